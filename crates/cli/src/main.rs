@@ -1,0 +1,2 @@
+//! The `p2pconnect` command.
+fn main() {}

@@ -1,0 +1,16 @@
+//! Keys, self-signed certificates, and the TLS configurations that pin a peer id.
+//!
+//! Every party, peer or coordinator, has one Ed25519 key. Its public half is the [`PeerId`]. In
+//! TLS 1.3 and QUIC the key appears in a self-signed certificate that serves only to carry it:
+//! names, dates and issuers in it mean nothing and are not looked at. Both ends always
+//! authenticate.
+
+mod key_file;
+mod secret_key;
+mod tls;
+
+pub use key_file::{KeyFileError, load_or_create};
+pub use secret_key::{InvalidKey, SecretKey};
+pub use tls::{TlsConfigError, client_config, peer_id_of, server_config};
+
+pub use p2pconnect_proto::PeerId;

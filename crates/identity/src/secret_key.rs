@@ -1,0 +1,113 @@
+use std::fmt;
+
+use p2pconnect_proto::PeerId;
+use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ED25519, PublicKeyData};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use zeroize::Zeroizing;
+
+/// A party's Ed25519 key pair.
+pub struct SecretKey {
+    pair: KeyPair,
+    id: PeerId,
+}
+
+impl SecretKey {
+    /// Generates a new key from the operating system's randomness.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`] when the system's randomness is out of reach.
+    pub fn generate() -> Result<Self, InvalidKey> {
+        Self::from_pair(KeyPair::generate_for(&PKCS_ED25519).map_err(|_| InvalidKey)?)
+    }
+
+    /// Reads a key from PKCS #8 in PEM, as [`to_pem`](Self::to_pem) writes it.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`] when the text is not PEM or not an Ed25519 key.
+    pub fn from_pem(pem: &str) -> Result<Self, InvalidKey> {
+        let pair =
+            KeyPair::from_pkcs8_pem_and_sign_algo(pem, &PKCS_ED25519).map_err(|_| InvalidKey)?;
+        Self::from_pair(pair)
+    }
+
+    /// Writes the key as PKCS #8 in PEM. The text is wiped from memory when dropped.
+    #[must_use]
+    pub fn to_pem(&self) -> Zeroizing<String> {
+        Zeroizing::new(self.pair.serialize_pem())
+    }
+
+    /// Returns the name that goes with this key.
+    #[must_use]
+    pub const fn peer_id(&self) -> PeerId {
+        self.id
+    }
+
+    /// Returns a new self-signed certificate with its private key, for TLS.
+    pub(crate) fn certificate(
+        &self,
+    ) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), rcgen::Error> {
+        let mut params = CertificateParams::default();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "p2pconnect");
+        let certificate = params.self_signed(&self.pair)?;
+        let key = PrivatePkcs8KeyDer::from(self.pair.serialize_der());
+        Ok((certificate.der().clone(), key.into()))
+    }
+
+    fn from_pair(pair: KeyPair) -> Result<Self, InvalidKey> {
+        let public = <[u8; 32]>::try_from(pair.der_bytes()).map_err(|_| InvalidKey)?;
+        Ok(Self {
+            pair,
+            id: PeerId::from_public_key(public),
+        })
+    }
+}
+
+impl fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SecretKey")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A text that holds no usable Ed25519 key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not an Ed25519 private key in PEM (PKCS #8)")]
+pub struct InvalidKey;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pem_round_trips_and_keys_differ() {
+        let key = SecretKey::generate().unwrap();
+        let again = SecretKey::from_pem(&key.to_pem()).unwrap();
+        assert_eq!(key.peer_id(), again.peer_id());
+        assert_ne!(key.peer_id(), SecretKey::generate().unwrap().peer_id());
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for text in [
+            "",
+            "hello",
+            "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+        ] {
+            assert_eq!(SecretKey::from_pem(text).unwrap_err(), InvalidKey);
+        }
+    }
+
+    #[test]
+    fn debug_output_hides_the_key() {
+        let key = SecretKey::generate().unwrap();
+        let pem = key.to_pem();
+        let secret = pem.lines().nth(1).unwrap();
+        assert!(!format!("{key:?}").contains(secret));
+    }
+}

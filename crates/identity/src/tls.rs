@@ -1,0 +1,206 @@
+use std::sync::Arc;
+
+use p2pconnect_proto::PeerId;
+use rustls::{
+    ClientConfig, DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+    server::danger::{ClientCertVerified, ClientCertVerifier},
+};
+use webpki::EndEntityCert;
+
+use crate::SecretKey;
+
+/// The DER encoding of an Ed25519 SubjectPublicKeyInfo up to the key (RFC 8410 section 4).
+const ED25519_SPKI_PREFIX: [u8; 12] = [
+    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
+];
+
+/// Returns a TLS 1.3 configuration that connects only to `expected`.
+///
+/// Session tickets are not stored, so every handshake proves both identities anew.
+///
+/// # Errors
+///
+/// [`TlsConfigError`] when the key cannot be used; a generated or loaded key always can.
+pub fn client_config(
+    key: &SecretKey,
+    expected: PeerId,
+    alpn: &[u8],
+) -> Result<ClientConfig, TlsConfigError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = PinnedServer {
+        expected,
+        algorithms: provider.signature_verification_algorithms,
+    };
+    let (certificate, private_key) = key.certificate()?;
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_client_auth_cert(vec![certificate], private_key)?;
+    config.alpn_protocols = vec![alpn.to_vec()];
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(config)
+}
+
+/// Returns a TLS 1.3 configuration that accepts any party that proves its own identity.
+///
+/// Who it was is told by [`peer_id_of`] after the handshake; with `expected`, only that peer gets
+/// through it.
+///
+/// # Errors
+///
+/// [`TlsConfigError`] when the key cannot be used; a generated or loaded key always can.
+pub fn server_config(
+    key: &SecretKey,
+    expected: Option<PeerId>,
+    alpn: &[u8],
+) -> Result<ServerConfig, TlsConfigError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = AnyClient {
+        expected,
+        algorithms: provider.signature_verification_algorithms,
+    };
+    let (certificate, private_key) = key.certificate()?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(Arc::new(verifier))
+        .with_single_cert(vec![certificate], private_key)?;
+    config.alpn_protocols = vec![alpn.to_vec()];
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+/// Reads the peer id out of the certificate that the other side presented.
+///
+/// Returns `None` for a certificate without an Ed25519 key. The certificate chain of a finished
+/// handshake made with this crate's configurations always has one.
+#[must_use]
+pub fn peer_id_of(certificates: &[CertificateDer<'_>]) -> Option<PeerId> {
+    read_peer_id(certificates.first()?).ok()
+}
+
+fn read_peer_id(certificate: &CertificateDer<'_>) -> Result<PeerId, rustls::Error> {
+    let malformed = rustls::Error::InvalidCertificate(rustls::CertificateError::BadEncoding);
+    let Ok(parsed) = EndEntityCert::try_from(certificate) else {
+        return Err(malformed);
+    };
+    let spki = parsed.subject_public_key_info();
+    let key = spki
+        .strip_prefix(&ED25519_SPKI_PREFIX)
+        .and_then(|key| key.try_into().ok());
+    key.map(PeerId::from_public_key).ok_or(malformed)
+}
+
+fn check_identity(
+    certificate: &CertificateDer<'_>,
+    expected: Option<PeerId>,
+) -> Result<(), rustls::Error> {
+    let found = read_peer_id(certificate)?;
+    if expected.is_some_and(|expected| expected != found) {
+        return Err(rustls::CertificateError::ApplicationVerificationFailure.into());
+    }
+    Ok(())
+}
+
+/// Accepts exactly one server, whatever its certificate says beside the key.
+#[derive(Debug)]
+struct PinnedServer {
+    expected: PeerId,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for PinnedServer {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        check_identity(end_entity, Some(self.expected))?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::PeerIncompatible::Tls12NotOffered.into())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+}
+
+/// Accepts every client that holds the key of its certificate, or exactly one.
+#[derive(Debug)]
+struct AnyClient {
+    expected: Option<PeerId>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ClientCertVerifier for AnyClient {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        check_identity(end_entity, self.expected)?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::PeerIncompatible::Tls12NotOffered.into())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+}
+
+/// Why a TLS configuration cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsConfigError {
+    /// The self-signed certificate cannot be made.
+    #[error("the certificate cannot be made")]
+    Certificate(#[from] rcgen::Error),
+    /// The TLS library refuses the configuration.
+    #[error("the TLS library refuses the key")]
+    Tls(#[from] rustls::Error),
+}

@@ -1,0 +1,1 @@
+//! Direct, authenticated TCP streams between peers behind NATs.

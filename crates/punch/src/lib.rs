@@ -1,0 +1,1 @@
+//! The sans-IO agent that punches one TCP connection through two NATs.

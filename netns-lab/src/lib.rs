@@ -1,0 +1,1 @@
+//! NAT labs made of Linux network namespaces.

@@ -1,0 +1,164 @@
+use std::{fmt, str::FromStr};
+
+use crate::{ParsePeerIdError, PeerId};
+
+/// Where a coordinator is and who it must prove to be: `<server-id>@<host>:<port>`.
+///
+/// The host is an IP address, in brackets where it is IPv6, or a name to look up.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CoordinatorAddr {
+    /// The identity that the coordinator's certificate must hold.
+    pub id: PeerId,
+    /// An IP address without brackets, or a host name.
+    pub host: String,
+    /// The UDP port of the QUIC service.
+    pub port: u16,
+}
+
+impl fmt::Display for CoordinatorAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, host, port } = self;
+        if host.contains(':') {
+            write!(f, "{id}@[{host}]:{port}")
+        } else {
+            write!(f, "{id}@{host}:{port}")
+        }
+    }
+}
+
+impl FromStr for CoordinatorAddr {
+    type Err = ParseCoordinatorAddrError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (id, place) = text
+            .split_once('@')
+            .ok_or(ParseCoordinatorAddrError::NoId)?;
+        let id = id.parse()?;
+        let (host, port) = place
+            .rsplit_once(':')
+            .ok_or(ParseCoordinatorAddrError::NoPort)?;
+        let port = match port.parse() {
+            Ok(0) | Err(_) => {
+                return Err(ParseCoordinatorAddrError::Port {
+                    found: port.to_owned(),
+                });
+            }
+            Ok(port) => port,
+        };
+        let host = match host.strip_prefix('[').map(|inner| inner.strip_suffix(']')) {
+            Some(Some(inner)) => inner,
+            Some(None) => {
+                return Err(ParseCoordinatorAddrError::Host {
+                    found: host.to_owned(),
+                });
+            }
+            None if host.contains(':') => return Err(ParseCoordinatorAddrError::Brackets),
+            None => host,
+        };
+        if host.is_empty() || host.contains(char::is_whitespace) || host.contains(['@', '/']) {
+            return Err(ParseCoordinatorAddrError::Host {
+                found: host.to_owned(),
+            });
+        }
+        Ok(Self {
+            id,
+            host: host.to_owned(),
+            port,
+        })
+    }
+}
+
+/// Why a text does not name a coordinator.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParseCoordinatorAddrError {
+    /// An IPv6 address without brackets.
+    #[error("an IPv6 address needs brackets: <server-id>@[2001:db8::1]:4433")]
+    Brackets,
+    /// The host part is empty or malformed.
+    #[error("'{found}' is not a host name or IP address")]
+    Host {
+        /// The text in the host's place.
+        found: String,
+    },
+    /// The part before `@` is not a peer id.
+    #[error("the server id before '@' is wrong: {0}")]
+    Id(#[from] ParsePeerIdError),
+    /// There is no `@`.
+    #[error("the server id is missing; write <server-id>@<host>:<port>, as `serve` prints it")]
+    NoId,
+    /// There is no `:port`.
+    #[error("the port is missing; write <server-id>@<host>:<port>")]
+    NoPort,
+    /// The port is not a number from 1 to 65535.
+    #[error("'{found}' is not a port number from 1 to 65535")]
+    Port {
+        /// The text in the port's place.
+        found: String,
+    },
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_round_trip() {
+        let id = PeerId::from_public_key([1; 32]);
+        for place in [
+            "192.0.2.1:4433",
+            "[2001:db8::1]:1",
+            "coord.example.org:65535",
+        ] {
+            let text = format!("{id}@{place}");
+            assert_eq!(text.parse::<CoordinatorAddr>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn mistakes_are_told_apart() {
+        use ParseCoordinatorAddrError as E;
+        let id = PeerId::from_public_key([1; 32]);
+        let cases = [
+            ("192.0.2.1:4433".to_owned(), E::NoId),
+            (
+                "abc@192.0.2.1:4433".to_owned(),
+                E::Id(ParsePeerIdError::Length { found: 3 }),
+            ),
+            (format!("{id}@host"), E::NoPort),
+            (
+                format!("{id}@host:0"),
+                E::Port {
+                    found: "0".to_owned(),
+                },
+            ),
+            (
+                format!("{id}@host:99999"),
+                E::Port {
+                    found: "99999".to_owned(),
+                },
+            ),
+            (
+                format!("{id}@:1"),
+                E::Host {
+                    found: String::new(),
+                },
+            ),
+            (format!("{id}@2001:db8::1:1"), E::Brackets),
+            (
+                format!("{id}@[2001:db8::1:1"),
+                E::Host {
+                    found: "[2001:db8::1".to_owned(),
+                },
+            ),
+        ];
+        for (text, error) in cases {
+            assert_eq!(
+                text.parse::<CoordinatorAddr>().unwrap_err(),
+                error,
+                "{text}"
+            );
+        }
+    }
+}

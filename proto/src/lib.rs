@@ -1,0 +1,33 @@
+//! What p2pconnect peers and coordinators say to each other.
+//!
+//! This crate is pure: it knows no socket, clock, thread or async runtime. [`PROTOCOL.md`] beside
+//! it describes the same bytes for somebody who writes a second implementation.
+//!
+//! - [`PeerId`] names a peer: it is the peer's Ed25519 public key.
+//! - [`Candidate`] is an address at which a peer may be reached (RFC 8445 section 5.1).
+//! - [`message`] holds the requests and answers exchanged with the coordinator.
+//! - [`codec`] turns messages into bytes and back, within bounds.
+//!
+//! [`PROTOCOL.md`]: https://github.com/p2pconnect/p2pconnect/blob/main/proto/PROTOCOL.md
+
+mod candidate;
+pub mod codec;
+mod coordinator_addr;
+pub mod message;
+mod nat;
+mod peer_id;
+mod reflexive_token;
+mod session;
+
+pub use candidate::{Candidate, CandidateKind, PunchPort};
+pub use coordinator_addr::{CoordinatorAddr, ParseCoordinatorAddrError};
+pub use nat::{NatMapping, NatReport};
+pub use peer_id::{ParsePeerIdError, PeerId};
+pub use reflexive_token::{ReflexiveToken, TokenKey};
+pub use session::{Role, SessionToken};
+
+/// The ALPN protocol name of the coordination protocol, which also carries its version.
+pub const COORDINATION_ALPN: &[u8] = b"p2pconnect/1";
+
+/// The ALPN protocol name of the TLS handshake between two peers.
+pub const PEER_ALPN: &[u8] = b"p2pconnect-peer/1";

@@ -1,0 +1,156 @@
+//! The messages between a peer and its coordinator.
+//!
+//! A peer opens a bidirectional stream for each [`Request`] and reads one [`Response`] from it.
+//! The coordinator opens a unidirectional stream for each [`Notice`].
+
+use std::net::SocketAddr;
+
+use bincode::{Decode, Encode};
+
+use crate::{Candidate, NatReport, PeerId, Role, SessionToken};
+
+/// The most candidates that a peer may register or send with a dial.
+///
+/// Two punch ports on a machine with a handful of addresses fit; what an introduction makes the
+/// other side send SYNs to stays small.
+pub const MAX_CANDIDATES: usize = 16;
+
+/// The most peer ids in a [`DialPolicy::Only`]; 32 KiB of a 64 KiB message.
+pub const MAX_ALLOWED_PEERS: usize = 1024;
+
+/// The most STUN servers that a coordinator announces.
+pub const MAX_STUN_SERVERS: usize = 8;
+
+/// What a peer asks of its coordinator.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Request {
+    /// Makes the peer known, so that it can be dialled, or replaces what it registered before.
+    Register(Registration),
+    /// Asks for an introduction to another peer.
+    Dial(DialRequest),
+}
+
+/// What others need in order to reach a peer.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Registration {
+    /// Where the peer may be reached, at most [`MAX_CANDIDATES`].
+    pub candidates: Vec<Candidate>,
+    /// What the peer knows of its NAT.
+    pub nat: NatReport,
+    /// Who may dial the peer.
+    pub policy: DialPolicy,
+}
+
+/// Who may dial a peer. Nobody else is told its addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum DialPolicy {
+    /// Anybody who knows the peer id.
+    Anyone,
+    /// Only these, at most [`MAX_ALLOWED_PEERS`].
+    Only(Vec<PeerId>),
+}
+
+impl DialPolicy {
+    /// Tells whether `peer` may dial.
+    #[must_use]
+    pub fn admits(&self, peer: &PeerId) -> bool {
+        match self {
+            Self::Anyone => true,
+            Self::Only(peers) => peers.contains(peer),
+        }
+    }
+}
+
+/// A wish to be introduced.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct DialRequest {
+    /// The peer to dial.
+    pub callee: PeerId,
+    /// Where the dialler may be reached, at most [`MAX_CANDIDATES`].
+    pub candidates: Vec<Candidate>,
+    /// What the dialler knows of its NAT.
+    pub nat: NatReport,
+}
+
+/// What a coordinator answers to a [`Request`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Response {
+    /// The peer can be dialled now.
+    Registered(Registered),
+    /// The other peer is told at the same moment: start.
+    Introduced(Introduction),
+    /// The request was understood and turned down.
+    Refused(Refusal),
+}
+
+/// The answer to a registration.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Registered {
+    /// The candidates that were left out because nothing shows that they are the peer's.
+    pub unproven: Vec<SocketAddr>,
+}
+
+/// Everything that a peer needs in order to connect to another.
+///
+/// It is delivered to both peers at the same moment, as near as the round-trip times that QUIC
+/// measures allow, and that moment is when both start.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Introduction {
+    /// The secret name of this introduction.
+    pub session: SessionToken,
+    /// The other peer.
+    pub peer: PeerId,
+    /// Which side the receiver is on.
+    pub role: Role,
+    /// Where the other peer may be reached.
+    pub candidates: Vec<Candidate>,
+    /// What the other peer knows of its NAT.
+    pub nat: NatReport,
+    /// The round-trip time between the peers by way of the coordinator, in microseconds: an
+    /// estimate of the direct one, usually too high.
+    pub relayed_rtt_us: u32,
+}
+
+/// Why a coordinator turned a request down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The callee is not registered here.
+    #[error("the peer is not online")]
+    NotOnline,
+    /// The callee's policy does not admit the dialler.
+    #[error("the peer does not accept dials from this peer id")]
+    NotAllowed,
+    /// A peer cannot dial itself.
+    #[error("a peer cannot dial itself")]
+    OwnId,
+    /// Too many requests or introductions in too short a time.
+    #[error("too many requests; wait a few seconds before the next")]
+    TooMany,
+    /// More candidates or allowed peers than the limits permit.
+    #[error("the request holds more candidates or peer ids than allowed")]
+    TooLarge,
+    /// The coordinator has no room for another peer.
+    #[error("the coordinator is full")]
+    Full,
+}
+
+/// What a coordinator tells a peer unasked.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Notice {
+    /// The first thing on every connection.
+    Welcome(Welcome),
+    /// Another peer dials: start.
+    Introduction(Introduction),
+}
+
+/// What a peer should know about the coordinator.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Welcome {
+    /// The address that the peer's QUIC packets come from.
+    pub observed: SocketAddr,
+    /// STUN servers to learn mappings from, at most [`MAX_STUN_SERVERS`], the preferred first.
+    pub stun_servers: Vec<SocketAddr>,
+    /// Further addresses that answer STUN, only for telling how the NAT maps.
+    pub stun_alternates: Vec<SocketAddr>,
+}
