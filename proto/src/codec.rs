@@ -26,12 +26,19 @@ const CONFIG: Configuration<BigEndian, Fixint, Limit<MAX_BODY>> = bincode::confi
     .with_fixed_int_encoding()
     .with_limit::<MAX_BODY>();
 
+/// What can travel in a frame: every type in [`message`](crate::message).
+///
+/// Its only use is to spare callers the name of the encoding library.
+pub trait Message: Encode + Decode<()> {}
+
+impl<T: Encode + Decode<()>> Message for T {}
+
 /// Encodes a message as a whole frame, header included.
 ///
 /// # Errors
 ///
 /// [`EncodeError::TooLong`] when the body would exceed [`MAX_BODY`].
-pub fn encode<M: Encode>(message: &M) -> Result<Vec<u8>, EncodeError> {
+pub fn encode<M: Message>(message: &M) -> Result<Vec<u8>, EncodeError> {
     let mut frame = vec![0; HEADER_LEN];
     frame.push(VERSION);
     let written = bincode::encode_into_std_write(message, &mut frame, CONFIG)?;
@@ -63,7 +70,7 @@ pub const fn body_len(header: [u8; HEADER_LEN]) -> Result<usize, DecodeError> {
 /// # Errors
 ///
 /// Any [`DecodeError`]; the bytes are somebody else's fault.
-pub fn decode<M: Decode<()>>(body: &[u8]) -> Result<M, DecodeError> {
+pub fn decode<M: Message>(body: &[u8]) -> Result<M, DecodeError> {
     let (&version, rest) = body.split_first().ok_or(DecodeError::Empty)?;
     if body.len() > MAX_BODY {
         return Err(DecodeError::TooLong { length: body.len() });
