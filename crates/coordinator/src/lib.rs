@@ -1,1 +1,24 @@
-//! The meeting point of p2pconnect.
+//! The meeting point of p2pconnect: registry and introductions, and the QUIC service around them.
+//!
+//! Peers register at a [`Coordinator`] where they may be reached and who may dial them. A dialler
+//! asks for an introduction, and both sides are told of each other so that they start at the same
+//! moment. No byte of what they say to each other afterwards passes through here.
+//!
+//! The crate has two halves. [`registry`], [`admission`] and [`start_delays`] decide; they are
+//! pure and take time and randomness as arguments. [`Coordinator`] is the service: QUIC
+//! connections, mutual authentication, time bounds, and nothing that decides.
+//!
+//! What is deliberately absent: state that outlives a connection, relaying of application bytes,
+//! and trust in anything that a peer says about its own addresses.
+
+#![forbid(unsafe_code)]
+
+pub mod admission;
+mod network;
+pub mod registry;
+mod service;
+mod start;
+
+pub use registry::Limits;
+pub use service::{BindError, Config, Coordinator, RunningCoordinator, ServiceLimits};
+pub use start::{MAX_DELAY, relayed_rtt_us, start_delays};

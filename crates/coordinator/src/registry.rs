@@ -1,0 +1,221 @@
+//! Who is there and who may meet whom: the coordinator without its sockets.
+//!
+//! A [`Registry`] takes one [`Command`] at a time and answers with one [`Event`]. It knows no
+//! socket, clock or randomness: the time and every session's token come with the command.
+//!
+//! What always holds:
+//! - Nobody is told an address of a peer whose policy does not admit them.
+//! - A peer id has one registration, the newest, and it ends with the connection it came over.
+//! - Every table has a limit.
+
+mod command;
+mod event;
+mod in_flight;
+mod limits;
+mod rate;
+
+use std::{collections::BTreeMap, fmt, net::IpAddr};
+
+use p2pconnect_proto::{
+    Candidate, NatReport, PeerId, SessionToken, TokenKey,
+    message::{DialPolicy, DialRequest, MAX_ALLOWED_PEERS, MAX_CANDIDATES, Refusal, Registration},
+};
+
+pub use command::{Client, Command, ConnectionId, Moment};
+pub use event::{Event, Introductions, Meeting, Side};
+pub use limits::Limits;
+
+use crate::{
+    admission::{Admitted, Claimant, admit, is_reachable_from},
+    network::subscriber,
+};
+use in_flight::InFlight;
+use rate::RateLimiter;
+
+/// The table of registered peers and of what goes on between them.
+pub struct Registry {
+    limits: Limits,
+    key: TokenKey,
+    peers: BTreeMap<PeerId, Registered>,
+    in_flight: InFlight,
+    dials_by_peer: RateLimiter<PeerId>,
+    dials_by_source: RateLimiter<IpAddr>,
+    registrations: RateLimiter<PeerId>,
+}
+
+#[derive(Debug)]
+struct Registered {
+    client: Client,
+    candidates: Vec<Candidate>,
+    nat: NatReport,
+    policy: DialPolicy,
+}
+
+impl Registry {
+    /// Returns an empty registry that believes the tokens made with `key`.
+    #[must_use]
+    pub const fn new(limits: Limits, key: TokenKey) -> Self {
+        Self {
+            dials_by_peer: RateLimiter::new(
+                limits.dial_burst_per_peer,
+                limits.dial_interval_per_peer,
+            ),
+            dials_by_source: RateLimiter::new(
+                limits.dial_burst_per_source,
+                limits.dial_interval_per_source,
+            ),
+            registrations: RateLimiter::new(limits.register_burst, limits.register_interval),
+            in_flight: InFlight::new(),
+            peers: BTreeMap::new(),
+            limits,
+            key,
+        }
+    }
+
+    /// Carries out one command that `client` has sent at `now`.
+    pub fn handle_command(&mut self, client: &Client, command: Command, now: Moment) -> Event {
+        let result = match command {
+            Command::Register(registration) => self.register(client, registration, now),
+            Command::Dial { request, session } => self.dial(client, request, session, now),
+            Command::Disconnect => Ok(self.disconnect(client)),
+        };
+        result.unwrap_or_else(Event::Refused)
+    }
+
+    /// Returns how many peers are registered.
+    #[must_use]
+    pub fn registered_count(&self) -> usize {
+        self.peers.len()
+    }
+
+    fn register(
+        &mut self,
+        client: &Client,
+        registration: Registration,
+        now: Moment,
+    ) -> Result<Event, Refusal> {
+        let Registration {
+            candidates,
+            nat,
+            policy,
+        } = registration;
+        refuse_too_many_candidates(&candidates)?;
+        if matches!(&policy, DialPolicy::Only(peers) if peers.len() > MAX_ALLOWED_PEERS) {
+            return Err(Refusal::TooLarge);
+        }
+        if !self.registrations.take(client.peer, now.monotonic) {
+            return Err(Refusal::TooMany);
+        }
+        let is_new = !self.peers.contains_key(&client.peer);
+        if is_new && self.peers.len() >= self.limits.max_peers {
+            return Err(Refusal::Full);
+        }
+
+        let admitted = self.admit(client, &candidates, now);
+        let former = self.peers.insert(
+            client.peer,
+            Registered {
+                client: *client,
+                candidates: admitted.candidates,
+                nat,
+                policy,
+            },
+        );
+        Ok(Event::Registered {
+            unproven: admitted.unproven,
+            replaced: former
+                .map(|former| former.client.connection)
+                .filter(|&former| former != client.connection),
+        })
+    }
+
+    fn dial(
+        &mut self,
+        client: &Client,
+        request: DialRequest,
+        session: SessionToken,
+        now: Moment,
+    ) -> Result<Event, Refusal> {
+        refuse_too_many_candidates(&request.candidates)?;
+        if request.callee == client.peer {
+            return Err(Refusal::OwnId);
+        }
+        // Both are charged before anything is looked up, so that asking who is online is slow.
+        let source = subscriber(client.seen.ip());
+        if !self.dials_by_peer.take(client.peer, now.monotonic)
+            || !self.dials_by_source.take(source, now.monotonic)
+        {
+            return Err(Refusal::TooMany);
+        }
+        let admitted = self.admit(client, &request.candidates, now);
+        let callee = self.peers.get(&request.callee).ok_or(Refusal::NotOnline)?;
+        if !callee.policy.admits(&client.peer) {
+            return Err(Refusal::NotAllowed);
+        }
+        let flights = &mut self.in_flight;
+        if !flights.start(client.peer, request.callee, &self.limits, now.monotonic) {
+            return Err(Refusal::TooMany);
+        }
+
+        let dialler = Side {
+            peer: client.peer,
+            connection: client.connection,
+            candidates: reachable(&admitted.candidates, &callee.client),
+            nat: request.nat,
+        };
+        let callee = Side {
+            peer: request.callee,
+            connection: callee.client.connection,
+            candidates: reachable(&callee.candidates, client),
+            nat: callee.nat,
+        };
+        Ok(Event::Meet(Box::new(Meeting {
+            session,
+            dialler,
+            callee,
+            unproven: admitted.unproven,
+        })))
+    }
+
+    fn disconnect(&mut self, client: &Client) -> Event {
+        let registered = self.peers.get(&client.peer);
+        let was_registered =
+            registered.is_some_and(|peer| peer.client.connection == client.connection);
+        if was_registered {
+            self.peers.remove(&client.peer);
+        }
+        Event::Disconnected { was_registered }
+    }
+
+    fn admit(&self, client: &Client, candidates: &[Candidate], now: Moment) -> Admitted {
+        let claimant = Claimant {
+            peer: client.peer,
+            seen: client.seen,
+        };
+        admit(candidates, &claimant, &self.key, now.unix_secs)
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry")
+            .field("limits", &self.limits)
+            .field("peers", &self.peers.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn refuse_too_many_candidates(candidates: &[Candidate]) -> Result<(), Refusal> {
+    if candidates.len() > MAX_CANDIDATES {
+        return Err(Refusal::TooLarge);
+    }
+    Ok(())
+}
+
+fn reachable(candidates: &[Candidate], from: &Client) -> Vec<Candidate> {
+    candidates
+        .iter()
+        .filter(|candidate| is_reachable_from(candidate, from.seen))
+        .cloned()
+        .collect()
+}

@@ -1,0 +1,49 @@
+use std::{net::SocketAddr, time::Instant};
+
+use p2pconnect_proto::{
+    PeerId, SessionToken,
+    message::{DialRequest, Registration},
+};
+
+/// The name of one connection to a coordinator, never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// A peer on one connection, as the coordinator knows it beyond doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Client {
+    /// The id that the peer proved in the handshake.
+    pub peer: PeerId,
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The address at which the peer finished the handshake.
+    ///
+    /// It stays the same when the connection migrates: only a finished handshake shows that the
+    /// peer receives what is sent to an address, while a migrated packet's source may be forged.
+    pub seen: SocketAddr,
+}
+
+/// A moment by both clocks that the registry goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// For rates and ages.
+    pub monotonic: Instant,
+    /// For the expiry of tokens, in seconds since the Unix epoch.
+    pub unix_secs: u64,
+}
+
+/// What a client wants, or what has happened to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// The client wants to be dialled, or changes what it registered before.
+    Register(Registration),
+    /// The client wants to meet another peer.
+    Dial {
+        /// Whom, and where the client may be reached.
+        request: DialRequest,
+        /// The name for the introduction, 16 fresh random bytes.
+        session: SessionToken,
+    },
+    /// The client's connection has ended.
+    Disconnect,
+}

@@ -1,0 +1,87 @@
+use std::{net::SocketAddr, time::Duration};
+
+use p2pconnect_proto::{
+    Candidate, NatReport, PeerId, Role, SessionToken,
+    message::{Introduction, Refusal},
+};
+
+use super::ConnectionId;
+use crate::start::{relayed_rtt_us, start_delays};
+
+/// What came of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The client can be dialled now.
+    Registered {
+        /// The addresses that were left out because nothing shows that they are the client's.
+        unproven: Vec<SocketAddr>,
+        /// The connection over which the same peer was registered until now.
+        replaced: Option<ConnectionId>,
+    },
+    /// Two peers are to be told of each other.
+    Meet(Box<Meeting>),
+    /// The command was turned down and has changed nothing.
+    Refused(Refusal),
+    /// The connection is forgotten.
+    Disconnected {
+        /// Whether that made the peer unreachable.
+        was_registered: bool,
+    },
+}
+
+/// One side of a meeting: what the other side is told of it, and where to tell it of the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Side {
+    /// Who it is.
+    pub peer: PeerId,
+    /// The connection over which it can be told.
+    pub connection: ConnectionId,
+    /// Where it may be reached.
+    pub candidates: Vec<Candidate>,
+    /// What it knows of its NAT.
+    pub nat: NatReport,
+}
+
+/// Two peers that are to start connecting to each other at the same moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meeting {
+    /// The name of the introduction.
+    pub session: SessionToken,
+    /// The controlling side.
+    pub dialler: Side,
+    /// The controlled side.
+    pub callee: Side,
+    /// The dialler's addresses that were left out because nothing shows that they are its own.
+    pub unproven: Vec<SocketAddr>,
+}
+
+/// The two messages of a meeting, each with the time from now until it is to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Introductions {
+    /// What the dialler is told, and when.
+    pub to_dialler: (Duration, Introduction),
+    /// What the callee is told, and when.
+    pub to_callee: (Duration, Introduction),
+}
+
+impl Meeting {
+    /// Writes the two messages, given the round-trip times to the two peers right now.
+    #[must_use]
+    pub fn introductions(self, rtt_dialler: Duration, rtt_callee: Duration) -> Introductions {
+        let (dialler_waits, callee_waits) = start_delays(rtt_dialler, rtt_callee);
+        let relayed_rtt_us = relayed_rtt_us(rtt_dialler, rtt_callee);
+        let session = self.session;
+        let introduce = |other: Side, role| Introduction {
+            session,
+            peer: other.peer,
+            role,
+            candidates: other.candidates,
+            nat: other.nat,
+            relayed_rtt_us,
+        };
+        Introductions {
+            to_dialler: (dialler_waits, introduce(self.callee, Role::Controlling)),
+            to_callee: (callee_waits, introduce(self.dialler, Role::Controlled)),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Instant,
+};
+
+use p2pconnect_proto::PeerId;
+
+use super::Limits;
+
+/// The most introductions in flight in all, some MiB.
+const MAX_TOTAL: usize = 65_536;
+
+const LOWEST: PeerId = PeerId::from_public_key([0; 32]);
+const HIGHEST: PeerId = PeerId::from_public_key([0xFF; 32]);
+
+/// The introductions of the last seconds, which both sides are presumably still busy with.
+///
+/// Nobody tells a coordinator how an introduction ended. One between the same two peers in the
+/// same direction takes the place of the former, since a dialler dials a peer again only when it
+/// is done with the time before.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    by_callee: BTreeMap<(PeerId, PeerId), Instant>,
+    by_dialler: BTreeSet<(PeerId, PeerId)>,
+    oldest_first: VecDeque<Started>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Started {
+    at: Instant,
+    dialler: PeerId,
+    callee: PeerId,
+}
+
+impl InFlight {
+    /// Returns the state in which nobody is busy.
+    pub(super) const fn new() -> Self {
+        Self {
+            by_callee: BTreeMap::new(),
+            by_dialler: BTreeSet::new(),
+            oldest_first: VecDeque::new(),
+        }
+    }
+
+    /// Notes an introduction; tells whether the limits leave room for it.
+    pub(super) fn start(
+        &mut self,
+        dialler: PeerId,
+        callee: PeerId,
+        limits: &Limits,
+        now: Instant,
+    ) -> bool {
+        self.expire(limits, now);
+        let again = self.by_callee.contains_key(&(callee, dialler));
+        if !again
+            && (self.of_callee(callee) >= limits.max_in_flight
+                || self.of_dialler(dialler) >= limits.max_in_flight)
+        {
+            return false;
+        }
+        if self.oldest_first.len() >= MAX_TOTAL {
+            return false;
+        }
+        self.by_callee.insert((callee, dialler), now);
+        self.by_dialler.insert((dialler, callee));
+        self.oldest_first.push_back(Started {
+            at: now,
+            dialler,
+            callee,
+        });
+        true
+    }
+
+    fn of_callee(&self, callee: PeerId) -> usize {
+        self.by_callee
+            .range((callee, LOWEST)..=(callee, HIGHEST))
+            .count()
+    }
+
+    fn of_dialler(&self, dialler: PeerId) -> usize {
+        self.by_dialler
+            .range((dialler, LOWEST)..=(dialler, HIGHEST))
+            .count()
+    }
+
+    fn expire(&mut self, limits: &Limits, now: Instant) {
+        while let Some(&Started {
+            at,
+            dialler,
+            callee,
+        }) = self.oldest_first.front()
+        {
+            if now.saturating_duration_since(at) < limits.in_flight {
+                break;
+            }
+            self.oldest_first.pop_front();
+            // A later introduction of the same two has its own place in the queue.
+            if self.by_callee.get(&(callee, dialler)) == Some(&at) {
+                self.by_callee.remove(&(callee, dialler));
+                self.by_dialler.remove(&(dialler, callee));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(n: u8) -> PeerId {
+        PeerId::from_public_key([n; 32])
+    }
+
+    #[test]
+    fn a_callee_and_a_dialler_have_so_many_at_a_time() {
+        let limits = Limits::default();
+        let now = Instant::now();
+        let mut flights = InFlight::new();
+        for n in 1..=8 {
+            assert!(flights.start(peer(n), peer(0), &limits, now));
+        }
+        assert!(!flights.start(peer(9), peer(0), &limits, now));
+        assert!(
+            flights.start(peer(1), peer(0), &limits, now),
+            "dialling again replaces"
+        );
+        for n in 1..=8 {
+            assert!(flights.start(peer(0xFF), peer(n), &limits, now));
+        }
+        assert!(!flights.start(peer(0xFF), peer(9), &limits, now));
+
+        let later = now + limits.in_flight;
+        assert!(flights.start(peer(9), peer(0), &limits, later));
+        assert_eq!(flights.by_callee.len(), 1, "the rest has expired");
+        assert_eq!(flights.by_dialler.len(), 1);
+        assert_eq!(flights.oldest_first.len(), 1);
+    }
+
+    #[test]
+    fn dialling_again_counts_from_the_last_time() {
+        let limits = Limits::default();
+        let now = Instant::now();
+        let mut flights = InFlight::new();
+        assert!(flights.start(peer(1), peer(0), &limits, now));
+        let half = now + limits.in_flight / 2;
+        assert!(flights.start(peer(1), peer(0), &limits, half));
+        flights.expire(&limits, now + limits.in_flight);
+        assert_eq!(flights.of_callee(peer(0)), 1);
+        flights.expire(&limits, half + limits.in_flight);
+        assert_eq!(flights.of_callee(peer(0)), 0);
+    }
+}

@@ -1,0 +1,63 @@
+use std::time::Duration;
+
+/// How much a registry does for whom.
+///
+/// The defaults suit a public coordinator for some thousands of peers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// The most registered peers.
+    ///
+    /// By default 10,000: at most 35 KiB each, for peers that allow a thousand others, and a
+    /// few hundred bytes for most.
+    pub max_peers: usize,
+    /// The most introductions that a peer is busy with at a time, counted apart for those that
+    /// it asked for and those that others asked for.
+    ///
+    /// By default 8: each makes it send some hundreds of SYNs at worst, and a NAT gives one
+    /// subscriber a thousand new flows or fewer.
+    pub max_in_flight: usize,
+    /// For how long an introduction keeps its peers busy.
+    ///
+    /// By default 5 s: an attempt lasts 3 s or more unless it succeeds sooner.
+    pub in_flight: Duration,
+    /// The most dials of a peer at once.
+    ///
+    /// By default 32: a program that reaches for all its peers as it starts.
+    pub dial_burst_per_peer: u32,
+    /// The time after which a peer may dial once more.
+    ///
+    /// By default 250 ms, about the time of one dial over an ordinary path.
+    pub dial_interval_per_peer: Duration,
+    /// The most dials at once from one IPv4 address or IPv6 /64.
+    ///
+    /// By default 256, since a carrier's NAT puts many subscribers behind one address.
+    pub dial_burst_per_source: u32,
+    /// The time after which one more dial from one IPv4 address or IPv6 /64 is possible.
+    ///
+    /// By default 31.25 ms, eight times what one peer may do.
+    pub dial_interval_per_source: Duration,
+    /// The most registrations of a peer at once.
+    ///
+    /// By default 32: a laptop that changes networks sends a handful.
+    pub register_burst: u32,
+    /// The time after which a peer may register once more.
+    ///
+    /// By default 500 ms: mappings seldom change more than once in many minutes.
+    pub register_interval: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_peers: 10_000,
+            max_in_flight: 8,
+            in_flight: Duration::from_secs(5),
+            dial_burst_per_peer: 32,
+            dial_interval_per_peer: Duration::from_millis(250),
+            dial_burst_per_source: 256,
+            dial_interval_per_source: Duration::from_micros(31_250),
+            register_burst: 32,
+            register_interval: Duration::from_millis(500),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+mod config;
+mod connection;
+mod frame;
+mod gate;
+mod request;
+mod shared;
+
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use p2pconnect_proto::{PeerId, close};
+use quinn::{Endpoint, Incoming, VarInt};
+use tokio::{
+    sync::oneshot,
+    task::{JoinHandle, JoinSet},
+    time::timeout,
+};
+use tracing::{Instrument as _, debug, debug_span, error, info};
+
+pub use config::{BindError, Config, ServiceLimits};
+
+use gate::Verdict;
+use shared::{Shared, Ticket};
+
+/// How long a shutdown waits for the close frames to be on their way: a few round trips, after
+/// which a peer that did not get one notices by its idle timeout.
+const CLOSING: Duration = Duration::from_secs(2);
+
+/// A coordinator that has its socket and does not serve yet.
+#[derive(Debug)]
+pub struct Coordinator {
+    endpoint: Endpoint,
+    local_addr: SocketAddr,
+    server_id: PeerId,
+    shared: Arc<Shared>,
+}
+
+impl Coordinator {
+    /// Binds the UDP socket. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`] when the configuration or the address cannot be used.
+    pub fn bind(config: Config) -> Result<Self, BindError> {
+        config.check()?;
+        let server_id = config.key.peer_id();
+        let quic = config.quic_server_config()?;
+        let socket = |source| BindError::Socket {
+            address: config.listen,
+            source,
+        };
+        let endpoint = Endpoint::server(quic, config.listen).map_err(socket)?;
+        let local_addr = endpoint.local_addr().map_err(socket)?;
+        Ok(Self {
+            endpoint,
+            local_addr,
+            server_id,
+            shared: Arc::new(Shared::new(config)),
+        })
+    }
+
+    /// Returns the address of the UDP socket, with the port that the system chose where the
+    /// configuration left it open.
+    #[must_use]
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Returns the identity that clients must pin.
+    #[must_use]
+    pub const fn server_id(&self) -> PeerId {
+        self.server_id
+    }
+
+    /// Serves until `shutdown` completes, then closes every connection with
+    /// [`close::GOING_AWAY`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends everything that it has started and closes the connections with
+    /// [`close::DONE`].
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        info!(server_id = %self.server_id, "coordinator serves");
+        let mut shutdown = pin!(shutdown);
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = &mut shutdown => break,
+                incoming = self.endpoint.accept() => match incoming {
+                    Some(incoming) => self.receive(incoming, &mut connections),
+                    None => break,
+                },
+                Some(ended) = connections.join_next(), if !connections.is_empty() => {
+                    if let Err(error) = ended && error.is_panic() {
+                        error!(%error, "serving a connection panicked");
+                    }
+                }
+            }
+        }
+        self.endpoint
+            .close(VarInt::from_u32(close::GOING_AWAY), b"shutting down");
+        if timeout(CLOSING, self.endpoint.wait_idle()).await.is_err() {
+            debug!("some connections have not acknowledged their end");
+        }
+        info!("coordinator has stopped");
+    }
+
+    /// Serves in the background until the returned handle is dropped or shut down.
+    #[must_use]
+    pub fn start(self) -> RunningCoordinator {
+        let (stop, stopped) = oneshot::channel();
+        RunningCoordinator {
+            local_addr: self.local_addr,
+            server_id: self.server_id,
+            stop: Some(stop),
+            task: tokio::spawn(self.run(async move {
+                // The sender is dropped without a word only when the task is aborted too.
+                drop(stopped.await);
+            })),
+        }
+    }
+
+    fn receive(&self, incoming: Incoming, connections: &mut JoinSet<()>) {
+        let source = incoming.remote_address().ip();
+        match self
+            .shared
+            .judge(source, incoming.remote_address_validated())
+        {
+            Verdict::Accept => {
+                let ticket = Ticket::new(Arc::clone(&self.shared), source);
+                let span = debug_span!("connection", id = ticket.id().0);
+                connections.spawn(connection::serve(incoming, ticket).instrument(span));
+            }
+            Verdict::Retry if incoming.may_retry() => {
+                if let Err(error) = incoming.retry() {
+                    error.into_incoming().refuse();
+                }
+            }
+            Verdict::Retry | Verdict::Refuse => {
+                debug!("connection refused for want of room");
+                incoming.refuse();
+            }
+        }
+    }
+}
+
+/// A coordinator that serves in the background; dropping it ends the service at once.
+#[derive(Debug)]
+pub struct RunningCoordinator {
+    local_addr: SocketAddr,
+    server_id: PeerId,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+impl RunningCoordinator {
+    /// Returns the address of the UDP socket.
+    #[must_use]
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Returns the identity that clients must pin.
+    #[must_use]
+    pub const fn server_id(&self) -> PeerId {
+        self.server_id
+    }
+
+    /// Closes every connection with [`close::GOING_AWAY`] and returns when that is done, after
+    /// 2 s at most.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the service at once.
+    pub async fn shutdown(mut self) {
+        drop(self.stop.take());
+        if let Err(error) = (&mut self.task).await {
+            error!(%error, "the coordinator ended with a failure");
+        }
+    }
+}
+
+impl Drop for RunningCoordinator {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

@@ -1,0 +1,166 @@
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use p2pconnect_identity::{SecretKey, TlsConfigError, server_config};
+use p2pconnect_proto::{COORDINATION_ALPN, TokenKey, message::MAX_STUN_SERVERS};
+use quinn::{
+    IdleTimeout, ServerConfig, TransportConfig, VarInt,
+    crypto::rustls::{NoInitialCipherSuite, QuicServerConfig},
+};
+
+use crate::Limits;
+
+/// Requests of one client at a time. An idle connection costs memory in proportion.
+const MAX_REQUEST_STREAMS: u32 = 8;
+
+/// What a client may send on one stream before it is read: a whole frame (64 KiB and a header)
+/// and a little more.
+const STREAM_WINDOW: u32 = 68 * 1024;
+
+/// What a client may send on all streams before it is read: a few of the longest frames.
+const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
+
+/// What a client that reads nothing makes the coordinator keep: a hundred introductions.
+const SEND_WINDOW: u64 = 128 * 1024;
+
+/// Connection attempts that wait to be looked at. They are looked at at once, so this is what a
+/// burst within one turn of the scheduler may bring.
+const MAX_WAITING: usize = 1024;
+
+/// What may arrive for one waiting attempt beyond its first packet: a client's whole first flight
+/// is below 2 KiB.
+const WAITING_BUFFER: u64 = 16 * 1024;
+
+/// What may arrive for all waiting attempts.
+const WAITING_BUFFER_TOTAL: u64 = 4 * 1024 * 1024;
+
+/// How a coordinator is set up.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// The UDP address to serve on; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// The key whose peer id clients pin.
+    pub key: SecretKey,
+    /// The secret shared with the STUN servers, which attest addresses with it.
+    pub token_key: TokenKey,
+    /// The STUN servers that clients are told of, at most [`MAX_STUN_SERVERS`], the preferred
+    /// first.
+    pub stun_servers: Vec<SocketAddr>,
+    /// Further addresses that answer STUN, at most [`MAX_STUN_SERVERS`].
+    pub stun_alternates: Vec<SocketAddr>,
+    /// What the registry does for whom.
+    pub limits: Limits,
+    /// What the service around it allows.
+    pub service: ServiceLimits,
+}
+
+/// How many connections a coordinator keeps, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceLimits {
+    /// The most connections, those in their handshake included.
+    ///
+    /// By default 16,384: the registered peers and half as many that only dial, in half a GiB.
+    pub max_connections: usize,
+    /// The most connections from one IPv4 address or IPv6 /64.
+    ///
+    /// By default 512, since a carrier's NAT puts many subscribers behind one address.
+    pub max_connections_per_source: usize,
+    /// The handshakes at a time above which a client must first show that it receives what is
+    /// sent to its address (a Retry packet, RFC 9000 section 8.1.2, one more round trip).
+    ///
+    /// By default 128: more than honest clients ever cause together, unless all return at once
+    /// after an outage, when a round trip matters little.
+    pub handshakes_before_retry: usize,
+    /// The time without a packet after which a client counts as gone.
+    ///
+    /// By default 30 s: three of the clients' keep-alives.
+    pub idle_timeout: Duration,
+}
+
+impl Default for ServiceLimits {
+    fn default() -> Self {
+        Self {
+            max_connections: 16_384,
+            max_connections_per_source: 512,
+            handshakes_before_retry: 128,
+            idle_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Config {
+    /// Returns a configuration with the default limits that announces no STUN server.
+    #[must_use]
+    pub fn new(listen: SocketAddr, key: SecretKey, token_key: TokenKey) -> Self {
+        Self {
+            listen,
+            key,
+            token_key,
+            stun_servers: Vec::new(),
+            stun_alternates: Vec::new(),
+            limits: Limits::default(),
+            service: ServiceLimits::default(),
+        }
+    }
+
+    pub(super) const fn check(&self) -> Result<(), BindError> {
+        if self.stun_servers.len() > MAX_STUN_SERVERS
+            || self.stun_alternates.len() > MAX_STUN_SERVERS
+        {
+            return Err(BindError::TooManyStunServers);
+        }
+        Ok(())
+    }
+
+    pub(super) fn quic_server_config(&self) -> Result<ServerConfig, BindError> {
+        let tls = server_config(&self.key, None, COORDINATION_ALPN)?;
+        let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
+        config
+            .transport_config(Arc::new(self.transport_config()?))
+            .max_incoming(MAX_WAITING)
+            .incoming_buffer_size(WAITING_BUFFER)
+            .incoming_buffer_size_total(WAITING_BUFFER_TOTAL);
+        Ok(config)
+    }
+
+    fn transport_config(&self) -> Result<TransportConfig, BindError> {
+        let idle = IdleTimeout::try_from(self.service.idle_timeout)
+            .map_err(|_| BindError::IdleTimeout(self.service.idle_timeout))?;
+        let mut transport = TransportConfig::default();
+        transport
+            .max_concurrent_bidi_streams(VarInt::from_u32(MAX_REQUEST_STREAMS))
+            .max_concurrent_uni_streams(VarInt::from_u32(0))
+            .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+            .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+            .send_window(SEND_WINDOW)
+            .datagram_receive_buffer_size(None)
+            .max_idle_timeout(Some(idle));
+        Ok(transport)
+    }
+}
+
+/// Why a coordinator cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// QUIC's first packets need a cipher suite that the TLS configuration lacks.
+    #[error("the TLS library lacks the cipher suite that QUIC begins with")]
+    CipherSuite(#[from] NoInitialCipherSuite),
+    /// The idle timeout is longer than QUIC can express.
+    #[error("the idle timeout of {0:?} is too long")]
+    IdleTimeout(Duration),
+    /// The address cannot be listened on.
+    #[error("the UDP address {address} cannot be listened on")]
+    Socket {
+        /// The address asked for.
+        address: SocketAddr,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// The key cannot be used.
+    #[error("the TLS configuration cannot be made")]
+    Tls(#[from] TlsConfigError),
+    /// There are more STUN servers than a message holds.
+    #[error("more than {MAX_STUN_SERVERS} STUN servers of one kind")]
+    TooManyStunServers,
+}

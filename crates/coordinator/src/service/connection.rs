@@ -1,0 +1,120 @@
+use std::{sync::Arc, time::Duration};
+
+use p2pconnect_identity::peer_id_of;
+use p2pconnect_proto::{PeerId, close, codec, message::Notice};
+use quinn::{Connection, Incoming, VarInt};
+use rustls::pki_types::CertificateDer;
+use tokio::{task::JoinSet, time::timeout};
+use tracing::{debug, error};
+
+use super::{
+    frame::{self, FrameError},
+    request,
+    shared::{Session, Ticket},
+};
+use crate::{admission::canonical, registry::Client};
+
+/// How long a handshake may take: one round trip, or several where packets are lost, their
+/// retransmissions 1, 2 and 4 s apart.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long the welcome may wait for room: as long as any message.
+const WELCOME: Duration = Duration::from_secs(5);
+
+/// The most tasks of one connection. QUIC allows a client 8 requests at a time; an answered
+/// dial's task may go on for seconds while the callee's message waits.
+const MAX_TASKS: usize = 16;
+
+/// Serves one client from its first packet until its connection ends.
+pub(super) async fn serve(incoming: Incoming, ticket: Ticket) {
+    // Taken before the handshake, since this is the address that finishing it proves.
+    let seen = canonical(incoming.remote_address());
+    let connecting = match incoming.accept() {
+        Ok(connecting) => connecting,
+        Err(error) => return debug!(%error, "connection attempt failed"),
+    };
+    let connection = match timeout(HANDSHAKE, connecting).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return debug!(%error, "handshake failed"),
+        Err(_) => return debug!("handshake took too long"),
+    };
+    let Some(peer) = identity(&connection) else {
+        return close_for(&connection, "no Ed25519 certificate");
+    };
+    let client = Client {
+        peer,
+        connection: ticket.id(),
+        seen,
+    };
+    debug!(%peer, %seen, "client connected");
+    let session = Arc::new(ticket.admit(client, connection.clone()));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(welcome(Arc::clone(&session)));
+    serve_requests(&session, &mut tasks).await;
+    tasks.shutdown().await;
+    debug!(reason = ?connection.close_reason(), "connection ended");
+}
+
+async fn serve_requests(session: &Arc<Session>, tasks: &mut JoinSet<Result<(), FrameError>>) {
+    let connection = &session.connection;
+    loop {
+        tokio::select! {
+            stream = connection.accept_bi(), if tasks.len() < MAX_TASKS => match stream {
+                Ok((send, recv)) => {
+                    tasks.spawn(request::serve(Arc::clone(session), send, recv));
+                }
+                Err(_) => return,
+            },
+            _ = connection.closed() => return,
+            Some(ended) = tasks.join_next(), if !tasks.is_empty() => match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(violation)) => {
+                    return close_for(connection, &violation.to_string());
+                }
+                Err(error) => {
+                    error!(%error, "serving a request failed");
+                    let code = VarInt::from_u32(close::INTERNAL);
+                    return connection.close(code, b"internal failure");
+                }
+            },
+        }
+    }
+}
+
+async fn welcome(session: Arc<Session>) -> Result<(), FrameError> {
+    let notice = session.shared().welcome(session.client.seen);
+    if timeout(WELCOME, notify(&session.connection, &notice))
+        .await
+        .is_err()
+    {
+        debug!("client takes no notices");
+    }
+    Ok(())
+}
+
+async fn notify(connection: &Connection, notice: &Notice) {
+    let Ok(frame) = codec::encode(notice) else {
+        return error!("a welcome exceeds a frame");
+    };
+    if let Ok(mut stream) = connection.open_uni().await
+        && let Err(error) = frame::write(&mut stream, &frame).await
+    {
+        debug!(%error, "welcome not sent");
+    }
+}
+
+fn identity(connection: &Connection) -> Option<PeerId> {
+    let certificates = connection
+        .peer_identity()?
+        .downcast::<Vec<CertificateDer<'static>>>()
+        .ok()?;
+    peer_id_of(&certificates)
+}
+
+fn close_for(connection: &Connection, violation: &str) {
+    debug!(violation, "client broke the protocol");
+    connection.close(
+        VarInt::from_u32(close::PROTOCOL_VIOLATION),
+        violation.as_bytes(),
+    );
+}

@@ -1,0 +1,203 @@
+use std::{sync::Arc, time::Duration};
+
+use p2pconnect_proto::{
+    SessionToken, close,
+    codec::{self, EncodeError},
+    message::{DialRequest, Notice, Refusal, Registered, Registration, Request, Response},
+};
+use quinn::{Connection, RecvStream, SendStream, VarInt};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, error, info};
+
+use super::{
+    frame::{self, FrameError},
+    shared::Session,
+};
+use crate::registry::{Command, Event, Introductions, Meeting};
+
+/// How long a client may take to send a request or to make room for a message: 64 KiB over a
+/// slow line with a lost packet or two.
+const MESSAGE: Duration = Duration::from_secs(5);
+
+/// How long a callee may take to make room for one more notice. There is room at once unless it
+/// has left dozens unread; only the dialler waits for it.
+const NOTICE_ROOM: Duration = Duration::from_secs(1);
+
+/// The shortest wait worth a timer, which rounds up to a whole millisecond.
+const SHORTEST_DELAY: Duration = Duration::from_micros(500);
+
+/// Serves one request stream. An error means that the client broke the protocol.
+pub(super) async fn serve(
+    session: Arc<Session>,
+    mut send: SendStream,
+    mut recv: RecvStream,
+) -> Result<(), FrameError> {
+    let request = match timeout(MESSAGE, read_request(&mut recv)).await {
+        Ok(Ok(Some(request))) => request,
+        Ok(Ok(None)) => return Ok(()),
+        Ok(Err(error)) if error.is_violation() => return Err(error),
+        Ok(Err(_)) => return Ok(()),
+        Err(_) => {
+            stop(&mut recv);
+            reset(&mut send, close::TIMED_OUT);
+            return Ok(());
+        }
+    };
+    match request {
+        Request::Register(registration) => register(&session, registration, &mut send).await,
+        Request::Dial(dial) => self::dial(&session, dial, &mut send).await,
+    }
+    // Only now, so that a client whose end of stream is late does not wait for its answer.
+    match timeout(MESSAGE, frame::read_end(&mut recv)).await {
+        Ok(Err(error)) if error.is_violation() => Err(error),
+        Ok(_) => Ok(()),
+        Err(_) => {
+            stop(&mut recv);
+            Ok(())
+        }
+    }
+}
+
+async fn read_request(recv: &mut RecvStream) -> Result<Option<Request>, FrameError> {
+    match frame::read_body(recv).await? {
+        Some(body) => Ok(Some(codec::decode(&body)?)),
+        None => Ok(None),
+    }
+}
+
+async fn register(session: &Session, registration: Registration, send: &mut SendStream) {
+    let event = session
+        .shared()
+        .command(&session.client, Command::Register(registration));
+    let response = match event {
+        Event::Registered { unproven, replaced } => {
+            info!(peer = %session.client.peer.short(), "peer registered");
+            debug!(?unproven, "candidates left out");
+            if let Some(former) = replaced.and_then(|id| session.shared().connection(id)) {
+                let code = VarInt::from_u32(close::REPLACED);
+                former.close(code, b"the same peer id has registered elsewhere");
+            }
+            Response::Registered(Registered { unproven })
+        }
+        Event::Refused(refusal) => refused(session, refusal),
+        Event::Meet(_) | Event::Disconnected { .. } => unreachable!("no answer to a registration"),
+    };
+    respond(send, &response).await;
+}
+
+async fn dial(session: &Session, request: DialRequest, send: &mut SendStream) {
+    let mut token = [0; SessionToken::LEN];
+    if let Err(error) = getrandom::fill(&mut token) {
+        error!(%error, "the system gives no randomness");
+        return reset(send, close::INTERNAL);
+    }
+    let command = Command::Dial {
+        request,
+        session: SessionToken::from_bytes(token),
+    };
+    let refusal = match session.shared().command(&session.client, command) {
+        Event::Meet(meeting) => match introduce(session, *meeting, send).await {
+            Ok(()) => return,
+            Err(refusal) => refusal,
+        },
+        Event::Refused(refusal) => refusal,
+        Event::Registered { .. } | Event::Disconnected { .. } => {
+            unreachable!("no answer to a dial")
+        }
+    };
+    respond(send, &refused(session, refusal)).await;
+}
+
+/// Tells both peers of each other so that both messages arrive at the same moment.
+async fn introduce(
+    session: &Session,
+    meeting: Meeting,
+    send: &mut SendStream,
+) -> Result<(), Refusal> {
+    let callee = session
+        .shared()
+        .connection(meeting.callee.connection)
+        .ok_or(Refusal::NotOnline)?;
+    // Opening costs no round trip, and tells whether the connection still stands.
+    let mut notice = timeout(NOTICE_ROOM, callee.open_uni())
+        .await
+        .map_err(|_| Refusal::TooMany)?
+        .map_err(|_| Refusal::NotOnline)?;
+
+    debug!(callee = %meeting.callee.peer.short(), unproven = ?meeting.unproven, "peers meet");
+    let introductions = meeting.introductions(session.connection.rtt(), callee.rtt());
+    let Ok((to_dialler, to_callee)) = encode(introductions) else {
+        error!("an introduction exceeds a frame");
+        return Err(Refusal::TooLarge);
+    };
+    tokio::join!(
+        send_after(&callee, to_callee, &mut notice),
+        send_after(&session.connection, to_dialler, send),
+    );
+    Ok(())
+}
+
+/// A frame and how long it is held back.
+struct Delayed {
+    delay: Duration,
+    frame: Vec<u8>,
+}
+
+fn encode(introductions: Introductions) -> Result<(Delayed, Delayed), EncodeError> {
+    let (dialler_waits, to_dialler) = introductions.to_dialler;
+    let (callee_waits, to_callee) = introductions.to_callee;
+    let to_dialler = Delayed {
+        delay: dialler_waits,
+        frame: codec::encode(&Response::Introduced(to_dialler))?,
+    };
+    let to_callee = Delayed {
+        delay: callee_waits,
+        frame: codec::encode(&Notice::Introduction(to_callee))?,
+    };
+    Ok((to_dialler, to_callee))
+}
+
+async fn send_after(connection: &Connection, message: Delayed, stream: &mut SendStream) {
+    let Delayed { delay, frame } = message;
+    if delay >= SHORTEST_DELAY {
+        // The connection's end needs no watch meanwhile: the write reports it.
+        sleep(delay).await;
+    }
+    debug!(rtt = ?connection.rtt(), ?delay, "introduction leaves");
+    send_frame(stream, &frame).await;
+}
+
+async fn respond(stream: &mut SendStream, response: &Response) {
+    match codec::encode(response) {
+        Ok(frame) => send_frame(stream, &frame).await,
+        Err(error) => {
+            error!(%error, "an answer exceeds a frame");
+            reset(stream, close::INTERNAL);
+        }
+    }
+}
+
+async fn send_frame(stream: &mut SendStream, frame: &[u8]) {
+    match timeout(MESSAGE, frame::write(stream, frame)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(%error, "message not sent"),
+        Err(_) => reset(stream, close::TIMED_OUT),
+    }
+}
+
+fn refused(session: &Session, refusal: Refusal) -> Response {
+    debug!(peer = %session.client.peer.short(), %refusal, "request refused");
+    Response::Refused(refusal)
+}
+
+fn stop(stream: &mut RecvStream) {
+    if stream.stop(VarInt::from_u32(close::TIMED_OUT)).is_err() {
+        debug!("a stream that took too long has ended meanwhile");
+    }
+}
+
+fn reset(stream: &mut SendStream, code: u32) {
+    if stream.reset(VarInt::from_u32(code)).is_err() {
+        debug!("a stream to be reset has ended meanwhile");
+    }
+}
