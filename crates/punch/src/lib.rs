@@ -1,1 +1,62 @@
-//! The sans-IO agent that punches one TCP connection through two NATs.
+//! The sans-IO agent that makes one TCP connection between two peers behind NATs.
+//!
+//! The agent decides; a driver with sockets does. Both peers run one agent for each introduction.
+//! The loop of a driver:
+//!
+//! 1. make a [`PunchAgent`] at the common start moment,
+//! 2. drain [`poll_action`](PunchAgent::poll_action) and carry the actions out,
+//! 3. drain [`poll_event`](PunchAgent::poll_event),
+//! 4. wait for [`poll_timeout`](PunchAgent::poll_timeout), the result of an action or an accepted
+//!    connection, whichever comes first, and hand it to
+//!    [`handle_timeout`](PunchAgent::handle_timeout), [`handle_input`](PunchAgent::handle_input)
+//!    or [`handle_accepted`](PunchAgent::handle_accepted),
+//! 5. go on with 2.
+//!
+//! Time and randomness are arguments: the same inputs and seed give the same run.
+//!
+//! # The schedule
+//!
+//! Both sides form the same pairs and start them at the same moments, counted from the common
+//! start; a *hedge* is 100 ms or 1.5 round-trip times, whichever is longer.
+//!
+//! | moment | pairs (punch port of the controlling side, of the controlled side) |
+//! |---|---|
+//! | 0 | primary, primary; of every kind of candidate at once |
+//! | 1 hedge | spare, spare |
+//! | 2 hedges | primary, spare |
+//! | 3 hedges | spare, primary |
+//!
+//! A hedge waits while a connection is being verified. An attempt that hears nothing stays in
+//! SYN-SENT until the end. After a RST the pair is dialled again within 10 ms, later within 40 ms,
+//! at random. After ICMP it is dialled again at once, because the NAT on this side still lets the
+//! peer's SYN in, and a SYN that finds no socket in SYN-SENT spoils the pair for two minutes. When
+//! the kernel says that the connection exists already, the listener is given time to hand it out.
+//!
+//! # Deviations from RFC 8445
+//!
+//! There are no connectivity checks by STUN and no Ta between them: a SYN is the check, and the
+//! first of all kinds of pairs go out together. Nomination is the controlling side's choice of the
+//! first connection that it verified.
+
+#![forbid(unsafe_code)]
+#![warn(clippy::wildcard_enum_match_arm)]
+
+mod action;
+mod agent;
+mod check;
+mod checklist;
+mod config;
+mod event;
+mod input;
+mod nomination;
+mod pair;
+mod report;
+mod schedule;
+
+pub use action::Action;
+pub use agent::{Introduced, PunchAgent, Stats};
+pub use check::{Base, CandidatePair, CheckId};
+pub use config::PunchConfig;
+pub use event::{Event, How};
+pub use input::{ConnectFailure, Input, Opened, VerifyFailure};
+pub use report::{PairOutcome, PairReport, PunchReport, Verdict};

@@ -1,0 +1,215 @@
+//! Attempts to connect: when they are made and what follows when they fail.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    Action, CheckId, ConnectFailure, PairOutcome, PunchAgent, VerifyFailure,
+    pair::{CheckState, Ending, PairId},
+    schedule::{Cause, LOCAL_ANSWER},
+};
+
+/// The most failures in a row that come from this machine itself.
+///
+/// With doubled pauses they span the whole round; something that is in the way for longer stays.
+const MAX_LOCAL_FAILURES: u32 = 12;
+
+/// The most connections on a pair that may break before they are verified.
+///
+/// A handshake that crosses with a reset breaks once; more often it is somebody else's service.
+const MAX_BROKEN: u32 = 3;
+
+impl PunchAgent {
+    pub(super) fn dial_what_is_due(&mut self) {
+        if self.latest >= self.timing.dial_until {
+            return;
+        }
+        for id in self.checklist.ids() {
+            match self.checklist.pair(id).state {
+                CheckState::AwaitingAccept { until } if until <= self.latest => self.dial(id),
+                CheckState::Waiting { .. } if self.due(id).is_some_and(|at| at <= self.latest) => {
+                    self.dial(id);
+                }
+                CheckState::Waiting { .. }
+                | CheckState::InProgress { .. }
+                | CheckState::AwaitingAccept { .. }
+                | CheckState::Open
+                | CheckState::Ended(_) => {}
+            }
+        }
+    }
+
+    /// Returns when the next attempt is due.
+    pub(super) fn next_dial(&self) -> Option<Instant> {
+        self.checklist
+            .ids()
+            .filter_map(|id| self.due(id))
+            .filter(|due| *due < self.timing.dial_until)
+            .min()
+    }
+
+    /// Returns when a pair is to be dialled, as things stand.
+    fn due(&self, id: PairId) -> Option<Instant> {
+        if self.redialler.is_exhausted() {
+            return None;
+        }
+        let pair = self.checklist.pair(id);
+        match pair.state {
+            // A hedge is for when nothing has opened; it must not disturb what has.
+            CheckState::Waiting { due } if pair.is_unused_hedge() => {
+                Some(due.max(self.connections.promising_until().unwrap_or(due)))
+            }
+            CheckState::Waiting { due } => Some(due),
+            CheckState::AwaitingAccept { until } => Some(until),
+            CheckState::InProgress { .. } | CheckState::Open | CheckState::Ended(_) => None,
+        }
+    }
+
+    fn dial(&mut self, id: PairId) {
+        if self.redialler.is_exhausted() {
+            return;
+        }
+        self.redialler.count_syn();
+        let check = self.new_check();
+        let since = self.latest;
+        let pair = self.checklist.pair_mut(id);
+        pair.state = CheckState::InProgress { check, since };
+        self.stats.redials += u32::from(pair.attempts > 0);
+        self.stats.attempts += 1;
+        pair.attempts += 1;
+        let (local, remote) = (pair.pair.local, pair.pair.remote);
+        tracing::trace!(%check, %local, %remote, attempt = pair.attempts, "connect");
+        self.actions.push_back(Action::Connect {
+            check,
+            local,
+            remote,
+        });
+    }
+
+    pub(super) fn handle_connect_failed(&mut self, check: CheckId, failure: ConnectFailure) {
+        let Some((id, since)) = self.checklist.in_progress(check) else {
+            self.stats.ignored += 1;
+            return;
+        };
+        let lived = self.latest.saturating_duration_since(since);
+        tracing::trace!(%check, ?failure, ?lived, "connect failed");
+        let pair = self.checklist.pair_mut(id);
+        pair.last = Some(PairOutcome::Failed(failure));
+        if self.connections.holds_pair(id) {
+            self.checklist.pair_mut(id).state = CheckState::Open;
+            return;
+        }
+        match failure {
+            ConnectFailure::Refused | ConnectFailure::Reset | ConnectFailure::TimedOut => {
+                self.redial(id, Cause::Reset);
+            }
+            ConnectFailure::NetworkUnreachable if lived < LOCAL_ANSWER => {
+                self.end(id, Ending::NoRoute);
+            }
+            // The network's word, not our routing table's: some NATs turn strangers away so.
+            ConnectFailure::HostUnreachable | ConnectFailure::NetworkUnreachable => {
+                let local = lived < LOCAL_ANSWER;
+                self.redial(id, if local { Cause::Reset } else { Cause::Icmp });
+            }
+            ConnectFailure::AddressNotAvailable => self.await_accept(id),
+            ConnectFailure::AddressInUse | ConnectFailure::NoResources | ConnectFailure::Other => {
+                self.retry_locally(id);
+            }
+        }
+    }
+
+    /// Dials again after the network has ended an attempt.
+    fn redial(&mut self, id: PairId, cause: Cause) {
+        let remaining = self.remaining();
+        let pair = self.checklist.pair_mut(id);
+        pair.local_failures = 0;
+        if !pair.has_attempts_left() {
+            return self.end(id, Ending::Exhausted);
+        }
+        let pause = self.redialler.pause(cause, pair.attempts, remaining);
+        let due = self.latest + pause;
+        pair.state = CheckState::Waiting { due };
+    }
+
+    /// Gives the listener time to hand out the connection that the kernel says exists.
+    fn await_accept(&mut self, id: PairId) {
+        let Some(times) = self.count_local_failure(id) else {
+            return;
+        };
+        let until = self.latest + self.redialler.accept_wait(times);
+        self.checklist.pair_mut(id).state = CheckState::AwaitingAccept { until };
+    }
+
+    /// Tries again when this machine may have more room.
+    fn retry_locally(&mut self, id: PairId) {
+        let Some(times) = self.count_local_failure(id) else {
+            return;
+        };
+        let remaining = self.remaining();
+        let pair = self.checklist.pair_mut(id);
+        let pause = self
+            .redialler
+            .pause(Cause::Local(times), pair.attempts, remaining);
+        let due = self.latest + pause;
+        pair.state = CheckState::Waiting { due };
+    }
+
+    /// Returns how many failures in a row came before this one, unless it is one too many.
+    fn count_local_failure(&mut self, id: PairId) -> Option<u32> {
+        let pair = self.checklist.pair_mut(id);
+        let before = pair.local_failures;
+        pair.local_failures += 1;
+        if before >= MAX_LOCAL_FAILURES || !pair.has_attempts_left() {
+            self.end(id, Ending::Exhausted);
+            return None;
+        }
+        Some(before)
+    }
+
+    fn end(&mut self, id: PairId, ending: Ending) {
+        tracing::trace!(pair = id.0, ?ending, "pair ended");
+        self.checklist.pair_mut(id).state = CheckState::Ended(ending);
+    }
+
+    fn remaining(&self) -> Duration {
+        self.timing
+            .dial_until
+            .saturating_duration_since(self.latest)
+    }
+
+    /// Notes that an attempt has ended by opening.
+    pub(super) fn mark_done(&mut self, id: PairId) {
+        self.checklist.pair_mut(id).state = CheckState::Open;
+    }
+
+    /// Notes that there is an open connection on the pair. An attempt under way stays: only its
+    /// answer ends it.
+    pub(super) fn mark_open(&mut self, id: PairId) {
+        let pair = self.checklist.pair_mut(id);
+        match pair.state {
+            CheckState::Waiting { .. } | CheckState::AwaitingAccept { .. } => {
+                pair.state = CheckState::Open;
+            }
+            CheckState::InProgress { .. } | CheckState::Open | CheckState::Ended(_) => {}
+        }
+    }
+
+    /// Goes on with a pair whose open connection turned out not to be the one.
+    pub(super) fn mark_not_the_peer(&mut self, id: PairId, failure: VerifyFailure) {
+        let pair = self.checklist.pair_mut(id);
+        pair.last = Some(PairOutcome::NotThePeer(failure));
+        pair.broken += 1;
+        let again = match failure {
+            VerifyFailure::Closed | VerifyFailure::TimedOut => pair.broken < MAX_BROKEN,
+            VerifyFailure::Stranger | VerifyFailure::WrongIdentity => false,
+        };
+        match pair.state {
+            CheckState::Open if self.connections.holds_pair(id) => {}
+            CheckState::Open if again => self.redial(id, Cause::Reset),
+            CheckState::Open => self.end(id, Ending::Exhausted),
+            CheckState::Waiting { .. }
+            | CheckState::InProgress { .. }
+            | CheckState::AwaitingAccept { .. }
+            | CheckState::Ended(_) => {}
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The end: one connection wins, or the agent says why none can.
+
+use std::time::Instant;
+
+use p2pconnect_proto::NatMapping;
+
+use super::State;
+use crate::{
+    Action, CheckId, Event, PunchAgent, PunchReport, VerifyFailure,
+    nomination::Connection,
+    pair::{CheckState, Ending, PairId},
+    report::mapping_varies,
+};
+
+impl PunchAgent {
+    pub(super) fn establish(&mut self, check: CheckId, winner: &Connection) {
+        tracing::debug!(%check, pair = ?winner.pair, how = %winner.how, "pair nominated");
+        self.close_all();
+        self.state = State::Established { check };
+        self.event = Some(Event::Established {
+            check,
+            pair: winner.pair,
+            how: winner.how,
+        });
+    }
+
+    pub(super) fn fail(&mut self) {
+        let pairs = self.checklist.iter().map(|pair| pair.report()).collect();
+        let report = PunchReport::new(self.local_nat, self.remote_nat, pairs);
+        tracing::debug!(verdict = ?report.verdict, stats = ?self.stats, "no direct path");
+        self.close_all();
+        self.state = State::Failed;
+        self.event = Some(Event::Failed(Box::new(report)));
+    }
+
+    /// Ends a verification that failed, and its connection with it.
+    pub(super) fn end_verification(&mut self, check: CheckId, failure: VerifyFailure) {
+        let Some(connection) = self.connections.take_verifying(check) else {
+            self.stats.ignored += 1;
+            return;
+        };
+        tracing::debug!(%check, pair = ?connection.pair, ?failure, "not the peer");
+        self.actions.push_back(Action::Close { check });
+        if let Some(id) = connection.pair_id {
+            self.mark_not_the_peer(id, failure);
+        }
+    }
+
+    /// Tells whether there is nothing left to hope for.
+    pub(super) fn is_over(&self) -> bool {
+        let now = self.latest;
+        if now >= self.timing.ends_at || self.checklist.is_empty() {
+            return true;
+        }
+        if !self.connections.is_empty() {
+            return false;
+        }
+        if self.no_route_at_all() || (self.is_hopeless() && now >= self.timing.hopeless_at) {
+            return true;
+        }
+        now >= self.timing.dial_until && self.last_attempt_until() <= Some(now)
+    }
+
+    /// Returns when `is_over` may change its mind without any input.
+    pub(super) fn next_review(&self) -> Instant {
+        let next_after_now = |moments: [Option<Instant>; 3]| {
+            moments
+                .into_iter()
+                .flatten()
+                .filter(|moment| *moment > self.latest)
+                .min()
+        };
+        if !self.connections.is_empty() {
+            return self.timing.ends_at;
+        }
+        let hopeless = self.is_hopeless().then_some(self.timing.hopeless_at);
+        let quiet = self.last_attempt_until().max(Some(self.timing.dial_until));
+        next_after_now([hopeless, quiet, Some(self.timing.ends_at)]).unwrap_or(self.timing.ends_at)
+    }
+
+    /// Returns until when the youngest attempt has to be left alone.
+    fn last_attempt_until(&self) -> Option<Instant> {
+        let until = |id: PairId| match self.checklist.pair(id).state {
+            CheckState::InProgress { since, .. } => Some(since + self.timing.attempt_min),
+            CheckState::Waiting { .. }
+            | CheckState::AwaitingAccept { .. }
+            | CheckState::Open
+            | CheckState::Ended(_) => None,
+        };
+        self.checklist.ids().filter_map(until).max()
+    }
+
+    /// Tells whether no packet can leave towards the peer, so that none can be answered either.
+    fn no_route_at_all(&self) -> bool {
+        self.checklist
+            .iter()
+            .all(|pair| pair.state == CheckState::Ended(Ending::NoRoute))
+    }
+
+    /// Tells whether a NAT is in the way that no SYN will pass if none has passed by now.
+    ///
+    /// What a NAT does to IPv4 says nothing of a pair of IPv6 addresses.
+    fn is_hopeless(&self) -> bool {
+        let varies = |mapping: Option<NatMapping>| mapping_varies(mapping).is_some();
+        let ipv4_only = self.checklist.iter().all(|pair| pair.pair.remote.is_ipv4());
+        ipv4_only && (varies(self.local_nat.mapping) || varies(self.remote_nat.mapping))
+    }
+
+    fn close_all(&mut self) {
+        for id in self.checklist.ids() {
+            match self.checklist.pair(id).state {
+                CheckState::InProgress { check, .. } => {
+                    self.actions.push_back(Action::Close { check });
+                    self.checklist.pair_mut(id).state = CheckState::Ended(Ending::Exhausted);
+                }
+                CheckState::Waiting { .. }
+                | CheckState::AwaitingAccept { .. }
+                | CheckState::Open
+                | CheckState::Ended(_) => {}
+            }
+        }
+        for (check, _) in self.connections.drain() {
+            self.actions.push_back(Action::Close { check });
+        }
+    }
+}

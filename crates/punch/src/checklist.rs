@@ -1,0 +1,207 @@
+//! Which pairs there are, and in what order they start (RFC 8445 section 6.1.2).
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    time::Instant,
+};
+
+use p2pconnect_proto::{Candidate, CandidateKind, PunchPort, Role};
+
+use crate::{
+    Base, CandidatePair, CheckId, Introduced,
+    pair::{CheckState, Ending, Pair, PairId, is_global},
+    schedule::Timing,
+};
+
+/// The most pairs of a session.
+///
+/// Four local bases of a family (two interfaces with two punch ports) times the 16 candidates
+/// that an introduction may hold.
+pub(crate) const MAX_PAIRS: usize = 64;
+
+/// The most addresses that are remembered because somebody connected from them.
+///
+/// They are kept only for the report; eight strangers tell as much as eighty.
+pub(crate) const MAX_PEER_REFLEXIVE: usize = 8;
+
+/// All pairs of a session, the first to start first.
+#[derive(Debug)]
+pub(crate) struct Checklist {
+    pairs: Vec<Pair>,
+    remote_ips: Vec<IpAddr>,
+}
+
+impl Checklist {
+    pub(crate) fn form(introduced: &Introduced, timing: &Timing) -> Self {
+        let mut found = BTreeMap::new();
+        for base in &introduced.bases {
+            for candidate in &introduced.remote_candidates {
+                if can_work(base, candidate, &introduced.bases) {
+                    let pair = (base.address, candidate.address);
+                    let stage = stage(introduced.role, base.punch_port, candidate.punch_port);
+                    // An address that is both host and server-reflexive is a host's public one.
+                    let entry = found.entry(pair).or_insert((stage, candidate.kind));
+                    *entry = (*entry).min((stage, candidate.kind));
+                }
+            }
+        }
+        let mut ordered: Vec<_> = found
+            .into_iter()
+            .map(|((local, remote), (stage, kind))| {
+                (
+                    stage,
+                    CandidatePair {
+                        local,
+                        remote,
+                        kind,
+                    },
+                )
+            })
+            .collect();
+        ordered.sort_by_key(|(stage, pair)| (*stage, !is_global(pair.remote.ip()), pair.kind));
+        ordered.truncate(MAX_PAIRS);
+        Self {
+            pairs: start_moments(ordered, timing),
+            remote_ips: introduced
+                .remote_candidates
+                .iter()
+                .map(|candidate| candidate.address.ip())
+                .collect(),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Pair> {
+        self.pairs.iter()
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = PairId> + use<> {
+        (0..self.pairs.len()).map(PairId)
+    }
+
+    pub(crate) fn pair(&self, id: PairId) -> &Pair {
+        &self.pairs[id.0]
+    }
+
+    pub(crate) fn pair_mut(&mut self, id: PairId) -> &mut Pair {
+        &mut self.pairs[id.0]
+    }
+
+    /// Finds the pair whose attempt is `check`.
+    pub(crate) fn in_progress(&self, wanted: CheckId) -> Option<(PairId, Instant)> {
+        self.ids().find_map(|id| match self.pair(id).state {
+            CheckState::InProgress { check, since } if check == wanted => Some((id, since)),
+            CheckState::InProgress { .. }
+            | CheckState::Waiting { .. }
+            | CheckState::AwaitingAccept { .. }
+            | CheckState::Open
+            | CheckState::Ended(_) => None,
+        })
+    }
+
+    /// Tells whether the peer said that it has this address, whatever the port.
+    pub(crate) fn knows(&self, remote: IpAddr) -> bool {
+        self.remote_ips.contains(&remote)
+    }
+
+    /// Finds the pair that an inbound connection belongs to, or makes one while there is room.
+    pub(crate) fn of_accepted(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> (CandidatePair, Option<PairId>) {
+        let found = self.ids().find(|id| {
+            same(self.pair(*id).pair.local, local) && same(self.pair(*id).pair.remote, remote)
+        });
+        if let Some(id) = found {
+            return (self.pair(id).pair, Some(id));
+        }
+        let pair = CandidatePair {
+            local,
+            remote,
+            kind: CandidateKind::PeerReflexive,
+        };
+        let remembered = self
+            .iter()
+            .filter(|pair| pair.pair.kind == CandidateKind::PeerReflexive)
+            .count();
+        if remembered >= MAX_PEER_REFLEXIVE {
+            return (pair, None);
+        }
+        let id = PairId(self.pairs.len());
+        let state = CheckState::Ended(Ending::Passive);
+        self.pairs.push(Pair::new(pair, u32::MAX, state));
+        (pair, Some(id))
+    }
+}
+
+/// Compares without the flow label and scope of IPv6, which accepted addresses may lack.
+fn same(a: SocketAddr, b: SocketAddr) -> bool {
+    a.ip() == b.ip() && a.port() == b.port()
+}
+
+/// Tells in which group two punch ports meet; both sides come to the same answer.
+fn stage(role: Role, local: PunchPort, remote: PunchPort) -> u32 {
+    let (controlling, controlled) = match role {
+        Role::Controlling => (local, remote),
+        Role::Controlled => (remote, local),
+    };
+    match (controlling, controlled) {
+        (PunchPort::PRIMARY, PunchPort::PRIMARY) => 0,
+        (PunchPort::SPARE, PunchPort::SPARE) => 1,
+        (PunchPort::PRIMARY, PunchPort::SPARE) => 2,
+        (PunchPort::SPARE, PunchPort::PRIMARY) => 3,
+        (_, _) => 4,
+    }
+}
+
+fn can_work(base: &Base, candidate: &Candidate, bases: &[Base]) -> bool {
+    let (local, remote) = (base.address, candidate.address);
+    let own = bases.iter().any(|base| same(base.address, remote));
+    let reflexive = candidate.kind == CandidateKind::PeerReflexive;
+    !own && !reflexive
+        && local.is_ipv4() == remote.is_ipv4()
+        && remote.port() != 0
+        && !remote.ip().is_unspecified()
+        && !remote.ip().is_multicast()
+        && local.ip().is_loopback() == remote.ip().is_loopback()
+        && link_agrees(local, remote)
+}
+
+/// Tells whether two addresses can be on one link, if one of them is good for a single link only.
+fn link_agrees(local: SocketAddr, remote: SocketAddr) -> bool {
+    match (local, remote) {
+        (SocketAddr::V4(local), SocketAddr::V4(remote)) => {
+            !remote.ip().is_broadcast() && local.ip().is_link_local() == remote.ip().is_link_local()
+        }
+        (SocketAddr::V6(local), SocketAddr::V6(remote)) => {
+            let links = (
+                local.ip().is_unicast_link_local(),
+                remote.ip().is_unicast_link_local(),
+            );
+            match links {
+                (false, false) => true,
+                (true, true) => local.scope_id() != 0 && local.scope_id() == remote.scope_id(),
+                (true, false) | (false, true) => false,
+            }
+        }
+        (SocketAddr::V4(_), SocketAddr::V6(_)) | (SocketAddr::V6(_), SocketAddr::V4(_)) => false,
+    }
+}
+
+fn start_moments(ordered: Vec<(u32, CandidatePair)>, timing: &Timing) -> Vec<Pair> {
+    let mut place = BTreeMap::new();
+    ordered
+        .into_iter()
+        .map(|(stage, pair)| {
+            let place: &mut u32 = place.entry(stage).or_default();
+            let due = timing.start_of(stage, *place);
+            *place += 1;
+            Pair::new(pair, stage, CheckState::Waiting { due })
+        })
+        .collect()
+}

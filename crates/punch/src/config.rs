@@ -1,0 +1,63 @@
+use std::time::Duration;
+
+/// How long the agent waits for what.
+///
+/// A path may be longer than the defaults assume, so each time here is a least value: the doc
+/// comment of a field says to which multiple of the peers' round-trip time it is raised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PunchConfig {
+    /// For how long new attempts are made; at least 6 round-trip times.
+    ///
+    /// Default: 4 s. The two sides may start 1.5 s apart, and the kernel repeats a lost SYN after
+    /// 1 s and 2 s. Attempts that are alive then still get their [`attempt_min`] and their
+    /// verification.
+    ///
+    /// [`attempt_min`]: Self::attempt_min
+    pub round_timeout: Duration,
+    /// How long an attempt that hears nothing is left alone; at least 4 round-trip times.
+    ///
+    /// Default: 3 s. An attempt that is ended sooner resets the connection that was just being
+    /// made, and its NAT lets nothing through on the same addresses for minutes.
+    pub attempt_min: Duration,
+    /// When the spare punch port comes in; at least 1.5 round-trip times.
+    ///
+    /// Default: 100 ms. When nothing is lost the first port is open after one round trip, so the
+    /// spare one stays unused; the kernel itself would repeat a lost SYN only after 1 s.
+    pub hedge: Duration,
+    /// How long the verification of an open connection may take; at least 6 round-trip times.
+    ///
+    /// Default: 3 s. The handshake takes two round trips and the nomination half of one; the rest
+    /// is for lost packets.
+    pub verify_timeout: Duration,
+    /// How long the controlling side lets one verification run before it begins the next; at
+    /// least 2 round-trip times.
+    ///
+    /// Default: 250 ms. Longer than a handshake on most paths, so that a second one is rare.
+    pub verify_stagger: Duration,
+    /// When the agent gives up if a NAT is known to use another external port for each
+    /// destination and nothing has opened; at least 6 round-trip times.
+    ///
+    /// Default: 2.5 s. The side behind that NAT can still reach a peer that does not filter; that
+    /// takes one round trip, or 1 s more when its SYNs were lost or it started late.
+    pub hopeless_after: Duration,
+    /// The most SYNs that a round sends, not counting the kernel's own repetitions.
+    ///
+    /// Default: 200. Two refusing NATs 80 ms apart need fewer than 10, and 20 for each second
+    /// that the two sides start apart; beyond 200 it looks like a scan to whoever counts.
+    pub max_syns: u32,
+}
+
+impl Default for PunchConfig {
+    fn default() -> Self {
+        Self {
+            round_timeout: Duration::from_secs(4),
+            attempt_min: Duration::from_secs(3),
+            hedge: Duration::from_millis(100),
+            verify_timeout: Duration::from_secs(3),
+            verify_stagger: Duration::from_millis(250),
+            hopeless_after: Duration::from_millis(2500),
+            max_syns: 200,
+        }
+    }
+}

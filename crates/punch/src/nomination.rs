@@ -1,0 +1,206 @@
+//! Open connections: which of them are verified when, and which one wins.
+
+use std::{
+    cmp::Reverse,
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use p2pconnect_proto::Role;
+
+use crate::{CandidatePair, CheckId, How, pair::PairId};
+
+/// The most verifications at a time.
+///
+/// Each may hold a TLS handshake's state for a stranger; eight are more than the pairs that work
+/// between two peers, as a rule.
+pub(crate) const MAX_VERIFYING: usize = 8;
+
+/// The most verifications of connections from addresses that the peer did not name.
+///
+/// Half of all, so that strangers cannot keep the peer waiting.
+const MAX_UNKNOWN_VERIFYING: usize = MAX_VERIFYING / 2;
+
+/// The most open connections, verified or waiting.
+pub(crate) const MAX_CONNECTIONS: usize = 16;
+
+/// The most open connections from addresses that the peer did not name.
+pub(crate) const MAX_UNKNOWN_CONNECTIONS: usize = MAX_CONNECTIONS / 2;
+
+/// An open connection that has not won or lost yet.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) pair: CandidatePair,
+    pub(crate) pair_id: Option<PairId>,
+    pub(crate) how: How,
+    /// Whether the peer named the remote address.
+    pub(crate) known: bool,
+    pub(crate) verification: Verification,
+}
+
+/// How far the verification of a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verification {
+    Queued,
+    InProgress { since: Instant },
+}
+
+impl Connection {
+    fn verifying_since(&self) -> Option<Instant> {
+        match self.verification {
+            Verification::Queued => None,
+            Verification::InProgress { since } => Some(since),
+        }
+    }
+}
+
+/// The open connections of a session.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    role: Role,
+    stagger: Duration,
+    timeout: Duration,
+    table: BTreeMap<CheckId, Connection>,
+}
+
+impl Connections {
+    pub(crate) const fn new(role: Role, stagger: Duration, timeout: Duration) -> Self {
+        Self {
+            role,
+            stagger,
+            timeout,
+            table: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    pub(crate) fn has_room(&self, known: bool) -> bool {
+        let unknown = self.table.values().filter(|open| !open.known).count();
+        self.table.len() < MAX_CONNECTIONS && (known || unknown < MAX_UNKNOWN_CONNECTIONS)
+    }
+
+    pub(crate) fn insert(&mut self, check: CheckId, connection: Connection) {
+        self.table.insert(check, connection);
+    }
+
+    pub(crate) fn contains(&self, check: CheckId) -> bool {
+        self.table.contains_key(&check)
+    }
+
+    pub(crate) fn holds_pair(&self, pair: PairId) -> bool {
+        self.table.values().any(|open| open.pair_id == Some(pair))
+    }
+
+    /// Takes out a connection whose verification was asked for.
+    pub(crate) fn take_verifying(&mut self, check: CheckId) -> Option<Connection> {
+        self.table.get(&check)?.verifying_since()?;
+        self.table.remove(&check)
+    }
+
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (CheckId, Connection)> + use<> {
+        std::mem::take(&mut self.table).into_iter()
+    }
+
+    /// Returns the verifications that have taken too long.
+    pub(crate) fn overdue(&self, now: Instant) -> Vec<CheckId> {
+        let overdue = |open: &Connection| {
+            open.verifying_since()
+                .is_some_and(|since| since + self.timeout <= now)
+        };
+        self.table
+            .iter()
+            .filter(|(_, open)| overdue(open))
+            .map(|(check, _)| *check)
+            .collect()
+    }
+
+    /// Begins the next verification if it is time for one.
+    pub(crate) fn begin(&mut self, now: Instant) -> Option<CheckId> {
+        let (_, _, check) = self
+            .table
+            .iter()
+            .filter(|(_, open)| open.verification == Verification::Queued)
+            .filter(|(_, open)| self.turn(open.known).has_come(now))
+            .map(|(check, open)| (Reverse(open.known), open.pair.kind, *check))
+            .min()?;
+        let since = now;
+        self.table.get_mut(&check)?.verification = Verification::InProgress { since };
+        Some(check)
+    }
+
+    /// Returns when something here is due.
+    pub(crate) fn next_wake(&self) -> Option<Instant> {
+        let timeouts = self
+            .table
+            .values()
+            .filter_map(|open| Some(open.verifying_since()? + self.timeout));
+        let starts = self
+            .table
+            .values()
+            .filter(|open| open.verification == Verification::Queued)
+            .filter_map(|open| self.turn(open.known).moment());
+        timeouts.chain(starts).min()
+    }
+
+    /// Returns until when hedges can wait, because a verification is under way that looks good.
+    pub(crate) fn promising_until(&self) -> Option<Instant> {
+        self.table
+            .values()
+            .filter(|open| open.known)
+            .filter_map(|open| Some(open.verifying_since()? + self.stagger))
+            .max()
+    }
+
+    /// Tells whether a connection that waits may be verified, as things stand.
+    ///
+    /// The controlled side verifies all alike, since the other side chooses. The controlling side
+    /// takes one after the other; strangers never keep the peer waiting.
+    fn turn(&self, known: bool) -> Turn {
+        let verifying = || {
+            self.table
+                .values()
+                .filter_map(|open| Some((open.known, open.verifying_since()?)))
+        };
+        let unknown = verifying().filter(|(known, _)| !known).count();
+        if verifying().count() >= MAX_VERIFYING || (!known && unknown >= MAX_UNKNOWN_VERIFYING) {
+            return Turn::AfterAnother;
+        }
+        match self.role {
+            Role::Controlled => Turn::Now,
+            Role::Controlling => verifying()
+                .filter(|(other, _)| *other || !known)
+                .map(|(_, since)| since + self.stagger)
+                .max()
+                .map_or(Turn::Now, Turn::At),
+        }
+    }
+}
+
+/// When it is a waiting connection's turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Now,
+    At(Instant),
+    AfterAnother,
+}
+
+impl Turn {
+    fn has_come(self, now: Instant) -> bool {
+        match self {
+            Self::Now => true,
+            Self::At(moment) => moment <= now,
+            Self::AfterAnother => false,
+        }
+    }
+
+    /// Returns the moment to wait for; `Now` has none, because `begin` has taken it.
+    const fn moment(self) -> Option<Instant> {
+        match self {
+            Self::At(moment) => Some(moment),
+            Self::Now | Self::AfterAnother => None,
+        }
+    }
+}

@@ -1,0 +1,118 @@
+use std::{net::IpAddr, time::Instant};
+
+use p2pconnect_proto::CandidateKind;
+
+use crate::{CandidatePair, CheckId, PairOutcome, PairReport};
+
+/// The most attempts on a pair whose remote address is private.
+///
+/// Such an address often belongs to a stranger in our own network, who refuses within a
+/// millisecond and would eat up the SYNs of the pairs that matter. A real neighbour answers the
+/// first.
+const MAX_PRIVATE_ATTEMPTS: u32 = 16;
+
+/// The most attempts on any other pair: one each round-trip time of 60 ms for the whole round.
+const MAX_ATTEMPTS: u32 = 64;
+
+/// The place of a pair in the checklist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PairId(pub(crate) usize);
+
+/// Where a pair is in its life (RFC 8445 section 6.1.2.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CheckState {
+    /// To be connected at that moment.
+    Waiting { due: Instant },
+    /// A socket is in SYN-SENT.
+    InProgress { check: CheckId, since: Instant },
+    /// The kernel says that the connection exists already; the listener should hand it out.
+    AwaitingAccept { until: Instant },
+    /// There is an open connection on the pair.
+    Open,
+    /// Nothing more is tried here.
+    Ended(Ending),
+}
+
+/// Why nothing more is tried on a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// This machine has no route there.
+    NoRoute,
+    /// Enough has been tried, or the other end is somebody else.
+    Exhausted,
+    /// We only ever wait on it: the remote address was learnt from an inbound connection.
+    Passive,
+}
+
+/// One pair and what has happened on it.
+#[derive(Debug, Clone)]
+pub(crate) struct Pair {
+    pub(crate) pair: CandidatePair,
+    /// Which group of pairs it starts with: 0 at once, the others as hedges.
+    pub(crate) stage: u32,
+    pub(crate) state: CheckState,
+    pub(crate) attempts: u32,
+    /// Failures in a row that came from this machine and sent no SYN.
+    pub(crate) local_failures: u32,
+    /// Connections that opened here and broke before they were verified.
+    pub(crate) broken: u32,
+    pub(crate) last: Option<PairOutcome>,
+}
+
+impl Pair {
+    pub(crate) fn new(pair: CandidatePair, stage: u32, state: CheckState) -> Self {
+        Self {
+            pair,
+            stage,
+            state,
+            attempts: 0,
+            local_failures: 0,
+            broken: 0,
+            last: None,
+        }
+    }
+
+    /// Tells whether the pair may be tried once more.
+    pub(crate) fn has_attempts_left(&self) -> bool {
+        let most = if self.is_private() {
+            MAX_PRIVATE_ATTEMPTS
+        } else {
+            MAX_ATTEMPTS
+        };
+        self.attempts < most
+    }
+
+    /// Tells whether the pair leads to an interface address that only its own network can reach.
+    pub(crate) fn is_private(&self) -> bool {
+        self.pair.kind == CandidateKind::Host && !is_global(self.pair.remote.ip())
+    }
+
+    /// Tells whether a hedge still waits for its first attempt.
+    pub(crate) fn is_unused_hedge(&self) -> bool {
+        self.stage > 0 && self.attempts == 0
+    }
+
+    pub(crate) fn report(&self) -> PairReport {
+        let silent = if self.attempts == 0 {
+            PairOutcome::NotTried
+        } else {
+            PairOutcome::Silent
+        };
+        PairReport {
+            pair: self.pair,
+            attempts: self.attempts,
+            outcome: self.last.unwrap_or(silent),
+        }
+    }
+}
+
+/// Tells whether an address can be reached from anywhere, NATs and firewalls aside.
+pub(crate) fn is_global(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => {
+            let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
+            !(v4.is_private() || v4.is_loopback() || v4.is_link_local() || shared)
+        }
+        IpAddr::V6(v6) => !(v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local()),
+    }
+}

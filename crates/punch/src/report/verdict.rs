@@ -1,0 +1,152 @@
+use std::fmt;
+
+use p2pconnect_proto::{CandidateKind, NatMapping, NatReport};
+
+use crate::{PairOutcome, PairReport, VerifyFailure, pair::is_global};
+
+/// What would help when a NAT's mapping is in the way.
+const MAPPING_HELP: &str =
+    "A port mapping, IPv6, or endpoint-independent mapping on that NAT would help.";
+
+/// Why no direct path was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// The peers have no address family in common.
+    NoCommonFamily,
+    /// Somebody else answered in the peer's place.
+    WrongIdentity,
+    /// Our NAT uses another external port for each destination, and the peer's side filters.
+    LocalMappingVaries,
+    /// The peer's NAT uses another external port for each destination, and our side filters.
+    RemoteMappingVaries,
+    /// Both NATs use another external port for each destination.
+    BothMappingsVary,
+    /// Every attempt was answered with a reset.
+    Refused,
+    /// The network said that the peer is out of reach.
+    Unreachable,
+    /// Nothing ever came back.
+    Silent,
+    /// Different things on different pairs, none of them a connection.
+    Mixed,
+}
+
+impl Verdict {
+    pub(crate) fn of(local: NatReport, remote: NatReport, pairs: &[PairReport]) -> Self {
+        let wrong = PairOutcome::NotThePeer(VerifyFailure::WrongIdentity);
+        if pairs.is_empty() {
+            return Self::NoCommonFamily;
+        }
+        if pairs.iter().any(|pair| pair.outcome == wrong) {
+            return Self::WrongIdentity;
+        }
+        let varies = |nat: NatReport| mapping_varies(nat.mapping).is_some();
+        match (varies(local), varies(remote)) {
+            (true, true) => Self::BothMappingsVary,
+            (true, false) => Self::LocalMappingVaries,
+            (false, true) => Self::RemoteMappingVaries,
+            (false, false) => Self::of_outcomes(pairs),
+        }
+    }
+
+    fn of_outcomes(pairs: &[PairReport]) -> Self {
+        let tried = || {
+            pairs
+                .iter()
+                .filter(|pair| pair.outcome != PairOutcome::NotTried)
+        };
+        // The peer's private addresses hardly ever answer, and that means nothing.
+        let telling = |pair: &&PairReport| {
+            pair.pair.kind != CandidateKind::Host || is_global(pair.pair.remote.ip())
+        };
+        let all = |is: fn(PairOutcome) -> bool| {
+            if tried().any(|pair| telling(&pair)) {
+                tried().filter(telling).all(|pair| is(pair.outcome))
+            } else {
+                tried().all(|pair| is(pair.outcome))
+            }
+        };
+        if all(PairOutcome::is_silent) {
+            Self::Silent
+        } else if all(PairOutcome::is_refused) {
+            Self::Refused
+        } else if all(PairOutcome::is_unreachable) {
+            Self::Unreachable
+        } else {
+            Self::Mixed
+        }
+    }
+
+    /// Writes the reason and what would help, naming the NATs' behaviours.
+    pub(super) fn explain(
+        self,
+        f: &mut fmt::Formatter<'_>,
+        local: Option<NatMapping>,
+        remote: Option<NatMapping>,
+    ) -> fmt::Result {
+        let (local, remote) = (
+            local.unwrap_or(NatMapping::AddressAndPortDependent),
+            remote.unwrap_or(NatMapping::AddressAndPortDependent),
+        );
+        match self {
+            Self::NoCommonFamily => f.write_str(
+                "The peers have no address family in common, or one of them has no usable address. \
+                 An IPv4 address, or an IPv6 address, on both sides would help.",
+            ),
+            Self::WrongIdentity => f.write_str(
+                "Somebody with another identity answered in the peer's place, so the connection was \
+                 not used. Check the peer id, and who runs the peer's network.",
+            ),
+            Self::LocalMappingVaries => write!(
+                f,
+                "This side's NAT uses another external port for each destination ({local}) and the \
+                 peer's side filters, so neither side can know where to send. {MAPPING_HELP}",
+            ),
+            Self::RemoteMappingVaries => write!(
+                f,
+                "The peer's NAT uses another external port for each destination ({remote}) and this \
+                 side filters, so neither side can know where to send. {MAPPING_HELP}",
+            ),
+            Self::BothMappingsVary => write!(
+                f,
+                "Both NATs use another external port for each destination (this side {local}, the \
+                 peer's side {remote}), so neither side can know where to send. A port mapping or \
+                 IPv6 on either side would help.",
+            ),
+            Self::Refused => f.write_str(
+                "Every attempt was answered with a reset: a NAT or firewall turns the connection \
+                 away, or the two sides never started close enough together. Trying again, or a \
+                 port mapping on either side, would help.",
+            ),
+            Self::Unreachable => f.write_str(
+                "The network said that the peer is out of reach: a NAT or firewall turns the \
+                 connection away, or there is no route. A port mapping on either side, or another \
+                 network, would help.",
+            ),
+            Self::Silent => f.write_str(
+                "Nothing came back from the peer's addresses: the peer has gone offline, or a NAT \
+                 or firewall drops everything it did not expect. A port mapping on either side, or \
+                 another network, would help.",
+            ),
+            Self::Mixed => f.write_str(
+                "None of the peer's addresses led to the peer. A port mapping on either side, or \
+                 another network, would help.",
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.explain(f, None, None)
+    }
+}
+
+/// Returns the mapping if it differs from one destination to the next.
+pub(crate) const fn mapping_varies(mapping: Option<NatMapping>) -> Option<NatMapping> {
+    match mapping {
+        Some(NatMapping::AddressDependent | NatMapping::AddressAndPortDependent) => mapping,
+        Some(NatMapping::EndpointIndependent) | None => None,
+    }
+}
