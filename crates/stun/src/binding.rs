@@ -1,0 +1,167 @@
+//! The Binding request and its responses, and the two attributes of our own.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
+
+use p2pconnect_proto::{PeerId, ReflexiveToken};
+use stun_types::{
+    attribute::{
+        AttributeType, ErrorCode, MessageIntegrity, MessageIntegritySha256, RawAttribute,
+        XorMappedAddress,
+    },
+    message::{BINDING, Message, MessageClass, MessageWriteVec, TransactionId},
+    prelude::{Attribute, AttributeStaticType, MessageWrite, MessageWriteExt},
+};
+
+use crate::{error::MappingError, parse::parse};
+
+/// REFLEXIVE-COMMITMENT. From the comprehension-optional range, which other implementations
+/// ignore, at a place that the IANA registry of STUN attributes leaves unassigned.
+pub(crate) const REFLEXIVE_COMMITMENT: AttributeType = AttributeType::new(0xD2C0);
+
+/// REFLEXIVE-TOKEN, the next number.
+pub(crate) const REFLEXIVE_TOKEN: AttributeType = AttributeType::new(0xD2C1);
+
+/// The bytes of a REFLEXIVE-TOKEN: expiry and MAC.
+pub(crate) const TOKEN_LENGTH: usize = 8 + 16;
+
+/// What a client shows a STUN server to get a [`ReflexiveToken`] for itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Commitment {
+    salt: [u8; 16],
+    digest: [u8; 32],
+}
+
+impl Commitment {
+    /// Commits to `peer` with `salt`, which should be random and new for each network, because
+    /// whoever reads the connection can link requests with the same salt.
+    #[must_use]
+    pub fn new(salt: [u8; 16], peer: &PeerId) -> Self {
+        Self {
+            salt,
+            digest: ReflexiveToken::commitment(&salt, peer),
+        }
+    }
+}
+
+impl fmt::Debug for Commitment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Commitment(..)")
+    }
+}
+
+/// Returns a Binding request and its transaction.
+pub(crate) fn request(commitment: Option<&Commitment>) -> (TransactionId, Vec<u8>) {
+    let mut message = Message::builder_request(BINDING, MessageWriteVec::new());
+    let transaction = message.transaction_id();
+    if let Some(commitment) = commitment {
+        message
+            .add_attribute(&RawAttribute::new(REFLEXIVE_COMMITMENT, &commitment.digest))
+            .expect("a message without FINGERPRINT takes attributes, a vector any number");
+    }
+    (transaction, message.finish())
+}
+
+/// What a server said to a Binding request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BindingAnswer {
+    pub(crate) mapped: SocketAddr,
+    pub(crate) token: Option<ReflexiveToken>,
+}
+
+/// A response to some Binding request.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) transaction: TransactionId,
+    pub(crate) result: Result<BindingAnswer, MappingError>,
+}
+
+/// Reads a message that a server sent. `None` if it is not the response to a Binding request, and
+/// so none of our business.
+pub(crate) fn response(
+    bytes: &[u8],
+    commitment: Option<&Commitment>,
+) -> Result<Option<Response>, MappingError> {
+    let message = parse(bytes).map_err(|_| MappingError::MalformedAnswer)?;
+    if !message.has_method(BINDING) {
+        return Ok(None);
+    }
+    let result = match message.class() {
+        MessageClass::Request | MessageClass::Indication => return Ok(None),
+        MessageClass::Success => success(&message, commitment),
+        MessageClass::Error => Err(message
+            .attribute::<ErrorCode>()
+            .map_or(MappingError::MalformedAnswer, |error| {
+                MappingError::Rejected(error.code())
+            })),
+    };
+    Ok(Some(Response {
+        transaction: message.transaction_id(),
+        result,
+    }))
+}
+
+fn success(
+    message: &Message<'_>,
+    commitment: Option<&Commitment>,
+) -> Result<BindingAnswer, MappingError> {
+    let mapped = message
+        .attribute::<XorMappedAddress>()
+        .map_err(|_| MappingError::MalformedAnswer)?
+        .addr(message.transaction_id());
+    if !is_plausible(mapped) || !understood(message) {
+        return Err(MappingError::MalformedAnswer);
+    }
+    let token = commitment.and_then(|commitment| token(message, commitment));
+    Ok(BindingAnswer { mapped, token })
+}
+
+fn is_plausible(mapped: SocketAddr) -> bool {
+    let multicast_or_broadcast = match mapped.ip() {
+        IpAddr::V4(v4) => v4.is_multicast() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_multicast(),
+    };
+    mapped.port() != 0 && !mapped.ip().is_unspecified() && !multicast_or_broadcast
+}
+
+/// A response with unknown comprehension-required attributes fails the transaction (RFC 8489
+/// section 6.3.3).
+fn understood(message: &Message<'_>) -> bool {
+    message
+        .iter_attributes()
+        .map(|(_, attribute)| attribute.get_type())
+        .all(|kind| !kind.comprehension_required() || EXPECTED.contains(&kind))
+}
+
+/// The comprehension-required attributes of RFC 8489 that a Binding response may carry:
+/// MAPPED-ADDRESS, which servers send for the sake of RFC 3489, XOR-MAPPED-ADDRESS, and the two
+/// integrity attributes, which say nothing to a client without credentials.
+const EXPECTED: [AttributeType; 4] = [
+    AttributeType::new(0x0001),
+    XorMappedAddress::TYPE,
+    MessageIntegrity::TYPE,
+    MessageIntegritySha256::TYPE,
+];
+
+fn token(message: &Message<'_>, commitment: &Commitment) -> Option<ReflexiveToken> {
+    let attribute = message.raw_attribute(REFLEXIVE_TOKEN)?;
+    let (expires_at, mac) = attribute.value.split_first_chunk::<8>()?;
+    Some(ReflexiveToken {
+        salt: commitment.salt,
+        expires_at: u64::from_be_bytes(*expires_at),
+        mac: mac.try_into().ok()?,
+    })
+}
+
+/// Encodes a REFLEXIVE-TOKEN.
+pub(crate) fn encode_token(expires_at: u64, mac: &[u8; 16]) -> [u8; TOKEN_LENGTH] {
+    let mut value = [0; TOKEN_LENGTH];
+    value[..8].copy_from_slice(&expires_at.to_be_bytes());
+    value[8..].copy_from_slice(mac);
+    value
+}
+
+#[cfg(test)]
+mod tests;

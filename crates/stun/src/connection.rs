@@ -1,0 +1,97 @@
+use std::{io, net::SocketAddr, time::Duration};
+
+use stun_types::message::TransactionId;
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    time::{Instant, timeout, timeout_at},
+};
+
+use crate::{
+    binding::{self, BindingAnswer, Commitment, Response},
+    error::MappingError,
+    framing::MessageReader,
+    socket::reusable_tcp_socket,
+};
+
+/// The client's end of a connection to a STUN server.
+///
+/// Its socket has `SO_LINGER` 0, so that dropping it frees the pair of addresses at once.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    reader: MessageReader<TcpStream>,
+    local: SocketAddr,
+    commitment: Option<Commitment>,
+}
+
+impl Connection {
+    /// Connects from `local` to `server`.
+    pub(crate) async fn open(
+        local: SocketAddr,
+        server: SocketAddr,
+        within: Duration,
+        commitment: Option<Commitment>,
+    ) -> Result<Self, MappingError> {
+        if local.is_ipv4() != server.is_ipv4() {
+            return Err(MappingError::Bind(io::ErrorKind::InvalidInput));
+        }
+        let socket =
+            reusable_tcp_socket(local).map_err(|error| MappingError::Bind(error.kind()))?;
+        let stream = timeout(within, socket.connect(server))
+            .await
+            .map_err(|_| MappingError::ConnectTimedOut)?
+            .map_err(|error| MappingError::from_connect(&error))?;
+        let local = stream
+            .local_addr()
+            .map_err(|error| MappingError::from_stream(&error))?;
+        Ok(Self {
+            reader: MessageReader::new(stream),
+            local,
+            commitment,
+        })
+    }
+
+    /// Returns the local address and port, which are never wildcards.
+    pub(crate) const fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Sends a Binding request. Not cancel safe: part of the request may have been sent.
+    pub(crate) async fn send(&mut self, within: Duration) -> Result<TransactionId, MappingError> {
+        let (transaction, request) = binding::request(self.commitment.as_ref());
+        timeout(within, self.reader.get_mut().write_all(&request))
+            .await
+            .map_err(|_| MappingError::NoAnswer)?
+            .map_err(|error| MappingError::from_stream(&error))?;
+        Ok(transaction)
+    }
+
+    /// Waits for a response to any Binding request. Cancel safe.
+    pub(crate) async fn receive(&mut self) -> Result<Response, MappingError> {
+        loop {
+            let message = self
+                .reader
+                .next()
+                .await
+                .map_err(|error| MappingError::from_stream(&error))?
+                .ok_or(MappingError::Closed)?;
+            if let Some(response) = binding::response(&message, self.commitment.as_ref())? {
+                return Ok(response);
+            }
+        }
+    }
+
+    /// Sends a Binding request and waits for its answer. Not cancel safe.
+    pub(crate) async fn ask(&mut self, within: Duration) -> Result<BindingAnswer, MappingError> {
+        let deadline = Instant::now() + within;
+        let transaction = self.send(within).await?;
+        loop {
+            let response = timeout_at(deadline, self.receive())
+                .await
+                .map_err(|_| MappingError::NoAnswer)??;
+            if response.transaction == transaction {
+                return response.result;
+            }
+        }
+    }
+}

@@ -1,0 +1,35 @@
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::time::{Instant, timeout_at};
+
+use crate::{connection::Connection, error::MappingError};
+
+/// Asks `server` once, from `local`, how it sees this connection, and closes it again.
+///
+/// Asking a second server, or another port of the same, from the local port of a
+/// [`HeldMapping`](crate::HeldMapping) tells whether the NAT's mapping depends on the destination;
+/// [`classify`](crate::classify()) draws that conclusion. The connection is closed with RST, which
+/// leaves no TIME_WAIT.
+///
+/// `within` bounds the whole: connecting and the answer, two round trips.
+///
+/// # Errors
+///
+/// A [`MappingError`]; [`ConnectTimedOut`](MappingError::ConnectTimedOut) or
+/// [`NoAnswer`](MappingError::NoAnswer) when the time is over.
+///
+/// # Cancel safety
+///
+/// Dropping the future closes the connection; nothing is left behind.
+pub async fn query(
+    local: SocketAddr,
+    server: SocketAddr,
+    within: Duration,
+) -> Result<SocketAddr, MappingError> {
+    let deadline = Instant::now() + within;
+    let mut connection = Connection::open(local, server, within, None).await?;
+    let answer = timeout_at(deadline, connection.ask(within))
+        .await
+        .map_err(|_| MappingError::NoAnswer)??;
+    Ok(answer.mapped)
+}
