@@ -1,1 +1,55 @@
-//! STUN over TCP: a client that holds a mapping and a server that lets it.
+//! STUN over TCP (RFC 8489): a client that holds a mapping and a server that lets it.
+//!
+//! A NAT forgets the mapping of a TCP connection when the connection ends. So whoever wants to be
+//! reached at a mapped address keeps the connection to the STUN server open, which is what
+//! [RFC 8489 section 6.2.2] asks of both sides: the server should leave closing to the client.
+//!
+//! - [`HeldMapping`] is the client: it connects from a chosen local port, asks again every 15 s
+//!   and reports a lost or changed mapping.
+//! - [`query()`] asks once, to compare what another server sees; [`classify()`] draws the conclusion.
+//! - [`StunServer`] is the server, with limits per address.
+//! - [`socket`] makes the sockets that share one local port; [`framing`] cuts the byte stream
+//!   into messages.
+//!
+//! # Attributes of our own
+//!
+//! A coordinator believes a server-reflexive address only on a STUN server's word
+//! ([`ReflexiveToken`](p2pconnect_proto::ReflexiveToken)). Two comprehension-optional attributes
+//! from the range without assignment carry it, so that other servers and clients ignore them:
+//!
+//! | type | name | in | value |
+//! |---|---|---|---|
+//! | `0xD2C0` | REFLEXIVE-COMMITMENT | Binding request | 32 bytes: the commitment |
+//! | `0xD2C1` | REFLEXIVE-TOKEN | Binding success response | 8 bytes: expiry in seconds since the Unix epoch, big-endian; 16 bytes: MAC |
+//!
+//! # Deviations from RFC 8489
+//!
+//! - A request for another method than Binding is answered with 400 (section 6.3 would discard
+//!   it): over TCP silence leaves the client waiting for its timeout.
+//! - A message that cannot be parsed ends the connection: after it the framing of the byte stream
+//!   is not to be trusted.
+//! - Authentication, ALTERNATE-SERVER and the backwards compatibility with RFC 3489 are absent.
+//!   A request with MESSAGE-INTEGRITY gets 420.
+
+mod binding;
+mod classify;
+mod connection;
+mod error;
+pub mod framing;
+mod held_mapping;
+mod parse;
+mod query;
+#[cfg(test)]
+mod rfc5769;
+mod server;
+pub mod socket;
+
+pub use binding::Commitment;
+pub use classify::{Observation, classify};
+pub use error::MappingError;
+pub use held_mapping::{HeldMapping, Mapping, MappingConfig, MappingEvent, MappingState};
+pub use query::query;
+pub use server::{StunServer, StunServerConfig, StunServerHandle};
+
+/// The port assigned to STUN over TCP and UDP (RFC 8489 section 17.6).
+pub const DEFAULT_PORT: u16 = 3478;

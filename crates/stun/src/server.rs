@@ -1,0 +1,214 @@
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use p2pconnect_proto::TokenKey;
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tokio::{net::TcpListener, task::JoinSet};
+
+mod accept;
+mod answer;
+mod limits;
+mod serve;
+#[cfg(test)]
+mod tests;
+
+use limits::Limits;
+
+/// The most connections that wait for being accepted: Linux cuts it to `somaxconn`, whose default
+/// since 5.4 is this.
+const BACKLOG: i32 = 4096;
+
+/// How long a connection is quiet before the system asks whether its other end still exists.
+/// Frees the places of clients that vanished without a word within half an hour instead of four.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(15 * 60);
+
+/// What a server allows. The default suits a public server.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct StunServerConfig {
+    /// The most connections altogether. 16,384 by default: about 20 MiB of memory, and within
+    /// the open files that a service is usually allowed.
+    pub max_connections: usize,
+    /// The most connections of one IPv4 address or IPv6 /64. 64 by default: a few dozen hosts
+    /// behind one address with two punch ports each.
+    pub max_connections_per_address: usize,
+    /// The requests and connections per second of one IPv4 address or IPv6 /64 in the long run.
+    /// 32 by default: 64 connections that ask every 15 s need 4. What comes faster is answered
+    /// later.
+    pub requests_per_second: u32,
+    /// How many of them may come at once. 128 by default: two for each connection.
+    pub request_burst: u32,
+    /// How long a connection is kept on which nothing is asked any more. 4 hours by default:
+    /// RFC 5382 REQ-5 lets NATs forget an idle connection after 2 h 4 min, so a client that keeps
+    /// its mapping by TCP keepalives alone asks nothing for longer than that.
+    pub idle_limit: Duration,
+    /// How long the rest of a message may take, and how long a client may leave its answers
+    /// unread. 30 s by default: a message is one packet, and five retransmissions of it take
+    /// less.
+    pub partial_limit: Duration,
+    /// The key by which reflexive tokens are made. None are made without.
+    pub token_key: Option<TokenKey>,
+    /// How long a reflexive token is valid. 10 minutes by default: holders get a new one every
+    /// 15 s, and a NAT may give the address to somebody else after the connection has ended.
+    pub token_validity: Duration,
+    /// The SOFTWARE attribute of responses (RFC 8489 section 14.14), at most 127 characters of
+    /// it. None by default, which tells an attacker nothing.
+    pub software: Option<String>,
+}
+
+impl Default for StunServerConfig {
+    fn default() -> Self {
+        Self {
+            max_connections: 16_384,
+            max_connections_per_address: 64,
+            requests_per_second: 32,
+            request_burst: 128,
+            idle_limit: Duration::from_secs(4 * 60 * 60),
+            partial_limit: Duration::from_secs(30),
+            token_key: None,
+            token_validity: Duration::from_secs(10 * 60),
+            software: None,
+        }
+    }
+}
+
+/// What all connections of a server share.
+#[derive(Debug)]
+struct Shared {
+    config: StunServerConfig,
+    limits: Mutex<Limits>,
+}
+
+impl Shared {
+    fn limits(&self) -> std::sync::MutexGuard<'_, Limits> {
+        // The counters stay usable whatever the panicking thread was doing.
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A STUN server over TCP that keeps each connection as long as its client does.
+#[derive(Debug)]
+pub struct StunServer {
+    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+    shared: Arc<Shared>,
+}
+
+impl StunServer {
+    /// Listens on each of `addresses`; port 0 takes a free one. IPv6 addresses are IPv6 only.
+    ///
+    /// # Errors
+    ///
+    /// What the system reports, above all that a port is in use (`AddrInUse`) or not allowed.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with I/O enabled.
+    pub fn bind(addresses: &[SocketAddr], config: StunServerConfig) -> io::Result<Self> {
+        let listeners: Vec<TcpListener> = addresses
+            .iter()
+            .map(|address| listen(*address))
+            .collect::<io::Result<_>>()?;
+        let addresses = listeners
+            .iter()
+            .map(TcpListener::local_addr)
+            .collect::<io::Result<_>>()?;
+        let limits = Mutex::new(Limits::new(&config));
+        Ok(Self {
+            listeners,
+            addresses,
+            shared: Arc::new(Shared { config, limits }),
+        })
+    }
+
+    /// Returns the addresses that it listens on, in the order of `bind`.
+    #[must_use]
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Serves until the future is dropped, which closes all listeners and connections.
+    ///
+    /// Neither a client nor a failing accept ends it.
+    pub async fn run(self) {
+        let mut listeners = JoinSet::new();
+        for listener in self.listeners {
+            listeners.spawn(accept::run(listener, Arc::clone(&self.shared)));
+        }
+        while listeners.join_next().await.is_some() {}
+    }
+
+    /// Serves in the background until the handle is dropped.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    #[must_use = "dropping the handle ends the server"]
+    pub fn spawn(self) -> StunServerHandle {
+        let addresses = self.addresses.clone();
+        let shared = Arc::clone(&self.shared);
+        let mut task = JoinSet::new();
+        task.spawn(self.run());
+        StunServerHandle {
+            addresses,
+            shared,
+            task,
+        }
+    }
+}
+
+/// A server that runs in the background. Dropping it ends the server.
+#[derive(Debug)]
+pub struct StunServerHandle {
+    addresses: Vec<SocketAddr>,
+    shared: Arc<Shared>,
+    task: JoinSet<()>,
+}
+
+impl StunServerHandle {
+    /// Returns the addresses that it listens on, in the order of `bind`.
+    #[must_use]
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Returns how many connections there are now.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.shared.limits().connections()
+    }
+
+    /// Closes all listeners and connections and waits until they are closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the server just as well, without waiting.
+    pub async fn shutdown(mut self) {
+        self.task.shutdown().await;
+    }
+}
+
+/// Unlike the sockets of the `socket` module this one has no `SO_REUSEPORT`, which would let a
+/// second server of the same user take half of the connections unnoticed.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Both are inherited by accepted connections.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}

@@ -1,0 +1,156 @@
+use std::net::SocketAddr;
+
+use stun_types::{
+    attribute::{
+        AttributeType, ErrorCode, Fingerprint, RawAttribute, Software, UnknownAttributes,
+        XorMappedAddress,
+    },
+    message::{BINDING, Message, MessageClass, MessageWriteVec, StunParseError},
+    prelude::{Attribute, AttributeStaticType, AttributeWrite, MessageWrite, MessageWriteExt},
+};
+
+use super::StunServerConfig;
+use crate::{
+    binding::{REFLEXIVE_COMMITMENT, REFLEXIVE_TOKEN, encode_token},
+    parse::parse,
+};
+
+/// The comprehension-required attributes that a request may carry although they mean nothing in
+/// it: those of responses (RFC 8489 section 6.3: known but unexpected ones are ignored).
+const KNOWN: [AttributeType; 4] = [
+    AttributeType::new(0x0001),
+    XorMappedAddress::TYPE,
+    ErrorCode::TYPE,
+    UnknownAttributes::TYPE,
+];
+
+/// The most attributes listed as unknown. All that RFC 8489 and 5780 define would fit; a request
+/// of nothing but unknown attributes shall not be answered at length.
+const MAX_UNKNOWN_LISTED: usize = 32;
+
+/// The longest SOFTWARE value (RFC 8489 section 14.14).
+const MAX_SOFTWARE_CHARS: usize = 127;
+
+/// What to do about a message.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Send(Vec<u8>),
+    Nothing,
+}
+
+/// A message that is framed but makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a malformed message: {0}")]
+pub(super) struct Unparsable(#[from] StunParseError);
+
+/// Answers `request`, which came from `remote` at `now`, in seconds since the Unix epoch.
+pub(super) fn answer(
+    request: &[u8],
+    remote: SocketAddr,
+    config: &StunServerConfig,
+    now: u64,
+) -> Result<Answer, Unparsable> {
+    let request = parse(request)?;
+    if !request.has_class(MessageClass::Request) {
+        // A Binding indication is a keepalive; a response is a mistake. Neither is answered.
+        return Ok(Answer::Nothing);
+    }
+    Ok(Answer::Send(respond(&request, remote, config, now)))
+}
+
+fn respond(
+    request: &Message<'_>,
+    remote: SocketAddr,
+    config: &StunServerConfig,
+    now: u64,
+) -> Vec<u8> {
+    let unknown = unknown_attributes(request);
+    let mut response = if !request.has_method(BINDING) {
+        error(request, ErrorCode::BAD_REQUEST)
+    } else if !unknown.is_empty() {
+        let mut response = error(request, ErrorCode::UNKNOWN_ATTRIBUTE);
+        add(&mut response, &UnknownAttributes::new(&unknown));
+        response
+    } else {
+        success(request, remote, config, now)
+    };
+    if let Some(software) = config.software.as_deref().and_then(software) {
+        add(&mut response, &software);
+    }
+    if request.has_attribute(Fingerprint::TYPE) {
+        response
+            .add_fingerprint()
+            .expect("a response of ours has no FINGERPRINT yet, and a vector has room");
+    }
+    response.finish()
+}
+
+fn success(
+    request: &Message<'_>,
+    remote: SocketAddr,
+    config: &StunServerConfig,
+    now: u64,
+) -> MessageWriteVec {
+    let mut response = Message::builder_success(request, MessageWriteVec::new());
+    let transaction = request.transaction_id();
+    add(&mut response, &XorMappedAddress::new(remote, transaction));
+    if let Some(token) = token(request, remote, config, now) {
+        add(&mut response, &RawAttribute::new(REFLEXIVE_TOKEN, &token));
+    }
+    response
+}
+
+fn token(
+    request: &Message<'_>,
+    remote: SocketAddr,
+    config: &StunServerConfig,
+    now: u64,
+) -> Option<[u8; crate::binding::TOKEN_LENGTH]> {
+    let key = config.token_key.as_ref()?;
+    let attribute = request.raw_attribute(REFLEXIVE_COMMITMENT)?;
+    let commitment: &[u8; 32] = (*attribute.value).try_into().ok()?;
+    let expires_at = now.saturating_add(config.token_validity.as_secs());
+    let mac = key.mint(commitment, remote, expires_at);
+    Some(encode_token(expires_at, &mac))
+}
+
+fn error(request: &Message<'_>, code: u16) -> MessageWriteVec {
+    let mut response = Message::builder_error(request, MessageWriteVec::new());
+    let error = ErrorCode::builder(code)
+        .build()
+        .expect("the codes used here are between 300 and 699");
+    add(&mut response, &error);
+    response
+}
+
+fn add(response: &mut MessageWriteVec, attribute: &dyn AttributeWrite) {
+    response
+        .add_attribute(attribute)
+        .expect("a response without FINGERPRINT takes attributes, and a vector has room");
+}
+
+fn software(text: &str) -> Option<Software> {
+    let end = text
+        .char_indices()
+        .nth(MAX_SOFTWARE_CHARS)
+        .map_or(text.len(), |(end, _)| end);
+    Software::new(&text[..end]).ok()
+}
+
+fn unknown_attributes(request: &Message<'_>) -> Vec<AttributeType> {
+    let mut unknown = Vec::new();
+    for (_, attribute) in request.iter_attributes() {
+        let kind = attribute.get_type();
+        if kind.comprehension_required()
+            && !KNOWN.contains(&kind)
+            && !unknown.contains(&kind)
+            && unknown.len() < MAX_UNKNOWN_LISTED
+        {
+            unknown.push(kind);
+        }
+    }
+    unknown
+}
+
+#[cfg(test)]
+mod tests;

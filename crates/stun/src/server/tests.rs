@@ -1,0 +1,243 @@
+#![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+
+use std::net::Ipv4Addr;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::*;
+use crate::{HeldMapping, MappingConfig, MappingError, binding, framing::MessageReader, query};
+
+/// Above anything that loopback needs on a loaded machine.
+const LONG: Duration = Duration::from_secs(20);
+
+fn any_port() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, 0).into()
+}
+
+fn start(config: StunServerConfig) -> (StunServerHandle, SocketAddr) {
+    let server = StunServer::bind(&[any_port()], config).unwrap().spawn();
+    let address = server.local_addrs()[0];
+    (server, address)
+}
+
+async fn connect(address: SocketAddr) -> TcpStream {
+    TcpStream::connect(address).await.unwrap()
+}
+
+/// Returns whether the connection ended by RST, after whatever it brings.
+async fn ends_by_reset(stream: &mut TcpStream) -> bool {
+    let mut rest = Vec::new();
+    timeout(LONG, stream.read_to_end(&mut rest))
+        .await
+        .unwrap()
+        .is_err()
+}
+
+#[tokio::test]
+async fn pipelined_and_split_requests_are_answered_in_order() {
+    let (_server, address) = start(StunServerConfig::default());
+    let mut stream = connect(address).await;
+    let (requests, bytes): (Vec<_>, Vec<_>) = (0..20).map(|_| binding::request(None)).unzip();
+    let bytes = bytes.concat();
+    let local = stream.local_addr().unwrap();
+    for piece in bytes.chunks(33) {
+        stream.write_all(piece).await.unwrap();
+    }
+    // What was asked before the half-close is still answered.
+    stream.shutdown().await.unwrap();
+    let mut reader = MessageReader::new(stream);
+    for transaction in requests {
+        let message = timeout(LONG, reader.next()).await.unwrap().unwrap();
+        let response = binding::response(&message.unwrap(), None).unwrap().unwrap();
+        assert_eq!(response.transaction, transaction);
+        assert_eq!(response.result.unwrap().mapped, local);
+    }
+    assert_eq!(timeout(LONG, reader.next()).await.unwrap().unwrap(), None);
+}
+
+#[tokio::test]
+async fn garbage_ends_its_own_connection_only() {
+    let (server, address) = start(StunServerConfig::default());
+    let held = HeldMapping::open(any_port(), address, MappingConfig::default())
+        .await
+        .unwrap();
+    for garbage in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        b"\x00\x01\x00\x00\x00\x00\x00\x00",
+        b"\x00\x01\xff\xfc\x21\x12\xa4\x42",
+        // Framed well, but the attribute is longer than the message.
+        b"\x00\x01\x00\x04\x21\x12\xa4\x42abcdefghijkl\x80\x22\x00\x40",
+    ] {
+        let mut stream = connect(address).await;
+        stream.write_all(garbage).await.unwrap();
+        ends_by_reset(&mut stream).await;
+    }
+    assert_eq!(held.state().reconnects, 0);
+    assert_eq!(held.state().lost, None);
+    assert_eq!(server.connections(), 1);
+    assert!(query(any_port(), address, LONG).await.is_ok());
+}
+
+#[tokio::test]
+async fn an_address_gets_no_more_than_its_connections() {
+    let (server, address) = start(StunServerConfig {
+        max_connections_per_address: 2,
+        ..StunServerConfig::default()
+    });
+    let first = HeldMapping::open(any_port(), address, MappingConfig::default()).await;
+    let second = HeldMapping::open(any_port(), address, MappingConfig::default()).await;
+    let third = HeldMapping::open(any_port(), address, MappingConfig::default()).await;
+    assert_eq!(third.unwrap_err(), MappingError::Reset);
+    assert_eq!(server.connections(), 2);
+    // Another address has its own.
+    let elsewhere = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2), 0));
+    assert!(query(elsewhere, address, LONG).await.is_ok());
+    drop((first, second));
+}
+
+#[tokio::test]
+async fn a_place_is_free_again_when_its_connection_has_ended() {
+    let (_server, address) = start(StunServerConfig {
+        max_connections: 1,
+        ..StunServerConfig::default()
+    });
+    let mut stream = connect(address).await;
+    stream.shutdown().await.unwrap();
+    // The end of the stream says that the server has let go of it, or is about to.
+    assert!(!ends_by_reset(&mut stream).await);
+    let again = async {
+        while query(any_port(), address, LONG).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LONG, again).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_message_begun_must_be_completed() {
+    let (_server, address) = start(StunServerConfig {
+        partial_limit: Duration::from_millis(50),
+        ..StunServerConfig::default()
+    });
+    let mut quiet = connect(address).await;
+    let mut slow = connect(address).await;
+    let (_, request) = binding::request(None);
+    slow.write_all(&request[..7]).await.unwrap();
+    ends_by_reset(&mut slow).await;
+    // The one that has not begun a message is not affected.
+    quiet.write_all(&request).await.unwrap();
+    let mut reader = MessageReader::new(quiet);
+    assert!(
+        timeout(LONG, reader.next())
+            .await
+            .unwrap()
+            .unwrap()
+            .is_some()
+    );
+}
+
+#[tokio::test]
+async fn a_trickle_of_bytes_does_not_prolong_the_time_for_a_message() {
+    let (_server, address) = start(StunServerConfig {
+        partial_limit: Duration::from_millis(100),
+        ..StunServerConfig::default()
+    });
+    let stream = connect(address).await;
+    let (mut read, mut write) = stream.into_split();
+    let trickle = async {
+        loop {
+            for byte in b"\x00\x01\x07\x00\x21\x12\xa4\x42".iter().chain([&0; 1000]) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                if write.write_all(&[*byte]).await.is_err() {
+                    return;
+                }
+            }
+        }
+    };
+    let mut rest = Vec::new();
+    tokio::select! {
+        () = trickle => {}
+        _ended = read.read_to_end(&mut rest) => {}
+        () = tokio::time::sleep(LONG) => panic!("the connection was kept"),
+    }
+}
+
+#[tokio::test]
+async fn who_stops_asking_is_closed_after_the_idle_limit() {
+    let (_server, address) = start(StunServerConfig {
+        idle_limit: Duration::from_millis(50),
+        ..StunServerConfig::default()
+    });
+    let mut stream = connect(address).await;
+    assert!(!ends_by_reset(&mut stream).await, "by FIN, not by RST");
+}
+
+#[tokio::test]
+async fn a_flood_of_requests_is_slowed_down() {
+    let (_server, address) = start(StunServerConfig {
+        requests_per_second: 1,
+        request_burst: 4,
+        ..StunServerConfig::default()
+    });
+    let mut stream = connect(address).await;
+    // The connection itself has cost one, so the answer to the fourth waits for a second.
+    let bytes = (0..4).map(|_| binding::request(None).1).collect::<Vec<_>>();
+    let start = tokio::time::Instant::now();
+    stream.write_all(&bytes.concat()).await.unwrap();
+    let mut reader = MessageReader::new(stream);
+    for _ in 0..4 {
+        assert!(
+            timeout(LONG, reader.next())
+                .await
+                .unwrap()
+                .unwrap()
+                .is_some()
+        );
+    }
+    assert!(start.elapsed() > Duration::from_millis(500));
+}
+
+#[tokio::test]
+async fn dropping_or_shutting_down_closes_everything() {
+    let (server, address) = start(StunServerConfig::default());
+    let mut stream = connect(address).await;
+    stream.write_all(&binding::request(None).1).await.unwrap();
+    let mut reader = MessageReader::new(stream);
+    assert!(reader.next().await.unwrap().is_some());
+    server.shutdown().await;
+    assert!(matches!(
+        timeout(LONG, reader.next()).await.unwrap(),
+        Ok(None) | Err(_)
+    ));
+    assert_eq!(
+        query(any_port(), address, LONG).await,
+        Err(MappingError::Refused)
+    );
+}
+
+#[tokio::test]
+async fn one_server_serves_both_address_families() {
+    let v6 = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 0));
+    let server = StunServer::bind(&[any_port(), v6], StunServerConfig::default())
+        .unwrap()
+        .spawn();
+    for (local, address) in [any_port(), v6].into_iter().zip(server.local_addrs()) {
+        let mapped = query(local, *address, LONG).await.unwrap();
+        assert_eq!(mapped.ip(), local.ip());
+    }
+    assert_eq!(
+        query(any_port(), server.local_addrs()[1], LONG).await,
+        Err(MappingError::Bind(io::ErrorKind::InvalidInput))
+    );
+}
+
+#[tokio::test]
+async fn a_second_server_on_the_same_port_is_an_error() {
+    let (_server, address) = start(StunServerConfig::default());
+    let error = StunServer::bind(&[address], StunServerConfig::default()).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+}
