@@ -1,0 +1,104 @@
+use std::time::Duration;
+
+use p2pconnect_coordinator::Coordinator;
+use p2pconnect_identity::SecretKey;
+use p2pconnect_proto::{close, message::DialPolicy};
+use quinn::{ConnectionError, VarInt};
+use tokio::sync::oneshot;
+
+use crate::{
+    IPV4,
+    client::{Client, bounded},
+    config, start,
+};
+
+#[tokio::test]
+async fn a_registration_ends_with_its_connection() {
+    let mut config = config(IPV4);
+    config.limits.dial_burst_per_peer = u32::MAX;
+    config.limits.dial_interval_per_peer = Duration::ZERO;
+    config.limits.dial_interval_per_source = Duration::ZERO;
+    let server = start(config);
+    let callee = Client::connect(&server).await;
+    let dialler = Client::connect(&server).await;
+    callee.register(DialPolicy::Anyone).await;
+    dialler.dial(callee.id).await.unwrap();
+    callee
+        .connection
+        .close(VarInt::from_u32(close::DONE), b"done");
+    dialler.dial_until_offline(callee.id).await;
+}
+
+#[tokio::test]
+async fn a_silent_client_is_forgotten_after_the_idle_timeout() {
+    let mut config = config(IPV4);
+    config.service.idle_timeout = Duration::from_millis(200);
+    config.limits.dial_interval_per_peer = Duration::ZERO;
+    config.limits.dial_interval_per_source = Duration::ZERO;
+    let server = start(config);
+    let callee = Client::connect(&server).await;
+    callee.register(DialPolicy::Anyone).await;
+    let end = bounded(callee.connection.closed()).await;
+    assert_eq!(end, ConnectionError::TimedOut);
+    let dialler = Client::connect(&server).await;
+    dialler.dial_until_offline(callee.id).await;
+}
+
+#[tokio::test]
+async fn the_newest_registration_replaces_the_older_connection() {
+    let server = start(config(IPV4));
+    let key = SecretKey::generate().unwrap();
+    let dialler = Client::connect(&server).await;
+    let older = Client::connect_as(&key, &server).await;
+    older.register(DialPolicy::Anyone).await;
+    let newer = Client::connect_as(&key, &server).await;
+    newer.register(DialPolicy::Anyone).await;
+    assert_eq!(older.closed().await.0, u64::from(close::REPLACED));
+
+    let introduction = dialler.dial(newer.id).await.unwrap();
+    assert_eq!(introduction.candidates, newer.candidates());
+    assert_eq!(newer.introduction().await.peer, dialler.id);
+    assert_eq!(newer.connection.close_reason(), None);
+}
+
+#[tokio::test]
+async fn a_second_connection_that_only_dials_replaces_nothing() {
+    let server = start(config(IPV4));
+    let key = SecretKey::generate().unwrap();
+    let callee = Client::connect(&server).await;
+    callee.register(DialPolicy::Anyone).await;
+    let listening = Client::connect_as(&key, &server).await;
+    listening.register(DialPolicy::Anyone).await;
+    let dialling = Client::connect_as(&key, &server).await;
+    dialling.dial(callee.id).await.unwrap();
+    drop(dialling);
+    callee.dial(listening.id).await.unwrap();
+    listening.introduction().await;
+}
+
+#[tokio::test]
+async fn a_shutdown_tells_every_client() {
+    let server = start(config(IPV4));
+    let (first, second) = tokio::join!(Client::connect(&server), Client::connect(&server));
+    bounded(server.shutdown()).await;
+    for client in [first, second] {
+        assert_eq!(client.closed().await.0, u64::from(close::GOING_AWAY));
+    }
+}
+
+#[tokio::test]
+async fn dropping_the_handle_ends_the_service() {
+    let server = start(config(IPV4));
+    let client = Client::connect(&server).await;
+    drop(server);
+    assert_eq!(client.closed().await.0, u64::from(close::DONE));
+}
+
+#[tokio::test]
+async fn running_in_the_foreground_ends_when_told() {
+    let coordinator = Coordinator::bind(config(IPV4)).unwrap();
+    assert_ne!(coordinator.local_addr().port(), 0);
+    let (stop, stopped) = oneshot::channel::<()>();
+    drop(stop);
+    bounded(coordinator.run(async move { drop(stopped.await) })).await;
+}

@@ -1,0 +1,137 @@
+use std::time::Duration;
+
+use p2pconnect_coordinator::{BindError, Coordinator};
+use p2pconnect_identity::{SecretKey, client_config};
+use p2pconnect_proto::{
+    COORDINATION_ALPN, Candidate, NatReport, PunchPort,
+    message::{
+        DialPolicy, DialRequest, MAX_ALLOWED_PEERS, MAX_CANDIDATES, MAX_STUN_SERVERS, Refusal,
+        Registration, Request, Response,
+    },
+};
+use quinn::ConnectionError;
+
+use crate::{
+    IPV4, STRANGER, address,
+    client::{Client, bounded, connect_with, quic_config},
+    config, start,
+};
+
+#[tokio::test]
+async fn too_long_lists_are_refused_and_the_longest_allowed_are_not() {
+    let server = start(config(IPV4));
+    let client = Client::connect(&server).await;
+    let candidates = |count: usize| {
+        (0..count)
+            .map(|n| {
+                let ip = [10, 0, 0, u8::try_from(n).unwrap()];
+                Candidate::host((ip, 4000).into(), PunchPort::PRIMARY)
+            })
+            .collect::<Vec<_>>()
+    };
+    let register = |candidate_count, peer_count| {
+        Request::Register(Registration {
+            candidates: candidates(candidate_count),
+            nat: NatReport::default(),
+            policy: DialPolicy::Only(vec![STRANGER; peer_count]),
+        })
+    };
+    let refused = Response::Refused(Refusal::TooLarge);
+    let too_many_candidates = register(MAX_CANDIDATES + 1, 0);
+    assert_eq!(client.request(&too_many_candidates).await, refused);
+    let too_many_peers = register(0, MAX_ALLOWED_PEERS + 1);
+    assert_eq!(client.request(&too_many_peers).await, refused);
+    let dial = Request::Dial(DialRequest {
+        callee: STRANGER,
+        candidates: candidates(MAX_CANDIDATES + 1),
+        nat: NatReport::default(),
+    });
+    assert_eq!(client.request(&dial).await, refused);
+    let longest = register(MAX_CANDIDATES, MAX_ALLOWED_PEERS);
+    let response = client.request(&longest).await;
+    assert!(matches!(response, Response::Registered(_)), "{response:?}");
+}
+
+#[tokio::test]
+async fn a_full_coordinator_says_so_and_lets_the_registered_update() {
+    let mut config = config(IPV4);
+    config.limits.max_peers = 1;
+    let server = start(config);
+    let inside = Client::connect(&server).await;
+    inside.register(DialPolicy::Anyone).await;
+    let outside = Client::connect(&server).await;
+    let request = Request::Register(Registration {
+        candidates: Vec::new(),
+        nat: NatReport::default(),
+        policy: DialPolicy::Anyone,
+    });
+    assert_eq!(
+        outside.request(&request).await,
+        Response::Refused(Refusal::Full)
+    );
+    inside.register(DialPolicy::Anyone).await;
+    outside.dial(inside.id).await.unwrap();
+}
+
+#[tokio::test]
+async fn dialling_too_fast_is_refused() {
+    let mut config = config(IPV4);
+    config.limits.dial_burst_per_peer = 2;
+    config.limits.dial_interval_per_peer = Duration::from_secs(3600);
+    let server = start(config);
+    let dialler = Client::connect(&server).await;
+    for _ in 0..2 {
+        assert_eq!(dialler.dial(STRANGER).await, Err(Refusal::NotOnline));
+    }
+    assert_eq!(dialler.dial(STRANGER).await, Err(Refusal::TooMany));
+    let other = Client::connect(&server).await;
+    assert_eq!(other.dial(STRANGER).await, Err(Refusal::NotOnline));
+}
+
+#[tokio::test]
+async fn one_address_has_so_many_connections() {
+    let mut config = config(IPV4);
+    config.service.max_connections_per_source = 2;
+    let server = start(config);
+    // The second has to show its address first, which its QUIC stack does by itself.
+    let first = Client::connect(&server).await;
+    let second = Client::connect(&server).await;
+    let key = SecretKey::generate().unwrap();
+    let config = quic_config(client_config(&key, server.server_id(), COORDINATION_ALPN).unwrap());
+    let (_endpoint, third) = connect_with(config, &server).await;
+    assert!(
+        matches!(&third, Err(ConnectionError::ConnectionClosed(_))),
+        "{third:?}"
+    );
+    first.register(DialPolicy::Anyone).await;
+    second.dial(first.id).await.unwrap();
+
+    drop(second);
+    bounded(async {
+        loop {
+            let config =
+                quic_config(client_config(&key, server.server_id(), COORDINATION_ALPN).unwrap());
+            if connect_with(config, &server).await.1.is_ok() {
+                break;
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn unusable_configurations_are_refused() {
+    let mut too_many = config(IPV4);
+    too_many.stun_servers = vec![address("192.0.2.1:3478"); MAX_STUN_SERVERS + 1];
+    let error = Coordinator::bind(too_many).unwrap_err();
+    assert!(matches!(error, BindError::TooManyStunServers), "{error}");
+
+    let mut too_long = config(IPV4);
+    too_long.service.idle_timeout = Duration::MAX;
+    let error = Coordinator::bind(too_long).unwrap_err();
+    assert!(matches!(error, BindError::IdleTimeout(_)), "{error}");
+
+    // Nobody's own address: a documentation range.
+    let error = Coordinator::bind(config("192.0.2.1:0")).unwrap_err();
+    assert!(matches!(error, BindError::Socket { .. }), "{error}");
+}
