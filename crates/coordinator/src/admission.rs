@@ -103,3 +103,7 @@ fn is_attested(candidate: &Candidate, claimant: &Claimant, key: &TokenKey, now: 
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+mod tests;

@@ -219,3 +219,7 @@ fn reachable(candidates: &[Candidate], from: &Client) -> Vec<Candidate> {
         .cloned()
         .collect()
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+mod tests;

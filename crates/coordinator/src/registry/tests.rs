@@ -1,0 +1,215 @@
+use std::time::{Duration, Instant};
+
+use p2pconnect_proto::{PunchPort, Role};
+
+use super::*;
+
+fn peer(n: u8) -> PeerId {
+    PeerId::from_public_key([n; 32])
+}
+
+/// Peer `n` on its connection `c`, at an address of its own.
+fn client(n: u8, c: u64) -> Client {
+    Client {
+        peer: peer(n),
+        connection: ConnectionId(c),
+        seen: ([192, 0, 2, n], 4433).into(),
+    }
+}
+
+fn candidate(n: u8) -> Candidate {
+    Candidate::host(([192, 0, 2, n], 40_000).into(), PunchPort::PRIMARY)
+}
+
+fn register(n: u8, policy: DialPolicy) -> Command {
+    Command::Register(Registration {
+        candidates: vec![candidate(n)],
+        nat: NatReport::default(),
+        policy,
+    })
+}
+
+fn dial(n: u8, callee: u8) -> Command {
+    Command::Dial {
+        request: DialRequest {
+            callee: peer(callee),
+            candidates: vec![candidate(n)],
+            nat: NatReport::default(),
+        },
+        session: SessionToken::from_bytes([n; 16]),
+    }
+}
+
+struct Scene {
+    registry: Registry,
+    now: Instant,
+}
+
+impl Scene {
+    fn new(limits: Limits) -> Self {
+        Self {
+            registry: Registry::new(limits, TokenKey::from_bytes([0; 32])),
+            now: Instant::now(),
+        }
+    }
+
+    fn handle(&mut self, client: &Client, command: Command) -> Event {
+        let now = Moment {
+            monotonic: self.now,
+            unix_secs: 0,
+        };
+        self.registry.handle_command(client, command, now)
+    }
+
+    fn register(&mut self, client: &Client, policy: DialPolicy) -> Option<ConnectionId> {
+        match self.handle(client, register(client.peer.as_bytes()[0], policy)) {
+            Event::Registered { unproven, replaced } => {
+                assert_eq!(unproven, []);
+                replaced
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn dial(&mut self, client: &Client, callee: u8) -> Result<Meeting, Refusal> {
+        match self.handle(client, dial(client.peer.as_bytes()[0], callee)) {
+            Event::Meet(meeting) => Ok(*meeting),
+            Event::Refused(refusal) => Err(refusal),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_meeting_tells_each_side_of_the_other() {
+    let mut scene = Scene::new(Limits::default());
+    scene.register(&client(1, 1), DialPolicy::Anyone);
+    let meeting = scene.dial(&client(2, 2), 1).unwrap();
+    assert_eq!(meeting.callee.connection, ConnectionId(1));
+    assert_eq!(meeting.dialler.connection, ConnectionId(2));
+
+    let (near, far) = (Duration::from_millis(10), Duration::from_millis(30));
+    let Introductions {
+        to_dialler: (dialler_waits, to_dialler),
+        to_callee: (callee_waits, to_callee),
+    } = meeting.introductions(near, far);
+    assert_eq!(dialler_waits, Duration::from_millis(10));
+    assert_eq!(callee_waits, Duration::ZERO);
+    assert_eq!(
+        (to_dialler.peer, to_dialler.role),
+        (peer(1), Role::Controlling)
+    );
+    assert_eq!(
+        (to_callee.peer, to_callee.role),
+        (peer(2), Role::Controlled)
+    );
+    assert_eq!(to_dialler.candidates, [candidate(1)]);
+    assert_eq!(to_callee.candidates, [candidate(2)]);
+    assert_eq!(to_dialler.relayed_rtt_us, 40_000);
+    assert_eq!(to_dialler.session, to_callee.session);
+}
+
+#[test]
+fn only_the_policy_s_peers_are_told_anything() {
+    let mut scene = Scene::new(Limits::default());
+    scene.register(&client(1, 1), DialPolicy::Only(vec![peer(2)]));
+    assert_eq!(scene.dial(&client(3, 3), 1), Err(Refusal::NotAllowed));
+    assert!(scene.dial(&client(2, 2), 1).is_ok());
+    assert_eq!(scene.dial(&client(1, 1), 1), Err(Refusal::OwnId));
+    assert_eq!(scene.dial(&client(2, 2), 9), Err(Refusal::NotOnline));
+}
+
+#[test]
+fn the_newest_registration_wins_and_the_older_connection_cannot_end_it() {
+    let mut scene = Scene::new(Limits::default());
+    assert_eq!(scene.register(&client(1, 1), DialPolicy::Anyone), None);
+    assert_eq!(scene.register(&client(1, 1), DialPolicy::Anyone), None);
+    let replaced = scene.register(&client(1, 7), DialPolicy::Anyone);
+    assert_eq!(replaced, Some(ConnectionId(1)));
+
+    let event = scene.handle(&client(1, 1), Command::Disconnect);
+    assert_eq!(
+        event,
+        Event::Disconnected {
+            was_registered: false
+        }
+    );
+    let meeting = scene.dial(&client(2, 2), 1).unwrap();
+    assert_eq!(meeting.callee.connection, ConnectionId(7));
+
+    let event = scene.handle(&client(1, 7), Command::Disconnect);
+    assert_eq!(
+        event,
+        Event::Disconnected {
+            was_registered: true
+        }
+    );
+    assert_eq!(scene.dial(&client(2, 2), 1), Err(Refusal::NotOnline));
+}
+
+#[test]
+fn a_refused_registration_leaves_the_former_in_place() {
+    let mut scene = Scene::new(Limits {
+        register_burst: 1,
+        ..Limits::default()
+    });
+    scene.register(&client(1, 1), DialPolicy::Anyone);
+    let nobody = register(1, DialPolicy::Only(Vec::new()));
+    let event = scene.handle(&client(1, 1), nobody.clone());
+    assert_eq!(event, Event::Refused(Refusal::TooMany));
+    assert!(scene.dial(&client(2, 2), 1).is_ok());
+    scene.now += scene.registry.limits.register_interval;
+    let event = scene.handle(&client(1, 1), nobody);
+    assert!(matches!(event, Event::Registered { .. }), "{event:?}");
+}
+
+#[test]
+fn a_callee_is_busy_with_so_many_and_rests_after_a_while() {
+    let mut scene = Scene::new(Limits::default());
+    scene.register(&client(0, 0), DialPolicy::Anyone);
+    for n in 1..=8 {
+        assert!(scene.dial(&client(n, n.into()), 0).is_ok());
+    }
+    assert_eq!(scene.dial(&client(9, 9), 0), Err(Refusal::TooMany));
+    scene.now += scene.registry.limits.in_flight;
+    assert!(scene.dial(&client(9, 9), 0).is_ok());
+}
+
+#[test]
+fn many_identities_at_one_address_share_a_rate() {
+    let mut scene = Scene::new(Limits {
+        dial_burst_per_source: 3,
+        ..Limits::default()
+    });
+    let at_one_address = |n| Client {
+        seen: ([192, 0, 2, 200], u16::from(n)).into(),
+        ..client(n, n.into())
+    };
+    for n in 1..=3 {
+        assert_eq!(scene.dial(&at_one_address(n), 99), Err(Refusal::NotOnline));
+    }
+    assert_eq!(scene.dial(&at_one_address(4), 99), Err(Refusal::TooMany));
+    assert_eq!(scene.dial(&client(5, 5), 99), Err(Refusal::NotOnline));
+}
+
+#[test]
+fn loopback_addresses_stay_on_the_host() {
+    let mut scene = Scene::new(Limits::default());
+    let own_host = |n: u8| Client {
+        seen: ([127, 0, 0, 1], u16::from(n) + 1).into(),
+        ..client(n, n.into())
+    };
+    let loopback = Candidate::host(([127, 0, 0, 1], 40_000).into(), PunchPort::PRIMARY);
+    let registration = Command::Register(Registration {
+        candidates: vec![loopback.clone()],
+        nat: NatReport::default(),
+        policy: DialPolicy::Anyone,
+    });
+    scene.handle(&own_host(1), registration);
+    let meeting = scene.dial(&own_host(2), 1).unwrap();
+    assert_eq!(meeting.callee.candidates, [loopback]);
+    let meeting = scene.dial(&client(3, 3), 1).unwrap();
+    assert_eq!(meeting.callee.candidates, []);
+}
+
+mod model;
