@@ -145,6 +145,9 @@ pub enum Notice {
 }
 
 /// What a peer should know about the coordinator.
+///
+/// An unspecified IP address (`0.0.0.0` or `::`) in a STUN server's place stands for the one at
+/// which the peer reached the coordinator, which a coordinator behind a NAT does not know.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Welcome {
     /// The address that the peer's QUIC packets come from.

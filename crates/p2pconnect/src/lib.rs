@@ -1,1 +1,56 @@
 //! Direct, authenticated TCP streams between peers behind NATs.
+//!
+//! An [`Endpoint`] has a secret key and knows one coordinator. It learns how the NATs in front of
+//! it map its punch ports, keeps those mappings alive, and can then be dialled by peer id, or dial
+//! others:
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use p2pconnect::{Endpoint, SecretKey};
+//! use tokio::io::AsyncWriteExt as _;
+//!
+//! let endpoint = Endpoint::builder()
+//!     .secret_key(SecretKey::generate()?)
+//!     .coordinator("<server-id>@198.51.100.1:4433".parse()?)
+//!     .bind()
+//!     .await?;
+//! let mut connection = endpoint.dial("<peer-id>".parse()?).await?;
+//! println!("{} by {}", connection.peer_id(), connection.path().how);
+//! connection.write_all(b"hello").await?;
+//! connection.shutdown().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The stream is TLS 1.3 over one TCP connection with nobody in the middle. The coordinator
+//! introduces; it never sees application bytes.
+
+mod builder;
+mod connection;
+mod coordination;
+mod endpoint;
+mod error;
+mod gather;
+mod inbound;
+mod mappings;
+mod online;
+mod preamble;
+mod punch_ports;
+mod session;
+mod status;
+mod task;
+mod tcp;
+mod verify;
+
+pub use builder::Builder;
+pub use connection::{Connection, Path, PathTimes};
+pub use endpoint::Endpoint;
+pub use error::{BindError, CoordinatorError, DialError};
+pub use status::Status;
+
+pub use p2pconnect_identity::{InvalidKey, KeyFileError, SecretKey, load_or_create};
+pub use p2pconnect_proto::message::{DialPolicy, Refusal};
+pub use p2pconnect_proto::{
+    CoordinatorAddr, NatMapping, NatReport, ParseCoordinatorAddrError, ParsePeerIdError, PeerId,
+};
+pub use p2pconnect_punch::{How, PunchReport, Verdict};

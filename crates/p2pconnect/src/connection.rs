@@ -1,0 +1,153 @@
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use p2pconnect_proto::PeerId;
+use p2pconnect_punch::How;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::TlsStream;
+
+use crate::preamble::Preamble;
+
+/// A direct, authenticated byte stream to a peer.
+///
+/// [`shutdown`](tokio::io::AsyncWriteExt::shutdown) ends the writing half only: the peer reads
+/// end-of-file, and can go on writing. A connection that the peer drops without that ends with
+/// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof), so a cut stream is never taken for a whole one.
+pub struct Connection {
+    stream: TlsStream<Preamble>,
+    peer: PeerId,
+    path: Path,
+}
+
+impl Connection {
+    pub(crate) const fn new(stream: TlsStream<Preamble>, peer: PeerId, path: Path) -> Self {
+        Self { stream, peer, path }
+    }
+
+    /// Returns who is at the other end, proved by its key.
+    #[must_use]
+    pub const fn peer_id(&self) -> PeerId {
+        self.peer
+    }
+
+    /// Returns how the connection was made.
+    #[must_use]
+    pub const fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("peer", &self.peer)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a connection was made, seen from this side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Path {
+    /// The way TCP opened it.
+    pub how: How,
+    /// The address on this side.
+    pub local: SocketAddr,
+    /// The peer's address as seen from this side, usually its NAT's.
+    pub remote: SocketAddr,
+    /// How long each step took.
+    pub times: PathTimes,
+}
+
+/// How long the steps took, each counted from the beginning: the call of `dial`, or on the
+/// accepting side the arrival of the introduction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PathTimes {
+    /// Until the introduction was there and punching began.
+    pub introduced: Duration,
+    /// Until the TCP connection was open.
+    pub tcp: Duration,
+    /// Until both sides were authenticated and application bytes could be sent.
+    pub established: Duration,
+    /// How many introductions it took.
+    pub rounds: u32,
+}
+
+impl Path {
+    pub(crate) const fn new(
+        how: How,
+        local: SocketAddr,
+        remote: SocketAddr,
+        times: PathTimes,
+    ) -> Self {
+        Self {
+            how,
+            local,
+            remote,
+            times,
+        }
+    }
+}
+
+impl PathTimes {
+    pub(crate) const fn new(
+        introduced: Duration,
+        tcp: Duration,
+        established: Duration,
+        rounds: u32,
+    ) -> Self {
+        Self {
+            introduced,
+            tcp,
+            established,
+            rounds,
+        }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,311 @@
+//! The client's side of the coordination protocol: one QUIC connection to one coordinator.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use p2pconnect_identity::{SecretKey, client_config};
+use p2pconnect_proto::{
+    COORDINATION_ALPN, CoordinatorAddr, close, codec,
+    message::{
+        DialRequest, Introduction, Notice, Refusal, Registered, Registration, Request, Response,
+        Welcome,
+    },
+};
+use quinn::crypto::rustls::QuicClientConfig;
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
+
+use crate::{BindError, CoordinatorError, task::AbortOnDrop};
+
+/// How long a coordinator may take to answer the handshake at one address.
+///
+/// QUIC sends its first packet again after about 0.3, 1 and 2.3 seconds, so three losses pass.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a coordinator may take to answer a request.
+///
+/// An introduction is held back by up to 1.5 seconds for the sake of the common start.
+const REQUEST_LIMIT: Duration = Duration::from_secs(5);
+
+/// How often something is sent on an idle connection, so that NATs keep its UDP mapping: RFC 4787
+/// REQ-5 allows them to forget it after two minutes, many do after 30 seconds.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// How long the other side may be silent before the connection counts as lost, in milliseconds:
+/// three keep-alives.
+const IDLE_LIMIT_MS: u32 = 30_000;
+
+/// How long closing may take.
+const GOODBYE_LIMIT: Duration = Duration::from_millis(10);
+
+/// Introductions that wait to be taken up; the coordinator allows eight in flight.
+const NOTICE_QUEUE: usize = 16;
+
+/// How many notices the coordinator may be sending at a time.
+const MAX_NOTICE_STREAMS: u32 = 16;
+
+/// An open connection to the coordinator.
+#[derive(Debug)]
+pub(crate) struct Coordination {
+    connection: quinn::Connection,
+    welcome: watch::Receiver<Option<Welcome>>,
+    endpoint: quinn::Endpoint,
+    _reader: AbortOnDrop,
+}
+
+/// Where and how to reach the coordinator; makes connections to it.
+#[derive(Debug)]
+pub(crate) struct Dialer {
+    address: CoordinatorAddr,
+    config: quinn::ClientConfig,
+}
+
+impl Dialer {
+    pub(crate) fn new(key: &SecretKey, address: CoordinatorAddr) -> Result<Self, BindError> {
+        let tls = client_config(key, address.id, COORDINATION_ALPN)?;
+        let quic = QuicClientConfig::try_from(tls)?;
+        let mut transport = quinn::TransportConfig::default();
+        transport
+            .keep_alive_interval(Some(KEEP_ALIVE))
+            .max_concurrent_bidi_streams(0_u8.into())
+            .max_concurrent_uni_streams(MAX_NOTICE_STREAMS.into());
+        transport.max_idle_timeout(Some(quinn::VarInt::from_u32(IDLE_LIMIT_MS).into()));
+        let mut config = quinn::ClientConfig::new(Arc::new(quic));
+        config.transport_config(Arc::new(transport));
+        Ok(Self { address, config })
+    }
+
+    /// Looks up the coordinator's addresses.
+    pub(crate) async fn resolve(&self) -> Result<Vec<SocketAddr>, CoordinatorError> {
+        let CoordinatorAddr { host, port, .. } = &self.address;
+        let failed = || CoordinatorError::Resolve { host: host.clone() };
+        let lookup = tokio::net::lookup_host((host.as_str(), *port));
+        let found = timeout(HANDSHAKE_LIMIT, lookup)
+            .await
+            .map_err(|_| failed())?;
+        let addresses: Vec<_> = found.map_err(|_| failed())?.collect();
+        if addresses.is_empty() {
+            Err(failed())
+        } else {
+            Ok(addresses)
+        }
+    }
+
+    /// Connects to the first of the addresses that answers.
+    pub(crate) async fn connect(
+        &self,
+        addresses: &[SocketAddr],
+    ) -> Result<(Coordination, mpsc::Receiver<Introduction>), CoordinatorError> {
+        let mut last = CoordinatorError::Resolve {
+            host: self.address.host.clone(),
+        };
+        for &address in addresses {
+            match self.connect_to(address).await {
+                Ok((endpoint, connection)) => return Ok(Coordination::start(endpoint, connection)),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn connect_to(
+        &self,
+        address: SocketAddr,
+    ) -> Result<(quinn::Endpoint, quinn::Connection), CoordinatorError> {
+        let unreachable = |reason: String| CoordinatorError::Unreachable { address, reason };
+        let any: SocketAddr = if address.is_ipv4() {
+            (std::net::Ipv4Addr::UNSPECIFIED, 0).into()
+        } else {
+            (std::net::Ipv6Addr::UNSPECIFIED, 0).into()
+        };
+        let endpoint = quinn::Endpoint::client(any).map_err(|e| unreachable(e.to_string()))?;
+        let connecting = endpoint
+            .connect_with(self.config.clone(), address, "p2pconnect")
+            .map_err(|e| unreachable(e.to_string()))?;
+        match timeout(HANDSHAKE_LIMIT, connecting).await {
+            Ok(Ok(connection)) => Ok((endpoint, connection)),
+            Ok(Err(error)) if is_wrong_identity(&error) => Err(CoordinatorError::WrongIdentity {
+                address,
+                expected: self.address.id,
+            }),
+            Ok(Err(error)) => Err(unreachable(error.to_string())),
+            Err(_) => Err(unreachable(format!(
+                "no answer for {} s",
+                HANDSHAKE_LIMIT.as_secs()
+            ))),
+        }
+    }
+}
+
+/// The pinned verifier refuses with an alert that nothing else in the handshake uses.
+fn is_wrong_identity(error: &quinn::ConnectionError) -> bool {
+    let refused = u8::from(rustls::AlertDescription::AccessDenied);
+    matches!(error, quinn::ConnectionError::TransportError(error)
+        if error.code == quinn::TransportErrorCode::crypto(refused))
+}
+
+fn lost(error: quinn::ConnectionError) -> CoordinatorError {
+    let reason = match error {
+        quinn::ConnectionError::ApplicationClosed(close) => {
+            String::from_utf8_lossy(&close.reason).into_owned()
+        }
+        other => other.to_string(),
+    };
+    CoordinatorError::Closed { reason }
+}
+
+impl Coordination {
+    fn start(
+        endpoint: quinn::Endpoint,
+        connection: quinn::Connection,
+    ) -> (Self, mpsc::Receiver<Introduction>) {
+        let (notices, receiver) = mpsc::channel(NOTICE_QUEUE);
+        let (welcome_sender, welcome) = watch::channel(None);
+        let reader = connection.clone();
+        let reader = AbortOnDrop::spawn(async move {
+            if let Err(error) = read_notices(&reader, &welcome_sender, &notices).await {
+                tracing::warn!(%error, "coordinator sent a notice that is no message");
+                reader.close(close::PROTOCOL_VIOLATION.into(), b"malformed notice");
+            }
+        });
+        (
+            Self {
+                connection,
+                welcome,
+                endpoint,
+                _reader: reader,
+            },
+            receiver,
+        )
+    }
+
+    /// Returns what the coordinator says about itself, once it has.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn welcome(&self) -> Result<Welcome, CoordinatorError> {
+        let mut welcome = self.welcome.clone();
+        let mut found = match timeout(REQUEST_LIMIT, welcome.wait_for(Option::is_some)).await {
+            Ok(Ok(found)) => found.clone().ok_or(CoordinatorError::Answer)?,
+            Ok(Err(_)) => return Err(self.closed_reason()),
+            Err(_) => return Err(CoordinatorError::Answer),
+        };
+        let here = self.connection.remote_address().ip();
+        for server in found
+            .stun_servers
+            .iter_mut()
+            .chain(&mut found.stun_alternates)
+        {
+            if server.ip().is_unspecified() {
+                server.set_ip(here);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Makes this peer known, or replaces what was registered before.
+    pub(crate) async fn register(
+        &self,
+        registration: Registration,
+    ) -> Result<Registered, CoordinatorError> {
+        match self.request(&Request::Register(registration)).await? {
+            Response::Registered(registered) => Ok(registered),
+            Response::Refused(refusal) => Err(CoordinatorError::Refused(refusal)),
+            Response::Introduced(_) => Err(CoordinatorError::Answer),
+        }
+    }
+
+    /// Asks for an introduction. The answer's arrival is the start moment.
+    pub(crate) async fn dial(
+        &self,
+        dial: DialRequest,
+    ) -> Result<Result<Introduction, Refusal>, CoordinatorError> {
+        match self.request(&Request::Dial(dial)).await? {
+            Response::Introduced(introduction) => Ok(Ok(introduction)),
+            Response::Refused(refusal) => Ok(Err(refusal)),
+            Response::Registered(_) => Err(CoordinatorError::Answer),
+        }
+    }
+
+    /// Waits until the connection is lost, and says why.
+    pub(crate) async fn lost(&self) -> CoordinatorError {
+        self.connection.closed().await;
+        self.closed_reason()
+    }
+
+    /// Says goodbye, so that the coordinator forgets this peer at once.
+    pub(crate) async fn close(&self) {
+        self.connection.close(close::DONE.into(), b"done");
+        // The packet leaves at once; waiting longer would only serve its repetition.
+        if timeout(GOODBYE_LIMIT, self.endpoint.wait_idle())
+            .await
+            .is_err()
+        {
+            tracing::trace!("coordinator connection closed without waiting for its end");
+        }
+    }
+
+    async fn request(&self, request: &Request) -> Result<Response, CoordinatorError> {
+        let exchange = async {
+            let (mut send, mut receive) = self.connection.open_bi().await.map_err(lost)?;
+            let frame =
+                codec::encode(request).map_err(|_| CoordinatorError::Refused(Refusal::TooLarge))?;
+            send.write_all(&frame)
+                .await
+                .map_err(|_| self.closed_reason())?;
+            // Finishing fails only on a stream that is already finished.
+            send.finish().map_err(|_| self.closed_reason())?;
+            read_message(&mut receive)
+                .await?
+                .ok_or_else(|| self.closed_reason())
+        };
+        match timeout(REQUEST_LIMIT, exchange).await {
+            Ok(result) => result,
+            Err(_) => Err(CoordinatorError::Closed {
+                reason: format!("no answer to a request for {} s", REQUEST_LIMIT.as_secs()),
+            }),
+        }
+    }
+
+    fn closed_reason(&self) -> CoordinatorError {
+        self.connection
+            .close_reason()
+            .map_or(CoordinatorError::Answer, lost)
+    }
+}
+
+/// Reads one message, or `None` when the stream ends or breaks before it is whole.
+async fn read_message<M: codec::Message>(
+    stream: &mut quinn::RecvStream,
+) -> Result<Option<M>, codec::DecodeError> {
+    let mut header = [0; codec::HEADER_LEN];
+    if stream.read_exact(&mut header).await.is_err() {
+        return Ok(None);
+    }
+    let mut body = vec![0; codec::body_len(header)?];
+    if stream.read_exact(&mut body).await.is_err() {
+        return Ok(None);
+    }
+    codec::decode(&body).map(Some)
+}
+
+/// Takes in the coordinator's notices until the connection ends.
+async fn read_notices(
+    connection: &quinn::Connection,
+    welcome: &watch::Sender<Option<Welcome>>,
+    introductions: &mpsc::Sender<Introduction>,
+) -> Result<(), codec::DecodeError> {
+    while let Ok(mut stream) = connection.accept_uni().await {
+        match read_message(&mut stream).await? {
+            Some(Notice::Welcome(message)) => {
+                welcome.send_replace(Some(message));
+            }
+            Some(Notice::Introduction(introduction)) => {
+                let sent = introductions.try_send(introduction);
+                sent.unwrap_or_else(|_| tracing::debug!("introduction dropped: too many wait"));
+            }
+            None => {}
+        }
+    }
+    Ok(())
+}

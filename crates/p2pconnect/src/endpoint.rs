@@ -1,0 +1,324 @@
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use p2pconnect_identity::SecretKey;
+use p2pconnect_proto::{
+    Candidate, PeerId,
+    message::{DialRequest, Introduction, Refusal},
+};
+use p2pconnect_punch::{Introduced, PunchAgent, PunchConfig, Verdict};
+use tokio::{
+    sync::{Mutex, mpsc, watch},
+    time::timeout_at,
+};
+
+use crate::{
+    Builder, Connection, CoordinatorError, DialError, Path, PathTimes, Status,
+    coordination::Coordination,
+    gather,
+    inbound::Inbound,
+    mappings::Mappings,
+    punch_ports::PunchPorts,
+    session::{Punched, Session, SessionError},
+    status::Observer,
+    task::AbortOnDrop,
+    verify::Verifier,
+};
+
+/// How long [`Endpoint::dial`] tries. Three rounds of four seconds fit, which is more than any
+/// path that works has been seen to need.
+const DIAL_LIMIT: Duration = Duration::from_secs(15);
+
+/// How many introductions one dial asks for. Each round starts at a newly measured moment.
+const MAX_ROUNDS: u32 = 3;
+
+/// A new round is not worth asking for when less than this is left.
+const ROUND_MINIMUM: Duration = Duration::from_secs(1);
+
+/// A peer: it can dial others by their ids, and be dialled if it was built with a policy.
+///
+/// Dropping the endpoint ends its registration and its mappings. Connections made live on.
+#[derive(Debug)]
+pub struct Endpoint {
+    inner: Arc<Inner>,
+    coordination: watch::Receiver<Option<Arc<Coordination>>>,
+    incoming: Option<Mutex<mpsc::Receiver<Connection>>>,
+    tasks: Vec<AbortOnDrop>,
+}
+
+/// What the tasks of an endpoint share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) key: SecretKey,
+    pub(crate) observer: Observer,
+    pub(crate) ports: PunchPorts,
+    pub(crate) mappings: Mappings,
+    pub(crate) inbound: Arc<Inbound>,
+    pub(crate) punch: PunchConfig,
+}
+
+impl Endpoint {
+    /// Starts to build an endpoint.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    pub(crate) const fn new(
+        inner: Arc<Inner>,
+        coordination: watch::Receiver<Option<Arc<Coordination>>>,
+        incoming: Option<Mutex<mpsc::Receiver<Connection>>>,
+        tasks: Vec<AbortOnDrop>,
+    ) -> Self {
+        Self {
+            inner,
+            coordination,
+            incoming,
+            tasks,
+        }
+    }
+
+    /// Returns this endpoint's own id.
+    #[must_use]
+    pub fn peer_id(&self) -> PeerId {
+        self.inner.key.peer_id()
+    }
+
+    /// Makes a direct connection to a peer, within 15 seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`DialError`], which tells whose matter it is. [`DialError::NoDirectPath`] comes with the
+    /// evidence.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future abandons the attempt on this side; the peer's ends by itself.
+    pub async fn dial(&self, peer: PeerId) -> Result<Connection, DialError> {
+        self.dial_within(peer, DIAL_LIMIT).await
+    }
+
+    /// Makes a direct connection to a peer, within the time given.
+    ///
+    /// # Errors
+    ///
+    /// As [`dial`](Self::dial).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`dial`](Self::dial).
+    pub async fn dial_within(
+        &self,
+        peer: PeerId,
+        limit: Duration,
+    ) -> Result<Connection, DialError> {
+        let began = Instant::now();
+        let deadline = began + limit;
+        let mut round = 1;
+        loop {
+            let introduction = self.ask(peer, deadline).await?;
+            let introduced = began.elapsed();
+            let error = match self.inner.punch(introduction, deadline).await {
+                Ok(punched) => {
+                    return Ok(connection(punched, peer, began, introduced, round));
+                }
+                Err(error) => error,
+            };
+            let time_left = deadline.saturating_duration_since(Instant::now());
+            if round == MAX_ROUNDS || time_left < ROUND_MINIMUM || is_final(&error) {
+                return Err(error);
+            }
+            round += 1;
+        }
+    }
+
+    /// Waits for the next peer that dials this endpoint, and returns the connection.
+    ///
+    /// Returns `None` at once if the endpoint was built without a policy, which means that nobody
+    /// may dial it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: no connection is lost.
+    pub async fn accept(&self) -> Option<Connection> {
+        self.incoming.as_ref()?.lock().await.recv().await
+    }
+
+    /// Says goodbye to the coordinator, which otherwise notices the absence only after a while.
+    pub async fn close(self) {
+        let Self {
+            coordination,
+            tasks,
+            ..
+        } = self;
+        // Nobody is to reconnect what is closed here.
+        drop(tasks);
+        let coordination = coordination.borrow().clone();
+        if let Some(coordination) = coordination {
+            coordination.close().await;
+        }
+    }
+
+    async fn ask(&self, peer: PeerId, deadline: Instant) -> Result<Introduction, DialError> {
+        let mut coordination = self.coordination.clone();
+        let asking = async {
+            let line = coordination.wait_for(Option::is_some).await;
+            let line = line
+                .ok()
+                .and_then(|line| line.clone())
+                .ok_or(CoordinatorError::Answer)?;
+            let request = DialRequest {
+                callee: peer,
+                candidates: self.inner.candidates(),
+                nat: *self.inner.mappings.nat().borrow(),
+            };
+            line.dial(request).await
+        };
+        let answer = timeout_at(deadline.into(), asking)
+            .await
+            .map_err(|_| DialError::TimedOut)?;
+        match answer? {
+            Ok(introduction) if introduction.peer == peer => Ok(introduction),
+            Ok(_) => Err(CoordinatorError::Answer.into()),
+            Err(Refusal::NotOnline) => Err(DialError::NotOnline),
+            Err(Refusal::NotAllowed) => Err(DialError::NotAllowed),
+            Err(refusal) => Err(CoordinatorError::Refused(refusal).into()),
+        }
+    }
+}
+
+impl Inner {
+    /// Returns where this endpoint may be reached, as far as is known now.
+    pub(crate) fn candidates(&self) -> Vec<Candidate> {
+        gather::candidates(&self.ports, &self.mappings.known())
+    }
+
+    /// Connects to a peer that dials this endpoint.
+    pub(crate) async fn answer(
+        &self,
+        introduction: Introduction,
+        connections: &mpsc::Sender<Connection>,
+    ) {
+        let (began, peer) = (Instant::now(), introduction.peer);
+        match self.punch(introduction, began + DIAL_LIMIT).await {
+            Ok(punched) => {
+                let connection = connection(punched, peer, began, Duration::ZERO, 1);
+                if connections.try_send(connection).is_err() {
+                    tracing::warn!("connection dropped: too many wait to be accepted");
+                }
+            }
+            Err(error) => {
+                self.observer.tell(Status::PunchFailed {
+                    peer,
+                    reason: error.to_string(),
+                });
+            }
+        }
+    }
+
+    /// Turns an introduction into a connection.
+    async fn punch(
+        &self,
+        introduction: Introduction,
+        deadline: Instant,
+    ) -> Result<Punched, DialError> {
+        let Introduction {
+            session,
+            peer,
+            role,
+            candidates,
+            nat,
+            relayed_rtt_us,
+        } = introduction;
+        let started = Instant::now();
+        let relayed_rtt = Duration::from_micros(relayed_rtt_us.into());
+        let remotes: BTreeSet<_> = candidates.iter().map(|it| it.address).collect();
+        let inbox = self.inbound.expect(session, remotes);
+        self.observer.tell(Status::Introduced { peer, role });
+        self.observer.tell(Status::Punching {
+            peer,
+            candidates: candidates.len(),
+            relayed_rtt,
+        });
+
+        let introduced = Introduced {
+            role,
+            bases: gather::bases(&self.ports, &candidates).await,
+            remote_candidates: candidates,
+            relayed_rtt,
+            local_nat: *self.mappings.nat().borrow(),
+            remote_nat: nat,
+        };
+        let agent = PunchAgent::new(self.punch.clone(), introduced, random_seed(), started);
+        let verifier = Verifier::new(&self.key, peer, role, session)?;
+        let local_nat = self.mappings.nat();
+        let session = Session::new(agent, role, verifier, inbox, local_nat);
+        session.run(deadline).await.map_err(DialError::from)
+    }
+}
+
+impl From<SessionError> for DialError {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::NoPath(report) if report.verdict == Verdict::WrongIdentity => {
+                Self::WrongIdentity(report)
+            }
+            SessionError::NoPath(report) => Self::NoDirectPath(report),
+            SessionError::Broken(error) => Self::Broken(error),
+        }
+    }
+}
+
+/// Tells whether another round could not end differently.
+fn is_final(error: &DialError) -> bool {
+    match error {
+        DialError::NoDirectPath(report) => is_proven(report.verdict),
+        DialError::Broken(_) => false,
+        _ => true,
+    }
+}
+
+/// Tells whether a verdict rests on what is known of the NATs, and not on what was heard.
+const fn is_proven(verdict: Verdict) -> bool {
+    matches!(
+        verdict,
+        Verdict::NoCommonFamily
+            | Verdict::LocalMappingVaries
+            | Verdict::RemoteMappingVaries
+            | Verdict::BothMappingsVary
+    )
+}
+
+fn connection(
+    punched: Punched,
+    peer: PeerId,
+    began: Instant,
+    introduced: Duration,
+    rounds: u32,
+) -> Connection {
+    let Punched {
+        stream,
+        pair,
+        how,
+        open_at,
+    } = punched;
+    let open = open_at.saturating_duration_since(began);
+    let times = PathTimes::new(introduced, open, began.elapsed(), rounds);
+    Connection::new(stream, peer, Path::new(how, pair.local, pair.remote, times))
+}
+
+fn random_seed() -> [u8; 32] {
+    let mut seed = [0; 32];
+    // The seed spreads redials in time and protects nothing, so a fixed one is no harm.
+    if let Err(error) = getrandom::fill(&mut seed) {
+        tracing::warn!(%error, "no randomness from the system");
+    }
+    seed
+}
+
+/// Returns a number from 0 to 1, for spreading things in time.
+pub(crate) fn random_fraction() -> f64 {
+    f64::from(random_seed()[0]) / f64::from(u8::MAX)
+}

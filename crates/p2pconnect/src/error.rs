@@ -1,0 +1,111 @@
+use std::{io, net::SocketAddr};
+
+use p2pconnect_identity::{InvalidKey, TlsConfigError};
+use p2pconnect_proto::{PeerId, codec, message::Refusal};
+use p2pconnect_punch::PunchReport;
+use p2pconnect_stun::MappingError;
+
+/// Why an endpoint cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// The TLS library cannot speak QUIC.
+    #[error("the TLS library lacks the cipher suite that QUIC begins with")]
+    CipherSuite(#[from] quinn::crypto::rustls::NoInitialCipherSuite),
+    /// The coordinator cannot be used.
+    #[error("the coordinator cannot be used")]
+    Coordinator(#[from] CoordinatorError),
+    /// No key could be made.
+    #[error("no key can be made")]
+    Key(#[from] InvalidKey),
+    /// The builder was given no coordinator.
+    #[error("no coordinator was given")]
+    NoCoordinator,
+    /// No port could be bound.
+    #[error("no port can be bound for punching")]
+    Ports(#[source] io::Error),
+    /// No STUN server told this endpoint's mapping.
+    #[error("the STUN server {server} does not tell the mapping")]
+    Stun {
+        /// The last server that was tried.
+        server: SocketAddr,
+        /// What went wrong.
+        source: MappingError,
+    },
+    /// The secret key cannot be used.
+    #[error("the secret key cannot be used")]
+    Tls(#[from] TlsConfigError),
+}
+
+/// What is wrong with the coordinator, or with the way to it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum CoordinatorError {
+    /// The answer is not what the request asks for.
+    #[error("the coordinator breaks the protocol: its answer does not fit the request")]
+    Answer,
+    /// The coordinator closed the connection.
+    #[error("the coordinator closed the connection: {reason}")]
+    Closed {
+        /// The coordinator's words, or the way it went.
+        reason: String,
+    },
+    /// The coordinator sent bytes that are no message.
+    #[error("the coordinator breaks the protocol")]
+    Message(#[from] codec::DecodeError),
+    /// The coordinator turned the request down.
+    #[error("the coordinator refuses: {0}")]
+    Refused(Refusal),
+    /// The host name has no address.
+    #[error("the coordinator's host name '{host}' has no address")]
+    Resolve {
+        /// The name.
+        host: String,
+    },
+    /// Nothing answers.
+    #[error("the coordinator at {address} does not answer ({reason}); is UDP blocked?")]
+    Unreachable {
+        /// The address that was tried last.
+        address: SocketAddr,
+        /// What the transport says.
+        reason: String,
+    },
+    /// The server there holds another key.
+    #[error("the server at {address} is not {expected}")]
+    WrongIdentity {
+        /// The address.
+        address: SocketAddr,
+        /// The server id that was expected.
+        expected: PeerId,
+    },
+}
+
+/// Why a dial did not end in a connection.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialError {
+    /// The connection broke in the moment it was made.
+    #[error("the connection broke as it was made")]
+    Broken(#[source] io::Error),
+    /// The coordinator cannot be used.
+    #[error("the coordinator cannot be used")]
+    Coordinator(#[from] CoordinatorError),
+    /// The peer is known to the coordinator, and there is no direct path to it.
+    #[error("there is no direct path to the peer: {0}")]
+    NoDirectPath(Box<PunchReport>),
+    /// The callee's policy does not admit us.
+    #[error("the peer does not accept dials from this peer id")]
+    NotAllowed,
+    /// The callee is not registered with the coordinator.
+    #[error("the peer is not online")]
+    NotOnline,
+    /// Time ran out before the punch began.
+    #[error("the coordinator did not answer the dial in time")]
+    TimedOut,
+    /// The secret key cannot be used.
+    #[error("the secret key cannot be used")]
+    Tls(#[from] TlsConfigError),
+    /// What answers at the peer's address holds another key.
+    #[error("what answers at the peer's address is not the peer: it holds another key")]
+    WrongIdentity(Box<PunchReport>),
+}

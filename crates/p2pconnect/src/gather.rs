@@ -1,0 +1,167 @@
+//! Gathers candidates (RFC 8445 section 5.1.1) and the bases to connect from.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+};
+
+use p2pconnect_proto::{Candidate, CandidateKind, message::MAX_CANDIDATES};
+use p2pconnect_punch::Base;
+
+use crate::{mappings::Mapped, punch_ports::PunchPorts, tcp};
+
+/// The most interface addresses that are offered. With two punch ports each, and a server-reflexive
+/// candidate for either port and address family, the list stays within [`MAX_CANDIDATES`].
+const MAX_HOST_ADDRESSES: usize = 6;
+
+/// Returns the candidates of this endpoint, those first that are most worth their place.
+pub(crate) fn candidates(ports: &PunchPorts, mapped: &[Mapped]) -> Vec<Candidate> {
+    let mut candidates: Vec<Candidate> = mapped
+        .iter()
+        .map(|it| {
+            let kind = if it.mapped == it.local {
+                CandidateKind::Host
+            } else {
+                CandidateKind::ServerReflexive
+            };
+            Candidate {
+                kind,
+                address: it.mapped,
+                punch_port: it.punch_port,
+                token: it.token.clone(),
+            }
+        })
+        .collect();
+    for address in host_addresses(mapped) {
+        for (punch_port, port) in ports.iter() {
+            let host = Candidate::host(SocketAddr::new(address, port), punch_port);
+            if candidates.iter().all(|known| known.address != host.address) {
+                candidates.push(host);
+            }
+        }
+    }
+    candidates.truncate(MAX_CANDIDATES);
+    candidates
+}
+
+/// Returns the addresses to connect from: for each remote candidate the one that the kernel's
+/// routes choose, with every punch port.
+pub(crate) async fn bases(ports: &PunchPorts, remotes: &[Candidate]) -> Vec<Base> {
+    let mut sources = BTreeSet::new();
+    for remote in remotes {
+        match tcp::source_address(remote.address).await {
+            Ok(source) => {
+                sources.insert(source);
+            }
+            Err(error) => tracing::debug!(%error, "no route to a candidate of the peer"),
+        }
+    }
+    sources
+        .into_iter()
+        .flat_map(|source| {
+            ports.iter().map(move |(punch_port, port)| Base {
+                address: SocketAddr::new(source, port),
+                punch_port,
+            })
+        })
+        .collect()
+}
+
+/// Lists this machine's addresses, those first that the mappings came from.
+///
+/// Loopback counts only where the STUN server was reached over it, which is development on one
+/// machine.
+fn host_addresses(mapped: &[Mapped]) -> Vec<IpAddr> {
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_else(|error| {
+        tracing::warn!(%error, "this machine's addresses cannot be listed");
+        Vec::new()
+    });
+    let usable = interfaces
+        .iter()
+        .map(if_addrs::Interface::ip)
+        .filter(is_offerable);
+    for address in mapped.iter().map(|it| it.local.ip()).chain(usable) {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    addresses.truncate(MAX_HOST_ADDRESSES);
+    addresses
+}
+
+/// Tells whether a peer elsewhere could make use of an address. A link-local one means nothing
+/// without the name of an interface, which differs between machines.
+fn is_offerable(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local() && !v4.is_unspecified(),
+        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local() && !v6.is_unspecified(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use p2pconnect_proto::PunchPort;
+
+    use super::*;
+
+    #[test]
+    fn addresses_that_mean_nothing_elsewhere_are_not_offered() {
+        for text in [
+            "127.0.0.1",
+            "169.254.3.4",
+            "0.0.0.0",
+            "::1",
+            "::",
+            "fe80::1",
+        ] {
+            assert!(
+                !is_offerable(&text.parse().expect("the test names addresses")),
+                "{text}"
+            );
+        }
+        for text in ["10.0.0.1", "192.0.2.7", "2001:db8::1", "fd00::1"] {
+            assert!(
+                is_offerable(&text.parse().expect("the test names addresses")),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_address_without_translation_is_a_host_candidate() {
+        let (ports, _listeners) = tokio_test_ports();
+        let local = SocketAddr::from(([192, 0, 2, 1], 40_000));
+        let natted = SocketAddr::from(([198, 51, 100, 1], 1));
+        let found = candidates(
+            &ports,
+            &[
+                mapped(PunchPort::PRIMARY, local, local),
+                mapped(PunchPort::SPARE, local, natted),
+            ],
+        );
+        assert_eq!(found[0].kind, CandidateKind::Host);
+        assert_eq!(found[1].kind, CandidateKind::ServerReflexive);
+        assert!(found.len() <= MAX_CANDIDATES);
+        assert_eq!(found.iter().filter(|it| it.address == local).count(), 1);
+    }
+
+    fn mapped(punch_port: PunchPort, local: SocketAddr, mapped: SocketAddr) -> Mapped {
+        Mapped {
+            punch_port,
+            local,
+            mapped,
+            server: local,
+            token: None,
+        }
+    }
+
+    fn tokio_test_ports() -> (PunchPorts, Vec<tokio::net::TcpListener>) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = runtime.expect("a runtime needs nothing special");
+        let _guard = runtime.enter();
+        PunchPorts::open().expect("this machine has free ports")
+    }
+}

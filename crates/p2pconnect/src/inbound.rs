@@ -1,0 +1,213 @@
+//! Brings accepted connections to the session they belong to.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use p2pconnect_proto::SessionToken;
+use p2pconnect_stun::socket::reset_on_close;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, mpsc, watch},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use crate::preamble::read_token;
+
+/// How many connections from unexpected addresses may be open before they have shown a session
+/// token. More would only help somebody who wants to use up our sockets.
+const MAX_STRANGERS: usize = 8;
+
+/// How long a stranger may take to show a token, and the token to become known: the peer may have
+/// been told of the session a little before us.
+const STRANGER_LIMIT: Duration = Duration::from_secs(3);
+
+/// Accepted connections that wait for one session to take them. Both sides try a handful of pairs.
+const MAX_ARRIVALS: usize = 16;
+
+/// How long accepting pauses when the system is out of sockets, instead of spinning.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A connection that somebody made to one of our punch ports.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) stream: TcpStream,
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
+    /// Whether the session token has been read from the stream already.
+    pub(crate) token_read: bool,
+}
+
+/// The sessions that wait for connections.
+#[derive(Debug)]
+pub(crate) struct Inbound {
+    sessions: Mutex<BTreeMap<SessionToken, Waiting>>,
+    changes: watch::Sender<()>,
+    strangers: Arc<Semaphore>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    remotes: BTreeSet<SocketAddr>,
+    arrivals: mpsc::Sender<Arrival>,
+}
+
+impl Inbound {
+    pub(crate) fn new() -> Self {
+        Self {
+            sessions: Mutex::default(),
+            changes: watch::Sender::new(()),
+            strangers: Arc::new(Semaphore::new(MAX_STRANGERS)),
+        }
+    }
+
+    /// Lets a session receive the connections that come from one of `remotes`, or that open with
+    /// its token.
+    pub(crate) fn expect(
+        self: &Arc<Self>,
+        token: SessionToken,
+        remotes: BTreeSet<SocketAddr>,
+    ) -> Inbox {
+        let (sender, arrivals) = mpsc::channel(MAX_ARRIVALS);
+        let waiting = Waiting {
+            remotes,
+            arrivals: sender,
+        };
+        self.with_sessions(|sessions| sessions.insert(token, waiting));
+        self.changes.send_replace(());
+        Inbox {
+            arrivals,
+            token,
+            inbound: Arc::clone(self),
+        }
+    }
+
+    /// Accepts connections for as long as the future is polled.
+    pub(crate) async fn accept_from(self: Arc<Self>, listener: TcpListener) {
+        let mut strangers = JoinSet::new();
+        loop {
+            while strangers.try_join_next().is_some() {}
+            match listener.accept().await {
+                Ok((stream, remote)) => {
+                    if let Some(stranger) = self.route(stream, remote) {
+                        strangers.spawn(stranger);
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "accepting a connection failed");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Hands a connection from an expected address to its session, and returns what is to be done
+    /// about any other.
+    fn route(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        remote: SocketAddr,
+    ) -> Option<impl Future<Output = ()> + use<>> {
+        let arrival = Arrival::new(stream, remote)
+            .inspect_err(|error| tracing::debug!(%error, "accepted connection is gone"))
+            .ok()?;
+        if let Some(session) = self.session_expecting(remote) {
+            offer(&session, arrival);
+            return None;
+        }
+        let permit = Arc::clone(&self.strangers).try_acquire_owned().ok()?;
+        let inbound = Arc::clone(self);
+        Some(async move {
+            if timeout(STRANGER_LIMIT, inbound.route_by_token(arrival))
+                .await
+                .is_err()
+            {
+                tracing::debug!("stranger showed no known token in time");
+            }
+            drop(permit);
+        })
+    }
+
+    async fn route_by_token(&self, mut arrival: Arrival) {
+        let mut changes = self.changes.subscribe();
+        let Ok(token) = read_token(&mut arrival.stream).await else {
+            return;
+        };
+        arrival.token_read = true;
+        loop {
+            if let Some(session) = self.session_named(token) {
+                return offer(&session, arrival);
+            }
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn session_expecting(&self, remote: SocketAddr) -> Option<mpsc::Sender<Arrival>> {
+        self.with_sessions(|sessions| {
+            let mut expecting = sessions.values().filter(|it| it.remotes.contains(&remote));
+            let session = expecting.next()?;
+            // Two peers behind one NAT may name the same address; only the token tells then.
+            expecting.next().is_none().then(|| session.arrivals.clone())
+        })
+    }
+
+    fn session_named(&self, token: SessionToken) -> Option<mpsc::Sender<Arrival>> {
+        self.with_sessions(|sessions| sessions.get(&token).map(|it| it.arrivals.clone()))
+    }
+
+    fn with_sessions<T>(
+        &self,
+        use_sessions: impl FnOnce(&mut BTreeMap<SessionToken, Waiting>) -> T,
+    ) -> T {
+        use_sessions(&mut self.sessions.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Where a session's connections arrive, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    arrivals: mpsc::Receiver<Arrival>,
+    token: SessionToken,
+    inbound: Arc<Inbound>,
+}
+
+impl Inbox {
+    /// Waits for the next connection. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Option<Arrival> {
+        self.arrivals.recv().await
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        self.inbound
+            .with_sessions(|sessions| sessions.remove(&self.token));
+    }
+}
+
+impl Arrival {
+    fn new(stream: TcpStream, remote: SocketAddr) -> io::Result<Self> {
+        reset_on_close(&stream)?;
+        stream.set_nodelay(true)?;
+        let local = stream.local_addr()?;
+        Ok(Self {
+            stream,
+            local,
+            remote,
+            token_read: false,
+        })
+    }
+}
+
+fn offer(session: &mpsc::Sender<Arrival>, arrival: Arrival) {
+    if session.try_send(arrival).is_err() {
+        tracing::debug!("accepted connection dropped: its session has enough or is over");
+    }
+}

@@ -1,0 +1,360 @@
+//! Holds the NAT mappings of the punch ports and tells what is known of the NAT.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use p2pconnect_proto::{NatReport, PeerId, PunchPort, ReflexiveToken};
+use p2pconnect_stun::{
+    Commitment, HeldMapping, Mapping, MappingConfig, MappingError, MappingEvent, Observation,
+    classify, query,
+};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+
+use crate::{Status, punch_ports::PunchPorts, status::Observer, task::AbortOnDrop, tcp};
+
+/// The most STUN servers of one address family that are asked. A second one shows whether the
+/// NAT's mapping depends on the destination; more would show the same.
+const MAX_SERVERS_PER_FAMILY: usize = 2;
+
+/// The pause before a server that did not answer is tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(15);
+
+/// How long the other punch ports may lag behind the first mapping that arrives. They started at
+/// the same moment, so only a lost packet makes them later than this.
+const STRAGGLER_LIMIT: Duration = Duration::from_millis(25);
+
+/// How long one alternate address may take to answer.
+const QUERY_LIMIT: Duration = Duration::from_secs(5);
+
+/// The mapping of one punch port, as one server sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mapped {
+    pub(crate) punch_port: PunchPort,
+    pub(crate) local: SocketAddr,
+    pub(crate) mapped: SocketAddr,
+    pub(crate) server: SocketAddr,
+    pub(crate) token: Option<ReflexiveToken>,
+}
+
+/// A server that tells no mapping, and why.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) server: SocketAddr,
+    pub(crate) error: MappingError,
+}
+
+/// The mappings of an endpoint. Dropping it lets them go.
+#[derive(Debug)]
+pub(crate) struct Mappings {
+    shared: Arc<Shared>,
+    ports: PunchPorts,
+    tasks: Mutex<Vec<AbortOnDrop>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    table: watch::Sender<Table>,
+    nat: watch::Sender<NatReport>,
+    alternates: watch::Sender<Vec<SocketAddr>>,
+    observations: Mutex<Vec<Observation>>,
+    commitment: Option<Commitment>,
+    observer: Observer,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    slots: BTreeMap<(PunchPort, SocketAddr), Slot>,
+    /// Whether every server that there is has been named.
+    complete: bool,
+}
+
+#[derive(Debug)]
+enum Slot {
+    Asking,
+    Failed(MappingError),
+    Held(Mapped),
+}
+
+impl Mappings {
+    pub(crate) fn new(ports: PunchPorts, id: &PeerId, observer: Observer) -> Self {
+        let mut salt = [0; 16];
+        let commitment = getrandom::fill(&mut salt)
+            .ok()
+            .map(|()| Commitment::new(salt, id));
+        let shared = Shared {
+            table: watch::Sender::default(),
+            nat: watch::Sender::default(),
+            alternates: watch::Sender::default(),
+            observations: Mutex::default(),
+            commitment,
+            observer,
+        };
+        Self {
+            shared: Arc::new(shared),
+            ports,
+            tasks: Mutex::default(),
+        }
+    }
+
+    /// Starts to hold a mapping of every punch port at `server`, unless that goes on already.
+    pub(crate) fn start(&self, server: SocketAddr) {
+        let mut started = Vec::new();
+        self.shared.table.send_modify(|table| {
+            let same_family = |it: &&(PunchPort, SocketAddr)| {
+                it.0 == PunchPort::PRIMARY && it.1.is_ipv4() == server.is_ipv4()
+            };
+            let full = table.slots.keys().filter(same_family).count() >= MAX_SERVERS_PER_FAMILY;
+            for (punch_port, port) in self.ports.iter() {
+                if !full && !table.slots.contains_key(&(punch_port, server)) {
+                    table.slots.insert((punch_port, server), Slot::Asking);
+                    started.push((punch_port, port));
+                }
+            }
+        });
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        for (punch_port, port) in started {
+            let shared = Arc::clone(&self.shared);
+            tasks.push(AbortOnDrop::spawn(shared.hold(punch_port, port, server)));
+        }
+    }
+
+    /// Says that no further server will be named, and which addresses serve for comparison.
+    pub(crate) fn complete(&self, alternates: Vec<SocketAddr>) {
+        self.shared.alternates.send_replace(alternates);
+        self.shared.table.send_modify(|table| table.complete = true);
+    }
+
+    /// Waits for the first mapping, and a moment longer for the others.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn first(&self) -> Result<(), Failure> {
+        let mut table = self.shared.table.subscribe();
+        // The sender lives as long as `self`.
+        if let Ok(table) = table
+            .wait_for(|table| table.any_held() || table.is_hopeless())
+            .await
+            && let Some(failure) = table.failure()
+        {
+            return Err(failure);
+        }
+        if timeout(STRAGGLER_LIMIT, table.wait_for(|table| !table.any_asking()))
+            .await
+            .is_err()
+        {
+            tracing::debug!("going on without the mapping of every punch port");
+        }
+        Ok(())
+    }
+
+    /// Returns the mappings known now, those of the primary port first, each address once.
+    pub(crate) fn known(&self) -> Vec<Mapped> {
+        let table = self.shared.table.borrow();
+        let mut known: Vec<Mapped> = Vec::new();
+        for slot in table.slots.values() {
+            if let Slot::Held(mapped) = slot
+                && known.iter().all(|it| it.mapped != mapped.mapped)
+            {
+                known.push(mapped.clone());
+            }
+        }
+        known
+    }
+
+    /// Watches for mappings that are new or other than before.
+    pub(crate) fn watch(&self) -> MappingWatch {
+        MappingWatch(self.shared.table.subscribe())
+    }
+
+    /// Watches what is known of the NAT.
+    pub(crate) fn nat(&self) -> watch::Receiver<NatReport> {
+        self.shared.nat.subscribe()
+    }
+}
+
+/// Sees changes of an endpoint's mappings.
+#[derive(Debug)]
+pub(crate) struct MappingWatch(watch::Receiver<Table>);
+
+impl MappingWatch {
+    /// Waits for the next change. Cancel safe.
+    pub(crate) async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
+        self.0.changed().await
+    }
+}
+
+impl Table {
+    fn any_held(&self) -> bool {
+        self.slots
+            .values()
+            .any(|slot| matches!(slot, Slot::Held(_)))
+    }
+
+    fn any_asking(&self) -> bool {
+        self.slots.values().any(|slot| matches!(slot, Slot::Asking))
+    }
+
+    fn is_hopeless(&self) -> bool {
+        self.complete && !self.any_held() && !self.any_asking()
+    }
+
+    /// Returns why there is no mapping at all.
+    fn failure(&self) -> Option<Failure> {
+        if self.any_held() {
+            return None;
+        }
+        self.slots
+            .iter()
+            .find_map(|((_, server), slot)| match slot {
+                Slot::Failed(error) => Some(Failure {
+                    server: *server,
+                    error: error.clone(),
+                }),
+                Slot::Asking | Slot::Held(_) => None,
+            })
+    }
+}
+
+impl Shared {
+    /// Holds one mapping for as long as the future is polled.
+    async fn hold(self: Arc<Self>, punch_port: PunchPort, port: u16, server: SocketAddr) {
+        loop {
+            match self.open(port, server).await {
+                Ok(held) => self.follow(punch_port, held).await,
+                Err(error) => {
+                    tracing::debug!(%error, "stun server tells no mapping");
+                    self.set(punch_port, server, Slot::Failed(error));
+                }
+            }
+            sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    async fn open(&self, port: u16, server: SocketAddr) -> Result<HeldMapping, MappingError> {
+        let source = tcp::source_address(server)
+            .await
+            .map_err(|_| MappingError::Unreachable)?;
+        let mut config = MappingConfig::default();
+        config.commitment = self.commitment;
+        HeldMapping::open(SocketAddr::new(source, port), server, config).await
+    }
+
+    async fn follow(&self, punch_port: PunchPort, mut held: HeldMapping) {
+        let first = held.current();
+        let (local, server) = (first.local, first.server);
+        self.observer.tell(Status::Mapped {
+            local,
+            mapped: first.mapped,
+            server,
+        });
+        self.learn(punch_port, first);
+        let mut states = held.subscribe();
+        let mut alternates = self.alternates.subscribe();
+        alternates.mark_changed();
+        loop {
+            tokio::select! {
+                event = held.next_event() => match event {
+                    Some(MappingEvent::MappingChanged { old, new }) => {
+                        let changed = Status::MappingChanged { local, old, new: new.mapped };
+                        self.observer.tell(changed);
+                        self.learn(punch_port, new);
+                    }
+                    Some(MappingEvent::Mapped(mapping)) => self.learn(punch_port, mapping),
+                    Some(MappingEvent::Lost { error }) => {
+                        tracing::debug!(%error, "stun connection lost, reconnecting");
+                    }
+                    None => return,
+                },
+                Ok(()) = states.changed() => {
+                    let mapping = states.borrow_and_update().mapping.clone();
+                    self.learn(punch_port, mapping);
+                }
+                Ok(()) = alternates.changed(), if punch_port == PunchPort::PRIMARY => {
+                    let alternates = alternates.borrow_and_update().clone();
+                    self.compare(local, server, &alternates).await;
+                }
+            }
+        }
+    }
+
+    fn learn(&self, punch_port: PunchPort, mapping: Mapping) {
+        let Mapping {
+            local,
+            server,
+            mapped,
+            token,
+            ..
+        } = mapping;
+        if punch_port == PunchPort::PRIMARY {
+            self.observe(Observation {
+                local,
+                server,
+                mapped,
+            });
+        }
+        self.set(
+            punch_port,
+            server,
+            Slot::Held(Mapped {
+                punch_port,
+                local,
+                mapped,
+                server,
+                token,
+            }),
+        );
+    }
+
+    /// Asks the server's alternate addresses how they see the same local port.
+    async fn compare(&self, local: SocketAddr, server: SocketAddr, alternates: &[SocketAddr]) {
+        let comparable = |it: &&SocketAddr| it.is_ipv4() == server.is_ipv4() && **it != server;
+        for &alternate in alternates.iter().filter(comparable) {
+            match query(local, alternate, QUERY_LIMIT).await {
+                Ok(mapped) => self.observe(Observation {
+                    local,
+                    server: alternate,
+                    mapped,
+                }),
+                Err(error) => tracing::debug!(%error, "no second opinion on the mapping"),
+            }
+        }
+    }
+
+    fn observe(&self, observation: Observation) {
+        let mut observations = self
+            .observations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let same =
+            |it: &Observation| it.server == observation.server && it.local == observation.local;
+        match observations.iter_mut().find(|it| same(it)) {
+            Some(known) => *known = observation,
+            None => observations.push(observation),
+        }
+        let report = classify(&observations);
+        self.nat
+            .send_if_modified(|nat| std::mem::replace(nat, report) != report);
+    }
+
+    /// Stores what is known of a mapping, and wakes those who watch if its address is new. A fresh
+    /// token alone, which comes with each answer, wakes nobody.
+    fn set(&self, punch_port: PunchPort, server: SocketAddr, slot: Slot) {
+        self.table.send_if_modified(|table| {
+            let address = |slot: &Slot| match slot {
+                Slot::Held(mapped) => Some(mapped.mapped),
+                Slot::Asking | Slot::Failed(_) => None,
+            };
+            let new = address(&slot);
+            match table.slots.insert((punch_port, server), slot) {
+                Some(old @ Slot::Held(_)) => address(&old) != new,
+                Some(Slot::Asking | Slot::Failed(_)) | None => true,
+            }
+        });
+    }
+}

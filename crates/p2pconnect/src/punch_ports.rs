@@ -1,0 +1,77 @@
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use p2pconnect_proto::PunchPort;
+use p2pconnect_stun::socket::reusable_listener;
+use tokio::net::{TcpListener, TcpSocket};
+
+/// The punch ports of an endpoint: the first is used, the second stands by.
+pub(crate) const PUNCH_PORTS: [PunchPort; 2] = [PunchPort::PRIMARY, PunchPort::SPARE];
+
+/// Connections that wait in the kernel to be accepted; strangers are dropped beyond a few anyway.
+const BACKLOG: u32 = 64;
+
+/// How often binding is tried when somebody else takes a port between choosing and binding it.
+const ATTEMPTS: usize = 8;
+
+/// The local ports that an endpoint punches from, each with its listeners.
+///
+/// The kernel picks them anew for each endpoint: a fixed port would run into connections of the
+/// previous run that linger in TIME-WAIT, here or in a NAT.
+#[derive(Debug, Clone)]
+pub(crate) struct PunchPorts([u16; PUNCH_PORTS.len()]);
+
+impl PunchPorts {
+    /// Binds the ports and returns their listeners, for IPv4 and, where there is IPv6, for it too.
+    pub(crate) fn open() -> io::Result<(Self, Vec<TcpListener>)> {
+        let mut ports = [0; PUNCH_PORTS.len()];
+        let mut listeners = Vec::new();
+        for port in &mut ports {
+            let (number, bound) = open_one()?;
+            *port = number;
+            listeners.extend(bound);
+        }
+        Ok((Self(ports), listeners))
+    }
+
+    /// Returns the number of a punch port and the port itself, for each.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (PunchPort, u16)> {
+        PUNCH_PORTS.into_iter().zip(self.0)
+    }
+}
+
+fn open_one() -> io::Result<(u16, Vec<TcpListener>)> {
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        match free_port().and_then(|port| Ok((port, listeners(port)?))) {
+            Ok(found) => return Ok(found),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| io::ErrorKind::AddrInUse.into()))
+}
+
+/// Returns a port that nobody uses.
+///
+/// Port reuse alone would share a port with another process of the same user without a word, so
+/// the kernel is asked for a free one first.
+fn free_port() -> io::Result<u16> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((Ipv4Addr::UNSPECIFIED, 0).into())?;
+    Ok(socket.local_addr()?.port())
+}
+
+fn listeners(port: u16) -> io::Result<Vec<TcpListener>> {
+    let v4 = reusable_listener(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), BACKLOG)?;
+    match reusable_listener(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), BACKLOG) {
+        Ok(v6) => Ok(vec![v4, v6]),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),
+        // Many machines have IPv6 switched off.
+        Err(error) => {
+            tracing::debug!(%error, "no IPv6 here");
+            Ok(vec![v4])
+        }
+    }
+}

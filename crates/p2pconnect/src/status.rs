@@ -1,0 +1,86 @@
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use p2pconnect_proto::{PeerId, Role};
+
+/// What an endpoint is doing, for somebody who watches.
+///
+/// Given to the observer set with [`Builder::observer`](crate::Builder::observer).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Status {
+    /// A STUN server told how the NATs map a punch port.
+    Mapped {
+        /// The address on this side.
+        local: SocketAddr,
+        /// The address that the server saw.
+        mapped: SocketAddr,
+        /// The server.
+        server: SocketAddr,
+    },
+    /// The mapping is another than before; the coordinator is told.
+    MappingChanged {
+        /// The address on this side.
+        local: SocketAddr,
+        /// The mapping until now.
+        old: SocketAddr,
+        /// The mapping from now on.
+        new: SocketAddr,
+    },
+    /// The endpoint can be dialled.
+    Registered,
+    /// The connection to the coordinator broke; it is being made anew.
+    CoordinatorLost {
+        /// What happened.
+        reason: String,
+    },
+    /// The coordinator has introduced a peer.
+    Introduced {
+        /// The peer.
+        peer: PeerId,
+        /// Which side this endpoint is on.
+        role: Role,
+    },
+    /// Connecting begins.
+    Punching {
+        /// The peer.
+        peer: PeerId,
+        /// How many of the peer's addresses are tried.
+        candidates: usize,
+        /// The round-trip time by way of the coordinator.
+        relayed_rtt: Duration,
+    },
+    /// A peer that was introduced could not be connected to. The dialler is told by its own
+    /// endpoint.
+    PunchFailed {
+        /// The peer.
+        peer: PeerId,
+        /// Why, in words.
+        reason: String,
+    },
+}
+
+/// Who watches an endpoint.
+#[derive(Clone)]
+pub(crate) struct Observer(Option<Arc<dyn Fn(Status) + Send + Sync>>);
+
+impl Observer {
+    pub(crate) const fn none() -> Self {
+        Self(None)
+    }
+
+    pub(crate) fn new(observe: impl Fn(Status) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(observe)))
+    }
+
+    pub(crate) fn tell(&self, status: Status) {
+        if let Some(observe) = &self.0 {
+            observe(status);
+        }
+    }
+}
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Observer").field(&self.0.is_some()).finish()
+    }
+}

@@ -1,0 +1,124 @@
+//! What this crate asks of TCP sockets beyond connect and accept.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use p2pconnect_punch::{ConnectFailure, Opened};
+use p2pconnect_stun::socket::{clear_linger, reusable_tcp_socket};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpStream, UdpSocket};
+
+/// How long an established connection may be idle before TCP asks whether the peer is there.
+///
+/// Also what keeps the NATs' entries: RFC 5382 REQ-5 grants two hours, home routers a few minutes,
+/// and the lab's strictest one 20 seconds.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// Connects from exactly `local`, and tells how the connection came to be.
+///
+/// Cancel safety: dropping the future closes the socket, which is what ends an attempt.
+pub(crate) async fn connect(
+    local: SocketAddr,
+    remote: SocketAddr,
+) -> Result<(TcpStream, Opened), ConnectFailure> {
+    let socket = reusable_tcp_socket(local).map_err(|error| classify(&error))?;
+    let stream = socket
+        .connect(remote)
+        .await
+        .map_err(|error| classify(&error))?;
+    let opened = opened(&stream);
+    Ok((stream, opened))
+}
+
+/// Makes a nominated connection an ordinary one: it closes gracefully from now on, and idles
+/// without losing its NAT entries.
+pub(crate) fn settle(stream: &TcpStream) -> io::Result<()> {
+    clear_linger(stream)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+/// Returns the address that the kernel would send from towards `remote`.
+///
+/// Nothing is sent: connecting a UDP socket only looks up the route.
+pub(crate) async fn source_address(remote: SocketAddr) -> io::Result<std::net::IpAddr> {
+    let any: SocketAddr = if remote.is_ipv4() {
+        (std::net::Ipv4Addr::UNSPECIFIED, 0).into()
+    } else {
+        (std::net::Ipv6Addr::UNSPECIFIED, 0).into()
+    };
+    let socket = UdpSocket::bind(any).await?;
+    socket.connect(remote).await?;
+    Ok(socket.local_addr()?.ip())
+}
+
+/// Turns the system's word into the agent's.
+pub(crate) fn classify(error: &io::Error) -> ConnectFailure {
+    use io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::ConnectionRefused => ConnectFailure::Refused,
+        Kind::ConnectionReset | Kind::ConnectionAborted => ConnectFailure::Reset,
+        Kind::HostUnreachable | Kind::PermissionDenied => ConnectFailure::HostUnreachable,
+        Kind::NetworkUnreachable | Kind::NetworkDown => ConnectFailure::NetworkUnreachable,
+        Kind::TimedOut => ConnectFailure::TimedOut,
+        Kind::AddrInUse => ConnectFailure::AddressInUse,
+        Kind::AddrNotAvailable => ConnectFailure::AddressNotAvailable,
+        Kind::OutOfMemory => ConnectFailure::NoResources,
+        _ if matches!(
+            error.raw_os_error(),
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS)
+        ) =>
+        {
+            ConnectFailure::NoResources
+        }
+        _ => ConnectFailure::Other,
+    }
+}
+
+/// Tells from the segments that came in which way the connection left SYN-SENT.
+///
+/// An active open has seen one segment by now, the SYN-ACK. A simultaneous open has seen the
+/// peer's SYN as well (RFC 9293 section 3.5, figure 7). Segments with data are not counted: the
+/// peer may already be talking.
+fn opened(stream: &TcpStream) -> Opened {
+    match info::segments_without_data(stream) {
+        Some(count) if count >= 2 => Opened::Simultaneously,
+        _ => Opened::Actively,
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod info {
+    use std::os::fd::AsRawFd as _;
+
+    #[expect(unsafe_code, reason = "TCP_INFO has no safe binding")]
+    pub(super) fn segments_without_data(stream: &tokio::net::TcpStream) -> Option<u32> {
+        // SAFETY: tcp_info is made of integers, for which all-zero bytes are a value.
+        let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+        let whole = size_of_val(&info);
+        let mut len = libc::socklen_t::try_from(whole).ok()?;
+        // SAFETY: the buffer and its length belong together, and the kernel writes at most `len`
+        // bytes into it.
+        let result = unsafe {
+            libc::getsockopt(
+                stream.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_INFO,
+                (&raw mut info).cast(),
+                &raw mut len,
+            )
+        };
+        // Kernels before 4.6 return a shorter structure, without these two fields.
+        let both_fields = std::mem::offset_of!(libc::tcp_info, tcpi_data_segs_out);
+        (result == 0 && len as usize >= both_fields)
+            .then(|| info.tcpi_segs_in.saturating_sub(info.tcpi_data_segs_in))
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod info {
+    pub(super) const fn segments_without_data(_: &tokio::net::TcpStream) -> Option<u32> {
+        None
+    }
+}
