@@ -6,7 +6,8 @@
 //!
 //! - [`HeldMapping`] is the client: it connects from a chosen local port, asks again every 15 s
 //!   and reports a lost or changed mapping.
-//! - [`query()`] asks once, to compare what another server sees; [`classify()`] draws the conclusion.
+//! - [`query()`] asks once, to compare what another server sees; [`classify()`] draws the
+//!   conclusion.
 //! - [`StunServer`] is the server, with limits per address.
 //! - [`socket`] makes the sockets that share one local port; [`framing`] cuts the byte stream
 //!   into messages.

@@ -168,8 +168,10 @@ proptest! {
     fn arbitrary_attributes_are_answered_within_bounds(
         kinds in prop::collection::vec(any::<u16>(), 0..100),
     ) {
+        // The codec has functions of their own for these.
         const NOT_PUSHED_RAW: [u16; 3] = [0x0008, 0x001C, 0x8028];
-        let kinds: Vec<u16> = kinds.into_iter().filter(|kind| !NOT_PUSHED_RAW.contains(kind)).collect();
+        let mut kinds = kinds;
+        kinds.retain(|kind| !NOT_PUSHED_RAW.contains(kind));
         let request = request_with(1, MessageClass::Request, &kinds);
         prop_assert!(send(&request, &StunServerConfig::default()).len() < 200);
     }
