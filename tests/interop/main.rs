@@ -1,0 +1,8 @@
+//! Our STUN client and server against implementations that are not ours.
+
+#![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+
+mod client_with_coturn;
+mod coturn;
+mod server_with_raw_bytes;
+mod server_with_stun_codec;
