@@ -18,6 +18,12 @@ pub const VERSION: u8 = 1;
 /// The largest honest message is a registration with a full list of allowed peers, 34 KiB.
 pub const MAX_BODY: usize = 64 * 1024;
 
+/// The most memory in bytes that decoding one body takes, whatever it holds.
+///
+/// Room for one list's items is taken before they are read, as far as [`MAX_BODY`] goes; a
+/// message has two lists at most.
+pub const MAX_DECODED: usize = 2 * MAX_BODY;
+
 /// The length of a frame's header in bytes.
 pub const HEADER_LEN: usize = 4;
 

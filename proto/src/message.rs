@@ -153,7 +153,10 @@ pub struct Welcome {
     /// The address that the peer's QUIC packets come from.
     pub observed: SocketAddr,
     /// STUN servers to learn mappings from, at most [`MAX_STUN_SERVERS`], the preferred first.
+    ///
+    /// An unspecified IP address stands for the one at which the peer reached the coordinator.
     pub stun_servers: Vec<SocketAddr>,
-    /// Further addresses that answer STUN, only for telling how the NAT maps.
+    /// Further addresses that answer STUN, only for telling how the NAT maps; at most
+    /// [`MAX_STUN_SERVERS`], unspecified ones as above.
     pub stun_alternates: Vec<SocketAddr>,
 }

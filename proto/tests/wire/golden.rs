@@ -1,0 +1,219 @@
+//! The blocks of `PROTOCOL.md` are the messages' bytes, and its tables are the code's numbers.
+
+use std::{collections::BTreeMap, fmt::Debug};
+
+use p2pconnect_proto::{
+    Candidate, NatMapping, NatReport, PeerId, PunchPort, ReflexiveToken, Role, SessionToken,
+    TokenKey, close,
+    codec::{self, HEADER_LEN, Message},
+    message::{
+        DialPolicy, DialRequest, Introduction, Notice, Refusal, Registered, Registration, Request,
+        Response, Welcome,
+    },
+};
+
+const PROTOCOL: &str = include_str!("../../PROTOCOL.md");
+
+const ALICE: PeerId = PeerId::from_public_key([0xA1; 32]);
+const BOB: PeerId = PeerId::from_public_key([0xB0; 32]);
+
+/// The fenced blocks whose info string is `hex <name>`, without the comments in them.
+fn blocks() -> BTreeMap<String, Vec<u8>> {
+    let mut blocks = BTreeMap::new();
+    let mut lines = PROTOCOL.lines();
+    while let Some(line) = lines.next() {
+        let Some(name) = line.strip_prefix("```hex ") else {
+            continue;
+        };
+        let digits: String = lines
+            .by_ref()
+            .take_while(|line| *line != "```")
+            .map(|line| line.split_once('#').map_or(line, |(digits, _)| digits))
+            .flat_map(str::chars)
+            .filter(|c| !c.is_whitespace())
+            .collect();
+        let bytes = data_encoding::HEXLOWER.decode(digits.as_bytes()).unwrap();
+        let former = blocks.insert(name.to_owned(), bytes);
+        assert_eq!(former, None, "two blocks are called {name}");
+    }
+    blocks
+}
+
+struct Checker {
+    blocks: BTreeMap<String, Vec<u8>>,
+}
+
+impl Checker {
+    fn message<M: Message + PartialEq + Debug>(&mut self, name: &str, message: &M) {
+        let encoded = codec::encode(message).unwrap();
+        self.bytes(name, &encoded);
+        assert_eq!(
+            codec::decode::<M>(&encoded[HEADER_LEN..]).as_ref(),
+            Ok(message)
+        );
+    }
+
+    fn bytes(&mut self, name: &str, bytes: &[u8]) {
+        let written = self.blocks.remove(name).unwrap_or_default();
+        let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
+        assert_eq!(hex(&written), hex(bytes), "block {name}");
+    }
+}
+
+fn token() -> ReflexiveToken {
+    ReflexiveToken {
+        salt: [0x5A; 16],
+        expires_at: 1_900_000_000,
+        mac: [0x3C; 16],
+    }
+}
+
+fn nat() -> NatReport {
+    NatReport {
+        mapping: Some(NatMapping::AddressAndPortDependent),
+        port_preserved: Some(false),
+    }
+}
+
+fn introduction(role: Role) -> Introduction {
+    Introduction {
+        session: SessionToken::from_bytes([0x77; 16]),
+        peer: BOB,
+        role,
+        candidates: vec![Candidate::server_reflexive(
+            ([198, 51, 100, 7], 40_000).into(),
+            PunchPort::PRIMARY,
+            None,
+        )],
+        nat: nat(),
+        relayed_rtt_us: 84_000,
+    }
+}
+
+#[test]
+fn the_requests_of_the_document_are_right() {
+    let mut checker = Checker { blocks: blocks() };
+    checker.message(
+        "register",
+        &Request::Register(Registration {
+            candidates: vec![
+                Candidate::host(([192, 168, 1, 2], 50_000).into(), PunchPort::PRIMARY),
+                Candidate::server_reflexive(
+                    ([198, 51, 100, 7], 40_000).into(),
+                    PunchPort::SPARE,
+                    Some(token()),
+                ),
+            ],
+            nat: nat(),
+            policy: DialPolicy::Only(vec![ALICE]),
+        }),
+    );
+    let v6 = [0x2001, 0xDB8, 0, 0, 0, 0, 0, 1];
+    checker.message(
+        "dial",
+        &Request::Dial(DialRequest {
+            callee: BOB,
+            candidates: vec![Candidate::host((v6, 50_000).into(), PunchPort::PRIMARY)],
+            nat: NatReport::default(),
+        }),
+    );
+    let unproven = vec![([203, 0, 113, 9], 50_000).into()];
+    checker.message("registered", &Response::Registered(Registered { unproven }));
+    checker.message(
+        "introduced",
+        &Response::Introduced(introduction(Role::Controlling)),
+    );
+    checker.message("refused", &Response::Refused(Refusal::NotAllowed));
+    checker.message(
+        "welcome",
+        &Notice::Welcome(Welcome {
+            observed: ([198, 51, 100, 7], 4_433).into(),
+            stun_servers: vec![([192, 0, 2, 1], 3_478).into()],
+            stun_alternates: Vec::new(),
+        }),
+    );
+    checker.message(
+        "introduction",
+        &Notice::Introduction(introduction(Role::Controlled)),
+    );
+
+    let commitment = ReflexiveToken::commitment(&[0x5A; 16], &BOB);
+    checker.bytes("commitment", &commitment);
+    let key = TokenKey::from_bytes([0x4B; 32]);
+    let mac = key.mint(
+        &commitment,
+        ([198, 51, 100, 7], 40_000).into(),
+        1_900_000_000,
+    );
+    checker.bytes("mac", &mac);
+    assert_eq!(
+        checker.blocks.keys().collect::<Vec<_>>(),
+        Vec::<&String>::new(),
+        "blocks of no known message"
+    );
+}
+
+fn assert_row(number: u32, name: &str) {
+    let row = format!("| {number} | `{name}` |");
+    assert!(PROTOCOL.contains(&row), "PROTOCOL.md lacks the row {row}");
+}
+
+fn assert_variants<M: Message + Debug>(path: &str, variants: impl IntoIterator<Item = M>) {
+    for (number, variant) in (0_u32..).zip(variants) {
+        let frame = codec::encode(&variant).unwrap();
+        let tag = frame[HEADER_LEN + 1..].first_chunk::<4>().unwrap();
+        assert_eq!(u32::from_be_bytes(*tag), number, "{variant:?}");
+        let debug = format!("{variant:?}");
+        let name = debug.split(['(', ' ']).next().unwrap();
+        assert_row(number, &format!("{path}::{name}"));
+    }
+}
+
+#[test]
+fn the_numbers_of_the_document_are_right() {
+    use p2pconnect_proto::CandidateKind as Kind;
+    assert_variants("DialPolicy", [DialPolicy::Anyone, DialPolicy::Only(vec![])]);
+    assert_variants("Role", [Role::Controlling, Role::Controlled]);
+    assert_variants(
+        "CandidateKind",
+        [Kind::Host, Kind::ServerReflexive, Kind::PeerReflexive],
+    );
+    assert_variants(
+        "NatMapping",
+        [
+            NatMapping::EndpointIndependent,
+            NatMapping::AddressDependent,
+            NatMapping::AddressAndPortDependent,
+        ],
+    );
+    assert_variants(
+        "Refusal",
+        [
+            Refusal::NotOnline,
+            Refusal::NotAllowed,
+            Refusal::OwnId,
+            Refusal::TooMany,
+            Refusal::TooLarge,
+            Refusal::Full,
+        ],
+    );
+    assert_variants(
+        "Response",
+        [
+            Response::Registered(Registered { unproven: vec![] }),
+            Response::Introduced(introduction(Role::Controlling)),
+            Response::Refused(Refusal::Full),
+        ],
+    );
+    for (number, name) in [
+        (close::DONE, "DONE"),
+        (close::GOING_AWAY, "GOING_AWAY"),
+        (close::PROTOCOL_VIOLATION, "PROTOCOL_VIOLATION"),
+        (close::REPLACED, "REPLACED"),
+        (close::OVERLOADED, "OVERLOADED"),
+        (close::TIMED_OUT, "TIMED_OUT"),
+        (close::INTERNAL, "INTERNAL"),
+    ] {
+        assert_row(number, name);
+    }
+}

@@ -1,0 +1,144 @@
+//! Arbitrary messages.
+
+use std::net::{IpAddr, SocketAddr};
+
+use p2pconnect_proto::{
+    Candidate, CandidateKind, NatMapping, NatReport, PeerId, PunchPort, ReflexiveToken, Role,
+    SessionToken,
+    message::{
+        DialPolicy, DialRequest, Introduction, MAX_CANDIDATES, MAX_STUN_SERVERS, Notice, Refusal,
+        Registered, Registration, Request, Response, Welcome,
+    },
+};
+use proptest::{collection::vec, option, prelude::*};
+
+pub(crate) fn request() -> impl Strategy<Value = Request> {
+    prop_oneof![
+        (candidates(), nat(), policy()).prop_map(|(candidates, nat, policy)| {
+            Request::Register(Registration {
+                candidates,
+                nat,
+                policy,
+            })
+        }),
+        (peer(), candidates(), nat()).prop_map(|(callee, candidates, nat)| {
+            Request::Dial(DialRequest {
+                callee,
+                candidates,
+                nat,
+            })
+        }),
+    ]
+}
+
+pub(crate) fn response() -> impl Strategy<Value = Response> {
+    prop_oneof![
+        vec(address(), 0..=MAX_CANDIDATES)
+            .prop_map(|unproven| Response::Registered(Registered { unproven })),
+        introduction().prop_map(Response::Introduced),
+        refusal().prop_map(Response::Refused),
+    ]
+}
+
+pub(crate) fn notice() -> impl Strategy<Value = Notice> {
+    let servers = || vec(address(), 0..=MAX_STUN_SERVERS);
+    prop_oneof![
+        (address(), servers(), servers()).prop_map(|(observed, stun_servers, stun_alternates)| {
+            Notice::Welcome(Welcome {
+                observed,
+                stun_servers,
+                stun_alternates,
+            })
+        }),
+        introduction().prop_map(Notice::Introduction),
+    ]
+}
+
+fn introduction() -> impl Strategy<Value = Introduction> {
+    let role = prop_oneof![Just(Role::Controlling), Just(Role::Controlled)];
+    (
+        any::<[u8; 16]>(),
+        peer(),
+        role,
+        candidates(),
+        nat(),
+        any::<u32>(),
+    )
+        .prop_map(
+            |(session, peer, role, candidates, nat, relayed_rtt_us)| Introduction {
+                session: SessionToken::from_bytes(session),
+                peer,
+                role,
+                candidates,
+                nat,
+                relayed_rtt_us,
+            },
+        )
+}
+
+fn refusal() -> impl Strategy<Value = Refusal> {
+    prop_oneof![
+        Just(Refusal::NotOnline),
+        Just(Refusal::NotAllowed),
+        Just(Refusal::OwnId),
+        Just(Refusal::TooMany),
+        Just(Refusal::TooLarge),
+        Just(Refusal::Full),
+    ]
+}
+
+fn policy() -> impl Strategy<Value = DialPolicy> {
+    prop_oneof![
+        Just(DialPolicy::Anyone),
+        vec(peer(), 0..=8).prop_map(DialPolicy::Only),
+    ]
+}
+
+fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
+    vec(candidate(), 0..=MAX_CANDIDATES)
+}
+
+fn candidate() -> impl Strategy<Value = Candidate> {
+    let kind = prop_oneof![
+        Just(CandidateKind::Host),
+        Just(CandidateKind::ServerReflexive),
+        Just(CandidateKind::PeerReflexive),
+    ];
+    let token =
+        (any::<[u8; 16]>(), any::<u64>(), any::<[u8; 16]>()).prop_map(|(salt, expires_at, mac)| {
+            ReflexiveToken {
+                salt,
+                expires_at,
+                mac,
+            }
+        });
+    (kind, address(), any::<u8>(), option::of(token)).prop_map(
+        |(kind, address, punch_port, token)| Candidate {
+            kind,
+            address,
+            punch_port: PunchPort(punch_port),
+            token,
+        },
+    )
+}
+
+/// Scope and flow label of IPv6 addresses mean something on one host only and are not sent.
+fn address() -> impl Strategy<Value = SocketAddr> {
+    (any::<IpAddr>(), any::<u16>()).prop_map(SocketAddr::from)
+}
+
+fn peer() -> impl Strategy<Value = PeerId> {
+    any::<[u8; 32]>().prop_map(PeerId::from_public_key)
+}
+
+fn nat() -> impl Strategy<Value = NatReport> {
+    let mapping = prop_oneof![
+        Just(NatMapping::EndpointIndependent),
+        Just(NatMapping::AddressDependent),
+        Just(NatMapping::AddressAndPortDependent),
+    ];
+    (option::of(mapping), any::<Option<bool>>()).prop_map(|(mapping, port_preserved)| NatReport {
+        mapping,
+        port_preserved,
+    })
+}
