@@ -30,8 +30,8 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(15 * 60);
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct StunServerConfig {
-    /// The most connections altogether. 16,384 by default: about 20 MiB of memory, and within
-    /// the open files that a service is usually allowed.
+    /// The most connections altogether. 16,384 by default: less than 40 MiB of memory, and as
+    /// many open files, of which the system may allow fewer: then connections wait.
     pub max_connections: usize,
     /// The most connections of one IPv4 address or IPv6 /64. 64 by default: a few dozen hosts
     /// behind one address with two punch ports each.

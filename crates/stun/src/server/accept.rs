@@ -10,23 +10,29 @@ use tracing::{debug, error, warn};
 use super::{Shared, limits::Place, serve};
 use crate::socket::reset_on_close;
 
-/// How long to wait after an accept that failed for lack of something. Ten warnings a second do
-/// not flood a log, and a connection waits in the backlog for no longer than it would notice.
+/// How long to wait after an accept that failed for lack of something, such as open files. Ten
+/// attempts a second cost nothing, and a waiting connection hardly notices a tenth of one.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts and serves connections for ever.
 pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
+    // A shortage may last, and a warning for each attempt would fill the log.
+    let mut short = false;
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, remote)) => admit(stream, remote, &shared, &mut connections),
-                Err(error) => {
-                    if let Some(pause) = pause_after(&error) {
-                        warn!(%error, "cannot accept stun connections for the moment");
-                        sleep(pause).await;
-                    }
+                Ok((stream, remote)) => {
+                    short = false;
+                    admit(stream, remote, &shared, &mut connections);
                 }
+                Err(error) => if let Some(pause) = pause_after(&error) {
+                    if !short {
+                        warn!(%error, "cannot accept stun connections for the moment");
+                    }
+                    short = true;
+                    sleep(pause).await;
+                },
             },
             Some(result) = connections.join_next() => report(result),
         }
