@@ -272,17 +272,19 @@ async fn a_first_failure_says_what_is_wrong() {
     assert!(error.is_local());
 
     let not_stun = MappingError::NotStun(FrameError::FirstByte(b'H'));
-    for (says, expected) in [
-        (&b"HTTP/1.1 400 Bad Request\r\n"[..], not_stun),
-        (b"", MappingError::NoAnswer),
+    let soon = Duration::from_millis(100);
+    for (says, request_timeout, expected) in [
+        (&b"HTTP/1.1 400 Bad Request\r\n"[..], LONG, not_stun),
+        (b"", soon, MappingError::NoAnswer),
         (
             b"\x01\x01\x00\x04\x21\x12\xa4\x42abcdefghijkl\x00\x20\x00\x40",
+            LONG,
             MappingError::MalformedAnswer,
         ),
     ] {
         let server = FakeServer::start();
         let config = MappingConfig {
-            request_timeout: Duration::from_millis(200),
+            request_timeout,
             ..quick()
         };
         let serve = async {
