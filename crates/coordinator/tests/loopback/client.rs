@@ -38,25 +38,36 @@ impl Client {
     }
 
     pub(crate) async fn connect_as(key: &SecretKey, server: &RunningCoordinator) -> Self {
-        let config =
-            quic_config(client_config(key, server.server_id(), COORDINATION_ALPN).unwrap());
-        let (endpoint, connection) = connect_with(config, server).await;
-        Self {
-            id: key.peer_id(),
-            endpoint,
-            connection: connection.unwrap(),
-        }
+        Self::connect_via(key, server, server.local_addr()).await
+    }
+
+    /// Connects to the server by way of another address.
+    pub(crate) async fn connect_via(
+        key: &SecretKey,
+        server: &RunningCoordinator,
+        to: SocketAddr,
+    ) -> Self {
+        Self::open(key, server, to, TransportConfig::default()).await
     }
 
     /// Connects as a client that has room for the welcome alone and reads nothing.
     pub(crate) async fn connect_deaf(server: &RunningCoordinator) -> Self {
         let key = SecretKey::generate().unwrap();
-        let mut config =
-            quic_config(client_config(&key, server.server_id(), COORDINATION_ALPN).unwrap());
         let mut transport = TransportConfig::default();
         transport.max_concurrent_uni_streams(VarInt::from_u32(1));
+        Self::open(&key, server, server.local_addr(), transport).await
+    }
+
+    async fn open(
+        key: &SecretKey,
+        server: &RunningCoordinator,
+        to: SocketAddr,
+        transport: TransportConfig,
+    ) -> Self {
+        let tls = client_config(key, server.server_id(), COORDINATION_ALPN).unwrap();
+        let mut config = quic_config(tls);
         config.transport_config(Arc::new(transport));
-        let (endpoint, connection) = connect_with(config, server).await;
+        let (endpoint, connection) = connect_with(config, to).await;
         Self {
             id: key.peer_id(),
             endpoint,
@@ -164,9 +175,8 @@ pub(crate) fn quic_config(tls: rustls::ClientConfig) -> ClientConfig {
 
 pub(crate) async fn connect_with(
     config: ClientConfig,
-    server: &RunningCoordinator,
+    to: SocketAddr,
 ) -> (Endpoint, Result<Connection, ConnectionError>) {
-    let to = server.local_addr();
     let endpoint = Endpoint::client(SocketAddr::new(to.ip(), 0)).unwrap();
     let connecting = endpoint.connect_with(config, to, "p2pconnect").unwrap();
     let connection = bounded(connecting).await;

@@ -115,7 +115,7 @@ async fn a_server_with_another_key_is_not_talked_to() {
     let server = start(config(IPV4));
     let key = SecretKey::generate().unwrap();
     let config = quic_config(client_config(&key, STRANGER, COORDINATION_ALPN).unwrap());
-    let (_endpoint, connection) = connect_with(config, &server).await;
+    let (_endpoint, connection) = connect_with(config, server.local_addr()).await;
     assert!(
         matches!(&connection, Err(ConnectionError::TransportError(_))),
         "{connection:?}"
@@ -128,7 +128,7 @@ async fn another_protocol_is_turned_away() {
     let server = start(config(IPV4));
     let key = SecretKey::generate().unwrap();
     let config = quic_config(client_config(&key, server.server_id(), PEER_ALPN).unwrap());
-    let (_endpoint, connection) = connect_with(config, &server).await;
+    let (_endpoint, connection) = connect_with(config, server.local_addr()).await;
     assert!(
         matches!(&connection, Err(ConnectionError::ConnectionClosed(_))),
         "{connection:?}"
@@ -154,7 +154,7 @@ async fn a_client_without_identity_is_turned_away() {
     let key = SecretKey::generate().unwrap();
     let mut tls = client_config(&key, server.server_id(), COORDINATION_ALPN).unwrap();
     tls.client_auth_cert_resolver = Arc::new(NoCertificate);
-    let (_endpoint, connection) = connect_with(quic_config(tls), &server).await;
+    let (_endpoint, connection) = connect_with(quic_config(tls), server.local_addr()).await;
     // In TLS 1.3 the client is done before the server has looked at its certificate.
     let end = match connection {
         Ok(connection) => bounded(connection.closed()).await,

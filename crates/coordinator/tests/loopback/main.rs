@@ -4,6 +4,7 @@
 
 mod client;
 mod hostile;
+mod latency;
 mod lifetime;
 mod limits;
 mod meeting;
