@@ -80,10 +80,11 @@ impl PunchAgent {
     #[must_use]
     pub fn new(config: PunchConfig, introduced: Introduced, seed: [u8; 32], now: Instant) -> Self {
         let timing = Timing::new(&config, introduced.relayed_rtt, now);
+        let mut redialler = Redialler::new(seed, config.max_syns);
         let mut agent = Self {
             state: State::Punching,
-            checklist: Checklist::form(&introduced, &timing),
-            redialler: Redialler::new(seed, config.max_syns),
+            checklist: Checklist::form(&introduced, &timing, &mut redialler),
+            redialler,
             connections: Connections::new(
                 introduced.role,
                 timing.verify_stagger,

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use p2pconnect_proto::{Candidate, CandidateKind, PunchPort, Role};
@@ -11,7 +11,7 @@ use p2pconnect_proto::{Candidate, CandidateKind, PunchPort, Role};
 use crate::{
     Base, CandidatePair, CheckId, Introduced,
     pair::{CheckState, Ending, Pair, PairId, is_global},
-    schedule::Timing,
+    schedule::{Redialler, Timing},
 };
 
 /// The most pairs of a session.
@@ -33,7 +33,11 @@ pub(crate) struct Checklist {
 }
 
 impl Checklist {
-    pub(crate) fn form(introduced: &Introduced, timing: &Timing) -> Self {
+    pub(crate) fn form(
+        introduced: &Introduced,
+        timing: &Timing,
+        redialler: &mut Redialler,
+    ) -> Self {
         let mut found = BTreeMap::new();
         for base in &introduced.bases {
             for candidate in &introduced.remote_candidates {
@@ -62,7 +66,7 @@ impl Checklist {
         ordered.sort_by_key(|(stage, pair)| (*stage, !is_global(pair.remote.ip()), pair.kind));
         ordered.truncate(MAX_PAIRS);
         Self {
-            pairs: start_moments(ordered, timing),
+            pairs: start_moments(ordered, timing, redialler),
             remote_ips: introduced
                 .remote_candidates
                 .iter()
@@ -106,6 +110,16 @@ impl Checklist {
     /// Tells whether the peer said that it has this address, whatever the port.
     pub(crate) fn knows(&self, remote: IpAddr) -> bool {
         self.remote_ips.contains(&remote)
+    }
+
+    /// Returns how late the peer is on the network path of a pair, at least.
+    pub(crate) fn lateness(&self, id: PairId) -> Duration {
+        let remote = self.pair(id).pair.remote.ip();
+        self.iter()
+            .filter(|pair| pair.pair.remote.ip() == remote)
+            .map(|pair| pair.lateness)
+            .max()
+            .unwrap_or_default()
     }
 
     /// Finds the pair that an inbound connection belongs to, or makes one while there is room.
@@ -193,13 +207,17 @@ fn link_agrees(local: SocketAddr, remote: SocketAddr) -> bool {
     }
 }
 
-fn start_moments(ordered: Vec<(u32, CandidatePair)>, timing: &Timing) -> Vec<Pair> {
+fn start_moments(
+    ordered: Vec<(u32, CandidatePair)>,
+    timing: &Timing,
+    redialler: &mut Redialler,
+) -> Vec<Pair> {
     let mut place = BTreeMap::new();
     ordered
         .into_iter()
         .map(|(stage, pair)| {
             let place: &mut u32 = place.entry(stage).or_default();
-            let due = timing.start_of(stage, *place);
+            let due = timing.start_of(stage, *place) + redialler.jitter(timing, stage);
             *place += 1;
             Pair::new(pair, stage, CheckState::Waiting { due })
         })

@@ -26,7 +26,9 @@
 //! | 2 hedges | primary, spare |
 //! | 3 hedges | spare, primary |
 //!
-//! A hedge waits while a connection is being verified. An attempt that hears nothing stays in
+//! A hedge waits while a connection is being verified. When the answers to the first SYNs show
+//! that the peer starts late, the hedges on this side start as much later, so that at least these
+//! SYNs cross. An attempt that hears nothing stays in
 //! SYN-SENT until the end. After a RST the pair is dialled again within 10 ms, later within 40 ms,
 //! at random. After ICMP it is dialled again at once, because the NAT on this side still lets the
 //! peer's SYN in, and a SYN that finds no socket in SYN-SENT spoils the pair for two minutes. When

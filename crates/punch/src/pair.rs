@@ -1,4 +1,7 @@
-use std::{net::IpAddr, time::Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use p2pconnect_proto::CandidateKind;
 
@@ -56,6 +59,8 @@ pub(crate) struct Pair {
     pub(crate) local_failures: u32,
     /// Connections that opened here and broke before they were verified.
     pub(crate) broken: u32,
+    /// How much later than planned the peer starts, at least, as the answers here tell.
+    pub(crate) lateness: Duration,
     pub(crate) last: Option<PairOutcome>,
 }
 
@@ -68,6 +73,7 @@ impl Pair {
             attempts: 0,
             local_failures: 0,
             broken: 0,
+            lateness: Duration::ZERO,
             last: None,
         }
     }

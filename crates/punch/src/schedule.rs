@@ -45,6 +45,12 @@ const SLOW_PAUSE_US: (u64, u64) = (5_000, 40_000);
 /// Twenty times cover a start 1.5 s apart at a round-trip time of 80 ms.
 const MANNED_REDIALS: u32 = 20;
 
+/// The most that the hedges wait for a peer that starts late.
+///
+/// The two starts lie 1.5 s apart at most; if the first port is still turned away then, lateness
+/// is not the reason.
+const MAX_LATENESS: Duration = Duration::from_millis(1600);
+
 /// Answers that come sooner are this machine's own, not the network's.
 pub(crate) const LOCAL_ANSWER: Duration = Duration::from_millis(1);
 
@@ -61,6 +67,7 @@ const MAX_DOUBLINGS: u32 = 4;
 #[derive(Debug, Clone)]
 pub(crate) struct Timing {
     start: Instant,
+    rtt: Duration,
     hedge: Duration,
     pub(crate) attempt_min: Duration,
     pub(crate) verify_timeout: Duration,
@@ -83,6 +90,7 @@ impl Timing {
         let dial_until = start + at_least(config.round_timeout, 6);
         Self {
             start,
+            rtt,
             hedge: config.hedge.min(MAX_CONFIGURED).max(rtt * 3 / 2),
             attempt_min,
             verify_timeout,
@@ -98,6 +106,18 @@ impl Timing {
     /// The stages are one hedge apart on both sides alike, so that their SYNs cross again.
     pub(crate) fn start_of(&self, stage: u32, place: u32) -> Instant {
         self.start + self.hedge * stage + PACE * place.saturating_sub(BURST - 1)
+    }
+}
+
+impl Timing {
+    /// Returns how much later than planned the peer starts, at least.
+    ///
+    /// An attempt of the first in its stage was turned away after it had `lived` for a round trip,
+    /// so half of that ago the peer's NAT had not seen the peer's own SYN.
+    pub(crate) fn lateness(&self, stage: u32, turned_away: Instant, lived: Duration) -> Duration {
+        let there = turned_away - lived / 2;
+        let planned = self.start_of(stage, 0);
+        there.saturating_duration_since(planned).min(MAX_LATENESS)
     }
 }
 
@@ -135,6 +155,17 @@ impl Redialler {
 
     pub(crate) const fn count_syn(&mut self) {
         self.left = self.left.saturating_sub(1);
+    }
+
+    /// Returns a random delay for the start of a hedge.
+    ///
+    /// A start that is late in just the wrong way fails on each pair alike; so each gets another.
+    /// Half a round trip still lets SYNs cross that were to start together.
+    pub(crate) fn jitter(&mut self, timing: &Timing, stage: u32) -> Duration {
+        if stage == 0 {
+            return Duration::ZERO;
+        }
+        self.up_to(u64::try_from((timing.rtt / 2).as_micros()).unwrap_or(u64::MAX))
     }
 
     /// Returns how long to wait before a pair is dialled again.

@@ -18,6 +18,11 @@ const MAX_LOCAL_FAILURES: u32 = 12;
 /// A handshake that crosses with a reset breaks once; more often it is somebody else's service.
 const MAX_BROKEN: u32 = 3;
 
+/// An answer that takes longer came to a repeated SYN, and does not tell when.
+///
+/// The kernel repeats a SYN for the first time after 1 s.
+const MAX_ANSWER: Duration = Duration::from_secs(1);
+
 impl PunchAgent {
     pub(super) fn dial_what_is_due(&mut self) {
         if self.latest >= self.timing.dial_until {
@@ -56,6 +61,7 @@ impl PunchAgent {
         match pair.state {
             // A hedge is for when nothing has opened; it must not disturb what has.
             CheckState::Waiting { due } if pair.is_unused_hedge() => {
+                let due = due + self.checklist.lateness(id);
                 Some(due.max(self.connections.promising_until().unwrap_or(due)))
             }
             CheckState::Waiting { due } => Some(due),
@@ -100,6 +106,7 @@ impl PunchAgent {
         }
         match failure {
             ConnectFailure::Refused | ConnectFailure::Reset | ConnectFailure::TimedOut => {
+                self.note_lateness(id, failure, lived);
                 self.redial(id, Cause::Reset);
             }
             ConnectFailure::NetworkUnreachable if lived < LOCAL_ANSWER => {
@@ -108,12 +115,33 @@ impl PunchAgent {
             // The network's word, not our routing table's: some NATs turn strangers away so.
             ConnectFailure::HostUnreachable | ConnectFailure::NetworkUnreachable => {
                 let local = lived < LOCAL_ANSWER;
+                self.note_lateness(id, failure, lived);
                 self.redial(id, if local { Cause::Reset } else { Cause::Icmp });
             }
             ConnectFailure::AddressNotAvailable => self.await_accept(id),
             ConnectFailure::AddressInUse | ConnectFailure::NoResources | ConnectFailure::Other => {
                 self.retry_locally(id);
             }
+        }
+    }
+
+    /// Learns from an answer to an early SYN that the peer has not started yet.
+    fn note_lateness(&mut self, id: PairId, failure: ConnectFailure, lived: Duration) {
+        let early = match failure {
+            ConnectFailure::Refused
+            | ConnectFailure::HostUnreachable
+            | ConnectFailure::NetworkUnreachable => lived < MAX_ANSWER,
+            ConnectFailure::Reset
+            | ConnectFailure::TimedOut
+            | ConnectFailure::AddressInUse
+            | ConnectFailure::AddressNotAvailable
+            | ConnectFailure::NoResources
+            | ConnectFailure::Other => false,
+        };
+        let pair = self.checklist.pair_mut(id);
+        if early {
+            let lateness = self.timing.lateness(pair.stage, self.latest, lived);
+            pair.lateness = pair.lateness.max(lateness);
         }
     }
 
