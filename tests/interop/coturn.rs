@@ -25,7 +25,7 @@ const START_POLL: Duration = Duration::from_millis(20);
 pub(crate) struct Coturn {
     child: Child,
     address: SocketAddr,
-    directory: PathBuf,
+    directory: Directory,
     /// Bound beside coturn's own sockets, which have `SO_REUSEPORT` too. So nobody else can take
     /// the port before coturn does.
     _port: TcpSocket,
@@ -41,18 +41,17 @@ impl Coturn {
             std::process::id(),
             address.port()
         );
-        let directory = std::env::temp_dir().join(name);
-        fs::create_dir_all(&directory).unwrap();
-        let log = File::create(directory.join("log")).unwrap();
+        let directory = Directory::create(&name);
+        let log = File::create(directory.0.join("log")).unwrap();
         let child = Command::new("turnserver")
             .args(["-n", "--no-udp", "--no-tls", "--no-dtls", "--no-cli"])
             .args(["--log-file=stdout", "--listening-ip=127.0.0.1"])
             .args(["--relay-ip=127.0.0.1"])
             .arg(format!("--listening-port={}", address.port()))
-            .arg(format!("--pidfile={}", directory.join("pid").display()))
-            .arg(format!("--userdb={}", directory.join("db").display()))
+            .arg(format!("--pidfile={}", directory.0.join("pid").display()))
+            .arg(format!("--userdb={}", directory.0.join("db").display()))
             .args(options)
-            .current_dir(&directory)
+            .current_dir(&directory.0)
             .stdin(Stdio::null())
             .stderr(log.try_clone().unwrap())
             .stdout(log)
@@ -85,7 +84,7 @@ impl Coturn {
             assert!(
                 ended.is_none() && start.elapsed() < START_LIMIT,
                 "turnserver did not start ({ended:?}):\n{}",
-                fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+                fs::read_to_string(self.directory.0.join("log")).unwrap_or_default()
             );
             sleep(START_POLL).await;
         }
@@ -97,6 +96,22 @@ impl Drop for Coturn {
         // Fails only if it has ended by itself, and then there is nothing to do.
         let _ended = self.child.kill();
         let _status = self.child.wait();
-        let _removed = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Where coturn keeps its files. Removed after coturn has ended.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn create(name: &str) -> Self {
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _removed = fs::remove_dir_all(&self.0);
     }
 }
