@@ -1,0 +1,116 @@
+//! Writing capture files (draft-ietf-opsawg-pcapng).
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
+use std::path::Path;
+use std::time::Duration;
+
+use super::Direction;
+
+const SECTION_HEADER: u32 = 0x0A0D_0D0A;
+const INTERFACE: u32 = 1;
+const ENHANCED_PACKET: u32 = 6;
+const BYTE_ORDER_MAGIC: u32 = 0x1A2B_3C4D;
+const LINKTYPE_ETHERNET: u16 = 1;
+const OPTION_COMMENT: u16 = 1;
+const OPTION_INTERFACE_NAME: u16 = 2;
+const OPTION_RESOLUTION: u16 = 9;
+const OPTION_PACKET_FLAGS: u16 = 2;
+/// Ten to the minus ninth of a second.
+const NANOSECONDS: u8 = 9;
+
+/// A capture file with one interface per access link.
+#[derive(Debug)]
+pub(crate) struct PcapngWriter {
+    file: BufWriter<File>,
+    snap_length: usize,
+}
+
+impl PcapngWriter {
+    /// Creates the file and describes one interface for each name.
+    pub(crate) fn create<'a>(
+        path: &Path,
+        snap_length: usize,
+        interfaces: impl Iterator<Item = &'a str>,
+    ) -> io::Result<Self> {
+        let mut writer = Self {
+            file: BufWriter::new(File::create(path)?),
+            snap_length,
+        };
+        let mut section = BYTE_ORDER_MAGIC.to_ne_bytes().to_vec();
+        // Version 1.0, and a section of unknown length.
+        section.extend_from_slice(&1u16.to_ne_bytes());
+        section.extend_from_slice(&0u16.to_ne_bytes());
+        section.extend_from_slice(&u64::MAX.to_ne_bytes());
+        writer.block(SECTION_HEADER, &section)?;
+        for name in interfaces {
+            let mut body = LINKTYPE_ETHERNET.to_ne_bytes().to_vec();
+            body.extend_from_slice(&0u16.to_ne_bytes());
+            body.extend_from_slice(&(snap_length as u32).to_ne_bytes());
+            option(&mut body, OPTION_INTERFACE_NAME, name.as_bytes());
+            option(&mut body, OPTION_RESOLUTION, &[NANOSECONDS]);
+            option(&mut body, 0, &[]);
+            writer.block(INTERFACE, &body)?;
+        }
+        Ok(writer)
+    }
+
+    /// Writes a frame; `at` counts from 1970.
+    pub(crate) fn packet(
+        &mut self,
+        interface: u32,
+        at: Duration,
+        (frame, direction): (&[u8], Direction),
+        comment: Option<&str>,
+    ) -> io::Result<()> {
+        let kept = &frame[..frame.len().min(self.snap_length)];
+        let at = at.as_nanos() as u64;
+        let mut body = Vec::with_capacity(64 + kept.len());
+        for value in [
+            interface,
+            (at >> 32) as u32,
+            (at & u64::from(u32::MAX)) as u32,
+            kept.len() as u32,
+            frame.len() as u32,
+        ] {
+            body.extend_from_slice(&value.to_ne_bytes());
+        }
+        body.extend_from_slice(kept);
+        pad(&mut body);
+        // The lowest two bits: 1 is inbound, 2 is outbound, as the box sees it.
+        let flags: u32 = match direction {
+            Direction::ToHost => 1,
+            Direction::FromHost => 2,
+        };
+        option(&mut body, OPTION_PACKET_FLAGS, &flags.to_ne_bytes());
+        if let Some(comment) = comment {
+            option(&mut body, OPTION_COMMENT, comment.as_bytes());
+        }
+        option(&mut body, 0, &[]);
+        self.block(ENHANCED_PACKET, &body)
+    }
+
+    /// Writes out what is buffered.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+
+    fn block(&mut self, kind: u32, body: &[u8]) -> io::Result<()> {
+        let length = (12 + body.len()) as u32;
+        self.file.write_all(&kind.to_ne_bytes())?;
+        self.file.write_all(&length.to_ne_bytes())?;
+        self.file.write_all(body)?;
+        self.file.write_all(&length.to_ne_bytes())
+    }
+}
+
+fn option(body: &mut Vec<u8>, code: u16, value: &[u8]) {
+    body.extend_from_slice(&code.to_ne_bytes());
+    body.extend_from_slice(&(value.len() as u16).to_ne_bytes());
+    body.extend_from_slice(value);
+    pad(body);
+}
+
+fn pad(body: &mut Vec<u8>) {
+    body.resize(body.len().next_multiple_of(4), 0);
+}

@@ -1,0 +1,221 @@
+//! The core of a lab: one thread that carries packets between access links.
+//!
+//! It reads frames off every access link, applies the link's behaviour, routes
+//! by destination address, and applies the other link's behaviour. Delays count
+//! from the kernel's time stamp of a frame, so that a late wake-up of this
+//! thread does not add to them.
+#![expect(unsafe_code, reason = "waiting with nanoseconds needs ppoll")]
+
+mod backbone;
+
+use std::io::{self, PipeReader, PipeWriter};
+use std::os::fd::AsRawFd as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::error::Error;
+use crate::packet_socket::{PacketSocket, SEND_BATCH};
+
+pub(crate) use backbone::{Backbone, Port, Prefix};
+
+/// Frames read before due packets are sent: a burst must not delay others.
+const RECEIVE_BATCH: usize = 256;
+
+/// Packets due this soon are sent at once: a wake-up costs about as much time.
+const EARLY: Duration = Duration::from_micros(30);
+
+/// Longest wait without anything to do; only a bound for the arithmetic.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// The running engine; dropping it stops the thread and waits for its end.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    /// The thread ends when this end of the pipe closes.
+    stop: Option<PipeWriter>,
+    thread: Option<JoinHandle<()>>,
+    failure: Arc<Mutex<Option<io::Error>>>,
+}
+
+impl Engine {
+    /// Starts the thread; `socket` is on all access links.
+    pub(crate) fn start(socket: PacketSocket, backbone: Backbone) -> Result<Self, Error> {
+        let action = "start the engine";
+        let system = |source| Error::System {
+            action: action.into(),
+            source,
+        };
+        let (wait, stop) = io::pipe().map_err(system)?;
+        let failure = Arc::new(Mutex::new(None));
+        let report = Arc::clone(&failure);
+        let thread = std::thread::Builder::new()
+            .name("netns-lab-core".into())
+            .spawn(move || {
+                if let Err(error) = (Running {
+                    socket,
+                    backbone,
+                    wait,
+                })
+                .run()
+                {
+                    tracing::error!(%error, "the engine of the lab failed");
+                    *report.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                }
+            })
+            .map_err(system)?;
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+            failure,
+        })
+    }
+
+    /// Stops the thread and returns what went wrong in it.
+    pub(crate) fn stop(&mut self) -> io::Result<()> {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic has been printed by the thread; there is nothing to add.
+            let _ended = thread.join();
+        }
+        match self
+            .failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // The thread has logged its failure.
+        let _logged = self.stop();
+    }
+}
+
+struct Running {
+    socket: PacketSocket,
+    backbone: Backbone,
+    wait: PipeReader,
+}
+
+impl Running {
+    fn run(mut self) -> io::Result<()> {
+        precise_timers()?;
+        let start = Instant::now();
+        loop {
+            let timeout = self
+                .backbone
+                .next_due()
+                .map_or(IDLE, |due| due.saturating_sub(start.elapsed()));
+            if self.wait(timeout)? {
+                return self.backbone.finish();
+            }
+            let clock = Clock::read(start);
+            let backbone = &mut self.backbone;
+            let mut result = Ok(());
+            self.socket.receive(RECEIVE_BATCH, |frame| {
+                let received = backbone.receive(clock.monotonic(frame.at), &frame, clock);
+                result = std::mem::replace(&mut result, Ok(())).and(received);
+            });
+            result?;
+            self.send_due(start)?;
+        }
+    }
+
+    fn send_due(&mut self, start: Instant) -> io::Result<()> {
+        let clock = Clock::read(start);
+        self.backbone.advance(clock.now + EARLY, clock)?;
+        self.backbone.publish();
+        let mut due = self.backbone.take_due();
+        let mut rest = &due[..];
+        while !rest.is_empty() {
+            let batch = rest.iter().take(SEND_BATCH);
+            match self
+                .socket
+                .send(batch.map(|(link, frame)| (*link, &frame[..])))
+            {
+                Ok(sent) => rest = &rest[sent..],
+                Err(error) => {
+                    // The box has gone down; the others go on.
+                    tracing::warn!(link = rest[0].0, %error, "a packet could not be delivered");
+                    rest = &rest[1..];
+                }
+            }
+        }
+        self.backbone.recycle(&mut due);
+        Ok(())
+    }
+
+    /// Waits for a frame or until the timeout; returns whether to stop.
+    fn wait(&self, timeout: Duration) -> io::Result<bool> {
+        let watch = |fd| libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        let mut polled = [
+            watch(self.socket.descriptor()),
+            watch(self.wait.as_raw_fd()),
+        ];
+        let timeout = libc::timespec {
+            tv_sec: timeout.as_secs() as libc::time_t,
+            tv_nsec: libc::c_long::from(timeout.subsec_nanos()),
+        };
+        // SAFETY: both pointers describe locals that outlive the call.
+        let ready =
+            unsafe { libc::ppoll(polled.as_mut_ptr(), 2, &raw const timeout, std::ptr::null()) };
+        if ready < 0 {
+            let error = io::Error::last_os_error();
+            return if error.kind() == io::ErrorKind::Interrupted {
+                Ok(false)
+            } else {
+                Err(error)
+            };
+        }
+        Ok(polled[1].revents != 0)
+    }
+}
+
+/// The two clocks at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    /// Time since the start of the engine.
+    pub(crate) now: Duration,
+    /// Wall-clock time since 1970.
+    wall: Duration,
+}
+
+impl Clock {
+    fn read(start: Instant) -> Self {
+        let wall = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        Self {
+            now: start.elapsed(),
+            wall,
+        }
+    }
+
+    /// Converts a recent wall-clock time to time since the start.
+    fn monotonic(self, wall: Duration) -> Duration {
+        self.now.saturating_sub(self.wall.saturating_sub(wall))
+    }
+
+    /// Converts time since the start to wall-clock time.
+    pub(crate) fn wall(self, at: Duration) -> Duration {
+        (self.wall + at).saturating_sub(self.now)
+    }
+}
+
+/// Lets timers of this thread fire to the microsecond instead of 50 of them.
+fn precise_timers() -> io::Result<()> {
+    // SAFETY: no pointers; 1 is the smallest slack in nanoseconds.
+    if unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}

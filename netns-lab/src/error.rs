@@ -1,0 +1,108 @@
+//! What can go wrong while a lab is built or used.
+
+use std::io;
+use std::time::Duration;
+
+/// An error of the lab itself; what the programs inside it do is not its business.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A system call failed.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What was tried.
+        action: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The kernel refused a netlink request.
+    #[error("cannot {action}: the kernel answered {source}{detail}")]
+    Netlink {
+        /// What was tried.
+        action: String,
+        /// The kernel's own words in parentheses, where it has any.
+        detail: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The kernel or its configuration lacks something that every lab needs.
+    #[error("this system cannot run a lab: cannot {missing} ({source}); {advice}")]
+    Unsupported {
+        /// What could not be done.
+        missing: &'static str,
+        /// What the user can do about it.
+        advice: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The process did not enter namespaces of its own first.
+    #[error(
+        "a lab can only be built inside namespaces of its own: call netns_lab::isolate() first \
+         thing in main, or wrap the test in netns_lab::test"
+    )]
+    NotIsolated,
+    /// Two hosts have the same name.
+    #[error("the lab has two hosts named {name:?}")]
+    DuplicateHost {
+        /// The name in question.
+        name: String,
+    },
+    /// More hosts than the address plan has room for.
+    #[error("a lab has room for {limit} hosts, not for {wanted}")]
+    TooManyHosts {
+        /// The number of hosts asked for.
+        wanted: usize,
+        /// The number of hosts that the address plan has room for.
+        limit: usize,
+    },
+    /// More NATs in a row than the address plan has room for.
+    #[error("host {name:?} is behind {wanted} boxes; at most {limit} are possible")]
+    TooManyLayers {
+        /// The host in question.
+        name: String,
+        /// The number of boxes asked for.
+        wanted: usize,
+        /// The number of boxes that the address plan has room for.
+        limit: usize,
+    },
+    /// A combination of NAT behaviours that cannot be built.
+    #[error("host {name:?} has a NAT that cannot be built: {reason}")]
+    InvalidNat {
+        /// The host in question.
+        name: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// A link probability outside of 0 to 1.
+    #[error("the link of host {name:?} has the loss probability {loss}, which is not in 0..=1")]
+    InvalidLoss {
+        /// The host in question.
+        name: String,
+        /// The probability asked for.
+        loss: f64,
+    },
+    /// A command did not end in time and was killed.
+    #[error("{what} did not end within {limit:?} and was killed")]
+    TimedOut {
+        /// What was running.
+        what: String,
+        /// How long it was given.
+        limit: Duration,
+    },
+    /// The capture file could not be written to its end.
+    #[error("cannot write the capture file: {source}")]
+    Capture {
+        /// The operating system's answer.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// Wraps `errno` after a failed system call.
+    pub(crate) fn system(action: &str) -> Self {
+        Self::System {
+            action: action.to_owned(),
+            source: io::Error::last_os_error(),
+        }
+    }
+}

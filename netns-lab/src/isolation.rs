@@ -1,0 +1,98 @@
+//! Entering namespaces of one's own by running the program again inside them.
+//!
+//! `unshare(CLONE_NEWUSER)` is refused to a process with threads, and every
+//! test process has threads; so the namespaces are made between fork and exec
+//! of the same program. A PID namespace makes sure that nothing outlives the
+//! lab: when its first process ends, for whatever reason, the kernel kills the
+//! others.
+//!
+//! ```text
+//! program -- spawns --> guard -- forks --> init (PID 1) -- forks --> program, again
+//! ```
+//!
+//! The guard dies with the thread that spawned it (that thread waits for the
+//! guard, so it lives as long as it should), init dies with the guard, and
+//! everything else dies with init. /proc need not be mounted anew: the lab
+//! uses only /proc/self, /proc/thread-self and /proc/sys/net, and those follow
+//! the process that looks.
+
+mod guard;
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use crate::error::Error;
+
+/// What to do where the kernel refuses a user namespace.
+const NAMESPACE_ADVICE: &str = "run as root, or allow user namespaces: on Ubuntu 24.04 and later \
+     `sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0`; on Debian 10 and older \
+     `sudo sysctl kernel.unprivileged_userns_clone=1`; where `sysctl user.max_user_namespaces` \
+     or `user.max_net_namespaces` shows 0, `sudo sysctl user.max_user_namespaces=10000 \
+     user.max_net_namespaces=10000`; in Docker or Podman `--security-opt seccomp=unconfined \
+     --security-opt apparmor=unconfined --security-opt systempaths=unconfined --cap-add SYS_ADMIN`";
+
+/// Makes sure that the program runs in namespaces of its own.
+///
+/// Call it first thing in `main`. Outside, it runs the program again with the
+/// same arguments in new namespaces, waits for it, and returns its exit code,
+/// which `main` should return at once. Inside, it returns `None`, and labs can
+/// be built. As an ordinary user the program sees itself as root inside.
+///
+/// ```no_run
+/// use std::process::ExitCode;
+///
+/// fn main() -> Result<ExitCode, netns_lab::Error> {
+///     if let Some(code) = netns_lab::isolate()? {
+///         return Ok(code);
+///     }
+///     // Build labs here.
+///     Ok(ExitCode::SUCCESS)
+/// }
+/// ```
+///
+/// # Errors
+///
+/// [`Error::Unsupported`] where the system refuses namespaces, with advice.
+pub fn isolate() -> Result<Option<ExitCode>, Error> {
+    if is_isolated() {
+        return Ok(None);
+    }
+    let mut command = Command::new("/proc/self/exe");
+    command.args(std::env::args_os().skip(1));
+    let mut child = spawn_isolated(&mut command)?;
+    let status = child.wait().map_err(|source| Error::System {
+        action: "wait for the isolated program".into(),
+        source,
+    })?;
+    // The guard exits with 128 plus the number of the signal that ended the program.
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(Some(code.map_or(ExitCode::FAILURE, ExitCode::from)))
+}
+
+/// Returns whether this process runs in a PID namespace that /proc does not
+/// belong to, which is what [`isolate`] leaves behind and hardly anyone else.
+pub(crate) fn is_isolated() -> bool {
+    std::fs::read_link("/proc/self")
+        .is_ok_and(|target| target != Path::new(&std::process::id().to_string()))
+}
+
+/// Spawns `command` inside new namespaces; killing the child kills them all.
+pub(crate) fn spawn_isolated(command: &mut Command) -> Result<std::process::Child, Error> {
+    if command.get_program() == OsStr::new("/proc/self/exe") {
+        guard::keep_program_name(command);
+    }
+    guard::install(command);
+    command.spawn().map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => Error::System {
+            action: "run the program again".into(),
+            source,
+        },
+        _ => Error::Unsupported {
+            missing: "make user, network and PID namespaces",
+            advice: NAMESPACE_ADVICE,
+            source,
+        },
+    })
+}

@@ -1,0 +1,78 @@
+//! Building a lab and working with its hosts.
+
+mod assembly;
+mod builder;
+mod host;
+mod plan;
+mod reaper;
+
+use std::collections::BTreeMap;
+
+pub use builder::{HostSpec, LabBuilder};
+pub use host::{Host, Nat};
+
+use crate::capture::Capture;
+use crate::engine::Engine;
+use crate::error::Error;
+use reaper::Reaper;
+
+/// A network of hosts, NATs and links; dropping it removes everything.
+///
+/// Its namespaces belong to this process alone, so any number of labs can
+/// exist at once, in one process and in several.
+#[derive(Debug)]
+pub struct Lab {
+    hosts: BTreeMap<String, Host>,
+    capture: Capture,
+    // Fields are dropped in this order: programs first, then what carries their packets.
+    reaper: Reaper,
+    engine: Engine,
+}
+
+impl Lab {
+    /// Starts the description of a lab.
+    pub fn builder() -> LabBuilder {
+        LabBuilder::new()
+    }
+
+    /// Returns the host with this name.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the lab was built without such a host.
+    pub fn host(&self, name: &str) -> &Host {
+        self.hosts
+            .get(name)
+            .unwrap_or_else(|| panic!("the lab has no host named {name:?}"))
+    }
+
+    /// Returns a box in front of a host; layer 0 is the innermost.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the lab was built without such a host or box.
+    pub fn nat(&self, host: &str, layer: usize) -> &Nat {
+        let nats = self.host(host).nats();
+        nats.get(layer)
+            .unwrap_or_else(|| panic!("host {host:?} has no box at layer {layer}"))
+    }
+
+    /// Returns the packets that crossed the access links so far.
+    pub fn capture(&self) -> &Capture {
+        &self.capture
+    }
+
+    /// Takes the lab down and completes the capture file.
+    ///
+    /// Dropping the lab does the same, but cannot report an error.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Capture`] if the capture file could not be written to its end.
+    pub fn close(mut self) -> Result<(), Error> {
+        self.reaper.kill_all();
+        self.engine
+            .stop()
+            .map_err(|source| Error::Capture { source })
+    }
+}

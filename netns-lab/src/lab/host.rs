@@ -1,0 +1,152 @@
+//! Hosts and boxes of a running lab.
+#![expect(
+    unsafe_code,
+    reason = "a command enters its namespace between fork and exec"
+)]
+
+use std::ffi::OsStr;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::sync::Arc;
+
+use super::plan::HostPlan;
+use super::reaper::Enrolment;
+use crate::error::Error;
+use crate::firewall;
+use crate::namespace::{self, Namespace};
+use crate::nat::NatSpec;
+use crate::netlink::conntrack::{self, TrackedConnection};
+
+/// A host of a lab; clones refer to the same host.
+#[derive(Debug, Clone)]
+pub struct Host {
+    inner: Arc<HostInner>,
+}
+
+#[derive(Debug)]
+struct HostInner {
+    name: String,
+    plan: HostPlan,
+    namespace: Arc<Namespace>,
+    nats: Vec<Nat>,
+    enrolment: Enrolment,
+}
+
+impl Host {
+    pub(super) fn new(
+        name: String,
+        plan: HostPlan,
+        namespace: Namespace,
+        nats: Vec<Nat>,
+        enrolment: Enrolment,
+    ) -> Self {
+        let namespace = Arc::new(namespace);
+        Self {
+            inner: Arc::new(HostInner {
+                name,
+                plan,
+                namespace,
+                nats,
+                enrolment,
+            }),
+        }
+    }
+
+    /// Returns the host's name.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// Returns the IPv4 address on the host's own link.
+    pub fn ipv4(&self) -> Ipv4Addr {
+        self.inner.plan.ipv4
+    }
+
+    /// Returns the IPv6 address on the host's own link; it is public.
+    pub fn ipv6(&self) -> Ipv6Addr {
+        self.inner.plan.ipv6
+    }
+
+    /// Returns the IPv4 address that the core sees the host under.
+    pub fn external_ipv4(&self) -> Ipv4Addr {
+        self.inner.plan.external_ipv4
+    }
+
+    /// Returns the boxes in front of the host, innermost first.
+    pub fn nats(&self) -> &[Nat] {
+        &self.inner.nats
+    }
+
+    /// Returns a command that will run on the host.
+    ///
+    /// The program is killed when the lab is dropped, and, with everything it
+    /// has started itself, when the process that built the lab ends, however
+    /// it ends.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        let namespace = Arc::clone(&self.inner.namespace);
+        let enrolment = self.inner.enrolment.clone();
+        let enter = move || {
+            enrolment.enrol()?;
+            namespace::enter(namespace.descriptor())
+        };
+        // SAFETY: `enter` makes two system calls and allocates nothing.
+        unsafe { command.pre_exec(enter) };
+        command
+    }
+
+    /// Runs `work` on a new thread on the host, and returns its result.
+    ///
+    /// Sockets opened there, and threads started there, belong to the host. A
+    /// panic in `work` goes on in the caller.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`] if the thread cannot be started or enter the host.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, Error> {
+        self.inner.namespace.run(work)
+    }
+}
+
+/// A NAT or firewall of a lab; clones refer to the same box.
+#[derive(Debug, Clone)]
+pub struct Nat {
+    namespace: Arc<Namespace>,
+    spec: NatSpec,
+}
+
+impl Nat {
+    pub(super) fn new(namespace: Namespace, spec: NatSpec) -> Self {
+        Self {
+            namespace: Arc::new(namespace),
+            spec,
+        }
+    }
+
+    /// Returns how the box was asked to behave.
+    pub fn spec(&self) -> NatSpec {
+        self.spec
+    }
+
+    /// Returns the TCP connections that the box tracks now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Netlink`] if the kernel refuses to tell.
+    pub fn mappings(&self) -> Result<Vec<TrackedConnection>, Error> {
+        self.namespace.run(conntrack::list)?
+    }
+
+    /// Makes the box forget every connection, as a restart would.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Netlink`] if the kernel refuses.
+    pub fn flush(&self) -> Result<(), Error> {
+        self.namespace.run(|| {
+            conntrack::flush()?;
+            firewall::forget(&self.spec)
+        })?
+    }
+}

@@ -1,0 +1,257 @@
+//! AF_PACKET: reading and writing whole frames on every link of a namespace.
+//!
+//! Frames arrive in a ring shared with the kernel rather than in a socket
+//! buffer: the size of the latter is limited for ordinary users (208 KiB by
+//! default, some ninety packets), and a lab must never lose a packet that its
+//! links did not lose.
+#![expect(
+    unsafe_code,
+    reason = "packet sockets and their rings exist only as system calls"
+)]
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use crate::error::Error;
+
+const PACKET_RX_RING: libc::c_int = 5;
+const PACKET_VERSION: libc::c_int = 10;
+const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
+const TPACKET_V2: libc::c_int = 1;
+const STATUS_KERNEL: u32 = 0;
+const STATUS_USER: u32 = 1;
+
+/// Bytes per frame slot: an Ethernet frame of MTU 1500 and the kernel's header.
+const SLOT: usize = 2048;
+/// Slots per physically contiguous block of 32 KiB, a size that is easy to get.
+const SLOTS_PER_BLOCK: usize = 16;
+/// Slots in the ring: 12 MB/s arrive as 8,000 full packets in a second; these
+/// cover the engine being kept off the processor for 40 ms at 100 MB/s.
+const SLOTS: usize = 4096;
+
+/// Frames per `sendmmsg` call: enough that the call itself does not count.
+pub(crate) const SEND_BATCH: usize = 64;
+
+/// A frame in the ring.
+#[derive(Debug)]
+pub(crate) struct Frame<'a> {
+    /// When the kernel took it, counted from 1970.
+    pub(crate) at: Duration,
+    /// The link it came in by.
+    pub(crate) link: u32,
+    /// The frame with its Ethernet header.
+    pub(crate) data: &'a [u8],
+}
+
+/// A packet socket on all links of one network namespace.
+#[derive(Debug)]
+pub(crate) struct PacketSocket {
+    fd: OwnedFd,
+    ring: Ring,
+    next: usize,
+}
+
+#[derive(Debug)]
+struct Ring {
+    start: *mut u8,
+}
+
+// SAFETY: the ring is plain memory owned by this value; nothing ties it to a thread.
+unsafe impl Send for Ring {}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        // SAFETY: `start` is what mmap returned for this length, and no slice
+        // into the ring outlives the socket.
+        unsafe { libc::munmap(self.start.cast(), SLOT * SLOTS) };
+    }
+}
+
+impl PacketSocket {
+    /// Opens a socket in the calling thread's network namespace.
+    pub(crate) fn open() -> Result<Self, Error> {
+        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+        // SAFETY: no pointers; protocol 0 receives nothing before `listen`.
+        let raw = unsafe { libc::socket(libc::AF_PACKET, kind, 0) };
+        if raw < 0 {
+            return Err(Error::system("open a packet socket"));
+        }
+        // SAFETY: `raw` was just created and nothing else owns it.
+        let fd = unsafe { OwnedFd::from_raw_fd(raw) };
+        option(&fd, PACKET_VERSION, &TPACKET_V2)?;
+        option(&fd, PACKET_IGNORE_OUTGOING, &1)?;
+        // struct tpacket_req: block size, blocks, frame size, frames.
+        let request = [SLOT * SLOTS_PER_BLOCK, SLOTS / SLOTS_PER_BLOCK, SLOT, SLOTS];
+        option(&fd, PACKET_RX_RING, &request.map(|value| value as u32))?;
+        let ring = map(&fd)?;
+        let socket = Self { fd, ring, next: 0 };
+        socket.listen()?;
+        Ok(socket)
+    }
+
+    /// Returns the descriptor to poll.
+    pub(crate) fn descriptor(&self) -> libc::c_int {
+        self.fd.as_raw_fd()
+    }
+
+    /// Hands at most `most` waiting frames to `each`; returns how many there were.
+    pub(crate) fn receive(&mut self, most: usize, mut each: impl FnMut(Frame<'_>)) -> usize {
+        for count in 0..most {
+            let slot = self.next * SLOT;
+            // SAFETY: `slot` is within the ring, slots are aligned to 2048, and
+            // both sides access the status word atomically.
+            let status = unsafe { AtomicU32::from_ptr(self.ring.start.add(slot).cast()) };
+            if status.load(Ordering::Acquire) & STATUS_USER == 0 {
+                return count;
+            }
+            // SAFETY: the kernel gave this slot to us and writes nothing to it
+            // until the status goes back.
+            let bytes = unsafe { std::slice::from_raw_parts(self.ring.start.add(slot), SLOT) };
+            each(parse_slot(bytes));
+            status.store(STATUS_KERNEL, Ordering::Release);
+            self.next = (self.next + 1) % SLOTS;
+        }
+        most
+    }
+
+    /// Sends frames, each out of its link; returns how many the kernel took.
+    ///
+    /// The first frame that fails ends the batch, and fails the call if it is
+    /// the first of all.
+    pub(crate) fn send<'a>(
+        &self,
+        frames: impl Iterator<Item = (u32, &'a [u8])>,
+    ) -> io::Result<usize> {
+        let mut addresses = [link_address(0); SEND_BATCH];
+        let mut parts = [libc::iovec {
+            iov_base: std::ptr::null_mut(),
+            iov_len: 0,
+        }; SEND_BATCH];
+        // SAFETY: mmsghdr is plain data for which all zeros mean "nothing".
+        let mut messages: [libc::mmsghdr; SEND_BATCH] = unsafe { std::mem::zeroed() };
+        let mut count = 0;
+        for (slot, (link, data)) in frames.take(SEND_BATCH).enumerate() {
+            addresses[slot].sll_ifindex = link.cast_signed();
+            parts[slot].iov_base = data.as_ptr().cast_mut().cast();
+            parts[slot].iov_len = data.len();
+            let header = &mut messages[slot].msg_hdr;
+            header.msg_name = (&raw mut addresses[slot]).cast();
+            header.msg_namelen = size_of::<libc::sockaddr_ll>() as u32;
+            header.msg_iov = &raw mut parts[slot];
+            header.msg_iovlen = 1;
+            count = slot + 1;
+        }
+        // SAFETY: the first `count` messages point to addresses, parts and
+        // frames that all outlive the call; the kernel only reads the frames.
+        let sent =
+            unsafe { libc::sendmmsg(self.fd.as_raw_fd(), messages.as_mut_ptr(), count as u32, 0) };
+        usize::try_from(sent).map_err(|_negative| io::Error::last_os_error())
+    }
+
+    fn listen(&self) -> Result<(), Error> {
+        let mut address = link_address(0);
+        address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+        let length = size_of_val(&address) as libc::socklen_t;
+        // SAFETY: the pointer and length describe `address`, alive for the call.
+        let result =
+            unsafe { libc::bind(self.fd.as_raw_fd(), (&raw const address).cast(), length) };
+        if result < 0 {
+            return Err(Error::system("listen on a packet socket"));
+        }
+        Ok(())
+    }
+}
+
+/// Reads `struct tpacket2_hdr` and the `sockaddr_ll` behind it.
+fn parse_slot(slot: &[u8]) -> Frame<'_> {
+    // Aligned to 16 bytes behind the 32-byte header, in that the index is at 4.
+    const ADDRESS: usize = 32;
+    let word = |at: usize| u32::from_ne_bytes([slot[at], slot[at + 1], slot[at + 2], slot[at + 3]]);
+    let length = word(8) as usize;
+    let start = usize::from(u16::from_ne_bytes([slot[12], slot[13]]));
+    Frame {
+        at: Duration::new(u64::from(word(16)), word(20)),
+        link: word(ADDRESS + 4),
+        data: slot.get(start..start + length).unwrap_or(&[]),
+    }
+}
+
+fn link_address(link: u32) -> libc::sockaddr_ll {
+    libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: 0,
+        sll_ifindex: link.cast_signed(),
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    }
+}
+
+fn map(fd: &OwnedFd) -> Result<Ring, Error> {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new mapping of the ring that was set up with this very size.
+    let start = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            SLOT * SLOTS,
+            protection,
+            libc::MAP_SHARED,
+            fd.as_raw_fd(),
+            0,
+        )
+    };
+    if start == libc::MAP_FAILED {
+        return Err(Error::system("map the ring of a packet socket"));
+    }
+    Ok(Ring {
+        start: start.cast(),
+    })
+}
+
+fn option<T>(fd: &OwnedFd, name: libc::c_int, value: &T) -> Result<(), Error> {
+    // SAFETY: the pointer and length describe `value`, alive for the call.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_PACKET,
+            name,
+            (&raw const *value).cast(),
+            size_of::<T>() as libc::socklen_t,
+        )
+    };
+    if result < 0 {
+        return Err(Error::system("configure a packet socket"));
+    }
+    Ok(())
+}
+
+/// Switches checksum offload off for a link of the calling thread's namespace.
+///
+/// The kernel then also segments large TCP packets before they leave, so that
+/// frames on this link are what they would be on a wire.
+pub(crate) fn disable_offload(link: &str) -> Result<(), Error> {
+    /// `ETHTOOL_STXCSUM`.
+    const SET_TX_CHECKSUM: u32 = 0x17;
+    let mut value = [SET_TX_CHECKSUM, 0];
+    // SAFETY: ifreq is plain data for which all zeros are valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(link.bytes()) {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_data = (&raw mut value).cast();
+    // SAFETY: no pointers; a returned descriptor is ours alone.
+    let raw = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    if raw < 0 {
+        return Err(Error::system("open a socket"));
+    }
+    // SAFETY: `raw` was just created and nothing else owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(raw) };
+    // SAFETY: `request` and the value it points to outlive the call.
+    if unsafe { libc::ioctl(fd.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) } < 0 {
+        return Err(Error::system("switch checksum offload off"));
+    }
+    Ok(())
+}
