@@ -138,7 +138,7 @@ pub enum Refusal {
 /// What a coordinator tells a peer unasked.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Notice {
-    /// The first thing on every connection.
+    /// Sent once on every connection, when the handshake is finished.
     Welcome(Welcome),
     /// Another peer dials: start.
     Introduction(Introduction),

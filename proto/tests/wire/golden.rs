@@ -91,7 +91,7 @@ fn introduction(role: Role) -> Introduction {
 }
 
 #[test]
-fn the_requests_of_the_document_are_right() {
+fn the_blocks_of_the_document_are_right() {
     let mut checker = Checker { blocks: blocks() };
     checker.message(
         "register",
