@@ -5,7 +5,7 @@ use p2pconnect_proto::{
     COORDINATION_ALPN, NatReport, PEER_ALPN, close, codec,
     message::{DialPolicy, DialRequest, Refusal, Request},
 };
-use quinn::{ConnectionError, VarInt};
+use quinn::{ConnectionError, ReadError, ReadToEndError, VarInt};
 use rustls::{SignatureScheme, client::ResolvesClientCert, sign::CertifiedKey};
 
 use crate::{
@@ -95,6 +95,19 @@ async fn requests_that_are_given_up_disturb_nothing() {
         send.reset(VarInt::from_u32(close::DONE)).unwrap();
         drop((send, recv));
     }
+    assert_eq!(client.dial(STRANGER).await, Err(Refusal::NotOnline));
+}
+
+#[tokio::test]
+async fn a_request_that_never_comes_whole_is_given_up() {
+    let server = start(config(IPV4));
+    let client = Client::connect(&server).await;
+    let (mut send, mut recv) = bounded(client.connection.open_bi()).await.unwrap();
+    bounded(send.write_all(&good_frame()[..7])).await.unwrap();
+    let code = VarInt::from_u32(close::TIMED_OUT);
+    let error = bounded(recv.read_to_end(0)).await.unwrap_err();
+    assert_eq!(error, ReadToEndError::Read(ReadError::Reset(code)));
+    assert_eq!(bounded(send.stopped()).await, Ok(Some(code)));
     assert_eq!(client.dial(STRANGER).await, Err(Refusal::NotOnline));
 }
 
