@@ -1,2 +1,5 @@
 //! The `p2pconnect` command.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    p2pconnect_cli::main()
+}

@@ -1,0 +1,7 @@
+//! One module for each command.
+
+pub(crate) mod demo;
+pub(crate) mod dial;
+pub(crate) mod id;
+pub(crate) mod listen;
+pub(crate) mod serve;

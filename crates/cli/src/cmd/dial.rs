@@ -1,0 +1,77 @@
+use std::time::{Duration, Instant};
+
+use p2pconnect::{Connection, Endpoint};
+use tokio::time::timeout;
+
+use crate::{
+    args,
+    exit::{self, Exit},
+    key::{self, PEER_KEY},
+    pump::pump,
+    report::Reporter,
+    signals,
+};
+
+/// Connects to a peer and makes stdin and stdout the stream.
+pub(crate) async fn run(options: args::Dial, started: Instant) -> Exit {
+    let reporter = Reporter::new(options.json, started);
+    tokio::select! {
+        exit = dial(options, &reporter) => exit,
+        () = signals::interrupted() => Exit(exit::INTERRUPTED),
+    }
+}
+
+async fn dial(options: args::Dial, reporter: &Reporter) -> Exit {
+    let fail = |status, error: anyhow::Error| {
+        reporter.failed(status, &error);
+        Exit(status)
+    };
+    let (endpoint, connection) = match timeout(options.timeout, connect(&options, reporter)).await {
+        Ok(Ok(connected)) => connected,
+        Ok(Err((status, error))) => return fail(status, error),
+        Err(_) => {
+            let error =
+                anyhow::anyhow!("no answer from the coordinator or its STUN server in time");
+            return fail(exit::UNREACHABLE, error);
+        }
+    };
+    reporter.established(&connection);
+    let pumped = pump(connection, tokio::io::stdin(), tokio::io::stdout()).await;
+    endpoint.close().await;
+    match pumped {
+        Ok(transferred) => {
+            reporter.closed(transferred);
+            Exit::DONE
+        }
+        Err(error) => fail(
+            exit::BROKEN,
+            anyhow::Error::new(error).context("the stream broke"),
+        ),
+    }
+}
+
+async fn connect(
+    options: &args::Dial,
+    reporter: &Reporter,
+) -> Result<(Endpoint, Connection), (u8, anyhow::Error)> {
+    let deadline = Instant::now() + options.timeout;
+    let key = key::load(options.key.key.as_deref(), PEER_KEY).map_err(|e| (exit::USAGE, e))?;
+    let observer = reporter.clone();
+    let endpoint = Endpoint::builder()
+        .secret_key(key)
+        .coordinator(options.coordinator.coordinator.clone())
+        .observer(move |status| observer.status(&status))
+        .bind()
+        .await
+        .map_err(|error| (exit::of_bind(&error), error.into()))?;
+    let time_left = deadline.saturating_duration_since(Instant::now());
+    // The punch ends a little before the command does, so that its report is heard.
+    let time_left = time_left.saturating_sub(Duration::from_millis(50));
+    match endpoint.dial_within(options.peer, time_left).await {
+        Ok(connection) => Ok((endpoint, connection)),
+        Err(error) => {
+            endpoint.close().await;
+            Err((exit::of_dial(&error), error.into()))
+        }
+    }
+}

@@ -1,0 +1,149 @@
+use std::{
+    io::{self, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use anyhow::Context as _;
+use p2pconnect::SecretKey;
+use p2pconnect_coordinator::{Config, Coordinator};
+use p2pconnect_proto::TokenKey;
+use p2pconnect_stun::{DEFAULT_PORT, StunServer, StunServerConfig};
+use tokio::task::JoinSet;
+
+use crate::{
+    args,
+    exit::Exit,
+    key::{self, COORDINATOR_KEY},
+    signals,
+};
+
+/// How often a free port is looked for that is free for both UDP and TCP.
+const ATTEMPTS: usize = 16;
+
+/// Runs a coordinator and the STUN server beside it until it is told to end.
+pub(crate) async fn run(options: args::Serve) -> Exit {
+    match start(&options) {
+        Ok((coordinator, stun)) => {
+            let mut servers = JoinSet::new();
+            for server in stun {
+                servers.spawn(server.run());
+            }
+            coordinator.run(signals::interrupted()).await;
+            Exit::DONE
+        }
+        Err(error) => Exit::usage(&error),
+    }
+}
+
+fn start(options: &args::Serve) -> anyhow::Result<(Coordinator, Vec<StunServer>)> {
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).context("no randomness from the system")?;
+    let token_key = TokenKey::from_bytes(secret);
+
+    let addresses = stun_addresses(options);
+    let stun = StunServer::bind(&addresses, stun_config(&token_key))
+        .with_context(|| format!("STUN cannot listen on TCP {}", join(&addresses)))?;
+    let (coordinator, alternate) = bind_coordinator(options, &token_key, stun.local_addrs())?;
+    announce(&coordinator, stun.local_addrs()).context("stdout cannot be written")?;
+    Ok((coordinator, [stun].into_iter().chain(alternate).collect()))
+}
+
+/// Binds the coordinator to the same port number on UDP as a second STUN address on TCP.
+///
+/// Two ports to ask show a peer whether its NAT maps each destination to another port. Where
+/// something else has the TCP port, peers do without.
+fn bind_coordinator(
+    options: &args::Serve,
+    token_key: &TokenKey,
+    stun: &[SocketAddr],
+) -> anyhow::Result<(Coordinator, Option<StunServer>)> {
+    let mut listen = options.listen;
+    for attempt in 1.. {
+        let alternate = StunServer::bind(&[options.listen], stun_config(token_key)).ok();
+        if let Some(address) = alternate.as_ref().and_then(|it| it.local_addrs().first()) {
+            listen.set_port(address.port());
+        }
+        let key = key::load(options.key.as_deref(), COORDINATOR_KEY)?;
+        let config = coordinator_config(listen, key, token_key, stun, alternate.is_some());
+        match Coordinator::bind(config) {
+            Ok(coordinator) => return Ok((coordinator, alternate)),
+            Err(_) if options.listen.port() == 0 && attempt < ATTEMPTS => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    anyhow::bail!("no port is free for both UDP and TCP")
+}
+
+fn coordinator_config(
+    listen: SocketAddr,
+    key: SecretKey,
+    token_key: &TokenKey,
+    stun: &[SocketAddr],
+    has_alternate: bool,
+) -> Config {
+    let mut config = Config::new(listen, key, token_key.clone());
+    config.stun_servers = stun.iter().map(|it| announced(*it, listen)).collect();
+    if has_alternate {
+        config.stun_alternates = vec![announced(listen, listen)];
+    }
+    config
+}
+
+fn stun_config(token_key: &TokenKey) -> StunServerConfig {
+    let mut config = StunServerConfig::default();
+    config.token_key = Some(token_key.clone());
+    config
+}
+
+/// Returns the addresses to serve STUN on.
+fn stun_addresses(options: &args::Serve) -> Vec<SocketAddr> {
+    if !options.stun.is_empty() {
+        return options.stun.clone();
+    }
+    let beside = SocketAddr::new(options.listen.ip(), DEFAULT_PORT);
+    if options.listen.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+        // QUIC on [::] serves IPv4 as well, so STUN does too.
+        let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT));
+        return vec![beside, v4];
+    }
+    vec![beside]
+}
+
+/// Returns what peers are told: where STUN is on the coordinator's own address, only the port,
+/// since behind a NAT that address is another from outside.
+fn announced(stun: SocketAddr, listen: SocketAddr) -> SocketAddr {
+    if stun.ip() == listen.ip() || stun.ip().is_unspecified() {
+        SocketAddr::from((Ipv4Addr::UNSPECIFIED, stun.port()))
+    } else {
+        stun
+    }
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "a hint for the person who reads the lines on stdout"
+)]
+fn announce(coordinator: &Coordinator, stun: &[SocketAddr]) -> io::Result<()> {
+    let address = coordinator.local_addr();
+    let mut out = io::stdout().lock();
+    writeln!(out, "coordinator: {}@{address}", coordinator.server_id())?;
+    for address in stun {
+        writeln!(out, "stun: {address}")?;
+    }
+    out.flush()?;
+    if address.ip().is_unspecified() {
+        eprintln!(
+            "note: peers need an address of this machine in the place of {}",
+            address.ip()
+        );
+    }
+    Ok(())
+}
+
+fn join(addresses: &[SocketAddr]) -> String {
+    addresses
+        .iter()
+        .map(SocketAddr::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}

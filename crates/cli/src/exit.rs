@@ -1,0 +1,71 @@
+use std::process::ExitCode;
+
+use p2pconnect::{BindError, CoordinatorError, DialError, Refusal};
+
+pub(crate) const DONE: u8 = 0;
+pub(crate) const BROKEN: u8 = 1;
+pub(crate) const USAGE: u8 = 2;
+pub(crate) const NOT_ONLINE: u8 = 3;
+pub(crate) const NOT_ALLOWED: u8 = 4;
+pub(crate) const NO_PATH: u8 = 5;
+pub(crate) const UNREACHABLE: u8 = 6;
+pub(crate) const WRONG_IDENTITY: u8 = 7;
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// The status that the process ends with. Whatever is to be said has been said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Exit(pub(crate) u8);
+
+impl Exit {
+    pub(crate) const DONE: Self = Self(DONE);
+
+    /// Prints an error that has no status of its own, with its causes.
+    pub(crate) fn failure(error: &anyhow::Error) -> Self {
+        Self::print(BROKEN, error)
+    }
+
+    /// Prints an error that the user can mend by another command line.
+    pub(crate) fn usage(error: &anyhow::Error) -> Self {
+        Self::print(USAGE, error)
+    }
+
+    #[expect(clippy::print_stderr, reason = "the command's last words")]
+    fn print(status: u8, error: &anyhow::Error) -> Self {
+        eprintln!("error: {error:#}");
+        Self(status)
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.0)
+    }
+}
+
+pub(crate) fn of_bind(error: &BindError) -> u8 {
+    match error {
+        BindError::Coordinator(error) => of_coordinator(error),
+        BindError::Stun { .. } => UNREACHABLE,
+        _ => BROKEN,
+    }
+}
+
+pub(crate) fn of_dial(error: &DialError) -> u8 {
+    match error {
+        DialError::Coordinator(error) => of_coordinator(error),
+        DialError::TimedOut => UNREACHABLE,
+        DialError::NotOnline => NOT_ONLINE,
+        DialError::NotAllowed => NOT_ALLOWED,
+        DialError::NoDirectPath(_) | DialError::Broken(_) => NO_PATH,
+        DialError::WrongIdentity(_) => WRONG_IDENTITY,
+        _ => BROKEN,
+    }
+}
+
+fn of_coordinator(error: &CoordinatorError) -> u8 {
+    match error {
+        CoordinatorError::WrongIdentity { .. } => WRONG_IDENTITY,
+        CoordinatorError::Refused(Refusal::OwnId) => USAGE,
+        _ => UNREACHABLE,
+    }
+}
