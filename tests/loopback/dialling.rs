@@ -1,0 +1,138 @@
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use p2pconnect::{DialPolicy, How, Status};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::mpsc,
+    time::timeout,
+};
+
+use crate::world::{World, assert_carries};
+
+#[tokio::test]
+async fn two_endpoints_find_and_know_each_other() {
+    let world = World::start();
+    let (listener, dialler) = tokio::join!(world.listener(), world.dialler());
+    let (dialled, accepted) = World::connect(&dialler, &listener).await;
+
+    assert_eq!(dialled.peer_id(), listener.peer_id());
+    assert_eq!(accepted.peer_id(), dialler.peer_id());
+    let (here, there) = (dialled.path(), accepted.path());
+    assert_eq!((here.local, here.remote), (there.remote, there.local));
+    match here.how {
+        How::SimultaneousOpen => assert_eq!(there.how, How::SimultaneousOpen),
+        How::Connected => assert_eq!(there.how, How::Accepted),
+        How::Accepted => assert_eq!(there.how, How::Connected),
+    }
+    assert!(here.times.introduced <= here.times.tcp);
+    assert!(here.times.tcp <= here.times.established);
+}
+
+#[tokio::test]
+async fn each_direction_ends_by_itself() {
+    let world = World::start();
+    let (listener, dialler) = tokio::join!(world.listener(), world.dialler());
+    let (mut dialled, mut accepted) = World::connect(&dialler, &listener).await;
+
+    let message: Vec<u8> = (0..3_000_000_u32).map(|i| i.to_le_bytes()[0]).collect();
+    assert_carries(&mut dialled, &mut accepted, &message).await;
+    assert_carries(&mut accepted, &mut dialled, &message[..1_000_000]).await;
+}
+
+#[tokio::test]
+async fn a_cut_stream_is_not_taken_for_a_whole_one() {
+    let world = World::start();
+    let (listener, dialler) = tokio::join!(world.listener(), world.dialler());
+    let (mut dialled, mut accepted) = World::connect(&dialler, &listener).await;
+
+    dialled.write_all(b"half a mess").await.unwrap();
+    dialled.flush().await.unwrap();
+    drop(dialled);
+    let error = accepted.read_to_end(&mut Vec::new()).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+}
+
+#[tokio::test]
+async fn a_connection_outlives_its_endpoints() {
+    let world = World::start();
+    let (listener, dialler) = tokio::join!(world.listener(), world.dialler());
+    let (mut dialled, mut accepted) = World::connect(&dialler, &listener).await;
+    tokio::join!(listener.close(), dialler.close());
+    drop(world);
+    assert_carries(&mut dialled, &mut accepted, b"still here").await;
+}
+
+#[tokio::test]
+async fn several_peers_are_served_at_once() {
+    let world = World::start();
+    let listener = world.listener().await;
+    let mut dialled = Vec::new();
+    let mut accepted = Vec::new();
+    for _ in 0..4 {
+        let dialler = world.dialler().await;
+        let (here, there) = World::connect(&dialler, &listener).await;
+        dialled.push(here);
+        accepted.push(there);
+    }
+    for (here, there) in dialled.iter_mut().zip(&mut accepted) {
+        let message = here.path().local.to_string();
+        assert_carries(here, there, message.as_bytes()).await;
+    }
+}
+
+#[tokio::test]
+async fn the_observer_hears_what_happens_in_order() {
+    let world = World::start();
+    let listener = world.listener().await;
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let notes = Arc::clone(&heard);
+    let dialler = world
+        .builder()
+        .observer(move |status| notes.lock().unwrap().push(status))
+        .bind()
+        .await
+        .unwrap();
+    World::connect(&dialler, &listener).await;
+    let heard = heard.lock().unwrap();
+    let names: Vec<_> = heard
+        .iter()
+        .map(|status| match status {
+            Status::Mapped { .. } => "mapped",
+            Status::Introduced { .. } => "introduced",
+            Status::Punching { .. } => "punching",
+            _ => "other",
+        })
+        .collect();
+    assert_eq!(names, ["mapped", "mapped", "introduced", "punching"]);
+}
+
+#[tokio::test]
+async fn an_endpoint_finds_its_way_back_to_a_restarted_coordinator() {
+    let mut world = World::start();
+    let (sender, mut statuses) = mpsc::unbounded_channel();
+    let listener = world
+        .builder()
+        .allow(DialPolicy::Anyone)
+        .observer(move |status| drop(sender.send(status)))
+        .bind()
+        .await
+        .unwrap();
+    world.restart_coordinator().await;
+    let back = async {
+        let mut lost = false;
+        while let Some(status) = statuses.recv().await {
+            lost |= matches!(status, Status::CoordinatorLost { .. });
+            if lost && status == Status::Registered {
+                return;
+            }
+        }
+        panic!("the endpoint has ended");
+    };
+    timeout(Duration::from_secs(20), back).await.unwrap();
+    let dialler = world.dialler().await;
+    World::connect(&dialler, &listener).await;
+}

@@ -1,0 +1,92 @@
+use std::{net::SocketAddr, time::Duration};
+
+use p2pconnect::{DialError, Endpoint, SecretKey};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpStream, UdpSocket},
+    time::timeout,
+};
+
+use crate::{
+    rogue::{Impostor, RogueCoordinator},
+    world::{World, address_of, assert_carries},
+};
+
+/// What somebody might send who does not know the protocol, or knows it too well.
+fn garbage() -> Vec<Vec<u8>> {
+    let mut stun_with_huge_length = vec![0x00, 0x01, 0xff, 0xfc, 0x21, 0x12, 0xa4, 0x42];
+    stun_with_huge_length.extend([0; 64]);
+    vec![
+        Vec::new(),
+        vec![0],
+        vec![0xff; 16],
+        b"GET / HTTP/1.1\r\nHost: example\r\n\r\n".to_vec(),
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 not quite a ClientHello".to_vec(),
+        stun_with_huge_length,
+        vec![0xa5; 100_000],
+    ]
+}
+
+#[tokio::test]
+async fn an_impostor_is_found_out() {
+    let world = World::start();
+    let impostor = Impostor::start().await;
+    let rogue = RogueCoordinator::start(world.stun, vec![impostor.address]);
+    let address = address_of(rogue.id, rogue.address);
+    let dialler = Endpoint::builder()
+        .coordinator(address)
+        .bind()
+        .await
+        .unwrap();
+    let victim = SecretKey::generate().unwrap().peer_id();
+    let dialling = dialler.dial_within(victim, Duration::from_secs(8));
+    let error = timeout(Duration::from_secs(10), dialling)
+        .await
+        .unwrap()
+        .unwrap_err();
+    assert!(matches!(error, DialError::WrongIdentity(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn garbage_on_every_port_disturbs_nobody() {
+    let world = World::start();
+    let (listener, dialler) = tokio::join!(world.listener(), world.dialler());
+    let (mut here, mut there) = World::connect(&dialler, &listener).await;
+
+    // The listener's punch port is the local port of what it accepted or connected.
+    let punch_ports = [there.path().local, here.path().local];
+    let udp = world.coordinator.local_addr();
+    let mut held = Vec::new();
+    let mut at_servers = Vec::new();
+    for bytes in garbage() {
+        for port in punch_ports {
+            held.extend(throw(port, &bytes).await);
+        }
+        at_servers.extend(throw(world.stun, &bytes).await);
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let datagram = &bytes[..bytes.len().min(1200)];
+        socket.send_to(datagram, udp).await.unwrap();
+    }
+
+    // With the garbage connections still open: new peers come, and the stream goes on.
+    assert!(!at_servers.is_empty());
+    let another = world.dialler().await;
+    World::connect(&another, &listener).await;
+    assert_carries(&mut here, &mut there, b"undisturbed").await;
+    assert_carries(&mut there, &mut here, b"both ways").await;
+
+    for mut stream in held {
+        // Closed without an answer; how depends on how far the garbage was read.
+        let mut answer = Vec::new();
+        let reading = timeout(Duration::from_secs(30), stream.read_to_end(&mut answer));
+        assert!(reading.await.is_ok(), "a stranger is kept");
+        assert!(answer.is_empty(), "a stranger is answered");
+    }
+}
+
+/// Sends bytes to a TCP port and returns the connection, if the other side still has it.
+async fn throw(port: SocketAddr, bytes: &[u8]) -> Option<TcpStream> {
+    let mut stream = TcpStream::connect(port).await.ok()?;
+    stream.write_all(bytes).await.ok()?;
+    Some(stream)
+}

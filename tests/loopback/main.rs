@@ -1,0 +1,15 @@
+//! Endpoints, coordinator and STUN server over loopback, with real QUIC and TLS.
+//!
+//! - `dialling`: two endpoints find each other, and what the stream between them promises
+//! - `refusals`: who may not be dialled, and by whom
+//! - `unreachable`: servers that are gone, closed or somebody else
+//! - `hostile`: an impostor in the peer's place, and garbage on every port
+
+#![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+
+mod dialling;
+mod hostile;
+mod refusals;
+mod rogue;
+mod unreachable;
+mod world;

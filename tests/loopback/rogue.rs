@@ -1,0 +1,123 @@
+//! A coordinator and a peer that are not what they say.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use p2pconnect::{PeerId, SecretKey};
+use p2pconnect_identity::server_config;
+use p2pconnect_proto::{
+    COORDINATION_ALPN, Candidate, NatReport, PEER_ALPN, PunchPort, Role, SessionToken, codec,
+    message::{Introduction, Notice, Request, Response, Welcome},
+};
+use quinn::crypto::rustls::QuicServerConfig;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    task::JoinSet,
+};
+use tokio_rustls::TlsAcceptor;
+
+/// The session token that the rogue coordinator gives to both.
+const TOKEN: [u8; 16] = *b"session of fraud";
+
+/// A coordinator that introduces every dialler to the addresses it likes.
+pub(crate) struct RogueCoordinator {
+    pub(crate) address: SocketAddr,
+    pub(crate) id: PeerId,
+    _task: JoinSet<()>,
+}
+
+impl RogueCoordinator {
+    pub(crate) fn start(stun: SocketAddr, candidates: Vec<SocketAddr>) -> Self {
+        let key = SecretKey::generate().unwrap();
+        let tls = server_config(&key, None, COORDINATION_ALPN).unwrap();
+        let quic = Arc::new(QuicServerConfig::try_from(tls).unwrap());
+        let config = quinn::ServerConfig::with_crypto(quic);
+        let endpoint = quinn::Endpoint::server(config, (Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let address = endpoint.local_addr().unwrap();
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let connection = endpoint.accept().await.unwrap().await.unwrap();
+            mislead(&connection, stun, &candidates).await;
+        });
+        Self {
+            address,
+            id: key.peer_id(),
+            _task: task,
+        }
+    }
+}
+
+async fn mislead(connection: &quinn::Connection, stun: SocketAddr, candidates: &[SocketAddr]) {
+    let welcome = Notice::Welcome(Welcome {
+        observed: connection.remote_address(),
+        stun_servers: vec![stun],
+        stun_alternates: Vec::new(),
+    });
+    let mut stream = connection.open_uni().await.unwrap();
+    stream
+        .write_all(&codec::encode(&welcome).unwrap())
+        .await
+        .unwrap();
+    stream.finish().unwrap();
+
+    while let Ok((mut send, mut receive)) = connection.accept_bi().await {
+        let request = receive
+            .read_to_end(codec::MAX_BODY + codec::HEADER_LEN)
+            .await
+            .unwrap();
+        let Request::Dial(dial) = codec::decode(&request[codec::HEADER_LEN..]).unwrap() else {
+            continue;
+        };
+        let host = |address: &SocketAddr| Candidate::host(*address, PunchPort::PRIMARY);
+        let introduction = Response::Introduced(Introduction {
+            session: SessionToken::from_bytes(TOKEN),
+            peer: dial.callee,
+            role: Role::Controlling,
+            candidates: candidates.iter().map(host).collect(),
+            nat: NatReport::default(),
+            relayed_rtt_us: 1_000,
+        });
+        send.write_all(&codec::encode(&introduction).unwrap())
+            .await
+            .unwrap();
+        send.finish().unwrap();
+    }
+}
+
+/// Somebody who is at the peer's address and knows the session token, with another key.
+pub(crate) struct Impostor {
+    pub(crate) address: SocketAddr,
+    _task: JoinSet<()>,
+}
+
+impl Impostor {
+    pub(crate) async fn start() -> Self {
+        let key = SecretKey::generate().unwrap();
+        let tls = Arc::new(server_config(&key, None, PEER_ALPN).unwrap());
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let acceptor = TlsAcceptor::from(Arc::clone(&tls));
+                stream.write_all(&TOKEN).await.unwrap();
+                let mut token = [0; TOKEN.len()];
+                if stream.read_exact(&mut token).await.is_ok() {
+                    assert_eq!(token, TOKEN);
+                    assert!(
+                        acceptor.accept(stream).await.is_err(),
+                        "the dialler was fooled"
+                    );
+                }
+            }
+        });
+        Self {
+            address,
+            _task: task,
+        }
+    }
+}

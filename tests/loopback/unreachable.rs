@@ -1,0 +1,99 @@
+use std::{net::SocketAddr, time::Duration};
+
+use p2pconnect::{BindError, CoordinatorError, DialError, Endpoint, SecretKey};
+use tokio::net::{TcpListener, UdpSocket};
+
+use crate::world::{World, address_of};
+
+#[tokio::test]
+async fn a_coordinator_with_another_key_is_told_apart() {
+    let world = World::start();
+    let expected = SecretKey::generate().unwrap().peer_id();
+    let address = address_of(expected, world.coordinator.local_addr());
+    let error = Endpoint::builder()
+        .coordinator(address)
+        .bind()
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            BindError::Coordinator(CoordinatorError::WrongIdentity { .. })
+        ),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_silent_coordinator_is_given_up() {
+    let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let id = SecretKey::generate().unwrap().peer_id();
+    let address = address_of(id, silent.local_addr().unwrap());
+    let binding = Endpoint::builder().coordinator(address).bind();
+    let error = tokio::time::timeout(Duration::from_secs(15), binding)
+        .await
+        .unwrap()
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            BindError::Coordinator(CoordinatorError::Unreachable { .. })
+        ),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_host_name_without_address_is_named() {
+    let id = SecretKey::generate().unwrap().peer_id();
+    let address = format!("{id}@no-such-host.invalid:4433").parse().unwrap();
+    let error = Endpoint::builder()
+        .coordinator(address)
+        .bind()
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, BindError::Coordinator(CoordinatorError::Resolve { host })
+            if host == "no-such-host.invalid"),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_closed_stun_port_is_named() {
+    let closed = closed_port().await;
+    let world = World::start_with_stun_at(closed);
+    let error = world.builder().bind().await.unwrap_err();
+    assert!(matches!(error, BindError::Stun { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_dial_after_the_coordinator_went_says_so_in_time() {
+    let world = World::start();
+    let (listener, dialler) = tokio::join!(world.listener(), world.dialler());
+    world.coordinator.shutdown().await;
+    let limit = Duration::from_secs(2);
+    let error = dialler
+        .dial_within(listener.peer_id(), limit)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, DialError::TimedOut | DialError::Coordinator(_)),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_builder_without_coordinator_says_what_is_missing() {
+    let error = Endpoint::builder().bind().await.unwrap_err();
+    assert!(matches!(error, BindError::NoCoordinator), "{error:?}");
+}
+
+/// Returns an address that refuses connections.
+async fn closed_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}

@@ -1,0 +1,120 @@
+use std::net::{Ipv4Addr, SocketAddr};
+
+use p2pconnect::{Builder, Connection, CoordinatorAddr, DialPolicy, Endpoint, PeerId, SecretKey};
+use p2pconnect_coordinator::{Config, Coordinator, RunningCoordinator};
+use p2pconnect_proto::TokenKey;
+use p2pconnect_stun::{StunServer, StunServerConfig, StunServerHandle};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+/// What `p2pconnect serve` runs, on free ports.
+pub(crate) struct World {
+    pub(crate) coordinator: RunningCoordinator,
+    pub(crate) stun: SocketAddr,
+    key: SecretKey,
+    _stun: StunServerHandle,
+}
+
+impl World {
+    pub(crate) fn start() -> Self {
+        Self::announcing(None)
+    }
+
+    /// Starts a coordinator that names another STUN server than its own.
+    pub(crate) fn start_with_stun_at(elsewhere: SocketAddr) -> Self {
+        Self::announcing(Some(elsewhere))
+    }
+
+    fn announcing(elsewhere: Option<SocketAddr>) -> Self {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let mut config = StunServerConfig::default();
+        config.token_key = Some(token_key());
+        let server = StunServer::bind(&[any], config).unwrap();
+        let stun = elsewhere.unwrap_or(server.local_addrs()[0]);
+        let key = SecretKey::generate().unwrap();
+        let coordinator = coordinator(any, &key, stun);
+        Self {
+            coordinator,
+            stun,
+            key,
+            _stun: server.spawn(),
+        }
+    }
+
+    /// Ends the coordinator and starts another with the same key and address.
+    pub(crate) async fn restart_coordinator(&mut self) {
+        let address = self.coordinator.local_addr();
+        let stand_in = coordinator((Ipv4Addr::LOCALHOST, 0).into(), &self.key, self.stun);
+        std::mem::replace(&mut self.coordinator, stand_in)
+            .shutdown()
+            .await;
+        self.coordinator = coordinator(address, &self.key, self.stun);
+    }
+
+    pub(crate) fn address(&self) -> CoordinatorAddr {
+        address_of(self.coordinator.server_id(), self.coordinator.local_addr())
+    }
+
+    pub(crate) fn builder(&self) -> Builder {
+        Endpoint::builder().coordinator(self.address())
+    }
+
+    pub(crate) async fn dialler(&self) -> Endpoint {
+        self.builder().bind().await.unwrap()
+    }
+
+    pub(crate) async fn listener(&self) -> Endpoint {
+        self.builder()
+            .allow(DialPolicy::Anyone)
+            .bind()
+            .await
+            .unwrap()
+    }
+
+    /// Returns the two ends of a new connection, the dialler's first.
+    pub(crate) async fn connect(
+        dialler: &Endpoint,
+        listener: &Endpoint,
+    ) -> (Connection, Connection) {
+        let (dialled, accepted) = tokio::join!(dialler.dial(listener.peer_id()), listener.accept());
+        (dialled.unwrap(), accepted.unwrap())
+    }
+}
+
+fn token_key() -> TokenKey {
+    TokenKey::from_bytes([7; 32])
+}
+
+fn coordinator(listen: SocketAddr, key: &SecretKey, stun: SocketAddr) -> RunningCoordinator {
+    let key = SecretKey::from_pem(&key.to_pem()).unwrap();
+    let mut config = Config::new(listen, key, token_key());
+    config.stun_servers = vec![stun];
+    Coordinator::bind(config).unwrap().start()
+}
+
+pub(crate) fn address_of(id: PeerId, address: SocketAddr) -> CoordinatorAddr {
+    CoordinatorAddr {
+        id,
+        host: address.ip().to_string(),
+        port: address.port(),
+    }
+}
+
+/// Sends `message` one way and its end, and asserts that it arrives.
+pub(crate) async fn assert_carries(from: &mut Connection, to: &mut Connection, message: &[u8]) {
+    let send = async {
+        from.write_all(message).await.unwrap();
+        from.shutdown().await.unwrap();
+    };
+    let receive = async {
+        let mut received = Vec::new();
+        to.read_to_end(&mut received).await.unwrap();
+        received
+    };
+    let ((), received) = tokio::join!(send, receive);
+    assert!(
+        received == message,
+        "{} of {} bytes came through",
+        received.len(),
+        message.len()
+    );
+}

@@ -1,0 +1,22 @@
+//! The command `p2pconnect` between real kernels: hosts, NATs and a server in network namespaces.
+//!
+//! The path is the same in every test: 80 ms round trip between the peers, 42 ms from either to
+//! the server, unless a test says otherwise.
+//!
+//! - `pairs`: every pair of NATs that can be punched, both ways round, again and again
+//! - `ways`: how a connection was opened, by the capture and not by the program's word
+//! - `ipv6`: the same without translation
+//! - `hopeless`: a pair that cannot be punched says why
+//! - `mapping`: a mapping outlives the idle limit of its NAT
+//! - `statuses`: what goes wrong ends with the right exit status, in time, and disturbs nobody
+
+#![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+
+mod hopeless;
+mod ipv6;
+mod mapping;
+mod net;
+mod pairs;
+mod process;
+mod statuses;
+mod ways;

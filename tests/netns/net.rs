@@ -1,0 +1,211 @@
+//! The lab that most tests use: a server, and peers `a` and `b` behind what the test puts there.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use netns_lab::{HostSpec, Lab, LinkSpec, NatSpec};
+use tempfile::TempDir;
+
+use crate::process::{Finished, P2PCONNECT, Process};
+
+/// Where the server's coordinator is. The lab's addresses are its own, so the port can be fixed.
+const COORDINATOR_PORT: u16 = 4433;
+
+/// Where the echo service is that the listening peer forwards to.
+const ECHO: &str = "127.0.0.1:7";
+
+/// The boxes in front of a host, innermost first.
+pub(crate) type Boxes<'a> = &'a [NatSpec];
+
+pub(crate) struct Net {
+    pub(crate) lab: Lab,
+    keys: TempDir,
+    coordinator: String,
+    pub(crate) server: Child,
+}
+
+/// One way access links add up to 80 ms between the peers and 42 ms to the server.
+const PEER_LINK: Duration = Duration::from_millis(20);
+const SERVER_LINK: Duration = Duration::from_millis(1);
+
+impl Net {
+    /// Builds the lab and starts the server on its IPv4 address.
+    pub(crate) fn new(a: Boxes<'_>, b: Boxes<'_>) -> Self {
+        Self::start(a, b, |server| server.ipv4().into(), "")
+    }
+
+    /// Builds the lab and starts the server on its IPv6 address.
+    pub(crate) fn over_ipv6(a: Boxes<'_>, b: Boxes<'_>) -> Self {
+        Self::start(a, b, |server| server.ipv6().into(), "")
+    }
+
+    /// Builds the lab and starts a server whose STUN port peers cannot reach.
+    pub(crate) fn with_closed_stun(a: Boxes<'_>, b: Boxes<'_>) -> Self {
+        Self::start(a, b, |server| server.ipv4().into(), "127.0.0.1:3478")
+    }
+
+    fn start(
+        a: Boxes<'_>,
+        b: Boxes<'_>,
+        address: fn(&netns_lab::Host) -> IpAddr,
+        stun: &str,
+    ) -> Self {
+        let behind = |name: &str, boxes: Boxes<'_>| {
+            let host = HostSpec::new(name).link(LinkSpec::delay(PEER_LINK));
+            boxes.iter().fold(host, |host, nat| host.behind(*nat))
+        };
+        let lab = Lab::builder()
+            .seed(80_42)
+            .host(HostSpec::new("server").link(LinkSpec::delay(SERVER_LINK)))
+            .host(behind("a", a))
+            .host(behind("b", b))
+            .build()
+            .unwrap();
+        let keys = tempfile::tempdir().unwrap();
+        let listen = SocketAddr::new(address(lab.host("server")), COORDINATOR_PORT);
+        let mut command = lab.host("server").command(P2PCONNECT);
+        command.args(["serve", "--listen", &listen.to_string(), "--key"]);
+        command
+            .arg(keys.path().join("server.pem"))
+            .stdout(Stdio::piped());
+        if !stun.is_empty() {
+            command.args(["--stun", stun]);
+        }
+        let mut server = command.spawn().unwrap();
+        let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+        let first = lines.next().unwrap().unwrap();
+        let second = lines.next().unwrap().unwrap();
+        let beside = SocketAddr::new(listen.ip(), 3478).to_string();
+        assert_eq!(
+            second,
+            format!("stun: {}", if stun.is_empty() { &beside } else { stun })
+        );
+        let coordinator = first.strip_prefix("coordinator: ").unwrap().to_owned();
+        assert!(
+            coordinator.ends_with(&format!("@{listen}")),
+            "{coordinator}"
+        );
+        Self {
+            lab,
+            keys,
+            coordinator,
+            server,
+        }
+    }
+
+    /// Returns `p2pconnect` with these arguments on a host, with the host's own key.
+    pub(crate) fn command(&self, host: &str, arguments: &[&str]) -> Command {
+        let mut command = self.lab.host(host).command(P2PCONNECT);
+        command.args(arguments);
+        command.env("P2PCONNECT_COORDINATOR", &self.coordinator);
+        command.env(
+            "P2PCONNECT_KEY",
+            self.keys.path().join(format!("{host}.pem")),
+        );
+        command
+    }
+
+    /// Returns the peer id of a host.
+    pub(crate) fn id(&self, host: &str) -> String {
+        let output = self.command(host, &["id"]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .trim_end()
+            .to_owned()
+    }
+
+    /// Starts a peer that echoes whatever is dialled to it, and waits until it can be dialled.
+    pub(crate) fn listen(&self, host: &str) -> Process {
+        self.start_echo(host);
+        self.listen_with(host, &["--allow-any", "--forward", ECHO])
+    }
+
+    pub(crate) fn listen_with(&self, host: &str, options: &[&str]) -> Process {
+        let arguments = [&["listen", "--json"], options].concat();
+        let mut listener = Process::spawn(self.command(host, &arguments));
+        listener.wait_for("registered");
+        listener
+    }
+
+    /// Dials from one host to another, sends a message and returns what became of it.
+    pub(crate) fn dial(&self, from: &str, peer: &str, message: &[u8]) -> Finished {
+        self.dial_with(from, &["dial", "--json", peer], message)
+    }
+
+    pub(crate) fn dial_with(&self, from: &str, arguments: &[&str], message: &[u8]) -> Finished {
+        let mut dial = Process::spawn(self.command(from, arguments));
+        dial.give(message);
+        dial.finish()
+    }
+
+    /// Dials and asserts that the message comes back.
+    pub(crate) fn dial_echo(&self, from: &str, peer: &str, message: &str) -> Finished {
+        let dialled = self.dial(from, peer, message.as_bytes());
+        assert_eq!(dialled.code(), 0, "{message}: {:#?}", dialled.stderr);
+        assert_eq!(
+            String::from_utf8_lossy(&dialled.stdout),
+            message,
+            "{:#?}",
+            dialled.stderr
+        );
+        dialled
+    }
+
+    /// Asserts what must be true of every lab when its test is over.
+    pub(crate) fn finish(self) {
+        let leaked = self.lab.capture().private_sources();
+        assert!(
+            leaked.is_empty(),
+            "private addresses on the core: {leaked:#?}"
+        );
+    }
+
+    fn start_echo(&self, host: &str) {
+        let listener = self
+            .lab
+            .host(host)
+            .run(|| TcpListener::bind(ECHO).unwrap())
+            .unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                std::thread::spawn(move || {
+                    let mut all = Vec::new();
+                    // A dialler that breaks off is the test's matter.
+                    if stream.read_to_end(&mut all).is_ok() {
+                        drop(stream.write_all(&all));
+                    }
+                });
+            }
+        });
+    }
+
+    /// Returns the addresses of the connection that a dial reported.
+    pub(crate) fn reported(&self, dialled: &Finished) -> (String, SocketAddr, SocketAddr) {
+        let established = dialled.event("established").unwrap();
+        let text = |field: &str| established[field].as_str().unwrap().to_owned();
+        (
+            text("how"),
+            text("local").parse().unwrap(),
+            text("remote").parse().unwrap(),
+        )
+    }
+
+    /// Returns the IPv4 address that the core sees a host under.
+    pub(crate) fn external(&self, host: &str) -> Ipv4Addr {
+        self.lab.host(host).external_ipv4()
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        // The lab kills it anyway; this only reaps it.
+        drop(self.server.kill());
+        drop(self.server.wait());
+    }
+}

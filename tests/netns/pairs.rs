@@ -1,0 +1,83 @@
+use std::time::Duration;
+
+use netns_lab::{Filtering, NatSpec, TestRun, Unsolicited};
+
+use crate::net::{Boxes, Net};
+
+/// How many fresh processes dial in each direction.
+const RUNS: usize = 20;
+
+/// A pair's forty dials take twenty seconds; this allows for a machine that does much else.
+const LIMIT: Duration = Duration::from_secs(300);
+
+const PUBLIC: Boxes<'static> = &[];
+const FIREWALL: Boxes<'static> = &[NatSpec::firewall()];
+const DROPS: Boxes<'static> = &[NatSpec::port_preserving()];
+const RESETS: Boxes<'static> = &[NatSpec::port_preserving().answering(Unsolicited::Rst)];
+const SENDS_ICMP: Boxes<'static> = &[NatSpec::port_preserving().answering(Unsolicited::Icmp)];
+const RANDOM_PORT: Boxes<'static> = &[NatSpec::random_port()];
+const FILTERS_NOTHING: Boxes<'static> =
+    &[NatSpec::port_preserving().filtering(Filtering::EndpointIndependent)];
+const TWO_LAYERS: Boxes<'static> = &[NatSpec::port_preserving(), NatSpec::port_preserving()];
+
+/// Dials in both directions, and asserts that every dial connects.
+fn connects(a: Boxes<'_>, b: Boxes<'_>) {
+    TestRun::new().limit(LIMIT).run(|| {
+        let net = Net::new(a, b);
+        let (id_a, id_b) = (net.id("a"), net.id("b"));
+        let _listeners = [net.listen("a"), net.listen("b")];
+        for run in 1..=RUNS {
+            net.dial_echo("a", &id_b, &format!("run {run}, a to b"));
+            net.dial_echo("b", &id_a, &format!("run {run}, b to a"));
+        }
+        net.finish();
+    });
+}
+
+macro_rules! pairs {
+    ($($name:ident: $a:ident, $b:ident;)*) => {
+        $(#[test]
+        fn $name() {
+            connects($a, $b);
+        })*
+    };
+}
+
+pairs! {
+    public_and_public: PUBLIC, PUBLIC;
+    public_and_firewall: PUBLIC, FIREWALL;
+    public_and_drops: PUBLIC, DROPS;
+    public_and_resets: PUBLIC, RESETS;
+    public_and_sends_icmp: PUBLIC, SENDS_ICMP;
+    public_and_random_port: PUBLIC, RANDOM_PORT;
+    public_and_filters_nothing: PUBLIC, FILTERS_NOTHING;
+    public_and_two_layers: PUBLIC, TWO_LAYERS;
+    firewall_and_firewall: FIREWALL, FIREWALL;
+    firewall_and_drops: FIREWALL, DROPS;
+    firewall_and_resets: FIREWALL, RESETS;
+    firewall_and_sends_icmp: FIREWALL, SENDS_ICMP;
+    firewall_and_random_port: FIREWALL, RANDOM_PORT;
+    firewall_and_filters_nothing: FIREWALL, FILTERS_NOTHING;
+    firewall_and_two_layers: FIREWALL, TWO_LAYERS;
+    drops_and_drops: DROPS, DROPS;
+    drops_and_resets: DROPS, RESETS;
+    drops_and_sends_icmp: DROPS, SENDS_ICMP;
+    drops_and_random_port: DROPS, RANDOM_PORT;
+    drops_and_filters_nothing: DROPS, FILTERS_NOTHING;
+    drops_and_two_layers: DROPS, TWO_LAYERS;
+    resets_and_resets: RESETS, RESETS;
+    resets_and_sends_icmp: RESETS, SENDS_ICMP;
+    resets_and_random_port: RESETS, RANDOM_PORT;
+    resets_and_filters_nothing: RESETS, FILTERS_NOTHING;
+    resets_and_two_layers: RESETS, TWO_LAYERS;
+    sends_icmp_and_sends_icmp: SENDS_ICMP, SENDS_ICMP;
+    sends_icmp_and_random_port: SENDS_ICMP, RANDOM_PORT;
+    sends_icmp_and_filters_nothing: SENDS_ICMP, FILTERS_NOTHING;
+    sends_icmp_and_two_layers: SENDS_ICMP, TWO_LAYERS;
+    random_port_and_random_port: RANDOM_PORT, RANDOM_PORT;
+    random_port_and_filters_nothing: RANDOM_PORT, FILTERS_NOTHING;
+    random_port_and_two_layers: RANDOM_PORT, TWO_LAYERS;
+    filters_nothing_and_filters_nothing: FILTERS_NOTHING, FILTERS_NOTHING;
+    filters_nothing_and_two_layers: FILTERS_NOTHING, TWO_LAYERS;
+    two_layers_and_two_layers: TWO_LAYERS, TWO_LAYERS;
+}

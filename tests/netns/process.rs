@@ -1,0 +1,158 @@
+//! Programs on the hosts of a lab, and what they say.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+/// How long anything may take before a test gives up on it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The command under test.
+pub(crate) const P2PCONNECT: &str = env!("CARGO_BIN_EXE_p2pconnect-under-test");
+
+/// A running program whose output is read line by line as it comes.
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) stdin: Option<ChildStdin>,
+    stdout: Option<JoinHandle<Vec<u8>>>,
+    stderr: Receiver<String>,
+    /// Every line of stderr so far.
+    pub(crate) heard: Vec<String>,
+}
+
+impl Process {
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut output = child.stdout.take().unwrap();
+        let stdout = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            output.read_to_end(&mut all).unwrap();
+            all
+        });
+        let errors = BufReader::new(child.stderr.take().unwrap());
+        let (lines, stderr) = channel();
+        std::thread::spawn(move || {
+            for line in errors.lines().map_while(Result::ok) {
+                if lines.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let stdin = child.stdin.take();
+        Self {
+            child,
+            stdin,
+            stdout: Some(stdout),
+            stderr,
+            heard: Vec::new(),
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Writes to the program and ends its input.
+    pub(crate) fn give(&mut self, bytes: &[u8]) {
+        // A program that has ended already says more by its status than by this.
+        drop(self.stdin.take().unwrap().write_all(bytes));
+    }
+
+    /// Waits for a status line with this event.
+    pub(crate) fn wait_for(&mut self, event: &str) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self
+                .stderr
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
+                Ok(line) => {
+                    self.heard.push(line);
+                    let found = self.heard.last().and_then(|line| parse(line, event));
+                    if let Some(found) = found {
+                        return found;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => panic!("no {event} in time: {:#?}", self.heard),
+                Err(RecvTimeoutError::Disconnected) => panic!("no {event}: {:#?}", self.heard),
+            }
+        }
+    }
+
+    /// Waits for the end of the program.
+    pub(crate) fn finish(mut self) -> Finished {
+        drop(self.stdin.take());
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            match self.stderr.recv_timeout(Duration::from_millis(20)) {
+                Ok(line) => self.heard.push(line),
+                Err(_) => assert!(
+                    began.elapsed() < PATIENCE,
+                    "still running: {:#?}",
+                    self.heard
+                ),
+            }
+        };
+        while let Ok(line) = self.stderr.recv_timeout(PATIENCE) {
+            self.heard.push(line);
+        }
+        let stdout = self.stdout.take().unwrap().join().unwrap();
+        Finished {
+            status,
+            stdout,
+            stderr: std::mem::take(&mut self.heard),
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A program that has ended.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<String>,
+}
+
+impl Finished {
+    pub(crate) fn code(&self) -> i32 {
+        self.status.code().unwrap_or(-1)
+    }
+
+    /// Returns the status object of an event, if the program reported it.
+    pub(crate) fn event(&self, event: &str) -> Option<Value> {
+        self.stderr.iter().find_map(|line| parse(line, event))
+    }
+
+    /// Returns the reason that the program gave for its failure.
+    pub(crate) fn reason(&self) -> String {
+        let failed = self.event("failed");
+        let reason = failed.as_ref().and_then(|it| it["reason"].as_str());
+        reason.unwrap_or_default().to_owned()
+    }
+}
+
+fn parse(line: &str, event: &str) -> Option<Value> {
+    let value: Value = serde_json::from_str(line).ok()?;
+    (value["event"] == event).then_some(value)
+}

@@ -1,0 +1,222 @@
+use std::{
+    io::Write as _,
+    net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
+    time::{Duration, Instant},
+};
+
+use netns_lab::{NatSpec, test};
+
+use crate::{net::Net, process::Process};
+
+const NAT: [NatSpec; 1] = [NatSpec::port_preserving()];
+const UNKNOWN: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+#[test]
+fn an_unknown_peer_is_status_3() {
+    test(|| {
+        let net = Net::new(&NAT, &NAT);
+        let dialled = net.dial("a", UNKNOWN, b"");
+        assert_eq!(dialled.code(), 3, "{:#?}", dialled.stderr);
+        assert!(
+            dialled.reason().contains("not online"),
+            "{}",
+            dialled.reason()
+        );
+        net.finish();
+    });
+}
+
+#[test]
+fn a_peer_that_does_not_want_us_is_status_4() {
+    test(|| {
+        let net = Net::new(&NAT, &NAT);
+        let peer = net.id("b");
+        let _listener = net.listen_with("b", &["--allow", UNKNOWN]);
+        let dialled = net.dial("a", &peer, b"");
+        assert_eq!(dialled.code(), 4, "{:#?}", dialled.stderr);
+        let heard = net.lab.capture().select(|packet| {
+            packet.source == IpAddr::from(net.external("a"))
+                && packet.destination == IpAddr::from(net.external("b"))
+        });
+        assert!(
+            heard.is_empty(),
+            "the refused dialler knew where to send: {heard:#?}"
+        );
+        net.finish();
+    });
+}
+
+#[test]
+fn a_coordinator_that_is_gone_is_status_6() {
+    test(|| {
+        let mut net = Net::new(&NAT, &NAT);
+        let peer = net.id("b");
+        let _listener = net.listen("b");
+        net.server.kill().unwrap();
+        net.server.wait().unwrap();
+        let began = Instant::now();
+        let dialled = net.dial("a", &peer, b"");
+        assert_eq!(dialled.code(), 6, "{:#?}", dialled.stderr);
+        assert!(began.elapsed() < Duration::from_secs(16));
+        net.finish();
+    });
+}
+
+#[test]
+fn a_closed_stun_port_is_status_6() {
+    test(|| {
+        let net = Net::with_closed_stun(&NAT, &NAT);
+        let began = Instant::now();
+        let dialled = net.dial("a", UNKNOWN, b"");
+        assert_eq!(dialled.code(), 6, "{:#?}", dialled.stderr);
+        assert!(dialled.reason().contains("STUN"), "{}", dialled.reason());
+        assert!(began.elapsed() < Duration::from_secs(16));
+        net.finish();
+    });
+}
+
+#[test]
+fn a_server_with_another_key_is_status_7() {
+    test(|| {
+        let net = Net::new(&NAT, &NAT);
+        let elsewhere = format!("{UNKNOWN}@{}:4433", net.lab.host("server").ipv4());
+        let dialled = net.dial_with(
+            "a",
+            &["dial", "--json", UNKNOWN, "--coordinator", &elsewhere],
+            b"",
+        );
+        assert_eq!(dialled.code(), 7, "{:#?}", dialled.stderr);
+        net.finish();
+    });
+}
+
+#[test]
+fn wrong_usage_is_status_2_and_says_what_is_wrong() {
+    test(|| {
+        let net = Net::new(&[], &[]);
+        let cases: [(&[&str], &str); 5] = [
+            (&["dial", "too-short"], "peer id"),
+            (&["dial", UNKNOWN, "--timeout", "soon"], "timeout"),
+            (
+                &["dial", UNKNOWN, "--coordinator", "nowhere"],
+                "server id is missing",
+            ),
+            (&["listen"], "--allow"),
+            (&["serve"], "--listen"),
+        ];
+        for (arguments, words) in cases {
+            let finished = net.dial_with("a", arguments, b"");
+            let said = finished.stderr.join("\n");
+            assert_eq!(finished.code(), 2, "{arguments:?}: {said}");
+            assert!(said.contains(words), "{arguments:?}: {said}");
+        }
+        net.finish();
+    });
+}
+
+#[test]
+fn a_short_timeout_is_kept() {
+    test(|| {
+        let net = Net::new(&NAT, &[NatSpec::random_per_destination()]);
+        let peer = net.id("b");
+        let _listener = net.listen("b");
+        let began = Instant::now();
+        let dialled = net.dial_with("a", &["dial", "--json", &peer, "--timeout", "1s"], b"");
+        assert_eq!(dialled.code(), 5, "{:#?}", dialled.stderr);
+        assert!(
+            began.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            began.elapsed()
+        );
+        net.finish();
+    });
+}
+
+#[test]
+fn once_ends_with_the_stream_and_carries_both_ways() {
+    test(|| {
+        let net = Net::new(&NAT, &NAT);
+        let (own, peer) = (net.id("a"), net.id("b"));
+        let mut listener = net.listen_with("b", &["--once", "--allow", &own]);
+        listener.give(b"from b to a");
+        let dialled = net.dial("a", &peer, b"from a to b");
+        assert_eq!(dialled.code(), 0, "{:#?}", dialled.stderr);
+        assert_eq!(dialled.stdout, b"from b to a");
+        let listened = listener.finish();
+        assert_eq!(listened.code(), 0, "{:#?}", listened.stderr);
+        assert_eq!(listened.stdout, b"from a to b");
+        for finished in [&dialled, &listened] {
+            for event in ["mapped", "introduced", "punching", "established", "closed"] {
+                assert!(
+                    finished.event(event).is_some(),
+                    "{event}: {:#?}",
+                    finished.stderr
+                );
+            }
+        }
+        net.finish();
+    });
+}
+
+#[test]
+fn ctrl_c_ends_cleanly() {
+    test(|| {
+        let net = Net::new(&NAT, &NAT);
+        let peer = net.id("b");
+        let listener = net.listen("b");
+        let mut dial = Process::spawn(net.command("a", &["dial", "--json", &peer]));
+        dial.wait_for("established");
+        interrupt(&dial);
+        assert_eq!(dial.finish().code(), 130);
+        interrupt(&listener);
+        assert_eq!(listener.finish().code(), 0);
+        net.finish();
+    });
+}
+
+#[test]
+fn garbage_on_every_port_disturbs_nobody() {
+    test(|| {
+        let net = Net::new(&[], &[]);
+        let peer = net.id("b");
+        let mut listener = net.listen("b");
+        let mapped = listener
+            .heard
+            .iter()
+            .find(|line| line.contains("\"mapped\""))
+            .unwrap();
+        let mapped: serde_json::Value = serde_json::from_str(mapped).unwrap();
+        let punch_port: SocketAddr = mapped["local"].as_str().unwrap().parse().unwrap();
+        let server = IpAddr::from(net.lab.host("server").ipv4());
+        let targets = [punch_port, (server, 3478).into(), (server, 4433).into()];
+        let held = net
+            .lab
+            .host("a")
+            .run(|| {
+                let garbage = vec![0xA5; 20_000];
+                let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                socket.send_to(&garbage[..1200], targets[2]).unwrap();
+                targets.map(|target| {
+                    let mut stream = TcpStream::connect(target).unwrap();
+                    // The other side may close before it has read everything.
+                    drop(stream.write_all(&garbage));
+                    stream
+                })
+            })
+            .unwrap();
+        net.dial_echo("a", &peer, "undisturbed");
+        drop(held);
+        listener.wait_for("closed");
+        net.finish();
+    });
+}
+
+/// Sends the signal of Ctrl-C.
+fn interrupt(process: &Process) {
+    let kill = format!("kill -INT {}", process.pid());
+    let status = std::process::Command::new("sh")
+        .args(["-c", &kill])
+        .status()
+        .unwrap();
+    assert!(status.success());
+}

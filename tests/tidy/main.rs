@@ -1,0 +1,151 @@
+//! What the tree promises about itself.
+//!
+//! - pure crates depend on nothing that has a socket, a clock or a runtime
+//! - pure modules of other crates do not name such things
+//! - files stay short enough to read
+
+#![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// Crates that must know no socket, clock, thread or async runtime.
+const PURE_CRATES: [&str; 2] = ["p2pconnect-proto", "p2pconnect-punch"];
+
+/// What no pure crate may depend on, directly or through others.
+const IMPURE: [&str; 7] = [
+    "mio",
+    "quinn",
+    "quinn-proto",
+    "rustls",
+    "socket2",
+    "tokio",
+    "async-std",
+];
+
+/// Pure parts of crates that have sockets elsewhere.
+const PURE_MODULES: [&str; 5] = [
+    "crates/coordinator/src/admission.rs",
+    "crates/coordinator/src/registry.rs",
+    "crates/coordinator/src/registry",
+    "crates/coordinator/src/start.rs",
+    "netns-lab/src/link.rs",
+];
+
+/// What pure code has no business with: it is given the time, and gives commands.
+const IMPURE_WORDS: [&str; 7] = [
+    "Instant::now",
+    "SystemTime::now",
+    "tokio::",
+    "quinn::",
+    "TcpStream",
+    "UdpSocket",
+    "std::thread",
+];
+
+/// Longer files have more than one subject.
+const MAX_LINES: usize = 700;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
+}
+
+#[test]
+fn pure_crates_depend_on_nothing_impure() {
+    for name in PURE_CRATES {
+        let output = Command::new(env!("CARGO"))
+            .args([
+                "tree",
+                "--offline",
+                "--locked",
+                "--edges",
+                "normal",
+                "--prefix",
+                "none",
+            ])
+            .args(["--package", name, "--format", "{p}"])
+            .current_dir(root())
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let tree = String::from_utf8(output.stdout).unwrap();
+        let crates: Vec<_> = tree
+            .lines()
+            .filter_map(|line| line.split(' ').next())
+            .collect();
+        assert!(crates.contains(&name) && crates.len() > 3, "{tree}");
+        for impure in IMPURE {
+            assert!(
+                !crates.contains(&impure),
+                "{name} depends on {impure}:\n{tree}"
+            );
+        }
+    }
+}
+
+#[test]
+fn pure_code_names_nothing_impure() {
+    let modules = PURE_MODULES.iter().map(|module| root().join(module));
+    let crates = ["proto/src", "crates/punch/src"]
+        .iter()
+        .map(|source| root().join(source));
+    for source in modules.chain(crates) {
+        let files = rust_files(&source);
+        assert!(!files.is_empty(), "{} is gone", source.display());
+        let is_test = |file: &PathBuf| file.ends_with("tests.rs");
+        for file in files.into_iter().filter(|file| !is_test(file)) {
+            let text = std::fs::read_to_string(&file).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap();
+            for word in IMPURE_WORDS {
+                let named = code
+                    .lines()
+                    .find(|line| line.contains(word) && !line.trim_start().starts_with("//"));
+                assert!(
+                    named.is_none(),
+                    "{}: {}",
+                    file.display(),
+                    named.unwrap_or_default()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn files_are_short_enough_to_read() {
+    for folder in ["proto", "crates", "netns-lab", "tests"] {
+        for file in rust_files(&root().join(folder)) {
+            let lines = std::fs::read_to_string(&file).unwrap().lines().count();
+            assert!(lines <= MAX_LINES, "{} has {lines} lines", file.display());
+        }
+    }
+}
+
+/// Lists a file, or all Rust files below a folder that are not build products.
+fn rust_files(path: &Path) -> Vec<PathBuf> {
+    if path.is_file() {
+        return vec![path.to_owned()];
+    }
+    let Ok(entries) = std::fs::read_dir(path) else {
+        return Vec::new();
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.unwrap().path();
+        if path.is_dir() && path.file_name().is_none_or(|name| name != "target") {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
