@@ -79,7 +79,7 @@ impl Ruleset {
             .string(7, chain.kind);
         self.messages.push(message);
         for rule in rules {
-            let message = create(NEW_RULE)
+            let message = append(NEW_RULE)
                 .string(1, TABLE)
                 .string(2, chain.name)
                 .nest(4, |expressions| rule.encode(expressions));
@@ -133,11 +133,15 @@ pub(crate) fn empty_set(name: &str) -> Result<(), Error> {
     Netlink::open(libc::NETLINK_NETFILTER)?.request("empty a NAT map", messages)
 }
 
+const CREATE: i32 = libc::NLM_F_REQUEST | libc::NLM_F_ACK | libc::NLM_F_CREATE;
+
 fn create(operation: u16) -> Message {
-    message(
-        operation,
-        libc::NLM_F_REQUEST | libc::NLM_F_ACK | libc::NLM_F_CREATE,
-    )
+    message(operation, CREATE)
+}
+
+/// Without this flag a rule goes before those that exist.
+fn append(operation: u16) -> Message {
+    message(operation, CREATE | libc::NLM_F_APPEND)
 }
 
 fn message(operation: u16, flags: i32) -> Message {
