@@ -45,6 +45,9 @@ impl PunchAgent {
 
     /// Returns when the next attempt is due.
     pub(super) fn next_dial(&self) -> Option<Instant> {
+        if self.latest >= self.timing.dial_until {
+            return None;
+        }
         self.checklist
             .ids()
             .filter_map(|id| self.due(id))

@@ -1,0 +1,144 @@
+use p2pconnect_proto::{NatMapping, Role};
+use p2pconnect_punch::{Action, ConnectFailure, PairOutcome, Verdict, VerifyFailure};
+
+use crate::rig::{HERE, P, PEER, Rig, base, behind_nats, introduced, maps, reflexive};
+
+#[test]
+fn silence_ends_after_four_seconds() {
+    let (mut rig, first) = Rig::dialling(Role::Controlling);
+    rig.run_to(3_999);
+    assert_eq!(rig.agent.poll_event(), None);
+    rig.run_to(4_001);
+    let report = rig.report();
+    assert_eq!(report.verdict, Verdict::Silent);
+    assert!(
+        report
+            .pairs
+            .iter()
+            .all(|pair| pair.outcome == PairOutcome::Silent)
+    );
+    assert!(rig.actions().contains(&Action::Close { check: first }));
+}
+
+#[test]
+fn an_attempt_is_left_alone_for_three_seconds_even_at_the_end() {
+    let remote = [reflexive(PEER, P)];
+    let mut rig = Rig::new(introduced(Role::Controlling, &[base(HERE, P)], &remote));
+    let check = rig.connects()[0].0;
+    rig.at(3_900).failed(check, ConnectFailure::Refused);
+    rig.run_to(3_910);
+    assert_eq!(rig.connects().len(), 1);
+    rig.run_to(6_890);
+    assert_eq!(rig.agent.poll_event(), None);
+    rig.run_to(6_920);
+    assert_eq!(rig.report().verdict, Verdict::Refused);
+}
+
+#[test]
+fn giving_up_closes_everything_and_reports_once() {
+    let (mut rig, check) = Rig::dialling(Role::Controlling);
+    rig.at(500).give_up();
+    rig.give_up();
+    assert_eq!(rig.actions(), [Action::Close { check }]);
+    assert_eq!(rig.report().verdict, Verdict::Silent);
+    assert_eq!(
+        (rig.agent.poll_event(), rig.agent.poll_timeout()),
+        (None, None)
+    );
+}
+
+#[test]
+fn giving_up_a_won_race_does_nothing() {
+    let (mut rig, check) = Rig::dialling(Role::Controlling);
+    rig.at(80).connected(check);
+    rig.at(160).verified(check);
+    rig.actions();
+    rig.agent.poll_event();
+    rig.at(200).give_up();
+    assert_eq!((rig.actions(), rig.agent.poll_event()), (vec![], None));
+}
+
+#[test]
+fn a_varying_mapping_ends_the_round_early_and_is_named() {
+    let varies = maps(NatMapping::AddressAndPortDependent);
+    let keeps = maps(NatMapping::EndpointIndependent);
+    let cases = [
+        (
+            varies,
+            keeps,
+            Verdict::LocalMappingVaries,
+            "This side's NAT",
+        ),
+        (
+            keeps,
+            varies,
+            Verdict::RemoteMappingVaries,
+            "The peer's NAT",
+        ),
+        (varies, varies, Verdict::BothMappingsVary, "Both NATs"),
+    ];
+    for (local_nat, remote_nat, verdict, text) in cases {
+        let mut introduced = behind_nats(Role::Controlling);
+        (introduced.local_nat, introduced.remote_nat) = (local_nat, remote_nat);
+        let mut rig = Rig::new(introduced);
+        rig.run_to(2_499);
+        assert_eq!(rig.agent.poll_event(), None);
+        rig.run_to(2_501);
+        let report = rig.report();
+        assert_eq!(report.verdict, verdict);
+        let sentence = report.to_string();
+        assert!(sentence.starts_with(text), "{sentence}");
+        assert!(
+            sentence.contains("address-and-port-dependent mapping"),
+            "{sentence}"
+        );
+    }
+}
+
+#[test]
+fn what_is_learnt_of_the_own_nat_later_counts() {
+    let (mut rig, _) = Rig::dialling(Role::Controlled);
+    rig.at(3_000).learn(maps(NatMapping::AddressDependent));
+    let report = rig.report();
+    assert_eq!(report.verdict, Verdict::LocalMappingVaries);
+    assert!(
+        report.to_string().contains("(address-dependent mapping)"),
+        "{report}"
+    );
+}
+
+#[test]
+fn an_open_connection_puts_off_the_end() {
+    let mut introduced = behind_nats(Role::Controlled);
+    introduced.remote_nat = maps(NatMapping::AddressAndPortDependent);
+    let mut rig = Rig::new(introduced);
+    rig.run_to(2_400);
+    let check = rig.accepted("198.51.100.7:61234").unwrap();
+    rig.run_to(2_700);
+    assert_eq!(rig.agent.poll_event(), None);
+    rig.verified(check);
+    assert!(rig.agent.poll_event().is_some());
+}
+
+#[test]
+fn another_identity_is_named_whatever_else_happened() {
+    let (mut rig, check) = Rig::dialling(Role::Controlling);
+    rig.at(80).connected(check);
+    rig.at(160)
+        .not_verified(check, VerifyFailure::WrongIdentity);
+    rig.run_to(10_000);
+    assert_eq!(rig.report().verdict, Verdict::WrongIdentity);
+}
+
+#[test]
+fn the_report_counts_what_came_back() {
+    let (mut rig, check) = Rig::dialling(Role::Controlling);
+    rig.at(80).failed(check, ConnectFailure::Refused);
+    rig.run_to(100);
+    rig.give_up();
+    let sentence = rig.report().to_string();
+    assert!(
+        sentence.ends_with("2 attempts on 1 pair of addresses: 1 refused."),
+        "{sentence}"
+    );
+}

@@ -1,0 +1,10 @@
+//! The agent by the life of a session: inputs at chosen moments, and the actions they lead to.
+
+#![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+
+mod any_inputs;
+mod ending;
+mod opening;
+mod redialling;
+mod rig;
+mod verifying;

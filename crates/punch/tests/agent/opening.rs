@@ -1,0 +1,105 @@
+use std::collections::BTreeSet;
+
+use p2pconnect_proto::{Candidate, Role};
+use p2pconnect_punch::{Base, Verdict};
+
+use crate::rig::{
+    HERE, HERE_SPARE, P, PEER, PEER_SPARE, Q, Rig, address, base, behind_nats, host, introduced,
+    reflexive,
+};
+
+#[test]
+fn the_primary_pairs_of_all_kinds_start_at_once() {
+    let bases = [
+        base(HERE, P),
+        base("[2001:db8::2]:4000", P),
+        base(HERE_SPARE, Q),
+    ];
+    let remote = [
+        host("10.0.0.5:5000", P),
+        reflexive(PEER, P),
+        host("[2001:db8::5]:5000", P),
+        reflexive(PEER_SPARE, Q),
+    ];
+    let mut rig = Rig::new(introduced(Role::Controlling, &bases, &remote));
+    let remotes: BTreeSet<_> = rig.connects().into_iter().map(|(_, _, to)| to).collect();
+    let expected = ["10.0.0.5:5000", PEER, "[2001:db8::5]:5000"].map(address);
+    assert_eq!(remotes, BTreeSet::from(expected));
+}
+
+#[test]
+fn both_sides_form_the_same_pairs_in_the_same_stages() {
+    let mut stages = [Role::Controlling, Role::Controlled].map(|role| {
+        let mut rig = Rig::new(behind_nats(role));
+        [0, 170, 290, 410].map(|ms| {
+            rig.run_to(ms);
+            let ports = |(_, local, remote): &(_, std::net::SocketAddr, std::net::SocketAddr)| {
+                (local.port() % 1000, remote.port() % 1000)
+            };
+            rig.connects().iter().map(ports).collect::<Vec<_>>()
+        })
+    });
+    let mirrored = stages[1].iter_mut().flatten();
+    mirrored.for_each(|ports| *ports = (ports.1, ports.0));
+    assert_eq!(stages[0], stages[1]);
+    assert_eq!(stages[0].concat(), [(0, 0), (1, 1), (0, 1), (1, 0)]);
+}
+
+#[test]
+fn an_address_that_is_host_and_reflexive_is_dialled_once() {
+    let remote = [reflexive(PEER, P), host(PEER, P)];
+    let mut rig = Rig::new(introduced(Role::Controlling, &[base(HERE, P)], &remote));
+    assert_eq!(rig.connects().len(), 1);
+}
+
+#[test]
+fn pairs_that_cannot_work_are_left_out() {
+    let cases: [(Base, Candidate); 9] = [
+        (base(HERE, P), host("127.0.0.1:5000", P)),
+        (base("127.0.0.1:4000", P), host(PEER, P)),
+        (base(HERE, P), host("0.0.0.0:5000", P)),
+        (base(HERE, P), host("224.0.0.1:5000", P)),
+        (base(HERE, P), host("198.51.100.7:0", P)),
+        (base(HERE, P), host(HERE, P)),
+        (base(HERE, P), host("169.254.1.1:5000", P)),
+        (base(HERE, P), host("[2001:db8::5]:5000", P)),
+        (base("[fe80::1]:4000", P), host("[fe80::2]:5000", P)),
+    ];
+    for (base, candidate) in cases {
+        let case = format!("{base:?} {candidate:?}");
+        let mut rig = Rig::new(introduced(Role::Controlling, &[base], &[candidate]));
+        assert_eq!(rig.actions(), [], "{case}");
+        assert_eq!(rig.report().verdict, Verdict::NoCommonFamily, "{case}");
+    }
+}
+
+#[test]
+fn two_peers_on_one_machine_meet_over_loopback() {
+    let bases = [base("127.0.0.1:4000", P)];
+    let remote = [host("127.0.0.1:5000", P)];
+    let mut rig = Rig::new(introduced(Role::Controlling, &bases, &remote));
+    assert_eq!(rig.connects().len(), 1);
+}
+
+#[test]
+fn many_pairs_start_a_little_apart_and_the_reflexive_ones_first() {
+    let bases = [base(HERE, P)];
+    let private = |n: u8| host(&format!("10.0.0.{n}:5000"), P);
+    let mut remote: Vec<_> = (1..=15).map(private).collect();
+    remote.push(reflexive(PEER, P));
+    let mut rig = Rig::new(introduced(Role::Controlling, &bases, &remote));
+    let at_once = rig.connects();
+    assert_eq!((at_once.len(), at_once[0].2), (12, address(PEER)));
+    rig.run_to(20);
+    assert_eq!(rig.connects().len(), 4);
+}
+
+#[test]
+fn the_spare_port_waits_while_a_connection_is_verified() {
+    let (mut rig, check) = Rig::dialling(Role::Controlled);
+    rig.at(100).connected(check);
+    rig.run_to(340);
+    assert_eq!(rig.connects(), []);
+    rig.run_to(360);
+    assert!(!rig.connects().is_empty());
+}
