@@ -147,6 +147,11 @@ fn is_wrong_identity(error: &quinn::ConnectionError) -> bool {
 
 fn lost(error: quinn::ConnectionError) -> CoordinatorError {
     let reason = match error {
+        quinn::ConnectionError::ApplicationClosed(frame)
+            if frame.error_code == close::REPLACED.into() =>
+        {
+            return CoordinatorError::Replaced;
+        }
         quinn::ConnectionError::ApplicationClosed(close) => {
             String::from_utf8_lossy(&close.reason).into_owned()
         }

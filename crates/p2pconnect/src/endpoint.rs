@@ -136,8 +136,8 @@ impl Endpoint {
 
     /// Waits for the next peer that dials this endpoint, and returns the connection.
     ///
-    /// Returns `None` at once if the endpoint was built without a policy, which means that nobody
-    /// may dial it.
+    /// Returns `None` if nobody can dial this endpoint any more: it was built without a policy, or
+    /// another endpoint has registered with the same key.
     ///
     /// # Cancel safety
     ///

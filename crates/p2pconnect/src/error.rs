@@ -56,6 +56,9 @@ pub enum CoordinatorError {
     /// The coordinator turned the request down.
     #[error("the coordinator refuses: {0}")]
     Refused(Refusal),
+    /// Another endpoint has registered with the same key.
+    #[error("another endpoint has registered with the same key")]
+    Replaced,
     /// The host name has no address.
     #[error("the coordinator's host name '{host}' has no address")]
     Resolve {

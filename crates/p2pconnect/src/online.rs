@@ -49,7 +49,8 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// Serves `line`, and whenever it breaks makes a new one.
+    /// Serves `line`, and whenever it breaks makes a new one, unless another endpoint has taken
+    /// this one's place.
     pub(crate) async fn run(mut self, mut line: Line) {
         loop {
             self.current.send_replace(Some(Arc::clone(&line.0)));
@@ -89,20 +90,24 @@ impl Keeper {
 
     async fn serve(&mut self, (coordination, mut introductions): Line) -> CoordinatorError {
         let mut mappings = self.inner.mappings.watch();
+        let mut nat = self.inner.mappings.nat();
         loop {
             while self.sessions.try_join_next().is_some() {}
             tokio::select! {
                 error = coordination.lost() => return error,
                 Some(introduction) = introductions.recv() => self.take_up(introduction),
-                Ok(()) = mappings.changed() => {
-                    if let Some(listening) = &self.listening
-                        && let Err(error) =
-                            self.inner.register(&coordination, &listening.policy).await
-                    {
-                        tracing::debug!(%error, "a changed mapping could not be registered");
-                    }
-                }
+                Ok(()) = mappings.changed() => self.register_again(&coordination).await,
+                Ok(()) = nat.changed() => self.register_again(&coordination).await,
             }
+        }
+    }
+
+    /// Tells the coordinator what has changed, if this endpoint can be dialled.
+    async fn register_again(&self, coordination: &Coordination) {
+        if let Some(listening) = &self.listening
+            && let Err(error) = self.inner.register(coordination, &listening.policy).await
+        {
+            tracing::debug!(%error, "a change could not be registered");
         }
     }
 

@@ -65,10 +65,13 @@ async fn serve_one(endpoint: &Endpoint, reporter: &Reporter) -> Exit {
         return Exit::DONE;
     };
     reporter.established(&connection);
-    let turning_away = async { while endpoint.accept().await.is_some() {} };
+    let turning_away = async {
+        while endpoint.accept().await.is_some() {}
+        std::future::pending::<()>().await;
+    };
     let pumped = tokio::select! {
         pumped = pump(connection, tokio::io::stdin(), tokio::io::stdout()) => pumped,
-        () = turning_away => return Exit::DONE,
+        () = turning_away => return replaced(reporter),
     };
     match pumped {
         Ok(transferred) => {
@@ -89,7 +92,8 @@ async fn forward_all(endpoint: &Endpoint, target: &str, once: bool, reporter: &R
     let room = if once { 1 } else { MAX_STREAMS };
     loop {
         tokio::select! {
-            Some(connection) = endpoint.accept(), if streams.len() < room => {
+            accepted = endpoint.accept(), if streams.len() < room => {
+                let Some(connection) = accepted else { return replaced(reporter) };
                 reporter.established(&connection);
                 let (target, reporter) = (target.to_owned(), reporter.clone());
                 streams.spawn(async move {
@@ -106,6 +110,12 @@ async fn forward_all(endpoint: &Endpoint, target: &str, once: bool, reporter: &R
             }
         }
     }
+}
+
+fn replaced(reporter: &Reporter) -> Exit {
+    let error = anyhow::anyhow!("another process has registered with the same key");
+    reporter.failed(exit::BROKEN, &error);
+    Exit(exit::BROKEN)
 }
 
 async fn forward(connection: Connection, target: &str) -> anyhow::Result<Transferred> {
