@@ -29,7 +29,7 @@ impl World {
         let mut config = StunServerConfig::default();
         config.token_key = Some(token_key());
         let server = StunServer::bind(&[any], config).unwrap();
-        let stun = elsewhere.unwrap_or(server.local_addrs()[0]);
+        let stun = elsewhere.unwrap_or_else(|| server.local_addrs()[0]);
         let key = SecretKey::generate().unwrap();
         let coordinator = coordinator(any, &key, stun);
         Self {

@@ -24,7 +24,7 @@ pub(crate) type Boxes<'a> = &'a [NatSpec];
 pub(crate) struct Net {
     pub(crate) lab: Lab,
     keys: TempDir,
-    coordinator: String,
+    pub(crate) coordinator: String,
     pub(crate) server: Child,
 }
 
