@@ -10,6 +10,7 @@
 mod access;
 mod nat;
 mod packet;
+mod peer;
 mod tcp;
 mod world;
 
@@ -44,6 +45,7 @@ fn every_pair_connects_both_ways_round() {
                     skew_us,
                     one_way: ONE_WAY,
                     last_mile: LAST_MILE,
+                    detour: 1,
                     loss: 0,
                     seed,
                 });
@@ -67,6 +69,7 @@ fn nothing_fails_when_one_packet_in_twenty_is_lost() {
                     skew_us,
                     one_way: ONE_WAY,
                     last_mile: LAST_MILE,
+                    detour: 1,
                     loss: 50,
                     seed,
                 });
@@ -86,6 +89,7 @@ fn a_start_one_and_a_half_seconds_late_still_connects() {
                     skew_us,
                     one_way: ONE_WAY,
                     last_mile: LAST_MILE,
+                    detour: 1,
                     loss: 0,
                     seed,
                 });
@@ -108,6 +112,7 @@ fn any_path_with_any_lateness_connects() {
                     skew_us: rng.random_range(-range..range),
                     one_way: Duration::from_micros(one_way_us),
                     last_mile: Duration::from_micros(one_way_us / rng.random_range(5..100)),
+                    detour: rng.random_range(1..5),
                     loss: 0,
                     seed,
                 }
@@ -128,6 +133,7 @@ fn a_port_for_each_destination_connects_to_whoever_does_not_filter_and_else_says
                     skew_us: 5_000,
                     one_way: ONE_WAY,
                     last_mile: LAST_MILE,
+                    detour: 1,
                     loss,
                     seed,
                 });
@@ -183,9 +189,10 @@ fn check(scenario: Scenario) -> Duration {
 }
 
 fn print_table(medians: &BTreeMap<(Access, Access, i64), Vec<Duration>>, skew_us: i64) {
+    let later_ms = skew_us / 1000;
+    println!("\nms until both sides hold the nominated connection: median / worst");
     println!(
-        "\nmedian / worst in ms, controlled side starts {} ms later",
-        skew_us / 1000
+        "(80 ms there and back; rows: controlling side; columns: controlled, {later_ms} ms later)"
     );
     print!("{:>12}", "");
     for access in Access::PUNCHABLE {

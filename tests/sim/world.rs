@@ -2,22 +2,20 @@
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
-use p2pconnect_proto::{Candidate, CandidateKind, NatMapping, NatReport, PunchPort, Role};
-use p2pconnect_punch::{
-    Action, Base, CheckId, Event, Input, Introduced, PunchAgent, PunchConfig, Stats,
-};
+use p2pconnect_proto::Role;
+use p2pconnect_punch::{Action, CheckId, Event, Input, PunchAgent, PunchConfig, Stats};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
     access::Access,
-    nat::{Inbound, NatBox, is_private},
+    nat::{Inbound, is_private},
     packet::{Body, Message, Packet},
-    tcp::{FourTuple, Host, Output},
+    peer::Peer,
+    tcp::{FourTuple, Output},
 };
 
 /// When the kernel repeats an unanswered SYN or SYN-ACK (tcp_syn_linear_timeouts = 4).
@@ -39,6 +37,8 @@ pub(crate) struct Scenario {
     pub(crate) one_way: Duration,
     /// The part of it between each host and its outermost box.
     pub(crate) last_mile: Duration,
+    /// How many times longer the way by the coordinator is.
+    pub(crate) detour: u32,
     /// Lost packets in 1000.
     pub(crate) loss: u32,
     pub(crate) seed: u64,
@@ -68,21 +68,7 @@ enum Occurrence {
     Repeat(usize, FourTuple, u32),
 }
 
-#[derive(Debug)]
-struct Peer {
-    introduced: Introduced,
-    agent: Option<PunchAgent>,
-    host: Host,
-    /// The innermost first.
-    boxes: Vec<NatBox>,
-    public_ip: Ipv4Addr,
-    verifying: Vec<CheckId>,
-    /// Accepted before the agent was there.
-    early: Vec<FourTuple>,
-    end: Option<(Event, Duration)>,
-    again: bool,
-}
-
+/// Everything that happens, in the order of time.
 pub(crate) struct World {
     scenario: Scenario,
     rng: ChaCha8Rng,
@@ -117,7 +103,7 @@ impl World {
         for (peer, other) in peers.iter_mut().zip([1, 0]) {
             peer.introduced.remote_candidates = known[other].remote_candidates.clone();
             peer.introduced.remote_nat = known[other].local_nat;
-            peer.introduced.relayed_rtt = scenario.one_way * 2 + Duration::from_millis(4);
+            peer.introduced.relayed_rtt = scenario.one_way * 2 * scenario.detour;
         }
         let mut world = Self {
             scenario,
@@ -393,88 +379,5 @@ impl World {
             agree,
             again,
         }
-    }
-}
-
-impl Peer {
-    fn new(side: usize, access: Access, rng: &mut ChaCha8Rng) -> Self {
-        let number = u8::try_from(side).expect("0 or 1") + 1;
-        let public_ip = Ipv4Addr::new(203, 0, number, 1);
-        let specs = access.boxes();
-        let mut boxes: Vec<_> = specs
-            .iter()
-            .rev()
-            .enumerate()
-            .map(|(layer, spec)| {
-                let inner = Ipv4Addr::new(10, number, u8::try_from(layer).expect("few"), 1);
-                NatBox::new(*spec, if layer == 0 { public_ip } else { inner })
-            })
-            .collect();
-        boxes.reverse();
-        let interface = if access.has_private_address() {
-            Ipv4Addr::new(10, number, 9, 2)
-        } else {
-            public_ip
-        };
-        let mut bases = Vec::new();
-        let mut candidates = Vec::new();
-        for punch_port in [PunchPort::PRIMARY, PunchPort::SPARE] {
-            let port = rng.random_range(32768..60000);
-            let address: SocketAddr = (interface, port).into();
-            let mapped = boxes
-                .iter_mut()
-                .fold(address, |inside, nat| nat.map(inside, rng));
-            bases.push(Base {
-                address,
-                punch_port,
-            });
-            candidates.push(candidate(CandidateKind::Host, address, punch_port));
-            candidates.push(candidate(
-                CandidateKind::ServerReflexive,
-                mapped,
-                punch_port,
-            ));
-        }
-        let mapping = if access == Access::RandomPerDestination {
-            NatMapping::AddressAndPortDependent
-        } else {
-            NatMapping::EndpointIndependent
-        };
-        let role = if side == 0 {
-            Role::Controlling
-        } else {
-            Role::Controlled
-        };
-        Self {
-            introduced: Introduced {
-                role,
-                bases,
-                // Each peer's own until they are introduced.
-                remote_candidates: candidates,
-                relayed_rtt: Duration::ZERO,
-                local_nat: NatReport {
-                    mapping: Some(mapping),
-                    port_preserved: None,
-                },
-                remote_nat: NatReport::default(),
-            },
-            agent: None,
-            host: Host::new(u32::from(number) << 24),
-            boxes,
-            public_ip,
-            verifying: Vec::new(),
-            early: Vec::new(),
-            end: None,
-            again: false,
-        }
-    }
-}
-
-const fn candidate(kind: CandidateKind, address: SocketAddr, punch_port: PunchPort) -> Candidate {
-    Candidate {
-        kind,
-        address,
-        punch_port,
-        token: None,
     }
 }
