@@ -10,8 +10,7 @@ mod backbone;
 
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::AsRawFd as _;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::Error;
@@ -28,13 +27,12 @@ const EARLY: Duration = Duration::from_micros(30);
 /// Longest wait without anything to do; only a bound for the arithmetic.
 const IDLE: Duration = Duration::from_secs(3600);
 
-/// The running engine; dropping it stops the thread and waits for its end.
+/// The running engine; dropping it stops the thread.
 #[derive(Debug)]
 pub(crate) struct Engine {
     /// The thread ends when this end of the pipe closes.
     stop: Option<PipeWriter>,
-    thread: Option<JoinHandle<()>>,
-    failure: Arc<Mutex<Option<io::Error>>>,
+    ended: Receiver<io::Result<()>>,
 }
 
 impl Engine {
@@ -46,46 +44,39 @@ impl Engine {
             source,
         };
         let (wait, stop) = io::pipe().map_err(system)?;
-        let failure = Arc::new(Mutex::new(None));
-        let report = Arc::clone(&failure);
-        let thread = std::thread::Builder::new()
+        let (report, ended) = mpsc::channel();
+        std::thread::Builder::new()
             .name("netns-lab-core".into())
             .spawn(move || {
-                if let Err(error) = (Running {
+                let mut running = Running {
                     socket,
                     backbone,
                     wait,
-                })
-                .run()
-                {
+                };
+                let result = running.run();
+                if let Err(error) = &result {
                     tracing::error!(%error, "the engine of the lab failed");
-                    *report.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                 }
+                // Nobody listens if the lab could not be built to its end.
+                let _listened = report.send(result);
+                // Only now does the socket close: the kernel takes 20 ms for
+                // that, and nobody needs to wait for it.
             })
             .map_err(system)?;
         Ok(Self {
             stop: Some(stop),
-            thread: Some(thread),
-            failure,
+            ended,
         })
     }
 
-    /// Stops the thread and returns what went wrong in it.
+    /// Stops the thread, waits until its work is complete, and returns what
+    /// went wrong in it.
     pub(crate) fn stop(&mut self) -> io::Result<()> {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // A panic has been printed by the thread; there is nothing to add.
-            let _ended = thread.join();
+        if self.stop.take().is_none() {
+            return Ok(());
         }
-        match self
-            .failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
+        let died = |_gone| io::Error::other("the engine's thread panicked");
+        self.ended.recv().map_err(died)?
     }
 }
 
@@ -103,7 +94,7 @@ struct Running {
 }
 
 impl Running {
-    fn run(mut self) -> io::Result<()> {
+    fn run(&mut self) -> io::Result<()> {
         precise_timers()?;
         let start = Instant::now();
         loop {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::thread::{Scope, ScopedJoinHandle};
 
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -46,59 +47,54 @@ const TCP_SEND_BUFFER: &str = "4096 16384 33554432";
 /// Builds a lab on a thread of its own, since that thread moves through namespaces.
 pub(super) fn build(builder: LabBuilder) -> Result<Lab, Error> {
     std::thread::scope(|scope| {
-        std::thread::Builder::new()
-            .name("netns-lab-build".into())
-            .spawn_scoped(scope, || assemble(builder))
-            .map_err(|source| Error::System {
-                action: "start a thread".into(),
-                source,
-            })?
+        let assembler = spawn(scope, move || assemble(scope, builder))?;
+        assembler
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
-fn assemble(builder: LabBuilder) -> Result<Lab, Error> {
-    let mut random = ChaCha8Rng::seed_from_u64(builder.seed);
+fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>, Error> {
+    std::thread::Builder::new()
+        .name("netns-lab-build".into())
+        .spawn_scoped(scope, work)
+        .map_err(|source| Error::System {
+            action: "start a thread".into(),
+            source,
+        })
+}
+
+fn assemble<'scope>(scope: &'scope Scope<'scope, '_>, builder: LabBuilder) -> Result<Lab, Error> {
     let (reaper, enrolment) = reaper()?;
-    let core = Namespace::enter_new()?;
+    let core = Arc::new(Namespace::enter_new()?);
     quiet()?;
-    let file = builder.capture_file.as_ref().map(|path| {
-        let names = builder.hosts.iter().map(|host| host.name.as_str());
-        PcapngWriter::create(path, builder.snap_length, names)
-    });
-    let file = file
-        .transpose()
-        .map_err(|source| Error::Capture { source })?;
-    let mut hosts = BTreeMap::new();
-    let mut ports = Vec::new();
-    let mut routes = BTreeMap::new();
+    let core_of_socket = Arc::clone(&core);
+    // The kernel takes some 10 ms for this, most of it waiting.
+    let socket = spawn(scope, move || {
+        core_of_socket.enter()?;
+        PacketSocket::open()
+    })?;
+    let file = capture_file(&builder)?;
+    let mut network = Network::default();
+    let mut random = ChaCha8Rng::seed_from_u64(builder.seed);
     for (place, spec) in builder.hosts.into_iter().enumerate() {
-        // The builder has limited the number of hosts to what fits an octet.
-        let plan = HostPlan::new(place as u8 + 1, &spec.nats);
-        let core_end = CoreEnd {
-            namespace: &core,
-            index: FIRST_CORE_INDEX + place as u32,
-        };
-        routes.extend(
-            plan.routed
-                .iter()
-                .map(|address| (Prefix::of(*address), place)),
-        );
-        ports.push(Port {
-            name: Arc::from(spec.name.as_str()),
-            link: core_end.index,
-            up: Link::new(spec.link, random.random()),
-            down: Link::new(spec.link, random.random()),
-        });
-        let host = assemble_host(spec, plan, core_end, &enrolment, &mut random)?;
-        hosts.insert(host.name().to_owned(), host);
+        network.add_host(place, spec, &core, &enrolment, &mut random)?;
     }
+    let Network {
+        hosts,
+        ports,
+        routes,
+    } = network;
     core.enter()?;
-    for port in 0..ports.len() {
-        disable_offload(&core_link_name(FIRST_CORE_INDEX + port as u32))?;
+    for port in &ports {
+        disable_offload(&core_link_name(port.link))?;
     }
-    let socket = PacketSocket::open()?;
+    let socket = socket
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     let capture = Capture::default();
     let record = builder.record.then(|| capture.clone());
     let engine = Engine::start(socket, Backbone::new(ports, routes, record, file))?;
@@ -108,6 +104,53 @@ fn assemble(builder: LabBuilder) -> Result<Lab, Error> {
         reaper,
         engine,
     })
+}
+
+fn capture_file(builder: &LabBuilder) -> Result<Option<PcapngWriter>, Error> {
+    let names = builder.hosts.iter().map(|host| host.name.as_str());
+    let create = |path| PcapngWriter::create(path, builder.snap_length, names);
+    let file = builder.capture_file.as_deref().map(create);
+    file.transpose().map_err(|source| Error::Capture { source })
+}
+
+/// What has been assembled so far.
+#[derive(Default)]
+struct Network {
+    hosts: BTreeMap<String, Host>,
+    ports: Vec<Port>,
+    routes: BTreeMap<Prefix, usize>,
+}
+
+impl Network {
+    fn add_host(
+        &mut self,
+        place: usize,
+        spec: HostSpec,
+        core: &Namespace,
+        enrolment: &Enrolment,
+        random: &mut ChaCha8Rng,
+    ) -> Result<(), Error> {
+        // The builder has limited the number of hosts to what fits an octet.
+        let plan = HostPlan::new(place as u8 + 1, &spec.nats);
+        let core_end = CoreEnd {
+            namespace: core,
+            index: FIRST_CORE_INDEX + place as u32,
+        };
+        self.routes.extend(
+            plan.routed
+                .iter()
+                .map(|address| (Prefix::of(*address), place)),
+        );
+        self.ports.push(Port {
+            name: Arc::from(spec.name.as_str()),
+            link: core_end.index,
+            up: Link::new(spec.link, random.random()),
+            down: Link::new(spec.link, random.random()),
+        });
+        let host = assemble_host(spec, plan, core_end, enrolment, random)?;
+        self.hosts.insert(host.name().to_owned(), host);
+        Ok(())
+    }
 }
 
 /// The core's end of an access link.

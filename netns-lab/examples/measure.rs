@@ -1,0 +1,143 @@
+//! Measures what labs cost: the time to set one up and to take it down, how
+//! exact its delays are, and how fast one TCP connection goes through it.
+//!
+//! `cargo run --release -p netns-lab --example measure`
+#![expect(
+    clippy::print_stdout,
+    reason = "the figures are what this program is for"
+)]
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use netns_lab::{Host, HostSpec, Lab, LinkSpec, NatSpec};
+
+/// Enough for a median that repeats.
+const LABS: usize = 51;
+const ROUND_TRIPS: usize = 51;
+
+/// What the demo carries in each direction.
+const TRANSFER: u64 = 64 << 20;
+
+fn main() -> Result<ExitCode> {
+    if let Some(code) = netns_lab::isolate()? {
+        return Ok(code);
+    }
+    set_up_and_down()?;
+    let link = |delay| LinkSpec::delay(Duration::from_millis(delay));
+    for delay in [0, 20] {
+        let lab = Lab::builder()
+            .host(
+                HostSpec::new("a")
+                    .behind(NatSpec::port_preserving())
+                    .link(link(delay)),
+            )
+            .host(HostSpec::new("b").link(link(delay)))
+            .build()?;
+        round_trips(&lab, delay)?;
+        transfer(&lab, delay)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn set_up_and_down() -> Result<()> {
+    let (mut up, mut down) = (Vec::new(), Vec::new());
+    for _ in 0..LABS {
+        let start = Instant::now();
+        let lab = Lab::builder()
+            .host(HostSpec::new("server"))
+            .host(HostSpec::new("a").behind(NatSpec::port_preserving()))
+            .host(HostSpec::new("b").behind(NatSpec::port_preserving()))
+            .build()?;
+        up.push(start.elapsed());
+        let start = Instant::now();
+        lab.close()?;
+        down.push(start.elapsed());
+    }
+    println!(
+        "server, two NATs, two hosts: up {}, down {}",
+        spread(&mut up),
+        spread(&mut down)
+    );
+    Ok(())
+}
+
+fn round_trips(lab: &Lab, delay: u64) -> Result<()> {
+    let (mut client, mut server) = connect(lab)?;
+    let echo = std::thread::spawn(move || -> io::Result<()> {
+        let mut byte = [0];
+        while server.read(&mut byte)? > 0 {
+            server.write_all(&byte)?;
+        }
+        Ok(())
+    });
+    let mut times = Vec::new();
+    for _ in 0..ROUND_TRIPS {
+        let start = Instant::now();
+        client.write_all(&[1])?;
+        client.read_exact(&mut [0])?;
+        times.push(start.elapsed());
+    }
+    drop(client);
+    echo.join().ok().context("the echo thread panicked")??;
+    println!(
+        "round trip with {} ms of delay: {}",
+        4 * delay,
+        spread(&mut times)
+    );
+    Ok(())
+}
+
+fn transfer(lab: &Lab, delay: u64) -> Result<()> {
+    let (mut client, mut server) = connect(lab)?;
+    let start = Instant::now();
+    let sender = std::thread::spawn(move || -> io::Result<()> {
+        io::copy(&mut io::repeat(7).take(TRANSFER), &mut client)?;
+        Ok(())
+    });
+    let mut buffer = vec![0; 1 << 18];
+    let mut received = 0;
+    loop {
+        let length = server.read(&mut buffer)?;
+        if length == 0 {
+            break;
+        }
+        received += length as u64;
+    }
+    let took = start.elapsed();
+    sender
+        .join()
+        .ok()
+        .context("the sending thread panicked")??;
+    anyhow::ensure!(received == TRANSFER, "{received} bytes arrived");
+    let rate = received as f64 / took.as_secs_f64() / 1e6;
+    println!(
+        "64 MiB with {} ms of round trip: {took:.3?}, {rate:.0} MB/s",
+        4 * delay
+    );
+    Ok(())
+}
+
+fn connect(lab: &Lab) -> Result<(TcpStream, TcpStream)> {
+    let (a, b): (&Host, &Host) = (lab.host("a"), lab.host("b"));
+    let listener = b.run(|| TcpListener::bind((b.ipv4(), 0)))??;
+    let address = listener.local_addr()?;
+    let client = a.run(|| TcpStream::connect(address))??;
+    client.set_nodelay(true)?;
+    let (server, _) = listener.accept()?;
+    server.set_nodelay(true)?;
+    Ok((client, server))
+}
+
+/// Returns the median and the greatest of some times.
+fn spread(times: &mut [Duration]) -> String {
+    times.sort();
+    let median = times.get(times.len() / 2).copied().unwrap_or_default();
+    format!(
+        "median {median:.2?}, worst {:.2?}",
+        times.last().copied().unwrap_or_default()
+    )
+}

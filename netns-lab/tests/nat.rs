@@ -1,0 +1,346 @@
+//! Every behaviour of a NAT, shown with real sockets.
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
+#[path = "common/net.rs"]
+mod net;
+
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+use net::{connect, connect_and_accept, listen, ms};
+use netns_lab::{
+    Filtering, Handshake, Host, HostSpec, Lab, LinkSpec, NatSpec, TcpState, Transport, Unsolicited,
+};
+
+const EIF: NatSpec = NatSpec::port_preserving().filtering(Filtering::EndpointIndependent);
+
+/// Two servers, and a host behind what is under test.
+fn lab(nat: NatSpec) -> Lab {
+    let link = LinkSpec::delay(ms(2));
+    Lab::builder()
+        .seed(7)
+        .host(HostSpec::new("s").link(link))
+        .host(HostSpec::new("t").link(link))
+        .host(HostSpec::new("a").behind(nat).link(link))
+        .build()
+        .unwrap()
+}
+
+/// What two addresses and two ports see of one local port.
+fn seen_by_servers(lab: &Lab, port: u16) -> Vec<SocketAddr> {
+    let (s, t, a) = (lab.host("s"), lab.host("t"), lab.host("a"));
+    let listeners = [
+        listen(s, 1, false),
+        listen(s, 2, false),
+        listen(t, 1, false),
+    ];
+    let ends: Vec<_> = listeners
+        .iter()
+        .map(|l| connect_and_accept(a, port, l))
+        .collect();
+    assert_eq!(lab.capture().private_sources(), []);
+    ends.iter().map(|(_, _, seen)| *seen).collect()
+}
+
+#[test]
+fn port_preserving_mapping_is_the_same_for_all() {
+    netns_lab::test(|| {
+        let lab = lab(NatSpec::port_preserving());
+        let external = lab.host("a").external_ipv4();
+        assert_eq!(
+            seen_by_servers(&lab, 5000),
+            [SocketAddr::from((external, 5000)); 3]
+        );
+    });
+}
+
+#[test]
+fn random_port_mapping_is_the_same_for_all_and_for_the_seed() {
+    netns_lab::test(|| {
+        let first_lab = lab(NatSpec::random_port());
+        let seen = seen_by_servers(&first_lab, 5000);
+        println!("{seen:?}");
+        assert!((20_000..30_000).contains(&seen[0].port()));
+        assert_eq!(seen, [seen[0]; 3]);
+        assert_ne!(
+            seen_by_servers(&first_lab, 5001)[0].port(),
+            seen[0].port() + 1
+        );
+        assert_eq!(seen_by_servers(&lab(NatSpec::random_port()), 5000), seen);
+    });
+}
+
+#[test]
+fn random_per_destination_mapping_differs_for_all() {
+    netns_lab::test(|| {
+        let seen = seen_by_servers(&lab(NatSpec::random_per_destination()), 5000);
+        println!("{seen:?}");
+        // Three draws from 64,512 ports: equal once in 21,000 runs.
+        assert!(seen[0] != seen[1] && seen[1] != seen[2] && seen[0] != seen[2]);
+    });
+}
+
+#[test]
+fn a_firewall_changes_nothing() {
+    netns_lab::test(|| {
+        let lab = lab(NatSpec::firewall());
+        let a = lab.host("a");
+        assert_eq!(a.ipv4(), a.external_ipv4());
+        assert_eq!(
+            seen_by_servers(&lab, 5000),
+            [SocketAddr::from((a.ipv4(), 5000)); 3]
+        );
+    });
+}
+
+/// Opens a mapping to one server and lets the other try it.
+fn stranger_connects(nat: NatSpec, ipv6: bool) -> io::Result<SocketAddr> {
+    let lab = lab(nat);
+    let (s, t, a) = (lab.host("s"), lab.host("t"), lab.host("a"));
+    let stun = listen(s, 1, ipv6);
+    let (_client, _server, mapped) = connect_and_accept(a, 5000, &stun);
+    let listener = listen(a, 5000, ipv6);
+    let mut stranger = connect(t, 0, mapped)?;
+    let (mut accepted, seen) = listener.accept()?;
+    assert_eq!(seen, stranger.local_addr()?);
+    stranger.write_all(b"hi")?;
+    let mut buffer = [0; 2];
+    accepted.read_exact(&mut buffer)?;
+    assert_eq!(lab.capture().private_sources(), []);
+    Ok(seen)
+}
+
+#[test]
+fn strangers_pass_only_endpoint_independent_filtering() {
+    netns_lab::test(|| {
+        let translating = [NatSpec::port_preserving(), NatSpec::random_port()];
+        for nat in [NatSpec::firewall(), translating[0], translating[1]] {
+            for ipv6 in [false, true] {
+                let error = stranger_connects(nat, ipv6).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::TimedOut, "{nat:?} {ipv6}");
+                let open = nat.filtering(Filtering::EndpointIndependent);
+                stranger_connects(open, ipv6).unwrap_or_else(|e| panic!("{open:?} {ipv6}: {e}"));
+                let expiring = open.established_timeout(Duration::from_secs(60));
+                stranger_connects(expiring, ipv6).unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn the_answer_to_an_unsolicited_syn_is_as_asked() {
+    netns_lab::test(|| {
+        for nat in [NatSpec::port_preserving(), NatSpec::firewall(), EIF] {
+            for (answer, v4, v6) in [
+                (Unsolicited::Drop, ErrorKind::TimedOut, ErrorKind::TimedOut),
+                (
+                    Unsolicited::Rst,
+                    ErrorKind::ConnectionRefused,
+                    ErrorKind::ConnectionRefused,
+                ),
+                (
+                    Unsolicited::Icmp,
+                    ErrorKind::HostUnreachable,
+                    ErrorKind::PermissionDenied,
+                ),
+            ] {
+                let lab = lab(nat.answering(answer));
+                let (s, a) = (lab.host("s"), lab.host("a"));
+                for (address, expected) in [
+                    (IpAddr::V4(a.external_ipv4()), v4),
+                    (IpAddr::V6(a.ipv6()), v6),
+                ] {
+                    let error = connect(s, 0, (address, 5000).into()).unwrap_err();
+                    assert_eq!(error.kind(), expected, "{nat:?} {answer:?} {address}");
+                }
+                let answers = lab.capture().select(|packet| &*packet.host == "a");
+                let replies = if answer == Unsolicited::Drop { 0 } else { 2 };
+                assert_eq!(answers.len(), 2 + replies, "{answers:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn an_idle_connection_is_forgotten_and_then_dead() {
+    netns_lab::test(|| {
+        let lab = lab(NatSpec::port_preserving().established_timeout(Duration::from_secs(1)));
+        let (s, a) = (lab.host("s"), lab.host("a"));
+        let (mut client, mut server, _) = connect_and_accept(a, 5000, &listen(s, 1, false));
+        let entry = lab.nat("a", 0).mappings().unwrap()[0];
+        assert_eq!(
+            (entry.state, entry.expires_in <= 1),
+            (TcpState::Established, true)
+        );
+        assert_eq!(entry.source, client.local_addr().unwrap());
+        assert_eq!(entry.mapped, SocketAddr::from((a.external_ipv4(), 5000)));
+        let start = Instant::now();
+        while !lab.nat("a", 0).mappings().unwrap().is_empty() {
+            assert!(
+                start.elapsed() < Duration::from_secs(10),
+                "the mapping stays"
+            );
+            std::thread::yield_now();
+        }
+        for (from, to) in [(&mut server, &mut client)] {
+            assert_silent(from, to);
+        }
+        assert_silent(&mut client, &mut server);
+        assert_eq!(lab.capture().private_sources(), []);
+    });
+}
+
+fn assert_silent(from: &mut TcpStream, to: &mut TcpStream) {
+    from.write_all(b"anyone there?").unwrap();
+    to.set_read_timeout(Some(ms(300))).unwrap();
+    assert_eq!(
+        to.read(&mut [0; 64]).unwrap_err().kind(),
+        ErrorKind::WouldBlock
+    );
+}
+
+#[test]
+fn a_flush_forgets_connections_and_open_endpoints() {
+    netns_lab::test(|| {
+        let lab = lab(EIF);
+        let (s, t, a) = (lab.host("s"), lab.host("t"), lab.host("a"));
+        let (_client, _server, mapped) = connect_and_accept(a, 5000, &listen(s, 1, false));
+        let _listener = listen(a, 5000, false);
+        let stranger = connect(t, 0, mapped).unwrap();
+        lab.nat("a", 0).flush().unwrap();
+        assert_eq!(lab.nat("a", 0).mappings().unwrap(), []);
+        drop(stranger);
+        assert_eq!(
+            connect(t, 0, mapped).unwrap_err().kind(),
+            ErrorKind::TimedOut
+        );
+    });
+}
+
+#[test]
+fn datagrams_pass_every_mapping() {
+    netns_lab::test(|| {
+        for nat in [
+            NatSpec::port_preserving(),
+            NatSpec::random_port(),
+            NatSpec::random_per_destination(),
+            NatSpec::firewall(),
+            EIF,
+        ] {
+            let lab = lab(nat);
+            let (s, a) = (lab.host("s"), lab.host("a"));
+            for (server, client) in [
+                (IpAddr::V4(s.ipv4()), IpAddr::V4(a.ipv4())),
+                (IpAddr::V6(s.ipv6()), IpAddr::V6(a.ipv6())),
+            ] {
+                let server = s.run(|| UdpSocket::bind((server, 1)).unwrap()).unwrap();
+                let client = a.run(|| UdpSocket::bind((client, 5000)).unwrap()).unwrap();
+                client.set_read_timeout(Some(net::PATIENCE)).unwrap();
+                server.set_read_timeout(Some(net::PATIENCE)).unwrap();
+                client
+                    .send_to(b"ping", server.local_addr().unwrap())
+                    .unwrap();
+                let (_, seen) = server.recv_from(&mut [0; 8]).unwrap();
+                server.send_to(b"pong", seen).unwrap();
+                let answered = client.recv_from(&mut [0; 8]).unwrap().1;
+                assert_eq!(answered, server.local_addr().unwrap());
+            }
+            assert_eq!(lab.capture().private_sources(), []);
+        }
+    });
+}
+
+/// Learns both mappings from a server, then connects both ways at once.
+fn punch(a_nats: &[NatSpec], b_nats: &[NatSpec], ipv6: bool) {
+    let behind = |name, nats: &[NatSpec], delay| {
+        let host = HostSpec::new(name).link(LinkSpec::delay(ms(delay)));
+        nats.iter().fold(host, |host, nat| host.behind(*nat))
+    };
+    let lab = Lab::builder()
+        .host(behind("s", &[], 1))
+        .host(behind("a", a_nats, 10))
+        .host(behind("b", b_nats, 10))
+        .build()
+        .unwrap();
+    let (s, a, b) = (lab.host("s"), lab.host("a"), lab.host("b"));
+    let stun = listen(s, 1, ipv6);
+    let (_keep_a, _server_a, mapped_a) = connect_and_accept(a, 5000, &stun);
+    let (_keep_b, _server_b, mapped_b) = connect_and_accept(b, 6000, &stun);
+    let together = Barrier::new(2);
+    let dial = |host: &Host, port, to| {
+        together.wait();
+        connect(host, port, to).unwrap_or_else(|e| panic!("{a_nats:?} {b_nats:?} {ipv6}: {e}"))
+    };
+    let (mut from_a, mut from_b) = std::thread::scope(|scope| {
+        let one = scope.spawn(|| dial(a, 5000, mapped_b));
+        let other = scope.spawn(|| dial(b, 6000, mapped_a));
+        (one.join().unwrap(), other.join().unwrap())
+    });
+    from_a.write_all(b"direct").unwrap();
+    let mut buffer = [0; 6];
+    from_b.read_exact(&mut buffer).unwrap();
+    assert_eq!(&buffer, b"direct");
+    assert_simultaneous(&lab, mapped_a, mapped_b);
+    assert_eq!(lab.capture().private_sources(), []);
+}
+
+/// Reads SYN, SYN, SYN-ACK, SYN-ACK out of the capture.
+fn assert_simultaneous(lab: &Lab, one: SocketAddr, other: SocketAddr) {
+    assert_eq!(
+        lab.capture().tcp_handshake(one, other),
+        Handshake::Simultaneous
+    );
+    let steps: Vec<_> = lab
+        .capture()
+        .packets()
+        .iter()
+        .filter(|packet| packet.direction == netns_lab::Direction::FromHost)
+        .filter_map(|packet| match packet.transport {
+            Transport::Tcp {
+                source_port,
+                destination_port,
+                flags,
+                ..
+            } => {
+                let from = SocketAddr::new(packet.source, source_port);
+                let to = SocketAddr::new(packet.destination, destination_port);
+                let ours = (from, to) == (one, other) || (from, to) == (other, one);
+                ours.then(|| format!("{flags:?}"))
+            }
+            _ => None,
+        })
+        .take(4)
+        .collect();
+    assert_eq!(steps, ["SYN", "SYN", "SYN-ACK", "SYN-ACK"]);
+}
+
+#[test]
+fn a_simultaneous_open_passes_two_of_any_filtering_kind() {
+    netns_lab::test(|| {
+        let keep = NatSpec::port_preserving();
+        let kinds: [&[NatSpec]; 6] = [
+            &[keep],
+            &[keep.answering(Unsolicited::Rst)],
+            &[keep.answering(Unsolicited::Icmp)],
+            &[NatSpec::random_port()],
+            &[NatSpec::firewall()],
+            &[keep, keep],
+        ];
+        for a in kinds {
+            for b in kinds {
+                punch(a, b, false);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_simultaneous_open_passes_two_ipv6_firewalls() {
+    netns_lab::test(|| {
+        let keep = NatSpec::port_preserving();
+        punch(&[keep], &[NatSpec::firewall()], true);
+        punch(&[keep, keep], &[keep.answering(Unsolicited::Rst)], true);
+    });
+}
