@@ -246,9 +246,9 @@ impl PunchAgent {
             self.handle_late_connection(check);
             return;
         };
-        self.mark_done(id);
         if !self.connections.has_room(true) {
             self.actions.push_back(Action::Close { check });
+            self.retry_locally(id);
             return;
         }
         let how = match opened {
@@ -267,7 +267,7 @@ impl PunchAgent {
                 verification: Verification::Queued,
             },
         );
-        self.mark_open(id);
+        self.mark_done(id);
     }
 
     /// Closes a connection that was abandoned while it was being made.

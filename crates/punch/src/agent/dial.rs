@@ -171,7 +171,7 @@ impl PunchAgent {
     }
 
     /// Tries again when this machine may have more room.
-    fn retry_locally(&mut self, id: PairId) {
+    pub(super) fn retry_locally(&mut self, id: PairId) {
         let Some(times) = self.count_local_failure(id) else {
             return;
         };
