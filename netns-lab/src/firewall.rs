@@ -97,7 +97,7 @@ fn filter_rules(spec: &NatSpec, between: Vec<Rule>) -> Vec<Rule> {
     let mut rules = vec![Rule::new().invalid().drop()];
     rules.extend(between);
     rules.push(Rule::new().established().accept());
-    let stranger = Rule::new().from_link(OUTSIDE);
+    let stranger = Rule::new().entering(OUTSIDE);
     match spec.unsolicited {
         Unsolicited::Drop => {}
         Unsolicited::Rst => rules.push(stranger.clone().tcp().reject_with_reset()),
@@ -113,8 +113,8 @@ fn forward_rules(spec: &NatSpec) -> Vec<Rule> {
         return vec![];
     }
     let open = |family, set| {
-        let outgoing = Rule::new().to_link(OUTSIDE).family(family).tcp();
-        let incoming = Rule::new().from_link(OUTSIDE).family(family).tcp();
+        let outgoing = Rule::new().leaving(OUTSIDE).family(family).tcp();
+        let incoming = Rule::new().entering(OUTSIDE).family(family).tcp();
         [
             when_it_counts(outgoing, spec)
                 .load_source(family)
@@ -126,7 +126,7 @@ fn forward_rules(spec: &NatSpec) -> Vec<Rule> {
     if spec.translates() {
         rules.push(
             Rule::new()
-                .from_link(OUTSIDE)
+                .entering(OUTSIDE)
                 .destination_was_mapped()
                 .accept(),
         );
@@ -152,13 +152,13 @@ fn endpoint_sets(ruleset: Ruleset, spec: &NatSpec) -> Ruleset {
 /// Sends strangers to whoever has a mapping on the port, and notes mappings.
 fn endpoint_independent_translation(ruleset: Ruleset, spec: &NatSpec) -> Ruleset {
     let incoming = Rule::new()
-        .from_link(OUTSIDE)
+        .entering(OUTSIDE)
         .family(Family::V4)
         .tcp()
         .load_destination_port()
         .load_from(MAPPED)
         .destination_from_map();
-    let outgoing = Rule::new().to_link(OUTSIDE).family(Family::V4).tcp();
+    let outgoing = Rule::new().leaving(OUTSIDE).family(Family::V4).tcp();
     let outgoing = when_it_counts(outgoing, spec)
         .direction(Direction::Original)
         .load_mapping()
@@ -185,7 +185,7 @@ fn timeout(spec: &NatSpec) -> Option<u64> {
 }
 
 fn translate(mapping: Mapping, external: Ipv4Addr, seed: u32) -> Vec<Rule> {
-    let outgoing = Rule::new().to_link(OUTSIDE).family(Family::V4);
+    let outgoing = Rule::new().leaving(OUTSIDE).family(Family::V4);
     match mapping {
         Mapping::None => vec![],
         Mapping::PortPreserving => vec![outgoing.masquerade()],

@@ -84,15 +84,31 @@ pub(crate) fn spawn_isolated(command: &mut Command) -> Result<std::process::Chil
         guard::keep_program_name(command);
     }
     guard::install(command);
-    command.spawn().map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => Error::System {
-            action: "run the program again".into(),
-            source,
-        },
-        _ => Error::Unsupported {
-            missing: "make user, network and PID namespaces",
-            advice: NAMESPACE_ADVICE,
-            source,
-        },
-    })
+    command.spawn().map_err(refused)
+}
+
+/// Checks that namespaces can be made, without running anything in them.
+pub(crate) fn probe_namespaces() -> Result<(), Error> {
+    let mut command = Command::new("/proc/self/exe");
+    guard::install_probe(&mut command);
+    match command.spawn() {
+        Err(error) if error.raw_os_error() == Some(guard::PROBE_SUCCEEDED) => Ok(()),
+        Err(error) => Err(refused(error)),
+        Ok(mut child) => {
+            // The probe always ends before the program is run again.
+            let ended = child.kill().and_then(|()| child.wait());
+            let source = ended
+                .err()
+                .unwrap_or_else(|| io::Error::other("the probe did not run"));
+            Err(refused(source))
+        }
+    }
+}
+
+fn refused(source: io::Error) -> Error {
+    Error::Unsupported {
+        missing: "make user, network and PID namespaces",
+        advice: NAMESPACE_ADVICE,
+        source,
+    }
 }

@@ -11,6 +11,7 @@ mod namespace;
 mod nat;
 mod netlink;
 mod packet_socket;
+mod support;
 mod testing;
 
 pub use capture::{Capture, Direction, End, Fate, Handshake, Packet, TcpFlags, Transport};
@@ -20,4 +21,5 @@ pub use lab::{Host, HostSpec, Lab, LabBuilder, Nat};
 pub use link::LinkSpec;
 pub use nat::{Filtering, Mapping, NatSpec, Unsolicited};
 pub use netlink::conntrack::{TcpState, TrackedConnection};
+pub use support::support;
 pub use testing::{Outcome, TestRun, test};

@@ -24,15 +24,13 @@ const INSIDE: &str = "netns-lab: inside namespaces of its own, running";
 /// takes longer than two minutes. Where the system refuses namespaces the test
 /// fails and says what to do; it is never skipped.
 ///
-/// ```
+/// ```no_run
+/// // In a function with #[test]:
 /// # use netns_lab::{HostSpec, Lab};
-/// #[test]
-/// fn a_host_reaches_itself() {
-///     netns_lab::test(|| -> Result<(), netns_lab::Error> {
-///         let lab = Lab::builder().host(HostSpec::new("a")).build()?;
-///         lab.host("a").run(|| println!("in here"))
-///     });
-/// }
+/// netns_lab::test(|| -> Result<(), netns_lab::Error> {
+///     let lab = Lab::builder().host(HostSpec::new("a")).build()?;
+///     lab.host("a").run(|| println!("on the host"))
+/// });
 /// ```
 ///
 /// # Panics

@@ -13,12 +13,32 @@ pub(super) fn keep_program_name(command: &mut Command) {
     }
 }
 
+/// The error that a successful probe ends with instead of running a program.
+pub(super) const PROBE_SUCCEEDED: i32 = libc::ECANCELED;
+
+/// Makes the command only try to enter new namespaces.
+pub(super) fn install_probe(command: &mut Command) {
+    let (uid_map, gid_map) = identity_maps();
+    let probe = move || {
+        unshare(&uid_map, &gid_map)?;
+        Err(io::Error::from_raw_os_error(PROBE_SUCCEEDED))
+    };
+    // SAFETY: `probe` only makes system calls on values prepared before the fork.
+    unsafe { command.pre_exec(probe) };
+}
+
+/// The user and group maps that make the caller root in a user namespace.
+fn identity_maps() -> (String, String) {
+    // SAFETY: no pointers; these cannot fail.
+    let (user, group) = unsafe { (libc::geteuid(), libc::getegid()) };
+    (format!("0 {user} 1\n"), format!("0 {group} 1\n"))
+}
+
 /// Makes the command start inside new namespaces, guarded as the parent module says.
 pub(super) fn install(command: &mut Command) {
-    // SAFETY: no pointers; these cannot fail.
-    let (user, group, parent) = unsafe { (libc::geteuid(), libc::getegid(), libc::getpid()) };
-    let uid_map = format!("0 {user} 1\n");
-    let gid_map = format!("0 {group} 1\n");
+    // SAFETY: no pointers; this cannot fail.
+    let parent = unsafe { libc::getpid() };
+    let (uid_map, gid_map) = identity_maps();
     let enter = move || {
         die_with_parent()?;
         // The parent may have ended before the request.

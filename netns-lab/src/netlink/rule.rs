@@ -113,13 +113,13 @@ impl Rule {
     }
 
     /// Matches packets that came in by the named link.
-    pub(crate) fn from_link(self, name: &str) -> Self {
+    pub(crate) fn entering(self, name: &str) -> Self {
         self.meta(libc::NFT_META_IIFNAME)
             .equal(interface_name(name))
     }
 
     /// Matches packets that leave by the named link.
-    pub(crate) fn to_link(self, name: &str) -> Self {
+    pub(crate) fn leaving(self, name: &str) -> Self {
         self.meta(libc::NFT_META_OIFNAME)
             .equal(interface_name(name))
     }
