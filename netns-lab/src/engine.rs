@@ -7,6 +7,7 @@
 #![expect(unsafe_code, reason = "waiting with nanoseconds needs ppoll")]
 
 mod backbone;
+mod priority;
 
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::AsRawFd as _;
@@ -95,7 +96,7 @@ struct Running {
 
 impl Running {
     fn run(&mut self) -> io::Result<()> {
-        precise_timers()?;
+        priority::raise()?;
         let start = Instant::now();
         loop {
             let timeout = self
@@ -200,13 +201,4 @@ impl Clock {
     pub(crate) fn wall(self, at: Duration) -> Duration {
         (self.wall + at).saturating_sub(self.now)
     }
-}
-
-/// Lets timers of this thread fire to the microsecond instead of 50 of them.
-fn precise_timers() -> io::Result<()> {
-    // SAFETY: no pointers; 1 is the smallest slack in nanoseconds.
-    if unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
 }

@@ -40,7 +40,7 @@ pub fn test<T: Outcome>(body: impl FnOnce() -> T) {
     TestRun::new().run(body);
 }
 
-/// A test run with settings; see [`test`].
+/// A test run with settings; see [`test()`].
 #[derive(Debug, Clone, Copy)]
 pub struct TestRun {
     limit: Duration,
@@ -61,7 +61,7 @@ impl TestRun {
         self
     }
 
-    /// Runs the body inside namespaces, as [`test`] does.
+    /// Runs the body inside namespaces, as [`test()`] does.
     ///
     /// # Panics
     ///

@@ -119,7 +119,7 @@ impl Victim {
         println!(
             "{} processes and {} namespaces to go",
             alive.len(),
-            namespaces.len()
+            theirs.len()
         );
         let target = self.at_depth(depth)?;
         let status = Command::new("kill").args(["-KILL", &target]).status()?;

@@ -18,12 +18,12 @@ pub(crate) const fn ms(milliseconds: u64) -> Duration {
 
 /// Connects from a port that other sockets may use too.
 pub(crate) fn connect(host: &Host, port: u16, to: SocketAddr) -> io::Result<TcpStream> {
-    host.run(|| {
+    let connect = || {
         let socket = shared_socket(host, port, to.is_ipv6())?;
         socket.connect_timeout(&to.into(), PATIENCE)?;
         Ok(socket.into())
-    })
-    .unwrap()
+    };
+    host.run(connect).map_err(io::Error::other)?
 }
 
 /// Listens on a port that other sockets may use too.
