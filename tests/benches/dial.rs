@@ -19,7 +19,7 @@ use std::{
 };
 
 use netns_lab::{NatSpec, Unsolicited};
-use p2pconnect::{Endpoint, PeerId, SecretKey};
+use p2pconnect::{CoordinatorAddr, Endpoint, PeerId, SecretKey};
 
 use crate::net::Net;
 
@@ -79,32 +79,33 @@ fn cold(net: &Net, peer: &str) -> Vec<Duration> {
 }
 
 fn warm(net: &Net, peer: &str) -> Vec<Duration> {
-    let peer: PeerId = peer.parse().unwrap();
-    let dials = async {
-        let mut times = Vec::new();
-        for _ in 0..RUNS {
-            let endpoint = Endpoint::builder()
-                .secret_key(SecretKey::generate().unwrap())
-                .coordinator(net.coordinator.parse().unwrap())
-                .bind()
-                .await
-                .unwrap();
-            let began = Instant::now();
-            let connection = endpoint.dial(peer).await.unwrap();
-            times.push(began.elapsed());
-            drop(connection);
-            endpoint.close().await;
-        }
-        times
+    let (coordinator, peer) = (net.coordinator.parse().unwrap(), peer.parse().unwrap());
+    let dial_all = || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(warm_dials(&coordinator, peer))
     };
-    net.lab
-        .host("a")
-        .run(|| {
-            tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap()
-                .block_on(dials)
-        })
-        .unwrap()
+    net.lab.host("a").run(dial_all).unwrap()
+}
+
+async fn warm_dials(coordinator: &CoordinatorAddr, peer: PeerId) -> Vec<Duration> {
+    let mut times = Vec::new();
+    let key = SecretKey::generate().unwrap().to_pem();
+    for _ in 0..RUNS {
+        let builder = Endpoint::builder().secret_key(SecretKey::from_pem(&key).unwrap());
+        let endpoint = builder
+            .coordinator(coordinator.clone())
+            .bind()
+            .await
+            .unwrap();
+        let began = Instant::now();
+        let connection = endpoint.dial(peer).await.unwrap();
+        times.push(began.elapsed());
+        drop(connection);
+        endpoint.close().await;
+    }
+    times
 }

@@ -30,7 +30,11 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn spawn(mut command: Command) -> anyhow::Result<(Self, ChildStdin, ChildStdout)> {
+    /// Starts a peer; each status that it reports is told to `narrate` at once.
+    pub(super) fn spawn(
+        mut command: Command,
+        narrate: impl Fn(&Value) + Send + 'static,
+    ) -> anyhow::Result<(Self, ChildStdin, ChildStdout)> {
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -41,16 +45,12 @@ impl Process {
             anyhow::bail!("a peer was started without its streams");
         };
         let (sender, events) = channel();
-        std::thread::spawn(move || read_events(BufReader::new(stderr), &sender));
+        std::thread::spawn(move || read_events(BufReader::new(stderr), &sender, narrate));
         Ok((Self { child, events }, stdin, stdout))
     }
 
-    /// Waits for an event; what comes before it is handed to `meanwhile`.
-    pub(super) fn wait_for(
-        &self,
-        event: &str,
-        mut meanwhile: impl FnMut(&Value),
-    ) -> anyhow::Result<Value> {
+    /// Waits for an event.
+    pub(super) fn wait_for(&self, event: &str) -> anyhow::Result<Value> {
         loop {
             let value = self
                 .events
@@ -62,7 +62,6 @@ impl Process {
             if value["event"] == "failed" {
                 anyhow::bail!("a peer failed: {}", value["reason"].as_str().unwrap_or("?"));
             }
-            meanwhile(&value);
         }
     }
 
@@ -73,12 +72,12 @@ impl Process {
     }
 }
 
-fn read_events(lines: impl BufRead, events: &Sender<Value>) {
+fn read_events(lines: impl BufRead, events: &Sender<Value>, narrate: impl Fn(&Value)) {
     for line in lines.lines().map_while(Result::ok) {
         let value = serde_json::from_str(&line)
             .unwrap_or_else(|_| serde_json::json!({ "event": "failed", "reason": line }));
-        if events.send(value).is_err() {
-            return;
-        }
+        narrate(&value);
+        // Nobody waits for what comes after the last event of the script.
+        drop(events.send(value));
     }
 }

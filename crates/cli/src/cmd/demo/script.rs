@@ -44,10 +44,10 @@ pub(super) fn play(options: &args::Demo) -> anyhow::Result<()> {
     let coordinator = stage.serve()?;
     let (bert, bert_id, bert_transfer) = stage.listen(&coordinator, options.size)?;
     let (anna, anna_transfer) = stage.dial(&coordinator, &bert_id, options.size)?;
-    let met = bert.wait_for("established", |event| stage.narrate("bert", event))?;
-    stage.narrate("bert", &met);
+    bert.wait_for("established")?;
 
-    stage.say(
+    let narrator = stage.narrator;
+    narrator.say(
         "",
         &format!("each sends the other {} MiB of random bytes", options.size),
     );
@@ -70,12 +70,16 @@ pub(super) fn play(options: &args::Demo) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The lab, and the clock that the narration goes by.
+/// The lab, and the voice that tells what happens in it.
 struct Stage {
     lab: Lab,
-    began: Instant,
+    narrator: Narrator,
     keys: Keys,
 }
+
+/// Puts what happens into words, with the time since the demo began.
+#[derive(Clone, Copy)]
+struct Narrator(Instant);
 
 /// The directory of the peers' keys, which goes with the demo.
 struct Keys(std::path::PathBuf);
@@ -89,7 +93,7 @@ impl Drop for Keys {
 
 impl Stage {
     fn build(options: &args::Demo) -> anyhow::Result<Self> {
-        let began = Instant::now();
+        let narrator = Narrator(Instant::now());
         let anna = NatSpec::port_preserving();
         let bert = NatSpec::random_port().answering(Unsolicited::Rst);
         let mut lab = Lab::builder()
@@ -111,9 +115,12 @@ impl Stage {
         let lab = lab.build().context("the lab cannot be built")?;
         let unique = SecretKey::generate()?.peer_id().short();
         let keys = Keys(std::env::temp_dir().join(format!("p2pconnect-demo-{unique}")));
-        let stage = Self { lab, began, keys };
-        stage.say("lab", "three hosts, two NATs and their links are up");
-        Ok(stage)
+        narrator.say("lab", "three hosts, two NATs and their links are up");
+        Ok(Self {
+            lab,
+            narrator,
+            keys,
+        })
     }
 
     fn serve(&self) -> anyhow::Result<String> {
@@ -129,7 +136,7 @@ impl Stage {
         for line in lines.lines() {
             let line = line.context("the server's output cannot be read")?;
             if let Some(coordinator) = line.strip_prefix("coordinator: ") {
-                self.say(
+                self.narrator.say(
                     "server",
                     &format!("coordinator and STUN server are ready at {listen}"),
                 );
@@ -152,23 +159,25 @@ impl Stage {
         ];
         let mut listen = command(self.lab.host("bert"), &arguments)?;
         listen.arg("--key").arg(key);
-        let (bert, input, output) = Process::spawn(listen)?;
-        let registered = bert.wait_for("registered", |event| self.narrate("bert", event))?;
-        self.narrate("bert", &registered);
+        let narrator = self.narrator;
+        let (bert, input, output) =
+            Process::spawn(listen, move |event| narrator.narrate("bert", event))?;
+        bert.wait_for("registered")?;
         Ok((bert, id, Transfer::start(input, output, mib)))
     }
 
     fn dial(&self, coordinator: &str, peer: &str, mib: u32) -> anyhow::Result<(Process, Transfer)> {
-        self.say("anna", &format!("runs: p2pconnect dial {peer}"));
+        let narrator = self.narrator;
+        narrator.say("anna", &format!("runs: p2pconnect dial {peer}"));
         let arguments = ["dial", "--json", peer, "--coordinator", coordinator];
         let mut dial = command(self.lab.host("anna"), &arguments)?;
         dial.arg("--key").arg(self.keys.0.join("anna.pem"));
-        let (anna, input, output) = Process::spawn(dial)?;
-        let met = anna.wait_for("established", |event| self.narrate("anna", event))?;
-        self.narrate("anna", &met);
+        let (anna, input, output) =
+            Process::spawn(dial, move |event| narrator.narrate("anna", event))?;
+        let met = anna.wait_for("established")?;
         let took = met["since_start_ms"].as_f64().unwrap_or_default();
         let limit = 3.0f64.mul_add(RTT_SERVER, 2.0 * RTT_PEERS);
-        self.say(
+        narrator.say(
             "",
             &format!(
                 "from the start of the command to a usable stream: {took:.0} ms; the round trips \
@@ -177,9 +186,10 @@ impl Stage {
         );
         Ok((anna, Transfer::start(input, output, mib)))
     }
+}
 
-    /// Puts an event into words.
-    fn narrate(&self, who: &str, event: &Value) {
+impl Narrator {
+    fn narrate(self, who: &str, event: &Value) {
         let text = |field: &str| event[field].as_str().unwrap_or("?").to_owned();
         let sentence = match event["event"].as_str() {
             Some("mapped") => format!(
@@ -196,20 +206,23 @@ impl Stage {
             }
             Some("punching") => "connects to the other's addresses, out through its own NAT".into(),
             Some("established") => format!(
-                "has a direct, authenticated stream: {} from {} to {}",
+                "has a direct, authenticated stream: {} from {} to {}; TCP was open after {:.0} ms, \
+                 both keys were proved after {:.0} ms",
                 explain(&text("how")),
                 text("local"),
-                text("remote")
+                text("remote"),
+                event["tcp_ms"].as_f64().unwrap_or_default(),
+                event["established_ms"].as_f64().unwrap_or_default(),
             ),
             _ => return,
         };
         self.say(who, &sentence);
     }
 
-    fn say(&self, who: &str, sentence: &str) {
+    fn say(self, who: &str, sentence: &str) {
         println!(
             "[{:6.3} s] {who:7}{sentence}",
-            self.began.elapsed().as_secs_f64()
+            self.0.elapsed().as_secs_f64()
         );
     }
 }
