@@ -114,11 +114,25 @@ fn transfer(lab: &Lab, delay: u64) -> Result<()> {
         .context("the sending thread panicked")??;
     anyhow::ensure!(received == TRANSFER, "{received} bytes arrived");
     let rate = received as f64 / took.as_secs_f64() / 1e6;
+    let again = retransmissions(lab.host("a"))?;
     println!(
-        "64 MiB with {} ms of round trip: {took:.3?}, {rate:.0} MB/s",
+        "64 MiB with {} ms of round trip: {took:.3?}, {rate:.0} MB/s, {again} retransmissions",
         4 * delay
     );
     Ok(())
+}
+
+/// Reads how many TCP segments a host has sent again; links without loss need none.
+fn retransmissions(host: &Host) -> Result<u64> {
+    let text = host.run(|| std::fs::read_to_string("/proc/thread-self/net/snmp"))??;
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp:"));
+    let (names, values) = (
+        lines.next().context("names")?,
+        lines.next().context("values")?,
+    );
+    let mut columns = names.split_whitespace().zip(values.split_whitespace());
+    let column = columns.find(|(name, _)| *name == "RetransSegs");
+    Ok(column.context("RetransSegs")?.1.parse()?)
 }
 
 fn connect(lab: &Lab) -> Result<(TcpStream, TcpStream)> {
