@@ -206,8 +206,9 @@ fn a_flush_forgets_connections_and_open_endpoints() {
         let lab = lab(EIF);
         let (s, t, a) = (lab.host("s"), lab.host("t"), lab.host("a"));
         let (_client, _server, mapped) = connect_and_accept(a, 5000, &listen(s, 1, false));
-        let _listener = listen(a, 5000, false);
-        let stranger = connect(t, 0, mapped).unwrap();
+        let listener = listen(a, 5000, false);
+        // Accepted, it has nothing more under way that would make an entry anew.
+        let (stranger, _accepted) = (connect(t, 0, mapped).unwrap(), listener.accept().unwrap());
         lab.nat("a", 0).flush().unwrap();
         assert_eq!(lab.nat("a", 0).mappings().unwrap(), []);
         drop(stranger);

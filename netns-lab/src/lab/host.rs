@@ -145,8 +145,9 @@ impl Nat {
     /// [`Error::Netlink`] if the kernel refuses.
     pub fn flush(&self) -> Result<(), Error> {
         self.namespace.run(|| {
-            conntrack::flush()?;
-            firewall::forget(&self.spec)
+            // In this order, since an open endpoint would let new entries in.
+            firewall::forget(&self.spec)?;
+            conntrack::flush()
         })?
     }
 }
