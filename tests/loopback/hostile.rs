@@ -1,9 +1,14 @@
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use p2pconnect::{DialError, Endpoint, SecretKey};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpStream, UdpSocket},
+    task::spawn_blocking,
     time::timeout,
 };
 
@@ -39,12 +44,35 @@ async fn an_impostor_is_found_out() {
         .await
         .unwrap();
     let victim = SecretKey::generate().unwrap().peer_id();
-    let dialling = dialler.dial_within(victim, Duration::from_secs(8));
-    let error = timeout(Duration::from_secs(10), dialling)
+    let dialling = timeout(Duration::from_secs(5), dialler.dial(victim));
+    let error = dialling.await.unwrap().unwrap_err();
+    assert!(matches!(error, DialError::WrongIdentity(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn the_command_tells_an_impostor_by_status_7() {
+    let world = World::start();
+    let impostor = Impostor::start().await;
+    let rogue = RogueCoordinator::start(world.stun, vec![impostor.address]);
+    let keys = tempfile::tempdir().unwrap();
+    let victim = SecretKey::generate().unwrap().peer_id();
+    let mut dial = Command::new(env!("CARGO_BIN_EXE_p2pconnect-under-test"));
+    dial.args(["dial", &victim.to_string()])
+        .args([
+            "--coordinator",
+            &address_of(rogue.id, rogue.address).to_string(),
+            "--key",
+        ])
+        .arg(keys.path().join("key.pem"))
+        .stdin(Stdio::null());
+    let output = spawn_blocking(move || dial.output())
         .await
         .unwrap()
-        .unwrap_err();
-    assert!(matches!(error, DialError::WrongIdentity(_)), "{error:?}");
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(7), "{said}");
+    assert!(said.contains("holds another key"), "{said}");
+    assert!(output.stdout.is_empty());
 }
 
 #[tokio::test]

@@ -41,8 +41,10 @@ pub(crate) enum CheckState {
 pub(crate) enum Ending {
     /// This machine has no route there.
     NoRoute,
-    /// Enough has been tried, or the other end is somebody else.
+    /// Enough has been tried, or the other end is a stranger.
     Exhausted,
+    /// Somebody who knows the session answers there with another key.
+    Impostor,
     /// We only ever wait on it: the remote address was learnt from an inbound connection.
     Passive,
 }

@@ -125,11 +125,11 @@ fn announced(stun: SocketAddr, listen: SocketAddr) -> SocketAddr {
 )]
 fn announce(coordinator: &Coordinator, stun: &[SocketAddr]) -> io::Result<()> {
     let address = coordinator.local_addr();
+    let mut lines = format!("coordinator: {}@{address}\n", coordinator.server_id());
+    lines.extend(stun.iter().map(|address| format!("stun: {address}\n")));
+    // In one piece, so that whoever reads only the first line does not break the second.
     let mut out = io::stdout().lock();
-    writeln!(out, "coordinator: {}@{address}", coordinator.server_id())?;
-    for address in stun {
-        writeln!(out, "stun: {address}")?;
-    }
+    out.write_all(lines.as_bytes())?;
     out.flush()?;
     if address.ip().is_unspecified() {
         eprintln!(

@@ -1,6 +1,9 @@
 //! Attempts to connect: when they are made and what follows when they fail.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use crate::{
     Action, CheckId, ConnectFailure, PairOutcome, PunchAgent, VerifyFailure,
@@ -226,6 +229,9 @@ impl PunchAgent {
 
     /// Goes on with a pair whose open connection turned out not to be the one.
     pub(super) fn mark_not_the_peer(&mut self, id: PairId, failure: VerifyFailure) {
+        if failure == VerifyFailure::WrongIdentity {
+            return self.abandon_impostor(self.checklist.pair(id).pair.remote);
+        }
         let pair = self.checklist.pair_mut(id);
         pair.last = Some(PairOutcome::NotThePeer(failure));
         pair.broken += 1;
@@ -241,6 +247,20 @@ impl PunchAgent {
             | CheckState::InProgress { .. }
             | CheckState::AwaitingAccept { .. }
             | CheckState::Ended(_) => {}
+        }
+    }
+
+    /// Gives up every pair with an address at which somebody answers in the peer's name.
+    fn abandon_impostor(&mut self, remote: SocketAddr) {
+        let with_remote = |id: &PairId| self.checklist.pair(*id).pair.remote == remote;
+        let pairs: Vec<_> = self.checklist.ids().filter(with_remote).collect();
+        for id in pairs {
+            if let CheckState::InProgress { check, .. } = self.checklist.pair(id).state {
+                self.actions.push_back(Action::Close { check });
+            }
+            let pair = self.checklist.pair_mut(id);
+            pair.last = Some(PairOutcome::NotThePeer(VerifyFailure::WrongIdentity));
+            self.end(id, Ending::Impostor);
         }
     }
 }

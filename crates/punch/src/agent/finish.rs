@@ -55,7 +55,7 @@ impl PunchAgent {
         if !self.connections.is_empty() {
             return false;
         }
-        if self.no_route_at_all() || (self.is_hopeless() && now >= self.timing.hopeless_at) {
+        if self.nobody_to_reach() || (self.is_hopeless() && now >= self.timing.hopeless_at) {
             return true;
         }
         now >= self.timing.dial_until && self.last_attempt_until() <= Some(now)
@@ -90,11 +90,12 @@ impl PunchAgent {
         self.checklist.ids().filter_map(until).max()
     }
 
-    /// Tells whether no packet can leave towards the peer, so that none can be answered either.
-    fn no_route_at_all(&self) -> bool {
-        self.checklist
-            .iter()
-            .all(|pair| pair.state == CheckState::Ended(Ending::NoRoute))
+    /// Tells whether nothing that is sent can reach the peer: there is no route to any address of
+    /// it, or somebody else answers there in its name.
+    fn nobody_to_reach(&self) -> bool {
+        let unreachable =
+            |state| matches!(state, CheckState::Ended(Ending::NoRoute | Ending::Impostor));
+        self.checklist.iter().all(|pair| unreachable(pair.state))
     }
 
     /// Tells whether a NAT is in the way that no SYN will pass if none has passed by now.
