@@ -23,12 +23,19 @@ fn two_public_hosts_connect_in_one_round_trip() {
             .unwrap();
         let (a, b) = (lab.host("a"), lab.host("b"));
         let listener = b.run(|| TcpListener::bind((b.ipv4(), 1)).unwrap()).unwrap();
-        let start = Instant::now();
-        let stream = a
-            .run(|| TcpStream::connect((b.ipv4(), 1)).unwrap())
+        let connect = || {
+            let start = Instant::now();
+            let stream = a
+                .run(|| TcpStream::connect((b.ipv4(), 1)).unwrap())
+                .unwrap();
+            (start.elapsed(), stream)
+        };
+        // Whatever else the machine does, one of ten is not disturbed.
+        let (took, stream) = (0..10)
+            .map(|_| connect())
+            .min_by_key(|(took, _)| *took)
             .unwrap();
-        let took = start.elapsed();
-        assert!((ms(80)..ms(83)).contains(&took), "{took:?}");
+        assert!((ms(80)..ms(82)).contains(&took), "{took:?}");
         assert_eq!(stream.local_addr().unwrap().ip(), a.ipv4());
         listener.accept().unwrap();
         let handshake = lab.capture().tcp_handshake(a.ipv4(), b.ipv4());
