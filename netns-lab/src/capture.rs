@@ -102,8 +102,8 @@ impl Capture {
     /// Tells how the TCP connection between two addresses, as the core sees
     /// them, was opened.
     ///
-    /// Either may be an [`IpAddr`](std::net::IpAddr) or a
-    /// [`SocketAddr`](std::net::SocketAddr). The last connection counts.
+    /// Either may be an [`IpAddr`] or a
+    /// [`SocketAddr`]. The last connection counts.
     pub fn tcp_handshake(&self, one: impl Into<End>, other: impl Into<End>) -> Handshake {
         question::handshake(&self.packets(), one.into(), other.into())
     }
