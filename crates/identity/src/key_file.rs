@@ -1,6 +1,6 @@
 use std::{
     fs, io,
-    io::Write as _,
+    io::{Read as _, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -32,19 +32,28 @@ fn load(path: &Path) -> Result<SecretKey, KeyFileError> {
         path: path.to_owned(),
         source,
     };
-    let metadata = fs::metadata(path).map_err(read)?;
-    refuse_readable_by_others(path, &metadata)?;
-    if metadata.len() > MAX_KEY_FILE {
-        return Err(KeyFileError::Invalid {
-            path: path.to_owned(),
-            source: InvalidKey,
-        });
-    }
-    let pem = zeroize::Zeroizing::new(fs::read_to_string(path).map_err(read)?);
-    SecretKey::from_pem(&pem).map_err(|source| KeyFileError::Invalid {
+    let invalid = |source| KeyFileError::Invalid {
         path: path.to_owned(),
         source,
-    })
+    };
+    // Opening a pipe would wait for a writer, and a device may have no end.
+    if !fs::metadata(path).map_err(read)?.is_file() {
+        return Err(KeyFileError::NotAFile {
+            path: path.to_owned(),
+        });
+    }
+    let file = fs::File::open(path).map_err(read)?;
+    refuse_readable_by_others(path, &file.metadata().map_err(read)?)?;
+    // With this capacity the text is never moved, so no copy of it stays in memory.
+    let capacity = usize::try_from(MAX_KEY_FILE + 1).unwrap_or_default();
+    let mut pem = zeroize::Zeroizing::new(Vec::with_capacity(capacity));
+    let mut bounded = file.take(MAX_KEY_FILE + 1);
+    bounded.read_to_end(&mut pem).map_err(read)?;
+    if pem.len() as u64 > MAX_KEY_FILE {
+        return Err(invalid(InvalidKey));
+    }
+    let text = str::from_utf8(&pem).map_err(|_| invalid(InvalidKey))?;
+    SecretKey::from_pem(text).map_err(invalid)
 }
 
 fn create(path: &Path) -> Result<(), KeyFileError> {
@@ -62,7 +71,8 @@ fn create(path: &Path) -> Result<(), KeyFileError> {
         source,
     })?;
 
-    let draft = directory.join(format!(".{}.key-draft", std::process::id()));
+    // No other thread or process drafts this key, whatever machine it shares the directory with.
+    let draft = directory.join(format!(".{}.key-draft", key.peer_id()));
     let written = write_private(&draft, key.to_pem().as_bytes()).and_then(|()| {
         // A hard link, unlike a rename, never replaces a key that another process has made since.
         match fs::hard_link(&draft, path) {
@@ -76,7 +86,7 @@ fn create(path: &Path) -> Result<(), KeyFileError> {
 
 fn write_private(path: &Path, contents: &[u8]) -> io::Result<()> {
     let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path)?;
@@ -113,6 +123,12 @@ pub enum KeyFileError {
         path: PathBuf,
         /// What is wrong with its contents.
         source: InvalidKey,
+    },
+    /// The path leads to a directory, a pipe or a device.
+    #[error("{} is not a file; name a key file, which is made if it is not there", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
     },
     /// The file cannot be read.
     #[error("the key file {} cannot be read", path.display())]
@@ -192,6 +208,43 @@ mod tests {
             matches!(error, KeyFileError::TooOpen { mode: 0o644, .. }),
             "{error}"
         );
+    }
+
+    #[test]
+    fn threads_that_start_at_once_end_up_with_one_key() {
+        let dir = TempDir::new("threads");
+        for round in 0..20 {
+            let path = dir.0.join(format!("{round}.pem"));
+            let ids: Vec<_> = std::thread::scope(|scope| {
+                let load = || load_or_create(&path).unwrap().peer_id();
+                let threads: Vec<_> = (0..8).map(|_| scope.spawn(load)).collect();
+                threads.into_iter().map(|it| it.join().unwrap()).collect()
+            });
+            let kept = load_or_create(&path).unwrap().peer_id();
+            assert!(ids.iter().all(|id| *id == kept), "round {round}: {ids:?}");
+        }
+        assert_eq!(fs::read_dir(&dir.0).unwrap().count(), 20, "no draft stays");
+    }
+
+    #[test]
+    fn only_a_file_is_read() {
+        let dir = TempDir::new("no-file");
+        for path in [dir.0.as_path(), Path::new("/dev/zero")] {
+            let error = load_or_create(path).unwrap_err();
+            assert!(matches!(error, KeyFileError::NotAFile { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_text_or_too_large_is_no_key() {
+        let dir = TempDir::new("no-text");
+        let cases = [vec![0xFF; 10], Vec::new(), vec![b'-'; 100_000]];
+        for (number, contents) in cases.iter().enumerate() {
+            let path = dir.0.join(number.to_string());
+            write_private(&path, contents).unwrap();
+            let error = load_or_create(&path).unwrap_err();
+            assert!(matches!(error, KeyFileError::Invalid { .. }), "{error}");
+        }
     }
 
     #[test]
