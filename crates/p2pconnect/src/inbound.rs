@@ -57,6 +57,15 @@ struct Waiting {
     arrivals: mpsc::Sender<Arrival>,
 }
 
+/// Whose peer an address is.
+#[derive(Debug)]
+enum Expecting {
+    Nobody,
+    One(mpsc::Sender<Arrival>),
+    /// Two peers behind one NAT may name the same address; only the token tells then.
+    Several,
+}
+
 impl Inbound {
     pub(crate) fn new() -> Self {
         Self {
@@ -116,11 +125,15 @@ impl Inbound {
         let arrival = Arrival::new(stream, remote)
             .inspect_err(|error| tracing::debug!(%error, "accepted connection is gone"))
             .ok()?;
-        if let Some(session) = self.session_expecting(remote) {
-            offer(&session, arrival);
-            return None;
-        }
-        let permit = Arc::clone(&self.strangers).try_acquire_owned().ok()?;
+        let permit = match self.expecting(remote) {
+            Expecting::One(session) => {
+                offer(&session, arrival);
+                return None;
+            }
+            // One address makes one connection to each port, so these need no other bound.
+            Expecting::Several => None,
+            Expecting::Nobody => Some(Arc::clone(&self.strangers).try_acquire_owned().ok()?),
+        };
         let inbound = Arc::clone(self);
         Some(async move {
             if timeout(STRANGER_LIMIT, inbound.route_by_token(arrival))
@@ -149,12 +162,14 @@ impl Inbound {
         }
     }
 
-    fn session_expecting(&self, remote: SocketAddr) -> Option<mpsc::Sender<Arrival>> {
+    fn expecting(&self, remote: SocketAddr) -> Expecting {
         self.with_sessions(|sessions| {
             let mut expecting = sessions.values().filter(|it| it.remotes.contains(&remote));
-            let session = expecting.next()?;
-            // Two peers behind one NAT may name the same address; only the token tells then.
-            expecting.next().is_none().then(|| session.arrivals.clone())
+            match (expecting.next(), expecting.next()) {
+                (None, _) => Expecting::Nobody,
+                (Some(session), None) => Expecting::One(session.arrivals.clone()),
+                (Some(_), Some(_)) => Expecting::Several,
+            }
         })
     }
 
@@ -209,5 +224,95 @@ impl Arrival {
 fn offer(session: &mpsc::Sender<Arrival>, arrival: Arrival) {
     if session.try_send(arrival).is_err() {
         tracing::debug!("accepted connection dropped: its session has enough or is over");
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::{io::AsyncWriteExt as _, net::TcpSocket};
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    struct Harness {
+        inbound: Arc<Inbound>,
+        address: SocketAddr,
+        _accepting: JoinSet<()>,
+    }
+
+    impl Harness {
+        async fn start() -> Self {
+            let inbound = Arc::new(Inbound::new());
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let mut accepting = JoinSet::new();
+            accepting.spawn(Arc::clone(&inbound).accept_from(listener));
+            Self {
+                inbound,
+                address,
+                _accepting: accepting,
+            }
+        }
+
+        /// Takes every slot that strangers have.
+        async fn fill_with_strangers(&self) -> Vec<TcpStream> {
+            let mut strangers = Vec::new();
+            for _ in 0..MAX_STRANGERS {
+                strangers.push(TcpStream::connect(self.address).await.unwrap());
+            }
+            // Accepted one after the other, so the last one is in when this one is turned away.
+            let one_more = TcpStream::connect(self.address).await.unwrap();
+            one_more.readable().await.unwrap();
+            strangers
+        }
+    }
+
+    fn token(n: u8) -> SessionToken {
+        SessionToken::from_bytes([n; SessionToken::LEN])
+    }
+
+    fn bound() -> (TcpSocket, SocketAddr) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let address = socket.local_addr().unwrap();
+        (socket, address)
+    }
+
+    #[tokio::test]
+    async fn strangers_do_not_keep_the_peer_out() {
+        let harness = Harness::start().await;
+        let (socket, remote) = bound();
+        let mut inbox = harness.inbound.expect(token(1), BTreeSet::from([remote]));
+        let _strangers = harness.fill_with_strangers().await;
+        let _peer = socket.connect(harness.address).await.unwrap();
+        let arrival = timeout(LIMIT, inbox.next()).await.unwrap().unwrap();
+        assert_eq!((arrival.remote, arrival.token_read), (remote, false));
+    }
+
+    #[tokio::test]
+    async fn strangers_do_not_keep_a_peer_out_that_two_sessions_expect() {
+        let harness = Harness::start().await;
+        let (socket, remote) = bound();
+        let _one = harness.inbound.expect(token(1), BTreeSet::from([remote]));
+        let mut other = harness.inbound.expect(token(2), BTreeSet::from([remote]));
+        let _strangers = harness.fill_with_strangers().await;
+        let mut peer = socket.connect(harness.address).await.unwrap();
+        peer.write_all(token(2).as_bytes()).await.unwrap();
+        let arrival = timeout(LIMIT, other.next()).await.unwrap().unwrap();
+        assert_eq!((arrival.remote, arrival.token_read), (remote, true));
+    }
+
+    #[tokio::test]
+    async fn a_token_finds_a_session_that_begins_later() {
+        let harness = Harness::start().await;
+        let mut peer = TcpStream::connect(harness.address).await.unwrap();
+        peer.write_all(token(1).as_bytes()).await.unwrap();
+        let mut inbox = harness.inbound.expect(token(1), BTreeSet::new());
+        let arrival = timeout(LIMIT, inbox.next()).await.unwrap().unwrap();
+        assert_eq!(arrival.remote, peer.local_addr().unwrap());
     }
 }
