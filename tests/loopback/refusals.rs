@@ -1,4 +1,8 @@
+use std::time::Duration;
+
 use p2pconnect::{CoordinatorError, DialError, DialPolicy, Refusal, SecretKey};
+
+use tokio::time::timeout;
 
 use crate::world::World;
 
@@ -56,5 +60,36 @@ async fn a_closed_endpoint_is_gone_at_once() {
     let id = listener.peer_id();
     listener.close().await;
     let error = dialler.dial(id).await.unwrap_err();
+    assert!(matches!(error, DialError::NotOnline), "{error:?}");
+}
+
+#[tokio::test]
+async fn the_newer_of_two_endpoints_with_one_key_stays() {
+    let world = World::start();
+    let key = SecretKey::generate().unwrap();
+    let again = SecretKey::from_pem(&key.to_pem()).unwrap();
+    let listener = |key| world.builder().secret_key(key).allow(DialPolicy::Anyone);
+    let older = listener(key).bind().await.unwrap();
+    let newer = listener(again).bind().await.unwrap();
+
+    let limit = Duration::from_secs(5);
+    let nobody_comes = timeout(limit, older.accept()).await.unwrap();
+    assert!(nobody_comes.is_none());
+    let dialler = world.dialler().await;
+    World::connect(&dialler, &newer).await;
+    let error = older.dial(dialler.peer_id()).await.unwrap_err();
+    assert!(
+        matches!(error, DialError::Coordinator(CoordinatorError::Replaced)),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_dial_without_a_limit_has_one() {
+    let world = World::start();
+    let dialler = world.dialler().await;
+    let stranger = SecretKey::generate().unwrap().peer_id();
+    let dialling = dialler.dial_within(stranger, Duration::MAX);
+    let error = dialling.await.unwrap_err();
     assert!(matches!(error, DialError::NotOnline), "{error:?}");
 }

@@ -1,7 +1,10 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use p2pconnect_identity::SecretKey;
-use p2pconnect_proto::{CoordinatorAddr, message::DialPolicy};
+use p2pconnect_proto::{
+    CoordinatorAddr,
+    message::{DialPolicy, Introduction},
+};
 use p2pconnect_punch::PunchConfig;
 use p2pconnect_stun::DEFAULT_PORT;
 use tokio::{
@@ -11,7 +14,7 @@ use tokio::{
 
 use crate::{
     BindError, CoordinatorError, Endpoint, Status,
-    coordination::Dialer,
+    coordination::{Coordination, Dialer},
     endpoint::Inner,
     inbound::Inbound,
     mappings::{Failure, Mappings},
@@ -103,7 +106,7 @@ impl Builder {
             .collect();
         let mappings = Mappings::new(ports.clone(), &key.peer_id(), self.observer.clone());
         let addresses = dialer.resolve().await?;
-        let line = go_online(&dialer, &addresses, &mappings).await?;
+        let (coordination, introductions) = go_online(&dialer, &addresses, &mappings).await?;
 
         let punch = PunchConfig::default();
         let inner = Arc::new(Inner {
@@ -115,11 +118,13 @@ impl Builder {
             punch,
         });
         let (listening, incoming) = self.policy.map(listening).unzip();
+        // From before the registration, so that nothing that happens meanwhile stays untold.
+        let changes = inner.mappings.changes();
         if let Some(Listening { policy, .. }) = &listening {
-            inner.register(&line.0, policy).await?;
+            inner.register(&coordination, policy).await?;
             inner.observer.tell(Status::Registered);
         }
-        let (current, coordination) = watch::channel(Some(Arc::clone(&line.0)));
+        let (current, current_coordination) = watch::channel(Some(Arc::clone(&coordination)));
         let sessions = JoinSet::new();
         let keeper = Keeper {
             inner: Arc::clone(&inner),
@@ -129,10 +134,15 @@ impl Builder {
             listening,
             sessions,
         };
+        let line = Line {
+            coordination,
+            introductions,
+            changes,
+        };
         tasks.push(AbortOnDrop::spawn(keeper.run(line)));
         Ok(Endpoint::new(
             inner,
-            coordination,
+            current_coordination,
             incoming.map(Mutex::new),
             tasks,
         ))
@@ -150,6 +160,18 @@ fn listening(policy: DialPolicy) -> (Listening, mpsc::Receiver<crate::Connection
     )
 }
 
+/// Returns the first IPv4 and the first IPv6 address, in the order given.
+///
+/// A coordinator believes an address only if it has seen the peer there, or if a STUN server
+/// vouches for it. So a peer that meets it over one family needs STUN over the other one too.
+fn one_of_each_family(addresses: &[SocketAddr]) -> impl Iterator<Item = &SocketAddr> {
+    let first = addresses.first();
+    let other = addresses
+        .iter()
+        .find(|it| first.is_some_and(|first| first.is_ipv4() != it.is_ipv4()));
+    first.into_iter().chain(other)
+}
+
 /// Connects to the coordinator and learns the mappings, both at once.
 ///
 /// The STUN server is first looked for where `serve` puts it by default, beside the coordinator,
@@ -158,7 +180,7 @@ async fn go_online(
     dialer: &Dialer,
     addresses: &[SocketAddr],
     mappings: &Mappings,
-) -> Result<Line, BindError> {
+) -> Result<(Arc<Coordination>, mpsc::Receiver<Introduction>), BindError> {
     let meeting = async {
         let (coordination, introductions) = dialer.connect(addresses).await?;
         let welcome = coordination.welcome().await?;
@@ -168,15 +190,32 @@ async fn go_online(
         mappings.complete(welcome.stun_alternates);
         Ok::<_, CoordinatorError>((Arc::new(coordination), introductions))
     };
-    if let Some(first) = addresses.first() {
-        mappings.start(SocketAddr::new(first.ip(), DEFAULT_PORT));
+    for address in one_of_each_family(addresses) {
+        mappings.start(SocketAddr::new(address.ip(), DEFAULT_PORT));
     }
     let mapped = async { Ok::<_, CoordinatorError>(mappings.first().await) };
     // A coordinator that cannot be reached ends the wait for a STUN server beside it.
-    let (line, mapped) = tokio::try_join!(meeting, mapped)?;
+    let (met, mapped) = tokio::try_join!(meeting, mapped)?;
     mapped.map_err(|Failure { server, error }| BindError::Stun {
         server,
         source: error,
     })?;
-    Ok(line)
+    Ok(met)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stun_is_asked_over_both_families() {
+        let address = |text: &str| -> SocketAddr { text.parse().expect("the test names one") };
+        let [a, b] = ["[2001:db8::1]:1", "[2001:db8::2]:1"].map(address);
+        let [c, d] = ["192.0.2.1:1", "192.0.2.2:1"].map(address);
+        let chosen = |all: &[SocketAddr]| one_of_each_family(all).copied().collect::<Vec<_>>();
+        assert_eq!(chosen(&[a, b, c, d]), [a, c]);
+        assert_eq!(chosen(&[d, c, b]), [d, b]);
+        assert_eq!(chosen(&[c, d]), [c]);
+        assert!(chosen(&[]).is_empty());
+    }
 }

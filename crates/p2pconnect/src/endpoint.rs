@@ -32,6 +32,9 @@ use crate::{
 /// path that works has been seen to need.
 const DIAL_LIMIT: Duration = Duration::from_secs(15);
 
+/// The longest that a dial may be told to try; its rounds are over long before.
+const MAX_DIAL_LIMIT: Duration = Duration::from_secs(3600);
+
 /// How many introductions one dial asks for. Each round starts at a newly measured moment.
 const MAX_ROUNDS: u32 = 3;
 
@@ -100,7 +103,7 @@ impl Endpoint {
         self.dial_within(peer, DIAL_LIMIT).await
     }
 
-    /// Makes a direct connection to a peer, within the time given.
+    /// Makes a direct connection to a peer, within the time given, and within an hour.
     ///
     /// # Errors
     ///
@@ -115,7 +118,7 @@ impl Endpoint {
         limit: Duration,
     ) -> Result<Connection, DialError> {
         let began = Instant::now();
-        let deadline = began + limit;
+        let deadline = began + limit.min(MAX_DIAL_LIMIT);
         let mut round = 1;
         loop {
             let introduction = self.ask(peer, deadline).await?;
@@ -165,10 +168,11 @@ impl Endpoint {
         let mut coordination = self.coordination.clone();
         let asking = async {
             let line = coordination.wait_for(Option::is_some).await;
+            // Only another endpoint with the same key ends the task that keeps the line.
             let line = line
                 .ok()
                 .and_then(|line| line.clone())
-                .ok_or(CoordinatorError::Answer)?;
+                .ok_or(CoordinatorError::Replaced)?;
             let request = DialRequest {
                 callee: peer,
                 candidates: self.inner.candidates(),

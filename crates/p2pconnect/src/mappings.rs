@@ -167,9 +167,12 @@ impl Mappings {
         known
     }
 
-    /// Watches for mappings that are new or other than before.
-    pub(crate) fn watch(&self) -> MappingWatch {
-        MappingWatch(self.shared.table.subscribe())
+    /// Watches for whatever is new from now on and others should know.
+    pub(crate) fn changes(&self) -> Changes {
+        Changes {
+            table: self.shared.table.subscribe(),
+            nat: self.shared.nat.subscribe(),
+        }
     }
 
     /// Watches what is known of the NAT.
@@ -178,14 +181,22 @@ impl Mappings {
     }
 }
 
-/// Sees changes of an endpoint's mappings.
+/// Sees changes of an endpoint's mappings and of what is known of its NAT.
 #[derive(Debug)]
-pub(crate) struct MappingWatch(watch::Receiver<Table>);
+pub(crate) struct Changes {
+    table: watch::Receiver<Table>,
+    nat: watch::Receiver<NatReport>,
+}
 
-impl MappingWatch {
+impl Changes {
     /// Waits for the next change. Cancel safe.
-    pub(crate) async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
-        self.0.changed().await
+    pub(crate) async fn next(&mut self) {
+        // The senders live as long as the endpoint.
+        tokio::select! {
+            Ok(()) = self.table.changed() => {}
+            Ok(()) = self.nat.changed() => {}
+            else => std::future::pending().await,
+        }
     }
 }
 
@@ -353,7 +364,9 @@ impl Shared {
             let new = address(&slot);
             match table.slots.insert((punch_port, server), slot) {
                 Some(old @ Slot::Held(_)) => address(&old) != new,
-                Some(Slot::Asking | Slot::Failed(_)) | None => true,
+                // Nobody waits for a server that is tried again in vain.
+                Some(Slot::Failed(_)) => new.is_some(),
+                Some(Slot::Asking) | None => true,
             }
         });
     }

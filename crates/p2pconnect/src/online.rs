@@ -1,6 +1,6 @@
 //! Keeps an endpoint known to its coordinator, and takes up introductions.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, future, net::SocketAddr, sync::Arc, time::Duration};
 
 use p2pconnect_proto::message::{DialPolicy, Introduction, Registration};
 use tokio::{
@@ -13,6 +13,7 @@ use crate::{
     Connection, CoordinatorError, Status,
     coordination::{Coordination, Dialer},
     endpoint::Inner,
+    mappings::Changes,
 };
 
 /// Introductions that are being punched at a time; the coordinator keeps to eight for each callee.
@@ -28,8 +29,17 @@ const PAUSES: [Duration; 5] = [
     Duration::from_secs(15),
 ];
 
-/// A connection to the coordinator and the introductions that come over it.
-pub(crate) type Line = (Arc<Coordination>, mpsc::Receiver<Introduction>);
+/// The pause before a change is told again that the coordinator did not take in. A coordinator
+/// that is asked too often grants one registration each half second.
+const REGISTER_PAUSE: Duration = Duration::from_secs(1);
+
+/// A connection to the coordinator and what comes of it.
+pub(crate) struct Line {
+    pub(crate) coordination: Arc<Coordination>,
+    pub(crate) introductions: mpsc::Receiver<Introduction>,
+    /// What has changed since the coordinator was told last.
+    pub(crate) changes: Changes,
+}
 
 /// Who may dial this endpoint, and where the connections go.
 #[derive(Debug, Clone)]
@@ -53,10 +63,14 @@ impl Keeper {
     /// this one's place.
     pub(crate) async fn run(mut self, mut line: Line) {
         loop {
-            self.current.send_replace(Some(Arc::clone(&line.0)));
+            let coordination = Arc::clone(&line.coordination);
+            self.current.send_replace(Some(coordination));
             let error = self.serve(line).await;
             self.current.send_replace(None);
             tracing::info!(%error, "coordinator lost");
+            if matches!(error, CoordinatorError::Replaced) {
+                return;
+            }
             self.inner.observer.tell(Status::CoordinatorLost {
                 reason: error.to_string(),
             });
@@ -78,36 +92,41 @@ impl Keeper {
     }
 
     async fn try_reconnect(&self) -> Result<Line, CoordinatorError> {
-        let (coordination, introductions) = self.dialer.connect(&self.addresses).await?;
+        // A coordinator that has moved is found by its name; without an answer, where it was.
+        let addresses = self.dialer.resolve().await;
+        let addresses = addresses.as_deref().unwrap_or(&self.addresses);
+        let (coordination, introductions) = self.dialer.connect(addresses).await?;
+        let changes = self.inner.mappings.changes();
         if let Some(listening) = &self.listening {
             self.inner
                 .register(&coordination, &listening.policy)
                 .await?;
             self.inner.observer.tell(Status::Registered);
         }
-        Ok((Arc::new(coordination), introductions))
+        Ok(Line {
+            coordination: Arc::new(coordination),
+            introductions,
+            changes,
+        })
     }
 
-    async fn serve(&mut self, (coordination, mut introductions): Line) -> CoordinatorError {
-        let mut mappings = self.inner.mappings.watch();
-        let mut nat = self.inner.mappings.nat();
+    async fn serve(&mut self, line: Line) -> CoordinatorError {
+        let Line {
+            coordination,
+            mut introductions,
+            changes,
+        } = line;
+        let inner = Arc::clone(&self.inner);
+        let policy = self.listening.as_ref().map(|it| it.policy.clone());
+        // Goes on beside the introductions, whose arrival is the moment to start at.
+        let telling = inner.tell_changes(&coordination, policy.as_ref(), changes);
+        tokio::pin!(telling);
         loop {
-            while self.sessions.try_join_next().is_some() {}
             tokio::select! {
                 error = coordination.lost() => return error,
                 Some(introduction) = introductions.recv() => self.take_up(introduction),
-                Ok(()) = mappings.changed() => self.register_again(&coordination).await,
-                Ok(()) = nat.changed() => self.register_again(&coordination).await,
+                never = &mut telling => match never {},
             }
-        }
-    }
-
-    /// Tells the coordinator what has changed, if this endpoint can be dialled.
-    async fn register_again(&self, coordination: &Coordination) {
-        if let Some(listening) = &self.listening
-            && let Err(error) = self.inner.register(coordination, &listening.policy).await
-        {
-            tracing::debug!(%error, "a change could not be registered");
         }
     }
 
@@ -116,6 +135,7 @@ impl Keeper {
             tracing::debug!("introduction ignored: this endpoint does not listen");
             return;
         };
+        while self.sessions.try_join_next().is_some() {}
         // The coordinator has checked this already, but need not be trusted with it.
         if !listening.policy.admits(&introduction.peer) || self.sessions.len() >= MAX_SESSIONS {
             tracing::debug!(peer = %introduction.peer.short(), "introduction ignored");
@@ -128,6 +148,26 @@ impl Keeper {
 }
 
 impl Inner {
+    /// Tells the coordinator what changes, if this endpoint can be dialled, for as long as the
+    /// future is polled.
+    async fn tell_changes(
+        &self,
+        coordination: &Coordination,
+        policy: Option<&DialPolicy>,
+        mut changes: Changes,
+    ) -> Infallible {
+        let Some(policy) = policy else {
+            return future::pending().await;
+        };
+        loop {
+            changes.next().await;
+            while let Err(error) = self.register(coordination, policy).await {
+                tracing::debug!(%error, "a change could not be registered yet");
+                sleep(REGISTER_PAUSE).await;
+            }
+        }
+    }
+
     /// Tells the coordinator where this endpoint may be reached now.
     pub(crate) async fn register(
         &self,
