@@ -1,4 +1,7 @@
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use p2pconnect::{BindError, CoordinatorError, DialError, Refusal};
 
@@ -29,9 +32,9 @@ impl Exit {
         Self::print(USAGE, error)
     }
 
-    #[expect(clippy::print_stderr, reason = "the command's last words")]
     fn print(status: u8, error: &anyhow::Error) -> Self {
-        eprintln!("error: {error:#}");
+        // Somebody who closed stderr does not want to know.
+        drop(writeln!(io::stderr(), "error: {error:#}"));
         Self(status)
     }
 }

@@ -1,3 +1,5 @@
+use std::io::Write as _;
+
 use crate::{
     args,
     exit::Exit,
@@ -5,13 +7,14 @@ use crate::{
 };
 
 /// Prints the peer id, alone, on stdout.
-#[expect(clippy::print_stdout, reason = "the peer id is what the user asks for")]
 pub(crate) fn run(options: &args::Id) -> Exit {
     match key::load(options.key.key.as_deref(), PEER_KEY) {
-        Ok(key) => {
-            println!("{}", key.peer_id());
-            Exit::DONE
-        }
+        Ok(key) => match writeln!(std::io::stdout(), "{}", key.peer_id()) {
+            Ok(()) => Exit::DONE,
+            Err(error) => {
+                Exit::failure(&anyhow::Error::new(error).context("stdout cannot be written"))
+            }
+        },
         Err(error) => Exit::usage(&error),
     }
 }

@@ -119,10 +119,6 @@ fn announced(stun: SocketAddr, listen: SocketAddr) -> SocketAddr {
     }
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "a hint for the person who reads the lines on stdout"
-)]
 fn announce(coordinator: &Coordinator, stun: &[SocketAddr]) -> io::Result<()> {
     let address = coordinator.local_addr();
     let mut lines = format!("coordinator: {}@{address}\n", coordinator.server_id());
@@ -132,10 +128,9 @@ fn announce(coordinator: &Coordinator, stun: &[SocketAddr]) -> io::Result<()> {
     out.write_all(lines.as_bytes())?;
     out.flush()?;
     if address.ip().is_unspecified() {
-        eprintln!(
-            "note: peers need an address of this machine in the place of {}",
-            address.ip()
-        );
+        let note = "note: peers need an address of this machine in the place of";
+        // Somebody who closed stderr does not want to know.
+        drop(writeln!(io::stderr(), "{note} {}", address.ip()));
     }
     Ok(())
 }
