@@ -3,10 +3,12 @@
 //! - `dialling`: two endpoints find each other, and what the stream between them promises
 //! - `refusals`: who may not be dialled, and by whom
 //! - `unreachable`: servers that are gone, closed or somebody else
+//! - `commands`: how the command ends, and how its stream does
 //! - `hostile`: an impostor in the peer's place, and garbage on every port
 
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
+mod commands;
 mod dialling;
 mod hostile;
 mod refusals;

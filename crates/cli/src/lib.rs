@@ -9,6 +9,7 @@ mod key;
 mod pump;
 mod report;
 mod signals;
+mod stdout;
 
 use std::{process::ExitCode, time::Duration};
 

@@ -10,6 +10,7 @@ use crate::{
     pump::pump,
     report::Reporter,
     signals,
+    stdout::Stdout,
 };
 
 /// Connects to a peer and makes stdin and stdout the stream.
@@ -36,17 +37,14 @@ async fn dial(options: args::Dial, reporter: &Reporter) -> Exit {
         }
     };
     reporter.established(&connection);
-    let pumped = pump(connection, tokio::io::stdin(), tokio::io::stdout()).await;
+    let pumped = pump(connection, tokio::io::stdin(), Stdout::new()).await;
     endpoint.close().await;
     match pumped {
         Ok(transferred) => {
             reporter.closed(transferred);
             Exit::DONE
         }
-        Err(error) => fail(
-            exit::BROKEN,
-            anyhow::Error::new(error).context("the stream broke"),
-        ),
+        Err(error) => fail(exit::BROKEN, error.context("the stream broke")),
     }
 }
 

@@ -1,4 +1,7 @@
-use std::time::{Duration, Instant};
+use std::{
+    convert::Infallible,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use p2pconnect::{Connection, Endpoint};
@@ -11,6 +14,7 @@ use crate::{
     pump::{Transferred, pump},
     report::Reporter,
     signals,
+    stdout::Stdout,
 };
 
 /// The most peers that are forwarded at a time; it leaves room below the usual limit of 1,024
@@ -23,23 +27,39 @@ const FORWARD_LIMIT: Duration = Duration::from_secs(10);
 /// Waits for peers, and carries their streams.
 pub(crate) async fn run(options: args::Listen, started: Instant) -> Exit {
     let reporter = Reporter::new(options.json, started);
-    tokio::select! {
-        exit = listen(&options, &reporter) => exit,
-        () = signals::interrupted() => Exit::DONE,
-    }
-}
-
-async fn listen(options: &args::Listen, reporter: &Reporter) -> Exit {
-    let endpoint = match bind(options, reporter).await {
+    // A service ends by being told to; a single stream that is cut is not done.
+    let serves_many = options.forward.is_some() && !options.once;
+    let told_to_end = Exit(if serves_many {
+        exit::DONE
+    } else {
+        exit::INTERRUPTED
+    });
+    let interrupted = signals::interrupted();
+    tokio::pin!(interrupted);
+    let bound = tokio::select! {
+        bound = bind(&options, &reporter) => bound,
+        () = &mut interrupted => return told_to_end,
+    };
+    let endpoint = match bound {
         Ok(endpoint) => endpoint,
         Err((status, error)) => {
             reporter.failed(status, &error);
             return Exit(status);
         }
     };
+    let exit = tokio::select! {
+        exit = serve(&endpoint, &options, &reporter) => exit,
+        () = &mut interrupted => told_to_end,
+    };
+    // Otherwise diallers would be sent here until the coordinator notices.
+    endpoint.close().await;
+    exit
+}
+
+async fn serve(endpoint: &Endpoint, options: &args::Listen, reporter: &Reporter) -> Exit {
     match &options.forward {
-        Some(target) => forward_all(&endpoint, target, options.once, reporter).await,
-        None => serve_one(&endpoint, reporter).await,
+        Some(target) => forward_all(endpoint, target, options.once, reporter).await,
+        None => serve_one(endpoint, reporter).await,
     }
 }
 
@@ -62,16 +82,17 @@ async fn bind(
 /// Makes stdin and stdout the first peer's stream. Later peers are turned away meanwhile.
 async fn serve_one(endpoint: &Endpoint, reporter: &Reporter) -> Exit {
     let Some(connection) = endpoint.accept().await else {
-        return Exit::DONE;
+        return replaced(reporter);
     };
     reporter.established(&connection);
     let turning_away = async {
         while endpoint.accept().await.is_some() {}
-        std::future::pending::<()>().await;
+        // Another process answers to this key now; the stream goes on.
+        std::future::pending::<Infallible>().await
     };
     let pumped = tokio::select! {
-        pumped = pump(connection, tokio::io::stdin(), tokio::io::stdout()) => pumped,
-        () = turning_away => return replaced(reporter),
+        pumped = pump(connection, tokio::io::stdin(), Stdout::new()) => pumped,
+        never = turning_away => match never {},
     };
     match pumped {
         Ok(transferred) => {
@@ -79,35 +100,50 @@ async fn serve_one(endpoint: &Endpoint, reporter: &Reporter) -> Exit {
             Exit::DONE
         }
         Err(error) => {
-            let error = anyhow::Error::new(error).context("the stream broke");
-            reporter.failed(exit::BROKEN, &error);
+            reporter.failed(exit::BROKEN, &error.context("the stream broke"));
             Exit(exit::BROKEN)
         }
     }
 }
 
-/// Carries each peer's stream to `target`.
+/// Carries each peer's stream to `target`. When another process has taken this one's place, those
+/// that are open still end by themselves.
 async fn forward_all(endpoint: &Endpoint, target: &str, once: bool, reporter: &Reporter) -> Exit {
     let mut streams = JoinSet::new();
     let room = if once { 1 } else { MAX_STREAMS };
+    let mut taken_over = None;
     loop {
         tokio::select! {
-            accepted = endpoint.accept(), if streams.len() < room => {
-                let Some(connection) = accepted else { return replaced(reporter) };
-                reporter.established(&connection);
-                let (target, reporter) = (target.to_owned(), reporter.clone());
-                streams.spawn(async move {
-                    match forward(connection, &target).await {
-                        Ok(transferred) => reporter.closed(transferred),
-                        Err(error) => reporter.stream_failed(&error),
+            accepted = endpoint.accept(), if taken_over.is_none() && streams.len() < room => {
+                match accepted {
+                    Some(connection) => {
+                        reporter.established(&connection);
+                        let (target, reporter) = (target.to_owned(), reporter.clone());
+                        streams.spawn(async move { carry(connection, &target, &reporter).await });
                     }
-                });
-            }
-            Some(_) = streams.join_next() => {
-                if once {
-                    return Exit::DONE;
+                    None => taken_over = Some(replaced(reporter)),
                 }
             }
+            Some(ended) = streams.join_next() => {
+                if once {
+                    // Only a panic ends the task without a word.
+                    return ended.unwrap_or(Exit(exit::BROKEN));
+                }
+            }
+            else => return taken_over.unwrap_or(Exit::DONE),
+        }
+    }
+}
+
+async fn carry(connection: Connection, target: &str, reporter: &Reporter) -> Exit {
+    match forward(connection, target).await {
+        Ok(transferred) => {
+            reporter.closed(transferred);
+            Exit::DONE
+        }
+        Err(error) => {
+            reporter.stream_failed(&error);
+            Exit(exit::BROKEN)
         }
     }
 }

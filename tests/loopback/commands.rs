@@ -1,0 +1,238 @@
+//! The command's ends: of the stream, of the process, and of its patience.
+
+use std::{
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use p2pconnect::{DialError, PeerId};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    net::{TcpListener, UdpSocket},
+    process::{Child, ChildStderr, Command},
+    time::timeout,
+};
+
+use crate::world::World;
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A world and a place for keys.
+struct Shell {
+    world: World,
+    keys: TempDir,
+}
+
+/// A running command.
+struct Running {
+    child: Child,
+    lines: Lines<BufReader<ChildStderr>>,
+}
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_p2pconnect-under-test"));
+    command
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+impl Shell {
+    fn new() -> Self {
+        let keys = tempfile::tempdir().unwrap();
+        let world = World::start();
+        Self { world, keys }
+    }
+
+    fn start(&self, arguments: &[&str]) -> Running {
+        let mut command = program();
+        command
+            .args(arguments)
+            .env("P2PCONNECT_COORDINATOR", self.world.address().to_string())
+            .env("P2PCONNECT_KEY", self.keys.path().join("key.pem"));
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        Running { child, lines }
+    }
+
+    async fn id(&self) -> PeerId {
+        let output = self.start(&["id"]).child.wait_with_output().await.unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.trim_end().parse().unwrap()
+    }
+}
+
+impl Running {
+    async fn wait_for(&mut self, words: &str) {
+        let mut heard = Vec::new();
+        let search = async {
+            while let Some(line) = self.lines.next_line().await.unwrap() {
+                heard.push(line);
+                if heard.last().is_some_and(|line| line.contains(words)) {
+                    return true;
+                }
+            }
+            false
+        };
+        let found = timeout(LIMIT, search).await;
+        assert!(matches!(found, Ok(true)), "no {words}: {heard:#?}");
+    }
+
+    async fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id().unwrap());
+        let sent = Command::new("sh").args(["-c", &kill]).status().await;
+        assert!(sent.unwrap().success());
+    }
+
+    /// Returns the exit status and the rest of stderr.
+    async fn end(mut self) -> (ExitStatus, String) {
+        let mut said = String::new();
+        let rest = async {
+            while let Some(line) = self.lines.next_line().await.unwrap() {
+                said.push_str(&line);
+                said.push('\n');
+            }
+        };
+        timeout(LIMIT, rest).await.unwrap();
+        (self.child.wait().await.unwrap(), said)
+    }
+}
+
+#[tokio::test]
+async fn stdout_ends_with_the_peers_bytes_though_stdin_goes_on() {
+    let shell = Shell::new();
+    let listener = shell.world.listener().await;
+    let mut dial = shell.start(&["dial", &listener.peer_id().to_string()]);
+    let mut there = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
+    there.write_all(b"all there is").await.unwrap();
+    there.shutdown().await.unwrap();
+
+    let mut heard = Vec::new();
+    let mut stdout = dial.child.stdout.take().unwrap();
+    let reading = timeout(LIMIT, stdout.read_to_end(&mut heard)).await;
+    assert!(reading.is_ok(), "stdout stays open");
+    assert_eq!(heard, b"all there is");
+
+    let mut stdin = dial.child.stdin.take().unwrap();
+    stdin.write_all(b"and an answer").await.unwrap();
+    drop(stdin);
+    let mut answer = Vec::new();
+    there.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer, b"and an answer");
+    let (status, said) = dial.end().await;
+    assert_eq!(status.code(), Some(0), "{said}");
+}
+
+#[tokio::test]
+async fn a_peer_that_goes_away_in_mid_stream_is_status_1() {
+    let shell = Shell::new();
+    let listener = shell.world.listener().await;
+    let dial = shell.start(&["dial", &listener.peer_id().to_string()]);
+    let mut there = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
+    there.write_all(b"half a mess").await.unwrap();
+    there.flush().await.unwrap();
+    drop(there);
+    let (status, said) = dial.end().await;
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("the peer went away"), "{said}");
+}
+
+#[tokio::test]
+async fn output_that_nobody_takes_is_said_to_be_that() {
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let keys = tempfile::tempdir().unwrap();
+    let mut command = program();
+    command.arg("id").arg("--key").arg(keys.path().join("key"));
+    let child = command.stdout(full.unwrap()).spawn().unwrap();
+    let output = child.wait_with_output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("stdout cannot be written"), "{said}");
+}
+
+#[tokio::test]
+async fn a_service_that_is_told_to_end_is_done_and_gone_at_once() {
+    let shell = Shell::new();
+    let peer = shell.id().await;
+    let dialler = shell.world.dialler().await;
+    for signal in ["INT", "TERM"] {
+        let options = ["listen", "--allow-any", "--forward", "127.0.0.1:9"];
+        let mut listen = shell.start(&options);
+        listen.wait_for("can be dialled").await;
+        listen.signal(signal).await;
+        let (status, said) = listen.end().await;
+        assert_eq!(status.code(), Some(0), "{signal}: {said}");
+        let error = dialler.dial(peer).await.unwrap_err();
+        assert!(matches!(error, DialError::NotOnline), "{signal}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_interrupted_is_not_done() {
+    let shell = Shell::new();
+    let peer = shell.id().await;
+    let mut listen = shell.start(&["listen", "--allow-any"]);
+    listen.wait_for("can be dialled").await;
+    let dialler = shell.world.dialler().await;
+    let _here = dialler.dial(peer).await.unwrap();
+    listen.wait_for("direct stream").await;
+    listen.signal("INT").await;
+    let (status, said) = listen.end().await;
+    assert_eq!(status.code(), Some(130), "{said}");
+}
+
+#[tokio::test]
+async fn once_is_status_1_when_the_stream_could_not_be_forwarded() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = closed.local_addr().unwrap().to_string();
+    drop(closed);
+    let shell = Shell::new();
+    let peer = shell.id().await;
+    let options = ["listen", "--allow-any", "--once", "--forward", &target];
+    let mut listen = shell.start(&options);
+    listen.wait_for("can be dialled").await;
+    let dialler = shell.world.dialler().await;
+    let _here = dialler.dial(peer).await.unwrap();
+    let (status, said) = listen.end().await;
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains(&target), "{said}");
+}
+
+#[tokio::test]
+async fn the_older_of_two_listeners_with_one_key_ends() {
+    let shell = Shell::new();
+    let mut older = shell.start(&["listen", "--allow-any"]);
+    older.wait_for("can be dialled").await;
+    let mut newer = shell.start(&["listen", "--allow-any"]);
+    newer.wait_for("can be dialled").await;
+    let (status, said) = older.end().await;
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("with the same key"), "{said}");
+}
+
+#[tokio::test]
+async fn serve_names_the_port_that_is_taken() {
+    let keys = tempfile::tempdir().unwrap();
+    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let [tcp, udp] = [tcp.local_addr(), udp.local_addr()].map(|it| it.unwrap().to_string());
+    let cases = [
+        (["127.0.0.1:0", tcp.as_str()], &tcp),
+        ([udp.as_str(), "127.0.0.1:0"], &udp),
+    ];
+    for ([listen, stun], taken) in cases {
+        let mut command = program();
+        command.args(["serve", "--listen", listen, "--stun", stun]);
+        command.arg("--key").arg(keys.path().join("key"));
+        let serving = timeout(LIMIT, command.output()).await.unwrap();
+        let output = serving.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(taken), "{said}");
+        assert!(output.stdout.is_empty());
+    }
+}
