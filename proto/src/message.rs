@@ -28,6 +28,10 @@ pub enum Request {
     Register(Registration),
     /// Asks for an introduction to another peer.
     Dial(DialRequest),
+    /// Says, as a callee, that what this dialler was introduced for is over, whatever came of it.
+    ///
+    /// The introduction counts no longer against the limits of those in flight.
+    Settled(PeerId),
 }
 
 /// What others need in order to reach a peer.
@@ -81,6 +85,8 @@ pub enum Response {
     Introduced(Introduction),
     /// The request was understood and turned down.
     Refused(Refusal),
+    /// The introduction is no longer in flight.
+    Settled,
 }
 
 /// The answer to a registration.

@@ -136,3 +136,14 @@ async fn an_endpoint_finds_its_way_back_to_a_restarted_coordinator() {
     let dialler = world.dialler().await;
     World::connect(&dialler, &listener).await;
 }
+
+#[tokio::test]
+async fn many_peers_in_a_row_find_the_listener_free() {
+    let world = World::start();
+    let listener = world.listener().await;
+    // More than a coordinator lets a callee be busy with at a time.
+    for _ in 0..12 {
+        let dialler = world.dialler().await;
+        World::connect(&dialler, &listener).await;
+    }
+}

@@ -77,6 +77,10 @@ impl Registry {
         let result = match command {
             Command::Register(registration) => self.register(client, registration, now),
             Command::Dial { request, session } => self.dial(client, request, session, now),
+            Command::Settled(dialler) => {
+                self.in_flight.settle(dialler, client.peer);
+                Ok(Event::Settled)
+            }
             Command::Disconnect => Ok(self.disconnect(client)),
         };
         result.unwrap_or_else(Event::Refused)

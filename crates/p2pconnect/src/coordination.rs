@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use p2pconnect_identity::{SecretKey, client_config};
 use p2pconnect_proto::{
-    COORDINATION_ALPN, CoordinatorAddr, close, codec,
+    COORDINATION_ALPN, CoordinatorAddr, PeerId, close, codec,
     message::{
         DialRequest, Introduction, Notice, Refusal, Registered, Registration, Request, Response,
         Welcome,
@@ -216,7 +216,7 @@ impl Coordination {
         match self.request(&Request::Register(registration)).await? {
             Response::Registered(registered) => Ok(registered),
             Response::Refused(refusal) => Err(CoordinatorError::Refused(refusal)),
-            Response::Introduced(_) => Err(CoordinatorError::Answer),
+            Response::Introduced(_) | Response::Settled => Err(CoordinatorError::Answer),
         }
     }
 
@@ -228,7 +228,17 @@ impl Coordination {
         match self.request(&Request::Dial(dial)).await? {
             Response::Introduced(introduction) => Ok(Ok(introduction)),
             Response::Refused(refusal) => Ok(Err(refusal)),
-            Response::Registered(_) => Err(CoordinatorError::Answer),
+            Response::Registered(_) | Response::Settled => Err(CoordinatorError::Answer),
+        }
+    }
+
+    /// Says that this callee is done with what `dialler` was introduced for, so that there is room
+    /// for others.
+    pub(crate) async fn settle(&self, dialler: PeerId) -> Result<(), CoordinatorError> {
+        match self.request(&Request::Settled(dialler)).await? {
+            Response::Settled => Ok(()),
+            Response::Refused(refusal) => Err(CoordinatorError::Refused(refusal)),
+            Response::Registered(_) | Response::Introduced(_) => Err(CoordinatorError::Answer),
         }
     }
 

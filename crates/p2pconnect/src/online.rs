@@ -124,13 +124,15 @@ impl Keeper {
         loop {
             tokio::select! {
                 error = coordination.lost() => return error,
-                Some(introduction) = introductions.recv() => self.take_up(introduction),
+                Some(introduction) = introductions.recv() => {
+                    self.take_up(introduction, &coordination);
+                }
                 never = &mut telling => match never {},
             }
         }
     }
 
-    fn take_up(&mut self, introduction: Introduction) {
+    fn take_up(&mut self, introduction: Introduction, coordination: &Arc<Coordination>) {
         let Some(listening) = self.listening.clone() else {
             tracing::debug!("introduction ignored: this endpoint does not listen");
             return;
@@ -141,9 +143,14 @@ impl Keeper {
             tracing::debug!(peer = %introduction.peer.short(), "introduction ignored");
             return;
         }
-        let inner = Arc::clone(&self.inner);
-        self.sessions
-            .spawn(async move { inner.answer(introduction, &listening.connections).await });
+        let (inner, coordination) = (Arc::clone(&self.inner), Arc::clone(coordination));
+        let dialler = introduction.peer;
+        self.sessions.spawn(async move {
+            inner.answer(introduction, &listening.connections).await;
+            if let Err(error) = coordination.settle(dialler).await {
+                tracing::debug!(%error, "the coordinator was not told that a dial is over");
+            }
+        });
     }
 }
 

@@ -117,6 +117,7 @@ fn the_blocks_of_the_document_are_right() {
             nat: NatReport::default(),
         }),
     );
+    checker.message("settled", &Request::Settled(BOB));
     let unproven = vec![([203, 0, 113, 9], 50_000).into()];
     checker.message("registered", &Response::Registered(Registered { unproven }));
     checker.message(
@@ -124,6 +125,7 @@ fn the_blocks_of_the_document_are_right() {
         &Response::Introduced(introduction(Role::Controlling)),
     );
     checker.message("refused", &Response::Refused(Refusal::NotAllowed));
+    checker.message("settled-answer", &Response::Settled);
     checker.message(
         "welcome",
         &Notice::Welcome(Welcome {
@@ -203,6 +205,7 @@ fn the_numbers_of_the_document_are_right() {
             Response::Registered(Registered { unproven: vec![] }),
             Response::Introduced(introduction(Role::Controlling)),
             Response::Refused(Refusal::Full),
+            Response::Settled,
         ],
     );
     for (number, name) in [

@@ -21,6 +21,7 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
                 policy,
             })
         }),
+        peer().prop_map(Request::Settled),
         (peer(), candidates(), nat()).prop_map(|(callee, candidates, nat)| {
             Request::Dial(DialRequest {
                 callee,
@@ -37,6 +38,7 @@ pub(crate) fn response() -> impl Strategy<Value = Response> {
             .prop_map(|unproven| Response::Registered(Registered { unproven })),
         introduction().prop_map(Response::Introduced),
         refusal().prop_map(Response::Refused),
+        Just(Response::Settled),
     ]
 }
 

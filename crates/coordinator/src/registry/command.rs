@@ -44,6 +44,8 @@ pub enum Command {
         /// The name for the introduction, 16 fresh random bytes.
         session: SessionToken,
     },
+    /// The client is done with what this dialler was introduced to it for.
+    Settled(PeerId),
     /// The client's connection has ended.
     Disconnect,
 }

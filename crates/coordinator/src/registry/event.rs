@@ -20,6 +20,8 @@ pub enum Event {
     },
     /// Two peers are to be told of each other.
     Meet(Box<Meeting>),
+    /// The introduction is no longer in flight.
+    Settled,
     /// The command was turned down and has changed nothing.
     Refused(Refusal),
     /// The connection is forgotten.

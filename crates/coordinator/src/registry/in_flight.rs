@@ -13,9 +13,9 @@ const MAX_TOTAL: usize = 65_536;
 const LOWEST: PeerId = PeerId::from_public_key([0; 32]);
 const HIGHEST: PeerId = PeerId::from_public_key([0xFF; 32]);
 
-/// The introductions of the last seconds, which both sides are presumably still busy with.
+/// The introductions of the last seconds that no callee has called settled.
 ///
-/// Nobody tells a coordinator how an introduction ended. One between the same two peers in the
+/// A callee that says nothing is presumably still busy. One introduction between the same two peers in the
 /// same direction takes the place of the former, since a dialler dials a peer again only when it
 /// is done with the time before.
 #[derive(Debug)]
@@ -69,6 +69,13 @@ impl InFlight {
             callee,
         });
         true
+    }
+
+    /// Forgets an introduction that the callee is done with.
+    pub(super) fn settle(&mut self, dialler: PeerId, callee: PeerId) {
+        // Its place in the queue stays: a few seconds later it is found to be out of date.
+        self.by_callee.remove(&(callee, dialler));
+        self.by_dialler.remove(&(dialler, callee));
     }
 
     fn of_callee(&self, callee: PeerId) -> usize {
@@ -134,6 +141,27 @@ mod tests {
         assert_eq!(flights.by_callee.len(), 1, "the rest has expired");
         assert_eq!(flights.by_dialler.len(), 1);
         assert_eq!(flights.oldest_first.len(), 1);
+    }
+
+    #[test]
+    fn what_is_settled_makes_room_at_once() {
+        let limits = Limits::default();
+        let now = Instant::now();
+        let mut flights = InFlight::new();
+        for n in 1..=100 {
+            assert!(flights.start(peer(n), peer(0), &limits, now));
+            flights.settle(peer(n), peer(0));
+        }
+        assert!(flights.start(peer(1), peer(0), &limits, now));
+        flights.settle(peer(2), peer(0));
+        assert_eq!(
+            flights.of_callee(peer(0)),
+            1,
+            "another's word changes nothing"
+        );
+        flights.expire(&limits, now + limits.in_flight);
+        assert_eq!(flights.of_callee(peer(0)), 0);
+        assert!(flights.oldest_first.is_empty());
     }
 
     #[test]

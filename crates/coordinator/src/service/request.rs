@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use p2pconnect_proto::{
-    SessionToken, close,
+    PeerId, SessionToken, close,
     codec::{self, EncodeError},
     message::{DialRequest, Notice, Refusal, Registered, Registration, Request, Response},
 };
@@ -46,6 +46,7 @@ pub(super) async fn serve(
     match request {
         Request::Register(registration) => register(&session, registration, &mut send).await,
         Request::Dial(dial) => self::dial(&session, dial, &mut send).await,
+        Request::Settled(dialler) => settled(&session, dialler, &mut send).await,
     }
     // Only now, so that a client whose end of stream is late does not wait for its answer.
     match timeout(MESSAGE, frame::read_end(&mut recv)).await {
@@ -80,9 +81,19 @@ async fn register(session: &Session, registration: Registration, send: &mut Send
             Response::Registered(Registered { unproven })
         }
         Event::Refused(refusal) => refused(session, refusal),
-        Event::Meet(_) | Event::Disconnected { .. } => unreachable!("no answer to a registration"),
+        Event::Meet(_) | Event::Settled | Event::Disconnected { .. } => {
+            unreachable!("no answer to a registration")
+        }
     };
     respond(send, &response).await;
+}
+
+async fn settled(session: &Session, dialler: PeerId, send: &mut SendStream) {
+    let event = session
+        .shared()
+        .command(&session.client, Command::Settled(dialler));
+    debug_assert_eq!(event, Event::Settled, "nothing stands in the way of it");
+    respond(send, &Response::Settled).await;
 }
 
 async fn dial(session: &Session, request: DialRequest, send: &mut SendStream) {
@@ -101,7 +112,7 @@ async fn dial(session: &Session, request: DialRequest, send: &mut SendStream) {
             Err(refusal) => refusal,
         },
         Event::Refused(refusal) => refusal,
-        Event::Registered { .. } | Event::Disconnected { .. } => {
+        Event::Registered { .. } | Event::Settled | Event::Disconnected { .. } => {
             unreachable!("no answer to a dial")
         }
     };

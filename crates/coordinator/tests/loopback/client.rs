@@ -144,7 +144,7 @@ impl Client {
         match self.request(&Request::Dial(request)).await {
             Response::Introduced(introduction) => Ok(introduction),
             Response::Refused(refusal) => Err(refusal),
-            other @ Response::Registered(_) => panic!("{other:?}"),
+            other @ (Response::Registered(_) | Response::Settled) => panic!("{other:?}"),
         }
     }
 

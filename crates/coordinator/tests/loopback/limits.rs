@@ -135,3 +135,16 @@ async fn unusable_configurations_are_refused() {
     let error = Coordinator::bind(config("192.0.2.1:0")).unwrap_err();
     assert!(matches!(error, BindError::Socket { .. }), "{error}");
 }
+
+#[tokio::test]
+async fn a_callee_that_settles_can_be_dialled_by_many_at_once() {
+    let server = start(config(IPV4));
+    let callee = Client::connect(&server).await;
+    callee.register(DialPolicy::Anyone).await;
+    for _ in 0..20 {
+        let dialler = Client::connect(&server).await;
+        assert!(dialler.dial(callee.id).await.is_ok());
+        let settled = Request::Settled(dialler.id);
+        assert_eq!(callee.request(&settled).await, Response::Settled);
+    }
+}
