@@ -147,3 +147,28 @@ async fn many_peers_in_a_row_find_the_listener_free() {
         World::connect(&dialler, &listener).await;
     }
 }
+
+#[tokio::test]
+async fn the_same_two_endpoints_connect_again_and_again() {
+    let world = World::start();
+    let (listener, dialler) = tokio::join!(world.listener(), world.dialler());
+    for _ in 0..6 {
+        let (mut here, mut there) = World::connect(&dialler, &listener).await;
+        assert_carries(&mut here, &mut there, b"once more").await;
+        assert_carries(&mut there, &mut here, b"and back").await;
+    }
+}
+
+#[tokio::test]
+async fn four_streams_between_the_same_two_endpoints_live_side_by_side() {
+    let world = World::start();
+    let (listener, dialler) = tokio::join!(world.listener(), world.dialler());
+    let mut streams = Vec::new();
+    for _ in 0..4 {
+        streams.push(World::connect(&dialler, &listener).await);
+    }
+    for (here, there) in &mut streams {
+        assert_carries(here, there, b"side by side").await;
+        assert_carries(there, here, b"both ways").await;
+    }
+}

@@ -6,7 +6,10 @@ use crate::net::{Boxes, Net};
 
 /// Dials from a to b and asserts that it fails in time and names the behaviour.
 fn fails_and_says_why(a: Boxes<'_>, b: Boxes<'_>) {
-    let net = Net::new(a, b);
+    fails_in(Net::new(a, b));
+}
+
+fn fails_in(net: Net) {
     let peer = net.id("b");
     let _listener = net.listen("b");
     let began = Instant::now();
@@ -53,5 +56,16 @@ fn a_random_port_per_destination_on_both_sides() {
     test(|| {
         let random = [NatSpec::random_per_destination()];
         fails_and_says_why(&random, &random);
+    });
+}
+
+#[test]
+fn a_server_on_every_address_lets_ipv4_peers_compare_too() {
+    test(|| {
+        let random = [NatSpec::random_per_destination()];
+        fails_in(Net::on_every_address(
+            &random,
+            &[NatSpec::port_preserving()],
+        ));
     });
 }

@@ -4,6 +4,7 @@
 //! the server, unless a test says otherwise.
 //!
 //! - `pairs`: every pair of NATs that can be punched, both ways round, again and again
+//! - `again`: one endpoint dials the same peer as soon as the last stream has ended
 //! - `ways`: how a connection was opened, by the capture and not by the program's word
 //! - `ipv6`: the same without translation
 //! - `hopeless`: a pair that cannot be punched says why
@@ -12,6 +13,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
+mod again;
 mod hopeless;
 mod ipv6;
 mod mapping;

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -41,6 +41,14 @@ impl Net {
     /// Builds the lab and starts the server on its IPv6 address.
     pub(crate) fn over_ipv6(a: Boxes<'_>, b: Boxes<'_>) -> Self {
         Self::start(a, b, |server| server.ipv6().into(), "")
+    }
+
+    /// Builds the lab and starts the server on all its addresses; peers know its IPv4 address.
+    pub(crate) fn on_every_address(a: Boxes<'_>, b: Boxes<'_>) -> Self {
+        let mut net = Self::start(a, b, |_| Ipv6Addr::UNSPECIFIED.into(), "");
+        let known = net.lab.host("server").ipv4().to_string();
+        net.coordinator = net.coordinator.replace("[::]", &known);
+        net
     }
 
     /// Builds the lab and starts a server whose STUN port peers cannot reach.
