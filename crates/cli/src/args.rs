@@ -11,7 +11,7 @@ Exit status:
   1  the stream broke           5  no direct path (stderr says why)
   2  wrong usage                6  coordinator or STUN server unreachable
   3  the peer is not online     7  wrong identity
-  130  ended by Ctrl-C before it was done";
+  130  ended by Ctrl-C or another signal before it was done";
 
 /// Connects two machines behind different NATs by a direct, authenticated TCP stream.
 #[derive(Debug, Parser)]
@@ -27,7 +27,9 @@ pub(crate) enum Command {
     Id(Id),
     /// Run a coordinator, where peers meet, and the STUN server beside it
     Serve(Serve),
-    /// Wait for peers that dial this machine
+    /// Wait for peers that dial this machine; unless they are forwarded, the first one's stream is
+    /// stdin and stdout
+    #[command(after_help = STATUSES)]
     Listen(Listen),
     /// Connect to a peer; stdin and stdout are the stream
     #[command(after_help = STATUSES)]
@@ -62,10 +64,11 @@ pub(crate) struct Coordinator {
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// The address of the QUIC service; port 0 picks a free one
+    /// The address of the QUIC service, UDP and, for comparing mappings, TCP; port 0 picks a free
+    /// one
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) listen: SocketAddr,
-    /// An address for STUN over TCP [default: port 3478 of the same address]
+    /// An address for STUN over TCP; repeat it for more [default: port 3478 of the same address]
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) stun: Vec<SocketAddr>,
     /// The file with the secret key [default: p2pconnect/coordinator.pem in the XDG config

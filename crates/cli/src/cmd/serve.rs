@@ -43,9 +43,9 @@ fn start(options: &args::Serve) -> anyhow::Result<(Coordinator, Vec<StunServer>)
     let addresses = stun_addresses(options);
     let stun = StunServer::bind(&addresses, stun_config(&token_key))
         .with_context(|| format!("STUN cannot listen on TCP {}", join(&addresses)))?;
-    let (coordinator, alternate) = bind_coordinator(options, &token_key, stun.local_addrs())?;
+    let (coordinator, alternates) = bind_coordinator(options, &token_key, stun.local_addrs())?;
     announce(&coordinator, stun.local_addrs()).context("stdout cannot be written")?;
-    Ok((coordinator, [stun].into_iter().chain(alternate).collect()))
+    Ok((coordinator, [stun].into_iter().chain(alternates).collect()))
 }
 
 /// Binds the coordinator to the same port number on UDP as a second STUN address on TCP.
@@ -56,22 +56,40 @@ fn bind_coordinator(
     options: &args::Serve,
     token_key: &TokenKey,
     stun: &[SocketAddr],
-) -> anyhow::Result<(Coordinator, Option<StunServer>)> {
+) -> anyhow::Result<(Coordinator, Vec<StunServer>)> {
     let mut listen = options.listen;
     for attempt in 1.. {
-        let alternate = StunServer::bind(&[options.listen], stun_config(token_key)).ok();
-        if let Some(address) = alternate.as_ref().and_then(|it| it.local_addrs().first()) {
+        let alternates = bind_alternates(options.listen, token_key);
+        if let Some(address) = alternates.first().and_then(|it| it.local_addrs().first()) {
             listen.set_port(address.port());
         }
         let key = key::load(options.key.as_deref(), COORDINATOR_KEY)?;
-        let config = coordinator_config(listen, key, token_key, stun, alternate.is_some());
+        let config = coordinator_config(listen, key, token_key, stun, !alternates.is_empty());
         match Coordinator::bind(config) {
-            Ok(coordinator) => return Ok((coordinator, alternate)),
+            Ok(coordinator) => return Ok((coordinator, alternates)),
             Err(_) if options.listen.port() == 0 && attempt < ATTEMPTS => {}
             Err(error) => return Err(error.into()),
         }
     }
     anyhow::bail!("no port is free for both UDP and TCP")
+}
+
+/// Binds STUN to the coordinator's port number, for both families where QUIC serves both.
+fn bind_alternates(listen: SocketAddr, token_key: &TokenKey) -> Vec<StunServer> {
+    let bind = |address| StunServer::bind(&[address], stun_config(token_key)).ok();
+    let Some(first) = bind(listen) else {
+        return Vec::new();
+    };
+    let port = first.local_addrs().first().map(SocketAddr::port);
+    let v4 = port
+        .filter(|_| serves_both_families(listen.ip()))
+        .and_then(|port| bind((Ipv4Addr::UNSPECIFIED, port).into()));
+    [Some(first), v4].into_iter().flatten().collect()
+}
+
+/// QUIC on `[::]` serves IPv4 as well. A TCP socket there does not, so STUN needs a second one.
+fn serves_both_families(ip: IpAddr) -> bool {
+    ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
 }
 
 fn coordinator_config(
@@ -101,8 +119,7 @@ fn stun_addresses(options: &args::Serve) -> Vec<SocketAddr> {
         return options.stun.clone();
     }
     let beside = SocketAddr::new(options.listen.ip(), DEFAULT_PORT);
-    if options.listen.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
-        // QUIC on [::] serves IPv4 as well, so STUN does too.
+    if serves_both_families(options.listen.ip()) {
         let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT));
         return vec![beside, v4];
     }
