@@ -4,6 +4,7 @@ use p2pconnect::{Builder, Connection, CoordinatorAddr, DialPolicy, Endpoint, Pee
 use p2pconnect_coordinator::{Config, Coordinator, RunningCoordinator};
 use p2pconnect_proto::TokenKey;
 use p2pconnect_stun::{StunServer, StunServerConfig, StunServerHandle};
+use p2pconnect_tests::error_log;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// What `p2pconnect serve` runs, on free ports.
@@ -12,6 +13,7 @@ pub(crate) struct World {
     pub(crate) stun: SocketAddr,
     key: SecretKey,
     _stun: StunServerHandle,
+    _log: error_log::Watch,
 }
 
 impl World {
@@ -37,6 +39,7 @@ impl World {
             stun,
             key,
             _stun: server.spawn(),
+            _log: error_log::watch(),
         }
     }
 

@@ -109,7 +109,9 @@ impl Net {
     pub(crate) fn command(&self, host: &str, arguments: &[&str]) -> Command {
         let mut command = self.lab.host(host).command(P2PCONNECT);
         command.args(arguments);
-        command.env("P2PCONNECT_COORDINATOR", &self.coordinator);
+        command
+            .env("P2PCONNECT_COORDINATOR", &self.coordinator)
+            .env("RUST_LOG", "error");
         command.env(
             "P2PCONNECT_KEY",
             self.keys.path().join(format!("{host}.pem")),

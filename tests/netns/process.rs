@@ -77,7 +77,7 @@ impl Process {
                 .recv_timeout(deadline.saturating_duration_since(Instant::now()))
             {
                 Ok(line) => {
-                    self.heard.push(line);
+                    self.hear(line);
                     let found = self.heard.last().and_then(|line| parse(line, event));
                     if let Some(found) = found {
                         return found;
@@ -89,6 +89,12 @@ impl Process {
         }
     }
 
+    fn hear(&mut self, line: String) {
+        // What the log calls an error is a defect even where the test looks at something else.
+        assert!(!line.contains(" ERROR "), "{line}");
+        self.heard.push(line);
+    }
+
     /// Waits for the end of the program.
     pub(crate) fn finish(mut self) -> Finished {
         drop(self.stdin.take());
@@ -98,7 +104,7 @@ impl Process {
                 break status;
             }
             match self.stderr.recv_timeout(Duration::from_millis(20)) {
-                Ok(line) => self.heard.push(line),
+                Ok(line) => self.hear(line),
                 Err(_) => assert!(
                     began.elapsed() < PATIENCE,
                     "still running: {:#?}",
@@ -107,7 +113,7 @@ impl Process {
             }
         };
         while let Ok(line) = self.stderr.recv_timeout(PATIENCE) {
-            self.heard.push(line);
+            self.hear(line);
         }
         let stdout = self.stdout.take().unwrap().join().unwrap();
         Finished {

@@ -1,1 +1,3 @@
-//! Helpers of the cross-crate suites.
+//! What the cross-crate suites of p2pconnect share.
+
+pub mod error_log;
