@@ -128,6 +128,39 @@ async fn stdout_ends_with_the_peers_bytes_though_stdin_goes_on() {
 }
 
 #[tokio::test]
+async fn last_words_before_a_hang_up_arrive() {
+    let shell = Shell::new();
+    let listener = shell.world.listener().await;
+    let mut dial = shell.start(&["dial", &listener.peer_id().to_string()]);
+    let mut there = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
+    dial.wait_for("direct stream").await;
+    let mut stdin = dial.child.stdin.take().unwrap();
+    stdin.write_all(b"goodbye").await.unwrap();
+    drop(stdin);
+    dial.signal("HUP").await;
+    let mut heard = Vec::new();
+    there.read_to_end(&mut heard).await.unwrap();
+    assert_eq!(heard, b"goodbye");
+    there.shutdown().await.unwrap();
+    let (status, said) = dial.end().await;
+    assert_eq!(status.code(), Some(0), "{said}");
+}
+
+#[tokio::test]
+async fn a_hang_up_ends_a_stream_that_would_go_on() {
+    let shell = Shell::new();
+    let listener = shell.world.listener().await;
+    let mut dial = shell.start(&["dial", &listener.peer_id().to_string()]);
+    let mut there = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
+    dial.wait_for("direct stream").await;
+    let _stdin = dial.child.stdin.take();
+    dial.signal("HUP").await;
+    let (status, said) = dial.end().await;
+    assert_eq!(status.code(), Some(130), "{said}");
+    assert!(there.read_to_end(&mut Vec::new()).await.is_err());
+}
+
+#[tokio::test]
 async fn a_peer_that_goes_away_in_mid_stream_is_status_1() {
     let shell = Shell::new();
     let listener = shell.world.listener().await;

@@ -7,11 +7,15 @@ use crate::{
     args,
     exit::{self, Exit},
     key::{self, PEER_KEY},
-    pump::pump,
+    pump::{Transferred, pump},
     report::Reporter,
     signals,
     stdout::Stdout,
 };
+
+/// How long the stream may take to end after a hang-up: some round trips, for the last bytes and
+/// the peer's.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Connects to a peer and makes stdin and stdout the stream.
 pub(crate) async fn run(options: args::Dial, started: Instant) -> Exit {
@@ -36,15 +40,33 @@ async fn dial(options: args::Dial, reporter: &Reporter) -> Exit {
             return fail(exit::UNREACHABLE, error);
         }
     };
+    let hung_up = signals::hung_up();
     reporter.established(&connection);
-    let pumped = pump(connection, tokio::io::stdin(), Stdout::new()).await;
+    let pumped = pump_until(hung_up, connection).await;
     endpoint.close().await;
+    let Some(pumped) = pumped else {
+        return Exit(exit::INTERRUPTED);
+    };
     match pumped {
         Ok(transferred) => {
             reporter.closed(transferred);
             Exit::DONE
         }
         Err(error) => fail(exit::BROKEN, error.context("the stream broke")),
+    }
+}
+
+/// Carries the stream. Who hangs up is still heard to the end of stdin: ssh closes that and hangs
+/// up at once. `None` if that takes too long.
+async fn pump_until(
+    hung_up: impl Future<Output = ()>,
+    connection: Connection,
+) -> Option<anyhow::Result<Transferred>> {
+    let pumping = pump(connection, tokio::io::stdin(), Stdout::new());
+    tokio::pin!(pumping);
+    tokio::select! {
+        pumped = &mut pumping => Some(pumped),
+        () = hung_up => timeout(FAREWELL, pumping).await.ok(),
     }
 }
 
