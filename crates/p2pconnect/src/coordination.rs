@@ -13,7 +13,8 @@ use p2pconnect_proto::{
 use quinn::crypto::rustls::QuicClientConfig;
 use tokio::{
     sync::{mpsc, watch},
-    time::timeout,
+    task::JoinSet,
+    time::{sleep, timeout},
 };
 
 use crate::{BindError, CoordinatorError, task::AbortOnDrop};
@@ -22,6 +23,13 @@ use crate::{BindError, CoordinatorError, task::AbortOnDrop};
 ///
 /// QUIC sends its first packet again after about 0.3, 1 and 2.3 seconds, so three losses pass.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
+
+/// The most addresses of a coordinator that are tried, so that the last of them starts within
+/// 2 seconds.
+const MAX_ADDRESSES: usize = 8;
+
+/// How long an address is tried alone, as RFC 8305 section 8 recommends.
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// How long a coordinator may take to answer a request.
 ///
@@ -55,7 +63,7 @@ pub(crate) struct Coordination {
 }
 
 /// Where and how to reach the coordinator; makes connections to it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Dialer {
     address: CoordinatorAddr,
     config: quinn::ClientConfig,
@@ -92,21 +100,38 @@ impl Dialer {
         }
     }
 
-    /// Connects to the first of the addresses that answers.
+    /// Connects to the first of the addresses that answers. Each gets a head start on the next one
+    /// (RFC 8305 section 5), so that one that is dead costs little time.
+    ///
+    /// Cancel safe.
     pub(crate) async fn connect(
         &self,
         addresses: &[SocketAddr],
     ) -> Result<(Coordination, mpsc::Receiver<Introduction>), CoordinatorError> {
-        let mut last = CoordinatorError::Resolve {
+        let mut error = CoordinatorError::Resolve {
             host: self.address.host.clone(),
         };
-        for &address in addresses {
-            match self.connect_to(address).await {
-                Ok((endpoint, connection)) => return Ok(Coordination::start(endpoint, connection)),
-                Err(error) => last = error,
+        let mut waiting = addresses.iter().copied().take(MAX_ADDRESSES).peekable();
+        let mut attempts = JoinSet::new();
+        loop {
+            if let Some(address) = waiting.next() {
+                let dialer = self.clone();
+                attempts.spawn(async move { dialer.connect_to(address).await });
+            }
+            tokio::select! {
+                Some(joined) = attempts.join_next() => match joined {
+                    Ok(Ok((endpoint, connection))) => {
+                        return Ok(Coordination::start(endpoint, connection));
+                    }
+                    // A server that is somebody else says more than one that is silent.
+                    Ok(Err(_)) if matches!(error, CoordinatorError::WrongIdentity { .. }) => {}
+                    Ok(Err(latest)) => error = latest,
+                    Err(failed) => tracing::error!(%failed, "an attempt ended without a result"),
+                },
+                () = sleep(HEAD_START), if waiting.peek().is_some() => {}
+                else => return Err(error),
             }
         }
-        Err(last)
     }
 
     async fn connect_to(
@@ -323,4 +348,38 @@ async fn read_notices(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use p2pconnect_coordinator::{Config, Coordinator};
+    use p2pconnect_proto::TokenKey;
+    use tokio::net::UdpSocket;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_is_silent_costs_little_time() {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let key = SecretKey::generate().unwrap();
+        let config = Config::new(any, key, TokenKey::from_bytes([7; 32]));
+        let coordinator = Coordinator::bind(config).unwrap().start();
+        let answers = coordinator.local_addr();
+        let silent = UdpSocket::bind(any).await.unwrap();
+        let address = CoordinatorAddr {
+            id: coordinator.server_id(),
+            host: answers.ip().to_string(),
+            port: answers.port(),
+        };
+
+        let key = SecretKey::generate().unwrap();
+        let dialer = Dialer::new(&key, address).unwrap();
+        let addresses = [silent.local_addr().unwrap(), answers];
+        let connecting = timeout(HANDSHAKE_LIMIT / 2, dialer.connect(&addresses));
+        let (coordination, _) = connecting.await.unwrap().unwrap();
+        assert_eq!(coordination.connection.remote_address(), answers);
+    }
 }
