@@ -9,8 +9,8 @@ use std::{
 
 use p2pconnect_proto::{NatReport, PeerId, PunchPort, ReflexiveToken};
 use p2pconnect_stun::{
-    Commitment, HeldMapping, Mapping, MappingConfig, MappingError, MappingEvent, Observation,
-    classify, query,
+    Commitment, HeldMapping, Mapping, MappingConfig, MappingError, MappingEvent, MappingState,
+    Observation, classify, query,
 };
 use tokio::{
     sync::watch,
@@ -241,9 +241,9 @@ impl Shared {
                 Err(error) => {
                     tracing::debug!(%error, "stun server tells no mapping");
                     self.set(punch_port, server, Slot::Failed(error));
+                    sleep(RETRY_PAUSE).await;
                 }
             }
-            sleep(RETRY_PAUSE).await;
         }
     }
 
@@ -256,6 +256,7 @@ impl Shared {
         HeldMapping::open(SocketAddr::new(source, port), server, config).await
     }
 
+    /// Keeps the table true to a mapping, until it cannot be held from its address any more.
     async fn follow(&self, punch_port: PunchPort, mut held: HeldMapping) {
         let first = held.current();
         let (local, server) = (first.local, first.server);
@@ -283,8 +284,15 @@ impl Shared {
                     None => return,
                 },
                 Ok(()) = states.changed() => {
-                    let mapping = states.borrow_and_update().mapping.clone();
-                    self.learn(punch_port, mapping);
+                    let MappingState { mapping, lost, .. } = states.borrow_and_update().clone();
+                    match lost {
+                        Some(error) if has_moved(local, server).await => {
+                            tracing::debug!("this machine has another address now");
+                            self.forget(local);
+                            return self.set(punch_port, server, Slot::Failed(error));
+                        }
+                        Some(_) | None => self.learn(punch_port, mapping),
+                    }
                 }
                 Ok(()) = alternates.changed(), if punch_port == PunchPort::PRIMARY => {
                     let alternates = alternates.borrow_and_update().clone();
@@ -353,6 +361,15 @@ impl Shared {
             .send_if_modified(|nat| std::mem::replace(nat, report) != report);
     }
 
+    /// Drops what was seen from an address that this machine has left, with its NAT.
+    fn forget(&self, local: SocketAddr) {
+        let mut observations = self
+            .observations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        observations.retain(|it| it.local != local);
+    }
+
     /// Stores what is known of a mapping, and wakes those who watch if its address is new. A fresh
     /// token alone, which comes with each answer, wakes nobody.
     fn set(&self, punch_port: PunchPort, server: SocketAddr, slot: Slot) {
@@ -369,5 +386,45 @@ impl Shared {
                 Some(Slot::Asking) | None => true,
             }
         });
+    }
+}
+
+/// Tells whether packets to `server` leave from another address by now, as they do after a change
+/// of networks. While there is no way to it, they leave from none.
+async fn has_moved(local: SocketAddr, server: SocketAddr) -> bool {
+    let source = tcp::source_address(server).await;
+    source.is_ok_and(|source| source != local.ip())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+mod tests {
+    use p2pconnect_stun::{StunServer, StunServerConfig};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_mapping_is_given_up_when_its_address_is_not_ours_any_more() {
+        let config = StunServerConfig::default();
+        let server = StunServer::bind(&["127.0.0.1:0".parse().unwrap()], config).unwrap();
+        let (address, server) = (server.local_addrs()[0], server.spawn());
+        // The routes choose 127.0.0.1, as if the machine had moved there.
+        let formerly = "127.0.0.2:0".parse().unwrap();
+        let config = MappingConfig::default();
+        let held = HeldMapping::open(formerly, address, config).await.unwrap();
+
+        let (ports, _listeners) = PunchPorts::open().unwrap();
+        let id = PeerId::from_public_key([1; 32]);
+        let mappings = Mappings::new(ports, &id, Observer::none());
+        let shared = Arc::clone(&mappings.shared);
+        let ends = async {
+            mappings.changes().next().await;
+            assert_eq!(mappings.known().len(), 1);
+            drop(server);
+        };
+        let follow = shared.follow(PunchPort::PRIMARY, held);
+        let both = async { tokio::join!(ends, follow) };
+        timeout(Duration::from_secs(5), both).await.unwrap();
+        assert!(mappings.known().is_empty());
     }
 }
