@@ -1,6 +1,4 @@
-//! Sends a line to a peer and prints what comes back.
-//!
-//! `cargo run --example dial -- <server-id>@<host>:<port> <peer-id>`
+//! Sends a line to a peer and prints what comes back: `dial SERVER-ID@HOST:PORT PEER-ID`
 
 #![expect(
     clippy::print_stderr,
@@ -16,10 +14,8 @@ async fn main() -> anyhow::Result<()> {
     let [_, coordinator, peer] = &std::env::args().collect::<Vec<_>>()[..] else {
         anyhow::bail!("usage: dial SERVER-ID@HOST:PORT PEER-ID");
     };
-    let endpoint = Endpoint::builder()
-        .coordinator(coordinator.parse()?)
-        .bind()
-        .await?;
+    let builder = Endpoint::builder().coordinator(coordinator.parse()?);
+    let endpoint = builder.bind().await?;
     let mut connection = endpoint.dial(peer.parse()?).await?;
     eprintln!("{} by {:?}", connection.peer_id(), connection.path());
 
