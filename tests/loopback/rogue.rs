@@ -31,6 +31,11 @@ pub(crate) struct RogueCoordinator {
 
 impl RogueCoordinator {
     pub(crate) fn start(stun: SocketAddr, candidates: Vec<SocketAddr>) -> Self {
+        Self::answering(usize::MAX, stun, candidates)
+    }
+
+    /// Starts a coordinator that answers so many dials and is silent to all others.
+    pub(crate) fn answering(dials: usize, stun: SocketAddr, candidates: Vec<SocketAddr>) -> Self {
         let key = SecretKey::generate().unwrap();
         let tls = server_config(&key, None, COORDINATION_ALPN).unwrap();
         let quic = Arc::new(QuicServerConfig::try_from(tls).unwrap());
@@ -40,7 +45,7 @@ impl RogueCoordinator {
         let mut task = JoinSet::new();
         task.spawn(async move {
             let connection = endpoint.accept().await.unwrap().await.unwrap();
-            mislead(&connection, stun, &candidates).await;
+            mislead(&connection, dials, stun, &candidates).await;
         });
         Self {
             address,
@@ -50,7 +55,12 @@ impl RogueCoordinator {
     }
 }
 
-async fn mislead(connection: &quinn::Connection, stun: SocketAddr, candidates: &[SocketAddr]) {
+async fn mislead(
+    connection: &quinn::Connection,
+    dials: usize,
+    stun: SocketAddr,
+    candidates: &[SocketAddr],
+) {
     let welcome = Notice::Welcome(Welcome {
         observed: connection.remote_address(),
         stun_servers: vec![stun],
@@ -63,7 +73,14 @@ async fn mislead(connection: &quinn::Connection, stun: SocketAddr, candidates: &
         .unwrap();
     stream.finish().unwrap();
 
+    let mut unanswered = Vec::new();
+    let mut answered = 0;
     while let Ok((mut send, mut receive)) = connection.accept_bi().await {
+        if answered == dials {
+            unanswered.push((send, receive));
+            continue;
+        }
+        answered += 1;
         let request = receive
             .read_to_end(codec::MAX_BODY + codec::HEADER_LEN)
             .await

@@ -3,7 +3,10 @@ use std::{net::SocketAddr, time::Duration};
 use p2pconnect::{BindError, CoordinatorError, DialError, Endpoint, SecretKey};
 use tokio::net::{TcpListener, UdpSocket};
 
-use crate::world::{World, address_of};
+use crate::{
+    rogue::RogueCoordinator,
+    world::{World, address_of},
+};
 
 #[tokio::test]
 async fn a_coordinator_with_another_key_is_told_apart() {
@@ -87,6 +90,24 @@ async fn a_dial_after_the_coordinator_went_says_so_in_time() {
 async fn a_builder_without_coordinator_says_what_is_missing() {
     let error = Endpoint::builder().bind().await.unwrap_err();
     assert!(matches!(error, BindError::NoCoordinator), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_coordinator_that_falls_silent_hides_no_evidence() {
+    let world = World::start();
+    let rogue = RogueCoordinator::answering(1, world.stun, vec![closed_port().await]);
+    let address = address_of(rogue.id, rogue.address);
+    let dialler = Endpoint::builder()
+        .coordinator(address)
+        .bind()
+        .await
+        .unwrap();
+    let peer = SecretKey::generate().unwrap().peer_id();
+    let error = dialler
+        .dial_within(peer, Duration::from_secs(7))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, DialError::NoDirectPath(_)), "{error:?}");
 }
 
 /// Returns an address that refuses connections.

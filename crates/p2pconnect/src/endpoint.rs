@@ -119,9 +119,16 @@ impl Endpoint {
     ) -> Result<Connection, DialError> {
         let began = Instant::now();
         let deadline = began + limit.min(MAX_DIAL_LIMIT);
-        let mut round = 1;
-        loop {
-            let introduction = self.ask(peer, deadline).await?;
+        let mut found = None;
+        for round in 1..=MAX_ROUNDS {
+            let introduction = match self.ask(peer, deadline).await {
+                Ok(introduction) => introduction,
+                // What a round has found says more than a coordinator that is silent afterwards.
+                Err(error @ (DialError::TimedOut | DialError::Coordinator(_))) => {
+                    return Err(found.unwrap_or(error));
+                }
+                Err(error) => return Err(error),
+            };
             let introduced = began.elapsed();
             let error = match self.inner.punch(introduction, deadline).await {
                 Ok(punched) => {
@@ -130,11 +137,12 @@ impl Endpoint {
                 Err(error) => error,
             };
             let time_left = deadline.saturating_duration_since(Instant::now());
-            if round == MAX_ROUNDS || time_left < ROUND_MINIMUM || is_final(&error) {
+            if time_left < ROUND_MINIMUM || is_final(&error) {
                 return Err(error);
             }
-            round += 1;
+            found = Some(error);
         }
+        Err(found.unwrap_or(DialError::TimedOut))
     }
 
     /// Waits for the next peer that dials this endpoint, and returns the connection.
