@@ -81,6 +81,12 @@ pub enum Error {
         /// The probability asked for.
         loss: f64,
     },
+    /// The kernel did not make a new link ready.
+    #[error("the kernel has not made a link ready within {limit:?}; is the machine overloaded?")]
+    LinksDown {
+        /// How long was waited.
+        limit: Duration,
+    },
     /// A command did not end in time and was killed.
     #[error("{what} did not end within {limit:?} and was killed")]
     TimedOut {

@@ -4,6 +4,7 @@ mod assembly;
 mod builder;
 mod host;
 mod plan;
+mod readiness;
 mod reaper;
 
 use std::collections::BTreeMap;

@@ -10,6 +10,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::builder::{HostSpec, LabBuilder};
 use super::plan::{BoxPlan, GATEWAY_V4, GATEWAY_V6, HostPlan, IPV6_PREFIX};
+use super::readiness::await_links;
 use super::reaper::{Enrolment, reaper};
 use super::{Host, Lab, Nat};
 use crate::capture::{Capture, PcapngWriter};
@@ -92,6 +93,8 @@ fn assemble<'scope>(scope: &'scope Scope<'scope, '_>, builder: LabBuilder) -> Re
     for port in &ports {
         disable_offload(&core_link_name(port.link))?;
     }
+    let core_links: Vec<_> = ports.iter().map(|port| port.link).collect();
+    await_links(&core_links)?;
     let socket = socket
         .join()
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
@@ -270,7 +273,8 @@ fn configure_box(addresses: &BoxPlan, plan: &HostPlan) -> Result<(), Error> {
     // nothing else in it is anywhere else.
     let prefix = (plan.ipv6.into(), IPV6_PREFIX);
     messages.push(route::route(prefix, INSIDE_INDEX, Some(GATEWAY_V6)));
-    request("configure a NAT", messages)
+    request("configure a NAT", messages)?;
+    await_links(&[INSIDE_INDEX])
 }
 
 fn outside_addresses(

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::os::fd::RawFd;
 
 use super::Message;
+use super::message::read_u32;
 
 /// Index of the loopback device in every network namespace.
 pub(crate) const LOOPBACK: u32 = 1;
@@ -70,6 +71,19 @@ pub(crate) fn link_up(index: u32) -> Message {
     header[8..12].copy_from_slice(&(libc::IFF_UP as u32).to_ne_bytes());
     header[12..16].copy_from_slice(&(libc::IFF_UP as u32).to_ne_bytes());
     Message::new(libc::RTM_SETLINK, libc::NLM_F_REQUEST | libc::NLM_F_ACK).raw(&header)
+}
+
+/// Asks for all links.
+pub(crate) fn links() -> Message {
+    let flags = libc::NLM_F_REQUEST | libc::NLM_F_DUMP;
+    Message::new(libc::RTM_GETLINK, flags).raw(&[0; 16])
+}
+
+/// Reads an answer to [`links`]: the link's index, if it is running.
+pub(crate) fn running_link(body: &[u8]) -> Option<u32> {
+    let index = read_u32(body, 4);
+    let running = read_u32(body, 8) & libc::IFF_RUNNING as u32 != 0;
+    running.then_some(index)
 }
 
 /// Adds an address to a link, without duplicate address detection.
