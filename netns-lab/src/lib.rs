@@ -50,6 +50,7 @@ mod firewall;
 mod isolation;
 mod lab;
 mod link;
+pub mod model;
 mod namespace;
 mod nat;
 mod netlink;

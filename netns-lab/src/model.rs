@@ -1,0 +1,238 @@
+//! A NAT or stateful firewall as pure code: IP packets in, packets out, at a
+//! given time.
+//!
+//! [`NatModel`] is one box. Its owner hands it each packet with the time and the
+//! side it came from, and takes what leaves from [`NatModel::poll_output`].
+//!
+//! ```
+//! use std::net::IpAddr;
+//! use std::time::Duration;
+//!
+//! use netns_lab::model::{ModelSpec, NatModel, Side};
+//!
+//! # fn main() -> Result<(), netns_lab::model::SpecError> {
+//! let external: IpAddr = [203, 0, 113, 2].into();
+//! let mut nat = NatModel::new(ModelSpec::rfc5382(), vec![external], 7)?;
+//! let verdict = nat.handle_packet(Duration::ZERO, Side::Internal, b"not IP");
+//! assert_eq!(verdict.to_string(), "DROP malformed packet");
+//! assert_eq!(nat.poll_output(), None);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What always holds
+//!
+//! - The same specification, seed and calls give the same verdicts and packets.
+//! - Whatever comes in, nothing panics, and memory stays within [`Limits`] as
+//!   long as its owner takes what leaves.
+//! - Checksums are corrected, never computed afresh (RFC 1624): a damaged
+//!   packet stays damaged.
+//!
+//! # What is deliberately absent
+//!
+//! - Sequence numbers are not looked at, so every reset and acknowledgement is
+//!   believed; nor are they rewritten.
+//! - Fragments are dropped, and of ICMP only errors about TCP and UDP pass.
+//! - Hop limits are not counted down.
+//! - There are no application-level gateways (RFC 5382 REQ-6).
+//! - IPv6 is filtered, not translated.
+
+mod answer;
+mod checksum;
+mod forward;
+mod packet;
+mod ports;
+mod session;
+mod spec;
+mod table;
+mod verdict;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha8Rng;
+
+pub use packet::Protocol;
+pub use session::SessionState;
+pub use spec::{
+    Dependence, Hairpinning, Limits, ModelSpec, Pooling, PortAssignment, PortRange, RstEffect,
+    SimultaneousOpen, SpecError, Timers, Translation, UnsolicitedSyn, WhenFull,
+};
+pub use table::Mapping;
+pub use verdict::{Answer, DropReason, Verdict};
+
+use ports::PortAllocator;
+use table::Table;
+
+/// Most SYNs that wait for a late answer. Far more than labs have under way,
+/// and little memory; a SYN beyond it is dropped silently.
+const MAX_ANSWERS: usize = 1024;
+
+/// A side of a box.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Side {
+    /// Where its hosts are.
+    Internal,
+    /// Where the rest of the world is.
+    External,
+}
+
+/// A packet that leaves the box.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Output {
+    /// The side it leaves by.
+    pub side: Side,
+    /// The IP packet.
+    pub packet: Vec<u8>,
+}
+
+/// One box: a NAT44 or a stateful firewall, as its [`ModelSpec`] says.
+///
+/// Times count from any fixed moment; one that goes back counts as none passed.
+#[derive(Debug, Clone)]
+pub struct NatModel {
+    spec: ModelSpec,
+    /// The box's own IPv6 address, from which a firewall sends its answers.
+    own_ipv6: Option<IpAddr>,
+    ports: PortAllocator,
+    table: Table,
+    /// Answers that wait, by remote and external endpoint.
+    pending: BTreeMap<(SocketAddr, SocketAddr), Pending>,
+    outputs: VecDeque<Output>,
+    now: Duration,
+}
+
+#[derive(Debug, Clone)]
+struct Pending {
+    due: Duration,
+    output: Output,
+}
+
+impl Side {
+    /// Returns the other side.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Internal => Self::External,
+            Self::External => Self::Internal,
+        }
+    }
+}
+
+impl NatModel {
+    /// Makes a box with nothing in its table; the seed decides all its randomness.
+    ///
+    /// A NAT translates to the IPv4 addresses among `external`. A firewall needs
+    /// none, and sends ICMP errors from the first of the right family, or else
+    /// in the name of the host that the SYN was for.
+    ///
+    /// # Errors
+    ///
+    /// [`SpecError`] if the specification contradicts itself.
+    pub fn new(spec: ModelSpec, external: Vec<IpAddr>, seed: u64) -> Result<Self, SpecError> {
+        spec.check()?;
+        let ports = PortAllocator::new(
+            ipv4_addresses(&spec, &external)?,
+            ChaCha8Rng::seed_from_u64(seed),
+        );
+        Ok(Self {
+            spec,
+            own_ipv6: external.into_iter().find(IpAddr::is_ipv6),
+            ports,
+            table: Table::default(),
+            pending: BTreeMap::new(),
+            outputs: VecDeque::new(),
+            now: Duration::ZERO,
+        })
+    }
+
+    /// Takes a whole IP packet that came in by `side`, and says what became of it.
+    ///
+    /// What leaves in consequence, and what was due before, is for
+    /// [`NatModel::poll_output`].
+    pub fn handle_packet(&mut self, now: Duration, side: Side, packet: &[u8]) -> Verdict {
+        self.handle_timeout(now);
+        self.forward(side, packet).unwrap_or_else(Verdict::Dropped)
+    }
+
+    /// Returns the next packet that leaves.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Returns when the box wants to send something by itself, if ever: call
+    /// [`NatModel::handle_timeout`] then.
+    ///
+    /// Sessions expire without being told to, so they do not count.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.pending.values().map(|pending| pending.due).min()
+    }
+
+    /// Sends the answers that are due, and forgets what has expired.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        self.now = self.now.max(now);
+        self.table.expire(self.now);
+        while let Some(key) = self.next_due() {
+            if let Some(pending) = self.pending.remove(&key) {
+                self.send(pending.output);
+            }
+        }
+    }
+
+    /// Forgets everything, as a box does that loses power; with `new_external`
+    /// it comes back with other addresses.
+    ///
+    /// # Errors
+    ///
+    /// [`SpecError::NoExternalAddress`] if the new addresses have none to
+    /// translate to; the box is then as before.
+    pub fn reboot(&mut self, new_external: Option<Vec<IpAddr>>) -> Result<(), SpecError> {
+        let ipv4 = new_external
+            .as_ref()
+            .map(|external| ipv4_addresses(&self.spec, external))
+            .transpose()?;
+        self.ports.reboot(ipv4);
+        if let Some(external) = new_external {
+            self.own_ipv6 = external.into_iter().find(IpAddr::is_ipv6);
+        }
+        self.table = Table::default();
+        self.pending.clear();
+        self.outputs.clear();
+        Ok(())
+    }
+
+    /// Returns the mappings as of the last call that brought the time, the
+    /// oldest first.
+    pub fn mappings(&self) -> impl Iterator<Item = &Mapping> {
+        self.table.mappings()
+    }
+
+    /// Returns the answer that is due longest.
+    fn next_due(&self) -> Option<(SocketAddr, SocketAddr)> {
+        let due = |pending: &Pending| (pending.due <= self.now).then_some(pending.due);
+        let waiting = self.pending.iter();
+        let ready = waiting.filter_map(|(key, pending)| Some((due(pending)?, *key)));
+        ready.min().map(|(_, key)| key)
+    }
+
+    fn send(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+}
+
+/// Returns the addresses to translate to, of which a NAT needs one.
+fn ipv4_addresses(spec: &ModelSpec, external: &[IpAddr]) -> Result<Vec<Ipv4Addr>, SpecError> {
+    let ipv4: Vec<_> = external
+        .iter()
+        .filter_map(|address| match address {
+            IpAddr::V4(address) => Some(*address),
+            IpAddr::V6(_) => None,
+        })
+        .collect();
+    match spec.translation {
+        Translation::Nat44 if ipv4.is_empty() => Err(SpecError::NoExternalAddress),
+        Translation::Nat44 | Translation::None => Ok(ipv4),
+    }
+}

@@ -1,0 +1,393 @@
+//! The way of a packet through the box.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::answer::{self, Unreachable};
+use super::packet::{Content, End, Flow, Packet, Protocol};
+use super::ports::Request;
+use super::session::SessionState;
+use super::spec::{Hairpinning, SimultaneousOpen, Translation, UnsolicitedSyn, WhenFull};
+use super::table::{MappingId, Scope};
+use super::verdict::{Answer, DropReason, Verdict};
+use super::{MAX_ANSWERS, NatModel, Output, Pending, Side};
+
+/// A packet that wants in, from outside or by hairpinning.
+struct Arrival {
+    /// As it came to the box.
+    original: Packet,
+    original_flow: Flow,
+    /// The side it came from, to which answers go.
+    from: Side,
+    /// With the source that filters look at.
+    packet: Packet,
+    flow: Flow,
+}
+
+impl NatModel {
+    pub(super) fn forward(&mut self, side: Side, packet: &[u8]) -> Result<Verdict, DropReason> {
+        let packet = Packet::read(packet)?;
+        match (packet.content, side) {
+            (Content::Flow(flow), Side::Internal) => self.outbound(packet, flow),
+            (Content::Flow(flow), Side::External) => self.inbound(Arrival {
+                original: packet.clone(),
+                original_flow: flow,
+                from: side,
+                packet,
+                flow,
+            }),
+            (Content::IcmpError(quoted), Side::Internal) => self.outbound_error(packet, &quoted),
+            (Content::IcmpError(quoted), Side::External) => self.inbound_error(packet, &quoted),
+        }
+    }
+
+    fn outbound(&mut self, mut packet: Packet, flow: Flow) -> Result<Verdict, DropReason> {
+        let hairpins = self.is_own(flow.destination.ip());
+        if hairpins && self.spec.hairpinning == Hairpinning::None {
+            return Err(DropReason::NoHairpinning(flow.destination));
+        }
+        let (id, is_new) = self.outbound_session(&flow)?;
+        let external = self
+            .table
+            .get(id)
+            .map_or(flow.source, |mapping| mapping.external());
+        let seen = (id, flow.destination);
+        self.table
+            .see(self.now, seen, Side::Internal, flow.flags, &self.spec);
+        if flow.flags.is_syn() {
+            // The SYN from inside that RFC 5382 REQ-4 waits for.
+            self.pending.remove(&(flow.destination, external));
+        }
+        let original = packet.clone();
+        if external != flow.source {
+            packet.translate(&flow, End::Source, external);
+        }
+        if hairpins {
+            let translated = Flow {
+                source: external,
+                ..flow
+            };
+            return self.inbound(Arrival {
+                original,
+                original_flow: flow,
+                from: Side::Internal,
+                packet,
+                flow: translated,
+            });
+        }
+        self.emit(Side::External, packet);
+        let (internal, external_end) = (flow.source, external);
+        Ok(match (self.translates(internal.ip()), is_new) {
+            (false, _) => Verdict::Passed,
+            (true, true) => Verdict::Mapped {
+                internal,
+                external: external_end,
+            },
+            (true, false) => Verdict::Translated {
+                from: internal,
+                to: external_end,
+            },
+        })
+    }
+
+    /// Finds or makes the session of a packet from inside, and says whether its
+    /// mapping is new.
+    fn outbound_session(&mut self, flow: &Flow) -> Result<(MappingId, bool), DropReason> {
+        let (protocol, internal, remote) = (flow.protocol, flow.source, flow.destination);
+        if let Some(id) = self.table.by_flow(protocol, internal, remote) {
+            return Ok((id, false));
+        }
+        self.require_start(flow)?;
+        self.make_room(internal.ip())?;
+        let scope = Scope::of(self.spec.mapping, remote);
+        let found = self.table.by_scope(protocol, internal, scope);
+        let usable = found.filter(|id| !self.is_overloaded(*id, remote));
+        let id = match usable {
+            Some(id) => id,
+            None => self.make_mapping(flow, found.is_some())?,
+        };
+        self.table.add_session(id, remote, flow.flags, self.now);
+        Ok((id, usable.is_none()))
+    }
+
+    /// Makes a mapping, for this remote endpoint alone if `exact`.
+    fn make_mapping(&mut self, flow: &Flow, exact: bool) -> Result<MappingId, DropReason> {
+        let request = Request {
+            protocol: flow.protocol,
+            internal: flow.source,
+            remote: flow.destination,
+        };
+        let external = if self.translates(flow.source.ip()) {
+            let chosen = self.ports.allocate(request, &self.spec, &self.table);
+            chosen.ok_or(DropReason::NoPort(flow.source))?
+        } else {
+            flow.source
+        };
+        let scope = if exact {
+            Scope::exactly(flow.destination)
+        } else {
+            Scope::of(self.spec.mapping, flow.destination)
+        };
+        let (protocol, internal) = (flow.protocol, flow.source);
+        Ok(self.table.add_mapping(protocol, internal, external, scope))
+    }
+
+    fn inbound(&mut self, arrival: Arrival) -> Result<Verdict, DropReason> {
+        let (external, remote) = (arrival.flow.destination, arrival.flow.source);
+        if self.translates(external.ip()) && !self.is_own(external.ip()) {
+            return Err(DropReason::NotOurs(external));
+        }
+        let id = match self.inbound_session(&arrival.flow) {
+            Ok(id) => id,
+            Err(reason) => return Ok(self.refuse(&arrival, reason)),
+        };
+        let internal = self
+            .table
+            .get(id)
+            .map_or(external, |mapping| mapping.internal());
+        let flags = arrival.flow.flags;
+        self.table
+            .see(self.now, (id, remote), Side::External, flags, &self.spec);
+        let mut packet = arrival.packet;
+        if internal != external {
+            packet.translate(&arrival.flow, End::Destination, internal);
+        }
+        let hairpins = arrival.from == Side::Internal;
+        let mut source = remote;
+        if hairpins && self.spec.hairpinning == Hairpinning::InternalSource {
+            source = arrival.original_flow.source;
+            packet.translate(&arrival.flow, End::Source, source);
+        }
+        self.emit(Side::Internal, packet);
+        Ok(if hairpins {
+            Verdict::Hairpinned {
+                external,
+                internal,
+                source,
+            }
+        } else if self.translates(external.ip()) {
+            Verdict::Translated {
+                from: external,
+                to: internal,
+            }
+        } else {
+            Verdict::Passed
+        })
+    }
+
+    /// Finds or makes the session of a packet that wants in.
+    fn inbound_session(&mut self, flow: &Flow) -> Result<MappingId, DropReason> {
+        let (external, remote) = (flow.destination, flow.source);
+        let mut permitting = None;
+        let mut exists = false;
+        for (id, mapping) in self.table.at_external(flow.protocol, external) {
+            exists = true;
+            if let Some(state) = mapping.session(remote) {
+                self.check_simultaneous_open(flow, state)?;
+                return Ok(id);
+            }
+            if permitting.is_none() && mapping.permits(remote, self.spec.filtering) {
+                permitting = Some((id, mapping.internal(), mapping.expires()));
+            }
+        }
+        let Some((id, internal, expires)) = permitting else {
+            return Err(if exists {
+                let filtering = self.spec.filtering;
+                DropReason::NoPermission { remote, filtering }
+            } else {
+                DropReason::NoMapping(external)
+            });
+        };
+        self.require_start(flow)?;
+        self.make_room(internal.ip())?;
+        // The session that made room may have been the mapping's last.
+        if self.table.get(id).is_none() {
+            return Err(DropReason::TableFull);
+        }
+        // Without inbound refresh a stranger's packets do not make a UDP
+        // mapping live longer (RFC 4787 REQ-6).
+        self.table.add_session(id, remote, flow.flags, expires);
+        Ok(id)
+    }
+
+    const fn check_simultaneous_open(
+        &self,
+        flow: &Flow,
+        state: SessionState,
+    ) -> Result<(), DropReason> {
+        let is_crossing = flow.flags.is_syn() && matches!(state, SessionState::OutboundSyn);
+        match self.spec.simultaneous_open {
+            SimultaneousOpen::Dropped | SimultaneousOpen::Reset if is_crossing => {
+                Err(DropReason::SimultaneousOpen(flow.source))
+            }
+            SimultaneousOpen::Allowed | SimultaneousOpen::Dropped | SimultaneousOpen::Reset => {
+                Ok(())
+            }
+        }
+    }
+
+    /// Answers a packet that is not let in, as far as the box does.
+    fn refuse(&mut self, arrival: &Arrival, drop: DropReason) -> Verdict {
+        let answer = match drop {
+            DropReason::SimultaneousOpen(_) => match self.spec.simultaneous_open {
+                SimultaneousOpen::Reset => Some(Answer::Rst),
+                SimultaneousOpen::Allowed | SimultaneousOpen::Dropped => None,
+            },
+            _ if drop.is_unsolicited() && arrival.flow.flags.is_syn() => {
+                Answer::of(self.spec.unsolicited)
+            }
+            _ => None,
+        };
+        let Some(answer) = answer else {
+            return Verdict::Dropped(drop);
+        };
+        let (syn, flow) = (&arrival.original, &arrival.original_flow);
+        let own = self.answering_address(flow.destination.ip());
+        let packet = match answer {
+            Answer::Rst => answer::rst(syn, flow),
+            Answer::IcmpProhibited => answer::unreachable(syn, Unreachable::Prohibited, own),
+            Answer::IcmpPortUnreachable | Answer::IcmpPending => {
+                answer::unreachable(syn, Unreachable::Port, own)
+            }
+        };
+        let output = Output {
+            side: arrival.from,
+            packet,
+        };
+        match self.spec.unsolicited {
+            UnsolicitedSyn::IcmpPortUnreachableAfter(delay) if answer == Answer::IcmpPending => {
+                let key = (arrival.flow.source, arrival.flow.destination);
+                if !self.pending.contains_key(&key) && self.pending.len() >= MAX_ANSWERS {
+                    return Verdict::Dropped(drop);
+                }
+                let due = self.now.saturating_add(delay);
+                self.pending
+                    .entry(key)
+                    .or_insert_with(|| Pending { due, output });
+            }
+            _ => self.send(output),
+        }
+        Verdict::Answered { answer, drop }
+    }
+
+    /// Translates an ICMP error from inside about a packet that had come in.
+    fn outbound_error(&mut self, mut packet: Packet, quoted: &Flow) -> Result<Verdict, DropReason> {
+        let (internal, remote) = (quoted.destination, quoted.source);
+        let id = self.table.by_flow(quoted.protocol, internal, remote);
+        let mapping = id.and_then(|id| self.table.get(id));
+        let external = mapping
+            .filter(|_| packet.destination == remote.ip())
+            .ok_or(DropReason::UnrelatedIcmp)?
+            .external();
+        if internal != external {
+            packet.translate_error(quoted, End::Destination, external);
+        }
+        if self.is_own(remote.ip()) {
+            let quoted = Flow {
+                destination: external,
+                ..*quoted
+            };
+            return self.inbound_error(packet, &quoted);
+        }
+        let verdict = self.translation(internal, external);
+        self.emit(Side::External, packet);
+        Ok(verdict)
+    }
+
+    /// Translates an ICMP error about a packet that had left (RFC 5382 REQ-9).
+    /// It changes no state (REQ-10).
+    fn inbound_error(&mut self, mut packet: Packet, quoted: &Flow) -> Result<Verdict, DropReason> {
+        let (external, remote) = (quoted.source, quoted.destination);
+        let internal = self
+            .table
+            .at_external(quoted.protocol, external)
+            .find(|(_, mapping)| mapping.session(remote).is_some())
+            .filter(|_| packet.destination == external.ip())
+            .map(|(_, mapping)| mapping.internal())
+            .ok_or(DropReason::UnrelatedIcmp)?;
+        if internal != external {
+            packet.translate_error(quoted, End::Source, internal);
+        }
+        let verdict = self.translation(external, internal);
+        self.emit(Side::Internal, packet);
+        Ok(verdict)
+    }
+
+    /// Returns the verdict for a packet of a mapping that exists.
+    fn translation(&self, from: SocketAddr, to: SocketAddr) -> Verdict {
+        if self.translates(from.ip()) {
+            Verdict::Translated { from, to }
+        } else {
+            Verdict::Passed
+        }
+    }
+
+    /// Lets a new session begin with a SYN only, or with what `pickup` allows.
+    const fn require_start(&self, flow: &Flow) -> Result<(), DropReason> {
+        let starts = match flow.protocol {
+            Protocol::Udp => true,
+            Protocol::Tcp => flow.flags.is_syn() || self.spec.pickup && flow.flags.is_midstream(),
+        };
+        if starts {
+            Ok(())
+        } else {
+            Err(DropReason::NoConnection {
+                source: flow.source,
+                destination: flow.destination,
+            })
+        }
+    }
+
+    fn make_room(&mut self, host: IpAddr) -> Result<(), DropReason> {
+        let limits = self.spec.limits;
+        let host_is_full = self.table.sessions_of(host) >= limits.sessions_per_host;
+        if !host_is_full && self.table.sessions() < limits.sessions {
+            return Ok(());
+        }
+        match limits.when_full {
+            WhenFull::Refuse => Err(DropReason::TableFull),
+            WhenFull::EvictSoonestToExpire => {
+                self.table.evict(host_is_full.then_some(host));
+                Ok(())
+            }
+        }
+    }
+
+    /// Returns whether another host that shares the mapping's port has a session
+    /// with the remote endpoint.
+    fn is_overloaded(&self, id: MappingId, remote: SocketAddr) -> bool {
+        self.table.get(id).is_some_and(|own| {
+            self.table
+                .at_external(own.protocol(), own.external())
+                .any(|(other, mapping)| other != id && mapping.session(remote).is_some())
+        })
+    }
+
+    fn translates(&self, address: IpAddr) -> bool {
+        address.is_ipv4() && self.spec.translation == Translation::Nat44
+    }
+
+    /// Returns whether the box translates to this address.
+    fn is_own(&self, address: IpAddr) -> bool {
+        self.translates(address)
+            && self
+                .ports
+                .external()
+                .iter()
+                .any(|own| IpAddr::from(*own) == address)
+    }
+
+    /// Returns the source of an ICMP error about a packet to `destination`.
+    fn answering_address(&self, destination: IpAddr) -> IpAddr {
+        let own = match destination {
+            IpAddr::V4(_) if self.is_own(destination) => None,
+            IpAddr::V4(_) => self.ports.external().first().map(|own| IpAddr::from(*own)),
+            IpAddr::V6(_) => self.own_ipv6,
+        };
+        own.unwrap_or(destination)
+    }
+
+    fn emit(&mut self, side: Side, packet: Packet) {
+        let packet = packet.bytes;
+        self.send(Output { side, packet });
+    }
+}

@@ -1,0 +1,320 @@
+//! How a modelled box behaves, in the words of RFC 4787, RFC 5382 and RFC 6888.
+
+use std::time::Duration;
+
+/// The behaviour of a NAT or stateful firewall.
+///
+/// ```
+/// use netns_lab::model::{Dependence, ModelSpec, PortAssignment};
+///
+/// let symmetric = ModelSpec {
+///     mapping: Dependence::AddressAndPortDependent,
+///     filtering: Dependence::AddressAndPortDependent,
+///     ports: PortAssignment::Random,
+///     ..ModelSpec::rfc5382()
+/// };
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModelSpec {
+    /// What the box rewrites.
+    pub translation: Translation,
+    /// For which destinations an internal endpoint keeps its external one
+    /// (RFC 4787 section 4.1, RFC 5382 REQ-1).
+    pub mapping: Dependence,
+    /// From which remote endpoints packets are let in (RFC 4787 section 5,
+    /// RFC 5382 REQ-3).
+    pub filtering: Dependence,
+    /// Which external port a mapping gets (RFC 4787 section 4.2, RFC 5382 REQ-7).
+    pub ports: PortAssignment,
+    /// The external ports that are given out.
+    pub port_range: PortRange,
+    /// Which of several external addresses a mapping gets (RFC 4787 section 4.1).
+    pub pooling: Pooling,
+    /// The answer to a SYN that is not let in (RFC 5382 REQ-4).
+    pub unsolicited: UnsolicitedSyn,
+    /// Whether a SYN may come in as answer to a SYN (RFC 5382 REQ-2).
+    pub simultaneous_open: SimultaneousOpen,
+    /// What a reset does to the connection's state (RFC 7857 section 2.2).
+    pub rst: RstEffect,
+    /// Whether a segment of an unknown connection makes state, as it does after
+    /// a reboot of Linux with `nf_conntrack_tcp_loose`. Without it such segments
+    /// are dropped.
+    pub pickup: bool,
+    /// What becomes of packets from inside to an external endpoint of the box
+    /// (RFC 5382 REQ-8).
+    pub hairpinning: Hairpinning,
+    /// How long idle sessions are remembered (RFC 5382 REQ-5).
+    pub timers: Timers,
+    /// Whether UDP packets from outside keep a session alive (RFC 4787 REQ-6).
+    pub udp_inbound_refresh: bool,
+    /// How much is remembered.
+    pub limits: Limits,
+}
+
+/// What a box rewrites.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Translation {
+    /// Nothing: a stateful firewall for IPv4 and IPv6.
+    None,
+    /// IPv4 addresses and ports; IPv6 passes through a firewall with the same
+    /// filtering.
+    Nat44,
+}
+
+/// On which part of the remote endpoint a behaviour depends (RFC 4787 sections
+/// 4.1 and 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Dependence {
+    /// On none.
+    EndpointIndependent,
+    /// On its address.
+    AddressDependent,
+    /// On its address and port.
+    AddressAndPortDependent,
+}
+
+/// Which external port a mapping gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PortAssignment {
+    /// The internal port where no mapping has it, else a random one (RFC 4787
+    /// section 4.2.1, "port preservation"). Where the mapping depends on the
+    /// remote endpoint, only the first of an internal endpoint's mappings can
+    /// have its port.
+    Preserved,
+    /// The internal port even if another mapping has it ("port overloading");
+    /// only what would talk to the same remote endpoint gets a random one for
+    /// that, as with Linux.
+    PreservedWithOverload,
+    /// The last port given out plus `delta`, starting at a random one.
+    Sequential {
+        /// The step, at least one.
+        delta: u16,
+    },
+    /// A random one.
+    Random,
+    /// A random one out of the internal host's own block (RFC 7422 section 2).
+    RandomInBlock {
+        /// Ports in a block, at least one.
+        size: u16,
+    },
+}
+
+/// The external ports that a box gives out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortRange {
+    /// The lowest, at least one.
+    pub first: u16,
+    /// The highest.
+    pub last: u16,
+}
+
+/// Which of several external addresses a mapping gets (RFC 4787 section 4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Pooling {
+    /// All mappings of an internal host have the same (RFC 4787 REQ-2).
+    Paired,
+    /// A random one each time.
+    Arbitrary,
+}
+
+/// The answer to a SYN that is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum UnsolicitedSyn {
+    /// Silence (RFC 5382 REQ-4a).
+    Nothing,
+    /// A TCP reset.
+    Rst,
+    /// ICMP "communication administratively prohibited".
+    IcmpProhibited,
+    /// ICMP "port unreachable", at once.
+    IcmpPortUnreachable,
+    /// ICMP "port unreachable" after this time, unless a SYN from inside for
+    /// the same connection comes first (RFC 5382 REQ-4).
+    IcmpPortUnreachableAfter(Duration),
+}
+
+/// What becomes of a SYN from outside for a connection that has so far seen
+/// only a SYN from inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SimultaneousOpen {
+    /// It passes (RFC 5382 REQ-2a).
+    Allowed,
+    /// It is dropped.
+    Dropped,
+    /// It is dropped, and its sender gets a TCP reset.
+    Reset,
+}
+
+/// What a TCP reset, which always passes, does to the state of its connection.
+///
+/// The box does not look at sequence numbers: it believes every reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RstEffect {
+    /// It ends at once, and with the last session the mapping.
+    Closes,
+    /// It ends after the transitory timeout (RFC 7857 section 2.2).
+    Transitory,
+    /// None.
+    Ignored,
+}
+
+/// What becomes of packets from inside to an external endpoint of the box
+/// (RFC 4787 section 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Hairpinning {
+    /// They are dropped.
+    None,
+    /// They come back with the sender's internal endpoint as source.
+    InternalSource,
+    /// They come back with the sender's external endpoint as source (RFC 5382 REQ-8a).
+    ExternalSource,
+}
+
+/// How long a session without packets is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timers {
+    /// TCP connections that are partially open or were reset.
+    pub transitory: Duration,
+    /// TCP connections that are established or closed in one direction only.
+    pub established: Duration,
+    /// TCP connections that both ends have closed.
+    pub time_wait: Duration,
+    /// UDP.
+    pub udp: Duration,
+}
+
+/// How much a box remembers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Limits {
+    /// Sessions in all, at least one.
+    pub sessions: usize,
+    /// Sessions of one internal host, at least one (RFC 6888 REQ-4).
+    pub sessions_per_host: usize,
+    /// What a new session meets where the limit is reached.
+    pub when_full: WhenFull,
+}
+
+/// What a new session meets where a limit is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum WhenFull {
+    /// Its packet is dropped.
+    Refuse,
+    /// The session that would expire first makes room.
+    EvictSoonestToExpire,
+}
+
+/// Why a specification describes no box.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpecError {
+    /// A NAT has no external IPv4 address to translate to.
+    #[error("a NAT44 needs an external IPv4 address")]
+    NoExternalAddress,
+    /// The range is empty or has port zero in it.
+    #[error("the port range is empty or starts at zero")]
+    PortRange,
+    /// A step of zero would give out one port only.
+    #[error("sequential port assignment needs a delta of at least one")]
+    ZeroDelta,
+    /// A block is empty or larger than the port range.
+    #[error("a port block must have between one port and the whole range")]
+    BlockSize,
+    /// A table of size zero lets nothing pass.
+    #[error("a table limit must be at least one")]
+    ZeroLimit,
+}
+
+impl Timers {
+    /// The least that RFC 5382 REQ-5 allows: 4 minutes, 2 hours 4 minutes; for
+    /// UDP what RFC 4787 REQ-5 recommends, 5 minutes.
+    pub const RFC5382: Self = Self {
+        transitory: Duration::from_secs(4 * 60),
+        established: Duration::from_secs(124 * 60),
+        time_wait: Duration::from_secs(4 * 60),
+        udp: Duration::from_secs(5 * 60),
+    };
+}
+
+impl PortRange {
+    /// All but the well-known ports, which RFC 4787 section 4.2.1 keeps apart.
+    pub const UNPRIVILEGED: Self = Self {
+        first: 1024,
+        last: u16::MAX,
+    };
+
+    /// Returns how many ports it has.
+    pub(super) fn count(self) -> u32 {
+        (u32::from(self.last) + 1).saturating_sub(u32::from(self.first))
+    }
+}
+
+impl Limits {
+    /// As many sessions as a host has ports: enough for all but tests of the limit.
+    pub const GENEROUS: Self = Self {
+        sessions: 65_536,
+        sessions_per_host: 65_536,
+        when_full: WhenFull::Refuse,
+    };
+}
+
+impl ModelSpec {
+    /// How long RFC 5382 REQ-4 has a NAT wait before it answers an unsolicited SYN.
+    pub const RFC5382_ANSWER_DELAY: Duration = Duration::from_secs(6);
+
+    /// Returns the NAT that RFC 5382 asks for, with what its REQ-3 recommends
+    /// where transparency matters most, and ports preserved.
+    pub const fn rfc5382() -> Self {
+        Self {
+            translation: Translation::Nat44,
+            mapping: Dependence::EndpointIndependent,
+            filtering: Dependence::EndpointIndependent,
+            ports: PortAssignment::Preserved,
+            port_range: PortRange::UNPRIVILEGED,
+            pooling: Pooling::Paired,
+            unsolicited: UnsolicitedSyn::IcmpPortUnreachableAfter(Self::RFC5382_ANSWER_DELAY),
+            simultaneous_open: SimultaneousOpen::Allowed,
+            rst: RstEffect::Transitory,
+            pickup: false,
+            hairpinning: Hairpinning::ExternalSource,
+            timers: Timers::RFC5382,
+            udp_inbound_refresh: false,
+            limits: Limits::GENEROUS,
+        }
+    }
+
+    /// Returns a stateful firewall that translates nothing, lets in only what
+    /// was asked for and is silent to the rest (RFC 6092).
+    pub const fn firewall() -> Self {
+        Self {
+            translation: Translation::None,
+            filtering: Dependence::AddressAndPortDependent,
+            unsolicited: UnsolicitedSyn::Nothing,
+            hairpinning: Hairpinning::None,
+            ..Self::rfc5382()
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), SpecError> {
+        let range = self.port_range.count();
+        if range == 0 || self.port_range.first == 0 {
+            return Err(SpecError::PortRange);
+        }
+        match self.ports {
+            PortAssignment::Sequential { delta: 0 } => return Err(SpecError::ZeroDelta),
+            PortAssignment::RandomInBlock { size } if size == 0 || u32::from(size) > range => {
+                return Err(SpecError::BlockSize);
+            }
+            _ => {}
+        }
+        if self.limits.sessions == 0 || self.limits.sessions_per_host == 0 {
+            return Err(SpecError::ZeroLimit);
+        }
+        Ok(())
+    }
+}
+
+impl Default for ModelSpec {
+    fn default() -> Self {
+        Self::rfc5382()
+    }
+}

@@ -1,0 +1,293 @@
+//! What holds for any packets, in any order, on any box.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use netns_lab::model::{
+    Hairpinning, Limits, ModelSpec, NatModel, Output, Pooling, RstEffect, Side, SimultaneousOpen,
+    Translation, UnsolicitedSyn, Verdict, WhenFull,
+};
+use proptest::prelude::*;
+
+use crate::bench::{ALL, PORT_ASSIGNMENTS};
+use crate::packets::{assert_checksums, icmp_error, tcp_with, udp};
+
+const EXTERNAL: [[u8; 4]; 2] = [[203, 0, 113, 1], [203, 0, 113, 2]];
+
+const UNSOLICITED: [UnsolicitedSyn; 5] = [
+    UnsolicitedSyn::Nothing,
+    UnsolicitedSyn::Rst,
+    UnsolicitedSyn::IcmpProhibited,
+    UnsolicitedSyn::IcmpPortUnreachable,
+    UnsolicitedSyn::IcmpPortUnreachableAfter(Duration::from_secs(6)),
+];
+
+/// Few enough that full tables are common.
+const LIMITS: Limits = Limits {
+    sessions: 12,
+    sessions_per_host: 6,
+    when_full: WhenFull::Refuse,
+};
+
+fn spec() -> impl Strategy<Value = ModelSpec> {
+    let classes = (
+        prop::sample::select(&ALL[..]),
+        prop::sample::select(&ALL[..]),
+        prop::sample::select(&PORT_ASSIGNMENTS[..]),
+        prop::sample::select(&UNSOLICITED[..]),
+    );
+    let knobs = (
+        prop::sample::select(
+            &[
+                SimultaneousOpen::Allowed,
+                SimultaneousOpen::Dropped,
+                SimultaneousOpen::Reset,
+            ][..],
+        ),
+        prop::sample::select(&[RstEffect::Closes, RstEffect::Transitory, RstEffect::Ignored][..]),
+        prop::sample::select(
+            &[
+                Hairpinning::None,
+                Hairpinning::InternalSource,
+                Hairpinning::ExternalSource,
+            ][..],
+        ),
+    );
+    let bits = any::<[bool; 5]>();
+    (classes, knobs, bits).prop_map(|(classes, knobs, bits)| {
+        let [nat, pickup, arbitrary, refresh, evict] = bits;
+        ModelSpec {
+            translation: if nat {
+                Translation::Nat44
+            } else {
+                Translation::None
+            },
+            mapping: classes.0,
+            filtering: classes.1,
+            ports: classes.2,
+            unsolicited: classes.3,
+            simultaneous_open: knobs.0,
+            rst: knobs.1,
+            hairpinning: knobs.2,
+            pickup,
+            pooling: if arbitrary {
+                Pooling::Arbitrary
+            } else {
+                Pooling::Paired
+            },
+            udp_inbound_refresh: refresh,
+            limits: Limits {
+                when_full: if evict {
+                    WhenFull::EvictSoonestToExpire
+                } else {
+                    WhenFull::Refuse
+                },
+                ..LIMITS
+            },
+            ..ModelSpec::rfc5382()
+        }
+    })
+}
+
+/// Endpoints of all sorts, from few enough values that they meet.
+fn endpoint() -> impl Strategy<Value = SocketAddr> {
+    let address = prop_oneof![
+        (2u8..5).prop_map(|n| [10, 1, 0, n]),
+        (1u8..4).prop_map(|n| [192, 0, 2, n]),
+        prop::sample::select(&EXTERNAL[..]),
+    ];
+    let port = prop_oneof![Just(0u16), 40_000u16..40_003, any::<u16>()];
+    (address, port).prop_map(SocketAddr::from)
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Tcp(Side, SocketAddr, SocketAddr, u8, Vec<u8>),
+    Udp(Side, SocketAddr, SocketAddr, bool),
+    /// An answer to an earlier output: the ends swapped, with these flags.
+    Reply(prop::sample::Index, u8),
+    /// An ICMP error about an earlier output, with so much of it.
+    Error(prop::sample::Index, usize),
+    Wait(u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let side = || prop_oneof![Just(Side::Internal), Just(Side::External)];
+    let data = prop::collection::vec(any::<u8>(), 0..700);
+    let step = prop_oneof![
+        4 => (side(), endpoint(), endpoint(), 0u8..64, data)
+            .prop_map(|(side, from, to, flags, data)| Step::Tcp(side, from, to, flags, data)),
+        4 => (side(), endpoint(), endpoint())
+            .prop_map(|(side, from, to)| Step::Tcp(side, from, to, 2, Vec::new())),
+        2 => (side(), endpoint(), endpoint(), any::<bool>())
+            .prop_map(|(side, from, to, sum)| Step::Udp(side, from, to, sum)),
+        4 => (any::<prop::sample::Index>(), 0u8..64).prop_map(|(at, flags)| Step::Reply(at, flags)),
+        2 => (any::<prop::sample::Index>(), 0usize..100).prop_map(|(at, n)| Step::Error(at, n)),
+        1 => (0u64..8000).prop_map(Step::Wait),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+/// Runs the steps, and returns all that the box said and sent.
+fn run(spec: ModelSpec, seed: u64, steps: &[Step]) -> (Vec<Verdict>, Vec<Output>) {
+    let external = EXTERNAL.map(Into::into).to_vec();
+    let mut nat = NatModel::new(spec, external, seed).unwrap();
+    let (mut verdicts, mut outputs) = (Vec::new(), Vec::<Output>::new());
+    let mut now = Duration::ZERO;
+    for step in steps {
+        let (side, packet) = match step {
+            Step::Tcp(side, from, to, flags, data) => (*side, tcp_with(*from, *to, *flags, data)),
+            Step::Udp(side, from, to, checksum) => (*side, udp(*from, *to, b"x", *checksum)),
+            Step::Reply(_, _) | Step::Error(_, _) if outputs.is_empty() => continue,
+            Step::Reply(at, flags) => {
+                let output = at.get(&outputs);
+                let (protocol, from, to) = crate::packets::ends(&output.packet);
+                let packet = match protocol {
+                    6 => tcp_with(to, from, *flags, b""),
+                    _ => udp(to, from, b"y", true),
+                };
+                (output.side, packet)
+            }
+            Step::Error(at, bytes) => {
+                let output = at.get(&outputs);
+                let (_, from, to) = crate::packets::ends(&output.packet);
+                (
+                    output.side,
+                    icmp_error(to.ip(), from.ip(), &output.packet, *bytes),
+                )
+            }
+            Step::Wait(seconds) => {
+                now += Duration::from_secs(*seconds);
+                continue;
+            }
+        };
+        verdicts.push(nat.handle_packet(now, side, &packet));
+        outputs.extend(std::iter::from_fn(|| nat.poll_output()));
+        assert_bounds(&nat, spec);
+    }
+    (verdicts, outputs)
+}
+
+fn assert_bounds(nat: &NatModel, spec: ModelSpec) {
+    let mut hosts = std::collections::BTreeMap::<_, usize>::new();
+    for mapping in nat.mappings() {
+        assert!(mapping.sessions().count() > 0, "a mapping without sessions");
+        *hosts.entry(mapping.internal().ip()).or_default() += mapping.sessions().count();
+    }
+    assert!(hosts.values().sum::<usize>() <= spec.limits.sessions);
+    assert!(
+        hosts
+            .values()
+            .all(|count| *count <= spec.limits.sessions_per_host)
+    );
+}
+
+proptest! {
+    #[test]
+    fn outputs_have_right_checksums_and_tables_stay_in_bounds(
+        spec in spec(),
+        seed: u64,
+        steps in steps(),
+    ) {
+        for output in run(spec, seed, &steps).1 {
+            assert_checksums(&output.packet);
+        }
+    }
+
+    #[test]
+    fn the_seed_decides_everything(spec in spec(), seed: u64, steps in steps()) {
+        prop_assert_eq!(run(spec, seed, &steps), run(spec, seed, &steps));
+    }
+
+    /// No private address ever leaves a NAT, not even inside an ICMP error.
+    #[test]
+    fn private_sources_do_not_leak(spec in spec(), seed: u64, steps in steps()) {
+        let spec = ModelSpec { translation: Translation::Nat44, ..spec };
+        for output in run(spec, seed, &steps).1 {
+            let (protocol, source, _) = crate::packets::ends(&output.packet);
+            if output.side == Side::External {
+                prop_assert!(EXTERNAL.map(Into::into).contains(&source.ip()));
+            }
+            if output.side == Side::External && protocol == 1 {
+                let (_, _, quoted) = crate::packets::icmp(&output.packet);
+                let (_, _, destination) = crate::packets::ends(quoted);
+                prop_assert!(EXTERNAL.map(Into::into).contains(&destination.ip()));
+            }
+        }
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(
+        spec in spec(),
+        packets in prop::collection::vec(
+            (
+                prop_oneof![Just(0x45u8), Just(0x60), any::<u8>()],
+                prop::sample::select(&[1u8, 6, 17, 58][..]),
+                prop::collection::vec(any::<u8>(), 0..120),
+                any::<bool>(),
+            ),
+            1..20,
+        ),
+    ) {
+        let external = EXTERNAL.map(Into::into).to_vec();
+        let mut nat = NatModel::new(spec, external, 7).unwrap();
+        for (version, protocol, mut packet, outside) in packets {
+            for (at, value) in [(0, version), (6, protocol & 0x40), (9, protocol), (2, 0)] {
+                if let Some(byte) = packet.get_mut(at) {
+                    *byte = value;
+                }
+            }
+            let side = if outside { Side::External } else { Side::Internal };
+            nat.handle_packet(Duration::ZERO, side, &packet);
+        }
+    }
+
+    /// Any damage to a good packet: cut off, and a byte changed, with the
+    /// header checksum mended so that it gets past the first look.
+    #[test]
+    fn damaged_packets_never_panic(
+        spec in spec(),
+        from in endpoint(),
+        to in endpoint(),
+        kind in 0u8..3,
+        length in 0usize..120,
+        change in (0usize..70, any::<u8>()),
+    ) {
+        let tcp = tcp_with(from, to, 2, b"");
+        let mut packet = match kind {
+            0 => tcp,
+            1 => udp(from, to, b"data", true),
+            _ => icmp_error(to.ip(), from.ip(), &tcp, 60),
+        };
+        packet.truncate(length);
+        if let Some(byte) = packet.get_mut(change.0) {
+            *byte = change.1;
+        }
+        let shown = packet.len() as u16;
+        if packet.len() >= 20 {
+            packet[2..4].copy_from_slice(&shown.to_be_bytes());
+            mend(&mut packet);
+        }
+        let mut nat = NatModel::new(spec, EXTERNAL.map(Into::into).to_vec(), 7).unwrap();
+        for side in [Side::Internal, Side::External] {
+            nat.handle_packet(Duration::ZERO, side, &packet);
+        }
+    }
+}
+
+/// Writes the header checksum that makes the sum of the header right.
+fn mend(packet: &mut [u8]) {
+    let length = usize::from(packet[0] & 15) * 4;
+    packet[10..12].fill(0);
+    let Some(header) = packet.get(..length) else {
+        return;
+    };
+    let words = header
+        .chunks(2)
+        .map(|word| u32::from(word[0]) << 8 | u32::from(word[1]));
+    let mut sum: u32 = words.sum();
+    while sum > 0xFFFF {
+        sum = (sum & 0xFFFF) + (sum >> 16);
+    }
+    packet[10..12].copy_from_slice(&(!sum as u16).to_be_bytes());
+}
