@@ -57,6 +57,7 @@ mod netlink;
 mod packet_socket;
 mod support;
 mod testing;
+pub mod virtual_time;
 
 pub use capture::{Capture, Direction, End, Fate, Handshake, Packet, TcpFlags, Transport};
 pub use error::Error;

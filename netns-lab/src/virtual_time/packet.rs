@@ -1,0 +1,256 @@
+//! What the ground itself reads in packets. Malformed input never panics.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use smoltcp::wire::{Ipv4Packet, TcpPacket};
+
+/// IP protocol numbers (RFC 790, RFC 4443 section 1).
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const ICMPV6: u8 = 58;
+
+/// Length of an IPv6 header (RFC 8200 section 3).
+const IPV6_HEADER: usize = 40;
+
+/// Bytes before the quoted packet in an ICMP error (RFC 792, RFC 4443 section 3).
+const ICMP_HEADER: usize = 8;
+
+/// What a packet carries, as far as a host cares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    Tcp(Segment),
+    Error(IcmpError),
+    Other,
+}
+
+/// The header of a TCP segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Segment {
+    pub(super) source: SocketAddr,
+    pub(super) destination: SocketAddr,
+    pub(super) sequence: u32,
+    pub(super) acknowledgement: u32,
+    pub(super) payload: usize,
+    flags: u8,
+}
+
+/// An ICMP error about a TCP segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct IcmpError {
+    /// The source of the segment that the error is about.
+    pub(super) source: SocketAddr,
+    /// Its destination.
+    pub(super) destination: SocketAddr,
+    /// Its sequence number.
+    pub(super) sequence: u32,
+    /// The type of message.
+    pub(super) kind: u8,
+    /// The code within the type.
+    pub(super) code: u8,
+}
+
+impl Segment {
+    const FIN: u8 = 1;
+    const SYN: u8 = 2;
+    const RST: u8 = 4;
+    const PSH: u8 = 8;
+    const ACK: u8 = 16;
+
+    /// Returns whether this is a SYN without ACK.
+    pub(super) const fn is_syn(&self) -> bool {
+        self.flags & (Self::SYN | Self::ACK | Self::RST) == Self::SYN
+    }
+
+    /// Returns whether this is a SYN with ACK.
+    pub(super) const fn is_syn_ack(&self) -> bool {
+        self.flags & (Self::SYN | Self::ACK | Self::RST) == Self::SYN | Self::ACK
+    }
+
+    /// Returns whether this is a reset.
+    pub(super) const fn is_rst(&self) -> bool {
+        self.flags & Self::RST != 0
+    }
+}
+
+impl fmt::Display for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} > {} ", self.source, self.destination)?;
+        let names = [
+            (Self::SYN, 'S'),
+            (Self::FIN, 'F'),
+            (Self::RST, 'R'),
+            (Self::PSH, 'P'),
+            (Self::ACK, '.'),
+        ];
+        for (_, name) in names.iter().filter(|(bit, _)| self.flags & bit != 0) {
+            write!(f, "{name}")?;
+        }
+        let (sequence, acknowledgement) = (self.sequence, self.acknowledgement);
+        write!(
+            f,
+            " seq {sequence} ack {acknowledgement} len {}",
+            self.payload
+        )
+    }
+}
+
+impl fmt::Display for IcmpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, code) = (self.kind, self.code);
+        write!(
+            f,
+            "icmp {kind}/{code} about {} > {}",
+            self.source, self.destination
+        )
+    }
+}
+
+/// The IP header of a packet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct IpHeader {
+    pub(super) source: IpAddr,
+    pub(super) destination: IpAddr,
+    protocol: u8,
+    length: usize,
+}
+
+impl IpHeader {
+    /// Reads an IP header; what follows it may be cut off, as in an ICMP error.
+    pub(super) fn read(packet: &[u8]) -> Option<Self> {
+        match packet.first()? >> 4 {
+            4 => {
+                let address = |at: usize| -> Option<IpAddr> {
+                    let bytes: [u8; 4] = packet.get(at..at + 4)?.try_into().ok()?;
+                    Some(Ipv4Addr::from(bytes).into())
+                };
+                Some(Self {
+                    source: address(12)?,
+                    destination: address(16)?,
+                    protocol: *packet.get(9)?,
+                    length: usize::from(packet.first()? & 15) * 4,
+                })
+            }
+            6 => {
+                let address = |at: usize| -> Option<IpAddr> {
+                    let bytes: [u8; 16] = packet.get(at..at + 16)?.try_into().ok()?;
+                    Some(Ipv6Addr::from(bytes).into())
+                };
+                Some(Self {
+                    source: address(8)?,
+                    destination: address(24)?,
+                    protocol: *packet.get(6)?,
+                    length: IPV6_HEADER,
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Content {
+    /// Reads a packet, or nothing if it is no IP packet or cut off.
+    pub(super) fn read(packet: &[u8]) -> Option<Self> {
+        let header = IpHeader::read(packet)?;
+        let body = packet.get(header.length..)?;
+        match header.protocol {
+            TCP => Segment::read(&header, body).map(Self::Tcp),
+            ICMP | ICMPV6 => Some(IcmpError::read(&header, body).map_or(Self::Other, Self::Error)),
+            _ => Some(Self::Other),
+        }
+    }
+}
+
+impl Segment {
+    fn read(header: &IpHeader, body: &[u8]) -> Option<Self> {
+        let offset = usize::from(*body.get(12)? >> 4) * 4;
+        Some(Self {
+            source: SocketAddr::new(header.source, be16(body, 0)?),
+            destination: SocketAddr::new(header.destination, be16(body, 2)?),
+            sequence: be32(body, 4)?,
+            acknowledgement: be32(body, 8)?,
+            payload: body.len().checked_sub(offset)?,
+            flags: *body.get(13)?,
+        })
+    }
+}
+
+impl IcmpError {
+    fn read(header: &IpHeader, body: &[u8]) -> Option<Self> {
+        let (kind, code) = (*body.first()?, *body.get(1)?);
+        // RFC 792: unreachable, time exceeded, parameter problem; RFC 4443
+        // section 2.1: errors are the types below 128.
+        let is_error = match header.protocol {
+            ICMP => matches!(kind, 3 | 11 | 12),
+            _ => matches!(kind, 1..128),
+        };
+        let quoted = body.get(ICMP_HEADER..).filter(|_| is_error)?;
+        let inner = IpHeader::read(quoted).filter(|inner| inner.protocol == TCP)?;
+        // RFC 792 promises no more than eight bytes of the segment.
+        let segment = quoted.get(inner.length..)?;
+        Some(Self {
+            source: SocketAddr::new(inner.source, be16(segment, 0)?),
+            destination: SocketAddr::new(inner.destination, be16(segment, 2)?),
+            sequence: be32(segment, 4)?,
+            kind,
+            code,
+        })
+    }
+}
+
+fn be16(data: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes(data.get(at..at + 2)?.try_into().ok()?))
+}
+
+fn be32(data: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(data.get(at..at + 4)?.try_into().ok()?))
+}
+
+/// Returns whether the checksums of a TCP packet are right.
+pub(super) fn is_intact(packet: &[u8]) -> bool {
+    let Some(header) = IpHeader::read(packet) else {
+        return false;
+    };
+    let ip = header.source.is_ipv6()
+        || Ipv4Packet::new_checked(packet).is_ok_and(|packet| packet.verify_checksum());
+    let body = packet.get(header.length..).unwrap_or_default();
+    ip && TcpPacket::new_checked(body).is_ok_and(|segment| {
+        segment.verify_checksum(&header.source.into(), &header.destination.into())
+    })
+}
+
+/// Returns a SYN-ACK as the plain ACK that it also is.
+pub(super) fn without_syn(packet: &[u8]) -> Option<Vec<u8>> {
+    let header = IpHeader::read(packet)?;
+    let mut packet = packet.to_vec();
+    let mut segment = TcpPacket::new_checked(packet.get_mut(header.length..)?).ok()?;
+    segment.set_syn(false);
+    segment.set_seq_number(segment.seq_number() + 1);
+    segment.fill_checksum(&header.source.into(), &header.destination.into());
+    Some(packet)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn arbitrary_packets_never_panic(
+            version in prop_oneof![Just(0x45u8), Just(0x60), any::<u8>()],
+            protocol in prop_oneof![Just(TCP), Just(ICMP), Just(ICMPV6), any::<u8>()],
+            mut packet in prop::collection::vec(any::<u8>(), 0..120),
+        ) {
+            for (at, value) in [(0, version), (6, protocol), (9, protocol)] {
+                if let Some(byte) = packet.get_mut(at) {
+                    *byte = value;
+                }
+            }
+            Content::read(&packet);
+            is_intact(&packet);
+            without_syn(&packet);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The places of a world and the ways between them.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::link::{Link, LinkSpec};
+use crate::virtual_time::host::Host;
+use crate::virtual_time::middlebox::{Middlebox, Side};
+
+/// A host of a world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostId(pub(in crate::virtual_time) usize);
+
+/// A middlebox of a world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BoxId(pub(super) usize);
+
+/// Where a host or a middlebox is attached, and by what link.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Uplink {
+    parent: Option<BoxId>,
+    link: LinkSpec,
+}
+
+impl Uplink {
+    /// Returns a link to the core.
+    pub const fn core(link: LinkSpec) -> Self {
+        Self { parent: None, link }
+    }
+
+    /// Returns a link without delay to a middlebox's inside.
+    pub const fn behind(middlebox: BoxId) -> Self {
+        Self {
+            parent: Some(middlebox),
+            link: LinkSpec::delay(Duration::ZERO),
+        }
+    }
+
+    /// Gives the link another behaviour.
+    #[must_use]
+    pub const fn link(mut self, link: LinkSpec) -> Self {
+        self.link = link;
+        self
+    }
+}
+
+/// Why a host or a middlebox cannot be added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorldError {
+    /// A host has at most one IPv4 and one IPv6 address.
+    #[error("a host has at most one address of each family")]
+    TooManyAddresses,
+    /// Somebody else would be reached by it.
+    #[error("{0} is already somewhere else")]
+    AddressInUse(Network),
+}
+
+/// The addresses that begin with the same bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Network {
+    address: IpAddr,
+    length: u8,
+}
+
+impl Network {
+    /// Returns the addresses that share their first `length` bits with `address`.
+    pub const fn new(address: IpAddr, length: u8) -> Self {
+        Self { address, length }
+    }
+
+    fn contains(self, address: IpAddr) -> bool {
+        let (ours, theirs, width) = match (self.address, address) {
+            (IpAddr::V4(ours), IpAddr::V4(theirs)) => {
+                (ours.to_bits().into(), theirs.to_bits().into(), 32)
+            }
+            (IpAddr::V6(ours), IpAddr::V6(theirs)) => (ours.to_bits(), theirs.to_bits(), 128),
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return false,
+        };
+        let different: u128 = ours ^ theirs;
+        let free = u32::saturating_sub(width, self.length.into());
+        different.checked_shr(free).unwrap_or(0) == 0
+    }
+}
+
+impl From<IpAddr> for Network {
+    fn from(address: IpAddr) -> Self {
+        let length = if address.is_ipv4() { 32 } else { 128 };
+        Self { address, length }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
+/// A routing table; the longest match counts.
+#[derive(Debug, Default)]
+pub(super) struct Routes {
+    entries: Vec<(Network, usize)>,
+}
+
+impl Routes {
+    pub(super) fn add(&mut self, network: Network, to: usize) {
+        self.entries.push((network, to));
+    }
+
+    pub(super) fn contains(&self, network: Network) -> bool {
+        self.entries.iter().any(|(known, _)| *known == network)
+    }
+
+    pub(super) fn get(&self, address: IpAddr) -> Option<usize> {
+        self.entries
+            .iter()
+            .filter(|(network, _)| network.contains(address))
+            .max_by_key(|(network, _)| network.length)
+            .map(|(_, to)| *to)
+    }
+}
+
+/// A host or a middlebox with the link above it.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) name: Arc<str>,
+    pub(super) place: Place,
+    /// The middlebox above it, or the core.
+    pub(super) parent: Option<usize>,
+    /// When it will be looked at.
+    pub(super) timer: Option<Duration>,
+    up: (Arc<str>, Link),
+    down: (Arc<str>, Link),
+}
+
+#[derive(Debug)]
+pub(super) enum Place {
+    Host(Box<Host>),
+    Box(Inner),
+}
+
+/// A middlebox and what the world knows about it.
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) middlebox: Box<dyn Middlebox>,
+    /// What is inside, and which way.
+    pub(super) routes: Routes,
+    outside: Vec<Network>,
+}
+
+impl Node {
+    pub(super) fn new(name: &str, place: Place, uplink: Uplink, seeds: (u64, u64)) -> Self {
+        Self {
+            name: name.into(),
+            place,
+            parent: uplink.parent.map(|BoxId(id)| id),
+            timer: None,
+            up: (format!("{name} up").into(), Link::new(uplink.link, seeds.0)),
+            down: (
+                format!("{name} down").into(),
+                Link::new(uplink.link, seeds.1),
+            ),
+        }
+    }
+
+    /// Returns the direction of the link above the node that ends at a side.
+    pub(super) fn link(&mut self, towards: Side) -> &mut (Arc<str>, Link) {
+        match towards {
+            Side::Outside => &mut self.up,
+            Side::Inside => &mut self.down,
+        }
+    }
+}
+
+impl Place {
+    pub(super) fn host(addresses: Vec<IpAddr>, seed: u64) -> Self {
+        Self::Host(Box::new(Host::new(addresses, seed)))
+    }
+
+    pub(super) fn middlebox(middlebox: Box<dyn Middlebox>, outside: Vec<Network>) -> Self {
+        Self::Box(Inner {
+            middlebox,
+            routes: Routes::default(),
+            outside,
+        })
+    }
+
+    /// Returns whether what is inside is not reachable by this from outside.
+    pub(super) fn hides(&self, network: Network) -> bool {
+        match self {
+            Self::Host(_) => true,
+            Self::Box(inner) => inner
+                .outside
+                .iter()
+                .any(|outside| outside.address.is_ipv4() == network.address.is_ipv4()),
+        }
+    }
+}
