@@ -66,6 +66,7 @@
 
 mod host;
 mod middlebox;
+mod nat_model;
 mod packet;
 mod record;
 mod socket;

@@ -1,0 +1,45 @@
+//! The NAT model as a middlebox.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use super::middlebox::{Middlebox, Outgoing, Side};
+use crate::model::{self, NatModel};
+
+impl Middlebox for NatModel {
+    fn handle(
+        &mut self,
+        now: Duration,
+        side: Side,
+        packet: Vec<u8>,
+        out: &mut Vec<Outgoing>,
+    ) -> Cow<'static, str> {
+        let side = match side {
+            Side::Inside => model::Side::Internal,
+            Side::Outside => model::Side::External,
+        };
+        let verdict = self.handle_packet(now, side, &packet);
+        take_outputs(self, out);
+        verdict.to_string().into()
+    }
+
+    fn next_timeout(&self) -> Option<Duration> {
+        self.poll_timeout()
+    }
+
+    fn handle_timeout(&mut self, now: Duration, out: &mut Vec<Outgoing>) -> Cow<'static, str> {
+        Self::handle_timeout(self, now);
+        take_outputs(self, out);
+        "sent the answer that was due".into()
+    }
+}
+
+fn take_outputs(model: &mut NatModel, out: &mut Vec<Outgoing>) {
+    while let Some(model::Output { side, packet }) = model.poll_output() {
+        let side = match side {
+            model::Side::Internal => Side::Inside,
+            model::Side::External => Side::Outside,
+        };
+        out.push(Outgoing { side, packet });
+    }
+}
