@@ -35,30 +35,32 @@
 //! - Fragments are dropped, and of ICMP only errors about TCP and UDP pass.
 //! - Hop limits are not counted down.
 //! - There are no application-level gateways (RFC 5382 REQ-6).
-//! - IPv6 is filtered, not translated.
+//! - Nothing is translated between IPv4 and IPv6.
 
 mod answer;
 mod checksum;
 mod forward;
 mod packet;
 mod ports;
+mod prefix;
 mod session;
 mod spec;
 mod table;
 mod verdict;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
 pub use packet::Protocol;
+pub use prefix::PrefixPair;
 pub use session::SessionState;
 pub use spec::{
     Dependence, Hairpinning, Limits, ModelSpec, Pooling, PortAssignment, PortRange, RstEffect,
-    SimultaneousOpen, SpecError, Timers, Translation, UnsolicitedSyn, WhenFull,
+    SimultaneousOpen, SpecError, Timers, Translation, Translation6, UnsolicitedSyn, WhenFull,
 };
 pub use table::Mapping;
 pub use verdict::{Answer, DropReason, Verdict};
@@ -88,14 +90,12 @@ pub struct Output {
     pub packet: Vec<u8>,
 }
 
-/// One box: a NAT44 or a stateful firewall, as its [`ModelSpec`] says.
+/// One box: a NAT or a stateful firewall, as its [`ModelSpec`] says.
 ///
 /// Times count from any fixed moment; one that goes back counts as none passed.
 #[derive(Debug, Clone)]
 pub struct NatModel {
     spec: ModelSpec,
-    /// The box's own IPv6 address, from which a firewall sends its answers.
-    own_ipv6: Option<IpAddr>,
     ports: PortAllocator,
     table: Table,
     /// Answers that wait, by remote and external endpoint.
@@ -124,22 +124,20 @@ impl Side {
 impl NatModel {
     /// Makes a box with nothing in its table; the seed decides all its randomness.
     ///
-    /// A NAT translates to the IPv4 addresses among `external`. A firewall needs
-    /// none, and sends ICMP errors from the first of the right family, or else
-    /// in the name of the host that the SYN was for.
+    /// A NAT translates to the addresses of each family among `external`. A
+    /// firewall and prefix translation need none, and send ICMP errors from the
+    /// first of the right family, or else in the name of the host that the SYN
+    /// was for.
     ///
     /// # Errors
     ///
     /// [`SpecError`] if the specification contradicts itself.
     pub fn new(spec: ModelSpec, external: Vec<IpAddr>, seed: u64) -> Result<Self, SpecError> {
         spec.check()?;
-        let ports = PortAllocator::new(
-            ipv4_addresses(&spec, &external)?,
-            ChaCha8Rng::seed_from_u64(seed),
-        );
+        check_external(&spec, &external)?;
+        let ports = PortAllocator::new(external, ChaCha8Rng::seed_from_u64(seed));
         Ok(Self {
             spec,
-            own_ipv6: external.into_iter().find(IpAddr::is_ipv6),
             ports,
             table: Table::default(),
             pending: BTreeMap::new(),
@@ -189,14 +187,10 @@ impl NatModel {
     /// [`SpecError::NoExternalAddress`] if the new addresses have none to
     /// translate to; the box is then as before.
     pub fn reboot(&mut self, new_external: Option<Vec<IpAddr>>) -> Result<(), SpecError> {
-        let ipv4 = new_external
-            .as_ref()
-            .map(|external| ipv4_addresses(&self.spec, external))
-            .transpose()?;
-        self.ports.reboot(ipv4);
-        if let Some(external) = new_external {
-            self.own_ipv6 = external.into_iter().find(IpAddr::is_ipv6);
+        if let Some(external) = &new_external {
+            check_external(&self.spec, external)?;
         }
+        self.ports.reboot(new_external);
         self.table = Table::default();
         self.pending.clear();
         self.outputs.clear();
@@ -222,17 +216,14 @@ impl NatModel {
     }
 }
 
-/// Returns the addresses to translate to, of which a NAT needs one.
-fn ipv4_addresses(spec: &ModelSpec, external: &[IpAddr]) -> Result<Vec<Ipv4Addr>, SpecError> {
-    let ipv4: Vec<_> = external
-        .iter()
-        .filter_map(|address| match address {
-            IpAddr::V4(address) => Some(*address),
-            IpAddr::V6(_) => None,
-        })
-        .collect();
-    match spec.translation {
-        Translation::Nat44 if ipv4.is_empty() => Err(SpecError::NoExternalAddress),
-        Translation::Nat44 | Translation::None => Ok(ipv4),
+/// Refuses a set of external addresses that lacks a family to translate to.
+fn check_external(spec: &ModelSpec, external: &[IpAddr]) -> Result<(), SpecError> {
+    let lacks_ipv4 = !external.iter().any(IpAddr::is_ipv4);
+    let lacks_ipv6 = !external.iter().any(IpAddr::is_ipv6);
+    if spec.translation == Translation::Nat44 && lacks_ipv4
+        || spec.translation6 == Translation6::Nat66 && lacks_ipv6
+    {
+        return Err(SpecError::NoExternalAddress);
     }
+    Ok(())
 }

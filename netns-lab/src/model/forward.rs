@@ -6,7 +6,9 @@ use super::answer::{self, Unreachable};
 use super::packet::{Content, End, Flow, Packet, Protocol};
 use super::ports::Request;
 use super::session::SessionState;
-use super::spec::{Hairpinning, SimultaneousOpen, Translation, UnsolicitedSyn, WhenFull};
+use super::spec::{
+    Hairpinning, SimultaneousOpen, Translation, Translation6, UnsolicitedSyn, WhenFull,
+};
 use super::table::{MappingId, Scope};
 use super::verdict::{Answer, DropReason, Verdict};
 use super::{MAX_ANSWERS, NatModel, Output, Pending, Side};
@@ -116,11 +118,17 @@ impl NatModel {
             internal: flow.source,
             remote: flow.destination,
         };
-        let external = if self.translates(flow.source.ip()) {
-            let chosen = self.ports.allocate(request, &self.spec, &self.table);
-            chosen.ok_or(DropReason::NoPort(flow.source))?
-        } else {
-            flow.source
+        let external = match (flow.source.ip(), self.spec.translation6) {
+            (IpAddr::V6(address), Translation6::Nptv6(prefixes)) => {
+                let translated = prefixes.translate(address);
+                let address = translated.ok_or(DropReason::Untranslatable(flow.source))?;
+                SocketAddr::new(address.into(), flow.source.port())
+            }
+            (address, _) if self.translates(address) => {
+                let chosen = self.ports.allocate(request, &self.spec, &self.table);
+                chosen.ok_or(DropReason::NoPort(flow.source))?
+            }
+            _ => flow.source,
         };
         let scope = if exact {
             Scope::exactly(flow.destination)
@@ -363,27 +371,29 @@ impl NatModel {
     }
 
     fn translates(&self, address: IpAddr) -> bool {
-        address.is_ipv4() && self.spec.translation == Translation::Nat44
+        match address {
+            IpAddr::V4(_) => self.spec.translation != Translation::None,
+            IpAddr::V6(_) => self.spec.translation6 != Translation6::None,
+        }
     }
 
     /// Returns whether the box translates to this address.
     fn is_own(&self, address: IpAddr) -> bool {
-        self.translates(address)
-            && self
-                .ports
-                .external()
-                .iter()
-                .any(|own| IpAddr::from(*own) == address)
+        match (address, self.spec.translation6) {
+            (IpAddr::V6(address), Translation6::Nptv6(prefixes)) => prefixes.is_external(address),
+            _ => self.translates(address) && self.ports.external().contains(&address),
+        }
     }
 
     /// Returns the source of an ICMP error about a packet to `destination`.
     fn answering_address(&self, destination: IpAddr) -> IpAddr {
-        let own = match destination {
-            IpAddr::V4(_) if self.is_own(destination) => None,
-            IpAddr::V4(_) => self.ports.external().first().map(|own| IpAddr::from(*own)),
-            IpAddr::V6(_) => self.own_ipv6,
-        };
-        own.unwrap_or(destination)
+        let own = self.ports.external();
+        if own.contains(&destination) {
+            return destination;
+        }
+        let mut own = own.iter();
+        let same_family = own.find(|own| own.is_ipv4() == destination.is_ipv4());
+        same_family.copied().unwrap_or(destination)
     }
 
     fn emit(&mut self, side: Side, packet: Packet) {

@@ -17,6 +17,9 @@ pub(super) const IPV4_HEADER: usize = 20;
 /// Length of an IPv6 header (RFC 8200 section 3).
 pub(super) const IPV6_HEADER: usize = 40;
 
+/// Where the addresses of an IPv6 header start.
+const IPV6_ADDRESSES: usize = 8;
+
 /// Bytes of an ICMP error before the packet it quotes (RFC 792, RFC 4443 section 3).
 pub(super) const ICMP_HEADER: usize = 8;
 
@@ -129,7 +132,7 @@ impl Header {
         match packet.first()? >> 4 {
             4 => Self::read_ipv4(packet),
             6 => Some(Self {
-                source: Ipv6Addr::from(array::<16>(packet, 8)?).into(),
+                source: Ipv6Addr::from(array::<16>(packet, IPV6_ADDRESSES)?).into(),
                 destination: Ipv6Addr::from(array::<16>(packet, 24)?).into(),
                 protocol: *packet.get(6)?,
                 length: IPV6_HEADER,
@@ -207,12 +210,13 @@ impl Packet {
     /// Rewrites an ICMP error: one end of the quoted flow, and the address of
     /// the error itself that goes with it (RFC 3022 section 4.3).
     pub(super) fn translate_error(&mut self, quoted: &Flow, end: End, to: SocketAddr) {
-        let before = self.bytes[self.body..].to_vec();
+        // ICMPv6 covers its own addresses as well (RFC 4443 section 2.3).
+        let covered = match self.source {
+            IpAddr::V4(_) => self.body,
+            IpAddr::V6(_) => IPV6_ADDRESSES,
+        };
+        let before = self.bytes[covered..].to_vec();
         rewrite(&mut self.bytes, quoted, end, to);
-        let field = self.body + 2;
-        let old = be16(&self.bytes, field).unwrap_or_default();
-        let new = checksum::update(old, &before, &self.bytes[self.body..]);
-        self.bytes[field..field + 2].copy_from_slice(&new.to_be_bytes());
         // The quoted packet went the other way.
         match end {
             End::Source => {
@@ -224,6 +228,10 @@ impl Packet {
                 self.source = to.ip();
             }
         }
+        let field = self.body + 2;
+        let old = be16(&self.bytes, field).unwrap_or_default();
+        let new = checksum::update(old, &before, &self.bytes[covered..]);
+        self.bytes[field..field + 2].copy_from_slice(&new.to_be_bytes());
     }
 }
 
@@ -322,21 +330,23 @@ fn rewrite(bytes: &mut [u8], flow: &Flow, end: End, to: SocketAddr) {
     bytes[field..field + 2].copy_from_slice(&new.to_be_bytes());
 }
 
-/// Writes an IPv4 address and corrects the header checksum. Only IPv4 is translated.
+/// Writes an address, and corrects the header checksum that IPv4 has.
 fn set_address(bytes: &mut [u8], ip: usize, end: End, to: IpAddr) {
-    let IpAddr::V4(to) = to else {
-        return;
-    };
-    let at = ip
-        + match end {
-            End::Source => 12,
-            End::Destination => 16,
-        };
-    let old = array::<4>(bytes, at).unwrap_or_default();
-    bytes[at..at + 4].copy_from_slice(&to.octets());
-    let field = be16(bytes, ip + 10).unwrap_or_default();
-    let new = checksum::update(field, &old, &to.octets());
-    bytes[ip + 10..ip + 12].copy_from_slice(&new.to_be_bytes());
+    let is_source = end == End::Source;
+    match to {
+        IpAddr::V4(to) => {
+            let at = ip + if is_source { 12 } else { 16 };
+            let old = array::<4>(bytes, at).unwrap_or_default();
+            bytes[at..at + 4].copy_from_slice(&to.octets());
+            let field = be16(bytes, ip + 10).unwrap_or_default();
+            let new = checksum::update(field, &old, &to.octets());
+            bytes[ip + 10..ip + 12].copy_from_slice(&new.to_be_bytes());
+        }
+        IpAddr::V6(to) => {
+            let at = ip + IPV6_ADDRESSES + if is_source { 0 } else { 16 };
+            bytes[at..at + 16].copy_from_slice(&to.octets());
+        }
+    }
 }
 
 /// Returns an endpoint as the checksum sees it.

@@ -1,7 +1,7 @@
 //! Which external endpoint a new mapping gets.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
@@ -13,12 +13,12 @@ use super::table::Table;
 /// Chooses external endpoints.
 #[derive(Debug, Clone)]
 pub(super) struct PortAllocator {
-    external: Vec<Ipv4Addr>,
+    external: Vec<IpAddr>,
     random: ChaCha8Rng,
     /// Where sequential assignment goes on; drawn when first needed.
     next: Option<u16>,
     /// The internal host that has each block, by external address and number.
-    blocks: BTreeMap<(Ipv4Addr, u32), IpAddr>,
+    blocks: BTreeMap<(IpAddr, u32), IpAddr>,
 }
 
 /// What asks for an external endpoint.
@@ -30,7 +30,7 @@ pub(super) struct Request {
 }
 
 impl PortAllocator {
-    pub(super) const fn new(external: Vec<Ipv4Addr>, random: ChaCha8Rng) -> Self {
+    pub(super) const fn new(external: Vec<IpAddr>, random: ChaCha8Rng) -> Self {
         Self {
             external,
             random,
@@ -39,13 +39,13 @@ impl PortAllocator {
         }
     }
 
-    /// Returns the addresses that endpoints are chosen from.
-    pub(super) fn external(&self) -> &[Ipv4Addr] {
+    /// Returns the addresses that endpoints are chosen from, of both families.
+    pub(super) fn external(&self) -> &[IpAddr] {
         &self.external
     }
 
     /// Forgets all but the randomness, and takes other addresses if given.
-    pub(super) fn reboot(&mut self, external: Option<Vec<Ipv4Addr>>) {
+    pub(super) fn reboot(&mut self, external: Option<Vec<IpAddr>>) {
         self.external = external.unwrap_or_else(|| std::mem::take(&mut self.external));
         self.next = None;
         self.blocks.clear();
@@ -60,7 +60,7 @@ impl PortAllocator {
     ) -> Option<SocketAddr> {
         let address = self.address(request.internal.ip(), spec.pooling)?;
         let range = spec.port_range;
-        let endpoint = |port| SocketAddr::from((address, port));
+        let endpoint = |port| SocketAddr::new(address, port);
         let is_free = |port: u16| !table.is_taken(request.protocol, endpoint(port));
         let own = request.internal.port();
         let port = match spec.ports {
@@ -82,15 +82,17 @@ impl PortAllocator {
         port.map(endpoint)
     }
 
-    fn address(&mut self, host: IpAddr, pooling: Pooling) -> Option<Ipv4Addr> {
-        let count = u32::try_from(self.external.len()).ok()?;
+    fn address(&mut self, host: IpAddr, pooling: Pooling) -> Option<IpAddr> {
+        let pool = self.external.iter();
+        let mut pool = pool.filter(|address| address.is_ipv4() == host.is_ipv4());
+        let count = u32::try_from(pool.clone().count()).ok()?;
         let index = match pooling {
             _ if count == 0 => return None,
             // By the address, so that nothing need be remembered (RFC 7422 section 2).
             Pooling::Paired => number(host) % count,
             Pooling::Arbitrary => self.random.random_range(0..count),
         };
-        self.external.get(index as usize).copied()
+        pool.nth(index as usize).copied()
     }
 
     /// Returns the first free port behind a random one.
@@ -127,7 +129,7 @@ impl PortAllocator {
     /// Returns a host's block of ports, which it keeps until a reboot.
     fn block(
         &mut self,
-        address: Ipv4Addr,
+        address: IpAddr,
         host: IpAddr,
         range: PortRange,
         size: u16,

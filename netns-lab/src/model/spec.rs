@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::prefix::PrefixPair;
+
 /// The behaviour of a NAT or stateful firewall.
 ///
 /// ```
@@ -16,8 +18,10 @@ use std::time::Duration;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ModelSpec {
-    /// What the box rewrites.
+    /// What the box rewrites in IPv4.
     pub translation: Translation,
+    /// What the box rewrites in IPv6.
+    pub translation6: Translation6,
     /// For which destinations an internal endpoint keeps its external one
     /// (RFC 4787 section 4.1, RFC 5382 REQ-1).
     pub mapping: Dependence,
@@ -51,14 +55,25 @@ pub struct ModelSpec {
     pub limits: Limits,
 }
 
-/// What a box rewrites.
+/// What a box rewrites in IPv4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Translation {
-    /// Nothing: a stateful firewall for IPv4 and IPv6.
+    /// Nothing: a stateful firewall.
     None,
-    /// IPv4 addresses and ports; IPv6 passes through a firewall with the same
-    /// filtering.
+    /// Addresses and ports.
     Nat44,
+}
+
+/// What a box rewrites in IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Translation6 {
+    /// Nothing: a stateful firewall with the filtering of the box.
+    None,
+    /// Addresses and ports, as with IPv4.
+    Nat66,
+    /// The prefix of addresses, without a change of checksums (RFC 6296); a
+    /// stateful firewall with the filtering of the box is part of it.
+    Nptv6(PrefixPair),
 }
 
 /// On which part of the remote endpoint a behaviour depends (RFC 4787 sections
@@ -207,9 +222,12 @@ pub enum WhenFull {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpecError {
-    /// A NAT has no external IPv4 address to translate to.
-    #[error("a NAT44 needs an external IPv4 address")]
+    /// A NAT has no external address of a family that it translates.
+    #[error("a NAT needs an external address of each family that it translates")]
     NoExternalAddress,
+    /// The prefixes are one, or longer than 64 bits.
+    #[error("prefix translation needs two prefixes of 1 to 64 bits")]
+    Prefix,
     /// The range is empty or has port zero in it.
     #[error("the port range is empty or starts at zero")]
     PortRange,
@@ -266,6 +284,7 @@ impl ModelSpec {
     pub const fn rfc5382() -> Self {
         Self {
             translation: Translation::Nat44,
+            translation6: Translation6::None,
             mapping: Dependence::EndpointIndependent,
             filtering: Dependence::EndpointIndependent,
             ports: PortAssignment::Preserved,
@@ -305,6 +324,11 @@ impl ModelSpec {
                 return Err(SpecError::BlockSize);
             }
             _ => {}
+        }
+        if let Translation6::Nptv6(prefixes) = self.translation6
+            && !prefixes.is_valid()
+        {
+            return Err(SpecError::Prefix);
         }
         if self.limits.sessions == 0 || self.limits.sessions_per_host == 0 {
             return Err(SpecError::ZeroLimit);

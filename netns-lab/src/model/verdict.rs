@@ -81,6 +81,9 @@ pub enum DropReason {
     SimultaneousOpen(SocketAddr),
     /// It is for an external endpoint of the box, which does not hairpin.
     NoHairpinning(SocketAddr),
+    /// Prefix translation has no external address for this endpoint (RFC 6296
+    /// section 3).
+    Untranslatable(SocketAddr),
     /// No external port is left for this internal endpoint.
     NoPort(SocketAddr),
     /// The table of sessions, or the host's share of it, is full.
@@ -166,6 +169,9 @@ impl fmt::Display for DropReason {
                 write!(f, "simultaneous open by {remote} refused")
             }
             Self::NoHairpinning(endpoint) => write!(f, "no hairpinning to {endpoint}"),
+            Self::Untranslatable(internal) => {
+                write!(f, "no external address for {internal}")
+            }
             Self::NoPort(internal) => write!(f, "no external port left for {internal}"),
             Self::TableFull => f.write_str("session table full"),
             Self::UnrelatedIcmp => f.write_str("ICMP error about no known session"),

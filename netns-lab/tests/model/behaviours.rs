@@ -4,12 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use netns_lab::model::{
-    Limits, ModelSpec, Protocol, RstEffect, SessionState, Side, SimultaneousOpen, SpecError,
-    Timers, UnsolicitedSyn, WhenFull,
+    DropReason, Limits, ModelSpec, Protocol, RstEffect, SessionState, Side, SimultaneousOpen,
+    SpecError, Timers, UnsolicitedSyn, Verdict, WhenFull,
 };
 
 use crate::bench::{AD, APD, Bench, EI, EXTERNAL};
-use crate::packets::{ACK, FIN, RST, SYN, body, endpoint, ends, flags, icmp, tcp, tcp_with};
+use crate::packets::{
+    ACK, FIN, RST, SYN, body, endpoint, ends, flags, icmp, icmp_error, tcp, tcp_with, udp,
+};
 
 const SILENT: ModelSpec = ModelSpec {
     filtering: APD,
@@ -416,4 +418,46 @@ fn a_nat44_filters_ipv6_and_answers_it_from_its_own_address() {
     });
     let (_, outputs) = bench.handle(Side::External, &tcp(outside, inside, SYN));
     assert_eq!(ends(&outputs[0].packet), (6, inside, outside));
+}
+
+/// RFC 768: zero would say that there is no checksum.
+#[test]
+fn a_udp_checksum_that_becomes_zero_is_sent_as_all_ones() {
+    let external = endpoint("203.0.113.2:40000");
+    let blank = udp(external, b(), &[0, 0], true);
+    // This data makes the sum of the translated datagram all ones.
+    let data = &body(&blank)[6..8];
+    let mut bench = Bench::new(SILENT);
+    let (_, outputs) = bench.handle(Side::Internal, &udp(a(), b(), data, true));
+    assert_eq!(ends(&outputs[0].packet).1, external);
+    assert_eq!(body(&outputs[0].packet)[6..8], [0xFF, 0xFF]);
+
+    let (_, outputs) = bench.handle(Side::Internal, &udp(a(), b(), data, false));
+    assert_eq!(body(&outputs[0].packet)[6..8], [0, 0]);
+}
+
+#[test]
+fn icmp_errors_must_be_about_a_session_and_for_its_end() {
+    let mut bench = Bench::new(SILENT);
+    let (_, outputs) = bench.handle(Side::Internal, &tcp(a(), b(), SYN));
+    let sent = &outputs[0].packet;
+    let external = ends(sent).1;
+    let router = [192, 0, 2, 254].into();
+    let other_flow = tcp(external, endpoint("192.0.2.9:9"), SYN);
+    for error in [
+        icmp_error(router, [203, 0, 113, 9].into(), sent, 40),
+        icmp_error(router, external.ip(), &other_flow, 40),
+    ] {
+        let (verdict, _) = bench.handle(Side::External, &error);
+        assert_eq!(verdict, Verdict::Dropped(DropReason::UnrelatedIcmp));
+    }
+    let received = tcp(b(), a(), SYN | ACK);
+    for (to, quoted) in [
+        (router, &received),
+        (b().ip(), &tcp(endpoint("192.0.2.9:9"), a(), SYN)),
+    ] {
+        let error = icmp_error(a().ip(), to, quoted, 40);
+        let (verdict, _) = bench.handle(Side::Internal, &error);
+        assert_eq!(verdict, Verdict::Dropped(DropReason::UnrelatedIcmp));
+    }
 }

@@ -1,18 +1,23 @@
 //! What holds for any packets, in any order, on any box.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use netns_lab::model::{
-    Hairpinning, Limits, ModelSpec, NatModel, Output, Pooling, RstEffect, Side, SimultaneousOpen,
-    Translation, UnsolicitedSyn, Verdict, WhenFull,
+    Hairpinning, Limits, ModelSpec, NatModel, Output, Pooling, PrefixPair, RstEffect, Side,
+    SimultaneousOpen, Translation, Translation6, UnsolicitedSyn, Verdict, WhenFull,
 };
 use proptest::prelude::*;
 
 use crate::bench::{ALL, PORT_ASSIGNMENTS};
 use crate::packets::{assert_checksums, icmp_error, tcp_with, udp};
 
-const EXTERNAL: [[u8; 4]; 2] = [[203, 0, 113, 1], [203, 0, 113, 2]];
+/// The external addresses, IPv4 and IPv6.
+fn external() -> Vec<IpAddr> {
+    ["203.0.113.1", "203.0.113.2", "2001:db8:1::1"]
+        .map(|address| address.parse().unwrap())
+        .to_vec()
+}
 
 const UNSOLICITED: [UnsolicitedSyn; 5] = [
     UnsolicitedSyn::Nothing,
@@ -21,6 +26,12 @@ const UNSOLICITED: [UnsolicitedSyn; 5] = [
     UnsolicitedSyn::IcmpPortUnreachable,
     UnsolicitedSyn::IcmpPortUnreachableAfter(Duration::from_secs(6)),
 ];
+
+const PREFIXES: PrefixPair = PrefixPair {
+    internal: Ipv6Addr::new(0xFD01, 0x203, 0x405, 0, 0, 0, 0, 0),
+    external: Ipv6Addr::new(0x2001, 0xDB8, 1, 0, 0, 0, 0, 0),
+    length: 48,
+};
 
 /// Few enough that full tables are common.
 const LIMITS: Limits = Limits {
@@ -54,7 +65,9 @@ fn spec() -> impl Strategy<Value = ModelSpec> {
         ),
     );
     let bits = any::<[bool; 5]>();
-    (classes, knobs, bits).prop_map(|(classes, knobs, bits)| {
+    let prefixes = Translation6::Nptv6(PREFIXES);
+    let v6 = prop::sample::select(vec![Translation6::None, Translation6::Nat66, prefixes]);
+    (classes, knobs, bits, v6).prop_map(|(classes, knobs, bits, translation6)| {
         let [nat, pickup, arbitrary, refresh, evict] = bits;
         ModelSpec {
             translation: if nat {
@@ -62,6 +75,7 @@ fn spec() -> impl Strategy<Value = ModelSpec> {
             } else {
                 Translation::None
             },
+            translation6,
             mapping: classes.0,
             filtering: classes.1,
             ports: classes.2,
@@ -89,15 +103,31 @@ fn spec() -> impl Strategy<Value = ModelSpec> {
     })
 }
 
-/// Endpoints of all sorts, from few enough values that they meet.
-fn endpoint() -> impl Strategy<Value = SocketAddr> {
-    let address = prop_oneof![
-        (2u8..5).prop_map(|n| [10, 1, 0, n]),
-        (1u8..4).prop_map(|n| [192, 0, 2, n]),
-        prop::sample::select(&EXTERNAL[..]),
+/// Two endpoints of one family, from few enough values that they meet.
+fn ends() -> impl Strategy<Value = (SocketAddr, SocketAddr)> {
+    let host = |family: [&str; 4]| family.map(|address| address.parse::<IpAddr>().unwrap());
+    let families = [
+        host(["10.1.0.2", "192.0.2.1", "203.0.113.1", "203.0.113.2"]),
+        host(["10.1.0.3", "10.1.0.2", "192.0.2.2", "203.0.113.2"]),
+        host([
+            "fd01:203:405:1::2",
+            "2001:db8:2::2",
+            "2001:db8:1::1",
+            "2001:db8:1:d550::2",
+        ]),
     ];
-    let port = prop_oneof![Just(0u16), 40_000u16..40_003, any::<u16>()];
-    (address, port).prop_map(SocketAddr::from)
+    let port = || prop_oneof![Just(0u16), 40_000u16..40_003, any::<u16>()];
+    let hosts = (
+        prop::sample::select(families.to_vec()),
+        0usize..4,
+        0usize..4,
+    );
+    (hosts, port(), port()).prop_map(|((family, from, to), from_port, to_port)| {
+        (
+            (family[from], from_port).into(),
+            (family[to], to_port).into(),
+        )
+    })
 }
 
 #[derive(Debug, Clone)]
@@ -113,14 +143,14 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let side = || prop_oneof![Just(Side::Internal), Just(Side::External)];
-    let data = prop::collection::vec(any::<u8>(), 0..700);
+    let data = prop::collection::vec(any::<u8>(), 0..1300);
     let step = prop_oneof![
-        4 => (side(), endpoint(), endpoint(), 0u8..64, data)
-            .prop_map(|(side, from, to, flags, data)| Step::Tcp(side, from, to, flags, data)),
-        4 => (side(), endpoint(), endpoint())
-            .prop_map(|(side, from, to)| Step::Tcp(side, from, to, 2, Vec::new())),
-        2 => (side(), endpoint(), endpoint(), any::<bool>())
-            .prop_map(|(side, from, to, sum)| Step::Udp(side, from, to, sum)),
+        4 => (side(), ends(), 0u8..64, data)
+            .prop_map(|(side, (from, to), flags, data)| Step::Tcp(side, from, to, flags, data)),
+        4 => (side(), ends())
+            .prop_map(|(side, (from, to))| Step::Tcp(side, from, to, 2, Vec::new())),
+        2 => (side(), ends(), any::<bool>())
+            .prop_map(|(side, (from, to), sum)| Step::Udp(side, from, to, sum)),
         4 => (any::<prop::sample::Index>(), 0u8..64).prop_map(|(at, flags)| Step::Reply(at, flags)),
         2 => (any::<prop::sample::Index>(), 0usize..100).prop_map(|(at, n)| Step::Error(at, n)),
         1 => (0u64..8000).prop_map(Step::Wait),
@@ -130,7 +160,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// Runs the steps, and returns all that the box said and sent.
 fn run(spec: ModelSpec, seed: u64, steps: &[Step]) -> (Vec<Verdict>, Vec<Output>) {
-    let external = EXTERNAL.map(Into::into).to_vec();
+    let external = external();
     let mut nat = NatModel::new(spec, external, seed).unwrap();
     let (mut verdicts, mut outputs) = (Vec::new(), Vec::<Output>::new());
     let mut now = Duration::ZERO;
@@ -182,6 +212,16 @@ fn assert_bounds(nat: &NatModel, spec: ModelSpec) {
     );
 }
 
+/// Whether a NAT may show an address to the world.
+fn is_external(address: IpAddr, spec: ModelSpec) -> bool {
+    match (address, spec.translation6) {
+        (IpAddr::V6(address), Translation6::Nptv6(prefixes)) => {
+            address.segments()[..3] == prefixes.external.segments()[..3]
+        }
+        _ => external().contains(&address),
+    }
+}
+
 proptest! {
     #[test]
     fn outputs_have_right_checksums_and_tables_stay_in_bounds(
@@ -202,16 +242,17 @@ proptest! {
     /// No private address ever leaves a NAT, not even inside an ICMP error.
     #[test]
     fn private_sources_do_not_leak(spec in spec(), seed: u64, steps in steps()) {
+        prop_assume!(spec.translation6 != Translation6::None);
         let spec = ModelSpec { translation: Translation::Nat44, ..spec };
         for output in run(spec, seed, &steps).1 {
             let (protocol, source, _) = crate::packets::ends(&output.packet);
             if output.side == Side::External {
-                prop_assert!(EXTERNAL.map(Into::into).contains(&source.ip()));
+                prop_assert!(is_external(source.ip(), spec));
             }
-            if output.side == Side::External && protocol == 1 {
+            if output.side == Side::External && matches!(protocol, 1 | 58) {
                 let (_, _, quoted) = crate::packets::icmp(&output.packet);
                 let (_, _, destination) = crate::packets::ends(quoted);
-                prop_assert!(EXTERNAL.map(Into::into).contains(&destination.ip()));
+                prop_assert!(is_external(destination.ip(), spec));
             }
         }
     }
@@ -229,7 +270,7 @@ proptest! {
             1..20,
         ),
     ) {
-        let external = EXTERNAL.map(Into::into).to_vec();
+        let external = external();
         let mut nat = NatModel::new(spec, external, 7).unwrap();
         for (version, protocol, mut packet, outside) in packets {
             for (at, value) in [(0, version), (6, protocol & 0x40), (9, protocol), (2, 0)] {
@@ -247,8 +288,7 @@ proptest! {
     #[test]
     fn damaged_packets_never_panic(
         spec in spec(),
-        from in endpoint(),
-        to in endpoint(),
+        (from, to) in ends(),
         kind in 0u8..3,
         length in 0usize..120,
         change in (0usize..70, any::<u8>()),
@@ -268,7 +308,7 @@ proptest! {
             packet[2..4].copy_from_slice(&shown.to_be_bytes());
             mend(&mut packet);
         }
-        let mut nat = NatModel::new(spec, EXTERNAL.map(Into::into).to_vec(), 7).unwrap();
+        let mut nat = NatModel::new(spec, external(), 7).unwrap();
         for side in [Side::Internal, Side::External] {
             nat.handle_packet(Duration::ZERO, side, &packet);
         }
