@@ -194,10 +194,8 @@ fn translate(mapping: Mapping, external: Ipv4Addr, seed: u32) -> Vec<Rule> {
                 .clone()
                 .tcp()
                 .source_by_hash(external, RANDOM_PORTS, seed),
-            outgoing
-                .clone()
-                .udp()
-                .source_by_hash(external, RANDOM_PORTS, seed),
+            // A hash cannot give way to a port in use, which UDP keeps for minutes
+            // after its last packet: masquerade can.
             outgoing.masquerade(),
         ],
         Mapping::RandomPerDestination => vec![outgoing.masquerade_random()],

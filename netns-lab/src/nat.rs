@@ -31,8 +31,10 @@ pub enum Mapping {
     None,
     /// Endpoint-independent, with the internal port where it is free: Linux `masquerade`.
     PortPreserving,
-    /// Endpoint-independent, with a random port between 20,000 and 29,999 that
-    /// depends only on the internal endpoint and the lab's seed.
+    /// Endpoint-independent, for TCP with a random port between 20,000 and 29,999
+    /// that depends only on the internal endpoint and the lab's seed. Of two
+    /// internal endpoints with the same one, only the first gets through to a
+    /// destination. UDP keeps its ports.
     RandomPort,
     /// Address- and port-dependent: a new random port for every destination,
     /// Linux `masquerade fully-random`. The kernel draws it; the lab's seed has no say.

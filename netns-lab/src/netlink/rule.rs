@@ -136,12 +136,6 @@ impl Rule {
             .equal(vec![libc::IPPROTO_TCP as u8])
     }
 
-    /// Matches UDP.
-    pub(crate) fn udp(self) -> Self {
-        self.meta(libc::NFT_META_L4PROTO)
-            .equal(vec![libc::IPPROTO_UDP as u8])
-    }
-
     /// Matches packets of connections that were let through before.
     pub(crate) fn established(self) -> Self {
         self.state(CT_STATE_ESTABLISHED_OR_RELATED)
