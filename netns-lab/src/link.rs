@@ -1,4 +1,4 @@
-//! What a link does to packets: delay, jitter, loss. Pure: no socket, no clock.
+//! What a link does to packets: delay, jitter, loss, outage. Pure: no socket, no clock.
 
 use std::time::Duration;
 
@@ -12,6 +12,24 @@ pub struct LinkSpec {
     jitter: Duration,
     loss: f64,
     reorders: bool,
+    bursts: Option<BurstLoss>,
+    outage: Option<(Duration, Duration)>,
+}
+
+/// Loss that comes in bursts: the model of Gilbert and Elliott, with a good
+/// state that loses nothing.
+///
+/// Each packet may change the state, and then meets it. Of many packets
+/// `loss * enter / (enter + leave)` are lost, in bursts of `1 / leave` on
+/// average. Probabilities beyond 0 to 1 count as the nearer of the two.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BurstLoss {
+    /// The probability that a packet in the good state begins the bad one.
+    pub enter: f64,
+    /// The probability that a packet in the bad state ends it.
+    pub leave: f64,
+    /// The probability that a packet in the bad state is lost.
+    pub loss: f64,
 }
 
 impl LinkSpec {
@@ -22,6 +40,8 @@ impl LinkSpec {
             jitter: Duration::ZERO,
             loss: 0.0,
             reorders: false,
+            bursts: None,
+            outage: None,
         }
     }
 
@@ -46,6 +66,21 @@ impl LinkSpec {
         self
     }
 
+    /// Loses packets in bursts as well.
+    #[must_use]
+    pub const fn burst_loss(mut self, bursts: BurstLoss) -> Self {
+        self.bursts = Some(bursts);
+        self
+    }
+
+    /// Loses every packet that enters at `from` or later and before `until`,
+    /// counted from the start of the lab.
+    #[must_use]
+    pub const fn outage(mut self, from: Duration, until: Duration) -> Self {
+        self.outage = Some((from, until));
+        self
+    }
+
     /// Returns the probability that a packet is lost.
     pub(crate) const fn loss_probability(&self) -> f64 {
         self.loss
@@ -57,15 +92,23 @@ impl LinkSpec {
 pub(crate) struct Link {
     spec: LinkSpec,
     random: ChaCha8Rng,
+    /// Of its own, so that bursts change nothing for the packets they spare.
+    burst_random: ChaCha8Rng,
+    in_burst: bool,
     last_exit: Duration,
 }
 
 impl Link {
     /// Makes one direction of a link; the seed decides all its randomness.
     pub(crate) fn new(spec: LinkSpec, seed: u64) -> Self {
+        let random = ChaCha8Rng::seed_from_u64(seed);
+        let mut burst_random = random.clone();
+        burst_random.set_stream(1);
         Self {
             spec,
-            random: ChaCha8Rng::seed_from_u64(seed),
+            random,
+            burst_random,
+            in_burst: false,
             last_exit: Duration::ZERO,
         }
     }
@@ -78,7 +121,9 @@ impl Link {
         // whether another knob of the link is turned.
         let lost = self.random.random::<f64>() < self.spec.loss;
         let jitter = self.spec.jitter.mul_f64(unit(self.random.next_u32()));
-        if lost {
+        let lost_in_burst = self.loses_in_burst();
+        let is_down = |(from, until)| (from..until).contains(&now);
+        if lost || lost_in_burst || self.spec.outage.is_some_and(is_down) {
             return None;
         }
         let exit = now + self.spec.delay + jitter;
@@ -87,6 +132,21 @@ impl Link {
         }
         self.last_exit = self.last_exit.max(exit);
         Some(self.last_exit)
+    }
+
+    /// Takes the burst model a packet further, and returns whether it is lost.
+    fn loses_in_burst(&mut self) -> bool {
+        let Some(bursts) = self.spec.bursts else {
+            return false;
+        };
+        let change = if self.in_burst {
+            bursts.leave
+        } else {
+            bursts.enter
+        };
+        self.in_burst ^= self.burst_random.random::<f64>() < change;
+        let lost = self.burst_random.random::<f64>() < bursts.loss;
+        self.in_burst && lost
     }
 }
 
@@ -130,6 +190,43 @@ mod tests {
     }
 
     #[test]
+    fn bursts_are_as_frequent_and_as_long_as_asked_for() {
+        for (enter, leave, loss, seed) in [
+            (0.01, 0.25, 1.0, 3),
+            (0.05, 0.1, 0.5, 4),
+            (0.0, 0.5, 1.0, 5),
+            (2.0, -1.0, 1.0, 6),
+        ] {
+            let bursts = BurstLoss { enter, leave, loss };
+            let spec = LinkSpec::default().burst_loss(bursts);
+            let lost: Vec<_> = carry_all(spec, seed, 200_000, MS)
+                .iter()
+                .map(Option::is_none)
+                .collect();
+            let total = lost.iter().filter(|lost| **lost).count() as f64;
+            let share = total / 200_000.0;
+            let (enter, leave) = (enter.clamp(0.0, 1.0), leave.clamp(0.0, 1.0));
+            let expected = loss * enter / (enter + leave);
+            // Neighbours go together, so that this is some five standard deviations.
+            assert!((share - expected).abs() < 0.02, "seed {seed}: {share}");
+            if loss == 1.0 && leave > 0.0 && total > 0.0 {
+                let ends = lost.windows(2).filter(|pair| pair[0] && !pair[1]).count() as f64;
+                let length = total / ends;
+                assert!((length * leave - 1.0).abs() < 0.1, "seed {seed}: {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_outage_loses_what_enters_in_it() {
+        let spec = LinkSpec::delay(20 * MS).outage(10 * MS, 30 * MS);
+        for (n, exit) in (0..).zip(carry_all(spec, 1, 100, MS)) {
+            let expected = (!(10..30).contains(&n)).then_some(MS * n + 20 * MS);
+            assert_eq!(exit, expected, "{n}");
+        }
+    }
+
+    #[test]
     fn reordering_happens_only_when_asked_for() {
         let jittery = LinkSpec::delay(MS).jitter(10 * MS);
         assert!(carry_all(jittery, 9, 1000, MS).is_sorted());
@@ -163,9 +260,23 @@ mod tests {
         fn loss_does_not_change_the_delay_of_the_others(seed: u64, loss in 0.0..1.0) {
             let spec = LinkSpec::delay(MS).jitter(9 * MS).reordering();
             let without = carry_all(spec, seed, 100, MS);
-            for (kept, sent) in carry_all(spec.loss(loss), seed, 100, MS).iter().zip(&without) {
-                prop_assert!(kept.is_none() || kept == sent);
+            let bursts = BurstLoss { enter: loss, leave: 0.3, loss: 0.9 };
+            for lossy in [
+                spec.loss(loss),
+                spec.burst_loss(bursts),
+                spec.outage(9 * MS, 40 * MS),
+            ] {
+                for (kept, sent) in carry_all(lossy, seed, 100, MS).iter().zip(&without) {
+                    prop_assert!(kept.is_none() || kept == sent);
+                }
             }
+        }
+
+        #[test]
+        fn the_seed_decides_bursts(seed: u64, enter in 0.0..1.0, leave in 0.0..1.0) {
+            let bursts = BurstLoss { enter, leave, loss: 0.7 };
+            let spec = LinkSpec::delay(MS).jitter(MS).burst_loss(bursts);
+            prop_assert_eq!(carry_all(spec, seed, 200, MS), carry_all(spec, seed, 200, MS));
         }
     }
 }

@@ -77,6 +77,7 @@ impl PrefixPair {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 mod tests {
     use proptest::prelude::*;
 
