@@ -461,3 +461,104 @@ fn icmp_errors_must_be_about_a_session_and_for_its_end() {
         assert_eq!(verdict, Verdict::Dropped(DropReason::UnrelatedIcmp));
     }
 }
+
+#[test]
+fn a_host_at_its_limit_makes_room_at_its_own_cost() {
+    let limits = Limits {
+        sessions: 9,
+        sessions_per_host: 1,
+        when_full: WhenFull::EvictSoonestToExpire,
+    };
+    let mut bench = Bench::new(ModelSpec { limits, ..SILENT });
+    let other_host = endpoint("10.1.0.3:50000");
+    let others = bench.send(other_host, b(), SYN).unwrap();
+    bench.wait(Duration::from_secs(1));
+    let external = bench.send(a(), b(), SYN).unwrap();
+    bench.send(a(), endpoint("192.0.2.9:9"), SYN).unwrap();
+    assert_eq!(bench.receive(b(), external, SYN), None);
+    assert_eq!(bench.receive(b(), others, SYN), Some(other_host));
+}
+
+/// Room for a stranger may cost the mapping that the stranger wanted.
+#[test]
+fn nothing_passes_a_mapping_that_made_room_for_it() {
+    let limits = Limits {
+        sessions_per_host: 1,
+        when_full: WhenFull::EvictSoonestToExpire,
+        ..Limits::GENEROUS
+    };
+    let mut bench = Bench::new(ModelSpec {
+        limits,
+        filtering: EI,
+        ..SILENT
+    });
+    let external = bench.send(a(), b(), SYN).unwrap();
+    let stranger = endpoint("192.0.2.9:9");
+    assert_eq!(
+        bench.verdict(Side::External, stranger, external, SYN),
+        "DROP session table full"
+    );
+    assert_eq!(bench.nat.mappings().count(), 0);
+}
+
+#[test]
+fn only_a_syn_begins_a_connection_from_outside() {
+    let mut bench = Bench::new(ModelSpec {
+        filtering: EI,
+        unsolicited: UnsolicitedSyn::Rst,
+        ..SILENT
+    });
+    let external = bench.send(a(), b(), SYN).unwrap();
+    let stranger = endpoint("192.0.2.9:9");
+    for flags in [ACK, SYN | ACK, FIN | ACK, RST, SYN | FIN, 0] {
+        assert_eq!(
+            bench.verdict(Side::External, stranger, external, flags),
+            "DROP no connection 192.0.2.9:9 -> 203.0.113.2:40000"
+        );
+    }
+}
+
+#[test]
+fn acknowledgements_without_both_syns_establish_nothing() {
+    let mut bench = Bench::new(SILENT);
+    let external = bench.send(a(), b(), SYN).unwrap();
+    bench.receive(b(), external, ACK).unwrap();
+    bench.send(a(), b(), ACK).unwrap();
+    let states: Vec<_> = bench.nat.mappings().flat_map(|m| m.sessions()).collect();
+    assert_eq!(states, [(b(), SessionState::OutboundSyn)]);
+}
+
+/// RFC 1812 section 4.3.2.3 and RFC 4443 section 3.1.
+#[test]
+fn icmp_answers_fit_into_the_smallest_packet_that_all_can_take() {
+    let spec = ModelSpec {
+        unsolicited: UnsolicitedSyn::IcmpPortUnreachable,
+        ..ModelSpec::firewall()
+    };
+    for (from, to, length) in [
+        ("192.0.2.1:1", "203.0.113.5:1", 576),
+        ("[2001:db8:2::2]:1", "[2001:db8:1::2]:1", 1280),
+    ] {
+        let mut bench = Bench::with(spec, &[], 7);
+        let syn = tcp_with(endpoint(from), endpoint(to), SYN, &[7; 1400]);
+        let (_, outputs) = bench.handle(Side::External, &syn);
+        assert_eq!(outputs[0].packet.len(), length);
+    }
+}
+
+#[test]
+fn more_late_answers_than_the_box_remembers_are_not_given() {
+    let mut bench = Bench::new(ModelSpec {
+        unsolicited: ModelSpec::rfc5382().unsolicited,
+        ..SILENT
+    });
+    let external = SocketAddr::from((EXTERNAL, 1));
+    for port in 1..2000 {
+        bench.handle(
+            Side::External,
+            &tcp(([192, 0, 2, 1], port).into(), external, SYN),
+        );
+    }
+    let answers = bench.wait_for_outputs(ModelSpec::RFC5382_ANSWER_DELAY);
+    assert_eq!(answers.len(), 1024);
+}
