@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use crate::link::LinkError;
+
 /// An error of the lab itself; what the programs inside it do is not its business.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -73,13 +75,13 @@ pub enum Error {
         /// Why not.
         reason: &'static str,
     },
-    /// A link probability outside of 0 to 1.
-    #[error("the link of host {name:?} has the loss probability {loss}, which is not in 0..=1")]
-    InvalidLoss {
+    /// A link that cannot be built as described.
+    #[error("host {name:?} has a link that cannot be built: {source}")]
+    InvalidLink {
         /// The host in question.
         name: String,
-        /// The probability asked for.
-        loss: f64,
+        /// What is wrong with the link.
+        source: LinkError,
     },
     /// The kernel did not make a new link ready.
     #[error("the kernel has not made a link ready within {limit:?}; is the machine overloaded?")]

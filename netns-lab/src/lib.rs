@@ -63,7 +63,7 @@ pub use capture::{Capture, Direction, End, Fate, Handshake, Packet, TcpFlags, Tr
 pub use error::Error;
 pub use isolation::isolate;
 pub use lab::{Host, HostSpec, Lab, LabBuilder, Nat};
-pub use link::{BurstLoss, LinkSpec};
+pub use link::{BurstLoss, LinkError, LinkSpec};
 pub use nat::{Filtering, Mapping, NatSpec, Unsolicited};
 pub use netlink::conntrack::{TcpState, TrackedConnection};
 pub use support::support;

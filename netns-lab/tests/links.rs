@@ -276,7 +276,7 @@ fn descriptions_that_cannot_be_built_are_refused() {
         build(HostSpec::new("a")),
         Err(Error::DuplicateHost { .. })
     ));
-    assert!(matches!(build(lossy), Err(Error::InvalidLoss { .. })));
+    assert!(matches!(build(lossy), Err(Error::InvalidLink { .. })));
     assert!(matches!(build(HostSpec::new("b")), Err(Error::NotIsolated)));
 }
 

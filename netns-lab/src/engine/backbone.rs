@@ -11,7 +11,7 @@ use super::Clock;
 use crate::capture::{
     Capture, Direction, Fate, Packet, PcapngWriter, destination, is_private, parse,
 };
-use crate::link::Link;
+use crate::link::{Crossing, Link};
 use crate::packet_socket::Frame;
 
 /// Packets under way at most: 98 MB of full packets, which is 100 MB/s over a
@@ -20,6 +20,9 @@ const MAX_UNDER_WAY: usize = 65_536;
 
 /// Buffers kept for the next packets.
 const MAX_SPARE_BUFFERS: usize = 4096;
+
+/// Length of an Ethernet header, which links do not count.
+const ETHERNET: usize = 14;
 
 /// An access link as the core sees it.
 #[derive(Debug)]
@@ -129,14 +132,15 @@ impl Backbone {
         let Some(to) = destination(frame.data).filter(|address| !address.is_multicast()) else {
             return Ok(());
         };
-        let exit = self.ports[from].up.carry(at);
+        let crossing = self.ports[from].up.carry(at, packet_length(frame.data));
         let route = self.routes.get(&Prefix::of(to)).copied();
-        let fate = self.fate(frame.data, exit, route);
+        let fate = self.fate(frame.data, crossing, route);
         self.note(from, at, (frame.data, Direction::FromHost), fate, clock)?;
-        if let (Fate::Carried, Some(exit), Some(port)) = (fate, exit, route) {
-            let mut buffer = self.spare.pop().unwrap_or_default();
-            buffer.extend_from_slice(frame.data);
-            self.enqueue(exit, Place::Core, port, buffer);
+        if let (Fate::Carried, Crossing::Exits { at, duplicate }, Some(port)) =
+            (fate, crossing, route)
+        {
+            self.enqueue_copy(duplicate, Place::Core, port, frame.data);
+            self.enqueue_copy(Some(at), Place::Core, port, frame.data);
         }
         Ok(())
     }
@@ -155,13 +159,15 @@ impl Backbone {
                 ..
             } = step;
             match place {
-                Place::Core => {
-                    if let Some(exit) = self.ports[port].down.carry(at) {
-                        self.enqueue(exit, Place::Box, port, frame);
-                    } else {
+                Place::Core => match self.ports[port].down.carry(at, packet_length(&frame)) {
+                    Crossing::Exits { at, duplicate } => {
+                        self.enqueue_copy(duplicate, Place::Box, port, &frame);
+                        self.enqueue(at, Place::Box, port, frame);
+                    }
+                    Crossing::Lost(_) => {
                         self.note(port, at, (&frame, Direction::ToHost), Fate::Lost, clock)?;
                     }
-                }
+                },
                 Place::Box => {
                     let arrival = at.max(clock.now);
                     self.note(
@@ -207,14 +213,23 @@ impl Backbone {
         self.file.as_mut().map_or(Ok(()), PcapngWriter::flush)
     }
 
-    fn fate(&self, frame: &[u8], exit: Option<Duration>, route: Option<usize>) -> Fate {
+    fn fate(&self, frame: &[u8], crossing: Crossing, route: Option<usize>) -> Fate {
         let private = parse(frame).is_some_and(|(source, ..)| is_private(source));
-        match (exit, route) {
-            (None, _) => Fate::Lost,
+        match (crossing, route) {
+            (Crossing::Lost(_), _) => Fate::Lost,
             _ if private => Fate::PrivateSource,
             (_, None) => Fate::NoRoute,
             _ if self.queue.len() >= MAX_UNDER_WAY => Fate::Overflow,
             _ => Fate::Carried,
+        }
+    }
+
+    /// Puts a copy of a frame under way, if there is a time for it.
+    fn enqueue_copy(&mut self, at: Option<Duration>, place: Place, port: usize, frame: &[u8]) {
+        if let Some(at) = at {
+            let mut buffer = self.spare.pop().unwrap_or_default();
+            buffer.extend_from_slice(frame);
+            self.enqueue(at, place, port, buffer);
         }
     }
 
@@ -254,4 +269,8 @@ impl Backbone {
         }
         Ok(())
     }
+}
+
+fn packet_length(frame: &[u8]) -> usize {
+    frame.len().saturating_sub(ETHERNET)
 }

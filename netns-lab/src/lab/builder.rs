@@ -135,11 +135,8 @@ impl LabBuilder {
             if !names.insert(&host.name) {
                 return Err(Error::DuplicateHost { name });
             }
-            if !(0.0..=1.0).contains(&host.link.loss_probability()) {
-                return Err(Error::InvalidLoss {
-                    name,
-                    loss: host.link.loss_probability(),
-                });
+            if let Err(source) = host.link.check() {
+                return Err(Error::InvalidLink { name, source });
             }
             if host.nats.len() > MAX_LAYERS {
                 let wanted = host.nats.len();

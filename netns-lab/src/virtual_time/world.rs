@@ -17,6 +17,7 @@ use super::middlebox::{Middlebox, Outgoing, Side};
 use super::packet::IpHeader;
 use super::record::{EventLog, LogEntry};
 use crate::capture::{Fate, is_private};
+use crate::link::Crossing;
 use topology::{Node, Place, Routes};
 
 pub use topology::{BoxId, HostId, Network, Uplink, WorldError};
@@ -76,8 +77,8 @@ impl World {
     ///
     /// # Errors
     ///
-    /// [`WorldError`] if it has more, or if an address is already in use where
-    /// it would have to be routed.
+    /// [`WorldError`] if it has more, if an address is already in use where
+    /// it would have to be routed, or if the link cannot be built.
     pub fn add_host(
         &mut self,
         name: &str,
@@ -102,7 +103,7 @@ impl World {
     /// # Errors
     ///
     /// [`WorldError`] if an address is already in use where it would have to
-    /// be routed.
+    /// be routed, or if the link cannot be built.
     pub fn add_middlebox(
         &mut self,
         name: &str,
@@ -123,6 +124,7 @@ impl World {
         place: Place,
         uplink: Uplink,
     ) -> Result<usize, WorldError> {
+        uplink.check()?;
         let id = self.nodes.len();
         let seeds = (self.random.next_u64(), self.random.next_u64());
         let node = Node::new(name, place, uplink, seeds);
@@ -249,16 +251,20 @@ impl World {
         let now = self.now;
         let (name, link) = self.nodes[node].link(side);
         let name = Arc::clone(name);
-        let Some(exit) = link.carry(now) else {
-            let verdict = Fate::Lost.comment().unwrap_or_default();
-            return self.record(name, verdict.into(), &packet);
+        let (at, duplicate) = match link.carry(now, packet.len()) {
+            Crossing::Lost(loss) => return self.record(name, loss.text(), &packet),
+            Crossing::Exits { at, duplicate } => (at, duplicate),
         };
-        self.record(name, "carried".into(), &packet);
-        let what = match side {
-            Side::Outside => What::Up(node, packet),
-            Side::Inside => What::Down(node, packet),
-        };
-        self.schedule(exit, what);
+        let verdict = duplicate.map_or("carried", |_| "carried twice");
+        self.record(name, verdict.into(), &packet);
+        for exit in [Some(at), duplicate].into_iter().flatten() {
+            let packet = Arc::clone(&packet);
+            let what = match side {
+                Side::Outside => What::Up(node, packet),
+                Side::Inside => What::Down(node, packet),
+            };
+            self.schedule(exit, what);
+        }
     }
 
     /// A packet has come up the link above a node.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::link::{Link, LinkSpec};
+use crate::link::{Link, LinkError, LinkSpec};
 use crate::virtual_time::host::Host;
 use crate::virtual_time::middlebox::{Middlebox, Side};
 
@@ -38,6 +38,11 @@ impl Uplink {
         }
     }
 
+    /// Tells whether the link can be built.
+    pub(super) fn check(self) -> Result<(), LinkError> {
+        self.link.check()
+    }
+
     /// Gives the link another behaviour.
     #[must_use]
     pub const fn link(mut self, link: LinkSpec) -> Self {
@@ -47,7 +52,7 @@ impl Uplink {
 }
 
 /// Why a host or a middlebox cannot be added.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WorldError {
     /// A host has at most one IPv4 and one IPv6 address.
@@ -56,6 +61,9 @@ pub enum WorldError {
     /// Somebody else would be reached by it.
     #[error("{0} is already somewhere else")]
     AddressInUse(Network),
+    /// The link cannot be built as described.
+    #[error("the link cannot be built: {0}")]
+    InvalidLink(#[from] LinkError),
 }
 
 /// The addresses that begin with the same bits.
