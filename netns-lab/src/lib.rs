@@ -55,6 +55,7 @@ mod namespace;
 mod nat;
 mod netlink;
 mod packet_socket;
+pub mod report;
 mod support;
 mod testing;
 pub mod virtual_time;
