@@ -55,6 +55,7 @@ mod namespace;
 mod nat;
 mod netlink;
 mod packet_socket;
+pub mod preset;
 pub mod report;
 mod support;
 mod testing;

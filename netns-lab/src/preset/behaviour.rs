@@ -1,0 +1,155 @@
+//! One field of a specification, and how it is said in words.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::model::{
+    Dependence, Hairpinning, ModelSpec, PortAssignment, PortRange, RstEffect, SimultaneousOpen,
+    Translation, UnsolicitedSyn,
+};
+
+/// One behaviour of a box: a field of [`ModelSpec`] with its value.
+///
+/// The [`Display`](fmt::Display) form continues the sentence "it …".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Behaviour {
+    /// [`ModelSpec::translation`].
+    Translation(Translation),
+    /// [`ModelSpec::mapping`].
+    Mapping(Dependence),
+    /// [`ModelSpec::filtering`].
+    Filtering(Dependence),
+    /// [`ModelSpec::ports`].
+    Ports(PortAssignment),
+    /// [`ModelSpec::port_range`].
+    PortRange(PortRange),
+    /// [`ModelSpec::unsolicited`].
+    Unsolicited(UnsolicitedSyn),
+    /// [`ModelSpec::simultaneous_open`].
+    SimultaneousOpen(SimultaneousOpen),
+    /// [`ModelSpec::rst`].
+    Rst(RstEffect),
+    /// [`ModelSpec::pickup`].
+    Pickup(bool),
+    /// [`ModelSpec::hairpinning`].
+    Hairpinning(Hairpinning),
+    /// [`Timers::transitory`](crate::model::Timers::transitory).
+    Transitory(Duration),
+    /// [`Timers::established`](crate::model::Timers::established).
+    Established(Duration),
+    /// [`Timers::time_wait`](crate::model::Timers::time_wait).
+    TimeWait(Duration),
+    /// [`Timers::udp`](crate::model::Timers::udp).
+    Udp(Duration),
+    /// [`ModelSpec::udp_inbound_refresh`].
+    UdpInboundRefresh(bool),
+}
+
+impl Behaviour {
+    /// Gives a specification this behaviour.
+    pub const fn apply(self, spec: &mut ModelSpec) {
+        match self {
+            Self::Translation(value) => spec.translation = value,
+            Self::Mapping(value) => spec.mapping = value,
+            Self::Filtering(value) => spec.filtering = value,
+            Self::Ports(value) => spec.ports = value,
+            Self::PortRange(value) => spec.port_range = value,
+            Self::Unsolicited(value) => spec.unsolicited = value,
+            Self::SimultaneousOpen(value) => spec.simultaneous_open = value,
+            Self::Rst(value) => spec.rst = value,
+            Self::Pickup(value) => spec.pickup = value,
+            Self::Hairpinning(value) => spec.hairpinning = value,
+            Self::Transitory(value) => spec.timers.transitory = value,
+            Self::Established(value) => spec.timers.established = value,
+            Self::TimeWait(value) => spec.timers.time_wait = value,
+            Self::Udp(value) => spec.timers.udp = value,
+            Self::UdpInboundRefresh(value) => spec.udp_inbound_refresh = value,
+        }
+    }
+
+    /// Returns whether a specification has this behaviour.
+    pub fn holds(self, spec: &ModelSpec) -> bool {
+        let mut with = *spec;
+        self.apply(&mut with);
+        with == *spec
+    }
+}
+
+impl fmt::Display for Behaviour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Translation(Translation::None) => f.write_str("translates nothing"),
+            Self::Translation(Translation::Nat44) => f.write_str("translates addresses and ports"),
+            Self::Mapping(on) => write!(f, "has {} mapping", dependence(*on)),
+            Self::Filtering(on) => write!(f, "has {} filtering", dependence(*on)),
+            Self::Ports(ports) => write_ports(f, *ports),
+            Self::PortRange(PortRange { first, last }) => {
+                write!(f, "gives out ports {first} to {last}")
+            }
+            Self::Unsolicited(answer) => write_answer(f, *answer),
+            Self::SimultaneousOpen(open) => f.write_str(match open {
+                SimultaneousOpen::Allowed => "lets a SYN in that crosses one from inside",
+                SimultaneousOpen::Dropped => "drops a SYN that crosses one from inside",
+                SimultaneousOpen::Reset => "answers a SYN that crosses one from inside with RST",
+            }),
+            Self::Rst(effect) => f.write_str(match effect {
+                RstEffect::Closes => "forgets a connection at its RST",
+                RstEffect::Transitory => "forgets a connection some time after its RST",
+                RstEffect::Ignored => "remembers a connection after its RST",
+            }),
+            Self::Pickup(true) => f.write_str("takes up connections whose beginning it missed"),
+            Self::Pickup(false) => f.write_str("drops connections whose beginning it missed"),
+            Self::Hairpinning(hairpinning) => f.write_str(match hairpinning {
+                Hairpinning::None => "does not hairpin",
+                Hairpinning::InternalSource => "hairpins, with the internal source",
+                Hairpinning::ExternalSource => "hairpins, with the external source",
+            }),
+            Self::Transitory(time) => write!(f, "forgets half-open connections after {time:?}"),
+            Self::Established(time) => write!(f, "forgets idle connections after {time:?}"),
+            Self::TimeWait(time) => write!(f, "forgets closed connections after {time:?}"),
+            Self::Udp(time) => write!(f, "forgets UDP after {time:?}"),
+            Self::UdpInboundRefresh(true) => f.write_str("keeps UDP alive by packets both ways"),
+            Self::UdpInboundRefresh(false) => f.write_str("keeps UDP alive by packets out"),
+        }
+    }
+}
+
+const fn dependence(on: Dependence) -> &'static str {
+    match on {
+        Dependence::EndpointIndependent => "endpoint-independent",
+        Dependence::AddressDependent => "address-dependent",
+        Dependence::AddressAndPortDependent => "address- and port-dependent",
+    }
+}
+
+fn write_ports(f: &mut fmt::Formatter<'_>, ports: PortAssignment) -> fmt::Result {
+    match ports {
+        PortAssignment::Preserved => f.write_str("keeps the port where it is free"),
+        PortAssignment::PreservedWithOverload => {
+            f.write_str("keeps the port unless that would confuse two connections")
+        }
+        PortAssignment::Sequential { delta } => write!(f, "takes the last port plus {delta}"),
+        PortAssignment::Random => f.write_str("takes a random port"),
+        PortAssignment::RandomInBlock { size } => {
+            write!(f, "takes a random port of the host's {size}")
+        }
+    }
+}
+
+fn write_answer(f: &mut fmt::Formatter<'_>, answer: UnsolicitedSyn) -> fmt::Result {
+    match answer {
+        UnsolicitedSyn::Nothing => f.write_str("is silent to an unsolicited SYN"),
+        UnsolicitedSyn::Rst => f.write_str("answers an unsolicited SYN with RST"),
+        UnsolicitedSyn::IcmpProhibited => {
+            f.write_str("answers an unsolicited SYN with ICMP administratively prohibited")
+        }
+        UnsolicitedSyn::IcmpPortUnreachable => {
+            f.write_str("answers an unsolicited SYN with ICMP port unreachable")
+        }
+        UnsolicitedSyn::IcmpPortUnreachableAfter(delay) => write!(
+            f,
+            "answers an unsolicited SYN with ICMP port unreachable after {delay:?}"
+        ),
+    }
+}
