@@ -1,7 +1,7 @@
 //! NAT labs made of Linux network namespaces, without root and without ip or nft.
 //!
 //! A [`Lab`] is a set of hosts, each public or behind a chain of NATs and
-//! firewalls ([`NatSpec`]), joined by links with delay, jitter and loss
+//! firewalls ([`NatSpec`]), joined by links with delay, rate, loss and more
 //! ([`LinkSpec`]). Real programs and real sockets run on its hosts, and what
 //! crosses the links is on record ([`Capture`]).
 //!

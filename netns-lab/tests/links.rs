@@ -269,6 +269,187 @@ fn nothing_crosses_the_core_unasked() {
 }
 
 #[test]
+fn a_transfer_takes_what_the_rate_makes_it_take() {
+    const BYTES: usize = 300_000;
+    netns_lab::test(|| {
+        let slow = LinkSpec::delay(ms(2)).rate(10_000_000, 100_000);
+        let lab = Lab::builder()
+            .host(HostSpec::new("a").link(slow))
+            .host(HostSpec::new("b"))
+            .build()
+            .unwrap();
+        let (a, b) = (lab.host("a"), lab.host("b"));
+        let listener = b.run(|| TcpListener::bind((b.ipv4(), 1)).unwrap()).unwrap();
+        let mut upload = a
+            .run(|| TcpStream::connect((b.ipv4(), 1)).unwrap())
+            .unwrap();
+        let (mut download, _) = listener.accept().unwrap();
+        // Both directions at once: each has the rate for itself.
+        std::thread::scope(|scope| {
+            for stream in [&upload, &download] {
+                let mut stream = stream.try_clone().unwrap();
+                scope.spawn(move || stream.write_all(&[7; BYTES]).unwrap());
+            }
+            for stream in [&mut upload, &mut download] {
+                stream.read_exact(&mut vec![0; BYTES]).unwrap();
+            }
+        });
+        let data = lab
+            .capture()
+            .select(|packet| matches!(packet.transport, Transport::Tcp { payload: 1.., .. }));
+        let of = |host, direction| {
+            data.iter()
+                .filter(move |packet| &*packet.host == host && packet.direction == direction)
+        };
+        for (from, to) in [("a", "b"), ("b", "a")] {
+            let begin = of(from, Direction::FromHost).map(|packet| packet.at).min();
+            let end = of(to, Direction::ToHost).map(|packet| packet.at).max();
+            let took = end.unwrap() - begin.unwrap();
+            let least = Duration::from_micros(BYTES as u64 * 8 / 10);
+            assert!(took >= least, "{from} to {to}: {took:?}");
+        }
+    });
+}
+
+#[test]
+fn a_full_queue_loses_what_comes() {
+    const QUEUE: usize = 10;
+    /// 1000 bytes without the headers of IPv4 and UDP.
+    const DATAGRAM: [u8; 1000 - 28] = [0; 972];
+    netns_lab::test(|| {
+        // One packet in 10 ms, and room for ten.
+        let slow = LinkSpec::default().rate(800_000, 1000 * QUEUE as u32);
+        let lab = Lab::builder()
+            .host(HostSpec::new("a").link(slow))
+            .host(HostSpec::new("b"))
+            .build()
+            .unwrap();
+        let (a, b) = (lab.host("a"), lab.host("b"));
+        let _receiver = b.run(|| UdpSocket::bind((b.ipv4(), 1)).unwrap()).unwrap();
+        let sender = a.run(|| UdpSocket::bind((a.ipv4(), 1)).unwrap()).unwrap();
+        for _ in 0..100 {
+            sender.send_to(&DATAGRAM, (b.ipv4(), 1)).unwrap();
+        }
+        let mut sent = Vec::new();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while sent.len() < 100 {
+            assert!(Instant::now() < deadline, "{} of 100 were seen", sent.len());
+            sent = lab
+                .capture()
+                .select(|packet| packet.direction == Direction::FromHost);
+        }
+        let entered = sent
+            .iter()
+            .filter(|packet| packet.fate == Fate::Carried)
+            .count();
+        // A slow sender gives the link time for more.
+        let took = sent[99].at - sent[0].at;
+        let most = QUEUE + 1 + usize::try_from(took.as_millis() / 10).unwrap();
+        assert!((QUEUE..=most).contains(&entered), "{entered} in {took:?}");
+        assert!(
+            sent[..QUEUE]
+                .iter()
+                .all(|packet| packet.fate == Fate::Carried)
+        );
+    });
+}
+
+#[test]
+fn a_link_delivers_twice_what_it_copies() {
+    const LAST: u8 = 128;
+    netns_lab::test(|| {
+        let lab = Lab::builder()
+            .seed(5)
+            .host(HostSpec::new("a").link(LinkSpec::delay(ms(1)).duplicating(0.5)))
+            .host(HostSpec::new("b"))
+            .build()
+            .unwrap();
+        let (a, b) = (lab.host("a"), lab.host("b"));
+        let receiver = b.run(|| UdpSocket::bind((b.ipv4(), 1)).unwrap()).unwrap();
+        receiver
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .unwrap();
+        let sender = a.run(|| UdpSocket::bind((a.ipv4(), 1)).unwrap()).unwrap();
+        for number in 0..=LAST {
+            sender.send_to(&[number], (b.ipv4(), 1)).unwrap();
+        }
+        let mut arrived = Vec::new();
+        // The link keeps the order.
+        while arrived.last() != Some(&LAST) {
+            let mut buffer = [0];
+            receiver.recv_from(&mut buffer).unwrap();
+            arrived.push(buffer[0]);
+        }
+        assert!(arrived.is_sorted());
+        let once: BTreeSet<_> = arrived.iter().copied().collect();
+        assert_eq!(once.len(), usize::from(LAST) + 1);
+        let copies = arrived.len() - once.len();
+        // Four standard deviations around half of 128.
+        assert!((41..87).contains(&copies), "{copies}");
+    });
+}
+
+#[test]
+fn tcp_gets_over_a_link_that_copies_everything() {
+    netns_lab::test(|| {
+        let link = LinkSpec::delay(ms(1)).duplicating(1.0);
+        let lab = Lab::builder()
+            .host(HostSpec::new("a").link(link).behind(NatSpec::random_port()))
+            .host(HostSpec::new("b").link(link))
+            .build()
+            .unwrap();
+        let (a, b) = (lab.host("a"), lab.host("b"));
+        let listener = b.run(|| TcpListener::bind((b.ipv4(), 1)).unwrap()).unwrap();
+        let mut stream = a
+            .run(|| TcpStream::connect((b.ipv4(), 1)).unwrap())
+            .unwrap();
+        let (mut accepted, _) = listener.accept().unwrap();
+        let sent: Vec<_> = (0..100_000_u32).map(|number| number as u8).collect();
+        let mut received = vec![0; sent.len()];
+        std::thread::scope(|scope| {
+            scope.spawn(|| stream.write_all(&sent).unwrap());
+            accepted.read_exact(&mut received).unwrap();
+        });
+        assert!(received == sent);
+    });
+}
+
+#[test]
+fn a_small_mtu_is_a_black_hole_where_nobody_tells() {
+    netns_lab::test(|| {
+        let lab = Lab::builder()
+            .host(HostSpec::new("a").link(LinkSpec::delay(ms(1)).mtu(1400)))
+            .host(HostSpec::new("b").link(LinkSpec::delay(ms(1))))
+            .build()
+            .unwrap();
+        let (a, b) = (lab.host("a"), lab.host("b"));
+        let listener = b.run(|| TcpListener::bind((b.ipv4(), 1)).unwrap()).unwrap();
+        let mut stream = a
+            .run(|| TcpStream::connect((b.ipv4(), 1)).unwrap())
+            .unwrap();
+        let (mut accepted, _) = listener.accept().unwrap();
+        // A packet of exactly the MTU passes: 20 bytes of IP, 32 of TCP with time stamps.
+        let mut fits = [1; 1400 - 52];
+        accepted.write_all(&fits).unwrap();
+        stream.read_exact(&mut fits).unwrap();
+        accepted.write_all(&[2; 1400 - 51]).unwrap();
+        let lost_after = |after| {
+            let lost = |packet: &Packet| packet.fate == Fate::Lost && packet.at > after;
+            lab.capture()
+                .wait_for(Duration::from_secs(30), lost)
+                .unwrap()
+        };
+        // Neither the first time nor the next: the sender is not told to send less.
+        let first = lost_after(Duration::ZERO);
+        let again = lost_after(first.at);
+        assert_eq!(first.transport, again.transport);
+        stream.set_nonblocking(true).unwrap();
+        let read = stream.read(&mut [0]);
+        assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    });
+}
+
+#[test]
 fn descriptions_that_cannot_be_built_are_refused() {
     let build = |host: HostSpec| Lab::builder().host(HostSpec::new("a")).host(host).build();
     let lossy = HostSpec::new("b").link(LinkSpec::default().loss(1.5));
