@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::link::LinkError;
+use crate::spec::SpecError;
 
 /// An error of the lab itself; what the programs inside it do is not its business.
 #[derive(Debug, thiserror::Error)]
@@ -67,13 +68,23 @@ pub enum Error {
         /// The number of boxes that the address plan has room for.
         limit: usize,
     },
-    /// A combination of NAT behaviours that cannot be built.
-    #[error("host {name:?} has a NAT that cannot be built: {reason}")]
+    /// A specification that describes no box.
+    #[error("host {name:?} is behind an impossible box: {source}")]
     InvalidNat {
         /// The host in question.
         name: String,
-        /// Why not.
-        reason: &'static str,
+        /// What is wrong with it.
+        source: SpecError,
+    },
+    /// A behaviour that a box made of netfilter cannot have.
+    #[error(
+        "host {name:?} is behind a box that netfilter cannot be: it cannot {what}; use the model"
+    )]
+    Inexpressible {
+        /// The host in question.
+        name: String,
+        /// What netfilter cannot do.
+        what: &'static str,
     },
     /// A link that cannot be built as described.
     #[error("host {name:?} has a link that cannot be built: {source}")]

@@ -1,21 +1,22 @@
 //! Turning a [`NatSpec`] into netfilter rules and settings.
 
+mod expressible;
+
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use crate::error::Error;
 use crate::namespace::set_sysctl;
-use crate::nat::{Filtering, Mapping, NatSpec, Unsolicited};
 use crate::netlink::nftables::{Chain, Key, Ruleset, empty_set};
 use crate::netlink::rule::{Direction, Family, Rule};
+use crate::spec::{Dependence, NatSpec, PortAssignment, Timers, UnsolicitedSyn};
+
+pub(crate) use expressible::check;
 
 /// The link of a box towards the core.
 pub(crate) const OUTSIDE: &str = "wan";
 /// The link of a box towards its host.
 pub(crate) const INSIDE: &str = "lan";
-
-/// First and number of the ports of [`Mapping::RandomPort`]: apart from those
-/// that Linux gives to sockets (32,768 on), so that none is kept by chance.
-const RANDOM_PORTS: (u16, u16) = (20_000, 10_000);
 
 /// External port to internal endpoint, for endpoint-independent filtering.
 const MAPPED: &str = "mapped";
@@ -37,8 +38,8 @@ pub(crate) fn install(spec: &NatSpec, external: Ipv4Addr, seed: u32) -> Result<(
         ruleset = ruleset.chain(chain, filter_rules(spec, rules));
     }
     if spec.translates() {
-        ruleset = ruleset.chain(POSTROUTING, translate(spec.mapping, external, seed));
-        if spec.filtering == Filtering::EndpointIndependent {
+        ruleset = ruleset.chain(POSTROUTING, translate(spec, external, seed));
+        if spec.filtering == Dependence::EndpointIndependent {
             ruleset = endpoint_independent_translation(ruleset, spec);
         }
     }
@@ -50,7 +51,7 @@ pub(crate) fn install(spec: &NatSpec, external: Ipv4Addr, seed: u32) -> Result<(
 
 /// Forgets the endpoints that endpoint-independent filtering lets through.
 pub(crate) fn forget(spec: &NatSpec) -> Result<(), Error> {
-    if spec.filtering == Filtering::AddressAndPortDependent {
+    if spec.filtering == Dependence::AddressAndPortDependent {
         return Ok(());
     }
     empty_set(OPEN_V6)?;
@@ -99,9 +100,12 @@ fn filter_rules(spec: &NatSpec, between: Vec<Rule>) -> Vec<Rule> {
     rules.push(Rule::new().established().accept());
     let stranger = Rule::new().entering(OUTSIDE);
     match spec.unsolicited {
-        Unsolicited::Drop => {}
-        Unsolicited::Rst => rules.push(stranger.clone().tcp().reject_with_reset()),
-        Unsolicited::Icmp => rules.push(stranger.clone().tcp().reject_as_prohibited()),
+        UnsolicitedSyn::Rst => rules.push(stranger.clone().tcp().reject_with_reset()),
+        UnsolicitedSyn::IcmpProhibited => {
+            rules.push(stranger.clone().tcp().reject_as_prohibited());
+        }
+        // The others were refused before.
+        _ => {}
     }
     rules.push(stranger.drop());
     rules
@@ -109,7 +113,7 @@ fn filter_rules(spec: &NatSpec, between: Vec<Rule>) -> Vec<Rule> {
 
 /// Rules that endpoint-independent filtering needs on the way through.
 fn forward_rules(spec: &NatSpec) -> Vec<Rule> {
-    if spec.filtering == Filtering::AddressAndPortDependent {
+    if spec.filtering == Dependence::AddressAndPortDependent {
         return vec![];
     }
     let open = |family, set| {
@@ -137,10 +141,10 @@ fn forward_rules(spec: &NatSpec) -> Vec<Rule> {
 }
 
 fn endpoint_sets(ruleset: Ruleset, spec: &NatSpec) -> Ruleset {
-    if spec.filtering == Filtering::AddressAndPortDependent {
+    if spec.filtering == Dependence::AddressAndPortDependent {
         return ruleset;
     }
-    let expires = spec.established_timeout.is_some();
+    let expires = expires(spec);
     let ruleset = ruleset.set(OPEN_V6, Key::EndpointV6, expires);
     if spec.translates() {
         ruleset.set(MAPPED, Key::PortToEndpointV4, expires)
@@ -171,7 +175,7 @@ fn endpoint_independent_translation(ruleset: Ruleset, spec: &NatSpec) -> Ruleset
 /// Without a timeout, noting an endpoint once is enough and saves work on
 /// every later packet.
 fn when_it_counts(rule: Rule, spec: &NatSpec) -> Rule {
-    if spec.established_timeout.is_some() {
+    if expires(spec) {
         rule
     } else {
         rule.starts_connection()
@@ -180,34 +184,65 @@ fn when_it_counts(rule: Rule, spec: &NatSpec) -> Rule {
 
 fn timeout(spec: &NatSpec) -> Option<u64> {
     // A timeout of more milliseconds than 64 bits hold is as good as any other.
-    spec.established_timeout
-        .map(|idle| u64::try_from(idle.as_millis()).unwrap_or(u64::MAX))
+    expires(spec).then(|| u64::try_from(spec.timers.established.as_millis()).unwrap_or(u64::MAX))
 }
 
-fn translate(mapping: Mapping, external: Ipv4Addr, seed: u32) -> Vec<Rule> {
+/// Whether open endpoints are forgotten; Linux's own five days are longer than any lab.
+fn expires(spec: &NatSpec) -> bool {
+    spec.timers.established != Timers::LINUX.established
+}
+
+fn translate(spec: &NatSpec, external: Ipv4Addr, seed: u32) -> Vec<Rule> {
     let outgoing = Rule::new().leaving(OUTSIDE).family(Family::V4);
-    match mapping {
-        Mapping::None => vec![],
-        Mapping::PortPreserving => vec![outgoing.masquerade()],
-        Mapping::RandomPort => vec![
+    match (spec.ports, spec.mapping) {
+        (PortAssignment::Random, Dependence::EndpointIndependent) => vec![
             outgoing
                 .clone()
                 .tcp()
-                .source_by_hash(external, RANDOM_PORTS, seed),
+                .source_by_hash(external, spec.port_range, seed),
             // A hash cannot give way to a port in use, which UDP keeps for minutes
             // after its last packet: masquerade can.
             outgoing.masquerade(),
         ],
-        Mapping::RandomPerDestination => vec![outgoing.masquerade_random()],
+        (PortAssignment::Random, _) => vec![outgoing.masquerade_random()],
+        _ => vec![outgoing.masquerade()],
     }
 }
 
+/// The timeouts of connections that are partially open.
+const TRANSITORY: [&str; 3] = [
+    "tcp_timeout_syn_sent",
+    "tcp_timeout_syn_recv",
+    "tcp_timeout_last_ack",
+];
+
+/// The timeouts of connections that at least one end has not closed.
+const ESTABLISHED: [&str; 3] = [
+    "tcp_timeout_established",
+    "tcp_timeout_fin_wait",
+    "tcp_timeout_close_wait",
+];
+
 fn configure_tracking(spec: &NatSpec) -> Result<(), Error> {
-    let Some(idle) = spec.established_timeout else {
-        return Ok(());
-    };
-    let seconds = idle.as_secs().max(1).to_string();
-    set_sysctl("netfilter/nf_conntrack_tcp_timeout_established", &seconds)?;
-    // Otherwise the next packet from inside makes the forgotten entry anew.
-    set_sysctl("netfilter/nf_conntrack_tcp_loose", "0")
+    let (ours, linux) = (&spec.timers, &Timers::LINUX);
+    let timeouts: [(Duration, Duration, &[&str]); 4] = [
+        (ours.transitory, linux.transitory, &TRANSITORY),
+        (ours.established, linux.established, &ESTABLISHED),
+        (ours.time_wait, linux.time_wait, &["tcp_timeout_time_wait"]),
+        (ours.udp, linux.udp, &["udp_timeout", "udp_timeout_stream"]),
+    ];
+    for (time, default, names) in timeouts {
+        // What is Linux's own stays as it is, with different times for each state.
+        if time == default {
+            continue;
+        }
+        let seconds = time.as_secs().max(1).to_string();
+        for name in names {
+            set_sysctl(&format!("netfilter/nf_conntrack_{name}"), &seconds)?;
+        }
+    }
+    if !spec.pickup {
+        set_sysctl("netfilter/nf_conntrack_tcp_loose", "0")?;
+    }
+    Ok(())
 }

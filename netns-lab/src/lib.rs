@@ -52,11 +52,11 @@ mod lab;
 mod link;
 pub mod model;
 mod namespace;
-mod nat;
 mod netlink;
 mod packet_socket;
 pub mod preset;
 pub mod report;
+mod spec;
 mod support;
 mod testing;
 pub mod virtual_time;
@@ -66,7 +66,10 @@ pub use error::Error;
 pub use isolation::isolate;
 pub use lab::{Host, HostSpec, Lab, LabBuilder, Nat};
 pub use link::{BurstLoss, LinkError, LinkSpec};
-pub use nat::{Filtering, Mapping, NatSpec, Unsolicited};
 pub use netlink::conntrack::{TcpState, TrackedConnection};
+pub use spec::{
+    Dependence, Hairpinning, Limits, NatSpec, Pooling, PortAssignment, PortRange, RstEffect,
+    SimultaneousOpen, SpecError, Timers, Translation, Translation6, UnsolicitedSyn, WhenFull,
+};
 pub use support::support;
 pub use testing::{Outcome, TestRun, test};

@@ -8,11 +8,12 @@
 //! use std::net::IpAddr;
 //! use std::time::Duration;
 //!
-//! use netns_lab::model::{ModelSpec, NatModel, Side};
+//! use netns_lab::NatSpec;
+//! use netns_lab::model::{NatModel, Side};
 //!
 //! # fn main() -> Result<(), netns_lab::model::SpecError> {
 //! let external: IpAddr = [203, 0, 113, 2].into();
-//! let mut nat = NatModel::new(ModelSpec::rfc5382(), vec![external], 7)?;
+//! let mut nat = NatModel::new(NatSpec::rfc5382(), vec![external], 7)?;
 //! let verdict = nat.handle_packet(Duration::ZERO, Side::Internal, b"not IP");
 //! assert_eq!(verdict.to_string(), "DROP malformed packet");
 //! assert_eq!(nat.poll_output(), None);
@@ -44,7 +45,6 @@ mod packet;
 mod ports;
 mod prefix;
 mod session;
-mod spec;
 mod table;
 mod verdict;
 
@@ -55,13 +55,13 @@ use std::time::Duration;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
+pub use crate::spec::{
+    Dependence, Hairpinning, Limits, NatSpec, Pooling, PortAssignment, PortRange, RstEffect,
+    SimultaneousOpen, SpecError, Timers, Translation, Translation6, UnsolicitedSyn, WhenFull,
+};
 pub use packet::Protocol;
 pub use prefix::PrefixPair;
 pub use session::SessionState;
-pub use spec::{
-    Dependence, Hairpinning, Limits, ModelSpec, Pooling, PortAssignment, PortRange, RstEffect,
-    SimultaneousOpen, SpecError, Timers, Translation, Translation6, UnsolicitedSyn, WhenFull,
-};
 pub use table::Mapping;
 pub use verdict::{Answer, DropReason, Verdict};
 
@@ -90,12 +90,12 @@ pub struct Output {
     pub packet: Vec<u8>,
 }
 
-/// One box: a NAT or a stateful firewall, as its [`ModelSpec`] says.
+/// One box: a NAT or a stateful firewall, as its [`NatSpec`] says.
 ///
 /// Times count from any fixed moment; one that goes back counts as none passed.
 #[derive(Debug, Clone)]
 pub struct NatModel {
-    spec: ModelSpec,
+    spec: NatSpec,
     ports: PortAllocator,
     table: Table,
     /// Answers that wait, by remote and external endpoint.
@@ -132,7 +132,7 @@ impl NatModel {
     /// # Errors
     ///
     /// [`SpecError`] if the specification contradicts itself.
-    pub fn new(spec: ModelSpec, external: Vec<IpAddr>, seed: u64) -> Result<Self, SpecError> {
+    pub fn new(spec: NatSpec, external: Vec<IpAddr>, seed: u64) -> Result<Self, SpecError> {
         spec.check()?;
         check_external(&spec, &external)?;
         let ports = PortAllocator::new(external, ChaCha8Rng::seed_from_u64(seed));
@@ -217,7 +217,7 @@ impl NatModel {
 }
 
 /// Refuses a set of external addresses that lacks a family to translate to.
-fn check_external(spec: &ModelSpec, external: &[IpAddr]) -> Result<(), SpecError> {
+fn check_external(spec: &NatSpec, external: &[IpAddr]) -> Result<(), SpecError> {
     let lacks_ipv4 = !external.iter().any(IpAddr::is_ipv4);
     let lacks_ipv6 = !external.iter().any(IpAddr::is_ipv6);
     if spec.translation == Translation::Nat44 && lacks_ipv4

@@ -1,7 +1,7 @@
 //! Presets: what stands between real devices and the world.
 //!
 //! A [`Preset`] is a chain of boxes. Each [`Layer`] starts as the NAT that RFC
-//! 5382 asks for ([`ModelSpec::rfc5382`]) and differs from it by [`Fact`]s, each
+//! 5382 asks for ([`NatSpec::rfc5382`]) and differs from it by [`Fact`]s, each
 //! with the [`Source`] that says so. Specifications are made of the facts, so
 //! that no difference can lack its source.
 //!
@@ -30,7 +30,7 @@ mod virtualisation;
 
 use std::fmt;
 
-use crate::model::ModelSpec;
+use crate::model::NatSpec;
 
 pub use behaviour::Behaviour;
 
@@ -151,7 +151,7 @@ pub fn find(name: &str) -> Result<&'static Preset, UnknownPreset> {
 
 impl Preset {
     /// Returns its boxes, the innermost first.
-    pub fn specs(&self) -> Vec<ModelSpec> {
+    pub fn specs(&self) -> Vec<NatSpec> {
         self.layers.iter().map(Layer::spec).collect()
     }
 
@@ -163,8 +163,8 @@ impl Preset {
 
 impl Layer {
     /// Returns the box: RFC 5382's NAT, changed by the facts.
-    pub fn spec(&self) -> ModelSpec {
-        let mut spec = ModelSpec::rfc5382();
+    pub fn spec(&self) -> NatSpec {
+        let mut spec = NatSpec::rfc5382();
         for fact in self.facts() {
             fact.behaviour.apply(&mut spec);
         }

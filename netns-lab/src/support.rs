@@ -7,10 +7,10 @@ use crate::error::Error;
 use crate::firewall;
 use crate::isolation::{is_isolated, probe_namespaces};
 use crate::namespace::Namespace;
-use crate::nat::{Filtering, NatSpec, Unsolicited};
 use crate::netlink::Netlink;
 use crate::netlink::route::{self, VethEnd};
 use crate::packet_socket::PacketSocket;
+use crate::spec::{Dependence, NatSpec, UnsolicitedSyn};
 
 /// Checks that this system can run labs.
 ///
@@ -89,10 +89,10 @@ fn probe_veth(namespace: &Namespace) -> Result<(), Error> {
 fn probe_rules() -> Result<(), Error> {
     for nat in [
         NatSpec::random_port()
-            .filtering(Filtering::EndpointIndependent)
-            .answering(Unsolicited::Rst)
+            .filtering(Dependence::EndpointIndependent)
+            .answering(UnsolicitedSyn::Rst)
             .established_timeout(std::time::Duration::from_secs(60)),
-        NatSpec::random_per_destination().answering(Unsolicited::Icmp),
+        NatSpec::random_per_destination().answering(UnsolicitedSyn::IcmpProhibited),
     ] {
         let _namespace = Namespace::enter_new()?;
         firewall::install(&nat, Ipv4Addr::LOCALHOST, 0)?;

@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use net::{connect, connect_and_accept, listen, ms};
 use netns_lab::{
-    Filtering, Handshake, Host, HostSpec, Lab, LinkSpec, NatSpec, TcpState, Transport, Unsolicited,
+    Dependence, Error, Handshake, Host, HostSpec, Lab, LinkSpec, NatSpec, TcpState, Transport,
+    UnsolicitedSyn,
 };
 
-const EIF: NatSpec = NatSpec::port_preserving().filtering(Filtering::EndpointIndependent);
+const EIF: NatSpec = NatSpec::port_preserving().filtering(Dependence::EndpointIndependent);
 
 /// Two servers, and a host behind what is under test.
 fn lab(nat: NatSpec) -> Lab {
@@ -121,7 +122,7 @@ fn strangers_pass_only_endpoint_independent_filtering() {
             for ipv6 in [false, true] {
                 let error = stranger_connects(nat, ipv6).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::TimedOut, "{nat:?} {ipv6}");
-                let open = nat.filtering(Filtering::EndpointIndependent);
+                let open = nat.filtering(Dependence::EndpointIndependent);
                 stranger_connects(open, ipv6).unwrap_or_else(|e| panic!("{open:?} {ipv6}: {e}"));
                 let expiring = open.established_timeout(Duration::from_secs(60));
                 stranger_connects(expiring, ipv6).unwrap();
@@ -135,14 +136,18 @@ fn the_answer_to_an_unsolicited_syn_is_as_asked() {
     netns_lab::test(|| {
         for nat in [NatSpec::port_preserving(), NatSpec::firewall(), EIF] {
             for (answer, v4, v6) in [
-                (Unsolicited::Drop, ErrorKind::TimedOut, ErrorKind::TimedOut),
                 (
-                    Unsolicited::Rst,
+                    UnsolicitedSyn::Nothing,
+                    ErrorKind::TimedOut,
+                    ErrorKind::TimedOut,
+                ),
+                (
+                    UnsolicitedSyn::Rst,
                     ErrorKind::ConnectionRefused,
                     ErrorKind::ConnectionRefused,
                 ),
                 (
-                    Unsolicited::Icmp,
+                    UnsolicitedSyn::IcmpProhibited,
                     ErrorKind::HostUnreachable,
                     ErrorKind::PermissionDenied,
                 ),
@@ -157,7 +162,11 @@ fn the_answer_to_an_unsolicited_syn_is_as_asked() {
                     assert_eq!(error.kind(), expected, "{nat:?} {answer:?} {address}");
                 }
                 let answers = lab.capture().select(|packet| &*packet.host == "a");
-                let replies = if answer == Unsolicited::Drop { 0 } else { 2 };
+                let replies = if answer == UnsolicitedSyn::Nothing {
+                    0
+                } else {
+                    2
+                };
                 assert_eq!(answers.len(), 2 + replies, "{answers:?}");
             }
         }
@@ -167,7 +176,9 @@ fn the_answer_to_an_unsolicited_syn_is_as_asked() {
 #[test]
 fn an_idle_connection_is_forgotten_and_then_dead() {
     netns_lab::test(|| {
-        let lab = lab(NatSpec::port_preserving().established_timeout(Duration::from_secs(1)));
+        let lab = lab(NatSpec::port_preserving()
+            .established_timeout(Duration::from_secs(1))
+            .pickup(false));
         let (s, a) = (lab.host("s"), lab.host("a"));
         let (mut client, mut server, _) = connect_and_accept(a, 5000, &listen(s, 1, false));
         let entry = lab.nat("a", 0).mappings().unwrap()[0];
@@ -322,8 +333,8 @@ fn a_simultaneous_open_passes_two_of_any_filtering_kind() {
         let keep = NatSpec::port_preserving();
         let kinds: [&[NatSpec]; 6] = [
             &[keep],
-            &[keep.answering(Unsolicited::Rst)],
-            &[keep.answering(Unsolicited::Icmp)],
+            &[keep.answering(UnsolicitedSyn::Rst)],
+            &[keep.answering(UnsolicitedSyn::IcmpProhibited)],
             &[NatSpec::random_port()],
             &[NatSpec::firewall()],
             &[keep, keep],
@@ -341,6 +352,27 @@ fn a_simultaneous_open_passes_two_ipv6_firewalls() {
     netns_lab::test(|| {
         let keep = NatSpec::port_preserving();
         punch(&[keep], &[NatSpec::firewall()], true);
-        punch(&[keep, keep], &[keep.answering(Unsolicited::Rst)], true);
+        punch(&[keep, keep], &[keep.answering(UnsolicitedSyn::Rst)], true);
     });
+}
+
+#[test]
+fn what_netfilter_cannot_do_is_refused_before_anything_is_made() {
+    let late = UnsolicitedSyn::IcmpPortUnreachableAfter(NatSpec::RFC5382_ANSWER_DELAY);
+    let build = |nat: NatSpec| Lab::builder().host(HostSpec::new("a").behind(nat)).build();
+    assert_eq!(
+        build(NatSpec::firewall().answering(late))
+            .unwrap_err()
+            .to_string(),
+        "host \"a\" is behind a box that netfilter cannot be: it cannot wait before it answers a \
+         SYN; use the model"
+    );
+    assert_eq!(
+        build(NatSpec::port_preserving().port_range(0, 9))
+            .unwrap_err()
+            .to_string(),
+        "host \"a\" is behind an impossible box: the port range is empty or starts at zero"
+    );
+    let possible = build(NatSpec::port_preserving()).unwrap_err();
+    assert!(matches!(possible, Error::NotIsolated), "{possible}");
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use netns_lab::LinkSpec;
-use netns_lab::model::{ModelSpec, NatModel};
+use netns_lab::model::{NatModel, NatSpec};
 use netns_lab::virtual_time::{HostId, Opening, Uplink, World};
 
 const MS: Duration = Duration::from_millis(1);
@@ -16,7 +16,7 @@ fn end(text: &str) -> SocketAddr {
 
 /// Adds a host with the same private address as the other, behind a NAT.
 fn home(world: &mut World, name: &str, external: IpAddr, seed: u64) -> HostId {
-    let nat = NatModel::new(ModelSpec::rfc5382(), vec![external], seed).unwrap();
+    let nat = NatModel::new(NatSpec::rfc5382(), vec![external], seed).unwrap();
     let core = Uplink::core(LinkSpec::delay(20 * MS));
     let nat = world
         .add_middlebox(

@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netns_lab::{NatSpec, Unsolicited};
+use netns_lab::{NatSpec, UnsolicitedSyn};
 use p2pconnect::{CoordinatorAddr, Endpoint, PeerId, SecretKey};
 
 use crate::net::Net;
@@ -46,7 +46,10 @@ fn main() -> Result<ExitCode, netns_lab::Error> {
     println!("{RUNS} dials each; r = 42 ms to the server, R = 80 ms between the peers\n");
     println!("| both NATs answer a stranger's SYN with | dial | limit | median | worst | ratio |");
     println!("|---|---|---|---|---|---|");
-    for (name, answer) in [("nothing", Unsolicited::Drop), ("RST", Unsolicited::Rst)] {
+    for (name, answer) in [
+        ("nothing", UnsolicitedSyn::Nothing),
+        ("RST", UnsolicitedSyn::Rst),
+    ] {
         let nat = [NatSpec::port_preserving().answering(answer)];
         let net = Net::new(&nat, &nat);
         let peer = net.id("b");

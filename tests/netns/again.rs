@@ -1,4 +1,4 @@
-use netns_lab::{NatSpec, Unsolicited, test};
+use netns_lab::{NatSpec, UnsolicitedSyn, test};
 use p2pconnect::{Endpoint, PeerId};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -44,5 +44,5 @@ fn through_nats_that_drop() {
 
 #[test]
 fn through_nats_that_reset() {
-    test(|| redials(&[NatSpec::port_preserving().answering(Unsolicited::Rst)]));
+    test(|| redials(&[NatSpec::port_preserving().answering(UnsolicitedSyn::Rst)]));
 }

@@ -7,7 +7,9 @@ use crate::net::Net;
 #[test]
 fn outlives_the_idle_limit_of_its_nat() {
     TestRun::new().limit(Duration::from_secs(180)).run(|| {
-        let forgetful = [NatSpec::port_preserving().established_timeout(Duration::from_secs(20))];
+        let forgetful = [NatSpec::port_preserving()
+            .established_timeout(Duration::from_secs(20))
+            .pickup(false)];
         let net = Net::new(&forgetful, &forgetful);
         let peer = net.id("b");
         let mut listener = net.listen("b");

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use netns_lab::{Filtering, NatSpec, TestRun, Unsolicited};
+use netns_lab::{Dependence, NatSpec, TestRun, UnsolicitedSyn};
 
 use crate::net::{Boxes, Net};
 
@@ -13,11 +13,12 @@ const LIMIT: Duration = Duration::from_secs(300);
 const PUBLIC: Boxes<'static> = &[];
 const FIREWALL: Boxes<'static> = &[NatSpec::firewall()];
 const DROPS: Boxes<'static> = &[NatSpec::port_preserving()];
-const RESETS: Boxes<'static> = &[NatSpec::port_preserving().answering(Unsolicited::Rst)];
-const SENDS_ICMP: Boxes<'static> = &[NatSpec::port_preserving().answering(Unsolicited::Icmp)];
+const RESETS: Boxes<'static> = &[NatSpec::port_preserving().answering(UnsolicitedSyn::Rst)];
+const SENDS_ICMP: Boxes<'static> =
+    &[NatSpec::port_preserving().answering(UnsolicitedSyn::IcmpProhibited)];
 const RANDOM_PORT: Boxes<'static> = &[NatSpec::random_port()];
 const FILTERS_NOTHING: Boxes<'static> =
-    &[NatSpec::port_preserving().filtering(Filtering::EndpointIndependent)];
+    &[NatSpec::port_preserving().filtering(Dependence::EndpointIndependent)];
 const TWO_LAYERS: Boxes<'static> = &[NatSpec::port_preserving(), NatSpec::port_preserving()];
 
 /// Dials in both directions, and asserts that every dial connects.

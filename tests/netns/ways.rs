@@ -1,4 +1,4 @@
-use netns_lab::{Filtering, Handshake, NatSpec, test};
+use netns_lab::{Dependence, Handshake, NatSpec, test};
 
 use crate::net::{Boxes, Net};
 
@@ -43,7 +43,7 @@ fn a_peer_that_is_reached_from_an_unknown_port_accepts() {
 #[test]
 fn a_dialler_that_filters_nothing_can_be_the_one_that_accepts() {
     test(|| {
-        let open = NatSpec::port_preserving().filtering(Filtering::EndpointIndependent);
+        let open = NatSpec::port_preserving().filtering(Dependence::EndpointIndependent);
         let (how, seen, net) = dial(&[open], &[NatSpec::random_per_destination()]);
         let client = net.external("b").into();
         assert_eq!(

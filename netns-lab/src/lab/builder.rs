@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use super::{Lab, assembly};
 use crate::error::Error;
+use crate::firewall;
 use crate::isolation::is_isolated;
 use crate::link::LinkSpec;
-use crate::nat::{Filtering, Mapping, NatSpec};
+use crate::spec::NatSpec;
 
 /// Hosts are numbered in one octet of their addresses.
 const MAX_HOSTS: usize = 250;
@@ -146,16 +147,11 @@ impl LabBuilder {
                     limit: MAX_LAYERS,
                 });
             }
-            if host.nats.iter().any(is_contradictory) {
-                let reason = "a mapping per destination leaves no endpoint that anyone could \
-                     send to, so its filtering cannot be endpoint-independent";
-                return Err(Error::InvalidNat { name, reason });
+            for nat in &host.nats {
+                let name = name.clone();
+                firewall::check(nat).map_err(|error| error.of_host(name))?;
             }
         }
         Ok(())
     }
-}
-
-fn is_contradictory(nat: &NatSpec) -> bool {
-    nat.mapping == Mapping::RandomPerDestination && nat.filtering == Filtering::EndpointIndependent
 }

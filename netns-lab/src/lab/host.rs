@@ -15,8 +15,8 @@ use super::reaper::Enrolment;
 use crate::error::Error;
 use crate::firewall;
 use crate::namespace::{self, Namespace};
-use crate::nat::NatSpec;
 use crate::netlink::conntrack::{self, TrackedConnection};
+use crate::spec::NatSpec;
 
 /// A host of a lab; clones refer to the same host.
 #[derive(Debug, Clone)]

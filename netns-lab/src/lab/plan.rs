@@ -8,7 +8,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::nat::NatSpec;
+use crate::spec::NatSpec;
 
 /// The addresses of a host and of the boxes in front of it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,12 +6,12 @@ use super::answer::{self, Unreachable};
 use super::packet::{Content, End, Flow, Packet, Protocol};
 use super::ports::Request;
 use super::session::SessionState;
-use super::spec::{
-    Hairpinning, SimultaneousOpen, Translation, Translation6, UnsolicitedSyn, WhenFull,
-};
 use super::table::{MappingId, Scope};
 use super::verdict::{Answer, DropReason, Verdict};
 use super::{MAX_ANSWERS, NatModel, Output, Pending, Side};
+use crate::spec::{
+    Hairpinning, SimultaneousOpen, Translation, Translation6, UnsolicitedSyn, WhenFull,
+};
 
 /// A packet that wants in, from outside or by hairpinning.
 struct Arrival {

@@ -7,8 +7,8 @@ use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 
 use super::packet::Protocol;
-use super::spec::{ModelSpec, Pooling, PortAssignment, PortRange};
 use super::table::Table;
+use crate::spec::{NatSpec, Pooling, PortAssignment, PortRange};
 
 /// Chooses external endpoints.
 #[derive(Debug, Clone)]
@@ -55,7 +55,7 @@ impl PortAllocator {
     pub(super) fn allocate(
         &mut self,
         request: Request,
-        spec: &ModelSpec,
+        spec: &NatSpec,
         table: &Table,
     ) -> Option<SocketAddr> {
         let address = self.address(request.internal.ip(), spec.pooling)?;

@@ -24,7 +24,7 @@ pub struct PrefixPair {
 }
 
 impl PrefixPair {
-    pub(super) fn is_valid(&self) -> bool {
+    pub(crate) fn is_valid(&self) -> bool {
         let mask = self.mask();
         let differ = self.internal.to_bits() & mask != self.external.to_bits() & mask;
         (1..=MAX_LENGTH).contains(&self.length) && differ

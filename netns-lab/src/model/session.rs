@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Side;
 use super::packet::{Flags, Protocol};
-use super::spec::{ModelSpec, RstEffect, Timers};
+use crate::spec::{NatSpec, RstEffect, Timers};
 
 /// How far a session has come, as the box sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -156,13 +156,7 @@ impl Session {
     }
 
     /// Takes note of a packet, and returns whether the session goes on.
-    pub(super) fn see(
-        &mut self,
-        now: Duration,
-        from: Side,
-        flags: Flags,
-        spec: &ModelSpec,
-    ) -> bool {
+    pub(super) fn see(&mut self, now: Duration, from: Side, flags: Flags, spec: &NatSpec) -> bool {
         if let Some(seen) = &mut self.seen {
             if flags.rst() {
                 match spec.rst {

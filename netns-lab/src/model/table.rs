@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::Side;
 use super::packet::{Flags, Protocol};
 use super::session::{Session, SessionState};
-use super::spec::{Dependence, ModelSpec};
+use crate::spec::{Dependence, NatSpec};
 
 /// A mapping of an internal endpoint to an external one; the two are the same
 /// where nothing is translated.
@@ -217,7 +217,7 @@ impl Table {
         (id, remote): (MappingId, SocketAddr),
         from: Side,
         flags: Flags,
-        spec: &ModelSpec,
+        spec: &NatSpec,
     ) {
         let mapping = self.mappings.get_mut(&id);
         let Some(session) = mapping.and_then(|mapping| mapping.sessions.get_mut(&remote)) else {

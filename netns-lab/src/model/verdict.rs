@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use super::spec::{Dependence, UnsolicitedSyn};
+use crate::spec::{Dependence, UnsolicitedSyn};
 
 /// What became of a packet. Its `Display` form is one line for captures and
 /// diagrams.

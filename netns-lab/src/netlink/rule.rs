@@ -7,6 +7,7 @@
 use std::net::Ipv4Addr;
 
 use super::Message;
+use crate::spec::PortRange;
 
 /// The 32-bit register `n` (`NFT_REG32_00` + n).
 const fn register(n: u32) -> u32 {
@@ -222,20 +223,15 @@ impl Rule {
 
     /// Rewrites the source to `external` and a port that is a seeded hash of the
     /// internal source endpoint alone, so that it is the same for every destination.
-    pub(crate) fn source_by_hash(
-        self,
-        external: Ipv4Addr,
-        (first, count): (u16, u16),
-        seed: u32,
-    ) -> Self {
+    pub(crate) fn source_by_hash(self, external: Ipv4Addr, ports: PortRange, seed: u32) -> Self {
         let hash = vec![
             Field::Number(1, KEY),
             Field::Number(2, PORT),
             // The address and, in the first half of the next register, the port.
             Field::Number(3, 8),
-            Field::Number(4, u32::from(count)),
+            Field::Number(4, ports.count()),
             Field::Number(5, seed),
-            Field::Number(6, u32::from(first)),
+            Field::Number(6, u32::from(ports.first)),
             Field::Number(7, HASH_JENKINS),
         ];
         let order = vec![

@@ -4,35 +4,35 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::model::{
-    Dependence, Hairpinning, ModelSpec, PortAssignment, PortRange, RstEffect, SimultaneousOpen,
+    Dependence, Hairpinning, NatSpec, PortAssignment, PortRange, RstEffect, SimultaneousOpen,
     Translation, UnsolicitedSyn,
 };
 
-/// One behaviour of a box: a field of [`ModelSpec`] with its value.
+/// One behaviour of a box: a field of [`NatSpec`] with its value.
 ///
 /// The [`Display`](fmt::Display) form continues the sentence "it …".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Behaviour {
-    /// [`ModelSpec::translation`].
+    /// [`NatSpec::translation`].
     Translation(Translation),
-    /// [`ModelSpec::mapping`].
+    /// [`NatSpec::mapping`].
     Mapping(Dependence),
-    /// [`ModelSpec::filtering`].
+    /// [`NatSpec::filtering`].
     Filtering(Dependence),
-    /// [`ModelSpec::ports`].
+    /// [`NatSpec::ports`].
     Ports(PortAssignment),
-    /// [`ModelSpec::port_range`].
+    /// [`NatSpec::port_range`].
     PortRange(PortRange),
-    /// [`ModelSpec::unsolicited`].
+    /// [`NatSpec::unsolicited`].
     Unsolicited(UnsolicitedSyn),
-    /// [`ModelSpec::simultaneous_open`].
+    /// [`NatSpec::simultaneous_open`].
     SimultaneousOpen(SimultaneousOpen),
-    /// [`ModelSpec::rst`].
+    /// [`NatSpec::rst`].
     Rst(RstEffect),
-    /// [`ModelSpec::pickup`].
+    /// [`NatSpec::pickup`].
     Pickup(bool),
-    /// [`ModelSpec::hairpinning`].
+    /// [`NatSpec::hairpinning`].
     Hairpinning(Hairpinning),
     /// [`Timers::transitory`](crate::model::Timers::transitory).
     Transitory(Duration),
@@ -42,13 +42,13 @@ pub enum Behaviour {
     TimeWait(Duration),
     /// [`Timers::udp`](crate::model::Timers::udp).
     Udp(Duration),
-    /// [`ModelSpec::udp_inbound_refresh`].
+    /// [`NatSpec::udp_inbound_refresh`].
     UdpInboundRefresh(bool),
 }
 
 impl Behaviour {
     /// Gives a specification this behaviour.
-    pub const fn apply(self, spec: &mut ModelSpec) {
+    pub const fn apply(self, spec: &mut NatSpec) {
         match self {
             Self::Translation(value) => spec.translation = value,
             Self::Mapping(value) => spec.mapping = value,
@@ -69,7 +69,7 @@ impl Behaviour {
     }
 
     /// Returns whether a specification has this behaviour.
-    pub fn holds(self, spec: &ModelSpec) -> bool {
+    pub fn holds(self, spec: &NatSpec) -> bool {
         let mut with = *spec;
         self.apply(&mut with);
         with == *spec

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use netns_lab::model::{
-    DropReason, Limits, ModelSpec, Protocol, RstEffect, SessionState, Side, SimultaneousOpen,
+    DropReason, Limits, NatSpec, Protocol, RstEffect, SessionState, Side, SimultaneousOpen,
     SpecError, Timers, UnsolicitedSyn, Verdict, WhenFull,
 };
 
@@ -13,10 +13,10 @@ use crate::packets::{
     ACK, FIN, RST, SYN, body, endpoint, ends, flags, icmp, icmp_error, tcp, tcp_with, udp,
 };
 
-const SILENT: ModelSpec = ModelSpec {
+const SILENT: NatSpec = NatSpec {
     filtering: APD,
     unsolicited: UnsolicitedSyn::Nothing,
-    ..ModelSpec::rfc5382()
+    ..NatSpec::rfc5382()
 };
 
 fn a() -> SocketAddr {
@@ -27,7 +27,7 @@ fn b() -> SocketAddr {
     endpoint("192.0.2.1:40000")
 }
 
-fn established(spec: ModelSpec) -> (Bench, SocketAddr) {
+fn established(spec: NatSpec) -> (Bench, SocketAddr) {
     let mut bench = Bench::new(spec);
     let external = bench.send(a(), b(), SYN).unwrap();
     bench.receive(b(), external, SYN | ACK).unwrap();
@@ -113,7 +113,7 @@ fn unsolicited_syns_get_the_answer_of_the_box() {
         ),
     ];
     for (unsolicited, words, error) in cases {
-        let mut bench = Bench::new(ModelSpec {
+        let mut bench = Bench::new(NatSpec {
             unsolicited,
             ..SILENT
         });
@@ -152,7 +152,7 @@ fn some_nats_refuse_simultaneous_open() {
     for (simultaneous_open, answers) in
         [(SimultaneousOpen::Dropped, 0), (SimultaneousOpen::Reset, 1)]
     {
-        let mut bench = Bench::new(ModelSpec {
+        let mut bench = Bench::new(NatSpec {
             simultaneous_open,
             filtering: EI,
             ..SILENT
@@ -180,7 +180,7 @@ fn a_reset_does_to_the_mapping_what_the_box_makes_of_it() {
         (RstEffect::Ignored, Some(a()), Some(a())),
     ] {
         for from_inside in [true, false] {
-            let (mut bench, external) = established(ModelSpec { rst, ..SILENT });
+            let (mut bench, external) = established(NatSpec { rst, ..SILENT });
             if from_inside {
                 assert_eq!(bench.send(a(), b(), RST), Some(external));
             } else {
@@ -206,7 +206,7 @@ fn timers_are_those_of_the_state() {
         time_wait: 2 * minute,
         udp: 3 * minute,
     };
-    let spec = ModelSpec { timers, ..SILENT };
+    let spec = NatSpec { timers, ..SILENT };
     let just_before = |timer: Duration| timer - Duration::from_nanos(1);
     // One end's FIN leaves the connection established, both FINs end it.
     for (fins, timer) in [(0, 5 * minute), (1, 5 * minute), (2, 2 * minute)] {
@@ -242,7 +242,7 @@ fn udp_mappings_have_the_same_classes_and_five_minutes() {
     for (filtering, near_passes, far_passes) in
         [(EI, true, true), (AD, true, false), (APD, false, false)]
     {
-        let mut bench = Bench::new(ModelSpec {
+        let mut bench = Bench::new(NatSpec {
             filtering,
             ..SILENT
         });
@@ -266,7 +266,7 @@ fn udp_mappings_have_the_same_classes_and_five_minutes() {
 #[test]
 fn udp_from_outside_refreshes_only_where_asked_for() {
     for (udp_inbound_refresh, filtering) in [(false, EI), (true, EI), (true, APD)] {
-        let mut bench = Bench::new(ModelSpec {
+        let mut bench = Bench::new(NatSpec {
             udp_inbound_refresh,
             filtering,
             ..SILENT
@@ -295,7 +295,7 @@ fn a_full_table_refuses_or_makes_room() {
     let other_host = endpoint("10.1.0.3:1");
     let remote = |n: u8| SocketAddr::from(([192, 0, 2, n], 1));
     let bench = |limits| {
-        let mut bench = Bench::new(ModelSpec { limits, ..SILENT });
+        let mut bench = Bench::new(NatSpec { limits, ..SILENT });
         for n in 1..=3 {
             bench.send(a(), remote(n), SYN).unwrap();
             bench.wait(Duration::from_secs(1));
@@ -356,7 +356,7 @@ fn a_reboot_forgets_everything_and_may_change_the_address() {
 
 #[test]
 fn a_box_that_picks_up_connections_survives_its_reboot() {
-    let (mut bench, external) = established(ModelSpec {
+    let (mut bench, external) = established(NatSpec {
         pickup: true,
         ..SILENT
     });
@@ -383,7 +383,7 @@ fn a_firewall_filters_both_families_and_translates_none() {
         ],
     ] {
         let (inside, asked, stranger) = (endpoint(inside), endpoint(asked), endpoint(stranger));
-        let mut bench = Bench::with(ModelSpec::firewall(), &[], 7);
+        let mut bench = Bench::with(NatSpec::firewall(), &[], 7);
         assert_eq!(bench.receive(asked, inside, SYN), None);
         assert_eq!(bench.verdict(Side::Internal, inside, asked, SYN), "PASS");
         assert_eq!(bench.verdict(Side::External, asked, inside, SYN), "PASS");
@@ -402,7 +402,7 @@ fn a_nat44_filters_ipv6_and_answers_it_from_its_own_address() {
         (UnsolicitedSyn::IcmpProhibited, 1),
         (UnsolicitedSyn::IcmpPortUnreachable, 4),
     ] {
-        let spec = ModelSpec {
+        let spec = NatSpec {
             unsolicited,
             ..SILENT
         };
@@ -412,7 +412,7 @@ fn a_nat44_filters_ipv6_and_answers_it_from_its_own_address() {
         assert_eq!(icmp(&outputs[0].packet).1, code);
         assert_eq!(bench.send(inside, outside, SYN), Some(inside));
     }
-    let mut bench = Bench::new(ModelSpec {
+    let mut bench = Bench::new(NatSpec {
         unsolicited: UnsolicitedSyn::Rst,
         ..SILENT
     });
@@ -469,7 +469,7 @@ fn a_host_at_its_limit_makes_room_at_its_own_cost() {
         sessions_per_host: 1,
         when_full: WhenFull::EvictSoonestToExpire,
     };
-    let mut bench = Bench::new(ModelSpec { limits, ..SILENT });
+    let mut bench = Bench::new(NatSpec { limits, ..SILENT });
     let other_host = endpoint("10.1.0.3:50000");
     let others = bench.send(other_host, b(), SYN).unwrap();
     bench.wait(Duration::from_secs(1));
@@ -487,7 +487,7 @@ fn nothing_passes_a_mapping_that_made_room_for_it() {
         when_full: WhenFull::EvictSoonestToExpire,
         ..Limits::GENEROUS
     };
-    let mut bench = Bench::new(ModelSpec {
+    let mut bench = Bench::new(NatSpec {
         limits,
         filtering: EI,
         ..SILENT
@@ -503,7 +503,7 @@ fn nothing_passes_a_mapping_that_made_room_for_it() {
 
 #[test]
 fn only_a_syn_begins_a_connection_from_outside() {
-    let mut bench = Bench::new(ModelSpec {
+    let mut bench = Bench::new(NatSpec {
         filtering: EI,
         unsolicited: UnsolicitedSyn::Rst,
         ..SILENT
@@ -531,9 +531,9 @@ fn acknowledgements_without_both_syns_establish_nothing() {
 /// RFC 1812 section 4.3.2.3 and RFC 4443 section 3.1.
 #[test]
 fn icmp_answers_fit_into_the_smallest_packet_that_all_can_take() {
-    let spec = ModelSpec {
+    let spec = NatSpec {
         unsolicited: UnsolicitedSyn::IcmpPortUnreachable,
-        ..ModelSpec::firewall()
+        ..NatSpec::firewall()
     };
     for (from, to, length) in [
         ("192.0.2.1:1", "203.0.113.5:1", 576),
@@ -548,8 +548,8 @@ fn icmp_answers_fit_into_the_smallest_packet_that_all_can_take() {
 
 #[test]
 fn more_late_answers_than_the_box_remembers_are_not_given() {
-    let mut bench = Bench::new(ModelSpec {
-        unsolicited: ModelSpec::rfc5382().unsolicited,
+    let mut bench = Bench::new(NatSpec {
+        unsolicited: NatSpec::rfc5382().unsolicited,
         ..SILENT
     });
     let external = SocketAddr::from((EXTERNAL, 1));
@@ -559,6 +559,6 @@ fn more_late_answers_than_the_box_remembers_are_not_given() {
             &tcp(([192, 0, 2, 1], port).into(), external, SYN),
         );
     }
-    let answers = bench.wait_for_outputs(ModelSpec::RFC5382_ANSWER_DELAY);
+    let answers = bench.wait_for_outputs(NatSpec::RFC5382_ANSWER_DELAY);
     assert_eq!(answers.len(), 1024);
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use netns_lab::model::{Dependence, ModelSpec, NatModel, Output, PortAssignment, Side, Verdict};
+use netns_lab::model::{Dependence, NatModel, NatSpec, Output, PortAssignment, Side, Verdict};
 
 use crate::packets::{assert_checksums, ends, tcp, udp};
 
@@ -29,11 +29,11 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    pub(crate) fn new(spec: ModelSpec) -> Self {
+    pub(crate) fn new(spec: NatSpec) -> Self {
         Self::with(spec, &[EXTERNAL.into()], 7)
     }
 
-    pub(crate) fn with(spec: ModelSpec, external: &[IpAddr], seed: u64) -> Self {
+    pub(crate) fn with(spec: NatSpec, external: &[IpAddr], seed: u64) -> Self {
         Self {
             nat: NatModel::new(spec, external.to_vec(), seed).unwrap(),
             now: Duration::ZERO,

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use netns_lab::model::{
-    ModelSpec, NatModel, PortAssignment, PrefixPair, Side, SpecError, Translation6, Verdict,
+    NatModel, NatSpec, PortAssignment, PrefixPair, Side, SpecError, Translation6, Verdict,
 };
 
 use crate::bench::{APD, Bench, EI};
@@ -20,21 +20,21 @@ fn prefixes() -> PrefixPair {
     }
 }
 
-fn nptv6() -> ModelSpec {
-    ModelSpec {
+fn nptv6() -> NatSpec {
+    NatSpec {
         translation6: Translation6::Nptv6(prefixes()),
         filtering: APD,
-        ..ModelSpec::rfc5382()
+        ..NatSpec::rfc5382()
     }
 }
 
-fn nat66() -> (ModelSpec, Vec<IpAddr>) {
-    let spec = ModelSpec {
+fn nat66() -> (NatSpec, Vec<IpAddr>) {
+    let spec = NatSpec {
         translation6: Translation6::Nat66,
         mapping: APD,
         filtering: APD,
         ports: PortAssignment::Sequential { delta: 1 },
-        ..ModelSpec::rfc5382()
+        ..NatSpec::rfc5382()
     };
     let external = ["203.0.113.2", "2001:db8:1::1"].map(|address| address.parse().unwrap());
     (spec, external.to_vec())
@@ -61,7 +61,7 @@ fn nat66_and_nptv6_translate_icmpv6_errors_both_ways() {
     let (nat66, external) = nat66();
     for spec in [nat66, nptv6()] {
         for bytes in [48, 60, 100] {
-            let spec = ModelSpec {
+            let spec = NatSpec {
                 filtering: EI,
                 ..spec
             };
@@ -115,7 +115,7 @@ fn nptv6_changes_the_prefix_and_neither_port_nor_checksum() {
 
 #[test]
 fn nptv6_hairpins() {
-    let spec = ModelSpec {
+    let spec = NatSpec {
         filtering: EI,
         ..nptv6()
     };
@@ -145,9 +145,9 @@ fn ipv6_translation_that_cannot_be_is_refused() {
             external: external_prefix.parse().unwrap(),
             ..prefixes()
         };
-        let spec = ModelSpec {
+        let spec = NatSpec {
             translation6: Translation6::Nptv6(prefixes),
-            ..ModelSpec::rfc5382()
+            ..NatSpec::rfc5382()
         };
         let refused = NatModel::new(spec, external.clone(), 7).err();
         assert_eq!(refused, Some(SpecError::Prefix));

@@ -4,19 +4,19 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use netns_lab::model::{
-    ModelSpec, NatModel, Pooling, PortAssignment, PortRange, Side, SpecError, UnsolicitedSyn,
+    NatModel, NatSpec, Pooling, PortAssignment, PortRange, Side, SpecError, UnsolicitedSyn,
 };
 use proptest::prelude::*;
 
 use crate::bench::{APD, Bench, EI, EXTERNAL};
 use crate::packets::{SYN, endpoint};
 
-fn with(ports: PortAssignment) -> ModelSpec {
-    ModelSpec {
+fn with(ports: PortAssignment) -> NatSpec {
+    NatSpec {
         ports,
         filtering: APD,
         unsolicited: UnsolicitedSyn::Nothing,
-        ..ModelSpec::rfc5382()
+        ..NatSpec::rfc5382()
     }
 }
 
@@ -56,7 +56,7 @@ fn an_overloaded_port_is_shared_until_the_remote_endpoint_is_the_same() {
 
 #[test]
 fn an_overloaded_port_makes_mappings_that_look_endpoint_independent() {
-    let mut bench = Bench::new(ModelSpec {
+    let mut bench = Bench::new(NatSpec {
         mapping: APD,
         ..with(PortAssignment::PreservedWithOverload)
     });
@@ -79,7 +79,7 @@ fn a_range_with_no_port_left_drops() {
         PortAssignment::Sequential { delta: 1 },
         PortAssignment::RandomInBlock { size: 3 },
     ] {
-        let mut bench = Bench::new(ModelSpec {
+        let mut bench = Bench::new(NatSpec {
             port_range,
             ..with(ports)
         });
@@ -100,13 +100,13 @@ fn a_range_with_no_port_left_drops() {
 
 #[test]
 fn specifications_that_describe_no_box_are_refused() {
-    let good = ModelSpec::rfc5382();
-    let range = |first, last| ModelSpec {
+    let good = NatSpec::rfc5382();
+    let range = |first, last| NatSpec {
         port_range: PortRange { first, last },
         ..good
     };
     let block = |size| with(PortAssignment::RandomInBlock { size });
-    let limits = ModelSpec {
+    let limits = NatSpec {
         limits: netns_lab::model::Limits {
             sessions_per_host: 0,
             ..good.limits
@@ -136,7 +136,7 @@ proptest! {
     fn sequential_ports_are_delta_apart(seed: u64, delta in 1u16..9, first in 1024u16..60_000) {
         let port_range = PortRange { first, last: first + 999 };
         let ports = PortAssignment::Sequential { delta };
-        let spec = ModelSpec { mapping: APD, port_range, ..with(ports) };
+        let spec = NatSpec { mapping: APD, port_range, ..with(ports) };
         let mut bench = Bench::with(spec, &[EXTERNAL.into()], seed);
         let ports: Vec<_> = (1..100)
             .map(|n| bench.send(host(2, 40_000), server(n), SYN).unwrap().port())
@@ -149,7 +149,7 @@ proptest! {
 
     #[test]
     fn random_ports_lie_in_the_range_and_differ_by_seed(seed: u64) {
-        let spec = ModelSpec { mapping: APD, ..with(PortAssignment::Random) };
+        let spec = NatSpec { mapping: APD, ..with(PortAssignment::Random) };
         let ports = |seed| -> Vec<u16> {
             let mut bench = Bench::with(spec, &[EXTERNAL.into()], seed);
             (1..20)
@@ -190,7 +190,7 @@ proptest! {
     ) {
         let pooling = if pairs { Pooling::Paired } else { Pooling::Arbitrary };
         let external: Vec<IpAddr> = (1..5).map(|n| [203, 0, 113, n].into()).collect();
-        let spec = ModelSpec { pooling, mapping: EI, ..with(PortAssignment::Random) };
+        let spec = NatSpec { pooling, mapping: EI, ..with(PortAssignment::Random) };
         let mut bench = Bench::with(spec, &external, seed);
         let mut addresses = std::collections::BTreeMap::new();
         for (number, port, remote) in flows {
@@ -205,7 +205,7 @@ proptest! {
 #[test]
 fn arbitrary_pooling_uses_all_addresses() {
     let external: Vec<IpAddr> = (1..5).map(|n| [203, 0, 113, n].into()).collect();
-    let spec = ModelSpec {
+    let spec = NatSpec {
         pooling: Pooling::Arbitrary,
         mapping: APD,
         ..with(PortAssignment::Random)

@@ -6,33 +6,33 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use netns_lab::model::{
-    Hairpinning, ModelSpec, PortAssignment, RstEffect, SessionState, Side, Verdict,
+    Hairpinning, NatSpec, PortAssignment, RstEffect, SessionState, Side, Verdict,
 };
 use proptest::prelude::*;
 
 use crate::bench::{AD, ALL, APD, Bench, EI, EXTERNAL, PORT_ASSIGNMENTS};
 use crate::packets::{ACK, FIN, RST, SYN, body, endpoint, ends, flags, icmp, icmp_error, tcp};
 
-fn spec() -> impl Strategy<Value = ModelSpec> {
+fn spec() -> impl Strategy<Value = NatSpec> {
     spec_with(PORT_ASSIGNMENTS.to_vec())
 }
 
 /// All but port overloading, which REQ-7 forbids: where two hosts clash, it makes
 /// exceptions to every class of mapping.
-fn spec_without_overload() -> impl Strategy<Value = ModelSpec> {
+fn spec_without_overload() -> impl Strategy<Value = NatSpec> {
     let mut ports = PORT_ASSIGNMENTS.to_vec();
     ports.retain(|ports| *ports != PortAssignment::PreservedWithOverload);
     spec_with(ports)
 }
 
-fn spec_with(ports: Vec<PortAssignment>) -> impl Strategy<Value = ModelSpec> {
+fn spec_with(ports: Vec<PortAssignment>) -> impl Strategy<Value = NatSpec> {
     let dependence = || prop::sample::select(&ALL[..]);
     let ports = prop::sample::select(ports);
-    (dependence(), dependence(), ports).prop_map(|(mapping, filtering, ports)| ModelSpec {
+    (dependence(), dependence(), ports).prop_map(|(mapping, filtering, ports)| NatSpec {
         mapping,
         filtering,
         ports,
-        ..ModelSpec::rfc5382()
+        ..NatSpec::rfc5382()
     })
 }
 
@@ -113,7 +113,7 @@ proptest! {
     /// its answers leave from the endpoint that was asked.
     #[test]
     fn req_2_connections_from_outside_pass(spec in spec(), a in internal(), b in remote()) {
-        let spec = ModelSpec { filtering: EI, ..spec };
+        let spec = NatSpec { filtering: EI, ..spec };
         let mut bench = Bench::new(spec);
         let server = endpoint("192.0.2.99:99");
         let external = bench.send(a, server, SYN).unwrap();
@@ -132,7 +132,7 @@ proptest! {
         known in prop::collection::vec(remote(), 1..4),
         stranger in remote(),
     ) {
-        let spec = ModelSpec { mapping: EI, ..spec };
+        let spec = NatSpec { mapping: EI, ..spec };
         let mut bench = Bench::new(spec);
         let external = known.iter().map(|remote| bench.send(a, *remote, SYN).unwrap()).last();
         let expected = match spec.filtering {
@@ -152,7 +152,7 @@ proptest! {
         b in remote(),
         after in 0u64..12_000,
     ) {
-        let spec = ModelSpec { filtering: APD, ..ModelSpec::rfc5382() };
+        let spec = NatSpec { filtering: APD, ..NatSpec::rfc5382() };
         let mut bench = Bench::new(spec);
         let external = bench.send(a, endpoint("192.0.2.99:99"), SYN).unwrap();
         let syn = tcp(b, external, SYN);
@@ -218,7 +218,7 @@ proptest! {
     /// endpoints, and each sees the other's external one.
     #[test]
     fn req_8_hosts_inside_meet_by_hairpinning(spec in spec_without_overload(), port in 1024u16..60_000) {
-        let spec = ModelSpec { mapping: EI, ..spec };
+        let spec = NatSpec { mapping: EI, ..spec };
         let mut bench = Bench::new(spec);
         let (a, b) = ([10, 1, 0, 2], [10, 1, 0, 3]);
         let (a, b) = (SocketAddr::from((a, port)), SocketAddr::from((b, port)));
@@ -310,9 +310,9 @@ fn req_8_other_nats_hairpin_with_the_internal_source_or_not_at_all() {
             "HAIRPIN 203.0.113.2:40001 -> 10.1.0.3:40001 from 203.0.113.2:40000",
         ),
     ] {
-        let mut bench = Bench::new(ModelSpec {
+        let mut bench = Bench::new(NatSpec {
             hairpinning,
-            ..ModelSpec::rfc5382()
+            ..NatSpec::rfc5382()
         });
         let b_external = bench.send(b, endpoint("192.0.2.1:1"), SYN).unwrap();
         assert_eq!(bench.verdict(Side::Internal, a, b_external, SYN), expected);
@@ -323,7 +323,7 @@ fn req_8_other_nats_hairpin_with_the_internal_source_or_not_at_all() {
 #[test]
 fn req_9_errors_from_inside_are_translated() {
     let (a, b) = (endpoint("10.1.0.2:40000"), endpoint("192.0.2.1:1"));
-    let mut bench = Bench::new(ModelSpec::rfc5382());
+    let mut bench = Bench::new(NatSpec::rfc5382());
     let external = bench.send(a, endpoint("192.0.2.9:9"), SYN).unwrap();
     let (_, outputs) = bench.handle(Side::External, &tcp(b, external, SYN));
     let error = icmp_error(a.ip(), b.ip(), &outputs[0].packet, 100);
@@ -350,9 +350,9 @@ fn req_9_errors_from_inside_are_translated() {
 fn req_2_ports_may_be_used_again_after_a_connection() {
     let (a, b) = (endpoint("10.1.0.2:40000"), endpoint("192.0.2.1:1"));
     for rst in [RstEffect::Closes, RstEffect::Transitory, RstEffect::Ignored] {
-        let mut bench = Bench::new(ModelSpec {
+        let mut bench = Bench::new(NatSpec {
             rst,
-            ..ModelSpec::rfc5382()
+            ..NatSpec::rfc5382()
         });
         for _ in 0..2 {
             let external = bench.send(a, b, SYN).unwrap();

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use netns_lab::model::{
-    Hairpinning, Limits, ModelSpec, NatModel, Output, Pooling, PrefixPair, RstEffect, Side,
+    Hairpinning, Limits, NatModel, NatSpec, Output, Pooling, PrefixPair, RstEffect, Side,
     SimultaneousOpen, Translation, Translation6, UnsolicitedSyn, Verdict, WhenFull,
 };
 use proptest::prelude::*;
@@ -40,7 +40,7 @@ const LIMITS: Limits = Limits {
     when_full: WhenFull::Refuse,
 };
 
-fn spec() -> impl Strategy<Value = ModelSpec> {
+fn spec() -> impl Strategy<Value = NatSpec> {
     let classes = (
         prop::sample::select(&ALL[..]),
         prop::sample::select(&ALL[..]),
@@ -69,7 +69,7 @@ fn spec() -> impl Strategy<Value = ModelSpec> {
     let v6 = prop::sample::select(vec![Translation6::None, Translation6::Nat66, prefixes]);
     (classes, knobs, bits, v6).prop_map(|(classes, knobs, bits, translation6)| {
         let [nat, pickup, arbitrary, refresh, evict] = bits;
-        ModelSpec {
+        NatSpec {
             translation: if nat {
                 Translation::Nat44
             } else {
@@ -98,7 +98,7 @@ fn spec() -> impl Strategy<Value = ModelSpec> {
                 },
                 ..LIMITS
             },
-            ..ModelSpec::rfc5382()
+            ..NatSpec::rfc5382()
         }
     })
 }
@@ -159,7 +159,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// Runs the steps, and returns all that the box said and sent.
-fn run(spec: ModelSpec, seed: u64, steps: &[Step]) -> (Vec<Verdict>, Vec<Output>) {
+fn run(spec: NatSpec, seed: u64, steps: &[Step]) -> (Vec<Verdict>, Vec<Output>) {
     let external = external();
     let mut nat = NatModel::new(spec, external, seed).unwrap();
     let (mut verdicts, mut outputs) = (Vec::new(), Vec::<Output>::new());
@@ -198,7 +198,7 @@ fn run(spec: ModelSpec, seed: u64, steps: &[Step]) -> (Vec<Verdict>, Vec<Output>
     (verdicts, outputs)
 }
 
-fn assert_bounds(nat: &NatModel, spec: ModelSpec) {
+fn assert_bounds(nat: &NatModel, spec: NatSpec) {
     let mut hosts = std::collections::BTreeMap::<_, usize>::new();
     for mapping in nat.mappings() {
         assert!(mapping.sessions().count() > 0, "a mapping without sessions");
@@ -213,7 +213,7 @@ fn assert_bounds(nat: &NatModel, spec: ModelSpec) {
 }
 
 /// Whether a NAT may show an address to the world.
-fn is_external(address: IpAddr, spec: ModelSpec) -> bool {
+fn is_external(address: IpAddr, spec: NatSpec) -> bool {
     match (address, spec.translation6) {
         (IpAddr::V6(address), Translation6::Nptv6(prefixes)) => {
             address.segments()[..3] == prefixes.external.segments()[..3]
@@ -246,7 +246,7 @@ proptest! {
             Translation6::None => Translation6::Nat66,
             other => other,
         };
-        let spec = ModelSpec { translation: Translation::Nat44, translation6, ..spec };
+        let spec = NatSpec { translation: Translation::Nat44, translation6, ..spec };
         for output in run(spec, seed, &steps).1 {
             let (protocol, source, _) = crate::packets::ends(&output.packet);
             if output.side == Side::External {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use netns_lab::{HostSpec, Lab, LinkSpec, NatSpec, Unsolicited};
+use netns_lab::{HostSpec, Lab, LinkSpec, NatSpec, UnsolicitedSyn};
 use p2pconnect::SecretKey;
 use serde_json::Value;
 
@@ -98,7 +98,7 @@ impl Stage {
     fn build(options: &args::Demo) -> anyhow::Result<Self> {
         let narrator = Narrator(Instant::now());
         let anna = NatSpec::port_preserving();
-        let bert = NatSpec::random_port().answering(Unsolicited::Rst);
+        let bert = NatSpec::random_port().answering(UnsolicitedSyn::Rst);
         let mut lab = Lab::builder()
             .host(HostSpec::new("server").link(LinkSpec::delay(SERVER_DELAY)))
             .host(

@@ -1,23 +1,29 @@
-//! How a modelled box behaves, in the words of RFC 4787, RFC 5382 and RFC 6888.
+//! How a box behaves, in the words of RFC 4787, RFC 5382 and RFC 6888.
+
+mod named;
 
 use std::time::Duration;
 
-use super::prefix::PrefixPair;
+use crate::model::PrefixPair;
 
-/// The behaviour of a NAT or stateful firewall.
+/// The behaviour of a NAT or stateful firewall, whoever plays it.
+///
+/// [`NatModel`](crate::model::NatModel) can be every such box. The kernel's
+/// netfilter, which plays the boxes of a [`Lab`](crate::Lab), can be most;
+/// building a lab says what it cannot be.
 ///
 /// ```
-/// use netns_lab::model::{Dependence, ModelSpec, PortAssignment};
+/// use netns_lab::{Dependence, NatSpec, PortAssignment};
 ///
-/// let symmetric = ModelSpec {
+/// let symmetric = NatSpec {
 ///     mapping: Dependence::AddressAndPortDependent,
 ///     filtering: Dependence::AddressAndPortDependent,
 ///     ports: PortAssignment::Random,
-///     ..ModelSpec::rfc5382()
+///     ..NatSpec::rfc5382()
 /// };
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ModelSpec {
+pub struct NatSpec {
     /// What the box rewrites in IPv4.
     pub translation: Translation,
     /// What the box rewrites in IPv6.
@@ -251,6 +257,15 @@ impl Timers {
         time_wait: Duration::from_secs(4 * 60),
         udp: Duration::from_secs(5 * 60),
     };
+
+    /// What Linux does unless told otherwise, as far as four numbers say it: 2
+    /// minutes, 5 days, 2 minutes; 2 minutes for UDP that was answered.
+    pub const LINUX: Self = Self {
+        transitory: Duration::from_secs(2 * 60),
+        established: Duration::from_secs(5 * 24 * 60 * 60),
+        time_wait: Duration::from_secs(2 * 60),
+        udp: Duration::from_secs(2 * 60),
+    };
 }
 
 impl PortRange {
@@ -261,7 +276,7 @@ impl PortRange {
     };
 
     /// Returns how many ports it has.
-    pub(super) fn count(self) -> u32 {
+    pub(crate) fn count(self) -> u32 {
         (u32::from(self.last) + 1).saturating_sub(u32::from(self.first))
     }
 }
@@ -275,7 +290,7 @@ impl Limits {
     };
 }
 
-impl ModelSpec {
+impl NatSpec {
     /// How long RFC 5382 REQ-4 has a NAT wait before it answers an unsolicited SYN.
     pub const RFC5382_ANSWER_DELAY: Duration = Duration::from_secs(6);
 
@@ -301,19 +316,7 @@ impl ModelSpec {
         }
     }
 
-    /// Returns a stateful firewall that translates nothing, lets in only what
-    /// was asked for and is silent to the rest (RFC 6092).
-    pub const fn firewall() -> Self {
-        Self {
-            translation: Translation::None,
-            filtering: Dependence::AddressAndPortDependent,
-            unsolicited: UnsolicitedSyn::Nothing,
-            hairpinning: Hairpinning::None,
-            ..Self::rfc5382()
-        }
-    }
-
-    pub(super) fn check(&self) -> Result<(), SpecError> {
+    pub(crate) fn check(&self) -> Result<(), SpecError> {
         let range = self.port_range.count();
         if range == 0 || self.port_range.first == 0 {
             return Err(SpecError::PortRange);
@@ -337,7 +340,14 @@ impl ModelSpec {
     }
 }
 
-impl Default for ModelSpec {
+impl NatSpec {
+    /// Returns whether the box rewrites IPv4 addresses.
+    pub(crate) const fn translates(&self) -> bool {
+        matches!(self.translation, Translation::Nat44)
+    }
+}
+
+impl Default for NatSpec {
     fn default() -> Self {
         Self::rfc5382()
     }
