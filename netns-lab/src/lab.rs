@@ -2,6 +2,7 @@
 
 mod assembly;
 mod builder;
+mod core;
 mod host;
 mod plan;
 mod readiness;

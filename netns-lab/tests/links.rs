@@ -230,6 +230,37 @@ fn labs_in_parallel_do_not_meet() {
 }
 
 #[test]
+fn labs_one_after_the_other_are_as_good_as_the_first() {
+    netns_lab::test(|| {
+        // From the third on, part of a lab is made while the one before lives.
+        for number in 1..=5 {
+            let lab = Lab::builder()
+                .host(HostSpec::new("a").behind(NatSpec::port_preserving()))
+                .host(HostSpec::new("b"))
+                .build()
+                .unwrap();
+            let (a, b) = (lab.host("a"), lab.host("b"));
+            let listener = b.run(|| TcpListener::bind((b.ipv4(), 1)).unwrap()).unwrap();
+            let stream = a
+                .run(|| TcpStream::connect((b.ipv4(), 1)).unwrap())
+                .unwrap();
+            let seen = listener.accept().unwrap().1;
+            assert_eq!(seen.ip(), a.external_ipv4(), "lab {number}");
+            // Nothing of the labs before is on record.
+            let own = stream.local_addr().unwrap().port();
+            let others = lab.capture().select(|packet| {
+                packet
+                    .transport
+                    .tcp_flags()
+                    .is_some_and(|flags| flags.is_syn())
+                    && source_port(packet) != Some(own)
+            });
+            assert_eq!(others, [], "lab {number}");
+        }
+    });
+}
+
+#[test]
 fn a_program_runs_on_its_host_and_dies_with_the_lab() {
     netns_lab::test(|| {
         let lab = Lab::builder().host(HostSpec::new("a")).build().unwrap();

@@ -9,6 +9,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use super::builder::{HostSpec, LabBuilder};
+use super::core::{Core, lab_was_built};
 use super::plan::{BoxPlan, GATEWAY_V4, GATEWAY_V6, HostPlan, IPV6_PREFIX};
 use super::readiness::await_links;
 use super::reaper::{Enrolment, reaper};
@@ -21,7 +22,7 @@ use crate::link::Link;
 use crate::namespace::{Namespace, set_sysctl};
 use crate::netlink::route::{self, VethEnd};
 use crate::netlink::{Message, Netlink};
-use crate::packet_socket::{PacketSocket, disable_offload};
+use crate::packet_socket::disable_offload;
 
 /// Ethernet's usual size.
 const MTU: u32 = 1500;
@@ -48,7 +49,7 @@ const TCP_SEND_BUFFER: &str = "4096 16384 33554432";
 /// Builds a lab on a thread of its own, since that thread moves through namespaces.
 pub(super) fn build(builder: LabBuilder) -> Result<Lab, Error> {
     std::thread::scope(|scope| {
-        let assembler = spawn(scope, move || assemble(scope, builder))?;
+        let assembler = spawn(scope, move || assemble(builder))?;
         assembler
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -68,39 +69,31 @@ fn spawn<'scope, T: Send + 'scope>(
         })
 }
 
-fn assemble<'scope>(scope: &'scope Scope<'scope, '_>, builder: LabBuilder) -> Result<Lab, Error> {
+fn assemble(builder: LabBuilder) -> Result<Lab, Error> {
     let (reaper, enrolment) = reaper()?;
-    let core = Arc::new(Namespace::enter_new()?);
-    quiet()?;
-    let core_of_socket = Arc::clone(&core);
-    // The kernel takes some 10 ms for this, most of it waiting.
-    let socket = spawn(scope, move || {
-        core_of_socket.enter()?;
-        PacketSocket::open()
-    })?;
+    let core = Core::take()?;
     let file = capture_file(&builder)?;
     let mut network = Network::default();
     let mut random = ChaCha8Rng::seed_from_u64(builder.seed);
     for (place, spec) in builder.hosts.into_iter().enumerate() {
-        network.add_host(place, spec, &core, &enrolment, &mut random)?;
+        network.add_host(place, spec, &core.namespace, &enrolment, &mut random)?;
     }
     let Network {
         hosts,
         ports,
         routes,
     } = network;
-    core.enter()?;
+    core.namespace.enter()?;
     for port in &ports {
         disable_offload(&core_link_name(port.link))?;
     }
     let core_links: Vec<_> = ports.iter().map(|port| port.link).collect();
     await_links(&core_links)?;
-    let socket = socket
-        .join()
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    let socket = core.into_socket()?;
     let capture = Capture::default();
     let record = builder.record.then(|| capture.clone());
     let engine = Engine::start(socket, Backbone::new(ports, routes, record, file))?;
+    lab_was_built();
     Ok(Lab {
         hosts,
         capture,
@@ -297,7 +290,7 @@ fn request(action: &str, messages: Vec<Message>) -> Result<(), Error> {
 }
 
 /// Keeps the kernel from sending packets of its own accord on new links.
-fn quiet() -> Result<(), Error> {
+pub(super) fn quiet() -> Result<(), Error> {
     for (name, value) in [
         // No link-local addresses: nothing on these links is found by them.
         ("ipv6/conf/default/addr_gen_mode", "1"),
