@@ -8,6 +8,7 @@
 //! Nothing here reads a clock or a file. Every text may contain anything: it
 //! is escaped where it is written.
 
+mod html;
 mod ladder;
 mod standing;
 mod summary;
@@ -16,7 +17,7 @@ mod text;
 use std::fmt;
 use std::time::Duration;
 
-pub use ladder::{Column, ColumnKind, Fate, Ladder, Step, StepKind, Tone};
+pub use ladder::{Column, ColumnKind, Fate, Ladder, LadderPlace, Step, StepKind, Tone};
 pub use standing::Standing;
 
 /// The outcome of a matrix, run once or in several series.

@@ -1,9 +1,14 @@
 //! Ladder diagrams: what the packets of a run did, in time.
 
+mod from_log;
+mod layout;
+mod svg;
 mod text;
 
 use std::borrow::Cow;
 use std::time::Duration;
+
+pub use from_log::LadderPlace;
 
 /// Nobody reads further.
 const MAX_STEPS: usize = 400;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::text::{clean, millis};
+use super::text::clean;
 use super::{Cell, Report, Series, Standing};
 
 const LEGEND: &str = "number: median ms; n/m: connected n times of m; FAIL: never connected, but \
@@ -41,7 +41,10 @@ impl Report {
     }
 
     fn matrix(&self, text: &mut String, series: &Series) {
-        push(text, format_args!("\n{}\n", series.headline()));
+        push(
+            text,
+            format_args!("\n{}: {}\n", series.full_name(), series.headline()),
+        );
         let names: Vec<_> = self.kinds.iter().map(|kind| clean(&kind.name)).collect();
         let name_width = names.iter().map(|name| name.chars().count()).max();
         let key_width = key(names.len().saturating_sub(1)).len();
@@ -73,22 +76,28 @@ impl Report {
 }
 
 impl Series {
+    /// Returns the name of the series and of its ground.
+    fn full_name(&self) -> String {
+        match self.ground.as_str() {
+            "" => clean(&self.name),
+            ground if self.name.contains(ground) => clean(&self.name),
+            ground => clean(&format!("{} ({ground})", self.name)),
+        }
+    }
+
     /// Returns how the series went, in a line.
     pub(super) fn headline(&self) -> String {
         let tally = self.tally();
-        let ground = match self.ground.as_str() {
-            "" => String::new(),
-            ground if self.name.contains(ground) => String::new(),
-            ground => format!(" ({})", clean(ground)),
+        let alarms = match tally.alarms {
+            1 => "1 alarm".to_owned(),
+            alarms => format!("{alarms} alarms"),
         };
         format!(
-            "{}{ground}: {} of {} allowed pairs connected, {} on the work list, {} alarms, took {} ms",
-            clean(&self.name),
+            "{} of {} allowed pairs connected, {} on the work list, {alarms}; took {:.1} s",
             tally.connected,
             tally.allowed,
             tally.work,
-            tally.alarms,
-            millis(self.took),
+            self.took.as_secs_f64(),
         )
     }
 }

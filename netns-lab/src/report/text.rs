@@ -1,5 +1,7 @@
 //! Texts of others, made harmless, and durations in words.
 
+use std::fmt;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 /// Stands for characters that would do something else than be seen.
@@ -21,6 +23,38 @@ pub(super) fn clean(text: &str) -> String {
         .collect()
 }
 
+/// Returns a text for HTML and SVG, for content and attributes alike.
+pub(super) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in clean(text).chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            character => escaped.push(character),
+        }
+    }
+    escaped
+}
+
+/// A text that only grows.
+#[derive(Debug, Default)]
+pub(super) struct Markup(String);
+
+impl Markup {
+    pub(super) fn add(&mut self, arguments: fmt::Arguments<'_>) {
+        self.0
+            .write_fmt(arguments)
+            .expect("a String takes everything");
+    }
+
+    pub(super) fn into_text(self) -> String {
+        self.0
+    }
+}
+
 /// Returns a duration in milliseconds, with as many digits as matter.
 pub(super) fn millis(duration: Duration) -> String {
     let micros = duration.as_micros();
@@ -36,7 +70,7 @@ pub(super) fn millis(duration: Duration) -> String {
 }
 
 /// Breaks a cleaned text into lines of at most `width` characters, between
-/// words where that is possible.
+/// words where that is possible, else behind a hyphen.
 pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     let width = width.max(1);
     let mut lines = Vec::new();
@@ -49,7 +83,9 @@ pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
             length = 0;
         }
         while word.len() > width {
-            lines.push(word.drain(..width).collect());
+            let hyphen = word[..width].iter().rposition(|one| *one == '-');
+            let cut = hyphen.map_or(width, |hyphen| hyphen + 1);
+            lines.push(word.drain(..cut).collect());
         }
         if length > 0 {
             line.push(' ');
@@ -85,6 +121,14 @@ mod tests {
     #[test]
     fn harmful_characters_are_taken_out() {
         assert_eq!(clean("a\u{1b}[2J\u{202e}b\nc"), "a\u{fffd}[2J\u{fffd}b c");
+    }
+
+    #[test]
+    fn words_too_long_for_a_line_break_at_hyphens() {
+        let lines = wrap("(address-and-port-dependent filtering)", 22);
+        assert_eq!(lines, ["(address-and-port-", "dependent filtering)"]);
+        assert_eq!(wrap("abcdef", 4), ["abcd", "ef"]);
+        assert_eq!(wrap("", 4), [""]);
     }
 
     proptest! {
