@@ -1,5 +1,8 @@
 //! The report of a matrix, as text, as a page, and in a browser.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod browser;
 mod ladder_text;
 mod sample;
 mod summary;
+mod world;
