@@ -1,15 +1,17 @@
 //! Turning a [`NatSpec`] into netfilter rules and settings.
 
 mod expressible;
+mod filtering;
+mod mapping;
+mod tracking;
 
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 use crate::error::Error;
 use crate::namespace::set_sysctl;
-use crate::netlink::nftables::{Chain, Key, Ruleset, empty_set};
-use crate::netlink::rule::{Direction, Family, Rule};
-use crate::spec::{Dependence, NatSpec, PortAssignment, Timers, UnsolicitedSyn};
+use crate::netlink::nftables::{Chain, Ruleset, Set, empty_set};
+use crate::netlink::rule::{Family, Rule};
+use crate::spec::{Hairpinning, NatSpec, SimultaneousOpen, Timers, UnsolicitedSyn};
 
 pub(crate) use expressible::check;
 
@@ -18,12 +20,7 @@ pub(crate) const OUTSIDE: &str = "wan";
 /// The link of a box towards its host.
 pub(crate) const INSIDE: &str = "lan";
 
-/// External port to internal endpoint, for endpoint-independent filtering.
-const MAPPED: &str = "mapped";
-/// Internal endpoints that have sent, where nothing is translated.
-const OPEN_V4: &str = "open4";
-const OPEN_V6: &str = "open6";
-
+const PRIORITY_MARK: i32 = -150;
 const PRIORITY_DESTINATION_NAT: i32 = -100;
 const PRIORITY_FILTER: i32 = 0;
 const PRIORITY_SOURCE_NAT: i32 = 100;
@@ -32,30 +29,44 @@ const PRIORITY_AFTER_SOURCE_NAT: i32 = 200;
 
 /// Makes the network namespace of this thread behave as the specification says.
 pub(crate) fn install(spec: &NatSpec, external: Ipv4Addr, seed: u32) -> Result<(), Error> {
-    let guarded = [(INPUT, vec![]), (FORWARD, forward_rules(spec))];
-    let mut ruleset = endpoint_sets(Ruleset::new(), spec);
-    for (chain, rules) in guarded {
-        ruleset = ruleset.chain(chain, filter_rules(spec, rules));
+    let mut ruleset = sets(spec)
+        .into_iter()
+        .fold(Ruleset::new(), |ruleset, set| {
+            ruleset.set(set, expires(spec))
+        })
+        .chain(INPUT, input_rules(spec))
+        .chain(FORWARD, forward_rules(spec));
+    if hairpins(spec) {
+        // Whether a packet came from inside is not known any more where its
+        // source is rewritten.
+        ruleset = ruleset.chain(MARK, vec![Rule::new().entering(INSIDE).mark()]);
+        // A packet back to where it came from makes Linux send redirects.
+        set_sysctl("ipv4/conf/all/send_redirects", "0")?;
+        set_sysctl("ipv4/conf/default/send_redirects", "0")?;
     }
     if spec.translates() {
-        ruleset = ruleset.chain(POSTROUTING, translate(spec, external, seed));
-        if spec.filtering == Dependence::EndpointIndependent {
-            ruleset = endpoint_independent_translation(ruleset, spec);
-        }
+        ruleset = mapping::add_ports(ruleset, spec, seed)
+            .chain(POSTROUTING, mapping::rules(spec, external, seed))
+            .chain(PREROUTING, filtering::destination_rules(spec, external));
     }
-    ruleset.install()?;
+    let mut remember = mapping::remember(spec);
+    remember.extend(filtering::remember(spec));
+    ruleset.chain(REMEMBER, remember).install()?;
     // After the rules, since they make the kernel track connections and only
     // then some of these settings count.
-    configure_tracking(spec)
+    tracking::configure(spec)
 }
 
-/// Forgets the endpoints that endpoint-independent filtering lets through.
+/// Forgets all mappings, and the endpoints that filtering lets through.
 pub(crate) fn forget(spec: &NatSpec) -> Result<(), Error> {
-    if spec.filtering == Dependence::AddressAndPortDependent {
-        return Ok(());
-    }
-    empty_set(OPEN_V6)?;
-    empty_set(if spec.translates() { MAPPED } else { OPEN_V4 })
+    sets(spec).iter().try_for_each(|set| empty_set(set.name))
+}
+
+/// What the box remembers beyond its connections.
+fn sets(spec: &NatSpec) -> Vec<Set> {
+    let mut sets = mapping::sets(spec);
+    sets.extend(filtering::sets(spec));
+    sets
 }
 
 const INPUT: Chain = Chain {
@@ -70,6 +81,13 @@ const FORWARD: Chain = Chain {
     kind: "filter",
     hook: libc::NF_INET_FORWARD,
     priority: PRIORITY_FILTER,
+};
+
+const MARK: Chain = Chain {
+    name: "mark",
+    kind: "filter",
+    hook: libc::NF_INET_PRE_ROUTING,
+    priority: PRIORITY_MARK,
 };
 
 const PREROUTING: Chain = Chain {
@@ -93,83 +111,60 @@ const REMEMBER: Chain = Chain {
     priority: PRIORITY_AFTER_SOURCE_NAT,
 };
 
+fn input_rules(spec: &NatSpec) -> Vec<Rule> {
+    let mut rules = guard(spec, vec![]);
+    // The box itself offers nothing, and what should have been sent back must
+    // not meet the answers of its own network stack.
+    rules.push(Rule::new().entering(INSIDE).drop());
+    rules
+}
+
+fn forward_rules(spec: &NatSpec) -> Vec<Rule> {
+    let mut rules = vec![];
+    if let Some(limit) = tracking::limit(spec) {
+        let begins = Rule::new().leaving(OUTSIDE).starts_connection();
+        rules.push(begins.more_connections_than(limit).drop());
+    }
+    rules.extend(filtering::forward_rules(spec));
+    guard(spec, rules)
+}
+
 /// Rules around `between`: what is known passes, strangers get the answer.
-fn filter_rules(spec: &NatSpec, between: Vec<Rule>) -> Vec<Rule> {
+fn guard(spec: &NatSpec, between: Vec<Rule>) -> Vec<Rule> {
+    let stranger = Rule::new().entering(OUTSIDE);
     let mut rules = vec![Rule::new().invalid().drop()];
+    let crossing = stranger.clone().syn_alone().reply();
+    match spec.simultaneous_open {
+        SimultaneousOpen::Allowed => {}
+        SimultaneousOpen::Dropped => rules.push(crossing.drop()),
+        SimultaneousOpen::Reset => rules.push(crossing.reject_with_reset()),
+    }
     rules.extend(between);
     rules.push(Rule::new().established().accept());
-    let stranger = Rule::new().entering(OUTSIDE);
+    let answered = stranger.clone().tcp();
     match spec.unsolicited {
-        UnsolicitedSyn::Rst => rules.push(stranger.clone().tcp().reject_with_reset()),
-        UnsolicitedSyn::IcmpProhibited => {
-            rules.push(stranger.clone().tcp().reject_as_prohibited());
-        }
-        // The others were refused before.
-        _ => {}
+        // The one with a delay was refused before.
+        UnsolicitedSyn::Nothing | UnsolicitedSyn::IcmpPortUnreachableAfter(_) => {}
+        UnsolicitedSyn::Rst => rules.push(answered.reject_with_reset()),
+        UnsolicitedSyn::IcmpProhibited => rules.push(answered.reject_as_prohibited()),
+        UnsolicitedSyn::IcmpPortUnreachable => rules.push(answered.reject_as_unreachable()),
     }
     rules.push(stranger.drop());
     rules
 }
 
-/// Rules that endpoint-independent filtering needs on the way through.
-fn forward_rules(spec: &NatSpec) -> Vec<Rule> {
-    if spec.filtering == Dependence::AddressAndPortDependent {
-        return vec![];
-    }
-    let open = |family, set| {
-        let outgoing = Rule::new().leaving(OUTSIDE).family(family).tcp();
-        let incoming = Rule::new().entering(OUTSIDE).family(family).tcp();
-        [
-            when_it_counts(outgoing, spec)
-                .load_source(family)
-                .remember_key(set, timeout(spec)),
-            incoming.load_destination(family).key_in(set).accept(),
-        ]
+/// Matches what goes out with a mapping.
+fn outgoing(spec: &NatSpec, family: Family) -> Rule {
+    let rule = if family == Family::V4 && hairpins(spec) {
+        Rule::new().marked()
+    } else {
+        Rule::new().leaving(OUTSIDE)
     };
-    let mut rules = Vec::from(open(Family::V6, OPEN_V6));
-    if spec.translates() {
-        rules.push(
-            Rule::new()
-                .entering(OUTSIDE)
-                .destination_was_mapped()
-                .accept(),
-        );
-    } else {
-        rules.extend(open(Family::V4, OPEN_V4));
-    }
-    rules
+    rule.family(family)
 }
 
-fn endpoint_sets(ruleset: Ruleset, spec: &NatSpec) -> Ruleset {
-    if spec.filtering == Dependence::AddressAndPortDependent {
-        return ruleset;
-    }
-    let expires = expires(spec);
-    let ruleset = ruleset.set(OPEN_V6, Key::EndpointV6, expires);
-    if spec.translates() {
-        ruleset.set(MAPPED, Key::PortToEndpointV4, expires)
-    } else {
-        ruleset.set(OPEN_V4, Key::EndpointV4, expires)
-    }
-}
-
-/// Sends strangers to whoever has a mapping on the port, and notes mappings.
-fn endpoint_independent_translation(ruleset: Ruleset, spec: &NatSpec) -> Ruleset {
-    let incoming = Rule::new()
-        .entering(OUTSIDE)
-        .family(Family::V4)
-        .tcp()
-        .load_destination_port()
-        .load_from(MAPPED)
-        .destination_from_map();
-    let outgoing = Rule::new().leaving(OUTSIDE).family(Family::V4).tcp();
-    let outgoing = when_it_counts(outgoing, spec)
-        .direction(Direction::Original)
-        .load_mapping()
-        .remember_mapping(MAPPED, timeout(spec));
-    ruleset
-        .chain(PREROUTING, [incoming])
-        .chain(REMEMBER, [outgoing])
+fn hairpins(spec: &NatSpec) -> bool {
+    spec.translates() && spec.hairpinning == Hairpinning::ExternalSource
 }
 
 /// Without a timeout, noting an endpoint once is enough and saves work on
@@ -182,67 +177,13 @@ fn when_it_counts(rule: Rule, spec: &NatSpec) -> Rule {
     }
 }
 
-fn timeout(spec: &NatSpec) -> Option<u64> {
-    // A timeout of more milliseconds than 64 bits hold is as good as any other.
-    expires(spec).then(|| u64::try_from(spec.timers.established.as_millis()).unwrap_or(u64::MAX))
-}
-
-/// Whether open endpoints are forgotten; Linux's own five days are longer than any lab.
+/// Whether what is remembered is ever forgotten; Linux's own five days are
+/// longer than any lab.
 fn expires(spec: &NatSpec) -> bool {
     spec.timers.established != Timers::LINUX.established
 }
 
-fn translate(spec: &NatSpec, external: Ipv4Addr, seed: u32) -> Vec<Rule> {
-    let outgoing = Rule::new().leaving(OUTSIDE).family(Family::V4);
-    match (spec.ports, spec.mapping) {
-        (PortAssignment::Random, Dependence::EndpointIndependent) => vec![
-            outgoing
-                .clone()
-                .tcp()
-                .source_by_hash(external, spec.port_range, seed),
-            // A hash cannot give way to a port in use, which UDP keeps for minutes
-            // after its last packet: masquerade can.
-            outgoing.masquerade(),
-        ],
-        (PortAssignment::Random, _) => vec![outgoing.masquerade_random()],
-        _ => vec![outgoing.masquerade()],
-    }
-}
-
-/// The timeouts of connections that are partially open.
-const TRANSITORY: [&str; 3] = [
-    "tcp_timeout_syn_sent",
-    "tcp_timeout_syn_recv",
-    "tcp_timeout_last_ack",
-];
-
-/// The timeouts of connections that at least one end has not closed.
-const ESTABLISHED: [&str; 3] = [
-    "tcp_timeout_established",
-    "tcp_timeout_fin_wait",
-    "tcp_timeout_close_wait",
-];
-
-fn configure_tracking(spec: &NatSpec) -> Result<(), Error> {
-    let (ours, linux) = (&spec.timers, &Timers::LINUX);
-    let timeouts: [(Duration, Duration, &[&str]); 4] = [
-        (ours.transitory, linux.transitory, &TRANSITORY),
-        (ours.established, linux.established, &ESTABLISHED),
-        (ours.time_wait, linux.time_wait, &["tcp_timeout_time_wait"]),
-        (ours.udp, linux.udp, &["udp_timeout", "udp_timeout_stream"]),
-    ];
-    for (time, default, names) in timeouts {
-        // What is Linux's own stays as it is, with different times for each state.
-        if time == default {
-            continue;
-        }
-        let seconds = time.as_secs().max(1).to_string();
-        for name in names {
-            set_sysctl(&format!("netfilter/nf_conntrack_{name}"), &seconds)?;
-        }
-    }
-    if !spec.pickup {
-        set_sysctl("netfilter/nf_conntrack_tcp_loose", "0")?;
-    }
-    Ok(())
+fn timeout(spec: &NatSpec) -> Option<u64> {
+    // A timeout of more milliseconds than 64 bits hold is as good as any other.
+    expires(spec).then(|| u64::try_from(spec.timers.established.as_millis()).unwrap_or(u64::MAX))
 }

@@ -65,8 +65,8 @@ fn probe() -> Result<(), Error> {
         unsupported(
             error,
             "install NAT rules",
-            "it needs nf_tables with NAT, masquerade, reject, hash and connection tracking: try \
-             `sudo modprobe -a nf_tables nft_ct nft_nat nft_masq nft_reject_inet nft_hash \
+            "it needs nf_tables with NAT, reject, hash and connection tracking: try \
+             `sudo modprobe -a nf_tables nft_ct nft_nat nft_reject_inet nft_hash \
              nf_conntrack_netlink`",
         )
     })
@@ -84,8 +84,8 @@ fn probe_veth(namespace: &Namespace) -> Result<(), Error> {
     Netlink::open(libc::NETLINK_ROUTE)?.request("make a link", vec![pair])
 }
 
-/// Installs rules that need every expression there is; each on a namespace of
-/// its own, since a box has only one table.
+/// Installs rules that need every expression but those of rare boxes (numgen,
+/// connlimit); each on a namespace of its own, since a box has only one table.
 fn probe_rules() -> Result<(), Error> {
     for nat in [
         NatSpec::random_port()

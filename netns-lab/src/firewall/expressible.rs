@@ -1,9 +1,10 @@
 //! What netfilter can be made to do.
 
+use super::tracking;
 use crate::error::Error;
 use crate::spec::{
-    Dependence, Hairpinning, Limits, NatSpec, Pooling, PortAssignment, PortRange, RstEffect,
-    SimultaneousOpen, SpecError, Translation6, UnsolicitedSyn,
+    Dependence, Hairpinning, NatSpec, Pooling, PortAssignment, RstEffect, SpecError, Translation6,
+    UnsolicitedSyn, WhenFull,
 };
 
 /// Why netfilter cannot be a box.
@@ -41,64 +42,48 @@ fn first(refusals: &[(bool, &'static str)]) -> Result<(), Refusal> {
         .map_or(Ok(()), |(_, what)| Err(Refusal::Inexpressible(what)))
 }
 
-fn always(spec: &NatSpec) -> [(bool, &'static str); 8] {
+fn always(spec: &NatSpec) -> [(bool, &'static str); 5] {
     let late = matches!(
         spec.unsolicited,
         UnsolicitedSyn::IcmpPortUnreachableAfter(_)
     );
+    let limited = tracking::limit(spec).is_some();
     [
         (
             spec.translation6 != Translation6::None,
             "translate IPv6 in a lab, whose hosts have public addresses",
         ),
-        (
-            spec.filtering == Dependence::AddressDependent,
-            "filter by address alone",
-        ),
         (late, "wait before it answers a SYN"),
-        (
-            spec.unsolicited == UnsolicitedSyn::IcmpPortUnreachable,
-            "answer a SYN with port unreachable",
-        ),
-        (
-            spec.simultaneous_open != SimultaneousOpen::Allowed,
-            "refuse a simultaneous open",
-        ),
         (
             spec.rst != RstEffect::Closes,
             "keep a connection after a reset",
         ),
         (
-            spec.hairpinning != Hairpinning::None,
-            "send packets back to where they came from",
+            !spec.udp_inbound_refresh,
+            "forget a UDP session that packets come in for",
         ),
         (
-            spec.limits != Limits::GENEROUS,
-            "limit the connections of one box",
+            limited && spec.limits.when_full != WhenFull::Refuse,
+            "forget a connection to make room for another",
         ),
     ]
 }
 
 fn translating(spec: &NatSpec) -> [(bool, &'static str); 4] {
-    let per_destination = spec.mapping == Dependence::AddressAndPortDependent;
-    let known = match spec.ports {
-        PortAssignment::PreservedWithOverload => spec.mapping == Dependence::EndpointIndependent,
-        PortAssignment::Random => spec.mapping != Dependence::AddressDependent,
-        _ => false,
-    };
-    let ranged = spec.ports == PortAssignment::Random && !per_destination;
+    let linux = spec.ports == PortAssignment::PreservedWithOverload;
+    let hairpinning = spec.hairpinning != Hairpinning::None;
     [
         (
-            !known,
-            "give out ports in this way and for these destinations",
+            linux && spec.mapping != Dependence::EndpointIndependent,
+            "overload ports with a mapping that depends on the destination",
         ),
         (
-            !ranged && spec.port_range != PortRange::UNPRIVILEGED,
-            "keep these ports in a range",
+            spec.hairpinning == Hairpinning::InternalSource,
+            "send packets back with their internal source",
         ),
         (
-            per_destination && spec.filtering != Dependence::AddressAndPortDependent,
-            "let others in at a port that is for one destination",
+            hairpinning && spec.filtering != Dependence::EndpointIndependent,
+            "filter what it sends back",
         ),
         (
             spec.pooling != Pooling::Paired,

@@ -1,6 +1,6 @@
 //! nf_tables over nfnetlink: a whole ruleset in one atomic batch.
 
-use super::rule::Rule;
+use super::rule::{Family, Part, Rule, length};
 use super::{Message, Netlink};
 use crate::error::Error;
 
@@ -9,6 +9,7 @@ const NEW_TABLE: u16 = 0;
 const NEW_CHAIN: u16 = 3;
 const NEW_RULE: u16 = 6;
 const NEW_SET: u16 = 9;
+const NEW_SET_ELEMENT: u16 = 12;
 const DELETE_SET_ELEMENT: u16 = 14;
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
@@ -20,11 +21,6 @@ const SET_IS_DYNAMIC: u32 = 0x20;
 /// More endpoints than a host has ports, so that a set never refuses one.
 const SET_SIZE: u32 = 65_536;
 
-/// The types that the nft program knows keys by (`inet_service`, `ipv4_addr`,
-/// `ipv6_addr`); the kernel only stores them, for people who look with nft.
-const TYPE_PORT: u32 = 13;
-const TYPE_V4: u32 = 7;
-const TYPE_V6: u32 = 8;
 const TYPE_BITS: u32 = 6;
 
 /// The one table of a box.
@@ -39,15 +35,42 @@ pub(crate) struct Chain {
     pub(crate) priority: i32,
 }
 
-/// What a set or map is keyed by.
+/// A set or map that rules fill or that is full from the start.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Key {
-    /// Port to IPv4 address and port.
-    PortToEndpointV4,
-    /// IPv4 address and port.
+pub(crate) struct Set {
+    pub(crate) name: &'static str,
+    pub(crate) key: &'static [Part],
+    pub(crate) value: Value,
+}
+
+/// What is stored under a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Value {
+    /// Nothing: a set.
+    Nothing,
+    /// An IPv4 address and port.
     EndpointV4,
-    /// IPv6 address and port.
-    EndpointV6,
+    /// A port.
+    Port,
+}
+
+impl Value {
+    /// The parts that it is made of.
+    const fn parts(self) -> &'static [Part] {
+        match self {
+            Self::Nothing => &[],
+            Self::EndpointV4 => &[Part::SourceAddress(Family::V4), Part::SourcePort],
+            Self::Port => &[Part::SourcePort],
+        }
+    }
+}
+
+/// Returns the number that the nft program knows a tuple by; the kernel only
+/// stores it, for people who look with nft.
+fn nft_type(parts: &[Part]) -> u32 {
+    parts
+        .iter()
+        .fold(0, |tuple, part| tuple << TYPE_BITS | part.nft_type())
 }
 
 /// A ruleset under construction.
@@ -67,8 +90,12 @@ impl Ruleset {
         }
     }
 
-    /// Adds a base chain that accepts what no rule decides, with its rules.
-    pub(crate) fn chain(mut self, chain: Chain, rules: impl IntoIterator<Item = Rule>) -> Self {
+    /// Adds a base chain that accepts what no rule decides, with its rules; none
+    /// without rules.
+    pub(crate) fn chain(mut self, chain: Chain, rules: Vec<Rule>) -> Self {
+        if rules.is_empty() {
+            return self;
+        }
         let message = create(NEW_CHAIN)
             .string(1, TABLE)
             .string(3, chain.name)
@@ -89,28 +116,56 @@ impl Ruleset {
     }
 
     /// Adds a set or map that rules fill.
-    pub(crate) fn set(mut self, name: &'static str, key: Key, expires: bool) -> Self {
+    pub(crate) fn set(self, set: Set, expires: bool) -> Self {
+        let timeout = if expires { SET_HAS_TIMEOUT } else { 0 };
+        self.any_set(set, SET_IS_DYNAMIC | timeout, SET_SIZE)
+    }
+
+    /// Adds a map from 0, 1, and so on to ports.
+    pub(crate) fn port_list(mut self, name: &'static str, ports: &[u16]) -> Self {
+        // A number is as long as a port's register.
+        let key = &[Part::SourcePort];
+        let value = Value::Port;
+        self = self.any_set(Set { name, key, value }, 0, ports.len() as u32);
+        let message = create(NEW_SET_ELEMENT)
+            .string(1, TABLE)
+            .string(2, name)
+            .nest(3, |list| {
+                (0_u32..).zip(ports).fold(list, |list, (number, port)| {
+                    // NFTA_LIST_ELEM { NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_DATA }
+                    list.nest(1, |element| {
+                        element
+                            .nest(1, |key| key.attribute(1, &number.to_ne_bytes()))
+                            .nest(2, |data| data.attribute(1, &port.to_be_bytes()))
+                    })
+                })
+            });
+        self.messages.push(message);
+        self
+    }
+
+    fn any_set(mut self, set: Set, mut flags: u32, size: u32) -> Self {
         self.sets += 1;
-        let (key_type, key_length) = match key {
-            Key::PortToEndpointV4 => (TYPE_PORT, 2),
-            Key::EndpointV4 => (TYPE_V4 << TYPE_BITS | TYPE_PORT, 8),
-            Key::EndpointV6 => (TYPE_V6 << TYPE_BITS | TYPE_PORT, 20),
-        };
-        let is_map = matches!(key, Key::PortToEndpointV4);
-        let mut flags = SET_IS_DYNAMIC;
-        flags |= if expires { SET_HAS_TIMEOUT } else { 0 };
+        let is_map = set.value != Value::Nothing;
         flags |= if is_map { SET_IS_MAP } else { 0 };
         let mut message = create(NEW_SET)
             .string(1, TABLE)
-            .string(2, name)
+            .string(2, set.name)
             .be32(3, flags)
-            .be32(4, key_type)
-            .be32(5, key_length);
+            .be32(4, nft_type(set.key))
+            .be32(5, length(set.key));
         if is_map {
-            message = message.be32(6, TYPE_V4 << TYPE_BITS | TYPE_PORT).be32(7, 8);
+            let parts = set.value.parts();
+            // A port alone is two bytes; in a tuple, each part fills registers.
+            let length = if set.value == Value::Port {
+                2
+            } else {
+                length(parts)
+            };
+            message = message.be32(6, nft_type(parts)).be32(7, length);
         }
         let message = message
-            .nest(9, |size| size.be32(1, SET_SIZE))
+            .nest(9, |description| description.be32(1, size))
             .be32(10, self.sets);
         self.messages.push(message);
         self

@@ -4,10 +4,14 @@
 //! them (a comparison that fails ends the rule) and finally act. The numbers
 //! are those of `linux/netfilter/nf_tables.h`.
 
+mod key;
+mod port;
+
 use std::net::Ipv4Addr;
 
 use super::Message;
-use crate::spec::PortRange;
+
+pub(crate) use key::{Part, length};
 
 /// The 32-bit register `n` (`NFT_REG32_00` + n).
 const fn register(n: u32) -> u32 {
@@ -32,19 +36,21 @@ const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
 const COMPARE_EQUAL: u32 = 0;
 const COMPARE_NOT_EQUAL: u32 = 1;
+const TCP_FLAGS_OFFSET: u32 = 13;
+const TCP_SYN: u8 = 0x02;
+const TCP_ACK: u8 = 0x10;
+/// `NFT_CONNLIMIT_F_INV`: more, instead of at most.
+const CONNLIMIT_INVERTED: u32 = 1;
+/// Any number but zero, which all packets have at first.
+const MARK: u32 = 1;
 const VERDICT_DROP: u32 = 0;
 const VERDICT_ACCEPT: u32 = 1;
 const REJECT_TCP_RESET: u32 = 1;
 const REJECT_ICMPX: u32 = 2;
+const ICMPX_PORT_UNREACHABLE: u8 = 1;
 const ICMPX_ADMIN_PROHIBITED: u8 = 3;
-const SOURCE_NAT: u32 = 0;
 const DESTINATION_NAT: u32 = 1;
 const DYNSET_UPDATE: u32 = 1;
-const HASH_JENKINS: u32 = 0;
-const BYTEORDER_HTON: u32 = 1;
-/// `NF_NAT_RANGE_PROTO_RANDOM_FULLY`.
-const RANDOM_FULLY: u32 = 1 << 4;
-
 /// The direction of a connection as seen by its first packet.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Direction {
@@ -68,6 +74,13 @@ impl Family {
         match self {
             Self::V4 => libc::NFPROTO_IPV4 as u8,
             Self::V6 => libc::NFPROTO_IPV6 as u8,
+        }
+    }
+
+    const fn icmp(self) -> u8 {
+        match self {
+            Self::V4 => libc::IPPROTO_ICMP as u8,
+            Self::V6 => libc::IPPROTO_ICMPV6 as u8,
         }
     }
 
@@ -137,6 +150,50 @@ impl Rule {
             .equal(vec![libc::IPPROTO_TCP as u8])
     }
 
+    /// Matches everything that has ports, as far as labs know.
+    pub(crate) fn has_ports(self, family: Family) -> Self {
+        self.meta(libc::NFT_META_L4PROTO)
+            .compare(COMPARE_NOT_EQUAL, vec![family.icmp()])
+    }
+
+    /// Matches a SYN that acknowledges nothing.
+    pub(crate) fn syn_alone(self) -> Self {
+        let mask = vec![TCP_SYN | TCP_ACK];
+        self.tcp()
+            .payload(TRANSPORT_HEADER, TCP_FLAGS_OFFSET, 1, KEY)
+            .masked(mask)
+            .equal(vec![TCP_SYN])
+    }
+
+    /// Matches packets to this address.
+    pub(crate) fn to(self, address: Ipv4Addr) -> Self {
+        let (offset, length) = Family::V4.destination();
+        self.payload(NETWORK_HEADER, offset, length, KEY)
+            .equal(address.octets().to_vec())
+    }
+
+    /// Matches packets that were marked.
+    pub(crate) fn marked(self) -> Self {
+        self.meta(libc::NFT_META_MARK)
+            .equal(MARK.to_ne_bytes().to_vec())
+    }
+
+    /// Marks the packet, for as long as it is on this box.
+    pub(crate) fn mark(self) -> Self {
+        let key = libc::NFT_META_MARK.cast_unsigned();
+        self.immediate(KEY, MARK.to_ne_bytes().to_vec())
+            .push("meta", vec![Field::Number(2, key), Field::Number(3, KEY)])
+    }
+
+    /// Matches where more connections than this have come to this rule.
+    pub(crate) fn more_connections_than(self, limit: u32) -> Self {
+        let fields = vec![
+            Field::Number(1, limit),
+            Field::Number(2, CONNLIMIT_INVERTED),
+        ];
+        self.push("connlimit", fields)
+    }
+
     /// Matches packets of connections that were let through before.
     pub(crate) fn established(self) -> Self {
         self.state(CT_STATE_ESTABLISHED_OR_RELATED)
@@ -158,99 +215,20 @@ impl Rule {
             .any_bit(CT_STATUS_DNAT)
     }
 
+    /// Matches packets that answer their connection's first packet.
+    pub(crate) fn reply(self) -> Self {
+        self.direction(Direction::Reply)
+    }
+
     /// Matches packets in one direction of their connection.
     pub(crate) fn direction(self, direction: Direction) -> Self {
         self.ct(libc::NFT_CT_DIRECTION, None, KEY)
             .equal(vec![direction as u8])
     }
 
-    /// Loads the source address and port as a set key.
-    pub(crate) fn load_source(self, family: Family) -> Self {
-        self.load_endpoint(family.source(), 0)
-    }
-
-    /// Loads the destination address and port as a set key.
-    pub(crate) fn load_destination(self, family: Family) -> Self {
-        self.load_endpoint(family.destination(), 2)
-    }
-
-    /// Loads the TCP destination port as a set key.
-    pub(crate) fn load_destination_port(self) -> Self {
-        self.payload(TRANSPORT_HEADER, 2, 2, KEY)
-    }
-
-    /// Loads the mapped source port as key, and the original source endpoint as data.
-    pub(crate) fn load_mapping(self) -> Self {
-        self.ct(libc::NFT_CT_PROTO_DST, Some(Direction::Reply), KEY)
-            .ct(libc::NFT_CT_SRC_IP, Some(Direction::Original), DATA)
-            .ct(libc::NFT_CT_PROTO_SRC, Some(Direction::Original), PORT)
-    }
-
-    /// Matches when the loaded key is in the set.
-    pub(crate) fn key_in(self, set: &'static str) -> Self {
-        self.push("lookup", vec![Field::Name(1, set), Field::Number(2, KEY)])
-    }
-
-    /// Matches when the loaded key is in the map, and loads its address and port.
-    pub(crate) fn load_from(self, map: &'static str) -> Self {
-        let fields = vec![
-            Field::Name(1, map),
-            Field::Number(2, KEY),
-            Field::Number(3, DATA),
-        ];
-        self.push("lookup", fields)
-    }
-
-    /// Adds or refreshes the loaded key in a set.
-    pub(crate) fn remember_key(self, set: &'static str, timeout_ms: Option<u64>) -> Self {
-        self.dynset(set, None, timeout_ms)
-    }
-
-    /// Adds or refreshes the loaded key and data in a map.
-    pub(crate) fn remember_mapping(self, map: &'static str, timeout_ms: Option<u64>) -> Self {
-        self.dynset(map, Some(DATA), timeout_ms)
-    }
-
-    /// Rewrites the source to the link's address, keeping the port where it is free.
-    pub(crate) fn masquerade(self) -> Self {
-        self.push("masq", vec![])
-    }
-
-    /// Rewrites the source to the link's address and a port drawn per connection.
-    pub(crate) fn masquerade_random(self) -> Self {
-        self.push("masq", vec![Field::Number(1, RANDOM_FULLY)])
-    }
-
-    /// Rewrites the source to `external` and a port that is a seeded hash of the
-    /// internal source endpoint alone, so that it is the same for every destination.
-    pub(crate) fn source_by_hash(self, external: Ipv4Addr, ports: PortRange, seed: u32) -> Self {
-        let hash = vec![
-            Field::Number(1, KEY),
-            Field::Number(2, PORT),
-            // The address and, in the first half of the next register, the port.
-            Field::Number(3, 8),
-            Field::Number(4, ports.count()),
-            Field::Number(5, seed),
-            Field::Number(6, u32::from(ports.first)),
-            Field::Number(7, HASH_JENKINS),
-        ];
-        let order = vec![
-            Field::Number(1, PORT),
-            Field::Number(2, PORT),
-            Field::Number(3, BYTEORDER_HTON),
-            Field::Number(4, 2),
-            Field::Number(5, 2),
-        ];
-        self.load_source(Family::V4)
-            .push("hash", hash)
-            .push("byteorder", order)
-            .immediate(DATA, external.octets().to_vec())
-            .nat(SOURCE_NAT)
-    }
-
     /// Rewrites the destination to the loaded address and port.
     pub(crate) fn destination_from_map(self) -> Self {
-        self.nat(DESTINATION_NAT)
+        self.nat(DESTINATION_NAT, Some((PORT, PORT)), 0)
     }
 
     /// Lets the packet pass.
@@ -273,11 +251,12 @@ impl Rule {
 
     /// Answers with ICMP or ICMPv6 "administratively prohibited".
     pub(crate) fn reject_as_prohibited(self) -> Self {
-        let fields = vec![
-            Field::Number(1, REJECT_ICMPX),
-            Field::Octet(2, ICMPX_ADMIN_PROHIBITED),
-        ];
-        self.push("reject", fields)
+        self.reject_with_icmp(ICMPX_ADMIN_PROHIBITED)
+    }
+
+    /// Answers with ICMP or ICMPv6 "port unreachable".
+    pub(crate) fn reject_as_unreachable(self) -> Self {
+        self.reject_with_icmp(ICMPX_PORT_UNREACHABLE)
     }
 
     /// Appends the expressions to a rule message.
@@ -294,16 +273,23 @@ impl Rule {
             })
     }
 
+    fn reject_with_icmp(self, code: u8) -> Self {
+        let fields = vec![Field::Number(1, REJECT_ICMPX), Field::Octet(2, code)];
+        self.push("reject", fields)
+    }
+
     fn push(mut self, name: &'static str, fields: Vec<Field>) -> Self {
         self.expressions.push((name, Fields(fields)));
         self
     }
 
     fn meta(self, key: libc::c_int) -> Self {
-        self.push(
-            "meta",
-            vec![Field::Number(1, KEY), Field::Number(2, key.cast_unsigned())],
-        )
+        self.meta_to(key, KEY)
+    }
+
+    fn meta_to(self, key: libc::c_int, to: u32) -> Self {
+        let fields = vec![Field::Number(1, to), Field::Number(2, key.cast_unsigned())];
+        self.push("meta", fields)
     }
 
     fn ct(self, key: libc::c_int, direction: Option<Direction>, to: u32) -> Self {
@@ -323,15 +309,20 @@ impl Rule {
     }
 
     fn any_bit(self, bits: u32) -> Self {
+        self.masked(bits.to_ne_bytes().to_vec())
+            .compare(COMPARE_NOT_EQUAL, vec![0; 4])
+    }
+
+    fn masked(self, mask: Vec<u8>) -> Self {
+        let zero = vec![0; mask.len()];
         let fields = vec![
             Field::Number(1, KEY),
             Field::Number(2, KEY),
-            Field::Number(3, 4),
-            Field::Bytes(4, bits.to_ne_bytes().to_vec()),
-            Field::Bytes(5, vec![0; 4]),
+            Field::Number(3, mask.len() as u32),
+            Field::Bytes(4, mask),
+            Field::Bytes(5, zero),
         ];
         self.push("bitwise", fields)
-            .compare(COMPARE_NOT_EQUAL, vec![0; 4])
     }
 
     fn compare(self, operation: u32, value: Vec<u8>) -> Self {
@@ -353,15 +344,6 @@ impl Rule {
         self.push("payload", fields)
     }
 
-    fn load_endpoint(self, (offset, length): (u32, u32), port_offset: u32) -> Self {
-        self.payload(NETWORK_HEADER, offset, length, KEY).payload(
-            TRANSPORT_HEADER,
-            port_offset,
-            2,
-            KEY + length / 4,
-        )
-    }
-
     fn immediate(self, to: u32, value: Vec<u8>) -> Self {
         self.push(
             "immediate",
@@ -369,24 +351,18 @@ impl Rule {
         )
     }
 
-    fn dynset(self, set: &'static str, data: Option<u32>, timeout_ms: Option<u64>) -> Self {
+    fn nat(self, kind: u32, ports: Option<(u32, u32)>, flags: u32) -> Self {
         let mut fields = vec![
-            Field::Name(1, set),
-            Field::Number(3, DYNSET_UPDATE),
-            Field::Number(4, KEY),
-        ];
-        fields.extend(data.map(|register| Field::Number(5, register)));
-        fields.extend(timeout_ms.map(|timeout| Field::Timeout(6, timeout)));
-        self.push("dynset", fields)
-    }
-
-    fn nat(self, kind: u32) -> Self {
-        let fields = vec![
             Field::Number(1, kind),
             Field::Number(2, libc::NFPROTO_IPV4.cast_unsigned()),
             Field::Number(3, DATA),
-            Field::Number(5, PORT),
         ];
+        if let Some((first, last)) = ports {
+            fields.extend([Field::Number(5, first), Field::Number(6, last)]);
+        }
+        if flags != 0 {
+            fields.push(Field::Number(7, flags));
+        }
         self.push("nat", fields)
     }
 

@@ -18,6 +18,11 @@ impl NatSpec {
     /// Returns the NAT of most home routers, which is Linux `masquerade`:
     /// endpoint-independent mapping that keeps the port, address- and
     /// port-dependent filtering, silence to strangers.
+    ///
+    /// A reset ends a connection, one that was never answered at once and
+    /// without a trace. A segment of an unknown connection from inside makes
+    /// state, as after a restart of the router. Packets to its own external
+    /// endpoint are dropped.
     pub const fn port_preserving() -> Self {
         Self {
             translation: Translation::Nat44,

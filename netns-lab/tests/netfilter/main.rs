@@ -1,20 +1,20 @@
-//! Every behaviour of a NAT, shown with real sockets.
+//! Every behaviour of a box made of netfilter, seen from outside with real sockets.
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 #![expect(clippy::print_stdout, reason = "what was seen explains a failure")]
 
-#[path = "common/net.rs"]
+mod filtering;
+mod mapping;
+mod memory;
+#[path = "../common/net.rs"]
 mod net;
+mod simultaneous;
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
-use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use net::{connect, connect_and_accept, listen, ms};
-use netns_lab::{
-    Dependence, Error, Handshake, Host, HostSpec, Lab, LinkSpec, NatSpec, TcpState, Transport,
-    UnsolicitedSyn,
-};
+use netns_lab::{Dependence, Error, HostSpec, Lab, LinkSpec, NatSpec, TcpState, UnsolicitedSyn};
 
 const EIF: NatSpec = NatSpec::port_preserving().filtering(Dependence::EndpointIndependent);
 
@@ -147,6 +147,11 @@ fn the_answer_to_an_unsolicited_syn_is_as_asked() {
                     ErrorKind::ConnectionRefused,
                 ),
                 (
+                    UnsolicitedSyn::IcmpPortUnreachable,
+                    ErrorKind::ConnectionRefused,
+                    ErrorKind::ConnectionRefused,
+                ),
+                (
                     UnsolicitedSyn::IcmpProhibited,
                     ErrorKind::HostUnreachable,
                     ErrorKind::PermissionDenied,
@@ -260,99 +265,6 @@ fn datagrams_pass_every_mapping() {
             }
             assert_eq!(lab.capture().private_sources(), []);
         }
-    });
-}
-
-/// Learns both mappings from a server, then connects both ways at once.
-fn punch(a_nats: &[NatSpec], b_nats: &[NatSpec], ipv6: bool) {
-    let behind = |name, nats: &[NatSpec], delay| {
-        let host = HostSpec::new(name).link(LinkSpec::delay(ms(delay)));
-        nats.iter().fold(host, |host, nat| host.behind(*nat))
-    };
-    let lab = Lab::builder()
-        .host(behind("s", &[], 1))
-        .host(behind("a", a_nats, 10))
-        .host(behind("b", b_nats, 10))
-        .build()
-        .unwrap();
-    let (s, a, b) = (lab.host("s"), lab.host("a"), lab.host("b"));
-    let stun = listen(s, 1, ipv6);
-    let (_keep_a, _server_a, mapped_a) = connect_and_accept(a, 5000, &stun);
-    let (_keep_b, _server_b, mapped_b) = connect_and_accept(b, 6000, &stun);
-    let together = Barrier::new(2);
-    let dial = |host: &Host, port, to| {
-        together.wait();
-        connect(host, port, to).unwrap_or_else(|e| panic!("{a_nats:?} {b_nats:?} {ipv6}: {e}"))
-    };
-    let (mut from_a, mut from_b) = std::thread::scope(|scope| {
-        let one = scope.spawn(|| dial(a, 5000, mapped_b));
-        let other = scope.spawn(|| dial(b, 6000, mapped_a));
-        (one.join().unwrap(), other.join().unwrap())
-    });
-    from_a.write_all(b"direct").unwrap();
-    let mut buffer = [0; 6];
-    from_b.read_exact(&mut buffer).unwrap();
-    assert_eq!(&buffer, b"direct");
-    assert_simultaneous(&lab, mapped_a, mapped_b);
-    assert_eq!(lab.capture().private_sources(), []);
-}
-
-/// Reads SYN, SYN, SYN-ACK, SYN-ACK out of the capture.
-fn assert_simultaneous(lab: &Lab, one: SocketAddr, other: SocketAddr) {
-    assert_eq!(
-        lab.capture().tcp_handshake(one, other),
-        Handshake::Simultaneous
-    );
-    let steps: Vec<_> = lab
-        .capture()
-        .packets()
-        .iter()
-        .filter(|packet| packet.direction == netns_lab::Direction::FromHost)
-        .filter_map(|packet| match packet.transport {
-            Transport::Tcp {
-                source_port,
-                destination_port,
-                flags,
-                ..
-            } => {
-                let from = SocketAddr::new(packet.source, source_port);
-                let to = SocketAddr::new(packet.destination, destination_port);
-                let ours = (from, to) == (one, other) || (from, to) == (other, one);
-                ours.then(|| format!("{flags:?}"))
-            }
-            _ => None,
-        })
-        .take(4)
-        .collect();
-    assert_eq!(steps, ["SYN", "SYN", "SYN-ACK", "SYN-ACK"]);
-}
-
-#[test]
-fn a_simultaneous_open_passes_two_of_any_filtering_kind() {
-    netns_lab::test(|| {
-        let keep = NatSpec::port_preserving();
-        let kinds: [&[NatSpec]; 6] = [
-            &[keep],
-            &[keep.answering(UnsolicitedSyn::Rst)],
-            &[keep.answering(UnsolicitedSyn::IcmpProhibited)],
-            &[NatSpec::random_port()],
-            &[NatSpec::firewall()],
-            &[keep, keep],
-        ];
-        for a in kinds {
-            for b in kinds {
-                punch(a, b, false);
-            }
-        }
-    });
-}
-
-#[test]
-fn a_simultaneous_open_passes_two_ipv6_firewalls() {
-    netns_lab::test(|| {
-        let keep = NatSpec::port_preserving();
-        punch(&[keep], &[NatSpec::firewall()], true);
-        punch(&[keep, keep], &[keep.answering(UnsolicitedSyn::Rst)], true);
     });
 }
 
