@@ -53,6 +53,7 @@ mod link;
 pub mod model;
 mod namespace;
 mod netlink;
+pub mod oracle;
 mod packet_socket;
 pub mod preset;
 pub mod report;

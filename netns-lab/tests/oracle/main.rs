@@ -1,0 +1,10 @@
+//! The oracle against exhaustive runs in virtual time.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod agreement;
+mod foretelling;
+mod luck;
+mod puncher;
+mod stage;
+mod timing;
+mod verdicts;
