@@ -55,31 +55,50 @@ impl Browser {
             .unwrap()
     }
 
-    /// Shows a page and returns what the check finds.
+    /// Shows a page, in which the check must find nothing.
     fn check(&self, html: &str, dark: bool, width: u32) {
         let scheme = if dark { "dark" } else { "light" };
         let name = format!("{scheme}-{width}");
+        let found = self.title(html, &name, dark, width);
+        assert_eq!(found, format!("fine: {scheme}"), "{name}");
+    }
+
+    /// Shows a page and returns what the check finds.
+    fn title(&self, html: &str, name: &str, dark: bool, width: u32) -> String {
         let page = self.folder.join(format!("{name}.html"));
         let script = format!("<script>{CHECK}</script></head>");
-        std::fs::write(&page, html.replacen("</head>", &script, 1)).unwrap();
-        let output = self.run(&page, dark, width, &["--dump-dom"]);
+        let html = html.replacen("</head>", &script, 1);
+        std::fs::write(&page, framed(html, width)).unwrap();
+        let picture = self.folder.join(format!("{name}.png"));
+        let shot = format!("--screenshot={}", picture.display());
+        let output = self.run(&page, dark, width, &["--dump-dom", &shot]);
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{errors}");
-        let said = errors.lines().find(|line| line.contains("CONSOLE"));
-        assert!(said.is_none(), "{name}: {said:?}");
         let dom = String::from_utf8_lossy(&output.stdout);
         let title = dom
             .split_once("<title>")
             .and_then(|(_, rest)| rest.split_once("</title>"));
-        let found = title.map_or("no title", |(title, _)| title);
-        assert_eq!(found, format!("fine: {scheme}"), "{name}");
-        let picture = self.folder.join(format!("{name}.png"));
-        let shot = format!("--screenshot={}", picture.display());
-        let output = self.run(&page, dark, width, &[&shot]);
+        let mut found = title.map_or("no title", |(title, _)| title).to_owned();
         let size = std::fs::metadata(&picture).map_or(0, |picture| picture.len());
-        let errors = String::from_utf8_lossy(&output.stderr);
         assert!(size > 20_000, "{name}: a picture of {size} bytes: {errors}");
+        for line in errors.lines().filter(|line| line.contains("CONSOLE")) {
+            found.push_str(line);
+        }
+        found
     }
+}
+
+/// Returns a page of a width that windows cannot have inside one that they can.
+fn framed(html: String, width: u32) -> String {
+    if width >= 500 {
+        return html;
+    }
+    let html = html.replace('&', "&amp;").replace('"', "&quot;");
+    format!(
+        "<!doctype html><meta charset=\"utf-8\"><meta name=\"color-scheme\" \
+         content=\"light dark\"><title></title><body style=\"margin:0\"><iframe \
+         style=\"border:0;width:{width}px;height:2400px\" srcdoc=\"{html}\"></iframe>"
+    )
 }
 
 #[test]
@@ -109,4 +128,38 @@ fn a_page_with_hostile_names_and_nothing_in_it_is_shown_without_trouble() {
     ));
     browser.check(&report.html(), false, 400);
     browser.check(&netns_lab::report::Report::default().html(), true, 400);
+}
+
+#[test]
+fn the_check_sees_what_a_reader_would() {
+    let browser = Browser::new("trouble");
+    let html = sample::small().html();
+    let troubles = [
+        ("error", "</main>", "</main><script>nothing()</script>"),
+        (
+            "is 912 of 400 wide",
+            "<main>",
+            "<main><div style=\"width:900px\">wide</div>",
+        ),
+        (
+            "contrast",
+            "<main>",
+            "<main><p style=\"color:#999;background:#bbb\">pale</p>",
+        ),
+        (
+            "covers",
+            "</desc>",
+            "</desc><text x=\"130\" y=\"40\">SYN SYN SYN</text>",
+        ),
+        ("too large", ">7/10</td>", ">a name of many words<br></td>"),
+        ("no #gone", "<main>", "<main><a href=\"#gone\">gone</a>"),
+    ];
+    let mut page = html;
+    for (_, from, to) in troubles {
+        page = page.replacen(from, to, 1);
+    }
+    let found = browser.title(&page, "trouble", false, 400);
+    for (trouble, ..) in troubles {
+        assert!(found.contains(trouble), "{trouble} in {found}");
+    }
 }

@@ -39,7 +39,7 @@ const checkTexts = () => {
 
 const checkCells = () => {
   for (const cell of document.querySelectorAll(".map tbody td")) {
-    if (cell.scrollWidth > cell.clientWidth + 1) found.push(`cell ${cell.id} overflows`);
+    if (cell.offsetWidth > 44 || cell.offsetHeight > 30) found.push(`cell ${cell.id} is too large`);
     cell.focus();
     const first = cell.closest(".map-and-detail").querySelector(".detail b")?.textContent;
     if (first !== cell.dataset.detail.split("\n")[0]) found.push(`cell ${cell.id} has no detail`);
@@ -88,5 +88,6 @@ addEventListener("load", () => {
     found.push(String(error));
   }
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-  document.title = (found.slice(0, 20).join("; ") || "fine") + (dark ? ": dark" : ": light");
+  // The page may be in a frame, for a width that windows cannot have.
+  top.document.title = (found.slice(0, 20).join("; ") || "fine") + (dark ? ": dark" : ": light");
 });

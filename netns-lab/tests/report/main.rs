@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod browser;
+mod from_log;
 mod ladder_text;
+mod page;
 mod sample;
 mod summary;
 mod world;

@@ -79,6 +79,8 @@ pub(super) struct Arrow {
     pub(super) from: (i32, i32),
     pub(super) to: (i32, i32),
     pub(super) end: End,
+    /// It says that something failed.
+    pub(super) is_error: bool,
 }
 
 /// How an arrow ends.
@@ -191,7 +193,14 @@ impl Layout {
     /// Starts the arrows that leave now, below their labels.
     fn depart(&mut self, now: &[(usize, &Step)], flying: &mut Vec<(Duration, usize, usize)>) {
         for (index, step) in now {
-            let StepKind::Arrow { from, to, fate, .. } = &step.kind else {
+            let StepKind::Arrow {
+                from,
+                to,
+                fate,
+                label: words,
+                ..
+            } = &step.kind
+            else {
                 continue;
             };
             let label = self.texts.iter().rev().find(|text| text.step == *index);
@@ -213,6 +222,7 @@ impl Layout {
                 from: (start, y),
                 to: to_point,
                 end,
+                is_error: words.starts_with("RST") || words.starts_with("ICMP"),
             });
         }
     }

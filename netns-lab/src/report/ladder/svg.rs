@@ -90,6 +90,7 @@ fn rails(svg: &mut Markup, ladder: &Ladder, layout: &Layout) {
 fn draw_line(svg: &mut Markup, arrow: &Arrow) {
     let ((x, y), (end_x, end_y)) = (arrow.from, arrow.to);
     let class = match arrow.end {
+        End::Head if arrow.is_error => "arrow error",
         End::Head => "arrow",
         End::Cross => "arrow lost",
         End::Open => "arrow open",
@@ -106,10 +107,11 @@ fn draw_end(svg: &mut Markup, arrow: &Arrow) {
             let (across, down) = (f64::from(end_x - x), f64::from(end_y - y));
             let long = across.hypot(down).max(1.0);
             let (ux, uy) = (across / long, down / long);
+            let class = if arrow.is_error { "tip error" } else { "tip" };
             let (tip_x, tip_y) = (f64::from(end_x), f64::from(end_y));
             let (back_x, back_y) = (tip_x - 9.0 * ux, tip_y - 9.0 * uy);
             svg.add(format_args!(
-                "<path class=\"tip\" d=\"M{tip_x} {tip_y}L{:.1} {:.1}L{:.1} {:.1}Z\"/>\n",
+                "<path class=\"{class}\" d=\"M{tip_x} {tip_y}L{:.1} {:.1}L{:.1} {:.1}Z\"/>\n",
                 back_x - 4.0 * uy,
                 back_y + 4.0 * ux,
                 back_x + 4.0 * uy,
