@@ -1,0 +1,314 @@
+//! The matrix: every kind of access dials every other one.
+//!
+//! ```
+//! use netns_lab::matrix::{self, Expectation, Kind, Options};
+//! use netns_lab::{preset, report::Expected};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let kinds = ["public", "openwrt"].map(|name| preset::find(name).map(Kind::from));
+//! let options = Options {
+//!     kinds: kinds.into_iter().collect::<Result<_, _>>()?,
+//!     // What the cells are measured by.
+//!     expectation: |_dialler, _listener| Expectation {
+//!         expected: Expected::Certain,
+//!         reason: "neither maps by destination".into(),
+//!     },
+//!     ..Options::default()
+//! };
+//! let matrix = matrix::run(&options, |progress| {
+//!     // A progress bar would move here.
+//!     assert!(progress.done <= progress.total);
+//! })?;
+//! assert_eq!(matrix.series.cells.len(), 4);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What always holds
+//!
+//! - In virtual time, the seed decides everything but [`Series::took`]: the
+//!   same options have the same result, however many threads share the work.
+//! - The seed of a cell comes from the names of its kinds, so that it is the
+//!   same in a smaller matrix.
+//! - A run that fails counts as a run, and its cell says why.
+
+mod cell;
+
+use std::num::NonZero;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Instant;
+
+use crate::preset::{self, Preset};
+use crate::puncher::{self, Path, PunchOutcome, VirtualTimeError};
+use crate::report::{self, Expected, Report, Series};
+use crate::spec::NatSpec;
+
+pub use cell::run_seed;
+
+/// A row and column: what stands between a peer and the core.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kind {
+    /// The short name; each is different.
+    pub name: String,
+    /// What it is, in a few words.
+    pub title: String,
+    /// Its boxes, the innermost first; none for a host with a public address.
+    pub chain: Vec<NatSpec>,
+}
+
+impl From<&Preset> for Kind {
+    fn from(preset: &Preset) -> Self {
+        Self {
+            name: preset.name.into(),
+            title: preset.title.into(),
+            chain: preset.specs(),
+        }
+    }
+}
+
+/// What somebody who knows the boxes expects of a pair.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Expectation {
+    /// Whether it connects.
+    pub expected: Expected,
+    /// Why.
+    pub reason: String,
+}
+
+/// Where the matrix is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ground {
+    /// On the hosts of a [`World`](crate::virtual_time::World).
+    VirtualTime,
+}
+
+/// What is run, and where.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The rows and columns.
+    pub kinds: Vec<Kind>,
+    /// How often each cell is tried.
+    pub runs: u32,
+    /// What all randomness comes from.
+    pub seed: u64,
+    /// The links of the peers and the server.
+    pub path: Path,
+    /// Where it is run.
+    pub ground: Ground,
+    /// Threads that share the work; as many as fit the ground if not given.
+    pub workers: Option<NonZero<usize>>,
+    /// Says what to expect of a dialler's and a listener's chain.
+    pub expectation: fn(&[NatSpec], &[NatSpec]) -> Expectation,
+}
+
+impl Default for Options {
+    /// Returns all presets in virtual time, once. Every pair is expected to
+    /// connect, so that no failure is hidden.
+    fn default() -> Self {
+        Self {
+            kinds: preset::all().iter().map(Kind::from).collect(),
+            runs: 1,
+            seed: 0,
+            path: Path::default(),
+            ground: Ground::VirtualTime,
+            workers: None,
+            expectation: |_, _| Expectation {
+                expected: Expected::Certain,
+                reason: "nobody was asked".into(),
+            },
+        }
+    }
+}
+
+/// A cell that is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Cells done so far, with this one.
+    pub done: usize,
+    /// Cells in all.
+    pub total: usize,
+    /// Index of the kind that dialled.
+    pub dialler: usize,
+    /// Index of the kind that listened.
+    pub listener: usize,
+    /// How often it connected.
+    pub successes: u32,
+}
+
+/// A matrix that was run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Matrix {
+    /// The cells, row by row.
+    pub series: Series,
+    /// One run of each cell on the work list, of each cell that connected
+    /// against all expectation, and of a success of each way.
+    pub shown: Vec<ShownRun>,
+}
+
+/// A run that a reader will want to see packet by packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShownRun {
+    /// Index of the kind that dialled.
+    pub dialler: usize,
+    /// Index of the kind that listened.
+    pub listener: usize,
+    /// Which of the cell's runs it is, from 0 on.
+    pub run: u32,
+    /// Its seed; [`virtual_time_with_log`](puncher::virtual_time_with_log)
+    /// repeats it and says what each packet met with.
+    pub seed: u64,
+}
+
+/// Why a matrix was not run to its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MatrixError {
+    /// Two kinds have the same name.
+    #[error("there are two kinds named {0:?}")]
+    DuplicateKind(String),
+    /// There is no place to run a pair on.
+    #[error("{dialler} cannot dial {listener}: {source}")]
+    Run {
+        /// The kind that was to dial.
+        dialler: String,
+        /// The kind that was to listen.
+        listener: String,
+        /// What is wrong.
+        source: GroundError,
+    },
+}
+
+/// Why there is no place for a run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GroundError {
+    /// Not in virtual time.
+    #[error(transparent)]
+    VirtualTime(#[from] VirtualTimeError),
+}
+
+/// Runs every ordered pair of kinds, and tells of each cell as it is done.
+///
+/// # Errors
+///
+/// [`MatrixError`] for kinds that cannot be told apart, and if the ground for a
+/// run cannot be built. An agent that fails is no error.
+pub fn run(options: &Options, mut progress: impl FnMut(Progress)) -> Result<Matrix, MatrixError> {
+    let began = Instant::now();
+    check(&options.kinds)?;
+    let total = options.kinds.len().pow(2);
+    let mut cells: Vec<Option<cell::Outcomes>> = Vec::new();
+    cells.resize_with(total, || None);
+    let mut done = 0;
+    run_cells(options, |index, outcomes| {
+        done += 1;
+        progress(Progress {
+            done,
+            total,
+            dialler: index / options.kinds.len(),
+            listener: index % options.kinds.len(),
+            successes: outcomes.successes(),
+        });
+        cells[index] = Some(outcomes);
+    })?;
+    let cells: Vec<_> = cells.into_iter().flatten().collect();
+    let (cells, shown) = cell::evaluate(options, &cells);
+    let ground = match options.ground {
+        Ground::VirtualTime => "virtual time",
+    };
+    Ok(Matrix {
+        series: Series {
+            name: format!("punch agent, {ground}"),
+            ground: ground.into(),
+            cells,
+            took: began.elapsed(),
+        },
+        shown,
+    })
+}
+
+impl Matrix {
+    /// Returns a report of this matrix alone.
+    pub fn into_report(self, options: &Options) -> Report {
+        let kinds = options.kinds.iter().map(|kind| report::Kind {
+            name: kind.name.clone(),
+            title: kind.title.clone(),
+        });
+        let Path { peer, server } = options.path;
+        Report {
+            title: format!("{}, each pair {} times", self.series.name, options.runs),
+            path: format!("access link of each peer: {peer:?}; of the server: {server:?}"),
+            seed: options.seed,
+            kinds: kinds.collect(),
+            series: vec![self.series],
+            ladders: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+}
+
+fn check(kinds: &[Kind]) -> Result<(), MatrixError> {
+    let mut names = std::collections::BTreeSet::new();
+    match kinds.iter().find(|kind| !names.insert(&kind.name)) {
+        Some(kind) => Err(MatrixError::DuplicateKind(kind.name.clone())),
+        None => Ok(()),
+    }
+}
+
+/// Runs all cells on several threads, and hands them over as they come.
+fn run_cells(
+    options: &Options,
+    mut take: impl FnMut(usize, cell::Outcomes),
+) -> Result<(), MatrixError> {
+    let total = options.kinds.len().pow(2);
+    let next = AtomicUsize::new(0);
+    let stop = AtomicBool::new(false);
+    let (sender, results) = mpsc::channel();
+    thread::scope(|scope| {
+        for _ in 0..workers(options).min(total) {
+            let (sender, next, stop) = (sender.clone(), &next, &stop);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= total {
+                        return;
+                    }
+                    if sender.send((index, cell::run(options, index))).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        for (index, result) in results {
+            match result {
+                Ok(outcomes) => take(index, outcomes),
+                Err(error) => {
+                    stop.store(true, Ordering::Relaxed);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+fn workers(options: &Options) -> usize {
+    let fitting = || thread::available_parallelism().map_or(1, NonZero::get);
+    options.workers.map_or_else(fitting, NonZero::get)
+}
+
+/// Lets one chain dial another on the ground of the options.
+fn punch(
+    options: &Options,
+    chains: [&[NatSpec]; 2],
+    seed: u64,
+) -> Result<PunchOutcome, GroundError> {
+    match options.ground {
+        Ground::VirtualTime => Ok(puncher::virtual_time(chains, options.path, seed)?),
+    }
+}

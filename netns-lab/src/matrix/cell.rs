@@ -1,0 +1,132 @@
+//! One cell: its runs, and what they come to.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+use super::{Expectation, Kind, MatrixError, Options, ShownRun, punch};
+use crate::puncher::PunchOutcome;
+use crate::report::{Cell, Standing};
+use crate::spec::NatSpec;
+
+/// The offset basis and the prime of the 64-bit FNV-1a hash.
+const FNV: (u64, u64) = (0xcbf2_9ce4_8422_2325, 0x0100_0000_01b3);
+
+/// The runs of one cell, in order.
+#[derive(Debug, Clone)]
+pub(super) struct Outcomes {
+    dialler: usize,
+    listener: usize,
+    runs: Vec<PunchOutcome>,
+}
+
+/// Returns the seed of a run, so that it can be run again alone.
+pub fn run_seed(master: u64, dialler: &str, listener: &str, run: u32) -> u64 {
+    let names = dialler.bytes().chain([0]).chain(listener.bytes());
+    let hash = names.fold(FNV.0, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(FNV.1)
+    });
+    let mut random = ChaCha8Rng::seed_from_u64(master ^ hash);
+    random.set_stream(run.into());
+    random.next_u64()
+}
+
+/// Runs the cell with a number, row by row.
+pub(super) fn run(options: &Options, index: usize) -> Result<Outcomes, MatrixError> {
+    let (dialler, listener) = (index / options.kinds.len(), index % options.kinds.len());
+    let kinds = [&options.kinds[dialler], &options.kinds[listener]];
+    let run = |run| {
+        let seed = run_seed(options.seed, &kinds[0].name, &kinds[1].name, run);
+        punch(options, chains(kinds), seed).map_err(|source| MatrixError::Run {
+            dialler: kinds[0].name.clone(),
+            listener: kinds[1].name.clone(),
+            source,
+        })
+    };
+    Ok(Outcomes {
+        dialler,
+        listener,
+        runs: (0..options.runs).map(run).collect::<Result<_, _>>()?,
+    })
+}
+
+fn chains(kinds: [&Kind; 2]) -> [&[NatSpec]; 2] {
+    kinds.map(|kind| kind.chain.as_slice())
+}
+
+/// Measures the cells by what was expected, and chooses the runs to be shown.
+pub(super) fn evaluate(options: &Options, outcomes: &[Outcomes]) -> (Vec<Cell>, Vec<ShownRun>) {
+    let mut cells = Vec::new();
+    let mut shown = Vec::new();
+    let mut ways_shown = Vec::new();
+    for outcomes in outcomes {
+        let cell = outcomes.cell(options);
+        let (dialler, listener) = (outcomes.dialler, outcomes.listener);
+        if let Some(run) = outcomes.run_to_show(&cell, &mut ways_shown) {
+            let [from, to] = [dialler, listener].map(|it| options.kinds[it].name.as_str());
+            shown.push(ShownRun {
+                dialler,
+                listener,
+                run,
+                seed: run_seed(options.seed, from, to, run),
+            });
+        }
+        cells.push(cell);
+    }
+    (cells, shown)
+}
+
+impl Outcomes {
+    pub(super) fn successes(&self) -> u32 {
+        count(self.runs.iter().filter(|run| run.established.is_some()))
+    }
+
+    fn cell(&self, options: &Options) -> Cell {
+        let [dialler, listener] = [self.dialler, self.listener].map(|it| &options.kinds[it]);
+        let Expectation { expected, reason } =
+            (options.expectation)(&dialler.chain, &listener.chain);
+        let established = || self.runs.iter().filter_map(|run| run.established.as_ref());
+        let mut times: Vec<Duration> = established().map(|it| it.after).collect();
+        times.sort_unstable();
+        let mut how: BTreeMap<&str, u32> = BTreeMap::new();
+        for it in established() {
+            *how.entry(&it.how).or_default() += 1;
+        }
+        Cell {
+            dialler: self.dialler,
+            listener: self.listener,
+            runs: count(self.runs.iter()),
+            successes: self.successes(),
+            median: times.get(times.len() / 2).copied(),
+            worst: times.last().copied(),
+            how: how.into_iter().map(|(way, n)| (way.into(), n)).collect(),
+            expected,
+            reason,
+            failure: self.runs.iter().find_map(|run| run.failure.clone()),
+            ladder: None,
+        }
+    }
+
+    /// Returns the number of the run that a reader will want to see, if any.
+    fn run_to_show(&self, cell: &Cell, ways_shown: &mut Vec<String>) -> Option<u32> {
+        let position = |wanted: &dyn Fn(&PunchOutcome) -> bool| {
+            let found = self.runs.iter().position(wanted)?;
+            u32::try_from(found).ok()
+        };
+        match cell.standing() {
+            standing if standing.is_work() => position(&|run| run.established.is_none()),
+            Standing::Alarm => position(&|run| run.established.is_some()),
+            _ => {
+                let way = cell.how.iter().find(|(way, _)| !ways_shown.contains(way))?;
+                ways_shown.push(way.0.clone());
+                position(&|run| run.established.as_ref().is_some_and(|it| it.how == way.0))
+            }
+        }
+    }
+}
+
+fn count<T>(items: impl Iterator<Item = T>) -> u32 {
+    u32::try_from(items.count()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,203 @@
+//! The punch agent of p2pconnect on the hosts of a lab.
+//!
+//! A punch is what two peers and their server do for one connection: each peer
+//! learns its mapping by a connection that it holds from its punch port, and
+//! from a spare one, to a server that reports the source it sees; the dialler
+//! asks for the other peer; both start at the moment that their coordinator
+//! aims at, and the agent punches until it has a connection or gives up.
+//!
+//! [`virtual_time()`] does that with a driver that knows of sockets only what a
+//! kernel has as well.
+//!
+//! # Deviations from p2pconnect
+//!
+//! - Verification is five messages with the session token, a hello, a reply and
+//!   the nomination, in the order and with the round trips of the TLS handshake
+//!   that they stand for. They prove nothing.
+//! - What peers and server say to each other takes the time that it would take,
+//!   but crosses no link; a lossy path loses punches, not signalling.
+
+mod gather;
+mod session;
+mod sockets;
+mod verify;
+mod virtual_time;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use p2pconnect_proto::Role;
+use p2pconnect_punch::{Event, Introduced, PunchAgent, PunchConfig};
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+use crate::link::LinkSpec;
+use gather::Gathered;
+use session::Session;
+
+pub use virtual_time::{VirtualTimeError, virtual_time, virtual_time_with_log};
+
+/// The ports on which the server tells peers what it sees of them.
+const SERVER_PORTS: [u16; 2] = [3478, 3479];
+
+/// The longest that one message is held back for a common start; as p2pconnect's
+/// coordinator has it.
+const MAX_DELAY: Duration = Duration::from_millis(1500);
+
+/// The longest that a peer may take to learn its mappings: two lost SYNs.
+const GATHER_LIMIT: Duration = Duration::from_secs(5);
+
+/// Longer than any agent goes on, on any path of a lab.
+const PUNCH_LIMIT: Duration = Duration::from_secs(60);
+
+/// The links between peers and server.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Path {
+    /// The access link of each peer.
+    pub peer: LinkSpec,
+    /// The access link of the server.
+    pub server: LinkSpec,
+}
+
+impl Default for Path {
+    /// Returns a path with 80 ms between the peers and 42 ms to the server,
+    /// there and back.
+    fn default() -> Self {
+        Self {
+            peer: LinkSpec::delay(Duration::from_millis(20)),
+            server: LinkSpec::delay(Duration::from_millis(1)),
+        }
+    }
+}
+
+/// What came of a punch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PunchOutcome {
+    /// The connection, if both sides have agreed on one.
+    pub established: Option<Established>,
+    /// What the side that failed said, the dialler if both did.
+    pub failure: Option<String>,
+}
+
+/// A connection that both sides have agreed on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Established {
+    /// In what way it came about, seen from the dialler.
+    pub how: String,
+    /// The time from the start of the dial until both sides knew.
+    pub after: Duration,
+}
+
+/// What one side came to, and when.
+#[derive(Debug, Clone)]
+struct SideEnd {
+    event: Event,
+    at: Duration,
+}
+
+impl PunchOutcome {
+    fn failed(why: impl Into<String>) -> Self {
+        Self {
+            established: None,
+            failure: Some(why.into()),
+        }
+    }
+
+    /// Draws the conclusion from both sides' ends, the dialler's first; times
+    /// count from the same moment as `dialled`.
+    fn of_ends(dialler: &SideEnd, listener: &SideEnd, dialled: Duration) -> Self {
+        match (&dialler.event, &listener.event) {
+            (Event::Established { how, .. }, Event::Established { .. }) => Self {
+                established: Some(Established {
+                    how: how.to_string(),
+                    after: dialler.at.max(listener.at).saturating_sub(dialled),
+                }),
+                failure: None,
+            },
+            (Event::Failed(report), _) => Self::failed(report.to_string()),
+            (Event::Established { .. }, Event::Failed(report)) => Self::failed(format!(
+                "Only the dialler believes in the connection; the listener says: {report}"
+            )),
+        }
+    }
+}
+
+/// What both peers of a punch draw from its seed.
+#[derive(Debug, Clone, Copy)]
+struct Lots {
+    token: [u8; 16],
+    agents: [[u8; 32]; 2],
+}
+
+impl Lots {
+    fn draw(seed: u64) -> Self {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut lots = Self {
+            token: [0; 16],
+            agents: [[0; 32]; 2],
+        };
+        random.fill_bytes(&mut lots.token);
+        for agent in &mut lots.agents {
+            random.fill_bytes(agent);
+        }
+        lots
+    }
+}
+
+/// Where a peer listens and connects from, and the server's addresses.
+#[derive(Debug, Clone, Copy)]
+struct Ends {
+    punch_ports: [SocketAddr; 2],
+    servers: [SocketAddr; 2],
+}
+
+/// Returns how long after the dial the two peers start, the dialler first.
+///
+/// The request takes half the dialler's round trip; then the nearer peer's
+/// message is held back so that both arrive together.
+fn start_after(dialler_rtt: Duration, listener_rtt: Duration) -> [Duration; 2] {
+    let waits = |own: Duration, other: Duration| (other.saturating_sub(own) / 2).min(MAX_DELAY);
+    let request = dialler_rtt / 2;
+    [
+        request + waits(dialler_rtt, listener_rtt) + dialler_rtt / 2,
+        request + waits(listener_rtt, dialler_rtt) + listener_rtt / 2,
+    ]
+}
+
+/// Makes the session of one side, at its start moment.
+fn start_session<S: Copy>(
+    own: &Gathered,
+    other: &Gathered,
+    (role, lots): (Role, &Lots),
+    now: Instant,
+) -> Session<S> {
+    let seed = match role {
+        Role::Controlling => lots.agents[0],
+        Role::Controlled => lots.agents[1],
+    };
+    let introduced = Introduced {
+        role,
+        bases: own.bases.clone(),
+        remote_candidates: other.candidates.clone(),
+        relayed_rtt: own.rtt + other.rtt,
+        local_nat: own.nat,
+        remote_nat: other.nat,
+    };
+    let known = other.candidates.iter().map(|it| it.address.ip()).collect();
+    let agent = PunchAgent::new(PunchConfig::default(), introduced, seed, now);
+    Session::new(agent, role, lots.token, known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_start_when_the_farther_peer_is_told() {
+        let ms = Duration::from_millis;
+        assert_eq!(start_after(ms(42), ms(42)), [ms(42), ms(42)]);
+        assert_eq!(start_after(ms(10), ms(50)), [ms(30), ms(30)]);
+        assert_eq!(start_after(ms(50), ms(10)), [ms(50), ms(50)]);
+        assert_eq!(start_after(ms(0), ms(5_000)), [ms(1_500), ms(2_500)]);
+    }
+}

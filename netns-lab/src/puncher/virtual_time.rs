@@ -1,0 +1,348 @@
+//! Punches in virtual time.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use p2pconnect_proto::Role;
+use p2pconnect_punch::{ConnectFailure, Opened};
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+use super::gather::{Gathered, Gathering};
+use super::session::Session;
+use super::sockets::{Progress, Received, Sockets};
+use super::{
+    Ends, GATHER_LIMIT, Lots, PUNCH_LIMIT, Path, PunchOutcome, SERVER_PORTS, SideEnd, start_after,
+    start_session,
+};
+use crate::NatSpec;
+use crate::model::{NatModel, SpecError, Translation};
+use crate::virtual_time::{
+    EventLog, Failure, HostId, Opening, SocketError, SocketId, SocketState, Uplink, World,
+    WorldError,
+};
+
+const SERVER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 100);
+
+/// The ephemeral ports of Linux, where the kernel would choose punch ports.
+const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
+
+/// Why there is no world to punch in.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum VirtualTimeError {
+    /// The world cannot be built as described.
+    #[error(transparent)]
+    World(#[from] WorldError),
+    /// A box cannot be built as described.
+    #[error("a box cannot be built: {0}")]
+    Box(#[from] SpecError),
+    /// The world's hosts do not do what fresh hosts do; a defect of the lab.
+    #[error("a fresh host refused to listen: {0}")]
+    Host(#[from] SocketError),
+}
+
+/// Lets the dialler, behind the first chain, punch to the listener behind the
+/// second one; chains begin with the innermost box.
+///
+/// The same arguments have the same outcome, to the nanosecond.
+///
+/// # Errors
+///
+/// [`VirtualTimeError`] if a chain or a link cannot be built as described.
+pub fn virtual_time(
+    chains: [&[NatSpec]; 2],
+    path: Path,
+    seed: u64,
+) -> Result<PunchOutcome, VirtualTimeError> {
+    virtual_time_with_log(chains, path, seed).map(|(outcome, _)| outcome)
+}
+
+/// Punches as [`virtual_time`] does, and returns what each packet met with too.
+///
+/// The hosts are called `dialler`, `listener` and `server`, the boxes
+/// `dialler nat 1` and so on from the innermost.
+///
+/// # Errors
+///
+/// [`VirtualTimeError`] if a chain or a link cannot be built as described.
+pub fn virtual_time_with_log(
+    chains: [&[NatSpec]; 2],
+    path: Path,
+    seed: u64,
+) -> Result<(PunchOutcome, EventLog), VirtualTimeError> {
+    let mut run = Run::build(chains, path, seed)?;
+    let outcome = run.punch();
+    Ok((outcome, run.world.log().clone()))
+}
+
+/// Two peers and a server in a world.
+struct Run {
+    world: World,
+    /// The world's beginning as the agents, whose clock it is, see it.
+    epoch: Instant,
+    server: HostId,
+    peers: [Peer; 2],
+    lots: Lots,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Peer {
+    host: HostId,
+    ends: Ends,
+}
+
+/// The sockets of one host.
+struct HostSockets<'a> {
+    world: &'a mut World,
+    host: HostId,
+    ports: [u16; 2],
+}
+
+impl Run {
+    fn build(chains: [&[NatSpec]; 2], path: Path, seed: u64) -> Result<Self, VirtualTimeError> {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut world = World::new(random.random());
+        let server = world.add_host("server", &[SERVER.into()], Uplink::core(path.server))?;
+        for port in SERVER_PORTS {
+            world.listen(server, port)?;
+        }
+        let mut peer = |number, chain| Self::peer(&mut world, &mut random, (number, chain), path);
+        let peers = [peer(1, chains[0])?, peer(2, chains[1])?];
+        Ok(Self {
+            world,
+            epoch: Instant::now(),
+            server,
+            peers,
+            lots: Lots::draw(random.random()),
+        })
+    }
+
+    /// Adds a peer behind its chain, from the core inwards.
+    fn peer(
+        world: &mut World,
+        random: &mut ChaCha8Rng,
+        (number, chain): (u8, &[NatSpec]),
+        path: Path,
+    ) -> Result<Peer, VirtualTimeError> {
+        let name = if number == 1 { "dialler" } else { "listener" };
+        let mut address = Ipv4Addr::new(203, 0, 113, number);
+        let mut uplink = Uplink::core(path.peer);
+        for (layer, spec) in chain.iter().enumerate().rev() {
+            let external: Vec<IpAddr> = match spec.translation {
+                Translation::Nat44 => vec![address.into()],
+                Translation::None => Vec::new(),
+            };
+            let outside: Vec<_> = external.iter().map(|&it| it.into()).collect();
+            if !external.is_empty() {
+                address = private(number, layer);
+            }
+            let model = NatModel::new(*spec, external, random.random())?;
+            let name = format!("{name} nat {}", layer + 1);
+            let id = world.add_middlebox(&name, Box::new(model), &outside, uplink)?;
+            uplink = Uplink::behind(id);
+        }
+        let host = world.add_host(name, &[address.into()], uplink)?;
+        let primary = random.random_range(EPHEMERAL);
+        let spare = loop {
+            let port = random.random_range(EPHEMERAL);
+            if port != primary {
+                break port;
+            }
+        };
+        for port in [primary, spare] {
+            world.listen(host, port)?;
+        }
+        Ok(Peer {
+            host,
+            ends: Ends {
+                punch_ports: [primary, spare].map(|port| (address, port).into()),
+                servers: SERVER_PORTS.map(|port| (SERVER, port).into()),
+            },
+        })
+    }
+
+    fn punch(&mut self) -> PunchOutcome {
+        let gathered = match self.gather() {
+            Ok(gathered) => gathered,
+            Err(why) => return PunchOutcome::failed(why),
+        };
+        let dialled = self.world.now();
+        match self.run_sessions(&gathered, dialled) {
+            [Some(dialler), Some(listener)] => PunchOutcome::of_ends(&dialler, &listener, dialled),
+            _ => PunchOutcome::failed("An agent came to no end in a minute."),
+        }
+    }
+
+    fn now(&self) -> Instant {
+        self.epoch + self.world.now()
+    }
+
+    fn gather(&mut self) -> Result<[Gathered; 2], String> {
+        let now = self.now();
+        let mut gatherings = Vec::new();
+        for (index, peer) in self.peers.into_iter().enumerate() {
+            let gathering = Gathering::begin(peer.ends, &mut self.sockets(index), now);
+            gatherings.push((gathering.map_err(|error| error.to_string())?, None));
+        }
+        let limit = self.world.now() + GATHER_LIMIT;
+        loop {
+            self.serve();
+            let now = self.now();
+            for (index, (gathering, gathered)) in gatherings.iter_mut().enumerate() {
+                if gathered.is_none()
+                    && let Some(result) = gathering.poll(&mut self.sockets(index), now)
+                {
+                    *gathered = Some(result.map_err(|error| error.to_string())?);
+                }
+            }
+            if let [(_, Some(dialler)), (_, Some(listener))] = gatherings.as_slice() {
+                return Ok([dialler.clone(), listener.clone()]);
+            }
+            self.world.step(limit);
+        }
+    }
+
+    /// Tells everybody who has come to the server where from.
+    fn serve(&mut self) {
+        for port in SERVER_PORTS {
+            while let Some(accepted) = self.world.accept(self.server, port) {
+                let answer = format!("{}\n", accepted.remote);
+                // A connection that has gone needs no answer.
+                let _sent = self.world.send(accepted.socket, answer.as_bytes());
+            }
+        }
+    }
+
+    fn run_sessions(
+        &mut self,
+        gathered: &[Gathered; 2],
+        dialled: Duration,
+    ) -> [Option<SideEnd>; 2] {
+        let starts = start_after(gathered[0].rtt, gathered[1].rtt).map(|it| dialled + it);
+        let limit = dialled + PUNCH_LIMIT;
+        let mut sessions: [Option<Session<SocketId>>; 2] = [None, None];
+        let mut ends: [Option<SideEnd>; 2] = [None, None];
+        while ends.iter().any(Option::is_none) && self.world.now() < limit {
+            let mut wake = limit;
+            for side in 0..2 {
+                if ends[side].is_some() {
+                    continue;
+                }
+                if self.world.now() < starts[side] {
+                    wake = wake.min(starts[side]);
+                    continue;
+                }
+                let now = self.now();
+                let session = sessions[side].get_or_insert_with(|| {
+                    let role = [Role::Controlling, Role::Controlled][side];
+                    let of = (role, &self.lots);
+                    start_session(&gathered[side], &gathered[1 - side], of, now)
+                });
+                let event = session.poll(&mut self.sockets(side), now);
+                ends[side] = event.map(|event| SideEnd {
+                    event,
+                    at: self.world.now(),
+                });
+                if let Some(at) = session.next_timeout() {
+                    wake = wake.min(at.saturating_duration_since(self.epoch));
+                }
+            }
+            if ends.iter().any(Option::is_none) {
+                self.world.step(wake);
+            }
+        }
+        ends
+    }
+
+    const fn sockets(&mut self, side: usize) -> HostSockets<'_> {
+        let Peer { host, ends } = self.peers[side];
+        HostSockets {
+            world: &mut self.world,
+            host,
+            ports: [ends.punch_ports[0].port(), ends.punch_ports[1].port()],
+        }
+    }
+}
+
+impl Sockets for HostSockets<'_> {
+    type Socket = SocketId;
+
+    fn connect(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> Result<SocketId, ConnectFailure> {
+        let socket = self.world.connect(self.host, local, remote);
+        socket.map_err(|error| match error {
+            SocketError::AddressNotAvailable => ConnectFailure::AddressNotAvailable,
+            SocketError::AddressInUse => ConnectFailure::AddressInUse,
+            SocketError::Failed(failure) => classify(failure),
+            _ => ConnectFailure::Other,
+        })
+    }
+
+    fn progress(&mut self, socket: SocketId) -> Progress {
+        // A connection that was open and has failed since is found to be
+        // broken when it is used, as with a kernel.
+        if let Ok(Some((opening, _))) = self.world.opened(socket) {
+            return Progress::Open(match opening {
+                Opening::Simultaneous => Opened::Simultaneously,
+                Opening::Active | Opening::Passive => Opened::Actively,
+            });
+        }
+        match self.world.state(socket) {
+            Ok(SocketState::Connecting) => Progress::Connecting,
+            Ok(SocketState::Failed(failure)) => Progress::Failed(classify(failure)),
+            Ok(SocketState::Connected | SocketState::Closed) | Err(_) => {
+                Progress::Failed(ConnectFailure::Other)
+            }
+        }
+    }
+
+    fn accept(&mut self) -> Option<(SocketId, SocketAddr, SocketAddr)> {
+        let [primary, spare] = self.ports;
+        let accepted = self.world.accept(self.host, primary);
+        let accepted = accepted.or_else(|| self.world.accept(self.host, spare))?;
+        Some((accepted.socket, accepted.local, accepted.remote))
+    }
+
+    fn send(&mut self, socket: SocketId, bytes: &[u8]) -> bool {
+        self.world.send(socket, bytes) == Ok(bytes.len())
+    }
+
+    fn receive(&mut self, socket: SocketId, buffer: &mut [u8]) -> Received {
+        match self.world.recv(socket, buffer) {
+            Ok(None) => Received::Nothing,
+            Ok(Some(count)) if count > 0 => Received::Bytes(count),
+            Ok(Some(_)) | Err(_) => Received::Closed,
+        }
+    }
+
+    fn abort(&mut self, socket: SocketId) {
+        // Only one that is gone already cannot be aborted.
+        let _done = self.world.abort(socket);
+    }
+}
+
+/// Turns what ended an attempt into the agent's words, as p2pconnect does with
+/// Linux's error of the same name.
+const fn classify(failure: Failure) -> ConnectFailure {
+    match failure {
+        Failure::Refused => ConnectFailure::Refused,
+        Failure::Reset => ConnectFailure::Reset,
+        Failure::HostUnreachable | Failure::Prohibited => ConnectFailure::HostUnreachable,
+        Failure::NetworkUnreachable => ConnectFailure::NetworkUnreachable,
+        Failure::TimedOut => ConnectFailure::TimedOut,
+        Failure::ProtocolUnreachable | Failure::ProtocolError => ConnectFailure::Other,
+    }
+}
+
+/// The address on the inside of a NAT.
+const fn private(number: u8, layer: usize) -> Ipv4Addr {
+    if layer == 0 {
+        Ipv4Addr::new(192, 168, number, 2)
+    } else {
+        Ipv4Addr::new(10, number, layer as u8, 2)
+    }
+}

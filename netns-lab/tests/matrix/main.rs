@@ -1,0 +1,5 @@
+//! The punch agent in virtual time, and the matrix of all pairs.
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
+mod agent;
+mod grid;
