@@ -91,3 +91,25 @@ fn translating(spec: &NatSpec) -> [(bool, &'static str); 4] {
         ),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_made_of_linux_can_be_played_and_some_others_not() {
+        let of = |name| {
+            let specs = crate::preset::find(name).map(crate::preset::Preset::specs);
+            let specs = specs.unwrap_or_default();
+            assert!(!specs.is_empty(), "{name}");
+            specs.iter().try_for_each(check)
+        };
+        for linux in ["linux-router", "openwrt", "android-hotspot", "docker"] {
+            assert_eq!(of(linux), Ok(()), "{linux}");
+        }
+        let survives = "keep a connection after a reset";
+        assert_eq!(of("pf"), Err(Refusal::Inexpressible(survives)));
+        let waits = "wait before it answers a SYN";
+        assert_eq!(of("cgnat-rfc6888"), Err(Refusal::Inexpressible(waits)));
+    }
+}
