@@ -1,8 +1,6 @@
 //! The summary of a report for a terminal.
 
-use std::fmt::Write as _;
-
-use super::text::clean;
+use super::text::{clean, push};
 use super::{Cell, Report, Series, Standing};
 
 const LEGEND: &str = "number: median ms; n/m: connected n times of m; FAIL: never connected, but \
@@ -151,9 +149,4 @@ fn list(text: &mut String, report: &Report, title: &str, cells: &[(&Series, &Cel
             push(text, format_args!("    failure: {}\n", clean(failure)));
         }
     }
-}
-
-fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
-    text.write_fmt(arguments)
-        .expect("a String takes everything");
 }

@@ -39,15 +39,19 @@ pub(super) fn escape(text: &str) -> String {
     escaped
 }
 
-/// A text that only grows.
+/// Adds to a text.
+pub(super) fn push(text: &mut String, arguments: fmt::Arguments<'_>) {
+    text.write_fmt(arguments)
+        .expect("a String takes everything");
+}
+
+/// A page that only grows.
 #[derive(Debug, Default)]
 pub(super) struct Markup(String);
 
 impl Markup {
     pub(super) fn add(&mut self, arguments: fmt::Arguments<'_>) {
-        self.0
-            .write_fmt(arguments)
-            .expect("a String takes everything");
+        push(&mut self.0, arguments);
     }
 
     pub(super) fn into_text(self) -> String {

@@ -46,6 +46,14 @@ const checkCells = () => {
   }
 };
 
+const checkKeys = () => {
+  for (const [first, second] of [...document.querySelectorAll(".map tbody tr")].map((row) => row.querySelectorAll("td"))) {
+    first.focus();
+    first.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true }));
+    if (document.activeElement !== (second ?? first)) found.push(`no way right of ${first.id}`);
+  }
+};
+
 const checkLadders = () => {
   for (const svg of document.querySelectorAll("svg.ladder")) {
     const frame = svg.getBoundingClientRect();
@@ -81,6 +89,7 @@ addEventListener("load", () => {
     }
     checkTexts();
     checkCells();
+    checkKeys();
     checkLadders();
     document.activeElement?.blur();
     scrollTo(0, 0);

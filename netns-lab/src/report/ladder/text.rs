@@ -2,11 +2,10 @@
 //! in words at the right.
 
 use std::fmt;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::{Fate, Ladder, Step, StepKind, Tone};
-use crate::report::text::{clean, millis, wrap};
+use crate::report::text::{clean, millis, push, wrap};
 
 /// Used where no width is given.
 const WIDTH: usize = 100;
@@ -184,9 +183,4 @@ impl fmt::Display for Ladder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.to_text(WIDTH))
     }
-}
-
-fn push(text: &mut String, arguments: fmt::Arguments<'_>) {
-    text.write_fmt(arguments)
-        .expect("a String takes everything");
 }
