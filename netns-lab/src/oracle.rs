@@ -108,6 +108,12 @@
 //! address each, and no loss. The timers and table sizes of boxes do not count,
 //! though 256 SYNs may fill a small table.
 //!
+//! Of a chain whose boxes answer SYNs or resets in different ways, the strictest
+//! answer counts. That is not always what happens: an outer box that lets
+//! anybody in has seen p's SYN before s's, and then does not refuse it as a
+//! simultaneous open. Of 5,000 pairs of such odd chains, drawn at random, 29
+//! were judged wrong; of the presets, none.
+//!
 //! [`RstEffect`]: crate::RstEffect
 
 mod chance;
