@@ -46,18 +46,22 @@
 mod capture;
 mod engine;
 mod error;
+mod fabric;
 mod firewall;
 mod isolation;
 mod lab;
 mod link;
 pub mod matrix;
+mod middlebox;
 pub mod model;
 mod namespace;
 mod netlink;
 pub mod oracle;
+mod packet;
 mod packet_socket;
 pub mod preset;
 pub mod puncher;
+mod record;
 pub mod report;
 mod spec;
 mod support;
@@ -66,9 +70,10 @@ pub mod virtual_time;
 
 pub use capture::{Capture, Direction, End, Fate, Handshake, Packet, TcpFlags, Transport};
 pub use error::Error;
+pub use fabric::{Gate, GateError, PacketKind, PacketPattern};
 pub use isolation::isolate;
 pub use lab::{Host, HostSpec, Lab, LabBuilder, Nat};
-pub use link::{BurstLoss, LinkError, LinkSpec};
+pub use link::{BurstLoss, Crossing, LinkError, LinkSpec, Loss};
 pub use netlink::conntrack::{TcpState, TrackedConnection};
 pub use spec::{
     Dependence, Hairpinning, Limits, NatSpec, Pooling, PortAssignment, PortRange, RstEffect,

@@ -6,7 +6,7 @@ mod spec;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
@@ -32,8 +32,8 @@ pub(crate) struct Link {
 }
 
 /// What becomes of a packet that enters a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Crossing {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Crossing {
     /// It does not come out.
     Lost(Loss),
     /// It leaves the link.
@@ -47,8 +47,8 @@ pub(crate) enum Crossing {
 }
 
 /// Why a packet does not come out of a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Loss {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Loss {
     /// By chance.
     Random,
     /// In a burst of loss.
@@ -62,21 +62,23 @@ pub(crate) enum Loss {
         /// The longest IP packet that the link carries, in bytes.
         mtu: u16,
     },
+    /// More is under way than the lab keeps in memory.
+    Overflow,
 }
 
-impl Loss {
-    /// Returns the text for the record.
-    pub(crate) fn text(self) -> Cow<'static, str> {
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
             Self::Random => "lost on the link",
             Self::Burst => "lost on the link (burst)",
             Self::QueueFull => "lost on the link (queue full)",
             Self::Down => "lost on the link (down)",
             Self::TooLong { mtu } => {
-                return format!("lost on the link (longer than its MTU of {mtu})").into();
+                return write!(f, "lost on the link (longer than its MTU of {mtu})");
             }
+            Self::Overflow => "dropped by the core: too much under way",
         };
-        text.into()
+        f.write_str(text)
     }
 }
 
@@ -103,10 +105,6 @@ impl Link {
     }
 
     /// Takes the link up or down. What has entered it is still carried.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "scripts that call it come next")
-    )]
     pub(crate) const fn set_up(&mut self, up: bool) {
         self.up = up;
     }

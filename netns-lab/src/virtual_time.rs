@@ -65,14 +65,11 @@
 //! part of a TCP punch needs them.
 
 mod host;
-mod middlebox;
-mod nat_model;
-mod packet;
-mod record;
 mod socket;
 mod world;
 
-pub use middlebox::{Middlebox, Outgoing, Side};
-pub use record::{EventLog, LogEntry};
 pub use socket::{Accepted, Failure, Opening, SocketError, SocketId, SocketState};
-pub use world::{BoxId, HostId, Network, Uplink, World, WorldError};
+pub use crate::fabric::{BoxId, HostId, Network, Uplink, WorldError};
+pub use crate::middlebox::{Middlebox, Outgoing, Side};
+pub use crate::record::{Event, EventLog, LogEntry};
+pub use world::World;

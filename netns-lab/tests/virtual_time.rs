@@ -70,7 +70,7 @@ fn wait(world: &mut World, socket: SocketId, state: SocketState) {
 fn times(world: &World, place: &str, text: &str) -> Vec<u128> {
     let entries = world.log().entries().iter();
     entries
-        .filter(|entry| &*entry.place == place && entry.to_string().contains(text))
+        .filter(|entry| entry.place() == place && entry.to_string().contains(text))
         .map(|entry| entry.at.as_millis())
         .collect()
 }

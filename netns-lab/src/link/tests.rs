@@ -201,7 +201,7 @@ fn every_loss_says_why() {
         let Crossing::Lost(loss) = last else {
             panic!("{last:?}");
         };
-        assert_eq!(loss.text(), text);
+        assert_eq!(loss.to_string(), text);
     }
 }
 

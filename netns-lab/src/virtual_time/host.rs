@@ -11,7 +11,7 @@ use std::time::Duration;
 use smoltcp::iface::SocketSet;
 use smoltcp::socket::tcp::State;
 
-use super::packet::{Content, IcmpError, IpHeader, Segment, is_intact};
+use crate::packet::{Content, IcmpError, IpHeader, Segment, is_intact};
 use super::socket::{Opening, SocketError, SocketState};
 use connection::{Connection, Flow, Keeper};
 use stack::Stack;

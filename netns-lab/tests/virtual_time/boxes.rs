@@ -44,22 +44,22 @@ impl Middlebox for Firewall {
         &mut self,
         now: Duration,
         side: Side,
-        packet: Vec<u8>,
+        packet: &[u8],
         out: &mut Vec<Outgoing>,
     ) -> Cow<'static, str> {
-        let (source, destination) = ends(&packet);
+        let (source, destination) = ends(packet);
         if side == Side::Inside {
             self.flows.insert((source, destination));
         } else if !self.flows.contains(&(destination, source)) {
             let (packet, verdict) = match self.answer {
                 Answer::Drop => return "dropped: unsolicited".into(),
-                Answer::Rst => (rst(&packet), "answered with rst: unsolicited".into()),
+                Answer::Rst => (rst(packet), "answered with rst: unsolicited".into()),
                 Answer::Icmp(code) => {
                     let verdict = format!("answered with icmp 3/{code}: unsolicited");
-                    (unreachable(&packet, code), verdict.into())
+                    (unreachable(packet, code), verdict.into())
                 }
                 Answer::Late(delay) => {
-                    self.late.push_back((now + delay, rst(&packet)));
+                    self.late.push_back((now + delay, rst(packet)));
                     return "will be answered with rst: unsolicited".into();
                 }
             };
@@ -71,6 +71,7 @@ impl Middlebox for Firewall {
             Side::Inside => Side::Outside,
             Side::Outside => Side::Inside,
         };
+        let packet = packet.to_vec();
         out.push(Outgoing { side, packet });
         "passed".into()
     }
@@ -100,7 +101,7 @@ impl Middlebox for Loses {
         &mut self,
         _now: Duration,
         side: Side,
-        packet: Vec<u8>,
+        packet: &[u8],
         out: &mut Vec<Outgoing>,
     ) -> Cow<'static, str> {
         if side == Side::Inside {
@@ -113,6 +114,7 @@ impl Middlebox for Loses {
             Side::Inside => Side::Outside,
             Side::Outside => Side::Inside,
         };
+        let packet = packet.to_vec();
         out.push(Outgoing { side, packet });
         "passed".into()
     }

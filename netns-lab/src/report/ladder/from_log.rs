@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Column, ColumnKind, Fate, Ladder, Step, StepKind, Tone};
-use crate::virtual_time::{EventLog, LogEntry};
+use crate::link::Crossing;
+use crate::record::{DELIVERED, Event, EventLog, LogEntry, ROUTED};
 
 /// A place of a world, for the columns of a ladder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,16 +22,6 @@ pub struct LadderPlace {
     pub kind: ColumnKind,
     /// Index of what it is attached to; none for the core.
     pub above: Option<usize>,
-}
-
-/// What an entry of the log is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Subject {
-    Place(usize),
-    /// The link above a place, towards the core.
-    Up(usize),
-    /// The same link, away from the core.
-    Down(usize),
 }
 
 /// A packet that has left one place and not come to the next.
@@ -54,7 +45,7 @@ struct Stop {
 #[derive(Debug)]
 struct Builder<'a> {
     places: &'a [LadderPlace],
-    subjects: BTreeMap<String, Subject>,
+    by_name: BTreeMap<&'a str, usize>,
     /// Each with the journey that it belongs to.
     steps: Vec<(usize, Step)>,
     /// For each journey, whether it came to a host.
@@ -89,16 +80,11 @@ impl Ladder {
 
 impl<'a> Builder<'a> {
     fn new(places: &'a [LadderPlace]) -> Self {
-        let mut subjects = BTreeMap::new();
-        for (index, place) in places.iter().enumerate() {
-            let name = &place.name;
-            subjects.insert(name.clone(), Subject::Place(index));
-            subjects.insert(format!("{name} up"), Subject::Up(index));
-            subjects.insert(format!("{name} down"), Subject::Down(index));
-        }
+        let names = places.iter().map(|place| place.name.as_str());
+        let by_name = names.zip(0..).collect();
         Self {
             places,
-            subjects,
+            by_name,
             steps: Vec::new(),
             journeys: Vec::new(),
             flights: BTreeMap::new(),
@@ -107,35 +93,34 @@ impl<'a> Builder<'a> {
     }
 
     fn entry(&mut self, entry: &LogEntry) {
-        match self.subjects.get(&*entry.place).copied() {
-            Some(Subject::Place(place)) => self.visit(place, entry),
-            Some(Subject::Up(place)) => {
-                if let Some(above) = self.above(place) {
-                    self.depart(place, above, entry);
-                }
+        let place = |name: &str| self.by_name.get(name).copied();
+        let (Some(from), Some(to)) = (place(&entry.from), place(&entry.to)) else {
+            return;
+        };
+        match &entry.event {
+            Event::Entered { crossing, .. } => {
+                let loss = match crossing {
+                    Crossing::Lost(loss) => Some(loss.to_string()),
+                    Crossing::Exits { .. } => None,
+                };
+                self.depart((from, to), entry, loss);
             }
-            Some(Subject::Down(place)) => {
-                if let Some(above) = self.above(place) {
-                    self.depart(above, place, entry);
-                }
+            Event::Arrived { verdict } => self.visit(to, entry, verdict),
+            Event::AtGate { text, sent } => {
+                let place = if *sent { from } else { to };
+                let journey = self.new_journey();
+                self.note((journey, place), entry.at, text, Tone::Neutral);
             }
-            None => {}
         }
     }
 
-    fn above(&self, place: usize) -> Option<usize> {
-        let above = self.places[place].above?;
-        (above < self.places.len()).then_some(above)
-    }
-
     /// A packet is at a place.
-    fn visit(&mut self, place: usize, entry: &LogEntry) {
+    fn visit(&mut self, place: usize, entry: &LogEntry, verdict: &str) {
         let key = (place, Arc::clone(&entry.packet));
         let flight = self
             .flights
             .get_mut(&key)
-            .and_then(VecDeque::pop_front)
-            .filter(|_| entry.verdict != "sent");
+            .and_then(VecDeque::pop_front);
         if let Some(flight) = flight
             && let StepKind::Arrow { arrives, .. } = &mut self.steps[flight.step].1.kind
         {
@@ -143,37 +128,35 @@ impl<'a> Builder<'a> {
         }
         let journey = flight.map_or_else(|| self.new_journey(), |flight| flight.journey);
         let kind = self.places[place].kind;
-        let passes_core = kind == ColumnKind::Core && entry.verdict == "routed";
-        self.stop = Some(Stop {
+        let passes_core = kind == ColumnKind::Core && verdict == ROUTED;
+        // What a host sends then is another packet.
+        self.stop = (kind != ColumnKind::Host).then_some(Stop {
             place,
             at: entry.at,
             journey,
             arrow: flight.map(|flight| flight.step).filter(|_| passes_core),
         });
-        if passes_core || entry.verdict == "sent" {
-            return;
-        }
         self.journeys[journey] |= kind == ColumnKind::Host;
-        let kind = StepKind::Note {
-            column: place,
-            text: entry.verdict.clone().into_owned(),
-            tone: tone(&entry.verdict, kind, &entry.packet),
-        };
-        self.steps.push((journey, Step { at: entry.at, kind }));
+        if !passes_core && verdict != DELIVERED {
+            let tone = tone(verdict, kind, &entry.packet);
+            self.note((journey, place), entry.at, verdict, tone);
+        }
+    }
+
+    fn note(&mut self, (journey, column): (usize, usize), at: Duration, text: &str, tone: Tone) {
+        let text = text.to_owned();
+        let kind = StepKind::Note { column, text, tone };
+        self.steps.push((journey, Step { at, kind }));
     }
 
     /// A packet is put on a link.
-    fn depart(&mut self, from: usize, to: usize, entry: &LogEntry) {
+    fn depart(&mut self, (from, to): (usize, usize), entry: &LogEntry, loss: Option<String>) {
         let stop = self
             .stop
             .filter(|stop| stop.place == from && stop.at == entry.at);
         let journey = stop.map_or_else(|| self.new_journey(), |stop| stop.journey);
-        let lost = entry.verdict != "carried";
-        let fate = if lost {
-            Fate::Lost(entry.verdict.clone().into_owned())
-        } else {
-            Fate::Carried
-        };
+        let lost = loss.is_some();
+        let fate = loss.map_or(Fate::Carried, Fate::Lost);
         let step = match stop.and_then(|stop| stop.arrow) {
             Some(step) => {
                 if let StepKind::Arrow {

@@ -7,7 +7,7 @@ use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 
 use super::stack::Stack;
-use crate::virtual_time::packet::{Content, Segment, without_syn};
+use crate::packet::{Content, Segment, without_syn};
 use crate::virtual_time::socket::{Failure, Opening, SocketState};
 
 /// Room for data in each direction; takes Linux's initial window of ten

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::World;
-use super::topology::{HostId, Place};
+use crate::fabric::HostId;
 use crate::virtual_time::host::Host;
 use crate::virtual_time::socket::{Accepted, Opening, SocketError, SocketId, SocketState};
 
@@ -49,9 +49,7 @@ impl World {
 
     /// Returns the oldest connection that a listener has and nobody took yet.
     pub fn accept(&mut self, host: HostId, port: u16) -> Option<Accepted> {
-        let Place::Host(inner) = &mut self.nodes[host.0].place else {
-            return None;
-        };
+        let inner = self.hosts.get_mut(&host.0)?;
         let (number, local, remote) = inner.accept(port)?;
         let socket = SocketId { host, number };
         Some(Accepted {
@@ -152,11 +150,8 @@ impl World {
     }
 
     fn host(&self, id: HostId) -> Result<&Host, SocketError> {
-        match self.nodes.get(id.0).map(|node| &node.place) {
-            Some(Place::Host(host)) => Ok(host),
-            // The id is of another world.
-            Some(Place::Box(_)) | None => Err(SocketError::UnknownSocket),
-        }
+        // The id may be of another world.
+        self.hosts.get(&id.0).ok_or(SocketError::UnknownSocket)
     }
 
     /// Makes a call on a host, and sends what it sends in consequence.
@@ -165,8 +160,8 @@ impl World {
         id: HostId,
         call: impl FnOnce(&mut Host, Duration) -> Result<T, SocketError>,
     ) -> Result<T, SocketError> {
-        let now = self.now;
-        let Some(Place::Host(host)) = self.nodes.get_mut(id.0).map(|node| &mut node.place) else {
+        let now = self.now();
+        let Some(host) = self.hosts.get_mut(&id.0) else {
             return Err(SocketError::UnknownSocket);
         };
         let result = call(host, now);

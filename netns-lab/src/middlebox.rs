@@ -1,5 +1,7 @@
 //! What stands between hosts and the core.
 
+mod nat_model;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
@@ -11,6 +13,16 @@ pub enum Side {
     Inside,
     /// Where the core is.
     Outside,
+}
+
+impl Side {
+    /// Returns the other side.
+    pub(crate) const fn opposite(self) -> Self {
+        match self {
+            Self::Inside => Self::Outside,
+            Self::Outside => Self::Inside,
+        }
+    }
 }
 
 /// A packet that a middlebox sends.
@@ -36,7 +48,7 @@ pub trait Middlebox: fmt::Debug + Send {
         &mut self,
         now: Duration,
         side: Side,
-        packet: Vec<u8>,
+        packet: &[u8],
         out: &mut Vec<Outgoing>,
     ) -> Cow<'static, str>;
 

@@ -6,16 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::link::{Link, LinkError, LinkSpec};
-use crate::virtual_time::host::Host;
-use crate::virtual_time::middlebox::{Middlebox, Side};
+use crate::middlebox::{Middlebox, Side};
+
+/// A host or a box of a fabric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct NodeId(pub(super) usize);
 
 /// A host of a world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HostId(pub(in crate::virtual_time) usize);
+pub struct HostId(pub(crate) NodeId);
 
 /// A middlebox of a world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BoxId(pub(super) usize);
+pub struct BoxId(pub(crate) NodeId);
 
 /// Where a host or a middlebox is attached, and by what link.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -79,7 +82,8 @@ impl Network {
         Self { address, length }
     }
 
-    fn contains(self, address: IpAddr) -> bool {
+    /// Returns whether an address is one of them.
+    pub(super) fn contains(self, address: IpAddr) -> bool {
         let (ours, theirs, width) = match (self.address, address) {
             (IpAddr::V4(ours), IpAddr::V4(theirs)) => {
                 (ours.to_bits().into(), theirs.to_bits().into(), 32)
@@ -106,6 +110,33 @@ impl fmt::Display for Network {
     }
 }
 
+/// The address families in which the outside does not know what is inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Hides {
+    pub(crate) ipv4: bool,
+    pub(crate) ipv6: bool,
+}
+
+impl Hides {
+    /// As if there were nothing inside.
+    pub(crate) const ALL: Self = Self {
+        ipv4: true,
+        ipv6: true,
+    };
+
+    /// Returns the families of which there is an address.
+    pub(crate) fn families_of(networks: &[Network]) -> Self {
+        let any = |ipv4| {
+            let of_family = |network: &Network| network.address.is_ipv4() == ipv4;
+            networks.iter().any(of_family)
+        };
+        Self {
+            ipv4: any(true),
+            ipv6: any(false),
+        }
+    }
+}
+
 /// A routing table; the longest match counts.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
@@ -119,6 +150,10 @@ impl Routes {
 
     pub(super) fn contains(&self, network: Network) -> bool {
         self.entries.iter().any(|(known, _)| *known == network)
+    }
+
+    pub(super) fn networks(&self) -> impl Iterator<Item = Network> {
+        self.entries.iter().map(|(network, _)| *network)
     }
 
     pub(super) fn get(&self, address: IpAddr) -> Option<usize> {
@@ -139,42 +174,49 @@ pub(super) struct Node {
     pub(super) parent: Option<usize>,
     /// When it will be looked at.
     pub(super) timer: Option<Duration>,
-    up: (Arc<str>, Link),
-    down: (Arc<str>, Link),
+    /// Its own addresses.
+    pub(super) networks: Vec<Network>,
+    up: Link,
+    down: Link,
 }
 
 #[derive(Debug)]
 pub(super) enum Place {
-    Host(Box<Host>),
+    Host,
     Box(Inner),
 }
 
 /// A middlebox and what the world knows about it.
 #[derive(Debug)]
 pub(super) struct Inner {
-    pub(super) middlebox: Box<dyn Middlebox>,
+    /// Without it, the fabric's owner does the work of the box.
+    pub(super) middlebox: Option<Box<dyn Middlebox>>,
     /// What is inside, and which way.
     pub(super) routes: Routes,
-    outside: Vec<Network>,
+    hides: Hides,
 }
 
 impl Node {
-    pub(super) fn new(name: &str, place: Place, uplink: Uplink, seeds: (u64, u64)) -> Self {
+    pub(super) fn new(
+        name: &str,
+        place: Place,
+        networks: &[Network],
+        uplink: Uplink,
+        seeds: (u64, u64),
+    ) -> Self {
         Self {
             name: name.into(),
             place,
-            parent: uplink.parent.map(|BoxId(id)| id),
+            parent: uplink.parent.map(|BoxId(NodeId(id))| id),
             timer: None,
-            up: (format!("{name} up").into(), Link::new(uplink.link, seeds.0)),
-            down: (
-                format!("{name} down").into(),
-                Link::new(uplink.link, seeds.1),
-            ),
+            networks: networks.to_vec(),
+            up: Link::new(uplink.link, seeds.0),
+            down: Link::new(uplink.link, seeds.1),
         }
     }
 
     /// Returns the direction of the link above the node that ends at a side.
-    pub(super) fn link(&mut self, towards: Side) -> &mut (Arc<str>, Link) {
+    pub(super) fn link(&mut self, towards: Side) -> &mut Link {
         match towards {
             Side::Outside => &mut self.up,
             Side::Inside => &mut self.down,
@@ -183,26 +225,23 @@ impl Node {
 }
 
 impl Place {
-    pub(super) fn host(addresses: Vec<IpAddr>, seed: u64) -> Self {
-        Self::Host(Box::new(Host::new(addresses, seed)))
-    }
-
-    pub(super) fn middlebox(middlebox: Box<dyn Middlebox>, outside: Vec<Network>) -> Self {
+    pub(super) fn middlebox(
+        middlebox: Option<Box<dyn Middlebox>>,
+        hides: Hides,
+    ) -> Self {
         Self::Box(Inner {
             middlebox,
             routes: Routes::default(),
-            outside,
+            hides,
         })
     }
 
     /// Returns whether what is inside is not reachable by this from outside.
     pub(super) fn hides(&self, network: Network) -> bool {
         match self {
-            Self::Host(_) => true,
-            Self::Box(inner) => inner
-                .outside
-                .iter()
-                .any(|outside| outside.address.is_ipv4() == network.address.is_ipv4()),
+            Self::Host => true,
+            Self::Box(inner) if network.address.is_ipv4() => inner.hides.ipv4,
+            Self::Box(inner) => inner.hides.ipv6,
         }
     }
 }

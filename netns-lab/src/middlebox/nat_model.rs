@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::middlebox::{Middlebox, Outgoing, Side};
+use super::{Middlebox, Outgoing, Side};
 use crate::model::{self, NatModel};
 
 impl Middlebox for NatModel {
@@ -11,14 +11,14 @@ impl Middlebox for NatModel {
         &mut self,
         now: Duration,
         side: Side,
-        packet: Vec<u8>,
+        packet: &[u8],
         out: &mut Vec<Outgoing>,
     ) -> Cow<'static, str> {
         let side = match side {
             Side::Inside => model::Side::Internal,
             Side::Outside => model::Side::External,
         };
-        let verdict = self.handle_packet(now, side, &packet);
+        let verdict = self.handle_packet(now, side, packet);
         take_outputs(self, out);
         verdict.to_string().into()
     }

@@ -18,7 +18,7 @@ const ICMP_HEADER: usize = 8;
 
 /// What a packet carries, as far as a host cares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Content {
+pub(crate) enum Content {
     Tcp(Segment),
     Error(IcmpError),
     Other,
@@ -26,28 +26,28 @@ pub(super) enum Content {
 
 /// The header of a TCP segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Segment {
-    pub(super) source: SocketAddr,
-    pub(super) destination: SocketAddr,
-    pub(super) sequence: u32,
-    pub(super) acknowledgement: u32,
-    pub(super) payload: usize,
+pub(crate) struct Segment {
+    pub(crate) source: SocketAddr,
+    pub(crate) destination: SocketAddr,
+    pub(crate) sequence: u32,
+    pub(crate) acknowledgement: u32,
+    pub(crate) payload: usize,
     flags: u8,
 }
 
 /// An ICMP error about a TCP segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct IcmpError {
+pub(crate) struct IcmpError {
     /// The source of the segment that the error is about.
-    pub(super) source: SocketAddr,
+    pub(crate) source: SocketAddr,
     /// Its destination.
-    pub(super) destination: SocketAddr,
+    pub(crate) destination: SocketAddr,
     /// Its sequence number.
-    pub(super) sequence: u32,
+    pub(crate) sequence: u32,
     /// The type of message.
-    pub(super) kind: u8,
+    pub(crate) kind: u8,
     /// The code within the type.
-    pub(super) code: u8,
+    pub(crate) code: u8,
 }
 
 impl Segment {
@@ -58,17 +58,22 @@ impl Segment {
     const ACK: u8 = 16;
 
     /// Returns whether this is a SYN without ACK.
-    pub(super) const fn is_syn(&self) -> bool {
+    pub(crate) const fn is_syn(&self) -> bool {
         self.flags & (Self::SYN | Self::ACK | Self::RST) == Self::SYN
     }
 
     /// Returns whether this is a SYN with ACK.
-    pub(super) const fn is_syn_ack(&self) -> bool {
+    pub(crate) const fn is_syn_ack(&self) -> bool {
         self.flags & (Self::SYN | Self::ACK | Self::RST) == Self::SYN | Self::ACK
     }
 
+    /// Returns whether this ends its direction of the connection.
+    pub(crate) const fn is_fin(&self) -> bool {
+        self.flags & Self::FIN != 0
+    }
+
     /// Returns whether this is a reset.
-    pub(super) const fn is_rst(&self) -> bool {
+    pub(crate) const fn is_rst(&self) -> bool {
         self.flags & Self::RST != 0
     }
 }
@@ -108,16 +113,16 @@ impl fmt::Display for IcmpError {
 
 /// The IP header of a packet.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct IpHeader {
-    pub(super) source: IpAddr,
-    pub(super) destination: IpAddr,
+pub(crate) struct IpHeader {
+    pub(crate) source: IpAddr,
+    pub(crate) destination: IpAddr,
     protocol: u8,
     length: usize,
 }
 
 impl IpHeader {
     /// Reads an IP header; what follows it may be cut off, as in an ICMP error.
-    pub(super) fn read(packet: &[u8]) -> Option<Self> {
+    pub(crate) fn read(packet: &[u8]) -> Option<Self> {
         match packet.first()? >> 4 {
             4 => {
                 let address = |at: usize| -> Option<IpAddr> {
@@ -150,7 +155,7 @@ impl IpHeader {
 
 impl Content {
     /// Reads a packet, or nothing if it is no IP packet or cut off.
-    pub(super) fn read(packet: &[u8]) -> Option<Self> {
+    pub(crate) fn read(packet: &[u8]) -> Option<Self> {
         let header = IpHeader::read(packet)?;
         let body = packet.get(header.length..)?;
         match header.protocol {
@@ -207,7 +212,7 @@ fn be32(data: &[u8], at: usize) -> Option<u32> {
 }
 
 /// Returns whether the checksums of a TCP packet are right.
-pub(super) fn is_intact(packet: &[u8]) -> bool {
+pub(crate) fn is_intact(packet: &[u8]) -> bool {
     let Some(header) = IpHeader::read(packet) else {
         return false;
     };
@@ -220,7 +225,7 @@ pub(super) fn is_intact(packet: &[u8]) -> bool {
 }
 
 /// Returns a SYN-ACK as the plain ACK that it also is.
-pub(super) fn without_syn(packet: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn without_syn(packet: &[u8]) -> Option<Vec<u8>> {
     let header = IpHeader::read(packet)?;
     let mut packet = packet.to_vec();
     let mut segment = TcpPacket::new_checked(packet.get_mut(header.length..)?).ok()?;

@@ -1,0 +1,554 @@
+//! The graph of hosts, boxes, links and the core, and the packets on it.
+//!
+//! Both grounds carry their packets with this: in virtual time its owner moves
+//! the clock from event to event, in namespaces it follows the clock of the
+//! machine. It is pure: packets come in by [`Fabric::send`], leave by
+//! [`Fabric::poll_output`], and time is an argument.
+//!
+//! The core has no private addresses (RFC 1918 section 3) and routes the others
+//! by address, as does each box for what is inside of it.
+
+mod gate;
+mod topology;
+
+use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+use crate::capture::{Fate, is_private};
+use crate::link::{Crossing, Loss};
+use crate::middlebox::{Middlebox, Outgoing, Side};
+use crate::packet::IpHeader;
+use crate::record::{Event as Seen, LogEntry};
+use gate::{Gates, Spot};
+use topology::{Node, Place, Routes};
+
+pub use gate::{Gate, GateError, PacketKind, PacketPattern};
+pub use topology::{BoxId, HostId, Network, Uplink, WorldError};
+pub(crate) use topology::{Hides, NodeId};
+
+/// The name of what all links lead to in the end.
+pub(crate) const CORE: &str = "core";
+
+/// The places of a lab, what connects them, and the packets under way.
+#[derive(Debug)]
+pub(crate) struct Fabric {
+    now: Duration,
+    random: ChaCha8Rng,
+    nodes: Vec<Node>,
+    core: Arc<str>,
+    core_routes: Routes,
+    queue: BinaryHeap<Reverse<Event>>,
+    next_sequence: u64,
+    /// Most packets under way; beyond it the core drops.
+    capacity: usize,
+    gates: Gates,
+    outputs: VecDeque<Output>,
+    observations: VecDeque<Observation>,
+}
+
+/// What the owner of a fabric has to see to.
+#[derive(Debug)]
+pub(crate) enum Output {
+    /// A packet has come to a host, or to a side of a box that is not the fabric's own.
+    Packet {
+        /// The host or box.
+        to: NodeId,
+        /// The side that it comes in by.
+        by: Side,
+        /// The link that it came by, named by the node below.
+        link: NodeId,
+        /// The IP packet.
+        packet: Arc<[u8]>,
+    },
+    /// The time that was asked for has come.
+    Timer(NodeId),
+}
+
+/// What happened to a packet at one end of the link above a node.
+#[derive(Debug)]
+pub(crate) struct Observation {
+    pub(crate) at: Duration,
+    pub(crate) link: NodeId,
+    pub(crate) towards: Side,
+    pub(crate) event: Seen,
+    pub(crate) packet: Arc<[u8]>,
+}
+
+/// Something that will happen.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Event {
+    at: Duration,
+    /// Keeps events of one moment in order, and the comparison short.
+    sequence: u64,
+    what: What,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum What {
+    /// A packet leaves the link above a node, towards a side.
+    Arrival(usize, Side, Arc<[u8]>),
+    /// A node has something to do.
+    Timer(usize),
+    /// A gate has been closed for as long as it may.
+    GateLimit(usize),
+}
+
+/// Building.
+impl Fabric {
+    /// Makes an empty fabric; the seed decides all its randomness.
+    pub(crate) fn new(seed: u64, capacity: usize) -> Self {
+        Self {
+            now: Duration::ZERO,
+            random: ChaCha8Rng::seed_from_u64(seed),
+            nodes: Vec::new(),
+            core: CORE.into(),
+            core_routes: Routes::default(),
+            queue: BinaryHeap::new(),
+            next_sequence: 0,
+            capacity,
+            gates: Gates::default(),
+            outputs: VecDeque::new(),
+            observations: VecDeque::new(),
+        }
+    }
+
+    /// Adds a host. What comes for it is given to the owner.
+    pub(crate) fn add_host(
+        &mut self,
+        name: &str,
+        addresses: &[IpAddr],
+        uplink: Uplink,
+    ) -> Result<NodeId, WorldError> {
+        let networks: Vec<_> = addresses.iter().map(|&address| address.into()).collect();
+        self.add(name, &networks, Place::Host, uplink)
+    }
+
+    /// Adds a box with the addresses that it has outside; without a middlebox,
+    /// the owner does its work.
+    pub(crate) fn add_box(
+        &mut self,
+        name: &str,
+        middlebox: Option<Box<dyn Middlebox>>,
+        (outside, hides): (&[Network], Hides),
+        uplink: Uplink,
+    ) -> Result<NodeId, WorldError> {
+        let place = Place::middlebox(middlebox, hides);
+        let id = self.add(name, outside, place, uplink)?;
+        self.schedule_middlebox(id.0);
+        Ok(id)
+    }
+
+    /// Returns a random number out of the fabric's seed.
+    pub(crate) fn random(&mut self) -> u64 {
+        self.random.next_u64()
+    }
+
+    fn add(
+        &mut self,
+        name: &str,
+        networks: &[Network],
+        place: Place,
+        uplink: Uplink,
+    ) -> Result<NodeId, WorldError> {
+        uplink.check()?;
+        let id = self.nodes.len();
+        let seeds = (self.random.next_u64(), self.random.next_u64());
+        let node = Node::new(name, place, networks, uplink, seeds);
+        let routes: Vec<_> = networks
+            .iter()
+            .flat_map(|&network| self.hops(network, id, node.parent))
+            .collect();
+        for &(network, router, _) in &routes {
+            if self.routes(router).contains(network) {
+                return Err(WorldError::AddressInUse(network));
+            }
+        }
+        for (network, router, next) in routes {
+            self.routes(router).add(network, next);
+        }
+        self.nodes.push(node);
+        Ok(NodeId(id))
+    }
+
+    /// Returns where a network must be known for it to be reachable from as
+    /// far up as it is seen, and which way it is from there.
+    fn hops(
+        &self,
+        network: Network,
+        node: usize,
+        mut parent: Option<usize>,
+    ) -> Vec<(Network, Option<usize>, usize)> {
+        let mut hops = Vec::new();
+        let mut child = node;
+        loop {
+            hops.push((network, parent, child));
+            let Some(above) = parent else {
+                return hops;
+            };
+            if self.nodes[above].place.hides(network) {
+                return hops;
+            }
+            child = above;
+            parent = self.nodes[above].parent;
+        }
+    }
+
+    /// Returns the routing table of a box, or of the core.
+    fn routes(&mut self, router: Option<usize>) -> &mut Routes {
+        match router.map(|id| &mut self.nodes[id].place) {
+            Some(Place::Box(inner)) => &mut inner.routes,
+            Some(Place::Host) | None => &mut self.core_routes,
+        }
+    }
+}
+
+/// Looking.
+impl Fabric {
+    /// Returns the time of what happened last.
+    pub(crate) const fn now(&self) -> Duration {
+        self.now
+    }
+
+    /// Returns the name of a node.
+    pub(crate) fn name(&self, node: NodeId) -> &Arc<str> {
+        &self.nodes[node.0].name
+    }
+
+    /// Returns the box above a node; there is none below the core.
+    pub(crate) fn parent(&self, node: NodeId) -> Option<NodeId> {
+        self.nodes[node.0].parent.map(NodeId)
+    }
+
+    /// Returns all nodes, in the order in which they were added.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (0..self.nodes.len()).map(NodeId)
+    }
+
+    /// Returns what is found inside of a box.
+    pub(crate) fn inside(&self, node: NodeId) -> Vec<Network> {
+        match &self.nodes[node.0].place {
+            Place::Box(inner) => inner.routes.networks().collect(),
+            Place::Host => Vec::new(),
+        }
+    }
+
+    /// Returns when something next happens by itself, if ever.
+    pub(crate) fn next_due(&self) -> Option<Duration> {
+        self.queue.peek().map(|Reverse(event)| event.at)
+    }
+
+    /// Returns what the owner has to see to next.
+    pub(crate) fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Returns what has been seen next.
+    pub(crate) fn poll_observation(&mut self) -> Option<Observation> {
+        self.observations.pop_front()
+    }
+
+    /// Puts names to what has been seen.
+    pub(crate) fn describe(&self, seen: Observation) -> LogEntry {
+        let below = Arc::clone(self.name(seen.link));
+        let above = self.parent(seen.link).map_or(&self.core, |id| self.name(id));
+        let above = Arc::clone(above);
+        let (from, to) = match seen.towards {
+            Side::Outside => (below, above),
+            Side::Inside => (above, below),
+        };
+        LogEntry {
+            at: seen.at,
+            from,
+            to,
+            event: seen.event,
+            packet: seen.packet,
+        }
+    }
+}
+
+/// Time.
+impl Fabric {
+    /// Lets the next event happen if it is due until `limit`; else moves the
+    /// clock there and returns false.
+    pub(crate) fn step(&mut self, limit: Duration) -> bool {
+        if self.next_due().is_none_or(|at| at > limit) {
+            self.now = self.now.max(limit);
+            return false;
+        }
+        let Some(Reverse(event)) = self.queue.pop() else {
+            return false;
+        };
+        self.now = self.now.max(event.at);
+        match event.what {
+            What::Arrival(link, Side::Outside, packet) => self.arrive_above(link, packet),
+            What::Arrival(link, Side::Inside, packet) => self.arrive_below(link, packet),
+            What::Timer(node) => self.timer(node),
+            What::GateLimit(gate) => self.open_gate(gate, true),
+        }
+        true
+    }
+
+    /// Asks for an [`Output::Timer`] for a host; a later call replaces this one.
+    pub(crate) fn set_timer(&mut self, node: NodeId, at: Option<Duration>) {
+        let Some(at) = at.map(|at| at.max(self.now)) else {
+            self.nodes[node.0].timer = None;
+            return;
+        };
+        if self.nodes[node.0].timer != Some(at) {
+            self.nodes[node.0].timer = Some(at);
+            self.schedule(at, What::Timer(node.0));
+        }
+    }
+
+    fn schedule(&mut self, at: Duration, what: What) {
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        self.queue.push(Reverse(Event { at, sequence, what }));
+    }
+
+    /// A node's timer has run out, unless it was set anew since.
+    fn timer(&mut self, node: usize) {
+        if self.nodes[node].timer != Some(self.now) {
+            return;
+        }
+        self.nodes[node].timer = None;
+        let now = self.now;
+        match &mut self.nodes[node].place {
+            Place::Host => self.outputs.push_back(Output::Timer(NodeId(node))),
+            Place::Box(inner) => {
+                let Some(middlebox) = &mut inner.middlebox else {
+                    return;
+                };
+                let mut out = Vec::new();
+                let reason = middlebox.handle_timeout(now, &mut out);
+                self.leave_box(node, out, Some(&reason));
+                self.schedule_middlebox(node);
+            }
+        }
+    }
+
+    fn schedule_middlebox(&mut self, node: usize) {
+        let Place::Box(inner) = &self.nodes[node].place else {
+            return;
+        };
+        let next = inner
+            .middlebox
+            .as_ref()
+            .and_then(|middlebox| middlebox.next_timeout());
+        self.set_timer(NodeId(node), next);
+    }
+}
+
+/// Packets.
+impl Fabric {
+    /// Takes a packet that a host, or a box that is not the fabric's own, sends
+    /// by one of its sides at `at`.
+    ///
+    /// That may be a little earlier than what happened last, never later than
+    /// the next event.
+    pub(crate) fn send(&mut self, at: Duration, from: NodeId, by: Side, packet: Arc<[u8]>) {
+        self.now = self.now.max(at);
+        match by {
+            Side::Outside => {
+                let spot = Spot::Sent { node: from.0, at };
+                if let Some(packet) = self.pass_gates(spot, packet) {
+                    self.carry(at, from.0, Side::Outside, packet, None);
+                }
+            }
+            Side::Inside => self.leave_inside(at, from.0, packet, None),
+        }
+    }
+
+    /// Notes what the owner did with a packet that it was given by
+    /// [`Output::Packet`].
+    pub(crate) fn note_arrival(
+        &mut self,
+        link: NodeId,
+        towards: Side,
+        verdict: Cow<'static, str>,
+        packet: Arc<[u8]>,
+    ) {
+        self.observe(link.0, towards, Seen::Arrived { verdict }, packet);
+    }
+
+    fn observe(&mut self, link: usize, towards: Side, event: Seen, packet: Arc<[u8]>) {
+        self.observations.push_back(Observation {
+            at: self.now,
+            link: NodeId(link),
+            towards,
+            event,
+            packet,
+        });
+    }
+
+    /// Puts a packet on the link above a node.
+    fn carry(
+        &mut self,
+        at: Duration,
+        node: usize,
+        towards: Side,
+        packet: Arc<[u8]>,
+        why: Option<Cow<'static, str>>,
+    ) {
+        let crossing = if self.queue.len() >= self.capacity {
+            Crossing::Lost(Loss::Overflow)
+        } else {
+            let link = self.nodes[node].link(towards);
+            link.carry(at, packet.len())
+        };
+        if let Crossing::Exits { at: exit, duplicate } = crossing {
+            for exit in [Some(exit), duplicate].into_iter().flatten() {
+                let what = What::Arrival(node, towards, Arc::clone(&packet));
+                self.schedule(exit, what);
+            }
+        }
+        let entered = Seen::Entered { crossing, why };
+        self.observations.push_back(Observation {
+            at,
+            link: NodeId(node),
+            towards,
+            event: entered,
+            packet,
+        });
+    }
+
+    /// A packet has come up the link above a node.
+    fn arrive_above(&mut self, link: usize, packet: Arc<[u8]>) {
+        let spot = Spot::Arrived {
+            link,
+            towards: Side::Outside,
+            place: self.nodes[link].parent,
+        };
+        if let Some(packet) = self.pass_gates(spot, packet) {
+            self.enter_above(link, packet);
+        }
+    }
+
+    /// A packet has come down the link above a node.
+    fn arrive_below(&mut self, node: usize, packet: Arc<[u8]>) {
+        let spot = Spot::Arrived {
+            link: node,
+            towards: Side::Inside,
+            place: Some(node),
+        };
+        if let Some(packet) = self.pass_gates(spot, packet) {
+            self.enter_below(node, packet);
+        }
+    }
+
+    fn enter_above(&mut self, link: usize, packet: Arc<[u8]>) {
+        match self.nodes[link].parent {
+            Some(parent) => self.enter_inside(parent, link, packet),
+            None => self.cross_core(link, packet),
+        }
+    }
+
+    fn enter_below(&mut self, node: usize, packet: Arc<[u8]>) {
+        match &self.nodes[node].place {
+            Place::Host => self.deliver(node, Side::Outside, node, packet),
+            Place::Box(_) => self.pass(node, Side::Outside, node, packet),
+        }
+    }
+
+    /// Hands a packet to the owner.
+    fn deliver(&mut self, to: usize, by: Side, link: usize, packet: Arc<[u8]>) {
+        self.outputs.push_back(Output::Packet {
+            to: NodeId(to),
+            by,
+            link: NodeId(link),
+            packet,
+        });
+    }
+
+    /// A packet is in the core.
+    fn cross_core(&mut self, link: usize, packet: Arc<[u8]>) {
+        let header = IpHeader::read(&packet);
+        let to = header.and_then(|header| self.core_routes.get(header.destination));
+        let fate = match (header, to) {
+            (Some(header), _) if is_private(header.source) => Fate::PrivateSource,
+            (_, Some(_)) => Fate::Carried,
+            (_, None) => Fate::NoRoute,
+        };
+        let verdict = fate.comment().unwrap_or("routed");
+        let arrived = Seen::Arrived {
+            verdict: verdict.into(),
+        };
+        self.observe(link, Side::Outside, arrived, Arc::clone(&packet));
+        if let (Fate::Carried, Some(to)) = (fate, to) {
+            self.carry(self.now, to, Side::Inside, packet, None);
+        }
+    }
+
+    /// A packet has come to a box from one of those inside.
+    fn enter_inside(&mut self, node: usize, link: usize, packet: Arc<[u8]>) {
+        let Place::Box(inner) = &self.nodes[node].place else {
+            return;
+        };
+        let destination = IpHeader::read(&packet).map(|header| header.destination);
+        // A router only translates what passes from one side to the other.
+        if let Some(neighbour) = destination.and_then(|address| inner.routes.get(address)) {
+            let arrived = Seen::Arrived {
+                verdict: "routed inside".into(),
+            };
+            self.observe(link, Side::Outside, arrived, Arc::clone(&packet));
+            return self.carry(self.now, neighbour, Side::Inside, packet, None);
+        }
+        self.pass(node, Side::Inside, link, packet);
+    }
+
+    /// A packet goes through a box.
+    fn pass(&mut self, node: usize, side: Side, link: usize, packet: Arc<[u8]>) {
+        let now = self.now;
+        let Place::Box(inner) = &mut self.nodes[node].place else {
+            return;
+        };
+        let Some(middlebox) = &mut inner.middlebox else {
+            return self.deliver(node, side, link, packet);
+        };
+        let mut out = Vec::new();
+        let verdict = middlebox.handle(now, side, &packet, &mut out);
+        self.observe(link, side.opposite(), Seen::Arrived { verdict }, packet);
+        self.leave_box(node, out, None);
+        self.schedule_middlebox(node);
+    }
+
+    /// Packets leave a box.
+    fn leave_box(&mut self, node: usize, out: Vec<Outgoing>, why: Option<&Cow<'static, str>>) {
+        for Outgoing { side, packet } in out {
+            let packet = Arc::from(packet);
+            match side {
+                Side::Outside => {
+                    self.carry(self.now, node, Side::Outside, packet, why.cloned());
+                }
+                Side::Inside => self.leave_inside(self.now, node, packet, why.cloned()),
+            }
+        }
+    }
+
+    fn leave_inside(
+        &mut self,
+        at: Duration,
+        node: usize,
+        packet: Arc<[u8]>,
+        why: Option<Cow<'static, str>>,
+    ) {
+        let Place::Box(inner) = &self.nodes[node].place else {
+            return;
+        };
+        let destination = IpHeader::read(&packet).map(|header| header.destination);
+        match destination.and_then(|address| inner.routes.get(address)) {
+            Some(child) => self.carry(at, child, Side::Inside, packet, why),
+            None => {
+                let verdict = "dropped: no such host inside".into();
+                self.observe(node, Side::Inside, Seen::Arrived { verdict }, packet);
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The record of a run: each packet at both ends of each link.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::link::Crossing;
+use crate::packet::{Content, IpHeader};
+
+/// What happened to a packet at one end of a link.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct LogEntry {
+    /// When, counted from the start of the lab.
+    pub at: Duration,
+    /// The host or box at the beginning of the link, or `core`.
+    pub from: Arc<str>,
+    /// The host or box at its end, or `core`.
+    pub to: Arc<str>,
+    /// What happened.
+    pub event: Event,
+    /// The IP packet.
+    pub packet: Arc<[u8]>,
+}
+
+/// What can happen to a packet at one end of a link.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Event {
+    /// It entered the link.
+    Entered {
+        /// What the link makes of it.
+        crossing: Crossing,
+        /// Why it was sent, where it is no consequence of another packet's arrival.
+        why: Option<Cow<'static, str>>,
+    },
+    /// It came to the end of the link.
+    Arrived {
+        /// What was done with it there, and why.
+        verdict: Cow<'static, str>,
+    },
+    /// It waited, or waited no longer, for another one.
+    AtGate {
+        /// What the gate did, and its description.
+        text: String,
+        /// Whether that was before it entered the link, or at the link's end.
+        sent: bool,
+    },
+}
+
+impl LogEntry {
+    /// Returns the host or box where it happened, or `core`.
+    pub fn place(&self) -> &str {
+        match self.event {
+            Event::Entered { .. } | Event::AtGate { sent: true, .. } => &self.from,
+            Event::Arrived { .. } | Event::AtGate { sent: false, .. } => &self.to,
+        }
+    }
+}
+
+/// All that happened to the packets of a lab, in order.
+///
+/// The [`Display`](fmt::Display) form has one line for each entry. The same
+/// world driven in the same way has the same log, byte for byte.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct EventLog {
+    entries: Vec<LogEntry>,
+}
+
+impl EventLog {
+    /// Returns the entries in the order in which they happened.
+    pub fn entries(&self) -> &[LogEntry] {
+        &self.entries
+    }
+
+    pub(crate) fn add(&mut self, entry: LogEntry) {
+        self.entries.push(entry);
+    }
+}
+
+impl fmt::Display for EventLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.entries
+            .iter()
+            .try_for_each(|entry| writeln!(f, "{entry}"))
+    }
+}
+
+impl fmt::Display for LogEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, nanos) = (self.at.as_secs(), self.at.subsec_nanos());
+        write!(f, "{seconds}.{nanos:09} {} -> {} ", self.from, self.to)?;
+        match Content::read(&self.packet) {
+            Some(Content::Tcp(segment)) => write!(f, "{segment}")?,
+            Some(Content::Error(error)) => write!(f, "{error}")?,
+            Some(Content::Other) | None => match IpHeader::read(&self.packet) {
+                Some(header) => write!(f, "{} > {}", header.source, header.destination)?,
+                None => f.write_str("malformed")?,
+            },
+        }
+        write!(f, ": {}", self.event)
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Entered { crossing, why } => {
+                f.write_str("sent")?;
+                if let Some(why) = why {
+                    write!(f, " ({why})")?;
+                }
+                match crossing {
+                    Crossing::Lost(loss) => write!(f, ", {loss}"),
+                    Crossing::Exits { duplicate, .. } => match duplicate {
+                        Some(_) => f.write_str(", duplicated"),
+                        None => Ok(()),
+                    },
+                }
+            }
+            Self::Arrived { verdict } => f.write_str(verdict),
+            Self::AtGate { text, .. } => f.write_str(text),
+        }
+    }
+}
