@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 pub use packet::{Direction, Fate, Packet, TcpFlags, Transport};
 pub use question::Handshake;
 
-pub(crate) use packet::{destination, is_private, parse};
+pub(crate) use packet::is_private;
 pub(crate) use pcapng::PcapngWriter;
 
 /// Packets that open or close connections, or report errors, that are kept:

@@ -1,13 +1,13 @@
 //! The core of a lab: one thread that carries packets between access links.
 //!
-//! It reads frames off every access link, applies the link's behaviour, routes
-//! by destination address, and applies the other link's behaviour. Delays count
-//! from the kernel's time stamp of a frame, so that a late wake-up of this
+//! It reads frames off every link that ends at a host or a box of the kernel's,
+//! hands their packets to the fabric, and writes what comes out of it. Delays
+//! count from the kernel's time stamp of a frame, so that a late wake-up of this
 //! thread does not add to them.
 #![expect(unsafe_code, reason = "waiting with nanoseconds needs ppoll")]
 
-mod backbone;
 mod priority;
+mod wires;
 
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::AsRawFd as _;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::error::Error;
 use crate::packet_socket::{PacketSocket, SEND_BATCH};
 
-pub(crate) use backbone::{Backbone, Port, Prefix};
+pub(crate) use wires::{Records, Wires};
 
 /// Frames read before due packets are sent: reading is much faster than what
 /// fills the ring, so this is only reached when something is wrong.
@@ -39,7 +39,7 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// Starts the thread; `socket` is on all access links.
-    pub(crate) fn start(socket: PacketSocket, backbone: Backbone) -> Result<Self, Error> {
+    pub(crate) fn start(socket: PacketSocket, wires: Wires) -> Result<Self, Error> {
         let action = "start the engine";
         let system = |source| Error::System {
             action: action.into(),
@@ -52,7 +52,7 @@ impl Engine {
             .spawn(move || {
                 let mut running = Running {
                     socket,
-                    backbone,
+                    wires,
                     wait,
                 };
                 let result = running.run();
@@ -91,7 +91,7 @@ impl Drop for Engine {
 
 struct Running {
     socket: PacketSocket,
-    backbone: Backbone,
+    wires: Wires,
     wait: PipeReader,
 }
 
@@ -101,14 +101,14 @@ impl Running {
         let start = Instant::now();
         loop {
             let timeout = self
-                .backbone
+                .wires
                 .next_due()
                 .map_or(IDLE, |due| due.saturating_sub(start.elapsed()));
             if self.wait(timeout)? {
                 self.warn_of_overflow();
-                return self.backbone.finish();
+                return self.wires.finish();
             }
-            self.receive(start)?;
+            self.receive(start);
             self.send_due(start)?;
         }
     }
@@ -125,41 +125,36 @@ impl Running {
     }
 
     /// Takes what waits in the ring, within bounds.
-    fn receive(&mut self, start: Instant) -> io::Result<()> {
+    fn receive(&mut self, start: Instant) {
         let clock = Clock::read(start);
-        let backbone = &mut self.backbone;
-        let mut result = Ok(());
+        let wires = &mut self.wires;
         self.socket.receive(RECEIVE_BATCH, |frame| {
-            let received = backbone.receive(clock.monotonic(frame.at), &frame, clock);
-            result = std::mem::replace(&mut result, Ok(())).and(received);
+            wires.receive(clock.monotonic(frame.at), &frame);
         });
-        result
     }
 
     fn send_due(&mut self, start: Instant) -> io::Result<()> {
         let clock = Clock::read(start);
-        self.backbone.advance(clock.now + EARLY, clock)?;
-        self.backbone.publish();
-        let mut due = self.backbone.take_due();
+        self.wires.advance(clock.now + EARLY, clock)?;
+        let due = self.wires.take_due();
         let mut rest = &due[..];
         while !rest.is_empty() {
             let batch = rest.iter().take(SEND_BATCH);
             match self
                 .socket
-                .send(batch.map(|(link, frame)| (*link, &frame[..])))
+                .send(batch.map(|due| (due.device, &*due.packet)))
             {
                 Ok(sent) => rest = &rest[sent..],
                 Err(error) => {
                     // The box has gone down; the others go on.
-                    tracing::warn!(link = rest[0].0, %error, "a packet could not be delivered");
+                    tracing::warn!(device = rest[0].device, %error, "a packet could not be delivered");
                     rest = &rest[1..];
                 }
             }
             // The kernel runs the boxes' answers before it returns, and an
             // acknowledgement may set thousands of packets free at once.
-            self.receive(start)?;
+            self.receive(start);
         }
-        self.backbone.recycle(&mut due);
         Ok(())
     }
 

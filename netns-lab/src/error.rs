@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use crate::fabric::{GateError, WorldError};
 use crate::link::LinkError;
 use crate::spec::SpecError;
 
@@ -44,9 +45,9 @@ pub enum Error {
          thing in main, or wrap the test in netns_lab::test"
     )]
     NotIsolated,
-    /// Two hosts have the same name.
-    #[error("the lab has two hosts named {name:?}")]
-    DuplicateHost {
+    /// Two hosts or boxes have the same name, or one has the core's.
+    #[error("the lab has two hosts or boxes named {name:?}; \"core\" is taken as well")]
+    DuplicateName {
         /// The name in question.
         name: String,
     },
@@ -58,6 +59,34 @@ pub enum Error {
         /// The number of hosts that the address plan has room for.
         limit: usize,
     },
+    /// A name that could not be written in a gate or a file.
+    #[error("{name:?} is no name for a host or box: it is empty or has spaces in it")]
+    InvalidName {
+        /// The name in question.
+        name: String,
+    },
+    /// A host or box is behind a shared box that was not described before it.
+    #[error("{name:?} is to be behind {above:?}, but no shared box of that name comes before it")]
+    UnknownBox {
+        /// What is to be behind it.
+        name: String,
+        /// The box that there is not.
+        above: String,
+    },
+    /// More external addresses of shared boxes than the address plan has room for.
+    #[error("shared boxes have room for {limit} external addresses, not for {wanted}")]
+    TooManyAddresses {
+        /// The number of addresses asked for.
+        wanted: usize,
+        /// The number that the address plan has room for.
+        limit: usize,
+    },
+    /// A gate that cannot be built.
+    #[error(transparent)]
+    Gate(#[from] GateError),
+    /// A place or link that cannot be built.
+    #[error("the network cannot be built: {0}")]
+    Network(#[from] WorldError),
     /// More NATs in a row than the address plan has room for.
     #[error("host {name:?} is behind {wanted} boxes; at most {limit} are possible")]
     TooManyLayers {

@@ -25,7 +25,7 @@ use crate::capture::{Fate, is_private};
 use crate::link::{Crossing, Loss};
 use crate::middlebox::{Middlebox, Outgoing, Side};
 use crate::packet::IpHeader;
-use crate::record::{Event as Seen, LogEntry};
+use crate::record::{Event as Seen, LogEntry, ROUTED};
 use gate::{Gates, Spot};
 use topology::{Node, Place, Routes};
 
@@ -216,6 +216,12 @@ impl Fabric {
         self.now
     }
 
+    /// Returns the node with this name.
+    pub(crate) fn find(&self, name: &str) -> Option<NodeId> {
+        let node = self.nodes.iter().position(|node| &*node.name == name);
+        node.map(NodeId)
+    }
+
     /// Returns the name of a node.
     pub(crate) fn name(&self, node: NodeId) -> &Arc<str> {
         &self.nodes[node.0].name
@@ -226,9 +232,11 @@ impl Fabric {
         self.nodes[node.0].parent.map(NodeId)
     }
 
-    /// Returns all nodes, in the order in which they were added.
-    pub(crate) fn nodes(&self) -> impl Iterator<Item = NodeId> + use<> {
-        (0..self.nodes.len()).map(NodeId)
+    /// Takes the link above a node up or down.
+    pub(crate) fn set_link_up(&mut self, node: NodeId, up: bool) {
+        for towards in [Side::Inside, Side::Outside] {
+            self.nodes[node.0].link(towards).set_up(up);
+        }
     }
 
     /// Returns what is found inside of a box.
@@ -257,7 +265,9 @@ impl Fabric {
     /// Puts names to what has been seen.
     pub(crate) fn describe(&self, seen: Observation) -> LogEntry {
         let below = Arc::clone(self.name(seen.link));
-        let above = self.parent(seen.link).map_or(&self.core, |id| self.name(id));
+        let above = self
+            .parent(seen.link)
+            .map_or(&self.core, |id| self.name(id));
         let above = Arc::clone(above);
         let (from, to) = match seen.towards {
             Side::Outside => (below, above),
@@ -403,7 +413,11 @@ impl Fabric {
             let link = self.nodes[node].link(towards);
             link.carry(at, packet.len())
         };
-        if let Crossing::Exits { at: exit, duplicate } = crossing {
+        if let Crossing::Exits {
+            at: exit,
+            duplicate,
+        } = crossing
+        {
             for exit in [Some(exit), duplicate].into_iter().flatten() {
                 let what = What::Arrival(node, towards, Arc::clone(&packet));
                 self.schedule(exit, what);
@@ -469,21 +483,29 @@ impl Fabric {
 
     /// A packet is in the core.
     fn cross_core(&mut self, link: usize, packet: Arc<[u8]>) {
-        let header = IpHeader::read(&packet);
+        let (fate, to) = self.route_in_core(&packet);
+        let verdict = fate.comment().unwrap_or(ROUTED).into();
+        let arrived = Seen::Arrived { verdict };
+        self.observe(link, Side::Outside, arrived, Arc::clone(&packet));
+        if let (Fate::Carried, Some(to)) = (fate, to) {
+            self.carry(self.now, to, Side::Inside, packet, None);
+        }
+    }
+
+    /// Returns what the core does with a packet that comes to it.
+    pub(crate) fn fate_in_core(&self, packet: &[u8]) -> Fate {
+        self.route_in_core(packet).0
+    }
+
+    fn route_in_core(&self, packet: &[u8]) -> (Fate, Option<usize>) {
+        let header = IpHeader::read(packet);
         let to = header.and_then(|header| self.core_routes.get(header.destination));
         let fate = match (header, to) {
             (Some(header), _) if is_private(header.source) => Fate::PrivateSource,
             (_, Some(_)) => Fate::Carried,
             (_, None) => Fate::NoRoute,
         };
-        let verdict = fate.comment().unwrap_or("routed");
-        let arrived = Seen::Arrived {
-            verdict: verdict.into(),
-        };
-        self.observe(link, Side::Outside, arrived, Arc::clone(&packet));
-        if let (Fate::Carried, Some(to)) = (fate, to) {
-            self.carry(self.now, to, Side::Inside, packet, None);
-        }
+        (fate, to)
     }
 
     /// A packet has come to a box from one of those inside.

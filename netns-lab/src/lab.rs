@@ -4,18 +4,19 @@ mod assembly;
 mod builder;
 mod core;
 mod host;
-mod plan;
 mod readiness;
 mod reaper;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-pub use builder::{HostSpec, LabBuilder};
+pub use builder::{Engine as BoxEngine, LabBuilder};
 pub use host::{Host, Nat};
 
 use crate::capture::Capture;
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::record::{EventLog, SharedLog};
 use reaper::Reaper;
 
 /// A network of hosts, NATs and links; dropping it removes everything.
@@ -25,7 +26,9 @@ use reaper::Reaper;
 #[derive(Debug)]
 pub struct Lab {
     hosts: BTreeMap<String, Host>,
+    nats: BTreeMap<Arc<str>, Nat>,
     capture: Capture,
+    log: SharedLog,
     // Fields are dropped in this order: programs first, then what carries their packets.
     reaper: Reaper,
     engine: Engine,
@@ -57,6 +60,24 @@ impl Lab {
         let nats = self.host(host).nats();
         nats.get(layer)
             .unwrap_or_else(|| panic!("host {host:?} has no box at layer {layer}"))
+    }
+
+    /// Returns the box with this name: that of a shared box, or `<host>.nat`,
+    /// `<host>.nat2` and so on.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the lab was built without such a box.
+    pub fn nat_named(&self, name: &str) -> &Nat {
+        self.nats
+            .get(name)
+            .unwrap_or_else(|| panic!("the lab has no box named {name:?}"))
+    }
+
+    /// Returns what happened to each packet at both ends of each link so far,
+    /// if [`LabBuilder::log`] asked for it; the first 100,000 events.
+    pub fn log(&self) -> EventLog {
+        self.log.read()
     }
 
     /// Returns the packets that crossed the access links so far.

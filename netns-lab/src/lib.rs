@@ -66,18 +66,22 @@ pub mod report;
 mod spec;
 mod support;
 mod testing;
+mod topology;
 pub mod virtual_time;
 
 pub use capture::{Capture, Direction, End, Fate, Handshake, Packet, TcpFlags, Transport};
 pub use error::Error;
 pub use fabric::{Gate, GateError, PacketKind, PacketPattern};
 pub use isolation::isolate;
-pub use lab::{Host, HostSpec, Lab, LabBuilder, Nat};
+pub use lab::{BoxEngine as Engine, Host, Lab, LabBuilder, Nat};
 pub use link::{BurstLoss, Crossing, LinkError, LinkSpec, Loss};
+pub use middlebox::SharedModel;
 pub use netlink::conntrack::{TcpState, TrackedConnection};
+pub use record::{Event, EventLog, LogEntry};
 pub use spec::{
     Dependence, Hairpinning, Limits, NatSpec, Pooling, PortAssignment, PortRange, RstEffect,
     SimultaneousOpen, SpecError, Timers, Translation, Translation6, UnsolicitedSyn, WhenFull,
 };
 pub use support::support;
 pub use testing::{Outcome, TestRun, test};
+pub use topology::{BoxSpec, HostSpec, Topology};

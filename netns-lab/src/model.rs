@@ -65,6 +65,7 @@ pub use session::SessionState;
 pub use table::Mapping;
 pub use verdict::{Answer, DropReason, Verdict};
 
+use crate::netlink::conntrack::{TcpState, TrackedConnection};
 use ports::PortAllocator;
 use table::Table;
 
@@ -203,6 +204,28 @@ impl NatModel {
         self.table.mappings()
     }
 
+    /// Returns its TCP sessions in the form in which netfilter tells its own.
+    pub(crate) fn tracked_connections(&self) -> Vec<TrackedConnection> {
+        let mut connections = Vec::new();
+        for mapping in self.mappings() {
+            for (peer, state, expires) in mapping.expiries() {
+                let Some(state) = tcp_state(state) else {
+                    continue;
+                };
+                let left = expires.saturating_sub(self.now).as_secs();
+                connections.push(TrackedConnection {
+                    source: mapping.internal(),
+                    destination: peer,
+                    mapped: mapping.external(),
+                    peer,
+                    state,
+                    expires_in: u32::try_from(left).unwrap_or(u32::MAX),
+                });
+            }
+        }
+        connections
+    }
+
     /// Returns the answer that is due longest.
     fn next_due(&self) -> Option<(SocketAddr, SocketAddr)> {
         let due = |pending: &Pending| (pending.due <= self.now).then_some(pending.due);
@@ -214,6 +237,20 @@ impl NatModel {
     fn send(&mut self, output: Output) {
         self.outputs.push_back(output);
     }
+}
+
+/// Returns what netfilter calls a state of TCP.
+const fn tcp_state(state: SessionState) -> Option<TcpState> {
+    Some(match state {
+        SessionState::Udp => return None,
+        SessionState::OutboundSyn | SessionState::InboundSyn => TcpState::SynSent,
+        SessionState::SynAck => TcpState::SynReceived,
+        SessionState::SimultaneousOpen => TcpState::SynSent2,
+        SessionState::Established => TcpState::Established,
+        SessionState::HalfClosed | SessionState::TimeWait | SessionState::Reset => {
+            TcpState::Closing
+        }
+    })
 }
 
 /// Refuses a set of external addresses that lacks a family to translate to.

@@ -16,6 +16,20 @@ use std::time::Duration;
 
 use crate::error::Error;
 
+/// Length of an Ethernet header.
+const ETHERNET: usize = 14;
+
+/// EtherTypes (RFC 894, RFC 2464 section 3).
+const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
+const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xDD];
+
+/// On a link without ARP, Linux sends to the sender's own hardware address, so
+/// all hosts and boxes have the same one; the core's ends have another, so that
+/// its own network stack ignores what it gets.
+pub(crate) const BOX_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+/// The hardware address of the core's ends.
+pub(crate) const CORE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
 const PACKET_RX_RING: libc::c_int = 5;
 const PACKET_VERSION: libc::c_int = 10;
 const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
@@ -137,35 +151,40 @@ impl PacketSocket {
         most
     }
 
-    /// Sends frames, each out of its link; returns how many the kernel took.
+    /// Sends IP packets, each out of its link; returns how many the kernel took.
     ///
-    /// The first frame that fails ends the batch, and fails the call if it is
+    /// The first packet that fails ends the batch, and fails the call if it is
     /// the first of all.
     pub(crate) fn send<'a>(
         &self,
-        frames: impl Iterator<Item = (u32, &'a [u8])>,
+        packets: impl Iterator<Item = (u32, &'a [u8])>,
     ) -> io::Result<usize> {
         let mut addresses = [link_address(0); SEND_BATCH];
-        let mut parts = [libc::iovec {
+        let mut headers = [[0; ETHERNET]; SEND_BATCH];
+        let nothing = libc::iovec {
             iov_base: std::ptr::null_mut(),
             iov_len: 0,
-        }; SEND_BATCH];
+        };
+        let mut parts = [[nothing; 2]; SEND_BATCH];
         // SAFETY: mmsghdr is plain data for which all zeros mean "nothing".
         let mut messages: [libc::mmsghdr; SEND_BATCH] = unsafe { std::mem::zeroed() };
         let mut count = 0;
-        for (slot, (link, data)) in frames.take(SEND_BATCH).enumerate() {
+        for (slot, (link, packet)) in packets.take(SEND_BATCH).enumerate() {
             addresses[slot].sll_ifindex = link.cast_signed();
-            parts[slot].iov_base = data.as_ptr().cast_mut().cast();
-            parts[slot].iov_len = data.len();
+            headers[slot] = ethernet_header(packet);
+            parts[slot] = [&headers[slot][..], packet].map(|part| libc::iovec {
+                iov_base: part.as_ptr().cast_mut().cast(),
+                iov_len: part.len(),
+            });
             let header = &mut messages[slot].msg_hdr;
             header.msg_name = (&raw mut addresses[slot]).cast();
             header.msg_namelen = size_of::<libc::sockaddr_ll>() as u32;
-            header.msg_iov = &raw mut parts[slot];
-            header.msg_iovlen = 1;
+            header.msg_iov = parts[slot].as_mut_ptr();
+            header.msg_iovlen = 2;
             count = slot + 1;
         }
-        // SAFETY: the first `count` messages point to addresses, parts and
-        // frames that all outlive the call; the kernel only reads the frames.
+        // SAFETY: the first `count` messages point to addresses, parts,
+        // headers and packets that all outlive the call; the kernel only reads these.
         let sent =
             unsafe { libc::sendmmsg(self.fd.as_raw_fd(), messages.as_mut_ptr(), count as u32, 0) };
         usize::try_from(sent).map_err(|_negative| io::Error::last_os_error())
@@ -183,6 +202,34 @@ impl PacketSocket {
         }
         Ok(())
     }
+}
+
+/// Returns the IP packet in a frame, unless it is for many: neighbours of a
+/// link talk among themselves by multicast, not to a lab.
+pub(crate) fn unicast_packet(frame: &[u8]) -> Option<&[u8]> {
+    let kind = frame.get(12..ETHERNET)?;
+    let packet = &frame[ETHERNET..];
+    let is_multicast = match kind {
+        kind if kind == ETHERTYPE_IPV4 => packet.get(16)? >> 4 >= 14,
+        kind if kind == ETHERTYPE_IPV6 => *packet.get(24)? == 0xFF,
+        _ => return None,
+    };
+    (!is_multicast).then_some(packet)
+}
+
+/// Returns the header of a frame with an IP packet to a box.
+fn ethernet_header(packet: &[u8]) -> [u8; ETHERNET] {
+    let is_ipv6 = packet.first().is_some_and(|first| first >> 4 == 6);
+    let kind = if is_ipv6 {
+        ETHERTYPE_IPV6
+    } else {
+        ETHERTYPE_IPV4
+    };
+    let mut header = [0; ETHERNET];
+    header[..6].copy_from_slice(&BOX_MAC);
+    header[6..12].copy_from_slice(&BOX_MAC);
+    header[12..].copy_from_slice(&kind);
+    header
 }
 
 /// Reads `struct tpacket2_hdr` and the `sockaddr_ll` behind it.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::link::Crossing;
@@ -49,6 +49,33 @@ pub enum Event {
     },
 }
 
+/// What is said of a packet that came to its host, or to a box of the kernel's.
+pub(crate) const DELIVERED: &str = "delivered";
+
+/// What is said of a packet that the core sends on.
+pub(crate) const ROUTED: &str = "routed";
+
+impl Event {
+    /// Returns what a capture file says about the packet, if it deserves a comment.
+    pub(crate) fn comment(&self) -> Option<String> {
+        match self {
+            Self::Entered { crossing, why } => {
+                let fate = match crossing {
+                    Crossing::Lost(loss) => Some(loss.to_string()),
+                    Crossing::Exits { duplicate, .. } => duplicate.map(|_| "duplicated".into()),
+                };
+                let words: Vec<_> = why.iter().map(ToString::to_string).chain(fate).collect();
+                (!words.is_empty()).then(|| words.join(", "))
+            }
+            Self::Arrived { verdict } => match &**verdict {
+                DELIVERED | ROUTED => None,
+                verdict => Some(verdict.into()),
+            },
+            Self::AtGate { text, .. } => Some(text.clone()),
+        }
+    }
+}
+
 impl LogEntry {
     /// Returns the host or box where it happened, or `core`.
     pub fn place(&self) -> &str {
@@ -76,6 +103,35 @@ impl EventLog {
 
     pub(crate) fn add(&mut self, entry: LogEntry) {
         self.entries.push(entry);
+    }
+}
+
+/// A log that is written in one thread and read in others.
+///
+/// It keeps the first [`SharedLog::MAX_ENTRIES`] entries, which are the ones
+/// that tell how connections came about.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SharedLog {
+    log: Arc<Mutex<EventLog>>,
+}
+
+impl SharedLog {
+    /// A port-guessing punch of a thousand SYNs a side makes some 20,000 entries.
+    const MAX_ENTRIES: usize = 100_000;
+
+    pub(crate) fn add(&self, entry: LogEntry) {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if log.entries.len() < Self::MAX_ENTRIES {
+            log.add(entry);
+        }
+    }
+
+    /// Returns what is in it so far.
+    pub(crate) fn read(&self) -> EventLog {
+        self.log
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 

@@ -167,9 +167,11 @@ fn the_capture_file_has_every_packet_and_its_fate() {
         std::fs::remove_file(&path).unwrap();
         assert_eq!(file[..4], [0x0a, 0x0d, 0x0d, 0x0a]);
         let has = |text: &[u8]| file.windows(text.len()).any(|window| window == text);
-        assert!(has(b"alice") && has(b"bob") && has(b"lost on the link"));
+        for text in ["alice (to core)", "core (to bob)", "lost on the link"] {
+            assert!(has(text.as_bytes()), "{text}");
+        }
         assert!(!has(&[7; 60]), "the packet was not cut");
-        assert_eq!(blocks(&file), [0x0a0d_0d0a, 1, 1, 6]);
+        assert_eq!(blocks(&file), [0x0a0d_0d0a, 1, 1, 1, 1, 6]);
     });
 }
 
@@ -486,7 +488,7 @@ fn descriptions_that_cannot_be_built_are_refused() {
     let lossy = HostSpec::new("b").link(LinkSpec::default().loss(1.5));
     assert!(matches!(
         build(HostSpec::new("a")),
-        Err(Error::DuplicateHost { .. })
+        Err(Error::DuplicateName { .. })
     ));
     assert!(matches!(build(lossy), Err(Error::InvalidLink { .. })));
     assert!(matches!(build(HostSpec::new("b")), Err(Error::NotIsolated)));

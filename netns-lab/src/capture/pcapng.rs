@@ -5,13 +5,12 @@ use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
-use super::Direction;
-
 const SECTION_HEADER: u32 = 0x0A0D_0D0A;
 const INTERFACE: u32 = 1;
 const ENHANCED_PACKET: u32 = 6;
 const BYTE_ORDER_MAGIC: u32 = 0x1A2B_3C4D;
-const LINKTYPE_ETHERNET: u16 = 1;
+/// Raw IPv4 and IPv6 packets.
+const LINKTYPE_RAW: u16 = 101;
 const OPTION_COMMENT: u16 = 1;
 const OPTION_INTERFACE_NAME: u16 = 2;
 const OPTION_RESOLUTION: u16 = 9;
@@ -19,7 +18,7 @@ const OPTION_PACKET_FLAGS: u16 = 2;
 /// Ten to the minus ninth of a second.
 const NANOSECONDS: u8 = 9;
 
-/// A capture file with one interface per access link.
+/// A capture file with one interface for each end of each link.
 #[derive(Debug)]
 pub(crate) struct PcapngWriter {
     file: BufWriter<File>,
@@ -28,10 +27,10 @@ pub(crate) struct PcapngWriter {
 
 impl PcapngWriter {
     /// Creates the file and describes one interface for each name.
-    pub(crate) fn create<'a>(
+    pub(crate) fn create(
         path: &Path,
         snap_length: usize,
-        interfaces: impl Iterator<Item = &'a str>,
+        interfaces: impl Iterator<Item = String>,
     ) -> io::Result<Self> {
         let mut writer = Self {
             file: BufWriter::new(File::create(path)?),
@@ -44,7 +43,7 @@ impl PcapngWriter {
         section.extend_from_slice(&u64::MAX.to_ne_bytes());
         writer.block(SECTION_HEADER, &section)?;
         for name in interfaces {
-            let mut body = LINKTYPE_ETHERNET.to_ne_bytes().to_vec();
+            let mut body = LINKTYPE_RAW.to_ne_bytes().to_vec();
             body.extend_from_slice(&0u16.to_ne_bytes());
             body.extend_from_slice(&(snap_length as u32).to_ne_bytes());
             option(&mut body, OPTION_INTERFACE_NAME, name.as_bytes());
@@ -55,15 +54,16 @@ impl PcapngWriter {
         Ok(writer)
     }
 
-    /// Writes a frame; `at` counts from 1970.
+    /// Writes an IP packet that leaves the interface, or comes to it; `at`
+    /// counts from 1970.
     pub(crate) fn packet(
         &mut self,
         interface: u32,
         at: Duration,
-        (frame, direction): (&[u8], Direction),
+        (packet, leaves): (&[u8], bool),
         comment: Option<&str>,
     ) -> io::Result<()> {
-        let kept = &frame[..frame.len().min(self.snap_length)];
+        let kept = &packet[..packet.len().min(self.snap_length)];
         let at = at.as_nanos() as u64;
         let mut body = Vec::with_capacity(64 + kept.len());
         for value in [
@@ -71,17 +71,14 @@ impl PcapngWriter {
             (at >> 32) as u32,
             (at & u64::from(u32::MAX)) as u32,
             kept.len() as u32,
-            frame.len() as u32,
+            packet.len() as u32,
         ] {
             body.extend_from_slice(&value.to_ne_bytes());
         }
         body.extend_from_slice(kept);
         pad(&mut body);
-        // The lowest two bits: 1 is inbound, 2 is outbound, as the box sees it.
-        let flags: u32 = match direction {
-            Direction::ToHost => 1,
-            Direction::FromHost => 2,
-        };
+        // The lowest two bits: 1 is inbound, 2 is outbound.
+        let flags: u32 = if leaves { 2 } else { 1 };
         option(&mut body, OPTION_PACKET_FLAGS, &flags.to_ne_bytes());
         if let Some(comment) = comment {
             option(&mut body, OPTION_COMMENT, comment.as_bytes());

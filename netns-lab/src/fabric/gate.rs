@@ -155,7 +155,8 @@ impl PacketKind {
 
 impl fmt::Display for PacketPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = |(kind, name): &(PacketKind, &'static str)| (*kind == self.kind).then_some(*name);
+        let name =
+            |(kind, name): &(PacketKind, &'static str)| (*kind == self.kind).then_some(*name);
         let kind = PacketKind::ALL.iter().find_map(name).unwrap_or_default();
         write!(f, "{kind} from {}", self.from)?;
         if let Some(to) = &self.to {
@@ -252,7 +253,9 @@ impl Resolved {
         if !here || !self.kind.matches(packet) {
             return false;
         }
-        let known = |networks: &[Network], address| networks.iter().any(|network| network.contains(address));
+        let known = |networks: &[Network], address| {
+            networks.iter().any(|network| network.contains(address))
+        };
         IpHeader::read(packet).is_some_and(|header| {
             known(&self.from.1, header.source)
                 && self
@@ -353,7 +356,11 @@ impl Fabric {
             return;
         }
         let text = Arc::clone(&gate.text);
-        let reason = if too_late { "waited too long" } else { "released" };
+        let reason = if too_late {
+            "waited too long"
+        } else {
+            "released"
+        };
         for (spot, packet) in std::mem::take(&mut gate.held) {
             self.note_at_gate(spot, format!("{reason}: {text}"), Arc::clone(&packet));
             // It may have to wait at another gate of the same place.

@@ -82,6 +82,11 @@ impl Network {
         Self { address, length }
     }
 
+    /// Returns the address and the number of bits.
+    pub(crate) const fn parts(self) -> (IpAddr, u8) {
+        (self.address, self.length)
+    }
+
     /// Returns whether an address is one of them.
     pub(super) fn contains(self, address: IpAddr) -> bool {
         let (ours, theirs, width) = match (self.address, address) {
@@ -225,10 +230,7 @@ impl Node {
 }
 
 impl Place {
-    pub(super) fn middlebox(
-        middlebox: Option<Box<dyn Middlebox>>,
-        hides: Hides,
-    ) -> Self {
+    pub(super) fn middlebox(middlebox: Option<Box<dyn Middlebox>>, hides: Hides) -> Self {
         Self::Box(Inner {
             middlebox,
             routes: Routes::default(),

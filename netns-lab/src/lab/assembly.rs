@@ -1,28 +1,29 @@
 //! From a description to namespaces, links, addresses and rules.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::thread::{Scope, ScopedJoinHandle};
 
-use rand::{RngExt as _, SeedableRng as _};
-use rand_chacha::ChaCha8Rng;
-
-use super::builder::{HostSpec, LabBuilder};
+use super::builder::{Engine as BoxEngine, LabBuilder};
 use super::core::{Core, lab_was_built};
-use super::plan::{BoxPlan, GATEWAY_V4, GATEWAY_V6, HostPlan, IPV6_PREFIX};
+use super::host::HostAddresses;
 use super::readiness::await_links;
 use super::reaper::{Enrolment, reaper};
 use super::{Host, Lab, Nat};
 use crate::capture::{Capture, PcapngWriter};
-use crate::engine::{Backbone, Engine, Port, Prefix};
+use crate::engine::{Engine, Records, Wires};
 use crate::error::Error;
+use crate::fabric::{CORE, Fabric, NodeId};
 use crate::firewall::{self, INSIDE, OUTSIDE};
-use crate::link::Link;
+use crate::middlebox::Side;
 use crate::namespace::{Namespace, set_sysctl};
 use crate::netlink::route::{self, VethEnd};
 use crate::netlink::{Message, Netlink};
-use crate::packet_socket::disable_offload;
+use crate::packet_socket::{BOX_MAC, CORE_MAC, disable_offload};
+use crate::record::SharedLog;
+use crate::spec::NatSpec;
+use crate::topology::{Plan, Planned, PlannedNode};
 
 /// Ethernet's usual size.
 const MTU: u32 = 1500;
@@ -35,11 +36,15 @@ const OUTSIDE_INDEX: u32 = 2;
 const INSIDE_INDEX: u32 = 3;
 const FIRST_CORE_INDEX: u32 = 2;
 
-/// On a link without ARP, Linux sends to the sender's own hardware address. All
-/// boxes having the same one, frames arrive without being changed on the way;
-/// the core's ends have another, so that its own network stack ignores them.
-const BOX_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-const CORE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+/// The next hop of every box and host, on every link: no address needs to
+/// exist there, since frames go to the other end of the link anyway.
+const GATEWAY_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+/// The same for IPv6.
+const GATEWAY_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
+
+/// Packets under way at most: 98 MB of full packets, which is 100 MB/s over a
+/// second of delay.
+const MAX_UNDER_WAY: usize = 65_536;
 
 /// Largest socket buffers of hosts, for the tcp_rmem and tcp_wmem settings:
 /// four times the 8 MB under way at 100 MB/s and 80 ms.
@@ -49,173 +54,232 @@ const TCP_SEND_BUFFER: &str = "4096 16384 33554432";
 /// Builds a lab on a thread of its own, since that thread moves through namespaces.
 pub(super) fn build(builder: LabBuilder) -> Result<Lab, Error> {
     std::thread::scope(|scope| {
-        let assembler = spawn(scope, move || assemble(builder))?;
+        let assembler = std::thread::Builder::new()
+            .name("netns-lab-build".into())
+            .spawn_scoped(scope, || assemble(&builder))
+            .map_err(|source| Error::System {
+                action: "start a thread".into(),
+                source,
+            })?;
         assembler
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
-fn spawn<'scope, T: Send + 'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    work: impl FnOnce() -> T + Send + 'scope,
-) -> Result<ScopedJoinHandle<'scope, T>, Error> {
-    std::thread::Builder::new()
-        .name("netns-lab-build".into())
-        .spawn_scoped(scope, work)
-        .map_err(|source| Error::System {
-            action: "start a thread".into(),
-            source,
-        })
-}
-
-fn assemble(builder: LabBuilder) -> Result<Lab, Error> {
+fn assemble(builder: &LabBuilder) -> Result<Lab, Error> {
     let (reaper, enrolment) = reaper()?;
     let core = Core::take()?;
-    let file = capture_file(&builder)?;
-    let mut network = Network::default();
-    let mut random = ChaCha8Rng::seed_from_u64(builder.seed);
-    for (place, spec) in builder.hosts.into_iter().enumerate() {
-        network.add_host(place, spec, &core.namespace, &enrolment, &mut random)?;
+    let core_namespace = Arc::clone(&core.namespace);
+    let plan = Plan::new(&builder.topology, builder.seed);
+    let mut nats = BTreeMap::new();
+    let gates = &builder.topology.gates;
+    let seed = (builder.seed, MAX_UNDER_WAY);
+    let (fabric, ids) = plan.fabric(seed, gates, |node, nat| {
+        if builder.engine == BoxEngine::Netfilter {
+            return Ok(None);
+        }
+        let model = node.model(nat)?;
+        let handle = Nat::model(Arc::clone(&node.name), nat, model.clone());
+        nats.insert(Arc::clone(&node.name), handle);
+        Ok(Some(Box::new(model)))
+    })?;
+    let ground = Ground {
+        plan: &plan,
+        ids: &ids,
+        fabric: &fabric,
+        core: &core_namespace,
+    };
+    let mut devices = Vec::new();
+    let mut namespaces = BTreeMap::new();
+    for (place, node) in plan.nodes.iter().enumerate() {
+        match &node.kind {
+            Planned::Host => {
+                namespaces.insert(place, ground.add_host(place, node, &mut devices)?);
+            }
+            Planned::Box(_) if builder.engine == BoxEngine::Model => {}
+            Planned::Box(nat) => {
+                let namespace = ground.add_box(place, node, nat, &mut devices)?;
+                let nat = Nat::netfilter(Arc::clone(&node.name), *nat, namespace);
+                nats.insert(Arc::clone(&node.name), nat);
+            }
+        }
     }
-    let Network {
-        hosts,
-        ports,
-        routes,
-    } = network;
-    core.namespace.enter()?;
-    for port in &ports {
-        disable_offload(&core_link_name(port.link))?;
+    core_namespace.enter()?;
+    for (device, ..) in &devices {
+        disable_offload(&core_link_name(*device))?;
     }
-    let core_links: Vec<_> = ports.iter().map(|port| port.link).collect();
-    await_links(&core_links)?;
+    let numbers: Vec<_> = devices.iter().map(|(device, ..)| *device).collect();
+    await_links(&numbers)?;
     let socket = core.into_socket()?;
-    let capture = Capture::default();
-    let record = builder.record.then(|| capture.clone());
-    let engine = Engine::start(socket, Backbone::new(ports, routes, record, file))?;
+    let (records, capture, log) = records(builder, &plan)?;
+    let owners = ground.owners();
+    let hosts = hosts(&plan, namespaces, &nats, &enrolment);
+    let wires = Wires::new(fabric, devices, owners, records);
+    let engine = Engine::start(socket, wires)?;
     lab_was_built();
     Ok(Lab {
         hosts,
+        nats,
         capture,
+        log,
         reaper,
         engine,
     })
 }
 
-fn capture_file(builder: &LabBuilder) -> Result<Option<PcapngWriter>, Error> {
-    let names = builder.hosts.iter().map(|host| host.name.as_str());
-    let create = |path| PcapngWriter::create(path, builder.snap_length, names);
-    let file = builder.capture_file.as_deref().map(create);
-    file.transpose().map_err(|source| Error::Capture { source })
-}
-
-/// What has been assembled so far.
-#[derive(Default)]
-struct Network {
-    hosts: BTreeMap<String, Host>,
-    ports: Vec<Port>,
-    routes: BTreeMap<Prefix, usize>,
-}
-
-impl Network {
-    fn add_host(
-        &mut self,
-        place: usize,
-        spec: HostSpec,
-        core: &Namespace,
-        enrolment: &Enrolment,
-        random: &mut ChaCha8Rng,
-    ) -> Result<(), Error> {
-        // The builder has limited the number of hosts to what fits an octet.
-        let plan = HostPlan::new(place as u8 + 1, &spec.nats);
-        let core_end = CoreEnd {
-            namespace: core,
-            index: FIRST_CORE_INDEX + place as u32,
-        };
-        self.routes.extend(
-            plan.routed
-                .iter()
-                .map(|address| (Prefix::of(*address), place)),
-        );
-        self.ports.push(Port {
-            name: Arc::from(spec.name.as_str()),
-            link: core_end.index,
-            up: Link::new(spec.link, random.random()),
-            down: Link::new(spec.link, random.random()),
-        });
-        let host = assemble_host(spec, plan, core_end, enrolment, random)?;
-        self.hosts.insert(host.name().to_owned(), host);
-        Ok(())
-    }
-}
-
-/// The core's end of an access link.
-#[derive(Clone, Copy)]
-struct CoreEnd<'a> {
-    namespace: &'a Namespace,
-    index: u32,
-}
-
-fn core_link_name(index: u32) -> String {
-    format!("link{index}")
-}
-
-fn assemble_host(
-    spec: HostSpec,
-    plan: HostPlan,
-    core: CoreEnd<'_>,
-    enrolment: &Enrolment,
-    random: &mut ChaCha8Rng,
-) -> Result<Host, Error> {
-    let name = core_link_name(core.index);
-    let mut outer = VethEnd {
-        name: &name,
-        index: core.index,
-        mac: CORE_MAC,
-        mtu: MTU,
-        namespace: core.namespace.descriptor(),
+fn records(builder: &LabBuilder, plan: &Plan) -> Result<(Records, Capture, SharedLog), Error> {
+    let (capture, log) = (Capture::default(), SharedLog::default());
+    let create = |path| PcapngWriter::create(path, builder.snap_length, interfaces(plan));
+    let file = builder.capture_file.as_deref().map(create).transpose();
+    let records = Records {
+        capture: builder.record.then(|| capture.clone()),
+        file: file.map_err(|source| Error::Capture { source })?,
+        log: builder.log.then(|| log.clone()),
     };
-    let mut nats = Vec::with_capacity(spec.nats.len());
-    let mut outermost = true;
-    for (nat, addresses) in spec.nats.iter().zip(&plan.boxes).rev() {
+    Ok((records, capture, log))
+}
+
+/// Names the two ends of the link above each node.
+fn interfaces(plan: &Plan) -> impl Iterator<Item = String> {
+    plan.nodes.iter().flat_map(|node| {
+        let above = node.parent.map_or(CORE, |parent| &plan.nodes[parent].name);
+        let name = &node.name;
+        [
+            format!("{name} (to {above})"),
+            format!("{above} (to {name})"),
+        ]
+    })
+}
+
+fn hosts(
+    plan: &Plan,
+    mut namespaces: BTreeMap<usize, Namespace>,
+    nats: &BTreeMap<Arc<str>, Nat>,
+    enrolment: &Enrolment,
+) -> BTreeMap<String, Host> {
+    let mut hosts = BTreeMap::new();
+    for (place, node) in plan.nodes.iter().enumerate() {
+        let Some(namespace) = namespaces.remove(&place) else {
+            continue;
+        };
+        let above = plan.above(place);
+        let boxes = above.filter_map(|above| nats.get(&plan.nodes[above].name).cloned());
+        let name = node.name.to_string();
+        let addresses = HostAddresses {
+            ipv4: node.ipv4(),
+            ipv6: node.ipv6(),
+            external_ipv4: plan.external_ipv4(place),
+        };
+        let host = Host::new(
+            name.clone(),
+            addresses,
+            namespace,
+            boxes.collect(),
+            enrolment.clone(),
+        );
+        hosts.insert(name, host);
+    }
+    hosts
+}
+
+/// What the places of a lab are made from.
+struct Ground<'a> {
+    plan: &'a Plan,
+    ids: &'a [NodeId],
+    fabric: &'a Fabric,
+    core: &'a Namespace,
+}
+
+impl Ground<'_> {
+    /// Makes a host, connected to the core.
+    fn add_host(
+        &self,
+        place: usize,
+        node: &PlannedNode,
+        devices: &mut Vec<(u32, NodeId, Side)>,
+    ) -> Result<Namespace, Error> {
         let namespace = Namespace::enter_new()?;
         quiet()?;
-        connect(
-            outer,
-            box_end(OUTSIDE, OUTSIDE_INDEX, namespace.descriptor()),
-        )?;
-        // The link further in is made from here, and before its routes.
-        outer = box_end(INSIDE, INSIDE_INDEX, namespace.descriptor());
-        if outermost {
-            disable_offload(OUTSIDE)?;
-        }
-        outermost = false;
-        firewall::install(nat, addresses.outside_ipv4, random.random())?;
-        nats.push((namespace, *nat, addresses));
-    }
-    let namespace = Namespace::enter_new()?;
-    quiet()?;
-    connect(
-        outer,
-        box_end(HOST_LINK, OUTSIDE_INDEX, namespace.descriptor()),
-    )?;
-    if outermost {
+        let end = box_end(HOST_LINK, OUTSIDE_INDEX, namespace.descriptor());
+        devices.push((
+            self.connect(place, Side::Outside, end)?,
+            self.ids[place],
+            Side::Outside,
+        ));
         disable_offload(HOST_LINK)?;
+        set_sysctl("ipv4/tcp_rmem", TCP_RECEIVE_BUFFER)?;
+        set_sysctl("ipv4/tcp_wmem", TCP_SEND_BUFFER)?;
+        request("configure a host", outside_messages(node))?;
+        Ok(namespace)
     }
-    configure_host(&plan)?;
-    let mut boxes = Vec::with_capacity(nats.len());
-    for (namespace, nat, addresses) in nats.into_iter().rev() {
-        namespace.enter()?;
-        configure_box(addresses, &plan)?;
-        boxes.push(Nat::new(namespace, nat));
+
+    /// Makes a box of the kernel's, connected to the core on both sides.
+    fn add_box(
+        &self,
+        place: usize,
+        node: &PlannedNode,
+        nat: &NatSpec,
+        devices: &mut Vec<(u32, NodeId, Side)>,
+    ) -> Result<Namespace, Error> {
+        let namespace = Namespace::enter_new()?;
+        quiet()?;
+        for (side, name, index) in [
+            (Side::Outside, OUTSIDE, OUTSIDE_INDEX),
+            (Side::Inside, INSIDE, INSIDE_INDEX),
+        ] {
+            let end = box_end(name, index, namespace.descriptor());
+            devices.push((self.connect(place, side, end)?, self.ids[place], side));
+            disable_offload(name)?;
+        }
+        firewall::install(nat, node.ipv4(), node.seed as u32)?;
+        set_sysctl("ipv4/ip_forward", "1")?;
+        set_sysctl("ipv6/conf/all/forwarding", "1")?;
+        let mut messages = outside_messages(node);
+        messages.push(route::link_up(INSIDE_INDEX));
+        for inside in self.fabric.inside(self.ids[place]) {
+            let (address, length) = inside.parts();
+            let gateway = if address.is_ipv4() {
+                GATEWAY_V4
+            } else {
+                GATEWAY_V6
+            };
+            messages.push(route::route((address, length), INSIDE_INDEX, Some(gateway)));
+        }
+        request("configure a NAT", messages)?;
+        Ok(namespace)
     }
-    Ok(Host::new(
-        spec.name,
-        plan,
-        namespace,
-        boxes,
-        enrolment.clone(),
-    ))
+
+    /// Makes a link between a side of a node and the core, and returns the
+    /// device at the core's end.
+    fn connect(&self, place: usize, side: Side, end: VethEnd<'_>) -> Result<u32, Error> {
+        // The topology has limited the number of places.
+        let device = FIRST_CORE_INDEX + 2 * place as u32 + u32::from(side == Side::Inside);
+        let name = core_link_name(device);
+        let core = VethEnd {
+            name: &name,
+            index: device,
+            mac: CORE_MAC,
+            mtu: MTU,
+            namespace: self.core.descriptor(),
+        };
+        // Any of the lab's namespaces will do to ask from.
+        request("make a link", vec![route::veth(core, end)])?;
+        Ok(device)
+    }
+
+    /// Names the links to the core.
+    fn owners(&self) -> BTreeMap<NodeId, Arc<str>> {
+        let nodes = self.ids.iter().zip(&self.plan.nodes);
+        nodes
+            .filter(|(_, node)| node.parent.is_none())
+            .map(|(id, node)| (*id, Arc::clone(&node.owner)))
+            .collect()
+    }
+}
+
+fn core_link_name(device: u32) -> String {
+    format!("link{device}")
 }
 
 const fn box_end(name: &str, index: u32, namespace: RawFd) -> VethEnd<'_> {
@@ -228,61 +292,24 @@ const fn box_end(name: &str, index: u32, namespace: RawFd) -> VethEnd<'_> {
     }
 }
 
-/// Makes a link between two namespaces; any of the lab's will do to ask from.
-fn connect(outer: VethEnd<'_>, inner: VethEnd<'_>) -> Result<(), Error> {
-    request("make a link", vec![route::veth(outer, inner)])
-}
-
-fn configure_host(plan: &HostPlan) -> Result<(), Error> {
-    set_sysctl("ipv4/tcp_rmem", TCP_RECEIVE_BUFFER)?;
-    set_sysctl("ipv4/tcp_wmem", TCP_SEND_BUFFER)?;
+/// Brings a node's outer link up and gives it the node's addresses and the
+/// routes to everywhere.
+fn outside_messages(node: &PlannedNode) -> Vec<Message> {
     let mut messages = vec![
         route::link_up(route::LOOPBACK),
         route::link_up(OUTSIDE_INDEX),
     ];
-    messages.extend(outside_addresses(plan.ipv4.into(), plan.ipv6.into()));
-    request("configure a host", messages)
-}
-
-fn configure_box(addresses: &BoxPlan, plan: &HostPlan) -> Result<(), Error> {
-    set_sysctl("ipv4/ip_forward", "1")?;
-    set_sysctl("ipv6/conf/all/forwarding", "1")?;
-    let mut messages = vec![
-        route::link_up(route::LOOPBACK),
-        route::link_up(OUTSIDE_INDEX),
-    ];
-    messages.extend(outside_addresses(
-        addresses.outside_ipv4.into(),
-        addresses.outside_ipv6.into(),
-    ));
-    for address in &addresses.inside {
-        messages.push(route::route(
-            ((*address).into(), 32),
-            INSIDE_INDEX,
-            Some(GATEWAY_V4),
-        ));
+    for address in &node.addresses {
+        let length = if address.is_ipv4() { 32 } else { 128 };
+        messages.push(route::address(OUTSIDE_INDEX, *address, length));
     }
-    // Boxes further in have IPv6 addresses from the host's /48 as well, and
-    // nothing else in it is anywhere else.
-    let prefix = (plan.ipv6.into(), IPV6_PREFIX);
-    messages.push(route::route(prefix, INSIDE_INDEX, Some(GATEWAY_V6)));
-    request("configure a NAT", messages)?;
-    await_links(&[INSIDE_INDEX])
-}
-
-fn outside_addresses(
-    ipv4: std::net::IpAddr,
-    ipv6: std::net::IpAddr,
-) -> impl Iterator<Item = Message> {
-    let anywhere_v4 = (std::net::Ipv4Addr::UNSPECIFIED.into(), 0);
-    let anywhere_v6 = (std::net::Ipv6Addr::UNSPECIFIED.into(), 0);
-    [
-        route::address(OUTSIDE_INDEX, ipv4, 32),
-        route::address(OUTSIDE_INDEX, ipv6, 128),
-        route::route(anywhere_v4, OUTSIDE_INDEX, Some(GATEWAY_V4)),
-        route::route(anywhere_v6, OUTSIDE_INDEX, Some(GATEWAY_V6)),
-    ]
-    .into_iter()
+    for (anywhere, gateway) in [
+        (Ipv4Addr::UNSPECIFIED.into(), GATEWAY_V4),
+        (Ipv6Addr::UNSPECIFIED.into(), GATEWAY_V6),
+    ] {
+        messages.push(route::route((anywhere, 0), OUTSIDE_INDEX, Some(gateway)));
+    }
+    messages
 }
 
 fn request(action: &str, messages: Vec<Message>) -> Result<(), Error> {

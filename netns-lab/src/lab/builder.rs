@@ -1,75 +1,53 @@
-//! The description of a lab.
+//! The description of a lab in namespaces.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::{Lab, assembly};
 use crate::error::Error;
+use crate::fabric::Gate;
 use crate::firewall;
 use crate::isolation::is_isolated;
-use crate::link::LinkSpec;
-use crate::spec::NatSpec;
-
-/// Hosts are numbered in one octet of their addresses.
-const MAX_HOSTS: usize = 250;
-
-/// More boxes in a row than anyone has met.
-const MAX_LAYERS: usize = 8;
+use crate::topology::{BoxSpec, HostSpec, Topology};
 
 /// Frames are at most this long, so this keeps them whole.
 const WHOLE_FRAMES: usize = 65_535;
 
-/// A host, the boxes in front of it and its access link.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HostSpec {
-    pub(crate) name: String,
-    pub(crate) link: LinkSpec,
-    pub(crate) nats: Vec<NatSpec>,
-}
-
-impl HostSpec {
-    /// Describes a host with public addresses and a link without delay.
-    pub fn new(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            link: LinkSpec::default(),
-            nats: Vec::new(),
-        }
-    }
-
-    /// Puts a NAT or firewall in front of the host, and of the boxes named so far.
-    #[must_use]
-    pub fn behind(mut self, nat: NatSpec) -> Self {
-        self.nats.push(nat);
-        self
-    }
-
-    /// Sets the behaviour of the access link, between the outermost box and the core.
-    #[must_use]
-    pub const fn link(mut self, link: LinkSpec) -> Self {
-        self.link = link;
-        self
-    }
+/// Who does the work of the boxes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Engine {
+    /// The kernel: each box is a network namespace with netfilter rules. What
+    /// most peers really sit behind, with all its quirks; not every
+    /// [`NatSpec`](crate::NatSpec) can be expressed.
+    #[default]
+    Netfilter,
+    /// The [model](crate::model), between the same hosts: every
+    /// [`NatSpec`](crate::NatSpec), the seed decides all, and the record tells
+    /// what a box did with each packet and why.
+    Model,
 }
 
 /// The description of a lab; see [`Lab::builder`].
 #[derive(Debug, Clone)]
 pub struct LabBuilder {
-    pub(crate) seed: u64,
-    pub(crate) hosts: Vec<HostSpec>,
-    pub(crate) capture_file: Option<PathBuf>,
-    pub(crate) snap_length: usize,
-    pub(crate) record: bool,
+    pub(super) seed: u64,
+    pub(super) topology: Topology,
+    pub(super) engine: Engine,
+    pub(super) capture_file: Option<PathBuf>,
+    pub(super) snap_length: usize,
+    pub(super) record: bool,
+    pub(super) log: bool,
 }
 
 impl LabBuilder {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             seed: 0,
-            hosts: Vec::new(),
+            topology: Topology::new(),
+            engine: Engine::default(),
             capture_file: None,
             snap_length: WHOLE_FRAMES,
             record: true,
+            log: false,
         }
     }
 
@@ -80,14 +58,43 @@ impl LabBuilder {
         self
     }
 
-    /// Adds a host.
+    /// Sets who does the work of the boxes; netfilter unless told otherwise.
     #[must_use]
-    pub fn host(mut self, host: HostSpec) -> Self {
-        self.hosts.push(host);
+    pub const fn engine(mut self, engine: Engine) -> Self {
+        self.engine = engine;
         self
     }
 
-    /// Writes every packet on an access link to a pcapng file.
+    /// Takes the whole description of the network from elsewhere, in place of
+    /// what was described so far.
+    #[must_use]
+    pub fn topology(mut self, topology: Topology) -> Self {
+        self.topology = topology;
+        self
+    }
+
+    /// Adds a host.
+    #[must_use]
+    pub fn host(mut self, host: HostSpec) -> Self {
+        self.topology = self.topology.host(host);
+        self
+    }
+
+    /// Adds a box that hosts can share.
+    #[must_use]
+    pub fn shared_box(mut self, shared: BoxSpec) -> Self {
+        self.topology = self.topology.shared_box(shared);
+        self
+    }
+
+    /// Adds a gate, which holds packets back until it has seen another one.
+    #[must_use]
+    pub fn gate(mut self, gate: Gate) -> Self {
+        self.topology = self.topology.gate(gate);
+        self
+    }
+
+    /// Writes every packet at both ends of every link to a pcapng file.
     #[must_use]
     pub fn capture(mut self, file: impl Into<PathBuf>) -> Self {
         self.capture_file = Some(file.into());
@@ -108,6 +115,14 @@ impl LabBuilder {
         self
     }
 
+    /// Sets whether [`Lab::log`] has what happened to each packet at both ends
+    /// of each link; by default it has not, since that costs time and memory.
+    #[must_use]
+    pub const fn log(mut self, log: bool) -> Self {
+        self.log = log;
+        self
+    }
+
     /// Builds the lab.
     ///
     /// # Errors
@@ -116,41 +131,19 @@ impl LabBuilder {
     /// [`test`](crate::test); an error that names the host for a description
     /// that cannot be built; otherwise what the kernel refused.
     pub fn build(self) -> Result<Lab, Error> {
-        self.check()?;
+        self.topology.check()?;
+        if self.engine == Engine::Netfilter {
+            self.check_netfilter()?;
+        }
         if !is_isolated() {
             return Err(Error::NotIsolated);
         }
         assembly::build(self)
     }
 
-    fn check(&self) -> Result<(), Error> {
-        if self.hosts.len() > MAX_HOSTS {
-            return Err(Error::TooManyHosts {
-                wanted: self.hosts.len(),
-                limit: MAX_HOSTS,
-            });
-        }
-        let mut names = BTreeSet::new();
-        for host in &self.hosts {
-            let name = host.name.clone();
-            if !names.insert(&host.name) {
-                return Err(Error::DuplicateHost { name });
-            }
-            if let Err(source) = host.link.check() {
-                return Err(Error::InvalidLink { name, source });
-            }
-            if host.nats.len() > MAX_LAYERS {
-                let wanted = host.nats.len();
-                return Err(Error::TooManyLayers {
-                    name,
-                    wanted,
-                    limit: MAX_LAYERS,
-                });
-            }
-            for nat in &host.nats {
-                let name = name.clone();
-                firewall::check(nat).map_err(|error| error.of_host(name))?;
-            }
+    fn check_netfilter(&self) -> Result<(), Error> {
+        for (name, nat) in self.topology.nats() {
+            firewall::check(nat).map_err(|error| error.of_host(name.to_owned()))?;
         }
         Ok(())
     }

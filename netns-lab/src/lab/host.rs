@@ -10,10 +10,10 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::sync::Arc;
 
-use super::plan::HostPlan;
 use super::reaper::Enrolment;
 use crate::error::Error;
 use crate::firewall;
+use crate::middlebox::SharedModel;
 use crate::namespace::{self, Namespace};
 use crate::netlink::conntrack::{self, TrackedConnection};
 use crate::spec::NatSpec;
@@ -27,16 +27,24 @@ pub struct Host {
 #[derive(Debug)]
 struct HostInner {
     name: String,
-    plan: HostPlan,
+    addresses: HostAddresses,
     namespace: Arc<Namespace>,
     nats: Vec<Nat>,
     enrolment: Enrolment,
 }
 
+/// The addresses that matter to a host.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HostAddresses {
+    pub(super) ipv4: Ipv4Addr,
+    pub(super) ipv6: Ipv6Addr,
+    pub(super) external_ipv4: Ipv4Addr,
+}
+
 impl Host {
     pub(super) fn new(
         name: String,
-        plan: HostPlan,
+        addresses: HostAddresses,
         namespace: Namespace,
         nats: Vec<Nat>,
         enrolment: Enrolment,
@@ -45,7 +53,7 @@ impl Host {
         Self {
             inner: Arc::new(HostInner {
                 name,
-                plan,
+                addresses,
                 namespace,
                 nats,
                 enrolment,
@@ -60,17 +68,17 @@ impl Host {
 
     /// Returns the IPv4 address on the host's own link.
     pub fn ipv4(&self) -> Ipv4Addr {
-        self.inner.plan.ipv4
+        self.inner.addresses.ipv4
     }
 
     /// Returns the IPv6 address on the host's own link; it is public.
     pub fn ipv6(&self) -> Ipv6Addr {
-        self.inner.plan.ipv6
+        self.inner.addresses.ipv6
     }
 
     /// Returns the IPv4 address that the core sees the host under.
     pub fn external_ipv4(&self) -> Ipv4Addr {
-        self.inner.plan.external_ipv4
+        self.inner.addresses.external_ipv4
     }
 
     /// Returns the boxes in front of the host, innermost first.
@@ -112,16 +120,31 @@ impl Host {
 /// A NAT or firewall of a lab; clones refer to the same box.
 #[derive(Debug, Clone)]
 pub struct Nat {
-    namespace: Arc<Namespace>,
+    name: Arc<str>,
     spec: NatSpec,
+    inner: Inner,
+}
+
+#[derive(Debug, Clone)]
+enum Inner {
+    Netfilter(Arc<Namespace>),
+    Model(SharedModel),
 }
 
 impl Nat {
-    pub(super) fn new(namespace: Namespace, spec: NatSpec) -> Self {
-        Self {
-            namespace: Arc::new(namespace),
-            spec,
-        }
+    pub(super) fn netfilter(name: Arc<str>, spec: NatSpec, namespace: Namespace) -> Self {
+        let inner = Inner::Netfilter(Arc::new(namespace));
+        Self { name, spec, inner }
+    }
+
+    pub(super) const fn model(name: Arc<str>, spec: NatSpec, model: SharedModel) -> Self {
+        let inner = Inner::Model(model);
+        Self { name, spec, inner }
+    }
+
+    /// Returns the box's name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Returns how the box was asked to behave.
@@ -135,7 +158,10 @@ impl Nat {
     ///
     /// [`Error::Netlink`] if the kernel refuses to tell.
     pub fn mappings(&self) -> Result<Vec<TrackedConnection>, Error> {
-        self.namespace.run(conntrack::list)?
+        match &self.inner {
+            Inner::Netfilter(namespace) => namespace.run(conntrack::list)?,
+            Inner::Model(model) => Ok(model.with(|model| model.tracked_connections())),
+        }
     }
 
     /// Makes the box forget every connection, as a restart would.
@@ -144,10 +170,17 @@ impl Nat {
     ///
     /// [`Error::Netlink`] if the kernel refuses.
     pub fn flush(&self) -> Result<(), Error> {
-        self.namespace.run(|| {
-            // In this order, since an open endpoint would let new entries in.
-            firewall::forget(&self.spec)?;
-            conntrack::flush()
-        })?
+        match &self.inner {
+            Inner::Netfilter(namespace) => namespace.run(|| {
+                // In this order, since an open endpoint would let new entries in.
+                firewall::forget(&self.spec)?;
+                conntrack::flush()
+            })?,
+            Inner::Model(model) => {
+                let name = self.name.to_string();
+                let rebooted = model.with(|model| model.reboot(None));
+                rebooted.map_err(|source| Error::InvalidNat { name, source })
+            }
+        }
     }
 }

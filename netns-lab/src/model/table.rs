@@ -69,6 +69,13 @@ impl Mapping {
             .map(|(remote, session)| (*remote, session.state()))
     }
 
+    /// Returns the same as [`Mapping::sessions`], and when each expires.
+    pub(crate) fn expiries(&self) -> impl Iterator<Item = (SocketAddr, SessionState, Duration)> {
+        self.sessions
+            .iter()
+            .map(|(remote, session)| (*remote, session.state(), session.expires))
+    }
+
     /// Returns the state of its session with a remote endpoint.
     pub(super) fn session(&self, remote: SocketAddr) -> Option<SessionState> {
         self.sessions.get(&remote).map(Session::state)

@@ -11,8 +11,8 @@ use std::time::Duration;
 use smoltcp::iface::SocketSet;
 use smoltcp::socket::tcp::State;
 
-use crate::packet::{Content, IcmpError, IpHeader, Segment, is_intact};
 use super::socket::{Opening, SocketError, SocketState};
+use crate::packet::{Content, IcmpError, IpHeader, Segment, is_intact};
 use connection::{Connection, Flow, Keeper};
 use stack::Stack;
 
@@ -57,6 +57,11 @@ impl Host {
     /// Returns the packets that the host sent since the last call.
     pub(super) fn take_sent(&mut self) -> Vec<Vec<u8>> {
         std::mem::take(self.stack.sent())
+    }
+
+    /// Returns its addresses.
+    pub(super) fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
     }
 
     /// Takes a packet off the link, and says what it did with it.

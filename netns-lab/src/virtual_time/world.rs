@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::host::Host;
+use crate::error::Error;
 use crate::fabric::{
     BoxId, Fabric, Gate, GateError, Hides, HostId, Network, NodeId, Output, Uplink, WorldError,
 };
-use crate::middlebox::{Middlebox, Side};
+use crate::middlebox::{Middlebox, SharedModel, Side};
 use crate::record::EventLog;
+use crate::topology::{Plan, Planned, Topology};
 
 /// Hosts, middleboxes and a core, with a clock of their own.
 ///
@@ -22,6 +24,8 @@ use crate::record::EventLog;
 pub struct World {
     fabric: Fabric,
     hosts: BTreeMap<NodeId, Host>,
+    /// Those that the world has made itself.
+    models: BTreeMap<Arc<str>, SharedModel>,
     log: EventLog,
 }
 
@@ -32,8 +36,57 @@ impl World {
         Self {
             fabric: Fabric::new(seed, usize::MAX),
             hosts: BTreeMap::new(),
+            models: BTreeMap::new(),
             log: EventLog::default(),
         }
+    }
+
+    /// Makes the world that a description describes; with the addresses, and
+    /// the luck, that a lab in namespaces would have.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if the description contradicts itself.
+    pub fn build(topology: &Topology, seed: u64) -> Result<Self, Error> {
+        topology.check()?;
+        let plan = Plan::new(topology, seed);
+        let mut models = BTreeMap::new();
+        let (fabric, ids) = plan.fabric((seed, usize::MAX), &topology.gates, |node, nat| {
+            let model = node.model(nat)?;
+            models.insert(Arc::clone(&node.name), model.clone());
+            Ok(Some(Box::new(model)))
+        })?;
+        let mut hosts = BTreeMap::new();
+        for (node, id) in plan.nodes.into_iter().zip(ids) {
+            if matches!(node.kind, Planned::Host) {
+                hosts.insert(id, Host::new(node.addresses, node.seed));
+            }
+        }
+        Ok(Self {
+            fabric,
+            hosts,
+            models,
+            log: EventLog::default(),
+        })
+    }
+
+    /// Returns the host with this name.
+    pub fn find_host(&self, name: &str) -> Option<HostId> {
+        let mut hosts = self.hosts.keys();
+        let host = hosts.find(|id| &**self.fabric.name(**id) == name);
+        host.copied().map(HostId)
+    }
+
+    /// Returns the addresses on a host's own link.
+    pub fn addresses(&self, host: HostId) -> &[IpAddr] {
+        self.hosts.get(&host.0).map_or(&[], Host::addresses)
+    }
+
+    /// Returns the box with this name of a world that was made by
+    /// [`World::build`]: that of a shared box, or `<host>.nat`, `<host>.nat2`
+    /// and so on.
+    pub fn model(&self, name: &str) -> Option<&SharedModel> {
+        self.models.get(name)
     }
 
     /// Adds a host with at most one address of each family.
@@ -77,8 +130,20 @@ impl World {
     ) -> Result<BoxId, WorldError> {
         let middlebox = Some(middlebox);
         let hides = Hides::families_of(outside);
-        let id = self.fabric.add_box(name, middlebox, (outside, hides), uplink)?;
+        let id = self
+            .fabric
+            .add_box(name, middlebox, (outside, hides), uplink)?;
         Ok(BoxId(id))
+    }
+
+    /// Takes the link above a host or box up or down; what is on it already
+    /// still arrives. Returns whether there is such a place.
+    pub fn set_link_up(&mut self, name: &str, up: bool) -> bool {
+        let node = self.fabric.find(name);
+        if let Some(node) = node {
+            self.fabric.set_link_up(node, up);
+        }
+        node.is_some()
     }
 
     /// Adds a gate, which holds packets back until it has seen another one.
@@ -158,7 +223,8 @@ impl World {
             return;
         };
         let verdict = host.receive(now, &packet).into();
-        self.fabric.note_arrival(link, Side::Inside, verdict, packet);
+        self.fabric
+            .note_arrival(link, Side::Inside, verdict, packet);
         self.flush(node);
     }
 
