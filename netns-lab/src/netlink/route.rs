@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::os::fd::RawFd;
 
 use super::Message;
-use super::message::read_u32;
+use super::message::{find, read_u32};
 
 /// Index of the loopback device in every network namespace.
 pub(crate) const LOOPBACK: u32 = 1;
@@ -80,10 +80,17 @@ pub(crate) fn links() -> Message {
 }
 
 /// Reads an answer to [`links`]: the link's index, if it is running.
+///
+/// `IFF_RUNNING` would say so too early: it is also set while the state is not
+/// known yet, and the queue of such a link drops what it is given.
 pub(crate) fn running_link(body: &[u8]) -> Option<u32> {
-    let index = read_u32(body, 4);
-    let running = read_u32(body, 8) & libc::IFF_RUNNING as u32 != 0;
-    running.then_some(index)
+    /// Behind struct ifinfomsg.
+    const ATTRIBUTES: usize = 16;
+    const IFLA_OPERSTATE: u16 = 16;
+    /// `IF_OPER_UP` (RFC 2863).
+    const UP: u8 = 6;
+    let state = find(body.get(ATTRIBUTES..)?, IFLA_OPERSTATE)?;
+    (state.first() == Some(&UP)).then(|| read_u32(body, 4))
 }
 
 /// Adds an address to a link, without duplicate address detection.
