@@ -30,7 +30,7 @@ impl Middlebox for Glass {
         &mut self,
         now: Duration,
         side: Side,
-        packet: Vec<u8>,
+        packet: &[u8],
         out: &mut Vec<Outgoing>,
     ) -> Cow<'static, str> {
         Middlebox::handle(&mut *self.0.lock().unwrap(), now, side, packet, out)

@@ -117,10 +117,7 @@ impl<'a> Builder<'a> {
     /// A packet is at a place.
     fn visit(&mut self, place: usize, entry: &LogEntry, verdict: &str) {
         let key = (place, Arc::clone(&entry.packet));
-        let flight = self
-            .flights
-            .get_mut(&key)
-            .and_then(VecDeque::pop_front);
+        let flight = self.flights.get_mut(&key).and_then(VecDeque::pop_front);
         if let Some(flight) = flight
             && let StepKind::Arrow { arrives, .. } = &mut self.steps[flight.step].1.kind
         {
