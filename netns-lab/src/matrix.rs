@@ -41,11 +41,14 @@ use std::thread;
 use std::time::Instant;
 
 use crate::preset::{self, Preset};
-use crate::puncher::{self, Path, PunchOutcome, VirtualTimeError};
+use crate::puncher::{self, NamespacesError, Path, PunchOutcome, VirtualTimeError};
 use crate::report::{self, Expected, Report, Series};
 use crate::spec::NatSpec;
 
 pub use cell::run_seed;
+
+/// Labs side by side for each processor: they mostly wait for round trips.
+const LABS_PER_PROCESSOR: usize = 6;
 
 /// A row and column: what stands between a peer and the core.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +85,17 @@ pub struct Expectation {
 pub enum Ground {
     /// On the hosts of a [`World`](crate::virtual_time::World).
     VirtualTime,
+    /// In a lab of namespaces for each run, several side by side.
+    Namespaces,
+}
+
+impl Ground {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::VirtualTime => "virtual time",
+            Self::Namespaces => "namespaces",
+        }
+    }
 }
 
 /// What is run, and where.
@@ -189,6 +203,9 @@ pub enum GroundError {
     /// Not in virtual time.
     #[error(transparent)]
     VirtualTime(#[from] VirtualTimeError),
+    /// Not in namespaces.
+    #[error(transparent)]
+    Namespaces(#[from] NamespacesError),
 }
 
 /// Runs every ordered pair of kinds, and tells of each cell as it is done.
@@ -217,9 +234,7 @@ pub fn run(options: &Options, mut progress: impl FnMut(Progress)) -> Result<Matr
     })?;
     let cells: Vec<_> = cells.into_iter().flatten().collect();
     let (cells, shown) = cell::evaluate(options, &cells);
-    let ground = match options.ground {
-        Ground::VirtualTime => "virtual time",
-    };
+    let ground = options.ground.name();
     Ok(Matrix {
         series: Series {
             name: format!("punch agent, {ground}"),
@@ -298,7 +313,13 @@ fn run_cells(
 }
 
 fn workers(options: &Options) -> usize {
-    let fitting = || thread::available_parallelism().map_or(1, NonZero::get);
+    let fitting = || {
+        let processors = thread::available_parallelism().map_or(1, NonZero::get);
+        match options.ground {
+            Ground::VirtualTime => processors,
+            Ground::Namespaces => processors * LABS_PER_PROCESSOR,
+        }
+    };
     options.workers.map_or_else(fitting, NonZero::get)
 }
 
@@ -310,5 +331,6 @@ fn punch(
 ) -> Result<PunchOutcome, GroundError> {
     match options.ground {
         Ground::VirtualTime => Ok(puncher::virtual_time(chains, options.path, seed)?),
+        Ground::Namespaces => Ok(puncher::namespaces(chains, options.path, seed)?),
     }
 }

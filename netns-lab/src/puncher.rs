@@ -6,8 +6,8 @@
 //! asks for the other peer; both start at the moment that their coordinator
 //! aims at, and the agent punches until it has a connection or gives up.
 //!
-//! [`virtual_time()`] does that with a driver that knows of sockets only what a
-//! kernel has as well.
+//! [`virtual_time()`] and [`namespaces()`] do that with one driver, which puts
+//! the same questions to the sockets of either ground.
 //!
 //! # Deviations from p2pconnect
 //!
@@ -18,6 +18,8 @@
 //!   but crosses no link; a lossy path loses punches, not signalling.
 
 mod gather;
+mod kernel;
+mod namespaces;
 mod session;
 mod sockets;
 mod verify;
@@ -35,6 +37,7 @@ use crate::link::LinkSpec;
 use gather::Gathered;
 use session::Session;
 
+pub use namespaces::{NamespacesError, namespaces};
 pub use virtual_time::{VirtualTimeError, virtual_time, virtual_time_with_log};
 
 /// The ports on which the server tells peers what it sees of them.

@@ -1,0 +1,238 @@
+//! Punches between real kernels, through boxes that are the model.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use p2pconnect_proto::Role;
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+use super::gather::{GatherError, Gathered, Gathering};
+use super::kernel::KernelSockets;
+use super::sockets::Sockets as _;
+use super::{
+    Ends, GATHER_LIMIT, Lots, PUNCH_LIMIT, Path, PunchOutcome, SERVER_PORTS, SideEnd, start_after,
+    start_session,
+};
+use crate::{Engine, Error, Host, HostSpec, Lab, NatSpec};
+
+/// Each peer asks three times.
+const QUESTIONS: usize = 6;
+
+/// How soon the server notices that nobody will ask any more.
+const SERVER_PATIENCE: Duration = Duration::from_millis(50);
+
+/// Why there is no lab to punch in.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NamespacesError {
+    /// The lab cannot be built, or a thread cannot enter it.
+    #[error(transparent)]
+    Lab(#[from] Error),
+    /// The kernel refused a socket that has nothing to do with the path.
+    #[error("no sockets for a punch: {0}")]
+    Sockets(#[from] io::Error),
+}
+
+/// What a peer learnt of itself; the dialler's goes with the moment of the dial.
+type Letter = (Gathered, Instant);
+
+/// What a peer came to, with its sockets: they stay open until the other one
+/// is done.
+type PeerEnd = Result<(SideEnd, KernelSockets), PeerError>;
+
+/// Why a peer came to no end of its own.
+#[derive(Debug, thiserror::Error)]
+enum PeerError {
+    /// What a run counts as a failure.
+    #[error(transparent)]
+    Gather(#[from] GatherError),
+    #[error("the agent came to no end in a minute")]
+    Endless,
+    /// The other peer says what happened.
+    #[error("the other peer has gone")]
+    Alone,
+    /// What ends the run.
+    #[error(transparent)]
+    Ground(#[from] NamespacesError),
+}
+
+impl From<io::Error> for PeerError {
+    fn from(error: io::Error) -> Self {
+        Self::Ground(error.into())
+    }
+}
+
+/// Lets the dialler, behind the first chain, punch to the listener behind the
+/// second one, in a lab of its own; chains begin with the innermost box.
+///
+/// # Errors
+///
+/// [`NamespacesError`] if the lab cannot be built.
+pub fn namespaces(
+    chains: [&[NatSpec]; 2],
+    path: Path,
+    seed: u64,
+) -> Result<PunchOutcome, NamespacesError> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let peer = |name, chain: &[NatSpec]| {
+        let host = HostSpec::new(name).link(path.peer);
+        chain.iter().fold(host, |host, spec| host.behind(*spec))
+    };
+    let lab = Lab::builder()
+        .seed(random.next_u64())
+        .engine(Engine::Model)
+        .record(false)
+        .host(peer("dialler", chains[0]))
+        .host(peer("listener", chains[1]))
+        .host(HostSpec::new("server").link(path.server))
+        .build()?;
+    let outcome = punch(&lab, &Lots::draw(random.next_u64()));
+    lab.close()?;
+    outcome
+}
+
+fn punch(lab: &Lab, lots: &Lots) -> Result<PunchOutcome, NamespacesError> {
+    let server = lab.host("server");
+    let mut answering = server.run(|| listen(server))??;
+    let stop = AtomicBool::new(false);
+    let (to_listener, from_dialler) = mpsc::channel();
+    let (to_dialler, from_listener) = mpsc::channel();
+    let [from, to] = [lab.host("dialler"), lab.host("listener")];
+    let run = |host: &Host, role, mail| {
+        let ended = host.run(|| peer((host, server.ipv4()), (role, lots), mail));
+        ended.unwrap_or_else(|error| Err(NamespacesError::from(error).into()))
+    };
+    let (dialler, listener) = thread::scope(|scope| {
+        let serving = scope.spawn(|| serve(&mut answering, &stop));
+        let listener = scope.spawn(|| run(to, Role::Controlled, (to_dialler, from_dialler)));
+        let dialler = run(from, Role::Controlling, (to_listener, from_listener));
+        let listener = joined(listener.join());
+        stop.store(true, Ordering::Relaxed);
+        joined(serving.join()).map(|()| (dialler, listener))
+    })?;
+    conclude(dialler, listener)
+}
+
+fn joined<T>(result: thread::Result<T>) -> T {
+    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn conclude(dialler: PeerEnd, listener: PeerEnd) -> Result<PunchOutcome, NamespacesError> {
+    match (dialler, listener) {
+        (Ok((dialler, _)), Ok((listener, _))) => {
+            Ok(PunchOutcome::of_ends(&dialler, &listener, Duration::ZERO))
+        }
+        (Err(PeerError::Ground(error)), _) | (_, Err(PeerError::Ground(error))) => Err(error),
+        (Err(PeerError::Alone), Err(error)) | (Err(error), _) | (_, Err(error)) => {
+            Ok(PunchOutcome::failed(error.to_string()))
+        }
+    }
+}
+
+fn listen(server: &Host) -> io::Result<KernelSockets> {
+    let mut sockets = KernelSockets::new()?;
+    for port in SERVER_PORTS {
+        sockets.listen(server.ipv4().into(), port)?;
+    }
+    Ok(sockets)
+}
+
+/// Tells everybody who comes to the server where from.
+fn serve(sockets: &mut KernelSockets, stop: &AtomicBool) -> Result<(), NamespacesError> {
+    let mut answered = 0;
+    while answered < QUESTIONS && !stop.load(Ordering::Relaxed) {
+        while let Some((socket, _, remote)) = sockets.accept() {
+            // A connection that has gone needs no answer.
+            let _sent = sockets.send(socket, format!("{remote}\n").as_bytes());
+            answered += 1;
+        }
+        if answered < QUESTIONS {
+            sockets.wait(SERVER_PATIENCE)?;
+        }
+    }
+    Ok(())
+}
+
+/// One peer, on its host.
+fn peer(
+    (host, server): (&Host, Ipv4Addr),
+    (role, lots): (Role, &Lots),
+    (to, from): (Sender<Letter>, Receiver<Letter>),
+) -> PeerEnd {
+    let mut sockets = KernelSockets::new()?;
+    let address = host.ipv4().into();
+    let punch_ports = [sockets.listen(address, 0)?, sockets.listen(address, 0)?];
+    let own = gather(&mut sockets, punch_ports, server)?;
+    let alone = |_| PeerError::Alone;
+    let (other, dialled, side) = match role {
+        Role::Controlling => {
+            let (other, _) = from.recv().map_err(alone)?;
+            let dialled = Instant::now();
+            to.send((own.clone(), dialled))
+                .map_err(|_| PeerError::Alone)?;
+            (other, dialled, 0)
+        }
+        Role::Controlled => {
+            let letter = (own.clone(), Instant::now());
+            to.send(letter).map_err(|_| PeerError::Alone)?;
+            let (other, dialled) = from.recv().map_err(alone)?;
+            (other, dialled, 1)
+        }
+    };
+    let rtts = if side == 0 {
+        (own.rtt, other.rtt)
+    } else {
+        (other.rtt, own.rtt)
+    };
+    let start = dialled + start_after(rtts.0, rtts.1)[side];
+    wait_until(&sockets, start)?;
+    let mut session = start_session(&own, &other, (role, lots), Instant::now());
+    let limit = dialled + PUNCH_LIMIT;
+    loop {
+        let now = Instant::now();
+        if let Some(event) = session.poll(&mut sockets, now) {
+            let at = now.saturating_duration_since(dialled);
+            return Ok((SideEnd { event, at }, sockets));
+        }
+        if now >= limit {
+            return Err(PeerError::Endless);
+        }
+        let wake = session.next_timeout().map_or(limit, |at| at.min(limit));
+        sockets.wait(wake.saturating_duration_since(now))?;
+    }
+}
+
+fn gather(
+    sockets: &mut KernelSockets,
+    punch_ports: [SocketAddr; 2],
+    server: Ipv4Addr,
+) -> Result<Gathered, PeerError> {
+    let ends = Ends {
+        punch_ports,
+        servers: SERVER_PORTS.map(|port| (server, port).into()),
+    };
+    let mut gathering = Gathering::begin(ends, sockets, Instant::now())?;
+    let limit = Instant::now() + GATHER_LIMIT;
+    loop {
+        let now = Instant::now();
+        if let Some(result) = gathering.poll(sockets, now) {
+            return Ok(result?);
+        }
+        sockets.wait(limit.saturating_duration_since(now))?;
+    }
+}
+
+fn wait_until(sockets: &KernelSockets, moment: Instant) -> Result<(), PeerError> {
+    loop {
+        let left = moment.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        sockets.wait(left)?;
+    }
+}
