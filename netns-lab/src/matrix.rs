@@ -1,18 +1,13 @@
 //! The matrix: every kind of access dials every other one.
 //!
 //! ```
-//! use netns_lab::matrix::{self, Expectation, Kind, Options};
-//! use netns_lab::{preset, report::Expected};
+//! use netns_lab::matrix::{self, Kind, Options};
+//! use netns_lab::preset;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let kinds = ["public", "openwrt"].map(|name| preset::find(name).map(Kind::from));
 //! let options = Options {
 //!     kinds: kinds.into_iter().collect::<Result<_, _>>()?,
-//!     // What the cells are measured by.
-//!     expectation: |_dialler, _listener| Expectation {
-//!         expected: Expected::Certain,
-//!         reason: "neither maps by destination".into(),
-//!     },
 //!     ..Options::default()
 //! };
 //! let matrix = matrix::run(&options, |progress| {
@@ -33,6 +28,7 @@
 //! - A run that fails counts as a run, and its cell says why.
 
 mod cell;
+mod ladder;
 
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -40,15 +36,16 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
+use crate::oracle::{self, Outcome, Punchability};
 use crate::preset::{self, Preset};
 use crate::puncher::{self, NamespacesError, Path, PunchOutcome, VirtualTimeError};
-use crate::report::{self, Expected, Report, Series};
+use crate::report::{self, Expected, Ladder, Report, Series};
 use crate::spec::NatSpec;
 
 pub use cell::run_seed;
 
 /// Labs side by side for each processor: they mostly wait for round trips.
-const LABS_PER_PROCESSOR: usize = 6;
+const LABS_PER_PROCESSOR: usize = 8;
 
 /// A row and column: what stands between a peer and the core.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +75,19 @@ pub struct Expectation {
     pub expected: Expected,
     /// Why.
     pub reason: String,
+}
+
+impl Expectation {
+    /// Returns what the [oracle](crate::oracle) says.
+    pub fn of_oracle(dialler: &[NatSpec], listener: &[NatSpec]) -> Self {
+        let Punchability { outcome, reason } = oracle::punchable(dialler, listener);
+        let expected = match outcome {
+            Outcome::Certain { .. } => Expected::Certain,
+            Outcome::Chance { probability, .. } => Expected::Chance(probability),
+            Outcome::Impossible { .. } => Expected::Impossible,
+        };
+        Self { expected, reason }
+    }
 }
 
 /// Where the matrix is run.
@@ -118,8 +128,7 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// Returns all presets in virtual time, once. Every pair is expected to
-    /// connect, so that no failure is hidden.
+    /// Returns all presets in virtual time, once, measured by the oracle.
     fn default() -> Self {
         Self {
             kinds: preset::all().iter().map(Kind::from).collect(),
@@ -128,10 +137,7 @@ impl Default for Options {
             path: Path::default(),
             ground: Ground::VirtualTime,
             workers: None,
-            expectation: |_, _| Expectation {
-                expected: Expected::Certain,
-                reason: "nobody was asked".into(),
-            },
+            expectation: Expectation::of_oracle,
         }
     }
 }
@@ -160,6 +166,9 @@ pub struct Matrix {
     /// One run of each cell on the work list, of each cell that connected
     /// against all expectation, and of a success of each way.
     pub shown: Vec<ShownRun>,
+    /// Those runs packet by packet, in virtual time only;
+    /// [`Cell::ladder`](report::Cell::ladder) counts in here.
+    pub ladders: Vec<Ladder>,
 }
 
 /// A run that a reader will want to see packet by packet.
@@ -233,7 +242,8 @@ pub fn run(options: &Options, mut progress: impl FnMut(Progress)) -> Result<Matr
         cells[index] = Some(outcomes);
     })?;
     let cells: Vec<_> = cells.into_iter().flatten().collect();
-    let (cells, shown) = cell::evaluate(options, &cells);
+    let (mut cells, shown) = cell::evaluate(options, &cells);
+    let ladders = ladder::of_runs(options, &shown, &mut cells)?;
     let ground = options.ground.name();
     Ok(Matrix {
         series: Series {
@@ -243,6 +253,7 @@ pub fn run(options: &Options, mut progress: impl FnMut(Progress)) -> Result<Matr
             took: began.elapsed(),
         },
         shown,
+        ladders,
     })
 }
 
@@ -260,7 +271,7 @@ impl Matrix {
             seed: options.seed,
             kinds: kinds.collect(),
             series: vec![self.series],
-            ladders: Vec::new(),
+            ladders: self.ladders,
             notes: Vec::new(),
         }
     }

@@ -46,6 +46,7 @@ fn the_seed_decides_everything_whoever_does_the_work() {
     let (one, other) = (run(&alone), run(&shared));
     assert_eq!(one.series.cells, other.series.cells);
     assert_eq!(one.shown, other.shown);
+    assert_eq!(one.ladders, other.ladders);
 }
 
 #[test]
@@ -123,6 +124,16 @@ fn failures_and_a_success_of_each_way_are_shown_with_their_seeds() {
     for it in &matrix.shown {
         let seed = run_seed(7, SOME[it.dialler], SOME[it.listener], it.run);
         assert_eq!(it.seed, seed);
+    }
+}
+
+#[test]
+fn a_shown_run_is_drawn_packet_by_packet() {
+    let matrix = run(&options(&["linux-router"], 1));
+    assert_eq!(matrix.series.cells[0].ladder, Some(0));
+    let ladder = matrix.ladders[0].to_text(100);
+    for name in ["dialler nat 1", "core", "listener nat 1", "SYN"] {
+        assert!(ladder.contains(name), "{name} is missing in\n{ladder}");
     }
 }
 
