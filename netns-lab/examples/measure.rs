@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use netns_lab::{Host, HostSpec, Lab, LinkSpec, NatSpec};
+use netns_lab::{Engine, Host, HostSpec, Lab, LinkSpec, NatSpec};
 
 /// Enough for a median that repeats.
 const LABS: usize = 51;
@@ -26,7 +26,15 @@ fn main() -> Result<ExitCode> {
     if let Some(code) = netns_lab::isolate()? {
         return Ok(code);
     }
-    set_up_and_down()?;
+    for engine in [Engine::Netfilter, Engine::Model] {
+        measure(engine)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn measure(engine: Engine) -> Result<()> {
+    println!("{engine:?}");
+    set_up_and_down(engine)?;
     let link = |delay| LinkSpec::delay(Duration::from_millis(delay));
     for delay in [0, 20] {
         let lab = Lab::builder()
@@ -36,14 +44,15 @@ fn main() -> Result<ExitCode> {
                     .link(link(delay)),
             )
             .host(HostSpec::new("b").link(link(delay)))
+            .engine(engine)
             .build()?;
         round_trips(&lab, delay)?;
         transfer(&lab, delay)?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
-fn set_up_and_down() -> Result<()> {
+fn set_up_and_down(engine: Engine) -> Result<()> {
     let (mut up, mut down) = (Vec::new(), Vec::new());
     for _ in 0..LABS {
         let start = Instant::now();
@@ -51,6 +60,7 @@ fn set_up_and_down() -> Result<()> {
             .host(HostSpec::new("server"))
             .host(HostSpec::new("a").behind(NatSpec::port_preserving()))
             .host(HostSpec::new("b").behind(NatSpec::port_preserving()))
+            .engine(engine)
             .build()?;
         up.push(start.elapsed());
         let start = Instant::now();
