@@ -9,9 +9,9 @@
 //! by address, as does each box for what is inside of it.
 
 mod gate;
+mod packets;
 mod topology;
 
-use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::IpAddr;
@@ -21,12 +21,9 @@ use std::time::Duration;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use crate::capture::{Fate, is_private};
-use crate::link::{Crossing, Loss};
-use crate::middlebox::{Middlebox, Outgoing, Side};
-use crate::packet::IpHeader;
-use crate::record::{Event as Seen, LogEntry, ROUTED};
-use gate::{Gates, Spot};
+use crate::middlebox::{Middlebox, Side};
+use crate::record::{Event as Seen, LogEntry};
+use gate::Gates;
 use topology::{Node, Place, Routes};
 
 pub use gate::{Gate, GateError, PacketKind, PacketPattern};
@@ -353,224 +350,5 @@ impl Fabric {
             .as_ref()
             .and_then(|middlebox| middlebox.next_timeout());
         self.set_timer(NodeId(node), next);
-    }
-}
-
-/// Packets.
-impl Fabric {
-    /// Takes a packet that a host, or a box that is not the fabric's own, sends
-    /// by one of its sides at `at`.
-    ///
-    /// That may be a little earlier than what happened last, never later than
-    /// the next event.
-    pub(crate) fn send(&mut self, at: Duration, from: NodeId, by: Side, packet: Arc<[u8]>) {
-        self.now = self.now.max(at);
-        match by {
-            Side::Outside => {
-                let spot = Spot::Sent { node: from.0, at };
-                if let Some(packet) = self.pass_gates(spot, packet) {
-                    self.carry(at, from.0, Side::Outside, packet, None);
-                }
-            }
-            Side::Inside => self.leave_inside(at, from.0, packet, None),
-        }
-    }
-
-    /// Notes what the owner did with a packet that it was given by
-    /// [`Output::Packet`].
-    pub(crate) fn note_arrival(
-        &mut self,
-        link: NodeId,
-        towards: Side,
-        verdict: Cow<'static, str>,
-        packet: Arc<[u8]>,
-    ) {
-        self.observe(link.0, towards, Seen::Arrived { verdict }, packet);
-    }
-
-    fn observe(&mut self, link: usize, towards: Side, event: Seen, packet: Arc<[u8]>) {
-        self.observations.push_back(Observation {
-            at: self.now,
-            link: NodeId(link),
-            towards,
-            event,
-            packet,
-        });
-    }
-
-    /// Puts a packet on the link above a node.
-    fn carry(
-        &mut self,
-        at: Duration,
-        node: usize,
-        towards: Side,
-        packet: Arc<[u8]>,
-        why: Option<Cow<'static, str>>,
-    ) {
-        let crossing = if self.queue.len() >= self.capacity {
-            Crossing::Lost(Loss::Overflow)
-        } else {
-            let link = self.nodes[node].link(towards);
-            link.carry(at, packet.len())
-        };
-        if let Crossing::Exits {
-            at: exit,
-            duplicate,
-        } = crossing
-        {
-            for exit in [Some(exit), duplicate].into_iter().flatten() {
-                let what = What::Arrival(node, towards, Arc::clone(&packet));
-                self.schedule(exit, what);
-            }
-        }
-        let entered = Seen::Entered { crossing, why };
-        self.observations.push_back(Observation {
-            at,
-            link: NodeId(node),
-            towards,
-            event: entered,
-            packet,
-        });
-    }
-
-    /// A packet has come up the link above a node.
-    fn arrive_above(&mut self, link: usize, packet: Arc<[u8]>) {
-        let spot = Spot::Arrived {
-            link,
-            towards: Side::Outside,
-            place: self.nodes[link].parent,
-        };
-        if let Some(packet) = self.pass_gates(spot, packet) {
-            self.enter_above(link, packet);
-        }
-    }
-
-    /// A packet has come down the link above a node.
-    fn arrive_below(&mut self, node: usize, packet: Arc<[u8]>) {
-        let spot = Spot::Arrived {
-            link: node,
-            towards: Side::Inside,
-            place: Some(node),
-        };
-        if let Some(packet) = self.pass_gates(spot, packet) {
-            self.enter_below(node, packet);
-        }
-    }
-
-    fn enter_above(&mut self, link: usize, packet: Arc<[u8]>) {
-        match self.nodes[link].parent {
-            Some(parent) => self.enter_inside(parent, link, packet),
-            None => self.cross_core(link, packet),
-        }
-    }
-
-    fn enter_below(&mut self, node: usize, packet: Arc<[u8]>) {
-        match &self.nodes[node].place {
-            Place::Host => self.deliver(node, Side::Outside, node, packet),
-            Place::Box(_) => self.pass(node, Side::Outside, node, packet),
-        }
-    }
-
-    /// Hands a packet to the owner.
-    fn deliver(&mut self, to: usize, by: Side, link: usize, packet: Arc<[u8]>) {
-        self.outputs.push_back(Output::Packet {
-            to: NodeId(to),
-            by,
-            link: NodeId(link),
-            packet,
-        });
-    }
-
-    /// A packet is in the core.
-    fn cross_core(&mut self, link: usize, packet: Arc<[u8]>) {
-        let (fate, to) = self.route_in_core(&packet);
-        let verdict = fate.comment().unwrap_or(ROUTED).into();
-        let arrived = Seen::Arrived { verdict };
-        self.observe(link, Side::Outside, arrived, Arc::clone(&packet));
-        if let (Fate::Carried, Some(to)) = (fate, to) {
-            self.carry(self.now, to, Side::Inside, packet, None);
-        }
-    }
-
-    /// Returns what the core does with a packet that comes to it.
-    pub(crate) fn fate_in_core(&self, packet: &[u8]) -> Fate {
-        self.route_in_core(packet).0
-    }
-
-    fn route_in_core(&self, packet: &[u8]) -> (Fate, Option<usize>) {
-        let header = IpHeader::read(packet);
-        let to = header.and_then(|header| self.core_routes.get(header.destination));
-        let fate = match (header, to) {
-            (Some(header), _) if is_private(header.source) => Fate::PrivateSource,
-            (_, Some(_)) => Fate::Carried,
-            (_, None) => Fate::NoRoute,
-        };
-        (fate, to)
-    }
-
-    /// A packet has come to a box from one of those inside.
-    fn enter_inside(&mut self, node: usize, link: usize, packet: Arc<[u8]>) {
-        let Place::Box(inner) = &self.nodes[node].place else {
-            return;
-        };
-        let destination = IpHeader::read(&packet).map(|header| header.destination);
-        // A router only translates what passes from one side to the other.
-        if let Some(neighbour) = destination.and_then(|address| inner.routes.get(address)) {
-            let arrived = Seen::Arrived {
-                verdict: "routed inside".into(),
-            };
-            self.observe(link, Side::Outside, arrived, Arc::clone(&packet));
-            return self.carry(self.now, neighbour, Side::Inside, packet, None);
-        }
-        self.pass(node, Side::Inside, link, packet);
-    }
-
-    /// A packet goes through a box.
-    fn pass(&mut self, node: usize, side: Side, link: usize, packet: Arc<[u8]>) {
-        let now = self.now;
-        let Place::Box(inner) = &mut self.nodes[node].place else {
-            return;
-        };
-        let Some(middlebox) = &mut inner.middlebox else {
-            return self.deliver(node, side, link, packet);
-        };
-        let mut out = Vec::new();
-        let verdict = middlebox.handle(now, side, &packet, &mut out);
-        self.observe(link, side.opposite(), Seen::Arrived { verdict }, packet);
-        self.leave_box(node, out, None);
-        self.schedule_middlebox(node);
-    }
-
-    /// Packets leave a box.
-    fn leave_box(&mut self, node: usize, out: Vec<Outgoing>, why: Option<&Cow<'static, str>>) {
-        for Outgoing { side, packet } in out {
-            let packet = Arc::from(packet);
-            match side {
-                Side::Outside => {
-                    self.carry(self.now, node, Side::Outside, packet, why.cloned());
-                }
-                Side::Inside => self.leave_inside(self.now, node, packet, why.cloned()),
-            }
-        }
-    }
-
-    fn leave_inside(
-        &mut self,
-        at: Duration,
-        node: usize,
-        packet: Arc<[u8]>,
-        why: Option<Cow<'static, str>>,
-    ) {
-        let Place::Box(inner) = &self.nodes[node].place else {
-            return;
-        };
-        let destination = IpHeader::read(&packet).map(|header| header.destination);
-        match destination.and_then(|address| inner.routes.get(address)) {
-            Some(child) => self.carry(at, child, Side::Inside, packet, why),
-            None => {
-                let verdict = "dropped: no such host inside".into();
-                self.observe(node, Side::Inside, Seen::Arrived { verdict }, packet);
-            }
-        }
     }
 }

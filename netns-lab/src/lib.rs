@@ -43,7 +43,9 @@
 //! There is no fallback where namespaces are refused, and no way to skip a
 //! test there: both would hide that nothing was tested.
 
+mod build;
 mod capture;
+mod checksum;
 mod engine;
 mod error;
 mod fabric;

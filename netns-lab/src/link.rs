@@ -104,6 +104,11 @@ impl Link {
         }
     }
 
+    /// Returns the MTU that the sender of a packet which was too long is told.
+    pub(crate) const fn told_mtu(&self) -> Option<u16> {
+        if self.spec.tells { self.spec.mtu } else { None }
+    }
+
     /// Takes the link up or down. What has entered it is still carried.
     pub(crate) const fn set_up(&mut self, up: bool) {
         self.up = up;

@@ -39,7 +39,6 @@
 //! - Nothing is translated between IPv4 and IPv6.
 
 mod answer;
-mod checksum;
 mod forward;
 mod packet;
 mod ports;

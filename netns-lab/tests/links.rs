@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use netns_lab::{
-    Direction, Error, Fate, Handshake, HostSpec, Lab, LinkSpec, NatSpec, Packet, Transport,
+    Direction, Engine, Error, Fate, Handshake, HostSpec, Lab, LinkSpec, NatSpec, Packet, Transport,
 };
 
 const fn ms(milliseconds: u64) -> Duration {
@@ -448,10 +448,42 @@ fn tcp_gets_over_a_link_that_copies_everything() {
 }
 
 #[test]
+fn a_small_mtu_is_told_to_whoever_sends_too_much() {
+    netns_lab::test(|| {
+        for engine in [Engine::Netfilter, Engine::Model] {
+            for nats in [&[][..], &[NatSpec::port_preserving()]] {
+                let link = LinkSpec::delay(ms(1));
+                let a = HostSpec::new("a").link(link.mtu(1400));
+                let a = nats.iter().copied().fold(a, HostSpec::behind);
+                let lab = Lab::builder().host(a).host(HostSpec::new("b").link(link));
+                let lab = lab.engine(engine).build().unwrap();
+                let (a, b) = (lab.host("a"), lab.host("b"));
+                let listener = b.run(|| TcpListener::bind((b.ipv4(), 1)).unwrap()).unwrap();
+                let connect = || TcpStream::connect((b.ipv4(), 1)).unwrap();
+                let mut stream = a.run(connect).unwrap();
+                let (mut accepted, _) = listener.accept().unwrap();
+                // Larger than what is under way before the first answer.
+                let bytes = [5; 100_000];
+                std::thread::scope(|scope| {
+                    scope.spawn(|| stream.write_all(&bytes).unwrap());
+                    let mut read = [0; 100_000];
+                    accepted.read_exact(&mut read).unwrap();
+                    scope.spawn(|| accepted.write_all(&bytes).unwrap());
+                });
+                let mut read = [0; 100_000];
+                stream.read_exact(&mut read).unwrap();
+                let lost = lab.capture().select(|packet| packet.fate == Fate::Lost);
+                assert!(!lost.is_empty(), "{engine:?}: nothing was too long");
+            }
+        }
+    });
+}
+
+#[test]
 fn a_small_mtu_is_a_black_hole_where_nobody_tells() {
     netns_lab::test(|| {
         let lab = Lab::builder()
-            .host(HostSpec::new("a").link(LinkSpec::delay(ms(1)).mtu(1400)))
+            .host(HostSpec::new("a").link(LinkSpec::delay(ms(1)).silent_mtu(1400)))
             .host(HostSpec::new("b").link(LinkSpec::delay(ms(1))))
             .build()
             .unwrap();

@@ -20,6 +20,8 @@ pub struct LinkSpec {
     pub(super) duplication: f64,
     pub(super) rate: Option<Rate>,
     pub(super) mtu: Option<u16>,
+    /// Whether the sender of a packet longer than that is told.
+    pub(super) tells: bool,
     pub(super) outage: Option<(Duration, Duration)>,
 }
 
@@ -89,6 +91,7 @@ impl LinkSpec {
             duplication: 0.0,
             rate: None,
             mtu: None,
+            tells: false,
             outage: None,
         }
     }
@@ -152,12 +155,22 @@ impl LinkSpec {
 
     /// Carries no IP packet longer than this.
     ///
-    /// The link itself neither fragments nor answers: without a router that
-    /// does, a longer packet is lost without a word, always. IPv6 wants at
-    /// least 1280 (RFC 8200 section 5), which is not checked.
+    /// A longer packet is lost, and its sender is told by an ICMP error (RFC
+    /// 1191, RFC 8201) from where the link begins. IPv6 wants at least 1280
+    /// (RFC 8200 section 5), which is not checked.
     #[must_use]
     pub const fn mtu(mut self, bytes: u16) -> Self {
         self.mtu = Some(bytes);
+        self.tells = true;
+        self
+    }
+
+    /// Carries no IP packet longer than this, and tells nobody: a black hole
+    /// (RFC 2923 section 2.1).
+    #[must_use]
+    pub const fn silent_mtu(mut self, bytes: u16) -> Self {
+        self.mtu = Some(bytes);
+        self.tells = false;
         self
     }
 

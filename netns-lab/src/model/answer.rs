@@ -2,16 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::checksum;
-use super::packet::{Flow, ICMP, ICMP_HEADER, ICMPV6, IPV4_HEADER, IPV6_HEADER, Packet, TCP, be32};
-
-/// Hops that an answer may take: what RFC 1700 recommends, and Linux uses.
-const HOP_LIMIT: u8 = 64;
-
-/// Most bytes of an ICMP error: what any host takes in one piece (RFC 1812
-/// section 4.3.2.3, RFC 4443 section 3.1).
-const MAX_ERROR_V4: usize = 576;
-const MAX_ERROR_V6: usize = 1280;
+use super::packet::{Flow, Packet, TCP, be32};
+use crate::build::{IcmpKind, icmp_error, ip_packet, pseudo_header};
+use crate::checksum;
 
 /// Length of a TCP header without options.
 const TCP_HEADER: usize = 20;
@@ -62,63 +55,11 @@ pub(super) fn rst(syn: &Packet, flow: &Flow) -> Vec<u8> {
 
 /// Makes the ICMP error for a packet, from an address of the box.
 pub(super) fn unreachable(packet: &Packet, why: Unreachable, from: IpAddr) -> Vec<u8> {
-    let to = packet.source;
-    let (kind, protocol, room) = if to.is_ipv4() {
-        (3, ICMP, MAX_ERROR_V4 - IPV4_HEADER)
-    } else {
-        (1, ICMPV6, MAX_ERROR_V6 - IPV6_HEADER)
+    let ipv4 = packet.source.is_ipv4();
+    let kind = IcmpKind {
+        kind: if ipv4 { 3 } else { 1 },
+        code: why.code(ipv4),
+        rest: [0; 4],
     };
-    let mut error = vec![0; ICMP_HEADER];
-    error[0] = kind;
-    error[1] = why.code(to.is_ipv4());
-    error.extend(packet.bytes.iter().take(room - ICMP_HEADER));
-    let pseudo = match protocol {
-        ICMP => Vec::new(),
-        _ => pseudo_header(from, to, protocol, error.len()),
-    };
-    let sum = checksum::compute(&[&pseudo, &error]);
-    error[2..4].copy_from_slice(&sum.to_be_bytes());
-    ip_packet(from, to, protocol, &error)
-}
-
-fn ip_packet(from: IpAddr, to: IpAddr, protocol: u8, body: &[u8]) -> Vec<u8> {
-    // Bodies are shorter than the largest error.
-    let length = body.len() as u16;
-    let mut packet = match from {
-        IpAddr::V4(_) => {
-            let total = (length + IPV4_HEADER as u16).to_be_bytes();
-            let mut header = vec![0x45, 0, total[0], total[1], 0, 0, 0x40, 0];
-            header.extend([HOP_LIMIT, protocol, 0, 0]);
-            header
-        }
-        IpAddr::V6(_) => {
-            let length = length.to_be_bytes();
-            vec![0x60, 0, 0, 0, length[0], length[1], protocol, HOP_LIMIT]
-        }
-    };
-    packet.extend(address(from));
-    packet.extend(address(to));
-    if from.is_ipv4() {
-        let sum = checksum::compute(&[&packet]);
-        packet[10..12].copy_from_slice(&sum.to_be_bytes());
-    }
-    packet.extend(body);
-    packet
-}
-
-/// Returns the pseudo-header of a checksum (RFC 9293 section 3.1, RFC 8200
-/// section 8.1); for IPv4 in an order and width of the same sum.
-fn pseudo_header(from: IpAddr, to: IpAddr, protocol: u8, length: usize) -> Vec<u8> {
-    let mut header = address(from);
-    header.extend(address(to));
-    header.extend((length as u32).to_be_bytes());
-    header.extend([0, 0, 0, protocol]);
-    header
-}
-
-fn address(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    }
+    icmp_error(kind, &packet.bytes, from, packet.source)
 }

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::checksum;
 use super::verdict::DropReason;
+use crate::checksum;
 
 /// IP protocol numbers (RFC 790, RFC 4443 section 1).
 pub(super) const ICMP: u8 = 1;

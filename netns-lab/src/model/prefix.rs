@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use super::checksum;
+use crate::checksum;
 
 /// The longest prefix that leaves room for a checksum in the interface
 /// identifier (RFC 6296 section 3.5).

@@ -1,10 +1,10 @@
 //! The Internet checksum and its incremental update.
 
 /// Bytes of a checksum field that stands for "no checksum" in UDP (RFC 768).
-pub(super) const ABSENT: u16 = 0;
+pub(crate) const ABSENT: u16 = 0;
 
 /// Returns the checksum field that goes with these bytes (RFC 1071 section 1).
-pub(super) fn compute(parts: &[&[u8]]) -> u16 {
+pub(crate) fn compute(parts: &[&[u8]]) -> u16 {
     // Each part but the last has an even length, so that words do not straddle.
     !fold(parts.iter().map(|part| sum(part)).sum())
 }
@@ -13,7 +13,7 @@ pub(super) fn compute(parts: &[&[u8]]) -> u16 {
 /// equation 3). Both slices have the same length and start at an even offset.
 ///
 /// A checksum that was wrong stays wrong: the NAT must not hide damage.
-pub(super) fn update(field: u16, old: &[u8], new: &[u8]) -> u16 {
+pub(crate) fn update(field: u16, old: &[u8], new: &[u8]) -> u16 {
     let removed = words(old).map(|word| u64::from(!word)).sum::<u64>();
     !fold(u64::from(!field) + removed + sum(new))
 }
