@@ -1,8 +1,9 @@
 use std::time::Duration;
 
-use netns_lab::{Dependence, NatSpec, TestRun, UnsolicitedSyn};
+use netns_lab::TestRun;
+use p2pconnect_tests::kinds::{self, Kind, *};
 
-use crate::net::{Boxes, Net};
+use crate::net::Net;
 
 /// How many fresh processes dial in each direction.
 const RUNS: usize = 20;
@@ -10,21 +11,11 @@ const RUNS: usize = 20;
 /// A pair's forty dials take twenty seconds; this allows for a machine that does much else.
 const LIMIT: Duration = Duration::from_secs(300);
 
-const PUBLIC: Boxes<'static> = &[];
-const FIREWALL: Boxes<'static> = &[NatSpec::firewall()];
-const DROPS: Boxes<'static> = &[NatSpec::port_preserving()];
-const RESETS: Boxes<'static> = &[NatSpec::port_preserving().answering(UnsolicitedSyn::Rst)];
-const SENDS_ICMP: Boxes<'static> =
-    &[NatSpec::port_preserving().answering(UnsolicitedSyn::IcmpProhibited)];
-const RANDOM_PORT: Boxes<'static> = &[NatSpec::random_port()];
-const FILTERS_NOTHING: Boxes<'static> =
-    &[NatSpec::port_preserving().filtering(Dependence::EndpointIndependent)];
-const TWO_LAYERS: Boxes<'static> = &[NatSpec::port_preserving(), NatSpec::port_preserving()];
-
 /// Dials in both directions, and asserts that every dial connects.
-fn connects(a: Boxes<'_>, b: Boxes<'_>) {
+fn connects(a: Kind, b: Kind) {
     TestRun::new().limit(LIMIT).run(|| {
-        let net = Net::new(a, b);
+        assert!(kinds::connects(a, b), "the oracle and the README say no");
+        let net = Net::new(a.boxes, b.boxes);
         let (id_a, id_b) = (net.id("a"), net.id("b"));
         let _listeners = [net.listen("a"), net.listen("b")];
         for run in 1..=RUNS {

@@ -1,3 +1,4 @@
 //! What the cross-crate suites of p2pconnect share.
 
 pub mod error_log;
+pub mod kinds;

@@ -77,6 +77,17 @@ fn root() -> PathBuf {
 }
 
 #[test]
+fn the_readme_has_the_oracles_table_of_pairs() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let table = p2pconnect_tests::kinds::table();
+    let wanted = format!("<!-- pairs -->\n{table}<!-- /pairs -->");
+    assert!(
+        readme.contains(&wanted),
+        "README.md should have this between its marks:\n{wanted}"
+    );
+}
+
+#[test]
 fn pure_crates_depend_on_nothing_impure() {
     for name in PURE_CRATES {
         let output = Command::new(env!("CARGO"))
