@@ -302,6 +302,9 @@ fn outside_messages(node: &PlannedNode) -> Vec<Message> {
     for address in &node.addresses {
         let length = if address.is_ipv4() { 32 } else { 128 };
         messages.push(route::address(OUTSIDE_INDEX, *address, length));
+        if let IpAddr::V6(address) = address {
+            messages.push(route::local(*address, OUTSIDE_INDEX));
+        }
     }
     for (anywhere, gateway) in [
         (Ipv4Addr::UNSPECIFIED.into(), GATEWAY_V4),

@@ -1,6 +1,6 @@
 //! rtnetlink: virtual Ethernet pairs, addresses and routes.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::RawFd;
 
 use super::Message;
@@ -150,6 +150,32 @@ pub(crate) fn route(
         message = message.attribute(libc::RTA_GATEWAY, &octets(gateway));
     }
     message.u32(libc::RTA_OIF, index)
+}
+
+/// Makes what comes for one of this namespace's IPv6 addresses arrive here.
+///
+/// The kernel adds such a route for every address, but for IPv6 only later and
+/// from a worker, which may take tens of milliseconds where many wait for the
+/// same lock; until then it drops what comes.
+pub(crate) fn local(address: Ipv6Addr, index: u32) -> Message {
+    let header = [
+        libc::AF_INET6 as u8,
+        128,
+        0,
+        0,
+        libc::RT_TABLE_LOCAL,
+        libc::RTPROT_STATIC,
+        libc::RT_SCOPE_UNIVERSE,
+        libc::RTN_LOCAL,
+        0,
+        0,
+        0,
+        0,
+    ];
+    Message::new(libc::RTM_NEWROUTE, CREATE)
+        .raw(&header)
+        .attribute(libc::RTA_DST, &address.octets())
+        .u32(libc::RTA_OIF, index)
 }
 
 fn family(address: IpAddr) -> u8 {
