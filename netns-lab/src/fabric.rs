@@ -231,7 +231,7 @@ impl Fabric {
 
     /// Takes the link above a node up or down.
     pub(crate) fn set_link_up(&mut self, node: NodeId, up: bool) {
-        for towards in [Side::Inside, Side::Outside] {
+        for towards in [Side::Internal, Side::External] {
             self.nodes[node.0].link(towards).set_up(up);
         }
     }
@@ -267,8 +267,8 @@ impl Fabric {
             .map_or(&self.core, |id| self.name(id));
         let above = Arc::clone(above);
         let (from, to) = match seen.towards {
-            Side::Outside => (below, above),
-            Side::Inside => (above, below),
+            Side::External => (below, above),
+            Side::Internal => (above, below),
         };
         LogEntry {
             at: seen.at,
@@ -294,8 +294,8 @@ impl Fabric {
         };
         self.now = self.now.max(event.at);
         match event.what {
-            What::Arrival(link, Side::Outside, packet) => self.arrive_above(link, packet),
-            What::Arrival(link, Side::Inside, packet) => self.arrive_below(link, packet),
+            What::Arrival(link, Side::External, packet) => self.arrive_above(link, packet),
+            What::Arrival(link, Side::Internal, packet) => self.arrive_below(link, packet),
             What::Timer(node) => self.timer(node),
             What::GateLimit(gate) => self.open_gate(gate, true),
         }

@@ -69,6 +69,7 @@ mod spec;
 mod support;
 mod testing;
 mod topology;
+mod tracked;
 pub mod virtual_time;
 
 pub use capture::{Capture, Direction, End, Fate, Handshake, Packet, TcpFlags, Transport};
@@ -78,7 +79,6 @@ pub use isolation::isolate;
 pub use lab::{BoxEngine as Engine, Host, Lab, LabBuilder, Nat};
 pub use link::{BurstLoss, Crossing, LinkError, LinkSpec, Loss};
 pub use middlebox::SharedModel;
-pub use netlink::conntrack::{TcpState, TrackedConnection};
 pub use record::{Event, EventLog, LogEntry};
 pub use spec::{
     Dependence, Hairpinning, Limits, NatSpec, Pooling, PortAssignment, PortRange, RstEffect,
@@ -87,3 +87,4 @@ pub use spec::{
 pub use support::support;
 pub use testing::{Outcome, TestRun, test};
 pub use topology::{BoxSpec, HostSpec, Topology};
+pub use tracked::{TcpState, TrackedConnection};

@@ -6,35 +6,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+pub use crate::model::{Output as Outgoing, Side};
 pub use nat_model::SharedModel;
-
-/// A side of a middlebox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Side {
-    /// Where its hosts are.
-    Inside,
-    /// Where the core is.
-    Outside,
-}
-
-impl Side {
-    /// Returns the other side.
-    pub(crate) const fn opposite(self) -> Self {
-        match self {
-            Self::Inside => Self::Outside,
-            Self::Outside => Self::Inside,
-        }
-    }
-}
-
-/// A packet that a middlebox sends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outgoing {
-    /// The side it leaves by.
-    pub side: Side,
-    /// The IP packet.
-    pub packet: Vec<u8>,
-}
 
 /// A NAT, a firewall, or anything else that packets pass.
 ///

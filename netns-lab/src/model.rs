@@ -64,7 +64,7 @@ pub use session::SessionState;
 pub use table::Mapping;
 pub use verdict::{Answer, DropReason, Verdict};
 
-use crate::netlink::conntrack::{TcpState, TrackedConnection};
+use crate::tracked::{TcpState, TrackedConnection};
 use ports::PortAllocator;
 use table::Table;
 

@@ -127,7 +127,7 @@ impl Wires {
         };
         let copy = Arc::clone(&packet);
         self.fabric
-            .note_arrival(link, by.opposite(), DELIVERED.into(), copy);
+            .note_arrival(link, by.other(), DELIVERED.into(), copy);
         self.due.push(Due { device, packet });
     }
 
@@ -160,19 +160,19 @@ impl Wires {
     fn packet(&self, seen: &Observation) -> Option<Packet> {
         let owner = self.owners.get(&seen.link)?;
         let (direction, fate) = match (&seen.event, seen.towards) {
-            (Event::Entered { crossing, .. }, Side::Outside) => {
+            (Event::Entered { crossing, .. }, Side::External) => {
                 let fate = match crossing {
                     Crossing::Lost(loss) => fate_of(*loss),
                     Crossing::Exits { .. } => self.fabric.fate_in_core(&seen.packet),
                 };
                 (Direction::FromHost, fate)
             }
-            (Event::Entered { crossing, .. }, Side::Inside) => match crossing {
+            (Event::Entered { crossing, .. }, Side::Internal) => match crossing {
                 Crossing::Lost(loss) => (Direction::ToHost, fate_of(*loss)),
                 Crossing::Exits { .. } => return None,
             },
-            (Event::Arrived { .. }, Side::Inside) => (Direction::ToHost, Fate::Carried),
-            (Event::Arrived { .. }, Side::Outside) | (Event::AtGate { .. }, _) => return None,
+            (Event::Arrived { .. }, Side::Internal) => (Direction::ToHost, Fate::Carried),
+            (Event::Arrived { .. }, Side::External) | (Event::AtGate { .. }, _) => return None,
         };
         Packet::read(&seen.packet, seen.at, owner, direction, fate)
     }
@@ -195,7 +195,7 @@ fn write(file: &mut PcapngWriter, seen: &Observation, clock: Clock) -> io::Resul
         // It is written when it goes on.
         Event::AtGate { .. } => return Ok(()),
     };
-    let at_lower_end = leaves == (seen.towards == Side::Outside);
+    let at_lower_end = leaves == (seen.towards == Side::External);
     // Interfaces come in pairs: the lower end of a link, and the upper one.
     let interface = 2 * seen.link.index() as u32 + u32::from(!at_lower_end);
     let comment = seen.event.comment();

@@ -372,7 +372,7 @@ impl Fabric {
 
     fn note_at_gate(&mut self, spot: Spot, text: String, packet: Arc<[u8]>) {
         let (link, towards) = match spot {
-            Spot::Sent { node, .. } => (node, Side::Outside),
+            Spot::Sent { node, .. } => (node, Side::External),
             Spot::Arrived { link, towards, .. } => (link, towards),
         };
         let sent = matches!(spot, Spot::Sent { .. });
@@ -383,16 +383,16 @@ impl Fabric {
     fn go_on(&mut self, spot: Spot, packet: Arc<[u8]>) {
         match spot {
             Spot::Sent { node, at } => {
-                self.carry(at.max(self.now), node, Side::Outside, packet, None);
+                self.carry(at.max(self.now), node, Side::External, packet, None);
             }
             Spot::Arrived {
                 link,
-                towards: Side::Outside,
+                towards: Side::External,
                 ..
             } => self.enter_above(link, packet),
             Spot::Arrived {
                 link,
-                towards: Side::Inside,
+                towards: Side::Internal,
                 ..
             } => self.enter_below(link, packet),
         }

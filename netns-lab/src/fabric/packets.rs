@@ -29,13 +29,13 @@ impl Fabric {
     pub(crate) fn send(&mut self, at: Duration, from: NodeId, by: Side, packet: Arc<[u8]>) {
         self.now = self.now.max(at);
         match by {
-            Side::Outside => {
+            Side::External => {
                 let spot = Spot::Sent { node: from.0, at };
                 if let Some(packet) = self.pass_gates(spot, packet) {
-                    self.carry(at, from.0, Side::Outside, packet, None);
+                    self.carry(at, from.0, Side::External, packet, None);
                 }
             }
-            Side::Inside => self.leave_inside(at, from.0, packet, None),
+            Side::Internal => self.leave_inside(at, from.0, packet, None),
         }
     }
 
@@ -107,7 +107,7 @@ impl Fabric {
             return;
         };
         let is_error = matches!(Content::read(packet), Some(Content::Error(_)));
-        let from_box = towards == Side::Inside && self.nodes[node].parent.is_some();
+        let from_box = towards == Side::Internal && self.nodes[node].parent.is_some();
         let header = IpHeader::read(packet).filter(|_| !is_error && !from_box);
         let Some(IpHeader { source, .. }) = header else {
             return;
@@ -120,14 +120,14 @@ impl Fabric {
         let what = IcmpKind::too_big(source.is_ipv4(), mtu);
         let error = icmp_error(what, packet, router, source);
         // It comes from the link that the packet should have gone by.
-        self.schedule(at, What::Arrival(node, towards.opposite(), error.into()));
+        self.schedule(at, What::Arrival(node, towards.other(), error.into()));
     }
 
     /// A packet has come up the link above a node.
     pub(super) fn arrive_above(&mut self, link: usize, packet: Arc<[u8]>) {
         let spot = Spot::Arrived {
             link,
-            towards: Side::Outside,
+            towards: Side::External,
             place: self.nodes[link].parent,
         };
         if let Some(packet) = self.pass_gates(spot, packet) {
@@ -139,7 +139,7 @@ impl Fabric {
     pub(super) fn arrive_below(&mut self, node: usize, packet: Arc<[u8]>) {
         let spot = Spot::Arrived {
             link: node,
-            towards: Side::Inside,
+            towards: Side::Internal,
             place: Some(node),
         };
         if let Some(packet) = self.pass_gates(spot, packet) {
@@ -156,8 +156,8 @@ impl Fabric {
 
     pub(super) fn enter_below(&mut self, node: usize, packet: Arc<[u8]>) {
         match &self.nodes[node].place {
-            Place::Host => self.deliver(node, Side::Outside, node, packet),
-            Place::Box(_) => self.pass(node, Side::Outside, node, packet),
+            Place::Host => self.deliver(node, Side::External, node, packet),
+            Place::Box(_) => self.pass(node, Side::External, node, packet),
         }
     }
 
@@ -176,9 +176,9 @@ impl Fabric {
         let (fate, to) = self.route_in_core(&packet);
         let verdict = fate.comment().unwrap_or(ROUTED).into();
         let arrived = Seen::Arrived { verdict };
-        self.observe(link, Side::Outside, arrived, Arc::clone(&packet));
+        self.observe(link, Side::External, arrived, Arc::clone(&packet));
         if let (Fate::Carried, Some(to)) = (fate, to) {
-            self.carry(self.now, to, Side::Inside, packet, None);
+            self.carry(self.now, to, Side::Internal, packet, None);
         }
     }
 
@@ -209,10 +209,10 @@ impl Fabric {
             let arrived = Seen::Arrived {
                 verdict: "routed inside".into(),
             };
-            self.observe(link, Side::Outside, arrived, Arc::clone(&packet));
-            return self.carry(self.now, neighbour, Side::Inside, packet, None);
+            self.observe(link, Side::External, arrived, Arc::clone(&packet));
+            return self.carry(self.now, neighbour, Side::Internal, packet, None);
         }
-        self.pass(node, Side::Inside, link, packet);
+        self.pass(node, Side::Internal, link, packet);
     }
 
     /// A packet goes through a box.
@@ -226,7 +226,7 @@ impl Fabric {
         };
         let mut out = Vec::new();
         let verdict = middlebox.handle(now, side, &packet, &mut out);
-        self.observe(link, side.opposite(), Seen::Arrived { verdict }, packet);
+        self.observe(link, side.other(), Seen::Arrived { verdict }, packet);
         self.leave_box(node, out, None);
         self.schedule_middlebox(node);
     }
@@ -241,10 +241,10 @@ impl Fabric {
         for Outgoing { side, packet } in out {
             let packet = Arc::from(packet);
             match side {
-                Side::Outside => {
-                    self.carry(self.now, node, Side::Outside, packet, why.cloned());
+                Side::External => {
+                    self.carry(self.now, node, Side::External, packet, why.cloned());
                 }
-                Side::Inside => self.leave_inside(self.now, node, packet, why.cloned()),
+                Side::Internal => self.leave_inside(self.now, node, packet, why.cloned()),
             }
         }
     }
@@ -261,10 +261,10 @@ impl Fabric {
         };
         let destination = IpHeader::read(&packet).map(|header| header.destination);
         match destination.and_then(|address| inner.routes.get(address)) {
-            Some(child) => self.carry(at, child, Side::Inside, packet, why),
+            Some(child) => self.carry(at, child, Side::Internal, packet, why),
             None => {
                 let verdict = "dropped: no such host inside".into();
-                self.observe(node, Side::Inside, Seen::Arrived { verdict }, packet);
+                self.observe(node, Side::Internal, Seen::Arrived { verdict }, packet);
             }
         }
     }

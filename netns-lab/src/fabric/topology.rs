@@ -223,8 +223,8 @@ impl Node {
     /// Returns the direction of the link above the node that ends at a side.
     pub(super) fn link(&mut self, towards: Side) -> &mut Link {
         match towards {
-            Side::Outside => &mut self.up,
-            Side::Inside => &mut self.down,
+            Side::External => &mut self.up,
+            Side::Internal => &mut self.down,
         }
     }
 }

@@ -203,9 +203,9 @@ impl Ground<'_> {
         quiet()?;
         let end = box_end(HOST_LINK, OUTSIDE_INDEX, namespace.descriptor());
         devices.push((
-            self.connect(place, Side::Outside, end)?,
+            self.connect(place, Side::External, end)?,
             self.ids[place],
-            Side::Outside,
+            Side::External,
         ));
         disable_offload(HOST_LINK)?;
         set_sysctl("ipv4/tcp_rmem", TCP_RECEIVE_BUFFER)?;
@@ -225,8 +225,8 @@ impl Ground<'_> {
         let namespace = Namespace::enter_new()?;
         quiet()?;
         for (side, name, index) in [
-            (Side::Outside, OUTSIDE, OUTSIDE_INDEX),
-            (Side::Inside, INSIDE, INSIDE_INDEX),
+            (Side::External, OUTSIDE, OUTSIDE_INDEX),
+            (Side::Internal, INSIDE, INSIDE_INDEX),
         ] {
             let end = box_end(name, index, namespace.descriptor());
             devices.push((self.connect(place, side, end)?, self.ids[place], side));
@@ -254,7 +254,7 @@ impl Ground<'_> {
     /// device at the core's end.
     fn connect(&self, place: usize, side: Side, end: VethEnd<'_>) -> Result<u32, Error> {
         // The topology has limited the number of places.
-        let device = FIRST_CORE_INDEX + 2 * place as u32 + u32::from(side == Side::Inside);
+        let device = FIRST_CORE_INDEX + 2 * place as u32 + u32::from(side == Side::Internal);
         let name = core_link_name(device);
         let core = VethEnd {
             name: &name,

@@ -15,8 +15,9 @@ use crate::error::Error;
 use crate::firewall;
 use crate::middlebox::SharedModel;
 use crate::namespace::{self, Namespace};
-use crate::netlink::conntrack::{self, TrackedConnection};
+use crate::netlink::conntrack;
 use crate::spec::NatSpec;
+use crate::tracked::TrackedConnection;
 
 /// A host of a lab; clones refer to the same host.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{Middlebox, Outgoing, Side};
-use crate::model::{self, NatModel};
+use crate::model::NatModel;
 
 impl Middlebox for NatModel {
     fn handle(
@@ -15,10 +15,6 @@ impl Middlebox for NatModel {
         packet: &[u8],
         out: &mut Vec<Outgoing>,
     ) -> Cow<'static, str> {
-        let side = match side {
-            Side::Inside => model::Side::Internal,
-            Side::Outside => model::Side::External,
-        };
         let verdict = self.handle_packet(now, side, packet);
         take_outputs(self, out);
         verdict.to_string().into()
@@ -36,13 +32,7 @@ impl Middlebox for NatModel {
 }
 
 fn take_outputs(model: &mut NatModel, out: &mut Vec<Outgoing>) {
-    while let Some(model::Output { side, packet }) = model.poll_output() {
-        let side = match side {
-            model::Side::Internal => Side::Inside,
-            model::Side::External => Side::Outside,
-        };
-        out.push(Outgoing { side, packet });
-    }
+    out.extend(std::iter::from_fn(|| model.poll_output()));
 }
 
 /// A NAT model that its owner can look at, and restart, while it works in a

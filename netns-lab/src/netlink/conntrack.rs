@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::message::{find, read_u32};
 use super::{Message, Netlink};
 use crate::error::Error;
+use crate::tracked::{TcpState, TrackedConnection};
 
 const SUBSYSTEM: u16 = 1;
 const GET: u16 = 1;
@@ -15,55 +16,6 @@ const PROTOCOL_INFO: u16 = 4;
 const TIMEOUT: u16 = 7;
 const TUPLE_IP: u16 = 1;
 const TUPLE_PROTOCOL: u16 = 2;
-
-/// One connection that a NAT or firewall tracks: an entry of its mapping table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TrackedConnection {
-    /// Who sent the first packet, as seen on the side it came from.
-    pub source: SocketAddr,
-    /// Where the first packet went, as seen on the side it came from.
-    pub destination: SocketAddr,
-    /// What the other side sees `source` as.
-    pub mapped: SocketAddr,
-    /// Who answers, as seen on the other side; `destination` unless that was rewritten.
-    pub peer: SocketAddr,
-    /// The state of the TCP connection, as connection tracking names it.
-    pub state: TcpState,
-    /// Seconds until the entry is forgotten, if no packet comes.
-    pub expires_in: u32,
-}
-
-/// The state of a tracked TCP connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TcpState {
-    /// A SYN passed.
-    SynSent,
-    /// SYNs passed in both directions: a simultaneous open.
-    SynSent2,
-    /// A SYN was answered.
-    SynReceived,
-    /// The handshake is complete.
-    Established,
-    /// The connection is being closed.
-    Closing,
-    /// Another state, by its number.
-    Other(u8),
-}
-
-impl TcpState {
-    const fn from_number(number: u8) -> Self {
-        match number {
-            1 => Self::SynSent,
-            2 => Self::SynReceived,
-            3 => Self::Established,
-            4..=8 => Self::Closing,
-            9 => Self::SynSent2,
-            other => Self::Other(other),
-        }
-    }
-}
 
 /// Lists the TCP connections tracked in the network namespace of this thread.
 pub(crate) fn list() -> Result<Vec<TrackedConnection>, Error> {

@@ -224,7 +224,7 @@ impl World {
         };
         let verdict = host.receive(now, &packet).into();
         self.fabric
-            .note_arrival(link, Side::Inside, verdict, packet);
+            .note_arrival(link, Side::Internal, verdict, packet);
         self.flush(node);
     }
 
@@ -244,7 +244,7 @@ impl World {
             return;
         };
         for packet in host.take_sent() {
-            self.fabric.send(now, node, Side::Outside, packet.into());
+            self.fabric.send(now, node, Side::External, packet.into());
         }
         self.fabric.set_timer(node, host.next_timeout());
         self.keep_record();

@@ -48,7 +48,7 @@ impl Middlebox for Firewall {
         out: &mut Vec<Outgoing>,
     ) -> Cow<'static, str> {
         let (source, destination) = ends(packet);
-        if side == Side::Inside {
+        if side == Side::Internal {
             self.flows.insert((source, destination));
         } else if !self.flows.contains(&(destination, source)) {
             let (packet, verdict) = match self.answer {
@@ -63,13 +63,13 @@ impl Middlebox for Firewall {
                     return "will be answered with rst: unsolicited".into();
                 }
             };
-            let side = Side::Outside;
+            let side = Side::External;
             out.push(Outgoing { side, packet });
             return verdict;
         }
         let side = match side {
-            Side::Inside => Side::Outside,
-            Side::Outside => Side::Inside,
+            Side::Internal => Side::External,
+            Side::External => Side::Internal,
         };
         let packet = packet.to_vec();
         out.push(Outgoing { side, packet });
@@ -82,7 +82,7 @@ impl Middlebox for Firewall {
 
     fn handle_timeout(&mut self, now: Duration, out: &mut Vec<Outgoing>) -> Cow<'static, str> {
         let due = self.late.partition_point(|(at, _)| *at <= now);
-        let side = Side::Outside;
+        let side = Side::External;
         let packets = self.late.drain(..due);
         out.extend(packets.map(|(_, packet)| Outgoing { side, packet }));
         "late answer".into()
@@ -104,15 +104,15 @@ impl Middlebox for Loses {
         packet: &[u8],
         out: &mut Vec<Outgoing>,
     ) -> Cow<'static, str> {
-        if side == Side::Inside {
+        if side == Side::Internal {
             self.seen += 1;
             if self.numbers.contains(&self.seen) {
                 return "dropped: its turn".into();
             }
         }
         let side = match side {
-            Side::Inside => Side::Outside,
-            Side::Outside => Side::Inside,
+            Side::Internal => Side::External,
+            Side::External => Side::Internal,
         };
         let packet = packet.to_vec();
         out.push(Outgoing { side, packet });
