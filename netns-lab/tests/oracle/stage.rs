@@ -128,7 +128,7 @@ impl Stage {
 
 /// Returns the source that a SYN leaves a box with.
 fn leave(nat: &mut NatModel, now: Duration, syn: &[u8]) -> SocketAddr {
-    let verdict = nat.handle_packet(now, model::Side::Internal, syn);
+    let verdict = nat.handle_packet(now, Side::Internal, syn);
     assert!(verdict.forwarded(), "{verdict}");
     let out = nat.poll_output().unwrap().packet;
     let address = Ipv4Addr::new(out[12], out[13], out[14], out[15]);
