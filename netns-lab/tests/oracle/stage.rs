@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use netns_lab::model::{self, NatModel};
+use netns_lab::model::NatModel;
 use netns_lab::virtual_time::{HostId, Middlebox, Outgoing, Side, Uplink, World};
 use netns_lab::{LinkSpec, NatSpec};
 
