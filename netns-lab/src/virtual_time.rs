@@ -72,4 +72,4 @@ pub use crate::fabric::{BoxId, HostId, Network, Uplink, WorldError};
 pub use crate::middlebox::{Middlebox, Outgoing, Side};
 pub use crate::record::{Event, EventLog, LogEntry};
 pub use socket::{Accepted, Failure, Opening, SocketError, SocketId, SocketState};
-pub use world::World;
+pub use world::{Change, World};

@@ -1,5 +1,6 @@
 //! The world: places, packets between them, and the clock.
 
+mod changes;
 mod sockets;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,9 @@ use crate::fabric::{
 use crate::middlebox::{Middlebox, SharedModel, Side};
 use crate::record::EventLog;
 use crate::topology::{Plan, Planned, Topology};
+use changes::Changes;
+
+pub use changes::Change;
 
 /// Hosts, middleboxes and a core, with a clock of their own.
 ///
@@ -26,6 +30,7 @@ pub struct World {
     hosts: BTreeMap<NodeId, Host>,
     /// Those that the world has made itself.
     models: BTreeMap<Arc<str>, SharedModel>,
+    changes: Changes,
     log: EventLog,
 }
 
@@ -37,6 +42,7 @@ impl World {
             fabric: Fabric::new(seed, usize::MAX),
             hosts: BTreeMap::new(),
             models: BTreeMap::new(),
+            changes: Changes::default(),
             log: EventLog::default(),
         }
     }
@@ -66,6 +72,7 @@ impl World {
             fabric,
             hosts,
             models,
+            changes: Changes::default(),
             log: EventLog::default(),
         })
     }
@@ -165,13 +172,15 @@ impl World {
 
     /// Returns when something next happens by itself, if ever.
     pub fn next_event(&self) -> Option<Duration> {
-        self.fabric.next_due()
+        let change = self.changes.next_due();
+        let packet = self.fabric.next_due();
+        change.into_iter().chain(packet).min()
     }
 
     /// Lets the next event happen if it is due until `limit`; else moves the
     /// clock there and returns false.
     pub fn step(&mut self, limit: Duration) -> bool {
-        let happened = self.fabric.step(limit);
+        let happened = self.change(limit) || self.fabric.step(limit);
         while let Some(output) = self.fabric.poll_output() {
             match output {
                 Output::Packet {
