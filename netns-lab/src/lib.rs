@@ -65,6 +65,7 @@ pub mod preset;
 pub mod puncher;
 mod record;
 pub mod report;
+pub mod scenario;
 mod spec;
 mod support;
 mod testing;

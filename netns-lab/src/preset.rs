@@ -199,15 +199,19 @@ impl fmt::Display for Source {
 }
 
 fn unknown(name: &str) -> UnknownPreset {
-    let mut near: Vec<_> = ALL
-        .iter()
-        .filter_map(|preset| Some((distance(name, preset.name)?, preset.name)))
-        .collect();
-    near.sort_unstable();
     UnknownPreset {
         name: name.to_owned(),
-        near: near.into_iter().map(|(_, name)| name).collect(),
+        near: near(name, ALL.iter().map(|preset| preset.name)),
     }
+}
+
+/// Returns the names that are near one that is none of them, the nearest first.
+pub(crate) fn near<'n>(asked: &str, names: impl Iterator<Item = &'n str>) -> Vec<&'n str> {
+    let mut near: Vec<_> = names
+        .filter_map(|name| Some((distance(asked, name)?, name)))
+        .collect();
+    near.sort_unstable();
+    near.into_iter().map(|(_, name)| name).collect()
 }
 
 /// Returns how far apart two names are, if they are near each other: one is

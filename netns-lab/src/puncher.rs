@@ -38,6 +38,7 @@ use gather::Gathered;
 use session::Session;
 
 pub use namespaces::{NamespacesError, namespaces};
+pub(crate) use virtual_time::in_world;
 pub use virtual_time::{VirtualTimeError, virtual_time, virtual_time_with_log};
 
 /// The ports on which the server tells peers what it sees of them.

@@ -76,6 +76,46 @@ pub fn virtual_time_with_log(
     Ok((outcome, run.world.log().clone()))
 }
 
+/// Lets a dialler punch to a listener in a world with other things in it, which
+/// happen meanwhile; the third host is the server.
+///
+/// # Errors
+///
+/// [`VirtualTimeError`] if somebody listens on the server's ports.
+pub(crate) fn in_world(
+    mut world: World,
+    [dialler, listener, server]: [HostId; 3],
+    seed: u64,
+) -> Result<(PunchOutcome, EventLog), VirtualTimeError> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    for port in SERVER_PORTS {
+        world.listen(server, port)?;
+    }
+    let at = |world: &World, host| {
+        let mut addresses = world.addresses(host).iter().copied();
+        let first = addresses.find_map(|address| match address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        });
+        first.unwrap_or(Ipv4Addr::UNSPECIFIED)
+    };
+    let server_address = at(&world, server);
+    let mut peer = |host| {
+        let addresses = (at(&world, host), server_address);
+        Run::settle(&mut world, &mut random, host, addresses)
+    };
+    let peers = [peer(dialler)?, peer(listener)?];
+    let mut run = Run {
+        epoch: Instant::now(),
+        server,
+        peers,
+        lots: Lots::draw(random.random()),
+        world,
+    };
+    let outcome = run.punch();
+    Ok((outcome, run.world.log().clone()))
+}
+
 /// Two peers and a server in a world.
 struct Run {
     world: World,
@@ -143,6 +183,16 @@ impl Run {
             uplink = Uplink::behind(id);
         }
         let host = world.add_host(name, &[address.into()], uplink)?;
+        Self::settle(world, random, host, (address, SERVER))
+    }
+
+    /// Lets a peer listen where it will punch from.
+    fn settle(
+        world: &mut World,
+        random: &mut ChaCha8Rng,
+        host: HostId,
+        (address, server): (Ipv4Addr, Ipv4Addr),
+    ) -> Result<Peer, VirtualTimeError> {
         let primary = random.random_range(EPHEMERAL);
         let spare = loop {
             let port = random.random_range(EPHEMERAL);
@@ -157,7 +207,7 @@ impl Run {
             host,
             ends: Ends {
                 punch_ports: [primary, spare].map(|port| (address, port).into()),
-                servers: SERVER_PORTS.map(|port| (SERVER, port).into()),
+                servers: SERVER_PORTS.map(|port| (server, port).into()),
             },
         })
     }
