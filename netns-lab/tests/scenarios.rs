@@ -5,3 +5,5 @@
 mod corpus;
 #[path = "scenarios/errors.rs"]
 mod errors;
+#[path = "scenarios/reference.rs"]
+mod reference;
