@@ -5,5 +5,7 @@
 mod corpus;
 #[path = "scenarios/errors.rs"]
 mod errors;
+#[path = "scenarios/namespaces.rs"]
+mod namespaces;
 #[path = "scenarios/reference.rs"]
 mod reference;

@@ -1,12 +1,13 @@
 //! Runs of scenarios.
 
 mod judge;
+mod namespaces;
 
 mod virtual_time;
 
 use std::time::Duration;
 
-use super::Scenario;
+use super::{Play, Scenario};
 use crate::Engine;
 use crate::error::Error;
 use crate::puncher::VirtualTimeError;
@@ -153,10 +154,15 @@ struct Seen {
 /// [`RunError`] if the ground cannot show it; an outcome that was not expected
 /// is no error.
 pub fn run(scenario: &Scenario, ground: Ground, seed: u64) -> Result<ScenarioRun, RunError> {
-    if ground != Ground::VirtualTime {
-        let what = "a scenario";
-        return Err(RunError::OnlyVirtual { what });
-    }
-    let seen = virtual_time::run(scenario, seed)?;
+    let seen = match (ground, &scenario.play) {
+        (Ground::VirtualTime, _) => virtual_time::run(scenario, seed)?,
+        (Ground::Namespaces(engine), Play::Dials(dials)) => {
+            namespaces::run(scenario, dials, (engine, seed))?
+        }
+        (Ground::Namespaces(_), Play::Punch(_)) => {
+            let what = "a punch through the boxes of a scenario";
+            return Err(RunError::OnlyVirtual { what });
+        }
+    };
     Ok(judge::judge(scenario, seen, seed))
 }
