@@ -141,7 +141,7 @@ fn guard(spec: &NatSpec, between: Vec<Rule>) -> Vec<Rule> {
     }
     rules.extend(between);
     rules.push(Rule::new().established().accept());
-    let answered = stranger.clone().tcp();
+    let answered = stranger.clone().syn_alone();
     match spec.unsolicited {
         // The one with a delay was refused before.
         UnsolicitedSyn::Nothing | UnsolicitedSyn::IcmpPortUnreachableAfter(_) => {}
