@@ -1,0 +1,144 @@
+//! Hosts of virtual time.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use netns_lab::virtual_time::{Failure, HostId, SocketError, SocketId, SocketState, World};
+use netns_lab::{EventLog, Topology};
+
+use crate::ground::{Dial, Ground, PATIENCE, Seen, Sock};
+
+pub(crate) struct Virtual {
+    world: World,
+    sockets: Vec<Result<SocketId, Seen>>,
+}
+
+impl Virtual {
+    pub(crate) fn build(topology: &Topology) -> Self {
+        Self {
+            world: World::build(topology, 7).unwrap(),
+            sockets: vec![],
+        }
+    }
+
+    fn host(&self, name: &str) -> HostId {
+        self.world.find_host(name).unwrap()
+    }
+
+    fn wait<T>(&mut self, mut look: impl FnMut(&mut World) -> Option<T>) -> Option<T> {
+        let limit = self.world.now() + PATIENCE;
+        let mut found = None;
+        self.world.run_until(limit, |world| {
+            found = look(world);
+            found.is_some()
+        });
+        found
+    }
+
+    fn socket(&self, sock: Sock) -> SocketId {
+        self.sockets[sock.0].clone().unwrap()
+    }
+}
+
+fn meaning(failure: Failure) -> Seen {
+    match failure {
+        Failure::Refused => Seen::Refused,
+        Failure::Reset => Seen::Reset,
+        Failure::HostUnreachable => Seen::HostUnreachable,
+        Failure::NetworkUnreachable => Seen::NetworkUnreachable,
+        other => Seen::Other(other.to_string()),
+    }
+}
+
+impl Ground for Virtual {
+    fn local(&self, host: &str) -> Ipv4Addr {
+        let addresses = self.world.addresses(self.host(host)).iter();
+        let mut v4 = addresses.filter_map(|address| match address {
+            IpAddr::V4(address) => Some(*address),
+            IpAddr::V6(_) => None,
+        });
+        v4.next().unwrap()
+    }
+
+    fn listen(&mut self, host: &str, port: u16) {
+        let host = self.host(host);
+        self.world.listen(host, port).unwrap();
+    }
+
+    fn dial(&mut self, host: &str, port: u16, to: SocketAddr) -> Sock {
+        let from = SocketAddr::from((self.local(host), port));
+        let host = self.host(host);
+        let socket = self.world.connect(host, from, to);
+        self.sockets.push(socket.map_err(|error| match error {
+            SocketError::AddressNotAvailable => Seen::AddressNotAvailable,
+            other => Seen::Other(other.to_string()),
+        }));
+        Sock(self.sockets.len() - 1)
+    }
+
+    fn dial_together(&mut self, dials: [Dial<'_>; 2]) -> [Sock; 2] {
+        // Calls take no time.
+        dials.map(|(host, port, to)| self.dial(host, port, to))
+    }
+
+    fn settle(&mut self, sock: Sock) -> Seen {
+        let socket = match &self.sockets[sock.0] {
+            Ok(socket) => *socket,
+            Err(failed) => return failed.clone(),
+        };
+        let state = self.wait(|world| match world.state(socket).unwrap() {
+            SocketState::Connecting => None,
+            state => Some(state),
+        });
+        match state {
+            None => Seen::Silence,
+            Some(SocketState::Failed(failure)) => meaning(failure),
+            Some(_) => Seen::Connected,
+        }
+    }
+
+    fn accept(&mut self, host: &str, port: u16) -> Option<(Sock, SocketAddr)> {
+        let host = self.host(host);
+        let accepted = self.wait(|world| world.accept(host, port))?;
+        self.sockets.push(Ok(accepted.socket));
+        Some((Sock(self.sockets.len() - 1), accepted.remote))
+    }
+
+    fn send(&mut self, sock: Sock, text: &str) {
+        // That a connection is gone shows when receiving.
+        let _sent = self.world.send(self.socket(sock), text.as_bytes());
+    }
+
+    fn receive(&mut self, sock: Sock) -> Seen {
+        let socket = self.socket(sock);
+        let mut buffer = [0; 64];
+        let result = self.wait(|world| world.recv(socket, &mut buffer).transpose());
+        match result {
+            None => Seen::Silence,
+            Some(Ok(0)) => Seen::EndOfStream,
+            Some(Ok(length)) => Seen::Bytes(String::from_utf8_lossy(&buffer[..length]).into()),
+            Some(Err(SocketError::Failed(failure))) => meaning(failure),
+            Some(Err(other)) => Seen::Other(other.to_string()),
+        }
+    }
+
+    fn close(&mut self, sock: Sock) {
+        if let Ok(socket) = self.sockets[sock.0] {
+            self.world.close(socket).unwrap();
+        }
+    }
+
+    fn abort(&mut self, sock: Sock) {
+        self.world.abort(self.socket(sock)).unwrap();
+    }
+
+    fn flush(&mut self, name: &str) {
+        let model = self.world.model(name).unwrap();
+        model.with(|model| model.reboot(None)).unwrap();
+    }
+
+    fn finish(&mut self) -> EventLog {
+        let limit = self.world.now() + PATIENCE / 4;
+        self.world.run_until(limit, |_| false);
+        self.world.log().clone()
+    }
+}
