@@ -7,7 +7,7 @@ mod boxes;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use boxes::{Answer, Firewall, Loses};
+use boxes::{Answer, Firewall, Loses, RefusesDataOnce};
 use netns_lab::LinkSpec;
 use netns_lab::virtual_time::{
     Failure, HostId, Opening, SocketError, SocketId, SocketState, Uplink, World,
@@ -221,21 +221,28 @@ fn icmp_errors_end_an_attempt_as_on_linux() {
 }
 
 #[test]
-fn icmp_errors_do_not_end_connections() {
-    let (mut world, a, b) = behind(Answer::Icmp(1));
-    let from_b = world.connect(b, end(B), end(A)).unwrap();
-    world.listen(a, 4000).unwrap();
-    wait(&mut world, from_b, SocketState::Connected);
-    world.run_until(world.now() + SECOND, |_| false);
-    let accepted = world.accept(a, 4000).unwrap().socket;
-    // About the other direction's ends, which the firewall lets pass.
-    let other = world.connect(a, end(A), end("203.0.113.2:5001")).unwrap();
-    wait(
-        &mut world,
-        other,
-        SocketState::Failed(Failure::HostUnreachable),
-    );
-    assert!(is(&world, accepted, SocketState::Connected));
+fn an_icmp_error_about_its_data_does_not_end_a_connection() {
+    for code in [0, 1, 2, 3, 13] {
+        let mut world = World::new(1);
+        let core = Uplink::core(near());
+        let a = world.add_host("a", &[end(A).ip()], core).unwrap();
+        let refuses = Box::new(RefusesDataOnce { code, done: false });
+        let refuses = world.add_middlebox("refuses", refuses, &[], core).unwrap();
+        let b = world
+            .add_host("b", &[end(B).ip()], Uplink::behind(refuses))
+            .unwrap();
+        world.listen(b, 5000).unwrap();
+        let socket = world.connect(a, end(A), end(B)).unwrap();
+        wait(&mut world, socket, SocketState::Connected);
+        world.run_until(SECOND, |_| false);
+        let accepted = world.accept(b, 5000).unwrap().socket;
+        assert_eq!(world.send(socket, b"still"), Ok(5));
+        world.run_until(5 * SECOND, |_| false);
+        assert_eq!(times(&world, "a", "icmp").len(), 1, "{}", world.log());
+        assert!(is(&world, socket, SocketState::Connected));
+        // The data is sent again, and comes through.
+        assert_eq!(world.recv(accepted, &mut [0; 8]), Ok(Some(5)));
+    }
 }
 
 #[test]
@@ -274,7 +281,7 @@ fn a_lost_syn_costs_a_second() {
 }
 
 #[test]
-fn an_unanswered_syn_ack_is_given_up() {
+fn a_syn_ack_for_an_abandoned_attempt_is_reset() {
     let (mut world, a, b) = pair(near());
     world.listen(b, 5000).unwrap();
     let socket = world.connect(a, end(A), end(B)).unwrap();

@@ -128,6 +128,47 @@ impl Middlebox for Loses {
     }
 }
 
+/// A wire that answers the first data from outside with "unreachable".
+#[derive(Debug)]
+pub(crate) struct RefusesDataOnce {
+    pub(crate) code: u8,
+    pub(crate) done: bool,
+}
+
+impl Middlebox for RefusesDataOnce {
+    fn handle(
+        &mut self,
+        _now: Duration,
+        side: Side,
+        packet: &[u8],
+        out: &mut Vec<Outgoing>,
+    ) -> Cow<'static, str> {
+        let ip = Ipv4Packet::new_checked(packet).unwrap();
+        let tcp = TcpPacket::new_checked(ip.payload()).unwrap();
+        if side == Side::External && !tcp.payload().is_empty() && !self.done {
+            self.done = true;
+            let packet = unreachable(packet, self.code);
+            out.push(Outgoing { side, packet });
+            return "refused: the first data".into();
+        }
+        let side = match side {
+            Side::Internal => Side::External,
+            Side::External => Side::Internal,
+        };
+        let packet = packet.to_vec();
+        out.push(Outgoing { side, packet });
+        "passed".into()
+    }
+
+    fn next_timeout(&self) -> Option<Duration> {
+        None
+    }
+
+    fn handle_timeout(&mut self, _now: Duration, _out: &mut Vec<Outgoing>) -> Cow<'static, str> {
+        "nothing".into()
+    }
+}
+
 fn ends(packet: &[u8]) -> (SocketAddr, SocketAddr) {
     let ip = Ipv4Packet::new_checked(packet).unwrap();
     let tcp = TcpPacket::new_checked(ip.payload()).unwrap();
