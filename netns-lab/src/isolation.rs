@@ -17,11 +17,12 @@
 //! the process that looks.
 
 mod guard;
+mod signals;
 
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Child, Command, ExitCode};
 
 use crate::error::Error;
 
@@ -56,12 +57,38 @@ const NAMESPACE_ADVICE: &str = "run as root, or allow user namespaces: on Ubuntu
 ///
 /// [`Error::Unsupported`] where the system refuses namespaces, with advice.
 pub fn isolate() -> Result<Option<ExitCode>, Error> {
+    isolate_then(|_child| {})
+}
+
+/// Does what [`isolate`] does for a program that hands its signals on, as a
+/// shell or `env` would seem to: SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1 and
+/// SIGUSR2 do not end the lab, but go to the program inside.
+///
+/// What the terminal sends is not handed on: it comes to everybody anyway. The
+/// program inside calls [`pass_signals_to`], or the signals end it.
+///
+/// # Errors
+///
+/// [`Error::Unsupported`] where the system refuses namespaces, with advice.
+pub fn isolate_passing_signals() -> Result<Option<ExitCode>, Error> {
+    isolate_then(pass_signals_to)
+}
+
+/// Hands the signals that somebody sends to this process on to a program that
+/// it has started, and ignores those of the terminal, which come to both; see
+/// [`isolate_passing_signals`].
+pub fn pass_signals_to(program: &Child) {
+    signals::pass_to(program.id().cast_signed());
+}
+
+fn isolate_then(spawned: impl FnOnce(&Child)) -> Result<Option<ExitCode>, Error> {
     if is_isolated() {
         return Ok(None);
     }
     let mut command = Command::new("/proc/self/exe");
     command.args(std::env::args_os().skip(1));
     let mut child = spawn_isolated(&mut command)?;
+    spawned(&child);
     let status = child.wait().map_err(|source| Error::System {
         action: "wait for the isolated program".into(),
         source,
@@ -79,7 +106,7 @@ pub(crate) fn is_isolated() -> bool {
 }
 
 /// Spawns `command` inside new namespaces; killing the child kills them all.
-pub(crate) fn spawn_isolated(command: &mut Command) -> Result<std::process::Child, Error> {
+pub(crate) fn spawn_isolated(command: &mut Command) -> Result<Child, Error> {
     if command.get_program() == OsStr::new("/proc/self/exe") {
         guard::keep_program_name(command);
     }

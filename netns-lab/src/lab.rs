@@ -51,6 +51,11 @@ impl Lab {
             .unwrap_or_else(|| panic!("the lab has no host named {name:?}"))
     }
 
+    /// Returns all hosts, by name.
+    pub fn hosts(&self) -> impl Iterator<Item = &Host> {
+        self.hosts.values()
+    }
+
     /// Returns a box in front of a host; layer 0 is the innermost.
     ///
     /// # Panics

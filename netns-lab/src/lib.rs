@@ -76,7 +76,7 @@ pub mod virtual_time;
 pub use capture::{Capture, Direction, End, Fate, Handshake, Packet, TcpFlags, Transport};
 pub use error::Error;
 pub use fabric::{Gate, GateError, PacketKind, PacketPattern};
-pub use isolation::isolate;
+pub use isolation::{isolate, isolate_passing_signals, pass_signals_to};
 pub use lab::{BoxEngine as Engine, Host, Lab, LabBuilder, Nat};
 pub use link::{BurstLoss, Crossing, LinkError, LinkSpec, Loss};
 pub use middlebox::SharedModel;

@@ -30,12 +30,15 @@
 mod cell;
 mod ladder;
 
+use std::io;
 use std::num::NonZero;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
+use crate::Engine;
 use crate::oracle::{self, Outcome, Punchability};
 use crate::preset::{self, Preset};
 use crate::puncher::{self, NamespacesError, Path, PunchOutcome, VirtualTimeError};
@@ -121,6 +124,11 @@ pub struct Options {
     pub path: Path,
     /// Where it is run.
     pub ground: Ground,
+    /// Who does the work of the boxes in namespaces.
+    pub engine: Engine,
+    /// Where each run leaves a pcapng file, called `<dialler>--<listener>--<run>.pcapng`;
+    /// the directory must exist.
+    pub captures: Option<PathBuf>,
     /// Threads that share the work; as many as fit the ground if not given.
     pub workers: Option<NonZero<usize>>,
     /// Says what to expect of a dialler's and a listener's chain.
@@ -136,6 +144,8 @@ impl Default for Options {
             seed: 0,
             path: Path::default(),
             ground: Ground::VirtualTime,
+            engine: Engine::Model,
+            captures: None,
             workers: None,
             expectation: Expectation::of_oracle,
         }
@@ -215,6 +225,14 @@ pub enum GroundError {
     /// Not in namespaces.
     #[error(transparent)]
     Namespaces(#[from] NamespacesError),
+    /// What crossed the links could not be written down.
+    #[error("cannot write {file}: {source}", file = .file.display())]
+    Capture {
+        /// The file.
+        file: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
 }
 
 /// Runs every ordered pair of kinds, and tells of each cell as it is done.
@@ -334,14 +352,26 @@ fn workers(options: &Options) -> usize {
     options.workers.map_or_else(fitting, NonZero::get)
 }
 
-/// Lets one chain dial another on the ground of the options.
+/// Lets one chain dial another on the ground of the options, and leaves a
+/// capture file if there is to be one.
 fn punch(
     options: &Options,
     chains: [&[NatSpec]; 2],
     seed: u64,
+    capture: Option<PathBuf>,
 ) -> Result<PunchOutcome, GroundError> {
-    match options.ground {
-        Ground::VirtualTime => Ok(puncher::virtual_time(chains, options.path, seed)?),
-        Ground::Namespaces => Ok(puncher::namespaces(chains, options.path, seed)?),
+    let path = options.path;
+    match (options.ground, capture) {
+        (Ground::VirtualTime, None) => Ok(puncher::virtual_time(chains, path, seed)?),
+        (Ground::VirtualTime, Some(file)) => {
+            let (outcome, log) = puncher::virtual_time_with_log(chains, path, seed)?;
+            log.write_pcapng(&file)
+                .map_err(|source| GroundError::Capture { file, source })?;
+            Ok(outcome)
+        }
+        (Ground::Namespaces, capture) => {
+            let how = (options.engine, capture);
+            Ok(puncher::namespaces_with(chains, path, seed, how)?)
+        }
     }
 }

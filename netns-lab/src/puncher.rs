@@ -37,7 +37,8 @@ use crate::link::LinkSpec;
 use gather::Gathered;
 use session::Session;
 
-pub use namespaces::{NamespacesError, namespaces};
+pub(crate) use namespaces::namespaces_with;
+pub use namespaces::{NamespacesError, namespaces, on_hosts};
 pub(crate) use virtual_time::in_world;
 pub use virtual_time::{VirtualTimeError, virtual_time, virtual_time_with_log};
 

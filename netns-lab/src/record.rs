@@ -1,5 +1,7 @@
 //! The record of a run: each packet at both ends of each link.
 
+mod capture_file;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -99,6 +101,15 @@ impl EventLog {
     /// Returns the entries in the order in which they happened.
     pub fn entries(&self) -> &[LogEntry] {
         &self.entries
+    }
+
+    /// Returns the entries that `wanted` accepts, as a log of their own.
+    #[must_use]
+    pub fn select(&self, wanted: impl Fn(&LogEntry) -> bool) -> Self {
+        let entries = self.entries.iter().filter(|entry| wanted(entry));
+        Self {
+            entries: entries.cloned().collect(),
+        }
     }
 
     pub(crate) fn add(&mut self, entry: LogEntry) {

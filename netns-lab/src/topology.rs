@@ -1,6 +1,7 @@
 //! The description of a lab, the same for both grounds: hosts, the boxes in
 //! front of them, links and gates. Pure.
 
+mod places;
 mod plan;
 
 use std::collections::BTreeSet;

@@ -6,6 +6,8 @@ use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
+use super::signals;
+
 /// Makes the program see the name it was called by, not /proc/self/exe.
 pub(super) fn keep_program_name(command: &mut Command) {
     if let Some(name) = std::env::args_os().next() {
@@ -87,17 +89,20 @@ fn become_supervised() -> io::Result<()> {
     unsafe {
         check(libc::pipe2(pipe.as_mut_ptr(), libc::O_CLOEXEC))?;
         let [guard_lives, held_by_guard] = pipe;
+        // Or a signal could come to init before it has a handler, and be lost.
+        let mask = signals::hold_back();
         let init = check(libc::fork())?;
         if init > 0 {
-            supervise(init, held_by_guard);
+            supervise(init, held_by_guard, &mask);
         }
         libc::close(held_by_guard);
         die_with_parent()?;
         exit_if_closed(guard_lives);
         let program = check(libc::fork())?;
         if program > 0 {
-            supervise(program, guard_lives);
+            supervise(program, guard_lives, &mask);
         }
+        signals::let_through(&mask);
     }
     Ok(())
 }
@@ -119,14 +124,15 @@ fn exit_if_closed(guard_lives: libc::c_int) {
 }
 
 /// Waits until the process `child` ends and exits as it did; reaps any other.
-fn supervise(child: libc::pid_t, keep_open: libc::c_int) -> ! {
+fn supervise(child: libc::pid_t, keep_open: libc::c_int, mask: &libc::sigset_t) -> ! {
     // SAFETY: `status` is a valid place for waitpid to write to.
     unsafe {
         // The descriptors belong to the program: their readers wait for the end.
         libc::dup2(keep_open, 0);
         libc::syscall(libc::SYS_close_range, 1, u32::MAX, 0);
         // The terminal signals the whole group; the program decides what to do.
-        libc::signal(libc::SIGINT, libc::SIG_IGN);
+        signals::pass_to(child);
+        signals::let_through(mask);
         loop {
             let mut status = 0;
             let ended = libc::waitpid(-1, &raw mut status, 0);

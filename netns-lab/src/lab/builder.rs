@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::fabric::Gate;
 use crate::firewall;
 use crate::isolation::is_isolated;
+use crate::spec::NatSpec;
 use crate::topology::{BoxSpec, HostSpec, Topology};
 
 /// Frames are at most this long, so this keeps them whole.
@@ -24,6 +25,25 @@ pub enum Engine {
     /// [`NatSpec`](crate::NatSpec), the seed decides all, and the record tells
     /// what a box did with each packet and why.
     Model,
+}
+
+impl Engine {
+    /// Checks that a box of this engine can behave as the specification says;
+    /// the name is for the error.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidNat`] if nothing could, [`Error::Inexpressible`] if this
+    /// engine cannot.
+    pub fn check(self, name: &str, nat: &NatSpec) -> Result<(), Error> {
+        match self {
+            Self::Netfilter => firewall::check(nat).map_err(|error| error.of_host(name.into())),
+            Self::Model => nat.check().map_err(|source| Error::InvalidNat {
+                name: name.into(),
+                source,
+            }),
+        }
+    }
 }
 
 /// The description of a lab; see [`Lab::builder`].
@@ -143,7 +163,7 @@ impl LabBuilder {
 
     fn check_netfilter(&self) -> Result<(), Error> {
         for (name, nat) in self.topology.nats() {
-            firewall::check(nat).map_err(|error| error.of_host(name.to_owned()))?;
+            Engine::Netfilter.check(name, nat)?;
         }
         Ok(())
     }

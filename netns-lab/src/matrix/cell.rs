@@ -39,7 +39,11 @@ pub(super) fn run(options: &Options, index: usize) -> Result<Outcomes, MatrixErr
     let kinds = [&options.kinds[dialler], &options.kinds[listener]];
     let run = |run| {
         let seed = run_seed(options.seed, &kinds[0].name, &kinds[1].name, run);
-        punch(options, chains(kinds), seed).map_err(|source| MatrixError::Run {
+        let capture = options.captures.as_ref().map(|directory| {
+            let [from, to] = kinds.map(|kind| &kind.name);
+            directory.join(format!("{from}--{to}--{run}.pcapng"))
+        });
+        punch(options, chains(kinds), seed, capture).map_err(|source| MatrixError::Run {
             dialler: kinds[0].name.clone(),
             listener: kinds[1].name.clone(),
             source,

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
@@ -18,7 +19,7 @@ use super::{
     Ends, GATHER_LIMIT, Lots, PUNCH_LIMIT, Path, PunchOutcome, SERVER_PORTS, SideEnd, start_after,
     start_session,
 };
-use crate::{Engine, Error, Host, HostSpec, Lab, NatSpec};
+use crate::{Engine, Error, Host, HostSpec, Lab, LabBuilder, NatSpec};
 
 /// Each peer asks three times.
 const QUESTIONS: usize = 6;
@@ -78,6 +79,17 @@ pub fn namespaces(
     path: Path,
     seed: u64,
 ) -> Result<PunchOutcome, NamespacesError> {
+    namespaces_with(chains, path, seed, (Engine::Model, None))
+}
+
+/// Punches as [`namespaces`] does, between boxes of the engine, and writes
+/// what crossed the links to a file.
+pub(crate) fn namespaces_with(
+    chains: [&[NatSpec]; 2],
+    path: Path,
+    seed: u64,
+    (engine, capture): (Engine, Option<PathBuf>),
+) -> Result<PunchOutcome, NamespacesError> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let peer = |name, chain: &[NatSpec]| {
         let host = HostSpec::new(name).link(path.peer);
@@ -85,24 +97,33 @@ pub fn namespaces(
     };
     let lab = Lab::builder()
         .seed(random.next_u64())
-        .engine(Engine::Model)
+        .engine(engine)
         .record(false)
         .host(peer("dialler", chains[0]))
         .host(peer("listener", chains[1]))
-        .host(HostSpec::new("server").link(path.server))
-        .build()?;
-    let outcome = punch(&lab, &Lots::draw(random.next_u64()));
+        .host(HostSpec::new("server").link(path.server));
+    let lab = capture.into_iter().fold(lab, LabBuilder::capture).build()?;
+    let hosts = ["dialler", "listener", "server"].map(|name| lab.host(name));
+    let outcome = on_hosts(hosts, random.next_u64());
     lab.close()?;
     outcome
 }
 
-fn punch(lab: &Lab, lots: &Lots) -> Result<PunchOutcome, NamespacesError> {
-    let server = lab.host("server");
+/// Lets the first host punch to the second one, on a lab that is up; the third
+/// is their server.
+///
+/// # Errors
+///
+/// [`NamespacesError`] if a thread cannot enter a host, or gets no socket there.
+pub fn on_hosts(
+    [from, to, server]: [&Host; 3],
+    seed: u64,
+) -> Result<PunchOutcome, NamespacesError> {
+    let lots = &Lots::draw(seed);
     let mut answering = server.run(|| listen(server))??;
     let stop = AtomicBool::new(false);
     let (to_listener, from_dialler) = mpsc::channel();
     let (to_dialler, from_listener) = mpsc::channel();
-    let [from, to] = [lab.host("dialler"), lab.host("listener")];
     let run = |host: &Host, role, mail| {
         let ended = host.run(|| peer((host, server.ipv4()), (role, lots), mail));
         ended.unwrap_or_else(|error| Err(NamespacesError::from(error).into()))

@@ -1,0 +1,46 @@
+//! Kinds of access as people write them: presets, joined by `+`.
+
+use anyhow::{Result, ensure};
+use netns_lab::matrix::Kind;
+use netns_lab::preset;
+
+/// Reads a kind: the name of a preset, or several from the innermost outwards.
+pub(crate) fn parse(text: &str) -> Result<Kind> {
+    let (mut titles, mut chain) = (Vec::new(), Vec::new());
+    for name in text.split('+') {
+        let name = name.trim();
+        ensure!(
+            !name.is_empty(),
+            "{text:?} names no preset; `netns-lab list` shows them"
+        );
+        let preset = preset::find(name).map_err(|error| match error.near.as_slice() {
+            [] => anyhow::anyhow!("{error}; `netns-lab list` shows them"),
+            _ => error.into(),
+        })?;
+        titles.push(preset.title);
+        chain.extend(preset.specs());
+    }
+    Ok(Kind {
+        name: text.to_owned(),
+        title: titles.join(", behind: "),
+        chain,
+    })
+}
+
+/// Returns the names that are near the one asked for, as the end of a message.
+pub(crate) fn known<'a>(what: &str, asked: &str, names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<_> = names.collect();
+    let is_near = |name: &&&str| {
+        let (name, asked) = (name.to_lowercase(), asked.to_lowercase());
+        !asked.is_empty() && (name.contains(&asked) || asked.contains(&name))
+    };
+    let near: Vec<_> = names.iter().filter(is_near).copied().collect();
+    match (near.as_slice(), names.as_slice()) {
+        ([], []) => format!("there is no {what} {asked:?}"),
+        ([], names) => format!("there is no {what} {asked:?}, only {}", names.join(", ")),
+        (near, _) => format!(
+            "there is no {what} {asked:?}; did you mean {}?",
+            near.join(" or ")
+        ),
+    }
+}

@@ -1,0 +1,181 @@
+//! `netns-lab matrix`.
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use netns_lab::matrix::{self, Ground, Kind, Options};
+use netns_lab::preset;
+use netns_lab::report::{Cell, Expected, Report, Standing};
+use serde_json::{Value, json};
+
+use crate::arguments::{Engine, Grounds, MatrixArguments};
+use crate::progress::Bar;
+use crate::{chain, output};
+
+pub(crate) fn main(arguments: &MatrixArguments) -> Result<ExitCode> {
+    let kinds = kinds(arguments)?;
+    let grounds: &[Ground] = match arguments.ground {
+        Grounds::Sim => &[Ground::VirtualTime],
+        Grounds::Netns => &[Ground::Namespaces],
+        Grounds::Both => &[Ground::VirtualTime, Ground::Namespaces],
+    };
+    if arguments.ground != Grounds::Sim
+        && let Some(code) = netns_lab::isolate()?
+    {
+        return Ok(code);
+    }
+    let mut whole: Option<Report> = None;
+    for ground in grounds {
+        let report = run(arguments, &kinds, *ground)?;
+        match &mut whole {
+            None => whole = Some(report),
+            Some(whole) => whole.series.extend(report.series),
+        }
+    }
+    let Some(mut report) = whole else {
+        bail!("there is no ground");
+    };
+    report.path = "20 ms from each peer to the core, 1 ms from the server".into();
+    if !arguments.ladders {
+        report.ladders.clear();
+        let cells = report.series.iter_mut().flat_map(|it| &mut it.cells);
+        cells.for_each(|cell| cell.ladder = None);
+    }
+    write(arguments, &report)?;
+    output::say(&report.summary())?;
+    conclude(&report)
+}
+
+fn kinds(arguments: &MatrixArguments) -> Result<Vec<Kind>> {
+    let mut kinds: Vec<Kind> = if arguments.kinds.is_empty() {
+        preset::all().iter().map(Kind::from).collect()
+    } else {
+        let names = arguments.kinds.iter();
+        names
+            .map(|name| chain::parse(name))
+            .collect::<Result<_>>()?
+    };
+    if arguments.ground != Grounds::Sim && arguments.engine == Engine::Netfilter {
+        let netfilter = netns_lab::Engine::Netfilter;
+        kinds.retain(|kind| {
+            let mut checked = kind
+                .chain
+                .iter()
+                .map(|nat| netfilter.check(&kind.name, nat));
+            match checked.find_map(Result::err) {
+                Some(error) => output::note(&format!("left out: {error}")),
+                None => return true,
+            }
+            false
+        });
+    }
+    ensure!(!kinds.is_empty(), "no kinds are left for the matrix");
+    Ok(kinds)
+}
+
+fn run(arguments: &MatrixArguments, kinds: &[Kind], ground: Ground) -> Result<Report> {
+    let name = match ground {
+        Ground::VirtualTime => "virtual time",
+        Ground::Namespaces => "namespaces",
+    };
+    let captures = arguments.pcap.as_ref().map(|directory| {
+        let directory = directory.join(name.replace(' ', "-"));
+        fs::create_dir_all(&directory)
+            .with_context(|| format!("cannot make the directory {}", directory.display()))?;
+        Ok::<_, anyhow::Error>(directory)
+    });
+    let options = Options {
+        kinds: kinds.to_vec(),
+        runs: arguments.runs,
+        seed: arguments.seed,
+        ground,
+        engine: arguments.engine.into(),
+        captures: captures.transpose()?,
+        ..Options::default()
+    };
+    let mut bar = Bar::new(name);
+    let matrix = matrix::run(&options, |progress| {
+        let [from, to] = [progress.dialler, progress.listener].map(|it| &kinds[it].name);
+        bar.show(progress.done, progress.total, &format!("{from} dials {to}"));
+    })?;
+    Ok(matrix.into_report(&options))
+}
+
+fn write(arguments: &MatrixArguments, report: &Report) -> Result<()> {
+    let write = |file: &Path, text: String| {
+        fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        output::note(&format!("written: {}", file.display()));
+        Ok::<_, anyhow::Error>(())
+    };
+    if let Some(file) = &arguments.report {
+        write(file, report.html())?;
+    }
+    if let Some(file) = &arguments.json {
+        write(file, format!("{:#}\n", json(report)))?;
+    }
+    Ok(())
+}
+
+fn json(report: &Report) -> Value {
+    let name = |index: usize| report.kinds.get(index).map(|kind| kind.name.as_str());
+    let ms = |time: std::time::Duration| time.as_secs_f64() * 1e3;
+    let cell = |cell: &Cell| {
+        json!({
+            "dialler": name(cell.dialler),
+            "listener": name(cell.listener),
+            "runs": cell.runs,
+            "successes": cell.successes,
+            "median_ms": cell.median.map(ms),
+            "worst_ms": cell.worst.map(ms),
+            "how": cell.how.iter().map(|(way, count)| (way.clone(), json!(count)))
+                .collect::<serde_json::Map<_, _>>(),
+            "expected_chance": match cell.expected {
+                Expected::Certain => 1.0,
+                Expected::Chance(chance) => chance,
+                Expected::Impossible => 0.0,
+            },
+            "reason": cell.reason,
+            "failure": cell.failure,
+            "contradicts_oracle": contradicts(cell),
+        })
+    };
+    let series = report.series.iter().map(|series| {
+        json!({
+            "name": series.name,
+            "ground": series.ground,
+            "took_s": series.took.as_secs_f64(),
+            "cells": series.cells.iter().map(cell).collect::<Vec<_>>(),
+        })
+    });
+    json!({
+        "seed": report.seed,
+        "kinds": report.kinds.iter().map(|kind| json!({"name": kind.name, "title": kind.title}))
+            .collect::<Vec<_>>(),
+        "series": series.collect::<Vec<_>>(),
+    })
+}
+
+/// Returns whether a cell did otherwise than the oracle is certain of.
+fn contradicts(cell: &Cell) -> bool {
+    let standing = cell.standing();
+    standing == Standing::Alarm || cell.expected == Expected::Certain && standing.is_work()
+}
+
+fn conclude(report: &Report) -> Result<ExitCode> {
+    let cells = report.series.iter().flat_map(|series| &series.cells);
+    let contradictions = cells.filter(|cell| contradicts(cell)).count();
+    let replay = format!("--seed {} runs it again", report.seed);
+    if contradictions == 0 {
+        output::say(&format!(
+            "\nEvery pair did what the oracle is certain of; {replay}."
+        ))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    output::say(&format!(
+        "\n{contradictions} pairs did otherwise than the oracle is certain of, see the lists above; \
+         {replay}."
+    ))?;
+    Ok(ExitCode::FAILURE)
+}

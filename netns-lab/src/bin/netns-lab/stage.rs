@@ -1,0 +1,131 @@
+//! Networks that are asked for by a name, a file, or a pair of kinds.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use netns_lab::matrix::Kind;
+use netns_lab::puncher::Path;
+use netns_lab::{Host, HostSpec, Lab, Topology};
+
+use crate::arguments::LabArguments;
+use crate::{chain, explain, output};
+
+/// A network and what it is called.
+pub(crate) struct Stage {
+    /// For titles and files.
+    pub(crate) name: String,
+    /// The network.
+    pub(crate) topology: Topology,
+}
+
+/// Finds what was asked for.
+pub(crate) fn find(text: &str) -> Result<Stage> {
+    match text.split(',').collect::<Vec<_>>().as_slice() {
+        [a, b] => Ok(pair([chain::parse(a)?, chain::parse(b)?])),
+        [_] => bail!(
+            "there is no scenario {text:?}; a pair of presets, such as openwrt,public, would be one too"
+        ),
+        _ => bail!("{text:?} names more than two kinds of access"),
+    }
+}
+
+/// Hosts a and b behind boxes, and a server, on the links of the matrix.
+pub(crate) fn pair([a, b]: [Kind; 2]) -> Stage {
+    let path = Path::default();
+    let host = |name: &str, kind: &Kind| {
+        let host = HostSpec::new(name).link(path.peer);
+        kind.chain.iter().fold(host, |host, nat| host.behind(*nat))
+    };
+    Stage {
+        name: format!("{},{}", a.name, b.name),
+        topology: Topology::new()
+            .host(host("a", &a))
+            .host(host("b", &b))
+            .host(HostSpec::new("server").link(path.server)),
+    }
+}
+
+impl Stage {
+    /// Checks that there is a host of this name.
+    pub(crate) fn check_host(&self, name: &str) -> Result<()> {
+        let is_known = self.topology.host_names().any(|known| known == name);
+        ensure!(
+            is_known,
+            "{} in {}",
+            chain::known("host", name, self.topology.host_names()),
+            self.name
+        );
+        Ok(())
+    }
+
+    /// Builds it between real kernels, and says where its packets are written.
+    pub(crate) fn build(&self, arguments: &LabArguments, log: bool) -> Result<Lab> {
+        let mut lab = Lab::builder()
+            .topology(self.topology.clone())
+            .engine(arguments.engine.into())
+            .seed(arguments.seed)
+            .record(false)
+            .log(log);
+        if let Some(directory) = &arguments.pcap {
+            let plain = |letter: char| letter.is_alphanumeric() || "-_+.".contains(letter);
+            let name = self.name.replace(|letter| !plain(letter), "--");
+            let file = explain::output_file(directory, &name)?;
+            output::note(&format!("netns-lab: packets go to {}", file.display()));
+            lab = lab.capture(file);
+        }
+        lab.build().context("the lab cannot be built")
+    }
+}
+
+/// Says which host has which addresses, a line for each.
+pub(crate) fn describe(stage: &Stage, lab: &Lab) -> String {
+    let names: Vec<_> = stage.topology.host_names().collect();
+    let width = names.iter().map(|name| name.len()).max().unwrap_or(0);
+    let line = |name: &&str| {
+        let host = lab.host(name);
+        let seen = if host.external_ipv4() == host.ipv4() {
+            String::new()
+        } else {
+            format!(", seen as {}", host.external_ipv4())
+        };
+        let boxes: Vec<_> = stage.topology.boxes_of(name);
+        let behind: Vec<_> = boxes.iter().map(|(name, _)| name.as_str()).collect();
+        let behind = if behind.is_empty() {
+            String::new()
+        } else {
+            format!(", behind {}", behind.join(", then "))
+        };
+        format!("  {name:width$}  {}{seen}{behind}\n", host.ipv4())
+    };
+    names.iter().map(line).collect()
+}
+
+/// The environment that programs on the hosts of a lab find.
+pub(crate) fn environment(lab: &Lab) -> Vec<(String, String)> {
+    let of_host = |host: &Host| {
+        let plain = |letter: char| letter.is_ascii_alphanumeric();
+        let name = host.name().to_uppercase();
+        let name = name.replace(|letter| !plain(letter), "_");
+        [
+            (format!("NETNS_LAB_{name}"), host.ipv4().to_string()),
+            (
+                format!("NETNS_LAB_{name}_EXTERNAL"),
+                host.external_ipv4().to_string(),
+            ),
+            (format!("NETNS_LAB_{name}_IPV6"), host.ipv6().to_string()),
+        ]
+    };
+    lab.hosts().flat_map(of_host).collect()
+}
+
+/// Replaces `{NAME}`, `{NAME.external}` and `{NAME.ipv6}` by addresses.
+pub(crate) fn fill_in(lab: &Lab, text: &str) -> String {
+    let fill = |text: String, host: &Host| {
+        let name = host.name();
+        text.replace(&format!("{{{name}}}"), &host.ipv4().to_string())
+            .replace(
+                &format!("{{{name}.external}}"),
+                &host.external_ipv4().to_string(),
+            )
+            .replace(&format!("{{{name}.ipv6}}"), &host.ipv6().to_string())
+    };
+    lab.hosts().fold(text.to_owned(), fill)
+}

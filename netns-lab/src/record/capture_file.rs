@@ -1,0 +1,51 @@
+//! The record of a run as a capture file.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use super::{Event, EventLog};
+use crate::capture::PcapngWriter;
+
+/// Longer than any packet.
+const WHOLE_PACKETS: usize = 65_535;
+
+impl EventLog {
+    /// Writes the packets to a pcapng file that has an interface for each end
+    /// of each link that was used, and what was done with a packet as its comment.
+    ///
+    /// Times count from the start of the lab, as if that had been in 1970; so
+    /// the same log makes the same file.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says if the file cannot be written.
+    pub fn write_pcapng(&self, file: &Path) -> io::Result<()> {
+        let mut interfaces = BTreeMap::new();
+        for entry in &self.entries {
+            // Both ends, even if nothing arrives.
+            interfaces.insert((&*entry.from, &*entry.to), 0);
+            interfaces.insert((&*entry.to, &*entry.from), 0);
+        }
+        for (number, index) in (0..).zip(interfaces.values_mut()) {
+            *index = number;
+        }
+        let names = interfaces
+            .keys()
+            .map(|(place, other)| format!("{place} (to {other})"));
+        let mut writer = PcapngWriter::create(file, WHOLE_PACKETS, names)?;
+        for entry in &self.entries {
+            let (end, leaves) = match entry.event {
+                Event::Entered { .. } => ((&*entry.from, &*entry.to), true),
+                Event::Arrived { .. } => ((&*entry.to, &*entry.from), false),
+                // It is written when it goes on.
+                Event::AtGate { .. } => continue,
+            };
+            let interface = interfaces.get(&end).copied().unwrap_or_default();
+            let comment = entry.event.comment();
+            let packet = (&*entry.packet, leaves);
+            writer.packet(interface, entry.at, packet, comment.as_deref())?;
+        }
+        writer.flush()
+    }
+}

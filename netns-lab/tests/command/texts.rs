@@ -1,0 +1,137 @@
+//! What needs no namespaces: help, lists, explanations, the matrix in virtual time.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use super::{netns_lab, refused, said, text};
+
+#[test]
+fn every_subcommand_has_help_with_an_example() {
+    let help = said(&["--help"]);
+    for subcommand in ["demo", "list", "run", "shell", "matrix", "explain"] {
+        assert!(
+            help.contains(&format!("netns-lab {subcommand}")),
+            "{subcommand}"
+        );
+        let help = said(&[subcommand, "--help"]);
+        assert!(help.contains("Example"), "{subcommand}");
+    }
+}
+
+#[test]
+fn the_list_has_every_preset_with_its_behaviour() {
+    let list = said(&["list"]);
+    for preset in netns_lab::preset::all() {
+        assert!(list.contains(preset.name) && list.contains(preset.title));
+    }
+    let expected = "  openwrt                 OpenWrt with its default firewall\n                            \
+                    mapping EI, filtering APD, keeps ports, overloads, answers RST\n";
+    assert!(list.contains(expected), "{list}");
+}
+
+#[test]
+fn the_hosts_of_a_pair_are_listed_with_their_boxes() {
+    let expected = "public,docker+openwrt\n\n  a: public\n  b\n    \
+        behind b.nat: mapping EI, filtering APD, keeps ports, overloads, answers RST\n    \
+        behind b.nat2: mapping EI, filtering APD, keeps ports, overloads, answers RST\n  \
+        server: public\n";
+    assert_eq!(said(&["list", "public,docker+openwrt"]), expected);
+}
+
+#[test]
+fn names_that_are_unknown_are_answered_with_near_ones() {
+    let error = refused(&["explain", "opnwrt", "public"]);
+    assert_eq!(
+        error,
+        "netns-lab: there is no preset \"opnwrt\"; did you mean openwrt?\n"
+    );
+    let error = refused(&["run", "public,public", "--host", "serv", "--", "true"]);
+    assert_eq!(
+        error,
+        "netns-lab: there is no host \"serv\"; did you mean server? in public,public\n"
+    );
+    let error = refused(&["shell", "public,public", "z"]);
+    assert!(error.contains("only a, b, server"), "{error}");
+    assert!(refused(&["list", "nowhere"]).contains("no scenario"));
+    assert!(refused(&["matrix", "--kinds", "nowhere"]).contains("no preset"));
+    assert!(refused(&["matrix", "--runs", "0"]).contains("--runs"));
+}
+
+#[test]
+fn an_explanation_has_the_reason_and_a_run_and_repeats() {
+    let words = ["explain", "openwrt", "linux-router", "--seed", "5"];
+    let first = said(&words);
+    assert_eq!(first, said(&words));
+    for part in [
+        "certain, by simultaneous open, if a dials first",
+        "virtual time, --seed 5:",
+        "SYN :",
+        "Connected after",
+    ] {
+        assert!(first.contains(part), "{part}: {first}");
+    }
+}
+
+#[test]
+fn a_demo_in_virtual_time_tells_what_the_boxes_do() {
+    let told = said(&["demo", "--ground", "sim"]);
+    assert!(told.contains("dialler nat 1   SYN 192.168.1.2:"), "{told}");
+    assert!(told.contains("by simultaneous-open."), "{told}");
+}
+
+#[test]
+fn a_matrix_writes_its_reports_and_judges_by_the_oracle() {
+    let directory = tempfile::tempdir().unwrap();
+    let [page, json] = ["page.html", "cells.json"].map(|name| directory.path().join(name));
+    let mut words = vec!["matrix", "--kinds", "public,linux-router", "--seed", "9"];
+    words.extend(["--report", page.to_str().unwrap(), "--ladders"]);
+    words.extend(["--json", json.to_str().unwrap()]);
+    let output = netns_lab(&words);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).contains("--seed 9 runs it again"));
+    let progress = text(&output.stderr);
+    assert!(
+        progress.contains("virtual time: 4 of 4 pairs"),
+        "{progress}"
+    );
+    assert!(!progress.contains('\r'), "{progress}");
+    assert!(fs::read_to_string(&page).unwrap().contains("<svg"));
+    let cells = fs::read_to_string(&json).unwrap();
+    let cells: serde_json::Value = serde_json::from_str(&cells).unwrap();
+    let cells = cells["series"][0]["cells"].as_array().unwrap();
+    assert_eq!(cells.len(), 4);
+    for cell in cells {
+        assert_eq!(cell["successes"], 1, "{cell}");
+        assert_eq!(cell["contradicts_oracle"], false);
+    }
+}
+
+#[test]
+fn the_exit_status_of_a_matrix_says_whether_the_oracle_is_contradicted() {
+    let output = netns_lab(&["matrix", "--kinds", "cisco-asa,iphone-hotspot,linux-router"]);
+    let told = text(&output.stdout);
+    let contradictions = told.contains("pairs did otherwise than the oracle is certain of");
+    assert_eq!(
+        output.status.code(),
+        Some(i32::from(contradictions)),
+        "{told}"
+    );
+    assert!(told.contains("Work list"), "{told}");
+}
+
+#[test]
+fn nobody_has_to_read_to_the_end() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_netns-lab"))
+        .args(["explain", "mobile-carrier", "mobile-carrier"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    output.read_line(&mut line).unwrap();
+    drop(output);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(text(&output.stderr), "");
+}
