@@ -40,7 +40,10 @@ use session::Session;
 pub(crate) use namespaces::namespaces_with;
 pub use namespaces::{NamespacesError, namespaces, on_hosts};
 pub(crate) use virtual_time::in_world;
-pub use virtual_time::{VirtualTimeError, virtual_time, virtual_time_with_log};
+pub use virtual_time::{
+    SideOutcome, Trial, TrialError, TrialOutcome, VirtualTimeError, trial, virtual_time,
+    virtual_time_with_log,
+};
 
 /// The ports on which the server tells peers what it sees of them.
 const SERVER_PORTS: [u16; 2] = [3478, 3479];

@@ -40,6 +40,7 @@ pub(super) enum GatherError {
 #[derive(Debug)]
 pub(super) struct Gathering<S> {
     ends: Ends,
+    limit: Duration,
     began: Instant,
     questions: Vec<Question<S>>,
 }
@@ -54,9 +55,9 @@ struct Question<S> {
 
 impl<S: Copy> Gathering<S> {
     /// Asks from the primary punch port, the spare one, and again from the
-    /// primary one but another port of the server.
+    /// primary one but another port of the server; gives up after `limit`.
     pub(super) fn begin<T: Sockets<Socket = S>>(
-        ends: Ends,
+        (ends, limit): (Ends, Duration),
         sockets: &mut T,
         now: Instant,
     ) -> Result<Self, GatherError> {
@@ -74,6 +75,7 @@ impl<S: Copy> Gathering<S> {
         let questions = [(primary, server), (spare, server), (primary, second)];
         Ok(Self {
             ends,
+            limit,
             began: now,
             questions: questions.into_iter().map(ask).collect::<Result<_, _>>()?,
         })
@@ -94,7 +96,7 @@ impl<S: Copy> Gathering<S> {
         let mapped: Option<Vec<_>> = self.questions.iter().map(|it| it.mapped).collect();
         match mapped.as_deref() {
             Some([primary, spare, second]) => Some(Ok(self.conclude(*primary, *spare, *second))),
-            _ if elapsed >= super::GATHER_LIMIT => Some(Err(GatherError::TimedOut)),
+            _ if elapsed >= self.limit => Some(Err(GatherError::TimedOut)),
             _ => None,
         }
     }

@@ -237,7 +237,7 @@ fn gather(
         punch_ports,
         servers: SERVER_PORTS.map(|port| (server, port).into()),
     };
-    let mut gathering = Gathering::begin(ends, sockets, Instant::now())?;
+    let mut gathering = Gathering::begin((ends, GATHER_LIMIT), sockets, Instant::now())?;
     let limit = Instant::now() + GATHER_LIMIT;
     loop {
         let now = Instant::now();

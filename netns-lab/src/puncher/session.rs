@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use p2pconnect_proto::Role;
-use p2pconnect_punch::{Action, CheckId, ConnectFailure, Event, Input, PunchAgent, VerifyFailure};
+use p2pconnect_punch::{
+    Action, CheckId, ConnectFailure, Event, Input, PunchAgent, Stats, VerifyFailure,
+};
 
 use super::sockets::{Progress, Received, Sockets};
 use super::verify::{NOMINATION, Verification};
@@ -63,6 +65,19 @@ impl<S: Copy> Session<S> {
             known,
             checks: BTreeMap::new(),
             strangers: Vec::new(),
+        }
+    }
+
+    /// Returns what the agent has counted so far.
+    pub(super) const fn stats(&self) -> Stats {
+        self.agent.stats()
+    }
+
+    /// Returns the socket of a verified connection.
+    pub(super) fn verified(&self, check: CheckId) -> Option<S> {
+        match self.checks.get(&check) {
+            Some(Check::Verified(socket)) => Some(*socket),
+            _ => None,
         }
     }
 

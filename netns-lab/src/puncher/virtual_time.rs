@@ -1,5 +1,7 @@
 //! Punches in virtual time.
 
+mod trial;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,8 @@ use crate::virtual_time::{
     EventLog, Failure, HostId, Opening, SocketError, SocketId, SocketState, Uplink, World,
     WorldError,
 };
+
+pub use trial::{SideOutcome, Trial, TrialError, TrialOutcome, trial};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 100);
 
@@ -71,7 +75,8 @@ pub fn virtual_time_with_log(
     path: Path,
     seed: u64,
 ) -> Result<(PunchOutcome, EventLog), VirtualTimeError> {
-    let mut run = Run::build(chains, path, seed)?;
+    let trial = Trial::new(chains, path, seed);
+    let mut run = Run::build(&trial)?;
     let outcome = run.punch();
     Ok((outcome, run.world.log().clone()))
 }
@@ -132,6 +137,15 @@ struct Peer {
     ends: Ends,
 }
 
+/// One side's agent, from its start on.
+struct SideRun {
+    start: Duration,
+    session: Option<Session<SocketId>>,
+    end: Option<SideEnd>,
+    /// Whether the agent has come to an end twice.
+    again: bool,
+}
+
 /// The sockets of one host.
 struct HostSockets<'a> {
     world: &'a mut World,
@@ -139,16 +153,27 @@ struct HostSockets<'a> {
     ports: [u16; 2],
 }
 
+impl SideRun {
+    const fn new(start: Duration) -> Self {
+        Self {
+            start,
+            session: None,
+            end: None,
+            again: false,
+        }
+    }
+}
+
 impl Run {
-    fn build(chains: [&[NatSpec]; 2], path: Path, seed: u64) -> Result<Self, VirtualTimeError> {
-        let mut random = ChaCha8Rng::seed_from_u64(seed);
+    fn build(trial: &Trial<'_>) -> Result<Self, VirtualTimeError> {
+        let mut random = ChaCha8Rng::seed_from_u64(trial.seed);
         let mut world = World::new(random.random());
-        let server = world.add_host("server", &[SERVER.into()], Uplink::core(path.server))?;
+        let server = world.add_host("server", &[SERVER.into()], Uplink::core(trial.server))?;
         for port in SERVER_PORTS {
             world.listen(server, port)?;
         }
-        let mut peer = |number, chain| Self::peer(&mut world, &mut random, (number, chain), path);
-        let peers = [peer(1, chains[0])?, peer(2, chains[1])?];
+        let mut peer = |number| Self::peer(&mut world, &mut random, number, trial);
+        let peers = [peer(1)?, peer(2)?];
         Ok(Self {
             world,
             epoch: Instant::now(),
@@ -162,12 +187,13 @@ impl Run {
     fn peer(
         world: &mut World,
         random: &mut ChaCha8Rng,
-        (number, chain): (u8, &[NatSpec]),
-        path: Path,
+        number: u8,
+        trial: &Trial<'_>,
     ) -> Result<Peer, VirtualTimeError> {
-        let name = if number == 1 { "dialler" } else { "listener" };
+        let side = usize::from(number - 1);
+        let (name, chain) = (["dialler", "listener"][side], trial.chains[side]);
         let mut address = Ipv4Addr::new(203, 0, 113, number);
-        let mut uplink = Uplink::core(path.peer);
+        let mut uplink = Uplink::core(trial.access[side]);
         for (layer, spec) in chain.iter().enumerate().rev() {
             let external: Vec<IpAddr> = match spec.translation {
                 Translation::Nat44 => vec![address.into()],
@@ -181,6 +207,9 @@ impl Run {
             let name = format!("{name} nat {}", layer + 1);
             let id = world.add_middlebox(&name, Box::new(model), &outside, uplink)?;
             uplink = Uplink::behind(id);
+            if layer == 0 {
+                uplink = uplink.link(trial.inside[side]);
+            }
         }
         let host = world.add_host(name, &[address.into()], uplink)?;
         Self::settle(world, random, host, (address, SERVER))
@@ -213,12 +242,13 @@ impl Run {
     }
 
     fn punch(&mut self) -> PunchOutcome {
-        let gathered = match self.gather() {
+        let gathered = match self.gather(GATHER_LIMIT) {
             Ok(gathered) => gathered,
             Err(why) => return PunchOutcome::failed(why),
         };
         let dialled = self.world.now();
-        match self.run_sessions(&gathered, dialled) {
+        let runs = self.run_sessions(&gathered, dialled, [Duration::ZERO; 2]);
+        match runs.map(|run| run.end) {
             [Some(dialler), Some(listener)] => PunchOutcome::of_ends(&dialler, &listener, dialled),
             _ => PunchOutcome::failed("An agent came to no end in a minute."),
         }
@@ -228,14 +258,14 @@ impl Run {
         self.epoch + self.world.now()
     }
 
-    fn gather(&mut self) -> Result<[Gathered; 2], String> {
+    fn gather(&mut self, limit: Duration) -> Result<[Gathered; 2], String> {
         let now = self.now();
         let mut gatherings = Vec::new();
         for (index, peer) in self.peers.into_iter().enumerate() {
-            let gathering = Gathering::begin(peer.ends, &mut self.sockets(index), now);
+            let gathering = Gathering::begin((peer.ends, limit), &mut self.sockets(index), now);
             gatherings.push((gathering.map_err(|error| error.to_string())?, None));
         }
-        let limit = self.world.now() + GATHER_LIMIT;
+        let limit = self.world.now() + limit;
         loop {
             self.serve();
             let now = self.now();
@@ -264,45 +294,48 @@ impl Run {
         }
     }
 
+    /// Runs both agents until each has come to its end, or nobody waits for
+    /// that any more; `late` is what each starts after its moment.
     fn run_sessions(
         &mut self,
         gathered: &[Gathered; 2],
         dialled: Duration,
-    ) -> [Option<SideEnd>; 2] {
-        let starts = start_after(gathered[0].rtt, gathered[1].rtt).map(|it| dialled + it);
-        let limit = dialled + PUNCH_LIMIT;
-        let mut sessions: [Option<Session<SocketId>>; 2] = [None, None];
-        let mut ends: [Option<SideEnd>; 2] = [None, None];
-        while ends.iter().any(Option::is_none) && self.world.now() < limit {
+        late: [Duration; 2],
+    ) -> [SideRun; 2] {
+        let starts = start_after(gathered[0].rtt, gathered[1].rtt);
+        let mut runs = [0, 1].map(|side| SideRun::new(dialled + starts[side] + late[side]));
+        let limit = runs[0].start.max(runs[1].start) + PUNCH_LIMIT;
+        loop {
             let mut wake = limit;
-            for side in 0..2 {
-                if ends[side].is_some() {
+            for side in [0, 1] {
+                let run = &mut runs[side];
+                let now = self.world.now();
+                if now < run.start {
+                    wake = wake.min(run.start);
                     continue;
                 }
-                if self.world.now() < starts[side] {
-                    wake = wake.min(starts[side]);
+                if run.end.is_some() {
                     continue;
                 }
-                let now = self.now();
-                let session = sessions[side].get_or_insert_with(|| {
+                let instant = self.now();
+                let session = run.session.get_or_insert_with(|| {
                     let role = [Role::Controlling, Role::Controlled][side];
                     let of = (role, &self.lots);
-                    start_session(&gathered[side], &gathered[1 - side], of, now)
+                    start_session(&gathered[side], &gathered[1 - side], of, instant)
                 });
-                let event = session.poll(&mut self.sockets(side), now);
-                ends[side] = event.map(|event| SideEnd {
-                    event,
-                    at: self.world.now(),
-                });
+                if let Some(event) = session.poll(&mut self.sockets(side), instant) {
+                    run.end = Some(SideEnd { event, at: now });
+                }
                 if let Some(at) = session.next_timeout() {
                     wake = wake.min(at.saturating_duration_since(self.epoch));
                 }
             }
-            if ends.iter().any(Option::is_none) {
-                self.world.step(wake);
+            let ended = runs.iter().all(|run| run.end.is_some());
+            if ended || self.world.now() >= limit {
+                return runs;
             }
+            self.world.step(wake);
         }
-        ends
     }
 
     const fn sockets(&mut self, side: usize) -> HostSockets<'_> {
