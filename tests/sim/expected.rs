@@ -1,0 +1,58 @@
+//! The kinds of the suite, and what the lab's oracle expects of each pair.
+
+use netns_lab::oracle::{Endpoint, How, Outcome, Outside, punchable};
+use netns_lab::{NatSpec, UnsolicitedSyn};
+use p2pconnect_punch::Verdict;
+use p2pconnect_tests::kinds::{self, Kind};
+
+/// A NAT that tells strangers by ICMP that a port is closed, at once; the
+/// kernel of the one who dials treats that unlike a prohibition.
+const SENDS_ICMP_PORT: Kind = Kind {
+    row: "keeps ports, answers with ICMP port unreachable",
+    column: "ICMP port",
+    boxes: &[NatSpec::port_preserving().answering(UnsolicitedSyn::IcmpPortUnreachable)],
+};
+
+/// A home router behind a NAT with random ports.
+const HOME_BEHIND_RANDOM_PORT: Kind = Kind {
+    row: "a NAT that keeps ports behind one with random ports",
+    column: "two, random",
+    boxes: &[NatSpec::port_preserving(), NatSpec::random_port()],
+};
+
+/// Returns all kinds.
+pub(crate) fn all() -> Vec<Kind> {
+    let more = [SENDS_ICMP_PORT, HOME_BEHIND_RANDOM_PORT];
+    kinds::ALL.into_iter().chain(more).collect()
+}
+
+/// Returns the kinds with one external endpoint for all destinations: any two
+/// of them connect, by the oracle.
+pub(crate) fn foretold() -> Vec<Kind> {
+    let foretold = |kind: &Kind| Outside::of(kind.boxes).endpoint == Endpoint::Reflected;
+    all().into_iter().filter(foretold).collect()
+}
+
+/// Tells whether the endpoints that a server has seen suffice, by the oracle.
+/// The agent neither predicts ports nor bets on them.
+pub(crate) fn plain(a: &[NatSpec], b: &[NatSpec]) -> bool {
+    match punchable(a, b).outcome {
+        Outcome::Certain { how, .. } => how != How::Prediction,
+        Outcome::Chance { .. } | Outcome::Impossible { .. } => false,
+    }
+}
+
+/// Returns what `local` should find when it punches to `remote`; `None` is a
+/// connection.
+pub(crate) fn verdict(local: Kind, remote: Kind) -> Option<Verdict> {
+    if plain(local.boxes, remote.boxes) {
+        return None;
+    }
+    let varies = |kind: Kind| Outside::of(kind.boxes).endpoint != Endpoint::Reflected;
+    Some(match (varies(local), varies(remote)) {
+        (true, true) => Verdict::BothMappingsVary,
+        (true, false) => Verdict::LocalMappingVaries,
+        (false, true) => Verdict::RemoteMappingVaries,
+        (false, false) => Verdict::Silent,
+    })
+}
