@@ -284,7 +284,10 @@ impl Matrix {
         });
         let Path { peer, server } = options.path;
         Report {
-            title: format!("{}, each pair {} times", self.series.name, options.runs),
+            title: match options.runs {
+                1 => format!("{}, each pair once", self.series.name),
+                runs => format!("{}, each pair {runs} times", self.series.name),
+            },
             path: format!("access link of each peer: {peer:?}; of the server: {server:?}"),
             seed: options.seed,
             kinds: kinds.collect(),
