@@ -81,7 +81,7 @@ pub struct Expectation {
 }
 
 impl Expectation {
-    /// Returns what the [oracle](crate::oracle) says.
+    /// Returns what the [oracle] says.
     pub fn of_oracle(dialler: &[NatSpec], listener: &[NatSpec]) -> Self {
         let Punchability { outcome, reason } = oracle::punchable(dialler, listener);
         let expected = match outcome {

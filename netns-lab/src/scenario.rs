@@ -2,7 +2,7 @@
 //!
 //! A scenario is TOML, in the words of [`Topology`] and [`NatSpec`](crate::NatSpec).
 //! [`Scenario::parse`] reads it, [`Scenario::topology`] is the lab for either
-//! ground, and [`run`] does what the scenario says and compares it with what
+//! ground, and [`run()`] does what the scenario says and compares it with what
 //! it expects. `SCENARIOS.md` describes every field.
 //!
 //! ```

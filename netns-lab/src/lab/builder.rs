@@ -18,11 +18,11 @@ const WHOLE_FRAMES: usize = 65_535;
 pub enum Engine {
     /// The kernel: each box is a network namespace with netfilter rules. What
     /// most peers really sit behind, with all its quirks; not every
-    /// [`NatSpec`](crate::NatSpec) can be expressed.
+    /// [`NatSpec`] can be expressed.
     #[default]
     Netfilter,
     /// The [model](crate::model), between the same hosts: every
-    /// [`NatSpec`](crate::NatSpec), the seed decides all, and the record tells
+    /// [`NatSpec`], the seed decides all, and the record tells
     /// what a box did with each packet and why.
     Model,
 }
