@@ -263,3 +263,42 @@ fn neighbours_behind_a_carrier_nat_meet_by_hairpinning() {
         world.log()
     );
 }
+
+#[test]
+fn an_unanswered_syn_is_repeated_after_the_same_times() {
+    netns_lab::test(|| {
+        let topology = two_homes(NatSpec::port_preserving(), NatSpec::firewall(), &[]);
+        // Long enough for three repetitions, after one second each.
+        let limit = Duration::from_millis(3500);
+        let mut world = World::build(&topology, 1).unwrap();
+        let a = world.find_host("a").unwrap();
+        let from = SocketAddr::new(world.addresses(a)[0], PORT);
+        let to = SocketAddr::from(([203, 0, 113, 2], PORT));
+        world.connect(a, from, to).unwrap();
+        world.run_until(limit, |_| false);
+        let virtual_times = syns_of_a(world.log());
+        let lab = Lab::builder().topology(topology).log(true).build().unwrap();
+        let a = lab.host("a");
+        let connect = || TcpStream::connect_timeout(&to, limit).unwrap_err().kind();
+        assert_eq!(a.run(connect).unwrap(), io::ErrorKind::TimedOut);
+        let real_times = syns_of_a(&lab.log());
+        assert_eq!(virtual_times.len(), 4, "{virtual_times:?}");
+        assert_eq!(real_times.len(), 4, "{real_times:?}");
+        for (real, expected) in gaps(&real_times).zip(gaps(&virtual_times)) {
+            // The kernel's timers are coarse, and late on a busy machine.
+            let close = expected * 9 / 10..expected * 3 / 2;
+            assert!(close.contains(&real), "{real_times:?} {virtual_times:?}");
+        }
+    });
+}
+
+/// When host a sent SYNs.
+fn syns_of_a(log: &EventLog) -> Vec<Duration> {
+    let entries = log.entries().iter();
+    let sent = entries.filter(|entry| entry.place() == "a" && entry.to_string().contains(" S "));
+    sent.map(|entry| entry.at).collect()
+}
+
+fn gaps(times: &[Duration]) -> impl Iterator<Item = Duration> {
+    times.windows(2).map(|pair| pair[1] - pair[0])
+}
