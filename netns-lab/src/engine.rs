@@ -9,12 +9,14 @@
 mod priority;
 mod wires;
 
-use std::io::{self, PipeReader, PipeWriter};
+use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::Error;
+use crate::fabric::NodeId;
 use crate::packet_socket::{PacketSocket, SEND_BATCH};
 
 pub(crate) use wires::{Records, Wires};
@@ -34,7 +36,16 @@ const IDLE: Duration = Duration::from_secs(3600);
 pub(crate) struct Engine {
     /// The thread ends when this end of the pipe closes.
     stop: Option<PipeWriter>,
-    ended: Receiver<io::Result<()>>,
+    switches: Sender<Switch>,
+    /// Behind a lock so that threads can share a lab.
+    ended: Mutex<Receiver<io::Result<()>>>,
+}
+
+/// The link above a node goes up or down.
+#[derive(Debug, Clone, Copy)]
+struct Switch {
+    node: NodeId,
+    up: bool,
 }
 
 impl Engine {
@@ -47,6 +58,7 @@ impl Engine {
         };
         let (wait, stop) = io::pipe().map_err(system)?;
         let (report, ended) = mpsc::channel();
+        let (switches, switched) = mpsc::channel();
         std::thread::Builder::new()
             .name("netns-lab-core".into())
             .spawn(move || {
@@ -54,6 +66,7 @@ impl Engine {
                     socket,
                     wires,
                     wait,
+                    switched,
                 };
                 let result = running.run();
                 if let Err(error) = &result {
@@ -67,8 +80,23 @@ impl Engine {
             .map_err(system)?;
         Ok(Self {
             stop: Some(stop),
-            ended,
+            switches,
+            ended: Mutex::new(ended),
         })
+    }
+
+    /// Takes the link above a node up or down, with the next packet at the latest.
+    pub(crate) fn set_link_up(&self, node: NodeId, up: bool) -> io::Result<()> {
+        let died = |_gone| io::Error::other("the engine's thread has ended");
+        self.switches.send(Switch { node, up }).map_err(died)?;
+        match &self.stop {
+            // Only to wake it.
+            Some(pipe) => {
+                let mut pipe: &PipeWriter = pipe;
+                pipe.write_all(&[0])
+            }
+            None => Ok(()),
+        }
     }
 
     /// Stops the thread, waits until its work is complete, and returns what
@@ -78,7 +106,11 @@ impl Engine {
             return Ok(());
         }
         let died = |_gone| io::Error::other("the engine's thread panicked");
-        self.ended.recv().map_err(died)?
+        let ended = self.ended.get_mut();
+        ended
+            .unwrap_or_else(PoisonError::into_inner)
+            .recv()
+            .map_err(died)?
     }
 }
 
@@ -93,6 +125,7 @@ struct Running {
     socket: PacketSocket,
     wires: Wires,
     wait: PipeReader,
+    switched: Receiver<Switch>,
 }
 
 impl Running {
@@ -107,6 +140,9 @@ impl Running {
             if self.wait(timeout)? {
                 self.warn_of_overflow();
                 return self.wires.finish();
+            }
+            for Switch { node, up } in self.switched.try_iter() {
+                self.wires.set_link_up(node, up);
             }
             self.receive(start);
             self.send_due(start)?;
@@ -159,7 +195,7 @@ impl Running {
     }
 
     /// Waits for a frame or until the timeout; returns whether to stop.
-    fn wait(&self, timeout: Duration) -> io::Result<bool> {
+    fn wait(&mut self, timeout: Duration) -> io::Result<bool> {
         let watch = |fd| libc::pollfd {
             fd,
             events: libc::POLLIN,
@@ -183,6 +219,10 @@ impl Running {
             } else {
                 Err(error)
             };
+        }
+        if polled[1].revents & libc::POLLIN != 0 {
+            // Somebody woke us; how often does not matter.
+            return Ok(self.wait.read(&mut [0; 64])? == 0);
         }
         Ok(polled[1].revents != 0)
     }

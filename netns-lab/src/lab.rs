@@ -16,6 +16,7 @@ pub use host::{Host, Nat};
 use crate::capture::Capture;
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::fabric::NodeId;
 use crate::record::{EventLog, SharedLog};
 use reaper::Reaper;
 
@@ -29,6 +30,7 @@ pub struct Lab {
     nats: BTreeMap<Arc<str>, Nat>,
     capture: Capture,
     log: SharedLog,
+    places: BTreeMap<Arc<str>, NodeId>,
     // Fields are dropped in this order: programs first, then what carries their packets.
     reaper: Reaper,
     engine: Engine,
@@ -77,6 +79,27 @@ impl Lab {
         self.nats
             .get(name)
             .unwrap_or_else(|| panic!("the lab has no box named {name:?}"))
+    }
+
+    /// Takes the link above a host or box up or down, at once; what is on it
+    /// already still arrives.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`] if the lab's own thread has ended.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the lab was built without such a host or box.
+    pub fn set_link_up(&self, name: &str, up: bool) -> Result<(), Error> {
+        let node = self.places.get(name);
+        let node = node.unwrap_or_else(|| panic!("the lab has no host or box named {name:?}"));
+        self.engine
+            .set_link_up(*node, up)
+            .map_err(|source| Error::System {
+                action: format!("switch the link of {name}"),
+                source,
+            })
     }
 
     /// Returns what happened to each packet at both ends of each link so far,

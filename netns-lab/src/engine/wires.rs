@@ -68,6 +68,11 @@ impl Wires {
         }
     }
 
+    /// Takes the link above a node up or down.
+    pub(crate) fn set_link_up(&mut self, node: NodeId, up: bool) {
+        self.fabric.set_link_up(node, up);
+    }
+
     /// Returns when the next packet moves.
     pub(crate) fn next_due(&self) -> Option<Duration> {
         self.fabric.next_due()

@@ -114,6 +114,8 @@ fn assemble(builder: &LabBuilder) -> Result<Lab, Error> {
     let socket = core.into_socket()?;
     let (records, capture, log) = records(builder, &plan)?;
     let owners = ground.owners();
+    let names = plan.nodes.iter().map(|node| Arc::clone(&node.name));
+    let places = names.zip(ids.iter().copied()).collect();
     let hosts = hosts(&plan, namespaces, &nats, &enrolment);
     let wires = Wires::new(fabric, devices, owners, records);
     let engine = Engine::start(socket, wires)?;
@@ -123,6 +125,7 @@ fn assemble(builder: &LabBuilder) -> Result<Lab, Error> {
         nats,
         capture,
         log,
+        places,
         reaper,
         engine,
     })

@@ -7,10 +7,10 @@ mod virtual_time;
 
 use std::time::Duration;
 
-use super::{Play, Scenario};
+use super::Scenario;
 use crate::Engine;
 use crate::error::Error;
-use crate::puncher::VirtualTimeError;
+use crate::puncher::{NamespacesError, VirtualTimeError};
 use crate::record::EventLog;
 use crate::report::Ladder;
 use crate::virtual_time::SocketError;
@@ -130,12 +130,9 @@ pub enum RunError {
         /// What it wants.
         name: String,
     },
-    /// Namespaces cannot show it.
-    #[error("namespaces cannot show {what}; virtual time can")]
-    OnlyVirtual {
-        /// What it is.
-        what: &'static str,
-    },
+    /// The punch cannot run on hosts in namespaces.
+    #[error(transparent)]
+    PunchInNamespaces(#[from] NamespacesError),
 }
 
 /// What a ground has seen of a run.
@@ -154,15 +151,9 @@ struct Seen {
 /// [`RunError`] if the ground cannot show it; an outcome that was not expected
 /// is no error.
 pub fn run(scenario: &Scenario, ground: Ground, seed: u64) -> Result<ScenarioRun, RunError> {
-    let seen = match (ground, &scenario.play) {
-        (Ground::VirtualTime, _) => virtual_time::run(scenario, seed)?,
-        (Ground::Namespaces(engine), Play::Dials(dials)) => {
-            namespaces::run(scenario, dials, (engine, seed))?
-        }
-        (Ground::Namespaces(_), Play::Punch(_)) => {
-            let what = "a punch through the boxes of a scenario";
-            return Err(RunError::OnlyVirtual { what });
-        }
+    let seen = match ground {
+        Ground::VirtualTime => virtual_time::run(scenario, seed)?,
+        Ground::Namespaces(engine) => namespaces::run(scenario, engine, seed)?,
     };
     Ok(judge::judge(scenario, seen, seed))
 }

@@ -12,7 +12,8 @@ use socket2::{Domain, Socket, Type};
 
 use super::virtual_time::LINE;
 use super::{DialEnd, DialRun, RunError, Seen};
-use crate::scenario::{Change, Dial, Scenario};
+use crate::puncher;
+use crate::scenario::{Change, Dial, Play, Punch, Scenario};
 use crate::{Engine, Host, Lab};
 
 /// How often those who wait for packets look whether the run is over.
@@ -30,22 +31,44 @@ struct Stage<'s> {
 /// The end of the run: every thread waits with its own receiver.
 type End = Receiver<()>;
 
-pub(super) fn run(
-    scenario: &Scenario,
-    dials: &[Dial],
-    (engine, seed): (Engine, u64),
-) -> Result<Seen, RunError> {
-    let steps = &scenario.steps;
-    if steps.iter().any(|step| step.change != Change::Reboot) {
-        let what = "links that go down at a step";
-        return Err(RunError::OnlyVirtual { what });
-    }
+pub(super) fn run(scenario: &Scenario, engine: Engine, seed: u64) -> Result<Seen, RunError> {
     let lab = Lab::builder()
         .topology(scenario.topology())
         .engine(engine)
         .seed(seed)
         .log(true)
         .build()?;
+    match &scenario.play {
+        Play::Dials(dials) => run_dials(scenario, dials, &lab),
+        Play::Punch(hosts) => run_punch(scenario, hosts, &lab, seed),
+    }
+}
+
+fn run_punch(scenario: &Scenario, hosts: &Punch, lab: &Lab, seed: u64) -> Result<Seen, RunError> {
+    let stage = Stage {
+        hosts: BTreeMap::new(),
+        start: Instant::now(),
+        limit: scenario.limit,
+        missing: Mutex::new(BTreeMap::new()),
+    };
+    let names = [&hosts.dialler, &hosts.listener, &hosts.server];
+    let outcome = thread::scope(|scope| {
+        let steps = scope.spawn(|| stage.make_steps(scenario, lab));
+        let outcome = puncher::on_hosts(names.map(|name| lab.host(name)), seed);
+        let steps = steps.join();
+        steps.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok::<_, RunError>(outcome?)
+    })?;
+    let established = outcome.established.map(|it| (it.how, it.after));
+    let why = outcome.failure.unwrap_or_default();
+    Ok(Seen {
+        dials: Vec::new(),
+        punch: Some(established.ok_or(why)),
+        log: lab.log(),
+    })
+}
+
+fn run_dials(scenario: &Scenario, dials: &[Dial], lab: &Lab) -> Result<Seen, RunError> {
     let mut missing = BTreeMap::new();
     for dial in dials {
         *missing.entry(dial.to.as_str()).or_default() += dial.send_at.len() * LINE.len();
@@ -61,7 +84,7 @@ pub(super) fn run(
         limit: scenario.limit,
         missing: Mutex::new(missing),
     };
-    let dials = stage.play((scenario, &lab), dials, &listeners)?;
+    let dials = stage.play((scenario, lab), dials, &listeners)?;
     Ok(Seen {
         dials,
         punch: None,
@@ -155,7 +178,11 @@ impl<'s> Stage<'s> {
     fn make_steps(&self, scenario: &Scenario, lab: &Lab) -> Result<(), RunError> {
         for step in &scenario.steps {
             self.wait_until(step.at);
-            lab.nat_named(&step.place).flush()?;
+            match step.change {
+                Change::Reboot => lab.nat_named(&step.place).flush()?,
+                Change::LinkDown => lab.set_link_up(&step.place, false)?,
+                Change::LinkUp => lab.set_link_up(&step.place, true)?,
+            }
         }
         Ok(())
     }
