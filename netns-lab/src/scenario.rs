@@ -42,6 +42,7 @@ mod read;
 mod run;
 mod schema;
 mod script;
+mod shipped;
 mod values;
 
 use std::time::Duration;
@@ -52,6 +53,7 @@ pub use crate::virtual_time::Change;
 pub use error::ScenarioError;
 pub use run::{DialEnd, DialRun, Ground, Outcome, RunError, ScenarioRun, run};
 pub use schema::fields;
+pub use shipped::shipped;
 
 /// A lab, what happens in it and what is to come of it.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,6 +4,7 @@
 
 mod captures;
 mod programs;
+mod scenarios;
 mod texts;
 
 use std::process::{Command, Output};

@@ -11,7 +11,7 @@ Examples:
   netns-lab list                                 what there is to be behind
   netns-lab explain openwrt aws-nat-gateway      can these two connect, and why
   netns-lab matrix --report matrix.html          every kind against every other
-  netns-lab run openwrt,public --host a -- ping -c 3 b
+  netns-lab run rst-in-between                   a scenario, packet by packet
   netns-lab shell openwrt,mobile-carrier a       look around behind a router
 
 No root is needed where the system allows user namespaces, nothing touches the
@@ -108,6 +108,10 @@ pub(crate) struct ListArguments {
 }
 
 const RUN_HELP: &str = "\
+Without a program, the scenario's own script runs, and the exit status is 0 if all that
+it expects comes true, else 1. For a pair, the punch agent dials from a to b, and the
+status is 0 if that connects.
+
 In the words of a command, {NAME} is the address of a host or box as its own side
 sees it, {NAME.external} the one that the core sees the host under, and {NAME.ipv6}
 its IPv6 address. Programs find the same in their environment, as NETNS_LAB_<NAME>,
@@ -119,7 +123,10 @@ begins when the one before listens on a port, or after three seconds. The comman
 signals are those of netns-lab; when it ends, the others are killed.
 
 Examples:
-  netns-lab run openwrt,public --host a -- ping -c 3 {b}
+  netns-lab run crossing-syns                    a scenario with a script of its own
+  netns-lab run openwrt,cgnat-rfc6888 --ground netns     the punch agent dials
+  netns-lab run openwrt,public --on b 'python3 -m http.server 8000' \\
+      --on a 'curl -sO http://{b}:8000/'
   netns-lab run openwrt,cgnat-rfc6888 \\
       --on server 'iperf3 -s -1' --on a 'iperf3 -c {server}' --pcap /tmp
   netns-lab run my-lab.toml --seed 7";
@@ -165,9 +172,9 @@ pub(crate) struct LabArguments {
     /// Who is the NATs
     #[arg(long, value_enum, default_value = "model")]
     pub(crate) engine: Engine,
-    /// What all randomness of the lab comes from
-    #[arg(long, default_value_t = 0)]
-    pub(crate) seed: u64,
+    /// What all randomness of the lab comes from, instead of the scenario's own
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
     /// Writes all packets to a pcapng file in this directory, for Wireshark
     #[arg(long, value_name = "DIR")]
     pub(crate) pcap: Option<PathBuf>,

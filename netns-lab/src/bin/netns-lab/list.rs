@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use netns_lab::preset::{self, Layer, Preset};
+use netns_lab::scenario::{self, Scenario};
 use netns_lab::{Dependence, NatSpec, PortAssignment, Translation, UnsolicitedSyn};
 
 use crate::arguments::ListArguments;
@@ -26,8 +27,15 @@ fn everything() -> String {
     }
     text.push_str(
         "\nMapping and filtering: EI endpoint-independent, AD address-dependent, APD address- and\n\
-         port-dependent (RFC 4787, RFC 5382). `netns-lab explain A B` says who can reach whom.\n",
+         port-dependent (RFC 4787, RFC 5382). `netns-lab explain A B` says who can reach whom.\n\n\
+         Scenarios (`netns-lab run NAME` plays one):\n\n",
     );
+    let names = scenario::shipped().iter().map(|(name, _)| name.len());
+    let width = names.max().unwrap_or(0);
+    for (name, file) in scenario::shipped() {
+        let title = Scenario::parse(file).map_or_else(|_| String::new(), |it| it.title().into());
+        text.push_str(&format!("  {name:width$}  {title}\n"));
+    }
     text
 }
 

@@ -8,6 +8,7 @@ mod explain;
 mod list;
 mod matrix;
 mod output;
+mod play;
 mod progress;
 mod run;
 mod shell;

@@ -7,13 +7,13 @@ use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use netns_lab::report::Ladder;
 use netns_lab::{Host, Lab};
 
 use crate::arguments::RunArguments;
-use crate::output;
 use crate::stage::{self, Stage};
+use crate::{output, play};
 
 /// How long a program in the background may take until it listens; one that
 /// never does holds the next one up for so long.
@@ -36,12 +36,7 @@ pub(crate) fn main(arguments: &RunArguments) -> Result<ExitCode> {
     let stage = stage::find(&arguments.scenario)?;
     let programs = programs(&stage, arguments)?;
     let Some((foreground, background)) = programs.split_last() else {
-        bail!(
-            "what is to run there? For example: netns-lab run {} --host {} -- ping -c 3 {{{}}}",
-            arguments.scenario,
-            stage.topology.host_names().next().unwrap_or("a"),
-            stage.topology.host_names().last().unwrap_or("b"),
-        );
+        return play::play(&stage, arguments);
     };
     if let Some(code) = netns_lab::isolate_passing_signals()? {
         return Ok(code);
@@ -50,7 +45,7 @@ pub(crate) fn main(arguments: &RunArguments) -> Result<ExitCode> {
     output::note(&format!(
         "netns-lab: {}, --seed {}\n{}",
         stage.name,
-        arguments.lab.seed,
+        stage.seed(&arguments.lab),
         stage::describe(&stage, &lab).trim_end()
     ));
     let mut behind = Vec::new();

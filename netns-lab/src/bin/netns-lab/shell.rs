@@ -32,7 +32,7 @@ pub(crate) fn main(arguments: &ShellArguments) -> Result<ExitCode> {
          {}\
          The lab ends with this shell (exit, or Ctrl-D).",
         stage.name,
-        arguments.lab.seed,
+        stage.seed(&arguments.lab),
         stage::describe(&stage, &lab),
         join(&child)
     ));

@@ -1,8 +1,11 @@
 //! Networks that are asked for by a name, a file, or a pair of kinds.
 
-use anyhow::{Context as _, Result, bail, ensure};
+use std::fs;
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use netns_lab::matrix::Kind;
 use netns_lab::puncher::Path;
+use netns_lab::scenario::{self, Scenario};
 use netns_lab::{Host, HostSpec, Lab, Topology};
 
 use crate::arguments::LabArguments;
@@ -14,17 +17,44 @@ pub(crate) struct Stage {
     pub(crate) name: String,
     /// The network.
     pub(crate) topology: Topology,
+    /// What its hosts do.
+    pub(crate) scenario: Scenario,
+    /// Whether it was made of two kinds of access.
+    pub(crate) is_pair: bool,
 }
 
 /// Finds what was asked for.
 pub(crate) fn find(text: &str) -> Result<Stage> {
+    let mut shipped = scenario::shipped().iter();
+    if let Some((name, file)) = shipped.find(|(name, _)| *name == text) {
+        return read(name, file);
+    }
+    if text.ends_with(".toml") || text.contains('/') {
+        let file = fs::read_to_string(text).with_context(|| format!("cannot read {text}"))?;
+        return read(text, &file);
+    }
     match text.split(',').collect::<Vec<_>>().as_slice() {
         [a, b] => Ok(pair([chain::parse(a)?, chain::parse(b)?])),
-        [_] => bail!(
-            "there is no scenario {text:?}; a pair of presets, such as openwrt,public, would be one too"
-        ),
+        [_] => {
+            let names = scenario::shipped().iter().map(|(name, _)| *name);
+            bail!(
+                "{}; a file that ends in .toml, or a pair of presets, such as openwrt,public, \
+                 would be one too",
+                chain::known("scenario", text, names)
+            )
+        }
         _ => bail!("{text:?} names more than two kinds of access"),
     }
+}
+
+fn read(name: &str, file: &str) -> Result<Stage> {
+    let scenario = Scenario::parse(file).map_err(|error| anyhow!("{name}:{error}"))?;
+    Ok(Stage {
+        name: name.trim_end_matches(".toml").to_owned(),
+        topology: scenario.topology(),
+        scenario,
+        is_pair: false,
+    })
 }
 
 /// Hosts a and b behind boxes, and a server, on the links of the matrix.
@@ -34,12 +64,15 @@ pub(crate) fn pair([a, b]: [Kind; 2]) -> Stage {
         let host = HostSpec::new(name).link(path.peer);
         kind.chain.iter().fold(host, |host, nat| host.behind(*nat))
     };
+    let topology = Topology::new()
+        .host(host("a", &a))
+        .host(host("b", &b))
+        .host(HostSpec::new("server").link(path.server));
     Stage {
         name: format!("{},{}", a.name, b.name),
-        topology: Topology::new()
-            .host(host("a", &a))
-            .host(host("b", &b))
-            .host(HostSpec::new("server").link(path.server)),
+        scenario: Scenario::new(topology.clone()),
+        topology,
+        is_pair: true,
     }
 }
 
@@ -56,18 +89,27 @@ impl Stage {
         Ok(())
     }
 
+    /// Returns the seed that was asked for, or else the scenario's.
+    pub(crate) fn seed(&self, arguments: &LabArguments) -> u64 {
+        arguments.seed.unwrap_or_else(|| self.scenario.seed())
+    }
+
+    /// Returns a name for a file about it.
+    pub(crate) fn file_name(&self) -> String {
+        let plain = |letter: char| letter.is_alphanumeric() || "-_+.".contains(letter);
+        self.name.replace(|letter| !plain(letter), "--")
+    }
+
     /// Builds it between real kernels, and says where its packets are written.
     pub(crate) fn build(&self, arguments: &LabArguments, log: bool) -> Result<Lab> {
         let mut lab = Lab::builder()
             .topology(self.topology.clone())
             .engine(arguments.engine.into())
-            .seed(arguments.seed)
+            .seed(self.seed(arguments))
             .record(false)
             .log(log);
         if let Some(directory) = &arguments.pcap {
-            let plain = |letter: char| letter.is_alphanumeric() || "-_+.".contains(letter);
-            let name = self.name.replace(|letter| !plain(letter), "--");
-            let file = explain::output_file(directory, &name)?;
+            let file = explain::output_file(directory, &self.file_name())?;
             output::note(&format!("netns-lab: packets go to {}", file.display()));
             lab = lab.capture(file);
         }
