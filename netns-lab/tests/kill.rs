@@ -46,6 +46,7 @@ fn main() -> Result<ExitCode> {
         lab.kill_and_check(depth as usize)
             .with_context(|| format!("killed at depth {depth} when it was up"))?;
     }
+    kill_commands()?;
     ensure!(
         links() == before,
         "links were left behind: {:?} before, {:?} now",
@@ -83,6 +84,40 @@ fn victim() -> Result<ExitCode> {
     }
 }
 
+/// Kills the command, in each way and at random moments.
+#[cfg(feature = "cli")]
+fn kill_commands() -> Result<()> {
+    use rand::{RngExt as _, SeedableRng as _};
+    let seed = std::env::var("NETNS_LAB_KILL_SEED").map_or_else(
+        |_unset| Ok(u64::from(std::process::id())),
+        |seed| seed.parse(),
+    )?;
+    println!("NETNS_LAB_KILL_SEED={seed} replays the moments");
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    for (number, signal) in ["KILL", "TERM", "INT", "HUP"]
+        .iter()
+        .cycle()
+        .take(12)
+        .enumerate()
+    {
+        for subcommand in ["run", "shell", "matrix"] {
+            let moment = random.random_range(0..300);
+            let mut command = Victim::start_command(subcommand, number)?;
+            // Not to wait for anything: this is the moment to kill it at.
+            std::thread::sleep(Duration::from_millis(moment));
+            command
+                .signal_and_check(signal, 0)
+                .with_context(|| format!("{subcommand}: SIG{signal} after {moment} ms"))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "cli"))]
+fn kill_commands() -> Result<()> {
+    Ok(())
+}
+
 struct Victim {
     child: Child,
     token: String,
@@ -98,6 +133,31 @@ impl Victim {
         Ok(Self { child, token })
     }
 
+    /// Starts the command, for longer than this test waits. All that it starts
+    /// inherits the token.
+    #[cfg(feature = "cli")]
+    fn start_command(subcommand: &str, number: usize) -> Result<Self> {
+        let token = format!(
+            "command-to-kill-{}-{subcommand}-{number}",
+            std::process::id()
+        );
+        let words: &[&str] = match subcommand {
+            "run" => &["openwrt,public", "--host", "a", "--", "sleep", "1000"],
+            "shell" => &["openwrt,public", "a"],
+            _ => &["--ground", "netns", "--runs", "1000"],
+        };
+        let child = Command::new(env!("CARGO_BIN_EXE_netns-lab"))
+            .arg(subcommand)
+            .args(words)
+            .env("SHELL", "/bin/sh")
+            .env("NETNS_LAB_TO_KILL", &token)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        Ok(Self { child, token })
+    }
+
     fn wait_until_ready(&mut self) -> Result<()> {
         let output = self.child.stdout.take().context("the output is piped")?;
         let mut line = String::new();
@@ -109,6 +169,10 @@ impl Victim {
     /// Kills the process at this depth below the one that was started: that
     /// one, its guard, init, or the program that built the lab.
     fn kill_and_check(&mut self, depth: usize) -> Result<()> {
+        self.signal_and_check("KILL", depth)
+    }
+
+    fn signal_and_check(&mut self, signal: &str, depth: usize) -> Result<()> {
         let alive = self.processes();
         let ours = namespaces(Path::new("/proc/self"));
         let theirs: BTreeSet<_> = alive
@@ -122,16 +186,22 @@ impl Victim {
             theirs.len()
         );
         let target = self.at_depth(depth)?;
-        let status = Command::new("kill").args(["-KILL", &target]).status()?;
+        let status = Command::new("kill")
+            .args(["-s", signal, &target])
+            .status()?;
         ensure!(status.success(), "kill failed");
-        self.child.wait()?;
         let deadline = Instant::now() + PATIENCE;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                self.child.kill()?;
+                anyhow::bail!("it did not end");
+            }
+            std::thread::yield_now();
+        }
         loop {
             let left = self.processes();
-            let holders: Vec<_> = alive
-                .iter()
-                .filter(|p| !namespaces(p).is_disjoint(&theirs))
-                .collect();
+            let is_holder = |process: &PathBuf| !namespaces(process).is_disjoint(&theirs);
+            let holders: Vec<_> = processes().filter(is_holder).collect();
             if left.is_empty() && holders.is_empty() {
                 return Ok(());
             }
@@ -143,20 +213,15 @@ impl Victim {
         }
     }
 
-    /// All processes with the token on their command line.
+    /// All processes with the token on their command line or in their environment.
     fn processes(&self) -> Vec<PathBuf> {
         let has_token = |process: &PathBuf| {
-            fs::read(process.join("cmdline"))
-                .is_ok_and(|line| String::from_utf8_lossy(&line).contains(&self.token))
+            ["cmdline", "environ"].iter().any(|file| {
+                fs::read(process.join(file))
+                    .is_ok_and(|text| String::from_utf8_lossy(&text).contains(&self.token))
+            })
         };
-        let Ok(entries) = fs::read_dir("/proc") else {
-            return Vec::new();
-        };
-        entries
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(has_token)
-            .collect()
+        processes().filter(has_token).collect()
     }
 
     fn at_depth(&self, depth: usize) -> Result<String> {
@@ -171,6 +236,14 @@ impl Victim {
         }
         Ok(id)
     }
+}
+
+/// All processes of the machine.
+fn processes() -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| path.join("status").exists())
 }
 
 /// The network namespaces that a process is in or holds open.
