@@ -146,7 +146,10 @@ impl Victim {
             "shell" => &["openwrt,public", "a"],
             _ => &["--ground", "netns", "--runs", "1000"],
         };
-        let child = Command::new(env!("CARGO_BIN_EXE_netns-lab"))
+        // What runs in the background of a script ignores SIGINT, and so would
+        // all that it starts.
+        let child = Command::new("env")
+            .args(["--default-signal", env!("CARGO_BIN_EXE_netns-lab")])
             .arg(subcommand)
             .args(words)
             .env("SHELL", "/bin/sh")

@@ -28,7 +28,7 @@ pub(crate) fn main(arguments: &ShellArguments) -> Result<ExitCode> {
     netns_lab::pass_signals_to(&child);
     output::note(&format!(
         "netns-lab: a shell on {name} of {}, --seed {}\n{}\n\
-         Addresses are in $NETNS_LAB_<NAME>. Look around with: ip address; ss -tn; curl; ping; tcpdump.\n\
+         Addresses are in $NETNS_LAB_<NAME>. Look around with: ip address; ss -tn; curl; tcpdump.\n\
          {}\
          The lab ends with this shell (exit, or Ctrl-D).",
         stage.name,
