@@ -93,35 +93,45 @@ fn the_readme_has_the_oracles_table_of_pairs() {
 #[test]
 fn pure_crates_depend_on_nothing_impure() {
     for name in PURE_CRATES {
-        let output = Command::new(env!("CARGO"))
-            .args([
-                "tree",
-                "--offline",
-                "--locked",
-                "--edges",
-                "normal",
-                "--prefix",
-                "none",
-            ])
-            .args(["--package", name, "--format", "{p}"])
-            .current_dir(root())
-            .output()
-            .unwrap();
+        let crates = dependencies(name, &[]);
         assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
+            crates.iter().any(|it| it == name) && crates.len() > 3,
+            "{crates:?}"
         );
-        let tree = String::from_utf8(output.stdout).unwrap();
-        let crates: Vec<_> = tree
-            .lines()
-            .filter_map(|line| line.split(' ').next())
-            .collect();
-        assert!(crates.contains(&name) && crates.len() > 3, "{tree}");
         for impure in IMPURE {
             assert!(
-                !crates.contains(&impure),
-                "{name} depends on {impure}:\n{tree}"
+                crates.iter().all(|it| it != impure),
+                "{name} depends on {impure}: {crates:?}"
+            );
+        }
+    }
+}
+
+/// The comparison with libp2p is a workspace that no check here builds, so nothing else would say
+/// that its lock file is out of date.
+#[test]
+fn the_comparison_locks_what_the_lab_depends_on() {
+    let lock = std::fs::read_to_string(root().join("netns-lab/versus/Cargo.lock")).unwrap();
+    let locked = |name: &str| -> Vec<String> {
+        let entry = lock.split("[[package]]").find(|entry| {
+            let mut lines = entry.lines();
+            lines.any(|line| line == format!("name = \"{name}\""))
+        });
+        let entry = entry.unwrap_or_else(|| panic!("{name} is not locked"));
+        let (_, dependencies) = entry.split_once("dependencies = [").unwrap();
+        let names = dependencies.split('"').skip(1).step_by(2);
+        names
+            .map(|name| name.split(' ').next().unwrap().to_owned())
+            .collect()
+    };
+    for name in ["netns-lab", "p2pconnect-proto", "p2pconnect-punch"] {
+        let locked = locked(name);
+        let tree = dependencies(name, &["--no-default-features", "--depth", "1"]);
+        for dependency in tree.iter().filter(|it| *it != name) {
+            assert!(
+                locked.contains(dependency),
+                "netns-lab/versus/Cargo.lock knows nothing of {dependency} in {name}: run \
+                 `cargo update --workspace` there"
             );
         }
     }
@@ -163,6 +173,25 @@ fn files_are_short_enough_to_read() {
             assert!(lines <= MAX_LINES, "{} has {lines} lines", file.display());
         }
     }
+}
+
+/// Lists what a crate needs when it is built, itself included.
+fn dependencies(name: &str, options: &[&str]) -> Vec<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--locked", "--edges", "normal"])
+        .args(["--prefix", "none", "--package", name, "--format", "{p}"])
+        .args(options)
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let tree = String::from_utf8(output.stdout).unwrap();
+    let names = tree.lines().filter_map(|line| line.split(' ').next());
+    names.map(str::to_owned).collect()
 }
 
 /// Lists a file, or all Rust files below a folder that are not build products.
