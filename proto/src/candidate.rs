@@ -11,6 +11,13 @@ pub enum CandidateKind {
     Host,
     /// The address from which a STUN server saw the peer's connection come.
     ServerReflexive,
+    /// An address of the NAT that it forwards to the peer on request (PCP, NAT-PMP, UPnP).
+    Mapped,
+    /// The address from which the first connection out of an unused local port is expected to
+    /// come. What the next ones come from follows from the port assignment that the peer
+    /// reports: the next port if ports are preserved, a step further if they are sequential, any
+    /// of the range if they are random.
+    Predicted,
     /// An address learnt from a connection that the peer made to us. Never sent.
     PeerReflexive,
 }
@@ -28,6 +35,9 @@ impl PunchPort {
     pub const PRIMARY: Self = Self(0);
     /// The port that takes over when the primary one's path is spoilt or a packet was lost.
     pub const SPARE: Self = Self(1);
+    /// The first of a row of local ports that nothing has been sent from yet, for NATs whose
+    /// mappings depend on the destination.
+    pub const FRESH: Self = Self(2);
 }
 
 /// An address at which a peer may be reached over TCP.

@@ -25,7 +25,7 @@ mod session;
 
 pub use candidate::{Candidate, CandidateKind, PunchPort};
 pub use coordinator_addr::{CoordinatorAddr, ParseCoordinatorAddrError};
-pub use nat::{NatMapping, NatReport};
+pub use nat::{NatFiltering, NatMapping, NatReport, PortAssignment, UnsolicitedSyn};
 pub use peer_id::{ParsePeerIdError, PeerId};
 pub use reflexive_token::{ReflexiveToken, TokenKey};
 pub use session::{Role, SessionToken};

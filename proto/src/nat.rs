@@ -14,6 +14,49 @@ pub enum NatMapping {
     AddressAndPortDependent,
 }
 
+/// From where a NAT or firewall lets connections in (RFC 4787 section 5, for TCP RFC 5382
+/// section 4.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum NatFiltering {
+    /// From anywhere, to an address and port that is in use.
+    EndpointIndependent,
+    /// From addresses that something was sent to.
+    AddressDependent,
+    /// From addresses and ports that something was sent to.
+    AddressAndPortDependent,
+}
+
+/// Which external port a NAT gives to a new mapping (RFC 4787 section 4.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum PortAssignment {
+    /// The local port. Where mappings depend on the destination, this holds for the first
+    /// connection from a local port only.
+    Preserved,
+    /// The port given out last plus `delta`, modulo 65,536.
+    Sequential {
+        /// The step; a step downwards is 65,536 less than its size. Never 0.
+        delta: u16,
+    },
+    /// Any port from `first` to `last`.
+    Random {
+        /// The lowest.
+        first: u16,
+        /// The highest.
+        last: u16,
+    },
+}
+
+/// What a NAT or firewall does with a SYN that it does not let in (RFC 5382 REQ-4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum UnsolicitedSyn {
+    /// It drops it without a word.
+    Dropped,
+    /// It answers with a RST.
+    Reset,
+    /// It answers with ICMP.
+    Icmp,
+}
+
 impl fmt::Display for NatMapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -24,11 +67,64 @@ impl fmt::Display for NatMapping {
     }
 }
 
-/// What a peer has found out about the NATs in front of it. `None` means unknown.
+impl fmt::Display for NatFiltering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::EndpointIndependent => "endpoint-independent filtering",
+            Self::AddressDependent => "address-dependent filtering",
+            Self::AddressAndPortDependent => "address-and-port-dependent filtering",
+        })
+    }
+}
+
+impl fmt::Display for PortAssignment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Preserved => f.write_str("ports preserved"),
+            Self::Sequential { delta } => {
+                let step = if delta < 0x8000 {
+                    i32::from(delta)
+                } else {
+                    i32::from(delta) - 0x1_0000
+                };
+                write!(f, "ports in steps of {step}")
+            }
+            Self::Random { first, last } => write!(f, "random ports from {first} to {last}"),
+        }
+    }
+}
+
+impl fmt::Display for UnsolicitedSyn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dropped => "drops unsolicited SYNs",
+            Self::Reset => "answers unsolicited SYNs with RST",
+            Self::Icmp => "answers unsolicited SYNs with ICMP",
+        })
+    }
+}
+
+/// What a peer has found out about the NATs and firewalls in front of it, taken as one. `None`
+/// means unknown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct NatReport {
     /// How mappings are chosen, as far as the destinations asked so far tell.
     pub mapping: Option<NatMapping>,
-    /// Whether the external port equals the local one.
-    pub port_preserved: Option<bool>,
+    /// Which external port a new mapping gets.
+    pub ports: Option<PortAssignment>,
+    /// From where connections are let in.
+    pub filtering: Option<NatFiltering>,
+    /// What happens to a SYN that is not let in.
+    pub unsolicited: Option<UnsolicitedSyn>,
+    /// Whether a connection from inside to an external endpoint of the NAT comes back in
+    /// (RFC 5382 REQ-8).
+    pub hairpinning: Option<bool>,
+}
+
+impl NatReport {
+    /// Tells whether external ports are known to equal the local ones.
+    #[must_use]
+    pub const fn preserves_ports(&self) -> bool {
+        matches!(self.ports, Some(PortAssignment::Preserved))
+    }
 }

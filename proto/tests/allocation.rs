@@ -127,7 +127,8 @@ fn two_lists_stay_within_the_limit_for_messages() {
         for _ in 0..candidates {
             start.extend_from_slice(&candidate);
         }
-        start.extend_from_slice(&[0, 0, 0, 0, 0, 1]);
+        // Nothing known of the NAT, then `DialPolicy::Only`.
+        start.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 1]);
         for peers in (0..2_100_u64).step_by(13) {
             let body = [&start[..], &peers.to_be_bytes()].concat();
             let (asked, _) = decode::<Request>(&body);

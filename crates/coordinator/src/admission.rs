@@ -36,13 +36,23 @@ pub struct Admitted {
 #[must_use]
 pub fn admit(candidates: &[Candidate], claimant: &Claimant, key: &TokenKey, now: u64) -> Admitted {
     let mut admitted = Admitted::default();
+    let attested: Vec<IpAddr> = candidates
+        .iter()
+        .filter(|candidate| candidate.kind == CandidateKind::ServerReflexive)
+        .map(|candidate| Candidate {
+            address: canonical(candidate.address),
+            ..candidate.clone()
+        })
+        .filter(|candidate| is_attested(candidate, claimant, key, now))
+        .map(|candidate| candidate.address.ip())
+        .collect();
     for candidate in candidates {
         let address = canonical(candidate.address);
         let candidate = Candidate {
             address,
             ..candidate.clone()
         };
-        if is_believable(&candidate, claimant, key, now) {
+        if is_believable(&candidate, claimant, &attested, (key, now)) {
             let known = |other: &Candidate| {
                 (other.address, other.punch_port) == (address, candidate.punch_port)
             };
@@ -69,7 +79,13 @@ pub fn is_reachable_from(candidate: &Candidate, seen: SocketAddr) -> bool {
     !candidate.address.ip().is_loopback() || canonical(seen).ip().is_loopback()
 }
 
-fn is_believable(candidate: &Candidate, claimant: &Claimant, key: &TokenKey, now: u64) -> bool {
+/// `attested` are the addresses at which STUN servers have seen the peer.
+fn is_believable(
+    candidate: &Candidate,
+    claimant: &Claimant,
+    attested: &[IpAddr],
+    (key, now): (&TokenKey, u64),
+) -> bool {
     let ip = candidate.address.ip();
     if candidate.address.port() == 0 || is_nobodys(ip) {
         return false;
@@ -84,6 +100,10 @@ fn is_believable(candidate: &Candidate, claimant: &Claimant, key: &TokenKey, now
         CandidateKind::Host if is_local(ip) => true,
         CandidateKind::Host | CandidateKind::ServerReflexive => {
             is_seen(ip, claimant.seen) || is_attested(candidate, claimant, key, now)
+        }
+        // No server has seen this port. The address must be that of the peer's NAT.
+        CandidateKind::Mapped | CandidateKind::Predicted => {
+            is_seen(ip, claimant.seen) || attested.contains(&ip)
         }
     }
 }

@@ -1,6 +1,6 @@
 use std::net::SocketAddr;
 
-use p2pconnect_proto::{NatMapping, NatReport};
+use p2pconnect_proto::{NatMapping, NatReport, PortAssignment};
 
 /// What one STUN server saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,12 +32,23 @@ pub fn classify(observations: &[Observation]) -> NatReport {
         .collect();
     NatReport {
         mapping: mapping(&same_base),
-        port_preserved: Some(
-            observations
-                .iter()
-                .all(|observation| observation.mapped.port() == observation.local.port()),
-        ),
+        ports: are_preserved(observations).then_some(PortAssignment::Preserved),
+        ..NatReport::default()
     }
+}
+
+/// Tells whether the first connection from each local address kept its port. A further one may
+/// have got another, as the mapping towards the first destination had the port already.
+fn are_preserved(observations: &[Observation]) -> bool {
+    let mut first_of_each: Vec<&Observation> = Vec::new();
+    for observation in observations {
+        if first_of_each.iter().all(|it| it.local != observation.local) {
+            first_of_each.push(observation);
+        }
+    }
+    first_of_each
+        .iter()
+        .all(|seen| seen.mapped.port() == seen.local.port())
 }
 
 fn mapping(observations: &[&Observation]) -> Option<NatMapping> {
@@ -112,15 +123,15 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_preserved_only_if_all_are() {
+    fn ports_are_preserved_if_the_first_of_each_local_port_is() {
         let server = ([198, 51, 100, 1], 3478);
         let other = ([198, 51, 100, 1], 3479);
-        assert_eq!(classify(&[]).port_preserved, None);
-        assert_eq!(classify(&[seen(server, 40_000)]).port_preserved, Some(true));
-        assert_eq!(
-            classify(&[seen(server, 40_000), seen(other, 40_001)]).port_preserved,
-            Some(false)
-        );
+        let preserved = Some(PortAssignment::Preserved);
+        assert_eq!(classify(&[]).ports, None);
+        assert_eq!(classify(&[seen(server, 40_000)]).ports, preserved);
+        let both = [seen(server, 40_000), seen(other, 40_001)];
+        assert_eq!(classify(&both).ports, preserved);
+        assert_eq!(classify(&[seen(server, 40_001)]).ports, None);
     }
 
     #[test]
@@ -135,7 +146,8 @@ mod tests {
             classify(&[observation]),
             NatReport {
                 mapping: Some(NatMapping::EndpointIndependent),
-                port_preserved: Some(true)
+                ports: Some(PortAssignment::Preserved),
+                ..NatReport::default()
             }
         );
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::str;
 use std::time::{Duration, Instant};
 
-use p2pconnect_proto::{Candidate, NatMapping, NatReport, PunchPort};
+use p2pconnect_proto::{Candidate, NatMapping, NatReport, PortAssignment, PunchPort};
 use p2pconnect_punch::{Base, ConnectFailure};
 
 use super::Ends;
@@ -134,7 +134,8 @@ impl<S: Copy> Gathering<S> {
             bases,
             nat: NatReport {
                 mapping: Some(mapping),
-                port_preserved: Some(preserved),
+                ports: preserved.then_some(PortAssignment::Preserved),
+                ..NatReport::default()
             },
             // The least, for a SYN may have been lost.
             rtt: rtts.min().unwrap_or_default(),

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fmt::Debug};
 
 use p2pconnect_proto::{
-    Candidate, NatMapping, NatReport, PeerId, PunchPort, ReflexiveToken, Role, SessionToken,
-    TokenKey, close,
+    Candidate, NatFiltering, NatMapping, NatReport, PeerId, PortAssignment, PunchPort,
+    ReflexiveToken, Role, SessionToken, TokenKey, UnsolicitedSyn, close,
     codec::{self, HEADER_LEN, Message},
     message::{
         DialPolicy, DialRequest, Introduction, Notice, Refusal, Registered, Registration, Request,
@@ -71,7 +71,10 @@ fn token() -> ReflexiveToken {
 fn nat() -> NatReport {
     NatReport {
         mapping: Some(NatMapping::AddressAndPortDependent),
-        port_preserved: Some(false),
+        ports: Some(PortAssignment::Sequential { delta: 1 }),
+        filtering: Some(NatFiltering::AddressDependent),
+        unsolicited: Some(UnsolicitedSyn::Reset),
+        hairpinning: None,
     }
 }
 
@@ -172,13 +175,31 @@ fn assert_variants<M: Message + Debug>(path: &str, variants: impl IntoIterator<I
 }
 
 #[test]
-fn the_numbers_of_the_document_are_right() {
-    use p2pconnect_proto::CandidateKind as Kind;
-    assert_variants("DialPolicy", [DialPolicy::Anyone, DialPolicy::Only(vec![])]);
-    assert_variants("Role", [Role::Controlling, Role::Controlled]);
+fn the_numbers_of_nat_behaviours_are_right() {
     assert_variants(
-        "CandidateKind",
-        [Kind::Host, Kind::ServerReflexive, Kind::PeerReflexive],
+        "NatFiltering",
+        [
+            NatFiltering::EndpointIndependent,
+            NatFiltering::AddressDependent,
+            NatFiltering::AddressAndPortDependent,
+        ],
+    );
+    let (first, last) = (1, 2);
+    assert_variants(
+        "PortAssignment",
+        [
+            PortAssignment::Preserved,
+            PortAssignment::Sequential { delta: 1 },
+            PortAssignment::Random { first, last },
+        ],
+    );
+    assert_variants(
+        "UnsolicitedSyn",
+        [
+            UnsolicitedSyn::Dropped,
+            UnsolicitedSyn::Reset,
+            UnsolicitedSyn::Icmp,
+        ],
     );
     assert_variants(
         "NatMapping",
@@ -186,6 +207,23 @@ fn the_numbers_of_the_document_are_right() {
             NatMapping::EndpointIndependent,
             NatMapping::AddressDependent,
             NatMapping::AddressAndPortDependent,
+        ],
+    );
+}
+
+#[test]
+fn the_numbers_of_the_document_are_right() {
+    use p2pconnect_proto::CandidateKind as Kind;
+    assert_variants("DialPolicy", [DialPolicy::Anyone, DialPolicy::Only(vec![])]);
+    assert_variants("Role", [Role::Controlling, Role::Controlled]);
+    assert_variants(
+        "CandidateKind",
+        [
+            Kind::Host,
+            Kind::ServerReflexive,
+            Kind::Mapped,
+            Kind::Predicted,
+            Kind::PeerReflexive,
         ],
     );
     assert_variants(

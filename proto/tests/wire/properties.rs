@@ -1,7 +1,8 @@
 use std::fmt::Debug;
 
 use p2pconnect_proto::{
-    Candidate, NatMapping, NatReport, PeerId, PunchPort, ReflexiveToken,
+    Candidate, NatFiltering, NatMapping, NatReport, PeerId, PortAssignment, PunchPort,
+    ReflexiveToken, UnsolicitedSyn,
     codec::{self, DecodeError, EncodeError, HEADER_LEN, MAX_BODY, Message, VERSION},
     message::{
         DialPolicy, MAX_ALLOWED_PEERS, MAX_CANDIDATES, Notice, Registration, Request, Response,
@@ -145,7 +146,8 @@ fn the_longest_lists_allowed_fit_a_frame() {
         candidates: vec![candidate; MAX_CANDIDATES],
         nat: NatReport {
             mapping: Some(NatMapping::AddressDependent),
-            port_preserved: Some(true),
+            ports: Some(PortAssignment::Preserved),
+            ..NatReport::default()
         },
         policy: DialPolicy::Only(vec![PeerId::from_public_key([3; 32]); MAX_ALLOWED_PEERS]),
     });
@@ -163,8 +165,8 @@ fn a_message_beyond_the_limit_is_not_sent() {
             policy: DialPolicy::Only(vec![PeerId::from_public_key([0; 32]); peers]),
         })
     };
-    // Version, two discriminants, two lengths and two unknowns precede the peer ids.
-    let fits = (MAX_BODY - 1 - 4 - 8 - 2 - 4 - 8) / 32;
+    // Version, two discriminants, two lengths and five unknowns precede the peer ids.
+    let fits = (MAX_BODY - 1 - 4 - 8 - 5 - 4 - 8) / 32;
     assert!(codec::encode(&request(fits)).is_ok());
     assert_eq!(codec::encode(&request(fits + 1)), Err(EncodeError::TooLong));
 }
@@ -178,7 +180,10 @@ fn unknown_variants_are_malformed_wherever_they_are() {
         )],
         nat: NatReport {
             mapping: Some(NatMapping::EndpointIndependent),
-            port_preserved: Some(true),
+            ports: Some(PortAssignment::Preserved),
+            filtering: Some(NatFiltering::EndpointIndependent),
+            unsolicited: Some(UnsolicitedSyn::Dropped),
+            hairpinning: Some(true),
         },
         policy: DialPolicy::Anyone,
     });
@@ -187,10 +192,13 @@ fn unknown_variants_are_malformed_wherever_they_are() {
     // Where each tag is, and the lowest value that nothing is assigned to.
     for (what, at, unassigned) in [
         ("request", 1, 3_u32),
-        ("candidate kind", 13, 3),
+        ("candidate kind", 13, 5),
         ("address family", 17, 2),
         ("mapping", 30, 3),
-        ("policy", 36, 2),
+        ("port assignment", 35, 3),
+        ("filtering", 40, 3),
+        ("unsolicited SYN", 45, 3),
+        ("policy", 51, 2),
     ] {
         for value in [unassigned, u32::MAX] {
             let mut body = body.to_vec();
@@ -202,8 +210,11 @@ fn unknown_variants_are_malformed_wherever_they_are() {
     for (what, at) in [
         ("token's presence", 28),
         ("mapping's presence", 29),
-        ("port preservation's presence", 34),
-        ("port preservation", 35),
+        ("port assignment's presence", 34),
+        ("filtering's presence", 39),
+        ("unsolicited SYN's presence", 44),
+        ("hairpinning's presence", 49),
+        ("hairpinning", 50),
     ] {
         for value in [2, u8::MAX] {
             let mut body = body.to_vec();

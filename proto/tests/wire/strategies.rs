@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use p2pconnect_proto::{
-    Candidate, CandidateKind, NatMapping, NatReport, PeerId, PunchPort, ReflexiveToken, Role,
-    SessionToken,
+    Candidate, CandidateKind, NatFiltering, NatMapping, NatReport, PeerId, PortAssignment,
+    PunchPort, ReflexiveToken, Role, SessionToken, UnsolicitedSyn,
     message::{
         DialPolicy, DialRequest, Introduction, MAX_CANDIDATES, MAX_STUN_SERVERS, Notice, Refusal,
         Registered, Registration, Request, Response, Welcome,
@@ -104,6 +104,8 @@ fn candidate() -> impl Strategy<Value = Candidate> {
     let kind = prop_oneof![
         Just(CandidateKind::Host),
         Just(CandidateKind::ServerReflexive),
+        Just(CandidateKind::Mapped),
+        Just(CandidateKind::Predicted),
         Just(CandidateKind::PeerReflexive),
     ];
     let token =
@@ -139,8 +141,35 @@ fn nat() -> impl Strategy<Value = NatReport> {
         Just(NatMapping::AddressDependent),
         Just(NatMapping::AddressAndPortDependent),
     ];
-    (option::of(mapping), any::<Option<bool>>()).prop_map(|(mapping, port_preserved)| NatReport {
-        mapping,
-        port_preserved,
-    })
+    let filtering = prop_oneof![
+        Just(NatFiltering::EndpointIndependent),
+        Just(NatFiltering::AddressDependent),
+        Just(NatFiltering::AddressAndPortDependent),
+    ];
+    let ports = prop_oneof![
+        Just(PortAssignment::Preserved),
+        any::<u16>().prop_map(|delta| PortAssignment::Sequential { delta }),
+        any::<(u16, u16)>().prop_map(|(first, last)| PortAssignment::Random { first, last }),
+    ];
+    let unsolicited = prop_oneof![
+        Just(UnsolicitedSyn::Dropped),
+        Just(UnsolicitedSyn::Reset),
+        Just(UnsolicitedSyn::Icmp),
+    ];
+    (
+        option::of(mapping),
+        option::of(ports),
+        option::of(filtering),
+        option::of(unsolicited),
+        any::<Option<bool>>(),
+    )
+        .prop_map(
+            |(mapping, ports, filtering, unsolicited, hairpinning)| NatReport {
+                mapping,
+                ports,
+                filtering,
+                unsolicited,
+                hairpinning,
+            },
+        )
 }

@@ -104,6 +104,37 @@ fn a_token_counts_for_its_peer_address_and_time() {
 }
 
 #[test]
+fn ports_that_no_server_has_seen_count_on_the_address_that_one_has() {
+    let mapped = address("198.51.100.7:40000");
+    let reflexive = Candidate::server_reflexive(mapped, PORT, Some(token(&PEER, mapped, NOW)));
+    let expired = token(&PEER, mapped, NOW - 1);
+    let unproven = Candidate::server_reflexive(mapped, PORT, Some(expired));
+    for kind in [CandidateKind::Mapped, CandidateKind::Predicted] {
+        let at = |address: SocketAddr| Candidate {
+            kind,
+            address,
+            punch_port: PunchPort::FRESH,
+            token: None,
+        };
+        let same = at(address("198.51.100.7:50000"));
+        let other = at(address("198.51.100.8:50000"));
+        let seen = at(address("192.0.2.1:50000"));
+        let local = at(address("192.168.1.2:50000"));
+        for (candidates, counting) in [
+            (vec![same.clone()], 0),
+            (vec![reflexive.clone(), same.clone()], 2),
+            (vec![unproven.clone(), same.clone()], 0),
+            (vec![reflexive.clone(), other], 1),
+            (vec![seen], 1),
+            (vec![local], 0),
+        ] {
+            let admitted = admit_from("192.0.2.1:999", &candidates);
+            assert_eq!(admitted.candidates.len(), counting, "{candidates:?}");
+        }
+    }
+}
+
+#[test]
 fn a_token_counts_for_an_ipv4_address_in_disguise() {
     let mapped = address("198.51.100.7:40000");
     let disguised = address("[::ffff:198.51.100.7]:40000");

@@ -1,5 +1,5 @@
 use p2pconnect_proto::{
-    Candidate, NatMapping, NatReport, PunchPort, ReflexiveToken, Role,
+    Candidate, NatMapping, NatReport, PortAssignment, PunchPort, ReflexiveToken, Role,
     message::{DialPolicy, DialRequest, Refusal, Registration, Request, Response},
 };
 
@@ -65,7 +65,8 @@ async fn a_registration_is_updated_by_the_next() {
         candidates: vec![Candidate::host(address("10.1.2.3:4000"), PunchPort::SPARE)],
         nat: NatReport {
             mapping: Some(NatMapping::AddressDependent),
-            port_preserved: Some(false),
+            ports: Some(PortAssignment::Sequential { delta: 1 }),
+            ..NatReport::default()
         },
         policy: DialPolicy::Anyone,
     };

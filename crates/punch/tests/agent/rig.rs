@@ -164,9 +164,9 @@ pub(crate) fn behind_nats(role: Role) -> Introduced {
     )
 }
 
-pub(crate) const fn maps(mapping: NatMapping) -> NatReport {
+pub(crate) fn maps(mapping: NatMapping) -> NatReport {
     NatReport {
         mapping: Some(mapping),
-        port_preserved: None,
+        ..NatReport::default()
     }
 }
