@@ -4,6 +4,7 @@
 //! - `refusals`: who may not be dialled, and by whom
 //! - `unreachable`: servers that are gone, closed or somebody else
 //! - `commands`: how the command ends, and how its stream does
+//! - `many`: hundreds of peers of one endpoint at once
 //! - `hostile`: an impostor in the peer's place, and garbage on every port
 
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
@@ -11,6 +12,7 @@
 mod commands;
 mod dialling;
 mod hostile;
+mod many;
 mod refusals;
 mod rogue;
 mod unreachable;

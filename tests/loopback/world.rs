@@ -30,6 +30,9 @@ impl World {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut config = StunServerConfig::default();
         config.token_key = Some(token_key());
+        // All peers of a test have one address.
+        config.max_connections_per_address = config.max_connections;
+        config.request_burst = u32::MAX;
         let server = StunServer::bind(&[any], config).unwrap();
         let stun = elsewhere.unwrap_or_else(|| server.local_addrs()[0]);
         let key = SecretKey::generate().unwrap();

@@ -47,8 +47,8 @@ const IDLE_LIMIT_MS: u32 = 30_000;
 /// How long closing may take.
 const GOODBYE_LIMIT: Duration = Duration::from_millis(10);
 
-/// Introductions that wait to be taken up; the coordinator allows eight in flight.
-const NOTICE_QUEUE: usize = 16;
+/// Introductions that wait to be taken up; the coordinator allows 32 in flight.
+const NOTICE_QUEUE: usize = 64;
 
 /// How many notices the coordinator may be sending at a time.
 const MAX_NOTICE_STREAMS: u32 = 16;

@@ -12,7 +12,7 @@ use p2pconnect_proto::{
 use p2pconnect_punch::{Introduced, PunchAgent, PunchConfig, Verdict};
 use tokio::{
     sync::{Mutex, mpsc, watch},
-    time::timeout_at,
+    time::{sleep, timeout_at},
 };
 
 use crate::{
@@ -40,6 +40,10 @@ const MAX_ROUNDS: u32 = 3;
 
 /// A new round is not worth asking for when less than this is left.
 const ROUND_MINIMUM: Duration = Duration::from_secs(1);
+
+/// How long at least to wait before a coordinator that is asked too much is asked again; up to
+/// twice as long at random. A few introductions end in this time.
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
 /// A peer: it can dial others by their ids, and be dialled if it was built with a policy.
 ///
@@ -172,7 +176,25 @@ impl Endpoint {
         }
     }
 
+    /// Asks for an introduction, again and again while the coordinator is told to do too much at
+    /// a time.
     async fn ask(&self, peer: PeerId, deadline: Instant) -> Result<Introduction, DialError> {
+        loop {
+            let refused = match self.ask_once(peer, deadline).await {
+                Err(DialError::Coordinator(CoordinatorError::Refused(Refusal::TooMany))) => {
+                    CoordinatorError::Refused(Refusal::TooMany)
+                }
+                result => return result,
+            };
+            let pause = BUSY_PAUSE.mul_f64(1.0 + random_fraction());
+            if Instant::now() + pause >= deadline {
+                return Err(refused.into());
+            }
+            sleep(pause).await;
+        }
+    }
+
+    async fn ask_once(&self, peer: PeerId, deadline: Instant) -> Result<Introduction, DialError> {
         let mut coordination = self.coordination.clone();
         let asking = async {
             let line = coordination.wait_for(Option::is_some).await;

@@ -13,8 +13,8 @@ pub struct Limits {
     /// The most introductions that a peer is busy with at a time, counted apart for those that
     /// it asked for and those that others asked for.
     ///
-    /// By default 8: each makes it send some hundreds of SYNs at worst, and a NAT gives one
-    /// subscriber a thousand new flows or fewer.
+    /// By default 32: most are over after two round trips, so this is hundreds in a second, while
+    /// the few that fail cannot take up more of the flows that a NAT gives one subscriber.
     pub max_in_flight: usize,
     /// For how long an introduction keeps its peers busy.
     ///
@@ -22,19 +22,19 @@ pub struct Limits {
     pub in_flight: Duration,
     /// The most dials of a peer at once.
     ///
-    /// By default 32: a program that reaches for all its peers as it starts.
+    /// By default 256: a program that reaches for all its peers as it starts.
     pub dial_burst_per_peer: u32,
     /// The time after which a peer may dial once more.
     ///
-    /// By default 250 ms, about the time of one dial over an ordinary path.
+    /// By default 100 ms: ten in a second for as long as it likes.
     pub dial_interval_per_peer: Duration,
     /// The most dials at once from one IPv4 address or IPv6 /64.
     ///
-    /// By default 256, since a carrier's NAT puts many subscribers behind one address.
+    /// By default 2,048, since a carrier's NAT puts many subscribers behind one address.
     pub dial_burst_per_source: u32,
     /// The time after which one more dial from one IPv4 address or IPv6 /64 is possible.
     ///
-    /// By default 31.25 ms, eight times what one peer may do.
+    /// By default 12.5 ms, eight times what one peer may do.
     pub dial_interval_per_source: Duration,
     /// The most registrations of a peer at once.
     ///
@@ -50,12 +50,12 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_peers: 10_000,
-            max_in_flight: 8,
+            max_in_flight: 32,
             in_flight: Duration::from_secs(5),
-            dial_burst_per_peer: 32,
-            dial_interval_per_peer: Duration::from_millis(250),
-            dial_burst_per_source: 256,
-            dial_interval_per_source: Duration::from_micros(31_250),
+            dial_burst_per_peer: 256,
+            dial_interval_per_peer: Duration::from_millis(100),
+            dial_burst_per_source: 2_048,
+            dial_interval_per_source: Duration::from_micros(12_500),
             register_burst: 32,
             register_interval: Duration::from_millis(500),
         }

@@ -165,7 +165,10 @@ fn a_refused_registration_leaves_the_former_in_place() {
 
 #[test]
 fn a_callee_is_busy_with_so_many_and_rests_after_a_while() {
-    let mut scene = Scene::new(Limits::default());
+    let mut scene = Scene::new(Limits {
+        max_in_flight: 8,
+        ..Limits::default()
+    });
     scene.register(&client(0, 0), DialPolicy::Anyone);
     for n in 1..=8 {
         assert!(scene.dial(&client(n, n.into()), 0).is_ok());

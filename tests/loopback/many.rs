@@ -1,0 +1,73 @@
+use std::sync::Arc;
+
+use p2pconnect::{Connection, DialPolicy, Endpoint, PeerId};
+use tokio::task::JoinSet;
+
+use crate::world::{World, assert_carries};
+
+/// Peers of one endpoint: more than the coordinator introduces at a time, and more than a
+/// listener's queues hold.
+const PEERS: usize = 200;
+
+/// Binds so many endpoints that others may dial.
+async fn peers(world: &World) -> Vec<Arc<Endpoint>> {
+    let mut binding = JoinSet::new();
+    for _ in 0..PEERS {
+        binding.spawn(world.builder().allow(DialPolicy::Anyone).bind());
+    }
+    let bound = binding.join_all().await;
+    bound.into_iter().map(|it| Arc::new(it.unwrap())).collect()
+}
+
+/// Takes in one connection for each peer.
+async fn accept_all(hub: Arc<Endpoint>) -> Vec<Connection> {
+    let mut accepted = Vec::new();
+    for _ in 0..PEERS {
+        accepted.push(hub.accept().await.unwrap());
+    }
+    accepted
+}
+
+/// Sends each peer's own id through its connection, and back.
+async fn assert_all_carry(mut ours: Vec<Connection>, mut theirs: Vec<(PeerId, Connection)>) {
+    assert_eq!(ours.len(), PEERS);
+    ours.sort_by_key(Connection::peer_id);
+    theirs.sort_by_key(|(peer, _)| *peer);
+    for (here, (peer, there)) in ours.iter_mut().zip(&mut theirs) {
+        assert_eq!(here.peer_id(), *peer, "each peer has one connection");
+        assert_carries(here, there, peer.to_string().as_bytes()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hundreds_dial_one_endpoint_at_once() {
+    let world = World::start();
+    let hub = Arc::new(world.listener().await);
+    let peers = peers(&world).await;
+
+    let accepting = tokio::spawn(accept_all(Arc::clone(&hub)));
+    let mut dialling = JoinSet::new();
+    for peer in peers.iter().map(Arc::clone) {
+        let hub = hub.peer_id();
+        dialling.spawn(async move { (peer.peer_id(), peer.dial(hub).await.unwrap()) });
+    }
+    let theirs = dialling.join_all().await;
+    assert_all_carry(accepting.await.unwrap(), theirs).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_endpoint_dials_hundreds_at_once() {
+    let world = World::start();
+    let hub = Arc::new(world.dialler().await);
+    let peers = peers(&world).await;
+
+    let mut accepting = JoinSet::new();
+    let mut dialling = JoinSet::new();
+    for peer in peers.iter().map(Arc::clone) {
+        let (hub, id) = (Arc::clone(&hub), peer.peer_id());
+        accepting.spawn(async move { (id, peer.accept().await.unwrap()) });
+        dialling.spawn(async move { hub.dial(id).await.unwrap() });
+    }
+    let ours = dialling.join_all().await;
+    assert_all_carry(ours, accepting.join_all().await).await;
+}
