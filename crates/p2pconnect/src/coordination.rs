@@ -36,12 +36,13 @@ const HEAD_START: Duration = Duration::from_millis(250);
 /// An introduction is held back by up to 1.5 seconds for the sake of the common start.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 
-/// How often something is sent on an idle connection, so that NATs keep its UDP mapping: RFC 4787
-/// REQ-5 allows them to forget it after two minutes, many do after 30 seconds.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// After what silence QUIC itself sends a PING. Only a coordinator that takes no datagrams lets it
+/// come to that, see [`Coordination::keep_alive`]; it is short of the 30 seconds after which many
+/// NATs forget a UDP mapping.
+const PING_AFTER: Duration = Duration::from_secs(25);
 
 /// How long the other side may be silent before the connection counts as lost, in milliseconds:
-/// three keep-alives.
+/// two keep-alives, each of which QUIC repeats until it is acknowledged.
 const IDLE_LIMIT_MS: u32 = 30_000;
 
 /// How long closing may take.
@@ -75,7 +76,7 @@ impl Dialer {
         let quic = QuicClientConfig::try_from(tls)?;
         let mut transport = quinn::TransportConfig::default();
         transport
-            .keep_alive_interval(Some(KEEP_ALIVE))
+            .keep_alive_interval(Some(PING_AFTER))
             .max_concurrent_bidi_streams(0_u8.into())
             .max_concurrent_uni_streams(MAX_NOTICE_STREAMS.into());
         transport.max_idle_timeout(Some(quinn::VarInt::from_u32(IDLE_LIMIT_MS).into()));
@@ -264,6 +265,14 @@ impl Coordination {
             Response::Settled => Ok(()),
             Response::Refused(refusal) => Err(CoordinatorError::Refused(refusal)),
             Response::Registered(_) | Response::Introduced(_) => Err(CoordinatorError::Answer),
+        }
+    }
+
+    /// Sends a packet that the coordinator acknowledges: an empty datagram (RFC 9221). QUIC's own
+    /// keep-alive would do the same, but at moments of its own.
+    pub(crate) fn keep_alive(&self) {
+        if let Err(error) = self.connection.send_datagram(Default::default()) {
+            tracing::trace!(%error, "left to QUIC to keep the line alive");
         }
     }
 

@@ -3,10 +3,11 @@
 use std::{convert::Infallible, future, net::SocketAddr, sync::Arc, time::Duration};
 
 use p2pconnect_proto::message::{DialPolicy, Introduction, Registration};
+use p2pconnect_stun::next_keepalive;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::sleep,
+    time::{sleep, sleep_until},
 };
 
 use crate::{
@@ -16,8 +17,14 @@ use crate::{
     mappings::Changes,
 };
 
-/// Introductions that are being punched at a time; the coordinator keeps to eight for each callee.
-const MAX_SESSIONS: usize = 16;
+/// Introductions that are being punched at a time; the coordinator keeps to 32 for each callee, and
+/// an earlier one's last moments may overlap.
+const MAX_SESSIONS: usize = 64;
+
+/// How often something is sent on an idle line, so that NATs keep its UDP mapping: RFC 4787 REQ-5
+/// allows them to forget it after two minutes, many do after 30 seconds. It is also how often the
+/// mappings ask, and at the same moments, so that an idle machine wakes once for both.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The pauses before reconnecting: short at first, because most losses are, and then rare enough
 /// not to trouble a coordinator that is down with all its peers.
@@ -124,6 +131,7 @@ impl Keeper {
         loop {
             tokio::select! {
                 error = coordination.lost() => return error,
+                () = sleep_until(next_keepalive(KEEP_ALIVE)) => coordination.keep_alive(),
                 Some(introduction) = introductions.recv() => {
                     self.take_up(introduction, &coordination);
                 }

@@ -20,7 +20,8 @@ use keeper::Keeper;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct MappingConfig {
-    /// The time between two Binding requests on the connection. 15 s by default: below the 20 s
+    /// The time between two Binding requests on the connection, at the moments of
+    /// [`next_keepalive`](crate::next_keepalive). 15 s by default: below the 20 s
     /// that the strictest NATs give an idle connection, and as often as RFC 8445 section 11 sends
     /// keepalives.
     pub refresh_interval: Duration,

@@ -42,6 +42,7 @@ mod parse;
 mod query;
 #[cfg(test)]
 mod rfc5769;
+mod rhythm;
 mod server;
 pub mod socket;
 
@@ -50,6 +51,7 @@ pub use classify::{Observation, classify};
 pub use error::MappingError;
 pub use held_mapping::{HeldMapping, Mapping, MappingConfig, MappingEvent, MappingState};
 pub use query::query;
+pub use rhythm::next_keepalive;
 pub use server::{StunServer, StunServerConfig, StunServerHandle};
 
 /// The port assigned to STUN over TCP and UDP (RFC 8489 section 17.6).

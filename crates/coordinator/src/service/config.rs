@@ -22,6 +22,9 @@ const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
 /// What a client that reads nothing makes the coordinator keep: a hundred introductions.
 const SEND_WINDOW: u64 = 128 * 1024;
 
+/// What is kept of datagrams, which nobody reads: they are empty, and keep the line alive.
+const DATAGRAM_BUFFER: usize = 1;
+
 /// Connection attempts that wait to be looked at. They are looked at at once, so this is what a
 /// burst within one turn of the scheduler may bring.
 const MAX_WAITING: usize = 1024;
@@ -73,7 +76,7 @@ pub struct ServiceLimits {
     pub handshakes_before_retry: usize,
     /// The time without a packet after which a client counts as gone.
     ///
-    /// By default 30 s: three of the clients' keep-alives.
+    /// By default 30 s: two of the clients' keep-alives, which QUIC repeats until acknowledged.
     pub idle_timeout: Duration,
 }
 
@@ -133,7 +136,7 @@ impl Config {
             .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
             .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
             .send_window(SEND_WINDOW)
-            .datagram_receive_buffer_size(None)
+            .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
             .max_idle_timeout(Some(idle));
         Ok(transport)
     }

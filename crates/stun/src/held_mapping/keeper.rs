@@ -12,6 +12,7 @@ use crate::{
     MappingError,
     binding::{BindingAnswer, Response},
     connection::Connection,
+    rhythm::next_keepalive,
 };
 
 /// The most requests that wait for an answer at once. By default there is one every 15 s and
@@ -64,7 +65,7 @@ impl Keeper {
     /// Asks on `connection` for as long as it lasts and returns why it did not last longer.
     async fn hold(&self, connection: &mut Connection) -> MappingError {
         let mut in_flight = VecDeque::with_capacity(MAX_IN_FLIGHT);
-        let mut next_request = Instant::now() + self.config.refresh_interval;
+        let mut next_request = next_keepalive(self.config.refresh_interval);
         loop {
             let asking = in_flight.len() < MAX_IN_FLIGHT;
             let deadline = in_flight.front().map(|(_, deadline)| *deadline);
@@ -82,7 +83,7 @@ impl Keeper {
                 () = sleep_until(next_request), if asking => {}
                 () = self.refresh.notified(), if asking => {}
             }
-            next_request = Instant::now() + self.config.refresh_interval;
+            next_request = next_keepalive(self.config.refresh_interval);
             match connection.send(self.config.request_timeout).await {
                 Ok(transaction) => {
                     let deadline = Instant::now() + self.config.request_timeout;
