@@ -22,8 +22,9 @@ const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
 /// What a client that reads nothing makes the coordinator keep: a hundred introductions.
 const SEND_WINDOW: u64 = 128 * 1024;
 
-/// What is kept of datagrams, which nobody reads: they are empty, and keep the line alive.
-const DATAGRAM_BUFFER: usize = 1;
+/// What is kept of datagrams, which nobody reads: they are empty, and keep the line alive. QUIC
+/// counts some tens of bytes for each.
+const DATAGRAM_BUFFER: usize = 1024;
 
 /// Connection attempts that wait to be looked at. They are looked at at once, so this is what a
 /// burst within one turn of the scheduler may bring.

@@ -45,6 +45,23 @@ async fn a_silent_client_is_forgotten_after_the_idle_timeout() {
 }
 
 #[tokio::test]
+async fn empty_datagrams_keep_a_line_alive() {
+    let mut config = config(IPV4);
+    config.service.idle_timeout = Duration::from_millis(200);
+    let server = start(config);
+    let client = Client::connect(&server).await;
+    client.register(DialPolicy::Anyone).await;
+    // Far more than the server keeps, for five times as long as it waits.
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    for _ in 0..200 {
+        ticks.tick().await;
+        client.connection.send_datagram(Default::default()).unwrap();
+    }
+    assert_eq!(client.connection.close_reason(), None);
+    client.register(DialPolicy::Anyone).await;
+}
+
+#[tokio::test]
 async fn the_newest_registration_replaces_the_older_connection() {
     let server = start(config(IPV4));
     let key = SecretKey::generate().unwrap();
