@@ -45,6 +45,7 @@
 
 mod action;
 mod agent;
+pub mod behaviour;
 mod check;
 mod checklist;
 mod config;

@@ -1,0 +1,408 @@
+//! What a peer's own observations say about the NAT in front of it (RFC 5780 section 4).
+//!
+//! Pure: whoever has sockets asks the servers, and [`conclude`] draws the conclusions.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use p2pconnect_proto::{NatFiltering, NatMapping, NatReport, PortAssignment, UnsolicitedSyn};
+
+/// How many new mappings must lie a constant step apart to be called sequential.
+///
+/// A random allocator shows three such ports once in some 64,000 times.
+const MIN_SEQUENCE: usize = 3;
+
+/// How many new mappings it takes to judge the range of a random allocator.
+///
+/// Eight of a block lie within one half of it in 1 of 128 cases; each further one halves that.
+pub const MIN_RANGE_SAMPLES: usize = 8;
+
+/// The largest block of ports that is looked for.
+///
+/// Carriers give subscribers 64 to 2,048 ports (RFC 7422 section 2); a larger block is of no more
+/// use to whoever has to guess a port than the whole range.
+const MAX_BLOCK: u16 = 2048;
+
+/// The ports that NATs give out (RFC 4787 section 4.2.1 keeps the well-known ones apart).
+const WHOLE_RANGE: (u16, u16) = (1024, u16::MAX);
+
+/// What a server saw of one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Observation {
+    /// The local address, not a wildcard, that the connection was made from.
+    pub local: SocketAddr,
+    /// The server's address.
+    pub server: SocketAddr,
+    /// The address that the server saw.
+    pub mapped: SocketAddr,
+}
+
+/// What became of a connection that a server made to a mapping of ours.
+///
+/// The connection that made the mapping must still be open, and nothing else may have been sent
+/// from its local port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectBack {
+    /// Where the server connected from.
+    pub from: BackFrom,
+    /// What became of it.
+    pub outcome: BackOutcome,
+}
+
+/// Where a server connects from, as seen from the connection that it was asked on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BackFrom {
+    /// The same address and another port.
+    OtherPort,
+    /// Another address.
+    OtherAddress,
+}
+
+/// What became of a connection that a server made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BackOutcome {
+    /// It arrived.
+    Connected,
+    /// RST answered the SYN.
+    Reset,
+    /// ICMP answered the SYN.
+    Icmp,
+    /// Nothing came back in time.
+    Silent,
+}
+
+/// Concludes how a NAT behaves from connections to servers, in the order in which they were made,
+/// and from what became of connections back.
+///
+/// What the observations do not tell is `None`. Two ports of one server tell whether the port of a
+/// destination matters, and two addresses whether the address does. With one destination the
+/// mapping is known only if nothing was translated.
+#[must_use]
+pub fn conclude(observations: &[Observation], backs: &[ConnectBack]) -> NatReport {
+    NatReport {
+        mapping: mapping(observations),
+        ports: ports(observations),
+        filtering: filtering(backs),
+        unsolicited: unsolicited(backs),
+        hairpinning: None,
+    }
+}
+
+/// Tells whether a report of these observations says no more of the range of a random allocator
+/// than that it is not known well enough: more first connections from unused local ports would.
+#[must_use]
+pub fn wants_samples(observations: &[Observation]) -> bool {
+    let varies = !matches!(
+        mapping(observations),
+        None | Some(NatMapping::EndpointIndependent)
+    );
+    let random = matches!(ports(observations), Some(PortAssignment::Random { .. }));
+    varies && random && new_mappings(observations).len() < 2 * MIN_RANGE_SAMPLES
+}
+
+/// RFC 5780 section 4.3, on the local address with the most observations.
+fn mapping(observations: &[Observation]) -> Option<NatMapping> {
+    let asked = |local| observations.iter().filter(move |seen| seen.local == local);
+    let first = observations.first()?.local;
+    let most = observations
+        .iter()
+        .map(|seen| seen.local)
+        .fold(first, |most, local| {
+            if asked(local).count() > asked(most).count() {
+                local
+            } else {
+                most
+            }
+        });
+    let same_base: Vec<_> = asked(most).collect();
+    let mut compared = false;
+    let mut depends = None;
+    for (index, one) in same_base.iter().enumerate() {
+        for other in &same_base[index + 1..] {
+            if one.server == other.server {
+                continue;
+            }
+            compared = true;
+            if one.mapped == other.mapped {
+                continue;
+            }
+            // The stronger finding stays, whatever the order.
+            depends = Some(if one.server.ip() == other.server.ip() {
+                NatMapping::AddressAndPortDependent
+            } else {
+                depends.unwrap_or(NatMapping::AddressDependent)
+            });
+        }
+    }
+    let untranslated = same_base.iter().all(|seen| seen.mapped == seen.local);
+    let independent = (compared || untranslated).then_some(NatMapping::EndpointIndependent);
+    depends.or(independent)
+}
+
+/// RFC 4787 section 4.2.
+fn ports(observations: &[Observation]) -> Option<PortAssignment> {
+    if observations.is_empty() {
+        return None;
+    }
+    if are_preserved(observations) {
+        return Some(PortAssignment::Preserved);
+    }
+    let ports = new_mappings(observations);
+    if let Some(delta) = constant_step(&ports) {
+        return Some(PortAssignment::Sequential { delta });
+    }
+    // Fewer could still turn out to be sequential.
+    (ports.len() >= MIN_SEQUENCE).then(|| {
+        let (first, last) = block(&ports).unwrap_or(WHOLE_RANGE);
+        PortAssignment::Random { first, last }
+    })
+}
+
+/// Tells whether the first connection from each local address kept its port. A further one may
+/// have got another, as the mapping towards the first destination had the port already.
+fn are_preserved(observations: &[Observation]) -> bool {
+    let mut locals = BTreeSet::new();
+    let mut first_of_each = observations.iter().filter(|seen| locals.insert(seen.local));
+    first_of_each.all(|seen| seen.mapped.port() == seen.local.port())
+}
+
+/// Returns the ports of the mappings, each once, in the order in which they came into being.
+fn new_mappings(observations: &[Observation]) -> Vec<u16> {
+    let mut known = BTreeSet::new();
+    observations
+        .iter()
+        .filter(|seen| known.insert(seen.mapped))
+        .map(|seen| seen.mapped.port())
+        .collect()
+}
+
+fn constant_step(ports: &[u16]) -> Option<u16> {
+    let mut steps = ports.windows(2).map(|pair| pair[1].wrapping_sub(pair[0]));
+    let delta = steps.next()?;
+    let constant = delta != 0 && steps.all(|step| step == delta);
+    (constant && ports.len() >= MIN_SEQUENCE).then_some(delta)
+}
+
+/// Returns the smallest aligned block of a power of two that has all ports in it, if it is small
+/// and there are enough of them.
+fn block(ports: &[u16]) -> Option<(u16, u16)> {
+    let (lowest, highest) = (*ports.iter().min()?, *ports.iter().max()?);
+    // The bits in which they differ are the bits within the block.
+    let within = u16::MAX
+        .checked_shr((lowest ^ highest).leading_zeros())
+        .unwrap_or(0);
+    let small = within < MAX_BLOCK && lowest >= WHOLE_RANGE.0;
+    (small && ports.len() >= MIN_RANGE_SAMPLES).then_some((lowest & !within, lowest | within))
+}
+
+/// RFC 5780 section 4.4.
+fn filtering(backs: &[ConnectBack]) -> Option<NatFiltering> {
+    let arrived = |from| {
+        let mut of_these = backs.iter().filter(|back| back.from == from).peekable();
+        of_these.peek()?;
+        Some(of_these.any(|back| back.outcome == BackOutcome::Connected))
+    };
+    match (
+        arrived(BackFrom::OtherPort),
+        arrived(BackFrom::OtherAddress),
+    ) {
+        (_, Some(true)) => Some(NatFiltering::EndpointIndependent),
+        (Some(true), Some(false)) => Some(NatFiltering::AddressDependent),
+        (Some(false), _) => Some(NatFiltering::AddressAndPortDependent),
+        (Some(true) | None, None) | (None, Some(false)) => None,
+    }
+}
+
+fn unsolicited(backs: &[ConnectBack]) -> Option<UnsolicitedSyn> {
+    let answer = |back: &ConnectBack| match back.outcome {
+        BackOutcome::Connected => None,
+        BackOutcome::Reset => Some(UnsolicitedSyn::Reset),
+        BackOutcome::Icmp => Some(UnsolicitedSyn::Icmp),
+        BackOutcome::Silent => Some(UnsolicitedSyn::Dropped),
+    };
+    let answers = || backs.iter().filter_map(answer);
+    // Silence may also be a lost packet.
+    let spoken = answers().find(|answer| *answer != UnsolicitedSyn::Dropped);
+    spoken.or_else(|| answers().next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Endpoint = ([u8; 4], u16);
+
+    const A1: Endpoint = ([198, 51, 100, 1], 3478);
+    const A2: Endpoint = ([198, 51, 100, 1], 3479);
+    const B1: Endpoint = ([198, 51, 100, 2], 3478);
+
+    fn seen(local_port: u16, server: Endpoint, mapped_port: u16) -> Observation {
+        Observation {
+            local: ([192, 168, 1, 2], local_port).into(),
+            server: server.into(),
+            mapped: ([203, 0, 113, 7], mapped_port).into(),
+        }
+    }
+
+    /// First connections from as many local ports.
+    fn first_ones(mapped: &[u16]) -> Vec<Observation> {
+        let locals = 40_000..;
+        let pairs = locals.zip(mapped);
+        pairs.map(|(local, port)| seen(local, A1, *port)).collect()
+    }
+
+    fn ports_of(mapped: &[u16]) -> Option<PortAssignment> {
+        conclude(&first_ones(mapped), &[]).ports
+    }
+
+    #[test]
+    fn mappings_are_compared_by_port_and_by_address() {
+        use NatMapping::{AddressAndPortDependent, AddressDependent, EndpointIndependent};
+        for (observations, expected) in [
+            (vec![], None),
+            (vec![(A1, 5)], None),
+            (vec![(A1, 5), (A1, 6)], None),
+            (vec![(A1, 5), (A2, 5)], Some(EndpointIndependent)),
+            (vec![(A1, 5), (A2, 6)], Some(AddressAndPortDependent)),
+            (vec![(A1, 5), (B1, 6)], Some(AddressDependent)),
+            (vec![(A1, 5), (A2, 5), (B1, 6)], Some(AddressDependent)),
+            (
+                vec![(B1, 7), (A1, 5), (A2, 6)],
+                Some(AddressAndPortDependent),
+            ),
+        ] {
+            let seen: Vec<_> = observations
+                .iter()
+                .map(|(server, mapped)| seen(40_000, *server, *mapped))
+                .collect();
+            assert_eq!(conclude(&seen, &[]).mapping, expected, "{observations:?}");
+        }
+    }
+
+    #[test]
+    fn other_local_ports_say_nothing_about_the_mapping() {
+        let spare = seen(40_001, A1, 7);
+        let primary = [seen(40_000, A1, 5), seen(40_000, A2, 5)];
+        let report = conclude(&[spare, primary[0], primary[1]], &[]);
+        assert_eq!(report.mapping, Some(NatMapping::EndpointIndependent));
+    }
+
+    #[test]
+    fn an_untranslated_address_needs_no_second_opinion() {
+        let local = ([203, 0, 113, 7], 40_000).into();
+        let server = A1.into();
+        let mapped = local;
+        let observation = Observation {
+            local,
+            server,
+            mapped,
+        };
+        let report = NatReport {
+            mapping: Some(NatMapping::EndpointIndependent),
+            ports: Some(PortAssignment::Preserved),
+            ..NatReport::default()
+        };
+        assert_eq!(conclude(&[observation], &[]), report);
+    }
+
+    #[test]
+    fn ports_are_preserved_if_the_first_of_each_local_port_is() {
+        let preserved = Some(PortAssignment::Preserved);
+        assert_eq!(conclude(&[], &[]).ports, None);
+        let first = seen(40_000, A1, 40_000);
+        assert_eq!(conclude(&[first], &[]).ports, preserved);
+        assert_eq!(
+            conclude(&[first, seen(40_000, A2, 9)], &[]).ports,
+            preserved
+        );
+        assert_eq!(conclude(&[seen(40_000, A1, 40_001)], &[]).ports, None);
+    }
+
+    #[test]
+    fn a_constant_step_is_sequential() {
+        let sequential = |delta| Some(PortAssignment::Sequential { delta });
+        assert_eq!(ports_of(&[5000, 5001, 5002]), sequential(1));
+        assert_eq!(ports_of(&[65_534, 65_535, 0, 1]), sequential(1));
+        assert_eq!(ports_of(&[5000, 4998, 4996]), sequential(65_534));
+        assert_eq!(ports_of(&[5000, 5001]), None);
+        // A mapping that is used again is no step.
+        let mut seen = first_ones(&[5000, 5002, 5004]);
+        seen.insert(1, seen[0]);
+        assert_eq!(conclude(&seen, &[]).ports, sequential(2));
+    }
+
+    #[test]
+    fn the_range_is_the_smallest_block_with_all_of_enough_samples() {
+        let random = |first, last| Some(PortAssignment::Random { first, last });
+        let block = [2049, 2300, 2200, 2111, 2077, 2101, 2290, 2303];
+        assert_eq!(ports_of(&block), random(2048, 2303));
+        assert_eq!(ports_of(&block[..7]), random(1024, 65_535));
+        let wide = [1030, 2300, 2200, 2111, 2077, 2101, 2290, 2303];
+        assert_eq!(ports_of(&wide), random(1024, 65_535));
+        let largest = [2048, 4095, 3000, 2500, 2600, 4000, 3999, 2800];
+        assert_eq!(ports_of(&largest), random(2048, 4095));
+        let low = [600, 601, 603, 700, 701, 710, 720, 730];
+        assert_eq!(ports_of(&low), random(1024, 65_535));
+    }
+
+    #[test]
+    fn samples_are_wanted_of_varying_random_ports_only() {
+        let varying = [seen(1, A1, 7000), seen(1, A2, 9), seen(1, B1, 3000)];
+        assert!(wants_samples(&varying));
+        let stable = [seen(1, A1, 7000), seen(1, A2, 7000), seen(2, A1, 3000)];
+        assert!(!wants_samples(&stable));
+        let sequential = [seen(1, A1, 7000), seen(1, A2, 7001), seen(1, B1, 7002)];
+        assert!(!wants_samples(&sequential));
+    }
+
+    #[test]
+    fn connections_back_tell_the_filtering_and_the_answer() {
+        use BackOutcome::{Connected, Icmp, Reset, Silent};
+        use NatFiltering::{AddressAndPortDependent, AddressDependent, EndpointIndependent};
+        use UnsolicitedSyn::Dropped;
+        for (port, address, filtering, answer) in [
+            (None, None, None, None),
+            (Some(Connected), None, None, None),
+            (
+                Some(Connected),
+                Some(Connected),
+                Some(EndpointIndependent),
+                None,
+            ),
+            (None, Some(Silent), None, Some(Dropped)),
+            (
+                Some(Connected),
+                Some(Silent),
+                Some(AddressDependent),
+                Some(Dropped),
+            ),
+            (
+                Some(Reset),
+                None,
+                Some(AddressAndPortDependent),
+                Some(UnsolicitedSyn::Reset),
+            ),
+            // The first SYN was lost.
+            (
+                Some(Silent),
+                Some(Icmp),
+                Some(AddressAndPortDependent),
+                Some(UnsolicitedSyn::Icmp),
+            ),
+        ] {
+            let back =
+                |from, outcome: Option<_>| outcome.map(|outcome| ConnectBack { from, outcome });
+            let backs = [
+                back(BackFrom::OtherPort, port),
+                back(BackFrom::OtherAddress, address),
+            ];
+            let backs: Vec<_> = backs.into_iter().flatten().collect();
+            let report = conclude(&[], &backs);
+            assert_eq!(
+                (report.filtering, report.unsolicited),
+                (filtering, answer),
+                "{backs:?}"
+            );
+        }
+    }
+}
