@@ -28,6 +28,26 @@ pub(crate) struct Net {
     pub(crate) server: Child,
 }
 
+/// What differs from one lab to another besides the boxes.
+struct Setup<'a> {
+    /// The server's address to serve on.
+    address: fn(&netns_lab::Host) -> IpAddr,
+    /// Where STUN is served; beside the coordinator if empty.
+    stun: &'a str,
+    /// The share of packets that each peer's access link loses, each way.
+    loss: f64,
+}
+
+impl Default for Setup<'_> {
+    fn default() -> Self {
+        Self {
+            address: |server| server.ipv4().into(),
+            stun: "",
+            loss: 0.0,
+        }
+    }
+}
+
 /// One way access links add up to 80 ms between the peers and 42 ms to the server.
 const PEER_LINK: Duration = Duration::from_millis(20);
 const SERVER_LINK: Duration = Duration::from_millis(1);
@@ -35,17 +55,34 @@ const SERVER_LINK: Duration = Duration::from_millis(1);
 impl Net {
     /// Builds the lab and starts the server on its IPv4 address.
     pub(crate) fn new(a: Boxes<'_>, b: Boxes<'_>) -> Self {
-        Self::start(a, b, |server| server.ipv4().into(), "")
+        Self::start(a, b, &Setup::default())
+    }
+
+    /// Builds a lab whose peers lose this share of what they send and receive.
+    pub(crate) fn with_loss(a: Boxes<'_>, b: Boxes<'_>, loss: f64) -> Self {
+        let setup = Setup {
+            loss,
+            ..Setup::default()
+        };
+        Self::start(a, b, &setup)
     }
 
     /// Builds the lab and starts the server on its IPv6 address.
     pub(crate) fn over_ipv6(a: Boxes<'_>, b: Boxes<'_>) -> Self {
-        Self::start(a, b, |server| server.ipv6().into(), "")
+        let setup = Setup {
+            address: |server| server.ipv6().into(),
+            ..Setup::default()
+        };
+        Self::start(a, b, &setup)
     }
 
     /// Builds the lab and starts the server on all its addresses; peers know its IPv4 address.
     pub(crate) fn on_every_address(a: Boxes<'_>, b: Boxes<'_>) -> Self {
-        let mut net = Self::start(a, b, |_| Ipv6Addr::UNSPECIFIED.into(), "");
+        let setup = Setup {
+            address: |_| Ipv6Addr::UNSPECIFIED.into(),
+            ..Setup::default()
+        };
+        let mut net = Self::start(a, b, &setup);
         let known = net.lab.host("server").ipv4().to_string();
         net.coordinator = net.coordinator.replace("[::]", &known);
         net
@@ -53,17 +90,21 @@ impl Net {
 
     /// Builds the lab and starts a server whose STUN port peers cannot reach.
     pub(crate) fn with_closed_stun(a: Boxes<'_>, b: Boxes<'_>) -> Self {
-        Self::start(a, b, |server| server.ipv4().into(), "127.0.0.1:3478")
+        let setup = Setup {
+            stun: "127.0.0.1:3478",
+            ..Setup::default()
+        };
+        Self::start(a, b, &setup)
     }
 
-    fn start(
-        a: Boxes<'_>,
-        b: Boxes<'_>,
-        address: fn(&netns_lab::Host) -> IpAddr,
-        stun: &str,
-    ) -> Self {
+    fn start(a: Boxes<'_>, b: Boxes<'_>, setup: &Setup<'_>) -> Self {
+        let Setup {
+            address,
+            stun,
+            loss,
+        } = *setup;
         let behind = |name: &str, boxes: Boxes<'_>| {
-            let host = HostSpec::new(name).link(LinkSpec::delay(PEER_LINK));
+            let host = HostSpec::new(name).link(LinkSpec::delay(PEER_LINK).loss(loss));
             boxes.iter().fold(host, |host, nat| host.behind(*nat))
         };
         let lab = Lab::builder()
