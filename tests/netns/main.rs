@@ -8,6 +8,7 @@
 //! - `ways`: how a connection was opened, by the capture and not by the program's word
 //! - `ipv6`: the same without translation
 //! - `hopeless`: a pair that cannot be punched says why
+//! - `loss`: paths that lose packets
 //! - `mapping`: a mapping outlives the idle limit of its NAT
 //! - `statuses`: what goes wrong ends with the right exit status, in time, and disturbs nobody
 
@@ -16,6 +17,7 @@
 mod again;
 mod hopeless;
 mod ipv6;
+mod loss;
 mod mapping;
 mod net;
 mod pairs;
