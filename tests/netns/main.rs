@@ -10,6 +10,7 @@
 //! - `hopeless`: a pair that cannot be punched says why
 //! - `loss`: paths that lose packets
 //! - `mapping`: a mapping outlives the idle limit of its NAT
+//! - `same_nat`: peers behind the same NAT
 //! - `statuses`: what goes wrong ends with the right exit status, in time, and disturbs nobody
 
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
@@ -22,5 +23,6 @@ mod mapping;
 mod net;
 mod pairs;
 mod process;
+mod same_nat;
 mod statuses;
 mod ways;

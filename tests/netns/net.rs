@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use netns_lab::{HostSpec, Lab, LinkSpec, NatSpec};
+use netns_lab::{BoxSpec, Engine, HostSpec, Lab, LinkSpec, NatSpec};
 use tempfile::TempDir;
 
 use crate::process::{Finished, P2PCONNECT, Process};
@@ -17,6 +17,9 @@ const COORDINATOR_PORT: u16 = 4433;
 
 /// Where the echo service is that the listening peer forwards to.
 const ECHO: &str = "127.0.0.1:7";
+
+/// The name of the box that both peers are behind.
+const SHARED: &str = "shared";
 
 /// The boxes in front of a host, innermost first.
 pub(crate) type Boxes<'a> = &'a [NatSpec];
@@ -36,6 +39,8 @@ struct Setup<'a> {
     stun: &'a str,
     /// The share of packets that each peer's access link loses, each way.
     loss: f64,
+    /// A box that both peers are behind, with their own boxes.
+    shared: Option<NatSpec>,
 }
 
 impl Default for Setup<'_> {
@@ -44,6 +49,7 @@ impl Default for Setup<'_> {
             address: |server| server.ipv4().into(),
             stun: "",
             loss: 0.0,
+            shared: None,
         }
     }
 }
@@ -62,6 +68,15 @@ impl Net {
     pub(crate) fn with_loss(a: Boxes<'_>, b: Boxes<'_>, loss: f64) -> Self {
         let setup = Setup {
             loss,
+            ..Setup::default()
+        };
+        Self::start(a, b, &setup)
+    }
+
+    /// Builds a lab whose peers, with their own boxes, are behind one box.
+    pub(crate) fn behind_one(shared: NatSpec, a: Boxes<'_>, b: Boxes<'_>) -> Self {
+        let setup = Setup {
+            shared: Some(shared),
             ..Setup::default()
         };
         Self::start(a, b, &setup)
@@ -102,13 +117,25 @@ impl Net {
             address,
             stun,
             loss,
+            shared,
         } = *setup;
         let behind = |name: &str, boxes: Boxes<'_>| {
             let host = HostSpec::new(name).link(LinkSpec::delay(PEER_LINK).loss(loss));
-            boxes.iter().fold(host, |host, nat| host.behind(*nat))
+            let host = boxes.iter().fold(host, |host, nat| host.behind(*nat));
+            match shared {
+                Some(_) => host.behind_shared(SHARED),
+                None => host,
+            }
         };
-        let lab = Lab::builder()
-            .seed(80_42)
+        let lab = Lab::builder().seed(80_42);
+        let lab = match shared {
+            // The kernel cannot filter what it sends back in.
+            Some(nat) => lab
+                .shared_box(BoxSpec::new(SHARED, nat))
+                .engine(Engine::Model),
+            None => lab,
+        };
+        let lab = lab
             .host(HostSpec::new("server").link(LinkSpec::delay(SERVER_LINK)))
             .host(behind("a", a))
             .host(behind("b", b))
