@@ -10,6 +10,7 @@ use p2pconnect_proto::{Candidate, CandidateKind, PunchPort, Role};
 
 use crate::{
     Base, CandidatePair, CheckId, Introduced,
+    agenda::Agenda,
     pair::{CheckState, Ending, Pair, PairId, is_global},
     schedule::{Redialler, Timing},
 };
@@ -29,8 +30,17 @@ pub(crate) const MAX_PEER_REFLEXIVE: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Checklist {
     pairs: Vec<Pair>,
+    by_address: BTreeMap<Ends, PairId>,
+    agenda: Agenda,
     remote_ips: Vec<IpAddr>,
+    /// How many pairs were learnt from inbound connections.
+    peer_reflexive: usize,
+    has_ipv6: bool,
 }
+
+/// The two ends of a pair, without the flow label and scope of IPv6, which accepted addresses may
+/// lack.
+type Ends = [(IpAddr, u16); 2];
 
 impl Checklist {
     pub(crate) fn form(
@@ -65,14 +75,32 @@ impl Checklist {
             .collect();
         ordered.sort_by_key(|(stage, pair)| (*stage, !is_global(pair.remote.ip()), pair.kind));
         ordered.truncate(MAX_PAIRS);
-        Self {
-            pairs: start_moments(ordered, timing, redialler),
+        let mut checklist = Self {
+            pairs: Vec::new(),
+            by_address: BTreeMap::new(),
+            agenda: Agenda::default(),
             remote_ips: introduced
                 .remote_candidates
                 .iter()
                 .map(|candidate| candidate.address.ip())
                 .collect(),
+            peer_reflexive: 0,
+            has_ipv6: false,
+        };
+        for pair in start_moments(ordered, timing, redialler) {
+            checklist.push(pair);
         }
+        checklist
+    }
+
+    fn push(&mut self, pair: Pair) -> PairId {
+        let id = PairId(self.pairs.len());
+        self.has_ipv6 |= pair.pair.remote.is_ipv6();
+        let ends = ends(pair.pair.local, pair.pair.remote);
+        self.by_address.entry(ends).or_insert(id);
+        self.agenda.enter(id, &pair);
+        self.pairs.push(pair);
+        id
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -95,31 +123,47 @@ impl Checklist {
         &mut self.pairs[id.0]
     }
 
+    /// Takes a pair on in its life.
+    pub(crate) fn set_state(&mut self, id: PairId, state: CheckState) {
+        let pair = &mut self.pairs[id.0];
+        self.agenda.leave(id, pair);
+        pair.enter(state);
+        self.agenda.enter(id, pair);
+    }
+
+    pub(crate) const fn agenda(&self) -> &Agenda {
+        &self.agenda
+    }
+
+    /// Notes how late the peer is, at least, as an answer on a pair tells.
+    pub(crate) fn note_lateness(&mut self, id: PairId, lateness: Duration) {
+        self.agenda.note_lateness(&self.pairs[id.0], lateness);
+    }
+
     /// Finds the pair whose attempt is `check`.
     pub(crate) fn in_progress(&self, wanted: CheckId) -> Option<(PairId, Instant)> {
-        self.ids().find_map(|id| match self.pair(id).state {
-            CheckState::InProgress { check, since } if check == wanted => Some((id, since)),
-            CheckState::InProgress { .. }
-            | CheckState::Waiting { .. }
+        let id = self.agenda.attempt(wanted)?;
+        match self.pair(id).state() {
+            CheckState::InProgress { since, .. } => Some((id, since)),
+            CheckState::Waiting { .. }
             | CheckState::AwaitingAccept { .. }
             | CheckState::Open
             | CheckState::Ended(_) => None,
-        })
+        }
+    }
+
+    /// Tells whether nothing can be sent on any pair any more.
+    pub(crate) const fn is_unreachable(&self) -> bool {
+        self.agenda.unreachable() == self.pairs.len()
+    }
+
+    pub(crate) const fn has_ipv6(&self) -> bool {
+        self.has_ipv6
     }
 
     /// Tells whether the peer said that it has this address, whatever the port.
     pub(crate) fn knows(&self, remote: IpAddr) -> bool {
         self.remote_ips.contains(&remote)
-    }
-
-    /// Returns how late the peer is on the network path of a pair, at least.
-    pub(crate) fn lateness(&self, id: PairId) -> Duration {
-        let remote = self.pair(id).pair.remote.ip();
-        self.iter()
-            .filter(|pair| pair.pair.remote.ip() == remote)
-            .map(|pair| pair.lateness)
-            .max()
-            .unwrap_or_default()
     }
 
     /// Finds the pair that an inbound connection belongs to, or makes one while there is room.
@@ -128,10 +172,7 @@ impl Checklist {
         local: SocketAddr,
         remote: SocketAddr,
     ) -> (CandidatePair, Option<PairId>) {
-        let found = self.ids().find(|id| {
-            same(self.pair(*id).pair.local, local) && same(self.pair(*id).pair.remote, remote)
-        });
-        if let Some(id) = found {
+        if let Some(&id) = self.by_address.get(&ends(local, remote)) {
             return (self.pair(id).pair, Some(id));
         }
         let pair = CandidatePair {
@@ -139,18 +180,18 @@ impl Checklist {
             remote,
             kind: CandidateKind::PeerReflexive,
         };
-        let remembered = self
-            .iter()
-            .filter(|pair| pair.pair.kind == CandidateKind::PeerReflexive)
-            .count();
-        if remembered >= MAX_PEER_REFLEXIVE {
+        if self.peer_reflexive >= MAX_PEER_REFLEXIVE {
             return (pair, None);
         }
-        let id = PairId(self.pairs.len());
+        self.peer_reflexive += 1;
         let state = CheckState::Ended(Ending::Passive);
-        self.pairs.push(Pair::new(pair, u32::MAX, state));
+        let id = self.push(Pair::new(pair, u32::MAX, state));
         (pair, Some(id))
     }
+}
+
+fn ends(local: SocketAddr, remote: SocketAddr) -> Ends {
+    [local, remote].map(|end| (end.ip(), end.port()))
 }
 
 /// Compares without the flow label and scope of IPv6, which accepted addresses may lack.

@@ -44,6 +44,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod action;
+mod agenda;
 mod agent;
 pub mod behaviour;
 mod check;

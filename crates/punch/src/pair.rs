@@ -1,7 +1,4 @@
-use std::{
-    net::IpAddr,
-    time::{Duration, Instant},
-};
+use std::{net::IpAddr, time::Instant};
 
 use p2pconnect_proto::CandidateKind;
 
@@ -55,14 +52,12 @@ pub(crate) struct Pair {
     pub(crate) pair: CandidatePair,
     /// Which group of pairs it starts with: 0 at once, the others as hedges.
     pub(crate) stage: u32,
-    pub(crate) state: CheckState,
+    state: CheckState,
     pub(crate) attempts: u32,
     /// Failures in a row that came from this machine and sent no SYN.
     pub(crate) local_failures: u32,
     /// Connections that opened here and broke before they were verified.
     pub(crate) broken: u32,
-    /// How much later than planned the peer starts, at least, as the answers here tell.
-    pub(crate) lateness: Duration,
     pub(crate) last: Option<PairOutcome>,
 }
 
@@ -75,9 +70,17 @@ impl Pair {
             attempts: 0,
             local_failures: 0,
             broken: 0,
-            lateness: Duration::ZERO,
             last: None,
         }
+    }
+
+    pub(crate) const fn state(&self) -> CheckState {
+        self.state
+    }
+
+    /// Takes the pair on in its life; only the checklist does, which knows it by its state.
+    pub(crate) const fn enter(&mut self, state: CheckState) {
+        self.state = state;
     }
 
     /// Tells whether the pair may be tried once more.

@@ -31,18 +31,11 @@ impl PunchAgent {
         if self.latest >= self.timing.dial_until {
             return;
         }
-        for id in self.checklist.ids() {
-            match self.checklist.pair(id).state {
-                CheckState::AwaitingAccept { until } if until <= self.latest => self.dial(id),
-                CheckState::Waiting { .. } if self.due(id).is_some_and(|at| at <= self.latest) => {
-                    self.dial(id);
-                }
-                CheckState::Waiting { .. }
-                | CheckState::InProgress { .. }
-                | CheckState::AwaitingAccept { .. }
-                | CheckState::Open
-                | CheckState::Ended(_) => {}
+        while let Some((due, id)) = self.next_pair() {
+            if due > self.latest {
+                break;
             }
+            self.dial(id);
         }
     }
 
@@ -51,40 +44,27 @@ impl PunchAgent {
         if self.latest >= self.timing.dial_until {
             return None;
         }
-        self.checklist
-            .ids()
-            .filter_map(|id| self.due(id))
-            .filter(|due| *due < self.timing.dial_until)
-            .min()
+        let (due, _) = self.next_pair()?;
+        (due < self.timing.dial_until).then_some(due)
     }
 
-    /// Returns when a pair is to be dialled, as things stand.
-    fn due(&self, id: PairId) -> Option<Instant> {
+    /// Returns the pair to dial next, and when, as things stand.
+    fn next_pair(&self) -> Option<(Instant, PairId)> {
         if self.redialler.is_exhausted() {
             return None;
         }
-        let pair = self.checklist.pair(id);
-        match pair.state {
-            // A hedge is for when nothing has opened; it must not disturb what has.
-            CheckState::Waiting { due } if pair.is_unused_hedge() => {
-                let due = due + self.checklist.lateness(id);
-                Some(due.max(self.connections.promising_until().unwrap_or(due)))
-            }
-            CheckState::Waiting { due } => Some(due),
-            CheckState::AwaitingAccept { until } => Some(until),
-            CheckState::InProgress { .. } | CheckState::Open | CheckState::Ended(_) => None,
-        }
+        self.checklist
+            .agenda()
+            .next(self.connections.promising_until())
     }
 
     fn dial(&mut self, id: PairId) {
-        if self.redialler.is_exhausted() {
-            return;
-        }
         self.redialler.count_syn();
         let check = self.new_check();
         let since = self.latest;
+        self.checklist
+            .set_state(id, CheckState::InProgress { check, since });
         let pair = self.checklist.pair_mut(id);
-        pair.state = CheckState::InProgress { check, since };
         self.stats.redials += u32::from(pair.attempts > 0);
         self.stats.attempts += 1;
         pair.attempts += 1;
@@ -107,7 +87,7 @@ impl PunchAgent {
         let pair = self.checklist.pair_mut(id);
         pair.last = Some(PairOutcome::Failed(failure));
         if self.connections.holds_pair(id) {
-            self.checklist.pair_mut(id).state = CheckState::Open;
+            self.checklist.set_state(id, CheckState::Open);
             return;
         }
         match failure {
@@ -144,10 +124,10 @@ impl PunchAgent {
             | ConnectFailure::NoResources
             | ConnectFailure::Other => false,
         };
-        let pair = self.checklist.pair_mut(id);
         if early {
-            let lateness = self.timing.lateness(pair.stage, self.latest, lived);
-            pair.lateness = pair.lateness.max(lateness);
+            let stage = self.checklist.pair(id).stage;
+            let lateness = self.timing.lateness(stage, self.latest, lived);
+            self.checklist.note_lateness(id, lateness);
         }
     }
 
@@ -161,7 +141,7 @@ impl PunchAgent {
         }
         let pause = self.redialler.pause(cause, pair.attempts, remaining);
         let due = self.latest + pause;
-        pair.state = CheckState::Waiting { due };
+        self.checklist.set_state(id, CheckState::Waiting { due });
     }
 
     /// Gives the listener time to hand out the connection that the kernel says exists.
@@ -170,7 +150,8 @@ impl PunchAgent {
             return;
         };
         let until = self.latest + self.redialler.accept_wait(times);
-        self.checklist.pair_mut(id).state = CheckState::AwaitingAccept { until };
+        self.checklist
+            .set_state(id, CheckState::AwaitingAccept { until });
     }
 
     /// Tries again when this machine may have more room.
@@ -184,7 +165,7 @@ impl PunchAgent {
             .redialler
             .pause(Cause::Local(times), pair.attempts, remaining);
         let due = self.latest + pause;
-        pair.state = CheckState::Waiting { due };
+        self.checklist.set_state(id, CheckState::Waiting { due });
     }
 
     /// Returns how many failures in a row came before this one, unless it is one too many.
@@ -201,7 +182,7 @@ impl PunchAgent {
 
     fn end(&mut self, id: PairId, ending: Ending) {
         tracing::trace!(pair = id.0, ?ending, "pair ended");
-        self.checklist.pair_mut(id).state = CheckState::Ended(ending);
+        self.checklist.set_state(id, CheckState::Ended(ending));
     }
 
     fn remaining(&self) -> Duration {
@@ -212,16 +193,15 @@ impl PunchAgent {
 
     /// Notes that an attempt has ended by opening.
     pub(super) fn mark_done(&mut self, id: PairId) {
-        self.checklist.pair_mut(id).state = CheckState::Open;
+        self.checklist.set_state(id, CheckState::Open);
     }
 
     /// Notes that there is an open connection on the pair. An attempt under way stays: only its
     /// answer ends it.
     pub(super) fn mark_open(&mut self, id: PairId) {
-        let pair = self.checklist.pair_mut(id);
-        match pair.state {
+        match self.checklist.pair(id).state() {
             CheckState::Waiting { .. } | CheckState::AwaitingAccept { .. } => {
-                pair.state = CheckState::Open;
+                self.checklist.set_state(id, CheckState::Open);
             }
             CheckState::InProgress { .. } | CheckState::Open | CheckState::Ended(_) => {}
         }
@@ -239,7 +219,7 @@ impl PunchAgent {
             VerifyFailure::Closed | VerifyFailure::TimedOut => pair.broken < MAX_BROKEN,
             VerifyFailure::Stranger | VerifyFailure::WrongIdentity => false,
         };
-        match pair.state {
+        match pair.state() {
             CheckState::Open if self.connections.holds_pair(id) => {}
             CheckState::Open if again => self.redial(id, Cause::Reset),
             CheckState::Open => self.end(id, Ending::Exhausted),
@@ -255,7 +235,7 @@ impl PunchAgent {
         let with_remote = |id: &PairId| self.checklist.pair(*id).pair.remote == remote;
         let pairs: Vec<_> = self.checklist.ids().filter(with_remote).collect();
         for id in pairs {
-            if let CheckState::InProgress { check, .. } = self.checklist.pair(id).state {
+            if let CheckState::InProgress { check, .. } = self.checklist.pair(id).state() {
                 self.actions.push_back(Action::Close { check });
             }
             let pair = self.checklist.pair_mut(id);

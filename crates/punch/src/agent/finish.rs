@@ -8,7 +8,7 @@ use super::State;
 use crate::{
     Action, CheckId, Event, PunchAgent, PunchReport, VerifyFailure,
     nomination::Connection,
-    pair::{CheckState, Ending, PairId},
+    pair::{CheckState, Ending},
     report::mapping_varies,
 };
 
@@ -80,22 +80,14 @@ impl PunchAgent {
 
     /// Returns until when the youngest attempt has to be left alone.
     fn last_attempt_until(&self) -> Option<Instant> {
-        let until = |id: PairId| match self.checklist.pair(id).state {
-            CheckState::InProgress { since, .. } => Some(since + self.timing.attempt_min),
-            CheckState::Waiting { .. }
-            | CheckState::AwaitingAccept { .. }
-            | CheckState::Open
-            | CheckState::Ended(_) => None,
-        };
-        self.checklist.ids().filter_map(until).max()
+        let youngest = self.checklist.agenda().youngest()?;
+        Some(youngest + self.timing.attempt_min)
     }
 
     /// Tells whether nothing that is sent can reach the peer: there is no route to any address of
     /// it, or somebody else answers there in its name.
     fn nobody_to_reach(&self) -> bool {
-        let unreachable =
-            |state| matches!(state, CheckState::Ended(Ending::NoRoute | Ending::Impostor));
-        self.checklist.iter().all(|pair| unreachable(pair.state))
+        self.checklist.is_unreachable()
     }
 
     /// Tells whether a NAT is in the way that no SYN will pass if none has passed by now.
@@ -103,16 +95,17 @@ impl PunchAgent {
     /// What a NAT does to IPv4 says nothing of a pair of IPv6 addresses.
     fn is_hopeless(&self) -> bool {
         let varies = |mapping: Option<NatMapping>| mapping_varies(mapping).is_some();
-        let ipv4_only = self.checklist.iter().all(|pair| pair.pair.remote.is_ipv4());
-        ipv4_only && (varies(self.local_nat.mapping) || varies(self.remote_nat.mapping))
+        !self.checklist.has_ipv6()
+            && (varies(self.local_nat.mapping) || varies(self.remote_nat.mapping))
     }
 
     fn close_all(&mut self) {
         for id in self.checklist.ids() {
-            match self.checklist.pair(id).state {
+            match self.checklist.pair(id).state() {
                 CheckState::InProgress { check, .. } => {
                     self.actions.push_back(Action::Close { check });
-                    self.checklist.pair_mut(id).state = CheckState::Ended(Ending::Exhausted);
+                    let ending = CheckState::Ended(Ending::Exhausted);
+                    self.checklist.set_state(id, ending);
                 }
                 CheckState::Waiting { .. }
                 | CheckState::AwaitingAccept { .. }

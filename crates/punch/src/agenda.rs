@@ -1,0 +1,107 @@
+//! Which pairs are waiting for what, so that nobody has to look through all of them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    CheckId,
+    pair::{CheckState, Ending, Pair, PairId},
+};
+
+/// The pairs of a checklist by what they are waiting for.
+///
+/// A birthday bet has hundreds of pairs, and each answer to one of them asks what is due next.
+#[derive(Debug, Default)]
+pub(crate) struct Agenda {
+    due: BTreeSet<(Instant, PairId)>,
+    /// Hedges by the address that they lead to: they wait for more than their own moment.
+    hedges: BTreeMap<IpAddr, Hedges>,
+    attempts: BTreeMap<CheckId, PairId>,
+    running: BTreeSet<(Instant, PairId)>,
+    unreachable: usize,
+}
+
+#[derive(Debug, Default)]
+struct Hedges {
+    due: BTreeSet<(Instant, PairId)>,
+    /// How much later than planned the peer starts, at least, as the answers from there tell.
+    lateness: Duration,
+}
+
+impl Agenda {
+    /// Notes what a pair waits for now.
+    pub(crate) fn enter(&mut self, id: PairId, pair: &Pair) {
+        match pair.state() {
+            CheckState::Waiting { due } if pair.is_unused_hedge() => {
+                self.hedges_to(pair).due.insert((due, id));
+            }
+            CheckState::Waiting { due } | CheckState::AwaitingAccept { until: due } => {
+                self.due.insert((due, id));
+            }
+            CheckState::InProgress { check, since } => {
+                self.attempts.insert(check, id);
+                self.running.insert((since, id));
+            }
+            CheckState::Ended(Ending::NoRoute | Ending::Impostor) => self.unreachable += 1,
+            CheckState::Open | CheckState::Ended(Ending::Exhausted | Ending::Passive) => {}
+        }
+    }
+
+    /// Forgets what a pair waited for, before anything of the pair is changed.
+    pub(crate) fn leave(&mut self, id: PairId, pair: &Pair) {
+        match pair.state() {
+            CheckState::Waiting { due } if pair.is_unused_hedge() => {
+                self.hedges_to(pair).due.remove(&(due, id));
+            }
+            CheckState::Waiting { due } | CheckState::AwaitingAccept { until: due } => {
+                self.due.remove(&(due, id));
+            }
+            CheckState::InProgress { check, since } => {
+                self.attempts.remove(&check);
+                self.running.remove(&(since, id));
+            }
+            CheckState::Ended(Ending::NoRoute | Ending::Impostor) => self.unreachable -= 1,
+            CheckState::Open | CheckState::Ended(Ending::Exhausted | Ending::Passive) => {}
+        }
+    }
+
+    /// Notes that the peer starts later than planned, at least by so much, on the network path of
+    /// a pair.
+    pub(crate) fn note_lateness(&mut self, pair: &Pair, lateness: Duration) {
+        let hedges = self.hedges_to(pair);
+        hedges.lateness = hedges.lateness.max(lateness);
+    }
+
+    /// Returns the pair to dial next and when, where no hedge is to start before `promising`.
+    pub(crate) fn next(&self, promising: Option<Instant>) -> Option<(Instant, PairId)> {
+        let hedges = self.hedges.values().filter_map(|hedges| {
+            let (due, id) = hedges.due.first()?;
+            let due = *due + hedges.lateness;
+            // A hedge is for when nothing has opened; it must not disturb what has.
+            Some((promising.map_or(due, |until| due.max(until)), *id))
+        });
+        hedges.chain(self.due.first().copied()).min()
+    }
+
+    /// Returns the pair whose attempt is `check`.
+    pub(crate) fn attempt(&self, check: CheckId) -> Option<PairId> {
+        self.attempts.get(&check).copied()
+    }
+
+    /// Returns when the youngest of the attempts under way began.
+    pub(crate) fn youngest(&self) -> Option<Instant> {
+        self.running.last().map(|(since, _)| *since)
+    }
+
+    /// Returns how many pairs nothing can be sent on.
+    pub(crate) const fn unreachable(&self) -> usize {
+        self.unreachable
+    }
+
+    fn hedges_to(&mut self, pair: &Pair) -> &mut Hedges {
+        self.hedges.entry(pair.pair.remote.ip()).or_default()
+    }
+}
