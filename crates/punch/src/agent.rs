@@ -79,7 +79,7 @@ impl PunchAgent {
     /// Starts at `now`, the common start moment, with randomness from `seed`.
     #[must_use]
     pub fn new(config: PunchConfig, introduced: Introduced, seed: [u8; 32], now: Instant) -> Self {
-        let timing = Timing::new(&config, introduced.relayed_rtt, now);
+        let timing = Timing::new(&config, introduced.role, introduced.relayed_rtt, now);
         let mut redialler = Redialler::new(seed, config.max_syns);
         let mut agent = Self {
             state: State::Punching,

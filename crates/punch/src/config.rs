@@ -27,8 +27,8 @@ pub struct PunchConfig {
     pub hedge: Duration,
     /// How long the verification of an open connection may take; at least 6 round-trip times.
     ///
-    /// Default: 3 s. The handshake takes two round trips and the nomination half of one; the rest
-    /// is for lost packets.
+    /// Default: 3 s. The handshake takes two round trips; the rest is for lost packets. The
+    /// controlled side, which waits for the nomination besides, allows three times as much.
     pub verify_timeout: Duration,
     /// How long the controlling side lets one verification run before it begins the next; at
     /// least 2 round-trip times.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use p2pconnect_proto::Role;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -60,6 +61,13 @@ pub(crate) const LOCAL_ANSWER: Duration = Duration::from_millis(1);
 /// packet was lost, which the kernel repeats after 1 s.
 const ACCEPT_WAIT: Duration = Duration::from_millis(50);
 
+/// How many times as long as the controlling side the controlled one waits for a verification.
+///
+/// The controlling side may nominate at the last moment, and holds a connection from then on. If
+/// the other side gave up before the nomination has come, that connection would be worth nothing.
+/// TCP repeats a lost nomination after 1 s, 3 s and 7 s at the latest.
+const NOMINATION_PATIENCE: u32 = 3;
+
 /// How often a wait is doubled: to 800 ms.
 const MAX_DOUBLINGS: u32 = 4;
 
@@ -81,12 +89,20 @@ pub(crate) struct Timing {
 }
 
 impl Timing {
-    pub(crate) fn new(config: &PunchConfig, relayed_rtt: Duration, start: Instant) -> Self {
+    pub(crate) fn new(
+        config: &PunchConfig,
+        role: Role,
+        relayed_rtt: Duration,
+        start: Instant,
+    ) -> Self {
         let rtt = relayed_rtt.min(MAX_RTT);
         let at_least =
             |configured: Duration, rtts: u32| configured.min(MAX_CONFIGURED).max(rtt * rtts);
         let attempt_min = at_least(config.attempt_min, 4);
-        let verify_timeout = at_least(config.verify_timeout, 6);
+        let verify_timeout = match role {
+            Role::Controlling => at_least(config.verify_timeout, 6),
+            Role::Controlled => at_least(config.verify_timeout, 6) * NOMINATION_PATIENCE,
+        };
         let dial_until = start + at_least(config.round_timeout, 6);
         Self {
             start,
