@@ -17,12 +17,6 @@ const MIN_SEQUENCE: usize = 3;
 /// Eight of a block lie within one half of it in 1 of 128 cases; each further one halves that.
 pub const MIN_RANGE_SAMPLES: usize = 8;
 
-/// The largest block of ports that is looked for.
-///
-/// Carriers give subscribers 64 to 2,048 ports (RFC 7422 section 2); a larger block is of no more
-/// use to whoever has to guess a port than the whole range.
-const MAX_BLOCK: u16 = 2048;
-
 /// The ports that NATs give out (RFC 4787 section 4.2.1 keeps the well-known ones apart).
 const WHOLE_RANGE: (u16, u16) = (1024, u16::MAX);
 
@@ -183,16 +177,16 @@ fn constant_step(ports: &[u16]) -> Option<u16> {
     (constant && ports.len() >= MIN_SEQUENCE).then_some(delta)
 }
 
-/// Returns the smallest aligned block of a power of two that has all ports in it, if it is small
-/// and there are enough of them.
+/// Returns the smallest aligned block of a power of two that has all ports in it, if there are
+/// enough of them: a carrier's block of 64 to 2,048 ports for each subscriber (RFC 7422 section 2),
+/// the dynamic ports from 49,152 on, or the whole range.
 fn block(ports: &[u16]) -> Option<(u16, u16)> {
     let (lowest, highest) = (*ports.iter().min()?, *ports.iter().max()?);
     // The bits in which they differ are the bits within the block.
-    let within = u16::MAX
-        .checked_shr((lowest ^ highest).leading_zeros())
-        .unwrap_or(0);
-    let small = within < MAX_BLOCK && lowest >= WHOLE_RANGE.0;
-    (small && ports.len() >= MIN_RANGE_SAMPLES).then_some((lowest & !within, lowest | within))
+    let differing = (lowest ^ highest).leading_zeros();
+    let within = u16::MAX.checked_shr(differing).unwrap_or(0);
+    let first = (lowest & !within).max(WHOLE_RANGE.0.min(lowest));
+    (ports.len() >= MIN_RANGE_SAMPLES).then_some((first, lowest | within))
 }
 
 /// RFC 5780 section 4.4.
@@ -337,12 +331,16 @@ mod tests {
         let block = [2049, 2300, 2200, 2111, 2077, 2101, 2290, 2303];
         assert_eq!(ports_of(&block), random(2048, 2303));
         assert_eq!(ports_of(&block[..7]), random(1024, 65_535));
-        let wide = [1030, 2300, 2200, 2111, 2077, 2101, 2290, 2303];
-        assert_eq!(ports_of(&wide), random(1024, 65_535));
         let largest = [2048, 4095, 3000, 2500, 2600, 4000, 3999, 2800];
         assert_eq!(ports_of(&largest), random(2048, 4095));
-        let low = [600, 601, 603, 700, 701, 710, 720, 730];
-        assert_eq!(ports_of(&low), random(1024, 65_535));
+        let dynamic = [
+            50_001, 65_000, 51_234, 60_100, 58_000, 55_555, 53_000, 63_000,
+        ];
+        assert_eq!(ports_of(&dynamic), random(49_152, 65_535));
+        let lower_half = [1030, 32_000, 20_000, 2111, 9077, 5101, 7290, 2303];
+        assert_eq!(ports_of(&lower_half), random(1024, 32_767));
+        let well_known = [600, 32_768, 603, 700, 701, 710, 720, 730];
+        assert_eq!(ports_of(&well_known), random(600, 65_535));
     }
 
     #[test]
