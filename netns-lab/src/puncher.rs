@@ -20,22 +20,24 @@
 mod gather;
 mod kernel;
 mod namespaces;
+mod server;
 mod session;
 mod sockets;
 mod verify;
 mod virtual_time;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
-use p2pconnect_proto::Role;
+use p2pconnect_proto::{PunchPort, Role};
 use p2pconnect_punch::{Event, Introduced, PunchAgent, PunchConfig};
-use rand::{Rng as _, SeedableRng as _};
+use rand::{Rng, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use crate::link::LinkSpec;
-use gather::Gathered;
-use session::Session;
+use gather::{EXTRA_PORTS, Gathered};
+use session::{Parties, Session};
 
 pub(crate) use namespaces::namespaces_with;
 pub use namespaces::{NamespacesError, namespaces, on_hosts};
@@ -45,12 +47,16 @@ pub use virtual_time::{
     virtual_time_with_log,
 };
 
-/// The ports on which the server tells peers what it sees of them.
-const SERVER_PORTS: [u16; 2] = [3478, 3479];
-
 /// The longest that one message is held back for a common start; as p2pconnect's
 /// coordinator has it.
 const MAX_DELAY: Duration = Duration::from_millis(1500);
+
+/// Where the rows of unused ports begin: above what servers use, and so that
+/// they end below Linux's ephemeral ports.
+const ROWS: RangeInclusive<u16> = 10_000..=(32_767 - FRESH_PORTS - EXTRA_PORTS);
+
+/// As many fresh ports as an agent ever uses, in two batches of 640.
+const FRESH_PORTS: u16 = 2048;
 
 /// The longest that a peer may take to learn its mappings: two lost SYNs.
 const GATHER_LIMIT: Duration = Duration::from_secs(5);
@@ -150,13 +156,53 @@ impl Lots {
         }
         lots
     }
+
+    /// What the agent of a side draws from.
+    const fn agent(&self, role: Role) -> [u8; 32] {
+        match role {
+            Role::Controlling => self.agents[0],
+            Role::Controlled => self.agents[1],
+        }
+    }
+
+    /// What the rest of a side draws from.
+    fn random(&self, role: Role) -> ChaCha8Rng {
+        let mut random = ChaCha8Rng::from_seed(self.agent(role));
+        random.set_stream(1);
+        random
+    }
 }
 
 /// Where a peer listens and connects from, and the server's addresses.
 #[derive(Debug, Clone, Copy)]
 struct Ends {
     punch_ports: [SocketAddr; 2],
+    /// The first of [`EXTRA_PORTS`] ports for questions alone.
+    extra: SocketAddr,
+    /// The first of [`FRESH_PORTS`] unused ports.
+    fresh: SocketAddr,
+    /// Two ports of one address.
     servers: [SocketAddr; 2],
+    /// The server's other address, if it has one.
+    other_address: Option<SocketAddr>,
+}
+
+impl Ends {
+    /// Chooses the rows of unused ports below the ephemeral ones, among which
+    /// the punch ports are.
+    fn new(punch_ports: [SocketAddr; 2], servers: &[IpAddr], random: &mut impl Rng) -> Self {
+        let row = random.random_range(ROWS);
+        let here = punch_ports[0].ip();
+        let server = servers.first().copied().unwrap_or(here);
+        let other = servers.get(1).copied();
+        Self {
+            punch_ports,
+            extra: (here, row).into(),
+            fresh: (here, row + EXTRA_PORTS).into(),
+            servers: server::PORTS.map(|port| (server, port).into()),
+            other_address: other.map(|address| (address, server::PORTS[0]).into()),
+        }
+    }
 }
 
 /// Returns how long after the dial the two peers start, the dialler first.
@@ -173,16 +219,12 @@ fn start_after(dialler_rtt: Duration, listener_rtt: Duration) -> [Duration; 2] {
 }
 
 /// Makes the session of one side, at its start moment.
-fn start_session<S: Copy>(
+fn start_session<S: Copy + Ord>(
     own: &Gathered,
     other: &Gathered,
     (role, lots): (Role, &Lots),
     now: Instant,
 ) -> Session<S> {
-    let seed = match role {
-        Role::Controlling => lots.agents[0],
-        Role::Controlled => lots.agents[1],
-    };
     let introduced = Introduced {
         role,
         bases: own.bases.clone(),
@@ -192,8 +234,18 @@ fn start_session<S: Copy>(
         remote_nat: other.nat,
     };
     let known = other.candidates.iter().map(|it| it.address.ip()).collect();
-    let agent = PunchAgent::new(PunchConfig::default(), introduced, seed, now);
-    Session::new(agent, role, lots.token, known)
+    let agent = PunchAgent::new(PunchConfig::default(), introduced, lots.agent(role), now);
+    let fresh = own
+        .bases
+        .iter()
+        .find(|base| base.punch_port == PunchPort::FRESH);
+    let parties = Parties {
+        role,
+        token: lots.token,
+        known,
+        fresh: fresh.map(|base| base.address),
+    };
+    Session::new(agent, parties)
 }
 
 #[cfg(test)]

@@ -9,12 +9,19 @@ use std::time::Duration;
 
 use p2pconnect_punch::{ConnectFailure, Opened};
 use rustix::event::{Timespec, epoll};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::sockets::{Progress, Received, Sockets};
 
 /// More than two agents ever have under way at one listener.
 const BACKLOG: i32 = 64;
+
+/// Changes that are taken from the kernel at once; what is left comes next time.
+const MAX_EVENTS: usize = 256;
+
+/// Stands for any listener among the numbers of sockets.
+const LISTENER: u64 = u64::MAX;
 
 /// States of Linux's `tcpi_state`, which count from `TCP_ESTABLISHED`.
 const SYN_SENT: u8 = 2;
@@ -24,12 +31,17 @@ const CLOSED: u8 = 7;
 /// Sockets that never wait, and one place to wait for all of them.
 ///
 /// Readiness is reported once for each change, so whoever waits looks at
-/// everything before it waits again.
+/// everything that has changed before it waits again.
 #[derive(Debug)]
 pub(super) struct KernelSockets {
     epoll: OwnedFd,
     listeners: Vec<Socket>,
+    /// Whether somebody may have come to a listener.
+    arrivals: bool,
+    /// Bound on another host, for a thread that is not there.
+    reserved: Vec<(SocketAddr, Socket)>,
     open: BTreeMap<u64, Socket>,
+    changed: Vec<u64>,
     next: u64,
 }
 
@@ -38,54 +50,77 @@ impl KernelSockets {
         Ok(Self {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             listeners: Vec::new(),
+            arrivals: true,
+            reserved: Vec::new(),
             open: BTreeMap::new(),
+            changed: Vec::new(),
             next: 0,
         })
     }
 
     /// Listens, on a port of the kernel's choice if it is 0, and returns where.
-    pub(super) fn listen(&mut self, address: IpAddr, port: u16) -> io::Result<SocketAddr> {
+    pub(super) fn open_listener(&mut self, address: IpAddr, port: u16) -> io::Result<SocketAddr> {
         let socket = shared((address, port).into())?;
         socket.listen(BACKLOG)?;
-        self.watch(&socket)?;
+        self.watch(&socket, LISTENER)?;
         let bound = local(&socket)?;
         self.listeners.push(socket);
         Ok(bound)
     }
 
+    /// Binds a socket on the host where the calling thread is, to be connected
+    /// later, perhaps by another thread.
+    pub(super) fn reserve(&mut self, local: SocketAddr) -> io::Result<()> {
+        self.reserved.push((local, shared(local)?));
+        Ok(())
+    }
+
     /// Waits for something to happen, at most so long.
-    pub(super) fn wait(&self, at_most: Duration) -> io::Result<()> {
+    pub(super) fn wait(&mut self, at_most: Duration) -> io::Result<()> {
         let limit = Timespec {
             tv_sec: i64::try_from(at_most.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: at_most.subsec_nanos().into(),
         };
-        let mut events = [MaybeUninit::uninit(); 16];
+        let mut events = [MaybeUninit::uninit(); MAX_EVENTS];
         match epoll::wait(&self.epoll, &mut events, Some(&limit)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Ok((happened, _)) => {
+                for event in happened {
+                    match event.data.u64() {
+                        LISTENER => self.arrivals = true,
+                        number => self.changed.push(number),
+                    }
+                }
+                Ok(())
+            }
+            Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    fn watch(&self, socket: &Socket) -> io::Result<()> {
+    fn watch(&self, socket: &Socket, number: u64) -> io::Result<()> {
         let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
         Ok(epoll::add(
             &self.epoll,
             socket,
-            epoll::EventData::new_u64(0),
+            epoll::EventData::new_u64(number),
             flags,
         )?)
     }
 
     fn keep(&mut self, socket: Socket) -> io::Result<u64> {
-        self.watch(&socket)?;
         let number = self.next;
+        self.watch(&socket, number)?;
         self.next += 1;
         self.open.insert(number, socket);
         Ok(number)
     }
 
     fn begin(&mut self, local: SocketAddr, remote: SocketAddr) -> io::Result<u64> {
-        let socket = shared(local)?;
+        let reserved = self.reserved.iter().position(|(at, _)| *at == local);
+        let socket = match reserved {
+            Some(place) => self.reserved.swap_remove(place).1,
+            None => shared(local)?,
+        };
         match socket.connect(&remote.into()) {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
@@ -95,10 +130,16 @@ impl KernelSockets {
     }
 
     fn take(&mut self) -> Option<io::Result<(u64, SocketAddr, SocketAddr)>> {
-        let accept = |socket: &Socket| socket.accept().ok();
-        // Whatever else `accept` says is of a connection that has gone again.
-        let (socket, remote) = self.listeners.iter().find_map(accept)?;
-        Some(self.keep_accepted(socket, &remote))
+        for listener in &self.listeners {
+            match listener.accept() {
+                Ok((socket, remote)) => return Some(self.keep_accepted(socket, &remote)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // A connection that has gone again; others may be behind it.
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        self.arrivals = false;
+        None
     }
 
     fn keep_accepted(
@@ -142,12 +183,25 @@ impl Sockets for KernelSockets {
         }
     }
 
+    fn listen(&mut self, local: SocketAddr) {
+        // Then what comes there is refused, as on any host without a listener.
+        let _done = self.open_listener(local.ip(), local.port());
+    }
+
+    fn take_changed(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.changed)
+    }
+
     fn accept(&mut self) -> Option<(u64, SocketAddr, SocketAddr)> {
-        loop {
-            if let Ok(accepted) = self.take()? {
-                return Some(accepted);
+        while self.arrivals {
+            match self.take()? {
+                Ok(accepted) => return Some(accepted),
+                // No room for a socket; what waits goes on waiting.
+                Err(error) if classify(&error) == ConnectFailure::NoResources => return None,
+                Err(_) => {}
             }
         }
+        None
     }
 
     fn send(&mut self, socket: u64, bytes: &[u8]) -> bool {
@@ -171,6 +225,15 @@ impl Sockets for KernelSockets {
         // It lingers for no time, so that closing resets.
         self.open.remove(&socket);
     }
+}
+
+/// Allows as many files as the system lets this process have: a punch of ports
+/// that must be guessed needs more than a thousand sockets on each side.
+pub(super) fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Whoever then has no room is told so by the socket that is refused.
+    let _done = setrlimit(Resource::Nofile, limit);
 }
 
 /// Makes a socket on a port that others may use too.

@@ -1,7 +1,7 @@
 //! Punches between real kernels, through boxes that are the model.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -13,16 +13,15 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use super::gather::{GatherError, Gathered, Gathering};
-use super::kernel::KernelSockets;
-use super::sockets::Sockets as _;
+use super::kernel::{KernelSockets, raise_file_limit};
+use super::server::{self, Server};
 use super::{
-    Ends, GATHER_LIMIT, Lots, PUNCH_LIMIT, Path, PunchOutcome, SERVER_PORTS, SideEnd, start_after,
-    start_session,
+    Ends, GATHER_LIMIT, Lots, PUNCH_LIMIT, Path, PunchOutcome, SideEnd, start_after, start_session,
 };
 use crate::{Engine, Error, Host, HostSpec, Lab, LabBuilder, NatSpec};
 
-/// Each peer asks three times.
-const QUESTIONS: usize = 6;
+/// Each of two peers is connected back to once from each address.
+const BACKS: usize = 4;
 
 /// How soon the server notices that nobody will ask any more.
 const SERVER_PATIENCE: Duration = Duration::from_millis(50);
@@ -101,16 +100,19 @@ pub(crate) fn namespaces_with(
         .record(false)
         .host(peer("dialler", chains[0]))
         .host(peer("listener", chains[1]))
-        .host(HostSpec::new("server").link(path.server));
+        .host(HostSpec::new("server").link(path.server))
+        .host(HostSpec::new("server2").link(path.server));
     let lab = capture.into_iter().fold(lab, LabBuilder::capture).build()?;
-    let hosts = ["dialler", "listener", "server"].map(|name| lab.host(name));
-    let outcome = on_hosts(hosts, random.next_u64());
+    let peers = ["dialler", "listener"].map(|name| lab.host(name));
+    let servers = ["server", "server2"].map(|name| lab.host(name));
+    let outcome = between(peers, &servers, random.next_u64());
     lab.close()?;
     outcome
 }
 
 /// Lets the first host punch to the second one, on a lab that is up; the third
-/// is their server.
+/// is their server. It has one address, so that the peers do not learn all of
+/// how their NATs filter.
 ///
 /// # Errors
 ///
@@ -119,17 +121,33 @@ pub fn on_hosts(
     [from, to, server]: [&Host; 3],
     seed: u64,
 ) -> Result<PunchOutcome, NamespacesError> {
+    between([from, to], &[server], seed)
+}
+
+/// Lets the first peer punch to the second one; all servers are one with
+/// several addresses.
+fn between(
+    [from, to]: [&Host; 2],
+    servers: &[&Host],
+    seed: u64,
+) -> Result<PunchOutcome, NamespacesError> {
+    raise_file_limit();
     let lots = &Lots::draw(seed);
-    let mut answering = server.run(|| listen(server))??;
+    let mut answering = KernelSockets::new()?;
+    for server in servers {
+        server.run(|| listen(&mut answering, server))??;
+    }
+    let addresses: Vec<IpAddr> = servers.iter().map(|it| it.ipv4().into()).collect();
+    let addresses = addresses.as_slice();
     let stop = AtomicBool::new(false);
     let (to_listener, from_dialler) = mpsc::channel();
     let (to_dialler, from_listener) = mpsc::channel();
     let run = |host: &Host, role, mail| {
-        let ended = host.run(|| peer((host, server.ipv4()), (role, lots), mail));
+        let ended = host.run(|| peer((host, addresses), (role, lots), mail));
         ended.unwrap_or_else(|error| Err(NamespacesError::from(error).into()))
     };
     let (dialler, listener) = thread::scope(|scope| {
-        let serving = scope.spawn(|| serve(&mut answering, &stop));
+        let serving = scope.spawn(|| serve(&mut answering, addresses, &stop));
         let listener = scope.spawn(|| run(to, Role::Controlled, (to_dialler, from_dialler)));
         let dialler = run(from, Role::Controlling, (to_listener, from_listener));
         let listener = joined(listener.join());
@@ -155,40 +173,48 @@ fn conclude(dialler: PeerEnd, listener: PeerEnd) -> Result<PunchOutcome, Namespa
     }
 }
 
-fn listen(server: &Host) -> io::Result<KernelSockets> {
-    let mut sockets = KernelSockets::new()?;
-    for port in SERVER_PORTS {
-        sockets.listen(server.ipv4().into(), port)?;
+/// Opens the sockets of one of the server's addresses, on its host; those for
+/// connecting in advance, as the thread that serves is on none.
+fn listen(sockets: &mut KernelSockets, server: &Host) -> io::Result<()> {
+    let address = server.ipv4().into();
+    for port in server::PORTS {
+        sockets.open_listener(address, port)?;
     }
-    Ok(sockets)
+    for _ in 0..BACKS {
+        sockets.reserve((address, server::BACK_PORT).into())?;
+    }
+    Ok(())
 }
 
-/// Tells everybody who comes to the server where from.
-fn serve(sockets: &mut KernelSockets, stop: &AtomicBool) -> Result<(), NamespacesError> {
-    let mut answered = 0;
-    while answered < QUESTIONS && !stop.load(Ordering::Relaxed) {
-        while let Some((socket, _, remote)) = sockets.accept() {
-            // A connection that has gone needs no answer.
-            let _sent = sockets.send(socket, format!("{remote}\n").as_bytes());
-            answered += 1;
-        }
-        if answered < QUESTIONS {
-            sockets.wait(SERVER_PATIENCE)?;
-        }
+/// Answers whoever comes to the server.
+fn serve(
+    sockets: &mut KernelSockets,
+    addresses: &[IpAddr],
+    stop: &AtomicBool,
+) -> Result<(), NamespacesError> {
+    let mut server = Server::new(addresses.to_vec());
+    while !stop.load(Ordering::Relaxed) {
+        let now = Instant::now();
+        server.poll(sockets, now);
+        let due = server.next_timeout();
+        let left = due.map(|at| at.saturating_duration_since(now));
+        sockets.wait(left.map_or(SERVER_PATIENCE, |left| left.min(SERVER_PATIENCE)))?;
     }
     Ok(())
 }
 
 /// One peer, on its host.
 fn peer(
-    (host, server): (&Host, Ipv4Addr),
+    (host, servers): (&Host, &[IpAddr]),
     (role, lots): (Role, &Lots),
     (to, from): (Sender<Letter>, Receiver<Letter>),
 ) -> PeerEnd {
     let mut sockets = KernelSockets::new()?;
     let address = host.ipv4().into();
-    let punch_ports = [sockets.listen(address, 0)?, sockets.listen(address, 0)?];
-    let own = gather(&mut sockets, punch_ports, server)?;
+    let mut punch_port = || sockets.open_listener(address, 0);
+    let punch_ports = [punch_port()?, punch_port()?];
+    let ends = Ends::new(punch_ports, servers, &mut lots.random(role));
+    let own = gather(&mut sockets, ends)?;
     let alone = |_| PeerError::Alone;
     let (other, dialled, side) = match role {
         Role::Controlling => {
@@ -211,7 +237,7 @@ fn peer(
         (other.rtt, own.rtt)
     };
     let start = dialled + start_after(rtts.0, rtts.1)[side];
-    wait_until(&sockets, start)?;
+    wait_until(&mut sockets, start)?;
     let mut session = start_session(&own, &other, (role, lots), Instant::now());
     let limit = dialled + PUNCH_LIMIT;
     loop {
@@ -228,15 +254,7 @@ fn peer(
     }
 }
 
-fn gather(
-    sockets: &mut KernelSockets,
-    punch_ports: [SocketAddr; 2],
-    server: Ipv4Addr,
-) -> Result<Gathered, PeerError> {
-    let ends = Ends {
-        punch_ports,
-        servers: SERVER_PORTS.map(|port| (server, port).into()),
-    };
+fn gather(sockets: &mut KernelSockets, ends: Ends) -> Result<Gathered, PeerError> {
     let mut gathering = Gathering::begin((ends, GATHER_LIMIT), sockets, Instant::now())?;
     let limit = Instant::now() + GATHER_LIMIT;
     loop {
@@ -248,7 +266,7 @@ fn gather(
     }
 }
 
-fn wait_until(sockets: &KernelSockets, moment: Instant) -> Result<(), PeerError> {
+fn wait_until(sockets: &mut KernelSockets, moment: Instant) -> Result<(), PeerError> {
     loop {
         let left = moment.saturating_duration_since(Instant::now());
         if left.is_zero() {

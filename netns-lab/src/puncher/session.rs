@@ -14,6 +14,11 @@ use super::verify::{NOMINATION, Verification};
 
 const TOKEN: usize = 16;
 
+/// How many of the fresh local ports are listened on once they are used: those
+/// that one attempt each is made from. Of the hundreds that only make up a
+/// number none is worth a second socket.
+const FRESH_LISTENERS: u16 = 16;
+
 /// Most connections from strangers that are waited for to show the token.
 const MAX_STRANGERS: usize = 64;
 
@@ -25,8 +30,26 @@ pub(super) struct Session<S> {
     token: [u8; TOKEN],
     /// Where the peer may come from; others must show the token first.
     known: BTreeSet<IpAddr>,
+    /// The first of the fresh local ports, if there are any.
+    fresh: Option<SocketAddr>,
+    listening: BTreeSet<SocketAddr>,
     checks: BTreeMap<CheckId, Check<S>>,
+    /// Whose socket it is.
+    of_socket: BTreeMap<S, CheckId>,
+    /// Checks that are to be looked at though nothing happened to their sockets.
+    due: Vec<CheckId>,
     strangers: Vec<Stranger<S>>,
+}
+
+/// What a session needs to know of both peers.
+#[derive(Debug)]
+pub(super) struct Parties {
+    pub(super) role: Role,
+    pub(super) token: [u8; TOKEN],
+    /// Where the other peer may come from.
+    pub(super) known: BTreeSet<IpAddr>,
+    /// The first of the fresh local ports, if there are any.
+    pub(super) fresh: Option<SocketAddr>,
 }
 
 /// What the driver holds for a check, in the order in which it goes through these.
@@ -51,19 +74,24 @@ struct Stranger<S> {
     shown: Vec<u8>,
 }
 
-impl<S: Copy> Session<S> {
-    pub(super) const fn new(
-        agent: PunchAgent,
-        role: Role,
-        token: [u8; TOKEN],
-        known: BTreeSet<IpAddr>,
-    ) -> Self {
+impl<S: Copy + Ord> Session<S> {
+    pub(super) fn new(agent: PunchAgent, parties: Parties) -> Self {
+        let Parties {
+            role,
+            token,
+            known,
+            fresh,
+        } = parties;
         Self {
             agent,
             role,
             token,
             known,
+            fresh,
+            listening: BTreeSet::new(),
             checks: BTreeMap::new(),
+            of_socket: BTreeMap::new(),
+            due: Vec::new(),
             strangers: Vec::new(),
         }
     }
@@ -118,11 +146,24 @@ impl<S: Copy> Session<S> {
                 local,
                 remote,
             } => {
-                let attempt = sockets.connect(local, remote);
-                let state = attempt.map_or_else(Check::Refused, Check::Connecting);
+                if self.is_fresh(local) && self.listening.insert(local) {
+                    sockets.listen(local);
+                }
+                let state = match sockets.connect(local, remote) {
+                    Ok(socket) => {
+                        self.of_socket.insert(socket, check);
+                        Check::Connecting(socket)
+                    }
+                    Err(failure) => {
+                        self.due.push(check);
+                        Check::Refused(failure)
+                    }
+                };
                 self.checks.insert(check, state);
             }
             Action::Verify { check } => {
+                // What the other end says may have come before.
+                self.due.push(check);
                 let Some(Check::Open(socket, token_read)) = self.checks.get(&check).copied() else {
                     return;
                 };
@@ -142,10 +183,21 @@ impl<S: Copy> Session<S> {
                     | Check::Open(socket, _)
                     | Check::Verifying(socket, _)
                     | Check::Verified(socket),
-                ) => sockets.abort(socket),
+                ) => {
+                    self.of_socket.remove(&socket);
+                    sockets.abort(socket);
+                }
                 Some(Check::Refused(_) | Check::Broken(_)) | None => {}
             },
         }
+    }
+
+    /// Tells whether it is one of the first fresh local ports.
+    fn is_fresh(&self, local: SocketAddr) -> bool {
+        self.fresh.is_some_and(|first| {
+            let ahead = local.port().checked_sub(first.port());
+            local.ip() == first.ip() && ahead.is_some_and(|ahead| ahead < FRESH_LISTENERS)
+        })
     }
 
     /// Sends the nomination, which the controlled side waits for.
@@ -207,6 +259,7 @@ impl<S: Copy> Session<S> {
     ) {
         match self.agent.handle_accepted(local, remote, now) {
             Some(check) => {
+                self.of_socket.insert(socket, check);
                 self.checks.insert(check, Check::Open(socket, token_read));
             }
             None => sockets.abort(socket),
@@ -216,7 +269,9 @@ impl<S: Copy> Session<S> {
     /// Tells the agent what has become of its checks; true if there was anything.
     fn take_answers<T: Sockets<Socket = S>>(&mut self, sockets: &mut T, now: Instant) -> bool {
         let mut inputs = Vec::new();
-        let checks: Vec<CheckId> = self.checks.keys().copied().collect();
+        let changed = sockets.take_changed();
+        let changed = changed.iter().filter_map(|it| self.of_socket.get(it));
+        let checks: BTreeSet<CheckId> = changed.copied().chain(self.due.drain(..)).collect();
         for check in checks {
             if let Some(input) = self.answer(check, sockets) {
                 inputs.push(input);
@@ -275,6 +330,7 @@ impl<S: Copy> Session<S> {
 
     fn forget<T: Sockets<Socket = S>>(&mut self, check: CheckId, socket: S, sockets: &mut T) {
         self.checks.remove(&check);
+        self.of_socket.remove(&socket);
         sockets.abort(socket);
     }
 }

@@ -7,7 +7,7 @@ use p2pconnect_punch::{ConnectFailure, Opened};
 /// The TCP of one host. No call waits.
 pub(super) trait Sockets {
     /// Names a socket until it is aborted.
-    type Socket: Copy;
+    type Socket: Copy + Ord;
 
     /// Begins to connect from a port that several sockets share.
     fn connect(
@@ -16,11 +16,19 @@ pub(super) trait Sockets {
         remote: SocketAddr,
     ) -> Result<Self::Socket, ConnectFailure>;
 
+    /// Listens on a port that is connected from too. If that cannot be, what
+    /// comes there is refused.
+    fn listen(&mut self, local: SocketAddr);
+
+    /// Takes the sockets that something may have happened to since the last
+    /// call; perhaps some that have been given up since.
+    fn take_changed(&mut self) -> Vec<Self::Socket>;
+
     /// Tells how far an attempt to connect has come.
     fn progress(&mut self, socket: Self::Socket) -> Progress;
 
-    /// Returns the next connection that came to one of the punch ports, with
-    /// its local and remote end.
+    /// Returns the next connection that came to a listener, with its local and
+    /// remote end.
     fn accept(&mut self) -> Option<(Self::Socket, SocketAddr, SocketAddr)>;
 
     /// Sends some bytes; false if the connection has gone.

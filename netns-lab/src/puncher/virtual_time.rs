@@ -1,5 +1,7 @@
 //! Punches in virtual time.
 
+#[cfg(test)]
+mod tests;
 mod trial;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,11 +13,11 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use super::gather::{Gathered, Gathering};
+use super::server::{self, Server};
 use super::session::Session;
 use super::sockets::{Progress, Received, Sockets};
 use super::{
-    Ends, GATHER_LIMIT, Lots, PUNCH_LIMIT, Path, PunchOutcome, SERVER_PORTS, SideEnd, start_after,
-    start_session,
+    Ends, GATHER_LIMIT, Lots, PUNCH_LIMIT, Path, PunchOutcome, SideEnd, start_after, start_session,
 };
 use crate::NatSpec;
 use crate::model::{NatModel, SpecError, Translation};
@@ -26,7 +28,10 @@ use crate::virtual_time::{
 
 pub use trial::{SideOutcome, Trial, TrialError, TrialOutcome, trial};
 
-const SERVER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 100);
+const SERVERS: [Ipv4Addr; 2] = [
+    Ipv4Addr::new(203, 0, 113, 100),
+    Ipv4Addr::new(203, 0, 113, 101),
+];
 
 /// The ephemeral ports of Linux, where the kernel would choose punch ports.
 const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
@@ -82,7 +87,7 @@ pub fn virtual_time_with_log(
 }
 
 /// Lets a dialler punch to a listener in a world with other things in it, which
-/// happen meanwhile; the third host is the server.
+/// happen meanwhile; the third host is the server, with one address.
 ///
 /// # Errors
 ///
@@ -93,7 +98,7 @@ pub(crate) fn in_world(
     seed: u64,
 ) -> Result<(PunchOutcome, EventLog), VirtualTimeError> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    for port in SERVER_PORTS {
+    for port in server::PORTS {
         world.listen(server, port)?;
     }
     let at = |world: &World, host| {
@@ -104,15 +109,16 @@ pub(crate) fn in_world(
         });
         first.unwrap_or(Ipv4Addr::UNSPECIFIED)
     };
-    let server_address = at(&world, server);
+    let servers = [at(&world, server).into()];
     let mut peer = |host| {
-        let addresses = (at(&world, host), server_address);
-        Run::settle(&mut world, &mut random, host, addresses)
+        let address = at(&world, host);
+        Run::settle(&mut world, &mut random, (host, address), &servers)
     };
     let peers = [peer(dialler)?, peer(listener)?];
     let mut run = Run {
         epoch: Instant::now(),
-        server,
+        serving: [server; 2],
+        server: Server::new(servers.to_vec()),
         peers,
         lots: Lots::draw(random.random()),
         world,
@@ -126,7 +132,9 @@ struct Run {
     world: World,
     /// The world's beginning as the agents, whose clock it is, see it.
     epoch: Instant,
-    server: HostId,
+    /// The hosts with the server's addresses.
+    serving: [HostId; 2],
+    server: Server<SocketId>,
     peers: [Peer; 2],
     lots: Lots,
 }
@@ -146,11 +154,10 @@ struct SideRun {
     again: bool,
 }
 
-/// The sockets of one host.
+/// The sockets of a host, or of two that are the addresses of one server.
 struct HostSockets<'a> {
     world: &'a mut World,
-    host: HostId,
-    ports: [u16; 2],
+    hosts: [HostId; 2],
 }
 
 impl SideRun {
@@ -168,16 +175,21 @@ impl Run {
     fn build(trial: &Trial<'_>) -> Result<Self, VirtualTimeError> {
         let mut random = ChaCha8Rng::seed_from_u64(trial.seed);
         let mut world = World::new(random.random());
-        let server = world.add_host("server", &[SERVER.into()], Uplink::core(trial.server))?;
-        for port in SERVER_PORTS {
-            world.listen(server, port)?;
-        }
+        let mut serve = |name, address: Ipv4Addr| {
+            let host = world.add_host(name, &[address.into()], Uplink::core(trial.server))?;
+            for port in server::PORTS {
+                world.listen(host, port)?;
+            }
+            Ok::<_, VirtualTimeError>(host)
+        };
+        let serving = [serve("server", SERVERS[0])?, serve("server 2", SERVERS[1])?];
         let mut peer = |number| Self::peer(&mut world, &mut random, number, trial);
         let peers = [peer(1)?, peer(2)?];
         Ok(Self {
             world,
             epoch: Instant::now(),
-            server,
+            serving,
+            server: Server::new(SERVERS.map(IpAddr::V4).to_vec()),
             peers,
             lots: Lots::draw(random.random()),
         })
@@ -212,15 +224,15 @@ impl Run {
             }
         }
         let host = world.add_host(name, &[address.into()], uplink)?;
-        Self::settle(world, random, host, (address, SERVER))
+        Self::settle(world, random, (host, address), &SERVERS.map(IpAddr::V4))
     }
 
     /// Lets a peer listen where it will punch from.
     fn settle(
         world: &mut World,
         random: &mut ChaCha8Rng,
-        host: HostId,
-        (address, server): (Ipv4Addr, Ipv4Addr),
+        (host, address): (HostId, Ipv4Addr),
+        servers: &[IpAddr],
     ) -> Result<Peer, VirtualTimeError> {
         let primary = random.random_range(EPHEMERAL);
         let spare = loop {
@@ -232,13 +244,9 @@ impl Run {
         for port in [primary, spare] {
             world.listen(host, port)?;
         }
-        Ok(Peer {
-            host,
-            ends: Ends {
-                punch_ports: [primary, spare].map(|port| (address, port).into()),
-                servers: SERVER_PORTS.map(|port| (server, port).into()),
-            },
-        })
+        let punch_ports = [primary, spare].map(|port| (address, port).into());
+        let ends = Ends::new(punch_ports, servers, random);
+        Ok(Peer { host, ends })
     }
 
     fn punch(&mut self) -> PunchOutcome {
@@ -267,8 +275,12 @@ impl Run {
         }
         let limit = self.world.now() + limit;
         loop {
-            self.serve();
             let now = self.now();
+            let mut sockets = HostSockets {
+                world: &mut self.world,
+                hosts: self.serving,
+            };
+            self.server.poll(&mut sockets, now);
             for (index, (gathering, gathered)) in gatherings.iter_mut().enumerate() {
                 if gathered.is_none()
                     && let Some(result) = gathering.poll(&mut self.sockets(index), now)
@@ -279,18 +291,9 @@ impl Run {
             if let [(_, Some(dialler)), (_, Some(listener))] = gatherings.as_slice() {
                 return Ok([dialler.clone(), listener.clone()]);
             }
-            self.world.step(limit);
-        }
-    }
-
-    /// Tells everybody who has come to the server where from.
-    fn serve(&mut self) {
-        for port in SERVER_PORTS {
-            while let Some(accepted) = self.world.accept(self.server, port) {
-                let answer = format!("{}\n", accepted.remote);
-                // A connection that has gone needs no answer.
-                let _sent = self.world.send(accepted.socket, answer.as_bytes());
-            }
+            let due = self.server.next_timeout();
+            let due = due.map(|at| at.saturating_duration_since(self.epoch));
+            self.world.step(due.map_or(limit, |at| at.min(limit)));
         }
     }
 
@@ -339,11 +342,9 @@ impl Run {
     }
 
     const fn sockets(&mut self, side: usize) -> HostSockets<'_> {
-        let Peer { host, ends } = self.peers[side];
         HostSockets {
             world: &mut self.world,
-            host,
-            ports: [ends.punch_ports[0].port(), ends.punch_ports[1].port()],
+            hosts: [self.peers[side].host; 2],
         }
     }
 }
@@ -356,7 +357,10 @@ impl Sockets for HostSockets<'_> {
         local: SocketAddr,
         remote: SocketAddr,
     ) -> Result<SocketId, ConnectFailure> {
-        let socket = self.world.connect(self.host, local, remote);
+        let [first, second] = self.hosts;
+        let here = self.world.addresses(first).contains(&local.ip());
+        let host = if here { first } else { second };
+        let socket = self.world.connect(host, local, remote);
         socket.map_err(|error| match error {
             SocketError::AddressNotAvailable => ConnectFailure::AddressNotAvailable,
             SocketError::AddressInUse => ConnectFailure::AddressInUse,
@@ -383,10 +387,19 @@ impl Sockets for HostSockets<'_> {
         }
     }
 
+    fn listen(&mut self, local: SocketAddr) {
+        // Then what comes there is refused, as on any host without a listener.
+        let _done = self.world.listen(self.hosts[0], local.port());
+    }
+
+    fn take_changed(&mut self) -> Vec<SocketId> {
+        self.world.take_changed(self.hosts[0])
+    }
+
     fn accept(&mut self) -> Option<(SocketId, SocketAddr, SocketAddr)> {
-        let [primary, spare] = self.ports;
-        let accepted = self.world.accept(self.host, primary);
-        let accepted = accepted.or_else(|| self.world.accept(self.host, spare))?;
+        let [first, second] = self.hosts;
+        let accepted = self.world.accept_any(first);
+        let accepted = accepted.or_else(|| self.world.accept_any(second))?;
         Some((accepted.socket, accepted.local, accepted.remote))
     }
 

@@ -30,6 +30,10 @@ pub(super) struct Host {
     flows: BTreeMap<Flow, u64>,
     listeners: BTreeMap<u16, Listener>,
     timers: BTreeSet<(Duration, u64)>,
+    /// Connections that something may have happened to since somebody asked.
+    changed: BTreeSet<u64>,
+    /// Connections in the queues of all listeners.
+    queued: usize,
     next_number: u64,
 }
 
@@ -50,6 +54,8 @@ impl Host {
             flows: BTreeMap::new(),
             listeners: BTreeMap::new(),
             timers: BTreeSet::new(),
+            changed: BTreeSet::new(),
+            queued: 0,
             next_number: 0,
         }
     }
@@ -146,6 +152,7 @@ impl Host {
         let Some(connection) = self.connections.get_mut(&number) else {
             return;
         };
+        self.changed.insert(number);
         if let Some(timer) = connection.timer {
             self.timers.remove(&(timer, number));
         }
@@ -164,6 +171,7 @@ impl Host {
             self.free(flow, number);
             if released {
                 self.connections.remove(&number);
+                self.changed.remove(&number);
             }
         }
     }
@@ -185,11 +193,13 @@ impl Host {
         {
             connection.keeper = Keeper::Queue;
             listener.queue.push_back(number);
+            self.queued += 1;
         }
     }
 
     fn forget(&mut self, number: u64) {
         if let Some(connection) = self.connections.remove(&number) {
+            self.changed.remove(&number);
             self.free(connection.flow, number);
         }
     }
@@ -256,9 +266,10 @@ impl Host {
 
     /// Closes a listener; what it has not handed out is reset.
     pub(super) fn unlisten(&mut self, now: Duration, port: u16) {
-        if self.listeners.remove(&port).is_none() {
+        let Some(listener) = self.listeners.remove(&port) else {
             return;
-        }
+        };
+        self.queued -= listener.queue.len();
         let unaccepted = |connection: &Connection| {
             connection.keeper != Keeper::Program && connection.flow.local.port() == port
         };
@@ -279,9 +290,29 @@ impl Host {
         let listener = self.listeners.get_mut(&port)?;
         let number = listener.queue.pop_front()?;
         listener.held -= 1;
+        self.queued -= 1;
         let connection = self.connections.get_mut(&number)?;
         connection.keeper = Keeper::Program;
         Some((number, connection.flow.local, connection.flow.remote))
+    }
+
+    /// Takes the oldest connection out of the queue of some listener.
+    pub(super) fn accept_any(&mut self) -> Option<(u64, SocketAddr, SocketAddr)> {
+        while self.queued > 0 {
+            let mut listeners = self.listeners.iter();
+            let (&port, _) = listeners.find(|(_, listener)| !listener.queue.is_empty())?;
+            // One that has been reset since is not there any more.
+            if let Some(accepted) = self.accept(port) {
+                return Some(accepted);
+            }
+        }
+        None
+    }
+
+    /// Takes the numbers of the connections that something may have happened to
+    /// since the last call.
+    pub(super) fn take_changed(&mut self) -> BTreeSet<u64> {
+        std::mem::take(&mut self.changed)
     }
 
     pub(super) fn state(&self, number: u64) -> Result<SocketState, SocketError> {

@@ -59,6 +59,27 @@ impl World {
         })
     }
 
+    /// The same for all listeners of a host.
+    pub(crate) fn accept_any(&mut self, host: HostId) -> Option<Accepted> {
+        let inner = self.hosts.get_mut(&host.0)?;
+        let (number, local, remote) = inner.accept_any()?;
+        let socket = SocketId { host, number };
+        Some(Accepted {
+            socket,
+            local,
+            remote,
+        })
+    }
+
+    /// Takes the sockets of a host that something may have happened to since
+    /// the last call, some of which may be gone by now.
+    pub(crate) fn take_changed(&mut self, host: HostId) -> Vec<SocketId> {
+        let inner = self.hosts.get_mut(&host.0);
+        let numbers = inner.map(Host::take_changed).unwrap_or_default();
+        let sockets = numbers.into_iter();
+        sockets.map(|number| SocketId { host, number }).collect()
+    }
+
     /// Returns how far a socket has come.
     ///
     /// # Errors
