@@ -10,6 +10,7 @@ use crate::{
     Action, Base, CheckId, Event, How, Input, Opened, PunchConfig, VerifyFailure,
     checklist::Checklist,
     nomination::{Connection, Connections, Verification},
+    plan::{Plan, Strategy},
     schedule::{Redialler, Timing},
 };
 
@@ -57,6 +58,7 @@ pub struct PunchAgent {
     checklist: Checklist,
     redialler: Redialler,
     connections: Connections,
+    strategy: Strategy,
     local_nat: NatReport,
     remote_nat: NatReport,
     /// The latest moment heard of: time never goes back, even if a driver's calls do.
@@ -80,10 +82,11 @@ impl PunchAgent {
     #[must_use]
     pub fn new(config: PunchConfig, introduced: Introduced, seed: [u8; 32], now: Instant) -> Self {
         let timing = Timing::new(&config, introduced.role, introduced.relayed_rtt, now);
-        let mut redialler = Redialler::new(seed, config.max_syns);
+        let plan = Plan::new(&introduced, seed);
+        let mut redialler = Redialler::new(seed, &config);
         let mut agent = Self {
             state: State::Punching,
-            checklist: Checklist::form(&introduced, &timing, &mut redialler),
+            checklist: Checklist::form(&introduced, &plan, &timing, &mut redialler),
             redialler,
             connections: Connections::new(
                 introduced.role,
@@ -91,6 +94,7 @@ impl PunchAgent {
                 timing.verify_timeout,
             ),
             timing,
+            strategy: plan.strategy,
             local_nat: introduced.local_nat,
             remote_nat: introduced.remote_nat,
             latest: now,

@@ -12,10 +12,11 @@ use crate::{
     Base, CandidatePair, CheckId, Introduced,
     agenda::Agenda,
     pair::{CheckState, Ending, Pair, PairId, is_global},
+    plan::{Plan, Planned},
     schedule::{Redialler, Timing},
 };
 
-/// The most pairs of a session.
+/// The most pairs of a session, without those that are planned.
 ///
 /// Four local bases of a family (two interfaces with two punch ports) times the 16 candidates
 /// that an introduction may hold.
@@ -45,6 +46,7 @@ type Ends = [(IpAddr, u16); 2];
 impl Checklist {
     pub(crate) fn form(
         introduced: &Introduced,
+        plan: &Plan,
         timing: &Timing,
         redialler: &mut Redialler,
     ) -> Self {
@@ -87,7 +89,12 @@ impl Checklist {
             peer_reflexive: 0,
             has_ipv6: false,
         };
-        for pair in start_moments(ordered, timing, redialler) {
+        // First, since the plain pairs may take the ports that it foretells.
+        for attempt in &plan.attempts {
+            let pair = planned_pair(attempt, timing, redialler);
+            checklist.push(pair);
+        }
+        for pair in start_moments(ordered, plan.plain_after, timing, redialler) {
             checklist.push(pair);
         }
         checklist
@@ -217,8 +224,12 @@ fn stage(role: Role, local: PunchPort, remote: PunchPort) -> u32 {
 fn can_work(base: &Base, candidate: &Candidate, bases: &[Base]) -> bool {
     let (local, remote) = (base.address, candidate.address);
     let own = bases.iter().any(|base| same(base.address, remote));
+    let predicted = candidate.kind == CandidateKind::Predicted;
     let reflexive = candidate.kind == CandidateKind::PeerReflexive;
+    // What is foretold of unused ports is for the plan.
+    let planned = predicted || base.punch_port == PunchPort::FRESH;
     !own && !reflexive
+        && !planned
         && local.is_ipv4() == remote.is_ipv4()
         && remote.port() != 0
         && !remote.ip().is_unspecified()
@@ -248,8 +259,26 @@ fn link_agrees(local: SocketAddr, remote: SocketAddr) -> bool {
     }
 }
 
+fn planned_pair(attempt: &Planned, timing: &Timing, redialler: &mut Redialler) -> Pair {
+    let pair = CandidatePair {
+        local: attempt.local,
+        remote: attempt.remote,
+        kind: attempt.kind,
+    };
+    let due = timing.start_of(attempt.stage, 0) + attempt.after;
+    let due = if attempt.is_bet {
+        due
+    } else {
+        due + redialler.jitter(timing, attempt.stage)
+    };
+    let mut pair = Pair::new(pair, attempt.stage, CheckState::Waiting { due });
+    pair.is_bet = attempt.is_bet;
+    pair
+}
+
 fn start_moments(
     ordered: Vec<(u32, CandidatePair)>,
+    after: Duration,
     timing: &Timing,
     redialler: &mut Redialler,
 ) -> Vec<Pair> {
@@ -258,7 +287,7 @@ fn start_moments(
         .into_iter()
         .map(|(stage, pair)| {
             let place: &mut u32 = place.entry(stage).or_default();
-            let due = timing.start_of(stage, *place) + redialler.jitter(timing, stage);
+            let due = timing.start_of(stage, *place) + redialler.jitter(timing, stage) + after;
             *place += 1;
             Pair::new(pair, stage, CheckState::Waiting { due })
         })

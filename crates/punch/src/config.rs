@@ -46,6 +46,12 @@ pub struct PunchConfig {
     /// Default: 200. Two refusing NATs 80 ms apart need fewer than 10, and 20 for each second
     /// that the two sides start apart; beyond 200 it looks like a scan to whoever counts.
     pub max_syns: u32,
+    /// The most SYNs of a bet on random ports, in addition to `max_syns`.
+    ///
+    /// Default: 1,280. Two batches of 640, or one and as many redials; together they leave not one
+    /// of 100,000 bets without a match, and as many flows as a carrier NAT gives a subscriber are
+    /// not used up for long.
+    pub max_bet_syns: u32,
 }
 
 impl Default for PunchConfig {
@@ -58,6 +64,7 @@ impl Default for PunchConfig {
             verify_stagger: Duration::from_millis(250),
             hopeless_after: Duration::from_millis(2500),
             max_syns: 200,
+            max_bet_syns: 1280,
         }
     }
 }

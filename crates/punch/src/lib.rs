@@ -26,6 +26,20 @@
 //! | 2 hedges | primary, spare |
 //! | 3 hedges | spare, primary |
 //!
+//! Where a NAT's mapping depends on the destination, what servers have seen is of no use to the
+//! peer. Then each side makes a *plan* from the two NAT reports, which fits the other's, and its
+//! attempts go out before the pairs of the table. They use local ports that nothing was sent from.
+//!
+//! | this side, the other side | plan |
+//! |---|---|
+//! | fixed mapping, ports that can be foretold | one after the other (ports preserved), or four at once to a window of eight (sequential) |
+//! | both foretold | the i-th port of one to the i-th of the other |
+//! | fixed mapping, random ports | birthday: 640 holes from one port, 640 connections from as many; after a hedge 640 more |
+//! | random or foretold ports, random ports, at most 1,024 each | all ports of one to one port of the other, which uses all of its own: one of them is that port |
+//! | random ports, random ports, more | none |
+//!
+//! Nothing is planned where one side lets in whoever comes: the pairs of the table do.
+//!
 //! A hedge waits while a connection is being verified. When the answers to the first SYNs show
 //! that the peer starts late, the hedges on this side start as much later, so that at least these
 //! SYNs cross. An attempt that hears nothing stays in
@@ -54,6 +68,7 @@ mod event;
 mod input;
 mod nomination;
 mod pair;
+mod plan;
 mod report;
 mod schedule;
 

@@ -14,6 +14,10 @@ const MAX_PRIVATE_ATTEMPTS: u32 = 16;
 /// The most attempts on any other pair: one each round-trip time of 60 ms for the whole round.
 const MAX_ATTEMPTS: u32 = 64;
 
+/// The most attempts on a pair of a bet: if both sides' SYNs were turned away so often, they do
+/// not cross.
+const MAX_BET_ATTEMPTS: u32 = 8;
+
 /// The place of a pair in the checklist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PairId(pub(crate) usize);
@@ -52,6 +56,8 @@ pub(crate) struct Pair {
     pub(crate) pair: CandidatePair,
     /// Which group of pairs it starts with: 0 at once, the others as hedges.
     pub(crate) stage: u32,
+    /// Whether it is one of hundreds, with a budget of their own.
+    pub(crate) is_bet: bool,
     state: CheckState,
     pub(crate) attempts: u32,
     /// Failures in a row that came from this machine and sent no SYN.
@@ -66,6 +72,7 @@ impl Pair {
         Self {
             pair,
             stage,
+            is_bet: false,
             state,
             attempts: 0,
             local_failures: 0,
@@ -85,7 +92,9 @@ impl Pair {
 
     /// Tells whether the pair may be tried once more.
     pub(crate) fn has_attempts_left(&self) -> bool {
-        let most = if self.is_private() {
+        let most = if self.is_bet {
+            MAX_BET_ATTEMPTS
+        } else if self.is_private() {
             MAX_PRIVATE_ATTEMPTS
         } else {
             MAX_ATTEMPTS

@@ -6,7 +6,7 @@ use p2pconnect_proto::Role;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use crate::PunchConfig;
+use crate::{PunchConfig, pair::Pair};
 
 /// The longest round-trip time that is believed.
 ///
@@ -154,23 +154,34 @@ pub(crate) struct Redialler {
     rng: ChaCha8Rng,
     left: u32,
     total: u32,
+    bets_left: u32,
 }
 
 impl Redialler {
-    pub(crate) fn new(seed: [u8; 32], max_syns: u32) -> Self {
+    pub(crate) fn new(seed: [u8; 32], config: &PunchConfig) -> Self {
         Self {
             rng: ChaCha8Rng::from_seed(seed),
-            left: max_syns,
-            total: max_syns,
+            left: config.max_syns,
+            total: config.max_syns,
+            bets_left: config.max_bet_syns,
         }
     }
 
-    pub(crate) const fn is_exhausted(&self) -> bool {
-        self.left == 0
+    pub(crate) const fn is_exhausted(&self, is_bet: bool) -> bool {
+        if is_bet {
+            self.bets_left == 0
+        } else {
+            self.left == 0
+        }
     }
 
-    pub(crate) const fn count_syn(&mut self) {
-        self.left = self.left.saturating_sub(1);
+    pub(crate) const fn count_syn(&mut self, is_bet: bool) {
+        let left = if is_bet {
+            &mut self.bets_left
+        } else {
+            &mut self.left
+        };
+        *left = left.saturating_sub(1);
     }
 
     /// Returns a random delay for the start of a hedge.
@@ -185,13 +196,16 @@ impl Redialler {
     }
 
     /// Returns how long to wait before a pair is dialled again.
-    pub(crate) fn pause(&mut self, cause: Cause, attempts: u32, remaining: Duration) -> Duration {
+    pub(crate) fn pause(&mut self, cause: Cause, pair: &Pair, remaining: Duration) -> Duration {
         let pause = match cause {
-            Cause::Reset if attempts <= QUICK_REDIALS => self.up_to(QUICK_PAUSE_US),
-            Cause::Icmp if attempts <= MANNED_REDIALS => Duration::ZERO,
+            Cause::Reset if pair.attempts <= QUICK_REDIALS => self.up_to(QUICK_PAUSE_US),
+            Cause::Icmp if pair.attempts <= MANNED_REDIALS => Duration::ZERO,
             Cause::Reset | Cause::Icmp => self.slow(),
             Cause::Local(times) => doubled(ACCEPT_WAIT, times) + self.up_to(QUICK_PAUSE_US),
         };
+        if pair.is_bet {
+            return pause;
+        }
         pause.max(self.thrift(remaining))
     }
 

@@ -35,7 +35,11 @@ impl PunchAgent {
             if due > self.latest {
                 break;
             }
-            self.dial(id);
+            if self.redialler.is_exhausted(self.checklist.pair(id).is_bet) {
+                self.end(id, Ending::Exhausted);
+            } else {
+                self.dial(id);
+            }
         }
     }
 
@@ -50,16 +54,13 @@ impl PunchAgent {
 
     /// Returns the pair to dial next, and when, as things stand.
     fn next_pair(&self) -> Option<(Instant, PairId)> {
-        if self.redialler.is_exhausted() {
-            return None;
-        }
         self.checklist
             .agenda()
             .next(self.connections.promising_until())
     }
 
     fn dial(&mut self, id: PairId) {
-        self.redialler.count_syn();
+        self.redialler.count_syn(self.checklist.pair(id).is_bet);
         let check = self.new_check();
         let since = self.latest;
         self.checklist
@@ -139,7 +140,7 @@ impl PunchAgent {
         if !pair.has_attempts_left() {
             return self.end(id, Ending::Exhausted);
         }
-        let pause = self.redialler.pause(cause, pair.attempts, remaining);
+        let pause = self.redialler.pause(cause, pair, remaining);
         let due = self.latest + pause;
         self.checklist.set_state(id, CheckState::Waiting { due });
     }
@@ -161,9 +162,7 @@ impl PunchAgent {
         };
         let remaining = self.remaining();
         let pair = self.checklist.pair_mut(id);
-        let pause = self
-            .redialler
-            .pause(Cause::Local(times), pair.attempts, remaining);
+        let pause = self.redialler.pause(Cause::Local(times), pair, remaining);
         let due = self.latest + pause;
         self.checklist.set_state(id, CheckState::Waiting { due });
     }

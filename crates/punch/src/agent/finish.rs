@@ -9,6 +9,7 @@ use crate::{
     Action, CheckId, Event, PunchAgent, PunchReport, VerifyFailure,
     nomination::Connection,
     pair::{CheckState, Ending},
+    plan::Strategy,
     report::mapping_varies,
 };
 
@@ -94,6 +95,10 @@ impl PunchAgent {
     ///
     /// What a NAT does to IPv4 says nothing of a pair of IPv6 addresses.
     fn is_hopeless(&self) -> bool {
+        match self.strategy {
+            Strategy::Prediction | Strategy::Door { .. } | Strategy::Fill { .. } => return false,
+            Strategy::Plain | Strategy::Birthday { .. } | Strategy::OutOfReach => {}
+        }
         let varies = |mapping: Option<NatMapping>| mapping_varies(mapping).is_some();
         !self.checklist.has_ipv6()
             && (varies(self.local_nat.mapping) || varies(self.remote_nat.mapping))

@@ -1,0 +1,330 @@
+//! Which attempts the reports of both NATs ask for, beyond the addresses that servers have seen.
+//!
+//! Each side derives the plan by itself, from the two reports and from what both sides know of each
+//! other's ports; the two plans are mirror images, so that the SYNs cross. Nothing here waits or
+//! answers: the checklist carries the plan out.
+
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+
+use p2pconnect_proto::{
+    Candidate, CandidateKind, NatFiltering, NatReport, PortAssignment, PunchPort, Role,
+};
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha8Rng;
+
+use crate::{Introduced, pair::is_global, report::mapping_varies};
+
+mod bet;
+mod foretell;
+#[cfg(test)]
+mod tests;
+
+/// The largest range of ports that is filled to the last one.
+///
+/// Both sides send as many SYNs as the range has ports; more are a burden on carrier NATs, which
+/// give a subscriber 256 to 4,096 flows. Beyond it the chance soon is too small to try.
+pub(crate) const MAX_FILL: u32 = 1024;
+
+/// SYNs of a bet that are sent in one millisecond.
+///
+/// 480 SYNs in about 20 ms were measured to arrive all; a burst of all at once overruns the queue
+/// of a slow uplink.
+const SYNS_PER_MS: u32 = 32;
+
+/// All attempts that one side makes beyond the plain pairs.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) strategy: Strategy,
+    pub(crate) attempts: Vec<Planned>,
+    /// How long the plain pairs wait, so that they do not take the ports that the plan needs.
+    pub(crate) plain_after: Duration,
+}
+
+/// One attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Planned {
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
+    /// What the remote address is.
+    pub(crate) kind: CandidateKind,
+    /// The group that it starts with, as with plain pairs.
+    pub(crate) stage: u32,
+    /// How much later than its group.
+    pub(crate) after: Duration,
+    /// Whether it is one of hundreds, with a budget of their own.
+    pub(crate) is_bet: bool,
+}
+
+/// How two NATs are brought together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Strategy {
+    /// The addresses that servers have seen suffice, or nothing better is known.
+    Plain,
+    /// Every address that counts can be foretold.
+    Prediction,
+    /// `keeper` can be foretold and lets in whomever it has sent to, from any port.
+    Door { keeper: Who },
+    /// `random` has a random port for each connection, and the other a fixed one.
+    Birthday { random: Who },
+    /// All ports of a small range are used at once: `concentrated` sends to a single port from
+    /// many of its own, and the other from all of its ports to many.
+    Fill { concentrated: Who },
+    /// Too many ports are possible on both sides.
+    OutOfReach,
+}
+
+/// One of the two sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Who {
+    Local,
+    Remote,
+}
+
+/// What can be known of the port from which a side's next connection comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// The one that servers have seen.
+    Stable,
+    /// That of an unused local port plus so much for each further one.
+    Foretold { step: u16, counts_all: bool },
+    /// Any of a range.
+    Random { first: u16, last: u16 },
+    /// It varies, and that is all that is known.
+    Hidden,
+}
+
+/// One side, as far as the choice of a strategy goes.
+#[derive(Debug, Clone, Copy)]
+struct Side {
+    class: Class,
+    filtering: NatFiltering,
+}
+
+/// The addresses that a plan is made of.
+#[derive(Debug)]
+struct Addresses<'a> {
+    /// The first of the row of unused local ports.
+    fresh: Option<SocketAddr>,
+    /// Where a side with a fixed mapping connects from.
+    primary: Option<SocketAddr>,
+    remote: &'a [Candidate],
+}
+
+impl Plan {
+    /// Makes the plan of one side, with randomness from `seed`.
+    pub(crate) fn new(introduced: &Introduced, seed: [u8; 32]) -> Self {
+        let addresses = Addresses::of(introduced);
+        let local = Side::of(&introduced.local_nat, addresses.fresh.is_some());
+        let remote = Side::of(&introduced.remote_nat, addresses.predicted().is_some());
+        let strategy = choose(local, remote, introduced.role);
+        let mut random = ChaCha8Rng::from_seed(seed);
+        // Apart from what draws the pauses.
+        random.set_stream(1);
+        let classes = (local.class, remote.class);
+        let attempts = match strategy {
+            Strategy::Plain | Strategy::OutOfReach => Vec::new(),
+            Strategy::Prediction => foretell::prediction(classes, &addresses),
+            Strategy::Door { keeper } => foretell::door(keeper, classes, &addresses),
+            Strategy::Birthday {
+                random: Who::Remote,
+            } => bet::open_holes(remote.class, &addresses, &mut random),
+            Strategy::Birthday { random: Who::Local } => bet::try_ports(local.class, &addresses),
+            Strategy::Fill {
+                concentrated: Who::Local,
+            } => bet::concentrate(classes, &addresses, &mut random),
+            Strategy::Fill {
+                concentrated: Who::Remote,
+            } => bet::fill(classes, &addresses),
+        };
+        let last = attempts.iter().map(|attempt| attempt.after).max();
+        let plain_after = match strategy {
+            // They would take ports of the range that is to be filled.
+            Strategy::Fill { .. } => last.unwrap_or_default() + Duration::from_millis(1),
+            Strategy::Plain
+            | Strategy::Prediction
+            | Strategy::Door { .. }
+            | Strategy::Birthday { .. }
+            | Strategy::OutOfReach => Duration::ZERO,
+        };
+        tracing::debug!(?strategy, attempts = attempts.len(), "plan");
+        Self {
+            strategy,
+            attempts,
+            plain_after,
+        }
+    }
+}
+
+impl Side {
+    /// Unknown filtering counts as the strictest, and an unknown mapping as the friendliest: most
+    /// NATs are like that, and a plain punch tells soon.
+    fn of(nat: &NatReport, has_fresh: bool) -> Self {
+        let class = match (mapping_varies(nat.mapping), nat.ports) {
+            (None, _) => Class::Stable,
+            (Some(_), None) => Class::Hidden,
+            (Some(_), Some(_)) if !has_fresh => Class::Hidden,
+            (Some(_), Some(PortAssignment::Preserved)) => Class::Foretold {
+                step: 1,
+                counts_all: false,
+            },
+            (Some(_), Some(PortAssignment::Sequential { delta })) => Class::Foretold {
+                step: delta,
+                counts_all: true,
+            },
+            (Some(_), Some(PortAssignment::Random { first, last })) => Class::Random {
+                first: first.min(last),
+                last: first.max(last),
+            },
+        };
+        let strictest = NatFiltering::AddressAndPortDependent;
+        Self {
+            class,
+            filtering: nat.filtering.unwrap_or(strictest),
+        }
+    }
+
+    fn is_foretold(self) -> bool {
+        matches!(self.class, Class::Foretold { .. })
+    }
+
+    /// Tells whether whoever was sent to gets in from any port.
+    fn admits_addresses(self) -> bool {
+        self.filtering != NatFiltering::AddressAndPortDependent
+    }
+}
+
+impl Class {
+    /// Returns how many ports it may be.
+    fn ports(self) -> u32 {
+        match self {
+            Self::Stable | Self::Foretold { .. } => 1,
+            Self::Random { first, last } => u32::from(last - first) + 1,
+            Self::Hidden => u32::MAX,
+        }
+    }
+}
+
+impl Who {
+    const fn other(self) -> Self {
+        match self {
+            Self::Local => Self::Remote,
+            Self::Remote => Self::Local,
+        }
+    }
+}
+
+/// Chooses the strategy; the other side, to which this one is the remote one, chooses the same.
+fn choose(local: Side, remote: Side, role: Role) -> Strategy {
+    let both = [(local, Who::Local), (remote, Who::Remote)];
+    let open = NatFiltering::EndpointIndependent;
+    if both.iter().any(|(side, _)| side.filtering == open) {
+        return Strategy::Plain;
+    }
+    let stable = both.iter().find(|(side, _)| side.class == Class::Stable);
+    let Some((stable, who)) = stable else {
+        return choose_varying(local, remote, role);
+    };
+    let other = match who {
+        Who::Local => remote,
+        Who::Remote => local,
+    };
+    match other.class {
+        _ if stable.admits_addresses() => Strategy::Plain,
+        Class::Stable | Class::Hidden => Strategy::Plain,
+        Class::Foretold { .. } => Strategy::Prediction,
+        Class::Random { .. } => Strategy::Birthday {
+            random: who.other(),
+        },
+    }
+}
+
+/// Chooses the strategy where both mappings vary.
+fn choose_varying(local: Side, remote: Side, role: Role) -> Strategy {
+    let concentrated = |local_one| Strategy::Fill {
+        concentrated: if local_one { Who::Local } else { Who::Remote },
+    };
+    let keeps_door = |side: Side| side.is_foretold() && side.admits_addresses();
+    let most = local.class.ports().max(remote.class.ports());
+    match (local.class, remote.class) {
+        (Class::Foretold { .. }, Class::Foretold { .. }) => Strategy::Prediction,
+        _ if keeps_door(local) => Strategy::Door { keeper: Who::Local },
+        _ if keeps_door(remote) => Strategy::Door {
+            keeper: Who::Remote,
+        },
+        (Class::Hidden, _) | (_, Class::Hidden) => Strategy::Plain,
+        _ if most > MAX_FILL => Strategy::OutOfReach,
+        (one, other) if one.ports() == other.ports() => concentrated(role == Role::Controlling),
+        (one, other) => concentrated(one.ports() < other.ports()),
+    }
+}
+
+impl<'a> Addresses<'a> {
+    fn of(introduced: &'a Introduced) -> Self {
+        let bases = || {
+            introduced
+                .bases
+                .iter()
+                .filter(|base| base.address.is_ipv4())
+        };
+        let of_port = |port| bases().filter(move |base| base.punch_port == port);
+        let fresh = of_port(PunchPort::FRESH).next().map(|base| base.address);
+        let on_the_way =
+            |address: &SocketAddr| fresh.is_some_and(|fresh| fresh.ip() == address.ip());
+        let primaries = || of_port(PunchPort::PRIMARY).map(|base| base.address);
+        Self {
+            fresh,
+            primary: primaries().find(on_the_way).or_else(|| primaries().next()),
+            remote: &introduced.remote_candidates,
+        }
+    }
+
+    /// Returns the local port of the `n`-th attempt from unused ones.
+    fn fresh(&self, n: u32) -> Option<SocketAddr> {
+        let first = self.fresh?;
+        let port = u16::try_from(u32::from(first.port()) + n).ok()?;
+        Some(SocketAddr::new(first.ip(), port))
+    }
+
+    /// Returns where the peer's first connection from an unused port is expected to come from.
+    fn predicted(&self) -> Option<SocketAddr> {
+        let predicted =
+            |it: &&Candidate| it.kind == CandidateKind::Predicted && it.address.is_ipv4();
+        self.remote.iter().find(predicted).map(|it| it.address)
+    }
+
+    /// Returns the peer's fixed address, and what it is.
+    fn target(&self) -> Option<(SocketAddr, CandidateKind)> {
+        let of_kind = |kind| {
+            self.remote.iter().find(move |it| {
+                it.kind == kind
+                    && it.punch_port == PunchPort::PRIMARY
+                    && it.address.is_ipv4()
+                    && is_global(it.address.ip())
+            })
+        };
+        let found = of_kind(CandidateKind::ServerReflexive)
+            .or_else(|| of_kind(CandidateKind::Mapped))
+            .or_else(|| of_kind(CandidateKind::Host))?;
+        Some((found.address, found.kind))
+    }
+
+    /// Returns the ports of a range of the peer's that are not known to be in use.
+    fn free(&self, first: u16, last: u16) -> Vec<u16> {
+        let used: BTreeSet<_> = self.used().map(|address| address.port()).collect();
+        (first.max(1)..=last)
+            .filter(|port| !used.contains(port))
+            .collect()
+    }
+
+    /// Returns the addresses that the peer's connections to servers take up.
+    fn used(&self) -> impl Iterator<Item = SocketAddr> {
+        let reflexive =
+            |it: &&Candidate| it.kind == CandidateKind::ServerReflexive && it.address.is_ipv4();
+        self.remote.iter().filter(reflexive).map(|it| it.address)
+    }
+}
+
+/// Returns how much later than the first SYN of a bet the `n`-th is sent.
+fn paced(n: u32) -> Duration {
+    Duration::from_millis((n / SYNS_PER_MS).into())
+}

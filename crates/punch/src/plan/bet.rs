@@ -1,0 +1,144 @@
+//! Attempts to and from ports of which nobody can tell which will be the right ones.
+
+use p2pconnect_proto::CandidateKind;
+use rand::seq::{IndexedRandom as _, SliceRandom as _};
+use rand_chacha::ChaCha8Rng;
+
+use super::{Addresses, Class, MAX_FILL, Planned, foretell::foretold, paced};
+
+/// The most SYNs that a bet begins with.
+///
+/// 640 holes for 640 connections among 64,512 ports meet in 99.8 %; 512 for 512 in 98.3 %.
+pub(crate) const BATCH: u32 = 640;
+
+/// How likely a batch is allowed to miss, if fewer SYNs than [`BATCH`] make it so.
+const MISS: f64 = 1e-6;
+
+/// The fewest connections of a batch: so many may be lost.
+const LEAST: u32 = 4;
+
+/// Opens holes from the fixed port to random ports of the peer's.
+pub(super) fn open_holes(
+    remote: Class,
+    addresses: &Addresses<'_>,
+    random: &mut ChaCha8Rng,
+) -> Vec<Planned> {
+    let (Some(local), Some(peer), Class::Random { first, last }) =
+        (addresses.primary, addresses.predicted(), remote)
+    else {
+        return Vec::new();
+    };
+    let mut ports = addresses.free(first, last);
+    let (chosen, _) = ports.partial_shuffle(random, BATCH as usize);
+    let bet = |(n, port): (u32, &mut u16)| Planned {
+        local,
+        remote: (peer.ip(), *port).into(),
+        kind: CandidateKind::Predicted,
+        stage: 0,
+        after: paced(n),
+        is_bet: true,
+    };
+    (0..).zip(chosen).map(bet).collect()
+}
+
+/// Connects to the peer's fixed port from so many unused ones that one should meet a hole, and
+/// later from as many others.
+pub(super) fn try_ports(local: Class, addresses: &Addresses<'_>) -> Vec<Planned> {
+    let Some((remote, kind)) = addresses.target() else {
+        return Vec::new();
+    };
+    let batch = tries(local.ports());
+    let bet = |n| {
+        Some(Planned {
+            local: addresses.fresh(n)?,
+            remote,
+            kind,
+            stage: n / batch,
+            after: paced(n % batch),
+            is_bet: true,
+        })
+    };
+    (0..2 * batch).filter_map(bet).collect()
+}
+
+/// Connects from all of the own ports to a single one of the peer's.
+pub(super) fn concentrate(
+    (local, remote): (Class, Class),
+    addresses: &Addresses<'_>,
+    random: &mut ChaCha8Rng,
+) -> Vec<Planned> {
+    let (Some(peer), Class::Random { first, last }) = (addresses.predicted(), remote) else {
+        return Vec::new();
+    };
+    let Some(port) = addresses.free(first, last).choose(random).copied() else {
+        return Vec::new();
+    };
+    // A port that can be foretold is one of as many as the peer sends to.
+    let count = match local {
+        Class::Random { .. } => local.ports(),
+        Class::Foretold { .. } | Class::Stable | Class::Hidden => remote.ports(),
+    };
+    let bet = |n| {
+        Some(Planned {
+            local: addresses.fresh(n)?,
+            remote: (peer.ip(), port).into(),
+            kind: CandidateKind::Predicted,
+            stage: 0,
+            after: paced(n),
+            is_bet: true,
+        })
+    };
+    (0..count.min(MAX_FILL)).filter_map(bet).collect()
+}
+
+/// Connects from all of the own ports, so that the one that the peer has chosen is among them, to
+/// all of the peer's.
+pub(super) fn fill((local, remote): (Class, Class), addresses: &Addresses<'_>) -> Vec<Planned> {
+    let Some(peer) = addresses.predicted() else {
+        return Vec::new();
+    };
+    let free = match remote {
+        Class::Random { first, last } => addresses.free(first, last),
+        Class::Foretold { .. } | Class::Stable | Class::Hidden => Vec::new(),
+    };
+    let to = |n: u32| match remote {
+        Class::Random { .. } => {
+            let place = (n as usize).checked_rem(free.len())?;
+            Some((peer.ip(), free[place]).into())
+        }
+        Class::Foretold { .. } | Class::Stable | Class::Hidden => foretold(remote, addresses, n),
+    };
+    let bet = |n| {
+        Some(Planned {
+            local: addresses.fresh(n)?,
+            remote: to(n)?,
+            kind: CandidateKind::Predicted,
+            stage: 0,
+            after: paced(n),
+            is_bet: true,
+        })
+    };
+    let count = local.ports().min(MAX_FILL);
+    (0..count).filter_map(bet).collect()
+}
+
+/// Returns how many connections it takes to meet one of [`BATCH`] holes among so many ports.
+fn tries(ports: u32) -> u32 {
+    let missed = 1.0 - f64::from(BATCH.min(ports)) / f64::from(ports);
+    // A logarithm of 0 makes it 0.
+    let wanted = (MISS.ln() / missed.ln()).ceil();
+    (wanted as u32).clamp(LEAST, BATCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_ranges_take_few_connections_and_large_ones_a_batch() {
+        assert_eq!((tries(1), tries(512), tries(640)), (4, 4, 4));
+        assert_eq!(tries(1024), 15);
+        assert_eq!(tries(2048), 37);
+        assert_eq!(tries(64_512), BATCH);
+    }
+}

@@ -1,0 +1,110 @@
+//! Attempts to and from ports that can be foretold.
+
+use std::{net::SocketAddr, time::Duration};
+
+use p2pconnect_proto::CandidateKind;
+
+use super::{Addresses, Class, Planned, Who};
+
+/// How many foretold ports are used, one after the other where each stands for itself.
+///
+/// A lost SYN costs the next one, as with the plain pairs: one and three hedges.
+const ATTEMPTS: u32 = 4;
+
+/// How many ports of a sequence are waited for at a port that is fixed.
+///
+/// The four connections that are meant to come from there, and as many that somebody else behind
+/// the same NAT, or the plain pairs of the peer, may have made in between.
+const WINDOW: u32 = 8;
+
+/// Returns the attempts where each port that counts can be foretold.
+pub(super) fn prediction(
+    (local, remote): (Class, Class),
+    addresses: &Addresses<'_>,
+) -> Vec<Planned> {
+    let at_once = counts_all(local) || counts_all(remote);
+    let attempt = |n| match (local, remote) {
+        (Class::Stable, _) => to_foretold(addresses.primary?, remote, addresses, n),
+        (_, Class::Stable) => {
+            let (remote, kind) = addresses.target()?;
+            Some((addresses.fresh(n)?, remote, kind))
+        }
+        _ => to_foretold(addresses.fresh(n)?, remote, addresses, n),
+    };
+    let count = if local == Class::Stable && at_once {
+        WINDOW
+    } else {
+        ATTEMPTS
+    };
+    staged(count, at_once, attempt)
+}
+
+/// Returns the attempts where one side lets in whomever it has sent to.
+pub(super) fn door(
+    keeper: Who,
+    (local, remote): (Class, Class),
+    addresses: &Addresses<'_>,
+) -> Vec<Planned> {
+    match keeper {
+        // Any port will do; one that is in use at least leads to the right host.
+        Who::Local => staged(ATTEMPTS, counts_all(local), |n| {
+            let remote = addresses.used().next().or_else(|| addresses.predicted())?;
+            Some((addresses.fresh(n)?, remote, CandidateKind::Predicted))
+        }),
+        Who::Remote => staged(ATTEMPTS, counts_all(remote), |n| {
+            to_foretold(addresses.primary?, remote, addresses, n)
+        }),
+    }
+}
+
+/// Returns the `n`-th port of the peer's that can be foretold.
+pub(super) fn foretold(remote: Class, addresses: &Addresses<'_>, n: u32) -> Option<SocketAddr> {
+    let Class::Foretold { step, .. } = remote else {
+        return None;
+    };
+    let first = addresses.predicted()?;
+    // Modulo 65,536, as the steps are.
+    let offset = (n as u16).wrapping_mul(step);
+    let port = first.port().wrapping_add(offset);
+    (port != 0).then(|| SocketAddr::new(first.ip(), port))
+}
+
+fn to_foretold(
+    local: SocketAddr,
+    remote: Class,
+    addresses: &Addresses<'_>,
+    n: u32,
+) -> Option<(SocketAddr, SocketAddr, CandidateKind)> {
+    let remote = foretold(remote, addresses, n)?;
+    Some((local, remote, CandidateKind::Predicted))
+}
+
+/// Tells whether every connection of the side moves its next port on, so that the order counts.
+const fn counts_all(class: Class) -> bool {
+    matches!(
+        class,
+        Class::Foretold {
+            counts_all: true,
+            ..
+        }
+    )
+}
+
+fn staged(
+    count: u32,
+    at_once: bool,
+    attempt: impl Fn(u32) -> Option<(SocketAddr, SocketAddr, CandidateKind)>,
+) -> Vec<Planned> {
+    let planned = |n| {
+        let (local, remote, kind) = attempt(n)?;
+        Some(Planned {
+            local,
+            remote,
+            kind,
+            stage: if at_once { 0 } else { n },
+            after: Duration::ZERO,
+            is_bet: false,
+        })
+    };
+    (0..count).filter_map(planned).collect()
+}

@@ -1,0 +1,282 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+use p2pconnect_proto::NatMapping;
+use rand::{RngExt as _, seq::SliceRandom as _};
+
+use super::*;
+use crate::Base;
+
+const FRESH: u16 = 20_000;
+const RANGES: [(u16, u16); 4] = [
+    (2048, 2111),
+    (3072, 3327),
+    (4096, 4096 + 1023),
+    (1024, 65_535),
+];
+
+/// All NATs that reports tell apart, as far as plans go.
+fn nats() -> Vec<NatReport> {
+    let filterings = [
+        None,
+        Some(NatFiltering::EndpointIndependent),
+        Some(NatFiltering::AddressDependent),
+    ];
+    let random = RANGES.map(|(first, last)| PortAssignment::Random { first, last });
+    let mut ports = vec![
+        None,
+        Some(PortAssignment::Preserved),
+        Some(PortAssignment::Sequential { delta: 2 }),
+        Some(PortAssignment::Sequential { delta: 65_535 }),
+    ];
+    ports.extend(random.map(Some));
+    let mappings = [None, Some(NatMapping::AddressAndPortDependent)];
+    let mut nats = Vec::new();
+    for mapping in mappings {
+        for ports in &ports {
+            for filtering in filterings {
+                nats.push(NatReport {
+                    mapping,
+                    ports: *ports,
+                    filtering,
+                    ..NatReport::default()
+                });
+            }
+        }
+    }
+    nats
+}
+
+fn outside(side: u8) -> Ipv4Addr {
+    Ipv4Addr::new(198, 51, 100, side)
+}
+
+fn inside(side: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, side, 2)
+}
+
+/// Where the first connection from an unused port comes from.
+fn predicted(nat: &NatReport) -> u16 {
+    match nat.ports {
+        Some(PortAssignment::Sequential { .. }) => 50_000,
+        Some(PortAssignment::Random { first, .. }) => first,
+        Some(PortAssignment::Preserved) | None => FRESH,
+    }
+}
+
+/// The ports that the connections to servers have.
+fn reflexive(nat: &NatReport) -> [u16; 2] {
+    match nat.ports {
+        Some(PortAssignment::Random { first, .. }) => [first + 3, first + 17],
+        Some(PortAssignment::Sequential { .. } | PortAssignment::Preserved) | None => {
+            [40_000, 40_001]
+        }
+    }
+}
+
+fn candidates(side: u8, nat: &NatReport) -> Vec<Candidate> {
+    let of = |kind, port: u16, punch_port| Candidate {
+        kind,
+        address: (outside(side), port).into(),
+        punch_port,
+        token: None,
+    };
+    let [primary, spare] = reflexive(nat);
+    let seen = CandidateKind::ServerReflexive;
+    vec![
+        Candidate::host((inside(side), 4000).into(), PunchPort::PRIMARY),
+        of(seen, primary, PunchPort::PRIMARY),
+        of(seen, spare, PunchPort::SPARE),
+        of(CandidateKind::Predicted, predicted(nat), PunchPort::FRESH),
+    ]
+}
+
+fn introduced(side: u8, nats: [NatReport; 2]) -> Introduced {
+    let base = |port: u16, punch_port| Base {
+        address: (inside(side), port).into(),
+        punch_port,
+    };
+    let [own, other] = [nats[usize::from(side)], nats[usize::from(1 - side)]];
+    Introduced {
+        role: [Role::Controlling, Role::Controlled][usize::from(side)],
+        bases: vec![
+            base(4000, PunchPort::PRIMARY),
+            base(4001, PunchPort::SPARE),
+            base(FRESH, PunchPort::FRESH),
+        ],
+        remote_candidates: candidates(1 - side, &other),
+        relayed_rtt: Duration::from_millis(80),
+        local_nat: own,
+        remote_nat: other,
+    }
+}
+
+fn plans(nats: [NatReport; 2], seed: u8) -> [Plan; 2] {
+    [0, 1].map(|side| Plan::new(&introduced(side, nats), [2 * seed + side; 32]))
+}
+
+/// What the outside sees of a plan: from which port to which address, in the order of the SYNs.
+fn seen(
+    side: u8,
+    nat: &NatReport,
+    plan: &Plan,
+    random: &mut ChaCha8Rng,
+) -> BTreeSet<(u16, SocketAddr)> {
+    let mut order: Vec<_> = plan.attempts.iter().collect();
+    order.sort_by_key(|attempt| (attempt.stage, attempt.after));
+    let [primary, spare] = reflexive(nat);
+    let mut free = match nat.ports {
+        Some(PortAssignment::Random { first, last }) => (first..=last)
+            .filter(|port| ![primary, spare].contains(port))
+            .collect(),
+        _ => Vec::new(),
+    };
+    free.shuffle(random);
+    let mut step = 0_u16;
+    let varies = mapping_varies(nat.mapping).is_some();
+    let mut given = BTreeMap::new();
+    for attempt in order {
+        assert_eq!(attempt.local.ip(), inside(side));
+        let ends = (attempt.local, attempt.remote);
+        let port = match nat.ports {
+            _ if !varies => Some(primary),
+            Some(PortAssignment::Sequential { delta }) => {
+                step += 1;
+                Some(50_000_u16.wrapping_add((step - 1).wrapping_mul(delta)))
+            }
+            Some(PortAssignment::Random { .. }) => free.pop(),
+            Some(PortAssignment::Preserved) | None => Some(attempt.local.port()),
+        };
+        if let Some(port) = port {
+            given.insert(ends, port);
+        }
+    }
+    given
+        .into_iter()
+        .map(|((_, remote), port)| (port, remote))
+        .collect()
+}
+
+/// Tells whether two SYNs meet.
+fn meet(nats: [NatReport; 2], plans: &[Plan; 2], random: &mut ChaCha8Rng) -> bool {
+    let [one, other] = [0_u8, 1].map(|side| {
+        let of = usize::from(side);
+        seen(side, &nats[of], &plans[of], random)
+    });
+    one.iter().any(|(port, to)| {
+        to.ip() == outside(1) && other.contains(&(to.port(), (outside(0), *port).into()))
+    })
+}
+
+fn mirrored(strategy: Strategy) -> Strategy {
+    match strategy {
+        Strategy::Plain | Strategy::Prediction | Strategy::OutOfReach => strategy,
+        Strategy::Door { keeper } => Strategy::Door {
+            keeper: keeper.other(),
+        },
+        Strategy::Birthday { random } => Strategy::Birthday {
+            random: random.other(),
+        },
+        Strategy::Fill { concentrated } => Strategy::Fill {
+            concentrated: concentrated.other(),
+        },
+    }
+}
+
+#[test]
+fn both_sides_make_plans_that_fit() {
+    let all = nats();
+    let mut random = ChaCha8Rng::from_seed([1; 32]);
+    for one in &all {
+        for other in &all {
+            let nats = [*one, *other];
+            let plans = plans(nats, random.random_range(0..100));
+            let case = format!("{nats:?}");
+            let [a, b] = &plans;
+            assert_eq!(a.strategy, mirrored(b.strategy), "{case}");
+            let bounded = |plan: &Plan| plan.attempts.len() <= 2 * bet::BATCH as usize;
+            assert!(plans.iter().all(bounded), "{case}");
+            let locals = |plan: &Plan| {
+                let ends = plan.attempts.iter().map(|it| (it.local, it.remote));
+                ends.collect::<BTreeSet<_>>().len() == plan.attempts.len()
+            };
+            assert!(plans.iter().all(locals), "the same twice: {case}");
+            match a.strategy {
+                Strategy::Plain | Strategy::OutOfReach => {
+                    assert!(a.attempts.is_empty() && b.attempts.is_empty(), "{case}");
+                }
+                Strategy::Prediction | Strategy::Fill { .. } => {
+                    assert!(meet(nats, &plans, &mut random), "{case}");
+                }
+                Strategy::Door { keeper } => {
+                    let side = usize::from(keeper == Who::Remote);
+                    let keeps = seen(side as u8, &nats[side], &plans[side], &mut random);
+                    let knocks = &plans[1 - side].attempts;
+                    let fits = knocks.iter().any(|knock| {
+                        let opens = |(port, _): &(u16, SocketAddr)| *port == knock.remote.port();
+                        keeps.iter().any(opens)
+                    });
+                    assert!(fits, "{case}");
+                }
+                Strategy::Birthday { .. } => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn a_bet_hardly_ever_misses() {
+    for (first, last) in RANGES {
+        let one = NatReport {
+            mapping: Some(NatMapping::AddressAndPortDependent),
+            ports: Some(PortAssignment::Random { first, last }),
+            ..NatReport::default()
+        };
+        let nats = [one, NatReport::default()];
+        let mut random = ChaCha8Rng::from_seed([2; 32]);
+        for seed in 0..60 {
+            let plans = plans(nats, seed);
+            assert!(meet(nats, &plans, &mut random), "{first} to {last}, {seed}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_sprayed_at_whoever_lets_everybody_in() {
+    let random = NatReport {
+        mapping: Some(NatMapping::AddressAndPortDependent),
+        ports: Some(PortAssignment::Random {
+            first: 1024,
+            last: 65_535,
+        }),
+        ..NatReport::default()
+    };
+    let open = |filtering| NatReport {
+        filtering: Some(filtering),
+        ..NatReport::default()
+    };
+    for stable in [
+        open(NatFiltering::EndpointIndependent),
+        open(NatFiltering::AddressDependent),
+    ] {
+        for plan in plans([stable, random], 1) {
+            assert_eq!((plan.strategy, plan.attempts), (Strategy::Plain, vec![]));
+        }
+    }
+}
+
+#[test]
+fn two_large_ranges_are_out_of_reach() {
+    let random = |first, last| NatReport {
+        mapping: Some(NatMapping::AddressAndPortDependent),
+        ports: Some(PortAssignment::Random { first, last }),
+        ..NatReport::default()
+    };
+    let large = random(1024, 65_535);
+    for other in [large, random(2048, 2111)] {
+        let plan = &plans([large, other], 1)[0];
+        assert_eq!(plan.strategy, Strategy::OutOfReach);
+    }
+}
