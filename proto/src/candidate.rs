@@ -16,7 +16,8 @@ pub enum CandidateKind {
     /// The address from which the first connection out of an unused local port is expected to
     /// come. What the next ones come from follows from the port assignment that the peer
     /// reports: the next port if ports are preserved, a step further if they are sequential, any
-    /// of the range if they are random.
+    /// of the range if they are random. Of a random range it names a port that is not in use, so
+    /// that a peer with connections from all of its ports has one from this port too.
     Predicted,
     /// An address learnt from a connection that the peer made to us. Never sent.
     PeerReflexive,

@@ -37,7 +37,7 @@ pub(crate) fn foretold() -> Vec<Kind> {
 /// The agent neither predicts ports nor bets on them.
 pub(crate) fn plain(a: &[NatSpec], b: &[NatSpec]) -> bool {
     match punchable(a, b).outcome {
-        Outcome::Certain { how, .. } => how != How::Prediction,
+        Outcome::Certain { how, .. } => !matches!(how, How::Prediction | How::Filling),
         Outcome::Chance { .. } | Outcome::Impossible { .. } => false,
     }
 }

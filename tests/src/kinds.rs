@@ -96,7 +96,7 @@ pub const ALL: [Kind; 9] = [
 /// the oracle: no port has to be foretold or guessed.
 pub fn connects(a: Kind, b: Kind) -> bool {
     match punchable(a.boxes, b.boxes).outcome {
-        Outcome::Certain { how, .. } => how != How::Prediction,
+        Outcome::Certain { how, .. } => !matches!(how, How::Prediction | How::Filling),
         Outcome::Chance { .. } | Outcome::Impossible { .. } => false,
     }
 }

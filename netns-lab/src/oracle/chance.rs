@@ -1,7 +1,7 @@
-//! How likely it is to guess a port.
+//! How likely it is to hit a port that nobody can foretell.
 
 use super::outside::Outside;
-use super::{Birthday, LEAST_CHANCE, Outcome, Punchability, SYNS, passage, reason};
+use super::{Birthday, FILL, How, LEAST_CHANCE, Outcome, Punchability, SYNS, passage, reason};
 use crate::oracle::Timing;
 use crate::spec::Dependence;
 
@@ -24,6 +24,10 @@ pub(super) fn bet(a: &Outside, b: &Outside) -> Punchability {
         }
     });
     let outcome = match best {
+        Some(bet) if bet.probability >= 1.0 => Outcome::Certain {
+            how: How::Filling,
+            timing: bet.timing,
+        },
         Some(bet) if bet.probability >= LEAST_CHANCE => Outcome::Chance {
             how: bet.how,
             probability: bet.probability,
@@ -43,13 +47,10 @@ fn exact(a: &Outside, b: &Outside) -> Option<Bet> {
     let timing = once.or_else(|| passage::both_redial(a, b).timing())?;
     let (how, probability) = match (a.endpoint.is_foretold(), b.endpoint.is_foretold()) {
         (true, true) => return None,
-        (true, false) => one_sided(a, b),
-        (false, true) => one_sided(b, a),
-        (false, false) => {
-            let (a, b) = (a.endpoint.ports(), b.endpoint.ports());
-            let probability = two_sided(a, b);
-            (Birthday::TwoSided { a, b }, probability)
-        }
+        (true, false) if a.same_for_peer => one_sided(b),
+        (false, true) if b.same_for_peer => one_sided(a),
+        (true, false) | (false, true) => two_sided(a, b),
+        (false, false) => two_sided(a, b),
     };
     Some(Bet {
         how,
@@ -62,34 +63,35 @@ fn exact(a: &Outside, b: &Outside) -> Option<Bet> {
 fn by_address(s: &Outside, p: &Outside, mirrored: bool) -> Option<Bet> {
     let orders = passage::open_to_address(s, p);
     let orders = if mirrored { orders.mirrored() } else { orders };
-    let ports = s.endpoint.ports();
+    let (how, probability) = one_sided(s);
     Some(Bet {
-        how: Birthday::OneSided { ports },
-        probability: birthday(ports, SYNS),
+        how,
+        probability,
         timing: orders.timing()?,
     })
 }
 
-fn one_sided(foretold: &Outside, random: &Outside) -> (Birthday, f64) {
+fn one_sided(random: &Outside) -> (Birthday, f64) {
     let ports = random.endpoint.ports();
-    let holes = if foretold.same_for_peer { SYNS } else { 1 };
-    (Birthday::OneSided { ports }, birthday(ports, holes))
+    (Birthday::OneSided { ports }, birthday(ports))
 }
 
-/// Returns the chance that one of [`SYNS`] random ports is one of `holes`, of
-/// `ports` that there are.
-fn birthday(ports: u32, holes: u32) -> f64 {
-    let hit = f64::from(holes.min(ports)) / f64::from(ports);
-    at_least_once(hit, SYNS.min(ports))
+/// Returns the chance that one of [`SYNS`] random ports is one of as many that
+/// are tried, of `ports` that there are.
+fn birthday(ports: u32) -> f64 {
+    let syns = SYNS.min(ports);
+    let missed = 1.0 - f64::from(syns) / f64::from(ports);
+    1.0 - missed.powf(f64::from(syns))
 }
 
-fn two_sided(one: u32, other: u32) -> f64 {
-    let hit = 1.0 / (f64::from(one) * f64::from(other));
-    at_least_once(hit, SYNS.min(one) * SYNS.min(other))
+fn two_sided(a: &Outside, b: &Outside) -> (Birthday, f64) {
+    let (a, b) = (a.endpoint.ports(), b.endpoint.ports());
+    (Birthday::TwoSided { a, b }, filled(a) * filled(b))
 }
 
-fn at_least_once(hit: f64, tries: u32) -> f64 {
-    1.0 - (1.0 - hit).powf(f64::from(tries))
+/// Returns the chance that one port is among those that [`FILL`] SYNs get.
+fn filled(ports: u32) -> f64 {
+    f64::from(FILL.min(ports)) / f64::from(ports)
 }
 
 /// Returns whether the filtering of a side makes the other's port matter.
@@ -104,12 +106,12 @@ mod tests {
     #[test]
     fn formulas_at_known_points() {
         let near = |probability: f64, expected: f64| (probability - expected).abs() < 0.001;
-        // 1 - e^(-256 * 256 / 64512), nearly.
-        assert!(near(birthday(64_512, 256), 0.638));
-        assert!(near(birthday(64_512, 1), 0.004));
-        // All ports of a block at once.
-        assert!(near(birthday(32, 256), 1.0));
-        assert!(near(two_sided(512, 512), 0.221));
-        assert!(two_sided(64_512, 64_512) < 0.0001);
+        // 1 - e^(-640 * 640 / 64512), nearly.
+        assert!(near(birthday(64_512), 0.998));
+        // A hole for each port.
+        assert_eq!(birthday(SYNS), 1.0);
+        assert_eq!(filled(512), 1.0);
+        assert_eq!(filled(2048), 0.5);
+        assert!(filled(64_512) < LEAST_CHANCE);
     }
 }

@@ -1,7 +1,7 @@
 //! The reasons in plain words.
 
 use super::outside::{Endpoint, Outside};
-use super::{Birthday, Outcome, SYNS, Timing, chance, passage};
+use super::{Birthday, FILL, Outcome, SYNS, Timing, chance, passage};
 use crate::spec::{RstEffect, SimultaneousOpen, UnsolicitedSyn};
 
 /// Anybody can dial s; `names` are those of s and p.
@@ -130,11 +130,12 @@ pub(super) fn luck(a: &Outside, b: &Outside, outcome: &Outcome) -> String {
         }
     }
     let bet = match outcome {
+        Outcome::Certain { .. } => return format!("{}. {}.", parts.join("; "), filling(a, b)),
         Outcome::Chance {
             how: Birthday::OneSided { ports },
             ..
         } => format!("With {SYNS} SYNs from each side one of {ports} ports may be hit"),
-        _ => format!("With {SYNS} SYNs from each side two ports would have to be guessed at once"),
+        _ => format!("With {FILL} SYNs from each side too many ports are left out"),
     };
     let percent = outcome.probability() * 100.0;
     let change = match (a.endpoint.is_foretold(), b.endpoint.is_foretold()) {
@@ -147,6 +148,26 @@ pub(super) fn luck(a: &Outside, b: &Outside, outcome: &Outcome) -> String {
          endpoint-independent.",
         parts.join("; ")
     )
+}
+
+/// The ranges are small enough.
+fn filling(a: &Outside, b: &Outside) -> String {
+    let small = [(a, "a"), (b, "b")];
+    let mut small = small.into_iter().filter_map(|(side, name)| {
+        let ports = side.endpoint.ports();
+        (ports > 1).then(|| format!("{name}'s {ports} ports"))
+    });
+    let (first, second) = (small.next().unwrap_or_default(), small.next());
+    match second {
+        Some(second) => format!(
+            "But {first} and {second} are few: each side dials one free port of the other's from \
+             all of its own, so that the two are sure to meet"
+        ),
+        None => format!(
+            "But {first} are few: with a SYN from or to each of them one is sure to meet the \
+             other side's"
+        ),
+    }
 }
 
 fn unknown(side: &Outside, name: &str) -> Option<String> {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{How, Outcome, Timing, punchable};
+use super::{How, Outcome, Timing, percent, punchable};
 use crate::preset::Preset;
 
 /// Returns a Markdown table of all pairs of presets, a in rows and b in columns,
@@ -36,7 +36,8 @@ pub fn table(presets: &[Preset]) -> String {
 
 const LEGEND: &str = "
 acc: one side's listener accepts; open: simultaneous open of the endpoints that a server has
-seen; pred: the same with a predicted port; n%: by luck, with 256 SYNs from each side; ·: no.
+seen; pred: the same with a predicted port; fill: with all ports of a small range at once; n%: by
+luck, with 640 SYNs from each side; ·: no.
 With `>`, a must dial first, with `<`, b; with `x`, the SYNs must cross.
 ";
 
@@ -47,6 +48,7 @@ fn cell(outcome: &Outcome) -> String {
                 How::Accept => "acc",
                 How::SimultaneousOpen => "open",
                 How::Prediction => "pred",
+                How::Filling => "fill",
             };
             (word.to_owned(), *timing)
         }
@@ -64,13 +66,4 @@ fn cell(outcome: &Outcome) -> String {
         Timing::BFirst => " <",
     };
     format!("{word}{order}")
-}
-
-fn percent(probability: f64) -> String {
-    let percent = probability * 100.0;
-    if percent < 1.0 {
-        format!("{percent:.1}%")
-    } else {
-        format!("{percent:.0}%")
-    }
 }

@@ -312,7 +312,8 @@ impl<S: Copy> Gathering<S> {
             _ if !varies(nat) => None,
             Some(PortAssignment::Preserved) => Some(self.ends.fresh.port()),
             Some(PortAssignment::Sequential { delta }) => Some(address.port().wrapping_add(delta)),
-            // Any port that is not in use.
+            // One that is not in use. Where the range can be filled, the peers
+            // meet there for sure: each dials the other's from all of its own.
             Some(PortAssignment::Random { first, last }) => {
                 (first..=last).find(|port| !taken(port))
             }

@@ -99,7 +99,7 @@ fn a_cell_that_fails_is_on_the_work_list_with_the_agents_words() {
         .into_iter()
         .map(|(_, cell)| (cell.dialler, cell.listener))
         .collect();
-    assert_eq!(failed, [(1, 2), (2, 1), (2, 2)]);
+    assert_eq!(failed, [(2, 2)]);
     for (_, cell) in report.work_list() {
         assert_eq!((cell.runs, cell.successes), (2, 0));
         assert_eq!(cell.standing(), Standing::Failed);
@@ -119,8 +119,8 @@ fn failures_and_a_success_of_each_way_are_shown_with_their_seeds() {
         .iter()
         .map(|it| (it.dialler, it.listener))
         .collect();
-    // Simultaneous open, accepted, three failures and connected.
-    assert_eq!(shown, [(0, 0), (0, 2), (1, 2), (2, 0), (2, 1), (2, 2)]);
+    // Simultaneous open, accepted, connected and a failure.
+    assert_eq!(shown, [(0, 0), (0, 2), (2, 0), (2, 2)]);
     for it in &matrix.shown {
         let seed = run_seed(7, SOME[it.dialler], SOME[it.listener], it.run);
         assert_eq!(it.seed, seed);

@@ -39,6 +39,9 @@ fn known_pairs() {
         said("openwrt", "openwrt"),
         certain(open, Timing::CrossingSyns)
     );
+    let filling = How::Filling;
+    assert_eq!(said("linux-router", "cgnat-strict"), certain(filling, any));
+    assert_eq!(said("cisco-asa", "cgnat-strict"), certain(filling, any));
     let prediction = How::Prediction;
     assert_eq!(
         said("juniper-cgn", "linux-router"),
@@ -58,6 +61,20 @@ fn luck_is_better_in_small_blocks() {
         matches!(impossible, Outcome::Impossible { probability } if probability > 0.0),
         "{impossible:?}"
     );
+}
+
+/// What is worth trying is told apart from what is not.
+#[test]
+fn chances_are_good_or_none() {
+    for a in preset::all() {
+        for b in preset::all() {
+            match said(a.name, b.name) {
+                Outcome::Chance { probability, .. } => assert!(probability > 0.99),
+                Outcome::Impossible { probability } => assert!(probability < 0.07),
+                Outcome::Certain { .. } => {}
+            }
+        }
+    }
 }
 
 #[test]
@@ -89,7 +106,8 @@ fn reasons_name_the_side_and_the_change() {
     let reason = |a: &[NatSpec], b: &[NatSpec]| punchable(a, b).reason;
     let lucky = reason(&router, &firewall);
     assert!(
-        lucky.contains("b's NAT gives each destination its own random port")
+        lucky.contains("With 640 SYNs from each side one of 64512 ports may be hit")
+            && lucky.contains("b's NAT gives each destination its own random port")
             && lucky.contains("It would be certain if b's NAT had endpoint-independent mapping"),
         "{lucky}"
     );
