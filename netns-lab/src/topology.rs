@@ -5,6 +5,7 @@ mod places;
 mod plan;
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 use crate::error::Error;
 use crate::fabric::Gate;
@@ -29,6 +30,7 @@ pub struct HostSpec {
     pub(crate) link: LinkSpec,
     pub(crate) nats: Vec<NatSpec>,
     pub(crate) shared: Option<String>,
+    pub(crate) external_ipv4: Option<Ipv4Addr>,
 }
 
 /// A NAT or firewall that several hosts are behind.
@@ -69,6 +71,7 @@ impl HostSpec {
             link: LinkSpec::default(),
             nats: Vec::new(),
             shared: None,
+            external_ipv4: None,
         }
     }
 
@@ -84,6 +87,15 @@ impl HostSpec {
     #[must_use]
     pub fn behind_shared(mut self, name: impl Into<String>) -> Self {
         self.shared = Some(name.into());
+        self
+    }
+
+    /// Gives the host, or the outermost NAT of its own, another public IPv4
+    /// address than the lab's usual one, which is for documentation: some
+    /// programs do not take those for public. Behind a shared NAT it means nothing.
+    #[must_use]
+    pub const fn external_ipv4(mut self, address: Ipv4Addr) -> Self {
+        self.external_ipv4 = Some(address);
         self
     }
 

@@ -237,7 +237,7 @@ impl Planner {
             let ipv4 = if nat.translation == Translation::None {
                 self.firewall_ipv4(number, layer, parent)
             } else {
-                self.own_ipv4(number, layer, parent)
+                self.own_ipv4(host, number, layer, parent)
             };
             let ipv6 = Ipv6Addr::new(0x2001, 0xdb8, number.into(), layer.into(), 0, 0, 0, 1);
             let addresses = vec![ipv4.into(), self.inside_ipv6(parent, ipv6)];
@@ -246,7 +246,7 @@ impl Planner {
             parent = Some(self.nodes.len() - 1);
             link = LinkSpec::default();
         }
-        let ipv4 = self.own_ipv4(number, 0, parent);
+        let ipv4 = self.own_ipv4(host, number, 0, parent);
         let ipv6 = Ipv6Addr::new(0x2001, 0xdb8, number.into(), 0, 0, 0, 0, 2);
         let addresses = vec![ipv4.into(), self.inside_ipv6(parent, ipv6)];
         let names = (Arc::clone(&owner), owner);
@@ -273,10 +273,13 @@ impl Planner {
     }
 
     /// Returns the IPv4 address of a host (layer 0) or of a NAT of its own.
-    fn own_ipv4(&self, number: u8, layer: u8, parent: Option<usize>) -> Ipv4Addr {
+    fn own_ipv4(&self, host: &HostSpec, number: u8, layer: u8, parent: Option<usize>) -> Ipv4Addr {
         let hiding = self.hiding(parent, |hides| hides.ipv4);
         match (hiding.map(|node| &self.nodes[node]), layer) {
-            (None, _) => Ipv4Addr::new(203, 0, 113, number),
+            (None, _) => {
+                let usual = Ipv4Addr::new(203, 0, 113, number);
+                host.external_ipv4.unwrap_or(usual)
+            }
             (Some(shared), _) if shared.name == shared.owner => Ipv4Addr::new(10, number, 200, 2),
             (Some(_), 0) => Ipv4Addr::new(192, 168, number, 2),
             (Some(_), _) => Ipv4Addr::new(10, number, layer, 2),
@@ -367,6 +370,15 @@ mod tests {
         ];
         assert_eq!(places(&plan), expected(&wanted));
         assert_eq!(plan.external_ipv4(2), Ipv4Addr::new(203, 0, 113, 1));
+    }
+
+    #[test]
+    fn a_host_can_have_another_public_address() {
+        let address = Ipv4Addr::new(11, 0, 0, 9);
+        let host = HostSpec::new("a").behind(NatSpec::port_preserving());
+        let plan = plan(Topology::new().host(host.external_ipv4(address)));
+        assert_eq!(plan.external_ipv4(1), address);
+        assert_eq!(plan.nodes[1].ipv4(), Ipv4Addr::new(192, 168, 1, 2));
     }
 
     #[test]
