@@ -32,6 +32,9 @@ mod net;
 #[expect(dead_code, reason = "the namespace tests use more of it")]
 #[path = "../netns/process.rs"]
 mod process;
+#[expect(dead_code, reason = "only the namespace tests have routers")]
+#[path = "../netns/router.rs"]
+mod router;
 
 /// How many dials a figure is the mean of.
 const DIALS: u32 = 50;

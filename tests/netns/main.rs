@@ -10,6 +10,7 @@
 //! - `hopeless`: a pair that cannot be punched says why
 //! - `loss`: paths that lose packets
 //! - `mapping`: a mapping outlives the idle limit of its NAT
+//! - `port_mapping`: what no punch can do, a router that maps ports can
 //! - `same_nat`: peers behind the same NAT
 //! - `statuses`: what goes wrong ends with the right exit status, in time, and disturbs nobody
 
@@ -22,7 +23,9 @@ mod loss;
 mod mapping;
 mod net;
 mod pairs;
+mod port_mapping;
 mod process;
+mod router;
 mod same_nat;
 mod statuses;
 mod ways;

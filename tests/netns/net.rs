@@ -10,7 +10,10 @@ use std::{
 use netns_lab::{BoxSpec, Engine, HostSpec, Lab, LinkSpec, NatSpec};
 use tempfile::TempDir;
 
-use crate::process::{Finished, P2PCONNECT, Process};
+use crate::{
+    process::{Finished, P2PCONNECT, Process},
+    router::{self, Router, Speaks},
+};
 
 /// Where the server's coordinator is. The lab's addresses are its own, so the port can be fixed.
 const COORDINATOR_PORT: u16 = 4433;
@@ -25,6 +28,8 @@ const SHARED: &str = "shared";
 pub(crate) type Boxes<'a> = &'a [NatSpec];
 
 pub(crate) struct Net {
+    /// The host that is a router, with its peer at home behind it.
+    router: Option<(&'static str, Router)>,
     pub(crate) lab: Lab,
     keys: TempDir,
     pub(crate) coordinator: String,
@@ -41,6 +46,8 @@ struct Setup<'a> {
     loss: f64,
     /// A box that both peers are behind, with their own boxes.
     shared: Option<NatSpec>,
+    /// The host that is a router with the peer behind it.
+    router: Option<(&'static str, Speaks)>,
 }
 
 impl Default for Setup<'_> {
@@ -50,6 +57,7 @@ impl Default for Setup<'_> {
             stun: "",
             loss: 0.0,
             shared: None,
+            router: None,
         }
     }
 }
@@ -80,6 +88,25 @@ impl Net {
             ..Setup::default()
         };
         Self::start(a, b, &setup)
+    }
+
+    /// Builds a lab in which one host is a router, and its peer at home behind it.
+    pub(crate) fn with_router(
+        at: &'static str,
+        speaks: Speaks,
+        a: Boxes<'_>,
+        b: Boxes<'_>,
+    ) -> Self {
+        let setup = Setup {
+            router: Some((at, speaks)),
+            ..Setup::default()
+        };
+        Self::start(a, b, &setup)
+    }
+
+    /// Returns the router of a lab that has one.
+    pub(crate) fn router(&self) -> &Router {
+        &self.router.as_ref().unwrap().1
     }
 
     /// Builds the lab and starts the server on its IPv6 address.
@@ -118,10 +145,15 @@ impl Net {
             stun,
             loss,
             shared,
+            router,
         } = *setup;
         let behind = |name: &str, boxes: Boxes<'_>| {
             let host = HostSpec::new(name).link(LinkSpec::delay(PEER_LINK).loss(loss));
             let host = boxes.iter().fold(host, |host, nat| host.behind(*nat));
+            let host = match router {
+                Some((at, _)) if at == name => host.external_ipv4(router::PUBLIC),
+                _ => host,
+            };
             match shared {
                 Some(_) => host.behind_shared(SHARED),
                 None => host,
@@ -141,6 +173,7 @@ impl Net {
             .host(behind("b", b))
             .build()
             .unwrap();
+        let router = router.map(|(at, speaks)| (at, Router::start(lab.host(at), speaks)));
         let keys = tempfile::tempdir().unwrap();
         let listen = SocketAddr::new(address(lab.host("server")), COORDINATOR_PORT);
         let mut command = lab.host("server").command(P2PCONNECT);
@@ -166,6 +199,7 @@ impl Net {
             "{coordinator}"
         );
         Self {
+            router,
             lab,
             keys,
             coordinator,
@@ -175,7 +209,14 @@ impl Net {
 
     /// Returns `p2pconnect` with these arguments on a host, with the host's own key.
     pub(crate) fn command(&self, host: &str, arguments: &[&str]) -> Command {
-        let mut command = self.lab.host(host).command(P2PCONNECT);
+        let mut command = match &self.router {
+            Some((at, router)) if *at == host => {
+                let mut command = router.at_home();
+                command.arg(P2PCONNECT);
+                command
+            }
+            _ => self.lab.host(host).command(P2PCONNECT),
+        };
         command.args(arguments);
         command
             .env("P2PCONNECT_COORDINATOR", &self.coordinator)

@@ -89,6 +89,12 @@ impl Process {
         }
     }
 
+    /// Returns a status line with this event, which may have come already.
+    pub(crate) fn has_said(&mut self, event: &str) -> Value {
+        let said = self.heard.iter().find_map(|line| parse(line, event));
+        said.unwrap_or_else(|| self.wait_for(event))
+    }
+
     fn hear(&mut self, line: String) {
         // What the log calls an error is a defect even where the test looks at something else.
         assert!(!line.contains(" ERROR "), "{line}");

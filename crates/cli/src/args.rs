@@ -89,6 +89,9 @@ pub(crate) struct Listen {
     /// Exit after the first peer's stream has ended
     #[arg(long)]
     pub(crate) once: bool,
+    /// Do not ask the router to forward ports to this machine
+    #[arg(long)]
+    pub(crate) no_port_mapping: bool,
     #[command(flatten)]
     pub(crate) key: Key,
     /// Print the status as JSON, one object a line, on stderr
@@ -127,6 +130,9 @@ pub(crate) struct Dial {
     /// How long to try, such as 15s or 500ms
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration)]
     pub(crate) timeout: Duration,
+    /// Do not ask the router to forward ports to this machine
+    #[arg(long)]
+    pub(crate) no_port_mapping: bool,
     #[command(flatten)]
     pub(crate) key: Key,
     /// Print the status as JSON, one object a line, on stderr

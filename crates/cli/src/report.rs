@@ -41,6 +41,19 @@ impl Reporter {
                 &json!({ "local": local, "mapped": new, "old": old }),
                 &format!("{local} is now seen as {new}, before as {old}"),
             ),
+            Status::PortMapped {
+                local,
+                external,
+                protocol,
+            } => self.say(
+                "port-mapped",
+                &json!({
+                    "local": local,
+                    "external": external,
+                    "protocol": protocol.to_string(),
+                }),
+                &format!("the router forwards {external} to {local} ({protocol})"),
+            ),
             Status::Registered => {
                 self.say("registered", &json!({}), "this machine can be dialled now");
             }

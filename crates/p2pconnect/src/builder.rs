@@ -19,6 +19,7 @@ use crate::{
     inbound::Inbound,
     mappings::{Failure, Mappings},
     online::{Keeper, Line, Listening},
+    port_mapping::PortMappings,
     punch_ports::PunchPorts,
     status::Observer,
     task::AbortOnDrop,
@@ -35,6 +36,7 @@ const MAX_WAITING_CONNECTIONS: usize = 16;
 /// - coordinator: none; it must be set
 /// - policy: none, which means that the endpoint dials and cannot be dialled
 /// - observer: none
+/// - port mapping: on
 #[derive(Debug)]
 #[must_use]
 pub struct Builder {
@@ -42,6 +44,7 @@ pub struct Builder {
     coordinator: Option<CoordinatorAddr>,
     policy: Option<DialPolicy>,
     observer: Observer,
+    port_mapping: bool,
 }
 
 impl Builder {
@@ -51,6 +54,7 @@ impl Builder {
             coordinator: None,
             policy: None,
             observer: Observer::none(),
+            port_mapping: true,
         }
     }
 
@@ -70,6 +74,15 @@ impl Builder {
     /// addresses.
     pub fn allow(mut self, policy: DialPolicy) -> Self {
         self.policy = Some(policy);
+        self
+    }
+
+    /// Has the router asked to forward the punch ports, by PCP, NAT-PMP or UPnP, which makes this
+    /// endpoint reachable where NATs cannot be punched.
+    ///
+    /// Nothing waits for the router. No router is asked if the coordinator is on this machine.
+    pub fn port_mapping(mut self, wanted: bool) -> Self {
+        self.port_mapping = wanted;
         self
     }
 
@@ -106,6 +119,10 @@ impl Builder {
             .collect();
         let mappings = Mappings::new(ports.clone(), &key.peer_id(), self.observer.clone());
         let addresses = dialer.resolve().await?;
+        let port_mappings = PortMappings::new(ports.clone(), self.observer.clone());
+        if self.port_mapping && !addresses.iter().all(|it| it.ip().is_loopback()) {
+            port_mappings.start();
+        }
         let (coordination, introductions) = go_online(&dialer, &addresses, &mappings).await?;
 
         let punch = PunchConfig::default();
@@ -114,6 +131,7 @@ impl Builder {
             observer: self.observer,
             ports,
             mappings,
+            port_mappings,
             inbound,
             punch,
         });

@@ -21,6 +21,7 @@ use crate::{
     gather,
     inbound::Inbound,
     mappings::Mappings,
+    port_mapping::PortMappings,
     punch_ports::PunchPorts,
     session::{Punched, Session, SessionError},
     status::Observer,
@@ -63,6 +64,7 @@ pub(crate) struct Inner {
     pub(crate) observer: Observer,
     pub(crate) ports: PunchPorts,
     pub(crate) mappings: Mappings,
+    pub(crate) port_mappings: PortMappings,
     pub(crate) inbound: Arc<Inbound>,
     pub(crate) punch: PunchConfig,
 }
@@ -125,6 +127,7 @@ impl Endpoint {
         let deadline = began + limit.min(MAX_DIAL_LIMIT);
         let mut found = None;
         for round in 1..=MAX_ROUNDS {
+            let forwarded = self.inner.port_mappings.known();
             let introduction = match self.ask(peer, deadline).await {
                 Ok(introduction) => introduction,
                 // What a round has found says more than a coordinator that is silent afterwards.
@@ -141,7 +144,9 @@ impl Endpoint {
                 Err(error) => error,
             };
             let time_left = deadline.saturating_duration_since(Instant::now());
-            if time_left < ROUND_MINIMUM || is_final(&error) {
+            // What was proven impossible may be possible by what the router forwards by now.
+            let is_new = self.inner.port_mappings.known() != forwarded;
+            if time_left < ROUND_MINIMUM || (is_final(&error) && !is_new) {
                 return Err(error);
             }
             found = Some(error);
@@ -161,9 +166,11 @@ impl Endpoint {
         self.incoming.as_ref()?.lock().await.recv().await
     }
 
-    /// Says goodbye to the coordinator, which otherwise notices the absence only after a while.
+    /// Says goodbye to the coordinator, which otherwise notices the absence only after a while, and
+    /// to a router that forwards ports. Takes half a second at most.
     pub async fn close(self) {
         let Self {
+            inner,
             coordination,
             tasks,
             ..
@@ -171,9 +178,12 @@ impl Endpoint {
         // Nobody is to reconnect what is closed here.
         drop(tasks);
         let coordination = coordination.borrow().clone();
-        if let Some(coordination) = coordination {
-            coordination.close().await;
-        }
+        let goodbye = async {
+            if let Some(coordination) = coordination {
+                coordination.close().await;
+            }
+        };
+        tokio::join!(goodbye, inner.port_mappings.release());
     }
 
     /// Asks for an introduction, again and again while the coordinator is told to do too much at
@@ -226,7 +236,11 @@ impl Endpoint {
 impl Inner {
     /// Returns where this endpoint may be reached, as far as is known now.
     pub(crate) fn candidates(&self) -> Vec<Candidate> {
-        gather::candidates(&self.ports, &self.mappings.known())
+        gather::candidates(
+            &self.ports,
+            &self.mappings.known(),
+            &self.port_mappings.known(),
+        )
     }
 
     /// Connects to a peer that dials this endpoint.

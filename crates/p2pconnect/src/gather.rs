@@ -8,14 +8,18 @@ use std::{
 use p2pconnect_proto::{Candidate, CandidateKind, message::MAX_CANDIDATES};
 use p2pconnect_punch::Base;
 
-use crate::{mappings::Mapped, punch_ports::PunchPorts, tcp};
+use crate::{mappings::Mapped, port_mapping::ForwardedPort, punch_ports::PunchPorts, tcp};
 
 /// The most interface addresses that are offered. With two punch ports each, and a server-reflexive
 /// candidate for either port and address family, the list stays within [`MAX_CANDIDATES`].
 const MAX_HOST_ADDRESSES: usize = 6;
 
 /// Returns the candidates of this endpoint, those first that are most worth their place.
-pub(crate) fn candidates(ports: &PunchPorts, mapped: &[Mapped]) -> Vec<Candidate> {
+pub(crate) fn candidates(
+    ports: &PunchPorts,
+    mapped: &[Mapped],
+    forwarded: &[ForwardedPort],
+) -> Vec<Candidate> {
     let mut candidates: Vec<Candidate> = mapped
         .iter()
         .map(|it| {
@@ -32,6 +36,20 @@ pub(crate) fn candidates(ports: &PunchPorts, mapped: &[Mapped]) -> Vec<Candidate
             }
         })
         .collect();
+    // A router whose own address is the one that a STUN server saw may keep the port as well.
+    for it in forwarded {
+        if candidates
+            .iter()
+            .all(|known| known.address != it.external || known.punch_port != it.punch_port)
+        {
+            candidates.push(Candidate {
+                kind: CandidateKind::Mapped,
+                address: it.external,
+                punch_port: it.punch_port,
+                token: None,
+            });
+        }
+    }
     for address in host_addresses(mapped) {
         for (punch_port, port) in ports.iter() {
             let host = Candidate::host(SocketAddr::new(address, port), punch_port);
@@ -139,6 +157,7 @@ mod tests {
                 mapped(PunchPort::PRIMARY, local, local),
                 mapped(PunchPort::SPARE, local, natted),
             ],
+            &[],
         );
         assert_eq!(found[0].kind, CandidateKind::Host);
         assert_eq!(found[1].kind, CandidateKind::ServerReflexive);

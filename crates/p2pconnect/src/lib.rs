@@ -34,6 +34,7 @@ mod gather;
 mod inbound;
 mod mappings;
 mod online;
+mod port_mapping;
 mod preamble;
 mod punch_ports;
 mod session;
@@ -46,7 +47,7 @@ pub use builder::Builder;
 pub use connection::{Connection, Path, PathTimes};
 pub use endpoint::Endpoint;
 pub use error::{BindError, CoordinatorError, DialError};
-pub use status::Status;
+pub use status::{PortMappingProtocol, Status};
 
 pub use p2pconnect_identity::{InvalidKey, KeyFileError, SecretKey, load_or_create};
 pub use p2pconnect_proto::message::{DialPolicy, Refusal};

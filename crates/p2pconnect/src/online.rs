@@ -174,8 +174,18 @@ impl Inner {
         let Some(policy) = policy else {
             return future::pending().await;
         };
+        let mut forwarded = self.port_mappings.changes();
+        // The router may have answered before the registration, which then said so already, or
+        // just after it.
+        if !forwarded.borrow().is_empty() {
+            forwarded.mark_changed();
+        }
         loop {
-            changes.next().await;
+            tokio::select! {
+                () = changes.next() => {}
+                // The sender lives as long as the endpoint.
+                Ok(()) = forwarded.changed() => {}
+            }
             while let Err(error) = self.register(coordination, policy).await {
                 tracing::debug!(%error, "a change could not be registered yet");
                 sleep(REGISTER_PAUSE).await;

@@ -26,6 +26,16 @@ pub enum Status {
         /// The mapping from now on.
         new: SocketAddr,
     },
+    /// The router forwards a punch port; the coordinator is told.
+    PortMapped {
+        /// The address on this side.
+        local: SocketAddr,
+        /// The router's own address. If it is a private one, the router is behind another NAT,
+        /// and peers elsewhere cannot use it.
+        external: SocketAddr,
+        /// What the router was asked by.
+        protocol: PortMappingProtocol,
+    },
     /// The endpoint can be dialled.
     Registered,
     /// The connection to the coordinator broke; it is being made anew.
@@ -57,6 +67,28 @@ pub enum Status {
         /// Why, in words.
         reason: String,
     },
+}
+
+/// What a router was asked by to forward a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PortMappingProtocol {
+    /// The Port Control Protocol (RFC 6887).
+    Pcp,
+    /// The NAT Port Mapping Protocol (RFC 6886).
+    NatPmp,
+    /// Universal Plug and Play, Internet Gateway Device.
+    UpnpIgd,
+}
+
+impl fmt::Display for PortMappingProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pcp => "PCP",
+            Self::NatPmp => "NAT-PMP",
+            Self::UpnpIgd => "UPnP",
+        })
+    }
 }
 
 /// Who watches an endpoint.

@@ -80,6 +80,7 @@ async fn connect(
     let endpoint = Endpoint::builder()
         .secret_key(key)
         .coordinator(options.coordinator.coordinator.clone())
+        .port_mapping(!options.no_port_mapping)
         .observer(move |status| observer.status(&status))
         .bind()
         .await

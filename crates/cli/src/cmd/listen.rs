@@ -73,6 +73,7 @@ async fn bind(
         .secret_key(key)
         .coordinator(options.coordinator.coordinator.clone())
         .allow(options.policy())
+        .port_mapping(!options.no_port_mapping)
         .observer(move |status| observer.status(&status))
         .bind()
         .await

@@ -1,0 +1,74 @@
+//! Which router this machine is behind.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use crate::tcp;
+
+/// Any address that is not in this network; nothing is sent there.
+const ELSEWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
+
+/// The way out of this machine's network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Route {
+    /// The router, where the system tells it.
+    pub(super) gateway: Option<Ipv4Addr>,
+    /// This machine's address on that way.
+    pub(super) local: Ipv4Addr,
+}
+
+impl Route {
+    /// Returns the way out over IPv4, if there is one.
+    pub(super) async fn current() -> Option<Self> {
+        let gateway = std::fs::read_to_string("/proc/net/route")
+            .ok()
+            .and_then(|table| default_gateway(&table));
+        let towards = gateway.map_or(ELSEWHERE, |gateway| SocketAddr::from((gateway, 9)));
+        match tcp::source_address(towards).await {
+            Ok(std::net::IpAddr::V4(local)) => Some(Self { gateway, local }),
+            Ok(std::net::IpAddr::V6(_)) | Err(_) => None,
+        }
+    }
+}
+
+/// Reads the default route with the lowest metric out of Linux's table. Addresses are in hexadecimal
+/// there, of a number in the machine's byte order.
+fn default_gateway(table: &str) -> Option<Ipv4Addr> {
+    let routes = table.lines().skip(1).filter_map(|line| {
+        let mut fields = line.split_ascii_whitespace();
+        let destination = fields.nth(1)?;
+        let gateway = u32::from_str_radix(fields.next()?, 16).ok()?;
+        let metric: u32 = fields.nth(3)?.parse().ok()?;
+        let mask = fields.next()?;
+        let is_default = destination == "00000000" && mask == "00000000" && gateway != 0;
+        is_default.then(|| (metric, Ipv4Addr::from(gateway.to_ne_bytes())))
+    });
+    routes.min_by_key(|(metric, _)| *metric).map(|(_, it)| it)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A line of the table with an address as Linux would write it on this machine.
+    fn line(destination: u32, gateway: [u8; 4], metric: u32, mask: u32) -> String {
+        let gateway = u32::from_ne_bytes(gateway);
+        format!(
+            "eth0\t{destination:08X}\t{gateway:08X}\t0003\t0\t0\t{metric}\t{mask:08X}\t0\t0\t0\n"
+        )
+    }
+
+    #[test]
+    fn the_default_route_with_the_lowest_metric_counts() {
+        let table = [
+            "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
+                .into(),
+            line(0, [192, 168, 1, 1], 600, 0),
+            line(0, [10, 0, 0, 1], 100, 0),
+            line(0, [0, 0, 0, 0], 0, 0),
+            line(0x0000_a8c0, [10, 0, 0, 9], 0, 0x00ff_ffff),
+        ];
+        assert_eq!(default_gateway(&table.concat()), Some([10, 0, 0, 1].into()));
+        assert_eq!(default_gateway(&table[0]), None);
+        assert_eq!(default_gateway("nonsense\n\u{0}\nx y z"), None);
+    }
+}
