@@ -28,6 +28,19 @@ fn fails_in(net: Net) {
     ] {
         assert!(reason.contains(words), "{reason}");
     }
+    let failed = dialled.event("failed").unwrap();
+    let behaviours = ["local_nat", "remote_nat"].map(|side| failed[side]["mapping"].as_str());
+    assert!(
+        behaviours.contains(&Some("address-and-port-dependent")),
+        "{failed}"
+    );
+    let pairs = failed["pairs"].as_array().unwrap();
+    let there = net.external("b").to_string();
+    let tried = |pair: &serde_json::Value| {
+        let remote = pair["remote"].as_str().unwrap();
+        remote.starts_with(&there) && pair["attempts"].as_u64() > Some(0)
+    };
+    assert!(pairs.iter().any(tried), "{failed}");
     net.finish();
 }
 
@@ -67,5 +80,28 @@ fn a_server_on_every_address_lets_ipv4_peers_compare_too() {
             &random,
             &[NatSpec::port_preserving()],
         ));
+    });
+}
+
+#[test]
+fn people_see_what_was_found_and_tried() {
+    test(|| {
+        let random = [NatSpec::random_per_destination()];
+        let net = Net::new(&random, &random);
+        let peer = net.id("b");
+        let _listener = net.listen("b");
+        let dialled = net.dial_with("a", &["dial", "--no-port-mapping", &peer], b"");
+        let said = dialled.stderr.join("\n");
+        let there = format!("{}:", net.external("b"));
+        for words in [
+            "this side  address-and-port-dependent mapping",
+            "the peer   address-and-port-dependent mapping",
+            "what came back",
+            &there,
+            "without --no-port-mapping",
+        ] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+        net.finish();
     });
 }

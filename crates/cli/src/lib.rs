@@ -4,6 +4,7 @@
 
 mod args;
 mod cmd;
+mod evidence;
 mod exit;
 mod key;
 mod pump;

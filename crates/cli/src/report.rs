@@ -1,13 +1,14 @@
 use std::{
     io::Write as _,
-    sync::Arc,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use p2pconnect::{Connection, Status};
+use p2pconnect::{Connection, DialError, PunchReport, Status, Verdict};
 use serde_json::{Value, json};
 
-use crate::pump::Transferred;
+use crate::{evidence, pump::Transferred};
 
 /// Says on stderr what happens: lines for people, or JSON objects for programs.
 #[derive(Debug, Clone)]
@@ -17,15 +18,49 @@ pub(crate) struct Reporter(Arc<Settings>);
 struct Settings {
     json: bool,
     started: Instant,
+    router: Mutex<Router>,
+}
+
+/// What the router on this side does about forwarding ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Router {
+    /// The user did not want it to be asked.
+    Unasked,
+    /// It has not answered, or does not forward.
+    Silent,
+    /// It forwards from an address that peers elsewhere cannot reach.
+    BehindNat,
+    /// It forwards.
+    Forwards,
 }
 
 impl Reporter {
     pub(crate) fn new(json: bool, started: Instant) -> Self {
-        Self(Arc::new(Settings { json, started }))
+        Self(Arc::new(Settings {
+            json,
+            started,
+            router: Mutex::new(Router::Silent),
+        }))
+    }
+
+    /// Takes note that the router is not asked to forward ports.
+    pub(crate) fn no_port_mapping(&self) {
+        self.set_router(Router::Unasked);
+    }
+
+    fn set_router(&self, router: Router) {
+        *self.0.router.lock().unwrap_or_else(PoisonError::into_inner) = router;
     }
 
     /// Reports what the endpoint is doing.
     pub(crate) fn status(&self, status: &Status) {
+        if let Status::PortMapped { external, .. } = status {
+            self.set_router(if is_private(external.ip()) {
+                Router::BehindNat
+            } else {
+                Router::Forwards
+            });
+        }
         match status {
             Status::Mapped {
                 local,
@@ -127,11 +162,21 @@ impl Reporter {
 
     /// Reports what went wrong, with the causes, and the status that the process ends with.
     pub(crate) fn failed(&self, status: u8, error: &anyhow::Error) {
-        self.say(
-            "failed",
-            &json!({ "status": status, "reason": format!("{error:#}") }),
-            &format!("failed: {error:#}"),
-        );
+        let mut fields = json!({ "status": status, "reason": format!("{error:#}") });
+        let mut text = format!("failed: {error:#}");
+        if let Some(report) = report_of(error) {
+            extend(&mut fields, &evidence::fields(report));
+            for line in evidence::lines(report) {
+                text.push_str("\n    ");
+                text.push_str(&line);
+            }
+            if let Some(hint) = self.hint(report.verdict) {
+                extend(&mut fields, &json!({ "hint": hint }));
+                text.push_str("\n    ");
+                text.push_str(hint);
+            }
+        }
+        self.say("failed", &fields, &text);
     }
 
     /// Reports that one peer's stream could not be served; the command goes on.
@@ -143,19 +188,65 @@ impl Reporter {
         );
     }
 
+    /// Returns what the people could change beside what the verdict says.
+    fn hint(&self, verdict: Verdict) -> Option<&'static str> {
+        if matches!(verdict, Verdict::NoCommonFamily | Verdict::WrongIdentity) {
+            return None;
+        }
+        Some(
+            match *self.0.router.lock().unwrap_or_else(PoisonError::into_inner) {
+                Router::Unasked => {
+                    "The router on this side was not asked to forward ports; without --no-port-mapping \
+                 it would be."
+                }
+                Router::Silent => {
+                    "No router on this side forwards ports. Switching UPnP, PCP or NAT-PMP on there \
+                 would help."
+                }
+                Router::BehindNat => {
+                    "The router on this side forwards ports, but is behind a NAT itself. UPnP, PCP or \
+                 NAT-PMP on the peer's side would help."
+                }
+                Router::Forwards => return None,
+            },
+        )
+    }
+
     fn say(&self, event: &str, fields: &Value, sentence: &str) {
         let since_start = self.0.started.elapsed();
         let line = if self.0.json {
             let mut object = json!({ "event": event, "since_start_ms": millis(since_start) });
-            if let (Some(object), Some(fields)) = (object.as_object_mut(), fields.as_object()) {
-                object.extend(fields.clone());
-            }
+            extend(&mut object, fields);
             object.to_string()
         } else {
             format!("[{:7.3} s] {sentence}", since_start.as_secs_f64())
         };
         // Somebody who closed stderr does not want to know.
         drop(writeln!(std::io::stderr().lock(), "{line}"));
+    }
+}
+
+/// Returns the evidence that a dial has failed with.
+fn report_of(error: &anyhow::Error) -> Option<&PunchReport> {
+    match error.downcast_ref::<DialError>()? {
+        DialError::NoDirectPath(report) | DialError::WrongIdentity(report) => Some(report),
+        _ => None,
+    }
+}
+
+/// Adds fields to an object.
+fn extend(object: &mut Value, fields: &Value) {
+    if let (Some(object), Some(fields)) = (object.as_object_mut(), fields.as_object()) {
+        object.extend(fields.clone());
+    }
+}
+
+/// Tells whether peers elsewhere cannot reach a router's address, because it is behind a NAT.
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        // 100.64.0.0/10 is what carriers have behind their NATs (RFC 6598).
+        IpAddr::V4(v4) => v4.is_private() || (v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64),
+        IpAddr::V6(v6) => v6.is_unique_local(),
     }
 }
 

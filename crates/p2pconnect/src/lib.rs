@@ -52,6 +52,10 @@ pub use status::{PortMappingProtocol, Status};
 pub use p2pconnect_identity::{InvalidKey, KeyFileError, SecretKey, load_or_create};
 pub use p2pconnect_proto::message::{DialPolicy, Refusal};
 pub use p2pconnect_proto::{
-    CoordinatorAddr, NatMapping, NatReport, ParseCoordinatorAddrError, ParsePeerIdError, PeerId,
+    CandidateKind, CoordinatorAddr, NatFiltering, NatMapping, NatReport, ParseCoordinatorAddrError,
+    ParsePeerIdError, PeerId, PortAssignment, UnsolicitedSyn,
 };
-pub use p2pconnect_punch::{How, PunchReport, Verdict};
+pub use p2pconnect_punch::{
+    CandidatePair, ConnectFailure, How, PairOutcome, PairReport, PunchReport, Verdict,
+    VerifyFailure,
+};

@@ -77,6 +77,9 @@ async fn connect(
     let deadline = Instant::now() + options.timeout;
     let key = key::load(options.key.key.as_deref(), PEER_KEY).map_err(|e| (exit::USAGE, e))?;
     let observer = reporter.clone();
+    if options.no_port_mapping {
+        reporter.no_port_mapping();
+    }
     let endpoint = Endpoint::builder()
         .secret_key(key)
         .coordinator(options.coordinator.coordinator.clone())
