@@ -84,6 +84,20 @@ impl Default for Path {
     }
 }
 
+impl Path {
+    /// Returns the least time from a dial until both sides agree on a connection
+    /// that they have verified.
+    ///
+    /// The request and the common start take a round trip to the server, and
+    /// crossing SYNs one between the peers; hello, reply and nomination take one
+    /// and a half.
+    pub fn bound(&self) -> Duration {
+        let to_server = 2 * (self.peer.one_way() + self.server.one_way());
+        let between = 4 * self.peer.one_way();
+        to_server + between * 5 / 2
+    }
+}
+
 /// What came of a punch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PunchOutcome {
@@ -91,6 +105,9 @@ pub struct PunchOutcome {
     pub established: Option<Established>,
     /// What the side that failed said, the dialler if both did.
     pub failure: Option<String>,
+    /// The time from the start of the dial until no side tried any more, if it
+    /// failed.
+    pub failed_after: Option<Duration>,
 }
 
 /// A connection that both sides have agreed on.
@@ -114,22 +131,29 @@ impl PunchOutcome {
         Self {
             established: None,
             failure: Some(why.into()),
+            failed_after: None,
         }
     }
 
     /// Draws the conclusion from both sides' ends, the dialler's first; times
     /// count from the same moment as `dialled`.
     fn of_ends(dialler: &SideEnd, listener: &SideEnd, dialled: Duration) -> Self {
+        let after = dialler.at.max(listener.at).saturating_sub(dialled);
+        let failed = |why| Self {
+            failed_after: Some(after),
+            ..Self::failed(why)
+        };
         match (&dialler.event, &listener.event) {
             (Event::Established { how, .. }, Event::Established { .. }) => Self {
                 established: Some(Established {
                     how: how.to_string(),
-                    after: dialler.at.max(listener.at).saturating_sub(dialled),
+                    after,
                 }),
                 failure: None,
+                failed_after: None,
             },
-            (Event::Failed(report), _) => Self::failed(report.to_string()),
-            (Event::Established { .. }, Event::Failed(report)) => Self::failed(format!(
+            (Event::Failed(report), _) => failed(report.to_string()),
+            (Event::Established { .. }, Event::Failed(report)) => failed(format!(
                 "Only the dialler believes in the connection; the listener says: {report}"
             )),
         }

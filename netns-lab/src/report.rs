@@ -10,6 +10,7 @@
 
 mod html;
 mod ladder;
+mod pace;
 mod standing;
 mod summary;
 mod text;
@@ -75,8 +76,14 @@ pub struct Cell {
     pub successes: u32,
     /// The median time to connect, of those that did.
     pub median: Option<Duration>,
+    /// The time in which 95 of 100 connected, of those that did.
+    pub p95: Option<Duration>,
     /// The longest time to connect, of those that did.
     pub worst: Option<Duration>,
+    /// What the path takes at least, if that is known.
+    pub bound: Option<Duration>,
+    /// The median time until both sides had given up, of those that failed.
+    pub gave_up: Option<Duration>,
     /// In what way it connected, and how often.
     pub how: Vec<(String, u32)>,
     /// What the oracle says.

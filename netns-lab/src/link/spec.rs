@@ -96,6 +96,11 @@ impl LinkSpec {
         }
     }
 
+    /// Returns what it takes one way at least.
+    pub(crate) const fn one_way(&self) -> Duration {
+        self.delay
+    }
+
     /// Adds a random delay between zero and `most` to every packet.
     #[must_use]
     pub const fn jitter(mut self, most: Duration) -> Self {

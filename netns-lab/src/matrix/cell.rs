@@ -94,6 +94,12 @@ impl Outcomes {
         let established = || self.runs.iter().filter_map(|run| run.established.as_ref());
         let mut times: Vec<Duration> = established().map(|it| it.after).collect();
         times.sort_unstable();
+        let mut gave_up: Vec<_> = self
+            .runs
+            .iter()
+            .filter_map(|run| run.failed_after)
+            .collect();
+        gave_up.sort_unstable();
         let mut how: BTreeMap<&str, u32> = BTreeMap::new();
         for it in established() {
             *how.entry(&it.how).or_default() += 1;
@@ -103,8 +109,11 @@ impl Outcomes {
             listener: self.listener,
             runs: count(self.runs.iter()),
             successes: self.successes(),
-            median: times.get(times.len() / 2).copied(),
+            median: percentile(&times, 50),
+            p95: percentile(&times, 95),
             worst: times.last().copied(),
+            bound: Some(options.path.bound()),
+            gave_up: percentile(&gave_up, 50),
             how: how.into_iter().map(|(way, n)| (way.into(), n)).collect(),
             expected,
             reason,
@@ -129,6 +138,12 @@ impl Outcomes {
             }
         }
     }
+}
+
+/// Returns the time in which so many of a hundred are done, of sorted ones.
+fn percentile(times: &[Duration], hundredths: usize) -> Option<Duration> {
+    let place = times.len() * hundredths / 100;
+    times.get(place.min(times.len().saturating_sub(1))).copied()
 }
 
 fn count<T>(items: impl Iterator<Item = T>) -> u32 {

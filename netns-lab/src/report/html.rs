@@ -70,9 +70,9 @@ impl Report {
         let class = |count, bad| if count == 0 { "" } else { bad };
         page.add(format_args!(
             "<li class=\"{}\"><b>{work}</b> on the <a href=\"#work\">work list</a><br>\
-             <span class=\"muted\">allowed by the oracle, and failed</span></li>\n\
+             <span class=\"muted\">allowed by the oracle, and failed or slow</span></li>\n\
              <li class=\"{}\"><b>{alarms}</b> {}<br>\
-             <span class=\"muted\">connected, though the oracle says it cannot</span></li>\n</ul>\n",
+             <span class=\"muted\">connected against the oracle, or given up late</span></li>\n</ul>\n",
             class(work, "work"),
             class(alarms, "alarm"),
             if alarms == 1 { "alarm" } else { "alarms" },

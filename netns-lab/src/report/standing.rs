@@ -1,5 +1,6 @@
 //! How a cell did, measured by what the oracle says.
 
+use super::pace::{MAX_GIVING_UP, MAX_RATIO, MIN_RUNS};
 use super::{Cell, Expected, Report, Series};
 
 /// Runs that did worse than this chance allows are taken for failures.
@@ -12,10 +13,15 @@ pub enum Standing {
     AsExpected,
     /// It connected, but not as often as the oracle lets expect.
     TooSeldom,
+    /// It connected as often as the oracle lets expect, but half of the time
+    /// much later than the path allows.
+    Slow,
     /// It never connected, though the oracle allows it.
     Failed,
     /// It never connected, as the oracle said.
     Impossible,
+    /// It never connected, as the oracle said, but that was found out late.
+    GaveUpLate,
     /// It connected although the oracle says that it cannot: the oracle is wrong.
     Alarm,
     /// It was not run.
@@ -25,7 +31,26 @@ pub enum Standing {
 impl Standing {
     /// Returns whether the cell is on the work list.
     pub const fn is_work(self) -> bool {
-        matches!(self, Self::TooSeldom | Self::Failed)
+        matches!(self, Self::TooSeldom | Self::Slow | Self::Failed)
+    }
+
+    /// Returns whether the cell contradicts the oracle or its limits.
+    pub const fn is_alarm(self) -> bool {
+        matches!(self, Self::Alarm | Self::GaveUpLate)
+    }
+
+    /// Returns the standing in a few words.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AsExpected => "as expected",
+            Self::TooSeldom => "too seldom",
+            Self::Slow => "too slow",
+            Self::Failed => "failed",
+            Self::Impossible => "impossible",
+            Self::GaveUpLate => "given up late",
+            Self::Alarm => "against the oracle",
+            Self::NotRun => "not run",
+        }
     }
 }
 
@@ -34,12 +59,17 @@ impl Cell {
     ///
     /// Where the oracle gives a chance, few successes count as a failure only
     /// if they are less likely than one in a hundred; no success at all always
-    /// does, so that nothing is hidden by bad luck.
+    /// does, so that nothing is hidden by bad luck. Of enough runs the median
+    /// must be within 1.3 times what the path takes; what cannot connect must
+    /// be given up within a second.
     pub fn standing(&self) -> Standing {
         if self.runs == 0 {
             return Standing::NotRun;
         }
         match (self.expected.allows(), self.successes) {
+            (false, 0) if self.gave_up.is_some_and(|after| after > MAX_GIVING_UP) => {
+                Standing::GaveUpLate
+            }
             (false, 0) => Standing::Impossible,
             (false, _) => Standing::Alarm,
             (true, 0) => Standing::Failed,
@@ -47,13 +77,21 @@ impl Cell {
                 Expected::Chance(chance)
                     if at_most(successes, self.runs, chance.min(1.0)) >= UNLIKELY =>
                 {
-                    Standing::AsExpected
+                    self.in_time()
                 }
-                Expected::Certain if successes >= self.runs => Standing::AsExpected,
+                Expected::Certain if successes >= self.runs => self.in_time(),
                 Expected::Certain | Expected::Chance(_) | Expected::Impossible => {
                     Standing::TooSeldom
                 }
             },
+        }
+    }
+
+    /// Judges the times of a cell that connects often enough.
+    fn in_time(&self) -> Standing {
+        match self.ratio() {
+            Some(ratio) if self.runs >= MIN_RUNS && ratio > MAX_RATIO => Standing::Slow,
+            Some(_) | None => Standing::AsExpected,
         }
     }
 }
@@ -75,9 +113,10 @@ impl Series {
             let standing = cell.standing();
             tally.run += usize::from(standing != Standing::NotRun);
             tally.allowed += usize::from(standing != Standing::NotRun && cell.expected.allows());
-            tally.connected += usize::from(standing == Standing::AsExpected);
+            let connected = matches!(standing, Standing::AsExpected | Standing::Slow);
+            tally.connected += usize::from(connected);
             tally.work += usize::from(standing.is_work());
-            tally.alarms += usize::from(standing == Standing::Alarm);
+            tally.alarms += usize::from(standing.is_alarm());
         }
         tally
     }
@@ -91,15 +130,15 @@ impl Series {
 
 impl Report {
     /// Returns every cell that the oracle allows and that failed, or connected
-    /// less often than it should, with the series it is of.
+    /// less often or more slowly than it should, with the series it is of.
     pub fn work_list(&self) -> Vec<(&Series, &Cell)> {
         self.cells_that(Standing::is_work)
     }
 
     /// Returns every cell that connected although the oracle says that it
-    /// cannot, with the series it is of.
+    /// cannot, or was given up too late, with the series it is of.
     pub fn alarms(&self) -> Vec<(&Series, &Cell)> {
-        self.cells_that(|standing| standing == Standing::Alarm)
+        self.cells_that(Standing::is_alarm)
     }
 
     fn cells_that(&self, wanted: impl Fn(Standing) -> bool) -> Vec<(&Series, &Cell)> {
@@ -136,6 +175,8 @@ fn at_most(successes: u32, runs: u32, chance: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -149,21 +190,56 @@ mod tests {
         assert!(at_most(5_000, 100_000, 0.5) < 1e-300);
     }
 
-    fn cell(runs: u32, successes: u32, expected: Expected) -> Standing {
-        let cell = Cell {
+    fn empty(runs: u32, successes: u32, expected: Expected) -> Cell {
+        Cell {
             dialler: 0,
             listener: 0,
             runs,
             successes,
             median: None,
+            p95: None,
             worst: None,
+            bound: None,
+            gave_up: None,
             how: Vec::new(),
             expected,
             reason: String::new(),
             failure: None,
             ladder: None,
+        }
+    }
+
+    fn cell(runs: u32, successes: u32, expected: Expected) -> Standing {
+        empty(runs, successes, expected).standing()
+    }
+
+    #[test]
+    fn a_median_is_judged_by_the_path_if_there_are_enough_runs() {
+        let standing = |runs, median| {
+            let millis = Duration::from_millis;
+            let times = Cell {
+                median: Some(millis(median)),
+                bound: Some(millis(100)),
+                ..empty(runs, runs, Expected::Certain)
+            };
+            times.standing()
         };
-        cell.standing()
+        assert_eq!(standing(10, 130), Standing::AsExpected);
+        assert_eq!(standing(10, 131), Standing::Slow);
+        assert_eq!(standing(9, 131), Standing::AsExpected);
+    }
+
+    #[test]
+    fn what_cannot_connect_is_given_up_within_a_second() {
+        let standing = |millis| {
+            let cell = Cell {
+                gave_up: Some(Duration::from_millis(millis)),
+                ..empty(3, 0, Expected::Impossible)
+            };
+            cell.standing()
+        };
+        assert_eq!(standing(1000), Standing::Impossible);
+        assert_eq!(standing(1001), Standing::GaveUpLate);
     }
 
     #[test]

@@ -5,7 +5,8 @@ use super::{Cell, Report, Series, Standing};
 
 const LEGEND: &str = "number: median ms; n/m: connected n times of m; FAIL: never connected, but \
                       should;\n-: cannot connect, as the oracle says; !!: connected, but the \
-                      oracle says it cannot; .: not run\n";
+                      oracle says it cannot; late: cannot connect, but was not given up in \
+                      time; .: not run\n";
 
 impl Report {
     /// Returns the report for a terminal: a matrix for each series, the pairs
@@ -22,6 +23,9 @@ impl Report {
         push(&mut text, format_args!("seed {}\n", self.seed));
         for series in &self.series {
             self.matrix(&mut text, series);
+            for line in self.pace(series) {
+                push(&mut text, format_args!("{line}\n"));
+            }
         }
         text.push('\n');
         text.push_str(LEGEND);
@@ -29,7 +33,7 @@ impl Report {
         list(
             &mut text,
             self,
-            "ALARM, the oracle is wrong",
+            "ALARM, the oracle is wrong, or a pair was given up late",
             &self.alarms(),
         );
         for note in &self.notes {
@@ -118,11 +122,12 @@ fn sign(cell: Option<&Cell>) -> String {
         (Standing::NotRun, _) => ".".into(),
         (Standing::Impossible, _) => "-".into(),
         (Standing::Alarm, _) => "!!".into(),
+        (Standing::GaveUpLate, _) => "late".into(),
         (Standing::Failed, _) => "FAIL".into(),
-        (Standing::AsExpected, Some(median)) if cell.successes >= cell.runs => {
+        (Standing::AsExpected | Standing::Slow, Some(median)) if cell.successes >= cell.runs => {
             median.as_millis().to_string()
         }
-        (Standing::AsExpected | Standing::TooSeldom, _) => {
+        (Standing::AsExpected | Standing::Slow | Standing::TooSeldom, _) => {
             format!("{}/{}", cell.successes, cell.runs)
         }
     }
@@ -135,9 +140,10 @@ fn list(text: &mut String, report: &Report, title: &str, cells: &[(&Series, &Cel
         push(
             text,
             format_args!(
-                "  {} dials {}: connected {} of {} ({})\n    oracle: {}: {}\n",
+                "  {} dials {}: {}, connected {} of {} ({})\n    oracle: {}: {}\n",
                 clean(&dialler),
                 clean(&listener),
+                cell.standing().name(),
                 cell.successes,
                 cell.runs,
                 clean(&series.name),
@@ -145,6 +151,10 @@ fn list(text: &mut String, report: &Report, title: &str, cells: &[(&Series, &Cel
                 clean(&cell.reason),
             ),
         );
+        let times = [cell.times_in_words(), cell.giving_up_in_words()];
+        for words in times.into_iter().flatten() {
+            push(text, format_args!("    times: {words}\n"));
+        }
         if let Some(failure) = &cell.failure {
             push(text, format_args!("    failure: {}\n", clean(failure)));
         }

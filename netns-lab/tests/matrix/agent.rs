@@ -23,6 +23,7 @@ fn connected(how: &str, after: Duration) -> PunchOutcome {
     PunchOutcome {
         established: Some(Established { how, after }),
         failure: None,
+        failed_after: None,
     }
 }
 

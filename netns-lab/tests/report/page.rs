@@ -1,6 +1,6 @@
 //! The page as text: nothing is left out, and nothing escapes.
 
-use netns_lab::report::{Expected, Report, Standing};
+use netns_lab::report::{Expected, Report};
 
 use crate::sample;
 
@@ -34,7 +34,7 @@ fn the_work_list_has_all_that_failed_and_the_alarms_stand_apart() {
         };
         let standing = cell.standing();
         assert_eq!(work.contains(failure), standing.is_work(), "{failure}");
-        let is_alarm = standing == Standing::Alarm;
+        let is_alarm = standing.is_alarm();
         assert_eq!(alarms.contains(failure), is_alarm, "{failure}");
     }
 }

@@ -212,7 +212,10 @@ fn cell(dialler: usize, listener: usize, kinds: &[&Preset], seed: u64) -> Cell {
         runs,
         successes,
         median: times.get(times.len() / 2).copied(),
+        p95: None,
         worst: times.last().copied(),
+        bound: None,
+        gave_up: None,
         how: how.into_iter().collect(),
         expected,
         reason: match expected {

@@ -73,9 +73,13 @@ pub(super) fn look(cell: &Cell, bands: &Bands) -> (String, String) {
     let share = || format!("{}/{}", cell.successes, cell.runs);
     let shade = |time| format!("shade{}", bands.shade(time));
     match cell.standing() {
-        Standing::AsExpected => {
+        Standing::AsExpected | Standing::Slow => {
             let all = cell.successes >= cell.runs;
-            let class = cell.median.map_or_else(|| "shade0".into(), shade);
+            let class = match (cell.standing(), cell.median) {
+                (Standing::Slow, _) => "seldom".into(),
+                (_, Some(median)) => shade(median),
+                (_, None) => "shade0".into(),
+            };
             match cell.median {
                 Some(median) if all => (class, brief(median)),
                 Some(_) | None => (class, share()),
@@ -84,6 +88,7 @@ pub(super) fn look(cell: &Cell, bands: &Bands) -> (String, String) {
         Standing::TooSeldom => ("seldom".into(), share()),
         Standing::Failed => ("failed".into(), "\u{2715}".into()),
         Standing::Impossible => ("impossible".into(), "\u{2013}".into()),
+        Standing::GaveUpLate => ("alarm".into(), "late".into()),
         Standing::Alarm => ("alarm".into(), "!!".into()),
         Standing::NotRun => ("unrun".into(), "\u{b7}".into()),
     }
@@ -111,7 +116,10 @@ mod tests {
             runs: 1,
             successes: 1,
             median: Some(Duration::from_millis(*median)),
+            p95: None,
             worst: None,
+            bound: None,
+            gave_up: None,
             how: Vec::new(),
             expected: crate::report::Expected::Certain,
             reason: String::new(),

@@ -1,7 +1,7 @@
 //! A series as a table of colours.
 
 use super::bands::{Bands, look};
-use crate::report::text::{Markup, escape, millis};
+use crate::report::text::{Markup, escape};
 use crate::report::{Cell, Report, Series, Standing};
 
 impl Report {
@@ -14,6 +14,9 @@ impl Report {
              <p>{}.</p>\n",
             escape(&series.headline())
         ));
+        for line in self.pace(series) {
+            page.add(format_args!("<p class=\"muted\">{}.</p>\n", escape(&line)));
+        }
         legend(page, bands);
         page.add(format_args!(
             "<div class=\"map-and-detail\">\n<div class=\"scroll\">\n\
@@ -103,10 +106,11 @@ fn legend(page: &mut Markup, bands: &Bands) {
         ));
     }
     let others = [
-        ("seldom", "7/10", "connected too seldom"),
+        ("seldom", "7/10", "connected too seldom, or too slowly"),
         ("failed", "\u{2715}", "failed, but should connect"),
         ("impossible", "\u{2013}", "impossible, as the oracle says"),
         ("alarm", "!!", "connected, but the oracle says it cannot"),
+        ("alarm", "late", "impossible, but given up late"),
     ];
     for (class, sign, meaning) in others {
         page.add(format_args!(
@@ -126,13 +130,13 @@ fn details(cell: &Cell) -> Vec<String> {
     } else {
         lines.push(format!("Connected {} of {}", cell.successes, cell.runs));
     }
-    if let Some(median) = cell.median {
-        let worst = cell
-            .worst
-            .map(|worst| format!(", worst {} ms", millis(worst)));
-        let worst = worst.unwrap_or_default();
-        lines.push(format!("Median {} ms{worst}", millis(median)));
-    }
+    let times = [cell.times_in_words(), cell.giving_up_in_words()];
+    lines.extend(
+        times
+            .into_iter()
+            .flatten()
+            .map(|words| format!("Times: {words}")),
+    );
     if !cell.how.is_empty() {
         let ways: Vec<_> = cell
             .how

@@ -14,9 +14,10 @@ impl Report {
         }
         page.add(format_args!(
             "<section class=\"alarms\" aria-labelledby=\"alarms\">\n\
-             <h2 id=\"alarms\">Alarm: the oracle is wrong</h2>\n\
-             <p>These pairs connected although the oracle says that they cannot. Until that is \
-             explained, nothing else that it says can be relied on.</p>\n"
+             <h2 id=\"alarms\">Alarm</h2>\n\
+             <p>These pairs connected although the oracle says that they cannot, and until that \
+             is explained, nothing else that it says can be relied on; or they cannot connect, \
+             and it took over a second to say so.</p>\n"
         ));
         self.cell_list(page, &alarms);
         page.add(format_args!("</section>\n"));
@@ -34,8 +35,8 @@ impl Report {
             ));
         } else {
             page.add(format_args!(
-                "<p>Every pair that the oracle allows and that failed, those first that never \
-                 connected. Pairs that connect by chance are here if they never did, or so \
+                "<p>Every pair that the oracle allows and that failed or was slow, those first that \
+                 never connected. Pairs that connect by chance are here if they never did, or so \
                  seldom that chance does not explain it.</p>\n"
             ));
             self.cell_list(page, &work);
@@ -53,13 +54,14 @@ impl Report {
             let (dialler, listener) = (self.kind(cell.dialler), self.kind(cell.listener));
             page.add(format_args!(
                 "<li><p><a href=\"#cell-{}-{}-{}\"><b>{}</b> dials <b>{}</b></a> \
-                 <span class=\"count\">{} of {}</span> \
+                 {}, <span class=\"count\">{} of {}</span> \
                  <span class=\"muted\">{}</span>",
                 index.unwrap_or(0),
                 cell.dialler,
                 cell.listener,
                 escape(&dialler),
                 escape(&listener),
+                cell.standing().name(),
                 cell.successes,
                 cell.runs,
                 escape(&series.name),
@@ -74,6 +76,10 @@ impl Report {
                 cell.expected,
                 escape(&cell.reason)
             ));
+            let times = [cell.times_in_words(), cell.giving_up_in_words()];
+            for words in times.into_iter().flatten() {
+                page.add(format_args!("<p>Times: {words}</p>\n"));
+            }
             if let Some(failure) = &cell.failure {
                 page.add(format_args!(
                     "<p class=\"failure\">{}</p>\n",
