@@ -1,6 +1,6 @@
 //! The kinds of the suite, and what the lab's oracle expects of each pair.
 
-use netns_lab::oracle::{Endpoint, How, Outcome, Outside, punchable};
+use netns_lab::oracle::{Endpoint, Outside, punchable};
 use netns_lab::{NatSpec, UnsolicitedSyn};
 use p2pconnect_punch::Verdict;
 use p2pconnect_tests::kinds::{self, Kind};
@@ -33,19 +33,16 @@ pub(crate) fn foretold() -> Vec<Kind> {
     all().into_iter().filter(foretold).collect()
 }
 
-/// Tells whether the endpoints that a server has seen suffice, by the oracle.
-/// The agent neither predicts ports nor bets on them.
-pub(crate) fn plain(a: &[NatSpec], b: &[NatSpec]) -> bool {
-    match punchable(a, b).outcome {
-        Outcome::Certain { how, .. } => !matches!(how, How::Prediction | How::Filling),
-        Outcome::Chance { .. } | Outcome::Impossible { .. } => false,
-    }
+/// Tells whether the agent must connect, by the oracle: it foretells ports, and
+/// bets on them where that is more likely to work than not.
+pub(crate) fn connects(a: &[NatSpec], b: &[NatSpec]) -> bool {
+    punchable(a, b).outcome.probability() > 0.5
 }
 
 /// Returns what `local` should find when it punches to `remote`; `None` is a
 /// connection.
 pub(crate) fn verdict(local: Kind, remote: Kind) -> Option<Verdict> {
-    if plain(local.boxes, remote.boxes) {
+    if connects(local.boxes, remote.boxes) {
         return None;
     }
     let varies = |kind: Kind| Outside::of(kind.boxes).endpoint != Endpoint::Reflected;

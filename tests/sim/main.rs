@@ -76,7 +76,7 @@ fn any_path_with_any_lateness_connects() {
 }
 
 #[test]
-fn a_port_for_each_destination_connects_to_whoever_does_not_filter_and_else_says_why() {
+fn a_port_for_each_destination_connects_to_a_fixed_one_and_else_says_why() {
     let varies = RANDOM_PER_DESTINATION;
     let mut scenarios = Vec::new();
     for other in expected::all() {

@@ -15,6 +15,9 @@ use crate::expected;
 /// A peer's system calls take a moment, and not always the same.
 const JITTER: Duration = Duration::from_micros(200);
 
+/// What the agent allows itself: on plain pairs, and for a bet.
+const MAX_SYNS: u32 = 200 + 1280;
+
 /// Peers have learnt their mappings long before they dial.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -93,7 +96,7 @@ impl Scenario {
         ];
         for (side, expected) in outcome.sides.iter().zip(views) {
             assert!(!side.again, "two outcomes: {}", again());
-            assert!(side.stats.attempts <= 200, "{}", again());
+            assert!(side.stats.attempts <= MAX_SYNS, "{}", again());
             match (&side.event, expected) {
                 (Event::Established { .. }, None) => {
                     assert!(outcome.same_connection, "different ends: {}", again());
