@@ -35,7 +35,7 @@
 //! | fixed mapping, ports that can be foretold | one after the other (ports preserved), or four at once to a window of eight (sequential) |
 //! | both foretold | the i-th port of one to the i-th of the other |
 //! | fixed mapping, random ports | birthday: 640 holes from one port, 640 connections from as many; after a hedge 640 more |
-//! | random or foretold ports, random ports, at most 1,024 each | all ports of one to one port of the other, which uses all of its own: one of them is that port |
+//! | random or foretold ports, random ports, at most 1,024 each | all ports of each to the one that the other has named, which is among those in use then |
 //! | random ports, random ports, more | none |
 //!
 //! Nothing is planned where one side lets in whoever comes: the pairs of the table do.

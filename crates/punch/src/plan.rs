@@ -7,7 +7,7 @@
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use p2pconnect_proto::{
-    Candidate, CandidateKind, NatFiltering, NatReport, PortAssignment, PunchPort, Role,
+    Candidate, CandidateKind, NatFiltering, NatReport, PortAssignment, PunchPort,
 };
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
@@ -66,9 +66,9 @@ pub(crate) enum Strategy {
     Door { keeper: Who },
     /// `random` has a random port for each connection, and the other a fixed one.
     Birthday { random: Who },
-    /// All ports of a small range are used at once: `concentrated` sends to a single port from
-    /// many of its own, and the other from all of its ports to many.
-    Fill { concentrated: Who },
+    /// All ports of small ranges are used at once, each side's to the one port that the other
+    /// has named: it is among those that are in use then.
+    Fill,
     /// Too many ports are possible on both sides.
     OutOfReach,
 }
@@ -116,7 +116,7 @@ impl Plan {
         let addresses = Addresses::of(introduced);
         let local = Side::of(&introduced.local_nat, addresses.fresh.is_some());
         let remote = Side::of(&introduced.remote_nat, addresses.predicted().is_some());
-        let strategy = choose(local, remote, introduced.role);
+        let strategy = choose(local, remote);
         let mut random = ChaCha8Rng::from_seed(seed);
         // Apart from what draws the pauses.
         random.set_stream(1);
@@ -129,17 +129,12 @@ impl Plan {
                 random: Who::Remote,
             } => bet::open_holes(remote.class, &addresses, &mut random),
             Strategy::Birthday { random: Who::Local } => bet::try_ports(local.class, &addresses),
-            Strategy::Fill {
-                concentrated: Who::Local,
-            } => bet::concentrate(classes, &addresses, &mut random),
-            Strategy::Fill {
-                concentrated: Who::Remote,
-            } => bet::fill(classes, &addresses),
+            Strategy::Fill => bet::fill(local.class, &addresses),
         };
         let last = attempts.iter().map(|attempt| attempt.after).max();
         let plain_after = match strategy {
             // They would take ports of the range that is to be filled.
-            Strategy::Fill { .. } => last.unwrap_or_default() + Duration::from_millis(1),
+            Strategy::Fill => last.unwrap_or_default() + Duration::from_millis(1),
             Strategy::Plain
             | Strategy::Prediction
             | Strategy::Door { .. }
@@ -214,7 +209,7 @@ impl Who {
 }
 
 /// Chooses the strategy; the other side, to which this one is the remote one, chooses the same.
-fn choose(local: Side, remote: Side, role: Role) -> Strategy {
+fn choose(local: Side, remote: Side) -> Strategy {
     let both = [(local, Who::Local), (remote, Who::Remote)];
     let open = NatFiltering::EndpointIndependent;
     if both.iter().any(|(side, _)| side.filtering == open) {
@@ -222,7 +217,7 @@ fn choose(local: Side, remote: Side, role: Role) -> Strategy {
     }
     let stable = both.iter().find(|(side, _)| side.class == Class::Stable);
     let Some((stable, who)) = stable else {
-        return choose_varying(local, remote, role);
+        return choose_varying(local, remote);
     };
     let other = match who {
         Who::Local => remote,
@@ -239,10 +234,7 @@ fn choose(local: Side, remote: Side, role: Role) -> Strategy {
 }
 
 /// Chooses the strategy where both mappings vary.
-fn choose_varying(local: Side, remote: Side, role: Role) -> Strategy {
-    let concentrated = |local_one| Strategy::Fill {
-        concentrated: if local_one { Who::Local } else { Who::Remote },
-    };
+fn choose_varying(local: Side, remote: Side) -> Strategy {
     let keeps_door = |side: Side| side.is_foretold() && side.admits_addresses();
     let most = local.class.ports().max(remote.class.ports());
     match (local.class, remote.class) {
@@ -253,8 +245,7 @@ fn choose_varying(local: Side, remote: Side, role: Role) -> Strategy {
         },
         (Class::Hidden, _) | (_, Class::Hidden) => Strategy::Plain,
         _ if most > MAX_FILL => Strategy::OutOfReach,
-        (one, other) if one.ports() == other.ports() => concentrated(role == Role::Controlling),
-        (one, other) => concentrated(one.ports() < other.ports()),
+        _ => Strategy::Fill,
     }
 }
 

@@ -96,7 +96,7 @@ impl PunchAgent {
     /// What a NAT does to IPv4 says nothing of a pair of IPv6 addresses.
     fn is_hopeless(&self) -> bool {
         match self.strategy {
-            Strategy::Prediction | Strategy::Door { .. } | Strategy::Fill { .. } => return false,
+            Strategy::Prediction | Strategy::Door { .. } | Strategy::Fill => return false,
             Strategy::Plain | Strategy::Birthday { .. } | Strategy::OutOfReach => {}
         }
         let varies = |mapping: Option<NatMapping>| mapping_varies(mapping).is_some();

@@ -1,10 +1,10 @@
 //! Attempts to and from ports of which nobody can tell which will be the right ones.
 
 use p2pconnect_proto::CandidateKind;
-use rand::seq::{IndexedRandom as _, SliceRandom as _};
+use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Addresses, Class, MAX_FILL, Planned, foretell::foretold, paced};
+use super::{Addresses, Class, MAX_FILL, Planned, paced};
 
 /// The most SYNs that a bet begins with.
 ///
@@ -64,57 +64,19 @@ pub(super) fn try_ports(local: Class, addresses: &Addresses<'_>) -> Vec<Planned>
     (0..2 * batch).filter_map(bet).collect()
 }
 
-/// Connects from all of the own ports to a single one of the peer's.
-pub(super) fn concentrate(
-    (local, remote): (Class, Class),
-    addresses: &Addresses<'_>,
-    random: &mut ChaCha8Rng,
-) -> Vec<Planned> {
-    let (Some(peer), Class::Random { first, last }) = (addresses.predicted(), remote) else {
+/// Connects from all of the own ports to the one that the peer has named.
+///
+/// Once all ports of a range are in use, the named one is; and all of them lead to the port that
+/// this side has named, which is in use on its own side by the same reason. A side whose port can
+/// be foretold needs no other.
+pub(super) fn fill(local: Class, addresses: &Addresses<'_>) -> Vec<Planned> {
+    let Some(remote) = addresses.predicted() else {
         return Vec::new();
-    };
-    let Some(port) = addresses.free(first, last).choose(random).copied() else {
-        return Vec::new();
-    };
-    // A port that can be foretold is one of as many as the peer sends to.
-    let count = match local {
-        Class::Random { .. } => local.ports(),
-        Class::Foretold { .. } | Class::Stable | Class::Hidden => remote.ports(),
     };
     let bet = |n| {
         Some(Planned {
             local: addresses.fresh(n)?,
-            remote: (peer.ip(), port).into(),
-            kind: CandidateKind::Predicted,
-            stage: 0,
-            after: paced(n),
-            is_bet: true,
-        })
-    };
-    (0..count.min(MAX_FILL)).filter_map(bet).collect()
-}
-
-/// Connects from all of the own ports, so that the one that the peer has chosen is among them, to
-/// all of the peer's.
-pub(super) fn fill((local, remote): (Class, Class), addresses: &Addresses<'_>) -> Vec<Planned> {
-    let Some(peer) = addresses.predicted() else {
-        return Vec::new();
-    };
-    let free = match remote {
-        Class::Random { first, last } => addresses.free(first, last),
-        Class::Foretold { .. } | Class::Stable | Class::Hidden => Vec::new(),
-    };
-    let to = |n: u32| match remote {
-        Class::Random { .. } => {
-            let place = (n as usize).checked_rem(free.len())?;
-            Some((peer.ip(), free[place]).into())
-        }
-        Class::Foretold { .. } | Class::Stable | Class::Hidden => foretold(remote, addresses, n),
-    };
-    let bet = |n| {
-        Some(Planned {
-            local: addresses.fresh(n)?,
-            remote: to(n)?,
+            remote,
             kind: CandidateKind::Predicted,
             stage: 0,
             after: paced(n),

@@ -58,7 +58,7 @@ pub(super) fn door(
 }
 
 /// Returns the `n`-th port of the peer's that can be foretold.
-pub(super) fn foretold(remote: Class, addresses: &Addresses<'_>, n: u32) -> Option<SocketAddr> {
+fn foretold(remote: Class, addresses: &Addresses<'_>, n: u32) -> Option<SocketAddr> {
     let Class::Foretold { step, .. } = remote else {
         return None;
     };
