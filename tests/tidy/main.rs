@@ -107,10 +107,10 @@ fn pure_crates_depend_on_nothing_impure() {
     }
 }
 
-/// The comparison with libp2p is a workspace that no check here builds, so nothing else would say
-/// that its lock file is out of date.
+/// The comparison with other punchers is a workspace that no check here builds, so nothing else would
+/// say that its lock file is out of date.
 #[test]
-fn the_comparison_locks_what_the_lab_depends_on() {
+fn the_comparison_locks_what_these_crates_depend_on() {
     let lock = std::fs::read_to_string(root().join("netns-lab/versus/Cargo.lock")).unwrap();
     let locked = |name: &str| -> Vec<String> {
         let entry = lock.split("[[package]]").find(|entry| {
@@ -124,7 +124,16 @@ fn the_comparison_locks_what_the_lab_depends_on() {
             .map(|name| name.split(' ').next().unwrap().to_owned())
             .collect()
     };
-    for name in ["netns-lab", "p2pconnect-proto", "p2pconnect-punch"] {
+    for name in [
+        "netns-lab",
+        "p2pconnect",
+        "p2pconnect-cli",
+        "p2pconnect-coordinator",
+        "p2pconnect-identity",
+        "p2pconnect-proto",
+        "p2pconnect-punch",
+        "p2pconnect-stun",
+    ] {
         let locked = locked(name);
         let tree = dependencies(name, &["--no-default-features", "--depth", "1"]);
         for dependency in tree.iter().filter(|it| *it != name) {

@@ -6,40 +6,33 @@
 //! Noise, Yamux, and the observed address from the relay by identify. TCP is
 //! the only transport, so that what is measured is TCP.
 //!
-//! ```text
-//! libp2p-dcutr relay <IPv4 address> <port>     prints: relay <multiaddr>
-//! libp2p-dcutr listen <multiaddr of the relay> prints: listening <peer id>
-//! libp2p-dcutr dial <multiaddr of the relay> <peer id> <limit in seconds>
-//! ```
-//!
-//! `dial` prints one line. With a direct connection it exits with 0:
-//!
-//! ```text
-//! direct since_start_ms=824.1 since_relayed_ms=410.7 ping_ms=491.2
-//! ```
-//!
-//! The first two end when the direct connection is authenticated and ready for
-//! streams; `ping_ms` counts from the relayed connection as well and ends when a
-//! ping over the direct connection has come back. Without one it prints
-//! `failed <reason>` and exits with 1.
+//! Its time is counted to the direct connection, authenticated and ready for
+//! streams; the stream over it is opened without a round trip.
 
 use std::collections::BTreeSet;
 use std::error::Error;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 use libp2p::core::transport::TransportError;
 use libp2p::futures::StreamExt as _;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, SwarmEvent};
 use libp2p::{
-    Multiaddr, PeerId, Swarm, SwarmBuilder, dcutr, identify, noise, ping, relay, tcp, yamux,
+    Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, dcutr, identify, noise, ping, relay,
+    tcp, yamux,
 };
+use libp2p_stream::Control;
+use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _};
+use versus::{Arrival, Dial, Role, Stopwatch, announce};
 
 /// What identify calls the protocol; libp2p gives it no meaning.
 const PROTOCOL: &str = "/netns-lab-versus/1";
+
+/// The protocol of the stream that is measured.
+const BULK: StreamProtocol = StreamProtocol::new("/netns-lab-versus/bulk/1");
 
 /// Longer than any measurement, so that no connection ends for being idle.
 const IDLE: Duration = Duration::from_secs(300);
@@ -52,30 +45,15 @@ const LAST_WORD: Duration = Duration::from_secs(2);
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
-    let start = Instant::now();
+    let stopwatch = Stopwatch::start();
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(std::io::stderr)
         .init();
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match arguments[..] {
-        ["relay", address, port] => serve_relay(address.parse()?, port.parse()?).await,
-        ["listen", relay] => listen(relay.parse()?).await,
-        ["dial", relay, peer, limit] => {
-            let (relay, peer) = (relay.parse()?, peer.parse()?);
-            let limit = Duration::from_secs(limit.parse()?);
-            let dialled = tokio::time::timeout(limit, dial(start, relay, peer)).await;
-            match dialled.unwrap_or_else(|_| bail!("no direct connection within {limit:?}")) {
-                Ok(line) => println!("{line}"),
-                Err(error) => {
-                    println!("failed {error:#}");
-                    return Ok(ExitCode::FAILURE);
-                }
-            }
-            Ok(ExitCode::SUCCESS)
-        }
-        _ => bail!("usage: relay ADDRESS PORT | listen RELAY | dial RELAY PEER SECONDS"),
+    match Role::from_arguments()? {
+        Role::Serve(address) => serve_relay(address).await,
+        Role::Listen(relay) => listen(stopwatch, relay.parse()?).await,
+        Role::Dial(dial) => Ok(Stopwatch::report(&dial, connect(stopwatch, &dial)).await),
     }
 }
 
@@ -87,7 +65,7 @@ struct RelayServer {
 }
 
 /// Serves as a relay until the program is killed.
-async fn serve_relay(ip: Ipv4Addr, port: u16) -> Result<ExitCode> {
+async fn serve_relay(address: SocketAddr) -> Result<ExitCode> {
     let mut swarm = SwarmBuilder::with_new_identity()
         .with_tokio()
         .with_tcp(transport(), noise::Config::new, yamux::Config::default)?
@@ -98,7 +76,7 @@ async fn serve_relay(ip: Ipv4Addr, port: u16) -> Result<ExitCode> {
         })?
         .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE))
         .build();
-    let address = Multiaddr::from(ip).with(Protocol::Tcp(port));
+    let address = Multiaddr::from(address.ip()).with(Protocol::Tcp(address.port()));
     // A relay hands out the addresses that it knows to be reachable, and
     // refuses reservations while it knows none.
     swarm.add_external_address(address.clone());
@@ -106,7 +84,7 @@ async fn serve_relay(ip: Ipv4Addr, port: u16) -> Result<ExitCode> {
     let address = address.with(Protocol::P2p(*swarm.local_peer_id()));
     loop {
         if let SwarmEvent::NewListenAddr { .. } = swarm.select_next_some().await {
-            println!("relay {address}");
+            announce(&address);
         }
     }
 }
@@ -117,31 +95,94 @@ struct Peer {
     identify: identify::Behaviour,
     dcutr: dcutr::Behaviour,
     ping: ping::Behaviour,
+    stream: libp2p_stream::Behaviour,
 }
 
 /// Reserves a slot at the relay and answers whoever comes, until it is killed.
-async fn listen(relay: Multiaddr) -> Result<ExitCode> {
+async fn listen(mut stopwatch: Stopwatch, relay: Multiaddr) -> Result<ExitCode> {
     let mut swarm = ready_peer(&relay).await?;
     swarm.listen_on(relay.with(Protocol::P2pCircuit))?;
+    let mut streams = swarm.behaviour().stream.new_control().accept(BULK)?;
     loop {
-        match swarm.select_next_some().await {
-            SwarmEvent::Behaviour(PeerEvent::Relay(
-                relay::client::Event::ReservationReqAccepted { renewal: false, .. },
-            )) => println!("listening {}", swarm.local_peer_id()),
-            SwarmEvent::ListenerClosed {
-                reason: Err(error), ..
-            } => return Err(error).context("the relay refused the reservation"),
-            _ => {}
+        tokio::select! {
+            event = swarm.select_next_some() => match event {
+                SwarmEvent::Behaviour(PeerEvent::Relay(
+                    relay::client::Event::ReservationReqAccepted { renewal: false, .. },
+                )) => {
+                    stopwatch.ready();
+                    announce(swarm.local_peer_id());
+                }
+                SwarmEvent::ListenerClosed {
+                    reason: Err(error), ..
+                } => return Err(error).context("the relay refused the reservation"),
+                _ => {}
+            },
+            stream = streams.next() => {
+                let (_, stream) = stream.context("no more streams")?;
+                // A stream that its dialler gives up is the dialler's to report.
+                tokio::spawn(async move { stopwatch.serve(stream.compat()).await.ok() });
+            }
         }
     }
 }
 
-/// Connects through the relay, waits for a direct connection, and says when it came.
-async fn dial(start: Instant, relay: Multiaddr, peer: PeerId) -> Result<String> {
+/// Connects through the relay, waits for a direct connection, and opens a stream over it.
+async fn connect(
+    mut stopwatch: Stopwatch,
+    dial: &Dial,
+) -> Result<(Arrival, Compat<libp2p::Stream>)> {
+    let (relay, peer): (Multiaddr, PeerId) = (dial.server.parse()?, dial.peer.parse()?);
     let mut swarm = ready_peer(&relay).await?;
+    let control = swarm.behaviour().stream.new_control();
+    stopwatch.ready();
+    let (arrival, relayed) = direct(&mut swarm, stopwatch, (relay, peer)).await?;
+    // The stream could be opened over any connection with the peer.
+    for connection in relayed {
+        swarm.close_connection(connection);
+    }
+    let stream = open(&mut swarm, control, peer).await?;
+    // The connection lives only as long as somebody attends to it.
+    tokio::spawn(async move {
+        loop {
+            swarm.select_next_some().await;
+        }
+    });
+    Ok((arrival, stream.compat()))
+}
+
+async fn open(
+    swarm: &mut Swarm<Peer>,
+    mut control: Control,
+    peer: PeerId,
+) -> Result<libp2p::Stream> {
+    let mut open_relayed = swarm.network_info().connection_counters().num_established();
+    // The relay's own, and the direct one.
+    while open_relayed > 2 {
+        if let SwarmEvent::ConnectionClosed { .. } = swarm.select_next_some().await {
+            open_relayed -= 1;
+        }
+    }
+    let opening = control.open_stream(peer, BULK);
+    tokio::pin!(opening);
+    loop {
+        tokio::select! {
+            stream = &mut opening => return Ok(stream?),
+            _ = swarm.select_next_some() => {}
+        }
+    }
+}
+
+/// Connects through the relay and waits for a direct connection.
+///
+/// Returns the relayed connections as well.
+async fn direct(
+    swarm: &mut Swarm<Peer>,
+    stopwatch: Stopwatch,
+    (relay, peer): (Multiaddr, PeerId),
+) -> Result<(Arrival, BTreeSet<ConnectionId>)> {
     swarm.dial(relay.with(Protocol::P2pCircuit).with(Protocol::P2p(peer)))?;
-    let (mut relayed_at, mut direct_at) = (None, None);
-    let mut direct: BTreeSet<ConnectionId> = BTreeSet::new();
+    let mut relayed = BTreeSet::new();
+    let mut relayed_at = None;
     let mut errors = Vec::new();
     loop {
         let event = if errors.len() < DIALS {
@@ -158,10 +199,14 @@ async fn dial(start: Instant, relay: Multiaddr, peer: PeerId) -> Result<String> 
                 ..
             } if peer_id == peer => {
                 if endpoint.is_relayed() {
+                    relayed.insert(connection_id);
                     relayed_at.get_or_insert_with(Instant::now);
                 } else {
-                    direct_at.get_or_insert_with(Instant::now);
-                    direct.insert(connection_id);
+                    let mut arrival = stopwatch.arrived();
+                    if let Some(at) = relayed_at {
+                        arrival.add("relayed_ms", at.elapsed());
+                    }
+                    return Ok((arrival, relayed));
                 }
             }
             SwarmEvent::OutgoingConnectionError { peer_id, error, .. } if peer_id == Some(peer) => {
@@ -169,20 +214,6 @@ async fn dial(start: Instant, relay: Multiaddr, peer: PeerId) -> Result<String> 
                     return Err(error).context("no relayed connection");
                 }
                 errors.push(cause(&error));
-            }
-            SwarmEvent::Behaviour(PeerEvent::Ping(ping::Event {
-                connection,
-                result: Ok(_),
-                ..
-            })) if direct.contains(&connection) => {
-                let relayed_at = relayed_at.context("direct without a relayed connection")?;
-                let direct_at = direct_at.context("a ping precedes its connection")?;
-                return Ok(format!(
-                    "direct since_start_ms={:.1} since_relayed_ms={:.1} ping_ms={:.1}",
-                    milliseconds(direct_at - start),
-                    milliseconds(direct_at - relayed_at),
-                    milliseconds(relayed_at.elapsed()),
-                ));
             }
             _ => {}
         }
@@ -201,6 +232,7 @@ async fn ready_peer(relay: &Multiaddr) -> Result<Swarm<Peer>> {
             identify: identify(key),
             dcutr: dcutr::Behaviour::new(key.public().to_peer_id()),
             ping: ping::Behaviour::default(),
+            stream: libp2p_stream::Behaviour::new(),
         })?
         .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE))
         .build();
@@ -250,8 +282,4 @@ fn cause(error: &DialError) -> String {
         cause = source;
     }
     cause.to_string().replace('\n', " ")
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
 }
