@@ -30,6 +30,15 @@ async fn two_endpoints_find_and_know_each_other() {
     }
     assert!(here.times.introduced <= here.times.tcp);
     assert!(here.times.tcp <= here.times.established);
+
+    for (endpoint, path, introduced) in [(&dialler, here, 1), (&listener, there, 0)] {
+        let metrics = endpoint.metrics();
+        assert_eq!(metrics.introduced, introduced);
+        assert_eq!((metrics.established, metrics.failed), (1, 0));
+        assert_eq!(metrics.attempts, u64::from(path.attempts));
+        assert!(path.attempts > 0 && path.redials < path.attempts);
+        assert!(metrics.tcp_time <= metrics.established_time);
+    }
 }
 
 #[tokio::test]

@@ -189,7 +189,7 @@ fn outcome_for_programs(outcome: PairOutcome) -> String {
 }
 
 /// Returns the name of a variant as programs write it: `NoCommonFamily` is `no-common-family`.
-fn kebab(variant: &impl Debug) -> String {
+pub(crate) fn kebab(variant: &impl Debug) -> String {
     let mut name = String::new();
     for letter in format!("{variant:?}")
         .chars()

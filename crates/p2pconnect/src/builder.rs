@@ -18,6 +18,7 @@ use crate::{
     endpoint::Inner,
     inbound::Inbound,
     mappings::{Failure, Mappings},
+    metrics::Recorder,
     online::{Keeper, Line, Listening},
     port_mapping::PortMappings,
     punch_ports::PunchPorts,
@@ -134,6 +135,7 @@ impl Builder {
             port_mappings,
             inbound,
             punch,
+            metrics: Recorder::default(),
         });
         let (listening, incoming) = self.policy.map(listening).unzip();
         // From before the registration, so that nothing that happens meanwhile stays untold.

@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use p2pconnect_proto::PeerId;
-use p2pconnect_punch::How;
+use p2pconnect_proto::{CandidateKind, PeerId};
+use p2pconnect_punch::{CandidatePair, How, Stats};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsStream;
 
@@ -61,6 +61,13 @@ pub struct Path {
     pub local: SocketAddr,
     /// The peer's address as seen from this side, usually its NAT's.
     pub remote: SocketAddr,
+    /// What the remote address is: the peer's own, its NAT's, or its router's by a port mapping.
+    pub kind: CandidateKind,
+    /// How many TCP connections this side attempted since the introduction, this one among them if
+    /// this side connected.
+    pub attempts: u32,
+    /// How many of the attempts repeated one between the same addresses.
+    pub redials: u32,
     /// How long each step took.
     pub times: PathTimes,
 }
@@ -81,16 +88,14 @@ pub struct PathTimes {
 }
 
 impl Path {
-    pub(crate) const fn new(
-        how: How,
-        local: SocketAddr,
-        remote: SocketAddr,
-        times: PathTimes,
-    ) -> Self {
+    pub(crate) const fn new(how: How, pair: CandidatePair, stats: Stats, times: PathTimes) -> Self {
         Self {
             how,
-            local,
-            remote,
+            local: pair.local,
+            remote: pair.remote,
+            kind: pair.kind,
+            attempts: stats.attempts,
+            redials: stats.redials,
             times,
         }
     }

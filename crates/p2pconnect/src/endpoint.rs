@@ -16,11 +16,12 @@ use tokio::{
 };
 
 use crate::{
-    Builder, Connection, CoordinatorError, DialError, Path, PathTimes, Status,
+    Builder, Connection, CoordinatorError, DialError, Metrics, Path, PathTimes, Status,
     coordination::Coordination,
     gather,
     inbound::Inbound,
     mappings::Mappings,
+    metrics::Recorder,
     port_mapping::PortMappings,
     punch_ports::PunchPorts,
     session::{Punched, Session, SessionError},
@@ -67,6 +68,7 @@ pub(crate) struct Inner {
     pub(crate) port_mappings: PortMappings,
     pub(crate) inbound: Arc<Inbound>,
     pub(crate) punch: PunchConfig,
+    pub(crate) metrics: Recorder,
 }
 
 impl Endpoint {
@@ -93,6 +95,12 @@ impl Endpoint {
     #[must_use]
     pub fn peer_id(&self) -> PeerId {
         self.inner.key.peer_id()
+    }
+
+    /// Returns what this endpoint has done since it was bound.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.inner.metrics.read()
     }
 
     /// Makes a direct connection to a peer, within 15 seconds.
@@ -137,6 +145,7 @@ impl Endpoint {
                 Err(error) => return Err(error),
             };
             let introduced = began.elapsed();
+            self.inner.metrics.introduced(introduced);
             let error = match self.inner.punch(introduction, deadline).await {
                 Ok(punched) => {
                     return Ok(connection(punched, peer, began, introduced, round));
@@ -303,7 +312,9 @@ impl Inner {
         let verifier = Verifier::new(&self.key, peer, role, session)?;
         let local_nat = self.mappings.nat();
         let session = Session::new(agent, role, verifier, inbox, local_nat);
-        session.run(deadline).await.map_err(DialError::from)
+        let result = session.run(deadline).await;
+        self.metrics.ended(started, &result);
+        result.map_err(DialError::from)
     }
 }
 
@@ -351,10 +362,12 @@ fn connection(
         pair,
         how,
         open_at,
+        stats,
     } = punched;
     let open = open_at.saturating_duration_since(began);
     let times = PathTimes::new(introduced, open, began.elapsed(), rounds);
-    Connection::new(stream, peer, Path::new(how, pair.local, pair.remote, times))
+    let path = Path::new(how, pair, stats, times);
+    Connection::new(stream, peer, path)
 }
 
 fn random_seed() -> [u8; 32] {

@@ -33,6 +33,7 @@ mod error;
 mod gather;
 mod inbound;
 mod mappings;
+mod metrics;
 mod online;
 mod port_mapping;
 mod preamble;
@@ -47,6 +48,7 @@ pub use builder::Builder;
 pub use connection::{Connection, Path, PathTimes};
 pub use endpoint::Endpoint;
 pub use error::{BindError, CoordinatorError, DialError};
+pub use metrics::Metrics;
 pub use status::{PortMappingProtocol, Status};
 
 pub use p2pconnect_identity::{InvalidKey, KeyFileError, SecretKey, load_or_create};

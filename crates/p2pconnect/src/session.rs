@@ -10,7 +10,7 @@ use std::{
 use p2pconnect_proto::{NatReport, Role};
 use p2pconnect_punch::{
     Action, CandidatePair, CheckId, ConnectFailure, Event, How, Input, Opened, PunchAgent,
-    PunchReport, VerifyFailure,
+    PunchReport, Stats, VerifyFailure,
 };
 use tokio::{
     net::TcpStream,
@@ -37,6 +37,8 @@ pub(crate) struct Punched {
     pub(crate) how: How,
     /// When TCP had the connection open.
     pub(crate) open_at: Instant,
+    /// What it took.
+    pub(crate) stats: Stats,
 }
 
 /// Why a session ended without a connection.
@@ -261,6 +263,7 @@ impl Session {
             pair,
             how,
             open_at: opened_at,
+            stats: self.agent.stats(),
         })
     }
 }
