@@ -41,6 +41,12 @@ pub struct PunchConfig {
     /// Default: 2.5 s. The side behind that NAT can still reach a peer that does not filter; that
     /// takes one round trip, or 1 s more when its SYNs were lost or it started late.
     pub hopeless_after: Duration,
+    /// When the agent gives up if both reports say that no port can be guessed and nobody is let
+    /// in unasked; at least 4 round-trip times.
+    ///
+    /// Default: 600 ms. Nothing is expected to open any more; the plain pairs with their hedges
+    /// have been tried by then, in case a report is wrong.
+    pub impossible_after: Duration,
     /// The most SYNs that a round sends, not counting the kernel's own repetitions.
     ///
     /// Default: 200. Two refusing NATs 80 ms apart need fewer than 10, and 20 for each second
@@ -63,6 +69,7 @@ impl Default for PunchConfig {
             verify_timeout: Duration::from_secs(3),
             verify_stagger: Duration::from_millis(250),
             hopeless_after: Duration::from_millis(2500),
+            impossible_after: Duration::from_millis(600),
             max_syns: 200,
             max_bet_syns: 1280,
         }

@@ -21,7 +21,8 @@ pub struct PunchReport {
     pub local_nat: NatReport,
     /// What the peer told of its NAT.
     pub remote_nat: NatReport,
-    /// Each pair of addresses that was tried.
+    /// Each pair of addresses that was to be tried: below a hundred, or some 1,300 more where a bet
+    /// on random ports was made.
     pub pairs: Vec<PairReport>,
 }
 
@@ -39,9 +40,7 @@ impl PunchReport {
 
 impl fmt::Display for PunchReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let local = mapping_varies(self.local_nat.mapping);
-        let remote = mapping_varies(self.remote_nat.mapping);
-        self.verdict.explain(f, local, remote)?;
+        self.verdict.explain(f, self.local_nat, self.remote_nat)?;
         let count = |counts: fn(PairOutcome) -> bool| {
             self.pairs
                 .iter()

@@ -2,8 +2,6 @@
 
 use std::time::Instant;
 
-use p2pconnect_proto::NatMapping;
-
 use super::State;
 use crate::{
     Action, CheckId, Event, PunchAgent, PunchReport, VerifyFailure,
@@ -56,7 +54,8 @@ impl PunchAgent {
         if !self.connections.is_empty() {
             return false;
         }
-        if self.nobody_to_reach() || (self.is_hopeless() && now >= self.timing.hopeless_at) {
+        let hopeless = self.hopeless_at().is_some_and(|at| at <= now);
+        if self.nobody_to_reach() || hopeless {
             return true;
         }
         now >= self.timing.dial_until && self.last_attempt_until() <= Some(now)
@@ -74,7 +73,7 @@ impl PunchAgent {
         if !self.connections.is_empty() {
             return self.timing.ends_at;
         }
-        let hopeless = self.is_hopeless().then_some(self.timing.hopeless_at);
+        let hopeless = self.hopeless_at();
         let quiet = self.last_attempt_until().max(Some(self.timing.dial_until));
         next_after_now([hopeless, quiet, Some(self.timing.ends_at)]).unwrap_or(self.timing.ends_at)
     }
@@ -91,17 +90,25 @@ impl PunchAgent {
         self.checklist.is_unreachable()
     }
 
-    /// Tells whether a NAT is in the way that no SYN will pass if none has passed by now.
+    /// Returns when no SYN will pass any more if none has passed by then, because of a NAT that is
+    /// in the way.
     ///
     /// What a NAT does to IPv4 says nothing of a pair of IPv6 addresses.
-    fn is_hopeless(&self) -> bool {
-        match self.strategy {
-            Strategy::Prediction | Strategy::Door { .. } | Strategy::Fill => return false,
-            Strategy::Plain | Strategy::Birthday { .. } | Strategy::OutOfReach => {}
+    fn hopeless_at(&self) -> Option<Instant> {
+        if self.checklist.has_ipv6() {
+            return None;
         }
-        let varies = |mapping: Option<NatMapping>| mapping_varies(mapping).is_some();
-        !self.checklist.has_ipv6()
-            && (varies(self.local_nat.mapping) || varies(self.remote_nat.mapping))
+        let nats = [self.local_nat, self.remote_nat];
+        let varies = nats.iter().any(|nat| mapping_varies(nat.mapping).is_some());
+        // Somebody may yet let everybody in, if nobody has found out.
+        let proven = nats.iter().all(|nat| nat.filtering.is_some());
+        match self.strategy {
+            Strategy::Prediction | Strategy::Door { .. } | Strategy::Fill => None,
+            Strategy::OutOfReach if proven => Some(self.timing.impossible_at),
+            Strategy::Plain | Strategy::Birthday { .. } | Strategy::OutOfReach => {
+                varies.then_some(self.timing.hopeless_at)
+            }
+        }
     }
 
     fn close_all(&mut self) {

@@ -82,13 +82,10 @@ impl Verdict {
     pub(super) fn explain(
         self,
         f: &mut fmt::Formatter<'_>,
-        local: Option<NatMapping>,
-        remote: Option<NatMapping>,
+        local: NatReport,
+        remote: NatReport,
     ) -> fmt::Result {
-        let (local, remote) = (
-            local.unwrap_or(NatMapping::AddressAndPortDependent),
-            remote.unwrap_or(NatMapping::AddressAndPortDependent),
-        );
+        let (local, remote) = (Varying(local), Varying(remote));
         match self {
             Self::NoCommonFamily => f.write_str(
                 "The peers have no address family in common, or one of them has no usable address. \
@@ -139,7 +136,22 @@ impl Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.explain(f, None, None)
+        self.explain(f, NatReport::default(), NatReport::default())
+    }
+}
+
+/// What makes the ports of a NAT hard to know, as far as its report tells.
+struct Varying(NatReport);
+
+impl fmt::Display for Varying {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mapping = mapping_varies(self.0.mapping);
+        let mapping = mapping.unwrap_or(NatMapping::AddressAndPortDependent);
+        write!(f, "{mapping}")?;
+        match self.0.ports {
+            Some(ports) => write!(f, ", {ports}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -1,4 +1,6 @@
-use p2pconnect_proto::{NatMapping, Role};
+use p2pconnect_proto::{
+    Candidate, CandidateKind, NatFiltering, NatMapping, NatReport, PortAssignment, PunchPort, Role,
+};
 use p2pconnect_punch::{Action, ConnectFailure, PairOutcome, Verdict, VerifyFailure};
 
 use crate::rig::{HERE, P, PEER, Rig, base, behind_nats, introduced, maps, reflexive};
@@ -141,4 +143,65 @@ fn the_report_counts_what_came_back() {
         sentence.ends_with("2 attempts on 1 pair of addresses: 1 refused."),
         "{sentence}"
     );
+}
+
+#[test]
+fn two_large_random_ranges_are_given_up_within_a_second() {
+    let nat = |filtering| NatReport {
+        ports: Some(PortAssignment::Random {
+            first: 1024,
+            last: 65_535,
+        }),
+        filtering,
+        ..maps(NatMapping::AddressAndPortDependent)
+    };
+    let strict = Some(NatFiltering::AddressAndPortDependent);
+    let peer = [
+        reflexive(PEER, P),
+        Candidate {
+            kind: CandidateKind::Predicted,
+            ..reflexive("198.51.100.7:7000", PunchPort::FRESH)
+        },
+    ];
+    let bases = [base(HERE, P), base("192.168.1.2:9000", PunchPort::FRESH)];
+    for (filtering, until) in [(strict, 600), (None, 2_500)] {
+        let mut introduced = introduced(Role::Controlled, &bases, &peer);
+        introduced.local_nat = nat(filtering);
+        introduced.remote_nat = nat(strict);
+        let mut rig = Rig::new(introduced);
+        rig.run_to(until - 1);
+        assert_eq!(rig.agent.poll_event(), None);
+        rig.run_to(until + 1);
+        let report = rig.report();
+        assert_eq!(report.verdict, Verdict::BothMappingsVary);
+        let sentence = report.to_string();
+        assert!(
+            sentence.contains("random ports from 1024 to 65535"),
+            "{sentence}"
+        );
+    }
+}
+
+#[test]
+fn a_bet_is_bounded() {
+    let nat = NatReport {
+        ports: Some(PortAssignment::Random {
+            first: 1024,
+            last: 65_535,
+        }),
+        ..maps(NatMapping::AddressAndPortDependent)
+    };
+    let bases = [base(HERE, P), base("192.168.1.2:9000", PunchPort::FRESH)];
+    let mut introduced = introduced(Role::Controlling, &bases, &[reflexive(PEER, P)]);
+    introduced.local_nat = nat;
+    let mut rig = Rig::new(introduced);
+    let mut live = rig.connects();
+    for ms in 1..3_000 {
+        rig.run_to(ms);
+        for (check, _, _) in std::mem::replace(&mut live, rig.connects()) {
+            rig.failed(check, ConnectFailure::Refused);
+        }
+    }
+    assert!(rig.agent.stats().attempts > 1_280);
+    assert!(rig.agent.stats().attempts <= 200 + 1_280);
 }
