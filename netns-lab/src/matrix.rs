@@ -28,6 +28,7 @@
 //! - A run that fails counts as a run, and its cell says why.
 
 mod cell;
+mod files;
 mod ladder;
 
 use std::io;
@@ -45,10 +46,16 @@ use crate::puncher::{self, NamespacesError, Path, PunchOutcome, VirtualTimeError
 use crate::report::{self, Expected, Ladder, Report, Series};
 use crate::spec::NatSpec;
 
+use files::Files;
+
 pub use cell::run_seed;
 
 /// Labs side by side for each processor: they mostly wait for round trips.
 const LABS_PER_PROCESSOR: usize = 8;
+
+/// Runs that are drawn unless told otherwise: more than anybody looks at, and a
+/// page that a browser still shows at once.
+pub const MAX_LADDERS: usize = 50;
 
 /// A row and column: what stands between a peer and the core.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,6 +136,9 @@ pub struct Options {
     /// Where each run leaves a pcapng file, called `<dialler>--<listener>--<run>.pcapng`;
     /// the directory must exist.
     pub captures: Option<PathBuf>,
+    /// The most runs that are drawn packet by packet, in virtual time only: a
+    /// picture takes a second run and half a megabyte of a page.
+    pub max_ladders: usize,
     /// Threads that share the work; as many as fit the ground if not given.
     pub workers: Option<NonZero<usize>>,
     /// Says what to expect of a dialler's and a listener's chain.
@@ -146,6 +156,7 @@ impl Default for Options {
             ground: Ground::VirtualTime,
             engine: Engine::Model,
             captures: None,
+            max_ladders: MAX_LADDERS,
             workers: None,
             expectation: Expectation::of_oracle,
         }
@@ -176,7 +187,7 @@ pub struct Matrix {
     /// One run of each cell on the work list, of each cell that connected
     /// against all expectation, and of a success of each way.
     pub shown: Vec<ShownRun>,
-    /// Those runs packet by packet, in virtual time only;
+    /// The first of those runs packet by packet, in virtual time only;
     /// [`Cell::ladder`](report::Cell::ladder) counts in here.
     pub ladders: Vec<Ladder>,
 }
@@ -313,18 +324,22 @@ fn run_cells(
 ) -> Result<(), MatrixError> {
     let total = options.kinds.len().pow(2);
     let next = AtomicUsize::new(0);
+    let files = Files::new();
     let stop = AtomicBool::new(false);
     let (sender, results) = mpsc::channel();
     thread::scope(|scope| {
         for _ in 0..workers(options).min(total) {
-            let (sender, next, stop) = (sender.clone(), &next, &stop);
+            let (sender, next, stop, files) = (sender.clone(), &next, &stop, &files);
             scope.spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     if index >= total {
                         return;
                     }
-                    if sender.send((index, cell::run(options, index))).is_err() {
+                    if sender
+                        .send((index, cell::run(options, index, files)))
+                        .is_err()
+                    {
                         return;
                     }
                 }

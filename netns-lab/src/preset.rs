@@ -238,7 +238,8 @@ fn edits(one: &str, other: &str) -> usize {
     row[other.len()]
 }
 
-fn suggestion(near: &[&str]) -> String {
+/// Returns the end of a message about a name that is none.
+pub(crate) fn suggestion(near: &[&str]) -> String {
     match near {
         [] => String::new(),
         near => format!("; did you mean {}?", near.join(" or ")),

@@ -53,7 +53,7 @@ pub use crate::virtual_time::Change;
 pub use error::ScenarioError;
 pub use run::{DialEnd, DialRun, Ground, Outcome, RunError, ScenarioRun, run};
 pub use schema::fields;
-pub use shipped::shipped;
+pub use shipped::{UnknownScenario, find, shipped};
 
 /// A lab, what happens in it and what is to come of it.
 #[derive(Debug, Clone, PartialEq)]

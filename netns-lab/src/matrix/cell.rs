@@ -6,7 +6,8 @@ use std::time::Duration;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Expectation, Kind, MatrixError, Options, ShownRun, punch};
+use super::files::Files;
+use super::{Expectation, Ground, Kind, MatrixError, Options, ShownRun, punch};
 use crate::puncher::PunchOutcome;
 use crate::report::{Cell, Standing};
 use crate::spec::NatSpec;
@@ -34,7 +35,7 @@ pub fn run_seed(master: u64, dialler: &str, listener: &str, run: u32) -> u64 {
 }
 
 /// Runs the cell with a number, row by row.
-pub(super) fn run(options: &Options, index: usize) -> Result<Outcomes, MatrixError> {
+pub(super) fn run(options: &Options, index: usize, files: &Files) -> Result<Outcomes, MatrixError> {
     let (dialler, listener) = (index / options.kinds.len(), index % options.kinds.len());
     let kinds = [&options.kinds[dialler], &options.kinds[listener]];
     let run = |run| {
@@ -43,7 +44,12 @@ pub(super) fn run(options: &Options, index: usize) -> Result<Outcomes, MatrixErr
             let [from, to] = kinds.map(|kind| &kind.name);
             directory.join(format!("{from}--{to}--{run}.pcapng"))
         });
-        punch(options, chains(kinds), seed, capture).map_err(|source| MatrixError::Run {
+        let punch = || punch(options, chains(kinds), seed, capture);
+        let outcome = match options.ground {
+            Ground::VirtualTime => punch(),
+            Ground::Namespaces => files.with(kinds, punch),
+        };
+        outcome.map_err(|source| MatrixError::Run {
             dialler: kinds[0].name.clone(),
             listener: kinds[1].name.clone(),
             source,

@@ -16,7 +16,7 @@ pub(super) fn of_runs(
         return Ok(Vec::new());
     }
     let mut ladders = Vec::new();
-    for run in shown {
+    for run in shown.iter().take(options.max_ladders) {
         let kinds = [run.dialler, run.listener].map(|it| &options.kinds[it]);
         let ladder = of_run(options, kinds, run.seed);
         let ladder = ladder.map_err(|source| MatrixError::Run {

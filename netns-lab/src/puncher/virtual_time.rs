@@ -64,7 +64,9 @@ pub fn virtual_time(
     path: Path,
     seed: u64,
 ) -> Result<PunchOutcome, VirtualTimeError> {
-    virtual_time_with_log(chains, path, seed).map(|(outcome, _)| outcome)
+    let mut run = Run::build(&Trial::new(chains, path, seed))?;
+    run.world.stop_log();
+    Ok(run.punch())
 }
 
 /// Punches as [`virtual_time`] does, and returns what each packet met with too.

@@ -32,6 +32,8 @@ pub struct World {
     models: BTreeMap<Arc<str>, SharedModel>,
     changes: Changes,
     log: EventLog,
+    /// Whether anybody will read it.
+    keeps_log: bool,
 }
 
 /// Building.
@@ -44,6 +46,7 @@ impl World {
             models: BTreeMap::new(),
             changes: Changes::default(),
             log: EventLog::default(),
+            keeps_log: true,
         }
     }
 
@@ -74,6 +77,7 @@ impl World {
             models,
             changes: Changes::default(),
             log: EventLog::default(),
+            keeps_log: true,
         })
     }
 
@@ -209,6 +213,12 @@ impl World {
         }
     }
 
+    /// Leaves the log as it is: of a punch with a thousand sockets nobody reads
+    /// every packet.
+    pub(crate) const fn stop_log(&mut self) {
+        self.keeps_log = false;
+    }
+
     /// Returns what happened to each packet so far.
     pub const fn log(&self) -> &EventLog {
         &self.log
@@ -217,6 +227,9 @@ impl World {
     /// Takes what the fabric has seen into the log.
     fn keep_record(&mut self) {
         while let Some(seen) = self.fabric.poll_observation() {
+            if !self.keeps_log {
+                continue;
+            }
             let entry = self.fabric.describe(seen);
             self.log.add(entry);
         }

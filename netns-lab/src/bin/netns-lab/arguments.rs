@@ -213,7 +213,7 @@ pub(crate) struct MatrixArguments {
     /// Writes a pcapng file for each run
     #[arg(long, value_name = "DIR")]
     pub(crate) pcap: Option<PathBuf>,
-    /// Shows runs packet by packet in the report
+    /// Shows up to 50 runs packet by packet in the report
     #[arg(long, requires = "report")]
     pub(crate) ladders: bool,
 }

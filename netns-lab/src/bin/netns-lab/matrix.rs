@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use netns_lab::matrix::{self, Ground, Kind, Options};
+use netns_lab::matrix::{self, Ground, Kind, MAX_LADDERS, Options};
 use netns_lab::preset;
 use netns_lab::report::{Cell, Expected, Report, Standing};
 use serde_json::{Value, json};
@@ -38,11 +38,6 @@ pub(crate) fn main(arguments: &MatrixArguments) -> Result<ExitCode> {
         bail!("there is no ground");
     };
     report.path = "20 ms from each peer to the core, 1 ms from the server".into();
-    if !arguments.ladders {
-        report.ladders.clear();
-        let cells = report.series.iter_mut().flat_map(|it| &mut it.cells);
-        cells.for_each(|cell| cell.ladder = None);
-    }
     write(arguments, &report)?;
     output::say(&report.summary())?;
     conclude(&report)
@@ -93,6 +88,7 @@ fn run(arguments: &MatrixArguments, kinds: &[Kind], ground: Ground) -> Result<Re
         ground,
         engine: arguments.engine.into(),
         captures: captures.transpose()?,
+        max_ladders: if arguments.ladders { MAX_LADDERS } else { 0 },
         ..Options::default()
     };
     let mut bar = Bar::new(name);
@@ -100,6 +96,13 @@ fn run(arguments: &MatrixArguments, kinds: &[Kind], ground: Ground) -> Result<Re
         let [from, to] = [progress.dialler, progress.listener].map(|it| &kinds[it].name);
         bar.show(progress.done, progress.total, &format!("{from} dials {to}"));
     })?;
+    let drawn = matrix.ladders.len();
+    if ground == Ground::VirtualTime && arguments.ladders && matrix.shown.len() > drawn {
+        output::note(&format!(
+            "{drawn} of {} runs that are worth a look are drawn; name fewer --kinds to see others",
+            matrix.shown.len()
+        ));
+    }
     Ok(matrix.into_report(&options))
 }
 

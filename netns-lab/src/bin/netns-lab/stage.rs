@@ -25,9 +25,8 @@ pub(crate) struct Stage {
 
 /// Finds what was asked for.
 pub(crate) fn find(text: &str) -> Result<Stage> {
-    let mut shipped = scenario::shipped().iter();
-    if let Some((name, file)) = shipped.find(|(name, _)| *name == text) {
-        return read(name, file);
+    if let Ok(file) = scenario::find(text) {
+        return read(text, file);
     }
     if text.ends_with(".toml") || text.contains('/') {
         let file = fs::read_to_string(text).with_context(|| format!("cannot read {text}"))?;
@@ -35,15 +34,23 @@ pub(crate) fn find(text: &str) -> Result<Stage> {
     }
     match text.split(',').collect::<Vec<_>>().as_slice() {
         [a, b] => Ok(pair([chain::parse(a)?, chain::parse(b)?])),
-        [_] => {
-            let names = scenario::shipped().iter().map(|(name, _)| *name);
-            bail!(
-                "{}; a file that ends in .toml, or a pair of presets, such as openwrt,public, \
-                 would be one too",
-                chain::known("scenario", text, names)
-            )
-        }
+        [_] => bail!(
+            "{}; a file that ends in .toml, or a pair of presets, such as openwrt,public, would \
+             be one too",
+            unknown(text)
+        ),
         _ => bail!("{text:?} names more than two kinds of access"),
+    }
+}
+
+/// Returns the names that may have been meant, or else all.
+fn unknown(name: &str) -> String {
+    match scenario::find(name) {
+        Err(error) if !error.near.is_empty() => error.to_string(),
+        _ => {
+            let names = scenario::shipped().iter().map(|(name, _)| *name);
+            chain::known("scenario", name, names)
+        }
     }
 }
 

@@ -111,6 +111,7 @@ impl TrialOutcome {
 /// [`TrialError`] if it cannot be built, or does not come to its end.
 pub fn trial(trial: &Trial<'_>) -> Result<TrialOutcome, TrialError> {
     let mut run = Run::build(trial)?;
+    run.world.stop_log();
     let gathered = run.gather(trial.gather_limit).map_err(TrialError::Gather)?;
     let dialled = run.world.now();
     let mut sides = run.run_sessions(&gathered, dialled, trial.late);
