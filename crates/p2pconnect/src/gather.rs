@@ -1,7 +1,7 @@
 //! Gathers candidates (RFC 8445 section 5.1.1) and the bases to connect from.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
 };
 
@@ -95,10 +95,12 @@ fn host_addresses(mapped: &[Mapped]) -> Vec<IpAddr> {
         tracing::warn!(%error, "this machine's addresses cannot be listed");
         Vec::new()
     });
-    let usable = interfaces
+    let usable: Vec<_> = interfaces
         .iter()
-        .map(if_addrs::Interface::ip)
-        .filter(is_offerable);
+        .map(|it| (it.name.as_str(), it.ip()))
+        .filter(|(_, address)| is_offerable(address))
+        .collect();
+    let usable = each_interface_first(&usable);
     for address in mapped.iter().map(|it| it.local.ip()).chain(usable) {
         if !addresses.contains(&address) {
             addresses.push(address);
@@ -106,6 +108,23 @@ fn host_addresses(mapped: &[Mapped]) -> Vec<IpAddr> {
     }
     addresses.truncate(MAX_HOST_ADDRESSES);
     addresses
+}
+
+/// Orders addresses so that one of each interface and family comes before any second one: when there
+/// is no room for all, the temporary IPv6 addresses of one interface do not crowd out the others.
+fn each_interface_first(addresses: &[(&str, IpAddr)]) -> Vec<IpAddr> {
+    let mut counts = BTreeMap::new();
+    let mut ordered: Vec<_> = addresses
+        .iter()
+        .map(|(interface, address)| {
+            let nth = counts.entry((*interface, address.is_ipv4())).or_insert(0);
+            *nth += 1;
+            (*nth, *address)
+        })
+        .collect();
+    // Stable: the system's own order stays otherwise.
+    ordered.sort_by_key(|(nth, _)| *nth);
+    ordered.into_iter().map(|(_, address)| address).collect()
 }
 
 /// Tells whether a peer elsewhere could make use of an address. A link-local one means nothing
@@ -144,6 +163,28 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn no_interface_is_crowded_out() {
+        let addresses = [
+            ("wlan0", "2001:db8::1"),
+            ("wlan0", "2001:db8::2"),
+            ("wlan0", "2001:db8::3"),
+            ("wlan0", "192.168.1.2"),
+            ("eth0", "10.0.0.2"),
+            ("eth0", "10.0.0.3"),
+            ("eth0", "fd00::1"),
+        ];
+        let addresses = addresses.map(|(interface, address)| {
+            (
+                interface,
+                address.parse().expect("the test names addresses"),
+            )
+        });
+        let ordered = each_interface_first(&addresses);
+        let expected = [0, 3, 4, 6, 1, 5, 2].map(|place: usize| addresses[place].1);
+        assert_eq!(ordered, expected);
     }
 
     #[test]
