@@ -19,6 +19,7 @@ use crate::{
     inbound::Inbound,
     mappings::{Failure, Mappings},
     metrics::Recorder,
+    nat64::Nat64,
     online::{Keeper, Line, Listening},
     port_mapping::PortMappings,
     punch_ports::PunchPorts,
@@ -136,6 +137,7 @@ impl Builder {
             inbound,
             punch,
             metrics: Recorder::default(),
+            nat64: Nat64::start(),
         });
         let (listening, incoming) = self.policy.map(listening).unzip();
         // From before the registration, so that nothing that happens meanwhile stays untold.

@@ -22,6 +22,7 @@ use crate::{
     inbound::Inbound,
     mappings::Mappings,
     metrics::Recorder,
+    nat64::Nat64,
     port_mapping::PortMappings,
     punch_ports::PunchPorts,
     session::{Punched, Session, SessionError},
@@ -69,6 +70,7 @@ pub(crate) struct Inner {
     pub(crate) inbound: Arc<Inbound>,
     pub(crate) punch: PunchConfig,
     pub(crate) metrics: Recorder,
+    pub(crate) nat64: Nat64,
 }
 
 impl Endpoint {
@@ -285,10 +287,11 @@ impl Inner {
             session,
             peer,
             role,
-            candidates,
+            mut candidates,
             nat,
             relayed_rtt_us,
         } = introduction;
+        self.nat64.translate(&mut candidates);
         let started = Instant::now();
         let relayed_rtt = Duration::from_micros(relayed_rtt_us.into());
         let remotes: BTreeSet<_> = candidates.iter().map(|it| it.address).collect();

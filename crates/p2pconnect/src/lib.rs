@@ -34,6 +34,7 @@ mod gather;
 mod inbound;
 mod mappings;
 mod metrics;
+mod nat64;
 mod online;
 mod port_mapping;
 mod preamble;
