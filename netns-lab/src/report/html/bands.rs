@@ -94,12 +94,13 @@ pub(super) fn look(cell: &Cell, bands: &Bands) -> (String, String) {
     }
 }
 
-/// Returns a time in at most four characters, in milliseconds without a unit
-/// or in seconds with one.
+/// Returns a time in at most four narrow characters, in milliseconds without a
+/// unit or in seconds with one.
 fn brief(time: Duration) -> String {
     match time.as_millis() {
         0 => "<1".into(),
-        ms @ 1..10_000 => ms.to_string(),
+        ms @ 1..1_000 => ms.to_string(),
+        ms @ 1_000..10_000 => format!("{}.{}s", ms / 1_000, ms % 1_000 / 100),
         ms => format!("{}s", (ms / 1_000).min(999)),
     }
 }
@@ -158,7 +159,8 @@ mod tests {
     fn times_are_short_enough_for_a_cell() {
         let of = |millis| brief(Duration::from_millis(millis));
         assert_eq!(of(0), "<1");
-        assert_eq!(of(9_999), "9999");
+        assert_eq!(of(999), "999");
+        assert_eq!(of(9_999), "9.9s");
         assert_eq!(of(12_500), "12s");
         assert!(of(u64::MAX).len() <= 4);
     }
