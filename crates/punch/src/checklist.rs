@@ -287,7 +287,13 @@ fn start_moments(
         .into_iter()
         .map(|(stage, pair)| {
             let place: &mut u32 = place.entry(stage).or_default();
-            let due = timing.start_of(stage, *place) + redialler.jitter(timing, stage) + after;
+            let due = timing.start_of(stage, *place) + redialler.jitter(timing, stage);
+            // NATs of IPv4 are the reason.
+            let due = if pair.remote.is_ipv4() {
+                due + after
+            } else {
+                due
+            };
             *place += 1;
             Pair::new(pair, stage, CheckState::Waiting { due })
         })

@@ -7,7 +7,7 @@
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use p2pconnect_proto::{
-    Candidate, CandidateKind, NatFiltering, NatReport, PortAssignment, PunchPort,
+    Candidate, CandidateKind, NatFiltering, NatReport, PortAssignment, PunchPort, Role,
 };
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
@@ -24,6 +24,13 @@ mod tests;
 /// Both sides send as many SYNs as the range has ports; more are a burden on carrier NATs, which
 /// give a subscriber 256 to 4,096 flows. Beyond it the chance soon is too small to try.
 pub(crate) const MAX_FILL: u32 = 1024;
+
+/// How long a side that everybody can reach leaves the dialling to its peer, at least, and at
+/// least 6 round-trip times: the peer's hedges come first.
+const LEAST_HOLD: Duration = Duration::from_millis(500);
+
+/// The longest round-trip time that counts for that.
+const MAX_HOLD: Duration = Duration::from_millis(300);
 
 /// SYNs of a bet that are sent in one millisecond.
 ///
@@ -133,6 +140,9 @@ impl Plan {
         };
         let last = attempts.iter().map(|attempt| attempt.after).max();
         let plain_after = match strategy {
+            _ if holds(local, remote, introduced.role) => {
+                LEAST_HOLD.max(introduced.relayed_rtt.min(MAX_HOLD) * 6)
+            }
             // They would take ports of the range that is to be filled.
             Strategy::Fill => last.unwrap_or_default() + Duration::from_millis(1),
             Strategy::Plain
@@ -206,6 +216,17 @@ impl Who {
             Self::Remote => Self::Local,
         }
     }
+}
+
+/// Tells whether this side only listens at first.
+///
+/// Its NAT lets everybody in at the ports that servers have seen, but its own SYNs to the peer come
+/// from others. Two connections between the same two ports of the hosts would spoil each other.
+fn holds(local: Side, remote: Side, role: Role) -> bool {
+    let open = |side: Side| {
+        side.class != Class::Stable && side.filtering == NatFiltering::EndpointIndependent
+    };
+    open(local) && (!open(remote) || role == Role::Controlled)
 }
 
 /// Chooses the strategy; the other side, to which this one is the remote one, chooses the same.
