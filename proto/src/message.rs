@@ -21,6 +21,12 @@ pub const MAX_ALLOWED_PEERS: usize = 1024;
 /// The most STUN servers that a coordinator announces.
 pub const MAX_STUN_SERVERS: usize = 8;
 
+/// The most bytes of a handshake that a coordinator passes on from one side of an introduction to
+/// the other.
+///
+/// A handshake with two Ed25519 certificates takes less than 2 KiB; keys of other kinds fit too.
+pub const MAX_HANDSHAKE: usize = 16 * 1024;
+
 /// What a peer asks of its coordinator.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Request {
@@ -32,6 +38,20 @@ pub enum Request {
     ///
     /// The introduction counts no longer against the limits of those in flight.
     Settled(PeerId),
+    /// Passes bytes of the handshake on to the other side of an introduction.
+    Relay(Flight),
+}
+
+/// Bytes of the handshake between two peers that were introduced to each other.
+///
+/// What is in them is no business of the coordinator, which can neither read nor alter it
+/// unnoticed: it is TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Flight {
+    /// The introduction.
+    pub session: SessionToken,
+    /// The bytes, at most [`MAX_HANDSHAKE`] from one side in all.
+    pub bytes: Vec<u8>,
 }
 
 /// What others need in order to reach a peer.
@@ -74,6 +94,9 @@ pub struct DialRequest {
     pub candidates: Vec<Candidate>,
     /// What the dialler knows of its NAT.
     pub nat: NatReport,
+    /// The first bytes of the handshake, for the callee; may be empty. They count towards
+    /// [`MAX_HANDSHAKE`].
+    pub handshake: Vec<u8>,
 }
 
 /// What a coordinator answers to a [`Request`].
@@ -87,6 +110,8 @@ pub enum Response {
     Refused(Refusal),
     /// The introduction is no longer in flight.
     Settled,
+    /// The bytes are on their way to the other side.
+    Relayed,
 }
 
 /// The answer to a registration.
@@ -115,6 +140,8 @@ pub struct Introduction {
     /// The round-trip time between the peers by way of the coordinator, in microseconds: an
     /// estimate of the direct one, usually too high.
     pub relayed_rtt_us: u32,
+    /// The first bytes of the dialler's handshake. Empty towards the dialler itself.
+    pub handshake: Vec<u8>,
 }
 
 /// Why a coordinator turned a request down.
@@ -148,6 +175,8 @@ pub enum Notice {
     Welcome(Welcome),
     /// Another peer dials: start.
     Introduction(Introduction),
+    /// Bytes of the handshake from the other side of an introduction.
+    Flight(Flight),
 }
 
 /// What a peer should know about the coordinator.

@@ -13,12 +13,16 @@ mod event;
 mod in_flight;
 mod limits;
 mod rate;
+mod relays;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use p2pconnect_proto::{
     Candidate, NatReport, PeerId, SessionToken, TokenKey,
-    message::{DialPolicy, DialRequest, MAX_ALLOWED_PEERS, MAX_CANDIDATES, Refusal, Registration},
+    message::{
+        DialPolicy, DialRequest, MAX_ALLOWED_PEERS, MAX_CANDIDATES, MAX_HANDSHAKE, Refusal,
+        Registration,
+    },
 };
 
 pub use command::{Client, Command, ConnectionId, Moment};
@@ -31,6 +35,7 @@ use crate::{
 };
 use in_flight::InFlight;
 use rate::RateLimiter;
+use relays::Relays;
 
 /// The table of registered peers and of what goes on between them.
 pub struct Registry {
@@ -38,6 +43,7 @@ pub struct Registry {
     key: TokenKey,
     peers: BTreeMap<PeerId, Registered>,
     in_flight: InFlight,
+    relays: Relays,
     dials_by_peer: RateLimiter<PeerId>,
     dials_by_source: RateLimiter<IpAddr>,
     registrations: RateLimiter<PeerId>,
@@ -66,6 +72,7 @@ impl Registry {
             ),
             registrations: RateLimiter::new(limits.register_burst, limits.register_interval),
             in_flight: InFlight::new(),
+            relays: Relays::new(),
             peers: BTreeMap::new(),
             limits,
             key,
@@ -80,6 +87,11 @@ impl Registry {
             Command::Settled(dialler) => {
                 self.in_flight.settle(dialler, client.peer);
                 Ok(Event::Settled)
+            }
+            Command::Relay { session, bytes } => {
+                self.relays.expire(self.limits.in_flight, now.monotonic);
+                let to = self.relays.pass(session, client.connection, bytes);
+                to.map(|to| Event::Pass { to })
             }
             Command::Disconnect => Ok(self.disconnect(client)),
         };
@@ -141,6 +153,9 @@ impl Registry {
         now: Moment,
     ) -> Result<Event, Refusal> {
         refuse_too_many_candidates(&request.candidates)?;
+        if request.handshake.len() > MAX_HANDSHAKE {
+            return Err(Refusal::TooLarge);
+        }
         if request.callee == client.peer {
             return Err(Refusal::OwnId);
         }
@@ -160,6 +175,11 @@ impl Registry {
         if !flights.start(client.peer, request.callee, &self.limits, now.monotonic) {
             return Err(Refusal::TooMany);
         }
+        self.relays.expire(self.limits.in_flight, now.monotonic);
+        let opening = (client.connection, request.handshake.len());
+        let callee_connection = callee.client.connection;
+        self.relays
+            .start(session, opening, callee_connection, now.monotonic);
 
         let dialler = Side {
             peer: client.peer,
@@ -177,6 +197,7 @@ impl Registry {
             session,
             dialler,
             callee,
+            handshake: request.handshake,
             unproven: admitted.unproven,
         })))
     }

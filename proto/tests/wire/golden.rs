@@ -7,8 +7,8 @@ use p2pconnect_proto::{
     ReflexiveToken, Role, SessionToken, TokenKey, UnsolicitedSyn, close,
     codec::{self, HEADER_LEN, Message},
     message::{
-        DialPolicy, DialRequest, Introduction, Notice, Refusal, Registered, Registration, Request,
-        Response, Welcome,
+        DialPolicy, DialRequest, Flight, Introduction, Notice, Refusal, Registered, Registration,
+        Request, Response, Welcome,
     },
 };
 
@@ -78,6 +78,13 @@ fn nat() -> NatReport {
     }
 }
 
+fn flight() -> Flight {
+    Flight {
+        session: SessionToken::from_bytes([0x77; 16]),
+        bytes: vec![0x16, 0x03, 0x03],
+    }
+}
+
 fn introduction(role: Role) -> Introduction {
     Introduction {
         session: SessionToken::from_bytes([0x77; 16]),
@@ -90,6 +97,10 @@ fn introduction(role: Role) -> Introduction {
         )],
         nat: nat(),
         relayed_rtt_us: 84_000,
+        handshake: match role {
+            Role::Controlling => Vec::new(),
+            Role::Controlled => vec![0x16, 0x03, 0x01],
+        },
     }
 }
 
@@ -118,9 +129,11 @@ fn the_blocks_of_the_document_are_right() {
             callee: BOB,
             candidates: vec![Candidate::host((v6, 50_000).into(), PunchPort::PRIMARY)],
             nat: NatReport::default(),
+            handshake: vec![0x16, 0x03, 0x01],
         }),
     );
     checker.message("settled", &Request::Settled(BOB));
+    checker.message("relay", &Request::Relay(flight()));
     let unproven = vec![([203, 0, 113, 9], 50_000).into()];
     checker.message("registered", &Response::Registered(Registered { unproven }));
     checker.message(
@@ -129,6 +142,8 @@ fn the_blocks_of_the_document_are_right() {
     );
     checker.message("refused", &Response::Refused(Refusal::NotAllowed));
     checker.message("settled-answer", &Response::Settled);
+    checker.message("relayed", &Response::Relayed);
+    checker.message("flight", &Notice::Flight(flight()));
     checker.message(
         "welcome",
         &Notice::Welcome(Welcome {
@@ -244,6 +259,7 @@ fn the_numbers_of_the_document_are_right() {
             Response::Introduced(introduction(Role::Controlling)),
             Response::Refused(Refusal::Full),
             Response::Settled,
+            Response::Relayed,
         ],
     );
     for (number, name) in [

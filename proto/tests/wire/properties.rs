@@ -191,7 +191,7 @@ fn unknown_variants_are_malformed_wherever_they_are() {
     let body = body_of(&frame);
     // Where each tag is, and the lowest value that nothing is assigned to.
     for (what, at, unassigned) in [
-        ("request", 1, 3_u32),
+        ("request", 1, 4_u32),
         ("candidate kind", 13, 5),
         ("address family", 17, 2),
         ("mapping", 30, 3),

@@ -6,8 +6,8 @@ use p2pconnect_proto::{
     Candidate, CandidateKind, NatFiltering, NatMapping, NatReport, PeerId, PortAssignment,
     PunchPort, ReflexiveToken, Role, SessionToken, UnsolicitedSyn,
     message::{
-        DialPolicy, DialRequest, Introduction, MAX_CANDIDATES, MAX_STUN_SERVERS, Notice, Refusal,
-        Registered, Registration, Request, Response, Welcome,
+        DialPolicy, DialRequest, Flight, Introduction, MAX_CANDIDATES, MAX_STUN_SERVERS, Notice,
+        Refusal, Registered, Registration, Request, Response, Welcome,
     },
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -22,13 +22,15 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
             })
         }),
         peer().prop_map(Request::Settled),
-        (peer(), candidates(), nat()).prop_map(|(callee, candidates, nat)| {
+        (peer(), candidates(), nat(), bytes()).prop_map(|(callee, candidates, nat, handshake)| {
             Request::Dial(DialRequest {
                 callee,
                 candidates,
                 nat,
+                handshake,
             })
         }),
+        flight().prop_map(Request::Relay),
     ]
 }
 
@@ -39,6 +41,7 @@ pub(crate) fn response() -> impl Strategy<Value = Response> {
         introduction().prop_map(Response::Introduced),
         refusal().prop_map(Response::Refused),
         Just(Response::Settled),
+        Just(Response::Relayed),
     ]
 }
 
@@ -53,7 +56,19 @@ pub(crate) fn notice() -> impl Strategy<Value = Notice> {
             })
         }),
         introduction().prop_map(Notice::Introduction),
+        flight().prop_map(Notice::Flight),
     ]
+}
+
+fn flight() -> impl Strategy<Value = Flight> {
+    (any::<[u8; 16]>(), bytes()).prop_map(|(session, bytes)| Flight {
+        session: SessionToken::from_bytes(session),
+        bytes,
+    })
+}
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    vec(any::<u8>(), 0..300)
 }
 
 fn introduction() -> impl Strategy<Value = Introduction> {
@@ -65,15 +80,17 @@ fn introduction() -> impl Strategy<Value = Introduction> {
         candidates(),
         nat(),
         any::<u32>(),
+        bytes(),
     )
         .prop_map(
-            |(session, peer, role, candidates, nat, relayed_rtt_us)| Introduction {
+            |(session, peer, role, candidates, nat, relayed_rtt_us, handshake)| Introduction {
                 session: SessionToken::from_bytes(session),
                 peer,
                 role,
                 candidates,
                 nat,
                 relayed_rtt_us,
+                handshake,
             },
         )
 }

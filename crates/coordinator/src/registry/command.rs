@@ -46,6 +46,13 @@ pub enum Command {
     },
     /// The client is done with what this dialler was introduced to it for.
     Settled(PeerId),
+    /// The client has bytes of a handshake for the other side of an introduction.
+    Relay {
+        /// The introduction.
+        session: SessionToken,
+        /// How many bytes.
+        bytes: usize,
+    },
     /// The client's connection has ended.
     Disconnect,
 }

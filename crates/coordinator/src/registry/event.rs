@@ -22,6 +22,11 @@ pub enum Event {
     Meet(Box<Meeting>),
     /// The introduction is no longer in flight.
     Settled,
+    /// The bytes may pass.
+    Pass {
+        /// The connection of the other side.
+        to: ConnectionId,
+    },
     /// The command was turned down and has changed nothing.
     Refused(Refusal),
     /// The connection is forgotten.
@@ -53,6 +58,8 @@ pub struct Meeting {
     pub dialler: Side,
     /// The controlled side.
     pub callee: Side,
+    /// The first bytes of the dialler's handshake, for the callee.
+    pub handshake: Vec<u8>,
     /// The dialler's addresses that were left out because nothing shows that they are its own.
     pub unproven: Vec<SocketAddr>,
 }
@@ -73,17 +80,24 @@ impl Meeting {
         let (dialler_waits, callee_waits) = start_delays(rtt_dialler, rtt_callee);
         let relayed_rtt_us = relayed_rtt_us(rtt_dialler, rtt_callee);
         let session = self.session;
-        let introduce = |other: Side, role| Introduction {
+        let introduce = |other: Side, role, handshake| Introduction {
             session,
             peer: other.peer,
             role,
             candidates: other.candidates,
             nat: other.nat,
             relayed_rtt_us,
+            handshake,
         };
         Introductions {
-            to_dialler: (dialler_waits, introduce(self.callee, Role::Controlling)),
-            to_callee: (callee_waits, introduce(self.dialler, Role::Controlled)),
+            to_dialler: (
+                dialler_waits,
+                introduce(self.callee, Role::Controlling, Vec::new()),
+            ),
+            to_callee: (
+                callee_waits,
+                introduce(self.dialler, Role::Controlled, self.handshake),
+            ),
         }
     }
 }

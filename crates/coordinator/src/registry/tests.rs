@@ -35,6 +35,7 @@ fn dial(n: u8, callee: u8) -> Command {
             callee: peer(callee),
             candidates: vec![candidate(n)],
             nat: NatReport::default(),
+            handshake: Vec::new(),
         },
         session: SessionToken::from_bytes([n; 16]),
     }

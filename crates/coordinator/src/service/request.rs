@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use p2pconnect_proto::{
     PeerId, SessionToken, close,
     codec::{self, EncodeError},
-    message::{DialRequest, Notice, Refusal, Registered, Registration, Request, Response},
+    message::{DialRequest, Flight, Notice, Refusal, Registered, Registration, Request, Response},
 };
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::time::{sleep, timeout};
@@ -13,7 +13,7 @@ use super::{
     frame::{self, FrameError},
     shared::Session,
 };
-use crate::registry::{Command, Event, Introductions, Meeting};
+use crate::registry::{Command, ConnectionId, Event, Introductions, Meeting};
 
 /// How long a client may take to send a request or to make room for a message: 64 KiB over a
 /// slow line with a lost packet or two.
@@ -47,6 +47,7 @@ pub(super) async fn serve(
         Request::Register(registration) => register(&session, registration, &mut send).await,
         Request::Dial(dial) => self::dial(&session, dial, &mut send).await,
         Request::Settled(dialler) => settled(&session, dialler, &mut send).await,
+        Request::Relay(flight) => relay(&session, flight, &mut send).await,
     }
     // Only now, so that a client whose end of stream is late does not wait for its answer.
     match timeout(MESSAGE, frame::read_end(&mut recv)).await {
@@ -81,7 +82,7 @@ async fn register(session: &Session, registration: Registration, send: &mut Send
             Response::Registered(Registered { unproven })
         }
         Event::Refused(refusal) => refused(session, refusal),
-        Event::Meet(_) | Event::Settled | Event::Disconnected { .. } => {
+        Event::Meet(_) | Event::Settled | Event::Pass { .. } | Event::Disconnected { .. } => {
             unreachable!("no answer to a registration")
         }
     };
@@ -94,6 +95,37 @@ async fn settled(session: &Session, dialler: PeerId, send: &mut SendStream) {
         .command(&session.client, Command::Settled(dialler));
     debug_assert_eq!(event, Event::Settled, "nothing stands in the way of it");
     respond(send, &Response::Settled).await;
+}
+
+/// Passes bytes of a handshake on, as long as it takes to hand them to QUIC.
+async fn relay(session: &Session, flight: Flight, send: &mut SendStream) {
+    let command = Command::Relay {
+        session: flight.session,
+        bytes: flight.bytes.len(),
+    };
+    let refusal = match session.shared().command(&session.client, command) {
+        Event::Pass { to } => match pass_on(session, to, flight).await {
+            Ok(()) => return respond(send, &Response::Relayed).await,
+            Err(refusal) => refusal,
+        },
+        Event::Refused(refusal) => refusal,
+        Event::Registered { .. } | Event::Meet(_) | Event::Settled | Event::Disconnected { .. } => {
+            unreachable!("no answer to a relay")
+        }
+    };
+    respond(send, &refused(session, refusal)).await;
+}
+
+async fn pass_on(session: &Session, to: ConnectionId, flight: Flight) -> Result<(), Refusal> {
+    let receiver = session.shared().connection(to);
+    let receiver = receiver.ok_or(Refusal::NotOnline)?;
+    let mut notice = timeout(NOTICE_ROOM, receiver.open_uni())
+        .await
+        .map_err(|_| Refusal::TooMany)?
+        .map_err(|_| Refusal::NotOnline)?;
+    let frame = codec::encode(&Notice::Flight(flight)).map_err(|_| Refusal::TooLarge)?;
+    send_frame(&mut notice, &frame).await;
+    Ok(())
 }
 
 async fn dial(session: &Session, request: DialRequest, send: &mut SendStream) {
@@ -112,7 +144,10 @@ async fn dial(session: &Session, request: DialRequest, send: &mut SendStream) {
             Err(refusal) => refusal,
         },
         Event::Refused(refusal) => refusal,
-        Event::Registered { .. } | Event::Settled | Event::Disconnected { .. } => {
+        Event::Registered { .. }
+        | Event::Settled
+        | Event::Pass { .. }
+        | Event::Disconnected { .. } => {
             unreachable!("no answer to a dial")
         }
     };

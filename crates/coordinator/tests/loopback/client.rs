@@ -8,8 +8,8 @@ use p2pconnect_proto::{
     COORDINATION_ALPN, Candidate, NatReport, PeerId, PunchPort,
     codec::{self, HEADER_LEN},
     message::{
-        DialPolicy, DialRequest, Introduction, Notice, Refusal, Registered, Registration, Request,
-        Response, Welcome,
+        DialPolicy, DialRequest, Flight, Introduction, Notice, Refusal, Registered, Registration,
+        Request, Response, Welcome,
     },
 };
 use quinn::{
@@ -87,7 +87,7 @@ impl Client {
     pub(crate) async fn welcome(&self) -> Welcome {
         match self.notice().await {
             Notice::Welcome(welcome) => welcome,
-            other @ Notice::Introduction(_) => panic!("{other:?}"),
+            other @ (Notice::Introduction(_) | Notice::Flight(_)) => panic!("{other:?}"),
         }
     }
 
@@ -97,6 +97,15 @@ impl Client {
         loop {
             if let Notice::Introduction(introduction) = self.notice().await {
                 return introduction;
+            }
+        }
+    }
+
+    /// Reads notices up to the next bytes of a handshake.
+    pub(crate) async fn flight(&self) -> Flight {
+        loop {
+            if let Notice::Flight(flight) = self.notice().await {
+                return flight;
             }
         }
     }
@@ -136,15 +145,27 @@ impl Client {
     }
 
     pub(crate) async fn dial(&self, callee: PeerId) -> Result<Introduction, Refusal> {
+        self.dial_with(callee, Vec::new()).await
+    }
+
+    /// Dials with the first bytes of a handshake.
+    pub(crate) async fn dial_with(
+        &self,
+        callee: PeerId,
+        handshake: Vec<u8>,
+    ) -> Result<Introduction, Refusal> {
         let request = DialRequest {
             callee,
             candidates: self.candidates(),
             nat: NatReport::default(),
+            handshake,
         };
         match self.request(&Request::Dial(request)).await {
             Response::Introduced(introduction) => Ok(introduction),
             Response::Refused(refusal) => Err(refusal),
-            other @ (Response::Registered(_) | Response::Settled) => panic!("{other:?}"),
+            other @ (Response::Registered(_) | Response::Settled | Response::Relayed) => {
+                panic!("{other:?}")
+            }
         }
     }
 

@@ -45,6 +45,7 @@ async fn too_long_lists_are_refused_and_the_longest_allowed_are_not() {
         callee: STRANGER,
         candidates: candidates(MAX_CANDIDATES + 1),
         nat: NatReport::default(),
+        handshake: Vec::new(),
     });
     assert_eq!(client.request(&dial).await, refused);
     let longest = register(MAX_CANDIDATES, MAX_ALLOWED_PEERS);

@@ -8,6 +8,7 @@ mod latency;
 mod lifetime;
 mod limits;
 mod meeting;
+mod relaying;
 
 use std::net::SocketAddr;
 

@@ -1,0 +1,137 @@
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use p2pconnect_proto::{
+    SessionToken,
+    message::{MAX_HANDSHAKE, Refusal},
+};
+
+use super::ConnectionId;
+
+/// Between which connections the bytes of which handshake pass, and how many more may.
+///
+/// There is one entry for each introduction of the last seconds, so what limits those limits this
+/// table.
+#[derive(Debug)]
+pub(super) struct Relays {
+    by_session: BTreeMap<SessionToken, [Party; 2]>,
+    oldest_first: VecDeque<(Instant, SessionToken)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Party {
+    connection: ConnectionId,
+    /// How many bytes it may still send.
+    left: usize,
+}
+
+impl Relays {
+    pub(super) const fn new() -> Self {
+        Self {
+            by_session: BTreeMap::new(),
+            oldest_first: VecDeque::new(),
+        }
+    }
+
+    /// Notes an introduction whose dialler has sent so many bytes with it.
+    pub(super) fn start(
+        &mut self,
+        session: SessionToken,
+        (dialler, sent): (ConnectionId, usize),
+        callee: ConnectionId,
+        now: Instant,
+    ) {
+        let party = |connection, left| Party { connection, left };
+        let parties = [
+            party(dialler, MAX_HANDSHAKE.saturating_sub(sent)),
+            party(callee, MAX_HANDSHAKE),
+        ];
+        self.by_session.insert(session, parties);
+        self.oldest_first.push_back((now, session));
+    }
+
+    /// Returns the connection that so many bytes from another one go to.
+    pub(super) fn pass(
+        &mut self,
+        session: SessionToken,
+        from: ConnectionId,
+        bytes: usize,
+    ) -> Result<ConnectionId, Refusal> {
+        let parties = self.by_session.get_mut(&session);
+        let [dialler, callee] = parties.ok_or(Refusal::NotOnline)?;
+        let (sender, receiver) = if dialler.connection == from {
+            (dialler, callee)
+        } else if callee.connection == from {
+            (callee, dialler)
+        } else {
+            return Err(Refusal::NotOnline);
+        };
+        sender.left = sender.left.checked_sub(bytes).ok_or(Refusal::TooLarge)?;
+        Ok(receiver.connection)
+    }
+
+    /// Forgets the introductions that are older than this.
+    pub(super) fn expire(&mut self, age: Duration, now: Instant) {
+        while let Some(&(at, session)) = self.oldest_first.front() {
+            if now.saturating_duration_since(at) < age {
+                break;
+            }
+            self.oldest_first.pop_front();
+            self.by_session.remove(&session);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIALLER: ConnectionId = ConnectionId(1);
+    const CALLEE: ConnectionId = ConnectionId(2);
+    const SESSION: SessionToken = SessionToken::from_bytes([7; 16]);
+    const AGE: Duration = Duration::from_secs(5);
+
+    fn started(sent: usize, now: Instant) -> Relays {
+        let mut relays = Relays::new();
+        relays.start(SESSION, (DIALLER, sent), CALLEE, now);
+        relays
+    }
+
+    #[test]
+    fn bytes_go_to_the_other_side_and_nowhere_else() {
+        let mut relays = started(0, Instant::now());
+        assert_eq!(relays.pass(SESSION, DIALLER, 100), Ok(CALLEE));
+        assert_eq!(relays.pass(SESSION, CALLEE, 100), Ok(DIALLER));
+        let stranger = ConnectionId(3);
+        assert_eq!(relays.pass(SESSION, stranger, 100), Err(Refusal::NotOnline));
+        let other = SessionToken::from_bytes([8; 16]);
+        assert_eq!(relays.pass(other, DIALLER, 100), Err(Refusal::NotOnline));
+    }
+
+    #[test]
+    fn each_side_may_send_so_many() {
+        let mut relays = started(1_000, Instant::now());
+        let left = MAX_HANDSHAKE - 1_000;
+        assert_eq!(
+            relays.pass(SESSION, DIALLER, left + 1),
+            Err(Refusal::TooLarge)
+        );
+        assert_eq!(relays.pass(SESSION, DIALLER, left), Ok(CALLEE));
+        assert_eq!(relays.pass(SESSION, DIALLER, 1), Err(Refusal::TooLarge));
+        assert_eq!(relays.pass(SESSION, CALLEE, MAX_HANDSHAKE), Ok(DIALLER));
+        assert_eq!(relays.pass(SESSION, CALLEE, 1), Err(Refusal::TooLarge));
+    }
+
+    #[test]
+    fn nothing_passes_after_a_while_and_nothing_stays() {
+        let now = Instant::now();
+        let mut relays = started(0, now);
+        relays.expire(AGE, now + AGE / 2);
+        assert!(relays.pass(SESSION, DIALLER, 1).is_ok());
+        relays.expire(AGE, now + AGE);
+        assert_eq!(relays.pass(SESSION, DIALLER, 1), Err(Refusal::NotOnline));
+        assert!(relays.by_session.is_empty() && relays.oldest_first.is_empty());
+    }
+}
