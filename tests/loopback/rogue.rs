@@ -96,6 +96,7 @@ async fn mislead(
             candidates: candidates.iter().map(host).collect(),
             nat: NatReport::default(),
             relayed_rtt_us: 1_000,
+            handshake: Vec::new(),
         });
         send.write_all(&codec::encode(&introduction).unwrap())
             .await
@@ -122,9 +123,10 @@ impl Impostor {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let acceptor = TlsAcceptor::from(Arc::clone(&tls));
                 stream.write_all(&TOKEN).await.unwrap();
-                let mut token = [0; TOKEN.len()];
-                if stream.read_exact(&mut token).await.is_ok() {
-                    assert_eq!(token, TOKEN);
+                let mut greeting = [0; TOKEN.len() + 1];
+                if stream.read_exact(&mut greeting).await.is_ok() {
+                    // Behind the token: the handshake runs here, since no other has ended.
+                    assert_eq!(greeting, *[&TOKEN[..], &[1]].concat());
                     assert!(
                         acceptor.accept(stream).await.is_err(),
                         "the dialler was fooled"

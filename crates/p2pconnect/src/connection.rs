@@ -11,7 +11,7 @@ use p2pconnect_punch::{CandidatePair, How, Stats};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsStream;
 
-use crate::preamble::Preamble;
+use crate::transport::Transport;
 
 /// A direct, authenticated byte stream to a peer.
 ///
@@ -19,13 +19,13 @@ use crate::preamble::Preamble;
 /// end-of-file, and can go on writing. A connection that the peer drops without that ends with
 /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof), so a cut stream is never taken for a whole one.
 pub struct Connection {
-    stream: TlsStream<Preamble>,
+    stream: TlsStream<Transport>,
     peer: PeerId,
     path: Path,
 }
 
 impl Connection {
-    pub(crate) const fn new(stream: TlsStream<Preamble>, peer: PeerId, path: Path) -> Self {
+    pub(crate) const fn new(stream: TlsStream<Transport>, peer: PeerId, path: Path) -> Self {
         Self { stream, peer, path }
     }
 

@@ -4,10 +4,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use p2pconnect_identity::{SecretKey, client_config};
 use p2pconnect_proto::{
-    COORDINATION_ALPN, CoordinatorAddr, PeerId, close, codec,
+    COORDINATION_ALPN, CoordinatorAddr, PeerId, SessionToken, close, codec,
     message::{
-        DialRequest, Introduction, Notice, Refusal, Registered, Registration, Request, Response,
-        Welcome,
+        DialRequest, Flight, Introduction, Notice, Refusal, Registered, Registration, Request,
+        Response, Welcome,
     },
 };
 use quinn::crypto::rustls::QuicClientConfig;
@@ -17,7 +17,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{BindError, CoordinatorError, task::AbortOnDrop};
+use crate::{
+    BindError, CoordinatorError,
+    flights::{Flights, Incoming},
+    task::AbortOnDrop,
+};
 
 /// How long a coordinator may take to answer the handshake at one address.
 ///
@@ -35,6 +39,10 @@ const HEAD_START: Duration = Duration::from_millis(250);
 ///
 /// An introduction is held back by up to 1.5 seconds for the sake of the common start.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a request may wait until those before it are answered: a few of the longest waits for
+/// a common start.
+const STREAM_LIMIT: Duration = Duration::from_secs(15);
 
 /// After what silence QUIC itself sends a PING. Only a coordinator that takes no datagrams lets it
 /// come to that, see [`Coordination::keep_alive`]; it is short of the 30 seconds after which many
@@ -59,6 +67,7 @@ const MAX_NOTICE_STREAMS: u32 = 16;
 pub(crate) struct Coordination {
     connection: quinn::Connection,
     welcome: watch::Receiver<Option<Welcome>>,
+    flights: Arc<Flights>,
     endpoint: quinn::Endpoint,
     _reader: AbortOnDrop,
 }
@@ -193,9 +202,15 @@ impl Coordination {
     ) -> (Self, mpsc::Receiver<Introduction>) {
         let (notices, receiver) = mpsc::channel(NOTICE_QUEUE);
         let (welcome_sender, welcome) = watch::channel(None);
+        let flights = Arc::new(Flights::default());
         let reader = connection.clone();
+        let sinks = Sinks {
+            welcome: welcome_sender,
+            introductions: notices,
+            flights: Arc::clone(&flights),
+        };
         let reader = AbortOnDrop::spawn(async move {
-            if let Err(error) = read_notices(&reader, &welcome_sender, &notices).await {
+            if let Err(error) = read_notices(&reader, &sinks).await {
                 tracing::warn!(%error, "coordinator sent a notice that is no message");
                 reader.close(close::PROTOCOL_VIOLATION.into(), b"malformed notice");
             }
@@ -204,6 +219,7 @@ impl Coordination {
             Self {
                 connection,
                 welcome,
+                flights,
                 endpoint,
                 _reader: reader,
             },
@@ -242,7 +258,9 @@ impl Coordination {
         match self.request(&Request::Register(registration)).await? {
             Response::Registered(registered) => Ok(registered),
             Response::Refused(refusal) => Err(CoordinatorError::Refused(refusal)),
-            Response::Introduced(_) | Response::Settled => Err(CoordinatorError::Answer),
+            Response::Introduced(_) | Response::Settled | Response::Relayed => {
+                Err(CoordinatorError::Answer)
+            }
         }
     }
 
@@ -254,7 +272,9 @@ impl Coordination {
         match self.request(&Request::Dial(dial)).await? {
             Response::Introduced(introduction) => Ok(Ok(introduction)),
             Response::Refused(refusal) => Ok(Err(refusal)),
-            Response::Registered(_) | Response::Settled => Err(CoordinatorError::Answer),
+            Response::Registered(_) | Response::Settled | Response::Relayed => {
+                Err(CoordinatorError::Answer)
+            }
         }
     }
 
@@ -264,8 +284,26 @@ impl Coordination {
         match self.request(&Request::Settled(dialler)).await? {
             Response::Settled => Ok(()),
             Response::Refused(refusal) => Err(CoordinatorError::Refused(refusal)),
-            Response::Registered(_) | Response::Introduced(_) => Err(CoordinatorError::Answer),
+            Response::Registered(_) | Response::Introduced(_) | Response::Relayed => {
+                Err(CoordinatorError::Answer)
+            }
         }
+    }
+
+    /// Passes bytes of a handshake on to the other side of an introduction.
+    pub(crate) async fn relay(&self, flight: Flight) -> Result<(), CoordinatorError> {
+        match self.request(&Request::Relay(flight)).await? {
+            Response::Relayed => Ok(()),
+            Response::Refused(refusal) => Err(CoordinatorError::Refused(refusal)),
+            Response::Registered(_) | Response::Introduced(_) | Response::Settled => {
+                Err(CoordinatorError::Answer)
+            }
+        }
+    }
+
+    /// Lets a session receive the bytes of its handshake.
+    pub(crate) fn expect_flights(&self, session: SessionToken) -> Incoming {
+        self.flights.expect(session)
     }
 
     /// Sends a packet that the coordinator acknowledges: an empty datagram (RFC 9221). QUIC's own
@@ -295,8 +333,13 @@ impl Coordination {
     }
 
     async fn request(&self, request: &Request) -> Result<Response, CoordinatorError> {
+        // The coordinator takes a few requests of a peer at a time; the others wait here.
+        let opening = timeout(STREAM_LIMIT, self.connection.open_bi()).await;
+        let silent = |limit: Duration| CoordinatorError::Closed {
+            reason: format!("no answer to a request for {} s", limit.as_secs()),
+        };
+        let (mut send, mut receive) = opening.map_err(|_| silent(STREAM_LIMIT))?.map_err(lost)?;
         let exchange = async {
-            let (mut send, mut receive) = self.connection.open_bi().await.map_err(lost)?;
             let frame =
                 codec::encode(request).map_err(|_| CoordinatorError::Refused(Refusal::TooLarge))?;
             send.write_all(&frame)
@@ -310,9 +353,7 @@ impl Coordination {
         };
         match timeout(REQUEST_LIMIT, exchange).await {
             Ok(result) => result,
-            Err(_) => Err(CoordinatorError::Closed {
-                reason: format!("no answer to a request for {} s", REQUEST_LIMIT.as_secs()),
-            }),
+            Err(_) => Err(silent(REQUEST_LIMIT)),
         }
     }
 
@@ -338,21 +379,28 @@ async fn read_message<M: codec::Message>(
     codec::decode(&body).map(Some)
 }
 
+/// Where the coordinator's notices go.
+struct Sinks {
+    welcome: watch::Sender<Option<Welcome>>,
+    introductions: mpsc::Sender<Introduction>,
+    flights: Arc<Flights>,
+}
+
 /// Takes in the coordinator's notices until the connection ends.
 async fn read_notices(
     connection: &quinn::Connection,
-    welcome: &watch::Sender<Option<Welcome>>,
-    introductions: &mpsc::Sender<Introduction>,
+    sinks: &Sinks,
 ) -> Result<(), codec::DecodeError> {
     while let Ok(mut stream) = connection.accept_uni().await {
         match read_message(&mut stream).await? {
             Some(Notice::Welcome(message)) => {
-                welcome.send_replace(Some(message));
+                sinks.welcome.send_replace(Some(message));
             }
             Some(Notice::Introduction(introduction)) => {
-                let sent = introductions.try_send(introduction);
+                let sent = sinks.introductions.try_send(introduction);
                 sent.unwrap_or_else(|_| tracing::debug!("introduction dropped: too many wait"));
             }
+            Some(Notice::Flight(flight)) => sinks.flights.deliver(flight),
             None => {}
         }
     }

@@ -1,5 +1,6 @@
 use std::{
     collections::BTreeSet,
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,7 +12,7 @@ use p2pconnect_proto::{
 };
 use p2pconnect_punch::{Introduced, PunchAgent, PunchConfig, Verdict};
 use tokio::{
-    sync::{Mutex, mpsc, watch},
+    sync::{Mutex, mpsc, oneshot, watch},
     time::{sleep, timeout_at},
 };
 
@@ -25,6 +26,7 @@ use crate::{
     nat64::Nat64,
     port_mapping::PortMappings,
     punch_ports::PunchPorts,
+    relayed::Relayed,
     session::{Punched, Session, SessionError},
     status::Observer,
     task::AbortOnDrop,
@@ -138,8 +140,8 @@ impl Endpoint {
         let mut found = None;
         for round in 1..=MAX_ROUNDS {
             let forwarded = self.inner.port_mappings.known();
-            let introduction = match self.ask(peer, deadline).await {
-                Ok(introduction) => introduction,
+            let meeting = match self.ask(peer, deadline).await {
+                Ok(meeting) => meeting,
                 // What a round has found says more than a coordinator that is silent afterwards.
                 Err(error @ (DialError::TimedOut | DialError::Coordinator(_))) => {
                     return Err(found.unwrap_or(error));
@@ -148,7 +150,7 @@ impl Endpoint {
             };
             let introduced = began.elapsed();
             self.inner.metrics.introduced(introduced);
-            let error = match self.inner.punch(introduction, deadline).await {
+            let error = match self.inner.punch(meeting, deadline).await {
                 Ok(punched) => {
                     return Ok(connection(punched, peer, began, introduced, round));
                 }
@@ -199,48 +201,54 @@ impl Endpoint {
 
     /// Asks for an introduction, again and again while the coordinator is told to do too much at
     /// a time.
-    async fn ask(&self, peer: PeerId, deadline: Instant) -> Result<Introduction, DialError> {
+    async fn ask(&self, peer: PeerId, deadline: Instant) -> Result<Meeting, DialError> {
+        let (relayed, hello) = Relayed::dialling(&self.inner.key, peer).await?;
         loop {
-            let refused = match self.ask_once(peer, deadline).await {
-                Err(DialError::Coordinator(CoordinatorError::Refused(Refusal::TooMany))) => {
-                    CoordinatorError::Refused(Refusal::TooMany)
+            let asking = timeout_at(deadline.into(), self.ask_once(peer, hello.clone()));
+            let (coordination, answer) = asking.await.map_err(|_| DialError::TimedOut)??;
+            match answer {
+                Ok(introduction) if introduction.peer == peer => {
+                    return Ok(Meeting {
+                        introduction,
+                        coordination,
+                        relayed,
+                    });
                 }
-                result => return result,
-            };
-            let pause = BUSY_PAUSE.mul_f64(1.0 + random_fraction());
-            if Instant::now() + pause >= deadline {
-                return Err(refused.into());
+                Ok(_) => return Err(CoordinatorError::Answer.into()),
+                Err(Refusal::NotOnline) => return Err(DialError::NotOnline),
+                Err(Refusal::NotAllowed) => return Err(DialError::NotAllowed),
+                Err(refusal) => {
+                    let pause = BUSY_PAUSE.mul_f64(1.0 + random_fraction());
+                    if refusal != Refusal::TooMany || Instant::now() + pause >= deadline {
+                        return Err(CoordinatorError::Refused(refusal).into());
+                    }
+                    sleep(pause).await;
+                }
             }
-            sleep(pause).await;
         }
     }
 
-    async fn ask_once(&self, peer: PeerId, deadline: Instant) -> Result<Introduction, DialError> {
+    /// Asks once; returns whom, and what they said.
+    async fn ask_once(
+        &self,
+        peer: PeerId,
+        handshake: Vec<u8>,
+    ) -> Result<(Arc<Coordination>, Result<Introduction, Refusal>), CoordinatorError> {
         let mut coordination = self.coordination.clone();
-        let asking = async {
-            let line = coordination.wait_for(Option::is_some).await;
-            // Only another endpoint with the same key ends the task that keeps the line.
-            let line = line
-                .ok()
-                .and_then(|line| line.clone())
-                .ok_or(CoordinatorError::Replaced)?;
-            let request = DialRequest {
-                callee: peer,
-                candidates: self.inner.candidates(),
-                nat: *self.inner.mappings.nat().borrow(),
-            };
-            line.dial(request).await
+        let line = coordination.wait_for(Option::is_some).await;
+        // Only another endpoint with the same key ends the task that keeps the line.
+        let line = line
+            .ok()
+            .and_then(|line| line.clone())
+            .ok_or(CoordinatorError::Replaced)?;
+        let request = DialRequest {
+            callee: peer,
+            candidates: self.inner.candidates(),
+            nat: *self.inner.mappings.nat().borrow(),
+            handshake,
         };
-        let answer = timeout_at(deadline.into(), asking)
-            .await
-            .map_err(|_| DialError::TimedOut)?;
-        match answer? {
-            Ok(introduction) if introduction.peer == peer => Ok(introduction),
-            Ok(_) => Err(CoordinatorError::Answer.into()),
-            Err(Refusal::NotOnline) => Err(DialError::NotOnline),
-            Err(Refusal::NotAllowed) => Err(DialError::NotAllowed),
-            Err(refusal) => Err(CoordinatorError::Refused(refusal).into()),
-        }
+        let answer = line.dial(request).await?;
+        Ok((line, answer))
     }
 }
 
@@ -257,11 +265,22 @@ impl Inner {
     /// Connects to a peer that dials this endpoint.
     pub(crate) async fn answer(
         &self,
-        introduction: Introduction,
+        mut introduction: Introduction,
+        coordination: &Arc<Coordination>,
         connections: &mpsc::Sender<Connection>,
     ) {
         let (began, peer) = (Instant::now(), introduction.peer);
-        match self.punch(introduction, began + DIAL_LIMIT).await {
+        let hello = std::mem::take(&mut introduction.handshake);
+        let punching = async {
+            let relayed = Relayed::called(&self.key, peer, hello)?;
+            let meeting = Meeting {
+                introduction,
+                coordination: Arc::clone(coordination),
+                relayed,
+            };
+            self.punch(meeting, began + DIAL_LIMIT).await
+        };
+        match punching.await {
             Ok(punched) => {
                 let connection = connection(punched, peer, began, Duration::ZERO, 1);
                 if connections.try_send(connection).is_err() {
@@ -278,11 +297,12 @@ impl Inner {
     }
 
     /// Turns an introduction into a connection.
-    async fn punch(
-        &self,
-        introduction: Introduction,
-        deadline: Instant,
-    ) -> Result<Punched, DialError> {
+    async fn punch(&self, meeting: Meeting, deadline: Instant) -> Result<Punched, DialError> {
+        let Meeting {
+            introduction,
+            coordination,
+            mut relayed,
+        } = meeting;
         let Introduction {
             session,
             peer,
@@ -290,11 +310,15 @@ impl Inner {
             mut candidates,
             nat,
             relayed_rtt_us,
+            handshake: _,
         } = introduction;
         self.nat64.translate(&mut candidates);
         let started = Instant::now();
         let relayed_rtt = Duration::from_micros(relayed_rtt_us.into());
+        let flights = coordination.expect_flights(session);
+        relayed.connect(session, coordination, flights);
         let remotes: BTreeSet<_> = candidates.iter().map(|it| it.address).collect();
+        let kinds = candidates.iter().map(|it| (it.address, it.kind)).collect();
         let inbox = self.inbound.expect(session, remotes);
         self.observer.tell(Status::Introduced { peer, role });
         self.observer.tell(Status::Punching {
@@ -312,13 +336,30 @@ impl Inner {
             remote_nat: nat,
         };
         let agent = PunchAgent::new(self.punch.clone(), introduced, random_seed(), started);
-        let verifier = Verifier::new(&self.key, peer, role, session)?;
+        // The callee's flight leaves when the dialler is told, and takes half the way there and
+        // back.
+        let due = started + relayed_rtt / 2;
+        let verifier = Verifier::new(&self.key, (peer, role), session, (&relayed, due))?;
         let local_nat = self.mappings.nat();
-        let session = Session::new(agent, role, verifier, inbox, local_nat);
-        let result = session.run(deadline).await;
+        let session = Session::new(agent, role, verifier, relayed, inbox, local_nat);
+        let (handed, handing) = oneshot::channel();
+        let race = AbortOnDrop::spawn(session.naming(kinds).run(deadline, handed));
+        let result = match handing.await {
+            Ok(result) => result,
+            Err(_) => Err(SessionError::Broken(io::ErrorKind::BrokenPipe.into())),
+        };
         self.metrics.ended(started, &result);
-        result.map_err(DialError::from)
+        let mut punched = result?;
+        punched.stream.get_mut().0.keep(race);
+        Ok(punched)
     }
+}
+
+/// An introduction, over which line it came, and the handshake that begun with it.
+struct Meeting {
+    introduction: Introduction,
+    coordination: Arc<Coordination>,
+    relayed: Relayed,
 }
 
 impl From<SessionError> for DialError {
@@ -360,16 +401,10 @@ fn connection(
     introduced: Duration,
     rounds: u32,
 ) -> Connection {
-    let Punched {
-        stream,
-        pair,
-        how,
-        open_at,
-        stats,
-    } = punched;
-    let open = open_at.saturating_duration_since(began);
+    let Punched { stream, way, stats } = punched;
+    let open = way.at.saturating_duration_since(began);
     let times = PathTimes::new(introduced, open, began.elapsed(), rounds);
-    let path = Path::new(how, pair, stats, times);
+    let path = Path::new(way.how, way.pair, stats, times);
     Connection::new(stream, peer, path)
 }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -83,6 +83,7 @@ impl Inbound {
         remotes: BTreeSet<SocketAddr>,
     ) -> Inbox {
         let (sender, arrivals) = mpsc::channel(MAX_ARRIVALS);
+        let named = remotes.iter().map(SocketAddr::ip).collect();
         let waiting = Waiting {
             remotes,
             arrivals: sender,
@@ -91,6 +92,7 @@ impl Inbound {
         self.changes.send_replace(());
         Inbox {
             arrivals,
+            named,
             token,
             inbound: Arc::clone(self),
         }
@@ -189,11 +191,18 @@ impl Inbound {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     arrivals: mpsc::Receiver<Arrival>,
+    /// Where the peer said that it may be.
+    named: BTreeSet<IpAddr>,
     token: SessionToken,
     inbound: Arc<Inbound>,
 }
 
 impl Inbox {
+    /// Tells whether the peer named this address, whatever the port.
+    pub(crate) fn names(&self, ip: IpAddr) -> bool {
+        self.named.contains(&ip)
+    }
+
     /// Waits for the next connection. Cancel safe.
     pub(crate) async fn next(&mut self) -> Option<Arrival> {
         self.arrivals.recv().await

@@ -53,7 +53,7 @@ impl Recorder {
         self.write(|metrics| match result {
             Ok(punched) => {
                 metrics.established += 1;
-                metrics.tcp_time += punched.open_at.saturating_duration_since(started);
+                metrics.tcp_time += punched.way.at.saturating_duration_since(started);
                 metrics.established_time += time;
                 metrics.attempts += u64::from(punched.stats.attempts);
                 metrics.redials += u64::from(punched.stats.redials);

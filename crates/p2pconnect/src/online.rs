@@ -154,7 +154,9 @@ impl Keeper {
         let (inner, coordination) = (Arc::clone(&self.inner), Arc::clone(coordination));
         let dialler = introduction.peer;
         self.sessions.spawn(async move {
-            inner.answer(introduction, &listening.connections).await;
+            inner
+                .answer(introduction, &coordination, &listening.connections)
+                .await;
             if let Err(error) = coordination.settle(dialler).await {
                 tracing::debug!(%error, "the coordinator was not told that a dial is over");
             }

@@ -28,23 +28,33 @@ struct Expected {
 }
 
 impl Preamble {
-    /// Sends the token and expects the peer's, unless it has been read already.
+    /// Sends a greeting, which begins with the token, and expects the peer's token, unless it has
+    /// been read already.
     ///
     /// # Errors
     ///
     /// Whatever the socket reports.
     pub(crate) async fn start(
         mut stream: TcpStream,
+        greeting: &[u8],
         token: SessionToken,
         already_read: bool,
     ) -> io::Result<Self> {
-        stream.write_all(token.as_bytes()).await?;
+        stream.write_all(greeting).await?;
         let expected = (!already_read).then_some(Expected {
             token,
             received: [0; SessionToken::LEN],
             len: 0,
         });
         Ok(Self { stream, expected })
+    }
+
+    /// Takes a connection that nothing is expected on before the stream begins.
+    pub(crate) const fn passed(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            expected: None,
+        }
     }
 
     pub(crate) const fn tcp(&self) -> &TcpStream {
@@ -74,14 +84,14 @@ impl Preamble {
 /// Reads the token that opens a connection nobody expected.
 ///
 /// Cancel safety: bytes read so far are lost, so the connection must be dropped.
-pub(crate) async fn read_token(stream: &mut TcpStream) -> io::Result<SessionToken> {
+pub(crate) async fn read_token(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<SessionToken> {
     let mut bytes = [0; SessionToken::LEN];
     stream.read_exact(&mut bytes).await?;
     Ok(SessionToken::from_bytes(bytes))
 }
 
 /// The error for a connection that does not open with the session token.
-fn stranger() -> io::Error {
+pub(crate) fn stranger() -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
         "the connection does not open with the session token",

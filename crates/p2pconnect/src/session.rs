@@ -1,5 +1,7 @@
 //! Runs one punch agent on real sockets.
 
+mod handover;
+
 use std::{
     collections::BTreeMap,
     io,
@@ -7,38 +9,46 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2pconnect_proto::{NatReport, Role};
+use p2pconnect_proto::{CandidateKind, NatReport, Role};
 use p2pconnect_punch::{
     Action, CandidatePair, CheckId, ConnectFailure, Event, How, Input, Opened, PunchAgent,
     PunchReport, Stats, VerifyFailure,
 };
 use tokio::{
-    net::TcpStream,
-    sync::watch,
+    net::{TcpStream, tcp::OwnedWriteHalf},
+    sync::{mpsc, oneshot, watch},
     task::{AbortHandle, JoinSet},
-    time::{sleep_until, timeout},
+    time::sleep_until,
 };
 use tokio_rustls::TlsStream;
 
 use crate::{
     inbound::{Arrival, Inbox},
-    preamble::Preamble,
+    relayed::Relayed,
     tcp,
-    verify::{Verifier, nominate},
+    transport::Transport,
+    verify::{Open, Origin, Verified, Verifier},
 };
+use handover::Handover;
 
-/// How long sending the nomination may take: it is one small record into an empty send buffer.
-const NOMINATION_LIMIT: Duration = Duration::from_secs(1);
+/// Connections that may be told of as usable at a time; only one is.
+const MAX_BELIEVED: usize = 4;
 
-/// A connection to the peer, verified and nominated.
+/// A connection to the peer.
+#[derive(Debug)]
 pub(crate) struct Punched {
-    pub(crate) stream: TlsStream<Preamble>,
-    pub(crate) pair: CandidatePair,
-    pub(crate) how: How,
-    /// When TCP had the connection open.
-    pub(crate) open_at: Instant,
+    pub(crate) stream: TlsStream<Transport>,
+    pub(crate) way: OpenedWay,
     /// What it took.
     pub(crate) stats: Stats,
+}
+
+/// How a connection was opened, between which addresses, and when.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OpenedWay {
+    pub(crate) pair: CandidatePair,
+    pub(crate) how: How,
+    pub(crate) at: Instant,
 }
 
 /// Why a session ended without a connection.
@@ -53,35 +63,44 @@ pub(crate) enum SessionError {
 /// One introduction being turned into a connection.
 pub(crate) struct Session {
     agent: PunchAgent,
-    role: Role,
     verifier: Verifier,
     inbox: Inbox,
     local_nat: watch::Receiver<NatReport>,
+    kinds: BTreeMap<SocketAddr, CandidateKind>,
+    handover: Handover,
     checks: BTreeMap<CheckId, Check>,
     tasks: JoinSet<(CheckId, Done)>,
+    believed: (mpsc::Sender<Believing>, mpsc::Receiver<Believing>),
 }
+
+/// A connection that can be used before the peer has answered on it.
+type Believing = (CheckId, OwnedWriteHalf);
 
 /// What the driver holds for a check, in the order in which a check goes through these.
 enum Check {
-    Connecting(AbortHandle),
+    Connecting {
+        task: AbortHandle,
+        local: SocketAddr,
+        remote: SocketAddr,
+        since: Instant,
+    },
     Open {
-        stream: TcpStream,
-        token_read: bool,
-        at: Instant,
+        open: Open,
+        way: OpenedWay,
     },
     Verifying {
         task: AbortHandle,
-        opened_at: Instant,
+        way: OpenedWay,
     },
     Verified {
-        stream: Box<TlsStream<Preamble>>,
-        opened_at: Instant,
+        verified: Verified,
+        way: OpenedWay,
     },
 }
 
 enum Done {
     Connect(Result<(TcpStream, Opened), ConnectFailure>),
-    Verify(Result<Box<TlsStream<Preamble>>, VerifyFailure>),
+    Verify(Result<Verified, VerifyFailure>),
 }
 
 impl Session {
@@ -89,33 +108,56 @@ impl Session {
         agent: PunchAgent,
         role: Role,
         verifier: Verifier,
+        relayed: Relayed,
         inbox: Inbox,
         local_nat: watch::Receiver<NatReport>,
     ) -> Self {
         Self {
             agent,
-            role,
             verifier,
             inbox,
             local_nat,
+            kinds: BTreeMap::new(),
+            handover: Handover::new(role, relayed),
             checks: BTreeMap::new(),
             tasks: JoinSet::new(),
+            believed: mpsc::channel(MAX_BELIEVED),
         }
     }
 
-    /// Runs until there is a connection, or the agent gives up, at the latest at `deadline`.
+    /// Tells what the addresses are that the peer named.
+    pub(crate) fn naming(mut self, kinds: BTreeMap<SocketAddr, CandidateKind>) -> Self {
+        self.kinds = kinds;
+        self
+    }
+
+    /// Runs until there is a connection that the peer has answered on, or the agent gives up, at
+    /// the latest at `deadline`.
     ///
-    /// Cancel safety: dropping the future resets every connection.
-    pub(crate) async fn run(mut self, deadline: Instant) -> Result<Punched, SessionError> {
-        loop {
+    /// The connection is handed out as soon as it can be used, which may be earlier.
+    ///
+    /// Cancel safety: dropping the future resets every connection that was not handed out.
+    pub(crate) async fn run(
+        mut self,
+        deadline: Instant,
+        handed: oneshot::Sender<Result<Punched, SessionError>>,
+    ) {
+        self.handover.to(handed);
+        while !self.handover.is_abandoned() {
             while let Some(action) = self.agent.poll_action() {
                 self.perform(action);
             }
             match self.agent.poll_event() {
-                Some(Event::Established { check, pair, how }) => {
-                    return self.finish(check, pair, how).await;
+                Some(Event::Established { check, .. }) => {
+                    let winner = match self.checks.remove(&check) {
+                        Some(Check::Verified { verified, way }) => Some((verified, way)),
+                        _ => None,
+                    };
+                    return self.handover.finish(winner, self.agent.stats()).await;
                 }
-                Some(Event::Failed(report)) => return Err(SessionError::NoPath(report)),
+                Some(Event::Failed(report)) => {
+                    return self.handover.fail(SessionError::NoPath(report));
+                }
                 None => self.wait(deadline).await,
             }
         }
@@ -129,11 +171,19 @@ impl Session {
                 remote,
             } => {
                 let task = self.tasks.spawn(connect(check, local, remote));
-                self.checks.insert(check, Check::Connecting(task));
+                let connecting = Check::Connecting {
+                    task,
+                    local,
+                    remote,
+                    since: Instant::now(),
+                };
+                self.checks.insert(check, connecting);
             }
             Action::Verify { check } => self.verify(check),
             Action::Close { check } => match self.checks.remove(&check) {
-                Some(Check::Connecting(task) | Check::Verifying { task, .. }) => task.abort(),
+                Some(Check::Connecting { task, .. } | Check::Verifying { task, .. }) => {
+                    task.abort();
+                }
                 // Dropping an open stream resets it.
                 Some(Check::Open { .. } | Check::Verified { .. }) | None => {}
             },
@@ -141,25 +191,23 @@ impl Session {
     }
 
     fn verify(&mut self, check: CheckId) {
-        let Some(Check::Open {
-            stream,
-            token_read,
-            at,
-        }) = self.checks.remove(&check)
-        else {
+        let Some(Check::Open { open, way }) = self.checks.remove(&check) else {
             return;
         };
-        let verifying = self.verifier.clone().verify(stream, token_read);
-        let task = self
-            .tasks
-            .spawn(async move { (check, Done::Verify(verifying.await.map(Box::new))) });
-        self.checks.insert(
-            check,
-            Check::Verifying {
-                task,
-                opened_at: at,
-            },
-        );
+        let verifier = self.verifier.clone();
+        let (usable, mut halves) = mpsc::channel(1);
+        let believed = self.believed.0.clone();
+        let task = self.tasks.spawn(async move {
+            let telling = async {
+                if let Some(half) = halves.recv().await {
+                    // The session that would hear it runs this.
+                    drop(believed.send((check, half)).await);
+                }
+            };
+            let (verified, ()) = tokio::join!(verifier.verify(open, usable), telling);
+            (check, Done::Verify(verified))
+        });
+        self.checks.insert(check, Check::Verifying { task, way });
     }
 
     /// Waits for the next thing to happen and tells the agent.
@@ -169,6 +217,13 @@ impl Session {
             .poll_timeout()
             .map_or(deadline, |at| at.min(deadline));
         tokio::select! {
+            // What can be used is used before its answer is looked at.
+            biased;
+            Some((check, half)) = self.believed.1.recv() => {
+                if let Some(Check::Verifying { way, .. }) = self.checks.get(&check) {
+                    self.handover.believe(half, *way, self.agent.stats()).await;
+                }
+            }
             Some(joined) = self.tasks.join_next() => match joined {
                 Ok((check, done)) => self.take_result(check, done),
                 // Only a task that the agent had closed is cancelled.
@@ -179,6 +234,7 @@ impl Session {
                 let report = *self.local_nat.borrow_and_update();
                 self.agent.handle_input(Input::LocalNat(report), Instant::now());
             }
+            () = self.handover.abandoned() => {}
             () = sleep_until(wake_at.into()) => {
                 let now = Instant::now();
                 if now >= deadline {
@@ -199,14 +255,28 @@ impl Session {
             token_read,
         } = arrival;
         if let Some(check) = self.agent.handle_accepted(local, remote, now) {
-            self.checks.insert(
-                check,
-                Check::Open {
-                    stream,
-                    token_read,
-                    at: now,
+            let origin = if self.inbox.names(remote.ip()) {
+                Origin::Accepted
+            } else {
+                Origin::Stranger
+            };
+            let kind = self.kinds.get(&remote).copied();
+            let way = OpenedWay {
+                pair: CandidatePair {
+                    local,
+                    remote,
+                    kind: kind.unwrap_or(CandidateKind::PeerReflexive),
                 },
-            );
+                how: How::Accepted,
+                at: now,
+            };
+            let open = Open {
+                stream,
+                token_read,
+                origin,
+                took: Duration::ZERO,
+            };
+            self.checks.insert(check, Check::Open { open, way });
         }
     }
 
@@ -214,21 +284,42 @@ impl Session {
         let now = Instant::now();
         let previous = self.checks.remove(&check);
         let input = match (done, previous) {
-            (Done::Connect(Ok((stream, opened))), Some(Check::Connecting(_))) => {
-                self.checks.insert(
-                    check,
-                    Check::Open {
-                        stream,
-                        token_read: false,
-                        at: now,
+            (
+                Done::Connect(Ok((stream, opened))),
+                Some(Check::Connecting {
+                    local,
+                    remote,
+                    since,
+                    ..
+                }),
+            ) => {
+                let how = match opened {
+                    Opened::Simultaneously => How::SimultaneousOpen,
+                    Opened::Actively => How::Connected,
+                };
+                let kind = self.kinds.get(&remote).copied();
+                let way = OpenedWay {
+                    pair: CandidatePair {
+                        // The agent may have left the port to the system.
+                        local: stream.local_addr().unwrap_or(local),
+                        remote,
+                        kind: kind.unwrap_or(CandidateKind::Predicted),
                     },
-                );
+                    how,
+                    at: now,
+                };
+                let open = Open {
+                    stream,
+                    token_read: false,
+                    origin: Origin::Dialled,
+                    took: now - since,
+                };
+                self.checks.insert(check, Check::Open { open, way });
                 Input::Connected { check, opened }
             }
             (Done::Connect(Err(failure)), _) => Input::ConnectFailed { check, failure },
-            (Done::Verify(Ok(stream)), Some(Check::Verifying { opened_at, .. })) => {
-                self.checks
-                    .insert(check, Check::Verified { stream, opened_at });
+            (Done::Verify(Ok(verified)), Some(Check::Verifying { way, .. })) => {
+                self.checks.insert(check, Check::Verified { verified, way });
                 Input::Verified { check }
             }
             (Done::Verify(Err(failure)), _) => Input::VerifyFailed { check, failure },
@@ -236,35 +327,6 @@ impl Session {
             (Done::Connect(Ok(_)) | Done::Verify(Ok(_)), _) => return,
         };
         self.agent.handle_input(input, now);
-    }
-
-    async fn finish(
-        mut self,
-        check: CheckId,
-        pair: CandidatePair,
-        how: How,
-    ) -> Result<Punched, SessionError> {
-        let Some(Check::Verified {
-            mut stream,
-            opened_at,
-        }) = self.checks.remove(&check)
-        else {
-            return Err(SessionError::Broken(io::ErrorKind::NotConnected.into()));
-        };
-        if self.role == Role::Controlling {
-            match timeout(NOMINATION_LIMIT, nominate(&mut stream)).await {
-                Ok(result) => result.map_err(SessionError::Broken)?,
-                Err(_) => return Err(SessionError::Broken(io::ErrorKind::TimedOut.into())),
-            }
-        }
-        tcp::settle(stream.get_ref().0.tcp()).map_err(SessionError::Broken)?;
-        Ok(Punched {
-            stream: *stream,
-            pair,
-            how,
-            open_at: opened_at,
-            stats: self.agent.stats(),
-        })
     }
 }
 

@@ -1,19 +1,40 @@
 //! Proves that the other end of an open connection is the peer.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
 
 use p2pconnect_identity::{SecretKey, TlsConfigError, client_config, server_config};
-use p2pconnect_proto::{PEER_ALPN, PeerId, Role, SessionToken};
+use p2pconnect_proto::{PEER_ALPN, PeerId, Role, SessionToken, message::MAX_HANDSHAKE};
 use p2pconnect_punch::VerifyFailure;
+use p2pconnect_stun::socket::reset_on_close;
 use rustls::{CertificateError, ClientConfig, ServerConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-    time::timeout,
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{Semaphore, mpsc, watch},
+    time::{timeout, timeout_at},
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
-use crate::preamble::Preamble;
+use crate::{
+    preamble::{Preamble, read_token, stranger},
+    relayed::{Progress, Relayed, SERVER_NAME, TAG_LEN, Tags},
+    tcp,
+    transport::Transport,
+};
+
+/// The dialler's byte behind its token: the handshake runs on this connection.
+const ON_STREAM: u8 = 1;
+
+/// The dialler's byte behind its token: the handshake ran by way of the coordinator, and the
+/// dialler's tag of it follows.
+const RELAYED: u8 = 2;
 
 /// The controlling side's first application byte: "this connection is the one".
 ///
@@ -27,11 +48,35 @@ const NOMINATION: u8 = 1;
 /// agent's own limit is the shorter one, as a rule.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// How long a connection that is believed to lead to the peer may bring nothing.
+///
+/// The peer's token comes half a round trip after TCP is open; the rest is for lost packets.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// How long the coordinator may take to pass the last flight on after it came on a connection.
+///
+/// It left half a direct round trip earlier at the latest. The copy on the connection is believed
+/// only if it must be: whoever knows the token could end the handshake with a wrong one.
+const FLIGHT_PATIENCE: Duration = Duration::from_millis(500);
+
+/// The least that is waited for the relayed handshake, however short the direct round trip is: a
+/// busy machine needs some milliseconds.
+const MIN_PATIENCE: Duration = Duration::from_millis(20);
+
 /// What a side needs to verify the connections of one session.
 #[derive(Debug, Clone)]
 pub(crate) struct Verifier {
     token: SessionToken,
     tls: Tls,
+    relayed: watch::Receiver<Progress>,
+    /// Takes bytes of the relayed handshake that came on a connection.
+    relayed_bytes: mpsc::Sender<Vec<u8>>,
+    /// When the relayed handshake should be over.
+    relayed_due: Instant,
+    /// How the dialler goes about it: as for the first connection, so for all.
+    way: Arc<OnceLock<Way>>,
+    /// One connection is believed at a time.
+    turn: Arc<Semaphore>,
 }
 
 #[derive(Debug, Clone)]
@@ -40,12 +85,52 @@ enum Tls {
     Controlled(Arc<ServerConfig>),
 }
 
+/// Where the handshake runs that a connection is verified by.
+#[derive(Debug, Clone)]
+enum Way {
+    OnStream,
+    Relayed(Tags),
+}
+
+/// An open connection, and what is known of it.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) stream: TcpStream,
+    /// Whether the session token has been read from it already.
+    pub(crate) token_read: bool,
+    pub(crate) origin: Origin,
+    /// How long it took to open: the round trip, or a little more.
+    pub(crate) took: Duration,
+}
+
+/// Where a connection comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// This side dialled an address that the peer named.
+    Dialled,
+    /// Somebody came from an address that the peer named.
+    Accepted,
+    /// Somebody came from elsewhere.
+    Stranger,
+}
+
+/// A connection whose other end is the peer.
+#[derive(Debug)]
+pub(crate) enum Verified {
+    /// The handshake ran on it.
+    OnStream(Box<TlsStream<Transport>>),
+    /// The peer has shown its tag of the relayed handshake; the other half is in use already.
+    Confirmed(OwnedReadHalf),
+    /// The dialler has shown its tag of the relayed handshake, and uses the connection.
+    Tagged(TcpStream),
+}
+
 impl Verifier {
     pub(crate) fn new(
         key: &SecretKey,
-        peer: PeerId,
-        role: Role,
+        (peer, role): (PeerId, Role),
         token: SessionToken,
+        (relayed, relayed_due): (&Relayed, Instant),
     ) -> Result<Self, TlsConfigError> {
         let tls = match role {
             Role::Controlling => Tls::Controlling(Arc::new(client_config(key, peer, PEER_ALPN)?)),
@@ -53,50 +138,229 @@ impl Verifier {
                 Tls::Controlled(Arc::new(server_config(key, Some(peer), PEER_ALPN)?))
             }
         };
-        Ok(Self { token, tls })
+        Ok(Self {
+            token,
+            tls,
+            relayed: relayed.progress(),
+            relayed_bytes: relayed.incoming(),
+            relayed_due,
+            way: Arc::default(),
+            turn: Arc::new(Semaphore::new(1)),
+        })
     }
 
-    /// Runs the handshake; on the controlled side, waits for the nomination too.
+    /// Verifies a connection; on the controlled side, waits for the nomination too.
+    ///
+    /// The controlling side gives the writing half to `believed` as soon as it can be used.
     ///
     /// Cancel safety: dropping the future resets the connection.
     pub(crate) async fn verify(
         self,
-        stream: TcpStream,
-        token_read: bool,
-    ) -> Result<TlsStream<Preamble>, VerifyFailure> {
-        match timeout(LIMIT, self.handshake(stream, token_read)).await {
+        open: Open,
+        believed: mpsc::Sender<OwnedWriteHalf>,
+    ) -> Result<Verified, VerifyFailure> {
+        let verifying = async {
+            match self.tls.clone() {
+                Tls::Controlling(config) => self.as_controlling(open, config, believed).await,
+                Tls::Controlled(config) => self.as_controlled(open, config).await,
+            }
+        };
+        match timeout(LIMIT, verifying).await {
             Ok(result) => result.map_err(|error| classify(&error)),
             Err(_) => Err(VerifyFailure::TimedOut),
         }
     }
 
-    async fn handshake(
-        self,
-        stream: TcpStream,
-        token_read: bool,
-    ) -> io::Result<TlsStream<Preamble>> {
-        let stream = Preamble::start(stream, self.token, token_read).await?;
-        match self.tls {
-            Tls::Controlling(config) => {
-                let name = ServerName::try_from("p2pconnect").map_err(io::Error::other)?;
-                let tls = TlsConnector::from(config).connect(name, stream).await?;
-                Ok(tls.into())
+    async fn as_controlling(
+        &self,
+        open: Open,
+        config: Arc<ClientConfig>,
+        believed: mpsc::Sender<OwnedWriteHalf>,
+    ) -> io::Result<Verified> {
+        match self.way(&open).await {
+            Way::Relayed(tags) => self.believe(open, tags, believed).await,
+            Way::OnStream => {
+                let greeting = [self.token.as_bytes(), &[ON_STREAM][..]].concat();
+                let stream =
+                    Preamble::start(open.stream, &greeting, self.token, open.token_read).await?;
+                let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
+                let connector = TlsConnector::from(config);
+                let stream = connector.connect(name, Transport::Direct(stream)).await?;
+                Ok(Verified::OnStream(Box::new(stream.into())))
             }
-            Tls::Controlled(config) => {
-                let mut tls = TlsAcceptor::from(config).accept(stream).await?;
-                if tls.read_u8().await? != NOMINATION {
-                    return Err(io::ErrorKind::InvalidData.into());
+        }
+    }
+
+    /// Chooses where the handshake runs, once for all connections.
+    async fn way(&self, open: &Open) -> Way {
+        if let Some(way) = self.way.get() {
+            return way.clone();
+        }
+        let way = match open.origin {
+            Origin::Dialled | Origin::Accepted => self.relayed_in_time(open.took).await,
+            // Somebody who knows the token has to prove more before he is sent anything.
+            Origin::Stranger => None,
+        };
+        let choose = || way.map_or(Way::OnStream, Way::Relayed);
+        self.way.get_or_init(choose).clone()
+    }
+
+    /// Waits for the relayed handshake, if it should end within a round trip of the connection,
+    /// which is what a handshake there would take.
+    async fn relayed_in_time(&self, round_trip: Duration) -> Option<Tags> {
+        let mut progress = self.relayed.clone();
+        if let Progress::Done(tags) = &*progress.borrow() {
+            return Some(tags.clone());
+        }
+        let (now, patience) = (Instant::now(), round_trip.max(MIN_PATIENCE));
+        if self.relayed_due > now + patience {
+            return None;
+        }
+        let until = self.relayed_due.max(now) + patience;
+        let over = progress.wait_for(|progress| !matches!(progress, Progress::UnderWay));
+        match timeout_at(until.into(), over).await.ok()?.as_deref().ok()? {
+            Progress::Done(tags) => Some(tags.clone()),
+            Progress::UnderWay | Progress::Failed => None,
+        }
+    }
+
+    /// Uses a connection before the peer has answered on it, and waits for the answer.
+    async fn believe(
+        &self,
+        open: Open,
+        tags: Tags,
+        believed: mpsc::Sender<OwnedWriteHalf>,
+    ) -> io::Result<Verified> {
+        // The semaphore is never closed.
+        let _turn = self.turn.acquire().await.map_err(io::Error::other)?;
+        let Open {
+            mut stream,
+            mut token_read,
+            origin,
+            ..
+        } = open;
+        if origin != Origin::Dialled && !token_read {
+            // Whoever connects greets at once, so this costs nothing.
+            self.expect_token(&mut stream).await?;
+            token_read = true;
+        }
+        let flight = &tags.last_flight;
+        let len = u16::try_from(flight.len()).map_err(io::Error::other)?;
+        let greeting = [
+            self.token.as_bytes(),
+            &[RELAYED][..],
+            &tags.ours,
+            &len.to_be_bytes(),
+            flight,
+        ]
+        .concat();
+        stream.write_all(&greeting).await?;
+        tcp::settle(&stream)?;
+        let (mut read, write) = stream.into_split();
+        if believed.send(write).await.is_err() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let answer = async {
+            if !token_read {
+                self.expect_token(&mut read).await?;
+            }
+            let mut tag = [0; TAG_LEN];
+            read.read_exact(&mut tag).await?;
+            tags.is_theirs(&tag).then_some(()).ok_or_else(stranger)
+        };
+        match answer.await {
+            Ok(()) => Ok(Verified::Confirmed(read)),
+            Err(error) => {
+                // What was written on it belongs to another connection now.
+                if let Err(error) = reset_on_close(read.as_ref()) {
+                    tracing::debug!(%error, "a connection will not be reset");
                 }
-                Ok(tls.into())
+                Err(error)
             }
+        }
+    }
+
+    async fn expect_token(
+        &self,
+        stream: &mut (impl tokio::io::AsyncRead + Unpin),
+    ) -> io::Result<()> {
+        let token = timeout(SILENCE, read_token(stream)).await;
+        let token = token.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        (token == self.token).then_some(()).ok_or_else(stranger)
+    }
+
+    async fn as_controlled(&self, open: Open, config: Arc<ServerConfig>) -> io::Result<Verified> {
+        let mut stream = open.stream;
+        stream.write_all(self.token.as_bytes()).await?;
+        if !open.token_read && read_token(&mut stream).await? != self.token {
+            return Err(stranger());
+        }
+        match stream.read_u8().await? {
+            ON_STREAM => {
+                let transport = Transport::Direct(Preamble::passed(stream));
+                let mut tls = TlsAcceptor::from(config).accept(transport).await?;
+                expect_nomination(&mut tls).await?;
+                Ok(Verified::OnStream(Box::new(tls.into())))
+            }
+            RELAYED => self.expect_tag(stream).await,
+            _ => Err(stranger()),
+        }
+    }
+
+    /// Waits for the dialler's tag, answers with ours, and waits until the dialler uses the
+    /// connection.
+    async fn expect_tag(&self, mut stream: TcpStream) -> io::Result<Verified> {
+        let mut tag = [0; TAG_LEN];
+        stream.read_exact(&mut tag).await?;
+        let mut flight = vec![0; stream.read_u16().await?.into()];
+        if flight.len() > MAX_HANDSHAKE {
+            return Err(stranger());
+        }
+        stream.read_exact(&mut flight).await?;
+        let tags = self.relayed_with(flight).await.ok_or_else(stranger)?;
+        if !tags.is_theirs(&tag) {
+            return Err(stranger());
+        }
+        stream.write_all(&tags.ours).await?;
+        if stream.peek(&mut [0]).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(Verified::Tagged(stream))
+    }
+
+    /// Waits for the end of the relayed handshake. If the coordinator does not pass the last
+    /// flight on, there is this copy of it.
+    async fn relayed_with(&self, flight: Vec<u8>) -> Option<Tags> {
+        let mut progress = self.relayed.clone();
+        let is_over = |progress: &Progress| !matches!(progress, Progress::UnderWay);
+        let is_late = timeout(FLIGHT_PATIENCE, progress.wait_for(is_over))
+            .await
+            .is_err();
+        if is_late && self.relayed_bytes.try_send(flight).is_err() {
+            tracing::debug!("a last flight has come too often");
+        }
+        match &*progress.wait_for(is_over).await.ok()? {
+            Progress::Done(tags) => Some(tags.clone()),
+            Progress::UnderWay | Progress::Failed => None,
         }
     }
 }
 
 /// Tells the controlled side that this connection is the one.
-pub(crate) async fn nominate(stream: &mut TlsStream<Preamble>) -> io::Result<()> {
+pub(crate) async fn nominate(stream: &mut TlsStream<Transport>) -> io::Result<()> {
     stream.write_u8(NOMINATION).await?;
     stream.flush().await
+}
+
+/// Reads what [`nominate`] writes.
+pub(crate) async fn expect_nomination(
+    stream: &mut (impl tokio::io::AsyncRead + Unpin),
+) -> io::Result<()> {
+    if stream.read_u8().await? == NOMINATION {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::InvalidData.into())
+    }
 }
 
 fn classify(error: &io::Error) -> VerifyFailure {
@@ -109,6 +373,7 @@ fn classify(error: &io::Error) -> VerifyFailure {
         )) => VerifyFailure::WrongIdentity,
         Some(_) => VerifyFailure::Stranger,
         None if error.kind() == io::ErrorKind::InvalidData => VerifyFailure::Stranger,
+        None if error.kind() == io::ErrorKind::TimedOut => VerifyFailure::TimedOut,
         None => VerifyFailure::Closed,
     }
 }

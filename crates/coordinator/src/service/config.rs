@@ -9,8 +9,8 @@ use quinn::{
 
 use crate::Limits;
 
-/// Requests of one client at a time. An idle connection costs memory in proportion.
-const MAX_REQUEST_STREAMS: u32 = 8;
+/// Requests of one client at a time: as many as it may have introductions in flight.
+const MAX_REQUEST_STREAMS: u32 = 32;
 
 /// What a client may send on one stream before it is read: a whole frame (64 KiB and a header)
 /// and a little more.

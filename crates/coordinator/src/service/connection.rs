@@ -21,9 +21,9 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long the welcome may wait for room: as long as any message.
 const WELCOME: Duration = Duration::from_secs(5);
 
-/// The most tasks of one connection. QUIC allows a client 8 requests at a time; an answered
+/// The most tasks of one connection. QUIC allows a client 32 requests at a time; an answered
 /// dial's task may go on for seconds while the callee's message waits.
-const MAX_TASKS: usize = 16;
+const MAX_TASKS: usize = 64;
 
 /// Serves one client from its first packet until its connection ends.
 pub(super) async fn serve(incoming: Incoming, ticket: Ticket) {

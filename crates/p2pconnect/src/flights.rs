@@ -1,0 +1,131 @@
+//! Brings bytes of handshakes that came by way of the coordinator to their sessions.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use p2pconnect_proto::{SessionToken, message::Flight};
+use tokio::sync::mpsc;
+
+/// Flights that wait in one session. A side of TLS 1.3 sends two at most.
+const MAX_WAITING: usize = 4;
+
+/// Flights that wait for their session to begin: the other side may have been told of it a little
+/// before us. As many as there may be introductions on their way.
+const MAX_EARLY: usize = 32;
+
+/// The sessions that wait for bytes of their handshake.
+#[derive(Debug, Default)]
+pub(crate) struct Flights(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    sessions: BTreeMap<SessionToken, mpsc::Sender<Vec<u8>>>,
+    early: VecDeque<Flight>,
+}
+
+impl Flights {
+    /// Lets a session receive what comes for it, and what has come already.
+    pub(crate) fn expect(self: &Arc<Self>, session: SessionToken) -> Incoming {
+        let (sender, receiver) = mpsc::channel(MAX_WAITING);
+        self.with(|waiting| {
+            for flight in std::mem::take(&mut waiting.early) {
+                if flight.session == session {
+                    offer(&sender, flight.bytes);
+                } else {
+                    waiting.early.push_back(flight);
+                }
+            }
+            waiting.sessions.insert(session, sender);
+        });
+        Incoming {
+            receiver,
+            session,
+            flights: Arc::clone(self),
+        }
+    }
+
+    /// Hands bytes to their session.
+    pub(crate) fn deliver(&self, flight: Flight) {
+        self.with(|waiting| match waiting.sessions.get(&flight.session) {
+            Some(session) => offer(session, flight.bytes),
+            None => {
+                if waiting.early.len() == MAX_EARLY {
+                    waiting.early.pop_front();
+                }
+                waiting.early.push_back(flight);
+            }
+        });
+    }
+
+    fn with<T>(&self, use_waiting: impl FnOnce(&mut Waiting) -> T) -> T {
+        use_waiting(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn offer(session: &mpsc::Sender<Vec<u8>>, bytes: Vec<u8>) {
+    if session.try_send(bytes).is_err() {
+        tracing::debug!("bytes of a handshake dropped: nobody wants so many");
+    }
+}
+
+/// Where the bytes for one session arrive, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    receiver: mpsc::Receiver<Vec<u8>>,
+    session: SessionToken,
+    flights: Arc<Flights>,
+}
+
+impl Incoming {
+    /// Waits for the next bytes. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Option<Vec<u8>> {
+        self.receiver.recv().await
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        self.flights
+            .with(|waiting| waiting.sessions.remove(&self.session));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flight(session: u8, byte: u8) -> Flight {
+        Flight {
+            session: SessionToken::from_bytes([session; 16]),
+            bytes: vec![byte],
+        }
+    }
+
+    #[tokio::test]
+    async fn bytes_find_their_session_early_or_not() {
+        let flights = Arc::new(Flights::default());
+        flights.deliver(flight(1, 10));
+        flights.deliver(flight(2, 20));
+        let mut first = flights.expect(SessionToken::from_bytes([1; 16]));
+        flights.deliver(flight(1, 11));
+        assert_eq!(first.next().await, Some(vec![10]));
+        assert_eq!(first.next().await, Some(vec![11]));
+        let mut second = flights.expect(SessionToken::from_bytes([2; 16]));
+        assert_eq!(second.next().await, Some(vec![20]));
+        drop((first, second));
+        flights.with(|waiting| {
+            assert!(waiting.sessions.is_empty() && waiting.early.is_empty());
+        });
+    }
+
+    #[test]
+    fn what_nobody_waits_for_takes_up_little() {
+        let flights = Arc::new(Flights::default());
+        for n in 0..=255 {
+            flights.deliver(flight(n, n));
+        }
+        flights.with(|waiting| assert_eq!(waiting.early.len(), MAX_EARLY));
+    }
+}

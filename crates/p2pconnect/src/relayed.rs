@@ -1,0 +1,305 @@
+//! The handshake with a peer by way of the coordinator, while the connection is being punched.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use p2pconnect_identity::{SecretKey, TlsConfigError, client_config, server_config};
+use p2pconnect_proto::{
+    PEER_ALPN, PeerId, SessionToken,
+    message::{Flight, MAX_HANDSHAKE},
+};
+use rustls::pki_types::ServerName;
+use subtle::ConstantTimeEq as _;
+use tokio::{
+    io::ReadBuf,
+    sync::{mpsc, watch},
+    time::timeout,
+};
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+use crate::{
+    coordination::Coordination, flights::Incoming, task::AbortOnDrop, transport::Transport,
+};
+
+/// The name that TLS libraries want from a client; the key alone counts.
+pub(crate) const SERVER_NAME: &str = "p2pconnect";
+
+/// What a connection's tags are derived for (RFC 8446 section 7.5).
+const TAG_LABEL: &[u8] = b"EXPORTER-p2pconnect-connection";
+
+/// The length of a tag: nobody guesses it.
+pub(crate) const TAG_LEN: usize = 32;
+
+/// Flights on their way out; each side sends two at most.
+const MAX_FLIGHTS: usize = 4;
+
+/// How long the relayed handshake may take: three times across, with lost packets. TCP connections
+/// go on without it long before.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// What proves on a TCP connection that the relayed handshake's two ends are there.
+///
+/// Both sides derive the same two tags from the handshake's secrets, which nobody else has.
+#[derive(Debug, Clone)]
+pub(crate) struct Tags {
+    /// What this side sends.
+    pub(crate) ours: [u8; TAG_LEN],
+    theirs: [u8; TAG_LEN],
+    /// This side's last flight, should the coordinator not pass it on.
+    pub(crate) last_flight: Arc<[u8]>,
+}
+
+impl Tags {
+    /// Tells, in a time that says nothing, whether this is the peer's tag.
+    pub(crate) fn is_theirs(&self, tag: &[u8; TAG_LEN]) -> bool {
+        self.theirs.ct_eq(tag).into()
+    }
+}
+
+/// How far a relayed handshake is.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Progress {
+    #[default]
+    UnderWay,
+    Done(Tags),
+    /// It will not end; each connection has to make its own.
+    Failed,
+}
+
+/// A relayed handshake. Dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Relayed {
+    progress: watch::Receiver<Progress>,
+    stream: Arc<Mutex<Option<TlsStream<Transport>>>>,
+    outgoing: Option<mpsc::Receiver<Vec<u8>>>,
+    incoming: mpsc::Sender<Vec<u8>>,
+    tasks: Vec<AbortOnDrop>,
+}
+
+impl Relayed {
+    /// Begins as the dialler; returns the first bytes too, which travel with the dial.
+    ///
+    /// Without them the dial goes on, and each connection makes its own handshake.
+    pub(crate) async fn dialling(
+        key: &SecretKey,
+        peer: PeerId,
+    ) -> Result<(Self, Vec<u8>), TlsConfigError> {
+        let config = Arc::new(client_config(key, peer, PEER_ALPN)?);
+        let (relay, ends) = Relay::new();
+        let handshake = async move {
+            let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
+            let connector = TlsConnector::from(config);
+            let stream = connector.connect(name, Transport::Relayed(relay)).await?;
+            Ok(stream.into())
+        };
+        let mut relayed = Self::start(handshake, ends);
+        let hello = match &mut relayed.outgoing {
+            Some(outgoing) => outgoing.recv().await,
+            None => None,
+        };
+        Ok((relayed, hello.unwrap_or_default()))
+    }
+
+    /// Begins as the callee, with the dialler's first bytes.
+    pub(crate) fn called(
+        key: &SecretKey,
+        peer: PeerId,
+        hello: Vec<u8>,
+    ) -> Result<Self, TlsConfigError> {
+        let config = Arc::new(server_config(key, Some(peer), PEER_ALPN)?);
+        let (relay, ends) = Relay::new();
+        let handshake = async move {
+            let acceptor = TlsAcceptor::from(config);
+            let stream = acceptor.accept(Transport::Relayed(relay)).await?;
+            Ok(stream.into())
+        };
+        let relayed = Self::start(handshake, ends);
+        if hello.is_empty() || relayed.incoming.try_send(hello).is_err() {
+            tracing::debug!("no handshake by way of the coordinator");
+        }
+        Ok(relayed)
+    }
+
+    fn start(
+        handshake: impl Future<Output = io::Result<TlsStream<Transport>>> + Send + 'static,
+        (outgoing, incoming): Ends,
+    ) -> Self {
+        let (sender, progress) = watch::channel(Progress::UnderWay);
+        let stream = Arc::new(Mutex::new(None));
+        let place = Arc::clone(&stream);
+        let task = AbortOnDrop::spawn(async move {
+            let ended = match timeout(LIMIT, handshake).await {
+                Ok(result) => result.and_then(|stream| Ok((tags(&stream)?, stream))),
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            };
+            match ended {
+                Ok((tags, stream)) => {
+                    *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
+                    sender.send_replace(Progress::Done(tags));
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "no handshake by way of the coordinator");
+                    sender.send_replace(Progress::Failed);
+                }
+            }
+        });
+        Self {
+            progress,
+            stream,
+            outgoing: Some(outgoing),
+            incoming,
+            tasks: vec![task],
+        }
+    }
+
+    /// Lets the bytes of the handshake pass by way of the coordinator from now on.
+    pub(crate) fn connect(
+        &mut self,
+        session: SessionToken,
+        coordination: Arc<Coordination>,
+        mut flights: Incoming,
+    ) {
+        let Some(mut outgoing) = self.outgoing.take() else {
+            return;
+        };
+        let incoming = self.incoming.clone();
+        self.tasks.push(AbortOnDrop::spawn(async move {
+            loop {
+                tokio::select! {
+                    Some(bytes) = outgoing.recv() => {
+                        if let Err(error) = coordination.relay(Flight { session, bytes }).await {
+                            tracing::debug!(%error, "bytes of a handshake not passed on");
+                        }
+                    }
+                    Some(bytes) = flights.next() => {
+                        if incoming.try_send(bytes).is_err() {
+                            tracing::debug!("bytes of a handshake dropped");
+                        }
+                    }
+                    else => return,
+                }
+            }
+        }));
+    }
+
+    /// Returns where bytes go in that came another way than by the coordinator.
+    pub(crate) fn incoming(&self) -> mpsc::Sender<Vec<u8>> {
+        self.incoming.clone()
+    }
+
+    /// Watches how far it is.
+    pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.clone()
+    }
+
+    /// Takes the stream whose handshake is over. There is one.
+    pub(crate) fn take_stream(&self) -> Option<TlsStream<Transport>> {
+        self.stream
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+}
+
+fn tags(stream: &TlsStream<Transport>) -> io::Result<Tags> {
+    let export = |context: &[u8]| match stream {
+        TlsStream::Client(stream) => {
+            let connection = stream.get_ref().1;
+            connection.export_keying_material([0; TAG_LEN], TAG_LABEL, Some(context))
+        }
+        TlsStream::Server(stream) => {
+            let connection = stream.get_ref().1;
+            connection.export_keying_material([0; TAG_LEN], TAG_LABEL, Some(context))
+        }
+    };
+    let controlling = export(b"controlling").map_err(io::Error::other)?;
+    let controlled = export(b"controlled").map_err(io::Error::other)?;
+    let (ours, theirs) = match stream {
+        TlsStream::Client(_) => (controlling, controlled),
+        TlsStream::Server(_) => (controlled, controlling),
+    };
+    let last_flight = match io(stream) {
+        Transport::Relayed(relay) => relay.last_flight.as_slice().into(),
+        Transport::Believed(_) | Transport::Direct(_) | Transport::Gone => Arc::default(),
+    };
+    Ok(Tags {
+        ours,
+        theirs,
+        last_flight,
+    })
+}
+
+fn io(stream: &TlsStream<Transport>) -> &Transport {
+    stream.get_ref().0
+}
+
+/// The other end of a relay: what is to be passed on, and where what comes is put in.
+type Ends = (mpsc::Receiver<Vec<u8>>, mpsc::Sender<Vec<u8>>);
+
+/// One end of the way by the coordinator, a byte stream in whole flights.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    outgoing: mpsc::Sender<Vec<u8>>,
+    /// What has been written and not flushed: a part of a flight.
+    flight: Vec<u8>,
+    /// What was flushed last.
+    last_flight: Vec<u8>,
+    incoming: mpsc::Receiver<Vec<u8>>,
+    /// What has come and not been read.
+    read: VecDeque<u8>,
+}
+
+impl Relay {
+    fn new() -> (Self, Ends) {
+        let (outgoing, flights) = mpsc::channel(MAX_FLIGHTS);
+        let (sender, incoming) = mpsc::channel(MAX_FLIGHTS);
+        let relay = Self {
+            outgoing,
+            flight: Vec::new(),
+            last_flight: Vec::new(),
+            incoming,
+            read: VecDeque::new(),
+        };
+        (relay, (flights, sender))
+    }
+
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.read.is_empty() {
+            match ready!(self.incoming.poll_recv(cx)) {
+                Some(bytes) => self.read.extend(bytes),
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+        let (front, _) = self.read.as_slices();
+        let count = front.len().min(buf.remaining());
+        buf.put_slice(&front[..count]);
+        self.read.drain(..count);
+        Poll::Ready(Ok(()))
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.flight.len() + bytes.len() > MAX_HANDSHAKE {
+            return Poll::Ready(Err(io::ErrorKind::FileTooLarge.into()));
+        }
+        self.flight.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    pub(crate) fn flush(&mut self) -> Poll<io::Result<()>> {
+        if !self.flight.is_empty() {
+            self.last_flight = std::mem::take(&mut self.flight);
+            let sent = self.outgoing.try_send(self.last_flight.clone());
+            return Poll::Ready(sent.map_err(|_| io::ErrorKind::BrokenPipe.into()));
+        }
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,180 @@
+//! Hands the connection out: as soon as it can be used, and from then on whichever is the one.
+
+use std::{io, time::Duration};
+
+use p2pconnect_proto::Role;
+use p2pconnect_punch::Stats;
+use tokio::{
+    net::{TcpStream, tcp::OwnedWriteHalf},
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use tokio_rustls::TlsStream;
+
+use super::{OpenedWay, Punched, SessionError};
+use crate::{
+    preamble::Preamble,
+    relayed::Relayed,
+    tcp,
+    transport::{Believed, Transport, Update},
+    verify::{Verified, expect_nomination, nominate},
+};
+
+/// How long sending the nomination may take, and reading one that has begun to arrive: it is one
+/// small record.
+const NOMINATION_LIMIT: Duration = Duration::from_secs(1);
+
+/// Updates that wait until the stream is used. One connection after the other is believed.
+const MAX_UPDATES: usize = 16;
+
+/// The way from the race to whoever wants the connection.
+pub(super) struct Handover {
+    role: Role,
+    relayed: Relayed,
+    state: State,
+}
+
+enum State {
+    /// Nobody has asked yet.
+    Idle,
+    /// Somebody waits for a connection.
+    Awaited(oneshot::Sender<Result<Punched, SessionError>>),
+    /// A connection is out, and is told what it runs over.
+    Out(mpsc::Sender<Update>),
+    /// There is nothing more to hand out.
+    Over,
+}
+
+impl Handover {
+    pub(super) const fn new(role: Role, relayed: Relayed) -> Self {
+        Self {
+            role,
+            relayed,
+            state: State::Idle,
+        }
+    }
+
+    pub(super) fn to(&mut self, handed: oneshot::Sender<Result<Punched, SessionError>>) {
+        self.state = State::Awaited(handed);
+    }
+
+    /// Tells whether nobody wants a connection any more.
+    pub(super) fn is_abandoned(&self) -> bool {
+        match &self.state {
+            State::Idle => false,
+            State::Awaited(handed) => handed.is_closed(),
+            State::Out(updates) => updates.is_closed(),
+            State::Over => true,
+        }
+    }
+
+    /// Waits until nobody wants a connection any more. Cancel safe.
+    pub(super) async fn abandoned(&mut self) {
+        match &mut self.state {
+            State::Idle => std::future::pending().await,
+            State::Awaited(handed) => handed.closed().await,
+            State::Out(updates) => updates.closed().await,
+            State::Over => {}
+        }
+    }
+
+    /// Lets a connection be used before the peer has answered on it.
+    pub(super) async fn believe(&mut self, half: OwnedWriteHalf, way: OpenedWay, stats: Stats) {
+        match std::mem::replace(&mut self.state, State::Over) {
+            State::Awaited(handed) => {
+                let Some(mut stream) = self.relayed.take_stream() else {
+                    self.state = State::Awaited(handed);
+                    return;
+                };
+                let (updates, receiver) = mpsc::channel(MAX_UPDATES);
+                let believed = Believed::new(half, receiver);
+                *stream.get_mut().0 = Transport::Believed(Box::new(believed));
+                let result = match nominated(&mut stream).await {
+                    Ok(()) => Ok(Punched { stream, way, stats }),
+                    Err(error) => Err(SessionError::Broken(error)),
+                };
+                // Where nobody waits any more, the session finds that out.
+                drop(handed.send(result));
+                self.state = State::Out(updates);
+            }
+            State::Out(updates) => {
+                tell(&updates, Update::Replaced(half));
+                self.state = State::Out(updates);
+            }
+            other @ (State::Idle | State::Over) => self.state = other,
+        }
+    }
+
+    /// Ends with the connection that has won.
+    pub(super) async fn finish(&mut self, winner: Option<(Verified, OpenedWay)>, stats: Stats) {
+        let Some((verified, way)) = winner else {
+            return self.fail(SessionError::Broken(io::ErrorKind::NotConnected.into()));
+        };
+        match (verified, std::mem::replace(&mut self.state, State::Over)) {
+            (Verified::Confirmed(half), State::Out(updates)) => {
+                tell(&updates, Update::Confirmed(half));
+            }
+            (Verified::OnStream(stream), State::Awaited(handed)) => {
+                let stream = self.nominated_on(*stream).await;
+                drop(handed.send(stream.map(|stream| Punched { stream, way, stats })));
+            }
+            (Verified::Tagged(stream), State::Awaited(handed)) => {
+                let stream = self.attach(stream).await;
+                drop(handed.send(stream.map(|stream| Punched { stream, way, stats })));
+            }
+            (_, State::Awaited(handed)) => {
+                let broken = SessionError::Broken(io::ErrorKind::NotConnected.into());
+                drop(handed.send(Err(broken)));
+            }
+            (_, State::Idle | State::Out(_) | State::Over) => {}
+        }
+    }
+
+    /// Ends without a connection. One that is out finds that there is nothing more to come.
+    pub(super) fn fail(&mut self, error: SessionError) {
+        if let State::Awaited(handed) = std::mem::replace(&mut self.state, State::Over) {
+            drop(handed.send(Err(error)));
+        }
+    }
+
+    async fn nominated_on(
+        &self,
+        mut stream: TlsStream<Transport>,
+    ) -> Result<TlsStream<Transport>, SessionError> {
+        if self.role == Role::Controlling {
+            nominated(&mut stream).await.map_err(SessionError::Broken)?;
+        }
+        if let Some(tcp) = stream.get_ref().0.tcp() {
+            tcp::settle(tcp).map_err(SessionError::Broken)?;
+        }
+        Ok(stream)
+    }
+
+    /// Lets the relayed handshake's stream go on over the connection that the dialler uses.
+    async fn attach(&self, tcp: TcpStream) -> Result<TlsStream<Transport>, SessionError> {
+        let broken = |kind: io::ErrorKind| SessionError::Broken(kind.into());
+        let stream = self.relayed.take_stream();
+        let mut stream = stream.ok_or_else(|| broken(io::ErrorKind::NotConnected))?;
+        tcp::settle(&tcp).map_err(SessionError::Broken)?;
+        *stream.get_mut().0 = Transport::Direct(Preamble::passed(tcp));
+        match timeout(NOMINATION_LIMIT, expect_nomination(&mut stream)).await {
+            Ok(result) => result.map_err(SessionError::Broken)?,
+            Err(_) => return Err(broken(io::ErrorKind::TimedOut)),
+        }
+        Ok(stream)
+    }
+}
+
+async fn nominated(stream: &mut TlsStream<Transport>) -> io::Result<()> {
+    match timeout(NOMINATION_LIMIT, nominate(stream)).await {
+        Ok(result) => result,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+fn tell(updates: &mpsc::Sender<Update>, update: Update) {
+    // Where nobody is left to tell, or nobody ever looks, nothing is lost.
+    if updates.try_send(update).is_err() {
+        tracing::debug!("the connection in use is not told of another one");
+    }
+}

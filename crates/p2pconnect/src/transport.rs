@@ -1,0 +1,248 @@
+//! What TLS with the peer runs over: the coordinator at first, then TCP.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::mpsc,
+};
+
+use crate::{preamble::Preamble, relayed::Relay, task::AbortOnDrop};
+
+/// The most that is sent on a connection before the peer has answered on it, which takes a round
+/// trip. TCP itself sends some 15 KiB in its first one.
+const MAX_UNCONFIRMED: usize = 64 * 1024;
+
+/// What TLS with the peer runs over.
+#[derive(Debug)]
+pub(crate) enum Transport {
+    /// The coordinator passes the handshake on.
+    Relayed(Relay),
+    /// A TCP connection that the peer has not answered on yet.
+    Believed(Box<Believed>),
+    /// A TCP connection.
+    Direct(Preamble),
+    /// Nothing any more: putting a connection together has failed.
+    Gone,
+}
+
+/// What becomes of a connection that was believed to lead to the peer.
+#[derive(Debug)]
+pub(crate) enum Update {
+    /// It does, and this is its other half.
+    Confirmed(OwnedReadHalf),
+    /// It does not, but this one may.
+    Replaced(OwnedWriteHalf),
+}
+
+/// A TCP connection that is used before the peer has answered on it, with everything that was
+/// sent, in case it has to be sent again on another one.
+///
+/// Nobody but the peer can read what is sent: the handshake is over, and the peer has proved who
+/// it is in it.
+#[derive(Debug)]
+pub(crate) struct Believed {
+    stream: OwnedWriteHalf,
+    sent: Vec<u8>,
+    /// How much of it has been sent on this connection.
+    sent_here: usize,
+    shut: bool,
+    /// The other half, once the peer has answered.
+    confirmed: Option<OwnedReadHalf>,
+    updates: mpsc::Receiver<Update>,
+    /// The race among the connections, which goes on until one is confirmed.
+    race: Option<AbortOnDrop>,
+}
+
+impl Believed {
+    pub(crate) const fn new(stream: OwnedWriteHalf, updates: mpsc::Receiver<Update>) -> Self {
+        Self {
+            stream,
+            sent: Vec::new(),
+            sent_here: 0,
+            shut: false,
+            confirmed: None,
+            updates,
+            race: None,
+        }
+    }
+
+    /// Waits until the peer has answered, on whichever connection, and everything is sent there.
+    fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.confirmed.is_none() {
+            match self.updates.poll_recv(cx) {
+                Poll::Ready(Some(Update::Confirmed(half))) => self.confirmed = Some(half),
+                Poll::Ready(Some(Update::Replaced(stream))) => {
+                    self.stream = stream;
+                    self.sent_here = 0;
+                }
+                Poll::Ready(None) => return Poll::Ready(Err(no_path())),
+                Poll::Pending => {
+                    self.send(cx);
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.poll_sent(cx)
+    }
+
+    /// Sends what this connection lacks.
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent_here < self.sent.len() {
+            let rest = &self.sent[self.sent_here..];
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.sent_here += written;
+        }
+        if self.shut {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends what can be sent now. A connection that breaks is the race's matter.
+    fn send(&mut self, cx: &mut Context<'_>) {
+        if let Poll::Ready(Err(error)) = self.poll_sent(cx) {
+            tracing::debug!(%error, "believed connection broke");
+        }
+    }
+
+    /// Takes bytes to be sent, as many as there is room for.
+    fn take(&mut self, bytes: &[u8]) -> usize {
+        let room = MAX_UNCONFIRMED.saturating_sub(self.sent.len());
+        let taken = bytes.len().min(room);
+        self.sent.extend_from_slice(&bytes[..taken]);
+        taken
+    }
+}
+
+fn no_path() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::ConnectionReset,
+        "the peer answered on none of the connections",
+    )
+}
+
+impl Transport {
+    /// Ties the race among the connections to this stream, as long as it goes on.
+    pub(crate) fn keep(&mut self, race: AbortOnDrop) {
+        if let Self::Believed(believed) = self {
+            believed.race = Some(race);
+        }
+    }
+
+    /// Returns the TCP connection, once it is certain which.
+    pub(crate) const fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Relayed(_) | Self::Believed(_) | Self::Gone => None,
+            Self::Direct(stream) => Some(stream.tcp()),
+        }
+    }
+
+    /// Becomes direct as soon as the peer has answered.
+    fn poll_direct(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self::Believed(believed) = self else {
+            return Poll::Ready(Ok(()));
+        };
+        ready!(believed.poll_settled(cx))?;
+        let Self::Believed(believed) = std::mem::replace(self, Self::Gone) else {
+            return Poll::Ready(Ok(()));
+        };
+        let Believed {
+            stream, confirmed, ..
+        } = *believed;
+        let half = confirmed.ok_or_else(no_path)?;
+        let stream = half.reunite(stream).map_err(io::Error::other)?;
+        *self = Self::Direct(Preamble::passed(stream));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.poll_direct(cx))?;
+        match &mut *self {
+            Self::Direct(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Relayed(relay) => relay.poll_read(cx, buf),
+            Self::Believed(_) | Self::Gone => Poll::Ready(Err(no_path())),
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let direct = self.poll_direct(cx)?;
+        match &mut *self {
+            Self::Direct(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Relayed(relay) => relay.write(bytes),
+            Self::Believed(believed) => {
+                debug_assert!(direct.is_pending(), "it stays believed only while it waits");
+                let taken = believed.take(bytes);
+                believed.send(cx);
+                if taken > 0 || bytes.is_empty() {
+                    Poll::Ready(Ok(taken))
+                } else {
+                    Poll::Pending
+                }
+            }
+            Self::Gone => Poll::Ready(Err(no_path())),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let direct = self.poll_direct(cx)?;
+        match &mut *self {
+            Self::Direct(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Relayed(relay) => relay.flush(),
+            // It is kept, and TCP has what it takes of it.
+            Self::Believed(_) if direct.is_pending() => Poll::Ready(Ok(())),
+            Self::Believed(_) | Self::Gone => Poll::Ready(Err(no_path())),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Self::Believed(believed) = &mut *self {
+            believed.shut = true;
+        }
+        ready!(self.poll_direct(cx))?;
+        match &mut *self {
+            Self::Direct(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Relayed(_) => Poll::Ready(Ok(())),
+            Self::Believed(_) | Self::Gone => Poll::Ready(Err(no_path())),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let Self::Direct(stream) = &mut *self {
+            return Pin::new(stream).poll_write_vectored(cx, bufs);
+        }
+        let first = bufs.iter().find(|buf| !buf.is_empty());
+        self.poll_write(cx, first.map_or(&[], |buf| &**buf))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+}
