@@ -78,7 +78,9 @@ fn a_matrix_side_by_side_has_every_cell_and_hides_no_failure() {
         assert_eq!((done, matrix.series.cells.len()), (9, 9));
         for cell in &matrix.series.cells {
             let pair = (cell.dialler, cell.listener);
-            if matches!(pair, (1, 2) | (2, 1) | (2, 2)) {
+            // Two random ports at once are out of reach; one is found in all but a few of a
+            // million runs, since a second batch follows the first.
+            if pair == (2, 2) {
                 assert_eq!(cell.successes, 0, "{cell:?}");
                 assert!(cell.failure.is_some());
             } else {
