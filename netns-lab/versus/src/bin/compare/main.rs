@@ -132,6 +132,8 @@ fn compare(options: &Options) -> Result<()> {
         };
         let cells = punching::run(&plan, keys.path())?;
         results += &table::punching(&plan, &cells);
+        // Not to be lost if the rest is cut short.
+        write(&options.out, "results.md", &results)?;
         write(
             &options.out,
             "attempts.tsv",

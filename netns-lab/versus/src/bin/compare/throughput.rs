@@ -53,7 +53,9 @@ pub(crate) fn run(plan: &Plan, keys: &Path) -> Result<Measured> {
         eprintln!("throughput: round {} of {}", round + 1, plan.rounds);
         for (course, measured) in Course::ALL.into_iter().zip(&mut measured) {
             for (project, outcomes) in plan.projects.iter().zip(measured) {
-                if course == Course::Wire || project.passes_nats {
+                // Who did not come through in one round would not in the next.
+                let is_hopeless = outcomes.iter().any(Result::is_err);
+                if !is_hopeless && (course == Course::Wire || project.passes_nats) {
                     let outcome = plan.turn(course, project, keys).with_context(|| {
                         format!("throughput of {}, {}", project.name, course.title())
                     })?;
