@@ -206,6 +206,31 @@ impl Relayed {
     }
 }
 
+/// Lets two ends speak to each other without a coordinator.
+#[cfg(test)]
+pub(crate) fn wire(one: &mut Relayed, other: &mut Relayed) {
+    one.answer_only(other);
+    other.answer_only(one);
+}
+
+#[cfg(test)]
+impl Relayed {
+    /// Lets the other end hear this one, and not the other way round.
+    pub(crate) fn answer_only(&mut self, other: &mut Self) {
+        let Some(mut outgoing) = self.outgoing.take() else {
+            return;
+        };
+        let incoming = other.incoming.clone();
+        self.tasks.push(AbortOnDrop::spawn(async move {
+            while let Some(bytes) = outgoing.recv().await {
+                if incoming.send(bytes).await.is_err() {
+                    return;
+                }
+            }
+        }));
+    }
+}
+
 fn tags(stream: &TlsStream<Transport>) -> io::Result<Tags> {
     let export = |context: &[u8]| match stream {
         TlsStream::Client(stream) => {

@@ -333,3 +333,7 @@ impl Session {
 async fn connect(check: CheckId, local: SocketAddr, remote: SocketAddr) -> (CheckId, Done) {
     (check, Done::Connect(tcp::connect(local, remote).await))
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+mod tests;

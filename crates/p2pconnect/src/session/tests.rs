@@ -1,0 +1,265 @@
+//! Who is at the other end of the first connection, and what comes of it.
+
+use std::time::{Duration, Instant};
+
+use p2pconnect_identity::SecretKey;
+use p2pconnect_proto::{CandidateKind, Role, SessionToken};
+use p2pconnect_punch::{CandidatePair, How, Stats, VerifyFailure};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use super::{OpenedWay, Punched, handover::Handover};
+use crate::{
+    relayed::{Progress, Relayed, TAG_LEN, wire},
+    verify::{Open, Origin, Verified, Verifier},
+};
+
+const TOKEN: SessionToken = SessionToken::from_bytes([7; SessionToken::LEN]);
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One side of an introduction, without the agent.
+struct Side {
+    verifier: Verifier,
+    handover: Handover,
+    handed: oneshot::Receiver<Result<Punched, super::SessionError>>,
+}
+
+impl Side {
+    fn new(key: &SecretKey, peer: &SecretKey, role: Role, relayed: Relayed) -> Self {
+        let of = (peer.peer_id(), role);
+        let verifier = Verifier::new(key, of, TOKEN, (&relayed, Instant::now())).unwrap();
+        let mut handover = Handover::new(role, relayed);
+        let (sender, handed) = oneshot::channel();
+        handover.to(sender);
+        Self {
+            verifier,
+            handover,
+            handed,
+        }
+    }
+
+    /// Begins to verify a connection; as the dialler, uses it too.
+    async fn verify(&mut self, stream: TcpStream) -> JoinHandle<Result<Verified, VerifyFailure>> {
+        let open = Open {
+            stream,
+            token_read: false,
+            origin: Origin::Dialled,
+            took: PATIENCE,
+        };
+        let (usable, mut halves) = mpsc::channel(1);
+        let verifying = tokio::spawn(self.verifier.clone().verify(open, usable));
+        if let Some(half) = timeout(PATIENCE, halves.recv()).await.unwrap() {
+            self.handover.believe(half, way(), Stats::default()).await;
+        }
+        verifying
+    }
+
+    async fn finish(&mut self, verified: Verified) {
+        let winner = Some((verified, way()));
+        self.handover.finish(winner, Stats::default()).await;
+    }
+
+    async fn handed(&mut self) -> Punched {
+        let handed = timeout(PATIENCE, &mut self.handed).await.unwrap();
+        handed.unwrap().unwrap()
+    }
+}
+
+fn way() -> OpenedWay {
+    let any = ([127, 0, 0, 1], 1).into();
+    OpenedWay {
+        pair: CandidatePair {
+            local: any,
+            remote: any,
+            kind: CandidateKind::Host,
+        },
+        how: How::Connected,
+        at: Instant::now(),
+    }
+}
+
+/// Returns the dialler and the callee, whose handshake goes past any connection.
+async fn sides() -> (Side, Side) {
+    let keys = [(); 2].map(|()| SecretKey::generate().unwrap());
+    let [dialler, callee] = &keys;
+    let (mut dialling, hello) = Relayed::dialling(dialler, callee.peer_id()).await.unwrap();
+    let mut called = Relayed::called(callee, dialler.peer_id(), hello).unwrap();
+    wire(&mut dialling, &mut called);
+    (
+        Side::new(dialler, callee, Role::Controlling, dialling),
+        Side::new(callee, dialler, Role::Controlled, called),
+    )
+}
+
+/// Returns the two ends of a new connection.
+async fn connection() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (one, other) = tokio::join!(TcpStream::connect(address), listener.accept());
+    (one.unwrap(), other.unwrap().0)
+}
+
+/// Connects the two sides and lets their streams talk, the dialler's first words being `said`.
+async fn meet(dialler: &mut Side, callee: &mut Side, mut here: Punched, said: &[u8]) {
+    let (one, other) = connection().await;
+    let dialling = dialler.verify(one).await;
+    let called = {
+        let open = Open {
+            stream: other,
+            token_read: false,
+            origin: Origin::Accepted,
+            took: Duration::ZERO,
+        };
+        let (usable, _halves) = mpsc::channel(1);
+        tokio::spawn(callee.verifier.clone().verify(open, usable))
+    };
+    let talking = tokio::spawn(async move {
+        let mut answer = [0; 6];
+        here.stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"answer");
+        assert!(here.stream.get_ref().0.tcp().is_some(), "it is direct now");
+    });
+    let tagged = timeout(PATIENCE, called).await.unwrap().unwrap().unwrap();
+    callee.finish(tagged).await;
+    let confirmed = timeout(PATIENCE, dialling).await.unwrap().unwrap().unwrap();
+    dialler.finish(confirmed).await;
+
+    let mut there = callee.handed().await;
+    let mut heard = vec![0; said.len()];
+    let reading = there.stream.read_exact(&mut heard);
+    timeout(PATIENCE, reading).await.unwrap().unwrap();
+    assert!(heard == said, "what was said has arrived once and in order");
+    there.stream.write_all(b"answer").await.unwrap();
+    there.stream.flush().await.unwrap();
+    timeout(PATIENCE, talking).await.unwrap().unwrap();
+}
+
+/// Says something on a connection before anybody has answered on it.
+async fn say(dialler: &mut Side, said: &[u8]) -> Punched {
+    let mut here = dialler.handed().await;
+    let writing = here.stream.write_all(said);
+    timeout(PATIENCE, writing).await.unwrap().unwrap();
+    here.stream.flush().await.unwrap();
+    here
+}
+
+/// What somebody does who is at the other end of the first connection.
+#[derive(Debug, Clone, Copy)]
+enum Attack {
+    Silence,
+    Closing,
+    WrongToken,
+    TokenAlone,
+    WrongTag,
+}
+
+async fn is_refuted(attack: Attack) {
+    let (mut dialler, mut callee) = sides().await;
+    let said: Vec<u8> = (0..30_000_u32)
+        .flat_map(u32::to_le_bytes)
+        .take(30_000)
+        .collect();
+
+    let (one, mut attacker) = connection().await;
+    let believing = dialler.verify(one).await;
+    let here = say(&mut dialler, &said).await;
+    match attack {
+        Attack::Silence => {}
+        Attack::Closing => attacker.shutdown().await.unwrap(),
+        Attack::WrongToken => attacker.write_all(&[8; 100]).await.unwrap(),
+        Attack::TokenAlone => {
+            attacker.write_all(TOKEN.as_bytes()).await.unwrap();
+            attacker.shutdown().await.unwrap();
+        }
+        Attack::WrongTag => {
+            let answer = [TOKEN.as_bytes(), &[9; TAG_LEN][..]].concat();
+            attacker.write_all(&answer).await.unwrap();
+        }
+    }
+    let refuted = timeout(PATIENCE, believing).await.unwrap().unwrap();
+    let failure = refuted.expect_err("nobody proved anything");
+    assert_ne!(failure, VerifyFailure::WrongIdentity, "{attack:?}");
+
+    let mut captured = vec![0; 4_000];
+    let count = attacker.read(&mut captured).await.unwrap();
+    let words = &said[..64];
+    let is_plain = captured[..count].windows(64).any(|window| window == words);
+    assert!(!is_plain, "{attack:?}: the attacker reads it");
+
+    meet(&mut dialler, &mut callee, here, &said).await;
+}
+
+#[tokio::test]
+async fn an_attacker_who_is_there_first_holds_up_one_connection() {
+    for attack in [
+        Attack::Silence,
+        Attack::Closing,
+        Attack::WrongToken,
+        Attack::TokenAlone,
+        Attack::WrongTag,
+    ] {
+        is_refuted(attack).await;
+    }
+}
+
+#[tokio::test]
+async fn the_token_opens_nothing_at_the_callee() {
+    let (mut dialler, mut callee) = sides().await;
+    let len = 0_u16.to_be_bytes();
+    for rest in [
+        [&[2][..], &[9; TAG_LEN], &len].concat(),
+        vec![1, 0x16, 0x03, 0x01, 0x00, 0x01, 0x00],
+        vec![3],
+    ] {
+        let (mut attacker, other) = connection().await;
+        let verifying = callee.verify(other);
+        let greeting = [TOKEN.as_bytes(), &rest[..]].concat();
+        attacker.write_all(&greeting).await.unwrap();
+        attacker.shutdown().await.unwrap();
+        let verified = timeout(PATIENCE, verifying.await).await.unwrap().unwrap();
+        assert!(verified.is_err(), "{rest:?}");
+    }
+    // The handshake is untouched: the dialler, who has it, gets through.
+    let (one, _silent) = connection().await;
+    let believing = dialler.verify(one).await;
+    let here = say(&mut dialler, b"still here").await;
+    assert!(
+        timeout(PATIENCE, believing)
+            .await
+            .unwrap()
+            .unwrap()
+            .is_err()
+    );
+    meet(&mut dialler, &mut callee, here, b"still here").await;
+}
+
+#[tokio::test]
+async fn a_last_flight_that_the_coordinator_keeps_back_comes_on_the_connection() {
+    let keys = [(); 2].map(|()| SecretKey::generate().unwrap());
+    let [dialler, callee] = &keys;
+    let (mut dialling, hello) = Relayed::dialling(dialler, callee.peer_id()).await.unwrap();
+    let mut called = Relayed::called(callee, dialler.peer_id(), hello).unwrap();
+    called.answer_only(&mut dialling);
+    let mut progress = called.progress();
+    let mut dialler = Side::new(dialler, callee, Role::Controlling, dialling);
+    let mut callee = Side::new(callee, &keys[0], Role::Controlled, called);
+
+    let (one, _silent) = connection().await;
+    let believing = dialler.verify(one).await;
+    let here = say(&mut dialler, b"without help").await;
+    assert!(
+        timeout(PATIENCE, believing)
+            .await
+            .unwrap()
+            .unwrap()
+            .is_err()
+    );
+    assert!(matches!(*progress.borrow_and_update(), Progress::UnderWay));
+    meet(&mut dialler, &mut callee, here, b"without help").await;
+}
