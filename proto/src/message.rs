@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use bincode::{Decode, Encode};
 
-use crate::{Candidate, NatReport, PeerId, Role, SessionToken};
+use crate::{Candidate, NatReport, PeerId, PunchPort, Role, SessionToken};
 
 /// The most candidates that a peer may register or send with a dial.
 ///
@@ -26,6 +26,10 @@ pub const MAX_STUN_SERVERS: usize = 8;
 ///
 /// A handshake with two Ed25519 certificates takes less than 2 KiB; keys of other kinds fit too.
 pub const MAX_HANDSHAKE: usize = 16 * 1024;
+
+/// The most server-reflexive addresses that a dial leaves to the coordinator: one for each punch
+/// port and address family.
+pub const MAX_CLAIMS: usize = 4;
 
 /// What a peer asks of its coordinator.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -94,9 +98,23 @@ pub struct DialRequest {
     pub candidates: Vec<Candidate>,
     /// What the dialler knows of its NAT.
     pub nat: NatReport,
+    /// Server-reflexive addresses that the dialler has not heard of yet, at most [`MAX_CLAIMS`].
+    pub claims: Vec<ReflexiveClaim>,
     /// The first bytes of the handshake, for the callee; may be empty. They count towards
     /// [`MAX_HANDSHAKE`].
     pub handshake: Vec<u8>,
+}
+
+/// A server-reflexive address that the coordinator's own STUN server has seen, or is about to see.
+///
+/// The Binding request carries the commitment to this salt and the peer id. The coordinator puts
+/// the address in the claim's place, so that a dial need not wait for the STUN server's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct ReflexiveClaim {
+    /// The punch port that the address stands for.
+    pub punch_port: PunchPort,
+    /// The salt of the commitment.
+    pub salt: [u8; 16],
 }
 
 /// What a coordinator answers to a [`Request`].

@@ -1,6 +1,6 @@
 use std::{net::SocketAddr, time::Duration};
 
-use p2pconnect::{BindError, CoordinatorError, DialError, Endpoint, SecretKey};
+use p2pconnect::{BindError, CoordinatorError, DialError, DialPolicy, Endpoint, SecretKey};
 use tokio::net::{TcpListener, UdpSocket};
 
 use crate::{
@@ -66,8 +66,18 @@ async fn a_host_name_without_address_is_named() {
 async fn a_closed_stun_port_is_named() {
     let closed = closed_port().await;
     let world = World::start_with_stun_at(closed);
-    let error = world.builder().bind().await.unwrap_err();
-    assert!(matches!(error, BindError::Stun { .. }), "{error:?}");
+    let listening = world.builder().allow(DialPolicy::Anyone).bind();
+    let error = listening.await.unwrap_err();
+    assert!(matches!(error, BindError::Stun { .. }), "{error}");
+
+    // Who only dials does not wait for it.
+    let dialler = world.dialler().await;
+    let nobody = SecretKey::generate().unwrap().peer_id();
+    let error = dialler.dial(nobody).await.unwrap_err();
+    assert!(
+        matches!(error, DialError::Stun { .. } | DialError::NotOnline),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ pub(crate) fn of_bind(error: &BindError) -> u8 {
 pub(crate) fn of_dial(error: &DialError) -> u8 {
     match error {
         DialError::Coordinator(error) => of_coordinator(error),
-        DialError::TimedOut => UNREACHABLE,
+        DialError::TimedOut | DialError::Stun { .. } => UNREACHABLE,
         DialError::NotOnline => NOT_ONLINE,
         DialError::NotAllowed => NOT_ALLOWED,
         DialError::NoDirectPath(_) | DialError::Broken(_) => NO_PATH,

@@ -20,8 +20,8 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 use p2pconnect_proto::{
     Candidate, NatReport, PeerId, SessionToken, TokenKey,
     message::{
-        DialPolicy, DialRequest, MAX_ALLOWED_PEERS, MAX_CANDIDATES, MAX_HANDSHAKE, Refusal,
-        Registration,
+        DialPolicy, DialRequest, MAX_ALLOWED_PEERS, MAX_CANDIDATES, MAX_CLAIMS, MAX_HANDSHAKE,
+        Refusal, Registration,
     },
 };
 
@@ -83,7 +83,11 @@ impl Registry {
     pub fn handle_command(&mut self, client: &Client, command: Command, now: Moment) -> Event {
         let result = match command {
             Command::Register(registration) => self.register(client, registration, now),
-            Command::Dial { request, session } => self.dial(client, request, session, now),
+            Command::Dial {
+                request,
+                witnessed,
+                session,
+            } => self.dial(client, (request, witnessed), session, now),
             Command::Settled(dialler) => {
                 self.in_flight.settle(dialler, client.peer);
                 Ok(Event::Settled)
@@ -148,12 +152,12 @@ impl Registry {
     fn dial(
         &mut self,
         client: &Client,
-        request: DialRequest,
+        (request, witnessed): (DialRequest, Vec<Candidate>),
         session: SessionToken,
         now: Moment,
     ) -> Result<Event, Refusal> {
         refuse_too_many_candidates(&request.candidates)?;
-        if request.handshake.len() > MAX_HANDSHAKE {
+        if request.handshake.len() > MAX_HANDSHAKE || request.claims.len() > MAX_CLAIMS {
             return Err(Refusal::TooLarge);
         }
         if request.callee == client.peer {
@@ -166,7 +170,9 @@ impl Registry {
         {
             return Err(Refusal::TooMany);
         }
-        let admitted = self.admit(client, &request.candidates, now);
+        let mut admitted = self.admit(client, &request.candidates, now);
+        admitted.candidates.splice(0..0, witnessed);
+        admitted.candidates.truncate(MAX_CANDIDATES);
         let callee = self.peers.get(&request.callee).ok_or(Refusal::NotOnline)?;
         if !callee.policy.admits(&client.peer) {
             return Err(Refusal::NotAllowed);

@@ -97,7 +97,8 @@ impl Builder {
     /// Starts the endpoint: binds its punch ports, learns its mappings, connects to the coordinator
     /// and, if others may dial it, registers there.
     ///
-    /// Takes two round trips to the coordinator, and a third to register.
+    /// Takes two round trips to the coordinator, and a third to register. An endpoint that only
+    /// dials is there after one; that no STUN server tells its mappings shows when it dials.
     ///
     /// # Errors
     ///
@@ -125,7 +126,11 @@ impl Builder {
         if self.port_mapping && !addresses.iter().all(|it| it.ip().is_loopback()) {
             port_mappings.start();
         }
-        let (coordination, introductions) = go_online(&dialer, &addresses, &mappings).await?;
+        let (coordination, introductions) = match self.policy {
+            Some(_) => go_online(&dialer, &addresses, &mappings).await?,
+            // Who only dials need not know its mappings before the coordinator does.
+            None => go_near(&dialer, &addresses, &mappings).await?,
+        };
 
         let punch = PunchConfig::default();
         let inner = Arc::new(Inner {
@@ -145,6 +150,9 @@ impl Builder {
         if let Some(Listening { policy, .. }) = &listening {
             inner.register(&coordination, policy).await?;
             inner.observer.tell(Status::Registered);
+        }
+        if listening.is_none() {
+            tasks.push(learn_later(&coordination, &inner));
         }
         let (current, current_coordination) = watch::channel(Some(Arc::clone(&coordination)));
         let sessions = JoinSet::new();
@@ -204,17 +212,10 @@ async fn go_online(
     mappings: &Mappings,
 ) -> Result<(Arc<Coordination>, mpsc::Receiver<Introduction>), BindError> {
     let meeting = async {
-        let (coordination, introductions) = dialer.connect(addresses).await?;
-        let welcome = coordination.welcome().await?;
-        for &server in &welcome.stun_servers {
-            mappings.start(server);
-        }
-        mappings.complete(welcome.stun_alternates);
-        Ok::<_, CoordinatorError>((Arc::new(coordination), introductions))
+        let (coordination, introductions) = go_near(dialer, addresses, mappings).await?;
+        learn(&coordination, mappings).await?;
+        Ok::<_, CoordinatorError>((coordination, introductions))
     };
-    for address in one_of_each_family(addresses) {
-        mappings.start(SocketAddr::new(address.ip(), DEFAULT_PORT));
-    }
     let mapped = async { Ok::<_, CoordinatorError>(mappings.first().await) };
     // A coordinator that cannot be reached ends the wait for a STUN server beside it.
     let (met, mapped) = tokio::try_join!(meeting, mapped)?;
@@ -223,6 +224,40 @@ async fn go_online(
         source: error,
     })?;
     Ok(met)
+}
+
+/// Connects to the coordinator, and begins to learn the mappings.
+async fn go_near(
+    dialer: &Dialer,
+    addresses: &[SocketAddr],
+    mappings: &Mappings,
+) -> Result<(Arc<Coordination>, mpsc::Receiver<Introduction>), CoordinatorError> {
+    for address in one_of_each_family(addresses) {
+        mappings.start(SocketAddr::new(address.ip(), DEFAULT_PORT));
+    }
+    let (coordination, introductions) = dialer.connect(addresses).await?;
+    Ok((Arc::new(coordination), introductions))
+}
+
+/// Asks the STUN servers that the coordinator names as well.
+async fn learn(coordination: &Coordination, mappings: &Mappings) -> Result<(), CoordinatorError> {
+    let welcome = coordination.welcome().await?;
+    for &server in &welcome.stun_servers {
+        mappings.start(server);
+    }
+    mappings.complete(welcome.stun_alternates);
+    Ok(())
+}
+
+/// Does so beside the first dial.
+fn learn_later(coordination: &Arc<Coordination>, inner: &Arc<Inner>) -> AbortOnDrop {
+    let (coordination, inner) = (Arc::clone(coordination), Arc::clone(inner));
+    AbortOnDrop::spawn(async move {
+        if let Err(error) = learn(&coordination, &inner.mappings).await {
+            tracing::debug!(%error, "no welcome");
+            inner.mappings.complete(Vec::new());
+        }
+    })
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::{
     coordination::Coordination,
     gather,
     inbound::Inbound,
-    mappings::Mappings,
+    mappings::{Failure, Mappings},
     metrics::Recorder,
     nat64::Nat64,
     port_mapping::PortMappings,
@@ -135,6 +135,16 @@ impl Endpoint {
         peer: PeerId,
         limit: Duration,
     ) -> Result<Connection, DialError> {
+        tokio::select! {
+            biased;
+            result = self.dial_in_rounds(peer, limit) => result,
+            Failure { server, error } = self.inner.mappings.hopeless() => {
+                Err(DialError::Stun { server, source: error })
+            }
+        }
+    }
+
+    async fn dial_in_rounds(&self, peer: PeerId, limit: Duration) -> Result<Connection, DialError> {
         let began = Instant::now();
         let deadline = began + limit.min(MAX_DIAL_LIMIT);
         let mut found = None;
@@ -245,6 +255,7 @@ impl Endpoint {
             callee: peer,
             candidates: self.inner.candidates(),
             nat: *self.inner.mappings.nat().borrow(),
+            claims: self.inner.mappings.claims(),
             handshake,
         };
         let answer = line.dial(request).await?;

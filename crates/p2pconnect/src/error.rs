@@ -102,6 +102,14 @@ pub enum DialError {
     /// The callee is not registered with the coordinator.
     #[error("the peer is not online")]
     NotOnline,
+    /// No STUN server tells this endpoint's mapping.
+    #[error("the STUN server {server} does not tell the mapping")]
+    Stun {
+        /// The last server that was tried.
+        server: SocketAddr,
+        /// What went wrong.
+        source: MappingError,
+    },
     /// Time ran out before the punch began.
     #[error("the coordinator did not answer the dial in time")]
     TimedOut,

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use p2pconnect_proto::{NatReport, PeerId, PunchPort, ReflexiveToken};
+use p2pconnect_proto::{NatReport, PeerId, PunchPort, ReflexiveToken, message::ReflexiveClaim};
 use p2pconnect_stun::{
     Commitment, HeldMapping, Mapping, MappingConfig, MappingError, MappingEvent, MappingState,
     Observation, classify, query,
@@ -64,7 +64,9 @@ struct Shared {
     nat: watch::Sender<NatReport>,
     alternates: watch::Sender<Vec<SocketAddr>>,
     observations: Mutex<Vec<Observation>>,
-    commitment: Option<Commitment>,
+    /// What the STUN servers shall attest, for each punch port, by a salt that only this endpoint
+    /// and those it tells know.
+    claims: Vec<(ReflexiveClaim, Commitment)>,
     observer: Observer,
 }
 
@@ -84,16 +86,19 @@ enum Slot {
 
 impl Mappings {
     pub(crate) fn new(ports: PunchPorts, id: &PeerId, observer: Observer) -> Self {
-        let mut salt = [0; 16];
-        let commitment = getrandom::fill(&mut salt)
-            .ok()
-            .map(|()| Commitment::new(salt, id));
+        let claim = |(punch_port, _)| {
+            let mut salt = [0; 16];
+            getrandom::fill(&mut salt).ok()?;
+            let claim = ReflexiveClaim { punch_port, salt };
+            Some((claim, Commitment::new(salt, id)))
+        };
+        let claims = ports.iter().filter_map(claim).collect();
         let shared = Shared {
             table: watch::Sender::default(),
             nat: watch::Sender::default(),
             alternates: watch::Sender::default(),
             observations: Mutex::default(),
-            commitment,
+            claims,
             observer,
         };
         Self {
@@ -151,6 +156,23 @@ impl Mappings {
             tracing::debug!("going on without the mapping of every punch port");
         }
         Ok(())
+    }
+
+    /// Returns the claims to mappings that are not known yet, but may be known to a STUN server.
+    pub(crate) fn claims(&self) -> Vec<ReflexiveClaim> {
+        let known = self.known();
+        let claims = self.shared.claims.iter().map(|(claim, _)| *claim);
+        claims
+            .filter(|claim| known.iter().all(|it| it.punch_port != claim.punch_port))
+            .collect()
+    }
+
+    /// Waits until it is certain that no server tells any mapping. Cancel safe.
+    pub(crate) async fn hopeless(&self) -> Failure {
+        match self.first().await {
+            Err(failure) => failure,
+            Ok(()) => std::future::pending().await,
+        }
     }
 
     /// Returns the mappings known now, those of the primary port first, each address once.
@@ -236,7 +258,7 @@ impl Shared {
     /// Holds one mapping for as long as the future is polled.
     async fn hold(self: Arc<Self>, punch_port: PunchPort, port: u16, server: SocketAddr) {
         loop {
-            match self.open(port, server).await {
+            match self.open((punch_port, port), server).await {
                 Ok(held) => self.follow(punch_port, held).await,
                 Err(error) => {
                     tracing::debug!(%error, "stun server tells no mapping");
@@ -247,12 +269,18 @@ impl Shared {
         }
     }
 
-    async fn open(&self, port: u16, server: SocketAddr) -> Result<HeldMapping, MappingError> {
+    async fn open(
+        &self,
+        (punch_port, port): (PunchPort, u16),
+        server: SocketAddr,
+    ) -> Result<HeldMapping, MappingError> {
         let source = tcp::source_address(server)
             .await
             .map_err(|_| MappingError::Unreachable)?;
         let mut config = MappingConfig::default();
-        config.commitment = self.commitment;
+        let of_port = |(claim, _): &&(ReflexiveClaim, Commitment)| claim.punch_port == punch_port;
+        let claimed = self.claims.iter().find(of_port);
+        config.commitment = claimed.map(|(_, commitment)| *commitment);
         HeldMapping::open(SocketAddr::new(source, port), server, config).await
     }
 

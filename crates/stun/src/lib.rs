@@ -45,6 +45,7 @@ mod rfc5769;
 mod rhythm;
 mod server;
 pub mod socket;
+mod witness;
 
 pub use binding::Commitment;
 pub use classify::{Observation, classify};
@@ -53,6 +54,7 @@ pub use held_mapping::{HeldMapping, Mapping, MappingConfig, MappingEvent, Mappin
 pub use query::query;
 pub use rhythm::next_keepalive;
 pub use server::{StunServer, StunServerConfig, StunServerHandle};
+pub use witness::Witness;
 
 /// The port assigned to STUN over TCP and UDP (RFC 8489 section 17.6).
 pub const DEFAULT_PORT: u16 = 3478;

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use crate::Witness;
 use p2pconnect_proto::TokenKey;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::{net::TcpListener, task::JoinSet};
@@ -52,6 +53,8 @@ pub struct StunServerConfig {
     pub partial_limit: Duration,
     /// The key by which reflexive tokens are made. None are made without.
     pub token_key: Option<TokenKey>,
+    /// Who is told of each sighting of somebody who shows a commitment. Nobody by default.
+    pub witness: Option<Witness>,
     /// How long a reflexive token is valid. 10 minutes by default: holders get a new one every
     /// 15 s, and a NAT may give the address to somebody else after the connection has ended.
     pub token_validity: Duration,
@@ -70,6 +73,7 @@ impl Default for StunServerConfig {
             idle_limit: Duration::from_secs(4 * 60 * 60),
             partial_limit: Duration::from_secs(30),
             token_key: None,
+            witness: None,
             token_validity: Duration::from_secs(10 * 60),
             software: None,
         }

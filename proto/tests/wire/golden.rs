@@ -7,8 +7,8 @@ use p2pconnect_proto::{
     ReflexiveToken, Role, SessionToken, TokenKey, UnsolicitedSyn, close,
     codec::{self, HEADER_LEN, Message},
     message::{
-        DialPolicy, DialRequest, Flight, Introduction, Notice, Refusal, Registered, Registration,
-        Request, Response, Welcome,
+        DialPolicy, DialRequest, Flight, Introduction, Notice, ReflexiveClaim, Refusal, Registered,
+        Registration, Request, Response, Welcome,
     },
 };
 
@@ -129,6 +129,10 @@ fn the_blocks_of_the_document_are_right() {
             callee: BOB,
             candidates: vec![Candidate::host((v6, 50_000).into(), PunchPort::PRIMARY)],
             nat: NatReport::default(),
+            claims: vec![ReflexiveClaim {
+                punch_port: PunchPort::SPARE,
+                salt: [0x5A; 16],
+            }],
             handshake: vec![0x16, 0x03, 0x01],
         }),
     );

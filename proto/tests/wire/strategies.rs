@@ -7,7 +7,7 @@ use p2pconnect_proto::{
     PunchPort, ReflexiveToken, Role, SessionToken, UnsolicitedSyn,
     message::{
         DialPolicy, DialRequest, Flight, Introduction, MAX_CANDIDATES, MAX_STUN_SERVERS, Notice,
-        Refusal, Registered, Registration, Request, Response, Welcome,
+        ReflexiveClaim, Refusal, Registered, Registration, Request, Response, Welcome,
     },
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -22,14 +22,17 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
             })
         }),
         peer().prop_map(Request::Settled),
-        (peer(), candidates(), nat(), bytes()).prop_map(|(callee, candidates, nat, handshake)| {
-            Request::Dial(DialRequest {
-                callee,
-                candidates,
-                nat,
-                handshake,
-            })
-        }),
+        (peer(), candidates(), nat(), vec(claim(), 0..=4), bytes()).prop_map(
+            |(callee, candidates, nat, claims, handshake)| {
+                Request::Dial(DialRequest {
+                    callee,
+                    candidates,
+                    nat,
+                    claims,
+                    handshake,
+                })
+            }
+        ),
         flight().prop_map(Request::Relay),
     ]
 }
@@ -58,6 +61,13 @@ pub(crate) fn notice() -> impl Strategy<Value = Notice> {
         introduction().prop_map(Notice::Introduction),
         flight().prop_map(Notice::Flight),
     ]
+}
+
+fn claim() -> impl Strategy<Value = ReflexiveClaim> {
+    any::<(u8, [u8; 16])>().prop_map(|(punch_port, salt)| ReflexiveClaim {
+        punch_port: PunchPort(punch_port),
+        salt,
+    })
 }
 
 fn flight() -> impl Strategy<Value = Flight> {

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use p2pconnect::SecretKey;
 use p2pconnect_coordinator::{Config, Coordinator};
 use p2pconnect_proto::TokenKey;
-use p2pconnect_stun::{DEFAULT_PORT, StunServer, StunServerConfig};
+use p2pconnect_stun::{DEFAULT_PORT, StunServer, StunServerConfig, Witness};
 use tokio::task::JoinSet;
 
 use crate::{
@@ -39,11 +39,15 @@ fn start(options: &args::Serve) -> anyhow::Result<(Coordinator, Vec<StunServer>)
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).context("no randomness from the system")?;
     let token_key = TokenKey::from_bytes(secret);
+    let witness = Witness::default();
 
     let addresses = stun_addresses(options);
-    let stun = StunServer::bind(&addresses, stun_config(&token_key))
+    let mut config = stun_config(&token_key);
+    config.witness = Some(witness.clone());
+    let stun = StunServer::bind(&addresses, config)
         .with_context(|| format!("STUN cannot listen on TCP {}", join(&addresses)))?;
-    let (coordinator, alternates) = bind_coordinator(options, &token_key, stun.local_addrs())?;
+    let (coordinator, alternates) =
+        bind_coordinator(options, &token_key, &witness, stun.local_addrs())?;
     announce(&coordinator, stun.local_addrs()).context("stdout cannot be written")?;
     Ok((coordinator, [stun].into_iter().chain(alternates).collect()))
 }
@@ -55,6 +59,7 @@ fn start(options: &args::Serve) -> anyhow::Result<(Coordinator, Vec<StunServer>)
 fn bind_coordinator(
     options: &args::Serve,
     token_key: &TokenKey,
+    witness: &Witness,
     stun: &[SocketAddr],
 ) -> anyhow::Result<(Coordinator, Vec<StunServer>)> {
     let mut listen = options.listen;
@@ -64,7 +69,9 @@ fn bind_coordinator(
             listen.set_port(address.port());
         }
         let key = key::load(options.key.as_deref(), COORDINATOR_KEY)?;
-        let config = coordinator_config(listen, key, token_key, stun, !alternates.is_empty());
+        let has_alternate = !alternates.is_empty();
+        let mut config = coordinator_config(listen, key, token_key, stun, has_alternate);
+        config.witness = Some(witness.clone());
         match Coordinator::bind(config) {
             Ok(coordinator) => return Ok((coordinator, alternates)),
             Err(_) if options.listen.port() == 0 && attempt < ATTEMPTS => {}

@@ -1,7 +1,7 @@
 use std::{net::SocketAddr, time::Instant};
 
 use p2pconnect_proto::{
-    PeerId, SessionToken,
+    Candidate, PeerId, SessionToken,
     message::{DialRequest, Registration},
 };
 
@@ -41,6 +41,8 @@ pub enum Command {
     Dial {
         /// Whom, and where the client may be reached.
         request: DialRequest,
+        /// Where the STUN server beside the coordinator has seen the client, beyond doubt.
+        witnessed: Vec<Candidate>,
         /// The name for the introduction, 16 fresh random bytes.
         session: SessionToken,
     },

@@ -35,8 +35,10 @@ fn dial(n: u8, callee: u8) -> Command {
             callee: peer(callee),
             candidates: vec![candidate(n)],
             nat: NatReport::default(),
+            claims: Vec::new(),
             handshake: Vec::new(),
         },
+        witnessed: Vec::new(),
         session: SessionToken::from_bytes([n; 16]),
     }
 }

@@ -2,6 +2,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use p2pconnect_identity::{SecretKey, TlsConfigError, server_config};
 use p2pconnect_proto::{COORDINATION_ALPN, TokenKey, message::MAX_STUN_SERVERS};
+use p2pconnect_stun::Witness;
 use quinn::{
     IdleTimeout, ServerConfig, TransportConfig, VarInt,
     crypto::rustls::{NoInitialCipherSuite, QuicServerConfig},
@@ -52,6 +53,8 @@ pub struct Config {
     pub stun_servers: Vec<SocketAddr>,
     /// Further addresses that answer STUN, at most [`MAX_STUN_SERVERS`].
     pub stun_alternates: Vec<SocketAddr>,
+    /// What the STUN servers in this process have seen, which diallers may claim. None by default.
+    pub witness: Option<Witness>,
     /// What the registry does for whom.
     pub limits: Limits,
     /// What the service around it allows.
@@ -102,6 +105,7 @@ impl Config {
             token_key,
             stun_servers: Vec::new(),
             stun_alternates: Vec::new(),
+            witness: None,
             limits: Limits::default(),
             service: ServiceLimits::default(),
         }

@@ -1,18 +1,22 @@
 use std::{sync::Arc, time::Duration};
 
 use p2pconnect_proto::{
-    PeerId, SessionToken, close,
+    Candidate, PeerId, ReflexiveToken, SessionToken, close,
     codec::{self, EncodeError},
-    message::{DialRequest, Flight, Notice, Refusal, Registered, Registration, Request, Response},
+    message::{
+        DialRequest, Flight, MAX_CLAIMS, Notice, ReflexiveClaim, Refusal, Registered, Registration,
+        Request, Response,
+    },
 };
 use quinn::{Connection, RecvStream, SendStream, VarInt};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, error, info};
 
 use super::{
     frame::{self, FrameError},
     shared::Session,
 };
+use crate::admission::canonical;
 use crate::registry::{Command, ConnectionId, Event, Introductions, Meeting};
 
 /// How long a client may take to send a request or to make room for a message: 64 KiB over a
@@ -22,6 +26,10 @@ const MESSAGE: Duration = Duration::from_secs(5);
 /// How long a callee may take to make room for one more notice. There is room at once unless it
 /// has left dozens unread; only the dialler waits for it.
 const NOTICE_ROOM: Duration = Duration::from_secs(1);
+
+/// How long a dial waits for the Binding request that it claims the address of: both leave at the
+/// same moment, so only a lost packet makes it later than this.
+const CLAIM_PATIENCE: Duration = Duration::from_millis(100);
 
 /// The shortest wait worth a timer, which rounds up to a whole millisecond.
 const SHORTEST_DELAY: Duration = Duration::from_micros(500);
@@ -97,6 +105,24 @@ async fn settled(session: &Session, dialler: PeerId, send: &mut SendStream) {
     respond(send, &Response::Settled).await;
 }
 
+/// Finds the addresses that a dialler claims; one that is not seen in time is left out.
+async fn witnessed(session: &Session, claims: &[ReflexiveClaim]) -> Vec<Candidate> {
+    let Some(witness) = session.shared().witness() else {
+        return Vec::new();
+    };
+    let until = Instant::now() + CLAIM_PATIENCE;
+    let mut candidates = Vec::new();
+    for claim in claims.iter().take(MAX_CLAIMS) {
+        let commitment = ReflexiveToken::commitment(&claim.salt, &session.client.peer);
+        let left = until.saturating_duration_since(Instant::now());
+        if let Some(mapped) = witness.look_up(commitment, left).await {
+            let address = canonical(mapped);
+            candidates.push(Candidate::server_reflexive(address, claim.punch_port, None));
+        }
+    }
+    candidates
+}
+
 /// Passes bytes of a handshake on, as long as it takes to hand them to QUIC.
 async fn relay(session: &Session, flight: Flight, send: &mut SendStream) {
     let command = Command::Relay {
@@ -134,8 +160,10 @@ async fn dial(session: &Session, request: DialRequest, send: &mut SendStream) {
         error!(%error, "the system gives no randomness");
         return reset(send, close::INTERNAL);
     }
+    let witnessed = witnessed(session, &request.claims).await;
     let command = Command::Dial {
         request,
+        witnessed,
         session: SessionToken::from_bytes(token),
     };
     let refusal = match session.shared().command(&session.client, command) {

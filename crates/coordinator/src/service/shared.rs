@@ -9,6 +9,7 @@ use std::{
 };
 
 use p2pconnect_proto::message::{Notice, Welcome};
+use p2pconnect_stun::Witness;
 use quinn::Connection;
 use tracing::info;
 
@@ -29,6 +30,7 @@ pub(super) struct Shared {
     next_connection: AtomicU64,
     stun_servers: Vec<SocketAddr>,
     stun_alternates: Vec<SocketAddr>,
+    witness: Option<Witness>,
 }
 
 impl Shared {
@@ -40,6 +42,7 @@ impl Shared {
             next_connection: AtomicU64::new(0),
             stun_servers: config.stun_servers,
             stun_alternates: config.stun_alternates,
+            witness: config.witness,
         }
     }
 
@@ -53,6 +56,10 @@ impl Shared {
 
     pub(super) fn connection(&self, id: ConnectionId) -> Option<Connection> {
         lock(&self.connections).get(&id).cloned()
+    }
+
+    pub(super) const fn witness(&self) -> Option<&Witness> {
+        self.witness.as_ref()
     }
 
     pub(super) fn welcome(&self, observed: SocketAddr) -> Notice {

@@ -158,6 +158,7 @@ impl Client {
             callee,
             candidates: self.candidates(),
             nat: NatReport::default(),
+            claims: Vec::new(),
             handshake,
         };
         match self.request(&Request::Dial(request)).await {

@@ -19,6 +19,7 @@ fn good_frame() -> Vec<u8> {
         callee: STRANGER,
         candidates: Vec::new(),
         nat: NatReport::default(),
+        claims: Vec::new(),
         handshake: Vec::new(),
     }))
     .unwrap()

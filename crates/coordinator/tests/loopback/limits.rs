@@ -45,6 +45,7 @@ async fn too_long_lists_are_refused_and_the_longest_allowed_are_not() {
         callee: STRANGER,
         candidates: candidates(MAX_CANDIDATES + 1),
         nat: NatReport::default(),
+        claims: Vec::new(),
         handshake: Vec::new(),
     });
     assert_eq!(client.request(&dial).await, refused);

@@ -157,6 +157,7 @@ async fn a_dial_may_follow_the_handshake_without_a_pause() {
         callee: callee.id,
         candidates: Vec::new(),
         nat: NatReport::default(),
+        claims: Vec::new(),
         handshake: Vec::new(),
     });
     let response = dialler.request(&request).await;

@@ -93,11 +93,19 @@ fn success(
 ) -> MessageWriteVec {
     let mut response = Message::builder_success(request, MessageWriteVec::new());
     let transaction = request.transaction_id();
+    if let (Some(witness), Some(commitment)) = (&config.witness, commitment(request)) {
+        witness.saw(commitment, remote);
+    }
     add(&mut response, &XorMappedAddress::new(remote, transaction));
     if let Some(token) = token(request, remote, config, now) {
         add(&mut response, &RawAttribute::new(REFLEXIVE_TOKEN, &token));
     }
     response
+}
+
+fn commitment(request: &Message<'_>) -> Option<[u8; 32]> {
+    let attribute = request.raw_attribute(REFLEXIVE_COMMITMENT)?;
+    (*attribute.value).try_into().ok()
 }
 
 fn token(
@@ -107,10 +115,9 @@ fn token(
     now: u64,
 ) -> Option<[u8; crate::binding::TOKEN_LENGTH]> {
     let key = config.token_key.as_ref()?;
-    let attribute = request.raw_attribute(REFLEXIVE_COMMITMENT)?;
-    let commitment: &[u8; 32] = (*attribute.value).try_into().ok()?;
+    let commitment = commitment(request)?;
     let expires_at = now.saturating_add(config.token_validity.as_secs());
-    let mac = key.mint(commitment, remote, expires_at);
+    let mac = key.mint(&commitment, remote, expires_at);
     Some(encode_token(expires_at, &mac))
 }
 

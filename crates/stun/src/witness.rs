@@ -1,0 +1,130 @@
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+/// How many sightings are remembered: more than a public server sees in the time that they are
+/// good for.
+const MAX_SIGHTINGS: usize = 4096;
+
+/// For how long a sighting is remembered. It is asked for within the second.
+const AGE: Duration = Duration::from_secs(10);
+
+/// What STUN servers of this process have seen of those who showed a commitment.
+///
+/// A coordinator in the same process can thus tell a peer's address to others before the peer
+/// itself has heard of it. Clones share what they know.
+#[derive(Debug, Clone)]
+pub struct Witness(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    sightings: Mutex<Sightings>,
+    news: watch::Sender<()>,
+}
+
+#[derive(Debug, Default)]
+struct Sightings {
+    by_commitment: BTreeMap<[u8; 32], SocketAddr>,
+    oldest_first: VecDeque<(Instant, [u8; 32])>,
+}
+
+impl Default for Witness {
+    fn default() -> Self {
+        Self(Arc::new(Shared {
+            sightings: Mutex::default(),
+            news: watch::Sender::new(()),
+        }))
+    }
+}
+
+impl Witness {
+    pub(crate) fn saw(&self, commitment: [u8; 32], mapped: SocketAddr) {
+        self.with(|sightings| sightings.note(commitment, mapped, Instant::now()));
+        self.0.news.send_replace(());
+    }
+
+    /// Returns where whoever shows this commitment was seen, or is seen within this time.
+    ///
+    /// Cancel safe.
+    pub async fn look_up(&self, commitment: [u8; 32], within: Duration) -> Option<SocketAddr> {
+        let mut news = self.0.news.subscribe();
+        let seen = async {
+            loop {
+                if let Some(mapped) = self.with(|it| it.by_commitment.get(&commitment).copied()) {
+                    return Some(mapped);
+                }
+                news.changed().await.ok()?;
+            }
+        };
+        timeout(within, seen).await.ok().flatten()
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut Sightings) -> T) -> T {
+        let sightings = self.0.sightings.lock();
+        look(&mut sightings.unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Sightings {
+    fn note(&mut self, commitment: [u8; 32], mapped: SocketAddr, now: Instant) {
+        while let Some(&(at, oldest)) = self.oldest_first.front() {
+            let is_old = now.saturating_duration_since(at) >= AGE;
+            if !is_old && self.oldest_first.len() < MAX_SIGHTINGS {
+                break;
+            }
+            self.oldest_first.pop_front();
+            self.by_commitment.remove(&oldest);
+        }
+        if self.by_commitment.insert(commitment, mapped).is_none() {
+            self.oldest_first.push_back((now, commitment));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(port: u16) -> SocketAddr {
+        ([192, 0, 2, 1], port).into()
+    }
+
+    #[tokio::test]
+    async fn what_was_seen_or_is_seen_soon_is_told() {
+        let witness = Witness::default();
+        witness.saw([1; 32], address(1));
+        let patience = Duration::from_secs(30);
+        assert_eq!(witness.look_up([1; 32], patience).await, Some(address(1)));
+        let (found, ()) = tokio::join!(witness.look_up([2; 32], patience), async {
+            tokio::task::yield_now().await;
+            witness.saw([3; 32], address(3));
+            witness.saw([2; 32], address(2));
+        });
+        assert_eq!(found, Some(address(2)));
+        let nobody = witness.look_up([4; 32], Duration::from_millis(1)).await;
+        assert_eq!(nobody, None);
+    }
+
+    #[test]
+    fn old_sightings_and_too_many_are_forgotten() {
+        let mut sightings = Sightings::default();
+        let now = Instant::now();
+        for n in 0..=u16::MAX {
+            let mut commitment = [0; 32];
+            commitment[..2].copy_from_slice(&n.to_be_bytes());
+            sightings.note(commitment, address(n), now);
+        }
+        assert_eq!(sightings.by_commitment.len(), MAX_SIGHTINGS);
+        sightings.note([9; 32], address(9), now + AGE);
+        assert_eq!(sightings.by_commitment.len(), 1);
+        assert_eq!(sightings.oldest_first.len(), 1);
+    }
+}
