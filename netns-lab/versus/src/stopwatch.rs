@@ -64,7 +64,7 @@ impl Stopwatch {
         dialled: impl Future<Output = Result<(Arrival, S)>>,
     ) -> ExitCode
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let outcome = async {
             let limit = dial.limit;
@@ -92,10 +92,10 @@ impl Stopwatch {
     /// Those of the stream.
     pub async fn serve<S>(&self, stream: S) -> Result<()>
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let accepting = processor_time().saturating_sub(self.ready_processor);
-        Ok(answer(stream, accepting).await?)
+        Ok(on_worker(answer(stream, accepting)).await??)
     }
 }
 
@@ -107,10 +107,14 @@ impl Arrival {
 
     async fn try_out<S>(self, stream: S, bulk: Duration) -> Result<String>
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let before = processor_time();
-        let filled = tokio::time::timeout(bulk + ANSWER_LIMIT, fill(stream, bulk)).await;
+        let filled = on_worker(tokio::time::timeout(
+            bulk + ANSWER_LIMIT,
+            fill(stream, bulk),
+        ))
+        .await?;
         let (sent, received) = filled
             .context("no answer over the stream")?
             .context("the stream broke")?;
@@ -135,6 +139,12 @@ impl Arrival {
             milliseconds(processor),
         ))
     }
+}
+
+/// Runs the same work on the same kind of thread for everybody: one that also waits for
+/// the sockets. The main thread would have to be woken by another one.
+async fn on_worker<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T> {
+    Ok(tokio::spawn(work).await?)
 }
 
 /// Returns what this process has used of processors so far.

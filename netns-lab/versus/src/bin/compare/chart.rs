@@ -92,12 +92,13 @@ pub(crate) fn throughput(plan: &throughput::Plan, measured: &Measured) -> String
         let bars = bars
             .filter(|(_, turns)| !turns.is_empty())
             .map(|(project, turns)| {
-                let value = rate(turns, "time_ms").unwrap_or_default();
+                let rate = rate(turns, "time_ms");
+                let value = rate.unwrap_or_default();
                 Bar {
                     colour: project.colour,
                     value,
                     beyond: value,
-                    label: format!("{value:.0}"),
+                    label: rate.map_or_else(|| NONE.to_owned(), |rate| format!("{rate:.0}")),
                 }
             });
         Group {
