@@ -130,6 +130,9 @@ pub enum Response {
     Settled,
     /// The bytes are on their way to the other side.
     Relayed,
+    /// The peer that is dialled has dialled the dialler just before. The introduction of this name,
+    /// which the dialler is told of as a callee, serves this dial as well.
+    Crossed(SessionToken),
 }
 
 /// The answer to a registration.

@@ -3,6 +3,7 @@
 //! - `dialling`: two endpoints find each other, and what the stream between them promises
 //! - `refusals`: who may not be dialled, and by whom
 //! - `unreachable`: servers that are gone, closed or somebody else
+//! - `crossing`: two endpoints that dial each other at the same moment
 //! - `commands`: how the command ends, and how its stream does
 //! - `many`: hundreds of peers of one endpoint at once
 //! - `hostile`: an impostor in the peer's place, and garbage on every port
@@ -10,6 +11,7 @@
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
 mod commands;
+mod crossing;
 mod dialling;
 mod hostile;
 mod many;

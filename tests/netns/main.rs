@@ -5,6 +5,7 @@
 //!
 //! - `pairs`: every pair of NATs that can be punched, both ways round, again and again
 //! - `again`: one endpoint dials the same peer as soon as the last stream has ended
+//! - `crossing`: two endpoints dial each other at the same moment
 //! - `ways`: how a connection was opened, by the capture and not by the program's word
 //! - `ipv6`: the same without translation
 //! - `hopeless`: a pair that cannot be punched says why
@@ -17,6 +18,7 @@
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
 mod again;
+mod crossing;
 mod hopeless;
 mod ipv6;
 mod loss;

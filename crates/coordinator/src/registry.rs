@@ -33,7 +33,7 @@ use crate::{
     admission::{Admitted, Claimant, admit, is_reachable_from},
     network::subscriber,
 };
-use in_flight::InFlight;
+use in_flight::{InFlight, Introducing};
 use rate::RateLimiter;
 use relays::Relays;
 
@@ -177,8 +177,16 @@ impl Registry {
         if !callee.policy.admits(&client.peer) {
             return Err(Refusal::NotAllowed);
         }
-        let flights = &mut self.in_flight;
-        if !flights.start(client.peer, request.callee, &self.limits, now.monotonic) {
+        let (flights, limits) = (&mut self.in_flight, &self.limits);
+        if let Some(session) = flights.share(client, &callee.client, limits, now.monotonic) {
+            return Ok(Event::Crossed(session));
+        }
+        let introducing = Introducing {
+            session,
+            dialler: client,
+            callee: &callee.client,
+        };
+        if !flights.start(introducing, limits, now.monotonic) {
             return Err(Refusal::TooMany);
         }
         self.relays.expire(self.limits.in_flight, now.monotonic);

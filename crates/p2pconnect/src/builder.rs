@@ -143,6 +143,7 @@ impl Builder {
             punch,
             metrics: Recorder::default(),
             nat64: Nat64::start(),
+            crossings: Arc::default(),
         });
         let (listening, incoming) = self.policy.map(listening).unzip();
         // From before the registration, so that nothing that happens meanwhile stays untold.

@@ -72,6 +72,15 @@ pub(crate) struct Coordination {
     _reader: AbortOnDrop,
 }
 
+/// What a dial is answered.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// The peer is told at the same moment.
+    Introduced(Introduction),
+    /// The peer has dialled just before, and its introduction serves both.
+    Crossed(SessionToken),
+}
+
 /// Where and how to reach the coordinator; makes connections to it.
 #[derive(Debug, Clone)]
 pub(crate) struct Dialer {
@@ -258,9 +267,10 @@ impl Coordination {
         match self.request(&Request::Register(registration)).await? {
             Response::Registered(registered) => Ok(registered),
             Response::Refused(refusal) => Err(CoordinatorError::Refused(refusal)),
-            Response::Introduced(_) | Response::Settled | Response::Relayed => {
-                Err(CoordinatorError::Answer)
-            }
+            Response::Introduced(_)
+            | Response::Settled
+            | Response::Relayed
+            | Response::Crossed(_) => Err(CoordinatorError::Answer),
         }
     }
 
@@ -268,9 +278,10 @@ impl Coordination {
     pub(crate) async fn dial(
         &self,
         dial: DialRequest,
-    ) -> Result<Result<Introduction, Refusal>, CoordinatorError> {
+    ) -> Result<Result<Answer, Refusal>, CoordinatorError> {
         match self.request(&Request::Dial(dial)).await? {
-            Response::Introduced(introduction) => Ok(Ok(introduction)),
+            Response::Introduced(introduction) => Ok(Ok(Answer::Introduced(introduction))),
+            Response::Crossed(session) => Ok(Ok(Answer::Crossed(session))),
             Response::Refused(refusal) => Ok(Err(refusal)),
             Response::Registered(_) | Response::Settled | Response::Relayed => {
                 Err(CoordinatorError::Answer)
@@ -284,9 +295,10 @@ impl Coordination {
         match self.request(&Request::Settled(dialler)).await? {
             Response::Settled => Ok(()),
             Response::Refused(refusal) => Err(CoordinatorError::Refused(refusal)),
-            Response::Registered(_) | Response::Introduced(_) | Response::Relayed => {
-                Err(CoordinatorError::Answer)
-            }
+            Response::Registered(_)
+            | Response::Introduced(_)
+            | Response::Relayed
+            | Response::Crossed(_) => Err(CoordinatorError::Answer),
         }
     }
 
@@ -295,9 +307,10 @@ impl Coordination {
         match self.request(&Request::Relay(flight)).await? {
             Response::Relayed => Ok(()),
             Response::Refused(refusal) => Err(CoordinatorError::Refused(refusal)),
-            Response::Registered(_) | Response::Introduced(_) | Response::Settled => {
-                Err(CoordinatorError::Answer)
-            }
+            Response::Registered(_)
+            | Response::Introduced(_)
+            | Response::Settled
+            | Response::Crossed(_) => Err(CoordinatorError::Answer),
         }
     }
 

@@ -18,7 +18,8 @@ use tokio::{
 
 use crate::{
     Builder, Connection, CoordinatorError, DialError, Metrics, Path, PathTimes, Status,
-    coordination::Coordination,
+    coordination::{Answer, Coordination},
+    crossing::{Answered, Answering, Crossed, Crossings},
     gather,
     inbound::Inbound,
     mappings::{Failure, Mappings},
@@ -73,6 +74,7 @@ pub(crate) struct Inner {
     pub(crate) punch: PunchConfig,
     pub(crate) metrics: Recorder,
     pub(crate) nat64: Nat64,
+    pub(crate) crossings: Arc<Crossings>,
 }
 
 impl Endpoint {
@@ -108,6 +110,9 @@ impl Endpoint {
     }
 
     /// Makes a direct connection to a peer, within 15 seconds.
+    ///
+    /// If the peer dials this endpoint at the same moment, one connection results: both dials
+    /// return it, and neither side's [`accept`](Self::accept) does.
     ///
     /// # Errors
     ///
@@ -150,8 +155,8 @@ impl Endpoint {
         let mut found = None;
         for round in 1..=MAX_ROUNDS {
             let forwarded = self.inner.port_mappings.known();
-            let meeting = match self.ask(peer, deadline).await {
-                Ok(meeting) => meeting,
+            let met = match self.ask(peer, deadline).await {
+                Ok(met) => met,
                 // What a round has found says more than a coordinator that is silent afterwards.
                 Err(error @ (DialError::TimedOut | DialError::Coordinator(_))) => {
                     return Err(found.unwrap_or(error));
@@ -160,19 +165,26 @@ impl Endpoint {
             };
             let introduced = began.elapsed();
             self.inner.metrics.introduced(introduced);
-            let error = match self.inner.punch(meeting, deadline).await {
-                Ok(punched) => {
-                    return Ok(connection(punched, peer, began, introduced, round));
+            let result = match met {
+                Met::Introduced(meeting) => {
+                    let punching = self.inner.punch(*meeting, deadline);
+                    punching.await.map_err(Some)
                 }
-                Err(error) => error,
+                Met::Crossed(crossed) => crossed.outcome(deadline).await,
             };
-            let time_left = deadline.saturating_duration_since(Instant::now());
-            // What was proven impossible may be possible by what the router forwards by now.
-            let is_new = self.inner.port_mappings.known() != forwarded;
-            if time_left < ROUND_MINIMUM || (is_final(&error) && !is_new) {
-                return Err(error);
+            match result {
+                Ok(punched) => return Ok(connection(punched, peer, began, introduced, round)),
+                // What was proven impossible may be possible by what the router forwards by now.
+                Err(Some(error))
+                    if is_final(&error) && self.inner.port_mappings.known() == forwarded =>
+                {
+                    return Err(error);
+                }
+                Err(error) => found = error.or(found),
             }
-            found = Some(error);
+            if deadline.saturating_duration_since(Instant::now()) < ROUND_MINIMUM {
+                break;
+            }
         }
         Err(found.unwrap_or(DialError::TimedOut))
     }
@@ -211,23 +223,31 @@ impl Endpoint {
 
     /// Asks for an introduction, again and again while the coordinator is told to do too much at
     /// a time.
-    async fn ask(&self, peer: PeerId, deadline: Instant) -> Result<Meeting, DialError> {
+    async fn ask(&self, peer: PeerId, deadline: Instant) -> Result<Met, DialError> {
         let (relayed, hello) = Relayed::dialling(&self.inner.key, peer).await?;
         loop {
+            let outstanding = self.inner.crossings.asking(peer);
             let asking = timeout_at(deadline.into(), self.ask_once(peer, hello.clone()));
             let (coordination, answer) = asking.await.map_err(|_| DialError::TimedOut)??;
             match answer {
-                Ok(introduction) if introduction.peer == peer => {
-                    return Ok(Meeting {
+                Ok(Answer::Introduced(introduction)) if introduction.peer == peer => {
+                    let meeting = Meeting {
                         introduction,
                         coordination,
                         relayed,
-                    });
+                    };
+                    return Ok(Met::Introduced(Box::new(meeting)));
                 }
-                Ok(_) => return Err(CoordinatorError::Answer.into()),
+                Ok(Answer::Introduced(_)) => return Err(CoordinatorError::Answer.into()),
+                Ok(Answer::Crossed(session)) => match outstanding.crossed(session) {
+                    Some(crossed) => return Ok(Met::Crossed(crossed)),
+                    // It was over before we dialled, and its connection is another one.
+                    None => continue,
+                },
                 Err(Refusal::NotOnline) => return Err(DialError::NotOnline),
                 Err(Refusal::NotAllowed) => return Err(DialError::NotAllowed),
                 Err(refusal) => {
+                    drop(outstanding);
                     let pause = BUSY_PAUSE.mul_f64(1.0 + random_fraction());
                     if refusal != Refusal::TooMany || Instant::now() + pause >= deadline {
                         return Err(CoordinatorError::Refused(refusal).into());
@@ -243,7 +263,7 @@ impl Endpoint {
         &self,
         peer: PeerId,
         handshake: Vec<u8>,
-    ) -> Result<(Arc<Coordination>, Result<Introduction, Refusal>), CoordinatorError> {
+    ) -> Result<(Arc<Coordination>, Result<Answer, Refusal>), CoordinatorError> {
         let mut coordination = self.coordination.clone();
         let line = coordination.wait_for(Option::is_some).await;
         // Only another endpoint with the same key ends the task that keeps the line.
@@ -278,7 +298,8 @@ impl Inner {
         &self,
         mut introduction: Introduction,
         coordination: &Arc<Coordination>,
-        connections: &mpsc::Sender<Connection>,
+        accepting: mpsc::Sender<Connection>,
+        mut answering: Answering,
     ) {
         let (began, peer) = (Instant::now(), introduction.peer);
         let hello = std::mem::take(&mut introduction.handshake);
@@ -291,19 +312,30 @@ impl Inner {
             };
             self.punch(meeting, began + DIAL_LIMIT).await
         };
-        match punching.await {
-            Ok(punched) => {
-                let connection = connection(punched, peer, began, Duration::ZERO, 1);
-                if connections.try_send(connection).is_err() {
-                    tracing::warn!("connection dropped: too many wait to be accepted");
-                }
-            }
-            Err(error) => {
-                self.observer.tell(Status::PunchFailed {
+        let result = tokio::select! {
+            result = punching => Some(result),
+            () = answering.abandoned() => None,
+        };
+        let hand_over = async {
+            match result {
+                Some(Ok(punched)) => answering.ended(Ok(Answered {
+                    punched,
                     peer,
-                    reason: error.to_string(),
-                });
+                    began,
+                    accepting,
+                })),
+                Some(Err(error)) => {
+                    let reason = error.to_string();
+                    self.observer.tell(Status::PunchFailed { peer, reason });
+                    answering.ended(Err(error));
+                }
+                None => {}
             }
+        };
+        // This leaves first, so that a dial back is not taken for one that crosses what is over.
+        let (settled, ()) = tokio::join!(coordination.settle(peer), hand_over);
+        if let Err(error) = settled {
+            tracing::debug!(%error, "the coordinator was not told that a dial is over");
         }
     }
 
@@ -366,6 +398,14 @@ impl Inner {
     }
 }
 
+/// What the coordinator has arranged for a dial.
+enum Met {
+    /// An introduction of its own.
+    Introduced(Box<Meeting>),
+    /// Whatever comes of the introduction that the peer's dial has brought.
+    Crossed(Crossed),
+}
+
 /// An introduction, over which line it came, and the handshake that begun with it.
 struct Meeting {
     introduction: Introduction,
@@ -405,7 +445,8 @@ const fn is_proven(verdict: Verdict) -> bool {
     )
 }
 
-fn connection(
+/// Makes a connection of a stream to a peer, for whoever began to wait for it at `began`.
+pub(crate) fn connection(
     punched: Punched,
     peer: PeerId,
     began: Instant,
@@ -414,6 +455,8 @@ fn connection(
 ) -> Connection {
     let Punched { stream, way, stats } = punched;
     let open = way.at.saturating_duration_since(began);
+    // Of the peer's dial, which may be further than the answer to ours.
+    let introduced = introduced.min(open);
     let times = PathTimes::new(introduced, open, began.elapsed(), rounds);
     let path = Path::new(way.how, way.pair, stats, times);
     Connection::new(stream, peer, path)

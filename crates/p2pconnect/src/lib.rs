@@ -28,6 +28,7 @@
 mod builder;
 mod connection;
 mod coordination;
+mod crossing;
 mod endpoint;
 mod error;
 mod flights;

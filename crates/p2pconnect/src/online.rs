@@ -146,20 +146,22 @@ impl Keeper {
             return;
         };
         while self.sessions.try_join_next().is_some() {}
+        // Whatever becomes of it, a dial of ours may be waiting for it.
+        let Some(answering) = self.inner.crossings.answering(introduction.session) else {
+            tracing::debug!(peer = %introduction.peer.short(), "introduction comes too late");
+            return;
+        };
         // The coordinator has checked this already, but need not be trusted with it.
         if !listening.policy.admits(&introduction.peer) || self.sessions.len() >= MAX_SESSIONS {
             tracing::debug!(peer = %introduction.peer.short(), "introduction ignored");
             return;
         }
         let (inner, coordination) = (Arc::clone(&self.inner), Arc::clone(coordination));
-        let dialler = introduction.peer;
         self.sessions.spawn(async move {
+            let accepting = listening.connections;
             inner
-                .answer(introduction, &coordination, &listening.connections)
+                .answer(introduction, &coordination, accepting, answering)
                 .await;
-            if let Err(error) = coordination.settle(dialler).await {
-                tracing::debug!(%error, "the coordinator was not told that a dial is over");
-            }
         });
     }
 }

@@ -147,6 +147,8 @@ fn the_blocks_of_the_document_are_right() {
     checker.message("refused", &Response::Refused(Refusal::NotAllowed));
     checker.message("settled-answer", &Response::Settled);
     checker.message("relayed", &Response::Relayed);
+    let session = SessionToken::from_bytes([0x77; 16]);
+    checker.message("crossed", &Response::Crossed(session));
     checker.message("flight", &Notice::Flight(flight()));
     checker.message(
         "welcome",
@@ -264,6 +266,7 @@ fn the_numbers_of_the_document_are_right() {
             Response::Refused(Refusal::Full),
             Response::Settled,
             Response::Relayed,
+            Response::Crossed(SessionToken::from_bytes([0; 16])),
         ],
     );
     for (number, name) in [

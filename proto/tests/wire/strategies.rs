@@ -45,6 +45,7 @@ pub(crate) fn response() -> impl Strategy<Value = Response> {
         refusal().prop_map(Response::Refused),
         Just(Response::Settled),
         Just(Response::Relayed),
+        any::<[u8; 16]>().prop_map(|it| Response::Crossed(SessionToken::from_bytes(it))),
     ]
 }
 

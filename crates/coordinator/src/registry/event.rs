@@ -20,6 +20,8 @@ pub enum Event {
     },
     /// Two peers are to be told of each other.
     Meet(Box<Meeting>),
+    /// The callee has dialled the client just before, which serves this dial as well.
+    Crossed(SessionToken),
     /// The introduction is no longer in flight.
     Settled,
     /// The bytes may pass.

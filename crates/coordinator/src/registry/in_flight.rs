@@ -3,9 +3,9 @@ use std::{
     time::Instant,
 };
 
-use p2pconnect_proto::PeerId;
+use p2pconnect_proto::{PeerId, SessionToken};
 
-use super::Limits;
+use super::{Client, ConnectionId, Limits};
 
 /// The most introductions in flight in all, some MiB.
 const MAX_TOTAL: usize = 65_536;
@@ -20,7 +20,7 @@ const HIGHEST: PeerId = PeerId::from_public_key([0xFF; 32]);
 /// is done with the time before.
 #[derive(Debug)]
 pub(super) struct InFlight {
-    by_callee: BTreeMap<(PeerId, PeerId), Instant>,
+    by_callee: BTreeMap<(PeerId, PeerId), Underway>,
     by_dialler: BTreeSet<(PeerId, PeerId)>,
     oldest_first: VecDeque<Started>,
 }
@@ -30,6 +30,24 @@ struct Started {
     at: Instant,
     dialler: PeerId,
     callee: PeerId,
+}
+
+#[derive(Debug)]
+struct Underway {
+    at: Instant,
+    session: SessionToken,
+    dialler: ConnectionId,
+    callee: ConnectionId,
+    /// Whether it serves a dial of the callee's already.
+    is_shared: bool,
+}
+
+/// Who is to be introduced to whom, and the name of the introduction.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Introducing<'a> {
+    pub(super) session: SessionToken,
+    pub(super) dialler: &'a Client,
+    pub(super) callee: &'a Client,
 }
 
 impl InFlight {
@@ -45,12 +63,12 @@ impl InFlight {
     /// Notes an introduction; tells whether the limits leave room for it.
     pub(super) fn start(
         &mut self,
-        dialler: PeerId,
-        callee: PeerId,
+        introducing: Introducing<'_>,
         limits: &Limits,
         now: Instant,
     ) -> bool {
         self.expire(limits, now);
+        let (dialler, callee) = (introducing.dialler.peer, introducing.callee.peer);
         let again = self.by_callee.contains_key(&(callee, dialler));
         if !again
             && (self.of_callee(callee) >= limits.max_in_flight
@@ -61,7 +79,14 @@ impl InFlight {
         if self.oldest_first.len() >= MAX_TOTAL {
             return false;
         }
-        self.by_callee.insert((callee, dialler), now);
+        let underway = Underway {
+            at: now,
+            session: introducing.session,
+            dialler: introducing.dialler.connection,
+            callee: introducing.callee.connection,
+            is_shared: false,
+        };
+        self.by_callee.insert((callee, dialler), underway);
         self.by_dialler.insert((dialler, callee));
         self.oldest_first.push_back(Started {
             at: now,
@@ -69,6 +94,29 @@ impl InFlight {
             callee,
         });
         true
+    }
+
+    /// Finds the introduction that serves this dial as well: the callee has dialled the dialler just
+    /// before. Each serves one dial.
+    ///
+    /// Only where both dial over the connection that they are registered on is the endpoint that
+    /// dials the one that would be dialled.
+    pub(super) fn share(
+        &mut self,
+        dialler: &Client,
+        callee: &Client,
+        limits: &Limits,
+        now: Instant,
+    ) -> Option<SessionToken> {
+        let other_way = self.by_callee.get_mut(&(dialler.peer, callee.peer))?;
+        let is_young = now.saturating_duration_since(other_way.at) < limits.crossing;
+        let is_theirs =
+            (other_way.dialler, other_way.callee) == (callee.connection, dialler.connection);
+        if !is_young || !is_theirs || other_way.is_shared {
+            return None;
+        }
+        other_way.is_shared = true;
+        Some(other_way.session)
     }
 
     /// Forgets an introduction that the callee is done with.
@@ -102,7 +150,8 @@ impl InFlight {
             }
             self.oldest_first.pop_front();
             // A later introduction of the same two has its own place in the queue.
-            if self.by_callee.get(&(callee, dialler)) == Some(&at) {
+            let current = self.by_callee.get(&(callee, dialler));
+            if current.is_some_and(|it| it.at == at) {
                 self.by_callee.remove(&(callee, dialler));
                 self.by_dialler.remove(&(dialler, callee));
             }
@@ -118,6 +167,26 @@ mod tests {
         PeerId::from_public_key([n; 32])
     }
 
+    fn start(
+        flights: &mut InFlight,
+        dialler: PeerId,
+        callee: PeerId,
+        limits: &Limits,
+        now: Instant,
+    ) -> bool {
+        let client = |peer| Client {
+            peer,
+            connection: ConnectionId(1),
+            seen: ([192, 0, 2, 1], 4433).into(),
+        };
+        let introducing = Introducing {
+            session: SessionToken::from_bytes([0; 16]),
+            dialler: &client(dialler),
+            callee: &client(callee),
+        };
+        flights.start(introducing, limits, now)
+    }
+
     #[test]
     fn a_callee_and_a_dialler_have_so_many_at_a_time() {
         let limits = Limits {
@@ -127,20 +196,20 @@ mod tests {
         let now = Instant::now();
         let mut flights = InFlight::new();
         for n in 1..=8 {
-            assert!(flights.start(peer(n), peer(0), &limits, now));
+            assert!(start(&mut flights, peer(n), peer(0), &limits, now));
         }
-        assert!(!flights.start(peer(9), peer(0), &limits, now));
+        assert!(!start(&mut flights, peer(9), peer(0), &limits, now));
         assert!(
-            flights.start(peer(1), peer(0), &limits, now),
+            start(&mut flights, peer(1), peer(0), &limits, now),
             "dialling again replaces"
         );
         for n in 1..=8 {
-            assert!(flights.start(peer(0xFF), peer(n), &limits, now));
+            assert!(start(&mut flights, peer(0xFF), peer(n), &limits, now));
         }
-        assert!(!flights.start(peer(0xFF), peer(9), &limits, now));
+        assert!(!start(&mut flights, peer(0xFF), peer(9), &limits, now));
 
         let later = now + limits.in_flight;
-        assert!(flights.start(peer(9), peer(0), &limits, later));
+        assert!(start(&mut flights, peer(9), peer(0), &limits, later));
         assert_eq!(flights.by_callee.len(), 1, "the rest has expired");
         assert_eq!(flights.by_dialler.len(), 1);
         assert_eq!(flights.oldest_first.len(), 1);
@@ -152,10 +221,10 @@ mod tests {
         let now = Instant::now();
         let mut flights = InFlight::new();
         for n in 1..=100 {
-            assert!(flights.start(peer(n), peer(0), &limits, now));
+            assert!(start(&mut flights, peer(n), peer(0), &limits, now));
             flights.settle(peer(n), peer(0));
         }
-        assert!(flights.start(peer(1), peer(0), &limits, now));
+        assert!(start(&mut flights, peer(1), peer(0), &limits, now));
         flights.settle(peer(2), peer(0));
         assert_eq!(
             flights.of_callee(peer(0)),
@@ -172,9 +241,9 @@ mod tests {
         let limits = Limits::default();
         let now = Instant::now();
         let mut flights = InFlight::new();
-        assert!(flights.start(peer(1), peer(0), &limits, now));
+        assert!(start(&mut flights, peer(1), peer(0), &limits, now));
         let half = now + limits.in_flight / 2;
-        assert!(flights.start(peer(1), peer(0), &limits, half));
+        assert!(start(&mut flights, peer(1), peer(0), &limits, half));
         flights.expire(&limits, now + limits.in_flight);
         assert_eq!(flights.of_callee(peer(0)), 1);
         flights.expire(&limits, half + limits.in_flight);

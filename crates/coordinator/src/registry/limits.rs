@@ -20,6 +20,11 @@ pub struct Limits {
     ///
     /// By default 5 s: an attempt lasts 3 s or more unless it succeeds sooner.
     pub in_flight: Duration,
+    /// For how long an introduction serves a dial the other way round as well.
+    ///
+    /// By default 2 s: within that most are over, and a later dial is better served by a new one
+    /// than by one that gets nowhere.
+    pub crossing: Duration,
     /// The most dials of a peer at once.
     ///
     /// By default 256: a program that reaches for all its peers as it starts.
@@ -52,6 +57,7 @@ impl Default for Limits {
             max_peers: 10_000,
             max_in_flight: 32,
             in_flight: Duration::from_secs(5),
+            crossing: Duration::from_secs(2),
             dial_burst_per_peer: 256,
             dial_interval_per_peer: Duration::from_millis(100),
             dial_burst_per_source: 2_048,

@@ -219,3 +219,59 @@ fn loopback_addresses_stay_on_the_host() {
 }
 
 mod model;
+
+/// Two peers that may both be dialled.
+fn two(limits: Limits) -> (Scene, Client, Client) {
+    let (one, other) = (client(1, 1), client(2, 2));
+    let mut scene = Scene::new(limits);
+    scene.register(&one, DialPolicy::Anyone);
+    scene.register(&other, DialPolicy::Anyone);
+    (scene, one, other)
+}
+
+#[test]
+fn one_introduction_serves_two_dials_that_cross() {
+    let (mut scene, one, other) = two(Limits::default());
+    let session = scene.dial(&one, 2).unwrap().session;
+    assert_eq!(scene.handle(&other, dial(2, 1)), Event::Crossed(session));
+    assert!(scene.dial(&other, 1).is_ok(), "each serves one dial");
+    assert!(
+        matches!(scene.handle(&one, dial(1, 2)), Event::Crossed(_)),
+        "and so does the one the other way"
+    );
+}
+
+#[test]
+fn an_introduction_that_is_over_serves_no_other_dial() {
+    let (mut scene, one, other) = two(Limits::default());
+    assert!(scene.dial(&one, 2).is_ok());
+    scene.handle(&other, Command::Settled(peer(1)));
+    assert!(scene.dial(&other, 1).is_ok());
+
+    let (mut scene, one, other) = two(Limits::default());
+    assert!(scene.dial(&one, 2).is_ok());
+    scene.now += scene.registry.limits.crossing;
+    assert!(scene.dial(&other, 1).is_ok(), "it has had its time");
+}
+
+#[test]
+fn dials_of_other_endpoints_with_the_same_keys_do_not_cross() {
+    let (mut scene, one, other) = two(Limits::default());
+    assert!(scene.dial(&client(1, 3), 2).is_ok());
+    assert!(scene.dial(&other, 1).is_ok(), "its callee has not dialled");
+
+    let (mut scene, _, _) = two(Limits::default());
+    assert!(scene.dial(&one, 2).is_ok());
+    assert!(
+        scene.dial(&client(2, 4), 1).is_ok(),
+        "its dialler is not dialled"
+    );
+}
+
+#[test]
+fn whom_the_callee_does_not_admit_gets_nothing_by_crossing() {
+    let (mut scene, one, other) = two(Limits::default());
+    scene.register(&one, DialPolicy::Only(vec![peer(3)]));
+    assert!(scene.dial(&one, 2).is_ok());
+    assert_eq!(scene.dial(&other, 1), Err(Refusal::NotAllowed));
+}

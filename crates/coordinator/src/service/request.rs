@@ -90,7 +90,11 @@ async fn register(session: &Session, registration: Registration, send: &mut Send
             Response::Registered(Registered { unproven })
         }
         Event::Refused(refusal) => refused(session, refusal),
-        Event::Meet(_) | Event::Settled | Event::Pass { .. } | Event::Disconnected { .. } => {
+        Event::Meet(_)
+        | Event::Crossed(_)
+        | Event::Settled
+        | Event::Pass { .. }
+        | Event::Disconnected { .. } => {
             unreachable!("no answer to a registration")
         }
     };
@@ -135,7 +139,11 @@ async fn relay(session: &Session, flight: Flight, send: &mut SendStream) {
             Err(refusal) => refusal,
         },
         Event::Refused(refusal) => refusal,
-        Event::Registered { .. } | Event::Meet(_) | Event::Settled | Event::Disconnected { .. } => {
+        Event::Registered { .. }
+        | Event::Meet(_)
+        | Event::Crossed(_)
+        | Event::Settled
+        | Event::Disconnected { .. } => {
             unreachable!("no answer to a relay")
         }
     };
@@ -171,6 +179,7 @@ async fn dial(session: &Session, request: DialRequest, send: &mut SendStream) {
             Ok(()) => return,
             Err(refusal) => refusal,
         },
+        Event::Crossed(session) => return respond(send, &Response::Crossed(session)).await,
         Event::Refused(refusal) => refusal,
         Event::Registered { .. }
         | Event::Settled

@@ -57,6 +57,8 @@ async fn the_coordinator_tells_what_its_own_stun_server_has_seen() {
         let candidate = Candidate::server_reflexive(mapped, PunchPort::SPARE, None);
         let introduction = other.introduction().await;
         assert_eq!(introduction.candidates, vec![candidate; told]);
+        let over = other.request(&Request::Settled(client.id)).await;
+        assert_eq!(over, Response::Settled);
     }
 }
 

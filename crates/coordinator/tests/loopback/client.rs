@@ -164,7 +164,10 @@ impl Client {
         match self.request(&Request::Dial(request)).await {
             Response::Introduced(introduction) => Ok(introduction),
             Response::Refused(refusal) => Err(refusal),
-            other @ (Response::Registered(_) | Response::Settled | Response::Relayed) => {
+            other @ (Response::Registered(_)
+            | Response::Settled
+            | Response::Relayed
+            | Response::Crossed(_)) => {
                 panic!("{other:?}")
             }
         }

@@ -50,6 +50,16 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Debug, Default)]
 struct Model {
     registered: BTreeMap<u8, Entry>,
+    /// The last meeting of each dialler with each callee.
+    met: BTreeMap<(u8, u8), Met>,
+}
+
+#[derive(Debug)]
+struct Met {
+    at: Instant,
+    dialler: ConnectionId,
+    callee: ConnectionId,
+    is_shared: bool,
 }
 
 #[derive(Debug)]
@@ -101,8 +111,13 @@ impl Model {
                 self.check_registered(event, n, who.connection, allowed, marker);
             }
             Step::Dial { n, callee } => {
-                let outcome = scene.dial(&client_of(n, 0), callee);
-                self.check_dialled(outcome, n, callee);
+                let who = client_of(n, 0);
+                match scene.handle(&who, dial(n, callee)) {
+                    Event::Meet(meeting) => self.check_met(&meeting, (n, callee), scene.now),
+                    Event::Crossed(_) => self.check_crossed((n, callee), scene.now),
+                    Event::Refused(refusal) => self.check_refused(refusal, n, callee),
+                    other => panic!("{other:?}"),
+                }
             }
         }
         assert_eq!(scene.registry.registered_count(), self.registered.len());
@@ -139,27 +154,60 @@ impl Model {
         }
     }
 
-    fn check_dialled(&self, outcome: Result<Meeting, Refusal>, n: u8, callee: u8) {
+    fn check_met(&mut self, meeting: &Meeting, (n, callee): (u8, u8), now: Instant) {
+        assert!(!self.crosses((n, callee), now));
         let entry = self.registered.get(&callee);
-        let admits = |entry: &Entry| entry.allowed.as_ref().is_none_or(|ids| ids.contains(&n));
-        match outcome {
-            Ok(meeting) => {
-                let entry = entry.expect("nobody meets a peer that is not there");
-                assert!(admits(entry) && n != callee);
-                let current = Candidate::host(
-                    ([192, 0, 2, callee], entry.marker).into(),
-                    PunchPort::PRIMARY,
-                );
-                assert_eq!(meeting.callee.candidates, [current]);
-                assert_eq!(meeting.callee.connection, entry.connection);
-                assert_eq!(meeting.dialler.peer, peer(n));
-            }
-            Err(Refusal::OwnId) => assert_eq!(n, callee),
-            Err(Refusal::NotOnline) => assert!(entry.is_none()),
-            Err(Refusal::NotAllowed) => assert!(entry.is_some_and(|entry| !admits(entry))),
-            Err(Refusal::TooMany) => {}
-            Err(other) => panic!("{other:?}"),
+        let entry = entry.expect("nobody meets a peer that is not there");
+        assert!(entry.admits(n) && n != callee);
+        let current = Candidate::host(
+            ([192, 0, 2, callee], entry.marker).into(),
+            PunchPort::PRIMARY,
+        );
+        assert_eq!(meeting.callee.candidates, [current]);
+        assert_eq!(meeting.callee.connection, entry.connection);
+        assert_eq!(meeting.dialler.peer, peer(n));
+        let met = Met {
+            at: now,
+            dialler: meeting.dialler.connection,
+            callee: meeting.callee.connection,
+            is_shared: false,
+        };
+        self.met.insert((n, callee), met);
+    }
+
+    fn check_crossed(&mut self, (n, callee): (u8, u8), now: Instant) {
+        assert!(self.crosses((n, callee), now));
+        assert!(self.registered[&callee].admits(n));
+        let met = self.met.get_mut(&(callee, n));
+        met.expect("it crosses one").is_shared = true;
+    }
+
+    /// Tells whether the callee has just dialled this dialler, endpoint by endpoint.
+    fn crosses(&self, (n, callee): (u8, u8), now: Instant) -> bool {
+        let entry = self.registered.get(&callee);
+        let met = self.met.get(&(callee, n));
+        entry.zip(met).is_some_and(|(entry, met)| {
+            let ends = (entry.connection, client_of(n, 0).connection);
+            let age = now - met.at;
+            !met.is_shared && age < Limits::default().crossing && (met.dialler, met.callee) == ends
+        })
+    }
+
+    fn check_refused(&self, refusal: Refusal, n: u8, callee: u8) {
+        let entry = self.registered.get(&callee);
+        match refusal {
+            Refusal::OwnId => assert_eq!(n, callee),
+            Refusal::NotOnline => assert!(entry.is_none()),
+            Refusal::NotAllowed => assert!(entry.is_some_and(|entry| !entry.admits(n))),
+            Refusal::TooMany => {}
+            other => panic!("{other:?}"),
         }
+    }
+}
+
+impl Entry {
+    fn admits(&self, n: u8) -> bool {
+        self.allowed.as_ref().is_none_or(|ids| ids.contains(&n))
     }
 }
 
