@@ -4,7 +4,7 @@ use std::{
     time::Duration,
 };
 
-use p2pconnect::{DialPolicy, How, Status};
+use p2pconnect::{Connection, DialPolicy, How, Status};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::mpsc,
@@ -165,6 +165,25 @@ async fn the_same_two_endpoints_connect_again_and_again() {
         let (mut here, mut there) = World::connect(&dialler, &listener).await;
         assert_carries(&mut here, &mut there, b"once more").await;
         assert_carries(&mut there, &mut here, b"and back").await;
+    }
+}
+
+#[tokio::test]
+async fn four_dials_of_the_same_peer_at_once_use_a_pair_each() {
+    let world = World::start();
+    let (listener, dialler) = tokio::join!(world.listener(), world.dialler());
+    let dial = || dialler.dial(listener.peer_id());
+    let (a, b, c, d) = tokio::join!(dial(), dial(), dial(), dial());
+    let mut dialled = [a, b, c, d].map(Result::unwrap);
+    for _ in 0..dialled.len() {
+        let mut accepted = listener.accept().await.unwrap();
+        let far = accepted.path();
+        let is_other_end =
+            |it: &&mut Connection| (it.path().local, it.path().remote) == (far.remote, far.local);
+        let mut ends = dialled.iter_mut().filter(is_other_end);
+        let (here, another) = (ends.next().unwrap(), ends.next());
+        assert!(another.is_none());
+        assert_carries(here, &mut accepted, b"at once").await;
     }
 }
 

@@ -4,6 +4,7 @@
 //! - `refusals`: who may not be dialled, and by whom
 //! - `unreachable`: servers that are gone, closed or somebody else
 //! - `crossing`: two endpoints that dial each other at the same moment
+//! - `redialling`: the same two again, as soon as either has closed
 //! - `commands`: how the command ends, and how its stream does
 //! - `many`: hundreds of peers of one endpoint at once
 //! - `hostile`: an impostor in the peer's place, and garbage on every port
@@ -15,6 +16,7 @@ mod crossing;
 mod dialling;
 mod hostile;
 mod many;
+mod redialling;
 mod refusals;
 mod rogue;
 mod unreachable;

@@ -25,6 +25,7 @@ use crate::{
     punch_ports::PunchPorts,
     status::Observer,
     task::AbortOnDrop,
+    turns::Turns,
 };
 
 /// Connections that may wait for [`Endpoint::accept`]; further ones are dropped.
@@ -144,6 +145,7 @@ impl Builder {
             metrics: Recorder::default(),
             nat64: Nat64::start(),
             crossings: Arc::default(),
+            turns: Turns::default(),
         });
         let (listening, incoming) = self.policy.map(listening).unzip();
         // From before the registration, so that nothing that happens meanwhile stays untold.

@@ -31,6 +31,7 @@ use crate::{
     session::{Punched, Session, SessionError},
     status::Observer,
     task::AbortOnDrop,
+    turns::Turns,
     verify::Verifier,
 };
 
@@ -75,6 +76,7 @@ pub(crate) struct Inner {
     pub(crate) metrics: Recorder,
     pub(crate) nat64: Nat64,
     pub(crate) crossings: Arc<Crossings>,
+    pub(crate) turns: Turns,
 }
 
 impl Endpoint {
@@ -370,12 +372,20 @@ impl Inner {
             relayed_rtt,
         });
 
+        let local_nat = *self.mappings.nat().borrow();
+        let mut bases = gather::bases(&self.ports, &candidates).await;
+        self.turns.take(
+            (peer, role),
+            [&local_nat, &nat],
+            &mut bases,
+            &mut candidates,
+        );
         let introduced = Introduced {
             role,
-            bases: gather::bases(&self.ports, &candidates).await,
+            bases,
             remote_candidates: candidates,
             relayed_rtt,
-            local_nat: *self.mappings.nat().borrow(),
+            local_nat,
             remote_nat: nat,
         };
         let agent = PunchAgent::new(self.punch.clone(), introduced, random_seed(), started);
@@ -393,6 +403,7 @@ impl Inner {
         };
         self.metrics.ended(started, &result);
         let mut punched = result?;
+        self.turns.note(peer, &punched.way.pair);
         punched.stream.get_mut().0.keep(race);
         Ok(punched)
     }

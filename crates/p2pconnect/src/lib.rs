@@ -47,6 +47,7 @@ mod status;
 mod task;
 mod tcp;
 mod transport;
+mod turns;
 mod verify;
 
 pub use builder::Builder;

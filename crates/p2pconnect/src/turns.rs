@@ -1,0 +1,262 @@
+//! Takes the pairs of punch ports that lead to a peer in turn.
+//!
+//! Two endpoints have four pairs: each of two ports here with each of two there. The agent begins
+//! with the two primary ones, and with another pair only when that should have been enough. But a
+//! pair that the last connection used may still be taken: by that connection, or by its end, which
+//! takes a round trip and on one side a minute. So each introduction begins with the pair that was
+//! used longest ago. Both sides have made the same connections and come to the same pair; should
+//! they not, their SYNs cross a little later, where they had crossed at first.
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::{Mutex, PoisonError},
+};
+
+use p2pconnect_proto::{Candidate, NatMapping, NatReport, PeerId, PunchPort, Role};
+use p2pconnect_punch::{Base, CandidatePair};
+
+/// Connections that are remembered, a few for each of a thousand peers.
+const MAX_USED: usize = 4096;
+
+/// The pairs, the controlling side's port first, in the agent's own order.
+const PAIRS: [[PunchPort; 2]; 4] = [
+    [PunchPort::PRIMARY, PunchPort::PRIMARY],
+    [PunchPort::SPARE, PunchPort::SPARE],
+    [PunchPort::PRIMARY, PunchPort::SPARE],
+    [PunchPort::SPARE, PunchPort::PRIMARY],
+];
+
+/// The pairs that connections were made on.
+#[derive(Debug, Default)]
+pub(crate) struct Turns(Mutex<VecDeque<Used>>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Used {
+    peer: PeerId,
+    local_port: u16,
+    remote: SocketAddr,
+}
+
+impl Turns {
+    /// Notes that there is a connection on a pair.
+    pub(crate) fn note(&self, peer: PeerId, pair: &CandidatePair) {
+        self.note_use(Used {
+            peer,
+            local_port: pair.local.port(),
+            remote: pair.remote,
+        });
+    }
+
+    fn note_use(&self, used: Used) {
+        self.with(|all| {
+            all.retain(|it| *it != used);
+            if all.len() == MAX_USED {
+                all.pop_front();
+            }
+            all.push_back(used);
+        });
+    }
+
+    /// Names the punch ports so that the pair that was used longest ago comes first.
+    ///
+    /// Not where a NAT's mapping varies: there the agent plans with the ports that it is told of.
+    pub(crate) fn take(
+        &self,
+        (peer, role): (PeerId, Role),
+        nats: [&NatReport; 2],
+        bases: &mut [Base],
+        candidates: &mut [Candidate],
+    ) {
+        let varies = |nat: &&NatReport| {
+            nat.mapping
+                .is_some_and(|it| it != NatMapping::EndpointIndependent)
+        };
+        if nats.iter().any(varies) {
+            return;
+        }
+        let last_use = |[local, remote]: [PunchPort; 2]| {
+            let is_on = |used: &Used| {
+                let here =
+                    |it: &Base| it.punch_port == local && it.address.port() == used.local_port;
+                let there = |it: &Candidate| it.punch_port == remote && it.address == used.remote;
+                used.peer == peer && bases.iter().any(here) && candidates.iter().any(there)
+            };
+            self.with(|all| all.iter().rposition(is_on))
+        };
+        let exists = |[local, remote]: &[PunchPort; 2]| {
+            bases.iter().any(|it| it.punch_port == *local)
+                && candidates.iter().any(|it| it.punch_port == *remote)
+        };
+        let ours = |[controlling, controlled]: [PunchPort; 2]| match role {
+            Role::Controlling => [controlling, controlled],
+            Role::Controlled => [controlled, controlling],
+        };
+        let pairs = PAIRS.map(ours);
+        // The first of those that were never used, since none comes before any use.
+        let first = pairs
+            .into_iter()
+            .filter(exists)
+            .min_by_key(|it| last_use(*it));
+        let Some([local, remote]) = first else {
+            return;
+        };
+        // The next introduction, which may come while this one lasts, begins with another.
+        for base in bases.iter().filter(|it| it.punch_port == local) {
+            for candidate in candidates.iter().filter(|it| it.punch_port == remote) {
+                self.note_use(Used {
+                    peer,
+                    local_port: base.address.port(),
+                    remote: candidate.address,
+                });
+            }
+        }
+        if local == PunchPort::SPARE {
+            bases.iter_mut().for_each(|it| swap(&mut it.punch_port));
+        }
+        if remote == PunchPort::SPARE {
+            candidates
+                .iter_mut()
+                .for_each(|it| swap(&mut it.punch_port));
+        }
+    }
+
+    fn with<T>(&self, use_all: impl FnOnce(&mut VecDeque<Used>) -> T) -> T {
+        use_all(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn swap(port: &mut PunchPort) {
+    if *port == PunchPort::PRIMARY {
+        *port = PunchPort::SPARE;
+    } else if *port == PunchPort::SPARE {
+        *port = PunchPort::PRIMARY;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use p2pconnect_proto::CandidateKind;
+
+    use super::*;
+
+    const PEER: PeerId = PeerId::from_public_key([1; 32]);
+
+    fn address(host: u8, port: PunchPort) -> SocketAddr {
+        let spare = u16::from(port == PunchPort::SPARE);
+        ([192, 0, 2, host], 40_000 + spare).into()
+    }
+
+    /// One side of two endpoints, each at an address of its own.
+    struct Side {
+        turns: Turns,
+        role: Role,
+        host: u8,
+        other: u8,
+    }
+
+    impl Side {
+        fn both() -> [Self; 2] {
+            let side = |role, host, other| Self {
+                turns: Turns::default(),
+                role,
+                host,
+                other,
+            };
+            [side(Role::Controlling, 1, 2), side(Role::Controlled, 2, 1)]
+        }
+
+        /// Returns the pair that this side begins with, its own port first.
+        fn begin(&self, nat: &NatReport) -> CandidatePair {
+            let ports = [PunchPort::PRIMARY, PunchPort::SPARE];
+            let mut bases = ports.map(|punch_port| Base {
+                address: address(self.host, punch_port),
+                punch_port,
+            });
+            let mut candidates = ports.map(|port| Candidate::host(address(self.other, port), port));
+            let of = (PEER, self.role);
+            self.turns.take(of, [nat, nat], &mut bases, &mut candidates);
+            let primary = |it: &&Base| it.punch_port == PunchPort::PRIMARY;
+            let local = bases.iter().find(primary).map(|it| it.address);
+            let primary = |it: &&Candidate| it.punch_port == PunchPort::PRIMARY;
+            let remote = candidates.iter().find(primary).map(|it| it.address);
+            CandidatePair {
+                local: local.expect("one of them is the primary one"),
+                remote: remote.expect("one of them is the primary one"),
+                kind: CandidateKind::Host,
+            }
+        }
+    }
+
+    #[test]
+    fn both_sides_go_through_all_pairs_and_begin_again() {
+        let [mut one, mut other] = Side::both();
+        let mut seen = Vec::new();
+        for n in 0..12 {
+            let nat = NatReport::default();
+            let (here, there) = (one.begin(&nat), other.begin(&nat));
+            assert_eq!((here.local, here.remote), (there.remote, there.local));
+            seen.push((here.local, here.remote));
+            if n < 4 {
+                std::mem::swap(&mut one.role, &mut other.role);
+            }
+        }
+        let mut distinct = seen[..4].to_vec();
+        distinct.sort();
+        distinct.dedup();
+        assert_eq!(distinct.len(), 4);
+        assert_eq!(seen[4..8], seen[..4]);
+        assert_eq!(seen[8..], seen[..4]);
+    }
+
+    #[test]
+    fn what_a_connection_was_made_on_comes_last() {
+        let [one, other] = Side::both();
+        let nat = NatReport::default();
+        let hedge = {
+            let [fresh, _] = Side::both();
+            fresh.begin(&nat);
+            fresh.begin(&nat)
+        };
+        for side in [&one, &other] {
+            side.begin(&nat);
+        }
+        one.turns.note(PEER, &hedge);
+        assert_ne!(one.begin(&nat), hedge);
+    }
+
+    #[test]
+    fn a_connection_with_somebody_else_changes_nothing() {
+        let [one, _] = Side::both();
+        let [fresh, _] = Side::both();
+        let first = fresh.begin(&NatReport::default());
+        one.turns.note(PeerId::from_public_key([2; 32]), &first);
+        assert_eq!(one.begin(&NatReport::default()), first);
+    }
+
+    #[test]
+    fn where_a_mapping_varies_the_ports_keep_their_names() {
+        let [one, _] = Side::both();
+        let nat = NatReport {
+            mapping: Some(NatMapping::AddressDependent),
+            ..NatReport::default()
+        };
+        let before = one.begin(&nat);
+        one.turns.note(PEER, &before);
+        assert_eq!(one.begin(&nat), before);
+    }
+
+    #[test]
+    fn no_more_is_remembered_than_there_is_room_for() {
+        let [one, _] = Side::both();
+        let mut pair = one.begin(&NatReport::default());
+        for port in 0..=u16::MAX {
+            pair.remote.set_port(port);
+            one.turns.note(PEER, &pair);
+            if usize::from(port) > 2 * MAX_USED {
+                break;
+            }
+        }
+        assert_eq!(one.turns.with(|all| all.len()), MAX_USED);
+    }
+}
