@@ -9,6 +9,7 @@ use std::{
 use crate::{
     CheckId,
     pair::{CheckState, Ending, Pair, PairId},
+    schedule::patience,
 };
 
 /// The pairs of a checklist by what they are waiting for.
@@ -26,7 +27,8 @@ pub(crate) struct Agenda {
 
 #[derive(Debug, Default)]
 struct Hedges {
-    due: BTreeSet<(Instant, PairId)>,
+    /// When each is due, and its stage.
+    due: BTreeSet<(Instant, u32, PairId)>,
     /// How much later than planned the peer starts, at least, as the answers from there tell.
     lateness: Duration,
 }
@@ -36,7 +38,7 @@ impl Agenda {
     pub(crate) fn enter(&mut self, id: PairId, pair: &Pair) {
         match pair.state() {
             CheckState::Waiting { due } if pair.is_unused_hedge() => {
-                self.hedges_to(pair).due.insert((due, id));
+                self.hedges_to(pair).due.insert((due, pair.stage, id));
             }
             CheckState::Waiting { due } | CheckState::AwaitingAccept { until: due } => {
                 self.due.insert((due, id));
@@ -54,7 +56,7 @@ impl Agenda {
     pub(crate) fn leave(&mut self, id: PairId, pair: &Pair) {
         match pair.state() {
             CheckState::Waiting { due } if pair.is_unused_hedge() => {
-                self.hedges_to(pair).due.remove(&(due, id));
+                self.hedges_to(pair).due.remove(&(due, pair.stage, id));
             }
             CheckState::Waiting { due } | CheckState::AwaitingAccept { until: due } => {
                 self.due.remove(&(due, id));
@@ -78,8 +80,8 @@ impl Agenda {
     /// Returns the pair to dial next and when, where no hedge is to start before `promising`.
     pub(crate) fn next(&self, promising: Option<Instant>) -> Option<(Instant, PairId)> {
         let hedges = self.hedges.values().filter_map(|hedges| {
-            let (due, id) = hedges.due.first()?;
-            let due = *due + hedges.lateness;
+            let (due, stage, id) = hedges.due.first()?;
+            let due = *due + hedges.lateness.min(patience(*stage));
             // A hedge is for when nothing has opened; it must not disturb what has.
             Some((promising.map_or(due, |until| due.max(until)), *id))
         });

@@ -46,11 +46,14 @@ const SLOW_PAUSE_US: (u64, u64) = (5_000, 40_000);
 /// Twenty times cover a start 1.5 s apart at a round-trip time of 80 ms.
 const MANNED_REDIALS: u32 = 20;
 
-/// The most that the hedges wait for a peer that starts late.
+/// The most that the last hedges wait for a peer that starts late.
 ///
 /// The two starts lie 1.5 s apart at most; if the first port is still turned away then, lateness
 /// is not the reason.
 const MAX_LATENESS: Duration = Duration::from_millis(1600);
+
+/// The stage of the last hedge between two peers with two punch ports each.
+const LAST_STAGE: u32 = 3;
 
 /// Answers that come sooner are this machine's own, not the network's.
 pub(crate) const LOCAL_ANSWER: Duration = Duration::from_millis(1);
@@ -138,6 +141,14 @@ impl Timing {
         let planned = self.start_of(stage, 0);
         there.saturating_duration_since(planned).min(MAX_LATENESS)
     }
+}
+
+/// Returns how long a hedge waits for a peer that seems to start late, at most.
+///
+/// A peer that was not told of one of our ports never answers there, however late it is: the first
+/// hedge waits for 0.1 s only, and each further one four times as long.
+pub(crate) fn patience(stage: u32) -> Duration {
+    MAX_LATENESS / 4_u32.pow(LAST_STAGE.saturating_sub(stage))
 }
 
 /// What an attempt died of, as far as the next one is concerned.

@@ -112,13 +112,17 @@ impl PunchAgent {
         }
     }
 
-    /// Learns from an answer to an early SYN that the peer has not started yet.
+    /// Learns from ICMP for an early SYN that the peer has not started yet.
+    ///
+    /// The hedges wait for it then, since ICMP can leave them spoilt. After a RST they need not:
+    /// the NAT has forgotten them, and whichever crosses first counts.
     fn note_lateness(&mut self, id: PairId, failure: ConnectFailure, lived: Duration) {
         let early = match failure {
+            ConnectFailure::HostUnreachable | ConnectFailure::NetworkUnreachable => {
+                lived < MAX_ANSWER
+            }
             ConnectFailure::Refused
-            | ConnectFailure::HostUnreachable
-            | ConnectFailure::NetworkUnreachable => lived < MAX_ANSWER,
-            ConnectFailure::Reset
+            | ConnectFailure::Reset
             | ConnectFailure::TimedOut
             | ConnectFailure::AddressInUse
             | ConnectFailure::AddressNotAvailable

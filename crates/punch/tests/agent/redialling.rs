@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use p2pconnect_proto::Role;
 use p2pconnect_punch::{Action, ConnectFailure, Verdict};
@@ -150,4 +150,46 @@ fn a_stranger_in_our_own_network_gets_few_syns() {
         }
     }
     assert_eq!(to_stranger, 16);
+}
+
+/// Answers each attempt from the first port with this 80 ms later; returns when the first attempts
+/// from or to the spare ports were made, in milliseconds.
+fn first_hedges(failure: ConnectFailure) -> Vec<u64> {
+    let mut rig = Rig::new(behind_nats(Role::Controlling));
+    let (mut hedges, mut pending) = (BTreeMap::new(), Vec::new());
+    for ms in 0..2_500 {
+        rig.run_to(ms);
+        let (due, later): (Vec<_>, _) = pending.into_iter().partition(|(at, _)| *at <= ms);
+        pending = later;
+        for (_, check) in due {
+            rig.failed(check, failure);
+        }
+        for (check, local, remote) in rig.connects() {
+            if (local, remote) == (address(HERE), address(PEER)) {
+                pending.push((ms + 80, check));
+            } else {
+                hedges.entry((local, remote)).or_insert(ms);
+            }
+        }
+    }
+    let mut hedges: Vec<_> = hedges.into_values().collect();
+    hedges.sort_unstable();
+    hedges
+}
+
+#[test]
+fn resets_on_the_first_port_do_not_hold_up_the_hedges() {
+    let hedges = first_hedges(ConnectFailure::Refused);
+    // One and a half round trips apart, and up to half of one later.
+    assert!((120..=161).contains(&hedges[0]), "{hedges:?}");
+    assert!((240..=281).contains(&hedges[1]), "{hedges:?}");
+    assert!((360..=401).contains(&hedges[2]), "{hedges:?}");
+}
+
+#[test]
+fn after_icmp_each_hedge_waits_longer_for_a_late_peer_than_the_one_before() {
+    let hedges = first_hedges(ConnectFailure::HostUnreachable);
+    assert!((220..=261).contains(&hedges[0]), "{hedges:?}");
+    assert!((640..=681).contains(&hedges[1]), "{hedges:?}");
+    assert!((1_960..=2_001).contains(&hedges[2]), "{hedges:?}");
 }
