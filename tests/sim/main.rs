@@ -16,13 +16,13 @@ mod sweep;
 use std::ops::Range;
 use std::time::Duration;
 
-use p2pconnect_tests::kinds::{Kind, RANDOM_PER_DESTINATION};
+use p2pconnect_tests::kinds::{DROPS, Kind, RANDOM_PER_DESTINATION, RESETS, SENDS_ICMP};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
     expected::foretold,
-    sweep::{Scenario, sweep},
+    sweep::{Scenario, seeds, sweep},
 };
 
 const SKEWS_US: [i64; 5] = [0, 5_000, -5_000, 60_000, -60_000];
@@ -91,6 +91,29 @@ fn a_port_for_each_destination_connects_to_a_fixed_one_and_else_says_why() {
         }
     }
     sweep(&scenarios, 0..20, |scenario, _| scenario);
+}
+
+/// Starts that differ by more than half a round trip: of two NATs that answer, one turns the first
+/// SYN away. Where one NAT is silent instead, the order of the SYNs makes up for the difference.
+#[test]
+fn the_order_that_the_reports_ask_for_saves_redials() {
+    let redials = |controlling, controlled, skew_us| -> u32 {
+        let scenario = Scenario {
+            skew_us,
+            one_way: Duration::from_millis(5),
+            last_mile: Duration::from_micros(500),
+            // A server that is farther away than the peer.
+            detour: 3,
+            ..Scenario::of(controlling, controlled)
+        };
+        seeds(0..20).map(|seed| scenario.redials(seed)).sum()
+    };
+    // Whoever is behind the NAT that answers is the one who is late.
+    for (other, skew_us) in [(RESETS, 7_500), (SENDS_ICMP, 7_500)] {
+        assert_eq!(redials(DROPS, other, skew_us), 0, "{}", other.column);
+        assert_eq!(redials(other, DROPS, -skew_us), 0, "{}", other.column);
+        assert!(redials(other, other, skew_us) >= 20, "{}", other.column);
+    }
 }
 
 /// Sweeps over all pairs that connect; the times are in the order of the pairs.

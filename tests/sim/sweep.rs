@@ -115,6 +115,13 @@ impl Scenario {
         outcome.after_both_started()
     }
 
+    /// Returns how many attempts both sides had to repeat.
+    pub(crate) fn redials(self, seed: u64) -> u32 {
+        let outcome = self.run(seed);
+        assert!(outcome.same_connection, "{}", self.again(seed));
+        outcome.sides.iter().map(|side| side.stats.redials).sum()
+    }
+
     /// Says how to run it again.
     fn again(self, seed: u64) -> String {
         format!("P2PCONNECT_SIM_SEED={seed} {self:?}")

@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use p2pconnect_proto::{
     Candidate, CandidateKind, NatFiltering, NatReport, PortAssignment, PunchPort, Role,
+    UnsolicitedSyn,
 };
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
@@ -31,6 +32,13 @@ const LEAST_HOLD: Duration = Duration::from_millis(500);
 
 /// The longest round-trip time that counts for that.
 const MAX_HOLD: Duration = Duration::from_millis(300);
+
+/// How much later the side starts whose SYN must not be the first, at most, and at most a quarter
+/// of a round trip.
+///
+/// SYNs that start together cross by half a round trip, so the lead matters where that is about as
+/// long as the start moments of two hosts differ: on paths of a few milliseconds.
+const LEAD: Duration = Duration::from_millis(5);
 
 /// SYNs of a bet that are sent in one millisecond.
 ///
@@ -145,6 +153,9 @@ impl Plan {
             }
             // They would take ports of the range that is to be filled.
             Strategy::Fill => last.unwrap_or_default() + Duration::from_millis(1),
+            Strategy::Plain if lets_the_peer_go_first(introduced) => {
+                LEAD.min(introduced.relayed_rtt / 4)
+            }
             Strategy::Plain
             | Strategy::Prediction
             | Strategy::Door { .. }
@@ -227,6 +238,19 @@ fn holds(local: Side, remote: Side, role: Role) -> bool {
         side.class != Class::Stable && side.filtering == NatFiltering::EndpointIndependent
     };
     open(local) && (!open(remote) || role == Role::Controlled)
+}
+
+/// Tells whether the peer's SYN should leave before ours.
+///
+/// The peer's NAT would turn away ours if it came first; our NAT drops the peer's in silence, and
+/// its socket stays as it is.
+fn lets_the_peer_go_first(introduced: &Introduced) -> bool {
+    let drops = introduced.local_nat.unsolicited == Some(UnsolicitedSyn::Dropped);
+    let answers = match introduced.remote_nat.unsolicited {
+        Some(UnsolicitedSyn::Reset | UnsolicitedSyn::Icmp) => true,
+        Some(UnsolicitedSyn::Dropped) | None => false,
+    };
+    drops && answers
 }
 
 /// Chooses the strategy; the other side, to which this one is the remote one, chooses the same.

@@ -277,3 +277,37 @@ fn two_large_ranges_are_out_of_reach() {
         assert_eq!(plan.strategy, Strategy::OutOfReach);
     }
 }
+
+#[test]
+fn the_side_whose_syn_meets_silence_goes_first() {
+    use UnsolicitedSyn::{Dropped, Icmp, Reset};
+    let after = |nats: [Option<UnsolicitedSyn>; 2]| {
+        let nats = nats.map(|unsolicited| NatReport {
+            unsolicited,
+            ..NatReport::default()
+        });
+        plans(nats, 1).map(|plan| plan.plain_after)
+    };
+    let lead = Duration::from_millis(5);
+    for answer in [Reset, Icmp] {
+        assert_eq!(after([Some(Dropped), Some(answer)]), [lead, Duration::ZERO]);
+        assert_eq!(after([Some(answer), Some(Dropped)]), [Duration::ZERO, lead]);
+        for other in [None, Some(Reset), Some(Icmp)] {
+            assert_eq!(after([Some(answer), other]), [Duration::ZERO; 2]);
+        }
+    }
+    assert_eq!(after([Some(Dropped); 2]), [Duration::ZERO; 2]);
+}
+
+#[test]
+fn the_lead_is_short_on_a_short_path() {
+    let unsolicited = |answer| NatReport {
+        unsolicited: Some(answer),
+        ..NatReport::default()
+    };
+    let nats = [UnsolicitedSyn::Dropped, UnsolicitedSyn::Reset].map(unsolicited);
+    let mut introduced = introduced(0, nats);
+    introduced.relayed_rtt = Duration::from_millis(8);
+    let plan = Plan::new(&introduced, [0; 32]);
+    assert_eq!(plan.plain_after, Duration::from_millis(2));
+}
