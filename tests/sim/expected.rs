@@ -1,7 +1,7 @@
 //! The kinds of the suite, and what the lab's oracle expects of each pair.
 
 use netns_lab::oracle::{Endpoint, Outside, punchable};
-use netns_lab::{NatSpec, UnsolicitedSyn};
+use netns_lab::{Dependence, NatSpec, SimultaneousOpen, UnsolicitedSyn};
 use p2pconnect_punch::Verdict;
 use p2pconnect_tests::kinds::{self, Kind};
 
@@ -19,6 +19,36 @@ const HOME_BEHIND_RANDOM_PORT: Kind = Kind {
     column: "two, random",
     boxes: &[NatSpec::port_preserving(), NatSpec::random_port()],
 };
+
+/// NATs that refuse simultaneous open, and let in everybody, or whoever has an
+/// address that was sent to. With filtering by address and port as well, a SYN
+/// that comes in is always one in answer to a SYN, and there is no way.
+pub(crate) const REFUSES_CROSSING: [Kind; 2] = [
+    Kind {
+        row: "refuses simultaneous open, filters nothing",
+        column: "no crossing",
+        boxes: &[refusing(Dependence::EndpointIndependent)],
+    },
+    Kind {
+        row: "refuses simultaneous open, filters by address",
+        column: "no crossing, address",
+        boxes: &[refusing(Dependence::AddressDependent)],
+    },
+];
+
+/// The same with the filtering that leaves no way.
+pub(crate) const REFUSES_ALL: Kind = Kind {
+    row: "refuses simultaneous open, filters by address and port",
+    column: "no crossing, port",
+    boxes: &[refusing(Dependence::AddressAndPortDependent)],
+};
+
+const fn refusing(filtering: Dependence) -> NatSpec {
+    NatSpec {
+        simultaneous_open: SimultaneousOpen::Dropped,
+        ..NatSpec::port_preserving().filtering(filtering)
+    }
+}
 
 /// Returns all kinds.
 pub(crate) fn all() -> Vec<Kind> {

@@ -21,7 +21,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
-    expected::foretold,
+    expected::{REFUSES_ALL, REFUSES_CROSSING, foretold},
     sweep::{Scenario, seeds, sweep},
 };
 
@@ -114,6 +114,30 @@ fn the_order_that_the_reports_ask_for_saves_redials() {
         assert_eq!(redials(other, DROPS, -skew_us), 0, "{}", other.column);
         assert!(redials(other, other, skew_us) >= 20, "{}", other.column);
     }
+}
+
+/// The dials of both sides cross on three pairs of ports, and none of them works; on the last pair
+/// only one side dials.
+#[test]
+fn where_nobody_takes_a_syn_for_a_syn_one_side_only_listens() {
+    let mut scenarios = Vec::new();
+    for one in REFUSES_CROSSING {
+        for other in REFUSES_CROSSING.into_iter().chain([REFUSES_ALL]) {
+            scenarios.push(Scenario::of(other, one));
+            scenarios.push(Scenario::of(one, other));
+        }
+    }
+    for skew_us in [0, 5_000, -5_000, 600_000, -600_000] {
+        sweep(&scenarios, 0..20, |scenario, _| Scenario {
+            skew_us,
+            ..scenario
+        });
+    }
+    let hopeless = Scenario::of(REFUSES_ALL, REFUSES_ALL);
+    assert!(!expected::connects(
+        hopeless.controlling.boxes,
+        hopeless.controlled.boxes
+    ));
 }
 
 /// Sweeps over all pairs that connect; the times are in the order of the pairs.

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     CheckId,
-    pair::{CheckState, Ending, Pair, PairId},
+    pair::{CheckState, DialledBy, Ending, Pair, PairId},
     schedule::patience,
 };
 
@@ -46,8 +46,13 @@ impl Agenda {
             CheckState::InProgress { check, since } => {
                 self.attempts.insert(check, id);
                 self.running.insert((since, id));
+                if let DialledBy::PeerAfter(silence) = pair.dialled_by {
+                    self.due.insert((since + silence, id));
+                }
             }
-            CheckState::Ended(Ending::NoRoute | Ending::Impostor) => self.unreachable += 1,
+            CheckState::Ended(Ending::NoRoute | Ending::Impostor) => {
+                self.unreachable += usize::from(pair.dialled_by != DialledBy::Peer);
+            }
             CheckState::Open | CheckState::Ended(Ending::Exhausted | Ending::Passive) => {}
         }
     }
@@ -64,8 +69,13 @@ impl Agenda {
             CheckState::InProgress { check, since } => {
                 self.attempts.remove(&check);
                 self.running.remove(&(since, id));
+                if let DialledBy::PeerAfter(silence) = pair.dialled_by {
+                    self.due.remove(&(since + silence, id));
+                }
             }
-            CheckState::Ended(Ending::NoRoute | Ending::Impostor) => self.unreachable -= 1,
+            CheckState::Ended(Ending::NoRoute | Ending::Impostor) => {
+                self.unreachable -= usize::from(pair.dialled_by != DialledBy::Peer);
+            }
             CheckState::Open | CheckState::Ended(Ending::Exhausted | Ending::Passive) => {}
         }
     }
@@ -77,7 +87,7 @@ impl Agenda {
         hedges.lateness = hedges.lateness.max(lateness);
     }
 
-    /// Returns the pair to dial next and when, where no hedge is to start before `promising`.
+    /// Returns the pair to dial next, or to leave to the peer, and when, where no hedge is to start before `promising`.
     pub(crate) fn next(&self, promising: Option<Instant>) -> Option<(Instant, PairId)> {
         let hedges = self.hedges.values().filter_map(|hedges| {
             let (due, stage, id) = hedges.due.first()?;
@@ -98,7 +108,7 @@ impl Agenda {
         self.running.last().map(|(since, _)| *since)
     }
 
-    /// Returns how many pairs nothing can be sent on.
+    /// Returns how many of the pairs that are dialled nothing can be sent on.
     pub(crate) const fn unreachable(&self) -> usize {
         self.unreachable
     }

@@ -11,10 +11,13 @@ use p2pconnect_proto::{Candidate, CandidateKind, PunchPort, Role};
 use crate::{
     Base, CandidatePair, CheckId, Introduced,
     agenda::Agenda,
-    pair::{CheckState, Ending, Pair, PairId, is_global},
+    pair::{CheckState, DialledBy, Ending, Pair, PairId, is_global},
     plan::{Plan, Planned},
     schedule::{Redialler, Timing},
 };
+use last::Last;
+
+mod last;
 
 /// The most pairs of a session, without those that are planned.
 ///
@@ -36,6 +39,8 @@ pub(crate) struct Checklist {
     remote_ips: Vec<IpAddr>,
     /// How many pairs were learnt from inbound connections.
     peer_reflexive: usize,
+    /// How many pairs only the peer dials.
+    by_peer: usize,
     has_ipv6: bool,
 }
 
@@ -87,6 +92,7 @@ impl Checklist {
                 .map(|candidate| candidate.address.ip())
                 .collect(),
             peer_reflexive: 0,
+            by_peer: 0,
             has_ipv6: false,
         };
         // First, since the plain pairs may take the ports that it foretells.
@@ -94,7 +100,9 @@ impl Checklist {
             let pair = planned_pair(attempt, timing, redialler);
             checklist.push(pair);
         }
-        for pair in start_moments(ordered, plan.plain_after, timing, redialler) {
+        let last = Last::of(introduced, plan, &ordered);
+        for mut pair in start_moments(ordered, plan.plain_after, timing, redialler) {
+            last.apply(&mut pair, timing);
             checklist.push(pair);
         }
         checklist
@@ -103,6 +111,7 @@ impl Checklist {
     fn push(&mut self, pair: Pair) -> PairId {
         let id = PairId(self.pairs.len());
         self.has_ipv6 |= pair.pair.remote.is_ipv6();
+        self.by_peer += usize::from(pair.dialled_by == DialledBy::Peer);
         let ends = ends(pair.pair.local, pair.pair.remote);
         self.by_address.entry(ends).or_insert(id);
         self.agenda.enter(id, &pair);
@@ -160,8 +169,10 @@ impl Checklist {
     }
 
     /// Tells whether nothing can be sent on any pair any more.
+    ///
+    /// Nothing comes in on what only the peer dials either, if nothing has ever left.
     pub(crate) const fn is_unreachable(&self) -> bool {
-        self.agenda.unreachable() == self.pairs.len()
+        self.agenda.unreachable() + self.by_peer == self.pairs.len()
     }
 
     pub(crate) const fn has_ipv6(&self) -> bool {

@@ -1,4 +1,7 @@
-use std::{net::IpAddr, time::Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use p2pconnect_proto::CandidateKind;
 
@@ -46,8 +49,19 @@ pub(crate) enum Ending {
     Exhausted,
     /// Somebody who knows the session answers there with another key.
     Impostor,
-    /// We only ever wait on it: the remote address was learnt from an inbound connection.
+    /// We only wait on it from now on: the peer connects, or has.
     Passive,
+}
+
+/// Who connects on a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DialledBy {
+    /// Both sides, for a simultaneous open.
+    Both,
+    /// Both, until an attempt of ours has been silent for so long; then the peer alone.
+    PeerAfter(Duration),
+    /// The peer alone.
+    Peer,
 }
 
 /// One pair and what has happened on it.
@@ -58,6 +72,7 @@ pub(crate) struct Pair {
     pub(crate) stage: u32,
     /// Whether it is one of hundreds, with a budget of their own.
     pub(crate) is_bet: bool,
+    pub(crate) dialled_by: DialledBy,
     state: CheckState,
     pub(crate) attempts: u32,
     /// Failures in a row that came from this machine and sent no SYN.
@@ -73,6 +88,7 @@ impl Pair {
             pair,
             stage,
             is_bet: false,
+            dialled_by: DialledBy::Both,
             state,
             attempts: 0,
             local_failures: 0,

@@ -53,7 +53,7 @@ const MANNED_REDIALS: u32 = 20;
 const MAX_LATENESS: Duration = Duration::from_millis(1600);
 
 /// The stage of the last hedge between two peers with two punch ports each.
-const LAST_STAGE: u32 = 3;
+pub(crate) const LAST_STAGE: u32 = 3;
 
 /// Answers that come sooner are this machine's own, not the network's.
 pub(crate) const LOCAL_ANSWER: Duration = Duration::from_millis(1);
@@ -85,6 +85,8 @@ pub(crate) struct Timing {
     pub(crate) verify_stagger: Duration,
     /// No new attempt from here on.
     pub(crate) dial_until: Instant,
+    /// When this side only listens, on the pair that it keeps for that.
+    pub(crate) listen_from: Instant,
     /// Too late for a peer behind a NAT with a varying mapping.
     pub(crate) hopeless_at: Instant,
     /// Too late where the reports leave no hope from the start.
@@ -113,6 +115,7 @@ impl Timing {
             start,
             rtt,
             hedge: config.hedge.min(MAX_CONFIGURED).max(rtt * 3 / 2),
+            listen_from: start + attempt_min,
             attempt_min,
             verify_timeout,
             verify_stagger: at_least(config.verify_stagger, 2),

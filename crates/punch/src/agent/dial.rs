@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     Action, CheckId, ConnectFailure, PairOutcome, PunchAgent, VerifyFailure,
-    pair::{CheckState, Ending, PairId},
+    pair::{CheckState, DialledBy, Ending, PairId},
     schedule::{Cause, LOCAL_ANSWER},
 };
 
@@ -35,7 +35,11 @@ impl PunchAgent {
             if due > self.latest {
                 break;
             }
-            if self.redialler.is_exhausted(self.checklist.pair(id).is_bet) {
+            let pair = self.checklist.pair(id);
+            if let CheckState::InProgress { check, .. } = pair.state() {
+                self.actions.push_back(Action::Close { check });
+                self.end(id, Ending::Passive);
+            } else if self.redialler.is_exhausted(pair.is_bet) {
                 self.end(id, Ending::Exhausted);
             } else {
                 self.dial(id);
@@ -52,7 +56,7 @@ impl PunchAgent {
         (due < self.timing.dial_until).then_some(due)
     }
 
-    /// Returns the pair to dial next, and when, as things stand.
+    /// Returns the pair to dial next, or to leave to the peer, and when, as things stand.
     fn next_pair(&self) -> Option<(Instant, PairId)> {
         self.checklist
             .agenda()
@@ -141,6 +145,14 @@ impl PunchAgent {
         let remaining = self.remaining();
         let pair = self.checklist.pair_mut(id);
         pair.local_failures = 0;
+        let left_to_peer = match pair.dialled_by {
+            DialledBy::Both => false,
+            DialledBy::PeerAfter(_) => self.latest >= self.timing.listen_from,
+            DialledBy::Peer => true,
+        };
+        if left_to_peer {
+            return self.end(id, Ending::Passive);
+        }
         if !pair.has_attempts_left() {
             return self.end(id, Ending::Exhausted);
         }
