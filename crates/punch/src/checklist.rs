@@ -179,6 +179,12 @@ impl Checklist {
         self.has_ipv6
     }
 
+    /// Tells whether the peer has named a port that its router leads to it, whoever comes.
+    pub(crate) fn has_port_mapping(&self) -> bool {
+        let mapped = |pair: &Pair| pair.pair.kind == CandidateKind::Mapped;
+        self.pairs.iter().any(mapped)
+    }
+
     /// Tells whether the peer said that it has this address, whatever the port.
     pub(crate) fn knows(&self, remote: IpAddr) -> bool {
         self.remote_ips.contains(&remote)

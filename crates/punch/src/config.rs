@@ -42,7 +42,7 @@ pub struct PunchConfig {
     /// takes one round trip, or 1 s more when its SYNs were lost or it started late.
     pub hopeless_after: Duration,
     /// When the agent gives up if both reports say that no port can be guessed and nobody is let
-    /// in unasked; at least 4 round-trip times.
+    /// in unasked, whatever else they do not know; at least 4 round-trip times.
     ///
     /// Default: 600 ms. Nothing is expected to open any more; the plain pairs with their hedges
     /// have been tried by then, in case a report is wrong.

@@ -209,6 +209,31 @@ impl Side {
     }
 }
 
+impl Strategy {
+    /// Tells whether both reports leave no hope, whatever they do not know.
+    ///
+    /// Who turns away unsolicited SYNs does not let in everybody, even if nobody has found out
+    /// whom else.
+    pub(crate) fn is_impossible(self, nats: [NatReport; 2]) -> bool {
+        let strictest = NatFiltering::AddressAndPortDependent;
+        let is_closed = |nat: &NatReport| match nat.filtering {
+            Some(filtering) => filtering != NatFiltering::EndpointIndependent,
+            None => nat.unsolicited.is_some(),
+        };
+        // Whoever has one address for all and admits addresses lets in the other from any port.
+        let no_way_in = |nat: &NatReport| {
+            mapping_varies(nat.mapping).is_some() || nat.filtering == Some(strictest)
+        };
+        let varies = nats.iter().any(|nat| mapping_varies(nat.mapping).is_some());
+        let closed = nats.iter().all(is_closed);
+        match self {
+            Self::OutOfReach => closed,
+            Self::Plain => varies && closed && nats.iter().all(no_way_in),
+            Self::Prediction | Self::Door { .. } | Self::Birthday { .. } | Self::Fill => false,
+        }
+    }
+}
+
 impl Class {
     /// Returns how many ports it may be.
     fn ports(self) -> u32 {

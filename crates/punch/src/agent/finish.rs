@@ -100,11 +100,12 @@ impl PunchAgent {
         }
         let nats = [self.local_nat, self.remote_nat];
         let varies = nats.iter().any(|nat| mapping_varies(nat.mapping).is_some());
-        // Somebody may yet let everybody in, if nobody has found out.
-        let proven = nats.iter().all(|nat| nat.filtering.is_some());
+        if self.strategy.is_impossible(nats) && !self.checklist.has_port_mapping() {
+            return Some(self.timing.impossible_at);
+        }
         match self.strategy {
             Strategy::Prediction | Strategy::Door { .. } | Strategy::Fill => None,
-            Strategy::OutOfReach if proven => Some(self.timing.impossible_at),
+            // Somebody may yet let the other in, if nobody has found out.
             Strategy::Plain | Strategy::Birthday { .. } | Strategy::OutOfReach => {
                 varies.then_some(self.timing.hopeless_at)
             }

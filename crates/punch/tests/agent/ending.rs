@@ -1,5 +1,6 @@
 use p2pconnect_proto::{
     Candidate, CandidateKind, NatFiltering, NatMapping, NatReport, PortAssignment, PunchPort, Role,
+    UnsolicitedSyn,
 };
 use p2pconnect_punch::{Action, ConnectFailure, PairOutcome, Verdict, VerifyFailure};
 
@@ -147,12 +148,13 @@ fn the_report_counts_what_came_back() {
 
 #[test]
 fn two_large_random_ranges_are_given_up_within_a_second() {
-    let nat = |filtering| NatReport {
+    let nat = |(filtering, unsolicited)| NatReport {
         ports: Some(PortAssignment::Random {
             first: 1024,
             last: 65_535,
         }),
         filtering,
+        unsolicited,
         ..maps(NatMapping::AddressAndPortDependent)
     };
     let strict = Some(NatFiltering::AddressAndPortDependent);
@@ -164,10 +166,15 @@ fn two_large_random_ranges_are_given_up_within_a_second() {
         },
     ];
     let bases = [base(HERE, P), base("192.168.1.2:9000", PunchPort::FRESH)];
-    for (filtering, until) in [(strict, 600), (None, 2_500)] {
+    let reset = Some(UnsolicitedSyn::Reset);
+    for (known, until) in [
+        ((strict, None), 600),
+        ((None, reset), 600),
+        ((None, None), 2_500),
+    ] {
         let mut introduced = introduced(Role::Controlled, &bases, &peer);
-        introduced.local_nat = nat(filtering);
-        introduced.remote_nat = nat(strict);
+        introduced.local_nat = nat(known);
+        introduced.remote_nat = nat((strict, None));
         let mut rig = Rig::new(introduced);
         rig.run_to(until - 1);
         assert_eq!(rig.agent.poll_event(), None);
@@ -180,6 +187,68 @@ fn two_large_random_ranges_are_given_up_within_a_second() {
             "{sentence}"
         );
     }
+}
+
+/// Returns when two peers give up, in milliseconds; the controlled one's NAT varies, and nobody
+/// knows its ports.
+fn gives_up_after(here: NatReport, there: NatReport) -> u128 {
+    let mut introduced = behind_nats(Role::Controlled);
+    introduced.local_nat = NatReport {
+        mapping: Some(NatMapping::AddressAndPortDependent),
+        ..here
+    };
+    introduced.remote_nat = there;
+    let mut rig = Rig::new(introduced);
+    let mut ms = 0;
+    loop {
+        ms += 100;
+        rig.run_to(ms);
+        if rig.agent.poll_event().is_some() {
+            return rig.elapsed().as_millis();
+        }
+    }
+}
+
+#[test]
+fn what_is_impossible_either_way_is_given_up_within_a_second() {
+    let filters = |filtering| NatReport {
+        filtering: Some(filtering),
+        ..NatReport::default()
+    };
+    let turns_away = NatReport {
+        unsolicited: Some(UnsolicitedSyn::Reset),
+        ..NatReport::default()
+    };
+    let strict = filters(NatFiltering::AddressAndPortDependent);
+    let by_address = filters(NatFiltering::AddressDependent);
+    // Whom it lets in besides strangers makes no difference.
+    assert_eq!(gives_up_after(turns_away, strict), 600);
+    assert_eq!(gives_up_after(strict, strict), 600);
+    let varies = NatReport {
+        mapping: Some(NatMapping::AddressDependent),
+        ..turns_away
+    };
+    assert_eq!(gives_up_after(turns_away, varies), 600);
+    // It may let in whomever it has sent to, or everybody.
+    assert_eq!(gives_up_after(strict, turns_away), 2_500);
+    assert_eq!(gives_up_after(strict, by_address), 2_500);
+    assert_eq!(gives_up_after(NatReport::default(), strict), 2_500);
+}
+
+#[test]
+fn a_port_mapping_of_the_peer_is_no_proof_that_nothing_works() {
+    let mut peer = reflexive(PEER, P);
+    peer.kind = CandidateKind::Mapped;
+    let mut introduced = introduced(Role::Controlled, &[base(HERE, P)], &[peer]);
+    let strict = Some(NatFiltering::AddressAndPortDependent);
+    introduced.local_nat = NatReport {
+        filtering: strict,
+        ..maps(NatMapping::AddressAndPortDependent)
+    };
+    introduced.remote_nat.filtering = strict;
+    let mut rig = Rig::new(introduced);
+    rig.run_to(2_400);
+    assert_eq!(rig.agent.poll_event(), None);
 }
 
 #[test]
