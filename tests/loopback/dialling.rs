@@ -8,6 +8,7 @@ use p2pconnect::{Connection, DialPolicy, How, Status};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::mpsc,
+    task::JoinSet,
     time::timeout,
 };
 
@@ -169,12 +170,16 @@ async fn the_same_two_endpoints_connect_again_and_again() {
 }
 
 #[tokio::test]
-async fn four_dials_of_the_same_peer_at_once_use_a_pair_each() {
+async fn dials_of_the_same_peer_at_once_use_a_pair_each() {
     let world = World::start();
     let (listener, dialler) = tokio::join!(world.listener(), world.dialler());
-    let dial = || dialler.dial(listener.peer_id());
-    let (a, b, c, d) = tokio::join!(dial(), dial(), dial(), dial());
-    let mut dialled = [a, b, c, d].map(Result::unwrap);
+    let (dialler, peer) = (Arc::new(dialler), listener.peer_id());
+    let mut dialling = JoinSet::new();
+    for _ in 0..12 {
+        let dialler = Arc::clone(&dialler);
+        dialling.spawn(async move { dialler.dial(peer).await.unwrap() });
+    }
+    let mut dialled = dialling.join_all().await;
     for _ in 0..dialled.len() {
         let mut accepted = listener.accept().await.unwrap();
         let far = accepted.path();
@@ -188,12 +193,13 @@ async fn four_dials_of_the_same_peer_at_once_use_a_pair_each() {
 }
 
 #[tokio::test]
-async fn four_streams_between_the_same_two_endpoints_live_side_by_side() {
+async fn many_streams_between_the_same_two_endpoints_live_side_by_side() {
     let world = World::start();
-    let (listener, dialler) = tokio::join!(world.listener(), world.dialler());
+    let (one, other) = tokio::join!(world.listener(), world.listener());
     let mut streams = Vec::new();
-    for _ in 0..4 {
-        streams.push(World::connect(&dialler, &listener).await);
+    for _ in 0..7 {
+        streams.push(World::connect(&one, &other).await);
+        streams.push(World::connect(&other, &one).await);
     }
     for (here, there) in &mut streams {
         assert_carries(here, there, b"side by side").await;

@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use p2pconnect::{Connection, DialPolicy, Endpoint, PeerId};
+use p2pconnect::{Connection, DialError, DialPolicy, Endpoint, PeerId};
 use tokio::task::JoinSet;
 
 use crate::world::{World, assert_carries};
@@ -8,6 +8,9 @@ use crate::world::{World, assert_carries};
 /// Peers of one endpoint: more than the coordinator introduces at a time, and more than a
 /// listener's queues hold.
 const PEERS: usize = 200;
+
+/// Connections that there may be from one endpoint to another.
+const ROOM: usize = 68;
 
 /// How long they may take together: a busy machine makes hundreds of handshakes slowly.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -85,4 +88,23 @@ async fn one_endpoint_dials_hundreds_at_once() {
     }
     let ours = dialling.join_all().await;
     assert_all_carry(ours, accepting.join_all().await).await;
+}
+
+#[tokio::test]
+async fn one_peer_is_dialled_until_there_is_no_room() {
+    let world = World::start();
+    let (listener, dialler) = tokio::join!(world.listener(), world.dialler());
+    let mut streams = Vec::new();
+    for _ in 0..ROOM {
+        streams.push(World::connect(&dialler, &listener).await);
+    }
+    let error = dialler.dial(listener.peer_id()).await.unwrap_err();
+    assert!(matches!(error, DialError::TooManyConnections), "{error:?}");
+
+    drop(streams.swap_remove(7));
+    streams.push(World::connect(&dialler, &listener).await);
+    for (here, there) in &mut streams {
+        assert_carries(here, there, b"one of many").await;
+        assert_carries(there, here, b"and back").await;
+    }
 }

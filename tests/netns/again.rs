@@ -1,6 +1,6 @@
 use std::{collections::BTreeSet, sync::Barrier};
 
-use netns_lab::{NatSpec, UnsolicitedSyn, test};
+use netns_lab::{Hairpinning, NatSpec, UnsolicitedSyn, test};
 use p2pconnect::{Builder, Connection, DialPolicy, Endpoint, PeerId, SecretKey};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -60,24 +60,70 @@ fn block_on(future: impl Future<Output = ()>) {
     runtime.enable_all().build().unwrap().block_on(future);
 }
 
-/// Dials the same peer from one endpoint, again and again, each time after the stream has ended.
-fn redials(boxes: Boxes<'_>, first: Closes) {
-    let net = Net::new(boxes, boxes);
+/// Makes more connections than there are pairs, and uses them all.
+async fn dial_side_by_side(builder: Builder, peer: PeerId, online: &Barrier) {
+    let endpoint = builder.bind().await.unwrap();
+    online.wait();
+    let mut connections = Vec::new();
+    for _ in 0..TIMES {
+        connections.push(endpoint.dial(peer).await.unwrap());
+    }
+    for connection in connections {
+        close(connection, true).await;
+    }
+}
+
+async fn listen_side_by_side(builder: Builder, online: &Barrier) {
+    let endpoint = builder.allow(DialPolicy::Anyone).bind().await.unwrap();
+    online.wait();
+    let mut connections = Vec::new();
+    for _ in 0..TIMES {
+        connections.push(endpoint.accept().await.unwrap());
+    }
+    for connection in connections {
+        close(connection, false).await;
+    }
+}
+
+/// Runs an endpoint on either host.
+fn run<A, B>(
+    net: Net,
+    dial: impl FnOnce(Builder, PeerId) -> A + Send,
+    listen: impl FnOnce(Builder) -> B + Send,
+) where
+    A: Future<Output = ()>,
+    B: Future<Output = ()>,
+{
     let builder = || Endpoint::builder().coordinator(net.coordinator.parse().unwrap());
     let key = SecretKey::generate().unwrap();
     let peer = key.peer_id();
     let (dialler, listener) = (builder(), builder().secret_key(key));
-    let online = Barrier::new(2);
     std::thread::scope(|scope| {
-        let (a, b, online) = (net.lab.host("a"), net.lab.host("b"), &online);
-        scope.spawn(move || {
-            let listening = || block_on(listen(listener, first, online));
-            b.run(listening).unwrap();
-        });
-        let dialling = || block_on(dial_again(dialler, peer, first, online));
-        a.run(dialling).unwrap();
+        let (a, b) = (net.lab.host("a"), net.lab.host("b"));
+        scope.spawn(move || b.run(|| block_on(listen(listener))).unwrap());
+        a.run(|| block_on(dial(dialler, peer))).unwrap();
     });
     net.finish();
+}
+
+/// Dials the same peer from one endpoint, again and again, each time after the stream has ended.
+fn redials(boxes: Boxes<'_>, first: Closes) {
+    let online = Barrier::new(2);
+    run(
+        Net::new(boxes, boxes),
+        |builder, peer| dial_again(builder, peer, first, &online),
+        |builder| listen(builder, first, &online),
+    );
+}
+
+/// Dials the same peer again and again while all the streams last.
+fn side_by_side(net: Net) {
+    let online = Barrier::new(2);
+    run(
+        net,
+        |builder, peer| dial_side_by_side(builder, peer, &online),
+        |builder| listen_side_by_side(builder, &online),
+    );
 }
 
 #[test]
@@ -110,4 +156,37 @@ fn between_public_hosts() {
 #[test]
 fn between_public_hosts_after_the_listener_has_closed() {
     test(|| redials(&[], Closes::Listener));
+}
+
+#[test]
+fn side_by_side_through_nats_that_drop() {
+    let nats = [NatSpec::port_preserving()];
+    test(move || side_by_side(Net::new(&nats, &nats)));
+}
+
+#[test]
+fn side_by_side_through_nats_that_reset() {
+    let nats = [NatSpec::port_preserving().answering(UnsolicitedSyn::Rst)];
+    test(move || side_by_side(Net::new(&nats, &nats)));
+}
+
+#[test]
+fn side_by_side_through_random_ports() {
+    let nats = [NatSpec::random_port()];
+    test(move || side_by_side(Net::new(&nats, &nats)));
+}
+
+#[test]
+fn side_by_side_by_a_hairpin() {
+    let home = [NatSpec::port_preserving()];
+    let shared = NatSpec {
+        hairpinning: Hairpinning::ExternalSource,
+        ..NatSpec::random_port()
+    };
+    test(move || side_by_side(Net::behind_one(shared, &home, &home)));
+}
+
+#[test]
+fn side_by_side_between_public_hosts() {
+    test(|| side_by_side(Net::new(&[], &[])));
 }

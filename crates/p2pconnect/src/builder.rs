@@ -19,6 +19,7 @@ use crate::{
     inbound::Inbound,
     mappings::{Failure, Mappings},
     metrics::Recorder,
+    more_ports::Places,
     nat64::Nat64,
     online::{Keeper, Line, Listening},
     port_mapping::PortMappings,
@@ -146,6 +147,7 @@ impl Builder {
             nat64: Nat64::start(),
             crossings: Arc::default(),
             turns: Turns::default(),
+            places: Places::default(),
         });
         let (listening, incoming) = self.policy.map(listening).unzip();
         // From before the registration, so that nothing that happens meanwhile stays untold.

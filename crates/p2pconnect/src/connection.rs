@@ -11,7 +11,7 @@ use p2pconnect_punch::{CandidatePair, How, Stats};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsStream;
 
-use crate::transport::Transport;
+use crate::{more_ports::Place, transport::Transport};
 
 /// A direct, authenticated byte stream to a peer.
 ///
@@ -22,11 +22,23 @@ pub struct Connection {
     stream: TlsStream<Transport>,
     peer: PeerId,
     path: Path,
+    /// What is free again when the connection ends.
+    _place: Place,
 }
 
 impl Connection {
-    pub(crate) const fn new(stream: TlsStream<Transport>, peer: PeerId, path: Path) -> Self {
-        Self { stream, peer, path }
+    pub(crate) const fn new(
+        stream: TlsStream<Transport>,
+        peer: PeerId,
+        path: Path,
+        place: Place,
+    ) -> Self {
+        Self {
+            stream,
+            peer,
+            path,
+            _place: place,
+        }
     }
 
     /// Returns who is at the other end, proved by its key.

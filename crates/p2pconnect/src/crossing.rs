@@ -17,7 +17,7 @@ use tokio::{
     time::timeout_at,
 };
 
-use crate::{Connection, DialError, endpoint::connection, session::Punched};
+use crate::{Connection, DialError, endpoint::connection, more_ports::Place, session::Punched};
 
 /// How long a dial waits for the peer's to end, before it goes on by itself.
 ///
@@ -63,6 +63,7 @@ type Outcome = Result<Answered, Option<DialError>>;
 pub(crate) struct Answered {
     pub(crate) punched: Punched,
     pub(crate) peer: PeerId,
+    pub(crate) place: Place,
     /// When the introduction came.
     pub(crate) began: Instant,
     /// Where whoever accepts takes it from.
@@ -72,7 +73,8 @@ pub(crate) struct Answered {
 impl Answered {
     /// Offers the connection to whoever accepts.
     fn offer(self) {
-        let connection = connection(self.punched, self.peer, self.began, Duration::ZERO, 1);
+        let since = (self.began, Duration::ZERO);
+        let connection = connection(self.punched, self.peer, self.place, since, 1);
         if self.accepting.try_send(connection).is_err() {
             tracing::warn!("connection dropped: too many wait to be accepted");
         }
@@ -230,10 +232,13 @@ impl Crossed {
     /// Waits for the connection. Without one, and without a reason, it is worth dialling again.
     ///
     /// Cancel safety: a connection that comes after the future is dropped can be accepted.
-    pub(crate) async fn outcome(mut self, deadline: Instant) -> Result<Punched, Option<DialError>> {
+    pub(crate) async fn outcome(
+        mut self,
+        deadline: Instant,
+    ) -> Result<(Punched, Place), Option<DialError>> {
         let until = deadline.min(Instant::now() + LIMIT);
         match timeout_at(until.into(), &mut self.outcome).await {
-            Ok(Ok(outcome)) => outcome.map(|answered| answered.punched),
+            Ok(Ok(outcome)) => outcome.map(|answered| (answered.punched, answered.place)),
             Ok(Err(_)) => Err(None),
             Err(_) => {
                 // Its attempts are in the way of those of the next dial.
@@ -295,6 +300,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        more_ports::Places,
         relayed::{Progress, Relayed, wire},
         session::OpenedWay,
     };
@@ -335,6 +341,7 @@ mod tests {
         let answered = Answered {
             punched,
             peer,
+            place: Places::default().answer(peer),
             began: Instant::now(),
             accepting,
         };

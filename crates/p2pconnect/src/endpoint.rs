@@ -24,6 +24,7 @@ use crate::{
     inbound::Inbound,
     mappings::{Failure, Mappings},
     metrics::Recorder,
+    more_ports::{Place, Places},
     nat64::Nat64,
     port_mapping::PortMappings,
     punch_ports::PunchPorts,
@@ -77,6 +78,7 @@ pub(crate) struct Inner {
     pub(crate) nat64: Nat64,
     pub(crate) crossings: Arc<Crossings>,
     pub(crate) turns: Turns,
+    pub(crate) places: Places,
 }
 
 impl Endpoint {
@@ -116,6 +118,9 @@ impl Endpoint {
     /// If the peer dials this endpoint at the same moment, one connection results: both dials
     /// return it, and neither side's [`accept`](Self::accept) does.
     ///
+    /// There may be other connections to the same peer. From the fifth on they take two punch ports
+    /// more for every four, and a moment to learn the mappings of these.
+    ///
     /// # Errors
     ///
     /// [`DialError`], which tells whose matter it is. [`DialError::NoDirectPath`] comes with the
@@ -154,10 +159,11 @@ impl Endpoint {
     async fn dial_in_rounds(&self, peer: PeerId, limit: Duration) -> Result<Connection, DialError> {
         let began = Instant::now();
         let deadline = began + limit.min(MAX_DIAL_LIMIT);
+        let place = self.inner.place(peer, deadline).await?;
         let mut found = None;
         for round in 1..=MAX_ROUNDS {
             let forwarded = self.inner.port_mappings.known();
-            let met = match self.ask(peer, deadline).await {
+            let met = match self.ask(peer, &place, deadline).await {
                 Ok(met) => met,
                 // What a round has found says more than a coordinator that is silent afterwards.
                 Err(error @ (DialError::TimedOut | DialError::Coordinator(_))) => {
@@ -167,15 +173,20 @@ impl Endpoint {
             };
             let introduced = began.elapsed();
             self.inner.metrics.introduced(introduced);
+            let since = (began, introduced);
             let result = match met {
                 Met::Introduced(meeting) => {
-                    let punching = self.inner.punch(*meeting, deadline);
-                    punching.await.map_err(Some)
+                    match self.inner.punch(*meeting, &place, deadline).await {
+                        Ok(punched) => return Ok(connection(punched, peer, place, since, round)),
+                        Err(error) => Err(Some(error)),
+                    }
                 }
                 Met::Crossed(crossed) => crossed.outcome(deadline).await,
             };
             match result {
-                Ok(punched) => return Ok(connection(punched, peer, began, introduced, round)),
+                Ok((punched, place)) => {
+                    return Ok(connection(punched, peer, place, since, round));
+                }
                 // What was proven impossible may be possible by what the router forwards by now.
                 Err(Some(error))
                     if is_final(&error) && self.inner.port_mappings.known() == forwarded =>
@@ -225,11 +236,11 @@ impl Endpoint {
 
     /// Asks for an introduction, again and again while the coordinator is told to do too much at
     /// a time.
-    async fn ask(&self, peer: PeerId, deadline: Instant) -> Result<Met, DialError> {
+    async fn ask(&self, peer: PeerId, place: &Place, deadline: Instant) -> Result<Met, DialError> {
         let (relayed, hello) = Relayed::dialling(&self.inner.key, peer).await?;
         loop {
             let outstanding = self.inner.crossings.asking(peer);
-            let asking = timeout_at(deadline.into(), self.ask_once(peer, hello.clone()));
+            let asking = timeout_at(deadline.into(), self.ask_once(peer, place, hello.clone()));
             let (coordination, answer) = asking.await.map_err(|_| DialError::TimedOut)??;
             match answer {
                 Ok(Answer::Introduced(introduction)) if introduction.peer == peer => {
@@ -264,6 +275,7 @@ impl Endpoint {
     async fn ask_once(
         &self,
         peer: PeerId,
+        place: &Place,
         handshake: Vec<u8>,
     ) -> Result<(Arc<Coordination>, Result<Answer, Refusal>), CoordinatorError> {
         let mut coordination = self.coordination.clone();
@@ -273,11 +285,14 @@ impl Endpoint {
             .ok()
             .and_then(|line| line.clone())
             .ok_or(CoordinatorError::Replaced)?;
+        let (candidates, claims) = place
+            .reached_at()
+            .unwrap_or_else(|| (self.inner.candidates(), self.inner.mappings.claims()));
         let request = DialRequest {
             callee: peer,
-            candidates: self.inner.candidates(),
+            candidates,
             nat: *self.inner.mappings.nat().borrow(),
-            claims: self.inner.mappings.claims(),
+            claims,
             handshake,
         };
         let answer = line.dial(request).await?;
@@ -304,6 +319,7 @@ impl Inner {
         mut answering: Answering,
     ) {
         let (began, peer) = (Instant::now(), introduction.peer);
+        let place = self.places.answer(peer);
         let hello = std::mem::take(&mut introduction.handshake);
         let punching = async {
             let relayed = Relayed::called(&self.key, peer, hello)?;
@@ -312,7 +328,7 @@ impl Inner {
                 coordination: Arc::clone(coordination),
                 relayed,
             };
-            self.punch(meeting, began + DIAL_LIMIT).await
+            self.punch(meeting, &place, began + DIAL_LIMIT).await
         };
         let result = tokio::select! {
             result = punching => Some(result),
@@ -323,6 +339,7 @@ impl Inner {
                 Some(Ok(punched)) => answering.ended(Ok(Answered {
                     punched,
                     peer,
+                    place,
                     began,
                     accepting,
                 })),
@@ -342,7 +359,12 @@ impl Inner {
     }
 
     /// Turns an introduction into a connection.
-    async fn punch(&self, meeting: Meeting, deadline: Instant) -> Result<Punched, DialError> {
+    async fn punch(
+        &self,
+        meeting: Meeting,
+        place: &Place,
+        deadline: Instant,
+    ) -> Result<Punched, DialError> {
         let Meeting {
             introduction,
             coordination,
@@ -373,7 +395,7 @@ impl Inner {
         });
 
         let local_nat = *self.mappings.nat().borrow();
-        let mut bases = gather::bases(&self.ports, &candidates).await;
+        let mut bases = gather::bases(place.ports().unwrap_or(&self.ports), &candidates).await;
         self.turns.take(
             (peer, role),
             [&local_nat, &nat],
@@ -403,7 +425,7 @@ impl Inner {
         };
         self.metrics.ended(started, &result);
         let mut punched = result?;
-        self.turns.note(peer, &punched.way.pair);
+        place.hold(self.turns.note(peer, &punched.way.pair));
         punched.stream.get_mut().0.keep(race);
         Ok(punched)
     }
@@ -456,12 +478,13 @@ const fn is_proven(verdict: Verdict) -> bool {
     )
 }
 
-/// Makes a connection of a stream to a peer, for whoever began to wait for it at `began`.
+/// Makes a connection of a stream to a peer, for whoever began to wait for it, and was introduced so
+/// much later.
 pub(crate) fn connection(
     punched: Punched,
     peer: PeerId,
-    began: Instant,
-    introduced: Duration,
+    place: Place,
+    (began, introduced): (Instant, Duration),
     rounds: u32,
 ) -> Connection {
     let Punched { stream, way, stats } = punched;
@@ -470,7 +493,7 @@ pub(crate) fn connection(
     let introduced = introduced.min(open);
     let times = PathTimes::new(introduced, open, began.elapsed(), rounds);
     let path = Path::new(way.how, way.pair, stats, times);
-    Connection::new(stream, peer, path)
+    Connection::new(stream, peer, path, place)
 }
 
 fn random_seed() -> [u8; 32] {

@@ -102,6 +102,9 @@ pub enum DialError {
     /// The callee is not registered with the coordinator.
     #[error("the peer is not online")]
     NotOnline,
+    /// There are connections to the peer on all punch ports, and no further ones can be bound.
+    #[error("no further port can be bound for another connection to the same peer")]
+    Ports(#[source] io::Error),
     /// No STUN server tells this endpoint's mapping.
     #[error("the STUN server {server} does not tell the mapping")]
     Stun {
@@ -116,6 +119,11 @@ pub enum DialError {
     /// The secret key cannot be used.
     #[error("the secret key cannot be used")]
     Tls(#[from] TlsConfigError),
+    /// There are as many connections as there are punch ports for.
+    #[error(
+        "there are too many connections to the same peer; close one, or carry several streams in one"
+    )]
+    TooManyConnections,
     /// What answers at the peer's address holds another key.
     #[error("what answers at the peer's address is not the peer: it holds another key")]
     WrongIdentity(Box<PunchReport>),

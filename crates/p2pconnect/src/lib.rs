@@ -36,6 +36,7 @@ mod gather;
 mod inbound;
 mod mappings;
 mod metrics;
+mod more_ports;
 mod nat64;
 mod online;
 mod port_mapping;

@@ -10,7 +10,7 @@
 use std::{
     collections::VecDeque,
     net::SocketAddr,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use p2pconnect_proto::{Candidate, NatMapping, NatReport, PeerId, PunchPort, Role};
@@ -31,34 +31,52 @@ const PAIRS: [[PunchPort; 2]; 4] = [
 #[derive(Debug, Default)]
 pub(crate) struct Turns(Mutex<VecDeque<Used>>);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 struct Used {
+    ends: Ends,
+    /// Ends with the connection.
+    taken: Weak<Taken>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ends {
     peer: PeerId,
     local_port: u16,
     remote: SocketAddr,
 }
 
+/// As long as this exists, there is a connection on a pair.
+#[derive(Debug)]
+pub(crate) struct Taken(());
+
 impl Turns {
     /// Notes that there is a connection on a pair.
-    pub(crate) fn note(&self, peer: PeerId, pair: &CandidatePair) {
-        self.note_use(Used {
+    pub(crate) fn note(&self, peer: PeerId, pair: &CandidatePair) -> Arc<Taken> {
+        let ends = Ends {
             peer,
             local_port: pair.local.port(),
             remote: pair.remote,
-        });
+        };
+        let taken = Arc::new(Taken(()));
+        self.note_use(ends, Some(&taken));
+        taken
     }
 
-    fn note_use(&self, used: Used) {
+    fn note_use(&self, ends: Ends, taken: Option<&Arc<Taken>>) {
         self.with(|all| {
-            all.retain(|it| *it != used);
+            let before = all.iter().position(|it| it.ends == ends);
+            let before = before.and_then(|place| all.remove(place));
+            let before = before.map(|it| it.taken).unwrap_or_default();
             if all.len() == MAX_USED {
                 all.pop_front();
             }
-            all.push_back(used);
+            let taken = taken.map_or(before, Arc::downgrade);
+            all.push_back(Used { ends, taken });
         });
     }
 
-    /// Names the punch ports so that the pair that was used longest ago comes first.
+    /// Names the punch ports so that the pair that was used longest ago comes first, of those without
+    /// a connection if there are such.
     ///
     /// Not where a NAT's mapping varies: there the agent plans with the ports that it is told of.
     pub(crate) fn take(
@@ -76,13 +94,17 @@ impl Turns {
             return;
         }
         let last_use = |[local, remote]: [PunchPort; 2]| {
-            let is_on = |used: &Used| {
+            let is_on = |used: &Ends| {
                 let here =
                     |it: &Base| it.punch_port == local && it.address.port() == used.local_port;
                 let there = |it: &Candidate| it.punch_port == remote && it.address == used.remote;
                 used.peer == peer && bases.iter().any(here) && candidates.iter().any(there)
             };
-            self.with(|all| all.iter().rposition(is_on))
+            self.with(|all| {
+                let on_it = || all.iter().filter(|it| is_on(&it.ends));
+                let is_taken = on_it().any(|it| it.taken.strong_count() > 0);
+                (is_taken, all.iter().rposition(|it| is_on(&it.ends)))
+            })
         };
         let exists = |[local, remote]: &[PunchPort; 2]| {
             bases.iter().any(|it| it.punch_port == *local)
@@ -104,11 +126,12 @@ impl Turns {
         // The next introduction, which may come while this one lasts, begins with another.
         for base in bases.iter().filter(|it| it.punch_port == local) {
             for candidate in candidates.iter().filter(|it| it.punch_port == remote) {
-                self.note_use(Used {
+                let ends = Ends {
                     peer,
                     local_port: base.address.port(),
                     remote: candidate.address,
-                });
+                };
+                self.note_use(ends, None);
             }
         }
         if local == PunchPort::SPARE {
@@ -221,8 +244,23 @@ mod tests {
         for side in [&one, &other] {
             side.begin(&nat);
         }
-        one.turns.note(PEER, &hedge);
+        drop(one.turns.note(PEER, &hedge));
         assert_ne!(one.begin(&nat), hedge);
+    }
+
+    #[test]
+    fn a_pair_with_a_connection_comes_after_all_others() {
+        let [one, _] = Side::both();
+        let nat = NatReport::default();
+        let lasting = one.begin(&nat);
+        let taken = one.turns.note(PEER, &lasting);
+        for _ in 0..12 {
+            let pair = one.begin(&nat);
+            assert_ne!(pair, lasting);
+            drop(one.turns.note(PEER, &pair));
+        }
+        drop(taken);
+        assert_eq!(one.begin(&nat), lasting);
     }
 
     #[test]
@@ -230,7 +268,7 @@ mod tests {
         let [one, _] = Side::both();
         let [fresh, _] = Side::both();
         let first = fresh.begin(&NatReport::default());
-        one.turns.note(PeerId::from_public_key([2; 32]), &first);
+        drop(one.turns.note(PeerId::from_public_key([2; 32]), &first));
         assert_eq!(one.begin(&NatReport::default()), first);
     }
 
@@ -242,7 +280,7 @@ mod tests {
             ..NatReport::default()
         };
         let before = one.begin(&nat);
-        one.turns.note(PEER, &before);
+        drop(one.turns.note(PEER, &before));
         assert_eq!(one.begin(&nat), before);
     }
 
@@ -252,7 +290,7 @@ mod tests {
         let mut pair = one.begin(&NatReport::default());
         for port in 0..=u16::MAX {
             pair.remote.set_port(port);
-            one.turns.note(PEER, &pair);
+            drop(one.turns.note(PEER, &pair));
             if usize::from(port) > 2 * MAX_USED {
                 break;
             }

@@ -1,0 +1,234 @@
+//! Further punch ports, for more connections to one peer than two ports have room for.
+//!
+//! Two ports here and two there make four pairs, and each pair has room for one connection. Whoever
+//! dials the same peer once more does so from two ports of its own, with mappings of their own, as
+//! another endpoint would. The peer need not know: it connects to the candidates that it is told.
+//! The ports are let go with the last connection that was dialled from them.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    time::Instant,
+};
+
+use p2pconnect_proto::{Candidate, PeerId, message::ReflexiveClaim};
+use tokio::time::timeout_at;
+
+use crate::{
+    DialError, endpoint::Inner, gather, mappings::Mappings, punch_ports::PunchPorts,
+    status::Observer, task::AbortOnDrop, turns::Taken,
+};
+
+/// How many connections to one peer there is room for on two punch ports, if it has two as well.
+const ROOM: usize = 4;
+
+/// How many times further ports are opened: with each go two listeners and two connections to every
+/// STUN server. There is room for 68 connections to one peer then.
+const MAX_MORE: usize = 16;
+
+/// All punch ports of an endpoint, and which connections use them.
+#[derive(Debug, Default)]
+pub(crate) struct Places {
+    first: Arc<Used>,
+    more: Mutex<Vec<Weak<MorePorts>>>,
+}
+
+/// How many connections to which peer there are, or are being made, on the same two ports.
+#[derive(Debug, Default)]
+struct Used(Mutex<BTreeMap<PeerId, usize>>);
+
+/// Two further punch ports.
+#[derive(Debug)]
+struct MorePorts {
+    used: Arc<Used>,
+    ports: PunchPorts,
+    mappings: Mappings,
+    _accepting: Vec<AbortOnDrop>,
+}
+
+/// The room for one connection. It is free again when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    used: Arc<Used>,
+    peer: PeerId,
+    more: Option<Arc<MorePorts>>,
+    /// The pair that the connection is on.
+    pair: OnceLock<Arc<Taken>>,
+}
+
+impl Places {
+    /// Takes a place for a connection that somebody else dials, on ports of their choice.
+    pub(crate) fn answer(&self, peer: PeerId) -> Place {
+        self.first.take(peer, usize::MAX);
+        Place {
+            used: Arc::clone(&self.first),
+            peer,
+            more: None,
+            pair: OnceLock::new(),
+        }
+    }
+
+    /// Finds room for one more connection on the ports that are open.
+    fn find(&self, peer: PeerId) -> Option<Place> {
+        let place = |used: &Arc<Used>, more| {
+            used.take(peer, ROOM).then(|| Place {
+                used: Arc::clone(used),
+                peer,
+                more,
+                pair: OnceLock::new(),
+            })
+        };
+        place(&self.first, None).or_else(|| {
+            self.with_more(|all| {
+                let mut open = all.iter().filter_map(Weak::upgrade);
+                open.find_map(|more| place(&Arc::clone(&more.used), Some(more)))
+            })
+        })
+    }
+
+    fn with_more<T>(&self, use_more: impl FnOnce(&mut Vec<Weak<MorePorts>>) -> T) -> T {
+        use_more(&mut self.more.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Inner {
+    /// Takes a place for a connection to a peer, on further ports if need be.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn place(&self, peer: PeerId, deadline: Instant) -> Result<Place, DialError> {
+        if let Some(place) = self.places.find(peer) {
+            return Ok(place);
+        }
+        let more = Arc::new(self.open_more().map_err(DialError::Ports)?);
+        let is_room = self.places.with_more(|all| {
+            all.retain(|it| it.strong_count() > 0);
+            let is_room = all.len() < MAX_MORE;
+            if is_room {
+                all.push(Arc::downgrade(&more));
+            }
+            is_room
+        });
+        if !is_room {
+            return Err(DialError::TooManyConnections);
+        }
+        tracing::debug!(peer = %peer.short(), "further punch ports opened");
+        more.used.take(peer, usize::MAX);
+        let place = Place {
+            used: Arc::clone(&more.used),
+            peer,
+            more: Some(Arc::clone(&more)),
+            pair: OnceLock::new(),
+        };
+        match timeout_at(deadline.into(), more.mappings.first()).await {
+            Ok(Ok(())) => Ok(place),
+            // The peer may be near enough to be reached without.
+            Ok(Err(failure)) => {
+                tracing::debug!(server = %failure.server, error = %failure.error, "no mapping");
+                Ok(place)
+            }
+            Err(_) => Err(DialError::TimedOut),
+        }
+    }
+
+    fn open_more(&self) -> std::io::Result<MorePorts> {
+        let (ports, listeners) = PunchPorts::open()?;
+        let accept = |listener| AbortOnDrop::spawn(Arc::clone(&self.inbound).accept_from(listener));
+        let accepting = listeners.into_iter().map(accept).collect();
+        // What these ports add to the first two is no news to whoever observes.
+        let observer = Observer::none();
+        let mappings = Mappings::new(ports.clone(), &self.key.peer_id(), observer);
+        for mapped in self.mappings.known() {
+            mappings.start(mapped.server);
+        }
+        mappings.complete(Vec::new());
+        Ok(MorePorts {
+            used: Arc::default(),
+            ports,
+            mappings,
+            _accepting: accepting,
+        })
+    }
+}
+
+impl Place {
+    /// Returns the ports to connect from, if they are not the first ones.
+    pub(crate) fn ports(&self) -> Option<&PunchPorts> {
+        self.more.as_ref().map(|more| &more.ports)
+    }
+
+    /// Keeps a pair taken for as long as this place is.
+    pub(crate) fn hold(&self, pair: Arc<Taken>) {
+        // One connection is made for a place.
+        drop(self.pair.set(pair));
+    }
+
+    /// Returns where the peer may connect to, if not to the first ports, and what else will be known
+    /// of it.
+    pub(crate) fn reached_at(&self) -> Option<(Vec<Candidate>, Vec<ReflexiveClaim>)> {
+        let more = self.more.as_ref()?;
+        let candidates = gather::candidates(&more.ports, &more.mappings.known(), &[]);
+        Some((candidates, more.mappings.claims()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.used.give_back(self.peer);
+    }
+}
+
+impl Used {
+    /// Counts one more connection, unless there are so many.
+    fn take(&self, peer: PeerId, room: usize) -> bool {
+        self.with(|used| {
+            let count = used.entry(peer).or_insert(0);
+            let is_room = *count < room;
+            *count += usize::from(is_room);
+            is_room
+        })
+    }
+
+    fn give_back(&self, peer: PeerId) {
+        self.with(|used| {
+            if let Some(count) = used.get_mut(&peer) {
+                *count -= 1;
+                if *count == 0 {
+                    used.remove(&peer);
+                }
+            }
+        });
+    }
+
+    fn with<T>(&self, use_counts: impl FnOnce(&mut BTreeMap<PeerId, usize>) -> T) -> T {
+        use_counts(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+mod tests {
+    use super::*;
+
+    const PEER: PeerId = PeerId::from_public_key([1; 32]);
+
+    #[test]
+    fn a_place_is_free_again_when_its_connection_ends() {
+        let places = Places::default();
+        let mut taken: Vec<_> = (0..ROOM).map(|_| places.find(PEER).unwrap()).collect();
+        assert!(places.find(PEER).is_none());
+        assert!(places.find(PeerId::from_public_key([2; 32])).is_some());
+        taken.pop();
+        taken.push(places.find(PEER).unwrap());
+        drop(taken);
+        assert!(places.first.with(|used| used.is_empty()));
+    }
+
+    #[test]
+    fn what_others_dial_takes_room_too_and_is_never_turned_away() {
+        let places = Places::default();
+        let answered: Vec<_> = (0..=ROOM).map(|_| places.answer(PEER)).collect();
+        assert!(places.find(PEER).is_none());
+        drop(answered);
+        assert!(places.find(PEER).is_some());
+    }
+}
