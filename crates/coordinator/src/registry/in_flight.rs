@@ -15,12 +15,12 @@ const HIGHEST: PeerId = PeerId::from_public_key([0xFF; 32]);
 
 /// The introductions of the last seconds that no callee has called settled.
 ///
-/// A callee that says nothing is presumably still busy. One introduction between the same two peers in the
-/// same direction takes the place of the former, since a dialler dials a peer again only when it
-/// is done with the time before.
+/// A callee that says nothing is presumably still busy. Several introductions between the same two
+/// peers in the same direction count as one.
 #[derive(Debug)]
 pub(super) struct InFlight {
-    by_callee: BTreeMap<(PeerId, PeerId), Underway>,
+    /// The oldest first.
+    by_callee: BTreeMap<(PeerId, PeerId), VecDeque<Underway>>,
     by_dialler: BTreeSet<(PeerId, PeerId)>,
     oldest_first: VecDeque<Started>,
 }
@@ -86,7 +86,8 @@ impl InFlight {
             callee: introducing.callee.connection,
             is_shared: false,
         };
-        self.by_callee.insert((callee, dialler), underway);
+        let underway_to = self.by_callee.entry((callee, dialler)).or_default();
+        underway_to.push_back(underway);
         self.by_dialler.insert((dialler, callee));
         self.oldest_first.push_back(Started {
             at: now,
@@ -109,21 +110,39 @@ impl InFlight {
         now: Instant,
     ) -> Option<SessionToken> {
         let other_way = self.by_callee.get_mut(&(dialler.peer, callee.peer))?;
-        let is_young = now.saturating_duration_since(other_way.at) < limits.crossing;
-        let is_theirs =
-            (other_way.dialler, other_way.callee) == (callee.connection, dialler.connection);
-        if !is_young || !is_theirs || other_way.is_shared {
-            return None;
-        }
-        other_way.is_shared = true;
-        Some(other_way.session)
+        let ends = (callee.connection, dialler.connection);
+        let found = other_way.iter_mut().find(|it| {
+            let is_young = now.saturating_duration_since(it.at) < limits.crossing;
+            is_young && !it.is_shared && (it.dialler, it.callee) == ends
+        })?;
+        found.is_shared = true;
+        Some(found.session)
     }
 
-    /// Forgets an introduction that the callee is done with.
+    /// Forgets an introduction that the callee is done with: the oldest, since it does not say which.
+    ///
+    /// The dialler may have dialled again before this was heard of.
     pub(super) fn settle(&mut self, dialler: PeerId, callee: PeerId) {
         // Its place in the queue stays: a few seconds later it is found to be out of date.
-        self.by_callee.remove(&(callee, dialler));
-        self.by_dialler.remove(&(dialler, callee));
+        self.forget(dialler, callee, |underway| {
+            underway.pop_front();
+        });
+    }
+
+    fn forget(
+        &mut self,
+        dialler: PeerId,
+        callee: PeerId,
+        forget: impl FnOnce(&mut VecDeque<Underway>),
+    ) {
+        let Some(underway) = self.by_callee.get_mut(&(callee, dialler)) else {
+            return;
+        };
+        forget(underway);
+        if underway.is_empty() {
+            self.by_callee.remove(&(callee, dialler));
+            self.by_dialler.remove(&(dialler, callee));
+        }
     }
 
     fn of_callee(&self, callee: PeerId) -> usize {
@@ -149,12 +168,7 @@ impl InFlight {
                 break;
             }
             self.oldest_first.pop_front();
-            // A later introduction of the same two has its own place in the queue.
-            let current = self.by_callee.get(&(callee, dialler));
-            if current.is_some_and(|it| it.at == at) {
-                self.by_callee.remove(&(callee, dialler));
-                self.by_dialler.remove(&(dialler, callee));
-            }
+            self.forget(dialler, callee, |underway| underway.retain(|it| it.at > at));
         }
     }
 }

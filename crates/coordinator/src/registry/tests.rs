@@ -255,6 +255,19 @@ fn an_introduction_that_is_over_serves_no_other_dial() {
 }
 
 #[test]
+fn a_late_word_of_the_end_of_one_introduction_does_not_end_the_next() {
+    let (mut scene, one, other) = two(Limits::default());
+    assert!(scene.dial(&one, 2).is_ok());
+    assert!(scene.dial(&one, 2).is_ok());
+    scene.handle(&other, Command::Settled(peer(1)));
+    assert!(matches!(
+        scene.handle(&other, dial(2, 1)),
+        Event::Crossed(_)
+    ));
+    assert!(scene.dial(&other, 1).is_ok(), "there is one more only");
+}
+
+#[test]
 fn dials_of_other_endpoints_with_the_same_keys_do_not_cross() {
     let (mut scene, one, other) = two(Limits::default());
     assert!(scene.dial(&client(1, 3), 2).is_ok());

@@ -50,8 +50,8 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Debug, Default)]
 struct Model {
     registered: BTreeMap<u8, Entry>,
-    /// The last meeting of each dialler with each callee.
-    met: BTreeMap<(u8, u8), Met>,
+    /// The meetings of each dialler with each callee.
+    met: BTreeMap<(u8, u8), Vec<Met>>,
 }
 
 #[derive(Debug)]
@@ -172,25 +172,29 @@ impl Model {
             callee: meeting.callee.connection,
             is_shared: false,
         };
-        self.met.insert((n, callee), met);
+        self.met.entry((n, callee)).or_default().push(met);
     }
 
     fn check_crossed(&mut self, (n, callee): (u8, u8), now: Instant) {
-        assert!(self.crosses((n, callee), now));
         assert!(self.registered[&callee].admits(n));
+        let ends = self.ends((n, callee));
         let met = self.met.get_mut(&(callee, n));
+        let mut met = met.into_iter().flatten();
+        let met = met.find(|met| met.serves(ends, now));
         met.expect("it crosses one").is_shared = true;
     }
 
     /// Tells whether the callee has just dialled this dialler, endpoint by endpoint.
     fn crosses(&self, (n, callee): (u8, u8), now: Instant) -> bool {
-        let entry = self.registered.get(&callee);
-        let met = self.met.get(&(callee, n));
-        entry.zip(met).is_some_and(|(entry, met)| {
-            let ends = (entry.connection, client_of(n, 0).connection);
-            let age = now - met.at;
-            !met.is_shared && age < Limits::default().crossing && (met.dialler, met.callee) == ends
-        })
+        let ends = self.ends((n, callee));
+        let mut met = self.met.get(&(callee, n)).into_iter().flatten();
+        met.any(|met| met.serves(ends, now))
+    }
+
+    /// Returns the connections of a meeting that would serve this dial.
+    fn ends(&self, (n, callee): (u8, u8)) -> Option<(ConnectionId, ConnectionId)> {
+        let entry = self.registered.get(&callee)?;
+        Some((entry.connection, client_of(n, 0).connection))
     }
 
     fn check_refused(&self, refusal: Refusal, n: u8, callee: u8) {
@@ -202,6 +206,13 @@ impl Model {
             Refusal::TooMany => {}
             other => panic!("{other:?}"),
         }
+    }
+}
+
+impl Met {
+    fn serves(&self, ends: Option<(ConnectionId, ConnectionId)>, now: Instant) -> bool {
+        let is_young = now - self.at < Limits::default().crossing;
+        !self.is_shared && is_young && Some((self.dialler, self.callee)) == ends
     }
 }
 
