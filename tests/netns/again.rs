@@ -9,8 +9,8 @@ use crate::net::{Boxes, Net};
 /// How often the same peer is dialled: more often than there are pairs of punch ports.
 const TIMES: usize = 6;
 
-/// How many pairs there are.
-const PAIRS: usize = 4;
+/// How many pairs take turns.
+const PAIRS: usize = 2;
 
 /// Which side closes first, and so keeps the pair of addresses in TIME-WAIT.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -397,7 +397,7 @@ impl Inner {
         let local_nat = *self.mappings.nat().borrow();
         let mut bases = gather::bases(place.ports().unwrap_or(&self.ports), &candidates).await;
         self.turns.take(
-            (peer, role),
+            (self.key.peer_id(), peer, role),
             [&local_nat, &nat],
             &mut bases,
             &mut candidates,

@@ -6,6 +6,9 @@
 //! takes a round trip and on one side a minute. So each introduction begins with the pair that was
 //! used longest ago. Both sides have made the same connections and come to the same pair; should
 //! they not, their SYNs cross a little later, where they had crossed at first.
+//!
+//! Introductions at the same time must not contend for a pair: SYNs of two of them that meet make a
+//! connection that is neither's. Those of either direction begin with two pairs of their own.
 
 use std::{
     collections::VecDeque,
@@ -19,10 +22,14 @@ use p2pconnect_punch::{Base, CandidatePair};
 /// Connections that are remembered, a few for each of a thousand peers.
 const MAX_USED: usize = 4096;
 
-/// The pairs, the controlling side's port first, in the agent's own order.
-const PAIRS: [[PunchPort; 2]; 4] = [
+/// The pairs that a dial begins with, the controlling side's port first, in the agent's own order.
+const PAIRS: [[PunchPort; 2]; 2] = [
     [PunchPort::PRIMARY, PunchPort::PRIMARY],
     [PunchPort::SPARE, PunchPort::SPARE],
+];
+
+/// The pairs that a dial of the greater id begins with.
+const OTHERS: [[PunchPort; 2]; 2] = [
     [PunchPort::PRIMARY, PunchPort::SPARE],
     [PunchPort::SPARE, PunchPort::PRIMARY],
 ];
@@ -81,7 +88,7 @@ impl Turns {
     /// Not where a NAT's mapping varies: there the agent plans with the ports that it is told of.
     pub(crate) fn take(
         &self,
-        (peer, role): (PeerId, Role),
+        (own, peer, role): (PeerId, PeerId, Role),
         nats: [&NatReport; 2],
         bases: &mut [Base],
         candidates: &mut [Candidate],
@@ -110,17 +117,14 @@ impl Turns {
             bases.iter().any(|it| it.punch_port == *local)
                 && candidates.iter().any(|it| it.punch_port == *remote)
         };
-        let ours = |[controlling, controlled]: [PunchPort; 2]| match role {
-            Role::Controlling => [controlling, controlled],
-            Role::Controlled => [controlled, controlling],
+        let rank = |(is_other, pair): &(bool, [PunchPort; 2])| {
+            let (is_taken, last) = last_use(*pair);
+            // What was never used comes before any use.
+            (is_taken, *is_other, last)
         };
-        let pairs = PAIRS.map(ours);
-        // The first of those that were never used, since none comes before any use.
-        let first = pairs
-            .into_iter()
-            .filter(exists)
-            .min_by_key(|it| last_use(*it));
-        let Some([local, remote]) = first else {
+        let all = in_order(own, peer, role).into_iter();
+        let first = all.filter(|(_, pair)| exists(pair)).min_by_key(rank);
+        let Some((_, [local, remote])) = first else {
             return;
         };
         // The next introduction, which may come while this one lasts, begins with another.
@@ -149,6 +153,22 @@ impl Turns {
     }
 }
 
+/// Returns the pairs of a dial, our own port first, and whether they are the other direction's.
+fn in_order(own: PeerId, peer: PeerId, role: Role) -> [(bool, [PunchPort; 2]); 4] {
+    let is_of_greater = (own > peer) == (role == Role::Controlling);
+    let ([a, b], [c, d]) = if is_of_greater {
+        (OTHERS, PAIRS)
+    } else {
+        (PAIRS, OTHERS)
+    };
+    [(false, a), (false, b), (true, c), (true, d)].map(|(is_other, [controlling, controlled])| {
+        match role {
+            Role::Controlling => (is_other, [controlling, controlled]),
+            Role::Controlled => (is_other, [controlled, controlling]),
+        }
+    })
+}
+
 fn swap(port: &mut PunchPort) {
     if *port == PunchPort::PRIMARY {
         *port = PunchPort::SPARE;
@@ -164,6 +184,8 @@ mod tests {
     use super::*;
 
     const PEER: PeerId = PeerId::from_public_key([1; 32]);
+
+    const LESSER: PeerId = PeerId::from_public_key([0; 32]);
 
     fn address(host: u8, port: PunchPort) -> SocketAddr {
         let spare = u16::from(port == PunchPort::SPARE);
@@ -189,6 +211,10 @@ mod tests {
             [side(Role::Controlling, 1, 2), side(Role::Controlled, 2, 1)]
         }
 
+        fn peer(&self) -> PeerId {
+            if self.host == 1 { PEER } else { LESSER }
+        }
+
         /// Returns the pair that this side begins with, its own port first.
         fn begin(&self, nat: &NatReport) -> CandidatePair {
             let ports = [PunchPort::PRIMARY, PunchPort::SPARE];
@@ -197,7 +223,8 @@ mod tests {
                 punch_port,
             });
             let mut candidates = ports.map(|port| Candidate::host(address(self.other, port), port));
-            let of = (PEER, self.role);
+            let own = if self.host == 1 { LESSER } else { PEER };
+            let of = (own, self.peer(), self.role);
             self.turns.take(of, [nat, nat], &mut bases, &mut candidates);
             let primary = |it: &&Base| it.punch_port == PunchPort::PRIMARY;
             let local = bases.iter().find(primary).map(|it| it.address);
@@ -212,24 +239,35 @@ mod tests {
     }
 
     #[test]
-    fn both_sides_go_through_all_pairs_and_begin_again() {
+    fn both_sides_take_two_pairs_in_turn_and_others_the_other_way_round() {
         let [mut one, mut other] = Side::both();
-        let mut seen = Vec::new();
+        let nat = NatReport::default();
+        let mut seen = [Vec::new(), Vec::new()];
         for n in 0..12 {
-            let nat = NatReport::default();
             let (here, there) = (one.begin(&nat), other.begin(&nat));
             assert_eq!((here.local, here.remote), (there.remote, there.local));
-            seen.push((here.local, here.remote));
-            if n < 4 {
-                std::mem::swap(&mut one.role, &mut other.role);
-            }
+            seen[n % 2].push((here.local, here.remote));
+            std::mem::swap(&mut one.role, &mut other.role);
         }
-        let mut distinct = seen[..4].to_vec();
-        distinct.sort();
-        distinct.dedup();
-        assert_eq!(distinct.len(), 4);
-        assert_eq!(seen[4..8], seen[..4]);
-        assert_eq!(seen[8..], seen[..4]);
+        for way in &seen {
+            assert_ne!(way[0], way[1]);
+            assert_eq!(way[..2], way[2..4]);
+            assert_eq!(way[..2], way[4..6]);
+        }
+        assert!(seen[0].iter().all(|pair| !seen[1].contains(pair)));
+    }
+
+    #[test]
+    fn as_many_connections_are_made_as_there_are_pairs() {
+        let [one, _] = Side::both();
+        let mut taken = Vec::new();
+        let mut seen = Vec::new();
+        for _ in 0..4 {
+            let pair = one.begin(&NatReport::default());
+            assert!(!seen.contains(&pair));
+            taken.push(one.turns.note(one.peer(), &pair));
+            seen.push(pair);
+        }
     }
 
     #[test]
@@ -244,7 +282,7 @@ mod tests {
         for side in [&one, &other] {
             side.begin(&nat);
         }
-        drop(one.turns.note(PEER, &hedge));
+        drop(one.turns.note(one.peer(), &hedge));
         assert_ne!(one.begin(&nat), hedge);
     }
 
@@ -253,11 +291,11 @@ mod tests {
         let [one, _] = Side::both();
         let nat = NatReport::default();
         let lasting = one.begin(&nat);
-        let taken = one.turns.note(PEER, &lasting);
+        let taken = one.turns.note(one.peer(), &lasting);
         for _ in 0..12 {
             let pair = one.begin(&nat);
             assert_ne!(pair, lasting);
-            drop(one.turns.note(PEER, &pair));
+            drop(one.turns.note(one.peer(), &pair));
         }
         drop(taken);
         assert_eq!(one.begin(&nat), lasting);
@@ -280,7 +318,7 @@ mod tests {
             ..NatReport::default()
         };
         let before = one.begin(&nat);
-        drop(one.turns.note(PEER, &before));
+        drop(one.turns.note(one.peer(), &before));
         assert_eq!(one.begin(&nat), before);
     }
 
@@ -290,7 +328,7 @@ mod tests {
         let mut pair = one.begin(&NatReport::default());
         for port in 0..=u16::MAX {
             pair.remote.set_port(port);
-            drop(one.turns.note(PEER, &pair));
+            drop(one.turns.note(one.peer(), &pair));
             if usize::from(port) > 2 * MAX_USED {
                 break;
             }
