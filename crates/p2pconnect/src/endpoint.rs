@@ -396,7 +396,8 @@ impl Inner {
 
         let local_nat = *self.mappings.nat().borrow();
         let mut bases = gather::bases(place.ports().unwrap_or(&self.ports), &candidates).await;
-        self.turns.take(
+        // Until this introduction is over.
+        let _begun = self.turns.take(
             (self.key.peer_id(), peer, role),
             [&local_nat, &nat],
             &mut bases,
