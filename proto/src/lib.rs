@@ -16,6 +16,7 @@
 mod candidate;
 pub mod close;
 pub mod codec;
+mod connect_back;
 mod coordinator_addr;
 pub mod message;
 mod nat;
@@ -24,6 +25,7 @@ mod reflexive_token;
 mod session;
 
 pub use candidate::{Candidate, CandidateKind, PunchPort};
+pub use connect_back::{BackFrom, BackOutcome, ConnectBack};
 pub use coordinator_addr::{CoordinatorAddr, ParseCoordinatorAddrError};
 pub use nat::{NatFiltering, NatMapping, NatReport, PortAssignment, UnsolicitedSyn};
 pub use peer_id::{ParsePeerIdError, PeerId};

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+pub use p2pconnect_proto::{BackFrom, BackOutcome, ConnectBack};
 use p2pconnect_proto::{NatFiltering, NatMapping, NatReport, PortAssignment, UnsolicitedSyn};
 
 /// How many new mappings must lie a constant step apart to be called sequential.
@@ -29,40 +30,6 @@ pub struct Observation {
     pub server: SocketAddr,
     /// The address that the server saw.
     pub mapped: SocketAddr,
-}
-
-/// What became of a connection that a server made to a mapping of ours.
-///
-/// The connection that made the mapping must still be open, and nothing else may have been sent
-/// from its local port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConnectBack {
-    /// Where the server connected from.
-    pub from: BackFrom,
-    /// What became of it.
-    pub outcome: BackOutcome,
-}
-
-/// Where a server connects from, as seen from the connection that it was asked on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum BackFrom {
-    /// The same address and another port.
-    OtherPort,
-    /// Another address.
-    OtherAddress,
-}
-
-/// What became of a connection that a server made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum BackOutcome {
-    /// It arrived.
-    Connected,
-    /// RST answered the SYN.
-    Reset,
-    /// ICMP answered the SYN.
-    Icmp,
-    /// Nothing came back in time.
-    Silent,
 }
 
 /// Concludes how a NAT behaves from connections to servers, in the order in which they were made,
@@ -170,11 +137,24 @@ fn new_mappings(observations: &[Observation]) -> Vec<u16> {
         .collect()
 }
 
+/// Returns the step from each port to the next, if it is always the same.
+///
+/// Of many ports, half of the steps suffice: in between, somebody else behind the same NAT may
+/// have connected, or a SYN was lost and repeated. Of few, chance would show that too often where
+/// the range is small.
 fn constant_step(ports: &[u16]) -> Option<u16> {
-    let mut steps = ports.windows(2).map(|pair| pair[1].wrapping_sub(pair[0]));
-    let delta = steps.next()?;
-    let constant = delta != 0 && steps.all(|step| step == delta);
-    (constant && ports.len() >= MIN_SEQUENCE).then_some(delta)
+    let steps: Vec<u16> = ports
+        .windows(2)
+        .map(|pair| pair[1].wrapping_sub(pair[0]))
+        .collect();
+    let count = |delta: u16| steps.iter().filter(|step| **step == delta).count();
+    let delta = steps.iter().copied().max_by_key(|step| count(*step))?;
+    let wanted = if ports.len() < MIN_RANGE_SAMPLES {
+        steps.len()
+    } else {
+        steps.len().div_ceil(2)
+    };
+    (delta != 0 && ports.len() >= MIN_SEQUENCE && count(delta) >= wanted).then_some(delta)
 }
 
 /// Returns the smallest aligned block of a power of two that has all ports in it, if there are
@@ -319,6 +299,12 @@ mod tests {
         assert_eq!(ports_of(&[65_534, 65_535, 0, 1]), sequential(1));
         assert_eq!(ports_of(&[5000, 4998, 4996]), sequential(65_534));
         assert_eq!(ports_of(&[5000, 5001]), None);
+        // Others connect as well, and a lost SYN comes late.
+        let busy = [5000, 5001, 5002, 5004, 5005, 5009, 5010, 5011, 5012];
+        assert_eq!(ports_of(&busy), sequential(1));
+        let late = [5000, 5001, 5002, 5003, 5012, 5004, 5005, 5006, 5007, 5008];
+        assert_eq!(ports_of(&late), sequential(1));
+        assert_ne!(ports_of(&busy[..6]), sequential(1));
         // A mapping that is used again is no step.
         let mut seen = first_ones(&[5000, 5002, 5004]);
         seen.insert(1, seen[0]);

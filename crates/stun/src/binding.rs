@@ -1,11 +1,12 @@
-//! The Binding request and its responses, and the two attributes of our own.
+//! The Binding request and its responses, and the attributes of our own.
 
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
-use p2pconnect_proto::{PeerId, ReflexiveToken};
+use p2pconnect_proto::{BackFrom, BackOutcome, ConnectBack, PeerId, ReflexiveToken};
 use stun_types::{
     attribute::{
         AttributeType, ErrorCode, MessageIntegrity, MessageIntegritySha256, RawAttribute,
@@ -23,6 +24,23 @@ pub(crate) const REFLEXIVE_COMMITMENT: AttributeType = AttributeType::new(0xD2C0
 
 /// REFLEXIVE-TOKEN, the next number.
 pub(crate) const REFLEXIVE_TOKEN: AttributeType = AttributeType::new(0xD2C1);
+
+/// CONNECT-BACK, the next one.
+pub(crate) const CONNECT_BACK: AttributeType = AttributeType::new(0xD2C2);
+
+/// CONNECTED-BACK, the last one.
+pub(crate) const CONNECTED_BACK: AttributeType = AttributeType::new(0xD2C3);
+
+/// The bytes for what a connection back was made from.
+const FROM: [(BackFrom, u8); 2] = [(BackFrom::OtherPort, 1), (BackFrom::OtherAddress, 2)];
+
+/// The bytes for what became of it.
+const OUTCOME: [(BackOutcome, u8); 4] = [
+    (BackOutcome::Connected, 0),
+    (BackOutcome::Reset, 1),
+    (BackOutcome::Icmp, 2),
+    (BackOutcome::Silent, 3),
+];
 
 /// The bytes of a REFLEXIVE-TOKEN: expiry and MAC.
 pub(crate) const TOKEN_LENGTH: usize = 8 + 16;
@@ -64,11 +82,53 @@ pub(crate) fn request(commitment: Option<&Commitment>) -> (TransactionId, Vec<u8
     (transaction, message.finish())
 }
 
+/// Returns a Binding request that asks to be connected back to, and its transaction.
+pub(crate) fn request_back(patience: Duration) -> (TransactionId, Vec<u8>) {
+    let mut message = Message::builder_request(BINDING, MessageWriteVec::new());
+    let transaction = message.transaction_id();
+    let millis = u16::try_from(patience.as_millis()).unwrap_or(u16::MAX);
+    message
+        .add_attribute(&RawAttribute::new(CONNECT_BACK, &millis.to_be_bytes()))
+        .expect("a message without FINGERPRINT takes attributes, a vector any number");
+    (transaction, message.finish())
+}
+
+/// Returns how long a request allows for a connection back, if it asks for one.
+pub(crate) fn asked_back(request: &Message<'_>) -> Option<Duration> {
+    let attribute = request.raw_attribute(CONNECT_BACK)?;
+    let millis = u16::from_be_bytes((*attribute.value).try_into().ok()?);
+    Some(Duration::from_millis(millis.into()))
+}
+
+/// Encodes a CONNECTED-BACK.
+pub(crate) fn encode_backs(backs: &[ConnectBack]) -> Vec<u8> {
+    let byte = |back: &ConnectBack| {
+        let from = FROM.iter().find(|(from, _)| *from == back.from)?;
+        let outcome = OUTCOME.iter().find(|(it, _)| *it == back.outcome)?;
+        Some([from.1, outcome.1])
+    };
+    backs.iter().filter_map(byte).flatten().collect()
+}
+
+/// Reads a CONNECTED-BACK; what is unknown in it is left out.
+fn backs(message: &Message<'_>) -> Option<Vec<ConnectBack>> {
+    let attribute = message.raw_attribute(CONNECTED_BACK)?;
+    let (pairs, _) = attribute.value.as_chunks::<2>();
+    let back = |pair: &[u8; 2]| {
+        let (from, _) = FROM.into_iter().find(|(_, byte)| *byte == pair[0])?;
+        let (outcome, _) = OUTCOME.into_iter().find(|(_, byte)| *byte == pair[1])?;
+        Some(ConnectBack { from, outcome })
+    };
+    Some(pairs.iter().filter_map(back).collect())
+}
+
 /// What a server said to a Binding request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BindingAnswer {
     pub(crate) mapped: SocketAddr,
     pub(crate) token: Option<ReflexiveToken>,
+    /// What became of connections back, if some were asked for and the server makes any.
+    pub(crate) backs: Option<Vec<ConnectBack>>,
 }
 
 /// A response to some Binding request.
@@ -115,7 +175,11 @@ fn success(
         return Err(MappingError::MalformedAnswer);
     }
     let token = commitment.and_then(|commitment| token(message, commitment));
-    Ok(BindingAnswer { mapped, token })
+    Ok(BindingAnswer {
+        mapped,
+        token,
+        backs: backs(message),
+    })
 }
 
 fn is_plausible(mapped: SocketAddr) -> bool {

@@ -59,11 +59,15 @@ impl Connection {
     /// Sends a Binding request. Not cancel safe: part of the request may have been sent.
     pub(crate) async fn send(&mut self, within: Duration) -> Result<TransactionId, MappingError> {
         let (transaction, request) = binding::request(self.commitment.as_ref());
-        timeout(within, self.reader.get_mut().write_all(&request))
+        self.send_bytes(&request, within).await?;
+        Ok(transaction)
+    }
+
+    async fn send_bytes(&mut self, request: &[u8], within: Duration) -> Result<(), MappingError> {
+        timeout(within, self.reader.get_mut().write_all(request))
             .await
             .map_err(|_| MappingError::NoAnswer)?
-            .map_err(|error| MappingError::from_stream(&error))?;
-        Ok(transaction)
+            .map_err(|error| MappingError::from_stream(&error))
     }
 
     /// Waits for a response to any Binding request. Cancel safe.
@@ -83,8 +87,18 @@ impl Connection {
 
     /// Sends a Binding request and waits for its answer. Not cancel safe.
     pub(crate) async fn ask(&mut self, within: Duration) -> Result<BindingAnswer, MappingError> {
+        let request = binding::request(self.commitment.as_ref());
+        self.ask_with(request, within).await
+    }
+
+    /// Sends this request and waits for its answer. Not cancel safe.
+    pub(crate) async fn ask_with(
+        &mut self,
+        (transaction, request): (TransactionId, Vec<u8>),
+        within: Duration,
+    ) -> Result<BindingAnswer, MappingError> {
         let deadline = Instant::now() + within;
-        let transaction = self.send(within).await?;
+        self.send_bytes(&request, within).await?;
         loop {
             let response = timeout_at(deadline, self.receive())
                 .await

@@ -6,8 +6,8 @@
 //!
 //! - [`HeldMapping`] is the client: it connects from a chosen local port, asks again every 15 s
 //!   and reports a lost or changed mapping.
-//! - [`query()`] asks once, to compare what another server sees; [`classify()`] draws the
-//!   conclusion.
+//! - [`query()`] asks once, to compare what another server sees; [`connect_back()`] has the server
+//!   connect to the client, which shows how the NAT filters.
 //! - [`StunServer`] is the server, with limits per address.
 //! - [`socket`] makes the sockets that share one local port; [`framing`] cuts the byte stream
 //!   into messages.
@@ -23,6 +23,13 @@
 //! | `0xD2C0` | REFLEXIVE-COMMITMENT | Binding request | 32 bytes: the commitment |
 //! | `0xD2C1` | REFLEXIVE-TOKEN | Binding success response | 8 bytes: expiry in seconds since the Unix epoch, big-endian; 16 bytes: MAC |
 //!
+//! Two more serve behaviour discovery, where RFC 5780 has nothing for TCP:
+//!
+//! | type | name | in | value |
+//! |---|---|---|---|
+//! | `0xD2C2` | CONNECT-BACK | Binding request | 2 bytes: how many milliseconds to wait, big-endian |
+//! | `0xD2C3` | CONNECTED-BACK | Binding success response | 2 bytes for each connection made: from where, what became of it |
+//!
 //! # Deviations from RFC 8489
 //!
 //! - A request for another method than Binding is answered with 400 (section 6.3 would discard
@@ -34,6 +41,7 @@
 
 mod binding;
 mod classify;
+mod connect_back;
 mod connection;
 mod error;
 pub mod framing;
@@ -49,6 +57,7 @@ mod witness;
 
 pub use binding::Commitment;
 pub use classify::{Observation, classify};
+pub use connect_back::connect_back;
 pub use error::MappingError;
 pub use held_mapping::{HeldMapping, Mapping, MappingConfig, MappingEvent, MappingState};
 pub use query::query;

@@ -7,9 +7,8 @@ use crate::{connection::Connection, error::MappingError};
 /// Asks `server` once, from `local`, how it sees this connection, and closes it again.
 ///
 /// Asking a second server, or another port of the same, from the local port of a
-/// [`HeldMapping`](crate::HeldMapping) tells whether the NAT's mapping depends on the destination;
-/// [`classify`](crate::classify()) draws that conclusion. The connection is closed with RST, which
-/// leaves no TIME_WAIT.
+/// [`HeldMapping`](crate::HeldMapping) tells whether the NAT's mapping depends on the destination.
+/// The connection is closed with RST, which leaves no TIME_WAIT.
 ///
 /// `within` bounds the whole: connecting and the answer, two round trips.
 ///

@@ -1,6 +1,6 @@
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -8,10 +8,11 @@ use std::{
 use crate::Witness;
 use p2pconnect_proto::TokenKey;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 
 mod accept;
 mod answer;
+mod connect_back;
 mod limits;
 mod serve;
 #[cfg(test)]
@@ -55,6 +56,9 @@ pub struct StunServerConfig {
     pub token_key: Option<TokenKey>,
     /// Who is told of each sighting of somebody who shows a commitment. Nobody by default.
     pub witness: Option<Witness>,
+    /// How many clients are connected back to at a time, each for 2 s at most; 0 for none. 256 by
+    /// default: so many start within two seconds. What is asked beyond is answered without.
+    pub max_connect_backs: usize,
     /// How long a reflexive token is valid. 10 minutes by default: holders get a new one every
     /// 15 s, and a NAT may give the address to somebody else after the connection has ended.
     pub token_validity: Duration,
@@ -74,6 +78,7 @@ impl Default for StunServerConfig {
             partial_limit: Duration::from_secs(30),
             token_key: None,
             witness: None,
+            max_connect_backs: 256,
             token_validity: Duration::from_secs(10 * 60),
             software: None,
         }
@@ -85,6 +90,9 @@ impl Default for StunServerConfig {
 struct Shared {
     config: StunServerConfig,
     limits: Mutex<Limits>,
+    /// Those that a client can be connected back from.
+    addresses: Vec<IpAddr>,
+    backs: Semaphore,
 }
 
 impl Shared {
@@ -117,15 +125,21 @@ impl StunServer {
             .iter()
             .map(|address| listen(*address))
             .collect::<io::Result<_>>()?;
-        let addresses = listeners
+        let addresses: Vec<SocketAddr> = listeners
             .iter()
             .map(TcpListener::local_addr)
             .collect::<io::Result<_>>()?;
-        let limits = Mutex::new(Limits::new(&config));
+        let concrete = addresses.iter().map(SocketAddr::ip);
+        let shared = Shared {
+            limits: Mutex::new(Limits::new(&config)),
+            addresses: concrete.filter(|ip| !ip.is_unspecified()).collect(),
+            backs: Semaphore::new(config.max_connect_backs.min(Semaphore::MAX_PERMITS)),
+            config,
+        };
         Ok(Self {
             listeners,
             addresses,
-            shared: Arc::new(Shared { config, limits }),
+            shared: Arc::new(shared),
         })
     }
 

@@ -1,5 +1,6 @@
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
+use p2pconnect_proto::ConnectBack;
 use stun_types::{
     attribute::{
         AttributeType, ErrorCode, Fingerprint, RawAttribute, Software, UnknownAttributes,
@@ -11,7 +12,10 @@ use stun_types::{
 
 use super::StunServerConfig;
 use crate::{
-    binding::{REFLEXIVE_COMMITMENT, REFLEXIVE_TOKEN, encode_token},
+    binding::{
+        CONNECTED_BACK, REFLEXIVE_COMMITMENT, REFLEXIVE_TOKEN, asked_back, encode_backs,
+        encode_token,
+    },
     parse::parse,
 };
 
@@ -38,15 +42,29 @@ pub(super) enum Answer {
     Nothing,
 }
 
+/// Who asks, and what was found out at their request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caller<'a> {
+    pub(super) remote: SocketAddr,
+    pub(super) backs: &'a [ConnectBack],
+}
+
 /// A message that is framed but makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a malformed message: {0}")]
 pub(super) struct Unparsable(#[from] StunParseError);
 
-/// Answers `request`, which came from `remote` at `now`, in seconds since the Unix epoch.
+/// Returns how long the sender of a message gives a connection back, if it asks for one.
+pub(super) fn wants_back(message: &[u8]) -> Option<Duration> {
+    let request = parse(message).ok()?;
+    let is_binding = request.has_class(MessageClass::Request) && request.has_method(BINDING);
+    is_binding.then(|| asked_back(&request)).flatten()
+}
+
+/// Answers `request`, which came from `caller` at `now`, in seconds since the Unix epoch.
 pub(super) fn answer(
     request: &[u8],
-    remote: SocketAddr,
+    caller: Caller<'_>,
     config: &StunServerConfig,
     now: u64,
 ) -> Result<Answer, Unparsable> {
@@ -55,12 +73,12 @@ pub(super) fn answer(
         // A Binding indication is a keepalive; a response is a mistake. Neither is answered.
         return Ok(Answer::Nothing);
     }
-    Ok(Answer::Send(respond(&request, remote, config, now)))
+    Ok(Answer::Send(respond(&request, caller, config, now)))
 }
 
 fn respond(
     request: &Message<'_>,
-    remote: SocketAddr,
+    caller: Caller<'_>,
     config: &StunServerConfig,
     now: u64,
 ) -> Vec<u8> {
@@ -72,7 +90,7 @@ fn respond(
         add(&mut response, &UnknownAttributes::new(&unknown));
         response
     } else {
-        success(request, remote, config, now)
+        success(request, caller, config, now)
     };
     if let Some(software) = config.software.as_deref().and_then(software) {
         add(&mut response, &software);
@@ -87,10 +105,11 @@ fn respond(
 
 fn success(
     request: &Message<'_>,
-    remote: SocketAddr,
+    caller: Caller<'_>,
     config: &StunServerConfig,
     now: u64,
 ) -> MessageWriteVec {
+    let Caller { remote, backs } = caller;
     let mut response = Message::builder_success(request, MessageWriteVec::new());
     let transaction = request.transaction_id();
     if let (Some(witness), Some(commitment)) = (&config.witness, commitment(request)) {
@@ -99,6 +118,10 @@ fn success(
     add(&mut response, &XorMappedAddress::new(remote, transaction));
     if let Some(token) = token(request, remote, config, now) {
         add(&mut response, &RawAttribute::new(REFLEXIVE_TOKEN, &token));
+    }
+    if !backs.is_empty() {
+        let value = encode_backs(backs);
+        add(&mut response, &RawAttribute::new(CONNECTED_BACK, &value));
     }
     response
 }

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use p2pconnect_proto::ConnectBack;
 use tokio::{
     io::AsyncWriteExt,
     net::TcpStream,
@@ -14,7 +15,8 @@ use tracing::debug;
 
 use super::{
     Shared,
-    answer::{Answer, Unparsable, answer},
+    answer::{Answer, Caller, Unparsable, answer, wants_back},
+    connect_back::connect_back,
     limits::{Place, Refusal},
 };
 use crate::framing::{FrameError, MessageReader};
@@ -43,7 +45,9 @@ enum End {
 /// Serves one connection; `_place` is given back at its end.
 pub(super) async fn run(stream: TcpStream, remote: SocketAddr, shared: Arc<Shared>, _place: Place) {
     debug!(%remote, "stun connection opened");
+    let local = stream.local_addr();
     let mut connection = Connection {
+        local: local.ok(),
         reader: MessageReader::new(stream),
         // Without the flow label and scope of IPv6, which mean nothing to others.
         remote: SocketAddr::new(remote.ip(), remote.port()),
@@ -55,6 +59,8 @@ pub(super) async fn run(stream: TcpStream, remote: SocketAddr, shared: Arc<Share
 
 struct Connection {
     reader: MessageReader<TcpStream>,
+    /// Unknown if the connection has gone already.
+    local: Option<SocketAddr>,
     remote: SocketAddr,
     shared: Arc<Shared>,
 }
@@ -116,11 +122,16 @@ impl Connection {
         if delay > Duration::ZERO {
             sleep(delay).await;
         }
+        let backs = self.connect_back(message).await?;
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
             .as_secs();
-        match answer(message, self.remote, &self.shared.config, now)? {
+        let caller = Caller {
+            remote: self.remote,
+            backs: &backs,
+        };
+        match answer(message, caller, &self.shared.config, now)? {
             Answer::Nothing => Ok(()),
             Answer::Send(bytes) => {
                 let write = self.reader.get_mut().write_all(&bytes);
@@ -129,5 +140,22 @@ impl Connection {
                     .map_err(|_| End::Unread)??)
             }
         }
+    }
+
+    /// Connects to where the client was seen, if a message asks for that and not too many others
+    /// do so too.
+    async fn connect_back(&self, message: &[u8]) -> Result<Vec<ConnectBack>, End> {
+        let (Some(patience), Some(local)) = (wants_back(message), self.local) else {
+            return Ok(Vec::new());
+        };
+        let Ok(_permit) = self.shared.backs.try_acquire() else {
+            debug!(remote = %self.remote, "too busy to connect back");
+            return Ok(Vec::new());
+        };
+        // It counts as a request, whose sender does not wait for this one.
+        self.shared
+            .limits()
+            .charge(self.remote.ip(), Instant::now())?;
+        Ok(connect_back((local, self.remote), &self.shared.addresses, patience).await)
     }
 }

@@ -9,7 +9,11 @@ use tokio::{
 };
 
 use super::*;
-use crate::{HeldMapping, MappingConfig, MappingError, binding, framing::MessageReader, query};
+use p2pconnect_proto::{BackFrom, BackOutcome, ConnectBack};
+
+use crate::{
+    HeldMapping, MappingConfig, MappingError, binding, connect_back, framing::MessageReader, query,
+};
 
 /// Above anything that loopback needs on a loaded machine.
 const LONG: Duration = Duration::from_secs(20);
@@ -240,4 +244,56 @@ async fn a_second_server_on_the_same_port_is_an_error() {
     let (_server, address) = start(StunServerConfig::default());
     let error = StunServer::bind(&[address], StunServerConfig::default()).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+}
+
+fn free_port() -> SocketAddr {
+    // Nobody takes it in the moment between.
+    let listener = std::net::TcpListener::bind(any_port()).unwrap();
+    listener.local_addr().unwrap()
+}
+
+#[tokio::test]
+async fn a_client_is_connected_back_to_from_another_port_and_another_address() {
+    use BackFrom::{OtherAddress, OtherPort};
+    let addresses = ["127.0.0.1:0", "127.0.0.2:0"].map(|text| text.parse().unwrap());
+    let server = StunServer::bind(&addresses, StunServerConfig::default()).unwrap();
+    let server = server.spawn();
+    let local = free_port();
+    let (mapped, backs) = connect_back(local, server.local_addrs()[0], LONG)
+        .await
+        .unwrap();
+    assert_eq!(mapped, local);
+    let arrived = |from| ConnectBack {
+        from,
+        outcome: BackOutcome::Connected,
+    };
+    assert_eq!(backs.unwrap(), [arrived(OtherPort), arrived(OtherAddress)]);
+}
+
+#[tokio::test]
+async fn what_nobody_listens_for_is_reset() {
+    let (_server, address) = start(StunServerConfig::default());
+    let mut reader = MessageReader::new(connect(address).await);
+    let (transaction, request) = binding::request_back(LONG);
+    reader.get_mut().write_all(&request).await.unwrap();
+    let message = timeout(LONG, reader.next()).await.unwrap().unwrap();
+    let response = binding::response(&message.unwrap(), None).unwrap().unwrap();
+    assert_eq!(response.transaction, transaction);
+    let reset = ConnectBack {
+        from: BackFrom::OtherPort,
+        outcome: BackOutcome::Reset,
+    };
+    assert_eq!(response.result.unwrap().backs.unwrap(), [reset]);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_connect_back_answers_without() {
+    let config = StunServerConfig {
+        max_connect_backs: 0,
+        ..StunServerConfig::default()
+    };
+    let (_server, address) = start(config);
+    let local = free_port();
+    let answer = connect_back(local, address, LONG).await.unwrap();
+    assert_eq!(answer, (local, None));
 }

@@ -13,8 +13,15 @@ fn remote() -> SocketAddr {
     ([203, 0, 113, 7], 40_000).into()
 }
 
+fn caller() -> Caller<'static> {
+    Caller {
+        remote: remote(),
+        backs: &[],
+    }
+}
+
 fn send(request: &[u8], config: &StunServerConfig) -> Vec<u8> {
-    match answer(request, remote(), config, NOW).unwrap() {
+    match answer(request, caller(), config, NOW).unwrap() {
         Answer::Send(bytes) => {
             assert_eq!(message_length(&bytes), Ok(Some(bytes.len())));
             bytes
@@ -89,7 +96,7 @@ fn only_requests_are_answered_and_only_binding_succeeds() {
     ] {
         let message = request_with(1, class, &[]);
         assert_eq!(
-            answer(&message, remote(), &config, NOW),
+            answer(&message, caller(), &config, NOW),
             Ok(Answer::Nothing)
         );
     }
@@ -119,7 +126,7 @@ fn fingerprint_is_returned_and_a_wrong_one_refused() {
 
     *request.last_mut().unwrap() ^= 1;
     assert_eq!(
-        answer(&request, remote(), &config, NOW),
+        answer(&request, caller(), &config, NOW),
         Err(Unparsable(StunParseError::FingerprintMismatch))
     );
 }
@@ -158,7 +165,7 @@ proptest! {
         bytes.extend(u16::try_from(body.len()).unwrap().to_be_bytes());
         bytes.extend(b"\x21\x12\xa4\x42abcdefghijkl");
         bytes.extend(body);
-        if let Ok(Answer::Send(sent)) = answer(&bytes, remote(), &StunServerConfig::default(), NOW)
+        if let Ok(Answer::Send(sent)) = answer(&bytes, caller(), &StunServerConfig::default(), NOW)
         {
             prop_assert!(sent.len() < 200);
         }

@@ -1,0 +1,75 @@
+//! Connections back to a client, which show what the NATs in front of it let in.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use p2pconnect_proto::{BackFrom, BackOutcome, ConnectBack};
+use tokio::{net::TcpSocket, time::timeout};
+
+use crate::socket::reset_on_close;
+
+/// The longest that a client may have the server wait.
+const MAX_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Connects to `remote` from other ports than that of `local`, the end of the connection that it
+/// came by: from the same address, and from the first other one of these.
+///
+/// What fails on this side tells nothing and is left out.
+pub(super) async fn connect_back(
+    (local, remote): (SocketAddr, SocketAddr),
+    addresses: &[IpAddr],
+    patience: Duration,
+) -> Vec<ConnectBack> {
+    let patience = patience.min(MAX_PATIENCE);
+    let here = local.ip().to_canonical();
+    let is_other = |it: &&IpAddr| **it != here && it.is_ipv4() == remote.is_ipv4();
+    let there = addresses.iter().find(is_other).copied();
+    let from_there = async { attempt(there?, remote, patience).await };
+    let (port, address) = tokio::join!(attempt(here, remote, patience), from_there);
+    let backs = [
+        (BackFrom::OtherPort, port),
+        (BackFrom::OtherAddress, address),
+    ];
+    let known =
+        |(from, outcome): (_, Option<_>)| outcome.map(|outcome| ConnectBack { from, outcome });
+    backs.into_iter().filter_map(known).collect()
+}
+
+async fn attempt(from: IpAddr, remote: SocketAddr, patience: Duration) -> Option<BackOutcome> {
+    let socket = match from {
+        IpAddr::V4(_) => TcpSocket::new_v4(),
+        IpAddr::V6(_) => TcpSocket::new_v6(),
+    };
+    let bound = socket.and_then(|socket| {
+        socket.bind((from, 0).into())?;
+        Ok(socket)
+    });
+    let connecting = timeout(patience, bound.ok()?.connect(remote)).await;
+    match connecting {
+        Err(_) => Some(BackOutcome::Silent),
+        Ok(Ok(stream)) => {
+            if let Err(error) = reset_on_close(&stream) {
+                tracing::debug!(%error, "a connection back leaves a trace");
+            }
+            Some(BackOutcome::Connected)
+        }
+        Ok(Err(error)) => outcome(&error),
+    }
+}
+
+/// As with any program, ICMP "port unreachable" looks like a reset.
+fn outcome(error: &io::Error) -> Option<BackOutcome> {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => {
+            Some(BackOutcome::Reset)
+        }
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+            Some(BackOutcome::Icmp)
+        }
+        io::ErrorKind::TimedOut => Some(BackOutcome::Silent),
+        _ => None,
+    }
+}
