@@ -82,7 +82,7 @@ impl PunchAgent {
     #[must_use]
     pub fn new(config: PunchConfig, introduced: Introduced, seed: [u8; 32], now: Instant) -> Self {
         let timing = Timing::new(&config, introduced.role, introduced.relayed_rtt, now);
-        let plan = Plan::new(&introduced, seed);
+        let plan = Plan::new(&introduced, config.hole_seed.unwrap_or(seed));
         let mut redialler = Redialler::new(seed, &config);
         let mut agent = Self {
             state: State::Punching,

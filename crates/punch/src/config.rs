@@ -58,6 +58,12 @@ pub struct PunchConfig {
     /// of 100,000 bets without a match, and as many flows as a carrier NAT gives a subscriber are
     /// not used up for long.
     pub max_bet_syns: u32,
+    /// What the ports are drawn with at which holes are opened for a peer whose ports are random;
+    /// anew for each round if `None`.
+    ///
+    /// The same for all rounds with a peer is best: NATs remember the holes for minutes, and a
+    /// SYN that comes through one of an earlier round leads nowhere. Default: `None`.
+    pub hole_seed: Option<[u8; 32]>,
 }
 
 impl Default for PunchConfig {
@@ -72,6 +78,7 @@ impl Default for PunchConfig {
             impossible_after: Duration::from_millis(600),
             max_syns: 200,
             max_bet_syns: 1280,
+            hole_seed: None,
         }
     }
 }

@@ -369,12 +369,9 @@ impl<'a> Addresses<'a> {
         Some((found.address, found.kind))
     }
 
-    /// Returns the ports of a range of the peer's that are not known to be in use.
-    fn free(&self, first: u16, last: u16) -> Vec<u16> {
-        let used: BTreeSet<_> = self.used().map(|address| address.port()).collect();
-        (first.max(1)..=last)
-            .filter(|port| !used.contains(port))
-            .collect()
+    /// Returns the ports of the peer's that are known to be in use.
+    fn used_ports(&self) -> BTreeSet<u16> {
+        self.used().map(|address| address.port()).collect()
     }
 
     /// Returns the addresses that the peer's connections to servers take up.

@@ -32,9 +32,13 @@ pub(super) fn open_holes(
     else {
         return Vec::new();
     };
-    let mut ports = addresses.free(first, last);
-    let (chosen, _) = ports.partial_shuffle(random, BATCH as usize);
-    let bet = |(n, port): (u32, &mut u16)| Planned {
+    let used = addresses.used_ports();
+    // What is in use may differ from one round to the next, and must not change all that is drawn.
+    let mut ports: Vec<u16> = (first.max(1)..=last).collect();
+    let (drawn, _) = ports.partial_shuffle(random, BATCH as usize + used.len());
+    let chosen = drawn.iter().rev().filter(|port| !used.contains(port));
+    let chosen = chosen.take(BATCH as usize);
+    let bet = |(n, port): (u32, &u16)| Planned {
         local,
         remote: (peer.ip(), *port).into(),
         kind: CandidateKind::Predicted,

@@ -311,3 +311,36 @@ fn the_lead_is_short_on_a_short_path() {
     let plan = Plan::new(&introduced, [0; 32]);
     assert_eq!(plan.plain_after, Duration::from_millis(2));
 }
+
+#[test]
+fn holes_for_a_peer_stay_where_they_were() {
+    let random = PortAssignment::Random {
+        first: 1024,
+        last: 65_535,
+    };
+    let varying = NatReport {
+        mapping: Some(NatMapping::AddressAndPortDependent),
+        ports: Some(random),
+        ..NatReport::default()
+    };
+    let holes = |reflexive: u16| {
+        let mut introduced = introduced(0, [NatReport::default(), varying]);
+        for candidate in &mut introduced.remote_candidates {
+            if candidate.kind == CandidateKind::ServerReflexive {
+                candidate.address.set_port(reflexive);
+            }
+        }
+        let plan = Plan::new(&introduced, [1; 32]);
+        let remotes = plan.attempts.iter().map(|attempt| attempt.remote);
+        remotes.collect::<BTreeSet<_>>()
+    };
+    let first = holes(1024);
+    assert_eq!(first.len(), bet::BATCH as usize);
+    let taken = first
+        .iter()
+        .next()
+        .map(SocketAddr::port)
+        .unwrap_or_default();
+    let second = holes(taken);
+    assert_eq!(first.intersection(&second).count(), first.len() - 1);
+}
