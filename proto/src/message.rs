@@ -54,7 +54,8 @@ pub enum Request {
 pub struct Flight {
     /// The introduction.
     pub session: SessionToken,
-    /// The bytes, at most [`MAX_HANDSHAKE`] from one side in all.
+    /// The bytes, at most [`MAX_HANDSHAKE`] from one side in all. None at all say that the sender
+    /// has given the introduction up.
     pub bytes: Vec<u8>,
 }
 

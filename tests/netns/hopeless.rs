@@ -1,6 +1,7 @@
 use std::time::{Duration, Instant};
 
 use netns_lab::{NatSpec, test};
+use p2pconnect_tests::kinds::COUNTS;
 
 use crate::net::{Boxes, Net};
 
@@ -45,22 +46,16 @@ fn fails_in(net: Net) {
 }
 
 #[test]
-fn a_random_port_per_destination_on_the_diallers_side() {
+fn a_random_port_for_a_counted_one() {
     test(|| {
-        fails_and_says_why(
-            &[NatSpec::random_per_destination()],
-            &[NatSpec::port_preserving()],
-        );
+        fails_and_says_why(&[NatSpec::random_per_destination()], COUNTS.boxes);
     });
 }
 
 #[test]
-fn a_random_port_per_destination_on_the_callees_side() {
+fn a_counted_port_for_a_random_one() {
     test(|| {
-        fails_and_says_why(
-            &[NatSpec::port_preserving()],
-            &[NatSpec::random_per_destination()],
-        );
+        fails_and_says_why(COUNTS.boxes, &[NatSpec::random_per_destination()]);
     });
 }
 
@@ -76,10 +71,7 @@ fn a_random_port_per_destination_on_both_sides() {
 fn a_server_on_every_address_lets_ipv4_peers_compare_too() {
     test(|| {
         let random = [NatSpec::random_per_destination()];
-        fails_in(Net::on_every_address(
-            &random,
-            &[NatSpec::port_preserving()],
-        ));
+        fails_in(Net::on_every_address(&random, &random));
     });
 }
 

@@ -8,6 +8,7 @@
 //! - `crossing`: two endpoints dial each other at the same moment
 //! - `ways`: how a connection was opened, by the capture and not by the program's word
 //! - `ipv6`: the same without translation
+//! - `foretold`: NATs with another external port for each destination
 //! - `hopeless`: a pair that cannot be punched says why
 //! - `loss`: paths that lose packets
 //! - `mapping`: a mapping outlives the idle limit of its NAT
@@ -19,6 +20,7 @@
 
 mod again;
 mod crossing;
+mod foretold;
 mod hopeless;
 mod ipv6;
 mod loss;

@@ -48,6 +48,8 @@ struct Setup<'a> {
     shared: Option<NatSpec>,
     /// The host that is a router with the peer behind it.
     router: Option<(&'static str, Speaks)>,
+    /// Who plays the boxes.
+    engine: Engine,
 }
 
 impl Default for Setup<'_> {
@@ -58,6 +60,7 @@ impl Default for Setup<'_> {
             loss: 0.0,
             shared: None,
             router: None,
+            engine: Engine::Netfilter,
         }
     }
 }
@@ -70,6 +73,15 @@ impl Net {
     /// Builds the lab and starts the server on its IPv4 address.
     pub(crate) fn new(a: Boxes<'_>, b: Boxes<'_>) -> Self {
         Self::start(a, b, &Setup::default())
+    }
+
+    /// Builds a lab with boxes that the kernel cannot play.
+    pub(crate) fn on_model(a: Boxes<'_>, b: Boxes<'_>) -> Self {
+        let setup = Setup {
+            engine: Engine::Model,
+            ..Setup::default()
+        };
+        Self::start(a, b, &setup)
     }
 
     /// Builds a lab whose peers lose this share of what they send and receive.
@@ -146,6 +158,7 @@ impl Net {
             loss,
             shared,
             router,
+            engine,
         } = *setup;
         let behind = |name: &str, boxes: Boxes<'_>| {
             let host = HostSpec::new(name).link(LinkSpec::delay(PEER_LINK).loss(loss));
@@ -159,7 +172,7 @@ impl Net {
                 None => host,
             }
         };
-        let lab = Lab::builder().seed(80_42);
+        let lab = Lab::builder().seed(80_42).engine(engine);
         let lab = match shared {
             // The kernel cannot filter what it sends back in.
             Some(nat) => lab

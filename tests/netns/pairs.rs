@@ -8,6 +8,9 @@ use crate::net::Net;
 /// How many fresh processes dial in each direction.
 const RUNS: usize = 20;
 
+/// The same where ports have to be foretold or guessed, which takes two introductions.
+const HARD_RUNS: usize = 5;
+
 /// A pair's forty dials take twenty seconds; this allows for a machine that does much else.
 const LIMIT: Duration = Duration::from_secs(300);
 
@@ -15,10 +18,18 @@ const LIMIT: Duration = Duration::from_secs(300);
 fn connects(a: Kind, b: Kind) {
     TestRun::new().limit(LIMIT).run(|| {
         assert!(kinds::connects(a, b), "the oracle and the README say no");
+        assert!(!fills(a, b), "no second dial is possible soon");
         let net = Net::new(a.boxes, b.boxes);
         let (id_a, id_b) = (net.id("a"), net.id("b"));
         let _listeners = [net.listen("a"), net.listen("b")];
-        for run in 1..=RUNS {
+        let is_hard = |kind: &Kind| kind.row == a.row;
+        let hard = [COUNTS, BLOCK, RANDOM_PER_DESTINATION];
+        let runs = if hard.iter().any(is_hard) {
+            HARD_RUNS
+        } else {
+            RUNS
+        };
+        for run in 1..=runs {
             net.dial_echo("a", &id_b, &format!("run {run}, a to b"));
             net.dial_echo("b", &id_a, &format!("run {run}, b to a"));
         }
@@ -72,4 +83,29 @@ pairs! {
     filters_nothing_and_filters_nothing: FILTERS_NOTHING, FILTERS_NOTHING;
     filters_nothing_and_two_layers: FILTERS_NOTHING, TWO_LAYERS;
     two_layers_and_two_layers: TWO_LAYERS, TWO_LAYERS;
+    counts_and_public: COUNTS, PUBLIC;
+    counts_and_firewall: COUNTS, FIREWALL;
+    counts_and_drops: COUNTS, DROPS;
+    counts_and_resets: COUNTS, RESETS;
+    counts_and_sends_icmp: COUNTS, SENDS_ICMP;
+    counts_and_random_port: COUNTS, RANDOM_PORT;
+    counts_and_filters_nothing: COUNTS, FILTERS_NOTHING;
+    counts_and_two_layers: COUNTS, TWO_LAYERS;
+    counts_and_counts: COUNTS, COUNTS;
+    block_and_public: BLOCK, PUBLIC;
+    block_and_firewall: BLOCK, FIREWALL;
+    block_and_drops: BLOCK, DROPS;
+    block_and_resets: BLOCK, RESETS;
+    block_and_sends_icmp: BLOCK, SENDS_ICMP;
+    block_and_random_port: BLOCK, RANDOM_PORT;
+    block_and_filters_nothing: BLOCK, FILTERS_NOTHING;
+    block_and_two_layers: BLOCK, TWO_LAYERS;
+    random_and_public: RANDOM_PER_DESTINATION, PUBLIC;
+    random_and_firewall: RANDOM_PER_DESTINATION, FIREWALL;
+    random_and_drops: RANDOM_PER_DESTINATION, DROPS;
+    random_and_resets: RANDOM_PER_DESTINATION, RESETS;
+    random_and_sends_icmp: RANDOM_PER_DESTINATION, SENDS_ICMP;
+    random_and_random_port: RANDOM_PER_DESTINATION, RANDOM_PORT;
+    random_and_filters_nothing: RANDOM_PER_DESTINATION, FILTERS_NOTHING;
+    random_and_two_layers: RANDOM_PER_DESTINATION, TWO_LAYERS;
 }

@@ -4,7 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netns_lab::{NatSpec, test};
+use netns_lab::{NatSpec, SimultaneousOpen, test};
 
 use crate::{net::Net, process::Process};
 
@@ -117,7 +117,12 @@ fn wrong_usage_is_status_2_and_says_what_is_wrong() {
 #[test]
 fn a_short_timeout_is_kept() {
     test(|| {
-        let net = Net::new(&NAT, &[NatSpec::random_per_destination()]);
+        // Nothing tells that this cannot work, so the dial would go on.
+        let refuses = [NatSpec {
+            simultaneous_open: SimultaneousOpen::Dropped,
+            ..NatSpec::port_preserving()
+        }];
+        let net = Net::on_model(&refuses, &refuses);
         let peer = net.id("b");
         let _listener = net.listen("b");
         let began = Instant::now();

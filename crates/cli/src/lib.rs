@@ -26,6 +26,9 @@ pub fn main() -> ExitCode {
         Err(code) => return code,
     };
     start_logging();
+    if let Err(error) = p2pconnect::raise_file_limit() {
+        tracing::debug!(%error, "the limit of open files stays");
+    }
     match command {
         Command::Id(options) => cmd::id::run(&options),
         Command::Demo(options) => cmd::demo::run(&options),

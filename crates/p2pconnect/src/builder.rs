@@ -8,14 +8,18 @@ use p2pconnect_proto::{
 use p2pconnect_punch::PunchConfig;
 use p2pconnect_stun::DEFAULT_PORT;
 use tokio::{
+    net::TcpListener,
     sync::{Mutex, mpsc, watch},
     task::JoinSet,
 };
 
 use crate::{
     BindError, CoordinatorError, Endpoint, Status,
+    behaviour::Behaviour,
     coordination::{Coordination, Dialer},
-    endpoint::Inner,
+    discovery,
+    endpoint::{self, Inner},
+    fresh_ports::FreshPorts,
     inbound::Inbound,
     mappings::{Failure, Mappings},
     metrics::Recorder,
@@ -118,11 +122,9 @@ impl Builder {
         let dialer = Dialer::new(&key, address)?;
         let (ports, listeners) = PunchPorts::open().map_err(BindError::Ports)?;
         let inbound = Arc::new(Inbound::new());
-        let mut tasks: Vec<_> = listeners
-            .into_iter()
-            .map(|listener| AbortOnDrop::spawn(Arc::clone(&inbound).accept_from(listener)))
-            .collect();
-        let mappings = Mappings::new(ports.clone(), &key.peer_id(), self.observer.clone());
+        let mut tasks = accept(listeners, &inbound);
+        let (mappings, behaviour, discovery) = mappings(&ports, &key, &self.observer);
+        tasks.push(discovery);
         let addresses = dialer.resolve().await?;
         let port_mappings = PortMappings::new(ports.clone(), self.observer.clone());
         if self.port_mapping && !addresses.iter().all(|it| it.ip().is_loopback()) {
@@ -134,15 +136,18 @@ impl Builder {
             None => go_near(&dialer, &addresses, &mappings).await?,
         };
 
-        let punch = PunchConfig::default();
         let inner = Arc::new(Inner {
             key,
             observer: self.observer,
             ports,
             mappings,
+            behaviour,
+            fresh_ports: FreshPorts::new(),
+            hole_salt: endpoint::random_seed(),
+            registered: std::sync::Mutex::default(),
             port_mappings,
             inbound,
-            punch,
+            punch: PunchConfig::default(),
             metrics: Recorder::default(),
             nat64: Nat64::start(),
             crossings: Arc::default(),
@@ -152,22 +157,21 @@ impl Builder {
         let (listening, incoming) = self.policy.map(listening).unzip();
         // From before the registration, so that nothing that happens meanwhile stays untold.
         let changes = inner.mappings.changes();
-        if let Some(Listening { policy, .. }) = &listening {
-            inner.register(&coordination, policy).await?;
-            inner.observer.tell(Status::Registered);
-        }
-        if listening.is_none() {
-            tasks.push(learn_later(&coordination, &inner));
+        match &listening {
+            Some(Listening { policy, .. }) => {
+                inner.register(&coordination, policy).await?;
+                inner.observer.tell(Status::Registered);
+            }
+            None => tasks.push(learn_later(&coordination, &inner)),
         }
         let (current, current_coordination) = watch::channel(Some(Arc::clone(&coordination)));
-        let sessions = JoinSet::new();
         let keeper = Keeper {
             inner: Arc::clone(&inner),
             dialer,
             addresses,
             current,
             listening,
-            sessions,
+            sessions: JoinSet::new(),
         };
         let line = Line {
             coordination,
@@ -252,6 +256,31 @@ async fn learn(coordination: &Coordination, mappings: &Mappings) -> Result<(), C
     }
     mappings.complete(welcome.stun_alternates);
     Ok(())
+}
+
+fn accept(listeners: Vec<TcpListener>, inbound: &Arc<Inbound>) -> Vec<AbortOnDrop> {
+    listeners
+        .into_iter()
+        .map(|listener| AbortOnDrop::spawn(Arc::clone(inbound).accept_from(listener)))
+        .collect()
+}
+
+/// Makes what learns the mappings, and what finds out from them how the NAT behaves.
+fn mappings(
+    ports: &PunchPorts,
+    key: &SecretKey,
+    observer: &Observer,
+) -> (Arc<Mappings>, Arc<Behaviour>, AbortOnDrop) {
+    let behaviour = Arc::new(Behaviour::new());
+    let mappings = Arc::new(Mappings::new(
+        ports.clone(),
+        &key.peer_id(),
+        observer.clone(),
+        Arc::clone(&behaviour),
+    ));
+    let discovery = discovery::run(Arc::clone(&mappings), Arc::clone(&behaviour));
+    let discovery = AbortOnDrop::spawn(async move { match discovery.await {} });
+    (mappings, behaviour, discovery)
 }
 
 /// Does so beside the first dial.

@@ -314,6 +314,15 @@ impl Coordination {
         }
     }
 
+    /// Lets the other side of an introduction know that this one has given it up: a flight without
+    /// bytes.
+    pub(crate) async fn leave(&self, session: SessionToken) {
+        let bytes = Vec::new();
+        if let Err(error) = self.relay(Flight { session, bytes }).await {
+            tracing::debug!(%error, "the peer does not know that an attempt is given up");
+        }
+    }
+
     /// Lets a session receive the bytes of its handshake.
     pub(crate) fn expect_flights(&self, session: SessionToken) -> Incoming {
         self.flights.expect(session)

@@ -1,50 +1,55 @@
 use std::{
-    collections::BTreeSet,
-    io,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use p2pconnect_identity::SecretKey;
 use p2pconnect_proto::{
-    Candidate, PeerId,
+    CandidateKind, NatMapping, NatReport, PeerId, PortAssignment,
     message::{DialRequest, Introduction, Refusal},
 };
-use p2pconnect_punch::{Introduced, PunchAgent, PunchConfig, Verdict};
+use p2pconnect_punch::{PunchConfig, PunchReport, Verdict};
 use tokio::{
-    sync::{Mutex, mpsc, oneshot, watch},
+    sync::{Mutex, mpsc, watch},
     time::{sleep, timeout_at},
 };
 
 use crate::{
-    Builder, Connection, CoordinatorError, DialError, Metrics, Path, PathTimes, Status,
+    Builder, Connection, CoordinatorError, DialError, Metrics, Path, PathTimes,
+    behaviour::{Behaviour, varies},
     coordination::{Answer, Coordination},
-    crossing::{Answered, Answering, Crossed, Crossings},
-    gather,
+    crossing::{Crossed, Crossings},
+    discovery,
+    fresh_ports::FreshPorts,
+    gather::Announced,
     inbound::Inbound,
     mappings::{Failure, Mappings},
+    meeting::Meeting,
     metrics::Recorder,
     more_ports::{Place, Places},
     nat64::Nat64,
     port_mapping::PortMappings,
     punch_ports::PunchPorts,
     relayed::Relayed,
-    session::{Punched, Session, SessionError},
+    session::{Punched, SessionError},
     status::Observer,
     task::AbortOnDrop,
     turns::Turns,
-    verify::Verifier,
 };
 
 /// How long [`Endpoint::dial`] tries. Three rounds of four seconds fit, which is more than any
 /// path that works has been seen to need.
-const DIAL_LIMIT: Duration = Duration::from_secs(15);
+pub(crate) const DIAL_LIMIT: Duration = Duration::from_secs(15);
 
 /// The longest that a dial may be told to try; its rounds are over long before.
 const MAX_DIAL_LIMIT: Duration = Duration::from_secs(3600);
 
-/// How many introductions one dial asks for. Each round starts at a newly measured moment.
+/// How many introductions of one dial may fail. Each round starts at a newly measured moment.
 const MAX_ROUNDS: u32 = 3;
+
+/// How many it asks for if some are given up early, because more has become known of a NAT: each
+/// side may learn that once, and once more where it is in a row of ports.
+const MAX_INTRODUCTIONS: u32 = MAX_ROUNDS + 4;
 
 /// A new round is not worth asking for when less than this is left.
 const ROUND_MINIMUM: Duration = Duration::from_secs(1);
@@ -52,6 +57,18 @@ const ROUND_MINIMUM: Duration = Duration::from_secs(1);
 /// How long at least to wait before a coordinator that is asked too much is asked again; up to
 /// twice as long at random. A few introductions end in this time.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
+
+/// The round trips, by way of the coordinator, after which a peer has found out and told where its
+/// NAT is in a row of ports: word of the end takes a half of one, asking a STUN server two to the
+/// server, telling another half.
+const LOOK_ROUND_TRIPS: u32 = 3;
+
+/// The same for a peer that has only to tell: because its NAT has turned out to be of another kind,
+/// or to have other ports used up.
+const TELL_ROUND_TRIPS: u32 = 1;
+
+/// The longest that this is waited for.
+const MAX_LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 /// A peer: it can dial others by their ids, and be dialled if it was built with a policy.
 ///
@@ -70,7 +87,13 @@ pub(crate) struct Inner {
     pub(crate) key: SecretKey,
     pub(crate) observer: Observer,
     pub(crate) ports: PunchPorts,
-    pub(crate) mappings: Mappings,
+    pub(crate) mappings: Arc<Mappings>,
+    pub(crate) behaviour: Arc<Behaviour>,
+    pub(crate) fresh_ports: FreshPorts,
+    /// What nobody else knows of the holes that this endpoint opens.
+    pub(crate) hole_salt: [u8; 32],
+    /// What the coordinator has been told, and so what diallers act by.
+    pub(crate) registered: std::sync::Mutex<Announced>,
     pub(crate) port_mappings: PortMappings,
     pub(crate) inbound: Arc<Inbound>,
     pub(crate) punch: PunchConfig,
@@ -161,7 +184,8 @@ impl Endpoint {
         let deadline = began + limit.min(MAX_DIAL_LIMIT);
         let place = self.inner.place(peer, deadline).await?;
         let mut found = None;
-        for round in 1..=MAX_ROUNDS {
+        let mut failed = 0;
+        for round in 1..=MAX_INTRODUCTIONS {
             let forwarded = self.inner.port_mappings.known();
             let met = match self.ask(peer, &place, deadline).await {
                 Ok(met) => met,
@@ -174,30 +198,40 @@ impl Endpoint {
             let introduced = began.elapsed();
             self.inner.metrics.introduced(introduced);
             let since = (began, introduced);
-            let result = match met {
+            let (pause, result) = match met {
                 Met::Introduced(meeting) => {
-                    match self.inner.punch(*meeting, &place, deadline).await {
+                    let pause = pause_after(&meeting.introduction);
+                    let punching = self.inner.punch_unless_outdated(*meeting, &place, deadline);
+                    match punching.await {
                         Ok(punched) => return Ok(connection(punched, peer, place, since, round)),
-                        Err(error) => Err(Some(error)),
+                        Err(error) => (pause, Err(Some(error))),
                     }
                 }
-                Met::Crossed(crossed) => crossed.outcome(deadline).await,
+                Met::Crossed(crossed) => (Duration::ZERO, crossed.outcome(deadline).await),
             };
             match result {
                 Ok((punched, place)) => {
                     return Ok(connection(punched, peer, place, since, round));
                 }
+                // It was waited for what the next introduction needs.
+                Err(Some(DialError::PeerLeft)) => continue,
                 // What was proven impossible may be possible by what the router forwards by now.
                 Err(Some(error))
-                    if is_final(&error) && self.inner.port_mappings.known() == forwarded =>
+                    if is_final(&error, &self.inner.ports)
+                        && self.inner.port_mappings.known() == forwarded =>
                 {
                     return Err(error);
                 }
-                Err(error) => found = error.or(found),
+                Err(error) => {
+                    found = error.or(found);
+                    failed += 1;
+                }
             }
-            if deadline.saturating_duration_since(Instant::now()) < ROUND_MINIMUM {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left < ROUND_MINIMUM || failed == MAX_ROUNDS {
                 break;
             }
+            sleep(pause).await;
         }
         Err(found.unwrap_or(DialError::TimedOut))
     }
@@ -241,11 +275,16 @@ impl Endpoint {
         loop {
             let outstanding = self.inner.crossings.asking(peer);
             let asking = timeout_at(deadline.into(), self.ask_once(peer, place, hello.clone()));
-            let (coordination, answer) = asking.await.map_err(|_| DialError::TimedOut)??;
+            let Asked {
+                coordination,
+                announced,
+                answer,
+            } = asking.await.map_err(|_| DialError::TimedOut)??;
             match answer {
                 Ok(Answer::Introduced(introduction)) if introduction.peer == peer => {
                     let meeting = Meeting {
                         introduction,
+                        announced,
                         coordination,
                         relayed,
                     };
@@ -277,7 +316,7 @@ impl Endpoint {
         peer: PeerId,
         place: &Place,
         handshake: Vec<u8>,
-    ) -> Result<(Arc<Coordination>, Result<Answer, Refusal>), CoordinatorError> {
+    ) -> Result<Asked, CoordinatorError> {
         let mut coordination = self.coordination.clone();
         let line = coordination.wait_for(Option::is_some).await;
         // Only another endpoint with the same key ends the task that keeps the line.
@@ -285,150 +324,23 @@ impl Endpoint {
             .ok()
             .and_then(|line| line.clone())
             .ok_or(CoordinatorError::Replaced)?;
-        let (candidates, claims) = place
-            .reached_at()
-            .unwrap_or_else(|| (self.inner.candidates(), self.inner.mappings.claims()));
+        discovery::look_again(&self.inner.mappings, &self.inner.behaviour).await;
+        let announced = self.inner.announce_anew(place);
         let request = DialRequest {
             callee: peer,
-            candidates,
-            nat: *self.inner.mappings.nat().borrow(),
-            claims,
+            candidates: announced.candidates.clone(),
+            nat: announced.nat,
+            claims: place
+                .claims()
+                .unwrap_or_else(|| self.inner.mappings.claims()),
             handshake,
         };
         let answer = line.dial(request).await?;
-        Ok((line, answer))
-    }
-}
-
-impl Inner {
-    /// Returns where this endpoint may be reached, as far as is known now.
-    pub(crate) fn candidates(&self) -> Vec<Candidate> {
-        gather::candidates(
-            &self.ports,
-            &self.mappings.known(),
-            &self.port_mappings.known(),
-        )
-    }
-
-    /// Connects to a peer that dials this endpoint.
-    pub(crate) async fn answer(
-        &self,
-        mut introduction: Introduction,
-        coordination: &Arc<Coordination>,
-        accepting: mpsc::Sender<Connection>,
-        mut answering: Answering,
-    ) {
-        let (began, peer) = (Instant::now(), introduction.peer);
-        let place = self.places.answer(peer);
-        let hello = std::mem::take(&mut introduction.handshake);
-        let punching = async {
-            let relayed = Relayed::called(&self.key, peer, hello)?;
-            let meeting = Meeting {
-                introduction,
-                coordination: Arc::clone(coordination),
-                relayed,
-            };
-            self.punch(meeting, &place, began + DIAL_LIMIT).await
-        };
-        let result = tokio::select! {
-            result = punching => Some(result),
-            () = answering.abandoned() => None,
-        };
-        let hand_over = async {
-            match result {
-                Some(Ok(punched)) => answering.ended(Ok(Answered {
-                    punched,
-                    peer,
-                    place,
-                    began,
-                    accepting,
-                })),
-                Some(Err(error)) => {
-                    let reason = error.to_string();
-                    self.observer.tell(Status::PunchFailed { peer, reason });
-                    answering.ended(Err(error));
-                }
-                None => {}
-            }
-        };
-        // This leaves first, so that a dial back is not taken for one that crosses what is over.
-        let (settled, ()) = tokio::join!(coordination.settle(peer), hand_over);
-        if let Err(error) = settled {
-            tracing::debug!(%error, "the coordinator was not told that a dial is over");
-        }
-    }
-
-    /// Turns an introduction into a connection.
-    async fn punch(
-        &self,
-        meeting: Meeting,
-        place: &Place,
-        deadline: Instant,
-    ) -> Result<Punched, DialError> {
-        let Meeting {
-            introduction,
-            coordination,
-            mut relayed,
-        } = meeting;
-        let Introduction {
-            session,
-            peer,
-            role,
-            mut candidates,
-            nat,
-            relayed_rtt_us,
-            handshake: _,
-        } = introduction;
-        self.nat64.translate(&mut candidates);
-        let started = Instant::now();
-        let relayed_rtt = Duration::from_micros(relayed_rtt_us.into());
-        let flights = coordination.expect_flights(session);
-        relayed.connect(session, coordination, flights);
-        let remotes: BTreeSet<_> = candidates.iter().map(|it| it.address).collect();
-        let kinds = candidates.iter().map(|it| (it.address, it.kind)).collect();
-        let inbox = self.inbound.expect(session, remotes);
-        self.observer.tell(Status::Introduced { peer, role });
-        self.observer.tell(Status::Punching {
-            peer,
-            candidates: candidates.len(),
-            relayed_rtt,
-        });
-
-        let local_nat = *self.mappings.nat().borrow();
-        let mut bases = gather::bases(place.ports().unwrap_or(&self.ports), &candidates).await;
-        // Until this introduction is over.
-        let _begun = self.turns.take(
-            (self.key.peer_id(), peer, role),
-            [&local_nat, &nat],
-            &mut bases,
-            &mut candidates,
-        );
-        let introduced = Introduced {
-            role,
-            bases,
-            remote_candidates: candidates,
-            relayed_rtt,
-            local_nat,
-            remote_nat: nat,
-        };
-        let agent = PunchAgent::new(self.punch.clone(), introduced, random_seed(), started);
-        // The callee's flight leaves when the dialler is told, and takes half the way there and
-        // back.
-        let due = started + relayed_rtt / 2;
-        let verifier = Verifier::new(&self.key, (peer, role), session, (&relayed, due))?;
-        let local_nat = self.mappings.nat();
-        let session = Session::new(agent, role, verifier, relayed, inbox, local_nat);
-        let (handed, handing) = oneshot::channel();
-        let race = AbortOnDrop::spawn(session.naming(kinds).run(deadline, handed));
-        let result = match handing.await {
-            Ok(result) => result,
-            Err(_) => Err(SessionError::Broken(io::ErrorKind::BrokenPipe.into())),
-        };
-        self.metrics.ended(started, &result);
-        let mut punched = result?;
-        place.hold(self.turns.note(peer, &punched.way.pair));
-        punched.stream.get_mut().0.keep(race);
-        Ok(punched)
+        Ok(Asked {
+            coordination: line,
+            announced,
+            answer,
+        })
     }
 }
 
@@ -440,11 +352,11 @@ enum Met {
     Crossed(Crossed),
 }
 
-/// An introduction, over which line it came, and the handshake that begun with it.
-struct Meeting {
-    introduction: Introduction,
+/// Who was asked for an introduction, what they were told, and what they said.
+struct Asked {
     coordination: Arc<Coordination>,
-    relayed: Relayed,
+    announced: Announced,
+    answer: Result<Answer, Refusal>,
 }
 
 impl From<SessionError> for DialError {
@@ -455,28 +367,57 @@ impl From<SessionError> for DialError {
             }
             SessionError::NoPath(report) => Self::NoDirectPath(report),
             SessionError::Broken(error) => Self::Broken(error),
+            SessionError::PeerLeft => Self::PeerLeft,
         }
     }
 }
 
+/// Returns how long to wait before a peer is asked for again.
+///
+/// A peer tells the coordinator what the last attempt has used up. One whose NAT gives out ports in
+/// a row looks before where the row goes on.
+pub(crate) fn pause_after(introduction: &Introduction) -> Duration {
+    let nat = &introduction.nat;
+    let counts = matches!(nat.ports, Some(PortAssignment::Sequential { .. }));
+    let round_trips = match nat.mapping {
+        Some(NatMapping::EndpointIndependent) => return Duration::ZERO,
+        Some(_) if counts => LOOK_ROUND_TRIPS,
+        Some(_) | None => TELL_ROUND_TRIPS,
+    };
+    let round_trip = Duration::from_micros(introduction.relayed_rtt_us.into());
+    (round_trip * round_trips).min(MAX_LOOK_PAUSE)
+}
+
 /// Tells whether another round could not end differently.
-fn is_final(error: &DialError) -> bool {
+fn is_final(error: &DialError, ports: &PunchPorts) -> bool {
     match error {
-        DialError::NoDirectPath(report) => is_proven(report.verdict),
-        DialError::Broken(_) => false,
+        DialError::NoDirectPath(report) => is_proven(report) && !bets(report, ports),
+        DialError::Broken(_) | DialError::PeerLeft => false,
         _ => true,
     }
 }
 
-/// Tells whether a verdict rests on what is known of the NATs, and not on what was heard.
-const fn is_proven(verdict: Verdict) -> bool {
-    matches!(
-        verdict,
+/// Tells whether ports were foretold or guessed, which may go better with others.
+fn bets(report: &PunchReport, ports: &PunchPorts) -> bool {
+    let is_punch_port = |port: u16| ports.iter().any(|(_, it)| it == port);
+    report.pairs.iter().any(|it| {
+        let is_bet =
+            it.pair.kind == CandidateKind::Predicted || !is_punch_port(it.pair.local.port());
+        is_bet && it.attempts > 0
+    })
+}
+
+/// Tells whether a verdict rests on all that can be known of the NATs, and not on what was heard.
+fn is_proven(report: &PunchReport) -> bool {
+    let is_complete = |nat: &NatReport| !varies(nat) || nat.ports.is_some();
+    let rests_on_nats = matches!(
+        report.verdict,
         Verdict::NoCommonFamily
             | Verdict::LocalMappingVaries
             | Verdict::RemoteMappingVaries
             | Verdict::BothMappingsVary
-    )
+    );
+    rests_on_nats && is_complete(&report.local_nat) && is_complete(&report.remote_nat)
 }
 
 /// Makes a connection of a stream to a peer, for whoever began to wait for it, and was introduced so
@@ -497,9 +438,9 @@ pub(crate) fn connection(
     Connection::new(stream, peer, path, place)
 }
 
-fn random_seed() -> [u8; 32] {
+pub(crate) fn random_seed() -> [u8; 32] {
     let mut seed = [0; 32];
-    // The seed spreads redials in time and protects nothing, so a fixed one is no harm.
+    // The seed spreads redials in time and holes over ports, and protects nothing, so a fixed one is no harm.
     if let Err(error) = getrandom::fill(&mut seed) {
         tracing::warn!(%error, "no randomness from the system");
     }

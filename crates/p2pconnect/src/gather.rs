@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use p2pconnect_proto::{Candidate, CandidateKind, message::MAX_CANDIDATES};
+use p2pconnect_proto::{Candidate, CandidateKind, NatReport, PunchPort, message::MAX_CANDIDATES};
 use p2pconnect_punch::Base;
 
 use crate::{mappings::Mapped, port_mapping::ForwardedPort, punch_ports::PunchPorts, tcp};
@@ -14,10 +14,25 @@ use crate::{mappings::Mapped, port_mapping::ForwardedPort, punch_ports::PunchPor
 /// candidate for either port and address family, the list stays within [`MAX_CANDIDATES`].
 const MAX_HOST_ADDRESSES: usize = 6;
 
+/// What an endpoint tells of itself, and acts by: what a peer does rests on the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Announced {
+    pub(crate) candidates: Vec<Candidate>,
+    pub(crate) nat: NatReport,
+    /// From where the first connection out of that row is expected.
+    pub(crate) predicted: Option<SocketAddr>,
+    /// The first of a row of local ports for attempts that need one each, if the NAT asks for
+    /// that.
+    pub(crate) fresh: Option<SocketAddr>,
+}
+
 /// Returns the candidates of this endpoint, those first that are most worth their place.
+///
+/// `predicted` is from where the first connection out of a row of unused ports is expected.
 pub(crate) fn candidates(
     ports: &PunchPorts,
     mapped: &[Mapped],
+    predicted: Option<SocketAddr>,
     forwarded: &[ForwardedPort],
 ) -> Vec<Candidate> {
     let mut candidates: Vec<Candidate> = mapped
@@ -36,6 +51,12 @@ pub(crate) fn candidates(
             }
         })
         .collect();
+    candidates.extend(predicted.map(|address| Candidate {
+        kind: CandidateKind::Predicted,
+        address,
+        punch_port: PunchPort::FRESH,
+        token: None,
+    }));
     // A router whose own address is the one that a STUN server saw may keep the port as well.
     for it in forwarded {
         if candidates
@@ -63,8 +84,12 @@ pub(crate) fn candidates(
 }
 
 /// Returns the addresses to connect from: for each remote candidate the one that the kernel's
-/// routes choose, with every punch port.
-pub(crate) async fn bases(ports: &PunchPorts, remotes: &[Candidate]) -> Vec<Base> {
+/// routes choose, with every punch port; and the first of a row of unused ports.
+pub(crate) async fn bases(
+    ports: &PunchPorts,
+    fresh: Option<SocketAddr>,
+    remotes: &[Candidate],
+) -> Vec<Base> {
     let mut sources = BTreeSet::new();
     for remote in remotes {
         match tcp::source_address(remote.address).await {
@@ -82,6 +107,10 @@ pub(crate) async fn bases(ports: &PunchPorts, remotes: &[Candidate]) -> Vec<Base
                 punch_port,
             })
         })
+        .chain(fresh.map(|address| Base {
+            address,
+            punch_port: PunchPort::FRESH,
+        }))
         .collect()
 }
 
@@ -138,8 +167,6 @@ fn is_offerable(address: &IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use p2pconnect_proto::PunchPort;
-
     use super::*;
 
     #[test]
@@ -198,6 +225,7 @@ mod tests {
                 mapped(PunchPort::PRIMARY, local, local),
                 mapped(PunchPort::SPARE, local, natted),
             ],
+            None,
             &[],
         );
         assert_eq!(found[0].kind, CandidateKind::Host);

@@ -25,20 +25,26 @@
 //! The stream is TLS 1.3 over one TCP connection with nobody in the middle. The coordinator
 //! introduces; it never sees application bytes.
 
+mod behaviour;
 mod builder;
 mod connection;
 mod coordination;
 mod crossing;
+mod discovery;
 mod endpoint;
 mod error;
+mod file_limit;
 mod flights;
+mod fresh_ports;
 mod gather;
 mod inbound;
 mod mappings;
+mod meeting;
 mod metrics;
 mod more_ports;
 mod nat64;
 mod online;
+mod outdated;
 mod port_mapping;
 mod preamble;
 mod punch_ports;
@@ -55,6 +61,7 @@ pub use builder::Builder;
 pub use connection::{Connection, Path, PathTimes};
 pub use endpoint::Endpoint;
 pub use error::{BindError, CoordinatorError, DialError};
+pub use file_limit::raise_file_limit;
 pub use metrics::Metrics;
 pub use status::{PortMappingProtocol, Status};
 

@@ -1,4 +1,4 @@
-//! Holds the NAT mappings of the punch ports and tells what is known of the NAT.
+//! Holds the NAT mappings of the punch ports.
 
 use std::{
     collections::BTreeMap,
@@ -8,16 +8,20 @@ use std::{
 };
 
 use p2pconnect_proto::{NatReport, PeerId, PunchPort, ReflexiveToken, message::ReflexiveClaim};
+use p2pconnect_punch::behaviour::Observation;
 use p2pconnect_stun::{
     Commitment, HeldMapping, Mapping, MappingConfig, MappingError, MappingEvent, MappingState,
-    Observation, classify, query,
+    query,
 };
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
 };
 
-use crate::{Status, punch_ports::PunchPorts, status::Observer, task::AbortOnDrop, tcp};
+use crate::{
+    Status, behaviour::Behaviour, discovery::Network, punch_ports::PunchPorts, status::Observer,
+    task::AbortOnDrop, tcp,
+};
 
 /// The most STUN servers of one address family that are asked. A second one shows whether the
 /// NAT's mapping depends on the destination; more would show the same.
@@ -61,9 +65,10 @@ pub(crate) struct Mappings {
 #[derive(Debug)]
 struct Shared {
     table: watch::Sender<Table>,
-    nat: watch::Sender<NatReport>,
+    behaviour: Arc<Behaviour>,
     alternates: watch::Sender<Vec<SocketAddr>>,
-    observations: Mutex<Vec<Observation>>,
+    /// Whether the alternate addresses have been asked, if there are any.
+    compared: watch::Sender<bool>,
     /// What the STUN servers shall attest, for each punch port, by a salt that only this endpoint
     /// and those it tells know.
     claims: Vec<(ReflexiveClaim, Commitment)>,
@@ -85,7 +90,12 @@ enum Slot {
 }
 
 impl Mappings {
-    pub(crate) fn new(ports: PunchPorts, id: &PeerId, observer: Observer) -> Self {
+    pub(crate) fn new(
+        ports: PunchPorts,
+        id: &PeerId,
+        observer: Observer,
+        behaviour: Arc<Behaviour>,
+    ) -> Self {
         let claim = |(punch_port, _)| {
             let mut salt = [0; 16];
             getrandom::fill(&mut salt).ok()?;
@@ -95,9 +105,9 @@ impl Mappings {
         let claims = ports.iter().filter_map(claim).collect();
         let shared = Shared {
             table: watch::Sender::default(),
-            nat: watch::Sender::default(),
+            behaviour,
             alternates: watch::Sender::default(),
-            observations: Mutex::default(),
+            compared: watch::Sender::default(),
             claims,
             observer,
         };
@@ -132,8 +142,8 @@ impl Mappings {
 
     /// Says that no further server will be named, and which addresses serve for comparison.
     pub(crate) fn complete(&self, alternates: Vec<SocketAddr>) {
-        self.shared.alternates.send_replace(alternates);
         self.shared.table.send_modify(|table| table.complete = true);
+        self.shared.alternates.send_replace(alternates);
     }
 
     /// Waits for the first mapping, and a moment longer for the others.
@@ -193,13 +203,34 @@ impl Mappings {
     pub(crate) fn changes(&self) -> Changes {
         Changes {
             table: self.shared.table.subscribe(),
-            nat: self.shared.nat.subscribe(),
+            nat: self.shared.behaviour.reports(),
+            outlook: self.shared.behaviour.outlook(),
         }
     }
 
-    /// Watches what is known of the NAT.
-    pub(crate) fn nat(&self) -> watch::Receiver<NatReport> {
-        self.shared.nat.subscribe()
+    /// Waits until the punch ports are mapped in another network than `known`, or for the first
+    /// time, and returns it. Cancel safe.
+    pub(crate) async fn other_network(&self, known: Option<Network>) -> Network {
+        let mut table = self.shared.table.subscribe();
+        loop {
+            let network = table.borrow_and_update().network();
+            if let Some(network) = network.filter(|it| Some(*it) != known) {
+                return network;
+            }
+            // The sender lives as long as `self`.
+            if table.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Waits until it is known how other addresses of the servers see the punch port, as far as it
+    /// can be. Cancel safe.
+    pub(crate) async fn compared(&self) {
+        let mut compared = self.shared.compared.subscribe();
+        if compared.wait_for(|compared| *compared).await.is_err() {
+            std::future::pending().await
+        }
     }
 }
 
@@ -208,6 +239,7 @@ impl Mappings {
 pub(crate) struct Changes {
     table: watch::Receiver<Table>,
     nat: watch::Receiver<NatReport>,
+    outlook: watch::Receiver<()>,
 }
 
 impl Changes {
@@ -217,6 +249,7 @@ impl Changes {
         tokio::select! {
             Ok(()) = self.table.changed() => {}
             Ok(()) = self.nat.changed() => {}
+            Ok(()) = self.outlook.changed() => {}
             else => std::future::pending().await,
         }
     }
@@ -231,6 +264,26 @@ impl Table {
 
     fn any_asking(&self) -> bool {
         self.slots.values().any(|slot| matches!(slot, Slot::Asking))
+    }
+
+    /// Returns where the primary punch port is mapped: over IPv4, or once no further server will
+    /// be named, over IPv6.
+    fn network(&self) -> Option<Network> {
+        let mapped = self.slots.values().filter_map(|slot| match slot {
+            Slot::Held(mapped) => Some(mapped),
+            Slot::Asking | Slot::Failed(_) => None,
+        });
+        let mut primary = mapped.filter(|it| it.punch_port == PunchPort::PRIMARY);
+        let found = primary.find(|it| it.local.is_ipv4() || (self.complete && !self.asks_v4()))?;
+        Some(Network {
+            local: found.local.ip(),
+            external: found.mapped.ip(),
+            server: found.server,
+        })
+    }
+
+    fn asks_v4(&self) -> bool {
+        self.slots.keys().any(|(_, server)| server.is_ipv4())
     }
 
     fn is_hopeless(&self) -> bool {
@@ -316,7 +369,7 @@ impl Shared {
                     match lost {
                         Some(error) if has_moved(local, server).await => {
                             tracing::debug!("this machine has another address now");
-                            self.forget(local);
+                            self.behaviour.forget(local.ip());
                             return self.set(punch_port, server, Slot::Failed(error));
                         }
                         Some(_) | None => self.learn(punch_port, mapping),
@@ -325,6 +378,7 @@ impl Shared {
                 Ok(()) = alternates.changed(), if punch_port == PunchPort::PRIMARY => {
                     let alternates = alternates.borrow_and_update().clone();
                     self.compare(local, server, &alternates).await;
+                    self.compared.send_replace(self.table.borrow().complete);
                 }
             }
         }
@@ -339,7 +393,7 @@ impl Shared {
             ..
         } = mapping;
         if punch_port == PunchPort::PRIMARY {
-            self.observe(Observation {
+            self.behaviour.observe(Observation {
                 local,
                 server,
                 mapped,
@@ -363,7 +417,7 @@ impl Shared {
         let comparable = |it: &&SocketAddr| it.is_ipv4() == server.is_ipv4() && **it != server;
         for &alternate in alternates.iter().filter(comparable) {
             match query(local, alternate, QUERY_LIMIT).await {
-                Ok(mapped) => self.observe(Observation {
+                Ok(mapped) => self.behaviour.observe(Observation {
                     local,
                     server: alternate,
                     mapped,
@@ -371,31 +425,6 @@ impl Shared {
                 Err(error) => tracing::debug!(%error, "no second opinion on the mapping"),
             }
         }
-    }
-
-    fn observe(&self, observation: Observation) {
-        let mut observations = self
-            .observations
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let same =
-            |it: &Observation| it.server == observation.server && it.local == observation.local;
-        match observations.iter_mut().find(|it| same(it)) {
-            Some(known) => *known = observation,
-            None => observations.push(observation),
-        }
-        let report = classify(&observations);
-        self.nat
-            .send_if_modified(|nat| std::mem::replace(nat, report) != report);
-    }
-
-    /// Drops what was seen from an address that this machine has left, with its NAT.
-    fn forget(&self, local: SocketAddr) {
-        let mut observations = self
-            .observations
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        observations.retain(|it| it.local != local);
     }
 
     /// Stores what is known of a mapping, and wakes those who watch if its address is new. A fresh
@@ -443,7 +472,8 @@ mod tests {
 
         let (ports, _listeners) = PunchPorts::open().unwrap();
         let id = PeerId::from_public_key([1; 32]);
-        let mappings = Mappings::new(ports, &id, Observer::none());
+        let behaviour = Arc::new(Behaviour::new());
+        let mappings = Mappings::new(ports, &id, Observer::none(), behaviour);
         let shared = Arc::clone(&mappings.shared);
         let ends = async {
             mappings.changes().next().await;

@@ -66,6 +66,8 @@ impl Recorder {
                     metrics.redials += u64::from(pair.attempts.saturating_sub(1));
                 }
             }
+            // It is counted when it begins anew.
+            Err(SessionError::PeerLeft) => {}
             Err(SessionError::Broken(_)) => {
                 metrics.failed += 1;
                 metrics.failed_time += time;

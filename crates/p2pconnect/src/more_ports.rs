@@ -11,12 +11,18 @@ use std::{
     time::Instant,
 };
 
-use p2pconnect_proto::{Candidate, PeerId, message::ReflexiveClaim};
+use p2pconnect_proto::{PeerId, message::ReflexiveClaim};
 use tokio::time::timeout_at;
 
 use crate::{
-    DialError, endpoint::Inner, gather, mappings::Mappings, punch_ports::PunchPorts,
-    status::Observer, task::AbortOnDrop, turns::Taken,
+    DialError,
+    behaviour::Behaviour,
+    endpoint::Inner,
+    mappings::{Mapped, Mappings},
+    punch_ports::PunchPorts,
+    status::Observer,
+    task::AbortOnDrop,
+    turns::Taken,
 };
 
 /// How many connections to one peer there is room for on two punch ports, if it has two as well.
@@ -135,8 +141,8 @@ impl Inner {
         let accept = |listener| AbortOnDrop::spawn(Arc::clone(&self.inbound).accept_from(listener));
         let accepting = listeners.into_iter().map(accept).collect();
         // What these ports add to the first two is no news to whoever observes.
-        let observer = Observer::none();
-        let mappings = Mappings::new(ports.clone(), &self.key.peer_id(), observer);
+        let (observer, behaviour) = (Observer::none(), Arc::new(Behaviour::new()));
+        let mappings = Mappings::new(ports.clone(), &self.key.peer_id(), observer, behaviour);
         for mapped in self.mappings.known() {
             mappings.start(mapped.server);
         }
@@ -162,12 +168,15 @@ impl Place {
         drop(self.pair.set(pair));
     }
 
-    /// Returns where the peer may connect to, if not to the first ports, and what else will be known
-    /// of it.
-    pub(crate) fn reached_at(&self) -> Option<(Vec<Candidate>, Vec<ReflexiveClaim>)> {
+    /// Returns the ports to be connected to, if they are not the first ones, with their mappings.
+    pub(crate) fn further(&self) -> Option<(&PunchPorts, Vec<Mapped>)> {
         let more = self.more.as_ref()?;
-        let candidates = gather::candidates(&more.ports, &more.mappings.known(), &[]);
-        Some((candidates, more.mappings.claims()))
+        Some((&more.ports, more.mappings.known()))
+    }
+
+    /// Returns what else will be known of them.
+    pub(crate) fn claims(&self) -> Option<Vec<ReflexiveClaim>> {
+        self.more.as_ref().map(|more| more.mappings.claims())
     }
 }
 

@@ -24,7 +24,7 @@ const MAX_SESSIONS: usize = 64;
 /// How often something is sent on an idle line, so that NATs keep its UDP mapping: RFC 4787 REQ-5
 /// allows them to forget it after two minutes, many do after 30 seconds. It is also how often the
 /// mappings ask, and at the same moments, so that an idle machine wakes once for both.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The pauses before reconnecting: short at first, because most losses are, and then rare enough
 /// not to trouble a coordinator that is down with all its peers.
@@ -158,9 +158,8 @@ impl Keeper {
         }
         let (inner, coordination) = (Arc::clone(&self.inner), Arc::clone(coordination));
         self.sessions.spawn(async move {
-            let accepting = listening.connections;
             inner
-                .answer(introduction, &coordination, accepting, answering)
+                .answer(introduction, &coordination, &listening, answering)
                 .await;
         });
     }
@@ -203,11 +202,13 @@ impl Inner {
         coordination: &Coordination,
         policy: &DialPolicy,
     ) -> Result<(), CoordinatorError> {
+        let announced = self.announce();
         let registration = Registration {
-            candidates: self.candidates(),
-            nat: *self.mappings.nat().borrow(),
+            candidates: announced.candidates.clone(),
+            nat: announced.nat,
             policy: policy.clone(),
         };
+        *self.registered() = announced;
         let registered = coordination.register(registration).await?;
         if !registered.unproven.is_empty() {
             tracing::debug!(

@@ -57,7 +57,7 @@ fn open_one() -> io::Result<(u16, Vec<TcpListener>)> {
 ///
 /// Port reuse alone would share a port with another process of the same user without a word, so
 /// the kernel is asked for a free one first.
-fn free_port() -> io::Result<u16> {
+pub(crate) fn free_port() -> io::Result<u16> {
     let socket = TcpSocket::new_v4()?;
     socket.bind((Ipv4Addr::UNSPECIFIED, 0).into())?;
     Ok(socket.local_addr()?.port())

@@ -78,6 +78,8 @@ pub(crate) struct Relayed {
     stream: Arc<Mutex<Option<TlsStream<Transport>>>>,
     outgoing: Option<mpsc::Receiver<Vec<u8>>>,
     incoming: mpsc::Sender<Vec<u8>>,
+    /// Whether the peer has given the introduction up.
+    left: watch::Sender<bool>,
     tasks: Vec<AbortOnDrop>,
 }
 
@@ -153,6 +155,7 @@ impl Relayed {
             stream,
             outgoing: Some(outgoing),
             incoming,
+            left: watch::Sender::default(),
             tasks: vec![task],
         }
     }
@@ -168,6 +171,7 @@ impl Relayed {
             return;
         };
         let incoming = self.incoming.clone();
+        let left = self.left.clone();
         self.tasks.push(AbortOnDrop::spawn(async move {
             loop {
                 tokio::select! {
@@ -177,6 +181,10 @@ impl Relayed {
                         }
                     }
                     Some(bytes) = flights.next() => {
+                        if bytes.is_empty() {
+                            left.send_replace(true);
+                            continue;
+                        }
                         if incoming.try_send(bytes).is_err() {
                             tracing::debug!("bytes of a handshake dropped");
                         }
@@ -185,6 +193,14 @@ impl Relayed {
                 }
             }
         }));
+    }
+
+    /// Waits until the peer has given the introduction up. Cancel safe.
+    pub(crate) async fn left(&self) {
+        // The sender lives as long as `self`.
+        if self.left.subscribe().wait_for(|left| *left).await.is_err() {
+            std::future::pending().await
+        }
     }
 
     /// Returns where bytes go in that came another way than by the coordinator.

@@ -1,11 +1,13 @@
 //! Runs one punch agent on real sockets.
 
 mod handover;
+mod pace;
 
 use std::{
     collections::BTreeMap,
     io,
     net::SocketAddr,
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -30,6 +32,7 @@ use crate::{
     verify::{Open, Origin, Verified, Verifier},
 };
 use handover::Handover;
+pub(crate) use pace::Pace;
 
 /// Connections that may be told of as usable at a time; only one is.
 const MAX_BELIEVED: usize = 4;
@@ -58,6 +61,8 @@ pub(crate) enum SessionError {
     NoPath(Box<PunchReport>),
     /// The connection broke while it was nominated.
     Broken(io::Error),
+    /// The peer has given the introduction up.
+    PeerLeft,
 }
 
 /// One introduction being turned into a connection.
@@ -71,6 +76,7 @@ pub(crate) struct Session {
     checks: BTreeMap<CheckId, Check>,
     tasks: JoinSet<(CheckId, Done)>,
     believed: (mpsc::Sender<Believing>, mpsc::Receiver<Believing>),
+    pace: Pace,
 }
 
 /// A connection that can be used before the peer has answered on it.
@@ -122,7 +128,14 @@ impl Session {
             checks: BTreeMap::new(),
             tasks: JoinSet::new(),
             believed: mpsc::channel(MAX_BELIEVED),
+            pace: Pace::default(),
         }
+    }
+
+    /// Lets others see and hold what the session begins.
+    pub(crate) fn paced(mut self, pace: Pace) -> Self {
+        self.pace = pace;
+        self
     }
 
     /// Tells what the addresses are that the peer named.
@@ -170,6 +183,9 @@ impl Session {
                 local,
                 remote,
             } => {
+                if !self.pace.begins(local.is_ipv4()) {
+                    return;
+                }
                 let task = self.tasks.spawn(connect(check, local, remote));
                 let connecting = Check::Connecting {
                     task,
@@ -330,8 +346,26 @@ impl Session {
     }
 }
 
-async fn connect(check: CheckId, local: SocketAddr, remote: SocketAddr) -> (CheckId, Done) {
-    (check, Done::Connect(tcp::connect(local, remote).await))
+/// Connects. The SYN leaves at once and not when the future is first polled: where a NAT gives out
+/// ports in a row, the order of the SYNs decides which gets which.
+fn connect(
+    check: CheckId,
+    local: SocketAddr,
+    remote: SocketAddr,
+) -> impl Future<Output = (CheckId, Done)> + use<> {
+    let mut connecting = Box::pin(tcp::connect(local, remote));
+    let mut nobody = Context::from_waker(Waker::noop());
+    let ready = match connecting.as_mut().poll(&mut nobody) {
+        Poll::Ready(result) => Some(result),
+        Poll::Pending => None,
+    };
+    async move {
+        let result = match ready {
+            Some(result) => result,
+            None => connecting.await,
+        };
+        (check, Done::Connect(result))
+    }
 }
 
 #[cfg(test)]

@@ -232,7 +232,7 @@ impl Verifier {
         believed: mpsc::Sender<OwnedWriteHalf>,
     ) -> io::Result<Verified> {
         // The semaphore is never closed.
-        let _turn = self.turn.acquire().await.map_err(io::Error::other)?;
+        let turn = self.turn.acquire().await.map_err(io::Error::other)?;
         let Open {
             mut stream,
             mut token_read,
@@ -269,7 +269,11 @@ impl Verifier {
             tags.is_theirs(&tag).then_some(()).ok_or_else(stranger)
         };
         match answer.await {
-            Ok(()) => Ok(Verified::Confirmed(read)),
+            Ok(()) => {
+                // Nobody takes this one's place any more.
+                turn.forget();
+                Ok(Verified::Confirmed(read))
+            }
             Err(error) => {
                 // What was written on it belongs to another connection now.
                 if let Err(error) = reset_on_close(read.as_ref()) {

@@ -40,7 +40,6 @@
 //!   A request with MESSAGE-INTEGRITY gets 420.
 
 mod binding;
-mod classify;
 mod connect_back;
 mod connection;
 mod error;
@@ -56,7 +55,6 @@ pub mod socket;
 mod witness;
 
 pub use binding::Commitment;
-pub use classify::{Observation, classify};
 pub use connect_back::connect_back;
 pub use error::MappingError;
 pub use held_mapping::{HeldMapping, Mapping, MappingConfig, MappingEvent, MappingState};

@@ -68,11 +68,15 @@ impl Handover {
         }
     }
 
-    /// Waits until nobody wants a connection any more. Cancel safe.
+    /// Waits until nobody wants a connection any more, or the peer has given up before one came.
+    /// Cancel safe.
     pub(super) async fn abandoned(&mut self) {
         match &mut self.state {
             State::Idle => std::future::pending().await,
-            State::Awaited(handed) => handed.closed().await,
+            State::Awaited(handed) => tokio::select! {
+                () = handed.closed() => {}
+                () = self.relayed.left() => self.fail(SessionError::PeerLeft),
+            },
             State::Out(updates) => updates.closed().await,
             State::Over => {}
         }

@@ -263,3 +263,35 @@ async fn a_last_flight_that_the_coordinator_keeps_back_comes_on_the_connection()
     assert!(matches!(*progress.borrow_and_update(), Progress::UnderWay));
     meet(&mut dialler, &mut callee, here, b"without help").await;
 }
+
+#[tokio::test]
+async fn once_the_peer_has_answered_no_other_connection_is_used() {
+    let (mut dialler, callee) = sides().await;
+    let (one, other) = connection().await;
+    let (second, _open) = connection().await;
+    let confirming = dialler.verify(one).await;
+    let open = |stream, origin| Open {
+        stream,
+        token_read: false,
+        origin,
+        took: PATIENCE,
+    };
+    let (usable, mut halves) = mpsc::channel(1);
+    let waiting = dialler.verifier.clone();
+    let _waiting = tokio::spawn(waiting.verify(open(second, Origin::Dialled), usable));
+    let (unused, _halves) = mpsc::channel(1);
+    let called = callee.verifier.clone();
+    let _called = tokio::spawn(called.verify(open(other, Origin::Accepted), unused));
+    let _here = say(&mut dialler, b"said").await;
+    let confirmed = timeout(PATIENCE, confirming)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    // Whoever has the next turn would use it by now.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(halves.try_recv().is_err());
+    dialler.finish(confirmed).await;
+}

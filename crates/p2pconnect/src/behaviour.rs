@@ -1,0 +1,248 @@
+//! What an endpoint knows of the NAT in front of it.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use p2pconnect_proto::{NatFiltering, NatMapping, NatReport, PortAssignment};
+use p2pconnect_punch::behaviour::{ConnectBack, MIN_RANGE_SAMPLES, Observation, conclude};
+use tokio::sync::watch;
+
+/// Connections that show whether ports follow each other: three steps.
+pub(crate) const FIRST_SAMPLES: usize = 4;
+
+/// Connections that show the range of random ports: all in one half of it once in 4,096 times.
+pub(crate) const ALL_SAMPLES: usize = 13;
+
+/// Collects what servers see, and concludes from it.
+#[derive(Debug)]
+pub(crate) struct Behaviour {
+    facts: Mutex<Facts>,
+    report: watch::Sender<NatReport>,
+    /// Whether nothing more is being found out.
+    settled: watch::Sender<bool>,
+    /// Changes whenever the next connection is expected to come from another port.
+    outlook: watch::Sender<()>,
+}
+
+#[derive(Debug, Default)]
+struct Facts {
+    /// How servers see the punch ports.
+    held: Vec<Observation>,
+    /// How one server saw new connections from unused ports, in the order in which they were
+    /// made.
+    samples: Vec<Observation>,
+    /// The same of the newest one.
+    last: Option<SocketAddr>,
+    backs: Vec<ConnectBack>,
+}
+
+impl Behaviour {
+    pub(crate) fn new() -> Self {
+        Self {
+            facts: Mutex::default(),
+            report: watch::Sender::default(),
+            settled: watch::Sender::default(),
+            outlook: watch::Sender::default(),
+        }
+    }
+
+    /// Returns what is known now.
+    pub(crate) fn report(&self) -> NatReport {
+        *self.report.borrow()
+    }
+
+    /// Watches what is known.
+    pub(crate) fn reports(&self) -> watch::Receiver<NatReport> {
+        self.report.subscribe()
+    }
+
+    /// Watches for another answer of [`predicted`](Self::predicted).
+    pub(crate) fn outlook(&self) -> watch::Receiver<()> {
+        self.outlook.subscribe()
+    }
+
+    /// Says that another port is expected now.
+    pub(crate) fn outlook_changed(&self) {
+        self.outlook.send_replace(());
+    }
+
+    /// Says whether something is being found out.
+    pub(crate) fn settle(&self, settled: bool) {
+        self.settled.send_replace(settled);
+    }
+
+    /// Takes in how a server sees a punch port.
+    pub(crate) fn observe(&self, observation: Observation) {
+        self.learn(|facts| {
+            let same =
+                |it: &Observation| it.server == observation.server && it.local == observation.local;
+            match facts.held.iter_mut().find(|it| same(it)) {
+                Some(known) => *known = observation,
+                None => facts.held.push(observation),
+            }
+        });
+    }
+
+    /// Takes in how a server sees new connections from unused ports, in their order.
+    pub(crate) fn sampled(&self, samples: Vec<Observation>) {
+        self.learn(|facts| {
+            facts.last = samples.last().map(|it| it.mapped).or(facts.last);
+            facts.samples.extend(samples);
+        });
+    }
+
+    /// Takes in from where the newest connection came.
+    pub(crate) fn looked(&self, mapped: SocketAddr) {
+        self.learn(|facts| facts.last = Some(mapped));
+        self.outlook_changed();
+    }
+
+    /// Takes in what became of connections that a server made.
+    pub(crate) fn connected_back(&self, backs: Vec<ConnectBack>) {
+        self.learn(|facts| facts.backs = backs);
+    }
+
+    /// Drops what was seen from an address that this machine has left, with its NAT.
+    pub(crate) fn forget(&self, local: IpAddr) {
+        self.learn(|facts| {
+            facts.held.retain(|it| it.local.ip() != local);
+            facts.forget_samples();
+        });
+    }
+
+    /// Drops what was found out about a NAT that has another address now.
+    pub(crate) fn start_over(&self) {
+        self.settle(false);
+        self.learn(Facts::forget_samples);
+    }
+
+    fn learn(&self, change: impl FnOnce(&mut Facts)) {
+        let mut facts = self.facts();
+        change(&mut facts);
+        let report = facts.report();
+        drop(facts);
+        self.report
+            .send_if_modified(|known| std::mem::replace(known, report) != report);
+    }
+
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns how many new connections would tell more than is known.
+    pub(crate) fn samples_wanted(&self) -> usize {
+        let report = self.report();
+        let known = self.facts().samples.len();
+        match report.ports {
+            _ if !varies(&report) => 0,
+            Some(PortAssignment::Preserved | PortAssignment::Sequential { .. }) => 0,
+            None if known < FIRST_SAMPLES => FIRST_SAMPLES - known,
+            None | Some(PortAssignment::Random { .. }) => ALL_SAMPLES.saturating_sub(known),
+        }
+    }
+
+    /// Tells whether each connection moves the port of the next one on.
+    pub(crate) fn is_sequential(&self) -> bool {
+        let report = self.report();
+        varies(&report) && matches!(report.ports, Some(PortAssignment::Sequential { .. }))
+    }
+
+    /// Returns from where the first connection out of an unused local port is expected, if the
+    /// mappings of the punch ports do not tell.
+    ///
+    /// Of a random port only the address counts, and that nothing else uses the port: where both
+    /// sides use up their whole ranges, they meet there.
+    pub(crate) fn predicted(&self, fresh: u16) -> Option<SocketAddr> {
+        let report = self.report();
+        let facts = self.facts();
+        let mut address = facts.held_v4().last()?.mapped;
+        let port = match report.ports {
+            _ if !varies(&report) => None,
+            Some(PortAssignment::Preserved) => Some(fresh),
+            Some(PortAssignment::Sequential { delta }) => {
+                Some(facts.last?.port().wrapping_add(delta)).filter(|port| *port != 0)
+            }
+            Some(PortAssignment::Random { first, last }) => {
+                let taken = facts.taken();
+                (first.max(1)..=last).find(|port| !taken.contains(port))
+            }
+            None => None,
+        };
+        address.set_port(port?);
+        Some(address)
+    }
+
+    /// Waits until what is known of the NAT makes a plan possible that `known` did not.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn outdates(&self, known: &NatReport) {
+        let could_plan = |report: &NatReport| varies(report) && report.ports.is_some();
+        if could_plan(known) {
+            return std::future::pending().await;
+        }
+        let mut settled = self.settled.subscribe();
+        // The sender lives as long as `self`.
+        if settled.wait_for(|settled| *settled).await.is_ok() && could_plan(&self.report()) {
+            return;
+        }
+        std::future::pending().await
+    }
+}
+
+impl Facts {
+    fn forget_samples(&mut self) {
+        self.samples.clear();
+        self.backs.clear();
+        self.last = None;
+    }
+
+    /// NATs are in front of IPv4; without it, what is known of IPv6 serves.
+    fn held_v4(&self) -> impl Iterator<Item = &Observation> {
+        let has_v4 = self.held.iter().any(|it| it.local.is_ipv4());
+        self.held
+            .iter()
+            .filter(move |it| it.local.is_ipv4() == has_v4)
+    }
+
+    fn report(&self) -> NatReport {
+        let held: Vec<_> = self.held_v4().copied().collect();
+        let mut report = conclude(&held, &self.backs);
+        // The connections of the punch ports are made at the same time, so that their order, which
+        // shows a sequence, is not known.
+        if report.ports != Some(PortAssignment::Preserved) {
+            let ports = conclude(&self.samples, &[]).ports;
+            // Few show only that they do not follow each other, and not where they end.
+            let is_known = |ports: &PortAssignment| match ports {
+                PortAssignment::Random { .. } => self.samples.len() >= MIN_RANGE_SAMPLES,
+                PortAssignment::Preserved | PortAssignment::Sequential { .. } => true,
+            };
+            report.ports = ports.filter(is_known);
+        }
+        report
+    }
+
+    /// Returns the external ports that are or were in use lately.
+    fn taken(&self) -> BTreeSet<u16> {
+        let all = self.held.iter().chain(&self.samples);
+        all.map(|it| it.mapped.port()).collect()
+    }
+}
+
+/// Tells whether a new destination gets a new mapping.
+pub(crate) fn varies(report: &NatReport) -> bool {
+    match report.mapping {
+        None | Some(NatMapping::EndpointIndependent) => false,
+        Some(NatMapping::AddressDependent | NatMapping::AddressAndPortDependent) => true,
+    }
+}
+
+/// Tells whether everybody can reach the mapping of a punch port.
+pub(crate) fn lets_anybody_in(report: &NatReport) -> bool {
+    report.filtering == Some(NatFiltering::EndpointIndependent)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+use super::*;
+
+fn seen(local: u16, server: u16, mapped: u16) -> Observation {
+    Observation {
+        local: ([192, 168, 1, 2], local).into(),
+        server: ([198, 51, 100, 1], server).into(),
+        mapped: ([203, 0, 113, 7], mapped).into(),
+    }
+}
+
+/// A NAT that gave the punch port these ports, one for each destination.
+fn behind(mapped: [u16; 2]) -> Behaviour {
+    let behaviour = Behaviour::new();
+    behaviour.observe(seen(40_000, 3478, mapped[0]));
+    behaviour.observe(seen(40_000, 4433, mapped[1]));
+    behaviour
+}
+
+fn samples(behaviour: &Behaviour, mapped: &[u16]) {
+    let samples = mapped
+        .iter()
+        .map(|port| seen(50_000 + port % 1000, 3478, *port));
+    behaviour.sampled(samples.collect());
+}
+
+fn address(port: u16) -> Option<SocketAddr> {
+    Some(([203, 0, 113, 7], port).into())
+}
+
+#[test]
+fn a_mapping_that_stays_needs_no_prediction() {
+    let behaviour = behind([7000, 7000]);
+    assert_eq!(behaviour.samples_wanted(), 0);
+    assert_eq!(behaviour.predicted(10_000), None);
+}
+
+#[test]
+fn kept_ports_are_known_without_samples() {
+    let behaviour = behind([40_000, 7000]);
+    assert_eq!(behaviour.samples_wanted(), 0);
+    assert_eq!(behaviour.predicted(10_000), address(10_000));
+}
+
+#[test]
+fn the_next_of_a_sequence_follows_the_newest_connection() {
+    // The second server answered first, although it was asked last.
+    let behaviour = behind([7002, 7000]);
+    assert_eq!(behaviour.samples_wanted(), FIRST_SAMPLES);
+    samples(&behaviour, &[7004, 7006, 7008, 7010]);
+    assert!(behaviour.is_sequential());
+    assert_eq!(behaviour.samples_wanted(), 0);
+    assert_eq!(behaviour.predicted(10_000), address(7012));
+    let mut outlook = behaviour.outlook();
+    behaviour.looked(([203, 0, 113, 7], 7030).into());
+    assert!(outlook.has_changed().is_ok_and(|changed| changed));
+    outlook.mark_unchanged();
+    assert_eq!(behaviour.predicted(10_000), address(7032));
+    // No connection comes from port 0.
+    behaviour.looked(([203, 0, 113, 7], 65_534).into());
+    assert_eq!(behaviour.predicted(10_000), None);
+}
+
+#[test]
+fn a_random_port_is_one_that_is_not_in_use() {
+    let behaviour = behind([2048, 2050]);
+    samples(&behaviour, &[2049, 2303, 2100, 2051]);
+    assert_eq!(behaviour.samples_wanted(), ALL_SAMPLES - FIRST_SAMPLES);
+    assert_eq!(behaviour.report().ports, None);
+    samples(
+        &behaviour,
+        &[2077, 2222, 2111, 2200, 2090, 2180, 2066, 2240, 2130],
+    );
+    assert_eq!(behaviour.samples_wanted(), 0);
+    let random = PortAssignment::Random {
+        first: 2048,
+        last: 2303,
+    };
+    assert_eq!(behaviour.report().ports, Some(random));
+    assert_eq!(behaviour.predicted(10_000), address(2052));
+}
+
+#[test]
+fn another_network_is_another_nat() {
+    let behaviour = behind([7000, 7002]);
+    samples(&behaviour, &[7004, 7006, 7008]);
+    behaviour.forget([192, 168, 1, 2].into());
+    assert_eq!(behaviour.report(), NatReport::default());
+    assert_eq!(behaviour.predicted(10_000), None);
+}
+
+#[tokio::test]
+async fn only_what_makes_a_plan_possible_outdates_a_dial() {
+    let unknown = NatReport::default();
+    let behaviour = behind([7000, 7000]);
+    behaviour.settle(true);
+    let outdated = |behaviour: &Behaviour, known: NatReport| {
+        let mut waiting = Box::pin(behaviour.outdates(&known));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        waiting.as_mut().poll(&mut context).is_ready()
+    };
+    assert!(!outdated(&behaviour, unknown));
+    let behaviour = behind([40_000, 7000]);
+    assert!(!outdated(&behaviour, unknown), "more may be found");
+    behaviour.settle(true);
+    assert!(outdated(&behaviour, unknown));
+    assert!(!outdated(&behaviour, behaviour.report()));
+}

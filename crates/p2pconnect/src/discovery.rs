@@ -1,0 +1,180 @@
+//! Finds out how the NAT in front of an endpoint behaves (RFC 5780 section 4), beside everything
+//! else.
+
+use std::{
+    convert::Infallible,
+    future,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use p2pconnect_punch::behaviour::Observation;
+use p2pconnect_stun::{connect_back, next_keepalive, query};
+use tokio::time::{sleep_until, timeout};
+
+use crate::{behaviour::Behaviour, mappings::Mappings, online::KEEP_ALIVE, punch_ports::free_port};
+
+/// How long one question may take.
+const QUESTION_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a dial waits for a last look at where the next connection will come from: several
+/// round trips; a lost SYN would cost a second, and the dial may do without.
+const LOOK_LIMIT: Duration = Duration::from_millis(800);
+
+/// Where an endpoint is: what is found out holds for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Network {
+    pub(crate) local: IpAddr,
+    pub(crate) external: IpAddr,
+    pub(crate) server: SocketAddr,
+}
+
+/// Keeps what is known of the NAT true, for as long as the future is polled.
+pub(crate) async fn run(mappings: Arc<Mappings>, behaviour: Arc<Behaviour>) -> Infallible {
+    let mut network = mappings.other_network(None).await;
+    loop {
+        let finding_out = async {
+            discover(network, &mappings, &behaviour).await;
+            follow(network, &behaviour).await
+        };
+        network = tokio::select! {
+            other = mappings.other_network(Some(network)) => other,
+            never = finding_out => match never {},
+        };
+        behaviour.start_over();
+    }
+}
+
+async fn discover(network: Network, mappings: &Mappings, behaviour: &Behaviour) {
+    let filtering = probe(network, behaviour);
+    let ports = async {
+        mappings.compared().await;
+        sample(network, behaviour).await;
+    };
+    tokio::join!(filtering, ports);
+    behaviour.settle(true);
+    let report = behaviour.report();
+    tracing::debug!(?report, "nat behaviour");
+}
+
+/// Asks on whenever the servers contradict each other later on, and looks in time where a
+/// sequential allocator is.
+async fn follow(network: Network, behaviour: &Behaviour) -> Infallible {
+    let mut reports = behaviour.reports();
+    loop {
+        tokio::select! {
+            // The sender lives as long as the endpoint.
+            Ok(()) = reports.changed() => {
+                reports.mark_unchanged();
+                sample(network, behaviour).await;
+            }
+            () = sleep_until(next_keepalive(KEEP_ALIVE)), if behaviour.is_sequential() => {
+                look(network, behaviour).await;
+            }
+        }
+    }
+}
+
+/// Finds out from where the NAT lets connections in.
+async fn probe(network: Network, behaviour: &Behaviour) {
+    let Ok(port) = free_port() else {
+        return;
+    };
+    let local = SocketAddr::new(network.local, port);
+    match connect_back(local, network.server, QUESTION_LIMIT).await {
+        Ok((_, Some(backs))) => behaviour.connected_back(backs),
+        Ok((_, None)) => tracing::debug!("the stun server does not connect back"),
+        Err(error) => tracing::debug!(%error, "filtering unknown"),
+    }
+}
+
+/// Finds out which ports new connections get, where that matters.
+async fn sample(network: Network, behaviour: &Behaviour) {
+    loop {
+        let wanted = behaviour.samples_wanted();
+        if wanted == 0 {
+            return;
+        }
+        let local = SocketAddr::new(network.local, 0);
+        let questions = (0..wanted).map(|_| query(local, network.server, QUESTION_LIMIT));
+        let answers = in_order(questions).await;
+        let samples: Vec<_> = answers
+            .into_iter()
+            .flatten()
+            .map(|mapped| Observation {
+                local,
+                server: network.server,
+                mapped,
+            })
+            .collect();
+        if samples.is_empty() {
+            tracing::debug!("the stun server answers no more questions");
+            return;
+        }
+        behaviour.sampled(samples);
+    }
+}
+
+/// Sees where a sequential allocator is.
+async fn look(network: Network, behaviour: &Behaviour) -> Option<SocketAddr> {
+    let local = SocketAddr::new(network.local, 0);
+    match query(local, network.server, QUESTION_LIMIT).await {
+        Ok(mapped) => {
+            behaviour.looked(mapped);
+            Some(mapped)
+        }
+        Err(error) => {
+            tracing::debug!(%error, "the next port is not known");
+            None
+        }
+    }
+}
+
+/// Does so before a dial, during one or after one, if the NAT is of that kind.
+pub(crate) async fn look_again(mappings: &Mappings, behaviour: &Behaviour) -> Option<SocketAddr> {
+    if !behaviour.is_sequential() {
+        return None;
+    }
+    let looking = async {
+        let network = mappings.other_network(None).await;
+        look(network, behaviour).await
+    };
+    let looked = timeout(LOOK_LIMIT, looking).await;
+    if looked.is_err() {
+        tracing::debug!("going on without a look at the next port");
+    }
+    looked.ok().flatten()
+}
+
+/// Runs futures side by side, each begun after the one before it, and returns what they return in
+/// their order.
+async fn in_order<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    enum Run<F: Future> {
+        Pending(Pin<Box<F>>),
+        Done(Option<F::Output>),
+    }
+    let mut runs: Vec<_> = futures.map(|it| Run::Pending(Box::pin(it))).collect();
+    future::poll_fn(|context| {
+        let mut all_done = true;
+        for run in &mut runs {
+            if let Run::Pending(future) = run {
+                match future.as_mut().poll(context) {
+                    Poll::Ready(output) => *run = Run::Done(Some(output)),
+                    Poll::Pending => all_done = false,
+                }
+            }
+        }
+        if !all_done {
+            return Poll::Pending;
+        }
+        let outputs = runs.iter_mut().filter_map(|run| match run {
+            Run::Done(output) => output.take(),
+            Run::Pending(_) => None,
+        });
+        Poll::Ready(outputs.collect())
+    })
+    .await
+}

@@ -1,0 +1,25 @@
+use std::io;
+
+/// Lets this process have as many files open as it may, and returns how many that are.
+///
+/// Reaching a peer whose NAT gives each connection a random port takes some 1,300 sockets for a
+/// moment; Linux allows a process 1,024 unless it asks for more. Without this, fewer attempts are
+/// made, and fewer of such peers are reached. The limit is that of the process, so a program that
+/// embeds an [`Endpoint`](crate::Endpoint) decides for itself: `select(2)` fails on files beyond
+/// the 1,024th, which only old libraries still call.
+///
+/// # Errors
+///
+/// What the system reports; the limit stays as it was.
+pub fn raise_file_limit() -> io::Result<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        let all = Rlimit {
+            current: maximum,
+            maximum,
+        };
+        setrlimit(Resource::Nofile, all)?;
+    }
+    Ok(maximum.unwrap_or(u64::MAX))
+}

@@ -1,0 +1,307 @@
+//! Turns introductions into connections.
+
+use std::{
+    collections::BTreeSet,
+    future, io,
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
+};
+
+use p2pconnect_proto::{PeerId, PunchPort, message::Introduction};
+use p2pconnect_punch::{Introduced, PunchAgent};
+use tokio::{sync::oneshot, time::sleep};
+
+use crate::{
+    DialError, Status,
+    coordination::Coordination,
+    crossing::{Answered, Answering},
+    discovery,
+    endpoint::{DIAL_LIMIT, Inner, pause_after, random_seed},
+    gather::{self, Announced},
+    mappings::Mapped,
+    more_ports::Place,
+    online::Listening,
+    outdated::{Told, outdated},
+    port_mapping::ForwardedPort,
+    punch_ports::PunchPorts,
+    relayed::Relayed,
+    session::{Pace, Punched, Session, SessionError},
+    task::AbortOnDrop,
+    verify::Verifier,
+};
+
+/// An introduction, what the peer was told of this side, over which line it came, and the handshake
+/// that begun with it.
+pub(crate) struct Meeting {
+    pub(crate) introduction: Introduction,
+    pub(crate) announced: Announced,
+    pub(crate) coordination: Arc<Coordination>,
+    pub(crate) relayed: Relayed,
+}
+
+impl Meeting {
+    /// Returns what the peer acts by, and the pace of what comes of it.
+    fn told(&self) -> (Told, Pace) {
+        let pace = Pace::default();
+        let told = Told {
+            session: self.introduction.session,
+            announced: self.announced.clone(),
+            role: self.introduction.role,
+            peer: self.introduction.nat,
+            pace: pace.clone(),
+        };
+        (told, pace)
+    }
+}
+
+impl Inner {
+    /// Returns where this endpoint may be reached and what its NAT is like, as far as is known
+    /// now.
+    pub(crate) fn announce(&self) -> Announced {
+        let forwarded = self.port_mappings.known();
+        self.announce_with(&self.ports, &self.mappings.known(), &forwarded)
+    }
+
+    /// Does so for these punch ports, with their mappings and with what a router forwards to them.
+    fn announce_with(
+        &self,
+        ports: &PunchPorts,
+        mapped: &[Mapped],
+        forwarded: &[ForwardedPort],
+    ) -> Announced {
+        let row = self.fresh_ports.row();
+        let predicted = self.behaviour.predicted(row);
+        let primary = mapped
+            .iter()
+            .find(|it| it.punch_port == PunchPort::PRIMARY && it.local.is_ipv4());
+        let fresh = predicted.and(primary).map(|it| (it.local.ip(), row).into());
+        Announced {
+            candidates: gather::candidates(ports, mapped, predicted, forwarded),
+            nat: self.behaviour.report(),
+            predicted,
+            fresh,
+        }
+    }
+
+    /// Does so for a dial, with local ports that no peer has been told of.
+    pub(crate) fn announce_anew(&self, place: &Place) -> Announced {
+        let announced = || match place.further() {
+            Some((ports, mapped)) => self.announce_with(ports, &mapped, &[]),
+            None => self.announce(),
+        };
+        let first = announced();
+        if first.fresh.is_none() {
+            return first;
+        }
+        self.fresh_ports.advance();
+        announced()
+    }
+
+    /// Returns what the coordinator has been told.
+    pub(crate) fn registered(&self) -> std::sync::MutexGuard<'_, Announced> {
+        self.registered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the next dialler told of ports that no NAT has seen, as those of this one are used now.
+    fn use_up(&self) -> Announced {
+        let announced = self.registered().clone();
+        if announced.fresh.is_some() {
+            self.fresh_ports.advance();
+            self.behaviour.outlook_changed();
+        }
+        announced
+    }
+
+    /// Returns what the ports of holes for a peer are drawn with.
+    fn hole_seed(&self, peer: &PeerId) -> [u8; 32] {
+        let mut seed = self.hole_salt;
+        for (mixed, byte) in seed.iter_mut().zip(peer.as_bytes()) {
+            *mixed ^= byte;
+        }
+        seed
+    }
+
+    /// Connects to a peer that dials this endpoint.
+    pub(crate) async fn answer(
+        &self,
+        introduction: Introduction,
+        coordination: &Arc<Coordination>,
+        listening: &Listening,
+        mut answering: Answering,
+    ) {
+        let (began, peer) = (Instant::now(), introduction.peer);
+        let place = self.places.answer(peer);
+        let result = tokio::select! {
+            result = self.answer_once(introduction, &place, coordination, listening) => Some(result),
+            () = answering.abandoned() => None,
+        };
+        let hand_over = async {
+            match result {
+                Some(Ok(punched)) => answering.ended(Ok(Answered {
+                    punched,
+                    peer,
+                    place,
+                    began,
+                    accepting: listening.connections.clone(),
+                })),
+                Some(Err(error)) => {
+                    // A dial that begins anew has not failed.
+                    if !matches!(error, DialError::PeerLeft) {
+                        let reason = error.to_string();
+                        self.observer.tell(Status::PunchFailed { peer, reason });
+                    }
+                    answering.ended(Err(error));
+                }
+                None => {}
+            }
+        };
+        // This leaves first, so that a dial back is not taken for one that crosses what is over.
+        let (settled, ()) = tokio::join!(coordination.settle(peer), hand_over);
+        if let Err(error) = settled {
+            tracing::debug!(%error, "the coordinator was not told that a dial is over");
+        }
+        discovery::look_again(&self.mappings, &self.behaviour).await;
+    }
+
+    async fn answer_once(
+        &self,
+        mut introduction: Introduction,
+        place: &Place,
+        coordination: &Arc<Coordination>,
+        listening: &Listening,
+    ) -> Result<Punched, DialError> {
+        let began = Instant::now();
+        let hello = std::mem::take(&mut introduction.handshake);
+        let relayed = Relayed::called(&self.key, introduction.peer, hello)?;
+        let meeting = Meeting {
+            introduction,
+            announced: self.use_up(),
+            coordination: Arc::clone(coordination),
+            relayed,
+        };
+        let (told, pace) = meeting.told();
+        let session = told.session;
+        let punching = self.punch(meeting, place, pace.clone(), began + DIAL_LIMIT);
+        let telling = async {
+            outdated(told, &self.mappings, &self.behaviour).await;
+            // What is under way goes on: the dialler may be using it already.
+            pace.hold();
+            discovery::look_again(&self.mappings, &self.behaviour).await;
+            if let Err(error) = self.register(coordination, &listening.policy).await {
+                tracing::debug!(%error, "a change could not be registered yet");
+            }
+            // The dialler asks again, unless it has a connection.
+            coordination.leave(session).await;
+            future::pending().await
+        };
+        tokio::select! {
+            result = punching => result,
+            never = telling => never,
+        }
+    }
+
+    /// Turns an introduction into a connection, as the dialler, unless it turns out that the callee
+    /// acts by what does not hold: then another introduction is wanted, and this one is left.
+    pub(crate) async fn punch_unless_outdated(
+        &self,
+        meeting: Meeting,
+        place: &Place,
+        deadline: Instant,
+    ) -> Result<Punched, DialError> {
+        let (told, pace) = meeting.told();
+        let session = told.session;
+        let pause = pause_after(&meeting.introduction);
+        let coordination = Arc::clone(&meeting.coordination);
+        let result = tokio::select! {
+            biased;
+            result = self.punch(meeting, place, pace, deadline) => Some(result),
+            () = outdated(told, &self.mappings, &self.behaviour) => None,
+        };
+        match result {
+            // The callee has told where it is before it left.
+            Some(Err(DialError::PeerLeft)) => coordination.leave(session).await,
+            Some(result) => return result,
+            None => {
+                coordination.leave(session).await;
+                sleep(pause).await;
+            }
+        }
+        Err(DialError::PeerLeft)
+    }
+
+    /// Turns an introduction into a connection.
+    async fn punch(
+        &self,
+        meeting: Meeting,
+        place: &Place,
+        pace: Pace,
+        deadline: Instant,
+    ) -> Result<Punched, DialError> {
+        let Meeting {
+            introduction,
+            announced,
+            coordination,
+            mut relayed,
+        } = meeting;
+        let Introduction {
+            session,
+            peer,
+            role,
+            mut candidates,
+            nat,
+            relayed_rtt_us,
+            handshake: _,
+        } = introduction;
+        self.nat64.translate(&mut candidates);
+        let started = Instant::now();
+        let relayed_rtt = Duration::from_micros(relayed_rtt_us.into());
+        let flights = coordination.expect_flights(session);
+        relayed.connect(session, coordination, flights);
+        let remotes: BTreeSet<_> = candidates.iter().map(|it| it.address).collect();
+        let kinds = candidates.iter().map(|it| (it.address, it.kind)).collect();
+        let inbox = self.inbound.expect(session, remotes);
+        self.observer.tell(Status::Introduced { peer, role });
+        self.observer.tell(Status::Punching {
+            peer,
+            candidates: candidates.len(),
+            relayed_rtt,
+        });
+
+        let ports = place.ports().unwrap_or(&self.ports);
+        let mut bases = gather::bases(ports, announced.fresh, &candidates).await;
+        let nats = [&announced.nat, &nat];
+        let parties = (self.key.peer_id(), peer, role);
+        // Until this introduction is over.
+        let _begun = self.turns.take(parties, nats, &mut bases, &mut candidates);
+        let introduced = Introduced {
+            role,
+            bases,
+            remote_candidates: candidates,
+            relayed_rtt,
+            local_nat: announced.nat,
+            remote_nat: nat,
+        };
+        let mut config = self.punch.clone();
+        config.hole_seed = Some(self.hole_seed(&peer));
+        let agent = PunchAgent::new(config, introduced, random_seed(), started);
+        // The callee's flight leaves when the dialler is told, and takes half the way there and
+        // back.
+        let due = started + relayed_rtt / 2;
+        let verifier = Verifier::new(&self.key, (peer, role), session, (&relayed, due))?;
+        let local_nat = self.behaviour.reports();
+        let session = Session::new(agent, role, verifier, relayed, inbox, local_nat);
+        let (handed, handing) = oneshot::channel();
+        let race = AbortOnDrop::spawn(session.naming(kinds).paced(pace).run(deadline, handed));
+        let result = match handing.await {
+            Ok(result) => result,
+            Err(_) => Err(SessionError::Broken(io::ErrorKind::BrokenPipe.into())),
+        };
+        self.metrics.ended(started, &result);
+        let mut punched = result?;
+        place.hold(self.turns.note(peer, &punched.way.pair));
+        punched.stream.get_mut().0.keep(race);
+        Ok(punched)
+    }
+}

@@ -1,0 +1,78 @@
+//! NATs with another external port for each destination, beyond what `pairs` shows.
+
+use netns_lab::{Dependence, NatSpec, UnsolicitedSyn, test};
+use p2pconnect_tests::kinds::{BLOCK, COUNTS};
+
+use crate::net::{Boxes, Net};
+
+/// How many fresh processes dial in each direction.
+const RUNS: usize = 5;
+
+/// A port that is kept, towards the first destination only. The kernel has no such NAT.
+const KEEPS: NatSpec = NatSpec::port_preserving().mapping(Dependence::AddressAndPortDependent);
+
+const DROPS: NatSpec = NatSpec::port_preserving();
+
+const RESETS: NatSpec = DROPS.answering(UnsolicitedSyn::Rst);
+
+/// Dials in both directions, and asserts that every dial connects.
+fn connects(a: Boxes<'_>, b: Boxes<'_>) {
+    test(|| {
+        let net = Net::on_model(a, b);
+        let (id_a, id_b) = (net.id("a"), net.id("b"));
+        let _listeners = [net.listen("a"), net.listen("b")];
+        for run in 1..=RUNS {
+            net.dial_echo("a", &id_b, &format!("run {run}, a to b"));
+            net.dial_echo("b", &id_a, &format!("run {run}, b to a"));
+        }
+        net.finish();
+    });
+}
+
+#[test]
+fn a_kept_port_is_foretold() {
+    connects(&[KEEPS], &[DROPS]);
+}
+
+#[test]
+fn a_kept_port_is_foretold_where_early_syns_are_reset() {
+    connects(&[KEEPS], &[RESETS]);
+}
+
+#[test]
+fn both_sides_can_be_foretold() {
+    connects(&[KEEPS], &[KEEPS]);
+}
+
+#[test]
+fn kept_ports_meet_counted_ones() {
+    connects(&[KEEPS], COUNTS.boxes);
+}
+
+/// Filling a range leaves no port of it for some minutes, so each dial has a lab of its own.
+fn fills(a: Boxes<'_>, b: Boxes<'_>) {
+    test(|| {
+        for _ in 0..RUNS {
+            let net = Net::new(a, b);
+            let peer = net.id("b");
+            let _listener = net.listen("b");
+            net.dial_echo("a", &peer, "a to b");
+            net.finish();
+        }
+    });
+}
+
+#[test]
+fn two_small_ranges_are_filled() {
+    fills(BLOCK.boxes, BLOCK.boxes);
+}
+
+#[test]
+fn a_small_range_is_filled_for_counted_ports() {
+    fills(BLOCK.boxes, COUNTS.boxes);
+}
+
+#[test]
+fn a_small_range_is_filled_from_counted_ports() {
+    fills(COUNTS.boxes, BLOCK.boxes);
+}
