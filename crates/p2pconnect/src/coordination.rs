@@ -49,6 +49,13 @@ const STREAM_LIMIT: Duration = Duration::from_secs(15);
 /// NATs forget a UDP mapping.
 const PING_AFTER: Duration = Duration::from_secs(25);
 
+/// The round-trip time that is assumed until it is measured; a packet of the handshake that is lost is
+/// sent again after three times as long.
+///
+/// RFC 9002 section 6.2.2 recommends 333 ms, and a dial by a fresh process would stand still for a
+/// second. On longer paths than this some packets are sent twice.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
+
 /// How long the other side may be silent before the connection counts as lost, in milliseconds:
 /// two keep-alives, each of which QUIC repeats until it is acknowledged.
 const IDLE_LIMIT_MS: u32 = 30_000;
@@ -94,6 +101,7 @@ impl Dialer {
         let quic = QuicClientConfig::try_from(tls)?;
         let mut transport = quinn::TransportConfig::default();
         transport
+            .initial_rtt(INITIAL_RTT)
             .keep_alive_interval(Some(PING_AFTER))
             .max_concurrent_bidi_streams(0_u8.into())
             .max_concurrent_uni_streams(MAX_NOTICE_STREAMS.into());

@@ -23,6 +23,13 @@ const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
 /// What a client that reads nothing makes the coordinator keep: a hundred introductions.
 const SEND_WINDOW: u64 = 128 * 1024;
 
+/// The round-trip time that is assumed until it is measured; a packet of the handshake that is lost is
+/// sent again after three times as long.
+///
+/// RFC 9002 section 6.2.2 recommends 333 ms, and the dial of a peer that has just connected would stand
+/// still for a second. On longer paths than this some packets are sent twice.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
+
 /// What is kept of datagrams, which nobody reads: they are empty, and keep the line alive. QUIC
 /// counts some tens of bytes for each.
 const DATAGRAM_BUFFER: usize = 1024;
@@ -136,6 +143,7 @@ impl Config {
             .map_err(|_| BindError::IdleTimeout(self.service.idle_timeout))?;
         let mut transport = TransportConfig::default();
         transport
+            .initial_rtt(INITIAL_RTT)
             .max_concurrent_bidi_streams(VarInt::from_u32(MAX_REQUEST_STREAMS))
             .max_concurrent_uni_streams(VarInt::from_u32(0))
             .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
