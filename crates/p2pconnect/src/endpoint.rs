@@ -93,7 +93,7 @@ pub(crate) struct Inner {
     /// What nobody else knows of the holes that this endpoint opens.
     pub(crate) hole_salt: [u8; 32],
     /// What the coordinator has been told, and so what diallers act by.
-    pub(crate) registered: std::sync::Mutex<Announced>,
+    pub(crate) registered: std::sync::Mutex<Option<Announced>>,
     pub(crate) port_mappings: PortMappings,
     pub(crate) inbound: Arc<Inbound>,
     pub(crate) punch: PunchConfig,

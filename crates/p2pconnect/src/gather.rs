@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    time::Instant,
 };
 
 use p2pconnect_proto::{Candidate, CandidateKind, NatReport, PunchPort, message::MAX_CANDIDATES};
@@ -15,8 +16,12 @@ use crate::{mappings::Mapped, port_mapping::ForwardedPort, punch_ports::PunchPor
 const MAX_HOST_ADDRESSES: usize = 6;
 
 /// What an endpoint tells of itself, and acts by: what a peer does rests on the same.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Announced {
+    /// When.
+    pub(crate) at: Instant,
+    /// Whether a STUN server had told a mapping by then.
+    pub(crate) is_mapped: bool,
     pub(crate) candidates: Vec<Candidate>,
     pub(crate) nat: NatReport,
     /// From where the first connection out of that row is expected.

@@ -48,6 +48,7 @@ impl Meeting {
             announced: self.announced.clone(),
             role: self.introduction.role,
             peer: self.introduction.nat,
+            relayed_rtt: Duration::from_micros(self.introduction.relayed_rtt_us.into()),
             pace: pace.clone(),
         };
         (told, pace)
@@ -76,6 +77,8 @@ impl Inner {
             .find(|it| it.punch_port == PunchPort::PRIMARY && it.local.is_ipv4());
         let fresh = predicted.and(primary).map(|it| (it.local.ip(), row).into());
         Announced {
+            at: Instant::now(),
+            is_mapped: !mapped.is_empty(),
             candidates: gather::candidates(ports, mapped, predicted, forwarded),
             nat: self.behaviour.report(),
             predicted,
@@ -98,7 +101,7 @@ impl Inner {
     }
 
     /// Returns what the coordinator has been told.
-    pub(crate) fn registered(&self) -> std::sync::MutexGuard<'_, Announced> {
+    pub(crate) fn registered(&self) -> std::sync::MutexGuard<'_, Option<Announced>> {
         self.registered
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -107,6 +110,8 @@ impl Inner {
     /// Has the next dialler told of ports that no NAT has seen, as those of this one are used now.
     fn use_up(&self) -> Announced {
         let announced = self.registered().clone();
+        // Nobody is introduced to an endpoint that has told nothing.
+        let announced = announced.unwrap_or_else(|| self.announce());
         if announced.fresh.is_some() {
             self.fresh_ports.advance();
             self.behaviour.outlook_changed();

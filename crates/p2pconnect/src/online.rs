@@ -208,7 +208,7 @@ impl Inner {
             nat: announced.nat,
             policy: policy.clone(),
         };
-        *self.registered() = announced;
+        *self.registered() = Some(announced);
         let registered = coordination.register(registration).await?;
         if !registered.unproven.is_empty() {
             tracing::debug!(

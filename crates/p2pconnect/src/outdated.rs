@@ -20,6 +20,10 @@ const SLACK: u32 = 4;
 /// How long the first SYNs of a session take to leave.
 const LEAVING: Duration = Duration::from_millis(2);
 
+/// How long a coordinator waits for the STUN server beside it to see a dialler, and a little more.
+/// What comes within a round trip and this was known to it.
+const WITNESSED: Duration = Duration::from_millis(150);
+
 /// What a peer was told, and what has been done by it.
 #[derive(Debug)]
 pub(crate) struct Told {
@@ -28,6 +32,8 @@ pub(crate) struct Told {
     pub(crate) role: Role,
     /// What the peer has told of its own NAT.
     pub(crate) peer: NatReport,
+    /// The round-trip time by way of the coordinator.
+    pub(crate) relayed_rtt: Duration,
     pub(crate) pace: Pace,
 }
 
@@ -40,7 +46,21 @@ pub(crate) async fn outdated(told: Told, mappings: &Mappings, behaviour: &Behavi
     tokio::select! {
         () = behaviour.outdates(&told.announced.nat) => {}
         () = has_moved(&told, mappings, behaviour) => {}
+        () = is_late(&told, mappings) => {}
     }
+}
+
+/// Waits for a mapping that not even the coordinator knew when this side dialled: packets to the STUN
+/// server were lost, and the peer dials nothing but private addresses.
+async fn is_late(told: &Told, mappings: &Mappings) {
+    let knew_none = told.role == Role::Controlling && !told.announced.is_mapped;
+    if knew_none && mappings.first().await.is_ok() {
+        let late = told.announced.at.elapsed();
+        if late > told.relayed_rtt + WITNESSED {
+            return;
+        }
+    }
+    future::pending().await
 }
 
 /// Waits until it is certain that others have got the ports that the peer expects connections from.

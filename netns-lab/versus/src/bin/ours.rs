@@ -15,6 +15,7 @@ async fn main() -> Result<ExitCode> {
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(std::io::stderr)
         .init();
+    p2pconnect::raise_file_limit()?;
     match Role::from_arguments()? {
         Role::Serve(address) => {
             let command = std::env::current_exe()?.with_file_name("p2pconnect");
