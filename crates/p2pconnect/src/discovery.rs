@@ -5,7 +5,6 @@ use std::{
     convert::Infallible,
     future,
     net::{IpAddr, SocketAddr},
-    pin::Pin,
     sync::Arc,
     task::Poll,
     time::Duration,
@@ -13,12 +12,15 @@ use std::{
 
 use p2pconnect_punch::behaviour::Observation;
 use p2pconnect_stun::{connect_back, next_keepalive, query};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::{behaviour::Behaviour, mappings::Mappings, online::KEEP_ALIVE, punch_ports::free_port};
 
 /// How long one question may take.
 const QUESTION_LIMIT: Duration = Duration::from_secs(5);
+
+/// How much longer than the first half the second half of a number of questions may take.
+const STRAGGLERS: Duration = Duration::from_millis(100);
 
 /// How long a dial waits for a last look at where the next connection will come from: several
 /// round trips; a lost SYN would cost a second, and the dial may do without.
@@ -151,30 +153,53 @@ pub(crate) async fn look_again(mappings: &Mappings, behaviour: &Behaviour) -> Op
 
 /// Runs futures side by side, each begun after the one before it, and returns what they return in
 /// their order.
+///
+/// Once half of them are done, the others have as much time again, and a little more: a lost SYN
+/// would make all wait for a second.
 async fn in_order<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
-    enum Run<F: Future> {
-        Pending(Pin<Box<F>>),
-        Done(Option<F::Output>),
-    }
-    let mut runs: Vec<_> = futures.map(|it| Run::Pending(Box::pin(it))).collect();
+    let began = Instant::now();
+    let mut running: Vec<_> = futures.map(|it| Some(Box::pin(it))).collect();
+    let mut outputs: Vec<_> = running.iter().map(|_| None).collect();
+    let mut patience = None;
     future::poll_fn(|context| {
-        let mut all_done = true;
-        for run in &mut runs {
-            if let Run::Pending(future) = run {
-                match future.as_mut().poll(context) {
-                    Poll::Ready(output) => *run = Run::Done(Some(output)),
-                    Poll::Pending => all_done = false,
-                }
+        for (place, output) in running.iter_mut().zip(&mut outputs) {
+            if let Some(future) = place
+                && let Poll::Ready(ready) = future.as_mut().poll(context)
+            {
+                *output = Some(ready);
+                *place = None;
             }
         }
-        if !all_done {
+        let left = running.iter().flatten().count();
+        if left * 2 > running.len() {
             return Poll::Pending;
         }
-        let outputs = runs.iter_mut().filter_map(|run| match run {
-            Run::Done(output) => output.take(),
-            Run::Pending(_) => None,
-        });
-        Poll::Ready(outputs.collect())
+        let patience =
+            patience.get_or_insert_with(|| Box::pin(sleep(began.elapsed() + STRAGGLERS)));
+        if left == 0 {
+            return Poll::Ready(());
+        }
+        patience.as_mut().poll(context)
     })
-    .await
+    .await;
+    outputs.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_are_late_are_left_out() {
+        let after = |millis: u64| async move {
+            sleep(Duration::from_millis(millis)).await;
+            millis
+        };
+        let none = in_order([].into_iter().map(after)).await;
+        assert!(none.is_empty());
+        let all = in_order([80, 90, 70].into_iter().map(after)).await;
+        assert_eq!(all, [80, 90, 70]);
+        let in_time = in_order([1000, 80, 70, 60].into_iter().map(after)).await;
+        assert_eq!(in_time, [80, 70, 60]);
+    }
 }
