@@ -12,7 +12,7 @@ fn fails_and_says_why(a: Boxes<'_>, b: Boxes<'_>) {
 
 fn fails_in(net: Net) {
     let peer = net.id("b");
-    let _listener = net.listen("b");
+    let mut listener = net.listen("b");
     let began = Instant::now();
     let dialled = net.dial("a", &peer, b"nobody will read this");
     assert!(
@@ -42,6 +42,11 @@ fn fails_in(net: Net) {
         remote.starts_with(&there) && pair["attempts"].as_u64() > Some(0)
     };
     assert!(pairs.iter().any(tried), "{failed}");
+    // The other side knows as much.
+    let there = listener.wait_for("punch-failed");
+    assert_eq!(there["local_nat"], failed["remote_nat"]);
+    assert_eq!(there["verdict"], failed["verdict"]);
+    assert!(!there["pairs"].as_array().unwrap().is_empty());
     net.finish();
 }
 

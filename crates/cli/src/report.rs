@@ -115,11 +115,18 @@ impl Reporter {
                 }),
                 &format!("connecting to {candidates} addresses of the peer, which does the same"),
             ),
-            Status::PunchFailed { peer, reason } => self.say(
-                "punch-failed",
-                &json!({ "peer": peer.to_string(), "reason": reason }),
-                &format!("no connection to {peer}: {reason}"),
-            ),
+            Status::PunchFailed {
+                peer,
+                reason,
+                report,
+            } => {
+                let mut fields = json!({ "peer": peer.to_string(), "reason": reason });
+                let mut text = format!("no connection to {peer}: {reason}");
+                if let Some(report) = report {
+                    self.add_evidence(report, &mut fields, &mut text);
+                }
+                self.say("punch-failed", &fields, &text);
+            }
             _ => {}
         }
     }
@@ -167,19 +174,27 @@ impl Reporter {
     pub(crate) fn failed(&self, status: u8, error: &anyhow::Error) {
         let mut fields = json!({ "status": status, "reason": format!("{error:#}") });
         let mut text = format!("failed: {error:#}");
-        if let Some(report) = report_of(error) {
-            extend(&mut fields, &evidence::fields(report));
-            for line in evidence::lines(report) {
-                text.push_str("\n    ");
-                text.push_str(&line);
-            }
-            if let Some(hint) = self.hint(report.verdict) {
-                extend(&mut fields, &json!({ "hint": hint }));
-                text.push_str("\n    ");
-                text.push_str(hint);
-            }
+        if let Some(report) = error
+            .downcast_ref::<DialError>()
+            .and_then(DialError::report)
+        {
+            self.add_evidence(report, &mut fields, &mut text);
         }
         self.say("failed", &fields, &text);
+    }
+
+    /// Adds what was found and tried, and what the people could change.
+    fn add_evidence(&self, report: &PunchReport, fields: &mut Value, text: &mut String) {
+        extend(fields, &evidence::fields(report));
+        for line in evidence::lines(report) {
+            text.push_str("\n    ");
+            text.push_str(&line);
+        }
+        if let Some(hint) = self.hint(report.verdict) {
+            extend(fields, &json!({ "hint": hint }));
+            text.push_str("\n    ");
+            text.push_str(hint);
+        }
     }
 
     /// Reports that one peer's stream could not be served; the command goes on.
@@ -226,14 +241,6 @@ impl Reporter {
         };
         // Somebody who closed stderr does not want to know.
         drop(writeln!(std::io::stderr().lock(), "{line}"));
-    }
-}
-
-/// Returns the evidence that a dial has failed with.
-fn report_of(error: &anyhow::Error) -> Option<&PunchReport> {
-    match error.downcast_ref::<DialError>()? {
-        DialError::NoDirectPath(report) | DialError::WrongIdentity(report) => Some(report),
-        _ => None,
     }
 }
 

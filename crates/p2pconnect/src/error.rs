@@ -131,3 +131,14 @@ pub enum DialError {
     #[error("what answers at the peer's address is not the peer: it holds another key")]
     WrongIdentity(Box<PunchReport>),
 }
+
+impl DialError {
+    /// Returns what was tried and what came back, where that is why there is no connection.
+    #[must_use]
+    pub fn report(&self) -> Option<&PunchReport> {
+        match self {
+            Self::NoDirectPath(report) | Self::WrongIdentity(report) => Some(report),
+            _ => None,
+        }
+    }
+}

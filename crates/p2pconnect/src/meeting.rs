@@ -154,8 +154,11 @@ impl Inner {
                 Some(Err(error)) => {
                     // A dial that begins anew has not failed.
                     if !matches!(error, DialError::PeerLeft) {
-                        let reason = error.to_string();
-                        self.observer.tell(Status::PunchFailed { peer, reason });
+                        self.observer.tell(Status::PunchFailed {
+                            peer,
+                            reason: error.to_string(),
+                            report: error.report().cloned().map(Box::new),
+                        });
                     }
                     answering.ended(Err(error));
                 }

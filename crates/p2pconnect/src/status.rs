@@ -1,6 +1,7 @@
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use p2pconnect_proto::{PeerId, Role};
+use p2pconnect_punch::PunchReport;
 
 /// What an endpoint is doing, for somebody who watches.
 ///
@@ -66,6 +67,8 @@ pub enum Status {
         peer: PeerId,
         /// Why, in words.
         reason: String,
+        /// What was tried and what came back, unless it broke for another reason.
+        report: Option<Box<PunchReport>>,
     },
 }
 
