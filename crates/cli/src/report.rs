@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2pconnect::{Connection, DialError, PunchReport, Status, Verdict};
+use p2pconnect::{Connection, DialError, PeerId, PunchReport, Status, Verdict};
 use serde_json::{Value, json};
 
 use crate::{evidence, pump::Transferred};
@@ -119,16 +119,18 @@ impl Reporter {
                 peer,
                 reason,
                 report,
-            } => {
-                let mut fields = json!({ "peer": peer.to_string(), "reason": reason });
-                let mut text = format!("no connection to {peer}: {reason}");
-                if let Some(report) = report {
-                    self.add_evidence(report, &mut fields, &mut text);
-                }
-                self.say("punch-failed", &fields, &text);
-            }
+            } => self.punch_failed(peer, reason, report.as_deref()),
             _ => {}
         }
+    }
+
+    fn punch_failed(&self, peer: &PeerId, reason: &str, report: Option<&PunchReport>) {
+        let mut fields = json!({ "peer": peer.to_string(), "reason": reason });
+        let mut text = format!("no connection to {peer}: {reason}");
+        if let Some(report) = report {
+            self.add_evidence(report, &mut fields, &mut text);
+        }
+        self.say("punch-failed", &fields, &text);
     }
 
     /// Reports a connection that application bytes can travel on.
