@@ -141,7 +141,8 @@ fn new_mappings(observations: &[Observation]) -> Vec<u16> {
 ///
 /// Of many ports, half of the steps suffice: in between, somebody else behind the same NAT may
 /// have connected, or a SYN was lost and repeated. Of few, chance would show that too often where
-/// the range is small.
+/// the range is small. Whoever connects in between makes a step a multiple of what it is, even most
+/// of them, so that their common measure is the step.
 fn constant_step(ports: &[u16]) -> Option<u16> {
     let steps: Vec<u16> = ports
         .windows(2)
@@ -154,7 +155,27 @@ fn constant_step(ports: &[u16]) -> Option<u16> {
     } else {
         steps.len().div_ceil(2)
     };
-    (delta != 0 && ports.len() >= MIN_SEQUENCE && count(delta) >= wanted).then_some(delta)
+    if delta == 0 || ports.len() < MIN_SEQUENCE || count(delta) < wanted {
+        return None;
+    }
+    let size = |step: u16| step.cast_signed().unsigned_abs();
+    let measure = steps
+        .iter()
+        .fold(size(delta), |measure, step| divisor(measure, size(*step)));
+    let is_upwards = size(delta) == delta;
+    Some(if is_upwards {
+        measure
+    } else {
+        measure.wrapping_neg()
+    })
+}
+
+/// Returns the greatest common divisor.
+const fn divisor(mut one: u16, mut other: u16) -> u16 {
+    while other != 0 {
+        (one, other) = (other, one % other);
+    }
+    one
 }
 
 /// Returns the smallest aligned block of a power of two that has all ports in it, if there are
@@ -305,6 +326,10 @@ mod tests {
         let late = [5000, 5001, 5002, 5003, 5012, 5004, 5005, 5006, 5007, 5008];
         assert_eq!(ports_of(&late), sequential(1));
         assert_ne!(ports_of(&busy[..6]), sequential(1));
+        let shared = [5000, 5002, 5004, 5005, 5007, 5009, 5011, 5013];
+        assert_eq!(ports_of(&shared), sequential(1));
+        let downwards = [5009, 5003, 5006, 5000, 4997, 4994, 4991, 4988, 4985];
+        assert_eq!(ports_of(&downwards), sequential(65_533));
         // A mapping that is used again is no step.
         let mut seen = first_ones(&[5000, 5002, 5004]);
         seen.insert(1, seen[0]);
