@@ -10,11 +10,9 @@ use p2pconnect_proto::{NatFiltering, NatMapping, NatReport, PortAssignment};
 use p2pconnect_punch::behaviour::{ConnectBack, MIN_RANGE_SAMPLES, Observation, conclude};
 use tokio::sync::watch;
 
-/// Connections that show whether ports follow each other: three steps.
-pub(crate) const FIRST_SAMPLES: usize = 4;
-
-/// Connections that show the range of random ports: all in one half of it once in 4,096 times.
-pub(crate) const ALL_SAMPLES: usize = 13;
+/// Connections that show whether ports follow each other, and if not, in which range they are: all
+/// in one half of it once in 4,096 times.
+pub(crate) const SAMPLES: usize = 13;
 
 /// Collects what servers see, and concludes from it.
 #[derive(Debug)]
@@ -135,12 +133,14 @@ impl Behaviour {
     /// Returns how many new connections would tell more than is known.
     pub(crate) fn samples_wanted(&self) -> usize {
         let report = self.report();
-        let known = self.facts().samples.len();
+        let facts = self.facts();
+        let stays = report.mapping == Some(NatMapping::EndpointIndependent);
         match report.ports {
-            _ if !varies(&report) => 0,
+            _ if stays || facts.held.is_empty() => 0,
             Some(PortAssignment::Preserved | PortAssignment::Sequential { .. }) => 0,
-            None if known < FIRST_SAMPLES => FIRST_SAMPLES - known,
-            None | Some(PortAssignment::Random { .. }) => ALL_SAMPLES.saturating_sub(known),
+            None | Some(PortAssignment::Random { .. }) => {
+                SAMPLES.saturating_sub(facts.samples.len())
+            }
         }
     }
 

@@ -53,11 +53,15 @@ pub(crate) async fn run(mappings: Arc<Mappings>, behaviour: Arc<Behaviour>) -> I
 async fn discover(network: Network, mappings: &Mappings, behaviour: &Behaviour) {
     let filtering = probe(network, behaviour);
     let ports = async {
+        // What is not kept may be the same for all: then these are for nothing, but there is no
+        // time to wait for that.
+        sample(network, behaviour).await;
         mappings.compared().await;
         sample(network, behaviour).await;
+        // Without the filtering, which is the last to be known, plans are for the strictest.
+        behaviour.settle(true);
     };
     tokio::join!(filtering, ports);
-    behaviour.settle(true);
     let report = behaviour.report();
     tracing::debug!(?report, "nat behaviour");
 }

@@ -45,7 +45,7 @@ fn kept_ports_are_known_without_samples() {
 fn the_next_of_a_sequence_follows_the_newest_connection() {
     // The second server answered first, although it was asked last.
     let behaviour = behind([7002, 7000]);
-    assert_eq!(behaviour.samples_wanted(), FIRST_SAMPLES);
+    assert_eq!(behaviour.samples_wanted(), SAMPLES);
     samples(&behaviour, &[7004, 7006, 7008, 7010]);
     assert!(behaviour.is_sequential());
     assert_eq!(behaviour.samples_wanted(), 0);
@@ -64,7 +64,7 @@ fn the_next_of_a_sequence_follows_the_newest_connection() {
 fn a_random_port_is_one_that_is_not_in_use() {
     let behaviour = behind([2048, 2050]);
     samples(&behaviour, &[2049, 2303, 2100, 2051]);
-    assert_eq!(behaviour.samples_wanted(), ALL_SAMPLES - FIRST_SAMPLES);
+    assert_eq!(behaviour.samples_wanted(), SAMPLES - 4);
     assert_eq!(behaviour.report().ports, None);
     samples(
         &behaviour,
@@ -104,4 +104,17 @@ async fn only_what_makes_a_plan_possible_outdates_a_dial() {
     behaviour.settle(true);
     assert!(outdated(&behaviour, unknown));
     assert!(!outdated(&behaviour, behaviour.report()));
+}
+
+#[test]
+fn a_port_that_is_not_kept_is_looked_into_at_once() {
+    let behaviour = Behaviour::new();
+    assert_eq!(behaviour.samples_wanted(), 0);
+    behaviour.observe(seen(40_000, 3478, 7000));
+    assert_eq!(behaviour.samples_wanted(), SAMPLES);
+    behaviour.observe(seen(40_000, 4433, 7000));
+    assert_eq!(behaviour.samples_wanted(), 0);
+    let behaviour = Behaviour::new();
+    behaviour.observe(seen(40_000, 3478, 40_000));
+    assert_eq!(behaviour.samples_wanted(), 0);
 }
