@@ -68,6 +68,8 @@ pub struct Registration {
     pub nat: NatReport,
     /// Who may dial the peer.
     pub policy: DialPolicy,
+    /// The peer's own number of this registration, which an introduction names.
+    pub serial: u32,
 }
 
 /// Who may dial a peer. Nobody else is told its addresses.
@@ -164,6 +166,9 @@ pub struct Introduction {
     pub relayed_rtt_us: u32,
     /// The first bytes of the dialler's handshake. Empty towards the dialler itself.
     pub handshake: Vec<u8>,
+    /// By which of its registrations the callee is known to the dialler. Zero towards the dialler
+    /// itself.
+    pub serial: u32,
 }
 
 /// Why a coordinator turned a request down.

@@ -145,6 +145,7 @@ fn two_lists_stay_within_the_limit_for_messages() {
 #[test]
 fn the_longest_honest_message_passes() {
     let message = Request::Register(Registration {
+        serial: 1,
         candidates: Vec::new(),
         nat: Default::default(),
         policy: DialPolicy::Only(vec![PeerId::from_public_key([1; 32]); MAX_ALLOWED_PEERS]),

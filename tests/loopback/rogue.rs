@@ -97,6 +97,7 @@ async fn mislead(
             nat: NatReport::default(),
             relayed_rtt_us: 1_000,
             handshake: Vec::new(),
+            serial: 0,
         });
         send.write_all(&codec::encode(&introduction).unwrap())
             .await

@@ -1,6 +1,6 @@
 //! NATs with another external port for each destination, beyond what `pairs` shows.
 
-use netns_lab::{Dependence, NatSpec, UnsolicitedSyn, test};
+use netns_lab::{Dependence, NatSpec, PortAssignment, UnsolicitedSyn, test};
 use p2pconnect_tests::kinds::{BLOCK, COUNTS};
 
 use crate::net::{Boxes, Net};
@@ -9,7 +9,9 @@ use crate::net::{Boxes, Net};
 const RUNS: usize = 5;
 
 /// A port that is kept, towards the first destination only. The kernel has no such NAT.
-const KEEPS: NatSpec = NatSpec::port_preserving().mapping(Dependence::AddressAndPortDependent);
+const KEEPS: NatSpec = NatSpec::port_preserving()
+    .mapping(Dependence::AddressAndPortDependent)
+    .ports(PortAssignment::Preserved);
 
 const DROPS: NatSpec = NatSpec::port_preserving();
 

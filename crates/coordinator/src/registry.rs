@@ -52,6 +52,7 @@ pub struct Registry {
 #[derive(Debug)]
 struct Registered {
     client: Client,
+    serial: u32,
     candidates: Vec<Candidate>,
     nat: NatReport,
     policy: DialPolicy,
@@ -115,6 +116,7 @@ impl Registry {
         now: Moment,
     ) -> Result<Event, Refusal> {
         let Registration {
+            serial,
             candidates,
             nat,
             policy,
@@ -136,6 +138,7 @@ impl Registry {
             client.peer,
             Registered {
                 client: *client,
+                serial,
                 candidates: admitted.candidates,
                 nat,
                 policy,
@@ -201,6 +204,7 @@ impl Registry {
             candidates: reachable(&admitted.candidates, &callee.client),
             nat: request.nat,
         };
+        let serial = callee.serial;
         let callee = Side {
             peer: request.callee,
             connection: callee.client.connection,
@@ -211,6 +215,7 @@ impl Registry {
             session,
             dialler,
             callee,
+            serial,
             handshake: request.handshake,
             unproven: admitted.unproven,
         })))

@@ -57,7 +57,7 @@ impl Behaviour {
         self.report.subscribe()
     }
 
-    /// Watches for another answer of [`predicted`](Self::predicted).
+    /// Watches for another answer of [`foretell`](Self::foretell).
     pub(crate) fn outlook(&self) -> watch::Receiver<()> {
         self.outlook.subscribe()
     }
@@ -150,32 +150,18 @@ impl Behaviour {
         varies(&report) && matches!(report.ports, Some(PortAssignment::Sequential { .. }))
     }
 
-    /// Returns from where the first connection out of an unused local port is expected, if the
-    /// mappings of the punch ports do not tell.
+    /// Returns what is known now, and by that from where the first connection out of an unused local
+    /// port is expected, if the mappings of the punch ports do not tell.
     ///
     /// Of a random port only the address counts, and that nothing else uses the port: where both
     /// sides use up their whole ranges, they meet there.
-    pub(crate) fn predicted(&self, fresh: u16) -> Option<SocketAddr> {
-        let report = self.report();
+    pub(crate) fn foretell(&self, fresh: u16) -> (NatReport, Option<SocketAddr>) {
         let facts = self.facts();
-        let mut address = facts.held_v4().last()?.mapped;
-        let port = match report.ports {
-            _ if !varies(&report) => None,
-            Some(PortAssignment::Preserved) => Some(fresh),
-            Some(PortAssignment::Sequential { delta }) => {
-                Some(facts.last?.port().wrapping_add(delta)).filter(|port| *port != 0)
-            }
-            Some(PortAssignment::Random { first, last }) => {
-                let taken = facts.taken();
-                (first.max(1)..=last).find(|port| !taken.contains(port))
-            }
-            None => None,
-        };
-        address.set_port(port?);
-        Some(address)
+        let report = facts.report();
+        (report, facts.predicted(&report, fresh))
     }
 
-    /// Waits until what is known of the NAT makes a plan possible that `known` did not.
+    /// Waits until what is known of the NAT makes a plan possible that what was known did not.
     ///
     /// Cancel safe.
     pub(crate) async fn outdates(&self, known: &NatReport) {
@@ -222,6 +208,24 @@ impl Facts {
             report.ports = ports.filter(is_known);
         }
         report
+    }
+
+    fn predicted(&self, report: &NatReport, fresh: u16) -> Option<SocketAddr> {
+        let mut address = self.held_v4().last()?.mapped;
+        let port = match report.ports {
+            _ if !varies(report) => None,
+            Some(PortAssignment::Preserved) => Some(fresh),
+            Some(PortAssignment::Sequential { delta }) => {
+                Some(self.last?.port().wrapping_add(delta)).filter(|port| *port != 0)
+            }
+            Some(PortAssignment::Random { first, last }) => {
+                let taken = self.taken();
+                (first.max(1)..=last).find(|port| !taken.contains(port))
+            }
+            None => None,
+        };
+        address.set_port(port?);
+        Some(address)
     }
 
     /// Returns the external ports that are or were in use lately.

@@ -30,6 +30,7 @@ use crate::{
     nat64::Nat64,
     port_mapping::PortMappings,
     punch_ports::PunchPorts,
+    registrations::Registrations,
     relayed::Relayed,
     session::{Punched, SessionError},
     status::Observer,
@@ -93,7 +94,7 @@ pub(crate) struct Inner {
     /// What nobody else knows of the holes that this endpoint opens.
     pub(crate) hole_salt: [u8; 32],
     /// What the coordinator has been told, and so what diallers act by.
-    pub(crate) registered: std::sync::Mutex<Option<Announced>>,
+    pub(crate) registered: std::sync::Mutex<Registrations>,
     pub(crate) port_mappings: PortMappings,
     pub(crate) inbound: Arc<Inbound>,
     pub(crate) punch: PunchConfig,

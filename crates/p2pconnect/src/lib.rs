@@ -48,6 +48,7 @@ mod outdated;
 mod port_mapping;
 mod preamble;
 mod punch_ports;
+mod registrations;
 mod relayed;
 mod session;
 mod status;

@@ -24,6 +24,7 @@ use crate::{
     outdated::{Told, outdated},
     port_mapping::ForwardedPort,
     punch_ports::PunchPorts,
+    registrations::Registrations,
     relayed::Relayed,
     session::{Pace, Punched, Session, SessionError},
     task::AbortOnDrop,
@@ -71,7 +72,7 @@ impl Inner {
         forwarded: &[ForwardedPort],
     ) -> Announced {
         let row = self.fresh_ports.row();
-        let predicted = self.behaviour.predicted(row);
+        let (nat, predicted) = self.behaviour.foretell(row);
         let primary = mapped
             .iter()
             .find(|it| it.punch_port == PunchPort::PRIMARY && it.local.is_ipv4());
@@ -80,7 +81,7 @@ impl Inner {
             at: Instant::now(),
             is_mapped: !mapped.is_empty(),
             candidates: gather::candidates(ports, mapped, predicted, forwarded),
-            nat: self.behaviour.report(),
+            nat,
             predicted,
             fresh,
         }
@@ -101,18 +102,20 @@ impl Inner {
     }
 
     /// Returns what the coordinator has been told.
-    pub(crate) fn registered(&self) -> std::sync::MutexGuard<'_, Option<Announced>> {
+    pub(crate) fn registered(&self) -> std::sync::MutexGuard<'_, Registrations> {
         self.registered
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the next dialler told of ports that no NAT has seen, as those of this one are used now.
-    fn use_up(&self) -> Announced {
-        let announced = self.registered().clone();
+    /// Returns what a dialler was told, and has the next one told of ports that no NAT has seen, as
+    /// those of this one are used now.
+    fn use_up(&self, serial: u32) -> Announced {
+        let announced = self.registered().told(serial).cloned();
         // Nobody is introduced to an endpoint that has told nothing.
         let announced = announced.unwrap_or_else(|| self.announce());
-        if announced.fresh.is_some() {
+        let row = self.fresh_ports.row();
+        if announced.fresh.is_some_and(|it| it.port() == row) {
             self.fresh_ports.advance();
             self.behaviour.outlook_changed();
         }
@@ -184,8 +187,8 @@ impl Inner {
         let hello = std::mem::take(&mut introduction.handshake);
         let relayed = Relayed::called(&self.key, introduction.peer, hello)?;
         let meeting = Meeting {
+            announced: self.use_up(introduction.serial),
             introduction,
-            announced: self.use_up(),
             coordination: Arc::clone(coordination),
             relayed,
         };
@@ -261,6 +264,7 @@ impl Inner {
             nat,
             relayed_rtt_us,
             handshake: _,
+            serial: _,
         } = introduction;
         self.nat64.translate(&mut candidates);
         let started = Instant::now();

@@ -203,12 +203,13 @@ impl Inner {
         policy: &DialPolicy,
     ) -> Result<(), CoordinatorError> {
         let announced = self.announce();
+        let serial = self.registered().add(announced.clone());
         let registration = Registration {
-            candidates: announced.candidates.clone(),
+            serial,
+            candidates: announced.candidates,
             nat: announced.nat,
             policy: policy.clone(),
         };
-        *self.registered() = Some(announced);
         let registered = coordination.register(registration).await?;
         if !registered.unproven.is_empty() {
             tracing::debug!(

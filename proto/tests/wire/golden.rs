@@ -101,27 +101,33 @@ fn introduction(role: Role) -> Introduction {
             Role::Controlling => Vec::new(),
             Role::Controlled => vec![0x16, 0x03, 0x01],
         },
+        serial: match role {
+            Role::Controlling => 0,
+            Role::Controlled => 2,
+        },
+    }
+}
+
+fn registration() -> Registration {
+    Registration {
+        serial: 2,
+        candidates: vec![
+            Candidate::host(([192, 168, 1, 2], 50_000).into(), PunchPort::PRIMARY),
+            Candidate::server_reflexive(
+                ([198, 51, 100, 7], 40_000).into(),
+                PunchPort::SPARE,
+                Some(token()),
+            ),
+        ],
+        nat: nat(),
+        policy: DialPolicy::Only(vec![ALICE]),
     }
 }
 
 #[test]
 fn the_blocks_of_the_document_are_right() {
     let mut checker = Checker { blocks: blocks() };
-    checker.message(
-        "register",
-        &Request::Register(Registration {
-            candidates: vec![
-                Candidate::host(([192, 168, 1, 2], 50_000).into(), PunchPort::PRIMARY),
-                Candidate::server_reflexive(
-                    ([198, 51, 100, 7], 40_000).into(),
-                    PunchPort::SPARE,
-                    Some(token()),
-                ),
-            ],
-            nat: nat(),
-            policy: DialPolicy::Only(vec![ALICE]),
-        }),
-    );
+    checker.message("register", &Request::Register(registration()));
     let v6 = [0x2001, 0xDB8, 0, 0, 0, 0, 0, 1];
     checker.message(
         "dial",

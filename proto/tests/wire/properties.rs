@@ -143,6 +143,7 @@ fn the_longest_lists_allowed_fit_a_frame() {
     let address = ([0x2001, 0xDB8, 0, 0, 0, 0, 0, 1], u16::MAX).into();
     let candidate = Candidate::server_reflexive(address, PunchPort::SPARE, Some(token));
     let message = Request::Register(Registration {
+        serial: 1,
         candidates: vec![candidate; MAX_CANDIDATES],
         nat: NatReport {
             mapping: Some(NatMapping::AddressDependent),
@@ -160,13 +161,14 @@ fn the_longest_lists_allowed_fit_a_frame() {
 fn a_message_beyond_the_limit_is_not_sent() {
     let request = |peers: usize| {
         Request::Register(Registration {
+            serial: 1,
             candidates: Vec::new(),
             nat: Default::default(),
             policy: DialPolicy::Only(vec![PeerId::from_public_key([0; 32]); peers]),
         })
     };
-    // Version, two discriminants, two lengths and five unknowns precede the peer ids.
-    let fits = (MAX_BODY - 1 - 4 - 8 - 5 - 4 - 8) / 32;
+    // Version, two discriminants, a number, two lengths and five unknowns precede the peer ids.
+    let fits = (MAX_BODY - 1 - 4 - 4 - 8 - 5 - 4 - 8) / 32;
     assert!(codec::encode(&request(fits)).is_ok());
     assert_eq!(codec::encode(&request(fits + 1)), Err(EncodeError::TooLong));
 }
@@ -174,6 +176,7 @@ fn a_message_beyond_the_limit_is_not_sent() {
 #[test]
 fn unknown_variants_are_malformed_wherever_they_are() {
     let message = Request::Register(Registration {
+        serial: 1,
         candidates: vec![Candidate::host(
             ([192, 0, 2, 1], 1).into(),
             PunchPort::PRIMARY,

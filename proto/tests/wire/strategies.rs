@@ -14,13 +14,16 @@ use proptest::{collection::vec, option, prelude::*};
 
 pub(crate) fn request() -> impl Strategy<Value = Request> {
     prop_oneof![
-        (candidates(), nat(), policy()).prop_map(|(candidates, nat, policy)| {
-            Request::Register(Registration {
-                candidates,
-                nat,
-                policy,
-            })
-        }),
+        (any::<u32>(), candidates(), nat(), policy()).prop_map(
+            |(serial, candidates, nat, policy)| {
+                Request::Register(Registration {
+                    serial,
+                    candidates,
+                    nat,
+                    policy,
+                })
+            }
+        ),
         peer().prop_map(Request::Settled),
         (peer(), candidates(), nat(), vec(claim(), 0..=4), bytes()).prop_map(
             |(callee, candidates, nat, claims, handshake)| {
@@ -92,16 +95,20 @@ fn introduction() -> impl Strategy<Value = Introduction> {
         nat(),
         any::<u32>(),
         bytes(),
+        any::<u32>(),
     )
         .prop_map(
-            |(session, peer, role, candidates, nat, relayed_rtt_us, handshake)| Introduction {
-                session: SessionToken::from_bytes(session),
-                peer,
-                role,
-                candidates,
-                nat,
-                relayed_rtt_us,
-                handshake,
+            |(session, peer, role, candidates, nat, relayed_rtt_us, handshake, serial)| {
+                Introduction {
+                    session: SessionToken::from_bytes(session),
+                    peer,
+                    role,
+                    candidates,
+                    nat,
+                    relayed_rtt_us,
+                    handshake,
+                    serial,
+                }
             },
         )
 }

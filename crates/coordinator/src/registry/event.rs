@@ -60,6 +60,8 @@ pub struct Meeting {
     pub dialler: Side,
     /// The controlled side.
     pub callee: Side,
+    /// The callee's own number of what the dialler is told of it.
+    pub serial: u32,
     /// The first bytes of the dialler's handshake, for the callee.
     pub handshake: Vec<u8>,
     /// The dialler's addresses that were left out because nothing shows that they are its own.
@@ -82,7 +84,7 @@ impl Meeting {
         let (dialler_waits, callee_waits) = start_delays(rtt_dialler, rtt_callee);
         let relayed_rtt_us = relayed_rtt_us(rtt_dialler, rtt_callee);
         let session = self.session;
-        let introduce = |other: Side, role, handshake| Introduction {
+        let introduce = |other: Side, role, handshake, serial| Introduction {
             session,
             peer: other.peer,
             role,
@@ -90,15 +92,16 @@ impl Meeting {
             nat: other.nat,
             relayed_rtt_us,
             handshake,
+            serial,
         };
         Introductions {
             to_dialler: (
                 dialler_waits,
-                introduce(self.callee, Role::Controlling, Vec::new()),
+                introduce(self.callee, Role::Controlling, Vec::new(), 0),
             ),
             to_callee: (
                 callee_waits,
-                introduce(self.dialler, Role::Controlled, self.handshake),
+                introduce(self.dialler, Role::Controlled, self.handshake, self.serial),
             ),
         }
     }

@@ -23,6 +23,7 @@ fn candidate(n: u8) -> Candidate {
 
 fn register(n: u8, policy: DialPolicy) -> Command {
     Command::Register(Registration {
+        serial: 1,
         candidates: vec![candidate(n)],
         nat: NatReport::default(),
         policy,
@@ -207,6 +208,7 @@ fn loopback_addresses_stay_on_the_host() {
     };
     let loopback = Candidate::host(([127, 0, 0, 1], 40_000).into(), PunchPort::PRIMARY);
     let registration = Command::Register(Registration {
+        serial: 1,
         candidates: vec![loopback.clone()],
         nat: NatReport::default(),
         policy: DialPolicy::Anyone,

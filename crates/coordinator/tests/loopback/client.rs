@@ -129,6 +129,7 @@ impl Client {
 
     pub(crate) async fn register(&self, policy: DialPolicy) -> Registered {
         let registration = Registration {
+            serial: 1,
             candidates: self.candidates(),
             nat: NatReport::default(),
             policy,

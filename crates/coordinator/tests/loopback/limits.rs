@@ -31,6 +31,7 @@ async fn too_long_lists_are_refused_and_the_longest_allowed_are_not() {
     };
     let register = |candidate_count, peer_count| {
         Request::Register(Registration {
+            serial: 1,
             candidates: candidates(candidate_count),
             nat: NatReport::default(),
             policy: DialPolicy::Only(vec![STRANGER; peer_count]),
@@ -63,6 +64,7 @@ async fn a_full_coordinator_says_so_and_lets_the_registered_update() {
     inside.register(DialPolicy::Anyone).await;
     let outside = Client::connect(&server).await;
     let request = Request::Register(Registration {
+        serial: 1,
         candidates: Vec::new(),
         nat: NatReport::default(),
         policy: DialPolicy::Anyone,

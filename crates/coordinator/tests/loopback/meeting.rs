@@ -62,6 +62,7 @@ async fn a_registration_is_updated_by_the_next() {
     callee.register(DialPolicy::Anyone).await;
 
     let update = Registration {
+        serial: 2,
         candidates: vec![Candidate::host(address("10.1.2.3:4000"), PunchPort::SPARE)],
         nat: NatReport {
             mapping: Some(NatMapping::AddressDependent),
@@ -75,6 +76,9 @@ async fn a_registration_is_updated_by_the_next() {
     let introduction = dialler.dial(callee.id).await.unwrap();
     assert_eq!(introduction.candidates, update.candidates);
     assert_eq!(introduction.nat, update.nat);
+    assert_eq!(introduction.serial, 0);
+    let serial = callee.introduction().await.serial;
+    assert_eq!(serial, update.serial);
 }
 
 #[tokio::test]
@@ -94,6 +98,7 @@ async fn only_addresses_with_a_token_are_passed_on_and_the_token_is_not() {
     let claimed = address("203.0.113.10:40000");
     let port = PunchPort::PRIMARY;
     let registration = Registration {
+        serial: 1,
         candidates: vec![
             Candidate::server_reflexive(proven, port, Some(token.clone())),
             Candidate::server_reflexive(claimed, port, Some(token)),

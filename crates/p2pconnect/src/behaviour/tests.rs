@@ -31,14 +31,14 @@ fn address(port: u16) -> Option<SocketAddr> {
 fn a_mapping_that_stays_needs_no_prediction() {
     let behaviour = behind([7000, 7000]);
     assert_eq!(behaviour.samples_wanted(), 0);
-    assert_eq!(behaviour.predicted(10_000), None);
+    assert_eq!(behaviour.foretell(10_000).1, None);
 }
 
 #[test]
 fn kept_ports_are_known_without_samples() {
     let behaviour = behind([40_000, 7000]);
     assert_eq!(behaviour.samples_wanted(), 0);
-    assert_eq!(behaviour.predicted(10_000), address(10_000));
+    assert_eq!(behaviour.foretell(10_000).1, address(10_000));
 }
 
 #[test]
@@ -49,15 +49,15 @@ fn the_next_of_a_sequence_follows_the_newest_connection() {
     samples(&behaviour, &[7004, 7006, 7008, 7010]);
     assert!(behaviour.is_sequential());
     assert_eq!(behaviour.samples_wanted(), 0);
-    assert_eq!(behaviour.predicted(10_000), address(7012));
+    assert_eq!(behaviour.foretell(10_000).1, address(7012));
     let mut outlook = behaviour.outlook();
     behaviour.looked(([203, 0, 113, 7], 7030).into());
     assert!(outlook.has_changed().is_ok_and(|changed| changed));
     outlook.mark_unchanged();
-    assert_eq!(behaviour.predicted(10_000), address(7032));
+    assert_eq!(behaviour.foretell(10_000).1, address(7032));
     // No connection comes from port 0.
     behaviour.looked(([203, 0, 113, 7], 65_534).into());
-    assert_eq!(behaviour.predicted(10_000), None);
+    assert_eq!(behaviour.foretell(10_000).1, None);
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn a_random_port_is_one_that_is_not_in_use() {
         last: 2303,
     };
     assert_eq!(behaviour.report().ports, Some(random));
-    assert_eq!(behaviour.predicted(10_000), address(2052));
+    assert_eq!(behaviour.foretell(10_000).1, address(2052));
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn another_network_is_another_nat() {
     samples(&behaviour, &[7004, 7006, 7008]);
     behaviour.forget([192, 168, 1, 2].into());
     assert_eq!(behaviour.report(), NatReport::default());
-    assert_eq!(behaviour.predicted(10_000), None);
+    assert_eq!(behaviour.foretell(10_000).1, None);
 }
 
 #[tokio::test]

@@ -78,6 +78,7 @@ fn registration(n: u8, allowed: Option<&Vec<u8>>, marker: u16) -> Command {
     let foreign = Candidate::host(([203, 0, 113, n], marker).into(), PunchPort::PRIMARY);
     let own = Candidate::host(([192, 0, 2, n], marker).into(), PunchPort::PRIMARY);
     Command::Register(Registration {
+        serial: 1,
         candidates: vec![foreign, own],
         nat: NatReport::default(),
         policy: allowed.map_or(DialPolicy::Anyone, |allowed| {
@@ -248,6 +249,7 @@ proptest! {
             Candidate::host(address, PunchPort::PRIMARY)
         };
         scene.handle(&claimant, Command::Register(Registration {
+            serial: 1,
             candidates: vec![candidate],
             nat: NatReport::default(),
             policy: DialPolicy::Anyone,
