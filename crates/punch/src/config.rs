@@ -41,6 +41,12 @@ pub struct PunchConfig {
     /// Default: 2.5 s. The side behind that NAT can still reach a peer that does not filter; that
     /// takes one round trip, or 1 s more when its SYNs were lost or it started late.
     pub hopeless_after: Duration,
+    /// When the agent gives up if every port was foretold and nothing has opened; at least 6
+    /// round-trip times.
+    ///
+    /// Default: 1.25 s. A lost SYN has been repeated by then. Somebody else behind the same NAT may
+    /// have got the ports, and another round is the remedy for that.
+    pub mispredicted_after: Duration,
     /// When the agent gives up if both reports say that no port can be guessed and nobody is let
     /// in unasked, whatever else they do not know; at least 4 round-trip times.
     ///
@@ -75,6 +81,7 @@ impl Default for PunchConfig {
             verify_timeout: Duration::from_secs(3),
             verify_stagger: Duration::from_millis(250),
             hopeless_after: Duration::from_millis(2500),
+            mispredicted_after: Duration::from_millis(1250),
             impossible_after: Duration::from_millis(600),
             max_syns: 200,
             max_bet_syns: 1280,

@@ -89,6 +89,8 @@ pub(crate) struct Timing {
     pub(crate) listen_from: Instant,
     /// Too late for a peer behind a NAT with a varying mapping.
     pub(crate) hopeless_at: Instant,
+    /// Too late for ports that were foretold.
+    pub(crate) mispredicted_at: Instant,
     /// Too late where the reports leave no hope from the start.
     pub(crate) impossible_at: Instant,
     /// The end, whatever is still going on.
@@ -121,6 +123,7 @@ impl Timing {
             verify_stagger: at_least(config.verify_stagger, 2),
             dial_until,
             hopeless_at: start + at_least(config.hopeless_after, 6),
+            mispredicted_at: start + at_least(config.mispredicted_after, 6),
             impossible_at: start + at_least(config.impossible_after, 4),
             ends_at: dial_until + attempt_min + verify_timeout,
         }

@@ -104,7 +104,8 @@ impl PunchAgent {
             return Some(self.timing.impossible_at);
         }
         match self.strategy {
-            Strategy::Prediction | Strategy::Door { .. } | Strategy::Fill => None,
+            Strategy::Prediction => Some(self.timing.mispredicted_at),
+            Strategy::Door { .. } | Strategy::Fill => None,
             // Somebody may yet let the other in, if nobody has found out.
             Strategy::Plain | Strategy::Birthday { .. } | Strategy::OutOfReach => {
                 varies.then_some(self.timing.hopeless_at)
