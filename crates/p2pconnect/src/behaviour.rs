@@ -3,12 +3,14 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use p2pconnect_proto::{NatFiltering, NatMapping, NatReport, PortAssignment};
 use p2pconnect_punch::behaviour::{ConnectBack, MIN_RANGE_SAMPLES, Observation, conclude};
 use tokio::sync::watch;
+
+use crate::session::Trails;
 
 /// Connections that show whether ports follow each other, and if not, in which range they are: all
 /// in one half of it once in 4,096 times.
@@ -23,6 +25,8 @@ pub(crate) struct Behaviour {
     settled: watch::Sender<bool>,
     /// Changes whenever the next connection is expected to come from another port.
     outlook: watch::Sender<()>,
+    /// Which connections have got a port.
+    pub(crate) trails: Arc<Trails>,
 }
 
 #[derive(Debug, Default)]
@@ -34,6 +38,8 @@ struct Facts {
     samples: Vec<Observation>,
     /// The same of the newest one.
     last: Option<SocketAddr>,
+    /// How many connections had got a port when that one was about to be made.
+    trails_before: u64,
     backs: Vec<ConnectBack>,
 }
 
@@ -44,6 +50,7 @@ impl Behaviour {
             report: watch::Sender::default(),
             settled: watch::Sender::default(),
             outlook: watch::Sender::default(),
+            trails: Arc::default(),
         }
     }
 
@@ -92,10 +99,18 @@ impl Behaviour {
         });
     }
 
-    /// Takes in from where the newest connection came.
-    pub(crate) fn looked(&self, mapped: SocketAddr) {
-        self.learn(|facts| facts.last = Some(mapped));
+    /// Takes in from where the newest connection came, and how many had got a port before it.
+    pub(crate) fn looked(&self, mapped: SocketAddr, trails_before: u64) {
+        self.learn(|facts| {
+            facts.last = Some(mapped);
+            facts.trails_before = trails_before;
+        });
         self.outlook_changed();
+    }
+
+    /// Tells whether this endpoint has made no connection since the newest one that was taken in.
+    pub(crate) fn is_abreast(&self) -> bool {
+        self.facts().trails_before == self.trails.count()
     }
 
     /// Takes in what became of connections that a server made.

@@ -127,9 +127,10 @@ async fn sample(network: Network, behaviour: &Behaviour) {
 /// Sees where a sequential allocator is.
 async fn look(network: Network, behaviour: &Behaviour) -> Option<SocketAddr> {
     let local = SocketAddr::new(network.local, 0);
+    let before = behaviour.trails.count();
     match query(local, network.server, QUESTION_LIMIT).await {
         Ok(mapped) => {
-            behaviour.looked(mapped);
+            behaviour.looked(mapped, before);
             Some(mapped)
         }
         Err(error) => {
@@ -139,7 +140,15 @@ async fn look(network: Network, behaviour: &Behaviour) -> Option<SocketAddr> {
     }
 }
 
-/// Does so before a dial, during one or after one, if the NAT is of that kind.
+/// Does so if the last look was before a connection of this endpoint. Another look than that takes
+/// the port that the next dialler has been told of.
+pub(crate) async fn keep_abreast(mappings: &Mappings, behaviour: &Behaviour) {
+    if !behaviour.is_abreast() {
+        look_again(mappings, behaviour).await;
+    }
+}
+
+/// Does so before a dial or during one, if the NAT is of that kind.
 pub(crate) async fn look_again(mappings: &Mappings, behaviour: &Behaviour) -> Option<SocketAddr> {
     if !behaviour.is_sequential() {
         return None;

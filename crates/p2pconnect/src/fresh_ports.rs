@@ -5,15 +5,20 @@ use std::{
     sync::atomic::{AtomicU16, Ordering},
 };
 
-/// The ports of a row: as many as one plan uses, which is two batches of 640.
-const ROW: u16 = 1280;
+use p2pconnect_proto::{NatReport, PortAssignment};
+
+/// The ports that a bet uses of a row: two batches of 640.
+const BET: u16 = 1280;
+
+/// The ports that are used of a row where ports are foretold, with some to spare.
+const FORETOLD: u16 = 16;
 
 /// Where rows may lie: above what services use by custom, and below what systems give to other
 /// programs (Linux: from 32,768; IANA: from 49,152).
 const RANGE: std::ops::Range<u16> = 10_000..32_000;
 
-/// How many rows there are.
-const ROWS: u16 = (RANGE.end - RANGE.start) / ROW;
+/// How many places there are for a row to begin at.
+const PLACES: u16 = (RANGE.end - RANGE.start - BET) / FORETOLD;
 
 /// The ports at the beginning of a row that must be free: where each stands for itself.
 const CHECKED: u16 = 8;
@@ -26,26 +31,38 @@ const CHECKED: u16 = 8;
 pub(crate) struct FreshPorts(AtomicU16);
 
 impl FreshPorts {
-    /// Begins at a random row, as other endpoints do on this machine and behind the same NAT.
+    /// Begins at a random place, as other endpoints do on this machine and behind the same NAT.
     pub(crate) fn new() -> Self {
-        let first = crate::endpoint::random_fraction() * f64::from(ROWS);
-        Self(AtomicU16::new(first as u16 % ROWS))
+        let place = crate::endpoint::random_fraction() * f64::from(PLACES);
+        Self(AtomicU16::new(place as u16 % PLACES))
     }
 
     /// Returns the first port of the present row.
     pub(crate) fn row(&self) -> u16 {
-        RANGE.start + self.0.load(Ordering::Relaxed) % ROWS * ROW
+        RANGE.start + self.0.load(Ordering::Relaxed) % PLACES * FORETOLD
     }
 
-    /// Goes on to the next row that seems to be free.
-    pub(crate) fn advance(&self) {
-        for _ in 0..ROWS {
-            self.0.fetch_add(1, Ordering::Relaxed);
+    /// Goes on to the next row that seems to be free, behind what an attempt between these NATs
+    /// uses of the present one.
+    pub(crate) fn advance(&self, nats: [&NatReport; 2]) {
+        let is_random = |nat: &NatReport| matches!(nat.ports, Some(PortAssignment::Random { .. }));
+        let used = if nats.into_iter().any(is_random) {
+            BET
+        } else {
+            FORETOLD
+        };
+        self.advance_by(used);
+        for _ in 0..PLACES {
             if is_free(self.row()) {
                 return;
             }
+            self.advance_by(FORETOLD);
         }
         tracing::debug!("no row of local ports is free");
+    }
+
+    fn advance_by(&self, ports: u16) {
+        self.0.fetch_add(ports / FORETOLD, Ordering::Relaxed);
     }
 }
 
@@ -62,14 +79,26 @@ mod tests {
     #[test]
     fn rows_follow_each_other_within_the_range() {
         let ports = FreshPorts::new();
+        let (foretold, random) = (
+            NatReport::default(),
+            PortAssignment::Random { first: 1, last: 9 },
+        );
+        let bet = NatReport {
+            ports: Some(random),
+            ..foretold
+        };
         let mut rows = BTreeSet::new();
-        for _ in 0..ROWS {
+        for _ in 0..PLACES {
             let row = ports.row();
-            assert!(row >= RANGE.start && row + ROW <= RANGE.end);
+            assert!(row >= RANGE.start && row + BET <= RANGE.end);
             rows.insert(row);
-            ports.advance();
+            ports.advance([&foretold, &foretold]);
         }
         // One or the other may not be free here.
-        assert!(rows.len() > usize::from(ROWS) / 2, "{rows:?}");
+        assert!(rows.len() > usize::from(PLACES) / 2, "{rows:?}");
+
+        let ports = FreshPorts(AtomicU16::new(0));
+        ports.advance([&foretold, &bet]);
+        assert!(ports.row() >= RANGE.start + BET, "{}", ports.row());
     }
 }

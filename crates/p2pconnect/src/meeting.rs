@@ -9,7 +9,10 @@ use std::{
 
 use p2pconnect_proto::{PeerId, PunchPort, message::Introduction};
 use p2pconnect_punch::{Introduced, PunchAgent};
-use tokio::{sync::oneshot, time::sleep};
+use tokio::{
+    sync::oneshot,
+    time::{sleep, sleep_until},
+};
 
 use crate::{
     DialError, Status,
@@ -41,18 +44,16 @@ pub(crate) struct Meeting {
 }
 
 impl Meeting {
-    /// Returns what the peer acts by, and the pace of what comes of it.
-    fn told(&self) -> (Told, Pace) {
-        let pace = Pace::default();
-        let told = Told {
+    /// Returns what the peer acts by.
+    fn told(&self, pace: &Pace) -> Told {
+        Told {
             session: self.introduction.session,
             announced: self.announced.clone(),
             role: self.introduction.role,
             peer: self.introduction.nat,
             relayed_rtt: Duration::from_micros(self.introduction.relayed_rtt_us.into()),
             pace: pace.clone(),
-        };
-        (told, pace)
+        }
     }
 }
 
@@ -97,7 +98,8 @@ impl Inner {
         if first.fresh.is_none() {
             return first;
         }
-        self.fresh_ports.advance();
+        // What is betted from a row may be used by several: their peers are others.
+        self.fresh_ports.advance([&first.nat, &first.nat]);
         announced()
     }
 
@@ -110,13 +112,14 @@ impl Inner {
 
     /// Returns what a dialler was told, and has the next one told of ports that no NAT has seen, as
     /// those of this one are used now.
-    fn use_up(&self, serial: u32) -> Announced {
-        let announced = self.registered().told(serial).cloned();
+    fn use_up(&self, introduction: &Introduction) -> Announced {
+        let announced = self.registered().told(introduction.serial).cloned();
         // Nobody is introduced to an endpoint that has told nothing.
         let announced = announced.unwrap_or_else(|| self.announce());
         let row = self.fresh_ports.row();
         if announced.fresh.is_some_and(|it| it.port() == row) {
-            self.fresh_ports.advance();
+            let nats = [&announced.nat, &introduction.nat];
+            self.fresh_ports.advance(nats);
             self.behaviour.outlook_changed();
         }
         announced
@@ -141,8 +144,10 @@ impl Inner {
     ) {
         let (began, peer) = (Instant::now(), introduction.peer);
         let place = self.places.answer(peer);
+        let pace = Pace::new(Arc::clone(&self.behaviour.trails));
+        let once = self.answer_once(introduction, &place, coordination, (listening, &pace));
         let result = tokio::select! {
-            result = self.answer_once(introduction, &place, coordination, listening) => Some(result),
+            result = once => Some(result),
             () = answering.abandoned() => None,
         };
         let hand_over = async {
@@ -173,7 +178,7 @@ impl Inner {
         if let Err(error) = settled {
             tracing::debug!(%error, "the coordinator was not told that a dial is over");
         }
-        discovery::look_again(&self.mappings, &self.behaviour).await;
+        discovery::keep_abreast(&self.mappings, &self.behaviour).await;
     }
 
     async fn answer_once(
@@ -181,28 +186,31 @@ impl Inner {
         mut introduction: Introduction,
         place: &Place,
         coordination: &Arc<Coordination>,
-        listening: &Listening,
+        (listening, pace): (&Listening, &Pace),
     ) -> Result<Punched, DialError> {
         let began = Instant::now();
         let hello = std::mem::take(&mut introduction.handshake);
         let relayed = Relayed::called(&self.key, introduction.peer, hello)?;
         let meeting = Meeting {
-            announced: self.use_up(introduction.serial),
+            announced: self.use_up(&introduction),
             introduction,
             coordination: Arc::clone(coordination),
             relayed,
         };
-        let (told, pace) = meeting.told();
+        let told = meeting.told(pace);
         let session = told.session;
         let punching = self.punch(meeting, place, pace.clone(), began + DIAL_LIMIT);
         let telling = async {
+            let patience = told.patience();
             outdated(told, &self.mappings, &self.behaviour).await;
+            let since = Instant::now();
             // What is under way goes on: the dialler may be using it already.
             pace.hold();
-            discovery::look_again(&self.mappings, &self.behaviour).await;
+            discovery::keep_abreast(&self.mappings, &self.behaviour).await;
             if let Err(error) = self.register(coordination, &listening.policy).await {
                 tracing::debug!(%error, "a change could not be registered yet");
             }
+            sleep_until((since + patience).into()).await;
             // The dialler asks again, unless it has a connection.
             coordination.leave(session).await;
             future::pending().await
@@ -221,7 +229,8 @@ impl Inner {
         place: &Place,
         deadline: Instant,
     ) -> Result<Punched, DialError> {
-        let (told, pace) = meeting.told();
+        let pace = Pace::new(Arc::clone(&self.behaviour.trails));
+        let told = meeting.told(&pace);
         let session = told.session;
         let pause = pause_after(&meeting.introduction);
         let coordination = Arc::clone(&meeting.coordination);

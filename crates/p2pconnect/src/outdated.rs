@@ -3,7 +3,7 @@
 use std::{future, net::SocketAddr, time::Duration};
 
 use p2pconnect_proto::{NatReport, PortAssignment, Role, SessionToken};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::{
     behaviour::{Behaviour, lets_anybody_in, varies},
@@ -19,6 +19,12 @@ const SLACK: u32 = 4;
 
 /// How long the first SYNs of a session take to leave.
 const LEAVING: Duration = Duration::from_millis(2);
+
+/// How long a session may take to begin its first connection.
+const BEGINNING: Duration = Duration::from_millis(50);
+
+/// The longest time that is waited for them.
+const MAX_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How long a coordinator waits for the STUN server beside it to see a dialler, and a little more.
 /// What comes within a round trip and this was known to it.
@@ -37,6 +43,17 @@ pub(crate) struct Told {
     pub(crate) pace: Pace,
 }
 
+impl Told {
+    /// Returns how long the first SYNs, once they have left, are waited for: should the peer let
+    /// anybody in, of which it need not know yet, they suffice.
+    pub(crate) fn patience(&self) -> Duration {
+        if self.peer.filtering.is_some() {
+            return Duration::ZERO;
+        }
+        (self.relayed_rtt * 3 / 2).min(MAX_PATIENCE)
+    }
+}
+
 /// Waits until a new introduction would be better than to go on. Cancel safe.
 pub(crate) async fn outdated(told: Told, mappings: &Mappings, behaviour: &Behaviour) {
     // The way to such a peer does not depend on this side's ports.
@@ -47,6 +64,13 @@ pub(crate) async fn outdated(told: Told, mappings: &Mappings, behaviour: &Behavi
         () = behaviour.outdates(&told.announced.nat) => {}
         () = has_moved(&told, mappings, behaviour) => {}
         () = is_late(&told, mappings) => {}
+    }
+    let first_ones = async {
+        told.pace.begun().await;
+        sleep(LEAVING).await;
+    };
+    if timeout(BEGINNING, first_ones).await.is_err() {
+        tracing::debug!("an introduction ends before anything has been tried");
     }
 }
 

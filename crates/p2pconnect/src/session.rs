@@ -32,7 +32,7 @@ use crate::{
     verify::{Open, Origin, Verified, Verifier},
 };
 use handover::Handover;
-pub(crate) use pace::Pace;
+pub(crate) use pace::{Pace, Trails};
 
 /// Connections that may be told of as usable at a time; only one is.
 const MAX_BELIEVED: usize = 4;
@@ -183,7 +183,7 @@ impl Session {
                 local,
                 remote,
             } => {
-                if !self.pace.begins(local.is_ipv4()) {
+                if !self.pace.begins(local, remote) {
                     return;
                 }
                 let task = self.tasks.spawn(connect(check, local, remote));

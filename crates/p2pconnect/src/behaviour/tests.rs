@@ -51,12 +51,12 @@ fn the_next_of_a_sequence_follows_the_newest_connection() {
     assert_eq!(behaviour.samples_wanted(), 0);
     assert_eq!(behaviour.foretell(10_000).1, address(7012));
     let mut outlook = behaviour.outlook();
-    behaviour.looked(([203, 0, 113, 7], 7030).into());
+    behaviour.looked(([203, 0, 113, 7], 7030).into(), 0);
     assert!(outlook.has_changed().is_ok_and(|changed| changed));
     outlook.mark_unchanged();
     assert_eq!(behaviour.foretell(10_000).1, address(7032));
     // No connection comes from port 0.
-    behaviour.looked(([203, 0, 113, 7], 65_534).into());
+    behaviour.looked(([203, 0, 113, 7], 65_534).into(), 0);
     assert_eq!(behaviour.foretell(10_000).1, None);
 }
 

@@ -1,9 +1,22 @@
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
+
+/// For how long a NAT keeps the port of a connection that nobody has answered, at least: Linux for
+/// 120 s, and RFC 5382 (REQ-5) asks for 4 minutes where it was answered.
+const KEPT_FOR: Duration = Duration::from_secs(60);
+
+/// How many connections are remembered at most. Some are forgotten too early beyond that, which
+/// costs a needless introduction at worst.
+const MAX_TRAILS: usize = 8192;
 
 /// Lets others see how many connections a session begins, and have it begin no more. Clones share
 /// it.
@@ -12,38 +25,106 @@ pub(crate) struct Pace(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// How many connections over IPv4 have been begun.
-    begun: watch::Sender<u32>,
+    /// How many connections over IPv4 have been begun that a NAT gives a port of their own, once
+    /// any has been begun.
+    begun: watch::Sender<Option<u32>>,
     is_held: AtomicBool,
+    trails: Arc<Trails>,
+}
+
+/// Remembers from where to where connections were begun lately, by all sessions of an endpoint: the
+/// next one with the same addresses gets the same port from a NAT.
+#[derive(Debug, Default)]
+pub(crate) struct Trails {
+    lately: Mutex<HashMap<(SocketAddr, SocketAddr), Instant>>,
+    count: AtomicU64,
+}
+
+impl Trails {
+    /// Returns how many connections have got a port of their own.
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Tells whether a connection is the first one with these addresses.
+    fn is_new(&self, addresses: (SocketAddr, SocketAddr)) -> bool {
+        let now = Instant::now();
+        let mut trails = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        if trails.len() >= MAX_TRAILS {
+            trails.retain(|_, since| now.duration_since(*since) < KEPT_FOR);
+        }
+        if trails.len() >= MAX_TRAILS {
+            trails.clear();
+        }
+        let before = trails.insert(addresses, now);
+        let is_new = before.is_none_or(|since| now.duration_since(since) >= KEPT_FOR);
+        self.count.fetch_add(u64::from(is_new), Ordering::Relaxed);
+        is_new
+    }
 }
 
 impl Pace {
+    pub(crate) fn new(trails: Arc<Trails>) -> Self {
+        Self(Arc::new(Shared {
+            trails,
+            ..Shared::default()
+        }))
+    }
+
     /// Tells whether another connection may be begun, and counts it.
-    pub(super) fn begins(&self, over_ipv4: bool) -> bool {
+    pub(super) fn begins(&self, local: SocketAddr, remote: SocketAddr) -> bool {
         if self.0.is_held.load(Ordering::Relaxed) {
             return false;
         }
-        let new = u32::from(over_ipv4);
-        self.0.begun.send_modify(|begun| *begun += new);
+        let new = u32::from(local.is_ipv4() && self.0.trails.is_new((local, remote)));
+        self.0
+            .begun
+            .send_modify(|begun| *begun = Some(begun.unwrap_or_default() + new));
         true
     }
 
-    /// Waits until a connection over IPv4 has been begun. Cancel safe.
+    /// Waits until a connection has been begun. Cancel safe.
     pub(crate) async fn begun(&self) {
         let mut begun = self.0.begun.subscribe();
         // The sender lives as long as `self`.
-        if begun.wait_for(|begun| *begun > 0).await.is_err() {
+        if begun.wait_for(Option::is_some).await.is_err() {
             std::future::pending().await
         }
     }
 
-    /// Returns how many connections over IPv4 have been begun.
+    /// Returns how many ports a NAT has given to the connections over IPv4 that have been begun.
     pub(crate) fn count(&self) -> u32 {
-        *self.0.begun.borrow()
+        self.0.begun.borrow().unwrap_or_default()
     }
 
     /// Has no further connection begun. Those that are under way go on.
     pub(crate) fn hold(&self) {
         self.0.is_held.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_nat_gives_no_new_port_is_not_counted() {
+        let trails = Arc::new(Trails::default());
+        let address = |port: u16| SocketAddr::from(([192, 0, 2, 1], port));
+        let pace = Pace::new(Arc::clone(&trails));
+        assert!(pace.begins(address(1), address(2)));
+        assert!(pace.begins(address(1), address(3)));
+        assert!(pace.begins(address(1), address(2)));
+        assert!(pace.begins("[2001:db8::1]:1".parse().expect("it is one"), address(2)));
+        assert_eq!(pace.count(), 2);
+        // Another session of the same endpoint.
+        let pace = Pace::new(Arc::clone(&trails));
+        assert!(pace.begins(address(1), address(3)));
+        assert_eq!(pace.count(), 0);
+        assert!(pace.begins(address(4), address(3)));
+        assert_eq!(pace.count(), 1);
+        assert_eq!(trails.count(), 3);
+        pace.hold();
+        assert!(!pace.begins(address(5), address(3)));
     }
 }
