@@ -31,8 +31,11 @@ struct Running {
 }
 
 fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_p2pconnect-under-test"));
+    // Whoever runs the tests with nohup has children that do not hear a hang-up either.
+    let mut command = Command::new("env");
     command
+        .arg("--default-signal=HUP")
+        .arg(env!("CARGO_BIN_EXE_p2pconnect-under-test"))
         .env_remove("RUST_LOG")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
