@@ -51,6 +51,11 @@ const MAX_UNDER_WAY: usize = 65_536;
 const TCP_RECEIVE_BUFFER: &str = "4096 131072 33554432";
 const TCP_SEND_BUFFER: &str = "4096 16384 33554432";
 
+/// The congestion control of hosts, where the kernel has it: what most systems have set. Others
+/// differ by more than what is measured: BBR takes half the round trip of a simultaneous open for
+/// the path's shortest, and is slow for 10 s.
+const CONGESTION_CONTROL: &str = "cubic";
+
 /// Builds a lab on a thread of its own, since that thread moves through namespaces.
 pub(super) fn build(builder: LabBuilder) -> Result<Lab, Error> {
     std::thread::scope(|scope| {
@@ -213,6 +218,11 @@ impl Ground<'_> {
         disable_offload(HOST_LINK)?;
         set_sysctl("ipv4/tcp_rmem", TCP_RECEIVE_BUFFER)?;
         set_sysctl("ipv4/tcp_wmem", TCP_SEND_BUFFER)?;
+        // A kernel without it keeps the machine's.
+        drop(set_sysctl(
+            "ipv4/tcp_congestion_control",
+            CONGESTION_CONTROL,
+        ));
         request("configure a host", outside_messages(node))?;
         Ok(namespace)
     }

@@ -20,6 +20,7 @@ use crate::run::{self, Ground, Host};
 const DIALLER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 const LISTENER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
 const PREFIX: u8 = 24;
+const CONGESTION_CONTROL: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
 const NAMES: [&str; 2] = ["wire-a", "wire-b"];
 
 /// The two ends; the namespaces end with the last process in them.
@@ -86,6 +87,8 @@ impl End {
         let namespace = self.namespace.as_raw_fd();
         on_a_thread(|| {
             enter(namespace)?;
+            // As the lab does; others pace what a bare wire need not.
+            std::fs::write(CONGESTION_CONTROL, "cubic").ok();
             let runtime = tokio::runtime::Builder::new_current_thread();
             let runtime = { runtime }.enable_all().build()?;
             runtime.block_on(async {
