@@ -53,11 +53,11 @@ impl Files {
 }
 
 fn needed(kinds: [&Kind; 2]) -> u64 {
-    let reflected = |kind: &Kind| Outside::of(&kind.chain).endpoint == Endpoint::Reflected;
-    if kinds.into_iter().all(reflected) {
-        PLAIN
-    } else {
+    let is_random = |kind: &Kind| matches!(Outside::of(&kind.chain).endpoint, Endpoint::Random(_));
+    if kinds.into_iter().any(is_random) {
         GUESSING
+    } else {
+        PLAIN
     }
 }
 

@@ -1,6 +1,7 @@
 //! What can be asked for on the command line.
 
 use std::ffi::OsString;
+use std::num::NonZero;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, ValueEnum};
@@ -204,6 +205,9 @@ pub(crate) struct MatrixArguments {
     /// The rows and columns; all presets if not given
     #[arg(long, value_delimiter = ',', value_name = "A,B,…")]
     pub(crate) kinds: Vec<String>,
+    /// How many labs run at a time; as many as the processors should carry if not given
+    #[arg(long, value_name = "N")]
+    pub(crate) labs: Option<NonZero<usize>>,
     /// Writes a page with the matrix as a heat map
     #[arg(long, value_name = "FILE.html")]
     pub(crate) report: Option<PathBuf>,

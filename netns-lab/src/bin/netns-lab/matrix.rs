@@ -87,6 +87,7 @@ fn run(arguments: &MatrixArguments, kinds: &[Kind], ground: Ground) -> Result<Re
         seed: arguments.seed,
         ground,
         engine: arguments.engine.into(),
+        workers: arguments.labs,
         captures: captures.transpose()?,
         max_ladders: if arguments.ladders { MAX_LADDERS } else { 0 },
         ..Options::default()
