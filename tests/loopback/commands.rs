@@ -19,14 +19,14 @@ use crate::world::World;
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// A world and a place for keys.
-struct Shell {
-    world: World,
+pub(crate) struct Shell {
+    pub(crate) world: World,
     keys: TempDir,
 }
 
 /// A running command.
-struct Running {
-    child: Child,
+pub(crate) struct Running {
+    pub(crate) child: Child,
     lines: Lines<BufReader<ChildStderr>>,
 }
 
@@ -45,13 +45,13 @@ fn program() -> Command {
 }
 
 impl Shell {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let keys = tempfile::tempdir().unwrap();
         let world = World::start();
         Self { world, keys }
     }
 
-    fn start(&self, arguments: &[&str]) -> Running {
+    pub(crate) fn start(&self, arguments: &[&str]) -> Running {
         let mut command = program();
         command
             .args(arguments)

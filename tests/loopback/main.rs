@@ -8,6 +8,7 @@
 //! - `commands`: how the command ends, and how its stream does
 //! - `many`: hundreds of peers of one endpoint at once
 //! - `hostile`: an impostor in the peer's place, and garbage on every port
+//! - `memory`: a stream does not grow with its bytes
 
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
@@ -16,6 +17,7 @@ mod crossing;
 mod dialling;
 mod hostile;
 mod many;
+mod memory;
 mod redialling;
 mod refusals;
 mod rogue;
