@@ -26,6 +26,8 @@ use p2pconnect::{CoordinatorAddr, Endpoint, PeerId};
 
 use crate::net::Net;
 
+#[path = "../netns/nat_pmp.rs"]
+mod nat_pmp;
 #[expect(dead_code, reason = "the namespace tests use more of it")]
 #[path = "../netns/net.rs"]
 mod net;

@@ -25,6 +25,7 @@ mod hopeless;
 mod ipv6;
 mod loss;
 mod mapping;
+mod nat_pmp;
 mod net;
 mod pairs;
 mod port_mapping;

@@ -55,6 +55,11 @@ fn a_callee_is_reached_by_what_its_router_maps_by_pcp() {
 }
 
 #[test]
+fn a_callee_is_reached_by_what_its_router_maps_by_nat_pmp() {
+    test(|| arrives(Speaks::NatPmp, "b", "NAT-PMP"));
+}
+
+#[test]
 fn a_callee_is_reached_by_what_its_router_maps_by_upnp() {
     test(|| arrives(Speaks::Upnp, "b", "UPnP"));
 }

@@ -11,11 +11,15 @@ use std::{
 use netns_lab::Host;
 use tempfile::TempDir;
 
+use crate::nat_pmp;
+
 /// The router's public address. miniupnpd maps no port behind an address for documentation, which
 /// those of the lab are.
 pub(crate) const PUBLIC: Ipv4Addr = Ipv4Addr::new(11, 0, 0, 3);
 
 const ROUTER: &str = "192.168.77.1";
+
+const HOME: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 2);
 
 /// Drops strangers, and gives each destination another random port: nothing to be punched.
 const RULES: &str = "
@@ -48,6 +52,8 @@ table inet router {
 pub(crate) enum Speaks {
     /// PCP, and NAT-PMP.
     Pcp,
+    /// NAT-PMP alone.
+    NatPmp,
     Upnp,
     Nothing,
 }
@@ -86,8 +92,10 @@ impl Router {
         };
         router.connect();
         router.filter();
-        if speaks != Speaks::Nothing {
-            router.daemon = Some(router.map_ports(speaks));
+        match speaks {
+            Speaks::Pcp | Speaks::Upnp => router.daemon = Some(router.map_ports(speaks)),
+            Speaks::NatPmp => nat_pmp::serve(host, ROUTER, HOME, PUBLIC),
+            Speaks::Nothing => {}
         }
         router
     }
@@ -103,7 +111,7 @@ impl Router {
         router(&format!("{link} {}", self.home.id()));
         router(&format!("addr add {ROUTER}/24 dev lan"));
         router("link set lan up");
-        home("addr add 192.168.77.2/24 dev eth0");
+        home(&format!("addr add {HOME}/24 dev eth0"));
         home("link set lo up");
         home("link set eth0 up");
         home(&format!("route add default via {ROUTER}"));
@@ -141,7 +149,7 @@ impl Router {
         // UPnP is there before it says so about the other, which it names last.
         let ready = match speaks {
             Speaks::Pcp => "Listening for NAT-PMP/PCP",
-            Speaks::Upnp | Speaks::Nothing => "HTTP listening on port",
+            Speaks::Upnp | Speaks::NatPmp | Speaks::Nothing => "HTTP listening on port",
         };
         let line = lines.find(|line| line.as_ref().unwrap().contains(ready));
         assert!(line.is_some(), "miniupnpd has ended");
