@@ -251,6 +251,7 @@ fn start_session<S: Copy + Ord>(
 ) -> Session<S> {
     let introduced = Introduced {
         role,
+        routes: Default::default(),
         bases: own.bases.clone(),
         remote_candidates: other.candidates.clone(),
         relayed_rtt: own.rtt + other.rtt,

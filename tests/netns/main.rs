@@ -4,6 +4,7 @@
 //! the server, unless a test says otherwise.
 //!
 //! - `pairs`: every pair of NATs that can be punched, both ways round, again and again
+//! - `addresses`: hosts with a second link, or with a second address on the same
 //! - `again`: one endpoint dials the same peer as soon as the last stream has ended
 //! - `crossing`: two endpoints dial each other at the same moment
 //! - `ways`: how a connection was opened, by the capture and not by the program's word
@@ -18,6 +19,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
+mod addresses;
 mod again;
 mod crossing;
 mod foretold;

@@ -88,22 +88,28 @@ pub(crate) fn candidates(
     candidates
 }
 
-/// Returns the addresses to connect from: for each remote candidate the one that the kernel's
-/// routes choose, with every punch port; and the first of a row of unused ports.
-pub(crate) async fn bases(
-    ports: &PunchPorts,
-    fresh: Option<SocketAddr>,
-    remotes: &[Candidate],
-) -> Vec<Base> {
-    let mut sources = BTreeSet::new();
+/// Returns the address from which the kernel's routes reach each one of the peer's.
+pub(crate) async fn routes(remotes: &[Candidate]) -> BTreeMap<IpAddr, IpAddr> {
+    let mut routes = BTreeMap::new();
     for remote in remotes {
         match tcp::source_address(remote.address).await {
             Ok(source) => {
-                sources.insert(source);
+                routes.insert(remote.address.ip(), source);
             }
             Err(error) => tracing::debug!(%error, "no route to a candidate of the peer"),
         }
     }
+    routes
+}
+
+/// Returns the addresses to connect from: those that routes begin at, with every punch port; and
+/// the first of a row of unused ports.
+pub(crate) fn bases(
+    ports: &PunchPorts,
+    fresh: Option<SocketAddr>,
+    routes: &BTreeMap<IpAddr, IpAddr>,
+) -> Vec<Base> {
+    let sources: BTreeSet<_> = routes.values().copied().collect();
     sources
         .into_iter()
         .flat_map(|source| {

@@ -291,7 +291,8 @@ impl Inner {
         });
 
         let ports = place.ports().unwrap_or(&self.ports);
-        let mut bases = gather::bases(ports, announced.fresh, &candidates).await;
+        let routes = gather::routes(&candidates).await;
+        let mut bases = gather::bases(ports, announced.fresh, &routes);
         let nats = [&announced.nat, &nat];
         let parties = (self.key.peer_id(), peer, role);
         // Until this introduction is over.
@@ -299,6 +300,7 @@ impl Inner {
         let introduced = Introduced {
             role,
             bases,
+            routes,
             remote_candidates: candidates,
             relayed_rtt,
             local_nat: announced.nat,

@@ -1,6 +1,6 @@
 use std::{
-    collections::VecDeque,
-    net::SocketAddr,
+    collections::{BTreeMap, VecDeque},
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -24,6 +24,11 @@ pub struct Introduced {
     pub role: Role,
     /// Where we can connect from.
     pub bases: Vec<Base>,
+    /// From which local address the system reaches which remote one, where that is known.
+    ///
+    /// No pair is formed with another local address then: its packets would leave by the same way
+    /// and could take the port, in a NAT there, that the right one's packets are expected from.
+    pub routes: BTreeMap<IpAddr, IpAddr>,
     /// Where the peer may be reached.
     pub remote_candidates: Vec<Candidate>,
     /// The round-trip time between the peers by way of the coordinator.
@@ -32,6 +37,15 @@ pub struct Introduced {
     pub local_nat: NatReport,
     /// What the peer told of its NAT.
     pub remote_nat: NatReport,
+}
+
+impl Introduced {
+    /// Tells whether the system may reach an address from a local one.
+    pub(crate) fn is_routed(&self, local: IpAddr, remote: IpAddr) -> bool {
+        self.routes
+            .get(&remote)
+            .is_none_or(|source| *source == local)
+    }
 }
 
 /// What an agent has done so far.

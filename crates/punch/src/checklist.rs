@@ -58,7 +58,9 @@ impl Checklist {
         let mut found = BTreeMap::new();
         for base in &introduced.bases {
             for candidate in &introduced.remote_candidates {
-                if can_work(base, candidate, &introduced.bases) {
+                if introduced.is_routed(base.address.ip(), candidate.address.ip())
+                    && can_work(base, candidate, &introduced.bases)
+                {
                     let pair = (base.address, candidate.address);
                     let stage = stage(introduced.role, base.punch_port, candidate.punch_port);
                     // An address that is both host and server-reflexive is a host's public one.

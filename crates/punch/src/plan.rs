@@ -332,10 +332,19 @@ impl<'a> Addresses<'a> {
         let on_the_way =
             |address: &SocketAddr| fresh.is_some_and(|fresh| fresh.ip() == address.ip());
         let primaries = || of_port(PunchPort::PRIMARY).map(|base| base.address);
+        let remote = &introduced.remote_candidates;
+        let leads_out = |address: &SocketAddr| {
+            let ips = remote.iter().map(|it| it.address.ip());
+            let mut afar = ips.filter(|ip| ip.is_ipv4() && is_global(*ip));
+            afar.any(|ip| introduced.is_routed(address.ip(), ip))
+        };
+        let primary = primaries().find(on_the_way);
         Self {
             fresh,
-            primary: primaries().find(on_the_way).or_else(|| primaries().next()),
-            remote: &introduced.remote_candidates,
+            primary: primary
+                .or_else(|| primaries().find(leads_out))
+                .or_else(|| primaries().next()),
+            remote,
         }
     }
 

@@ -101,6 +101,7 @@ fn introduced(side: u8, nats: [NatReport; 2]) -> Introduced {
     let [own, other] = [nats[usize::from(side)], nats[usize::from(1 - side)]];
     Introduced {
         role: [Role::Controlling, Role::Controlled][usize::from(side)],
+        routes: Default::default(),
         bases: vec![
             base(4000, PunchPort::PRIMARY),
             base(4001, PunchPort::SPARE),

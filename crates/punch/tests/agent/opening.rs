@@ -74,6 +74,25 @@ fn pairs_that_cannot_work_are_left_out() {
 }
 
 #[test]
+fn an_address_is_dialled_from_where_its_route_begins() {
+    let line = "10.77.0.1:4000";
+    let remote = [reflexive(PEER, P), host("10.77.0.2:5000", P)];
+    let bases = [base(line, P), base(HERE, P)];
+    let mut told = introduced(Role::Controlling, &bases, &remote);
+    let ends = |told: &p2pconnect_punch::Introduced| {
+        let connects = Rig::new(told.clone()).connects();
+        let ends = connects.into_iter().map(|(_, from, to)| (from, to));
+        ends.collect::<BTreeSet<_>>()
+    };
+    assert_eq!(ends(&told).len(), 4);
+    let routes =
+        [(PEER, HERE), ("10.77.0.2:5000", line)].map(|(to, from)| (address(to), address(from)));
+    told.routes = routes.map(|(to, from)| (to.ip(), from.ip())).into();
+    let expected = routes.map(|(to, from)| (from, to));
+    assert_eq!(ends(&told), BTreeSet::from(expected));
+}
+
+#[test]
 fn two_peers_on_one_machine_meet_over_loopback() {
     let bases = [base("127.0.0.1:4000", P)];
     let remote = [host("127.0.0.1:5000", P)];

@@ -146,6 +146,7 @@ pub(crate) fn reflexive(text: &str, punch_port: PunchPort) -> Candidate {
 pub(crate) fn introduced(role: Role, bases: &[Base], remote: &[Candidate]) -> Introduced {
     Introduced {
         role,
+        routes: Default::default(),
         bases: bases.to_vec(),
         remote_candidates: remote.to_vec(),
         relayed_rtt: Duration::from_millis(80),

@@ -1,0 +1,147 @@
+//! Hosts with more than one address.
+
+use std::process::{Child, Command, Stdio};
+
+use netns_lab::{NatSpec, test};
+
+use crate::net::{Boxes, Net};
+
+/// Two of these cannot be punched.
+const HOPELESS: [NatSpec; 1] = [NatSpec::random_per_destination()];
+
+const DROPS: [NatSpec; 1] = [NatSpec::port_preserving()];
+
+/// The network of the private line, where a and b are the hosts 1 and 2.
+const PRIVATE: &str = "10.77.0.";
+
+/// A second line between the two peers, beside their uplinks.
+struct PrivateLine {
+    /// Holds the name of b's namespace.
+    holder: Child,
+}
+
+impl PrivateLine {
+    fn between_the_peers(net: &Net) -> Self {
+        let mut cat = net.lab.host("b").command("cat");
+        let holder = cat.stdin(Stdio::piped()).spawn().unwrap();
+        let add = format!(
+            "link add line type veth peer name line netns {}",
+            holder.id()
+        );
+        ip(net, "a", &add);
+        for (host, number) in [("a", 1), ("b", 2)] {
+            ip(
+                net,
+                host,
+                &format!("addr add {PRIVATE}{number}/24 dev line"),
+            );
+            ip(net, host, "link set line up");
+        }
+        Self { holder }
+    }
+}
+
+impl Drop for PrivateLine {
+    fn drop(&mut self) {
+        // It may have ended with the lab.
+        drop(self.holder.kill());
+        drop(self.holder.wait());
+    }
+}
+
+fn ip(net: &Net, host: &str, arguments: &str) {
+    let mut command = net.lab.host(host).command("ip");
+    run(command.args(arguments.split(' ')));
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+}
+
+/// Dials both ways round, and returns the addresses that were reached.
+fn dials(a: Boxes<'_>, b: Boxes<'_>, change: impl FnOnce(&Net)) -> [String; 2] {
+    let net = Net::new(a, b);
+    let _line = PrivateLine::between_the_peers(&net);
+    change(&net);
+    let reached = both_ways(&net);
+    net.finish();
+    reached
+}
+
+fn both_ways(net: &Net) -> [String; 2] {
+    [("a", "b"), ("b", "a")].map(|(from, to)| {
+        let peer = net.id(to);
+        let _listener = net.listen(to);
+        let dialled = net.dial_echo(from, &peer, &format!("{from} to {to}"));
+        let (_, _, remote) = net.reported(&dialled);
+        remote.ip().to_string()
+    })
+}
+
+#[test]
+fn a_private_line_serves_where_the_nats_do_not() {
+    test(|| {
+        let reached = dials(&HOPELESS, &HOPELESS, |_| {});
+        assert_eq!(reached, [2, 1].map(|number| format!("{PRIVATE}{number}")));
+    });
+}
+
+#[test]
+fn a_line_that_was_pulled_out_is_in_nobodys_way() {
+    test(|| {
+        let reached = dials(&DROPS, &DROPS, |net| ip(net, "b", "link set line down"));
+        for address in reached {
+            assert!(!address.starts_with(PRIVATE), "{address}");
+        }
+    });
+}
+
+#[test]
+fn a_line_that_swallows_everything_is_in_nobodys_way() {
+    test(|| {
+        let swallow = "add table ip swallow
+            add chain ip swallow in { type filter hook input priority 0; }
+            add rule ip swallow in iifname line drop";
+        let reached = dials(&DROPS, &DROPS, |net| {
+            for host in ["a", "b"] {
+                run(net.lab.host(host).command("nft").arg(swallow));
+            }
+        });
+        for address in reached {
+            assert!(!address.starts_with(PRIVATE), "{address}");
+        }
+    });
+}
+
+#[test]
+fn an_address_that_both_hosts_have_is_in_nobodys_way() {
+    test(|| {
+        let net = Net::new(&DROPS, &DROPS);
+        for host in ["a", "b"] {
+            // What every machine with containers has.
+            ip(&net, host, "link add docker0 type veth peer name container");
+            ip(&net, host, "addr add 172.17.0.1/16 dev docker0");
+            ip(&net, host, "link set docker0 up");
+            ip(&net, host, "link set container up");
+        }
+        both_ways(&net);
+        net.finish();
+    });
+}
+
+#[test]
+fn a_second_address_of_the_same_link_is_in_nobodys_way() {
+    test(|| {
+        let net = Net::new(&DROPS, &DROPS);
+        for (host, network) in [("a", 2), ("b", 3)] {
+            ip(
+                &net,
+                host,
+                &format!("addr add 192.168.{network}.77/24 dev eth0"),
+            );
+        }
+        both_ways(&net);
+        net.finish();
+    });
+}
