@@ -31,6 +31,7 @@ pub struct HostSpec {
     pub(crate) nats: Vec<NatSpec>,
     pub(crate) shared: Option<String>,
     pub(crate) external_ipv4: Option<Ipv4Addr>,
+    pub(crate) second_ipv4: Option<Ipv4Addr>,
 }
 
 /// A NAT or firewall that several hosts are behind.
@@ -72,6 +73,7 @@ impl HostSpec {
             nats: Vec::new(),
             shared: None,
             external_ipv4: None,
+            second_ipv4: None,
         }
     }
 
@@ -96,6 +98,16 @@ impl HostSpec {
     #[must_use]
     pub const fn external_ipv4(mut self, address: Ipv4Addr) -> Self {
         self.external_ipv4 = Some(address);
+        self
+    }
+
+    /// Gives the host a second IPv4 address on its own link, behind the first
+    /// one: for a server that shows clients how their NATs treat another
+    /// destination (RFC 5780). In namespaces only, and without NATs in front of
+    /// the host.
+    #[must_use]
+    pub const fn second_ipv4(mut self, address: Ipv4Addr) -> Self {
+        self.second_ipv4 = Some(address);
         self
     }
 

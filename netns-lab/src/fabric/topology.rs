@@ -58,8 +58,8 @@ impl Uplink {
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WorldError {
-    /// A host has at most one IPv4 and one IPv6 address.
-    #[error("a host has at most one address of each family")]
+    /// In virtual time, a host has at most one IPv4 and one IPv6 address.
+    #[error("in virtual time a host has at most one address of each family")]
     TooManyAddresses,
     /// Somebody else would be reached by it.
     #[error("{0} is already somewhere else")]

@@ -248,7 +248,9 @@ impl Planner {
         }
         let ipv4 = self.own_ipv4(host, number, 0, parent);
         let ipv6 = Ipv6Addr::new(0x2001, 0xdb8, number.into(), 0, 0, 0, 0, 2);
-        let addresses = vec![ipv4.into(), self.inside_ipv6(parent, ipv6)];
+        let second = host.second_ipv4.map(IpAddr::from);
+        let addresses = [ipv4.into()].into_iter().chain(second);
+        let addresses = addresses.chain([self.inside_ipv6(parent, ipv6)]).collect();
         let names = (Arc::clone(&owner), owner);
         self.add(names, Planned::Host, (parent, link), addresses);
     }
@@ -379,6 +381,14 @@ mod tests {
         let plan = plan(Topology::new().host(host.external_ipv4(address)));
         assert_eq!(plan.external_ipv4(1), address);
         assert_eq!(plan.nodes[1].ipv4(), Ipv4Addr::new(192, 168, 1, 2));
+    }
+
+    #[test]
+    fn a_second_address_is_behind_the_first() {
+        let address = Ipv4Addr::new(203, 0, 113, 200);
+        let plan = plan(Topology::new().host(HostSpec::new("server").second_ipv4(address)));
+        assert_eq!(plan.external_ipv4(0), Ipv4Addr::new(203, 0, 113, 1));
+        assert_eq!(plan.nodes[0].addresses[1], IpAddr::from(address));
     }
 
     #[test]

@@ -68,6 +68,7 @@ impl World {
         let mut hosts = BTreeMap::new();
         for (node, id) in plan.nodes.into_iter().zip(ids) {
             if matches!(node.kind, Planned::Host) {
+                check_addresses(&node.addresses)?;
                 hosts.insert(id, Host::new(node.addresses, node.seed));
             }
         }
@@ -112,10 +113,7 @@ impl World {
         addresses: &[IpAddr],
         uplink: Uplink,
     ) -> Result<HostId, WorldError> {
-        let of_v4 = addresses.iter().filter(|address| address.is_ipv4()).count();
-        if of_v4 > 1 || addresses.len() - of_v4 > 1 {
-            return Err(WorldError::TooManyAddresses);
-        }
+        check_addresses(addresses)?;
         let host = Host::new(addresses.to_vec(), self.fabric.random());
         let id = self.fabric.add_host(name, addresses, uplink)?;
         self.hosts.insert(id, host);
@@ -271,4 +269,13 @@ impl World {
         self.fabric.set_timer(node, host.next_timeout());
         self.keep_record();
     }
+}
+
+/// smoltcp has room for one address of each family.
+fn check_addresses(addresses: &[IpAddr]) -> Result<(), WorldError> {
+    let of_v4 = addresses.iter().filter(|address| address.is_ipv4()).count();
+    if of_v4 > 1 || addresses.len() - of_v4 > 1 {
+        return Err(WorldError::TooManyAddresses);
+    }
+    Ok(())
 }
