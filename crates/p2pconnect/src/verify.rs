@@ -48,6 +48,12 @@ const NOMINATION: u8 = 1;
 /// agent's own limit is the shorter one, as a rule.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// The most handshakes that run on connections at a time, on the controlled side.
+///
+/// Hundreds of connections may be open there that wait for the dialler's token; somebody who has
+/// seen the token must not make all of them hold a handshake's state.
+const MAX_HANDSHAKES: usize = 8;
+
 /// How long a connection that is believed to lead to the peer may bring nothing.
 ///
 /// The peer's token comes half a round trip after TCP is open; the rest is for lost packets.
@@ -77,6 +83,8 @@ pub(crate) struct Verifier {
     way: Arc<OnceLock<Way>>,
     /// One connection is believed at a time.
     turn: Arc<Semaphore>,
+    /// How many handshakes may run on connections.
+    handshakes: Arc<Semaphore>,
 }
 
 #[derive(Debug, Clone)]
@@ -146,6 +154,7 @@ impl Verifier {
             relayed_due,
             way: Arc::default(),
             turn: Arc::new(Semaphore::new(1)),
+            handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
         })
     }
 
@@ -301,6 +310,8 @@ impl Verifier {
         }
         match stream.read_u8().await? {
             ON_STREAM => {
+                // The semaphore is never closed.
+                let _running = self.handshakes.acquire().await.map_err(io::Error::other)?;
                 let transport = Transport::Direct(Preamble::passed(stream));
                 let mut tls = TlsAcceptor::from(config).accept(transport).await?;
                 expect_nomination(&mut tls).await?;
@@ -316,10 +327,11 @@ impl Verifier {
     async fn expect_tag(&self, mut stream: TcpStream) -> io::Result<Verified> {
         let mut tag = [0; TAG_LEN];
         stream.read_exact(&mut tag).await?;
-        let mut flight = vec![0; stream.read_u16().await?.into()];
-        if flight.len() > MAX_HANDSHAKE {
+        let len = usize::from(stream.read_u16().await?);
+        if len > MAX_HANDSHAKE {
             return Err(stranger());
         }
+        let mut flight = vec![0; len];
         stream.read_exact(&mut flight).await?;
         let tags = self.relayed_with(flight).await.ok_or_else(stranger)?;
         if !tags.is_theirs(&tag) {

@@ -9,7 +9,7 @@ use p2pconnect_proto::{Candidate, NatReport, Role};
 use crate::{
     Action, Base, CheckId, Event, How, Input, Opened, PunchConfig, VerifyFailure,
     checklist::Checklist,
-    nomination::{Connection, Connections, Verification},
+    nomination::{Connection, Connections, Source, Verification},
     plan::{Plan, Strategy},
     schedule::{Redialler, Timing},
 };
@@ -132,13 +132,14 @@ impl PunchAgent {
     ) -> Option<CheckId> {
         self.advance(now);
         let known = self.checklist.knows(remote.ip());
+        let source = if known { Source::Peer } else { Source::Unknown };
         let punching = match self.state {
             State::Punching => true,
             State::Established { .. } | State::Failed => false,
         };
         // Late strangers must not put off the end.
         let in_time = known || self.latest < self.timing.dial_until;
-        if !punching || !in_time || !self.connections.has_room(known) {
+        if !punching || !in_time || !self.connections.has_room(source) {
             self.stats.ignored += 1;
             return None;
         }
@@ -155,7 +156,7 @@ impl PunchAgent {
                 pair,
                 pair_id,
                 how: How::Accepted,
-                known,
+                source,
                 verification: Verification::Queued,
             },
         );
@@ -264,9 +265,11 @@ impl PunchAgent {
             self.handle_late_connection(check);
             return;
         };
-        if !self.connections.has_room(true) {
+        let is_bet = self.checklist.pair(id).is_bet;
+        let source = if is_bet { Source::Bet } else { Source::Peer };
+        if !self.connections.has_room(source) {
             self.actions.push_back(Action::Close { check });
-            self.retry_locally(id);
+            self.retry_later(id);
             return;
         }
         let how = match opened {
@@ -281,7 +284,7 @@ impl PunchAgent {
                 pair,
                 pair_id: Some(id),
                 how,
-                known: true,
+                source,
                 verification: Verification::Queued,
             },
         );

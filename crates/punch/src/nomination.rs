@@ -1,7 +1,6 @@
 //! Open connections: which of them are verified when, and which one wins.
 
 use std::{
-    cmp::Reverse,
     collections::BTreeMap,
     time::{Duration, Instant},
 };
@@ -21,7 +20,7 @@ pub(crate) const MAX_VERIFYING: usize = 8;
 /// Half of all, so that strangers cannot keep the peer waiting.
 const MAX_UNKNOWN_VERIFYING: usize = MAX_VERIFYING / 2;
 
-/// The most open connections, verified or waiting.
+/// The most open connections, verified or waiting, without the bets of the controlled side.
 pub(crate) const MAX_CONNECTIONS: usize = 16;
 
 /// The most open connections from addresses that the peer did not name.
@@ -33,9 +32,20 @@ pub(crate) struct Connection {
     pub(crate) pair: CandidatePair,
     pub(crate) pair_id: Option<PairId>,
     pub(crate) how: How,
-    /// Whether the peer named the remote address.
-    pub(crate) known: bool,
+    /// Whose it seems to be.
+    pub(crate) source: Source,
     pub(crate) verification: Verification,
+}
+
+/// Whose connection it seems to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Source {
+    /// The peer's: it is with an address that the peer named.
+    Peer,
+    /// The same, and one of hundreds that this side has dialled.
+    Bet,
+    /// Anybody's.
+    Unknown,
 }
 
 /// How far the verification of a connection is.
@@ -77,9 +87,27 @@ impl Connections {
         self.table.is_empty()
     }
 
-    pub(crate) fn has_room(&self, known: bool) -> bool {
-        let unknown = self.table.values().filter(|open| !open.known).count();
-        self.table.len() < MAX_CONNECTIONS && (known || unknown < MAX_UNKNOWN_CONNECTIONS)
+    pub(crate) fn has_room(&self, source: Source) -> bool {
+        if self.is_free(source) {
+            return true;
+        }
+        let counted = || {
+            self.table
+                .values()
+                .filter(|open| !self.is_free(open.source))
+        };
+        let unknown = || counted().filter(|open| open.source == Source::Unknown);
+        counted().count() < MAX_CONNECTIONS
+            && (source != Source::Unknown || unknown().count() < MAX_UNKNOWN_CONNECTIONS)
+    }
+
+    /// Tells whether a connection is outside all bounds.
+    ///
+    /// If the peer turns out to let anybody in, hundreds of the controlled side's bets open at
+    /// once. The dialler has some of them and chooses one, so none may be closed here. Each
+    /// keeps the socket that it was dialled with, and takes nothing else until the token has come.
+    fn is_free(&self, source: Source) -> bool {
+        source == Source::Bet && self.role == Role::Controlled
     }
 
     pub(crate) fn insert(&mut self, check: CheckId, connection: Connection) {
@@ -123,8 +151,11 @@ impl Connections {
             .table
             .iter()
             .filter(|(_, open)| open.verification == Verification::Queued)
-            .filter(|(_, open)| self.turn(open.known).has_come(now))
-            .map(|(check, open)| (Reverse(open.known), open.pair.kind, *check))
+            .filter(|(_, open)| self.turn(open.source).has_come(now))
+            .map(|(check, open)| {
+                let unknown = open.source == Source::Unknown;
+                (unknown, open.pair.kind, *check)
+            })
             .min()?;
         let since = now;
         self.table.get_mut(&check)?.verification = Verification::InProgress { since };
@@ -141,7 +172,7 @@ impl Connections {
             .table
             .values()
             .filter(|open| open.verification == Verification::Queued)
-            .filter_map(|open| self.turn(open.known).moment());
+            .filter_map(|open| self.turn(open.source).moment());
         timeouts.chain(starts).min()
     }
 
@@ -149,7 +180,7 @@ impl Connections {
     pub(crate) fn promising_until(&self) -> Option<Instant> {
         self.table
             .values()
-            .filter(|open| open.known)
+            .filter(|open| open.source != Source::Unknown)
             .filter_map(|open| Some(open.verifying_since()? + self.stagger))
             .max()
     }
@@ -158,12 +189,17 @@ impl Connections {
     ///
     /// The controlled side verifies all alike, since the other side chooses. The controlling side
     /// takes one after the other; strangers never keep the peer waiting.
-    fn turn(&self, known: bool) -> Turn {
+    fn turn(&self, source: Source) -> Turn {
+        if self.is_free(source) {
+            return Turn::Now;
+        }
         let verifying = || {
             self.table
                 .values()
-                .filter_map(|open| Some((open.known, open.verifying_since()?)))
+                .filter(|open| !self.is_free(open.source))
+                .filter_map(|open| Some((open.source != Source::Unknown, open.verifying_since()?)))
         };
+        let known = source != Source::Unknown;
         let unknown = verifying().filter(|(known, _)| !known).count();
         if verifying().count() >= MAX_VERIFYING || (!known && unknown >= MAX_UNKNOWN_VERIFYING) {
             return Turn::AfterAnother;

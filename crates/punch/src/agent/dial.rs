@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    Action, CheckId, ConnectFailure, PairOutcome, PunchAgent, VerifyFailure,
+    Action, CheckId, ConnectFailure, How, PairOutcome, PunchAgent, VerifyFailure,
     pair::{CheckState, DialledBy, Ending, PairId},
     schedule::{Cause, LOCAL_ANSWER},
 };
@@ -171,8 +171,17 @@ impl PunchAgent {
             .set_state(id, CheckState::AwaitingAccept { until });
     }
 
+    /// Goes on with a pair whose connection there is no room for. Of bets enough are open then.
+    pub(super) fn retry_later(&mut self, id: PairId) {
+        if self.checklist.pair(id).is_bet {
+            self.end(id, Ending::Exhausted);
+        } else {
+            self.retry_locally(id);
+        }
+    }
+
     /// Tries again when this machine may have more room.
-    pub(super) fn retry_locally(&mut self, id: PairId) {
+    fn retry_locally(&mut self, id: PairId) {
         let Some(times) = self.count_local_failure(id) else {
             return;
         };
@@ -223,7 +232,7 @@ impl PunchAgent {
     }
 
     /// Goes on with a pair whose open connection turned out not to be the one.
-    pub(super) fn mark_not_the_peer(&mut self, id: PairId, failure: VerifyFailure) {
+    pub(super) fn mark_not_the_peer(&mut self, id: PairId, how: How, failure: VerifyFailure) {
         if failure == VerifyFailure::WrongIdentity {
             return self.abandon_impostor(self.checklist.pair(id).pair.remote);
         }
@@ -231,6 +240,12 @@ impl PunchAgent {
         pair.last = Some(PairOutcome::NotThePeer(failure));
         pair.broken += 1;
         let again = match failure {
+            // A listener that lets in all bets has no room for them, nor for another one.
+            VerifyFailure::Closed | VerifyFailure::TimedOut
+                if pair.is_bet && how == How::Connected =>
+            {
+                false
+            }
             VerifyFailure::Closed | VerifyFailure::TimedOut => pair.broken < MAX_BROKEN,
             VerifyFailure::Stranger | VerifyFailure::WrongIdentity => false,
         };

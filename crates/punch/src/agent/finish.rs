@@ -41,7 +41,7 @@ impl PunchAgent {
         tracing::debug!(%check, pair = ?connection.pair, ?failure, "not the peer");
         self.actions.push_back(Action::Close { check });
         if let Some(id) = connection.pair_id {
-            self.mark_not_the_peer(id, failure);
+            self.mark_not_the_peer(id, connection.how, failure);
         }
     }
 

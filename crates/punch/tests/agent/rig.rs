@@ -58,6 +58,10 @@ impl Rig {
         self.now = end;
     }
 
+    pub(crate) fn now(&self) -> Instant {
+        self.now
+    }
+
     pub(crate) fn elapsed(&self) -> Duration {
         self.now - self.start
     }

@@ -1,7 +1,7 @@
-use p2pconnect_proto::{CandidateKind, Role};
+use p2pconnect_proto::{CandidateKind, NatMapping, NatReport, PortAssignment, PunchPort, Role};
 use p2pconnect_punch::{Action, CheckId, Event, How, Input, Opened, VerifyFailure};
 
-use crate::rig::{PEER, Rig};
+use crate::rig::{HERE, P, PEER, Rig, address, base, introduced, maps, reflexive};
 
 fn verifies(rig: &mut Rig) -> Vec<CheckId> {
     let verify = |action| match action {
@@ -125,6 +125,73 @@ fn the_controlled_side_verifies_eight_at_a_time() {
     assert_eq!(verifies(&mut rig), [accepted[8]]);
 }
 
+/// A side whose ports are random, and its bets on the port of a peer that turns out to listen.
+fn betting(role: Role) -> (Rig, Vec<CheckId>) {
+    let fresh = base("192.168.1.2:10000", PunchPort::FRESH);
+    let mut introduced = introduced(role, &[base(HERE, P), fresh], &[reflexive(PEER, P)]);
+    introduced.local_nat = NatReport {
+        ports: Some(PortAssignment::Random {
+            first: 1024,
+            last: 65_535,
+        }),
+        ..maps(NatMapping::AddressAndPortDependent)
+    };
+    introduced.remote_nat = maps(NatMapping::EndpointIndependent);
+    let mut rig = Rig::new(introduced);
+    rig.run_to(20);
+    let bets = rig.connects().into_iter();
+    let bets: Vec<_> = bets
+        .filter(|(_, local, _)| *local != address(HERE))
+        .map(|(check, ..)| check)
+        .collect();
+    assert!(bets.len() > 400);
+    (rig, bets)
+}
+
+fn connect_actively(rig: &mut Rig, check: CheckId) {
+    let opened = Opened::Actively;
+    let now = rig.now();
+    rig.agent
+        .handle_input(Input::Connected { check, opened }, now);
+}
+
+#[test]
+fn the_controlled_side_keeps_all_bets_for_the_dialler_to_choose_from() {
+    let (mut rig, bets) = betting(Role::Controlled);
+    rig.at(80);
+    for check in &bets {
+        connect_actively(&mut rig, *check);
+    }
+    assert_eq!(verifies(&mut rig), bets);
+    // Others are bounded as ever.
+    for n in 0..30 {
+        rig.accepted(&format!("192.0.2.{n}:7000"));
+    }
+    assert_eq!(verifies(&mut rig).len(), 4);
+    let chosen = bets[bets.len() - 1];
+    rig.at(160).verified(chosen);
+    assert!(matches!(
+        rig.agent.poll_event(),
+        Some(Event::Established { check, .. }) if check == chosen
+    ));
+}
+
+#[test]
+fn the_controlling_side_keeps_a_few_bets_and_dials_no_more_of_those_that_break() {
+    let (mut rig, bets) = betting(Role::Controlling);
+    rig.at(80);
+    for check in &bets {
+        connect_actively(&mut rig, *check);
+    }
+    let actions = rig.actions();
+    let closed = |action: &&Action| matches!(action, Action::Close { .. });
+    assert_eq!(actions.iter().filter(closed).count(), bets.len() - 16);
+    rig.at(90).not_verified(bets[0], VerifyFailure::Closed);
+    let attempts = rig.agent.stats().attempts;
+    rig.run_to(120);
+    assert_eq!(rig.agent.stats().attempts, attempts);
+}
+
 #[test]
 fn strangers_never_keep_the_peer_waiting() {
     for role in [Role::Controlling, Role::Controlled] {
@@ -160,7 +227,7 @@ fn a_connection_that_broke_is_made_again() {
     rig.at(120).not_verified(check, VerifyFailure::Closed);
     rig.run_to(135);
     let redials = rig.connects();
-    assert_eq!(redials[0].2, crate::rig::address(PEER));
+    assert_eq!(redials[0].2, address(PEER));
 }
 
 #[test]
