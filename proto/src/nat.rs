@@ -20,7 +20,8 @@ pub enum NatMapping {
 pub enum NatFiltering {
     /// From anywhere, to an address and port that is in use.
     EndpointIndependent,
-    /// From addresses that something was sent to.
+    /// From addresses that something was sent to; perhaps from others as well, if the STUN server
+    /// had no second address to try.
     AddressDependent,
     /// From addresses and ports that something was sent to.
     AddressAndPortDependent,

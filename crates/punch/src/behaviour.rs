@@ -202,9 +202,11 @@ fn filtering(backs: &[ConnectBack]) -> Option<NatFiltering> {
         arrived(BackFrom::OtherAddress),
     ) {
         (_, Some(true)) => Some(NatFiltering::EndpointIndependent),
-        (Some(true), Some(false)) => Some(NatFiltering::AddressDependent),
+        // Without another address to try, somebody there may get in as well. Plans for the
+        // stricter of the two are good for both.
+        (Some(true), Some(false) | None) => Some(NatFiltering::AddressDependent),
         (Some(false), _) => Some(NatFiltering::AddressAndPortDependent),
-        (Some(true) | None, None) | (None, Some(false)) => None,
+        (None, None | Some(false)) => None,
     }
 }
 
@@ -371,7 +373,7 @@ mod tests {
         use UnsolicitedSyn::Dropped;
         for (port, address, filtering, answer) in [
             (None, None, None, None),
-            (Some(Connected), None, None, None),
+            (Some(Connected), None, Some(AddressDependent), None),
             (
                 Some(Connected),
                 Some(Connected),
