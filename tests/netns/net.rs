@@ -21,6 +21,12 @@ const COORDINATOR_PORT: u16 = 4433;
 /// Where the echo service is that the listening peer forwards to.
 const ECHO: &str = "127.0.0.1:7";
 
+/// The server's address, the first of the lab's.
+const FIRST: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+
+/// Another one of a server that needs two.
+const SECOND: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 100);
+
 /// The name of the box that both peers are behind.
 const SHARED: &str = "shared";
 
@@ -41,7 +47,9 @@ struct Setup<'a> {
     /// The server's address to serve on.
     address: fn(&netns_lab::Host) -> IpAddr,
     /// Where STUN is served; beside the coordinator if empty.
-    stun: &'a str,
+    stun: &'a [String],
+    /// Another address of the server.
+    second: Option<Ipv4Addr>,
     /// The share of packets that each peer's access link loses, each way.
     loss: f64,
     /// A box that both peers are behind, with their own boxes.
@@ -56,7 +64,8 @@ impl Default for Setup<'_> {
     fn default() -> Self {
         Self {
             address: |server| server.ipv4().into(),
-            stun: "",
+            stun: &[],
+            second: None,
             loss: 0.0,
             shared: None,
             router: None,
@@ -144,8 +153,21 @@ impl Net {
 
     /// Builds the lab and starts a server whose STUN port peers cannot reach.
     pub(crate) fn with_closed_stun(a: Boxes<'_>, b: Boxes<'_>) -> Self {
+        let stun = ["127.0.0.1:3478".to_owned()];
         let setup = Setup {
-            stun: "127.0.0.1:3478",
+            stun: &stun,
+            ..Setup::default()
+        };
+        Self::start(a, b, &setup)
+    }
+
+    /// Builds the lab with a server that serves STUN on two addresses, so that peers learn all of
+    /// how their NATs behave.
+    pub(crate) fn with_two_stun_addresses(a: Boxes<'_>, b: Boxes<'_>) -> Self {
+        let stun = [FIRST, SECOND].map(|address| format!("{address}:3478"));
+        let setup = Setup {
+            stun: &stun,
+            second: Some(SECOND),
             ..Setup::default()
         };
         Self::start(a, b, &setup)
@@ -155,6 +177,7 @@ impl Net {
         let Setup {
             address,
             stun,
+            second,
             loss,
             shared,
             router,
@@ -172,6 +195,8 @@ impl Net {
                 None => host,
             }
         };
+        let server = HostSpec::new("server").link(LinkSpec::delay(SERVER_LINK));
+        let server = second.into_iter().fold(server, HostSpec::second_ipv4);
         let lab = Lab::builder().seed(80_42).engine(engine);
         let lab = match shared {
             // The kernel cannot filter what it sends back in.
@@ -181,7 +206,7 @@ impl Net {
             None => lab,
         };
         let lab = lab
-            .host(HostSpec::new("server").link(LinkSpec::delay(SERVER_LINK)))
+            .host(server)
             .host(behind("a", a))
             .host(behind("b", b))
             .build()
@@ -194,18 +219,15 @@ impl Net {
         command
             .arg(keys.path().join("server.pem"))
             .stdout(Stdio::piped());
-        if !stun.is_empty() {
-            command.args(["--stun", stun]);
+        for address in stun {
+            command.args(["--stun", address]);
         }
         let mut server = command.spawn().unwrap();
         let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
         let first = lines.next().unwrap().unwrap();
         let second = lines.next().unwrap().unwrap();
         let beside = SocketAddr::new(listen.ip(), 3478).to_string();
-        assert_eq!(
-            second,
-            format!("stun: {}", if stun.is_empty() { &beside } else { stun })
-        );
+        assert_eq!(second, format!("stun: {}", stun.first().unwrap_or(&beside)));
         let coordinator = first.strip_prefix("coordinator: ").unwrap().to_owned();
         assert!(
             coordinator.ends_with(&format!("@{listen}")),

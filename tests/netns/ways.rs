@@ -1,12 +1,20 @@
+use std::sync::mpsc;
+
 use netns_lab::{Dependence, Handshake, NatSpec, test};
+use p2pconnect::{Endpoint, How, NatFiltering, Path, Status};
 
-use crate::net::{Boxes, Net};
+use crate::{
+    net::{Boxes, Net},
+    process::{PATIENCE, Process},
+};
 
-/// Dials from a to b and returns how the program says it was opened, and what the capture shows.
+/// Dials from a to b, whose NAT diallers are told of, and returns how the program says it was
+/// opened, and what the capture shows.
 fn dial(a: Boxes<'_>, b: Boxes<'_>) -> (String, Handshake, Net) {
     let net = Net::new(a, b);
     let peer = net.id("b");
-    let _listener = net.listen("b");
+    let mut listener = net.listen("b");
+    listener.wait_for("nat-found");
     let dialled = net.dial_echo("a", &peer, "which way?");
     let (how, _, remote) = net.reported(&dialled);
     assert_eq!(remote.ip(), net.external("b"));
@@ -40,16 +48,76 @@ fn a_peer_that_is_reached_from_an_unknown_port_accepts() {
     });
 }
 
+/// A NAT in front of the dialler that lets anybody in, and one in front of the peer that gives each
+/// connection another random port.
+fn open_and_random() -> (NatSpec, NatSpec) {
+    (
+        NatSpec::port_preserving().filtering(Dependence::EndpointIndependent),
+        NatSpec::random_per_destination(),
+    )
+}
+
+/// Starts the peer, and waits until diallers are told of its NAT.
+fn listen_settled(net: &Net) -> Process {
+    let mut listener = net.listen("b");
+    let found = listener.wait_for("nat-found");
+    let nat = &found["local_nat"];
+    assert_eq!(nat["mapping"], "address-and-port-dependent", "{found}");
+    assert_eq!(nat["ports"]["assignment"], "random", "{found}");
+    listener
+}
+
+/// Dials `b` once the dialler has found out all of how its own NAT behaves.
+fn dial_settled(net: &Net) -> Path {
+    let (found, finding) = mpsc::channel();
+    let tell = move |status| {
+        if let Status::NatFound { report } = status {
+            found.send(report).unwrap();
+        }
+    };
+    let dialling = async {
+        let builder = Endpoint::builder().coordinator(net.coordinator.parse().unwrap());
+        let endpoint = builder.observer(tell).bind().await.unwrap();
+        let finding = tokio::task::spawn_blocking(move || finding.recv_timeout(PATIENCE));
+        let report = finding.await.unwrap().unwrap();
+        assert_eq!(report.filtering, Some(NatFiltering::EndpointIndependent));
+        let connection = endpoint.dial(net.id("b").parse().unwrap()).await.unwrap();
+        connection.path().clone()
+    };
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().build().unwrap().block_on(dialling)
+}
+
 #[test]
 fn a_dialler_that_filters_nothing_can_be_the_one_that_accepts() {
     test(|| {
-        let open = NatSpec::port_preserving().filtering(Dependence::EndpointIndependent);
-        let (how, seen, net) = dial(&[open], &[NatSpec::random_per_destination()]);
+        let (open, random) = open_and_random();
+        let net = Net::with_two_stun_addresses(&[open], &[random]);
+        let _listener = listen_settled(&net);
+        let path = net.lab.host("a").run(|| dial_settled(&net)).unwrap();
+        let capture = net.lab.capture();
+        let seen = capture.tcp_handshake(net.external("a"), path.remote);
         let client = net.external("b").into();
         assert_eq!(
-            (how.as_str(), seen),
-            ("accepted", Handshake::Accepted { client })
+            (path.how, seen),
+            (How::Accepted, Handshake::Accepted { client })
         );
+        net.finish();
+    });
+}
+
+/// A fresh process does not know yet that its NAT lets anybody in, and opens holes for a peer who
+/// dials from hundreds of ports. All of these connections open, and both sides keep the same one.
+#[test]
+fn of_hundreds_of_connections_the_first_one_that_is_used_stays() {
+    test(|| {
+        let (open, random) = open_and_random();
+        let net = Net::new(&[open], &[random]);
+        let _listener = listen_settled(&net);
+        let dialled = net.dial_echo("a", &net.id("b"), "which of them?");
+        let (how, _, remote) = net.reported(&dialled);
+        let seen = net.lab.capture().tcp_handshake(net.external("a"), remote);
+        assert_ne!(seen, Handshake::None, "{how}: {:#?}", dialled.stderr);
         net.finish();
     });
 }

@@ -58,7 +58,7 @@ pub(crate) fn fields(report: &PunchReport) -> Value {
     })
 }
 
-fn nat_in_words(nat: &NatReport) -> String {
+pub(crate) fn nat_in_words(nat: &NatReport) -> String {
     let words: Vec<_> = [
         nat.mapping.map(|it| it.to_string()),
         nat.ports.map(|it| it.to_string()),
@@ -75,7 +75,7 @@ fn nat_in_words(nat: &NatReport) -> String {
     }
 }
 
-fn nat_fields(nat: &NatReport) -> Value {
+pub(crate) fn nat_fields(nat: &NatReport) -> Value {
     json!({
         "mapping": nat.mapping.as_ref().map(kebab),
         "ports": nat.ports.map(|ports| match ports {

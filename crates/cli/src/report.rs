@@ -92,6 +92,11 @@ impl Reporter {
             Status::Registered => {
                 self.say("registered", &json!({}), "this machine can be dialled now");
             }
+            Status::NatFound { report } => self.say(
+                "nat-found",
+                &json!({ "local_nat": evidence::nat_fields(report) }),
+                &format!("the NAT here: {}", evidence::nat_in_words(report)),
+            ),
             Status::CoordinatorLost { reason } => self.say(
                 "coordinator-lost",
                 &json!({ "reason": reason }),

@@ -21,8 +21,10 @@ pub(crate) const SAMPLES: usize = 13;
 pub(crate) struct Behaviour {
     facts: Mutex<Facts>,
     report: watch::Sender<NatReport>,
-    /// Whether nothing more is being found out.
+    /// Whether all is known that plans need.
     settled: watch::Sender<bool>,
+    /// What was known when nothing more was being found out, until somebody is told.
+    found: watch::Sender<Option<NatReport>>,
     /// Changes whenever the next connection is expected to come from another port.
     outlook: watch::Sender<()>,
     /// Which connections have got a port.
@@ -49,6 +51,7 @@ impl Behaviour {
             facts: Mutex::default(),
             report: watch::Sender::default(),
             settled: watch::Sender::default(),
+            found: watch::Sender::default(),
             outlook: watch::Sender::default(),
             trails: Arc::default(),
         }
@@ -74,9 +77,35 @@ impl Behaviour {
         self.outlook.send_replace(());
     }
 
-    /// Says whether something is being found out.
+    /// Says whether all is known that plans need.
     pub(crate) fn settle(&self, settled: bool) {
         self.settled.send_replace(settled);
+    }
+
+    /// Says that nothing more is being found out.
+    pub(crate) fn finish(&self) {
+        self.found.send_replace(Some(self.report()));
+    }
+
+    /// Waits until nothing more is being found out, and returns what is known then, once.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn found(&self) -> NatReport {
+        let mut found = self.found.subscribe();
+        loop {
+            let mut report = None;
+            self.found.send_if_modified(|found| {
+                report = found.take();
+                false
+            });
+            if let Some(report) = report {
+                return report;
+            }
+            // The sender lives as long as `self`.
+            if found.changed().await.is_err() {
+                std::future::pending().await
+            }
+        }
     }
 
     /// Takes in how a server sees a punch port.
@@ -129,6 +158,7 @@ impl Behaviour {
     /// Drops what was found out about a NAT that has another address now.
     pub(crate) fn start_over(&self) {
         self.settle(false);
+        self.found.send_replace(None);
         self.learn(Facts::forget_samples);
     }
 

@@ -64,6 +64,7 @@ async fn discover(network: Network, mappings: &Mappings, behaviour: &Behaviour) 
     tokio::join!(filtering, ports);
     let report = behaviour.report();
     tracing::debug!(?report, "nat behaviour");
+    behaviour.finish();
 }
 
 /// Asks on whenever the servers contradict each other later on, and looks in time where a

@@ -1,6 +1,6 @@
 //! Keeps an endpoint known to its coordinator, and takes up introductions.
 
-use std::{convert::Infallible, future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use p2pconnect_proto::message::{DialPolicy, Introduction, Registration};
 use p2pconnect_stun::next_keepalive;
@@ -175,7 +175,7 @@ impl Inner {
         mut changes: Changes,
     ) -> Infallible {
         let Some(policy) = policy else {
-            return future::pending().await;
+            return self.tell_what_is_found().await;
         };
         let mut forwarded = self.port_mappings.changes();
         // The router may have answered before the registration, which then said so already, or
@@ -185,14 +185,25 @@ impl Inner {
         }
         loop {
             tokio::select! {
+                // What is found has changed the report before.
+                biased;
                 () = changes.next() => {}
                 // The sender lives as long as the endpoint.
                 Ok(()) = forwarded.changed() => {}
+                never = self.tell_what_is_found() => match never {},
             }
             while let Err(error) = self.register(coordination, policy).await {
                 tracing::debug!(%error, "a change could not be registered yet");
                 sleep(REGISTER_PAUSE).await;
             }
+        }
+    }
+
+    /// Tells the observer what is found out, for as long as the future is polled. Cancel safe.
+    async fn tell_what_is_found(&self) -> Infallible {
+        loop {
+            let report = self.behaviour.found().await;
+            self.observer.tell(Status::NatFound { report });
         }
     }
 

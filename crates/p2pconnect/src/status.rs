@@ -1,6 +1,6 @@
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
-use p2pconnect_proto::{PeerId, Role};
+use p2pconnect_proto::{NatReport, PeerId, Role};
 use p2pconnect_punch::PunchReport;
 
 /// What an endpoint is doing, for somebody who watches.
@@ -39,6 +39,12 @@ pub enum Status {
     },
     /// The endpoint can be dialled.
     Registered,
+    /// It was found out how the NATs on this side behave, as far as the STUN server helps. If the
+    /// endpoint can be dialled, the coordinator knows it as well.
+    NatFound {
+        /// What was found; what it leaves out is not known.
+        report: NatReport,
+    },
     /// The connection to the coordinator broke; it is being made anew.
     CoordinatorLost {
         /// What happened.
