@@ -12,7 +12,7 @@ use p2pconnect_proto::SessionToken;
 use p2pconnect_stun::socket::reset_on_close;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -22,6 +22,11 @@ use crate::preamble::read_token;
 /// How many connections from unexpected addresses may be open before they have shown a session
 /// token. More would only help somebody who wants to use up our sockets.
 const MAX_STRANGERS: usize = 8;
+
+/// The same for connections from an address that a session's peer has named, at another port: a
+/// NAT may have given each of them one. As many as the session itself takes, and counted for
+/// each session, so that strangers elsewhere cannot keep the peer out.
+const MAX_NEIGHBOURS: usize = 16;
 
 /// How long a stranger may take to show a token, and the token to become known: the peer may have
 /// been told of the session a little before us.
@@ -55,15 +60,20 @@ pub(crate) struct Inbound {
 struct Waiting {
     remotes: BTreeSet<SocketAddr>,
     arrivals: mpsc::Sender<Arrival>,
+    /// How many more may come from these addresses at other ports.
+    neighbours: Arc<Semaphore>,
 }
 
 /// Whose peer an address is.
 #[derive(Debug)]
 enum Expecting {
+    /// Nobody's, or that of a peer whose allowance is used up.
     Nobody,
     One(mpsc::Sender<Arrival>),
     /// Two peers behind one NAT may name the same address; only the token tells then.
     Several,
+    /// That of a peer, but not the port.
+    Neighbour(OwnedSemaphorePermit),
 }
 
 impl Inbound {
@@ -87,6 +97,7 @@ impl Inbound {
         let waiting = Waiting {
             remotes,
             arrivals: sender,
+            neighbours: Arc::new(Semaphore::new(MAX_NEIGHBOURS)),
         };
         self.with_sessions(|sessions| sessions.insert(token, waiting));
         self.changes.send_replace(());
@@ -134,6 +145,7 @@ impl Inbound {
             }
             // One address makes one connection to each port, so these need no other bound.
             Expecting::Several => None,
+            Expecting::Neighbour(permit) => Some(permit),
             Expecting::Nobody => Some(Arc::clone(&self.strangers).try_acquire_owned().ok()?),
         };
         let inbound = Arc::clone(self);
@@ -168,7 +180,7 @@ impl Inbound {
         self.with_sessions(|sessions| {
             let mut expecting = sessions.values().filter(|it| it.remotes.contains(&remote));
             match (expecting.next(), expecting.next()) {
-                (None, _) => Expecting::Nobody,
+                (None, _) => neighbour(sessions, remote.ip()),
                 (Some(session), None) => Expecting::One(session.arrivals.clone()),
                 (Some(_), Some(_)) => Expecting::Several,
             }
@@ -185,6 +197,14 @@ impl Inbound {
     ) -> T {
         use_sessions(&mut self.sessions.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Takes a place for a connection from another port of an address that a peer has named.
+fn neighbour(sessions: &BTreeMap<SessionToken, Waiting>, ip: IpAddr) -> Expecting {
+    let names = |it: &&Waiting| it.remotes.iter().any(|remote| remote.ip() == ip);
+    let mut naming = sessions.values().filter(names);
+    let permit = naming.find_map(|it| Arc::clone(&it.neighbours).try_acquire_owned().ok());
+    permit.map_or(Expecting::Nobody, Expecting::Neighbour)
 }
 
 /// Where a session's connections arrive, until it is dropped.
@@ -267,15 +287,23 @@ mod tests {
             }
         }
 
+        /// Connects from an address that no peer names.
+        async fn stranger(&self) -> TcpStream {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket
+                .bind((Ipv4Addr::new(127, 0, 0, 2), 0).into())
+                .unwrap();
+            socket.connect(self.address).await.unwrap()
+        }
+
         /// Takes every slot that strangers have.
         async fn fill_with_strangers(&self) -> Vec<TcpStream> {
             let mut strangers = Vec::new();
             for _ in 0..MAX_STRANGERS {
-                strangers.push(TcpStream::connect(self.address).await.unwrap());
+                strangers.push(self.stranger().await);
             }
             // Accepted one after the other, so the last one is in when this one is turned away.
-            let one_more = TcpStream::connect(self.address).await.unwrap();
-            one_more.readable().await.unwrap();
+            self.stranger().await.readable().await.unwrap();
             strangers
         }
     }
@@ -313,6 +341,41 @@ mod tests {
         peer.write_all(token(2).as_bytes()).await.unwrap();
         let arrival = timeout(LIMIT, other.next()).await.unwrap().unwrap();
         assert_eq!((arrival.remote, arrival.token_read), (remote, true));
+    }
+
+    #[tokio::test]
+    async fn strangers_do_not_keep_a_peer_out_whose_nat_gives_it_another_port() {
+        let harness = Harness::start().await;
+        let (socket, _) = bound();
+        let _strangers = harness.fill_with_strangers().await;
+        let named = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let mut inbox = harness.inbound.expect(token(3), BTreeSet::from([named]));
+        let mut peer = socket.connect(harness.address).await.unwrap();
+        peer.write_all(token(3).as_bytes()).await.unwrap();
+        let arrival = timeout(LIMIT, inbox.next()).await.unwrap().unwrap();
+        assert_eq!(
+            (arrival.remote, arrival.token_read),
+            (peer.local_addr().unwrap(), true)
+        );
+    }
+
+    #[tokio::test]
+    async fn other_ports_of_a_peers_address_are_let_in_up_to_a_number() {
+        let harness = Harness::start().await;
+        let named = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let _inbox = harness.inbound.expect(token(3), BTreeSet::from([named]));
+        let mut silent = Vec::new();
+        for _ in 0..MAX_NEIGHBOURS {
+            silent.push(TcpStream::connect(harness.address).await.unwrap());
+        }
+        // The next ones count as any strangers.
+        let _strangers = harness.fill_with_strangers().await;
+        let one_more = TcpStream::connect(harness.address).await.unwrap();
+        one_more.readable().await.unwrap();
+        for kept in &silent {
+            let read = kept.try_read(&mut [0]);
+            assert_eq!(read.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        }
     }
 
     #[tokio::test]
