@@ -4,7 +4,10 @@ use netns_lab::{Hairpinning, NatSpec, UnsolicitedSyn, test};
 use p2pconnect::{Builder, Connection, DialPolicy, Endpoint, PeerId, SecretKey};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::net::{Boxes, Net};
+use crate::{
+    net::{Boxes, Net},
+    settled::block_on,
+};
 
 /// How often the same peer is dialled: more often than there are pairs of punch ports.
 const TIMES: usize = 6;
@@ -53,11 +56,6 @@ async fn listen(builder: Builder, first: Closes, online: &Barrier) {
         let connection = endpoint.accept().await.unwrap();
         close(connection, first == Closes::Listener).await;
     }
-}
-
-fn block_on(future: impl Future<Output = ()>) {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    runtime.enable_all().build().unwrap().block_on(future);
 }
 
 /// Makes more connections than there are pairs, and uses them all.

@@ -1,9 +1,13 @@
 //! NATs with another external port for each destination, beyond what `pairs` shows.
 
 use netns_lab::{Dependence, NatSpec, PortAssignment, UnsolicitedSyn, test};
+use p2pconnect::{Endpoint, Verdict};
 use p2pconnect_tests::kinds::{BLOCK, COUNTS};
 
-use crate::net::{Boxes, Net};
+use crate::{
+    net::{Boxes, Net},
+    settled::{block_on, settled},
+};
 
 /// How many fresh processes dial in each direction.
 const RUNS: usize = 5;
@@ -67,6 +71,28 @@ fn fills(a: Boxes<'_>, b: Boxes<'_>) {
 #[test]
 fn two_small_ranges_are_filled() {
     fills(BLOCK.boxes, BLOCK.boxes);
+}
+
+/// The NATs have no port left for a second connection, which is not tried for long.
+#[test]
+fn ranges_that_are_used_up_are_given_up_at_once() {
+    test(|| {
+        let net = Net::on_model(BLOCK.boxes, BLOCK.boxes);
+        let peer = net.id("b").parse().unwrap();
+        let mut listener = net.listen("b");
+        listener.wait_for("nat-found");
+        let dialling = async {
+            let builder = Endpoint::builder().coordinator(net.coordinator.parse().unwrap());
+            let (endpoint, _) = settled(builder).await;
+            endpoint.dial(peer).await.unwrap();
+            let error = endpoint.dial(peer).await.unwrap_err();
+            let verdict = error.report().unwrap().verdict;
+            assert_eq!(verdict, Verdict::PortsExhausted, "{error}");
+            assert_eq!(endpoint.metrics().introduced, 2);
+        };
+        net.lab.host("a").run(|| block_on(dialling)).unwrap();
+        net.finish();
+    });
 }
 
 #[test]

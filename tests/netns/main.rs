@@ -34,5 +34,6 @@ mod port_mapping;
 mod process;
 mod router;
 mod same_nat;
+mod settled;
 mod statuses;
 mod ways;

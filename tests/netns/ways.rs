@@ -1,11 +1,10 @@
-use std::sync::mpsc;
-
 use netns_lab::{Dependence, Handshake, NatSpec, test};
-use p2pconnect::{Endpoint, How, NatFiltering, Path, Status};
+use p2pconnect::{Endpoint, How, NatFiltering, Path};
 
 use crate::{
     net::{Boxes, Net},
-    process::{PATIENCE, Process},
+    process::Process,
+    settled::{block_on, settled},
 };
 
 /// Dials from a to b, whose NAT diallers are told of, and returns how the program says it was
@@ -68,24 +67,12 @@ fn listen_settled(net: &Net) -> Process {
 }
 
 /// Dials `b` once the dialler has found out all of how its own NAT behaves.
-fn dial_settled(net: &Net) -> Path {
-    let (found, finding) = mpsc::channel();
-    let tell = move |status| {
-        if let Status::NatFound { report } = status {
-            found.send(report).unwrap();
-        }
-    };
-    let dialling = async {
-        let builder = Endpoint::builder().coordinator(net.coordinator.parse().unwrap());
-        let endpoint = builder.observer(tell).bind().await.unwrap();
-        let finding = tokio::task::spawn_blocking(move || finding.recv_timeout(PATIENCE));
-        let report = finding.await.unwrap().unwrap();
-        assert_eq!(report.filtering, Some(NatFiltering::EndpointIndependent));
-        let connection = endpoint.dial(net.id("b").parse().unwrap()).await.unwrap();
-        connection.path().clone()
-    };
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    runtime.enable_all().build().unwrap().block_on(dialling)
+async fn dial_settled(net: &Net) -> Path {
+    let builder = Endpoint::builder().coordinator(net.coordinator.parse().unwrap());
+    let (endpoint, report) = settled(builder).await;
+    assert_eq!(report.filtering, Some(NatFiltering::EndpointIndependent));
+    let connection = endpoint.dial(net.id("b").parse().unwrap()).await.unwrap();
+    connection.path().clone()
 }
 
 #[test]
@@ -94,7 +81,8 @@ fn a_dialler_that_filters_nothing_can_be_the_one_that_accepts() {
         let (open, random) = open_and_random();
         let net = Net::with_two_stun_addresses(&[open], &[random]);
         let _listener = listen_settled(&net);
-        let path = net.lab.host("a").run(|| dial_settled(&net)).unwrap();
+        let path = net.lab.host("a").run(|| block_on(dial_settled(&net)));
+        let path = path.unwrap();
         let capture = net.lab.capture();
         let seen = capture.tcp_handshake(net.external("a"), path.remote);
         let client = net.external("b").into();

@@ -392,6 +392,8 @@ pub(crate) fn pause_after(introduction: &Introduction) -> Duration {
 /// Tells whether another round could not end differently.
 fn is_final(error: &DialError, ports: &PunchPorts) -> bool {
     match error {
+        // Until the NATs forget this round, the next one has no ports.
+        DialError::NoDirectPath(report) if report.verdict == Verdict::PortsExhausted => true,
         DialError::NoDirectPath(report) => is_proven(report) && !bets(report, ports),
         DialError::Broken(_) | DialError::PeerLeft => false,
         _ => true,

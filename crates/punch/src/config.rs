@@ -41,11 +41,12 @@ pub struct PunchConfig {
     /// Default: 2.5 s. The side behind that NAT can still reach a peer that does not filter; that
     /// takes one round trip, or 1 s more when its SYNs were lost or it started late.
     pub hopeless_after: Duration,
-    /// When the agent gives up if every port was foretold and nothing has opened; at least 6
-    /// round-trip times.
+    /// When the agent gives up if every port was foretold, or all of small ranges tried, and
+    /// nothing has opened; at least 6 round-trip times.
     ///
     /// Default: 1.25 s. A lost SYN has been repeated by then. Somebody else behind the same NAT may
-    /// have got the ports, and another round is the remedy for that.
+    /// have got the ports that were foretold, and another round is the remedy for that. A range
+    /// that was used up stays so for minutes.
     pub mispredicted_after: Duration,
     /// When the agent gives up if both reports say that no port can be guessed and nobody is let
     /// in unasked, whatever else they do not know; at least 4 round-trip times.

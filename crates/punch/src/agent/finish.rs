@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::State;
 use crate::{
-    Action, CheckId, Event, PunchAgent, PunchReport, VerifyFailure,
+    Action, CheckId, Event, PunchAgent, PunchReport, Verdict, VerifyFailure,
     nomination::Connection,
     pair::{CheckState, Ending},
     plan::Strategy,
@@ -25,7 +25,10 @@ impl PunchAgent {
 
     pub(super) fn fail(&mut self) {
         let pairs = self.checklist.iter().map(|pair| pair.report()).collect();
-        let report = PunchReport::new(self.local_nat, self.remote_nat, pairs);
+        let mut report = PunchReport::new(self.local_nat, self.remote_nat, pairs);
+        if self.strategy == Strategy::Fill && report.verdict == Verdict::BothMappingsVary {
+            report.verdict = Verdict::PortsExhausted;
+        }
         tracing::debug!(verdict = ?report.verdict, stats = ?self.stats, "no direct path");
         self.close_all();
         self.state = State::Failed;
@@ -104,8 +107,10 @@ impl PunchAgent {
             return Some(self.timing.impossible_at);
         }
         match self.strategy {
-            Strategy::Prediction => Some(self.timing.mispredicted_at),
-            Strategy::Door { .. } | Strategy::Fill => None,
+            // All ports of a range have been tried by then, or there are none left of it.
+            Strategy::Prediction | Strategy::Door { .. } | Strategy::Fill => {
+                Some(self.timing.mispredicted_at)
+            }
             // Somebody may yet let the other in, if nobody has found out.
             Strategy::Plain | Strategy::Birthday { .. } | Strategy::OutOfReach => {
                 varies.then_some(self.timing.hopeless_at)

@@ -22,6 +22,8 @@ pub enum Verdict {
     RemoteMappingVaries,
     /// Both NATs use another external port for each destination.
     BothMappingsVary,
+    /// Both NATs have few ports for this side or the peer, and none of them led to the other.
+    PortsExhausted,
     /// Every attempt was answered with a reset.
     Refused,
     /// The network said that the peer is out of reach.
@@ -110,6 +112,13 @@ impl Verdict {
                 "Both NATs use another external port for each destination (this side {local}, the \
                  peer's side {remote}), so neither side can know where to send. A port mapping or \
                  IPv6 on either side would help.",
+            ),
+            Self::PortsExhausted => write!(
+                f,
+                "Both NATs use another external port for each destination (this side {local}, the \
+                 peer's side {remote}), and none of the ports that they give out led to the other. \
+                 An earlier attempt may have used them up: trying again in some minutes, a port \
+                 mapping, or IPv6 would help.",
             ),
             Self::Refused => f.write_str(
                 "Every attempt was answered with a reset: a NAT or firewall turns the connection \

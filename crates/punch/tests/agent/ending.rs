@@ -99,6 +99,34 @@ fn a_varying_mapping_ends_the_round_early_and_is_named() {
 }
 
 #[test]
+fn ranges_that_are_filled_in_vain_are_given_up_soon() {
+    let small = NatReport {
+        ports: Some(PortAssignment::Random {
+            first: 2048,
+            last: 2303,
+        }),
+        filtering: Some(NatFiltering::AddressAndPortDependent),
+        ..maps(NatMapping::AddressAndPortDependent)
+    };
+    let predicted = Candidate {
+        kind: CandidateKind::Predicted,
+        ..reflexive("198.51.100.7:2050", PunchPort::FRESH)
+    };
+    let bases = [base(HERE, P), base("192.168.1.2:10000", PunchPort::FRESH)];
+    let remote = [reflexive(PEER, P), predicted];
+    let mut introduced = introduced(Role::Controlling, &bases, &remote);
+    (introduced.local_nat, introduced.remote_nat) = (small, small);
+    let mut rig = Rig::new(introduced);
+    rig.run_to(1_249);
+    assert_eq!(rig.agent.poll_event(), None);
+    assert!(rig.agent.stats().attempts > 256);
+    rig.run_to(1_251);
+    let report = rig.report();
+    assert_eq!(report.verdict, Verdict::PortsExhausted);
+    assert!(report.to_string().contains("in some minutes"), "{report}");
+}
+
+#[test]
 fn what_is_learnt_of_the_own_nat_later_counts() {
     let (mut rig, _) = Rig::dialling(Role::Controlled);
     rig.at(3_000).learn(maps(NatMapping::AddressDependent));
