@@ -115,10 +115,7 @@ impl Builder {
     /// Dropping the future undoes everything.
     pub async fn bind(self) -> Result<Endpoint, BindError> {
         let address = self.coordinator.ok_or(BindError::NoCoordinator)?;
-        let key = match self.key {
-            Some(key) => key,
-            None => SecretKey::generate()?,
-        };
+        let key = self.key.map_or_else(SecretKey::generate, Ok)?;
         let dialer = Dialer::new(&key, address)?;
         let (ports, listeners) = PunchPorts::open().map_err(BindError::Ports)?;
         let inbound = Arc::new(Inbound::new());
@@ -127,7 +124,7 @@ impl Builder {
         tasks.push(discovery);
         let addresses = dialer.resolve().await?;
         let port_mappings = PortMappings::new(ports.clone(), self.observer.clone());
-        if self.port_mapping && !addresses.iter().all(|it| it.ip().is_loopback()) {
+        if self.port_mapping && !is_here(&addresses) {
             port_mappings.start();
         }
         let (coordination, introductions) = match self.policy {
@@ -135,7 +132,6 @@ impl Builder {
             // Who only dials need not know its mappings before the coordinator does.
             None => go_near(&dialer, &addresses, &mappings).await?,
         };
-
         let inner = Arc::new(Inner {
             key,
             observer: self.observer,
@@ -148,6 +144,7 @@ impl Builder {
             port_mappings,
             inbound,
             punch: PunchConfig::default(),
+            bets: Arc::default(),
             metrics: Recorder::default(),
             nat64: Nat64::start(),
             crossings: Arc::default(),
@@ -186,6 +183,11 @@ impl Builder {
             tasks,
         ))
     }
+}
+
+/// Tells whether the coordinator is on this machine.
+fn is_here(coordinator: &[SocketAddr]) -> bool {
+    coordinator.iter().all(|it| it.ip().is_loopback())
 }
 
 fn listening(policy: DialPolicy) -> (Listening, mpsc::Receiver<crate::Connection>) {

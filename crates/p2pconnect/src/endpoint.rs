@@ -17,6 +17,7 @@ use tokio::{
 use crate::{
     Builder, Connection, CoordinatorError, DialError, Metrics, Path, PathTimes,
     behaviour::{Behaviour, varies},
+    bets::Bets,
     coordination::{Answer, Coordination},
     crossing::{Crossed, Crossings},
     discovery,
@@ -98,6 +99,7 @@ pub(crate) struct Inner {
     pub(crate) port_mappings: PortMappings,
     pub(crate) inbound: Arc<Inbound>,
     pub(crate) punch: PunchConfig,
+    pub(crate) bets: Arc<Bets>,
     pub(crate) metrics: Recorder,
     pub(crate) nat64: Nat64,
     pub(crate) crossings: Arc<Crossings>,

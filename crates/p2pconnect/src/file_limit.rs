@@ -3,8 +3,8 @@ use std::io;
 /// Lets this process have as many files open as it may, and returns how many that are.
 ///
 /// Reaching a peer whose NAT gives each connection a random port takes some 1,300 sockets for a
-/// moment; Linux allows a process 1,024 unless it asks for more. Without this, fewer attempts are
-/// made, and fewer of such peers are reached. The limit is that of the process, so a program that
+/// moment; Linux allows a process 1,024 unless it asks for more. Such attempts take half of what is
+/// allowed at most, so without this some more of them fail. The limit is that of the process, so a program that
 /// embeds an [`Endpoint`](crate::Endpoint) decides for itself: `select(2)` fails on files beyond
 /// the 1,024th, which only old libraries still call.
 ///
@@ -22,4 +22,10 @@ pub fn raise_file_limit() -> io::Result<u64> {
         setrlimit(Resource::Nofile, all)?;
     }
     Ok(maximum.unwrap_or(u64::MAX))
+}
+
+/// Returns how many files this process may have open now.
+pub(crate) fn files_allowed() -> u64 {
+    use rustix::process::{Resource, getrlimit};
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }

@@ -26,6 +26,7 @@
 //! introduces; it never sees application bytes.
 
 mod behaviour;
+mod bets;
 mod builder;
 mod connection;
 mod coordination;

@@ -308,15 +308,18 @@ impl Inner {
         };
         let mut config = self.punch.clone();
         config.hole_seed = Some(self.hole_seed(&peer));
-        let agent = PunchAgent::new(config, introduced, random_seed(), started);
+        let (agent, stake) = self.bets.place(config, |config| {
+            PunchAgent::new(config, introduced, random_seed(), started)
+        });
         // The callee's flight leaves when the dialler is told, and takes half the way there and
         // back.
         let due = started + relayed_rtt / 2;
         let verifier = Verifier::new(&self.key, (peer, role), session, (&relayed, due))?;
         let local_nat = self.behaviour.reports();
         let session = Session::new(agent, role, verifier, relayed, inbox, local_nat);
+        let session = session.naming(kinds).paced(pace).betting(stake);
         let (handed, handing) = oneshot::channel();
-        let race = AbortOnDrop::spawn(session.naming(kinds).paced(pace).run(deadline, handed));
+        let race = AbortOnDrop::spawn(session.run(deadline, handed));
         let result = match handing.await {
             Ok(result) => result,
             Err(_) => Err(SessionError::Broken(io::ErrorKind::BrokenPipe.into())),

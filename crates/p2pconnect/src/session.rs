@@ -25,6 +25,7 @@ use tokio::{
 use tokio_rustls::TlsStream;
 
 use crate::{
+    bets::Stake,
     inbound::{Arrival, Inbox},
     relayed::Relayed,
     tcp,
@@ -77,6 +78,8 @@ pub(crate) struct Session {
     tasks: JoinSet<(CheckId, Done)>,
     believed: (mpsc::Sender<Believing>, mpsc::Receiver<Believing>),
     pace: Pace,
+    /// What the agent's bets have taken, until it has ended.
+    stake: Option<Stake>,
 }
 
 /// A connection that can be used before the peer has answered on it.
@@ -129,7 +132,14 @@ impl Session {
             tasks: JoinSet::new(),
             believed: mpsc::channel(MAX_BELIEVED),
             pace: Pace::default(),
+            stake: None,
         }
+    }
+
+    /// Holds what the agent bets with.
+    pub(crate) fn betting(mut self, stake: Stake) -> Self {
+        self.stake = Some(stake);
+        self
     }
 
     /// Lets others see and hold what the session begins.

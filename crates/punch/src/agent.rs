@@ -96,7 +96,8 @@ impl PunchAgent {
     #[must_use]
     pub fn new(config: PunchConfig, introduced: Introduced, seed: [u8; 32], now: Instant) -> Self {
         let timing = Timing::new(&config, introduced.role, introduced.relayed_rtt, now);
-        let plan = Plan::new(&introduced, config.hole_seed.unwrap_or(seed));
+        let hole_seed = config.hole_seed.unwrap_or(seed);
+        let plan = Plan::new(&introduced, config.max_bets, hole_seed);
         let mut redialler = Redialler::new(seed, &config);
         let mut agent = Self {
             state: State::Punching,
@@ -213,6 +214,13 @@ impl PunchAgent {
             State::Punching => self.fail(),
             State::Established { .. } | State::Failed => {}
         }
+    }
+
+    /// Returns how many connections it bets on, if it does.
+    #[must_use]
+    pub fn bets(&self) -> u32 {
+        let bets = self.checklist.iter().filter(|pair| pair.is_bet).count();
+        u32::try_from(bets).unwrap_or(u32::MAX)
     }
 
     /// Returns what the agent has done so far.

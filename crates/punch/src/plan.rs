@@ -126,8 +126,8 @@ struct Addresses<'a> {
 }
 
 impl Plan {
-    /// Makes the plan of one side, with randomness from `seed`.
-    pub(crate) fn new(introduced: &Introduced, seed: [u8; 32]) -> Self {
+    /// Makes the plan of one side, with so many bets at most and randomness from `seed`.
+    pub(crate) fn new(introduced: &Introduced, max_bets: u32, seed: [u8; 32]) -> Self {
         let addresses = Addresses::of(introduced);
         let local = Side::of(&introduced.local_nat, addresses.fresh.is_some());
         let remote = Side::of(&introduced.remote_nat, addresses.predicted().is_some());
@@ -136,7 +136,7 @@ impl Plan {
         // Apart from what draws the pauses.
         random.set_stream(1);
         let classes = (local.class, remote.class);
-        let attempts = match strategy {
+        let mut attempts = match strategy {
             Strategy::Plain | Strategy::OutOfReach => Vec::new(),
             Strategy::Prediction => foretell::prediction(classes, &addresses),
             Strategy::Door { keeper } => foretell::door(keeper, classes, &addresses),
@@ -146,6 +146,9 @@ impl Plan {
             Strategy::Birthday { random: Who::Local } => bet::try_ports(local.class, &addresses),
             Strategy::Fill => bet::fill(local.class, &addresses),
         };
+        if attempts.iter().any(|attempt| attempt.is_bet) {
+            attempts.truncate(max_bets as usize);
+        }
         let last = attempts.iter().map(|attempt| attempt.after).max();
         let plain_after = match strategy {
             _ if holds(local, remote, introduced.role) => {

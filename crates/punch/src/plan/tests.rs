@@ -115,7 +115,7 @@ fn introduced(side: u8, nats: [NatReport; 2]) -> Introduced {
 }
 
 fn plans(nats: [NatReport; 2], seed: u8) -> [Plan; 2] {
-    [0, 1].map(|side| Plan::new(&introduced(side, nats), [2 * seed + side; 32]))
+    [0, 1].map(|side| Plan::new(&introduced(side, nats), 1280, [2 * seed + side; 32]))
 }
 
 /// What the outside sees of a plan: from which port to which address, in the order of the SYNs.
@@ -309,7 +309,7 @@ fn the_lead_is_short_on_a_short_path() {
     let nats = [UnsolicitedSyn::Dropped, UnsolicitedSyn::Reset].map(unsolicited);
     let mut introduced = introduced(0, nats);
     introduced.relayed_rtt = Duration::from_millis(8);
-    let plan = Plan::new(&introduced, [0; 32]);
+    let plan = Plan::new(&introduced, 1280, [0; 32]);
     assert_eq!(plan.plain_after, Duration::from_millis(2));
 }
 
@@ -331,7 +331,7 @@ fn holes_for_a_peer_stay_where_they_were() {
                 candidate.address.set_port(reflexive);
             }
         }
-        let plan = Plan::new(&introduced, [1; 32]);
+        let plan = Plan::new(&introduced, 1280, [1; 32]);
         let remotes = plan.attempts.iter().map(|attempt| attempt.remote);
         remotes.collect::<BTreeSet<_>>()
     };
