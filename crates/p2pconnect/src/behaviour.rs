@@ -43,6 +43,8 @@ struct Facts {
     /// How many connections had got a port when that one was about to be made.
     trails_before: u64,
     backs: Vec<ConnectBack>,
+    /// What other connections were seen as.
+    others: Vec<SocketAddr>,
 }
 
 impl Behaviour {
@@ -142,9 +144,13 @@ impl Behaviour {
         self.facts().trails_before == self.trails.count()
     }
 
-    /// Takes in what became of connections that a server made.
-    pub(crate) fn connected_back(&self, backs: Vec<ConnectBack>) {
-        self.learn(|facts| facts.backs = backs);
+    /// Takes in what became of connections that a server made, and how it saw the one by which it
+    /// was asked for them.
+    pub(crate) fn connected_back(&self, mapped: SocketAddr, backs: Option<Vec<ConnectBack>>) {
+        self.learn(|facts| {
+            facts.others.push(mapped);
+            facts.backs = backs.unwrap_or_default();
+        });
     }
 
     /// Drops what was seen from an address that this machine has left, with its NAT.
@@ -227,6 +233,7 @@ impl Facts {
     fn forget_samples(&mut self) {
         self.samples.clear();
         self.backs.clear();
+        self.others.clear();
         self.last = None;
     }
 
@@ -275,8 +282,8 @@ impl Facts {
 
     /// Returns the external ports that are or were in use lately.
     fn taken(&self) -> BTreeSet<u16> {
-        let all = self.held.iter().chain(&self.samples);
-        all.map(|it| it.mapped.port()).collect()
+        let seen = self.held.iter().chain(&self.samples).map(|it| &it.mapped);
+        seen.chain(&self.others).map(SocketAddr::port).collect()
     }
 }
 

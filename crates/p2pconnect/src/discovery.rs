@@ -92,8 +92,12 @@ async fn probe(network: Network, behaviour: &Behaviour) {
     };
     let local = SocketAddr::new(network.local, port);
     match connect_back(local, network.server, QUESTION_LIMIT).await {
-        Ok((_, Some(backs))) => behaviour.connected_back(backs),
-        Ok((_, None)) => tracing::debug!("the stun server does not connect back"),
+        Ok((mapped, backs)) => {
+            if backs.is_none() {
+                tracing::debug!("the stun server does not connect back");
+            }
+            behaviour.connected_back(mapped, backs);
+        }
         Err(error) => tracing::debug!(%error, "filtering unknown"),
     }
 }

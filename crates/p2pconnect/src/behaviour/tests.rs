@@ -77,6 +77,9 @@ fn a_random_port_is_one_that_is_not_in_use() {
     };
     assert_eq!(behaviour.report().ports, Some(random));
     assert_eq!(behaviour.foretell(10_000).1, address(2052));
+    // That of the connection by which a server was asked to connect back.
+    behaviour.connected_back(([203, 0, 113, 7], 2052).into(), None);
+    assert_eq!(behaviour.foretell(10_000).1, address(2053));
 }
 
 #[test]
