@@ -1,6 +1,6 @@
 use std::{
     io::Write as _,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -54,13 +54,6 @@ impl Reporter {
 
     /// Reports what the endpoint is doing.
     pub(crate) fn status(&self, status: &Status) {
-        if let Status::PortMapped { external, .. } = status {
-            self.set_router(if is_private(external.ip()) {
-                Router::BehindNat
-            } else {
-                Router::Forwards
-            });
-        }
         match status {
             Status::Mapped {
                 local,
@@ -80,15 +73,7 @@ impl Reporter {
                 local,
                 external,
                 protocol,
-            } => self.say(
-                "port-mapped",
-                &json!({
-                    "local": local,
-                    "external": external,
-                    "protocol": protocol.to_string(),
-                }),
-                &format!("the router forwards {external} to {local} ({protocol})"),
-            ),
+            } => self.port_mapped(local, external, &protocol.to_string()),
             Status::Registered => {
                 self.say("registered", &json!({}), "this machine can be dialled now");
             }
@@ -127,6 +112,19 @@ impl Reporter {
             } => self.punch_failed(peer, reason, report.as_deref()),
             _ => {}
         }
+    }
+
+    fn port_mapped(&self, local: &SocketAddr, external: &SocketAddr, protocol: &str) {
+        self.set_router(if is_private(external.ip()) {
+            Router::BehindNat
+        } else {
+            Router::Forwards
+        });
+        self.say(
+            "port-mapped",
+            &json!({ "local": local, "external": external, "protocol": protocol }),
+            &format!("the router forwards {external} to {local} ({protocol})"),
+        );
     }
 
     fn punch_failed(&self, peer: &PeerId, reason: &str, report: Option<&PunchReport>) {
