@@ -1,5 +1,7 @@
 //! NATs with another external port for each destination, beyond what `pairs` shows.
 
+use std::net::TcpStream;
+
 use netns_lab::{Dependence, NatSpec, PortAssignment, UnsolicitedSyn, test};
 use p2pconnect::{Endpoint, Verdict};
 use p2pconnect_tests::kinds::{BLOCK, COUNTS};
@@ -71,6 +73,29 @@ fn fills(a: Boxes<'_>, b: Boxes<'_>) {
 #[test]
 fn two_small_ranges_are_filled() {
     fills(BLOCK.boxes, BLOCK.boxes);
+}
+
+/// A dialler that has looked lately dials at once, and sees beside that who has got the ports.
+#[test]
+fn ports_that_others_have_got_meanwhile_cost_one_introduction() {
+    test(|| {
+        let net = Net::new(COUNTS.boxes, &[DROPS]);
+        let peer = net.id("b").parse().unwrap();
+        let mut listener = net.listen("b");
+        listener.wait_for("nat-found");
+        let server = (net.lab.host("server").ipv4(), 3478);
+        let dialling = async {
+            let builder = Endpoint::builder().coordinator(net.coordinator.parse().unwrap());
+            let (endpoint, _) = settled(builder).await;
+            let others = (0..32).map(|_| TcpStream::connect(server).unwrap());
+            let others: Vec<_> = others.collect();
+            endpoint.dial(peer).await.unwrap();
+            assert_eq!(endpoint.metrics().introduced, 2);
+            drop(others);
+        };
+        net.lab.host("a").run(|| block_on(dialling)).unwrap();
+        net.finish();
+    });
 }
 
 /// The NATs have no port left for a second connection, which is not tried for long.

@@ -1,9 +1,12 @@
 //! Endpoints of the library on the hosts of a lab, which know their NAT before they go on.
 
+use std::time::Duration;
+
 use p2pconnect::{Builder, Endpoint, NatReport, Status};
 use tokio::{sync::watch, time::timeout};
 
-use crate::process::PATIENCE;
+/// How long finding out may take.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs a future on a thread that is on a host.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {

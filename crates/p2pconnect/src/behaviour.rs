@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use p2pconnect_proto::{NatFiltering, NatMapping, NatReport, PortAssignment};
@@ -40,6 +41,8 @@ struct Facts {
     samples: Vec<Observation>,
     /// The same of the newest one.
     last: Option<SocketAddr>,
+    /// When that was taken in.
+    looked: Option<Instant>,
     /// How many connections had got a port when that one was about to be made.
     trails_before: u64,
     backs: Vec<ConnectBack>,
@@ -125,7 +128,10 @@ impl Behaviour {
     /// Takes in how a server sees new connections from unused ports, in their order.
     pub(crate) fn sampled(&self, samples: Vec<Observation>) {
         self.learn(|facts| {
-            facts.last = samples.last().map(|it| it.mapped).or(facts.last);
+            if let Some(newest) = samples.last() {
+                facts.last = Some(newest.mapped);
+                facts.looked = Some(Instant::now());
+            }
             facts.samples.extend(samples);
         });
     }
@@ -134,6 +140,7 @@ impl Behaviour {
     pub(crate) fn looked(&self, mapped: SocketAddr, trails_before: u64) {
         self.learn(|facts| {
             facts.last = Some(mapped);
+            facts.looked = Some(Instant::now());
             facts.trails_before = trails_before;
         });
         self.outlook_changed();
@@ -142,6 +149,11 @@ impl Behaviour {
     /// Tells whether this endpoint has made no connection since the newest one that was taken in.
     pub(crate) fn is_abreast(&self) -> bool {
         self.facts().trails_before == self.trails.count()
+    }
+
+    /// Returns when the newest connection was taken in.
+    pub(crate) fn looked_at(&self) -> Option<Instant> {
+        self.facts().looked
     }
 
     /// Takes in what became of connections that a server made, and how it saw the one by which it
@@ -235,6 +247,7 @@ impl Facts {
         self.backs.clear();
         self.others.clear();
         self.last = None;
+        self.looked = None;
     }
 
     /// NATs are in front of IPv4; without it, what is known of IPv6 serves.

@@ -26,6 +26,10 @@ const STRAGGLERS: Duration = Duration::from_millis(100);
 /// round trips; a lost SYN would cost a second, and the dial may do without.
 const LOOK_LIMIT: Duration = Duration::from_millis(800);
 
+/// For how long a look at where the next connection will come from counts as recent: an idle
+/// endpoint looks every 15 s.
+const RECENT: Duration = Duration::from_secs(20);
+
 /// Where an endpoint is: what is found out holds for that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Network {
@@ -153,7 +157,19 @@ pub(crate) async fn keep_abreast(mappings: &Mappings, behaviour: &Behaviour) {
     }
 }
 
-/// Does so before a dial or during one, if the NAT is of that kind.
+/// Does so before a dial, unless this endpoint has looked lately and used no port since.
+///
+/// A look takes two round trips. Where nobody else has got ports meanwhile, which is so behind most
+/// NATs for some seconds, they are saved; else a look beside the first attempt shows it.
+pub(crate) async fn look_before_a_dial(mappings: &Mappings, behaviour: &Behaviour) {
+    let looked = behaviour.looked_at();
+    let is_recent = looked.is_some_and(|at| at.elapsed() < RECENT);
+    if !(is_recent && behaviour.is_abreast()) {
+        look_again(mappings, behaviour).await;
+    }
+}
+
+/// Does so before another attempt or during one, if the NAT is of that kind.
 pub(crate) async fn look_again(mappings: &Mappings, behaviour: &Behaviour) -> Option<SocketAddr> {
     if !behaviour.is_sequential() {
         return None;

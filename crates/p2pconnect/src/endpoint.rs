@@ -20,7 +20,6 @@ use crate::{
     bets::Bets,
     coordination::{Answer, Coordination},
     crossing::{Crossed, Crossings},
-    discovery,
     fresh_ports::FreshPorts,
     gather::Announced,
     inbound::Inbound,
@@ -190,6 +189,7 @@ impl Endpoint {
         let mut failed = 0;
         for round in 1..=MAX_INTRODUCTIONS {
             let forwarded = self.inner.port_mappings.known();
+            self.inner.look(round).await;
             let met = match self.ask(peer, &place, deadline).await {
                 Ok(met) => met,
                 // What a round has found says more than a coordinator that is silent afterwards.
@@ -327,7 +327,6 @@ impl Endpoint {
             .ok()
             .and_then(|line| line.clone())
             .ok_or(CoordinatorError::Replaced)?;
-        discovery::look_again(&self.inner.mappings, &self.inner.behaviour).await;
         let announced = self.inner.announce_anew(place);
         let request = DialRequest {
             callee: peer,

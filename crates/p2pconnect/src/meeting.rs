@@ -84,6 +84,7 @@ impl Inner {
             candidates: gather::candidates(ports, mapped, predicted, forwarded),
             nat,
             predicted,
+            looked: self.behaviour.looked_at(),
             fresh,
         }
     }
@@ -101,6 +102,16 @@ impl Inner {
         // What is betted from a row may be used by several: their peers are others.
         self.fresh_ports.advance([&first.nat, &first.nat]);
         announced()
+    }
+
+    /// Sees where a sequential allocator is before an introduction is asked for. If an earlier one
+    /// has failed, others may have got the ports.
+    pub(crate) async fn look(&self, round: u32) {
+        if round == 1 {
+            discovery::look_before_a_dial(&self.mappings, &self.behaviour).await;
+        } else {
+            discovery::look_again(&self.mappings, &self.behaviour).await;
+        }
     }
 
     /// Returns what the coordinator has been told.

@@ -94,8 +94,7 @@ async fn has_moved(told: &Told, mappings: &Mappings, behaviour: &Behaviour) {
     else {
         return future::pending().await;
     };
-    // A dialler has looked just now.
-    if told.role == Role::Controlling {
+    if told.role == Role::Controlling && told.announced.is_fresh() {
         return future::pending().await;
     }
     told.pace.begun().await;

@@ -48,6 +48,7 @@ mod tests {
             candidates: Vec::new(),
             nat: Default::default(),
             predicted: None,
+            looked: None,
             fresh: Some(SocketAddr::from(([192, 0, 2, 1], port))),
         }
     }
