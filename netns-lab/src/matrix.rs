@@ -30,6 +30,7 @@
 mod cell;
 mod files;
 mod ladder;
+mod program;
 
 use std::io;
 use std::num::NonZero;
@@ -37,7 +38,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::Engine;
 use crate::oracle::{self, Outcome, Punchability};
@@ -49,6 +50,7 @@ use crate::spec::NatSpec;
 use files::Files;
 
 pub use cell::run_seed;
+pub use program::{Program, ProgramError};
 
 /// Labs side by side for each processor: they mostly wait for round trips.
 const LABS_PER_PROCESSOR: usize = 8;
@@ -133,6 +135,8 @@ pub struct Options {
     pub ground: Ground,
     /// Who does the work of the boxes in namespaces.
     pub engine: Engine,
+    /// What punches in namespaces; the punch agent if not given.
+    pub program: Option<Program>,
     /// Where each run leaves a pcapng file, called `<dialler>--<listener>--<run>.pcapng`;
     /// the directory must exist.
     pub captures: Option<PathBuf>,
@@ -155,10 +159,29 @@ impl Default for Options {
             path: Path::default(),
             ground: Ground::VirtualTime,
             engine: Engine::Model,
+            program: None,
             captures: None,
             max_ladders: MAX_LADDERS,
             workers: None,
             expectation: Expectation::of_oracle,
+        }
+    }
+}
+
+impl Options {
+    /// Returns what the report calls that which punches.
+    const fn subject(&self) -> &'static str {
+        match (self.ground, &self.program) {
+            (Ground::Namespaces, Some(program)) => program.name,
+            (Ground::Namespaces, None) | (Ground::VirtualTime, _) => "punch agent",
+        }
+    }
+
+    /// Returns the least time that the path takes until that calls it a connection.
+    fn bound(&self) -> Duration {
+        match (self.ground, &self.program) {
+            (Ground::Namespaces, Some(program)) => (program.bound)(&self.path),
+            (Ground::Namespaces, None) | (Ground::VirtualTime, _) => self.path.bound(),
         }
     }
 }
@@ -236,6 +259,9 @@ pub enum GroundError {
     /// Not in namespaces.
     #[error(transparent)]
     Namespaces(#[from] NamespacesError),
+    /// Not with this program.
+    #[error(transparent)]
+    Program(ProgramError),
     /// What crossed the links could not be written down.
     #[error("cannot write {file}: {source}", file = .file.display())]
     Capture {
@@ -276,7 +302,7 @@ pub fn run(options: &Options, mut progress: impl FnMut(Progress)) -> Result<Matr
     let ground = options.ground.name();
     Ok(Matrix {
         series: Series {
-            name: format!("punch agent, {ground}"),
+            name: format!("{}, {ground}", options.subject()),
             ground: ground.into(),
             cells,
             took: began.elapsed(),
@@ -387,9 +413,12 @@ fn punch(
                 .map_err(|source| GroundError::Capture { file, source })?;
             Ok(outcome)
         }
-        (Ground::Namespaces, capture) => {
-            let how = (options.engine, capture);
-            Ok(puncher::namespaces_with(chains, path, seed, how)?)
-        }
+        (Ground::Namespaces, capture) => match &options.program {
+            Some(program) => program::punch(program, options, chains, (seed, capture)),
+            None => {
+                let how = (options.engine, capture);
+                Ok(puncher::namespaces_with(chains, path, seed, how)?)
+            }
+        },
     }
 }

@@ -92,9 +92,17 @@ impl Path {
     /// crossing SYNs one between the peers; hello, reply and nomination take one
     /// and a half.
     pub fn bound(&self) -> Duration {
-        let to_server = 2 * (self.peer.one_way() + self.server.one_way());
-        let between = 4 * self.peer.one_way();
-        to_server + between * 5 / 2
+        self.to_server() + self.between_peers() * 5 / 2
+    }
+
+    /// Returns the round-trip time between a peer and the server.
+    pub fn to_server(&self) -> Duration {
+        2 * (self.peer.one_way() + self.server.one_way())
+    }
+
+    /// Returns the round-trip time between the peers.
+    pub const fn between_peers(&self) -> Duration {
+        self.peer.one_way().saturating_mul(4)
     }
 }
 
