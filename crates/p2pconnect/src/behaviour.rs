@@ -46,8 +46,8 @@ struct Facts {
     /// How many connections had got a port when that one was about to be made.
     trails_before: u64,
     backs: Vec<ConnectBack>,
-    /// What other connections were seen as.
-    others: Vec<SocketAddr>,
+    /// The ports that other connections were seen from.
+    others: BTreeSet<u16>,
 }
 
 impl Behaviour {
@@ -125,6 +125,13 @@ impl Behaviour {
         });
     }
 
+    /// Takes in that a connection that tells nothing else is seen as this.
+    pub(crate) fn saw(&self, mapped: SocketAddr) {
+        self.learn(|facts| {
+            facts.others.insert(mapped.port());
+        });
+    }
+
     /// Takes in how a server sees new connections from unused ports, in their order.
     pub(crate) fn sampled(&self, samples: Vec<Observation>) {
         self.learn(|facts| {
@@ -160,7 +167,7 @@ impl Behaviour {
     /// was asked for them.
     pub(crate) fn connected_back(&self, mapped: SocketAddr, backs: Option<Vec<ConnectBack>>) {
         self.learn(|facts| {
-            facts.others.push(mapped);
+            facts.others.insert(mapped.port());
             facts.backs = backs.unwrap_or_default();
         });
     }
@@ -295,8 +302,9 @@ impl Facts {
 
     /// Returns the external ports that are or were in use lately.
     fn taken(&self) -> BTreeSet<u16> {
-        let seen = self.held.iter().chain(&self.samples).map(|it| &it.mapped);
-        seen.chain(&self.others).map(SocketAddr::port).collect()
+        let seen = self.held.iter().chain(&self.samples);
+        let ports = seen.map(|it| it.mapped.port());
+        ports.chain(self.others.iter().copied()).collect()
     }
 }
 

@@ -398,6 +398,8 @@ impl Shared {
                 server,
                 mapped,
             });
+        } else {
+            self.behaviour.saw(mapped);
         }
         self.set(
             punch_port,
