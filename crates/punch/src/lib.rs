@@ -38,7 +38,8 @@
 //! | random or foretold ports, random ports, at most 1,024 each | all ports of each to the one that the other has named, which is among those in use then |
 //! | random ports, random ports, more | none |
 //!
-//! Nothing is planned where one side lets in whoever comes: the pairs of the table do.
+//! Where one side lets in whoever comes, ports are foretold, but not guessed: the pairs of the table
+//! do.
 //!
 //! A hedge waits while a connection is being verified. When the answers to the first SYNs show
 //! that the peer starts late, the hedges on this side start as much later, so that at least these

@@ -284,12 +284,13 @@ fn lets_the_peer_go_first(introduced: &Introduced) -> bool {
 /// Chooses the strategy; the other side, to which this one is the remote one, chooses the same.
 fn choose(local: Side, remote: Side) -> Strategy {
     let both = [(local, Who::Local), (remote, Who::Remote)];
-    let open = NatFiltering::EndpointIndependent;
-    if both.iter().any(|(side, _)| side.filtering == open) {
-        return Strategy::Plain;
-    }
     let stable = both.iter().find(|(side, _)| side.class == Class::Stable);
+    let open = NatFiltering::EndpointIndependent;
+    let is_open = both.iter().any(|(side, _)| side.filtering == open);
     let Some((stable, who)) = stable else {
+        if is_open {
+            return Strategy::Plain;
+        }
         return choose_varying(local, remote);
     };
     let other = match who {
@@ -297,9 +298,11 @@ fn choose(local: Side, remote: Side) -> Strategy {
         Who::Remote => local,
     };
     match other.class {
-        _ if stable.admits_addresses() => Strategy::Plain,
-        Class::Stable | Class::Hidden => Strategy::Plain,
+        // Also where whoever comes gets in: SYNs that cross are half a round trip sooner than one
+        // that is accepted by the dialler.
         Class::Foretold { .. } => Strategy::Prediction,
+        _ if is_open || stable.admits_addresses() => Strategy::Plain,
+        Class::Stable | Class::Hidden => Strategy::Plain,
         Class::Random { .. } => Strategy::Birthday {
             random: who.other(),
         },

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use p2pconnect_proto::{NatFiltering, NatReport};
+
 use super::State;
 use crate::{
     Action, CheckId, Event, PunchAgent, PunchReport, Verdict, VerifyFailure,
@@ -10,6 +12,14 @@ use crate::{
     plan::Strategy,
     report::mapping_varies,
 };
+
+/// Tells whether a NAT lets in from any port, as far as is known.
+fn admits_addresses(nat: &NatReport) -> bool {
+    match nat.filtering {
+        Some(NatFiltering::EndpointIndependent | NatFiltering::AddressDependent) => true,
+        Some(NatFiltering::AddressAndPortDependent) | None => false,
+    }
+}
 
 impl PunchAgent {
     pub(super) fn establish(&mut self, check: CheckId, winner: &Connection) {
@@ -107,6 +117,8 @@ impl PunchAgent {
             return Some(self.timing.impossible_at);
         }
         match self.strategy {
+            // Whoever comes from another port than was foretold may get in all the same.
+            Strategy::Prediction if nats.iter().any(admits_addresses) => None,
             // All ports of a range have been tried by then, or there are none left of it.
             Strategy::Prediction | Strategy::Door { .. } | Strategy::Fill => {
                 Some(self.timing.mispredicted_at)
