@@ -177,10 +177,11 @@ impl Options {
         }
     }
 
-    /// Returns the least time that the path takes until that calls it a connection.
-    fn bound(&self) -> Duration {
+    /// Returns the least time that the path takes between these chains until that
+    /// calls it a connection.
+    fn bound(&self, chains: [&[NatSpec]; 2]) -> Duration {
         match (self.ground, &self.program) {
-            (Ground::Namespaces, Some(program)) => (program.bound)(&self.path),
+            (Ground::Namespaces, Some(program)) => (program.bound)(&self.path, chains),
             (Ground::Namespaces, None) | (Ground::VirtualTime, _) => self.path.bound(),
         }
     }

@@ -118,7 +118,7 @@ impl Outcomes {
             median: percentile(&times, 50),
             p95: percentile(&times, 95),
             worst: times.last().copied(),
-            bound: Some(options.bound()),
+            bound: Some(options.bound(chains([dialler, listener]))),
             gave_up: percentile(&gave_up, 50),
             how: how.into_iter().map(|(way, n)| (way.into(), n)).collect(),
             expected,

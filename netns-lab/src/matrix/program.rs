@@ -22,9 +22,9 @@ pub type ProgramError = Box<dyn Error + Send + Sync>;
 pub struct Program {
     /// What the report calls it.
     pub name: &'static str,
-    /// The least time that a path takes from the dial to what the program calls
-    /// a connection.
-    pub bound: fn(&Path) -> Duration,
+    /// The least time that a path takes, between a dialler and a listener behind
+    /// these boxes, from the dial to what the program calls a connection.
+    pub bound: fn(&Path, [&[NatSpec]; 2]) -> Duration,
     /// Lets the host `dialler` of a fresh lab connect to the host `listener`.
     ///
     /// Both are behind their boxes. The host `server` has a public address, and
