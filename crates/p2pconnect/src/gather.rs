@@ -49,11 +49,12 @@ impl Announced {
 
 /// Returns the candidates of this endpoint, those first that are most worth their place.
 ///
-/// `predicted` is from where the first connection out of a row of unused ports is expected.
+/// `predicted` is from where the first connection out of a row of unused ports is expected, as far as
+/// `nat` is known.
 pub(crate) fn candidates(
     ports: &PunchPorts,
+    (nat, predicted): (&NatReport, Option<SocketAddr>),
     mapped: &[Mapped],
-    predicted: Option<SocketAddr>,
     forwarded: &[ForwardedPort],
 ) -> Vec<Candidate> {
     let mut candidates: Vec<Candidate> = mapped
@@ -78,6 +79,7 @@ pub(crate) fn candidates(
         punch_port: PunchPort::FRESH,
         token: None,
     }));
+    candidates.extend(preserved(mapped, nat));
     // A router whose own address is the one that a STUN server saw may keep the port as well.
     for it in forwarded {
         if candidates
@@ -102,6 +104,25 @@ pub(crate) fn candidates(
     }
     candidates.truncate(MAX_CANDIDATES);
     candidates
+}
+
+/// Returns where punch ports may be seen that have another port at the STUN server, behind a NAT
+/// that keeps ports: somebody else there had taken it, towards that server.
+///
+/// Not where a mapping is known to be the same for all, or to vary: it is the right one then, or
+/// other ports are foretold.
+fn preserved(mapped: &[Mapped], nat: &NatReport) -> impl Iterator<Item = Candidate> {
+    let keeps = |it: &Mapped| it.mapped.port() == it.local.port();
+    let sometimes = nat.mapping.is_none() && mapped.iter().any(keeps);
+    mapped
+        .iter()
+        .filter(move |it| sometimes && !keeps(it))
+        .map(|it| Candidate {
+            kind: CandidateKind::Predicted,
+            address: SocketAddr::new(it.mapped.ip(), it.local.port()),
+            punch_port: it.punch_port,
+            token: None,
+        })
 }
 
 /// Returns the address from which the kernel's routes reach each one of the peer's.
@@ -194,6 +215,8 @@ fn is_offerable(address: &IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use p2pconnect_proto::NatMapping;
+
     use super::*;
 
     #[test]
@@ -248,17 +271,41 @@ mod tests {
         let natted = SocketAddr::from(([198, 51, 100, 1], 1));
         let found = candidates(
             &ports,
+            (&NatReport::default(), None),
             &[
                 mapped(PunchPort::PRIMARY, local, local),
                 mapped(PunchPort::SPARE, local, natted),
             ],
-            None,
             &[],
         );
         assert_eq!(found[0].kind, CandidateKind::Host);
         assert_eq!(found[1].kind, CandidateKind::ServerReflexive);
         assert!(found.len() <= MAX_CANDIDATES);
         assert_eq!(found.iter().filter(|it| it.address == local).count(), 1);
+    }
+
+    #[test]
+    fn a_port_that_somebody_else_had_may_be_kept_towards_the_peer() {
+        let at = |host: u8, port: u16| SocketAddr::from(([192, 0, 2, host], port));
+        let spare = mapped(PunchPort::SPARE, at(1, 5001), at(9, 5001));
+        let primary = mapped(PunchPort::PRIMARY, at(1, 5000), at(9, 777));
+        let kept = |mapped: &[Mapped], mapping| {
+            let nat = NatReport {
+                mapping,
+                ..NatReport::default()
+            };
+            preserved(mapped, &nat).collect::<Vec<_>>()
+        };
+        let found = kept(&[primary.clone(), spare.clone()], None);
+        assert_eq!(found.len(), 1);
+        assert_eq!(
+            (found[0].kind, found[0].address, found[0].punch_port),
+            (CandidateKind::Predicted, at(9, 5000), PunchPort::PRIMARY)
+        );
+        let stays = Some(NatMapping::EndpointIndependent);
+        assert!(kept(&[primary.clone(), spare.clone()], stays).is_empty());
+        assert!(kept(&[primary], None).is_empty());
+        assert!(kept(&[spare], None).is_empty());
     }
 
     fn mapped(punch_port: PunchPort, local: SocketAddr, mapped: SocketAddr) -> Mapped {

@@ -81,7 +81,7 @@ impl Inner {
         Announced {
             at: Instant::now(),
             is_mapped: !mapped.is_empty(),
-            candidates: gather::candidates(ports, mapped, predicted, forwarded),
+            candidates: gather::candidates(ports, (&nat, predicted), mapped, forwarded),
             nat,
             predicted,
             looked: self.behaviour.looked_at(),

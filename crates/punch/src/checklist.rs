@@ -243,10 +243,9 @@ fn stage(role: Role, local: PunchPort, remote: PunchPort) -> u32 {
 fn can_work(base: &Base, candidate: &Candidate, bases: &[Base]) -> bool {
     let (local, remote) = (base.address, candidate.address);
     let own = bases.iter().any(|base| same(base.address, remote));
-    let predicted = candidate.kind == CandidateKind::Predicted;
     let reflexive = candidate.kind == CandidateKind::PeerReflexive;
     // What is foretold of unused ports is for the plan.
-    let planned = predicted || base.punch_port == PunchPort::FRESH;
+    let planned = [base.punch_port, candidate.punch_port].contains(&PunchPort::FRESH);
     !own && !reflexive
         && !planned
         && local.is_ipv4() == remote.is_ipv4()

@@ -363,8 +363,11 @@ impl<'a> Addresses<'a> {
 
     /// Returns where the peer's first connection from an unused port is expected to come from.
     fn predicted(&self) -> Option<SocketAddr> {
-        let predicted =
-            |it: &&Candidate| it.kind == CandidateKind::Predicted && it.address.is_ipv4();
+        let predicted = |it: &&Candidate| {
+            it.kind == CandidateKind::Predicted
+                && it.punch_port == PunchPort::FRESH
+                && it.address.is_ipv4()
+        };
         self.remote.iter().find(predicted).map(|it| it.address)
     }
 
