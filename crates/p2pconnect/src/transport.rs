@@ -1,9 +1,12 @@
 //! What TLS with the peer runs over: the coordinator at first, then TCP.
 
+mod wakers;
+
 use std::{
     io,
     pin::Pin,
-    task::{Context, Poll, ready},
+    sync::Arc,
+    task::{Context, Poll, Wake as _, Waker, ready},
 };
 
 use tokio::{
@@ -16,6 +19,7 @@ use tokio::{
 };
 
 use crate::{preamble::Preamble, relayed::Relay, task::AbortOnDrop};
+use wakers::{Direction, Wakers};
 
 /// The most that is sent on a connection before the peer has answered on it, which takes a round
 /// trip. TCP itself sends some 15 KiB in its first one.
@@ -58,12 +62,14 @@ pub(crate) struct Believed {
     /// The other half, once the peer has answered.
     confirmed: Option<OwnedReadHalf>,
     updates: mpsc::Receiver<Update>,
+    /// Whoever waits for an update, or for this connection to take what it lacks.
+    wakers: Arc<Wakers>,
     /// The race among the connections, which goes on until one is confirmed.
     race: Option<AbortOnDrop>,
 }
 
 impl Believed {
-    pub(crate) const fn new(stream: OwnedWriteHalf, updates: mpsc::Receiver<Update>) -> Self {
+    pub(crate) fn new(stream: OwnedWriteHalf, updates: mpsc::Receiver<Update>) -> Self {
         Self {
             stream,
             sent: Vec::new(),
@@ -71,8 +77,14 @@ impl Believed {
             shut: false,
             confirmed: None,
             updates,
+            wakers: Arc::default(),
             race: None,
         }
+    }
+
+    /// Returns what wakes both directions, of which `cx` polls one.
+    fn waker(&self, direction: Direction, cx: &Context<'_>) -> Waker {
+        self.wakers.join(direction, cx.waker())
     }
 
     /// Waits until the peer has answered, on whichever connection, and everything is sent there.
@@ -150,11 +162,15 @@ impl Transport {
     }
 
     /// Becomes direct as soon as the peer has answered.
-    fn poll_direct(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_direct(&mut self, cx: &mut Context<'_>, direction: Direction) -> Poll<io::Result<()>> {
         let Self::Believed(believed) = self else {
             return Poll::Ready(Ok(()));
         };
-        ready!(believed.poll_settled(cx))?;
+        let waker = believed.waker(direction, cx);
+        let settled = ready!(believed.poll_settled(&mut Context::from_waker(&waker)));
+        // The other direction has other things to wait for from now on.
+        believed.wakers.wake_by_ref();
+        settled?;
         let Self::Believed(believed) = std::mem::replace(self, Self::Gone) else {
             return Poll::Ready(Ok(()));
         };
@@ -174,7 +190,7 @@ impl AsyncRead for Transport {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        ready!(self.poll_direct(cx))?;
+        ready!(self.poll_direct(cx, Direction::Reading))?;
         match &mut *self {
             Self::Direct(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Relayed(relay) => relay.poll_read(cx, buf),
@@ -189,14 +205,15 @@ impl AsyncWrite for Transport {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let direct = self.poll_direct(cx)?;
+        let direct = self.poll_direct(cx, Direction::Writing)?;
         match &mut *self {
             Self::Direct(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Relayed(relay) => relay.write(bytes),
             Self::Believed(believed) => {
                 debug_assert!(direct.is_pending(), "it stays believed only while it waits");
                 let taken = believed.take(bytes);
-                believed.send(cx);
+                let waker = believed.waker(Direction::Writing, cx);
+                believed.send(&mut Context::from_waker(&waker));
                 if taken > 0 || bytes.is_empty() {
                     Poll::Ready(Ok(taken))
                 } else {
@@ -208,7 +225,7 @@ impl AsyncWrite for Transport {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let direct = self.poll_direct(cx)?;
+        let direct = self.poll_direct(cx, Direction::Writing)?;
         match &mut *self {
             Self::Direct(stream) => Pin::new(stream).poll_flush(cx),
             Self::Relayed(relay) => relay.flush(),
@@ -222,7 +239,7 @@ impl AsyncWrite for Transport {
         if let Self::Believed(believed) = &mut *self {
             believed.shut = true;
         }
-        ready!(self.poll_direct(cx))?;
+        ready!(self.poll_direct(cx, Direction::Writing))?;
         match &mut *self {
             Self::Direct(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Relayed(_) => Poll::Ready(Ok(())),
@@ -246,3 +263,7 @@ impl AsyncWrite for Transport {
         true
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+mod tests;

@@ -1,0 +1,87 @@
+//! A stream whose halves belong to two tasks, before the peer has answered and after.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf, split},
+    net::TcpListener,
+    task::yield_now,
+    time::timeout,
+};
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A stream that is used early, and what becomes of it.
+struct Early {
+    reader: ReadHalf<Transport>,
+    writer: WriteHalf<Transport>,
+    updates: mpsc::Sender<Update>,
+    answered: OwnedReadHalf,
+    peer: TcpStream,
+}
+
+impl Early {
+    async fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stream, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (answered, half) = stream.unwrap().into_split();
+        let (updates, receiver) = mpsc::channel(1);
+        let believed = Believed::new(half, receiver);
+        let (reader, writer) = split(Transport::Believed(Box::new(believed)));
+        Self {
+            reader,
+            writer,
+            updates,
+            answered,
+            peer: accepted.unwrap().0,
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_reads_goes_on_though_somebody_has_written_since() {
+    let mut early = Early::new().await;
+    let reading = tokio::spawn(async move {
+        let mut heard = [0; 6];
+        early.reader.read_exact(&mut heard).await.map(|_| heard)
+    });
+    // Begins to wait.
+    yield_now().await;
+    let writing = tokio::spawn(async move {
+        early.writer.write_all(b"said").await.unwrap();
+        early.writer
+    });
+    let _writer = writing.await.unwrap();
+    let confirmed = Update::Confirmed(early.answered);
+    early.updates.send(confirmed).await.unwrap();
+    early.peer.write_all(b"answer").await.unwrap();
+    let heard = timeout(PATIENCE, reading).await.expect("the reader sleeps");
+    assert_eq!(&heard.unwrap().unwrap(), b"answer");
+}
+
+#[tokio::test]
+async fn whoever_waits_to_write_goes_on_though_somebody_has_read_since() {
+    let mut early = Early::new().await;
+    let said = vec![1; MAX_UNCONFIRMED + 1];
+    let all = said.len();
+    let writing = tokio::spawn(async move {
+        early.writer.write_all(&said).await.unwrap();
+        early.writer
+    });
+    // TCP has room again, and the writer waits for the peer's answer alone.
+    let mut heard = vec![0; MAX_UNCONFIRMED];
+    early.peer.read_exact(&mut heard).await.unwrap();
+    yield_now().await;
+    let mut byte = [0];
+    let _reading = tokio::spawn(async move { early.reader.read(&mut byte).await });
+    yield_now().await;
+    let confirmed = Update::Confirmed(early.answered);
+    early.updates.send(confirmed).await.unwrap();
+    let mut rest = vec![0; all - heard.len()];
+    let reading = timeout(PATIENCE, early.peer.read_exact(&mut rest));
+    reading.await.expect("the writer sleeps").unwrap();
+    drop(writing.await.unwrap());
+}
