@@ -54,10 +54,18 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// seen the token must not make all of them hold a handshake's state.
 const MAX_HANDSHAKES: usize = 8;
 
-/// How long a connection that is believed to lead to the peer may bring nothing.
+/// How long a connection that is believed to lead to the peer may do without the token.
 ///
 /// The peer's token comes half a round trip after TCP is open; the rest is for lost packets.
 const SILENCE: Duration = Duration::from_secs(1);
+
+/// How long a connection that is believed to lead to the peer may take to bring the whole answer.
+///
+/// The peer's tag comes a round trip after ours has left, and [`FLIGHT_PATIENCE`] later if the
+/// coordinator keeps the last flight back; the rest is for a lost packet. Whoever has the token
+/// alone holds the others up for no longer. A peer that needs more loses time: what was sent is
+/// sent again on the next connection.
+const ANSWER_LIMIT: Duration = Duration::from_millis(1500);
 
 /// How long the coordinator may take to pass the last flight on after it came on a connection.
 ///
@@ -242,6 +250,7 @@ impl Verifier {
     ) -> io::Result<Verified> {
         // The semaphore is never closed.
         let turn = self.turn.acquire().await.map_err(io::Error::other)?;
+        let until = tokio::time::Instant::now() + ANSWER_LIMIT;
         let Open {
             mut stream,
             mut token_read,
@@ -253,31 +262,14 @@ impl Verifier {
             self.expect_token(&mut stream).await?;
             token_read = true;
         }
-        let flight = &tags.last_flight;
-        let len = u16::try_from(flight.len()).map_err(io::Error::other)?;
-        let greeting = [
-            self.token.as_bytes(),
-            &[RELAYED][..],
-            &tags.ours,
-            &len.to_be_bytes(),
-            flight,
-        ]
-        .concat();
-        stream.write_all(&greeting).await?;
+        stream.write_all(&self.greeting(&tags)?).await?;
         tcp::settle(&stream)?;
         let (mut read, write) = stream.into_split();
         if believed.send(write).await.is_err() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let answer = async {
-            if !token_read {
-                self.expect_token(&mut read).await?;
-            }
-            let mut tag = [0; TAG_LEN];
-            read.read_exact(&mut tag).await?;
-            tags.is_theirs(&tag).then_some(()).ok_or_else(stranger)
-        };
-        match answer.await {
+        let answer = timeout_at(until, self.expect_answer(&mut read, &tags, token_read)).await;
+        match answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(()) => {
                 // Nobody takes this one's place any more.
                 turn.forget();
@@ -291,6 +283,35 @@ impl Verifier {
                 Err(error)
             }
         }
+    }
+
+    /// Returns what the dialler begins a connection with whose handshake ran elsewhere.
+    fn greeting(&self, tags: &Tags) -> io::Result<Vec<u8>> {
+        let flight = &tags.last_flight;
+        let len = u16::try_from(flight.len()).map_err(io::Error::other)?;
+        Ok([
+            self.token.as_bytes(),
+            &[RELAYED][..],
+            &tags.ours,
+            &len.to_be_bytes(),
+            flight,
+        ]
+        .concat())
+    }
+
+    /// Reads what the callee answers to that.
+    async fn expect_answer(
+        &self,
+        stream: &mut OwnedReadHalf,
+        tags: &Tags,
+        token_read: bool,
+    ) -> io::Result<()> {
+        if !token_read {
+            self.expect_token(stream).await?;
+        }
+        let mut tag = [0; TAG_LEN];
+        stream.read_exact(&mut tag).await?;
+        tags.is_theirs(&tag).then_some(()).ok_or_else(stranger)
     }
 
     async fn expect_token(

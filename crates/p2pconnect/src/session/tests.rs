@@ -209,6 +209,24 @@ async fn an_attacker_who_is_there_first_holds_up_one_connection() {
 }
 
 #[tokio::test]
+async fn the_token_with_nothing_behind_it_holds_up_no_longer() {
+    let (mut dialler, mut callee) = sides().await;
+    let (one, mut attacker) = connection().await;
+    attacker.write_all(TOKEN.as_bytes()).await.unwrap();
+    let believing = dialler.verify(one).await;
+    let here = say(&mut dialler, b"said").await;
+    // From here on, time passes as soon as nobody has anything else to do.
+    tokio::time::pause();
+    let since = tokio::time::Instant::now();
+    let refuted = believing.await.unwrap();
+    assert_eq!(refuted.err(), Some(VerifyFailure::TimedOut));
+    let held_up = since.elapsed();
+    assert!(held_up < Duration::from_secs(2), "for {held_up:?}");
+    tokio::time::resume();
+    meet(&mut dialler, &mut callee, here, b"said").await;
+}
+
+#[tokio::test]
 async fn the_token_opens_nothing_at_the_callee() {
     let (mut dialler, mut callee) = sides().await;
     let len = 0_u16.to_be_bytes();
