@@ -72,7 +72,7 @@ async fn dial_settled(net: &Net) -> Path {
     let (endpoint, report) = settled(builder).await;
     assert_eq!(report.filtering, Some(NatFiltering::EndpointIndependent));
     let connection = endpoint.dial(net.id("b").parse().unwrap()).await.unwrap();
-    connection.path().clone()
+    connection.path()
 }
 
 #[test]

@@ -22,7 +22,6 @@ use crate::{
     fresh_ports::FreshPorts,
     inbound::Inbound,
     mappings::{Failure, Mappings},
-    metrics::Recorder,
     more_ports::Places,
     nat64::Nat64,
     online::{Keeper, Line, Listening},
@@ -30,7 +29,6 @@ use crate::{
     punch_ports::PunchPorts,
     status::Observer,
     task::AbortOnDrop,
-    turns::Turns,
 };
 
 /// Connections that may wait for [`Endpoint::accept`]; further ones are dropped.
@@ -145,10 +143,10 @@ impl Builder {
             inbound,
             punch: PunchConfig::default(),
             bets: Arc::default(),
-            metrics: Recorder::default(),
+            metrics: Arc::default(),
             nat64: Nat64::start(),
             crossings: Arc::default(),
-            turns: Turns::default(),
+            turns: Arc::default(),
             places: Places::default(),
         });
         let (listening, incoming) = self.policy.map(listening).unzip();

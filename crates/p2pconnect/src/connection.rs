@@ -2,16 +2,22 @@ use std::{
     fmt, io,
     net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use p2pconnect_proto::{CandidateKind, PeerId};
-use p2pconnect_punch::{CandidatePair, How, Stats};
+use p2pconnect_punch::How;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsStream;
 
-use crate::{more_ports::Place, transport::Transport};
+use crate::{
+    in_use::{InUse, Usage},
+    more_ports::Place,
+    session::{OpenedWay, Punched},
+    transport::Transport,
+};
 
 /// A direct, authenticated byte stream to a peer.
 ///
@@ -21,22 +27,20 @@ use crate::{more_ports::Place, transport::Transport};
 pub struct Connection {
     stream: TlsStream<Transport>,
     peer: PeerId,
-    path: Path,
+    in_use: Arc<InUse>,
+    steps: Steps,
     /// What is free again when the connection ends.
     _place: Place,
 }
 
 impl Connection {
-    pub(crate) const fn new(
-        stream: TlsStream<Transport>,
-        peer: PeerId,
-        path: Path,
-        place: Place,
-    ) -> Self {
+    pub(crate) fn new(punched: Punched, peer: PeerId, steps: Steps, place: Place) -> Self {
+        let Punched { stream, in_use } = punched;
         Self {
             stream,
             peer,
-            path,
+            in_use,
+            steps,
             _place: place,
         }
     }
@@ -48,9 +52,13 @@ impl Connection {
     }
 
     /// Returns how the connection was made.
+    ///
+    /// The dialler may use a TCP connection before the peer has answered on it. Should another one
+    /// take its place within that round trip, the path is another from then on; once a byte of the
+    /// peer's has been read, it changes no more.
     #[must_use]
-    pub const fn path(&self) -> &Path {
-        &self.path
+    pub fn path(&self) -> Path {
+        Path::new(self.in_use.now(), self.steps)
     }
 }
 
@@ -58,7 +66,7 @@ impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
             .field("peer", &self.peer)
-            .field("path", &self.path)
+            .field("path", &self.path())
             .finish_non_exhaustive()
     }
 }
@@ -99,8 +107,30 @@ pub struct PathTimes {
     pub rounds: u32,
 }
 
+/// When the steps to a connection were taken, for whoever began to wait for it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Steps {
+    pub(crate) began: Instant,
+    /// How much later the introduction came.
+    pub(crate) introduced: Duration,
+    /// When it was there to be used.
+    pub(crate) usable: Instant,
+    /// How many introductions it took.
+    pub(crate) rounds: u32,
+}
+
 impl Path {
-    pub(crate) const fn new(how: How, pair: CandidatePair, stats: Stats, times: PathTimes) -> Self {
+    fn new(Usage { way, stats, since }: Usage, steps: Steps) -> Self {
+        let OpenedWay { pair, how, at } = way;
+        let tcp = at.saturating_duration_since(steps.began);
+        let usable = steps.usable.max(since);
+        let times = PathTimes {
+            // Of the peer's dial, which may be further than the answer to ours.
+            introduced: steps.introduced.min(tcp),
+            tcp,
+            established: usable.saturating_duration_since(steps.began),
+            rounds: steps.rounds,
+        };
         Self {
             how,
             local: pair.local,
@@ -109,22 +139,6 @@ impl Path {
             attempts: stats.attempts,
             redials: stats.redials,
             times,
-        }
-    }
-}
-
-impl PathTimes {
-    pub(crate) const fn new(
-        introduced: Duration,
-        tcp: Duration,
-        established: Duration,
-        rounds: u32,
-    ) -> Self {
-        Self {
-            introduced,
-            tcp,
-            established,
-            rounds,
         }
     }
 }

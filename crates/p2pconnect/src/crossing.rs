@@ -300,6 +300,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        in_use::{Books, InUse, Usage},
         more_ports::Places,
         relayed::{Progress, Relayed, wire},
         session::OpenedWay,
@@ -328,14 +329,20 @@ mod tests {
             remote: any,
             kind: CandidateKind::Host,
         };
+        let way = OpenedWay {
+            pair,
+            how: How::Connected,
+            at: Instant::now(),
+        };
+        let books = Books {
+            peer,
+            turns: Arc::default(),
+            metrics: Arc::default(),
+        };
+        let in_use = InUse::new(&books, Usage::new(way, Stats::default()));
         let punched = Punched {
             stream: called.take_stream().unwrap(),
-            way: OpenedWay {
-                pair,
-                how: How::Connected,
-                at: Instant::now(),
-            },
-            stats: Stats::default(),
+            in_use: Arc::new(in_use),
         };
         let (accepting, accepted) = mpsc::channel(1);
         let answered = Answered {

@@ -15,9 +15,10 @@ use tokio::{
 };
 
 use crate::{
-    Builder, Connection, CoordinatorError, DialError, Metrics, Path, PathTimes,
+    Builder, Connection, CoordinatorError, DialError, Metrics,
     behaviour::{Behaviour, varies},
     bets::Bets,
+    connection::Steps,
     coordination::{Answer, Coordination},
     crossing::{Crossed, Crossings},
     fresh_ports::FreshPorts,
@@ -99,10 +100,10 @@ pub(crate) struct Inner {
     pub(crate) inbound: Arc<Inbound>,
     pub(crate) punch: PunchConfig,
     pub(crate) bets: Arc<Bets>,
-    pub(crate) metrics: Recorder,
+    pub(crate) metrics: Arc<Recorder>,
     pub(crate) nat64: Nat64,
     pub(crate) crossings: Arc<Crossings>,
-    pub(crate) turns: Turns,
+    pub(crate) turns: Arc<Turns>,
     pub(crate) places: Places,
 }
 
@@ -433,13 +434,13 @@ pub(crate) fn connection(
     (began, introduced): (Instant, Duration),
     rounds: u32,
 ) -> Connection {
-    let Punched { stream, way, stats } = punched;
-    let open = way.at.saturating_duration_since(began);
-    // Of the peer's dial, which may be further than the answer to ours.
-    let introduced = introduced.min(open);
-    let times = PathTimes::new(introduced, open, began.elapsed(), rounds);
-    let path = Path::new(way.how, way.pair, stats, times);
-    Connection::new(stream, peer, path, place)
+    let steps = Steps {
+        began,
+        introduced,
+        usable: Instant::now(),
+        rounds,
+    };
+    Connection::new(punched, peer, steps, place)
 }
 
 pub(crate) fn random_seed() -> [u8; 32] {

@@ -38,6 +38,7 @@ mod file_limit;
 mod flights;
 mod fresh_ports;
 mod gather;
+mod in_use;
 mod inbound;
 mod mappings;
 mod meeting;

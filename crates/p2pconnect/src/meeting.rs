@@ -21,6 +21,7 @@ use crate::{
     discovery,
     endpoint::{DIAL_LIMIT, Inner, pause_after, random_seed},
     gather::{self, Announced},
+    in_use::Books,
     mappings::Mapped,
     more_ports::Place,
     online::Listening,
@@ -29,7 +30,7 @@ use crate::{
     punch_ports::PunchPorts,
     registrations::Registrations,
     relayed::Relayed,
-    session::{Pace, Punched, Session, SessionError},
+    session::{Handover, Pace, Punched, Session, SessionError},
     task::AbortOnDrop,
     verify::Verifier,
 };
@@ -134,6 +135,15 @@ impl Inner {
             self.behaviour.outlook_changed();
         }
         announced
+    }
+
+    /// Returns where it is noted which connections to a peer are used.
+    fn books(&self, peer: PeerId) -> Books {
+        Books {
+            peer,
+            turns: Arc::clone(&self.turns),
+            metrics: Arc::clone(&self.metrics),
+        }
     }
 
     /// Returns what the ports of holes for a peer are drawn with.
@@ -327,7 +337,8 @@ impl Inner {
         let due = started + relayed_rtt / 2;
         let verifier = Verifier::new(&self.key, (peer, role), session, (&relayed, due))?;
         let local_nat = self.behaviour.reports();
-        let session = Session::new(agent, role, verifier, relayed, inbox, local_nat);
+        let handover = Handover::new(role, relayed, self.books(peer));
+        let session = Session::new(agent, verifier, handover, inbox, local_nat);
         let session = session.naming(kinds).paced(pace).betting(stake);
         let (handed, handing) = oneshot::channel();
         let race = AbortOnDrop::spawn(session.run(deadline, handed));
@@ -335,9 +346,9 @@ impl Inner {
             Ok(result) => result,
             Err(_) => Err(SessionError::Broken(io::ErrorKind::BrokenPipe.into())),
         };
-        self.metrics.ended(started, &result);
+        let first = result.as_ref().map(|punched| punched.in_use.first());
+        self.metrics.ended(started, first);
         let mut punched = result?;
-        place.hold(self.turns.note(peer, &punched.way.pair));
         punched.stream.get_mut().0.keep(race);
         Ok(punched)
     }

@@ -3,7 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::session::{Punched, SessionError};
+use crate::{in_use::Usage, session::SessionError};
 
 /// What an endpoint has done since it was bound, in both roles.
 ///
@@ -48,15 +48,16 @@ impl Recorder {
     }
 
     /// Counts a punch that began at `started` and has just ended.
-    pub(crate) fn ended(&self, started: Instant, result: &Result<Punched, SessionError>) {
+    pub(crate) fn ended(&self, started: Instant, result: Result<Usage, &SessionError>) {
         let time = started.elapsed();
         self.write(|metrics| match result {
-            Ok(punched) => {
+            Ok(Usage { way, stats, .. }) => {
+                // What has taken its place since is counted besides.
                 metrics.established += 1;
-                metrics.tcp_time += punched.way.at.saturating_duration_since(started);
+                metrics.tcp_time += way.at.saturating_duration_since(started);
                 metrics.established_time += time;
-                metrics.attempts += u64::from(punched.stats.attempts);
-                metrics.redials += u64::from(punched.stats.redials);
+                metrics.attempts += u64::from(stats.attempts);
+                metrics.redials += u64::from(stats.redials);
             }
             Err(SessionError::NoPath(report)) => {
                 metrics.failed += 1;
@@ -72,6 +73,18 @@ impl Recorder {
                 metrics.failed += 1;
                 metrics.failed_time += time;
             }
+        });
+    }
+
+    /// Counts what it took besides that a connection in use came to nothing and another one has
+    /// its place.
+    pub(crate) fn replaced(&self, former: &Usage, usage: &Usage) {
+        let more = |former: u32, now: u32| u64::from(now.saturating_sub(former));
+        self.write(|metrics| {
+            metrics.tcp_time += usage.way.at.saturating_duration_since(former.way.at);
+            metrics.established_time += usage.since.saturating_duration_since(former.since);
+            metrics.attempts += more(former.stats.attempts, usage.stats.attempts);
+            metrics.redials += more(former.stats.redials, usage.stats.redials);
         });
     }
 

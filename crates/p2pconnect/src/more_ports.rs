@@ -7,7 +7,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Instant,
 };
 
@@ -22,7 +22,6 @@ use crate::{
     punch_ports::PunchPorts,
     status::Observer,
     task::AbortOnDrop,
-    turns::Taken,
 };
 
 /// How many connections to one peer there is room for on two punch ports, if it has two as well.
@@ -58,8 +57,6 @@ pub(crate) struct Place {
     used: Arc<Used>,
     peer: PeerId,
     more: Option<Arc<MorePorts>>,
-    /// The pair that the connection is on.
-    pair: OnceLock<Arc<Taken>>,
 }
 
 impl Places {
@@ -70,7 +67,6 @@ impl Places {
             used: Arc::clone(&self.first),
             peer,
             more: None,
-            pair: OnceLock::new(),
         }
     }
 
@@ -81,7 +77,6 @@ impl Places {
                 used: Arc::clone(used),
                 peer,
                 more,
-                pair: OnceLock::new(),
             })
         };
         place(&self.first, None).or_else(|| {
@@ -123,7 +118,6 @@ impl Inner {
             used: Arc::clone(&more.used),
             peer,
             more: Some(Arc::clone(&more)),
-            pair: OnceLock::new(),
         };
         match timeout_at(deadline.into(), more.mappings.first()).await {
             Ok(Ok(())) => Ok(place),
@@ -160,12 +154,6 @@ impl Place {
     /// Returns the ports to connect from, if they are not the first ones.
     pub(crate) fn ports(&self) -> Option<&PunchPorts> {
         self.more.as_ref().map(|more| &more.ports)
-    }
-
-    /// Keeps a pair taken for as long as this place is.
-    pub(crate) fn hold(&self, pair: Arc<Taken>) {
-        // One connection is made for a place.
-        drop(self.pair.set(pair));
     }
 
     /// Returns the ports to be connected to, if they are not the first ones, with their mappings.

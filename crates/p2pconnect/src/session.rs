@@ -7,14 +7,15 @@ use std::{
     collections::BTreeMap,
     io,
     net::SocketAddr,
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
-use p2pconnect_proto::{CandidateKind, NatReport, Role};
+use p2pconnect_proto::{CandidateKind, NatReport};
 use p2pconnect_punch::{
     Action, CandidatePair, CheckId, ConnectFailure, Event, How, Input, Opened, PunchAgent,
-    PunchReport, Stats, VerifyFailure,
+    PunchReport, VerifyFailure,
 };
 use tokio::{
     net::{TcpStream, tcp::OwnedWriteHalf},
@@ -26,13 +27,13 @@ use tokio_rustls::TlsStream;
 
 use crate::{
     bets::Stake,
+    in_use::{InUse, Usage},
     inbound::{Arrival, Inbox},
-    relayed::Relayed,
     tcp,
     transport::Transport,
     verify::{Open, Origin, Verified, Verifier},
 };
-use handover::Handover;
+pub(crate) use handover::Handover;
 pub(crate) use pace::{Pace, Trails};
 
 /// Connections that may be told of as usable at a time; only one is.
@@ -42,9 +43,7 @@ const MAX_BELIEVED: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Punched {
     pub(crate) stream: TlsStream<Transport>,
-    pub(crate) way: OpenedWay,
-    /// What it took.
-    pub(crate) stats: Stats,
+    pub(crate) in_use: Arc<InUse>,
 }
 
 /// How a connection was opened, between which addresses, and when.
@@ -115,9 +114,8 @@ enum Done {
 impl Session {
     pub(crate) fn new(
         agent: PunchAgent,
-        role: Role,
         verifier: Verifier,
-        relayed: Relayed,
+        handover: Handover,
         inbox: Inbox,
         local_nat: watch::Receiver<NatReport>,
     ) -> Self {
@@ -127,7 +125,7 @@ impl Session {
             inbox,
             local_nat,
             kinds: BTreeMap::new(),
-            handover: Handover::new(role, relayed),
+            handover,
             checks: BTreeMap::new(),
             tasks: JoinSet::new(),
             believed: mpsc::channel(MAX_BELIEVED),
@@ -173,10 +171,12 @@ impl Session {
             match self.agent.poll_event() {
                 Some(Event::Established { check, .. }) => {
                     let winner = match self.checks.remove(&check) {
-                        Some(Check::Verified { verified, way }) => Some((verified, way)),
+                        Some(Check::Verified { verified, way }) => {
+                            Some((verified, Usage::new(way, self.agent.stats())))
+                        }
                         _ => None,
                     };
-                    return self.handover.finish(winner, self.agent.stats()).await;
+                    return self.handover.finish(winner).await;
                 }
                 Some(Event::Failed(report)) => {
                     return self.handover.fail(SessionError::NoPath(report));
@@ -247,7 +247,8 @@ impl Session {
             biased;
             Some((check, half)) = self.believed.1.recv() => {
                 if let Some(Check::Verifying { way, .. }) = self.checks.get(&check) {
-                    self.handover.believe(half, *way, self.agent.stats()).await;
+                    let usage = Usage::new(*way, self.agent.stats());
+                    self.handover.believe(half, usage).await;
                 }
             }
             Some(joined) = self.tasks.join_next() => match joined {

@@ -55,6 +55,16 @@ struct Ends {
     remote: SocketAddr,
 }
 
+impl Ends {
+    const fn new(peer: PeerId, pair: &CandidatePair) -> Self {
+        Self {
+            peer,
+            local_port: pair.local.port(),
+            remote: pair.remote,
+        }
+    }
+}
+
 /// As long as this exists, there is a connection on a pair, or an introduction begins with it.
 #[derive(Debug)]
 pub(crate) struct Taken(());
@@ -62,17 +72,36 @@ pub(crate) struct Taken(());
 impl Turns {
     /// Notes that there is a connection on a pair.
     pub(crate) fn note(&self, peer: PeerId, pair: &CandidatePair) -> Arc<Taken> {
-        let ends = Ends {
-            peer,
-            local_port: pair.local.port(),
-            remote: pair.remote,
-        };
+        let ends = Ends::new(peer, pair);
         let taken = Arc::new(Taken(()));
         self.with(|all| {
             all.retain(|it| !(it.ends == ends && it.has_served));
             push(all, ends, &taken, true);
         });
         taken
+    }
+
+    /// Notes that there is a connection on a pair, and that there has been none on the one that was
+    /// noted before: the peer does not know of it, and both are to come to the same pair next.
+    pub(crate) fn correct(
+        &self,
+        peer: PeerId,
+        wrong: &CandidatePair,
+        right: &CandidatePair,
+    ) -> Arc<Taken> {
+        let ends = Ends::new(peer, wrong);
+        self.with(|all| all.retain(|it| !(it.ends == ends && it.has_served)));
+        self.note(peer, right)
+    }
+
+    /// Tells whether a connection on a pair is noted, and whether it lasts.
+    #[cfg(test)]
+    pub(crate) fn noted(&self, peer: PeerId, pair: &CandidatePair) -> Option<bool> {
+        let ends = Ends::new(peer, pair);
+        self.with(|all| {
+            let it = all.iter().find(|it| it.ends == ends && it.has_served)?;
+            Some(it.taken.strong_count() > 0)
+        })
     }
 
     /// Names the punch ports so that the pair that was used longest ago comes first, of those without
@@ -299,6 +328,19 @@ mod tests {
         }
         drop(taken);
         assert_eq!(one.begin(&nat), lasting);
+    }
+
+    #[test]
+    fn a_pair_whose_connection_came_to_nothing_is_as_good_as_unused() {
+        let [one, _] = Side::both();
+        let nat = NatReport::default();
+        let believed = one.begin(&nat);
+        let taken = one.turns.note(one.peer(), &believed);
+        let another = one.begin(&nat);
+        let _taken = one.turns.correct(one.peer(), &believed, &another);
+        drop(taken);
+        assert_eq!(one.begin(&nat), believed);
+        assert_eq!(one.turns.noted(one.peer(), &another), Some(true));
     }
 
     #[test]

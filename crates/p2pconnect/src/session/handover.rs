@@ -1,9 +1,12 @@
 //! Hands the connection out: as soon as it can be used, and from then on whichever is the one.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use p2pconnect_proto::Role;
-use p2pconnect_punch::Stats;
 use tokio::{
     net::{TcpStream, tcp::OwnedWriteHalf},
     sync::{mpsc, oneshot},
@@ -11,8 +14,9 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
-use super::{OpenedWay, Punched, SessionError};
+use super::{Punched, SessionError};
 use crate::{
+    in_use::{Books, InUse, Usage},
     preamble::Preamble,
     relayed::Relayed,
     tcp,
@@ -28,9 +32,10 @@ const NOMINATION_LIMIT: Duration = Duration::from_secs(1);
 const MAX_UPDATES: usize = 16;
 
 /// The way from the race to whoever wants the connection.
-pub(super) struct Handover {
+pub(crate) struct Handover {
     role: Role,
     relayed: Relayed,
+    books: Books,
     state: State,
 }
 
@@ -39,17 +44,18 @@ enum State {
     Idle,
     /// Somebody waits for a connection.
     Awaited(oneshot::Sender<Result<Punched, SessionError>>),
-    /// A connection is out, and is told what it runs over.
-    Out(mpsc::Sender<Update>),
+    /// A connection is out, and is told what it runs over, and so is whoever asks about it.
+    Out(mpsc::Sender<Update>, Weak<InUse>),
     /// There is nothing more to hand out.
     Over,
 }
 
 impl Handover {
-    pub(super) const fn new(role: Role, relayed: Relayed) -> Self {
+    pub(crate) const fn new(role: Role, relayed: Relayed, books: Books) -> Self {
         Self {
             role,
             relayed,
+            books,
             state: State::Idle,
         }
     }
@@ -63,7 +69,7 @@ impl Handover {
         match &self.state {
             State::Idle => false,
             State::Awaited(handed) => handed.is_closed(),
-            State::Out(updates) => updates.is_closed(),
+            State::Out(updates, _) => updates.is_closed(),
             State::Over => true,
         }
     }
@@ -77,13 +83,13 @@ impl Handover {
                 () = handed.closed() => {}
                 () = self.relayed.left() => self.fail(SessionError::PeerLeft),
             },
-            State::Out(updates) => updates.closed().await,
+            State::Out(updates, _) => updates.closed().await,
             State::Over => {}
         }
     }
 
     /// Lets a connection be used before the peer has answered on it.
-    pub(super) async fn believe(&mut self, half: OwnedWriteHalf, way: OpenedWay, stats: Stats) {
+    pub(super) async fn believe(&mut self, half: OwnedWriteHalf, usage: Usage) {
         match std::mem::replace(&mut self.state, State::Over) {
             State::Awaited(handed) => {
                 let Some(mut stream) = self.relayed.take_stream() else {
@@ -93,44 +99,49 @@ impl Handover {
                 let (updates, receiver) = mpsc::channel(MAX_UPDATES);
                 let believed = Believed::new(half, receiver);
                 *stream.get_mut().0 = Transport::Believed(Box::new(believed));
+                let in_use = Arc::new(InUse::new(&self.books, usage));
+                let told = Arc::downgrade(&in_use);
                 let result = match nominated(&mut stream).await {
-                    Ok(()) => Ok(Punched { stream, way, stats }),
+                    Ok(()) => Ok(Punched { stream, in_use }),
                     Err(error) => Err(SessionError::Broken(error)),
                 };
                 // Where nobody waits any more, the session finds that out.
                 drop(handed.send(result));
-                self.state = State::Out(updates);
+                self.state = State::Out(updates, told);
             }
-            State::Out(updates) => {
+            State::Out(updates, told) => {
+                if let Some(in_use) = told.upgrade() {
+                    in_use.replace(usage);
+                }
                 tell(&updates, Update::Replaced(half));
-                self.state = State::Out(updates);
+                self.state = State::Out(updates, told);
             }
             other @ (State::Idle | State::Over) => self.state = other,
         }
     }
 
     /// Ends with the connection that has won.
-    pub(super) async fn finish(&mut self, winner: Option<(Verified, OpenedWay)>, stats: Stats) {
-        let Some((verified, way)) = winner else {
+    pub(super) async fn finish(&mut self, winner: Option<(Verified, Usage)>) {
+        let Some((verified, usage)) = winner else {
             return self.fail(SessionError::Broken(io::ErrorKind::NotConnected.into()));
         };
         match (verified, std::mem::replace(&mut self.state, State::Over)) {
-            (Verified::Confirmed(half), State::Out(updates)) => {
+            (Verified::Confirmed(half), State::Out(updates, _)) => {
                 tell(&updates, Update::Confirmed(half));
             }
             (Verified::OnStream(stream), State::Awaited(handed)) => {
                 let stream = self.nominated_on(*stream).await;
-                drop(handed.send(stream.map(|stream| Punched { stream, way, stats })));
+                drop(handed.send(stream.map(|stream| self.punched(stream, usage))));
             }
             (Verified::Tagged(stream), State::Awaited(handed)) => {
                 let stream = self.attach(stream).await;
-                drop(handed.send(stream.map(|stream| Punched { stream, way, stats })));
+                drop(handed.send(stream.map(|stream| self.punched(stream, usage))));
             }
             (_, State::Awaited(handed)) => {
                 let broken = SessionError::Broken(io::ErrorKind::NotConnected.into());
                 drop(handed.send(Err(broken)));
             }
-            (_, State::Idle | State::Out(_) | State::Over) => {}
+            (_, State::Idle | State::Out(..) | State::Over) => {}
         }
     }
 
@@ -139,6 +150,11 @@ impl Handover {
         if let State::Awaited(handed) = std::mem::replace(&mut self.state, State::Over) {
             drop(handed.send(Err(error)));
         }
+    }
+
+    fn punched(&self, stream: TlsStream<Transport>, usage: Usage) -> Punched {
+        let in_use = Arc::new(InUse::new(&self.books, usage));
+        Punched { stream, in_use }
     }
 
     async fn nominated_on(

@@ -1,6 +1,9 @@
 //! Who is at the other end of the first connection, and what comes of it.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use p2pconnect_identity::SecretKey;
 use p2pconnect_proto::{CandidateKind, Role, SessionToken};
@@ -15,6 +18,7 @@ use tokio::{
 
 use super::{OpenedWay, Punched, handover::Handover};
 use crate::{
+    in_use::{Books, Usage},
     relayed::{Progress, Relayed, TAG_LEN, wire},
     verify::{Open, Origin, Verified, Verifier},
 };
@@ -27,6 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Side {
     verifier: Verifier,
     handover: Handover,
+    books: Books,
+    /// How many connections there have been.
+    count: u16,
     handed: oneshot::Receiver<Result<Punched, super::SessionError>>,
 }
 
@@ -34,12 +41,19 @@ impl Side {
     fn new(key: &SecretKey, peer: &SecretKey, role: Role, relayed: Relayed) -> Self {
         let of = (peer.peer_id(), role);
         let verifier = Verifier::new(key, of, TOKEN, (&relayed, Instant::now())).unwrap();
-        let mut handover = Handover::new(role, relayed);
+        let books = Books {
+            peer: peer.peer_id(),
+            turns: Arc::default(),
+            metrics: Arc::default(),
+        };
+        let mut handover = Handover::new(role, relayed, books.clone());
         let (sender, handed) = oneshot::channel();
         handover.to(sender);
         Self {
             verifier,
             handover,
+            books,
+            count: 0,
             handed,
         }
     }
@@ -54,15 +68,16 @@ impl Side {
         };
         let (usable, mut halves) = mpsc::channel(1);
         let verifying = tokio::spawn(self.verifier.clone().verify(open, usable));
+        self.count += 1;
         if let Some(half) = timeout(PATIENCE, halves.recv()).await.unwrap() {
-            self.handover.believe(half, way(), Stats::default()).await;
+            self.handover.believe(half, usage(self.count)).await;
         }
         verifying
     }
 
     async fn finish(&mut self, verified: Verified) {
-        let winner = Some((verified, way()));
-        self.handover.finish(winner, Stats::default()).await;
+        let winner = Some((verified, usage(self.count)));
+        self.handover.finish(winner).await;
     }
 
     async fn handed(&mut self) -> Punched {
@@ -71,17 +86,28 @@ impl Side {
     }
 }
 
-fn way() -> OpenedWay {
-    let any = ([127, 0, 0, 1], 1).into();
-    OpenedWay {
-        pair: CandidatePair {
-            local: any,
-            remote: any,
-            kind: CandidateKind::Host,
-        },
+/// Returns the pair that the n-th connection is on.
+fn pair(n: u16) -> CandidatePair {
+    let at = ([127, 0, 0, 1], n).into();
+    CandidatePair {
+        local: at,
+        remote: at,
+        kind: CandidateKind::Host,
+    }
+}
+
+/// Tells of the n-th connection, which took as many attempts.
+fn usage(n: u16) -> Usage {
+    let way = OpenedWay {
+        pair: pair(n),
         how: How::Connected,
         at: Instant::now(),
-    }
+    };
+    let stats = Stats {
+        attempts: n.into(),
+        ..Stats::default()
+    };
+    Usage::new(way, stats)
 }
 
 /// Returns the dialler and the callee, whose handshake goes past any connection.
@@ -224,6 +250,37 @@ async fn the_token_with_nothing_behind_it_holds_up_no_longer() {
     assert!(held_up < Duration::from_secs(2), "for {held_up:?}");
     tokio::time::resume();
     meet(&mut dialler, &mut callee, here, b"said").await;
+}
+
+#[tokio::test]
+async fn what_is_told_of_a_connection_is_true_of_the_one_that_wins() {
+    let (mut dialler, mut callee) = sides().await;
+    let (one, attacker) = connection().await;
+    let believing = dialler.verify(one).await;
+    let here = say(&mut dialler, b"said").await;
+    let Books {
+        peer,
+        turns,
+        metrics,
+    } = dialler.books.clone();
+    metrics.ended(Instant::now(), Ok(here.in_use.first()));
+    let in_use = Arc::clone(&here.in_use);
+    assert_eq!(in_use.now().way.pair, pair(1));
+    assert_eq!(turns.noted(peer, &pair(1)), Some(true));
+
+    // With bytes that nobody has read, this is a reset.
+    attacker.readable().await.unwrap();
+    drop(attacker);
+    let refuted = timeout(PATIENCE, believing).await.unwrap().unwrap();
+    assert_eq!(refuted.err(), Some(VerifyFailure::Closed));
+    meet(&mut dialler, &mut callee, here, b"said").await;
+    assert_eq!(in_use.now().way.pair, pair(2));
+    let noted = [1, 2].map(|n| turns.noted(peer, &pair(n)));
+    assert_eq!(noted, [None, Some(true)]);
+    let counted = metrics.read();
+    assert_eq!((counted.established, counted.attempts), (1, 2));
+    drop(in_use);
+    assert_eq!(turns.noted(peer, &pair(2)), Some(false));
 }
 
 #[tokio::test]

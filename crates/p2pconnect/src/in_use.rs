@@ -1,0 +1,84 @@
+//! Which TCP connection a stream runs over: until the peer has answered, that may change.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use p2pconnect_proto::PeerId;
+use p2pconnect_punch::Stats;
+
+use crate::{
+    metrics::Recorder,
+    session::OpenedWay,
+    turns::{Taken, Turns},
+};
+
+/// Where it is noted which connections to a peer are used.
+#[derive(Debug, Clone)]
+pub(crate) struct Books {
+    pub(crate) peer: PeerId,
+    pub(crate) turns: Arc<Turns>,
+    pub(crate) metrics: Arc<Recorder>,
+}
+
+/// One connection that a stream runs over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Usage {
+    pub(crate) way: OpenedWay,
+    /// What it took to make it.
+    pub(crate) stats: Stats,
+    /// Since when bytes can be sent on it.
+    pub(crate) since: Instant,
+}
+
+/// The connection that a stream runs over. Its pair of addresses is taken as long as this exists.
+#[derive(Debug)]
+pub(crate) struct InUse {
+    books: Books,
+    first: Usage,
+    now: Mutex<(Usage, Arc<Taken>)>,
+}
+
+impl Usage {
+    /// Begins now.
+    pub(crate) fn new(way: OpenedWay, stats: Stats) -> Self {
+        let since = Instant::now();
+        Self { way, stats, since }
+    }
+}
+
+impl InUse {
+    pub(crate) fn new(books: &Books, usage: Usage) -> Self {
+        let taken = books.turns.note(books.peer, &usage.way.pair);
+        Self {
+            books: books.clone(),
+            first: usage,
+            now: Mutex::new((usage, taken)),
+        }
+    }
+
+    /// Returns the connection that the stream began on.
+    pub(crate) const fn first(&self) -> Usage {
+        self.first
+    }
+
+    /// Returns the connection that the stream runs over now.
+    pub(crate) fn now(&self) -> Usage {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Notes that the connection has come to nothing, and another one has taken its place.
+    pub(crate) fn replace(&self, usage: Usage) {
+        let Books {
+            peer,
+            turns,
+            metrics,
+        } = &self.books;
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let former = now.0;
+        let taken = turns.correct(*peer, &former.way.pair, &usage.way.pair);
+        *now = (usage, taken);
+        metrics.replaced(&former, &usage);
+    }
+}
