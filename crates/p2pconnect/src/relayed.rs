@@ -38,6 +38,12 @@ pub(crate) const TAG_LEN: usize = 32;
 /// Flights on their way out; each side sends two at most.
 const MAX_FLIGHTS: usize = 4;
 
+/// The callee's flights that the dialler needs: TLS 1.3 has one (RFC 8446 section 2).
+const FROM_CALLEE: usize = 1;
+
+/// The dialler's flights that the callee needs: the hello and the last one.
+const FROM_DIALLER: usize = 2;
+
 /// How long the relayed handshake may take: three times across, with lost packets. TCP connections
 /// go on without it long before.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -92,7 +98,7 @@ impl Relayed {
         peer: PeerId,
     ) -> Result<(Self, Vec<u8>), TlsConfigError> {
         let config = Arc::new(client_config(key, peer, PEER_ALPN)?);
-        let (relay, ends) = Relay::new();
+        let (relay, ends) = Relay::new(FROM_CALLEE);
         let handshake = async move {
             let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
             let connector = TlsConnector::from(config);
@@ -114,7 +120,7 @@ impl Relayed {
         hello: Vec<u8>,
     ) -> Result<Self, TlsConfigError> {
         let config = Arc::new(server_config(key, Some(peer), PEER_ALPN)?);
-        let (relay, ends) = Relay::new();
+        let (relay, ends) = Relay::new(FROM_DIALLER);
         let handshake = async move {
             let acceptor = TlsAcceptor::from(config);
             let stream = acceptor.accept(Transport::Relayed(relay)).await?;
@@ -291,12 +297,15 @@ pub(crate) struct Relay {
     /// What was flushed last.
     last_flight: Vec<u8>,
     incoming: mpsc::Receiver<Vec<u8>>,
+    /// How many flights are still to come. The last one may come again on connections, and TLS takes
+    /// nothing of a handshake once that is over.
+    awaited: usize,
     /// What has come and not been read.
     read: VecDeque<u8>,
 }
 
 impl Relay {
-    fn new() -> (Self, Ends) {
+    fn new(awaited: usize) -> (Self, Ends) {
         let (outgoing, flights) = mpsc::channel(MAX_FLIGHTS);
         let (sender, incoming) = mpsc::channel(MAX_FLIGHTS);
         let relay = Self {
@@ -304,6 +313,7 @@ impl Relay {
             flight: Vec::new(),
             last_flight: Vec::new(),
             incoming,
+            awaited,
             read: VecDeque::new(),
         };
         (relay, (flights, sender))
@@ -315,8 +325,14 @@ impl Relay {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         while self.read.is_empty() {
+            if self.awaited == 0 {
+                return Poll::Pending;
+            }
             match ready!(self.incoming.poll_recv(cx)) {
-                Some(bytes) => self.read.extend(bytes),
+                Some(bytes) => {
+                    self.awaited -= 1;
+                    self.read.extend(bytes);
+                }
                 None => return Poll::Ready(Ok(())),
             }
         }
@@ -342,5 +358,32 @@ impl Relay {
             return Poll::Ready(sent.map_err(|_| io::ErrorKind::BrokenPipe.into()));
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_last_flight_that_comes_twice_does_no_harm() {
+        let [one, other] = [(); 2].map(|()| SecretKey::generate().unwrap());
+        let (mut dialling, hello) = Relayed::dialling(&one, other.peer_id()).await.unwrap();
+        let mut called = Relayed::called(&other, one.peer_id(), hello).unwrap();
+        called.answer_only(&mut dialling);
+        let is_over = |progress: &Progress| !matches!(progress, Progress::UnderWay);
+        let mut progress = dialling.progress();
+        let flight = match &*progress.wait_for(is_over).await.unwrap() {
+            Progress::Done(tags) => tags.last_flight.to_vec(),
+            Progress::UnderWay | Progress::Failed => panic!("the dialler needs no more"),
+        };
+        // By the coordinator and on a connection, before the callee gets any time.
+        for _ in 0..2 {
+            called.incoming().try_send(flight.clone()).unwrap();
+        }
+        let mut progress = called.progress();
+        let progress = progress.wait_for(is_over).await.unwrap();
+        assert!(matches!(*progress, Progress::Done(_)));
     }
 }
