@@ -6,12 +6,14 @@
 //! - `crossing`: two endpoints that dial each other at the same moment
 //! - `redialling`: the same two again, as soon as either has closed
 //! - `commands`: how the command ends, and how its stream does
+//! - `busy`: an endpoint that accepts nobody for a while
 //! - `many`: hundreds of peers of one endpoint at once
 //! - `hostile`: an impostor in the peer's place, and garbage on every port
 //! - `memory`: a stream does not grow with its bytes
 
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
+mod busy;
 mod commands;
 mod crossing;
 mod dialling;

@@ -59,7 +59,10 @@ pub(crate) fn of_dial(error: &DialError) -> u8 {
         DialError::TimedOut | DialError::Stun { .. } => UNREACHABLE,
         DialError::NotOnline => NOT_ONLINE,
         DialError::NotAllowed => NOT_ALLOWED,
-        DialError::NoDirectPath(_) | DialError::Broken(_) | DialError::PeerLeft => NO_PATH,
+        DialError::NoDirectPath(_)
+        | DialError::Broken(_)
+        | DialError::PeerBusy
+        | DialError::PeerLeft => NO_PATH,
         DialError::WrongIdentity(_) => WRONG_IDENTITY,
         _ => BROKEN,
     }

@@ -31,8 +31,11 @@ use crate::{
     task::AbortOnDrop,
 };
 
-/// Connections that may wait for [`Endpoint::accept`]; further ones are dropped.
-const MAX_WAITING_CONNECTIONS: usize = 16;
+/// Connections that may be under way to [`Endpoint::accept`], or wait for it; whoever dials while
+/// there are so many is told to come back.
+///
+/// The coordinator introduces 32 peers at a time to a callee; as many more may wait.
+const MAX_WAITING_CONNECTIONS: usize = 64;
 
 /// Builds an [`Endpoint`].
 ///
@@ -167,6 +170,7 @@ impl Builder {
             current,
             listening,
             sessions: JoinSet::new(),
+            farewells: JoinSet::new(),
         };
         let line = Line {
             coordination,

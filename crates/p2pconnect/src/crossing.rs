@@ -66,8 +66,8 @@ pub(crate) struct Answered {
     pub(crate) place: Place,
     /// When the introduction came.
     pub(crate) began: Instant,
-    /// Where whoever accepts takes it from.
-    pub(crate) accepting: mpsc::Sender<Connection>,
+    /// Its place among those that wait to be accepted.
+    pub(crate) waiting: mpsc::OwnedPermit<Connection>,
 }
 
 impl Answered {
@@ -75,9 +75,7 @@ impl Answered {
     fn offer(self) {
         let since = (self.began, Duration::ZERO);
         let connection = connection(self.punched, self.peer, self.place, since, 1);
-        if self.accepting.try_send(connection).is_err() {
-            tracing::warn!("connection dropped: too many wait to be accepted");
-        }
+        self.waiting.send(connection);
     }
 }
 
@@ -350,7 +348,7 @@ mod tests {
             peer,
             place: Places::default().answer(peer),
             began: Instant::now(),
-            accepting,
+            waiting: accepting.try_reserve_owned().unwrap(),
         };
         (answered, accepted)
     }

@@ -60,6 +60,10 @@ const ROUND_MINIMUM: Duration = Duration::from_secs(1);
 /// twice as long at random. A few introductions end in this time.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
+/// The longest pause before a peer that has no room for a connection is asked again. Each time, SYNs
+/// leave for nothing.
+const MAX_PEER_BUSY_PAUSE: Duration = Duration::from_secs(2);
+
 /// The round trips, by way of the coordinator, after which a peer has found out and told where its
 /// NAT is in a row of ports: word of the end takes a half of one, asking a STUN server two to the
 /// server, telling another half.
@@ -141,6 +145,16 @@ impl Endpoint {
 
     /// Makes a direct connection to a peer, within 15 seconds.
     ///
+    /// The connection is returned as soon as bytes can be sent, a round trip before any of the
+    /// peer's can be read. The peer has proved its key by then and has room for the connection, and
+    /// nobody else can read what is sent. But only what is read tells that the peer has it. Until
+    /// then TCP may prove to lead elsewhere, and what was sent is sent again over the next path; if
+    /// there is none, or the peer goes away, reading and writing end with an error, most likely
+    /// [`ConnectionReset`](std::io::ErrorKind::ConnectionReset), and dialling again may help.
+    ///
+    /// A peer that has no room for a connection just now is asked again until the time is over,
+    /// and the dial ends with [`DialError::PeerBusy`] then.
+    ///
     /// If the peer dials this endpoint at the same moment, one connection results: both dials
     /// return it, and neither side's [`accept`](Self::accept) does.
     ///
@@ -187,8 +201,9 @@ impl Endpoint {
         let deadline = began + limit.min(MAX_DIAL_LIMIT);
         let place = self.inner.place(peer, deadline).await?;
         let mut found = None;
-        let mut failed = 0;
-        for round in 1..=MAX_INTRODUCTIONS {
+        let (mut round, mut turned_away, mut failed) = (0, 0, 0);
+        while round - turned_away < MAX_INTRODUCTIONS {
+            round += 1;
             let forwarded = self.inner.port_mappings.known();
             self.inner.look(round).await;
             let met = match self.ask(peer, &place, deadline).await {
@@ -202,31 +217,29 @@ impl Endpoint {
             let introduced = began.elapsed();
             self.inner.metrics.introduced(introduced);
             let since = (began, introduced);
-            let (pause, result) = match met {
-                Met::Introduced(meeting) => {
-                    let pause = pause_after(&meeting.introduction);
-                    let punching = self.inner.punch_unless_outdated(*meeting, &place, deadline);
-                    match punching.await {
-                        Ok(punched) => return Ok(connection(punched, peer, place, since, round)),
-                        Err(error) => (pause, Err(Some(error))),
-                    }
-                }
-                Met::Crossed(crossed) => (Duration::ZERO, crossed.outcome(deadline).await),
-            };
-            match result {
-                Ok((punched, place)) => {
+            let (error, mut pause) = match self.meet(met, &place, deadline).await {
+                Ok((punched, theirs)) => {
+                    let place = theirs.unwrap_or(place);
                     return Ok(connection(punched, peer, place, since, round));
                 }
+                Err(failure) => failure,
+            };
+            match error {
                 // It was waited for what the next introduction needs.
-                Err(Some(DialError::PeerLeft)) => continue,
+                Some(DialError::PeerLeft) => continue,
+                Some(DialError::PeerBusy) => {
+                    found = Some(DialError::PeerBusy);
+                    pause = pause_for_room(turned_away);
+                    turned_away += 1;
+                }
                 // What was proven impossible may be possible by what the router forwards by now.
-                Err(Some(error))
+                Some(error)
                     if is_final(&error, &self.inner.ports)
                         && self.inner.port_mappings.known() == forwarded =>
                 {
                     return Err(error);
                 }
-                Err(error) => {
+                error => {
                     found = error.or(found);
                     failed += 1;
                 }
@@ -235,12 +248,39 @@ impl Endpoint {
             if left < ROUND_MINIMUM || failed == MAX_ROUNDS {
                 break;
             }
-            sleep(pause).await;
+            sleep(pause.min(left)).await;
         }
         Err(found.unwrap_or(DialError::TimedOut))
     }
 
+    /// Connects as the coordinator has arranged it; returns the place too if the connection is the
+    /// peer's dial's. If nothing comes of it, returns why, and how long to wait before the next try.
+    async fn meet(
+        &self,
+        met: Met,
+        place: &Place,
+        deadline: Instant,
+    ) -> Result<(Punched, Option<Place>), (Option<DialError>, Duration)> {
+        match met {
+            Met::Introduced(meeting) => {
+                let pause = pause_after(&meeting.introduction);
+                let punching = self.inner.punch_unless_outdated(*meeting, place, deadline);
+                match punching.await {
+                    Ok(punched) => Ok((punched, None)),
+                    Err(error) => Err((Some(error), pause)),
+                }
+            }
+            Met::Crossed(crossed) => match crossed.outcome(deadline).await {
+                Ok((punched, theirs)) => Ok((punched, Some(theirs))),
+                Err(error) => Err((error, Duration::ZERO)),
+            },
+        }
+    }
+
     /// Waits for the next peer that dials this endpoint, and returns the connection.
+    ///
+    /// There is room for 64 connections that are not accepted yet, or are being made. Whoever dials
+    /// when it is used up comes back later; nothing that a dial has returned is dropped for it.
     ///
     /// Returns `None` if nobody can dial this endpoint any more: it was built without a policy, or
     /// another endpoint has registered with the same key.
@@ -371,6 +411,7 @@ impl From<SessionError> for DialError {
             SessionError::NoPath(report) => Self::NoDirectPath(report),
             SessionError::Broken(error) => Self::Broken(error),
             SessionError::PeerLeft => Self::PeerLeft,
+            SessionError::PeerBusy => Self::PeerBusy,
         }
     }
 }
@@ -391,13 +432,22 @@ pub(crate) fn pause_after(introduction: &Introduction) -> Duration {
     (round_trip * round_trips).min(MAX_LOOK_PAUSE)
 }
 
+/// Returns how long to wait before a peer is asked again that has turned this endpoint away so many
+/// times before: twice as long each time, and up to twice that at random.
+fn pause_for_room(times: u32) -> Duration {
+    let pause = BUSY_PAUSE.saturating_mul(1 << times.min(8));
+    pause
+        .mul_f64(1.0 + random_fraction())
+        .min(MAX_PEER_BUSY_PAUSE)
+}
+
 /// Tells whether another round could not end differently.
 fn is_final(error: &DialError, ports: &PunchPorts) -> bool {
     match error {
         // Until the NATs forget this round, the next one has no ports.
         DialError::NoDirectPath(report) if report.verdict == Verdict::PortsExhausted => true,
         DialError::NoDirectPath(report) => is_proven(report) && !bets(report, ports),
-        DialError::Broken(_) | DialError::PeerLeft => false,
+        DialError::Broken(_) | DialError::PeerBusy | DialError::PeerLeft => false,
         _ => true,
     }
 }

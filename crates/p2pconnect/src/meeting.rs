@@ -10,12 +10,12 @@ use std::{
 use p2pconnect_proto::{PeerId, PunchPort, message::Introduction};
 use p2pconnect_punch::{Introduced, PunchAgent};
 use tokio::{
-    sync::oneshot,
+    sync::{mpsc::OwnedPermit, oneshot},
     time::{sleep, sleep_until},
 };
 
 use crate::{
-    DialError, Status,
+    Connection, DialError, Status,
     coordination::Coordination,
     crossing::{Answered, Answering},
     discovery,
@@ -155,13 +155,14 @@ impl Inner {
         seed
     }
 
-    /// Connects to a peer that dials this endpoint.
+    /// Connects to a peer that dials this endpoint, and that there is a place for among those who
+    /// wait to be accepted.
     pub(crate) async fn answer(
         &self,
         introduction: Introduction,
         coordination: &Arc<Coordination>,
         listening: &Listening,
-        mut answering: Answering,
+        (mut answering, waiting): (Answering, OwnedPermit<Connection>),
     ) {
         let (began, peer) = (Instant::now(), introduction.peer);
         let place = self.places.answer(peer);
@@ -178,7 +179,7 @@ impl Inner {
                     peer,
                     place,
                     began,
-                    accepting: listening.connections.clone(),
+                    waiting,
                 })),
                 Some(Err(error)) => {
                     // A dial that begins anew has not failed.

@@ -21,6 +21,10 @@ use crate::{
 /// an earlier one's last moments may overlap.
 const MAX_SESSIONS: usize = 64;
 
+/// Diallers that are told at a time that there is no room for them; the coordinator introduces as
+/// many at a time.
+const MAX_FAREWELLS: usize = 32;
+
 /// How often something is sent on an idle line, so that NATs keep its UDP mapping: RFC 4787 REQ-5
 /// allows them to forget it after two minutes, many do after 30 seconds. It is also how often the
 /// mappings ask, and at the same moments, so that an idle machine wakes once for both.
@@ -63,6 +67,7 @@ pub(crate) struct Keeper {
     pub(crate) current: watch::Sender<Option<Arc<Coordination>>>,
     pub(crate) listening: Option<Listening>,
     pub(crate) sessions: JoinSet<()>,
+    pub(crate) farewells: JoinSet<()>,
 }
 
 impl Keeper {
@@ -152,15 +157,38 @@ impl Keeper {
             return;
         };
         // The coordinator has checked this already, but need not be trusted with it.
-        if !listening.policy.admits(&introduction.peer) || self.sessions.len() >= MAX_SESSIONS {
+        if !listening.policy.admits(&introduction.peer) {
             tracing::debug!(peer = %introduction.peer.short(), "introduction ignored");
             return;
         }
+        // The dialler may use a connection before this side knows of it, so its place is taken first.
+        let waiting = listening.connections.clone().try_reserve_owned();
+        let (Ok(waiting), true) = (waiting, self.sessions.len() < MAX_SESSIONS) else {
+            return self.turn_away(&introduction, coordination);
+        };
         let (inner, coordination) = (Arc::clone(&self.inner), Arc::clone(coordination));
         self.sessions.spawn(async move {
+            let answering = (answering, waiting);
             inner
                 .answer(introduction, &coordination, &listening, answering)
                 .await;
+        });
+    }
+
+    /// Lets a dialler know that there is no room for it, before it uses anything.
+    fn turn_away(&mut self, introduction: &Introduction, coordination: &Arc<Coordination>) {
+        let (session, dialler) = (introduction.session, introduction.peer);
+        tracing::debug!(peer = %dialler.short(), "no room for another connection");
+        while self.farewells.try_join_next().is_some() {}
+        if self.farewells.len() >= MAX_FAREWELLS {
+            return;
+        }
+        let coordination = Arc::clone(coordination);
+        self.farewells.spawn(async move {
+            let settling = coordination.settle(dialler);
+            if let ((), Err(error)) = tokio::join!(coordination.leave(session), settling) {
+                tracing::debug!(%error, "the coordinator was not told that a dial is over");
+            }
         });
     }
 }

@@ -77,6 +77,15 @@ pub(crate) enum Progress {
     Failed,
 }
 
+/// How a peer gives an introduction up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Left {
+    /// It had begun, and found that another introduction would be better.
+    Begun,
+    /// It has not taken it up.
+    Untouched,
+}
+
 /// A relayed handshake. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Relayed {
@@ -84,8 +93,10 @@ pub(crate) struct Relayed {
     stream: Arc<Mutex<Option<TlsStream<Transport>>>>,
     outgoing: Option<mpsc::Receiver<Vec<u8>>>,
     incoming: mpsc::Sender<Vec<u8>>,
-    /// Whether the peer has given the introduction up.
-    left: watch::Sender<bool>,
+    /// Whether anything of the peer's handshake has come.
+    heard: bool,
+    /// How the peer has given the introduction up, once it has.
+    left: watch::Sender<Option<Left>>,
     tasks: Vec<AbortOnDrop>,
 }
 
@@ -126,7 +137,8 @@ impl Relayed {
             let stream = acceptor.accept(Transport::Relayed(relay)).await?;
             Ok(stream.into())
         };
-        let relayed = Self::start(handshake, ends);
+        let mut relayed = Self::start(handshake, ends);
+        relayed.heard = true;
         if hello.is_empty() || relayed.incoming.try_send(hello).is_err() {
             tracing::debug!("no handshake by way of the coordinator");
         }
@@ -161,6 +173,7 @@ impl Relayed {
             stream,
             outgoing: Some(outgoing),
             incoming,
+            heard: false,
             left: watch::Sender::default(),
             tasks: vec![task],
         }
@@ -177,7 +190,7 @@ impl Relayed {
             return;
         };
         let incoming = self.incoming.clone();
-        let left = self.left.clone();
+        let (left, mut heard) = (self.left.clone(), self.heard);
         self.tasks.push(AbortOnDrop::spawn(async move {
             loop {
                 tokio::select! {
@@ -188,9 +201,11 @@ impl Relayed {
                     }
                     Some(bytes) = flights.next() => {
                         if bytes.is_empty() {
-                            left.send_replace(true);
+                            let how = if heard { Left::Begun } else { Left::Untouched };
+                            left.send_replace(Some(how));
                             continue;
                         }
+                        heard = true;
                         if incoming.try_send(bytes).is_err() {
                             tracing::debug!("bytes of a handshake dropped");
                         }
@@ -202,10 +217,13 @@ impl Relayed {
     }
 
     /// Waits until the peer has given the introduction up. Cancel safe.
-    pub(crate) async fn left(&self) {
+    pub(crate) async fn left(&self) -> Left {
+        let mut left = self.left.subscribe();
         // The sender lives as long as `self`.
-        if self.left.subscribe().wait_for(|left| *left).await.is_err() {
-            std::future::pending().await
+        let left = left.wait_for(Option::is_some).await.ok();
+        match left.and_then(|left| *left) {
+            Some(left) => left,
+            None => std::future::pending().await,
         }
     }
 

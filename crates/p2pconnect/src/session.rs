@@ -63,6 +63,8 @@ pub(crate) enum SessionError {
     Broken(io::Error),
     /// The peer has given the introduction up.
     PeerLeft,
+    /// The peer has not taken the introduction up.
+    PeerBusy,
 }
 
 /// One introduction being turned into a connection.

@@ -18,7 +18,7 @@ use super::{Punched, SessionError};
 use crate::{
     in_use::{Books, InUse, Usage},
     preamble::Preamble,
-    relayed::Relayed,
+    relayed::{Left, Relayed},
     tcp,
     transport::{Believed, Transport, Update},
     verify::{Verified, expect_nomination, nominate},
@@ -81,7 +81,10 @@ impl Handover {
             State::Idle => std::future::pending().await,
             State::Awaited(handed) => tokio::select! {
                 () = handed.closed() => {}
-                () = self.relayed.left() => self.fail(SessionError::PeerLeft),
+                left = self.relayed.left() => self.fail(match left {
+                    Left::Begun => SessionError::PeerLeft,
+                    Left::Untouched => SessionError::PeerBusy,
+                }),
             },
             State::Out(updates, _) => updates.closed().await,
             State::Over => {}
