@@ -39,27 +39,58 @@ pub(super) fn handshake(packets: &[Packet], one: End, other: End) -> Handshake {
     else {
         return Handshake::None;
     };
-    let mut sides = [Side::default(); 2];
+    let mut attempt = Attempt::default();
+    // Of those that were reset later.
+    let mut completed = Handshake::None;
     for (from_one, _, flags) in steps.iter().filter(|(_, these, _)| *these == ports) {
-        let side = &mut sides[usize::from(!from_one)];
         if flags.is_rst() {
+            if attempt.acknowledged {
+                completed = attempt.handshake(one, other);
+            }
             // What follows is another attempt.
-            sides = [Side::default(); 2];
-        } else if flags.is_syn_ack() {
-            side.syn_ack = true;
-        } else if flags.is_syn() {
-            side.syn = true;
+            attempt = Attempt::default();
+        } else {
+            attempt.take(*from_one, *flags);
         }
     }
-    match sides {
-        [Side { syn_ack: true, .. }, Side { syn_ack: true, .. }] => Handshake::Simultaneous,
-        [Side { syn: true, .. }, Side { syn_ack: true, .. }] => Handshake::Accepted {
-            client: one.address,
-        },
-        [Side { syn_ack: true, .. }, Side { syn: true, .. }] => Handshake::Accepted {
-            client: other.address,
-        },
-        _ => Handshake::None,
+    match attempt.handshake(one, other) {
+        Handshake::None => completed,
+        handshake => handshake,
+    }
+}
+
+/// What both sides did until one of them reset it.
+#[derive(Debug, Default, Clone, Copy)]
+struct Attempt {
+    sides: [Side; 2],
+    /// Whether a SYN-ACK was answered.
+    acknowledged: bool,
+}
+
+impl Attempt {
+    fn take(&mut self, from_one: bool, flags: TcpFlags) {
+        let [one, other] = &mut self.sides;
+        let (sender, receiver) = if from_one { (one, other) } else { (other, one) };
+        if flags.is_syn_ack() {
+            sender.syn_ack = true;
+        } else if flags.is_syn() {
+            sender.syn = true;
+        } else if flags.is_ack() {
+            self.acknowledged |= receiver.syn_ack;
+        }
+    }
+
+    fn handshake(&self, one: End, other: End) -> Handshake {
+        match self.sides {
+            [Side { syn_ack: true, .. }, Side { syn_ack: true, .. }] => Handshake::Simultaneous,
+            [Side { syn: true, .. }, Side { syn_ack: true, .. }] => Handshake::Accepted {
+                client: one.address,
+            },
+            [Side { syn_ack: true, .. }, Side { syn: true, .. }] => Handshake::Accepted {
+                client: other.address,
+            },
+            _ => Handshake::None,
+        }
     }
 }
 
