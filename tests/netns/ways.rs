@@ -1,11 +1,15 @@
 use netns_lab::{Dependence, Handshake, NatSpec, test};
 use p2pconnect::{Endpoint, How, NatFiltering, Path};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
     net::{Boxes, Net},
     process::Process,
     settled::{block_on, settled},
 };
+
+/// How often SYNs may fail to cross, each time in a lab of its own.
+const TIMES: usize = 5;
 
 /// Dials from a to b, whose NAT diallers are told of, and returns how the program says it was
 /// opened, and what the capture shows.
@@ -25,12 +29,20 @@ fn dial(a: Boxes<'_>, b: Boxes<'_>) -> (String, Handshake, Net) {
 fn between_two_filtering_nats_the_syns_cross() {
     test(|| {
         let nat = [NatSpec::port_preserving()];
-        let (how, seen, net) = dial(&nat, &nat);
-        assert_eq!(
-            (how.as_str(), seen),
-            ("simultaneous-open", Handshake::Simultaneous)
-        );
-        net.finish();
+        let crossed = || {
+            let (how, seen, net) = dial(&nat, &nat);
+            net.finish();
+            // One side may be so late, on a busy machine, that its SYN leaves behind the peer's.
+            match seen {
+                Handshake::Simultaneous => assert_eq!(how, "simultaneous-open"),
+                _ => assert!(
+                    matches!(seen, Handshake::Accepted { .. }),
+                    "{how}: {seen:?}"
+                ),
+            }
+            seen == Handshake::Simultaneous
+        };
+        assert!((0..TIMES).any(|_| crossed()), "no SYNs have crossed");
     });
 }
 
@@ -102,10 +114,21 @@ fn of_hundreds_of_connections_the_first_one_that_is_used_stays() {
         let (open, random) = open_and_random();
         let net = Net::new(&[open], &[random]);
         let _listener = listen_settled(&net);
-        let dialled = net.dial_echo("a", &net.id("b"), "which of them?");
-        let (how, _, remote) = net.reported(&dialled);
-        let seen = net.lab.capture().tcp_handshake(net.external("a"), remote);
-        assert_ne!(seen, Handshake::None, "{how}: {:#?}", dialled.stderr);
+        let peer = net.id("b").parse().unwrap();
+        let dialling = async {
+            let builder = Endpoint::builder().coordinator(net.coordinator.parse().unwrap());
+            let endpoint = builder.bind().await.unwrap();
+            let mut connection = endpoint.dial(peer).await.unwrap();
+            let first = connection.path();
+            connection.write_all(b"which of them?").await.unwrap();
+            connection.shutdown().await.unwrap();
+            let mut heard = String::new();
+            connection.read_to_string(&mut heard).await.unwrap();
+            assert_eq!(heard, "which of them?");
+            let last = connection.path();
+            assert_eq!((last.local, last.remote), (first.local, first.remote));
+        };
+        net.lab.host("a").run(|| block_on(dialling)).unwrap();
         net.finish();
     });
 }
