@@ -191,9 +191,10 @@ impl Behaviour {
         let mut facts = self.facts();
         change(&mut facts);
         let report = facts.report();
-        drop(facts);
+        // Before the facts may change again, or a report of older ones could take the place of this.
         self.report
             .send_if_modified(|known| std::mem::replace(known, report) != report);
+        drop(facts);
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {

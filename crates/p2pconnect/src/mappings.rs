@@ -66,7 +66,8 @@ pub(crate) struct Mappings {
 struct Shared {
     table: watch::Sender<Table>,
     behaviour: Arc<Behaviour>,
-    alternates: watch::Sender<Vec<SocketAddr>>,
+    /// Which addresses serve for comparison, once that is known.
+    alternates: watch::Sender<Option<Vec<SocketAddr>>>,
     /// Whether the alternate addresses have been asked, if there are any.
     compared: watch::Sender<bool>,
     /// What the STUN servers shall attest, for each punch port, by a salt that only this endpoint
@@ -143,7 +144,7 @@ impl Mappings {
     /// Says that no further server will be named, and which addresses serve for comparison.
     pub(crate) fn complete(&self, alternates: Vec<SocketAddr>) {
         self.shared.table.send_modify(|table| table.complete = true);
-        self.shared.alternates.send_replace(alternates);
+        self.shared.alternates.send_replace(Some(alternates));
     }
 
     /// Waits for the first mapping, and a moment longer for the others.
@@ -376,9 +377,10 @@ impl Shared {
                     }
                 }
                 Ok(()) = alternates.changed(), if punch_port == PunchPort::PRIMARY => {
-                    let alternates = alternates.borrow_and_update().clone();
+                    let known = alternates.borrow_and_update().clone();
+                    let Some(alternates) = known else { continue };
                     self.compare(local, server, &alternates).await;
-                    self.compared.send_replace(self.table.borrow().complete);
+                    self.compared.send_replace(true);
                 }
             }
         }

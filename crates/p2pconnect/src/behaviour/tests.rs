@@ -35,6 +35,19 @@ fn a_mapping_that_stays_needs_no_prediction() {
 }
 
 #[test]
+fn what_is_learnt_at_the_same_moment_is_all_reported() {
+    for _ in 0..500 {
+        let behaviour = Behaviour::new();
+        behaviour.observe(seen(40_000, 3478, 7000));
+        std::thread::scope(|scope| {
+            scope.spawn(|| behaviour.observe(seen(40_000, 4433, 7002)));
+            samples(&behaviour, &[7004, 7006, 7008, 7010]);
+        });
+        assert!(behaviour.is_sequential(), "{:?}", behaviour.report());
+    }
+}
+
+#[test]
 fn kept_ports_are_known_without_samples() {
     let behaviour = behind([40_000, 7000]);
     assert_eq!(behaviour.samples_wanted(), 0);
