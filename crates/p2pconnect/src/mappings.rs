@@ -70,10 +70,17 @@ struct Shared {
     alternates: watch::Sender<Option<Vec<SocketAddr>>>,
     /// Whether the alternate addresses have been asked, if there are any.
     compared: watch::Sender<bool>,
-    /// What the STUN servers shall attest, for each punch port, by a salt that only this endpoint
-    /// and those it tells know.
-    claims: Vec<(ReflexiveClaim, Commitment)>,
+    claims: Vec<Claimed>,
     observer: Observer,
+}
+
+/// What the STUN servers of one address family shall attest of one punch port, by a salt that only
+/// this endpoint and those it tells know.
+#[derive(Debug)]
+struct Claimed {
+    is_ipv4: bool,
+    claim: ReflexiveClaim,
+    commitment: Commitment,
 }
 
 #[derive(Debug, Default)]
@@ -97,13 +104,17 @@ impl Mappings {
         observer: Observer,
         behaviour: Arc<Behaviour>,
     ) -> Self {
-        let claim = |(punch_port, _)| {
+        let claim = |punch_port, is_ipv4| {
             let mut salt = [0; 16];
             getrandom::fill(&mut salt).ok()?;
-            let claim = ReflexiveClaim { punch_port, salt };
-            Some((claim, Commitment::new(salt, id)))
+            Some(Claimed {
+                is_ipv4,
+                claim: ReflexiveClaim { punch_port, salt },
+                commitment: Commitment::new(salt, id),
+            })
         };
-        let claims = ports.iter().filter_map(claim).collect();
+        let both = |(punch_port, _)| [true, false].map(|is_ipv4| claim(punch_port, is_ipv4));
+        let claims = ports.iter().flat_map(both).flatten().collect();
         let shared = Shared {
             table: watch::Sender::default(),
             behaviour,
@@ -171,11 +182,14 @@ impl Mappings {
 
     /// Returns the claims to mappings that are not known yet, but may be known to a STUN server.
     pub(crate) fn claims(&self) -> Vec<ReflexiveClaim> {
-        let known = self.known();
-        let claims = self.shared.claims.iter().map(|(claim, _)| *claim);
-        claims
-            .filter(|claim| known.iter().all(|it| it.punch_port != claim.punch_port))
-            .collect()
+        let table = self.shared.table.borrow();
+        let is_open = |claimed: &&Claimed| {
+            let mut slots = table.slots.iter().filter(|(key, _)| claimed.is_of(key));
+            let is_asked = slots.clone().any(|(_, it)| matches!(it, Slot::Asking));
+            is_asked && !slots.any(|(_, it)| matches!(it, Slot::Held(_)))
+        };
+        let open = self.shared.claims.iter().filter(is_open);
+        open.map(|claimed| claimed.claim).collect()
     }
 
     /// Waits until it is certain that no server tells any mapping. Cancel safe.
@@ -256,6 +270,13 @@ impl Changes {
     }
 }
 
+impl Claimed {
+    /// Tells whether it is for what a server tells of a punch port.
+    fn is_of(&self, (punch_port, server): &(PunchPort, SocketAddr)) -> bool {
+        self.claim.punch_port == *punch_port && self.is_ipv4 == server.is_ipv4()
+    }
+}
+
 impl Table {
     fn any_held(&self) -> bool {
         self.slots
@@ -328,13 +349,13 @@ impl Shared {
         (punch_port, port): (PunchPort, u16),
         server: SocketAddr,
     ) -> Result<HeldMapping, MappingError> {
+        let key = (punch_port, server);
+        let claimed = self.claims.iter().find(|it| it.is_of(&key));
         let source = tcp::source_address(server)
             .await
             .map_err(|_| MappingError::Unreachable)?;
         let mut config = MappingConfig::default();
-        let of_port = |(claim, _): &&(ReflexiveClaim, Commitment)| claim.punch_port == punch_port;
-        let claimed = self.claims.iter().find(of_port);
-        config.commitment = claimed.map(|(_, commitment)| *commitment);
+        config.commitment = claimed.map(|it| it.commitment);
         HeldMapping::open(SocketAddr::new(source, port), server, config).await
     }
 
@@ -460,9 +481,31 @@ async fn has_moved(local: SocketAddr, server: SocketAddr) -> bool {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use p2pconnect_proto::message::MAX_CLAIMS;
     use p2pconnect_stun::{StunServer, StunServerConfig};
 
     use super::*;
+
+    fn mappings() -> Mappings {
+        let (ports, _listeners) = PunchPorts::open().unwrap();
+        let id = PeerId::from_public_key([1; 32]);
+        let behaviour = Arc::new(Behaviour::new());
+        Mappings::new(ports, &id, Observer::none(), behaviour)
+    }
+
+    #[tokio::test]
+    async fn what_a_server_of_either_family_sees_is_claimed_apart() {
+        let mappings = mappings();
+        assert_eq!(mappings.claims(), []);
+        mappings.start("127.0.0.1:9".parse().unwrap());
+        assert_eq!(mappings.claims().len(), 2);
+        mappings.start("[::1]:9".parse().unwrap());
+        let claims = mappings.claims();
+        let salts: BTreeSet<_> = claims.iter().map(|it| it.salt).collect();
+        assert_eq!((claims.len(), salts.len()), (MAX_CLAIMS, MAX_CLAIMS));
+    }
 
     #[tokio::test]
     async fn a_mapping_is_given_up_when_its_address_is_not_ours_any_more() {
@@ -474,10 +517,7 @@ mod tests {
         let config = MappingConfig::default();
         let held = HeldMapping::open(formerly, address, config).await.unwrap();
 
-        let (ports, _listeners) = PunchPorts::open().unwrap();
-        let id = PeerId::from_public_key([1; 32]);
-        let behaviour = Arc::new(Behaviour::new());
-        let mappings = Mappings::new(ports, &id, Observer::none(), behaviour);
+        let mappings = mappings();
         let shared = Arc::clone(&mappings.shared);
         let ends = async {
             mappings.changes().next().await;
