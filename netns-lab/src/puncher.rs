@@ -260,6 +260,7 @@ fn start_session<S: Copy + Ord>(
     let introduced = Introduced {
         role,
         routes: Default::default(),
+        translated: Default::default(),
         bases: own.bases.clone(),
         remote_candidates: other.candidates.clone(),
         relayed_rtt: own.rtt + other.rtt,

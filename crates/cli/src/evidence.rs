@@ -14,12 +14,19 @@ const MAX_LINES: usize = 12;
 /// The most pairs in an object for programs: a bet on ports has a thousand, which say the same.
 const MAX_PAIRS: usize = 64;
 
+/// Why addresses of the peer's are not those that it has, and what the NAT of this side is.
+const NAT64: &str =
+    "this side has IPv6 only, and a NAT64 leads to the IPv4 addresses of the peer's NAT";
+
 /// Returns the evidence as lines: what is known of both sides, and each pair with what came of it.
 pub(crate) fn lines(report: &PunchReport) -> Vec<String> {
     let mut lines = vec![
         format!("this side  {}", nat_in_words(&report.local_nat)),
         format!("the peer   {}", nat_in_words(&report.remote_nat)),
     ];
+    if report.nat64 {
+        lines.push(NAT64.to_owned());
+    }
     let mut rows = vec![["from", "to", "which is", "tried", "what came back"].map(str::to_owned)];
     rows.extend(rows_of(&report.pairs));
     let left_out = rows.len().saturating_sub(1 + MAX_LINES);
@@ -53,6 +60,7 @@ pub(crate) fn fields(report: &PunchReport) -> Value {
         "verdict": kebab(&report.verdict),
         "local_nat": nat_fields(&report.local_nat),
         "remote_nat": nat_fields(&report.remote_nat),
+        "nat64": report.nat64,
         "pairs_in_all": report.pairs.len(),
         "pairs": pairs,
     })
@@ -245,6 +253,7 @@ mod tests {
             verdict: Verdict::NoCommonFamily,
             local_nat,
             remote_nat: NatReport::default(),
+            nat64: false,
             pairs,
         }
     }
@@ -260,6 +269,13 @@ mod tests {
             "192.168.1.2:40000  203.0.113.9:50000                its NAT's, by STUN   1x     nothing",
         ];
         assert_eq!(lines(&report()), expected);
+        let nat64 = PunchReport {
+            nat64: true,
+            ..report()
+        };
+        let lines = lines(&nat64);
+        assert_eq!(lines.len(), expected.len() + 1);
+        assert_eq!(lines[2], NAT64);
     }
 
     #[test]
@@ -269,6 +285,7 @@ mod tests {
         assert_eq!(fields["local_nat"]["mapping"], "endpoint-independent");
         assert_eq!(fields["local_nat"]["ports"]["assignment"], "preserved");
         assert!(fields["remote_nat"]["mapping"].is_null());
+        assert_eq!(fields["nat64"], false);
         assert_eq!(fields["pairs_in_all"], 302);
         assert_eq!(fields["pairs"].as_array().map(Vec::len), Some(MAX_PAIRS));
         assert_eq!(fields["pairs"][1]["outcome"], "refused");

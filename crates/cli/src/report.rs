@@ -195,7 +195,7 @@ impl Reporter {
             text.push_str("\n    ");
             text.push_str(&line);
         }
-        if let Some(hint) = self.hint(report.verdict) {
+        if let Some(hint) = self.hint(report) {
             extend(fields, &json!({ "hint": hint }));
             text.push_str("\n    ");
             text.push_str(hint);
@@ -212,9 +212,18 @@ impl Reporter {
     }
 
     /// Returns what the people could change beside what the verdict says.
-    fn hint(&self, verdict: Verdict) -> Option<&'static str> {
-        if matches!(verdict, Verdict::NoCommonFamily | Verdict::WrongIdentity) {
+    fn hint(&self, report: &PunchReport) -> Option<&'static str> {
+        if matches!(
+            report.verdict,
+            Verdict::NoCommonFamily | Verdict::WrongIdentity
+        ) {
             return None;
+        }
+        if report.nat64 {
+            return Some(
+                "No ports of the NAT64 on this side can be forwarded. IPv6, or UPnP, PCP or NAT-PMP, \
+                 on the peer's side would help.",
+            );
         }
         Some(
             match *self.0.router.lock().unwrap_or_else(PoisonError::into_inner) {

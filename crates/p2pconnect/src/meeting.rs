@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2pconnect_proto::{PeerId, PunchPort, message::Introduction};
+use p2pconnect_proto::{PeerId, PunchPort, Role, message::Introduction};
 use p2pconnect_punch::{Introduced, PunchAgent};
 use tokio::{
     sync::{mpsc::OwnedPermit, oneshot},
@@ -305,12 +305,7 @@ impl Inner {
         let remotes: BTreeSet<_> = candidates.iter().map(|it| it.address).collect();
         let kinds = candidates.iter().map(|it| (it.address, it.kind)).collect();
         let inbox = self.inbound.expect(session, remotes);
-        self.observer.tell(Status::Introduced { peer, role });
-        self.observer.tell(Status::Punching {
-            peer,
-            candidates: candidates.len(),
-            relayed_rtt,
-        });
+        self.tell_of_begin((peer, role), candidates.len(), relayed_rtt);
 
         let ports = place.ports().unwrap_or(&self.ports);
         let routes = gather::routes(&candidates).await;
@@ -323,6 +318,7 @@ impl Inner {
             role,
             bases,
             routes,
+            translated: BTreeSet::new(),
             remote_candidates: candidates,
             relayed_rtt,
             local_nat: announced.nat,
@@ -352,5 +348,19 @@ impl Inner {
         let mut punched = result?;
         punched.stream.get_mut().0.keep(race);
         Ok(punched)
+    }
+
+    fn tell_of_begin(
+        &self,
+        (peer, role): (PeerId, Role),
+        candidates: usize,
+        relayed_rtt: Duration,
+    ) {
+        self.observer.tell(Status::Introduced { peer, role });
+        self.observer.tell(Status::Punching {
+            peer,
+            candidates,
+            relayed_rtt,
+        });
     }
 }

@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
@@ -10,6 +10,7 @@ use crate::{
     Action, Base, CheckId, Event, How, Input, Opened, PunchConfig, VerifyFailure,
     checklist::Checklist,
     nomination::{Connection, Connections, Source, Verification},
+    pair::is_global,
     plan::{Plan, Strategy},
     schedule::{Redialler, Timing},
 };
@@ -29,6 +30,9 @@ pub struct Introduced {
     /// No pair is formed with another local address then: its packets would leave by the same way
     /// and could take the port, in a NAT there, that the right one's packets are expected from.
     pub routes: BTreeMap<IpAddr, IpAddr>,
+    /// Which IPv6 addresses among the candidates stand for public IPv4 addresses of the peer's, behind
+    /// a NAT64 on this side (RFC 6052). What is known of NATs holds for these as for IPv4.
+    pub translated: BTreeSet<IpAddr>,
     /// Where the peer may be reached.
     pub remote_candidates: Vec<Candidate>,
     /// The round-trip time between the peers by way of the coordinator.
@@ -45,6 +49,16 @@ impl Introduced {
         self.routes
             .get(&remote)
             .is_none_or(|source| *source == local)
+    }
+
+    /// Tells whether packets to an address arrive there as IPv4.
+    pub(crate) fn is_over_ipv4(&self, remote: IpAddr) -> bool {
+        remote.is_ipv4() || self.translated.contains(&remote)
+    }
+
+    /// Tells whether packets to an address arrive as IPv4, at one that can be reached from anywhere.
+    pub(crate) fn is_global_ipv4(&self, remote: IpAddr) -> bool {
+        self.translated.contains(&remote) || (remote.is_ipv4() && is_global(remote))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which pairs there are, and in what order they start (RFC 8445 section 6.1.2).
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
@@ -37,10 +37,12 @@ pub(crate) struct Checklist {
     by_address: BTreeMap<Ends, PairId>,
     agenda: Agenda,
     remote_ips: Vec<IpAddr>,
+    translated: BTreeSet<IpAddr>,
     /// How many pairs were learnt from inbound connections.
     peer_reflexive: usize,
     /// How many pairs only the peer dials.
     by_peer: usize,
+    /// Whether there are pairs whose packets are never IPv4.
     has_ipv6: bool,
 }
 
@@ -93,6 +95,7 @@ impl Checklist {
                 .iter()
                 .map(|candidate| candidate.address.ip())
                 .collect(),
+            translated: introduced.translated.clone(),
             peer_reflexive: 0,
             by_peer: 0,
             has_ipv6: false,
@@ -103,7 +106,15 @@ impl Checklist {
             checklist.push(pair);
         }
         let last = Last::of(introduced, plan, &ordered);
-        for mut pair in start_moments(ordered, plan.plain_after, timing, redialler) {
+        let after = |pair: &CandidatePair| {
+            // NATs of IPv4 are the reason.
+            if introduced.is_over_ipv4(pair.remote.ip()) {
+                plan.plain_after
+            } else {
+                Duration::ZERO
+            }
+        };
+        for mut pair in start_moments(ordered, after, timing, redialler) {
             last.apply(&mut pair, timing);
             checklist.push(pair);
         }
@@ -112,7 +123,8 @@ impl Checklist {
 
     fn push(&mut self, pair: Pair) -> PairId {
         let id = PairId(self.pairs.len());
-        self.has_ipv6 |= pair.pair.remote.is_ipv6();
+        let remote = pair.pair.remote;
+        self.has_ipv6 |= remote.is_ipv6() && !self.translated.contains(&remote.ip());
         self.by_peer += usize::from(pair.dialled_by == DialledBy::Peer);
         let ends = ends(pair.pair.local, pair.pair.remote);
         self.by_address.entry(ends).or_insert(id);
@@ -179,6 +191,11 @@ impl Checklist {
 
     pub(crate) const fn has_ipv6(&self) -> bool {
         self.has_ipv6
+    }
+
+    /// Tells whether a NAT64 leads to IPv4 addresses of the peer's.
+    pub(crate) fn has_nat64(&self) -> bool {
+        !self.translated.is_empty()
     }
 
     /// Tells whether the peer has named a port that its router leads to it, whoever comes.
@@ -296,7 +313,7 @@ fn planned_pair(attempt: &Planned, timing: &Timing, redialler: &mut Redialler) -
 
 fn start_moments(
     ordered: Vec<(u32, CandidatePair)>,
-    after: Duration,
+    after: impl Fn(&CandidatePair) -> Duration,
     timing: &Timing,
     redialler: &mut Redialler,
 ) -> Vec<Pair> {
@@ -306,13 +323,8 @@ fn start_moments(
         .map(|(stage, pair)| {
             let place: &mut u32 = place.entry(stage).or_default();
             let due = timing.start_of(stage, *place) + redialler.jitter(timing, stage);
-            // NATs of IPv4 are the reason.
-            let due = if pair.remote.is_ipv4() {
-                due + after
-            } else {
-                due
-            };
             *place += 1;
+            let due = due + after(&pair);
             Pair::new(pair, stage, CheckState::Waiting { due })
         })
         .collect()

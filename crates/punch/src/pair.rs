@@ -143,7 +143,7 @@ impl Pair {
 }
 
 /// Tells whether an address can be reached from anywhere, NATs and firewalls aside.
-pub(crate) fn is_global(ip: IpAddr) -> bool {
+pub fn is_global(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => {
             let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;

@@ -13,7 +13,7 @@ use p2pconnect_proto::{
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
-use crate::{Introduced, pair::is_global, report::mapping_varies};
+use crate::{Base, Introduced, report::mapping_varies};
 
 mod bet;
 mod foretell;
@@ -122,7 +122,9 @@ struct Addresses<'a> {
     fresh: Option<SocketAddr>,
     /// Where a side with a fixed mapping connects from.
     primary: Option<SocketAddr>,
-    remote: &'a [Candidate],
+    /// Those of the peer's candidates that are reached over IPv4.
+    remote: Vec<&'a Candidate>,
+    introduced: &'a Introduced,
 }
 
 impl Plan {
@@ -327,21 +329,25 @@ fn choose_varying(local: Side, remote: Side) -> Strategy {
 
 impl<'a> Addresses<'a> {
     fn of(introduced: &'a Introduced) -> Self {
-        let bases = || {
-            introduced
-                .bases
-                .iter()
-                .filter(|base| base.address.is_ipv4())
+        // Behind a NAT64, the way to IPv4 begins at an IPv6 address.
+        let begins_there = |base: &&Base| {
+            let mut translated = introduced.translated.iter();
+            base.address.is_ipv4()
+                || translated.any(|ip| introduced.is_routed(base.address.ip(), *ip))
         };
+        let bases = || introduced.bases.iter().filter(begins_there);
         let of_port = |port| bases().filter(move |base| base.punch_port == port);
         let fresh = of_port(PunchPort::FRESH).next().map(|base| base.address);
         let on_the_way =
             |address: &SocketAddr| fresh.is_some_and(|fresh| fresh.ip() == address.ip());
         let primaries = || of_port(PunchPort::PRIMARY).map(|base| base.address);
-        let remote = &introduced.remote_candidates;
+        let remote = introduced.remote_candidates.iter();
+        let remote: Vec<_> = remote
+            .filter(|it| introduced.is_over_ipv4(it.address.ip()))
+            .collect();
         let leads_out = |address: &SocketAddr| {
             let ips = remote.iter().map(|it| it.address.ip());
-            let mut afar = ips.filter(|ip| ip.is_ipv4() && is_global(*ip));
+            let mut afar = ips.filter(|ip| introduced.is_global_ipv4(*ip));
             afar.any(|ip| introduced.is_routed(address.ip(), ip))
         };
         let primary = primaries().find(on_the_way);
@@ -351,6 +357,7 @@ impl<'a> Addresses<'a> {
                 .or_else(|| primaries().find(leads_out))
                 .or_else(|| primaries().next()),
             remote,
+            introduced,
         }
     }
 
@@ -363,10 +370,8 @@ impl<'a> Addresses<'a> {
 
     /// Returns where the peer's first connection from an unused port is expected to come from.
     fn predicted(&self) -> Option<SocketAddr> {
-        let predicted = |it: &&Candidate| {
-            it.kind == CandidateKind::Predicted
-                && it.punch_port == PunchPort::FRESH
-                && it.address.is_ipv4()
+        let predicted = |it: &&&Candidate| {
+            it.kind == CandidateKind::Predicted && it.punch_port == PunchPort::FRESH
         };
         self.remote.iter().find(predicted).map(|it| it.address)
     }
@@ -377,8 +382,7 @@ impl<'a> Addresses<'a> {
             self.remote.iter().find(move |it| {
                 it.kind == kind
                     && it.punch_port == PunchPort::PRIMARY
-                    && it.address.is_ipv4()
-                    && is_global(it.address.ip())
+                    && self.introduced.is_global_ipv4(it.address.ip())
             })
         };
         let found = of_kind(CandidateKind::ServerReflexive)
@@ -394,9 +398,8 @@ impl<'a> Addresses<'a> {
 
     /// Returns the addresses that the peer's connections to servers take up.
     fn used(&self) -> impl Iterator<Item = SocketAddr> {
-        let reflexive =
-            |it: &&Candidate| it.kind == CandidateKind::ServerReflexive && it.address.is_ipv4();
-        self.remote.iter().filter(reflexive).map(|it| it.address)
+        let of_kind = |it: &&&Candidate| it.kind == CandidateKind::ServerReflexive;
+        self.remote.iter().filter(of_kind).map(|it| it.address)
     }
 }
 

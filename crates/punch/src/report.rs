@@ -21,6 +21,9 @@ pub struct PunchReport {
     pub local_nat: NatReport,
     /// What the peer told of its NAT.
     pub remote_nat: NatReport,
+    /// Whether the peer's IPv4 addresses were reached through a NAT64, which then is the NAT on our
+    /// side.
+    pub nat64: bool,
     /// Each pair of addresses that was to be tried: below a hundred, or some 1,300 more where a bet
     /// on random ports was made.
     pub pairs: Vec<PairReport>,
@@ -28,11 +31,16 @@ pub struct PunchReport {
 
 impl PunchReport {
     /// Draws the conclusion from the evidence.
-    pub(crate) fn new(local_nat: NatReport, remote_nat: NatReport, pairs: Vec<PairReport>) -> Self {
+    pub(crate) fn new(
+        [local_nat, remote_nat]: [NatReport; 2],
+        nat64: bool,
+        pairs: Vec<PairReport>,
+    ) -> Self {
         Self {
             verdict: Verdict::of(local_nat, remote_nat, &pairs),
             local_nat,
             remote_nat,
+            nat64,
             pairs,
         }
     }

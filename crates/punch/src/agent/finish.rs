@@ -35,7 +35,8 @@ impl PunchAgent {
 
     pub(super) fn fail(&mut self) {
         let pairs = self.checklist.iter().map(|pair| pair.report()).collect();
-        let mut report = PunchReport::new(self.local_nat, self.remote_nat, pairs);
+        let nats = [self.local_nat, self.remote_nat];
+        let mut report = PunchReport::new(nats, self.checklist.has_nat64(), pairs);
         if self.strategy == Strategy::Fill && report.verdict == Verdict::BothMappingsVary {
             report.verdict = Verdict::PortsExhausted;
         }
@@ -106,7 +107,7 @@ impl PunchAgent {
     /// Returns when no SYN will pass any more if none has passed by then, because of a NAT that is
     /// in the way.
     ///
-    /// What a NAT does to IPv4 says nothing of a pair of IPv6 addresses.
+    /// What a NAT does to IPv4 says nothing of a pair that is IPv6 all the way.
     fn hopeless_at(&self) -> Option<Instant> {
         if self.checklist.has_ipv6() {
             return None;

@@ -1,13 +1,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use p2pconnect_proto::{NatMapping, Role};
 use rand::{RngExt as _, seq::SliceRandom as _};
 
 use super::*;
-use crate::Base;
+use crate::{Base, is_global};
 
 const FRESH: u16 = 20_000;
 const RANGES: [(u16, u16); 4] = [
@@ -102,6 +102,7 @@ fn introduced(side: u8, nats: [NatReport; 2]) -> Introduced {
     Introduced {
         role: [Role::Controlling, Role::Controlled][usize::from(side)],
         routes: Default::default(),
+        translated: Default::default(),
         bases: vec![
             base(4000, PunchPort::PRIMARY),
             base(4001, PunchPort::SPARE),
@@ -111,6 +112,71 @@ fn introduced(side: u8, nats: [NatReport; 2]) -> Introduced {
         relayed_rtt: Duration::from_millis(80),
         local_nat: own,
         remote_nat: other,
+    }
+}
+
+/// Returns what a side knows whose addresses are IPv6 ones, with a NAT64 in front.
+fn behind_nat64(mut introduced: Introduced) -> Introduced {
+    let prefixed = |address: &mut SocketAddr| {
+        if let IpAddr::V4(v4) = address.ip() {
+            let [a, b, c, d] = v4.octets().map(u16::from);
+            let groups = [0x64, 0xff9b, 0, 0, 0, 0, a << 8 | b, c << 8 | d];
+            address.set_ip(groups.into());
+        }
+    };
+    let own = |port| SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, 2], port));
+    for base in &mut introduced.bases {
+        base.address = own(base.address.port());
+    }
+    for candidate in &mut introduced.remote_candidates {
+        if is_global(candidate.address.ip()) {
+            prefixed(&mut candidate.address);
+            introduced.translated.insert(candidate.address.ip());
+            introduced
+                .routes
+                .insert(candidate.address.ip(), own(0).ip());
+        }
+    }
+    // The peer has IPv6 as well, and this side another network, and both come first.
+    let native = SocketAddr::from(([0x2001, 0xdb8, 1, 0, 0, 0, 0, 2], 4000));
+    let host = Candidate::host(native, PunchPort::PRIMARY);
+    introduced
+        .routes
+        .insert(native.ip(), Ipv6Addr::LOCALHOST.into());
+    introduced.remote_candidates.insert(0, host);
+    let other = Base {
+        address: (Ipv6Addr::LOCALHOST, 4000).into(),
+        punch_port: PunchPort::PRIMARY,
+    };
+    introduced.bases.insert(0, other);
+    introduced
+}
+
+#[test]
+fn a_nat64_changes_no_plan() {
+    let ends = |it: &Planned| {
+        let last = |address: SocketAddr| match address.ip() {
+            IpAddr::V4(v4) => v4.to_bits(),
+            // The prefix and the address of the host end in the same place.
+            IpAddr::V6(v6) => v6.to_bits() as u32,
+        };
+        (it.local.port(), last(it.remote), it.remote.port(), it.kind)
+    };
+    for local in nats() {
+        for remote in nats() {
+            let plain = introduced(0, [local, remote]);
+            let expected = Plan::new(&plain, 1280, [3; 32]);
+            let plan = Plan::new(&behind_nat64(plain), 1280, [3; 32]);
+            assert_eq!(plan.strategy, expected.strategy);
+            assert_eq!(plan.plain_after, expected.plain_after);
+            let attempts = plan.attempts.iter().map(ends);
+            assert!(
+                attempts.eq(expected.attempts.iter().map(ends)),
+                "{local:?}, {remote:?}"
+            );
+            let local = |it: &Planned| it.local.ip() == Ipv6Addr::LOCALHOST;
+            assert!(!plan.attempts.iter().any(local));
+        }
     }
 }
 

@@ -217,6 +217,28 @@ fn two_large_random_ranges_are_given_up_within_a_second() {
     }
 }
 
+#[test]
+fn what_a_nat64_makes_impossible_is_given_up_as_soon() {
+    let nat = NatReport {
+        filtering: Some(NatFiltering::AddressAndPortDependent),
+        ..maps(NatMapping::AddressAndPortDependent)
+    };
+    let peer = reflexive("[64:ff9b::198.51.100.7]:7000", P);
+    for (is_translated, until) in [(true, 600), (false, 10_000)] {
+        let bases = [base("[2001:db8::1]:9000", P)];
+        let mut introduced = introduced(Role::Controlled, &bases, std::slice::from_ref(&peer));
+        if is_translated {
+            introduced.translated.insert(peer.address.ip());
+        }
+        (introduced.local_nat, introduced.remote_nat) = (nat, nat);
+        let mut rig = Rig::new(introduced);
+        rig.run_to(599);
+        assert_eq!(rig.agent.poll_event(), None);
+        rig.run_to(until + 1);
+        assert_eq!(rig.report().nat64, is_translated);
+    }
+}
+
 /// Returns when two peers give up, in milliseconds; the controlled one's NAT varies, and nobody
 /// knows its ports.
 fn gives_up_after(here: NatReport, there: NatReport) -> u128 {

@@ -151,6 +151,7 @@ pub(crate) fn introduced(role: Role, bases: &[Base], remote: &[Candidate]) -> In
     Introduced {
         role,
         routes: Default::default(),
+        translated: Default::default(),
         bases: bases.to_vec(),
         remote_candidates: remote.to_vec(),
         relayed_rtt: Duration::from_millis(80),
