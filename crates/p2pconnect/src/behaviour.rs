@@ -259,11 +259,13 @@ impl Facts {
     }
 
     /// NATs are in front of IPv4; without it, what is known of IPv6 serves.
+    ///
+    /// The outside counts: behind a NAT64 there is IPv6 on this side of it.
     fn held_v4(&self) -> impl Iterator<Item = &Observation> {
-        let has_v4 = self.held.iter().any(|it| it.local.is_ipv4());
+        let has_v4 = self.held.iter().any(|it| it.mapped.is_ipv4());
         self.held
             .iter()
-            .filter(move |it| it.local.is_ipv4() == has_v4)
+            .filter(move |it| it.mapped.is_ipv4() == has_v4)
     }
 
     fn report(&self) -> NatReport {

@@ -105,7 +105,9 @@ impl Builder {
     /// and, if others may dial it, registers there.
     ///
     /// Takes two round trips to the coordinator, and a third to register. An endpoint that only
-    /// dials is there after one; that no STUN server tells its mappings shows when it dials.
+    /// dials is there after one; that no STUN server tells its mappings shows when it dials. A machine
+    /// that has IPv6 only asks its resolver for a NAT64 before, where it has only an IPv4 address of
+    /// the coordinator.
     ///
     /// # Errors
     ///
@@ -117,11 +119,12 @@ impl Builder {
     pub async fn bind(self) -> Result<Endpoint, BindError> {
         let address = self.coordinator.ok_or(BindError::NoCoordinator)?;
         let key = self.key.map_or_else(SecretKey::generate, Ok)?;
-        let dialer = Dialer::new(&key, address)?;
+        let nat64 = Arc::new(Nat64::start());
+        let dialer = Dialer::new(&key, address, Arc::clone(&nat64))?;
         let (ports, listeners) = PunchPorts::open().map_err(BindError::Ports)?;
         let inbound = Arc::new(Inbound::new());
         let mut tasks = accept(listeners, &inbound);
-        let (mappings, behaviour, discovery) = mappings(&ports, &key, &self.observer);
+        let (mappings, behaviour, discovery) = mappings(&ports, &key, &self.observer, &nat64);
         tasks.push(discovery);
         let addresses = dialer.resolve().await?;
         let port_mappings = PortMappings::new(ports.clone(), self.observer.clone());
@@ -147,7 +150,7 @@ impl Builder {
             punch: PunchConfig::default(),
             bets: Arc::default(),
             metrics: Arc::default(),
-            nat64: Nat64::start(),
+            nat64,
             crossings: Arc::default(),
             turns: Arc::default(),
             places: Places::default(),
@@ -274,6 +277,7 @@ fn mappings(
     ports: &PunchPorts,
     key: &SecretKey,
     observer: &Observer,
+    nat64: &Arc<Nat64>,
 ) -> (Arc<Mappings>, Arc<Behaviour>, AbortOnDrop) {
     let behaviour = Arc::new(Behaviour::new());
     let mappings = Arc::new(Mappings::new(
@@ -281,6 +285,7 @@ fn mappings(
         &key.peer_id(),
         observer.clone(),
         Arc::clone(&behaviour),
+        Arc::clone(nat64),
     ));
     let discovery = discovery::run(Arc::clone(&mappings), Arc::clone(&behaviour));
     let discovery = AbortOnDrop::spawn(async move { match discovery.await {} });

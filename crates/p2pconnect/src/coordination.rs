@@ -1,6 +1,10 @@
 //! The client's side of the coordination protocol: one QUIC connection to one coordinator.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use p2pconnect_identity::{SecretKey, client_config};
 use p2pconnect_proto::{
@@ -20,6 +24,7 @@ use tokio::{
 use crate::{
     BindError, CoordinatorError,
     flights::{Flights, Incoming},
+    nat64::Nat64,
     task::AbortOnDrop,
 };
 
@@ -72,6 +77,8 @@ const MAX_NOTICE_STREAMS: u32 = 16;
 /// An open connection to the coordinator.
 #[derive(Debug)]
 pub(crate) struct Coordination {
+    /// Where the coordinator is.
+    host: IpAddr,
     connection: quinn::Connection,
     welcome: watch::Receiver<Option<Welcome>>,
     flights: Arc<Flights>,
@@ -93,10 +100,15 @@ pub(crate) enum Answer {
 pub(crate) struct Dialer {
     address: CoordinatorAddr,
     config: quinn::ClientConfig,
+    nat64: Arc<Nat64>,
 }
 
 impl Dialer {
-    pub(crate) fn new(key: &SecretKey, address: CoordinatorAddr) -> Result<Self, BindError> {
+    pub(crate) fn new(
+        key: &SecretKey,
+        address: CoordinatorAddr,
+        nat64: Arc<Nat64>,
+    ) -> Result<Self, BindError> {
         let tls = client_config(key, address.id, COORDINATION_ALPN)?;
         let quic = QuicClientConfig::try_from(tls)?;
         let mut transport = quinn::TransportConfig::default();
@@ -108,10 +120,15 @@ impl Dialer {
         transport.max_idle_timeout(Some(quinn::VarInt::from_u32(IDLE_LIMIT_MS).into()));
         let mut config = quinn::ClientConfig::new(Arc::new(quic));
         config.transport_config(Arc::new(transport));
-        Ok(Self { address, config })
+        Ok(Self {
+            address,
+            config,
+            nat64,
+        })
     }
 
-    /// Looks up the coordinator's addresses.
+    /// Looks up the coordinator's addresses, and how to reach IPv4 ones from a machine that has IPv6
+    /// only.
     pub(crate) async fn resolve(&self) -> Result<Vec<SocketAddr>, CoordinatorError> {
         let CoordinatorAddr { host, port, .. } = &self.address;
         let failed = || CoordinatorError::Resolve { host: host.clone() };
@@ -119,7 +136,8 @@ impl Dialer {
         let found = timeout(HANDSHAKE_LIMIT, lookup)
             .await
             .map_err(|_| failed())?;
-        let addresses: Vec<_> = found.map_err(|_| failed())?.collect();
+        let mut addresses: Vec<_> = found.map_err(|_| failed())?.collect();
+        self.nat64.untranslate(&mut addresses).await;
         if addresses.is_empty() {
             Err(failed())
         } else {
@@ -143,12 +161,15 @@ impl Dialer {
         loop {
             if let Some(address) = waiting.next() {
                 let dialer = self.clone();
-                attempts.spawn(async move { dialer.connect_to(address).await });
+                attempts.spawn(async move {
+                    let (endpoint, connection) = dialer.connect_to(address).await?;
+                    Ok((address.ip(), endpoint, connection))
+                });
             }
             tokio::select! {
                 Some(joined) = attempts.join_next() => match joined {
-                    Ok(Ok((endpoint, connection))) => {
-                        return Ok(Coordination::start(endpoint, connection));
+                    Ok(Ok((host, endpoint, connection))) => {
+                        return Ok(Coordination::start(host, endpoint, connection));
                     }
                     // A server that is somebody else says more than one that is silent.
                     Ok(Err(_)) if matches!(error, CoordinatorError::WrongIdentity { .. }) => {}
@@ -165,11 +186,12 @@ impl Dialer {
         &self,
         address: SocketAddr,
     ) -> Result<(quinn::Endpoint, quinn::Connection), CoordinatorError> {
+        let address = self.nat64.reach(address).await;
         let unreachable = |reason: String| CoordinatorError::Unreachable { address, reason };
         let any: SocketAddr = if address.is_ipv4() {
-            (std::net::Ipv4Addr::UNSPECIFIED, 0).into()
+            (Ipv4Addr::UNSPECIFIED, 0).into()
         } else {
-            (std::net::Ipv6Addr::UNSPECIFIED, 0).into()
+            (Ipv6Addr::UNSPECIFIED, 0).into()
         };
         let endpoint = quinn::Endpoint::client(any).map_err(|e| unreachable(e.to_string()))?;
         let connecting = endpoint
@@ -214,6 +236,7 @@ fn lost(error: quinn::ConnectionError) -> CoordinatorError {
 
 impl Coordination {
     fn start(
+        host: IpAddr,
         endpoint: quinn::Endpoint,
         connection: quinn::Connection,
     ) -> (Self, mpsc::Receiver<Introduction>) {
@@ -234,6 +257,7 @@ impl Coordination {
         });
         (
             Self {
+                host,
                 connection,
                 welcome,
                 flights,
@@ -254,14 +278,13 @@ impl Coordination {
             Ok(Err(_)) => return Err(self.closed_reason()),
             Err(_) => return Err(CoordinatorError::Answer),
         };
-        let here = self.connection.remote_address().ip();
         for server in found
             .stun_servers
             .iter_mut()
             .chain(&mut found.stun_alternates)
         {
             if server.ip().is_unspecified() {
-                server.set_ip(here);
+                server.set_ip(self.host);
             }
         }
         Ok(found)
@@ -463,7 +486,8 @@ mod tests {
         };
 
         let key = SecretKey::generate().unwrap();
-        let dialer = Dialer::new(&key, address).unwrap();
+        let nat64 = Arc::new(Nat64::told("::"));
+        let dialer = Dialer::new(&key, address, nat64).unwrap();
         let addresses = [silent.local_addr().unwrap(), answers];
         let connecting = timeout(HANDSHAKE_LIMIT / 2, dialer.connect(&addresses));
         let (coordination, _) = connecting.await.unwrap().unwrap();

@@ -105,7 +105,7 @@ pub(crate) struct Inner {
     pub(crate) punch: PunchConfig,
     pub(crate) bets: Arc<Bets>,
     pub(crate) metrics: Arc<Recorder>,
-    pub(crate) nat64: Nat64,
+    pub(crate) nat64: Arc<Nat64>,
     pub(crate) crossings: Arc<Crossings>,
     pub(crate) turns: Arc<Turns>,
     pub(crate) places: Places,

@@ -19,8 +19,8 @@ use tokio::{
 };
 
 use crate::{
-    Status, behaviour::Behaviour, discovery::Network, punch_ports::PunchPorts, status::Observer,
-    task::AbortOnDrop, tcp,
+    Status, behaviour::Behaviour, discovery::Network, nat64::Nat64, punch_ports::PunchPorts,
+    status::Observer, task::AbortOnDrop, tcp,
 };
 
 /// The most STUN servers of one address family that are asked. A second one shows whether the
@@ -66,6 +66,7 @@ pub(crate) struct Mappings {
 struct Shared {
     table: watch::Sender<Table>,
     behaviour: Arc<Behaviour>,
+    nat64: Arc<Nat64>,
     /// Which addresses serve for comparison, once that is known.
     alternates: watch::Sender<Option<Vec<SocketAddr>>>,
     /// Whether the alternate addresses have been asked, if there are any.
@@ -103,6 +104,7 @@ impl Mappings {
         id: &PeerId,
         observer: Observer,
         behaviour: Arc<Behaviour>,
+        nat64: Arc<Nat64>,
     ) -> Self {
         let claim = |punch_port, is_ipv4| {
             let mut salt = [0; 16];
@@ -118,6 +120,7 @@ impl Mappings {
         let shared = Shared {
             table: watch::Sender::default(),
             behaviour,
+            nat64,
             alternates: watch::Sender::default(),
             compared: watch::Sender::default(),
             claims,
@@ -296,7 +299,7 @@ impl Table {
             Slot::Asking | Slot::Failed(_) => None,
         });
         let mut primary = mapped.filter(|it| it.punch_port == PunchPort::PRIMARY);
-        let found = primary.find(|it| it.local.is_ipv4() || (self.complete && !self.asks_v4()))?;
+        let found = primary.find(|it| it.mapped.is_ipv4() || (self.complete && !self.asks_v4()))?;
         Some(Network {
             local: found.local.ip(),
             external: found.mapped.ip(),
@@ -334,7 +337,7 @@ impl Shared {
     async fn hold(self: Arc<Self>, punch_port: PunchPort, port: u16, server: SocketAddr) {
         loop {
             match self.open((punch_port, port), server).await {
-                Ok(held) => self.follow(punch_port, held).await,
+                Ok(held) => self.follow(punch_port, server, held).await,
                 Err(error) => {
                     tracing::debug!(%error, "stun server tells no mapping");
                     self.set(punch_port, server, Slot::Failed(error));
@@ -351,6 +354,7 @@ impl Shared {
     ) -> Result<HeldMapping, MappingError> {
         let key = (punch_port, server);
         let claimed = self.claims.iter().find(|it| it.is_of(&key));
+        let server = self.nat64.reach(server).await;
         let source = tcp::source_address(server)
             .await
             .map_err(|_| MappingError::Unreachable)?;
@@ -360,15 +364,16 @@ impl Shared {
     }
 
     /// Keeps the table true to a mapping, until it cannot be held from its address any more.
-    async fn follow(&self, punch_port: PunchPort, mut held: HeldMapping) {
+    async fn follow(&self, punch_port: PunchPort, server: SocketAddr, mut held: HeldMapping) {
         let first = held.current();
-        let (local, server) = (first.local, first.server);
+        let local = first.local;
         self.observer.tell(Status::Mapped {
             local,
             mapped: first.mapped,
-            server,
+            server: first.server,
         });
-        self.learn(punch_port, first);
+        let learn = |mapping| self.learn(punch_port, server, mapping);
+        learn(first);
         let mut states = held.subscribe();
         let mut alternates = self.alternates.subscribe();
         alternates.mark_changed();
@@ -378,9 +383,9 @@ impl Shared {
                     Some(MappingEvent::MappingChanged { old, new }) => {
                         let changed = Status::MappingChanged { local, old, new: new.mapped };
                         self.observer.tell(changed);
-                        self.learn(punch_port, new);
+                        learn(new);
                     }
-                    Some(MappingEvent::Mapped(mapping)) => self.learn(punch_port, mapping),
+                    Some(MappingEvent::Mapped(mapping)) => learn(mapping),
                     Some(MappingEvent::Lost { error }) => {
                         tracing::debug!(%error, "stun connection lost, reconnecting");
                     }
@@ -389,12 +394,12 @@ impl Shared {
                 Ok(()) = states.changed() => {
                     let MappingState { mapping, lost, .. } = states.borrow_and_update().clone();
                     match lost {
-                        Some(error) if has_moved(local, server).await => {
+                        Some(error) if self.has_moved(local, server).await => {
                             tracing::debug!("this machine has another address now");
                             self.behaviour.forget(local.ip());
                             return self.set(punch_port, server, Slot::Failed(error));
                         }
-                        Some(_) | None => self.learn(punch_port, mapping),
+                        Some(_) | None => learn(mapping),
                     }
                 }
                 Ok(()) = alternates.changed(), if punch_port == PunchPort::PRIMARY => {
@@ -407,7 +412,9 @@ impl Shared {
         }
     }
 
-    fn learn(&self, punch_port: PunchPort, mapping: Mapping) {
+    /// Takes in the mapping of a punch port that a server tells, which may be reached by another
+    /// address than its own.
+    fn learn(&self, punch_port: PunchPort, asked: SocketAddr, mapping: Mapping) {
         let Mapping {
             local,
             server,
@@ -426,7 +433,7 @@ impl Shared {
         }
         self.set(
             punch_port,
-            server,
+            asked,
             Slot::Held(Mapped {
                 punch_port,
                 local,
@@ -441,6 +448,7 @@ impl Shared {
     async fn compare(&self, local: SocketAddr, server: SocketAddr, alternates: &[SocketAddr]) {
         let comparable = |it: &&SocketAddr| it.is_ipv4() == server.is_ipv4() && **it != server;
         for &alternate in alternates.iter().filter(comparable) {
+            let alternate = self.nat64.reach(alternate).await;
             match query(local, alternate, QUERY_LIMIT).await {
                 Ok(mapped) => self.behaviour.observe(Observation {
                     local,
@@ -469,13 +477,13 @@ impl Shared {
             }
         });
     }
-}
 
-/// Tells whether packets to `server` leave from another address by now, as they do after a change
-/// of networks. While there is no way to it, they leave from none.
-async fn has_moved(local: SocketAddr, server: SocketAddr) -> bool {
-    let source = tcp::source_address(server).await;
-    source.is_ok_and(|source| source != local.ip())
+    /// Tells whether packets to `server` leave from another address by now, as they do after a
+    /// change of networks. While there is no way to it, they leave from none.
+    async fn has_moved(&self, local: SocketAddr, server: SocketAddr) -> bool {
+        let source = tcp::source_address(self.nat64.reach(server).await).await;
+        source.is_ok_and(|source| source != local.ip())
+    }
 }
 
 #[cfg(test)]
@@ -492,7 +500,8 @@ mod tests {
         let (ports, _listeners) = PunchPorts::open().unwrap();
         let id = PeerId::from_public_key([1; 32]);
         let behaviour = Arc::new(Behaviour::new());
-        Mappings::new(ports, &id, Observer::none(), behaviour)
+        let nat64 = Arc::new(Nat64::told("::"));
+        Mappings::new(ports, &id, Observer::none(), behaviour, nat64)
     }
 
     #[tokio::test]
@@ -524,7 +533,7 @@ mod tests {
             assert_eq!(mappings.known().len(), 1);
             drop(server);
         };
-        let follow = shared.follow(PunchPort::PRIMARY, held);
+        let follow = shared.follow(PunchPort::PRIMARY, address, held);
         let both = async { tokio::join!(ends, follow) };
         timeout(Duration::from_secs(5), both).await.unwrap();
         assert!(mappings.known().is_empty());

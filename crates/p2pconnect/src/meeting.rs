@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     future, io,
+    net::SocketAddr,
     sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
@@ -77,8 +78,11 @@ impl Inner {
         let (nat, predicted) = self.behaviour.foretell(row);
         let primary = mapped
             .iter()
-            .find(|it| it.punch_port == PunchPort::PRIMARY && it.local.is_ipv4());
-        let fresh = predicted.and(primary).map(|it| (it.local.ip(), row).into());
+            .find(|it| it.punch_port == PunchPort::PRIMARY && it.mapped.is_ipv4());
+        // Nobody is told of ports that this side could not use.
+        let foretold = predicted.filter(SocketAddr::is_ipv4).zip(primary);
+        let predicted = foretold.map(|(predicted, _)| predicted);
+        let fresh = foretold.map(|(_, primary)| (primary.local.ip(), row).into());
         Announced {
             at: Instant::now(),
             is_mapped: !mapped.is_empty(),
@@ -297,8 +301,8 @@ impl Inner {
             handshake: _,
             serial: _,
         } = introduction;
-        self.nat64.translate(&mut candidates);
         let started = Instant::now();
+        let translated = self.nat64.translate(&mut candidates).await;
         let relayed_rtt = Duration::from_micros(relayed_rtt_us.into());
         let flights = coordination.expect_flights(session);
         relayed.connect(session, coordination, flights);
@@ -318,7 +322,7 @@ impl Inner {
             role,
             bases,
             routes,
-            translated: BTreeSet::new(),
+            translated: translated.clone(),
             remote_candidates: candidates,
             relayed_rtt,
             local_nat: announced.nat,
@@ -336,7 +340,8 @@ impl Inner {
         let local_nat = self.behaviour.reports();
         let handover = Handover::new(role, relayed, self.books(peer));
         let session = Session::new(agent, verifier, handover, inbox, local_nat);
-        let session = session.naming(kinds).paced(pace).betting(stake);
+        let session = session.naming(kinds, translated);
+        let session = session.paced(pace).betting(stake);
         let (handed, handing) = oneshot::channel();
         let race = AbortOnDrop::spawn(session.run(deadline, handed));
         let result = match handing.await {

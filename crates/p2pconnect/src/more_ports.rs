@@ -136,7 +136,9 @@ impl Inner {
         let accepting = listeners.into_iter().map(accept).collect();
         // What these ports add to the first two is no news to whoever observes.
         let (observer, behaviour) = (Observer::none(), Arc::new(Behaviour::new()));
-        let mappings = Mappings::new(ports.clone(), &self.key.peer_id(), observer, behaviour);
+        let nat64 = Arc::clone(&self.nat64);
+        let id = self.key.peer_id();
+        let mappings = Mappings::new(ports.clone(), &id, observer, behaviour, nat64);
         for mapped in self.mappings.known() {
             mappings.start(mapped.server);
         }

@@ -1,32 +1,36 @@
-//! The way to IPv4 peers for a machine that has IPv6 only, behind a NAT64.
+//! The way to IPv4 for a machine that has IPv6 only, behind a NAT64.
+//!
+//! Servers keep their IPv4 addresses, and sockets are led to what stands for these
+//! ([`Nat64::reach`]): the machine may be in another network when the next one is made.
+
+mod prefix;
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    collections::BTreeSet,
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use p2pconnect_proto::Candidate;
+use p2pconnect_punch::is_global;
 use p2pconnect_stun::next_keepalive;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::{task::AbortOnDrop, tcp};
+use prefix::Prefix;
 
 /// The name that has IPv4 addresses only: a resolver that answers with IPv6 addresses has made them
 /// with the prefix of the NAT64 (RFC 7050 section 3). The port is there for the resolver's sake.
 const IPV4_ONLY_NAME: &str = "ipv4only.arpa:443";
 
-/// The addresses of that name (RFC 7050 section 8.1).
-const IPV4_ONLY: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 0, 170), Ipv4Addr::new(192, 0, 0, 171)];
+/// How long the resolver may take: as long as a coordinator's name may, since whoever has its IPv4
+/// address waits for this instead.
+const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
 
-/// The lengths that a prefix can have, in octets (RFC 6052 section 2.2).
-const PREFIX_LENGTHS: [usize; 6] = [12, 8, 7, 6, 5, 4];
-
-/// The octet that is always zero (RFC 6052 section 2.2).
-const ZERO_OCTET: usize = 8;
-
-/// How long the resolver may take; nothing waits for it.
-const LOOKUP_LIMIT: Duration = Duration::from_secs(10);
+/// How long an answer counts as new: what begins at the same time asks once.
+const NEW_FOR: Duration = Duration::from_secs(2);
 
 /// How often it is looked whether the network is another one: a multiple of what wakes an idle
 /// endpoint anyway.
@@ -38,83 +42,155 @@ const ELSEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2
 /// The prefix of the NAT64 in front of this machine, if it has no other way to IPv4.
 #[derive(Debug)]
 pub(crate) struct Nat64 {
-    prefix: Arc<Mutex<Option<Prefix>>>,
+    shared: Arc<Shared>,
     _task: AbortOnDrop,
 }
 
-/// An IPv6 prefix that stands for all IPv4 addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Prefix {
-    octets: [u8; 16],
-    length: usize,
+#[derive(Debug, Default)]
+struct Shared {
+    prefix: Mutex<Option<Prefix>>,
+    /// When it was looked for last. Taken while somebody looks.
+    looked: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl Nat64 {
     /// Starts to look for a prefix, in the background, as long as there is no route to IPv4.
     pub(crate) fn start() -> Self {
-        let prefix = Arc::new(Mutex::new(None));
-        let found = Arc::clone(&prefix);
+        let shared = Arc::<Shared>::default();
+        let looking = Arc::clone(&shared);
         let task = AbortOnDrop::spawn(async move {
             loop {
-                let has_ipv4 = tcp::source_address(ELSEWHERE).await.is_ok();
-                let new = if has_ipv4 { None } else { discover().await };
-                *found.lock().unwrap_or_else(PoisonError::into_inner) = new;
+                looking.look_unless(|at| at.elapsed() < NEW_FOR).await;
                 sleep_until(next_keepalive(CHECK_INTERVAL)).await;
             }
         });
         Self {
-            prefix,
+            shared,
             _task: task,
         }
     }
 
-    /// Puts the addresses that lead through the NAT64 in the place of public IPv4 addresses.
-    pub(crate) fn translate(&self, candidates: &mut [Candidate]) {
-        let prefix = *self.prefix.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(prefix) = prefix else { return };
+    /// Returns the address to connect to in order to reach a server: where there is no route to an
+    /// IPv4 address, the one that leads to it through the NAT64 (RFC 8305 section 7.1).
+    ///
+    /// Waits for the resolver only if there is no route and nobody has asked yet. Cancel safe.
+    pub(crate) async fn reach(&self, server: SocketAddr) -> SocketAddr {
+        let IpAddr::V4(address) = server.ip() else {
+            return server;
+        };
+        if tcp::source_address(server).await.is_ok() {
+            return server;
+        }
+        self.shared.look_unless(|_| true).await;
+        match self.shared.known() {
+            Some(prefix) => SocketAddr::new(prefix.with(address).into(), server.port()),
+            None => server,
+        }
+    }
+
+    /// Puts the IPv4 addresses in the place of those that a resolver has made of them, each address
+    /// once. A name with both would lead to each server twice.
+    ///
+    /// Asks the resolver anew if there is no route to one of them, as in a network that is another
+    /// one by now. Cancel safe.
+    pub(crate) async fn untranslate(&self, servers: &mut Vec<SocketAddr>) {
+        for server in servers.iter().filter(|it| it.is_ipv4()) {
+            if tcp::source_address(*server).await.is_err() {
+                self.shared.look_unless(|at| at.elapsed() < NEW_FOR).await;
+            }
+        }
+        let Some(prefix) = self.shared.known() else {
+            return;
+        };
+        let mut known = BTreeSet::new();
+        servers.retain_mut(|server| {
+            if let IpAddr::V6(v6) = server.ip()
+                && let Some(v4) = prefix.without(v6)
+            {
+                server.set_ip(v4.into());
+            }
+            known.insert(*server)
+        });
+    }
+
+    /// Puts the addresses that lead through the NAT64 in the place of a peer's public IPv4 addresses
+    /// that there is no route to, and returns them. Cancel safe.
+    pub(crate) async fn translate(&self, candidates: &mut [Candidate]) -> BTreeSet<IpAddr> {
+        let mut translated = BTreeSet::new();
+        let Some(prefix) = self.shared.known() else {
+            return translated;
+        };
         for candidate in candidates {
             if let IpAddr::V4(v4) = candidate.address.ip()
-                // Private addresses are not those of the network behind the NAT64.
-                && !v4.is_private()
+                // Others are not those of the network behind the NAT64.
+                && is_global(v4.into())
+                && tcp::source_address(candidate.address).await.is_err()
             {
-                candidate.address.set_ip(prefix.with(v4).into());
+                let v6 = prefix.with(v4).into();
+                candidate.address.set_ip(v6);
+                translated.insert(v6);
             }
+        }
+        translated
+    }
+}
+
+impl Shared {
+    fn known(&self) -> Option<Prefix> {
+        *self.prefix.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, prefix: Option<Prefix>) {
+        *self.prefix.lock().unwrap_or_else(PoisonError::into_inner) = prefix;
+    }
+
+    /// Looks for the prefix, unless that has been done at a moment that will do.
+    async fn look_unless(&self, will_do: impl FnOnce(Instant) -> bool) {
+        let mut looked = self.looked.lock().await;
+        if !looked.is_some_and(will_do) {
+            self.look_anew().await;
+            *looked = Some(Instant::now());
+        }
+    }
+
+    async fn look_anew(&self) {
+        if tcp::source_address(ELSEWHERE).await.is_ok() {
+            return self.set(None);
+        }
+        match discover().await {
+            Ok(prefix) => {
+                tracing::debug!(found = prefix.is_some(), "looked for a NAT64");
+                self.set(prefix);
+            }
+            // The NAT64 need not have gone with the resolver.
+            Err(error) => tracing::debug!(%error, "the resolver tells of no NAT64"),
         }
     }
 }
 
 /// Asks the system's resolver for the prefix.
-async fn discover() -> Option<Prefix> {
+async fn discover() -> io::Result<Option<Prefix>> {
     let lookup = timeout(LOOKUP_LIMIT, tokio::net::lookup_host(IPV4_ONLY_NAME));
-    let addresses = lookup.await.ok()?.ok()?;
-    let prefix = addresses.into_iter().find_map(|it| match it.ip() {
+    let prefix = lookup.await??.find_map(|it| match it.ip() {
         IpAddr::V6(address) => Prefix::of(address),
         IpAddr::V4(_) => None,
     });
-    tracing::debug!(found = prefix.is_some(), "looked for a NAT64");
-    prefix
+    Ok(prefix)
 }
 
-impl Prefix {
-    /// Returns the prefix that an address of the IPv4-only name was made with.
-    fn of(address: Ipv6Addr) -> Option<Self> {
-        let octets = address.octets();
-        PREFIX_LENGTHS.into_iter().find_map(|length| {
-            let prefix = Self { octets, length };
-            let made = |known: &Ipv4Addr| prefix.with(*known) == address;
-            IPV4_ONLY.iter().any(made).then_some(prefix)
-        })
-    }
-
-    /// Returns the address that stands for an IPv4 address.
-    fn with(&self, address: Ipv4Addr) -> Ipv6Addr {
-        let mut octets = [0; 16];
-        octets[..self.length].copy_from_slice(&self.octets[..self.length]);
-        let places = (self.length..16).filter(|place| *place != ZERO_OCTET);
-        for (place, octet) in places.zip(address.octets()) {
-            octets[place] = octet;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+impl Nat64 {
+    /// Returns what is known where the resolver has answered with this address of the IPv4-only name.
+    pub(crate) fn told(address: &str) -> Self {
+        let shared = Shared {
+            prefix: Mutex::new(Prefix::of(address.parse().unwrap())),
+            looked: tokio::sync::Mutex::new(Some(Instant::now())),
+        };
+        Self {
+            shared: Arc::new(shared),
+            _task: AbortOnDrop::spawn(async {}),
         }
-        octets.into()
     }
 }
 
@@ -125,57 +201,51 @@ mod tests {
 
     use super::*;
 
-    /// The examples of RFC 6052 section 2.4, all for 192.0.2.33.
-    const EXAMPLES: [(&str, usize, &str); 7] = [
-        ("2001:db8::", 4, "2001:db8:c000:221::"),
-        ("2001:db8:100::", 5, "2001:db8:1c0:2:21::"),
-        ("2001:db8:122::", 6, "2001:db8:122:c000:2:2100::"),
-        ("2001:db8:122:300::", 7, "2001:db8:122:3c0:0:221::"),
-        ("2001:db8:122:344::", 8, "2001:db8:122:344:c0:2:2100::"),
-        ("2001:db8:122:344::", 12, "2001:db8:122:344::192.0.2.33"),
-        ("64:ff9b::", 12, "64:ff9b::192.0.2.33"),
-    ];
+    const WELL_KNOWN: &str = "64:ff9b::192.0.0.170";
 
-    #[test]
-    fn addresses_are_made_and_prefixes_found_as_in_the_rfc() {
-        for (prefix, length, expected) in EXAMPLES {
-            let prefix: Ipv6Addr = prefix.parse().unwrap();
-            let octets = prefix.octets();
-            let prefix = Prefix { octets, length };
-            let address = Ipv4Addr::new(192, 0, 2, 33);
-            let expected: Ipv6Addr = expected.parse().unwrap();
-            assert_eq!(prefix.with(address), expected);
-            for known in IPV4_ONLY {
-                let found = Prefix::of(prefix.with(known)).unwrap();
-                assert_eq!((found.length, found.with(address)), (length, expected));
-            }
-        }
-        for other in [
-            "2001:db8::1",
-            "64:ff9b::192.0.2.1",
-            "::",
-            "::ffff:192.0.0.1",
-        ] {
-            assert_eq!(Prefix::of(other.parse().unwrap()), None, "{other}");
-        }
-    }
+    /// No machine lets anybody connect to this, as if there were no route.
+    const NOWHERE: &str = "255.255.255.255:5";
 
     #[tokio::test]
     async fn public_ipv4_candidates_are_translated_and_no_others() {
-        let prefix = Prefix::of("64:ff9b::192.0.0.170".parse().unwrap());
-        let nat64 = Nat64 {
-            prefix: Arc::new(Mutex::new(prefix)),
-            _task: AbortOnDrop::spawn(async {}),
-        };
-        let addresses = ["203.0.113.9:5", "192.168.1.2:5", "[2001:db8::1]:5"];
+        let nat64 = Nat64::told(WELL_KNOWN);
+        let addresses = [NOWHERE, "192.168.1.2:5", "100.64.1.2:5", "[2001:db8::1]:5"];
         let mut candidates = addresses
             .map(|it| Candidate::host(it.parse().unwrap(), PunchPort::PRIMARY))
             .to_vec();
-        nat64.translate(&mut candidates);
-        let translated: Vec<_> = candidates.iter().map(|it| it.address.to_string()).collect();
-        assert_eq!(
-            translated,
-            ["[64:ff9b::cb00:7109]:5", addresses[1], addresses[2]]
-        );
+        let translated = nat64.translate(&mut candidates).await;
+        let found: Vec<_> = candidates.iter().map(|it| it.address.to_string()).collect();
+        let [_, others @ ..] = addresses;
+        assert_eq!(found[0], "[64:ff9b::ffff:ffff]:5");
+        assert_eq!(found[1..], others);
+        assert_eq!(translated, BTreeSet::from([candidates[0].address.ip()]));
+    }
+
+    #[tokio::test]
+    async fn a_server_with_both_addresses_is_one_server() {
+        let nat64 = Nat64::told(WELL_KNOWN);
+        let addresses = [
+            "[64:ff9b::cb00:7109]:5",
+            "[2001:db8::1]:5",
+            "203.0.113.9:5",
+            "203.0.113.9:6",
+        ];
+        let mut servers = addresses.map(|it| it.parse().unwrap()).to_vec();
+        nat64.untranslate(&mut servers).await;
+        let found: Vec<_> = servers.iter().map(SocketAddr::to_string).collect();
+        assert_eq!(found, ["203.0.113.9:5", "[2001:db8::1]:5", "203.0.113.9:6"]);
+    }
+
+    #[tokio::test]
+    async fn what_there_is_a_route_to_is_reached_as_it_is() {
+        let nat64 = Nat64::told(WELL_KNOWN);
+        for server in ["127.0.0.1:5", "[2001:db8::1]:5"] {
+            assert_eq!(
+                nat64.reach(server.parse().unwrap()).await,
+                server.parse().unwrap()
+            );
+        }
+        let led = "[64:ff9b::ffff:ffff]:5".parse().unwrap();
+        assert_eq!(nat64.reach(NOWHERE.parse().unwrap()).await, led);
     }
 }

@@ -4,9 +4,9 @@ mod handover;
 mod pace;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
@@ -74,6 +74,7 @@ pub(crate) struct Session {
     inbox: Inbox,
     local_nat: watch::Receiver<NatReport>,
     kinds: BTreeMap<SocketAddr, CandidateKind>,
+    translated: BTreeSet<IpAddr>,
     handover: Handover,
     checks: BTreeMap<CheckId, Check>,
     tasks: JoinSet<(CheckId, Done)>,
@@ -127,6 +128,7 @@ impl Session {
             inbox,
             local_nat,
             kinds: BTreeMap::new(),
+            translated: BTreeSet::new(),
             handover,
             checks: BTreeMap::new(),
             tasks: JoinSet::new(),
@@ -148,9 +150,14 @@ impl Session {
         self
     }
 
-    /// Tells what the addresses are that the peer named.
-    pub(crate) fn naming(mut self, kinds: BTreeMap<SocketAddr, CandidateKind>) -> Self {
+    /// Tells what the addresses are that the peer named, and which of them lead through a NAT64.
+    pub(crate) fn naming(
+        mut self,
+        kinds: BTreeMap<SocketAddr, CandidateKind>,
+        translated: BTreeSet<IpAddr>,
+    ) -> Self {
         self.kinds = kinds;
+        self.translated = translated;
         self
     }
 
@@ -195,7 +202,8 @@ impl Session {
                 local,
                 remote,
             } => {
-                if !self.pace.begins(local, remote) {
+                let is_over_ipv4 = remote.is_ipv4() || self.translated.contains(&remote.ip());
+                if !self.pace.begins((local, remote), is_over_ipv4) {
                     return;
                 }
                 let task = self.tasks.spawn(connect(check, local, remote));

@@ -35,6 +35,37 @@ fn a_mapping_that_stays_needs_no_prediction() {
 }
 
 #[test]
+fn a_nat64_is_judged_by_what_is_mapped_to_ipv4() {
+    let local: SocketAddr = ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 40_000).into();
+    let at = |last, port| SocketAddr::from(([0x64, 0xff9b, 0, 0, 0, 0, 0xc633, last], port));
+    let behaviour = Behaviour::new();
+    for (server, mapped) in [
+        // Over IPv6 nothing is translated.
+        ("[2001:db8:1::1]:3478".parse().ok(), Some(local)),
+        (Some(at(0x6401, 3478)), address(7000)),
+    ] {
+        behaviour.observe(Observation {
+            local,
+            server: server.expect("the test names one"),
+            mapped: mapped.expect("the test names one"),
+        });
+    }
+    assert_eq!(behaviour.report().mapping, None);
+    let observed = |server, port| {
+        behaviour.observe(Observation {
+            local,
+            server,
+            mapped: ([203, 0, 113, 7], port).into(),
+        });
+        behaviour.report().mapping
+    };
+    let kept = observed(at(0x6401, 4433), 7000);
+    assert_eq!(kept, Some(NatMapping::EndpointIndependent));
+    let varies = observed(at(0x6402, 3478), 7001);
+    assert_eq!(varies, Some(NatMapping::AddressDependent));
+}
+
+#[test]
 fn what_is_learnt_at_the_same_moment_is_all_reported() {
     for _ in 0..500 {
         let behaviour = Behaviour::new();
