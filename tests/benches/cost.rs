@@ -37,6 +37,8 @@ mod process;
 #[expect(dead_code, reason = "only the namespace tests have routers")]
 #[path = "../netns/router.rs"]
 mod router;
+#[path = "../netns/tayga.rs"]
+mod tayga;
 
 /// How many dials a figure is the mean of.
 const DIALS: u32 = 50;

@@ -34,6 +34,8 @@ mod process;
 #[expect(dead_code, reason = "only the namespace tests have routers")]
 #[path = "../netns/router.rs"]
 mod router;
+#[path = "../netns/tayga.rs"]
+mod tayga;
 
 /// How many dials a row is made of if the command line does not say.
 const DIALS: usize = 20;

@@ -1,10 +1,13 @@
 //! Hosts with more than one address.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use netns_lab::{NatSpec, test};
 
-use crate::net::{Boxes, Net};
+use crate::{
+    net::{Boxes, Net},
+    process::run,
+};
 
 /// Two of these cannot be punched.
 const HOPELESS: [NatSpec; 1] = [NatSpec::random_per_destination()];
@@ -28,14 +31,10 @@ impl PrivateLine {
             "link add line type veth peer name line netns {}",
             holder.id()
         );
-        ip(net, "a", &add);
+        net.ip("a", &add);
         for (host, number) in [("a", 1), ("b", 2)] {
-            ip(
-                net,
-                host,
-                &format!("addr add {PRIVATE}{number}/24 dev line"),
-            );
-            ip(net, host, "link set line up");
+            net.ip(host, &format!("addr add {PRIVATE}{number}/24 dev line"));
+            net.ip(host, "link set line up");
         }
         Self { holder }
     }
@@ -47,16 +46,6 @@ impl Drop for PrivateLine {
         drop(self.holder.kill());
         drop(self.holder.wait());
     }
-}
-
-fn ip(net: &Net, host: &str, arguments: &str) {
-    let mut command = net.lab.host(host).command("ip");
-    run(command.args(arguments.split(' ')));
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {output:?}");
 }
 
 /// Dials both ways round, and returns the addresses that were reached.
@@ -90,7 +79,7 @@ fn a_private_line_serves_where_the_nats_do_not() {
 #[test]
 fn a_line_that_was_pulled_out_is_in_nobodys_way() {
     test(|| {
-        let reached = dials(&DROPS, &DROPS, |net| ip(net, "b", "link set line down"));
+        let reached = dials(&DROPS, &DROPS, |net| net.ip("b", "link set line down"));
         for address in reached {
             assert!(!address.starts_with(PRIVATE), "{address}");
         }
@@ -120,10 +109,10 @@ fn an_address_that_both_hosts_have_is_in_nobodys_way() {
         let net = Net::new(&DROPS, &DROPS);
         for host in ["a", "b"] {
             // What every machine with containers has.
-            ip(&net, host, "link add docker0 type veth peer name container");
-            ip(&net, host, "addr add 172.17.0.1/16 dev docker0");
-            ip(&net, host, "link set docker0 up");
-            ip(&net, host, "link set container up");
+            net.ip(host, "link add docker0 type veth peer name container");
+            net.ip(host, "addr add 172.17.0.1/16 dev docker0");
+            net.ip(host, "link set docker0 up");
+            net.ip(host, "link set container up");
         }
         both_ways(&net);
         net.finish();
@@ -135,11 +124,7 @@ fn a_second_address_of_the_same_link_is_in_nobodys_way() {
     test(|| {
         let net = Net::new(&DROPS, &DROPS);
         for (host, network) in [("a", 2), ("b", 3)] {
-            ip(
-                &net,
-                host,
-                &format!("addr add 192.168.{network}.77/24 dev eth0"),
-            );
+            net.ip(host, &format!("addr add 192.168.{network}.77/24 dev eth0"));
         }
         both_ways(&net);
         net.finish();

@@ -13,6 +13,7 @@
 //! - `hopeless`: a pair that cannot be punched says why
 //! - `loss`: paths that lose packets
 //! - `mapping`: a mapping outlives the idle limit of its NAT
+//! - `nat64`: a peer with IPv6 only, and servers and peers with IPv4 only
 //! - `port_mapping`: what no punch can do, a router that maps ports can
 //! - `same_nat`: peers behind the same NAT
 //! - `statuses`: what goes wrong ends with the right exit status, in time, and disturbs nobody
@@ -27,6 +28,7 @@ mod hopeless;
 mod ipv6;
 mod loss;
 mod mapping;
+mod nat64;
 mod nat_pmp;
 mod net;
 mod pairs;
@@ -36,4 +38,5 @@ mod router;
 mod same_nat;
 mod settled;
 mod statuses;
+mod tayga;
 mod ways;

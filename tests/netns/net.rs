@@ -11,15 +11,16 @@ use netns_lab::{BoxSpec, Engine, HostSpec, Lab, LinkSpec, NatSpec};
 use tempfile::TempDir;
 
 use crate::{
-    process::{Finished, P2PCONNECT, Process},
-    router::{self, Router, Speaks},
+    process::{Finished, P2PCONNECT, Process, run},
+    router::{self, Kind, Ports, Router, Speaks},
+    tayga,
 };
 
 /// Where the server's coordinator is. The lab's addresses are its own, so the port can be fixed.
 const COORDINATOR_PORT: u16 = 4433;
 
-/// Where the echo service is that the listening peer forwards to.
-const ECHO: &str = "127.0.0.1:7";
+/// The port of the echo service that the listening peer forwards to.
+const ECHO_PORT: u16 = 7;
 
 /// The server's address, the first of the lab's.
 const FIRST: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
@@ -39,6 +40,8 @@ pub(crate) struct Net {
     pub(crate) lab: Lab,
     keys: TempDir,
     pub(crate) coordinator: String,
+    /// What the peer at home behind the router knows it by, if that is something else.
+    coordinator_at_home: Option<String>,
     pub(crate) server: Child,
 }
 
@@ -55,7 +58,7 @@ struct Setup<'a> {
     /// A box that both peers are behind, with their own boxes.
     shared: Option<NatSpec>,
     /// The host that is a router with the peer behind it.
-    router: Option<(&'static str, Speaks)>,
+    router: Option<(&'static str, Kind)>,
     /// Who plays the boxes.
     engine: Engine,
 }
@@ -119,10 +122,39 @@ impl Net {
         b: Boxes<'_>,
     ) -> Self {
         let setup = Setup {
-            router: Some((at, speaks)),
+            router: Some((at, Kind::MapsPorts(speaks))),
             ..Setup::default()
         };
         Self::start(a, b, &setup)
+    }
+
+    /// Builds a lab in which a is at home with IPv6 only, behind a router that is a NAT64. The server
+    /// and b are reached by IPv4.
+    pub(crate) fn with_nat64(ports: Ports, b: Boxes<'_>) -> Self {
+        let leads_out = false;
+        let setup = Setup {
+            router: Some(("a", Kind::Nat64 { ports, leads_out })),
+            ..Setup::default()
+        };
+        Self::start(&[], b, &setup)
+    }
+
+    /// Builds such a lab with a server on all its addresses, of which a knows a name and b the IPv4
+    /// address. If `leads_out`, the name has an IPv6 address too, which a reaches without the NAT64.
+    pub(crate) fn with_nat64_and_name(leads_out: bool, b: Boxes<'_>) -> Self {
+        let ports = Ports::Kept;
+        let setup = Setup {
+            address: |_| Ipv6Addr::UNSPECIFIED.into(),
+            router: Some(("a", Kind::Nat64 { ports, leads_out })),
+            ..Setup::default()
+        };
+        let mut net = Self::start(&[], b, &setup);
+        let at = |host: &str| net.coordinator.replace("[::]", host);
+        net.coordinator_at_home = Some(at(tayga::NAME));
+        let server = net.lab.host("server");
+        assert_eq!((server.ipv4(), server.ipv6()), tayga::NAMED);
+        net.coordinator = at(&server.ipv4().to_string());
+        net
     }
 
     /// Returns the router of a lab that has one.
@@ -211,7 +243,7 @@ impl Net {
             .host(behind("b", b))
             .build()
             .unwrap();
-        let router = router.map(|(at, speaks)| (at, Router::start(lab.host(at), speaks)));
+        let router = router.map(|(at, kind)| (at, Router::start(lab.host(at), kind)));
         let keys = tempfile::tempdir().unwrap();
         let listen = SocketAddr::new(address(lab.host("server")), COORDINATOR_PORT);
         let mut command = lab.host("server").command(P2PCONNECT);
@@ -238,29 +270,39 @@ impl Net {
             lab,
             keys,
             coordinator,
+            coordinator_at_home: None,
             server,
         }
     }
 
     /// Returns `p2pconnect` with these arguments on a host, with the host's own key.
     pub(crate) fn command(&self, host: &str, arguments: &[&str]) -> Command {
-        let mut command = match &self.router {
+        let (mut command, coordinator) = match &self.router {
             Some((at, router)) if *at == host => {
                 let mut command = router.at_home();
                 command.arg(P2PCONNECT);
-                command
+                (command, self.coordinator_at_home.as_ref())
             }
-            _ => self.lab.host(host).command(P2PCONNECT),
+            _ => (self.lab.host(host).command(P2PCONNECT), None),
         };
         command.args(arguments);
         command
-            .env("P2PCONNECT_COORDINATOR", &self.coordinator)
+            .env(
+                "P2PCONNECT_COORDINATOR",
+                coordinator.unwrap_or(&self.coordinator),
+            )
             .env("RUST_LOG", "error");
         command.env(
             "P2PCONNECT_KEY",
             self.keys.path().join(format!("{host}.pem")),
         );
         command
+    }
+
+    /// Runs `ip` on a host.
+    pub(crate) fn ip(&self, host: &str, arguments: &str) {
+        let mut command = self.lab.host(host).command("ip");
+        run(command.args(arguments.split(' ')));
     }
 
     /// Returns the peer id of a host.
@@ -275,8 +317,18 @@ impl Net {
 
     /// Starts a peer that echoes whatever is dialled to it, and waits until it can be dialled.
     pub(crate) fn listen(&self, host: &str) -> Process {
+        let echo = self.echo(host).to_string();
         self.start_echo(host);
-        self.listen_with(host, &["--allow-any", "--forward", ECHO])
+        self.listen_with(host, &["--allow-any", "--forward", &echo])
+    }
+
+    /// Returns where a host's peer finds the echo service: on the host, which may be a router.
+    fn echo(&self, host: &str) -> SocketAddr {
+        let ip = match &self.router {
+            Some((at, router)) if *at == host && router.translates() => tayga::ROUTER.into(),
+            _ => Ipv4Addr::LOCALHOST.into(),
+        };
+        SocketAddr::new(ip, ECHO_PORT)
     }
 
     pub(crate) fn listen_with(&self, host: &str, options: &[&str]) -> Process {
@@ -323,7 +375,7 @@ impl Net {
         let listener = self
             .lab
             .host(host)
-            .run(|| TcpListener::bind(ECHO).unwrap())
+            .run(|| TcpListener::bind(self.echo(host)).unwrap())
             .unwrap();
         std::thread::spawn(move || {
             for stream in listener.incoming() {

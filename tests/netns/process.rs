@@ -1,7 +1,7 @@
 //! Programs on the hosts of a lab, and what they say.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read, Write as _},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread::JoinHandle,
@@ -162,6 +162,20 @@ impl Finished {
         let reason = failed.as_ref().and_then(|it| it["reason"].as_str());
         reason.unwrap_or_default().to_owned()
     }
+}
+
+/// Runs a program and asserts that it succeeds.
+pub(crate) fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+}
+
+/// Waits until a program says that it is ready, and reads on so that it can say more.
+pub(crate) fn wait_for(ready: &str, output: impl Read + Send + 'static) {
+    let mut lines = BufReader::new(output).lines();
+    let line = lines.find(|line| line.as_ref().unwrap().contains(ready));
+    assert!(line.is_some(), "the program has ended without {ready:?}");
+    std::thread::spawn(move || lines.for_each(drop));
 }
 
 fn parse(line: &str, event: &str) -> Option<Value> {
