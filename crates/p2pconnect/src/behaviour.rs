@@ -17,6 +17,9 @@ use crate::session::Trails;
 /// in one half of it once in 4,096 times.
 pub(crate) const SAMPLES: usize = 13;
 
+/// How far along a row the connections to other servers may be: there are a dozen of them.
+const MAX_AHEAD: i16 = 32;
+
 /// Collects what servers see, and concludes from it.
 #[derive(Debug)]
 pub(crate) struct Behaviour {
@@ -291,7 +294,8 @@ impl Facts {
             _ if !varies(report) => None,
             Some(PortAssignment::Preserved) => Some(fresh),
             Some(PortAssignment::Sequential { delta }) => {
-                Some(self.last?.port().wrapping_add(delta)).filter(|port| *port != 0)
+                let newest = furthest(self.last?.port(), delta, &self.taken());
+                Some(newest.wrapping_add(delta)).filter(|port| *port != 0)
             }
             Some(PortAssignment::Random { first, last }) => {
                 let taken = self.taken();
@@ -309,6 +313,22 @@ impl Facts {
         let ports = seen.map(|it| it.mapped.port());
         ports.chain(self.others.iter().copied()).collect()
     }
+}
+
+/// Returns the port furthest along a row, of `newest` and of those a little further on: connections to
+/// other servers may have come after it.
+fn furthest(newest: u16, delta: u16, ports: &BTreeSet<u16>) -> u16 {
+    let step = delta.cast_signed();
+    // In steps, whether the row goes up or down.
+    let ahead = |port: &u16| {
+        port.wrapping_sub(newest)
+            .cast_signed()
+            .checked_div(step)
+            .unwrap_or(0)
+    };
+    let further = |port: &u16| (1..=MAX_AHEAD).contains(&ahead(port));
+    let furthest = ports.iter().copied().filter(further).max_by_key(ahead);
+    furthest.unwrap_or(newest)
 }
 
 /// Tells whether a new destination gets a new mapping.

@@ -66,10 +66,6 @@ async fn discover(network: Network, mappings: &Mappings, behaviour: &Behaviour) 
         behaviour.settle(true);
     };
     tokio::join!(filtering, ports);
-    if behaviour.is_sequential() {
-        // The connections to other servers have moved the row on since the samples.
-        look(network, behaviour).await;
-    }
     let report = behaviour.report();
     tracing::debug!(?report, "nat behaviour");
     behaviour.finish();

@@ -99,9 +99,22 @@ fn the_next_of_a_sequence_follows_the_newest_connection() {
     assert!(outlook.has_changed().is_ok_and(|changed| changed));
     outlook.mark_unchanged();
     assert_eq!(behaviour.foretell(10_000).1, address(7032));
+    // A connection to another server came later, and another one long before.
+    behaviour.saw(([203, 0, 113, 7], 7034).into());
+    behaviour.saw(([203, 0, 113, 7], 9000).into());
+    assert_eq!(behaviour.foretell(10_000).1, address(7036));
     // No connection comes from port 0.
     behaviour.looked(([203, 0, 113, 7], 65_534).into(), 0);
     assert_eq!(behaviour.foretell(10_000).1, None);
+}
+
+#[test]
+fn a_row_goes_on_from_the_port_furthest_along_it() {
+    let ports = BTreeSet::from([10, 12, 14, 20_000, 65_530]);
+    assert_eq!(furthest(10, 2, &ports), 14);
+    assert_eq!(furthest(14, 2, &ports), 14);
+    assert_eq!(furthest(14, 65_534, &ports), 65_530);
+    assert_eq!(furthest(65_534, 4, &ports), 14);
 }
 
 #[test]
