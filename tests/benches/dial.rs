@@ -6,6 +6,10 @@
 //! server (r). *Cold* is a fresh process: from its start until application bytes can be sent, at
 //! least 2r + R. *Warm* is an endpoint that is bound already: from the call of `dial`, at least
 //! r + R. *With loss*, one packet in twenty is lost on each way between the peers.
+//!
+//! A second table tells what the worst dial of each row took: how long from the call of `dial` until
+//! the introduction that served and until TCP was open, and how many introductions and attempts to
+//! connect.
 
 #![expect(
     clippy::unwrap_used,
@@ -19,7 +23,7 @@ use std::{
 };
 
 use netns_lab::{NatSpec, UnsolicitedSyn};
-use p2pconnect::{CoordinatorAddr, Endpoint, PeerId, SecretKey};
+use p2pconnect::{Connection, CoordinatorAddr, Endpoint, PeerId, SecretKey};
 
 use crate::net::Net;
 
@@ -49,8 +53,24 @@ const R_PEERS: Duration = Duration::from_millis(80);
 /// What each of the two access links loses, so that both together lose 5 %.
 const LOSS: f64 = 0.0253;
 
-/// The times of dials, `None` for one that failed.
-type Times = Vec<Option<Duration>>;
+/// What a dial took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Took {
+    /// In all, from where the row counts.
+    time: Duration,
+    /// From the call of `dial` until the introduction.
+    introduced: Duration,
+    /// From there too until TCP was open.
+    tcp: Duration,
+    rounds: u32,
+    attempts: u32,
+}
+
+/// What dials took, `None` for one that failed.
+type Dials = Vec<Option<Took>>;
+
+/// Where a row's NATs differ from another's, and which dials it is about.
+type Row<'a> = (&'a str, &'a str);
 
 fn main() -> Result<ExitCode, netns_lab::Error> {
     if let Some(code) = netns_lab::isolate()? {
@@ -64,6 +84,7 @@ fn main() -> Result<ExitCode, netns_lab::Error> {
         "| both NATs answer a stranger's SYN with | dial | limit | median | ratio | 95 % | ratio | worst | failed |"
     );
     println!("|---|---|---|---|---|---|---|---|---|");
+    let mut worst = Vec::new();
     for loss in [0.0, LOSS] {
         for (name, answer) in [
             ("nothing", UnsolicitedSyn::Nothing),
@@ -79,17 +100,22 @@ fn main() -> Result<ExitCode, netns_lab::Error> {
             let peer = net.id("b");
             let _listener = net.listen("b");
             let cold = cold(&net, &peer, dials);
-            report((&name, "cold"), 2 * R_SERVER + R_PEERS, cold);
+            worst.extend(report((&name, "cold"), 2 * R_SERVER + R_PEERS, cold));
             let warm = warm(&net, &peer, dials);
-            report((&name, "warm"), R_SERVER + R_PEERS, warm);
+            worst.extend(report((&name, "warm"), R_SERVER + R_PEERS, warm));
         }
+    }
+    println!("\n| row | worst | introduced | TCP | rounds | attempts |\n|---|---|---|---|---|---|");
+    for line in worst {
+        println!("{line}");
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn report((nat, kind): (&str, &str), limit: Duration, times: Times) {
-    let all = times.len();
-    let mut times: Vec<_> = times.into_iter().flatten().collect();
+/// Prints a row, and returns what there is to say about its worst dial.
+fn report((nat, kind): Row<'_>, limit: Duration, dials: Dials) -> Option<String> {
+    let all = dials.len();
+    let mut times: Vec<_> = dials.into_iter().flatten().collect();
     times.sort();
     let failed = all - times.len();
     let Some(last) = times.len().checked_sub(1) else {
@@ -97,10 +123,10 @@ fn report((nat, kind): (&str, &str), limit: Duration, times: Times) {
             "| {nat} | {kind} | {} ms | - | - | - | - | - | {failed} |",
             limit.as_millis()
         );
-        return;
+        return None;
     };
-    let (median, worst) = (times[last / 2], times[last]);
-    let most = times[last * 95 / 100];
+    let [median, most] = [last / 2, last * 95 / 100].map(|place| times[place].time);
+    let worst = times[last];
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let ratio = |time: Duration| time.as_secs_f64() / limit.as_secs_f64();
     println!(
@@ -110,21 +136,39 @@ fn report((nat, kind): (&str, &str), limit: Duration, times: Times) {
         ratio(median),
         ms(most),
         ratio(most),
-        ms(worst),
+        ms(worst.time),
     );
+    Some(format!(
+        "| {nat}, {kind} | {:.0} ms | {:.0} ms | {:.0} ms | {} | {} |",
+        ms(worst.time),
+        ms(worst.introduced),
+        ms(worst.tcp),
+        worst.rounds,
+        worst.attempts,
+    ))
 }
 
-fn cold(net: &Net, peer: &str, dials: usize) -> Times {
+fn cold(net: &Net, peer: &str, dials: usize) -> Dials {
     let dial = |_| {
         let dialled = net.dial("a", peer, b"cold");
         let established = dialled.event("established")?;
-        let ms = established["since_start_ms"].as_f64()?;
-        Some(Duration::from_secs_f64(ms / 1e3))
+        let time = |field: &str| {
+            let ms = established[field].as_f64()?;
+            Some(Duration::from_secs_f64(ms / 1e3))
+        };
+        let count = |field: &str| u32::try_from(established[field].as_u64()?).ok();
+        Some(Took {
+            time: time("since_start_ms")?,
+            introduced: time("introduced_ms")?,
+            tcp: time("tcp_ms")?,
+            rounds: count("rounds")?,
+            attempts: count("attempts")?,
+        })
     };
     (0..dials).map(dial).collect()
 }
 
-fn warm(net: &Net, peer: &str, dials: usize) -> Times {
+fn warm(net: &Net, peer: &str, dials: usize) -> Dials {
     let (coordinator, peer) = (net.coordinator.parse().unwrap(), peer.parse().unwrap());
     let dial_all = || {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
@@ -137,7 +181,7 @@ fn warm(net: &Net, peer: &str, dials: usize) -> Times {
     net.lab.host("a").run(dial_all).unwrap()
 }
 
-async fn warm_dials(coordinator: &CoordinatorAddr, peer: PeerId, dials: usize) -> Times {
+async fn warm_dials(coordinator: &CoordinatorAddr, peer: PeerId, dials: usize) -> Dials {
     let mut times = Vec::new();
     let key = SecretKey::generate().unwrap().to_pem();
     while times.len() < dials {
@@ -149,7 +193,17 @@ async fn warm_dials(coordinator: &CoordinatorAddr, peer: PeerId, dials: usize) -
             .unwrap();
         let began = Instant::now();
         let connection = endpoint.dial(peer).await;
-        times.push(connection.is_ok().then(|| began.elapsed()));
+        let took = |connection: &Connection| {
+            let path = connection.path();
+            Took {
+                time: began.elapsed(),
+                introduced: path.times.introduced,
+                tcp: path.times.tcp,
+                rounds: path.times.rounds,
+                attempts: path.attempts,
+            }
+        };
+        times.push(connection.as_ref().ok().map(took));
         drop(connection);
         endpoint.close().await;
     }
