@@ -94,7 +94,7 @@ impl Registry {
                 Ok(Event::Settled)
             }
             Command::Relay { session, bytes } => {
-                self.relays.expire(self.limits.in_flight, now.monotonic);
+                self.relays.expire(self.limits.relaying, now.monotonic);
                 let to = self.relays.pass(session, client.connection, bytes);
                 to.map(|to| Event::Pass { to })
             }
@@ -192,7 +192,7 @@ impl Registry {
         if !flights.start(introducing, limits, now.monotonic) {
             return Err(Refusal::TooMany);
         }
-        self.relays.expire(self.limits.in_flight, now.monotonic);
+        self.relays.expire(self.limits.relaying, now.monotonic);
         let opening = (client.connection, request.handshake.len());
         let callee_connection = callee.client.connection;
         self.relays

@@ -20,6 +20,10 @@ pub struct Limits {
     ///
     /// By default 5 s: an attempt lasts 3 s or more unless it succeeds sooner.
     pub in_flight: Duration,
+    /// For how long the two sides of an introduction can send each other bytes.
+    ///
+    /// By default 20 s: a dial ends within 15 s, and its last word is that it has been given up.
+    pub relaying: Duration,
     /// For how long an introduction serves a dial the other way round as well.
     ///
     /// By default 2 s: within that most are over, and a later dial is better served by a new one
@@ -57,6 +61,7 @@ impl Default for Limits {
             max_peers: 10_000,
             max_in_flight: 32,
             in_flight: Duration::from_secs(5),
+            relaying: Duration::from_secs(20),
             crossing: Duration::from_secs(2),
             dial_burst_per_peer: 256,
             dial_interval_per_peer: Duration::from_millis(100),

@@ -10,10 +10,13 @@ use p2pconnect_proto::{
 
 use super::ConnectionId;
 
+/// The most introductions that are remembered, some tens of MiB. There may be 65,536 in flight, for a
+/// quarter of the time that is theirs here. The oldest make room: most are over within a second.
+const MAX_TOTAL: usize = 4 * 65_536;
+
 /// Between which connections the bytes of which handshake pass, and how many more may.
 ///
-/// There is one entry for each introduction of the last seconds, so what limits those limits this
-/// table.
+/// There is an entry for each introduction of the last seconds, whether it is over or not.
 #[derive(Debug)]
 pub(super) struct Relays {
     by_session: BTreeMap<SessionToken, [Party; 2]>,
@@ -48,6 +51,11 @@ impl Relays {
             party(dialler, MAX_HANDSHAKE.saturating_sub(sent)),
             party(callee, MAX_HANDSHAKE),
         ];
+        if self.oldest_first.len() >= MAX_TOTAL
+            && let Some((_, oldest)) = self.oldest_first.pop_front()
+        {
+            self.by_session.remove(&oldest);
+        }
         self.by_session.insert(session, parties);
         self.oldest_first.push_back((now, session));
     }
@@ -133,5 +141,24 @@ mod tests {
         relays.expire(AGE, now + AGE);
         assert_eq!(relays.pass(SESSION, DIALLER, 1), Err(Refusal::NotOnline));
         assert!(relays.by_session.is_empty() && relays.oldest_first.is_empty());
+    }
+
+    #[test]
+    fn the_oldest_makes_room_for_the_newest() {
+        let now = Instant::now();
+        let mut relays = started(0, now);
+        let numbered = |n: u32| {
+            let mut bytes = [8; SessionToken::LEN];
+            bytes[..4].copy_from_slice(&n.to_be_bytes());
+            SessionToken::from_bytes(bytes)
+        };
+        let others = u32::try_from(MAX_TOTAL).expect("it is small");
+        for n in 0..others {
+            relays.start(numbered(n), (DIALLER, 0), CALLEE, now);
+        }
+        assert_eq!(relays.by_session.len(), MAX_TOTAL);
+        assert_eq!(relays.pass(SESSION, DIALLER, 1), Err(Refusal::NotOnline));
+        assert_eq!(relays.pass(numbered(0), DIALLER, 1), Ok(CALLEE));
+        assert_eq!(relays.pass(numbered(others - 1), DIALLER, 1), Ok(CALLEE));
     }
 }

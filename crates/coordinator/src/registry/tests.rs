@@ -290,3 +290,16 @@ fn whom_the_callee_does_not_admit_gets_nothing_by_crossing() {
     assert!(scene.dial(&one, 2).is_ok());
     assert_eq!(scene.dial(&other, 1), Err(Refusal::NotAllowed));
 }
+
+#[test]
+fn a_dialler_can_say_that_it_gives_up_for_as_long_as_a_dial_lasts() {
+    let (mut scene, one, _) = two(Limits::default());
+    let session = scene.dial(&one, 2).unwrap().session;
+    let leave = || Command::Relay { session, bytes: 0 };
+    scene.now += Duration::from_secs(15);
+    let to = ConnectionId(2);
+    assert_eq!(scene.handle(&one, leave()), Event::Pass { to });
+    scene.now += scene.registry.limits.relaying;
+    let refused = Event::Refused(Refusal::NotOnline);
+    assert_eq!(scene.handle(&one, leave()), refused);
+}
