@@ -9,12 +9,13 @@ use p2pconnect::{PeerId, SecretKey};
 use p2pconnect_identity::server_config;
 use p2pconnect_proto::{
     COORDINATION_ALPN, Candidate, NatReport, PEER_ALPN, PunchPort, Role, SessionToken, codec,
-    message::{Introduction, Notice, Request, Response, Welcome},
+    message::{Flight, Introduction, Notice, Request, Response, Welcome},
 };
 use quinn::crypto::rustls::QuicServerConfig;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
+    sync::mpsc,
     task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
@@ -26,6 +27,8 @@ const TOKEN: [u8; 16] = *b"session of fraud";
 pub(crate) struct RogueCoordinator {
     pub(crate) address: SocketAddr,
     pub(crate) id: PeerId,
+    /// What diallers want to be passed on to their peers.
+    pub(crate) flights: mpsc::UnboundedReceiver<Flight>,
     _task: JoinSet<()>,
 }
 
@@ -43,13 +46,16 @@ impl RogueCoordinator {
         let endpoint = quinn::Endpoint::server(config, (Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let address = endpoint.local_addr().unwrap();
         let mut task = JoinSet::new();
+        let (passing, flights) = mpsc::unbounded_channel();
         task.spawn(async move {
             let connection = endpoint.accept().await.unwrap().await.unwrap();
-            mislead(&connection, dials, stun, &candidates).await;
+            let introduction = introduction(candidates);
+            mislead(&connection, dials, stun, (&introduction, &passing)).await;
         });
         Self {
             address,
             id: key.peer_id(),
+            flights,
             _task: task,
         }
     }
@@ -59,7 +65,7 @@ async fn mislead(
     connection: &quinn::Connection,
     dials: usize,
     stun: SocketAddr,
-    candidates: &[SocketAddr],
+    (introduction, passing): (&Introduction, &mpsc::UnboundedSender<Flight>),
 ) {
     let welcome = Notice::Welcome(Welcome {
         observed: connection.remote_address(),
@@ -76,33 +82,45 @@ async fn mislead(
     let mut unanswered = Vec::new();
     let mut answered = 0;
     while let Ok((mut send, mut receive)) = connection.accept_bi().await {
-        if answered == dials {
-            unanswered.push((send, receive));
-            continue;
-        }
-        answered += 1;
-        let request = receive
-            .read_to_end(codec::MAX_BODY + codec::HEADER_LEN)
-            .await
-            .unwrap();
-        let Request::Dial(dial) = codec::decode(&request[codec::HEADER_LEN..]).unwrap() else {
-            continue;
+        let request = receive.read_to_end(codec::MAX_BODY + codec::HEADER_LEN);
+        let request = request.await.unwrap();
+        let answer = match codec::decode(&request[codec::HEADER_LEN..]).unwrap() {
+            Request::Dial(dial) if answered < dials => {
+                answered += 1;
+                Response::Introduced(Introduction {
+                    peer: dial.callee,
+                    ..introduction.clone()
+                })
+            }
+            request => {
+                // Where the test does not look at them, nobody takes them.
+                if let Request::Relay(flight) = request {
+                    drop(passing.send(flight));
+                }
+                unanswered.push((send, receive));
+                continue;
+            }
         };
-        let host = |address: &SocketAddr| Candidate::host(*address, PunchPort::PRIMARY);
-        let introduction = Response::Introduced(Introduction {
-            session: SessionToken::from_bytes(TOKEN),
-            peer: dial.callee,
-            role: Role::Controlling,
-            candidates: candidates.iter().map(host).collect(),
-            nat: NatReport::default(),
-            relayed_rtt_us: 1_000,
-            handshake: Vec::new(),
-            serial: 0,
-        });
-        send.write_all(&codec::encode(&introduction).unwrap())
+        send.write_all(&codec::encode(&answer).unwrap())
             .await
             .unwrap();
         send.finish().unwrap();
+    }
+}
+
+/// Returns what the rogue tells a dialler.
+fn introduction(candidates: Vec<SocketAddr>) -> Introduction {
+    let host = |address: &SocketAddr| Candidate::host(*address, PunchPort::PRIMARY);
+    Introduction {
+        session: SessionToken::from_bytes(TOKEN),
+        // Whomever is dialled.
+        peer: PeerId::from_public_key([0; 32]),
+        role: Role::Controlling,
+        candidates: candidates.iter().map(host).collect(),
+        nat: NatReport::default(),
+        relayed_rtt_us: 1_000,
+        handshake: Vec::new(),
+        serial: 0,
     }
 }
 

@@ -1,7 +1,14 @@
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
-use p2pconnect::{BindError, CoordinatorError, DialError, DialPolicy, Endpoint, SecretKey};
-use tokio::net::{TcpListener, UdpSocket};
+use p2pconnect::{BindError, CoordinatorError, DialError, DialPolicy, Endpoint, SecretKey, Status};
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    sync::mpsc,
+    time::timeout,
+};
 
 use crate::{
     rogue::RogueCoordinator,
@@ -33,7 +40,7 @@ async fn a_silent_coordinator_is_given_up() {
     let id = SecretKey::generate().unwrap().peer_id();
     let address = address_of(id, silent.local_addr().unwrap());
     let binding = Endpoint::builder().coordinator(address).bind();
-    let error = tokio::time::timeout(Duration::from_secs(15), binding)
+    let error = timeout(Duration::from_secs(15), binding)
         .await
         .unwrap()
         .unwrap_err();
@@ -118,6 +125,66 @@ async fn a_coordinator_that_falls_silent_hides_no_evidence() {
         .await
         .unwrap_err();
     assert!(matches!(error, DialError::NoDirectPath(_)), "{error:?}");
+}
+
+/// A dialler that a coordinator introduces, once, to a peer that nobody can reach.
+async fn misled(
+    world: &World,
+    statuses: mpsc::UnboundedSender<Status>,
+) -> (RogueCoordinator, Endpoint) {
+    let rogue = RogueCoordinator::answering(1, world.stun, vec![closed_port().await]);
+    let dialler = Endpoint::builder()
+        .coordinator(address_of(rogue.id, rogue.address))
+        .observer(move |status| drop(statuses.send(status)))
+        .bind()
+        .await
+        .unwrap();
+    (rogue, dialler)
+}
+
+/// Asserts that the peer is told that the one introduction is given up.
+async fn assert_says_farewell(rogue: &mut RogueCoordinator) {
+    let limit = Duration::from_secs(20);
+    let flight = timeout(limit, rogue.flights.recv()).await.unwrap().unwrap();
+    assert!(flight.bytes.is_empty());
+    assert!(rogue.flights.try_recv().is_err(), "once is enough");
+}
+
+#[tokio::test]
+async fn a_peer_hears_that_a_dial_has_failed() {
+    let world = World::start();
+    let (sender, _statuses) = mpsc::unbounded_channel();
+    let (mut rogue, dialler) = misled(&world, sender).await;
+    let peer = SecretKey::generate().unwrap().peer_id();
+    let limit = Duration::from_secs(2);
+    let began = Instant::now();
+    let error = dialler.dial_within(peer, limit).await.unwrap_err();
+    assert!(matches!(error, DialError::NoDirectPath(_)), "{error:?}");
+    // The coordinator, which is silent by now, holds nobody up.
+    assert!(began.elapsed() < limit + Duration::from_secs(4));
+    assert_says_farewell(&mut rogue).await;
+}
+
+#[tokio::test]
+async fn a_peer_hears_that_a_dial_is_dropped() {
+    let world = World::start();
+    let (sender, mut statuses) = mpsc::unbounded_channel();
+    let (mut rogue, dialler) = misled(&world, sender).await;
+    let peer = SecretKey::generate().unwrap().peer_id();
+    {
+        let introduced = async {
+            while let Some(status) = statuses.recv().await {
+                if matches!(status, Status::Punching { .. }) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            result = dialler.dial(peer) => panic!("{result:?}"),
+            () = introduced => {}
+        }
+    }
+    assert_says_farewell(&mut rogue).await;
 }
 
 /// Returns an address that refuses connections.

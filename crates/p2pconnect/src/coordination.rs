@@ -24,6 +24,7 @@ use tokio::{
 use crate::{
     BindError, CoordinatorError,
     flights::{Flights, Incoming},
+    leaving::{self, Farewells},
     nat64::Nat64,
     task::AbortOnDrop,
 };
@@ -82,8 +83,10 @@ pub(crate) struct Coordination {
     connection: quinn::Connection,
     welcome: watch::Receiver<Option<Welcome>>,
     flights: Arc<Flights>,
+    farewells: Farewells,
     endpoint: quinn::Endpoint,
     _reader: AbortOnDrop,
+    _leaver: AbortOnDrop,
 }
 
 /// What a dial is answered.
@@ -255,14 +258,18 @@ impl Coordination {
                 reader.close(close::PROTOCOL_VIOLATION.into(), b"malformed notice");
             }
         });
+        let (farewells, given_up) = leaving::farewells();
+        let leaver = AbortOnDrop::spawn(leaving::tell(connection.clone(), given_up));
         (
             Self {
                 host,
                 connection,
                 welcome,
                 flights,
+                farewells,
                 endpoint,
                 _reader: reader,
+                _leaver: leaver,
             },
             receiver,
         )
@@ -335,23 +342,18 @@ impl Coordination {
 
     /// Passes bytes of a handshake on to the other side of an introduction.
     pub(crate) async fn relay(&self, flight: Flight) -> Result<(), CoordinatorError> {
-        match self.request(&Request::Relay(flight)).await? {
-            Response::Relayed => Ok(()),
-            Response::Refused(refusal) => Err(CoordinatorError::Refused(refusal)),
-            Response::Registered(_)
-            | Response::Introduced(_)
-            | Response::Settled
-            | Response::Crossed(_) => Err(CoordinatorError::Answer),
-        }
+        relay(&self.connection, flight).await
     }
 
-    /// Lets the other side of an introduction know that this one has given it up: a flight without
-    /// bytes.
-    pub(crate) async fn leave(&self, session: SessionToken) {
-        let bytes = Vec::new();
-        if let Err(error) = self.relay(Flight { session, bytes }).await {
-            tracing::debug!(%error, "the peer does not know that an attempt is given up");
-        }
+    /// Lets the other side of an introduction know that this one has given it up, beside everything
+    /// else.
+    pub(crate) fn leave(&self, session: SessionToken) {
+        leaving::say(&self.farewells, session);
+    }
+
+    /// Returns where to say so later.
+    pub(crate) fn farewells(&self) -> Farewells {
+        self.farewells.clone()
     }
 
     /// Lets a session receive the bytes of its handshake.
@@ -386,34 +388,60 @@ impl Coordination {
     }
 
     async fn request(&self, request: &Request) -> Result<Response, CoordinatorError> {
-        // The coordinator takes a few requests of a peer at a time; the others wait here.
-        let opening = timeout(STREAM_LIMIT, self.connection.open_bi()).await;
-        let silent = |limit: Duration| CoordinatorError::Closed {
-            reason: format!("no answer to a request for {} s", limit.as_secs()),
-        };
-        let (mut send, mut receive) = opening.map_err(|_| silent(STREAM_LIMIT))?.map_err(lost)?;
-        let exchange = async {
-            let frame =
-                codec::encode(request).map_err(|_| CoordinatorError::Refused(Refusal::TooLarge))?;
-            send.write_all(&frame)
-                .await
-                .map_err(|_| self.closed_reason())?;
-            // Finishing fails only on a stream that is already finished.
-            send.finish().map_err(|_| self.closed_reason())?;
-            read_message(&mut receive)
-                .await?
-                .ok_or_else(|| self.closed_reason())
-        };
-        match timeout(REQUEST_LIMIT, exchange).await {
-            Ok(result) => result,
-            Err(_) => Err(silent(REQUEST_LIMIT)),
-        }
+        self::request(&self.connection, request).await
     }
 
     fn closed_reason(&self) -> CoordinatorError {
-        self.connection
-            .close_reason()
-            .map_or(CoordinatorError::Answer, lost)
+        closed_reason(&self.connection)
+    }
+}
+
+fn closed_reason(connection: &quinn::Connection) -> CoordinatorError {
+    connection
+        .close_reason()
+        .map_or(CoordinatorError::Answer, lost)
+}
+
+/// Passes bytes of a handshake on, over this connection to the coordinator.
+pub(crate) async fn relay(
+    connection: &quinn::Connection,
+    flight: Flight,
+) -> Result<(), CoordinatorError> {
+    match request(connection, &Request::Relay(flight)).await? {
+        Response::Relayed => Ok(()),
+        Response::Refused(refusal) => Err(CoordinatorError::Refused(refusal)),
+        Response::Registered(_)
+        | Response::Introduced(_)
+        | Response::Settled
+        | Response::Crossed(_) => Err(CoordinatorError::Answer),
+    }
+}
+
+async fn request(
+    connection: &quinn::Connection,
+    request: &Request,
+) -> Result<Response, CoordinatorError> {
+    // The coordinator takes a few requests of a peer at a time; the others wait here.
+    let opening = timeout(STREAM_LIMIT, connection.open_bi()).await;
+    let silent = |limit: Duration| CoordinatorError::Closed {
+        reason: format!("no answer to a request for {} s", limit.as_secs()),
+    };
+    let (mut send, mut receive) = opening.map_err(|_| silent(STREAM_LIMIT))?.map_err(lost)?;
+    let exchange = async {
+        let frame =
+            codec::encode(request).map_err(|_| CoordinatorError::Refused(Refusal::TooLarge))?;
+        send.write_all(&frame)
+            .await
+            .map_err(|_| closed_reason(connection))?;
+        // Finishing fails only on a stream that is already finished.
+        send.finish().map_err(|_| closed_reason(connection))?;
+        read_message(&mut receive)
+            .await?
+            .ok_or_else(|| closed_reason(connection))
+    };
+    match timeout(REQUEST_LIMIT, exchange).await {
+        Ok(result) => result,
+        Err(_) => Err(silent(REQUEST_LIMIT)),
     }
 }
 

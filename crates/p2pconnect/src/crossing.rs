@@ -21,8 +21,8 @@ use crate::{Connection, DialError, endpoint::connection, more_ports::Place, sess
 
 /// How long a dial waits for the peer's to end, before it goes on by itself.
 ///
-/// The peer may have given its dial up, which nobody tells. While it has not, this is the time that
-/// an attempt to connect must have.
+/// The peer may have given its dial up, and its word of that may be lost. While it has not, this is
+/// the time that an attempt to connect must have.
 const LIMIT: Duration = Duration::from_secs(3);
 
 /// Introductions that are remembered as over: as many as there may be at a time.

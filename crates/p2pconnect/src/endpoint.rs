@@ -168,7 +168,7 @@ impl Endpoint {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future abandons the attempt on this side; the peer's ends by itself.
+    /// Dropping the future abandons the attempt; the peer is told, or else its side ends by itself.
     pub async fn dial(&self, peer: PeerId) -> Result<Connection, DialError> {
         self.dial_within(peer, DIAL_LIMIT).await
     }
@@ -410,7 +410,7 @@ impl From<SessionError> for DialError {
             }
             SessionError::NoPath(report) => Self::NoDirectPath(report),
             SessionError::Broken(error) => Self::Broken(error),
-            SessionError::PeerLeft => Self::PeerLeft,
+            SessionError::PeerLeft(_) => Self::PeerLeft,
             SessionError::PeerBusy => Self::PeerBusy,
         }
     }

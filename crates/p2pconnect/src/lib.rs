@@ -40,6 +40,7 @@ mod fresh_ports;
 mod gather;
 mod in_use;
 mod inbound;
+mod leaving;
 mod mappings;
 mod meeting;
 mod metrics;

@@ -12,7 +12,7 @@ use p2pconnect_proto::{PeerId, PunchPort, Role, message::Introduction};
 use p2pconnect_punch::{Introduced, PunchAgent};
 use tokio::{
     sync::{mpsc::OwnedPermit, oneshot},
-    time::{sleep, sleep_until},
+    time::sleep_until,
 };
 
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
     endpoint::{DIAL_LIMIT, Inner, pause_after, random_seed},
     gather::{self, Announced},
     in_use::Books,
+    leaving::Undecided,
     mappings::Mapped,
     more_ports::Place,
     online::Listening,
@@ -238,7 +239,7 @@ impl Inner {
             }
             sleep_until((since + patience).into()).await;
             // The dialler asks again, unless it has a connection.
-            coordination.leave(session).await;
+            coordination.leave(session);
             future::pending().await
         };
         tokio::select! {
@@ -248,7 +249,9 @@ impl Inner {
     }
 
     /// Turns an introduction into a connection, as the dialler, unless it turns out that the callee
-    /// acts by what does not hold: then another introduction is wanted, and this one is left.
+    /// acts by what does not hold: then another introduction is wanted.
+    ///
+    /// Where no connection comes of it the callee is told, also if the future is dropped.
     pub(crate) async fn punch_unless_outdated(
         &self,
         meeting: Meeting,
@@ -257,24 +260,29 @@ impl Inner {
     ) -> Result<Punched, DialError> {
         let pace = Pace::new(Arc::clone(&self.behaviour.trails));
         let told = meeting.told(&pace);
-        let session = told.session;
+        let undecided = Undecided::new(told.session, meeting.coordination.farewells());
         let pause = pause_after(&meeting.introduction);
-        let coordination = Arc::clone(&meeting.coordination);
         let result = tokio::select! {
             biased;
             result = self.punch(meeting, place, pace, deadline) => Some(result),
             () = outdated(told, &self.mappings, &self.behaviour) => None,
         };
         match result {
-            // The callee has told where it is before it left.
-            Some(Err(DialError::PeerLeft)) => coordination.leave(session).await,
-            Some(result) => return result,
+            Some(Ok(punched)) => {
+                undecided.connected();
+                Ok(punched)
+            }
+            // A callee that has left has told where it is before.
+            Some(Err(error)) => {
+                undecided.give_up(deadline).await;
+                Err(error)
+            }
             None => {
-                coordination.leave(session).await;
-                sleep(pause).await;
+                undecided.give_up(deadline).await;
+                sleep_until(deadline.min(Instant::now() + pause).into()).await;
+                Err(DialError::PeerLeft)
             }
         }
-        Err(DialError::PeerLeft)
     }
 
     /// Turns an introduction into a connection.
@@ -350,6 +358,7 @@ impl Inner {
         };
         let first = result.as_ref().map(|punched| punched.in_use.first());
         self.metrics.ended(started, first);
+        self.note_left((peer, role), &result, (started, relayed_rtt));
         let mut punched = result?;
         punched.stream.get_mut().0.keep(race);
         Ok(punched)
@@ -366,6 +375,29 @@ impl Inner {
             peer,
             candidates,
             relayed_rtt,
+        });
+    }
+
+    /// Says that a dialler has found no way, if it gave up only when there had been time to find one:
+    /// a dial that begins anew has not failed.
+    fn note_left(
+        &self,
+        (peer, role): (PeerId, Role),
+        result: &Result<Punched, SessionError>,
+        (started, relayed_rtt): (Instant, Duration),
+    ) {
+        let (Role::Controlled, Err(SessionError::PeerLeft(report))) = (role, result) else {
+            return;
+        };
+        // The word of it takes half a round trip, and the two may have started as much apart.
+        let soonest = self.punch.impossible_after.max(relayed_rtt * 4);
+        if started.elapsed() + relayed_rtt < soonest {
+            return;
+        }
+        self.observer.tell(Status::PunchFailed {
+            peer,
+            reason: DialError::PeerLeft.to_string(),
+            report: Some(report.clone()),
         });
     }
 }

@@ -68,7 +68,7 @@ impl Recorder {
                 }
             }
             // It is counted when it begins anew.
-            Err(SessionError::PeerLeft | SessionError::PeerBusy) => {}
+            Err(SessionError::PeerLeft(_) | SessionError::PeerBusy) => {}
             Err(SessionError::Broken(_)) => {
                 metrics.failed += 1;
                 metrics.failed_time += time;

@@ -184,9 +184,9 @@ impl Keeper {
             return;
         }
         let coordination = Arc::clone(coordination);
+        coordination.leave(session);
         self.farewells.spawn(async move {
-            let settling = coordination.settle(dialler);
-            if let ((), Err(error)) = tokio::join!(coordination.leave(session), settling) {
+            if let Err(error) = coordination.settle(dialler).await {
                 tracing::debug!(%error, "the coordinator was not told that a dial is over");
             }
         });

@@ -227,6 +227,11 @@ impl Relayed {
         }
     }
 
+    /// Tells whether, and how, it has.
+    pub(crate) fn has_left(&self) -> Option<Left> {
+        *self.left.borrow()
+    }
+
     /// Returns where bytes go in that came another way than by the coordinator.
     pub(crate) fn incoming(&self) -> mpsc::Sender<Vec<u8>> {
         self.incoming.clone()
@@ -255,6 +260,11 @@ pub(crate) fn wire(one: &mut Relayed, other: &mut Relayed) {
 
 #[cfg(test)]
 impl Relayed {
+    /// Returns what tells this end that the other one has given the introduction up.
+    pub(crate) fn leaving(&self) -> watch::Sender<Option<Left>> {
+        self.left.clone()
+    }
+
     /// Lets the other end hear this one, and not the other way round.
     pub(crate) fn answer_only(&mut self, other: &mut Self) {
         let Some(mut outgoing) = self.outgoing.take() else {

@@ -29,6 +29,7 @@ use crate::{
     bets::Stake,
     in_use::{InUse, Usage},
     inbound::{Arrival, Inbox},
+    relayed::Left,
     tcp,
     transport::Transport,
     verify::{Open, Origin, Verified, Verifier},
@@ -61,8 +62,8 @@ pub(crate) enum SessionError {
     NoPath(Box<PunchReport>),
     /// The connection broke while it was nominated.
     Broken(io::Error),
-    /// The peer has given the introduction up.
-    PeerLeft,
+    /// The peer has given the introduction up. So much had been tried.
+    PeerLeft(Box<PunchReport>),
     /// The peer has not taken the introduction up.
     PeerBusy,
 }
@@ -188,7 +189,12 @@ impl Session {
                     return self.handover.finish(winner).await;
                 }
                 Some(Event::Failed(report)) => {
-                    return self.handover.fail(SessionError::NoPath(report));
+                    let error = match self.handover.left() {
+                        Some(Left::Begun) => SessionError::PeerLeft(report),
+                        Some(Left::Untouched) => SessionError::PeerBusy,
+                        None => SessionError::NoPath(report),
+                    };
+                    return self.handover.fail(error);
                 }
                 None => self.wait(deadline).await,
             }
@@ -271,7 +277,11 @@ impl Session {
                 let report = *self.local_nat.borrow_and_update();
                 self.agent.handle_input(Input::LocalNat(report), Instant::now());
             }
-            () = self.handover.abandoned() => {}
+            () = self.handover.abandoned() => {
+                if self.handover.left().is_some() {
+                    self.agent.give_up(Instant::now());
+                }
+            }
             () = sleep_until(wake_at.into()) => {
                 let now = Instant::now();
                 if now >= deadline {

@@ -81,13 +81,18 @@ impl Handover {
             State::Idle => std::future::pending().await,
             State::Awaited(handed) => tokio::select! {
                 () = handed.closed() => {}
-                left = self.relayed.left() => self.fail(match left {
-                    Left::Begun => SessionError::PeerLeft,
-                    Left::Untouched => SessionError::PeerBusy,
-                }),
+                _ = self.relayed.left() => {}
             },
             State::Out(updates, _) => updates.closed().await,
             State::Over => {}
+        }
+    }
+
+    /// Tells whether, and how, the peer has given up before a connection came.
+    pub(super) fn left(&self) -> Option<Left> {
+        match self.state {
+            State::Awaited(_) => self.relayed.has_left(),
+            State::Idle | State::Out(..) | State::Over => None,
         }
     }
 

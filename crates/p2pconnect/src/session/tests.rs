@@ -1,25 +1,30 @@
 //! Who is at the other end of the first connection, and what comes of it.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use p2pconnect_identity::SecretKey;
-use p2pconnect_proto::{CandidateKind, Role, SessionToken};
-use p2pconnect_punch::{CandidatePair, How, Stats, VerifyFailure};
+use p2pconnect_proto::{Candidate, CandidateKind, NatReport, PunchPort, Role, SessionToken};
+use p2pconnect_punch::{
+    Base, CandidatePair, How, Introduced, PunchAgent, PunchConfig, Stats, VerifyFailure,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
     time::timeout,
 };
 
-use super::{OpenedWay, Punched, handover::Handover};
+use super::{OpenedWay, Punched, Session, SessionError, handover::Handover};
 use crate::{
     in_use::{Books, Usage},
-    relayed::{Progress, Relayed, TAG_LEN, wire},
+    inbound::Inbound,
+    relayed::{Left, Progress, Relayed, TAG_LEN, wire},
     verify::{Open, Origin, Verified, Verifier},
 };
 
@@ -34,7 +39,7 @@ struct Side {
     books: Books,
     /// How many connections there have been.
     count: u16,
-    handed: oneshot::Receiver<Result<Punched, super::SessionError>>,
+    handed: oneshot::Receiver<Result<Punched, SessionError>>,
 }
 
 impl Side {
@@ -369,4 +374,54 @@ async fn once_the_peer_has_answered_no_other_connection_is_used() {
     }
     assert!(halves.try_recv().is_err());
     dialler.finish(confirmed).await;
+}
+
+/// Returns an address of this machine that nobody listens at.
+async fn closed() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap()
+}
+
+#[tokio::test]
+async fn what_the_peer_has_left_ends_at_once() {
+    let keys = [(); 2].map(|()| SecretKey::generate().unwrap());
+    let [dialler, callee] = &keys;
+    let (_dialling, hello) = Relayed::dialling(dialler, callee.peer_id()).await.unwrap();
+    let called = Relayed::called(callee, dialler.peer_id(), hello).unwrap();
+    let (local, remote) = (closed().await, closed().await);
+    let introduced = Introduced {
+        role: Role::Controlled,
+        bases: vec![Base {
+            address: local,
+            punch_port: PunchPort::PRIMARY,
+        }],
+        routes: BTreeMap::new(),
+        translated: Default::default(),
+        remote_candidates: vec![Candidate::host(remote, PunchPort::PRIMARY)],
+        relayed_rtt: Duration::from_millis(80),
+        local_nat: NatReport::default(),
+        remote_nat: NatReport::default(),
+    };
+    let agent = PunchAgent::new(PunchConfig::default(), introduced, [0; 32], Instant::now());
+    let of = (dialler.peer_id(), Role::Controlled);
+    let verifier = Verifier::new(callee, of, TOKEN, (&called, Instant::now())).unwrap();
+    let inbox = Arc::new(Inbound::new()).expect(TOKEN, BTreeSet::from([remote]));
+    let (_nat, local_nat) = watch::channel(NatReport::default());
+    let leave = called.leaving();
+    let books = Books {
+        peer: of.0,
+        turns: Arc::default(),
+        metrics: Arc::default(),
+    };
+    let handover = Handover::new(of.1, called, books);
+    let session = Session::new(agent, verifier, handover, inbox, local_nat);
+    let (handed, handing) = oneshot::channel();
+    let running = session.run(Instant::now() + PATIENCE, handed);
+    leave.send_replace(Some(Left::Begun));
+    // The session and all its sockets have gone when this returns.
+    timeout(PATIENCE / 10, running).await.unwrap();
+    match handing.await.unwrap() {
+        Err(SessionError::PeerLeft(report)) => assert_eq!(report.pairs[0].pair.remote, remote),
+        other => panic!("{other:?}"),
+    }
 }

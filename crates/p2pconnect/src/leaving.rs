@@ -1,0 +1,210 @@
+//! Lets the peer know when an introduction is given up.
+//!
+//! Its attempts would be in the way of those of the next introduction: they hold the same ports, and
+//! connections that they make belong to nobody. So whoever ends without a connection says so, also
+//! where the dial is dropped.
+
+use std::time::{Duration, Instant};
+
+use p2pconnect_proto::{SessionToken, message::Flight};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+    time::timeout_at,
+};
+
+use crate::coordination::relay;
+
+/// Introductions that are given up and not told of yet. An endpoint is in no more at a time.
+const MAX_WAITING: usize = 64;
+
+/// How many are told of at a time. The coordinator takes 32 requests, and others want to be heard.
+const MAX_TELLING: usize = 8;
+
+/// How long a dial waits until the coordinator has passed on that it gives up: a round trip, and
+/// some more for a lost packet.
+const HEARD_LIMIT: Duration = Duration::from_secs(1);
+
+/// Where to say that introductions are given up.
+pub(crate) type Farewells = mpsc::Sender<Farewell>;
+
+/// An introduction that is given up.
+#[derive(Debug)]
+pub(crate) struct Farewell {
+    session: SessionToken,
+    /// Who waits until it is passed on.
+    heard: Option<oneshot::Sender<()>>,
+}
+
+/// Returns where to say so, and what is to be told.
+pub(crate) fn farewells() -> (Farewells, mpsc::Receiver<Farewell>) {
+    mpsc::channel(MAX_WAITING)
+}
+
+/// Tells the coordinator of every introduction that is given up, for as long as the future is polled
+/// and somebody may give one up.
+pub(crate) async fn tell(connection: quinn::Connection, mut given_up: mpsc::Receiver<Farewell>) {
+    let mut telling = JoinSet::new();
+    loop {
+        tokio::select! {
+            farewell = given_up.recv(), if telling.len() < MAX_TELLING => match farewell {
+                Some(farewell) => drop(telling.spawn(pass_on(connection.clone(), farewell))),
+                None => break,
+            },
+            Some(_) = telling.join_next() => {}
+        }
+    }
+    while telling.join_next().await.is_some() {}
+}
+
+async fn pass_on(connection: quinn::Connection, Farewell { session, heard }: Farewell) {
+    // A flight without bytes.
+    let bytes = Vec::new();
+    if let Err(error) = relay(&connection, Flight { session, bytes }).await {
+        tracing::debug!(%error, "the peer does not know that an attempt is given up");
+    }
+    if let Some(heard) = heard
+        && heard.send(()).is_err()
+    {
+        tracing::trace!("nobody waits for a farewell any more");
+    }
+}
+
+/// Says that an introduction is given up. What there is no room for, or no coordinator any more, the
+/// peer finds out by itself some seconds later.
+pub(crate) fn say(farewells: &Farewells, session: SessionToken) {
+    send(
+        farewells,
+        Farewell {
+            session,
+            heard: None,
+        },
+    );
+}
+
+fn send(farewells: &Farewells, farewell: Farewell) {
+    if farewells.try_send(farewell).is_err() {
+        tracing::debug!("the peer is not told that an attempt is given up");
+    }
+}
+
+/// Says that an introduction is given up when it is dropped, unless a connection has come of it.
+#[derive(Debug)]
+pub(crate) struct Undecided {
+    session: SessionToken,
+    farewells: Option<Farewells>,
+}
+
+impl Undecided {
+    pub(crate) const fn new(session: SessionToken, farewells: Farewells) -> Self {
+        Self {
+            session,
+            farewells: Some(farewells),
+        }
+    }
+
+    /// Says nothing, as there is a connection.
+    pub(crate) fn connected(mut self) {
+        self.farewells = None;
+    }
+
+    /// Gives the introduction up, and waits a little until the coordinator has passed that on: the
+    /// peer must not hear of the next one first.
+    pub(crate) async fn give_up(mut self, deadline: Instant) {
+        let Some(farewells) = self.farewells.take() else {
+            return;
+        };
+        let (heard, hearing) = oneshot::channel();
+        let farewell = Farewell {
+            session: self.session,
+            heard: Some(heard),
+        };
+        send(&farewells, farewell);
+        let until = deadline.min(Instant::now() + HEARD_LIMIT);
+        if timeout_at(until.into(), hearing).await.is_err() {
+            tracing::debug!("the coordinator does not say that it has passed a farewell on");
+        }
+    }
+}
+
+impl Drop for Undecided {
+    fn drop(&mut self) {
+        if let Some(farewells) = &self.farewells {
+            say(farewells, self.session);
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+mod tests {
+    use super::*;
+
+    const SESSION: SessionToken = SessionToken::from_bytes([1; SessionToken::LEN]);
+
+    #[test]
+    fn what_is_dropped_without_a_connection_is_told_of() {
+        // As a dial is dropped, in whatever it waits for, and outside of any runtime.
+        let (farewells, mut given_up) = farewells();
+        let undecided = Undecided::new(SESSION, farewells);
+        let dialling = async move {
+            std::future::pending::<()>().await;
+            undecided.connected();
+        };
+        assert!(given_up.try_recv().is_err());
+        drop(dialling);
+        assert_eq!(given_up.try_recv().unwrap().session, SESSION);
+    }
+
+    #[test]
+    fn a_connection_is_no_farewell() {
+        let (farewells, mut given_up) = farewells();
+        Undecided::new(SESSION, farewells).connected();
+        assert!(given_up.try_recv().is_err());
+    }
+
+    #[test]
+    fn there_is_an_end_to_what_waits() {
+        let (farewells, given_up) = farewells();
+        for _ in 0..=MAX_WAITING {
+            drop(Undecided::new(SESSION, farewells.clone()));
+        }
+        assert_eq!(given_up.len(), MAX_WAITING);
+        drop(given_up);
+        drop(Undecided::new(SESSION, farewells));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_gives_up_does_not_wait_for_long() {
+        let began = tokio::time::Instant::now();
+        let (farewells, mut given_up) = farewells();
+        let give_up = |deadline: Duration| {
+            let undecided = Undecided::new(SESSION, farewells.clone());
+            undecided.give_up(began.into_std() + deadline)
+        };
+        give_up(Duration::from_millis(300)).await;
+        assert!(began.elapsed() < Duration::from_millis(310), "its deadline");
+        give_up(Duration::from_secs(15)).await;
+        assert!(began.elapsed() < Duration::from_millis(1_400), "silence");
+
+        // Once is enough.
+        let [first, second] = [(); 2].map(|()| given_up.try_recv().unwrap());
+        assert_eq!((first.session, second.session), (SESSION, SESSION));
+        assert!(given_up.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn the_next_introduction_comes_after_the_farewell() {
+        let (farewells, mut given_up) = farewells();
+        let deadline = Instant::now() + Duration::from_secs(15);
+        let giving_up = Undecided::new(SESSION, farewells).give_up(deadline);
+        tokio::pin!(giving_up);
+        let heard = tokio::select! {
+            biased;
+            () = &mut giving_up => panic!("nobody has heard of it"),
+            farewell = given_up.recv() => farewell.unwrap().heard.unwrap(),
+        };
+        heard.send(()).unwrap();
+        giving_up.await;
+    }
+}
