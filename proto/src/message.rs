@@ -111,7 +111,8 @@ pub struct DialRequest {
 /// A server-reflexive address that the coordinator's own STUN server has seen, or is about to see.
 ///
 /// The Binding request carries the commitment to this salt and the peer id. The coordinator puts
-/// the address in the claim's place, so that a dial need not wait for the STUN server's answer.
+/// the address in the claim's place, so that a dial need not wait for the STUN server's answer. The
+/// introduction says for how many it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct ReflexiveClaim {
     /// The punch port that the address stands for.
@@ -169,6 +170,8 @@ pub struct Introduction {
     /// By which of its registrations the callee is known to the dialler. Zero towards the dialler
     /// itself.
     pub serial: u32,
+    /// How many of the dialler's claims the callee is told the address for. Zero towards the callee.
+    pub witnessed: u8,
 }
 
 /// Why a coordinator turned a request down.

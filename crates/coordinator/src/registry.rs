@@ -174,7 +174,7 @@ impl Registry {
             return Err(Refusal::TooMany);
         }
         let mut admitted = self.admit(client, &request.candidates, now);
-        admitted.candidates.splice(0..0, witnessed);
+        admitted.candidates.splice(0..0, witnessed.iter().cloned());
         admitted.candidates.truncate(MAX_CANDIDATES);
         let callee = self.peers.get(&request.callee).ok_or(Refusal::NotOnline)?;
         if !callee.policy.admits(&client.peer) {
@@ -204,6 +204,7 @@ impl Registry {
             candidates: reachable(&admitted.candidates, &callee.client),
             nat: request.nat,
         };
+        let witnessed = reachable(&witnessed, &callee.client).len();
         let serial = callee.serial;
         let callee = Side {
             peer: request.callee,
@@ -216,6 +217,7 @@ impl Registry {
             dialler,
             callee,
             serial,
+            witnessed: u8::try_from(witnessed).unwrap_or(u8::MAX),
             handshake: request.handshake,
             unproven: admitted.unproven,
         })))

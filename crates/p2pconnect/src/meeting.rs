@@ -52,6 +52,7 @@ impl Meeting {
         Told {
             session: self.introduction.session,
             announced: self.announced.clone(),
+            witnessed: self.introduction.witnessed,
             role: self.introduction.role,
             peer: self.introduction.nat,
             relayed_rtt: Duration::from_micros(self.introduction.relayed_rtt_us.into()),
@@ -229,7 +230,7 @@ impl Inner {
         let punching = self.punch(meeting, place, pace.clone(), began + DIAL_LIMIT);
         let telling = async {
             let patience = told.patience();
-            outdated(told, &self.mappings, &self.behaviour).await;
+            outdated(told, &self.mappings, &self.mappings, &self.behaviour).await;
             let since = Instant::now();
             // What is under way goes on: the dialler may be using it already.
             pace.hold();
@@ -262,10 +263,11 @@ impl Inner {
         let told = meeting.told(&pace);
         let undecided = Undecided::new(told.session, meeting.coordination.farewells());
         let pause = pause_after(&meeting.introduction);
+        let own = place.mappings().unwrap_or(&self.mappings);
         let result = tokio::select! {
             biased;
             result = self.punch(meeting, place, pace, deadline) => Some(result),
-            () = outdated(told, &self.mappings, &self.behaviour) => None,
+            () = outdated(told, own, &self.mappings, &self.behaviour) => None,
         };
         match result {
             Some(Ok(punched)) => {
@@ -306,8 +308,7 @@ impl Inner {
             mut candidates,
             nat,
             relayed_rtt_us,
-            handshake: _,
-            serial: _,
+            ..
         } = introduction;
         let started = Instant::now();
         let translated = self.nat64.translate(&mut candidates).await;

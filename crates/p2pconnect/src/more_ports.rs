@@ -164,6 +164,11 @@ impl Place {
         Some((&more.ports, more.mappings.known()))
     }
 
+    /// Returns how their mappings become known.
+    pub(crate) fn mappings(&self) -> Option<&Mappings> {
+        self.more.as_ref().map(|more| &more.mappings)
+    }
+
     /// Returns what else will be known of them.
     pub(crate) fn claims(&self) -> Option<Vec<ReflexiveClaim>> {
         self.more.as_ref().map(|more| more.mappings.claims())

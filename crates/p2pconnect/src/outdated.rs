@@ -9,7 +9,7 @@ use crate::{
     behaviour::{Behaviour, lets_anybody_in, varies},
     discovery,
     gather::Announced,
-    mappings::Mappings,
+    mappings::{Mapped, Mappings},
     session::Pace,
 };
 
@@ -26,15 +26,13 @@ const BEGINNING: Duration = Duration::from_millis(50);
 /// The longest time that is waited for them.
 const MAX_PATIENCE: Duration = Duration::from_millis(500);
 
-/// How long a coordinator waits for the STUN server beside it to see a dialler, and a little more.
-/// What comes within a round trip and this was known to it.
-const WITNESSED: Duration = Duration::from_millis(150);
-
 /// What a peer was told, and what has been done by it.
 #[derive(Debug)]
 pub(crate) struct Told {
     pub(crate) session: SessionToken,
     pub(crate) announced: Announced,
+    /// How many of this side's claims the peer was told an address for.
+    pub(crate) witnessed: u8,
     pub(crate) role: Role,
     /// What the peer has told of its own NAT.
     pub(crate) peer: NatReport,
@@ -52,10 +50,31 @@ impl Told {
         }
         (self.relayed_rtt * 3 / 2).min(MAX_PATIENCE)
     }
+
+    /// Tells whether the peer may know nothing of this side but private addresses: the coordinator
+    /// had not seen it, and no STUN server had answered.
+    fn is_without_mapping(&self) -> bool {
+        self.role == Role::Controlling && !self.announced.is_mapped && self.witnessed == 0
+    }
+
+    /// Tells whether these mappings lead anywhere that the peer does not know.
+    fn lacks(&self, mapped: &[Mapped]) -> bool {
+        let candidates = &self.announced.candidates;
+        let is_told = |it: &Mapped| candidates.iter().any(|known| known.address == it.mapped);
+        !mapped.iter().all(is_told)
+    }
 }
 
 /// Waits until a new introduction would be better than to go on. Cancel safe.
-pub(crate) async fn outdated(told: Told, mappings: &Mappings, behaviour: &Behaviour) {
+///
+/// `own` are the mappings of the ports that the session connects from, `mappings` those of the
+/// endpoint.
+pub(crate) async fn outdated(
+    told: Told,
+    own: &Mappings,
+    mappings: &Mappings,
+    behaviour: &Behaviour,
+) {
     // The way to such a peer does not depend on this side's ports.
     if lets_anybody_in(&told.peer) {
         return future::pending().await;
@@ -63,7 +82,7 @@ pub(crate) async fn outdated(told: Told, mappings: &Mappings, behaviour: &Behavi
     tokio::select! {
         () = behaviour.outdates(&told.announced.nat) => {}
         () = has_moved(&told, mappings, behaviour) => {}
-        () = is_late(&told, mappings) => {}
+        () = is_late(&told, own) => {}
     }
     let first_ones = async {
         told.pace.begun().await;
@@ -74,15 +93,13 @@ pub(crate) async fn outdated(told: Told, mappings: &Mappings, behaviour: &Behavi
     }
 }
 
-/// Waits for a mapping that not even the coordinator knew when this side dialled: packets to the STUN
-/// server were lost, and the peer dials nothing but private addresses.
+/// Waits for a mapping that not even the coordinator knew when it introduced this side: packets to the
+/// STUN server were lost, and the peer dials nothing but private addresses.
 async fn is_late(told: &Told, mappings: &Mappings) {
-    let knew_none = told.role == Role::Controlling && !told.announced.is_mapped;
-    if knew_none && mappings.first().await.is_ok() {
-        let late = told.announced.at.elapsed();
-        if late > told.relayed_rtt + WITNESSED {
-            return;
-        }
+    if told.is_without_mapping() && mappings.first().await.is_ok() && told.lacks(&mappings.known())
+    {
+        tracing::debug!("the peer does not know this side's mapping");
+        return;
     }
     future::pending().await
 }
@@ -124,7 +141,75 @@ fn is_within((first, delta): (SocketAddr, u16), count: u32, address: SocketAddr)
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
+    use p2pconnect_proto::{Candidate, PunchPort};
+
     use super::*;
+
+    const PORT: PunchPort = PunchPort::PRIMARY;
+
+    fn address(host: [u8; 4]) -> SocketAddr {
+        (host, 40_000).into()
+    }
+
+    /// A dialler with these addresses, of whose claims so many have been honoured.
+    fn told(candidates: Vec<Candidate>, is_mapped: bool, witnessed: u8) -> Told {
+        Told {
+            session: SessionToken::from_bytes([1; SessionToken::LEN]),
+            announced: Announced {
+                at: Instant::now(),
+                is_mapped,
+                candidates,
+                nat: NatReport::default(),
+                predicted: None,
+                looked: None,
+                fresh: None,
+            },
+            witnessed,
+            role: Role::Controlling,
+            peer: NatReport::default(),
+            relayed_rtt: Duration::from_millis(84),
+            pace: Pace::default(),
+        }
+    }
+
+    fn mapped(from: [u8; 4], to: [u8; 4]) -> Mapped {
+        Mapped {
+            punch_port: PORT,
+            local: address(from),
+            mapped: address(to),
+            server: address([203, 0, 113, 1]),
+            token: None,
+        }
+    }
+
+    #[test]
+    fn a_peer_knows_what_the_coordinator_has_seen() {
+        let (home, nat) = ([192, 168, 1, 2], [203, 0, 113, 7]);
+        let host = vec![Candidate::host(address(home), PORT)];
+        let both = vec![
+            Candidate::host(address(home), PORT),
+            Candidate::server_reflexive(address(nat), PORT, None),
+        ];
+        assert!(told(host.clone(), false, 0).is_without_mapping());
+        assert!(!told(host.clone(), false, 1).is_without_mapping());
+        assert!(!told(both, true, 0).is_without_mapping());
+        let callee = Told {
+            role: Role::Controlled,
+            ..told(host, false, 0)
+        };
+        assert!(!callee.is_without_mapping());
+    }
+
+    #[test]
+    fn a_mapping_that_is_no_news_is_not_late() {
+        let (home, nat, public) = ([192, 168, 1, 2], [203, 0, 113, 7], [203, 0, 113, 8]);
+        let behind_a_nat = told(vec![Candidate::host(address(home), PORT)], false, 0);
+        assert!(behind_a_nat.lacks(&[mapped(home, nat)]));
+        let without_one = told(vec![Candidate::host(address(public), PORT)], false, 0);
+        assert!(!without_one.lacks(&[mapped(public, public)]));
+    }
 
     #[test]
     fn own_connections_and_a_few_others_are_expected() {

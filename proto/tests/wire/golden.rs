@@ -105,6 +105,10 @@ fn introduction(role: Role) -> Introduction {
             Role::Controlling => 0,
             Role::Controlled => 2,
         },
+        witnessed: match role {
+            Role::Controlling => 1,
+            Role::Controlled => 0,
+        },
     }
 }
 

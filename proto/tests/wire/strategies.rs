@@ -96,9 +96,20 @@ fn introduction() -> impl Strategy<Value = Introduction> {
         any::<u32>(),
         bytes(),
         any::<u32>(),
+        any::<u8>(),
     )
         .prop_map(
-            |(session, peer, role, candidates, nat, relayed_rtt_us, handshake, serial)| {
+            |(
+                session,
+                peer,
+                role,
+                candidates,
+                nat,
+                relayed_rtt_us,
+                handshake,
+                serial,
+                witnessed,
+            )| {
                 Introduction {
                     session: SessionToken::from_bytes(session),
                     peer,
@@ -108,6 +119,7 @@ fn introduction() -> impl Strategy<Value = Introduction> {
                     relayed_rtt_us,
                     handshake,
                     serial,
+                    witnessed,
                 }
             },
         )

@@ -62,6 +62,8 @@ pub struct Meeting {
     pub callee: Side,
     /// The callee's own number of what the dialler is told of it.
     pub serial: u32,
+    /// How many of the dialler's claims the callee is told the address for.
+    pub witnessed: u8,
     /// The first bytes of the dialler's handshake, for the callee.
     pub handshake: Vec<u8>,
     /// The dialler's addresses that were left out because nothing shows that they are its own.
@@ -84,25 +86,29 @@ impl Meeting {
         let (dialler_waits, callee_waits) = start_delays(rtt_dialler, rtt_callee);
         let relayed_rtt_us = relayed_rtt_us(rtt_dialler, rtt_callee);
         let session = self.session;
-        let introduce = |other: Side, role, handshake, serial| Introduction {
+        let introduce = |other: Side, role| Introduction {
             session,
             peer: other.peer,
             role,
             candidates: other.candidates,
             nat: other.nat,
             relayed_rtt_us,
-            handshake,
-            serial,
+            handshake: Vec::new(),
+            serial: 0,
+            witnessed: 0,
+        };
+        let to_dialler = Introduction {
+            witnessed: self.witnessed,
+            ..introduce(self.callee, Role::Controlling)
+        };
+        let to_callee = Introduction {
+            handshake: self.handshake,
+            serial: self.serial,
+            ..introduce(self.dialler, Role::Controlled)
         };
         Introductions {
-            to_dialler: (
-                dialler_waits,
-                introduce(self.callee, Role::Controlling, Vec::new(), 0),
-            ),
-            to_callee: (
-                callee_waits,
-                introduce(self.dialler, Role::Controlled, self.handshake, self.serial),
-            ),
+            to_dialler: (dialler_waits, to_dialler),
+            to_callee: (callee_waits, to_callee),
         }
     }
 }

@@ -52,11 +52,15 @@ async fn the_coordinator_tells_what_its_own_stun_server_has_seen() {
         }
         let other = if told == 0 { &dialler } else { &callee };
         let answer = client.request(&dial(other, &salts)).await;
-        assert!(matches!(answer, Response::Introduced(_)), "{answer:?}");
+        let Response::Introduced(to_dialler) = answer else {
+            panic!("{answer:?}");
+        };
+        assert_eq!(usize::from(to_dialler.witnessed), told);
         let mapped = held.current().mapped;
         let candidate = Candidate::server_reflexive(mapped, PunchPort::SPARE, None);
         let introduction = other.introduction().await;
         assert_eq!(introduction.candidates, vec![candidate; told]);
+        assert_eq!(introduction.witnessed, 0);
         let over = other.request(&Request::Settled(client.id)).await;
         assert_eq!(over, Response::Settled);
     }
