@@ -368,14 +368,16 @@ impl Endpoint {
             .ok()
             .and_then(|line| line.clone())
             .ok_or(CoordinatorError::Replaced)?;
+        // In this order: a mapping that comes to be known meanwhile is named twice, and not left out.
+        let claims = place
+            .claims()
+            .unwrap_or_else(|| self.inner.mappings.claims());
         let announced = self.inner.announce_anew(place);
         let request = DialRequest {
             callee: peer,
             candidates: announced.candidates.clone(),
             nat: announced.nat,
-            claims: place
-                .claims()
-                .unwrap_or_else(|| self.inner.mappings.claims()),
+            claims,
             handshake,
         };
         let answer = line.dial(request).await?;
