@@ -205,7 +205,10 @@ impl Endpoint {
         while round - turned_away < MAX_INTRODUCTIONS {
             round += 1;
             let forwarded = self.inner.port_mappings.known();
-            self.inner.look(round).await;
+            let looking = timeout_at(deadline.into(), self.inner.look(round));
+            if looking.await.is_err() {
+                break;
+            }
             let met = match self.ask(peer, &place, deadline).await {
                 Ok(met) => met,
                 // What a round has found says more than a coordinator that is silent afterwards.
