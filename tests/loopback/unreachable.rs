@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     rogue::RogueCoordinator,
-    world::{World, address_of},
+    world::{World, address_of, assert_carries},
 };
 
 #[tokio::test]
@@ -85,6 +85,26 @@ async fn a_closed_stun_port_is_named() {
         matches!(error, DialError::Stun { .. } | DialError::NotOnline),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn who_reaches_no_stun_server_reaches_a_peer_that_needs_none() {
+    let mut world = World::start();
+    let listener = world.listener().await;
+    world.close_stun().await;
+    let dialler = world.dialler().await;
+    let nobody = SecretKey::generate().unwrap().peer_id();
+    let until_it_is_certain = async {
+        while !matches!(dialler.dial(nobody).await, Err(DialError::Stun { .. })) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), until_it_is_certain)
+        .await
+        .unwrap();
+    let mut here = dialler.dial(listener.peer_id()).await.unwrap();
+    let mut there = listener.accept().await.unwrap();
+    assert_carries(&mut here, &mut there, b"without a mapping").await;
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ pub(crate) struct World {
     pub(crate) coordinator: RunningCoordinator,
     pub(crate) stun: SocketAddr,
     key: SecretKey,
-    _stun: StunServerHandle,
+    stun_server: Option<StunServerHandle>,
     _log: error_log::Watch,
 }
 
@@ -41,9 +41,14 @@ impl World {
             coordinator,
             stun,
             key,
-            _stun: server.spawn(),
+            stun_server: Some(server.spawn()),
             _log: error_log::watch(),
         }
+    }
+
+    /// Ends the STUN server, whose port refuses connections from now on.
+    pub(crate) async fn close_stun(&mut self) {
+        self.stun_server.take().unwrap().shutdown().await;
     }
 
     /// Ends the coordinator and starts another with the same key and address.

@@ -75,6 +75,45 @@ fn a_closed_stun_port_is_status_6() {
     });
 }
 
+/// Has a host refuse its own connections to STUN servers, those beside the coordinator included.
+fn close_stun(net: &Net, host: &str) {
+    let closed = "add table ip closed
+        add chain ip closed out { type filter hook output priority 0; }
+        add rule ip closed out tcp dport { 3478, 4433 } reject with tcp reset";
+    let status = net.lab.host(host).command("nft").arg(closed).status();
+    assert!(status.unwrap().success());
+}
+
+#[test]
+fn a_peer_that_needs_no_mapping_is_reached_without_stun() {
+    test(|| {
+        let in_one_lan = Net::behind_one(NatSpec::port_preserving(), &[], &[]);
+        for net in [Net::new(&[], &[]), in_one_lan] {
+            close_stun(&net, "a");
+            let peer = net.id("b");
+            let _listener = net.listen("b");
+            net.dial_echo("a", &peer, "without a mapping");
+            net.finish();
+        }
+    });
+}
+
+#[test]
+fn a_dial_that_fails_for_the_lack_of_a_mapping_is_status_6() {
+    test(|| {
+        let net = Net::new(&NAT, &NAT);
+        close_stun(&net, "a");
+        let peer = net.id("b");
+        let _listener = net.listen("b");
+        let began = Instant::now();
+        let dialled = net.dial("a", &peer, b"");
+        assert_eq!(dialled.code(), 6, "{:#?}", dialled.stderr);
+        assert!(dialled.reason().contains("STUN"), "{}", dialled.reason());
+        assert!(began.elapsed() < Duration::from_secs(16));
+        net.finish();
+    });
+}
+
 #[test]
 fn a_server_with_another_key_is_status_7() {
     test(|| {

@@ -105,9 +105,9 @@ impl Builder {
     /// and, if others may dial it, registers there.
     ///
     /// Takes two round trips to the coordinator, and a third to register. An endpoint that only
-    /// dials is there after one; that no STUN server tells its mappings shows when it dials. A machine
-    /// that has IPv6 only asks its resolver for a NAT64 before, where it has only an IPv4 address of
-    /// the coordinator.
+    /// dials is there after one; that no STUN server tells its mappings shows when a dial fails. A
+    /// machine that has IPv6 only asks its resolver for a NAT64 before, where it has only an IPv4
+    /// address of the coordinator.
     ///
     /// # Errors
     ///

@@ -187,13 +187,8 @@ impl Endpoint {
         peer: PeerId,
         limit: Duration,
     ) -> Result<Connection, DialError> {
-        tokio::select! {
-            biased;
-            result = self.dial_in_rounds(peer, limit) => result,
-            Failure { server, error } = self.inner.mappings.hopeless() => {
-                Err(DialError::Stun { server, source: error })
-            }
-        }
+        let result = self.dial_in_rounds(peer, limit).await;
+        result.map_err(|error| explained(error, self.inner.mappings.failure()))
     }
 
     async fn dial_in_rounds(&self, peer: PeerId, limit: Duration) -> Result<Connection, DialError> {
@@ -444,6 +439,24 @@ fn pause_for_room(times: u32) -> Duration {
     pause
         .mul_f64(1.0 + random_fraction())
         .min(MAX_PEER_BUSY_PAUSE)
+}
+
+/// Names the STUN server that tells no mapping, if none does and that may be why a dial failed.
+///
+/// A peer in the same network, a public one or one whose router forwards ports is reached without,
+/// so that nothing is given up for the lack of a mapping. A peer that cannot learn its own is not
+/// online.
+fn explained(error: DialError, failure: Option<Failure>) -> DialError {
+    match (error, failure) {
+        (
+            DialError::NoDirectPath(_) | DialError::NotOnline | DialError::PeerLeft,
+            Some(Failure { server, error }),
+        ) => DialError::Stun {
+            server,
+            source: error,
+        },
+        (error, _) => error,
+    }
 }
 
 /// Tells whether another round could not end differently.

@@ -111,7 +111,7 @@ pub enum DialError {
     /// The peer gave this attempt up, most likely to begin another.
     #[error("the peer gave the attempt up")]
     PeerLeft,
-    /// No STUN server tells this endpoint's mapping.
+    /// The peer was not reached, and no STUN server tells this endpoint's mapping, which may be why.
     #[error("the STUN server {server} does not tell the mapping")]
     Stun {
         /// The last server that was tried.

@@ -195,12 +195,10 @@ impl Mappings {
         open.map(|claimed| claimed.claim).collect()
     }
 
-    /// Waits until it is certain that no server tells any mapping. Cancel safe.
-    pub(crate) async fn hopeless(&self) -> Failure {
-        match self.first().await {
-            Err(failure) => failure,
-            Ok(()) => std::future::pending().await,
-        }
+    /// Returns why no mapping is known, once it is certain that no server tells any.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        let table = self.shared.table.borrow();
+        table.is_hopeless().then(|| table.failure()).flatten()
     }
 
     /// Returns the mappings known now, those of the primary port first, each address once.
@@ -537,5 +535,32 @@ mod tests {
         let both = async { tokio::join!(ends, follow) };
         timeout(Duration::from_secs(5), both).await.unwrap();
         assert!(mappings.known().is_empty());
+        let failure = mappings.failure();
+        assert!(
+            failure.is_none(),
+            "it is asked from here first: {failure:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn who_refuses_explains_why_no_mapping_is_known() {
+        let mappings = mappings();
+        let closed = closed_port();
+        mappings.start(closed);
+        assert!(mappings.failure().is_none(), "it has not answered yet");
+        mappings.complete(Vec::new());
+        let first = timeout(Duration::from_secs(5), mappings.first()).await;
+        assert_eq!(first.unwrap().unwrap_err().server, closed);
+        let failure = mappings.failure().unwrap();
+        assert_eq!(
+            (failure.server, failure.error),
+            (closed, MappingError::Refused)
+        );
+    }
+
+    /// Returns an address that refuses connections.
+    fn closed_port() -> SocketAddr {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
     }
 }
