@@ -393,9 +393,10 @@ impl Shared {
                     let MappingState { mapping, lost, .. } = states.borrow_and_update().clone();
                     match lost {
                         Some(error) if self.has_moved(local, server).await => {
-                            tracing::debug!("this machine has another address now");
+                            tracing::debug!(%error, "this machine has another address now");
                             self.behaviour.forget(local.ip());
-                            return self.set(punch_port, server, Slot::Failed(error));
+                            // The server is asked again at once, and has not failed yet.
+                            return self.set(punch_port, server, Slot::Asking);
                         }
                         Some(_) | None => learn(mapping),
                     }
@@ -525,6 +526,7 @@ mod tests {
         let held = HeldMapping::open(formerly, address, config).await.unwrap();
 
         let mappings = mappings();
+        mappings.complete(Vec::new());
         let shared = Arc::clone(&mappings.shared);
         let ends = async {
             mappings.changes().next().await;
