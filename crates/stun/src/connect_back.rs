@@ -1,9 +1,14 @@
 use std::{io, net::SocketAddr, time::Duration};
 
-use p2pconnect_proto::ConnectBack;
-use tokio::time::{Instant, timeout_at};
+use p2pconnect_proto::{BackOutcome, ConnectBack};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::{binding, connection::Connection, error::MappingError, socket::reusable_listener};
+use crate::{
+    binding::{self, BindingAnswer},
+    connection::Connection,
+    error::MappingError,
+    socket::reusable_listener,
+};
 
 /// How long the server waits at least: a busy machine needs that much.
 const LEAST_PATIENCE: Duration = Duration::from_millis(200);
@@ -14,8 +19,22 @@ const MOST_PATIENCE: Duration = Duration::from_secs(2);
 /// How many round trips the server waits: one is what an answer takes.
 const ROUND_TRIPS: u32 = 4;
 
-/// As many as the server makes.
-const BACKLOG: u32 = 2;
+/// The same when it tries again: what takes longer was not heard the first time either.
+const ROUND_TRIPS_AGAIN: u32 = 2;
+
+/// How often the server tries again after silence.
+///
+/// It sends one SYN, whose loss looks like a NAT that drops it, and so does that of the answer: with
+/// one packet in twenty lost each way, one connection in ten is like that, and three are one time
+/// in a thousand.
+const REPETITIONS: u32 = 2;
+
+/// The pause before it does so: a lost packet is seldom alone. Most NATs are silent, so that it is
+/// short.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// As many as the server makes in all.
+const BACKLOG: u32 = 2 * (1 + REPETITIONS);
 
 /// Has `server` connect back to `local`, and returns the mapped address of `local` and what became
 /// of the connections: from another port of the server, and from another address if it has one.
@@ -26,10 +45,16 @@ const BACKLOG: u32 = 2;
 /// answers, and what comes back may spoil the mapping for others. Nothing is left of it
 /// afterwards.
 ///
-/// `None` in the place of the outcomes means that this server does not connect back.
+/// A connection that arrives, RST and ICMP are proof of what happens to all. Silence may be a lost
+/// packet: the server is asked twice more then, on the same connection, and connects from other
+/// ports. All outcomes are returned.
+///
+/// `None` in the place of the outcomes means that this server does not connect back, or that silence
+/// was not repeated because it answers no more.
 ///
 /// `within` bounds the whole: two round trips and the time that the server waits, which is four
-/// round trips, at least 200 ms and at most 2 s.
+/// round trips, at least 200 ms and at most 2 s. After silence it takes six round trips more, and
+/// 600 ms at least.
 ///
 /// # Errors
 ///
@@ -53,11 +78,50 @@ pub async fn connect_back(
     // The system takes the connections; whoever made them learns all from that.
     let _listener = reusable_listener(local, BACKLOG).map_err(bind)?;
     let mut connection = Connection::open(local, server, within, None).await?;
-    let round_trip = began.elapsed();
-    let patience = (round_trip * ROUND_TRIPS).clamp(LEAST_PATIENCE, MOST_PATIENCE);
-    let asking = connection.ask_with(binding::request_back(patience), within);
-    let answer = timeout_at(began + within, asking)
+    // A SYN that was lost makes it a second.
+    let round_trip = began.elapsed().min(MOST_PATIENCE / ROUND_TRIPS);
+    let patience = |round_trips| (round_trip * round_trips).max(LEAST_PATIENCE);
+    let deadline = began + within;
+    let first = ask(&mut connection, patience(ROUND_TRIPS), deadline).await?;
+    let mapped = first.mapped;
+    let mut backs = first.backs.unwrap_or_default();
+    let mut certain = !is_silent(&backs);
+    for _ in 0..REPETITIONS {
+        if !is_silent(&backs) {
+            break;
+        }
+        sleep_until(deadline.min(Instant::now() + PAUSE)).await;
+        match ask(&mut connection, patience(ROUND_TRIPS_AGAIN), deadline).await {
+            Ok(again) => {
+                let again = again.backs.unwrap_or_default();
+                certain |= !again.is_empty();
+                backs.extend(again);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the stun server does not connect back again");
+                break;
+            }
+        }
+    }
+    let is_known = certain && !backs.is_empty();
+    Ok((mapped, is_known.then_some(backs)))
+}
+
+async fn ask(
+    connection: &mut Connection,
+    patience: Duration,
+    deadline: Instant,
+) -> Result<BindingAnswer, MappingError> {
+    let request = binding::request_back(patience);
+    let left = deadline.saturating_duration_since(Instant::now());
+    timeout_at(deadline, connection.ask_with(request, left))
         .await
-        .map_err(|_| MappingError::NoAnswer)??;
-    Ok((answer.mapped, answer.backs))
+        .map_err(|_| MappingError::NoAnswer)?
+}
+
+/// Tells whether nothing but silence came of connections from some place.
+fn is_silent(backs: &[ConnectBack]) -> bool {
+    let is_heard = |it: &ConnectBack| it.outcome != BackOutcome::Silent;
+    let heard_from = |from| backs.iter().any(|it| it.from == from && is_heard(it));
+    backs.iter().any(|it| !heard_from(it.from))
 }

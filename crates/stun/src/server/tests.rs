@@ -286,6 +286,56 @@ async fn what_nobody_listens_for_is_reset() {
     assert_eq!(response.result.unwrap().backs.unwrap(), [reset]);
 }
 
+/// Answers each question for a connection back by the next of these outcomes.
+async fn connected_back(answers: &[Option<BackOutcome>]) -> Option<Vec<BackOutcome>> {
+    let listener = TcpListener::bind(any_port()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = async {
+        let (stream, remote) = listener.accept().await.unwrap();
+        let mut reader = MessageReader::new(stream);
+        for outcome in answers {
+            let message = reader.next().await.unwrap().unwrap();
+            let from = BackFrom::OtherPort;
+            let back = outcome.map(|outcome| ConnectBack { from, outcome });
+            let backs = back.as_slice();
+            let caller = answer::Caller { remote, backs };
+            let config = StunServerConfig::default();
+            let Ok(answer::Answer::Send(bytes)) = answer::answer(&message, caller, &config, 0)
+            else {
+                panic!("no answer to {message:?}");
+            };
+            reader.get_mut().write_all(&bytes).await.unwrap();
+        }
+        let more = reader.next().await;
+        assert!(!matches!(more, Ok(Some(_))), "{more:?}");
+    };
+    let asking = connect_back(free_port(), address, LONG);
+    let (_, answer) = timeout(LONG, async { tokio::join!(serve, asking) })
+        .await
+        .unwrap();
+    let (_, backs) = answer.unwrap();
+    Some(backs?.iter().map(|back| back.outcome).collect())
+}
+
+#[tokio::test]
+async fn silence_counts_only_if_it_is_repeated() {
+    use BackOutcome::{Connected, Reset, Silent};
+    for outcomes in [
+        &[Connected][..],
+        &[Reset],
+        &[Silent, Connected],
+        &[Silent, Silent, Reset],
+        &[Silent; 3],
+    ] {
+        let answers: Vec<_> = outcomes.iter().copied().map(Some).collect();
+        let backs = connected_back(&answers).await;
+        assert_eq!(backs.as_deref(), Some(outcomes));
+    }
+    assert_eq!(connected_back(&[Some(Silent), None, None]).await, None);
+    let busy = connected_back(&[Some(Silent), None, Some(Silent)]).await;
+    assert_eq!(busy, Some(vec![Silent; 2]));
+}
+
 #[tokio::test]
 async fn a_server_that_does_not_connect_back_answers_without() {
     let config = StunServerConfig {
