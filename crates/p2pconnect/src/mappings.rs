@@ -15,6 +15,7 @@ use p2pconnect_stun::{
 };
 use tokio::{
     sync::watch,
+    task::JoinSet,
     time::{sleep, timeout},
 };
 
@@ -362,7 +363,12 @@ impl Shared {
     }
 
     /// Keeps the table true to a mapping, until it cannot be held from its address any more.
-    async fn follow(&self, punch_port: PunchPort, server: SocketAddr, mut held: HeldMapping) {
+    async fn follow(
+        self: &Arc<Self>,
+        punch_port: PunchPort,
+        server: SocketAddr,
+        mut held: HeldMapping,
+    ) {
         let first = held.current();
         let local = first.local;
         self.observer.tell(Status::Mapped {
@@ -375,6 +381,7 @@ impl Shared {
         let mut states = held.subscribe();
         let mut alternates = self.alternates.subscribe();
         alternates.mark_changed();
+        let mut comparing = JoinSet::new();
         loop {
             tokio::select! {
                 event = held.next_event() => match event {
@@ -402,10 +409,10 @@ impl Shared {
                     }
                 }
                 Ok(()) = alternates.changed(), if punch_port == PunchPort::PRIMARY => {
-                    let known = alternates.borrow_and_update().clone();
-                    let Some(alternates) = known else { continue };
-                    self.compare(local, server, &alternates).await;
-                    self.compared.send_replace(true);
+                    if let Some(alternates) = alternates.borrow_and_update().clone() {
+                        let shared = Arc::clone(self);
+                        comparing.spawn(shared.compare(local, server, alternates));
+                    }
                 }
             }
         }
@@ -443,19 +450,32 @@ impl Shared {
         );
     }
 
-    /// Asks the server's alternate addresses how they see the same local port.
-    async fn compare(&self, local: SocketAddr, server: SocketAddr, alternates: &[SocketAddr]) {
-        let comparable = |it: &&SocketAddr| it.is_ipv4() == server.is_ipv4() && **it != server;
-        for &alternate in alternates.iter().filter(comparable) {
-            let alternate = self.nat64.reach(alternate).await;
-            match query(local, alternate, QUERY_LIMIT).await {
-                Ok(mapped) => self.behaviour.observe(Observation {
-                    local,
-                    server: alternate,
-                    mapped,
-                }),
-                Err(error) => tracing::debug!(%error, "no second opinion on the mapping"),
-            }
+    /// Asks the server's alternate addresses, all at once, how they see the same local port.
+    async fn compare(
+        self: Arc<Self>,
+        local: SocketAddr,
+        server: SocketAddr,
+        alternates: Vec<SocketAddr>,
+    ) {
+        let comparable = |it: &SocketAddr| it.is_ipv4() == server.is_ipv4() && *it != server;
+        let mut asking = JoinSet::new();
+        for alternate in alternates.into_iter().filter(comparable) {
+            let shared = Arc::clone(&self);
+            asking.spawn(async move { shared.ask_alternate(local, alternate).await });
+        }
+        asking.join_all().await;
+        self.compared.send_replace(true);
+    }
+
+    async fn ask_alternate(&self, local: SocketAddr, alternate: SocketAddr) {
+        let alternate = self.nat64.reach(alternate).await;
+        match query(local, alternate, QUERY_LIMIT).await {
+            Ok(mapped) => self.behaviour.observe(Observation {
+                local,
+                server: alternate,
+                mapped,
+            }),
+            Err(error) => tracing::debug!(%error, "no second opinion on the mapping"),
         }
     }
 
@@ -558,6 +578,27 @@ mod tests {
             (failure.server, failure.error),
             (closed, MappingError::Refused)
         );
+    }
+
+    #[tokio::test]
+    async fn alternates_that_do_not_answer_cost_their_time_once() {
+        let any = ["127.0.0.1:0".parse().unwrap()];
+        let server = StunServer::bind(&any, StunServerConfig::default()).unwrap();
+        let (address, _server) = (server.local_addrs()[0], server.spawn());
+        let mappings = mappings();
+        mappings.start(address);
+        let first = timeout(Duration::from_secs(5), mappings.first()).await;
+        first.unwrap().unwrap();
+
+        // The system takes connections, and nobody answers.
+        let silent = [(); 3].map(|()| std::net::TcpListener::bind(any[0]).unwrap());
+        tokio::time::pause();
+        let began = tokio::time::Instant::now();
+        mappings.complete(silent.iter().map(|it| it.local_addr().unwrap()).collect());
+        mappings.compared().await;
+        let took = began.elapsed();
+        assert!(took >= QUERY_LIMIT, "they were not asked: {took:?}");
+        assert!(took < 2 * QUERY_LIMIT, "one after the other: {took:?}");
     }
 
     /// Returns an address that refuses connections.
