@@ -1,8 +1,9 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use p2pconnect::{Connection, DialError, DialPolicy, Endpoint, PeerId};
+use p2pconnect::{Connection, DialError, DialPolicy, Endpoint, PeerId, Status};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::mpsc,
     task::JoinSet,
     time::timeout,
 };
@@ -119,6 +120,35 @@ async fn dial_and_hear(hub: &Endpoint, peer: PeerId) -> Connection {
     stream.read_exact(&mut heard).await.unwrap();
     assert_eq!(heard, sent.as_bytes());
     stream
+}
+
+/// As behind a carrier's NAT.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_that_start_at_one_address_find_out_all_there_is() {
+    const NEIGHBOURS: usize = 100;
+    let world = World::start_with_default_limits();
+    let mut starting = JoinSet::new();
+    for _ in 0..NEIGHBOURS {
+        let (found, mut finding) = mpsc::channel(1);
+        let tell = move |status| {
+            if let Status::NatFound { report } = status {
+                found.try_send(report).unwrap();
+            }
+        };
+        let binding = world.builder().allow(DialPolicy::Anyone).observer(tell);
+        starting.spawn(async move {
+            let endpoint = binding.bind().await.unwrap();
+            let report = timeout(PATIENCE, finding.recv()).await.unwrap().unwrap();
+            (endpoint, report)
+        });
+    }
+    // All of them stay until the last one is done.
+    let started = starting.join_all().await;
+    for (_, report) in &started {
+        assert!(report.filtering.is_some(), "{report:?}");
+    }
+    // The server may not have seen the end of the last questions yet.
+    assert!(world.stun_connections() >= 2 * NEIGHBOURS);
 }
 
 #[tokio::test]

@@ -18,21 +18,24 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn start() -> Self {
-        Self::announcing(None)
+        Self::announcing(None, lift_limits)
+    }
+
+    /// Starts a STUN server with the limits that it has by default.
+    pub(crate) fn start_with_default_limits() -> Self {
+        Self::announcing(None, |_| {})
     }
 
     /// Starts a coordinator that names another STUN server than its own.
     pub(crate) fn start_with_stun_at(elsewhere: SocketAddr) -> Self {
-        Self::announcing(Some(elsewhere))
+        Self::announcing(Some(elsewhere), lift_limits)
     }
 
-    fn announcing(elsewhere: Option<SocketAddr>) -> Self {
+    fn announcing(elsewhere: Option<SocketAddr>, limit: fn(&mut StunServerConfig)) -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut config = StunServerConfig::default();
         config.token_key = Some(token_key());
-        // All peers of a test have one address.
-        config.max_connections_per_address = config.max_connections;
-        config.request_burst = u32::MAX;
+        limit(&mut config);
         let server = StunServer::bind(&[any], config).unwrap();
         let stun = elsewhere.unwrap_or_else(|| server.local_addrs()[0]);
         let key = SecretKey::generate().unwrap();
@@ -44,6 +47,11 @@ impl World {
             stun_server: Some(server.spawn()),
             _log: error_log::watch(),
         }
+    }
+
+    /// Returns how many connections to the STUN server there are.
+    pub(crate) fn stun_connections(&self) -> usize {
+        self.stun_server.as_ref().unwrap().connections()
     }
 
     /// Ends the STUN server, whose port refuses connections from now on.
@@ -89,6 +97,12 @@ impl World {
         let (dialled, accepted) = tokio::join!(dialler.dial(listener.peer_id()), listener.accept());
         (dialled.unwrap(), accepted.unwrap())
     }
+}
+
+/// All peers of a test have one address.
+fn lift_limits(config: &mut StunServerConfig) {
+    config.max_connections_per_address = config.max_connections;
+    config.request_burst = u32::MAX;
 }
 
 fn token_key() -> TokenKey {

@@ -28,21 +28,29 @@ const BACKLOG: i32 = 4096;
 /// Frees the places of clients that vanished without a word within half an hour instead of four.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(15 * 60);
 
-/// What a server allows. The default suits a public server.
+/// What a server allows. The default suits a public server beside a coordinator, of which it serves
+/// all peers: 10,000 that are registered, and 512 clients of one address, since a carrier's NAT puts
+/// many subscribers behind one. A peer holds a connection from each of its two punch ports, to two
+/// servers at most, which may be addresses of this one.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct StunServerConfig {
-    /// The most connections altogether. 16,384 by default: less than 40 MiB of memory, and as
-    /// many open files, of which the system may allow fewer: then connections wait.
+    /// The most connections altogether. 40,960 by default: the four of each registered peer, and
+    /// some short questions. Less than 100 MiB of memory, and as many open files, of which the
+    /// system may allow fewer: then connections wait.
     pub max_connections: usize,
-    /// The most connections of one IPv4 address or IPv6 /64. 64 by default: a few dozen hosts
-    /// behind one address with two punch ports each.
+    /// The most connections of one IPv4 address or IPv6 /64. 4,096 by default: the four of each
+    /// client of one address, and as many again for short questions, of which a peer that finds
+    /// out how its NAT behaves has some 15 at a time. A tenth of all, in 10 MiB.
     pub max_connections_per_address: usize,
     /// The requests and connections per second of one IPv4 address or IPv6 /64 in the long run.
-    /// 32 by default: 64 connections that ask every 15 s need 4. What comes faster is answered
-    /// later.
+    /// 256 by default: the 2,048 connections that may be held ask every 15 s, which takes 137, and
+    /// the rest serves two peers that start in each second. What comes faster is answered later.
     pub requests_per_second: u32,
-    /// How many of them may come at once. 128 by default: two for each connection.
+    /// How many of them may come at once. 24,576 by default: 48 for each client of one address,
+    /// as all of them begin anew when that address changes. Four connections and their requests
+    /// are 8; 13 questions about the ports that a NAT gives out are 26, and three on one
+    /// connection about what it lets in are 7.
     pub request_burst: u32,
     /// How long a connection is kept on which nothing is asked any more. 4 hours by default:
     /// RFC 5382 REQ-5 lets NATs forget an idle connection after 2 h 4 min, so a client that keeps
@@ -56,8 +64,9 @@ pub struct StunServerConfig {
     pub token_key: Option<TokenKey>,
     /// Who is told of each sighting of somebody who shows a commitment. Nobody by default.
     pub witness: Option<Witness>,
-    /// How many clients are connected back to at a time, each for 2 s at most; 0 for none. 256 by
-    /// default: so many start within two seconds. What is asked beyond is answered without.
+    /// How many times clients are connected back to at a time, each for 2 s at most; 0 for none.
+    /// 512 by default: all clients of one address at once. What is asked beyond is answered
+    /// without.
     pub max_connect_backs: usize,
     /// How long a reflexive token is valid. 10 minutes by default: holders get a new one every
     /// 15 s, and a NAT may give the address to somebody else after the connection has ended.
@@ -70,15 +79,15 @@ pub struct StunServerConfig {
 impl Default for StunServerConfig {
     fn default() -> Self {
         Self {
-            max_connections: 16_384,
-            max_connections_per_address: 64,
-            requests_per_second: 32,
-            request_burst: 128,
+            max_connections: 40_960,
+            max_connections_per_address: 4_096,
+            requests_per_second: 256,
+            request_burst: 24_576,
             idle_limit: Duration::from_secs(4 * 60 * 60),
             partial_limit: Duration::from_secs(30),
             token_key: None,
             witness: None,
-            max_connect_backs: 256,
+            max_connect_backs: 512,
             token_validity: Duration::from_secs(10 * 60),
             software: None,
         }

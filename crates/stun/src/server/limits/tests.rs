@@ -46,6 +46,41 @@ fn a_burst_is_free_then_answers_wait_then_the_limit_ends_it() {
 }
 
 #[test]
+fn peers_behind_one_address_are_served_by_default() {
+    const PEERS: usize = 512;
+    let (mut limits, now) = (Limits::new(&StunServerConfig::default()), Instant::now());
+    let ask = |limits: &mut Limits, now| {
+        assert_eq!(limits.charge(ONE, now), Ok(Duration::ZERO));
+    };
+    // All of them have got another address at the same moment. Two punch ports at two servers each.
+    for _ in 0..4 * PEERS {
+        limits.admit(ONE, now).unwrap();
+        ask(&mut limits, now);
+    }
+    // Questions about the ports that the NAT gives out, and three about what it lets in, which
+    // count twice.
+    for _ in 0..PEERS {
+        for requests in [[1; 13].as_slice(), &[6]].concat() {
+            limits.admit(ONE, now).unwrap();
+            for _ in 0..requests {
+                ask(&mut limits, now);
+            }
+            limits.release(ONE, now);
+        }
+    }
+    // Then they hold their mappings.
+    for minute in 1..60 {
+        for quarter in 0..4 {
+            let now = now + Duration::from_secs(60 * minute + 15 * quarter);
+            for _ in 0..4 * PEERS {
+                ask(&mut limits, now);
+            }
+        }
+    }
+    assert_eq!(limits.connections(), 4 * PEERS);
+}
+
+#[test]
 fn addresses_of_one_ipv6_prefix_count_as_one() {
     let (mut limits, now) = (limits(9, 1, 100), Instant::now());
     limits.admit("2001:db8::1".parse().unwrap(), now).unwrap();
