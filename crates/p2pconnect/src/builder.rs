@@ -111,7 +111,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`BindError`], within about ten seconds.
+    /// [`BindError`], within about ten seconds, or ten for every two STUN servers of a family if the
+    /// coordinator names more of them and none answers.
     ///
     /// # Cancel safety
     ///

@@ -1,7 +1,10 @@
 //! Holds the NAT mappings of the punch ports.
 
+mod table;
+#[cfg(test)]
+mod tests;
+
 use std::{
-    collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -23,10 +26,7 @@ use crate::{
     Status, behaviour::Behaviour, discovery::Network, nat64::Nat64, punch_ports::PunchPorts,
     status::Observer, task::AbortOnDrop, tcp,
 };
-
-/// The most STUN servers of one address family that are asked. A second one shows whether the
-/// NAT's mapping depends on the destination; more would show the same.
-const MAX_SERVERS_PER_FAMILY: usize = 2;
+use table::{Key, Slot, Table};
 
 /// The pause before a server that did not answer is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(15);
@@ -66,6 +66,8 @@ pub(crate) struct Mappings {
 #[derive(Debug)]
 struct Shared {
     table: watch::Sender<Table>,
+    /// Changes when a server has failed, whose place another may take.
+    freed: watch::Sender<()>,
     behaviour: Arc<Behaviour>,
     nat64: Arc<Nat64>,
     /// Which addresses serve for comparison, once that is known.
@@ -83,20 +85,6 @@ struct Claimed {
     is_ipv4: bool,
     claim: ReflexiveClaim,
     commitment: Commitment,
-}
-
-#[derive(Debug, Default)]
-struct Table {
-    slots: BTreeMap<(PunchPort, SocketAddr), Slot>,
-    /// Whether every server that there is has been named.
-    complete: bool,
-}
-
-#[derive(Debug)]
-enum Slot {
-    Asking,
-    Failed(MappingError),
-    Held(Mapped),
 }
 
 impl Mappings {
@@ -120,6 +108,7 @@ impl Mappings {
         let claims = ports.iter().flat_map(both).flatten().collect();
         let shared = Shared {
             table: watch::Sender::default(),
+            freed: watch::Sender::default(),
             behaviour,
             nat64,
             alternates: watch::Sender::default(),
@@ -134,23 +123,16 @@ impl Mappings {
         }
     }
 
-    /// Starts to hold a mapping of every punch port at `server`, unless that goes on already.
+    /// Starts to hold a mapping of every punch port at `server`, unless that goes on already. Two
+    /// servers of a family are asked at a time, those first that are named first.
     pub(crate) fn start(&self, server: SocketAddr) {
-        let mut started = Vec::new();
-        self.shared.table.send_modify(|table| {
-            let same_family = |it: &&(PunchPort, SocketAddr)| {
-                it.0 == PunchPort::PRIMARY && it.1.is_ipv4() == server.is_ipv4()
-            };
-            let full = table.slots.keys().filter(same_family).count() >= MAX_SERVERS_PER_FAMILY;
-            for (punch_port, port) in self.ports.iter() {
-                if !full && !table.slots.contains_key(&(punch_port, server)) {
-                    table.slots.insert((punch_port, server), Slot::Asking);
-                    started.push((punch_port, port));
-                }
-            }
-        });
+        let punch_ports = self.ports.iter().map(|(punch_port, _)| punch_port);
+        let table = &self.shared.table;
+        if !table.send_if_modified(|table| table.name(server, punch_ports)) {
+            return;
+        }
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        for (punch_port, port) in started {
+        for (punch_port, port) in self.ports.iter() {
             let shared = Arc::clone(&self.shared);
             tasks.push(AbortOnDrop::spawn(shared.hold(punch_port, port, server)));
         }
@@ -187,11 +169,7 @@ impl Mappings {
     /// Returns the claims to mappings that are not known yet, but may be known to a STUN server.
     pub(crate) fn claims(&self) -> Vec<ReflexiveClaim> {
         let table = self.shared.table.borrow();
-        let is_open = |claimed: &&Claimed| {
-            let mut slots = table.slots.iter().filter(|(key, _)| claimed.is_of(key));
-            let is_asked = slots.clone().any(|(_, it)| matches!(it, Slot::Asking));
-            is_asked && !slots.any(|(_, it)| matches!(it, Slot::Held(_)))
-        };
+        let is_open = |claimed: &&Claimed| table.is_asked_only(|key| claimed.is_of(key));
         let open = self.shared.claims.iter().filter(is_open);
         open.map(|claimed| claimed.claim).collect()
     }
@@ -204,16 +182,7 @@ impl Mappings {
 
     /// Returns the mappings known now, those of the primary port first, each address once.
     pub(crate) fn known(&self) -> Vec<Mapped> {
-        let table = self.shared.table.borrow();
-        let mut known: Vec<Mapped> = Vec::new();
-        for slot in table.slots.values() {
-            if let Slot::Held(mapped) = slot
-                && known.iter().all(|it| it.mapped != mapped.mapped)
-            {
-                known.push(mapped.clone());
-            }
-        }
-        known
+        self.shared.table.borrow().known()
     }
 
     /// Watches for whatever is new from now on and others should know.
@@ -274,60 +243,8 @@ impl Changes {
 
 impl Claimed {
     /// Tells whether it is for what a server tells of a punch port.
-    fn is_of(&self, (punch_port, server): &(PunchPort, SocketAddr)) -> bool {
+    fn is_of(&self, (punch_port, server): &Key) -> bool {
         self.claim.punch_port == *punch_port && self.is_ipv4 == server.is_ipv4()
-    }
-}
-
-impl Table {
-    fn any_held(&self) -> bool {
-        self.slots
-            .values()
-            .any(|slot| matches!(slot, Slot::Held(_)))
-    }
-
-    fn any_asking(&self) -> bool {
-        self.slots.values().any(|slot| matches!(slot, Slot::Asking))
-    }
-
-    /// Returns where the primary punch port is mapped: over IPv4, or once no further server will
-    /// be named, over IPv6.
-    fn network(&self) -> Option<Network> {
-        let mapped = self.slots.values().filter_map(|slot| match slot {
-            Slot::Held(mapped) => Some(mapped),
-            Slot::Asking | Slot::Failed(_) => None,
-        });
-        let mut primary = mapped.filter(|it| it.punch_port == PunchPort::PRIMARY);
-        let found = primary.find(|it| it.mapped.is_ipv4() || (self.complete && !self.asks_v4()))?;
-        Some(Network {
-            local: found.local.ip(),
-            external: found.mapped.ip(),
-            server: found.server,
-        })
-    }
-
-    fn asks_v4(&self) -> bool {
-        self.slots.keys().any(|(_, server)| server.is_ipv4())
-    }
-
-    fn is_hopeless(&self) -> bool {
-        self.complete && !self.any_held() && !self.any_asking()
-    }
-
-    /// Returns why there is no mapping at all.
-    fn failure(&self) -> Option<Failure> {
-        if self.any_held() {
-            return None;
-        }
-        self.slots
-            .iter()
-            .find_map(|((_, server), slot)| match slot {
-                Slot::Failed(error) => Some(Failure {
-                    server: *server,
-                    error: error.clone(),
-                }),
-                Slot::Asking | Slot::Held(_) => None,
-            })
     }
 }
 
@@ -335,13 +252,35 @@ impl Shared {
     /// Holds one mapping for as long as the future is polled.
     async fn hold(self: Arc<Self>, punch_port: PunchPort, port: u16, server: SocketAddr) {
         loop {
+            self.turn((punch_port, server)).await;
             match self.open((punch_port, port), server).await {
                 Ok(held) => self.follow(punch_port, server, held).await,
                 Err(error) => {
                     tracing::debug!(%error, "stun server tells no mapping");
                     self.set(punch_port, server, Slot::Failed(error));
+                    self.freed.send_replace(());
                     sleep(RETRY_PAUSE).await;
                 }
+            }
+        }
+    }
+
+    /// Waits until a server may be asked, and notes that it is. Cancel safe.
+    async fn turn(&self, key: Key) {
+        let mut freed = self.freed.subscribe();
+        loop {
+            let mut may_ask = false;
+            self.table.send_if_modified(|table| {
+                may_ask = table.ask(key);
+                // That is no news to those who watch.
+                false
+            });
+            if may_ask {
+                return;
+            }
+            // The sender lives as long as `self`.
+            if freed.changed().await.is_err() {
+                std::future::pending::<()>().await;
             }
         }
     }
@@ -479,22 +418,10 @@ impl Shared {
         }
     }
 
-    /// Stores what is known of a mapping, and wakes those who watch if its address is new. A fresh
-    /// token alone, which comes with each answer, wakes nobody.
+    /// Stores what is known of a mapping, and wakes those who watch if that is news.
     fn set(&self, punch_port: PunchPort, server: SocketAddr, slot: Slot) {
-        self.table.send_if_modified(|table| {
-            let address = |slot: &Slot| match slot {
-                Slot::Held(mapped) => Some(mapped.mapped),
-                Slot::Asking | Slot::Failed(_) => None,
-            };
-            let new = address(&slot);
-            match table.slots.insert((punch_port, server), slot) {
-                Some(old @ Slot::Held(_)) => address(&old) != new,
-                // Nobody waits for a server that is tried again in vain.
-                Some(Slot::Failed(_)) => new.is_some(),
-                Some(Slot::Asking) | None => true,
-            }
-        });
+        let key = (punch_port, server);
+        self.table.send_if_modified(|table| table.set(key, slot));
     }
 
     /// Tells whether packets to `server` leave from another address by now, as they do after a
@@ -502,108 +429,5 @@ impl Shared {
     async fn has_moved(&self, local: SocketAddr, server: SocketAddr) -> bool {
         let source = tcp::source_address(self.nat64.reach(server).await).await;
         source.is_ok_and(|source| source != local.ip())
-    }
-}
-
-#[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use p2pconnect_proto::message::MAX_CLAIMS;
-    use p2pconnect_stun::{StunServer, StunServerConfig};
-
-    use super::*;
-
-    fn mappings() -> Mappings {
-        let (ports, _listeners) = PunchPorts::open().unwrap();
-        let id = PeerId::from_public_key([1; 32]);
-        let behaviour = Arc::new(Behaviour::new());
-        let nat64 = Arc::new(Nat64::told("::"));
-        Mappings::new(ports, &id, Observer::none(), behaviour, nat64)
-    }
-
-    #[tokio::test]
-    async fn what_a_server_of_either_family_sees_is_claimed_apart() {
-        let mappings = mappings();
-        assert_eq!(mappings.claims(), []);
-        mappings.start("127.0.0.1:9".parse().unwrap());
-        assert_eq!(mappings.claims().len(), 2);
-        mappings.start("[::1]:9".parse().unwrap());
-        let claims = mappings.claims();
-        let salts: BTreeSet<_> = claims.iter().map(|it| it.salt).collect();
-        assert_eq!((claims.len(), salts.len()), (MAX_CLAIMS, MAX_CLAIMS));
-    }
-
-    #[tokio::test]
-    async fn a_mapping_is_given_up_when_its_address_is_not_ours_any_more() {
-        let config = StunServerConfig::default();
-        let server = StunServer::bind(&["127.0.0.1:0".parse().unwrap()], config).unwrap();
-        let (address, server) = (server.local_addrs()[0], server.spawn());
-        // The routes choose 127.0.0.1, as if the machine had moved there.
-        let formerly = "127.0.0.2:0".parse().unwrap();
-        let config = MappingConfig::default();
-        let held = HeldMapping::open(formerly, address, config).await.unwrap();
-
-        let mappings = mappings();
-        mappings.complete(Vec::new());
-        let shared = Arc::clone(&mappings.shared);
-        let ends = async {
-            mappings.changes().next().await;
-            assert_eq!(mappings.known().len(), 1);
-            drop(server);
-        };
-        let follow = shared.follow(PunchPort::PRIMARY, address, held);
-        let both = async { tokio::join!(ends, follow) };
-        timeout(Duration::from_secs(5), both).await.unwrap();
-        assert!(mappings.known().is_empty());
-        let failure = mappings.failure();
-        assert!(
-            failure.is_none(),
-            "it is asked from here first: {failure:?}"
-        );
-    }
-
-    #[tokio::test]
-    async fn who_refuses_explains_why_no_mapping_is_known() {
-        let mappings = mappings();
-        let closed = closed_port();
-        mappings.start(closed);
-        assert!(mappings.failure().is_none(), "it has not answered yet");
-        mappings.complete(Vec::new());
-        let first = timeout(Duration::from_secs(5), mappings.first()).await;
-        assert_eq!(first.unwrap().unwrap_err().server, closed);
-        let failure = mappings.failure().unwrap();
-        assert_eq!(
-            (failure.server, failure.error),
-            (closed, MappingError::Refused)
-        );
-    }
-
-    #[tokio::test]
-    async fn alternates_that_do_not_answer_cost_their_time_once() {
-        let any = ["127.0.0.1:0".parse().unwrap()];
-        let server = StunServer::bind(&any, StunServerConfig::default()).unwrap();
-        let (address, _server) = (server.local_addrs()[0], server.spawn());
-        let mappings = mappings();
-        mappings.start(address);
-        let first = timeout(Duration::from_secs(5), mappings.first()).await;
-        first.unwrap().unwrap();
-
-        // The system takes connections, and nobody answers.
-        let silent = [(); 3].map(|()| std::net::TcpListener::bind(any[0]).unwrap());
-        tokio::time::pause();
-        let began = tokio::time::Instant::now();
-        mappings.complete(silent.iter().map(|it| it.local_addr().unwrap()).collect());
-        mappings.compared().await;
-        let took = began.elapsed();
-        assert!(took >= QUERY_LIMIT, "they were not asked: {took:?}");
-        assert!(took < 2 * QUERY_LIMIT, "one after the other: {took:?}");
-    }
-
-    /// Returns an address that refuses connections.
-    fn closed_port() -> SocketAddr {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap()
     }
 }

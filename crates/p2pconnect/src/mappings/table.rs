@@ -1,0 +1,305 @@
+//! Which servers are asked, and what they tell.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use p2pconnect_proto::{PunchPort, message::MAX_STUN_SERVERS};
+use p2pconnect_stun::MappingError;
+
+use super::{Failure, Mapped};
+use crate::discovery::Network;
+
+/// The most STUN servers of one address family that are asked at a time. A second one shows whether
+/// the NAT's mapping depends on the destination; more would show the same.
+const MAX_SERVERS_PER_FAMILY: usize = 2;
+
+/// The most servers that are remembered: those that a coordinator names, and the guess that there is
+/// one beside it, in each family.
+const MAX_SERVERS: usize = MAX_STUN_SERVERS + 2;
+
+/// A punch port and a server.
+pub(super) type Key = (PunchPort, SocketAddr);
+
+/// What is known of each punch port's mapping at each server.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    slots: BTreeMap<Key, Slot>,
+    /// The servers in the order in which they were named.
+    servers: Vec<SocketAddr>,
+    /// Whether every server that there is has been named.
+    pub(super) complete: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Slot {
+    /// It will be asked when one of those that were named before has failed.
+    Waiting,
+    Asking,
+    Failed(MappingError),
+    /// It failed, and is asked again.
+    Retrying(MappingError),
+    Held(Mapped),
+}
+
+impl Slot {
+    /// Tells whether somebody is asked here, or has answered.
+    const fn is_busy(&self) -> bool {
+        match self {
+            Self::Waiting | Self::Failed(_) => false,
+            Self::Asking | Self::Retrying(_) | Self::Held(_) => true,
+        }
+    }
+
+    /// Returns why it tells nothing, if it was asked.
+    const fn error(&self) -> Option<&MappingError> {
+        match self {
+            Self::Failed(error) | Self::Retrying(error) => Some(error),
+            Self::Waiting | Self::Asking | Self::Held(_) => None,
+        }
+    }
+
+    const fn mapped(&self) -> Option<&Mapped> {
+        match self {
+            Self::Held(mapped) => Some(mapped),
+            Self::Waiting | Self::Asking | Self::Failed(_) | Self::Retrying(_) => None,
+        }
+    }
+}
+
+impl Table {
+    /// Takes in a server to be asked from these ports. `false` if it is known already, or one too
+    /// many.
+    pub(super) fn name(
+        &mut self,
+        server: SocketAddr,
+        ports: impl Iterator<Item = PunchPort>,
+    ) -> bool {
+        if self.servers.contains(&server) || self.servers.len() >= MAX_SERVERS {
+            return false;
+        }
+        self.servers.push(server);
+        for punch_port in ports {
+            self.slots.insert((punch_port, server), Slot::Waiting);
+            // Those of the next server see at once that it takes up a place.
+            self.ask((punch_port, server));
+        }
+        true
+    }
+
+    /// Notes that a server is asked, if it may be: not while so many others of its family are, or
+    /// have answered, and not before those that were named before it.
+    pub(super) fn ask(&mut self, key: Key) -> bool {
+        let (_, server) = key;
+        let is_free = self.is_busy(server) || self.has_room_for(server);
+        if is_free && let Some(slot) = self.slots.get_mut(&key) {
+            *slot = match std::mem::replace(slot, Slot::Asking) {
+                Slot::Failed(error) => Slot::Retrying(error),
+                Slot::Waiting => Slot::Asking,
+                busy @ (Slot::Asking | Slot::Retrying(_) | Slot::Held(_)) => busy,
+            };
+        }
+        is_free
+    }
+
+    fn has_room_for(&self, server: SocketAddr) -> bool {
+        let others = self
+            .servers
+            .iter()
+            .filter(|it| it.is_ipv4() == server.is_ipv4());
+        let busy = others.clone().filter(|it| self.is_busy(**it)).count();
+        let before = others.take_while(|it| **it != server);
+        let is_first = before.clone().all(|it| !self.is_waiting(*it));
+        busy < MAX_SERVERS_PER_FAMILY && is_first
+    }
+
+    fn is_busy(&self, server: SocketAddr) -> bool {
+        self.of(server).any(Slot::is_busy)
+    }
+
+    fn is_waiting(&self, server: SocketAddr) -> bool {
+        self.of(server).all(|slot| matches!(slot, Slot::Waiting))
+    }
+
+    fn of(&self, server: SocketAddr) -> impl Iterator<Item = &Slot> {
+        let of_server = self.slots.iter().filter(move |((_, it), _)| *it == server);
+        of_server.map(|(_, slot)| slot)
+    }
+
+    /// Stores what is known of a mapping. `true` if that is news to those who watch: a fresh token
+    /// alone, which comes with each answer, is none.
+    pub(super) fn set(&mut self, key: Key, slot: Slot) -> bool {
+        let address = |slot: &Slot| slot.mapped().map(|it| it.mapped);
+        let new = address(&slot);
+        match self.slots.insert(key, slot) {
+            Some(old @ Slot::Held(_)) => address(&old) != new,
+            // Nobody waits for a server that is tried again in vain.
+            Some(Slot::Failed(_) | Slot::Retrying(_)) => new.is_some(),
+            Some(Slot::Waiting | Slot::Asking) | None => true,
+        }
+    }
+
+    /// Returns the mappings known now, those of the primary port first, each address once.
+    pub(super) fn known(&self) -> Vec<Mapped> {
+        let mut known: Vec<Mapped> = Vec::new();
+        for mapped in self.held() {
+            if known.iter().all(|it| it.mapped != mapped.mapped) {
+                known.push(mapped.clone());
+            }
+        }
+        known
+    }
+
+    fn held(&self) -> impl Iterator<Item = &Mapped> {
+        self.slots.values().filter_map(Slot::mapped)
+    }
+
+    pub(super) fn any_held(&self) -> bool {
+        self.held().next().is_some()
+    }
+
+    pub(super) fn any_asking(&self) -> bool {
+        self.slots.values().any(|slot| matches!(slot, Slot::Asking))
+    }
+
+    /// Tells whether somebody among these is asked for the first time, and none has answered.
+    pub(super) fn is_asked_only(&self, is_of: impl Fn(&Key) -> bool) -> bool {
+        let slots = || self.slots.iter().filter(|(key, _)| is_of(key));
+        slots().any(|(_, slot)| matches!(slot, Slot::Asking))
+            && slots().all(|(_, slot)| slot.mapped().is_none())
+    }
+
+    /// Returns where the primary punch port is mapped: over IPv4, or once no further server will
+    /// be named, over IPv6.
+    pub(super) fn network(&self) -> Option<Network> {
+        let mut primary = self.held().filter(|it| it.punch_port == PunchPort::PRIMARY);
+        let found = primary.find(|it| it.mapped.is_ipv4() || (self.complete && !self.asks_v4()))?;
+        Some(Network {
+            local: found.local.ip(),
+            external: found.mapped.ip(),
+            server: found.server,
+        })
+    }
+
+    fn asks_v4(&self) -> bool {
+        self.servers.iter().any(SocketAddr::is_ipv4)
+    }
+
+    /// Tells whether all servers have been asked in vain.
+    pub(super) fn is_hopeless(&self) -> bool {
+        self.complete && self.slots.values().all(|slot| slot.error().is_some())
+    }
+
+    /// Returns why there is no mapping at all.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        if self.any_held() {
+            return None;
+        }
+        self.slots.iter().find_map(|((_, server), slot)| {
+            Some(Failure {
+                server: *server,
+                error: slot.error()?.clone(),
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PORTS: [PunchPort; 2] = [PunchPort::PRIMARY, PunchPort::SPARE];
+
+    fn server(number: u8) -> SocketAddr {
+        ([198, 51, 100, number], 3478).into()
+    }
+
+    /// A table in which so many servers are named, the last one first by its address.
+    fn named(count: u8) -> Table {
+        let mut table = Table::default();
+        for number in 0..count {
+            assert!(table.name(server(100 - number), PORTS.into_iter()));
+        }
+        table
+    }
+
+    fn fail(table: &mut Table, server: SocketAddr) {
+        for punch_port in PORTS {
+            let error = MappingError::Refused;
+            table.set((punch_port, server), Slot::Failed(error));
+        }
+    }
+
+    fn hold(table: &mut Table, (punch_port, server): Key) {
+        let mapped = Mapped {
+            punch_port,
+            local: ([192, 168, 1, 2], 40_000).into(),
+            mapped: ([203, 0, 113, 7], 40_000).into(),
+            server,
+            token: None,
+        };
+        assert!(table.set((punch_port, server), Slot::Held(mapped)));
+    }
+
+    #[test]
+    fn who_is_named_next_takes_the_place_of_one_that_failed() {
+        let mut table = named(4);
+        let [one, two, three, four] = [100, 99, 98, 97].map(server);
+        let may_ask = |table: &mut Table, server| PORTS.map(|port| table.ask((port, server)));
+        assert_eq!(may_ask(&mut table, one), [true; 2]);
+        assert_eq!(may_ask(&mut table, two), [true; 2]);
+        assert_eq!(may_ask(&mut table, three), [false; 2]);
+
+        hold(&mut table, (PORTS[0], two));
+        fail(&mut table, one);
+        assert_eq!(may_ask(&mut table, four), [false; 2], "it was named last");
+        assert_eq!(may_ask(&mut table, three), [true; 2]);
+        assert_eq!(may_ask(&mut table, one), [false; 2], "two others are asked");
+        fail(&mut table, three);
+        assert_eq!(may_ask(&mut table, four), [true; 2]);
+        fail(&mut table, four);
+        assert_eq!(may_ask(&mut table, one), [true; 2], "once more");
+    }
+
+    #[test]
+    fn one_port_of_a_server_that_serves_the_other_is_asked_again() {
+        let mut table = named(3);
+        let one = server(100);
+        hold(&mut table, (PORTS[0], one));
+        let failed = Slot::Failed(MappingError::Refused);
+        table.set((PORTS[1], one), failed);
+        assert!(table.ask((PORTS[1], one)));
+    }
+
+    #[test]
+    fn nothing_is_hopeless_before_all_have_been_asked() {
+        let mut table = named(3);
+        table.complete = true;
+        for number in [100, 99] {
+            fail(&mut table, server(number));
+            assert!(!table.is_hopeless());
+        }
+        let last = server(98);
+        assert!(PORTS.into_iter().all(|port| table.ask((port, last))));
+        assert!(!table.is_hopeless());
+        fail(&mut table, last);
+        assert!(table.is_hopeless());
+        // Neither is there more hope while one is asked again.
+        assert!(table.ask((PORTS[0], server(99))));
+        assert!(table.is_hopeless());
+        assert!(table.failure().is_some());
+    }
+
+    #[test]
+    fn families_do_not_take_each_others_places() {
+        let mut table = named(2);
+        let v6 = SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 3478));
+        assert!(table.name(v6, PORTS.into_iter()));
+        assert!(table.ask((PORTS[0], v6)));
+        assert!(!table.name(v6, PORTS.into_iter()), "it is known");
+    }
+
+    #[test]
+    fn servers_are_bounded() {
+        let mut table = named(u8::try_from(MAX_SERVERS).unwrap_or(u8::MAX));
+        assert!(!table.name(server(1), PORTS.into_iter()));
+    }
+}

@@ -1,0 +1,130 @@
+#![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+
+use std::{collections::BTreeSet, net::Ipv4Addr};
+
+use p2pconnect_proto::message::MAX_CLAIMS;
+use p2pconnect_stun::{StunServer, StunServerConfig, StunServerHandle};
+use tokio::net::{TcpListener, TcpSocket};
+
+use super::*;
+
+/// Above anything that loopback needs on a loaded machine.
+const LONG: Duration = Duration::from_secs(20);
+
+fn any_port() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, 0).into()
+}
+
+fn server() -> (StunServerHandle, SocketAddr) {
+    let server = StunServer::bind(&[any_port()], StunServerConfig::default()).unwrap();
+    let address = server.local_addrs()[0];
+    (server.spawn(), address)
+}
+
+/// Returns an address that refuses connections for as long as the socket is kept.
+fn closed() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(any_port()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+/// Returns mappings without any server, and what keeps their ports.
+fn mappings() -> (Mappings, Vec<TcpListener>) {
+    let (ports, listeners) = PunchPorts::open().unwrap();
+    let id = PeerId::from_public_key([1; 32]);
+    let behaviour = Arc::new(Behaviour::new());
+    let nat64 = Arc::new(Nat64::told("::"));
+    let mappings = Mappings::new(ports, &id, Observer::none(), behaviour, nat64);
+    (mappings, listeners)
+}
+
+async fn first(mappings: &Mappings) -> Result<(), Failure> {
+    timeout(LONG, mappings.first()).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_a_server_of_either_family_sees_is_claimed_apart() {
+    let (mappings, _listeners) = mappings();
+    assert_eq!(mappings.claims(), []);
+    mappings.start("127.0.0.1:9".parse().unwrap());
+    assert_eq!(mappings.claims().len(), 2);
+    mappings.start("[::1]:9".parse().unwrap());
+    let claims = mappings.claims();
+    let salts: BTreeSet<_> = claims.iter().map(|it| it.salt).collect();
+    assert_eq!((claims.len(), salts.len()), (MAX_CLAIMS, MAX_CLAIMS));
+}
+
+#[tokio::test]
+async fn a_mapping_is_given_up_when_its_address_is_not_ours_any_more() {
+    let (server, address) = server();
+    // The routes choose 127.0.0.1, as if the machine had moved there.
+    let formerly = "127.0.0.2:0".parse().unwrap();
+    let config = MappingConfig::default();
+    let held = HeldMapping::open(formerly, address, config).await.unwrap();
+
+    let (mappings, _listeners) = mappings();
+    mappings.complete(Vec::new());
+    let shared = Arc::clone(&mappings.shared);
+    let ends = async {
+        mappings.changes().next().await;
+        assert_eq!(mappings.known().len(), 1);
+        drop(server);
+    };
+    let follow = shared.follow(PunchPort::PRIMARY, address, held);
+    let both = async { tokio::join!(ends, follow) };
+    timeout(LONG, both).await.unwrap();
+    assert!(mappings.known().is_empty());
+    let failure = mappings.failure();
+    assert!(
+        failure.is_none(),
+        "it is asked from here first: {failure:?}"
+    );
+}
+
+#[tokio::test]
+async fn who_refuses_explains_why_no_mapping_is_known() {
+    let (mappings, _listeners) = mappings();
+    let (_socket, closed) = closed();
+    mappings.start(closed);
+    assert!(mappings.failure().is_none(), "more may be named");
+    mappings.complete(Vec::new());
+    assert_eq!(first(&mappings).await.unwrap_err().server, closed);
+    let failure = mappings.failure().unwrap();
+    assert_eq!(failure.server, closed);
+    assert_eq!(failure.error, MappingError::Refused);
+}
+
+#[tokio::test]
+async fn whoever_is_named_after_servers_that_fail_is_asked() {
+    let (_server, address) = server();
+    let (mappings, _listeners) = mappings();
+    let closed = [(); 3].map(|()| closed());
+    for (_, address) in &closed {
+        mappings.start(*address);
+    }
+    mappings.start(address);
+    mappings.complete(Vec::new());
+    first(&mappings).await.unwrap();
+    let known = mappings.known();
+    assert!(known.iter().all(|it| it.server == address), "{known:?}");
+}
+
+#[tokio::test]
+async fn alternates_that_do_not_answer_cost_their_time_once() {
+    let (_server, address) = server();
+    let (mappings, _listeners) = mappings();
+    mappings.start(address);
+    first(&mappings).await.unwrap();
+
+    // The system takes connections, and nobody answers.
+    let silent = [(); 3].map(|()| std::net::TcpListener::bind(any_port()).unwrap());
+    let silent = silent.iter().map(|it| it.local_addr().unwrap());
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    mappings.complete(silent.collect());
+    mappings.compared().await;
+    let took = began.elapsed();
+    assert!(took >= QUERY_LIMIT, "they were not asked: {took:?}");
+    assert!(took < 2 * QUERY_LIMIT, "one after the other: {took:?}");
+}
