@@ -141,6 +141,7 @@ impl Mappings {
     /// Says that no further server will be named, and which addresses serve for comparison.
     pub(crate) fn complete(&self, alternates: Vec<SocketAddr>) {
         self.shared.table.send_modify(|table| table.complete = true);
+        // Whoever compares needs to know the former.
         self.shared.alternates.send_replace(Some(alternates));
     }
 
@@ -349,8 +350,8 @@ impl Shared {
                 }
                 Ok(()) = alternates.changed(), if punch_port == PunchPort::PRIMARY => {
                     if let Some(alternates) = alternates.borrow_and_update().clone() {
-                        let shared = Arc::clone(self);
-                        comparing.spawn(shared.compare(local, server, alternates));
+                        let (shared, mapped) = (Arc::clone(self), held.current().mapped);
+                        comparing.spawn(shared.compare((local, mapped), server, alternates));
                     }
                 }
             }
@@ -392,7 +393,7 @@ impl Shared {
     /// Asks the server's alternate addresses, all at once, how they see the same local port.
     async fn compare(
         self: Arc<Self>,
-        local: SocketAddr,
+        (local, mapped): (SocketAddr, SocketAddr),
         server: SocketAddr,
         alternates: Vec<SocketAddr>,
     ) {
@@ -403,7 +404,9 @@ impl Shared {
             asking.spawn(async move { shared.ask_alternate(local, alternate).await });
         }
         asking.join_all().await;
-        self.compared.send_replace(true);
+        if self.table.borrow().counts(mapped) {
+            self.compared.send_replace(true);
+        }
     }
 
     async fn ask_alternate(&self, local: SocketAddr, alternate: SocketAddr) {

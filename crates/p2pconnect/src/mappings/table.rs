@@ -171,7 +171,7 @@ impl Table {
     /// be named, over IPv6.
     pub(super) fn network(&self) -> Option<Network> {
         let mut primary = self.held().filter(|it| it.punch_port == PunchPort::PRIMARY);
-        let found = primary.find(|it| it.mapped.is_ipv4() || (self.complete && !self.asks_v4()))?;
+        let found = primary.find(|it| self.counts(it.mapped))?;
         Some(Network {
             local: found.local.ip(),
             external: found.mapped.ip(),
@@ -179,8 +179,11 @@ impl Table {
         })
     }
 
-    fn asks_v4(&self) -> bool {
-        self.servers.iter().any(SocketAddr::is_ipv4)
+    /// Tells whether a mapping to this address shows how the NAT behaves: NATs are in front of
+    /// IPv4; without it, IPv6 serves.
+    pub(super) fn counts(&self, mapped: SocketAddr) -> bool {
+        let asks_v4 = || self.servers.iter().any(SocketAddr::is_ipv4);
+        mapped.is_ipv4() || (self.complete && !asks_v4())
     }
 
     /// Tells whether all servers have been asked in vain.

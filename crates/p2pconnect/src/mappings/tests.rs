@@ -1,6 +1,9 @@
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use p2pconnect_proto::message::MAX_CLAIMS;
 use p2pconnect_stun::{StunServer, StunServerConfig, StunServerHandle};
@@ -16,9 +19,25 @@ fn any_port() -> SocketAddr {
 }
 
 fn server() -> (StunServerHandle, SocketAddr) {
-    let server = StunServer::bind(&[any_port()], StunServerConfig::default()).unwrap();
+    server_at(any_port())
+}
+
+fn server_at(address: SocketAddr) -> (StunServerHandle, SocketAddr) {
+    let server = StunServer::bind(&[address], StunServerConfig::default()).unwrap();
     let address = server.local_addrs()[0];
     (server.spawn(), address)
+}
+
+/// Has mappings compared by alternates that do not answer, and returns how long that took.
+async fn compare_in_vain(mappings: &Mappings) -> Duration {
+    // The system takes connections, and nobody answers.
+    let silent = [(); 3].map(|()| std::net::TcpListener::bind(any_port()).unwrap());
+    let alternates = silent.iter().map(|it| it.local_addr().unwrap());
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    mappings.complete(alternates.collect());
+    mappings.compared().await;
+    began.elapsed()
 }
 
 /// Returns an address that refuses connections for as long as the socket is kept.
@@ -116,15 +135,34 @@ async fn alternates_that_do_not_answer_cost_their_time_once() {
     let (mappings, _listeners) = mappings();
     mappings.start(address);
     first(&mappings).await.unwrap();
-
-    // The system takes connections, and nobody answers.
-    let silent = [(); 3].map(|()| std::net::TcpListener::bind(any_port()).unwrap());
-    let silent = silent.iter().map(|it| it.local_addr().unwrap());
-    tokio::time::pause();
-    let began = tokio::time::Instant::now();
-    mappings.complete(silent.collect());
-    mappings.compared().await;
-    let took = began.elapsed();
+    let took = compare_in_vain(&mappings).await;
     assert!(took >= QUERY_LIMIT, "they were not asked: {took:?}");
     assert!(took < 2 * QUERY_LIMIT, "one after the other: {took:?}");
+}
+
+#[tokio::test]
+async fn what_ipv6_shows_is_not_all_where_there_is_ipv4() {
+    let (_v4, v4) = server();
+    let (_v6, v6) = server_at((Ipv6Addr::LOCALHOST, 0).into());
+    let (mappings, _listeners) = mappings();
+    let mut changes = mappings.changes();
+    mappings.start(v6);
+    mappings.start(v4);
+    let all_held = async {
+        while mappings.known().len() < 4 {
+            changes.next().await;
+        }
+    };
+    timeout(LONG, all_held).await.unwrap();
+    let took = compare_in_vain(&mappings).await;
+    assert!(took >= QUERY_LIMIT, "IPv4 was not compared: {took:?}");
+}
+
+#[tokio::test]
+async fn without_ipv4_there_is_nothing_to_wait_for() {
+    let (_v6, v6) = server_at((Ipv6Addr::LOCALHOST, 0).into());
+    let (mappings, _listeners) = mappings();
+    mappings.start(v6);
+    mappings.complete(Vec::new());
+    timeout(LONG, mappings.compared()).await.unwrap();
 }
