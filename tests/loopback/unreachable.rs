@@ -99,7 +99,7 @@ async fn who_reaches_no_stun_server_reaches_a_peer_that_needs_none() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(15), until_it_is_certain)
+    timeout(Duration::from_secs(15), until_it_is_certain)
         .await
         .unwrap();
     let mut here = dialler.dial(listener.peer_id()).await.unwrap();
