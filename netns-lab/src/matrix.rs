@@ -397,29 +397,31 @@ fn workers(options: &Options) -> usize {
     options.workers.map_or_else(fitting, NonZero::get)
 }
 
-/// Lets one chain dial another on the ground of the options, and leaves a
-/// capture file if there is to be one.
+/// Lets one chain dial another on the ground of the options, as often as one
+/// lab is good for, and leaves a capture file if there is to be one.
 fn punch(
     options: &Options,
     chains: [&[NatSpec]; 2],
-    seed: u64,
+    (seed, most): (u64, u32),
     capture: Option<PathBuf>,
-) -> Result<PunchOutcome, GroundError> {
+) -> Result<Vec<PunchOutcome>, GroundError> {
     let path = options.path;
-    match (options.ground, capture) {
-        (Ground::VirtualTime, None) => Ok(puncher::virtual_time(chains, path, seed)?),
+    if let (Ground::Namespaces, Some(program)) = (options.ground, &options.program) {
+        let runs = (program.runs_in_a_lab)(chains).clamp(1, most);
+        return program::punch((program, runs), options, chains, (seed, capture));
+    }
+    let outcome = match (options.ground, capture) {
+        (Ground::VirtualTime, None) => puncher::virtual_time(chains, path, seed)?,
         (Ground::VirtualTime, Some(file)) => {
             let (outcome, log) = puncher::virtual_time_with_log(chains, path, seed)?;
             log.write_pcapng(&file)
                 .map_err(|source| GroundError::Capture { file, source })?;
-            Ok(outcome)
+            outcome
         }
-        (Ground::Namespaces, capture) => match &options.program {
-            Some(program) => program::punch(program, options, chains, (seed, capture)),
-            None => {
-                let how = (options.engine, capture);
-                Ok(puncher::namespaces_with(chains, path, seed, how)?)
-            }
-        },
-    }
+        (Ground::Namespaces, capture) => {
+            let how = (options.engine, capture);
+            puncher::namespaces_with(chains, path, seed, how)?
+        }
+    };
+    Ok(vec![outcome])
 }

@@ -38,27 +38,33 @@ pub fn run_seed(master: u64, dialler: &str, listener: &str, run: u32) -> u64 {
 pub(super) fn run(options: &Options, index: usize, files: &Files) -> Result<Outcomes, MatrixError> {
     let (dialler, listener) = (index / options.kinds.len(), index % options.kinds.len());
     let kinds = [&options.kinds[dialler], &options.kinds[listener]];
-    let run = |run| {
+    let lab = |run, most| {
         let seed = run_seed(options.seed, &kinds[0].name, &kinds[1].name, run);
         let capture = options.captures.as_ref().map(|directory| {
             let [from, to] = kinds.map(|kind| &kind.name);
             directory.join(format!("{from}--{to}--{run}.pcapng"))
         });
-        let punch = || punch(options, chains(kinds), seed, capture);
-        let outcome = match options.ground {
+        let punch = || punch(options, chains(kinds), (seed, most), capture);
+        let outcomes = match options.ground {
             Ground::VirtualTime => punch(),
             Ground::Namespaces => files.with(kinds, punch),
         };
-        outcome.map_err(|source| MatrixError::Run {
+        outcomes.map_err(|source| MatrixError::Run {
             dialler: kinds[0].name.clone(),
             listener: kinds[1].name.clone(),
             source,
         })
     };
+    let mut runs = Vec::new();
+    let mut left = options.runs;
+    while left > 0 {
+        runs.extend(lab(options.runs - left, left)?);
+        left = options.runs.saturating_sub(count(runs.iter()));
+    }
     Ok(Outcomes {
         dialler,
         listener,
-        runs: (0..options.runs).map(run).collect::<Result<_, _>>()?,
+        runs,
     })
 }
 

@@ -25,12 +25,16 @@ pub struct Program {
     /// The least time that a path takes, between a dialler and a listener behind
     /// these boxes, from the dial to what the program calls a connection.
     pub bound: fn(&Path, [&[NatSpec]; 2]) -> Duration,
-    /// Lets the host `dialler` of a fresh lab connect to the host `listener`.
+    /// How many runs one lab between these boxes is good for; at least one. A
+    /// small range of ports may be used up after the first.
+    pub runs_in_a_lab: fn([&[NatSpec]; 2]) -> u32,
+    /// Lets the host `dialler` of a lab connect to the host `listener` so many
+    /// times, one after the other, and returns what came of each.
     ///
     /// Both are behind their boxes. The host `server` has a public address, and
     /// [`Program::second_address`] as well. That a dial fails is an outcome; an
     /// error ends the matrix.
-    pub punch: fn(&Lab) -> Result<PunchOutcome, ProgramError>,
+    pub punch: fn(&Lab, u32) -> Result<Vec<PunchOutcome>, ProgramError>,
 }
 
 impl Program {
@@ -46,13 +50,13 @@ impl fmt::Debug for Program {
     }
 }
 
-/// Runs a program in a lab of its own.
+/// Runs a program so many times in a lab of its own.
 pub(super) fn punch(
-    program: &Program,
+    (program, runs): (&Program, u32),
     options: &Options,
     chains: [&[NatSpec]; 2],
     (seed, capture): (u64, Option<PathBuf>),
-) -> Result<PunchOutcome, GroundError> {
+) -> Result<Vec<PunchOutcome>, GroundError> {
     let peer = |name, chain: &[NatSpec], link: LinkSpec| {
         let host = HostSpec::new(name).link(link);
         chain.iter().fold(host, |host, spec| host.behind(*spec))
@@ -68,7 +72,12 @@ pub(super) fn punch(
         .host(server);
     let lab = capture.into_iter().fold(lab, LabBuilder::capture);
     let lab = lab.build().map_err(NamespacesError::from)?;
-    let outcome = (program.punch)(&lab).map_err(GroundError::Program)?;
+    let outcomes = (program.punch)(&lab, runs).map_err(GroundError::Program)?;
     lab.close().map_err(NamespacesError::from)?;
-    Ok(outcome)
+    if outcomes.is_empty() {
+        return Err(GroundError::Program(
+            "the program has told no outcome".into(),
+        ));
+    }
+    Ok(outcomes)
 }

@@ -2,8 +2,9 @@
 //!
 //! `cargo bench -p p2pconnect-tests --bench presets [-- OPTIONS]`, see `--help`.
 //!
-//! Each dial has a lab of its own, a coordinator with STUN on two addresses, and two endpoints of
-//! the library that have found out how their NATs behave. The path is that of the namespace tests:
+//! Each lab has a coordinator with STUN on two addresses, and two endpoints of the library that have
+//! found out how their NATs behave. It serves for one dial, or for some where the NATs are none the
+//! worse for it. The path is that of the namespace tests:
 //! 80 ms round trip between the peers (R), 42 ms to the server (r). Counted is from the call of
 //! `dial` until application bytes can be sent; a dial is a success if the peer answers on what it
 //! gives. It takes at least r + R, and half an R more where the dialler can only accept, because
@@ -113,6 +114,7 @@ fn options(arguments: &Arguments) -> Result<Options, preset::UnknownPreset> {
         program: Some(Program {
             name: "p2pconnect",
             bound,
+            runs_in_a_lab,
             punch,
         }),
         captures: arguments.pcap.clone(),
@@ -146,8 +148,22 @@ fn bound(path: &Path, [dialler, listener]: [&[NatSpec]; 2]) -> Duration {
     path.to_server() + path.between_peers() + late
 }
 
-/// One dial in a lab: a server, a listener and a dialler, each on a thread of its own.
-fn punch(lab: &Lab) -> Result<PunchOutcome, ProgramError> {
+/// Returns how often one lab is dialled in.
+///
+/// A range that is filled is used up for minutes, and in a row of ports the dialler looks anew after
+/// each dial. Of a bet among all ports a NAT holds some thousand, and of anything else a handful.
+fn runs_in_a_lab(chains: [&[NatSpec]; 2]) -> u32 {
+    let endpoints = chains.map(|chain| Outside::of(chain).endpoint);
+    let runs = endpoints.map(|endpoint| match endpoint {
+        oracle::Endpoint::Reflected | oracle::Endpoint::Kept => 10,
+        oracle::Endpoint::Random(ports) if ports > 1024 => 5,
+        oracle::Endpoint::Random(_) | oracle::Endpoint::Sequential(_) => 1,
+    });
+    runs[0].min(runs[1])
+}
+
+/// Dials in a lab: a server, a listener and a dialler, each on a thread of its own.
+fn punch(lab: &Lab, dials: u32) -> Result<Vec<PunchOutcome>, ProgramError> {
     let (stop, stopped) = oneshot::channel::<()>();
     let (at, serving) = mpsc::channel();
     std::thread::scope(|scope| {
@@ -163,10 +179,10 @@ fn punch(lab: &Lab) -> Result<PunchOutcome, ProgramError> {
             listener.run(listen).unwrap();
         });
         let peer = listening.recv()?;
-        let dial = || block_on(dial(builder(), peer, listening));
-        let outcome = lab.host("dialler").run(dial)?;
+        let dial_all = || block_on(dial_all(builder(), peer, (listening, dials)));
+        let outcomes = lab.host("dialler").run(dial_all)?;
         drop((done, stop));
-        Ok(outcome)
+        Ok(outcomes)
     })
 }
 
@@ -194,10 +210,22 @@ async fn listen(builder: Builder, online: mpsc::Sender<PeerId>, over: oneshot::R
     }
 }
 
-async fn dial(builder: Builder, peer: PeerId, online: mpsc::Receiver<PeerId>) -> PunchOutcome {
+async fn dial_all(
+    builder: Builder,
+    peer: PeerId,
+    (online, dials): (mpsc::Receiver<PeerId>, u32),
+) -> Vec<PunchOutcome> {
     let (endpoint, _) = settled(builder).await;
     // Both have begun at the same time and take as long; what is left is short.
     online.recv().unwrap();
+    let mut outcomes = Vec::new();
+    for _ in 0..dials {
+        outcomes.push(dial(&endpoint, peer).await);
+    }
+    outcomes
+}
+
+async fn dial(endpoint: &Endpoint, peer: PeerId) -> PunchOutcome {
     let began = Instant::now();
     let dialled = endpoint.dial(peer).await;
     let after = began.elapsed();
