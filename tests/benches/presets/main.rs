@@ -3,8 +3,7 @@
 //! `cargo bench -p p2pconnect-tests --bench presets [-- OPTIONS]`, see `--help`.
 //!
 //! Each lab has a coordinator with STUN on two addresses, and two endpoints of the library that have
-//! found out how their NATs behave. It serves for one dial, or for some where the NATs are none the
-//! worse for it. The path is that of the namespace tests:
+//! found out how their NATs behave. The path is that of the namespace tests:
 //! 80 ms round trip between the peers (R), 42 ms to the server (r). Counted is from the call of
 //! `dial` until application bytes can be sent; a dial is a success if the peer answers on what it
 //! gives. It takes at least r + R, and half an R more where the dialler can only accept, because
@@ -67,6 +66,10 @@ struct Arguments {
     /// How many labs run at a time; more than the processors carry make dials slower
     #[arg(long, value_name = "N", default_value = "4")]
     labs: NonZero<usize>,
+    /// Lets one lab serve for several dials where its NATs bear that. It takes a third of the time,
+    /// but a dial right after another one with the same peer may find its pair of ports taken
+    #[arg(long)]
+    share_labs: bool,
     /// Who is the NATs: the lab's model by default, which can be all of them
     #[arg(long)]
     netfilter: bool,
@@ -114,7 +117,11 @@ fn options(arguments: &Arguments) -> Result<Options, preset::UnknownPreset> {
         program: Some(Program {
             name: "p2pconnect",
             bound,
-            runs_in_a_lab,
+            runs_in_a_lab: if arguments.share_labs {
+                runs_in_a_lab
+            } else {
+                |_| 1
+            },
             punch,
         }),
         captures: arguments.pcap.clone(),
