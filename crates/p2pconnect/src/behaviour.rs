@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
@@ -33,7 +36,15 @@ pub(crate) struct Behaviour {
     outlook: watch::Sender<()>,
     /// Which connections have got a port.
     pub(crate) trails: Arc<Trails>,
+    /// Held while it is looked where a sequential allocator is.
+    pub(crate) looking: tokio::sync::Mutex<()>,
+    /// How many introductions are asked for or under way.
+    introductions: AtomicUsize,
 }
+
+/// An introduction that is asked for or under way: until this is dropped, the next port is for it.
+#[derive(Debug)]
+pub(crate) struct Reserved<'a>(&'a Behaviour);
 
 #[derive(Debug, Default)]
 struct Facts {
@@ -62,7 +73,20 @@ impl Behaviour {
             found: watch::Sender::default(),
             outlook: watch::Sender::default(),
             trails: Arc::default(),
+            looking: tokio::sync::Mutex::default(),
+            introductions: AtomicUsize::new(0),
         }
+    }
+
+    /// Keeps looks that have time from taking the port that a peer is told of.
+    pub(crate) fn reserve(&self) -> Reserved<'_> {
+        self.introductions.fetch_add(1, Ordering::Relaxed);
+        Reserved(self)
+    }
+
+    /// Tells whether a peer may be told of the next port just now.
+    pub(crate) fn is_reserved(&self) -> bool {
+        self.introductions.load(Ordering::Relaxed) > 0
     }
 
     /// Returns what is known now.
@@ -249,6 +273,12 @@ impl Behaviour {
             return;
         }
         std::future::pending().await
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.0.introductions.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

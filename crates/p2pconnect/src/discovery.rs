@@ -14,7 +14,7 @@ use p2pconnect_punch::behaviour::Observation;
 use p2pconnect_stun::{connect_back, next_keepalive, query};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::{behaviour::Behaviour, mappings::Mappings, online::KEEP_ALIVE, punch_ports::free_port};
+use crate::{behaviour::Behaviour, mappings::Mappings, punch_ports::free_port};
 
 /// How long one question may take.
 const QUESTION_LIMIT: Duration = Duration::from_secs(5);
@@ -26,9 +26,13 @@ const STRAGGLERS: Duration = Duration::from_millis(100);
 /// round trips; a lost SYN would cost a second, and the dial may do without.
 const LOOK_LIMIT: Duration = Duration::from_millis(800);
 
-/// For how long a look at where the next connection will come from counts as recent: an idle
-/// endpoint looks every 15 s.
-const RECENT: Duration = Duration::from_secs(20);
+/// How often an idle endpoint looks where a sequential allocator is: a multiple of what wakes it
+/// anyway. Each look takes the port that diallers have been told of, until they are told anew a
+/// round trip later, so more often would do harm as well.
+const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// For how long a look counts as recent: until the next one is due, and a little longer.
+const RECENT: Duration = Duration::from_secs(65);
 
 /// Where an endpoint is: what is found out holds for that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,8 +86,11 @@ async fn follow(network: Network, behaviour: &Behaviour) -> Infallible {
                 reports.mark_unchanged();
                 sample(network, behaviour).await;
             }
-            () = sleep_until(next_keepalive(KEEP_ALIVE)), if behaviour.is_sequential() => {
-                look(network, behaviour).await;
+            () = sleep_until(next_keepalive(LOOK_INTERVAL)), if behaviour.is_sequential() => {
+                // It would take the port that a peer is being told of.
+                if !behaviour.is_reserved() {
+                    look(network, behaviour).await;
+                }
             }
         }
     }
@@ -135,6 +142,7 @@ async fn sample(network: Network, behaviour: &Behaviour) {
 
 /// Sees where a sequential allocator is.
 async fn look(network: Network, behaviour: &Behaviour) -> Option<SocketAddr> {
+    let _looking = behaviour.looking.lock().await;
     let local = SocketAddr::new(network.local, 0);
     let before = behaviour.trails.count();
     match query(local, network.server, QUESTION_LIMIT).await {
@@ -162,6 +170,10 @@ pub(crate) async fn keep_abreast(mappings: &Mappings, behaviour: &Behaviour) {
 /// A look takes two round trips. Where nobody else has got ports meanwhile, which is so behind most
 /// NATs for some seconds, they are saved; else a look beside the first attempt shows it.
 pub(crate) async fn look_before_a_dial(mappings: &Mappings, behaviour: &Behaviour) {
+    // One that has begun has taken a port already.
+    if timeout(LOOK_LIMIT, behaviour.looking.lock()).await.is_err() {
+        tracing::debug!("going on without a look at the next port");
+    }
     let looked = behaviour.looked_at();
     let is_recent = looked.is_some_and(|at| at.elapsed() < RECENT);
     if !(is_recent && behaviour.is_abreast()) {

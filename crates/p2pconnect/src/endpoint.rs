@@ -195,6 +195,7 @@ impl Endpoint {
         let began = Instant::now();
         let deadline = began + limit.min(MAX_DIAL_LIMIT);
         let place = self.inner.place(peer, deadline).await?;
+        let _reserved = self.inner.behaviour.reserve();
         let mut found = None;
         let (mut round, mut turned_away, mut failed) = (0, 0, 0);
         while round - turned_away < MAX_INTRODUCTIONS {

@@ -172,6 +172,7 @@ impl Inner {
     ) {
         let (began, peer) = (Instant::now(), introduction.peer);
         let place = self.places.answer(peer);
+        let _reserved = self.behaviour.reserve();
         let pace = Pace::new(Arc::clone(&self.behaviour.trails));
         let once = self.answer_once(introduction, &place, coordination, (listening, &pace));
         let result = tokio::select! {

@@ -109,6 +109,17 @@ fn the_next_of_a_sequence_follows_the_newest_connection() {
 }
 
 #[test]
+fn the_next_port_is_reserved_while_introductions_are_under_way() {
+    let behaviour = behind([7000, 7002]);
+    assert!(!behaviour.is_reserved());
+    let (first, second) = (behaviour.reserve(), behaviour.reserve());
+    drop(first);
+    assert!(behaviour.is_reserved());
+    drop(second);
+    assert!(!behaviour.is_reserved());
+}
+
+#[test]
 fn a_row_goes_on_from_the_port_furthest_along_it() {
     let ports = BTreeSet::from([10, 12, 14, 20_000, 65_530]);
     assert_eq!(furthest(10, 2, &ports), 14);
