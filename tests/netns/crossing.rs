@@ -7,7 +7,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::net::{Boxes, Net};
+use crate::{
+    net::{Boxes, Net},
+    settled::block_on,
+};
 
 /// How many connections the same two endpoints make, which all live to the end.
 const TIMES: usize = 3;
@@ -68,12 +71,7 @@ fn dial_each_other(boxes: Boxes<'_>) {
             };
             let (host, together) = (net.lab.host(host), &together);
             scope.spawn(move || {
-                host.run(move || {
-                    let mut runtime = tokio::runtime::Builder::new_current_thread();
-                    let runtime = runtime.enable_all().build().unwrap();
-                    runtime.block_on(side.dial(together));
-                })
-                .unwrap();
+                host.run(move || block_on(side.dial(together))).unwrap();
             });
         }
     });

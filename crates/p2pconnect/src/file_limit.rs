@@ -4,9 +4,9 @@ use std::io;
 ///
 /// Reaching a peer whose NAT gives each connection a random port takes some 1,300 sockets for a
 /// moment; Linux allows a process 1,024 unless it asks for more. Such attempts take half of what is
-/// allowed at most, so without this some more of them fail. The limit is that of the process, so a program that
-/// embeds an [`Endpoint`](crate::Endpoint) decides for itself: `select(2)` fails on files beyond
-/// the 1,024th, which only old libraries still call.
+/// allowed at most, so without this some more of them fail. The limit is that of the process, so a
+/// program that embeds an [`Endpoint`](crate::Endpoint) decides for itself: `select(2)` fails on
+/// files beyond the 1,024th, which only old libraries still call.
 ///
 /// # Errors
 ///
