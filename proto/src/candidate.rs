@@ -18,6 +18,9 @@ pub enum CandidateKind {
     /// reports: the next port if ports are preserved, a step further if they are sequential, any
     /// of the range if they are random. Of a random range it names a port that is not in use, so
     /// that a peer with connections from all of its ports has one from this port too.
+    ///
+    /// With another punch port than [`FRESH`](PunchPort::FRESH), it is where that port is seen if the
+    /// NAT keeps its number.
     Predicted,
     /// An address learnt from a connection that the peer made to us. Never sent.
     PeerReflexive,

@@ -21,7 +21,7 @@ pub const MAX_BODY: usize = 64 * 1024;
 /// The most memory in bytes that decoding one body takes, whatever it holds.
 ///
 /// Room for one list's items is taken before they are read, as far as [`MAX_BODY`] goes; a
-/// message has two lists at most.
+/// message has only one whose items take more memory than they have bytes.
 pub const MAX_DECODED: usize = 2 * MAX_BODY;
 
 /// The length of a frame's header in bytes.

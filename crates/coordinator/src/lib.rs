@@ -8,8 +8,8 @@
 //! pure and take time and randomness as arguments. [`Coordinator`] is the service: QUIC
 //! connections, mutual authentication, time bounds, and nothing that decides.
 //!
-//! What is deliberately absent: state that outlives a connection, relaying of application bytes,
-//! and trust in anything that a peer says about its own addresses.
+//! What is deliberately absent: state that outlives a connection by more than seconds, relaying of
+//! application bytes, and trust in anything that a peer says about its own addresses.
 
 #![forbid(unsafe_code)]
 

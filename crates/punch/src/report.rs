@@ -24,7 +24,7 @@ pub struct PunchReport {
     /// Whether the peer's IPv4 addresses were reached through a NAT64, which then is the NAT on our
     /// side.
     pub nat64: bool,
-    /// Each pair of addresses that was to be tried: below a hundred, or some 1,300 more where a bet
+    /// Each pair of addresses that was to be tried: below a hundred, or up to 1,000 more where a bet
     /// on random ports was made.
     pub pairs: Vec<PairReport>,
 }
