@@ -140,9 +140,10 @@ fn new_mappings(observations: &[Observation]) -> Vec<u16> {
 /// Returns the step from each port to the next, if it is always the same.
 ///
 /// Of many ports, half of the steps suffice: in between, somebody else behind the same NAT may
-/// have connected, or a SYN was lost and repeated. Of few, chance would show that too often where
-/// the range is small. Whoever connects in between makes a step a multiple of what it is, even most
-/// of them, so that their common measure is the step.
+/// have connected, or a SYN was lost and repeated. Of few, chance would show that too often. And so
+/// it would where the range is small, if two thirds of the ports did not follow each other by the
+/// same step in their own order as well, which those of a repeated SYN do. Whoever connects in between
+/// makes a step a multiple of what it is, even most of them, so that their common measure is the step.
 fn constant_step(ports: &[u16]) -> Option<u16> {
     let steps: Vec<u16> = ports
         .windows(2)
@@ -155,10 +156,13 @@ fn constant_step(ports: &[u16]) -> Option<u16> {
     } else {
         steps.len().div_ceil(2)
     };
+    let size = |step: u16| step.cast_signed().unsigned_abs();
     if delta == 0 || ports.len() < MIN_SEQUENCE || count(delta) < wanted {
         return None;
     }
-    let size = |step: u16| step.cast_signed().unsigned_abs();
+    if followers(ports, size(delta)) * 3 < steps.len() * 2 {
+        return None;
+    }
     let measure = steps
         .iter()
         .fold(size(delta), |measure, step| divisor(measure, size(*step)));
@@ -168,6 +172,17 @@ fn constant_step(ports: &[u16]) -> Option<u16> {
     } else {
         measure.wrapping_neg()
     })
+}
+
+/// Returns how many of the ports are one step above another one, around the end of all ports too.
+fn followers(ports: &[u16], step: u16) -> usize {
+    let all: BTreeSet<u16> = ports.iter().copied().collect();
+    let follows = |port: &&u16| {
+        let before = port.wrapping_sub(step);
+        // No other one lies in between.
+        all.contains(&before) && (1..step).all(|nearer| !all.contains(&before.wrapping_add(nearer)))
+    };
+    all.iter().filter(follows).count()
 }
 
 /// Returns the greatest common divisor.
@@ -225,6 +240,9 @@ fn unsolicited(backs: &[ConnectBack]) -> Option<UnsolicitedSyn> {
 
 #[cfg(test)]
 mod tests {
+    use rand::{SeedableRng as _, seq::SliceRandom as _};
+    use rand_chacha::ChaCha8Rng;
+
     use super::*;
 
     type Endpoint = ([u8; 4], u16);
@@ -336,6 +354,20 @@ mod tests {
         let mut seen = first_ones(&[5000, 5002, 5004]);
         seen.insert(1, seen[0]);
         assert_eq!(conclude(&seen, &[]).ports, sequential(2));
+    }
+
+    #[test]
+    fn chance_hardly_makes_a_sequence_of_a_small_range() {
+        let mut random = ChaCha8Rng::seed_from_u64(4);
+        let mut range: Vec<u16> = (2048..2080).collect();
+        for count in [8, 9, 11, 13] {
+            let draws = (0..20_000).filter(|_| {
+                let (drawn, _) = range.partial_shuffle(&mut random, count);
+                matches!(ports_of(drawn), Some(PortAssignment::Sequential { .. }))
+            });
+            let found = draws.count();
+            assert!(found <= 4, "{found} of 20,000 times with {count} ports");
+        }
     }
 
     #[test]
