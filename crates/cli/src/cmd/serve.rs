@@ -44,12 +44,27 @@ fn start(options: &args::Serve) -> anyhow::Result<(Coordinator, Vec<StunServer>)
     let addresses = stun_addresses(options);
     let mut config = stun_config(&token_key);
     config.witness = Some(witness.clone());
-    let stun = StunServer::bind(&addresses, config)
-        .with_context(|| format!("STUN cannot listen on TCP {}", join(&addresses)))?;
+    let stun =
+        StunServer::bind(&addresses, config).map_err(|error| stun_failed(error, &addresses))?;
     let (coordinator, alternates) =
         bind_coordinator(options, &token_key, &witness, stun.local_addrs())?;
     announce(&coordinator, stun.local_addrs()).context("stdout cannot be written")?;
     Ok((coordinator, [stun].into_iter().chain(alternates).collect()))
+}
+
+/// Says where STUN cannot listen, and what to do about it.
+fn stun_failed(error: io::Error, addresses: &[SocketAddr]) -> anyhow::Error {
+    let advice = match error.kind() {
+        io::ErrorKind::AddrNotAvailable => {
+            "; if this is the address of a router or cloud in front of this machine, listen on 0.0.0.0 \
+             or [::]"
+        }
+        io::ErrorKind::AddrInUse => "; name another with --stun, or end what has it",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 are for root alone",
+        _ => "",
+    };
+    let addresses = join(addresses);
+    anyhow::Error::new(error).context(format!("STUN cannot listen on TCP {addresses}{advice}"))
 }
 
 /// Binds the coordinator to the same port number on UDP as a second STUN address on TCP.
@@ -83,15 +98,29 @@ fn bind_coordinator(
 
 /// Binds STUN to the coordinator's port number, for both families where QUIC serves both.
 fn bind_alternates(listen: SocketAddr, token_key: &TokenKey) -> Vec<StunServer> {
-    let bind = |address| StunServer::bind(&[address], stun_config(token_key)).ok();
-    let Some(first) = bind(listen) else {
-        return Vec::new();
+    let bind = |address| StunServer::bind(&[address], stun_config(token_key));
+    let first = match bind(listen) {
+        Ok(first) => first,
+        Err(error) => {
+            say_that_mappings_cannot_be_compared(listen, &error);
+            return Vec::new();
+        }
     };
     let port = first.local_addrs().first().map(SocketAddr::port);
     let v4 = port
         .filter(|_| serves_both_families(listen.ip()))
-        .and_then(|port| bind((Ipv4Addr::UNSPECIFIED, port).into()));
+        .and_then(|port| bind((Ipv4Addr::UNSPECIFIED, port).into()).ok());
     [Some(first), v4].into_iter().flatten().collect()
+}
+
+fn say_that_mappings_cannot_be_compared(listen: SocketAddr, error: &impl std::fmt::Display) {
+    // Somebody who closed stderr does not want to know.
+    drop(writeln!(
+        io::stderr(),
+        "note: TCP {listen} cannot be listened on as well ({error}), so peers with one STUN address \
+         cannot tell whether their NAT gives each destination another port; free it, or name two \
+         addresses with --stun"
+    ));
 }
 
 /// QUIC on `[::]` serves IPv4 as well. A TCP socket there does not, so STUN needs a second one.
