@@ -63,7 +63,7 @@ async fn a_host_name_without_address_is_named() {
         .await
         .unwrap_err();
     assert!(
-        matches!(&error, BindError::Coordinator(CoordinatorError::Resolve { host })
+        matches!(&error, BindError::Coordinator(CoordinatorError::Resolve { host, .. })
             if host == "no-such-host.invalid"),
         "{error:?}"
     );

@@ -7,10 +7,14 @@ use crate::exit;
 
 const STATUSES: &str = "\
 Exit status:
-  0  done                       4  refused by the peer's policy
-  1  the stream broke           5  no direct path (stderr says why)
-  2  wrong usage                6  coordinator or STUN server unreachable
-  3  the peer is not online     7  wrong identity
+  0  done, or told to end while serving many
+  1  the stream broke, or this machine failed
+  2  wrong usage, or an address or key file that cannot be used
+  3  the peer is not online
+  4  refused by the peer's policy
+  5  no direct path (stderr says why), or the peer is busy
+  6  coordinator or STUN server unreachable, or it refuses
+  7  wrong identity
   130  ended by Ctrl-C or another signal before it was done";
 
 /// Connects two machines behind different NATs by a direct, authenticated TCP stream.

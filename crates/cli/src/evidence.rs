@@ -1,6 +1,6 @@
 //! Why a dial found no direct path, for people and for programs.
 
-use std::{cmp::Reverse, collections::BTreeMap, fmt::Debug};
+use std::{cmp::Reverse, collections::BTreeMap, fmt::Debug, net::IpAddr};
 
 use p2pconnect::{
     CandidateKind, ConnectFailure, NatReport, PairOutcome, PairReport, PortAssignment, PunchReport,
@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 /// The most lines of pairs; the rest is summed up in one.
 const MAX_LINES: usize = 12;
 
-/// The most pairs in an object for programs: a bet on ports has a thousand, which say the same.
+/// The most pairs in an object for programs: a bet on ports has a thousand, which say the same. Those
+/// that are left out are counted in their group.
 const MAX_PAIRS: usize = 64;
 
 /// Why addresses of the peer's are not those that it has, and what the NAT of this side is.
@@ -35,32 +36,48 @@ pub(crate) fn lines(report: &PunchReport) -> Vec<String> {
         lines.extend(align(&rows));
     }
     if left_out > 0 {
-        lines.push(format!("and {left_out} more; --json lists them"));
+        lines.push(format!(
+            "and {left_out} more lines; --json has all of them as groups"
+        ));
     }
     lines
 }
 
 /// Returns the evidence as fields.
 pub(crate) fn fields(report: &PunchReport) -> Value {
-    let pairs: Vec<_> = report
-        .pairs
-        .iter()
-        .take(MAX_PAIRS)
-        .map(|it| {
-            json!({
-                "local": it.pair.local,
-                "remote": it.pair.remote,
-                "kind": kebab(&it.pair.kind),
-                "attempts": it.attempts,
-                "outcome": outcome_for_programs(it.outcome),
-            })
+    let groups = groups_of(&report.pairs);
+    // Each of a few tells more than one of a thousand.
+    let mut smallest_first: Vec<_> = groups.values().collect();
+    smallest_first.sort_by_key(|members| members.len());
+    let of_pair = |it: &&PairReport| {
+        json!({
+            "local": it.pair.local,
+            "remote": it.pair.remote,
+            "kind": kebab(&it.pair.kind),
+            "attempts": it.attempts,
+            "outcome": outcome_for_programs(it.outcome),
         })
-        .collect();
+    };
+    let pairs = smallest_first.iter().copied().flatten().take(MAX_PAIRS);
+    let pairs: Vec<_> = pairs.map(of_pair).collect();
+    let of_group = |(key, members): (&Group, &Vec<&PairReport>)| {
+        json!({
+            "local": key.local,
+            "remote": key.remote,
+            "kind": kebab(&key.kind),
+            "outcome": members.first().map(|it| outcome_for_programs(it.outcome)),
+            "pairs": members.len(),
+            "attempts": attempts(members),
+        })
+    };
+    let groups: Vec<_> = groups.iter().map(of_group).collect();
     json!({
         "verdict": kebab(&report.verdict),
         "local_nat": nat_fields(&report.local_nat),
         "remote_nat": nat_fields(&report.remote_nat),
         "nat64": report.nat64,
+        "guessed": report.guessed,
+        "groups": groups,
         "pairs_in_all": report.pairs.len(),
         "pairs": pairs,
     })
@@ -89,7 +106,7 @@ pub(crate) fn nat_fields(nat: &NatReport) -> Value {
         "ports": nat.ports.map(|ports| match ports {
             PortAssignment::Preserved => json!({ "assignment": "preserved" }),
             PortAssignment::Sequential { delta } => {
-                json!({ "assignment": "sequential", "delta": delta })
+                json!({ "assignment": "sequential", "delta": delta.cast_signed() })
             }
             PortAssignment::Random { first, last } => {
                 json!({ "assignment": "random", "first": first, "last": last })
@@ -101,17 +118,44 @@ pub(crate) fn nat_fields(nat: &NatReport) -> Value {
     })
 }
 
+/// What pairs have in common that differ in nothing but their ports.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Group {
+    kind: CandidateKind,
+    local: IpAddr,
+    remote: IpAddr,
+    outcome: &'static str,
+}
+
+fn groups_of(pairs: &[PairReport]) -> BTreeMap<Group, Vec<&PairReport>> {
+    let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for it in pairs {
+        let key = Group {
+            kind: it.pair.kind,
+            local: it.pair.local.ip(),
+            remote: it.pair.remote.ip(),
+            outcome: outcome_in_words(it.outcome),
+        };
+        groups.entry(key).or_default().push(it);
+    }
+    groups
+}
+
+fn attempts(pairs: &[&PairReport]) -> u32 {
+    pairs.iter().map(|it| it.attempts).sum()
+}
+
 /// Returns a row for each pair, those first that were tried most. If there are too many, pairs that
 /// differ in nothing but their ports make one row.
 fn rows_of(pairs: &[PairReport]) -> Vec<[String; 5]> {
-    let mut groups: BTreeMap<_, Vec<&PairReport>> = BTreeMap::new();
-    for it in pairs {
-        let (local, remote) = (it.pair.local.ip(), it.pair.remote.ip());
-        let key = (it.pair.kind, local, remote, outcome_in_words(it.outcome));
-        groups.entry(key).or_default().push(it);
-    }
     let mut rows = Vec::new();
-    for ((kind, local, remote, outcome), members) in groups {
+    for (key, members) in groups_of(pairs) {
+        let Group {
+            kind,
+            local,
+            remote,
+            outcome,
+        } = key;
         let row = |from: String, to: String, attempts: u32| {
             let tried = format!("{attempts}x");
             let row = [
@@ -129,9 +173,8 @@ fn rows_of(pairs: &[PairReport]) -> Vec<[String; 5]> {
                 row(from, to, it.attempts)
             }));
         } else {
-            let attempts = members.iter().map(|it| it.attempts).sum();
             let to = format!("{remote}, {} pairs of ports", members.len());
-            rows.push(row(local.to_string(), to, attempts));
+            rows.push(row(local.to_string(), to, attempts(&members)));
         }
     }
     // A peer's own address hardly ever leads anywhere from another network.
@@ -212,6 +255,7 @@ pub(crate) fn kebab(variant: &impl Debug) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 mod tests {
     use p2pconnect::{CandidatePair, NatMapping, Verdict};
 
@@ -238,12 +282,14 @@ mod tests {
     fn report() -> PunchReport {
         let refused = PairOutcome::Failed(ConnectFailure::Refused);
         let reflexive = CandidateKind::ServerReflexive;
-        let mut pairs = vec![
+        let predicted = CandidateKind::Predicted;
+        // What is guessed comes first, as in the agent's report.
+        let guessed = (0..300).map(|n| pair(predicted, [40_000, n], 1, PairOutcome::Silent));
+        let mut pairs: Vec<_> = guessed.collect();
+        pairs.extend([
             pair(reflexive, [40_000, 50_000], 1, PairOutcome::Silent),
             pair(reflexive, [40_001, 50_001], 12, refused),
-        ];
-        let predicted = CandidateKind::Predicted;
-        pairs.extend((0..300).map(|n| pair(predicted, [40_000, n], 1, PairOutcome::Silent)));
+        ]);
         let local_nat = NatReport {
             mapping: Some(NatMapping::EndpointIndependent),
             ports: Some(PortAssignment::Preserved),
@@ -254,6 +300,7 @@ mod tests {
             local_nat,
             remote_nat: NatReport::default(),
             nat64: false,
+            guessed: true,
             pairs,
         }
     }
@@ -288,8 +335,21 @@ mod tests {
         assert_eq!(fields["nat64"], false);
         assert_eq!(fields["pairs_in_all"], 302);
         assert_eq!(fields["pairs"].as_array().map(Vec::len), Some(MAX_PAIRS));
-        assert_eq!(fields["pairs"][1]["outcome"], "refused");
-        assert_eq!(fields["pairs"][1]["kind"], "server-reflexive");
-        assert_eq!(fields["pairs"][1]["remote"], "203.0.113.9:50001");
+        // What is not one of hundreds is not left out for these.
+        let pairs = fields["pairs"].as_array().unwrap();
+        let reflexive = |remote: &str| {
+            let mut found = pairs.iter().filter(|it| it["remote"] == remote);
+            let it = found.next().unwrap();
+            assert_eq!(it["kind"], "server-reflexive");
+            it["outcome"].clone()
+        };
+        assert_eq!(reflexive("203.0.113.9:50001"), "refused");
+        assert_eq!(reflexive("203.0.113.9:50000"), "silent");
+        let groups = fields["groups"].as_array().unwrap();
+        assert_eq!(groups.len(), 3);
+        let guessed = groups.iter().find(|it| it["kind"] == "predicted").unwrap();
+        assert_eq!(guessed["pairs"], 300);
+        assert_eq!(guessed["attempts"], 300);
+        assert_eq!(guessed["local"], "192.168.1.2");
     }
 }

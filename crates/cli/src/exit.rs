@@ -57,6 +57,7 @@ pub(crate) fn of_dial(error: &DialError) -> u8 {
     match error {
         DialError::Coordinator(error) => of_coordinator(error),
         DialError::TimedOut | DialError::Stun { .. } => UNREACHABLE,
+        DialError::OwnId => USAGE,
         DialError::NotOnline => NOT_ONLINE,
         DialError::NotAllowed => NOT_ALLOWED,
         DialError::NoDirectPath(_)
@@ -71,7 +72,7 @@ pub(crate) fn of_dial(error: &DialError) -> u8 {
 fn of_coordinator(error: &CoordinatorError) -> u8 {
     match error {
         CoordinatorError::WrongIdentity { .. } => WRONG_IDENTITY,
-        CoordinatorError::Refused(Refusal::OwnId) => USAGE,
+        CoordinatorError::Refused(Refusal::TooLarge) => USAGE,
         _ => UNREACHABLE,
     }
 }

@@ -87,6 +87,11 @@ impl Reporter {
                 &json!({ "reason": reason }),
                 &format!("the coordinator is gone ({reason}); connecting again"),
             ),
+            Status::CoordinatorUnreachable { reason } => self.say(
+                "coordinator-unreachable",
+                &json!({ "reason": reason }),
+                &format!("the coordinator is still out of reach ({reason}); trying again"),
+            ),
             Status::Introduced { peer, .. } => self.say(
                 "introduced",
                 &json!({ "peer": peer.to_string() }),
@@ -167,11 +172,13 @@ impl Reporter {
     }
 
     /// Reports the end of a stream.
-    pub(crate) fn closed(&self, Transferred { sent, received }: Transferred) {
+    pub(crate) fn closed(&self, peer: PeerId, Transferred { sent, received }: Transferred) {
         self.say(
             "closed",
-            &json!({ "sent": sent, "received": received }),
-            &format!("the stream has ended: {sent} bytes sent, {received} bytes received"),
+            &json!({ "peer": peer.to_string(), "sent": sent, "received": received }),
+            &format!(
+                "the stream with {peer} has ended: {sent} bytes sent, {received} bytes received"
+            ),
         );
     }
 
@@ -203,11 +210,11 @@ impl Reporter {
     }
 
     /// Reports that one peer's stream could not be served; the command goes on.
-    pub(crate) fn stream_failed(&self, error: &anyhow::Error) {
+    pub(crate) fn stream_failed(&self, peer: PeerId, error: &anyhow::Error) {
         self.say(
             "stream-failed",
-            &json!({ "reason": format!("{error:#}") }),
-            &format!("a stream ended early: {error:#}"),
+            &json!({ "peer": peer.to_string(), "reason": format!("{error:#}") }),
+            &format!("the stream with {peer} ended early: {error:#}"),
         );
     }
 

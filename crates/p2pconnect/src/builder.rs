@@ -117,6 +117,10 @@ impl Builder {
     /// # Cancel safety
     ///
     /// Dropping the future undoes everything.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime with I/O and time enabled.
     pub async fn bind(self) -> Result<Endpoint, BindError> {
         let address = self.coordinator.ok_or(BindError::NoCoordinator)?;
         let key = self.key.map_or_else(SecretKey::generate, Ok)?;

@@ -24,6 +24,15 @@ use crate::{
 /// [`shutdown`](tokio::io::AsyncWriteExt::shutdown) ends the writing half only: the peer reads
 /// end-of-file, and can go on writing. A connection that the peer drops without that ends with
 /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof), so a cut stream is never taken for a whole one.
+///
+/// Small writes are sent at once (`TCP_NODELAY`). Every 15 s of silence TCP asks whether the peer is
+/// still there, which keeps the NATs from forgetting an idle connection, and ends it with an error
+/// some minutes after the peer has vanished.
+///
+/// # Cancel safety
+///
+/// As a [`TcpStream`](tokio::net::TcpStream): `read` and `write` lose nothing, what moves several pieces,
+/// such as `read_exact` and `write_all`, may have moved some.
 pub struct Connection {
     stream: TlsStream<Transport>,
     peer: PeerId,

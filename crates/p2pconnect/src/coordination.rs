@@ -134,15 +134,19 @@ impl Dialer {
     /// only.
     pub(crate) async fn resolve(&self) -> Result<Vec<SocketAddr>, CoordinatorError> {
         let CoordinatorAddr { host, port, .. } = &self.address;
-        let failed = || CoordinatorError::Resolve { host: host.clone() };
+        let failed = |reason: String| CoordinatorError::Resolve {
+            host: host.clone(),
+            reason,
+        };
         let lookup = tokio::net::lookup_host((host.as_str(), *port));
         let found = timeout(HANDSHAKE_LIMIT, lookup)
             .await
-            .map_err(|_| failed())?;
-        let mut addresses: Vec<_> = found.map_err(|_| failed())?.collect();
+            .map_err(|_| failed("no answer from the resolver".to_owned()))?;
+        let found = found.map_err(|error| failed(error.to_string()))?;
+        let mut addresses: Vec<_> = found.collect();
         self.nat64.untranslate(&mut addresses).await;
         if addresses.is_empty() {
-            Err(failed())
+            Err(failed("it has no address".to_owned()))
         } else {
             Ok(addresses)
         }
@@ -158,6 +162,7 @@ impl Dialer {
     ) -> Result<(Coordination, mpsc::Receiver<Introduction>), CoordinatorError> {
         let mut error = CoordinatorError::Resolve {
             host: self.address.host.clone(),
+            reason: "it has no address".to_owned(),
         };
         let mut waiting = addresses.iter().copied().take(MAX_ADDRESSES).peekable();
         let mut attempts = JoinSet::new();
@@ -283,7 +288,7 @@ impl Coordination {
         let mut found = match timeout(REQUEST_LIMIT, welcome.wait_for(Option::is_some)).await {
             Ok(Ok(found)) => found.clone().ok_or(CoordinatorError::Answer)?,
             Ok(Err(_)) => return Err(self.closed_reason()),
-            Err(_) => return Err(CoordinatorError::Answer),
+            Err(_) => return Err(CoordinatorError::Silent(REQUEST_LIMIT)),
         };
         for server in found
             .stun_servers
@@ -423,10 +428,8 @@ async fn request(
 ) -> Result<Response, CoordinatorError> {
     // The coordinator takes a few requests of a peer at a time; the others wait here.
     let opening = timeout(STREAM_LIMIT, connection.open_bi()).await;
-    let silent = |limit: Duration| CoordinatorError::Closed {
-        reason: format!("no answer to a request for {} s", limit.as_secs()),
-    };
-    let (mut send, mut receive) = opening.map_err(|_| silent(STREAM_LIMIT))?.map_err(lost)?;
+    let opened = opening.map_err(|_| CoordinatorError::Silent(STREAM_LIMIT))?;
+    let (mut send, mut receive) = opened.map_err(lost)?;
     let exchange = async {
         let frame =
             codec::encode(request).map_err(|_| CoordinatorError::Refused(Refusal::TooLarge))?;
@@ -441,7 +444,7 @@ async fn request(
     };
     match timeout(REQUEST_LIMIT, exchange).await {
         Ok(result) => result,
-        Err(_) => Err(silent(REQUEST_LIMIT)),
+        Err(_) => Err(CoordinatorError::Silent(REQUEST_LIMIT)),
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
 
 use p2pconnect_identity::SecretKey;
 use p2pconnect_proto::{
-    CandidateKind, NatMapping, NatReport, PeerId, PortAssignment,
+    NatMapping, NatReport, PeerId, PortAssignment,
     message::{DialRequest, Introduction, Refusal},
 };
 use p2pconnect_punch::{PunchConfig, PunchReport, Verdict};
@@ -207,11 +207,7 @@ impl Endpoint {
             }
             let met = match self.ask(peer, &place, deadline).await {
                 Ok(met) => met,
-                // What a round has found says more than a coordinator that is silent afterwards.
-                Err(error @ (DialError::TimedOut | DialError::Coordinator(_))) => {
-                    return Err(found.unwrap_or(error));
-                }
-                Err(error) => return Err(error),
+                Err(error) => return Err(telling(found, error)),
             };
             let introduced = began.elapsed();
             self.inner.metrics.introduced(introduced);
@@ -225,7 +221,10 @@ impl Endpoint {
             };
             match error {
                 // It was waited for what the next introduction needs.
-                Some(DialError::PeerLeft) => continue,
+                Some(left @ DialError::PeerLeft) => {
+                    found = found.or(Some(left));
+                    continue;
+                }
                 Some(DialError::PeerBusy) => {
                     found = Some(DialError::PeerBusy);
                     pause = pause_for_room(turned_away);
@@ -233,8 +232,7 @@ impl Endpoint {
                 }
                 // What was proven impossible may be possible by what the router forwards by now.
                 Some(error)
-                    if is_final(&error, &self.inner.ports)
-                        && self.inner.port_mappings.known() == forwarded =>
+                    if is_final(&error) && self.inner.port_mappings.known() == forwarded =>
                 {
                     return Err(error);
                 }
@@ -293,6 +291,11 @@ impl Endpoint {
 
     /// Says goodbye to the coordinator, which otherwise notices the absence only after a while, and
     /// to a router that forwards ports. Takes half a second at most.
+    ///
+    /// # Cancel safety
+    ///
+    /// If it is dropped before it is done, the coordinator sends diallers here for up to half a minute
+    /// more, and a router forwards its ports until its lease ends, after 20 minutes at most.
     pub async fn close(self) {
         let Self {
             inner,
@@ -341,6 +344,7 @@ impl Endpoint {
                 },
                 Err(Refusal::NotOnline) => return Err(DialError::NotOnline),
                 Err(Refusal::NotAllowed) => return Err(DialError::NotAllowed),
+                Err(Refusal::OwnId) => return Err(DialError::OwnId),
                 Err(refusal) => {
                     drop(outstanding);
                     let pause = BUSY_PAUSE.mul_f64(1.0 + random_fraction());
@@ -448,37 +452,44 @@ fn pause_for_room(times: u32) -> Duration {
 /// so that nothing is given up for the lack of a mapping. A peer that cannot learn its own is not
 /// online.
 fn explained(error: DialError, failure: Option<Failure>) -> DialError {
-    match (error, failure) {
-        (
-            DialError::NoDirectPath(_) | DialError::NotOnline | DialError::PeerLeft,
-            Some(Failure { server, error }),
-        ) => DialError::Stun {
-            server,
-            source: error,
-        },
-        (error, _) => error,
+    let Some(Failure {
+        server,
+        error: source,
+    }) = failure
+    else {
+        return error;
+    };
+    let report = match error {
+        DialError::NoDirectPath(report) => Some(report),
+        DialError::NotOnline | DialError::PeerLeft => None,
+        error => return error,
+    };
+    DialError::Stun {
+        server,
+        source,
+        report,
+    }
+}
+
+/// Returns what says more: what the rounds have found, or why there is not another one.
+fn telling(found: Option<DialError>, error: DialError) -> DialError {
+    match (found, error) {
+        (Some(DialError::PeerLeft) | None, error @ DialError::Coordinator(_)) => error,
+        (Some(found), DialError::TimedOut | DialError::Coordinator(_)) => found,
+        (_, error) => error,
     }
 }
 
 /// Tells whether another round could not end differently.
-fn is_final(error: &DialError, ports: &PunchPorts) -> bool {
+fn is_final(error: &DialError) -> bool {
     match error {
         // Until the NATs forget this round, the next one has no ports.
         DialError::NoDirectPath(report) if report.verdict == Verdict::PortsExhausted => true,
-        DialError::NoDirectPath(report) => is_proven(report) && !bets(report, ports),
+        // Foretold and guessed ports may be better ones next time.
+        DialError::NoDirectPath(report) => is_proven(report) && !report.guessed,
         DialError::Broken(_) | DialError::PeerBusy | DialError::PeerLeft => false,
         _ => true,
     }
-}
-
-/// Tells whether ports were foretold or guessed, which may go better with others.
-fn bets(report: &PunchReport, ports: &PunchPorts) -> bool {
-    let is_punch_port = |port: u16| ports.iter().any(|(_, it)| it == port);
-    report.pairs.iter().any(|it| {
-        let is_bet =
-            it.pair.kind == CandidateKind::Predicted || !is_punch_port(it.pair.local.port());
-        is_bet && it.attempts > 0
-    })
 }
 
 /// Tells whether a verdict rests on all that can be known of the NATs, and not on what was heard.

@@ -1,4 +1,4 @@
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Duration};
 
 use p2pconnect_identity::{InvalidKey, TlsConfigError};
 use p2pconnect_proto::{PeerId, codec, message::Refusal};
@@ -25,7 +25,10 @@ pub enum BindError {
     #[error("no port can be bound for punching")]
     Ports(#[source] io::Error),
     /// No STUN server told this endpoint's mapping.
-    #[error("the STUN server {server} does not tell the mapping")]
+    #[error(
+        "no STUN server tells how this machine is seen from outside, the last one asked being {server}; \
+         is TCP to it open?"
+    )]
     Stun {
         /// The last server that was tried.
         server: SocketAddr,
@@ -57,16 +60,23 @@ pub enum CoordinatorError {
     #[error("the coordinator refuses: {0}")]
     Refused(Refusal),
     /// Another endpoint has registered with the same key.
-    #[error("another endpoint has registered with the same key")]
+    #[error("another endpoint has registered with the same key; give each its own")]
     Replaced,
-    /// The host name has no address.
-    #[error("the coordinator's host name '{host}' has no address")]
+    /// The host name has no address that can be found.
+    #[error("the coordinator's host name '{host}' cannot be looked up: {reason}")]
     Resolve {
         /// The name.
         host: String,
+        /// What the resolver says.
+        reason: String,
     },
+    /// There is a connection, but nothing comes over it any more.
+    #[error("the coordinator has not answered for {} s; is UDP to it still open?", .0.as_secs())]
+    Silent(Duration),
     /// Nothing answers.
-    #[error("the coordinator at {address} does not answer ({reason}); is UDP blocked?")]
+    #[error(
+        "the coordinator at {address} does not answer ({reason}); is it running, and is UDP to it open?"
+    )]
     Unreachable {
         /// The address that was tried last.
         address: SocketAddr,
@@ -74,7 +84,7 @@ pub enum CoordinatorError {
         reason: String,
     },
     /// The server there holds another key.
-    #[error("the server at {address} is not {expected}")]
+    #[error("the server at {address} is not {expected}; a coordinator with a new key has a new id")]
     WrongIdentity {
         /// The address.
         address: SocketAddr,
@@ -97,11 +107,18 @@ pub enum DialError {
     #[error("there is no direct path to the peer: {0}")]
     NoDirectPath(Box<PunchReport>),
     /// The callee's policy does not admit us.
-    #[error("the peer does not accept dials from this peer id")]
+    #[error("the peer does not accept dials from this peer id; it has to allow this one")]
     NotAllowed,
     /// The callee is not registered with the coordinator.
-    #[error("the peer is not online")]
+    #[error(
+        "the peer is not online; does it listen, with this coordinator and under this peer id?"
+    )]
     NotOnline,
+    /// The peer id that was dialled is this endpoint's own.
+    #[error(
+        "this peer id is this machine's own; dial the other machine's, or give this one another key"
+    )]
+    OwnId,
     /// There are connections to the peer on all punch ports, and no further ones can be bound.
     #[error("no further port can be bound for another connection to the same peer")]
     Ports(#[source] io::Error),
@@ -109,18 +126,23 @@ pub enum DialError {
     #[error("the peer is busy: it has as many connections waiting as it takes")]
     PeerBusy,
     /// The peer gave this attempt up, most likely to begin another.
-    #[error("the peer gave the attempt up")]
+    #[error("the peer gave the attempt up, perhaps to begin anew; dialling again may help")]
     PeerLeft,
     /// The peer was not reached, and no STUN server tells this endpoint's mapping, which may be why.
-    #[error("the STUN server {server} does not tell the mapping")]
+    #[error(
+        "the peer was not reached, perhaps because no STUN server tells how this machine is seen from \
+         outside, the last one asked being {server}; is TCP to it open?"
+    )]
     Stun {
         /// The last server that was tried.
         server: SocketAddr,
         /// What went wrong.
         source: MappingError,
+        /// What was tried and what came back, if the peer was online.
+        report: Option<Box<PunchReport>>,
     },
     /// Time ran out before the punch began.
-    #[error("the coordinator did not answer the dial in time")]
+    #[error("the coordinator did not bring the two together in time")]
     TimedOut,
     /// The secret key cannot be used.
     #[error("the secret key cannot be used")]
@@ -131,7 +153,7 @@ pub enum DialError {
     )]
     TooManyConnections,
     /// What answers at the peer's address holds another key.
-    #[error("what answers at the peer's address is not the peer: it holds another key")]
+    #[error("what answers at the peer's address is not the peer: {0}")]
     WrongIdentity(Box<PunchReport>),
 }
 
@@ -141,6 +163,7 @@ impl DialError {
     pub fn report(&self) -> Option<&PunchReport> {
         match self {
             Self::NoDirectPath(report) | Self::WrongIdentity(report) => Some(report),
+            Self::Stun { report, .. } => report.as_deref(),
             _ => None,
         }
     }

@@ -22,8 +22,12 @@
 //! # }
 //! ```
 //!
-//! The stream is TLS 1.3 over one TCP connection with nobody in the middle. The coordinator
-//! introduces; it never sees application bytes.
+//! The stream is TLS 1.3 over one TCP connection with nobody in the middle, opened by both sides at
+//! once (RFC 9293 section 3.5) or accepted by one of them. The coordinator, which the command
+//! `p2pconnect serve` runs, introduces; it never sees application bytes.
+//!
+//! The library is for Linux. It needs a Tokio runtime with I/O and time enabled. To reach peers whose
+//! NAT gives every connection a random port, a program calls [`raise_file_limit`] before.
 
 mod behaviour;
 mod bets;
@@ -69,13 +73,17 @@ pub use file_limit::raise_file_limit;
 pub use metrics::Metrics;
 pub use status::{PortMappingProtocol, Status};
 
-pub use p2pconnect_identity::{InvalidKey, KeyFileError, SecretKey, load_or_create};
+pub use p2pconnect_identity::{
+    InvalidKey, KeyFileError, SecretKey, TlsConfigError, load_or_create,
+};
+pub use p2pconnect_proto::codec::DecodeError;
 pub use p2pconnect_proto::message::{DialPolicy, Refusal};
 pub use p2pconnect_proto::{
     CandidateKind, CoordinatorAddr, NatFiltering, NatMapping, NatReport, ParseCoordinatorAddrError,
-    ParsePeerIdError, PeerId, PortAssignment, UnsolicitedSyn,
+    ParsePeerIdError, PeerId, PortAssignment, Role, UnsolicitedSyn,
 };
 pub use p2pconnect_punch::{
     CandidatePair, ConnectFailure, How, PairOutcome, PairReport, PunchReport, Verdict,
     VerifyFailure,
 };
+pub use p2pconnect_stun::MappingError;

@@ -398,7 +398,7 @@ impl Inner {
         }
         self.observer.tell(Status::PunchFailed {
             peer,
-            reason: DialError::PeerLeft.to_string(),
+            reason: format!("the dialler gave the attempt up. {report}"),
             report: Some(report.clone()),
         });
     }

@@ -93,11 +93,20 @@ impl Keeper {
     async fn reconnect(&self) -> Line {
         let mut pauses = PAUSES.into_iter();
         let mut pause = PAUSES[0];
+        let mut said = None;
         loop {
             sleep(pause.mul_f64(0.5 + crate::endpoint::random_fraction())).await;
             match self.try_reconnect().await {
                 Ok(line) => return line,
-                Err(error) => tracing::debug!(%error, "coordinator still out of reach"),
+                Err(error) => {
+                    tracing::debug!(%error, "coordinator still out of reach");
+                    let reason = error.to_string();
+                    if said.as_ref() != Some(&reason) {
+                        said = Some(reason.clone());
+                        let status = Status::CoordinatorUnreachable { reason };
+                        self.inner.observer.tell(status);
+                    }
+                }
             }
             pause = pauses.next().unwrap_or(PAUSES[PAUSES.len() - 1]);
         }

@@ -50,6 +50,11 @@ pub enum Status {
         /// What happened.
         reason: String,
     },
+    /// The coordinator is still out of reach, for another reason than was last said. It is tried again.
+    CoordinatorUnreachable {
+        /// Why.
+        reason: String,
+    },
     /// The coordinator has introduced a peer.
     Introduced {
         /// The peer.

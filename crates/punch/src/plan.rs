@@ -239,6 +239,16 @@ impl Strategy {
     }
 }
 
+impl Strategy {
+    /// Tells whether attempts go to or from ports that are foretold or guessed.
+    pub(crate) const fn guesses(self) -> bool {
+        match self {
+            Self::Plain | Self::OutOfReach => false,
+            Self::Prediction | Self::Door { .. } | Self::Birthday { .. } | Self::Fill => true,
+        }
+    }
+}
+
 impl Class {
     /// Returns how many ports it may be.
     fn ports(self) -> u32 {

@@ -24,6 +24,8 @@ pub struct PunchReport {
     /// Whether the peer's IPv4 addresses were reached through a NAT64, which then is the NAT on our
     /// side.
     pub nat64: bool,
+    /// Whether ports were foretold or guessed. Another dial may find others.
+    pub guessed: bool,
     /// Each pair of addresses that was to be tried: below a hundred, or up to 1,000 more where a bet
     /// on random ports was made.
     pub pairs: Vec<PairReport>,
@@ -41,14 +43,21 @@ impl PunchReport {
             local_nat,
             remote_nat,
             nat64,
+            guessed: false,
             pairs,
         }
+    }
+
+    /// Tells whether there were attempts that met no NAT of IPv4.
+    fn has_tried_ipv6(&self) -> bool {
+        let is_tried = |it: &PairReport| it.attempts > 0 && it.pair.remote.is_ipv6();
+        !self.nat64 && self.pairs.iter().any(is_tried)
     }
 }
 
 impl fmt::Display for PunchReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.verdict.explain(f, self.local_nat, self.remote_nat)?;
+        self.verdict.explain(f, self)?;
         let count = |counts: fn(PairOutcome) -> bool| {
             self.pairs
                 .iter()

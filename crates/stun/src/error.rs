@@ -13,34 +13,34 @@ pub enum MappingError {
     #[error("cannot bind the local address: {0}")]
     Bind(io::ErrorKind),
     /// Nothing listens at the server's address, or a firewall says so.
-    #[error("the stun server refused the connection")]
+    #[error("the STUN server refused the connection")]
     Refused,
     /// No way leads to the server's address, as the network or this host reports.
-    #[error("the stun server is unreachable")]
+    #[error("the STUN server is unreachable")]
     Unreachable,
     /// No connection within the time allowed.
-    #[error("connecting to the stun server timed out")]
+    #[error("connecting to the STUN server timed out")]
     ConnectTimedOut,
     /// Connected, but no answer to a Binding request within the time allowed.
-    #[error("the stun server did not answer in time")]
+    #[error("the STUN server did not answer in time")]
     NoAnswer,
     /// The server closed the connection (FIN).
-    #[error("the stun server closed the connection")]
+    #[error("the STUN server closed the connection")]
     Closed,
     /// The server, or something in between, reset the connection (RST).
-    #[error("the connection to the stun server was reset")]
+    #[error("the connection to the STUN server was reset")]
     Reset,
     /// What listens there does not speak STUN.
-    #[error("the server does not speak stun over tcp: {0}")]
+    #[error("the server does not speak STUN over TCP: {0}")]
     NotStun(#[from] FrameError),
     /// The server's message is framed well but malformed, or lacks a usable mapped address.
-    #[error("the stun server sent a malformed answer")]
+    #[error("the STUN server sent a malformed answer")]
     MalformedAnswer,
     /// The server answered with an error response (RFC 8489 section 14.8).
-    #[error("the stun server rejected the request with error {0}")]
+    #[error("the STUN server rejected the request with error {0}")]
     Rejected(u16),
     /// Any other failure that the system reports.
-    #[error("the connection to the stun server failed: {0}")]
+    #[error("the connection to the STUN server failed: {0}")]
     Io(io::ErrorKind),
 }
 

@@ -33,10 +33,23 @@ async fn dial(options: args::Dial, reporter: &Reporter) -> Exit {
     };
     let (endpoint, connection) = match timeout(options.timeout, connect(&options, reporter)).await {
         Ok(Ok(connected)) => connected,
-        Ok(Err((status, error))) => return fail(status, error),
+        Ok(Err(Failed {
+            status,
+            error,
+            endpoint,
+        })) => {
+            let exit = fail(status, error);
+            // Takes a while where a router forwards ports, so whoever waits for the reason has it first.
+            if let Some(endpoint) = endpoint {
+                endpoint.close().await;
+            }
+            return exit;
+        }
         Err(_) => {
-            let error =
-                anyhow::anyhow!("no answer from the coordinator or its STUN server in time");
+            let error = anyhow::anyhow!(
+                "no answer from the coordinator in time; is UDP to it open, and the --timeout long \
+                 enough?"
+            );
             return fail(exit::UNREACHABLE, error);
         }
     };
@@ -49,7 +62,7 @@ async fn dial(options: args::Dial, reporter: &Reporter) -> Exit {
     };
     match pumped {
         Ok(transferred) => {
-            reporter.closed(transferred);
+            reporter.closed(options.peer, transferred);
             Exit::DONE
         }
         Err(error) => fail(exit::BROKEN, error.context("the stream broke")),
@@ -70,12 +83,25 @@ async fn pump_until(
     }
 }
 
+/// Why there is no connection, and what is to be closed.
+struct Failed {
+    status: u8,
+    error: anyhow::Error,
+    endpoint: Option<Endpoint>,
+}
+
 async fn connect(
     options: &args::Dial,
     reporter: &Reporter,
-) -> Result<(Endpoint, Connection), (u8, anyhow::Error)> {
+) -> Result<(Endpoint, Connection), Failed> {
+    let failed = |status, error| Failed {
+        status,
+        error,
+        endpoint: None,
+    };
     let deadline = Instant::now() + options.timeout;
-    let key = key::load(options.key.key.as_deref(), PEER_KEY).map_err(|e| (exit::USAGE, e))?;
+    let key =
+        key::load(options.key.key.as_deref(), PEER_KEY).map_err(|e| failed(exit::USAGE, e))?;
     let observer = reporter.clone();
     if options.no_port_mapping {
         reporter.no_port_mapping();
@@ -87,15 +113,16 @@ async fn connect(
         .observer(move |status| observer.status(&status))
         .bind()
         .await
-        .map_err(|error| (exit::of_bind(&error), error.into()))?;
+        .map_err(|error| failed(exit::of_bind(&error), error.into()))?;
     let time_left = deadline.saturating_duration_since(Instant::now());
     // The punch ends a little before the command does, so that its report is heard.
     let time_left = time_left.saturating_sub(Duration::from_millis(50));
     match endpoint.dial_within(options.peer, time_left).await {
         Ok(connection) => Ok((endpoint, connection)),
-        Err(error) => {
-            endpoint.close().await;
-            Err((exit::of_dial(&error), error.into()))
-        }
+        Err(error) => Err(Failed {
+            status: exit::of_dial(&error),
+            error: error.into(),
+            endpoint: Some(endpoint),
+        }),
     }
 }

@@ -69,6 +69,9 @@ async fn bind(
 ) -> Result<Endpoint, (u8, anyhow::Error)> {
     let key = key::load(options.key.key.as_deref(), PEER_KEY).map_err(|e| (exit::USAGE, e))?;
     let observer = reporter.clone();
+    if options.no_port_mapping {
+        reporter.no_port_mapping();
+    }
     Endpoint::builder()
         .secret_key(key)
         .coordinator(options.coordinator.coordinator.clone())
@@ -86,6 +89,7 @@ async fn serve_one(endpoint: &Endpoint, reporter: &Reporter) -> Exit {
         return replaced(reporter);
     };
     reporter.established(&connection);
+    let peer = connection.peer_id();
     let turning_away = async {
         while endpoint.accept().await.is_some() {}
         // Another process answers to this key now; the stream goes on.
@@ -97,7 +101,7 @@ async fn serve_one(endpoint: &Endpoint, reporter: &Reporter) -> Exit {
     };
     match pumped {
         Ok(transferred) => {
-            reporter.closed(transferred);
+            reporter.closed(peer, transferred);
             Exit::DONE
         }
         Err(error) => {
@@ -137,20 +141,23 @@ async fn forward_all(endpoint: &Endpoint, target: &str, once: bool, reporter: &R
 }
 
 async fn carry(connection: Connection, target: &str, reporter: &Reporter) -> Exit {
+    let peer = connection.peer_id();
     match forward(connection, target).await {
         Ok(transferred) => {
-            reporter.closed(transferred);
+            reporter.closed(peer, transferred);
             Exit::DONE
         }
         Err(error) => {
-            reporter.stream_failed(&error);
+            reporter.stream_failed(peer, &error);
             Exit(exit::BROKEN)
         }
     }
 }
 
 fn replaced(reporter: &Reporter) -> Exit {
-    let error = anyhow::anyhow!("another process has registered with the same key");
+    let error = anyhow::anyhow!(
+        "another process has registered with the same key; give each its own with --key"
+    );
     reporter.failed(exit::BROKEN, &error);
     Exit(exit::BROKEN)
 }
@@ -158,8 +165,10 @@ fn replaced(reporter: &Reporter) -> Exit {
 async fn forward(connection: Connection, target: &str) -> anyhow::Result<Transferred> {
     let stream = timeout(FORWARD_LIMIT, TcpStream::connect(target))
         .await
-        .with_context(|| format!("{target} does not answer"))?
-        .with_context(|| format!("{target} cannot be connected to"))?;
+        .with_context(|| format!("{target}, where streams are forwarded to, does not answer"))?
+        .with_context(|| {
+            format!("{target}, where streams are forwarded to, cannot be connected to")
+        })?;
     stream.set_nodelay(true)?;
     let (input, output) = stream.into_split();
     pump(connection, input, output)

@@ -37,6 +37,7 @@ impl PunchAgent {
         let pairs = self.checklist.iter().map(|pair| pair.report()).collect();
         let nats = [self.local_nat, self.remote_nat];
         let mut report = PunchReport::new(nats, self.checklist.has_nat64(), pairs);
+        report.guessed = self.strategy.guesses() && self.stats.attempts > 0;
         if self.strategy == Strategy::Fill && report.verdict == Verdict::BothMappingsVary {
             report.verdict = Verdict::PortsExhausted;
         }

@@ -1,12 +1,8 @@
 use std::fmt;
 
-use p2pconnect_proto::{CandidateKind, NatMapping, NatReport};
+use p2pconnect_proto::{CandidateKind, NatFiltering, NatMapping, NatReport};
 
-use crate::{PairOutcome, PairReport, VerifyFailure, pair::is_global};
-
-/// What would help when a NAT's mapping is in the way.
-const MAPPING_HELP: &str =
-    "A port mapping, IPv6, or endpoint-independent mapping on that NAT would help.";
+use crate::{PairOutcome, PairReport, PunchReport, VerifyFailure, pair::is_global};
 
 /// Why no direct path was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -81,44 +77,49 @@ impl Verdict {
     }
 
     /// Writes the reason and what would help, naming the NATs' behaviours.
-    pub(super) fn explain(
-        self,
-        f: &mut fmt::Formatter<'_>,
-        local: NatReport,
-        remote: NatReport,
-    ) -> fmt::Result {
-        let (local, remote) = (Varying(local), Varying(remote));
+    pub(super) fn explain(self, f: &mut fmt::Formatter<'_>, report: &PunchReport) -> fmt::Result {
+        let PunchReport {
+            local_nat,
+            remote_nat,
+            ..
+        } = *report;
+        let (local, remote) = (Varying(local_nat), Varying(remote_nat));
+        let help = Help(report);
         match self {
             Self::NoCommonFamily => f.write_str(
                 "The peers have no address family in common, or one of them has no usable address. \
                  An IPv4 address, or an IPv6 address, on both sides would help.",
             ),
             Self::WrongIdentity => f.write_str(
-                "Somebody with another identity answered in the peer's place, so the connection was \
+                "Somebody who holds another key answered in the peer's place, so the connection was \
                  not used. Check the peer id, and who runs the peer's network.",
             ),
             Self::LocalMappingVaries => write!(
                 f,
-                "This side's NAT uses another external port for each destination ({local}) and the \
-                 peer's side filters, so neither side can know where to send. {MAPPING_HELP}",
+                "This side's NAT uses another external port for each destination ({local}), which \
+                 the peer cannot know, and the peer's side {}. {help} or endpoint-independent \
+                 mapping on this side's NAT would help.",
+                LetsIn(remote_nat.filtering),
             ),
             Self::RemoteMappingVaries => write!(
                 f,
-                "The peer's NAT uses another external port for each destination ({remote}) and this \
-                 side filters, so neither side can know where to send. {MAPPING_HELP}",
+                "The peer's NAT uses another external port for each destination ({remote}), which \
+                 this side cannot know, and this side {}. {help} or endpoint-independent mapping on \
+                 the peer's NAT would help.",
+                LetsIn(local_nat.filtering),
             ),
             Self::BothMappingsVary => write!(
                 f,
                 "Both NATs use another external port for each destination (this side {local}, the \
-                 peer's side {remote}), so neither side can know where to send. A port mapping or \
-                 IPv6 on either side would help.",
+                 peer's side {remote}), so neither side can know where to send. {help} or endpoint-independent \
+                 mapping on either side would help.",
             ),
             Self::PortsExhausted => write!(
                 f,
                 "Both NATs use another external port for each destination (this side {local}, the \
                  peer's side {remote}), and none of the ports that they give out led to the other. \
-                 An earlier attempt may have used them up: trying again in some minutes, a port \
-                 mapping, or IPv6 would help.",
+                 An earlier attempt may have used them up. Trying again in some minutes or a port \
+                 mapping would help.",
             ),
             Self::Refused => f.write_str(
                 "Every attempt was answered with a reset: a NAT or firewall turns the connection \
@@ -145,7 +146,43 @@ impl Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.explain(f, NatReport::default(), NatReport::default())
+        let nothing = [NatReport::default(), NatReport::default()];
+        self.explain(f, &PunchReport::new(nothing, false, Vec::new()))
+    }
+}
+
+/// Whom a side lets in, as far as is known.
+struct LetsIn(Option<NatFiltering>);
+
+impl fmt::Display for LetsIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            None => "lets in only what it has sent to, as far as is known",
+            Some(NatFiltering::EndpointIndependent) => "lets in whoever comes, but nobody came",
+            Some(NatFiltering::AddressDependent) => "lets in only addresses that it has sent to",
+            Some(NatFiltering::AddressAndPortDependent) => {
+                "lets in only addresses and ports that it has sent to"
+            }
+        })
+    }
+}
+
+/// What helps against mappings that vary, but for its end.
+struct Help<'a>(&'a PunchReport);
+
+impl fmt::Display for Help<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.guessed {
+            f.write_str("Ports were guessed and none led to the other; trying again may. ")?;
+        }
+        if self.0.has_tried_ipv6() {
+            f.write_str(
+                "IPv6 was tried as well and got no further: a firewall there may have to let TCP in. \
+                 A port mapping",
+            )
+        } else {
+            f.write_str("IPv6, a port mapping")
+        }
     }
 }
 
