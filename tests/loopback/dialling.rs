@@ -4,7 +4,7 @@ use std::{
     time::Duration,
 };
 
-use p2pconnect::{Connection, DialPolicy, How, Status};
+use p2pconnect::{Connection, DialError, DialPolicy, How, SecretKey, Status};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::mpsc,
@@ -147,6 +147,21 @@ async fn an_endpoint_finds_its_way_back_to_a_restarted_coordinator() {
     timeout(Duration::from_secs(20), back).await.unwrap();
     let dialler = world.dialler().await;
     World::connect(&dialler, &listener).await;
+}
+
+#[tokio::test]
+async fn a_dial_outlasts_a_coordinator_that_is_started_anew() {
+    let mut world = World::start();
+    let dialler = world.dialler().await;
+    let nobody = SecretKey::generate().unwrap().peer_id();
+    let dialling = dialler.dial(nobody);
+    let (dialled, ()) = tokio::join!(dialling, world.restart_coordinator());
+    // The new one has been asked. Nobody may have told our mapping by then, which is said instead.
+    let error = dialled.unwrap_err();
+    assert!(
+        matches!(error, DialError::NotOnline | DialError::Stun { .. }),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]

@@ -237,6 +237,8 @@ fn lost(error: quinn::ConnectionError) -> CoordinatorError {
         quinn::ConnectionError::ApplicationClosed(close) => {
             String::from_utf8_lossy(&close.reason).into_owned()
         }
+        // See `request`; an endpoint that is closed asks for nothing more.
+        quinn::ConnectionError::LocallyClosed => return CoordinatorError::Silent(REQUEST_LIMIT),
         other => other.to_string(),
     };
     CoordinatorError::Closed { reason }
@@ -426,10 +428,12 @@ async fn request(
     connection: &quinn::Connection,
     request: &Request,
 ) -> Result<Response, CoordinatorError> {
+    let heard = || connection.stats().udp_rx.datagrams;
     // The coordinator takes a few requests of a peer at a time; the others wait here.
     let opening = timeout(STREAM_LIMIT, connection.open_bi()).await;
     let opened = opening.map_err(|_| CoordinatorError::Silent(STREAM_LIMIT))?;
     let (mut send, mut receive) = opened.map_err(lost)?;
+    let heard_before = heard();
     let exchange = async {
         let frame =
             codec::encode(request).map_err(|_| CoordinatorError::Refused(Refusal::TooLarge))?;
@@ -444,7 +448,14 @@ async fn request(
     };
     match timeout(REQUEST_LIMIT, exchange).await {
         Ok(result) => result,
-        Err(_) => Err(CoordinatorError::Silent(REQUEST_LIMIT)),
+        Err(_) => {
+            // Not even QUIC answers: the coordinator may have been started anew, and is asked sooner
+            // on another connection.
+            if heard() == heard_before {
+                connection.close(close::TIMED_OUT.into(), b"no answer");
+            }
+            Err(CoordinatorError::Silent(REQUEST_LIMIT))
+        }
     }
 }
 

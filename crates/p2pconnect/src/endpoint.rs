@@ -315,17 +315,30 @@ impl Endpoint {
     }
 
     /// Asks for an introduction, again and again while the coordinator is told to do too much at
-    /// a time.
+    /// a time, or has gone: it may be back soon.
     async fn ask(&self, peer: PeerId, place: &Place, deadline: Instant) -> Result<Met, DialError> {
         let (relayed, hello) = Relayed::dialling(&self.inner.key, peer).await?;
+        let mut gone = None;
         loop {
             let outstanding = self.inner.crossings.asking(peer);
             let asking = timeout_at(deadline.into(), self.ask_once(peer, place, hello.clone()));
+            let pause = BUSY_PAUSE.mul_f64(1.0 + random_fraction());
+            let is_in_time = |pause| Instant::now() + pause < deadline;
             let Asked {
                 coordination,
                 announced,
                 answer,
-            } = asking.await.map_err(|_| DialError::TimedOut)??;
+            } = match asking.await {
+                Ok(Ok(asked)) => asked,
+                Ok(Err(error)) if is_gone(&error) && is_in_time(pause) => {
+                    drop(outstanding);
+                    gone = Some(error);
+                    sleep(pause).await;
+                    continue;
+                }
+                Ok(Err(error)) => return Err(error.into()),
+                Err(_) => return Err(gone.map_or(DialError::TimedOut, DialError::from)),
+            };
             match answer {
                 Ok(Answer::Introduced(introduction)) if introduction.peer == peer => {
                     let meeting = Meeting {
@@ -347,8 +360,7 @@ impl Endpoint {
                 Err(Refusal::OwnId) => return Err(DialError::OwnId),
                 Err(refusal) => {
                     drop(outstanding);
-                    let pause = BUSY_PAUSE.mul_f64(1.0 + random_fraction());
-                    if refusal != Refusal::TooMany || Instant::now() + pause >= deadline {
+                    if refusal != Refusal::TooMany || !is_in_time(pause) {
                         return Err(CoordinatorError::Refused(refusal).into());
                     }
                     sleep(pause).await;
@@ -469,6 +481,14 @@ fn explained(error: DialError, failure: Option<Failure>) -> DialError {
         source,
         report,
     }
+}
+
+/// Tells whether the coordinator is not there any more, while the connection to it is made anew.
+fn is_gone(error: &CoordinatorError) -> bool {
+    matches!(
+        error,
+        CoordinatorError::Closed { .. } | CoordinatorError::Silent(_)
+    )
 }
 
 /// Returns what says more: what the rounds have found, or why there is not another one.
