@@ -129,6 +129,11 @@ impl Believed {
         }
     }
 
+    /// Tells whether TCP has all that was written.
+    const fn is_sent(&self) -> bool {
+        self.sent_here == self.sent.len()
+    }
+
     /// Takes bytes to be sent, as many as there is room for.
     fn take(&mut self, bytes: &[u8]) -> usize {
         let room = MAX_UNCONFIRMED.saturating_sub(self.sent.len());
@@ -229,8 +234,14 @@ impl AsyncWrite for Transport {
         match &mut *self {
             Self::Direct(stream) => Pin::new(stream).poll_flush(cx),
             Self::Relayed(relay) => relay.flush(),
-            // It is kept, and TCP has what it takes of it.
-            Self::Believed(_) if direct.is_pending() => Poll::Ready(Ok(())),
+            // Whoever flushes may not come back before the peer has answered what was written.
+            Self::Believed(believed) if direct.is_pending() => {
+                if believed.is_sent() {
+                    Poll::Ready(Ok(()))
+                } else {
+                    Poll::Pending
+                }
+            }
             Self::Believed(_) | Self::Gone => Poll::Ready(Err(no_path())),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf, split},
     net::TcpListener,
@@ -25,9 +26,14 @@ struct Early {
 impl Early {
     async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // Less than what may be unconfirmed.
+        let room = 4096;
+        SockRef::from(&listener).set_recv_buffer_size(room).unwrap();
         let address = listener.local_addr().unwrap();
         let (stream, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-        let (answered, half) = stream.unwrap().into_split();
+        let stream = stream.unwrap();
+        SockRef::from(&stream).set_send_buffer_size(room).unwrap();
+        let (answered, half) = stream.into_split();
         let (updates, receiver) = mpsc::channel(1);
         let believed = Believed::new(half, receiver);
         let (reader, writer) = split(Transport::Believed(Box::new(believed)));
@@ -84,4 +90,20 @@ async fn whoever_waits_to_write_goes_on_though_somebody_has_read_since() {
     let reading = timeout(PATIENCE, early.peer.read_exact(&mut rest));
     reading.await.expect("the writer sleeps").unwrap();
     drop(writing.await.unwrap());
+}
+
+#[tokio::test]
+async fn what_is_flushed_has_left() {
+    let mut early = Early::new().await;
+    let said = vec![1; MAX_UNCONFIRMED];
+    let mut heard = vec![0; said.len()];
+    let writing = tokio::spawn(async move {
+        early.writer.write_all(&said).await.unwrap();
+        early.writer.flush().await.unwrap();
+        // Nobody polls it any more.
+        early.writer
+    });
+    let reading = timeout(PATIENCE, early.peer.read_exact(&mut heard));
+    reading.await.expect("the rest is still here").unwrap();
+    drop(timeout(PATIENCE, writing).await.expect("the flush sleeps"));
 }
