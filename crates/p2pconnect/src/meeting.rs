@@ -347,6 +347,7 @@ impl Inner {
         // back.
         let due = started + relayed_rtt / 2;
         let verifier = Verifier::new(&self.key, (peer, role), session, (&relayed, due))?;
+        let verifier = verifier.over(relayed_rtt);
         let local_nat = self.behaviour.reports();
         let handover = Handover::new(role, relayed, self.books(peer));
         let session = Session::new(agent, verifier, handover, inbox, local_nat);

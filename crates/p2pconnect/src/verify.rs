@@ -56,7 +56,8 @@ const MAX_HANDSHAKES: usize = 8;
 
 /// How long a connection that is believed to lead to the peer may do without the token.
 ///
-/// The peer's token comes half a round trip after TCP is open; the rest is for lost packets.
+/// The peer's token comes half a round trip after TCP is open; the rest is for lost packets. Two round
+/// trips, if these are longer.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// How long a connection that is believed to lead to the peer may take to bring the whole answer.
@@ -64,8 +65,13 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// The peer's tag comes a round trip after ours has left, and [`FLIGHT_PATIENCE`] later if the
 /// coordinator keeps the last flight back; the rest is for a lost packet. Whoever has the token
 /// alone holds the others up for no longer. A peer that needs more loses time: what was sent is
-/// sent again on the next connection.
+/// sent again on the next connection. Four round trips, if these are longer: a packet that is lost is
+/// sent again after three at first.
 const ANSWER_LIMIT: Duration = Duration::from_millis(1500);
+
+/// The longest round trip that counts for these: nobody is held up for longer than [`LIMIT`], whatever
+/// a coordinator says.
+const MAX_ROUND_TRIP: Duration = Duration::from_secs(2);
 
 /// How long the coordinator may take to pass the last flight on after it came on a connection.
 ///
@@ -87,6 +93,8 @@ pub(crate) struct Verifier {
     relayed_bytes: mpsc::Sender<Vec<u8>>,
     /// When the relayed handshake should be over.
     relayed_due: Instant,
+    /// The round trip to the peer, as far as is known.
+    round_trip: Duration,
     /// How the dialler goes about it: as for the first connection, so for all.
     way: Arc<OnceLock<Way>>,
     /// One connection is believed at a time.
@@ -160,10 +168,19 @@ impl Verifier {
             relayed: relayed.progress(),
             relayed_bytes: relayed.incoming(),
             relayed_due,
+            round_trip: Duration::ZERO,
             way: Arc::default(),
             turn: Arc::new(Semaphore::new(1)),
             handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
         })
+    }
+
+    /// Gives peers that are far away the time that they need.
+    pub(crate) fn over(self, round_trip: Duration) -> Self {
+        Self {
+            round_trip: round_trip.min(MAX_ROUND_TRIP),
+            ..self
+        }
     }
 
     /// Verifies a connection; on the controlled side, waits for the nomination too.
@@ -250,16 +267,17 @@ impl Verifier {
     ) -> io::Result<Verified> {
         // The semaphore is never closed.
         let turn = self.turn.acquire().await.map_err(io::Error::other)?;
-        let until = tokio::time::Instant::now() + ANSWER_LIMIT;
         let Open {
             mut stream,
             mut token_read,
             origin,
             ..
         } = open;
+        let until = tokio::time::Instant::now() + ANSWER_LIMIT.max(self.round_trip * 4);
+        let silence = SILENCE.max(self.round_trip * 2);
         if origin != Origin::Dialled && !token_read {
             // Whoever connects greets at once, so this costs nothing.
-            self.expect_token(&mut stream).await?;
+            self.expect_token(&mut stream, silence).await?;
             token_read = true;
         }
         stream.write_all(&self.greeting(&tags)?).await?;
@@ -268,7 +286,8 @@ impl Verifier {
         if believed.send(write).await.is_err() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let answer = timeout_at(until, self.expect_answer(&mut read, &tags, token_read)).await;
+        let unheard = (!token_read).then_some(silence);
+        let answer = timeout_at(until, self.expect_answer(&mut read, &tags, unheard)).await;
         match answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(()) => {
                 // Nobody takes this one's place any more.
@@ -299,15 +318,15 @@ impl Verifier {
         .concat())
     }
 
-    /// Reads what the callee answers to that.
+    /// Reads what the callee answers to that, behind its token if that has not been read.
     async fn expect_answer(
         &self,
         stream: &mut OwnedReadHalf,
         tags: &Tags,
-        token_read: bool,
+        token_within: Option<Duration>,
     ) -> io::Result<()> {
-        if !token_read {
-            self.expect_token(stream).await?;
+        if let Some(silence) = token_within {
+            self.expect_token(stream, silence).await?;
         }
         let mut tag = [0; TAG_LEN];
         stream.read_exact(&mut tag).await?;
@@ -317,8 +336,9 @@ impl Verifier {
     async fn expect_token(
         &self,
         stream: &mut (impl tokio::io::AsyncRead + Unpin),
+        silence: Duration,
     ) -> io::Result<()> {
-        let token = timeout(SILENCE, read_token(stream)).await;
+        let token = timeout(silence, read_token(stream)).await;
         let token = token.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         (token == self.token).then_some(()).ok_or_else(stranger)
     }

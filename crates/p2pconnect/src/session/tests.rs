@@ -258,6 +258,26 @@ async fn the_token_with_nothing_behind_it_holds_up_no_longer() {
 }
 
 #[tokio::test]
+async fn a_peer_far_away_has_time_to_answer() {
+    let (mut dialler, mut callee) = sides().await;
+    let round_trip = Duration::from_millis(1400);
+    dialler.verifier = dialler.verifier.over(round_trip);
+    let (one, mut attacker) = connection().await;
+    attacker.write_all(TOKEN.as_bytes()).await.unwrap();
+    let believing = dialler.verify(one).await;
+    let here = say(&mut dialler, b"said").await;
+    tokio::time::pause();
+    let since = tokio::time::Instant::now();
+    let refuted = believing.await.unwrap();
+    assert_eq!(refuted.err(), Some(VerifyFailure::TimedOut));
+    // A packet that is lost is sent again after three round trips.
+    let waited = since.elapsed();
+    assert!(waited >= round_trip * 4, "only {waited:?}");
+    tokio::time::resume();
+    meet(&mut dialler, &mut callee, here, b"said").await;
+}
+
+#[tokio::test]
 async fn what_is_told_of_a_connection_is_true_of_the_one_that_wins() {
     let (mut dialler, mut callee) = sides().await;
     let (one, attacker) = connection().await;
