@@ -2,6 +2,7 @@ mod config;
 mod connection;
 mod frame;
 mod gate;
+mod notices;
 mod request;
 mod shared;
 

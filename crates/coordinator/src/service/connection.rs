@@ -9,6 +9,7 @@ use tracing::{debug, error};
 
 use super::{
     frame::{self, FrameError},
+    notices::Notices,
     request,
     shared::{Session, Ticket},
 };
@@ -18,7 +19,7 @@ use crate::{admission::canonical, registry::Client};
 /// retransmissions 1, 2 and 4 s apart.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// How long the welcome may wait for room: as long as any message.
+/// How long the welcome may take: as long as any message.
 const WELCOME: Duration = Duration::from_secs(5);
 
 /// The most tasks of one connection. QUIC allows a client 32 requests at a time; an answered
@@ -83,7 +84,7 @@ async fn serve_requests(session: &Arc<Session>, tasks: &mut JoinSet<Result<(), F
 
 async fn welcome(session: Arc<Session>) -> Result<(), FrameError> {
     let notice = session.shared().welcome(session.client.seen);
-    if timeout(WELCOME, notify(&session.connection, &notice))
+    if timeout(WELCOME, notify(&session.notices, &notice))
         .await
         .is_err()
     {
@@ -92,11 +93,11 @@ async fn welcome(session: Arc<Session>) -> Result<(), FrameError> {
     Ok(())
 }
 
-async fn notify(connection: &Connection, notice: &Notice) {
+async fn notify(notices: &Notices, notice: &Notice) {
     let Ok(frame) = codec::encode(notice) else {
         return error!("a welcome exceeds a frame");
     };
-    if let Ok(mut stream) = connection.open_uni().await
+    if let Ok(mut stream) = notices.stream().await
         && let Err(error) = frame::write(&mut stream, &frame).await
     {
         debug!(%error, "welcome not sent");

@@ -14,6 +14,7 @@ use tracing::{debug, error, info};
 
 use super::{
     frame::{self, FrameError},
+    notices::Notices,
     shared::Session,
 };
 use crate::admission::canonical;
@@ -22,10 +23,6 @@ use crate::registry::{Command, ConnectionId, Event, Introductions, Meeting};
 /// How long a client may take to send a request or to make room for a message: 64 KiB over a
 /// slow line with a lost packet or two.
 const MESSAGE: Duration = Duration::from_secs(5);
-
-/// How long a callee may take to make room for one more notice. There is room at once unless it
-/// has left dozens unread; only the dialler waits for it.
-const NOTICE_ROOM: Duration = Duration::from_secs(1);
 
 /// How long a dial waits for the Binding request that it claims the address of: both leave at the
 /// same moment, so only a lost packet makes it later than this.
@@ -83,9 +80,12 @@ async fn register(session: &Session, registration: Registration, send: &mut Send
         Event::Registered { unproven, replaced } => {
             info!(peer = %session.client.peer.short(), "peer registered");
             debug!(?unproven, "candidates left out");
-            if let Some(former) = replaced.and_then(|id| session.shared().connection(id)) {
-                let code = VarInt::from_u32(close::REPLACED);
-                former.close(code, b"the same peer id has registered elsewhere");
+            if let Some(former) = replaced.and_then(|id| session.shared().notices(id)) {
+                let (code, why) = (
+                    close::REPLACED,
+                    b"the same peer id has registered elsewhere",
+                );
+                former.connection().close(VarInt::from_u32(code), why);
             }
             Response::Registered(Registered { unproven })
         }
@@ -151,12 +151,9 @@ async fn relay(session: &Session, flight: Flight, send: &mut SendStream) {
 }
 
 async fn pass_on(session: &Session, to: ConnectionId, flight: Flight) -> Result<(), Refusal> {
-    let receiver = session.shared().connection(to);
+    let receiver = session.shared().notices(to);
     let receiver = receiver.ok_or(Refusal::NotOnline)?;
-    let mut notice = timeout(NOTICE_ROOM, receiver.open_uni())
-        .await
-        .map_err(|_| Refusal::TooMany)?
-        .map_err(|_| Refusal::NotOnline)?;
+    let mut notice = receiver.stream().await?;
     let frame = codec::encode(&Notice::Flight(flight)).map_err(|_| Refusal::TooLarge)?;
     send_frame(&mut notice, &frame).await;
     Ok(())
@@ -197,25 +194,21 @@ async fn introduce(
     meeting: Meeting,
     send: &mut SendStream,
 ) -> Result<(), Refusal> {
-    let callee = session
-        .shared()
-        .connection(meeting.callee.connection)
-        .ok_or(Refusal::NotOnline)?;
-    // Opening costs no round trip, and tells whether the connection still stands.
-    let mut notice = timeout(NOTICE_ROOM, callee.open_uni())
-        .await
-        .map_err(|_| Refusal::TooMany)?
-        .map_err(|_| Refusal::NotOnline)?;
+    let callee = session.shared().notices(meeting.callee.connection);
+    let callee = callee.ok_or(Refusal::NotOnline)?;
+    // The dialler may be told first, so this cannot wait until the callee's notice leaves. It costs no
+    // round trip, and tells whether the connection still stands.
+    callee.room().await?;
 
     debug!(callee = %meeting.callee.peer.short(), unproven = ?meeting.unproven, "peers meet");
-    let introductions = meeting.introductions(session.connection.rtt(), callee.rtt());
+    let introductions = meeting.introductions(session.connection.rtt(), callee.connection().rtt());
     let Ok((to_dialler, to_callee)) = encode(introductions) else {
         error!("an introduction exceeds a frame");
         return Err(Refusal::TooLarge);
     };
     tokio::join!(
-        send_after(&callee, to_callee, &mut notice),
-        send_after(&session.connection, to_dialler, send),
+        notify_after(&callee, to_callee),
+        respond_after(&session.connection, to_dialler, send),
     );
     Ok(())
 }
@@ -240,14 +233,26 @@ fn encode(introductions: Introductions) -> Result<(Delayed, Delayed), EncodeErro
     Ok((to_dialler, to_callee))
 }
 
-async fn send_after(connection: &Connection, message: Delayed, stream: &mut SendStream) {
-    let Delayed { delay, frame } = message;
+async fn notify_after(callee: &Notices, message: Delayed) {
+    hold_back(callee.connection(), message.delay).await;
+    match callee.stream().await {
+        Ok(mut notice) => send_frame(&mut notice, &message.frame).await,
+        // The dialler's attempt ends by its own limit.
+        Err(refusal) => debug!(%refusal, "introduction cannot leave any more"),
+    }
+}
+
+async fn respond_after(dialler: &Connection, message: Delayed, stream: &mut SendStream) {
+    hold_back(dialler, message.delay).await;
+    send_frame(stream, &message.frame).await;
+}
+
+async fn hold_back(connection: &Connection, delay: Duration) {
     if delay >= SHORTEST_DELAY {
-        // The connection's end needs no watch meanwhile: the write reports it.
+        // The connection's end needs no watch meanwhile: what follows reports it.
         sleep(delay).await;
     }
     debug!(rtt = ?connection.rtt(), ?delay, "introduction leaves");
-    send_frame(stream, &frame).await;
 }
 
 async fn respond(stream: &mut SendStream, response: &Response) {

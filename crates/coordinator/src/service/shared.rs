@@ -16,6 +16,7 @@ use tracing::info;
 use super::{
     Config,
     gate::{Gate, Verdict},
+    notices::Notices,
 };
 use crate::registry::{Client, Command, ConnectionId, Event, Moment, Registry};
 
@@ -25,7 +26,7 @@ use crate::registry::{Client, Command, ConnectionId, Event, Moment, Registry};
 #[derive(Debug)]
 pub(super) struct Shared {
     registry: Mutex<Registry>,
-    connections: Mutex<BTreeMap<ConnectionId, Connection>>,
+    connections: Mutex<BTreeMap<ConnectionId, Arc<Notices>>>,
     gate: Mutex<Gate>,
     next_connection: AtomicU64,
     stun_servers: Vec<SocketAddr>,
@@ -54,7 +55,8 @@ impl Shared {
         lock(&self.registry).handle_command(client, command, now())
     }
 
-    pub(super) fn connection(&self, id: ConnectionId) -> Option<Connection> {
+    /// Returns the way to tell the client on this connection something, while it lasts.
+    pub(super) fn notices(&self, id: ConnectionId) -> Option<Arc<Notices>> {
         lock(&self.connections).get(&id).cloned()
     }
 
@@ -100,10 +102,12 @@ impl Ticket {
     pub(super) fn admit(mut self, client: Client, connection: Connection) -> Session {
         self.in_handshake = false;
         lock(&self.shared.gate).handshake_ended();
-        lock(&self.shared.connections).insert(self.id, connection.clone());
+        let notices = Arc::new(Notices::new(connection.clone()));
+        lock(&self.shared.connections).insert(self.id, Arc::clone(&notices));
         Session {
             client,
             connection,
+            notices,
             ticket: self,
         }
     }
@@ -124,6 +128,7 @@ impl Drop for Ticket {
 pub(super) struct Session {
     pub(super) client: Client,
     pub(super) connection: Connection,
+    pub(super) notices: Arc<Notices>,
     ticket: Ticket,
 }
 
@@ -160,6 +165,6 @@ fn now() -> Moment {
 }
 
 /// A panic elsewhere leaves no half-done change behind that matters more than going on serving.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

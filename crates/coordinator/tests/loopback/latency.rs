@@ -8,7 +8,10 @@ use std::{
 
 use p2pconnect_coordinator::RunningCoordinator;
 use p2pconnect_identity::SecretKey;
-use p2pconnect_proto::message::DialPolicy;
+use p2pconnect_proto::{
+    PeerId,
+    message::{DialPolicy, Request, Response},
+};
 use tokio::{net::UdpSocket, sync::mpsc, task::JoinSet, time::sleep_until};
 
 use crate::{IPV4, client::Client, config, start};
@@ -157,4 +160,55 @@ async fn the_relayed_round_trip_is_that_of_both_paths() {
     let introduction = near.dial(far.id).await.unwrap();
     let relayed = Duration::from_micros(introduction.relayed_rtt_us.into());
     assert!(relayed >= FAR && relayed < 2 * FAR, "{relayed:?}");
+}
+
+/// Says that the callee is done with what this dialler was introduced for.
+async fn be_done(callee: &Client, dialler: PeerId) {
+    let over = callee.request(&Request::Settled(dialler)).await;
+    assert_eq!(over, Response::Settled);
+}
+
+/// Has `near` dial again and again while an introduction of `far` is under way; returns how long the
+/// callee waited for a notice after a near dial was answered, at most.
+async fn longest_wait(near: &Client, far: &Client, callee: &Client) -> Duration {
+    let mut longest = Duration::ZERO;
+    let dials = async {
+        loop {
+            near.dial(callee.id).await.unwrap();
+            let answered = Instant::now();
+            let first = callee.introduction().await.peer;
+            longest = longest.max(answered.elapsed());
+            if first == far.id {
+                assert_eq!(callee.introduction().await.peer, near.id);
+            }
+            be_done(callee, near.id).await;
+            if first == far.id {
+                break;
+            }
+        }
+    };
+    let (far_dial, ()) = tokio::join!(far.dial(callee.id), dials);
+    far_dial.unwrap();
+    be_done(callee, far.id).await;
+    longest
+}
+
+#[tokio::test]
+async fn an_introduction_that_is_held_back_holds_up_no_other() {
+    let mut config = config(IPV4);
+    config.limits.dial_interval_per_peer = Duration::ZERO;
+    config.limits.dial_interval_per_source = Duration::ZERO;
+    let server = start(config);
+    let (near, far, _path) = near_and_far(&server).await;
+    let callee = Client::connect(&server).await;
+    settle(&callee).await;
+    let mut least = Duration::MAX;
+    for _ in 0..ATTEMPTS {
+        least = least.min(longest_wait(&near, &far, &callee).await);
+    }
+    assert!(
+        least < TOLERANCE,
+        "{least:?}, while {:?} are held back",
+        FAR / 2
+    );
 }

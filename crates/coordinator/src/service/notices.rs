@@ -1,0 +1,74 @@
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::Mutex,
+    task::{Poll, ready},
+    time::Duration,
+};
+
+use p2pconnect_proto::message::Refusal;
+use quinn::{Connection, SendStream};
+use tokio::time::timeout;
+
+use super::shared::lock;
+
+/// How long a client may take to make room for one more notice. There is room at once unless it
+/// has left dozens unread; only whoever has something for it waits.
+const NOTICE_ROOM: Duration = Duration::from_secs(1);
+
+/// The way to tell one client something.
+///
+/// A client may read one notice after the other, and a stream opens all those with lower numbers.
+/// One that is opened long before it is written to would thus hold up whatever comes meanwhile. So
+/// at most one is kept in advance, as a sign that there is room, and whatever leaves next takes it.
+#[derive(Debug)]
+pub(super) struct Notices {
+    connection: Connection,
+    /// Of all streams that nothing was written to, the one with the lowest number.
+    next: Mutex<Option<SendStream>>,
+}
+
+impl Notices {
+    pub(super) const fn new(connection: Connection) -> Self {
+        Self {
+            connection,
+            next: Mutex::new(None),
+        }
+    }
+
+    pub(super) const fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Waits until there is room for a notice, without taking it. Cancel safe.
+    pub(super) async fn room(&self) -> Result<(), Refusal> {
+        self.opened(|_| Some(())).await
+    }
+
+    /// Opens the stream for a notice that leaves now. Cancel safe.
+    pub(super) async fn stream(&self) -> Result<SendStream, Refusal> {
+        self.opened(Option::take).await
+    }
+
+    async fn opened<T>(
+        &self,
+        take: impl Fn(&mut Option<SendStream>) -> Option<T>,
+    ) -> Result<T, Refusal> {
+        let mut opening = pin!(self.connection.open_uni());
+        let opened = poll_fn(|cx| {
+            // Streams are opened under the lock, so that they are used in the order of their numbers.
+            let mut next = lock(&self.next);
+            if self.connection.close_reason().is_some() {
+                return Poll::Ready(None);
+            }
+            if next.is_none() {
+                *next = ready!(opening.as_mut().poll(cx)).ok();
+            }
+            Poll::Ready(take(&mut next))
+        });
+        let opened = timeout(NOTICE_ROOM, opened).await;
+        opened
+            .map_err(|_| Refusal::TooMany)?
+            .ok_or(Refusal::NotOnline)
+    }
+}
