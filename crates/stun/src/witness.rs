@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{
     sync::watch,
-    time::{Instant, timeout},
+    time::{Instant, timeout_at},
 };
 
 /// How many sightings are remembered: more than a public server sees in the time that they are
@@ -51,20 +51,31 @@ impl Witness {
         self.0.news.send_replace(());
     }
 
-    /// Returns where whoever shows this commitment was seen, or is seen within this time.
+    /// Returns where those who show these commitments were seen, in this order, or are seen within
+    /// `patience`, and within `lag` once one of them has been found.
     ///
     /// Cancel safe.
-    pub async fn look_up(&self, commitment: [u8; 32], within: Duration) -> Option<SocketAddr> {
+    pub async fn look_up(
+        &self,
+        commitments: &[[u8; 32]],
+        patience: Duration,
+        lag: Duration,
+    ) -> Vec<Option<SocketAddr>> {
         let mut news = self.0.news.subscribe();
-        let seen = async {
-            loop {
-                if let Some(mapped) = self.with(|it| it.by_commitment.get(&commitment).copied()) {
-                    return Some(mapped);
-                }
-                news.changed().await.ok()?;
+        let mut until = Instant::now() + patience;
+        loop {
+            let found = self.with(|it| it.find(commitments));
+            if found.iter().all(Option::is_some) {
+                return found;
             }
-        };
-        timeout(within, seen).await.ok().flatten()
+            if found.iter().any(Option::is_some) {
+                // The first one decides, as this can only become earlier.
+                until = until.min(Instant::now() + lag);
+            }
+            let Ok(Ok(())) = timeout_at(until, news.changed()).await else {
+                return found;
+            };
+        }
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut Sightings) -> T) -> T {
@@ -74,6 +85,11 @@ impl Witness {
 }
 
 impl Sightings {
+    fn find(&self, commitments: &[[u8; 32]]) -> Vec<Option<SocketAddr>> {
+        let seen = commitments.iter().map(|it| self.by_commitment.get(it));
+        seen.map(Option::<&_>::copied).collect()
+    }
+
     fn note(&mut self, commitment: [u8; 32], mapped: SocketAddr, now: Instant) {
         while let Some(&(at, oldest)) = self.oldest_first.front() {
             let is_old = now.saturating_duration_since(at) >= AGE;
@@ -97,20 +113,40 @@ mod tests {
         ([192, 0, 2, 1], port).into()
     }
 
-    #[tokio::test]
+    const PATIENCE: Duration = Duration::from_secs(30);
+    const LAG: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
     async fn what_was_seen_or_is_seen_soon_is_told() {
         let witness = Witness::default();
         witness.saw([1; 32], address(1));
-        let patience = Duration::from_secs(30);
-        assert_eq!(witness.look_up([1; 32], patience).await, Some(address(1)));
-        let (found, ()) = tokio::join!(witness.look_up([2; 32], patience), async {
-            tokio::task::yield_now().await;
-            witness.saw([3; 32], address(3));
+        let (found, ()) =
+            tokio::join!(witness.look_up(&[[2; 32], [1; 32]], PATIENCE, LAG), async {
+                tokio::task::yield_now().await;
+                witness.saw([3; 32], address(3));
+                witness.saw([2; 32], address(2));
+            });
+        assert_eq!(found, [Some(address(2)), Some(address(1))]);
+        let began = Instant::now();
+        assert_eq!(witness.look_up(&[[4; 32]], PATIENCE, LAG).await, [None]);
+        assert_eq!(began.elapsed().as_secs(), PATIENCE.as_secs());
+        assert_eq!(witness.look_up(&[], PATIENCE, LAG).await, []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn once_one_is_found_the_others_are_not_waited_for_long() {
+        let witness = Witness::default();
+        let began = Instant::now();
+        let commitments = [[1; 32], [2; 32], [3; 32]];
+        let (found, ()) = tokio::join!(witness.look_up(&commitments, PATIENCE, LAG), async {
+            tokio::time::advance(LAG * 5).await;
             witness.saw([2; 32], address(2));
+            tokio::task::yield_now().await;
+            tokio::time::advance(LAG / 2).await;
+            witness.saw([3; 32], address(3));
         });
-        assert_eq!(found, Some(address(2)));
-        let nobody = witness.look_up([4; 32], Duration::from_millis(1)).await;
-        assert_eq!(nobody, None);
+        assert_eq!(found, [None, Some(address(2)), Some(address(3))]);
+        assert_eq!(began.elapsed().as_secs(), (LAG * 6).as_secs());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use p2pconnect_proto::{
     },
 };
 use quinn::{Connection, RecvStream, SendStream, VarInt};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tracing::{debug, error, info};
 
 use super::{
@@ -24,9 +24,14 @@ use crate::registry::{Command, ConnectionId, Event, Introductions, Meeting};
 /// slow line with a lost packet or two.
 const MESSAGE: Duration = Duration::from_secs(5);
 
-/// How long a dial waits for the Binding request that it claims the address of: both leave at the
-/// same moment, so only a lost packet makes it later than this.
+/// How long a dial waits for the Binding requests that it claims the addresses of: they leave at the
+/// same moment as it does, so only a lost packet makes them later than this.
 const CLAIM_PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long it waits for the others once one of them has come. They left at the same moment too, so
+/// those of the other punch port are a few milliseconds behind; what leads nowhere, as IPv6 may,
+/// is not to hold up every dial.
+const CLAIM_LAG: Duration = Duration::from_millis(10);
 
 /// The shortest wait worth a timer, which rounds up to a whole millisecond.
 const SHORTEST_DELAY: Duration = Duration::from_micros(500);
@@ -114,17 +119,18 @@ async fn witnessed(session: &Session, claims: &[ReflexiveClaim]) -> Vec<Candidat
     let Some(witness) = session.shared().witness() else {
         return Vec::new();
     };
-    let until = Instant::now() + CLAIM_PATIENCE;
-    let mut candidates = Vec::new();
-    for claim in claims.iter().take(MAX_CLAIMS) {
-        let commitment = ReflexiveToken::commitment(&claim.salt, &session.client.peer);
-        let left = until.saturating_duration_since(Instant::now());
-        if let Some(mapped) = witness.look_up(commitment, left).await {
-            let address = canonical(mapped);
-            candidates.push(Candidate::server_reflexive(address, claim.punch_port, None));
-        }
-    }
-    candidates
+    let claims = &claims[..claims.len().min(MAX_CLAIMS)];
+    let commitment =
+        |it: &ReflexiveClaim| ReflexiveToken::commitment(&it.salt, &session.client.peer);
+    let commitments: Vec<_> = claims.iter().map(commitment).collect();
+    let seen = witness
+        .look_up(&commitments, CLAIM_PATIENCE, CLAIM_LAG)
+        .await;
+    let found = claims.iter().zip(seen).filter_map(|(claim, mapped)| {
+        let address = canonical(mapped?);
+        Some(Candidate::server_reflexive(address, claim.punch_port, None))
+    });
+    found.collect()
 }
 
 /// Passes bytes of a handshake on, as long as it takes to hand them to QUIC.
