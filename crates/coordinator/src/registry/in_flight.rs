@@ -10,13 +10,17 @@ use super::{Client, ConnectionId, Limits};
 /// The most introductions in flight in all, some MiB.
 const MAX_TOTAL: usize = 65_536;
 
+/// The most introductions in flight from one dialler to one callee: the seven that a dial asks for
+/// at most if the callee calls none of them settled, and one of a dial that was given up before.
+const MAX_BETWEEN_TWO: usize = 8;
+
 const LOWEST: PeerId = PeerId::from_public_key([0; 32]);
 const HIGHEST: PeerId = PeerId::from_public_key([0xFF; 32]);
 
 /// The introductions of the last seconds that no callee has called settled.
 ///
 /// A callee that says nothing is presumably still busy. Several introductions between the same two
-/// peers in the same direction count as one.
+/// peers in the same direction count as one, and have a limit of their own.
 #[derive(Debug)]
 pub(super) struct InFlight {
     /// The oldest first.
@@ -69,8 +73,11 @@ impl InFlight {
     ) -> bool {
         self.expire(limits, now);
         let (dialler, callee) = (introducing.dialler.peer, introducing.callee.peer);
-        let again = self.by_callee.contains_key(&(callee, dialler));
-        if !again
+        let between = self.between(dialler, callee);
+        if between >= MAX_BETWEEN_TWO {
+            return false;
+        }
+        if between == 0
             && (self.of_callee(callee) >= limits.max_in_flight
                 || self.of_dialler(dialler) >= limits.max_in_flight)
         {
@@ -143,6 +150,11 @@ impl InFlight {
             self.by_callee.remove(&(callee, dialler));
             self.by_dialler.remove(&(dialler, callee));
         }
+    }
+
+    fn between(&self, dialler: PeerId, callee: PeerId) -> usize {
+        let underway = self.by_callee.get(&(callee, dialler));
+        underway.map_or(0, VecDeque::len)
     }
 
     fn of_callee(&self, callee: PeerId) -> usize {
@@ -248,6 +260,24 @@ mod tests {
         flights.expire(&limits, now + limits.in_flight);
         assert_eq!(flights.of_callee(peer(0)), 0);
         assert!(flights.oldest_first.is_empty());
+    }
+
+    #[test]
+    fn dialling_again_and_again_has_an_end() {
+        let limits = Limits::default();
+        let now = Instant::now();
+        let mut flights = InFlight::new();
+        let dial = |flights: &mut InFlight, now| start(flights, peer(1), peer(0), &limits, now);
+        for _ in 0..MAX_BETWEEN_TWO {
+            assert!(dial(&mut flights, now));
+        }
+        assert!(!dial(&mut flights, now));
+        assert!(start(&mut flights, peer(2), peer(0), &limits, now));
+        assert!(start(&mut flights, peer(1), peer(2), &limits, now));
+        flights.settle(peer(1), peer(0));
+        assert!(dial(&mut flights, now));
+        assert!(!dial(&mut flights, now), "one has been settled");
+        assert!(dial(&mut flights, now + limits.in_flight));
     }
 
     #[test]
