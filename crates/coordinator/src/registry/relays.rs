@@ -14,6 +14,10 @@ use super::ConnectionId;
 /// quarter of the time that is theirs here. The oldest make room: most are over within a second.
 const MAX_TOTAL: usize = 4 * 65_536;
 
+/// What a flight counts for at least, so that there is an end to short ones too. It is some tens of
+/// bytes on the wire whatever is in it.
+const LEAST_CHARGE: usize = 64;
+
 /// Between which connections the bytes of which handshake pass, and how many more may.
 ///
 /// There is an entry for each introduction of the last seconds, whether it is over or not.
@@ -26,7 +30,7 @@ pub(super) struct Relays {
 #[derive(Debug, Clone, Copy)]
 struct Party {
     connection: ConnectionId,
-    /// How many bytes it may still send.
+    /// How many bytes it may still send, by what they are counted for.
     left: usize,
 }
 
@@ -76,7 +80,8 @@ impl Relays {
         } else {
             return Err(Refusal::NotOnline);
         };
-        sender.left = sender.left.checked_sub(bytes).ok_or(Refusal::TooLarge)?;
+        let charge = bytes.max(LEAST_CHARGE);
+        sender.left = sender.left.checked_sub(charge).ok_or(Refusal::TooLarge)?;
         Ok(receiver.connection)
     }
 
@@ -130,6 +135,16 @@ mod tests {
         assert_eq!(relays.pass(SESSION, DIALLER, 1), Err(Refusal::TooLarge));
         assert_eq!(relays.pass(SESSION, CALLEE, MAX_HANDSHAKE), Ok(DIALLER));
         assert_eq!(relays.pass(SESSION, CALLEE, 1), Err(Refusal::TooLarge));
+    }
+
+    #[test]
+    fn there_is_an_end_to_flights_of_no_bytes() {
+        let mut relays = started(0, Instant::now());
+        for _ in 0..MAX_HANDSHAKE / LEAST_CHARGE {
+            assert_eq!(relays.pass(SESSION, CALLEE, 0), Ok(DIALLER));
+        }
+        assert_eq!(relays.pass(SESSION, CALLEE, 0), Err(Refusal::TooLarge));
+        assert_eq!(relays.pass(SESSION, DIALLER, 0), Ok(CALLEE));
     }
 
     #[test]
