@@ -68,7 +68,8 @@ pub struct Registration {
     pub nat: NatReport,
     /// Who may dial the peer.
     pub policy: DialPolicy,
-    /// The peer's own number of this registration, which an introduction names.
+    /// The peer's own number of this registration, which an introduction names. Of two on one
+    /// connection the one with the higher number counts, modulo 2^32.
     pub serial: u32,
 }
 

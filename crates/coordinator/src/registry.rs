@@ -5,7 +5,8 @@
 //!
 //! What always holds:
 //! - Nobody is told an address of a peer whose policy does not admit them.
-//! - A peer id has one registration, the newest, and it ends with the connection it came over.
+//! - A peer id has one registration, the newest, and it ends with the connection it came over. On one
+//!   connection the newest is the one that was sent last.
 //! - Every table has a limit.
 
 mod command;
@@ -56,6 +57,18 @@ struct Registered {
     candidates: Vec<Candidate>,
     nat: NatReport,
     policy: DialPolicy,
+}
+
+impl Registered {
+    /// Tells whether what a client sends with this number was sent before this.
+    ///
+    /// Requests on one connection may overtake each other, and the numbers wrap around. Those of
+    /// different connections, and so of different processes perhaps, have nothing to do with each
+    /// other.
+    fn is_newer_than(&self, client: &Client, serial: u32) -> bool {
+        let ahead = self.serial.wrapping_sub(serial);
+        self.client.connection == client.connection && (1..1 << 31).contains(&ahead)
+    }
 }
 
 impl Registry {
@@ -134,6 +147,13 @@ impl Registry {
         }
 
         let admitted = self.admit(client, &candidates, now);
+        let former = self.peers.get(&client.peer);
+        if former.is_some_and(|former| former.is_newer_than(client, serial)) {
+            return Ok(Event::Registered {
+                unproven: admitted.unproven,
+                replaced: None,
+            });
+        }
         let former = self.peers.insert(
             client.peer,
             Registered {

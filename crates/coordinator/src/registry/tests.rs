@@ -152,6 +152,37 @@ fn the_newest_registration_wins_and_the_older_connection_cannot_end_it() {
 }
 
 #[test]
+fn a_registration_that_comes_late_does_not_replace_a_newer_one() {
+    let mut scene = Scene::new(Limits::default());
+    let numbered = |serial, policy| match register(1, policy) {
+        Command::Register(registration) => Command::Register(Registration {
+            serial,
+            ..registration
+        }),
+        other => other,
+    };
+    let is_registered = |event| matches!(event, Event::Registered { replaced: None, .. });
+    let nobody = || DialPolicy::Only(Vec::new());
+
+    for serial in [u32::MAX, 1] {
+        let event = scene.handle(&client(1, 1), numbered(serial, DialPolicy::Anyone));
+        assert!(is_registered(event));
+    }
+    let late = scene.handle(&client(1, 1), numbered(0, nobody()));
+    assert!(is_registered(late), "it is no failure");
+    assert_eq!(scene.dial(&client(2, 2), 1).unwrap().serial, 1);
+
+    let again = scene.handle(&client(1, 1), numbered(1, nobody()));
+    assert!(is_registered(again));
+    assert_eq!(scene.dial(&client(2, 2), 1), Err(Refusal::NotAllowed));
+
+    // Another process begins to count anew.
+    let other = scene.handle(&client(1, 3), numbered(0, DialPolicy::Anyone));
+    assert!(!is_registered(other), "it replaces");
+    assert_eq!(scene.dial(&client(2, 2), 1).unwrap().serial, 0);
+}
+
+#[test]
 fn a_refused_registration_leaves_the_former_in_place() {
     let mut scene = Scene::new(Limits {
         register_burst: 1,
