@@ -140,15 +140,24 @@ impl Behaviour {
         }
     }
 
-    /// Takes in how a server sees a punch port.
+    /// Takes in how a server that was asked once sees a punch port.
     pub(crate) fn observe(&self, observation: Observation) {
+        self.learn(|facts| facts.observe(observation));
+    }
+
+    /// Takes in how a server sees the connection that holds the mapping of a punch port.
+    ///
+    /// If that is another address than before, the NAT has begun anew, and what others saw of the
+    /// port is out of date: it would look as if the mapping depended on whom one asks.
+    pub(crate) fn holds(&self, observation: Observation) {
         self.learn(|facts| {
-            let same =
-                |it: &Observation| it.server == observation.server && it.local == observation.local;
-            match facts.held.iter_mut().find(|it| same(it)) {
-                Some(known) => *known = observation,
-                None => facts.held.push(observation),
+            let Observation { local, server, .. } = observation;
+            let mut known = facts.held.iter();
+            let known = known.find(|it| (it.local, it.server) == (local, server));
+            if known.is_some_and(|known| known.mapped != observation.mapped) {
+                facts.held.retain(|it| it.local != local);
             }
+            facts.observe(observation);
         });
     }
 
@@ -283,6 +292,15 @@ impl Drop for Reserved<'_> {
 }
 
 impl Facts {
+    fn observe(&mut self, observation: Observation) {
+        let Observation { local, server, .. } = observation;
+        let mut held = self.held.iter_mut();
+        match held.find(|it| (it.local, it.server) == (local, server)) {
+            Some(known) => *known = observation,
+            None => self.held.push(observation),
+        }
+    }
+
     fn forget_samples(&mut self) {
         self.samples.clear();
         self.backs.clear();

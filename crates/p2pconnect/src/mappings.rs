@@ -68,6 +68,8 @@ struct Shared {
     table: watch::Sender<Table>,
     /// Changes when a server has failed, whose place another may take.
     freed: watch::Sender<()>,
+    /// Changes when every server shall be asked at once, and not at its turn.
+    recheck: watch::Sender<()>,
     behaviour: Arc<Behaviour>,
     nat64: Arc<Nat64>,
     /// Which addresses serve for comparison, once that is known.
@@ -109,6 +111,7 @@ impl Mappings {
         let shared = Shared {
             table: watch::Sender::default(),
             freed: watch::Sender::default(),
+            recheck: watch::Sender::default(),
             behaviour,
             nat64,
             alternates: watch::Sender::default(),
@@ -319,8 +322,10 @@ impl Shared {
         let learn = |mapping| self.learn(punch_port, server, mapping);
         learn(first);
         let mut states = held.subscribe();
+        let mut recheck = self.recheck.subscribe();
         let mut alternates = self.alternates.subscribe();
         alternates.mark_changed();
+        // One at a time: both would want the same pair of addresses.
         let mut comparing = JoinSet::new();
         loop {
             tokio::select! {
@@ -329,6 +334,9 @@ impl Shared {
                         let changed = Status::MappingChanged { local, old, new: new.mapped };
                         self.observer.tell(changed);
                         learn(new);
+                        self.recheck.send_replace(());
+                        recheck.mark_unchanged();
+                        alternates.mark_changed();
                     }
                     Some(MappingEvent::Mapped(mapping)) => learn(mapping),
                     Some(MappingEvent::Lost { error }) => {
@@ -345,15 +353,21 @@ impl Shared {
                             // The server is asked again at once, and has not failed yet.
                             return self.set(punch_port, server, Slot::Asking);
                         }
-                        Some(_) | None => learn(mapping),
+                        // What was seen before says nothing of now.
+                        Some(_) => {}
+                        None => learn(mapping),
                     }
                 }
-                Ok(()) = alternates.changed(), if punch_port == PunchPort::PRIMARY => {
+                Ok(()) = recheck.changed() => held.refresh(),
+                Ok(()) = alternates.changed(),
+                    if punch_port == PunchPort::PRIMARY && comparing.is_empty() =>
+                {
                     if let Some(alternates) = alternates.borrow_and_update().clone() {
                         let (shared, mapped) = (Arc::clone(self), held.current().mapped);
                         comparing.spawn(shared.compare((local, mapped), server, alternates));
                     }
                 }
+                Some(_) = comparing.join_next() => {}
             }
         }
     }
@@ -369,7 +383,7 @@ impl Shared {
             ..
         } = mapping;
         if punch_port == PunchPort::PRIMARY {
-            self.behaviour.observe(Observation {
+            self.behaviour.holds(Observation {
                 local,
                 server,
                 mapped,

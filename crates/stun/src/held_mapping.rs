@@ -192,7 +192,8 @@ impl HeldMapping {
         self.state.borrow().clone()
     }
 
-    /// Returns a receiver that sees each new state, also a mere new token.
+    /// Returns a receiver that sees each answer, also one that says what the last one said, and each
+    /// loss.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<MappingState> {
         self.state.clone()

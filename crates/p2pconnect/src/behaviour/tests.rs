@@ -151,6 +151,24 @@ fn a_random_port_is_one_that_is_not_in_use() {
 }
 
 #[test]
+fn what_was_seen_before_a_mapping_changed_is_no_contradiction() {
+    let behaviour = Behaviour::new();
+    let mapping = || behaviour.report().mapping;
+    behaviour.holds(seen(40_000, 3478, 7000));
+    behaviour.holds(seen(40_000, 4433, 7000));
+    behaviour.observe(seen(40_000, 5000, 7000));
+    assert_eq!(mapping(), Some(NatMapping::EndpointIndependent));
+    behaviour.holds(seen(40_000, 3478, 8000));
+    assert_eq!(mapping(), None, "it may be of any kind now");
+    behaviour.holds(seen(40_000, 4433, 8000));
+    assert_eq!(mapping(), Some(NatMapping::EndpointIndependent));
+    // A question has a connection of its own each time, and so another port here.
+    behaviour.observe(seen(40_000, 5000, 8001));
+    behaviour.observe(seen(40_000, 5000, 8002));
+    assert_eq!(mapping(), Some(NatMapping::AddressAndPortDependent));
+}
+
+#[test]
 fn another_network_is_another_nat() {
     let behaviour = behind([7000, 7002]);
     samples(&behaviour, &[7004, 7006, 7008]);

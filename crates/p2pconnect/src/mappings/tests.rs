@@ -5,11 +5,15 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr},
 };
 
-use p2pconnect_proto::message::MAX_CLAIMS;
+use p2pconnect_proto::{NatMapping, message::MAX_CLAIMS};
 use p2pconnect_stun::{StunServer, StunServerConfig, StunServerHandle};
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::*;
+
+mod nat;
+
+use nat::Nat;
 
 /// Above anything that loopback needs on a loaded machine.
 const LONG: Duration = Duration::from_secs(20);
@@ -165,4 +169,30 @@ async fn without_ipv4_there_is_nothing_to_wait_for() {
     mappings.start(v6);
     mappings.complete(Vec::new());
     timeout(LONG, mappings.compared()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_nat_that_begins_anew_is_judged_anew() {
+    let (_one, one) = server();
+    let (_other, other) = server();
+    let nat = Nat::default();
+    let (one, other) = (nat.lead_to(one), nat.lead_to(other));
+    let (mappings, _listeners) = mappings();
+    mappings.start(one);
+    mappings.complete(vec![other]);
+    timeout(LONG, mappings.compared()).await.unwrap();
+    let mut reports = mappings.shared.behaviour.reports();
+    let stays = |report: &NatReport| report.mapping == Some(NatMapping::EndpointIndependent);
+    assert!(stays(&reports.borrow()));
+
+    let former = mappings.known()[0].mapped;
+    let mut changes = mappings.changes();
+    nat.begin_anew();
+    let judged = async {
+        while mappings.known()[0].mapped == former {
+            changes.next().await;
+        }
+        reports.wait_for(stays).await.unwrap();
+    };
+    timeout(LONG, judged).await.unwrap();
 }

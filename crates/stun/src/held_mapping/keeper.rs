@@ -122,8 +122,7 @@ impl Keeper {
     }
 
     fn publish_answer(&self, answer: BindingAnswer, reconnected_from: Option<SocketAddr>) {
-        self.state.send_if_modified(|state| {
-            let before = state.clone();
+        self.state.send_modify(|state| {
             if state.mapping.mapped != answer.mapped {
                 debug!(old = %state.mapping.mapped, new = %answer.mapped, "mapping changed");
             }
@@ -134,7 +133,6 @@ impl Keeper {
                 state.reconnects += 1;
             }
             state.lost = None;
-            *state != before
         });
     }
 

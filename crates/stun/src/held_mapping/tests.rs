@@ -125,9 +125,12 @@ async fn it_asks_again_and_again_on_the_same_connection() {
         ..MappingConfig::default()
     };
     let (held, mut connection) = open(&server, public(5), config).await;
+    let mut states = held.subscribe();
     for _ in 0..10 {
         let request = fake::read(&mut connection).await;
         fake::answer(&mut connection, &request, public(5)).await;
+        // An answer that is the same as before shows that the mapping still is.
+        timeout(LONG, states.changed()).await.unwrap().unwrap();
     }
     assert_eq!(held.state().reconnects, 0);
 }

@@ -1,0 +1,70 @@
+//! A NAT in front of STUN servers, on this machine.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use p2pconnect_stun::socket::{reset_on_close, reusable_listener, reusable_tcp_socket};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpSocket, TcpStream},
+    task::JoinSet,
+};
+
+use super::any_port;
+
+/// Gives each address inside one outside, whomever it connects to.
+#[derive(Default)]
+pub(super) struct Nat {
+    state: Arc<Mutex<State>>,
+    ways: Mutex<JoinSet<()>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The sockets keep the ports.
+    mappings: BTreeMap<SocketAddr, TcpSocket>,
+    /// Kept so that nothing gets the same port again.
+    former: Vec<TcpSocket>,
+    connections: JoinSet<()>,
+}
+
+impl Nat {
+    /// Returns an address at which the NAT takes connections to `server`.
+    pub(super) fn lead_to(&self, server: SocketAddr) -> SocketAddr {
+        let listener = reusable_listener(any_port(), 16).unwrap();
+        let address = listener.local_addr().unwrap();
+        let way = translate(Arc::clone(&self.state), listener, server);
+        self.ways.lock().unwrap().spawn(way);
+        address
+    }
+
+    /// Forgets all mappings, and with them the connections.
+    pub(super) fn begin_anew(&self) {
+        let mut state = self.state.lock().unwrap();
+        let former = std::mem::take(&mut state.mappings);
+        state.former.extend(former.into_values());
+        state.connections.abort_all();
+    }
+}
+
+async fn translate(state: Arc<Mutex<State>>, listener: TcpListener, server: SocketAddr) {
+    loop {
+        let (inside, from) = listener.accept().await.unwrap();
+        let mut state = state.lock().unwrap();
+        let unused = || reusable_tcp_socket(any_port()).unwrap();
+        let mapping = state.mappings.entry(from).or_insert_with(unused);
+        let mapped = mapping.local_addr().unwrap();
+        state.connections.spawn(carry(inside, mapped, server));
+    }
+}
+
+async fn carry(mut inside: TcpStream, mapped: SocketAddr, server: SocketAddr) {
+    reset_on_close(&inside).unwrap();
+    let socket = reusable_tcp_socket(mapped).unwrap();
+    let mut outside = socket.connect(server).await.unwrap();
+    // That either side ends it is no failure.
+    drop(copy_bidirectional(&mut inside, &mut outside).await);
+}
