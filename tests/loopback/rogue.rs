@@ -9,7 +9,7 @@ use p2pconnect::{PeerId, SecretKey};
 use p2pconnect_identity::server_config;
 use p2pconnect_proto::{
     COORDINATION_ALPN, Candidate, NatReport, PEER_ALPN, PunchPort, Role, SessionToken, codec,
-    message::{Flight, Introduction, Notice, Request, Response, Welcome},
+    message::{Flight, Introduction, Notice, Registered, Registration, Request, Response, Welcome},
 };
 use quinn::crypto::rustls::QuicServerConfig;
 use tokio::{
@@ -29,6 +29,8 @@ pub(crate) struct RogueCoordinator {
     pub(crate) id: PeerId,
     /// What diallers want to be passed on to their peers.
     pub(crate) flights: mpsc::UnboundedReceiver<Flight>,
+    /// What callees say of themselves, none of which it believes.
+    pub(crate) registrations: mpsc::UnboundedReceiver<Registration>,
     _task: JoinSet<()>,
 }
 
@@ -47,25 +49,33 @@ impl RogueCoordinator {
         let address = endpoint.local_addr().unwrap();
         let mut task = JoinSet::new();
         let (passing, flights) = mpsc::unbounded_channel();
+        let (registering, registrations) = mpsc::unbounded_channel();
         task.spawn(async move {
             let connection = endpoint.accept().await.unwrap().await.unwrap();
             let introduction = introduction(candidates);
-            mislead(&connection, dials, stun, (&introduction, &passing)).await;
+            let sinks = (passing, registering);
+            mislead(&connection, dials, stun, (&introduction, &sinks)).await;
         });
         Self {
             address,
             id: key.peer_id(),
             flights,
+            registrations,
             _task: task,
         }
     }
 }
 
+type Sinks = (
+    mpsc::UnboundedSender<Flight>,
+    mpsc::UnboundedSender<Registration>,
+);
+
 async fn mislead(
     connection: &quinn::Connection,
     dials: usize,
     stun: SocketAddr,
-    (introduction, passing): (&Introduction, &mpsc::UnboundedSender<Flight>),
+    (introduction, (passing, registering)): (&Introduction, &Sinks),
 ) {
     let welcome = Notice::Welcome(Welcome {
         observed: connection.remote_address(),
@@ -91,6 +101,12 @@ async fn mislead(
                     peer: dial.callee,
                     ..introduction.clone()
                 })
+            }
+            Request::Register(registration) => {
+                let addresses = registration.candidates.iter().map(|it| it.address);
+                let unproven = addresses.collect();
+                drop(registering.send(registration));
+                Response::Registered(Registered { unproven })
             }
             request => {
                 // Where the test does not look at them, nobody takes them.

@@ -4,6 +4,8 @@ use std::{
 };
 
 use p2pconnect::{BindError, CoordinatorError, DialError, DialPolicy, Endpoint, SecretKey, Status};
+use p2pconnect_proto::TokenKey;
+use p2pconnect_stun::{StunServer, StunServerConfig};
 use tokio::{
     net::{TcpListener, UdpSocket},
     sync::mpsc,
@@ -145,6 +147,45 @@ async fn a_coordinator_that_falls_silent_hides_no_evidence() {
         .await
         .unwrap_err();
     assert!(matches!(error, DialError::NoDirectPath(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_coordinator_with_another_token_key_is_told_the_next_token() {
+    let server = |address, key| {
+        let mut config = StunServerConfig::default();
+        config.token_key = Some(TokenKey::from_bytes(key));
+        StunServer::bind(&[address], config).unwrap()
+    };
+    let before = server(([127, 0, 0, 1], 0).into(), [1; 32]);
+    let address = before.local_addrs()[0];
+    let before = before.spawn();
+    let mut rogue = RogueCoordinator::start(address, Vec::new());
+    let (sender, mut statuses) = mpsc::unbounded_channel();
+    let listener = Endpoint::builder()
+        .coordinator(address_of(rogue.id, rogue.address))
+        .allow(DialPolicy::Anyone)
+        .observer(move |status| drop(sender.send(status)))
+        .bind()
+        .await
+        .unwrap();
+    let told_anew = async {
+        // Nothing else makes it register from here on.
+        while !matches!(statuses.recv().await, Some(Status::NatFound { .. })) {}
+        let mut first = rogue.registrations.recv().await.unwrap();
+        while let Ok(newer) = rogue.registrations.try_recv() {
+            first = newer;
+        }
+        before.shutdown().await;
+        let _after = server(address, [2; 32]).spawn();
+        while let Some(next) = rogue.registrations.recv().await {
+            if next.candidates[0].token != first.candidates[0].token {
+                return;
+            }
+        }
+        panic!("the endpoint has ended");
+    };
+    timeout(Duration::from_secs(20), told_anew).await.unwrap();
+    drop(listener);
 }
 
 /// A dialler that a coordinator introduces, once, to a peer that nobody can reach.

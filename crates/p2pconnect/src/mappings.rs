@@ -1,5 +1,6 @@
 //! Holds the NAT mappings of the punch ports.
 
+mod doubts;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -10,7 +11,9 @@ use std::{
     time::Duration,
 };
 
-use p2pconnect_proto::{NatReport, PeerId, PunchPort, ReflexiveToken, message::ReflexiveClaim};
+use p2pconnect_proto::{
+    Candidate, NatReport, PeerId, PunchPort, ReflexiveToken, message::ReflexiveClaim,
+};
 use p2pconnect_punch::behaviour::Observation;
 use p2pconnect_stun::{
     Commitment, HeldMapping, Mapping, MappingConfig, MappingError, MappingEvent, MappingState,
@@ -187,6 +190,20 @@ impl Mappings {
     /// Returns the mappings known now, those of the primary port first, each address once.
     pub(crate) fn known(&self) -> Vec<Mapped> {
         self.shared.table.borrow().known()
+    }
+
+    /// Takes in which addresses the coordinator does not believe of those that it was told. It hears
+    /// again of such a mapping when there is a new token for it, which is asked for at once.
+    pub(crate) fn doubt(&self, told: &[Candidate], unproven: &[SocketAddr]) {
+        let mut is_new = false;
+        self.shared.table.send_if_modified(|table| {
+            let doubted = table.doubt(told, unproven);
+            is_new = doubted.is_new;
+            doubted.is_news
+        });
+        if is_new {
+            self.shared.recheck.send_replace(());
+        }
     }
 
     /// Watches for whatever is new from now on and others should know.

@@ -254,7 +254,7 @@ impl Inner {
         let serial = self.registered().add(announced.clone());
         let registration = Registration {
             serial,
-            candidates: announced.candidates,
+            candidates: announced.candidates.clone(),
             nat: announced.nat,
             policy: policy.clone(),
         };
@@ -265,6 +265,8 @@ impl Inner {
                 "candidates left out as unproven"
             );
         }
+        self.mappings
+            .doubt(&announced.candidates, &registered.unproven);
         Ok(())
     }
 }

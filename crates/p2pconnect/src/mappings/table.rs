@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
-use p2pconnect_proto::{PunchPort, message::MAX_STUN_SERVERS};
+use p2pconnect_proto::{Candidate, PunchPort, message::MAX_STUN_SERVERS};
 use p2pconnect_stun::MappingError;
 
-use super::{Failure, Mapped};
+use super::{Failure, Mapped, doubts::Doubts};
 use crate::discovery::Network;
 
 /// The most STUN servers of one address family that are asked at a time. A second one shows whether
@@ -25,8 +25,18 @@ pub(super) struct Table {
     slots: BTreeMap<Key, Slot>,
     /// The servers in the order in which they were named.
     servers: Vec<SocketAddr>,
+    doubts: Doubts,
     /// Whether every server that there is has been named.
     pub(super) complete: bool,
+}
+
+/// What follows from it that the coordinator does not believe mappings.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Doubted {
+    /// Whether it did not say so before.
+    pub(super) is_new: bool,
+    /// Whether there is a token by now that it should hear of.
+    pub(super) is_news: bool,
 }
 
 #[derive(Debug)]
@@ -125,16 +135,36 @@ impl Table {
     }
 
     /// Stores what is known of a mapping. `true` if that is news to those who watch: a fresh token
-    /// alone, which comes with each answer, is none.
+    /// alone, which comes with each answer, is none, unless the last one proved nothing.
     pub(super) fn set(&mut self, key: Key, slot: Slot) -> bool {
         let address = |slot: &Slot| slot.mapped().map(|it| it.mapped);
         let new = address(&slot);
+        let token = slot.mapped().and_then(|it| it.token.clone());
         match self.slots.insert(key, slot) {
-            Some(old @ Slot::Held(_)) => address(&old) != new,
+            Some(Slot::Held(old)) if Some(old.mapped) == new => {
+                token.is_some() && token != old.token && self.doubts.count(old.mapped)
+            }
+            Some(Slot::Held(_)) => true,
             // Nobody waits for a server that is tried again in vain.
             Some(Slot::Failed(_) | Slot::Retrying(_)) => new.is_some(),
             Some(Slot::Waiting | Slot::Asking) | None => true,
         }
+    }
+
+    /// Takes in which addresses of those that the coordinator was told it does not believe.
+    pub(super) fn doubt(&mut self, told: &[Candidate], unproven: &[SocketAddr]) -> Doubted {
+        let is_unproven = |it: &&Mapped| unproven.contains(&it.mapped);
+        let doubted = self.held().filter(is_unproven).map(|it| it.mapped);
+        let is_new = self.doubts.renew(doubted.collect());
+        let is_told = |it: &Mapped| {
+            let is_same = |told: &Candidate| told.address == it.mapped && told.token == it.token;
+            it.token.is_none() || told.iter().any(is_same)
+        };
+        let mut is_news = false;
+        for it in self.known().iter().filter(|it| !is_told(it)) {
+            is_news |= self.doubts.count(it.mapped);
+        }
+        Doubted { is_new, is_news }
     }
 
     /// Returns the mappings known now, those of the primary port first, each address once.
@@ -207,6 +237,8 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use p2pconnect_proto::ReflexiveToken;
+
     use super::*;
 
     const PORTS: [PunchPort; 2] = [PunchPort::PRIMARY, PunchPort::SPARE];
@@ -260,6 +292,42 @@ mod tests {
         assert_eq!(may_ask(&mut table, four), [true; 2]);
         fail(&mut table, four);
         assert_eq!(may_ask(&mut table, one), [true; 2], "once more");
+    }
+
+    #[test]
+    fn a_token_is_news_if_the_last_one_proved_nothing() {
+        let (mut table, server) = (named(1), server(100));
+        let address = SocketAddr::from(([203, 0, 113, 7], 40_000));
+        let token_until = |table: &mut Table, expires_at| {
+            let mapped = Mapped {
+                punch_port: PunchPort::PRIMARY,
+                local: ([192, 168, 1, 2], 40_000).into(),
+                mapped: address,
+                server,
+                token: Some(ReflexiveToken {
+                    salt: [1; 16],
+                    expires_at,
+                    mac: [2; 16],
+                }),
+            };
+            table.set((PunchPort::PRIMARY, server), Slot::Held(mapped))
+        };
+        let told = |table: &Table| {
+            let of = |it: Mapped| Candidate::server_reflexive(it.mapped, it.punch_port, it.token);
+            table.known().into_iter().map(of).collect::<Vec<_>>()
+        };
+        assert!(token_until(&mut table, 1));
+        assert!(!token_until(&mut table, 2));
+        let first = told(&table);
+        let (is_new, is_news) = (true, false);
+        assert_eq!(table.doubt(&first, &[address]), Doubted { is_new, is_news });
+        assert!(!token_until(&mut table, 2), "it is the same");
+        assert!(token_until(&mut table, 3));
+        let second = told(&table);
+        assert!(!table.doubt(&second, &[]).is_news);
+        assert!(!token_until(&mut table, 4), "it is believed");
+        // The answer comes when there is another one already.
+        assert!(table.doubt(&second, &[address]).is_news);
     }
 
     #[test]
