@@ -165,6 +165,30 @@ async fn a_dial_outlasts_a_coordinator_that_is_started_anew() {
 }
 
 #[tokio::test]
+async fn a_coordinator_that_comes_back_may_name_another_stun_server() {
+    let mut world = World::start();
+    let other = World::start();
+    let (sender, mut statuses) = mpsc::unbounded_channel();
+    let _dialler = world
+        .builder()
+        .observer(move |status| drop(sender.send(status)))
+        .bind()
+        .await
+        .unwrap();
+    world.stun = other.stun;
+    world.restart_coordinator().await;
+    let asked = async {
+        while let Some(status) = statuses.recv().await {
+            if matches!(status, Status::Mapped { server, .. } if server == other.stun) {
+                return;
+            }
+        }
+        panic!("the endpoint has ended");
+    };
+    timeout(Duration::from_secs(20), asked).await.unwrap();
+}
+
+#[tokio::test]
 async fn many_peers_in_a_row_find_the_listener_free() {
     let world = World::start();
     let listener = world.listener().await;

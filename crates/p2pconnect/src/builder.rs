@@ -261,7 +261,10 @@ async fn go_near(
 }
 
 /// Asks the STUN servers that the coordinator names as well.
-async fn learn(coordination: &Coordination, mappings: &Mappings) -> Result<(), CoordinatorError> {
+pub(crate) async fn learn(
+    coordination: &Coordination,
+    mappings: &Mappings,
+) -> Result<(), CoordinatorError> {
     let welcome = coordination.welcome().await?;
     for &server in &welcome.stun_servers {
         mappings.start(server);

@@ -144,11 +144,17 @@ impl Mappings {
         }
     }
 
-    /// Says that no further server will be named, and which addresses serve for comparison.
+    /// Says that no further server will be named for now, and which addresses serve for comparison.
     pub(crate) fn complete(&self, alternates: Vec<SocketAddr>) {
-        self.shared.table.send_modify(|table| table.complete = true);
+        let table = &self.shared.table;
+        table.send_if_modified(|table| !std::mem::replace(&mut table.complete, true));
         // Whoever compares needs to know the former.
-        self.shared.alternates.send_replace(Some(alternates));
+        self.shared.alternates.send_if_modified(|known| {
+            let alternates = Some(alternates);
+            let is_news = *known != alternates;
+            *known = alternates;
+            is_news
+        });
     }
 
     /// Waits for the first mapping, and a moment longer for the others.

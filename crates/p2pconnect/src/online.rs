@@ -12,6 +12,7 @@ use tokio::{
 
 use crate::{
     Connection, CoordinatorError, Status,
+    builder::learn,
     coordination::{Coordination, Dialer},
     endpoint::Inner,
     mappings::Changes,
@@ -118,11 +119,20 @@ impl Keeper {
         let addresses = addresses.as_deref().unwrap_or(&self.addresses);
         let (coordination, introductions) = self.dialer.connect(addresses).await?;
         let changes = self.inner.mappings.changes();
-        if let Some(listening) = &self.listening {
-            self.inner
-                .register(&coordination, &listening.policy)
-                .await?;
-            self.inner.observer.tell(Status::Registered);
+        let registering = async {
+            if let Some(listening) = &self.listening {
+                let registering = self.inner.register(&coordination, &listening.policy);
+                registering.await?;
+                self.inner.observer.tell(Status::Registered);
+            }
+            Ok::<_, CoordinatorError>(())
+        };
+        // It may name other STUN servers than before, where it is now.
+        let learning = learn(&coordination, &self.inner.mappings);
+        let (registered, learned) = tokio::join!(registering, learning);
+        registered?;
+        if let Err(error) = learned {
+            tracing::debug!(%error, "no welcome");
         }
         Ok(Line {
             coordination: Arc::new(coordination),
