@@ -34,6 +34,11 @@ use table::{Key, Slot, Table};
 /// The pause before a server that did not answer is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(15);
 
+/// How many times in a row a server that has answered may be lost before another one may take its
+/// place: the connection, and three attempts to make it again. They take 2 to 20 s, in which a server
+/// that was started anew is there again.
+const MAX_LOSSES: u32 = 4;
+
 /// How long the other punch ports may lag behind the first mapping that arrives. They started at
 /// the same moment, so only a lost packet makes them later than this.
 const STRAGGLER_LIMIT: Duration = Duration::from_millis(25);
@@ -348,6 +353,7 @@ impl Shared {
         let mut recheck = self.recheck.subscribe();
         let mut alternates = self.alternates.subscribe();
         alternates.mark_changed();
+        let mut losses = 0;
         // One at a time: both would want the same pair of addresses.
         let mut comparing = JoinSet::new();
         loop {
@@ -368,17 +374,9 @@ impl Shared {
                     None => return,
                 },
                 Ok(()) = states.changed() => {
-                    let MappingState { mapping, lost, .. } = states.borrow_and_update().clone();
-                    match lost {
-                        Some(error) if self.has_moved(local, server).await => {
-                            tracing::debug!(%error, "this machine has another address now");
-                            self.behaviour.forget(local.ip());
-                            // The server is asked again at once, and has not failed yet.
-                            return self.set(punch_port, server, Slot::Asking);
-                        }
-                        // What was seen before says nothing of now.
-                        Some(_) => {}
-                        None => learn(mapping),
+                    let state = states.borrow_and_update().clone();
+                    if !self.take_in((punch_port, server), state, &mut losses).await {
+                        return;
                     }
                 }
                 Ok(()) = recheck.changed() => held.refresh(),
@@ -393,6 +391,37 @@ impl Shared {
                 Some(_) = comparing.join_next() => {}
             }
         }
+    }
+
+    /// Takes in what an answer or a loss shows. `false` if the mapping is not to be held like this
+    /// any longer.
+    async fn take_in(&self, key: Key, state: MappingState, losses: &mut u32) -> bool {
+        let (punch_port, server) = key;
+        let MappingState { mapping, lost, .. } = state;
+        let Some(error) = lost else {
+            *losses = 0;
+            self.learn(punch_port, server, mapping);
+            return true;
+        };
+        let local = mapping.local;
+        if self.has_moved(local, server).await {
+            tracing::debug!(%error, "this machine has another address now");
+            self.behaviour.forget(local.ip());
+            // The server is asked again at once, and has not failed yet.
+            self.set(punch_port, server, Slot::Asking);
+            return false;
+        }
+        // What was seen before says nothing of now.
+        *losses += 1;
+        *losses < MAX_LOSSES || self.lose(key, error)
+    }
+
+    /// Lets another server take the place of one that comes back no more. `false` if others have
+    /// taken them all.
+    fn lose(&self, key: Key, error: MappingError) -> bool {
+        self.table.send_if_modified(|table| table.lose(key, error));
+        self.freed.send_replace(());
+        self.table.borrow().is_lost(key)
     }
 
     /// Takes in the mapping of a punch port that a server tells, which may be reached by another

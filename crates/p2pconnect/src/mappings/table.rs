@@ -41,20 +41,23 @@ pub(super) struct Doubted {
 
 #[derive(Debug)]
 pub(super) enum Slot {
-    /// It will be asked when one of those that were named before has failed.
+    /// It will be asked when one of those that were named before has failed or is lost.
     Waiting,
     Asking,
     Failed(MappingError),
     /// It failed, and is asked again.
     Retrying(MappingError),
     Held(Mapped),
+    /// It has answered, and comes back no more. It is tried on, and what it told may still be true,
+    /// but another one may take its place.
+    Lost(Mapped, MappingError),
 }
 
 impl Slot {
     /// Tells whether somebody is asked here, or has answered.
     const fn is_busy(&self) -> bool {
         match self {
-            Self::Waiting | Self::Failed(_) => false,
+            Self::Waiting | Self::Failed(_) | Self::Lost(..) => false,
             Self::Asking | Self::Retrying(_) | Self::Held(_) => true,
         }
     }
@@ -62,7 +65,7 @@ impl Slot {
     /// Returns why it tells nothing, if it was asked.
     const fn error(&self) -> Option<&MappingError> {
         match self {
-            Self::Failed(error) | Self::Retrying(error) => Some(error),
+            Self::Failed(error) | Self::Retrying(error) | Self::Lost(_, error) => Some(error),
             Self::Waiting | Self::Asking | Self::Held(_) => None,
         }
     }
@@ -70,7 +73,15 @@ impl Slot {
     const fn mapped(&self) -> Option<&Mapped> {
         match self {
             Self::Held(mapped) => Some(mapped),
-            Self::Waiting | Self::Asking | Self::Failed(_) | Self::Retrying(_) => None,
+            _ => None,
+        }
+    }
+
+    /// Returns what a server told that is lost.
+    const fn former(&self) -> Option<&Mapped> {
+        match self {
+            Self::Lost(mapped, _) => Some(mapped),
+            _ => None,
         }
     }
 }
@@ -104,7 +115,7 @@ impl Table {
             *slot = match std::mem::replace(slot, Slot::Asking) {
                 Slot::Failed(error) => Slot::Retrying(error),
                 Slot::Waiting => Slot::Asking,
-                busy @ (Slot::Asking | Slot::Retrying(_) | Slot::Held(_)) => busy,
+                other => other,
             };
         }
         is_free
@@ -140,15 +151,41 @@ impl Table {
         let address = |slot: &Slot| slot.mapped().map(|it| it.mapped);
         let new = address(&slot);
         let token = slot.mapped().and_then(|it| it.token.clone());
+        let is_lost = slot.former().is_some();
         match self.slots.insert(key, slot) {
             Some(Slot::Held(old)) if Some(old.mapped) == new => {
                 token.is_some() && token != old.token && self.doubts.count(old.mapped)
             }
             Some(Slot::Held(_)) => true,
+            Some(Slot::Lost(..)) => !is_lost,
             // Nobody waits for a server that is tried again in vain.
             Some(Slot::Failed(_) | Slot::Retrying(_)) => new.is_some(),
             Some(Slot::Waiting | Slot::Asking) | None => true,
         }
+    }
+
+    /// Notes that a server that has answered comes back no more. `true` if that is news.
+    ///
+    /// Once others hold all the places of its family, it has failed like one that never answered.
+    pub(super) fn lose(&mut self, key: Key, error: MappingError) -> bool {
+        let (_, server) = key;
+        let is_other = |it: &&SocketAddr| **it != server && it.is_ipv4() == server.is_ipv4();
+        let holds = |it: &&SocketAddr| self.of(**it).any(|slot| slot.mapped().is_some());
+        let others = self.servers.iter().filter(is_other).filter(holds).count();
+        let slot = self.slots.get(&key);
+        let last = slot.and_then(|slot| slot.mapped().or_else(|| slot.former()));
+        let slot = match last {
+            Some(last) if others < MAX_SERVERS_PER_FAMILY => Slot::Lost(last.clone(), error),
+            Some(_) | None => Slot::Failed(error),
+        };
+        self.set(key, slot)
+    }
+
+    /// Tells whether a server is lost, and nobody else has its place.
+    pub(super) fn is_lost(&self, key: Key) -> bool {
+        self.slots
+            .get(&key)
+            .is_some_and(|slot| slot.former().is_some())
     }
 
     /// Takes in which addresses of those that the coordinator was told it does not believe.
@@ -167,14 +204,21 @@ impl Table {
         Doubted { is_new, is_news }
     }
 
-    /// Returns the mappings known now, those of the primary port first, each address once.
+    /// Returns the mappings known now, those of the primary port first, each address once. What a
+    /// server told that is lost counts where no other one tells the same thing.
     pub(super) fn known(&self) -> Vec<Mapped> {
         let mut known: Vec<Mapped> = Vec::new();
-        for mapped in self.held() {
+        let is_of = |one: &Mapped, other: &Mapped| {
+            one.punch_port == other.punch_port && one.mapped.is_ipv4() == other.mapped.is_ipv4()
+        };
+        let lost = self.slots.values().filter_map(Slot::former);
+        let lost = lost.filter(|it| !self.held().any(|held| is_of(held, it)));
+        for mapped in self.held().chain(lost) {
             if known.iter().all(|it| it.mapped != mapped.mapped) {
                 known.push(mapped.clone());
             }
         }
+        known.sort_by_key(|it| it.punch_port);
         known
     }
 
@@ -328,6 +372,35 @@ mod tests {
         assert!(!token_until(&mut table, 4), "it is believed");
         // The answer comes when there is another one already.
         assert!(table.doubt(&second, &[address]).is_news);
+    }
+
+    #[test]
+    fn one_that_is_lost_leaves_its_place_and_what_it_told() {
+        let mut table = named(3);
+        let [one, two, three] = [100, 99, 98].map(server);
+        let [primary, spare] = PORTS;
+        for port in PORTS {
+            assert!(table.ask((port, one)));
+            hold(&mut table, (port, one));
+        }
+        table.complete = true;
+        assert!(table.lose((primary, one), MappingError::Refused));
+        assert!(!table.ask((primary, three)), "it serves the other port");
+        assert!(table.lose((spare, one), MappingError::Refused));
+        assert!(!table.lose((spare, one), MappingError::Reset), "no news");
+        assert!(table.ask((primary, three)));
+        // All that is known is what it told.
+        assert!(table.failure().is_some() && table.network().is_none());
+        assert_eq!(table.known().len(), 1);
+        hold(&mut table, (spare, two));
+        assert_eq!(table.known()[0].server, two);
+
+        hold(&mut table, (primary, three));
+        assert!(table.lose((primary, one), MappingError::Refused));
+        assert!(!table.is_lost((primary, one)), "others have both places");
+        assert!(!table.ask((primary, one)));
+        fail(&mut table, two);
+        assert!(table.ask((primary, one)), "once more");
     }
 
     #[test]

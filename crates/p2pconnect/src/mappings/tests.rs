@@ -105,6 +105,78 @@ async fn a_mapping_is_given_up_when_its_address_is_not_ours_any_more() {
     );
 }
 
+/// Holds a mapping at a server, and tries again within milliseconds when it is lost.
+async fn follow_quickly(mappings: &Mappings, server: SocketAddr) -> AbortOnDrop {
+    let mut config = MappingConfig::default();
+    config.min_reconnect_delay = Duration::from_millis(5);
+    config.max_reconnect_delay = Duration::from_millis(20);
+    let held = HeldMapping::open(any_port(), server, config).await.unwrap();
+    let shared = Arc::clone(&mappings.shared);
+    shared.table.send_if_modified(|table| {
+        assert!(table.name(server, [PunchPort::PRIMARY].into_iter()));
+        false
+    });
+    let mut changes = mappings.changes();
+    let follow = async move { shared.follow(PunchPort::PRIMARY, server, held).await };
+    let follow = AbortOnDrop::spawn(follow);
+    timeout(LONG, changes.next()).await.unwrap();
+    follow
+}
+
+async fn until(mappings: &Mappings, is_so: impl Fn() -> bool) {
+    let mut changes = mappings.changes();
+    let waiting = async {
+        while !is_so() {
+            changes.next().await;
+        }
+    };
+    timeout(LONG, waiting).await.unwrap();
+}
+
+#[tokio::test]
+async fn servers_that_died_leave_their_places_to_the_next() {
+    let (dying, next) = ([server(), server()], [server(), server()]);
+    let (mappings, _listeners) = mappings();
+    let mut following = Vec::new();
+    for (_, gone) in &dying {
+        following.push(follow_quickly(&mappings, *gone).await);
+    }
+    for (_, address) in &next {
+        mappings.start(*address);
+    }
+    mappings.complete(Vec::new());
+    let gone = dying.each_ref().map(|(_, address)| *address);
+    let is_by_the_next = |it: &Mapped| !gone.contains(&it.server);
+    assert!(!mappings.known().iter().any(is_by_the_next));
+    for (handle, _) in dying {
+        handle.shutdown().await;
+    }
+    until(&mappings, || mappings.known().iter().all(is_by_the_next)).await;
+    // One that came back would be a third one.
+    let is_left = |server| {
+        !mappings
+            .shared
+            .table
+            .borrow()
+            .is_lost((PunchPort::PRIMARY, server))
+    };
+    until(&mappings, || gone.into_iter().all(is_left)).await;
+}
+
+#[tokio::test]
+async fn a_server_that_died_is_tried_on_where_there_is_no_other() {
+    let (dying, address) = server();
+    let (mappings, _listeners) = mappings();
+    let _follow = follow_quickly(&mappings, address).await;
+    mappings.complete(Vec::new());
+    let known = mappings.known();
+    dying.shutdown().await;
+    until(&mappings, || mappings.failure().is_some()).await;
+    assert_eq!(mappings.known(), known, "it may still be true");
+    let _reborn = server_at(address);
+    until(&mappings, || mappings.failure().is_none()).await;
+}
+
 #[tokio::test]
 async fn who_refuses_explains_why_no_mapping_is_known() {
     let (mappings, _listeners) = mappings();
