@@ -17,17 +17,17 @@ use p2pconnect_proto::{
 use p2pconnect_punch::behaviour::Observation;
 use p2pconnect_stun::{
     Commitment, HeldMapping, Mapping, MappingConfig, MappingError, MappingEvent, MappingState,
-    query,
+    next_keepalive, query,
 };
 use tokio::{
     sync::watch,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{sleep, sleep_until, timeout},
 };
 
 use crate::{
-    Status, behaviour::Behaviour, discovery::Network, nat64::Nat64, punch_ports::PunchPorts,
-    status::Observer, task::AbortOnDrop, tcp,
+    Status, behaviour::Behaviour, discovery::Network, nat64::Nat64, online::KEEP_ALIVE,
+    punch_ports::PunchPorts, status::Observer, task::AbortOnDrop, tcp,
 };
 use table::{Key, Slot, Table};
 
@@ -78,6 +78,8 @@ struct Shared {
     freed: watch::Sender<()>,
     /// Changes when every server shall be asked at once, and not at its turn.
     recheck: watch::Sender<()>,
+    /// Changes when this machine has been seen to have another address.
+    moved: watch::Sender<()>,
     behaviour: Arc<Behaviour>,
     nat64: Arc<Nat64>,
     /// Which addresses serve for comparison, once that is known.
@@ -120,6 +122,7 @@ impl Mappings {
             table: watch::Sender::default(),
             freed: watch::Sender::default(),
             recheck: watch::Sender::default(),
+            moved: watch::Sender::default(),
             behaviour,
             nat64,
             alternates: watch::Sender::default(),
@@ -214,6 +217,19 @@ impl Mappings {
         });
         if is_new {
             self.shared.recheck.send_replace(());
+        }
+    }
+
+    /// Drops the mappings of an address that this machine does not send from any more, and has them
+    /// learnt from where it is now. Costs no packet.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn notice_moves(&self) {
+        let locals = self.shared.table.borrow().locals();
+        for (key, local) in locals {
+            if self.shared.has_left(key, local).await {
+                self.shared.moved.send_replace(());
+            }
         }
     }
 
@@ -351,6 +367,7 @@ impl Shared {
         learn(first);
         let mut states = held.subscribe();
         let mut recheck = self.recheck.subscribe();
+        let mut moved = self.moved.subscribe();
         let mut alternates = self.alternates.subscribe();
         alternates.mark_changed();
         let mut losses = 0;
@@ -380,6 +397,12 @@ impl Shared {
                     }
                 }
                 Ok(()) = recheck.changed() => held.refresh(),
+                // The connection may last for long where packets do not leave from any more.
+                () = turn_or(&mut moved) => {
+                    if self.has_left((punch_port, server), local).await {
+                        return;
+                    }
+                }
                 Ok(()) = alternates.changed(),
                     if punch_port == PunchPort::PRIMARY && comparing.is_empty() =>
                 {
@@ -403,12 +426,8 @@ impl Shared {
             self.learn(punch_port, server, mapping);
             return true;
         };
-        let local = mapping.local;
-        if self.has_moved(local, server).await {
-            tracing::debug!(%error, "this machine has another address now");
-            self.behaviour.forget(local.ip());
-            // The server is asked again at once, and has not failed yet.
-            self.set(punch_port, server, Slot::Asking);
+        if self.has_left(key, mapping.local).await {
+            tracing::debug!(%error, "the last mapping from there was lost");
             return false;
         }
         // What was seen before says nothing of now.
@@ -493,10 +512,27 @@ impl Shared {
         self.table.send_if_modified(|table| table.set(key, slot));
     }
 
-    /// Tells whether packets to `server` leave from another address by now, as they do after a
-    /// change of networks. While there is no way to it, they leave from none.
-    async fn has_moved(&self, local: SocketAddr, server: SocketAddr) -> bool {
+    /// Tells whether packets to a server leave from another address by now, as they do after a change
+    /// of networks, and drops what is known from the former one. While there is no way to it, they
+    /// leave from none.
+    async fn has_left(&self, key: Key, local: SocketAddr) -> bool {
+        let (_, server) = key;
         let source = tcp::source_address(self.nat64.reach(server).await).await;
-        source.is_ok_and(|source| source != local.ip())
+        let has_left = source.is_ok_and(|source| source != local.ip());
+        if has_left {
+            tracing::debug!("this machine has another address now");
+            self.behaviour.forget(local.ip());
+            self.table.send_if_modified(|table| table.leave(key, local));
+        }
+        has_left
+    }
+}
+
+/// Waits until it is time to look around, as the machine is awake anyway, or somebody has seen a change.
+/// Cancel safe.
+async fn turn_or(seen: &mut watch::Receiver<()>) {
+    tokio::select! {
+        Ok(()) = seen.changed() => {}
+        () = sleep_until(next_keepalive(KEEP_ALIVE)) => {}
     }
 }

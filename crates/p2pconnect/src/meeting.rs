@@ -111,9 +111,10 @@ impl Inner {
         announced()
     }
 
-    /// Sees where a sequential allocator is before an introduction is asked for. If an earlier one
-    /// has failed, others may have got the ports.
+    /// Sees where this machine is before an introduction is asked for, and where a sequential allocator
+    /// is. If an earlier one has failed, others may have got the ports.
     pub(crate) async fn look(&self, round: u32) {
+        self.mappings.notice_moves().await;
         if round == 1 {
             discovery::look_before_a_dial(&self.mappings, &self.behaviour).await;
         } else {

@@ -77,6 +77,11 @@ impl Slot {
         }
     }
 
+    /// Returns what a server told last, be it lost or not.
+    fn last(&self) -> Option<&Mapped> {
+        self.mapped().or_else(|| self.former())
+    }
+
     /// Returns what a server told that is lost.
     const fn former(&self) -> Option<&Mapped> {
         match self {
@@ -172,9 +177,7 @@ impl Table {
         let is_other = |it: &&SocketAddr| **it != server && it.is_ipv4() == server.is_ipv4();
         let holds = |it: &&SocketAddr| self.of(**it).any(|slot| slot.mapped().is_some());
         let others = self.servers.iter().filter(is_other).filter(holds).count();
-        let slot = self.slots.get(&key);
-        let last = slot.and_then(|slot| slot.mapped().or_else(|| slot.former()));
-        let slot = match last {
+        let slot = match self.slots.get(&key).and_then(Slot::last) {
             Some(last) if others < MAX_SERVERS_PER_FAMILY => Slot::Lost(last.clone(), error),
             Some(_) | None => Slot::Failed(error),
         };
@@ -186,6 +189,19 @@ impl Table {
         self.slots
             .get(&key)
             .is_some_and(|slot| slot.former().is_some())
+    }
+
+    /// Returns from where each server was asked that has told a mapping.
+    pub(super) fn locals(&self) -> Vec<(Key, SocketAddr)> {
+        let local = |(key, slot): (&Key, &Slot)| Some((*key, slot.last()?.local));
+        self.slots.iter().filter_map(local).collect()
+    }
+
+    /// Notes that this machine has left an address, and that the server that was asked from there is
+    /// asked again, without having failed. `true` if that is news.
+    pub(super) fn leave(&mut self, key: Key, local: SocketAddr) -> bool {
+        let last = self.slots.get(&key).and_then(Slot::last);
+        last.is_some_and(|last| last.local == local) && self.set(key, Slot::Asking)
     }
 
     /// Takes in which addresses of those that the coordinator was told it does not believe.

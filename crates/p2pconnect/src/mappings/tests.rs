@@ -177,6 +177,47 @@ async fn a_server_that_died_is_tried_on_where_there_is_no_other() {
     until(&mappings, || mappings.failure().is_none()).await;
 }
 
+/// Has a mapping held, for as long as the first future lasts, at an address that is not the one that
+/// the routes choose, as after a move.
+async fn moved(mappings: &Mappings, meanwhile: impl Future<Output = ()>) {
+    let (_server, address) = server();
+    let formerly = "127.0.0.2:0".parse().unwrap();
+    let mut config = MappingConfig::default();
+    // So that no answer is waited for while the clock is stopped.
+    config.refresh_interval = Duration::from_secs(3600);
+    let held = HeldMapping::open(formerly, address, config).await.unwrap();
+    let shared = Arc::clone(&mappings.shared);
+    let follow = shared.follow(PunchPort::PRIMARY, address, held);
+    let both = async { tokio::join!(meanwhile, follow) };
+    timeout(LONG, both).await.unwrap();
+    assert!(mappings.known().is_empty());
+}
+
+#[tokio::test]
+async fn a_dial_notices_a_move_that_broke_no_connection() {
+    let (mappings, _listeners) = mappings();
+    let mut began = None;
+    let dial = async {
+        mappings.changes().next().await;
+        tokio::time::pause();
+        began = Some(tokio::time::Instant::now());
+        mappings.notice_moves().await;
+        assert!(mappings.known().is_empty());
+    };
+    moved(&mappings, dial).await;
+    assert_eq!(began.unwrap().elapsed(), Duration::ZERO);
+}
+
+#[tokio::test]
+async fn a_move_that_broke_no_connection_is_noticed_at_the_next_keepalive() {
+    let (mappings, _listeners) = mappings();
+    let stopped = async {
+        mappings.changes().next().await;
+        tokio::time::pause();
+    };
+    moved(&mappings, stopped).await;
+}
+
 #[tokio::test]
 async fn who_refuses_explains_why_no_mapping_is_known() {
     let (mappings, _listeners) = mappings();
