@@ -22,7 +22,7 @@ use crate::{
     coordination::{Answer, Coordination},
     crossing::{Crossed, Crossings},
     fresh_ports::FreshPorts,
-    gather::Announced,
+    gather::{self, Announced},
     inbound::Inbound,
     mappings::{Failure, Mappings},
     meeting::Meeting,
@@ -209,6 +209,7 @@ impl Endpoint {
                 Ok(met) => met,
                 Err(error) => return Err(telling(found, error)),
             };
+            let is_apart = met.is_apart();
             let introduced = began.elapsed();
             self.inner.metrics.introduced(introduced);
             let since = (began, introduced);
@@ -232,7 +233,8 @@ impl Endpoint {
                 }
                 // What was proven impossible may be possible by what the router forwards by now.
                 Some(error)
-                    if is_final(&error) && self.inner.port_mappings.known() == forwarded =>
+                    if is_final(&error, is_apart)
+                        && self.inner.port_mappings.known() == forwarded =>
                 {
                     return Err(error);
                 }
@@ -412,6 +414,19 @@ enum Met {
     Crossed(Crossed),
 }
 
+impl Met {
+    /// Tells whether the two have addresses, but none of the same family.
+    fn is_apart(&self) -> bool {
+        match self {
+            Self::Introduced(meeting) => {
+                let (own, peers) = (&meeting.announced, &meeting.introduction);
+                gather::are_apart(&own.candidates, &peers.candidates)
+            }
+            Self::Crossed(_) => false,
+        }
+    }
+}
+
 /// Who was asked for an introduction, what they were told, and what they said.
 struct Asked {
     coordination: Arc<Coordination>,
@@ -500,9 +515,12 @@ fn telling(found: Option<DialError>, error: DialError) -> DialError {
     }
 }
 
-/// Tells whether another round could not end differently.
-fn is_final(error: &DialError) -> bool {
+/// Tells whether another round could not end differently, by whether the two have addresses of
+/// different families.
+fn is_final(error: &DialError, is_apart: bool) -> bool {
     match error {
+        // Without that, this machine had no route or no socket for a moment.
+        DialError::NoDirectPath(report) if report.verdict == Verdict::NoCommonFamily => is_apart,
         // Until the NATs forget this round, the next one has no ports.
         DialError::NoDirectPath(report) if report.verdict == Verdict::PortsExhausted => true,
         // Foretold and guessed ports may be better ones next time.
@@ -517,10 +535,7 @@ fn is_proven(report: &PunchReport) -> bool {
     let is_complete = |nat: &NatReport| !varies(nat) || nat.ports.is_some();
     let rests_on_nats = matches!(
         report.verdict,
-        Verdict::NoCommonFamily
-            | Verdict::LocalMappingVaries
-            | Verdict::RemoteMappingVaries
-            | Verdict::BothMappingsVary
+        Verdict::LocalMappingVaries | Verdict::RemoteMappingVaries | Verdict::BothMappingsVary
     );
     rests_on_nats && is_complete(&report.local_nat) && is_complete(&report.remote_nat)
 }
@@ -555,4 +570,24 @@ pub(crate) fn random_seed() -> [u8; 32] {
 /// Returns a number from 0 to 1, for spreading things in time.
 pub(crate) fn random_fraction() -> f64 {
     f64::from(random_seed()[0]) / f64::from(u8::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_to_try_is_final_only_between_different_families() {
+        let report = PunchReport {
+            verdict: Verdict::NoCommonFamily,
+            local_nat: NatReport::default(),
+            remote_nat: NatReport::default(),
+            nat64: false,
+            guessed: false,
+            pairs: Vec::new(),
+        };
+        let error = DialError::NoDirectPath(Box::new(report));
+        assert!(is_final(&error, true));
+        assert!(!is_final(&error, false));
+    }
 }
