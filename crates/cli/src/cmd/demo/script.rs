@@ -179,7 +179,8 @@ impl Stage {
             Process::spawn(dial, move |event| narrator.narrate("anna", event))?;
         let met = anna.wait_for("established")?;
         let took = met["since_start_ms"].as_f64().unwrap_or_default();
-        let limit = 3.0f64.mul_add(RTT_SERVER, 2.0 * RTT_PEERS);
+        // To the server for the mapping and the introduction, and between the peers for TCP.
+        let limit = 2.0f64.mul_add(RTT_SERVER, RTT_PEERS);
         narrator.say(
             "",
             &format!(
