@@ -14,7 +14,7 @@ use p2pconnect_proto::{NatFiltering, NatMapping, NatReport, PortAssignment};
 use p2pconnect_punch::behaviour::{ConnectBack, MIN_RANGE_SAMPLES, Observation, conclude};
 use tokio::sync::watch;
 
-use crate::session::Trails;
+use crate::{asked_from::AskedFrom, session::Trails};
 
 /// Connections that show whether ports follow each other, and if not, in which range they are: all
 /// in one half of it once in 4,096 times.
@@ -36,6 +36,8 @@ pub(crate) struct Behaviour {
     outlook: watch::Sender<()>,
     /// Which connections have got a port.
     pub(crate) trails: Arc<Trails>,
+    /// From where servers were asked lately which port a new connection gets.
+    pub(crate) asked_from: AskedFrom,
     /// Held while it is looked where a sequential allocator is.
     pub(crate) looking: tokio::sync::Mutex<()>,
     /// How many introductions are asked for or under way.
@@ -73,6 +75,7 @@ impl Behaviour {
             found: watch::Sender::default(),
             outlook: watch::Sender::default(),
             trails: Arc::default(),
+            asked_from: AskedFrom::default(),
             looking: tokio::sync::Mutex::default(),
             introductions: AtomicUsize::new(0),
         }

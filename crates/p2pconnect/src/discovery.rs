@@ -14,7 +14,7 @@ use p2pconnect_punch::behaviour::Observation;
 use p2pconnect_stun::{connect_back, next_keepalive, query};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::{behaviour::Behaviour, mappings::Mappings, punch_ports::free_port};
+use crate::{behaviour::Behaviour, mappings::Mappings};
 
 /// How long one question may take.
 const QUESTION_LIMIT: Duration = Duration::from_secs(5);
@@ -98,7 +98,7 @@ async fn follow(network: Network, behaviour: &Behaviour) -> Infallible {
 
 /// Finds out from where the NAT lets connections in.
 async fn probe(network: Network, behaviour: &Behaviour) {
-    let Ok(port) = free_port() else {
+    let Ok(port) = behaviour.asked_from.next() else {
         return;
     };
     let local = SocketAddr::new(network.local, port);
@@ -120,18 +120,9 @@ async fn sample(network: Network, behaviour: &Behaviour) {
         if wanted == 0 {
             return;
         }
-        let local = SocketAddr::new(network.local, 0);
-        let questions = (0..wanted).map(|_| query(local, network.server, QUESTION_LIMIT));
+        let questions = (0..wanted).map(|_| ask(network, behaviour));
         let answers = in_order(questions).await;
-        let samples: Vec<_> = answers
-            .into_iter()
-            .flatten()
-            .map(|mapped| Observation {
-                local,
-                server: network.server,
-                mapped,
-            })
-            .collect();
+        let samples: Vec<_> = answers.into_iter().flatten().collect();
         if samples.is_empty() {
             tracing::debug!("the stun server answers no more questions");
             return;
@@ -143,15 +134,26 @@ async fn sample(network: Network, behaviour: &Behaviour) {
 /// Sees where a sequential allocator is.
 async fn look(network: Network, behaviour: &Behaviour) -> Option<SocketAddr> {
     let _looking = behaviour.looking.lock().await;
-    let local = SocketAddr::new(network.local, 0);
     let before = behaviour.trails.count();
-    match query(local, network.server, QUESTION_LIMIT).await {
-        Ok(mapped) => {
-            behaviour.looked(mapped, before);
-            Some(mapped)
-        }
+    let seen = ask(network, behaviour).await?;
+    behaviour.looked(seen.mapped, before);
+    Some(seen.mapped)
+}
+
+/// Asks the server how it sees a new connection.
+async fn ask(network: Network, behaviour: &Behaviour) -> Option<Observation> {
+    let Network { local, server, .. } = network;
+    let port = behaviour.asked_from.next();
+    let port = port.map_err(|error| tracing::debug!(%error, "no port to ask from"));
+    let local = SocketAddr::new(local, port.ok()?);
+    match query(local, server, QUESTION_LIMIT).await {
+        Ok(mapped) => Some(Observation {
+            local,
+            server,
+            mapped,
+        }),
         Err(error) => {
-            tracing::debug!(%error, "the next port is not known");
+            tracing::debug!(%error, "no answer on a new connection");
             None
         }
     }
