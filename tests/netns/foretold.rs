@@ -78,8 +78,20 @@ fn two_small_ranges_are_filled() {
 /// A dialler that has looked lately dials at once, and sees beside that who has got the ports.
 #[test]
 fn ports_that_others_have_got_meanwhile_cost_one_introduction() {
+    dials_while_others_get_ports(&[DROPS], (2, None));
+}
+
+#[test]
+fn ports_that_nobody_expects_may_be_got_by_others() {
+    let random = [NatSpec::random_per_destination()];
+    dials_while_others_get_ports(&random, (1, Some(Verdict::BothMappingsVary)));
+}
+
+/// Dials from behind a NAT that gives out ports in a row, the next of which others get meanwhile.
+/// Asserts how many introductions that takes, and why it fails, if it does.
+fn dials_while_others_get_ports(b: Boxes<'_>, (introductions, verdict): (u64, Option<Verdict>)) {
     test(|| {
-        let net = Net::new(COUNTS.boxes, &[DROPS]);
+        let net = Net::new(COUNTS.boxes, b);
         let peer = net.id("b").parse().unwrap();
         let mut listener = net.listen("b");
         listener.wait_for("nat-found");
@@ -89,8 +101,10 @@ fn ports_that_others_have_got_meanwhile_cost_one_introduction() {
             let (endpoint, _) = settled(builder).await;
             let others = (0..32).map(|_| TcpStream::connect(server).unwrap());
             let others: Vec<_> = others.collect();
-            endpoint.dial(peer).await.unwrap();
-            assert_eq!(endpoint.metrics().introduced, 2);
+            let dialled = endpoint.dial(peer).await;
+            let failed = dialled.err().map(|error| error.report().unwrap().verdict);
+            assert_eq!(failed, verdict);
+            assert_eq!(endpoint.metrics().introduced, introductions);
             drop(others);
         };
         net.lab.host("a").run(|| block_on(dialling)).unwrap();

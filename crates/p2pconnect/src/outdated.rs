@@ -3,6 +3,7 @@
 use std::{future, net::SocketAddr, time::Duration};
 
 use p2pconnect_proto::{NatReport, PortAssignment, Role, SessionToken};
+use p2pconnect_punch::are_out_of_reach;
 use tokio::time::{sleep, timeout};
 
 use crate::{
@@ -112,6 +113,10 @@ async fn has_moved(told: &Told, mappings: &Mappings, behaviour: &Behaviour) {
         return future::pending().await;
     };
     if told.role == Role::Controlling && told.announced.is_fresh() {
+        return future::pending().await;
+    }
+    // Nobody expects anything.
+    if are_out_of_reach([&told.announced.nat, &told.peer]) {
         return future::pending().await;
     }
     told.pace.begun().await;

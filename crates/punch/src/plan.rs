@@ -269,6 +269,14 @@ impl Who {
     }
 }
 
+/// Tells whether no port of a connection between these NATs can be foretold, whichever they give out
+/// next: both give each destination another one, and too many are possible.
+#[must_use]
+pub fn are_out_of_reach(nats: [&NatReport; 2]) -> bool {
+    let [local, remote] = nats.map(|nat| Side::of(nat, true));
+    choose(local, remote) == Strategy::OutOfReach
+}
+
 /// Tells whether this side only listens at first.
 ///
 /// Its NAT lets everybody in at the ports that servers have seen, but its own SYNs to the peer come

@@ -260,6 +260,8 @@ fn both_sides_make_plans_that_fit() {
             let case = format!("{nats:?}");
             let [a, b] = &plans;
             assert_eq!(a.strategy, mirrored(b.strategy), "{case}");
+            let out_of_reach = a.strategy == Strategy::OutOfReach;
+            assert_eq!(are_out_of_reach([one, other]), out_of_reach, "{case}");
             let bounded = |plan: &Plan| plan.attempts.len() <= 2 * bet::BATCH as usize;
             assert!(plans.iter().all(bounded), "{case}");
             let locals = |plan: &Plan| {
