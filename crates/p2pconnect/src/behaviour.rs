@@ -23,6 +23,10 @@ pub(crate) const SAMPLES: usize = 13;
 /// How far along a row the connections to other servers may be: there are a dozen of them.
 const MAX_AHEAD: i16 = 32;
 
+/// How many ports of a row an introduction counts on: a dozen connections, and some that others have
+/// made in between.
+pub(crate) const ROW: u16 = 16;
+
 /// Collects what servers see, and concludes from it.
 #[derive(Debug)]
 pub(crate) struct Behaviour {
@@ -258,6 +262,20 @@ impl Behaviour {
     pub(crate) fn is_sequential(&self) -> bool {
         let report = self.report();
         varies(&report) && matches!(report.ports, Some(PortAssignment::Sequential { .. }))
+    }
+
+    /// Tells whether the ports of the next connections are beyond the last port of all, so that a
+    /// sequential allocator begins anew at one that is not known.
+    pub(crate) fn is_at_an_end(&self) -> bool {
+        let facts = self.facts();
+        let report = facts.report();
+        let (Some(last), Some(PortAssignment::Sequential { delta })) = (facts.last, report.ports)
+        else {
+            return false;
+        };
+        let newest = i32::from(furthest(last.port(), delta, &facts.taken()));
+        let furthest = newest + i32::from(delta.cast_signed()) * i32::from(ROW);
+        varies(&report) && !(1..=i32::from(u16::MAX)).contains(&furthest)
     }
 
     /// Returns what is known now, and by that from where the first connection out of an unused local

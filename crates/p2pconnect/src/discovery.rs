@@ -14,7 +14,10 @@ use p2pconnect_punch::behaviour::Observation;
 use p2pconnect_stun::{connect_back, next_keepalive, query};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::{behaviour::Behaviour, mappings::Mappings};
+use crate::{
+    behaviour::{Behaviour, ROW},
+    mappings::Mappings,
+};
 
 /// How long one question may take.
 const QUESTION_LIMIT: Duration = Duration::from_secs(5);
@@ -66,6 +69,7 @@ async fn discover(network: Network, mappings: &Mappings, behaviour: &Behaviour) 
         sample(network, behaviour).await;
         mappings.compared().await;
         sample(network, behaviour).await;
+        pass_the_end(network, behaviour).await;
         // Without the filtering, which is the last to be known, plans are for the strictest.
         behaviour.settle(true);
     };
@@ -137,7 +141,21 @@ async fn look(network: Network, behaviour: &Behaviour) -> Option<SocketAddr> {
     let before = behaviour.trails.count();
     let seen = ask(network, behaviour).await?;
     behaviour.looked(seen.mapped, before);
+    pass_the_end(network, behaviour).await;
     Some(seen.mapped)
+}
+
+/// Has a sequential allocator begin anew if it is about to: nobody can tell where it will.
+async fn pass_the_end(network: Network, behaviour: &Behaviour) {
+    if !behaviour.is_at_an_end() {
+        return;
+    }
+    let before = behaviour.trails.count();
+    let answers = in_order((0..ROW).map(|_| ask(network, behaviour))).await;
+    if let Some(newest) = answers.into_iter().flatten().last() {
+        tracing::debug!(newest = %newest.mapped, "past the end of a row of ports");
+        behaviour.looked(newest.mapped, before);
+    }
 }
 
 /// Asks the server how it sees a new connection.

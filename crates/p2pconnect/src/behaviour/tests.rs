@@ -109,6 +109,32 @@ fn the_next_of_a_sequence_follows_the_newest_connection() {
 }
 
 #[test]
+fn a_row_that_is_about_to_begin_anew_is_known() {
+    let at = |port: u16| SocketAddr::from(([203, 0, 113, 2], port));
+    let upwards = behind([65_480, 65_481]);
+    samples(&upwards, &[65_482, 65_483, 65_484]);
+    assert!(!upwards.is_at_an_end());
+    upwards.looked(at(65_519), 0);
+    assert!(!upwards.is_at_an_end(), "the last one is 65,535");
+    upwards.saw(at(65_520));
+    assert!(upwards.is_at_an_end());
+    upwards.looked(at(1030), 0);
+    assert!(!upwards.is_at_an_end());
+    let predicted = upwards.foretell(10_000).1;
+    assert_eq!(predicted.map(|it| it.port()), Some(1031));
+
+    let downwards = behind([60, 58]);
+    samples(&downwards, &[56, 54, 52]);
+    assert!(!downwards.is_at_an_end());
+    downwards.looked(at(32), 0);
+    assert!(downwards.is_at_an_end());
+
+    let random = behind([65_534, 2000]);
+    samples(&random, &[65_535, 9000, 30_000]);
+    assert!(!random.is_at_an_end());
+}
+
+#[test]
 fn the_next_port_is_reserved_while_introductions_are_under_way() {
     let behaviour = behind([7000, 7002]);
     assert!(!behaviour.is_reserved());
