@@ -119,7 +119,12 @@ async fn the_observer_hears_what_happens_in_order() {
             _ => "other",
         })
         .collect();
-    assert_eq!(names, ["mapped", "mapped", "introduced", "punching"]);
+    let (mapped, introduced) = names.split_at(2);
+    assert_eq!(mapped, ["mapped"; 2]);
+    // Another introduction follows where a server answered only while the first was asked for.
+    let each = ["introduced", "punching"];
+    assert!(!introduced.is_empty(), "{names:?}");
+    assert!(introduced.chunks(2).all(|it| it == each), "{names:?}");
 }
 
 #[tokio::test]
