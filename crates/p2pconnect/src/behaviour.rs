@@ -14,7 +14,7 @@ use p2pconnect_proto::{NatFiltering, NatMapping, NatReport, PortAssignment};
 use p2pconnect_punch::behaviour::{ConnectBack, MIN_RANGE_SAMPLES, Observation, conclude};
 use tokio::sync::watch;
 
-use crate::{asked_from::AskedFrom, session::Trails};
+use crate::{asked_from::AskedFrom, fresh_ports::FORETOLD, session::Trails};
 
 /// Connections that show whether ports follow each other, and if not, in which range they are: all
 /// in one half of it once in 4,096 times.
@@ -22,10 +22,6 @@ pub(crate) const SAMPLES: usize = 13;
 
 /// How far along a row the connections to other servers may be: there are a dozen of them.
 const MAX_AHEAD: i16 = 32;
-
-/// How many ports of a row an introduction counts on: a dozen connections, and some that others have
-/// made in between.
-pub(crate) const ROW: u16 = 16;
 
 /// Collects what servers see, and concludes from it.
 #[derive(Debug)]
@@ -269,13 +265,12 @@ impl Behaviour {
     pub(crate) fn is_at_an_end(&self) -> bool {
         let facts = self.facts();
         let report = facts.report();
-        let (Some(last), Some(PortAssignment::Sequential { delta })) = (facts.last, report.ports)
-        else {
+        let Some(PortAssignment::Sequential { delta }) = report.ports else {
             return false;
         };
-        let newest = i32::from(furthest(last.port(), delta, &facts.taken()));
-        let furthest = newest + i32::from(delta.cast_signed()) * i32::from(ROW);
-        varies(&report) && !(1..=i32::from(u16::MAX)).contains(&furthest)
+        let way = i32::from(delta.cast_signed()) * i32::from(FORETOLD);
+        let is_beyond = |newest| !(1..=i32::from(u16::MAX)).contains(&(i32::from(newest) + way));
+        varies(&report) && facts.newest(delta).is_some_and(is_beyond)
     }
 
     /// Returns what is known now, and by that from where the first connection out of an unused local
@@ -363,8 +358,8 @@ impl Facts {
             _ if !varies(report) => None,
             Some(PortAssignment::Preserved) => Some(fresh),
             Some(PortAssignment::Sequential { delta }) => {
-                let newest = furthest(self.last?.port(), delta, &self.taken());
-                Some(newest.wrapping_add(delta)).filter(|port| *port != 0)
+                let next = self.newest(delta)?.wrapping_add(delta);
+                Some(next).filter(|port| *port != 0)
             }
             Some(PortAssignment::Random { first, last }) => {
                 let taken = self.taken();
@@ -374,6 +369,11 @@ impl Facts {
         };
         address.set_port(port?);
         Some(address)
+    }
+
+    /// Returns the port furthest along a row that has been given out.
+    fn newest(&self, delta: u16) -> Option<u16> {
+        Some(furthest(self.last?.port(), delta, &self.taken()))
     }
 
     /// Returns the external ports that are or were in use lately.

@@ -14,10 +14,7 @@ use p2pconnect_punch::behaviour::Observation;
 use p2pconnect_stun::{connect_back, next_keepalive, query};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::{
-    behaviour::{Behaviour, ROW},
-    mappings::Mappings,
-};
+use crate::{behaviour::Behaviour, fresh_ports::FORETOLD, mappings::Mappings};
 
 /// How long one question may take.
 const QUESTION_LIMIT: Duration = Duration::from_secs(5);
@@ -151,7 +148,7 @@ async fn pass_the_end(network: Network, behaviour: &Behaviour) {
         return;
     }
     let before = behaviour.trails.count();
-    let answers = in_order((0..ROW).map(|_| ask(network, behaviour))).await;
+    let answers = in_order((0..FORETOLD).map(|_| ask(network, behaviour))).await;
     if let Some(newest) = answers.into_iter().flatten().last() {
         tracing::debug!(newest = %newest.mapped, "past the end of a row of ports");
         behaviour.looked(newest.mapped, before);

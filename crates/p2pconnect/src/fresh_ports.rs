@@ -11,7 +11,7 @@ use p2pconnect_proto::{NatReport, PortAssignment};
 const BET: u16 = 1280;
 
 /// The ports that are used of a row where ports are foretold, with some to spare.
-const FORETOLD: u16 = 16;
+pub(crate) const FORETOLD: u16 = 16;
 
 /// Where rows may lie: above what services use by custom, and below what systems give to other
 /// programs (Linux: from 32,768; IANA: from 49,152).
