@@ -78,18 +78,30 @@ fn two_small_ranges_are_filled() {
 /// A dialler that has looked lately dials at once, and sees beside that who has got the ports.
 #[test]
 fn ports_that_others_have_got_meanwhile_cost_one_introduction() {
-    dials_while_others_get_ports(&[DROPS], (2, None));
+    dials_while_others_get_ports(32, &[DROPS], (2, None));
+}
+
+/// The first one that is missing could not be made up for: no other dial is possible soon.
+#[test]
+fn a_small_range_is_filled_while_others_get_two_ports() {
+    for others in [1, 2] {
+        dials_while_others_get_ports(others, BLOCK.boxes, (1, None));
+    }
 }
 
 #[test]
 fn ports_that_nobody_expects_may_be_got_by_others() {
     let random = [NatSpec::random_per_destination()];
-    dials_while_others_get_ports(&random, (1, Some(Verdict::BothMappingsVary)));
+    dials_while_others_get_ports(32, &random, (1, Some(Verdict::BothMappingsVary)));
 }
 
-/// Dials from behind a NAT that gives out ports in a row, the next of which others get meanwhile.
+/// Dials from behind a NAT that gives out ports in a row, so many of which others get meanwhile.
 /// Asserts how many introductions that takes, and why it fails, if it does.
-fn dials_while_others_get_ports(b: Boxes<'_>, (introductions, verdict): (u64, Option<Verdict>)) {
+fn dials_while_others_get_ports(
+    others: usize,
+    b: Boxes<'_>,
+    (introductions, verdict): (u64, Option<Verdict>),
+) {
     test(|| {
         let net = Net::new(COUNTS.boxes, b);
         let peer = net.id("b").parse().unwrap();
@@ -99,7 +111,7 @@ fn dials_while_others_get_ports(b: Boxes<'_>, (introductions, verdict): (u64, Op
         let dialling = async {
             let builder = Endpoint::builder().coordinator(net.coordinator.parse().unwrap());
             let (endpoint, _) = settled(builder).await;
-            let others = (0..32).map(|_| TcpStream::connect(server).unwrap());
+            let others = (0..others).map(|_| TcpStream::connect(server).unwrap());
             let others: Vec<_> = others.collect();
             let dialled = endpoint.dial(peer).await;
             let failed = dialled.err().map(|error| error.report().unwrap().verdict);

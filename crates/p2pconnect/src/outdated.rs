@@ -3,20 +3,16 @@
 use std::{future, net::SocketAddr, time::Duration};
 
 use p2pconnect_proto::{NatReport, PortAssignment, Role, SessionToken};
-use p2pconnect_punch::are_out_of_reach;
+use p2pconnect_punch::spare_ports;
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    behaviour::{Behaviour, lets_anybody_in, varies},
+    behaviour::{Behaviour, lets_anybody_in},
     discovery,
     gather::Announced,
     mappings::{Mapped, Mappings},
     session::Pace,
 };
-
-/// How many ports of a row may have been given to others, if the peer waits at a fixed port: it
-/// expects the four connections from this side at eight ports.
-const SLACK: u32 = 4;
 
 /// How long the first SYNs of a session take to leave.
 const LEAVING: Duration = Duration::from_millis(2);
@@ -115,18 +111,16 @@ async fn has_moved(told: &Told, mappings: &Mappings, behaviour: &Behaviour) {
     if told.role == Role::Controlling && told.announced.is_fresh() {
         return future::pending().await;
     }
-    // Nobody expects anything.
-    if are_out_of_reach([&told.announced.nat, &told.peer]) {
+    let Some(spare) = spare_ports([&told.announced.nat, &told.peer]) else {
         return future::pending().await;
-    }
+    };
     told.pace.begun().await;
     sleep(LEAVING).await;
     let own = told.pace.count();
     let Some(looked) = discovery::look_again(mappings, behaviour).await else {
         return future::pending().await;
     };
-    let slack = if varies(&told.peer) { 0 } else { SLACK };
-    if is_within((predicted, delta), own + slack, looked) {
+    if is_within((predicted, delta), own + spare, looked) {
         return future::pending().await;
     }
     tracing::debug!("others have got the ports that the peer expects");

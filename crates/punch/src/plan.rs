@@ -146,7 +146,7 @@ impl Plan {
                 random: Who::Remote,
             } => bet::open_holes(remote.class, &addresses, &mut random),
             Strategy::Birthday { random: Who::Local } => bet::try_ports(local.class, &addresses),
-            Strategy::Fill => bet::fill(local.class, &addresses),
+            Strategy::Fill => bet::fill(classes, &addresses),
         };
         if attempts.iter().any(|attempt| attempt.is_bet) {
             attempts.truncate(max_bets as usize);
@@ -269,12 +269,23 @@ impl Who {
     }
 }
 
-/// Tells whether no port of a connection between these NATs can be foretold, whichever they give out
-/// next: both give each destination another one, and too many are possible.
+/// Returns how many ports of this side's sequence others may get, so that the plan still holds, or
+/// nothing where nobody can foretell a port: both NATs give each destination another one, and too
+/// many are possible.
 #[must_use]
-pub fn are_out_of_reach(nats: [&NatReport; 2]) -> bool {
-    let [local, remote] = nats.map(|nat| Side::of(nat, true));
-    choose(local, remote) == Strategy::OutOfReach
+pub fn spare_ports([local, remote]: [&NatReport; 2]) -> Option<u32> {
+    let [local, remote] = [local, remote].map(|nat| Side::of(nat, true));
+    match choose(local, remote) {
+        Strategy::OutOfReach => None,
+        Strategy::Fill => Some(bet::SPARE_OF_A_FILL),
+        Strategy::Prediction if remote.class == Class::Stable => {
+            Some(foretell::WINDOW - foretell::ATTEMPTS)
+        }
+        Strategy::Prediction
+        | Strategy::Door { .. }
+        | Strategy::Birthday { .. }
+        | Strategy::Plain => Some(0),
+    }
 }
 
 /// Tells whether this side only listens at first.

@@ -4,7 +4,7 @@ use p2pconnect_proto::CandidateKind;
 use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Addresses, Class, MAX_FILL, Planned, paced};
+use super::{Addresses, Class, MAX_FILL, Planned, foretell, paced};
 
 /// The most SYNs that a bet begins with.
 ///
@@ -20,6 +20,10 @@ const MISS: f64 = 0.01;
 
 /// The fewest connections of a batch: so many may be lost.
 const LEAST: u32 = 4;
+
+/// How many ports of a sequence may have been given to others, or be left over, where a range is
+/// filled for one of them.
+pub(super) const SPARE_OF_A_FILL: u32 = 2;
 
 /// Opens holes from the fixed port to random ports of the peer's.
 pub(super) fn open_holes(
@@ -72,11 +76,22 @@ pub(super) fn try_ports(local: Class, addresses: &Addresses<'_>) -> Vec<Planned>
 /// Connects from all of the own ports to the one that the peer has named.
 ///
 /// Once all ports of a range are in use, the named one is; and all of them lead to the port that
-/// this side has named, which is in use on its own side by the same reason. A side whose port can
-/// be foretold needs no other.
-pub(super) fn fill(local: Class, addresses: &Addresses<'_>) -> Vec<Planned> {
-    let Some(remote) = addresses.predicted() else {
+/// this side has named, which is in use on its own side by the same reason. Of a sequence, a port
+/// a little further on is meant, and the side that makes it uses those around it as well: there is
+/// no second try before the NAT forgets this one.
+pub(super) fn fill((local, remote): (Class, Class), addresses: &Addresses<'_>) -> Vec<Planned> {
+    let named = if foretell::counts_all(remote) {
+        foretell::foretold(remote, addresses, SPARE_OF_A_FILL)
+    } else {
+        addresses.predicted()
+    };
+    let Some(remote) = named else {
         return Vec::new();
+    };
+    let count = if foretell::counts_all(local) {
+        2 * SPARE_OF_A_FILL + 1
+    } else {
+        local.ports().min(MAX_FILL)
     };
     let bet = |n| {
         Some(Planned {
@@ -88,7 +103,6 @@ pub(super) fn fill(local: Class, addresses: &Addresses<'_>) -> Vec<Planned> {
             is_bet: true,
         })
     };
-    let count = local.ports().min(MAX_FILL);
     (0..count).filter_map(bet).collect()
 }
 

@@ -9,13 +9,13 @@ use super::{Addresses, Class, Planned, Who};
 /// How many foretold ports are used, one after the other where each stands for itself.
 ///
 /// A lost SYN costs the next one, as with the plain pairs: one and three hedges.
-const ATTEMPTS: u32 = 4;
+pub(super) const ATTEMPTS: u32 = 4;
 
 /// How many ports of a sequence are waited for at a port that is fixed.
 ///
 /// The four connections that are meant to come from there, and as many that somebody else behind
 /// the same NAT, or the plain pairs of the peer, may have made in between.
-const WINDOW: u32 = 8;
+pub(super) const WINDOW: u32 = 8;
 
 /// Returns the attempts where each port that counts can be foretold.
 pub(super) fn prediction(
@@ -58,7 +58,7 @@ pub(super) fn door(
 }
 
 /// Returns the `n`-th port of the peer's that can be foretold.
-fn foretold(remote: Class, addresses: &Addresses<'_>, n: u32) -> Option<SocketAddr> {
+pub(super) fn foretold(remote: Class, addresses: &Addresses<'_>, n: u32) -> Option<SocketAddr> {
     let Class::Foretold { step, .. } = remote else {
         return None;
     };
@@ -80,7 +80,7 @@ fn to_foretold(
 }
 
 /// Tells whether every connection of the side moves its next port on, so that the order counts.
-const fn counts_all(class: Class) -> bool {
+pub(super) const fn counts_all(class: Class) -> bool {
     matches!(
         class,
         Class::Foretold {

@@ -184,9 +184,10 @@ fn plans(nats: [NatReport; 2], seed: u8) -> [Plan; 2] {
     [0, 1].map(|side| Plan::new(&introduced(side, nats), 1280, [2 * seed + side; 32]))
 }
 
-/// What the outside sees of a plan: from which port to which address, in the order of the SYNs.
+/// What the outside sees of a plan: from which port to which address, in the order of the SYNs,
+/// if others have got so many ports of a sequence.
 fn seen(
-    side: u8,
+    (side, lost): (u8, u32),
     nat: &NatReport,
     plan: &Plan,
     random: &mut ChaCha8Rng,
@@ -201,7 +202,7 @@ fn seen(
         _ => Vec::new(),
     };
     free.shuffle(random);
-    let mut step = 0_u16;
+    let mut step = lost as u16;
     let varies = mapping_varies(nat.mapping).is_some();
     let mut given = BTreeMap::new();
     for attempt in order {
@@ -226,11 +227,11 @@ fn seen(
         .collect()
 }
 
-/// Tells whether two SYNs meet.
-fn meet(nats: [NatReport; 2], plans: &[Plan; 2], random: &mut ChaCha8Rng) -> bool {
+/// Tells whether two SYNs meet, if others have got so many ports of either side's sequence.
+fn meet(nats: [NatReport; 2], plans: &[Plan; 2], lost: [u32; 2], random: &mut ChaCha8Rng) -> bool {
     let [one, other] = [0_u8, 1].map(|side| {
         let of = usize::from(side);
-        seen(side, &nats[of], &plans[of], random)
+        seen((side, lost[of]), &nats[of], &plans[of], random)
     });
     one.iter().any(|(port, to)| {
         to.ip() == outside(1) && other.contains(&(to.port(), (outside(0), *port).into()))
@@ -261,7 +262,7 @@ fn both_sides_make_plans_that_fit() {
             let [a, b] = &plans;
             assert_eq!(a.strategy, mirrored(b.strategy), "{case}");
             let out_of_reach = a.strategy == Strategy::OutOfReach;
-            assert_eq!(are_out_of_reach([one, other]), out_of_reach, "{case}");
+            assert_eq!(spare_ports([one, other]).is_none(), out_of_reach, "{case}");
             let bounded = |plan: &Plan| plan.attempts.len() <= 2 * bet::BATCH as usize;
             assert!(plans.iter().all(bounded), "{case}");
             let locals = |plan: &Plan| {
@@ -274,11 +275,11 @@ fn both_sides_make_plans_that_fit() {
                     assert!(a.attempts.is_empty() && b.attempts.is_empty(), "{case}");
                 }
                 Strategy::Prediction | Strategy::Fill => {
-                    assert!(meet(nats, &plans, &mut random), "{case}");
+                    assert!(meet(nats, &plans, [0; 2], &mut random), "{case}");
                 }
                 Strategy::Door { keeper } => {
                     let side = usize::from(keeper == Who::Remote);
-                    let keeps = seen(side as u8, &nats[side], &plans[side], &mut random);
+                    let keeps = seen((side as u8, 0), &nats[side], &plans[side], &mut random);
                     let knocks = &plans[1 - side].attempts;
                     let fits = knocks.iter().any(|knock| {
                         let opens = |(port, _): &(u16, SocketAddr)| *port == knock.remote.port();
@@ -293,6 +294,28 @@ fn both_sides_make_plans_that_fit() {
 }
 
 #[test]
+fn a_plan_bears_that_others_get_the_ports_it_has_to_spare() {
+    let all = nats();
+    let mut random = ChaCha8Rng::from_seed([4; 32]);
+    let mut borne = BTreeSet::new();
+    let varies = |nat: &&NatReport| mapping_varies(nat.mapping).is_some();
+    let counts = |nat: &&NatReport| matches!(nat.ports, Some(PortAssignment::Sequential { .. }));
+    for one in all.iter().filter(varies).filter(counts) {
+        for other in &all {
+            let nats = [*one, *other];
+            let spare = spare_ports([one, other]).unwrap_or_default();
+            let plans = plans(nats, 3);
+            for lost in 1..=spare {
+                let meets = meet(nats, &plans, [lost, 0], &mut random);
+                assert!(meets, "{lost} lost: {nats:?}");
+            }
+            borne.insert(spare);
+        }
+    }
+    assert_eq!(borne, [0, 2, 4].into());
+}
+
+#[test]
 fn a_bet_hardly_ever_misses() {
     for (first, last) in RANGES {
         let one = NatReport {
@@ -304,7 +327,10 @@ fn a_bet_hardly_ever_misses() {
         let mut random = ChaCha8Rng::from_seed([2; 32]);
         for seed in 0..60 {
             let plans = plans(nats, seed);
-            assert!(meet(nats, &plans, &mut random), "{first} to {last}, {seed}");
+            assert!(
+                meet(nats, &plans, [0; 2], &mut random),
+                "{first} to {last}, {seed}"
+            );
         }
     }
 }
