@@ -121,14 +121,18 @@ async fn sample(network: Network, behaviour: &Behaviour) {
         if wanted == 0 {
             return;
         }
-        let questions = (0..wanted).map(|_| ask(network, behaviour));
-        let answers = in_order(questions).await;
+        let answers = ask_in_a_row(wanted, network, behaviour).await;
+        let is_newest_known = answers.last().is_some_and(Option::is_some);
         let samples: Vec<_> = answers.into_iter().flatten().collect();
         if samples.is_empty() {
             tracing::debug!("the stun server answers no more questions");
             return;
         }
         behaviour.sampled(samples);
+        // The one that was not answered in time has got a port as well.
+        if !is_newest_known && behaviour.is_sequential() {
+            look(network, behaviour).await;
+        }
     }
 }
 
@@ -148,11 +152,21 @@ async fn pass_the_end(network: Network, behaviour: &Behaviour) {
         return;
     }
     let before = behaviour.trails.count();
-    let answers = in_order((0..FORETOLD).map(|_| ask(network, behaviour))).await;
+    let answers = ask_in_a_row(FORETOLD.into(), network, behaviour).await;
     if let Some(newest) = answers.into_iter().flatten().last() {
         tracing::debug!(newest = %newest.mapped, "past the end of a row of ports");
         behaviour.looked(newest.mapped, before);
     }
+}
+
+/// Asks the server how it sees so many new connections, in the order in which they are begun.
+async fn ask_in_a_row(
+    count: usize,
+    network: Network,
+    behaviour: &Behaviour,
+) -> Vec<Option<Observation>> {
+    let answers = in_order((0..count).map(|_| ask(network, behaviour))).await;
+    answers.into_iter().map(Option::flatten).collect()
 }
 
 /// Asks the server how it sees a new connection.
@@ -215,11 +229,11 @@ pub(crate) async fn look_again(mappings: &Mappings, behaviour: &Behaviour) -> Op
 }
 
 /// Runs futures side by side, each begun after the one before it, and returns what they return in
-/// their order.
+/// their order, or nothing for those that are late.
 ///
 /// Once half of them are done, the others have as much time again, and a little more: a lost SYN
 /// would make all wait for a second.
-async fn in_order<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+async fn in_order<F: Future>(futures: impl Iterator<Item = F>) -> Vec<Option<F::Output>> {
     let began = Instant::now();
     let mut running: Vec<_> = futures.map(|it| Some(Box::pin(it))).collect();
     let mut outputs: Vec<_> = running.iter().map(|_| None).collect();
@@ -245,12 +259,81 @@ async fn in_order<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output>
         patience.as_mut().poll(context)
     })
     .await;
-    outputs.into_iter().flatten().collect()
+    outputs
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::{TcpListener, TcpStream},
+    };
+
     use super::*;
+
+    /// The first port of a row.
+    const FIRST: u16 = 50_000;
+
+    /// Where a NAT is that gives out ports in a row.
+    fn outside(port: u16) -> SocketAddr {
+        ([203, 0, 113, 7], port).into()
+    }
+
+    /// Answers as a STUN server that sees a connection there (RFC 8489 sections 5 and 14.2).
+    async fn answer(stream: &mut TcpStream, mapped: SocketAddr) {
+        const COOKIE: u32 = 0x2112_a442;
+        let IpAddr::V4(ip) = mapped.ip() else {
+            unreachable!("the test has an IPv4 address");
+        };
+        let mut request = [0; 20];
+        stream.read_exact(&mut request).await.unwrap();
+        let mut response = vec![0x01, 0x01, 0, 12];
+        response.extend(&request[4..]);
+        response.extend([0x00, 0x20, 0, 8, 0, 1]);
+        response.extend((mapped.port() ^ (COOKIE >> 16) as u16).to_be_bytes());
+        response.extend((ip.to_bits() ^ COOKIE).to_be_bytes());
+        stream.write_all(&response).await.unwrap();
+    }
+
+    /// Answers every connection but one, behind a NAT that gives out ports in a row.
+    async fn serve(listener: TcpListener, silent: u16) {
+        let mut streams = Vec::new();
+        for n in 0.. {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            if n != silent {
+                answer(&mut stream, outside(FIRST + n)).await;
+            }
+            streams.push(stream);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_question_without_an_answer_has_got_a_port() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = listener.local_addr().unwrap();
+        let behaviour = Behaviour::new();
+        for (server, port) in [(server, 7000), (outside(3478), 7001)] {
+            behaviour.observe(Observation {
+                local: ([127, 0, 0, 1], 4000).into(),
+                server,
+                mapped: outside(port),
+            });
+        }
+        let network = Network {
+            local: server.ip(),
+            external: outside(0).ip(),
+            server,
+        };
+        let wanted = behaviour.samples_wanted() as u16;
+        tokio::select! {
+            () = serve(listener, wanted - 1) => {}
+            () = sample(network, &behaviour) => {}
+        }
+        // The silent one, and the look that makes up for it.
+        let next = outside(FIRST + wanted + 1);
+        assert_eq!(behaviour.foretell(10_000).1, Some(next));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn those_that_are_late_are_left_out() {
@@ -261,8 +344,8 @@ mod tests {
         let none = in_order([].into_iter().map(after)).await;
         assert!(none.is_empty());
         let all = in_order([80, 90, 70].into_iter().map(after)).await;
-        assert_eq!(all, [80, 90, 70]);
+        assert_eq!(all, [80, 90, 70].map(Some));
         let in_time = in_order([1000, 80, 70, 60].into_iter().map(after)).await;
-        assert_eq!(in_time, [80, 70, 60]);
+        assert_eq!(in_time, [None, Some(80), Some(70), Some(60)]);
     }
 }
