@@ -11,7 +11,7 @@ use std::{
 };
 
 use p2pconnect_proto::{NatFiltering, NatMapping, NatReport, PortAssignment};
-use p2pconnect_punch::behaviour::{ConnectBack, MIN_RANGE_SAMPLES, Observation, conclude};
+use p2pconnect_punch::behaviour::{ConnectBack, MIN_RANGE_SAMPLES, Observation, conclude, widened};
 use tokio::sync::watch;
 
 use crate::{asked_from::AskedFrom, fresh_ports::FORETOLD, session::Trails};
@@ -342,12 +342,17 @@ impl Facts {
         // shows a sequence, is not known.
         if report.ports != Some(PortAssignment::Preserved) {
             let ports = conclude(&self.samples, &[]).ports;
-            // Few show only that they do not follow each other, and not where they end.
-            let is_known = |ports: &PortAssignment| match ports {
-                PortAssignment::Random { .. } => self.samples.len() >= MIN_RANGE_SAMPLES,
-                PortAssignment::Preserved | PortAssignment::Sequential { .. } => true,
+            report.ports = match ports {
+                // Few show only that they do not follow each other, and not where they end.
+                Some(PortAssignment::Random { .. }) if self.samples.len() < MIN_RANGE_SAMPLES => {
+                    None
+                }
+                Some(PortAssignment::Random { first, last }) => {
+                    let (first, last) = widened((first, last), self.taken());
+                    Some(PortAssignment::Random { first, last })
+                }
+                known => known,
             };
-            report.ports = ports.filter(is_known);
         }
         report
     }

@@ -214,6 +214,27 @@ fn block(ports: &[u16]) -> Option<(u16, u16)> {
     (ports.len() >= MIN_RANGE_SAMPLES).then_some((first, lowest | within))
 }
 
+/// Returns the range of a random allocator that gave out these ports as well, if it is twice as large
+/// as the one that new mappings show: all of them can lie in one half of it.
+///
+/// A port that is further away is another NAT's, or was kept.
+#[must_use]
+pub fn widened((first, last): (u16, u16), ports: impl IntoIterator<Item = u16>) -> (u16, u16) {
+    let within = last - first;
+    // The whole range is no such block.
+    if !within.checked_add(1).is_some_and(u16::is_power_of_two) {
+        return (first, last);
+    }
+    let wider = within << 1 | 1;
+    let is_beside = |port: u16| port & !wider == first & !wider && port & !within != first;
+    if ports.into_iter().any(is_beside) {
+        let first = first & !wider;
+        (first.max(WHOLE_RANGE.0), first | wider)
+    } else {
+        (first, last)
+    }
+}
+
 /// RFC 5780 section 4.4.
 fn filtering(backs: &[ConnectBack]) -> Option<NatFiltering> {
     let arrived = |from| {
@@ -309,6 +330,28 @@ mod tests {
         let primary = [seen(40_000, A1, 5), seen(40_000, A2, 5)];
         let report = conclude(&[spare, primary[0], primary[1]], &[]);
         assert_eq!(report.mapping, Some(NatMapping::EndpointIndependent));
+    }
+
+    #[test]
+    fn a_range_is_widened_by_what_lies_beside_it() {
+        let block = (61_440, 61_695);
+        for (port, range) in [
+            (61_500, block),
+            (61_696, (61_440, 61_951)),
+            (61_951, (61_440, 61_951)),
+            (61_952, block),
+            (61_439, block),
+            (40_000, block),
+        ] {
+            assert_eq!(widened(block, [61_441, port]), range, "{port}");
+        }
+        assert_eq!(widened((61_696, 61_951), [61_440]), (61_440, 61_951));
+        assert_eq!(widened((2048, 4095), [1500]), (1024, 4095));
+        assert_eq!(widened((1024, 2047), [1023]), (1024, 2047));
+        assert_eq!(widened((32_768, 65_535), [1500]), WHOLE_RANGE);
+        for whole in [WHOLE_RANGE, (0, u16::MAX)] {
+            assert_eq!(widened(whole, [80]), whole);
+        }
     }
 
     #[test]

@@ -177,6 +177,19 @@ fn a_random_port_is_one_that_is_not_in_use() {
 }
 
 #[test]
+fn other_connections_show_the_other_half_of_a_range() {
+    let behaviour = behind([2600, 2050]);
+    let lower = [
+        2049, 2303, 2100, 2051, 2077, 2222, 2111, 2200, 2090, 2180, 2066, 2240, 2130,
+    ];
+    samples(&behaviour, &lower);
+    let range = |first, last| Some(PortAssignment::Random { first, last });
+    assert_eq!(behaviour.report().ports, range(2048, 2303));
+    behaviour.connected_back(([203, 0, 113, 7], 2304).into(), None);
+    assert_eq!(behaviour.report().ports, range(2048, 2559));
+}
+
+#[test]
 fn what_was_seen_before_a_mapping_changed_is_no_contradiction() {
     let behaviour = Behaviour::new();
     let mapping = || behaviour.report().mapping;
