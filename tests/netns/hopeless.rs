@@ -87,7 +87,7 @@ fn people_see_what_was_found_and_tried() {
         let net = Net::new(&random, &random);
         let peer = net.id("b");
         let _listener = net.listen("b");
-        let dialled = net.run("a", &["dial", "--no-port-mapping", &peer], b"");
+        let dialled = net.dial_with("a", &["dial", "--no-port-mapping", &peer], b"");
         let said = dialled.stderr.join("\n");
         let there = format!("{}:", net.external("b"));
         for words in [

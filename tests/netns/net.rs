@@ -340,10 +340,10 @@ impl Net {
 
     /// Dials from one host to another, sends a message and returns what became of it.
     pub(crate) fn dial(&self, from: &str, peer: &str, message: &[u8]) -> Finished {
-        self.run(from, &["dial", "--json", peer], message)
+        self.dial_with(from, &["dial", "--json", peer], message)
     }
 
-    pub(crate) fn run(&self, from: &str, arguments: &[&str], message: &[u8]) -> Finished {
+    pub(crate) fn dial_with(&self, from: &str, arguments: &[&str], message: &[u8]) -> Finished {
         let mut dial = Process::spawn(self.command(from, arguments));
         dial.give(message);
         dial.finish()

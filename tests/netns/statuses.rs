@@ -67,16 +67,9 @@ fn a_closed_stun_port_is_status_6() {
     test(|| {
         let net = Net::with_closed_stun(&NAT, &NAT);
         let began = Instant::now();
-        let listen = [
-            "listen",
-            "--json",
-            "--allow-any",
-            "--forward",
-            "127.0.0.1:7",
-        ];
-        let listened = net.run("a", &listen, b"");
-        assert_eq!(listened.code(), 6, "{:#?}", listened.stderr);
-        assert!(listened.reason().contains("STUN"), "{}", listened.reason());
+        let dialled = net.dial("a", UNKNOWN, b"");
+        assert_eq!(dialled.code(), 6, "{:#?}", dialled.stderr);
+        assert!(dialled.reason().contains("STUN"), "{}", dialled.reason());
         assert!(began.elapsed() < Duration::from_secs(16));
         net.finish();
     });
@@ -126,7 +119,7 @@ fn a_server_with_another_key_is_status_7() {
     test(|| {
         let net = Net::new(&NAT, &NAT);
         let elsewhere = format!("{UNKNOWN}@{}:4433", net.lab.host("server").ipv4());
-        let dialled = net.run(
+        let dialled = net.dial_with(
             "a",
             &["dial", "--json", UNKNOWN, "--coordinator", &elsewhere],
             b"",
@@ -151,7 +144,7 @@ fn wrong_usage_is_status_2_and_says_what_is_wrong() {
             (&["serve"], "--listen"),
         ];
         for (arguments, words) in cases {
-            let finished = net.run("a", arguments, b"");
+            let finished = net.dial_with("a", arguments, b"");
             let said = finished.stderr.join("\n");
             assert_eq!(finished.code(), 2, "{arguments:?}: {said}");
             assert!(said.contains(words), "{arguments:?}: {said}");
@@ -172,7 +165,7 @@ fn a_short_timeout_is_kept() {
         let peer = net.id("b");
         let _listener = net.listen("b");
         let began = Instant::now();
-        let dialled = net.run("a", &["dial", "--json", &peer, "--timeout", "1s"], b"");
+        let dialled = net.dial_with("a", &["dial", "--json", &peer, "--timeout", "1s"], b"");
         assert_eq!(dialled.code(), 5, "{:#?}", dialled.stderr);
         assert!(
             began.elapsed() < Duration::from_secs(2),
