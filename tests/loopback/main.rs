@@ -9,6 +9,8 @@
 //! - `busy`: an endpoint that accepts nobody for a while
 //! - `many`: hundreds of peers of one endpoint at once
 //! - `hostile`: an impostor in the peer's place, and garbage on every port
+//! - `restarting`: a coordinator that is killed and comes back
+//! - `obedience`: what a coordinator says when it sends a peer away
 //! - `memory`: a stream does not grow with its bytes
 
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
@@ -20,8 +22,11 @@ mod dialling;
 mod hostile;
 mod many;
 mod memory;
+mod obedience;
 mod redialling;
 mod refusals;
+mod restarting;
 mod rogue;
+mod serving;
 mod unreachable;
 mod world;

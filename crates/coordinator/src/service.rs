@@ -4,12 +4,18 @@ mod frame;
 mod gate;
 mod notices;
 mod request;
+mod reset;
 mod shared;
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    net::{SocketAddr, UdpSocket},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use p2pconnect_proto::{PeerId, close};
-use quinn::{Endpoint, Incoming, VarInt};
+use quinn::{Endpoint, Incoming, TokioRuntime, VarInt};
 use tokio::{
     sync::oneshot,
     task::{JoinHandle, JoinSet},
@@ -49,7 +55,13 @@ impl Coordinator {
             address: config.listen,
             source,
         };
-        let endpoint = Endpoint::server(quic, config.listen).map_err(socket)?;
+        let endpoint = Endpoint::new(
+            reset::endpoint_config(&config.key),
+            Some(quic),
+            UdpSocket::bind(config.listen).map_err(socket)?,
+            Arc::new(TokioRuntime),
+        )
+        .map_err(socket)?;
         let local_addr = endpoint.local_addr().map_err(socket)?;
         Ok(Self {
             endpoint,

@@ -1,8 +1,10 @@
 use std::fmt;
 
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use p2pconnect_proto::PeerId;
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ED25519, PublicKeyData};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use sha2::Sha256;
 use zeroize::Zeroizing;
 
 /// A party's Ed25519 key pair.
@@ -42,6 +44,19 @@ impl SecretKey {
     #[must_use]
     pub const fn peer_id(&self) -> PeerId {
         self.id
+    }
+
+    /// Derives a secret for one purpose that stays the same for as long as the key does.
+    ///
+    /// Each `purpose` gives another secret, and none of them tells anything of the key. A server that
+    /// is started anew has the secrets of the former process in this way.
+    #[must_use]
+    pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
+        let key = Zeroizing::new(self.pair.serialize_der());
+        // Each key length is valid for HMAC (RFC 2104 section 3).
+        let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("HMAC takes a key of any length");
+        mac.update(purpose.as_bytes());
+        Zeroizing::new(mac.finalize().into_bytes().into())
     }
 
     /// Returns a new self-signed certificate with its private key, for TLS.
@@ -90,6 +105,16 @@ mod tests {
         let again = SecretKey::from_pem(&key.to_pem()).unwrap();
         assert_eq!(key.peer_id(), again.peer_id());
         assert_ne!(key.peer_id(), SecretKey::generate().unwrap().peer_id());
+    }
+
+    #[test]
+    fn a_derived_secret_belongs_to_its_key_and_purpose() {
+        let key = SecretKey::generate().unwrap();
+        let again = SecretKey::from_pem(&key.to_pem()).unwrap();
+        assert_eq!(key.derive("one"), again.derive("one"));
+        assert_ne!(key.derive("one"), key.derive("other"));
+        let other = SecretKey::generate().unwrap();
+        assert_ne!(key.derive("one"), other.derive("one"));
     }
 
     #[test]

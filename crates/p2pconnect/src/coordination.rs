@@ -1,5 +1,7 @@
 //! The client's side of the coordination protocol: one QUIC connection to one coordinator.
 
+mod link;
+
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
@@ -8,7 +10,7 @@ use std::{
 
 use p2pconnect_identity::{SecretKey, client_config};
 use p2pconnect_proto::{
-    COORDINATION_ALPN, CoordinatorAddr, PeerId, SessionToken, close, codec,
+    COORDINATION_ALPN, CoordinatorAddr, PeerId, SessionToken, codec,
     message::{
         DialRequest, Flight, Introduction, Notice, Refusal, Registered, Registration, Request,
         Response, Welcome,
@@ -28,6 +30,8 @@ use crate::{
     nat64::Nat64,
     task::AbortOnDrop,
 };
+pub(crate) use link::Link;
+use link::{OwnClose, REQUEST_LIMIT};
 
 /// How long a coordinator may take to answer the handshake at one address.
 ///
@@ -41,17 +45,8 @@ const MAX_ADDRESSES: usize = 8;
 /// How long an address is tried alone, as RFC 8305 section 8 recommends.
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// How long a coordinator may take to answer a request.
-///
-/// An introduction is held back by up to 1.5 seconds for the sake of the common start.
-const REQUEST_LIMIT: Duration = Duration::from_secs(5);
-
-/// How long a request may wait until those before it are answered: a few of the longest waits for
-/// a common start.
-const STREAM_LIMIT: Duration = Duration::from_secs(15);
-
 /// After what silence QUIC itself sends a PING. Only a coordinator that takes no datagrams lets it
-/// come to that, see [`Coordination::keep_alive`]; it is short of the 30 seconds after which many
+/// come to that, see [`Link::check`]; it is short of the 30 seconds after which many
 /// NATs forget a UDP mapping.
 const PING_AFTER: Duration = Duration::from_secs(25);
 
@@ -80,7 +75,7 @@ const MAX_NOTICE_STREAMS: u32 = 16;
 pub(crate) struct Coordination {
     /// Where the coordinator is.
     host: IpAddr,
-    connection: quinn::Connection,
+    link: Link,
     welcome: watch::Receiver<Option<Welcome>>,
     flights: Arc<Flights>,
     farewells: Farewells,
@@ -227,23 +222,6 @@ fn is_wrong_identity(error: &quinn::ConnectionError) -> bool {
         if error.code == quinn::TransportErrorCode::crypto(refused))
 }
 
-fn lost(error: quinn::ConnectionError) -> CoordinatorError {
-    let reason = match error {
-        quinn::ConnectionError::ApplicationClosed(frame)
-            if frame.error_code == close::REPLACED.into() =>
-        {
-            return CoordinatorError::Replaced;
-        }
-        quinn::ConnectionError::ApplicationClosed(close) => {
-            String::from_utf8_lossy(&close.reason).into_owned()
-        }
-        // See `request`; an endpoint that is closed asks for nothing more.
-        quinn::ConnectionError::LocallyClosed => return CoordinatorError::Silent(REQUEST_LIMIT),
-        other => other.to_string(),
-    };
-    CoordinatorError::Closed { reason }
-}
-
 impl Coordination {
     fn start(
         host: IpAddr,
@@ -253,7 +231,8 @@ impl Coordination {
         let (notices, receiver) = mpsc::channel(NOTICE_QUEUE);
         let (welcome_sender, welcome) = watch::channel(None);
         let flights = Arc::new(Flights::default());
-        let reader = connection.clone();
+        let link = Link::new(connection);
+        let reader = link.clone();
         let sinks = Sinks {
             welcome: welcome_sender,
             introductions: notices,
@@ -262,15 +241,15 @@ impl Coordination {
         let reader = AbortOnDrop::spawn(async move {
             if let Err(error) = read_notices(&reader, &sinks).await {
                 tracing::warn!(%error, "coordinator sent a notice that is no message");
-                reader.close(close::PROTOCOL_VIOLATION.into(), b"malformed notice");
+                reader.close_for(OwnClose::Notice(error));
             }
         });
         let (farewells, given_up) = leaving::farewells();
-        let leaver = AbortOnDrop::spawn(leaving::tell(connection.clone(), given_up));
+        let leaver = AbortOnDrop::spawn(leaving::tell(link.clone(), given_up));
         (
             Self {
                 host,
-                connection,
+                link,
                 welcome,
                 flights,
                 farewells,
@@ -289,7 +268,7 @@ impl Coordination {
         let mut welcome = self.welcome.clone();
         let mut found = match timeout(REQUEST_LIMIT, welcome.wait_for(Option::is_some)).await {
             Ok(Ok(found)) => found.clone().ok_or(CoordinatorError::Answer)?,
-            Ok(Err(_)) => return Err(self.closed_reason()),
+            Ok(Err(_)) => return Err(self.link.closed_reason()),
             Err(_) => return Err(CoordinatorError::Silent(REQUEST_LIMIT)),
         };
         for server in found
@@ -309,7 +288,7 @@ impl Coordination {
         &self,
         registration: Registration,
     ) -> Result<Registered, CoordinatorError> {
-        match self.request(&Request::Register(registration)).await? {
+        match self.link.request(&Request::Register(registration)).await? {
             Response::Registered(registered) => Ok(registered),
             Response::Refused(refusal) => Err(CoordinatorError::Refused(refusal)),
             Response::Introduced(_)
@@ -324,7 +303,7 @@ impl Coordination {
         &self,
         dial: DialRequest,
     ) -> Result<Result<Answer, Refusal>, CoordinatorError> {
-        match self.request(&Request::Dial(dial)).await? {
+        match self.link.request(&Request::Dial(dial)).await? {
             Response::Introduced(introduction) => Ok(Ok(Answer::Introduced(introduction))),
             Response::Crossed(session) => Ok(Ok(Answer::Crossed(session))),
             Response::Refused(refusal) => Ok(Err(refusal)),
@@ -337,7 +316,7 @@ impl Coordination {
     /// Says that this callee is done with what `dialler` was introduced for, so that there is room
     /// for others.
     pub(crate) async fn settle(&self, dialler: PeerId) -> Result<(), CoordinatorError> {
-        match self.request(&Request::Settled(dialler)).await? {
+        match self.link.request(&Request::Settled(dialler)).await? {
             Response::Settled => Ok(()),
             Response::Refused(refusal) => Err(CoordinatorError::Refused(refusal)),
             Response::Registered(_)
@@ -349,7 +328,7 @@ impl Coordination {
 
     /// Passes bytes of a handshake on to the other side of an introduction.
     pub(crate) async fn relay(&self, flight: Flight) -> Result<(), CoordinatorError> {
-        relay(&self.connection, flight).await
+        self.link.relay(flight).await
     }
 
     /// Lets the other side of an introduction know that this one has given it up, beside everything
@@ -368,23 +347,19 @@ impl Coordination {
         self.flights.expect(session)
     }
 
-    /// Sends a packet that the coordinator acknowledges: an empty datagram (RFC 9221). QUIC's own
-    /// keep-alive would do the same, but at moments of its own.
-    pub(crate) fn keep_alive(&self) {
-        if let Err(error) = self.connection.send_datagram(Default::default()) {
-            tracing::trace!(%error, "left to QUIC to keep the line alive");
-        }
+    /// Keeps the NAT's mapping for the connection, and finds out whether the coordinator still answers, see [`Link::check`].
+    pub(crate) async fn check(&self) {
+        self.link.check().await;
     }
 
     /// Waits until the connection is lost, and says why.
     pub(crate) async fn lost(&self) -> CoordinatorError {
-        self.connection.closed().await;
-        self.closed_reason()
+        self.link.lost().await
     }
 
     /// Says goodbye, so that the coordinator forgets this peer at once.
     pub(crate) async fn close(&self) {
-        self.connection.close(close::DONE.into(), b"done");
+        self.link.goodbye();
         // The packet leaves at once; waiting longer would only serve its repetition.
         if timeout(GOODBYE_LIMIT, self.endpoint.wait_idle())
             .await
@@ -393,85 +368,6 @@ impl Coordination {
             tracing::trace!("coordinator connection closed without waiting for its end");
         }
     }
-
-    async fn request(&self, request: &Request) -> Result<Response, CoordinatorError> {
-        self::request(&self.connection, request).await
-    }
-
-    fn closed_reason(&self) -> CoordinatorError {
-        closed_reason(&self.connection)
-    }
-}
-
-fn closed_reason(connection: &quinn::Connection) -> CoordinatorError {
-    connection
-        .close_reason()
-        .map_or(CoordinatorError::Answer, lost)
-}
-
-/// Passes bytes of a handshake on, over this connection to the coordinator.
-pub(crate) async fn relay(
-    connection: &quinn::Connection,
-    flight: Flight,
-) -> Result<(), CoordinatorError> {
-    match request(connection, &Request::Relay(flight)).await? {
-        Response::Relayed => Ok(()),
-        Response::Refused(refusal) => Err(CoordinatorError::Refused(refusal)),
-        Response::Registered(_)
-        | Response::Introduced(_)
-        | Response::Settled
-        | Response::Crossed(_) => Err(CoordinatorError::Answer),
-    }
-}
-
-async fn request(
-    connection: &quinn::Connection,
-    request: &Request,
-) -> Result<Response, CoordinatorError> {
-    let heard = || connection.stats().udp_rx.datagrams;
-    // The coordinator takes a few requests of a peer at a time; the others wait here.
-    let opening = timeout(STREAM_LIMIT, connection.open_bi()).await;
-    let opened = opening.map_err(|_| CoordinatorError::Silent(STREAM_LIMIT))?;
-    let (mut send, mut receive) = opened.map_err(lost)?;
-    let heard_before = heard();
-    let exchange = async {
-        let frame =
-            codec::encode(request).map_err(|_| CoordinatorError::Refused(Refusal::TooLarge))?;
-        send.write_all(&frame)
-            .await
-            .map_err(|_| closed_reason(connection))?;
-        // Finishing fails only on a stream that is already finished.
-        send.finish().map_err(|_| closed_reason(connection))?;
-        read_message(&mut receive)
-            .await?
-            .ok_or_else(|| closed_reason(connection))
-    };
-    match timeout(REQUEST_LIMIT, exchange).await {
-        Ok(result) => result,
-        Err(_) => {
-            // Not even QUIC answers: the coordinator may have been started anew, and is asked sooner
-            // on another connection.
-            if heard() == heard_before {
-                connection.close(close::TIMED_OUT.into(), b"no answer");
-            }
-            Err(CoordinatorError::Silent(REQUEST_LIMIT))
-        }
-    }
-}
-
-/// Reads one message, or `None` when the stream ends or breaks before it is whole.
-async fn read_message<M: codec::Message>(
-    stream: &mut quinn::RecvStream,
-) -> Result<Option<M>, codec::DecodeError> {
-    let mut header = [0; codec::HEADER_LEN];
-    if stream.read_exact(&mut header).await.is_err() {
-        return Ok(None);
-    }
-    let mut body = vec![0; codec::body_len(header)?];
-    if stream.read_exact(&mut body).await.is_err() {
-        return Ok(None);
-    }
-    codec::decode(&body).map(Some)
 }
 
 /// Where the coordinator's notices go.
@@ -482,12 +378,9 @@ struct Sinks {
 }
 
 /// Takes in the coordinator's notices until the connection ends.
-async fn read_notices(
-    connection: &quinn::Connection,
-    sinks: &Sinks,
-) -> Result<(), codec::DecodeError> {
-    while let Ok(mut stream) = connection.accept_uni().await {
-        match read_message(&mut stream).await? {
+async fn read_notices(link: &Link, sinks: &Sinks) -> Result<(), codec::DecodeError> {
+    while let Ok(mut stream) = link.accept_uni().await {
+        match link::read_message(&mut stream).await? {
             Some(Notice::Welcome(message)) => {
                 sinks.welcome.send_replace(Some(message));
             }
@@ -533,6 +426,6 @@ mod tests {
         let addresses = [silent.local_addr().unwrap(), answers];
         let connecting = timeout(HANDSHAKE_LIMIT / 2, dialer.connect(&addresses));
         let (coordination, _) = connecting.await.unwrap().unwrap();
-        assert_eq!(coordination.connection.remote_address(), answers);
+        assert_eq!(coordination.link.remote_address(), answers);
     }
 }

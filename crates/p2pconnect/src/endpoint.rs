@@ -57,8 +57,12 @@ const MAX_INTRODUCTIONS: u32 = MAX_ROUNDS + 4;
 const ROUND_MINIMUM: Duration = Duration::from_secs(1);
 
 /// How long at least to wait before a coordinator that is asked too much is asked again; up to
-/// twice as long at random. A few introductions end in this time.
+/// twice as long at random. A few introductions end in this time. It doubles each time.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest that this pause becomes, before chance: a coordinator that grants one dial each 100 ms has
+/// granted twenty by then.
+const MAX_BUSY_PAUSE: Duration = Duration::from_secs(2);
 
 /// The longest pause before a peer that has no room for a connection is asked again. Each time, SYNs
 /// leave for nothing.
@@ -321,10 +325,11 @@ impl Endpoint {
     async fn ask(&self, peer: PeerId, place: &Place, deadline: Instant) -> Result<Met, DialError> {
         let (relayed, hello) = Relayed::dialling(&self.inner.key, peer).await?;
         let mut gone = None;
+        let mut busy_pause = BUSY_PAUSE;
         loop {
             let outstanding = self.inner.crossings.asking(peer);
             let asking = timeout_at(deadline.into(), self.ask_once(peer, place, hello.clone()));
-            let pause = BUSY_PAUSE.mul_f64(1.0 + random_fraction());
+            let pause = busy_pause.mul_f64(1.0 + random_fraction());
             let is_in_time = |pause| Instant::now() + pause < deadline;
             let Asked {
                 coordination,
@@ -366,6 +371,7 @@ impl Endpoint {
                         return Err(CoordinatorError::Refused(refusal).into());
                     }
                     sleep(pause).await;
+                    busy_pause = (busy_pause * 2).min(MAX_BUSY_PAUSE);
                 }
             }
         }
@@ -502,7 +508,10 @@ fn explained(error: DialError, failure: Option<Failure>) -> DialError {
 fn is_gone(error: &CoordinatorError) -> bool {
     matches!(
         error,
-        CoordinatorError::Closed { .. } | CoordinatorError::Silent(_)
+        CoordinatorError::Closed { .. }
+            | CoordinatorError::GoingAway
+            | CoordinatorError::Overloaded
+            | CoordinatorError::Silent(_)
     )
 }
 

@@ -53,9 +53,17 @@ pub enum CoordinatorError {
         /// The coordinator's words, or the way it went.
         reason: String,
     },
+    /// The coordinator has said that it shuts down.
+    #[error("the coordinator shuts down; it may be back soon")]
+    GoingAway,
     /// The coordinator sent bytes that are no message.
-    #[error("the coordinator breaks the protocol")]
+    #[error(
+        "the coordinator sends what this version does not understand; are both of the same version?"
+    )]
     Message(#[from] codec::DecodeError),
+    /// The coordinator has no room for this endpoint.
+    #[error("the coordinator has no room; it says to try again after some seconds")]
+    Overloaded,
     /// The coordinator turned the request down.
     #[error("the coordinator refuses: {0}")]
     Refused(Refusal),
@@ -81,6 +89,14 @@ pub enum CoordinatorError {
         /// The address that was tried last.
         address: SocketAddr,
         /// What the transport says.
+        reason: String,
+    },
+    /// The coordinator closed the connection because of something that this endpoint sent.
+    #[error(
+        "the coordinator does not understand this version ({reason}); are both of the same version?"
+    )]
+    Violation {
+        /// The coordinator's words.
         reason: String,
     },
     /// The server there holds another key.

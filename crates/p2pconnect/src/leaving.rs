@@ -13,7 +13,7 @@ use tokio::{
     time::timeout_at,
 };
 
-use crate::coordination::relay;
+use crate::coordination::Link;
 
 /// Introductions that are given up and not told of yet. An endpoint is in no more at a time.
 const MAX_WAITING: usize = 64;
@@ -43,12 +43,12 @@ pub(crate) fn farewells() -> (Farewells, mpsc::Receiver<Farewell>) {
 
 /// Tells the coordinator of every introduction that is given up, for as long as the future is polled
 /// and somebody may give one up.
-pub(crate) async fn tell(connection: quinn::Connection, mut given_up: mpsc::Receiver<Farewell>) {
+pub(crate) async fn tell(link: Link, mut given_up: mpsc::Receiver<Farewell>) {
     let mut telling = JoinSet::new();
     loop {
         tokio::select! {
             farewell = given_up.recv(), if telling.len() < MAX_TELLING => match farewell {
-                Some(farewell) => drop(telling.spawn(pass_on(connection.clone(), farewell))),
+                Some(farewell) => drop(telling.spawn(pass_on(link.clone(), farewell))),
                 None => break,
             },
             Some(_) = telling.join_next() => {}
@@ -57,10 +57,10 @@ pub(crate) async fn tell(connection: quinn::Connection, mut given_up: mpsc::Rece
     while telling.join_next().await.is_some() {}
 }
 
-async fn pass_on(connection: quinn::Connection, Farewell { session, heard }: Farewell) {
+async fn pass_on(link: Link, Farewell { session, heard }: Farewell) {
     // A flight without bytes.
     let bytes = Vec::new();
-    if let Err(error) = relay(&connection, Flight { session, bytes }).await {
+    if let Err(error) = link.relay(Flight { session, bytes }).await {
         tracing::debug!(%error, "the peer does not know that an attempt is given up");
     }
     if let Some(heard) = heard

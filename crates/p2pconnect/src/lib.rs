@@ -56,6 +56,7 @@ mod outdated;
 mod port_mapping;
 mod preamble;
 mod punch_ports;
+mod reconnecting;
 mod registrations;
 mod relayed;
 mod session;

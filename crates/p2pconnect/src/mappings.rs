@@ -76,6 +76,8 @@ struct Shared {
     table: watch::Sender<Table>,
     /// Changes when a server has failed, whose place another may take.
     freed: watch::Sender<()>,
+    /// Changes when a connection to a server is lost that had told a mapping.
+    losses: watch::Sender<()>,
     /// Changes when every server shall be asked at once, and not at its turn.
     recheck: watch::Sender<()>,
     /// Changes when this machine has been seen to have another address.
@@ -121,6 +123,7 @@ impl Mappings {
         let shared = Shared {
             table: watch::Sender::default(),
             freed: watch::Sender::default(),
+            losses: watch::Sender::default(),
             recheck: watch::Sender::default(),
             moved: watch::Sender::default(),
             behaviour,
@@ -231,6 +234,11 @@ impl Mappings {
                 self.shared.moved.send_replace(());
             }
         }
+    }
+
+    /// Watches for connections to servers that are lost from now on.
+    pub(crate) fn losses(&self) -> watch::Receiver<()> {
+        self.shared.losses.subscribe()
     }
 
     /// Watches for whatever is new from now on and others should know.
@@ -430,6 +438,7 @@ impl Shared {
             tracing::debug!(%error, "the last mapping from there was lost");
             return false;
         }
+        self.losses.send_replace(());
         // What was seen before says nothing of now.
         *losses += 1;
         *losses < MAX_LOSSES || self.lose(key, error)

@@ -1,6 +1,11 @@
 //! Keeps an endpoint known to its coordinator, and takes up introductions.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use p2pconnect_proto::message::{DialPolicy, Introduction, Registration};
 use p2pconnect_stun::next_keepalive;
@@ -14,8 +19,9 @@ use crate::{
     Connection, CoordinatorError, Status,
     builder::learn,
     coordination::{Coordination, Dialer},
-    endpoint::Inner,
-    mappings::Changes,
+    endpoint::{Inner, random_fraction},
+    mappings::{Changes, Mappings},
+    reconnecting::Reconnecting,
 };
 
 /// Introductions that are being punched at a time; the coordinator keeps to 32 for each callee, and
@@ -31,19 +37,12 @@ const MAX_FAREWELLS: usize = 32;
 /// mappings ask, and at the same moments, so that an idle machine wakes once for both.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// The pauses before reconnecting: short at first, because most losses are, and then rare enough
-/// not to trouble a coordinator that is down with all its peers.
-const PAUSES: [Duration; 5] = [
-    Duration::from_millis(250),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(5),
-    Duration::from_secs(15),
-];
-
-/// The pause before a change is told again that the coordinator did not take in. A coordinator
-/// that is asked too often grants one registration each half second.
+/// The pause before a change is told again that the coordinator did not take in; it doubles. A
+/// coordinator that is asked too often grants one registration each half second.
 const REGISTER_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest that this pause becomes.
+const MAX_REGISTER_PAUSE: Duration = Duration::from_secs(30);
 
 /// A connection to the coordinator and what comes of it.
 pub(crate) struct Line {
@@ -75,10 +74,13 @@ impl Keeper {
     /// Serves `line`, and whenever it breaks makes a new one, unless another endpoint has taken
     /// this one's place.
     pub(crate) async fn run(mut self, mut line: Line) {
+        let mut reconnecting = Reconnecting::default();
         loop {
             let coordination = Arc::clone(&line.coordination);
             self.current.send_replace(Some(coordination));
+            let since = Instant::now();
             let error = self.serve(line).await;
+            let lasted = since.elapsed();
             self.current.send_replace(None);
             tracing::info!(%error, "coordinator lost");
             if matches!(error, CoordinatorError::Replaced) {
@@ -87,16 +89,15 @@ impl Keeper {
             self.inner.observer.tell(Status::CoordinatorLost {
                 reason: error.to_string(),
             });
-            line = self.reconnect().await;
+            let pause = reconnecting.lost(&error, lasted, random_fraction());
+            line = self.reconnect(&mut reconnecting, pause).await;
         }
     }
 
-    async fn reconnect(&self) -> Line {
-        let mut pauses = PAUSES.into_iter();
-        let mut pause = PAUSES[0];
+    async fn reconnect(&self, reconnecting: &mut Reconnecting, mut pause: Duration) -> Line {
         let mut said = None;
         loop {
-            sleep(pause.mul_f64(0.5 + crate::endpoint::random_fraction())).await;
+            sleep(pause).await;
             match self.try_reconnect().await {
                 Ok(line) => return line,
                 Err(error) => {
@@ -107,9 +108,9 @@ impl Keeper {
                         let status = Status::CoordinatorUnreachable { reason };
                         self.inner.observer.tell(status);
                     }
+                    pause = reconnecting.failed(&error, random_fraction());
                 }
             }
-            pause = pauses.next().unwrap_or(PAUSES[PAUSES.len() - 1]);
         }
     }
 
@@ -152,14 +153,16 @@ impl Keeper {
         // Goes on beside the introductions, whose arrival is the moment to start at.
         let telling = inner.tell_changes(&coordination, policy.as_ref(), changes);
         tokio::pin!(telling);
+        let watching = watch_over(&coordination, &inner.mappings);
+        tokio::pin!(watching);
         loop {
             tokio::select! {
                 error = coordination.lost() => return error,
-                () = sleep_until(next_keepalive(KEEP_ALIVE)) => coordination.keep_alive(),
                 Some(introduction) = introductions.recv() => {
                     self.take_up(introduction, &coordination);
                 }
                 never = &mut telling => match never {},
+                never = &mut watching => match never {},
             }
         }
     }
@@ -212,6 +215,23 @@ impl Keeper {
     }
 }
 
+/// Keeps a NAT's UDP mapping for the connection, and finds out soon whether the coordinator is gone, for
+/// as long as the future is polled.
+///
+/// The system closes the TCP connections of a process that is killed, those to its STUN server among
+/// them. So a lost one is a reason to look, while an idle QUIC connection shows nothing for long.
+async fn watch_over(coordination: &Coordination, mappings: &Mappings) -> Infallible {
+    let mut losses = mappings.losses();
+    loop {
+        tokio::select! {
+            // The sender lives as long as the endpoint.
+            Ok(()) = losses.changed() => {}
+            () = sleep_until(next_keepalive(KEEP_ALIVE)) => {}
+        }
+        coordination.check().await;
+    }
+}
+
 impl Inner {
     /// Tells the coordinator what changes, if this endpoint can be dialled, for as long as the
     /// future is polled.
@@ -239,9 +259,11 @@ impl Inner {
                 Ok(()) = forwarded.changed() => {}
                 never = self.tell_what_is_found() => match never {},
             }
+            let mut pause = REGISTER_PAUSE;
             while let Err(error) = self.register(coordination, policy).await {
                 tracing::debug!(%error, "a change could not be registered yet");
-                sleep(REGISTER_PAUSE).await;
+                sleep(pause).await;
+                pause = (pause * 2).min(MAX_REGISTER_PAUSE);
             }
         }
     }

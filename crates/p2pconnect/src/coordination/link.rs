@@ -1,0 +1,222 @@
+//! One QUIC connection to a coordinator: requests and their answers, whether it is alive, and why it
+//! has ended.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use p2pconnect_proto::{
+    close,
+    codec::{self, DecodeError},
+    message::{Flight, Refusal, Request, Response},
+};
+use quinn::{ConnectionError, RecvStream};
+use tokio::time::{sleep, timeout};
+
+use crate::CoordinatorError;
+
+/// How long a coordinator may take to answer a request.
+///
+/// An introduction is held back by up to 1.5 seconds for the sake of the common start.
+pub(super) const REQUEST_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a request may wait until those before it are answered: a few of the longest waits for
+/// a common start.
+const STREAM_LIMIT: Duration = Duration::from_secs(15);
+
+/// How long a coordinator that may have gone has to show that it is there.
+///
+/// QUIC repeats what is not acknowledged several times in this time, so two or three losses pass.
+const CHECK_LIMIT: Duration = Duration::from_secs(1);
+
+/// The same in round trips, where that is longer: the packet, its repetition and the answer.
+const CHECK_ROUND_TRIPS: u32 = 4;
+
+/// How often it is looked whether something has come meanwhile.
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A connection to a coordinator. Clones are the same connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Link {
+    connection: quinn::Connection,
+    /// Why this side has closed it, unless the application has.
+    closed_for: Arc<OnceLock<OwnClose>>,
+}
+
+/// Why this side closes a connection.
+#[derive(Debug, Clone)]
+pub(super) enum OwnClose {
+    /// Nothing has come from the coordinator for so long although something should have.
+    Silence(Duration),
+    /// A notice was no message.
+    Notice(DecodeError),
+}
+
+impl Link {
+    pub(super) fn new(connection: quinn::Connection) -> Self {
+        Self {
+            connection,
+            closed_for: Arc::default(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn remote_address(&self) -> std::net::SocketAddr {
+        self.connection.remote_address()
+    }
+
+    /// Waits for the next stream of the coordinator's. Cancel safe.
+    pub(super) async fn accept_uni(&self) -> Result<RecvStream, ConnectionError> {
+        self.connection.accept_uni().await
+    }
+
+    /// Closes the connection and notes why, since QUIC itself only remembers by whom.
+    pub(super) fn close_for(&self, why: OwnClose) {
+        let (code, words) = match &why {
+            OwnClose::Silence(_) => (close::TIMED_OUT, "no answer"),
+            OwnClose::Notice(_) => (close::PROTOCOL_VIOLATION, "malformed notice"),
+        };
+        // The first reason is the one that counts.
+        if self.closed_for.set(why).is_ok() {
+            self.connection.close(code.into(), words.as_bytes());
+        }
+    }
+
+    /// Closes the connection because nothing more is wanted.
+    pub(super) fn goodbye(&self) {
+        self.connection.close(close::DONE.into(), b"done");
+    }
+
+    /// Sends a packet that the coordinator acknowledges: an empty datagram (RFC 9221). QUIC's own
+    /// keep-alive would do the same, but at moments of its own.
+    fn keep_alive(&self) {
+        if let Err(error) = self.connection.send_datagram(Default::default()) {
+            tracing::trace!(%error, "left to QUIC to keep the line alive");
+        }
+    }
+
+    /// Sends a packet that the coordinator acknowledges, and closes the connection if nothing at all
+    /// comes for a second (four round trips, where these are longer).
+    ///
+    /// A coordinator that was started anew answers with a stateless reset, which ends the connection
+    /// at once.
+    ///
+    /// Cancel safe.
+    pub(super) async fn check(&self) {
+        let heard_before = self.heard();
+        self.keep_alive();
+        let limit = CHECK_LIMIT.max(self.connection.rtt() * CHECK_ROUND_TRIPS);
+        let hearing = async {
+            while self.heard() == heard_before && self.connection.close_reason().is_none() {
+                sleep(CHECK_INTERVAL).await;
+            }
+        };
+        if timeout(limit, hearing).await.is_err() {
+            self.close_for(OwnClose::Silence(limit));
+        }
+    }
+
+    /// Waits until the connection has ended, and says why. Cancel safe.
+    pub(super) async fn lost(&self) -> CoordinatorError {
+        self.connection.closed().await;
+        self.closed_reason()
+    }
+
+    /// Says why the connection has ended.
+    pub(super) fn closed_reason(&self) -> CoordinatorError {
+        self.connection
+            .close_reason()
+            .map_or(CoordinatorError::Answer, |error| self.told(error))
+    }
+
+    fn told(&self, error: ConnectionError) -> CoordinatorError {
+        let reason = match error {
+            ConnectionError::ApplicationClosed(frame) => {
+                let reason = String::from_utf8_lossy(&frame.reason).into_owned();
+                match u32::try_from(frame.error_code.into_inner()) {
+                    Ok(close::REPLACED) => return CoordinatorError::Replaced,
+                    Ok(close::GOING_AWAY) => return CoordinatorError::GoingAway,
+                    Ok(close::OVERLOADED) => return CoordinatorError::Overloaded,
+                    Ok(close::PROTOCOL_VIOLATION) => {
+                        return CoordinatorError::Violation { reason };
+                    }
+                    _ => reason,
+                }
+            }
+            ConnectionError::LocallyClosed => match self.closed_for.get() {
+                Some(OwnClose::Silence(limit)) => return CoordinatorError::Silent(*limit),
+                Some(OwnClose::Notice(error)) => {
+                    return CoordinatorError::Message(error.clone());
+                }
+                None => "this endpoint is closed".to_owned(),
+            },
+            other => other.to_string(),
+        };
+        CoordinatorError::Closed { reason }
+    }
+
+    /// Passes bytes of a handshake on to the other side of an introduction.
+    pub(crate) async fn relay(&self, flight: Flight) -> Result<(), CoordinatorError> {
+        match self.request(&Request::Relay(flight)).await? {
+            Response::Relayed => Ok(()),
+            Response::Refused(refusal) => Err(CoordinatorError::Refused(refusal)),
+            Response::Registered(_)
+            | Response::Introduced(_)
+            | Response::Settled
+            | Response::Crossed(_) => Err(CoordinatorError::Answer),
+        }
+    }
+
+    /// Asks for something, and returns the answer.
+    pub(super) async fn request(&self, request: &Request) -> Result<Response, CoordinatorError> {
+        // The coordinator takes a few requests of a peer at a time; the others wait here.
+        let opening = timeout(STREAM_LIMIT, self.connection.open_bi()).await;
+        let opened = opening.map_err(|_| CoordinatorError::Silent(STREAM_LIMIT))?;
+        let (mut send, mut receive) = opened.map_err(|error| self.told(error))?;
+        let heard_before = self.heard();
+        let exchange = async {
+            let frame =
+                codec::encode(request).map_err(|_| CoordinatorError::Refused(Refusal::TooLarge))?;
+            send.write_all(&frame)
+                .await
+                .map_err(|_| self.closed_reason())?;
+            // Finishing fails only on a stream that is already finished.
+            send.finish().map_err(|_| self.closed_reason())?;
+            read_message(&mut receive)
+                .await?
+                .ok_or_else(|| self.closed_reason())
+        };
+        match timeout(REQUEST_LIMIT, exchange).await {
+            Ok(result) => result,
+            Err(_) => {
+                // Not even QUIC answers: the coordinator may have been started anew, and is asked
+                // sooner on another connection.
+                if self.heard() == heard_before {
+                    self.close_for(OwnClose::Silence(REQUEST_LIMIT));
+                }
+                Err(CoordinatorError::Silent(REQUEST_LIMIT))
+            }
+        }
+    }
+
+    /// Returns how many datagrams have come from the coordinator.
+    fn heard(&self) -> u64 {
+        self.connection.stats().udp_rx.datagrams
+    }
+}
+
+/// Reads one message, or `None` when the stream ends or breaks before it is whole.
+pub(super) async fn read_message<M: codec::Message>(
+    stream: &mut RecvStream,
+) -> Result<Option<M>, DecodeError> {
+    let mut header = [0; codec::HEADER_LEN];
+    if stream.read_exact(&mut header).await.is_err() {
+        return Ok(None);
+    }
+    let mut body = vec![0; codec::body_len(header)?];
+    if stream.read_exact(&mut body).await.is_err() {
+        return Ok(None);
+    }
+    codec::decode(&body).map(Some)
+}

@@ -1,0 +1,155 @@
+//! How long to wait before a connection to the coordinator is made anew.
+//!
+//! Pure: told what has happened, it says how long. The codes by which a coordinator closes a connection
+//! say when to come back (PROTOCOL.md section 3).
+
+use std::time::Duration;
+
+use crate::CoordinatorError;
+
+/// The pauses before a coordinator that is out of reach is tried again. Short at first, because most
+/// losses are, and never long: a peer is to be dialable within three seconds of the coordinator's
+/// return. An attempt in vain costs four packets in five seconds.
+const PAUSES: [Duration; 3] = [
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+];
+
+/// The first pause after a coordinator has said that it shuts down. Most are started anew within a
+/// second.
+const AFTER_GOING_AWAY: Duration = Duration::from_millis(500);
+
+/// The first pause after a coordinator has said that it has no room, "some seconds"; it doubles.
+const AFTER_OVERLOADED: Duration = Duration::from_secs(4);
+
+/// The longest that such a pause becomes.
+const MAX_OVERLOADED: Duration = Duration::from_secs(60);
+
+/// The pause after one of both has not understood the other. The same would happen again until one
+/// of them is another version.
+const AFTER_VIOLATION: Duration = Duration::from_secs(60);
+
+/// A connection that has lasted for so long shows that what was wrong before is over.
+const LASTED: Duration = Duration::from_secs(10);
+
+/// What has gone wrong in a row.
+#[derive(Debug, Default)]
+pub(crate) struct Reconnecting {
+    failures: u32,
+    overloads: u32,
+}
+
+impl Reconnecting {
+    /// Takes in that a connection was lost after it had lasted for `lasted`, and returns the pause
+    /// before the first attempt to make it again. `random` is between 0 and 1: peers that were sent
+    /// away together are not to come back together.
+    pub(crate) fn lost(
+        &mut self,
+        error: &CoordinatorError,
+        lasted: Duration,
+        random: f64,
+    ) -> Duration {
+        if lasted >= LASTED {
+            *self = Self::default();
+        }
+        self.failed(error, random)
+    }
+
+    /// Takes in that an attempt has failed, or a connection was lost at once, and returns the pause
+    /// before the next attempt.
+    pub(crate) fn failed(&mut self, error: &CoordinatorError, random: f64) -> Duration {
+        match error {
+            CoordinatorError::Violation { .. }
+            | CoordinatorError::Message(_)
+            | CoordinatorError::Answer => AFTER_VIOLATION.mul_f64(1.0 + random),
+            CoordinatorError::Overloaded | CoordinatorError::Refused(_) => {
+                let doubled = AFTER_OVERLOADED * 2_u32.saturating_pow(self.overloads.min(8));
+                self.overloads += 1;
+                doubled.min(MAX_OVERLOADED).mul_f64(1.0 + random)
+            }
+            CoordinatorError::GoingAway if self.failures == 0 => {
+                self.failures += 1;
+                AFTER_GOING_AWAY.mul_f64(1.0 + random)
+            }
+            // Going away again and again is no restart: it is not wanted that anybody comes.
+            CoordinatorError::GoingAway => {
+                self.failures += 1;
+                let doubled = AFTER_GOING_AWAY * 2_u32.saturating_pow(self.failures.min(8));
+                doubled.min(MAX_OVERLOADED).mul_f64(1.0 + random)
+            }
+            _ => {
+                let index = usize::try_from(self.failures).unwrap_or(usize::MAX);
+                self.failures += 1;
+                PAUSES[index.min(PAUSES.len() - 1)].mul_f64(0.5 + random)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn gone() -> CoordinatorError {
+        CoordinatorError::Closed {
+            reason: "timed out".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_coordinator_that_is_out_of_reach_is_looked_for_every_second() {
+        let mut reconnecting = Reconnecting::default();
+        for random in [0.0, 0.5, 1.0] {
+            for _ in 0..100 {
+                assert!(reconnecting.failed(&gone(), random) <= SECOND * 3 / 2);
+            }
+            assert!(
+                reconnecting.failed(&gone(), random) >= SECOND / 2,
+                "no faster"
+            );
+        }
+        let first = Reconnecting::default().lost(&gone(), SECOND * 60, 0.5);
+        assert!(first < SECOND / 2, "most losses are short");
+    }
+
+    #[test]
+    fn one_that_shuts_down_is_expected_back_soon_and_not_at_once() {
+        let mut reconnecting = Reconnecting::default();
+        let pause = reconnecting.lost(&CoordinatorError::GoingAway, SECOND * 60, 0.0);
+        assert!((SECOND / 2..=SECOND).contains(&pause), "{pause:?}");
+        // It sends everybody away again and again: eight times within a minute at most.
+        let mut waited = pause;
+        for _ in 0..8 {
+            waited += reconnecting.lost(&CoordinatorError::GoingAway, Duration::ZERO, 0.0);
+        }
+        assert!(waited > SECOND * 60, "{waited:?}");
+    }
+
+    #[test]
+    fn one_without_room_has_its_some_seconds() {
+        let mut reconnecting = Reconnecting::default();
+        let mut last = Duration::ZERO;
+        for _ in 0..10 {
+            let pause = reconnecting.lost(&CoordinatorError::Overloaded, Duration::ZERO, 0.0);
+            assert!(pause >= SECOND * 4 && pause >= last, "{pause:?}");
+            last = pause;
+        }
+        assert_eq!(last, MAX_OVERLOADED);
+        let fresh = reconnecting.lost(&CoordinatorError::Overloaded, LASTED, 0.0);
+        assert_eq!(fresh, AFTER_OVERLOADED, "it had room meanwhile");
+    }
+
+    #[test]
+    fn who_is_not_understood_does_not_say_the_same_again() {
+        let violation = CoordinatorError::Violation {
+            reason: String::new(),
+        };
+        for error in [violation, CoordinatorError::Answer] {
+            let pause = Reconnecting::default().lost(&error, Duration::ZERO, 0.0);
+            assert!(pause >= SECOND * 60, "{error}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What a coordinator says when it sends a peer away is obeyed (PROTOCOL.md section 3).
+
+use std::{
+    net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use p2pconnect::{CoordinatorAddr, CoordinatorError, DialError, Endpoint, SecretKey};
+use p2pconnect_identity::server_config;
+use p2pconnect_proto::{
+    COORDINATION_ALPN, close, codec,
+    message::{Refusal, Response},
+};
+use quinn::{Connection, crypto::rustls::QuicServerConfig};
+use tokio::task::JoinSet;
+
+use crate::world::address_of;
+
+/// How long each dial tries.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What a coordinator does with its clients.
+#[derive(Debug, Clone, Copy)]
+enum Manner {
+    /// Closes each connection with a code.
+    Close(u32),
+    /// Sends a notice that is no message.
+    Babble,
+    /// Refuses each request because there are too many.
+    Refuse,
+}
+
+/// A coordinator that wants nobody.
+struct Unwilling {
+    address: CoordinatorAddr,
+    /// Connections, or requests where it takes any.
+    asked: Arc<AtomicUsize>,
+    _task: JoinSet<()>,
+}
+
+impl Unwilling {
+    fn start(manner: Manner) -> Self {
+        let key = SecretKey::generate().unwrap();
+        let tls = server_config(&key, None, COORDINATION_ALPN).unwrap();
+        let quic = Arc::new(QuicServerConfig::try_from(tls).unwrap());
+        let config = quinn::ServerConfig::with_crypto(quic);
+        let endpoint = quinn::Endpoint::server(config, (Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let address = address_of(key.peer_id(), endpoint.local_addr().unwrap());
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&asked);
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let mut serving = JoinSet::new();
+            while let Some(incoming) = endpoint.accept().await {
+                let counter = Arc::clone(&counter);
+                serving.spawn(async move {
+                    if let Ok(connection) = incoming.await {
+                        behave(&connection, manner, &counter).await;
+                    }
+                });
+            }
+        });
+        Self {
+            address,
+            asked,
+            _task: task,
+        }
+    }
+
+    /// Returns why a dial fails, and how often the coordinator was asked meanwhile.
+    async fn dial(manner: Manner) -> (CoordinatorError, usize) {
+        let coordinator = Self::start(manner);
+        let endpoint = Endpoint::builder().coordinator(coordinator.address.clone());
+        let endpoint = endpoint.bind().await.unwrap();
+        let nobody = SecretKey::generate().unwrap().peer_id();
+        let error = endpoint.dial_within(nobody, PATIENCE).await.unwrap_err();
+        let DialError::Coordinator(error) = error else {
+            panic!("{error:?}");
+        };
+        (error, coordinator.asked.load(Ordering::Relaxed))
+    }
+}
+
+async fn behave(connection: &Connection, manner: Manner, asked: &AtomicUsize) {
+    match manner {
+        Manner::Close(code) => {
+            asked.fetch_add(1, Ordering::Relaxed);
+            connection.close(code.into(), b"as the test wants it");
+        }
+        Manner::Babble => {
+            asked.fetch_add(1, Ordering::Relaxed);
+            let mut stream = connection.open_uni().await.unwrap();
+            stream.write_all(&[0, 0, 0, 1, 255]).await.unwrap();
+            stream.finish().unwrap();
+            connection.closed().await;
+        }
+        Manner::Refuse => {
+            let refused = codec::encode(&Response::Refused(Refusal::TooMany)).unwrap();
+            while let Ok((mut send, _receive)) = connection.accept_bi().await {
+                asked.fetch_add(1, Ordering::Relaxed);
+                send.write_all(&refused).await.unwrap();
+                send.finish().unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_breaks_the_protocol_does_not_try_the_same_again() {
+    let (error, asked) = Unwilling::dial(Manner::Close(close::PROTOCOL_VIOLATION)).await;
+    assert!(
+        matches!(error, CoordinatorError::Violation { .. }),
+        "{error}"
+    );
+    assert_eq!(asked, 1);
+}
+
+#[tokio::test]
+async fn a_coordinator_without_room_is_left_alone_for_some_seconds() {
+    let (error, asked) = Unwilling::dial(Manner::Close(close::OVERLOADED)).await;
+    assert!(matches!(error, CoordinatorError::Overloaded), "{error}");
+    assert_eq!(asked, 1);
+}
+
+#[tokio::test]
+async fn a_coordinator_that_shuts_down_has_time_to_come_back() {
+    let (error, asked) = Unwilling::dial(Manner::Close(close::GOING_AWAY)).await;
+    assert!(matches!(error, CoordinatorError::GoingAway), "{error}");
+    assert!(asked <= 3, "asked {asked} times");
+}
+
+#[tokio::test]
+async fn who_asks_too_much_asks_less() {
+    let (error, asked) = Unwilling::dial(Manner::Refuse).await;
+    let expected = CoordinatorError::Refused(Refusal::TooMany).to_string();
+    assert_eq!(error.to_string(), expected);
+    assert!(asked <= 6, "asked {asked} times");
+}
+
+#[tokio::test]
+async fn what_this_side_does_not_understand_is_not_called_silence() {
+    let (error, asked) = Unwilling::dial(Manner::Babble).await;
+    assert!(matches!(error, CoordinatorError::Message(_)), "{error}");
+    assert_eq!(asked, 1);
+}

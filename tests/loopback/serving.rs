@@ -1,0 +1,69 @@
+//! `p2pconnect serve` as a process that can be killed and started again.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use p2pconnect::CoordinatorAddr;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+};
+
+/// A coordinator and its STUN server, in a process of their own.
+pub(crate) struct Serving {
+    child: Child,
+    key: PathBuf,
+    pub(crate) coordinator: CoordinatorAddr,
+    stun: SocketAddr,
+}
+
+impl Serving {
+    /// Starts a process on free ports, whose key is kept in `directory`.
+    pub(crate) async fn start(directory: &Path) -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self::on(any, any, directory.join("coordinator.pem")).await
+    }
+
+    /// Kills the process, as the system does when memory runs out: it says nothing to anybody.
+    pub(crate) async fn kill(&mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// Starts another process with the same key on the same ports, and returns when it serves.
+    pub(crate) async fn restart(&mut self) {
+        let listen = SocketAddr::new(
+            self.coordinator.host.parse().unwrap(),
+            self.coordinator.port,
+        );
+        *self = Self::on(listen, self.stun, self.key.clone()).await;
+    }
+
+    async fn on(listen: SocketAddr, stun: SocketAddr, key: PathBuf) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_p2pconnect-under-test"))
+            .args(["serve", "--listen", &listen.to_string()])
+            .args(["--stun", &stun.to_string(), "--key"])
+            .arg(&key)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut value_of = async |name: &str| {
+            let line = lines.next_line().await.unwrap().unwrap();
+            line.strip_prefix(name).unwrap().trim().to_owned()
+        };
+        let coordinator = value_of("coordinator:").await.parse().unwrap();
+        let stun = value_of("stun:").await.parse().unwrap();
+        Self {
+            child,
+            key,
+            coordinator,
+            stun,
+        }
+    }
+}
