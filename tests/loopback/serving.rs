@@ -14,7 +14,7 @@ use tokio::{
 
 /// A coordinator and its STUN server, in a process of their own.
 pub(crate) struct Serving {
-    child: Child,
+    pub(crate) child: Child,
     key: PathBuf,
     pub(crate) coordinator: CoordinatorAddr,
     stun: SocketAddr,

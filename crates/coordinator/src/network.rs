@@ -16,6 +16,18 @@ pub(crate) fn subscriber(ip: IpAddr) -> IpAddr {
     }
 }
 
+/// Returns what stands for one site: an IPv4 address as it is, an IPv6 address cut to its first 48
+/// bits, which is what a customer is given at most (RFC 6177).
+pub(crate) fn site(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(v6) => {
+            let prefix = v6.to_bits() & !(u128::MAX >> 48);
+            IpAddr::V6(Ipv6Addr::from_bits(prefix))
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
 /// Tells whether no single host can have this address: unspecified and the rest of "this network"
 /// (RFC 1122 section 3.2.1.3), multicast, limited broadcast.
 pub(crate) fn is_nobodys(ip: IpAddr) -> bool {
@@ -61,6 +73,12 @@ mod tests {
             subscriber(ip("2001:db8:1:2::1")),
             subscriber(ip("2001:db8:1:3::1"))
         );
+    }
+
+    #[test]
+    fn a_site_is_an_ipv4_address_or_a_48() {
+        assert_eq!(site(ip("192.0.2.1")), ip("192.0.2.1"));
+        assert_eq!(site(ip("2001:db8:1:2:3:4:5:6")), ip("2001:db8:1::"));
     }
 
     #[test]

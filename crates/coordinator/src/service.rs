@@ -25,7 +25,7 @@ use tracing::{Instrument as _, debug, debug_span, error, info};
 
 pub use config::{BindError, Config, ServiceLimits};
 
-use gate::Verdict;
+use gate::{Attempt, Verdict};
 use shared::{Shared, Ticket};
 
 /// How long a shutdown waits for the close frames to be on their way: a few round trips, after
@@ -125,6 +125,7 @@ impl Coordinator {
             local_addr: self.local_addr,
             server_id: self.server_id,
             stop: Some(stop),
+            endpoint: self.endpoint.clone(),
             task: tokio::spawn(self.run(async move {
                 // The sender is dropped without a word only when the task is aborted too.
                 drop(stopped.await);
@@ -134,10 +135,12 @@ impl Coordinator {
 
     fn receive(&self, incoming: Incoming, connections: &mut JoinSet<()>) {
         let source = incoming.remote_address().ip();
-        match self
-            .shared
-            .judge(source, incoming.remote_address_validated())
-        {
+        let attempt = Attempt {
+            source,
+            validated: incoming.remote_address_validated(),
+            held: self.endpoint.open_connections(),
+        };
+        match self.shared.judge(attempt) {
             Verdict::Accept => {
                 let ticket = Ticket::new(Arc::clone(&self.shared), source);
                 let span = debug_span!("connection", id = ticket.id().0);
@@ -162,6 +165,7 @@ pub struct RunningCoordinator {
     local_addr: SocketAddr,
     server_id: PeerId,
     stop: Option<oneshot::Sender<()>>,
+    endpoint: Endpoint,
     task: JoinHandle<()>,
 }
 
@@ -176,6 +180,13 @@ impl RunningCoordinator {
     #[must_use]
     pub const fn server_id(&self) -> PeerId {
         self.server_id
+    }
+
+    /// Returns how many connections take memory, those included that have ended and are not
+    /// forgotten yet.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.endpoint.open_connections()
     }
 
     /// Closes every connection with [`close::GOING_AWAY`] and returns when that is done, after

@@ -75,12 +75,16 @@ pub struct ServiceLimits {
     ///
     /// By default 16,384: the registered peers and half as many that only dial, in half a GiB.
     pub max_connections: usize,
-    /// The most connections from one IPv4 address or IPv6 /64.
+    /// The most connections from one IPv4 address or IPv6 /64; four times as many from an IPv6 /48.
+    /// When half of all places are taken, each may have a share of the free ones only, so that there
+    /// is a place for whoever has none.
     ///
     /// By default 512, since a carrier's NAT puts many subscribers behind one address.
     pub max_connections_per_source: usize,
-    /// The handshakes at a time above which a client must first show that it receives what is
+    /// The handshakes at a time, and at once, above which a client must first show that it receives what is
     /// sent to its address (a Retry packet, RFC 9000 section 8.1.2, one more round trip).
+    ///
+    /// So many may begin at once, and 64 a second after that, whatever becomes of them.
     ///
     /// By default 128: more than honest clients ever cause together, unless all return at once
     /// after an outage, when a round trip matters little.

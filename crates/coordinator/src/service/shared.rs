@@ -15,7 +15,7 @@ use tracing::info;
 
 use super::{
     Config,
-    gate::{Gate, Verdict},
+    gate::{Attempt, Gate, Verdict},
     notices::Notices,
 };
 use crate::registry::{Client, Command, ConnectionId, Event, Moment, Registry};
@@ -47,8 +47,8 @@ impl Shared {
         }
     }
 
-    pub(super) fn judge(&self, source: IpAddr, validated: bool) -> Verdict {
-        lock(&self.gate).judge(source, validated)
+    pub(super) fn judge(&self, attempt: Attempt) -> Verdict {
+        lock(&self.gate).judge(attempt, Instant::now())
     }
 
     pub(super) fn command(&self, client: &Client, command: Command) -> Event {
@@ -101,7 +101,7 @@ impl Ticket {
     /// Turns the place of a handshake into the place of a client that has proved who it is.
     pub(super) fn admit(mut self, client: Client, connection: Connection) -> Session {
         self.in_handshake = false;
-        lock(&self.shared.gate).handshake_ended();
+        lock(&self.shared.gate).handshake_succeeded();
         let notices = Arc::new(Notices::new(connection.clone()));
         lock(&self.shared.connections).insert(self.id, Arc::clone(&notices));
         Session {
@@ -117,9 +117,10 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         let mut gate = lock(&self.shared.gate);
         if self.in_handshake {
-            gate.handshake_ended();
+            gate.handshake_failed(self.source, Instant::now());
+        } else {
+            gate.leave(self.source);
         }
-        gate.leave(self.source);
     }
 }
 

@@ -4,6 +4,8 @@
 
 mod claims;
 mod client;
+mod flood;
+mod forger;
 mod hostile;
 mod latency;
 mod lifetime;
