@@ -30,7 +30,7 @@ pub use coordinator_addr::{CoordinatorAddr, ParseCoordinatorAddrError};
 pub use nat::{NatFiltering, NatMapping, NatReport, PortAssignment, UnsolicitedSyn};
 pub use peer_id::{ParsePeerIdError, PeerId};
 pub use reflexive_token::{ReflexiveToken, TokenKey};
-pub use session::{Role, SessionToken};
+pub use session::{Opening, Role, SessionToken};
 
 /// The ALPN protocol name of the coordination protocol, which also carries its version.
 pub const COORDINATION_ALPN: &[u8] = b"p2pconnect/1";

@@ -4,10 +4,11 @@ use std::{
     time::Duration,
 };
 
-use p2pconnect::{DialError, Endpoint, SecretKey};
+use p2pconnect::{DialError, DialPolicy, Endpoint, SecretKey};
+use p2pconnect_proto::{Role, SessionToken};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpStream, UdpSocket},
+    net::{TcpListener, TcpStream, UdpSocket},
     task::spawn_blocking,
     time::timeout,
 };
@@ -117,4 +118,38 @@ async fn throw(port: SocketAddr, bytes: &[u8]) -> Option<TcpStream> {
     let mut stream = TcpStream::connect(port).await.ok()?;
     stream.write_all(bytes).await.ok()?;
     Some(stream)
+}
+
+#[tokio::test]
+async fn a_coordinator_does_not_choose_what_a_listener_writes_to_others() {
+    const COMMANDS: [u8; 16] = *b"FLUSHALL\r\nPING\r\n";
+
+    let world = World::start();
+    let service = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dialler = SecretKey::generate().unwrap().peer_id();
+    let candidates = vec![service.local_addr().unwrap()];
+    let rogue = RogueCoordinator::calling(world.stun, dialler, COMMANDS, candidates);
+    let _listener = Endpoint::builder()
+        .coordinator(address_of(rogue.id, rogue.address))
+        .allow(DialPolicy::Only(vec![dialler]))
+        .bind()
+        .await
+        .unwrap();
+
+    let (mut stream, _) = timeout(Duration::from_secs(10), service.accept())
+        .await
+        .unwrap()
+        .unwrap();
+    let mut heard = [0; COMMANDS.len()];
+    timeout(Duration::from_secs(10), stream.read_exact(&mut heard))
+        .await
+        .unwrap()
+        .unwrap();
+    let opening = SessionToken::from_bytes(COMMANDS).opening(Role::Controlled);
+    assert_eq!(heard, *opening.as_bytes());
+    assert!(
+        !heard
+            .windows(4)
+            .any(|it| COMMANDS.windows(4).any(|word| it == word))
+    );
 }

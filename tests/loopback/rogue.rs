@@ -8,7 +8,8 @@ use std::{
 use p2pconnect::{PeerId, SecretKey};
 use p2pconnect_identity::server_config;
 use p2pconnect_proto::{
-    COORDINATION_ALPN, Candidate, NatReport, PEER_ALPN, PunchPort, Role, SessionToken, codec,
+    COORDINATION_ALPN, Candidate, NatReport, Opening, PEER_ALPN, PunchPort, Role, SessionToken,
+    codec,
     message::{Flight, Introduction, Notice, Registered, Registration, Request, Response, Welcome},
 };
 use quinn::crypto::rustls::QuicServerConfig;
@@ -41,6 +42,37 @@ impl RogueCoordinator {
 
     /// Starts a coordinator that answers so many dials and is silent to all others.
     pub(crate) fn answering(dials: usize, stun: SocketAddr, candidates: Vec<SocketAddr>) -> Self {
+        Self::with(Deceit {
+            dials,
+            stun,
+            introduction: introduction(candidates),
+            called: None,
+        })
+    }
+
+    /// Starts a coordinator that introduces whoever registers to a dialler of its own invention, with a
+    /// session token of its choice.
+    pub(crate) fn calling(
+        stun: SocketAddr,
+        dialler: PeerId,
+        token: [u8; 16],
+        candidates: Vec<SocketAddr>,
+    ) -> Self {
+        let introduction = introduction(candidates);
+        Self::with(Deceit {
+            dials: 0,
+            stun,
+            called: Some(Introduction {
+                session: SessionToken::from_bytes(token),
+                peer: dialler,
+                role: Role::Controlled,
+                ..introduction.clone()
+            }),
+            introduction,
+        })
+    }
+
+    fn with(deceit: Deceit) -> Self {
         let key = SecretKey::generate().unwrap();
         let tls = server_config(&key, None, COORDINATION_ALPN).unwrap();
         let quic = Arc::new(QuicServerConfig::try_from(tls).unwrap());
@@ -52,9 +84,8 @@ impl RogueCoordinator {
         let (registering, registrations) = mpsc::unbounded_channel();
         task.spawn(async move {
             let connection = endpoint.accept().await.unwrap().await.unwrap();
-            let introduction = introduction(candidates);
             let sinks = (passing, registering);
-            mislead(&connection, dials, stun, (&introduction, &sinks)).await;
+            mislead(&connection, &deceit, &sinks).await;
         });
         Self {
             address,
@@ -71,41 +102,44 @@ type Sinks = (
     mpsc::UnboundedSender<Registration>,
 );
 
-async fn mislead(
-    connection: &quinn::Connection,
+/// What a rogue coordinator says.
+struct Deceit {
+    /// How many dials it answers.
     dials: usize,
     stun: SocketAddr,
-    (introduction, (passing, registering)): (&Introduction, &Sinks),
-) {
+    /// What it tells diallers.
+    introduction: Introduction,
+    /// What it tells whoever registers.
+    called: Option<Introduction>,
+}
+
+async fn mislead(connection: &quinn::Connection, deceit: &Deceit, (passing, registering): &Sinks) {
     let welcome = Notice::Welcome(Welcome {
         observed: connection.remote_address(),
-        stun_servers: vec![stun],
+        stun_servers: vec![deceit.stun],
         stun_alternates: Vec::new(),
     });
-    let mut stream = connection.open_uni().await.unwrap();
-    stream
-        .write_all(&codec::encode(&welcome).unwrap())
-        .await
-        .unwrap();
-    stream.finish().unwrap();
-
+    notify(connection, &welcome).await;
     let mut unanswered = Vec::new();
     let mut answered = 0;
     while let Ok((mut send, mut receive)) = connection.accept_bi().await {
         let request = receive.read_to_end(codec::MAX_BODY + codec::HEADER_LEN);
         let request = request.await.unwrap();
         let answer = match codec::decode(&request[codec::HEADER_LEN..]).unwrap() {
-            Request::Dial(dial) if answered < dials => {
+            Request::Dial(dial) if answered < deceit.dials => {
                 answered += 1;
                 Response::Introduced(Introduction {
                     peer: dial.callee,
-                    ..introduction.clone()
+                    ..deceit.introduction.clone()
                 })
             }
             Request::Register(registration) => {
                 let addresses = registration.candidates.iter().map(|it| it.address);
                 let unproven = addresses.collect();
                 drop(registering.send(registration));
+                if let Some(called) = deceit.called.clone() {
+                    notify(connection, &Notice::Introduction(called)).await;
+                }
                 Response::Registered(Registered { unproven })
             }
             request => {
@@ -122,6 +156,15 @@ async fn mislead(
             .unwrap();
         send.finish().unwrap();
     }
+}
+
+async fn notify(connection: &quinn::Connection, notice: &Notice) {
+    let mut stream = connection.open_uni().await.unwrap();
+    stream
+        .write_all(&codec::encode(notice).unwrap())
+        .await
+        .unwrap();
+    stream.finish().unwrap();
 }
 
 /// Returns what the rogue tells a dialler.
@@ -159,11 +202,14 @@ impl Impostor {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let acceptor = TlsAcceptor::from(Arc::clone(&tls));
-                stream.write_all(&TOKEN).await.unwrap();
-                let mut greeting = [0; TOKEN.len() + 1];
+                let token = SessionToken::from_bytes(TOKEN);
+                let ours = token.opening(Role::Controlled);
+                stream.write_all(ours.as_bytes()).await.unwrap();
+                let theirs = token.opening(Role::Controlling);
+                let mut greeting = [0; Opening::LEN + 1];
                 if stream.read_exact(&mut greeting).await.is_ok() {
-                    // Behind the token: the handshake runs here, since no other has ended.
-                    assert_eq!(greeting, *[&TOKEN[..], &[1]].concat());
+                    // Behind the opening: the handshake runs here, since no other has ended.
+                    assert_eq!(greeting, *[&theirs.as_bytes()[..], &[1]].concat());
                     assert!(
                         acceptor.accept(stream).await.is_err(),
                         "the dialler was fooled"

@@ -283,6 +283,17 @@ impl Coordination {
         Ok(found)
     }
 
+    /// Returns where the coordinator is.
+    pub(crate) const fn host(&self) -> IpAddr {
+        self.host
+    }
+
+    /// Returns where the coordinator sees this endpoint, once it has said so.
+    pub(crate) fn observed(&self) -> Option<IpAddr> {
+        let welcome = self.welcome.borrow();
+        welcome.as_ref().map(|it| it.observed.ip())
+    }
+
     /// Makes this peer known, or replaces what was registered before.
     pub(crate) async fn register(
         &self,

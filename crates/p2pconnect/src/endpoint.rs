@@ -5,7 +5,7 @@ use std::{
 
 use p2pconnect_identity::SecretKey;
 use p2pconnect_proto::{
-    NatMapping, NatReport, PeerId, PortAssignment,
+    NatMapping, NatReport, PeerId, PortAssignment, Role,
     message::{DialRequest, Introduction, Refusal},
 };
 use p2pconnect_punch::{PunchConfig, PunchReport, Verdict};
@@ -347,7 +347,10 @@ impl Endpoint {
                 Err(_) => return Err(gone.map_or(DialError::TimedOut, DialError::from)),
             };
             match answer {
-                Ok(Answer::Introduced(introduction)) if introduction.peer == peer => {
+                // Somebody else, or one who dials as well, was not asked for.
+                Ok(Answer::Introduced(introduction))
+                    if introduction.peer == peer && introduction.role == Role::Controlling =>
+                {
                     let meeting = Meeting {
                         introduction,
                         announced,

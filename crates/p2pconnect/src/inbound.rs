@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use p2pconnect_proto::SessionToken;
+use p2pconnect_proto::Opening;
 use p2pconnect_stun::socket::reset_on_close;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -17,10 +17,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::preamble::read_token;
+use crate::preamble::read_opening;
 
-/// How many connections from unexpected addresses may be open before they have shown a session
-/// token. More would only help somebody who wants to use up our sockets.
+/// How many connections from unexpected addresses may be open before they have shown to
+/// belong to a session. More would only help somebody who wants to use up our sockets.
 const MAX_STRANGERS: usize = 8;
 
 /// The same for connections from an address that a session's peer has named, at another port: a
@@ -28,8 +28,8 @@ const MAX_STRANGERS: usize = 8;
 /// each session, so that strangers elsewhere cannot keep the peer out.
 const MAX_NEIGHBOURS: usize = 16;
 
-/// How long a stranger may take to show a token, and the token to become known: the peer may have
-/// been told of the session a little before us.
+/// How long a stranger may take to open the connection, and the session to become known: the peer may
+/// have been told of it a little before us.
 const STRANGER_LIMIT: Duration = Duration::from_secs(3);
 
 /// Accepted connections that wait for one session to take them. Both sides try a handful of pairs.
@@ -44,14 +44,14 @@ pub(crate) struct Arrival {
     pub(crate) stream: TcpStream,
     pub(crate) local: SocketAddr,
     pub(crate) remote: SocketAddr,
-    /// Whether the session token has been read from the stream already.
-    pub(crate) token_read: bool,
+    /// Whether the peer's opening has been read from the stream already.
+    pub(crate) opening_read: bool,
 }
 
 /// The sessions that wait for connections.
 #[derive(Debug)]
 pub(crate) struct Inbound {
-    sessions: Mutex<BTreeMap<SessionToken, Waiting>>,
+    sessions: Mutex<BTreeMap<Opening, Waiting>>,
     changes: watch::Sender<()>,
     strangers: Arc<Semaphore>,
 }
@@ -70,7 +70,7 @@ enum Expecting {
     /// Nobody's, or that of a peer whose allowance is used up.
     Nobody,
     One(mpsc::Sender<Arrival>),
-    /// Two peers behind one NAT may name the same address; only the token tells then.
+    /// Two peers behind one NAT may name the same address; only the opening tells then.
     Several,
     /// That of a peer, but not the port.
     Neighbour(OwnedSemaphorePermit),
@@ -85,11 +85,11 @@ impl Inbound {
         }
     }
 
-    /// Lets a session receive the connections that come from one of `remotes`, or that open with
-    /// its token.
+    /// Lets a session receive the connections that come from one of `remotes`, or that open as
+    /// its peer's do.
     pub(crate) fn expect(
         self: &Arc<Self>,
-        token: SessionToken,
+        theirs: Opening,
         remotes: BTreeSet<SocketAddr>,
     ) -> Inbox {
         let (sender, arrivals) = mpsc::channel(MAX_ARRIVALS);
@@ -99,12 +99,12 @@ impl Inbound {
             arrivals: sender,
             neighbours: Arc::new(Semaphore::new(MAX_NEIGHBOURS)),
         };
-        self.with_sessions(|sessions| sessions.insert(token, waiting));
+        self.with_sessions(|sessions| sessions.insert(theirs, waiting));
         self.changes.send_replace(());
         Inbox {
             arrivals,
             named,
-            token,
+            theirs,
             inbound: Arc::clone(self),
         }
     }
@@ -150,24 +150,45 @@ impl Inbound {
         };
         let inbound = Arc::clone(self);
         Some(async move {
-            if timeout(STRANGER_LIMIT, inbound.route_by_token(arrival))
+            if timeout(STRANGER_LIMIT, inbound.route_by_opening(arrival))
                 .await
                 .is_err()
             {
-                tracing::debug!("stranger showed no known token in time");
+                tracing::debug!("a stranger belonged to no session in time");
             }
             drop(permit);
         })
     }
 
-    async fn route_by_token(&self, mut arrival: Arrival) {
+    /// Waits for what opens the connection, and for the session that it belongs to. If a session
+    /// turns out to expect the address before anything has come, the connection is that session's, whose
+    /// side may have to speak first.
+    async fn route_by_opening(&self, mut arrival: Arrival) {
         let mut changes = self.changes.subscribe();
-        let Ok(token) = read_token(&mut arrival.stream).await else {
+        loop {
+            tokio::select! {
+                biased;
+                // Looks and does not take, so that nothing is lost where the other branch is first.
+                looked = peek(&arrival.stream) => match looked {
+                    Ok(1..) => break,
+                    Ok(0) | Err(_) => return,
+                },
+                changed = changes.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    if let Expecting::One(session) = self.expecting(arrival.remote) {
+                        return offer(&session, arrival);
+                    }
+                }
+            }
+        }
+        let Ok(opening) = read_opening(&mut arrival.stream).await else {
             return;
         };
-        arrival.token_read = true;
+        arrival.opening_read = true;
         loop {
-            if let Some(session) = self.session_named(token) {
+            if let Some(session) = self.session_opened_by(opening) {
                 return offer(&session, arrival);
             }
             if changes.changed().await.is_err() {
@@ -187,20 +208,20 @@ impl Inbound {
         })
     }
 
-    fn session_named(&self, token: SessionToken) -> Option<mpsc::Sender<Arrival>> {
-        self.with_sessions(|sessions| sessions.get(&token).map(|it| it.arrivals.clone()))
+    fn session_opened_by(&self, opening: Opening) -> Option<mpsc::Sender<Arrival>> {
+        self.with_sessions(|sessions| sessions.get(&opening).map(|it| it.arrivals.clone()))
     }
 
     fn with_sessions<T>(
         &self,
-        use_sessions: impl FnOnce(&mut BTreeMap<SessionToken, Waiting>) -> T,
+        use_sessions: impl FnOnce(&mut BTreeMap<Opening, Waiting>) -> T,
     ) -> T {
         use_sessions(&mut self.sessions.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// Takes a place for a connection from another port of an address that a peer has named.
-fn neighbour(sessions: &BTreeMap<SessionToken, Waiting>, ip: IpAddr) -> Expecting {
+fn neighbour(sessions: &BTreeMap<Opening, Waiting>, ip: IpAddr) -> Expecting {
     let names = |it: &&Waiting| it.remotes.iter().any(|remote| remote.ip() == ip);
     let mut naming = sessions.values().filter(names);
     let permit = naming.find_map(|it| Arc::clone(&it.neighbours).try_acquire_owned().ok());
@@ -213,7 +234,7 @@ pub(crate) struct Inbox {
     arrivals: mpsc::Receiver<Arrival>,
     /// Where the peer said that it may be.
     named: BTreeSet<IpAddr>,
-    token: SessionToken,
+    theirs: Opening,
     inbound: Arc<Inbound>,
 }
 
@@ -232,7 +253,7 @@ impl Inbox {
 impl Drop for Inbox {
     fn drop(&mut self) {
         self.inbound
-            .with_sessions(|sessions| sessions.remove(&self.token));
+            .with_sessions(|sessions| sessions.remove(&self.theirs));
     }
 }
 
@@ -245,9 +266,14 @@ impl Arrival {
             stream,
             local,
             remote,
-            token_read: false,
+            opening_read: false,
         })
     }
+}
+
+/// Waits for the first byte and leaves it there. 0 if the stream ends before. Cancel safe.
+async fn peek(stream: &TcpStream) -> io::Result<usize> {
+    stream.peek(&mut [0]).await
 }
 
 fn offer(session: &mpsc::Sender<Arrival>, arrival: Arrival) {
@@ -308,8 +334,8 @@ mod tests {
         }
     }
 
-    fn token(n: u8) -> SessionToken {
-        SessionToken::from_bytes([n; SessionToken::LEN])
+    const fn opening(byte: u8) -> Opening {
+        Opening::from_bytes([byte; Opening::LEN])
     }
 
     fn bound() -> (TcpSocket, SocketAddr) {
@@ -323,24 +349,24 @@ mod tests {
     async fn strangers_do_not_keep_the_peer_out() {
         let harness = Harness::start().await;
         let (socket, remote) = bound();
-        let mut inbox = harness.inbound.expect(token(1), BTreeSet::from([remote]));
+        let mut inbox = harness.inbound.expect(opening(1), BTreeSet::from([remote]));
         let _strangers = harness.fill_with_strangers().await;
         let _peer = socket.connect(harness.address).await.unwrap();
         let arrival = timeout(LIMIT, inbox.next()).await.unwrap().unwrap();
-        assert_eq!((arrival.remote, arrival.token_read), (remote, false));
+        assert_eq!((arrival.remote, arrival.opening_read), (remote, false));
     }
 
     #[tokio::test]
     async fn strangers_do_not_keep_a_peer_out_that_two_sessions_expect() {
         let harness = Harness::start().await;
         let (socket, remote) = bound();
-        let _one = harness.inbound.expect(token(1), BTreeSet::from([remote]));
-        let mut other = harness.inbound.expect(token(2), BTreeSet::from([remote]));
+        let _one = harness.inbound.expect(opening(1), BTreeSet::from([remote]));
+        let mut other = harness.inbound.expect(opening(2), BTreeSet::from([remote]));
         let _strangers = harness.fill_with_strangers().await;
         let mut peer = socket.connect(harness.address).await.unwrap();
-        peer.write_all(token(2).as_bytes()).await.unwrap();
+        peer.write_all(opening(2).as_bytes()).await.unwrap();
         let arrival = timeout(LIMIT, other.next()).await.unwrap().unwrap();
-        assert_eq!((arrival.remote, arrival.token_read), (remote, true));
+        assert_eq!((arrival.remote, arrival.opening_read), (remote, true));
     }
 
     #[tokio::test]
@@ -349,12 +375,12 @@ mod tests {
         let (socket, _) = bound();
         let _strangers = harness.fill_with_strangers().await;
         let named = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let mut inbox = harness.inbound.expect(token(3), BTreeSet::from([named]));
+        let mut inbox = harness.inbound.expect(opening(3), BTreeSet::from([named]));
         let mut peer = socket.connect(harness.address).await.unwrap();
-        peer.write_all(token(3).as_bytes()).await.unwrap();
+        peer.write_all(opening(3).as_bytes()).await.unwrap();
         let arrival = timeout(LIMIT, inbox.next()).await.unwrap().unwrap();
         assert_eq!(
-            (arrival.remote, arrival.token_read),
+            (arrival.remote, arrival.opening_read),
             (peer.local_addr().unwrap(), true)
         );
     }
@@ -363,7 +389,7 @@ mod tests {
     async fn other_ports_of_a_peers_address_are_let_in_up_to_a_number() {
         let harness = Harness::start().await;
         let named = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let _inbox = harness.inbound.expect(token(3), BTreeSet::from([named]));
+        let _inbox = harness.inbound.expect(opening(3), BTreeSet::from([named]));
         let mut silent = Vec::new();
         for _ in 0..MAX_NEIGHBOURS {
             silent.push(TcpStream::connect(harness.address).await.unwrap());
@@ -379,12 +405,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_finds_a_session_that_begins_later() {
+    async fn an_opening_finds_a_session_that_begins_later() {
         let harness = Harness::start().await;
         let mut peer = TcpStream::connect(harness.address).await.unwrap();
-        peer.write_all(token(1).as_bytes()).await.unwrap();
-        let mut inbox = harness.inbound.expect(token(1), BTreeSet::new());
+        peer.write_all(opening(1).as_bytes()).await.unwrap();
+        let mut inbox = harness.inbound.expect(opening(1), BTreeSet::new());
         let arrival = timeout(LIMIT, inbox.next()).await.unwrap().unwrap();
         assert_eq!(arrival.remote, peer.local_addr().unwrap());
+    }
+
+    #[tokio::test]
+    async fn who_is_accepted_before_the_introduction_came_need_not_speak_first() {
+        let harness = Harness::start().await;
+        let peer = TcpStream::connect(harness.address).await.unwrap();
+        let remote = peer.local_addr().unwrap();
+        // The stranger waits before the session begins: no other change comes to its notice.
+        while harness.inbound.strangers.available_permits() == MAX_STRANGERS {
+            tokio::task::yield_now().await;
+        }
+        let mut inbox = harness.inbound.expect(opening(1), BTreeSet::from([remote]));
+        let arrival = timeout(LIMIT, inbox.next()).await.unwrap().unwrap();
+        assert_eq!((arrival.remote, arrival.opening_read), (remote, false));
     }
 }

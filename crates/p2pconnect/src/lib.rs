@@ -59,6 +59,7 @@ mod punch_ports;
 mod reconnecting;
 mod registrations;
 mod relayed;
+mod remote_candidates;
 mod session;
 mod status;
 mod task;

@@ -32,6 +32,7 @@ use crate::{
     punch_ports::PunchPorts,
     registrations::Registrations,
     relayed::Relayed,
+    remote_candidates::Vantage,
     session::{Handover, Pace, Punched, Session, SessionError},
     task::AbortOnDrop,
     verify::Verifier,
@@ -142,6 +143,13 @@ impl Inner {
             self.behaviour.outlook_changed();
         }
         announced
+    }
+
+    /// Returns from where this endpoint looks at the addresses of a peer that a coordinator introduces.
+    fn vantage(&self, coordination: &Coordination) -> Vantage {
+        let mapped = self.mappings.known();
+        let outside = mapped.iter().map(|it| it.mapped.ip());
+        Vantage::now(outside.chain(coordination.observed()), coordination.host())
     }
 
     /// Returns where it is noted which connections to a peer are used.
@@ -313,13 +321,14 @@ impl Inner {
             ..
         } = introduction;
         let started = Instant::now();
+        self.vantage(&coordination).retain(&mut candidates);
         let translated = self.nat64.translate(&mut candidates).await;
         let relayed_rtt = Duration::from_micros(relayed_rtt_us.into());
         let flights = coordination.expect_flights(session);
         relayed.connect(session, coordination, flights);
         let remotes: BTreeSet<_> = candidates.iter().map(|it| it.address).collect();
         let kinds = candidates.iter().map(|it| (it.address, it.kind)).collect();
-        let inbox = self.inbound.expect(session, remotes);
+        let inbox = self.inbound.expect(session.opening(role.other()), remotes);
         self.tell_of_begin((peer, role), candidates.len(), relayed_rtt);
 
         let ports = place.ports().unwrap_or(&self.ports);

@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2pconnect_proto::message::{DialPolicy, Introduction, Registration};
+use p2pconnect_proto::{
+    Role,
+    message::{DialPolicy, Introduction, Registration},
+};
 use p2pconnect_stun::next_keepalive;
 use tokio::{
     sync::{mpsc, watch},
@@ -179,7 +182,7 @@ impl Keeper {
             return;
         };
         // The coordinator has checked this already, but need not be trusted with it.
-        if !listening.policy.admits(&introduction.peer) {
+        if introduction.role != Role::Controlled || !listening.policy.admits(&introduction.peer) {
             tracing::debug!(peer = %introduction.peer.short(), "introduction ignored");
             return;
         }

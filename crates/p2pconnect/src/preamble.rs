@@ -4,15 +4,15 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use p2pconnect_proto::SessionToken;
+use p2pconnect_proto::Opening;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::TcpStream,
 };
 
-/// A punched TCP connection whose first bytes, in both directions, are the session token.
+/// A punched TCP connection whose first bytes, in both directions, are the openings of the session.
 ///
-/// Our token is sent at once. The peer's is checked by whoever reads first, so that our part of
+/// Our opening is sent at once. The peer's is checked by whoever reads first, so that our part of
 /// the TLS handshake does not wait for it.
 #[derive(Debug)]
 pub(crate) struct Preamble {
@@ -22,14 +22,14 @@ pub(crate) struct Preamble {
 
 #[derive(Debug)]
 struct Expected {
-    token: SessionToken,
-    received: [u8; SessionToken::LEN],
+    opening: Opening,
+    received: [u8; Opening::LEN],
     len: usize,
 }
 
 impl Preamble {
-    /// Sends a greeting, which begins with the token, and expects the peer's token, unless it has
-    /// been read already.
+    /// Sends a greeting, which begins with our opening, and expects the peer's, unless it has been
+    /// read already.
     ///
     /// # Errors
     ///
@@ -37,13 +37,13 @@ impl Preamble {
     pub(crate) async fn start(
         mut stream: TcpStream,
         greeting: &[u8],
-        token: SessionToken,
+        theirs: Opening,
         already_read: bool,
     ) -> io::Result<Self> {
         stream.write_all(greeting).await?;
         let expected = (!already_read).then_some(Expected {
-            token,
-            received: [0; SessionToken::LEN],
+            opening: theirs,
+            received: [0; Opening::LEN],
             len: 0,
         });
         Ok(Self { stream, expected })
@@ -70,8 +70,8 @@ impl Preamble {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
             expected.len += read;
-            if expected.len == SessionToken::LEN {
-                if SessionToken::from_bytes(expected.received) != expected.token {
+            if expected.len == Opening::LEN {
+                if Opening::from_bytes(expected.received) != expected.opening {
                     return Poll::Ready(Err(stranger()));
                 }
                 self.expected = None;
@@ -81,20 +81,20 @@ impl Preamble {
     }
 }
 
-/// Reads the token that opens a connection nobody expected.
+/// Reads what opens a connection.
 ///
 /// Cancel safety: bytes read so far are lost, so the connection must be dropped.
-pub(crate) async fn read_token(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<SessionToken> {
-    let mut bytes = [0; SessionToken::LEN];
+pub(crate) async fn read_opening(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Opening> {
+    let mut bytes = [0; Opening::LEN];
     stream.read_exact(&mut bytes).await?;
-    Ok(SessionToken::from_bytes(bytes))
+    Ok(Opening::from_bytes(bytes))
 }
 
-/// The error for a connection that does not open with the session token.
+/// The error for a connection that does not open as the session's do.
 pub(crate) fn stranger() -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
-        "the connection does not open with the session token",
+        "the connection does not open as those of the session",
     )
 }
 

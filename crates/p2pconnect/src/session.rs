@@ -299,7 +299,7 @@ impl Session {
             stream,
             local,
             remote,
-            token_read,
+            opening_read,
         } = arrival;
         if let Some(check) = self.agent.handle_accepted(local, remote, now) {
             let origin = if self.inbox.names(remote.ip()) {
@@ -319,7 +319,7 @@ impl Session {
             };
             let open = Open {
                 stream,
-                token_read,
+                opening_read,
                 origin,
                 took: Duration::ZERO,
             };
@@ -357,7 +357,7 @@ impl Session {
                 };
                 let open = Open {
                     stream,
-                    token_read: false,
+                    opening_read: false,
                     origin: Origin::Dialled,
                     took: now - since,
                 };

@@ -7,7 +7,7 @@ use std::{
 };
 
 use p2pconnect_identity::{SecretKey, TlsConfigError, client_config, server_config};
-use p2pconnect_proto::{PEER_ALPN, PeerId, Role, SessionToken, message::MAX_HANDSHAKE};
+use p2pconnect_proto::{Opening, PEER_ALPN, PeerId, Role, SessionToken, message::MAX_HANDSHAKE};
 use p2pconnect_punch::VerifyFailure;
 use p2pconnect_stun::socket::reset_on_close;
 use rustls::{CertificateError, ClientConfig, ServerConfig, pki_types::ServerName};
@@ -23,16 +23,16 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use crate::{
-    preamble::{Preamble, read_token, stranger},
+    preamble::{Preamble, read_opening, stranger},
     relayed::{Progress, Relayed, SERVER_NAME, TAG_LEN, Tags},
     tcp,
     transport::Transport,
 };
 
-/// The dialler's byte behind its token: the handshake runs on this connection.
+/// The dialler's byte behind its opening: the handshake runs on this connection.
 const ON_STREAM: u8 = 1;
 
-/// The dialler's byte behind its token: the handshake ran by way of the coordinator, and the
+/// The dialler's byte behind its opening: the handshake ran by way of the coordinator, and the
 /// dialler's tag of it follows.
 const RELAYED: u8 = 2;
 
@@ -50,13 +50,13 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// The most handshakes that run on connections at a time, on the controlled side.
 ///
-/// Hundreds of connections may be open there that wait for the dialler's token; somebody who has
-/// seen the token must not make all of them hold a handshake's state.
+/// Hundreds of connections may be open there that wait for the dialler's opening; somebody who has
+/// seen the opening must not make all of them hold a handshake's state.
 const MAX_HANDSHAKES: usize = 8;
 
-/// How long a connection that is believed to lead to the peer may do without the token.
+/// How long a connection that is believed to lead to the peer may do without the opening.
 ///
-/// The peer's token comes half a round trip after TCP is open; the rest is for lost packets. Two round
+/// The peer's opening comes half a round trip after TCP is open; the rest is for lost packets. Two round
 /// trips, if these are longer.
 const SILENCE: Duration = Duration::from_secs(1);
 
@@ -86,7 +86,10 @@ const MIN_PATIENCE: Duration = Duration::from_millis(20);
 /// What a side needs to verify the connections of one session.
 #[derive(Debug, Clone)]
 pub(crate) struct Verifier {
-    token: SessionToken,
+    /// What this side opens each connection with.
+    ours: Opening,
+    /// What the peer does.
+    theirs: Opening,
     tls: Tls,
     relayed: watch::Receiver<Progress>,
     /// Takes bytes of the relayed handshake that came on a connection.
@@ -120,8 +123,8 @@ enum Way {
 #[derive(Debug)]
 pub(crate) struct Open {
     pub(crate) stream: TcpStream,
-    /// Whether the session token has been read from it already.
-    pub(crate) token_read: bool,
+    /// Whether the peer's opening has been read from it already.
+    pub(crate) opening_read: bool,
     pub(crate) origin: Origin,
     /// How long it took to open: the round trip, or a little more.
     pub(crate) took: Duration,
@@ -163,7 +166,8 @@ impl Verifier {
             }
         };
         Ok(Self {
-            token,
+            ours: token.opening(role),
+            theirs: token.opening(role.other()),
             tls,
             relayed: relayed.progress(),
             relayed_bytes: relayed.incoming(),
@@ -214,9 +218,9 @@ impl Verifier {
         match self.way(&open).await {
             Way::Relayed(tags) => self.believe(open, tags, believed).await,
             Way::OnStream => {
-                let greeting = [self.token.as_bytes(), &[ON_STREAM][..]].concat();
+                let greeting = [self.ours.as_bytes(), &[ON_STREAM][..]].concat();
                 let stream =
-                    Preamble::start(open.stream, &greeting, self.token, open.token_read).await?;
+                    Preamble::start(open.stream, &greeting, self.theirs, open.opening_read).await?;
                 let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
                 let connector = TlsConnector::from(config);
                 let stream = connector.connect(name, Transport::Direct(stream)).await?;
@@ -269,16 +273,16 @@ impl Verifier {
         let turn = self.turn.acquire().await.map_err(io::Error::other)?;
         let Open {
             mut stream,
-            mut token_read,
+            mut opening_read,
             origin,
             ..
         } = open;
         let until = tokio::time::Instant::now() + ANSWER_LIMIT.max(self.round_trip * 4);
         let silence = SILENCE.max(self.round_trip * 2);
-        if origin != Origin::Dialled && !token_read {
+        if origin != Origin::Dialled && !opening_read {
             // Whoever connects greets at once, so this costs nothing.
-            self.expect_token(&mut stream, silence).await?;
-            token_read = true;
+            self.expect_opening(&mut stream, silence).await?;
+            opening_read = true;
         }
         stream.write_all(&self.greeting(&tags)?).await?;
         tcp::settle(&stream)?;
@@ -286,7 +290,7 @@ impl Verifier {
         if believed.send(write).await.is_err() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let unheard = (!token_read).then_some(silence);
+        let unheard = (!opening_read).then_some(silence);
         let answer = timeout_at(until, self.expect_answer(&mut read, &tags, unheard)).await;
         match answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(()) => {
@@ -309,7 +313,7 @@ impl Verifier {
         let flight = &tags.last_flight;
         let len = u16::try_from(flight.len()).map_err(io::Error::other)?;
         Ok([
-            self.token.as_bytes(),
+            self.ours.as_bytes(),
             &[RELAYED][..],
             &tags.ours,
             &len.to_be_bytes(),
@@ -318,35 +322,35 @@ impl Verifier {
         .concat())
     }
 
-    /// Reads what the callee answers to that, behind its token if that has not been read.
+    /// Reads what the callee answers to that, behind its opening if that has not been read.
     async fn expect_answer(
         &self,
         stream: &mut OwnedReadHalf,
         tags: &Tags,
-        token_within: Option<Duration>,
+        opening_within: Option<Duration>,
     ) -> io::Result<()> {
-        if let Some(silence) = token_within {
-            self.expect_token(stream, silence).await?;
+        if let Some(silence) = opening_within {
+            self.expect_opening(stream, silence).await?;
         }
         let mut tag = [0; TAG_LEN];
         stream.read_exact(&mut tag).await?;
         tags.is_theirs(&tag).then_some(()).ok_or_else(stranger)
     }
 
-    async fn expect_token(
+    async fn expect_opening(
         &self,
         stream: &mut (impl tokio::io::AsyncRead + Unpin),
         silence: Duration,
     ) -> io::Result<()> {
-        let token = timeout(silence, read_token(stream)).await;
-        let token = token.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        (token == self.token).then_some(()).ok_or_else(stranger)
+        let opening = timeout(silence, read_opening(stream)).await;
+        let opening = opening.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        (opening == self.theirs).then_some(()).ok_or_else(stranger)
     }
 
     async fn as_controlled(&self, open: Open, config: Arc<ServerConfig>) -> io::Result<Verified> {
         let mut stream = open.stream;
-        stream.write_all(self.token.as_bytes()).await?;
-        if !open.token_read && read_token(&mut stream).await? != self.token {
+        stream.write_all(self.ours.as_bytes()).await?;
+        if !open.opening_read && read_opening(&mut stream).await? != self.theirs {
             return Err(stranger());
         }
         match stream.read_u8().await? {

@@ -182,6 +182,9 @@ fn the_blocks_of_the_document_are_right() {
         1_900_000_000,
     );
     checker.bytes("mac", &mac);
+    let session = SessionToken::from_bytes([0x77; SessionToken::LEN]);
+    let openings = [Role::Controlling, Role::Controlled].map(|role| session.opening(role));
+    checker.bytes("openings", &openings.map(|it| *it.as_bytes()).concat());
     assert_eq!(
         checker.blocks.keys().collect::<Vec<_>>(),
         Vec::<&String>::new(),

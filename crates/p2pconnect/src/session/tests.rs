@@ -8,7 +8,9 @@ use std::{
 };
 
 use p2pconnect_identity::SecretKey;
-use p2pconnect_proto::{Candidate, CandidateKind, NatReport, PunchPort, Role, SessionToken};
+use p2pconnect_proto::{
+    Candidate, CandidateKind, NatReport, Opening, PunchPort, Role, SessionToken,
+};
 use p2pconnect_punch::{
     Base, CandidatePair, How, Introduced, PunchAgent, PunchConfig, Stats, VerifyFailure,
 };
@@ -67,7 +69,7 @@ impl Side {
     async fn verify(&mut self, stream: TcpStream) -> JoinHandle<Result<Verified, VerifyFailure>> {
         let open = Open {
             stream,
-            token_read: false,
+            opening_read: false,
             origin: Origin::Dialled,
             took: PATIENCE,
         };
@@ -143,7 +145,7 @@ async fn meet(dialler: &mut Side, callee: &mut Side, mut here: Punched, said: &[
     let called = {
         let open = Open {
             stream: other,
-            token_read: false,
+            opening_read: false,
             origin: Origin::Accepted,
             took: Duration::ZERO,
         };
@@ -188,6 +190,8 @@ enum Attack {
     WrongToken,
     TokenAlone,
     WrongTag,
+    /// What a service does that sends back what it receives.
+    Echo,
 }
 
 async fn is_refuted(attack: Attack) {
@@ -200,17 +204,23 @@ async fn is_refuted(attack: Attack) {
     let (one, mut attacker) = connection().await;
     let believing = dialler.verify(one).await;
     let here = say(&mut dialler, &said).await;
+    let callees = TOKEN.opening(Role::Controlled);
     match attack {
         Attack::Silence => {}
         Attack::Closing => attacker.shutdown().await.unwrap(),
         Attack::WrongToken => attacker.write_all(&[8; 100]).await.unwrap(),
         Attack::TokenAlone => {
-            attacker.write_all(TOKEN.as_bytes()).await.unwrap();
+            attacker.write_all(callees.as_bytes()).await.unwrap();
             attacker.shutdown().await.unwrap();
         }
         Attack::WrongTag => {
-            let answer = [TOKEN.as_bytes(), &[9; TAG_LEN][..]].concat();
+            let answer = [callees.as_bytes(), &[9; TAG_LEN][..]].concat();
             attacker.write_all(&answer).await.unwrap();
+        }
+        Attack::Echo => {
+            let mut heard = [0; Opening::LEN + 1 + TAG_LEN];
+            attacker.read_exact(&mut heard).await.unwrap();
+            attacker.write_all(&heard).await.unwrap();
         }
     }
     let refuted = timeout(PATIENCE, believing).await.unwrap().unwrap();
@@ -234,6 +244,7 @@ async fn an_attacker_who_is_there_first_holds_up_one_connection() {
         Attack::WrongToken,
         Attack::TokenAlone,
         Attack::WrongTag,
+        Attack::Echo,
     ] {
         is_refuted(attack).await;
     }
@@ -244,7 +255,8 @@ async fn held_up_by_the_token(round_trip: Duration) -> Duration {
     let (mut dialler, mut callee) = sides().await;
     dialler.verifier = dialler.verifier.over(round_trip);
     let (one, mut attacker) = connection().await;
-    attacker.write_all(TOKEN.as_bytes()).await.unwrap();
+    let callees = TOKEN.opening(Role::Controlled);
+    attacker.write_all(callees.as_bytes()).await.unwrap();
     let believing = dialler.verify(one).await;
     let here = say(&mut dialler, b"said").await;
     // From here on, time passes as soon as nobody has anything else to do.
@@ -307,6 +319,7 @@ async fn what_is_told_of_a_connection_is_true_of_the_one_that_wins() {
 async fn the_token_opens_nothing_at_the_callee() {
     let (mut dialler, mut callee) = sides().await;
     let len = 0_u16.to_be_bytes();
+    let diallers = TOKEN.opening(Role::Controlling);
     for rest in [
         [&[2][..], &[9; TAG_LEN], &len].concat(),
         vec![1, 0x16, 0x03, 0x01, 0x00, 0x01, 0x00],
@@ -314,7 +327,7 @@ async fn the_token_opens_nothing_at_the_callee() {
     ] {
         let (mut attacker, other) = connection().await;
         let verifying = callee.verify(other);
-        let greeting = [TOKEN.as_bytes(), &rest[..]].concat();
+        let greeting = [diallers.as_bytes(), &rest[..]].concat();
         attacker.write_all(&greeting).await.unwrap();
         attacker.shutdown().await.unwrap();
         let verified = timeout(PATIENCE, verifying.await).await.unwrap().unwrap();
@@ -367,7 +380,7 @@ async fn once_the_peer_has_answered_no_other_connection_is_used() {
     let confirming = dialler.verify(one).await;
     let open = |stream, origin| Open {
         stream,
-        token_read: false,
+        opening_read: false,
         origin,
         took: PATIENCE,
     };
@@ -420,7 +433,8 @@ async fn what_the_peer_has_left_ends_at_once() {
     let agent = PunchAgent::new(PunchConfig::default(), introduced, [0; 32], Instant::now());
     let of = (dialler.peer_id(), Role::Controlled);
     let verifier = Verifier::new(callee, of, TOKEN, (&called, Instant::now())).unwrap();
-    let inbox = Arc::new(Inbound::new()).expect(TOKEN, BTreeSet::from([remote]));
+    let inbox =
+        Arc::new(Inbound::new()).expect(TOKEN.opening(Role::Controlling), BTreeSet::from([remote]));
     let (_nat, local_nat) = watch::channel(NatReport::default());
     let leave = called.leaving();
     let books = Books {
