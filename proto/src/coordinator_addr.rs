@@ -1,4 +1,8 @@
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    str::FromStr,
+};
 
 use crate::{ParsePeerIdError, PeerId};
 
@@ -34,9 +38,9 @@ impl FromStr for CoordinatorAddr {
             .split_once('@')
             .ok_or(ParseCoordinatorAddrError::NoId)?;
         let id = id.parse()?;
-        let (host, port) = place
-            .rsplit_once(':')
-            .ok_or(ParseCoordinatorAddrError::NoPort)?;
+        // The colons of an address in brackets are no separators.
+        let port_at = (!place.ends_with(']')).then(|| place.rsplit_once(':'));
+        let (host, port) = port_at.flatten().ok_or(ParseCoordinatorAddrError::NoPort)?;
         let port = match port.parse() {
             Ok(0) | Err(_) => {
                 return Err(ParseCoordinatorAddrError::Port {
@@ -46,8 +50,8 @@ impl FromStr for CoordinatorAddr {
             Ok(port) => port,
         };
         let host = match host.strip_prefix('[').map(|inner| inner.strip_suffix(']')) {
-            Some(Some(inner)) => inner,
-            Some(None) => {
+            Some(Some(inner)) if is_ipv6(inner) => inner,
+            Some(_) => {
                 return Err(ParseCoordinatorAddrError::Host {
                     found: host.to_owned(),
                 });
@@ -60,12 +64,24 @@ impl FromStr for CoordinatorAddr {
                 found: host.to_owned(),
             });
         }
+        if host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified()) {
+            return Err(ParseCoordinatorAddrError::Unspecified {
+                found: host.to_owned(),
+            });
+        }
         Ok(Self {
             id,
             host: host.to_owned(),
             port,
         })
     }
+}
+
+/// Tells whether a text is an IPv6 address, with a zone (RFC 6874) perhaps.
+fn is_ipv6(text: &str) -> bool {
+    let (address, zone) = text.split_once('%').unwrap_or((text, "0"));
+    let is_zone = |c: char| c.is_ascii_graphic() && !matches!(c, '[' | ']' | '%' | '/');
+    address.parse::<Ipv6Addr>().is_ok() && !zone.is_empty() && zone.chars().all(is_zone)
 }
 
 /// Why a text does not name a coordinator.
@@ -88,12 +104,23 @@ pub enum ParseCoordinatorAddrError {
     #[error("the server id is missing; write <server-id>@<host>:<port>, as `serve` prints it")]
     NoId,
     /// There is no `:port`.
-    #[error("the port is missing; write <server-id>@<host>:<port>")]
+    #[error(
+        "the port is missing; write <server-id>@<host>:<port>, with 4433 unless `serve` has another"
+    )]
     NoPort,
     /// The port is not a number from 1 to 65535.
     #[error("'{found}' is not a port number from 1 to 65535")]
     Port {
         /// The text in the port's place.
+        found: String,
+    },
+    /// The host stands for all addresses of a machine, and is none of them.
+    #[error(
+        "{found} stands for all addresses of the coordinator's machine; put the one in its place at which \
+         peers reach it, or its name"
+    )]
+    Unspecified {
+        /// The text in the host's place.
         found: String,
     },
 }
@@ -109,6 +136,7 @@ mod tests {
         for place in [
             "192.0.2.1:4433",
             "[2001:db8::1]:1",
+            "[fe80::2%eth0]:4433",
             "coord.example.org:65535",
         ] {
             let text = format!("{id}@{place}");
@@ -127,6 +155,25 @@ mod tests {
                 E::Id(ParsePeerIdError::Length { found: 3 }),
             ),
             (format!("{id}@host"), E::NoPort),
+            (format!("{id}@[::1]"), E::NoPort),
+            (
+                format!("{id}@[[]:3"),
+                E::Host {
+                    found: "[[]".to_owned(),
+                },
+            ),
+            (
+                format!("{id}@0.0.0.0:4433"),
+                E::Unspecified {
+                    found: "0.0.0.0".to_owned(),
+                },
+            ),
+            (
+                format!("{id}@[::]:4433"),
+                E::Unspecified {
+                    found: "::".to_owned(),
+                },
+            ),
             (
                 format!("{id}@host:0"),
                 E::Port {

@@ -173,18 +173,19 @@ pub struct Introduction {
     pub serial: u32,
     /// How many of the dialler's claims the callee is told the address for. Zero towards the callee.
     pub witnessed: u8,
+    /// Whether the coordinator sees both at one IPv4 address or in one IPv6 /64: they may be in one
+    /// network then, in which private addresses lead to each other.
+    pub seen_together: bool,
 }
 
 /// Why a coordinator turned a request down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The callee is not registered here.
-    #[error("the peer is not online")]
-    NotOnline,
-    /// The callee's policy does not admit the dialler.
-    #[error("the peer does not accept dials from this peer id")]
-    NotAllowed,
+    /// The callee is not registered here, or its policy does not admit the dialler: one answer for
+    /// both, since nobody else is to learn who is online. Also for a session that is not known.
+    #[error("the peer is not online, or does not allow this peer id")]
+    Unavailable,
     /// A peer cannot dial itself.
     #[error("a peer cannot dial itself")]
     OwnId,
@@ -208,6 +209,17 @@ pub enum Notice {
     Introduction(Introduction),
     /// Bytes of the handshake from the other side of an introduction.
     Flight(Flight),
+    /// The callee of an introduction has not been heard of since it was told.
+    Silent(Silent),
+}
+
+/// What a coordinator tells the dialler of a callee that may have gone without a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Silent {
+    /// The introduction.
+    pub session: SessionToken,
+    /// For how many milliseconds nothing has come from the callee.
+    pub silent_ms: u32,
 }
 
 /// What a peer should know about the coordinator.

@@ -10,6 +10,31 @@ use data_encoding::{BASE32_NOPAD, DecodeKind};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct PeerId([u8; 32]);
 
+/// The y coordinates of the points of small order on Curve25519 in Edwards form (RFC 8032 section
+/// 5.1), those included that are not in their shortest form: 0, 1, the two of order 8, and p - 1 to
+/// p + 1 for the prime p. The last bit, which is the sign of x, does not count.
+const SMALL_ORDER: [[u8; 32]; 7] = {
+    const fn near_prime(first: u8) -> [u8; 32] {
+        let mut y = [0xff; 32];
+        y[0] = first;
+        y[31] = 0x7f;
+        y
+    }
+    let mut one = [0; 32];
+    one[0] = 1;
+    [
+        [0; 32],
+        one,
+        *b"\x26\xe8\x95\x8f\xc2\xb2\x27\xb0\x45\xc3\xf4\x89\xf2\xef\x98\xf0\
+           \xd5\xdf\xac\x05\xd3\xc6\x33\x39\xb1\x38\x02\x88\x6d\x53\xfc\x05",
+        *b"\xc7\x17\x6a\x70\x3d\x4d\xd8\x4f\xba\x3c\x0b\x76\x0d\x10\x67\x0f\
+           \x2a\x20\x53\xfa\x2c\x39\xcc\xc6\x4e\xc7\xfd\x77\x92\xac\x03\x7a",
+        near_prime(0xec),
+        near_prime(0xed),
+        near_prime(0xee),
+    ]
+};
+
 impl PeerId {
     /// The length of the text form in characters.
     pub const TEXT_LEN: usize = 52;
@@ -24,6 +49,15 @@ impl PeerId {
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    /// Tells whether anybody can make signatures that this key seems to have made: it is a point of
+    /// small order. No party has such a key, so whoever shows one is refused.
+    #[must_use]
+    pub fn is_forgeable(&self) -> bool {
+        let mut y = self.0;
+        y[31] &= 0x7f;
+        SMALL_ORDER.contains(&y)
     }
 
     /// Returns the first ten characters, enough to tell peers apart in a log line.
@@ -72,7 +106,11 @@ impl FromStr for PeerId {
                     ParsePeerIdError::Length { found: text.len() }
                 }
             })?;
-        Ok(Self(key))
+        let id = Self(key);
+        if id.is_forgeable() {
+            return Err(ParsePeerIdError::Forgeable);
+        }
+        Ok(id)
     }
 }
 
@@ -91,6 +129,9 @@ pub enum ParsePeerIdError {
         /// Its place in bytes from the start.
         position: usize,
     },
+    /// Anybody can claim to have this key.
+    #[error("this is no peer id: anybody can claim to have this key")]
+    Forgeable,
     /// The last character has bits beyond the 256 of a key.
     #[error("the last character of the peer id is wrong; was it copied whole?")]
     LastCharacter,
@@ -115,6 +156,21 @@ mod tests {
         assert_eq!(text, text.to_lowercase());
         assert_eq!(text.parse(), Ok(id));
         assert_eq!(text.to_uppercase().parse(), Ok(id));
+    }
+
+    #[test]
+    fn a_key_of_small_order_is_nobodys() {
+        for y in SMALL_ORDER {
+            let mut negative = y;
+            negative[31] |= 0x80;
+            for key in [y, negative] {
+                let id = PeerId::from_public_key(key);
+                assert!(id.is_forgeable());
+                let text = id.to_string();
+                assert_eq!(text.parse::<PeerId>(), Err(ParsePeerIdError::Forgeable));
+            }
+        }
+        assert!(!PeerId::from_public_key([7; 32]).is_forgeable());
     }
 
     #[test]

@@ -62,7 +62,7 @@ async fn back_after(away: Duration) -> Duration {
     loop {
         match dialler.dial(listener.peer_id()).await {
             Ok(_) => return since.elapsed(),
-            Err(DialError::NotOnline) => sleep(Duration::from_millis(20)).await,
+            Err(DialError::Unavailable { .. }) => sleep(Duration::from_millis(20)).await,
             Err(error) => panic!("{error}"),
         }
     }

@@ -203,7 +203,10 @@ async fn a_service_that_is_told_to_end_is_done_and_gone_at_once() {
         let (status, said) = listen.end().await;
         assert_eq!(status.code(), Some(0), "{signal}: {said}");
         let error = dialler.dial(peer).await.unwrap_err();
-        assert!(matches!(error, DialError::NotOnline), "{signal}: {error:?}");
+        assert!(
+            matches!(error, DialError::Unavailable { .. }),
+            "{signal}: {error:?}"
+        );
     }
 }
 
@@ -271,4 +274,18 @@ async fn serve_names_the_port_that_is_taken() {
         assert!(said.contains(taken), "{said}");
         assert!(output.stdout.is_empty());
     }
+}
+
+#[tokio::test]
+async fn a_peer_that_has_gone_without_a_word_is_called_silent() {
+    let shell = Shell::new();
+    let id = shell.id().await;
+    let mut listen = shell.start(&["listen", "--allow-any"]);
+    listen.wait_for("can be dialled").await;
+    let dialler = shell.world.dialler().await;
+    // Its sockets stay, and nobody reads them, as on a machine that was unplugged.
+    listen.signal("STOP").await;
+    let error = timeout(LIMIT, dialler.dial(id)).await.unwrap().unwrap_err();
+    assert!(matches!(error, DialError::PeerSilent(_)), "{error:?}");
+    listen.signal("KILL").await;
 }

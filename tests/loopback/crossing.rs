@@ -156,6 +156,6 @@ async fn a_dial_of_somebody_who_does_not_admit_us_crosses_nothing() {
         other.dial(one.peer_id()),
         other.accept()
     );
-    assert!(matches!(refused, Err(DialError::NotAllowed)));
+    assert!(matches!(refused, Err(DialError::Unavailable { .. })));
     assert_are_ends_of_one(&mut (dialled.unwrap(), accepted.unwrap())).await;
 }

@@ -161,7 +161,10 @@ async fn a_dial_outlasts_a_coordinator_that_is_started_anew() {
     // The new one has been asked. Nobody may have told our mapping by then, which is said instead.
     let error = dialled.unwrap_err();
     assert!(
-        matches!(error, DialError::NotOnline | DialError::Stun { .. }),
+        matches!(
+            error,
+            DialError::Unavailable { .. } | DialError::Stun { .. }
+        ),
         "{error:?}"
     );
 }

@@ -182,6 +182,7 @@ fn introduction(candidates: Vec<SocketAddr>) -> Introduction {
         serial: 0,
         // As if it had seen the dialler, who need not begin anew then.
         witnessed: 1,
+        seen_together: false,
     }
 }
 

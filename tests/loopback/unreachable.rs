@@ -84,7 +84,10 @@ async fn a_closed_stun_port_is_named() {
     let nobody = SecretKey::generate().unwrap().peer_id();
     let error = dialler.dial(nobody).await.unwrap_err();
     assert!(
-        matches!(error, DialError::Stun { .. } | DialError::NotOnline),
+        matches!(
+            error,
+            DialError::Stun { .. } | DialError::Unavailable { .. }
+        ),
         "{error}"
     );
 }

@@ -27,13 +27,16 @@ fn an_unknown_peer_is_status_3() {
 }
 
 #[test]
-fn a_peer_that_does_not_want_us_is_status_4() {
+fn a_peer_that_does_not_want_us_is_like_one_that_is_not_online() {
     test(|| {
         let net = Net::new(&NAT, &NAT);
         let peer = net.id("b");
         let _listener = net.listen_with("b", &["--allow", UNKNOWN]);
         let dialled = net.dial("a", &peer, b"");
-        assert_eq!(dialled.code(), 4, "{:#?}", dialled.stderr);
+        assert_eq!(dialled.code(), 3, "{:#?}", dialled.stderr);
+        // The other side has to be told which id that is.
+        let own_id = net.id("a");
+        assert!(dialled.reason().contains(&own_id), "{}", dialled.reason());
         let heard = net.lab.capture().select(|packet| {
             packet.source == IpAddr::from(net.external("a"))
                 && packet.destination == IpAddr::from(net.external("b"))

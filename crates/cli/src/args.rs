@@ -10,8 +10,7 @@ Exit status:
   0  done, or told to end while serving many
   1  the stream broke, or this machine failed
   2  wrong usage, or an address or key file that cannot be used
-  3  the peer is not online
-  4  refused by the peer's policy
+  3  the peer is not online, or does not allow this machine
   5  no direct path (stderr says why), or the peer is busy
   6  coordinator or STUN server unreachable, or it refuses
   7  wrong identity

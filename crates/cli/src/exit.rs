@@ -8,8 +8,7 @@ use p2pconnect::{BindError, CoordinatorError, DialError, Refusal};
 pub(crate) const DONE: u8 = 0;
 pub(crate) const BROKEN: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
-pub(crate) const NOT_ONLINE: u8 = 3;
-pub(crate) const NOT_ALLOWED: u8 = 4;
+pub(crate) const UNAVAILABLE: u8 = 3;
 pub(crate) const NO_PATH: u8 = 5;
 pub(crate) const UNREACHABLE: u8 = 6;
 pub(crate) const WRONG_IDENTITY: u8 = 7;
@@ -58,8 +57,7 @@ pub(crate) fn of_dial(error: &DialError) -> u8 {
         DialError::Coordinator(error) => of_coordinator(error),
         DialError::TimedOut | DialError::Stun { .. } => UNREACHABLE,
         DialError::OwnId => USAGE,
-        DialError::NotOnline => NOT_ONLINE,
-        DialError::NotAllowed => NOT_ALLOWED,
+        DialError::Unavailable { .. } | DialError::PeerSilent(_) => UNAVAILABLE,
         DialError::NoDirectPath(_)
         | DialError::Broken(_)
         | DialError::PeerBusy

@@ -196,10 +196,10 @@ impl Registry {
         let mut admitted = self.admit(client, &request.candidates, now);
         admitted.candidates.splice(0..0, witnessed.iter().cloned());
         admitted.candidates.truncate(MAX_CANDIDATES);
-        let callee = self.peers.get(&request.callee).ok_or(Refusal::NotOnline)?;
-        if !callee.policy.admits(&client.peer) {
-            return Err(Refusal::NotAllowed);
-        }
+        let callee = self.peers.get(&request.callee);
+        let callee = callee.filter(|it| it.policy.admits(&client.peer));
+        // The same for both, so that nobody else learns who is online.
+        let callee = callee.ok_or(Refusal::Unavailable)?;
         let (flights, limits) = (&mut self.in_flight, &self.limits);
         if let Some(session) = flights.share(client, &callee.client, limits, now.monotonic) {
             return Ok(Event::Crossed(session));
@@ -226,6 +226,7 @@ impl Registry {
         };
         let witnessed = reachable(&witnessed, &callee.client).len();
         let serial = callee.serial;
+        let seen_together = source == subscriber(callee.client.seen.ip());
         let callee = Side {
             peer: request.callee,
             connection: callee.client.connection,
@@ -238,6 +239,7 @@ impl Registry {
             callee,
             serial,
             witnessed: u8::try_from(witnessed).unwrap_or(u8::MAX),
+            seen_together,
             handshake: request.handshake,
             unproven: admitted.unproven,
         })))

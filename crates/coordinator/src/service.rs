@@ -125,7 +125,7 @@ impl Coordinator {
             local_addr: self.local_addr,
             server_id: self.server_id,
             stop: Some(stop),
-            endpoint: self.endpoint.clone(),
+            endpoint: Some(self.endpoint.clone()),
             task: tokio::spawn(self.run(async move {
                 // The sender is dropped without a word only when the task is aborted too.
                 drop(stopped.await);
@@ -165,7 +165,8 @@ pub struct RunningCoordinator {
     local_addr: SocketAddr,
     server_id: PeerId,
     stop: Option<oneshot::Sender<()>>,
-    endpoint: Endpoint,
+    /// Given up before the end is waited for: the last handle keeps the socket.
+    endpoint: Option<Endpoint>,
     task: JoinHandle<()>,
 }
 
@@ -186,7 +187,7 @@ impl RunningCoordinator {
     /// forgotten yet.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.endpoint.open_connections()
+        self.endpoint.as_ref().map_or(0, Endpoint::open_connections)
     }
 
     /// Closes every connection with [`close::GOING_AWAY`] and returns when that is done, after
@@ -196,6 +197,7 @@ impl RunningCoordinator {
     ///
     /// Dropping the future ends the service at once.
     pub async fn shutdown(mut self) {
+        drop(self.endpoint.take());
         drop(self.stop.take());
         if let Err(error) = (&mut self.task).await {
             error!(%error, "the coordinator ended with a failure");

@@ -91,7 +91,9 @@ fn read_peer_id(certificate: &CertificateDer<'_>) -> Result<PeerId, rustls::Erro
     let key = spki
         .strip_prefix(&ED25519_SPKI_PREFIX)
         .and_then(|key| key.try_into().ok());
-    key.map(PeerId::from_public_key).ok_or(malformed)
+    // A key of small order would be proved without a secret.
+    let id = key.map(PeerId::from_public_key);
+    id.filter(|id| !id.is_forgeable()).ok_or(malformed)
 }
 
 fn check_identity(

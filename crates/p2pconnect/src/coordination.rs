@@ -400,6 +400,7 @@ async fn read_notices(link: &Link, sinks: &Sinks) -> Result<(), codec::DecodeErr
                 sent.unwrap_or_else(|_| tracing::debug!("introduction dropped: too many wait"));
             }
             Some(Notice::Flight(flight)) => sinks.flights.deliver(flight),
+            Some(Notice::Silent(silent)) => sinks.flights.tell_of_silence(&silent),
             None => {}
         }
     }

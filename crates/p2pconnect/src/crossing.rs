@@ -413,9 +413,9 @@ mod tests {
         let crossings = Arc::new(Crossings::default());
         let answering = crossings.answering(SESSION).unwrap();
         let crossed = crossings.asking(PEER).crossed(SESSION).unwrap();
-        answering.ended(Err(DialError::NotOnline));
+        answering.ended(Err(DialError::OwnId));
         let outcome = crossed.outcome(soon()).await;
-        assert!(matches!(outcome, Err(Some(DialError::NotOnline))));
+        assert!(matches!(outcome, Err(Some(DialError::OwnId))));
     }
 
     #[tokio::test]

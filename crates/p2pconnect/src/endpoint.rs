@@ -365,8 +365,10 @@ impl Endpoint {
                     // It was over before we dialled, and its connection is another one.
                     None => continue,
                 },
-                Err(Refusal::NotOnline) => return Err(DialError::NotOnline),
-                Err(Refusal::NotAllowed) => return Err(DialError::NotAllowed),
+                Err(Refusal::Unavailable) => {
+                    let own_id = self.peer_id();
+                    return Err(DialError::Unavailable { own_id });
+                }
                 Err(Refusal::OwnId) => return Err(DialError::OwnId),
                 Err(refusal) => {
                     drop(outstanding);
@@ -453,6 +455,7 @@ impl From<SessionError> for DialError {
             SessionError::Broken(error) => Self::Broken(error),
             SessionError::PeerLeft(_) => Self::PeerLeft,
             SessionError::PeerBusy => Self::PeerBusy,
+            SessionError::PeerSilent(silence) => Self::PeerSilent(silence),
         }
     }
 }
@@ -497,7 +500,7 @@ fn explained(error: DialError, failure: Option<Failure>) -> DialError {
     };
     let report = match error {
         DialError::NoDirectPath(report) => Some(report),
-        DialError::NotOnline | DialError::PeerLeft => None,
+        DialError::Unavailable { .. } | DialError::PeerLeft => None,
         error => return error,
     };
     DialError::Stun {

@@ -122,14 +122,6 @@ pub enum DialError {
     /// The peer is known to the coordinator, and there is no direct path to it.
     #[error("there is no direct path to the peer: {0}")]
     NoDirectPath(Box<PunchReport>),
-    /// The callee's policy does not admit us.
-    #[error("the peer does not accept dials from this peer id; it has to allow this one")]
-    NotAllowed,
-    /// The callee is not registered with the coordinator.
-    #[error(
-        "the peer is not online; does it listen, with this coordinator and under this peer id?"
-    )]
-    NotOnline,
     /// The peer id that was dialled is this endpoint's own.
     #[error(
         "this peer id is this machine's own; dial the other machine's, or give this one another key"
@@ -157,6 +149,11 @@ pub enum DialError {
         /// What was tried and what came back, if the peer was online.
         report: Option<Box<PunchReport>>,
     },
+    /// The peer was registered with the coordinator, which has heard nothing of it for so long.
+    #[error(
+        "the peer has gone without a word: the coordinator has heard nothing of it for {:.1} s", .0.as_secs_f64()
+    )]
+    PeerSilent(Duration),
     /// Time ran out before the punch began.
     #[error("the coordinator did not bring the two together in time")]
     TimedOut,
@@ -168,6 +165,16 @@ pub enum DialError {
         "there are too many connections to the same peer; close one, or carry several streams in one"
     )]
     TooManyConnections,
+    /// The peer is not registered with the coordinator, or its policy does not admit this endpoint. A
+    /// coordinator does not tell these apart, so that nobody learns who is online.
+    #[error(
+        "the peer is not online at this coordinator, or does not allow this machine, whose peer id is \
+         {own_id}"
+    )]
+    Unavailable {
+        /// The id that the peer has to allow.
+        own_id: PeerId,
+    },
     /// What answers at the peer's address holds another key.
     #[error("what answers at the peer's address is not the peer: {0}")]
     WrongIdentity(Box<PunchReport>),

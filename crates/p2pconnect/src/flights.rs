@@ -3,9 +3,13 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-use p2pconnect_proto::{SessionToken, message::Flight};
+use p2pconnect_proto::{
+    SessionToken,
+    message::{Flight, Silent},
+};
 use tokio::sync::mpsc;
 
 /// Flights that wait in one session. A side of TLS 1.3 sends two at most.
@@ -15,14 +19,23 @@ const MAX_WAITING: usize = 4;
 /// before us. As many as there may be introductions on their way.
 const MAX_EARLY: usize = 32;
 
+/// What a coordinator says about a session under way.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// Bytes of the handshake; none if the other side has given the introduction up.
+    Bytes(Vec<u8>),
+    /// Nothing has come from the callee for so long.
+    Silent(Duration),
+}
+
 /// The sessions that wait for bytes of their handshake.
 #[derive(Debug, Default)]
 pub(crate) struct Flights(Mutex<Waiting>);
 
 #[derive(Debug, Default)]
 struct Waiting {
-    sessions: BTreeMap<SessionToken, mpsc::Sender<Vec<u8>>>,
-    early: VecDeque<Flight>,
+    sessions: BTreeMap<SessionToken, mpsc::Sender<Word>>,
+    early: VecDeque<(SessionToken, Word)>,
 }
 
 impl Flights {
@@ -30,11 +43,11 @@ impl Flights {
     pub(crate) fn expect(self: &Arc<Self>, session: SessionToken) -> Incoming {
         let (sender, receiver) = mpsc::channel(MAX_WAITING);
         self.with(|waiting| {
-            for flight in std::mem::take(&mut waiting.early) {
-                if flight.session == session {
-                    offer(&sender, flight.bytes);
+            for early in std::mem::take(&mut waiting.early) {
+                if early.0 == session {
+                    offer(&sender, early.1);
                 } else {
-                    waiting.early.push_back(flight);
+                    waiting.early.push_back(early);
                 }
             }
             waiting.sessions.insert(session, sender);
@@ -48,13 +61,23 @@ impl Flights {
 
     /// Hands bytes to their session.
     pub(crate) fn deliver(&self, flight: Flight) {
-        self.with(|waiting| match waiting.sessions.get(&flight.session) {
-            Some(session) => offer(session, flight.bytes),
+        self.hand(flight.session, Word::Bytes(flight.bytes));
+    }
+
+    /// Tells a session that nothing has come from its callee.
+    pub(crate) fn tell_of_silence(&self, silent: &Silent) {
+        let silence = Duration::from_millis(silent.silent_ms.into());
+        self.hand(silent.session, Word::Silent(silence));
+    }
+
+    fn hand(&self, session: SessionToken, word: Word) {
+        self.with(|waiting| match waiting.sessions.get(&session) {
+            Some(session) => offer(session, word),
             None => {
                 if waiting.early.len() == MAX_EARLY {
                     waiting.early.pop_front();
                 }
-                waiting.early.push_back(flight);
+                waiting.early.push_back((session, word));
             }
         });
     }
@@ -64,8 +87,8 @@ impl Flights {
     }
 }
 
-fn offer(session: &mpsc::Sender<Vec<u8>>, bytes: Vec<u8>) {
-    if session.try_send(bytes).is_err() {
+fn offer(session: &mpsc::Sender<Word>, word: Word) {
+    if session.try_send(word).is_err() {
         tracing::debug!("bytes of a handshake dropped: nobody wants so many");
     }
 }
@@ -73,14 +96,14 @@ fn offer(session: &mpsc::Sender<Vec<u8>>, bytes: Vec<u8>) {
 /// Where the bytes for one session arrive, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Incoming {
-    receiver: mpsc::Receiver<Vec<u8>>,
+    receiver: mpsc::Receiver<Word>,
     session: SessionToken,
     flights: Arc<Flights>,
 }
 
 impl Incoming {
-    /// Waits for the next bytes. Cancel safe.
-    pub(crate) async fn next(&mut self) -> Option<Vec<u8>> {
+    /// Waits for the next word. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Option<Word> {
         self.receiver.recv().await
     }
 }
@@ -110,10 +133,10 @@ mod tests {
         flights.deliver(flight(2, 20));
         let mut first = flights.expect(SessionToken::from_bytes([1; 16]));
         flights.deliver(flight(1, 11));
-        assert_eq!(first.next().await, Some(vec![10]));
-        assert_eq!(first.next().await, Some(vec![11]));
+        assert_eq!(first.next().await, Some(Word::Bytes(vec![10])));
+        assert_eq!(first.next().await, Some(Word::Bytes(vec![11])));
         let mut second = flights.expect(SessionToken::from_bytes([2; 16]));
-        assert_eq!(second.next().await, Some(vec![20]));
+        assert_eq!(second.next().await, Some(Word::Bytes(vec![20])));
         drop((first, second));
         flights.with(|waiting| {
             assert!(waiting.sessions.is_empty() && waiting.early.is_empty());

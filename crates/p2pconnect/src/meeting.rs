@@ -146,10 +146,14 @@ impl Inner {
     }
 
     /// Returns from where this endpoint looks at the addresses of a peer that a coordinator introduces.
-    fn vantage(&self, coordination: &Coordination) -> Vantage {
+    fn vantage(&self, coordination: &Coordination, seen_together: bool) -> Vantage {
         let mapped = self.mappings.known();
         let outside = mapped.iter().map(|it| it.mapped.ip());
-        Vantage::now(outside.chain(coordination.observed()), coordination.host())
+        Vantage::now(
+            outside.chain(coordination.observed()),
+            coordination.host(),
+            seen_together,
+        )
     }
 
     /// Returns where it is noted which connections to a peer are used.
@@ -318,10 +322,12 @@ impl Inner {
             mut candidates,
             nat,
             relayed_rtt_us,
+            seen_together,
             ..
         } = introduction;
         let started = Instant::now();
-        self.vantage(&coordination).retain(&mut candidates);
+        let vantage = self.vantage(&coordination, seen_together);
+        vantage.retain(&mut candidates);
         let translated = self.nat64.translate(&mut candidates).await;
         let relayed_rtt = Duration::from_micros(relayed_rtt_us.into());
         let flights = coordination.expect_flights(session);

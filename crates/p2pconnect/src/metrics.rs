@@ -68,7 +68,9 @@ impl Recorder {
                 }
             }
             // It is counted when it begins anew.
-            Err(SessionError::PeerLeft(_) | SessionError::PeerBusy) => {}
+            Err(
+                SessionError::PeerLeft(_) | SessionError::PeerBusy | SessionError::PeerSilent(_),
+            ) => {}
             Err(SessionError::Broken(_)) => {
                 metrics.failed += 1;
                 metrics.failed_time += time;

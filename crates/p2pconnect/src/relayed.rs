@@ -23,7 +23,10 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use crate::{
-    coordination::Coordination, flights::Incoming, task::AbortOnDrop, transport::Transport,
+    coordination::Coordination,
+    flights::{Incoming, Word},
+    task::AbortOnDrop,
+    transport::Transport,
 };
 
 /// The name that TLS libraries want from a client; the key alone counts.
@@ -84,6 +87,8 @@ pub(crate) enum Left {
     Begun,
     /// It has not taken it up.
     Untouched,
+    /// It has not said so: the coordinator has heard nothing of it for so long.
+    Silent(Duration),
 }
 
 /// A relayed handshake. Dropping it ends it.
@@ -199,12 +204,21 @@ impl Relayed {
                             tracing::debug!(%error, "bytes of a handshake not passed on");
                         }
                     }
-                    Some(bytes) = flights.next() => {
-                        if bytes.is_empty() {
-                            let how = if heard { Left::Begun } else { Left::Untouched };
-                            left.send_replace(Some(how));
-                            continue;
-                        }
+                    Some(word) = flights.next() => {
+                        let bytes = match word {
+                            Word::Bytes(bytes) if !bytes.is_empty() => bytes,
+                            Word::Bytes(_) => {
+                                let how = if heard { Left::Begun } else { Left::Untouched };
+                                left.send_replace(Some(how));
+                                continue;
+                            }
+                            // It has been heard of since, whatever the coordinator has not.
+                            Word::Silent(_) if heard => continue,
+                            Word::Silent(silence) => {
+                                left.send_replace(Some(Left::Silent(silence)));
+                                continue;
+                            }
+                        };
                         heard = true;
                         if incoming.try_send(bytes).is_err() {
                             tracing::debug!("bytes of a handshake dropped");

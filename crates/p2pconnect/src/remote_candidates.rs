@@ -59,11 +59,17 @@ pub(crate) struct Vantage {
     outside: BTreeSet<IpAddr>,
     /// Where the coordinator is.
     coordinator: IpAddr,
+    /// Whether the coordinator sees the peer where it sees this host.
+    seen_together: bool,
 }
 
 impl Vantage {
     /// Looks at the networks that this host is in at this moment.
-    pub(crate) fn now(outside: impl IntoIterator<Item = IpAddr>, coordinator: IpAddr) -> Self {
+    pub(crate) fn now(
+        outside: impl IntoIterator<Item = IpAddr>,
+        coordinator: IpAddr,
+        seen_together: bool,
+    ) -> Self {
         let interfaces = if_addrs::get_if_addrs().unwrap_or_else(|error| {
             tracing::warn!(%error, "this machine's networks cannot be listed");
             Vec::new()
@@ -82,6 +88,7 @@ impl Vantage {
             networks: interfaces.iter().map(|it| network(&it.addr)).collect(),
             outside: outside.into_iter().map(|ip| ip.to_canonical()).collect(),
             coordinator: coordinator.to_canonical(),
+            seen_together,
         }
     }
 
@@ -99,10 +106,14 @@ impl Vantage {
 
     /// Tells whether the peer is seen from outside where this host is: both are behind one NAT.
     fn is_in_one_network_with(&self, candidates: &[Candidate]) -> bool {
-        // A coordinator inside a network introduces those who are inside as well.
-        let is_inside = !self.coordinator.is_loopback() && !is_global(self.coordinator);
+        // A coordinator inside a network introduces those who are inside as well. One that sees this host
+        // at a private address reaches it without a NAT, as it does the peers that it sees so.
+        let is_inside = |ip: &IpAddr| !ip.is_loopback() && !is_global(*ip);
+        let is_inside = is_inside(&self.coordinator) || self.outside.iter().any(is_inside);
         let mut remotes = candidates.iter().map(|it| it.address.ip().to_canonical());
-        is_inside || remotes.any(|ip| is_global(ip) && self.outside.contains(&ip))
+        self.seen_together
+            || is_inside
+            || remotes.any(|ip| is_global(ip) && self.outside.contains(&ip))
     }
 
     fn admits(&self, ip: IpAddr, is_shared: bool) -> bool {
@@ -147,6 +158,7 @@ mod tests {
             networks: networks.iter().map(network).collect(),
             outside: BTreeSet::from([ip(outside)]),
             coordinator: ip(coordinator),
+            seen_together: false,
         }
     }
 
@@ -194,6 +206,12 @@ mod tests {
         let home = vantage(&[("192.168.1.5", 24)], "198.51.100.7", "203.0.113.1");
         let peer = ["198.51.100.7:5", "10.0.0.9:1"];
         assert_eq!(kept(&home, &peer), peer);
+        // A peer that no STUN server has told an address; the coordinator sees it all the same.
+        let seen = Vantage {
+            seen_together: true,
+            ..home
+        };
+        assert_eq!(kept(&seen, &["10.0.0.9:1"]), ["10.0.0.9:1"]);
     }
 
     #[test]
@@ -210,6 +228,9 @@ mod tests {
     fn a_coordinator_inside_a_network_introduces_those_inside() {
         let office = vantage(&[("10.1.0.5", 16)], "10.1.0.5", "10.3.0.1");
         assert_eq!(kept(&office, &["10.2.0.9:1"]), ["10.2.0.9:1"]);
+        // Outside, but with routes and no NAT in between.
+        let site = vantage(&[("10.1.0.5", 16)], "10.1.0.5", "203.0.113.1");
+        assert_eq!(kept(&site, &["10.2.0.9:1"]), ["10.2.0.9:1"]);
     }
 
     #[test]

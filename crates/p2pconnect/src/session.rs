@@ -66,6 +66,8 @@ pub(crate) enum SessionError {
     PeerLeft(Box<PunchReport>),
     /// The peer has not taken the introduction up.
     PeerBusy,
+    /// The coordinator has heard nothing of the peer for so long.
+    PeerSilent(Duration),
 }
 
 /// One introduction being turned into a connection.
@@ -192,6 +194,7 @@ impl Session {
                     let error = match self.handover.left() {
                         Some(Left::Begun) => SessionError::PeerLeft(report),
                         Some(Left::Untouched) => SessionError::PeerBusy,
+                        Some(Left::Silent(silence)) => SessionError::PeerSilent(silence),
                         None => SessionError::NoPath(report),
                     };
                     return self.handover.fail(error);

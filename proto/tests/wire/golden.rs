@@ -8,7 +8,7 @@ use p2pconnect_proto::{
     codec::{self, HEADER_LEN, Message},
     message::{
         DialPolicy, DialRequest, Flight, Introduction, Notice, ReflexiveClaim, Refusal, Registered,
-        Registration, Request, Response, Welcome,
+        Registration, Request, Response, Silent, Welcome,
     },
 };
 
@@ -78,6 +78,13 @@ fn nat() -> NatReport {
     }
 }
 
+fn silent() -> Silent {
+    Silent {
+        session: flight().session,
+        silent_ms: 12_500,
+    }
+}
+
 fn flight() -> Flight {
     Flight {
         session: SessionToken::from_bytes([0x77; 16]),
@@ -109,6 +116,7 @@ fn introduction(role: Role) -> Introduction {
             Role::Controlling => 1,
             Role::Controlled => 0,
         },
+        seen_together: true,
     }
 }
 
@@ -154,12 +162,13 @@ fn the_blocks_of_the_document_are_right() {
         "introduced",
         &Response::Introduced(introduction(Role::Controlling)),
     );
-    checker.message("refused", &Response::Refused(Refusal::NotAllowed));
+    checker.message("refused", &Response::Refused(Refusal::TooMany));
     checker.message("settled-answer", &Response::Settled);
     checker.message("relayed", &Response::Relayed);
     let session = SessionToken::from_bytes([0x77; 16]);
     checker.message("crossed", &Response::Crossed(session));
     checker.message("flight", &Notice::Flight(flight()));
+    checker.message("silent", &Notice::Silent(silent()));
     checker.message(
         "welcome",
         &Notice::Welcome(Welcome {
@@ -263,8 +272,7 @@ fn the_numbers_of_the_document_are_right() {
     assert_variants(
         "Refusal",
         [
-            Refusal::NotOnline,
-            Refusal::NotAllowed,
+            Refusal::Unavailable,
             Refusal::OwnId,
             Refusal::TooMany,
             Refusal::TooLarge,

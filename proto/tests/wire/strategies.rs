@@ -7,7 +7,7 @@ use p2pconnect_proto::{
     PunchPort, ReflexiveToken, Role, SessionToken, UnsolicitedSyn,
     message::{
         DialPolicy, DialRequest, Flight, Introduction, MAX_CANDIDATES, MAX_STUN_SERVERS, Notice,
-        ReflexiveClaim, Refusal, Registered, Registration, Request, Response, Welcome,
+        ReflexiveClaim, Refusal, Registered, Registration, Request, Response, Silent, Welcome,
     },
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -64,6 +64,10 @@ pub(crate) fn notice() -> impl Strategy<Value = Notice> {
         }),
         introduction().prop_map(Notice::Introduction),
         flight().prop_map(Notice::Flight),
+        (any::<[u8; 16]>(), any::<u32>()).prop_map(|(session, silent_ms)| {
+            let session = SessionToken::from_bytes(session);
+            Notice::Silent(Silent { session, silent_ms })
+        }),
     ]
 }
 
@@ -96,7 +100,7 @@ fn introduction() -> impl Strategy<Value = Introduction> {
         any::<u32>(),
         bytes(),
         any::<u32>(),
-        any::<u8>(),
+        any::<(u8, bool)>(),
     )
         .prop_map(
             |(
@@ -108,7 +112,7 @@ fn introduction() -> impl Strategy<Value = Introduction> {
                 relayed_rtt_us,
                 handshake,
                 serial,
-                witnessed,
+                (witnessed, seen_together),
             )| {
                 Introduction {
                     session: SessionToken::from_bytes(session),
@@ -120,6 +124,7 @@ fn introduction() -> impl Strategy<Value = Introduction> {
                     handshake,
                     serial,
                     witnessed,
+                    seen_together,
                 }
             },
         )
@@ -127,8 +132,7 @@ fn introduction() -> impl Strategy<Value = Introduction> {
 
 fn refusal() -> impl Strategy<Value = Refusal> {
     prop_oneof![
-        Just(Refusal::NotOnline),
-        Just(Refusal::NotAllowed),
+        Just(Refusal::Unavailable),
         Just(Refusal::OwnId),
         Just(Refusal::TooMany),
         Just(Refusal::TooLarge),

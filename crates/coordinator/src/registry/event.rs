@@ -64,6 +64,8 @@ pub struct Meeting {
     pub serial: u32,
     /// How many of the dialler's claims the callee is told the address for.
     pub witnessed: u8,
+    /// Whether both are seen at the address of one subscriber.
+    pub seen_together: bool,
     /// The first bytes of the dialler's handshake, for the callee.
     pub handshake: Vec<u8>,
     /// The dialler's addresses that were left out because nothing shows that they are its own.
@@ -96,6 +98,7 @@ impl Meeting {
             handshake: Vec::new(),
             serial: 0,
             witnessed: 0,
+            seen_together: self.seen_together,
         };
         let to_dialler = Introduction {
             witnessed: self.witnessed,

@@ -72,13 +72,13 @@ impl Relays {
         bytes: usize,
     ) -> Result<ConnectionId, Refusal> {
         let parties = self.by_session.get_mut(&session);
-        let [dialler, callee] = parties.ok_or(Refusal::NotOnline)?;
+        let [dialler, callee] = parties.ok_or(Refusal::Unavailable)?;
         let (sender, receiver) = if dialler.connection == from {
             (dialler, callee)
         } else if callee.connection == from {
             (callee, dialler)
         } else {
-            return Err(Refusal::NotOnline);
+            return Err(Refusal::Unavailable);
         };
         let charge = bytes.max(LEAST_CHARGE);
         sender.left = sender.left.checked_sub(charge).ok_or(Refusal::TooLarge)?;
@@ -118,9 +118,12 @@ mod tests {
         assert_eq!(relays.pass(SESSION, DIALLER, 100), Ok(CALLEE));
         assert_eq!(relays.pass(SESSION, CALLEE, 100), Ok(DIALLER));
         let stranger = ConnectionId(3);
-        assert_eq!(relays.pass(SESSION, stranger, 100), Err(Refusal::NotOnline));
+        assert_eq!(
+            relays.pass(SESSION, stranger, 100),
+            Err(Refusal::Unavailable)
+        );
         let other = SessionToken::from_bytes([8; 16]);
-        assert_eq!(relays.pass(other, DIALLER, 100), Err(Refusal::NotOnline));
+        assert_eq!(relays.pass(other, DIALLER, 100), Err(Refusal::Unavailable));
     }
 
     #[test]
@@ -154,7 +157,7 @@ mod tests {
         relays.expire(AGE, now + AGE / 2);
         assert!(relays.pass(SESSION, DIALLER, 1).is_ok());
         relays.expire(AGE, now + AGE);
-        assert_eq!(relays.pass(SESSION, DIALLER, 1), Err(Refusal::NotOnline));
+        assert_eq!(relays.pass(SESSION, DIALLER, 1), Err(Refusal::Unavailable));
         assert!(relays.by_session.is_empty() && relays.oldest_first.is_empty());
     }
 
@@ -172,7 +175,7 @@ mod tests {
             relays.start(numbered(n), (DIALLER, 0), CALLEE, now);
         }
         assert_eq!(relays.by_session.len(), MAX_TOTAL);
-        assert_eq!(relays.pass(SESSION, DIALLER, 1), Err(Refusal::NotOnline));
+        assert_eq!(relays.pass(SESSION, DIALLER, 1), Err(Refusal::Unavailable));
         assert_eq!(relays.pass(numbered(0), DIALLER, 1), Ok(CALLEE));
         assert_eq!(relays.pass(numbered(others - 1), DIALLER, 1), Ok(CALLEE));
     }

@@ -117,10 +117,10 @@ fn a_meeting_tells_each_side_of_the_other() {
 fn only_the_policy_s_peers_are_told_anything() {
     let mut scene = Scene::new(Limits::default());
     scene.register(&client(1, 1), DialPolicy::Only(vec![peer(2)]));
-    assert_eq!(scene.dial(&client(3, 3), 1), Err(Refusal::NotAllowed));
+    assert_eq!(scene.dial(&client(3, 3), 1), Err(Refusal::Unavailable));
     assert!(scene.dial(&client(2, 2), 1).is_ok());
     assert_eq!(scene.dial(&client(1, 1), 1), Err(Refusal::OwnId));
-    assert_eq!(scene.dial(&client(2, 2), 9), Err(Refusal::NotOnline));
+    assert_eq!(scene.dial(&client(2, 2), 9), Err(Refusal::Unavailable));
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn the_newest_registration_wins_and_the_older_connection_cannot_end_it() {
             was_registered: true
         }
     );
-    assert_eq!(scene.dial(&client(2, 2), 1), Err(Refusal::NotOnline));
+    assert_eq!(scene.dial(&client(2, 2), 1), Err(Refusal::Unavailable));
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn a_registration_that_comes_late_does_not_replace_a_newer_one() {
 
     let again = scene.handle(&client(1, 1), numbered(1, nobody()));
     assert!(is_registered(again));
-    assert_eq!(scene.dial(&client(2, 2), 1), Err(Refusal::NotAllowed));
+    assert_eq!(scene.dial(&client(2, 2), 1), Err(Refusal::Unavailable));
 
     // Another process begins to count anew.
     let other = scene.handle(&client(1, 3), numbered(0, DialPolicy::Anyone));
@@ -224,10 +224,13 @@ fn many_identities_at_one_address_share_a_rate() {
         ..client(n, n.into())
     };
     for n in 1..=3 {
-        assert_eq!(scene.dial(&at_one_address(n), 99), Err(Refusal::NotOnline));
+        assert_eq!(
+            scene.dial(&at_one_address(n), 99),
+            Err(Refusal::Unavailable)
+        );
     }
     assert_eq!(scene.dial(&at_one_address(4), 99), Err(Refusal::TooMany));
-    assert_eq!(scene.dial(&client(5, 5), 99), Err(Refusal::NotOnline));
+    assert_eq!(scene.dial(&client(5, 5), 99), Err(Refusal::Unavailable));
 }
 
 #[test]
@@ -319,7 +322,7 @@ fn whom_the_callee_does_not_admit_gets_nothing_by_crossing() {
     let (mut scene, one, other) = two(Limits::default());
     scene.register(&one, DialPolicy::Only(vec![peer(3)]));
     assert!(scene.dial(&one, 2).is_ok());
-    assert_eq!(scene.dial(&other, 1), Err(Refusal::NotAllowed));
+    assert_eq!(scene.dial(&other, 1), Err(Refusal::Unavailable));
 }
 
 #[test]
@@ -331,6 +334,6 @@ fn a_dialler_can_say_that_it_gives_up_for_as_long_as_a_dial_lasts() {
     let to = ConnectionId(2);
     assert_eq!(scene.handle(&one, leave()), Event::Pass { to });
     scene.now += scene.registry.limits.relaying;
-    let refused = Event::Refused(Refusal::NotOnline);
+    let refused = Event::Refused(Refusal::Unavailable);
     assert_eq!(scene.handle(&one, leave()), refused);
 }

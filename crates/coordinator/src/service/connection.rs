@@ -62,10 +62,13 @@ async fn serve_requests(session: &Arc<Session>, tasks: &mut JoinSet<Result<(), F
         tokio::select! {
             stream = connection.accept_bi(), if tasks.len() < MAX_TASKS => match stream {
                 Ok((send, recv)) => {
+                    session.notices.hear();
                     tasks.spawn(request::serve(Arc::clone(session), send, recv));
                 }
                 Err(_) => return,
             },
+            // Empty, and only a sign of life.
+            Ok(_) = connection.read_datagram() => session.notices.hear(),
             _ = connection.closed() => return,
             Some(ended) = tasks.join_next(), if !tasks.is_empty() => match ended {
                 Ok(Ok(())) => {}

@@ -5,7 +5,7 @@ use p2pconnect_proto::{
     codec::{self, EncodeError},
     message::{
         DialRequest, Flight, MAX_CLAIMS, Notice, ReflexiveClaim, Refusal, Registered, Registration,
-        Request, Response,
+        Request, Response, Silent,
     },
 };
 use quinn::{Connection, RecvStream, SendStream, VarInt};
@@ -158,7 +158,7 @@ async fn relay(session: &Session, flight: Flight, send: &mut SendStream) {
 
 async fn pass_on(session: &Session, to: ConnectionId, flight: Flight) -> Result<(), Refusal> {
     let receiver = session.shared().notices(to);
-    let receiver = receiver.ok_or(Refusal::NotOnline)?;
+    let receiver = receiver.ok_or(Refusal::Unavailable)?;
     let mut notice = receiver.stream().await?;
     let frame = codec::encode(&Notice::Flight(flight)).map_err(|_| Refusal::TooLarge)?;
     send_frame(&mut notice, &frame).await;
@@ -201,22 +201,41 @@ async fn introduce(
     send: &mut SendStream,
 ) -> Result<(), Refusal> {
     let callee = session.shared().notices(meeting.callee.connection);
-    let callee = callee.ok_or(Refusal::NotOnline)?;
+    let callee = callee.ok_or(Refusal::Unavailable)?;
     // The dialler may be told first, so this cannot wait until the callee's notice leaves. It costs no
     // round trip, and tells whether the connection still stands.
     callee.room().await?;
 
     debug!(callee = %meeting.callee.peer.short(), unproven = ?meeting.unproven, "peers meet");
+    let token = meeting.session;
     let introductions = meeting.introductions(session.connection.rtt(), callee.connection().rtt());
     let Ok((to_dialler, to_callee)) = encode(introductions) else {
         error!("an introduction exceeds a frame");
         return Err(Refusal::TooLarge);
     };
+    let heard_before = callee.datagrams();
     tokio::join!(
         notify_after(&callee, to_callee),
         respond_after(&session.connection, to_dialler, send),
     );
+    if let Some(silence) = callee.silence(heard_before).await {
+        tell_of_silence(session, token, silence).await;
+    }
     Ok(())
+}
+
+/// Lets a dialler know that its callee may have gone without a word.
+async fn tell_of_silence(session: &Session, token: SessionToken, silence: Duration) {
+    debug!(?silence, "a callee does not answer");
+    let notice = Notice::Silent(Silent {
+        session: token,
+        silent_ms: u32::try_from(silence.as_millis()).unwrap_or(u32::MAX),
+    });
+    match (codec::encode(&notice), session.notices.stream().await) {
+        (Ok(frame), Ok(mut stream)) => send_frame(&mut stream, &frame).await,
+        (Err(error), _) => error!(%error, "a notice exceeds a frame"),
+        (_, Err(refusal)) => debug!(%refusal, "a dialler is not told of its callee's silence"),
+    }
 }
 
 /// A frame and how long it is held back.

@@ -87,7 +87,7 @@ impl Client {
     pub(crate) async fn welcome(&self) -> Welcome {
         match self.notice().await {
             Notice::Welcome(welcome) => welcome,
-            other @ (Notice::Introduction(_) | Notice::Flight(_)) => panic!("{other:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -176,7 +176,7 @@ impl Client {
 
     /// Dials until the callee is gone: its end takes its time to become known.
     pub(crate) async fn dial_until_offline(&self, callee: PeerId) {
-        bounded(async { while self.dial(callee).await != Err(Refusal::NotOnline) {} }).await;
+        bounded(async { while self.dial(callee).await != Err(Refusal::Unavailable) {} }).await;
     }
 
     /// Waits until the server closes the connection; returns code and reason.

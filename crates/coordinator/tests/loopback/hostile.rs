@@ -97,7 +97,7 @@ async fn requests_that_are_given_up_disturb_nothing() {
         send.reset(VarInt::from_u32(close::DONE)).unwrap();
         drop((send, recv));
     }
-    assert_eq!(client.dial(STRANGER).await, Err(Refusal::NotOnline));
+    assert_eq!(client.dial(STRANGER).await, Err(Refusal::Unavailable));
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn a_request_that_never_comes_whole_is_given_up() {
     let error = bounded(recv.read_to_end(0)).await.unwrap_err();
     assert_eq!(error, ReadToEndError::Read(ReadError::Reset(code)));
     assert_eq!(bounded(send.stopped()).await, Ok(Some(code)));
-    assert_eq!(client.dial(STRANGER).await, Err(Refusal::NotOnline));
+    assert_eq!(client.dial(STRANGER).await, Err(Refusal::Unavailable));
 }
 
 #[tokio::test]

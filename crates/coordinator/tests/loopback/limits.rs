@@ -85,11 +85,11 @@ async fn dialling_too_fast_is_refused() {
     let server = start(config);
     let dialler = Client::connect(&server).await;
     for _ in 0..2 {
-        assert_eq!(dialler.dial(STRANGER).await, Err(Refusal::NotOnline));
+        assert_eq!(dialler.dial(STRANGER).await, Err(Refusal::Unavailable));
     }
     assert_eq!(dialler.dial(STRANGER).await, Err(Refusal::TooMany));
     let other = Client::connect(&server).await;
-    assert_eq!(other.dial(STRANGER).await, Err(Refusal::NotOnline));
+    assert_eq!(other.dial(STRANGER).await, Err(Refusal::Unavailable));
 }
 
 #[tokio::test]

@@ -122,12 +122,12 @@ async fn who_may_not_dial_is_told_nothing() {
     let server = start(config(IPV4));
     let callee = Client::connect(&server).await;
     let dialler = Client::connect(&server).await;
-    assert_eq!(dialler.dial(STRANGER).await, Err(Refusal::NotOnline));
+    assert_eq!(dialler.dial(STRANGER).await, Err(Refusal::Unavailable));
     assert_eq!(dialler.dial(dialler.id).await, Err(Refusal::OwnId));
     callee.register(DialPolicy::Only(vec![STRANGER])).await;
-    assert_eq!(dialler.dial(callee.id).await, Err(Refusal::NotAllowed));
+    assert_eq!(dialler.dial(callee.id).await, Err(Refusal::Unavailable));
     callee.register(DialPolicy::Only(Vec::new())).await;
-    assert_eq!(dialler.dial(callee.id).await, Err(Refusal::NotAllowed));
+    assert_eq!(dialler.dial(callee.id).await, Err(Refusal::Unavailable));
     callee.register(DialPolicy::Anyone).await;
     dialler.dial(callee.id).await.unwrap();
 }

@@ -27,7 +27,7 @@ async fn a_handshake_passes_between_the_two_sides_of_an_introduction() {
     assert_eq!(dialler.request(&relay(&last)).await, Response::Relayed);
     assert_eq!(callee.flight().await, last);
 
-    let refused = Response::Refused(Refusal::NotOnline);
+    let refused = Response::Refused(Refusal::Unavailable);
     assert_eq!(stranger.request(&relay(&last)).await, refused);
     let refused = Response::Refused(Refusal::TooLarge);
     let rest = flight(4, MAX_HANDSHAKE - 1_500 + 1);
@@ -47,7 +47,7 @@ async fn nothing_passes_to_a_side_that_has_gone() {
         session: introduction.session,
         bytes: vec![0],
     };
-    let refused = Response::Refused(Refusal::NotOnline);
+    let refused = Response::Refused(Refusal::Unavailable);
     assert_eq!(dialler.request(&Request::Relay(flight)).await, refused);
 }
 

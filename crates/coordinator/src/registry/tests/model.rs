@@ -202,8 +202,7 @@ impl Model {
         let entry = self.registered.get(&callee);
         match refusal {
             Refusal::OwnId => assert_eq!(n, callee),
-            Refusal::NotOnline => assert!(entry.is_none()),
-            Refusal::NotAllowed => assert!(entry.is_some_and(|entry| !entry.admits(n))),
+            Refusal::Unavailable => assert!(entry.is_none_or(|entry| !entry.admits(n))),
             Refusal::TooMany => {}
             other => panic!("{other:?}"),
         }
