@@ -59,7 +59,10 @@ impl FromStr for CoordinatorAddr {
             None if host.contains(':') => return Err(ParseCoordinatorAddrError::Brackets),
             None => host,
         };
-        if host.is_empty() || host.contains(char::is_whitespace) || host.contains(['@', '/']) {
+        if host.is_empty()
+            || host.contains(|c: char| c.is_whitespace() || c.is_control())
+            || host.contains(['@', '/'])
+        {
             return Err(ParseCoordinatorAddrError::Host {
                 found: host.to_owned(),
             });

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use p2pconnect::{DialError, PeerId};
+use p2pconnect::{DialError, DialPolicy, PeerId, SecretKey};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
@@ -14,7 +14,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::world::World;
+use crate::{serving::Serving, world::World};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -195,7 +195,7 @@ async fn a_service_that_is_told_to_end_is_done_and_gone_at_once() {
     let shell = Shell::new();
     let peer = shell.id().await;
     let dialler = shell.world.dialler().await;
-    for signal in ["INT", "TERM"] {
+    for signal in ["INT", "TERM", "HUP"] {
         let options = ["listen", "--allow-any", "--forward", "127.0.0.1:9"];
         let mut listen = shell.start(&options);
         listen.wait_for("can be dialled").await;
@@ -288,4 +288,113 @@ async fn a_peer_that_has_gone_without_a_word_is_called_silent() {
     let error = timeout(LIMIT, dialler.dial(id)).await.unwrap().unwrap_err();
     assert!(matches!(error, DialError::PeerSilent(_)), "{error:?}");
     listen.signal("KILL").await;
+}
+
+/// Runs the command to its end, without anything in its environment but what is given.
+async fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String) {
+    let keys = tempfile::tempdir().unwrap();
+    let mut command = program();
+    command
+        .args(arguments)
+        .env_remove("P2PCONNECT_COORDINATOR")
+        .env_remove("P2PCONNECT_KEY")
+        .env("XDG_CONFIG_HOME", keys.path())
+        .envs(environment.iter().copied());
+    let output = timeout(LIMIT, command.output()).await.unwrap().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    (output.status.code().unwrap(), said)
+}
+
+#[tokio::test]
+async fn an_empty_variable_is_one_that_is_not_set() {
+    let empty = [("P2PCONNECT_COORDINATOR", ""), ("P2PCONNECT_KEY", "")];
+    let (status, said) = run(&["id"], &empty).await;
+    assert_eq!(status, 0, "{said}");
+    let peer = PeerId::from_public_key([7; 32]).to_string();
+    let (status, said) = run(&["dial", &peer], &empty).await;
+    assert_eq!(status, 2, "{said}");
+    assert!(said.contains("P2PCONNECT_COORDINATOR"), "{said}");
+}
+
+#[tokio::test]
+async fn wrong_usage_is_told_to_programs_as_json() {
+    let (status, said) = run(&["dial", "--json", "nobody"], &[]).await;
+    assert_eq!(status, 2, "{said}");
+    let fields: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(fields["status"], 2);
+    assert!(fields["reason"].as_str().unwrap().contains("nobody"));
+}
+
+#[tokio::test]
+async fn a_listener_does_not_allow_itself() {
+    let shell = Shell::new();
+    let own_id = shell.id().await.to_string();
+    let (status, said) = shell.start(&["listen", "--allow", &own_id]).end().await;
+    assert_eq!(status.code(), Some(2), "{said}");
+    assert!(said.contains("own peer id"), "{said}");
+}
+
+#[tokio::test]
+async fn a_listener_says_what_the_other_side_types() {
+    let shell = Shell::new();
+    let id = shell.id().await;
+    let mut listen = shell.start(&["listen", "--allow-any"]);
+    let command = format!(
+        "p2pconnect dial {id} --coordinator {}",
+        shell.world.address()
+    );
+    listen.wait_for(&command).await;
+}
+
+#[tokio::test]
+async fn nothing_is_said_over_a_stream_and_nothing_held_that_it_does_not_need() {
+    let mut shell = Shell::new();
+    let listener = shell.world.listener().await;
+    let held = shell.world.stun_connections();
+    let mut dial = shell.start(&["dial", &listener.peer_id().to_string()]);
+    let mut there = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
+    dial.wait_for("direct stream").await;
+    let released = async {
+        while shell.world.stun_connections() > held {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LIMIT, released)
+        .await
+        .expect("STUN connections are kept");
+    // The stream has to live on, and the command to hear nothing of this.
+    shell.world.restart_coordinator().await;
+    there.write_all(b"all there is").await.unwrap();
+    there.shutdown().await.unwrap();
+    drop(dial.child.stdin.take());
+    let (status, said) = dial.end().await;
+    assert!(status.success(), "{said}");
+    assert_eq!(said, "");
+}
+
+#[tokio::test]
+async fn a_listener_that_starts_before_its_coordinator_is_dialable_in_the_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut serving = Serving::start(directory.path()).await;
+    serving.kill().await;
+    let shell = Shell::new();
+    let coordinator = serving.coordinator.to_string();
+    let options = ["listen", "--allow-any", "--coordinator", &coordinator];
+    let mut listen = shell.start(&options);
+    listen.wait_for("trying again").await;
+    serving.restart().await;
+    listen.wait_for("can be dialled").await;
+}
+
+#[tokio::test]
+async fn a_dial_may_wait_for_its_peer() {
+    let shell = Shell::new();
+    let key = SecretKey::generate().unwrap();
+    let peer = key.peer_id().to_string();
+    let mut dial = shell.start(&["dial", "--wait", "1m", &peer]);
+    dial.wait_for("waiting:").await;
+    let listener = shell.world.builder().secret_key(key);
+    let listener = listener.allow(DialPolicy::Anyone).bind().await.unwrap();
+    let _there = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
+    dial.wait_for("direct stream").await;
 }

@@ -1,9 +1,19 @@
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    io::Write as _,
+    net::{Ipv6Addr, SocketAddr, ToSocketAddrs as _},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
+use anyhow::anyhow;
 use clap::{Args, Parser, Subcommand};
 use p2pconnect::{CoordinatorAddr, DialPolicy, PeerId};
 
-use crate::exit;
+use crate::{
+    environment, exit,
+    report::{Volume, escaped},
+};
 
 const STATUSES: &str = "\
 Exit status:
@@ -49,35 +59,89 @@ pub(crate) struct Id {
 
 #[derive(Debug, Args)]
 pub(crate) struct Key {
-    /// The file with the secret key [default: p2pconnect/key.pem in the XDG config directory]
-    #[arg(long, value_name = "FILE", env = "P2PCONNECT_KEY")]
-    pub(crate) key: Option<PathBuf>,
+    /// The file with the secret key [env: P2PCONNECT_KEY] [default: p2pconnect/key.pem in the XDG
+    /// config directory]
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+}
+
+impl Key {
+    /// Returns the file that was named, by the option or by the variable.
+    pub(crate) fn file(&self) -> Option<PathBuf> {
+        self.key
+            .clone()
+            .or_else(|| environment::path("P2PCONNECT_KEY"))
+    }
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Coordinator {
-    /// The coordinator, as `serve` prints it
-    #[arg(
-        long,
-        value_name = "SERVER-ID@HOST:PORT",
-        env = "P2PCONNECT_COORDINATOR"
-    )]
-    pub(crate) coordinator: CoordinatorAddr,
+    /// The coordinator, as `serve` prints it [env: P2PCONNECT_COORDINATOR]
+    #[arg(long, value_name = "SERVER-ID@HOST:PORT", value_parser = coordinator)]
+    coordinator: Option<CoordinatorAddr>,
+}
+
+impl Coordinator {
+    /// Returns the coordinator that was named, by the option or by the variable.
+    pub(crate) fn address(&self) -> anyhow::Result<CoordinatorAddr> {
+        const VARIABLE: &str = "P2PCONNECT_COORDINATOR";
+
+        if let Some(address) = &self.coordinator {
+            return Ok(address.clone());
+        }
+        let text = environment::text(VARIABLE).ok_or_else(|| {
+            anyhow!("no coordinator is named; give --coordinator, or set {VARIABLE}")
+        })?;
+        coordinator(&text).map_err(|error| anyhow!("{VARIABLE} is '{}': {error}", escaped(&text)))
+    }
+}
+
+/// How `dial` and `listen` say what happens.
+#[derive(Debug, Args)]
+pub(crate) struct Output {
+    /// Print the status as JSON, one object a line, on stderr
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Go on saying what happens when there is a stream
+    #[arg(long, short, conflicts_with = "quiet")]
+    verbose: bool,
+    /// Say nothing on stderr
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+impl Output {
+    pub(crate) const fn volume(&self) -> Volume {
+        match (self.quiet, self.verbose) {
+            (true, _) => Volume::Quiet,
+            (false, true) => Volume::Verbose,
+            (false, false) => Volume::Usual,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
     /// The address of the QUIC service, UDP and, for comparing mappings, TCP; port 0 picks a free
-    /// one
-    #[arg(long, value_name = "IP:PORT")]
-    pub(crate) listen: SocketAddr,
+    /// one [default: port 4433 of all addresses]
+    #[arg(long, value_name = "IP:PORT", value_parser = listen_address)]
+    pub(crate) listen: Option<SocketAddr>,
     /// An address for STUN over TCP; repeat it for more [default: port 3478 of the same address]
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = listen_address)]
     pub(crate) stun: Vec<SocketAddr>,
-    /// The file with the secret key [default: p2pconnect/coordinator.pem in the XDG config
-    /// directory]
-    #[arg(long, value_name = "FILE", env = "P2PCONNECT_KEY")]
-    pub(crate) key: Option<PathBuf>,
+    /// The file with the secret key [env: P2PCONNECT_COORDINATOR_KEY] [default:
+    /// p2pconnect/coordinator.pem in the XDG config directory]
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+}
+
+impl Serve {
+    /// Returns the key file that was named, by the option or by the variable. A peer's key has a
+    /// variable of its own: a machine that is both has two identities.
+    pub(crate) fn key_file(&self) -> Option<PathBuf> {
+        let variable = || environment::path("P2PCONNECT_COORDINATOR_KEY");
+        self.key.clone().or_else(variable)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -97,16 +161,20 @@ pub(crate) struct Listen {
     pub(crate) no_port_mapping: bool,
     #[command(flatten)]
     pub(crate) key: Key,
-    /// Print the status as JSON, one object a line, on stderr
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) output: Output,
 }
 
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 struct Allowed {
-    /// A peer that may dial; repeat it for more
-    #[arg(long, value_name = "PEER-ID", conflicts_with = "allow_any")]
+    /// A peer that may dial; repeat it for more, or put commas between them
+    #[arg(
+        long,
+        value_name = "PEER-ID",
+        value_delimiter = ',',
+        conflicts_with = "allow_any"
+    )]
     allow: Vec<PeerId>,
     /// Let anybody dial who knows this machine's peer id
     #[arg(long)]
@@ -114,6 +182,16 @@ struct Allowed {
 }
 
 impl Listen {
+    /// Refuses a policy that lets in nobody but this machine itself, by mistake.
+    pub(crate) fn check_policy(&self, own_id: &PeerId) -> anyhow::Result<()> {
+        if self.allowed.allow.contains(own_id) {
+            return Err(anyhow!(
+                "--allow names this machine's own peer id; name the one of the machine that dials"
+            ));
+        }
+        Ok(())
+    }
+
     pub(crate) fn policy(&self) -> DialPolicy {
         if self.allowed.allow_any {
             DialPolicy::Anyone
@@ -133,14 +211,16 @@ pub(crate) struct Dial {
     /// How long to try, such as 15s or 500ms
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration)]
     pub(crate) timeout: Duration,
+    /// Wait for a peer that is not online yet, or a coordinator, and then dial: for so long, or an hour
+    #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "1h", value_parser = duration)]
+    pub(crate) wait: Option<Duration>,
     /// Do not ask the router to forward ports to this machine
     #[arg(long)]
     pub(crate) no_port_mapping: bool,
     #[command(flatten)]
     pub(crate) key: Key,
-    /// Print the status as JSON, one object a line, on stderr
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -164,6 +244,17 @@ pub(crate) fn parse() -> Result<Command, ExitCode> {
             } else {
                 exit::DONE
             };
+            if error.use_stderr() && std::env::args().any(|it| it == "--json") {
+                let reason = error.render().to_string();
+                let line = serde_json::json!({
+                    "event": "failed",
+                    "status": exit::USAGE,
+                    "reason": reason.trim_end(),
+                });
+                // Somebody who closed stderr does not want to know.
+                drop(writeln!(std::io::stderr(), "{line}"));
+                return Err(ExitCode::from(code));
+            }
             error
                 .print()
                 .map_or(Err(ExitCode::FAILURE), |()| Err(ExitCode::from(code)))
@@ -180,7 +271,8 @@ fn duration(text: &str) -> Result<Duration, String> {
         "ms" => 1e-3,
         "s" => 1.0,
         "m" | "min" => 60.0,
-        _ => return Err(format!("'{unit}' is no unit of time; use ms, s or m")),
+        "h" => 3600.0,
+        _ => return Err(format!("'{unit}' is no unit of time; use ms, s, m or h")),
     };
     let value: f64 = number
         .parse()
@@ -191,10 +283,44 @@ fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "the time must be above zero and at most an hour".to_owned())
 }
 
+/// Reads a coordinator's address. Whoever pastes one may paste the end of its line as well.
+fn coordinator(text: &str) -> Result<CoordinatorAddr, String> {
+    text.trim()
+        .parse()
+        .map_err(|error: p2pconnect::ParseCoordinatorAddrError| escaped(&error.to_string()))
+}
+
+/// Reads an address to listen on: `IP:PORT`, a name in the place of the address, or a port alone.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix(':').unwrap_or(text);
+    if let Ok(port) = port.parse::<u16>() {
+        return Ok((Ipv6Addr::UNSPECIFIED, port).into());
+    }
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let wanted =
+        "write IP:PORT, such as 0.0.0.0:4433, [::]:4433 or 192.0.2.1:4433, or a port alone";
+    let found = text.to_socket_addrs();
+    let first = found.ok().and_then(|mut it| it.next());
+    first.ok_or_else(|| format!("this is no address to listen on; {wanted}"))
+}
+
 fn host_and_port(text: &str) -> Result<String, String> {
+    if let Some((scheme, rest)) = text.split_once("://") {
+        return Err(format!(
+            "streams are carried to a TCP address; leave '{scheme}://' out: {}",
+            rest.trim_end_matches('/')
+        ));
+    }
     let (host, port) = text
         .rsplit_once(':')
         .ok_or("the port is missing; write HOST:PORT, such as localhost:22")?;
+    if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
+        return Err(format!(
+            "an IPv6 address needs brackets; write [{host}]:{port}"
+        ));
+    }
     if host.is_empty() {
         return Err("the host is missing; write HOST:PORT, such as localhost:22".to_owned());
     }
@@ -219,6 +345,7 @@ mod tests {
         assert_eq!(duration("15s").unwrap(), Duration::from_secs(15));
         assert_eq!(duration("500ms").unwrap(), Duration::from_millis(500));
         assert_eq!(duration("1.5m").unwrap(), Duration::from_secs(90));
+        assert_eq!(duration("1h").unwrap(), Duration::from_secs(3600));
         assert_eq!(duration("3").unwrap(), Duration::from_secs(3));
         for wrong in ["", "s", "0s", "-1s", "5h", "61m", "nan", "inf", "1e99s"] {
             assert!(duration(wrong).is_err(), "{wrong}");
@@ -226,8 +353,58 @@ mod tests {
     }
 
     #[test]
+    fn what_to_listen_on_may_be_a_port_alone() {
+        let all = |port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        assert_eq!(listen_address(":5000"), Ok(all(5000)));
+        assert_eq!(listen_address("5000"), Ok(all(5000)));
+        assert_eq!(listen_address("[::1]:5"), Ok("[::1]:5".parse().unwrap()));
+        assert!(listen_address("localhost:5000").unwrap().ip().is_loopback());
+        for wrong in ["", "nowhere", "192.0.2.1", "no-such-host.invalid:1"] {
+            assert!(listen_address(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn where_to_forward_to_is_an_address_and_no_url() {
+        assert!(host_and_port("localhost:22").is_ok());
+        assert!(host_and_port("[::1]:22").is_ok());
+        for (wrong, told) in [
+            ("http://localhost:80", "localhost:80"),
+            ("::1:22", "[::1]:22"),
+            ("localhost", "port"),
+            (":22", "host"),
+            ("localhost:0", "0"),
+        ] {
+            let error = host_and_port(wrong).unwrap_err();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_address_may_be_pasted_with_the_end_of_its_line() {
+        let id = PeerId::from_public_key([7; 32]).to_string();
+        assert!(coordinator(&format!("{id}@192.0.2.1:4433\r\n")).is_ok());
+        let error = coordinator(&format!("{id}@host\u{7}x:1")).unwrap_err();
+        assert!(!error.contains('\u{7}'), "{error:?}");
+    }
+
+    #[test]
+    fn several_peers_may_be_allowed_at_once() {
+        let ids = [7, 9].map(|n| PeerId::from_public_key([n; 32]));
+        let allowed = format!("{},{}", ids[0], ids[1]);
+        let cli = Cli::try_parse_from(["p2pconnect", "listen", "--allow", &allowed]).unwrap();
+        let Command::Listen(listen) = cli.command else {
+            panic!("{cli:?}");
+        };
+        assert_eq!(listen.policy(), DialPolicy::Only(ids.to_vec()));
+        assert!(listen.check_policy(&ids[0]).is_err());
+        let other = PeerId::from_public_key([8; 32]);
+        assert!(listen.check_policy(&other).is_ok());
+    }
+
+    #[test]
     fn listening_needs_to_know_for_whom() {
-        let id = PeerId::from_public_key([1; 32]).to_string();
+        let id = PeerId::from_public_key([7; 32]).to_string();
         let at = format!("{id}@192.0.2.1:4433");
         let parse = |extra: &[&str]| {
             let words = ["p2pconnect", "listen", "--coordinator", &at];

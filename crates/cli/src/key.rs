@@ -11,13 +11,24 @@ pub(crate) const PEER_KEY: &str = "key.pem";
 /// identities.
 pub(crate) const COORDINATOR_KEY: &str = "coordinator.pem";
 
+/// A secret key, and where it is kept.
+pub(crate) struct Loaded {
+    pub(crate) key: SecretKey,
+    pub(crate) path: PathBuf,
+    /// Whether there was none before.
+    pub(crate) is_new: bool,
+}
+
 /// Reads the secret key from the file named, or from the usual place; makes it on first use.
-pub(crate) fn load(file: Option<&Path>, name: &str) -> anyhow::Result<SecretKey> {
+pub(crate) fn load(file: Option<&Path>, name: &str) -> anyhow::Result<Loaded> {
     let path = match file {
         Some(path) => path.to_owned(),
         None => default_path(name)?,
     };
-    Ok(load_or_create(&path)?)
+    // Only what is said depends on this, should two processes make the key at the same moment.
+    let is_new = !path.exists();
+    let key = load_or_create(&path)?;
+    Ok(Loaded { key, path, is_new })
 }
 
 fn default_path(name: &str) -> anyhow::Result<PathBuf> {

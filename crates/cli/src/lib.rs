@@ -4,9 +4,11 @@
 
 mod args;
 mod cmd;
+mod environment;
 mod evidence;
 mod exit;
 mod key;
+mod pauses;
 mod pump;
 mod report;
 mod signals;

@@ -1,23 +1,44 @@
 use std::{
-    io::Write as _,
+    io::{self, IsTerminal as _, Write as _},
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
 };
 
-use p2pconnect::{Connection, DialError, PeerId, PunchReport, Status, Verdict};
+use p2pconnect::{Connection, CoordinatorAddr, DialError, PeerId, PunchReport, Status, Verdict};
 use serde_json::{Value, json};
 
-use crate::{evidence, pump::Transferred};
+use crate::{args, evidence, pump::Transferred};
 
 /// Says on stderr what happens: lines for people, or JSON objects for programs.
 #[derive(Debug, Clone)]
 pub(crate) struct Reporter(Arc<Settings>);
 
+/// How much is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Volume {
+    /// Nothing at all.
+    Quiet,
+    /// What happens until there is a stream, and what ends it.
+    Usual,
+    /// All that happens.
+    Verbose,
+}
+
 #[derive(Debug)]
 struct Settings {
     json: bool,
+    volume: Volume,
     started: Instant,
+    /// Whether the terminal belongs to a stream by now, and not to this command.
+    streaming: AtomicBool,
+    /// Whether the last word has been said.
+    over: AtomicBool,
+    is_terminal: bool,
     router: Mutex<Router>,
 }
 
@@ -35,12 +56,22 @@ enum Router {
 }
 
 impl Reporter {
-    pub(crate) fn new(json: bool, started: Instant) -> Self {
+    pub(crate) fn new(output: &args::Output, started: Instant) -> Self {
         Self(Arc::new(Settings {
-            json,
+            json: output.json,
+            volume: output.volume(),
             started,
+            streaming: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+            is_terminal: io::stderr().is_terminal(),
             router: Mutex::new(Router::Silent),
         }))
+    }
+
+    /// Says no more than what ends the stream from now on, unless all is wanted: a full-screen program
+    /// may have the terminal, at the other end of the stream.
+    pub(crate) fn stream_begins(&self) {
+        self.0.streaming.store(true, Ordering::Relaxed);
     }
 
     /// Takes note that the router is not asked to forward ports.
@@ -192,7 +223,39 @@ impl Reporter {
         {
             self.add_evidence(report, &mut fields, &mut text);
         }
+        self.0.streaming.store(false, Ordering::Relaxed);
         self.say("failed", &fields, &text);
+        self.0.over.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells what a dial waits for.
+    pub(crate) fn waiting(&self, error: &anyhow::Error) {
+        self.say(
+            "waiting",
+            &json!({ "reason": format!("{error:#}") }),
+            &format!("waiting: {error:#}"),
+        );
+    }
+
+    /// Tells of a key that was made just now.
+    pub(crate) fn key_made(&self, path: &Path, id: &PeerId) {
+        self.say(
+            "key-made",
+            &json!({ "path": path.display().to_string(), "peer": id.to_string() }),
+            &format!(
+                "a new key was made, {}: this machine is now the peer {id}",
+                path.display()
+            ),
+        );
+    }
+
+    /// Tells who this is, and what the other side has to type.
+    pub(crate) fn listening(&self, id: &PeerId, coordinator: &CoordinatorAddr) {
+        self.say(
+            "listening",
+            &json!({ "peer": id.to_string(), "coordinator": coordinator.to_string() }),
+            &format!("on the other machine: p2pconnect dial {id} --coordinator {coordinator}"),
+        );
     }
 
     /// Adds what was found and tried, and what the people could change.
@@ -252,17 +315,46 @@ impl Reporter {
     }
 
     fn say(&self, event: &str, fields: &Value, sentence: &str) {
+        let settings = &self.0;
+        let is_in_the_way =
+            settings.streaming.load(Ordering::Relaxed) && settings.volume < Volume::Verbose;
+        let is_unwanted = settings.volume == Volume::Quiet || is_in_the_way && !settings.json;
+        if is_unwanted || settings.over.load(Ordering::Relaxed) {
+            return;
+        }
         let since_start = self.0.started.elapsed();
         let line = if self.0.json {
             let mut object = json!({ "event": event, "since_start_ms": millis(since_start) });
             extend(&mut object, fields);
             object.to_string()
         } else {
-            format!("[{:7.3} s] {sentence}", since_start.as_secs_f64())
+            let sentence = escaped(sentence);
+            let since_start = since_start.as_secs_f64();
+            if settings.is_terminal {
+                format!("[{since_start:7.3} s] {sentence}")
+            } else {
+                // In a log, it matters when something happened.
+                let now = humantime::format_rfc3339_millis(SystemTime::now());
+                format!("{now} [{since_start:7.3} s] {sentence}")
+            }
         };
         // Somebody who closed stderr does not want to know.
-        drop(writeln!(std::io::stderr().lock(), "{line}"));
+        drop(writeln!(io::stderr().lock(), "{line}"));
     }
+}
+
+/// Shows control characters as escapes, except for the ends of lines: what others have sent must not
+/// move a terminal's cursor.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\n' {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
 }
 
 /// Adds fields to an object.

@@ -1,5 +1,15 @@
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Waits for whatever ends a service: Ctrl-C, the request of a service manager, or the hang-up of the
+/// terminal that it was started in.
+pub(crate) async fn told_to_end() {
+    let hung_up = hung_up();
+    tokio::select! {
+        () = interrupted() => {}
+        () = hung_up => {}
+    }
+}
+
 /// Waits for Ctrl-C, or for the polite request to end that service managers send.
 pub(crate) async fn interrupted() {
     match (

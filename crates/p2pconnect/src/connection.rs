@@ -60,6 +60,21 @@ impl Connection {
         self.peer
     }
 
+    /// Returns a future that waits until the peer has answered on the TCP connection, which takes a
+    /// round trip from the return of `dial`, or the connection is dropped. Nothing else of the endpoint
+    /// is needed for this connection from then on, see [`Endpoint::retire`](crate::Endpoint::retire).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub fn confirmed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut confirmation = self.in_use.confirmation();
+        async move {
+            // The sender goes with the connection.
+            drop(confirmation.wait_for(|confirmed| *confirmed).await);
+        }
+    }
+
     /// Returns how the connection was made.
     ///
     /// The dialler may use a TCP connection before the peer has answered on it. Should another one

@@ -295,6 +295,24 @@ impl Endpoint {
         self.incoming.as_ref()?.lock().await.recv().await
     }
 
+    /// Gives up what only further connections need: those to the coordinator and to the STUN servers.
+    /// Nobody can be dialled afterwards, or dial this endpoint. Connections that have been
+    /// [confirmed](Connection::confirmed) live on, and a router goes on forwarding ports until the
+    /// endpoint is closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// If it is dropped before it is done, the coordinator may notice only after half a minute.
+    pub async fn retire(&mut self) {
+        // Nobody is to reconnect what is closed here.
+        self.tasks.clear();
+        self.inner.mappings.release();
+        let coordination = self.coordination.borrow().clone();
+        if let Some(coordination) = coordination {
+            coordination.close().await;
+        }
+    }
+
     /// Says goodbye to the coordinator, which otherwise notices the absence only after a while, and
     /// to a router that forwards ports. Takes half a second at most.
     ///

@@ -7,6 +7,7 @@ use std::{
 
 use p2pconnect_proto::PeerId;
 use p2pconnect_punch::Stats;
+use tokio::sync::watch;
 
 use crate::{
     metrics::Recorder,
@@ -38,6 +39,8 @@ pub(crate) struct InUse {
     books: Books,
     first: Usage,
     now: Mutex<(Usage, Arc<Taken>)>,
+    /// Whether the peer has answered on it, so that no other one takes its place.
+    confirmed: watch::Sender<bool>,
 }
 
 impl Usage {
@@ -55,6 +58,7 @@ impl InUse {
             books: books.clone(),
             first: usage,
             now: Mutex::new((usage, taken)),
+            confirmed: watch::Sender::new(false),
         }
     }
 
@@ -66,6 +70,16 @@ impl InUse {
     /// Returns the connection that the stream runs over now.
     pub(crate) fn now(&self) -> Usage {
         self.now.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Notes that the peer has answered on the connection.
+    pub(crate) fn confirm(&self) {
+        self.confirmed.send_replace(true);
+    }
+
+    /// Watches whether it has.
+    pub(crate) fn confirmation(&self) -> watch::Receiver<bool> {
+        self.confirmed.subscribe()
     }
 
     /// Notes that the connection has come to nothing, and another one has taken its place.

@@ -155,6 +155,12 @@ impl Mappings {
         }
     }
 
+    /// Lets all mappings go.
+    pub(crate) fn release(&self) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.clear();
+    }
+
     /// Says that no further server will be named for now, and which addresses serve for comparison.
     pub(crate) fn complete(&self, alternates: Vec<SocketAddr>) {
         let table = &self.shared.table;

@@ -1,12 +1,16 @@
-use std::time::{Duration, Instant};
+use std::{
+    convert::Infallible,
+    time::{Duration, Instant},
+};
 
 use p2pconnect::{Connection, Endpoint};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::{
     args,
     exit::{self, Exit},
-    key::{self, PEER_KEY},
+    key::{self, Loaded, PEER_KEY},
+    pauses::Pauses,
     pump::{Transferred, pump},
     report::Reporter,
     signals,
@@ -19,7 +23,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Connects to a peer and makes stdin and stdout the stream.
 pub(crate) async fn run(options: args::Dial, started: Instant) -> Exit {
-    let reporter = Reporter::new(options.json, started);
+    let reporter = Reporter::new(&options.output, started);
     tokio::select! {
         exit = dial(options, &reporter) => exit,
         () = signals::interrupted() => Exit(exit::INTERRUPTED),
@@ -31,13 +35,15 @@ async fn dial(options: args::Dial, reporter: &Reporter) -> Exit {
         reporter.failed(status, &error);
         Exit(status)
     };
-    let (endpoint, connection) = match timeout(options.timeout, connect(&options, reporter)).await {
-        Ok(Ok(connected)) => connected,
-        Ok(Err(Failed {
+    let connecting = connect_at_last(&options, reporter);
+    let (mut endpoint, connection) = match connecting.await {
+        Ok(connected) => connected,
+        Err(Failed {
             status,
             error,
             endpoint,
-        })) => {
+            ..
+        }) => {
             let exit = fail(status, error);
             // Takes a while where a router forwards ports, so whoever waits for the reason has it first.
             if let Some(endpoint) = endpoint {
@@ -45,17 +51,21 @@ async fn dial(options: args::Dial, reporter: &Reporter) -> Exit {
             }
             return exit;
         }
-        Err(_) => {
-            let error = anyhow::anyhow!(
-                "no answer from the coordinator in time; is UDP to it open, and the --timeout long \
-                 enough?"
-            );
-            return fail(exit::UNREACHABLE, error);
-        }
     };
     let hung_up = signals::hung_up();
     reporter.established(&connection);
-    let pumped = pump_until(hung_up, connection).await;
+    reporter.stream_begins();
+    let confirmed = connection.confirmed();
+    let retiring = async {
+        // Until then the handshake may still need the coordinator.
+        confirmed.await;
+        endpoint.retire().await;
+        std::future::pending::<Infallible>().await
+    };
+    let pumped = tokio::select! {
+        pumped = pump_until(hung_up, connection) => pumped,
+        never = retiring => match never {},
+    };
     endpoint.close().await;
     let Some(pumped) = pumped else {
         return Exit(exit::INTERRUPTED);
@@ -88,6 +98,46 @@ struct Failed {
     status: u8,
     error: anyhow::Error,
     endpoint: Option<Endpoint>,
+    /// Whether it may become right by itself: the peer or the coordinator is not there yet.
+    may_become_right: bool,
+}
+
+/// Connects, as soon as the peer is there if that is wanted.
+async fn connect_at_last(
+    options: &args::Dial,
+    reporter: &Reporter,
+) -> Result<(Endpoint, Connection), Failed> {
+    let give_up_at = options.wait.map(|wait| Instant::now() + wait);
+    let mut pauses = Pauses::default();
+    let mut said = false;
+    loop {
+        let failed = match timeout(options.timeout, connect(options, reporter)).await {
+            Ok(Ok(connected)) => return Ok(connected),
+            Ok(Err(failed)) => failed,
+            Err(_) => Failed {
+                status: exit::UNREACHABLE,
+                error: anyhow::anyhow!(
+                    "no answer from the coordinator in time; is UDP to it open, and the --timeout long \
+                     enough?"
+                ),
+                endpoint: None,
+                may_become_right: true,
+            },
+        };
+        let pause = pauses.next();
+        let is_over = give_up_at.is_none_or(|at| Instant::now() + pause >= at);
+        if is_over || !failed.may_become_right {
+            return Err(failed);
+        }
+        if !said {
+            reporter.waiting(&failed.error);
+            said = true;
+        }
+        if let Some(endpoint) = failed.endpoint {
+            endpoint.close().await;
+        }
+        sleep(pause).await;
+    }
 }
 
 async fn connect(
@@ -98,22 +148,31 @@ async fn connect(
         status,
         error,
         endpoint: None,
+        may_become_right: false,
     };
     let deadline = Instant::now() + options.timeout;
-    let key =
-        key::load(options.key.key.as_deref(), PEER_KEY).map_err(|e| failed(exit::USAGE, e))?;
+    let usage = |error| failed(exit::USAGE, error);
+    let coordinator = options.coordinator.address().map_err(usage)?;
+    let file = options.key.file();
+    let Loaded { key, path, is_new } = key::load(file.as_deref(), PEER_KEY).map_err(usage)?;
+    if is_new {
+        reporter.key_made(&path, &key.peer_id());
+    }
     let observer = reporter.clone();
     if options.no_port_mapping {
         reporter.no_port_mapping();
     }
     let endpoint = Endpoint::builder()
         .secret_key(key)
-        .coordinator(options.coordinator.coordinator.clone())
+        .coordinator(coordinator)
         .port_mapping(!options.no_port_mapping)
         .observer(move |status| observer.status(&status))
         .bind()
         .await
-        .map_err(|error| failed(exit::of_bind(&error), error.into()))?;
+        .map_err(|error| Failed {
+            may_become_right: exit::of_bind(&error) == exit::UNREACHABLE,
+            ..failed(exit::of_bind(&error), error.into())
+        })?;
     let time_left = deadline.saturating_duration_since(Instant::now());
     // The punch ends a little before the command does, so that its report is heard.
     let time_left = time_left.saturating_sub(Duration::from_millis(50));
@@ -121,6 +180,10 @@ async fn connect(
         Ok(connection) => Ok((endpoint, connection)),
         Err(error) => Err(Failed {
             status: exit::of_dial(&error),
+            may_become_right: matches!(
+                exit::of_dial(&error),
+                exit::UNAVAILABLE | exit::UNREACHABLE
+            ),
             error: error.into(),
             endpoint: Some(endpoint),
         }),

@@ -3,13 +3,13 @@ use std::io::Write as _;
 use crate::{
     args,
     exit::Exit,
-    key::{self, PEER_KEY},
+    key::{self, Loaded, PEER_KEY},
 };
 
 /// Prints the peer id, alone, on stdout.
 pub(crate) fn run(options: &args::Id) -> Exit {
-    match key::load(options.key.key.as_deref(), PEER_KEY) {
-        Ok(key) => match writeln!(std::io::stdout(), "{}", key.peer_id()) {
+    match key::load(options.key.file().as_deref(), PEER_KEY) {
+        Ok(Loaded { key, .. }) => match writeln!(std::io::stdout(), "{}", key.peer_id()) {
             Ok(()) => Exit::DONE,
             Err(error) => {
                 Exit::failure(&anyhow::Error::new(error).context("stdout cannot be written"))

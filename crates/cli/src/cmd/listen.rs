@@ -4,13 +4,18 @@ use std::{
 };
 
 use anyhow::Context as _;
-use p2pconnect::{Connection, Endpoint};
-use tokio::{net::TcpStream, task::JoinSet, time::timeout};
+use p2pconnect::{BindError, Connection, CoordinatorError, Endpoint, Refusal, Status};
+use tokio::{
+    net::TcpStream,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use crate::{
     args,
     exit::{self, Exit},
-    key::{self, PEER_KEY},
+    key::{self, Loaded, PEER_KEY},
+    pauses::Pauses,
     pump::{Transferred, pump},
     report::Reporter,
     signals,
@@ -26,7 +31,7 @@ const FORWARD_LIMIT: Duration = Duration::from_secs(10);
 
 /// Waits for peers, and carries their streams.
 pub(crate) async fn run(options: args::Listen, started: Instant) -> Exit {
-    let reporter = Reporter::new(options.json, started);
+    let reporter = Reporter::new(&options.output, started);
     // A service ends by being told to; a single stream that is cut is not done.
     let serves_many = options.forward.is_some() && !options.once;
     let told_to_end = Exit(if serves_many {
@@ -34,10 +39,10 @@ pub(crate) async fn run(options: args::Listen, started: Instant) -> Exit {
     } else {
         exit::INTERRUPTED
     });
-    let interrupted = signals::interrupted();
+    let interrupted = signals::told_to_end();
     tokio::pin!(interrupted);
     let bound = tokio::select! {
-        bound = bind(&options, &reporter) => bound,
+        bound = bind_at_last(&options, &reporter) => bound,
         () = &mut interrupted => return told_to_end,
     };
     let endpoint = match bound {
@@ -63,24 +68,70 @@ async fn serve(endpoint: &Endpoint, options: &args::Listen, reporter: &Reporter)
     }
 }
 
-async fn bind(
+/// Binds the endpoint as soon as the network and the coordinator are there: a machine that boots is to
+/// be dialable in the end. Only what cannot become right by itself ends this.
+async fn bind_at_last(
     options: &args::Listen,
     reporter: &Reporter,
 ) -> Result<Endpoint, (u8, anyhow::Error)> {
-    let key = key::load(options.key.key.as_deref(), PEER_KEY).map_err(|e| (exit::USAGE, e))?;
-    let observer = reporter.clone();
+    let usage = |error| (exit::USAGE, error);
+    let coordinator = options.coordinator.address().map_err(usage)?;
+    let file = options.key.file();
+    let Loaded { key, path, is_new } = key::load(file.as_deref(), PEER_KEY).map_err(usage)?;
+    let id = key.peer_id();
+    options.check_policy(&id).map_err(usage)?;
+    if is_new {
+        reporter.key_made(&path, &id);
+    }
     if options.no_port_mapping {
         reporter.no_port_mapping();
     }
-    Endpoint::builder()
-        .secret_key(key)
-        .coordinator(options.coordinator.coordinator.clone())
-        .allow(options.policy())
-        .port_mapping(!options.no_port_mapping)
-        .observer(move |status| observer.status(&status))
-        .bind()
-        .await
-        .map_err(|error| (exit::of_bind(&error), error.into()))
+    let mut pauses = Pauses::default();
+    let mut said = None;
+    loop {
+        // The key is read again, since an endpoint that could not be bound has taken it.
+        let Loaded { key, .. } = key::load(Some(&path), PEER_KEY).map_err(usage)?;
+        let observer = reporter.clone();
+        let binding = Endpoint::builder()
+            .secret_key(key)
+            .coordinator(coordinator.clone())
+            .allow(options.policy())
+            .port_mapping(!options.no_port_mapping)
+            .observer(move |status| observer.status(&status))
+            .bind();
+        let error = match binding.await {
+            Ok(endpoint) => {
+                reporter.listening(&id, &coordinator);
+                return Ok(endpoint);
+            }
+            Err(error) => error,
+        };
+        if !may_become_right(&error) {
+            return Err((exit::of_bind(&error), error.into()));
+        }
+        let reason = format!("{:#}", anyhow::Error::new(error));
+        if said.as_ref() != Some(&reason) {
+            reporter.status(&Status::CoordinatorUnreachable {
+                reason: reason.clone(),
+            });
+            said = Some(reason);
+        }
+        sleep(pauses.next()).await;
+    }
+}
+
+/// Tells whether the network, or the coordinator, may be there later.
+fn may_become_right(error: &BindError) -> bool {
+    match error {
+        BindError::Coordinator(error) => !matches!(
+            error,
+            CoordinatorError::WrongIdentity { .. }
+                | CoordinatorError::Replaced
+                | CoordinatorError::Refused(Refusal::TooLarge)
+        ),
+        BindError::Stun { .. } => true,
+        _ => false,
+    }
 }
 
 /// Makes stdin and stdout the first peer's stream. Later peers are turned away meanwhile.
@@ -89,6 +140,7 @@ async fn serve_one(endpoint: &Endpoint, reporter: &Reporter) -> Exit {
         return replaced(reporter);
     };
     reporter.established(&connection);
+    reporter.stream_begins();
     let peer = connection.peer_id();
     let turning_away = async {
         while endpoint.accept().await.is_some() {}

@@ -1,6 +1,6 @@
 use std::{
     io::{self, Write as _},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
 };
 
 use anyhow::Context as _;
@@ -16,6 +16,9 @@ use crate::{
     key::{self, COORDINATOR_KEY},
     signals,
 };
+
+/// The port of the coordinator that README and help name.
+const DEFAULT_LISTEN_PORT: u16 = 4433;
 
 /// How often a free port is looked for that is free for both UDP and TCP.
 const ATTEMPTS: usize = 16;
@@ -41,15 +44,44 @@ fn start(options: &args::Serve) -> anyhow::Result<(Coordinator, Vec<StunServer>)
     let token_key = TokenKey::from_bytes(secret);
     let witness = Witness::default();
 
-    let addresses = stun_addresses(options);
+    let listen = listen_address(options.listen);
+    let addresses = stun_addresses(options, listen);
     let mut config = stun_config(&token_key);
     config.witness = Some(witness.clone());
     let stun =
         StunServer::bind(&addresses, config).map_err(|error| stun_failed(error, &addresses))?;
-    let (coordinator, alternates) =
-        bind_coordinator(options, &token_key, &witness, stun.local_addrs())?;
+    let (coordinator, alternates) = bind_coordinator(
+        options,
+        listen,
+        &Shared {
+            token_key: &token_key,
+            witness: &witness,
+            stun: stun.local_addrs(),
+        },
+    )?;
     announce(&coordinator, stun.local_addrs()).context("stdout cannot be written")?;
     Ok((coordinator, [stun].into_iter().chain(alternates).collect()))
+}
+
+/// What the coordinator has in common with the STUN server in this process.
+struct Shared<'a> {
+    token_key: &'a TokenKey,
+    witness: &'a Witness,
+    stun: &'a [SocketAddr],
+}
+
+/// Returns where to listen: on all addresses unless told otherwise, and on those of IPv4 where the
+/// system has no IPv6.
+fn listen_address(wanted: Option<SocketAddr>) -> SocketAddr {
+    let wanted = wanted.unwrap_or_else(|| (Ipv6Addr::UNSPECIFIED, DEFAULT_LISTEN_PORT).into());
+    let has_ipv6 = || UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok();
+    if serves_both_families(wanted.ip()) && !has_ipv6() {
+        let note = "note: this machine has no IPv6; listening on 0.0.0.0";
+        // Somebody who closed stderr does not want to know.
+        drop(writeln!(io::stderr(), "{note}"));
+        return (Ipv4Addr::UNSPECIFIED, wanted.port()).into();
+    }
+    wanted
 }
 
 /// Says where STUN cannot listen, and what to do about it.
@@ -73,23 +105,27 @@ fn stun_failed(error: io::Error, addresses: &[SocketAddr]) -> anyhow::Error {
 /// something else has the TCP port, peers do without.
 fn bind_coordinator(
     options: &args::Serve,
-    token_key: &TokenKey,
-    witness: &Witness,
-    stun: &[SocketAddr],
+    wanted: SocketAddr,
+    shared: &Shared<'_>,
 ) -> anyhow::Result<(Coordinator, Vec<StunServer>)> {
-    let mut listen = options.listen;
+    let Shared {
+        token_key,
+        witness,
+        stun,
+    } = *shared;
+    let mut listen = wanted;
     for attempt in 1.. {
-        let alternates = bind_alternates(options.listen, token_key);
+        let alternates = bind_alternates(wanted, token_key);
         if let Some(address) = alternates.first().and_then(|it| it.local_addrs().first()) {
             listen.set_port(address.port());
         }
-        let key = key::load(options.key.as_deref(), COORDINATOR_KEY)?;
+        let key = key::load(options.key_file().as_deref(), COORDINATOR_KEY)?.key;
         let has_alternate = !alternates.is_empty();
         let mut config = coordinator_config(listen, key, token_key, stun, has_alternate);
         config.witness = Some(witness.clone());
         match Coordinator::bind(config) {
             Ok(coordinator) => return Ok((coordinator, alternates)),
-            Err(_) if options.listen.port() == 0 && attempt < ATTEMPTS => {}
+            Err(_) if wanted.port() == 0 && attempt < ATTEMPTS => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -150,12 +186,12 @@ fn stun_config(token_key: &TokenKey) -> StunServerConfig {
 }
 
 /// Returns the addresses to serve STUN on.
-fn stun_addresses(options: &args::Serve) -> Vec<SocketAddr> {
+fn stun_addresses(options: &args::Serve, listen: SocketAddr) -> Vec<SocketAddr> {
     if !options.stun.is_empty() {
         return options.stun.clone();
     }
-    let beside = SocketAddr::new(options.listen.ip(), DEFAULT_PORT);
-    if serves_both_families(options.listen.ip()) {
+    let beside = SocketAddr::new(listen.ip(), DEFAULT_PORT);
+    if serves_both_families(listen.ip()) {
         let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT));
         return vec![beside, v4];
     }

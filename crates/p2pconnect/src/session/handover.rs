@@ -134,8 +134,11 @@ impl Handover {
             return self.fail(SessionError::Broken(io::ErrorKind::NotConnected.into()));
         };
         match (verified, std::mem::replace(&mut self.state, State::Over)) {
-            (Verified::Confirmed(half), State::Out(updates, _)) => {
+            (Verified::Confirmed(half), State::Out(updates, told)) => {
                 tell(&updates, Update::Confirmed(half));
+                if let Some(in_use) = told.upgrade() {
+                    in_use.confirm();
+                }
             }
             (Verified::OnStream(stream), State::Awaited(handed)) => {
                 let stream = self.nominated_on(*stream).await;
@@ -162,6 +165,7 @@ impl Handover {
 
     fn punched(&self, stream: TlsStream<Transport>, usage: Usage) -> Punched {
         let in_use = Arc::new(InUse::new(&self.books, usage));
+        in_use.confirm();
         Punched { stream, in_use }
     }
 
