@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bincode::{Decode, Encode};
 
@@ -42,6 +42,12 @@ impl PunchPort {
     /// The first of a row of local ports that nothing has been sent from yet, for NATs whose
     /// mappings depend on the destination.
     pub const FRESH: Self = Self(2);
+
+    /// Tells whether the number has a meaning. What is named with another one is left out.
+    #[must_use]
+    pub const fn is_known(self) -> bool {
+        self.0 <= Self::FRESH.0
+    }
 }
 
 /// An address at which a peer may be reached over TCP.
@@ -69,6 +75,16 @@ impl Candidate {
         }
     }
 
+    /// Tells whether this can be an address of a peer, whoever says so: it is one that a single host can
+    /// have, with a port, of a kind that is sent and for a punch port that has a meaning.
+    #[must_use]
+    pub fn is_well_formed(&self) -> bool {
+        self.kind != CandidateKind::PeerReflexive
+            && self.punch_port.is_known()
+            && self.address.port() != 0
+            && !is_nobodys(self.address.ip())
+    }
+
     /// Returns a server-reflexive candidate.
     #[must_use]
     pub const fn server_reflexive(
@@ -82,5 +98,65 @@ impl Candidate {
             punch_port,
             token,
         }
+    }
+}
+
+/// Tells whether no single host can have this address: unspecified and the rest of "this network"
+/// (RFC 1122 section 3.2.1.3), multicast, limited broadcast.
+fn is_nobodys(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => v4.octets()[0] == 0 || v4.is_multicast() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unspecified() || v6.is_multicast(),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+mod tests {
+    use super::*;
+
+    fn host(text: &str) -> Candidate {
+        Candidate::host(text.parse().unwrap(), PunchPort::PRIMARY)
+    }
+
+    #[test]
+    fn what_no_host_can_have_is_malformed() {
+        for good in [
+            "192.0.2.1:1",
+            "[2001:db8::1]:65535",
+            "127.0.0.1:1",
+            "10.0.0.1:1",
+        ] {
+            assert!(host(good).is_well_formed(), "{good}");
+        }
+        for bad in [
+            "0.0.0.0:1",
+            "0.1.2.3:1",
+            "224.0.0.1:1",
+            "255.255.255.255:1",
+            "[::]:1",
+            "[ff02::1]:1",
+            "[::ffff:0.0.0.0]:1",
+            "[::ffff:224.0.0.1]:1",
+            "192.0.2.1:0",
+        ] {
+            assert!(!host(bad).is_well_formed(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn kinds_and_punch_ports_that_are_not_sent_are_malformed() {
+        let good = host("192.0.2.1:1");
+        let with_port = |number| Candidate {
+            punch_port: PunchPort(number),
+            ..good.clone()
+        };
+        assert!((0..=2).all(|number| with_port(number).is_well_formed()));
+        assert!((3..=255).all(|number| !with_port(number).is_well_formed()));
+        let learnt = Candidate {
+            kind: CandidateKind::PeerReflexive,
+            ..good
+        };
+        assert!(!learnt.is_well_formed());
     }
 }

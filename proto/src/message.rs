@@ -178,6 +178,20 @@ pub struct Introduction {
     pub seen_together: bool,
 }
 
+impl Introduction {
+    /// Returns the introduction without what no peer can mean, whoever has said it: malformed
+    /// candidates, those beyond [`MAX_CANDIDATES`], and a NAT that no NAT is like.
+    ///
+    /// A peer acts by this. What somebody else has made up must not throw it off.
+    #[must_use]
+    pub fn well_formed(mut self) -> Self {
+        self.candidates.retain(Candidate::is_well_formed);
+        self.candidates.truncate(MAX_CANDIDATES);
+        self.nat = self.nat.well_formed();
+        self
+    }
+}
+
 /// Why a coordinator turned a request down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, thiserror::Error)]
 #[non_exhaustive]
@@ -237,4 +251,16 @@ pub struct Welcome {
     /// Further addresses that answer STUN, only for telling how the NAT maps; at most
     /// [`MAX_STUN_SERVERS`], unspecified ones as above.
     pub stun_alternates: Vec<SocketAddr>,
+}
+
+impl Welcome {
+    /// Returns the welcome with as many STUN servers as count, each with a port.
+    #[must_use]
+    pub fn well_formed(mut self) -> Self {
+        for servers in [&mut self.stun_servers, &mut self.stun_alternates] {
+            servers.retain(|server| server.port() != 0);
+            servers.truncate(MAX_STUN_SERVERS);
+        }
+        self
+    }
 }

@@ -122,10 +122,61 @@ pub struct NatReport {
     pub hairpinning: Option<bool>,
 }
 
+impl PortAssignment {
+    /// Tells whether ports can be given out like that: a step is not 0, a range not reversed.
+    #[must_use]
+    pub const fn is_well_formed(&self) -> bool {
+        match *self {
+            Self::Preserved => true,
+            Self::Sequential { delta } => delta != 0,
+            Self::Random { first, last } => first <= last,
+        }
+    }
+}
+
 impl NatReport {
+    /// Returns the report without what no NAT does, which then counts as unknown.
+    #[must_use]
+    pub fn well_formed(self) -> Self {
+        Self {
+            ports: self.ports.filter(PortAssignment::is_well_formed),
+            ..self
+        }
+    }
+
     /// Tells whether external ports are known to equal the local ones.
     #[must_use]
     pub const fn preserves_ports(&self) -> bool {
         matches!(self.ports, Some(PortAssignment::Preserved))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_nat_does_counts_as_unknown() {
+        use PortAssignment::{Preserved, Random, Sequential};
+        let kept = |ports| {
+            let report = NatReport {
+                ports: Some(ports),
+                hairpinning: Some(true),
+                ..NatReport::default()
+            };
+            let well_formed = report.well_formed();
+            assert_eq!(well_formed.hairpinning, Some(true), "the rest stays");
+            well_formed.ports
+        };
+        for good in [
+            Preserved,
+            Sequential { delta: 65_535 },
+            Random { first: 7, last: 7 },
+        ] {
+            assert_eq!(kept(good), Some(good));
+        }
+        for bad in [Sequential { delta: 0 }, Random { first: 8, last: 7 }] {
+            assert_eq!(kept(bad), None);
+        }
     }
 }

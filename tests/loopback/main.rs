@@ -9,6 +9,7 @@
 //! - `busy`: an endpoint that accepts nobody for a while
 //! - `many`: hundreds of peers of one endpoint at once
 //! - `hostile`: an impostor in the peer's place, and garbage on every port
+//! - `hearsay`: what a coordinator tells of a peer, and what is believed of it
 //! - `restarting`: a coordinator that is killed and comes back
 //! - `obedience`: what a coordinator says when it sends a peer away
 //! - `memory`: a stream does not grow with its bytes
@@ -19,6 +20,7 @@ mod busy;
 mod commands;
 mod crossing;
 mod dialling;
+mod hearsay;
 mod hostile;
 mod many;
 mod memory;

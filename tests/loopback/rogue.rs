@@ -24,6 +24,9 @@ use tokio_rustls::TlsAcceptor;
 /// The session token that the rogue coordinator gives to both.
 const TOKEN: [u8; 16] = *b"session of fraud";
 
+/// Stands for the peer that is dialled; nobody has this id.
+const WHOEVER_IS_DIALLED: PeerId = PeerId::from_public_key([0; 32]);
+
 /// A coordinator that introduces every dialler to the addresses it likes.
 pub(crate) struct RogueCoordinator {
     pub(crate) address: SocketAddr,
@@ -46,6 +49,7 @@ impl RogueCoordinator {
             dials,
             stun,
             introduction: introduction(candidates),
+            notice: None,
             called: None,
         })
     }
@@ -69,6 +73,22 @@ impl RogueCoordinator {
                 ..introduction.clone()
             }),
             introduction,
+            notice: None,
+        })
+    }
+
+    /// Starts a coordinator that answers one dial with this, and says so much to the dialler before.
+    pub(crate) fn lying(
+        stun: SocketAddr,
+        introduction: Introduction,
+        notice: Option<Notice>,
+    ) -> Self {
+        Self::with(Deceit {
+            dials: 1,
+            stun,
+            introduction,
+            notice,
+            called: None,
         })
     }
 
@@ -109,6 +129,8 @@ struct Deceit {
     stun: SocketAddr,
     /// What it tells diallers.
     introduction: Introduction,
+    /// What it tells diallers before.
+    notice: Option<Notice>,
     /// What it tells whoever registers.
     called: Option<Introduction>,
 }
@@ -128,10 +150,14 @@ async fn mislead(connection: &quinn::Connection, deceit: &Deceit, (passing, regi
         let answer = match codec::decode(&request[codec::HEADER_LEN..]).unwrap() {
             Request::Dial(dial) if answered < deceit.dials => {
                 answered += 1;
-                Response::Introduced(Introduction {
-                    peer: dial.callee,
-                    ..deceit.introduction.clone()
-                })
+                if let Some(notice) = &deceit.notice {
+                    notify(connection, notice).await;
+                }
+                let mut introduction = deceit.introduction.clone();
+                if introduction.peer == WHOEVER_IS_DIALLED {
+                    introduction.peer = dial.callee;
+                }
+                Response::Introduced(introduction)
             }
             Request::Register(registration) => {
                 let addresses = registration.candidates.iter().map(|it| it.address);
@@ -168,12 +194,11 @@ async fn notify(connection: &quinn::Connection, notice: &Notice) {
 }
 
 /// Returns what the rogue tells a dialler.
-fn introduction(candidates: Vec<SocketAddr>) -> Introduction {
+pub(crate) fn introduction(candidates: Vec<SocketAddr>) -> Introduction {
     let host = |address: &SocketAddr| Candidate::host(*address, PunchPort::PRIMARY);
     Introduction {
         session: SessionToken::from_bytes(TOKEN),
-        // Whomever is dialled.
-        peer: PeerId::from_public_key([0; 32]),
+        peer: WHOEVER_IS_DIALLED,
         role: Role::Controlling,
         candidates: candidates.iter().map(host).collect(),
         nat: NatReport::default(),

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use p2pconnect_proto::{Candidate, CandidateKind, PeerId, TokenKey};
 
-use crate::network::{is_local, is_nobodys, subscriber};
+use crate::network::{is_local, subscriber};
 
 /// The peer whose candidates are judged, and what is known of it beyond doubt.
 #[derive(Debug, Clone, Copy)]
@@ -87,13 +87,12 @@ fn is_believable(
     (key, now): (&TokenKey, u64),
 ) -> bool {
     let ip = candidate.address.ip();
-    if candidate.address.port() == 0 || is_nobodys(ip) {
+    if !candidate.is_well_formed() {
         return false;
     }
     if ip.is_loopback() {
         // Development on one machine: this peer is there itself.
-        return candidate.kind != CandidateKind::PeerReflexive
-            && claimant.seen.ip().to_canonical().is_loopback();
+        return claimant.seen.ip().to_canonical().is_loopback();
     }
     match candidate.kind {
         CandidateKind::PeerReflexive => false,

@@ -28,15 +28,6 @@ pub(crate) fn site(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Tells whether no single host can have this address: unspecified and the rest of "this network"
-/// (RFC 1122 section 3.2.1.3), multicast, limited broadcast.
-pub(crate) fn is_nobodys(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => v4.octets()[0] == 0 || v4.is_multicast() || v4.is_broadcast(),
-        IpAddr::V6(v6) => v6.is_unspecified() || v6.is_multicast(),
-    }
-}
-
 /// Tells whether an address means something only inside some network, so that nobody on the
 /// Internet at large can be hit through it.
 ///
@@ -111,17 +102,6 @@ mod tests {
             "240.0.0.1",
         ] {
             assert!(!is_local(ip(global)), "{global}");
-            assert!(!is_nobodys(ip(global)), "{global}");
-        }
-        for nobodys in [
-            "0.0.0.0",
-            "0.1.2.3",
-            "224.0.0.1",
-            "255.255.255.255",
-            "::",
-            "ff02::1",
-        ] {
-            assert!(is_nobodys(ip(nobodys)), "{nobodys}");
         }
     }
 }

@@ -160,7 +160,7 @@ impl Registry {
                 client: *client,
                 serial,
                 candidates: admitted.candidates,
-                nat,
+                nat: nat.well_formed(),
                 policy,
             },
         );
@@ -194,6 +194,10 @@ impl Registry {
             return Err(Refusal::TooMany);
         }
         let mut admitted = self.admit(client, &request.candidates, now);
+        let witnessed: Vec<_> = witnessed
+            .into_iter()
+            .filter(Candidate::is_well_formed)
+            .collect();
         admitted.candidates.splice(0..0, witnessed.iter().cloned());
         admitted.candidates.truncate(MAX_CANDIDATES);
         let callee = self.peers.get(&request.callee);
@@ -222,7 +226,7 @@ impl Registry {
             peer: client.peer,
             connection: client.connection,
             candidates: reachable(&admitted.candidates, &callee.client),
-            nat: request.nat,
+            nat: request.nat.well_formed(),
         };
         let witnessed = reachable(&witnessed, &callee.client).len();
         let serial = callee.serial;

@@ -315,7 +315,9 @@ impl Coordination {
         dial: DialRequest,
     ) -> Result<Result<Answer, Refusal>, CoordinatorError> {
         match self.link.request(&Request::Dial(dial)).await? {
-            Response::Introduced(introduction) => Ok(Ok(Answer::Introduced(introduction))),
+            Response::Introduced(introduction) => {
+                Ok(Ok(Answer::Introduced(introduction.well_formed())))
+            }
             Response::Crossed(session) => Ok(Ok(Answer::Crossed(session))),
             Response::Refused(refusal) => Ok(Err(refusal)),
             Response::Registered(_) | Response::Settled | Response::Relayed => {
@@ -393,10 +395,10 @@ async fn read_notices(link: &Link, sinks: &Sinks) -> Result<(), codec::DecodeErr
     while let Ok(mut stream) = link.accept_uni().await {
         match link::read_message(&mut stream).await? {
             Some(Notice::Welcome(message)) => {
-                sinks.welcome.send_replace(Some(message));
+                sinks.welcome.send_replace(Some(message.well_formed()));
             }
             Some(Notice::Introduction(introduction)) => {
-                let sent = sinks.introductions.try_send(introduction);
+                let sent = sinks.introductions.try_send(introduction.well_formed());
                 sent.unwrap_or_else(|_| tracing::debug!("introduction dropped: too many wait"));
             }
             Some(Notice::Flight(flight)) => sinks.flights.deliver(flight),

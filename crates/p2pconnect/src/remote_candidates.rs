@@ -96,7 +96,7 @@ impl Vantage {
     pub(crate) fn retain(&self, candidates: &mut Vec<Candidate>) {
         let is_shared = self.is_in_one_network_with(candidates);
         candidates.retain(|it| {
-            let is_kept = it.address.port() != 0 && self.admits(it.address.ip(), is_shared);
+            let is_kept = self.admits(it.address.ip(), is_shared);
             if !is_kept {
                 tracing::debug!(kind = ?it.kind, "a candidate of the peer is not connected to");
             }
@@ -118,23 +118,11 @@ impl Vantage {
 
     fn admits(&self, ip: IpAddr, is_shared: bool) -> bool {
         let ip = ip.to_canonical();
-        if is_nobodys(ip) {
-            return false;
-        }
         if ip.is_loopback() {
             // Development on one machine.
             return self.coordinator.is_loopback();
         }
         is_global(ip) || is_shared || self.networks.iter().any(|it| it.contains(ip))
-    }
-}
-
-/// Tells whether no single host can have this address: unspecified and the rest of "this network"
-/// (RFC 1122 section 3.2.1.3), multicast, limited broadcast.
-fn is_nobodys(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => v4.octets()[0] == 0 || v4.is_multicast() || v4.is_broadcast(),
-        IpAddr::V6(v6) => v6.is_unspecified() || v6.is_multicast(),
     }
 }
 
@@ -240,20 +228,5 @@ mod tests {
         assert!(kept(&home, &peer).is_empty());
         let development = vantage(&[("127.0.0.1", 8)], "127.0.0.1", "127.0.0.1");
         assert_eq!(kept(&development, &peer), peer);
-    }
-
-    #[test]
-    fn addresses_of_nobody_and_of_many_are_left_out() {
-        let home = vantage(&[("192.168.1.5", 24)], "198.51.100.7", "203.0.113.1");
-        let peer = [
-            "0.0.0.0:1",
-            "0.1.2.3:1",
-            "224.0.0.1:1",
-            "255.255.255.255:1",
-            "[::]:1",
-            "[ff02::1]:1",
-            "203.0.113.9:0",
-        ];
-        assert!(kept(&home, &peer).is_empty());
     }
 }

@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use p2pconnect_proto::{PunchPort, Role};
+use p2pconnect_proto::{PortAssignment, PunchPort, Role};
 
 use super::*;
 
@@ -121,6 +121,50 @@ fn only_the_policy_s_peers_are_told_anything() {
     assert!(scene.dial(&client(2, 2), 1).is_ok());
     assert_eq!(scene.dial(&client(1, 1), 1), Err(Refusal::OwnId));
     assert_eq!(scene.dial(&client(2, 2), 9), Err(Refusal::Unavailable));
+}
+
+#[test]
+fn nobody_is_told_what_no_peer_can_mean() {
+    let mut scene = Scene::new(Limits::default());
+    let nat = |ports| NatReport {
+        ports: Some(ports),
+        ..NatReport::default()
+    };
+    let of_unknown_port = |n| Candidate {
+        punch_port: PunchPort(3),
+        ..candidate(n)
+    };
+    let registering = Command::Register(Registration {
+        serial: 1,
+        candidates: vec![of_unknown_port(1), candidate(1)],
+        nat: nat(PortAssignment::Sequential { delta: 0 }),
+        policy: DialPolicy::Anyone,
+    });
+    let Event::Registered { unproven, .. } = scene.handle(&client(1, 1), registering) else {
+        panic!("what is malformed is left out and no error");
+    };
+    assert_eq!(unproven, [candidate(1).address]);
+    let dialling = Command::Dial {
+        request: DialRequest {
+            callee: peer(1),
+            candidates: vec![of_unknown_port(2), candidate(2)],
+            nat: nat(PortAssignment::Random { first: 2, last: 1 }),
+            claims: Vec::new(),
+            handshake: Vec::new(),
+        },
+        // Claims name punch ports as well.
+        witnessed: vec![of_unknown_port(3)],
+        session: SessionToken::from_bytes([2; 16]),
+    };
+    let Event::Meet(meeting) = scene.handle(&client(2, 2), dialling) else {
+        panic!("what is malformed is left out and no error");
+    };
+    assert_eq!(meeting.callee.candidates, [candidate(1)]);
+    assert_eq!(meeting.dialler.candidates, [candidate(2)]);
+    assert_eq!(meeting.witnessed, 0);
+    for side in [meeting.callee, meeting.dialler] {
+        assert_eq!(side.nat, NatReport::default());
+    }
 }
 
 #[test]
