@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use p2pconnect::{Connection, DialError, Endpoint, Status};
+use p2pconnect::{Connection, DialError, DialPolicy, Endpoint, Status};
 use tokio::{sync::mpsc, time::timeout};
 
 use crate::world::{World, assert_carries};
@@ -81,4 +81,18 @@ async fn a_dial_waits_until_there_is_room() {
     while !dialled.is_empty() {
         accept(&listener, &mut dialled).await;
     }
+}
+
+#[tokio::test]
+async fn a_listener_with_the_streams_that_it_takes_says_that_it_is_busy() {
+    let world = World::start();
+    let listener = world.builder().allow(DialPolicy::Anyone).max_connections(1);
+    let listener = listener.bind().await.unwrap();
+    let (dialler, other) = tokio::join!(world.dialler(), world.dialler());
+    let (here, there) = World::connect(&dialler, &listener).await;
+    let error = other.dial_within(listener.peer_id(), LIMIT).await;
+    assert!(matches!(error, Err(DialError::PeerBusy)), "{error:?}");
+    // What has been accepted counts until it is dropped.
+    drop((here, there));
+    World::connect(&other, &listener).await;
 }

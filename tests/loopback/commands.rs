@@ -398,3 +398,27 @@ async fn a_dial_may_wait_for_its_peer() {
     let _there = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
     dial.wait_for("direct stream").await;
 }
+
+#[tokio::test]
+async fn the_second_dial_of_a_listener_with_one_stream_is_status_5() {
+    let shell = Shell::new();
+    let id = shell.id().await;
+    let _listen = shell.start(&["listen", "--allow-any"]);
+    let dialler = shell.world.dialler().await;
+    let first = async {
+        loop {
+            if let Ok(connection) = dialler.dial(id).await {
+                return connection;
+            }
+        }
+    };
+    let _first = timeout(LIMIT, first).await.unwrap();
+    let keys = tempfile::tempdir().unwrap();
+    let key = keys.path().join("other.pem");
+    let options = ["dial", "--timeout", "3s", "--key", key.to_str().unwrap()];
+    let dial = shell.start(&[&options[..], &[&id.to_string()]].concat());
+    let (status, said) = dial.end().await;
+    assert_eq!(status.code(), Some(5), "{said}");
+    assert!(said.contains("busy"), "{said}");
+    assert!(!said.contains("direct stream"), "{said}");
+}

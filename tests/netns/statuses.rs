@@ -9,7 +9,7 @@ use netns_lab::{NatSpec, SimultaneousOpen, test};
 use crate::{net::Net, process::Process};
 
 const NAT: [NatSpec; 1] = [NatSpec::port_preserving()];
-const UNKNOWN: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const UNKNOWN: &str = "a4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dq";
 
 #[test]
 fn an_unknown_peer_is_status_3() {

@@ -15,6 +15,10 @@ use crate::{
     report::{Volume, escaped},
 };
 
+/// The most peers that are forwarded at a time; it leaves room below the usual limit of 1,024
+/// open files.
+const MAX_STREAMS: usize = 256;
+
 const STATUSES: &str = "\
 Exit status:
   0  done, or told to end while serving many
@@ -159,6 +163,9 @@ pub(crate) struct Listen {
     /// Do not ask the router to forward ports to this machine
     #[arg(long)]
     pub(crate) no_port_mapping: bool,
+    /// End a stream when nothing comes from the peer for so long although something should
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = stream_silence)]
+    pub(crate) stream_timeout: Duration,
     #[command(flatten)]
     pub(crate) key: Key,
     #[command(flatten)]
@@ -192,6 +199,15 @@ impl Listen {
         Ok(())
     }
 
+    /// Returns how many streams there may be at a time.
+    pub(crate) const fn max_streams(&self) -> usize {
+        if self.forward.is_some() && !self.once {
+            MAX_STREAMS
+        } else {
+            1
+        }
+    }
+
     pub(crate) fn policy(&self) -> DialPolicy {
         if self.allowed.allow_any {
             DialPolicy::Anyone
@@ -217,6 +233,9 @@ pub(crate) struct Dial {
     /// Do not ask the router to forward ports to this machine
     #[arg(long)]
     pub(crate) no_port_mapping: bool,
+    /// End a stream when nothing comes from the peer for so long although something should
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = stream_silence)]
+    pub(crate) stream_timeout: Duration,
     #[command(flatten)]
     pub(crate) key: Key,
     #[command(flatten)]
@@ -281,6 +300,15 @@ fn duration(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|time| !time.is_zero() && *time <= Duration::from_secs(3600))
         .ok_or_else(|| "the time must be above zero and at most an hour".to_owned())
+}
+
+/// Reads a time that TCP can count: three questions a second apart are the least.
+fn stream_silence(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if time < Duration::from_secs(3) {
+        return Err("the time must be 3s or more".to_owned());
+    }
+    Ok(time)
 }
 
 /// Reads a coordinator's address. Whoever pastes one may paste the end of its line as well.

@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use p2pconnect_identity::SecretKey;
 use p2pconnect_proto::{
@@ -9,7 +9,7 @@ use p2pconnect_punch::PunchConfig;
 use p2pconnect_stun::DEFAULT_PORT;
 use tokio::{
     net::TcpListener,
-    sync::{Mutex, mpsc, watch},
+    sync::{Mutex, Semaphore, mpsc, watch},
     task::JoinSet,
 };
 
@@ -29,6 +29,7 @@ use crate::{
     punch_ports::PunchPorts,
     status::Observer,
     task::AbortOnDrop,
+    tcp::STREAM_SILENCE,
 };
 
 /// Connections that may be under way to [`Endpoint::accept`], or wait for it; whoever dials while
@@ -36,6 +37,9 @@ use crate::{
 ///
 /// The coordinator introduces 32 peers at a time to a callee; as many more may wait.
 const MAX_WAITING_CONNECTIONS: usize = 64;
+
+/// The shortest silence that may end a connection: three questions a second apart, which is what Linux counts in.
+const MIN_STREAM_SILENCE: Duration = Duration::from_secs(3);
 
 /// Builds an [`Endpoint`].
 ///
@@ -54,6 +58,8 @@ pub struct Builder {
     policy: Option<DialPolicy>,
     observer: Observer,
     port_mapping: bool,
+    max_connections: Option<usize>,
+    stream_silence: Duration,
 }
 
 impl Builder {
@@ -64,6 +70,8 @@ impl Builder {
             policy: None,
             observer: Observer::none(),
             port_mapping: true,
+            max_connections: None,
+            stream_silence: STREAM_SILENCE,
         }
     }
 
@@ -92,6 +100,25 @@ impl Builder {
     /// Nothing waits for the router. No router is asked if the coordinator is on this machine.
     pub fn port_mapping(mut self, wanted: bool) -> Self {
         self.port_mapping = wanted;
+        self
+    }
+
+    /// Limits how many connections that others have dialled there may be at a time, accepted or not. Whoever
+    /// dials when there are so many is told that this peer is busy, before anything is sent. A connection
+    /// counts until it is dropped.
+    ///
+    /// Without a limit only those count that are not accepted yet, see
+    /// [`Endpoint::accept`].
+    pub fn max_connections(mut self, limit: usize) -> Self {
+        self.max_connections = Some(limit);
+        self
+    }
+
+    /// Sets for how long nothing may come from a peer although something should, be it that it takes data
+    /// or that it answers whether it is there; the connection ends with an error then. By default 60 s, and
+    /// 3 s at least.
+    pub fn stream_silence(mut self, limit: Duration) -> Self {
+        self.stream_silence = limit.max(MIN_STREAM_SILENCE);
         self
     }
 
@@ -159,8 +186,10 @@ impl Builder {
             crossings: Arc::default(),
             turns: Arc::default(),
             places: Places::default(),
+            stream_silence: self.stream_silence,
         });
-        let (listening, incoming) = self.policy.map(listening).unzip();
+        let listening = self.policy.map(|it| listening(it, self.max_connections));
+        let (listening, incoming) = listening.unzip();
         // From before the registration, so that nothing that happens meanwhile stays untold.
         let changes = inner.mappings.changes();
         match &listening {
@@ -170,7 +199,7 @@ impl Builder {
             }
             None => tasks.push(learn_later(&coordination, &inner)),
         }
-        let (current, current_coordination) = watch::channel(Some(Arc::clone(&coordination)));
+        let (current, watched) = watch::channel(Some(Arc::clone(&coordination)));
         let keeper = Keeper {
             inner: Arc::clone(&inner),
             dialer,
@@ -186,12 +215,8 @@ impl Builder {
             changes,
         };
         tasks.push(AbortOnDrop::spawn(keeper.run(line)));
-        Ok(Endpoint::new(
-            inner,
-            current_coordination,
-            incoming.map(Mutex::new),
-            tasks,
-        ))
+        let incoming = incoming.map(Mutex::new);
+        Ok(Endpoint::new(inner, watched, incoming, tasks))
     }
 }
 
@@ -200,12 +225,16 @@ fn is_here(coordinator: &[SocketAddr]) -> bool {
     coordinator.iter().all(|it| it.ip().is_loopback())
 }
 
-fn listening(policy: DialPolicy) -> (Listening, mpsc::Receiver<crate::Connection>) {
+fn listening(
+    policy: DialPolicy,
+    limit: Option<usize>,
+) -> (Listening, mpsc::Receiver<crate::Connection>) {
     let (connections, incoming) = mpsc::channel(MAX_WAITING_CONNECTIONS);
     (
         Listening {
             policy,
             connections,
+            open: limit.map(|limit| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)))),
         },
         incoming,
     )

@@ -9,7 +9,10 @@ use std::{
 
 use p2pconnect_proto::{CandidateKind, PeerId};
 use p2pconnect_punch::How;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::OwnedSemaphorePermit,
+};
 use tokio_rustls::TlsStream;
 
 use crate::{
@@ -26,8 +29,9 @@ use crate::{
 /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof), so a cut stream is never taken for a whole one.
 ///
 /// Small writes are sent at once (`TCP_NODELAY`). Every 15 s of silence TCP asks whether the peer is
-/// still there, which keeps the NATs from forgetting an idle connection, and ends it with an error
-/// some minutes after the peer has vanished.
+/// still there, which keeps the NATs from forgetting an idle connection. Where nothing comes from the peer for a
+/// minute although something should, the connection ends with an error; the
+/// [builder](crate::Builder::stream_silence) sets another time.
 ///
 /// # Cancel safety
 ///
@@ -40,6 +44,8 @@ pub struct Connection {
     steps: Steps,
     /// What is free again when the connection ends.
     _place: Place,
+    /// The same, if this side has taken it up.
+    _open: Option<OwnedSemaphorePermit>,
 }
 
 impl Connection {
@@ -51,6 +57,15 @@ impl Connection {
             in_use,
             steps,
             _place: place,
+            _open: None,
+        }
+    }
+
+    /// Keeps a permit for as long as the connection is there.
+    pub(crate) fn taking(self, open: Option<OwnedSemaphorePermit>) -> Self {
+        Self {
+            _open: open,
+            ..self
         }
     }
 

@@ -12,12 +12,9 @@ use std::{
 };
 
 use p2pconnect_proto::{PeerId, SessionToken};
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::timeout_at,
-};
+use tokio::{sync::oneshot, time::timeout_at};
 
-use crate::{Connection, DialError, endpoint::connection, more_ports::Place, session::Punched};
+use crate::{DialError, endpoint::connection, more_ports::Place, online::Room, session::Punched};
 
 /// How long a dial waits for the peer's to end, before it goes on by itself.
 ///
@@ -67,7 +64,7 @@ pub(crate) struct Answered {
     /// When the introduction came.
     pub(crate) began: Instant,
     /// Its place among those that wait to be accepted.
-    pub(crate) waiting: mpsc::OwnedPermit<Connection>,
+    pub(crate) waiting: Room,
 }
 
 impl Answered {
@@ -75,7 +72,7 @@ impl Answered {
     fn offer(self) {
         let since = (self.began, Duration::ZERO);
         let connection = connection(self.punched, self.peer, self.place, since, 1);
-        self.waiting.send(connection);
+        self.waiting.offer(connection);
     }
 }
 
@@ -313,7 +310,7 @@ mod tests {
 
     /// Returns a connection of this peer's, as far as can be told before it is used, and where it
     /// comes out if no dial takes it.
-    async fn answered(peer: PeerId) -> (Answered, mpsc::Receiver<Connection>) {
+    async fn answered(peer: PeerId) -> (Answered, tokio::sync::mpsc::Receiver<crate::Connection>) {
         let keys = [(); 2].map(|()| SecretKey::generate().unwrap());
         let [one, other] = &keys;
         let (mut dialling, hello) = Relayed::dialling(one, other.peer_id()).await.unwrap();
@@ -342,13 +339,13 @@ mod tests {
             stream: called.take_stream().unwrap(),
             in_use: Arc::new(in_use),
         };
-        let (accepting, accepted) = mpsc::channel(1);
+        let (accepting, accepted) = tokio::sync::mpsc::channel(1);
         let answered = Answered {
             punched,
             peer,
             place: Places::default().answer(peer),
             began: Instant::now(),
-            waiting: accepting.try_reserve_owned().unwrap(),
+            waiting: Room::new(accepting.try_reserve_owned().unwrap(), None),
         };
         (answered, accepted)
     }

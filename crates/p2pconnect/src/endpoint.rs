@@ -113,6 +113,8 @@ pub(crate) struct Inner {
     pub(crate) crossings: Arc<Crossings>,
     pub(crate) turns: Arc<Turns>,
     pub(crate) places: Places,
+    /// For how long nothing may come from the peer of a connection.
+    pub(crate) stream_silence: Duration,
 }
 
 impl Endpoint {

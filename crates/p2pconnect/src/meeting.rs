@@ -9,14 +9,11 @@ use std::{
 };
 
 use p2pconnect_proto::{PeerId, PunchPort, Role, message::Introduction};
-use p2pconnect_punch::{Introduced, PunchAgent};
-use tokio::{
-    sync::{mpsc::OwnedPermit, oneshot},
-    time::sleep_until,
-};
+use p2pconnect_punch::{Introduced, PunchAgent, PunchConfig};
+use tokio::{sync::oneshot, time::sleep_until};
 
 use crate::{
-    Connection, DialError, Status,
+    DialError, Status,
     coordination::Coordination,
     crossing::{Answered, Answering},
     discovery,
@@ -26,7 +23,7 @@ use crate::{
     leaving::Undecided,
     mappings::Mapped,
     more_ports::Place,
-    online::Listening,
+    online::{Listening, Room},
     outdated::{Told, outdated},
     port_mapping::ForwardedPort,
     punch_ports::PunchPorts,
@@ -165,6 +162,13 @@ impl Inner {
         }
     }
 
+    /// Returns how a peer is punched.
+    fn punch_config(&self, peer: &PeerId) -> PunchConfig {
+        let mut config = self.punch.clone();
+        config.hole_seed = Some(self.hole_seed(peer));
+        config
+    }
+
     /// Returns what the ports of holes for a peer are drawn with.
     fn hole_seed(&self, peer: &PeerId) -> [u8; 32] {
         let mut seed = self.hole_salt;
@@ -181,7 +185,7 @@ impl Inner {
         introduction: Introduction,
         coordination: &Arc<Coordination>,
         listening: &Listening,
-        (mut answering, waiting): (Answering, OwnedPermit<Connection>),
+        (mut answering, waiting): (Answering, Room),
     ) {
         let (began, peer) = (Instant::now(), introduction.peer);
         let place = self.places.answer(peer);
@@ -326,8 +330,8 @@ impl Inner {
             ..
         } = introduction;
         let started = Instant::now();
-        let vantage = self.vantage(&coordination, seen_together);
-        vantage.retain(&mut candidates);
+        self.vantage(&coordination, seen_together)
+            .retain(&mut candidates);
         let translated = self.nat64.translate(&mut candidates).await;
         let relayed_rtt = Duration::from_micros(relayed_rtt_us.into());
         let flights = coordination.expect_flights(session);
@@ -354,21 +358,21 @@ impl Inner {
             local_nat: announced.nat,
             remote_nat: nat,
         };
-        let mut config = self.punch.clone();
-        config.hole_seed = Some(self.hole_seed(&peer));
-        let (agent, stake) = self.bets.place(config, |config| {
+        let (agent, stake) = self.bets.place(self.punch_config(&peer), |config| {
             PunchAgent::new(config, introduced, random_seed(), started)
         });
         // The callee's flight leaves when the dialler is told, and takes half the way there and
         // back.
         let due = started + relayed_rtt / 2;
-        let verifier = Verifier::new(&self.key, (peer, role), session, (&relayed, due))?;
-        let verifier = verifier.over(relayed_rtt);
+        let verifier = Verifier::new(&self.key, (peer, role), session, (&relayed, due))?
+            .over(relayed_rtt)
+            .enduring(self.stream_silence);
         let local_nat = self.behaviour.reports();
-        let handover = Handover::new(role, relayed, self.books(peer));
-        let session = Session::new(agent, verifier, handover, inbox, local_nat);
-        let session = session.naming(kinds, translated);
-        let session = session.paced(pace).betting(stake);
+        let handover = Handover::new(role, relayed, self.books(peer)).enduring(self.stream_silence);
+        let session = Session::new(agent, verifier, handover, inbox, local_nat)
+            .naming(kinds, translated)
+            .paced(pace)
+            .betting(stake);
         let (handed, handing) = oneshot::channel();
         let race = AbortOnDrop::spawn(session.run(deadline, handed));
         let result = match handing.await {

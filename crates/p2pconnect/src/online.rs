@@ -13,7 +13,7 @@ use p2pconnect_proto::{
 };
 use p2pconnect_stun::next_keepalive;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     task::JoinSet,
     time::{sleep, sleep_until},
 };
@@ -55,11 +55,47 @@ pub(crate) struct Line {
     pub(crate) changes: Changes,
 }
 
-/// Who may dial this endpoint, and where the connections go.
+/// Who may dial this endpoint, where the connections go, and how many there may be.
 #[derive(Debug, Clone)]
 pub(crate) struct Listening {
     pub(crate) policy: DialPolicy,
     pub(crate) connections: mpsc::Sender<Connection>,
+    /// A permit for each connection that may be open, accepted or not, if their number is limited.
+    pub(crate) open: Option<Arc<Semaphore>>,
+}
+
+impl Listening {
+    /// Takes the room for one more connection, if there is any.
+    fn room(&self) -> Option<Room> {
+        let open = match &self.open {
+            Some(open) => Some(Arc::clone(open).try_acquire_owned().ok()?),
+            None => None,
+        };
+        let waiting = self.connections.clone().try_reserve_owned().ok()?;
+        Some(Room { waiting, open })
+    }
+}
+
+/// The room for one connection: among those that wait to be accepted, and among those that are open.
+#[derive(Debug)]
+pub(crate) struct Room {
+    waiting: mpsc::OwnedPermit<Connection>,
+    open: Option<OwnedSemaphorePermit>,
+}
+
+impl Room {
+    #[cfg(test)]
+    pub(crate) const fn new(
+        waiting: mpsc::OwnedPermit<Connection>,
+        open: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        Self { waiting, open }
+    }
+
+    /// Offers the connection to whoever accepts.
+    pub(crate) fn offer(self, connection: Connection) {
+        self.waiting.send(connection.taking(self.open));
+    }
 }
 
 /// The task that keeps an endpoint online for as long as it exists.
@@ -187,8 +223,8 @@ impl Keeper {
             return;
         }
         // The dialler may use a connection before this side knows of it, so its place is taken first.
-        let waiting = listening.connections.clone().try_reserve_owned();
-        let (Ok(waiting), true) = (waiting, self.sessions.len() < MAX_SESSIONS) else {
+        let room = listening.room();
+        let (Some(waiting), true) = (room, self.sessions.len() < MAX_SESSIONS) else {
             return self.turn_away(&introduction, coordination);
         };
         let (inner, coordination) = (Arc::clone(&self.inner), Arc::clone(coordination));

@@ -13,6 +13,12 @@ use tokio::net::{TcpStream, UdpSocket};
 /// and the lab's strictest one 20 seconds.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
+/// For how long nothing may come from the peer of a connection, unless set otherwise.
+///
+/// By itself Linux waits for a quarter of an hour with data under way. Paths that change take seconds to
+/// be there again, rarely more than half a minute.
+pub(crate) const STREAM_SILENCE: Duration = Duration::from_secs(60);
+
 /// Connects from exactly `local`, and tells how the connection came to be.
 ///
 /// Cancel safety: dropping the future closes the socket, which is what ends an attempt.
@@ -29,14 +35,18 @@ pub(crate) async fn connect(
     Ok((stream, opened))
 }
 
-/// Makes a nominated connection an ordinary one: it closes gracefully from now on, and idles
-/// without losing its NAT entries.
-pub(crate) fn settle(stream: &TcpStream) -> io::Result<()> {
+/// Makes a nominated connection an ordinary one: it closes gracefully from now on, idles without losing
+/// its NAT entries, and ends with an error when nothing comes from the peer for as long as `silence`
+/// although something should, be it data under way or a question whether the peer is there.
+pub(crate) fn settle(stream: &TcpStream, silence: Duration) -> io::Result<()> {
     clear_linger(stream)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE)
-        .with_interval(KEEPALIVE);
-    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+    // Whole seconds are what Linux counts in; three questions fit into the time.
+    let pause = KEEPALIVE.min(silence / 3).max(Duration::from_secs(1));
+    let keepalive = TcpKeepalive::new().with_time(pause).with_interval(pause);
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&keepalive)?;
+    // For both kinds of silence (tcp(7), TCP_USER_TIMEOUT; RFC 5482).
+    socket.set_tcp_user_timeout(Some(silence))
 }
 
 /// Returns the address that the kernel would send from towards `remote`.

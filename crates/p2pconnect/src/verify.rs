@@ -100,6 +100,8 @@ pub(crate) struct Verifier {
     round_trip: Duration,
     /// How the dialler goes about it: as for the first connection, so for all.
     way: Arc<OnceLock<Way>>,
+    /// For how long nothing may come from the peer once its connection is used.
+    silence: Duration,
     /// One connection is believed at a time.
     turn: Arc<Semaphore>,
     /// How many handshakes may run on connections.
@@ -174,6 +176,7 @@ impl Verifier {
             relayed_due,
             round_trip: Duration::ZERO,
             way: Arc::default(),
+            silence: tcp::STREAM_SILENCE,
             turn: Arc::new(Semaphore::new(1)),
             handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
         })
@@ -185,6 +188,11 @@ impl Verifier {
             round_trip: round_trip.min(MAX_ROUND_TRIP),
             ..self
         }
+    }
+
+    /// Sets for how long nothing may come from the peer once its connection is used.
+    pub(crate) fn enduring(self, silence: Duration) -> Self {
+        Self { silence, ..self }
     }
 
     /// Verifies a connection; on the controlled side, waits for the nomination too.
@@ -285,7 +293,7 @@ impl Verifier {
             opening_read = true;
         }
         stream.write_all(&self.greeting(&tags)?).await?;
-        tcp::settle(&stream)?;
+        tcp::settle(&stream, self.silence)?;
         let (mut read, write) = stream.into_split();
         if believed.send(write).await.is_err() {
             return Err(io::ErrorKind::BrokenPipe.into());

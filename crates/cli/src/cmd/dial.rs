@@ -166,6 +166,7 @@ async fn connect(
         .secret_key(key)
         .coordinator(coordinator)
         .port_mapping(!options.no_port_mapping)
+        .stream_silence(options.stream_timeout)
         .observer(move |status| observer.status(&status))
         .bind()
         .await

@@ -1,7 +1,4 @@
-use std::{
-    convert::Infallible,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use p2pconnect::{BindError, Connection, CoordinatorError, Endpoint, Refusal, Status};
@@ -21,10 +18,6 @@ use crate::{
     signals,
     stdout::Stdout,
 };
-
-/// The most peers that are forwarded at a time; it leaves room below the usual limit of 1,024
-/// open files.
-const MAX_STREAMS: usize = 256;
 
 /// How long the forward address may take to accept.
 const FORWARD_LIMIT: Duration = Duration::from_secs(10);
@@ -97,6 +90,8 @@ async fn bind_at_last(
             .coordinator(coordinator.clone())
             .allow(options.policy())
             .port_mapping(!options.no_port_mapping)
+            .max_connections(options.max_streams())
+            .stream_silence(options.stream_timeout)
             .observer(move |status| observer.status(&status))
             .bind();
         let error = match binding.await {
@@ -134,7 +129,7 @@ fn may_become_right(error: &BindError) -> bool {
     }
 }
 
-/// Makes stdin and stdout the first peer's stream. Later peers are turned away meanwhile.
+/// Makes stdin and stdout the first peer's stream.
 async fn serve_one(endpoint: &Endpoint, reporter: &Reporter) -> Exit {
     let Some(connection) = endpoint.accept().await else {
         return replaced(reporter);
@@ -142,16 +137,8 @@ async fn serve_one(endpoint: &Endpoint, reporter: &Reporter) -> Exit {
     reporter.established(&connection);
     reporter.stream_begins();
     let peer = connection.peer_id();
-    let turning_away = async {
-        while endpoint.accept().await.is_some() {}
-        // Another process answers to this key now; the stream goes on.
-        std::future::pending::<Infallible>().await
-    };
-    let pumped = tokio::select! {
-        pumped = pump(connection, tokio::io::stdin(), Stdout::new()) => pumped,
-        never = turning_away => match never {},
-    };
-    match pumped {
+    // Whoever dials meanwhile is told that this peer is busy.
+    match pump(connection, tokio::io::stdin(), Stdout::new()).await {
         Ok(transferred) => {
             reporter.closed(peer, transferred);
             Exit::DONE
@@ -167,11 +154,10 @@ async fn serve_one(endpoint: &Endpoint, reporter: &Reporter) -> Exit {
 /// that are open still end by themselves.
 async fn forward_all(endpoint: &Endpoint, target: &str, once: bool, reporter: &Reporter) -> Exit {
     let mut streams = JoinSet::new();
-    let room = if once { 1 } else { MAX_STREAMS };
     let mut taken_over = None;
     loop {
         tokio::select! {
-            accepted = endpoint.accept(), if taken_over.is_none() && streams.len() < room => {
+            accepted = endpoint.accept(), if taken_over.is_none() => {
                 match accepted {
                     Some(connection) => {
                         reporter.established(&connection);

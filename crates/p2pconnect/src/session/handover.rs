@@ -36,6 +36,8 @@ pub(crate) struct Handover {
     role: Role,
     relayed: Relayed,
     books: Books,
+    /// For how long nothing may come from the peer.
+    silence: Duration,
     state: State,
 }
 
@@ -56,8 +58,14 @@ impl Handover {
             role,
             relayed,
             books,
+            silence: tcp::STREAM_SILENCE,
             state: State::Idle,
         }
+    }
+
+    /// Sets for how long nothing may come from the peer.
+    pub(crate) fn enduring(self, silence: Duration) -> Self {
+        Self { silence, ..self }
     }
 
     pub(super) fn to(&mut self, handed: oneshot::Sender<Result<Punched, SessionError>>) {
@@ -177,7 +185,7 @@ impl Handover {
             nominated(&mut stream).await.map_err(SessionError::Broken)?;
         }
         if let Some(tcp) = stream.get_ref().0.tcp() {
-            tcp::settle(tcp).map_err(SessionError::Broken)?;
+            tcp::settle(tcp, self.silence).map_err(SessionError::Broken)?;
         }
         Ok(stream)
     }
@@ -187,7 +195,7 @@ impl Handover {
         let broken = |kind: io::ErrorKind| SessionError::Broken(kind.into());
         let stream = self.relayed.take_stream();
         let mut stream = stream.ok_or_else(|| broken(io::ErrorKind::NotConnected))?;
-        tcp::settle(&tcp).map_err(SessionError::Broken)?;
+        tcp::settle(&tcp, self.silence).map_err(SessionError::Broken)?;
         *stream.get_mut().0 = Transport::Direct(Preamble::passed(tcp));
         match timeout(NOMINATION_LIMIT, expect_nomination(&mut stream)).await {
             Ok(result) => result.map_err(SessionError::Broken)?,
