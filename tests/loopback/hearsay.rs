@@ -76,10 +76,13 @@ async fn silence_in_another_introduction_ends_nothing() {
 
 #[tokio::test]
 async fn what_no_peer_can_mean_throws_nobody_off() {
+    // Nobody connects to what only malformed candidates name.
+    let trap = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = trap.local_addr().unwrap();
     let malformed = |number, kind| Candidate {
         kind,
         punch_port: PunchPort(number),
-        ..Candidate::host(([0, 0, 0, 0], 0).into(), PunchPort::PRIMARY)
+        ..Candidate::host(address, PunchPort::PRIMARY)
     };
     for ports in [
         PortAssignment::Sequential { delta: 0 },
@@ -92,16 +95,16 @@ async fn what_no_peer_can_mean_throws_nobody_off() {
             ports: Some(ports),
             ..NatReport::default()
         };
-        for number in 0..=255 {
-            let kind = [CandidateKind::Predicted, CandidateKind::PeerReflexive];
-            let kind = kind[usize::from(number % 2)];
-            told.candidates.insert(0, malformed(number, kind));
-        }
+        let learnt = (0..=2).map(|number| malformed(number, CandidateKind::PeerReflexive));
+        let unknown = (3..=255).map(|number| malformed(number, CandidateKind::Host));
+        told.candidates.splice(0..0, learnt.chain(unknown));
         // The connection is made all the same, and who is at its end is found out.
         let error = dialled(told, None).await;
         assert!(
             matches!(error, DialError::WrongIdentity(_)),
             "{ports:?}: {error:?}"
         );
+        let came = timeout(Duration::ZERO, trap.accept()).await;
+        assert!(came.is_err(), "{ports:?}: {came:?}");
     }
 }
