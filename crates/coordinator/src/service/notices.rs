@@ -71,8 +71,11 @@ impl Notices {
                 sleep(SILENCE_CHECK).await;
             }
         };
-        let is_silent = timeout(patience, hearing).await.is_err();
-        is_silent.then(|| lock(&self.heard).elapsed())
+        if timeout(patience, hearing).await.is_ok() {
+            self.hear();
+            return None;
+        }
+        Some(lock(&self.heard).elapsed())
     }
 
     /// Waits until there is room for a notice, without taking it. Cancel safe.

@@ -9,7 +9,7 @@ use p2pconnect_proto::{
     codec::{self, HEADER_LEN},
     message::{
         DialPolicy, DialRequest, Flight, Introduction, Notice, Refusal, Registered, Registration,
-        Request, Response, Welcome,
+        Request, Response, Silent, Welcome,
     },
 };
 use quinn::{
@@ -106,6 +106,15 @@ impl Client {
         loop {
             if let Notice::Flight(flight) = self.notice().await {
                 return flight;
+            }
+        }
+    }
+
+    /// Reads notices up to the word that a callee is silent.
+    pub(crate) async fn silent(&self) -> Silent {
+        loop {
+            if let Notice::Silent(silent) = self.notice().await {
+                return silent;
             }
         }
     }

@@ -12,6 +12,7 @@ mod lifetime;
 mod limits;
 mod meeting;
 mod relaying;
+mod silence;
 
 use std::net::SocketAddr;
 
