@@ -3,6 +3,7 @@
 //! It is a library so that the test suites can build the command beside their tests.
 
 mod args;
+mod by_name;
 mod cmd;
 mod environment;
 mod evidence;

@@ -1,15 +1,11 @@
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context as _;
 use p2pconnect::{BindError, Connection, CoordinatorError, Endpoint, Refusal, Status};
-use tokio::{
-    net::TcpStream,
-    task::JoinSet,
-    time::{sleep, timeout},
-};
+use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
-    args,
+    args, by_name,
     exit::{self, Exit},
     key::{self, Loaded, PEER_KEY},
     pauses::Pauses,
@@ -18,9 +14,6 @@ use crate::{
     signals,
     stdout::Stdout,
 };
-
-/// How long the forward address may take to accept.
-const FORWARD_LIMIT: Duration = Duration::from_secs(10);
 
 /// Waits for peers, and carries their streams.
 pub(crate) async fn run(options: args::Listen, started: Instant) -> Exit {
@@ -201,12 +194,9 @@ fn replaced(reporter: &Reporter) -> Exit {
 }
 
 async fn forward(connection: Connection, target: &str) -> anyhow::Result<Transferred> {
-    let stream = timeout(FORWARD_LIMIT, TcpStream::connect(target))
-        .await
-        .with_context(|| format!("{target}, where streams are forwarded to, does not answer"))?
-        .with_context(|| {
-            format!("{target}, where streams are forwarded to, cannot be connected to")
-        })?;
+    let stream = by_name::connect(target).await.with_context(|| {
+        format!("{target}, where streams are forwarded to, cannot be connected to")
+    })?;
     stream.set_nodelay(true)?;
     let (input, output) = stream.into_split();
     pump(connection, input, output)
