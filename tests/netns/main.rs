@@ -7,6 +7,7 @@
 //! - `addresses`: hosts with a second link, or with a second address on the same
 //! - `again`: one endpoint dials the same peer as soon as the last stream has ended
 //! - `crossing`: two endpoints dial each other at the same moment
+//! - `together`: several processes with one key dial the same peer at the same moment
 //! - `ways`: how a connection was opened, by the capture and not by the program's word
 //! - `ipv6`: the same without translation
 //! - `foretold`: NATs with another external port for each destination
@@ -39,4 +40,5 @@ mod same_nat;
 mod settled;
 mod statuses;
 mod tayga;
+mod together;
 mod ways;

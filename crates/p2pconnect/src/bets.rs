@@ -1,10 +1,14 @@
 //! How many sockets the bets of an endpoint may take, all together.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
 
+use p2pconnect_proto::PeerId;
 use p2pconnect_punch::{PunchAgent, PunchConfig};
 
-use crate::file_limit::files_allowed;
+use crate::{file_limit::files_allowed, holes::Holes};
 
 /// The most connections that all bets of an endpoint have under way: four batches of 640.
 ///
@@ -19,7 +23,22 @@ const LEFT_TO_OTHERS: u64 = 2;
 /// What the bets of an endpoint have taken.
 #[derive(Debug, Default)]
 pub(crate) struct Bets {
-    taken: Mutex<u32>,
+    taken: Mutex<Taken>,
+    holes: Arc<Holes>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    count: u32,
+    /// What the holes for a peer have taken: all sessions with it have the same.
+    holes: BTreeMap<PeerId, Weak<Stake>>,
+}
+
+/// What an agent bets on.
+#[derive(Debug, Clone, Copy)]
+struct Placed {
+    count: u32,
+    are_holes: bool,
 }
 
 /// What one agent may bet with. Dropping it gives that back.
@@ -30,38 +49,63 @@ pub(crate) struct Stake {
 }
 
 impl Bets {
+    /// Returns the holes that all bets share.
+    pub(crate) fn holes(&self) -> Arc<Holes> {
+        Arc::clone(&self.holes)
+    }
+
     /// Makes an agent whose bets are within what is left.
     pub(crate) fn place(
         self: &Arc<Self>,
+        peer: PeerId,
         mut config: PunchConfig,
         make: impl FnOnce(PunchConfig) -> PunchAgent,
-    ) -> (PunchAgent, Stake) {
-        self.place_within(most(files_allowed()), |left| {
+    ) -> (PunchAgent, Arc<Stake>) {
+        self.place_within(peer, most(files_allowed()), |left| {
             config.max_bets = config.max_bets.min(left);
             let agent = make(config);
-            let count = agent.bets();
-            (agent, count)
+            let placed = Placed {
+                count: agent.bets(),
+                are_holes: agent.opens_holes(),
+            };
+            (agent, placed)
         })
     }
 
     /// Makes something of what is left, and takes as much of that as it says.
     fn place_within<T>(
         self: &Arc<Self>,
+        peer: PeerId,
         most: u32,
-        make: impl FnOnce(u32) -> (T, u32),
-    ) -> (T, Stake) {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let (made, count) = make(most.saturating_sub(*taken));
-        *taken += count;
-        let bets = Arc::clone(self);
-        (made, Stake { bets, count })
+        make: impl FnOnce(u32) -> (T, Placed),
+    ) -> (T, Arc<Stake>) {
+        let mut guard = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = &mut *guard;
+        taken.holes.retain(|_, stake| stake.strong_count() > 0);
+        let shared = taken.holes.get(&peer).and_then(Weak::upgrade);
+        let left = most.saturating_sub(taken.count);
+        let (made, placed) = make(shared.as_ref().map_or(left, |it| left.max(it.count)));
+        let stake = match shared {
+            Some(shared) if placed.are_holes && placed.count <= shared.count => shared,
+            _ => {
+                let count = placed.count.min(left);
+                taken.count += count;
+                let bets = Arc::clone(self);
+                Arc::new(Stake { bets, count })
+            }
+        };
+        if placed.are_holes {
+            taken.holes.insert(peer, Arc::downgrade(&stake));
+        }
+        drop(guard);
+        (made, stake)
     }
 }
 
 impl Drop for Stake {
     fn drop(&mut self) {
         let taken = self.bets.taken.lock();
-        *taken.unwrap_or_else(PoisonError::into_inner) -= self.count;
+        taken.unwrap_or_else(PoisonError::into_inner).count -= self.count;
     }
 }
 
@@ -78,7 +122,14 @@ mod tests {
     #[test]
     fn bets_share_what_there_is() {
         let bets = Arc::new(Bets::default());
-        let place = |wanted: u32| bets.place_within(1000, |left| (left, wanted.min(left)));
+        let peer = PeerId::from_public_key([1; 32]);
+        let place = |wanted: u32| {
+            bets.place_within(peer, 1000, |left| {
+                let count = wanted.min(left);
+                let are_holes = false;
+                (left, Placed { count, are_holes })
+            })
+        };
         let (left, first) = place(640);
         assert_eq!(left, 1000);
         let (left, second) = place(640);
@@ -89,6 +140,29 @@ mod tests {
         assert_eq!(place(0).0, 360);
         drop(first);
         assert_eq!(place(0).0, 1000);
+    }
+
+    #[test]
+    fn the_holes_for_one_peer_are_counted_once() {
+        let bets = Arc::new(Bets::default());
+        let place = |peer: u8| {
+            let peer = PeerId::from_public_key([peer; 32]);
+            bets.place_within(peer, 1000, |left| {
+                let count = left.min(640);
+                let are_holes = true;
+                (count, Placed { count, are_holes })
+            })
+        };
+        let (count, first) = place(1);
+        assert_eq!(count, 640);
+        let (count, second) = place(1);
+        assert_eq!(count, 640);
+        let (count, other) = place(2);
+        assert_eq!(count, 360);
+        drop(first);
+        assert_eq!(place(3).0, 0);
+        drop((second, other));
+        assert_eq!(place(3).0, 640);
     }
 
     #[test]

@@ -9,10 +9,11 @@ use std::{
 };
 
 use p2pconnect_proto::Opening;
+use p2pconnect_punch::{ConnectFailure, Opened};
 use p2pconnect_stun::socket::reset_on_close;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -32,6 +33,14 @@ const MAX_NEIGHBOURS: usize = 16;
 /// have been told of it a little before us.
 const STRANGER_LIMIT: Duration = Duration::from_secs(3);
 
+/// How long the peer may take to open a connection that has come through a hole: a dialler that has
+/// several tries one after the other, for 1.5 s each.
+const HOLE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Connections that wait at a time to say whose they are: five for each of the dials that a peer may
+/// have under way come through on average, and never more than there are holes.
+const MAX_UNCLAIMED: usize = 256;
+
 /// Accepted connections that wait for one session to take them. Both sides try a handful of pairs.
 const MAX_ARRIVALS: usize = 16;
 
@@ -46,6 +55,68 @@ pub(crate) struct Arrival {
     pub(crate) remote: SocketAddr,
     /// Whether the peer's opening has been read from the stream already.
     pub(crate) opening_read: bool,
+    /// How it opened, if another session's attempt to connect became this connection.
+    pub(crate) opened: Option<Opened>,
+}
+
+/// A connection that this side made.
+#[derive(Debug)]
+pub(crate) struct Dialled {
+    pub(crate) stream: TcpStream,
+    pub(crate) opened: Opened,
+    /// Whether the peer's opening has been read from the stream already.
+    pub(crate) opening_read: bool,
+}
+
+/// A session's claim to a connection that comes through one of its holes.
+///
+/// The side whose ports are guessed does not know which of the sockets that it meets belongs to
+/// which session. So it speaks first, and the connection is that of the session it names.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    inbound: Arc<Inbound>,
+    theirs: Opening,
+    remote: SocketAddr,
+    is_controlled: bool,
+}
+
+impl Claim {
+    /// Finds out whose a connection is. If it is another session's, that one gets it.
+    ///
+    /// The controlled side always waits for the opening, which costs nothing: the dialler greets as
+    /// soon as it is connected, and acts by the answer to that alone. The controlling side could use
+    /// the connection at once, and waits only while there are several sessions with that address.
+    pub(crate) async fn take(
+        self,
+        stream: TcpStream,
+        opened: Opened,
+    ) -> Result<Dialled, ConnectFailure> {
+        if !self.is_controlled && !self.inbound.is_shared(self.theirs, self.remote.ip()) {
+            return Ok(Dialled {
+                stream,
+                opened,
+                opening_read: false,
+            });
+        }
+        let (claimant, claimed) = oneshot::channel();
+        let hole = Hole {
+            theirs: self.theirs,
+            remote: self.remote,
+            opened,
+            claimant,
+        };
+        self.inbound.wait_for_opening(hole, stream);
+        claimed.await.unwrap_or(Err(ConnectFailure::Reset))
+    }
+}
+
+/// A connection that has come through a hole of a session that may not be its own.
+#[derive(Debug)]
+struct Hole {
+    theirs: Opening,
+    remote: SocketAddr,
+    opened: Opened,
+    claimant: oneshot::Sender<Result<Dialled, ConnectFailure>>,
 }
 
 /// The sessions that wait for connections.
@@ -54,6 +125,8 @@ pub(crate) struct Inbound {
     sessions: Mutex<BTreeMap<Opening, Waiting>>,
     changes: watch::Sender<()>,
     strangers: Arc<Semaphore>,
+    /// Connections that have come through holes and have not said whose they are.
+    unclaimed: Mutex<JoinSet<()>>,
 }
 
 #[derive(Debug)]
@@ -82,6 +155,7 @@ impl Inbound {
             sessions: Mutex::default(),
             changes: watch::Sender::new(()),
             strangers: Arc::new(Semaphore::new(MAX_STRANGERS)),
+            unclaimed: Mutex::default(),
         }
     }
 
@@ -212,6 +286,80 @@ impl Inbound {
         self.with_sessions(|sessions| sessions.get(&opening).map(|it| it.arrivals.clone()))
     }
 
+    /// Tells whether another session's peer has named this address.
+    fn is_shared(&self, theirs: Opening, ip: IpAddr) -> bool {
+        let names = |it: &Waiting| it.remotes.iter().any(|remote| remote.ip() == ip);
+        self.with_sessions(|sessions| {
+            let mut others = sessions.iter().filter(|(opening, _)| **opening != theirs);
+            others.any(|(_, waiting)| names(waiting))
+        })
+    }
+
+    /// Reads what opens a connection, also when the session has ended whose hole it came through.
+    fn wait_for_opening(self: &Arc<Self>, hole: Hole, mut stream: TcpStream) {
+        let mut unclaimed = self
+            .unclaimed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        while unclaimed.try_join_next().is_some() {}
+        if unclaimed.len() >= MAX_UNCLAIMED {
+            return;
+        }
+        // It ends with the endpoint, which owns it.
+        let inbound = Arc::downgrade(self);
+        unclaimed.spawn(async move {
+            let read = timeout(HOLE_LIMIT, read_opening(&mut stream)).await;
+            let Ok(Ok(opening)) = read else {
+                return;
+            };
+            let (remote, opened) = (hole.remote, hole.opened);
+            if opening == hole.theirs {
+                let dialled = Dialled {
+                    stream,
+                    opened,
+                    opening_read: true,
+                };
+                // Nobody waits for it if the session is over.
+                drop(hole.claimant.send(Ok(dialled)));
+            } else if let Some(inbound) = inbound.upgrade() {
+                let failure = ConnectFailure::AddressNotAvailable;
+                drop(hole.claimant.send(Err(failure)));
+                inbound.hand_over(opening, stream, (remote, opened)).await;
+            }
+        });
+    }
+
+    /// Gives a connection to the session that it opens for, which may become known a little later.
+    async fn hand_over(
+        &self,
+        opening: Opening,
+        stream: TcpStream,
+        (remote, opened): (SocketAddr, Opened),
+    ) {
+        let Ok(arrival) = Arrival::new(stream, remote) else {
+            return;
+        };
+        let arrival = Arrival {
+            opening_read: true,
+            opened: Some(opened),
+            ..arrival
+        };
+        let mut changes = self.changes.subscribe();
+        let handing = async {
+            loop {
+                if let Some(session) = self.session_opened_by(opening) {
+                    return offer(&session, arrival);
+                }
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        if timeout(STRANGER_LIMIT, handing).await.is_err() {
+            tracing::debug!("a connection in a hole belonged to no session in time");
+        }
+    }
+
     fn with_sessions<T>(
         &self,
         use_sessions: impl FnOnce(&mut BTreeMap<Opening, Waiting>) -> T,
@@ -244,6 +392,16 @@ impl Inbox {
         self.named.contains(&ip)
     }
 
+    /// Claims the connection that comes through a hole to an address.
+    pub(crate) fn claim(&self, remote: SocketAddr, is_controlled: bool) -> Claim {
+        Claim {
+            inbound: Arc::clone(&self.inbound),
+            theirs: self.theirs,
+            remote,
+            is_controlled,
+        }
+    }
+
     /// Waits for the next connection. Cancel safe.
     pub(crate) async fn next(&mut self) -> Option<Arrival> {
         self.arrivals.recv().await
@@ -267,6 +425,7 @@ impl Arrival {
             local,
             remote,
             opening_read: false,
+            opened: None,
         })
     }
 }
@@ -412,6 +571,67 @@ mod tests {
         let mut inbox = harness.inbound.expect(opening(1), BTreeSet::new());
         let arrival = timeout(LIMIT, inbox.next()).await.unwrap().unwrap();
         assert_eq!(arrival.remote, peer.local_addr().unwrap());
+    }
+
+    /// Returns both ends of a connection of its own.
+    async fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let one = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        (one, listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn what_comes_through_a_hole_goes_to_the_session_that_it_opens_for() {
+        let inbound = Arc::new(Inbound::new());
+        let remotes = BTreeSet::from([(Ipv4Addr::LOCALHOST, 1).into()]);
+        let one = inbound.expect(opening(1), remotes.clone());
+        let mut other = inbound.expect(opening(2), remotes);
+        for is_controlled in [true, false] {
+            let (mut peer, stream) = connected().await;
+            let remote = peer.local_addr().unwrap();
+            let claim = one.claim(remote, is_controlled);
+            peer.write_all(opening(2).as_bytes()).await.unwrap();
+            let taken = claim.take(stream, Opened::Simultaneously).await;
+            assert_eq!(taken.unwrap_err(), ConnectFailure::AddressNotAvailable);
+            let arrival = timeout(LIMIT, other.next()).await.unwrap().unwrap();
+            assert!(arrival.opening_read);
+            assert_eq!(arrival.opened, Some(Opened::Simultaneously));
+        }
+        // Its own.
+        let (mut peer, stream) = connected().await;
+        let claim = one.claim(peer.local_addr().unwrap(), true);
+        peer.write_all(opening(1).as_bytes()).await.unwrap();
+        let taken = claim.take(stream, Opened::Actively).await;
+        assert!(taken.unwrap().opening_read);
+    }
+
+    #[tokio::test]
+    async fn what_has_come_through_a_hole_outlives_the_session_whose_hole_it_was() {
+        let inbound = Arc::new(Inbound::new());
+        let remotes = BTreeSet::from([(Ipv4Addr::LOCALHOST, 1).into()]);
+        let one = inbound.expect(opening(1), remotes.clone());
+        let mut other = inbound.expect(opening(2), remotes);
+        let (mut peer, stream) = connected().await;
+        let claim = one.claim(peer.local_addr().unwrap(), true);
+        // The session ends before the peer has said whose the connection is.
+        let taking = claim.take(stream, Opened::Actively);
+        assert!(timeout(Duration::ZERO, taking).await.is_err());
+        drop(one);
+        peer.write_all(opening(2).as_bytes()).await.unwrap();
+        timeout(LIMIT, other.next()).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_dialler_with_one_session_does_not_wait_for_who_speaks_in_a_hole() {
+        let inbound = Arc::new(Inbound::new());
+        let remotes = BTreeSet::from([(Ipv4Addr::LOCALHOST, 1).into()]);
+        let only = inbound.expect(opening(1), remotes);
+        let (peer, stream) = connected().await;
+        let claim = only.claim(peer.local_addr().unwrap(), false);
+        let taken = claim.take(stream, Opened::Actively).await;
+        assert!(!taken.unwrap().opening_read);
     }
 
     #[tokio::test]

@@ -43,6 +43,7 @@ mod file_limit;
 mod flights;
 mod fresh_ports;
 mod gather;
+mod holes;
 mod in_use;
 mod inbound;
 mod leaving;

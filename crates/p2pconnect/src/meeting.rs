@@ -358,7 +358,7 @@ impl Inner {
             local_nat: announced.nat,
             remote_nat: nat,
         };
-        let (agent, stake) = self.bets.place(self.punch_config(&peer), |config| {
+        let (agent, stake) = self.bets.place(peer, self.punch_config(&peer), |config| {
             PunchAgent::new(config, introduced, random_seed(), started)
         });
         // The callee's flight leaves when the dialler is told, and takes half the way there and
@@ -372,7 +372,7 @@ impl Inner {
         let session = Session::new(agent, verifier, handover, inbox, local_nat)
             .naming(kinds, translated)
             .paced(pace)
-            .betting(stake);
+            .betting(stake, self.bets.holes());
         let (handed, handing) = oneshot::channel();
         let race = AbortOnDrop::spawn(session.run(deadline, handed));
         let result = match handing.await {

@@ -18,7 +18,7 @@ use p2pconnect_punch::{
     PunchReport, VerifyFailure,
 };
 use tokio::{
-    net::{TcpStream, tcp::OwnedWriteHalf},
+    net::tcp::OwnedWriteHalf,
     sync::{mpsc, oneshot, watch},
     task::{AbortHandle, JoinSet},
     time::sleep_until,
@@ -27,8 +27,9 @@ use tokio_rustls::TlsStream;
 
 use crate::{
     bets::Stake,
+    holes::Holes,
     in_use::{InUse, Usage},
-    inbound::{Arrival, Inbox},
+    inbound::{Arrival, Dialled, Inbox},
     relayed::Left,
     tcp,
     transport::Transport,
@@ -84,7 +85,8 @@ pub(crate) struct Session {
     believed: (mpsc::Sender<Believing>, mpsc::Receiver<Believing>),
     pace: Pace,
     /// What the agent's bets have taken, until it has ended.
-    stake: Option<Stake>,
+    stake: Option<Arc<Stake>>,
+    holes: Arc<Holes>,
 }
 
 /// A connection that can be used before the peer has answered on it.
@@ -113,7 +115,7 @@ enum Check {
 }
 
 enum Done {
-    Connect(Result<(TcpStream, Opened), ConnectFailure>),
+    Connect(Result<Dialled, ConnectFailure>),
     Verify(Result<Verified, VerifyFailure>),
 }
 
@@ -138,12 +140,14 @@ impl Session {
             believed: mpsc::channel(MAX_BELIEVED),
             pace: Pace::default(),
             stake: None,
+            holes: Arc::default(),
         }
     }
 
-    /// Holds what the agent bets with.
-    pub(crate) fn betting(mut self, stake: Stake) -> Self {
+    /// Holds what the agent bets with, and shares its holes with other sessions.
+    pub(crate) fn betting(mut self, stake: Arc<Stake>, holes: Arc<Holes>) -> Self {
         self.stake = Some(stake);
+        self.holes = holes;
         self
     }
 
@@ -215,7 +219,20 @@ impl Session {
                 if !self.pace.begins((local, remote), is_over_ipv4) {
                     return;
                 }
-                let task = self.tasks.spawn(connect(check, local, remote));
+                let is_hole = self.agent.opens_holes() && !self.kinds.contains_key(&remote);
+                let task = if is_hole {
+                    let connecting = self.holes.connect((local, remote));
+                    let claim = self.inbox.claim(remote, self.handover.is_controlled());
+                    self.tasks.spawn(async move {
+                        let result = match connecting.await {
+                            Ok((stream, opened)) => claim.take(stream, opened).await,
+                            Err(failure) => Err(failure),
+                        };
+                        (check, Done::Connect(result))
+                    })
+                } else {
+                    self.tasks.spawn(connect(check, local, remote))
+                };
                 let connecting = Check::Connecting {
                     task,
                     local,
@@ -303,6 +320,7 @@ impl Session {
             local,
             remote,
             opening_read,
+            opened,
         } = arrival;
         if let Some(check) = self.agent.handle_accepted(local, remote, now) {
             let origin = if self.inbox.names(remote.ip()) {
@@ -317,7 +335,7 @@ impl Session {
                     remote,
                     kind: kind.unwrap_or(CandidateKind::PeerReflexive),
                 },
-                how: How::Accepted,
+                how: opened.map_or(How::Accepted, how_of),
                 at: now,
             };
             let open = Open {
@@ -335,7 +353,11 @@ impl Session {
         let previous = self.checks.remove(&check);
         let input = match (done, previous) {
             (
-                Done::Connect(Ok((stream, opened))),
+                Done::Connect(Ok(Dialled {
+                    stream,
+                    opened,
+                    opening_read,
+                })),
                 Some(Check::Connecting {
                     local,
                     remote,
@@ -343,10 +365,7 @@ impl Session {
                     ..
                 }),
             ) => {
-                let how = match opened {
-                    Opened::Simultaneously => How::SimultaneousOpen,
-                    Opened::Actively => How::Connected,
-                };
+                let how = how_of(opened);
                 let kind = self.kinds.get(&remote).copied();
                 let way = OpenedWay {
                     pair: CandidatePair {
@@ -360,7 +379,7 @@ impl Session {
                 };
                 let open = Open {
                     stream,
-                    opening_read: false,
+                    opening_read,
                     origin: Origin::Dialled,
                     took: now - since,
                 };
@@ -377,6 +396,13 @@ impl Session {
             (Done::Connect(Ok(_)) | Done::Verify(Ok(_)), _) => return,
         };
         self.agent.handle_input(input, now);
+    }
+}
+
+const fn how_of(opened: Opened) -> How {
+    match opened {
+        Opened::Simultaneously => How::SimultaneousOpen,
+        Opened::Actively => How::Connected,
     }
 }
 
@@ -398,6 +424,11 @@ fn connect(
             Some(result) => result,
             None => connecting.await,
         };
+        let result = result.map(|(stream, opened)| Dialled {
+            stream,
+            opened,
+            opening_read: false,
+        });
         (check, Done::Connect(result))
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     checklist::Checklist,
     nomination::{Connection, Connections, Source, Verification},
     pair::is_global,
-    plan::{Plan, Strategy},
+    plan::{Plan, Strategy, Who},
     schedule::{Redialler, Timing},
 };
 
@@ -235,6 +235,14 @@ impl PunchAgent {
     pub fn bets(&self) -> u32 {
         let bets = self.checklist.iter().filter(|pair| pair.is_bet).count();
         u32::try_from(bets).unwrap_or(u32::MAX)
+    }
+
+    /// Tells whether it bets by opening holes from one port, for a peer whose ports are random: to
+    /// addresses that are no candidates.
+    #[must_use]
+    pub fn opens_holes(&self) -> bool {
+        let random = Who::Remote;
+        self.strategy == Strategy::Birthday { random }
     }
 
     /// Returns what the agent has done so far.

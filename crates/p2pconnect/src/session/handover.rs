@@ -72,6 +72,10 @@ impl Handover {
         self.state = State::Awaited(handed);
     }
 
+    pub(super) fn is_controlled(&self) -> bool {
+        self.role == Role::Controlled
+    }
+
     /// Tells whether nobody wants a connection any more.
     pub(super) fn is_abandoned(&self) -> bool {
         match &self.state {

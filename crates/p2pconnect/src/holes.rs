@@ -1,0 +1,226 @@
+//! The holes that all sessions of an endpoint with the same peer share.
+//!
+//! Where a peer's ports have to be guessed, a session opens hundreds of holes from one punch port. The
+//! next session with that peer needs the same holes: a socket for each pair of addresses is all that the
+//! system gives, and to close one in SYN-SENT spoils its pair in some NATs. So a session that ends passes
+//! on what is under way to one that asked for the same.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use p2pconnect_punch::{ConnectFailure, Opened};
+use tokio::{net::TcpStream, sync::oneshot};
+
+use crate::tcp;
+
+/// Where from and where to.
+type Ends = (SocketAddr, SocketAddr);
+
+type Connected = Result<(TcpStream, Opened), ConnectFailure>;
+
+/// What one session waits for while another one connects: to go on with that, or what became of it.
+type Turn = oneshot::Sender<Result<Held, ConnectFailure>>;
+
+/// The holes that are open, and the sessions that want them next.
+///
+/// There are no more than the bets of an endpoint may take, and no more sessions than introductions.
+#[derive(Debug, Default)]
+pub(crate) struct Holes(Mutex<HashMap<Ends, VecDeque<Turn>>>);
+
+impl Holes {
+    /// Connects, or waits for a session that does so between the same addresses already.
+    ///
+    /// The SYN leaves at once. `AddressNotAvailable` means that the other session has the connection:
+    /// if it is this one's, it arrives as one that was accepted.
+    ///
+    /// Cancel safety: dropping the future closes the socket, unless another session takes it over.
+    pub(crate) fn connect(self: &Arc<Self>, ends: Ends) -> impl Future<Output = Connected> + use<> {
+        let turn = self.with(|holes| match holes.get_mut(&ends) {
+            Some(waiting) => {
+                let (turn, next) = oneshot::channel();
+                // Sessions that have ended meanwhile.
+                waiting.retain(|it| !it.is_closed());
+                waiting.push_back(turn);
+                Err(next)
+            }
+            None => {
+                holes.insert(ends, VecDeque::new());
+                Ok(())
+            }
+        });
+        let first = turn.map(|()| Held::begin(Arc::clone(self), ends));
+        async move {
+            let held = match first {
+                Ok(held) => held,
+                Err(next) => match next.await {
+                    Ok(turn) => turn?,
+                    // Nobody lets go of a hole without a word; the agent asks again.
+                    Err(_) => return Err(ConnectFailure::Other),
+                },
+            };
+            held.await
+        }
+    }
+
+    fn with<T>(&self, use_all: impl FnOnce(&mut HashMap<Ends, VecDeque<Turn>>) -> T) -> T {
+        use_all(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A connection being made, which passes to the next session when it is dropped.
+struct Held {
+    holes: Arc<Holes>,
+    ends: Ends,
+    connecting: Option<Pin<Box<dyn Future<Output = Connected> + Send>>>,
+    /// What became of it in the first moment.
+    at_once: Option<Connected>,
+}
+
+impl Held {
+    fn begin(holes: Arc<Holes>, ends: Ends) -> Self {
+        let (local, remote) = ends;
+        let mut held = Self {
+            holes,
+            ends,
+            connecting: Some(Box::pin(tcp::connect(local, remote))),
+            at_once: None,
+        };
+        let mut nobody = Context::from_waker(Waker::noop());
+        if let Poll::Ready(result) = Pin::new(&mut held).poll(&mut nobody) {
+            held.at_once = Some(result);
+        }
+        held
+    }
+
+    /// Tells all who wait what has become of the connection.
+    fn end(&mut self, result: &Connected) {
+        self.connecting = None;
+        let failure = match result {
+            Ok(_) => ConnectFailure::AddressNotAvailable,
+            Err(failure) => *failure,
+        };
+        let waiting = self.holes.with(|holes| holes.remove(&self.ends));
+        for turn in waiting.into_iter().flatten() {
+            // A session that has ended does not need to know.
+            drop(turn.send(Err(failure)));
+        }
+    }
+}
+
+impl Future for Held {
+    type Output = Connected;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Connected> {
+        if let Some(result) = self.at_once.take() {
+            return Poll::Ready(result);
+        }
+        let Some(connecting) = &mut self.connecting else {
+            return Poll::Pending;
+        };
+        let Poll::Ready(result) = connecting.as_mut().poll(cx) else {
+            return Poll::Pending;
+        };
+        self.end(&result);
+        Poll::Ready(result)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.connecting.is_none() {
+            return;
+        }
+        let next = self.holes.with(|holes| {
+            let next = holes.get_mut(&self.ends).and_then(VecDeque::pop_front);
+            if next.is_none() {
+                holes.remove(&self.ends);
+            }
+            next
+        });
+        if let Some(turn) = next {
+            let held = Self {
+                holes: Arc::clone(&self.holes),
+                ends: self.ends,
+                connecting: self.connecting.take(),
+                at_once: None,
+            };
+            // Where that session has ended too, dropping this asks the one after it.
+            drop(turn.send(Ok(held)));
+        }
+    }
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Held")
+            .field("ends", &self.ends)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use p2pconnect_stun::socket::reusable_tcp_socket;
+
+    use super::*;
+
+    /// Two sockets that connect to each other, of which the second has not begun, and the holes
+    /// that the first is in: a socket that is bound and does not listen keeps the port.
+    fn ends() -> (tokio::net::TcpSocket, Ends) {
+        let any = (Ipv4Addr::LOCALHOST, 0).into();
+        let (one, other) = (
+            reusable_tcp_socket(any).unwrap(),
+            reusable_tcp_socket(any).unwrap(),
+        );
+        let ends = (one.local_addr().unwrap(), other.local_addr().unwrap());
+        drop(one);
+        (other, ends)
+    }
+
+    #[tokio::test]
+    async fn what_became_of_a_hole_is_told_to_all_who_wait() {
+        let holes = Arc::new(Holes::default());
+        let (peer, ends) = ends();
+        let listener = peer.listen(1).unwrap();
+        let (first, second) = (holes.connect(ends), holes.connect(ends));
+        let (first, second) = tokio::join!(first, second);
+        assert!(first.is_ok(), "{first:?}");
+        assert_eq!(second.unwrap_err(), ConnectFailure::AddressNotAvailable);
+        assert!(holes.with(|all| all.is_empty()));
+        drop(listener);
+    }
+
+    #[tokio::test]
+    async fn a_hole_passes_on_to_the_first_that_still_waits_for_it() {
+        let holes = Arc::new(Holes::default());
+        let (peer, ends) = ends();
+        let listener = peer.listen(1).unwrap();
+        let (first, gone, last) = (
+            holes.connect(ends),
+            holes.connect(ends),
+            holes.connect(ends),
+        );
+        drop(gone);
+        drop(first);
+        // One socket has been made: another one could not have these addresses.
+        assert!(last.await.is_ok());
+        assert!(holes.with(|all| all.is_empty()));
+        drop(listener);
+    }
+
+    #[tokio::test]
+    async fn a_hole_that_nobody_wants_is_closed() {
+        let holes = Arc::new(Holes::default());
+        let (_peer, ends) = ends();
+        drop((holes.connect(ends), holes.connect(ends)));
+        assert!(holes.with(|all| all.is_empty()));
+    }
+}
