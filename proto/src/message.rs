@@ -24,8 +24,9 @@ pub const MAX_STUN_SERVERS: usize = 8;
 /// The most bytes of a handshake that a coordinator passes on from one side of an introduction to
 /// the other.
 ///
-/// A handshake with two Ed25519 certificates takes less than 2 KiB; keys of other kinds fit too.
-pub const MAX_HANDSHAKE: usize = 16 * 1024;
+/// The larger side of a handshake with two Ed25519 certificates takes 1 KiB. More than a few times that
+/// would be a way for other things than handshakes.
+pub const MAX_HANDSHAKE: usize = 4 * 1024;
 
 /// The most server-reflexive addresses that a dial leaves to the coordinator: one for each punch
 /// port and address family.

@@ -26,8 +26,9 @@ const IMPURE: [&str; 7] = [
 ];
 
 /// Pure parts of crates that have sockets elsewhere.
-const PURE_MODULES: [&str; 29] = [
+const PURE_MODULES: [&str; 30] = [
     "crates/coordinator/src/admission.rs",
+    "crates/coordinator/src/rate.rs",
     "crates/coordinator/src/registry",
     "crates/coordinator/src/registry.rs",
     "crates/coordinator/src/start.rs",

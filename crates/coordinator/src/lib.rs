@@ -15,6 +15,7 @@
 
 pub mod admission;
 mod network;
+mod rate;
 pub mod registry;
 mod service;
 mod start;

@@ -13,7 +13,6 @@ mod command;
 mod event;
 mod in_flight;
 mod limits;
-mod rate;
 mod relays;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr};
@@ -32,10 +31,10 @@ pub use limits::Limits;
 
 use crate::{
     admission::{Admitted, Claimant, admit, is_reachable_from},
-    network::subscriber,
+    network::{site, subscriber},
+    rate::RateLimiter,
 };
 use in_flight::{InFlight, Introducing};
-use rate::RateLimiter;
 use relays::Relays;
 
 /// The table of registered peers and of what goes on between them.
@@ -48,6 +47,7 @@ pub struct Registry {
     dials_by_peer: RateLimiter<PeerId>,
     dials_by_source: RateLimiter<IpAddr>,
     registrations: RateLimiter<PeerId>,
+    relayed_by_source: RateLimiter<IpAddr>,
 }
 
 #[derive(Debug)]
@@ -85,6 +85,10 @@ impl Registry {
                 limits.dial_interval_per_source,
             ),
             registrations: RateLimiter::new(limits.register_burst, limits.register_interval),
+            relayed_by_source: RateLimiter::new(
+                limits.relay_burst_per_source,
+                limits.relay_interval_per_source,
+            ),
             in_flight: InFlight::new(),
             relays: Relays::new(),
             peers: BTreeMap::new(),
@@ -107,8 +111,7 @@ impl Registry {
                 Ok(Event::Settled)
             }
             Command::Relay { session, bytes } => {
-                self.relays.expire(self.limits.relaying, now.monotonic);
-                let to = self.relays.pass(session, client.connection, bytes);
+                let to = self.relay(client, (session, bytes), now);
                 to.map(|to| Event::Pass { to })
             }
             Command::Disconnect => Ok(self.disconnect(client)),
@@ -187,9 +190,10 @@ impl Registry {
             return Err(Refusal::OwnId);
         }
         // Both are charged before anything is looked up, so that asking who is online is slow.
-        let source = subscriber(client.seen.ip());
+        let source = site(client.seen.ip());
         if !self.dials_by_peer.take(client.peer, now.monotonic)
             || !self.dials_by_source.take(source, now.monotonic)
+            || !self.charge(client, request.handshake.len(), now)
         {
             return Err(Refusal::TooMany);
         }
@@ -230,7 +234,7 @@ impl Registry {
         };
         let witnessed = reachable(&witnessed, &callee.client).len();
         let serial = callee.serial;
-        let seen_together = source == subscriber(callee.client.seen.ip());
+        let seen_together = subscriber(client.seen.ip()) == subscriber(callee.client.seen.ip());
         let callee = Side {
             peer: request.callee,
             connection: callee.client.connection,
@@ -247,6 +251,27 @@ impl Registry {
             handshake: request.handshake,
             unproven: admitted.unproven,
         })))
+    }
+
+    /// Finds out which connection bytes of a handshake go to.
+    fn relay(
+        &mut self,
+        client: &Client,
+        (session, bytes): (SessionToken, usize),
+        now: Moment,
+    ) -> Result<ConnectionId, Refusal> {
+        self.relays.expire(self.limits.relaying, now.monotonic);
+        if !self.charge(client, bytes, now) {
+            return Err(Refusal::TooMany);
+        }
+        self.relays.pass(session, client.connection, bytes)
+    }
+
+    /// Charges a client's network for bytes that are to pass to somebody else.
+    fn charge(&mut self, client: &Client, bytes: usize, now: Moment) -> bool {
+        let (source, bytes) = (site(client.seen.ip()), u32::try_from(bytes));
+        let limiter = &mut self.relayed_by_source;
+        bytes.is_ok_and(|bytes| limiter.take_many(source, bytes, now.monotonic))
     }
 
     fn disconnect(&mut self, client: &Client) -> Event {

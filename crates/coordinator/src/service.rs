@@ -1,3 +1,4 @@
+mod buffers;
 mod config;
 mod connection;
 mod frame;
@@ -8,6 +9,7 @@ mod reset;
 mod shared;
 
 use std::{
+    io,
     net::{SocketAddr, UdpSocket},
     pin::pin,
     sync::Arc,
@@ -16,6 +18,7 @@ use std::{
 
 use p2pconnect_proto::{PeerId, close};
 use quinn::{Endpoint, Incoming, TokioRuntime, VarInt};
+use socket2::SockRef;
 use tokio::{
     sync::oneshot,
     task::{JoinHandle, JoinSet},
@@ -58,7 +61,7 @@ impl Coordinator {
         let endpoint = Endpoint::new(
             reset::endpoint_config(&config.key),
             Some(quic),
-            UdpSocket::bind(config.listen).map_err(socket)?,
+            bind_socket(config.listen).map_err(socket)?,
             Arc::new(TokioRuntime),
         )
         .map_err(socket)?;
@@ -157,6 +160,15 @@ impl Coordinator {
             }
         }
     }
+}
+
+/// Binds a UDP socket with room for the datagrams of many clients at once.
+fn bind_socket(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(address)?;
+    if let Err(error) = SockRef::from(&socket).set_recv_buffer_size(config::RECEIVE_BUFFER) {
+        debug!(%error, "the receive buffer stays as the system has it");
+    }
+    Ok(socket)
 }
 
 /// A coordinator that serves in the background; dropping it ends the service at once.

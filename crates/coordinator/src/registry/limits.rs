@@ -7,8 +7,9 @@ use std::time::Duration;
 pub struct Limits {
     /// The most registered peers.
     ///
-    /// By default 10,000: at most 35 KiB each, for peers that allow a thousand others, and a
-    /// few hundred bytes for most.
+    /// By default 16,384, as many as there may be connections: these are shared among networks, and
+    /// fewer registrations than connections would be first come, first served. At most 35 KiB each, for
+    /// peers that allow a thousand others, and a few hundred bytes for most.
     pub max_peers: usize,
     /// The most introductions that a peer is busy with at a time, counted apart for those that
     /// it asked for and those that others asked for.
@@ -37,11 +38,11 @@ pub struct Limits {
     ///
     /// By default 100 ms: ten in a second for as long as it likes.
     pub dial_interval_per_peer: Duration,
-    /// The most dials at once from one IPv4 address or IPv6 /64.
+    /// The most dials at once from one IPv4 address or IPv6 /48.
     ///
     /// By default 2,048, since a carrier's NAT puts many subscribers behind one address.
     pub dial_burst_per_source: u32,
-    /// The time after which one more dial from one IPv4 address or IPv6 /64 is possible.
+    /// The time after which one more dial from one IPv4 address or IPv6 /48 is possible.
     ///
     /// By default 12.5 ms, eight times what one peer may do.
     pub dial_interval_per_source: Duration,
@@ -53,12 +54,21 @@ pub struct Limits {
     ///
     /// By default 500 ms: mappings seldom change more than once in many minutes.
     pub register_interval: Duration,
+    /// The most bytes of handshakes that are passed on at once for one IPv4 address or IPv6 /48.
+    ///
+    /// By default 2 MiB: the 1 KiB of each of the dials that are possible at once.
+    pub relay_burst_per_source: u32,
+    /// The time after which one more byte is passed on.
+    ///
+    /// By default 7.63 µs, which is 128 KiB a second: the 1 KiB of each of the 80 dials that are
+    /// possible in a second, and half as much again. As a way for anything else it is of no use.
+    pub relay_interval_per_source: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_peers: 10_000,
+            max_peers: 16_384,
             max_in_flight: 32,
             in_flight: Duration::from_secs(5),
             relaying: Duration::from_secs(20),
@@ -69,6 +79,8 @@ impl Default for Limits {
             dial_interval_per_source: Duration::from_micros(12_500),
             register_burst: 32,
             register_interval: Duration::from_millis(500),
+            relay_burst_per_source: 2 << 20,
+            relay_interval_per_source: Duration::from_nanos(7_630),
         }
     }
 }

@@ -381,3 +381,39 @@ fn a_dialler_can_say_that_it_gives_up_for_as_long_as_a_dial_lasts() {
     let refused = Event::Refused(Refusal::Unavailable);
     assert_eq!(scene.handle(&one, leave()), refused);
 }
+
+/// Has 250 diallers at one address pass as many bytes as they can at one moment.
+fn carry(scene: &mut Scene, callee: &Client) -> usize {
+    let mut carried = 0;
+    for n in (1..=250).cycle().take(4_000) {
+        let dialler = Client {
+            seen: ([192, 0, 2, 1], 4433).into(),
+            ..client(n, u64::from(n))
+        };
+        let Event::Meet(meeting) = scene.handle(&dialler, dial(n, 0)) else {
+            continue;
+        };
+        let piece = Command::Relay {
+            session: meeting.session,
+            bytes: 1_024,
+        };
+        while let Event::Pass { .. } = scene.handle(&dialler, piece.clone()) {
+            carried += 1_024;
+        }
+        scene.handle(callee, Command::Settled(dialler.peer));
+    }
+    carried
+}
+
+#[test]
+fn the_bytes_of_handshakes_carry_no_stream() {
+    let mut scene = Scene::new(Limits::default());
+    let callee = client(0, 1_000);
+    scene.handle(&callee, register(0, DialPolicy::Anyone));
+    let at_once = carry(&mut scene, &callee);
+    assert!(at_once <= 2 << 20, "{at_once} bytes at once");
+    scene.now += Duration::from_secs(10);
+    let later = carry(&mut scene, &callee);
+    assert!(later > 0, "honest dials go on");
+    assert!(later <= 10 * (128 << 10) + 4_096, "{later} bytes in 10 s");
+}

@@ -13,12 +13,18 @@ use crate::Limits;
 /// Requests of one client at a time: as many as it may have introductions in flight.
 const MAX_REQUEST_STREAMS: u32 = 32;
 
-/// What a client may send on one stream before it is read: a whole frame (64 KiB and a header)
-/// and a little more.
-const STREAM_WINDOW: u32 = 68 * 1024;
+/// What a client may send on one stream before it is read: any request but a registration that allows
+/// more than 500 peers, whose rest follows a round trip later. Whatever arrives is read at once.
+const STREAM_WINDOW: u32 = 16 * 1024;
 
-/// What a client may send on all streams before it is read: a few of the longest frames.
-const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
+/// What a client may send on all streams before it is read: a request of usual size on each, which also
+/// bounds what 512 clients at one address make QUIC keep to 16 MiB.
+const CONNECTION_WINDOW: u32 = 2 * STREAM_WINDOW;
+
+/// What the socket keeps of datagrams that have not been read yet: some hundred milliseconds of ten
+/// thousand clients that all come back at once. The system may grant less (`net.core.rmem_max`), which
+/// is no reason not to serve.
+pub(super) const RECEIVE_BUFFER: usize = 8 << 20;
 
 /// What a client that reads nothing makes the coordinator keep: a hundred introductions.
 const SEND_WINDOW: u64 = 128 * 1024;
@@ -89,6 +95,10 @@ pub struct ServiceLimits {
     /// By default 128: more than honest clients ever cause together, unless all return at once
     /// after an outage, when a round trip matters little.
     pub handshakes_before_retry: usize,
+    /// The most bytes that are kept of requests from one IPv4 address or IPv6 /48 that are not whole yet.
+    ///
+    /// By default 4 MiB: as many connections as one address may have, with four requests of 2 KiB each.
+    pub max_unfinished_per_source: usize,
     /// The time without a packet after which a client counts as gone.
     ///
     /// By default 30 s: two of the clients' keep-alives, which QUIC repeats until acknowledged.
@@ -101,6 +111,7 @@ impl Default for ServiceLimits {
             max_connections: 16_384,
             max_connections_per_source: 512,
             handshakes_before_retry: 128,
+            max_unfinished_per_source: 4 << 20,
             idle_timeout: Duration::from_secs(30),
         }
     }

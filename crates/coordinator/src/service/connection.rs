@@ -4,7 +4,10 @@ use p2pconnect_identity::peer_id_of;
 use p2pconnect_proto::{PeerId, close, codec, message::Notice};
 use quinn::{Connection, Incoming, VarInt};
 use rustls::pki_types::CertificateDer;
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
 use tracing::{debug, error};
 
 use super::{
@@ -58,12 +61,18 @@ pub(super) async fn serve(incoming: Incoming, ticket: Ticket) {
 
 async fn serve_requests(session: &Arc<Session>, tasks: &mut JoinSet<Result<(), FrameError>>) {
     let connection = &session.connection;
+    let mut paced = Instant::now();
     loop {
+        let next = async move {
+            sleep_until(paced).await;
+            connection.accept_bi().await
+        };
         tokio::select! {
-            stream = connection.accept_bi(), if tasks.len() < MAX_TASKS => match stream {
+            stream = next, if tasks.len() < MAX_TASKS => match stream {
                 Ok((send, recv)) => {
                     session.notices.hear();
                     tasks.spawn(request::serve(Arc::clone(session), send, recv));
+                    paced = Instant::now() + session.pace();
                 }
                 Err(_) => return,
             },

@@ -1,10 +1,15 @@
+use super::shared::Room;
 use p2pconnect_proto::codec::{self, DecodeError, HEADER_LEN};
 use quinn::{ReadError, ReadExactError, RecvStream, SendStream, WriteError};
 
 /// Reads the body of the one frame on a stream; `None` when the stream ends before it begins.
 ///
-/// Memory grows with what has arrived, not with what the header announces.
-pub(super) async fn read_body(stream: &mut RecvStream) -> Result<Option<Vec<u8>>, FrameError> {
+/// Memory grows with what has arrived, not with what the header announces, and as far as there is
+/// room.
+pub(super) async fn read_body(
+    stream: &mut RecvStream,
+    room: &mut Room<'_>,
+) -> Result<Option<Vec<u8>>, FrameError> {
     let mut header = [0; HEADER_LEN];
     match stream.read_exact(&mut header).await {
         Ok(()) => {}
@@ -16,7 +21,8 @@ pub(super) async fn read_body(stream: &mut RecvStream) -> Result<Option<Vec<u8>>
     let mut body = Vec::new();
     while body.len() < length {
         match stream.read_chunk(length - body.len(), true).await? {
-            Some(chunk) => body.extend_from_slice(&chunk.bytes),
+            Some(chunk) if room.grow(chunk.bytes.len()) => body.extend_from_slice(&chunk.bytes),
+            Some(_) => return Err(FrameError::NoRoom),
             None => return Err(FrameError::Truncated),
         }
     }
@@ -44,6 +50,9 @@ pub(super) enum FrameError {
     /// The bytes are not a frame of this protocol.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// Too much of too many frames is being read.
+    #[error("there is no room for more of the frame")]
+    NoRoom,
     /// The stream or its connection has ended.
     #[error("the stream broke off")]
     Read(#[from] ReadError),
@@ -60,7 +69,7 @@ impl FrameError {
     pub(super) const fn is_violation(&self) -> bool {
         match self {
             Self::Decode(_) | Self::Surplus | Self::Truncated => true,
-            Self::Read(_) => false,
+            Self::NoRoom | Self::Read(_) => false,
         }
     }
 }

@@ -42,13 +42,18 @@ pub(super) async fn serve(
     mut send: SendStream,
     mut recv: RecvStream,
 ) -> Result<(), FrameError> {
-    let request = match timeout(MESSAGE, read_request(&mut recv)).await {
+    let request = match timeout(MESSAGE, read_request(&session, &mut recv)).await {
         Ok(Ok(Some(request))) => request,
         Ok(Ok(None)) => return Ok(()),
         Ok(Err(error)) if error.is_violation() => return Err(error),
+        Ok(Err(FrameError::NoRoom)) => {
+            stop(&mut recv, close::OVERLOADED);
+            reset(&mut send, close::OVERLOADED);
+            return Ok(());
+        }
         Ok(Err(_)) => return Ok(()),
         Err(_) => {
-            stop(&mut recv);
+            stop(&mut recv, close::TIMED_OUT);
             reset(&mut send, close::TIMED_OUT);
             return Ok(());
         }
@@ -64,14 +69,18 @@ pub(super) async fn serve(
         Ok(Err(error)) if error.is_violation() => Err(error),
         Ok(_) => Ok(()),
         Err(_) => {
-            stop(&mut recv);
+            stop(&mut recv, close::TIMED_OUT);
             Ok(())
         }
     }
 }
 
-async fn read_request(recv: &mut RecvStream) -> Result<Option<Request>, FrameError> {
-    match frame::read_body(recv).await? {
+async fn read_request(
+    session: &Session,
+    recv: &mut RecvStream,
+) -> Result<Option<Request>, FrameError> {
+    let mut room = session.room();
+    match frame::read_body(recv, &mut room).await? {
         Some(body) => Ok(Some(codec::decode(&body)?)),
         None => Ok(None),
     }
@@ -303,9 +312,9 @@ fn refused(session: &Session, refusal: Refusal) -> Response {
     Response::Refused(refusal)
 }
 
-fn stop(stream: &mut RecvStream) {
-    if stream.stop(VarInt::from_u32(close::TIMED_OUT)).is_err() {
-        debug!("a stream that took too long has ended meanwhile");
+fn stop(stream: &mut RecvStream, code: u32) {
+    if stream.stop(VarInt::from_u32(code)).is_err() {
+        debug!("a stream to be stopped has ended meanwhile");
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use p2pconnect_proto::message::{Notice, Welcome};
@@ -15,10 +15,22 @@ use tracing::info;
 
 use super::{
     Config,
+    buffers::Buffers,
     gate::{Attempt, Gate, Verdict},
     notices::Notices,
 };
-use crate::registry::{Client, Command, ConnectionId, Event, Moment, Registry};
+use crate::{
+    network::site,
+    rate::RateLimiter,
+    registry::{Client, Command, ConnectionId, Event, Moment, Registry},
+};
+
+/// The requests that one network may send at once: those of 2,000 dials.
+const REQUEST_BURST: u32 = 8_192;
+
+/// How long it takes until a network may send another request. A request takes 8 µs at least, so these
+/// are 1 % of a core.
+const REQUEST_INTERVAL: Duration = Duration::from_millis(1);
 
 /// What all connections of a coordinator have in common.
 ///
@@ -28,6 +40,8 @@ pub(super) struct Shared {
     registry: Mutex<Registry>,
     connections: Mutex<BTreeMap<ConnectionId, Arc<Notices>>>,
     gate: Mutex<Gate>,
+    buffers: Mutex<Buffers>,
+    requests: Mutex<RateLimiter<IpAddr>>,
     next_connection: AtomicU64,
     stun_servers: Vec<SocketAddr>,
     stun_alternates: Vec<SocketAddr>,
@@ -39,7 +53,9 @@ impl Shared {
         Self {
             registry: Mutex::new(Registry::new(config.limits, config.token_key)),
             connections: Mutex::default(),
+            buffers: Mutex::new(Buffers::new(config.service.max_unfinished_per_source)),
             gate: Mutex::new(Gate::new(config.service)),
+            requests: Mutex::new(RateLimiter::new(REQUEST_BURST, REQUEST_INTERVAL)),
             next_connection: AtomicU64::new(0),
             stun_servers: config.stun_servers,
             stun_alternates: config.stun_alternates,
@@ -49,6 +65,12 @@ impl Shared {
 
     pub(super) fn judge(&self, attempt: Attempt) -> Verdict {
         lock(&self.gate).judge(attempt, Instant::now())
+    }
+
+    /// Charges the network of `source` for a request, whatever is in it; returns how long its connection
+    /// has to wait before the request is read. The connections of one network take turns so.
+    pub(super) fn pace(&self, source: IpAddr) -> Duration {
+        lock(&self.requests).reserve(site(source), Instant::now())
     }
 
     pub(super) fn command(&self, client: &Client, command: Command) -> Event {
@@ -137,6 +159,20 @@ impl Session {
     pub(super) fn shared(&self) -> &Shared {
         &self.ticket.shared
     }
+
+    /// Returns room for a request of this client, of no size yet.
+    pub(super) fn room(&self) -> Room<'_> {
+        Room {
+            shared: self.shared(),
+            source: self.ticket.source,
+            bytes: 0,
+        }
+    }
+
+    /// Returns how long to wait before the next request of this client is read.
+    pub(super) fn pace(&self) -> Duration {
+        self.shared().pace(self.ticket.source)
+    }
 }
 
 impl Drop for Session {
@@ -152,6 +188,31 @@ impl Drop for Session {
         ) {
             info!(peer = %self.client.peer.short(), "peer gone");
         }
+    }
+}
+
+/// The room that a request takes while it is read, given back when dropped.
+#[derive(Debug)]
+pub(super) struct Room<'a> {
+    shared: &'a Shared,
+    source: IpAddr,
+    bytes: usize,
+}
+
+impl Room<'_> {
+    /// Makes the room larger; tells whether that was possible.
+    pub(super) fn grow(&mut self, bytes: usize) -> bool {
+        let has_room = lock(&self.shared.buffers).take(self.source, bytes);
+        if has_room {
+            self.bytes += bytes;
+        }
+        has_room
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        lock(&self.shared.buffers).give_back(self.source, self.bytes);
     }
 }
 

@@ -7,6 +7,7 @@ use p2pconnect_proto::{
 };
 use quinn::{ConnectionError, ReadError, ReadToEndError, VarInt};
 use rustls::{SignatureScheme, client::ResolvesClientCert, sign::CertifiedKey};
+use tokio::task::JoinSet;
 
 use crate::{
     IPV4, STRANGER,
@@ -179,4 +180,36 @@ async fn a_client_without_identity_is_turned_away() {
         matches!(end, ConnectionError::ConnectionClosed(_)),
         "{end:?}"
     );
+}
+
+#[tokio::test]
+async fn half_sent_requests_take_little() {
+    let mut config = config(IPV4);
+    config.service.max_unfinished_per_source = 256 << 10;
+    let server = start(config);
+    let mut hostile = Vec::new();
+    let mut streams = JoinSet::new();
+    for _ in 0..2 {
+        let client = Client::connect(&server).await;
+        for _ in 0..8 {
+            let (mut send, recv) = bounded(client.connection.open_bi()).await.unwrap();
+            let half = [&60_000_u32.to_be_bytes()[..], &[0; 59_000]].concat();
+            streams.spawn(async move {
+                let written = send.write_all(&half).await;
+                (written, send.stopped().await, recv)
+            });
+        }
+        hostile.push(client);
+    }
+    let overloaded = VarInt::from_u32(close::OVERLOADED);
+    let is_stopped = bounded(async {
+        while let Some(ended) = streams.join_next().await {
+            if ended.unwrap().1 == Ok(Some(overloaded)) {
+                return true;
+            }
+        }
+        false
+    });
+    assert!(is_stopped.await);
+    assert_eq!(hostile[0].connection.close_reason(), None);
 }

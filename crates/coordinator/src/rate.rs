@@ -1,3 +1,5 @@
+//! Token buckets, one for each key.
+
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -14,7 +16,7 @@ const PRUNE_EVERY: Duration = Duration::from_secs(1);
 /// A token bucket for each key, kept as the moment at which it will be full again (the generic
 /// cell rate algorithm).
 #[derive(Debug)]
-pub(super) struct RateLimiter<K> {
+pub(crate) struct RateLimiter<K> {
     full_at: BTreeMap<K, Instant>,
     burst: u32,
     interval: Duration,
@@ -23,7 +25,7 @@ pub(super) struct RateLimiter<K> {
 
 impl<K: Ord + Copy> RateLimiter<K> {
     /// Allows `burst` at once for each key, and one more after each `interval`.
-    pub(super) const fn new(burst: u32, interval: Duration) -> Self {
+    pub(crate) const fn new(burst: u32, interval: Duration) -> Self {
         Self {
             full_at: BTreeMap::new(),
             burst,
@@ -33,17 +35,48 @@ impl<K: Ord + Copy> RateLimiter<K> {
     }
 
     /// Takes one token of `key`'s; tells whether there was one.
-    pub(super) fn take(&mut self, key: K, now: Instant) -> bool {
-        let full_at = match self.full_at.get(&key).copied() {
-            Some(full_at) => full_at.max(now) + self.interval,
-            None if self.has_room(now) => now + self.interval,
-            None => return false,
+    pub(crate) fn take(&mut self, key: K, now: Instant) -> bool {
+        self.take_many(key, 1, now)
+    }
+
+    /// Takes so many tokens of `key`'s, or none; tells whether there were as many.
+    pub(crate) fn take_many(&mut self, key: K, tokens: u32, now: Instant) -> bool {
+        let Some(full_at) = self.full_after(key, tokens, now) else {
+            return false;
         };
-        if full_at.saturating_duration_since(now) > self.interval * self.burst {
+        if full_at.saturating_duration_since(now) > self.whole() {
             return false;
         }
         self.full_at.insert(key, full_at);
         true
+    }
+
+    /// Takes one token of `key`'s in any case; returns how long to wait until it is there.
+    ///
+    /// Whoever waits before asking for another one has one outstanding, so that all who share a key
+    /// take turns.
+    pub(crate) fn reserve(&mut self, key: K, now: Instant) -> Duration {
+        let Some(full_at) = self.full_after(key, 1, now) else {
+            return self.interval;
+        };
+        self.full_at.insert(key, full_at);
+        let owed = full_at.saturating_duration_since(now);
+        owed.saturating_sub(self.whole())
+    }
+
+    /// Returns when the bucket would be full again if so many tokens were taken; `None` if there is no
+    /// room for another key.
+    fn full_after(&mut self, key: K, tokens: u32, now: Instant) -> Option<Instant> {
+        let full_at = match self.full_at.get(&key).copied() {
+            Some(full_at) => full_at.max(now),
+            None if self.has_room(now) => now,
+            None => return None,
+        };
+        Some(full_at + self.interval.saturating_mul(tokens))
+    }
+
+    const fn whole(&self) -> Duration {
+        self.interval.saturating_mul(self.burst)
     }
 
     fn has_room(&mut self, now: Instant) -> bool {
@@ -77,6 +110,30 @@ mod tests {
         let later = start + interval * 100;
         let taken = (0..5).filter(|_| limiter.take("a", later)).count();
         assert_eq!(taken, 3, "unused time saves up one burst, not more");
+    }
+
+    #[test]
+    fn many_are_taken_whole_or_not_at_all() {
+        let start = Instant::now();
+        let mut limiter = RateLimiter::new(10, Duration::from_secs(1));
+        assert!(limiter.take_many("a", 6, start));
+        assert!(!limiter.take_many("a", 5, start));
+        assert!(limiter.take_many("a", 4, start));
+        assert!(!limiter.take_many("a", u32::MAX, start + Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn those_who_wait_take_turns() {
+        let start = Instant::now();
+        let interval = Duration::from_millis(10);
+        let mut limiter = RateLimiter::new(2, interval);
+        let waits: Vec<_> = (0..4).map(|_| limiter.reserve("a", start)).collect();
+        assert_eq!(
+            waits,
+            [Duration::ZERO, Duration::ZERO, interval, interval * 2]
+        );
+        assert_eq!(limiter.reserve("b", start), Duration::ZERO);
+        assert_eq!(limiter.reserve("a", start + interval * 4), Duration::ZERO);
     }
 
     #[test]

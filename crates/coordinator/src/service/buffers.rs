@@ -1,0 +1,98 @@
+//! How much of requests that are not whole yet is kept, in all and for each network. Pure.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use crate::network::site;
+
+/// What is kept in all.
+const MAX_TOTAL: usize = 64 << 20;
+
+/// Counts the bytes of requests that are being read by where they come from.
+#[derive(Debug)]
+pub(super) struct Buffers {
+    max_per_site: usize,
+    total: usize,
+    by_site: BTreeMap<IpAddr, usize>,
+}
+
+impl Buffers {
+    /// Returns buffers that hold nothing, with room for so many bytes from one network.
+    pub(super) const fn new(max_per_site: usize) -> Self {
+        Self {
+            max_per_site,
+            total: 0,
+            by_site: BTreeMap::new(),
+        }
+    }
+
+    /// Makes room for so many more bytes from `source`; tells whether there is any.
+    ///
+    /// As with connections, whoever has much takes nothing of what is left when half is gone.
+    pub(super) fn take(&mut self, source: IpAddr, bytes: usize) -> bool {
+        let site = site(source);
+        let taken = self.by_site.get(&site).map_or(0, |&it| it) + bytes;
+        let free = MAX_TOTAL.saturating_sub(self.total);
+        let share = if free < MAX_TOTAL / 2 {
+            free / 16
+        } else {
+            usize::MAX
+        };
+        if taken > share.min(self.max_per_site) {
+            return false;
+        }
+        self.total += bytes;
+        self.by_site.insert(site, taken);
+        true
+    }
+
+    /// Gives back what was taken for `source`.
+    pub(super) fn give_back(&mut self, source: IpAddr, bytes: usize) {
+        let site = site(source);
+        self.total = self.total.saturating_sub(bytes);
+        if let Some(taken) = self.by_site.get_mut(&site) {
+            *taken = taken.saturating_sub(bytes);
+            if *taken == 0 {
+                self.by_site.remove(&site);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const FRAME: usize = 64 << 10;
+    const MAX_PER_SITE: usize = 4 << 20;
+
+    fn ip(n: u32) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::from_bits(n))
+    }
+
+    #[test]
+    fn one_network_has_so_much_and_gives_it_back() {
+        let mut buffers = Buffers::new(MAX_PER_SITE);
+        let taken = (0..1_000).filter(|_| buffers.take(ip(1), FRAME)).count();
+        assert_eq!(taken, MAX_PER_SITE / FRAME);
+        assert!(buffers.take(ip(2), FRAME));
+        buffers.give_back(ip(1), FRAME);
+        assert!(buffers.take(ip(1), FRAME));
+        for _ in 0..taken {
+            buffers.give_back(ip(1), FRAME);
+        }
+        buffers.give_back(ip(2), FRAME);
+        assert!(buffers.by_site.is_empty() && buffers.total == 0);
+    }
+
+    #[test]
+    fn many_greedy_networks_leave_room_for_another() {
+        let mut buffers = Buffers::new(MAX_PER_SITE);
+        for n in 0..1_000 {
+            while buffers.take(ip(n), FRAME) {}
+        }
+        assert!(buffers.total <= MAX_TOTAL);
+        assert!(buffers.take(ip(9_999), 4 << 10), "{}", buffers.total);
+    }
+}
