@@ -1,4 +1,4 @@
-//! The Binding request and its responses, and the attributes of our own.
+//! The Binding request and its responses, and what the attributes of our own hold.
 
 use std::{
     fmt,
@@ -9,27 +9,17 @@ use std::{
 use p2pconnect_proto::{BackFrom, BackOutcome, ConnectBack, PeerId, ReflexiveToken};
 use stun_types::{
     attribute::{
-        AttributeType, ErrorCode, MessageIntegrity, MessageIntegritySha256, RawAttribute,
-        XorMappedAddress,
+        AttributeType, ErrorCode, MessageIntegrity, MessageIntegritySha256, XorMappedAddress,
     },
     message::{BINDING, Message, MessageClass, MessageWriteVec, TransactionId},
     prelude::{Attribute, AttributeStaticType, MessageWrite, MessageWriteExt},
 };
 
-use crate::{error::MappingError, parse::parse};
-
-/// REFLEXIVE-COMMITMENT. From the comprehension-optional range, which other implementations
-/// ignore, at a place that the IANA registry of STUN attributes leaves unassigned.
-pub(crate) const REFLEXIVE_COMMITMENT: AttributeType = AttributeType::new(0xD2C0);
-
-/// REFLEXIVE-TOKEN, the next number.
-pub(crate) const REFLEXIVE_TOKEN: AttributeType = AttributeType::new(0xD2C1);
-
-/// CONNECT-BACK, the next one.
-pub(crate) const CONNECT_BACK: AttributeType = AttributeType::new(0xD2C2);
-
-/// CONNECTED-BACK, the last one.
-pub(crate) const CONNECTED_BACK: AttributeType = AttributeType::new(0xD2C3);
+use crate::{
+    error::MappingError,
+    own::{self, Kind},
+    parse::parse,
+};
 
 /// The bytes for what a connection back was made from.
 const FROM: [(BackFrom, u8); 2] = [(BackFrom::OtherPort, 1), (BackFrom::OtherAddress, 2)];
@@ -75,9 +65,7 @@ pub(crate) fn request(commitment: Option<&Commitment>) -> (TransactionId, Vec<u8
     let mut message = Message::builder_request(BINDING, MessageWriteVec::new());
     let transaction = message.transaction_id();
     if let Some(commitment) = commitment {
-        message
-            .add_attribute(&RawAttribute::new(REFLEXIVE_COMMITMENT, &commitment.digest))
-            .expect("a message without FINGERPRINT takes attributes, a vector any number");
+        own::add(&mut message, Kind::Commitment, &commitment.digest);
     }
     (transaction, message.finish())
 }
@@ -87,16 +75,14 @@ pub(crate) fn request_back(patience: Duration) -> (TransactionId, Vec<u8>) {
     let mut message = Message::builder_request(BINDING, MessageWriteVec::new());
     let transaction = message.transaction_id();
     let millis = u16::try_from(patience.as_millis()).unwrap_or(u16::MAX);
-    message
-        .add_attribute(&RawAttribute::new(CONNECT_BACK, &millis.to_be_bytes()))
-        .expect("a message without FINGERPRINT takes attributes, a vector any number");
+    own::add(&mut message, Kind::ConnectBack, &millis.to_be_bytes());
     (transaction, message.finish())
 }
 
 /// Returns how long a request allows for a connection back, if it asks for one.
 pub(crate) fn asked_back(request: &Message<'_>) -> Option<Duration> {
-    let attribute = request.raw_attribute(CONNECT_BACK)?;
-    let millis = u16::from_be_bytes((*attribute.value).try_into().ok()?);
+    let content = own::find(request, Kind::ConnectBack)?;
+    let millis = u16::from_be_bytes(content.try_into().ok()?);
     Some(Duration::from_millis(millis.into()))
 }
 
@@ -112,8 +98,8 @@ pub(crate) fn encode_backs(backs: &[ConnectBack]) -> Vec<u8> {
 
 /// Reads a CONNECTED-BACK; what is unknown in it is left out.
 fn backs(message: &Message<'_>) -> Option<Vec<ConnectBack>> {
-    let attribute = message.raw_attribute(CONNECTED_BACK)?;
-    let (pairs, _) = attribute.value.as_chunks::<2>();
+    let content = own::find(message, Kind::ConnectedBack)?;
+    let (pairs, _) = content.as_chunks::<2>();
     let back = |pair: &[u8; 2]| {
         let (from, _) = FROM.into_iter().find(|(_, byte)| *byte == pair[0])?;
         let (outcome, _) = OUTCOME.into_iter().find(|(_, byte)| *byte == pair[1])?;
@@ -210,8 +196,8 @@ const EXPECTED: [AttributeType; 4] = [
 ];
 
 fn token(message: &Message<'_>, commitment: &Commitment) -> Option<ReflexiveToken> {
-    let attribute = message.raw_attribute(REFLEXIVE_TOKEN)?;
-    let (expires_at, mac) = attribute.value.split_first_chunk::<8>()?;
+    let content = own::find(message, Kind::Token)?;
+    let (expires_at, mac) = content.split_first_chunk::<8>()?;
     Some(ReflexiveToken {
         salt: commitment.salt,
         expires_at: u64::from_be_bytes(*expires_at),

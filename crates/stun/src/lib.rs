@@ -15,29 +15,29 @@
 //! # Attributes of our own
 //!
 //! A coordinator believes a server-reflexive address only on a STUN server's word
-//! ([`ReflexiveToken`](p2pconnect_proto::ReflexiveToken)). Two comprehension-optional attributes
-//! from the range without assignment carry it, so that other servers and clients ignore them:
+//! ([`ReflexiveToken`](p2pconnect_proto::ReflexiveToken)). Attributes of one comprehension-optional
+//! type, `0xD2C0`, carry it, so that other servers and clients ignore them. Each value begins with the
+//! 10 bytes `p2pconnect`, and 2 bytes that tell which one it is; what does not begin like that is
+//! somebody else's, and passed over:
 //!
-//! | type | name | in | value |
+//! | bytes | name | in | value |
 //! |---|---|---|---|
-//! | `0xD2C0` | REFLEXIVE-COMMITMENT | Binding request | 32 bytes: the commitment |
-//! | `0xD2C1` | REFLEXIVE-TOKEN | Binding success response | 8 bytes: expiry in seconds since the Unix epoch, big-endian; 16 bytes: MAC |
+//! | `0001` | REFLEXIVE-COMMITMENT | Binding request | 32 bytes: the commitment |
+//! | `0002` | REFLEXIVE-TOKEN | Binding success response | 8 bytes: expiry in seconds since the Unix epoch, big-endian; 16 bytes: MAC |
 //!
 //! Two more serve behaviour discovery, where RFC 5780 has nothing for TCP:
 //!
-//! | type | name | in | value |
+//! | bytes | name | in | value |
 //! |---|---|---|---|
-//! | `0xD2C2` | CONNECT-BACK | Binding request | 2 bytes: how many milliseconds to wait, big-endian |
-//! | `0xD2C3` | CONNECTED-BACK | Binding success response | 2 bytes for each connection made: from where, what became of it |
+//! | `0003` | CONNECT-BACK | Binding request | 2 bytes: how many milliseconds to wait, big-endian |
+//! | `0004` | CONNECTED-BACK | Binding success response | 2 bytes for each connection made: from where, what became of it |
 //!
 //! # Deviations from RFC 8489
 //!
-//! - A request for another method than Binding is answered with 400 (section 6.3 would discard
-//!   it): over TCP silence leaves the client waiting for its timeout.
 //! - A message that cannot be parsed ends the connection: after it the framing of the byte stream
-//!   is not to be trusted.
+//!   is not to be trusted. One whose FINGERPRINT is wrong is framed well and discarded alone.
 //! - Authentication, ALTERNATE-SERVER and the backwards compatibility with RFC 3489 are absent.
-//!   A request with MESSAGE-INTEGRITY gets 420.
+//!   Credentials in a request are ignored.
 
 mod binding;
 mod connect_back;
@@ -45,6 +45,7 @@ mod connection;
 mod error;
 pub mod framing;
 mod held_mapping;
+mod own;
 mod parse;
 mod query;
 #[cfg(test)]

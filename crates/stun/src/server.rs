@@ -8,7 +8,7 @@ use std::{
 use crate::Witness;
 use p2pconnect_proto::TokenKey;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
+use tokio::{net::TcpListener, task::JoinSet};
 
 mod accept;
 mod answer;
@@ -36,14 +36,19 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(15 * 60);
 #[non_exhaustive]
 pub struct StunServerConfig {
     /// The most connections altogether. 40,960 by default: the four of each registered peer, and
-    /// some short questions. Less than 100 MiB of memory, and as many open files, of which the
-    /// system may allow fewer: then connections wait.
+    /// some short questions. Less than 100 MiB of memory, and as many open files: where the system
+    /// allows fewer, a program sets this below that, with some left for its other work. When all
+    /// places are taken, a newcomer from a network with a smaller share gets that of the quietest
+    /// connection of the network that has the most.
     pub max_connections: usize,
-    /// The most connections of one IPv4 address or IPv6 /64. 4,096 by default: the four of each
+    /// The most connections of one IPv4 address or IPv6 /64; an IPv6 /48 gets four times as many.
+    /// Beyond, a newcomer gets the place of one on which nothing was asked for a minute, if there is
+    /// one. 4,096 by default: the four of each
     /// client of one address, and as many again for short questions, of which a peer that finds
     /// out how its NAT behaves has some 15 at a time. A tenth of all, in 10 MiB.
     pub max_connections_per_address: usize,
-    /// The requests and connections per second of one IPv4 address or IPv6 /64 in the long run.
+    /// The requests and connections per second of one IPv4 address or IPv6 /64 in the long run; an
+    /// IPv6 /48 gets four times as many.
     /// 256 by default: the 2,048 connections that may be held ask every 15 s, which takes 137, and
     /// the rest serves two peers that start in each second. What comes faster is answered later.
     pub requests_per_second: u32,
@@ -56,6 +61,9 @@ pub struct StunServerConfig {
     /// RFC 5382 REQ-5 lets NATs forget an idle connection after 2 h 4 min, so a client that keeps
     /// its mapping by TCP keepalives alone asks nothing for longer than that.
     pub idle_limit: Duration,
+    /// How long the first whole request may take from the moment at which a connection was accepted.
+    /// 30 s by default: a client asks at once, and five retransmissions take less.
+    pub first_request_limit: Duration,
     /// How long the rest of a message may take, and how long a client may leave its answers
     /// unread. 30 s by default: a message is one packet, and five retransmissions of it take
     /// less.
@@ -65,8 +73,8 @@ pub struct StunServerConfig {
     /// Who is told of each sighting of somebody who shows a commitment. Nobody by default.
     pub witness: Option<Witness>,
     /// How many times clients are connected back to at a time, each for 2 s at most; 0 for none.
-    /// 512 by default: all clients of one address at once. What is asked beyond is answered
-    /// without.
+    /// 512 by default, of which one IPv4 address or IPv6 /48 gets a sixteenth: so many that start at
+    /// the same moment. What is asked beyond is answered without.
     pub max_connect_backs: usize,
     /// How long a reflexive token is valid. 10 minutes by default: holders get a new one every
     /// 15 s, and a NAT may give the address to somebody else after the connection has ended.
@@ -84,6 +92,7 @@ impl Default for StunServerConfig {
             requests_per_second: 256,
             request_burst: 24_576,
             idle_limit: Duration::from_secs(4 * 60 * 60),
+            first_request_limit: Duration::from_secs(30),
             partial_limit: Duration::from_secs(30),
             token_key: None,
             witness: None,
@@ -101,7 +110,6 @@ struct Shared {
     limits: Mutex<Limits>,
     /// Those that a client can be connected back from.
     addresses: Vec<IpAddr>,
-    backs: Semaphore,
 }
 
 impl Shared {
@@ -142,7 +150,6 @@ impl StunServer {
         let shared = Shared {
             limits: Mutex::new(Limits::new(&config)),
             addresses: concrete.filter(|ip| !ip.is_unspecified()).collect(),
-            backs: Semaphore::new(config.max_connect_backs.min(Semaphore::MAX_PERMITS)),
             config,
         };
         Ok(Self {

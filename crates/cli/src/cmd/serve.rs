@@ -23,6 +23,19 @@ const DEFAULT_LISTEN_PORT: u16 = 4433;
 /// How often a free port is looked for that is free for both UDP and TCP.
 const ATTEMPTS: usize = 16;
 
+/// How many files a process may have open at least, for all that is known: what Linux allows by
+/// default.
+const FEWEST_FILES: u64 = 1024;
+
+/// How many open files are kept for all but STUN: UDP sockets, listeners, what the runtime and the
+/// resolver need, and connections that are accepted only to be refused, or are about to be closed.
+/// Half of all where there are fewer.
+const FILES_KEPT: usize = 128;
+
+/// How many STUN servers share the files: one at its own port, and at the port of QUIC one for each
+/// address family.
+const STUN_SERVERS: usize = 3;
+
 /// Runs a coordinator and the STUN server beside it until it is told to end.
 pub(crate) async fn run(options: args::Serve) -> Exit {
     match start(&options) {
@@ -182,7 +195,23 @@ fn coordinator_config(
 fn stun_config(token_key: &TokenKey) -> StunServerConfig {
     let mut config = StunServerConfig::default();
     config.token_key = Some(token_key.clone());
+    share_files(
+        &mut config,
+        p2pconnect::raise_file_limit().unwrap_or(FEWEST_FILES),
+    );
     config
+}
+
+/// Bounds what STUN takes of the open files that the process may have, so that QUIC, and what the
+/// runtime needs, always find some.
+fn share_files(config: &mut StunServerConfig, files: u64) {
+    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    let kept = FILES_KEPT.min(files / 2);
+    let each = (files - kept) / STUN_SERVERS;
+    // A connection back takes two, from two addresses of the server.
+    config.max_connect_backs = config.max_connect_backs.min(each / 8);
+    let for_backs = 2 * config.max_connect_backs;
+    config.max_connections = config.max_connections.min(each.saturating_sub(for_backs));
 }
 
 /// Returns the addresses to serve STUN on.
@@ -230,4 +259,23 @@ fn join(addresses: &[SocketAddr]) -> String {
         .map(SocketAddr::to_string)
         .collect::<Vec<_>>()
         .join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stun_leaves_files_for_quic() {
+        for files in [0, 20, 1024, 4096, 20_000, 1 << 20, u64::MAX] {
+            let mut config = StunServerConfig::default();
+            share_files(&mut config, files);
+            let each = config.max_connections + 2 * config.max_connect_backs;
+            let kept = files.saturating_sub(3 * each as u64);
+            assert!(kept >= (files / 2).min(128), "{files}: {kept} kept");
+        }
+        let mut config = StunServerConfig::default();
+        share_files(&mut config, u64::MAX);
+        assert_eq!(config.max_connections, 40_960);
+    }
 }

@@ -1,7 +1,7 @@
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
 use proptest::prelude::*;
-use stun_types::message::MessageType;
+use stun_types::{attribute::RawAttribute, message::MessageType};
 
 use super::*;
 use crate::rfc5769;
@@ -13,10 +13,17 @@ fn commitment() -> Commitment {
 }
 
 fn answer_with(attributes: &[RawAttribute<'_>]) -> Response {
+    answer_with_token(attributes, None)
+}
+
+fn answer_with_token(attributes: &[RawAttribute<'_>], token: Option<&[u8]>) -> Response {
     let kind = MessageType::from_class_method(MessageClass::Success, BINDING);
     let mut message = Message::builder(kind, 5.into(), MessageWriteVec::new());
     for attribute in attributes {
         message.add_attribute(attribute).unwrap();
+    }
+    if let Some(token) = token {
+        own::add(&mut message, Kind::Token, token);
     }
     response(&message.finish(), Some(&commitment()))
         .unwrap()
@@ -54,8 +61,8 @@ fn a_request_has_nothing_but_the_commitment() {
     assert_eq!(plain.len(), 20);
     assert_eq!(plain[..8], *b"\x00\x01\x00\x00\x21\x12\xa4\x42");
     let (_, committed) = request(Some(&commitment()));
-    assert_eq!(committed.len(), 20 + 4 + 32);
-    assert_eq!(committed[20..24], *b"\xd2\xc0\x00\x20");
+    assert_eq!(committed.len(), 20 + 4 + 12 + 32);
+    assert_eq!(committed[20..36], *b"\xd2\xc0\x00\x2cp2pconnect\x00\x01");
     let (one, other) = (request(None).0, request(None).0);
     assert_ne!(one, other, "transaction ids are random");
 }
@@ -64,7 +71,7 @@ fn a_request_has_nothing_but_the_commitment() {
 fn a_token_is_taken_only_at_its_length() {
     let mapped = xor_mapped("192.0.2.1:5");
     let token = encode_token(0x0102_0304, &[9; 16]);
-    let answer = answer_with(&[mapped.clone(), RawAttribute::new(REFLEXIVE_TOKEN, &token)]);
+    let answer = answer_with_token(std::slice::from_ref(&mapped), Some(&token));
     assert_eq!(
         answer.result.unwrap().token,
         Some(ReflexiveToken {
@@ -74,7 +81,7 @@ fn a_token_is_taken_only_at_its_length() {
         })
     );
     for wrong in [&token[..23], &[0; 25], &[]] {
-        let answer = answer_with(&[mapped.clone(), RawAttribute::new(REFLEXIVE_TOKEN, wrong)]);
+        let answer = answer_with_token(std::slice::from_ref(&mapped), Some(wrong));
         assert_eq!(answer.result.unwrap().token, None);
     }
 }

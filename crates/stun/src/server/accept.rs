@@ -46,7 +46,8 @@ fn admit(
     connections: &mut JoinSet<()>,
 ) {
     match Place::take(shared, remote.ip()) {
-        Ok(place) => {
+        Ok((place, end)) => {
+            let place = serve::Held { place, end };
             connections.spawn(serve::run(stream, remote, Arc::clone(shared), place));
         }
         Err(refusal) => {

@@ -3,8 +3,7 @@ use std::{net::SocketAddr, time::Duration};
 use p2pconnect_proto::ConnectBack;
 use stun_types::{
     attribute::{
-        AttributeType, ErrorCode, Fingerprint, RawAttribute, Software, UnknownAttributes,
-        XorMappedAddress,
+        AttributeType, ErrorCode, Fingerprint, Software, UnknownAttributes, XorMappedAddress,
     },
     message::{BINDING, Message, MessageClass, MessageWriteVec, StunParseError},
     prelude::{Attribute, AttributeStaticType, AttributeWrite, MessageWrite, MessageWriteExt},
@@ -12,20 +11,26 @@ use stun_types::{
 
 use super::StunServerConfig;
 use crate::{
-    binding::{
-        CONNECTED_BACK, REFLEXIVE_COMMITMENT, REFLEXIVE_TOKEN, asked_back, encode_backs,
-        encode_token,
-    },
+    binding::{asked_back, encode_backs, encode_token},
+    own::{self, Kind},
     parse::parse,
 };
 
-/// The comprehension-required attributes that a request may carry although they mean nothing in
-/// it: those of responses (RFC 8489 section 6.3: known but unexpected ones are ignored).
-const KNOWN: [AttributeType; 4] = [
-    AttributeType::new(0x0001),
-    XorMappedAddress::TYPE,
+/// The comprehension-required attributes of RFC 8489 section 18.3.1, which are known here although
+/// they mean nothing in a request without credentials (section 6.3: known but unexpected ones are
+/// ignored).
+const KNOWN: [AttributeType; 11] = [
+    AttributeType::new(0x0001), // MAPPED-ADDRESS
+    AttributeType::new(0x0006), // USERNAME
+    AttributeType::new(0x0008), // MESSAGE-INTEGRITY
     ErrorCode::TYPE,
     UnknownAttributes::TYPE,
+    AttributeType::new(0x0014), // REALM
+    AttributeType::new(0x0015), // NONCE
+    AttributeType::new(0x001C), // MESSAGE-INTEGRITY-SHA256
+    AttributeType::new(0x001D), // PASSWORD-ALGORITHM
+    AttributeType::new(0x001E), // USERHASH
+    XorMappedAddress::TYPE,
 ];
 
 /// The most attributes listed as unknown. All that RFC 8489 and 5780 define would fit; a request
@@ -68,9 +73,14 @@ pub(super) fn answer(
     config: &StunServerConfig,
     now: u64,
 ) -> Result<Answer, Unparsable> {
-    let request = parse(request)?;
-    if !request.has_class(MessageClass::Request) {
-        // A Binding indication is a keepalive; a response is a mistake. Neither is answered.
+    let request = match parse(request) {
+        // It is framed well, so that what follows can still be read.
+        Err(StunParseError::FingerprintMismatch) => return Ok(Answer::Nothing),
+        parsed => parsed?,
+    };
+    // A Binding indication is a keepalive; a response is a mistake, and so is a method that is
+    // unknown here. None is answered (RFC 8489 section 6.3).
+    if !request.has_class(MessageClass::Request) || !request.has_method(BINDING) {
         return Ok(Answer::Nothing);
     }
     Ok(Answer::Send(respond(&request, caller, config, now)))
@@ -83,14 +93,12 @@ fn respond(
     now: u64,
 ) -> Vec<u8> {
     let unknown = unknown_attributes(request);
-    let mut response = if !request.has_method(BINDING) {
-        error(request, ErrorCode::BAD_REQUEST)
-    } else if !unknown.is_empty() {
+    let mut response = if unknown.is_empty() {
+        success(request, caller, config, now)
+    } else {
         let mut response = error(request, ErrorCode::UNKNOWN_ATTRIBUTE);
         add(&mut response, &UnknownAttributes::new(&unknown));
         response
-    } else {
-        success(request, caller, config, now)
     };
     if let Some(software) = config.software.as_deref().and_then(software) {
         add(&mut response, &software);
@@ -117,18 +125,16 @@ fn success(
     }
     add(&mut response, &XorMappedAddress::new(remote, transaction));
     if let Some(token) = token(request, remote, config, now) {
-        add(&mut response, &RawAttribute::new(REFLEXIVE_TOKEN, &token));
+        own::add(&mut response, Kind::Token, &token);
     }
     if !backs.is_empty() {
-        let value = encode_backs(backs);
-        add(&mut response, &RawAttribute::new(CONNECTED_BACK, &value));
+        own::add(&mut response, Kind::ConnectedBack, &encode_backs(backs));
     }
     response
 }
 
 fn commitment(request: &Message<'_>) -> Option<[u8; 32]> {
-    let attribute = request.raw_attribute(REFLEXIVE_COMMITMENT)?;
-    (*attribute.value).try_into().ok()
+    own::find(request, Kind::Commitment)?.try_into().ok()
 }
 
 fn token(

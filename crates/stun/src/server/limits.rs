@@ -1,22 +1,28 @@
+//! Who gets the places and the answers of a server: shares for each network, so that nobody can take
+//! what all others need.
+
 use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv6Addr},
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{Shared, StunServerConfig};
+use network::Network;
+
+mod network;
 
 /// Why a connection is not let in, or not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("the server is full")]
     Full,
-    #[error("the address has too many connections")]
-    AddressFull,
-    #[error("the address asks too often")]
+    #[error("the network has too many connections")]
+    NetworkFull,
+    #[error("the network asks too often")]
     TooFast,
 }
 
@@ -24,25 +30,71 @@ pub(super) enum Refusal {
 /// so much too fast is not waiting for answers.
 const MAX_DELAY: Duration = Duration::from_secs(4);
 
-/// Connections and request rates by address.
+/// How long a connection was quiet that makes room for another one of its own network: four times
+/// the interval of a client that is alive, so that none of these goes.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// How many addresses' worth an IPv6 /48 gets: it is one site, but may be a large one, and whoever
+/// has one has 65,536 times /64.
+const SITE_SHARES: u32 = 4;
+
+/// The part of all connections back that one network may have: 32 of the default, each of which takes
+/// some round trips only.
+const BACK_SHARE: usize = 16;
+
+/// Connections and request rates by network.
 #[derive(Debug)]
 pub(super) struct Limits {
     max_connections: usize,
     max_per_address: usize,
+    max_backs: usize,
     /// The time that one request costs in the long run.
     cost: Duration,
     /// How much of that time may be used up in advance.
     burst: Duration,
-    connections: usize,
-    addresses: BTreeMap<IpAddr, Address>,
+    next: u64,
+    connections: BTreeMap<u64, Connection>,
+    networks: BTreeMap<Network, Usage>,
+    /// The sites that have connections, the one with the most at the end.
+    sites: BTreeSet<(usize, Network)>,
+    backs: usize,
 }
 
 #[derive(Debug)]
-struct Address {
-    connections: usize,
+struct Connection {
+    ip: IpAddr,
+    /// When it was opened, or something whole came over it.
+    heard: Instant,
+    /// Dropping it ends the connection.
+    _end: oneshot::Sender<()>,
+}
+
+#[derive(Debug)]
+struct Usage {
+    /// The connections, the quietest first.
+    connections: BTreeSet<(Instant, u64)>,
+    backs: usize,
     /// When everything asked so far would be used up at the long-run rate (the theoretical
     /// arrival time of the generic cell rate algorithm).
     paid_until: Instant,
+}
+
+impl Usage {
+    fn is_forgettable(&self, now: Instant) -> bool {
+        self.is_unused() && self.paid_until <= now
+    }
+
+    fn is_unused(&self) -> bool {
+        self.connections.is_empty() && self.backs == 0
+    }
+}
+
+/// A connection that was let in.
+#[derive(Debug)]
+struct Admitted {
+    id: u64,
+    /// Ends when the connection has to make room for another one.
+    end: oneshot::Receiver<()>,
 }
 
 impl Limits {
@@ -51,75 +103,191 @@ impl Limits {
         Self {
             max_connections: config.max_connections,
             max_per_address: config.max_connections_per_address,
+            max_backs: config.max_connect_backs,
             cost,
             burst: cost * config.request_burst,
-            connections: 0,
-            addresses: BTreeMap::new(),
+            next: 0,
+            connections: BTreeMap::new(),
+            networks: BTreeMap::new(),
+            sites: BTreeSet::new(),
+            backs: 0,
         }
     }
 
-    pub(super) const fn connections(&self) -> usize {
-        self.connections
+    pub(super) fn connections(&self) -> usize {
+        self.connections.len()
     }
 
-    /// Counts a connection from `ip`, which also costs as much as a request.
-    fn admit(&mut self, ip: IpAddr, now: Instant) -> Result<(), Refusal> {
-        if self.connections >= self.max_connections {
-            return Err(Refusal::Full);
-        }
+    /// Counts a connection from `ip`, which also costs as much as a request. If there is no room, the
+    /// quietest connection of the network that has the most makes way.
+    fn admit(&mut self, ip: IpAddr, now: Instant) -> Result<Admitted, Refusal> {
         self.forget_idle(now);
-        let max_per_address = self.max_per_address;
-        let key = key(ip);
-        let connections = self.addresses.get(&key).map_or(0, |of| of.connections);
-        if connections >= max_per_address {
-            return Err(Refusal::AddressFull);
-        }
+        let networks = Network::all_of(ip);
+        let leaving = self.who_makes_room(&networks, now)?;
         self.charge(ip, now)?;
-        if let Some(address) = self.addresses.get_mut(&key) {
-            address.connections += 1;
-            self.connections += 1;
+        if let Some(id) = leaving {
+            self.release(id, now);
         }
-        Ok(())
+        let id = self.next;
+        self.next += 1;
+        for network in networks {
+            let usage = self.usage(network, now);
+            usage.connections.insert((now, id));
+            self.count_site(network);
+        }
+        let (sender, end) = oneshot::channel();
+        let connection = Connection {
+            ip,
+            heard: now,
+            _end: sender,
+        };
+        self.connections.insert(id, connection);
+        Ok(Admitted { id, end })
+    }
+
+    /// Returns which connection has to go for one more of these networks, if one has to.
+    fn who_makes_room(&self, networks: &[Network], now: Instant) -> Result<Option<u64>, Refusal> {
+        let held = |network| {
+            self.networks
+                .get(network)
+                .map_or(0, |it| it.connections.len())
+        };
+        let quiet = |network| {
+            let (heard, id) = *self.networks.get(network)?.connections.first()?;
+            (now.saturating_duration_since(heard) >= QUIET).then_some(id)
+        };
+        for network in networks {
+            let most = self
+                .max_per_address
+                .saturating_mul(network.shares() as usize);
+            if held(network) >= most {
+                return quiet(network).map(Some).ok_or(Refusal::NetworkFull);
+            }
+        }
+        if self.connections.len() < self.max_connections {
+            return Ok(None);
+        }
+        let own = networks.iter().find(|it| it.is_site());
+        let (most, fullest) = self.sites.last().ok_or(Refusal::Full)?;
+        let leaving = if *most > own.map_or(0, held) + 1 {
+            let usage = self.networks.get(fullest);
+            usage.and_then(|it| it.connections.first()).map(|it| it.1)
+        } else {
+            own.and_then(quiet)
+        };
+        leaving.map(Some).ok_or(Refusal::Full)
     }
 
     /// Returns how long to hold back the answer to a request from `ip`.
     pub(super) fn charge(&mut self, ip: IpAddr, now: Instant) -> Result<Duration, Refusal> {
-        let address = self.addresses.entry(key(ip)).or_insert(Address {
-            connections: 0,
-            paid_until: now,
-        });
-        let paid_until = address.paid_until.max(now) + self.cost;
-        let delay = paid_until
-            .saturating_duration_since(now)
-            .saturating_sub(self.burst);
-        if delay > MAX_DELAY {
+        let networks = Network::all_of(ip);
+        let (cost, burst) = (self.cost, self.burst);
+        let mut longest = Duration::ZERO;
+        for network in &networks {
+            let paid_until = self.usage(*network, now).paid_until.max(now);
+            let delay = (paid_until + cost / network.shares())
+                .saturating_duration_since(now)
+                .saturating_sub(burst);
+            longest = longest.max(delay);
+        }
+        if longest > MAX_DELAY {
             return Err(Refusal::TooFast);
         }
-        address.paid_until = paid_until;
-        Ok(delay)
+        for network in networks {
+            let usage = self.usage(network, now);
+            usage.paid_until = usage.paid_until.max(now) + cost / network.shares();
+        }
+        Ok(longest)
     }
 
-    fn release(&mut self, ip: IpAddr, now: Instant) {
-        let key = key(ip);
-        if let Some(address) = self.addresses.get_mut(&key) {
-            address.connections = address.connections.saturating_sub(1);
-            self.connections = self.connections.saturating_sub(1);
-            if address.connections == 0 && address.paid_until <= now {
-                self.addresses.remove(&key);
+    /// Notes that something whole came over a connection.
+    fn heard(&mut self, id: u64, now: Instant) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        let before = std::mem::replace(&mut connection.heard, now);
+        for network in Network::all_of(connection.ip) {
+            if let Some(usage) = self.networks.get_mut(&network) {
+                usage.connections.remove(&(before, id));
+                usage.connections.insert((now, id));
             }
         }
     }
 
-    /// Keeps the table from growing beyond twice the connections by addresses that only have a
+    /// Forgets a connection; one that had to make room has been forgotten already.
+    fn release(&mut self, id: u64, now: Instant) {
+        let Some(connection) = self.connections.remove(&id) else {
+            return;
+        };
+        for network in Network::all_of(connection.ip) {
+            let Some(usage) = self.networks.get_mut(&network) else {
+                continue;
+            };
+            usage.connections.remove(&(connection.heard, id));
+            let count = usage.connections.len();
+            if usage.is_forgettable(now) {
+                self.networks.remove(&network);
+            }
+            self.sites.remove(&(count + 1, network));
+            if network.is_site() && count > 0 {
+                self.sites.insert((count, network));
+            }
+        }
+    }
+
+    /// Puts a site in its new place after it got one more connection.
+    fn count_site(&mut self, network: Network) {
+        let held = self.networks.get(&network);
+        let count = held.map_or(0, |it| it.connections.len());
+        if network.is_site() && count > 0 {
+            self.sites.remove(&(count - 1, network));
+            self.sites.insert((count, network));
+        }
+    }
+
+    /// Counts a connection back to `ip`, and tells whether there is room for it.
+    fn admit_back(&mut self, ip: IpAddr, now: Instant) -> bool {
+        let share = (self.max_backs / BACK_SHARE).max(1);
+        let all = self.max_backs;
+        let total = self.backs;
+        let Some(site) = Network::all_of(ip).into_iter().find(|it| it.is_site()) else {
+            return false;
+        };
+        let usage = self.usage(site, now);
+        let is_room = total < all && usage.backs < share;
+        if is_room {
+            usage.backs += 1;
+            self.backs += 1;
+        }
+        is_room
+    }
+
+    fn release_back(&mut self, ip: IpAddr) {
+        let site = Network::all_of(ip).into_iter().find(|it| it.is_site());
+        if let Some(usage) = site.and_then(|it| self.networks.get_mut(&it)) {
+            usage.backs = usage.backs.saturating_sub(1);
+            self.backs = self.backs.saturating_sub(1);
+        }
+    }
+
+    fn usage(&mut self, network: Network, now: Instant) -> &mut Usage {
+        self.networks.entry(network).or_insert_with(|| Usage {
+            connections: BTreeSet::new(),
+            backs: 0,
+            paid_until: now,
+        })
+    }
+
+    /// Keeps the table from growing beyond twice the connections by networks that only have a
     /// rate to remember. Their rate is forgotten early if there is no other way.
     fn forget_idle(&mut self, now: Instant) {
-        if self.addresses.len() < self.max_connections.saturating_mul(2) {
+        let most = self.max_connections.saturating_mul(2);
+        if self.networks.len() < most {
             return;
         }
-        self.addresses
-            .retain(|_, address| address.connections > 0 || address.paid_until > now);
-        if self.addresses.len() >= self.max_connections.saturating_mul(2) {
-            self.addresses.retain(|_, address| address.connections > 0);
+        self.networks.retain(|_, usage| !usage.is_forgettable(now));
+        if self.networks.len() >= most {
+            self.networks.retain(|_, usage| !usage.is_unused());
         }
     }
 }
@@ -128,34 +296,49 @@ impl Limits {
 #[derive(Debug)]
 pub(super) struct Place {
     shared: Arc<Shared>,
-    ip: IpAddr,
+    id: u64,
 }
 
 impl Place {
-    pub(super) fn take(shared: &Arc<Shared>, ip: IpAddr) -> Result<Self, Refusal> {
-        shared.limits().admit(ip, Instant::now())?;
-        Ok(Self {
-            shared: Arc::clone(shared),
-            ip,
-        })
+    /// Returns a place, and what ends when it has to make room for another one.
+    pub(super) fn take(
+        shared: &Arc<Shared>,
+        ip: IpAddr,
+    ) -> Result<(Self, oneshot::Receiver<()>), Refusal> {
+        let Admitted { id, end } = shared.limits().admit(ip, Instant::now())?;
+        let shared = Arc::clone(shared);
+        Ok((Self { shared, id }, end))
+    }
+
+    /// Notes that something whole came.
+    pub(super) fn heard(&self) {
+        self.shared.limits().heard(self.id, Instant::now());
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.shared.limits().release(self.ip, Instant::now());
+        self.shared.limits().release(self.id, Instant::now());
     }
 }
 
-/// The part of an address that stands for one customer: whoever has one IPv6 address has its
-/// whole /64.
-fn key(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(v6) => {
-            let prefix = u128::from(v6) & !u128::from(u64::MAX);
-            Ipv6Addr::from(prefix).into()
-        }
+/// A place among the connections back, given back when dropped.
+#[derive(Debug)]
+pub(super) struct BackPlace<'a> {
+    shared: &'a Shared,
+    ip: IpAddr,
+}
+
+impl<'a> BackPlace<'a> {
+    pub(super) fn take(shared: &'a Shared, ip: IpAddr) -> Option<Self> {
+        let is_room = shared.limits().admit_back(ip, Instant::now());
+        is_room.then_some(Self { shared, ip })
+    }
+}
+
+impl Drop for BackPlace<'_> {
+    fn drop(&mut self) {
+        self.shared.limits().release_back(self.ip);
     }
 }
 

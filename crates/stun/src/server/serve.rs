@@ -9,6 +9,7 @@ use p2pconnect_proto::ConnectBack;
 use tokio::{
     io::AsyncWriteExt,
     net::TcpStream,
+    sync::oneshot,
     time::{Instant, sleep, timeout, timeout_at},
 };
 use tracing::debug;
@@ -17,9 +18,12 @@ use super::{
     Shared,
     answer::{Answer, Caller, Unparsable, answer, wants_back},
     connect_back::connect_back,
-    limits::{Place, Refusal},
+    limits::{BackPlace, Place, Refusal},
 };
-use crate::framing::{FrameError, MessageReader};
+use crate::{
+    framing::{FrameError, MessageReader},
+    socket::reset_on_close,
+};
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +32,10 @@ enum End {
     ByClient,
     #[error("nothing was asked for too long")]
     Idle,
+    #[error("nothing was asked in time")]
+    Silent,
+    #[error("it had to make room for another connection")]
+    Displaced,
     #[error("a message was not completed in time")]
     Partial,
     #[error("the client does not read its answers")]
@@ -42,8 +50,14 @@ enum End {
     Io(#[from] io::Error),
 }
 
-/// Serves one connection; `_place` is given back at its end.
-pub(super) async fn run(stream: TcpStream, remote: SocketAddr, shared: Arc<Shared>, _place: Place) {
+/// The place of a connection, and what ends when the connection has to make room for another one.
+pub(super) struct Held {
+    pub(super) place: Place,
+    pub(super) end: oneshot::Receiver<()>,
+}
+
+/// Serves one connection, whose place is given back at its end.
+pub(super) async fn run(stream: TcpStream, remote: SocketAddr, shared: Arc<Shared>, held: Held) {
     debug!(%remote, "stun connection opened");
     let local = stream.local_addr();
     let mut connection = Connection {
@@ -52,8 +66,19 @@ pub(super) async fn run(stream: TcpStream, remote: SocketAddr, shared: Arc<Share
         // Without the flow label and scope of IPv6, which mean nothing to others.
         remote: SocketAddr::new(remote.ip(), remote.port()),
         shared,
+        place: held.place,
+        unasked_since: Some(Instant::now()),
     };
-    let end = connection.serve().await;
+    let end = tokio::select! {
+        end = connection.serve() => end,
+        _ = held.end => End::Displaced,
+    };
+    // RST leaves nothing behind for each connection of a flood.
+    if matches!(end, End::Displaced | End::Silent)
+        && let Err(error) = reset_on_close(connection.reader.get_ref())
+    {
+        debug!(%error, "cannot reset a connection that was not asked on");
+    }
     debug!(%remote, %end, "stun connection ended");
 }
 
@@ -63,6 +88,9 @@ struct Connection {
     local: Option<SocketAddr>,
     remote: SocketAddr,
     shared: Arc<Shared>,
+    place: Place,
+    /// When the connection began, until something whole has come.
+    unasked_since: Option<Instant>,
 }
 
 impl Connection {
@@ -101,9 +129,15 @@ impl Connection {
         partial_since: Option<Instant>,
     ) -> Result<(), End> {
         let config = &self.shared.config;
-        let (deadline, end) = match partial_since {
-            Some(since) => (since + config.partial_limit, End::Partial),
-            None => (idle_since + config.idle_limit, End::Idle),
+        let (deadline, end) = match (self.unasked_since, partial_since) {
+            (Some(opened), None) => (opened + config.first_request_limit, End::Silent),
+            // Bytes that come one by one are no reason to wait longer.
+            (Some(opened), Some(since)) => {
+                let first = opened + config.first_request_limit;
+                (first.min(since + config.partial_limit), End::Partial)
+            }
+            (None, Some(since)) => (since + config.partial_limit, End::Partial),
+            (None, None) => (idle_since + config.idle_limit, End::Idle),
         };
         match timeout_at(deadline, self.reader.fill()).await {
             Err(_) => Err(end),
@@ -115,6 +149,8 @@ impl Connection {
     }
 
     async fn handle(&mut self, message: &[u8]) -> Result<(), End> {
+        self.unasked_since = None;
+        self.place.heard();
         let delay = self
             .shared
             .limits()
@@ -148,7 +184,7 @@ impl Connection {
         let (Some(patience), Some(local)) = (wants_back(message), self.local) else {
             return Ok(Vec::new());
         };
-        let Ok(_permit) = self.shared.backs.try_acquire() else {
+        let Some(_place) = BackPlace::take(&self.shared, self.remote.ip()) else {
             debug!(remote = %self.remote, "too busy to connect back");
             return Ok(Vec::new());
         };

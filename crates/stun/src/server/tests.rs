@@ -104,6 +104,42 @@ async fn an_address_gets_no_more_than_its_connections() {
 }
 
 #[tokio::test]
+async fn silent_connections_of_one_address_do_not_close_the_server_to_another() {
+    const PLACES: usize = 8;
+    let (server, address) = start(StunServerConfig {
+        max_connections: PLACES,
+        ..StunServerConfig::default()
+    });
+    let mut silent = Vec::new();
+    for _ in 0..PLACES {
+        silent.push(connect(address).await);
+    }
+    while server.connections() < PLACES {
+        tokio::task::yield_now().await;
+    }
+    let elsewhere = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2), 0));
+    let held = HeldMapping::open(elsewhere, address, MappingConfig::default()).await;
+    assert!(held.is_ok());
+    // The oldest of the silent ones had to go.
+    assert!(ends_by_reset(&mut silent[0]).await);
+    assert_eq!(server.connections(), PLACES);
+}
+
+#[tokio::test]
+async fn something_whole_must_be_asked_soon() {
+    let (_server, address) = start(StunServerConfig {
+        first_request_limit: Duration::from_millis(50),
+        ..StunServerConfig::default()
+    });
+    let mut silent = connect(address).await;
+    let mut slow = connect(address).await;
+    let (_, request) = binding::request(None);
+    slow.write_all(&request[..7]).await.unwrap();
+    assert!(ends_by_reset(&mut silent).await);
+    ends_by_reset(&mut slow).await;
+}
+
+#[tokio::test]
 async fn a_place_is_free_again_when_its_connection_has_ended() {
     let (_server, address) = start(StunServerConfig {
         max_connections: 1,
@@ -177,6 +213,7 @@ async fn who_stops_asking_is_closed_after_the_idle_limit() {
         ..StunServerConfig::default()
     });
     let mut stream = connect(address).await;
+    stream.write_all(&binding::request(None).1).await.unwrap();
     assert!(!ends_by_reset(&mut stream).await, "by FIN, not by RST");
 }
 
