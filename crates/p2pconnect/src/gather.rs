@@ -1,5 +1,7 @@
 //! Gathers candidates (RFC 8445 section 5.1.1) and the bases to connect from.
 
+mod host_addresses;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
@@ -179,16 +181,7 @@ pub(crate) fn bases(
 /// machine.
 fn host_addresses(mapped: &[Mapped]) -> Vec<IpAddr> {
     let mut addresses: Vec<IpAddr> = Vec::new();
-    let interfaces = if_addrs::get_if_addrs().unwrap_or_else(|error| {
-        tracing::warn!(%error, "this machine's addresses cannot be listed");
-        Vec::new()
-    });
-    let usable: Vec<_> = interfaces
-        .iter()
-        .map(|it| (it.name.as_str(), it.ip()))
-        .filter(|(_, address)| is_offerable(address))
-        .collect();
-    let usable = each_interface_first(&usable);
+    let usable = host_addresses::by_usefulness();
     for address in mapped.iter().map(|it| it.local.ip()).chain(usable) {
         if !addresses.contains(&address) {
             addresses.push(address);
@@ -198,60 +191,11 @@ fn host_addresses(mapped: &[Mapped]) -> Vec<IpAddr> {
     addresses
 }
 
-/// Orders addresses so that one of each interface and family comes before any second one: when there
-/// is no room for all, the temporary IPv6 addresses of one interface do not crowd out the others.
-fn each_interface_first(addresses: &[(&str, IpAddr)]) -> Vec<IpAddr> {
-    let mut counts = BTreeMap::new();
-    let mut ordered: Vec<_> = addresses
-        .iter()
-        .map(|(interface, address)| {
-            let nth = counts.entry((*interface, address.is_ipv4())).or_insert(0);
-            *nth += 1;
-            (*nth, *address)
-        })
-        .collect();
-    // Stable: the system's own order stays otherwise.
-    ordered.sort_by_key(|(nth, _)| *nth);
-    ordered.into_iter().map(|(_, address)| address).collect()
-}
-
-/// Tells whether a peer elsewhere could make use of an address. A link-local one means nothing
-/// without the name of an interface, which differs between machines.
-fn is_offerable(address: &IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local() && !v4.is_unspecified(),
-        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local() && !v6.is_unspecified(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use p2pconnect_proto::NatMapping;
 
     use super::*;
-
-    #[test]
-    fn addresses_that_mean_nothing_elsewhere_are_not_offered() {
-        for text in [
-            "127.0.0.1",
-            "169.254.3.4",
-            "0.0.0.0",
-            "::1",
-            "::",
-            "fe80::1",
-        ] {
-            assert!(
-                !is_offerable(&text.parse().expect("the test names addresses")),
-                "{text}"
-            );
-        }
-        for text in ["10.0.0.1", "192.0.2.7", "2001:db8::1", "fd00::1"] {
-            assert!(
-                is_offerable(&text.parse().expect("the test names addresses")),
-                "{text}"
-            );
-        }
-    }
 
     #[test]
     fn only_who_has_addresses_of_another_family_is_apart() {
@@ -266,28 +210,6 @@ mod tests {
             assert!(!are_apart(all, all) && !are_apart(all, &both));
             assert!(!are_apart(all, &[]) && !are_apart(&[], all));
         }
-    }
-
-    #[test]
-    fn no_interface_is_crowded_out() {
-        let addresses = [
-            ("wlan0", "2001:db8::1"),
-            ("wlan0", "2001:db8::2"),
-            ("wlan0", "2001:db8::3"),
-            ("wlan0", "192.168.1.2"),
-            ("eth0", "10.0.0.2"),
-            ("eth0", "10.0.0.3"),
-            ("eth0", "fd00::1"),
-        ];
-        let addresses = addresses.map(|(interface, address)| {
-            (
-                interface,
-                address.parse().expect("the test names addresses"),
-            )
-        });
-        let ordered = each_interface_first(&addresses);
-        let expected = [0, 3, 4, 6, 1, 5, 2].map(|place: usize| addresses[place].1);
-        assert_eq!(ordered, expected);
     }
 
     #[test]
