@@ -252,3 +252,31 @@ async fn many_streams_between_the_same_two_endpoints_live_side_by_side() {
         assert_carries(there, here, b"both ways").await;
     }
 }
+
+#[tokio::test]
+async fn a_reader_may_pause_for_longer_than_a_dead_path_would_last() {
+    const SILENCE: Duration = Duration::from_secs(3);
+
+    let world = World::start();
+    let dialler = world
+        .builder()
+        .stream_silence(SILENCE)
+        .bind()
+        .await
+        .unwrap();
+    let listener = world.listener().await;
+    let (mut here, mut there) = World::connect(&dialler, &listener).await;
+    let sent = vec![7; 16 << 20];
+    let writing = async {
+        here.write_all(&sent).await?;
+        here.shutdown().await
+    };
+    tokio::pin!(writing);
+    // Nobody reads: all buffers fill up, and the peer's kernel says that it takes no more.
+    let paused = timeout(SILENCE + Duration::from_secs(2), &mut writing).await;
+    assert!(paused.is_err(), "{paused:?}");
+    let mut read = Vec::new();
+    let (written, got) = tokio::join!(writing, there.read_to_end(&mut read));
+    written.unwrap();
+    assert_eq!(got.unwrap(), sent.len());
+}

@@ -12,6 +12,7 @@
 //! - `ipv6`: the same without translation
 //! - `foretold`: NATs with another external port for each destination
 //! - `hopeless`: a pair that cannot be punched says why
+//! - `dead_path`: streams whose path has died
 //! - `loss`: paths that lose packets
 //! - `mapping`: a mapping outlives the idle limit of its NAT
 //! - `nat64`: a peer with IPv6 only, and servers and peers with IPv4 only
@@ -24,6 +25,7 @@
 mod addresses;
 mod again;
 mod crossing;
+mod dead_path;
 mod foretold;
 mod hopeless;
 mod ipv6;

@@ -144,7 +144,7 @@ fn wrong_usage_is_status_2_and_says_what_is_wrong() {
                 "server id is missing",
             ),
             (&["listen"], "--allow"),
-            (&["serve"], "--listen"),
+            (&["serve", "--listen", "nowhere"], "IP:PORT"),
         ];
         for (arguments, words) in cases {
             let finished = net.dial_with("a", arguments, b"");

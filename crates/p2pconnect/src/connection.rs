@@ -17,6 +17,7 @@ use tokio_rustls::TlsStream;
 
 use crate::{
     in_use::{InUse, Usage},
+    liveness::Liveness,
     more_ports::Place,
     session::{OpenedWay, Punched},
     transport::Transport,
@@ -42,6 +43,7 @@ pub struct Connection {
     peer: PeerId,
     in_use: Arc<InUse>,
     steps: Steps,
+    liveness: Liveness,
     /// What is free again when the connection ends.
     _place: Place,
     /// The same, if this side has taken it up.
@@ -50,12 +52,17 @@ pub struct Connection {
 
 impl Connection {
     pub(crate) fn new(punched: Punched, peer: PeerId, steps: Steps, place: Place) -> Self {
-        let Punched { stream, in_use } = punched;
+        let Punched {
+            stream,
+            in_use,
+            silence,
+        } = punched;
         Self {
             stream,
             peer,
             in_use,
             steps,
+            liveness: Liveness::new(silence),
             _place: place,
             _open: None,
         }
@@ -182,13 +189,31 @@ impl Path {
     }
 }
 
+impl Connection {
+    /// Returns what became of reading or writing, or an error if that waits for a peer that is gone.
+    fn or_dead<T>(
+        &mut self,
+        polled: Poll<io::Result<T>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            return polled;
+        }
+        match self.stream.get_ref().0.tcp() {
+            Some(tcp) => self.liveness.poll_dead(tcp, cx).map(Err),
+            None => Poll::Pending,
+        }
+    }
+}
+
 impl AsyncRead for Connection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.or_dead(polled, cx)
     }
 }
 
@@ -198,15 +223,18 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.or_dead(polled, cx)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.or_dead(polled, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let polled = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.or_dead(polled, cx)
     }
 
     fn poll_write_vectored(
@@ -214,7 +242,8 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.or_dead(polled, cx)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -47,6 +47,7 @@ mod holes;
 mod in_use;
 mod inbound;
 mod leaving;
+mod liveness;
 mod mappings;
 mod meeting;
 mod metrics;

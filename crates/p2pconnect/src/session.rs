@@ -46,6 +46,8 @@ const MAX_BELIEVED: usize = 4;
 pub(crate) struct Punched {
     pub(crate) stream: TlsStream<Transport>,
     pub(crate) in_use: Arc<InUse>,
+    /// For how long nothing may come from the peer.
+    pub(crate) silence: Duration,
 }
 
 /// How a connection was opened, between which addresses, and when.

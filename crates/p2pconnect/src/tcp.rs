@@ -36,17 +36,29 @@ pub(crate) async fn connect(
 }
 
 /// Makes a nominated connection an ordinary one: it closes gracefully from now on, idles without losing
-/// its NAT entries, and ends with an error when nothing comes from the peer for as long as `silence`
-/// although something should, be it data under way or a question whether the peer is there.
+/// its NAT entries, and ends with an error when the peer has not answered for as long as `silence` whether
+/// it is there. That is asked on idle connections alone; [`unanswered_for`] is for the others.
 pub(crate) fn settle(stream: &TcpStream, silence: Duration) -> io::Result<()> {
     clear_linger(stream)?;
-    // Whole seconds are what Linux counts in; three questions fit into the time.
-    let pause = KEEPALIVE.min(silence / 3).max(Duration::from_secs(1));
-    let keepalive = TcpKeepalive::new().with_time(pause).with_interval(pause);
-    let socket = SockRef::from(stream);
-    socket.set_tcp_keepalive(&keepalive)?;
-    // For both kinds of silence (tcp(7), TCP_USER_TIMEOUT; RFC 5482).
-    socket.set_tcp_user_timeout(Some(silence))
+    // Whole seconds are what Linux counts in; three questions at least fit into the time.
+    let pause = KEEPALIVE.min(silence / 4).max(Duration::from_secs(1));
+    let questions = silence.as_secs() / pause.as_secs().max(1);
+    let keepalive = TcpKeepalive::new()
+        .with_time(pause)
+        .with_interval(pause)
+        .with_retries(
+            u32::try_from(questions)
+                .unwrap_or(u32::MAX)
+                .saturating_sub(1)
+                .max(1),
+        );
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+/// Returns for how long the peer has acknowledged nothing, if something that it was sent had to be
+/// repeated; `None` where nothing is under way, or the peer only takes no more for now.
+pub(crate) fn unanswered_for(stream: &TcpStream) -> Option<Duration> {
+    info::unanswered_for(stream)
 }
 
 /// Returns the address that the kernel would send from towards `remote`.
@@ -100,10 +112,21 @@ fn opened(stream: &TcpStream) -> Opened {
 
 #[cfg(target_os = "linux")]
 mod info {
-    use std::os::fd::AsRawFd as _;
+    use std::{os::fd::AsRawFd as _, time::Duration};
+
+    pub(super) fn segments_without_data(stream: &tokio::net::TcpStream) -> Option<u32> {
+        let info = read(stream)?;
+        Some(info.tcpi_segs_in.saturating_sub(info.tcpi_data_segs_in))
+    }
+
+    pub(super) fn unanswered_for(stream: &tokio::net::TcpStream) -> Option<Duration> {
+        let info = read(stream)?;
+        let is_repeating = info.tcpi_unacked > 0 && info.tcpi_retransmits > 0;
+        is_repeating.then(|| Duration::from_millis(info.tcpi_last_ack_recv.into()))
+    }
 
     #[expect(unsafe_code, reason = "TCP_INFO has no safe binding")]
-    pub(super) fn segments_without_data(stream: &tokio::net::TcpStream) -> Option<u32> {
+    fn read(stream: &tokio::net::TcpStream) -> Option<libc::tcp_info> {
         // SAFETY: tcp_info is made of integers, for which all-zero bytes are a value.
         let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
         let whole = size_of_val(&info);
@@ -119,16 +142,19 @@ mod info {
                 &raw mut len,
             )
         };
-        // Kernels before 4.6 return a shorter structure, without these two fields.
-        let both_fields = std::mem::offset_of!(libc::tcp_info, tcpi_data_segs_out);
-        (result == 0 && len as usize >= both_fields)
-            .then(|| info.tcpi_segs_in.saturating_sub(info.tcpi_data_segs_in))
+        // Kernels before 4.6 return a shorter structure, without the last fields that are read here.
+        let last_field = std::mem::offset_of!(libc::tcp_info, tcpi_data_segs_out);
+        (result == 0 && len as usize >= last_field).then_some(info)
     }
 }
 
 #[cfg(not(target_os = "linux"))]
 mod info {
     pub(super) const fn segments_without_data(_: &tokio::net::TcpStream) -> Option<u32> {
+        None
+    }
+
+    pub(super) const fn unanswered_for(_: &tokio::net::TcpStream) -> Option<std::time::Duration> {
         None
     }
 }

@@ -122,7 +122,11 @@ impl Handover {
                 let in_use = Arc::new(InUse::new(&self.books, usage));
                 let told = Arc::downgrade(&in_use);
                 let result = match nominated(&mut stream).await {
-                    Ok(()) => Ok(Punched { stream, in_use }),
+                    Ok(()) => Ok(Punched {
+                        stream,
+                        in_use,
+                        silence: self.silence,
+                    }),
                     Err(error) => Err(SessionError::Broken(error)),
                 };
                 // Where nobody waits any more, the session finds that out.
@@ -178,7 +182,11 @@ impl Handover {
     fn punched(&self, stream: TlsStream<Transport>, usage: Usage) -> Punched {
         let in_use = Arc::new(InUse::new(&self.books, usage));
         in_use.confirm();
-        Punched { stream, in_use }
+        Punched {
+            stream,
+            in_use,
+            silence: self.silence,
+        }
     }
 
     async fn nominated_on(
