@@ -127,7 +127,7 @@ Examples:
   netns-lab run crossing-syns                    a scenario with a script of its own
   netns-lab run openwrt,cgnat-rfc6888 --ground netns     the punch agent dials
   netns-lab run openwrt,public --on b 'python3 -m http.server 8000' \\
-      --on a 'curl -sO http://{b}:8000/'
+      --on a 'curl -s http://{b}:8000/'
   netns-lab run openwrt,cgnat-rfc6888 \\
       --on server 'iperf3 -s -1' --on a 'iperf3 -c {server}' --pcap /tmp
   netns-lab run my-lab.toml --seed 7";
