@@ -323,6 +323,17 @@ async fn wrong_usage_is_told_to_programs_as_json() {
     let fields: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!(fields["status"], 2);
     assert!(fields["reason"].as_str().unwrap().contains("nobody"));
+    assert!(fields["since_start_ms"].is_f64());
+}
+
+#[tokio::test]
+async fn an_argument_that_is_no_text_is_wrong_usage() {
+    use std::os::unix::ffi::OsStringExt as _;
+
+    let argument = std::ffi::OsString::from_vec(vec![0xff]);
+    let output = program().arg("dial").arg(argument).output();
+    let output = timeout(LIMIT, output).await.unwrap().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@ use std::{
     net::{Ipv6Addr, SocketAddr, ToSocketAddrs as _},
     path::PathBuf,
     process::ExitCode,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::anyhow;
@@ -12,7 +12,7 @@ use p2pconnect::{CoordinatorAddr, DialPolicy, PeerId};
 
 use crate::{
     environment, exit,
-    report::{Volume, escaped},
+    report::{Volume, escaped, millis},
 };
 
 /// The most peers that are forwarded at a time; it leaves room below the usual limit of 1,024
@@ -253,7 +253,7 @@ pub(crate) struct Demo {
 }
 
 /// Reads the command line, or says what is wrong with it.
-pub(crate) fn parse() -> Result<Command, ExitCode> {
+pub(crate) fn parse(started: Instant) -> Result<Command, ExitCode> {
     match Cli::try_parse() {
         Ok(cli) => Ok(cli.command),
         Err(error) => {
@@ -263,10 +263,11 @@ pub(crate) fn parse() -> Result<Command, ExitCode> {
             } else {
                 exit::DONE
             };
-            if error.use_stderr() && std::env::args().any(|it| it == "--json") {
+            if error.use_stderr() && std::env::args_os().any(|it| it == "--json") {
                 let reason = error.render().to_string();
                 let line = serde_json::json!({
                     "event": "failed",
+                    "since_start_ms": millis(started.elapsed()),
                     "status": exit::USAGE,
                     "reason": reason.trim_end(),
                 });

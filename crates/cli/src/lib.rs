@@ -24,7 +24,7 @@ use crate::exit::Exit;
 /// Runs the command with the arguments of this process.
 pub fn main() -> ExitCode {
     let started = std::time::Instant::now();
-    let command = match parse() {
+    let command = match parse(started) {
         Ok(command) => command,
         Err(code) => return code,
     };

@@ -374,6 +374,6 @@ fn is_private(ip: IpAddr) -> bool {
 }
 
 /// Returns milliseconds with three decimals.
-fn millis(time: Duration) -> f64 {
+pub(crate) fn millis(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }

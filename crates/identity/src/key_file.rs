@@ -75,13 +75,27 @@ fn create(path: &Path) -> Result<(), KeyFileError> {
     let draft = directory.join(format!(".{}.key-draft", key.peer_id()));
     let written = write_private(&draft, key.to_pem().as_bytes()).and_then(|()| {
         // A hard link, unlike a rename, never replaces a key that another process has made since.
-        match fs::hard_link(&draft, path) {
+        let linked = match fs::hard_link(&draft, path) {
+            // Some file systems have no hard links (FAT, FUSE, Android's policy). Another process may
+            // see the file before it is whole there.
+            Err(error) if has_no_links(&error) => write_private(path, key.to_pem().as_bytes()),
+            result => result,
+        };
+        match linked {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             result => result,
         }
     });
     let removed = fs::remove_file(&draft);
     written.and(removed).map_err(write)
+}
+
+/// Tells whether a file system, or the system's policy, allows no hard links.
+fn has_no_links(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported
+    )
 }
 
 fn write_private(path: &Path, contents: &[u8]) -> io::Result<()> {
@@ -96,7 +110,13 @@ fn write_private(path: &Path, contents: &[u8]) -> io::Result<()> {
 
 #[cfg(unix)]
 fn refuse_readable_by_others(path: &Path, metadata: &fs::Metadata) -> Result<(), KeyFileError> {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    if !is_trusted(metadata.uid()) {
+        return Err(KeyFileError::NotOurs {
+            path: path.to_owned(),
+            owner: metadata.uid(),
+        });
+    }
     let mode = metadata.permissions().mode() & 0o777;
     if metadata.is_file() && mode & 0o077 != 0 {
         return Err(KeyFileError::TooOpen {
@@ -105,6 +125,12 @@ fn refuse_readable_by_others(path: &Path, metadata: &fs::Metadata) -> Result<(),
         });
     }
     Ok(())
+}
+
+/// Tells whether a key file's owner may decide who this process is: its own user, or root.
+#[cfg(unix)]
+fn is_trusted(owner: u32) -> bool {
+    owner == rustix::process::geteuid().as_raw() || owner == 0
 }
 
 #[cfg(not(unix))]
@@ -129,6 +155,17 @@ pub enum KeyFileError {
     NotAFile {
         /// The path.
         path: PathBuf,
+    },
+    /// Another user owns the file, and could put another key there.
+    #[error(
+        "the key file {} belongs to another user (number {owner}); run: chown $(id -u) {}",
+        path.display(), path.display()
+    )]
+    NotOurs {
+        /// The file.
+        path: PathBuf,
+        /// The number of the user who owns it.
+        owner: u32,
     },
     /// The file cannot be read.
     #[error("the key file {} cannot be read", path.display())]
@@ -257,5 +294,25 @@ mod tests {
             Err(KeyFileError::Invalid { .. })
         ));
         assert_eq!(fs::read(&path).unwrap(), b"not a key");
+    }
+
+    #[test]
+    fn a_key_file_of_somebody_else_is_refused() {
+        let own = rustix::process::geteuid().as_raw();
+        assert!(is_trusted(own) && is_trusted(0));
+        assert!(!is_trusted(own + 4242));
+        // Only root may give a file away.
+        if own != 0 {
+            return;
+        }
+        let directory = TempDir::new("owner");
+        let path = directory.0.join("key.pem");
+        load_or_create(&path).unwrap();
+        std::os::unix::fs::chown(&path, Some(4242), None).unwrap();
+        let error = load_or_create(&path).unwrap_err();
+        assert!(
+            matches!(error, KeyFileError::NotOurs { owner: 4242, .. }),
+            "{error}"
+        );
     }
 }
