@@ -73,8 +73,8 @@ pub struct StunServerConfig {
     /// Who is told of each sighting of somebody who shows a commitment. Nobody by default.
     pub witness: Option<Witness>,
     /// How many times clients are connected back to at a time, each for 2 s at most; 0 for none.
-    /// 512 by default, of which one IPv4 address or IPv6 /48 gets a sixteenth: so many that start at
-    /// the same moment. What is asked beyond is answered without.
+    /// 512 by default, of which one IPv4 address or IPv6 /48 gets a fifth, and less the more others
+    /// have. What is asked beyond is answered without.
     pub max_connect_backs: usize,
     /// How long a reflexive token is valid. 10 minutes by default: holders get a new one every
     /// 15 s, and a NAT may give the address to somebody else after the connection has ended.

@@ -38,9 +38,10 @@ const QUIET: Duration = Duration::from_secs(60);
 /// has one has 65,536 times /64.
 const SITE_SHARES: u32 = 4;
 
-/// The part of all connections back that one network may have: 32 of the default, each of which takes
-/// some round trips only.
-const BACK_SHARE: usize = 16;
+/// Which part of the connections back that are left a network may have taken and still take another
+/// one. A hundred clients behind one address that start at the same moment are served by default, and
+/// no number of greedy networks takes what is left from one that has none.
+const BACK_SHARE: usize = 4;
 
 /// Connections and request rates by network.
 #[derive(Debug)]
@@ -247,14 +248,13 @@ impl Limits {
 
     /// Counts a connection back to `ip`, and tells whether there is room for it.
     fn admit_back(&mut self, ip: IpAddr, now: Instant) -> bool {
-        let share = (self.max_backs / BACK_SHARE).max(1);
-        let all = self.max_backs;
-        let total = self.backs;
+        let left = self.max_backs.saturating_sub(self.backs);
         let Some(site) = Network::all_of(ip).into_iter().find(|it| it.is_site()) else {
             return false;
         };
         let usage = self.usage(site, now);
-        let is_room = total < all && usage.backs < share;
+        let is_fair = usage.backs == 0 || usage.backs < left / BACK_SHARE;
+        let is_room = left > 0 && is_fair;
         if is_room {
             usage.backs += 1;
             self.backs += 1;

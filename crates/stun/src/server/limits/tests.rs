@@ -171,9 +171,12 @@ fn the_subnets_of_a_site_do_not_count_anew() {
 fn connections_back_are_shared_out() {
     let (mut limits, now) = (Limits::new(&StunServerConfig::default()), Instant::now());
     let taken = (0..512).filter(|_| limits.admit_back(ONE, now)).count();
-    assert_eq!(taken, 32);
-    assert!(limits.admit_back(OTHER, now));
-    limits.release_back(ONE);
+    assert!((100..512 / 4).contains(&taken), "{taken}");
+    let other = (0..512).filter(|_| limits.admit_back(OTHER, now)).count();
+    assert!((64..=taken).contains(&other), "{other}");
+    // What one has given back is there for whoever has less.
+    for _ in 0..taken {
+        limits.release_back(ONE);
+    }
     assert!(limits.admit_back(ONE, now));
-    assert!(!limits.admit_back(ONE, now));
 }
