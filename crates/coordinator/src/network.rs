@@ -7,23 +7,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// one of them for QUIC and another for TCP. An IPv6 subnet is a /64 (RFC 4291 section 2.5.1), so
 /// whoever is seen at one address of it is on the link that all the others lead to.
 pub(crate) fn subscriber(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(v6) => {
-            let prefix = v6.to_bits() & !u128::from(u64::MAX);
-            IpAddr::V6(Ipv6Addr::from_bits(prefix))
-        }
-        v4 @ IpAddr::V4(_) => v4,
-    }
+    cut(ip, !u128::from(u64::MAX))
 }
 
 /// Returns what stands for one site: an IPv4 address as it is, an IPv6 address cut to its first 48
 /// bits, which is what a customer is given at most (RFC 6177).
 pub(crate) fn site(ip: IpAddr) -> IpAddr {
+    cut(ip, !(u128::MAX >> 48))
+}
+
+/// Returns an IPv4 address as it is, and of an IPv6 address the bits in `mask`.
+fn cut(ip: IpAddr, mask: u128) -> IpAddr {
     match ip.to_canonical() {
-        IpAddr::V6(v6) => {
-            let prefix = v6.to_bits() & !(u128::MAX >> 48);
-            IpAddr::V6(Ipv6Addr::from_bits(prefix))
-        }
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & mask)),
         v4 @ IpAddr::V4(_) => v4,
     }
 }

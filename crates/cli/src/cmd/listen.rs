@@ -74,9 +74,13 @@ async fn bind_at_last(
     }
     let mut pauses = Pauses::default();
     let mut said = None;
+    let mut unused = Some(key);
     loop {
-        // The key is read again, since an endpoint that could not be bound has taken it.
-        let Loaded { key, .. } = key::load(Some(&path), PEER_KEY).map_err(usage)?;
+        // An endpoint that could not be bound has taken the key, which is read again then.
+        let key = match unused.take() {
+            Some(key) => key,
+            None => key::load(Some(&path), PEER_KEY).map_err(usage)?.key,
+        };
         let observer = reporter.clone();
         let binding = Endpoint::builder()
             .secret_key(key)
