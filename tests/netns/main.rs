@@ -17,6 +17,7 @@
 //! - `mapping`: a mapping outlives the idle limit of its NAT
 //! - `nat64`: a peer with IPv6 only, and servers and peers with IPv4 only
 //! - `port_mapping`: what no punch can do, a router that maps ports can
+//! - `readme`: what README tells people to type for ssh through two NATs
 //! - `same_nat`: peers behind the same NAT
 //! - `statuses`: what goes wrong ends with the right exit status, in time, and disturbs nobody
 
@@ -37,6 +38,7 @@ mod net;
 mod pairs;
 mod port_mapping;
 mod process;
+mod readme;
 mod router;
 mod same_nat;
 mod settled;

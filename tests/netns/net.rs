@@ -78,8 +78,8 @@ impl Default for Setup<'_> {
 }
 
 /// One way access links add up to 80 ms between the peers and 42 ms to the server.
-const PEER_LINK: Duration = Duration::from_millis(20);
-const SERVER_LINK: Duration = Duration::from_millis(1);
+pub(crate) const PEER_LINK: Duration = Duration::from_millis(20);
+pub(crate) const SERVER_LINK: Duration = Duration::from_millis(1);
 
 impl Net {
     /// Builds the lab and starts the server on its IPv4 address.

@@ -70,6 +70,11 @@ impl Process {
 
     /// Waits for a status line with this event.
     pub(crate) fn wait_for(&mut self, event: &str) -> Value {
+        self.hear_until(event, |line| parse(line, event))
+    }
+
+    /// Waits for a line in which something is found; `what` names it.
+    pub(crate) fn hear_until<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self
@@ -78,13 +83,13 @@ impl Process {
             {
                 Ok(line) => {
                     self.hear(line);
-                    let found = self.heard.last().and_then(|line| parse(line, event));
+                    let found = self.heard.last().and_then(|line| find(line));
                     if let Some(found) = found {
                         return found;
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => panic!("no {event} in time: {:#?}", self.heard),
-                Err(RecvTimeoutError::Disconnected) => panic!("no {event}: {:#?}", self.heard),
+                Err(RecvTimeoutError::Timeout) => panic!("no {what} in time: {:#?}", self.heard),
+                Err(RecvTimeoutError::Disconnected) => panic!("no {what}: {:#?}", self.heard),
             }
         }
     }

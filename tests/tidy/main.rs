@@ -3,8 +3,14 @@
 //! - pure crates depend on nothing that has a socket, a clock or a runtime
 //! - pure modules of other crates do not name such things
 //! - files stay short enough to read
+//! - documents name commands and tests that there are
 
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+
+#[path = "../../netns-lab/tests/common/documents.rs"]
+#[expect(dead_code, reason = "other tests read other kinds of documents")]
+mod commands;
+mod documents;
 
 use std::{
     path::{Path, PathBuf},

@@ -3,6 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod captures;
+mod documented;
+#[path = "../common/documents.rs"]
+mod documents;
 mod programs;
 mod scenarios;
 mod texts;

@@ -9,7 +9,7 @@ use netns_lab::Host;
 use tempfile::TempDir;
 
 /// The port of every server here; above those that only root may bind.
-const PORT: u16 = 2222;
+pub(crate) const PORT: u16 = 2222;
 
 /// sshd runs itself again for each connection and asks for its whole path.
 const SSHD: &str = "/usr/sbin/sshd";
@@ -39,12 +39,11 @@ impl Keys {
         path.to_str().unwrap().into()
     }
 
-    /// Prepares to run something on `address` by ssh from `client`.
-    pub(crate) fn ssh(&self, client: &Host, address: Ipv4Addr) -> Ssh {
-        let mut command = client.command("ssh");
-        // -F none: no settings of whoever runs the tests.
-        command.args(["-F", "none", "-i", &self.path("user")]);
-        command.args(["-p", &PORT.to_string()]);
+    /// Returns what makes ssh use these keys, and no settings of whoever runs the tests.
+    pub(crate) fn options(&self) -> Vec<String> {
+        let mut options = ["-F", "none", "-i", &self.path("user")]
+            .map(Into::into)
+            .to_vec();
         for option in [
             "BatchMode=yes",
             "IdentitiesOnly=yes",
@@ -52,11 +51,18 @@ impl Keys {
             "StrictHostKeyChecking=no",
             "UserKnownHostsFile=/dev/null",
             "GlobalKnownHostsFile=/dev/null",
-            "ConnectTimeout=2",
             "LogLevel=ERROR",
         ] {
-            command.args(["-o", option]);
+            options.extend(["-o", option].map(Into::into));
         }
+        options
+    }
+
+    /// Prepares to run something on `address` by ssh from `client`.
+    pub(crate) fn ssh(&self, client: &Host, address: Ipv4Addr) -> Ssh {
+        let mut command = client.command("ssh");
+        command.args(self.options());
+        command.args(["-p", &PORT.to_string(), "-o", "ConnectTimeout=2"]);
         command.arg(format!("{}@{address}", login().name));
         Ssh { command }
     }
@@ -163,8 +169,8 @@ impl Drop for Server {
 }
 
 /// As whom sshd runs, and what it needs around it.
-struct Login {
-    name: String,
+pub(crate) struct Login {
+    pub(crate) name: String,
     unshare: Vec<String>,
 }
 
@@ -174,7 +180,7 @@ struct Login {
 /// its own. An ordinary user is root of a user namespace without `setgroups`,
 /// which sshd as root insists on; one namespace further in it is that user
 /// again, and an ordinary sshd lets that user in.
-fn login() -> Login {
+pub(crate) fn login() -> Login {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap();
     let outside = map.split_whitespace().nth(1).unwrap();
     if outside == "0" {

@@ -129,7 +129,7 @@ Examples:
   netns-lab run openwrt,public --on b 'python3 -m http.server 8000' \\
       --on a 'curl -s http://{b}:8000/'
   netns-lab run openwrt,cgnat-rfc6888 \\
-      --on server 'iperf3 -s -1' --on a 'iperf3 -c {server}' --pcap /tmp
+      --on server 'iperf3 -s -1' --on a 'iperf3 -c {server}' --pcap .
   netns-lab run my-lab.toml --seed 7";
 
 #[derive(Debug, Args)]
@@ -187,8 +187,8 @@ The exit status is 0 if every pair did what the oracle is certain of, else 1.
 
 Examples:
   netns-lab matrix
-  netns-lab matrix --ground both --runs 3 --report matrix.html --ladders
-  netns-lab matrix --kinds openwrt,docker,docker+openwrt --pcap /tmp/pcap")]
+  netns-lab matrix --kinds openwrt,docker --ground both --report matrix.html --ladders
+  netns-lab matrix --kinds openwrt,docker,docker+openwrt --pcap pcap")]
 pub(crate) struct MatrixArguments {
     /// Where it is run
     #[arg(long, value_enum, default_value = "sim")]
