@@ -45,4 +45,5 @@ mod settled;
 mod statuses;
 mod tayga;
 mod together;
+mod upnp;
 mod ways;

@@ -21,7 +21,7 @@ const MAP_TCP: u8 = 2;
 const ANSWER: u8 = 128;
 
 /// Answers as long as the lab is there.
-pub(crate) fn serve(host: &Host, gateway: &str, home: Ipv4Addr, public: Ipv4Addr) {
+pub(crate) fn serve(host: &Host, gateway: Ipv4Addr, home: Ipv4Addr, public: Ipv4Addr) {
     let socket = host.run(|| UdpSocket::bind((gateway, PORT)).unwrap());
     let (socket, host) = (socket.unwrap(), host.clone());
     std::thread::spawn(move || {

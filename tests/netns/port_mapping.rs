@@ -1,10 +1,18 @@
-use std::time::{Duration, Instant};
+//! Routers that map ports, and devices that only pretend to.
+
+use std::{
+    process::Command,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use netns_lab::{NatSpec, test};
 
 use crate::{
     net::Net,
-    router::{PUBLIC, Speaks},
+    process::Process,
+    router::{PUBLIC, ROUTER, Speaks},
+    upnp,
 };
 
 /// What the peer without the router is behind: together they cannot be punched.
@@ -107,6 +115,64 @@ fn a_router_behind_another_nat_maps_to_no_avail() {
     test(|| {
         let net = Net::with_router("b", Speaks::Pcp, &[OTHER], &[OTHER]);
         fails(&net, &["--allow-any"]);
+        net.finish();
+    });
+}
+
+/// What a listener may take in all: many times what it needs.
+const ADDRESS_SPACE: &str = "--as=1073741824";
+
+/// Has a listener search for a router, with bounded memory, and returns it when it has given up.
+fn searches_in_vain(net: &Net) -> Process {
+    let listener = net.command("b", &["listen", "--json", "--allow-any"]);
+    let mut bounded = Command::new("prlimit");
+    bounded.arg(ADDRESS_SPACE).arg(listener.get_program());
+    bounded.args(listener.get_args());
+    let set = listener.get_envs();
+    bounded.envs(set.filter_map(|(name, value)| Some((name, value?))));
+    bounded
+        .env("RUST_LOG", "error,p2pconnect::port_mapping=debug")
+        // What threads reserve is not what they use.
+        .env("MALLOC_ARENA_MAX", "2");
+    let mut listener = Process::spawn(bounded);
+    listener.wait_for("registered");
+    listener.wait_for_log("UPnP");
+    listener
+}
+
+/// Asserts that a listener can still be dialled.
+fn still_serves(net: &Net, mut listener: Process) {
+    drop(listener.stdin.take());
+    let dialled = net.dial("a", &net.id("b"), MESSAGE);
+    assert_eq!(dialled.code(), 0, "{:#?}", dialled.stderr);
+    assert_eq!(listener.finish().stdout, MESSAGE);
+}
+
+#[test]
+fn a_device_that_is_not_the_router_is_not_asked() {
+    test(|| {
+        let net = Net::with_router("b", Speaks::Nothing, &[], &[]);
+        let router = net.router();
+        let heard = upnp::serve(router.host(), ROUTER, router.add_device());
+        let listener = searches_in_vain(&net);
+        assert!(
+            heard.searches.load(Ordering::Relaxed) > 0,
+            "nobody searched"
+        );
+        assert_eq!(heard.fetches.load(Ordering::Relaxed), 0);
+        still_serves(&net, listener);
+        net.finish();
+    });
+}
+
+#[test]
+fn a_description_that_takes_all_memory_takes_none() {
+    test(|| {
+        let net = Net::with_router("b", Speaks::Nothing, &[], &[]);
+        let heard = upnp::serve(net.router().host(), ROUTER, ROUTER);
+        let listener = searches_in_vain(&net);
+        assert!(heard.fetches.load(Ordering::Relaxed) > 0, "nobody asked");
+        still_serves(&net, listener);
         net.finish();
     });
 }

@@ -73,6 +73,13 @@ impl Process {
         self.hear_until(event, |line| parse(line, event))
     }
 
+    /// Waits for a line of the log that has these words, unless it has come already.
+    pub(crate) fn wait_for_log(&mut self, words: &str) {
+        if self.heard.iter().all(|line| !line.contains(words)) {
+            self.hear_until(words, |line| line.contains(words).then_some(()));
+        }
+    }
+
     /// Waits for a line in which something is found; `what` names it.
     pub(crate) fn hear_until<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;

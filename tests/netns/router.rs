@@ -23,7 +23,11 @@ use crate::{
 /// those of the lab are.
 pub(crate) const PUBLIC: Ipv4Addr = Ipv4Addr::new(11, 0, 0, 3);
 
-const ROUTER: &str = "192.168.77.1";
+/// The router's address at home.
+pub(crate) const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 1);
+
+/// Another device in the LAN.
+const DEVICE: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 66);
 
 const HOME: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 2);
 
@@ -235,6 +239,17 @@ impl Router {
     /// Tells whether the home has IPv6 only.
     pub(crate) fn translates(&self) -> bool {
         matches!(self.kind, Kind::Nat64 { .. })
+    }
+
+    /// Returns the host that is the router.
+    pub(crate) fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Puts another device into the LAN, and returns its address. The router's kernel plays it.
+    pub(crate) fn add_device(&self) -> Ipv4Addr {
+        self.ip(&format!("addr add {DEVICE}/24 dev lan"));
+        DEVICE
     }
 
     /// Returns how many ports the router forwards.

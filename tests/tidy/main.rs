@@ -32,12 +32,17 @@ const IMPURE: [&str; 7] = [
 ];
 
 /// Pure parts of crates that have sockets elsewhere.
-const PURE_MODULES: [&str; 30] = [
+const PURE_MODULES: [&str; 35] = [
     "crates/coordinator/src/admission.rs",
     "crates/coordinator/src/rate.rs",
     "crates/coordinator/src/registry",
     "crates/coordinator/src/registry.rs",
     "crates/coordinator/src/start.rs",
+    "crates/p2pconnect/src/port_mapping/upnp/description.rs",
+    "crates/p2pconnect/src/port_mapping/upnp/http.rs",
+    "crates/p2pconnect/src/port_mapping/upnp/soap.rs",
+    "crates/p2pconnect/src/port_mapping/upnp/url.rs",
+    "crates/p2pconnect/src/port_mapping/upnp/xml.rs",
     "netns-lab/src/build.rs",
     "netns-lab/src/checksum.rs",
     "netns-lab/src/fabric",

@@ -5,6 +5,7 @@
 
 mod lease;
 mod route;
+mod upnp;
 
 use std::{
     net::SocketAddr,
@@ -23,9 +24,10 @@ use tokio::{
 use crate::{Status, punch_ports::PunchPorts, status::Observer, task::AbortOnDrop};
 use lease::Lease;
 use route::Route;
+use upnp::Router;
 
-/// How long finding a router and asking it may take in all. UPnP takes longest: a search, two
-/// descriptions and a request for each port.
+/// How long finding a router and asking it may take in all. UPnP takes longest: a search, a
+/// description, and two requests for each port.
 const OBTAIN_LIMIT: Duration = Duration::from_secs(30);
 
 /// How often it is looked whether a lease is due or the network is another one. A multiple of what
@@ -156,6 +158,9 @@ impl Shared {
                 Ok(lease) => held.push((punch_port, lease)),
                 Err(error) => {
                     tracing::debug!(%error, "no port mapping by PCP or NAT-PMP");
+                    if error.is_refusal() {
+                        return held;
+                    }
                     break;
                 }
             }
@@ -163,11 +168,15 @@ impl Shared {
         if !held.is_empty() {
             return held;
         }
-        let Some(router) = lease::find_upnp(route).await else {
-            return held;
+        let router = match Router::find(route).await {
+            Ok(router) => router,
+            Err(error) => {
+                tracing::debug!(%error, "no port mapping by UPnP");
+                return held;
+            }
         };
         for (punch_port, port) in ports {
-            match Lease::by_upnp(&router, route, port).await {
+            match Lease::by_upnp(&router, port).await {
                 Ok(lease) => held.push((punch_port, lease)),
                 Err(error) => tracing::debug!(%error, "no port mapping by UPnP"),
             }

@@ -8,15 +8,13 @@ use std::{
 
 use crab_nat::{
     GatewayAddress, InternetProtocol, MappingFailure, PortMapping, PortMappingOptions,
-    PortMappingType, TimeoutConfig, natpmp,
-};
-use igd_next::{
-    AddAnyPortError, AddPortError, GetExternalIpError, PortMappingProtocol as Transport,
-    SearchOptions,
-    aio::{Gateway, tokio::Tokio, tokio::search_gateway},
+    PortMappingType, TimeoutConfig, natpmp, pcp,
 };
 
-use super::route::Route;
+use super::{
+    route::Route,
+    upnp::{Router, UpnpError},
+};
 use crate::PortMappingProtocol;
 
 /// How long a mapping is asked for, in seconds. It outlives a process that was killed by no more
@@ -31,30 +29,41 @@ const PATIENCE: TimeoutConfig = TimeoutConfig {
     max_retry_timeout: Some(Duration::from_secs(1)),
 };
 
-/// How long routers may take to answer a search by UPnP, which grants them a second and more.
-const SEARCH_LIMIT: Duration = Duration::from_secs(4);
-
-/// The port that UPnP searches go to.
-const SSDP_PORT: u16 = 1900;
-
-/// How the router's list of mappings names ours.
-const DESCRIPTION: &str = "p2pconnect";
-
 /// Why a port is not mapped.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LeaseError {
-    #[error("the system does not tell the router's address")]
-    NoGateway,
-    #[error("the router does not map the port")]
+    #[error("the router does not map the port: {0}")]
     Pcp(#[from] MappingFailure),
-    #[error("the router does not tell its address")]
+    #[error("the router does not tell its address: {0}")]
     NatPmp(#[from] natpmp::Failure),
-    #[error("the router does not map the port")]
-    AddPort(#[from] AddPortError),
-    #[error("the router does not map any port")]
-    AddAnyPort(#[from] AddAnyPortError),
-    #[error("the router does not tell its address")]
-    ExternalIp(#[from] GetExternalIpError),
+    #[error(transparent)]
+    Upnp(#[from] UpnpError),
+}
+
+impl LeaseError {
+    /// Tells whether the router has understood the request, and said no. To ask it by another protocol
+    /// would be to ask until it says yes.
+    pub(super) const fn is_refusal(&self) -> bool {
+        use natpmp::Failure as NatPmp;
+        use pcp::Failure as Pcp;
+        match self {
+            Self::Pcp(MappingFailure::Pcp(failure)) => matches!(
+                failure,
+                Pcp::NotAuthorized(_)
+                    | Pcp::NetworkFailure(_)
+                    | Pcp::NoResources(_)
+                    | Pcp::UserExceededQuota(_)
+                    | Pcp::CannotProvideExternal(_)
+                    | Pcp::AddressMismatch
+                    | Pcp::ExcessiveRemotePeers
+            ),
+            Self::Pcp(MappingFailure::NatPmp(failure)) | Self::NatPmp(failure) => matches!(
+                failure,
+                NatPmp::NotAuthorized | NatPmp::NetworkFailure | NatPmp::OutOfResources
+            ),
+            Self::Upnp(_) => false,
+        }
+    }
 }
 
 /// A port that the router forwards to us for a while.
@@ -68,40 +77,12 @@ pub(super) struct Lease {
 #[derive(Debug)]
 enum By {
     Pcp(Box<PortMapping>),
-    Upnp(Box<Gateway<Tokio>>),
-}
-
-/// Looks for a router that speaks UPnP: by multicast as the standard has it, and by asking the
-/// gateway itself, since many networks do not carry multicast.
-pub(super) async fn find_upnp(route: &Route) -> Option<Gateway<Tokio>> {
-    let options = || {
-        let mut options = SearchOptions::default();
-        options.bind_addr = (route.local, 0).into();
-        options.timeout = Some(SEARCH_LIMIT);
-        options.single_search_timeout = Some(SEARCH_LIMIT);
-        options
-    };
-    let by_multicast = search_gateway(options());
-    let by_address = async {
-        let gateway = route.gateway?;
-        let mut options = options();
-        options.broadcast_address = (gateway, SSDP_PORT).into();
-        search_gateway(options).await.ok()
-    };
-    tokio::select! {
-        Ok(router) = by_multicast => Some(router),
-        Some(router) = by_address => Some(router),
-        else => {
-            tracing::debug!("no router speaks UPnP");
-            None
-        }
-    }
+    Upnp(Router),
 }
 
 impl Lease {
     /// Maps a port by PCP, or by NAT-PMP if the router is that old.
     pub(super) async fn by_pcp(route: &Route, port: NonZeroU16) -> Result<Self, LeaseError> {
-        let gateway = route.gateway.ok_or(LeaseError::NoGateway)?;
         let options = PortMappingOptions {
             external_port: Some(port),
             lifetime_seconds: Some(LIFETIME_S),
@@ -109,7 +90,7 @@ impl Lease {
         };
         let local = IpAddr::V4(route.local);
         let mapping = PortMapping::new(
-            GatewayAddress::IpV4(gateway),
+            GatewayAddress::IpV4(route.gateway),
             local,
             InternetProtocol::Tcp,
             port,
@@ -125,20 +106,13 @@ impl Lease {
 
     /// Maps a port by UPnP. Routers that only know mappings without an end are not asked for them:
     /// nothing would take them away after a crash.
-    pub(super) async fn by_upnp(
-        router: &Gateway<Tokio>,
-        route: &Route,
-        port: NonZeroU16,
-    ) -> Result<Self, LeaseError> {
-        let local = SocketAddr::from((route.local, port.get()));
-        let external_port = router
-            .add_any_port(Transport::TCP, local, LIFETIME_S, DESCRIPTION)
-            .await?;
-        let external_ip = router.get_external_ip().await?;
+    pub(super) async fn by_upnp(router: &Router, port: NonZeroU16) -> Result<Self, LeaseError> {
+        let external_ip = router.external_ip().await?;
+        let external_port = router.map(port.get(), LIFETIME_S).await?;
         Ok(Self {
-            local,
-            external: SocketAddr::new(external_ip, external_port),
-            by: By::Upnp(Box::new(router.clone())),
+            local: SocketAddr::from((router.local(), port.get())),
+            external: SocketAddr::from((external_ip, external_port)),
+            by: By::Upnp(router.clone()),
         })
     }
 
@@ -150,11 +124,9 @@ impl Lease {
                 self.external = external_of(mapping).await?;
             }
             By::Upnp(router) => {
-                let port = self.external.port();
-                router
-                    .add_port(Transport::TCP, port, self.local, LIFETIME_S, DESCRIPTION)
-                    .await?;
-                self.external.set_ip(router.get_external_ip().await?);
+                let (external, port) = (self.external.port(), self.local.port());
+                router.extend(external, port, LIFETIME_S).await?;
+                self.external.set_ip(router.external_ip().await?.into());
             }
         }
         Ok(())
@@ -169,8 +141,7 @@ impl Lease {
                 }
             }
             By::Upnp(router) => {
-                let port = self.external.port();
-                if let Err(error) = router.remove_port(Transport::TCP, port).await {
+                if let Err(error) = router.unmap(self.external.port()).await {
                     tracing::debug!(%error, "a port mapping was not given back");
                 }
             }
@@ -218,4 +189,32 @@ async fn external_of(mapping: &PortMapping) -> Result<SocketAddr, LeaseError> {
         }
     };
     Ok(SocketAddr::new(ip, mapping.external_port().get()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn only_a_router_that_has_refused_is_not_asked_by_other_means() {
+        let by_pcp = |failure| LeaseError::from(MappingFailure::from(failure));
+        for refusal in [
+            by_pcp(pcp::Failure::NotAuthorized(9)),
+            LeaseError::from(MappingFailure::from(natpmp::Failure::OutOfResources)),
+            LeaseError::from(natpmp::Failure::NetworkFailure),
+        ] {
+            assert!(refusal.is_refusal(), "{refusal}");
+        }
+        let nobody_there = io::ErrorKind::ConnectionRefused.into();
+        for other in [
+            by_pcp(pcp::Failure::Timeout),
+            by_pcp(pcp::Failure::Socket(nobody_there)),
+            by_pcp(pcp::Failure::Nonce),
+            LeaseError::from(MappingFailure::from(natpmp::Failure::Timeout)),
+        ] {
+            assert!(!other.is_refusal(), "{other}");
+        }
+    }
 }

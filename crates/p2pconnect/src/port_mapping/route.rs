@@ -4,26 +4,25 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::tcp;
 
-/// Any address that is not in this network; nothing is sent there.
-const ELSEWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
+/// The discard service (RFC 863), since a route is asked for with some port. Nothing is sent there.
+const DISCARD: u16 = 9;
 
 /// The way out of this machine's network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Route {
-    /// The router, where the system tells it.
-    pub(super) gateway: Option<Ipv4Addr>,
+    /// The router.
+    pub(super) gateway: Ipv4Addr,
     /// This machine's address on that way.
     pub(super) local: Ipv4Addr,
 }
 
 impl Route {
-    /// Returns the way out over IPv4, if there is one.
+    /// Returns the way out over IPv4, if there is one and the system tells whose it is: nobody but the
+    /// default gateway is asked for anything.
     pub(super) async fn current() -> Option<Self> {
-        let gateway = std::fs::read_to_string("/proc/net/route")
-            .ok()
-            .and_then(|table| default_gateway(&table));
-        let towards = gateway.map_or(ELSEWHERE, |gateway| SocketAddr::from((gateway, 9)));
-        match tcp::source_address(towards).await {
+        let table = std::fs::read_to_string("/proc/net/route").ok()?;
+        let gateway = default_gateway(&table)?;
+        match tcp::source_address(SocketAddr::from((gateway, DISCARD))).await {
             Ok(std::net::IpAddr::V4(local)) => Some(Self { gateway, local }),
             Ok(std::net::IpAddr::V6(_)) | Err(_) => None,
         }
