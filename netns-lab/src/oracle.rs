@@ -346,12 +346,9 @@ pub fn punchable(a: &[NatSpec], b: &[NatSpec]) -> Punchability {
     certain(&a, &b).unwrap_or_else(|| chance::bet(&a, &b))
 }
 
-/// Returns the reasoning about a pair as text of several lines, with what each
-/// chain shows to the outside.
-pub fn explain(a: &[NatSpec], b: &[NatSpec]) -> String {
-    let punchability = punchable(a, b);
-    let (a, b) = (Outside::of(a), Outside::of(b));
-    format!("a {a}.\nb {b}.\n{punchability}\n")
+/// Returns what each chain of a pair shows to the outside, as a line of text for each.
+pub fn seen_from_outside(a: &[NatSpec], b: &[NatSpec]) -> String {
+    format!("a {}.\nb {}.\n", Outside::of(a), Outside::of(b))
 }
 
 /// Returns a chance as a percentage that is not rounded to certainty.

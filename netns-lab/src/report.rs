@@ -41,6 +41,38 @@ pub struct Report {
     pub notes: Vec<String>,
 }
 
+impl Report {
+    /// Adds the series and ladders of another report about the same kinds, and names both in the
+    /// title: of the parts between commas, those that differ are joined by "and".
+    pub fn join(&mut self, other: Self) {
+        let (ours, theirs) = (self.title.split(", "), other.title.split(", "));
+        self.title = if ours.clone().count() == theirs.clone().count() {
+            let part = |(ours, theirs): (&str, &str)| match ours == theirs {
+                true => ours.to_owned(),
+                false => format!("{ours} and {theirs}"),
+            };
+            let parts: Vec<_> = ours.zip(theirs).map(part).collect();
+            parts.join(", ")
+        } else {
+            format!("{}; {}", self.title, other.title)
+        };
+        let before = self.ladders.len();
+        self.series
+            .extend(other.series.into_iter().map(|mut series| {
+                for ladder in series
+                    .cells
+                    .iter_mut()
+                    .filter_map(|cell| cell.ladder.as_mut())
+                {
+                    *ladder += before;
+                }
+                series
+            }));
+        self.ladders.extend(other.ladders);
+        self.notes.extend(other.notes);
+    }
+}
+
 /// A row and column of the matrix: a preset.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Kind {

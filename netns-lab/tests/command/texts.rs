@@ -60,17 +60,42 @@ fn names_that_are_unknown_are_answered_with_near_ones() {
 
 #[test]
 fn an_explanation_has_the_reason_and_a_run_and_repeats() {
-    let words = ["explain", "openwrt", "linux-router", "--seed", "5"];
+    let words = [
+        "explain",
+        "openwrt",
+        "linux-router",
+        "--seed",
+        "5",
+        "--ladder",
+    ];
     let first = said(&words);
     assert_eq!(first, said(&words));
     for part in [
         "certain, by simultaneous open, if a dials first",
-        "virtual time, --seed 5:",
+        "virtual time, --seed 5: Connected after",
         "SYN :",
-        "Connected after",
     ] {
         assert!(first.contains(part), "{part}: {first}");
     }
+}
+
+#[test]
+fn an_explanation_begins_with_the_verdict_and_fits_on_a_screen() {
+    let pair = ["explain", "openwrt", "aws-nat-gateway"];
+    let told = said(&pair);
+    let first = told.lines().next().unwrap();
+    assert!(
+        first.starts_with("openwrt with aws-nat-gateway: by luck in 99.8 %:"),
+        "{first}"
+    );
+    assert!(told.lines().count() < 15, "{told}");
+    assert!(told.contains("Connected after"), "{told}");
+    let long = said(&[&pair[..], &["--ladder"]].concat());
+    let lines = long.lines().count();
+    assert!(lines > 100 && long.contains("SYN :"), "{long}");
+    let (_, rest) = told.split_once("--ladder shows its packets, in ").unwrap();
+    let promised: usize = rest.split(' ').next().unwrap().parse().unwrap();
+    assert_eq!(lines + 1, told.lines().count() + promised);
 }
 
 #[test]

@@ -108,6 +108,10 @@ fn a_browser_shows_the_page_without_trouble() {
     for (dark, width) in [(false, 1280), (true, 1280), (false, 400), (true, 400)] {
         browser.check(&html, dark, width);
     }
+    let html = sample::of_presets().html();
+    for (dark, width) in [(false, 1400), (true, 1400), (false, 1100)] {
+        browser.check(&html, dark, width);
+    }
 }
 
 #[test]

@@ -46,6 +46,20 @@ const checkCells = () => {
   }
 };
 
+const checkMaps = () => {
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  for (const map of document.querySelectorAll(".map-and-detail")) {
+    const [table, panel] = [map.querySelector(".scroll"), map.querySelector(".detail")];
+    const beside = panel.getBoundingClientRect().left >= table.getBoundingClientRect().right;
+    if (beside && table.scrollWidth > table.clientWidth + 1) {
+      found.push(`${table.scrollWidth - table.clientWidth} pixels of a map are hidden beside its panel`);
+    }
+    for (const cell of dark ? map.querySelectorAll("tbody td") : []) {
+      if (luminance(background(cell)) > 0.55) found.push(`cell ${cell.id} glares`);
+    }
+  }
+};
+
 const checkKeys = () => {
   for (const [first, second] of [...document.querySelectorAll(".map tbody tr")].map((row) => row.querySelectorAll("td"))) {
     first.focus();
@@ -89,6 +103,7 @@ addEventListener("load", () => {
     }
     checkTexts();
     checkCells();
+    checkMaps();
     checkKeys();
     checkLadders();
     document.activeElement?.blur();

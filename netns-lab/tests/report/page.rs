@@ -98,3 +98,22 @@ fn indices_that_do_not_exist_and_empty_reports_are_harmless() {
     assert!(Report::default().html().contains("Empty"));
     assert!(Report::default().summary().contains("Work list: 0"));
 }
+
+#[test]
+fn a_page_of_two_grounds_names_both_and_finds_the_diagrams_of_both() {
+    let mut report = sample::small();
+    report.title = "punch agent, virtual time, each pair once".into();
+    let mut other = sample::small();
+    other.title = "punch agent, namespaces, each pair once".into();
+    other.ladders[0].title = "between kernels".into();
+    report.join(other);
+    assert_eq!(
+        report.title,
+        "punch agent, virtual time and namespaces, each pair once"
+    );
+    let html = report.html();
+    let second = html.split_once("id=\"cell-1-0-2\"").unwrap().1;
+    let (cell, _) = second.split_once("</td>").unwrap();
+    assert!(cell.contains("href=\"#ladder-1\""), "{cell}");
+    assert!(html.contains("<h3 id=\"ladder-1\">between kernels"));
+}

@@ -123,3 +123,22 @@ pub(crate) fn small() -> Report {
         notes: vec!["A note.".into()],
     }
 }
+
+/// All presets, each of whose pairs connects: as wide as a report usually is.
+pub(crate) fn of_presets() -> Report {
+    let presets = netns_lab::preset::all();
+    let kinds: Vec<_> = presets
+        .iter()
+        .map(|preset| Kind {
+            name: preset.name.into(),
+            title: preset.title.into(),
+        })
+        .collect();
+    let pairs = (0..kinds.len()).flat_map(|a| (0..kinds.len()).map(move |b| (a, b)));
+    let mut report = small();
+    report.series[0].cells = pairs
+        .map(|(dialler, listener)| cell(dialler, listener, 10, Expected::Certain))
+        .collect();
+    report.kinds = kinds;
+    report
+}

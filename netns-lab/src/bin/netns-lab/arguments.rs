@@ -229,9 +229,12 @@ pub(crate) struct ExplainArguments {
     pub(crate) kind_a: String,
     /// What host b is behind
     pub(crate) kind_b: String,
-    /// What the randomness of the run that is shown comes from
+    /// What the randomness of the run comes from
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
+    /// Shows what happened to the packets of that run
+    #[arg(long)]
+    pub(crate) ladder: bool,
     /// Writes the packets of that run to explain.pcapng in this directory
     #[arg(long, value_name = "DIR")]
     pub(crate) pcap: Option<PathBuf>,

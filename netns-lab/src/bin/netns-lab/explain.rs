@@ -17,24 +17,27 @@ pub(crate) fn main(arguments: &ExplainArguments) -> Result<ExitCode> {
         chain::parse(&arguments.kind_b)?,
     ];
     let [a, b] = [&kinds[0], &kinds[1]];
-    let reasoning = oracle::explain(&a.chain, &b.chain);
+    let punchability = oracle::punchable(&a.chain, &b.chain);
+    let seen = oracle::seen_from_outside(&a.chain, &b.chain);
     output::say(&format!(
-        "a: {} ({})\nb: {} ({})\n\n{reasoning}",
-        a.name, a.title, b.name, b.title
+        "{} with {}: {punchability}\n\na: {} ({})\nb: {} ({})\n{seen}",
+        a.name, b.name, a.name, a.title, b.name, b.title
     ))?;
     let seed = run_seed(arguments.seed, &a.name, &b.name, 0);
     let (outcome, log) =
         puncher::virtual_time_with_log([&a.chain, &b.chain], Path::default(), seed)?;
     let title = format!(
-        "a, the dialler, dials b, the listener, in virtual time, --seed {}:",
+        "a, the dialler, dials b, the listener, in virtual time, --seed {}",
         arguments.seed
     );
-    let ladder = conversation::ladder(&title, &places(&kinds), &log);
-    output::say(&format!(
-        "\n{}\n{}",
-        ladder.to_text(output::width()),
-        said(&outcome)
-    ))?;
+    output::say(&format!("\n{title}: {}", said(&outcome)))?;
+    let ladder = conversation::ladder("", &places(&kinds), &log).to_text(output::width());
+    if arguments.ladder {
+        output::say(&ladder)?;
+    } else {
+        let lines = ladder.lines().count();
+        output::say(&format!("--ladder shows its packets, in {lines} lines."))?;
+    }
     if let Some(directory) = &arguments.pcap {
         let file = output_file(directory, "explain")?;
         log.write_pcapng(&file)

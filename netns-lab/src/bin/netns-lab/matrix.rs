@@ -31,7 +31,7 @@ pub(crate) fn main(arguments: &MatrixArguments) -> Result<ExitCode> {
         let report = run(arguments, &kinds, *ground)?;
         match &mut whole {
             None => whole = Some(report),
-            Some(whole) => whole.series.extend(report.series),
+            Some(whole) => whole.join(report),
         }
     }
     let Some(mut report) = whole else {
