@@ -7,12 +7,14 @@
 //! - [`Candidate`] is an address at which a peer may be reached (RFC 8445 section 5.1).
 //! - [`message`] holds the requests and answers exchanged with the coordinator.
 //! - [`codec`] turns messages into bytes and back, within bounds.
+//! - [`answer`] is what a peer says to a stream that begins: it takes it, or why not.
 //! - [`close`] holds the codes with which connections end.
 //!
 //! [`PROTOCOL.md`]: https://github.com/p2pconnect/p2pconnect/blob/main/proto/PROTOCOL.md
 
 #![forbid(unsafe_code)]
 
+pub mod answer;
 mod candidate;
 pub mod close;
 pub mod codec;

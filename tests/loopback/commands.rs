@@ -2,6 +2,7 @@
 
 use std::{
     process::{ExitStatus, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
@@ -20,7 +21,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// A world and a place for keys.
 pub(crate) struct Shell {
-    pub(crate) world: World,
+    pub(crate) world: Arc<World>,
     keys: TempDir,
 }
 
@@ -30,7 +31,7 @@ pub(crate) struct Running {
     lines: Lines<BufReader<ChildStderr>>,
 }
 
-fn program() -> Command {
+pub(crate) fn program() -> Command {
     // Whoever runs the tests with nohup has children that do not hear a hang-up either.
     let mut command = Command::new("env");
     command
@@ -47,7 +48,14 @@ fn program() -> Command {
 impl Shell {
     pub(crate) fn new() -> Self {
         let keys = tempfile::tempdir().unwrap();
-        let world = World::start();
+        let world = Arc::new(World::start());
+        Self { world, keys }
+    }
+
+    /// Returns another machine of the same world.
+    pub(crate) fn beside(other: &Self) -> Self {
+        let keys = tempfile::tempdir().unwrap();
+        let world = Arc::clone(&other.world);
         Self { world, keys }
     }
 
@@ -62,7 +70,7 @@ impl Shell {
         Running { child, lines }
     }
 
-    async fn id(&self) -> PeerId {
+    pub(crate) async fn id(&self) -> PeerId {
         let output = self.start(&["id"]).child.wait_with_output().await.unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         text.trim_end().parse().unwrap()
@@ -70,7 +78,7 @@ impl Shell {
 }
 
 impl Running {
-    async fn wait_for(&mut self, words: &str) {
+    pub(crate) async fn wait_for(&mut self, words: &str) {
         let mut heard = Vec::new();
         let search = async {
             while let Some(line) = self.lines.next_line().await.unwrap() {
@@ -85,14 +93,14 @@ impl Running {
         assert!(matches!(found, Ok(true)), "no {words}: {heard:#?}");
     }
 
-    async fn signal(&self, name: &str) {
+    pub(crate) async fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.child.id().unwrap());
         let sent = Command::new("sh").args(["-c", &kill]).status().await;
         assert!(sent.unwrap().success());
     }
 
     /// Returns the exit status and the rest of stderr.
-    async fn end(mut self) -> (ExitStatus, String) {
+    pub(crate) async fn end(mut self) -> (ExitStatus, String) {
         let mut said = String::new();
         let rest = async {
             while let Some(line) = self.lines.next_line().await.unwrap() {
@@ -126,7 +134,8 @@ async fn stdout_ends_with_the_peers_bytes_though_stdin_goes_on() {
     let mut answer = Vec::new();
     there.read_to_end(&mut answer).await.unwrap();
     assert_eq!(answer, b"and an answer");
-    let (status, said) = dial.end().await;
+    let (finished, (status, said)) = tokio::join!(there.finish(), dial.end());
+    finished.unwrap();
     assert_eq!(status.code(), Some(0), "{said}");
 }
 
@@ -144,8 +153,8 @@ async fn last_words_before_a_hang_up_arrive() {
     let mut heard = Vec::new();
     there.read_to_end(&mut heard).await.unwrap();
     assert_eq!(heard, b"goodbye");
-    there.shutdown().await.unwrap();
-    let (status, said) = dial.end().await;
+    let (finished, (status, said)) = tokio::join!(there.finish(), dial.end());
+    finished.unwrap();
     assert_eq!(status.code(), Some(0), "{said}");
 }
 
@@ -374,11 +383,16 @@ async fn nothing_is_said_over_a_stream_and_nothing_held_that_it_does_not_need() 
         .await
         .expect("STUN connections are kept");
     // The stream has to live on, and the command to hear nothing of this.
-    shell.world.restart_coordinator().await;
+    let world = Arc::get_mut(&mut shell.world).unwrap();
+    world.restart_coordinator().await;
     there.write_all(b"all there is").await.unwrap();
-    there.shutdown().await.unwrap();
     drop(dial.child.stdin.take());
-    let (status, said) = dial.end().await;
+    let hearing = async {
+        there.shutdown().await.unwrap();
+        there.read_to_end(&mut Vec::new()).await.unwrap();
+        there.finish().await.unwrap();
+    };
+    let ((), (status, said)) = tokio::join!(hearing, dial.end());
     assert!(status.success(), "{said}");
     assert_eq!(said, "");
 }

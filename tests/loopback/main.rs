@@ -6,6 +6,7 @@
 //! - `crossing`: two endpoints that dial each other at the same moment
 //! - `redialling`: the same two again, as soon as either has closed
 //! - `commands`: how the command ends, and how its stream does
+//! - `ending`: what the end of a stream says of the bytes before it
 //! - `busy`: an endpoint that accepts nobody for a while
 //! - `many`: hundreds of peers of one endpoint at once
 //! - `hostile`: an impostor in the peer's place, and garbage on every port
@@ -20,6 +21,7 @@ mod busy;
 mod commands;
 mod crossing;
 mod dialling;
+mod ending;
 mod hearsay;
 mod hostile;
 mod many;

@@ -24,5 +24,6 @@ async fn main() -> anyhow::Result<()> {
     let mut answer = String::new();
     connection.read_to_string(&mut answer).await?;
     print!("{answer}");
+    connection.finish().await?;
     Ok(())
 }

@@ -7,15 +7,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2pconnect_proto::{CandidateKind, PeerId};
+use p2pconnect_proto::{CandidateKind, PeerId, answer::NominationAnswer};
 use p2pconnect_punch::How;
+use p2pconnect_stun::socket::{clear_linger, reset_on_close};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     sync::OwnedSemaphorePermit,
+    time::timeout,
 };
 use tokio_rustls::TlsStream;
 
+#[cfg(doc)]
+use crate::Refused;
 use crate::{
+    answer::Answer,
+    ending,
     in_use::{InUse, Usage},
     liveness::Liveness,
     more_ports::Place,
@@ -23,11 +29,21 @@ use crate::{
     transport::Transport,
 };
 
+/// How long a dialler that is refused may take to end its side: a few round trips, with lost packets.
+const REFUSAL_LIMIT: Duration = Duration::from_secs(5);
+
 /// A direct, authenticated byte stream to a peer.
 ///
 /// [`shutdown`](tokio::io::AsyncWriteExt::shutdown) ends the writing half only: the peer reads
 /// end-of-file, and can go on writing. A connection that the peer drops without that ends with
 /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof), so a cut stream is never taken for a whole one.
+///
+/// Bytes that have been written may still be lost, as with any TCP connection. [`finish`](Self::finish) returns
+/// when the peer has handed over all of them. The peer's side says so when it is finished or, after it has read
+/// everything, dropped; [`abort`](Self::abort) never does.
+///
+/// The side that was dialled accepts the stream by its first write, flush or shutdown, or calls
+/// [`refuse`](Self::refuse). The dialler's reads and writes end with an error that is [`Refused`] then.
 ///
 /// Small writes are sent at once (`TCP_NODELAY`). Every 15 s of silence TCP asks whether the peer is
 /// still there, which keeps the NATs from forgetting an idle connection. Where nothing comes from the peer for a
@@ -44,6 +60,9 @@ pub struct Connection {
     in_use: Arc<InUse>,
     steps: Steps,
     liveness: Liveness,
+    silence: Duration,
+    answer: Answer,
+    closing: Closing,
     /// What is free again when the connection ends.
     _place: Place,
     /// The same, if this side has taken it up.
@@ -55,6 +74,7 @@ impl Connection {
         let Punched {
             stream,
             in_use,
+            role,
             silence,
         } = punched;
         Self {
@@ -63,17 +83,18 @@ impl Connection {
             in_use,
             steps,
             liveness: Liveness::new(silence),
+            silence,
+            answer: Answer::of(role),
+            closing: Closing::Ended,
             _place: place,
             _open: None,
         }
     }
 
     /// Keeps a permit for as long as the connection is there.
-    pub(crate) fn taking(self, open: Option<OwnedSemaphorePermit>) -> Self {
-        Self {
-            _open: open,
-            ..self
-        }
+    pub(crate) fn taking(mut self, open: Option<OwnedSemaphorePermit>) -> Self {
+        self._open = open;
+        self
     }
 
     /// Returns who is at the other end, proved by its key.
@@ -97,6 +118,77 @@ impl Connection {
         }
     }
 
+    /// Ends the stream, and waits until the peer has handed over everything that it was sent: has written it out,
+    /// has it on its disk, or whatever handing over means to its application. This side says the same of what it
+    /// has read, so call this after that is done. Shuts the writing half down if that has not been done.
+    ///
+    /// # Errors
+    ///
+    /// - [`InvalidInput`](io::ErrorKind::InvalidInput) if the peer's bytes have not been read to their end; the
+    ///   stream is broken then
+    /// - [`TimedOut`](io::ErrorKind::TimedOut) if the peer's machine has received everything, and the peer's
+    ///   application says nothing for as long as the peer may be silent, a minute unless set otherwise
+    /// - whatever has broken the connection
+    ///
+    /// After an error it is not known what the peer has.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the connection, and the peer may take that for this side's word that all has been
+    /// handed over.
+    pub async fn finish(mut self) -> io::Result<()> {
+        self.shutdown().await?;
+        if self.read(&mut [0]).await? != 0 {
+            self.abort();
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the peer's bytes have not been read to their end",
+            ));
+        }
+        let tcp = self.stream.get_ref().0.tcp();
+        let tcp = tcp.ok_or(io::ErrorKind::NotConnected)?;
+        ending::hand_over(tcp, &mut self.liveness, self.silence).await
+    }
+
+    /// Breaks the stream off: the peer's reads and writes end with an error, and bytes under way may be lost.
+    pub fn abort(mut self) {
+        self.closing = Closing::Broken;
+    }
+
+    /// Lets the dialler know that this side does not want the stream, and why: its reads and writes end with
+    /// [`Refused`]. Of the reason, at most 256 bytes are sent; it is shown to the people at the other end.
+    ///
+    /// What the dialler has sent meanwhile is discarded.
+    ///
+    /// # Errors
+    ///
+    /// - [`InvalidInput`](io::ErrorKind::InvalidInput) on the side that dialled, and if the stream has been accepted
+    ///   already, by writing, flushing or shutting down
+    /// - whatever has broken the connection
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the connection; the dialler may not hear of the refusal.
+    pub async fn refuse(mut self, reason: &str) -> io::Result<()> {
+        if !matches!(self.answer, Answer::Owed) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "only a stream that has been dialled and not accepted can be refused",
+            ));
+        }
+        self.answer = Answer::Given;
+        let refusal = NominationAnswer::Refused(reason.to_owned()).encode();
+        self.write_all(&refusal).await?;
+        self.shutdown().await?;
+        let discarding = async {
+            let mut bytes = [0; 4096];
+            while matches!(self.read(&mut bytes).await, Ok(1..)) {}
+        };
+        // A dialler that goes on sending hears of it all the same, most likely.
+        drop(timeout(REFUSAL_LIMIT, discarding).await);
+        Ok(())
+    }
+
     /// Returns how the connection was made.
     ///
     /// The dialler may use a TCP connection before the peer has answered on it. Should another one
@@ -115,6 +207,18 @@ impl fmt::Debug for Connection {
             .field("path", &self.path())
             .finish_non_exhaustive()
     }
+}
+
+/// What closing the socket is to tell the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    /// That there is nothing more to come.
+    Ended,
+    /// The peer has sent all that it will. Closing says that it has been handed over, so a process that is killed
+    /// before must not close in that way.
+    HandingOver,
+    /// That the stream has broken.
+    Broken,
 }
 
 /// How a connection was made, seen from this side.
@@ -204,6 +308,52 @@ impl Connection {
             None => Poll::Pending,
         }
     }
+
+    /// Takes note of the peer's `close_notify`, wherever the application is in what came before it.
+    fn note_the_end(&mut self) {
+        if self.closing != Closing::Ended {
+            return;
+        }
+        let has_ended = received(&mut self.stream).is_some_and(|it| it.peer_has_closed());
+        if let (true, Some(tcp)) = (has_ended, self.stream.get_ref().0.tcp()) {
+            self.closing = Closing::HandingOver;
+            if let Err(error) = reset_on_close(tcp) {
+                tracing::debug!(%error, "a connection will not be reset");
+            }
+        }
+    }
+
+    /// Tells whether nothing has come that the application has not read.
+    fn is_read(&mut self) -> bool {
+        received(&mut self.stream).is_some_and(|it| it.plaintext_bytes_to_read() == 0)
+    }
+}
+
+/// Returns what TLS has received; nothing if it is broken.
+fn received(stream: &mut TlsStream<Transport>) -> Option<rustls::IoState> {
+    let state = match stream {
+        TlsStream::Client(stream) => stream.get_mut().1.process_new_packets(),
+        TlsStream::Server(stream) => stream.get_mut().1.process_new_packets(),
+    };
+    state.ok()
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let is_read = self.is_read();
+        let Some(tcp) = self.stream.get_ref().0.tcp() else {
+            return;
+        };
+        let closed = match self.closing {
+            Closing::Ended => Ok(()),
+            // Whoever has read to the end and drops the connection has no more to do with what came.
+            Closing::HandingOver if is_read => clear_linger(tcp),
+            Closing::HandingOver | Closing::Broken => reset_on_close(tcp),
+        };
+        if let Err(error) = closed {
+            tracing::debug!(%error, "a connection closes in another way than meant");
+        }
+    }
 }
 
 impl AsyncRead for Connection {
@@ -212,7 +362,13 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let this = &mut *self;
+        let heard = this.answer.poll_heard(&mut this.stream, cx);
+        let polled = match heard {
+            Poll::Ready(Ok(())) => Pin::new(&mut this.stream).poll_read(cx, buf),
+            other => other,
+        };
+        self.note_the_end();
         self.or_dead(polled, cx)
     }
 }
@@ -223,17 +379,27 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        let this = &mut *self;
+        let bufs = [io::IoSlice::new(buf)];
+        let polled = this.answer.poll_write(&mut this.stream, cx, &bufs);
         self.or_dead(polled, cx)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        let this = &mut *self;
+        let polled = match this.answer.poll_given(&mut this.stream, cx) {
+            Poll::Ready(Ok(())) => Pin::new(&mut this.stream).poll_flush(cx),
+            other => other,
+        };
         self.or_dead(polled, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_shutdown(cx);
+        let this = &mut *self;
+        let polled = match this.answer.poll_given(&mut this.stream, cx) {
+            Poll::Ready(Ok(())) => Pin::new(&mut this.stream).poll_shutdown(cx),
+            other => other,
+        };
         self.or_dead(polled, cx)
     }
 
@@ -242,7 +408,8 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let this = &mut *self;
+        let polled = this.answer.poll_write(&mut this.stream, cx, bufs);
         self.or_dead(polled, cx)
     }
 

@@ -338,6 +338,7 @@ mod tests {
         let punched = Punched {
             stream: called.take_stream().unwrap(),
             in_use: Arc::new(in_use),
+            role: p2pconnect_proto::Role::Controlled,
             silence: crate::tcp::STREAM_SILENCE,
         };
         let (accepting, accepted) = tokio::sync::mpsc::channel(1);

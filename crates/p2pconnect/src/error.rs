@@ -180,6 +180,52 @@ pub enum DialError {
     WrongIdentity(Box<PunchReport>),
 }
 
+/// The peer does not want the stream that it was dialled for, and says why.
+///
+/// Reading and writing on the [`Connection`](crate::Connection) end with an [`io::Error`] that holds this.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the peer refuses the stream: {}", shown(.reason))]
+pub struct Refused {
+    reason: String,
+}
+
+impl Refused {
+    pub(crate) const fn new(reason: String) -> Self {
+        Self { reason }
+    }
+
+    /// Returns the peer's words, at most 256 bytes. They may hold anything, such as control characters.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// Returns the refusal that an error of a connection is about, if it is about one.
+    #[must_use]
+    pub fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+}
+
+/// Shows control characters as escapes: what a peer has sent must not move a terminal's cursor, nor make lines.
+fn shown(reason: &str) -> String {
+    let mut shown = String::with_capacity(reason.len());
+    for c in reason.chars() {
+        if c.is_control() {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+impl From<Refused> for io::Error {
+    fn from(refused: Refused) -> Self {
+        Self::new(io::ErrorKind::ConnectionRefused, refused)
+    }
+}
+
 impl DialError {
     /// Returns what was tried and what came back, where that is why there is no connection.
     #[must_use]

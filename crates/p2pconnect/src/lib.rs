@@ -17,7 +17,8 @@
 //! let mut connection = endpoint.dial("<peer-id>".parse()?).await?;
 //! println!("{} by {}", connection.peer_id(), connection.path().how);
 //! connection.write_all(b"hello").await?;
-//! connection.shutdown().await?;
+//! // The peer has it all once this returns.
+//! connection.finish().await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -29,6 +30,7 @@
 //! The library is for Linux. It needs a Tokio runtime with I/O and time enabled. To reach peers whose
 //! NAT gives every connection a random port, a program calls [`raise_file_limit`] before.
 
+mod answer;
 mod asked_from;
 mod behaviour;
 mod bets;
@@ -37,6 +39,7 @@ mod connection;
 mod coordination;
 mod crossing;
 mod discovery;
+mod ending;
 mod endpoint;
 mod error;
 mod file_limit;
@@ -73,7 +76,7 @@ mod verify;
 pub use builder::Builder;
 pub use connection::{Connection, Path, PathTimes};
 pub use endpoint::Endpoint;
-pub use error::{BindError, CoordinatorError, DialError};
+pub use error::{BindError, CoordinatorError, DialError, Refused};
 pub use file_limit::raise_file_limit;
 pub use metrics::Metrics;
 pub use status::{PortMappingProtocol, Status};

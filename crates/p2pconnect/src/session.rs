@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2pconnect_proto::{CandidateKind, NatReport};
+use p2pconnect_proto::{CandidateKind, NatReport, Role};
 use p2pconnect_punch::{
     Action, CandidatePair, CheckId, ConnectFailure, Event, How, Input, Opened, PunchAgent,
     PunchReport, VerifyFailure,
@@ -46,6 +46,8 @@ const MAX_BELIEVED: usize = 4;
 pub(crate) struct Punched {
     pub(crate) stream: TlsStream<Transport>,
     pub(crate) in_use: Arc<InUse>,
+    /// This side's.
+    pub(crate) role: Role,
     /// For how long nothing may come from the peer.
     pub(crate) silence: Duration,
 }

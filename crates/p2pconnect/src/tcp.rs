@@ -61,6 +61,11 @@ pub(crate) fn unanswered_for(stream: &TcpStream) -> Option<Duration> {
     info::unanswered_for(stream)
 }
 
+/// Returns how many bytes the peer has not acknowledged, FIN being one, where the system tells.
+pub(crate) fn outstanding(stream: &TcpStream) -> Option<u32> {
+    info::outstanding(stream)
+}
+
 /// Returns the address that the kernel would send from towards `remote`.
 ///
 /// Nothing is sent: connecting a UDP socket only looks up the route.
@@ -125,6 +130,14 @@ mod info {
         is_repeating.then(|| Duration::from_millis(info.tcpi_last_ack_recv.into()))
     }
 
+    #[expect(unsafe_code, reason = "TIOCOUTQ has no safe binding")]
+    pub(super) fn outstanding(stream: &tokio::net::TcpStream) -> Option<u32> {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: the kernel writes one int for this request (tcp(7), SIOCOUTQ).
+        let result = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+        (result == 0).then(|| bytes.try_into().ok()).flatten()
+    }
+
     #[expect(unsafe_code, reason = "TCP_INFO has no safe binding")]
     fn read(stream: &tokio::net::TcpStream) -> Option<libc::tcp_info> {
         // SAFETY: tcp_info is made of integers, for which all-zero bytes are a value.
@@ -155,6 +168,10 @@ mod info {
     }
 
     pub(super) const fn unanswered_for(_: &tokio::net::TcpStream) -> Option<std::time::Duration> {
+        None
+    }
+
+    pub(super) const fn outstanding(_: &tokio::net::TcpStream) -> Option<u32> {
         None
     }
 }

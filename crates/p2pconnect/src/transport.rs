@@ -58,7 +58,6 @@ pub(crate) struct Believed {
     sent: Vec<u8>,
     /// How much of it has been sent on this connection.
     sent_here: usize,
-    shut: bool,
     /// The other half, once the peer has answered.
     confirmed: Option<OwnedReadHalf>,
     updates: mpsc::Receiver<Update>,
@@ -74,7 +73,6 @@ impl Believed {
             stream,
             sent: Vec::new(),
             sent_here: 0,
-            shut: false,
             confirmed: None,
             updates,
             wakers: Arc::default(),
@@ -115,9 +113,6 @@ impl Believed {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.sent_here += written;
-        }
-        if self.shut {
-            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
         }
         Poll::Ready(Ok(()))
     }
@@ -247,12 +242,10 @@ impl AsyncWrite for Transport {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Self::Believed(believed) = &mut *self {
-            believed.shut = true;
-        }
+        // The writing half ends with what TLS has written. FIN means more, see `ending`.
         ready!(self.poll_direct(cx, Direction::Writing))?;
         match &mut *self {
-            Self::Direct(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Direct(stream) => Pin::new(stream).poll_flush(cx),
             Self::Relayed(_) => Poll::Ready(Ok(())),
             Self::Believed(_) | Self::Gone => Poll::Ready(Err(no_path())),
         }

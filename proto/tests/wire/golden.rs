@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, fmt::Debug};
 
 use p2pconnect_proto::{
     Candidate, NatFiltering, NatMapping, NatReport, PeerId, PortAssignment, PunchPort,
-    ReflexiveToken, Role, SessionToken, TokenKey, UnsolicitedSyn, close,
+    ReflexiveToken, Role, SessionToken, TokenKey, UnsolicitedSyn,
+    answer::NominationAnswer,
+    close,
     codec::{self, HEADER_LEN, Message},
     message::{
         DialPolicy, DialRequest, Flight, Introduction, Notice, ReflexiveClaim, Refusal, Registered,
@@ -194,6 +196,11 @@ fn the_blocks_of_the_document_are_right() {
     let session = SessionToken::from_bytes([0x77; SessionToken::LEN]);
     let openings = [Role::Controlling, Role::Controlled].map(|role| session.opening(role));
     checker.bytes("openings", &openings.map(|it| *it.as_bytes()).concat());
+    let answers = [
+        NominationAnswer::Accepted,
+        NominationAnswer::Refused("no".to_owned()),
+    ];
+    checker.bytes("answers", &answers.map(|it| it.encode()).concat());
     assert_eq!(
         checker.blocks.keys().collect::<Vec<_>>(),
         Vec::<&String>::new(),

@@ -125,6 +125,7 @@ impl Handover {
                     Ok(()) => Ok(Punched {
                         stream,
                         in_use,
+                        role: self.role,
                         silence: self.silence,
                     }),
                     Err(error) => Err(SessionError::Broken(error)),
@@ -185,6 +186,7 @@ impl Handover {
         Punched {
             stream,
             in_use,
+            role: self.role,
             silence: self.silence,
         }
     }

@@ -1,0 +1,76 @@
+//! The end of a stream: FIN says that this side has handed over all that the peer sent.
+//!
+//! TLS's `close_notify` ends one direction. It says nothing of the other one's bytes, which the peer's kernel
+//! acknowledges before any application has them. So each side holds its FIN back until it has read the
+//! peer's `close_notify` and the application has handed over what came before.
+
+use std::{future::poll_fn, io, time::Duration};
+
+use p2pconnect_stun::socket::clear_linger;
+use socket2::SockRef;
+use tokio::{net::TcpStream, time::Instant, time::sleep};
+
+use crate::{liveness::Liveness, tcp};
+
+/// How often it is looked within the silence that is allowed whether the peer still takes bytes.
+const LOOKS: u32 = 6;
+
+/// What may be unacknowledged when the peer has everything: this side's FIN, which counts as one byte.
+const FIN: u32 = 1;
+
+/// Sends FIN, and waits for the peer's.
+pub(crate) async fn hand_over(
+    stream: &TcpStream,
+    liveness: &mut Liveness,
+    silence: Duration,
+) -> io::Result<()> {
+    clear_linger(stream)?;
+    SockRef::from(stream).shutdown(std::net::Shutdown::Write)?;
+    tokio::select! {
+        ended = end_of(stream) => ended?,
+        error = poll_fn(|cx| liveness.poll_dead(stream, cx)) => return Err(error),
+        () = idle_for(stream, silence) => return Err(unconfirmed(silence)),
+    }
+    // A peer that has gone before these bytes came has sent FIN as well.
+    if tcp::outstanding(stream).is_some_and(|bytes| bytes > FIN) {
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the peer has closed the connection before it had everything",
+        ));
+    }
+    Ok(())
+}
+
+/// Reads to FIN. What comes behind `close_notify` does not count (RFC 8446 section 6.1).
+async fn end_of(stream: &TcpStream) -> io::Result<()> {
+    loop {
+        stream.readable().await?;
+        match stream.try_read(&mut [0; 512]) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Waits until the peer's system has had everything for as long as `silence`.
+async fn idle_for(stream: &TcpStream, silence: Duration) {
+    let mut since = Instant::now();
+    while since.elapsed() < silence {
+        sleep(silence / LOOKS).await;
+        if tcp::outstanding(stream).is_some_and(|bytes| bytes > FIN) {
+            since = Instant::now();
+        }
+    }
+}
+
+fn unconfirmed(silence: Duration) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::TimedOut,
+        format!(
+            "the peer has received everything, but has not said within {} s that it has handed it over",
+            silence.as_secs()
+        ),
+    )
+}
