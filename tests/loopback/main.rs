@@ -7,6 +7,7 @@
 //! - `redialling`: the same two again, as soon as either has closed
 //! - `commands`: how the command ends, and how its stream does
 //! - `ending`: what the end of a stream says of the bytes before it
+//! - `forwarding`: streams that are carried to a service, which may not be there
 //! - `busy`: an endpoint that accepts nobody for a while
 //! - `many`: hundreds of peers of one endpoint at once
 //! - `hostile`: an impostor in the peer's place, and garbage on every port
@@ -22,6 +23,7 @@ mod commands;
 mod crossing;
 mod dialling;
 mod ending;
+mod forwarding;
 mod hearsay;
 mod hostile;
 mod many;

@@ -53,3 +53,24 @@ fn an_idle_stream_ends_in_time() {
         net.finish();
     });
 }
+
+#[test]
+fn bytes_that_the_kernel_has_taken_are_not_said_to_have_arrived() {
+    test(|| {
+        let nat = [NatSpec::port_preserving()];
+        let net = Net::new(&nat, &nat);
+        let mut listener = net.listen_with("b", &["--allow-any", "--once"]);
+        // It has nothing to say, so that the dialler has all of it before the path is cut.
+        drop(listener.stdin.take());
+        let mut dial = cut_off(&net, &mut listener);
+        dial.give(&[7; 10_000]);
+        let ended = dial.finish();
+        assert_eq!(ended.code(), 1, "{:#?}", ended.stderr);
+        assert!(
+            ended.reason().contains("nothing has come"),
+            "{}",
+            ended.reason()
+        );
+        net.finish();
+    });
+}

@@ -21,10 +21,11 @@ const MAX_STREAMS: usize = 256;
 
 const STATUSES: &str = "\
 Exit status:
-  0  done, or told to end while serving many
+  0  done: each side has all that the other sent; or told to end while serving many
   1  the stream broke, or this machine failed
   2  wrong usage, or an address or key file that cannot be used
   3  the peer is not online, or does not allow this machine
+  4  the peer itself refuses the stream; stderr has its words
   5  no direct path (stderr says why), or the peer is busy
   6  coordinator or STUN server unreachable, or it refuses
   7  wrong identity

@@ -3,12 +3,13 @@ use std::{
     process::ExitCode,
 };
 
-use p2pconnect::{BindError, CoordinatorError, DialError, Refusal};
+use p2pconnect::{BindError, CoordinatorError, DialError, Refusal, Refused};
 
 pub(crate) const DONE: u8 = 0;
 pub(crate) const BROKEN: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
 pub(crate) const UNAVAILABLE: u8 = 3;
+pub(crate) const REFUSED: u8 = 4;
 pub(crate) const NO_PATH: u8 = 5;
 pub(crate) const UNREACHABLE: u8 = 6;
 pub(crate) const WRONG_IDENTITY: u8 = 7;
@@ -64,6 +65,15 @@ pub(crate) fn of_dial(error: &DialError) -> u8 {
         | DialError::PeerLeft => NO_PATH,
         DialError::WrongIdentity(_) => WRONG_IDENTITY,
         _ => BROKEN,
+    }
+}
+
+/// Returns the status for the end of a stream that was not the one wished for.
+pub(crate) fn of_stream(error: &anyhow::Error) -> u8 {
+    if error.is::<Refused>() {
+        REFUSED
+    } else {
+        BROKEN
     }
 }
 

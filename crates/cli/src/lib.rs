@@ -8,6 +8,7 @@ mod cmd;
 mod environment;
 mod evidence;
 mod exit;
+mod forward;
 mod key;
 mod pauses;
 mod pump;

@@ -1,6 +1,9 @@
+//! Carries a stream between the peer and this machine.
+
 use std::io;
 
 use anyhow::{Context as _, anyhow};
+use p2pconnect::{Connection, Refused};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 /// Four TLS records; larger buffers gained nothing, smaller ones cost system calls.
@@ -20,13 +23,50 @@ enum End {
     Local,
 }
 
-/// Carries bytes both ways until both directions have ended. The end of one is passed on at once
-/// and leaves the other open.
+/// Carries bytes both ways until both directions have ended, and each side has handed over what the other sent.
+/// The end of one direction is passed on at once and leaves the other open.
 ///
 /// # Errors
 ///
-/// The first error on either side. An output that nobody reads any more is one.
+/// The first error on either side. An output that nobody reads any more is one. The peer sees that the stream
+/// has broken, also where the future is dropped. [`Refused`] if the peer does not want the stream.
 pub(crate) async fn pump(
+    connection: Connection,
+    input: impl AsyncRead,
+    output: impl AsyncWrite,
+) -> anyhow::Result<Transferred> {
+    let mut open = Open(Some(connection));
+    let transferred = both_ways(open.connection()?, input, output).await?;
+    let connection = open.0.take().context(GONE)?;
+    connection
+        .finish()
+        .await
+        .map_err(|error| End::Peer.reading(error))
+        .context("it is not known whether the peer has all that was sent")?;
+    Ok(transferred)
+}
+
+/// What is said of a connection that is not there; it always is.
+const GONE: &str = "the connection is gone";
+
+/// A connection whose peer sees that the stream has broken, unless it is taken out.
+struct Open(Option<Connection>);
+
+impl Open {
+    fn connection(&mut self) -> anyhow::Result<&mut Connection> {
+        self.0.as_mut().context(GONE)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            connection.abort();
+        }
+    }
+}
+
+async fn both_ways(
     connection: impl AsyncRead + AsyncWrite,
     input: impl AsyncRead,
     output: impl AsyncWrite,
@@ -52,13 +92,14 @@ async fn carry(
         let read = from.read(&mut buffer).await;
         let read = read.map_err(|error| source.reading(error))?;
         if read == 0 {
-            to.shutdown().await.context(sink.writing())?;
+            to.shutdown().await.map_err(|error| sink.writing(error))?;
             return Ok(total);
         }
-        to.write_all(&buffer[..read])
-            .await
-            .context(sink.writing())?;
-        to.flush().await.context(sink.writing())?;
+        let writing = async {
+            to.write_all(&buffer[..read]).await?;
+            to.flush().await
+        };
+        writing.await.map_err(|error| sink.writing(error))?;
         total += read as u64;
     }
 }
@@ -66,20 +107,35 @@ async fn carry(
 impl End {
     fn reading(self, error: io::Error) -> anyhow::Error {
         match self {
-            // The TLS library's own text is for programmers.
-            Self::Peer if error.kind() == io::ErrorKind::UnexpectedEof => {
-                anyhow!("the peer went away before the end of its bytes")
-            }
-            Self::Peer => anyhow::Error::new(error).context("the connection to the peer broke"),
+            Self::Peer => peers(error),
             Self::Local => anyhow::Error::new(error).context("the input cannot be read"),
         }
     }
 
-    const fn writing(self) -> &'static str {
+    fn writing(self, error: io::Error) -> anyhow::Error {
         match self {
-            Self::Peer => "the connection to the peer broke",
-            Self::Local => "the output takes no more",
+            Self::Peer => peers(error),
+            Self::Local => anyhow::Error::new(error).context("the output takes no more"),
         }
+    }
+}
+
+/// Says what is wrong with the connection to the peer.
+fn peers(error: io::Error) -> anyhow::Error {
+    if let Some(refused) = Refused::of(&error) {
+        return refused.clone().into();
+    }
+    match error.kind() {
+        // The TLS library's own text is for programmers.
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::BrokenPipe => {
+            anyhow!(
+                "the peer went away before the end of its bytes, or the service behind it did; only its side \
+                 knows which"
+            )
+        }
+        _ => anyhow::Error::new(error).context("the connection to the peer broke"),
     }
 }
 
@@ -96,7 +152,7 @@ mod tests {
         drop(reader);
         let (_, mut writer) = tokio::io::split(far_end);
         let (pumped, written) = tokio::join!(
-            pump(connection, empty(), output),
+            both_ways(connection, empty(), output),
             writer.write_all(b"for nobody"),
         );
         assert!(written.is_ok());
@@ -114,7 +170,7 @@ mod tests {
             far_end.read_to_end(&mut read).await?;
             Ok::<_, io::Error>(read)
         };
-        let (pumped, read) = tokio::join!(pump(connection, &b"three"[..], sink()), far);
+        let (pumped, read) = tokio::join!(both_ways(connection, &b"three"[..], sink()), far);
         let counted = pumped.ok();
         let expected = Transferred {
             sent: 5,

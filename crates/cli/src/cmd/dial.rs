@@ -75,7 +75,10 @@ async fn dial(options: args::Dial, reporter: &Reporter) -> Exit {
             reporter.closed(options.peer, transferred);
             Exit::DONE
         }
-        Err(error) => fail(exit::BROKEN, error.context("the stream broke")),
+        Err(error) => match exit::of_stream(&error) {
+            exit::BROKEN => fail(exit::BROKEN, error.context("the stream broke")),
+            refused => fail(refused, error),
+        },
     }
 }
 

@@ -1,15 +1,15 @@
 use std::time::Instant;
 
-use anyhow::Context as _;
 use p2pconnect::{BindError, Connection, CoordinatorError, Endpoint, Refusal, Status};
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
-    args, by_name,
+    args,
     exit::{self, Exit},
+    forward::forward,
     key::{self, Loaded, PEER_KEY},
     pauses::Pauses,
-    pump::{Transferred, pump},
+    pump::pump,
     report::Reporter,
     signals,
     stdout::Stdout,
@@ -195,15 +195,4 @@ fn replaced(reporter: &Reporter) -> Exit {
     );
     reporter.failed(exit::BROKEN, &error);
     Exit(exit::BROKEN)
-}
-
-async fn forward(connection: Connection, target: &str) -> anyhow::Result<Transferred> {
-    let stream = by_name::connect(target).await.with_context(|| {
-        format!("{target}, where streams are forwarded to, cannot be connected to")
-    })?;
-    stream.set_nodelay(true)?;
-    let (input, output) = stream.into_split();
-    pump(connection, input, output)
-        .await
-        .context("the stream broke")
 }

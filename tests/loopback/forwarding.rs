@@ -1,0 +1,154 @@
+use std::{net::SocketAddr, time::Duration};
+
+use p2pconnect_stun::socket::reset_on_close;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+
+use crate::commands::{Running, Shell};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A service that streams are carried to, a listener that does it, and a dialler with a key of its own.
+struct Forwarded {
+    service: TcpListener,
+    listen: Running,
+    dial: Running,
+    /// Where the keys are, and whom they meet.
+    _shells: [Shell; 2],
+}
+
+impl Forwarded {
+    async fn new() -> Self {
+        let service = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = service.local_addr().unwrap();
+        let (listen, dial, shells) = forward_to(target, &[]).await;
+        Self {
+            service,
+            listen,
+            dial,
+            _shells: shells,
+        }
+    }
+
+    async fn accept(&self) -> TcpStream {
+        timeout(LIMIT, self.service.accept())
+            .await
+            .unwrap()
+            .unwrap()
+            .0
+    }
+}
+
+/// Starts a listener that carries one stream to a service, and a dial to it.
+async fn forward_to(target: SocketAddr, options: &[&str]) -> (Running, Running, [Shell; 2]) {
+    let shell = Shell::new();
+    let peer = shell.id().await.to_string();
+    let target = target.to_string();
+    let forward = ["listen", "--allow-any", "--once", "--forward", &target];
+    let mut listen = shell.start(&[&forward[..], options].concat());
+    listen.wait_for("can be dialled").await;
+    let other = Shell::beside(&shell);
+    let dial = other.start(&["dial", &peer]);
+    (listen, dial, [shell, other])
+}
+
+/// Closes a connection so that the other end sees RST.
+fn reset(stream: TcpStream) {
+    reset_on_close(&stream).unwrap();
+    drop(stream);
+}
+
+#[tokio::test]
+async fn the_reason_why_a_service_is_not_reached_gets_to_the_dialler() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = closed.local_addr().unwrap();
+    drop(closed);
+    let (listen, dial, _shells) = forward_to(target, &[]).await;
+    let ((dialled, heard), (listened, _)) = tokio::join!(dial.end(), listen.end());
+    assert_eq!(dialled.code(), Some(4), "{heard}");
+    let reason = format!("the listener could not reach {target}: Connection refused\n");
+    assert!(heard.ends_with(&reason), "{heard}");
+    assert_eq!(listened.code(), Some(1));
+}
+
+#[tokio::test]
+async fn a_service_that_resets_is_an_error_at_the_dialler() {
+    let mut forwarded = Forwarded::new().await;
+    let mut stream = forwarded.accept().await;
+    stream.write_all(b"half").await.unwrap();
+    let mut stdout = forwarded.dial.child.stdout.take().unwrap();
+    stdout.read_exact(&mut [0; 4]).await.unwrap();
+    reset(stream);
+    let (status, said) = forwarded.dial.end().await;
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("the service behind it"), "{said}");
+}
+
+#[tokio::test]
+async fn a_service_sees_that_a_dialler_was_killed_and_has_not_said_all() {
+    let mut forwarded = Forwarded::new().await;
+    let mut stream = forwarded.accept().await;
+    let mut stdin = forwarded.dial.child.stdin.take().unwrap();
+    stdin.write_all(b"half").await.unwrap();
+    stream.read_exact(&mut [0; 4]).await.unwrap();
+    forwarded.dial.signal("KILL").await;
+    let read = timeout(LIMIT, stream.read(&mut [0])).await.unwrap();
+    assert_eq!(
+        read.unwrap_err().kind(),
+        std::io::ErrorKind::ConnectionReset
+    );
+}
+
+#[tokio::test]
+async fn a_service_that_has_closed_wholly_ends_the_stream_though_the_dialler_goes_on() {
+    let mut forwarded = Forwarded::new().await;
+    let _stdin = forwarded.dial.child.stdin.take();
+    let mut stream = forwarded.accept().await;
+    stream.write_all(b"goodbye").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut heard = Vec::new();
+    let mut stdout = forwarded.dial.child.stdout.take().unwrap();
+    stdout.read_to_end(&mut heard).await.unwrap();
+    assert_eq!(heard, b"goodbye");
+    reset(stream);
+    let (status, said) = forwarded.listen.end().await;
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("closed the connection wholly"), "{said}");
+}
+
+#[tokio::test]
+async fn a_dial_ends_with_0_when_the_other_side_has_written_everything_out() {
+    let shell = Shell::new();
+    let peer = shell.id().await.to_string();
+    // More than a pipe holds.
+    let sent = vec![7; 200_000];
+    for is_killed in [true, false] {
+        let mut listen = shell.start(&["listen", "--allow-any", "-v"]);
+        // The listener has nothing to say.
+        drop(listen.child.stdin.take());
+        listen.wait_for("can be dialled").await;
+        let other = Shell::beside(&shell);
+        let mut dial = other.start(&["dial", &peer]);
+        let mut stdin = dial.child.stdin.take().unwrap();
+        stdin.write_all(&sent).await.unwrap();
+        drop(stdin);
+        let mut output = listen.child.stdout.take().unwrap();
+        let mut heard = vec![0; 1];
+        output.read_exact(&mut heard).await.unwrap();
+        if is_killed {
+            // The kernel has taken everything by then, as a rule.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            listen.signal("KILL").await;
+            let (status, said) = dial.end().await;
+            assert_eq!(status.code(), Some(1), "{said}");
+        } else {
+            output.read_to_end(&mut heard).await.unwrap();
+            assert!(heard == sent);
+            let (status, said) = dial.end().await;
+            assert_eq!(status.code(), Some(0), "{said}");
+        }
+    }
+}
