@@ -59,13 +59,17 @@ impl Shell {
         Self { world, keys }
     }
 
-    pub(crate) fn start(&self, arguments: &[&str]) -> Running {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = program();
         command
             .args(arguments)
             .env("P2PCONNECT_COORDINATOR", self.world.address().to_string())
             .env("P2PCONNECT_KEY", self.keys.path().join("key.pem"));
-        let mut child = command.spawn().unwrap();
+        command
+    }
+
+    pub(crate) fn start(&self, arguments: &[&str]) -> Running {
+        let mut child = self.command(arguments).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         Running { child, lines }
     }

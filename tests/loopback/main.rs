@@ -8,6 +8,7 @@
 //! - `commands`: how the command ends, and how its stream does
 //! - `ending`: what the end of a stream says of the bytes before it
 //! - `forwarding`: streams that are carried to a service, which may not be there
+//! - `stdio`: the command where somebody has made its files non-blocking
 //! - `busy`: an endpoint that accepts nobody for a while
 //! - `many`: hundreds of peers of one endpoint at once
 //! - `hostile`: an impostor in the peer's place, and garbage on every port
@@ -34,5 +35,6 @@ mod refusals;
 mod restarting;
 mod rogue;
 mod serving;
+mod stdio;
 mod unreachable;
 mod world;

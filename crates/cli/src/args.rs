@@ -1,5 +1,4 @@
 use std::{
-    io::Write as _,
     net::{Ipv6Addr, SocketAddr, ToSocketAddrs as _},
     path::PathBuf,
     process::ExitCode,
@@ -13,6 +12,7 @@ use p2pconnect::{CoordinatorAddr, DialPolicy, PeerId};
 use crate::{
     environment, exit,
     report::{Volume, escaped, millis},
+    stdio,
 };
 
 /// The most peers that are forwarded at a time; it leaves room below the usual limit of 1,024
@@ -272,8 +272,7 @@ pub(crate) fn parse(started: Instant) -> Result<Command, ExitCode> {
                     "status": exit::USAGE,
                     "reason": reason.trim_end(),
                 });
-                // Somebody who closed stderr does not want to know.
-                drop(writeln!(std::io::stderr(), "{line}"));
+                stdio::say(line);
                 return Err(ExitCode::from(code));
             }
             error

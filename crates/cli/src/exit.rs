@@ -1,9 +1,8 @@
-use std::{
-    io::{self, Write as _},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use p2pconnect::{BindError, CoordinatorError, DialError, Refusal, Refused};
+
+use crate::stdio;
 
 pub(crate) const DONE: u8 = 0;
 pub(crate) const BROKEN: u8 = 1;
@@ -33,8 +32,7 @@ impl Exit {
     }
 
     fn print(status: u8, error: &anyhow::Error) -> Self {
-        // Somebody who closed stderr does not want to know.
-        drop(writeln!(io::stderr(), "error: {error:#}"));
+        stdio::say(format_args!("error: {error:#}"));
         Self(status)
     }
 }

@@ -14,7 +14,7 @@ mod pauses;
 mod pump;
 mod report;
 mod signals;
-mod stdout;
+mod stdio;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -63,6 +63,6 @@ fn start_logging() {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(stdio::stderr)
         .init();
 }

@@ -1,5 +1,5 @@
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _},
     net::{IpAddr, SocketAddr},
     path::Path,
     sync::{
@@ -12,7 +12,7 @@ use std::{
 use p2pconnect::{Connection, CoordinatorAddr, DialError, PeerId, PunchReport, Status, Verdict};
 use serde_json::{Value, json};
 
-use crate::{args, evidence, pump::Transferred};
+use crate::{args, evidence, pump::Transferred, stdio};
 
 /// Says on stderr what happens: lines for people, or JSON objects for programs.
 #[derive(Debug, Clone)]
@@ -338,8 +338,7 @@ impl Reporter {
                 format!("{now} [{since_start:7.3} s] {sentence}")
             }
         };
-        // Somebody who closed stderr does not want to know.
-        drop(writeln!(io::stderr().lock(), "{line}"));
+        stdio::say(line);
     }
 }
 

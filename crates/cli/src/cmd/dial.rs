@@ -14,7 +14,7 @@ use crate::{
     pump::{Transferred, pump},
     report::Reporter,
     signals,
-    stdout::Stdout,
+    stdio::{Stdin, Stdout},
 };
 
 /// How long the stream may take to end after a hang-up: some round trips, for the last bytes and
@@ -88,7 +88,7 @@ async fn pump_until(
     hung_up: impl Future<Output = ()>,
     connection: Connection,
 ) -> Option<anyhow::Result<Transferred>> {
-    let pumping = pump(connection, tokio::io::stdin(), Stdout::new());
+    let pumping = pump(connection, Stdin::default(), Stdout::default());
     tokio::pin!(pumping);
     tokio::select! {
         pumped = &mut pumping => Some(pumped),

@@ -4,12 +4,13 @@ use crate::{
     args,
     exit::Exit,
     key::{self, Loaded, PEER_KEY},
+    stdio,
 };
 
 /// Prints the peer id, alone, on stdout.
 pub(crate) fn run(options: &args::Id) -> Exit {
     match key::load(options.key.file().as_deref(), PEER_KEY) {
-        Ok(Loaded { key, .. }) => match writeln!(std::io::stdout(), "{}", key.peer_id()) {
+        Ok(Loaded { key, .. }) => match writeln!(stdio::stdout(), "{}", key.peer_id()) {
             Ok(()) => Exit::DONE,
             Err(error) => {
                 Exit::failure(&anyhow::Error::new(error).context("stdout cannot be written"))

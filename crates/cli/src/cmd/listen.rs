@@ -12,7 +12,7 @@ use crate::{
     pump::pump,
     report::Reporter,
     signals,
-    stdout::Stdout,
+    stdio::{Stdin, Stdout},
 };
 
 /// Waits for peers, and carries their streams.
@@ -135,7 +135,7 @@ async fn serve_one(endpoint: &Endpoint, reporter: &Reporter) -> Exit {
     reporter.stream_begins();
     let peer = connection.peer_id();
     // Whoever dials meanwhile is told that this peer is busy.
-    match pump(connection, tokio::io::stdin(), Stdout::new()).await {
+    match pump(connection, Stdin::default(), Stdout::default()).await {
         Ok(transferred) => {
             reporter.closed(peer, transferred);
             Exit::DONE

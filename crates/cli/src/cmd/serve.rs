@@ -14,7 +14,7 @@ use crate::{
     args,
     exit::Exit,
     key::{self, COORDINATOR_KEY},
-    signals,
+    signals, stdio,
 };
 
 /// The port of the coordinator that README and help name.
@@ -89,9 +89,7 @@ fn listen_address(wanted: Option<SocketAddr>) -> SocketAddr {
     let wanted = wanted.unwrap_or_else(|| (Ipv6Addr::UNSPECIFIED, DEFAULT_LISTEN_PORT).into());
     let has_ipv6 = || UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok();
     if serves_both_families(wanted.ip()) && !has_ipv6() {
-        let note = "note: this machine has no IPv6; listening on 0.0.0.0";
-        // Somebody who closed stderr does not want to know.
-        drop(writeln!(io::stderr(), "{note}"));
+        stdio::say("note: this machine has no IPv6; listening on 0.0.0.0");
         return (Ipv4Addr::UNSPECIFIED, wanted.port()).into();
     }
     wanted
@@ -163,9 +161,7 @@ fn bind_alternates(listen: SocketAddr, token_key: &TokenKey) -> Vec<StunServer> 
 }
 
 fn say_that_mappings_cannot_be_compared(listen: SocketAddr, error: &impl std::fmt::Display) {
-    // Somebody who closed stderr does not want to know.
-    drop(writeln!(
-        io::stderr(),
+    stdio::say(format_args!(
         "note: TCP {listen} cannot be listened on as well ({error}), so peers with one STUN address \
          cannot tell whether their NAT gives each destination another port; free it, or name two \
          addresses with --stun"
@@ -242,13 +238,10 @@ fn announce(coordinator: &Coordinator, stun: &[SocketAddr]) -> io::Result<()> {
     let mut lines = format!("coordinator: {}@{address}\n", coordinator.server_id());
     lines.extend(stun.iter().map(|address| format!("stun: {address}\n")));
     // In one piece, so that whoever reads only the first line does not break the second.
-    let mut out = io::stdout().lock();
-    out.write_all(lines.as_bytes())?;
-    out.flush()?;
+    stdio::stdout().write_all(lines.as_bytes())?;
     if address.ip().is_unspecified() {
         let note = "note: peers need an address of this machine in the place of";
-        // Somebody who closed stderr does not want to know.
-        drop(writeln!(io::stderr(), "{note} {}", address.ip()));
+        stdio::say(format_args!("{note} {}", address.ip()));
     }
     Ok(())
 }

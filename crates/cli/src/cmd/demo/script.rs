@@ -1,5 +1,3 @@
-#![expect(clippy::print_stdout, reason = "the demo talks to a person")]
-
 use std::{
     io::{BufRead as _, BufReader},
     net::SocketAddr,
@@ -16,7 +14,7 @@ use super::{
     process::{Process, command},
     traffic::{Sum, Transfer},
 };
-use crate::args;
+use crate::{args, stdio};
 
 /// One way over the access link of a peer, and of the server: 80 ms round trip between the peers,
 /// 42 ms to the server.
@@ -42,7 +40,7 @@ Round trip: 80 ms between anna and bert, 42 ms to the server. No packet leaves t
 
 /// Plays the whole dial.
 pub(super) fn play(options: &args::Demo) -> anyhow::Result<()> {
-    println!("{SCENE}");
+    stdio::tell(SCENE);
     let stage = Stage::build(options)?;
     let coordinator = stage.serve()?;
     let (bert, bert_id, bert_transfer) = stage.listen(&coordinator, options.size)?;
@@ -58,17 +56,17 @@ pub(super) fn play(options: &args::Demo) -> anyhow::Result<()> {
     let (sent_by_bert, received_by_bert) = bert_transfer.finish()?;
     anna.finish()?;
     bert.finish()?;
-    println!();
+    stdio::tell("");
     compare("anna to bert", &sent_by_anna, &received_by_bert)?;
     compare("bert to anna", &sent_by_bert, &received_by_anna)?;
     let Stage { lab, .. } = stage;
     lab.close()
         .context("the lab's packets could not all be written")?;
     if let Some(file) = &options.pcap {
-        println!(
+        stdio::tell(format_args!(
             "\nEvery packet is in {}; open it with Wireshark.",
             file.display()
-        );
+        ));
     }
     Ok(())
 }
@@ -224,10 +222,10 @@ impl Narrator {
     }
 
     fn say(self, who: &str, sentence: &str) {
-        println!(
+        stdio::tell(format_args!(
             "[{:6.3} s] {who:7}{sentence}",
             self.0.elapsed().as_secs_f64()
-        );
+        ));
     }
 }
 
@@ -247,13 +245,13 @@ fn explain(how: &str) -> &str {
 /// Shows that what was sent is what was received.
 fn compare(direction: &str, sent: &Sum, received: &Sum) -> anyhow::Result<()> {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    println!(
+    stdio::tell(format_args!(
         "{direction}: {:.0} MiB in {:.1} s",
         mib(received.bytes),
         received.took.as_secs_f64()
-    );
-    println!("  sent      SHA-256 {}", sent.sha256);
-    println!("  received  SHA-256 {}", received.sha256);
+    ));
+    stdio::tell(format_args!("  sent      SHA-256 {}", sent.sha256));
+    stdio::tell(format_args!("  received  SHA-256 {}", received.sha256));
     anyhow::ensure!(
         sent.sha256 == received.sha256,
         "the sums differ: bytes were lost or changed"

@@ -1,0 +1,190 @@
+//! Stdin, stdout and stderr, also where somebody has made them non-blocking.
+//!
+//! `O_NONBLOCK` belongs to the open file, which is shared with whoever has it as well: a shell, a parent
+//! process, another program on the same terminal. None of them expects this program to change it, so reading and
+//! writing wait until the file is ready, and go on.
+
+use std::{
+    fmt,
+    fs::OpenOptions,
+    io::{self, Read, Write},
+    net::Shutdown,
+    os::fd::{AsFd, BorrowedFd},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
+};
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    task::{JoinHandle, spawn_blocking},
+};
+
+/// How much is read or written at a time, off the runtime's own threads: as much as the stream is carried in.
+const CHUNK: usize = 64 * 1024;
+
+/// Returns stdout, for what is no stream.
+pub(crate) fn stdout() -> impl Write {
+    Patient(rustix::stdio::stdout())
+}
+
+/// Returns stderr.
+pub(crate) fn stderr() -> impl Write {
+    Patient(rustix::stdio::stderr())
+}
+
+/// Writes a line to stderr in one piece. Somebody who closed stderr does not want to know.
+pub(crate) fn say(line: impl fmt::Display) {
+    // Lines of several threads do not mix.
+    let _lock = io::stderr().lock();
+    drop(stderr().write_all(format!("{line}\n").as_bytes()));
+}
+
+/// Writes a line for a person to stdout. Somebody who closed it does not want to know.
+pub(crate) fn tell(line: impl fmt::Display) {
+    drop(stdout().write_all(format!("{line}\n").as_bytes()));
+}
+
+/// A file whose reads and writes wait, though it may be non-blocking.
+#[derive(Debug)]
+struct Patient<F>(F);
+
+impl<F: AsFd> Patient<F> {
+    fn wait(&self, event: PollFlags) -> io::Result<()> {
+        match poll(&mut [PollFd::new(&self.0, event)], None) {
+            // What is wrong with the file, reading or writing tells.
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl<F: AsFd> Read for Patient<F> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match rustix::io::read(&self.0, &mut *buf) {
+                Ok(read) => return Ok(read),
+                Err(Errno::AGAIN) => self.wait(PollFlags::IN)?,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl<F: AsFd> Write for Patient<F> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        loop {
+            match rustix::io::write(&self.0, buf) {
+                Ok(written) => return Ok(written),
+                Err(Errno::AGAIN) => self.wait(PollFlags::OUT)?,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The stream's way in.
+///
+/// A read that has begun cannot be cancelled: it goes on, and takes bytes, after this has been dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Stdin {
+    reading: Option<JoinHandle<io::Result<Vec<u8>>>>,
+    /// What has been read and not taken.
+    chunk: Vec<u8>,
+    taken: usize,
+}
+
+fn read_chunk() -> io::Result<Vec<u8>> {
+    let mut chunk = vec![0; CHUNK];
+    let read = Patient(rustix::stdio::stdin()).read(&mut chunk)?;
+    chunk.truncate(read);
+    Ok(chunk)
+}
+
+impl AsyncRead for Stdin {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.taken == this.chunk.len() {
+            let reading = this
+                .reading
+                .get_or_insert_with(|| spawn_blocking(read_chunk));
+            let read = ready!(Pin::new(reading).poll(cx));
+            this.reading = None;
+            this.chunk = read.map_err(io::Error::other)??;
+            this.taken = 0;
+        }
+        let rest = &this.chunk[this.taken..];
+        let count = rest.len().min(buf.remaining());
+        buf.put_slice(&rest[..count]);
+        this.taken += count;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The stream's way out. Shutting it down lets whoever reads it see the end, though this process
+/// goes on.
+#[derive(Debug, Default)]
+pub(crate) struct Stdout {
+    writing: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Stdout {
+    /// Waits until what was written before is out.
+    fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(writing) = &mut self.writing else {
+            return Poll::Ready(Ok(()));
+        };
+        let written = ready!(Pin::new(writing).poll(cx));
+        self.writing = None;
+        Poll::Ready(written.map_err(io::Error::other)?)
+    }
+}
+
+impl AsyncWrite for Stdout {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_written(cx))?;
+        let chunk = buf[..buf.len().min(CHUNK)].to_vec();
+        let len = chunk.len();
+        self.writing = Some(spawn_blocking(move || stdout().write_all(&chunk)));
+        Poll::Ready(Ok(len))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_written(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_written(cx))?;
+        Poll::Ready(end(rustix::stdio::stdout()))
+    }
+}
+
+/// Ends stdout for its reader.
+fn end(stdout: BorrowedFd<'_>) -> io::Result<()> {
+    // A socket may be stdin too, and then closing one of the two ends nothing.
+    if let Err(error) = SockRef::from(&stdout).shutdown(Shutdown::Write) {
+        tracing::trace!(%error, "stdout is no socket");
+    }
+    // The number stays taken, lest the next file that is opened gets it.
+    let nowhere = OpenOptions::new().write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdout(&nowhere)?;
+    Ok(())
+}
