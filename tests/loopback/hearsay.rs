@@ -7,12 +7,10 @@ use p2pconnect_proto::{
     Candidate, CandidateKind, NatMapping, NatReport, PortAssignment, PunchPort, Role, SessionToken,
     message::{Introduction, Notice, Silent},
 };
+use p2pconnect_tests::rogue::{Impostor, RogueCoordinator, introduction};
 use tokio::{net::TcpListener, time::timeout};
 
-use crate::{
-    rogue::{Impostor, RogueCoordinator, introduction},
-    world::{World, address_of},
-};
+use crate::world::{World, address_of};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 

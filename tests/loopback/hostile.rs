@@ -6,6 +6,7 @@ use std::{
 
 use p2pconnect::{DialError, DialPolicy, Endpoint, SecretKey};
 use p2pconnect_proto::{Role, SessionToken};
+use p2pconnect_tests::rogue::{Impostor, RogueCoordinator};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, UdpSocket},
@@ -13,10 +14,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{
-    rogue::{Impostor, RogueCoordinator},
-    world::{World, address_of, assert_carries},
-};
+use crate::world::{World, address_of, assert_carries};
 
 /// What somebody might send who does not know the protocol, or knows it too well.
 fn garbage() -> Vec<Vec<u8>> {

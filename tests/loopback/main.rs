@@ -33,7 +33,6 @@ mod obedience;
 mod redialling;
 mod refusals;
 mod restarting;
-mod rogue;
 mod serving;
 mod stdio;
 mod unreachable;

@@ -6,16 +6,14 @@ use std::{
 use p2pconnect::{BindError, CoordinatorError, DialError, DialPolicy, Endpoint, SecretKey, Status};
 use p2pconnect_proto::TokenKey;
 use p2pconnect_stun::{StunServer, StunServerConfig};
+use p2pconnect_tests::rogue::RogueCoordinator;
 use tokio::{
     net::{TcpListener, UdpSocket},
     sync::mpsc,
     time::timeout,
 };
 
-use crate::{
-    rogue::RogueCoordinator,
-    world::{World, address_of, assert_carries},
-};
+use crate::world::{World, address_of, assert_carries};
 
 #[tokio::test]
 async fn a_coordinator_with_another_key_is_told_apart() {

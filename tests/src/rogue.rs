@@ -1,8 +1,14 @@
 //! A coordinator and a peer that are not what they say.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "only tests use it, and a failing unwrap is a failing test"
+)]
+
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use p2pconnect::{PeerId, SecretKey};
@@ -18,6 +24,7 @@ use tokio::{
     net::TcpListener,
     sync::mpsc,
     task::JoinSet,
+    time::sleep,
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -28,49 +35,77 @@ const TOKEN: [u8; 16] = *b"session of fraud";
 const WHOEVER_IS_DIALLED: PeerId = PeerId::from_public_key([0; 32]);
 
 /// A coordinator that introduces every dialler to the addresses it likes.
-pub(crate) struct RogueCoordinator {
-    pub(crate) address: SocketAddr,
-    pub(crate) id: PeerId,
+#[derive(Debug)]
+pub struct RogueCoordinator {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Its own id.
+    pub id: PeerId,
     /// What diallers want to be passed on to their peers.
-    pub(crate) flights: mpsc::UnboundedReceiver<Flight>,
+    pub flights: mpsc::UnboundedReceiver<Flight>,
     /// What callees say of themselves, none of which it believes.
-    pub(crate) registrations: mpsc::UnboundedReceiver<Registration>,
+    pub registrations: mpsc::UnboundedReceiver<Registration>,
     _task: JoinSet<()>,
 }
 
 impl RogueCoordinator {
-    pub(crate) fn start(stun: SocketAddr, candidates: Vec<SocketAddr>) -> Self {
+    /// Starts a coordinator that introduces every dialler to these addresses.
+    pub fn start(stun: SocketAddr, candidates: Vec<SocketAddr>) -> Self {
         Self::answering(usize::MAX, stun, candidates)
     }
 
     /// Starts a coordinator that answers so many dials and is silent to all others.
-    pub(crate) fn answering(dials: usize, stun: SocketAddr, candidates: Vec<SocketAddr>) -> Self {
+    pub fn answering(dials: usize, stun: SocketAddr, candidates: Vec<SocketAddr>) -> Self {
         Self::with(Deceit {
             dials,
-            stun,
+            stun: Some(stun),
             introduction: introduction(candidates),
             notice: None,
             called: None,
         })
     }
 
+    /// Starts a coordinator on the host of a STUN server that introduces whoever registers again and
+    /// again, with such a pause, as `introduction` says for each time.
+    pub fn flooding(
+        stun: SocketAddr,
+        pause: Duration,
+        introduction: impl Fn(u64) -> Introduction + Send + Sync + 'static,
+    ) -> Self {
+        let deceit = Deceit {
+            dials: 0,
+            stun: Some(stun),
+            introduction: introduction(0),
+            notice: None,
+            called: Some(Calls {
+                introduction: Arc::new(introduction),
+                pause: Some(pause),
+            }),
+        };
+        Self::at(stun.ip(), deceit)
+    }
+
     /// Starts a coordinator that introduces whoever registers to a dialler of its own invention, with a
     /// session token of its choice.
-    pub(crate) fn calling(
+    pub fn calling(
         stun: SocketAddr,
         dialler: PeerId,
         token: [u8; 16],
         candidates: Vec<SocketAddr>,
     ) -> Self {
         let introduction = introduction(candidates);
+        let called = Introduction {
+            session: SessionToken::from_bytes(token),
+            peer: dialler,
+            role: Role::Controlled,
+            ..introduction.clone()
+        };
         Self::with(Deceit {
             dials: 0,
-            stun,
-            called: Some(Introduction {
-                session: SessionToken::from_bytes(token),
-                peer: dialler,
-                role: Role::Controlled,
-                ..introduction.clone()
+            stun: Some(stun),
+            called: Some(Calls {
+                introduction: Arc::new(move |_| called.clone()),
+                pause: None,
             }),
             introduction,
             notice: None,
@@ -78,14 +113,10 @@ impl RogueCoordinator {
     }
 
     /// Starts a coordinator that answers one dial with this, and says so much to the dialler before.
-    pub(crate) fn lying(
-        stun: SocketAddr,
-        introduction: Introduction,
-        notice: Option<Notice>,
-    ) -> Self {
+    pub fn lying(stun: SocketAddr, introduction: Introduction, notice: Option<Notice>) -> Self {
         Self::with(Deceit {
             dials: 1,
-            stun,
+            stun: Some(stun),
             introduction,
             notice,
             called: None,
@@ -93,11 +124,15 @@ impl RogueCoordinator {
     }
 
     fn with(deceit: Deceit) -> Self {
+        Self::at(Ipv4Addr::LOCALHOST.into(), deceit)
+    }
+
+    fn at(ip: IpAddr, deceit: Deceit) -> Self {
         let key = SecretKey::generate().unwrap();
         let tls = server_config(&key, None, COORDINATION_ALPN).unwrap();
         let quic = Arc::new(QuicServerConfig::try_from(tls).unwrap());
         let config = quinn::ServerConfig::with_crypto(quic);
-        let endpoint = quinn::Endpoint::server(config, (Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let endpoint = quinn::Endpoint::server(config, (ip, 0).into()).unwrap();
         let address = endpoint.local_addr().unwrap();
         let mut task = JoinSet::new();
         let (passing, flights) = mpsc::unbounded_channel();
@@ -126,23 +161,46 @@ type Sinks = (
 struct Deceit {
     /// How many dials it answers.
     dials: usize,
-    stun: SocketAddr,
+    /// Which STUN server it names.
+    stun: Option<SocketAddr>,
     /// What it tells diallers.
     introduction: Introduction,
     /// What it tells diallers before.
     notice: Option<Notice>,
     /// What it tells whoever registers.
-    called: Option<Introduction>,
+    called: Option<Calls>,
+}
+
+/// Introductions of callees.
+#[derive(Clone)]
+struct Calls {
+    /// What the n-th one says.
+    introduction: Arc<dyn Fn(u64) -> Introduction + Send + Sync>,
+    /// How long after each the next one follows, if there is to be another.
+    pause: Option<Duration>,
+}
+
+impl Calls {
+    async fn call(self, connection: quinn::Connection) {
+        for n in 0.. {
+            notify(&connection, &Notice::Introduction((self.introduction)(n))).await;
+            match self.pause {
+                Some(pause) => sleep(pause).await,
+                None => return,
+            }
+        }
+    }
 }
 
 async fn mislead(connection: &quinn::Connection, deceit: &Deceit, (passing, registering): &Sinks) {
     let welcome = Notice::Welcome(Welcome {
         observed: connection.remote_address(),
-        stun_servers: vec![deceit.stun],
+        stun_servers: deceit.stun.into_iter().collect(),
         stun_alternates: Vec::new(),
     });
     notify(connection, &welcome).await;
     let mut unanswered = Vec::new();
+    let mut calling = JoinSet::new();
     let mut answered = 0;
     while let Ok((mut send, mut receive)) = connection.accept_bi().await {
         let request = receive.read_to_end(codec::MAX_BODY + codec::HEADER_LEN);
@@ -163,11 +221,12 @@ async fn mislead(connection: &quinn::Connection, deceit: &Deceit, (passing, regi
                 let addresses = registration.candidates.iter().map(|it| it.address);
                 let unproven = addresses.collect();
                 drop(registering.send(registration));
-                if let Some(called) = deceit.called.clone() {
-                    notify(connection, &Notice::Introduction(called)).await;
+                if let Some(calls) = deceit.called.clone().filter(|_| calling.is_empty()) {
+                    calling.spawn(calls.call(connection.clone()));
                 }
                 Response::Registered(Registered { unproven })
             }
+            Request::Settled(_) => Response::Settled,
             request => {
                 // Where the test does not look at them, nobody takes them.
                 if let Request::Relay(flight) = request {
@@ -193,8 +252,8 @@ async fn notify(connection: &quinn::Connection, notice: &Notice) {
     stream.finish().unwrap();
 }
 
-/// Returns what the rogue tells a dialler.
-pub(crate) fn introduction(candidates: Vec<SocketAddr>) -> Introduction {
+/// Returns what the rogue tells a dialler: that the peer is at these addresses.
+pub fn introduction(candidates: Vec<SocketAddr>) -> Introduction {
     let host = |address: &SocketAddr| Candidate::host(*address, PunchPort::PRIMARY);
     Introduction {
         session: SessionToken::from_bytes(TOKEN),
@@ -212,13 +271,16 @@ pub(crate) fn introduction(candidates: Vec<SocketAddr>) -> Introduction {
 }
 
 /// Somebody who is at the peer's address and knows the session token, with another key.
-pub(crate) struct Impostor {
-    pub(crate) address: SocketAddr,
+#[derive(Debug)]
+pub struct Impostor {
+    /// Where somebody listens.
+    pub address: SocketAddr,
     _task: JoinSet<()>,
 }
 
 impl Impostor {
-    pub(crate) async fn start() -> Self {
+    /// Starts to listen on loopback.
+    pub async fn start() -> Self {
         let key = SecretKey::generate().unwrap();
         let tls = Arc::new(server_config(&key, None, PEER_ALPN).unwrap());
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
