@@ -19,6 +19,7 @@
 //! - `port_mapping`: what no punch can do, a router that maps ports can
 //! - `readme`: what README tells people to type for ssh through two NATs
 //! - `same_nat`: peers behind the same NAT
+//! - `weapon`: what a coordinator that lies makes a listener send to others
 //! - `statuses`: what goes wrong ends with the right exit status, in time, and disturbs nobody
 
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
@@ -47,3 +48,4 @@ mod tayga;
 mod together;
 mod upnp;
 mod ways;
+mod weapon;

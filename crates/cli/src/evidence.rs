@@ -219,6 +219,7 @@ const fn outcome_in_words(outcome: PairOutcome) -> &'static str {
             ConnectFailure::AddressInUse => "nothing was sent: the local port is in use",
             ConnectFailure::AddressNotAvailable => "the peer's SYN, and no connection",
             ConnectFailure::NoResources => "nothing was sent: no sockets are left",
+            ConnectFailure::Withheld => "nothing more was sent: too much was in vain lately",
             ConnectFailure::TimedOut | ConnectFailure::Other => "an error of this system",
         },
         PairOutcome::NotThePeer(failure) => match failure {

@@ -181,6 +181,7 @@ impl Builder {
             inbound,
             punch: PunchConfig::default(),
             bets: Arc::default(),
+            syn_budget: Arc::default(),
             metrics: Arc::default(),
             nat64,
             crossings: Arc::default(),

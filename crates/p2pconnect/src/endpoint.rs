@@ -35,6 +35,7 @@ use crate::{
     relayed::Relayed,
     session::{Punched, SessionError},
     status::Observer,
+    syn_budget::SynBudget,
     task::AbortOnDrop,
     turns::Turns,
 };
@@ -108,6 +109,7 @@ pub(crate) struct Inner {
     pub(crate) inbound: Arc<Inbound>,
     pub(crate) punch: PunchConfig,
     pub(crate) bets: Arc<Bets>,
+    pub(crate) syn_budget: Arc<SynBudget>,
     pub(crate) metrics: Arc<Recorder>,
     pub(crate) nat64: Arc<Nat64>,
     pub(crate) crossings: Arc<Crossings>,

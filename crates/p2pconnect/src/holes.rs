@@ -16,7 +16,7 @@ use std::{
 use p2pconnect_punch::{ConnectFailure, Opened};
 use tokio::{net::TcpStream, sync::oneshot};
 
-use crate::tcp;
+use crate::{syn_budget::PaidSyn, tcp};
 
 /// Where from and where to.
 type Ends = (SocketAddr, SocketAddr);
@@ -35,33 +35,48 @@ pub(crate) struct Holes(Mutex<HashMap<Ends, VecDeque<Turn>>>);
 impl Holes {
     /// Connects, or waits for a session that does so between the same addresses already.
     ///
-    /// The SYN leaves at once. `AddressNotAvailable` means that the other session has the connection:
-    /// if it is this one's, it arrives as one that was accepted.
+    /// The SYN leaves at once, if it can be paid for. `AddressNotAvailable` means that the other session
+    /// has the connection: if it is this one's, it arrives as one that was accepted.
     ///
     /// Cancel safety: dropping the future closes the socket, unless another session takes it over.
-    pub(crate) fn connect(self: &Arc<Self>, ends: Ends) -> impl Future<Output = Connected> + use<> {
-        let turn = self.with(|holes| match holes.get_mut(&ends) {
+    pub(crate) fn connect<F>(
+        self: &Arc<Self>,
+        ends: Ends,
+        pay: F,
+    ) -> impl Future<Output = Connected> + use<F>
+    where
+        F: FnOnce() -> Option<PaidSyn>,
+    {
+        let place = self.with(|holes| match holes.get_mut(&ends) {
             Some(waiting) => {
                 let (turn, next) = oneshot::channel();
                 // Sessions that have ended meanwhile.
                 waiting.retain(|it| !it.is_closed());
                 waiting.push_back(turn);
-                Err(next)
+                Place::Next(next)
             }
-            None => {
-                holes.insert(ends, VecDeque::new());
-                Ok(())
-            }
+            None => match pay() {
+                Some(paid) => {
+                    holes.insert(ends, VecDeque::new());
+                    Place::First(paid)
+                }
+                None => Place::None,
+            },
         });
-        let first = turn.map(|()| Held::begin(Arc::clone(self), ends));
+        let (held, next) = match place {
+            Place::First(paid) => (Some(Held::begin(Arc::clone(self), ends, paid)), None),
+            Place::Next(next) => (None, Some(next)),
+            Place::None => (None, None),
+        };
         async move {
-            let held = match first {
-                Ok(held) => held,
-                Err(next) => match next.await {
+            let held = match (held, next) {
+                (Some(held), _) => held,
+                (None, Some(next)) => match next.await {
                     Ok(turn) => turn?,
                     // Nobody lets go of a hole without a word; the agent asks again.
                     Err(_) => return Err(ConnectFailure::Other),
                 },
+                (None, None) => return Err(ConnectFailure::Withheld),
             };
             held.await
         }
@@ -72,21 +87,33 @@ impl Holes {
     }
 }
 
+/// What there is for one who asks for a hole.
+enum Place {
+    /// Nobody has it.
+    First(PaidSyn),
+    /// Whoever has it passes it on.
+    Next(oneshot::Receiver<Result<Held, ConnectFailure>>),
+    /// Nothing is sent there.
+    None,
+}
+
 /// A connection being made, which passes to the next session when it is dropped.
 struct Held {
     holes: Arc<Holes>,
     ends: Ends,
+    paid: Option<PaidSyn>,
     connecting: Option<Pin<Box<dyn Future<Output = Connected> + Send>>>,
     /// What became of it in the first moment.
     at_once: Option<Connected>,
 }
 
 impl Held {
-    fn begin(holes: Arc<Holes>, ends: Ends) -> Self {
+    fn begin(holes: Arc<Holes>, ends: Ends, paid: PaidSyn) -> Self {
         let (local, remote) = ends;
         let mut held = Self {
             holes,
             ends,
+            paid: Some(paid),
             connecting: Some(Box::pin(tcp::connect(local, remote))),
             at_once: None,
         };
@@ -100,6 +127,7 @@ impl Held {
     /// Tells all who wait what has become of the connection.
     fn end(&mut self, result: &Connected) {
         self.connecting = None;
+        self.paid = None;
         let failure = match result {
             Ok(_) => ConnectFailure::AddressNotAvailable,
             Err(failure) => *failure,
@@ -146,6 +174,7 @@ impl Drop for Held {
             let held = Self {
                 holes: Arc::clone(&self.holes),
                 ends: self.ends,
+                paid: self.paid.take(),
                 connecting: self.connecting.take(),
                 at_once: None,
             };
@@ -168,9 +197,25 @@ impl std::fmt::Debug for Held {
 mod tests {
     use std::net::Ipv4Addr;
 
+    use p2pconnect_punch::Purpose;
     use p2pconnect_stun::socket::reusable_tcp_socket;
 
     use super::*;
+    use crate::syn_budget::{Account, Network, SynBudget};
+
+    fn account() -> Account {
+        Arc::new(SynBudget::default()).open()
+    }
+
+    fn connect(
+        holes: &Arc<Holes>,
+        account: &Account,
+        ends: Ends,
+    ) -> impl Future<Output = Connected> + use<> {
+        let account = account.clone();
+        let network = Network::of(ends.1.ip());
+        holes.connect(ends, move || account.pay(network, Purpose::Guess))
+    }
 
     /// Two sockets that connect to each other, of which the second has not begun, and the holes
     /// that the first is in: a socket that is bound and does not listen keeps the port.
@@ -187,10 +232,13 @@ mod tests {
 
     #[tokio::test]
     async fn what_became_of_a_hole_is_told_to_all_who_wait() {
-        let holes = Arc::new(Holes::default());
+        let (holes, account) = (Arc::new(Holes::default()), account());
         let (peer, ends) = ends();
         let listener = peer.listen(1).unwrap();
-        let (first, second) = (holes.connect(ends), holes.connect(ends));
+        let (first, second) = (
+            connect(&holes, &account, ends),
+            connect(&holes, &account, ends),
+        );
         let (first, second) = tokio::join!(first, second);
         assert!(first.is_ok(), "{first:?}");
         assert_eq!(second.unwrap_err(), ConnectFailure::AddressNotAvailable);
@@ -200,13 +248,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_hole_passes_on_to_the_first_that_still_waits_for_it() {
-        let holes = Arc::new(Holes::default());
+        let (holes, account) = (Arc::new(Holes::default()), account());
         let (peer, ends) = ends();
         let listener = peer.listen(1).unwrap();
         let (first, gone, last) = (
-            holes.connect(ends),
-            holes.connect(ends),
-            holes.connect(ends),
+            connect(&holes, &account, ends),
+            connect(&holes, &account, ends),
+            connect(&holes, &account, ends),
         );
         drop(gone);
         drop(first);
@@ -218,9 +266,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_hole_that_nobody_wants_is_closed() {
-        let holes = Arc::new(Holes::default());
+        let (holes, account) = (Arc::new(Holes::default()), account());
         let (_peer, ends) = ends();
-        drop((holes.connect(ends), holes.connect(ends)));
+        drop((
+            connect(&holes, &account, ends),
+            connect(&holes, &account, ends),
+        ));
         assert!(holes.with(|all| all.is_empty()));
     }
 }

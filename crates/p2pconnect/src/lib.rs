@@ -67,6 +67,7 @@ mod relayed;
 mod remote_candidates;
 mod session;
 mod status;
+mod syn_budget;
 mod task;
 mod tcp;
 mod transport;

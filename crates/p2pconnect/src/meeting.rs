@@ -372,7 +372,7 @@ impl Inner {
         let session = Session::new(agent, verifier, handover, inbox, local_nat)
             .naming(kinds, translated)
             .paced(pace)
-            .betting(stake, self.bets.holes());
+            .spending(self.syn_budget.open(), stake, self.bets.holes());
         let (handed, handing) = oneshot::channel();
         let race = AbortOnDrop::spawn(session.run(deadline, handed));
         let result = match handing.await {

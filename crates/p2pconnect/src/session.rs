@@ -15,7 +15,7 @@ use std::{
 use p2pconnect_proto::{CandidateKind, NatReport, Role};
 use p2pconnect_punch::{
     Action, CandidatePair, CheckId, ConnectFailure, Event, How, Input, Opened, PunchAgent,
-    PunchReport, VerifyFailure,
+    PunchReport, Purpose, VerifyFailure,
 };
 use tokio::{
     net::tcp::OwnedWriteHalf,
@@ -31,6 +31,7 @@ use crate::{
     in_use::{InUse, Usage},
     inbound::{Arrival, Dialled, Inbox},
     relayed::Left,
+    syn_budget::{Account, Network, PaidSyn, SynBudget, network_of},
     tcp,
     transport::Transport,
     verify::{Open, Origin, Verified, Verifier},
@@ -91,6 +92,7 @@ pub(crate) struct Session {
     /// What the agent's bets have taken, until it has ended.
     stake: Option<Arc<Stake>>,
     holes: Arc<Holes>,
+    account: Account,
 }
 
 /// A connection that can be used before the peer has answered on it.
@@ -145,11 +147,18 @@ impl Session {
             pace: Pace::default(),
             stake: None,
             holes: Arc::default(),
+            account: Arc::new(SynBudget::default()).open(),
         }
     }
 
-    /// Holds what the agent bets with, and shares its holes with other sessions.
-    pub(crate) fn betting(mut self, stake: Arc<Stake>, holes: Arc<Holes>) -> Self {
+    /// Pays for what is sent, holds what the agent bets with, and shares its holes with other sessions.
+    pub(crate) fn spending(
+        mut self,
+        account: Account,
+        stake: Arc<Stake>,
+        holes: Arc<Holes>,
+    ) -> Self {
+        self.account = account;
         self.stake = Some(stake);
         self.holes = holes;
         self
@@ -218,33 +227,8 @@ impl Session {
                 check,
                 local,
                 remote,
-            } => {
-                let is_over_ipv4 = remote.is_ipv4() || self.translated.contains(&remote.ip());
-                if !self.pace.begins((local, remote), is_over_ipv4) {
-                    return;
-                }
-                let is_hole = self.agent.opens_holes() && !self.kinds.contains_key(&remote);
-                let task = if is_hole {
-                    let connecting = self.holes.connect((local, remote));
-                    let claim = self.inbox.claim(remote, self.handover.is_controlled());
-                    self.tasks.spawn(async move {
-                        let result = match connecting.await {
-                            Ok((stream, opened)) => claim.take(stream, opened).await,
-                            Err(failure) => Err(failure),
-                        };
-                        (check, Done::Connect(result))
-                    })
-                } else {
-                    self.tasks.spawn(connect(check, local, remote))
-                };
-                let connecting = Check::Connecting {
-                    task,
-                    local,
-                    remote,
-                    since: Instant::now(),
-                };
-                self.checks.insert(check, connecting);
-            }
+                purpose,
+            } => self.connect(check, (local, remote), purpose),
             Action::Verify { check } => self.verify(check),
             Action::Close { check } => match self.checks.remove(&check) {
                 Some(Check::Connecting { task, .. } | Check::Verifying { task, .. }) => {
@@ -254,6 +238,51 @@ impl Session {
                 Some(Check::Open { .. } | Check::Verified { .. }) | None => {}
             },
         }
+    }
+
+    fn connect(
+        &mut self,
+        check: CheckId,
+        (local, remote): (SocketAddr, SocketAddr),
+        purpose: Purpose,
+    ) {
+        if self.pace.is_held() {
+            return;
+        }
+        let network = self.network_of(remote.ip());
+        let is_hole = self.agent.opens_holes() && !self.kinds.contains_key(&remote);
+        let task = if is_hole {
+            let account = self.account.clone();
+            let pay = move || account.pay(network, purpose);
+            let connecting = self.holes.connect((local, remote), pay);
+            let claim = self.inbox.claim(remote, self.handover.is_controlled());
+            self.tasks.spawn(async move {
+                let result = match connecting.await {
+                    Ok((stream, opened)) => claim.take(stream, opened).await,
+                    Err(failure) => Err(failure),
+                };
+                (check, Done::Connect(result))
+            })
+        } else if let Some(paid) = self.account.pay(network, purpose) {
+            self.tasks.spawn(connect(check, (local, remote), paid))
+        } else {
+            let withheld = Done::Connect(Err(ConnectFailure::Withheld));
+            self.tasks.spawn(async move { (check, withheld) });
+            return;
+        };
+        let is_over_ipv4 = remote.is_ipv4() || self.translated.contains(&remote.ip());
+        self.pace.begins((local, remote), is_over_ipv4);
+        let connecting = Check::Connecting {
+            task,
+            local,
+            remote,
+            since: Instant::now(),
+        };
+        self.checks.insert(check, connecting);
+    }
+
+    fn network_of(&self, remote: IpAddr) -> Network {
+        network_of(remote, self.translated.contains(&remote))
     }
 
     fn verify(&mut self, check: CheckId) {
@@ -392,6 +421,7 @@ impl Session {
             }
             (Done::Connect(Err(failure)), _) => Input::ConnectFailed { check, failure },
             (Done::Verify(Ok(verified)), Some(Check::Verifying { way, .. })) => {
+                self.account.prove(self.network_of(way.pair.remote.ip()));
                 self.checks.insert(check, Check::Verified { verified, way });
                 Input::Verified { check }
             }
@@ -414,8 +444,8 @@ const fn how_of(opened: Opened) -> How {
 /// ports in a row, the order of the SYNs decides which gets which.
 fn connect(
     check: CheckId,
-    local: SocketAddr,
-    remote: SocketAddr,
+    (local, remote): (SocketAddr, SocketAddr),
+    paid: PaidSyn,
 ) -> impl Future<Output = (CheckId, Done)> + use<> {
     let mut connecting = Box::pin(tcp::connect(local, remote));
     let mut nobody = Context::from_waker(Waker::noop());
@@ -428,6 +458,7 @@ fn connect(
             Some(result) => result,
             None => connecting.await,
         };
+        drop(paid);
         let result = result.map(|(stream, opened)| Dialled {
             stream,
             opened,

@@ -16,6 +16,8 @@ pub enum Action {
         local: SocketAddr,
         /// The address to connect to.
         remote: SocketAddr,
+        /// What it is for.
+        purpose: Purpose,
     },
     /// Find out whether the other end of an open connection is the peer, and answer with
     /// `Verified` or `VerifyFailed`.
@@ -34,4 +36,15 @@ pub enum Action {
         /// The check to forget. No answer is expected.
         check: CheckId,
     },
+}
+
+/// What an attempt to connect is for, by which a driver can see what is in vain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// The first one between two addresses.
+    First,
+    /// It repeats an attempt that was turned away.
+    Again,
+    /// One of hundreds, to or from a port of which nobody knows whether it is the right one.
+    Guess,
 }

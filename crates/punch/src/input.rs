@@ -68,6 +68,8 @@ pub enum ConnectFailure {
     AddressNotAvailable,
     /// The system has no room for another socket (EMFILE, ENFILE, ENOBUFS, ENOMEM).
     NoResources,
+    /// This side has sent too much in vain lately, and sends nothing more there for now.
+    Withheld,
     /// Anything else the system said.
     Other,
 }

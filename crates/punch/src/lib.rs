@@ -84,7 +84,7 @@ mod plan;
 mod report;
 mod schedule;
 
-pub use action::Action;
+pub use action::{Action, Purpose};
 pub use agent::{Introduced, PunchAgent, Stats};
 pub use check::{Base, CandidatePair, CheckId};
 pub use config::PunchConfig;

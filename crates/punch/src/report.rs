@@ -80,6 +80,7 @@ impl fmt::Display for PunchReport {
             (count(PairOutcome::is_refused), "refused"),
             (count(PairOutcome::is_unreachable), "unreachable"),
             (count(PairOutcome::is_stranger), "answered by somebody else"),
+            (count(PairOutcome::is_withheld), "withheld"),
         ];
         let mut separator = ": ";
         for (number, outcome) in counts.into_iter().filter(|(number, _)| *number > 0) {
@@ -135,6 +136,10 @@ impl PairOutcome {
             self,
             Self::Failed(ConnectFailure::HostUnreachable | ConnectFailure::NetworkUnreachable)
         )
+    }
+
+    const fn is_withheld(self) -> bool {
+        matches!(self, Self::Failed(ConnectFailure::Withheld))
     }
 
     const fn is_stranger(self) -> bool {

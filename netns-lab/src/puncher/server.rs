@@ -246,6 +246,7 @@ const fn outcome_of(failure: ConnectFailure) -> BackOutcome {
         | ConnectFailure::AddressInUse
         | ConnectFailure::AddressNotAvailable
         | ConnectFailure::NoResources
+        | ConnectFailure::Withheld
         | ConnectFailure::Other => BackOutcome::Silent,
     }
 }

@@ -145,6 +145,7 @@ impl<S: Copy + Ord> Session<S> {
                 check,
                 local,
                 remote,
+                ..
             } => {
                 if self.is_fresh(local) && self.listening.insert(local) {
                     sockets.listen(local);

@@ -71,16 +71,17 @@ impl Pace {
         }))
     }
 
-    /// Tells whether another connection may be begun, and counts it if it is over IPv4.
-    pub(super) fn begins(&self, addresses: (SocketAddr, SocketAddr), is_over_ipv4: bool) -> bool {
-        if self.0.is_held.load(Ordering::Relaxed) {
-            return false;
-        }
+    /// Tells whether no other connection is to be begun.
+    pub(super) fn is_held(&self) -> bool {
+        self.0.is_held.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a connection is begun, and counts it if it is over IPv4.
+    pub(super) fn begins(&self, addresses: (SocketAddr, SocketAddr), is_over_ipv4: bool) {
         let new = u32::from(is_over_ipv4 && self.0.trails.is_new(addresses));
         self.0
             .begun
             .send_modify(|begun| *begun = Some(begun.unwrap_or_default() + new));
-        true
     }
 
     /// Waits until a connection has been begun. Cancel safe.
@@ -112,19 +113,20 @@ mod tests {
         let trails = Arc::new(Trails::default());
         let address = |port: u16| SocketAddr::from(([192, 0, 2, 1], port));
         let pace = Pace::new(Arc::clone(&trails));
-        assert!(pace.begins((address(1), address(2)), true));
-        assert!(pace.begins((address(1), address(3)), true));
-        assert!(pace.begins((address(1), address(2)), true));
-        assert!(pace.begins((address(1), address(4)), false));
+        pace.begins((address(1), address(2)), true);
+        pace.begins((address(1), address(3)), true);
+        pace.begins((address(1), address(2)), true);
+        pace.begins((address(1), address(4)), false);
         assert_eq!(pace.count(), 2);
         // Another session of the same endpoint.
         let pace = Pace::new(Arc::clone(&trails));
-        assert!(pace.begins((address(1), address(3)), true));
+        pace.begins((address(1), address(3)), true);
         assert_eq!(pace.count(), 0);
-        assert!(pace.begins((address(4), address(3)), true));
+        pace.begins((address(4), address(3)), true);
         assert_eq!(pace.count(), 1);
         assert_eq!(trails.count(), 3);
+        assert!(!pace.is_held());
         pace.hold();
-        assert!(!pace.begins((address(5), address(3)), true));
+        assert!(pace.clone().is_held());
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    Action, CheckId, ConnectFailure, How, PairOutcome, PunchAgent, VerifyFailure,
+    Action, CheckId, ConnectFailure, How, PairOutcome, PunchAgent, Purpose, VerifyFailure,
     pair::{CheckState, DialledBy, Ending, PairId},
     schedule::{Cause, LOCAL_ANSWER},
 };
@@ -74,11 +74,17 @@ impl PunchAgent {
         self.stats.attempts += 1;
         pair.attempts += 1;
         let (local, remote) = (pair.pair.local, pair.pair.remote);
+        let purpose = match pair.attempts {
+            _ if pair.is_bet => Purpose::Guess,
+            1 => Purpose::First,
+            _ => Purpose::Again,
+        };
         tracing::trace!(%check, %local, %remote, attempt = pair.attempts, "connect");
         self.actions.push_back(Action::Connect {
             check,
             local,
             remote,
+            purpose,
         });
     }
 
@@ -110,7 +116,10 @@ impl PunchAgent {
                 self.redial(id, if local { Cause::Reset } else { Cause::Icmp });
             }
             ConnectFailure::AddressNotAvailable => self.await_accept(id),
-            ConnectFailure::AddressInUse | ConnectFailure::NoResources | ConnectFailure::Other => {
+            ConnectFailure::AddressInUse
+            | ConnectFailure::NoResources
+            | ConnectFailure::Withheld
+            | ConnectFailure::Other => {
                 self.retry_locally(id);
             }
         }
@@ -131,6 +140,7 @@ impl PunchAgent {
             | ConnectFailure::AddressInUse
             | ConnectFailure::AddressNotAvailable
             | ConnectFailure::NoResources
+            | ConnectFailure::Withheld
             | ConnectFailure::Other => false,
         };
         if early {

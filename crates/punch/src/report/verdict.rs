@@ -20,6 +20,8 @@ pub enum Verdict {
     BothMappingsVary,
     /// Both NATs have few ports for this side or the peer, and none of them led to the other.
     PortsExhausted,
+    /// This side has sent too much to the peer's networks in vain, and sends no more for now.
+    Withheld,
     /// Every attempt was answered with a reset.
     Refused,
     /// The network said that the peer is out of reach.
@@ -38,6 +40,10 @@ impl Verdict {
         }
         if pairs.iter().any(|pair| pair.outcome == wrong) {
             return Self::WrongIdentity;
+        }
+        let withheld = pairs.iter().filter(|pair| pair.outcome.is_withheld());
+        if withheld.count() * 2 > pairs.len() {
+            return Self::Withheld;
         }
         let varies = |nat: NatReport| mapping_varies(nat.mapping).is_some();
         match (varies(local), varies(remote)) {
@@ -120,6 +126,11 @@ impl Verdict {
                  peer's side {remote}), and none of the ports that they give out led to the other. \
                  An earlier attempt may have used them up. Trying again in some minutes or a port \
                  mapping would help.",
+            ),
+            Self::Withheld => f.write_str(
+                "This side has sent a lot to the peer's network lately and nobody there was the peer, \
+                 so it sends little there for now. Trying again in some minutes, or a port mapping \
+                 on either side, would help.",
             ),
             Self::Refused => f.write_str(
                 "Every attempt was answered with a reset: a NAT or firewall turns the connection \

@@ -33,7 +33,7 @@ enum Answer {
     NotVerified(usize),
 }
 
-const CONNECT_FAILURES: [ConnectFailure; 9] = [
+const CONNECT_FAILURES: [ConnectFailure; 10] = [
     ConnectFailure::Refused,
     ConnectFailure::Reset,
     ConnectFailure::HostUnreachable,
@@ -42,6 +42,7 @@ const CONNECT_FAILURES: [ConnectFailure; 9] = [
     ConnectFailure::AddressInUse,
     ConnectFailure::AddressNotAvailable,
     ConnectFailure::NoResources,
+    ConnectFailure::Withheld,
     ConnectFailure::Other,
 ];
 

@@ -76,6 +76,7 @@ impl Rig {
                 check,
                 local,
                 remote,
+                ..
             } => Some((check, local, remote)),
             Action::Verify { .. } | Action::Close { .. } => None,
         };

@@ -1,0 +1,216 @@
+//! What may be sent where, by what has been sent there lately: pure.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use p2pconnect_punch::{Purpose, is_global};
+
+/// The most SYNs to addresses in one network that a peer has named, repeated ones apart.
+///
+/// Two for each of 256 peers behind one carrier's NAT that are dialled at once: as many as a coordinator lets
+/// one dial at a time.
+const NAMED: u32 = 512;
+
+/// How many of these may repeat an attempt that was turned away, so that others find something left. A
+/// round between two NATs that answer with RST sends 200 at most, and fewer than 10 as a rule.
+const AGAIN: u32 = 384;
+
+/// The most SYNs to ports in one network that are guessed.
+///
+/// The three rounds of a dial that meets nobody: 924 connections, each repeated once before its round
+/// is given up. A dozen dials at once need less, since most get theirs within the first 462.
+const GUESSED: u32 = 5_120;
+
+/// After how long one more SYN to a network is granted.
+///
+/// Eight a second are what it takes to dial a peer that cannot be reached again and again for ever: four
+/// pairs of ports, which the kernel repeats for 7 s, twice in 15 s. A full batch of guesses is there again
+/// after a minute.
+const NETWORK_INTERVAL: Duration = Duration::from_millis(125);
+
+/// The most SYNs to all public networks: those of 256 peers, some of them guessed.
+const PUBLIC: u32 = 8_192;
+
+/// The time after which one more SYN to public networks is granted: 128 a second, which is sixteen peers
+/// that cannot be reached, all the time.
+const PUBLIC_INTERVAL: Duration = Duration::from_micros(7_812);
+
+/// The most SYNs to all networks that only those inside can reach. There are few of these, and a machine
+/// in them answers the first.
+const PRIVATE: u32 = 2_048;
+
+/// The time after which one more SYN to these is granted: 32 a second.
+const PRIVATE_INTERVAL: Duration = Duration::from_micros(31_250);
+
+/// The share of what may be sent to all networks that is kept for the first SYNs to addresses that a peer
+/// has named: whoever makes an endpoint waste the rest keeps nobody else from it.
+const KEPT_FOR_FIRST: u32 = 4;
+
+/// The most networks that are remembered, 2 MiB of them. One is forgotten when its debt is paid: after a
+/// second, if it was sent a few SYNs.
+const MAX_NETWORKS: usize = 16_384;
+
+/// How often a full table is searched for networks to forget, so that a flood does not cost a search each.
+const PRUNE_EVERY: Duration = Duration::from_secs(1);
+
+/// A network whose addresses are counted together: an IPv4 /24, an IPv6 /48.
+///
+/// The smallest that are routed between providers, so that whoever is attacked is one network. An IPv6
+/// site has all of a /48.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Network(IpAddr);
+
+impl Network {
+    pub(crate) fn of(ip: IpAddr) -> Self {
+        Self(match ip.to_canonical() {
+            IpAddr::V4(v4) => {
+                let [a, b, c, _] = v4.octets();
+                [a, b, c, 0].into()
+            }
+            IpAddr::V6(v6) => {
+                let [a, b, c, ..] = v6.segments();
+                [a, b, c, 0, 0, 0, 0, 0].into()
+            }
+        })
+    }
+
+    /// Takes an address for a network of its own.
+    pub(crate) const fn single(ip: IpAddr) -> Self {
+        Self(ip)
+    }
+
+    fn is_private(self) -> bool {
+        !is_global(self.0)
+    }
+}
+
+/// What a SYN is charged to. Guessed ports have a bill of their own, so that they keep nobody from an
+/// address that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Bill {
+    network: Network,
+    is_guess: bool,
+}
+
+impl Bill {
+    pub(crate) fn new(network: Network, purpose: Purpose) -> Self {
+        Self {
+            network,
+            is_guess: purpose == Purpose::Guess,
+        }
+    }
+
+    pub(crate) const fn network(self) -> Network {
+        self.network
+    }
+}
+
+/// What has been sent and is not paid off: a leaky bucket, kept as the moment at which it is empty.
+#[derive(Debug, Clone, Copy, Default)]
+struct Debt(Option<Instant>);
+
+impl Debt {
+    /// Tells whether less than so many are owed.
+    fn is_below(self, count: u32, interval: Duration, now: Instant) -> bool {
+        self.owed(now) < interval.saturating_mul(count)
+    }
+
+    fn owed(self, now: Instant) -> Duration {
+        self.0.map_or(Duration::ZERO, |paid_at| {
+            paid_at.saturating_duration_since(now)
+        })
+    }
+
+    fn add(&mut self, count: u32, interval: Duration, now: Instant) {
+        let owed = self.owed(now) + interval.saturating_mul(count);
+        self.0 = now.checked_add(owed);
+    }
+
+    fn give_back(&mut self, count: u32, interval: Duration) {
+        let less = |paid_at: Instant| paid_at.checked_sub(interval.saturating_mul(count));
+        self.0 = self.0.and_then(less);
+    }
+}
+
+/// What is owed for all networks that are public, or private.
+#[derive(Debug, Clone, Copy, Default)]
+struct Total {
+    public: Debt,
+    /// By itself, so that what is found inside a network cannot be told from what is sent outside.
+    private: Debt,
+}
+
+impl Total {
+    fn of(&mut self, network: Network) -> (&mut Debt, u32, Duration) {
+        if network.is_private() {
+            (&mut self.private, PRIVATE, PRIVATE_INTERVAL)
+        } else {
+            (&mut self.public, PUBLIC, PUBLIC_INTERVAL)
+        }
+    }
+}
+
+/// What an endpoint has sent in vain, and what it may send.
+#[derive(Debug, Default)]
+pub(super) struct Allowance {
+    toward: BTreeMap<Bill, Debt>,
+    total: Total,
+    pruned_at: Option<Instant>,
+}
+
+impl Allowance {
+    /// Takes one SYN of what is left; tells whether there was one.
+    pub(super) fn take(&mut self, bill: Bill, purpose: Purpose, now: Instant) -> bool {
+        let most = match purpose {
+            Purpose::First => NAMED,
+            Purpose::Again => AGAIN,
+            Purpose::Guess => GUESSED,
+        };
+        let (total, all, interval) = self.total.of(bill.network);
+        let all = match purpose {
+            Purpose::First => all,
+            Purpose::Again | Purpose::Guess => all - all / KEPT_FOR_FIRST,
+        };
+        if !total.is_below(all, interval, now) {
+            return false;
+        }
+        let debt = self.toward.get(&bill).copied().unwrap_or_default();
+        if !debt.is_below(most, NETWORK_INTERVAL, now) || !self.has_room(bill, now) {
+            return false;
+        }
+        self.charge(bill, 1, now);
+        true
+    }
+
+    /// Charges for what has been sent in any case.
+    pub(super) fn charge(&mut self, bill: Bill, count: u32, now: Instant) {
+        let (total, _, interval) = self.total.of(bill.network);
+        total.add(count, interval, now);
+        let debt = self.toward.entry(bill).or_default();
+        debt.add(count, NETWORK_INTERVAL, now);
+    }
+
+    /// Gives back what was not sent in vain.
+    pub(super) fn give_back(&mut self, bill: Bill, count: u32) {
+        let (total, _, interval) = self.total.of(bill.network);
+        total.give_back(count, interval);
+        if let Some(debt) = self.toward.get_mut(&bill) {
+            debt.give_back(count, NETWORK_INTERVAL);
+        }
+    }
+
+    fn has_room(&mut self, bill: Bill, now: Instant) -> bool {
+        let is_recent = |at: Instant| now.saturating_duration_since(at) < PRUNE_EVERY;
+        if self.toward.len() >= MAX_NETWORKS && !self.pruned_at.is_some_and(is_recent) {
+            self.pruned_at = Some(now);
+            self.toward.retain(|_, debt| !debt.owed(now).is_zero());
+        }
+        self.toward.len() < MAX_NETWORKS || self.toward.contains_key(&bill)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! What a coordinator that lies can make a listener send to somebody who has nothing to do with it.
+
+use std::{
+    net::IpAddr,
+    thread,
+    time::{Duration, Instant},
+};
+
+use netns_lab::{Direction, HostSpec, Lab, LinkSpec, TcpFlags, test};
+use p2pconnect::{CoordinatorAddr, DialPolicy, Endpoint, SecretKey};
+use p2pconnect_proto::{
+    Candidate, CandidateKind, NatFiltering, NatMapping, NatReport, PortAssignment, PunchPort, Role,
+    SessionToken,
+    message::{Introduction, MAX_CANDIDATES},
+};
+use p2pconnect_stun::{StunServer, StunServerConfig};
+use p2pconnect_tests::rogue::{RogueCoordinator, introduction};
+use tokio::sync::oneshot;
+
+use crate::{process::run, settled::block_on};
+
+/// For how long the coordinator lies: as long as an attempt lives.
+const LASTS: Duration = Duration::from_secs(6);
+
+/// How often it does. A listener has 64 sessions at a time, which last for some seconds.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How many SYNs a listener may send at once to addresses in one network that a peer has named.
+const NAMED: u64 = 512;
+
+/// And to ports that it guesses.
+const GUESSED: u64 = 5_120;
+
+/// How many of either it may send in each second from then on.
+const EACH_SECOND: u64 = 8;
+
+/// How often the kernel repeats a SYN while an attempt lives.
+const REPEATED: u64 = 7;
+
+/// Returns the n-th lie: the peer has 16 ports of the victim's, each time others, and its NAT chooses
+/// ports at random.
+fn lie(victim: IpAddr, n: u64, nat: NatReport) -> Introduction {
+    let ports = (0..MAX_CANDIDATES as u64).map(|i| (n * 16 + i) % 60_000 + 1_024);
+    let mut told = introduction(ports.map(|port| (victim, port as u16).into()).collect());
+    let mut session = [0; SessionToken::LEN];
+    session[..8].copy_from_slice(&n.to_be_bytes());
+    for (i, candidate) in told.candidates.iter_mut().enumerate() {
+        candidate.punch_port = [PunchPort::PRIMARY, PunchPort::SPARE][i % 2];
+        candidate.kind = CandidateKind::ServerReflexive;
+    }
+    if nat.ports.is_some() {
+        told.candidates[0] = Candidate {
+            kind: CandidateKind::Predicted,
+            punch_port: PunchPort::FRESH,
+            ..told.candidates[0].clone()
+        };
+    }
+    Introduction {
+        session: SessionToken::from_bytes(session),
+        role: Role::Controlled,
+        nat,
+        relayed_rtt_us: 40_000,
+        ..told
+    }
+}
+
+/// Returns how many SYNs reach the victim, and in how many seconds, while a listener believes what a
+/// coordinator says of it.
+fn attack(is_silent: bool, nat: NatReport) -> (u64, u64) {
+    let link = || LinkSpec::delay(Duration::from_millis(1));
+    let host = |name: &str| HostSpec::new(name).link(link());
+    let names = ["server", "listener", "victim"];
+    let lab = names
+        .into_iter()
+        .fold(Lab::builder().seed(3), |lab, name| lab.host(host(name)));
+    let lab = lab.build().unwrap();
+    let victim = IpAddr::from(lab.host("victim").ipv4());
+    if is_silent {
+        let silence = "add table ip silent
+            add chain ip silent in { type filter hook input priority 0; policy drop; }";
+        run(lab.host("victim").command("nft").arg(silence));
+    }
+    let dialler = SecretKey::generate().unwrap().peer_id();
+    let (telling, told) = oneshot::channel();
+    let (ending, ended) = oneshot::channel::<()>();
+    let began = Instant::now();
+    thread::scope(|scope| {
+        let (server, listener) = (lab.host("server"), lab.host("listener"));
+        scope.spawn(move || {
+            server.run(|| {
+                block_on(async move {
+                    let any = (server.ipv4(), 0).into();
+                    let stun = StunServer::bind(&[any], StunServerConfig::default()).unwrap();
+                    let at = stun.local_addrs()[0];
+                    let _stun = stun.spawn();
+                    let rogue = RogueCoordinator::flooding(at, PAUSE, move |n| Introduction {
+                        peer: dialler,
+                        ..lie(victim, n, nat)
+                    });
+                    telling.send((rogue.id, rogue.address)).unwrap();
+                    // Until the listener has gone.
+                    drop(ended.await);
+                });
+            })
+        });
+        scope.spawn(move || {
+            listener.run(|| {
+                block_on(async move {
+                    let (id, address) = told.await.unwrap();
+                    let coordinator = CoordinatorAddr {
+                        id,
+                        host: address.ip().to_string(),
+                        port: address.port(),
+                    };
+                    let endpoint = Endpoint::builder()
+                        .coordinator(coordinator)
+                        .allow(DialPolicy::Only(vec![dialler]))
+                        .port_mapping(false)
+                        .bind()
+                        .await
+                        .unwrap();
+                    tokio::time::sleep(LASTS).await;
+                    drop((endpoint, ending));
+                });
+            })
+        });
+    });
+    let took = began.elapsed().as_secs() + 1;
+    let syns = lab.capture().select(|packet| {
+        packet.direction == Direction::FromHost
+            && packet.destination == victim
+            && packet.transport.tcp_flags().is_some_and(TcpFlags::is_syn)
+    });
+    (syns.len() as u64, took)
+}
+
+/// Asserts that so many SYNs reach the victim at most, and so many more in each second.
+fn assert_bounded((syns, seconds): (u64, u64), at_once: u64, each_second: u64) {
+    assert!(syns > 0, "the listener believes nothing at all");
+    let most = at_once + each_second * seconds;
+    assert!(syns <= most, "{syns} SYNs in {seconds} s, and not {most}");
+}
+
+/// What makes a listener guess ports, if its own NAT is as it says of a host without one.
+fn random() -> NatReport {
+    NatReport {
+        mapping: Some(NatMapping::AddressAndPortDependent),
+        ports: Some(PortAssignment::Random {
+            first: 1_024,
+            last: 65_535,
+        }),
+        filtering: Some(NatFiltering::AddressAndPortDependent),
+        ..NatReport::default()
+    }
+}
+
+#[test]
+fn a_third_party_that_refuses_is_sent_little() {
+    test(|| {
+        let sent = attack(false, NatReport::default());
+        assert_bounded(sent, NAMED, EACH_SECOND);
+    });
+}
+
+#[test]
+fn a_third_party_that_is_silent_is_sent_little() {
+    test(|| {
+        let sent = attack(true, NatReport::default());
+        assert_bounded(sent, NAMED * (1 + REPEATED), EACH_SECOND);
+    });
+}
+
+#[test]
+fn a_third_party_whose_ports_are_guessed_is_sent_little() {
+    test(|| {
+        let sent = attack(false, random());
+        assert_bounded(sent, NAMED + GUESSED, 2 * EACH_SECOND);
+    });
+}
