@@ -96,3 +96,18 @@ async fn a_listener_with_the_streams_that_it_takes_says_that_it_is_busy() {
     drop((here, there));
     World::connect(&other, &listener).await;
 }
+
+#[tokio::test]
+async fn one_peer_leaves_room_for_the_others() {
+    let world = World::start();
+    let listener = world.builder().allow(DialPolicy::Anyone).max_connections(4);
+    let listener = listener.bind().await.unwrap();
+    let (greedy, other) = tokio::join!(world.dialler(), world.dialler());
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(World::connect(&greedy, &listener).await);
+    }
+    let error = greedy.dial_within(listener.peer_id(), LIMIT).await;
+    assert!(matches!(error, Err(DialError::PeerBusy)), "{error:?}");
+    held.push(World::connect(&other, &listener).await);
+}

@@ -163,3 +163,22 @@ impl Drop for Output {
         half.forget();
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A service that has closed wholly, without a word after its end, answers such a question with RST.
+    #[tokio::test]
+    async fn a_service_is_asked_now_and_then_whether_it_is_there() {
+        let service = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = service.local_addr().unwrap().to_string();
+        let stream = connect(&target).await.unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE);
+    }
+}

@@ -9,7 +9,7 @@ use p2pconnect_punch::PunchConfig;
 use p2pconnect_stun::DEFAULT_PORT;
 use tokio::{
     net::TcpListener,
-    sync::{Mutex, Semaphore, mpsc, watch},
+    sync::{Mutex, mpsc, watch},
     task::JoinSet,
 };
 
@@ -27,6 +27,7 @@ use crate::{
     online::{Keeper, Line, Listening},
     port_mapping::PortMappings,
     punch_ports::PunchPorts,
+    shares::Shares,
     status::Observer,
     task::AbortOnDrop,
     tcp::STREAM_SILENCE,
@@ -106,6 +107,9 @@ impl Builder {
     /// Limits how many connections that others have dialled there may be at a time, accepted or not. Whoever
     /// dials when there are so many is told that this peer is busy, before anything is sent. A connection
     /// counts until it is dropped.
+    ///
+    /// Where several peers may dial, each has a share: one that holds more connections than are free gets no further
+    /// one. So a single peer takes half of them, and leaves room for the others.
     ///
     /// Without a limit only those count that are not accepted yet, see
     /// [`Endpoint::accept`].
@@ -231,11 +235,13 @@ fn listening(
     limit: Option<usize>,
 ) -> (Listening, mpsc::Receiver<crate::Connection>) {
     let (connections, incoming) = mpsc::channel(MAX_WAITING_CONNECTIONS);
+    let is_shared = !matches!(&policy, DialPolicy::Only(peers) if peers.len() == 1);
+    let open = limit.map(|limit| Arc::new(Shares::new(limit, is_shared)));
     (
         Listening {
             policy,
             connections,
-            open: limit.map(|limit| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)))),
+            open,
         },
         incoming,
     )

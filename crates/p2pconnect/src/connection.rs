@@ -12,7 +12,6 @@ use p2pconnect_punch::How;
 use p2pconnect_stun::socket::{clear_linger, reset_on_close};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
-    sync::OwnedSemaphorePermit,
     time::timeout,
 };
 use tokio_rustls::TlsStream;
@@ -26,6 +25,7 @@ use crate::{
     liveness::Liveness,
     more_ports::Place,
     session::{OpenedWay, Punched},
+    shares::Share,
     transport::Transport,
 };
 
@@ -66,7 +66,7 @@ pub struct Connection {
     /// What is free again when the connection ends.
     _place: Place,
     /// The same, if this side has taken it up.
-    _open: Option<OwnedSemaphorePermit>,
+    _open: Option<Share>,
 }
 
 impl Connection {
@@ -91,8 +91,8 @@ impl Connection {
         }
     }
 
-    /// Keeps a permit for as long as the connection is there.
-    pub(crate) fn taking(mut self, open: Option<OwnedSemaphorePermit>) -> Self {
+    /// Keeps a place for as long as the connection is there.
+    pub(crate) fn taking(mut self, open: Option<Share>) -> Self {
         self._open = open;
         self
     }

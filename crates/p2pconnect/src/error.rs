@@ -130,8 +130,11 @@ pub enum DialError {
     /// There are connections to the peer on all punch ports, and no further ones can be bound.
     #[error("no further port can be bound for another connection to the same peer")]
     Ports(#[source] io::Error),
-    /// The peer has no room for another connection: it accepts them more slowly than they come.
-    #[error("the peer is busy: it has as many connections waiting as it takes")]
+    /// The peer has no room for another connection: it has as many as it takes, in all or from this endpoint, or
+    /// accepts them more slowly than they come.
+    #[error(
+        "the peer is busy: it has as many connections as it takes, in all or from this machine"
+    )]
     PeerBusy,
     /// The peer gave this attempt up, most likely to begin another.
     #[error("the peer gave the attempt up, perhaps to begin anew; dialling again may help")]

@@ -66,6 +66,7 @@ mod registrations;
 mod relayed;
 mod remote_candidates;
 mod session;
+mod shares;
 mod status;
 mod syn_budget;
 mod task;

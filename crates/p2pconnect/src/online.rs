@@ -8,12 +8,12 @@ use std::{
 };
 
 use p2pconnect_proto::{
-    Role,
+    PeerId, Role,
     message::{DialPolicy, Introduction, Registration},
 };
 use p2pconnect_stun::next_keepalive;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    sync::{mpsc, watch},
     task::JoinSet,
     time::{sleep, sleep_until},
 };
@@ -25,6 +25,7 @@ use crate::{
     endpoint::{Inner, random_fraction},
     mappings::{Changes, Mappings},
     reconnecting::Reconnecting,
+    shares::{Share, Shares},
 };
 
 /// Introductions that are being punched at a time; the coordinator keeps to 32 for each callee, and
@@ -60,15 +61,15 @@ pub(crate) struct Line {
 pub(crate) struct Listening {
     pub(crate) policy: DialPolicy,
     pub(crate) connections: mpsc::Sender<Connection>,
-    /// A permit for each connection that may be open, accepted or not, if their number is limited.
-    pub(crate) open: Option<Arc<Semaphore>>,
+    /// The places of connections that may be open, accepted or not, if their number is limited.
+    pub(crate) open: Option<Arc<Shares>>,
 }
 
 impl Listening {
-    /// Takes the room for one more connection, if there is any.
-    fn room(&self) -> Option<Room> {
+    /// Takes the room for one more connection of a peer's, if there is any.
+    fn room(&self, peer: PeerId) -> Option<Room> {
         let open = match &self.open {
-            Some(open) => Some(Arc::clone(open).try_acquire_owned().ok()?),
+            Some(open) => Some(open.take(peer)?),
             None => None,
         };
         let waiting = self.connections.clone().try_reserve_owned().ok()?;
@@ -80,15 +81,12 @@ impl Listening {
 #[derive(Debug)]
 pub(crate) struct Room {
     waiting: mpsc::OwnedPermit<Connection>,
-    open: Option<OwnedSemaphorePermit>,
+    open: Option<Share>,
 }
 
 impl Room {
     #[cfg(test)]
-    pub(crate) const fn new(
-        waiting: mpsc::OwnedPermit<Connection>,
-        open: Option<OwnedSemaphorePermit>,
-    ) -> Self {
+    pub(crate) const fn new(waiting: mpsc::OwnedPermit<Connection>, open: Option<Share>) -> Self {
         Self { waiting, open }
     }
 
@@ -223,7 +221,7 @@ impl Keeper {
             return;
         }
         // The dialler may use a connection before this side knows of it, so its place is taken first.
-        let room = listening.room();
+        let room = listening.room(introduction.peer);
         let (Some(waiting), true) = (room, self.sessions.len() < MAX_SESSIONS) else {
             return self.turn_away(&introduction, coordination);
         };
