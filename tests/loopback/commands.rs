@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{serving::Serving, world::World};
 
-const LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 
 /// A world and a place for keys.
 pub(crate) struct Shell {
@@ -61,10 +61,7 @@ impl Shell {
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = program();
-        command
-            .args(arguments)
-            .env("P2PCONNECT_COORDINATOR", self.world.address().to_string())
-            .env("P2PCONNECT_KEY", self.keys.path().join("key.pem"));
+        self.at_home(command.args(arguments));
         command
     }
 
@@ -72,6 +69,13 @@ impl Shell {
         let mut child = self.command(arguments).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         Running { child, lines }
+    }
+
+    /// Gives a command the coordinator and the key of this machine.
+    pub(crate) fn at_home<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command
+            .env("P2PCONNECT_COORDINATOR", self.world.address().to_string())
+            .env("P2PCONNECT_KEY", self.keys.path().join("key.pem"))
     }
 
     pub(crate) async fn id(&self) -> PeerId {

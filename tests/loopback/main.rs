@@ -34,6 +34,7 @@ mod redialling;
 mod refusals;
 mod restarting;
 mod serving;
+mod shortages;
 mod stdio;
 mod unreachable;
 mod world;

@@ -15,6 +15,7 @@
 //! - `dead_path`: streams whose path has died
 //! - `loss`: paths that lose packets
 //! - `mapping`: a mapping outlives the idle limit of its NAT
+//! - `names`: name servers that do not answer
 //! - `nat64`: a peer with IPv6 only, and servers and peers with IPv4 only
 //! - `port_mapping`: what no punch can do, a router that maps ports can
 //! - `readme`: what README tells people to type for ssh through two NATs
@@ -33,6 +34,7 @@ mod hopeless;
 mod ipv6;
 mod loss;
 mod mapping;
+mod names;
 mod nat64;
 mod nat_pmp;
 mod net;

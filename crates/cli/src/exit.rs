@@ -79,6 +79,7 @@ fn of_coordinator(error: &CoordinatorError) -> u8 {
     match error {
         CoordinatorError::WrongIdentity { .. } => WRONG_IDENTITY,
         CoordinatorError::Refused(Refusal::TooLarge) => USAGE,
+        CoordinatorError::Shortage(_) => BROKEN,
         _ => UNREACHABLE,
     }
 }

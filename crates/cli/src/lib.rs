@@ -13,14 +13,13 @@ mod key;
 mod pauses;
 mod pump;
 mod report;
+mod runtime;
 mod signals;
 mod stdio;
 
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
 use args::{Command, parse};
-
-use crate::exit::Exit;
 
 /// Runs the command with the arguments of this process.
 pub fn main() -> ExitCode {
@@ -36,25 +35,11 @@ pub fn main() -> ExitCode {
     match command {
         Command::Id(options) => cmd::id::run(&options),
         Command::Demo(options) => cmd::demo::run(&options),
-        Command::Serve(options) => block_on(cmd::serve::run(options)),
-        Command::Listen(options) => block_on(cmd::listen::run(options, started)),
-        Command::Dial(options) => block_on(cmd::dial::run(options, started)),
+        Command::Serve(options) => runtime::block_on(cmd::serve::run(options)),
+        Command::Listen(options) => runtime::block_on(cmd::listen::run(options, started)),
+        Command::Dial(options) => runtime::block_on(cmd::dial::run(options, started)),
     }
     .into()
-}
-
-fn block_on(command: impl Future<Output = Exit>) -> Exit {
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => return Exit::failure(&anyhow::Error::new(error)),
-    };
-    let exit = runtime.block_on(command);
-    // A read from a terminal cannot be cancelled, so nothing waits for it.
-    runtime.shutdown_timeout(Duration::ZERO);
-    exit
 }
 
 /// Sends what `RUST_LOG` selects to stderr; nothing by default.

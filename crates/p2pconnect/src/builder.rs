@@ -1,4 +1,8 @@
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use p2pconnect_identity::SecretKey;
 use p2pconnect_proto::{
@@ -6,7 +10,7 @@ use p2pconnect_proto::{
     message::{DialPolicy, Introduction},
 };
 use p2pconnect_punch::PunchConfig;
-use p2pconnect_stun::DEFAULT_PORT;
+use p2pconnect_stun::{DEFAULT_PORT, shortage};
 use tokio::{
     net::TcpListener,
     sync::{Mutex, mpsc, watch},
@@ -153,6 +157,12 @@ impl Builder {
     ///
     /// Outside of a Tokio runtime with I/O and time enabled.
     pub async fn bind(self) -> Result<Endpoint, BindError> {
+        let began = Instant::now();
+        let bound = self.open().await;
+        bound.map_err(|error| error.or_shortage(shortage::since(began)))
+    }
+
+    async fn open(self) -> Result<Endpoint, BindError> {
         let address = self.coordinator.ok_or(BindError::NoCoordinator)?;
         let key = self.key.map_or_else(SecretKey::generate, Ok)?;
         let nat64 = Arc::new(Nat64::start());

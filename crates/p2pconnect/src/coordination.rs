@@ -16,6 +16,7 @@ use p2pconnect_proto::{
         Response, Welcome,
     },
 };
+use p2pconnect_stun::shortage;
 use quinn::crypto::rustls::QuicClientConfig;
 use tokio::{
     sync::{mpsc, watch},
@@ -27,6 +28,7 @@ use crate::{
     BindError, CoordinatorError,
     flights::{Flights, Incoming},
     leaving::{self, Farewells},
+    names::look_up,
     nat64::Nat64,
     task::AbortOnDrop,
 };
@@ -133,12 +135,8 @@ impl Dialer {
             host: host.clone(),
             reason,
         };
-        let lookup = tokio::net::lookup_host((host.as_str(), *port));
-        let found = timeout(HANDSHAKE_LIMIT, lookup)
-            .await
-            .map_err(|_| failed("no answer from the resolver".to_owned()))?;
-        let found = found.map_err(|error| failed(error.to_string()))?;
-        let mut addresses: Vec<_> = found.collect();
+        let found = look_up(host, *port).await;
+        let mut addresses = found.map_err(|error| failed(error.to_string()))?;
         self.nat64.untranslate(&mut addresses).await;
         if addresses.is_empty() {
             Err(failed("it has no address".to_owned()))
@@ -196,7 +194,10 @@ impl Dialer {
         } else {
             (Ipv6Addr::UNSPECIFIED, 0).into()
         };
-        let endpoint = quinn::Endpoint::client(any).map_err(|e| unreachable(e.to_string()))?;
+        let endpoint = quinn::Endpoint::client(any).map_err(|error| {
+            let shortage = shortage::note(&error).map(CoordinatorError::Shortage);
+            shortage.unwrap_or_else(|| unreachable(error.to_string()))
+        })?;
         let connecting = endpoint
             .connect_with(self.config.clone(), address, "p2pconnect")
             .map_err(|e| unreachable(e.to_string()))?;

@@ -9,6 +9,7 @@ use p2pconnect_proto::{
     message::{DialRequest, Introduction, Refusal},
 };
 use p2pconnect_punch::{PunchConfig, PunchReport, Verdict};
+use p2pconnect_stun::shortage;
 use tokio::{
     sync::{Mutex, mpsc, watch},
     time::{sleep, timeout_at},
@@ -195,8 +196,12 @@ impl Endpoint {
         peer: PeerId,
         limit: Duration,
     ) -> Result<Connection, DialError> {
+        let began = Instant::now();
         let result = self.dial_in_rounds(peer, limit).await;
-        result.map_err(|error| explained(error, self.inner.mappings.failure()))
+        result.map_err(|error| {
+            let error = error.or_shortage(shortage::since(began));
+            explained(error, self.inner.mappings.failure())
+        })
     }
 
     async fn dial_in_rounds(&self, peer: PeerId, limit: Duration) -> Result<Connection, DialError> {

@@ -3,7 +3,7 @@ use std::{io, net::SocketAddr, time::Duration};
 use p2pconnect_identity::{InvalidKey, TlsConfigError};
 use p2pconnect_proto::{PeerId, codec, message::Refusal};
 use p2pconnect_punch::PunchReport;
-use p2pconnect_stun::MappingError;
+use p2pconnect_stun::{MappingError, shortage::Shortage};
 
 /// Why an endpoint cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +24,9 @@ pub enum BindError {
     /// No port could be bound.
     #[error("no port can be bound for punching")]
     Ports(#[source] io::Error),
+    /// This machine ran out of something.
+    #[error("{0}")]
+    Shortage(Shortage),
     /// No STUN server told this endpoint's mapping.
     #[error(
         "no STUN server tells how this machine is seen from outside, the last one asked being {server}; \
@@ -38,6 +41,26 @@ pub enum BindError {
     /// The secret key cannot be used.
     #[error("the secret key cannot be used")]
     Tls(#[from] TlsConfigError),
+}
+
+impl BindError {
+    /// Returns what this machine lacked meanwhile, if that may be what failed.
+    pub(crate) fn or_shortage(self, shortage: Option<Shortage>) -> Self {
+        match (self, shortage) {
+            (Self::Coordinator(CoordinatorError::Shortage(shortage)), _) => {
+                Self::Shortage(shortage)
+            }
+            (
+                Self::Ports(_)
+                | Self::Stun { .. }
+                | Self::Coordinator(
+                    CoordinatorError::Resolve { .. } | CoordinatorError::Unreachable { .. },
+                ),
+                Some(shortage),
+            ) => Self::Shortage(shortage),
+            (error, _) => error,
+        }
+    }
 }
 
 /// What is wrong with the coordinator, or with the way to it.
@@ -78,6 +101,9 @@ pub enum CoordinatorError {
         /// What the resolver says.
         reason: String,
     },
+    /// This machine has run out of what a connection needs.
+    #[error("{0}")]
+    Shortage(Shortage),
     /// There is a connection, but nothing comes over it any more.
     #[error("the coordinator has not answered for {} s; is UDP to it still open?", .0.as_secs())]
     Silent(Duration),
@@ -157,6 +183,9 @@ pub enum DialError {
         "the peer has gone without a word: the coordinator has heard nothing of it for {:.1} s", .0.as_secs_f64()
     )]
     PeerSilent(Duration),
+    /// This machine ran out of something, so that nothing can be said of the peer.
+    #[error("{0}")]
+    Shortage(Shortage),
     /// Time ran out before the punch began.
     #[error("the coordinator did not bring the two together in time")]
     TimedOut,
@@ -230,6 +259,17 @@ impl From<Refused> for io::Error {
 }
 
 impl DialError {
+    /// Returns what this machine lacked meanwhile, if that may be what failed.
+    pub(crate) fn or_shortage(self, shortage: Option<Shortage>) -> Self {
+        match (self, shortage) {
+            (
+                Self::Broken(_) | Self::NoDirectPath(_) | Self::Ports(_) | Self::TimedOut,
+                Some(shortage),
+            ) => Self::Shortage(shortage),
+            (error, _) => error,
+        }
+    }
+
     /// Returns what was tried and what came back, where that is why there is no connection.
     #[must_use]
     pub fn report(&self) -> Option<&PunchReport> {

@@ -55,6 +55,7 @@ mod mappings;
 mod meeting;
 mod metrics;
 mod more_ports;
+mod names;
 mod nat64;
 mod online;
 mod outdated;
@@ -96,4 +97,4 @@ pub use p2pconnect_punch::{
     CandidatePair, ConnectFailure, How, PairOutcome, PairReport, PunchReport, Verdict,
     VerifyFailure,
 };
-pub use p2pconnect_stun::MappingError;
+pub use p2pconnect_stun::{MappingError, shortage::Shortage};

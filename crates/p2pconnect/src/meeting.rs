@@ -10,6 +10,7 @@ use std::{
 
 use p2pconnect_proto::{PeerId, PunchPort, Role, message::Introduction};
 use p2pconnect_punch::{Introduced, PunchAgent, PunchConfig};
+use p2pconnect_stun::shortage;
 use tokio::{sync::oneshot, time::sleep_until};
 
 use crate::{
@@ -206,6 +207,7 @@ impl Inner {
                     waiting,
                 })),
                 Some(Err(error)) => {
+                    let error = error.or_shortage(shortage::since(began));
                     // A dial that begins anew has not failed.
                     if !matches!(error, DialError::PeerLeft) {
                         self.observer.tell(Status::PunchFailed {

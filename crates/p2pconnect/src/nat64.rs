@@ -16,18 +16,14 @@ use std::{
 use p2pconnect_proto::Candidate;
 use p2pconnect_punch::is_global;
 use p2pconnect_stun::next_keepalive;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
-use crate::{task::AbortOnDrop, tcp};
+use crate::{names::look_up, task::AbortOnDrop, tcp};
 use prefix::Prefix;
 
 /// The name that has IPv4 addresses only: a resolver that answers with IPv6 addresses has made them
-/// with the prefix of the NAT64 (RFC 7050 section 3). The port is there for the resolver's sake.
-const IPV4_ONLY_NAME: &str = "ipv4only.arpa:443";
-
-/// How long the resolver may take: as long as a coordinator's name may, since whoever has its IPv4
-/// address waits for this instead.
-const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
+/// with the prefix of the NAT64 (RFC 7050 section 3).
+const IPV4_ONLY_NAME: &str = "ipv4only.arpa";
 
 /// How long an answer counts as new: what begins at the same time asks once.
 const NEW_FOR: Duration = Duration::from_secs(2);
@@ -170,8 +166,9 @@ impl Shared {
 
 /// Asks the system's resolver for the prefix.
 async fn discover() -> io::Result<Option<Prefix>> {
-    let lookup = timeout(LOOKUP_LIMIT, tokio::net::lookup_host(IPV4_ONLY_NAME));
-    let prefix = lookup.await??.find_map(|it| match it.ip() {
+    // The port means nothing here.
+    let found = look_up(IPV4_ONLY_NAME, 443).await?;
+    let prefix = found.iter().find_map(|it| match it.ip() {
         IpAddr::V6(address) => Prefix::of(address),
         IpAddr::V4(_) => None,
     });

@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     net::SocketAddr,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,7 +16,7 @@ use p2pconnect_stun::next_keepalive;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{sleep, sleep_until},
+    time::{sleep, sleep_until, timeout},
 };
 
 use crate::{
@@ -40,6 +41,9 @@ const MAX_FAREWELLS: usize = 32;
 /// allows them to forget it after two minutes, many do after 30 seconds. It is also how often the
 /// mappings ask, and at the same moments, so that an idle machine wakes once for both.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// How long a look-up of the coordinator's name is waited for before it is looked for where it was.
+const LOOKUP_HEAD_START: Duration = Duration::from_secs(1);
 
 /// The pause before a change is told again that the coordinator did not take in; it doubles. A
 /// coordinator that is asked too often grants one registration each half second.
@@ -152,10 +156,7 @@ impl Keeper {
     }
 
     async fn try_reconnect(&self) -> Result<Line, CoordinatorError> {
-        // A coordinator that has moved is found by its name; without an answer, where it was.
-        let addresses = self.dialer.resolve().await;
-        let addresses = addresses.as_deref().unwrap_or(&self.addresses);
-        let (coordination, introductions) = self.dialer.connect(addresses).await?;
+        let (coordination, introductions) = self.connect_again().await?;
         let changes = self.inner.mappings.changes();
         let registering = async {
             if let Some(listening) = &self.listening {
@@ -177,6 +178,29 @@ impl Keeper {
             introductions,
             changes,
         })
+    }
+
+    /// Connects to the coordinator, where its name leads by now or where it was.
+    async fn connect_again(
+        &self,
+    ) -> Result<(Coordination, mpsc::Receiver<Introduction>), CoordinatorError> {
+        let mut found = pin!(self.dialer.resolve());
+        match timeout(LOOKUP_HEAD_START, &mut found).await {
+            Ok(found) => {
+                let addresses = found.as_deref().unwrap_or(&self.addresses);
+                self.dialer.connect(addresses).await
+            }
+            // Name servers that are slow to answer need not keep anybody from the place that is known.
+            Err(_) => match self.dialer.connect(&self.addresses).await {
+                Ok(connected) => Ok(connected),
+                Err(error) => match found.await {
+                    Ok(addresses) if addresses != self.addresses => {
+                        self.dialer.connect(&addresses).await
+                    }
+                    Ok(_) | Err(_) => Err(error),
+                },
+            },
+        }
     }
 
     async fn serve(&mut self, line: Line) -> CoordinatorError {

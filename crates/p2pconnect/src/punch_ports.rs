@@ -4,7 +4,10 @@ use std::{
 };
 
 use p2pconnect_proto::PunchPort;
-use p2pconnect_stun::socket::reusable_listener;
+use p2pconnect_stun::{
+    shortage::{self, Shortage},
+    socket::reusable_listener,
+};
 use tokio::net::{TcpListener, TcpSocket};
 
 /// The punch ports of an endpoint: the first is used, the second stands by.
@@ -58,7 +61,9 @@ fn open_one() -> io::Result<(u16, Vec<TcpListener>)> {
 /// Port reuse alone would share a port with another process of the same user without a word, so
 /// the kernel is asked for a free one first.
 pub(crate) fn free_port() -> io::Result<u16> {
-    let socket = TcpSocket::new_v4()?;
+    let socket = TcpSocket::new_v4().inspect_err(|error| {
+        shortage::note(error);
+    })?;
     socket.bind((Ipv4Addr::UNSPECIFIED, 0).into())?;
     Ok(socket.local_addr()?.port())
 }
@@ -68,6 +73,7 @@ fn listeners(port: u16) -> io::Result<Vec<TcpListener>> {
     match reusable_listener(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), BACKLOG) {
         Ok(v6) => Ok(vec![v4, v6]),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),
+        Err(error) if Shortage::of(&error).is_some() => Err(error),
         // Many machines have IPv6 switched off.
         Err(error) => {
             tracing::debug!(%error, "no IPv6 here");

@@ -3,7 +3,10 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use p2pconnect_punch::{ConnectFailure, Opened};
-use p2pconnect_stun::socket::{clear_linger, reusable_tcp_socket};
+use p2pconnect_stun::{
+    shortage,
+    socket::{clear_linger, reusable_tcp_socket},
+};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UdpSocket};
 
@@ -75,7 +78,9 @@ pub(crate) async fn source_address(remote: SocketAddr) -> io::Result<std::net::I
     } else {
         (std::net::Ipv6Addr::UNSPECIFIED, 0).into()
     };
-    let socket = UdpSocket::bind(any).await?;
+    let socket = UdpSocket::bind(any).await.inspect_err(|error| {
+        shortage::note(error);
+    })?;
     socket.connect(remote).await?;
     Ok(socket.local_addr()?.ip())
 }
@@ -91,14 +96,7 @@ pub(crate) fn classify(error: &io::Error) -> ConnectFailure {
         Kind::TimedOut => ConnectFailure::TimedOut,
         Kind::AddrInUse => ConnectFailure::AddressInUse,
         Kind::AddrNotAvailable => ConnectFailure::AddressNotAvailable,
-        Kind::OutOfMemory => ConnectFailure::NoResources,
-        _ if matches!(
-            error.raw_os_error(),
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS)
-        ) =>
-        {
-            ConnectFailure::NoResources
-        }
+        _ if shortage::note(error).is_some() => ConnectFailure::NoResources,
         _ => ConnectFailure::Other,
     }
 }

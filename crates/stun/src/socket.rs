@@ -9,6 +9,8 @@ use std::{io, net::SocketAddr, time::Duration};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
+use crate::shortage;
+
 /// Returns an unconnected socket bound to `local` beside others of its kind.
 ///
 /// It has `TCP_NODELAY`, so that the small messages of a handshake are not held back, and
@@ -27,7 +29,9 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 ///
 /// Outside a tokio runtime with I/O enabled, when the socket is connected.
 pub fn reusable_tcp_socket(local: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = bound_socket(local)?;
+    let socket = bound_socket(local).inspect_err(|error| {
+        shortage::note(error);
+    })?;
     Ok(TcpSocket::from_std_stream(socket.into()))
 }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use p2pconnect_punch::is_global;
+use p2pconnect_stun::shortage;
 
 /// Addresses for documentation (RFC 5737, RFC 3849), which no network has: the routes to them are the
 /// default routes. Nothing is sent there.
@@ -31,6 +32,7 @@ struct HostAddress<'a> {
 /// Lists this machine's addresses that a peer could make use of, the most useful ones first.
 pub(super) fn by_usefulness() -> Vec<IpAddr> {
     let interfaces = if_addrs::get_if_addrs().unwrap_or_else(|error| {
+        shortage::note(&error);
         tracing::warn!(%error, "this machine's addresses cannot be listed");
         Vec::new()
     });

@@ -1,0 +1,28 @@
+//! Looking host names up.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use p2pconnect_stun::shortage;
+use tokio::{net::lookup_host, time::timeout};
+
+/// How long a look-up may take. A resolver gives each name server 5 s before it asks the next
+/// (resolv.conf(5)), so two may be dead.
+pub(crate) const LOOKUP_LIMIT: Duration = Duration::from_secs(15);
+
+/// Returns the addresses of a host, as the system's resolver has them.
+///
+/// # Errors
+///
+/// What the resolver says, or [`io::ErrorKind::TimedOut`].
+///
+/// # Cancel safety
+///
+/// Dropping the future is safe; the resolver goes on in a thread until it has an answer or none.
+pub(crate) async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let found = timeout(LOOKUP_LIMIT, lookup_host((host, port))).await;
+    let silent = || io::Error::new(io::ErrorKind::TimedOut, "no name server answers");
+    let found = found.map_err(|_| silent())?.inspect_err(|error| {
+        shortage::note(error);
+    })?;
+    Ok(found.collect())
+}

@@ -1,0 +1,91 @@
+//! What a machine lacks is said to be lacking, and nothing else is blamed.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    process::Stdio,
+};
+
+use tokio::{io::AsyncReadExt as _, process::Command, time::timeout};
+
+use crate::commands::{LIMIT, Shell};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_p2pconnect-under-test");
+
+/// A user id that nothing on the machine has, so that its processes are those of a test.
+const NOBODYS_ID: &str = "54321";
+
+/// A dial opens some 20 files: at one limit after the other, it stops at another one of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_file_is_one_too_many_the_limit_is_named() {
+    let shell = Shell::new();
+    let listener = shell.world.listener().await;
+    let peer = listener.peer_id().to_string();
+    let accepting = tokio::spawn(async move {
+        while let Some(mut connection) = listener.accept().await {
+            // A dialler that breaks off is what is tried here.
+            tokio::spawn(async move {
+                let mut all = Vec::new();
+                if connection.read_to_end(&mut all).await.is_ok() {
+                    drop(connection.finish().await);
+                }
+            });
+        }
+    });
+    let (mut failed, mut done) = (0, 0);
+    for limit in 8..=32 {
+        let limit = format!("--nofile={limit}:{limit}");
+        let mut command = Command::new("prlimit");
+        command.args([&limit, PROGRAM, "dial", "--no-port-mapping", &peer]);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let child = shell.at_home(&mut command).spawn().unwrap();
+        let output = timeout(LIMIT, child.wait_with_output()).await;
+        let output = output.unwrap().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        match output.status.code() {
+            Some(0) => done += 1,
+            Some(1 | 2) if said.to_lowercase().contains("open files") => failed += 1,
+            other => panic!("{limit}: {other:?}: {said}"),
+        }
+    }
+    assert!(failed >= 5 && done >= 5, "{failed} failed, {done} done");
+    accepting.abort();
+}
+
+#[tokio::test]
+async fn a_machine_that_gives_no_thread_is_said_to_be_that() {
+    let directory = tempfile::tempdir().unwrap();
+    // Root may have as many processes as it likes.
+    let is_root = fs::metadata(directory.path()).unwrap().uid() == 0;
+    let mut command = Command::new("prlimit");
+    if is_root {
+        let open = |path: &std::path::Path| {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        let program = directory.path().join("p2pconnect");
+        fs::copy(PROGRAM, &program).unwrap();
+        open(directory.path());
+        open(&program);
+        command.args(["--nproc=2", "setpriv", "--clear-groups"]);
+        command.args(["--reuid", NOBODYS_ID, "--regid", NOBODYS_ID]);
+        command.arg(program);
+    } else {
+        command.args(["--nproc=1", PROGRAM]);
+    }
+    command.args(["serve", "--listen", "127.0.0.1:0"]);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let child = command.spawn().unwrap();
+    let output = timeout(LIMIT, child.wait_with_output()).await;
+    let output = output.expect("the command hangs").unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("no more threads"), "{said}");
+}
