@@ -1,11 +1,18 @@
 //! Which router this machine is behind.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    io::{self, Read as _},
+    net::{Ipv4Addr, SocketAddr},
+};
 
 use crate::tcp;
 
 /// The discard service (RFC 863), since a route is asked for with some port. Nothing is sent there.
 const DISCARD: u16 = 9;
+
+/// How much of the system's table of routes is read, in bytes: five hundred lines. Linux lists the default
+/// routes first.
+const MAX_TABLE: u64 = 64 * 1024;
 
 /// The way out of this machine's network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,13 +27,22 @@ impl Route {
     /// Returns the way out over IPv4, if there is one and the system tells whose it is: nobody but the
     /// default gateway is asked for anything.
     pub(super) async fn current() -> Option<Self> {
-        let table = std::fs::read_to_string("/proc/net/route").ok()?;
+        let table = beginning_of("/proc/net/route").ok()?;
         let gateway = default_gateway(&table)?;
         match tcp::source_address(SocketAddr::from((gateway, DISCARD))).await {
             Ok(std::net::IpAddr::V4(local)) => Some(Self { gateway, local }),
             Ok(std::net::IpAddr::V6(_)) | Err(_) => None,
         }
     }
+}
+
+/// Reads the beginning of a file of the system's. A router that knows the routes of the whole internet has
+/// millions of lines there.
+fn beginning_of(path: &str) -> io::Result<String> {
+    let mut beginning = Vec::new();
+    let file = std::fs::File::open(path)?;
+    file.take(MAX_TABLE).read_to_end(&mut beginning)?;
+    Ok(String::from_utf8_lossy(&beginning).into_owned())
 }
 
 /// Reads the default route with the lowest metric out of Linux's table. Addresses are in hexadecimal
@@ -54,6 +70,13 @@ mod tests {
         format!(
             "eth0\t{destination:08X}\t{gateway:08X}\t0003\t0\t0\t{metric}\t{mask:08X}\t0\t0\t0\n"
         )
+    }
+
+    #[test]
+    fn no_more_of_a_table_is_read_than_the_default_routes_need() {
+        // A file that has no end.
+        let beginning = beginning_of("/dev/zero").map(|it| it.len()).ok();
+        assert_eq!(beginning, usize::try_from(MAX_TABLE).ok());
     }
 
     #[test]
