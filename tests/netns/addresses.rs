@@ -1,6 +1,9 @@
 //! Hosts with more than one address.
 
-use std::process::{Child, Stdio};
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Child, Stdio},
+};
 
 use netns_lab::{NatSpec, test};
 
@@ -100,6 +103,41 @@ fn a_line_that_swallows_everything_is_in_nobodys_way() {
         for address in reached {
             assert!(!address.starts_with(PRIVATE), "{address}");
         }
+    });
+}
+
+/// Two machines at the ends of one cable, with no addresses but those that they give themselves.
+#[test]
+fn link_local_addresses_keep_their_zone() {
+    test(|| {
+        let net = Net::new(&[], &[]);
+        let _line = PrivateLine::between_the_peers(&net);
+        for (host, number) in [("a", 1), ("b", 2)] {
+            net.ip(host, "addr flush dev line");
+            net.ip(host, &format!("addr add fe80::{number}/64 dev line nodad"));
+            net.ip(host, "link set eth0 down");
+        }
+        let mut server = net.command("b", &["serve", "--listen", "[::]:4433"]);
+        let key = tempfile::tempdir().unwrap();
+        server.env("P2PCONNECT_COORDINATOR_KEY", key.path().join("key.pem"));
+        let mut server = server.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+        let said = lines.next().unwrap().unwrap();
+        let id = said.strip_prefix("coordinator: ").unwrap();
+        let (id, _) = id.split_once('@').unwrap();
+        let coordinator = format!("{id}@[fe80::2%line]:4433");
+        let peer = net.id("b");
+        let options = ["--allow-any", "--coordinator", &coordinator];
+        let mut listener = net.listen_with("b", &options);
+        drop(listener.stdin.take());
+        let dial = ["dial", "--json", &peer, "--coordinator", &coordinator];
+        let dialled = net.dial_with("a", &dial, b"by the cable");
+        assert_eq!(dialled.code(), 0, "{:#?}", dialled.stderr);
+        let (_, _, remote) = net.reported(&dialled);
+        assert!(remote.to_string().starts_with("[fe80::2%"), "{remote}");
+        drop(server.kill());
+        drop(server.wait());
+        net.finish();
     });
 }
 

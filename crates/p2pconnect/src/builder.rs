@@ -300,7 +300,10 @@ async fn go_near(
     mappings: &Mappings,
 ) -> Result<(Arc<Coordination>, mpsc::Receiver<Introduction>), CoordinatorError> {
     for address in one_of_each_family(addresses) {
-        mappings.start(SocketAddr::new(address.ip(), DEFAULT_PORT));
+        // With the zone of a link-local one.
+        let mut beside = *address;
+        beside.set_port(DEFAULT_PORT);
+        mappings.start(beside);
     }
     let (coordination, introductions) = dialer.connect(addresses).await?;
     Ok((Arc::new(coordination), introductions))

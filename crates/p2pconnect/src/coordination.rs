@@ -1,6 +1,7 @@
 //! The client's side of the coordination protocol: one QUIC connection to one coordinator.
 
 mod link;
+mod servers;
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -76,7 +77,7 @@ const MAX_NOTICE_STREAMS: u32 = 16;
 #[derive(Debug)]
 pub(crate) struct Coordination {
     /// Where the coordinator is.
-    host: IpAddr,
+    host: SocketAddr,
     link: Link,
     welcome: watch::Receiver<Option<Welcome>>,
     flights: Arc<Flights>,
@@ -164,7 +165,7 @@ impl Dialer {
                 let dialer = self.clone();
                 attempts.spawn(async move {
                     let (endpoint, connection) = dialer.connect_to(address).await?;
-                    Ok((address.ip(), endpoint, connection))
+                    Ok((address, endpoint, connection))
                 });
             }
             tokio::select! {
@@ -225,7 +226,7 @@ fn is_wrong_identity(error: &quinn::ConnectionError) -> bool {
 
 impl Coordination {
     fn start(
-        host: IpAddr,
+        host: SocketAddr,
         endpoint: quinn::Endpoint,
         connection: quinn::Connection,
     ) -> (Self, mpsc::Receiver<Introduction>) {
@@ -272,20 +273,17 @@ impl Coordination {
             Ok(Err(_)) => return Err(self.link.closed_reason()),
             Err(_) => return Err(CoordinatorError::Silent(REQUEST_LIMIT)),
         };
-        for server in found
-            .stun_servers
-            .iter_mut()
-            .chain(&mut found.stun_alternates)
-        {
-            if server.ip().is_unspecified() {
-                server.set_ip(self.host);
-            }
+        for named in [&mut found.stun_servers, &mut found.stun_alternates] {
+            let reached = named
+                .iter()
+                .filter_map(|it| servers::reached(*it, self.host));
+            *named = reached.collect();
         }
         Ok(found)
     }
 
     /// Returns where the coordinator is.
-    pub(crate) const fn host(&self) -> IpAddr {
+    pub(crate) const fn host(&self) -> SocketAddr {
         self.host
     }
 

@@ -14,7 +14,7 @@ use p2pconnect_punch::behaviour::Observation;
 use p2pconnect_stun::{connect_back, next_keepalive, query};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::{behaviour::Behaviour, fresh_ports::FORETOLD, mappings::Mappings};
+use crate::{behaviour::Behaviour, fresh_ports::FORETOLD, mappings::Mappings, tcp};
 
 /// How long one question may take.
 const QUESTION_LIMIT: Duration = Duration::from_secs(5);
@@ -102,7 +102,7 @@ async fn probe(network: Network, behaviour: &Behaviour) {
     let Ok(port) = behaviour.asked_from.next() else {
         return;
     };
-    let local = SocketAddr::new(network.local, port);
+    let local = tcp::in_zone_of(SocketAddr::new(network.local, port), network.server);
     match connect_back(local, network.server, QUESTION_LIMIT).await {
         Ok((mapped, backs)) => {
             if backs.is_none() {
@@ -174,7 +174,7 @@ async fn ask(network: Network, behaviour: &Behaviour) -> Option<Observation> {
     let Network { local, server, .. } = network;
     let port = behaviour.asked_from.next();
     let port = port.map_err(|error| tracing::debug!(%error, "no port to ask from"));
-    let local = SocketAddr::new(local, port.ok()?);
+    let local = tcp::in_zone_of(SocketAddr::new(local, port.ok()?), server);
     match query(local, server, QUESTION_LIMIT).await {
         Ok(mapped) => Some(Observation {
             local,

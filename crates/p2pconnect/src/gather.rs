@@ -152,19 +152,27 @@ pub(crate) async fn routes(remotes: &[Candidate]) -> BTreeMap<IpAddr, IpAddr> {
     routes
 }
 
+/// Puts a peer's link-local addresses into the zone in which the coordinator was reached.
+pub(crate) fn put_in_zone(remotes: &mut [Candidate], coordinator: SocketAddr) {
+    for remote in remotes {
+        remote.address = tcp::in_zone_of(remote.address, coordinator);
+    }
+}
+
 /// Returns the addresses to connect from: those that routes begin at, with every punch port; and
-/// the first of a row of unused ports.
+/// the first of a row of unused ports. Link-local ones are in the coordinator's zone.
 pub(crate) fn bases(
     ports: &PunchPorts,
     fresh: Option<SocketAddr>,
     routes: &BTreeMap<IpAddr, IpAddr>,
+    coordinator: SocketAddr,
 ) -> Vec<Base> {
     let sources: BTreeSet<_> = routes.values().copied().collect();
     sources
         .into_iter()
         .flat_map(|source| {
             ports.iter().map(move |(punch_port, port)| Base {
-                address: SocketAddr::new(source, port),
+                address: tcp::in_zone_of(SocketAddr::new(source, port), coordinator),
                 punch_port,
             })
         })

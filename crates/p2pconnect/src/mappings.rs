@@ -360,7 +360,8 @@ impl Shared {
             .map_err(|_| MappingError::Unreachable)?;
         let mut config = MappingConfig::default();
         config.commitment = claimed.map(|it| it.commitment);
-        HeldMapping::open(SocketAddr::new(source, port), server, config).await
+        let local = tcp::in_zone_of(SocketAddr::new(source, port), server);
+        HeldMapping::open(local, server, config).await
     }
 
     /// Keeps the table true to a mapping, until it cannot be held from its address any more.

@@ -3,12 +3,12 @@
 use std::{
     collections::BTreeSet,
     future, io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
-use p2pconnect_proto::{PeerId, PunchPort, Role, message::Introduction};
+use p2pconnect_proto::{Candidate, PeerId, PunchPort, Role, message::Introduction};
 use p2pconnect_punch::{Introduced, PunchAgent, PunchConfig};
 use p2pconnect_stun::shortage;
 use tokio::{sync::oneshot, time::sleep_until};
@@ -149,7 +149,7 @@ impl Inner {
         let outside = mapped.iter().map(|it| it.mapped.ip());
         Vantage::now(
             outside.chain(coordination.observed()),
-            coordination.host(),
+            coordination.host().ip(),
             seen_together,
         )
     }
@@ -332,9 +332,9 @@ impl Inner {
             ..
         } = introduction;
         let started = Instant::now();
-        self.vantage(&coordination, seen_together)
-            .retain(&mut candidates);
-        let translated = self.nat64.translate(&mut candidates).await;
+        let coordinator = coordination.host();
+        let vantage = self.vantage(&coordination, seen_together);
+        let translated = self.prepare(&mut candidates, &vantage, coordinator).await;
         let relayed_rtt = Duration::from_micros(relayed_rtt_us.into());
         let flights = coordination.expect_flights(session);
         relayed.connect(session, coordination, flights);
@@ -345,7 +345,7 @@ impl Inner {
 
         let ports = place.ports().unwrap_or(&self.ports);
         let routes = gather::routes(&candidates).await;
-        let mut bases = gather::bases(ports, announced.fresh, &routes);
+        let mut bases = gather::bases(ports, announced.fresh, &routes, coordinator);
         let nats = [&announced.nat, &nat];
         let parties = (self.key.peer_id(), peer, role);
         // Until this introduction is over.
@@ -387,6 +387,19 @@ impl Inner {
         let mut punched = result?;
         punched.stream.get_mut().0.keep(race);
         Ok(punched)
+    }
+
+    /// Leaves those of a peer's candidates that are connected to, as this host reaches them, and returns which
+    /// addresses lead through a NAT64.
+    async fn prepare(
+        &self,
+        candidates: &mut Vec<Candidate>,
+        vantage: &Vantage,
+        coordinator: SocketAddr,
+    ) -> BTreeSet<IpAddr> {
+        vantage.retain(candidates);
+        gather::put_in_zone(candidates, coordinator);
+        self.nat64.translate(candidates).await
     }
 
     fn tell_of_begin(

@@ -85,6 +85,20 @@ pub(crate) async fn source_address(remote: SocketAddr) -> io::Result<std::net::I
     Ok(socket.local_addr()?.ip())
 }
 
+/// Gives a link-local IPv6 address without a zone (RFC 4007 section 11) that of another address: it means
+/// nothing to the system alone, and what comes from peers and servers has none.
+pub(crate) fn in_zone_of(address: SocketAddr, other: SocketAddr) -> SocketAddr {
+    match (address, other) {
+        (SocketAddr::V6(mut address), SocketAddr::V6(other))
+            if address.ip().is_unicast_link_local() && address.scope_id() == 0 =>
+        {
+            address.set_scope_id(other.scope_id());
+            address.into()
+        }
+        _ => address,
+    }
+}
+
 /// Turns the system's word into the agent's.
 pub(crate) fn classify(error: &io::Error) -> ConnectFailure {
     use io::ErrorKind as Kind;
