@@ -60,6 +60,20 @@ impl PeerId {
         SMALL_ORDER.contains(&y)
     }
 
+    /// Tells whether the text of this id is that of another one with a slip of the pen: one character is
+    /// different, or two neighbours have changed places. No two keys are so alike by chance.
+    #[must_use]
+    pub fn is_slip_of(&self, other: &Self) -> bool {
+        let (ours, theirs) = (self.to_string(), other.to_string());
+        let pairs = ours.bytes().zip(theirs.bytes());
+        let mut different = pairs.enumerate().filter(|(_, (a, b))| a != b);
+        match (different.next(), different.next(), different.next()) {
+            (Some(_), None, _) => true,
+            (Some((i, (a, b))), Some((j, (c, d))), None) => j == i + 1 && (a, b) == (d, c),
+            _ => false,
+        }
+    }
+
     /// Returns the first ten characters, enough to tell peers apart in a log line.
     #[must_use]
     pub fn short(&self) -> String {
@@ -171,6 +185,26 @@ mod tests {
             }
         }
         assert!(!PeerId::from_public_key([7; 32]).is_forgeable());
+    }
+
+    #[test]
+    fn a_slip_of_the_pen_is_seen() {
+        let text = PeerId::from_public_key([7; 32]).to_string();
+        let id: PeerId = text.parse().unwrap();
+        let slip = |text: &str| text.parse::<PeerId>().unwrap().is_slip_of(&id);
+        assert!(!slip(&text), "it is the same");
+        assert!(slip(&format!("x{}", &text[1..])));
+        let neighbours = (1..50)
+            .find(|i| text[*i..=*i] != text[i + 1..=i + 1])
+            .unwrap();
+        let (a, b) = (
+            &text[neighbours..=neighbours],
+            &text[neighbours + 1..=neighbours + 1],
+        );
+        let swapped = format!("{}{b}{a}{}", &text[..neighbours], &text[neighbours + 2..]);
+        assert!(slip(&swapped), "{text} {swapped}");
+        assert!(!slip(&format!("xy{}", &text[2..])));
+        assert!(!PeerId::from_public_key([9; 32]).is_slip_of(&id));
     }
 
     #[test]

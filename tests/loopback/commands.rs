@@ -1,6 +1,8 @@
 //! The command's ends: of the stream, of the process, and of its patience.
 
 use std::{
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
     process::{ExitStatus, Stdio},
     sync::Arc,
     time::Duration,
@@ -57,6 +59,11 @@ impl Shell {
         let keys = tempfile::tempdir().unwrap();
         let world = Arc::clone(&other.world);
         Self { world, keys }
+    }
+
+    /// Returns where the key is, or will be.
+    fn key(&self) -> PathBuf {
+        self.keys.path().join("key.pem")
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
@@ -359,7 +366,31 @@ async fn a_listener_does_not_allow_itself() {
     let own_id = shell.id().await.to_string();
     let (status, said) = shell.start(&["listen", "--allow", &own_id]).end().await;
     assert_eq!(status.code(), Some(2), "{said}");
-    assert!(said.contains("own peer id"), "{said}");
+    assert!(said.contains("nobody but this machine itself"), "{said}");
+    // Beside another one it does no harm, as where one list is given to all machines.
+    let other = Shell::beside(&shell).id().await;
+    let allowed = format!("{own_id},{other}");
+    let mut listen = shell.start(&["listen", "--allow", &allowed]);
+    listen.wait_for("own peer id as well").await;
+    listen.wait_for("can be dialled").await;
+}
+
+#[tokio::test]
+async fn a_key_on_a_read_only_volume_of_secrets_has_a_way_out() {
+    let shell = Shell::new();
+    let id = shell.id().await;
+    let key = shell.key();
+    std::fs::set_permissions(&key, PermissionsExt::from_mode(0o440)).unwrap();
+    let (status, said) = shell.start(&["id"]).end().await;
+    assert_eq!(status.code(), Some(2), "{said}");
+    assert!(said.contains("give --shared-key"), "{said}");
+    let output = shell.start(&["id", "--shared-key"]).child;
+    let output = output.wait_with_output().await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{id}\n"));
+    // Others could put their own there.
+    std::fs::set_permissions(&key, PermissionsExt::from_mode(0o460)).unwrap();
+    let (status, said) = shell.start(&["id", "--shared-key"]).end().await;
+    assert_eq!(status.code(), Some(2), "{said}");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::anyhow;
 use clap::{Args, Parser, Subcommand};
-use p2pconnect::{CoordinatorAddr, DialPolicy, PeerId};
+use p2pconnect::{CoordinatorAddr, DialPolicy, PeerId, Readers};
 
 use crate::{
     environment, exit,
@@ -68,15 +68,45 @@ pub(crate) struct Key {
     /// config directory]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    #[command(flatten)]
+    sharing: Sharing,
 }
 
 impl Key {
     /// Returns the file that was named, by the option or by the variable.
-    pub(crate) fn file(&self) -> Option<PathBuf> {
-        self.key
-            .clone()
-            .or_else(|| environment::path("P2PCONNECT_KEY"))
+    pub(crate) fn file(&self) -> KeyFile {
+        let variable = || environment::path("P2PCONNECT_KEY");
+        KeyFile {
+            path: self.key.clone().or_else(variable),
+            readers: self.sharing.readers(),
+        }
     }
+}
+
+/// Whether others may read the key file.
+#[derive(Debug, Args)]
+struct Sharing {
+    /// Take the key file though others on this machine can read it, as on a read-only volume of secrets; they
+    /// must not be able to change it
+    #[arg(long)]
+    shared_key: bool,
+}
+
+impl Sharing {
+    const fn readers(&self) -> Readers {
+        if self.shared_key {
+            Readers::Others
+        } else {
+            Readers::Owner
+        }
+    }
+}
+
+/// Where a key is, if not in the usual place, and who may read it.
+#[derive(Debug)]
+pub(crate) struct KeyFile {
+    pub(crate) path: Option<PathBuf>,
+    pub(crate) readers: Readers,
 }
 
 #[derive(Debug, Args)]
@@ -138,14 +168,19 @@ pub(crate) struct Serve {
     /// p2pconnect/coordinator.pem in the XDG config directory]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    #[command(flatten)]
+    sharing: Sharing,
 }
 
 impl Serve {
     /// Returns the key file that was named, by the option or by the variable. A peer's key has a
     /// variable of its own: a machine that is both has two identities.
-    pub(crate) fn key_file(&self) -> Option<PathBuf> {
+    pub(crate) fn key_file(&self) -> KeyFile {
         let variable = || environment::path("P2PCONNECT_COORDINATOR_KEY");
-        self.key.clone().or_else(variable)
+        KeyFile {
+            path: self.key.clone().or_else(variable),
+            readers: self.sharing.readers(),
+        }
     }
 }
 
@@ -190,14 +225,34 @@ struct Allowed {
 }
 
 impl Listen {
-    /// Refuses a policy that lets in nobody but this machine itself, by mistake.
-    pub(crate) fn check_policy(&self, own_id: &PeerId) -> anyhow::Result<()> {
-        if self.allowed.allow.contains(own_id) {
+    /// Refuses a policy that lets in nobody but this machine itself, or has an id with a slip of the pen. Returns
+    /// what is to be noted beside.
+    pub(crate) fn check_policy(&self, own_id: &PeerId) -> anyhow::Result<Option<&'static str>> {
+        let allowed = &self.allowed.allow;
+        if let [first, ..] = &allowed[..]
+            && allowed.iter().all(|it| it == own_id)
+        {
             return Err(anyhow!(
-                "--allow names this machine's own peer id; name the one of the machine that dials"
+                "--allow names nobody but this machine itself, {first}; name the peer id of the machine that \
+                 dials, which `p2pconnect id` prints there"
             ));
         }
-        Ok(())
+        for (place, id) in allowed.iter().enumerate() {
+            let known = allowed[..place].iter().chain([own_id]);
+            if let Some(similar) = known.into_iter().find(|it| id.is_slip_of(it)) {
+                let whose = if similar == own_id {
+                    "this machine's own"
+                } else {
+                    "allowed as well"
+                };
+                return Err(anyhow!(
+                    "--allow names {id}, which is mistyped or {similar} is, {whose}: they differ by one slip of the pen"
+                ));
+            }
+        }
+        Ok(allowed
+            .contains(own_id)
+            .then_some("--allow names this machine's own peer id as well, which changes nothing"))
     }
 
     /// Returns how many streams there may be at a time.
@@ -241,6 +296,25 @@ pub(crate) struct Dial {
     pub(crate) key: Key,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+impl Dial {
+    /// Refuses an id that is another one's with a slip of the pen, of those that are known here.
+    pub(crate) fn check_peer(&self, own_id: &PeerId) -> anyhow::Result<()> {
+        let coordinator = self.coordinator.address()?.id;
+        let known = [
+            (*own_id, "this machine's own"),
+            (coordinator, "the coordinator's"),
+        ];
+        let similar = known.iter().find(|(id, _)| self.peer.is_slip_of(id));
+        match similar {
+            Some((id, whose)) => Err(anyhow!(
+                "the peer id {} is {whose} with a slip of the pen, {id}; name the peer's, which `listen` prints there",
+                self.peer
+            )),
+            None => Ok(()),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -426,9 +500,34 @@ mod tests {
             panic!("{cli:?}");
         };
         assert_eq!(listen.policy(), DialPolicy::Only(ids.to_vec()));
-        assert!(listen.check_policy(&ids[0]).is_err());
+        assert!(listen.check_policy(&ids[0]).unwrap().is_some());
         let other = PeerId::from_public_key([8; 32]);
-        assert!(listen.check_policy(&other).is_ok());
+        assert_eq!(listen.check_policy(&other).unwrap(), None);
+    }
+
+    #[test]
+    fn an_id_with_a_slip_of_the_pen_is_pointed_out() {
+        let [id, own] = [7, 9].map(|n| PeerId::from_public_key([n; 32]));
+        let mistyped = |id: PeerId| format!("x{}", &id.to_string()[1..]);
+        for allowed in [format!("{id},{}", mistyped(id)), mistyped(own)] {
+            let cli = Cli::try_parse_from(["p2pconnect", "listen", "--allow", &allowed]).unwrap();
+            let Command::Listen(listen) = cli.command else {
+                panic!("{cli:?}");
+            };
+            let error = listen.check_policy(&own).unwrap_err().to_string();
+            assert!(error.contains("slip of the pen"), "{error}");
+        }
+        let dial = |peer: &str| {
+            let coordinator = format!("{id}@192.0.2.1:1");
+            let words = ["p2pconnect", "dial", peer, "--coordinator", &coordinator];
+            match Cli::try_parse_from(words).unwrap().command {
+                Command::Dial(dial) => dial.check_peer(&own).map_err(|it| it.to_string()),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(dial(&mistyped(own)).unwrap_err().contains("own"));
+        assert!(dial(&mistyped(id)).unwrap_err().contains("coordinator"));
+        assert_eq!(dial(&PeerId::from_public_key([8; 32]).to_string()), Ok(()));
     }
 
     #[test]

@@ -1,8 +1,10 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use etcetera::BaseStrategy as _;
-use p2pconnect::{SecretKey, load_or_create};
+use p2pconnect::{KeyFileError, Readers, SecretKey, load_or_create_for};
+
+use crate::args::KeyFile;
 
 /// The name of a peer's key file.
 pub(crate) const PEER_KEY: &str = "key.pem";
@@ -20,15 +22,26 @@ pub(crate) struct Loaded {
 }
 
 /// Reads the secret key from the file named, or from the usual place; makes it on first use.
-pub(crate) fn load(file: Option<&Path>, name: &str) -> anyhow::Result<Loaded> {
-    let path = match file {
-        Some(path) => path.to_owned(),
+pub(crate) fn load(file: &KeyFile, name: &str) -> anyhow::Result<Loaded> {
+    let path = match &file.path {
+        Some(path) => path.clone(),
         None => default_path(name)?,
     };
     // Only what is said depends on this, should two processes make the key at the same moment.
     let is_new = !path.exists();
-    let key = load_or_create(&path)?;
+    let key =
+        load_or_create_for(&path, file.readers).map_err(|error| remedied(error, file.readers))?;
     Ok(Loaded { key, path, is_new })
+}
+
+/// Adds what this command can do about it.
+fn remedied(error: KeyFileError, readers: Readers) -> anyhow::Error {
+    match (&error, readers) {
+        (KeyFileError::TooOpen { mode, .. }, Readers::Owner) if mode & 0o022 == 0 => anyhow!(
+            "{error}; where that cannot be done, as on a read-only volume of secrets, give --shared-key"
+        ),
+        _ => error.into(),
+    }
 }
 
 fn default_path(name: &str) -> anyhow::Result<PathBuf> {

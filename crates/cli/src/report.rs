@@ -237,6 +237,11 @@ impl Reporter {
         );
     }
 
+    /// Tells of what is meant in another way, most likely, and does no harm.
+    pub(crate) fn note(&self, text: &str) {
+        self.say("note", &json!({ "text": text }), &format!("note: {text}"));
+    }
+
     /// Tells of a key that was made just now.
     pub(crate) fn key_made(&self, path: &Path, id: &PeerId) {
         self.say(

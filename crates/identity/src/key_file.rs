@@ -9,6 +9,17 @@ use crate::{InvalidKey, SecretKey};
 /// A key file is a few hundred bytes; whatever is larger is some other file.
 const MAX_KEY_FILE: u64 = 16 * 1024;
 
+/// Who may read a key file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Readers {
+    /// Its owner alone.
+    #[default]
+    Owner,
+    /// Others on this machine too, as where a read-only volume of secrets gives its files a mode of its own. Whoever
+    /// can read the file can be this peer. Others must not be able to change it.
+    Others,
+}
+
 /// Reads the key in `path`, or makes a new one there, readable by its owner alone.
 ///
 /// Two processes that start at the same moment end up with the same key: the file appears whole
@@ -18,16 +29,25 @@ const MAX_KEY_FILE: u64 = 16 * 1024;
 ///
 /// [`KeyFileError`], which names the path.
 pub fn load_or_create(path: &Path) -> Result<SecretKey, KeyFileError> {
-    match load(path) {
+    load_or_create_for(path, Readers::Owner)
+}
+
+/// Does what [`load_or_create`] does, and says who may read a key file that is there already.
+///
+/// # Errors
+///
+/// [`KeyFileError`], which names the path.
+pub fn load_or_create_for(path: &Path, readers: Readers) -> Result<SecretKey, KeyFileError> {
+    match load(path, readers) {
         Err(KeyFileError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             create(path)?;
-            load(path)
+            load(path, readers)
         }
         result => result,
     }
 }
 
-fn load(path: &Path) -> Result<SecretKey, KeyFileError> {
+fn load(path: &Path, readers: Readers) -> Result<SecretKey, KeyFileError> {
     let read = |source| KeyFileError::Read {
         path: path.to_owned(),
         source,
@@ -43,7 +63,7 @@ fn load(path: &Path) -> Result<SecretKey, KeyFileError> {
         });
     }
     let file = fs::File::open(path).map_err(read)?;
-    refuse_readable_by_others(path, &file.metadata().map_err(read)?)?;
+    refuse_open_to_others(path, &file.metadata().map_err(read)?, readers)?;
     // With this capacity the text is never moved, so no copy of it stays in memory.
     let capacity = usize::try_from(MAX_KEY_FILE + 1).unwrap_or_default();
     let mut pem = zeroize::Zeroizing::new(Vec::with_capacity(capacity));
@@ -109,7 +129,11 @@ fn write_private(path: &Path, contents: &[u8]) -> io::Result<()> {
 }
 
 #[cfg(unix)]
-fn refuse_readable_by_others(path: &Path, metadata: &fs::Metadata) -> Result<(), KeyFileError> {
+fn refuse_open_to_others(
+    path: &Path,
+    metadata: &fs::Metadata,
+    readers: Readers,
+) -> Result<(), KeyFileError> {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
     if !is_trusted(metadata.uid()) {
         return Err(KeyFileError::NotOurs {
@@ -118,7 +142,12 @@ fn refuse_readable_by_others(path: &Path, metadata: &fs::Metadata) -> Result<(),
         });
     }
     let mode = metadata.permissions().mode() & 0o777;
-    if metadata.is_file() && mode & 0o077 != 0 {
+    let refused = match readers {
+        Readers::Owner => 0o077,
+        // Whoever can write it can put another key there.
+        Readers::Others => 0o022,
+    };
+    if metadata.is_file() && mode & refused != 0 {
         return Err(KeyFileError::TooOpen {
             path: path.to_owned(),
             mode,
@@ -134,7 +163,7 @@ fn is_trusted(owner: u32) -> bool {
 }
 
 #[cfg(not(unix))]
-fn refuse_readable_by_others(_: &Path, _: &fs::Metadata) -> Result<(), KeyFileError> {
+fn refuse_open_to_others(_: &Path, _: &fs::Metadata, _: Readers) -> Result<(), KeyFileError> {
     Ok(())
 }
 
@@ -175,9 +204,9 @@ pub enum KeyFileError {
         /// The system's word.
         source: io::Error,
     },
-    /// Others than the owner may read the file.
+    /// Others than the owner may read the file, or change it.
     #[error(
-        "the key file {} can be read by others (mode {mode:03o}); run: chmod 600 {}",
+        "the key file {} is open to others (mode {mode:03o}); run: chmod 600 {}",
         path.display(), path.display()
     )]
     TooOpen {
@@ -245,6 +274,21 @@ mod tests {
             matches!(error, KeyFileError::TooOpen { mode: 0o644, .. }),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_key_on_a_volume_of_secrets_may_be_readable_but_not_writable() {
+        let dir = TempDir::new("volume");
+        let path = dir.0.join("key.pem");
+        let id = load_or_create(&path).unwrap().peer_id();
+        for (mode, is_taken) in [(0o440, true), (0o444, true), (0o460, false), (0o602, false)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert!(load_or_create(&path).is_err(), "{mode:o}");
+            match load_or_create_for(&path, Readers::Others) {
+                Ok(key) => assert!(is_taken && key.peer_id() == id, "{mode:o}"),
+                Err(error) => assert!(!is_taken, "{mode:o}: {error}"),
+            }
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod key_file;
 mod secret_key;
 mod tls;
 
-pub use key_file::{KeyFileError, load_or_create};
+pub use key_file::{KeyFileError, Readers, load_or_create, load_or_create_for};
 pub use secret_key::{InvalidKey, SecretKey};
 pub use tls::{TlsConfigError, client_config, peer_id_of, server_config};
 

@@ -85,7 +85,8 @@ pub use metrics::Metrics;
 pub use status::{PortMappingProtocol, Status};
 
 pub use p2pconnect_identity::{
-    InvalidKey, KeyFileError, SecretKey, TlsConfigError, load_or_create,
+    InvalidKey, KeyFileError, Readers, SecretKey, TlsConfigError, load_or_create,
+    load_or_create_for,
 };
 pub use p2pconnect_proto::codec::DecodeError;
 pub use p2pconnect_proto::message::{DialPolicy, Refusal};

@@ -157,7 +157,8 @@ async fn connect(
     let usage = |error| failed(exit::USAGE, error);
     let coordinator = options.coordinator.address().map_err(usage)?;
     let file = options.key.file();
-    let Loaded { key, path, is_new } = key::load(file.as_deref(), PEER_KEY).map_err(usage)?;
+    let Loaded { key, path, is_new } = key::load(&file, PEER_KEY).map_err(usage)?;
+    options.check_peer(&key.peer_id()).map_err(usage)?;
     if is_new {
         reporter.key_made(&path, &key.peer_id());
     }

@@ -9,7 +9,7 @@ use crate::{
 
 /// Prints the peer id, alone, on stdout.
 pub(crate) fn run(options: &args::Id) -> Exit {
-    match key::load(options.key.file().as_deref(), PEER_KEY) {
+    match key::load(&options.key.file(), PEER_KEY) {
         Ok(Loaded { key, .. }) => match writeln!(stdio::stdout(), "{}", key.peer_id()) {
             Ok(()) => Exit::DONE,
             Err(error) => {

@@ -63,11 +63,14 @@ async fn bind_at_last(
     let usage = |error| (exit::USAGE, error);
     let coordinator = options.coordinator.address().map_err(usage)?;
     let file = options.key.file();
-    let Loaded { key, path, is_new } = key::load(file.as_deref(), PEER_KEY).map_err(usage)?;
+    let Loaded { key, path, is_new } = key::load(&file, PEER_KEY).map_err(usage)?;
     let id = key.peer_id();
-    options.check_policy(&id).map_err(usage)?;
+    let note = options.check_policy(&id).map_err(usage)?;
     if is_new {
         reporter.key_made(&path, &id);
+    }
+    if let Some(note) = note {
+        reporter.note(note);
     }
     if options.no_port_mapping {
         reporter.no_port_mapping();
@@ -79,7 +82,7 @@ async fn bind_at_last(
         // An endpoint that could not be bound has taken the key, which is read again then.
         let key = match unused.take() {
             Some(key) => key,
-            None => key::load(Some(&path), PEER_KEY).map_err(usage)?.key,
+            None => key::load(&file, PEER_KEY).map_err(usage)?.key,
         };
         let observer = reporter.clone();
         let binding = Endpoint::builder()

@@ -130,7 +130,7 @@ fn bind_coordinator(
         if let Some(address) = alternates.first().and_then(|it| it.local_addrs().first()) {
             listen.set_port(address.port());
         }
-        let key = key::load(options.key_file().as_deref(), COORDINATOR_KEY)?.key;
+        let key = key::load(&options.key_file(), COORDINATOR_KEY)?.key;
         let has_alternate = !alternates.is_empty();
         let mut config = coordinator_config(listen, key, token_key, stun, has_alternate);
         config.witness = Some(witness.clone());
