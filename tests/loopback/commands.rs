@@ -82,7 +82,7 @@ impl Shell {
     pub(crate) fn at_home<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command
             .env("P2PCONNECT_COORDINATOR", self.world.address().to_string())
-            .env("P2PCONNECT_KEY", self.keys.path().join("key.pem"))
+            .env("P2PCONNECT_KEY", self.key())
     }
 
     pub(crate) async fn id(&self) -> PeerId {

@@ -9,6 +9,7 @@
 //! - `ending`: what the end of a stream says of the bytes before it
 //! - `forwarding`: streams that are carried to a service, which may not be there
 //! - `stdio`: the command where somebody has made its files non-blocking
+//! - `journal`: what `serve` says of peers
 //! - `busy`: an endpoint that accepts nobody for a while
 //! - `many`: hundreds of peers of one endpoint at once
 //! - `hostile`: an impostor in the peer's place, and garbage on every port
@@ -27,6 +28,7 @@ mod ending;
 mod forwarding;
 mod hearsay;
 mod hostile;
+mod journal;
 mod many;
 mod memory;
 mod obedience;

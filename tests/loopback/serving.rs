@@ -42,16 +42,25 @@ impl Serving {
     }
 
     async fn on(listen: SocketAddr, stun: SocketAddr, key: PathBuf) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_p2pconnect-under-test"))
+        Self::spawn(Self::command(listen, stun, &key), key).await
+    }
+
+    /// Returns the command, which logs nothing.
+    pub(crate) fn command(listen: SocketAddr, stun: SocketAddr, key: &Path) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_p2pconnect-under-test"));
+        command
             .args(["serve", "--listen", &listen.to_string()])
             .args(["--stun", &stun.to_string(), "--key"])
-            .arg(&key)
-            .env_remove("RUST_LOG")
+            .arg(key)
+            .env("RUST_LOG", "off")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+            .kill_on_drop(true);
+        command
+    }
+
+    pub(crate) async fn spawn(mut command: Command, key: PathBuf) -> Self {
+        let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut value_of = async |name: &str| {
             let line = lines.next_line().await.unwrap().unwrap();

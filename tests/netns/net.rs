@@ -250,6 +250,7 @@ impl Net {
         command.args(["serve", "--listen", &listen.to_string(), "--key"]);
         command
             .arg(keys.path().join("server.pem"))
+            .env("RUST_LOG", "error")
             .stdout(Stdio::piped());
         for address in stun {
             command.args(["--stun", address]);

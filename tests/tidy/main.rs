@@ -32,11 +32,12 @@ const IMPURE: [&str; 7] = [
 ];
 
 /// Pure parts of crates that have sockets elsewhere.
-const PURE_MODULES: [&str; 36] = [
+const PURE_MODULES: [&str; 37] = [
     "crates/coordinator/src/admission.rs",
     "crates/coordinator/src/rate.rs",
     "crates/coordinator/src/registry",
     "crates/coordinator/src/registry.rs",
+    "crates/coordinator/src/service/journal.rs",
     "crates/coordinator/src/start.rs",
     "crates/p2pconnect/src/port_mapping/upnp/description.rs",
     "crates/p2pconnect/src/port_mapping/upnp/http.rs",

@@ -44,6 +44,9 @@ pub(crate) enum Command {
     /// Print this machine's peer id; the key is made on first use
     Id(Id),
     /// Run a coordinator, where peers meet, and the STUN server beside it
+    ///
+    /// Says on stderr who comes, dials and goes, by peer id, and whom it refuses; the lines are bounded. RUST_LOG
+    /// selects more or less of it, and `off` nothing.
     Serve(Serve),
     /// Wait for peers that dial this machine; unless they are forwarded, the first one's stream is
     /// stdin and stdout

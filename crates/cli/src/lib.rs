@@ -17,7 +17,7 @@ mod runtime;
 mod signals;
 mod stdio;
 
-use std::process::ExitCode;
+use std::{io::IsTerminal as _, process::ExitCode};
 
 use args::{Command, parse};
 
@@ -28,7 +28,11 @@ pub fn main() -> ExitCode {
         Ok(command) => command,
         Err(code) => return code,
     };
-    start_logging();
+    start_logging(match command {
+        // A service is read by its operator.
+        Command::Serve(_) => "error,p2pconnect_coordinator=info",
+        _ => "off",
+    });
     if let Err(error) = p2pconnect::raise_file_limit() {
         tracing::debug!(%error, "the limit of open files stays");
     }
@@ -42,11 +46,12 @@ pub fn main() -> ExitCode {
     .into()
 }
 
-/// Sends what `RUST_LOG` selects to stderr; nothing by default.
-fn start_logging() {
+/// Sends what `RUST_LOG` selects to stderr, or else what `usual` does.
+fn start_logging(usual: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(usual));
     tracing_subscriber::fmt()
+        .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(filter)
         .with_writer(stdio::stderr)
         .init();

@@ -3,6 +3,7 @@ mod config;
 mod connection;
 mod frame;
 mod gate;
+mod journal;
 mod notices;
 mod request;
 mod reset;
@@ -155,7 +156,9 @@ impl Coordinator {
                 }
             }
             Verdict::Retry | Verdict::Refuse => {
-                debug!("connection refused for want of room");
+                if self.shared.may_log(source) {
+                    info!("connection refused for want of room");
+                }
                 incoming.refuse();
             }
         }

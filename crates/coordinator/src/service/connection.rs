@@ -8,7 +8,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until, timeout},
 };
-use tracing::{debug, error};
+use tracing::{debug, error, info};
 
 use super::{
     frame::{self, FrameError},
@@ -82,6 +82,9 @@ async fn serve_requests(session: &Arc<Session>, tasks: &mut JoinSet<Result<(), F
             Some(ended) = tasks.join_next(), if !tasks.is_empty() => match ended {
                 Ok(Ok(())) => {}
                 Ok(Err(violation)) => {
+                    if session.may_log() {
+                        info!(peer = %session.client.peer, %violation, "peer broke the protocol");
+                    }
                     return close_for(connection, &violation.to_string());
                 }
                 Err(error) => {

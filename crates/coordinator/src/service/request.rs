@@ -92,7 +92,7 @@ async fn register(session: &Session, registration: Registration, send: &mut Send
         .command(&session.client, Command::Register(registration));
     let response = match event {
         Event::Registered { unproven, replaced } => {
-            info!(peer = %session.client.peer.short(), "peer registered");
+            session.registered();
             debug!(?unproven, "candidates left out");
             if let Some(former) = replaced.and_then(|id| session.shared().notices(id)) {
                 let (code, why) = (
@@ -103,7 +103,12 @@ async fn register(session: &Session, registration: Registration, send: &mut Send
             }
             Response::Registered(Registered { unproven })
         }
-        Event::Refused(refusal) => refused(session, refusal),
+        Event::Refused(refusal) => {
+            if session.may_log() {
+                info!(peer = %session.client.peer, %refusal, "registration refused");
+            }
+            refused(session, refusal)
+        }
         Event::Meet(_)
         | Event::Crossed(_)
         | Event::Settled
@@ -120,6 +125,9 @@ async fn settled(session: &Session, dialler: PeerId, send: &mut SendStream) {
         .shared()
         .command(&session.client, Command::Settled(dialler));
     debug_assert_eq!(event, Event::Settled, "nothing stands in the way of it");
+    if session.may_log() {
+        info!(%dialler, callee = %session.client.peer, "dial is over");
+    }
     respond(send, &Response::Settled).await;
 }
 
@@ -181,6 +189,7 @@ async fn dial(session: &Session, request: DialRequest, send: &mut SendStream) {
         return reset(send, close::INTERNAL);
     }
     let witnessed = witnessed(session, &request.claims).await;
+    let (dialler, callee) = (session.client.peer, request.callee);
     let command = Command::Dial {
         request,
         witnessed,
@@ -191,7 +200,12 @@ async fn dial(session: &Session, request: DialRequest, send: &mut SendStream) {
             Ok(()) => return,
             Err(refusal) => refusal,
         },
-        Event::Crossed(session) => return respond(send, &Response::Crossed(session)).await,
+        Event::Crossed(token) => {
+            if session.may_log() {
+                info!(%dialler, %callee, "dial meets one the other way");
+            }
+            return respond(send, &Response::Crossed(token)).await;
+        }
         Event::Refused(refusal) => refusal,
         Event::Registered { .. }
         | Event::Settled
@@ -200,6 +214,9 @@ async fn dial(session: &Session, request: DialRequest, send: &mut SendStream) {
             unreachable!("no answer to a dial")
         }
     };
+    if session.may_log() {
+        info!(%dialler, %callee, %refusal, "dial refused");
+    }
     respond(send, &refused(session, refusal)).await;
 }
 
@@ -215,7 +232,11 @@ async fn introduce(
     // round trip, and tells whether the connection still stands.
     callee.room().await?;
 
-    debug!(callee = %meeting.callee.peer.short(), unproven = ?meeting.unproven, "peers meet");
+    let (dialler, called) = (session.client.peer, meeting.callee.peer);
+    if session.may_log() {
+        info!(%dialler, callee = %called, "peers are introduced");
+    }
+    debug!(callee = %called.short(), unproven = ?meeting.unproven, "peers meet");
     let token = meeting.session;
     let introductions = meeting.introductions(session.connection.rtt(), callee.connection().rtt());
     let Ok((to_dialler, to_callee)) = encode(introductions) else {
@@ -228,6 +249,9 @@ async fn introduce(
         respond_after(&session.connection, to_dialler, send),
     );
     if let Some(silence) = callee.silence(heard_before).await {
+        if session.may_log() {
+            info!(%dialler, callee = %called, ?silence, "callee is silent");
+        }
         tell_of_silence(session, token, silence).await;
     }
     Ok(())

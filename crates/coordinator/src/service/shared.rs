@@ -3,7 +3,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -17,6 +17,7 @@ use super::{
     Config,
     buffers::Buffers,
     gate::{Attempt, Gate, Verdict},
+    journal::Journal,
     notices::Notices,
 };
 use crate::{
@@ -42,6 +43,7 @@ pub(super) struct Shared {
     gate: Mutex<Gate>,
     buffers: Mutex<Buffers>,
     requests: Mutex<RateLimiter<IpAddr>>,
+    journal: Mutex<Journal>,
     next_connection: AtomicU64,
     stun_servers: Vec<SocketAddr>,
     stun_alternates: Vec<SocketAddr>,
@@ -56,6 +58,7 @@ impl Shared {
             buffers: Mutex::new(Buffers::new(config.service.max_unfinished_per_source)),
             gate: Mutex::new(Gate::new(config.service)),
             requests: Mutex::new(RateLimiter::new(REQUEST_BURST, REQUEST_INTERVAL)),
+            journal: Mutex::new(Journal::new()),
             next_connection: AtomicU64::new(0),
             stun_servers: config.stun_servers,
             stun_alternates: config.stun_alternates,
@@ -71,6 +74,18 @@ impl Shared {
     /// has to wait before the request is read. The connections of one network take turns so.
     pub(super) fn pace(&self, source: IpAddr) -> Duration {
         lock(&self.requests).reserve(site(source), Instant::now())
+    }
+
+    /// Tells whether an operator is to be told of something that a client at `source` has caused.
+    pub(super) fn may_log(&self, source: IpAddr) -> bool {
+        if !tracing::enabled!(tracing::Level::INFO) {
+            return false;
+        }
+        let taken = lock(&self.journal).take(source, Instant::now());
+        if let Some(left_out @ 1..) = taken {
+            info!(left_out, "there were more lines than are written");
+        }
+        taken.is_some()
     }
 
     pub(super) fn command(&self, client: &Client, command: Command) -> Event {
@@ -130,6 +145,7 @@ impl Ticket {
             client,
             connection,
             notices,
+            is_known: AtomicBool::new(false),
             ticket: self,
         }
     }
@@ -152,6 +168,8 @@ pub(super) struct Session {
     pub(super) client: Client,
     pub(super) connection: Connection,
     pub(super) notices: Arc<Notices>,
+    /// Whether the peer can be dialled, and an operator has been told so.
+    is_known: AtomicBool,
     ticket: Ticket,
 }
 
@@ -169,6 +187,18 @@ impl Session {
         }
     }
 
+    /// Tells whether an operator is to be told of what this client has caused.
+    pub(super) fn may_log(&self) -> bool {
+        self.shared().may_log(self.ticket.source)
+    }
+
+    /// Notes that the client can be dialled, and says so the first time.
+    pub(super) fn registered(&self) {
+        if !self.is_known.swap(true, Ordering::Relaxed) && self.may_log() {
+            info!(peer = %self.client.peer, "peer can be dialled");
+        }
+    }
+
     /// Returns how long to wait before the next request of this client is read.
     pub(super) fn pace(&self) -> Duration {
         self.shared().pace(self.ticket.source)
@@ -180,13 +210,14 @@ impl Drop for Session {
         let shared = &self.ticket.shared;
         lock(&shared.connections).remove(&self.ticket.id);
         let event = shared.command(&self.client, Command::Disconnect);
-        if matches!(
+        let was_registered = matches!(
             event,
             Event::Disconnected {
                 was_registered: true
             }
-        ) {
-            info!(peer = %self.client.peer.short(), "peer gone");
+        );
+        if was_registered && self.may_log() {
+            info!(peer = %self.client.peer, "peer is gone");
         }
     }
 }

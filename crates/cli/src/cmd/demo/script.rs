@@ -132,6 +132,10 @@ impl Stage {
             .arg("--key")
             .arg(self.keys.0.join("server.pem"))
             .stdout(Stdio::piped());
+        if std::env::var_os("RUST_LOG").is_none() {
+            // The play is told by the peers.
+            serve.env("RUST_LOG", "off");
+        }
         let mut child = serve.spawn().context("the server cannot be started")?;
         let lines = BufReader::new(child.stdout.take().context("the server has no output")?);
         for line in lines.lines() {
