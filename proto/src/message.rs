@@ -3,6 +3,8 @@
 //! A peer opens a bidirectional stream for each [`Request`] and reads one [`Response`] from it.
 //! The coordinator opens a unidirectional stream for each [`Notice`].
 
+mod decode;
+
 use std::net::SocketAddr;
 
 use bincode::{Decode, Encode};
@@ -61,7 +63,7 @@ pub struct Flight {
 }
 
 /// What others need in order to reach a peer.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode)]
 pub struct Registration {
     /// Where the peer may be reached, at most [`MAX_CANDIDATES`].
     pub candidates: Vec<Candidate>,
@@ -95,7 +97,7 @@ impl DialPolicy {
 }
 
 /// A wish to be introduced.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode)]
 pub struct DialRequest {
     /// The peer to dial.
     pub callee: PeerId,
@@ -152,7 +154,7 @@ pub struct Registered {
 ///
 /// It is delivered to both peers at the same moment, as near as the round-trip times that QUIC
 /// measures allow, and that moment is when both start.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode)]
 pub struct Introduction {
     /// The secret name of this introduction.
     pub session: SessionToken,

@@ -36,9 +36,11 @@ const SEND_WINDOW: u64 = 128 * 1024;
 /// still for a second. On longer paths than this some packets are sent twice.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 
-/// What is kept of datagrams, which nobody reads: they are empty, and keep the line alive. QUIC
-/// counts some tens of bytes for each.
-const DATAGRAM_BUFFER: usize = 1024;
+/// What is kept of datagrams, which nobody reads: they are empty, and keep the line alive. It is also the
+/// longest DATAGRAM frame that the coordinator says it takes (RFC 9221 section 3), and QUIC counts
+/// some tens of bytes more for each. No UDP datagram that it takes has 1,500 bytes, so none is too
+/// long for what it has said.
+const DATAGRAM_BUFFER: usize = 2048;
 
 /// Connection attempts that wait to be looked at. They are looked at at once, so this is what a
 /// burst within one turn of the scheduler may bring.

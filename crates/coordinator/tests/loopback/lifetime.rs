@@ -2,7 +2,10 @@ use std::time::Duration;
 
 use p2pconnect_coordinator::Coordinator;
 use p2pconnect_identity::SecretKey;
-use p2pconnect_proto::{close, message::DialPolicy};
+use p2pconnect_proto::{
+    close,
+    message::{DialPolicy, Request, Response},
+};
 use quinn::{ConnectionError, VarInt};
 use tokio::sync::oneshot;
 
@@ -42,6 +45,20 @@ async fn a_silent_client_is_forgotten_after_the_idle_timeout() {
     assert_eq!(end, ConnectionError::TimedOut);
     let dialler = Client::connect(&server).await;
     dialler.dial_until_offline(callee.id).await;
+}
+
+/// RFC 9221 section 3: what is announced is taken.
+#[tokio::test]
+async fn the_longest_datagram_that_is_announced_breaks_nothing() {
+    let server = start(config(IPV4));
+    let client = Client::connect(&server).await;
+    for length in [0, 992, 993, client.connection.max_datagram_size().unwrap()] {
+        let datagram = vec![0; length].into();
+        client.connection.send_datagram(datagram).unwrap();
+        // The answer comes after the datagram.
+        let answer = client.request(&Request::Settled(client.id)).await;
+        assert_eq!(answer, Response::Settled, "{length}");
+    }
 }
 
 #[tokio::test]
