@@ -1,12 +1,13 @@
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, VecDeque, btree_map::Entry},
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    ptr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
 use tokio::{
-    sync::watch,
+    sync::Notify,
     time::{Instant, timeout_at},
 };
 
@@ -21,13 +22,13 @@ const AGE: Duration = Duration::from_secs(10);
 ///
 /// A coordinator in the same process can thus tell a peer's address to others before the peer
 /// itself has heard of it. Clones share what they know.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Witness(Arc<Shared>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Shared {
     sightings: Mutex<Sightings>,
-    news: watch::Sender<()>,
+    waiting: Mutex<Waiting>,
 }
 
 #[derive(Debug, Default)]
@@ -36,19 +37,25 @@ struct Sightings {
     oldest_first: VecDeque<(Instant, [u8; 32])>,
 }
 
-impl Default for Witness {
-    fn default() -> Self {
-        Self(Arc::new(Shared {
-            sightings: Mutex::default(),
-            news: watch::Sender::new(()),
-        }))
-    }
+/// Who waits for which commitment. Anybody can show commitments, as many a second as they like:
+/// one that nobody waits for wakes nobody.
+#[derive(Debug, Default)]
+struct Waiting {
+    by_commitment: BTreeMap<[u8; 32], Vec<Weak<Notify>>>,
+}
+
+/// A look-up that waits. Dropping it ends that.
+#[derive(Debug)]
+struct Waiter<'a> {
+    shared: &'a Shared,
+    commitments: &'a [[u8; 32]],
+    news: Arc<Notify>,
 }
 
 impl Witness {
     pub(crate) fn saw(&self, commitment: [u8; 32], mapped: SocketAddr) {
         self.with(|sightings| sightings.note(commitment, mapped, Instant::now()));
-        self.0.news.send_replace(());
+        self.0.wake(&commitment);
     }
 
     /// Returns where those who show these commitments were seen, in this order, or are seen within
@@ -61,7 +68,7 @@ impl Witness {
         patience: Duration,
         lag: Duration,
     ) -> Vec<Option<SocketAddr>> {
-        let mut news = self.0.news.subscribe();
+        let waiter = Waiter::new(&self.0, commitments);
         let mut until = Instant::now() + patience;
         loop {
             let found = self.with(|it| it.find(commitments));
@@ -72,15 +79,63 @@ impl Witness {
                 // The first one decides, as this can only become earlier.
                 until = until.min(Instant::now() + lag);
             }
-            let Ok(Ok(())) = timeout_at(until, news.changed()).await else {
+            if timeout_at(until, waiter.news.notified()).await.is_err() {
                 return found;
-            };
+            }
         }
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut Sightings) -> T) -> T {
         let sightings = self.0.sightings.lock();
         look(&mut sightings.unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Shared {
+    fn wake(&self, commitment: &[u8; 32]) {
+        let waiting = self.waiting();
+        let waiters = waiting.by_commitment.get(commitment);
+        for waiter in waiters.into_iter().flatten().filter_map(Weak::upgrade) {
+            // One that looks just now finds this kept for it.
+            waiter.notify_one();
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<'a> Waiter<'a> {
+    fn new(shared: &'a Shared, commitments: &'a [[u8; 32]]) -> Self {
+        let news = Arc::new(Notify::new());
+        let mut waiting = shared.waiting();
+        for commitment in commitments {
+            let waiters = waiting.by_commitment.entry(*commitment).or_default();
+            waiters.push(Arc::downgrade(&news));
+        }
+        drop(waiting);
+        Self {
+            shared,
+            commitments,
+            news,
+        }
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.shared.waiting();
+        for commitment in self.commitments {
+            if let Entry::Occupied(mut waiters) = waiting.by_commitment.entry(*commitment) {
+                waiters
+                    .get_mut()
+                    .retain(|it| !ptr::eq(it.as_ptr(), Arc::as_ptr(&self.news)));
+                if waiters.get().is_empty() {
+                    waiters.remove();
+                }
+            }
+        }
     }
 }
 
@@ -107,7 +162,22 @@ impl Sightings {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        task::{Context, Wake, Waker},
+    };
+
     use super::*;
+
+    /// Counts how often a task is woken.
+    #[derive(Debug, Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 
     fn address(port: u16) -> SocketAddr {
         ([192, 0, 2, 1], port).into()
@@ -147,6 +217,27 @@ mod tests {
         });
         assert_eq!(found, [None, Some(address(2)), Some(address(3))]);
         assert_eq!(began.elapsed().as_secs(), (LAG * 6).as_secs());
+    }
+
+    /// A sighting costs nothing to cause, and there may be many look-ups.
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_waits_for_wakes_nobody() {
+        let witness = Witness::default();
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&wakes));
+        let mut context = Context::from_waker(&waker);
+        let woken = || wakes.0.load(Ordering::Relaxed);
+        let commitments = [[1; 32], [2; 32]];
+        let mut looking = Box::pin(witness.look_up(&commitments, PATIENCE, LAG));
+        assert!(looking.as_mut().poll(&mut context).is_pending());
+        for n in 10..=u8::MAX {
+            witness.saw([n; 32], address(n.into()));
+        }
+        assert_eq!(woken(), 0);
+        witness.saw([2; 32], address(2));
+        assert_eq!(woken(), 1);
+        drop(looking);
+        assert!(witness.0.waiting().by_commitment.is_empty());
     }
 
     #[test]
