@@ -80,7 +80,7 @@ mod tests {
             let networks = (0..=255).map(|last| [198, 51, 100, last]);
             lines += written(&mut journal, networks, start + Duration::from_secs(second));
         }
-        let limit = 3600 / INTERVAL.as_millis() as usize * 1000 + BURST as usize;
+        let limit = 3_600_000 / INTERVAL.as_millis() as usize + BURST as usize;
         assert!(lines <= limit, "{lines} lines in an hour");
     }
 }
