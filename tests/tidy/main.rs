@@ -32,13 +32,15 @@ const IMPURE: [&str; 7] = [
 ];
 
 /// Pure parts of crates that have sockets elsewhere.
-const PURE_MODULES: [&str; 37] = [
+const PURE_MODULES: [&str; 39] = [
     "crates/coordinator/src/admission.rs",
+    "crates/coordinator/src/concealed.rs",
     "crates/coordinator/src/rate.rs",
     "crates/coordinator/src/registry",
     "crates/coordinator/src/registry.rs",
     "crates/coordinator/src/service/journal.rs",
     "crates/coordinator/src/start.rs",
+    "crates/p2pconnect/src/circumstances.rs",
     "crates/p2pconnect/src/port_mapping/upnp/description.rs",
     "crates/p2pconnect/src/port_mapping/upnp/http.rs",
     "crates/p2pconnect/src/port_mapping/upnp/soap.rs",

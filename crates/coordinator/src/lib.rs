@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admission;
+mod concealed;
 mod network;
 mod rate;
 pub mod registry;

@@ -11,7 +11,7 @@ mod shared;
 
 use std::{
     io,
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     pin::pin,
     sync::Arc,
     time::Duration,
@@ -86,6 +86,16 @@ impl Coordinator {
     #[must_use]
     pub const fn server_id(&self) -> PeerId {
         self.server_id
+    }
+
+    /// Returns a future that is ready once different clients are seen at one private address that none of them
+    /// has, with this address: a container with published ports or a router puts it in the place of theirs.
+    /// Peers cannot be told where each other are then, unless all of them are inside.
+    ///
+    /// Ends without an address with the coordinator. Cancel safe.
+    pub fn hidden_clients(&self) -> impl Future<Output = Option<IpAddr>> + Send + use<> {
+        let mut found = self.shared.hidden_behind();
+        async move { *found.wait_for(Option::is_some).await.ok()? }
     }
 
     /// Serves until `shutdown` completes, then closes every connection with

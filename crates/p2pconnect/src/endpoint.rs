@@ -565,6 +565,8 @@ fn is_final(error: &DialError, is_apart: bool) -> bool {
         DialError::NoDirectPath(report) if report.verdict == Verdict::NoCommonFamily => is_apart,
         // Until the NATs forget this round, the next one has no ports.
         DialError::NoDirectPath(report) if report.verdict == Verdict::PortsExhausted => true,
+        // Whoever takes connections to others takes those of the next round as well.
+        DialError::NoDirectPath(report) if report.verdict == Verdict::Intercepted => true,
         // Foretold and guessed ports may be better ones next time.
         DialError::NoDirectPath(report) => is_proven(report) && !report.guessed,
         DialError::Broken(_) | DialError::PeerBusy | DialError::PeerLeft => false,

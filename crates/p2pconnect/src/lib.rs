@@ -35,6 +35,7 @@ mod asked_from;
 mod behaviour;
 mod bets;
 mod builder;
+mod circumstances;
 mod connection;
 mod coordination;
 mod crossing;

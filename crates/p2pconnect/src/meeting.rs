@@ -15,6 +15,7 @@ use tokio::{sync::oneshot, time::sleep_until};
 
 use crate::{
     DialError, Status,
+    circumstances::Circumstances,
     coordination::Coordination,
     crossing::{Answered, Answering},
     discovery,
@@ -334,6 +335,7 @@ impl Inner {
         let started = Instant::now();
         let coordinator = coordination.host();
         let vantage = self.vantage(&coordination, seen_together);
+        let circumstances = Circumstances::new(&vantage, &self.mappings.known());
         let translated = self.prepare(&mut candidates, &vantage, coordinator).await;
         let relayed_rtt = Duration::from_micros(relayed_rtt_us.into());
         let flights = coordination.expect_flights(session);
@@ -377,10 +379,7 @@ impl Inner {
             .spending(self.syn_budget.open(), stake, self.bets.holes());
         let (handed, handing) = oneshot::channel();
         let race = AbortOnDrop::spawn(session.run(deadline, handed));
-        let result = match handing.await {
-            Ok(result) => result,
-            Err(_) => Err(SessionError::Broken(io::ErrorKind::BrokenPipe.into())),
-        };
+        let result = outcome(handing, &circumstances).await;
         let first = result.as_ref().map(|punched| punched.in_use.first());
         self.metrics.ended(started, first);
         self.note_left((peer, role), &result, (started, relayed_rtt));
@@ -438,4 +437,18 @@ impl Inner {
             report: Some(report.clone()),
         });
     }
+}
+
+/// Waits for what comes of a session, and has a failure explained by all that is known. Cancel safe.
+async fn outcome(
+    handing: oneshot::Receiver<Result<Punched, SessionError>>,
+    circumstances: &Circumstances,
+) -> Result<Punched, SessionError> {
+    let Ok(mut result) = handing.await else {
+        return Err(SessionError::Broken(io::ErrorKind::BrokenPipe.into()));
+    };
+    if let Err(SessionError::NoPath(report) | SessionError::PeerLeft(report)) = &mut result {
+        circumstances.explain(report);
+    }
+    result
 }

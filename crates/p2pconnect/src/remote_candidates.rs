@@ -92,6 +92,21 @@ impl Vantage {
         }
     }
 
+    /// Returns this host's own addresses.
+    pub(crate) fn own(&self) -> impl Iterator<Item = IpAddr> {
+        self.networks.iter().map(|it| it.address)
+    }
+
+    /// Returns how this host is seen from outside its networks.
+    pub(crate) const fn outside(&self) -> &BTreeSet<IpAddr> {
+        &self.outside
+    }
+
+    /// Returns where the coordinator is.
+    pub(crate) const fn coordinator(&self) -> IpAddr {
+        self.coordinator
+    }
+
     /// Keeps those addresses of a peer that may be connected to.
     pub(crate) fn retain(&self, candidates: &mut Vec<Candidate>) {
         let is_shared = self.is_in_one_network_with(candidates);

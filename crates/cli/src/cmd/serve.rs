@@ -44,11 +44,23 @@ pub(crate) async fn run(options: args::Serve) -> Exit {
             for server in stun {
                 servers.spawn(server.run());
             }
+            let hidden = coordinator.hidden_clients();
+            servers.spawn(async move { hidden.await.into_iter().for_each(warn_of) });
             coordinator.run(signals::interrupted()).await;
             Exit::DONE
         }
         Err(error) => Exit::usage(&error),
     }
+}
+
+/// Says that clients are hidden, and what to do about it.
+fn warn_of(hidden_behind: IpAddr) {
+    stdio::say(format_args!(
+        "warning: different peers are seen at {hidden_behind}, which none of them has. If they come from \
+         elsewhere, a container with published ports or a router hides their addresses, and dials \
+         between them fail: run this on the host's own network (docker run --network host), or on a \
+         machine with a public address"
+    ));
 }
 
 fn start(options: &args::Serve) -> anyhow::Result<(Coordinator, Vec<StunServer>)> {

@@ -87,6 +87,9 @@ async fn read_request(
 }
 
 async fn register(session: &Session, registration: Registration, send: &mut SendStream) {
+    session
+        .shared()
+        .compare(&session.client, &registration.candidates);
     let event = session
         .shared()
         .command(&session.client, Command::Register(registration));
@@ -188,6 +191,9 @@ async fn dial(session: &Session, request: DialRequest, send: &mut SendStream) {
         error!(%error, "the system gives no randomness");
         return reset(send, close::INTERNAL);
     }
+    session
+        .shared()
+        .compare(&session.client, &request.candidates);
     let witnessed = witnessed(session, &request.claims).await;
     let (dialler, callee) = (session.client.peer, request.callee);
     let command = Command::Dial {

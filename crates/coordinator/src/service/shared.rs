@@ -8,9 +8,13 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use p2pconnect_proto::message::{Notice, Welcome};
+use p2pconnect_proto::{
+    Candidate,
+    message::{Notice, Welcome},
+};
 use p2pconnect_stun::Witness;
 use quinn::Connection;
+use tokio::sync::watch;
 use tracing::info;
 
 use super::{
@@ -21,6 +25,7 @@ use super::{
     notices::Notices,
 };
 use crate::{
+    concealed::Concealed,
     network::site,
     rate::RateLimiter,
     registry::{Client, Command, ConnectionId, Event, Moment, Registry},
@@ -44,6 +49,8 @@ pub(super) struct Shared {
     buffers: Mutex<Buffers>,
     requests: Mutex<RateLimiter<IpAddr>>,
     journal: Mutex<Journal>,
+    concealed: Mutex<Concealed>,
+    hidden_behind: watch::Sender<Option<IpAddr>>,
     next_connection: AtomicU64,
     stun_servers: Vec<SocketAddr>,
     stun_alternates: Vec<SocketAddr>,
@@ -59,6 +66,8 @@ impl Shared {
             gate: Mutex::new(Gate::new(config.service)),
             requests: Mutex::new(RateLimiter::new(REQUEST_BURST, REQUEST_INTERVAL)),
             journal: Mutex::new(Journal::new()),
+            concealed: Mutex::default(),
+            hidden_behind: watch::Sender::default(),
             next_connection: AtomicU64::new(0),
             stun_servers: config.stun_servers,
             stun_alternates: config.stun_alternates,
@@ -90,6 +99,19 @@ impl Shared {
 
     pub(super) fn command(&self, client: &Client, command: Command) -> Event {
         lock(&self.registry).handle_command(client, command, now())
+    }
+
+    /// Takes in what a client says of itself, beside where it is seen.
+    pub(super) fn compare(&self, client: &Client, candidates: &[Candidate]) {
+        let found = lock(&self.concealed).note(client.peer, client.seen.ip(), candidates);
+        if found.is_some() {
+            self.hidden_behind.send_replace(found);
+        }
+    }
+
+    /// Watches for an address that all clients behind it are seen at.
+    pub(super) fn hidden_behind(&self) -> watch::Receiver<Option<IpAddr>> {
+        self.hidden_behind.subscribe()
     }
 
     /// Returns the way to tell the client on this connection something, while it lasts.

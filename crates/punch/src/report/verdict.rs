@@ -1,8 +1,12 @@
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use p2pconnect_proto::{CandidateKind, NatFiltering, NatMapping, NatReport};
 
 use crate::{PairOutcome, PairReport, PunchReport, VerifyFailure, pair::is_global};
+
+/// How many ports of the peer's somebody else has to answer at: one may be that of a service which a router
+/// forwards.
+const MIN_TAKEN_PORTS: usize = 2;
 
 /// Why no direct path was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -12,6 +16,12 @@ pub enum Verdict {
     NoCommonFamily,
     /// Somebody else answered in the peer's place.
     WrongIdentity,
+    /// Somebody between the peers takes every connection at once, as a transparent proxy does.
+    Intercepted,
+    /// Something in front of the coordinator hides from it where this side is.
+    ConcealedFromCoordinator,
+    /// Packets to the peer take a route that no STUN server was asked over.
+    UnmappedRoute,
     /// Our NAT uses another external port for each destination, and the peer's side filters.
     LocalMappingVaries,
     /// The peer's NAT uses another external port for each destination, and our side filters.
@@ -44,6 +54,9 @@ impl Verdict {
         let withheld = pairs.iter().filter(|pair| pair.outcome.is_withheld());
         if withheld.count() * 2 > pairs.len() {
             return Self::Withheld;
+        }
+        if is_intercepted(pairs) {
+            return Self::Intercepted;
         }
         let varies = |nat: NatReport| mapping_varies(nat.mapping).is_some();
         match (varies(local), varies(remote)) {
@@ -92,14 +105,6 @@ impl Verdict {
         let (local, remote) = (Varying(local_nat), Varying(remote_nat));
         let help = Help(report);
         match self {
-            Self::NoCommonFamily => f.write_str(
-                "The peers have no address family in common, or one of them has no usable address. \
-                 An IPv4 address, or an IPv6 address, on both sides would help.",
-            ),
-            Self::WrongIdentity => f.write_str(
-                "Somebody who holds another key answered in the peer's place, so the connection was \
-                 not used. Check the peer id, and who runs the peer's network.",
-            ),
             Self::LocalMappingVaries => write!(
                 f,
                 "This side's NAT uses another external port for each destination ({local}), which \
@@ -127,31 +132,78 @@ impl Verdict {
                  An earlier attempt may have used them up. Trying again in some minutes or a port \
                  mapping would help.",
             ),
-            Self::Withheld => f.write_str(
+            Self::NoCommonFamily
+            | Self::WrongIdentity
+            | Self::Intercepted
+            | Self::ConcealedFromCoordinator
+            | Self::UnmappedRoute
+            | Self::Withheld
+            | Self::Refused
+            | Self::Unreachable
+            | Self::Silent
+            | Self::Mixed => f.write_str(self.words().unwrap_or_default()),
+        }
+    }
+
+    /// Returns the reason and what would help, where that does not depend on how the NATs behave.
+    const fn words(self) -> Option<&'static str> {
+        Some(match self {
+            Self::LocalMappingVaries
+            | Self::RemoteMappingVaries
+            | Self::BothMappingsVary
+            | Self::PortsExhausted => return None,
+            Self::NoCommonFamily => {
+                "The peers have no address family in common, or one of them has no usable address. \
+                 An IPv4 address, or an IPv6 address, on both sides would help."
+            }
+            Self::WrongIdentity => {
+                "Somebody who holds another key answered in the peer's place, so the connection was \
+                 not used. Check the peer id, and who runs the peer's network."
+            }
+            Self::Intercepted => {
+                "Connections from this side are taken at once by somebody who is not the peer, at ports \
+                 that have nothing in common: a transparent proxy or a firewall that answers in the \
+                 place of others. No punching gets past it. Another network, or an exception there for \
+                 this machine, would help."
+            }
+            Self::ConcealedFromCoordinator => {
+                "The coordinator sees this side at a private address that this machine does not have, \
+                 so that nobody can be told where it is: it is in a container with published ports, or \
+                 behind a router that puts its own address in the place of whoever connects. Running it \
+                 where it sees its clients' addresses (the host's own network, or a machine with a public \
+                 address) would help."
+            }
+            Self::UnmappedRoute => {
+                "Packets to the peer leave this machine by another way, such as a VPN, than those to the \
+                 coordinator and the STUN servers, so that the peer knows only the address of a way that \
+                 is not used. A coordinator that is reached by the same way as the peer, or leaving the \
+                 VPN, would help."
+            }
+            Self::Withheld => {
                 "This side has sent a lot to the peer's network lately and nobody there was the peer, \
                  so it sends little there for now. Trying again in some minutes, or a port mapping \
-                 on either side, would help.",
-            ),
-            Self::Refused => f.write_str(
+                 on either side, would help."
+            }
+            Self::Refused => {
                 "Every attempt was answered with a reset: a NAT or firewall turns the connection \
                  away, or the two sides never started close enough together. Trying again, or a \
-                 port mapping on either side, would help.",
-            ),
-            Self::Unreachable => f.write_str(
+                 port mapping on either side, would help."
+            }
+            Self::Unreachable => {
                 "The network said that the peer is out of reach: a NAT or firewall turns the \
                  connection away, or there is no route. A port mapping on either side, or another \
-                 network, would help.",
-            ),
-            Self::Silent => f.write_str(
+                 network, would help."
+            }
+            Self::Silent => {
                 "Nothing came back from the peer's addresses: the peer has gone offline, or a NAT \
                  or firewall drops everything it did not expect. A port mapping on either side, or \
-                 another network, would help.",
-            ),
-            Self::Mixed => f.write_str(
+                 another network, would help."
+            }
+            Self::Mixed => {
                 "None of the peer's addresses led to the peer. A port mapping on either side, or \
-                 another network, would help.",
-            ),
-        }
+                 another network, would help."
+            }
+        })
     }
 }
 
@@ -160,6 +212,25 @@ impl fmt::Display for Verdict {
         let nothing = [NatReport::default(), NatReport::default()];
         self.explain(f, &PunchReport::new(nothing, false, Vec::new()))
     }
+}
+
+/// Tells whether connections opened to several ports of the peer's, and none led to it: these are the ports
+/// of its NAT, where hardly anything else can listen.
+fn is_intercepted(pairs: &[PairReport]) -> bool {
+    let is_taken = |pair: &&PairReport| {
+        matches!(
+            pair.outcome,
+            PairOutcome::NotThePeer(
+                VerifyFailure::Stranger | VerifyFailure::Closed | VerifyFailure::TimedOut
+            )
+        ) && is_global(pair.pair.remote.ip())
+    };
+    let taken: BTreeSet<_> = pairs
+        .iter()
+        .filter(is_taken)
+        .map(|pair| pair.pair.remote.port())
+        .collect();
+    taken.len() >= MIN_TAKEN_PORTS
 }
 
 /// Whom a side lets in, as far as is known.

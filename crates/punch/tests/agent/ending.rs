@@ -4,7 +4,7 @@ use p2pconnect_proto::{
 };
 use p2pconnect_punch::{Action, ConnectFailure, PairOutcome, Verdict, VerifyFailure};
 
-use crate::rig::{HERE, P, PEER, Rig, base, behind_nats, introduced, maps, reflexive};
+use crate::rig::{HERE, P, PEER, Rig, address, base, behind_nats, introduced, maps, reflexive};
 
 #[test]
 fn silence_ends_after_four_seconds() {
@@ -35,6 +35,28 @@ fn an_attempt_is_left_alone_for_three_seconds_even_at_the_end() {
     assert_eq!(rig.agent.poll_event(), None);
     rig.run_to(6_920);
     assert_eq!(rig.report().verdict, Verdict::Refused);
+}
+
+#[test]
+fn who_takes_connections_at_ports_of_others_is_in_between() {
+    let remote = [reflexive(PEER, P), reflexive("198.51.100.7:40009", P)];
+    let verdict = |ports: usize| {
+        let mut rig = Rig::new(introduced(Role::Controlling, &[base(HERE, P)], &remote));
+        for ms in [0, 1000] {
+            rig.run_to(ms);
+            for (check, _, remote) in rig.connects() {
+                if ports == 2 || remote == address(PEER) {
+                    rig.connected(check);
+                    rig.not_verified(check, VerifyFailure::Closed);
+                }
+            }
+        }
+        rig.run_to(20_000);
+        rig.report().verdict
+    };
+    assert_eq!(verdict(2), Verdict::Intercepted);
+    // That is some service which a router forwards.
+    assert_eq!(verdict(1), Verdict::Mixed);
 }
 
 #[test]

@@ -1,0 +1,144 @@
+//! What an endpoint knows beside its attempts that explains why they failed.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use p2pconnect_punch::{PunchReport, Verdict, is_global};
+
+use crate::{mappings::Mapped, remote_candidates::Vantage};
+
+/// From where an endpoint is seen, and sends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Circumstances {
+    /// This machine's own addresses.
+    own: BTreeSet<IpAddr>,
+    /// Where the coordinator is.
+    coordinator: IpAddr,
+    /// Where the coordinator, and the STUN servers that it names, see this endpoint.
+    seen: BTreeSet<IpAddr>,
+    /// The addresses from which STUN servers are asked.
+    mapped: BTreeSet<IpAddr>,
+}
+
+impl Circumstances {
+    pub(crate) fn new(vantage: &Vantage, mapped: &[Mapped]) -> Self {
+        Self {
+            own: vantage.own().collect(),
+            coordinator: vantage.coordinator(),
+            seen: vantage.outside().clone(),
+            mapped: mapped.iter().map(|it| it.local.ip()).collect(),
+        }
+    }
+
+    /// Puts what these explain in the place of a verdict that knows the attempts alone.
+    pub(crate) fn explain(&self, report: &mut PunchReport) {
+        if matches!(
+            report.verdict,
+            Verdict::WrongIdentity | Verdict::Intercepted
+        ) {
+            return;
+        }
+        if self.is_concealed() {
+            report.verdict = Verdict::ConcealedFromCoordinator;
+        } else if self.is_unmapped(report) {
+            report.verdict = Verdict::UnmappedRoute;
+        }
+    }
+
+    /// Tells whether a coordinator outside sees this endpoint inside, at an address that it does not have: then
+    /// something in front of the coordinator puts its own address there.
+    fn is_concealed(&self) -> bool {
+        let is_hidden =
+            |ip: &IpAddr| !is_global(*ip) && !ip.is_loopback() && !self.own.contains(ip);
+        is_global(self.coordinator) && self.seen.iter().any(is_hidden)
+    }
+
+    /// Tells whether packets to all of the peer's public addresses leave from an address from which no STUN
+    /// server was asked, though one was from another.
+    fn is_unmapped(&self, report: &PunchReport) -> bool {
+        let is_asked_elsewhere = |source: IpAddr| {
+            let is_other = |ip: &IpAddr| ip.is_ipv4() == source.is_ipv4() && *ip != source;
+            !self.mapped.contains(&source) && self.mapped.iter().any(is_other)
+        };
+        let tried = report.pairs.iter().filter(|it| it.attempts > 0);
+        let mut outside = tried.filter(|it| is_global(it.pair.remote.ip())).peekable();
+        outside.peek().is_some() && outside.all(|it| is_asked_elsewhere(it.pair.local.ip()))
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+mod tests {
+    use p2pconnect_proto::{CandidateKind, NatReport};
+    use p2pconnect_punch::{CandidatePair, PairOutcome, PairReport};
+
+    use super::*;
+
+    fn set(addresses: &[&str]) -> BTreeSet<IpAddr> {
+        addresses.iter().map(|it| it.parse().unwrap()).collect()
+    }
+
+    fn explained(it: &Circumstances, verdict: Verdict, routes: &[(&str, &str)]) -> Verdict {
+        let pair = |(to, from): &(&str, &str)| PairReport {
+            pair: CandidatePair {
+                local: (from.parse::<IpAddr>().unwrap(), 1).into(),
+                remote: (to.parse::<IpAddr>().unwrap(), 1).into(),
+                kind: CandidateKind::ServerReflexive,
+            },
+            attempts: 1,
+            outcome: PairOutcome::Silent,
+        };
+        let mut report = PunchReport {
+            verdict,
+            local_nat: NatReport::default(),
+            remote_nat: NatReport::default(),
+            nat64: false,
+            guessed: false,
+            pairs: routes.iter().map(pair).collect(),
+        };
+        it.explain(&mut report);
+        report.verdict
+    }
+
+    fn at_home() -> Circumstances {
+        Circumstances {
+            own: set(&["192.168.1.5", "fd00::5"]),
+            coordinator: "203.0.113.1".parse().unwrap(),
+            seen: set(&["198.51.100.7"]),
+            mapped: set(&["192.168.1.5"]),
+        }
+    }
+
+    #[test]
+    fn a_coordinator_outside_that_sees_this_side_inside_is_told_of() {
+        let there = [("203.0.113.9", "192.168.1.5")];
+        let verdict = |it: &Circumstances| explained(it, Verdict::Silent, &there);
+        assert_eq!(verdict(&at_home()), Verdict::Silent);
+        let mut hidden = at_home();
+        hidden.seen.extend(set(&["172.17.0.1"]));
+        assert_eq!(verdict(&hidden), Verdict::ConcealedFromCoordinator);
+        let wrong = explained(&hidden, Verdict::WrongIdentity, &there);
+        assert_eq!(wrong, Verdict::WrongIdentity);
+        // A route without a NAT to it, or a coordinator inside.
+        hidden.seen = set(&["192.168.1.5"]);
+        assert_eq!(verdict(&hidden), Verdict::Silent);
+        hidden.seen = set(&["10.0.0.9"]);
+        hidden.coordinator = "10.0.0.1".parse().unwrap();
+        assert_eq!(verdict(&hidden), Verdict::Silent);
+    }
+
+    #[test]
+    fn a_route_that_no_server_was_asked_over_is_told_of() {
+        let verdict = |routes: &[(&str, &str)]| explained(&at_home(), Verdict::Silent, routes);
+        assert_eq!(verdict(&[]), Verdict::Silent);
+        let by_tunnel = ("203.0.113.9", "10.8.0.2");
+        assert_eq!(verdict(&[by_tunnel]), Verdict::UnmappedRoute);
+        assert_eq!(
+            verdict(&[by_tunnel, ("192.168.1.9", "192.168.1.5")]),
+            Verdict::UnmappedRoute
+        );
+        let outside = ("198.51.100.4", "192.168.1.5");
+        assert_eq!(verdict(&[by_tunnel, outside]), Verdict::Silent);
+        // No server was asked over IPv6 at all.
+        assert_eq!(verdict(&[("2001:db8::9", "2001:db8::5")]), Verdict::Silent);
+    }
+}

@@ -1,0 +1,109 @@
+//! Dials that fail for a reason that the attempts alone do not tell.
+
+use std::net::TcpListener;
+
+use netns_lab::{NatSpec, test};
+
+use crate::{
+    net::{Boxes, Net},
+    process::{Finished, Process, run},
+};
+
+const DROPS: [NatSpec; 1] = [NatSpec::port_preserving()];
+
+/// Builds a lab in which something is in the way, dials in vain, and returns what the dialler said.
+fn fails(a: Boxes<'_>, change: impl FnOnce(&Net)) -> (Finished, Process) {
+    let net = Net::new(a, &DROPS);
+    change(&net);
+    let peer = net.id("b");
+    let listener = net.listen_with("b", &["--allow-any"]);
+    let dialled = net.dial("a", &peer, b"never arrives");
+    assert_eq!(dialled.code(), 5, "{:#?}", dialled.stderr);
+    net.finish();
+    (dialled, listener)
+}
+
+fn verdict(dialled: &Finished) -> String {
+    let failed = dialled.event("failed").unwrap();
+    failed["verdict"].as_str().unwrap().to_owned()
+}
+
+fn filter(net: &Net, host: &str, rules: &str) {
+    run(net.lab.host(host).command("nft").arg(rules));
+}
+
+/// What a container engine does where it forwards published ports itself.
+#[test]
+fn a_coordinator_that_sees_everybody_at_a_bridge_is_named() {
+    test(|| {
+        let (dialled, mut listener) = fails(&DROPS, |net| {
+            net.ip("server", "route add 172.17.0.0/16 dev eth0");
+            let rules = "add table ip engine
+                add chain ip engine in { type nat hook input priority 100; }
+                add rule ip engine in udp dport 4433 snat to 172.17.0.1
+                add rule ip engine in tcp dport { 3478, 4433 } snat to 172.17.0.1";
+            filter(net, "server", rules);
+        });
+        assert_eq!(verdict(&dialled), "concealed-from-coordinator");
+        assert!(dialled.reason().contains("published ports"));
+        let failed = listener.has_said("punch-failed");
+        assert_eq!(failed["verdict"], "concealed-from-coordinator");
+    });
+}
+
+/// A proxy in front of one side takes each connection before it knows whether it can make it.
+#[test]
+fn a_transparent_proxy_is_named() {
+    test(|| {
+        let (dialled, _listener) = fails(&DROPS, |net| {
+            let proxy = net
+                .lab
+                .host("a")
+                .run(|| TcpListener::bind(("0.0.0.0", 9999)).unwrap());
+            std::thread::spawn(move || {
+                // It waits for its own connection to the other side, which never comes to be.
+                let mut taken = Vec::new();
+                for stream in proxy.unwrap().incoming() {
+                    taken.push(stream);
+                }
+            });
+            let rules = "add table ip proxy
+                add chain ip proxy out { type nat hook output priority -100; }
+                add rule ip proxy out tcp dport != { 3478, 4433 } redirect to :9999";
+            filter(net, "a", rules);
+        });
+        assert_eq!(verdict(&dialled), "intercepted", "{:#?}", dialled.stderr);
+        assert!(dialled.reason().contains("transparent proxy"));
+    });
+}
+
+/// A VPN whose own server, which is the coordinator's host, is reached outside it.
+#[test]
+fn another_way_to_the_peer_than_to_the_coordinator_is_named() {
+    test(|| {
+        let (dialled, _listener) = fails(&DROPS, |net| {
+            let server = net.external("server");
+            net.ip("a", "link add tun type veth peer name far");
+            net.ip("a", "addr add 10.8.0.2/24 dev tun");
+            for link in ["tun", "far"] {
+                net.ip("a", &format!("link set {link} up"));
+            }
+            let routes = net
+                .lab
+                .host("a")
+                .command("ip")
+                .args(["-4", "route"])
+                .output();
+            let routes = String::from_utf8(routes.unwrap().stdout).unwrap();
+            let default = routes.lines().find_map(|it| it.strip_prefix("default "));
+            net.ip(
+                "a",
+                &format!("route add {server} {}", default.unwrap().trim_end()),
+            );
+            net.ip("a", "neigh add 10.8.0.1 lladdr 02:00:00:00:00:01 dev tun");
+            net.ip("a", "route replace default via 10.8.0.1 dev tun");
+        });
+        assert_eq!(verdict(&dialled), "unmapped-route");
+        assert!(dialled.reason().contains("VPN"));
+    });
+}
