@@ -1,6 +1,7 @@
 //! Holds the NAT mappings of the punch ports.
 
 mod doubts;
+mod fallback;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -120,7 +121,7 @@ impl Mappings {
         };
         let both = |(punch_port, _)| [true, false].map(|is_ipv4| claim(punch_port, is_ipv4));
         let claims = ports.iter().flat_map(both).flatten().collect();
-        let shared = Shared {
+        let shared = Arc::new(Shared {
             table: watch::Sender::default(),
             freed: watch::Sender::default(),
             losses: watch::Sender::default(),
@@ -132,11 +133,12 @@ impl Mappings {
             compared: watch::Sender::default(),
             claims,
             observer,
-        };
+        });
+        let falling_back = fallback::run(Arc::clone(&shared), ports.clone());
         Self {
-            shared: Arc::new(shared),
+            shared,
             ports,
-            tasks: Mutex::default(),
+            tasks: Mutex::new(vec![AbortOnDrop::spawn(falling_back)]),
         }
     }
 
@@ -161,16 +163,20 @@ impl Mappings {
         tasks.clear();
     }
 
-    /// Says that no further server will be named for now, and which addresses serve for comparison.
+    /// Says that no further server will be named for now, and which addresses serve for comparison, and for
+    /// mappings where the servers that were named do not answer.
     pub(crate) fn complete(&self, alternates: Vec<SocketAddr>) {
-        let table = &self.shared.table;
-        table.send_if_modified(|table| !std::mem::replace(&mut table.complete, true));
-        // Whoever compares needs to know the former.
-        self.shared.alternates.send_if_modified(|known| {
+        let has_alternates = !alternates.is_empty();
+        // Known to whoever sees that the table is complete, and looks again then.
+        let is_news = self.shared.alternates.send_if_modified(|known| {
             let alternates = Some(alternates);
             let is_news = *known != alternates;
             *known = alternates;
             is_news
+        });
+        self.shared.table.send_if_modified(|table| {
+            table.may_fall_back |= has_alternates && is_news;
+            !std::mem::replace(&mut table.complete, true) || is_news
         });
     }
 

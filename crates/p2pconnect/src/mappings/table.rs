@@ -1,6 +1,9 @@
 //! Which servers are asked, and what they tell.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use p2pconnect_proto::{Candidate, PunchPort, message::MAX_STUN_SERVERS};
 use p2pconnect_stun::MappingError;
@@ -12,9 +15,9 @@ use crate::discovery::Network;
 /// the NAT's mapping depends on the destination; more would show the same.
 const MAX_SERVERS_PER_FAMILY: usize = 2;
 
-/// The most servers that are remembered: those that a coordinator names, and the guess that there is
-/// one beside it, in each family.
-const MAX_SERVERS: usize = MAX_STUN_SERVERS + 2;
+/// The most servers that are remembered: those that a coordinator names, for mappings and for comparison,
+/// and the guess that there is one beside it, in each family.
+const MAX_SERVERS: usize = 2 * MAX_STUN_SERVERS + 2;
 
 /// A punch port and a server.
 pub(super) type Key = (PunchPort, SocketAddr);
@@ -25,9 +28,13 @@ pub(super) struct Table {
     slots: BTreeMap<Key, Slot>,
     /// The servers in the order in which they were named.
     servers: Vec<SocketAddr>,
+    /// Those among them that are asked only where the others do not answer.
+    fallbacks: Vec<SocketAddr>,
     doubts: Doubts,
     /// Whether every server that there is has been named.
     pub(super) complete: bool,
+    /// Whether others will be asked if those that were named do not answer.
+    pub(super) may_fall_back: bool,
 }
 
 /// What follows from it that the coordinator does not believe mappings.
@@ -111,6 +118,20 @@ impl Table {
         true
     }
 
+    /// Takes in a server to be asked from these ports where no other one of its family answers. `false` as in
+    /// [`name`](Self::name).
+    pub(super) fn name_fallback(
+        &mut self,
+        server: SocketAddr,
+        ports: impl Iterator<Item = PunchPort>,
+    ) -> bool {
+        if self.servers.contains(&server) || self.servers.len() >= MAX_SERVERS {
+            return false;
+        }
+        self.fallbacks.push(server);
+        self.name(server, ports)
+    }
+
     /// Notes that a server is asked, if it may be: not while so many others of its family are, or
     /// have answered, and not before those that were named before it.
     pub(super) fn ask(&mut self, key: Key) -> bool {
@@ -127,14 +148,20 @@ impl Table {
     }
 
     fn has_room_for(&self, server: SocketAddr) -> bool {
-        let others = self
-            .servers
-            .iter()
-            .filter(|it| it.is_ipv4() == server.is_ipv4());
+        let is_fallback = self.fallbacks.contains(&server);
+        // The two kinds do not take each other's places.
+        let others = self.servers.iter().filter(|it| {
+            it.is_ipv4() == server.is_ipv4() && self.fallbacks.contains(it) == is_fallback
+        });
         let busy = others.clone().filter(|it| self.is_busy(**it)).count();
         let before = others.take_while(|it| **it != server);
         let is_first = before.clone().all(|it| !self.is_waiting(*it));
-        busy < MAX_SERVERS_PER_FAMILY && is_first
+        let places = if is_fallback {
+            1
+        } else {
+            MAX_SERVERS_PER_FAMILY
+        };
+        busy < places && is_first
     }
 
     fn is_busy(&self, server: SocketAddr) -> bool {
@@ -278,7 +305,23 @@ impl Table {
 
     /// Tells whether all servers have been asked in vain.
     pub(super) fn is_hopeless(&self) -> bool {
-        self.complete && self.slots.values().all(|slot| slot.error().is_some())
+        self.complete && !self.may_fall_back && self.have_all_failed()
+    }
+
+    /// Tells whether none of the servers that were named has answered, or may yet.
+    pub(super) fn have_all_failed(&self) -> bool {
+        self.slots.values().all(|slot| slot.error().is_some())
+    }
+
+    /// Returns the families (`true` for IPv4) that servers were named of, and none has told a mapping.
+    pub(super) fn unmapped(&self) -> BTreeSet<bool> {
+        let mut unmapped: BTreeSet<_> = self.servers.iter().map(SocketAddr::is_ipv4).collect();
+        for ((_, server), slot) in &self.slots {
+            if slot.last().is_some() {
+                unmapped.remove(&server.is_ipv4());
+            }
+        }
+        unmapped
     }
 
     /// Returns why there is no mapping at all.

@@ -247,6 +247,47 @@ async fn whoever_is_named_after_servers_that_fail_is_asked() {
 }
 
 #[tokio::test]
+async fn where_a_server_does_not_answer_an_alternate_is_asked_beside_it() {
+    let (_server, address) = server();
+    // One that a firewall hides, as far as can be seen, and one that refuses.
+    let silent = std::net::TcpListener::bind(any_port()).unwrap();
+    let (_socket, closed) = closed();
+    for first_asked in [silent.local_addr().unwrap(), closed] {
+        let (mappings, _listeners) = mappings();
+        mappings.start(first_asked);
+        mappings.complete(vec![address]);
+        let began = std::time::Instant::now();
+        first(&mappings).await.unwrap();
+        // The first one is given up after 5 s.
+        assert!(began.elapsed() < Duration::from_secs(4), "it took too long");
+        assert!(mappings.known().iter().all(|it| it.server == address));
+    }
+}
+
+#[tokio::test]
+async fn an_alternate_is_for_comparison_where_the_others_answer() {
+    let (_server, address) = server();
+    let (_alternate, alternate) = server();
+    let (mappings, _listeners) = mappings();
+    mappings.start(address);
+    first(&mappings).await.unwrap();
+    mappings.complete(vec![alternate]);
+    timeout(LONG, mappings.compared()).await.unwrap();
+    assert!(mappings.known().iter().all(|it| it.server == address));
+}
+
+#[tokio::test]
+async fn it_is_certain_that_no_server_answers_when_the_alternates_have_failed_too() {
+    let (mappings, _listeners) = mappings();
+    let ((_one, one), (_other, other)) = (closed(), closed());
+    mappings.start(one);
+    mappings.complete(vec![other]);
+    first(&mappings).await.unwrap_err();
+    let failure = mappings.failure().unwrap();
+    assert!([one, other].contains(&failure.server), "{failure:?}");
+}
+
+#[tokio::test]
 async fn alternates_that_do_not_answer_cost_their_time_once() {
     let (_server, address) = server();
     let (mappings, _listeners) = mappings();
