@@ -82,8 +82,9 @@ pub use link::{BurstLoss, Crossing, LinkError, LinkSpec, Loss};
 pub use middlebox::SharedModel;
 pub use record::{Event, EventLog, LogEntry};
 pub use spec::{
-    Dependence, Hairpinning, Limits, NatSpec, Pooling, PortAssignment, PortRange, RstEffect,
-    SimultaneousOpen, SpecError, Timers, Translation, Translation6, UnsolicitedSyn, WhenFull,
+    Dependence, Directions, Hairpinning, Limits, NatSpec, Pooling, PortAssignment, PortRange,
+    RstEffect, SimultaneousOpen, SpecError, Timers, Translation, Translation6, UnsolicitedSyn,
+    WhenFull,
 };
 pub use support::support;
 pub use testing::{Outcome, TestRun, test};

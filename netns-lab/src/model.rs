@@ -55,8 +55,9 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
 pub use crate::spec::{
-    Dependence, Hairpinning, Limits, NatSpec, Pooling, PortAssignment, PortRange, RstEffect,
-    SimultaneousOpen, SpecError, Timers, Translation, Translation6, UnsolicitedSyn, WhenFull,
+    Dependence, Directions, Hairpinning, Limits, NatSpec, Pooling, PortAssignment, PortRange,
+    RstEffect, SimultaneousOpen, SpecError, Timers, Translation, Translation6, UnsolicitedSyn,
+    WhenFull,
 };
 pub use packet::Protocol;
 pub use prefix::PrefixPair;

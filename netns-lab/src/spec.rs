@@ -57,8 +57,27 @@ pub struct NatSpec {
     pub timers: Timers,
     /// Whether UDP packets from outside keep a session alive (RFC 4787 REQ-6).
     pub udp_inbound_refresh: bool,
+    /// In which direction the window scale option is taken out of SYNs (RFC 7323
+    /// section 2), as some firewalls do.
+    pub strip_window_scale: Directions,
+    /// Whether UDP with an ECN mark (RFC 3168 section 5) is dropped, as on some
+    /// paths.
+    pub drop_ecn_udp: bool,
     /// How much is remembered.
     pub limits: Limits,
+}
+
+/// The directions in which a box does something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Directions {
+    /// In none.
+    Neither,
+    /// To what comes from inside.
+    Outbound,
+    /// To what goes inside.
+    Inbound,
+    /// In both.
+    Both,
 }
 
 /// What a box rewrites in IPv4.
@@ -312,6 +331,8 @@ impl NatSpec {
             hairpinning: Hairpinning::ExternalSource,
             timers: Timers::RFC5382,
             udp_inbound_refresh: false,
+            strip_window_scale: Directions::Neither,
+            drop_ecn_udp: false,
             limits: Limits::GENEROUS,
         }
     }
@@ -337,6 +358,18 @@ impl NatSpec {
             return Err(SpecError::ZeroLimit);
         }
         Ok(())
+    }
+}
+
+impl Directions {
+    /// Returns whether what goes inside, or what comes from there, is meant.
+    pub(crate) const fn include(self, inbound: bool) -> bool {
+        match self {
+            Self::Neither => false,
+            Self::Outbound => !inbound,
+            Self::Inbound => inbound,
+            Self::Both => true,
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 use super::tracking;
 use crate::error::Error;
 use crate::spec::{
-    Dependence, Hairpinning, NatSpec, Pooling, PortAssignment, RstEffect, SpecError, Translation6,
-    UnsolicitedSyn, WhenFull,
+    Dependence, Directions, Hairpinning, NatSpec, Pooling, PortAssignment, RstEffect, SpecError,
+    Translation6, UnsolicitedSyn, WhenFull,
 };
 
 /// Why netfilter cannot be a box.
@@ -42,7 +42,7 @@ fn first(refusals: &[(bool, &'static str)]) -> Result<(), Refusal> {
         .map_or(Ok(()), |(_, what)| Err(Refusal::Inexpressible(what)))
 }
 
-fn always(spec: &NatSpec) -> [(bool, &'static str); 5] {
+fn always(spec: &NatSpec) -> [(bool, &'static str); 7] {
     let late = matches!(
         spec.unsolicited,
         UnsolicitedSyn::IcmpPortUnreachableAfter(_)
@@ -66,6 +66,11 @@ fn always(spec: &NatSpec) -> [(bool, &'static str); 5] {
             limited && spec.limits.when_full != WhenFull::Refuse,
             "forget a connection to make room for another",
         ),
+        (
+            spec.strip_window_scale != Directions::Neither,
+            "take options out of SYNs",
+        ),
+        (spec.drop_ecn_udp, "drop UDP for its ECN mark"),
     ]
 }
 

@@ -28,6 +28,9 @@ struct Arrival {
 impl NatModel {
     pub(super) fn forward(&mut self, side: Side, packet: &[u8]) -> Result<Verdict, DropReason> {
         let packet = Packet::read(packet)?;
+        if self.spec.drop_ecn_udp && packet.is_marked_udp() {
+            return Err(DropReason::EcnMark);
+        }
         match (packet.content, side) {
             (Content::Flow(flow), Side::Internal) => self.outbound(packet, flow),
             (Content::Flow(flow), Side::External) => self.inbound(Arrival {
@@ -396,7 +399,11 @@ impl NatModel {
         same_family.copied().unwrap_or(destination)
     }
 
-    fn emit(&mut self, side: Side, packet: Packet) {
+    fn emit(&mut self, side: Side, mut packet: Packet) {
+        let strip = self.spec.strip_window_scale;
+        if strip.include(side == Side::Internal) {
+            packet.strip_window_scale();
+        }
         let packet = packet.bytes;
         self.send(Output { side, packet });
     }

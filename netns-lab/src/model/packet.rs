@@ -30,6 +30,11 @@ const QUOTED_TRANSPORT: usize = 8;
 const UDP_HEADER: usize = 8;
 const TCP_HEADER: usize = 20;
 
+/// Kinds of TCP options (RFC 9293 section 3.2, RFC 7323 section 2.2).
+const OPTION_END: u8 = 0;
+const OPTION_NOP: u8 = 1;
+const OPTION_WINDOW_SCALE: u8 = 3;
+
 /// A transport protocol with ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
@@ -205,6 +210,52 @@ impl Packet {
                 End::Destination => own.destination = to,
             }
         }
+    }
+
+    /// Returns whether this is UDP with an ECN mark (RFC 3168 section 5).
+    pub(super) fn is_marked_udp(&self) -> bool {
+        let is_udp = matches!(self.content, Content::Flow(flow) if flow.protocol == Protocol::Udp);
+        // The last two bits of the traffic class, which begins behind the version in IPv6.
+        let class = match self.source {
+            IpAddr::V4(_) => self.bytes[1],
+            IpAddr::V6(_) => self.bytes[1] >> 4,
+        };
+        is_udp && class & 3 != 0
+    }
+
+    /// Overwrites the window scale option of a SYN with NOPs (RFC 9293 section 3.1),
+    /// and corrects the checksum.
+    pub(super) fn strip_window_scale(&mut self) {
+        let Content::Flow(flow) = self.content else {
+            return;
+        };
+        if flow.protocol != Protocol::Tcp || !flow.flags.syn() {
+            return;
+        }
+        let header = flow.transport + usize::from(self.bytes[flow.transport + 12] >> 4) * 4;
+        let mut at = flow.transport + TCP_HEADER;
+        while at < header {
+            match (self.bytes[at], self.bytes.get(at + 1)) {
+                (OPTION_END, _) => return,
+                (OPTION_NOP, _) => at += 1,
+                (OPTION_WINDOW_SCALE, Some(&length)) if at + usize::from(length) <= header => {
+                    return self.overwrite(flow.transport + 16, at..at + usize::from(length));
+                }
+                (_, Some(&length)) if length >= 2 => at += usize::from(length),
+                (_, _) => return,
+            }
+        }
+    }
+
+    /// Puts NOPs over a part of the packet that a checksum field covers.
+    fn overwrite(&mut self, field: usize, part: std::ops::Range<usize>) {
+        // Both words of a part must be whole, as the checksum counts them.
+        let words = part.start & !1..part.end.next_multiple_of(2);
+        let before = self.bytes[words.clone()].to_vec();
+        self.bytes[part].fill(OPTION_NOP);
+        let old = be16(&self.bytes, field).unwrap_or_default();
+        let new = checksum::update(old, &before, &self.bytes[words]);
+        self.bytes[field..field + 2].copy_from_slice(&new.to_be_bytes());
     }
 
     /// Rewrites an ICMP error: one end of the quoted flow, and the address of

@@ -90,6 +90,8 @@ pub enum DropReason {
     TableFull,
     /// It is an ICMP error about no session that the box knows.
     UnrelatedIcmp,
+    /// It is UDP with an ECN mark, which this box drops.
+    EcnMark,
 }
 
 /// What the sender of a dropped SYN gets.
@@ -175,6 +177,7 @@ impl fmt::Display for DropReason {
             Self::NoPort(internal) => write!(f, "no external port left for {internal}"),
             Self::TableFull => f.write_str("session table full"),
             Self::UnrelatedIcmp => f.write_str("ICMP error about no known session"),
+            Self::EcnMark => f.write_str("UDP with an ECN mark"),
         }
     }
 }

@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::model::{
-    Dependence, Hairpinning, NatSpec, PortAssignment, PortRange, RstEffect, SimultaneousOpen,
-    Translation, UnsolicitedSyn,
+    Dependence, Directions, Hairpinning, NatSpec, PortAssignment, PortRange, RstEffect,
+    SimultaneousOpen, Translation, UnsolicitedSyn,
 };
 
 /// One behaviour of a box: a field of [`NatSpec`] with its value.
@@ -44,6 +44,10 @@ pub enum Behaviour {
     Udp(Duration),
     /// [`NatSpec::udp_inbound_refresh`].
     UdpInboundRefresh(bool),
+    /// [`NatSpec::strip_window_scale`].
+    StripWindowScale(Directions),
+    /// [`NatSpec::drop_ecn_udp`].
+    DropEcnUdp(bool),
 }
 
 impl Behaviour {
@@ -65,6 +69,8 @@ impl Behaviour {
             Self::TimeWait(value) => spec.timers.time_wait = value,
             Self::Udp(value) => spec.timers.udp = value,
             Self::UdpInboundRefresh(value) => spec.udp_inbound_refresh = value,
+            Self::StripWindowScale(value) => spec.strip_window_scale = value,
+            Self::DropEcnUdp(value) => spec.drop_ecn_udp = value,
         }
     }
 
@@ -111,6 +117,14 @@ impl fmt::Display for Behaviour {
             Self::Udp(time) => write!(f, "forgets UDP after {time:?}"),
             Self::UdpInboundRefresh(true) => f.write_str("keeps UDP alive by packets both ways"),
             Self::UdpInboundRefresh(false) => f.write_str("keeps UDP alive by packets out"),
+            Self::StripWindowScale(directions) => f.write_str(match directions {
+                Directions::Neither => "leaves the window scale in SYNs",
+                Directions::Outbound => "takes the window scale out of SYNs from inside",
+                Directions::Inbound => "takes the window scale out of SYNs from outside",
+                Directions::Both => "takes the window scale out of SYNs",
+            }),
+            Self::DropEcnUdp(true) => f.write_str("drops UDP with an ECN mark"),
+            Self::DropEcnUdp(false) => f.write_str("lets UDP with an ECN mark pass"),
         }
     }
 }

@@ -6,7 +6,7 @@ use super::schema;
 use crate::model::PrefixPair;
 use crate::preset;
 use crate::spec::{
-    Dependence, Hairpinning, NatSpec, Pooling, PortAssignment, PortRange, RstEffect,
+    Dependence, Directions, Hairpinning, NatSpec, Pooling, PortAssignment, PortRange, RstEffect,
     SimultaneousOpen, Translation, Translation6, UnsolicitedSyn, WhenFull,
 };
 
@@ -54,6 +54,13 @@ const RST: [(&str, RstEffect); 3] = [
     ("closes", RstEffect::Closes),
     ("transitory", RstEffect::Transitory),
     ("ignored", RstEffect::Ignored),
+];
+
+const DIRECTIONS: [(&str, Directions); 4] = [
+    ("neither", Directions::Neither),
+    ("outbound", Directions::Outbound),
+    ("inbound", Directions::Inbound),
+    ("both", Directions::Both),
 ];
 
 const HAIRPINNING: [(&str, Hairpinning); 3] = [
@@ -161,6 +168,14 @@ fn change_answers(spec: &mut NatSpec, fields: &Fields<'_>) -> Result<(), Fault> 
         fields.read("simultaneous_open", |it| it.word(&SIMULTANEOUS_OPEN))?,
     );
     set(&mut spec.rst, fields.read("rst", |it| it.word(&RST))?);
+    set(
+        &mut spec.strip_window_scale,
+        fields.read("strip_window_scale", |it| it.word(&DIRECTIONS))?,
+    );
+    set(
+        &mut spec.drop_ecn_udp,
+        fields.read("drop_ecn_udp", |it| it.boolean())?,
+    );
     set(
         &mut spec.hairpinning,
         fields.read("hairpinning", |it| it.word(&HAIRPINNING))?,

@@ -39,6 +39,8 @@ const NAT_FIELDS: &[&str] = &[
     "hairpinning",
     "timers",
     "udp_inbound_refresh",
+    "strip_window_scale",
+    "drop_ecn_udp",
     "limits",
 ];
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Dependence, Hairpinning, Limits, NatSpec, Pooling, PortAssignment, PortRange, RstEffect,
-    SimultaneousOpen, Timers, Translation, Translation6, UnsolicitedSyn,
+    Dependence, Directions, Hairpinning, Limits, NatSpec, Pooling, PortAssignment, PortRange,
+    RstEffect, SimultaneousOpen, Timers, Translation, Translation6, UnsolicitedSyn,
 };
 
 /// Apart from the ports that Linux gives to sockets (32,768 on), so that none
@@ -39,6 +39,8 @@ impl NatSpec {
             hairpinning: Hairpinning::None,
             timers: Timers::LINUX,
             udp_inbound_refresh: true,
+            strip_window_scale: Directions::Neither,
+            drop_ecn_udp: false,
             limits: Limits::GENEROUS,
         }
     }
@@ -112,6 +114,20 @@ impl NatSpec {
     #[must_use]
     pub const fn established_timeout(mut self, idle: Duration) -> Self {
         self.timers.established = idle;
+        self
+    }
+
+    /// Takes the window scale option out of SYNs in these directions.
+    #[must_use]
+    pub const fn strip_window_scale(mut self, directions: Directions) -> Self {
+        self.strip_window_scale = directions;
+        self
+    }
+
+    /// Drops UDP with an ECN mark.
+    #[must_use]
+    pub const fn drop_ecn_udp(mut self) -> Self {
+        self.drop_ecn_udp = true;
         self
     }
 

@@ -3,6 +3,7 @@
 
 mod behaviours;
 mod bench;
+mod defects;
 mod ipv6;
 mod packets;
 mod ports;

@@ -21,12 +21,33 @@ pub(crate) fn tcp_with(
     flags: u8,
     data: &[u8],
 ) -> Vec<u8> {
+    segment(source, destination, flags, &[], data)
+}
+
+/// A segment without data that has these options, of a length that four divides.
+pub(crate) fn tcp_with_options(
+    source: SocketAddr,
+    destination: SocketAddr,
+    flags: u8,
+    options: &[u8],
+) -> Vec<u8> {
+    segment(source, destination, flags, options, &[])
+}
+
+fn segment(
+    source: SocketAddr,
+    destination: SocketAddr,
+    flags: u8,
+    options: &[u8],
+    data: &[u8],
+) -> Vec<u8> {
     let mut segment = vec![0; 20];
     segment[..2].copy_from_slice(&source.port().to_be_bytes());
     segment[2..4].copy_from_slice(&destination.port().to_be_bytes());
     segment[4..8].copy_from_slice(&1000u32.to_be_bytes());
-    segment[12] = 5 << 4;
+    segment[12] = (5 + options.len() as u8 / 4) << 4;
     segment[13] = flags;
+    segment.extend(options);
     segment.extend(data);
     let sum = sum(
         &pseudo(source.ip(), destination.ip(), 6, segment.len()),
