@@ -6,6 +6,7 @@
 //! - `pairs`: every pair of NATs that can be punched, both ways round, again and again
 //! - `addresses`: hosts with a second link, or with a second address on the same
 //! - `again`: one endpoint dials the same peer as soon as the last stream has ended
+//! - `bad_paths`: paths that do to packets what they should not
 //! - `causes`: failures whose reason the attempts alone do not tell
 //! - `crossing`: two endpoints dial each other at the same moment
 //! - `together`: several processes with one key dial the same peer at the same moment
@@ -28,6 +29,7 @@
 
 mod addresses;
 mod again;
+mod bad_paths;
 mod causes;
 mod crossing;
 mod dead_path;

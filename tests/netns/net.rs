@@ -55,6 +55,8 @@ struct Setup<'a> {
     second: Option<Ipv4Addr>,
     /// The share of packets that each peer's access link loses, each way.
     loss: f64,
+    /// The peer whose access link drops longer packets than this without a word.
+    small_packets: Option<(&'a str, u16)>,
     /// A box that both peers are behind, with their own boxes.
     shared: Option<NatSpec>,
     /// The host that is a router with the peer behind it.
@@ -70,9 +72,21 @@ impl Default for Setup<'_> {
             stun: &[],
             second: None,
             loss: 0.0,
+            small_packets: None,
             shared: None,
             router: None,
             engine: Engine::Netfilter,
+        }
+    }
+}
+
+impl Setup<'_> {
+    /// Returns a peer's access link.
+    fn link(&self, name: &str) -> LinkSpec {
+        let link = LinkSpec::delay(PEER_LINK).loss(self.loss);
+        match self.small_packets {
+            Some((at, most)) if at == name => link.silent_mtu(most),
+            _ => link,
         }
     }
 }
@@ -100,6 +114,15 @@ impl Net {
     pub(crate) fn with_loss(a: Boxes<'_>, b: Boxes<'_>, loss: f64) -> Self {
         let setup = Setup {
             loss,
+            ..Setup::default()
+        };
+        Self::start(a, b, &setup)
+    }
+
+    /// Builds a lab in which one peer's access link drops longer packets than this without a word.
+    pub(crate) fn with_small_packets(at: &str, most: u16, a: Boxes<'_>, b: Boxes<'_>) -> Self {
+        let setup = Setup {
+            small_packets: Some((at, most)),
             ..Setup::default()
         };
         Self::start(a, b, &setup)
@@ -210,13 +233,13 @@ impl Net {
             address,
             stun,
             second,
-            loss,
             shared,
             router,
             engine,
+            ..
         } = *setup;
         let behind = |name: &str, boxes: Boxes<'_>| {
-            let host = HostSpec::new(name).link(LinkSpec::delay(PEER_LINK).loss(loss));
+            let host = HostSpec::new(name).link(setup.link(name));
             let host = boxes.iter().fold(host, |host, nat| host.behind(*nat));
             let host = match router {
                 Some((at, _)) if at == name => host.external_ipv4(router::PUBLIC),

@@ -298,6 +298,10 @@ impl Impostor {
                 if stream.read_exact(&mut greeting).await.is_ok() {
                     // Behind the opening: the handshake runs here, since no other has ended.
                     assert_eq!(greeting, *[&theirs.as_bytes()[..], &[1]].concat());
+                    let probe = stream.read_u16().await.unwrap();
+                    let mut probe = vec![0; probe.into()];
+                    stream.read_exact(&mut probe).await.unwrap();
+                    stream.write_u16(0).await.unwrap();
                     assert!(
                         acceptor.accept(stream).await.is_err(),
                         "the dialler was fooled"

@@ -16,7 +16,7 @@ use std::{
 use p2pconnect_punch::{ConnectFailure, Opened};
 use tokio::{net::TcpStream, sync::oneshot};
 
-use crate::{syn_budget::PaidSyn, tcp};
+use crate::{path_faults::PathFaults, syn_budget::PaidSyn, tcp};
 
 /// Where from and where to.
 type Ends = (SocketAddr, SocketAddr);
@@ -43,6 +43,7 @@ impl Holes {
         self: &Arc<Self>,
         ends: Ends,
         pay: F,
+        faults: Arc<PathFaults>,
     ) -> impl Future<Output = Connected> + use<F>
     where
         F: FnOnce() -> Option<PaidSyn>,
@@ -64,7 +65,10 @@ impl Holes {
             },
         });
         let (held, next) = match place {
-            Place::First(paid) => (Some(Held::begin(Arc::clone(self), ends, paid)), None),
+            Place::First(paid) => {
+                let held = Held::begin(Arc::clone(self), ends, paid, faults);
+                (Some(held), None)
+            }
             Place::Next(next) => (None, Some(next)),
             Place::None => (None, None),
         };
@@ -101,20 +105,20 @@ enum Place {
 struct Held {
     holes: Arc<Holes>,
     ends: Ends,
-    paid: Option<PaidSyn>,
     connecting: Option<Pin<Box<dyn Future<Output = Connected> + Send>>>,
     /// What became of it in the first moment.
     at_once: Option<Connected>,
 }
 
 impl Held {
-    fn begin(holes: Arc<Holes>, ends: Ends, paid: PaidSyn) -> Self {
+    fn begin(holes: Arc<Holes>, ends: Ends, paid: PaidSyn, faults: Arc<PathFaults>) -> Self {
         let (local, remote) = ends;
         let mut held = Self {
             holes,
             ends,
-            paid: Some(paid),
-            connecting: Some(Box::pin(tcp::connect(local, remote))),
+            connecting: Some(Box::pin(async move {
+                tcp::connect((local, remote), paid, &faults).await
+            })),
             at_once: None,
         };
         let mut nobody = Context::from_waker(Waker::noop());
@@ -127,7 +131,6 @@ impl Held {
     /// Tells all who wait what has become of the connection.
     fn end(&mut self, result: &Connected) {
         self.connecting = None;
-        self.paid = None;
         let failure = match result {
             Ok(_) => ConnectFailure::AddressNotAvailable,
             Err(failure) => *failure,
@@ -174,7 +177,6 @@ impl Drop for Held {
             let held = Self {
                 holes: Arc::clone(&self.holes),
                 ends: self.ends,
-                paid: self.paid.take(),
                 connecting: self.connecting.take(),
                 at_once: None,
             };
@@ -214,7 +216,11 @@ mod tests {
     ) -> impl Future<Output = Connected> + use<> {
         let account = account.clone();
         let network = Network::of(ends.1.ip());
-        holes.connect(ends, move || account.pay(network, Purpose::Guess))
+        holes.connect(
+            ends,
+            move || account.pay(network, Purpose::Guess),
+            Arc::default(),
+        )
     }
 
     /// Two sockets that connect to each other, of which the second has not begun, and the holes

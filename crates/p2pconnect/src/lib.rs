@@ -60,6 +60,7 @@ mod names;
 mod nat64;
 mod online;
 mod outdated;
+mod path_faults;
 mod port_mapping;
 mod preamble;
 mod punch_ports;

@@ -6,47 +6,62 @@ use std::{
 
 use p2pconnect_proto::Opening;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 
-/// A punched TCP connection whose first bytes, in both directions, are the openings of the session.
+use crate::path_faults::MAX_PROBE;
+
+/// A punched TCP connection on which the peer's opening and probe come first, if they have not been read.
 ///
-/// Our opening is sent at once. The peer's is checked by whoever reads first, so that our part of
-/// the TLS handshake does not wait for it.
+/// Whoever reads first checks them, so that our part of the TLS handshake does not wait for them.
 #[derive(Debug)]
 pub(crate) struct Preamble {
     stream: TcpStream,
     expected: Option<Expected>,
 }
 
+/// What is read before the stream begins. Bytes that have come in part are kept in the state.
 #[derive(Debug)]
-struct Expected {
-    opening: Opening,
-    received: [u8; Opening::LEN],
-    len: usize,
+enum Expected {
+    Opening {
+        theirs: Opening,
+        received: [u8; Opening::LEN],
+        len: usize,
+    },
+    ProbeLen {
+        received: [u8; size_of::<u16>()],
+        len: usize,
+    },
+    Probe {
+        left: usize,
+    },
+}
+
+impl Expected {
+    const PROBE: Self = Self::ProbeLen {
+        received: [0; size_of::<u16>()],
+        len: 0,
+    };
 }
 
 impl Preamble {
-    /// Sends a greeting, which begins with our opening, and expects the peer's, unless it has been
-    /// read already.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the socket reports.
-    pub(crate) async fn start(
-        mut stream: TcpStream,
-        greeting: &[u8],
-        theirs: Opening,
-        already_read: bool,
-    ) -> io::Result<Self> {
-        stream.write_all(greeting).await?;
-        let expected = (!already_read).then_some(Expected {
-            opening: theirs,
-            received: [0; Opening::LEN],
-            len: 0,
-        });
-        Ok(Self { stream, expected })
+    /// Takes a connection on which our opening has been sent, and expects the peer's, unless that has
+    /// been read already, and its probe.
+    pub(crate) const fn expecting(stream: TcpStream, theirs: Opening, already_read: bool) -> Self {
+        let expected = if already_read {
+            Expected::PROBE
+        } else {
+            Expected::Opening {
+                theirs,
+                received: [0; Opening::LEN],
+                len: 0,
+            }
+        };
+        Self {
+            stream,
+            expected: Some(expected),
+        }
     }
 
     /// Takes a connection that nothing is expected on before the stream begins.
@@ -63,21 +78,75 @@ impl Preamble {
 
     fn poll_expected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(expected) = &mut self.expected {
-            let mut buf = ReadBuf::new(&mut expected.received[expected.len..]);
-            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf))?;
-            let read = buf.filled().len();
-            if read == 0 {
-                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-            }
-            expected.len += read;
-            if expected.len == Opening::LEN {
-                if Opening::from_bytes(expected.received) != expected.opening {
-                    return Poll::Ready(Err(stranger()));
+            let next = match expected {
+                Expected::Opening {
+                    theirs,
+                    received,
+                    len,
+                } => {
+                    ready!(poll_fill(&mut self.stream, cx, received, len))?;
+                    if Opening::from_bytes(*received) != *theirs {
+                        return Poll::Ready(Err(stranger()));
+                    }
+                    Some(Expected::PROBE)
                 }
-                self.expected = None;
-            }
+                Expected::ProbeLen { received, len } => {
+                    ready!(poll_fill(&mut self.stream, cx, received, len))?;
+                    let left = usize::from(u16::from_be_bytes(*received));
+                    if left > MAX_PROBE {
+                        return Poll::Ready(Err(stranger()));
+                    }
+                    Some(Expected::Probe { left })
+                }
+                Expected::Probe { left } => {
+                    ready!(poll_skip(&mut self.stream, cx, left))?;
+                    None
+                }
+            };
+            self.expected = next;
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+/// Reads until a buffer is full, of which `len` bytes are there already.
+fn poll_fill(
+    stream: &mut TcpStream,
+    cx: &mut Context<'_>,
+    buffer: &mut [u8],
+    len: &mut usize,
+) -> Poll<io::Result<()>> {
+    while *len < buffer.len() {
+        let mut rest = ReadBuf::new(&mut buffer[*len..]);
+        *len += ready!(poll_some(stream, cx, &mut rest))?;
+    }
+    Poll::Ready(Ok(()))
+}
+
+/// Reads so many bytes and forgets them.
+fn poll_skip(
+    stream: &mut TcpStream,
+    cx: &mut Context<'_>,
+    left: &mut usize,
+) -> Poll<io::Result<()>> {
+    let mut bytes = [0; 1024];
+    while *left > 0 {
+        let part = (*left).min(bytes.len());
+        *left -= ready!(poll_some(stream, cx, &mut ReadBuf::new(&mut bytes[..part])))?;
+    }
+    Poll::Ready(Ok(()))
+}
+
+/// Reads some bytes, of a stream that must not end here.
+fn poll_some(
+    stream: &mut TcpStream,
+    cx: &mut Context<'_>,
+    buf: &mut ReadBuf<'_>,
+) -> Poll<io::Result<usize>> {
+    ready!(Pin::new(stream).poll_read(cx, buf))?;
+    match buf.filled().len() {
+        0 => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+        read => Poll::Ready(Ok(read)),
     }
 }
 

@@ -30,6 +30,7 @@ use crate::{
     holes::Holes,
     in_use::{InUse, Usage},
     inbound::{Arrival, Dialled, Inbox},
+    path_faults::PathFaults,
     relayed::Left,
     syn_budget::{Account, Network, PaidSyn, SynBudget, network_of},
     tcp,
@@ -254,7 +255,9 @@ impl Session {
         let task = if is_hole {
             let account = self.account.clone();
             let pay = move || account.pay(network, purpose);
-            let connecting = self.holes.connect((local, remote), pay);
+            let connecting = self
+                .holes
+                .connect((local, remote), pay, self.verifier.faults());
             let claim = self.inbox.claim(remote, self.handover.is_controlled());
             self.tasks.spawn(async move {
                 let result = match connecting.await {
@@ -264,7 +267,9 @@ impl Session {
                 (check, Done::Connect(result))
             })
         } else if let Some(paid) = self.account.pay(network, purpose) {
-            self.tasks.spawn(connect(check, (local, remote), paid))
+            let faults = self.verifier.faults();
+            self.tasks
+                .spawn(connect(check, (local, remote), paid, faults))
         } else {
             let withheld = Done::Connect(Err(ConnectFailure::Withheld));
             self.tasks.spawn(async move { (check, withheld) });
@@ -446,8 +451,10 @@ fn connect(
     check: CheckId,
     (local, remote): (SocketAddr, SocketAddr),
     paid: PaidSyn,
+    faults: Arc<PathFaults>,
 ) -> impl Future<Output = (CheckId, Done)> + use<> {
-    let mut connecting = Box::pin(tcp::connect(local, remote));
+    let mut connecting =
+        Box::pin(async move { tcp::connect((local, remote), paid, &faults).await });
     let mut nobody = Context::from_waker(Waker::noop());
     let ready = match connecting.as_mut().poll(&mut nobody) {
         Poll::Ready(result) => Some(result),
@@ -458,7 +465,6 @@ fn connect(
             Some(result) => result,
             None => connecting.await,
         };
-        drop(paid);
         let result = result.map(|(stream, opened)| Dialled {
             stream,
             opened,

@@ -119,6 +119,13 @@ pub(crate) struct PaidSyn {
     since: Instant,
 }
 
+impl PaidSyn {
+    /// Pays for another SYN in its place.
+    pub(crate) fn repeat(&self) {
+        self.account.charge(self.bill, 1);
+    }
+}
+
 impl Drop for PaidSyn {
     fn drop(&mut self) {
         // Linux repeats the first four once a second (net.ipv4.tcp_syn_linear_timeouts), others less often.

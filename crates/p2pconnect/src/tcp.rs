@@ -8,7 +8,12 @@ use p2pconnect_stun::{
     socket::{clear_linger, reusable_tcp_socket},
 };
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+
+use crate::{
+    path_faults::{Known, PathFaults},
+    syn_budget::PaidSyn,
+};
 
 /// How long an established connection may be idle before TCP asks whether the peer is there.
 ///
@@ -22,20 +27,64 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 /// be there again, rarely more than half a minute.
 pub(crate) const STREAM_SILENCE: Duration = Duration::from_secs(60);
 
-/// Connects from exactly `local`, and tells how the connection came to be.
+/// The longest segment where packets of the links' own size are lost, in bytes.
+///
+/// What Linux begins with where it looks for such paths by itself (`tcp_base_mss`), which it does only
+/// if the machine's owner says so. It fits the smallest packet of IPv6 with what tunnels add.
+pub(crate) const SMALL_SEGMENT: u16 = 1024;
+
+/// The largest window without scaling (RFC 9293 section 3.1).
+const UNSCALED_WINDOW: u32 = u16::MAX as u32;
+
+/// Connects from exactly `local`, as the faults of the path ask for, and tells how the connection came
+/// to be.
+///
+/// A connection whose peer reads our windows wrongly fails as one that was reset, which it is then: so
+/// the peer learns that it has to open anew as well.
 ///
 /// Cancel safety: dropping the future closes the socket, which is what ends an attempt.
 pub(crate) async fn connect(
-    local: SocketAddr,
-    remote: SocketAddr,
+    (local, remote): (SocketAddr, SocketAddr),
+    paid: PaidSyn,
+    faults: &PathFaults,
 ) -> Result<(TcpStream, Opened), ConnectFailure> {
-    let socket = reusable_tcp_socket(local).map_err(|error| classify(&error))?;
-    let stream = socket
-        .connect(remote)
-        .await
-        .map_err(|error| classify(&error))?;
+    let mut watched = faults.watch();
+    let (stream, known) = loop {
+        let known = *watched.borrow_and_update();
+        let socket = reusable_tcp_socket(local).map_err(|error| classify(&error))?;
+        prepare(&socket, known).map_err(|error| classify(&error))?;
+        tokio::select! {
+            connected = socket.connect(remote) => {
+                break (connected.map_err(|error| classify(&error))?, known);
+            }
+            // Where ports are guessed, the peer's next attempts come by other ones: a hole that is open
+            // already must be of use to these.
+            Ok(_) = watched.wait_for(|now| now.scale_lost != known.scale_lost) => paid.repeat(),
+        }
+    };
+    if !known.scale_lost && info::has_lost_its_scale(&stream) {
+        faults.note_scale_lost();
+        return Err(ConnectFailure::Reset);
+    }
     let opened = opened(&stream);
     Ok((stream, opened))
+}
+
+/// Makes the SYN of a socket say what suits the path.
+fn prepare(socket: &TcpSocket, known: Known) -> io::Result<()> {
+    if known.scale_lost {
+        info::limit_window(socket, UNSCALED_WINDOW)?;
+    }
+    if known.large_lost {
+        // It limits what this side sends, and tells the other side to do the same.
+        SockRef::from(socket).set_tcp_mss(SMALL_SEGMENT.into())?;
+    }
+    Ok(())
+}
+
+/// Returns how many bytes the longest segment holds that is sent on a connection; 0 if that is unknown.
+pub(crate) fn largest_segment(stream: &TcpStream) -> u16 {
+    info::largest_segment(stream)
 }
 
 /// Makes a nominated connection an ordinary one: it closes gracefully from now on, idles without losing
@@ -67,6 +116,12 @@ pub(crate) fn unanswered_for(stream: &TcpStream) -> Option<Duration> {
 /// Returns how many bytes the peer has not acknowledged, FIN being one, where the system tells.
 pub(crate) fn outstanding(stream: &TcpStream) -> Option<u32> {
     info::outstanding(stream)
+}
+
+/// Tells whether a packet is missing on a connection: one of ours that is sent again and again, or one of the
+/// peer's of which a later one has come.
+pub(crate) fn lacks_a_packet(stream: &TcpStream) -> bool {
+    unanswered_for(stream).is_some() || info::has_come_out_of_order(stream)
 }
 
 /// Returns the address that the kernel would send from towards `remote`.
@@ -136,6 +191,51 @@ mod info {
         Some(info.tcpi_segs_in.saturating_sub(info.tcpi_data_segs_in))
     }
 
+    /// Tells whether SYNs have crossed of which the peer's had no window scale. An active open that has
+    /// found none in the SYN-ACK scales nothing, as it should.
+    pub(super) fn has_lost_its_scale(stream: &tokio::net::TcpStream) -> bool {
+        /// `TCPI_OPT_WSCALE`.
+        const SCALED: u8 = 4;
+        let Some(info) = read(stream) else {
+            return false;
+        };
+        // Where the peer's SYN-ACK is lost, its data completes the crossing.
+        let may_have_crossed = info.tcpi_segs_in >= 2 || info.tcpi_data_segs_in > 0;
+        may_have_crossed && info.tcpi_options & SCALED == 0
+    }
+
+    pub(super) fn largest_segment(stream: &tokio::net::TcpStream) -> u16 {
+        let mss = read(stream).map_or(0, |info| info.tcpi_snd_mss);
+        u16::try_from(mss).unwrap_or(u16::MAX)
+    }
+
+    /// Bounds the window that is ever offered, before connecting; one that fits into 16 bits is offered
+    /// without a scale.
+    #[expect(unsafe_code, reason = "TCP_WINDOW_CLAMP has no safe binding")]
+    pub(super) fn limit_window(socket: &tokio::net::TcpSocket, window: u32) -> std::io::Result<()> {
+        let len = libc::socklen_t::try_from(size_of_val(&window)).unwrap_or_default();
+        // SAFETY: the pointer and the length describe `window`, which outlives the call.
+        let result = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_WINDOW_CLAMP,
+                (&raw const window).cast(),
+                len,
+            )
+        };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(std::io::Error::last_os_error())
+        }
+    }
+
+    /// Tells whether something has come behind what was missing then. Kernels before 5.4 do not count it.
+    pub(super) fn has_come_out_of_order(stream: &tokio::net::TcpStream) -> bool {
+        read(stream).is_some_and(|info| info.tcpi_rcv_ooopack > 0)
+    }
+
     pub(super) fn unanswered_for(stream: &tokio::net::TcpStream) -> Option<Duration> {
         let info = read(stream)?;
         let is_repeating = info.tcpi_unacked > 0 && info.tcpi_retransmits > 0;
@@ -177,6 +277,26 @@ mod info {
 mod info {
     pub(super) const fn segments_without_data(_: &tokio::net::TcpStream) -> Option<u32> {
         None
+    }
+
+    pub(super) const fn has_lost_its_scale(_: &tokio::net::TcpStream) -> bool {
+        false
+    }
+
+    pub(super) const fn largest_segment(_: &tokio::net::TcpStream) -> u16 {
+        0
+    }
+
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "it has the signature of the other one"
+    )]
+    pub(super) const fn limit_window(_: &tokio::net::TcpSocket, _: u32) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    pub(super) const fn has_come_out_of_order(_: &tokio::net::TcpStream) -> bool {
+        false
     }
 
     pub(super) const fn unanswered_for(_: &tokio::net::TcpStream) -> Option<std::time::Duration> {

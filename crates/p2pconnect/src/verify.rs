@@ -23,6 +23,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use crate::{
+    path_faults::{PathFaults, expect_probe, probe},
     preamble::{Preamble, read_opening, stranger},
     relayed::{Progress, Relayed, SERVER_NAME, TAG_LEN, Tags},
     tcp,
@@ -106,6 +107,8 @@ pub(crate) struct Verifier {
     turn: Arc<Semaphore>,
     /// How many handshakes may run on connections.
     handshakes: Arc<Semaphore>,
+    /// What has been found of the paths, by which further connections are opened.
+    faults: Arc<PathFaults>,
 }
 
 #[derive(Debug, Clone)]
@@ -179,7 +182,13 @@ impl Verifier {
             silence: tcp::STREAM_SILENCE,
             turn: Arc::new(Semaphore::new(1)),
             handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
+            faults: Arc::default(),
         })
+    }
+
+    /// Returns where it notes what it finds of the paths.
+    pub(crate) fn faults(&self) -> Arc<PathFaults> {
+        Arc::clone(&self.faults)
     }
 
     /// Gives peers that are far away the time that they need.
@@ -225,16 +234,40 @@ impl Verifier {
     ) -> io::Result<Verified> {
         match self.way(&open).await {
             Way::Relayed(tags) => self.believe(open, tags, believed).await,
-            Way::OnStream => {
-                let greeting = [self.ours.as_bytes(), &[ON_STREAM][..]].concat();
-                let stream =
-                    Preamble::start(open.stream, &greeting, self.theirs, open.opening_read).await?;
-                let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
-                let connector = TlsConnector::from(config);
-                let stream = connector.connect(name, Transport::Direct(stream)).await?;
-                Ok(Verified::OnStream(Box::new(stream.into())))
-            }
+            Way::OnStream => self.shake_hands(open, config).await,
         }
+    }
+
+    /// Makes a handshake on the connection.
+    async fn shake_hands(&self, open: Open, config: Arc<ClientConfig>) -> io::Result<Verified> {
+        let Open {
+            mut stream,
+            opening_read,
+            origin,
+            ..
+        } = open;
+        if self.faults.spoil(&stream) {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        stream.write_all(&self.greeting(ON_STREAM)).await?;
+        stream.write_all(&probe(&stream)).await?;
+        let stream = Preamble::expecting(stream, self.theirs, opening_read);
+        let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
+        let connector = TlsConnector::from(config);
+        let mut handshake = std::pin::pin!(connector.connect(name, Transport::Direct(stream)));
+        let limit = ANSWER_LIMIT.max(self.round_trip * 4);
+        let ended = match timeout(limit, &mut handshake).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                // It may still be slow only, and goes on.
+                if let Some(tcp) = handshake.get_ref().and_then(Transport::tcp) {
+                    self.faults.look_at_silent(tcp);
+                }
+                handshake.await
+            }
+        };
+        let stream = ended.inspect_err(|error| self.note_silent_end(origin, error))?;
+        Ok(Verified::OnStream(Box::new(stream.into())))
     }
 
     /// Chooses where the handshake runs, once for all connections.
@@ -285,6 +318,10 @@ impl Verifier {
             origin,
             ..
         } = open;
+        if self.faults.spoil(&stream) {
+            // It was opened before that was known.
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
         let until = tokio::time::Instant::now() + ANSWER_LIMIT.max(self.round_trip * 4);
         let silence = SILENCE.max(self.round_trip * 2);
         if origin != Origin::Dialled && !opening_read {
@@ -292,15 +329,32 @@ impl Verifier {
             self.expect_opening(&mut stream, silence).await?;
             opening_read = true;
         }
-        stream.write_all(&self.greeting(&tags)?).await?;
+        stream.write_all(&self.greeting(RELAYED)).await?;
+        let rest = [probe(&stream), proof(&tags)?].concat();
+        stream.write_all(&rest).await?;
         tcp::settle(&stream, self.silence)?;
         let (mut read, write) = stream.into_split();
         if believed.send(write).await.is_err() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let unheard = (!opening_read).then_some(silence);
-        let answer = timeout_at(until, self.expect_answer(&mut read, &tags, unheard)).await;
-        match answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+        let heard = async {
+            if !opening_read {
+                let opening = self.expect_opening(&mut read, silence).await;
+                opening.inspect_err(|error| self.note_silent_end(origin, error))?;
+            }
+            Ok(())
+        };
+        let answer = match heard.await {
+            Ok(()) => match timeout_at(until, expect_answer(&mut read, &tags)).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    self.faults.look_at_silent(read.as_ref());
+                    Err(io::ErrorKind::TimedOut.into())
+                }
+            },
+            Err(error) => Err(error),
+        };
+        match answer {
             Ok(()) => {
                 // Nobody takes this one's place any more.
                 turn.forget();
@@ -316,33 +370,18 @@ impl Verifier {
         }
     }
 
-    /// Returns what the dialler begins a connection with whose handshake ran elsewhere.
-    fn greeting(&self, tags: &Tags) -> io::Result<Vec<u8>> {
-        let flight = &tags.last_flight;
-        let len = u16::try_from(flight.len()).map_err(io::Error::other)?;
-        Ok([
-            self.ours.as_bytes(),
-            &[RELAYED][..],
-            &tags.ours,
-            &len.to_be_bytes(),
-            flight,
-        ]
-        .concat())
+    /// Notes how a connection has ended on which nothing has come.
+    fn note_silent_end(&self, origin: Origin, error: &io::Error) {
+        match origin {
+            Origin::Dialled => self.faults.note_silent_end(error),
+            Origin::Accepted | Origin::Stranger => {}
+        }
     }
 
-    /// Reads what the callee answers to that, behind its opening if that has not been read.
-    async fn expect_answer(
-        &self,
-        stream: &mut OwnedReadHalf,
-        tags: &Tags,
-        opening_within: Option<Duration>,
-    ) -> io::Result<()> {
-        if let Some(silence) = opening_within {
-            self.expect_opening(stream, silence).await?;
-        }
-        let mut tag = [0; TAG_LEN];
-        stream.read_exact(&mut tag).await?;
-        tags.is_theirs(&tag).then_some(()).ok_or_else(stranger)
+    /// Returns what the dialler begins a connection with. It leaves in a small packet of its own, so that
+    /// it arrives even where large ones do not.
+    fn greeting(&self, way: u8) -> Vec<u8> {
+        [self.ours.as_bytes(), &[way][..]].concat()
     }
 
     async fn expect_opening(
@@ -358,13 +397,20 @@ impl Verifier {
     async fn as_controlled(&self, open: Open, config: Arc<ServerConfig>) -> io::Result<Verified> {
         let mut stream = open.stream;
         stream.write_all(self.ours.as_bytes()).await?;
-        if !open.opening_read && read_opening(&mut stream).await? != self.theirs {
-            return Err(stranger());
+        if !open.opening_read {
+            let opening = read_opening(&mut stream).await;
+            if opening.inspect_err(|error| self.note_silent_end(open.origin, error))? != self.theirs
+            {
+                return Err(stranger());
+            }
         }
-        match stream.read_u8().await? {
+        let way = stream.read_u8().await?;
+        expect_probe(&mut stream).await?;
+        match way {
             ON_STREAM => {
                 // The semaphore is never closed.
                 let _running = self.handshakes.acquire().await.map_err(io::Error::other)?;
+                stream.write_all(&probe(&stream)).await?;
                 let transport = Transport::Direct(Preamble::passed(stream));
                 let mut tls = TlsAcceptor::from(config).accept(transport).await?;
                 expect_nomination(&mut tls).await?;
@@ -390,7 +436,8 @@ impl Verifier {
         if !tags.is_theirs(&tag) {
             return Err(stranger());
         }
-        stream.write_all(&tags.ours).await?;
+        let answer = [&probe(&stream)[..], &tags.ours].concat();
+        stream.write_all(&answer).await?;
         if stream.peek(&mut [0]).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -413,6 +460,21 @@ impl Verifier {
             Progress::UnderWay | Progress::Failed => None,
         }
     }
+}
+
+/// Returns what the dialler sends behind the probe if the handshake ran elsewhere.
+fn proof(tags: &Tags) -> io::Result<Vec<u8>> {
+    let flight = &tags.last_flight;
+    let len = u16::try_from(flight.len()).map_err(io::Error::other)?;
+    Ok([&tags.ours[..], &len.to_be_bytes(), flight].concat())
+}
+
+/// Reads what the callee answers to that, behind its opening.
+async fn expect_answer(stream: &mut OwnedReadHalf, tags: &Tags) -> io::Result<()> {
+    expect_probe(stream).await?;
+    let mut tag = [0; TAG_LEN];
+    stream.read_exact(&mut tag).await?;
+    tags.is_theirs(&tag).then_some(()).ok_or_else(stranger)
 }
 
 /// Tells the controlled side that this connection is the one.

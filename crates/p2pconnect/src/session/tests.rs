@@ -182,6 +182,9 @@ async fn say(dialler: &mut Side, said: &[u8]) -> Punched {
     here
 }
 
+/// A probe of no bytes.
+const NO_PROBE: [u8; 2] = [0; 2];
+
 /// What somebody does who is at the other end of the first connection.
 #[derive(Debug, Clone, Copy)]
 enum Attack {
@@ -214,7 +217,7 @@ async fn is_refuted(attack: Attack) {
             attacker.shutdown().await.unwrap();
         }
         Attack::WrongTag => {
-            let answer = [callees.as_bytes(), &[9; TAG_LEN][..]].concat();
+            let answer = [callees.as_bytes(), &NO_PROBE[..], &[9; TAG_LEN]].concat();
             attacker.write_all(&answer).await.unwrap();
         }
         Attack::Echo => {
@@ -321,8 +324,9 @@ async fn the_token_opens_nothing_at_the_callee() {
     let len = 0_u16.to_be_bytes();
     let diallers = TOKEN.opening(Role::Controlling);
     for rest in [
-        [&[2][..], &[9; TAG_LEN], &len].concat(),
-        vec![1, 0x16, 0x03, 0x01, 0x00, 0x01, 0x00],
+        [&[2][..], &NO_PROBE, &[9; TAG_LEN], &len].concat(),
+        [&[2][..], &[0xFF, 0xFF], &[9; TAG_LEN], &len].concat(),
+        vec![1, 0, 0, 0x16, 0x03, 0x01, 0x00, 0x01, 0x00],
         vec![3],
     ] {
         let (mut attacker, other) = connection().await;
