@@ -150,9 +150,9 @@ pub const SYNS: u32 = 640;
 /// SYNs that each host may send to have all ports of its range.
 ///
 /// A NAT that gives a subscriber a small range lets nobody have more than that
-/// anyway; 1,024 is the largest that is common but for 2,048, which would take
-/// more SYNs than is polite.
-pub const FILL: u32 = 1024;
+/// anyway. It is enough for blocks of 3,000, the largest that are common but for
+/// 4,096, which would take more SYNs than is polite.
+pub const FILL: u32 = 3200;
 
 /// The least chance that is not called impossible.
 ///

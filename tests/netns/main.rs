@@ -30,6 +30,7 @@
 mod addresses;
 mod again;
 mod bad_paths;
+mod blocks;
 mod causes;
 mod crossing;
 mod dead_path;

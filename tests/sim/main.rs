@@ -9,6 +9,7 @@
     reason = "the tables and the work list are what this suite is read for"
 )]
 
+mod blocks;
 mod expected;
 mod presets;
 mod sweep;

@@ -11,13 +11,15 @@ use std::{
 };
 
 use p2pconnect_proto::{NatFiltering, NatMapping, NatReport, PortAssignment};
-use p2pconnect_punch::behaviour::{ConnectBack, MIN_RANGE_SAMPLES, Observation, conclude, widened};
+use p2pconnect_punch::behaviour::{
+    ConnectBack, MIN_RANGE_SAMPLES, Observation, SeenRange, conclude,
+};
 use tokio::sync::watch;
 
 use crate::{asked_from::AskedFrom, fresh_ports::FORETOLD, session::Trails};
 
-/// Connections that show whether ports follow each other, and if not, in which range they are: all
-/// in one half of it once in 4,096 times.
+/// Connections that show whether ports follow each other, and if not, in which range they are: its size
+/// to within a third, with the connections that there are anyway.
 pub(crate) const SAMPLES: usize = 13;
 
 /// How far along a row the connections to other servers may be: there are a dozen of them.
@@ -276,7 +278,7 @@ impl Behaviour {
     /// Returns what is known now, and by that from where the first connection out of an unused local
     /// port is expected, if the mappings of the punch ports do not tell.
     ///
-    /// Of a random port only the address counts, and that nothing else uses the port: where both
+    /// Of a random port it counts that it is one of the range and that nothing else uses it: where both
     /// sides use up their whole ranges, they meet there.
     pub(crate) fn foretell(&self, fresh: u16) -> (NatReport, Option<SocketAddr>) {
         let facts = self.facts();
@@ -348,7 +350,8 @@ impl Facts {
                     None
                 }
                 Some(PortAssignment::Random { first, last }) => {
-                    let (first, last) = widened((first, last), self.taken());
+                    let seen = self.seen_range();
+                    let (first, last) = seen.map_or((first, last), SeenRange::bounds);
                     Some(PortAssignment::Random { first, last })
                 }
                 known => known,
@@ -366,14 +369,17 @@ impl Facts {
                 let next = self.newest(delta)?.wrapping_add(delta);
                 Some(next).filter(|port| *port != 0)
             }
-            Some(PortAssignment::Random { first, last }) => {
-                let taken = self.taken();
-                (first.max(1)..=last).find(|port| !taken.contains(port))
-            }
+            Some(PortAssignment::Random { .. }) => self.seen_range()?.free_port(&self.taken()),
             None => None,
         };
         address.set_port(port?);
         Some(address)
+    }
+
+    /// Returns what is known of the range that random ports are drawn from.
+    fn seen_range(&self) -> Option<SeenRange> {
+        let samples = self.samples.iter().map(|it| it.mapped.port()).collect();
+        SeenRange::with_others(&samples, &self.taken())
     }
 
     /// Returns the port furthest along a row that has been given out.

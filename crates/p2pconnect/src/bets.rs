@@ -10,12 +10,13 @@ use p2pconnect_punch::{PunchAgent, PunchConfig};
 
 use crate::{file_limit::files_allowed, holes::Holes};
 
-/// The most connections that all bets of an endpoint have under way: four batches of 640.
+/// The most connections that all bets of an endpoint have under way: all ports of the largest range that
+/// is filled, or five batches of 640.
 ///
 /// A carrier gives a subscriber 256 to 4,096 flows, and a peer that dials decides whether there is
 /// a bet. Those that come when nothing is left find the peer in a later round: a bet is over after
 /// some tenths of a second, as a rule.
-const MAX_BETS: u32 = 2560;
+const MAX_BETS: u32 = 3200;
 
 /// The share of the open files that a process may have which bets leave to everything else.
 const LEFT_TO_OTHERS: u64 = 2;

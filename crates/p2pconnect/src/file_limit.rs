@@ -2,7 +2,7 @@ use std::io;
 
 /// Lets this process have as many files open as it may, and returns how many that are.
 ///
-/// Reaching a peer whose NAT gives each connection a random port takes up to 1,000 sockets for a
+/// Reaching a peer whose NAT gives each connection a random port takes up to 3,200 sockets for a
 /// moment; Linux allows a process 1,024 unless it asks for more. Such attempts take half of what is
 /// allowed at most, so without this some more of them fail. The limit is that of the process, so a
 /// program that embeds an [`Endpoint`](crate::Endpoint) decides for itself: `select(2)` fails on

@@ -5,10 +5,11 @@ use std::{
     sync::atomic::{AtomicU16, Ordering},
 };
 
-use p2pconnect_proto::{NatReport, PortAssignment};
+use p2pconnect_proto::NatReport;
+use p2pconnect_punch::ports_of_bets;
 
-/// The ports that a bet uses of a row: two batches of 640.
-const BET: u16 = 1280;
+/// The most ports that a round uses of a row: all of the largest range that is filled.
+const LONGEST: u16 = 3200;
 
 /// The ports that are used of a row where ports are foretold, with some to spare.
 pub(crate) const FORETOLD: u16 = 16;
@@ -18,7 +19,7 @@ pub(crate) const FORETOLD: u16 = 16;
 const RANGE: std::ops::Range<u16> = 10_000..32_000;
 
 /// How many places there are for a row to begin at.
-const PLACES: u16 = (RANGE.end - RANGE.start - BET) / FORETOLD;
+const PLACES: u16 = (RANGE.end - RANGE.start - LONGEST) / FORETOLD;
 
 /// The ports at the beginning of a row that must be free: where each stands for itself.
 const CHECKED: u16 = 8;
@@ -45,13 +46,8 @@ impl FreshPorts {
     /// Goes on to the next row that seems to be free, behind what an attempt between these NATs
     /// uses of the present one.
     pub(crate) fn advance(&self, nats: [&NatReport; 2]) {
-        let is_random = |nat: &NatReport| matches!(nat.ports, Some(PortAssignment::Random { .. }));
-        let used = if nats.into_iter().any(is_random) {
-            BET
-        } else {
-            FORETOLD
-        };
-        self.advance_by(used);
+        let bets = nats.map(ports_of_bets).into_iter().max();
+        self.advance_by(bets.unwrap_or_default().max(FORETOLD));
         for _ in 0..PLACES {
             if is_free(self.row()) {
                 return;
@@ -62,7 +58,8 @@ impl FreshPorts {
     }
 
     fn advance_by(&self, ports: u16) {
-        self.0.fetch_add(ports / FORETOLD, Ordering::Relaxed);
+        self.0
+            .fetch_add(ports.div_ceil(FORETOLD), Ordering::Relaxed);
     }
 }
 
@@ -74,6 +71,8 @@ fn is_free(row: u16) -> bool {
 mod tests {
     use std::collections::BTreeSet;
 
+    use p2pconnect_proto::{NatMapping, PortAssignment};
+
     use super::*;
 
     #[test]
@@ -84,13 +83,14 @@ mod tests {
             PortAssignment::Random { first: 1, last: 9 },
         );
         let bet = NatReport {
+            mapping: Some(NatMapping::AddressAndPortDependent),
             ports: Some(random),
             ..foretold
         };
         let mut rows = BTreeSet::new();
         for _ in 0..PLACES {
             let row = ports.row();
-            assert!(row >= RANGE.start && row + BET <= RANGE.end);
+            assert!(row >= RANGE.start && row + LONGEST <= RANGE.end);
             rows.insert(row);
             ports.advance([&foretold, &foretold]);
         }
@@ -99,6 +99,6 @@ mod tests {
 
         let ports = FreshPorts(AtomicU16::new(0));
         ports.advance([&foretold, &bet]);
-        assert!(ports.row() >= RANGE.start + BET, "{}", ports.row());
+        assert!(ports.row() >= RANGE.start + 1280, "{}", ports.row());
     }
 }

@@ -113,6 +113,7 @@ impl PunchAgent {
         let hole_seed = config.hole_seed.unwrap_or(seed);
         let plan = Plan::new(&introduced, config.max_bets, hole_seed);
         let mut redialler = Redialler::new(seed, &config);
+        redialler.allow_bets(plan.bets());
         let mut agent = Self {
             state: State::Punching,
             checklist: Checklist::form(&introduced, &plan, &timing, &mut redialler),

@@ -59,7 +59,8 @@ pub struct PunchConfig {
     /// Default: 200. Two refusing NATs 80 ms apart need fewer than 10, and 20 for each second
     /// that the two sides start apart; beyond 200 it looks like a scan to whoever counts.
     pub max_syns: u32,
-    /// The most SYNs of a bet on random ports, in addition to `max_syns`.
+    /// The most SYNs of a bet on random ports, in addition to `max_syns`, unless there are more ports to
+    /// fill: each of these gets one.
     ///
     /// Default: 1,280. Two batches of 640, or one and as many redials; together they leave not one
     /// of 100,000 bets without a match, and as many flows as a carrier NAT gives a subscriber are
@@ -67,8 +68,9 @@ pub struct PunchConfig {
     pub max_bet_syns: u32,
     /// The most connections of a bet that are open or attempted at a time.
     ///
-    /// Default: 1,280, two batches of 640. Whoever has fewer sockets to spare meets the peer less
-    /// often: with 320 holes among all ports nine times in ten, and with none not at all.
+    /// Default: 3,200, all ports of the largest range that is filled; other bets are two batches of 640.
+    /// Whoever has fewer sockets to spare meets the peer less often: with 320 holes among all ports nine
+    /// times in ten, and with none not at all.
     pub max_bets: u32,
     /// What the ports are drawn with at which holes are opened for a peer whose ports are random;
     /// anew for each round if `None`.
@@ -91,7 +93,7 @@ impl Default for PunchConfig {
             impossible_after: Duration::from_millis(600),
             max_syns: 200,
             max_bet_syns: 1280,
-            max_bets: 1280,
+            max_bets: 3200,
             hole_seed: None,
         }
     }

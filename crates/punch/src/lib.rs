@@ -91,5 +91,5 @@ pub use config::PunchConfig;
 pub use event::{Event, How};
 pub use input::{ConnectFailure, Input, Opened, VerifyFailure};
 pub use pair::is_global;
-pub use plan::spare_ports;
+pub use plan::{ports_of_bets, spare_ports};
 pub use report::{PairOutcome, PairReport, PunchReport, Verdict};

@@ -20,11 +20,18 @@ mod foretell;
 #[cfg(test)]
 mod tests;
 
-/// The largest range of ports that is filled to the last one.
+/// The most ports of a range that are used to fill it.
 ///
-/// Both sides send as many SYNs as the range has ports; more are a burden on carrier NATs, which
-/// give a subscriber 256 to 4,096 flows. Beyond it the chance soon is too small to try.
-pub(crate) const MAX_FILL: u32 = 1024;
+/// Carrier NATs give a subscriber 256 to 4,096 flows. With 3,200 all ports of blocks of 3,000 are in use,
+/// the largest but one that is common.
+pub(crate) const MAX_FILL: u32 = 3200;
+
+/// The largest range, as its NAT's report tells it, that is filled as far as [`MAX_FILL`] goes.
+///
+/// A report takes a range for up to two thirds larger than it is, so this may be one of 3,072 ports, which
+/// is filled. Two of 4,000, which may be taken for no more than this, meet in 64 %; beyond that the chance
+/// soon is too small to try.
+const MAX_RANGE: u32 = 5120;
 
 /// How long a side that everybody can reach leaves the dialling to its peer, at least, and at
 /// least 6 round-trip times: the peer's hedges come first.
@@ -82,7 +89,7 @@ pub(crate) enum Strategy {
     /// `random` has a random port for each connection, and the other a fixed one.
     Birthday { random: Who },
     /// All ports of small ranges are used at once, each side's to the one port that the other
-    /// has named: it is among those that are in use then.
+    /// has named: it is in the range, and so among those that are in use then.
     Fill,
     /// Too many ports are possible on both sides.
     OutOfReach,
@@ -173,6 +180,12 @@ impl Plan {
             attempts,
             plain_after,
         }
+    }
+
+    /// Returns how many bets it makes, each once.
+    pub(crate) fn bets(&self) -> u32 {
+        let bets = self.attempts.iter().filter(|attempt| attempt.is_bet);
+        u32::try_from(bets.count()).unwrap_or(u32::MAX)
     }
 }
 
@@ -288,6 +301,20 @@ pub fn spare_ports([local, remote]: [&NatReport; 2]) -> Option<u32> {
     }
 }
 
+/// Returns how many unused local ports a round from behind a NAT takes at most where it bets on random
+/// ports; 0 if it does not.
+#[must_use]
+pub fn ports_of_bets(nat: &NatReport) -> u16 {
+    let class = Side::of(nat, true).class;
+    let most = match class {
+        Class::Stable | Class::Foretold { .. } | Class::Hidden => 0,
+        Class::Random { .. } if class.ports() > MAX_RANGE => 2 * bet::BATCH,
+        Class::Random { .. } => class.ports().clamp(2 * bet::BATCH, MAX_FILL),
+    };
+    // It is 3,200 at most.
+    most as u16
+}
+
 /// Tells whether this side only listens at first.
 ///
 /// Its NAT lets everybody in at the ports that servers have seen, but its own SYNs to the peer come
@@ -351,7 +378,7 @@ fn choose_varying(local: Side, remote: Side) -> Strategy {
             keeper: Who::Remote,
         },
         (Class::Hidden, _) | (_, Class::Hidden) => Strategy::Plain,
-        _ if most > MAX_FILL => Strategy::OutOfReach,
+        _ if most > MAX_RANGE => Strategy::OutOfReach,
         _ => Strategy::Fill,
     }
 }

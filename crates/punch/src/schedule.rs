@@ -187,6 +187,11 @@ impl Redialler {
         }
     }
 
+    /// Sees to it that so many bets can be made once.
+    pub(crate) fn allow_bets(&mut self, count: u32) {
+        self.bets_left = self.bets_left.max(count);
+    }
+
     pub(crate) const fn is_exhausted(&self, is_bet: bool) -> bool {
         if is_bet {
             self.bets_left == 0

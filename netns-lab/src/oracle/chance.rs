@@ -111,7 +111,7 @@ mod tests {
         // A hole for each port.
         assert_eq!(birthday(SYNS), 1.0);
         assert_eq!(filled(512), 1.0);
-        assert_eq!(filled(2048), 0.5);
+        assert_eq!(filled(6400), 0.5);
         assert!(filled(64_512) < LEAST_CHANCE);
     }
 }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use p2pconnect_proto::{
     Candidate, CandidateKind, NatMapping, NatReport, PortAssignment, PunchPort,
 };
-use p2pconnect_punch::behaviour::{self, ConnectBack, Observation};
+use p2pconnect_punch::behaviour::{self, ConnectBack, Observation, SeenRange};
 use p2pconnect_punch::{Base, ConnectFailure};
 
 use super::Ends;
@@ -27,7 +27,7 @@ use super::sockets::{Progress, Sockets};
 const PUNCH_PORTS: [PunchPort; 2] = [PunchPort::PRIMARY, PunchPort::SPARE];
 
 /// Connections that show the range of random ports. With the five that are made
-/// anyway they are thirteen: all in one half of a block once in 4,096 times.
+/// anyway they are thirteen, which tell its size to within a third.
 const SAMPLES: u16 = 8;
 
 /// Local ports for samples, for the connections back and for a last look.
@@ -307,15 +307,15 @@ impl<S: Copy> Gathering<S> {
     fn predicted(&self, nat: &NatReport) -> Option<SocketAddr> {
         let observations = self.observations();
         let mut address = observations.last()?.mapped;
-        let taken = |port: &u16| observations.iter().any(|it| it.mapped.port() == *port);
+        let taken = || observations.iter().map(|it| it.mapped.port());
         let port = match nat.ports {
             _ if !varies(nat) => None,
             Some(PortAssignment::Preserved) => Some(self.ends.fresh.port()),
             Some(PortAssignment::Sequential { delta }) => Some(address.port().wrapping_add(delta)),
-            // One that is not in use. Where the range can be filled, the peers
-            // meet there for sure: each dials the other's from all of its own.
-            Some(PortAssignment::Random { first, last }) => {
-                (first..=last).find(|port| !taken(port))
+            // One of the range that is not in use. Where the range can be filled, the
+            // peers meet there for sure: each dials the other's from all of its own.
+            Some(PortAssignment::Random { .. }) => {
+                SeenRange::of(taken())?.free_port(&taken().collect())
             }
             None => None,
         };

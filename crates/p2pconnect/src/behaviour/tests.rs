@@ -155,38 +155,45 @@ fn a_row_goes_on_from_the_port_furthest_along_it() {
 }
 
 #[test]
-fn a_random_port_is_one_that_is_not_in_use() {
-    let behaviour = behind([2048, 2050]);
-    samples(&behaviour, &[2049, 2303, 2100, 2051]);
+fn a_random_port_is_one_between_those_seen_that_is_not_in_use() {
+    let behaviour = behind([20_048, 20_050]);
+    samples(&behaviour, &[20_049, 20_250, 20_100, 20_051]);
     assert_eq!(behaviour.samples_wanted(), SAMPLES - 4);
     assert_eq!(behaviour.report().ports, None);
     samples(
         &behaviour,
-        &[2077, 2222, 2111, 2200, 2090, 2180, 2066, 2240, 2130],
+        &[
+            20_077, 20_222, 20_111, 20_200, 20_090, 20_180, 20_066, 20_240, 20_149,
+        ],
     );
     assert_eq!(behaviour.samples_wanted(), 0);
-    let random = PortAssignment::Random {
-        first: 2048,
-        last: 2303,
+    let Some(PortAssignment::Random { first, last }) = behaviour.report().ports else {
+        panic!("not random");
     };
-    assert_eq!(behaviour.report().ports, Some(random));
-    assert_eq!(behaviour.foretell(10_000).1, address(2052));
+    assert!((19_980..20_048).contains(&first) && (20_251..20_320).contains(&last));
+    // The middle is in use.
+    assert_eq!(behaviour.foretell(10_000).1, address(20_150));
     // That of the connection by which a server was asked to connect back.
-    behaviour.connected_back(([203, 0, 113, 7], 2052).into(), None);
-    assert_eq!(behaviour.foretell(10_000).1, address(2053));
+    behaviour.connected_back(([203, 0, 113, 7], 20_150).into(), None);
+    assert_eq!(behaviour.foretell(10_000).1, address(20_151));
 }
 
 #[test]
-fn other_connections_show_the_other_half_of_a_range() {
-    let behaviour = behind([2600, 2050]);
+fn other_connections_show_more_of_a_range() {
+    let behaviour = behind([60_000, 20_050]);
     let lower = [
-        2049, 2303, 2100, 2051, 2077, 2222, 2111, 2200, 2090, 2180, 2066, 2240, 2130,
+        20_049, 20_250, 20_100, 20_051, 20_077, 20_222, 20_111, 20_200, 20_090, 20_180, 20_066,
+        20_240, 20_149,
     ];
     samples(&behaviour, &lower);
-    let range = |first, last| Some(PortAssignment::Random { first, last });
-    assert_eq!(behaviour.report().ports, range(2048, 2303));
-    behaviour.connected_back(([203, 0, 113, 7], 2304).into(), None);
-    assert_eq!(behaviour.report().ports, range(2048, 2559));
+    let last = |behaviour: &Behaviour| match behaviour.report().ports {
+        Some(PortAssignment::Random { last, .. }) => last,
+        other => panic!("{other:?}"),
+    };
+    let before = last(&behaviour);
+    assert!(before < 21_000, "one that was kept is not of the range");
+    behaviour.connected_back(([203, 0, 113, 7], before).into(), None);
+    assert!(last(&behaviour) > before);
 }
 
 #[test]

@@ -10,10 +10,11 @@ use super::*;
 use crate::{Base, is_global};
 
 const FRESH: u16 = 20_000;
-const RANGES: [(u16, u16); 4] = [
+const RANGES: [(u16, u16); 5] = [
     (2048, 2111),
     (3072, 3327),
     (4096, 4096 + 1023),
+    (30_001, 30_001 + 2015),
     (1024, 65_535),
 ];
 
@@ -181,7 +182,7 @@ fn a_nat64_changes_no_plan() {
 }
 
 fn plans(nats: [NatReport; 2], seed: u8) -> [Plan; 2] {
-    [0, 1].map(|side| Plan::new(&introduced(side, nats), 1280, [2 * seed + side; 32]))
+    [0, 1].map(|side| Plan::new(&introduced(side, nats), MAX_FILL, [2 * seed + side; 32]))
 }
 
 /// What the outside sees of a plan: from which port to which address, in the order of the SYNs,
@@ -263,7 +264,7 @@ fn both_sides_make_plans_that_fit() {
             assert_eq!(a.strategy, mirrored(b.strategy), "{case}");
             let out_of_reach = a.strategy == Strategy::OutOfReach;
             assert_eq!(spare_ports([one, other]).is_none(), out_of_reach, "{case}");
-            let bounded = |plan: &Plan| plan.attempts.len() <= 2 * bet::BATCH as usize;
+            let bounded = |plan: &Plan| plan.attempts.len() <= MAX_FILL as usize;
             assert!(plans.iter().all(bounded), "{case}");
             let locals = |plan: &Plan| {
                 let ends = plan.attempts.iter().map(|it| (it.local, it.remote));
@@ -357,6 +358,22 @@ fn nothing_is_sprayed_at_whoever_lets_everybody_in() {
             assert_eq!((plan.strategy, plan.attempts), (Strategy::Plain, vec![]));
         }
     }
+}
+
+#[test]
+fn a_row_of_local_ports_is_as_long_as_what_a_round_uses() {
+    let varying = |ports| NatReport {
+        mapping: Some(NatMapping::AddressAndPortDependent),
+        ports: Some(ports),
+        ..NatReport::default()
+    };
+    let random = |first, last| varying(PortAssignment::Random { first, last });
+    assert_eq!(ports_of_bets(&NatReport::default()), 0);
+    assert_eq!(ports_of_bets(&varying(PortAssignment::Preserved)), 0);
+    assert_eq!(ports_of_bets(&random(20_001, 20_256)), 1280);
+    assert_eq!(ports_of_bets(&random(20_001, 22_016)), 2016);
+    assert_eq!(ports_of_bets(&random(20_001, 24_000)), 3200);
+    assert_eq!(ports_of_bets(&random(1024, 65_535)), 1280);
 }
 
 #[test]
