@@ -486,3 +486,16 @@ async fn the_second_dial_of_a_listener_with_one_stream_is_status_5() {
     assert!(said.contains("busy"), "{said}");
     assert!(!said.contains("direct stream"), "{said}");
 }
+
+/// Whoever knows the token that belongs to a connection can end it (RFC 9000 section 10.3).
+#[tokio::test]
+async fn no_log_has_the_tokens_that_end_a_connection() {
+    let shell = Shell::new();
+    let nobody = SecretKey::generate().unwrap().peer_id().to_string();
+    let mut command = shell.command(&["dial", &nobody]);
+    let child = command.env("RUST_LOG", "trace").spawn().unwrap();
+    let output = timeout(LIMIT, child.wait_with_output()).await.unwrap();
+    let said = String::from_utf8(output.unwrap().stderr).unwrap();
+    assert!(said.contains(" TRACE "), "nothing was traced");
+    assert!(!said.to_lowercase().contains("resettoken"), "{said}");
+}

@@ -20,6 +20,13 @@ mod stdio;
 use std::{io::IsTerminal as _, process::ExitCode};
 
 use args::{Command, parse};
+use tracing::{Level, Metadata};
+use tracing_subscriber::{
+    EnvFilter,
+    filter::{FilterExt as _, filter_fn},
+    layer::{Layer as _, SubscriberExt as _},
+    util::SubscriberInitExt as _,
+};
 
 /// Runs the command with the arguments of this process.
 pub fn main() -> ExitCode {
@@ -48,11 +55,13 @@ pub fn main() -> ExitCode {
 
 /// Sends what `RUST_LOG` selects to stderr, or else what `usual` does.
 fn start_logging(usual: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(usual));
-    tracing_subscriber::fmt()
+    let asked = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
+    // QUIC's own traces have the tokens in them by which whoever reads them ends a connection.
+    let is_secret =
+        |it: &Metadata<'_>| *it.level() == Level::TRACE && it.target().starts_with("quinn_proto");
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(filter)
         .with_writer(stdio::stderr)
-        .init();
+        .with_filter(asked.and(filter_fn(move |it| !is_secret(it))));
+    tracing_subscriber::registry().with(lines).init();
 }

@@ -15,8 +15,8 @@ use crate::network::{is_local, subscriber};
 pub struct Claimant {
     /// The id that the peer proved in the handshake.
     pub peer: PeerId,
-    /// The address at which the peer finished the QUIC handshake.
-    pub seen: SocketAddr,
+    /// The address at which the peer finished the QUIC handshake; `None` if it is elsewhere by now.
+    pub seen: Option<SocketAddr>,
 }
 
 /// What is left of a list of candidates.
@@ -92,7 +92,8 @@ fn is_believable(
     }
     if ip.is_loopback() {
         // Development on one machine: this peer is there itself.
-        return claimant.seen.ip().to_canonical().is_loopback();
+        let is_here = |seen: SocketAddr| seen.ip().to_canonical().is_loopback();
+        return claimant.seen.is_some_and(is_here);
     }
     match candidate.kind {
         CandidateKind::PeerReflexive => false,
@@ -107,8 +108,8 @@ fn is_believable(
     }
 }
 
-fn is_seen(ip: IpAddr, seen: SocketAddr) -> bool {
-    subscriber(ip) == subscriber(seen.ip())
+fn is_seen(ip: IpAddr, seen: Option<SocketAddr>) -> bool {
+    seen.is_some_and(|seen| subscriber(ip) == subscriber(seen.ip()))
 }
 
 fn is_attested(candidate: &Candidate, claimant: &Claimant, key: &TokenKey, now: u64) -> bool {

@@ -234,7 +234,8 @@ impl Registry {
         };
         let witnessed = reachable(&witnessed, &callee.client).len();
         let serial = callee.serial;
-        let seen_together = subscriber(client.seen.ip()) == subscriber(callee.client.seen.ip());
+        let seen_together = !client.has_moved
+            && subscriber(client.seen.ip()) == subscriber(callee.client.seen.ip());
         let callee = Side {
             peer: request.callee,
             connection: callee.client.connection,
@@ -287,7 +288,7 @@ impl Registry {
     fn admit(&self, client: &Client, candidates: &[Candidate], now: Moment) -> Admitted {
         let claimant = Claimant {
             peer: client.peer,
-            seen: client.seen,
+            seen: (!client.has_moved).then_some(client.seen),
         };
         admit(candidates, &claimant, &self.key, now.unix_secs)
     }

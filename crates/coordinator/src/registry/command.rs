@@ -21,6 +21,9 @@ pub struct Client {
     /// It stays the same when the connection migrates: only a finished handshake shows that the
     /// peer receives what is sent to an address, while a migrated packet's source may be forged.
     pub seen: SocketAddr,
+    /// Whether the connection's packets come from another address by now, so that
+    /// [`seen`](Self::seen) may be somebody else's. It shows nothing then.
+    pub has_moved: bool,
 }
 
 /// A moment by both clocks that the registry goes by.

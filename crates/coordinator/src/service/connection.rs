@@ -49,6 +49,7 @@ pub(super) async fn serve(incoming: Incoming, ticket: Ticket) {
         peer,
         connection: ticket.id(),
         seen,
+        has_moved: false,
     };
     debug!(%peer, %seen, "client connected");
     let session = Arc::new(ticket.admit(client, connection.clone()));

@@ -92,7 +92,7 @@ async fn register(session: &Session, registration: Registration, send: &mut Send
         .compare(&session.client, &registration.candidates);
     let event = session
         .shared()
-        .command(&session.client, Command::Register(registration));
+        .command(&session.client_now(), Command::Register(registration));
     let response = match event {
         Event::Registered { unproven, replaced } => {
             session.registered();
@@ -159,7 +159,7 @@ async fn relay(session: &Session, flight: Flight, send: &mut SendStream) {
         session: flight.session,
         bytes: flight.bytes.len(),
     };
-    let refusal = match session.shared().command(&session.client, command) {
+    let refusal = match session.shared().command(&session.client_now(), command) {
         Event::Pass { to } => match pass_on(session, to, flight).await {
             Ok(()) => return respond(send, &Response::Relayed).await,
             Err(refusal) => refusal,
@@ -201,7 +201,7 @@ async fn dial(session: &Session, request: DialRequest, send: &mut SendStream) {
         witnessed,
         session: SessionToken::from_bytes(token),
     };
-    let refusal = match session.shared().command(&session.client, command) {
+    let refusal = match session.shared().command(&session.client_now(), command) {
         Event::Meet(meeting) => match introduce(session, *meeting, send).await {
             Ok(()) => return,
             Err(refusal) => refusal,

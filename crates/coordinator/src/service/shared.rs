@@ -25,6 +25,7 @@ use super::{
     notices::Notices,
 };
 use crate::{
+    admission::canonical,
     concealed::Concealed,
     network::site,
     rate::RateLimiter,
@@ -196,6 +197,15 @@ pub(super) struct Session {
 }
 
 impl Session {
+    /// Returns what is known of the client at this moment.
+    pub(super) fn client_now(&self) -> Client {
+        let from = canonical(self.connection.remote_address());
+        Client {
+            has_moved: from.ip() != self.client.seen.ip(),
+            ..self.client
+        }
+    }
+
     pub(super) fn shared(&self) -> &Shared {
         &self.ticket.shared
     }

@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use p2pconnect_identity::{SecretKey, client_config};
 use p2pconnect_proto::{
-    COORDINATION_ALPN, NatReport, PEER_ALPN, close, codec,
-    message::{DialPolicy, DialRequest, Refusal, Request},
+    COORDINATION_ALPN, Candidate, NatReport, PEER_ALPN, PunchPort, close, codec,
+    message::{DialPolicy, DialRequest, Refusal, Registered, Registration, Request, Response},
 };
 use quinn::{ConnectionError, ReadError, ReadToEndError, VarInt};
 use rustls::{SignatureScheme, client::ResolvesClientCert, sign::CertifiedKey};
@@ -212,4 +212,24 @@ async fn half_sent_requests_take_little() {
     });
     assert!(is_stopped.await);
     assert_eq!(hostile[0].connection.close_reason(), None);
+}
+
+/// The source of a packet that migrates a connection may be forged, and where the client was may be
+/// somebody else's by now.
+#[tokio::test]
+async fn an_address_that_a_client_has_left_shows_nothing() {
+    let server = start(config(IPV4));
+    let client = Client::connect(&server).await;
+    let own = client.seen();
+    let register = Request::Register(Registration {
+        serial: 1,
+        candidates: vec![Candidate::host(own, PunchPort::PRIMARY)],
+        nat: NatReport::default(),
+        policy: DialPolicy::Anyone,
+    });
+    let registered = |unproven| Response::Registered(Registered { unproven });
+    assert_eq!(client.request(&register).await, registered(vec![]));
+    let elsewhere = std::net::UdpSocket::bind("127.0.0.2:0").unwrap();
+    client.endpoint.rebind(elsewhere).unwrap();
+    assert_eq!(client.request(&register).await, registered(vec![own]));
 }
