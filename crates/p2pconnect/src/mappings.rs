@@ -7,8 +7,8 @@ mod table;
 mod tests;
 
 use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -89,7 +89,7 @@ struct Shared {
     alternates: watch::Sender<Option<Vec<SocketAddr>>>,
     /// Whether the alternate addresses have been asked, if there are any.
     compared: watch::Sender<bool>,
-    claims: Vec<Claimed>,
+    claims: Mutex<Vec<Claimed>>,
     observer: Observer,
 }
 
@@ -97,9 +97,11 @@ struct Shared {
 /// this endpoint and those it tells know.
 #[derive(Debug)]
 struct Claimed {
+    punch_port: PunchPort,
     is_ipv4: bool,
-    claim: ReflexiveClaim,
     commitment: Commitment,
+    /// The address of this machine that it has been used from.
+    from: Option<IpAddr>,
 }
 
 impl Mappings {
@@ -114,9 +116,10 @@ impl Mappings {
             let mut salt = [0; 16];
             getrandom::fill(&mut salt).ok()?;
             Some(Claimed {
+                punch_port,
                 is_ipv4,
-                claim: ReflexiveClaim { punch_port, salt },
                 commitment: Commitment::new(salt, id),
+                from: None,
             })
         };
         let both = |(punch_port, _)| [true, false].map(|is_ipv4| claim(punch_port, is_ipv4));
@@ -131,7 +134,7 @@ impl Mappings {
             nat64,
             alternates: watch::Sender::default(),
             compared: watch::Sender::default(),
-            claims,
+            claims: Mutex::new(claims),
             observer,
         });
         let falling_back = fallback::run(Arc::clone(&shared), ports.clone());
@@ -206,8 +209,9 @@ impl Mappings {
     pub(crate) fn claims(&self) -> Vec<ReflexiveClaim> {
         let table = self.shared.table.borrow();
         let is_open = |claimed: &&Claimed| table.is_asked_only(|key| claimed.is_of(key));
-        let open = self.shared.claims.iter().filter(is_open);
-        open.map(|claimed| claimed.claim).collect()
+        let claims = self.shared.claims();
+        let open = claims.iter().filter(is_open);
+        open.map(Claimed::claim).collect()
     }
 
     /// Returns why no mapping is known, once it is certain that no server tells any.
@@ -312,11 +316,38 @@ impl Changes {
 impl Claimed {
     /// Tells whether it is for what a server tells of a punch port.
     fn is_of(&self, (punch_port, server): &Key) -> bool {
-        self.claim.punch_port == *punch_port && self.is_ipv4 == server.is_ipv4()
+        self.punch_port == *punch_port && self.is_ipv4 == server.is_ipv4()
+    }
+
+    fn claim(&self) -> ReflexiveClaim {
+        ReflexiveClaim {
+            punch_port: self.punch_port,
+            salt: self.commitment.salt(),
+        }
+    }
+
+    /// Returns the commitment to show from this address of the machine: another one than in the
+    /// network before, so that servers cannot tell where the machine has gone.
+    fn commitment_from(&mut self, source: IpAddr) -> Commitment {
+        if self.from.is_some_and(|from| from != source) {
+            self.commitment = self.commitment.renewed();
+        }
+        self.from = Some(source);
+        self.commitment
     }
 }
 
 impl Shared {
+    fn claims(&self) -> MutexGuard<'_, Vec<Claimed>> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn commitment(&self, key: &Key, source: IpAddr) -> Option<Commitment> {
+        let mut claims = self.claims();
+        let claimed = claims.iter_mut().find(|it| it.is_of(key));
+        claimed.map(|it| it.commitment_from(source))
+    }
+
     /// Holds one mapping for as long as the future is polled.
     async fn hold(self: Arc<Self>, punch_port: PunchPort, port: u16, server: SocketAddr) {
         loop {
@@ -359,13 +390,12 @@ impl Shared {
         server: SocketAddr,
     ) -> Result<HeldMapping, MappingError> {
         let key = (punch_port, server);
-        let claimed = self.claims.iter().find(|it| it.is_of(&key));
         let server = self.nat64.reach(server).await;
         let source = tcp::source_address(server)
             .await
             .map_err(|_| MappingError::Unreachable)?;
         let mut config = MappingConfig::default();
-        config.commitment = claimed.map(|it| it.commitment);
+        config.commitment = self.commitment(&key, source);
         let local = tcp::in_zone_of(SocketAddr::new(source, port), server);
         HeldMapping::open(local, server, config).await
     }

@@ -38,6 +38,7 @@ pub(crate) const TOKEN_LENGTH: usize = 8 + 16;
 /// What a client shows a STUN server to get a [`ReflexiveToken`] for itself.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Commitment {
+    peer: PeerId,
     salt: [u8; 16],
     digest: [u8; 32],
 }
@@ -48,9 +49,27 @@ impl Commitment {
     #[must_use]
     pub fn new(salt: [u8; 16], peer: &PeerId) -> Self {
         Self {
+            peer: *peer,
             salt,
             digest: ReflexiveToken::commitment(&salt, peer),
         }
+    }
+
+    /// Returns a commitment to the same peer that nobody can link with this one; this one itself if
+    /// the system has no random bytes.
+    #[must_use]
+    pub fn renewed(&self) -> Self {
+        let mut salt = [0; 16];
+        match getrandom::fill(&mut salt) {
+            Ok(()) => Self::new(salt, &self.peer),
+            Err(_) => *self,
+        }
+    }
+
+    /// Returns the salt.
+    #[must_use]
+    pub const fn salt(&self) -> [u8; 16] {
+        self.salt
     }
 }
 

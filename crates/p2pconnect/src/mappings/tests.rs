@@ -79,6 +79,24 @@ async fn what_a_server_of_either_family_sees_is_claimed_apart() {
 }
 
 #[tokio::test]
+async fn a_machine_that_has_moved_is_not_known_by_its_former_commitments() {
+    let (mappings, _listeners) = mappings();
+    let server = "192.0.2.1:9".parse().unwrap();
+    let shows = |punch_port, from: &str| {
+        let from = from.parse().unwrap();
+        let commitment = mappings.shared.commitment(&(punch_port, server), from);
+        commitment.unwrap().salt()
+    };
+    let at_home = shows(PunchPort::PRIMARY, "192.168.1.2");
+    assert_eq!(shows(PunchPort::PRIMARY, "192.168.1.2"), at_home);
+    assert_ne!(shows(PunchPort::SPARE, "192.168.1.2"), at_home);
+    let away = shows(PunchPort::PRIMARY, "10.0.0.7");
+    assert_ne!(away, at_home);
+    assert_eq!(shows(PunchPort::PRIMARY, "10.0.0.7"), away);
+    assert_ne!(shows(PunchPort::PRIMARY, "192.168.1.2"), at_home);
+}
+
+#[tokio::test]
 async fn a_mapping_is_given_up_when_its_address_is_not_ours_any_more() {
     let (server, address) = server();
     // The routes choose 127.0.0.1, as if the machine had moved there.

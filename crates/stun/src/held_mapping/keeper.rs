@@ -98,6 +98,8 @@ impl Keeper {
         loop {
             let random = getrandom::u32().unwrap_or(u32::MAX);
             sleep(self.backoff.next_delay(random)).await;
+            // This machine may be in another network by now, where nobody should know it by this.
+            self.config.commitment = self.config.commitment.map(|it| it.renewed());
             match self.open().await {
                 Ok((connection, answer)) => {
                     self.publish_answer(answer, Some(connection.local()));

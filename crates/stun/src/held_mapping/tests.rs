@@ -17,6 +17,7 @@ use super::*;
 use crate::{
     StunServer, StunServerConfig,
     framing::{FrameError, MessageReader},
+    own,
     parse::parse,
     query,
     socket::{clear_linger, reset_on_close, reusable_listener, reusable_tcp_socket},
@@ -151,6 +152,30 @@ async fn a_closing_server_is_reconnected_to_from_the_same_port() {
         assert_eq!(events.pop(), Some(MappingEvent::Mapped(held.current())));
         assert_eq!(held.state().reconnects, 1);
     }
+}
+
+/// A machine that has moved connects again, and the server is not to know it.
+#[tokio::test]
+async fn each_connection_shows_another_commitment() {
+    let server = FakeServer::start();
+    let config = MappingConfig {
+        commitment: Some(Commitment::new([2; 16], &PeerId::from_public_key([7; 32]))),
+        ..quick()
+    };
+    let accept = async {
+        let mut connection = server.accept().await;
+        let request = fake::read(&mut connection).await;
+        fake::answer(&mut connection, &request, public(5)).await;
+        let shown = own::find(&parse(&request).unwrap(), own::Kind::Commitment);
+        (connection, shown.unwrap())
+    };
+    let opening = HeldMapping::open(any_port(), server.address(), config);
+    let (_held, (connection, first)) = tokio::join!(opening, accept);
+    fake::close(connection, true);
+    let mut again = server.accept().await;
+    let request = fake::read(&mut again).await;
+    let second = own::find(&parse(&request).unwrap(), own::Kind::Commitment);
+    assert_ne!(second.unwrap(), first);
 }
 
 #[tokio::test]
