@@ -120,6 +120,35 @@ async fn a_service_that_has_closed_wholly_ends_the_stream_though_the_dialler_goe
 }
 
 #[tokio::test]
+async fn what_a_service_has_said_before_it_broke_arrives() {
+    // More than is under way where nobody reads.
+    const MUCH: usize = 2_000_000;
+
+    for ends_before in [false, true] {
+        let mut forwarded = Forwarded::new().await;
+        let _stdin = forwarded.dial.child.stdin.take();
+        let mut stream = forwarded.accept().await;
+        let said = async {
+            stream.write_all(&[7; MUCH]).await.unwrap();
+            if ends_before {
+                stream.shutdown().await.unwrap();
+            }
+            // What is with the service when it resets is lost by its own fault.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            reset(stream);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        };
+        timeout(LIMIT, said).await.unwrap();
+        let mut heard = Vec::new();
+        let mut stdout = forwarded.dial.child.stdout.take().unwrap();
+        stdout.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard.len(), MUCH, "ended before: {ends_before}");
+        let (status, said) = forwarded.listen.end().await;
+        assert_eq!(status.code(), Some(1), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn a_dial_ends_with_0_when_the_other_side_has_written_everything_out() {
     let shell = Shell::new();
     let peer = shell.id().await.to_string();

@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{
     by_name,
-    pump::{Transferred, pump},
+    pump::{Transferred, pump_until},
 };
 
 /// How long a connection to a service may be idle before TCP asks whether the service is still there, and
@@ -58,19 +58,16 @@ pub(crate) async fn forward(connection: Connection, target: &str) -> anyhow::Res
         let Ok(input) = at_its_end.await else {
             return std::future::pending().await;
         };
-        input.ready(Interest::ERROR).await
+        // What it returns says no more.
+        drop(input.ready(Interest::ERROR).await);
+        anyhow!("the service has closed the connection wholly, and takes nothing more")
     };
     let mut output = Output {
         half: Some(output),
         is_whole: false,
     };
-    let pumping = pump(connection, Input(Some((input, ended))), &mut output);
-    let pumped = tokio::select! {
-        pumped = pumping => pumped,
-        _ = gone => Err(anyhow!(
-            "the service has closed the connection wholly, and takes nothing more"
-        )),
-    };
+    let input = Input(Some((input, ended)));
+    let pumped = pump_until(gone, connection, input, &mut output).await;
     output.is_whole = pumped.is_ok();
     pumped
 }

@@ -1,13 +1,19 @@
 //! Carries a stream between the peer and this machine.
 
-use std::io;
+use std::{io, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use p2pconnect::{Connection, Refused};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    time::timeout,
+};
 
 /// Four TLS records; larger buffers gained nothing, smaller ones cost system calls.
 const BUFFER: usize = 64 * 1024;
+
+/// How long the last bytes before an error on this side may take to the peer, which may read slowly.
+const LAST_BYTES: Duration = Duration::from_secs(60);
 
 /// How many bytes went each way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -23,6 +29,13 @@ enum End {
     Local,
 }
 
+/// An error, and on which side it is.
+#[derive(Debug)]
+struct Broken {
+    at: End,
+    error: anyhow::Error,
+}
+
 /// Carries bytes both ways until both directions have ended, and each side has handed over what the other sent.
 /// The end of one direction is passed on at once and leaves the other open.
 ///
@@ -35,13 +48,41 @@ pub(crate) async fn pump(
     input: impl AsyncRead,
     output: impl AsyncWrite,
 ) -> anyhow::Result<Transferred> {
+    pump_until(std::future::pending(), connection, input, output).await
+}
+
+/// Does what [`pump`] does, and ends with the error that `broken` gives, should it come.
+///
+/// # Errors
+///
+/// As [`pump`].
+pub(crate) async fn pump_until(
+    broken: impl Future<Output = anyhow::Error>,
+    connection: Connection,
+    input: impl AsyncRead,
+    output: impl AsyncWrite,
+) -> anyhow::Result<Transferred> {
     let mut open = Open(Some(connection));
-    let transferred = both_ways(open.connection()?, input, output).await?;
+    let carrying = both_ways(open.connection()?, input, output);
+    let carried = tokio::select! {
+        carried = carrying => carried,
+        error = broken => Err(Broken { at: End::Local, error }),
+    };
+    let transferred = match carried {
+        Ok(transferred) => transferred,
+        Err(Broken { at, error }) => {
+            if at == End::Local {
+                // What came before the error is the peer's.
+                drop(timeout(LAST_BYTES, open.connection()?.acknowledged()).await);
+            }
+            return Err(error);
+        }
+    };
     let connection = open.0.take().context(GONE)?;
     connection
         .finish()
         .await
-        .map_err(|error| End::Peer.reading(error))
+        .map_err(peers)
         .context("it is not known whether the peer has all that was sent")?;
     Ok(transferred)
 }
@@ -70,7 +111,7 @@ async fn both_ways(
     connection: impl AsyncRead + AsyncWrite,
     input: impl AsyncRead,
     output: impl AsyncWrite,
-) -> anyhow::Result<Transferred> {
+) -> Result<Transferred, Broken> {
     let (from_peer, to_peer) = tokio::io::split(connection);
     let (sent, received) = tokio::try_join!(
         carry(input, End::Local, to_peer, End::Peer),
@@ -84,7 +125,7 @@ async fn carry(
     source: End,
     to: impl AsyncWrite,
     sink: End,
-) -> anyhow::Result<u64> {
+) -> Result<u64, Broken> {
     tokio::pin!(from, to);
     let mut buffer = vec![0; BUFFER];
     let mut total = 0;
@@ -105,18 +146,20 @@ async fn carry(
 }
 
 impl End {
-    fn reading(self, error: io::Error) -> anyhow::Error {
-        match self {
-            Self::Peer => peers(error),
-            Self::Local => anyhow::Error::new(error).context("the input cannot be read"),
-        }
+    fn reading(self, error: io::Error) -> Broken {
+        self.broken(error, "the input cannot be read")
     }
 
-    fn writing(self, error: io::Error) -> anyhow::Error {
-        match self {
+    fn writing(self, error: io::Error) -> Broken {
+        self.broken(error, "the output takes no more")
+    }
+
+    fn broken(self, error: io::Error, here: &'static str) -> Broken {
+        let error = match self {
             Self::Peer => peers(error),
-            Self::Local => anyhow::Error::new(error).context("the output takes no more"),
-        }
+            Self::Local => anyhow::Error::new(error).context(here),
+        };
+        Broken { at: self, error }
     }
 }
 
@@ -156,7 +199,8 @@ mod tests {
             writer.write_all(b"for nobody"),
         );
         assert!(written.is_ok());
-        let error = pumped.expect_err("nobody reads the output");
+        let Broken { at, error } = pumped.expect_err("nobody reads the output");
+        assert_eq!(at, End::Local);
         assert!(error.to_string().contains("output"), "{error:#}");
     }
 

@@ -12,7 +12,7 @@ use p2pconnect_punch::How;
 use p2pconnect_stun::socket::{clear_linger, reset_on_close};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_rustls::TlsStream;
 
@@ -31,6 +31,9 @@ use crate::{
 
 /// How long a dialler that is refused may take to end its side: a few round trips, with lost packets.
 const REFUSAL_LIMIT: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether the peer has acknowledged everything: about as often as that may be.
+const ACKNOWLEDGEMENT_LOOKS: Duration = Duration::from_millis(20);
 
 /// A direct, authenticated byte stream to a peer.
 ///
@@ -62,6 +65,8 @@ pub struct Connection {
     liveness: Liveness,
     silence: Duration,
     answer: Answer,
+    /// Whether the peer has been told, or is about to be, that nothing more comes from this side.
+    is_shut: bool,
     closing: Closing,
     /// What is free again when the connection ends.
     _place: Place,
@@ -85,6 +90,7 @@ impl Connection {
             liveness: Liveness::new(silence),
             silence,
             answer: Answer::of(role),
+            is_shut: false,
             closing: Closing::Ended,
             _place: place,
             _open: None,
@@ -150,9 +156,31 @@ impl Connection {
         ending::hand_over(tcp, &mut self.liveness, self.silence).await
     }
 
-    /// Breaks the stream off: the peer's reads and writes end with an error, and bytes under way may be lost.
+    /// Breaks the stream off: the peer's reads end with an error, or if the writing half has been shut down its
+    /// [`finish`](Self::finish) does. In that case bytes under way are lost; wait for
+    /// [`acknowledged`](Self::acknowledged) before where they matter.
     pub fn abort(mut self) {
         self.closing = Closing::Broken;
+    }
+
+    /// Waits until the peer's machine has received everything that was written, which says nothing of its
+    /// application. There is no limit on how long the peer may take.
+    ///
+    /// # Errors
+    ///
+    /// Whatever has broken the connection.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn acknowledged(&mut self) -> io::Result<()> {
+        self.flush().await?;
+        while let Some(tcp) = self.stream.get_ref().0.tcp()
+            && ending::is_under_way(tcp)
+        {
+            sleep(ACKNOWLEDGEMENT_LOOKS).await;
+        }
+        Ok(())
     }
 
     /// Lets the dialler know that this side does not want the stream, and why: its reads and writes end with
@@ -348,6 +376,8 @@ impl Drop for Connection {
             Closing::Ended => Ok(()),
             // Whoever has read to the end and drops the connection has no more to do with what came.
             Closing::HandingOver if is_read => clear_linger(tcp),
+            // The end of the bytes lacks before FIN then, and what was sent arrives.
+            Closing::Broken if !self.is_shut => clear_linger(tcp),
             Closing::HandingOver | Closing::Broken => reset_on_close(tcp),
         };
         if let Err(error) = closed {
@@ -396,6 +426,7 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        this.is_shut = true;
         let polled = match this.answer.poll_given(&mut this.stream, cx) {
             Poll::Ready(Ok(())) => Pin::new(&mut this.stream).poll_shutdown(cx),
             other => other,

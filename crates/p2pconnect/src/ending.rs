@@ -41,6 +41,11 @@ pub(crate) async fn hand_over(
     Ok(())
 }
 
+/// Tells whether the peer has not acknowledged everything, and still may.
+pub(crate) fn is_under_way(stream: &TcpStream) -> bool {
+    !tcp::is_closed(stream) && tcp::outstanding(stream).is_some_and(|bytes| bytes > 0)
+}
+
 /// Reads to FIN. What comes behind `close_notify` does not count (RFC 8446 section 6.1).
 async fn end_of(stream: &TcpStream) -> io::Result<()> {
     loop {

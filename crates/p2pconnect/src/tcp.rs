@@ -124,6 +124,11 @@ pub(crate) fn lacks_a_packet(stream: &TcpStream) -> bool {
     unanswered_for(stream).is_some() || info::has_come_out_of_order(stream)
 }
 
+/// Tells whether the connection is over, by RST or by FIN both ways, where the system tells.
+pub(crate) fn is_closed(stream: &TcpStream) -> bool {
+    info::is_closed(stream)
+}
+
 /// Returns the address that the kernel would send from towards `remote`.
 ///
 /// Nothing is sent: connecting a UDP socket only looks up the route.
@@ -242,6 +247,13 @@ mod info {
         is_repeating.then(|| Duration::from_millis(info.tcpi_last_ack_recv.into()))
     }
 
+    pub(super) fn is_closed(stream: &tokio::net::TcpStream) -> bool {
+        /// `TCP_CLOSE` of the kernel's `tcp_states.h`.
+        const CLOSE: u8 = 7;
+
+        read(stream).is_some_and(|info| info.tcpi_state == CLOSE)
+    }
+
     #[expect(unsafe_code, reason = "TIOCOUTQ has no safe binding")]
     pub(super) fn outstanding(stream: &tokio::net::TcpStream) -> Option<u32> {
         let mut bytes: libc::c_int = 0;
@@ -301,6 +313,10 @@ mod info {
 
     pub(super) const fn unanswered_for(_: &tokio::net::TcpStream) -> Option<std::time::Duration> {
         None
+    }
+
+    pub(super) const fn is_closed(_: &tokio::net::TcpStream) -> bool {
+        false
     }
 
     pub(super) const fn outstanding(_: &tokio::net::TcpStream) -> Option<u32> {
