@@ -6,7 +6,11 @@ use std::{
     process::Stdio,
 };
 
-use tokio::{io::AsyncReadExt as _, process::Command, time::timeout};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
+    process::Command,
+    time::timeout,
+};
 
 use crate::commands::{LIMIT, Shell};
 
@@ -88,4 +92,37 @@ async fn a_machine_that_gives_no_thread_is_said_to_be_that() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("no more threads"), "{said}");
+}
+
+#[tokio::test]
+async fn a_coordinator_with_little_memory_takes_fewer_clients_and_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Command::new("prlimit");
+    command.args([
+        "--as=671088640",
+        PROGRAM,
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+    ]);
+    command.args(["--stun", "127.0.0.1:0", "--key"]);
+    command
+        .arg(directory.path().join("key.pem"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let note = async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if line.contains("640 MiB of memory") {
+                return line;
+            }
+        }
+        panic!("it ended and said nothing of memory");
+    };
+    let note = timeout(LIMIT, note).await.unwrap();
+    assert!(note.contains("room for 4608 clients"), "{note}");
+    child.kill().await.unwrap();
 }

@@ -10,6 +10,7 @@ mod evidence;
 mod exit;
 mod forward;
 mod key;
+mod memory;
 mod pauses;
 mod pump;
 mod report;

@@ -5,7 +5,7 @@ use std::{
 
 use anyhow::Context as _;
 use p2pconnect::SecretKey;
-use p2pconnect_coordinator::{Config, Coordinator};
+use p2pconnect_coordinator::{Config, Coordinator, ServiceLimits};
 use p2pconnect_proto::TokenKey;
 use p2pconnect_stun::{DEFAULT_PORT, StunServer, StunServerConfig, Witness};
 use tokio::task::JoinSet;
@@ -14,7 +14,7 @@ use crate::{
     args,
     exit::Exit,
     key::{self, COORDINATOR_KEY},
-    signals, stdio,
+    memory, signals, stdio,
 };
 
 /// The port of the coordinator that README and help name.
@@ -82,6 +82,7 @@ fn start(options: &args::Serve) -> anyhow::Result<(Coordinator, Vec<StunServer>)
             token_key: &token_key,
             witness: &witness,
             stun: stun.local_addrs(),
+            limits: limits(),
         },
     )?;
     announce(&coordinator, stun.local_addrs()).context("stdout cannot be written")?;
@@ -93,6 +94,24 @@ struct Shared<'a> {
     token_key: &'a TokenKey,
     witness: &'a Witness,
     stun: &'a [SocketAddr],
+    limits: ServiceLimits,
+}
+
+/// Returns how many clients the memory of this process bears, and says so if these are fewer than usual.
+fn limits() -> ServiceLimits {
+    let usual = ServiceLimits::default();
+    let Some(bytes) = memory::limit() else {
+        return usual;
+    };
+    let limits = usual.clone().within_memory(bytes);
+    if limits.max_connections < usual.max_connections {
+        stdio::say(format!(
+            "note: this process may have {} MiB of memory, which is room for {} clients",
+            bytes >> 20,
+            limits.max_connections
+        ));
+    }
+    limits
 }
 
 /// Returns where to listen: on all addresses unless told otherwise, and on those of IPv4 where the
@@ -135,6 +154,7 @@ fn bind_coordinator(
         token_key,
         witness,
         stun,
+        ref limits,
     } = *shared;
     let mut listen = wanted;
     for attempt in 1.. {
@@ -146,6 +166,7 @@ fn bind_coordinator(
         let has_alternate = !alternates.is_empty();
         let mut config = coordinator_config(listen, key, token_key, stun, has_alternate);
         config.witness = Some(witness.clone());
+        config.service = limits.clone();
         match Coordinator::bind(config) {
             Ok(coordinator) => return Ok((coordinator, alternates)),
             Err(_) if wanted.port() == 0 && attempt < ATTEMPTS => {}

@@ -53,6 +53,12 @@ const WAITING_BUFFER: u64 = 16 * 1024;
 /// What may arrive for all waiting attempts.
 const WAITING_BUFFER_TOTAL: u64 = 4 * 1024 * 1024;
 
+/// What a client costs that asks for much: twice the 32 KiB of one that is registered and quiet.
+const BYTES_PER_CONNECTION: u64 = 64 * 1024;
+
+/// What the rest of the process takes: its code, the socket's buffer, handshakes that wait, and tables.
+const BYTES_BESIDES: u64 = 32 << 20;
+
 /// How a coordinator is set up.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -116,6 +122,21 @@ impl Default for ServiceLimits {
             max_unfinished_per_source: 4 << 20,
             idle_timeout: Duration::from_secs(30),
         }
+    }
+}
+
+impl ServiceLimits {
+    /// Returns these limits with no more connections than so many bytes of memory bear, so that the
+    /// coordinator refuses clients where the system would end it.
+    ///
+    /// Half of the bytes count, as much of an address space goes to what is reserved and never
+    /// used. One connection is allowed however little there is.
+    #[must_use]
+    pub fn within_memory(mut self, bytes: u64) -> Self {
+        let places = (bytes / 2).saturating_sub(BYTES_BESIDES) / BYTES_PER_CONNECTION;
+        let places = usize::try_from(places).unwrap_or(usize::MAX).max(1);
+        self.max_connections = self.max_connections.min(places);
+        self
     }
 }
 
@@ -196,4 +217,21 @@ pub enum BindError {
     /// There are more STUN servers than a message holds.
     #[error("more than {MAX_STUN_SERVERS} STUN servers of one kind")]
     TooManyStunServers,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_machine_has_fewer_places_and_no_machine_has_none() {
+        let places = |mib: u64| {
+            let limits = ServiceLimits::default().within_memory(mib << 20);
+            limits.max_connections
+        };
+        assert_eq!(places(1 << 20), ServiceLimits::default().max_connections);
+        assert_eq!(places(640), 4_608);
+        assert_eq!(places(64), 1);
+        assert_eq!(places(0), 1);
+    }
 }
