@@ -154,7 +154,7 @@ pub struct Registered {
 ///
 /// It is delivered to both peers at the same moment, as near as the round-trip times that QUIC
 /// measures allow, and that moment is when both start.
-#[derive(Debug, Clone, PartialEq, Eq, Encode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Introduction {
     /// The secret name of this introduction.
     pub session: SessionToken,

@@ -1,11 +1,11 @@
-//! Decoding of the messages with lists whose items take more memory than they have bytes.
+//! Decoding of the requests with lists whose items take more memory than they have bytes.
 //!
 //! A list that is too long is decoded like any other, so that the receiver can say what is wrong with
 //! it. Of its items as many are kept as show that it is.
 
 use bincode::{Decode, de::Decoder, error::DecodeError, impl_borrow_decode};
 
-use super::{DialRequest, Introduction, MAX_CANDIDATES, MAX_CLAIMS, Registration};
+use super::{DialRequest, MAX_CANDIDATES, MAX_CLAIMS, Registration};
 
 /// Decodes a list, and keeps one item more than `most` of one that is longer.
 ///
@@ -49,21 +49,3 @@ impl<Context> Decode<Context> for DialRequest {
     }
 }
 impl_borrow_decode!(DialRequest);
-
-impl<Context> Decode<Context> for Introduction {
-    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        Ok(Self {
-            session: Decode::decode(decoder)?,
-            peer: Decode::decode(decoder)?,
-            role: Decode::decode(decoder)?,
-            candidates: list(decoder, MAX_CANDIDATES)?,
-            nat: Decode::decode(decoder)?,
-            relayed_rtt_us: Decode::decode(decoder)?,
-            handshake: Decode::decode(decoder)?,
-            serial: Decode::decode(decoder)?,
-            witnessed: Decode::decode(decoder)?,
-            seen_together: Decode::decode(decoder)?,
-        })
-    }
-}
-impl_borrow_decode!(Introduction);
