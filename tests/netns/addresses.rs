@@ -8,7 +8,7 @@ use std::{
 use netns_lab::{NatSpec, test};
 
 use crate::{
-    net::{Boxes, Net},
+    net::{Boxes, Net, SECOND},
     process::run,
 };
 
@@ -103,6 +103,65 @@ fn a_line_that_swallows_everything_is_in_nobodys_way() {
         for address in reached {
             assert!(!address.starts_with(PRIVATE), "{address}");
         }
+    });
+}
+
+/// A VPN that everything goes through but what goes to the coordinator. Its server is on the same machine, and
+/// sends what comes out of it from an address of its own.
+#[test]
+fn a_way_out_that_the_server_is_not_reached_by_is_mapped_too() {
+    test(|| {
+        let net = Net::with_second_address(&DROPS, &DROPS);
+        let mut cat = net.lab.host("server").command("cat");
+        let mut holder = cat.stdin(Stdio::piped()).spawn().unwrap();
+        let far = format!("link add tun type veth peer name tun netns {}", holder.id());
+        net.ip("a", &far);
+        for (host, number) in [("a", 2), ("server", 1)] {
+            net.ip(host, &format!("addr add 10.8.0.{number}/24 dev tun"));
+            net.ip(host, "link set tun up");
+        }
+        let server = net.lab.host("server");
+        let forward = || std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+        server.run(forward).unwrap();
+        let rules = format!(
+            "add table ip vpn
+             add chain ip vpn in {{ type nat hook input priority 100; }}
+             add chain ip vpn out {{ type nat hook postrouting priority 100; }}
+             add rule ip vpn in iifname tun snat to {SECOND}
+             add rule ip vpn out iifname tun snat to {SECOND}"
+        );
+        run(server.command("nft").arg(rules));
+        let routes = net
+            .lab
+            .host("a")
+            .command("ip")
+            .args(["-4", "route"])
+            .output();
+        let routes = String::from_utf8(routes.unwrap().stdout).unwrap();
+        let default = routes.lines().find_map(|it| it.strip_prefix("default "));
+        let around = format!(
+            "route add {} {}",
+            net.external("server"),
+            default.unwrap().trim_end()
+        );
+        net.ip("a", &around);
+        net.ip("a", "route replace default via 10.8.0.1 dev tun");
+        for (from, to) in [("b", "a"), ("a", "b")] {
+            let peer = net.id(to);
+            let _listener = net.listen(to);
+            let dialled = net.dial_echo(from, &peer, &format!("{from} to {to}"));
+            let (_, local, remote) = net.reported(&dialled);
+            let tunnel = if from == "a" { local.ip() } else { remote.ip() };
+            let expected = if from == "a" {
+                "10.8.0.2".to_owned()
+            } else {
+                SECOND.to_string()
+            };
+            assert_eq!(tunnel.to_string(), expected);
+        }
+        drop(holder.kill());
+        drop(holder.wait());
+        net.finish();
     });
 }
 

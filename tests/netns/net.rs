@@ -26,7 +26,7 @@ const ECHO_PORT: u16 = 7;
 const FIRST: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 
 /// Another one of a server that needs two.
-const SECOND: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 100);
+pub(crate) const SECOND: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 100);
 
 /// The name of the box that both peers are behind.
 const SHARED: &str = "shared";
@@ -211,6 +211,15 @@ impl Net {
         let stun = ["127.0.0.1:3478".to_owned()];
         let setup = Setup {
             stun: &stun,
+            ..Setup::default()
+        };
+        Self::start(a, b, &setup)
+    }
+
+    /// Builds the lab with a server that has another address beside the one that it serves on.
+    pub(crate) fn with_second_address(a: Boxes<'_>, b: Boxes<'_>) -> Self {
+        let setup = Setup {
+            second: Some(SECOND),
             ..Setup::default()
         };
         Self::start(a, b, &setup)

@@ -25,7 +25,12 @@ impl Circumstances {
             own: vantage.own().collect(),
             coordinator: vantage.coordinator(),
             seen: vantage.outside().clone(),
-            mapped: mapped.iter().map(|it| it.local.ip()).collect(),
+            // What a server inside sees says nothing to peers outside.
+            mapped: mapped
+                .iter()
+                .filter(|it| is_global(it.mapped.ip()))
+                .map(|it| it.local.ip())
+                .collect(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Holds the NAT mappings of the punch ports.
 
 mod doubts;
+mod elsewhere;
 mod fallback;
 mod table;
 #[cfg(test)]
@@ -90,6 +91,7 @@ struct Shared {
     /// Whether the alternate addresses have been asked, if there are any.
     compared: watch::Sender<bool>,
     claims: Mutex<Vec<Claimed>>,
+    id: PeerId,
     observer: Observer,
 }
 
@@ -135,6 +137,7 @@ impl Mappings {
             alternates: watch::Sender::default(),
             compared: watch::Sender::default(),
             claims: Mutex::new(claims),
+            id: *id,
             observer,
         });
         let falling_back = fallback::run(Arc::clone(&shared), ports.clone());
@@ -153,10 +156,16 @@ impl Mappings {
         if !table.send_if_modified(|table| table.name(server, punch_ports)) {
             return;
         }
+        let is_asked_elsewhere = table.borrow().is_first_of_its_family(server);
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         for (punch_port, port) in self.ports.iter() {
             let shared = Arc::clone(&self.shared);
             tasks.push(AbortOnDrop::spawn(shared.hold(punch_port, port, server)));
+            if is_asked_elsewhere {
+                let shared = Arc::clone(&self.shared);
+                let holding = shared.hold_elsewhere(punch_port, port, server);
+                tasks.push(AbortOnDrop::spawn(holding));
+            }
         }
     }
 
@@ -249,6 +258,16 @@ impl Mappings {
             if self.shared.has_left(key, local).await {
                 self.shared.moved.send_replace(());
             }
+        }
+    }
+
+    /// Waits for mappings over another way out than that to the servers, one after the other. Cancel safe.
+    pub(crate) async fn elsewhere_lacking(&self, is_told: impl Fn(&Mapped) -> bool) {
+        let mut table = self.shared.table.subscribe();
+        let lacks = |table: &Table| !table.elsewhere().all(&is_told);
+        // The sender lives as long as `self`.
+        if table.wait_for(lacks).await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 

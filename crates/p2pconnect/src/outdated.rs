@@ -80,6 +80,7 @@ pub(crate) async fn outdated(
         () = behaviour.outdates(&told.announced.nat) => {}
         () = has_moved(&told, mappings, behaviour) => {}
         () = is_late(&told, own) => {}
+        () = leaves_elsewhere(&told, own) => {}
     }
     let first_ones = async {
         told.pace.begun().await;
@@ -99,6 +100,14 @@ async fn is_late(told: &Told, mappings: &Mappings) {
         return;
     }
     future::pending().await
+}
+
+/// Waits for a mapping over another way out than that to the servers, of which the peer has not been told.
+async fn leaves_elsewhere(told: &Told, mappings: &Mappings) {
+    let candidates = &told.announced.candidates;
+    let is_told = |it: &Mapped| candidates.iter().any(|known| known.address == it.mapped);
+    mappings.elsewhere_lacking(is_told).await;
+    tracing::debug!("the peer does not know the mapping of the way that leads to it");
 }
 
 /// Waits until it is certain that others have got the ports that the peer expects connections from.

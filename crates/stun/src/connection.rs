@@ -1,9 +1,11 @@
 use std::{io, net::SocketAddr, time::Duration};
 
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use stun_types::message::TransactionId;
 use tokio::{
     io::AsyncWriteExt,
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::{Instant, timeout, timeout_at},
 };
 
@@ -13,6 +15,17 @@ use crate::{
     framing::MessageReader,
     socket::reusable_tcp_socket,
 };
+
+/// Has all packets of a socket leave by an interface.
+#[cfg(target_os = "linux")]
+fn leave_by(socket: &TcpSocket, device: &str) -> io::Result<()> {
+    SockRef::from(socket).bind_device(Some(device.as_bytes()))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn leave_by(_: &TcpSocket, _: &str) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
 
 /// The client's end of a connection to a STUN server.
 ///
@@ -25,8 +38,19 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects from `local` to `server`.
+    /// Connects from `local` to `server`, as the routes say.
     pub(crate) async fn open(
+        local: SocketAddr,
+        server: SocketAddr,
+        within: Duration,
+        commitment: Option<Commitment>,
+    ) -> Result<Self, MappingError> {
+        Self::open_over(None, local, server, within, commitment).await
+    }
+
+    /// Connects from `local` to `server`, by a certain interface if one is named.
+    pub(crate) async fn open_over(
+        device: Option<&str>,
         local: SocketAddr,
         server: SocketAddr,
         within: Duration,
@@ -37,6 +61,9 @@ impl Connection {
         }
         let socket =
             reusable_tcp_socket(local).map_err(|error| MappingError::Bind(error.kind()))?;
+        if let Some(device) = device {
+            leave_by(&socket, device).map_err(|error| MappingError::Bind(error.kind()))?;
+        }
         let stream = timeout(within, socket.connect(server))
             .await
             .map_err(|_| MappingError::ConnectTimedOut)?

@@ -43,6 +43,9 @@ pub struct MappingConfig {
     pub stable_after: Duration,
     /// What the server shall attest, if it can.
     pub commitment: Option<Commitment>,
+    /// The interface that the connection goes out by, whatever the routes say; by them by default. Linux
+    /// alone has that.
+    pub device: Option<String>,
 }
 
 impl Default for MappingConfig {
@@ -55,6 +58,7 @@ impl Default for MappingConfig {
             max_reconnect_delay: Duration::from_secs(15),
             stable_after: Duration::from_secs(30),
             commitment: None,
+            device: None,
         }
     }
 }
@@ -153,7 +157,9 @@ impl HeldMapping {
         config: MappingConfig,
     ) -> Result<Self, MappingError> {
         let (within, commitment) = (config.connect_timeout, config.commitment);
-        let mut connection = Connection::open(local, server, within, commitment).await?;
+        let device = config.device.as_deref();
+        let mut connection =
+            Connection::open_over(device, local, server, within, commitment).await?;
         let answer = connection.ask(config.request_timeout).await?;
         let state = MappingState {
             mapping: Mapping {
@@ -167,7 +173,9 @@ impl HeldMapping {
         };
         let (sender, receiver) = watch::channel(state.clone());
         let refresh = Arc::new(Notify::new());
-        let bind = SocketAddr::new(local.ip(), connection.local().port());
+        // With the zone of a link-local one.
+        let mut bind = local;
+        bind.set_port(connection.local().port());
         let keeper = Keeper::new(bind, config, sender, Arc::clone(&refresh));
         let mut tasks = JoinSet::new();
         let span = tracing::debug_span!("stun", %server);

@@ -30,6 +30,8 @@ pub(super) struct Table {
     servers: Vec<SocketAddr>,
     /// Those among them that are asked only where the others do not answer.
     fallbacks: Vec<SocketAddr>,
+    /// What servers tell that are asked over another way out than their own.
+    elsewhere: BTreeMap<Key, Mapped>,
     doubts: Doubts,
     /// Whether every server that there is has been named.
     pub(super) complete: bool,
@@ -256,13 +258,36 @@ impl Table {
         };
         let lost = self.slots.values().filter_map(Slot::former);
         let lost = lost.filter(|it| !self.held().any(|held| is_of(held, it)));
-        for mapped in self.held().chain(lost) {
+        for mapped in self.held().chain(lost).chain(self.elsewhere()) {
             if known.iter().all(|it| it.mapped != mapped.mapped) {
                 known.push(mapped.clone());
             }
         }
         known.sort_by_key(|it| it.punch_port);
         known
+    }
+
+    /// Stores what a server tells over another way out. `true` if that is news.
+    pub(super) fn set_elsewhere(&mut self, key: Key, mapped: Option<Mapped>) -> bool {
+        let new = mapped.as_ref().map(|it| it.mapped);
+        let old = match mapped {
+            Some(mapped) => self.elsewhere.insert(key, mapped),
+            None => self.elsewhere.remove(&key),
+        };
+        old.map(|it| it.mapped) != new
+    }
+
+    pub(super) fn elsewhere(&self) -> impl Iterator<Item = &Mapped> {
+        self.elsewhere.values()
+    }
+
+    /// Tells whether a server was named before all others of its family.
+    pub(super) fn is_first_of_its_family(&self, server: SocketAddr) -> bool {
+        let mut family = self
+            .servers
+            .iter()
+            .filter(|it| it.is_ipv4() == server.is_ipv4());
+        family.next() == Some(&server)
     }
 
     fn held(&self) -> impl Iterator<Item = &Mapped> {

@@ -112,7 +112,8 @@ impl Keeper {
 
     async fn open(&self) -> Result<(Connection, BindingAnswer), MappingError> {
         let server = self.state.borrow().mapping.server;
-        let mut connection = Connection::open(
+        let mut connection = Connection::open_over(
+            self.config.device.as_deref(),
             self.local,
             server,
             self.config.connect_timeout,

@@ -1,0 +1,138 @@
+//! Mappings over the way out that the servers are not reached by.
+//!
+//! The routes of a machine may lead to a server by one way and to everybody else by another, as with a VPN
+//! that leaves out the route to its own server. Connections to a peer begin at the address of the other way
+//! then, so the servers are asked from there as well.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
+
+use p2pconnect_proto::PunchPort;
+use p2pconnect_punch::is_global;
+use p2pconnect_stun::{
+    Commitment, HeldMapping, Mapping, MappingConfig, MappingError, MappingEvent, next_keepalive,
+};
+use tokio::time::sleep_until;
+
+use super::{Mapped, Shared};
+use crate::{Status, online::KEEP_ALIVE, tcp};
+
+/// Addresses for documentation (RFC 5737, RFC 3849), which no network has: the routes to them are those to
+/// everybody. Nothing is sent there.
+const EVERYBODY: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9),
+    SocketAddr::new(
+        IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+        9,
+    ),
+];
+
+/// A way out of this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Way {
+    local: IpAddr,
+    device: String,
+}
+
+impl Way {
+    /// Returns the way to everybody, if a server elsewhere is reached by another one. Costs no packet.
+    async fn other_than_to(server: SocketAddr) -> Option<Self> {
+        if !is_global(server.ip()) {
+            return None;
+        }
+        let everybody = EVERYBODY.iter().find(|it| it.is_ipv4() == server.is_ipv4());
+        let local = tcp::source_address(*everybody?).await.ok()?;
+        if tcp::source_address(server).await.ok()? == local {
+            return None;
+        }
+        let interfaces = if_addrs::get_if_addrs().ok()?;
+        let device = interfaces.into_iter().find(|it| it.ip() == local)?.name;
+        Some(Self { local, device })
+    }
+}
+
+impl Shared {
+    /// Holds the mapping of a punch port over the other way, as long as there is one and the future is polled.
+    pub(super) async fn hold_elsewhere(
+        self: Arc<Self>,
+        punch_port: PunchPort,
+        port: u16,
+        server: SocketAddr,
+    ) {
+        loop {
+            if let Some(way) = Way::other_than_to(server).await {
+                match self.open_over(&way, port, server).await {
+                    Ok(held) => self.follow_over(&way, (punch_port, server), held).await,
+                    Err(error) => tracing::debug!(%error, "no mapping over the other way out"),
+                }
+                self.set_elsewhere((punch_port, server), None);
+            }
+            sleep_until(next_keepalive(KEEP_ALIVE)).await;
+        }
+    }
+
+    async fn open_over(
+        &self,
+        way: &Way,
+        port: u16,
+        server: SocketAddr,
+    ) -> Result<HeldMapping, MappingError> {
+        let mut config = MappingConfig::default();
+        config.device = Some(way.device.clone());
+        // Of its own, since what the server sees for it is another address.
+        let mut salt = [0; 16];
+        if getrandom::fill(&mut salt).is_ok() {
+            config.commitment = Some(Commitment::new(salt, &self.id));
+        }
+        HeldMapping::open(SocketAddr::new(way.local, port), server, config).await
+    }
+
+    /// Keeps the table true to a mapping, until the way is no longer another one.
+    async fn follow_over(&self, way: &Way, key: super::Key, mut held: HeldMapping) {
+        let (punch_port, server) = key;
+        let mapped = |it: Mapping| Mapped {
+            punch_port,
+            local: it.local,
+            mapped: it.mapped,
+            server: it.server,
+            token: it.token,
+        };
+        let first = held.current();
+        self.observer.tell(Status::Mapped {
+            local: first.local,
+            mapped: first.mapped,
+            server: first.server,
+        });
+        self.set_elsewhere(key, Some(mapped(first)));
+        loop {
+            tokio::select! {
+                event = held.next_event() => match event {
+                    Some(MappingEvent::MappingChanged { new: known, .. } | MappingEvent::Mapped(known)) => {
+                        self.set_elsewhere(key, Some(mapped(known)));
+                    }
+                    Some(MappingEvent::Lost { error }) => {
+                        tracing::debug!(%error, "stun connection over the other way out lost");
+                        self.set_elsewhere(key, None);
+                    }
+                    None => return,
+                },
+                () = sleep_until(next_keepalive(KEEP_ALIVE)) => {
+                    if Way::other_than_to(server).await.as_ref() != Some(way) {
+                        return;
+                    }
+                    // With the token that came last.
+                    if held.state().lost.is_none() {
+                        self.set_elsewhere(key, Some(mapped(held.current())));
+                    }
+                }
+            }
+        }
+    }
+
+    fn set_elsewhere(&self, key: super::Key, mapped: Option<Mapped>) {
+        let table = &self.table;
+        table.send_if_modified(|table| table.set_elsewhere(key, mapped));
+    }
+}
