@@ -70,7 +70,10 @@ fn chances_are_good_or_none() {
         for b in preset::all() {
             match said(a.name, b.name) {
                 Outcome::Chance { probability, .. } => assert!(probability > 0.99),
-                Outcome::Impossible { probability } => assert!(probability < 0.07),
+                // At best the other side's port is certain, and a fifth of a large range is filled.
+                Outcome::Impossible { probability } => {
+                    assert!(probability < 0.25, "{} {} {probability}", a.name, b.name)
+                }
                 Outcome::Certain { .. } => {}
             }
         }
