@@ -68,3 +68,14 @@ fn large_packets_that_vanish_do_not_stop_a_stream() {
         }
     });
 }
+
+#[test]
+fn a_coordinator_is_reached_over_paths_that_drop_marked_udp() {
+    test(|| {
+        let nat = [NatSpec::port_preserving().drop_ecn_udp()];
+        let net = Net::on_model(&nat, &nat);
+        let _listener = net.listen("b");
+        net.dial_echo("a", &net.id("b"), "unmarked");
+        net.finish();
+    });
+}

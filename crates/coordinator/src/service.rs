@@ -18,7 +18,7 @@ use std::{
 };
 
 use p2pconnect_proto::{PeerId, close};
-use quinn::{Endpoint, Incoming, TokioRuntime, VarInt};
+use quinn::{Endpoint, Incoming, VarInt};
 use socket2::SockRef;
 use tokio::{
     sync::oneshot,
@@ -59,11 +59,10 @@ impl Coordinator {
             address: config.listen,
             source,
         };
-        let endpoint = Endpoint::new(
+        let endpoint = p2pconnect_quic::endpoint(
             reset::endpoint_config(&config.key),
             Some(quic),
             bind_socket(config.listen).map_err(socket)?,
-            Arc::new(TokioRuntime),
         )
         .map_err(socket)?;
         let local_addr = endpoint.local_addr().map_err(socket)?;

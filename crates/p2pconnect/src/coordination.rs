@@ -4,7 +4,7 @@ mod link;
 mod servers;
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::Arc,
     time::Duration,
 };
@@ -195,7 +195,9 @@ impl Dialer {
         } else {
             (Ipv6Addr::UNSPECIFIED, 0).into()
         };
-        let endpoint = quinn::Endpoint::client(any).map_err(|error| {
+        let bound = UdpSocket::bind(any)
+            .and_then(|socket| p2pconnect_quic::endpoint(Default::default(), None, socket));
+        let endpoint = bound.map_err(|error| {
             let shortage = shortage::note(&error).map(CoordinatorError::Shortage);
             shortage.unwrap_or_else(|| unreachable(error.to_string()))
         })?;

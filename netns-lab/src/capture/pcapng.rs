@@ -23,6 +23,8 @@ const NANOSECONDS: u8 = 9;
 pub(crate) struct PcapngWriter {
     file: BufWriter<File>,
     snap_length: usize,
+    /// Whether what is seen at an interface is written; all is if nothing is told.
+    is_kept: Vec<bool>,
 }
 
 impl PcapngWriter {
@@ -35,6 +37,7 @@ impl PcapngWriter {
         let mut writer = Self {
             file: BufWriter::new(File::create(path)?),
             snap_length,
+            is_kept: Vec::new(),
         };
         let mut section = BYTE_ORDER_MAGIC.to_ne_bytes().to_vec();
         // Version 1.0, and a section of unknown length.
@@ -54,6 +57,12 @@ impl PcapngWriter {
         Ok(writer)
     }
 
+    /// Leaves out what is seen at interfaces that are not kept.
+    pub(crate) fn only(mut self, is_kept: impl Iterator<Item = bool>) -> Self {
+        self.is_kept = is_kept.collect();
+        self
+    }
+
     /// Writes an IP packet that leaves the interface, or comes to it; `at`
     /// counts from 1970.
     pub(crate) fn packet(
@@ -63,6 +72,9 @@ impl PcapngWriter {
         (packet, leaves): (&[u8], bool),
         comment: Option<&str>,
     ) -> io::Result<()> {
+        if self.is_kept.get(interface as usize) == Some(&false) {
+            return Ok(());
+        }
         let kept = &packet[..packet.len().min(self.snap_length)];
         let at = at.as_nanos() as u64;
         let mut body = Vec::with_capacity(64 + kept.len());

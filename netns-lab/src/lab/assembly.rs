@@ -138,7 +138,14 @@ fn assemble(builder: &LabBuilder) -> Result<Lab, Error> {
 
 fn records(builder: &LabBuilder, plan: &Plan) -> Result<(Records, Capture, SharedLog), Error> {
     let (capture, log) = (Capture::default(), SharedLog::default());
-    let create = |path| PcapngWriter::create(path, builder.snap_length, interfaces(plan));
+    let create = |path| {
+        let writer = PcapngWriter::create(path, builder.snap_length, interfaces(plan))?;
+        let places = &builder.captured_at;
+        Ok::<_, std::io::Error>(match places.as_slice() {
+            [] => writer,
+            _ => writer.only(ends(plan).map(|place| places.iter().any(|it| it == place))),
+        })
+    };
     let file = builder.capture_file.as_deref().map(create).transpose();
     let records = Records {
         capture: builder.record.then(|| capture.clone()),
@@ -146,6 +153,14 @@ fn records(builder: &LabBuilder, plan: &Plan) -> Result<(Records, Capture, Share
         log: builder.log.then(|| log.clone()),
     };
     Ok((records, capture, log))
+}
+
+/// Names the places at the ends of the link above each node, the lower one first.
+fn ends(plan: &Plan) -> impl Iterator<Item = &str> {
+    plan.nodes.iter().flat_map(|node| {
+        let above = node.parent.map_or(CORE, |parent| &plan.nodes[parent].name);
+        [&*node.name, above]
+    })
 }
 
 /// Names the two ends of the link above each node.

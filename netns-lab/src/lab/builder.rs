@@ -54,6 +54,7 @@ pub struct LabBuilder {
     pub(super) engine: Engine,
     pub(super) capture_file: Option<PathBuf>,
     pub(super) snap_length: usize,
+    pub(super) captured_at: Vec<String>,
     pub(super) record: bool,
     pub(super) log: bool,
 }
@@ -66,6 +67,7 @@ impl LabBuilder {
             engine: Engine::default(),
             capture_file: None,
             snap_length: WHOLE_FRAMES,
+            captured_at: Vec::new(),
             record: true,
             log: false,
         }
@@ -125,6 +127,14 @@ impl LabBuilder {
     #[must_use]
     pub const fn snap_length(mut self, bytes: usize) -> Self {
         self.snap_length = bytes;
+        self
+    }
+
+    /// Writes to the capture file only what is seen at these hosts and boxes, or at the `core`; without
+    /// any, at all of them.
+    #[must_use]
+    pub fn capture_at(mut self, places: impl IntoIterator<Item = String>) -> Self {
+        self.captured_at.extend(places);
         self
     }
 

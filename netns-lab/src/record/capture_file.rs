@@ -21,6 +21,16 @@ impl EventLog {
     ///
     /// What the operating system says if the file cannot be written.
     pub fn write_pcapng(&self, file: &Path) -> io::Result<()> {
+        self.write_part(file, WHOLE_PACKETS, &[])
+    }
+
+    /// Does the same with so many bytes of each packet, and only with what was seen at these places
+    /// unless there are none.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says if the file cannot be written.
+    pub fn write_part(&self, file: &Path, snap_length: usize, at: &[String]) -> io::Result<()> {
         let mut interfaces = BTreeMap::new();
         for entry in &self.entries {
             // Both ends, even if nothing arrives.
@@ -33,7 +43,11 @@ impl EventLog {
         let names = interfaces
             .keys()
             .map(|(place, other)| format!("{place} (to {other})"));
-        let mut writer = PcapngWriter::create(file, WHOLE_PACKETS, names)?;
+        let mut writer = PcapngWriter::create(file, snap_length, names)?;
+        if !at.is_empty() {
+            let places = interfaces.keys().map(|(place, _)| place);
+            writer = writer.only(places.map(|place| at.iter().any(|it| it == place)));
+        }
         for entry in &self.entries {
             let (end, leaves) = match entry.event {
                 Event::Entered { .. } => ((&*entry.from, &*entry.to), true),

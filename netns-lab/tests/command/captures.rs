@@ -65,3 +65,55 @@ fn tshark_shows_what_the_boxes_did_between_real_kernels() {
         "{lines:#?}"
     );
 }
+
+/// Returns the interface and the written length of each packet.
+fn lengths(file: &Path) -> Vec<(String, usize)> {
+    let output = Command::new("tshark")
+        .arg("-r")
+        .arg(file)
+        .args(["-T", "fields", "-E", "separator=|"])
+        .args(["-e", "frame.interface_name", "-e", "frame.cap_len"])
+        .output()
+        .expect("tests/run installs tshark");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let lines = text(&output.stdout);
+    let fields = lines.lines().map(|line| line.split_once('|').unwrap());
+    fields
+        .map(|(name, length)| (name.to_owned(), length.parse().unwrap()))
+        .collect()
+}
+
+#[test]
+fn a_capture_holds_no_more_than_was_asked_for() {
+    let programs = ["--on", "server", "python3 -m http.server 8000"];
+    let client = ["--on", "a", "curl -s -o /dev/null http://{server}:8000/"];
+    for run in [&[][..], &[programs, client].concat()] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().to_str().unwrap();
+        let part = ["--pcap", path, "--snap", "60", "--pcap-at", "a"];
+        said(&[&["run", "openwrt,public"], run, &part].concat());
+        let file = std::fs::read_dir(directory.path()).unwrap().next().unwrap();
+        let packets = lengths(&file.unwrap().path());
+        assert!(!packets.is_empty());
+        for (interface, length) in packets {
+            assert!(interface.starts_with("a (to "), "{interface}");
+            assert!(length <= 60, "{length}");
+        }
+    }
+}
+
+#[test]
+fn a_capture_of_nowhere_is_refused() {
+    let arguments = [
+        "run",
+        "openwrt,public",
+        "--pcap",
+        ".",
+        "--pcap-at",
+        "nowhere",
+    ];
+    let refused = super::netns_lab(&arguments);
+    assert!(!refused.status.success());
+    let why = text(&refused.stderr);
+    assert!(why.contains("nowhere") && why.contains("core"), "{why}");
+}

@@ -129,7 +129,8 @@ Examples:
   netns-lab run openwrt,public --on b 'python3 -m http.server 8000' \\
       --on a 'curl -s http://{b}:8000/'
   netns-lab run openwrt,cgnat-rfc6888 \\
-      --on server 'iperf3 -s -1' --on a 'iperf3 -c {server}' --pcap .
+      --on server 'iperf3 -s -1' --on a 'iperf3 -c {server}' \\
+      --pcap . --snap 128 --pcap-at a
   netns-lab run my-lab.toml --seed 7";
 
 #[derive(Debug, Args)]
@@ -179,6 +180,13 @@ pub(crate) struct LabArguments {
     /// Writes all packets to a pcapng file in this directory, for Wireshark
     #[arg(long, value_name = "DIR")]
     pub(crate) pcap: Option<PathBuf>,
+    /// Writes no more of a packet than this; 128 bytes keep all headers
+    #[arg(long, value_name = "BYTES", requires = "pcap",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) snap: Option<u16>,
+    /// Writes only what is seen at these hosts, boxes or the core
+    #[arg(long, value_name = "NAME,…", requires = "pcap", value_delimiter = ',')]
+    pub(crate) pcap_at: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -205,7 +213,8 @@ pub(crate) struct MatrixArguments {
     /// The rows and columns; all presets if not given
     #[arg(long, value_delimiter = ',', value_name = "A,B,…")]
     pub(crate) kinds: Vec<String>,
-    /// How many labs run at a time; as many as the processors should carry if not given
+    /// How many labs run at a time; between real kernels one for each two processors if not
+    /// given, so that times are those of the path
     #[arg(long, value_name = "N")]
     pub(crate) labs: Option<NonZero<usize>>,
     /// Writes a page with the matrix as a heat map

@@ -1,8 +1,10 @@
 //! `netns-lab matrix`.
 
 use std::fs;
+use std::num::NonZero;
 use std::path::Path;
 use std::process::ExitCode;
+use std::thread;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use netns_lab::matrix::{self, Ground, Kind, MAX_LADDERS, Options};
@@ -81,13 +83,14 @@ fn run(arguments: &MatrixArguments, kinds: &[Kind], ground: Ground) -> Result<Re
             .with_context(|| format!("cannot make the directory {}", directory.display()))?;
         Ok::<_, anyhow::Error>(directory)
     });
+    let labs = labs(arguments, ground);
     let options = Options {
         kinds: kinds.to_vec(),
         runs: arguments.runs,
         seed: arguments.seed,
         ground,
         engine: arguments.engine.into(),
-        workers: arguments.labs,
+        workers: Some(labs),
         captures: captures.transpose()?,
         max_ladders: if arguments.ladders { MAX_LADDERS } else { 0 },
         ..Options::default()
@@ -120,6 +123,25 @@ fn write(arguments: &MatrixArguments, report: &Report) -> Result<()> {
         write(file, format!("{:#}\n", json(report)))?;
     }
     Ok(())
+}
+
+/// Returns how many labs run at a time, and warns if that makes the times those of a busy machine.
+fn labs(arguments: &MatrixArguments, ground: Ground) -> NonZero<usize> {
+    let processors = thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+    let fitting = match ground {
+        // One thread and no clock but its own.
+        Ground::VirtualTime => return arguments.labs.unwrap_or(processors),
+        // Beside the hosts of a lab there is the thread that carries its packets.
+        Ground::Namespaces => NonZero::new(processors.get() / 2).unwrap_or(NonZero::<usize>::MIN),
+    };
+    let labs = arguments.labs.unwrap_or(fitting);
+    if labs > fitting {
+        output::note(&format!(
+            "{labs} labs at a time are more than this machine carries at their pace: whether pairs \
+             connect is true, the times are too long. --labs {fitting} measures them."
+        ));
+    }
+    labs
 }
 
 fn json(report: &Report) -> Value {

@@ -26,8 +26,13 @@ pub(crate) fn play(stage: &Stage, arguments: &RunArguments) -> Result<ExitCode> 
         .with_context(|| format!("{} cannot run in {name}", stage.name))?;
     if let Some(directory) = &arguments.lab.pcap {
         let file = explain::output_file(directory, &stage.file_name())?;
+        let places = &arguments.lab.pcap_at;
+        for place in places {
+            stage.check_place(place)?;
+        }
+        let snap_length = arguments.lab.snap.unwrap_or(u16::MAX);
         run.log
-            .write_pcapng(&file)
+            .write_part(&file, snap_length.into(), places)
             .with_context(|| format!("cannot write {}", file.display()))?;
         output::note(&format!("netns-lab: packets are in {}", file.display()));
     }

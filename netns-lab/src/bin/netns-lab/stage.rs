@@ -1,5 +1,6 @@
 //! Networks that are asked for by a name, a file, or a pair of kinds.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -96,6 +97,28 @@ impl Stage {
         Ok(())
     }
 
+    /// Refuses what is neither a host, a box nor the core.
+    pub(crate) fn check_place(&self, name: &str) -> Result<()> {
+        let hosts: Vec<_> = self.topology.host_names().collect();
+        let boxes: BTreeSet<_> = hosts
+            .iter()
+            .flat_map(|host| self.topology.boxes_of(host))
+            .map(|(name, _)| name)
+            .collect();
+        let places = hosts
+            .iter()
+            .copied()
+            .chain(boxes.iter().map(|name| &**name));
+        let places: Vec<_> = places.chain(["core"]).collect();
+        ensure!(
+            places.contains(&name),
+            "{} in {}",
+            chain::known("place", name, places.iter().copied()),
+            self.name
+        );
+        Ok(())
+    }
+
     /// Returns the seed that was asked for, or else the scenario's.
     pub(crate) fn seed(&self, arguments: &LabArguments) -> u64 {
         arguments.seed.unwrap_or_else(|| self.scenario.seed())
@@ -118,7 +141,13 @@ impl Stage {
         if let Some(directory) = &arguments.pcap {
             let file = explain::output_file(directory, &self.file_name())?;
             output::note(&format!("netns-lab: packets go to {}", file.display()));
-            lab = lab.capture(file);
+            for place in &arguments.pcap_at {
+                self.check_place(place)?;
+            }
+            lab = lab.capture(file).capture_at(arguments.pcap_at.clone());
+            if let Some(bytes) = arguments.snap {
+                lab = lab.snap_length(bytes.into());
+            }
         }
         lab.build().context("the lab cannot be built")
     }
