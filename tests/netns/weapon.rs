@@ -6,18 +6,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netns_lab::{Direction, HostSpec, Lab, LinkSpec, TcpFlags, test};
-use p2pconnect::{CoordinatorAddr, DialPolicy, Endpoint, SecretKey};
+use netns_lab::{Direction, HostSpec, Lab, LinkSpec, NatSpec, TcpFlags, test};
+use p2pconnect::{CoordinatorAddr, DialPolicy, Endpoint, PeerId, SecretKey};
 use p2pconnect_proto::{
     Candidate, CandidateKind, NatFiltering, NatMapping, NatReport, PortAssignment, PunchPort, Role,
     SessionToken,
     message::{Introduction, MAX_CANDIDATES},
 };
 use p2pconnect_stun::{StunServer, StunServerConfig};
-use p2pconnect_tests::rogue::{RogueCoordinator, introduction};
+use p2pconnect_tests::{
+    rogue::{RogueCoordinator, introduction},
+    scanner::Scanner,
+};
 use tokio::sync::oneshot;
 
-use crate::{process::run, settled::block_on};
+use crate::{net::Net, process::run, settled::block_on};
 
 /// For how long the coordinator lies: as long as an attempt lives.
 const LASTS: Duration = Duration::from_secs(6);
@@ -126,12 +129,17 @@ fn attack(is_silent: bool, nat: NatReport) -> (u64, u64) {
         });
     });
     let took = began.elapsed().as_secs() + 1;
+    (syns(&lab, victim), took)
+}
+
+/// Returns how many SYNs to somebody have left other hosts.
+fn syns(lab: &Lab, victim: IpAddr) -> u64 {
     let syns = lab.capture().select(|packet| {
         packet.direction == Direction::FromHost
             && packet.destination == victim
             && packet.transport.tcp_flags().is_some_and(TcpFlags::is_syn)
     });
-    (syns.len() as u64, took)
+    syns.len() as u64
 }
 
 /// Asserts that so many SYNs reach the victim at most, and so many more in each second.
@@ -175,5 +183,90 @@ fn a_third_party_whose_ports_are_guessed_is_sent_little() {
     test(|| {
         let sent = attack(false, random());
         assert_bounded(sent, NAMED + GUESSED, 2 * EACH_SECOND);
+    });
+}
+
+/// A peer behind the same NAT as the one that it dials, which looks around in their network.
+fn look_around<T: Send>(
+    look: impl AsyncFnOnce(CoordinatorAddr, PeerId, IpAddr) -> T + Send,
+) -> (Net, T) {
+    let net = Net::behind_one(NatSpec::port_preserving(), &[], &[]);
+    let peer = net.id("b").parse().unwrap();
+    let _listener = net.listen("b");
+    let coordinator = net.coordinator.parse().unwrap();
+    let inside = net.lab.host("a").ipv4().into();
+    let host = net.lab.host("a");
+    let seen = host.run(|| block_on(look(coordinator, peer, inside)));
+    (net, seen.unwrap())
+}
+
+fn inside(ip: IpAddr, first: u16) -> Vec<Candidate> {
+    let port = |n| Candidate::host((ip, first + n).into(), PunchPort::PRIMARY);
+    (0..MAX_CANDIDATES as u16).map(port).collect()
+}
+
+/// Returns how many SYNs a host has turned away.
+fn resets(net: &Net, host: &str) -> u64 {
+    let mut cat = net.lab.host(host).command("cat");
+    let output = cat.arg("/proc/self/net/snmp").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut tcp = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let (names, values) = (tcp.next().unwrap(), tcp.next().unwrap());
+    let mut fields = names.split(' ').zip(values.split(' '));
+    let (_, resets) = fields.find(|(name, _)| *name == "OutRsts").unwrap();
+    resets.parse().unwrap()
+}
+
+#[test]
+fn a_crowd_of_diallers_does_not_flood_the_lan() {
+    const CROWD: u16 = 32;
+
+    test(|| {
+        let began = Instant::now();
+        let (net, ()) = look_around(async |coordinator, peer, ip| {
+            let mut crowd = Vec::new();
+            for _ in 0..CROWD {
+                crowd.push(Scanner::connect(&coordinator).await);
+            }
+            // A port that is closed is answered at once, and asked again.
+            while began.elapsed() < LASTS {
+                for (n, scanner) in (0..).zip(&crowd) {
+                    let candidates = inside(ip, 1_024 + n * MAX_CANDIDATES as u16);
+                    // Too many at a time, as a rule.
+                    let _refused = scanner.dial(peer, candidates, NatReport::default()).await;
+                }
+            }
+        });
+        let took = began.elapsed().as_secs() + 1;
+        let sent = resets(&net, "a");
+        assert_bounded((sent, took), NAMED, EACH_SECOND);
+        net.finish();
+    });
+}
+
+#[test]
+fn the_moment_of_the_end_tells_nothing_of_the_lan() {
+    test(|| {
+        let (net, ends) = look_around(async |coordinator, peer, ip| {
+            let nobody = [10, 255, 255, 254].into();
+            // With this NAT the attempt is hopeless soon, unless somebody accepts.
+            let nat = random();
+            let mut ends = Vec::new();
+            for (ip, nat) in [(ip, NatReport::default()), (ip, nat), (nobody, nat)] {
+                let scanner = Scanner::connect(&coordinator).await;
+                let began = Instant::now();
+                // As many as are in flight between two.
+                while scanner.dial(peer, inside(ip, 1_024), nat).await.is_ok() {}
+                while scanner.dial(peer, inside(ip, 1_024), nat).await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(150)).await;
+                }
+                ends.push(began.elapsed());
+            }
+            ends
+        });
+        // The coordinator forgets them then by itself.
+        let least = Duration::from_millis(4_900);
+        assert!(ends.iter().all(|it| *it >= least), "{ends:?}");
+        net.finish();
     });
 }

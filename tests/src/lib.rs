@@ -3,3 +3,4 @@
 pub mod error_log;
 pub mod kinds;
 pub mod rogue;
+pub mod scanner;

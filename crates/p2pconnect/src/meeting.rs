@@ -61,6 +61,16 @@ impl Meeting {
     }
 }
 
+/// What is known of an attempt when it begins.
+struct Begun {
+    peer: PeerId,
+    role: Role,
+    started: Instant,
+    relayed_rtt: Duration,
+    /// Whether the two have addresses, but none of the same family.
+    is_apart: bool,
+}
+
 impl Inner {
     /// Returns where this endpoint may be reached and what its NAT is like, as far as is known
     /// now.
@@ -332,18 +342,23 @@ impl Inner {
             seen_together,
             ..
         } = introduction;
-        let started = Instant::now();
+        let begun = Begun {
+            peer,
+            role,
+            started: Instant::now(),
+            relayed_rtt: Duration::from_micros(relayed_rtt_us.into()),
+            is_apart: gather::are_apart(&announced.candidates, &candidates),
+        };
         let coordinator = coordination.host();
         let vantage = self.vantage(&coordination, seen_together);
         let circumstances = Circumstances::new(&vantage, &self.mappings.known());
         let translated = self.prepare(&mut candidates, &vantage, coordinator).await;
-        let relayed_rtt = Duration::from_micros(relayed_rtt_us.into());
         let flights = coordination.expect_flights(session);
         relayed.connect(session, coordination, flights);
         let remotes: BTreeSet<_> = candidates.iter().map(|it| it.address).collect();
         let kinds = candidates.iter().map(|it| (it.address, it.kind)).collect();
         let inbox = self.inbound.expect(session.opening(role.other()), remotes);
-        self.tell_of_begin((peer, role), candidates.len(), relayed_rtt);
+        self.tell_of_begin(&begun, candidates.len());
 
         let ports = place.ports().unwrap_or(&self.ports);
         let routes = gather::routes(&candidates).await;
@@ -358,18 +373,18 @@ impl Inner {
             routes,
             translated: translated.clone(),
             remote_candidates: candidates,
-            relayed_rtt,
+            relayed_rtt: begun.relayed_rtt,
             local_nat: announced.nat,
             remote_nat: nat,
         };
         let (agent, stake) = self.bets.place(peer, self.punch_config(&peer), |config| {
-            PunchAgent::new(config, introduced, random_seed(), started)
+            PunchAgent::new(config, introduced, random_seed(), begun.started)
         });
         // The callee's flight leaves when the dialler is told, and takes half the way there and
         // back.
-        let due = started + relayed_rtt / 2;
+        let due = begun.started + begun.relayed_rtt / 2;
         let verifier = Verifier::new(&self.key, (peer, role), session, (&relayed, due))?
-            .over(relayed_rtt)
+            .over(begun.relayed_rtt)
             .enduring(self.stream_silence);
         let local_nat = self.behaviour.reports();
         let handover = Handover::new(role, relayed, self.books(peer)).enduring(self.stream_silence);
@@ -377,12 +392,8 @@ impl Inner {
             .naming(kinds, translated)
             .paced(pace)
             .spending(self.syn_budget.open(), stake, self.bets.holes());
-        let (handed, handing) = oneshot::channel();
-        let race = AbortOnDrop::spawn(session.run(deadline, handed));
-        let result = outcome(handing, &circumstances).await;
-        let first = result.as_ref().map(|punched| punched.in_use.first());
-        self.metrics.ended(started, first);
-        self.note_left((peer, role), &result, (started, relayed_rtt));
+        let (result, race) = run(session, deadline, &circumstances).await;
+        self.note_end(&begun, &result);
         let mut punched = result?;
         punched.stream.get_mut().0.keep(race);
         Ok(punched)
@@ -401,12 +412,13 @@ impl Inner {
         self.nat64.translate(candidates).await
     }
 
-    fn tell_of_begin(
-        &self,
-        (peer, role): (PeerId, Role),
-        candidates: usize,
-        relayed_rtt: Duration,
-    ) {
+    fn tell_of_begin(&self, begun: &Begun, candidates: usize) {
+        let Begun {
+            peer,
+            role,
+            relayed_rtt,
+            ..
+        } = *begun;
         self.observer.tell(Status::Introduced { peer, role });
         self.observer.tell(Status::Punching {
             peer,
@@ -415,20 +427,24 @@ impl Inner {
         });
     }
 
-    /// Says that a dialler has found no way, if it gave up only when there had been time to find one:
+    /// Counts an attempt, and says that a dialler has found no way, if it gave up only when there had been time to find one:
     /// a dial that begins anew has not failed.
-    fn note_left(
-        &self,
-        (peer, role): (PeerId, Role),
-        result: &Result<Punched, SessionError>,
-        (started, relayed_rtt): (Instant, Duration),
-    ) {
+    fn note_end(&self, begun: &Begun, result: &Result<Punched, SessionError>) {
+        let Begun {
+            peer,
+            role,
+            started,
+            relayed_rtt,
+            is_apart,
+        } = *begun;
+        let first = result.as_ref().map(|punched| punched.in_use.first());
+        self.metrics.ended(started, first);
         let (Role::Controlled, Err(SessionError::PeerLeft(report))) = (role, result) else {
             return;
         };
         // The word of it takes half a round trip, and the two may have started as much apart.
         let soonest = self.punch.impossible_after.max(relayed_rtt * 4);
-        if started.elapsed() + relayed_rtt < soonest {
+        if !is_apart && started.elapsed() + relayed_rtt < soonest {
             return;
         }
         self.observer.tell(Status::PunchFailed {
@@ -439,16 +455,23 @@ impl Inner {
     }
 }
 
-/// Waits for what comes of a session, and has a failure explained by all that is known. Cancel safe.
-async fn outcome(
-    handing: oneshot::Receiver<Result<Punched, SessionError>>,
+/// Runs a session until it hands a connection out, and returns what goes on with it. A failure is explained
+/// by all that is known.
+///
+/// Cancel safety: dropping the future ends the session.
+async fn run(
+    session: Session,
+    deadline: Instant,
     circumstances: &Circumstances,
-) -> Result<Punched, SessionError> {
+) -> (Result<Punched, SessionError>, AbortOnDrop) {
+    let (handed, handing) = oneshot::channel();
+    let race = AbortOnDrop::spawn(session.run(deadline, handed));
     let Ok(mut result) = handing.await else {
-        return Err(SessionError::Broken(io::ErrorKind::BrokenPipe.into()));
+        let broken = SessionError::Broken(io::ErrorKind::BrokenPipe.into());
+        return (Err(broken), race);
     };
     if let Err(SessionError::NoPath(report) | SessionError::PeerLeft(report)) = &mut result {
         circumstances.explain(report);
     }
-    result
+    (result, race)
 }

@@ -87,13 +87,17 @@ impl Agenda {
         hedges.lateness = hedges.lateness.max(lateness);
     }
 
-    /// Returns the pair to dial next, or to leave to the peer, and when, where no hedge is to start before `promising`.
-    pub(crate) fn next(&self, promising: Option<Instant>) -> Option<(Instant, PairId)> {
-        let hedges = self.hedges.values().filter_map(|hedges| {
+    /// Returns the pair to dial next, or to leave to the peer, and when, where no hedge to an address is to
+    /// start before `promising`.
+    pub(crate) fn next(
+        &self,
+        promising: impl Fn(IpAddr) -> Option<Instant>,
+    ) -> Option<(Instant, PairId)> {
+        let hedges = self.hedges.iter().filter_map(|(remote, hedges)| {
             let (due, stage, id) = hedges.due.first()?;
             let due = *due + hedges.lateness.min(patience(*stage));
             // A hedge is for when nothing has opened; it must not disturb what has.
-            Some((promising.map_or(due, |until| due.max(until)), *id))
+            Some((promising(*remote).map_or(due, |until| due.max(until)), *id))
         });
         hedges.chain(self.due.first().copied()).min()
     }

@@ -10,7 +10,7 @@ use crate::{
     Action, Base, CheckId, Event, How, Input, Opened, PunchConfig, VerifyFailure,
     checklist::Checklist,
     nomination::{Connection, Connections, Source, Verification},
-    pair::is_global,
+    pair::{Scope, is_global},
     plan::{Plan, Strategy, Who},
     schedule::{Redialler, Timing},
 };
@@ -81,6 +81,7 @@ pub struct Stats {
 /// that were already under way do no harm.
 #[derive(Debug)]
 pub struct PunchAgent {
+    role: Role,
     state: State,
     timing: Timing,
     checklist: Checklist,
@@ -115,6 +116,7 @@ impl PunchAgent {
         let mut redialler = Redialler::new(seed, &config);
         redialler.allow_bets(plan.bets());
         let mut agent = Self {
+            role: introduced.role,
             state: State::Punching,
             checklist: Checklist::form(&introduced, &plan, &timing, &mut redialler),
             redialler,
@@ -155,7 +157,7 @@ impl PunchAgent {
         };
         // Late strangers must not put off the end.
         let in_time = known || self.latest < self.timing.dial_until;
-        if !punching || !in_time || !self.connections.has_room(source) {
+        if !punching || !in_time || !self.connections.has_room(source, Scope::of(remote.ip())) {
             self.stats.ignored += 1;
             return None;
         }
@@ -298,7 +300,8 @@ impl PunchAgent {
         };
         let is_bet = self.checklist.pair(id).is_bet;
         let source = if is_bet { Source::Bet } else { Source::Peer };
-        if !self.connections.has_room(source) {
+        let scope = Scope::of(self.checklist.pair(id).pair.remote.ip());
+        if !self.connections.has_room(source, scope) {
             self.actions.push_back(Action::Close { check });
             self.retry_later(id);
             return;

@@ -304,7 +304,9 @@ fn planned_pair(attempt: &Planned, timing: &Timing, redialler: &mut Redialler) -
     let due = if attempt.is_bet {
         due
     } else {
-        due + redialler.jitter(timing, attempt.stage)
+        due + redialler
+            .toward(attempt.remote.ip())
+            .jitter(timing, attempt.stage)
     };
     let mut pair = Pair::new(pair, attempt.stage, CheckState::Waiting { due });
     pair.is_bet = attempt.is_bet;
@@ -322,7 +324,8 @@ fn start_moments(
         .into_iter()
         .map(|(stage, pair)| {
             let place: &mut u32 = place.entry(stage).or_default();
-            let due = timing.start_of(stage, *place) + redialler.jitter(timing, stage);
+            let share = redialler.toward(pair.remote.ip());
+            let due = timing.start_of(stage, *place) + share.jitter(timing, stage);
             *place += 1;
             let due = due + after(&pair);
             Pair::new(pair, stage, CheckState::Waiting { due })

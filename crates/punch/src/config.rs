@@ -35,26 +35,27 @@ pub struct PunchConfig {
     ///
     /// Default: 250 ms. Longer than a handshake on most paths, so that a second one is rare.
     pub verify_stagger: Duration,
-    /// When the agent gives up if a NAT is known to use another external port for each
+    /// When the controlling side gives up if a NAT is known to use another external port for each
     /// destination and nothing has opened; at least 6 round-trip times.
     ///
     /// Default: 2.5 s. The side behind that NAT can still reach a peer that does not filter; that
     /// takes one round trip, or 1 s more when its SYNs were lost or it started late.
     pub hopeless_after: Duration,
-    /// When the agent gives up if every port was foretold, or all of small ranges tried, and
+    /// When the controlling side gives up if every port was foretold, or all of small ranges tried, and
     /// nothing has opened; at least 6 round-trip times.
     ///
     /// Default: 1.25 s. A lost SYN has been repeated by then. Somebody else behind the same NAT may
     /// have got the ports that were foretold, and another round is the remedy for that. A range
     /// that was used up stays so for minutes.
     pub mispredicted_after: Duration,
-    /// When the agent gives up if both reports say that no port can be guessed and nobody is let
+    /// When the controlling side gives up if both reports say that no port can be guessed and nobody is let
     /// in unasked, whatever else they do not know; at least 4 round-trip times.
     ///
     /// Default: 600 ms. Nothing is expected to open any more; the plain pairs with their hedges
     /// have been tried by then, in case a report is wrong.
     pub impossible_after: Duration,
-    /// The most SYNs that a round sends, not counting the kernel's own repetitions.
+    /// The most SYNs that a round sends to addresses that can be reached from anywhere, not counting the
+    /// kernel's own repetitions; half as many go to others besides.
     ///
     /// Default: 200. Two refusing NATs 80 ms apart need fewer than 10, and 20 for each second
     /// that the two sides start apart; beyond 200 it looks like a scan to whoever counts.

@@ -60,6 +60,14 @@
 //! minutes. When the kernel says that the connection exists already, the listener is given time to hand
 //! it out.
 //!
+//! # What the controlled side does not show
+//!
+//! Whoever dials may name addresses in the controlled side's own network, and sees what that side sends to him.
+//! So attempts to private addresses and to public ones have budgets, pauses and room of their own on that
+//! side, and it gives nothing up as hopeless: the dialler does. If the dialler does not say so, the agent of
+//! the controlled side ends when the last attempt has had its time, 7 s or ten round trips after the
+//! start.
+//!
 //! # Deviations from RFC 8445
 //!
 //! There are no connectivity checks by STUN and no Ta between them: a SYN is the check, and the

@@ -7,7 +7,10 @@ use std::{
 
 use p2pconnect_proto::Role;
 
-use crate::{CandidatePair, CheckId, How, pair::PairId};
+use crate::{
+    CandidatePair, CheckId, How,
+    pair::{PairId, Scope},
+};
 
 /// The most verifications at a time.
 ///
@@ -56,6 +59,10 @@ pub(crate) enum Verification {
 }
 
 impl Connection {
+    fn scope(&self) -> Scope {
+        Scope::of(self.pair.remote.ip())
+    }
+
     fn verifying_since(&self) -> Option<Instant> {
         match self.verification {
             Verification::Queued => None,
@@ -87,18 +94,31 @@ impl Connections {
         self.table.is_empty()
     }
 
-    pub(crate) fn has_room(&self, source: Source) -> bool {
+    /// Tells whether there are connections outside networks.
+    pub(crate) fn has_outside(&self) -> bool {
+        self.table
+            .values()
+            .any(|open| open.scope() == Scope::Outside)
+    }
+
+    pub(crate) fn has_room(&self, source: Source, scope: Scope) -> bool {
         if self.is_free(source) {
             return true;
         }
-        let counted = || {
-            self.table
-                .values()
-                .filter(|open| !self.is_free(open.source))
-        };
+        let counted = || self.beside(scope).filter(|open| !self.is_free(open.source));
         let unknown = || counted().filter(|open| open.source == Source::Unknown);
         counted().count() < MAX_CONNECTIONS
             && (source != Source::Unknown || unknown().count() < MAX_UNKNOWN_CONNECTIONS)
+    }
+
+    /// Returns the connections that share the room and the turns of a scope.
+    ///
+    /// On the controlling side there is one room for all: it chooses, and nobody scans whom he is dialled
+    /// by.
+    fn beside(&self, scope: Scope) -> impl Iterator<Item = &Connection> {
+        let is_one_room = self.role == Role::Controlling;
+        let all = self.table.values();
+        all.filter(move |open| is_one_room || open.scope() == scope)
     }
 
     /// Tells whether a connection is outside all bounds.
@@ -151,7 +171,7 @@ impl Connections {
             .table
             .iter()
             .filter(|(_, open)| open.verification == Verification::Queued)
-            .filter(|(_, open)| self.turn(open.source).has_come(now))
+            .filter(|(_, open)| self.turn(open).has_come(now))
             .map(|(check, open)| {
                 let unknown = open.source == Source::Unknown;
                 (unknown, open.pair.kind, *check)
@@ -172,14 +192,13 @@ impl Connections {
             .table
             .values()
             .filter(|open| open.verification == Verification::Queued)
-            .filter_map(|open| self.turn(open.source).moment());
+            .filter_map(|open| self.turn(open).moment());
         timeouts.chain(starts).min()
     }
 
-    /// Returns until when hedges can wait, because a verification is under way that looks good.
-    pub(crate) fn promising_until(&self) -> Option<Instant> {
-        self.table
-            .values()
+    /// Returns until when hedges of a scope can wait, because a verification is under way that looks good.
+    pub(crate) fn promising_until(&self, scope: Scope) -> Option<Instant> {
+        self.beside(scope)
             .filter(|open| open.source != Source::Unknown)
             .filter_map(|open| Some(open.verifying_since()? + self.stagger))
             .max()
@@ -189,13 +208,13 @@ impl Connections {
     ///
     /// The controlled side verifies all alike, since the other side chooses. The controlling side
     /// takes one after the other; strangers never keep the peer waiting.
-    fn turn(&self, source: Source) -> Turn {
+    fn turn(&self, waiting: &Connection) -> Turn {
+        let source = waiting.source;
         if self.is_free(source) {
             return Turn::Now;
         }
         let verifying = || {
-            self.table
-                .values()
+            self.beside(waiting.scope())
                 .filter(|open| !self.is_free(open.source))
                 .filter_map(|open| Some((open.source != Source::Unknown, open.verifying_since()?)))
         };

@@ -142,6 +142,29 @@ impl Pair {
     }
 }
 
+/// Where an address means something.
+///
+/// Whoever dials may name addresses in the network of the side that he dials, and sees what that side sends
+/// to him. So what is found in one scope must not change what is done in the other one: each has a
+/// budget of attempts, a source of randomness and room for connections of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// In a network.
+    Inside,
+    /// Everywhere.
+    Outside,
+}
+
+impl Scope {
+    pub(crate) fn of(ip: IpAddr) -> Self {
+        if is_global(ip) {
+            Self::Outside
+        } else {
+            Self::Inside
+        }
+    }
+}
+
 /// Tells whether an address can be reached from anywhere, NATs and firewalls aside.
 pub fn is_global(ip: IpAddr) -> bool {
     match ip {

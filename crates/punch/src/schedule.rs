@@ -1,12 +1,18 @@
 //! When things happen: moments that are fixed at the start, and the delays between redials.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use p2pconnect_proto::Role;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use crate::{PunchConfig, pair::Pair};
+use crate::{
+    PunchConfig,
+    pair::{Pair, Scope},
+};
 
 /// The longest round-trip time that is believed.
 ///
@@ -71,6 +77,10 @@ const ACCEPT_WAIT: Duration = Duration::from_millis(50);
 /// TCP repeats a lost nomination after 1 s, 3 s and 7 s at the latest.
 const NOMINATION_PATIENCE: u32 = 3;
 
+/// The part of the SYNs of a round that may be sent besides to addresses inside networks, whose owners
+/// answer the first as a rule.
+const INSIDE: u32 = 2;
+
 /// How often a wait is doubled: to 800 ms.
 const MAX_DOUBLINGS: u32 = 4;
 
@@ -93,6 +103,8 @@ pub(crate) struct Timing {
     pub(crate) mispredicted_at: Instant,
     /// Too late where the reports leave no hope from the start.
     pub(crate) impossible_at: Instant,
+    /// When the last attempt has had its time, whenever it began.
+    pub(crate) silent_at: Instant,
     /// The end, whatever is still going on.
     pub(crate) ends_at: Instant,
 }
@@ -125,6 +137,7 @@ impl Timing {
             hopeless_at: start + at_least(config.hopeless_after, 6),
             mispredicted_at: start + at_least(config.mispredicted_after, 6),
             impossible_at: start + at_least(config.impossible_after, 4),
+            silent_at: dial_until + attempt_min,
             ends_at: dial_until + attempt_min + verify_timeout,
         }
     }
@@ -168,30 +181,57 @@ pub(crate) enum Cause {
     Local(u32),
 }
 
-/// Chooses the pauses between redials and counts the SYNs.
+/// Chooses the pauses between redials and counts the SYNs, in each scope by itself.
 #[derive(Debug)]
 pub(crate) struct Redialler {
+    inside: Share,
+    outside: Share,
+}
+
+impl Redialler {
+    pub(crate) fn new(seed: [u8; 32], config: &PunchConfig) -> Self {
+        let share = |syns, stream| {
+            let mut rng = ChaCha8Rng::from_seed(seed);
+            rng.set_stream(stream);
+            Share {
+                rng,
+                left: syns,
+                total: syns,
+                bets_left: config.max_bet_syns,
+            }
+        };
+        Self {
+            inside: share(config.max_syns / INSIDE, 2),
+            outside: share(config.max_syns, 0),
+        }
+    }
+
+    /// Sees to it that so many bets can be made once, wherever they lead.
+    pub(crate) fn allow_bets(&mut self, count: u32) {
+        for share in [&mut self.inside, &mut self.outside] {
+            share.bets_left = share.bets_left.max(count);
+        }
+    }
+
+    /// Returns what counts for attempts to an address.
+    pub(crate) fn toward(&mut self, remote: IpAddr) -> &mut Share {
+        match Scope::of(remote) {
+            Scope::Inside => &mut self.inside,
+            Scope::Outside => &mut self.outside,
+        }
+    }
+}
+
+/// The attempts of one scope.
+#[derive(Debug)]
+pub(crate) struct Share {
     rng: ChaCha8Rng,
     left: u32,
     total: u32,
     bets_left: u32,
 }
 
-impl Redialler {
-    pub(crate) fn new(seed: [u8; 32], config: &PunchConfig) -> Self {
-        Self {
-            rng: ChaCha8Rng::from_seed(seed),
-            left: config.max_syns,
-            total: config.max_syns,
-            bets_left: config.max_bet_syns,
-        }
-    }
-
-    /// Sees to it that so many bets can be made once.
-    pub(crate) fn allow_bets(&mut self, count: u32) {
-        self.bets_left = self.bets_left.max(count);
-    }
-
+impl Share {
     pub(crate) const fn is_exhausted(&self, is_bet: bool) -> bool {
         if is_bet {
             self.bets_left == 0

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use p2pconnect_proto::Role;
+use p2pconnect_punch::Event;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -25,6 +26,9 @@ const BACKS: usize = 4;
 
 /// How soon the server notices that nobody will ask any more.
 const SERVER_PATIENCE: Duration = Duration::from_millis(50);
+
+/// How soon a peer notices that the other one has given up.
+const MAIL_PATIENCE: Duration = Duration::from_millis(50);
 
 /// Why there is no lab to punch in.
 #[derive(Debug, thiserror::Error)]
@@ -242,7 +246,15 @@ fn peer(
     let limit = dialled + PUNCH_LIMIT;
     loop {
         let now = Instant::now();
+        // The dialler's second letter.
+        if role == Role::Controlled && from.try_recv().is_ok() {
+            session.give_up(now);
+        }
         if let Some(event) = session.poll(&mut sockets, now) {
+            if role == Role::Controlling && matches!(event, Event::Failed(_)) {
+                // Who has ended already needs none.
+                drop(to.send((own, now)));
+            }
             let at = now.saturating_duration_since(dialled);
             return Ok((SideEnd { event, at }, sockets));
         }
@@ -250,6 +262,7 @@ fn peer(
             return Err(PeerError::Endless);
         }
         let wake = session.next_timeout().map_or(limit, |at| at.min(limit));
+        let wake = wake.min(now + MAIL_PATIENCE);
         sockets.wait(wake.saturating_duration_since(now))?;
     }
 }

@@ -109,6 +109,11 @@ impl<S: Copy + Ord> Session<S> {
         }
     }
 
+    /// Takes in that the dialler has given up, as its coordinator would tell.
+    pub(super) fn give_up(&mut self, now: Instant) {
+        self.agent.give_up(now);
+    }
+
     /// Returns when the agent wants to be called, if ever.
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         self.agent.poll_timeout()

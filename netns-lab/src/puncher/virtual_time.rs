@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use p2pconnect_proto::Role;
-use p2pconnect_punch::{ConnectFailure, Opened};
+use p2pconnect_punch::{ConnectFailure, Event, Opened};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -171,6 +171,12 @@ impl SideRun {
             again: false,
         }
     }
+
+    /// Returns when the side has found that there is no way.
+    fn gave_up(&self) -> Option<Duration> {
+        let end = self.end.as_ref()?;
+        matches!(end.event, Event::Failed(_)).then_some(end.at)
+    }
 }
 
 impl Run {
@@ -310,8 +316,10 @@ impl Run {
         let starts = start_after(gathered[0].rtt, gathered[1].rtt);
         let mut runs = [0, 1].map(|side| SideRun::new(dialled + starts[side] + late[side]));
         let limit = runs[0].start.max(runs[1].start) + PUNCH_LIMIT;
+        let passing_on = (gathered[0].rtt + gathered[1].rtt) / 2;
         loop {
             let mut wake = limit;
+            let farewell = runs[0].gave_up().map(|at| at + passing_on);
             for side in [0, 1] {
                 let run = &mut runs[side];
                 let now = self.world.now();
@@ -328,6 +336,9 @@ impl Run {
                     let of = (role, &self.lots);
                     start_session(&gathered[side], &gathered[1 - side], of, instant)
                 });
+                if side == 1 && farewell.is_some_and(|at| at <= now) {
+                    session.give_up(instant);
+                }
                 if let Some(event) = session.poll(&mut self.sockets(side), instant) {
                     run.end = Some(SideEnd { event, at: now });
                 }
@@ -335,6 +346,7 @@ impl Run {
                     wake = wake.min(at.saturating_duration_since(self.epoch));
                 }
             }
+            wake = farewell.map_or(wake, |at| wake.min(at));
             let ended = runs.iter().all(|run| run.end.is_some());
             if ended || self.world.now() >= limit {
                 return runs;

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     Action, CheckId, ConnectFailure, How, PairOutcome, PunchAgent, Purpose, VerifyFailure,
-    pair::{CheckState, DialledBy, Ending, PairId},
+    pair::{CheckState, DialledBy, Ending, PairId, Scope},
     schedule::{Cause, LOCAL_ANSWER},
 };
 
@@ -36,10 +36,11 @@ impl PunchAgent {
                 break;
             }
             let pair = self.checklist.pair(id);
+            let share = self.redialler.toward(pair.pair.remote.ip());
             if let CheckState::InProgress { check, .. } = pair.state() {
                 self.actions.push_back(Action::Close { check });
                 self.end(id, Ending::Passive);
-            } else if self.redialler.is_exhausted(pair.is_bet) {
+            } else if share.is_exhausted(pair.is_bet) {
                 self.end(id, Ending::Exhausted);
             } else {
                 self.dial(id);
@@ -60,11 +61,13 @@ impl PunchAgent {
     fn next_pair(&self) -> Option<(Instant, PairId)> {
         self.checklist
             .agenda()
-            .next(self.connections.promising_until())
+            .next(|remote| self.connections.promising_until(Scope::of(remote)))
     }
 
     fn dial(&mut self, id: PairId) {
-        self.redialler.count_syn(self.checklist.pair(id).is_bet);
+        let pair = self.checklist.pair(id);
+        let share = self.redialler.toward(pair.pair.remote.ip());
+        share.count_syn(pair.is_bet);
         let check = self.new_check();
         let since = self.latest;
         self.checklist
@@ -166,7 +169,8 @@ impl PunchAgent {
         if !pair.has_attempts_left() {
             return self.end(id, Ending::Exhausted);
         }
-        let pause = self.redialler.pause(cause, pair, remaining);
+        let share = self.redialler.toward(pair.pair.remote.ip());
+        let pause = share.pause(cause, pair, remaining);
         let due = self.latest + pause;
         self.checklist.set_state(id, CheckState::Waiting { due });
     }
@@ -176,7 +180,8 @@ impl PunchAgent {
         let Some(times) = self.count_local_failure(id) else {
             return;
         };
-        let until = self.latest + self.redialler.accept_wait(times);
+        let remote = self.checklist.pair(id).pair.remote.ip();
+        let until = self.latest + self.redialler.toward(remote).accept_wait(times);
         self.checklist
             .set_state(id, CheckState::AwaitingAccept { until });
     }
@@ -197,7 +202,8 @@ impl PunchAgent {
         };
         let remaining = self.remaining();
         let pair = self.checklist.pair_mut(id);
-        let pause = self.redialler.pause(Cause::Local(times), pair, remaining);
+        let share = self.redialler.toward(pair.pair.remote.ip());
+        let pause = share.pause(Cause::Local(times), pair, remaining);
         let due = self.latest + pause;
         self.checklist.set_state(id, CheckState::Waiting { due });
     }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use p2pconnect_proto::{NatFiltering, NatReport};
+use p2pconnect_proto::{NatFiltering, NatReport, Role};
 
 use super::State;
 use crate::{
@@ -61,9 +61,24 @@ impl PunchAgent {
     }
 
     /// Tells whether there is nothing left to hope for.
+    ///
+    /// The controlled side does not judge: whoever dials says when he gives up, and must not see from its end
+    /// what there is at the addresses that he named. Where he says nothing, it ends at a moment that is fixed
+    /// at the start, unless somebody outside of its networks holds a connection then.
     pub(super) fn is_over(&self) -> bool {
         let now = self.latest;
-        if now >= self.timing.ends_at || self.checklist.is_empty() {
+        if now >= self.timing.ends_at {
+            return true;
+        }
+        match self.role {
+            Role::Controlling => self.is_hopeless(),
+            Role::Controlled => now >= self.timing.silent_at && !self.connections.has_outside(),
+        }
+    }
+
+    fn is_hopeless(&self) -> bool {
+        let now = self.latest;
+        if self.checklist.is_empty() {
             return true;
         }
         if !self.connections.is_empty() {
@@ -78,6 +93,10 @@ impl PunchAgent {
 
     /// Returns when `is_over` may change its mind without any input.
     pub(super) fn next_review(&self) -> Instant {
+        if self.role == Role::Controlled {
+            let silent_at = Some(self.timing.silent_at).filter(|at| *at > self.latest);
+            return silent_at.unwrap_or(self.timing.ends_at);
+        }
         let next_after_now = |moments: [Option<Instant>; 3]| {
             moments
                 .into_iter()

@@ -150,7 +150,7 @@ fn ranges_that_are_filled_in_vain_are_given_up_soon() {
 
 #[test]
 fn what_is_learnt_of_the_own_nat_later_counts() {
-    let (mut rig, _) = Rig::dialling(Role::Controlled);
+    let (mut rig, _) = Rig::dialling(Role::Controlling);
     rig.at(3_000).learn(maps(NatMapping::AddressDependent));
     let report = rig.report();
     assert_eq!(report.verdict, Verdict::LocalMappingVaries);
@@ -222,7 +222,7 @@ fn two_large_random_ranges_are_given_up_within_a_second() {
         ((None, reset), 600),
         ((None, None), 2_500),
     ] {
-        let mut introduced = introduced(Role::Controlled, &bases, &peer);
+        let mut introduced = introduced(Role::Controlling, &bases, &peer);
         introduced.local_nat = nat(known);
         introduced.remote_nat = nat((strict, None));
         let mut rig = Rig::new(introduced);
@@ -248,7 +248,7 @@ fn what_a_nat64_makes_impossible_is_given_up_as_soon() {
     let peer = reflexive("[64:ff9b::198.51.100.7]:7000", P);
     for (is_translated, until) in [(true, 600), (false, 10_000)] {
         let bases = [base("[2001:db8::1]:9000", P)];
-        let mut introduced = introduced(Role::Controlled, &bases, std::slice::from_ref(&peer));
+        let mut introduced = introduced(Role::Controlling, &bases, std::slice::from_ref(&peer));
         if is_translated {
             introduced.translated.insert(peer.address.ip());
         }
@@ -261,10 +261,10 @@ fn what_a_nat64_makes_impossible_is_given_up_as_soon() {
     }
 }
 
-/// Returns when two peers give up, in milliseconds; the controlled one's NAT varies, and nobody
+/// Returns when two peers give up, in milliseconds; the one that dials has a NAT that varies, and nobody
 /// knows its ports.
 fn gives_up_after(here: NatReport, there: NatReport) -> u128 {
-    let mut introduced = behind_nats(Role::Controlled);
+    let mut introduced = behind_nats(Role::Controlling);
     introduced.local_nat = NatReport {
         mapping: Some(NatMapping::AddressAndPortDependent),
         ..here
@@ -311,7 +311,7 @@ fn what_is_impossible_either_way_is_given_up_within_a_second() {
 fn a_port_mapping_of_the_peer_is_no_proof_that_nothing_works() {
     let mut peer = reflexive(PEER, P);
     peer.kind = CandidateKind::Mapped;
-    let mut introduced = introduced(Role::Controlled, &[base(HERE, P)], &[peer]);
+    let mut introduced = introduced(Role::Controlling, &[base(HERE, P)], &[peer]);
     let strict = Some(NatFiltering::AddressAndPortDependent);
     introduced.local_nat = NatReport {
         filtering: strict,

@@ -4,6 +4,7 @@
 
 mod any_inputs;
 mod ending;
+mod interference;
 mod listening;
 mod opening;
 mod redialling;

@@ -47,6 +47,11 @@ impl Rig {
         self
     }
 
+    /// Sets the clock.
+    pub(crate) fn set(&mut self, now: Instant) {
+        self.now = now;
+    }
+
     /// Lets time pass up to `ms`, with every timeout on the way.
     pub(crate) fn run_to(&mut self, ms: u64) {
         let end = self.start + Duration::from_millis(ms);
