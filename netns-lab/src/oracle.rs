@@ -157,7 +157,7 @@ pub const FILL: u32 = 3200;
 /// The least chance that is not called impossible.
 ///
 /// A chance is either near one or hopeless: of all pairs of presets, none is
-/// between 0.07 and 0.99. Whoever has less than an even chance is told so at
+/// between 0.21 and 0.99. Whoever has less than an even chance is told so at
 /// once, instead of after seconds and thousands of SYNs that a carrier counts.
 pub const LEAST_CHANCE: f64 = 0.5;
 
