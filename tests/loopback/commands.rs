@@ -114,6 +114,28 @@ impl Running {
         assert!(sent.unwrap().success());
     }
 
+    /// Stops the process, and returns when none of its threads runs any more.
+    pub(crate) async fn stop(&self) {
+        self.signal("STOP").await;
+        let tasks = format!("/proc/{}/task", self.child.id().unwrap());
+        let is_stopped = |task: PathBuf| {
+            let status = std::fs::read_to_string(task.join("status")).unwrap_or_default();
+            // A thread that has ended meanwhile has no status.
+            status.is_empty() || status.contains("State:\tT")
+        };
+        let stopped = async {
+            let mut pause = tokio::time::interval(Duration::from_millis(1));
+            loop {
+                let mut tasks = std::fs::read_dir(&tasks).unwrap();
+                if tasks.all(|task| is_stopped(task.unwrap().path())) {
+                    return;
+                }
+                pause.tick().await;
+            }
+        };
+        timeout(LIMIT, stopped).await.unwrap();
+    }
+
     /// Returns the exit status and the rest of stderr.
     pub(crate) async fn end(mut self) -> (ExitStatus, String) {
         let mut said = String::new();
@@ -308,7 +330,7 @@ async fn a_peer_that_has_gone_without_a_word_is_called_silent() {
     listen.wait_for("can be dialled").await;
     let dialler = shell.world.dialler().await;
     // Its sockets stay, and nobody reads them, as on a machine that was unplugged.
-    listen.signal("STOP").await;
+    listen.stop().await;
     let error = timeout(LIMIT, dialler.dial(id)).await.unwrap().unwrap_err();
     assert!(matches!(error, DialError::PeerSilent(_)), "{error:?}");
     listen.signal("KILL").await;
