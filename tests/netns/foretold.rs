@@ -124,7 +124,7 @@ fn dials_while_others_get_ports(
     });
 }
 
-/// The NATs have no port left for a second connection, which is not tried for long.
+/// The NATs have no port left for another connection in the end, which is not tried for long.
 #[test]
 fn ranges_that_are_used_up_are_given_up_at_once() {
     test(|| {
@@ -135,11 +135,20 @@ fn ranges_that_are_used_up_are_given_up_at_once() {
         let dialling = async {
             let builder = Endpoint::builder().coordinator(net.coordinator.parse().unwrap());
             let (endpoint, _) = settled(builder).await;
-            endpoint.dial(peer).await.unwrap();
-            let error = endpoint.dial(peer).await.unwrap_err();
+            // A connection that comes about early leaves ports for another one.
+            let mut open = Vec::new();
+            let error = loop {
+                match endpoint.dial(peer).await {
+                    Ok(connection) => open.push(connection),
+                    Err(error) => break error,
+                }
+            };
+            assert!((1..=4).contains(&open.len()), "{error}");
             let verdict = error.report().unwrap().verdict;
             assert_eq!(verdict, Verdict::PortsExhausted, "{error}");
-            assert_eq!(endpoint.metrics().introduced, 2);
+            // The last one has had no second try.
+            let dials = u64::try_from(open.len()).unwrap() + 1;
+            assert_eq!(endpoint.metrics().introduced, dials);
         };
         net.lab.host("a").run(|| block_on(dialling)).unwrap();
         net.finish();
