@@ -8,7 +8,7 @@ mod prefix;
 use std::{
     collections::BTreeSet,
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -31,9 +31,6 @@ const NEW_FOR: Duration = Duration::from_secs(2);
 /// How often it is looked whether the network is another one: a multiple of what wakes an idle
 /// endpoint anyway.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
-
-/// Any IPv4 address elsewhere, to ask for the route there; nothing is sent.
-const ELSEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
 
 /// The prefix of the NAT64 in front of this machine, if it has no other way to IPv4.
 #[derive(Debug)]
@@ -150,7 +147,7 @@ impl Shared {
     }
 
     async fn look_anew(&self) {
-        if tcp::source_address(ELSEWHERE).await.is_ok() {
+        if tcp::source_address(tcp::ELSEWHERE[0]).await.is_ok() {
             return self.set(None);
         }
         match discover().await {

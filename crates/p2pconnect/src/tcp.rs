@@ -1,6 +1,10 @@
 //! What this crate asks of TCP sockets beyond connect and accept.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use p2pconnect_punch::{ConnectFailure, Opened};
 use p2pconnect_stun::{
@@ -32,6 +36,17 @@ pub(crate) const STREAM_SILENCE: Duration = Duration::from_secs(60);
 /// What Linux begins with where it looks for such paths by itself (`tcp_base_mss`), which it does only
 /// if the machine's owner says so. It fits the smallest packet of IPv6 with what tunnels add.
 pub(crate) const SMALL_SEGMENT: u16 = 1024;
+
+/// Addresses for documentation (RFC 5737, RFC 3849), which no network has: the routes to them are those to
+/// everybody elsewhere, of IPv4 and of IPv6. Nothing is sent there. The port is that of the discard service
+/// (RFC 863), since a route is asked for with some port.
+pub(crate) const ELSEWHERE: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9),
+    SocketAddr::new(
+        IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+        9,
+    ),
+];
 
 /// The largest window without scaling (RFC 9293 section 3.1).
 const UNSCALED_WINDOW: u32 = u16::MAX as u32;
@@ -132,11 +147,11 @@ pub(crate) fn is_closed(stream: &TcpStream) -> bool {
 /// Returns the address that the kernel would send from towards `remote`.
 ///
 /// Nothing is sent: connecting a UDP socket only looks up the route.
-pub(crate) async fn source_address(remote: SocketAddr) -> io::Result<std::net::IpAddr> {
+pub(crate) async fn source_address(remote: SocketAddr) -> io::Result<IpAddr> {
     let any: SocketAddr = if remote.is_ipv4() {
-        (std::net::Ipv4Addr::UNSPECIFIED, 0).into()
+        (Ipv4Addr::UNSPECIFIED, 0).into()
     } else {
-        (std::net::Ipv6Addr::UNSPECIFIED, 0).into()
+        (Ipv6Addr::UNSPECIFIED, 0).into()
     };
     let socket = UdpSocket::bind(any).await.inspect_err(|error| {
         shortage::note(error);

@@ -9,15 +9,7 @@ use std::{
 use p2pconnect_punch::is_global;
 use p2pconnect_stun::shortage;
 
-/// Addresses for documentation (RFC 5737, RFC 3849), which no network has: the routes to them are the
-/// default routes. Nothing is sent there.
-const ELSEWHERE: [IpAddr; 2] = [
-    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
-    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
-];
-
-/// The discard service (RFC 863), since a route is asked for with some port.
-const DISCARD: u16 = 9;
+use crate::tcp;
 
 /// An address of this machine, and what is known of its interface.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +38,10 @@ pub(super) fn by_usefulness() -> Vec<IpAddr> {
             is_bridge: is_bridge(&it.name),
         })
         .collect();
-    let ways_out: Vec<_> = ELSEWHERE.into_iter().filter_map(source_towards).collect();
+    let ways_out: Vec<_> = tcp::ELSEWHERE
+        .into_iter()
+        .filter_map(source_towards)
+        .collect();
     order(&addresses, &ways_out)
 }
 
@@ -95,14 +90,14 @@ fn scope_rank(ip: IpAddr) -> u8 {
 }
 
 /// Returns the address from which the kernel's routes lead to `remote`, if any do.
-fn source_towards(remote: IpAddr) -> Option<IpAddr> {
+fn source_towards(remote: SocketAddr) -> Option<IpAddr> {
     let any: IpAddr = if remote.is_ipv4() {
         Ipv4Addr::UNSPECIFIED.into()
     } else {
         Ipv6Addr::UNSPECIFIED.into()
     };
     let socket = UdpSocket::bind(SocketAddr::new(any, 0)).ok()?;
-    socket.connect(SocketAddr::new(remote, DISCARD)).ok()?;
+    socket.connect(remote).ok()?;
     Some(socket.local_addr().ok()?.ip())
 }
 

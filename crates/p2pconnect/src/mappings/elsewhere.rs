@@ -5,7 +5,7 @@
 //! then, so the servers are asked from there as well.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
@@ -18,16 +18,6 @@ use tokio::time::sleep_until;
 
 use super::{Mapped, Shared};
 use crate::{Status, online::KEEP_ALIVE, tcp};
-
-/// Addresses for documentation (RFC 5737, RFC 3849), which no network has: the routes to them are those to
-/// everybody. Nothing is sent there.
-const EVERYBODY: [SocketAddr; 2] = [
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9),
-    SocketAddr::new(
-        IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
-        9,
-    ),
-];
 
 /// A way out of this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +32,9 @@ impl Way {
         if !is_global(server.ip()) {
             return None;
         }
-        let everybody = EVERYBODY.iter().find(|it| it.is_ipv4() == server.is_ipv4());
+        let everybody = tcp::ELSEWHERE
+            .iter()
+            .find(|it| it.is_ipv4() == server.is_ipv4());
         let local = tcp::source_address(*everybody?).await.ok()?;
         if tcp::source_address(server).await.ok()? == local {
             return None;
