@@ -131,20 +131,7 @@ fn a_way_out_that_the_server_is_not_reached_by_is_mapped_too() {
              add rule ip vpn out iifname tun snat to {SECOND}"
         );
         run(server.command("nft").arg(rules));
-        let routes = net
-            .lab
-            .host("a")
-            .command("ip")
-            .args(["-4", "route"])
-            .output();
-        let routes = String::from_utf8(routes.unwrap().stdout).unwrap();
-        let default = routes.lines().find_map(|it| it.strip_prefix("default "));
-        let around = format!(
-            "route add {} {}",
-            net.external("server"),
-            default.unwrap().trim_end()
-        );
-        net.ip("a", &around);
+        net.keep_way_to_server("a");
         net.ip("a", "route replace default via 10.8.0.1 dev tun");
         for (from, to) in [("b", "a"), ("a", "b")] {
             let peer = net.id(to);

@@ -3,22 +3,10 @@
 //! `BLOCK_ROUNDS=20` makes fresh processes dial between all pairs of sizes, so many times each, instead of
 //! between one pair.
 
-use netns_lab::{NatSpec, test};
+use netns_lab::test;
+use p2pconnect_tests::blocks::{BLOCKS, nat};
 
 use crate::net::Net;
-
-/// Sizes and first ports.
-const BLOCKS: [(u16, u16); 5] = [
-    (256, 20_000),
-    (400, 30_001),
-    (1000, 1024),
-    (2016, 20_001),
-    (3000, 30_001),
-];
-
-fn nat((size, first): (u16, u16)) -> NatSpec {
-    NatSpec::random_per_destination().port_range(first, first + (size - 1))
-}
 
 /// Returns how many rounds are asked for, if that is not the short way.
 fn rounds() -> Option<usize> {

@@ -82,24 +82,12 @@ fn a_transparent_proxy_is_named() {
 fn another_way_to_the_peer_than_to_the_coordinator_is_named() {
     test(|| {
         let (dialled, _listener) = fails(&DROPS, |net| {
-            let server = net.external("server");
             net.ip("a", "link add tun type veth peer name far");
             net.ip("a", "addr add 10.8.0.2/24 dev tun");
             for link in ["tun", "far"] {
                 net.ip("a", &format!("link set {link} up"));
             }
-            let routes = net
-                .lab
-                .host("a")
-                .command("ip")
-                .args(["-4", "route"])
-                .output();
-            let routes = String::from_utf8(routes.unwrap().stdout).unwrap();
-            let default = routes.lines().find_map(|it| it.strip_prefix("default "));
-            net.ip(
-                "a",
-                &format!("route add {server} {}", default.unwrap().trim_end()),
-            );
+            net.keep_way_to_server("a");
             net.ip("a", "neigh add 10.8.0.1 lladdr 02:00:00:00:00:01 dev tun");
             net.ip("a", "route replace default via 10.8.0.1 dev tun");
         });

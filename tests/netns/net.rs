@@ -338,6 +338,17 @@ impl Net {
         run(command.args(arguments.split(' ')));
     }
 
+    /// Has a host reach the server by the default route that it has now, whatever comes of that one.
+    pub(crate) fn keep_way_to_server(&self, host: &str) {
+        let mut ip = self.lab.host(host).command("ip");
+        let routes = ip.args(["-4", "route"]).output().unwrap();
+        let routes = String::from_utf8(routes.stdout).unwrap();
+        let default = routes.lines().find_map(|it| it.strip_prefix("default "));
+        let default = default.unwrap().trim_end();
+        let server = self.external("server");
+        self.ip(host, &format!("route add {server} {default}"));
+    }
+
     /// Returns the peer id of a host.
     pub(crate) fn id(&self, host: &str) -> String {
         let output = self.command(host, &["id"]).output().unwrap();

@@ -3,27 +3,13 @@
 //!
 //! `P2PCONNECT_SIM_BLOCKS=20` makes so many rounds of each pair instead of one.
 
-use netns_lab::NatSpec;
 use netns_lab::puncher::{Path, Trial, trial};
 use p2pconnect_punch::Event;
+use p2pconnect_tests::blocks::{BLOCKS, nat};
 
 use crate::sweep::{in_parallel, seeds};
 
-/// Sizes and first ports of blocks. None is aligned to its size, or to a power of two that holds it;
-/// that of 1,000 begins where Juniper's do.
-const BLOCKS: [(u16, u16); 5] = [
-    (256, 20_000),
-    (400, 30_001),
-    (1000, 1024),
-    (2016, 20_001),
-    (3000, 30_001),
-];
-
 const ROUNDS: u64 = 1;
-
-fn nat((size, first): (u16, u16)) -> NatSpec {
-    NatSpec::random_per_destination().port_range(first, first + (size - 1))
-}
 
 fn connects(blocks: [(u16, u16); 2], seed: u64) -> bool {
     let [a, b] = blocks.map(nat);

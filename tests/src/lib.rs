@@ -1,5 +1,6 @@
 //! What the cross-crate suites of p2pconnect share.
 
+pub mod blocks;
 pub mod error_log;
 pub mod kinds;
 pub mod rogue;
