@@ -16,6 +16,7 @@
 //! - `hearsay`: what a coordinator tells of a peer, and what is believed of it
 //! - `restarting`: a coordinator that is killed and comes back
 //! - `obedience`: what a coordinator says when it sends a peer away
+//! - `privileges`: what `serve` is allowed once it serves
 //! - `memory`: a stream does not grow with its bytes
 
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
@@ -32,6 +33,7 @@ mod journal;
 mod many;
 mod memory;
 mod obedience;
+mod privileges;
 mod redialling;
 mod refusals;
 mod restarting;

@@ -167,6 +167,10 @@ pub(crate) struct Serve {
     /// An address for STUN over TCP; repeat it for more [default: port 3478 of the same address]
     #[arg(long, value_name = "IP:PORT", value_parser = listen_address)]
     pub(crate) stun: Vec<SocketAddr>,
+    /// The user to run as from when the ports are open and the key is read, by name or number; root stays root
+    /// with `--user root` [default: nobody, where root starts this]
+    #[arg(long, value_name = "USER")]
+    pub(crate) user: Option<String>,
     /// The file with the secret key [env: P2PCONNECT_COORDINATOR_KEY] [default:
     /// p2pconnect/coordinator.pem in the XDG config directory]
     #[arg(long, value_name = "FILE")]

@@ -12,6 +12,7 @@ mod forward;
 mod key;
 mod memory;
 mod pauses;
+mod privileges;
 mod pump;
 mod report;
 mod runtime;

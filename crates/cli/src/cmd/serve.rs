@@ -14,7 +14,9 @@ use crate::{
     args,
     exit::Exit,
     key::{self, COORDINATOR_KEY},
-    memory, signals, stdio,
+    memory,
+    privileges::Privileges,
+    signals, stdio,
 };
 
 /// The port of the coordinator that README and help name.
@@ -64,6 +66,7 @@ fn warn_of(hidden_behind: IpAddr) {
 }
 
 fn start(options: &args::Serve) -> anyhow::Result<(Coordinator, Vec<StunServer>)> {
+    let privileges = Privileges::wanted(options.user.as_deref())?;
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).context("no randomness from the system")?;
     let token_key = TokenKey::from_bytes(secret);
@@ -85,6 +88,8 @@ fn start(options: &args::Serve) -> anyhow::Result<(Coordinator, Vec<StunServer>)
             limits: limits(),
         },
     )?;
+    // Nothing else is opened by its name, or at a port of its own choice, from here on.
+    privileges.apply()?;
     announce(&coordinator, stun.local_addrs()).context("stdout cannot be written")?;
     Ok((coordinator, [stun].into_iter().chain(alternates).collect()))
 }
