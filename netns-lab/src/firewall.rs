@@ -125,6 +125,10 @@ fn forward_rules(spec: &NatSpec) -> Vec<Rule> {
         let begins = Rule::new().leaving(OUTSIDE).starts_connection();
         rules.push(begins.more_connections_than(limit).drop());
     }
+    if spec.drop_echo {
+        let echo = |family| Rule::new().leaving(OUTSIDE).echo_request(family).drop();
+        rules.extend([Family::V4, Family::V6].map(echo));
+    }
     rules.extend(filtering::forward_rules(spec));
     guard(spec, rules)
 }

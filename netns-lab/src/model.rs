@@ -33,7 +33,9 @@
 //!
 //! - Sequence numbers are not looked at, so every reset and acknowledgement is
 //!   believed; nor are they rewritten.
-//! - Fragments are dropped, and of ICMP only errors about TCP and UDP pass.
+//! - Fragments are dropped, and of ICMP only echoes pass, and errors about echoes,
+//!   TCP and UDP. [`NatModel::not_carried`] counts what is dropped for this.
+//! - A box answers no echo request itself, whoever asks.
 //! - Hop limits are not counted down.
 //! - There are no application-level gateways (RFC 5382 REQ-6).
 //! - Nothing is translated between IPv4 and IPv6.
@@ -102,6 +104,8 @@ pub struct NatModel {
     /// Answers that wait, by remote and external endpoint.
     pending: BTreeMap<(SocketAddr, SocketAddr), Pending>,
     outputs: VecDeque<Output>,
+    /// Packets that no model carries.
+    not_carried: BTreeMap<DropReason, u64>,
     now: Duration,
 }
 
@@ -143,6 +147,7 @@ impl NatModel {
             table: Table::default(),
             pending: BTreeMap::new(),
             outputs: VecDeque::new(),
+            not_carried: BTreeMap::new(),
             now: Duration::ZERO,
         })
     }
@@ -153,7 +158,12 @@ impl NatModel {
     /// [`NatModel::poll_output`].
     pub fn handle_packet(&mut self, now: Duration, side: Side, packet: &[u8]) -> Verdict {
         self.handle_timeout(now);
-        self.forward(side, packet).unwrap_or_else(Verdict::Dropped)
+        self.forward(side, packet).unwrap_or_else(|drop| {
+            if drop.is_not_carried() {
+                *self.not_carried.entry(drop).or_default() += 1;
+            }
+            Verdict::Dropped(drop)
+        })
     }
 
     /// Returns the next packet that leaves.
@@ -204,6 +214,13 @@ impl NatModel {
         self.table.mappings()
     }
 
+    /// Returns how many packets were dropped so far because the model carries no
+    /// such packets, by the reason.
+    pub fn not_carried(&self) -> impl Iterator<Item = (DropReason, u64)> {
+        let counts = self.not_carried.iter();
+        counts.map(|(reason, packets)| (*reason, *packets))
+    }
+
     /// Returns its TCP sessions in the form in which netfilter tells its own.
     pub(crate) fn tracked_connections(&self) -> Vec<TrackedConnection> {
         let mut connections = Vec::new();
@@ -242,7 +259,7 @@ impl NatModel {
 /// Returns what netfilter calls a state of TCP.
 const fn tcp_state(state: SessionState) -> Option<TcpState> {
     Some(match state {
-        SessionState::Udp => return None,
+        SessionState::Udp | SessionState::Echo => return None,
         SessionState::OutboundSyn | SessionState::InboundSyn => TcpState::SynSent,
         SessionState::SynAck => TcpState::SynReceived,
         SessionState::SimultaneousOpen => TcpState::SynSent2,

@@ -60,6 +60,11 @@ pub struct NatSpec {
     /// In which direction the window scale option is taken out of SYNs (RFC 7323
     /// section 2), as some firewalls do.
     pub strip_window_scale: Directions,
+    /// Whether ICMP echo requests from inside are dropped, which RFC 5508 REQ-1 leaves
+    /// to local policy. Otherwise they go out as UDP does, with an identifier that
+    /// [`NatSpec::ports`] chooses, and [`NatSpec::filtering`] decides which replies
+    /// come in. Requests from outside never come in.
+    pub drop_echo: bool,
     /// Whether UDP with an ECN mark (RFC 3168 section 5) is dropped, as on some
     /// paths.
     pub drop_ecn_udp: bool,
@@ -221,6 +226,8 @@ pub struct Timers {
     pub time_wait: Duration,
     /// UDP.
     pub udp: Duration,
+    /// ICMP echo, from the last request on.
+    pub echo: Duration,
 }
 
 /// How much a box remembers.
@@ -269,21 +276,24 @@ pub enum SpecError {
 
 impl Timers {
     /// The least that RFC 5382 REQ-5 allows: 4 minutes, 2 hours 4 minutes; for
-    /// UDP what RFC 4787 REQ-5 recommends, 5 minutes.
+    /// UDP what RFC 4787 REQ-5 recommends, 5 minutes; for echo the least that RFC
+    /// 5508 REQ-2 allows, 1 minute.
     pub const RFC5382: Self = Self {
         transitory: Duration::from_secs(4 * 60),
         established: Duration::from_secs(124 * 60),
         time_wait: Duration::from_secs(4 * 60),
         udp: Duration::from_secs(5 * 60),
+        echo: Duration::from_secs(60),
     };
 
-    /// What Linux does unless told otherwise, as far as four numbers say it: 2
-    /// minutes, 5 days, 2 minutes; 2 minutes for UDP that was answered.
+    /// What Linux does unless told otherwise, as far as five numbers say it: 2
+    /// minutes, 5 days, 2 minutes; 2 minutes for UDP that was answered, 30 s for echo.
     pub const LINUX: Self = Self {
         transitory: Duration::from_secs(2 * 60),
         established: Duration::from_secs(5 * 24 * 60 * 60),
         time_wait: Duration::from_secs(2 * 60),
         udp: Duration::from_secs(2 * 60),
+        echo: Duration::from_secs(30),
     };
 }
 
@@ -332,6 +342,7 @@ impl NatSpec {
             timers: Timers::RFC5382,
             udp_inbound_refresh: false,
             strip_window_scale: Directions::Neither,
+            drop_echo: false,
             drop_ecn_udp: false,
             limits: Limits::GENEROUS,
         }

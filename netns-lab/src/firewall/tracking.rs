@@ -38,11 +38,12 @@ const ESTABLISHED: [&str; 3] = [
 
 pub(super) fn configure(spec: &NatSpec) -> Result<(), Error> {
     let (ours, linux) = (&spec.timers, &Timers::LINUX);
-    let timeouts: [(Duration, Duration, &[&str]); 4] = [
+    let timeouts: [(Duration, Duration, &[&str]); 5] = [
         (ours.transitory, linux.transitory, &TRANSITORY),
         (ours.established, linux.established, &ESTABLISHED),
         (ours.time_wait, linux.time_wait, &["tcp_timeout_time_wait"]),
         (ours.udp, linux.udp, &["udp_timeout", "udp_timeout_stream"]),
+        (ours.echo, linux.echo, &["icmp_timeout", "icmpv6_timeout"]),
     ];
     for (time, default, names) in timeouts {
         // What is Linux's own stays as it is, with different times for each state.

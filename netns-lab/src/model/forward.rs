@@ -31,6 +31,9 @@ impl NatModel {
         if self.spec.drop_ecn_udp && packet.is_marked_udp() {
             return Err(DropReason::EcnMark);
         }
+        if let Content::Flow(flow) = &packet.content {
+            self.check_echo(side, flow)?;
+        }
         match (packet.content, side) {
             (Content::Flow(flow), Side::Internal) => self.outbound(packet, flow),
             (Content::Flow(flow), Side::External) => self.inbound(Arrival {
@@ -43,6 +46,30 @@ impl NatModel {
             (Content::IcmpError(quoted), Side::Internal) => self.outbound_error(packet, &quoted),
             (Content::IcmpError(quoted), Side::External) => self.inbound_error(packet, &quoted),
         }
+    }
+
+    /// Of echoes, lets requests out and replies in alone. A request that comes from
+    /// elsewhere, or is for the box, has no identifier of the box's that would tell
+    /// the host it is for; so there is no reply that could go out.
+    fn check_echo(&self, side: Side, flow: &Flow) -> Result<(), DropReason> {
+        if flow.protocol != Protocol::Echo {
+            return Ok(());
+        }
+        let (source, destination) = (flow.source.ip(), flow.destination.ip());
+        let is_asked = match side {
+            Side::Internal => flow.is_echo_request() && !self.is_own(destination),
+            Side::External => !flow.is_echo_request(),
+        };
+        if !is_asked {
+            return Err(DropReason::UnaskedEcho {
+                source,
+                destination,
+            });
+        }
+        if self.spec.drop_echo && side == Side::Internal {
+            return Err(DropReason::EchoRequest);
+        }
+        Ok(())
     }
 
     fn outbound(&mut self, mut packet: Packet, flow: Flow) -> Result<Verdict, DropReason> {
@@ -335,7 +362,7 @@ impl NatModel {
     /// Lets a new session begin with a SYN only, or with what `pickup` allows.
     const fn require_start(&self, flow: &Flow) -> Result<(), DropReason> {
         let starts = match flow.protocol {
-            Protocol::Udp => true,
+            Protocol::Udp | Protocol::Echo => true,
             Protocol::Tcp => flow.flags.is_syn() || self.spec.pickup && flow.flags.is_midstream(),
         };
         if starts {

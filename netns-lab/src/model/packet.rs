@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::verdict::DropReason;
 use crate::checksum;
 use flow::TCP_HEADER;
-use header::{Header, ICMP, ICMPV6, IPV6_ADDRESSES, set_address};
+use header::{Header, IPV6_ADDRESSES, set_address};
 
 pub use flow::Protocol;
 pub(super) use flow::{Flags, Flow};
@@ -49,9 +49,11 @@ impl Packet {
         if header.fragment {
             return Err(DropReason::Fragment);
         }
-        let content = match (header.protocol, header.source.is_ipv4()) {
-            (ICMP, true) | (ICMPV6, false) => Content::IcmpError(Flow::quoted(bytes, &header)?),
-            _ => Content::Flow(Flow::read(bytes, &header)?),
+        let kind = bytes.get(header.length);
+        let content = if header.is_icmp() && kind.is_some_and(|kind| header.is_error(*kind)) {
+            Content::IcmpError(Flow::quoted(bytes, &header)?)
+        } else {
+            Content::Flow(Flow::read(bytes, &header)?)
         };
         Ok(Self {
             bytes: bytes.to_vec(),

@@ -12,6 +12,8 @@ use crate::spec::{NatSpec, RstEffect, Timers};
 pub enum SessionState {
     /// UDP, which has no states.
     Udp,
+    /// An echo, which has none either.
+    Echo,
     /// A SYN has gone out.
     OutboundSyn,
     /// A SYN has come in.
@@ -51,9 +53,15 @@ struct BySide {
 /// One session of a mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Session {
-    /// `None` for UDP.
-    seen: Option<Seen>,
+    kind: Kind,
     pub(super) expires: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Tcp(Seen),
+    Udp,
+    Echo,
 }
 
 impl BySide {
@@ -140,36 +148,37 @@ impl Session {
     ///
     /// Until a packet makes it last longer, it ends at `expires`.
     pub(super) fn new(protocol: Protocol, flags: Flags, expires: Duration) -> Self {
-        let seen = match protocol {
-            Protocol::Tcp if flags.is_syn() => Some(Seen::default()),
-            Protocol::Tcp => Some(Seen::MIDSTREAM),
-            Protocol::Udp => None,
+        let kind = match protocol {
+            Protocol::Tcp if flags.is_syn() => Kind::Tcp(Seen::default()),
+            Protocol::Tcp => Kind::Tcp(Seen::MIDSTREAM),
+            Protocol::Udp => Kind::Udp,
+            Protocol::Echo => Kind::Echo,
         };
-        Self { seen, expires }
+        Self { kind, expires }
     }
 
     pub(super) const fn state(&self) -> SessionState {
-        match &self.seen {
-            None => SessionState::Udp,
-            Some(seen) => seen.state(),
+        match &self.kind {
+            Kind::Tcp(seen) => seen.state(),
+            Kind::Udp => SessionState::Udp,
+            Kind::Echo => SessionState::Echo,
         }
     }
 
     /// Takes note of a packet, and returns whether the session goes on.
     pub(super) fn see(&mut self, now: Duration, from: Side, flags: Flags, spec: &NatSpec) -> bool {
-        if let Some(seen) = &mut self.seen {
-            if flags.rst() {
-                match spec.rst {
-                    RstEffect::Closes => return false,
-                    RstEffect::Transitory => seen.rst = true,
-                    // Not even a refresh: a reset shows no life.
-                    RstEffect::Ignored => return true,
-                }
-            } else {
-                seen.see(from, flags);
-            }
-        } else if from == Side::External && !spec.udp_inbound_refresh {
-            return true;
+        match &mut self.kind {
+            Kind::Tcp(seen) if flags.rst() => match spec.rst {
+                RstEffect::Closes => return false,
+                RstEffect::Transitory => seen.rst = true,
+                // Not even a refresh: a reset shows no life.
+                RstEffect::Ignored => return true,
+            },
+            Kind::Tcp(seen) => seen.see(from, flags),
+            Kind::Udp if from == Side::External && !spec.udp_inbound_refresh => return true,
+            // Whoever asks keeps the mapping.
+            Kind::Echo if from == Side::External => return true,
+            Kind::Udp | Kind::Echo => {}
         }
         self.expires = now.saturating_add(self.state().timeout(&spec.timers));
         true
@@ -183,6 +192,7 @@ impl SessionState {
     const fn timeout(self, timers: &Timers) -> Duration {
         match self {
             Self::Udp => timers.udp,
+            Self::Echo => timers.echo,
             Self::OutboundSyn
             | Self::InboundSyn
             | Self::SynAck

@@ -1,7 +1,7 @@
 //! What the box did with a packet, and why.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::spec::{Dependence, UnsolicitedSyn};
 
@@ -48,7 +48,7 @@ pub enum Verdict {
 }
 
 /// Why a packet was dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum DropReason {
     /// It is no IP packet, or a header is cut off or contradicts itself.
@@ -57,8 +57,10 @@ pub enum DropReason {
     HeaderChecksum,
     /// It is a fragment; the model does not reassemble.
     Fragment,
-    /// It is neither TCP, UDP nor an ICMP error about them; the IP protocol number.
+    /// It is of an IP protocol that the model does not carry; its number.
     Protocol(u8),
+    /// It is neither an ICMP echo nor an error, or quotes such a message; its type.
+    IcmpType(u8),
     /// It came from outside for an address that the NAT does not have.
     NotOurs(SocketAddr),
     /// No mapping has this external endpoint.
@@ -90,6 +92,16 @@ pub enum DropReason {
     TableFull,
     /// It is an ICMP error about no session that the box knows.
     UnrelatedIcmp,
+    /// It is an echo request that does not come from inside and go out, or a reply
+    /// that goes out: whom it is for cannot be told, or nobody has asked for it.
+    UnaskedEcho {
+        /// Its source.
+        source: IpAddr,
+        /// Its destination.
+        destination: IpAddr,
+    },
+    /// It is an echo request, which this box drops (RFC 5508 REQ-1).
+    EchoRequest,
     /// It is UDP with an ECN mark, which this box drops.
     EcnMark,
 }
@@ -115,6 +127,11 @@ impl Verdict {
 }
 
 impl DropReason {
+    /// Returns whether the model carries no such packets at all, whatever the box.
+    pub const fn is_not_carried(&self) -> bool {
+        matches!(self, Self::Fragment | Self::Protocol(_) | Self::IcmpType(_))
+    }
+
     /// Returns whether a SYN dropped for this is an unsolicited one (RFC 5382 REQ-4).
     pub(super) const fn is_unsolicited(&self) -> bool {
         matches!(self, Self::NoMapping(_) | Self::NoPermission { .. })
@@ -156,8 +173,11 @@ impl fmt::Display for DropReason {
         match self {
             Self::Malformed => f.write_str("malformed packet"),
             Self::HeaderChecksum => f.write_str("wrong header checksum"),
-            Self::Fragment => f.write_str("fragment"),
-            Self::Protocol(number) => write!(f, "IP protocol {number}"),
+            Self::Fragment => f.write_str("fragment, not carried by the model"),
+            Self::Protocol(number) => {
+                write!(f, "IP protocol {number}, not carried by the model")
+            }
+            Self::IcmpType(kind) => write!(f, "ICMP type {kind}, not carried by the model"),
             Self::NotOurs(endpoint) => write!(f, "not for this NAT: {endpoint}"),
             Self::NoMapping(endpoint) => write!(f, "no mapping for {endpoint}"),
             Self::NoPermission { remote, filtering } => {
@@ -177,6 +197,14 @@ impl fmt::Display for DropReason {
             Self::NoPort(internal) => write!(f, "no external port left for {internal}"),
             Self::TableFull => f.write_str("session table full"),
             Self::UnrelatedIcmp => f.write_str("ICMP error about no known session"),
+            Self::UnaskedEcho {
+                source,
+                destination,
+            } => write!(
+                f,
+                "echo {source} -> {destination} that nobody inside has asked for"
+            ),
+            Self::EchoRequest => f.write_str("echo request, which this box lets out to nobody"),
             Self::EcnMark => f.write_str("UDP with an ECN mark"),
         }
     }

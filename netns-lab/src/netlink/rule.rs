@@ -77,6 +77,14 @@ impl Family {
         }
     }
 
+    /// The type of an echo request (RFC 792, RFC 4443 section 4.1).
+    const fn echo_request(self) -> u8 {
+        match self {
+            Self::V4 => 8,
+            Self::V6 => 128,
+        }
+    }
+
     const fn icmp(self) -> u8 {
         match self {
             Self::V4 => libc::IPPROTO_ICMP as u8,
@@ -154,6 +162,15 @@ impl Rule {
     pub(crate) fn has_ports(self, family: Family) -> Self {
         self.meta(libc::NFT_META_L4PROTO)
             .compare(COMPARE_NOT_EQUAL, vec![family.icmp()])
+    }
+
+    /// Matches ICMP echo requests of one address family.
+    pub(crate) fn echo_request(self, family: Family) -> Self {
+        self.family(family)
+            .meta(libc::NFT_META_L4PROTO)
+            .equal(vec![family.icmp()])
+            .payload(TRANSPORT_HEADER, 0, 1, KEY)
+            .equal(vec![family.echo_request()])
     }
 
     /// Matches a SYN that acknowledges nothing.

@@ -42,10 +42,14 @@ pub enum Behaviour {
     TimeWait(Duration),
     /// [`Timers::udp`](crate::model::Timers::udp).
     Udp(Duration),
+    /// [`Timers::echo`](crate::model::Timers::echo).
+    Echo(Duration),
     /// [`NatSpec::udp_inbound_refresh`].
     UdpInboundRefresh(bool),
     /// [`NatSpec::strip_window_scale`].
     StripWindowScale(Directions),
+    /// [`NatSpec::drop_echo`].
+    DropEcho(bool),
     /// [`NatSpec::drop_ecn_udp`].
     DropEcnUdp(bool),
 }
@@ -68,8 +72,10 @@ impl Behaviour {
             Self::Established(value) => spec.timers.established = value,
             Self::TimeWait(value) => spec.timers.time_wait = value,
             Self::Udp(value) => spec.timers.udp = value,
+            Self::Echo(value) => spec.timers.echo = value,
             Self::UdpInboundRefresh(value) => spec.udp_inbound_refresh = value,
             Self::StripWindowScale(value) => spec.strip_window_scale = value,
+            Self::DropEcho(value) => spec.drop_echo = value,
             Self::DropEcnUdp(value) => spec.drop_ecn_udp = value,
         }
     }
@@ -115,6 +121,7 @@ impl fmt::Display for Behaviour {
             Self::Established(time) => write!(f, "forgets idle connections after {time:?}"),
             Self::TimeWait(time) => write!(f, "forgets closed connections after {time:?}"),
             Self::Udp(time) => write!(f, "forgets UDP after {time:?}"),
+            Self::Echo(time) => write!(f, "forgets an ICMP echo after {time:?}"),
             Self::UdpInboundRefresh(true) => f.write_str("keeps UDP alive by packets both ways"),
             Self::UdpInboundRefresh(false) => f.write_str("keeps UDP alive by packets out"),
             Self::StripWindowScale(directions) => f.write_str(match directions {
@@ -123,6 +130,8 @@ impl fmt::Display for Behaviour {
                 Directions::Inbound => "takes the window scale out of SYNs from outside",
                 Directions::Both => "takes the window scale out of SYNs",
             }),
+            Self::DropEcho(true) => f.write_str("drops ICMP echo"),
+            Self::DropEcho(false) => f.write_str("lets ICMP echo out"),
             Self::DropEcnUdp(true) => f.write_str("drops UDP with an ECN mark"),
             Self::DropEcnUdp(false) => f.write_str("lets UDP with an ECN mark pass"),
         }

@@ -18,6 +18,10 @@ const AZURE: Source = Source::Document {
     title: "Azure, NAT gateway resource: random ports, reused towards other destinations, idle for 4 min",
     url: "https://learn.microsoft.com/en-us/azure/nat-gateway/nat-gateway-resource",
 };
+const AZURE_TROUBLES: Source = Source::Document {
+    title: "Azure, troubleshoot NAT gateway: ICMP is not supported",
+    url: "https://learn.microsoft.com/en-us/azure/nat-gateway/troubleshoot-nat",
+};
 const GCP_PORTS: Source = Source::Document {
     title: "Google Cloud NAT, IP addresses and ports",
     url: "https://cloud.google.com/nat/docs/ports-and-addresses",
@@ -47,6 +51,7 @@ const GCP: &[Fact] = &[
     Fact::new(B::Transitory(Duration::from_secs(30)), GCP_TIMEOUTS),
     Fact::new(B::TimeWait(Duration::from_secs(120)), GCP_TIMEOUTS),
     Fact::new(B::Udp(Duration::from_secs(30)), GCP_TIMEOUTS),
+    Fact::new(B::Echo(Duration::from_secs(30)), GCP_TIMEOUTS),
 ];
 
 pub(super) const AWS_NAT_GATEWAY: Preset = Preset {
@@ -78,6 +83,7 @@ pub(super) const AZURE_NAT_GATEWAY: Preset = Preset {
                 Fact::new(B::Ports(PortAssignment::Random), AZURE),
                 Fact::new(B::Established(Duration::from_secs(240)), AZURE),
                 Fact::new(B::Udp(Duration::from_secs(240)), AZURE),
+                Fact::new(B::DropEcho(true), AZURE_TROUBLES),
             ],
         ],
     }],

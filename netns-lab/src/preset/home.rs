@@ -43,6 +43,7 @@ pub(super) const NETFILTER: &[Fact] = &[
     Fact::new(B::Established(Duration::from_secs(432_000)), SYSCTL),
     Fact::new(B::TimeWait(Duration::from_secs(120)), SYSCTL),
     Fact::new(B::Udp(Duration::from_secs(120)), SYSCTL),
+    Fact::new(B::Echo(Duration::from_secs(30)), SYSCTL),
     Fact::assumed(
         B::UdpInboundRefresh(true),
         "conntrack renews its timer at each packet",

@@ -45,6 +45,7 @@ const PF_COMMON: &[Fact] = &[
     Fact::new(B::Established(Duration::from_secs(86_400)), PF_CONF),
     Fact::new(B::TimeWait(Duration::from_secs(90)), PF_CONF),
     Fact::new(B::Udp(Duration::from_secs(60)), PF_CONF),
+    Fact::new(B::Echo(Duration::from_secs(20)), PF_CONF),
 ];
 
 pub(super) const PF: Preset = Preset {
@@ -102,6 +103,7 @@ pub(super) const CISCO_ASA: Preset = Preset {
             Fact::new(B::Established(Duration::from_secs(3600)), ASA_TIMEOUT),
             Fact::new(B::TimeWait(Duration::from_secs(30)), ASA_TIMEOUT),
             Fact::new(B::Udp(Duration::from_secs(120)), ASA_TIMEOUT),
+            Fact::new(B::Echo(Duration::from_secs(2)), ASA_TIMEOUT),
         ]],
     }],
 };

@@ -173,6 +173,10 @@ fn change_answers(spec: &mut NatSpec, fields: &Fields<'_>) -> Result<(), Fault> 
         fields.read("strip_window_scale", |it| it.word(&DIRECTIONS))?,
     );
     set(
+        &mut spec.drop_echo,
+        fields.read("drop_echo", |it| it.boolean())?,
+    );
+    set(
         &mut spec.drop_ecn_udp,
         fields.read("drop_ecn_udp", |it| it.boolean())?,
     );
@@ -197,6 +201,7 @@ fn change_memory(spec: &mut NatSpec, fields: &Fields<'_>) -> Result<(), Fault> {
             ("established", &mut timers.established),
             ("time_wait", &mut timers.time_wait),
             ("udp", &mut timers.udp),
+            ("echo", &mut timers.echo),
         ] {
             set(timer, fields.read(name, |it| it.duration())?);
         }

@@ -40,6 +40,7 @@ const NAT_FIELDS: &[&str] = &[
     "timers",
     "udp_inbound_refresh",
     "strip_window_scale",
+    "drop_echo",
     "drop_ecn_udp",
     "limits",
 ];
@@ -77,7 +78,7 @@ pub(super) static BURST_LOSS: Section =
 pub(super) static OUTAGE: Section = Section::new("`outage`", &[&["from", "until"]]);
 pub(super) static TIMERS: Section = Section::new(
     "`timers`",
-    &[&["transitory", "established", "time_wait", "udp"]],
+    &[&["transitory", "established", "time_wait", "udp", "echo"]],
 );
 pub(super) static LIMITS: Section = Section::new(
     "`limits`",

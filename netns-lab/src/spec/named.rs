@@ -40,6 +40,7 @@ impl NatSpec {
             timers: Timers::LINUX,
             udp_inbound_refresh: true,
             strip_window_scale: Directions::Neither,
+            drop_echo: false,
             drop_ecn_udp: false,
             limits: Limits::GENEROUS,
         }
@@ -121,6 +122,13 @@ impl NatSpec {
     #[must_use]
     pub const fn strip_window_scale(mut self, directions: Directions) -> Self {
         self.strip_window_scale = directions;
+        self
+    }
+
+    /// Drops ICMP echo requests from inside.
+    #[must_use]
+    pub const fn drop_echo(mut self) -> Self {
+        self.drop_echo = true;
         self
     }
 

@@ -205,6 +205,7 @@ fn timers_are_those_of_the_state() {
         established: 5 * minute,
         time_wait: 2 * minute,
         udp: 3 * minute,
+        echo: minute,
     };
     let spec = NatSpec { timers, ..SILENT };
     let just_before = |timer: Duration| timer - Duration::from_nanos(1);

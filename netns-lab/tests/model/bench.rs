@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use netns_lab::model::{Dependence, NatModel, NatSpec, Output, PortAssignment, Side, Verdict};
 
-use crate::packets::{assert_checksums, ends, tcp, udp};
+use crate::packets::{assert_checksums, echo_reply, echo_request, ends, tcp, udp};
 
 pub(crate) const EI: Dependence = Dependence::EndpointIndependent;
 pub(crate) const AD: Dependence = Dependence::AddressDependent;
@@ -94,6 +94,18 @@ impl Bench {
 
     pub(crate) fn receive_udp(&mut self, from: SocketAddr, to: SocketAddr) -> Option<SocketAddr> {
         let (_, outputs) = self.handle(Side::External, &udp(from, to, b"data", true));
+        outputs.first().map(|output| ends(&output.packet).2)
+    }
+
+    /// Sends an echo request from inside, and returns the source that the world sees.
+    pub(crate) fn ask(&mut self, from: SocketAddr, to: IpAddr) -> Option<SocketAddr> {
+        let (_, outputs) = self.handle(Side::Internal, &echo_request(from, to));
+        outputs.first().map(|output| ends(&output.packet).1)
+    }
+
+    /// Sends an echo reply from outside, and returns the host that it reaches.
+    pub(crate) fn reply(&mut self, from: IpAddr, to: SocketAddr) -> Option<SocketAddr> {
+        let (_, outputs) = self.handle(Side::External, &echo_reply(from, to));
         outputs.first().map(|output| ends(&output.packet).2)
     }
 

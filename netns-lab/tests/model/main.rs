@@ -4,6 +4,7 @@
 mod behaviours;
 mod bench;
 mod defects;
+mod echo;
 mod ipv6;
 mod packets;
 mod ports;

@@ -81,20 +81,40 @@ pub(crate) fn udp(
 
 /// An ICMP "destination unreachable" that quotes so many bytes of a packet.
 pub(crate) fn icmp_error(from: IpAddr, to: IpAddr, quoted: &[u8], bytes: usize) -> Vec<u8> {
-    let (kind, code, protocol) = if from.is_ipv4() {
-        (3, 1, 1)
-    } else {
-        (1, 0, 58)
-    };
+    let (kind, code) = if from.is_ipv4() { (3, 1) } else { (1, 0) };
     let mut error = vec![kind, code, 0, 0, 0, 0, 0, 0];
     error.extend(quoted.iter().take(bytes));
-    let pseudo = match protocol {
-        1 => Vec::new(),
-        _ => pseudo(from, to, protocol, error.len()),
+    icmp_message(&error, (from, to))
+}
+
+/// An ICMP echo request, from the endpoint that its identifier makes.
+pub(crate) fn echo_request(from: SocketAddr, to: IpAddr) -> Vec<u8> {
+    let kind = if to.is_ipv4() { 8 } else { 128 };
+    echo(kind, from.port(), (from.ip(), to))
+}
+
+/// The reply to such a request.
+pub(crate) fn echo_reply(from: IpAddr, to: SocketAddr) -> Vec<u8> {
+    let kind = if from.is_ipv4() { 0 } else { 129 };
+    echo(kind, to.port(), (from, to.ip()))
+}
+
+fn echo(kind: u8, identifier: u16, ends: (IpAddr, IpAddr)) -> Vec<u8> {
+    let [high, low] = identifier.to_be_bytes();
+    icmp_message(&[kind, 0, 0, 0, high, low, 0, 1, b'd', b'a', b't'], ends)
+}
+
+/// An ICMP message, with its checksum put in.
+pub(crate) fn icmp_message(message: &[u8], (from, to): (IpAddr, IpAddr)) -> Vec<u8> {
+    let mut message = message.to_vec();
+    let (protocol, pseudo) = if from.is_ipv4() {
+        (1, Vec::new())
+    } else {
+        (58, pseudo(from, to, 58, message.len()))
     };
-    let sum = !sum(&pseudo, &error);
-    error[2..4].copy_from_slice(&sum.to_be_bytes());
-    ip(from, to, protocol, &error)
+    let sum = !sum(&pseudo, &message);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    ip(from, to, protocol, &message)
 }
 
 fn ip(source: IpAddr, destination: IpAddr, protocol: u8, body: &[u8]) -> Vec<u8> {
@@ -116,19 +136,29 @@ fn ip(source: IpAddr, destination: IpAddr, protocol: u8, body: &[u8]) -> Vec<u8>
     packet
 }
 
-/// The IP protocol, source and destination of a packet; ports are zero in ICMP.
+/// The IP protocol, source and destination of a packet; the identifier of an echo is
+/// the port of the end that asks, and other ports are zero in ICMP.
 pub(crate) fn ends(packet: &[u8]) -> (u8, SocketAddr, SocketAddr) {
     let (protocol, source, destination) = addresses(packet);
     let body = body(packet);
-    let port = |at: usize| match protocol {
-        6 | 17 => u16::from_be_bytes([body[at], body[at + 1]]),
-        _ => 0,
+    let be16 = |at: usize| u16::from_be_bytes([body[at], body[at + 1]]);
+    let ports = match (protocol, body[0]) {
+        (6 | 17, _) => [be16(0), be16(2)],
+        (1, 8) | (58, 128) => [be16(4), 0],
+        (1, 0) | (58, 129) => [0, be16(4)],
+        _ => [0, 0],
     };
     (
         protocol,
-        SocketAddr::new(source, port(0)),
-        SocketAddr::new(destination, port(2)),
+        SocketAddr::new(source, ports[0]),
+        SocketAddr::new(destination, ports[1]),
     )
+}
+
+/// Whether a packet is an ICMP echo.
+pub(crate) fn is_echo(packet: &[u8]) -> bool {
+    let (protocol, ..) = addresses(packet);
+    matches!((protocol, body(packet)[0]), (1, 0 | 8) | (58, 128 | 129))
 }
 
 /// The flags of a TCP packet.
@@ -168,13 +198,11 @@ pub(crate) fn assert_checksums(packet: &[u8]) {
         6 => assert_transport(source, destination, 6, body),
         17 if body[6..8] == [0, 0] => {}
         17 => assert_transport(source, destination, 17, body),
-        1 => {
-            assert_eq!(sum(&[], body), 0xFFFF, "ICMP");
-            assert_quoted(&body[8..]);
-        }
-        58 => {
-            assert_transport(source, destination, 58, body);
-            assert_quoted(&body[8..]);
+        1 | 58 => {
+            assert_transport(source, destination, protocol, body);
+            if !is_echo(packet) {
+                assert_quoted(&body[8..]);
+            }
         }
         other => panic!("protocol {other}"),
     }
@@ -202,7 +230,10 @@ fn assert_ip_checksum(packet: &[u8]) {
 }
 
 fn assert_transport(source: IpAddr, destination: IpAddr, protocol: u8, body: &[u8]) {
-    let pseudo = pseudo(source, destination, protocol, body.len());
+    let pseudo = match protocol {
+        1 => Vec::new(),
+        _ => pseudo(source, destination, protocol, body.len()),
+    };
     assert_eq!(sum(&pseudo, body), 0xFFFF, "protocol {protocol}");
 }
 
@@ -229,4 +260,21 @@ fn sum(pseudo: &[u8], body: &[u8]) -> u16 {
         sum = (sum & 0xFFFF) + (sum >> 16);
     }
     sum as u16
+}
+
+/// Writes the header checksum that makes the sum of the header right.
+pub(crate) fn mend(packet: &mut [u8]) {
+    let length = usize::from(packet[0] & 15) * 4;
+    packet[10..12].fill(0);
+    let Some(header) = packet.get(..length) else {
+        return;
+    };
+    let words = header
+        .chunks(2)
+        .map(|word| u32::from(word[0]) << 8 | u32::from(word[1]));
+    let mut sum: u32 = words.sum();
+    while sum > 0xFFFF {
+        sum = (sum & 0xFFFF) + (sum >> 16);
+    }
+    packet[10..12].copy_from_slice(&(!sum as u16).to_be_bytes());
 }

@@ -10,7 +10,9 @@ use netns_lab::model::{
 use proptest::prelude::*;
 
 use crate::bench::{ALL, PORT_ASSIGNMENTS};
-use crate::packets::{assert_checksums, icmp_error, tcp_with, udp};
+use crate::packets::{
+    assert_checksums, echo_reply, echo_request, icmp_error, is_echo, mend, tcp_with, udp,
+};
 
 /// The external addresses, IPv4 and IPv6.
 fn external() -> Vec<IpAddr> {
@@ -134,6 +136,8 @@ fn ends() -> impl Strategy<Value = (SocketAddr, SocketAddr)> {
 enum Step {
     Tcp(Side, SocketAddr, SocketAddr, u8, Vec<u8>),
     Udp(Side, SocketAddr, SocketAddr, bool),
+    /// An echo request, or else a reply.
+    Echo(Side, SocketAddr, SocketAddr, bool),
     /// An answer to an earlier output: the ends swapped, with these flags.
     Reply(prop::sample::Index, u8),
     /// An ICMP error about an earlier output, with so much of it.
@@ -151,6 +155,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(side, (from, to))| Step::Tcp(side, from, to, 2, Vec::new())),
         2 => (side(), ends(), any::<bool>())
             .prop_map(|(side, (from, to), sum)| Step::Udp(side, from, to, sum)),
+        2 => (side(), ends(), any::<bool>())
+            .prop_map(|(side, (from, to), asks)| Step::Echo(side, from, to, asks)),
         4 => (any::<prop::sample::Index>(), 0u8..64).prop_map(|(at, flags)| Step::Reply(at, flags)),
         2 => (any::<prop::sample::Index>(), 0usize..100).prop_map(|(at, n)| Step::Error(at, n)),
         1 => (0u64..8000).prop_map(Step::Wait),
@@ -167,6 +173,8 @@ fn run(spec: NatSpec, seed: u64, steps: &[Step]) -> (Vec<Verdict>, Vec<Output>) 
     for step in steps {
         let (side, packet) = match step {
             Step::Tcp(side, from, to, flags, data) => (*side, tcp_with(*from, *to, *flags, data)),
+            Step::Echo(side, from, to, true) => (*side, echo_request(*from, to.ip())),
+            Step::Echo(side, from, to, false) => (*side, echo_reply(from.ip(), *to)),
             Step::Udp(side, from, to, checksum) => (*side, udp(*from, *to, b"x", *checksum)),
             Step::Reply(_, _) | Step::Error(_, _) if outputs.is_empty() => continue,
             Step::Reply(at, flags) => {
@@ -174,6 +182,7 @@ fn run(spec: NatSpec, seed: u64, steps: &[Step]) -> (Vec<Verdict>, Vec<Output>) 
                 let (protocol, from, to) = crate::packets::ends(&output.packet);
                 let packet = match protocol {
                     6 => tcp_with(to, from, *flags, b""),
+                    1 | 58 => echo_reply(to.ip(), from),
                     _ => udp(to, from, b"y", true),
                 };
                 (output.side, packet)
@@ -252,7 +261,8 @@ proptest! {
             if output.side == Side::External {
                 prop_assert!(is_external(source.ip(), spec));
             }
-            if output.side == Side::External && matches!(protocol, 1 | 58) {
+            let is_error = !is_echo(&output.packet) && matches!(protocol, 1 | 58);
+            if output.side == Side::External && is_error {
                 let (_, _, quoted) = crate::packets::icmp(&output.packet);
                 let (_, _, destination) = crate::packets::ends(quoted);
                 prop_assert!(is_external(destination.ip(), spec));
@@ -292,7 +302,7 @@ proptest! {
     fn damaged_packets_never_panic(
         spec in spec(),
         (from, to) in ends(),
-        kind in 0u8..3,
+        kind in 0u8..5,
         length in 0usize..120,
         change in (0usize..70, any::<u8>()),
     ) {
@@ -300,6 +310,8 @@ proptest! {
         let mut packet = match kind {
             0 => tcp,
             1 => udp(from, to, b"data", true),
+            2 => echo_request(from, to.ip()),
+            3 => icmp_error(to.ip(), from.ip(), &echo_request(from, to.ip()), 60),
             _ => icmp_error(to.ip(), from.ip(), &tcp, 60),
         };
         packet.truncate(length);
@@ -316,21 +328,4 @@ proptest! {
             nat.handle_packet(Duration::ZERO, side, &packet);
         }
     }
-}
-
-/// Writes the header checksum that makes the sum of the header right.
-fn mend(packet: &mut [u8]) {
-    let length = usize::from(packet[0] & 15) * 4;
-    packet[10..12].fill(0);
-    let Some(header) = packet.get(..length) else {
-        return;
-    };
-    let words = header
-        .chunks(2)
-        .map(|word| u32::from(word[0]) << 8 | u32::from(word[1]));
-    let mut sum: u32 = words.sum();
-    while sum > 0xFFFF {
-        sum = (sum & 0xFFFF) + (sum >> 16);
-    }
-    packet[10..12].copy_from_slice(&(!sum as u16).to_be_bytes());
 }

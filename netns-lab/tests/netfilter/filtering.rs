@@ -1,11 +1,13 @@
 //! Who gets in.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
+use std::net::{IpAddr, SocketAddr};
 
-use netns_lab::{Dependence, Hairpinning, NatSpec, PortAssignment};
+use netns_lab::{Dependence, Hairpinning, Host, NatSpec, PortAssignment};
+use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::lab;
-use crate::net::{connect, connect_and_accept, listen};
+use crate::net::{PATIENCE, connect, connect_and_accept, listen};
+use crate::{EIF, lab};
 
 /// Opens a mapping to one server. Returns whether it gets in from another port,
 /// and whether another server gets in.
@@ -95,5 +97,42 @@ fn packets_to_the_own_external_endpoint_are_dropped_otherwise() {
         let (_client, _server, mapped) = connect_and_accept(a, 5000, &listen(s, 1, false));
         let error = connect(a, 6000, mapped).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
+    });
+}
+
+/// Sends an ICMP echo message of a type with identifier 77, and waits for one from somebody else.
+fn echo(host: &Host, kind: u8, to: impl Into<IpAddr>) -> (Socket, Option<IpAddr>) {
+    let open = || Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4)).unwrap();
+    let socket = host.run(open).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let [high, low] = (!(u16::from(kind) << 8) - 77).to_be_bytes();
+    let message = [kind, 0, high, low, 0, 77, 0, 0];
+    let to = SocketAddr::from((to.into(), 0));
+    socket.send_to(&message, &to.into()).unwrap();
+    let from = answer(&socket);
+    (socket, from)
+}
+
+fn answer(mut socket: &Socket) -> Option<IpAddr> {
+    let mut packet = [0; 128];
+    let length = socket.read(&mut packet).ok()?;
+    assert_eq!((length, packet[20]), (28, 0), "no echo reply");
+    Some(IpAddr::from([
+        packet[12], packet[13], packet[14], packet[15],
+    ]))
+}
+
+#[test]
+fn an_echo_is_answered_by_who_was_asked_alone() {
+    netns_lab::test(|| {
+        let lab = lab(EIF);
+        let (s, t, a) = (lab.host("s"), lab.host("t"), lab.host("a"));
+        let (asks, from) = echo(a, 8, s.ipv4());
+        assert_eq!(from, Some(s.ipv4().into()));
+        let (_stranger, _) = echo(t, 0, a.external_ipv4());
+        assert_eq!(answer(&asks), None);
+        // So is a request, with the same identifier.
+        let (_server, _) = echo(s, 8, a.external_ipv4());
+        assert_eq!(answer(&asks), None);
     });
 }

@@ -41,9 +41,10 @@ fn all_fields_can_be_written() {
         rst = "ignored"
         pickup = true
         hairpinning = "internal-source"
-        timers = { transitory = "30s", established = "2h", time_wait = "10s", udp = "2min" }
+        timers = { transitory = "30s", established = "2h", time_wait = "10s", udp = "2min", echo = "1min" }
         udp_inbound_refresh = true
         strip_window_scale = "inbound"
+        drop_echo = true
         drop_ecn_udp = true
         limits = { sessions = 1000, sessions_per_host = 64, when_full = "refuse" }
 

@@ -82,6 +82,9 @@ fn behaviours(spec: &NatSpec) -> String {
             format!("answers ICMP unreachable after {delay:?}")
         }
     });
+    if spec.drop_echo {
+        parts.push("no ping".to_owned());
+    }
     parts.join(", ")
 }
 

@@ -6,10 +6,10 @@ use super::{array, be16};
 use crate::checksum;
 
 /// IP protocol numbers (RFC 790, RFC 4443 section 1).
-pub(super) const ICMP: u8 = 1;
+const ICMP: u8 = 1;
 pub(in crate::model) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
-pub(super) const ICMPV6: u8 = 58;
+const ICMPV6: u8 = 58;
 
 /// Length of an IPv4 header without options (RFC 791 section 3.1).
 const IPV4_HEADER: usize = 20;
@@ -68,6 +68,34 @@ impl Header {
         };
         (length >= IPV4_HEADER && packet.len() >= length && header.total >= length)
             .then_some(header)
+    }
+
+    /// Returns whether the packet is of the ICMP that belongs to its IP version.
+    pub(super) const fn is_icmp(&self) -> bool {
+        matches!(
+            (self.protocol, self.source.is_ipv4()),
+            (ICMP, true) | (ICMPV6, false)
+        )
+    }
+
+    /// Returns whether an ICMP message of this type is an error.
+    pub(super) const fn is_error(&self, kind: u8) -> bool {
+        // RFC 792: unreachable, time exceeded, parameter problem; RFC 4443
+        // section 2.1: errors are the types below 128.
+        match self.source {
+            IpAddr::V4(_) => matches!(kind, 3 | 11 | 12),
+            IpAddr::V6(_) => matches!(kind, 1..128),
+        }
+    }
+
+    /// Returns the type of an echo request (RFC 792, RFC 4443 section 4.1).
+    pub(super) const fn echo_request(&self) -> u8 {
+        if self.source.is_ipv4() { 8 } else { 128 }
+    }
+
+    /// Returns the type of an echo reply (RFC 792, RFC 4443 section 4.2).
+    pub(super) const fn echo_reply(&self) -> u8 {
+        if self.source.is_ipv4() { 0 } else { 129 }
     }
 }
 
