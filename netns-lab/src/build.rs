@@ -24,7 +24,7 @@ const HOP_LIMIT: u8 = 64;
 const MAX_ERROR_V4: usize = 576;
 const MAX_ERROR_V6: usize = 1280;
 
-/// What an ICMP error says.
+/// The header of an ICMP message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IcmpKind {
     /// The type of message.
@@ -36,6 +36,22 @@ pub(crate) struct IcmpKind {
 }
 
 impl IcmpKind {
+    /// Asks for an echo, or answers (RFC 792, RFC 4443 section 4).
+    pub(crate) const fn echo(ipv4: bool, is_request: bool, identifier: u16, sequence: u16) -> Self {
+        let kind = match (ipv4, is_request) {
+            (true, true) => 8,
+            (true, false) => 0,
+            (false, true) => 128,
+            (false, false) => 129,
+        };
+        let ([a, b], [c, d]) = (identifier.to_be_bytes(), sequence.to_be_bytes());
+        Self {
+            kind,
+            code: 0,
+            rest: [a, b, c, d],
+        }
+    }
+
     /// Tells that a packet is longer than a link carries (RFC 1191 section 4,
     /// RFC 4443 section 3.2).
     pub(crate) const fn too_big(ipv4: bool, mtu: u16) -> Self {
@@ -51,21 +67,28 @@ impl IcmpKind {
 
 /// Makes an ICMP error about a packet.
 pub(crate) fn icmp_error(what: IcmpKind, about: &[u8], from: IpAddr, to: IpAddr) -> Vec<u8> {
-    let (protocol, room) = if to.is_ipv4() {
-        (ICMP, MAX_ERROR_V4 - IPV4_HEADER)
+    let room = if to.is_ipv4() {
+        MAX_ERROR_V4 - IPV4_HEADER
     } else {
-        (ICMPV6, MAX_ERROR_V6 - IPV6_HEADER)
+        MAX_ERROR_V6 - IPV6_HEADER
     };
-    let mut error = vec![what.kind, what.code, 0, 0];
-    error.extend(what.rest);
-    error.extend(about.iter().take(room - ICMP_HEADER));
-    let pseudo = match protocol {
-        ICMP => Vec::new(),
-        _ => pseudo_header(from, to, protocol, error.len()),
+    let quoted = about.len().min(room - ICMP_HEADER);
+    icmp(what, &about[..quoted], from, to)
+}
+
+/// Makes an ICMP message with this behind its header.
+pub(crate) fn icmp(what: IcmpKind, data: &[u8], from: IpAddr, to: IpAddr) -> Vec<u8> {
+    let mut message = vec![what.kind, what.code, 0, 0];
+    message.extend(what.rest);
+    message.extend(data);
+    let (protocol, pseudo) = match to {
+        IpAddr::V4(_) => (ICMP, Vec::new()),
+        // RFC 4443 section 2.3.
+        IpAddr::V6(_) => (ICMPV6, pseudo_header(from, to, ICMPV6, message.len())),
     };
-    let sum = checksum::compute(&[&pseudo, &error]);
-    error[2..4].copy_from_slice(&sum.to_be_bytes());
-    ip_packet(from, to, protocol, &error)
+    let sum = checksum::compute(&[&pseudo, &message]);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    ip_packet(from, to, protocol, &message)
 }
 
 /// Puts an IP header before a body that is shorter than the longest packet.

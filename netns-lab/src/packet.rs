@@ -5,6 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use smoltcp::wire::{Ipv4Packet, TcpPacket};
 
+use crate::build::{IcmpKind, icmp, pseudo_header};
+use crate::checksum;
+
 /// IP protocol numbers (RFC 790, RFC 4443 section 1).
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
@@ -20,8 +23,23 @@ const ICMP_HEADER: usize = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Content {
     Tcp(Segment),
+    Echo(Echo),
+    /// An ICMP error about a TCP segment.
     Error(IcmpError),
+    /// An ICMP error about an echo, with its type and code.
+    EchoError(Echo, (u8, u8)),
     Other,
+}
+
+/// An ICMP or ICMPv6 echo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Echo {
+    pub(crate) source: IpAddr,
+    pub(crate) destination: IpAddr,
+    /// Whether it asks, or answers.
+    pub(crate) is_request: bool,
+    pub(crate) identifier: u16,
+    pub(crate) sequence: u16,
 }
 
 /// The header of a TCP segment.
@@ -100,6 +118,18 @@ impl fmt::Display for Segment {
     }
 }
 
+impl fmt::Display for Echo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if self.is_request { "request" } else { "reply" };
+        let (identifier, sequence) = (self.identifier, self.sequence);
+        write!(
+            f,
+            "{} > {} echo {what} id {identifier} seq {sequence}",
+            self.source, self.destination
+        )
+    }
+}
+
 impl fmt::Display for IcmpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (kind, code) = (self.kind, self.code);
@@ -153,6 +183,21 @@ impl IpHeader {
     }
 }
 
+impl IpHeader {
+    /// Returns what an ICMP error quotes, if this is the header of one.
+    fn quoted<'a>(&self, body: &'a [u8]) -> Option<&'a [u8]> {
+        let kind = *body.first()?;
+        // RFC 792: unreachable, time exceeded, parameter problem; RFC 4443
+        // section 2.1: errors are the types below 128.
+        let is_error = match self.protocol {
+            ICMP => matches!(kind, 3 | 11 | 12),
+            ICMPV6 => matches!(kind, 1..128),
+            _ => false,
+        };
+        body.get(ICMP_HEADER..).filter(|_| is_error)
+    }
+}
+
 impl Content {
     /// Reads a packet, or nothing if it is no IP packet or cut off.
     pub(crate) fn read(packet: &[u8]) -> Option<Self> {
@@ -160,9 +205,72 @@ impl Content {
         let body = packet.get(header.length..)?;
         match header.protocol {
             TCP => Segment::read(&header, body).map(Self::Tcp),
-            ICMP | ICMPV6 => Some(IcmpError::read(&header, body).map_or(Self::Other, Self::Error)),
+            ICMP | ICMPV6 => Some(Self::read_icmp(&header, body).unwrap_or(Self::Other)),
             _ => Some(Self::Other),
         }
+    }
+
+    fn read_icmp(header: &IpHeader, body: &[u8]) -> Option<Self> {
+        if let Some(echo) = Echo::read(header, body) {
+            return Some(Self::Echo(echo));
+        }
+        let (kind, code) = (*body.first()?, *body.get(1)?);
+        let quoted = header.quoted(body)?;
+        let inner = IpHeader::read(quoted)?;
+        let transport = quoted.get(inner.length..)?;
+        match inner.protocol {
+            TCP => IcmpError::read(&inner, transport, (kind, code)).map(Self::Error),
+            _ => Echo::read(&inner, transport).map(|echo| Self::EchoError(echo, (kind, code))),
+        }
+    }
+}
+
+/// Returns whether a packet is an ICMP error, about whatever.
+pub(crate) fn is_icmp_error(packet: &[u8]) -> bool {
+    IpHeader::read(packet).is_some_and(|header| {
+        let body = packet.get(header.length..).unwrap_or_default();
+        header.quoted(body).is_some()
+    })
+}
+
+/// Returns whether the checksum of an ICMP packet is right.
+pub(crate) fn is_intact_icmp(packet: &[u8]) -> bool {
+    IpHeader::read(packet).is_some_and(|header| {
+        let body = packet.get(header.length..).unwrap_or_default();
+        let (from, to) = (header.source, header.destination);
+        let pseudo = match header.protocol {
+            ICMPV6 => pseudo_header(from, to, ICMPV6, body.len()),
+            _ => Vec::new(),
+        };
+        checksum::compute(&[&pseudo, body]) == 0
+    })
+}
+
+impl Echo {
+    fn read(header: &IpHeader, body: &[u8]) -> Option<Self> {
+        let is_request = match (header.protocol, *body.first()?) {
+            // RFC 792; RFC 4443 section 4.
+            (ICMP, 8) | (ICMPV6, 128) => true,
+            (ICMP, 0) | (ICMPV6, 129) => false,
+            _ => return None,
+        };
+        Some(Self {
+            source: header.source,
+            destination: header.destination,
+            is_request,
+            identifier: be16(body, 4)?,
+            sequence: be16(body, 6)?,
+        })
+    }
+
+    /// Returns the answer to a packet that asks for an echo (RFC 1122 section
+    /// 3.2.2.6): with all that stands behind its header.
+    pub(crate) fn reply(&self, packet: &[u8]) -> Option<Vec<u8>> {
+        let header = IpHeader::read(packet)?;
+        let data = packet.get(header.length + ICMP_HEADER..)?;
+        let ipv4 = self.source.is_ipv4();
+        let what = IcmpKind::echo(ipv4, false, self.identifier, self.sequence);
+        Some(icmp(what, data, self.destination, self.source))
     }
 }
 
@@ -181,18 +289,9 @@ impl Segment {
 }
 
 impl IcmpError {
-    fn read(header: &IpHeader, body: &[u8]) -> Option<Self> {
-        let (kind, code) = (*body.first()?, *body.get(1)?);
-        // RFC 792: unreachable, time exceeded, parameter problem; RFC 4443
-        // section 2.1: errors are the types below 128.
-        let is_error = match header.protocol {
-            ICMP => matches!(kind, 3 | 11 | 12),
-            _ => matches!(kind, 1..128),
-        };
-        let quoted = body.get(ICMP_HEADER..).filter(|_| is_error)?;
-        let inner = IpHeader::read(quoted).filter(|inner| inner.protocol == TCP)?;
-        // RFC 792 promises no more than eight bytes of the segment.
-        let segment = quoted.get(inner.length..)?;
+    /// Reads what an error of this type and code quotes: RFC 792 promises no more
+    /// than eight bytes of the segment.
+    fn read(inner: &IpHeader, segment: &[u8], (kind, code): (u8, u8)) -> Option<Self> {
         Some(Self {
             source: SocketAddr::new(inner.source, be16(segment, 0)?),
             destination: SocketAddr::new(inner.destination, be16(segment, 2)?),
@@ -256,6 +355,11 @@ mod tests {
             Content::read(&packet);
             is_intact(&packet);
             without_syn(&packet);
+            is_icmp_error(&packet);
+            is_intact_icmp(&packet);
+            if let Some(Content::Echo(echo)) = Content::read(&packet) {
+                echo.reply(&packet);
+            }
         }
     }
 }

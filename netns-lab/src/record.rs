@@ -160,7 +160,11 @@ impl fmt::Display for LogEntry {
         write!(f, "{seconds}.{nanos:09} {} -> {} ", self.from, self.to)?;
         match Content::read(&self.packet) {
             Some(Content::Tcp(segment)) => write!(f, "{segment}")?,
+            Some(Content::Echo(echo)) => write!(f, "{echo}")?,
             Some(Content::Error(error)) => write!(f, "{error}")?,
+            Some(Content::EchoError(echo, (kind, code))) => {
+                write!(f, "icmp {kind}/{code} about {echo}")?;
+            }
             Some(Content::Other) | None => match IpHeader::read(&self.packet) {
                 Some(header) => write!(f, "{} > {}", header.source, header.destination)?,
                 None => f.write_str("malformed")?,

@@ -61,15 +61,17 @@
 //!
 //! # What is deliberately absent
 //!
-//! There is no UDP, no ICMP from hosts, no fragmentation and no path MTU: no
-//! part of a TCP punch needs them.
+//! There is no UDP, of ICMP hosts send echoes alone, and there is no fragmentation
+//! and no path MTU: no part of a TCP punch needs them.
 
 mod host;
+mod ping;
 mod socket;
 mod world;
 
 pub use crate::fabric::{BoxId, HostId, Network, Uplink, WorldError};
 pub use crate::middlebox::{Middlebox, Outgoing, Side};
 pub use crate::record::{Event, EventLog, LogEntry};
+pub use ping::{Ping, Pong, PongKind};
 pub use socket::{Accepted, Failure, Opening, SocketError, SocketId, SocketState};
 pub use world::{Change, World};

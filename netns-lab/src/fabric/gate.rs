@@ -139,7 +139,7 @@ impl PacketKind {
     fn matches(self, packet: &[u8]) -> bool {
         let segment = |test: fn(&Segment) -> bool| match Content::read(packet) {
             Some(Content::Tcp(segment)) => test(&segment),
-            Some(Content::Error(_) | Content::Other) | None => false,
+            _ => false,
         };
         match self {
             Self::Syn => segment(Segment::is_syn),

@@ -12,7 +12,7 @@ use crate::build::{IcmpKind, icmp_error};
 use crate::capture::{Fate, is_private};
 use crate::link::{Crossing, Loss};
 use crate::middlebox::{Outgoing, Side};
-use crate::packet::{Content, IpHeader};
+use crate::packet::{IpHeader, is_icmp_error};
 use crate::record::{Event as Seen, ROUTED};
 
 /// Who tells that a packet is too long for a link (RFC 5737, RFC 3849).
@@ -106,7 +106,8 @@ impl Fabric {
         let Some(mtu) = self.nodes[node].link(towards).told_mtu() else {
             return;
         };
-        let is_error = matches!(Content::read(packet), Some(Content::Error(_)));
+        // No error is ever sent about an error (RFC 1122 section 3.2.2, RFC 4443 section 2.4).
+        let is_error = is_icmp_error(packet);
         let from_box = towards == Side::Internal && self.nodes[node].parent.is_some();
         let header = IpHeader::read(packet).filter(|_| !is_error && !from_box);
         let Some(IpHeader { source, .. }) = header else {

@@ -2,6 +2,7 @@
 
 mod connection;
 mod icmp;
+mod pings;
 mod stack;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -11,9 +12,11 @@ use std::time::Duration;
 use smoltcp::iface::SocketSet;
 use smoltcp::socket::tcp::State;
 
+use super::ping::{Ping, Pong};
 use super::socket::{Opening, SocketError, SocketState};
-use crate::packet::{Content, IcmpError, IpHeader, Segment, is_intact};
+use crate::packet::{Content, IcmpError, IpHeader, Segment, is_intact, is_intact_icmp};
 use connection::{Connection, Flow, Keeper};
+use pings::Pings;
 use stack::Stack;
 
 /// Connections that a listener keeps until they are accepted, half-open ones
@@ -34,6 +37,7 @@ pub(super) struct Host {
     changed: BTreeSet<u64>,
     /// Connections in the queues of all listeners.
     queued: usize,
+    pings: Pings,
     next_number: u64,
 }
 
@@ -56,6 +60,7 @@ impl Host {
             timers: BTreeSet::new(),
             changed: BTreeSet::new(),
             queued: 0,
+            pings: Pings::default(),
             next_number: 0,
         }
     }
@@ -72,7 +77,9 @@ impl Host {
 
     /// Takes a packet off the link, and says what it did with it.
     pub(super) fn receive(&mut self, now: Duration, packet: &[u8]) -> &'static str {
-        let destination = IpHeader::read(packet).map(|header| header.destination);
+        let header = IpHeader::read(packet);
+        let source = header.map(|header| header.source);
+        let destination = header.map(|header| header.destination);
         if !destination.is_some_and(|address| self.addresses.contains(&address)) {
             return "dropped: not an address of this host";
         }
@@ -80,7 +87,15 @@ impl Host {
             Some(Content::Tcp(_)) if !is_intact(packet) => "dropped: wrong checksum",
             Some(Content::Tcp(segment)) => self.receive_segment(now, &segment, packet),
             Some(Content::Error(error)) => self.receive_error(now, &error),
-            Some(Content::Other) => "dropped: neither tcp nor an error about it",
+            Some(Content::Echo(_) | Content::EchoError(..)) if !is_intact_icmp(packet) => {
+                "dropped: wrong checksum"
+            }
+            Some(Content::Echo(echo)) => self.pings.receive(&echo, packet, &mut self.stack),
+            Some(Content::EchoError(echo, what)) => {
+                let from = source.unwrap_or(echo.destination);
+                self.pings.receive_error(&echo, from, what)
+            }
+            Some(Content::Other) => "dropped: neither tcp nor echo nor an error about them",
             None => "dropped: malformed",
         }
     }
@@ -251,6 +266,20 @@ impl Host {
         let number = self.insert(connection);
         self.settle(now, number);
         Ok(number)
+    }
+
+    /// Asks for an echo.
+    pub(super) fn ping(&mut self, ping: Ping) -> Result<(), SocketError> {
+        let mut own = self.addresses.iter();
+        let from = own.find(|own| own.is_ipv4() == ping.to.is_ipv4());
+        let from = *from.ok_or(SocketError::AddressNotAvailable)?;
+        let sent = self.pings.send(from, ping, &mut self.stack);
+        sent.then_some(()).ok_or(SocketError::MessageTooLong)
+    }
+
+    /// Takes what has come of pings since the last call.
+    pub(super) fn take_pongs(&mut self) -> Vec<Pong> {
+        self.pings.take()
     }
 
     pub(super) fn listen(&mut self, port: u16) -> Result<(), SocketError> {

@@ -86,6 +86,9 @@ pub enum SocketError {
     /// The connection is not established, or closed in that direction.
     #[error("not connected")]
     NotConnected,
+    /// A packet would be longer than the host's link carries (`EMSGSIZE`).
+    #[error("message too long")]
+    MessageTooLong,
     /// The socket was closed or aborted.
     #[error("no such socket")]
     UnknownSocket,

@@ -91,6 +91,19 @@ const ALL: &[Exception] = &[
         why: "a SYN from outside after its socket is gone leaves Linux in SYN_SENT2, where it may \
               drop the host's reset and its next attempts for two minutes",
     },
+    Exception {
+        scripts: &["echo"],
+        applies: |nat| {
+            let kept = matches!(
+                nat.ports,
+                PortAssignment::PreservedWithOverload | PortAssignment::Preserved
+            );
+            nat.translation == Translation::Nat44 && !kept && !nat.drop_echo
+        },
+        netfilter: Some("identifiers kept: [true, true, true, true]"),
+        model: Some("identifiers kept: [false, false, false, false]"),
+        why: "netfilter keeps the identifier of an echo where it can, however it chooses ports",
+    },
 ];
 
 fn picks_up_by_hash(nat: &NatSpec) -> bool {

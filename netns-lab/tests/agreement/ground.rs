@@ -28,8 +28,14 @@ pub(crate) enum Seen {
     Silence,
     Bytes(String),
     EndOfStream,
+    Echo,
+    /// An ICMP error, by its type and code.
+    Told(u8, u8),
     Other(String),
 }
+
+/// What tells the echoes of these hosts from others.
+pub(crate) const IDENTIFIER: u16 = 77;
 
 /// From which host and port to dial whom.
 pub(crate) type Dial<'a> = (&'a str, u16, SocketAddr);
@@ -49,6 +55,8 @@ pub(crate) trait Ground {
     fn send(&mut self, sock: Sock, text: &str);
     /// Waits for bytes or for the end.
     fn receive(&mut self, sock: Sock) -> Seen;
+    /// Asks for an echo of so many bytes, and waits for what comes of it.
+    fn ping(&mut self, host: &str, to: Ipv4Addr, length: u16) -> Seen;
     /// Gives a socket up: with FIN, or without a word if it is not connected.
     fn close(&mut self, sock: Sock);
     /// Gives a socket up with RST.
@@ -111,7 +119,11 @@ impl fmt::Display for Sight {
 fn kind(packet: &[u8]) -> Option<String> {
     let header = usize::from(packet.first()? & 0xf) * 4;
     match packet.get(9)? {
-        1 => Some(format!("icmp {}", packet.get(header + 1)?)),
+        1 => Some(format!(
+            "icmp {}/{}",
+            packet.get(header)?,
+            packet.get(header + 1)?
+        )),
         6 => match packet.get(header + 13)? {
             flags if flags & 4 != 0 => Some("rst".into()),
             flags if flags & 0x12 == 0x12 => Some("syn-ack".into()),

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use netns_lab::{Engine, EventLog, Host, Lab, Topology};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::ground::{Dial, Ground, PATIENCE, Seen, Sock};
+use crate::ground::{Dial, Ground, IDENTIFIER, PATIENCE, Seen, Sock};
 
 pub(crate) struct Kernel {
     lab: Lab,
@@ -71,6 +71,36 @@ fn meaning(error: &std::io::Error) -> Seen {
         ErrorKind::NetworkUnreachable => Seen::NetworkUnreachable,
         ErrorKind::AddrNotAvailable => Seen::AddressNotAvailable,
         _ => Seen::Other(error.to_string()),
+    }
+}
+
+/// An ICMP echo request, with its header as RFC 792 has it.
+fn echo_request(length: u16) -> Vec<u8> {
+    let mut message = vec![8, 0, 0, 0];
+    message.extend(IDENTIFIER.to_be_bytes());
+    message.extend([0, 1]);
+    message.resize(8 + usize::from(length), 0);
+    // Of the words of this one, only the first and the third and fourth are not zero.
+    let sum = !(0x0800 + IDENTIFIER + 1);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    message
+}
+
+/// What an ICMP packet says of an echo request of ours, if anything.
+fn pong(packet: &[u8]) -> Option<Seen> {
+    let body = |packet: &[u8]| {
+        packet
+            .get(usize::from(packet[0] & 15) * 4..)
+            .map(<[u8]>::to_vec)
+    };
+    let message = body(packet)?;
+    let of_ours = |echo: &[u8]| echo.get(4..6) == Some(&IDENTIFIER.to_be_bytes());
+    match message[0] {
+        0 if of_ours(&message) => Some(Seen::Echo),
+        kind @ (3 | 11 | 12) if of_ours(&body(message.get(8..)?)?) => {
+            Some(Seen::Told(kind, message[1]))
+        }
+        _ => None,
     }
 }
 
@@ -160,6 +190,21 @@ impl Ground for Kernel {
             Ok(length) => Seen::Bytes(String::from_utf8_lossy(&buffer[..length]).into()),
             Err(error) => meaning(&error),
         }
+    }
+
+    fn ping(&mut self, host: &str, to: Ipv4Addr, length: u16) -> Seen {
+        let open = || Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4)).unwrap();
+        let socket = self.lab.host(host).run(open).unwrap();
+        let to = SocketAddr::from((to, 0));
+        socket.send_to(&echo_request(length), &to.into()).unwrap();
+        let mut buffer = [0; 2048];
+        while ready(&socket, PollFlags::IN) {
+            let length = (&socket).read(&mut buffer).unwrap();
+            if let Some(seen) = pong(&buffer[..length]) {
+                return seen;
+            }
+        }
+        Seen::Silence
     }
 
     fn close(&mut self, sock: Sock) {

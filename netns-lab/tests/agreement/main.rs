@@ -123,6 +123,11 @@ fn reboots() {
 }
 
 #[test]
+fn echoes() {
+    netns_lab::test(|| check(&["echo"]));
+}
+
+#[test]
 fn neighbours_behind_one_box() {
     netns_lab::test(|| check(&["hairpin", "same port"]));
 }

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use netns_lab::{BoxSpec, Gate, HostSpec, LinkSpec, NatSpec, Topology};
 
-use crate::ground::{Ground, Seen, Sight, Sock};
+use crate::ground::{Ground, IDENTIFIER, Seen, Sight, Sock};
 
 /// A sequence of calls in a network around a box.
 #[derive(Clone, Copy)]
@@ -89,6 +89,11 @@ pub(crate) const ALL: &[Script] = &[
         run: |g, s| reboot(g, s, false),
     },
     Script {
+        name: "echo",
+        topology: small_link,
+        run: echo,
+    },
+    Script {
         name: "hairpin",
         topology: shared_box,
         run: hairpin,
@@ -143,6 +148,15 @@ fn a_first_answered_gate(nat: NatSpec) -> Topology {
     let until = "any from b to a at a".parse().unwrap();
     let limit = std::time::Duration::from_millis(300);
     two_boxes(nat).gate(Gate::new(hold, until).limit(limit))
+}
+
+/// The link to `t` tells that it carries no more than 1,000 bytes.
+fn small_link(nat: NatSpec) -> Topology {
+    Topology::new()
+        .host(HostSpec::new("s"))
+        .host(HostSpec::new("t").link(link().mtu(1000)))
+        .host(HostSpec::new("a").behind(nat).link(link()))
+        .host(HostSpec::new("b").behind(nat).link(link()))
 }
 
 fn shared_box(nat: NatSpec) -> Topology {
@@ -369,6 +383,32 @@ fn hairpin(ground: &mut dyn Ground, sight: &mut Sight) {
         ground.send(accepted, "neighbour");
         sight.note("a", ground.receive(dialled));
     }
+}
+
+/// Who is asked answers, unless a box is in front; and routers tell what is wrong.
+fn echo(ground: &mut dyn Ground, sight: &mut Sight) {
+    for (host, to, length) in [
+        ("a", S, 56),
+        ("a", S, 0),
+        ("b", S, 56),
+        ("a", T, 56),
+        ("a", T, 1200),
+        ("s", A, 56),
+    ] {
+        let seen = ground.ping(host, to, length);
+        sight.note(&format!("{host} to {to}, {length} bytes"), seen);
+    }
+    ground.flush("a.nat");
+    sight.note("a once more", ground.ping("a", S, 56));
+    let log = ground.finish();
+    let asked = log
+        .entries()
+        .iter()
+        .filter(|entry| &*entry.to == "s" && entry.place() == "s");
+    let identifiers =
+        asked.filter_map(|entry| Some([*entry.packet.get(24)?, *entry.packet.get(25)?]));
+    let kept = identifiers.map(|identifier| u16::from_be_bytes(identifier) == IDENTIFIER);
+    sight.note("identifiers kept", kept.collect::<Vec<_>>());
 }
 
 /// Two hosts behind one box use the same port to the same server.

@@ -113,6 +113,9 @@ pub(crate) fn pairwise() -> Vec<NatSpec> {
 
 /// The boxes that a script is run with.
 pub(crate) fn for_script(name: &str) -> Vec<NatSpec> {
+    if name == "echo" {
+        return for_echoes();
+    }
     let mut specs = pairwise();
     // What most peers sit behind, whatever pairs it has.
     specs.extend(ANSWERS.map(|answer| NatSpec::port_preserving().answering(answer)));
@@ -127,9 +130,21 @@ pub(crate) fn for_script(name: &str) -> Vec<NatSpec> {
     specs
 }
 
+/// Every way of choosing identifiers, and everything else that an echo meets.
+fn for_echoes() -> Vec<NatSpec> {
+    let nat = NatSpec::port_preserving().port_range(20_000, 29_999);
+    let mut specs = PORTS.map(|ports| nat.ports(ports)).to_vec();
+    specs.extend(DEPENDENCES.map(|filtering| nat.ports(PORTS[1]).filtering(filtering)));
+    specs.extend(DEPENDENCES.map(|filtering| NatSpec::firewall().filtering(filtering)));
+    specs.push(nat.ports(PORTS[3]).mapping(DEPENDENCES[2]));
+    specs.push(nat.answering(ANSWERS[1]));
+    specs.push(nat.drop_echo());
+    specs
+}
+
 pub(crate) fn describe(nat: &NatSpec) -> String {
     format!(
-        "{:?} mapping {:?} filtering {:?} ports {:?} unsolicited {:?} crossing {:?} hairpinning {:?} pickup {}",
+        "{:?} mapping {:?} filtering {:?} ports {:?} unsolicited {:?} crossing {:?} hairpinning {:?} pickup {} drops echoes {}",
         nat.translation,
         nat.mapping,
         nat.filtering,
@@ -137,6 +152,7 @@ pub(crate) fn describe(nat: &NatSpec) -> String {
         nat.unsolicited,
         nat.simultaneous_open,
         nat.hairpinning,
-        nat.pickup
+        nat.pickup,
+        nat.drop_echo
     )
 }

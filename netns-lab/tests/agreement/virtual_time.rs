@@ -2,10 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use netns_lab::virtual_time::{Failure, HostId, SocketError, SocketId, SocketState, World};
+use netns_lab::virtual_time::{
+    Failure, HostId, Ping, PongKind, SocketError, SocketId, SocketState, World,
+};
 use netns_lab::{EventLog, Topology};
 
-use crate::ground::{Dial, Ground, PATIENCE, Seen, Sock};
+use crate::ground::{Dial, Ground, IDENTIFIER, PATIENCE, Seen, Sock};
 
 pub(crate) struct Virtual {
     world: World,
@@ -118,6 +120,23 @@ impl Ground for Virtual {
             Some(Ok(length)) => Seen::Bytes(String::from_utf8_lossy(&buffer[..length]).into()),
             Some(Err(SocketError::Failed(failure))) => meaning(failure),
             Some(Err(other)) => Seen::Other(other.to_string()),
+        }
+    }
+
+    fn ping(&mut self, host: &str, to: Ipv4Addr, length: u16) -> Seen {
+        let host = self.host(host);
+        let ping = Ping {
+            to: to.into(),
+            identifier: IDENTIFIER,
+            sequence: 1,
+            length,
+        };
+        self.world.ping(host, ping).unwrap();
+        let pong = self.wait(|world| world.take_pongs(host).pop());
+        match pong.map(|pong| pong.kind) {
+            None => Seen::Silence,
+            Some(PongKind::Reply) => Seen::Echo,
+            Some(PongKind::Error { kind, code }) => Seen::Told(kind, code),
         }
     }
 

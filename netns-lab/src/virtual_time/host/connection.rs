@@ -322,6 +322,6 @@ impl Connection {
 fn sequence_of(packet: &[u8]) -> u32 {
     match Content::read(packet) {
         Some(Content::Tcp(segment)) => segment.sequence,
-        Some(Content::Error(_) | Content::Other) | None => 0,
+        _ => 0,
     }
 }

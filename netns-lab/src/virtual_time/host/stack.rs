@@ -10,7 +10,7 @@ use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpCidr};
 
 /// The MTU of Ethernet, as on the access links of the namespaces.
-const MTU: usize = 1500;
+pub(super) const MTU: usize = 1500;
 
 /// The TCP/IP stack of a host, without its sockets.
 pub(super) struct Stack {

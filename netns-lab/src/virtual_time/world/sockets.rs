@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::World;
 use crate::fabric::HostId;
 use crate::virtual_time::host::Host;
+use crate::virtual_time::ping::{Ping, Pong};
 use crate::virtual_time::socket::{Accepted, Opening, SocketError, SocketId, SocketState};
 
 /// Sockets. Calls never wait, and take no time.
@@ -168,6 +169,24 @@ impl World {
     pub fn abort(&mut self, socket: SocketId) -> Result<(), SocketError> {
         let number = socket.number;
         self.call(socket.host, |host, now| host.abort(now, number))
+    }
+
+    /// Sends an ICMP echo request, as the program `ping` does; hosts answer them as
+    /// Linux does. [`World::take_pongs`] tells what has come of it.
+    ///
+    /// # Errors
+    ///
+    /// [`SocketError::AddressNotAvailable`] if the host has no address of the family,
+    /// [`SocketError::MessageTooLong`] above 1,452 bytes of data.
+    pub fn ping(&mut self, host: HostId, ping: Ping) -> Result<(), SocketError> {
+        self.call(host, |host, _now| host.ping(ping))
+    }
+
+    /// Takes the answers to a host's pings since the last call, the last 1,024 at
+    /// most.
+    pub fn take_pongs(&mut self, host: HostId) -> Vec<Pong> {
+        let inner = self.hosts.get_mut(&host.0);
+        inner.map(Host::take_pongs).unwrap_or_default()
     }
 
     fn host(&self, id: HostId) -> Result<&Host, SocketError> {

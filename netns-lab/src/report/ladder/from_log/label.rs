@@ -33,7 +33,12 @@ fn body(source: IpAddr, destination: IpAddr, protocol: IpProtocol, payload: &[u8
                 |_| format!("malformed ICMP > {destination}"),
                 |icmp| {
                     let (kind, code) = (u8::from(icmp.msg_type()), icmp.msg_code());
-                    format!("ICMP {kind}/{code} > {destination}")
+                    let is_ipv4 = destination.is_ipv4();
+                    match (is_ipv4, kind) {
+                        (true, 8) | (false, 128) => format!("echo request > {destination}"),
+                        (true, 0) | (false, 129) => format!("echo reply > {destination}"),
+                        _ => format!("ICMP {kind}/{code} > {destination}"),
+                    }
                 },
             )
         }
