@@ -81,6 +81,11 @@ impl Lab {
             .unwrap_or_else(|| panic!("the lab has no box named {name:?}"))
     }
 
+    /// Returns all boxes, by name.
+    pub fn nats(&self) -> impl Iterator<Item = &Nat> {
+        self.nats.values()
+    }
+
     /// Takes the link above a host or box up or down, at once; what is on it
     /// already still arrives.
     ///

@@ -14,6 +14,7 @@ use super::reaper::Enrolment;
 use crate::error::Error;
 use crate::firewall;
 use crate::middlebox::SharedModel;
+use crate::model::DropReason;
 use crate::namespace::{self, Namespace};
 use crate::netlink::conntrack;
 use crate::spec::NatSpec;
@@ -162,6 +163,16 @@ impl Nat {
         match &self.inner {
             Inner::Netfilter(namespace) => namespace.run(conntrack::list)?,
             Inner::Model(model) => Ok(model.with(|model| model.tracked_connections())),
+        }
+    }
+
+    /// Returns how many packets the box has dropped so far for no behaviour of its
+    /// own, but because the model carries no such packets, by the reason. Netfilter
+    /// carries all.
+    pub fn not_carried(&self) -> Vec<(DropReason, u64)> {
+        match &self.inner {
+            Inner::Netfilter(_) => Vec::new(),
+            Inner::Model(model) => model.with(|model| model.not_carried().collect()),
         }
     }
 

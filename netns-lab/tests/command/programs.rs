@@ -65,6 +65,23 @@ fn a_shell_reads_what_it_is_to_do() {
     );
 }
 
+#[test]
+fn ping_works_and_what_a_box_does_not_carry_is_said() {
+    let ping = |options: &[&str]| {
+        let words = ["run", PAIR, "--host", "a", "--", "ping", "-c1"];
+        netns_lab(&[&words, options, &["{b}"]].concat())
+    };
+    let output = ping(&["-W5"]);
+    let (told, error) = (text(&output.stdout), text(&output.stderr));
+    assert!(told.contains(" 1 received"), "{told}{error}");
+    assert!(!error.contains("dropped"), "{error}");
+    // Longer than a packet: two fragments.
+    let error = ping(&["-W0.3", "-s1500"]).stderr;
+    let said = "netns-lab: a.nat dropped 2 packets (fragment, not carried by the model); with \
+                --engine netfilter, it would carry them";
+    assert!(text(&error).contains(said), "{}", text(&error));
+}
+
 /// Through three processes on the way.
 #[test]
 fn signals_go_to_the_program() {

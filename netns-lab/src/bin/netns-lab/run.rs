@@ -67,6 +67,7 @@ pub(crate) fn main(arguments: &RunArguments) -> Result<ExitCode> {
     if arguments.ladder {
         output::say(&ladder(&stage, &lab))?;
     }
+    stage::tell_what_was_not_carried(&lab);
     lab.close()?;
     for mut child in behind {
         // The lab has killed it; what it says then says nothing.

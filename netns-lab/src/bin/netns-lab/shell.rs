@@ -37,6 +37,7 @@ pub(crate) fn main(arguments: &ShellArguments) -> Result<ExitCode> {
         join(&child)
     ));
     let status = child.wait().context("cannot wait for the shell")?;
+    stage::tell_what_was_not_carried(&lab);
     lab.close()?;
     Ok(ExitCode::from(run::code(status)))
 }

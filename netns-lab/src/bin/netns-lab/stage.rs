@@ -176,6 +176,19 @@ pub(crate) fn describe(stage: &Stage, lab: &Lab) -> String {
     names.iter().map(line).collect()
 }
 
+/// Says what boxes have dropped for no behaviour of theirs, a line for each reason.
+pub(crate) fn tell_what_was_not_carried(lab: &Lab) {
+    for nat in lab.nats() {
+        for (reason, packets) in nat.not_carried() {
+            output::note(&format!(
+                "netns-lab: {} dropped {packets} packets ({reason}); with --engine netfilter, \
+                 it would carry them",
+                nat.name()
+            ));
+        }
+    }
+}
+
 /// The environment that programs on the hosts of a lab find.
 pub(crate) fn environment(lab: &Lab) -> Vec<(String, String)> {
     let of_host = |host: &Host| {
