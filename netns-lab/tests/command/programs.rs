@@ -132,3 +132,17 @@ fn a_matrix_between_real_kernels_has_a_capture_of_each_run() {
     ];
     assert_eq!(names, expected);
 }
+
+#[test]
+fn a_matrix_warns_where_its_times_are_those_of_a_busy_machine() {
+    let warned = |labs: &[&str]| {
+        let words = ["matrix", "--ground", "both", "--kinds", "public"];
+        let output = netns_lab(&[&words[..], labs].concat());
+        assert!(output.status.success(), "{output:?}");
+        text(&output.stderr)
+            .matches("the times are too long")
+            .count()
+    };
+    assert_eq!(warned(&["--labs", "1000"]), 1, "of the real kernels alone");
+    assert_eq!(warned(&[]), 0);
+}

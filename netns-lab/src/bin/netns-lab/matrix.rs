@@ -83,7 +83,11 @@ fn run(arguments: &MatrixArguments, kinds: &[Kind], ground: Ground) -> Result<Re
             .with_context(|| format!("cannot make the directory {}", directory.display()))?;
         Ok::<_, anyhow::Error>(directory)
     });
-    let labs = labs(arguments, ground);
+    let processors = thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+    let (labs, warning) = labs(arguments.labs, ground, processors);
+    if let Some(warning) = warning {
+        output::note(&warning);
+    }
     let options = Options {
         kinds: kinds.to_vec(),
         runs: arguments.runs,
@@ -125,23 +129,27 @@ fn write(arguments: &MatrixArguments, report: &Report) -> Result<()> {
     Ok(())
 }
 
-/// Returns how many labs run at a time, and warns if that makes the times those of a busy machine.
-fn labs(arguments: &MatrixArguments, ground: Ground) -> NonZero<usize> {
-    let processors = thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+/// Returns how many labs run at a time on so many processors, and a warning if that makes the times those of a
+/// busy machine.
+fn labs(
+    wanted: Option<NonZero<usize>>,
+    ground: Ground,
+    processors: NonZero<usize>,
+) -> (NonZero<usize>, Option<String>) {
     let fitting = match ground {
         // One thread and no clock but its own.
-        Ground::VirtualTime => return arguments.labs.unwrap_or(processors),
+        Ground::VirtualTime => return (wanted.unwrap_or(processors), None),
         // Beside the hosts of a lab there is the thread that carries its packets.
         Ground::Namespaces => NonZero::new(processors.get() / 2).unwrap_or(NonZero::<usize>::MIN),
     };
-    let labs = arguments.labs.unwrap_or(fitting);
-    if labs > fitting {
-        output::note(&format!(
+    let labs = wanted.unwrap_or(fitting);
+    let warning = (labs > fitting).then(|| {
+        format!(
             "{labs} labs at a time are more than this machine carries at their pace: whether pairs \
              connect is true, the times are too long. --labs {fitting} measures them."
-        ));
-    }
-    labs
+        )
+    });
+    (labs, warning)
 }
 
 fn json(report: &Report) -> Value {
@@ -209,4 +217,34 @@ fn conclude(report: &Report) -> Result<ExitCode> {
          above; {replay}."
     ))?;
     Ok(ExitCode::FAILURE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns how many labs there are where so many are wanted, and whether that is warned of.
+    fn labs_of(wanted: Option<usize>, ground: Ground, processors: usize) -> (usize, bool) {
+        let count = |it| NonZero::new(it).expect("a test has at least one");
+        let (labs, warning) = labs(wanted.map(count), ground, count(processors));
+        (labs.get(), warning.is_some())
+    }
+
+    #[test]
+    fn labs_between_real_kernels_have_two_processors_each_or_a_warning() {
+        let ground = Ground::Namespaces;
+        assert_eq!(labs_of(None, ground, 1), (1, false));
+        assert_eq!(labs_of(None, ground, 2), (1, false));
+        assert_eq!(labs_of(None, ground, 8), (4, false));
+        assert_eq!(labs_of(Some(4), ground, 8), (4, false));
+        assert_eq!(labs_of(Some(5), ground, 8), (5, true));
+        assert_eq!(labs_of(Some(2), ground, 2), (2, true));
+    }
+
+    #[test]
+    fn labs_in_virtual_time_have_their_own_clocks() {
+        let ground = Ground::VirtualTime;
+        assert_eq!(labs_of(None, ground, 2), (2, false));
+        assert_eq!(labs_of(Some(64), ground, 2), (64, false));
+    }
 }
