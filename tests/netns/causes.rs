@@ -12,9 +12,9 @@ use crate::{
 const DROPS: [NatSpec; 1] = [NatSpec::port_preserving()];
 
 /// Builds a lab in which something is in the way, dials in vain, and returns what the dialler said.
-fn fails(a: Boxes<'_>, change: impl FnOnce(&Net)) -> (Finished, Process) {
-    let net = Net::new(a, &DROPS);
-    change(&net);
+fn fails(a: Boxes<'_>, change: impl FnOnce(&mut Net)) -> (Finished, Process) {
+    let mut net = Net::new(a, &DROPS);
+    change(&mut net);
     let peer = net.id("b");
     let listener = net.listen_with("b", &["--allow-any"]);
     let dialled = net.dial("a", &peer, b"never arrives");
@@ -36,6 +36,7 @@ fn filter(net: &Net, host: &str, rules: &str) {
 #[test]
 fn a_coordinator_that_sees_everybody_at_a_bridge_is_named() {
     test(|| {
+        let mut server = None;
         let (dialled, mut listener) = fails(&DROPS, |net| {
             net.ip("server", "route add 172.17.0.0/16 dev eth0");
             let rules = "add table ip engine
@@ -43,11 +44,15 @@ fn a_coordinator_that_sees_everybody_at_a_bridge_is_named() {
                 add rule ip engine in udp dport 4433 snat to 172.17.0.1
                 add rule ip engine in tcp dport { 3478, 4433 } snat to 172.17.0.1";
             filter(net, "server", rules);
+            server = Some(net.start_server_again());
         });
         assert_eq!(verdict(&dialled), "concealed-from-coordinator");
         assert!(dialled.reason().contains("published ports"));
         let failed = listener.has_said("punch-failed");
         assert_eq!(failed["verdict"], "concealed-from-coordinator");
+        // Whoever runs the server is told as well.
+        let mut server = server.unwrap();
+        server.wait_for_log("warning: different peers are seen at 172.17.0.1");
     });
 }
 

@@ -278,12 +278,8 @@ impl Net {
         let router = router.map(|(at, kind)| (at, Router::start(lab.host(at), kind)));
         let keys = tempfile::tempdir().unwrap();
         let listen = SocketAddr::new(address(lab.host("server")), COORDINATOR_PORT);
-        let mut command = lab.host("server").command(P2PCONNECT);
-        command.args(["serve", "--listen", &listen.to_string(), "--key"]);
-        command
-            .arg(keys.path().join("server.pem"))
-            .env("RUST_LOG", "error")
-            .stdout(Stdio::piped());
+        let mut command = serve(&lab, &keys, listen);
+        command.stdout(Stdio::piped());
         for address in stun {
             command.args(["--stun", address]);
         }
@@ -306,6 +302,18 @@ impl Net {
             coordinator_at_home: None,
             server,
         }
+    }
+
+    /// Ends the server, and starts it again with the same key, as a process whose log can be read.
+    pub(crate) fn start_server_again(&mut self) -> Process {
+        self.server.kill().unwrap();
+        self.server.wait().unwrap();
+        let (_, at) = self.coordinator.split_once('@').unwrap();
+        let mut command = serve(&self.lab, &self.keys, at.parse().unwrap());
+        command.env("RUST_LOG", "error,p2pconnect_coordinator=info");
+        let mut server = Process::spawn(command);
+        server.wait_for_log("coordinator serves");
+        server
     }
 
     /// Returns `p2pconnect` with these arguments on a host, with the host's own key.
@@ -450,6 +458,16 @@ impl Net {
     pub(crate) fn external(&self, host: &str) -> Ipv4Addr {
         self.lab.host(host).external_ipv4()
     }
+}
+
+/// Returns the command that serves on an address of the server.
+fn serve(lab: &Lab, keys: &TempDir, listen: SocketAddr) -> Command {
+    let mut command = lab.host("server").command(P2PCONNECT);
+    command.args(["serve", "--listen", &listen.to_string(), "--key"]);
+    command
+        .arg(keys.path().join("server.pem"))
+        .env("RUST_LOG", "error");
+    command
 }
 
 impl Drop for Net {
