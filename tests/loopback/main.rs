@@ -8,6 +8,7 @@
 //! - `commands`: how the command ends, and how its stream does
 //! - `ending`: what the end of a stream says of the bytes before it
 //! - `forwarding`: streams that are carried to a service, which may not be there
+//! - `shortages`: a machine that lacks something
 //! - `stdio`: the command where somebody has made its files non-blocking
 //! - `journal`: what `serve` says of peers
 //! - `busy`: an endpoint that accepts nobody for a while
@@ -26,6 +27,8 @@ mod commands;
 mod crossing;
 mod dialling;
 mod ending;
+#[path = "../../crates/coordinator/tests/loopback/forger.rs"]
+mod forger;
 mod forwarding;
 mod hearsay;
 mod hostile;

@@ -2,17 +2,24 @@
 
 use std::{
     fs,
+    net::{Ipv4Addr, SocketAddr},
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     process::Stdio,
 };
 
+use p2pconnect::Endpoint;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
+    net::UdpSocket,
     process::Command,
     time::timeout,
 };
 
-use crate::commands::{LIMIT, Shell};
+use crate::{
+    commands::{LIMIT, Shell},
+    forger::Forger,
+    serving::Serving,
+};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_p2pconnect-under-test");
 
@@ -125,4 +132,45 @@ async fn a_coordinator_with_little_memory_takes_fewer_clients_and_says_so() {
     let note = timeout(LIMIT, note).await.unwrap();
     assert!(note.contains("room for 4608 clients"), "{note}");
     child.kill().await.unwrap();
+}
+
+/// Each of these datagrams made a coordinator keep 26 KiB for half a minute, which is more than it may have.
+#[tokio::test]
+async fn forged_attempts_do_not_end_a_coordinator_with_little_memory() {
+    const FORGED: u32 = 6_000;
+
+    let directory = tempfile::tempdir().unwrap();
+    let key = directory.path().join("key.pem");
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let plain = Serving::command(any, any, &key);
+    let mut command = Command::new("prlimit");
+    command
+        .args(["--as=201326592", PROGRAM])
+        .args(plain.as_std().get_args());
+    command
+        .env("RUST_LOG", "off")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
+    let mut serving = Serving::spawn(command, key).await;
+    let target = (serving.coordinator.host.as_str(), serving.coordinator.port);
+    let mut forger = Forger::new();
+    let asking = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    for n in 0..FORGED {
+        let source = Ipv4Addr::from_bits(0x7f10_0000 + n);
+        let source = UdpSocket::bind((source, 0)).await.unwrap();
+        source.send_to(&forger.datagram(), target).await.unwrap();
+        if n % 32 == 0 {
+            // So that none is lost: a version that there is not is answered, in its turn.
+            let mut question = forger.datagram();
+            question[1..5].copy_from_slice(&[0x0a; 4]);
+            asking.send_to(&question, target).await.unwrap();
+            let answered = timeout(LIMIT, asking.recv(&mut [0; 1200])).await;
+            answered.expect("it does not answer").unwrap();
+        }
+    }
+    let honest = Endpoint::builder().coordinator(serving.coordinator.clone());
+    let honest = timeout(LIMIT, honest.bind()).await.unwrap().unwrap();
+    assert!(serving.child.try_wait().unwrap().is_none(), "it has ended");
+    honest.close().await;
 }
