@@ -1,9 +1,19 @@
+use std::{
+    io::Write as _,
+    net::{SocketAddr, TcpListener, TcpStream},
+};
+
 use netns_lab::{NatSpec, test};
 
 use crate::{
     net::Net,
-    process::{Process, run},
+    process::{Finished, Process, run},
 };
+
+const NAT: [NatSpec; 1] = [NatSpec::port_preserving()];
+
+/// How long nothing may come, for all streams here.
+const SILENCE: [&str; 2] = ["--stream-timeout", "3s"];
 
 /// Drops all TCP that comes to a host, without a word to anybody. What it has sent, such as its first answer,
 /// still arrives.
@@ -11,66 +21,118 @@ const CUT: &str = "add table ip cut
     add chain ip cut in { type filter hook input priority 0; }
     add rule ip cut in meta l4proto tcp drop";
 
-/// Starts a dial that holds its stream open, and cuts its peer off once the stream is there.
-fn cut_off(net: &Net, listener: &mut Process) -> Process {
+fn cut_off(net: &Net, host: &str) {
+    run(net.lab.host(host).command("nft").arg(CUT));
+}
+
+/// Starts a dial that holds its stream open.
+fn dial(net: &Net, options: &[&str]) -> Process {
     let peer = net.id("b");
-    let options = ["dial", "--json", "--stream-timeout", "3s", &peer];
+    let options = [&["dial", "--json", &peer][..], options].concat();
     let mut dial = Process::spawn(net.command("a", &options));
     dial.wait_for("established");
-    listener.wait_for("established");
-    run(net.lab.host("b").command("nft").arg(CUT));
     dial
+}
+
+/// Has a peer listen, dials it, cuts it off once the stream is there, and goes on with the dial.
+fn with_a_peer_that_vanishes(listen: fn(&Net) -> Process, then: fn(Process)) {
+    test(|| {
+        let net = Net::new(&NAT, &NAT);
+        let mut listener = listen(&net);
+        let dial = dial(&net, &SILENCE);
+        listener.wait_for("established");
+        cut_off(&net, "b");
+        then(dial);
+        net.finish();
+    });
+}
+
+fn assert_has_noticed(ended: &Finished) {
+    assert_eq!(ended.code(), 1, "{:#?}", ended.stderr);
+    let reason = ended.reason();
+    assert!(reason.contains("nothing has come"), "{reason}");
 }
 
 #[test]
 fn a_stream_with_data_under_way_ends_in_time() {
-    test(|| {
-        let nat = [NatSpec::port_preserving()];
-        let net = Net::new(&nat, &nat);
-        let mut listener = net.listen("b");
-        let mut dial = cut_off(&net, &mut listener);
-        dial.give(b"nobody acknowledges this");
-        let ended = dial.finish();
-        assert_eq!(ended.code(), 1, "{:#?}", ended.stderr);
-        assert!(
-            ended.reason().contains("nothing has come"),
-            "{}",
-            ended.reason()
-        );
-        net.finish();
-    });
+    with_a_peer_that_vanishes(
+        |net| net.listen("b"),
+        |mut dial| {
+            dial.give(b"nobody acknowledges this");
+            assert_has_noticed(&dial.finish());
+        },
+    );
 }
 
 #[test]
 fn an_idle_stream_ends_in_time() {
+    with_a_peer_that_vanishes(
+        |net| net.listen("b"),
+        |mut dial| {
+            let failed = dial.wait_for("failed");
+            assert_eq!(failed["status"], 1, "{failed}");
+        },
+    );
+}
+
+#[test]
+fn bytes_that_the_kernel_has_taken_are_not_said_to_have_arrived() {
+    with_a_peer_that_vanishes(
+        |net| {
+            let mut listener = net.listen_with("b", &["--allow-any", "--once"]);
+            // It has nothing to say, so that the dialler has all of it before the path is cut.
+            drop(listener.stdin.take());
+            listener
+        },
+        |mut dial| {
+            dial.give(&[7; 10_000]);
+            assert_has_noticed(&dial.finish());
+        },
+    );
+}
+
+/// Has a peer carry a stream to a service on another machine, which vanishes when this has been done with it
+/// and with the dial, and returns what becomes of the listener. The dialler goes on.
+fn with_a_service_that_vanishes(then: fn(&mut Process, &TcpStream)) {
     test(|| {
-        let nat = [NatSpec::port_preserving()];
-        let net = Net::new(&nat, &nat);
-        let mut listener = net.listen("b");
-        let mut dial = cut_off(&net, &mut listener);
-        let failed = dial.wait_for("failed");
-        assert_eq!(failed["status"], 1, "{failed}");
+        let net = Net::new(&NAT, &NAT);
+        let at = SocketAddr::from((net.external("server"), 7));
+        let service = net.lab.host("server").run(|| TcpListener::bind(at));
+        let target = at.to_string();
+        let options = ["--allow-any", "--once", "--forward", &target];
+        let mut listener = net.listen_with("b", &[&options[..], &SILENCE].concat());
+        let mut dial = dial(&net, &[]);
+        listener.wait_for("established");
+        let (stream, _) = service.unwrap().unwrap().accept().unwrap();
+        cut_off(&net, "server");
+        then(&mut dial, &stream);
+        // Its place is free then.
+        let failed = listener.wait_for("stream-failed");
+        let ended = listener.finish();
+        assert_eq!(ended.code(), 1, "{failed}");
         net.finish();
     });
 }
 
 #[test]
-fn bytes_that_the_kernel_has_taken_are_not_said_to_have_arrived() {
-    test(|| {
-        let nat = [NatSpec::port_preserving()];
-        let net = Net::new(&nat, &nat);
-        let mut listener = net.listen_with("b", &["--allow-any", "--once"]);
-        // It has nothing to say, so that the dialler has all of it before the path is cut.
-        drop(listener.stdin.take());
-        let mut dial = cut_off(&net, &mut listener);
-        dial.give(&[7; 10_000]);
-        let ended = dial.finish();
-        assert_eq!(ended.code(), 1, "{:#?}", ended.stderr);
-        assert!(
-            ended.reason().contains("nothing has come"),
-            "{}",
-            ended.reason()
-        );
-        net.finish();
+fn a_service_that_vanishes_ends_an_idle_stream() {
+    with_a_service_that_vanishes(|_, _| {});
+}
+
+#[test]
+fn a_service_that_vanishes_ends_a_stream_with_data_under_way() {
+    with_a_service_that_vanishes(|dial, _| {
+        let stdin = dial.stdin.as_mut().unwrap();
+        stdin.write_all(b"nobody acknowledges this").unwrap();
+    });
+}
+
+/// The end of what a service says still arrives, and it takes what it is sent, until it is gone.
+#[test]
+fn a_service_that_vanishes_after_its_end_ends_a_stream() {
+    with_a_service_that_vanishes(|dial, stream| {
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let stdin = dial.stdin.as_mut().unwrap();
+        stdin.write_all(b"nobody acknowledges this").unwrap();
     });
 }

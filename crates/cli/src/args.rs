@@ -206,7 +206,7 @@ pub(crate) struct Listen {
     /// Do not ask the router to forward ports to this machine
     #[arg(long)]
     pub(crate) no_port_mapping: bool,
-    /// End a stream when nothing comes from the peer for so long although something should
+    /// End a stream when nothing comes from the peer, or from the service, for so long although something should
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = stream_silence)]
     pub(crate) stream_timeout: Duration,
     #[command(flatten)]

@@ -1,15 +1,16 @@
 //! Carries a peer's stream to a TCP service.
 
 use std::{
+    future::poll_fn,
     io,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use anyhow::anyhow;
-use p2pconnect::Connection;
-use socket2::{SockRef, TcpKeepalive};
+use p2pconnect::{Connection, Liveness};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{
@@ -24,19 +25,22 @@ use crate::{
     pump::{Transferred, pump_until},
 };
 
-/// How long a connection to a service may be idle before TCP asks whether the service is still there, and
-/// how long it waits for an answer. A service that has closed a connection wholly answers with RST, at the
-/// latest when its system has forgotten the connection, which takes Linux a minute.
-const KEEPALIVE: Duration = Duration::from_secs(15);
-
 /// Connects to `target` and carries the stream there, or tells the peer why not.
+///
+/// A service that answers nothing for as long as `silence`, though it should, ends the stream, so that its place is
+/// free: one that has vanished, and one that has closed the connection wholly, whose system says so, at the latest
+/// when it has forgotten the connection.
 ///
 /// # Errors
 ///
 /// Why the service cannot be connected to, or what broke the stream.
-pub(crate) async fn forward(connection: Connection, target: &str) -> anyhow::Result<Transferred> {
-    let stream = match connect(target).await {
-        Ok(stream) => stream,
+pub(crate) async fn forward(
+    connection: Connection,
+    target: &str,
+    silence: Duration,
+) -> anyhow::Result<Transferred> {
+    let (stream, liveness) = match connect(target, silence).await {
+        Ok(connected) => connected,
         Err(error) => {
             let reason = format!(
                 "the listener could not reach {target}: {}",
@@ -52,34 +56,38 @@ pub(crate) async fn forward(connection: Connection, target: &str) -> anyhow::Res
         }
     };
     let (input, output) = stream.into_split();
-    let (ended, at_its_end) = oneshot::channel::<OwnedReadHalf>();
+    let (ended, at_its_end) = oneshot::channel::<Source>();
     let gone = async {
         // Until then, reading finds out.
-        let Ok(input) = at_its_end.await else {
+        let Ok(Source { half, mut liveness }) = at_its_end.await else {
             return std::future::pending().await;
         };
-        // What it returns says no more.
-        drop(input.ready(Interest::ERROR).await);
+        tokio::select! {
+            // What it returns says no more.
+            _ = half.ready(Interest::ERROR) => {}
+            error = poll_fn(|cx| poll_dead(&half, &mut liveness, cx)) => return error.into(),
+        }
         anyhow!("the service has closed the connection wholly, and takes nothing more")
     };
     let mut output = Output {
         half: Some(output),
         is_whole: false,
     };
-    let input = Input(Some((input, ended)));
+    let source = Source {
+        half: input,
+        liveness,
+    };
+    let input = Input(Some((source, ended)));
     let pumped = pump_until(gone, connection, input, &mut output).await;
     output.is_whole = pumped.is_ok();
     pumped
 }
 
-async fn connect(target: &str) -> io::Result<TcpStream> {
+async fn connect(target: &str, silence: Duration) -> io::Result<(TcpStream, Liveness)> {
     let stream = by_name::connect(target).await?;
     stream.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE)
-        .with_interval(KEEPALIVE);
-    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-    Ok(stream)
+    let liveness = Liveness::watch(&stream, silence)?;
+    Ok((stream, liveness))
 }
 
 /// Says what went wrong without the system's number of it, which says nothing on another machine.
@@ -91,8 +99,26 @@ fn in_words(error: &io::Error) -> String {
     }
 }
 
+/// The half of a connection that a service sends on, and whoever looks whether the service is still there.
+struct Source {
+    half: OwnedReadHalf,
+    liveness: Liveness,
+}
+
+/// Is ready with an error once a service has vanished.
+fn poll_dead(
+    half: &OwnedReadHalf,
+    liveness: &mut Liveness,
+    cx: &mut Context<'_>,
+) -> Poll<io::Error> {
+    liveness.poll_dead(half.as_ref(), cx).map(|()| {
+        let text = "the service has acknowledged nothing for too long of what it was sent";
+        io::Error::new(io::ErrorKind::TimedOut, text)
+    })
+}
+
 /// What a service sends. At the end, gives the reading half to whoever watches over the rest.
-struct Input(Option<(OwnedReadHalf, oneshot::Sender<OwnedReadHalf>)>);
+struct Input(Option<(Source, oneshot::Sender<Source>)>);
 
 impl AsyncRead for Input {
     fn poll_read(
@@ -100,16 +126,19 @@ impl AsyncRead for Input {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Some((half, _)) = &mut self.0 else {
+        let Some((source, _)) = &mut self.0 else {
             return Poll::Ready(Ok(()));
         };
         let before = buf.filled().len();
-        ready!(Pin::new(half).poll_read(cx, buf))?;
+        let Poll::Ready(read) = Pin::new(&mut source.half).poll_read(cx, buf) else {
+            return poll_dead(&source.half, &mut source.liveness, cx).map(Err);
+        };
+        read?;
         if buf.filled().len() == before
-            && let Some((half, ended)) = self.0.take()
+            && let Some((source, ended)) = self.0.take()
         {
             // Nobody watches where the stream ends as well.
-            drop(ended.send(half));
+            drop(ended.send(source));
         }
         Poll::Ready(Ok(()))
     }
@@ -158,24 +187,5 @@ impl Drop for Output {
         }
         // Dropping it would send FIN first.
         half.forget();
-    }
-}
-
-#[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
-mod tests {
-    use tokio::net::TcpListener;
-
-    use super::*;
-
-    /// A service that has closed wholly, without a word after its end, answers such a question with RST.
-    #[tokio::test]
-    async fn a_service_is_asked_now_and_then_whether_it_is_there() {
-        let service = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let target = service.local_addr().unwrap().to_string();
-        let stream = connect(&target).await.unwrap();
-        let socket = SockRef::from(&stream);
-        assert!(socket.keepalive().unwrap());
-        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE);
     }
 }

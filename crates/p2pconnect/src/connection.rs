@@ -332,7 +332,7 @@ impl Connection {
             return polled;
         }
         match self.stream.get_ref().0.tcp() {
-            Some(tcp) => self.liveness.poll_dead(tcp, cx).map(Err),
+            Some(tcp) => self.liveness.poll_error(tcp, cx).map(Err),
             None => Poll::Pending,
         }
     }

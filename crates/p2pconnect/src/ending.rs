@@ -28,7 +28,7 @@ pub(crate) async fn hand_over(
     SockRef::from(stream).shutdown(std::net::Shutdown::Write)?;
     tokio::select! {
         ended = end_of(stream) => ended?,
-        error = poll_fn(|cx| liveness.poll_dead(stream, cx)) => return Err(error),
+        error = poll_fn(|cx| liveness.poll_error(stream, cx)) => return Err(error),
         () = idle_for(stream, silence) => return Err(unconfirmed(silence)),
     }
     // A peer that has gone before these bytes came has sent FIN as well.

@@ -83,6 +83,7 @@ pub use connection::{Connection, Path, PathTimes};
 pub use endpoint::Endpoint;
 pub use error::{BindError, CoordinatorError, DialError, Refused};
 pub use file_limit::raise_file_limit;
+pub use liveness::Liveness;
 pub use metrics::Metrics;
 pub use status::{PortMappingProtocol, Status};
 

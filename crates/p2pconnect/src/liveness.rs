@@ -22,9 +22,12 @@ use crate::tcp;
 /// much later at most.
 const LOOKS: u32 = 6;
 
-/// Looks at a connection now and then, while somebody reads or writes.
+/// Looks at a TCP connection now and then, while somebody waits for it, and tells when its path has died.
+///
+/// A [`Connection`](crate::Connection) has this by itself. It is public for the TCP connections that a program
+/// carries streams to, whose other end may vanish as well.
 #[derive(Debug)]
-pub(crate) struct Liveness {
+pub struct Liveness {
     looks: Interval,
     silence: Duration,
     /// Since when something has been repeated without an acknowledgement of anything.
@@ -32,6 +35,24 @@ pub(crate) struct Liveness {
 }
 
 impl Liveness {
+    /// Begins to look at a connection that ends when its other side has not been heard for as long as `silence`,
+    /// though it should: it is asked on an idle connection (by TCP's keep-alive, which makes reading fail), and
+    /// has to acknowledge what it is sent on another one (which [`poll_dead`](Self::poll_dead) watches).
+    ///
+    /// The system counts in seconds, and 3 s are the least that it can tell.
+    ///
+    /// # Errors
+    ///
+    /// What the system says to the keep-alive; none is expected on an open connection.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with time enabled, and if `silence` is zero.
+    pub fn watch(stream: &TcpStream, silence: Duration) -> io::Result<Self> {
+        tcp::keep_alive(stream, silence)?;
+        Ok(Self::new(silence))
+    }
+
     /// Begins to look at a connection on which nothing may be unacknowledged for longer than `silence`.
     pub(crate) fn new(silence: Duration) -> Self {
         let mut looks = interval(silence / LOOKS);
@@ -44,24 +65,31 @@ impl Liveness {
         }
     }
 
-    /// Is ready with an error once the path has died, and wakes the task to look again.
-    pub(crate) fn poll_dead(
+    /// Is ready once the other side of `stream`, which is always the same, has acknowledged nothing for too long of
+    /// what it was sent; and wakes the task to look again. Nobody is found dead who only reads nothing.
+    pub fn poll_dead(&mut self, stream: &TcpStream, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(self.looks.poll_tick(cx));
+            if self.look(tcp::unanswered_for(stream), Instant::now()) {
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    /// Is ready with an error once the path to a peer has died, as [`poll_dead`](Self::poll_dead).
+    pub(crate) fn poll_error(
         &mut self,
         stream: &TcpStream,
         cx: &mut Context<'_>,
     ) -> Poll<io::Error> {
-        loop {
-            ready!(self.looks.poll_tick(cx));
-            if self.look(tcp::unanswered_for(stream), Instant::now()) {
-                return Poll::Ready(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    format!(
-                        "nothing has come from the peer for {} s although it was sent something",
-                        self.silence.as_secs()
-                    ),
-                ));
-            }
-        }
+        ready!(self.poll_dead(stream, cx));
+        Poll::Ready(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!(
+                "nothing has come from the peer for {} s although it was sent something",
+                self.silence.as_secs()
+            ),
+        ))
     }
 
     /// Takes in for how long the peer has acknowledged nothing of what was repeated, if anything was.

@@ -103,10 +103,15 @@ pub(crate) fn largest_segment(stream: &TcpStream) -> u16 {
 }
 
 /// Makes a nominated connection an ordinary one: it closes gracefully from now on, idles without losing
-/// its NAT entries, and ends with an error when the peer has not answered for as long as `silence` whether
-/// it is there. That is asked on idle connections alone; [`unanswered_for`] is for the others.
+/// its NAT entries, and ends with an error when the peer has not answered for as long as `silence`.
 pub(crate) fn settle(stream: &TcpStream, silence: Duration) -> io::Result<()> {
     clear_linger(stream)?;
+    keep_alive(stream, silence)
+}
+
+/// Makes an idle connection end with an error when the other side has not answered for as long as `silence`
+/// whether it is there. That is asked on idle connections alone; [`unanswered_for`] is for the others.
+pub(crate) fn keep_alive(stream: &TcpStream, silence: Duration) -> io::Result<()> {
     // Whole seconds are what Linux counts in; three questions at least fit into the time.
     let pause = KEEPALIVE.min(silence / 4).max(Duration::from_secs(1));
     let questions = silence.as_secs() / pause.as_secs().max(1);

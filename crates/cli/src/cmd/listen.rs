@@ -1,4 +1,4 @@
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use p2pconnect::{BindError, Connection, CoordinatorError, Endpoint, Refusal, Status};
 use tokio::{task::JoinSet, time::sleep};
@@ -49,7 +49,7 @@ pub(crate) async fn run(options: args::Listen, started: Instant) -> Exit {
 
 async fn serve(endpoint: &Endpoint, options: &args::Listen, reporter: &Reporter) -> Exit {
     match &options.forward {
-        Some(target) => forward_all(endpoint, target, options.once, reporter).await,
+        Some(target) => forward_all(endpoint, target, options, reporter).await,
         None => serve_one(endpoint, reporter).await,
     }
 }
@@ -152,7 +152,13 @@ async fn serve_one(endpoint: &Endpoint, reporter: &Reporter) -> Exit {
 
 /// Carries each peer's stream to `target`. When another process has taken this one's place, those
 /// that are open still end by themselves.
-async fn forward_all(endpoint: &Endpoint, target: &str, once: bool, reporter: &Reporter) -> Exit {
+async fn forward_all(
+    endpoint: &Endpoint,
+    target: &str,
+    options: &args::Listen,
+    reporter: &Reporter,
+) -> Exit {
+    let silence = options.stream_timeout;
     let mut streams = JoinSet::new();
     let mut taken_over = None;
     loop {
@@ -162,13 +168,13 @@ async fn forward_all(endpoint: &Endpoint, target: &str, once: bool, reporter: &R
                     Some(connection) => {
                         reporter.established(&connection);
                         let (target, reporter) = (target.to_owned(), reporter.clone());
-                        streams.spawn(async move { carry(connection, &target, &reporter).await });
+                        streams.spawn(async move { carry(connection, &target, silence, &reporter).await });
                     }
                     None => taken_over = Some(replaced(reporter)),
                 }
             }
             Some(ended) = streams.join_next() => {
-                if once {
+                if options.once {
                     // Only a panic ends the task without a word.
                     return ended.unwrap_or(Exit(exit::BROKEN));
                 }
@@ -178,9 +184,14 @@ async fn forward_all(endpoint: &Endpoint, target: &str, once: bool, reporter: &R
     }
 }
 
-async fn carry(connection: Connection, target: &str, reporter: &Reporter) -> Exit {
+async fn carry(
+    connection: Connection,
+    target: &str,
+    silence: Duration,
+    reporter: &Reporter,
+) -> Exit {
     let peer = connection.peer_id();
-    match forward(connection, target).await {
+    match forward(connection, target, silence).await {
         Ok(transferred) => {
             reporter.closed(peer, transferred);
             Exit::DONE
