@@ -78,7 +78,8 @@ fn two_small_ranges_are_filled() {
 /// A dialler that has looked lately dials at once, and sees beside that who has got the ports.
 #[test]
 fn ports_that_others_have_got_meanwhile_cost_one_introduction() {
-    dials_while_others_get_ports(32, &[DROPS], (2, None));
+    // More than are waited for.
+    dials_while_others_get_ports(128, &[DROPS], (2, None));
 }
 
 /// The first one that is missing could not be made up for: no other dial is possible soon.

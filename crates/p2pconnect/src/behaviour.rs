@@ -66,6 +66,8 @@ struct Facts {
     backs: Vec<ConnectBack>,
     /// The ports that other connections were seen from.
     others: BTreeSet<u16>,
+    /// The random ports that peers have been told of, to which connections were made.
+    named: BTreeSet<u16>,
 }
 
 impl Behaviour {
@@ -171,6 +173,16 @@ impl Behaviour {
         self.learn(|facts| {
             facts.others.insert(mapped.port());
         });
+    }
+
+    /// Takes in that a peer connects to a random port that it was told of, so that another one is told of next.
+    ///
+    /// A NAT that has given out its whole range to reach one port may do so again only for another one.
+    pub(crate) fn uses_up(&self, predicted: SocketAddr) {
+        let mut facts = self.facts();
+        if matches!(facts.report().ports, Some(PortAssignment::Random { .. })) {
+            facts.named.insert(predicted.port());
+        }
     }
 
     /// Takes in how a server sees new connections from unused ports, in their order.
@@ -323,6 +335,7 @@ impl Facts {
         self.samples.clear();
         self.backs.clear();
         self.others.clear();
+        self.named.clear();
         self.last = None;
         self.looked = None;
     }
@@ -369,7 +382,12 @@ impl Facts {
                 let next = self.newest(delta)?.wrapping_add(delta);
                 Some(next).filter(|port| *port != 0)
             }
-            Some(PortAssignment::Random { .. }) => self.seen_range()?.free_port(&self.taken()),
+            Some(PortAssignment::Random { .. }) => {
+                let (range, taken) = (self.seen_range()?, self.taken());
+                let unnamed = range.free_port(&taken.union(&self.named).copied().collect());
+                // Those that were named first may be free again.
+                unnamed.or_else(|| range.free_port(&taken))
+            }
             None => None,
         };
         address.set_port(port?);

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2pconnect_proto::{Candidate, PeerId, PunchPort, Role, message::Introduction};
+use p2pconnect_proto::{Candidate, CandidateKind, PeerId, PunchPort, Role, message::Introduction};
 use p2pconnect_punch::{Introduced, PunchAgent, PunchConfig};
 use p2pconnect_stun::shortage;
 use tokio::{sync::oneshot, time::sleep_until};
@@ -118,7 +118,9 @@ impl Inner {
         }
         // What is betted from a row may be used by several: their peers are others.
         self.fresh_ports.advance([&first.nat, &first.nat]);
-        announced()
+        let announced = announced();
+        self.use_up_prediction(&announced);
+        announced
     }
 
     /// Sees where this machine is before an introduction is asked for, and where a sequential allocator
@@ -145,6 +147,7 @@ impl Inner {
         let announced = self.registered().told(introduction.serial).cloned();
         // Nobody is introduced to an endpoint that has told nothing.
         let announced = announced.unwrap_or_else(|| self.announce());
+        self.use_up_prediction(&announced);
         let row = self.fresh_ports.row();
         if announced.fresh.is_some_and(|it| it.port() == row) {
             let nats = [&announced.nat, &introduction.nat];
@@ -152,6 +155,13 @@ impl Inner {
             self.behaviour.outlook_changed();
         }
         announced
+    }
+
+    /// Has the next peer told of another random port, which need not be used up as this one may be.
+    fn use_up_prediction(&self, announced: &Announced) {
+        if let Some(predicted) = announced.predicted {
+            self.behaviour.uses_up(predicted);
+        }
     }
 
     /// Returns from where this endpoint looks at the addresses of a peer that a coordinator introduces.
@@ -355,7 +365,7 @@ impl Inner {
         let translated = self.prepare(&mut candidates, &vantage, coordinator).await;
         let flights = coordination.expect_flights(session);
         relayed.connect(session, coordination, flights);
-        let remotes: BTreeSet<_> = candidates.iter().map(|it| it.address).collect();
+        let remotes = fixed_addresses(&candidates);
         let kinds = candidates.iter().map(|it| (it.address, it.kind)).collect();
         let inbox = self.inbound.expect(session.opening(role.other()), remotes);
         self.tell_of_begin(&begun, candidates.len());
@@ -453,6 +463,17 @@ impl Inner {
             report: Some(report.clone()),
         });
     }
+}
+
+/// Returns the addresses that connections of this session's peer alone come from. What is predicted may be another
+/// session's: what opens the connection tells.
+fn fixed_addresses(candidates: &[Candidate]) -> BTreeSet<SocketAddr> {
+    let is_fixed = |it: &&Candidate| it.kind != CandidateKind::Predicted;
+    candidates
+        .iter()
+        .filter(is_fixed)
+        .map(|it| it.address)
+        .collect()
 }
 
 /// Runs a session until it hands a connection out, and returns what goes on with it. A failure is explained

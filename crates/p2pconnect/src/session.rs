@@ -251,7 +251,8 @@ impl Session {
             return;
         }
         let network = self.network_of(remote.ip());
-        let is_hole = self.agent.opens_holes() && !self.kinds.contains_key(&remote);
+        let is_hole =
+            self.is_guessed(remote) && (self.handover.is_controlled() || self.agent.opens_holes());
         let task = if is_hole {
             let account = self.account.clone();
             let pay = move || account.pay(network, purpose);
@@ -284,6 +285,13 @@ impl Session {
             since: Instant::now(),
         };
         self.checks.insert(check, connecting);
+    }
+
+    /// Tells whether the peer's port may turn out to be another one's: of its other sessions with this
+    /// endpoint, if there are any.
+    fn is_guessed(&self, remote: SocketAddr) -> bool {
+        let kind = self.kinds.get(&remote);
+        kind.is_none_or(|kind| *kind == CandidateKind::Predicted)
     }
 
     fn network_of(&self, remote: IpAddr) -> Network {

@@ -11,7 +11,7 @@ use crate::{
     checklist::Checklist,
     nomination::{Connection, Connections, Source, Verification},
     pair::{Scope, is_global},
-    plan::{Plan, Strategy, Who},
+    plan::{Plan, Strategy},
     schedule::{Redialler, Timing},
 };
 
@@ -88,6 +88,7 @@ pub struct PunchAgent {
     redialler: Redialler,
     connections: Connections,
     strategy: Strategy,
+    opens_holes: bool,
     local_nat: NatReport,
     remote_nat: NatReport,
     /// The latest moment heard of: time never goes back, even if a driver's calls do.
@@ -127,6 +128,7 @@ impl PunchAgent {
             ),
             timing,
             strategy: plan.strategy,
+            opens_holes: plan.opens_holes,
             local_nat: introduced.local_nat,
             remote_nat: introduced.remote_nat,
             latest: now,
@@ -240,12 +242,11 @@ impl PunchAgent {
         u32::try_from(bets).unwrap_or(u32::MAX)
     }
 
-    /// Tells whether it bets by opening holes from one port, for a peer whose ports are random: to
-    /// addresses that are no candidates.
+    /// Tells whether it opens holes from one port, for a peer whose ports are guessed or foretold: those that
+    /// lead to no candidate, or to a predicted one. Another agent for the same peer opens some of them too.
     #[must_use]
-    pub fn opens_holes(&self) -> bool {
-        let random = Who::Remote;
-        self.strategy == Strategy::Birthday { random }
+    pub const fn opens_holes(&self) -> bool {
+        self.opens_holes
     }
 
     /// Returns what the agent has done so far.

@@ -58,6 +58,8 @@ const SYNS_PER_MS: u32 = 32;
 pub(crate) struct Plan {
     pub(crate) strategy: Strategy,
     pub(crate) attempts: Vec<Planned>,
+    /// Whether they all go from one port to several of the peer's, of which each belongs to one session there.
+    pub(crate) opens_holes: bool,
     /// How long the plain pairs wait, so that they do not take the ports that the plan needs.
     pub(crate) plain_after: Duration,
 }
@@ -155,9 +157,8 @@ impl Plan {
             Strategy::Birthday { random: Who::Local } => bet::try_ports(local.class, &addresses),
             Strategy::Fill => bet::fill(classes, &addresses),
         };
-        if attempts.iter().any(|attempt| attempt.is_bet) {
-            attempts.truncate(max_bets as usize);
-        }
+        let mut bets = 0..max_bets;
+        attempts.retain(|attempt| !attempt.is_bet || bets.next().is_some());
         let last = attempts.iter().map(|attempt| attempt.after).max();
         let plain_after = match strategy {
             _ if holds(local, remote, introduced.role) => {
@@ -175,9 +176,16 @@ impl Plan {
             | Strategy::OutOfReach => Duration::ZERO,
         };
         tracing::debug!(?strategy, attempts = attempts.len(), "plan");
+        let opens_holes = match strategy {
+            Strategy::Birthday { random } => random == Who::Remote,
+            Strategy::Door { keeper } => keeper == Who::Remote,
+            Strategy::Prediction => local.class == Class::Stable,
+            Strategy::Plain | Strategy::Fill | Strategy::OutOfReach => false,
+        };
         Self {
             strategy,
             attempts,
+            opens_holes,
             plain_after,
         }
     }

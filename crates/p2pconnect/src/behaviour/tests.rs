@@ -176,6 +176,11 @@ fn a_random_port_is_one_between_those_seen_that_is_not_in_use() {
     // That of the connection by which a server was asked to connect back.
     behaviour.connected_back(([203, 0, 113, 7], 20_150).into(), None);
     assert_eq!(behaviour.foretell(10_000).1, address(20_151));
+    // What one peer has been told of says nothing of the range.
+    let before = behaviour.report();
+    behaviour.uses_up(([203, 0, 113, 7], 20_151).into());
+    assert_eq!(behaviour.foretell(10_000).1, address(20_152));
+    assert_eq!(behaviour.report(), before);
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Attempts to and from ports that can be foretold.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use p2pconnect_proto::CandidateKind;
 
-use super::{Addresses, Class, Planned, Who};
+use super::{Addresses, Class, Planned, Who, paced};
 
 /// How many foretold ports are used, one after the other where each stands for itself.
 ///
@@ -13,9 +13,13 @@ pub(super) const ATTEMPTS: u32 = 4;
 
 /// How many ports of a sequence are waited for at a port that is fixed.
 ///
-/// The four connections that are meant to come from there, and as many that somebody else behind
-/// the same NAT, or the plain pairs of the peer, may have made in between.
-pub(super) const WINDOW: u32 = 8;
+/// The four connections that are meant to come from there, and what others behind the same NAT may have
+/// made in between: eight connections, the pairs among them, for each of a dozen dials that begin at the
+/// same moment.
+pub(super) const WINDOW: u32 = 96;
+
+/// How many of these are waited for at any price: enough for a dial alone. The others are guesses.
+const LIKELY: u32 = 2 * ATTEMPTS;
 
 /// Returns the attempts where each port that counts can be foretold.
 pub(super) fn prediction(
@@ -102,8 +106,8 @@ fn staged(
             remote,
             kind,
             stage: if at_once { 0 } else { n },
-            after: Duration::ZERO,
-            is_bet: false,
+            after: paced(n),
+            is_bet: n >= LIKELY,
         })
     };
     (0..count).filter_map(planned).collect()

@@ -306,14 +306,17 @@ fn a_plan_bears_that_others_get_the_ports_it_has_to_spare() {
             let nats = [*one, *other];
             let spare = spare_ports([one, other]).unwrap_or_default();
             let plans = plans(nats, 3);
-            for lost in 1..=spare {
+            for lost in [1, spare / 2, spare]
+                .into_iter()
+                .filter(|it| *it > 0 && *it <= spare)
+            {
                 let meets = meet(nats, &plans, [lost, 0], &mut random);
                 assert!(meets, "{lost} lost: {nats:?}");
             }
             borne.insert(spare);
         }
     }
-    assert_eq!(borne, [0, 2, 4].into());
+    assert_eq!(borne, [0, 2, 92].into());
 }
 
 #[test]
