@@ -125,9 +125,10 @@ fn dials_while_others_get_ports(
     });
 }
 
-/// The NATs have no port left for another connection in the end, which is not tried for long.
+/// The NATs have no port left for another connection in the end, which is not tried for long: three times, since many
+/// NATs give a port out again for another destination.
 #[test]
-fn ranges_that_are_used_up_are_given_up_at_once() {
+fn ranges_that_are_used_up_are_given_up_soon() {
     test(|| {
         let net = Net::on_model(BLOCK.boxes, BLOCK.boxes);
         let peer = net.id("b").parse().unwrap();
@@ -147,8 +148,8 @@ fn ranges_that_are_used_up_are_given_up_at_once() {
             assert!((1..=4).contains(&open.len()), "{error}");
             let verdict = error.report().unwrap().verdict;
             assert_eq!(verdict, Verdict::PortsExhausted, "{error}");
-            // The last one has had no second try.
-            let dials = u64::try_from(open.len()).unwrap() + 1;
+            // The last one has had three tries.
+            let dials = u64::try_from(open.len()).unwrap() + 3;
             assert_eq!(endpoint.metrics().introduced, dials);
         };
         net.lab.host("a").run(|| block_on(dialling)).unwrap();

@@ -5,10 +5,10 @@ use std::{
 
 use p2pconnect_identity::SecretKey;
 use p2pconnect_proto::{
-    NatMapping, NatReport, PeerId, PortAssignment, Role,
+    NatMapping, PeerId, PortAssignment, Role,
     message::{DialRequest, Introduction, Refusal},
 };
-use p2pconnect_punch::{PunchConfig, PunchReport, Verdict};
+use p2pconnect_punch::{PunchConfig, Verdict};
 use p2pconnect_stun::shortage;
 use tokio::{
     sync::{Mutex, mpsc, watch},
@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     Builder, Connection, CoordinatorError, DialError, Metrics,
-    behaviour::{Behaviour, varies},
+    behaviour::Behaviour,
     bets::Bets,
     connection::Steps,
     coordination::{Answer, Coordination},
@@ -34,6 +34,7 @@ use crate::{
     punch_ports::PunchPorts,
     registrations::Registrations,
     relayed::Relayed,
+    rounds,
     session::{Punched, SessionError},
     status::Observer,
     syn_budget::SynBudget,
@@ -47,13 +48,6 @@ pub(crate) const DIAL_LIMIT: Duration = Duration::from_secs(15);
 
 /// The longest that a dial may be told to try; its rounds are over long before.
 const MAX_DIAL_LIMIT: Duration = Duration::from_secs(3600);
-
-/// How many introductions of one dial may fail. Each round starts at a newly measured moment.
-const MAX_ROUNDS: u32 = 3;
-
-/// How many it asks for if some are given up early, because more has become known of a NAT: each
-/// side may learn that once, and once more where it is in a row of ports.
-const MAX_INTRODUCTIONS: u32 = MAX_ROUNDS + 4;
 
 /// A new round is not worth asking for when less than this is left.
 const ROUND_MINIMUM: Duration = Duration::from_secs(1);
@@ -210,8 +204,8 @@ impl Endpoint {
         let place = self.inner.place(peer, deadline).await?;
         let _reserved = self.inner.behaviour.reserve();
         let mut found = None;
-        let (mut round, mut turned_away, mut failed) = (0, 0, 0);
-        while round - turned_away < MAX_INTRODUCTIONS {
+        let (mut round, mut turned_away, mut failed, mut most) = (0, 0, 0, 0);
+        while round - turned_away < rounds::MAX_INTRODUCTIONS {
             round += 1;
             let forwarded = self.inner.port_mappings.known();
             let looking = timeout_at(deadline.into(), self.inner.look(round));
@@ -220,7 +214,7 @@ impl Endpoint {
             }
             let met = match self.ask(peer, &place, deadline).await {
                 Ok(met) => met,
-                Err(error) => return Err(telling(found, error)),
+                Err(error) => return Err(rounds::telling(found, error)),
             };
             let is_apart = met.is_apart();
             let introduced = began.elapsed();
@@ -246,18 +240,20 @@ impl Endpoint {
                 }
                 // What was proven impossible may be possible by what the router forwards by now.
                 Some(error)
-                    if is_final(&error, is_apart)
+                    if rounds::is_final(&error, is_apart)
                         && self.inner.port_mappings.known() == forwarded =>
                 {
                     return Err(error);
                 }
                 error => {
+                    pause += rounds::spread(error.as_ref(), random_fraction());
+                    most = most.max(rounds::most(error.as_ref()));
                     found = error.or(found);
                     failed += 1;
                 }
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if left < ROUND_MINIMUM || failed == MAX_ROUNDS {
+            if left < ROUND_MINIMUM || failed >= most {
                 break;
             }
             sleep(pause.min(left)).await;
@@ -548,42 +544,6 @@ fn is_gone(error: &CoordinatorError) -> bool {
     )
 }
 
-/// Returns what says more: what the rounds have found, or why there is not another one.
-fn telling(found: Option<DialError>, error: DialError) -> DialError {
-    match (found, error) {
-        (Some(DialError::PeerLeft) | None, error @ DialError::Coordinator(_)) => error,
-        (Some(found), DialError::TimedOut | DialError::Coordinator(_)) => found,
-        (_, error) => error,
-    }
-}
-
-/// Tells whether another round could not end differently, by whether the two have addresses of
-/// different families.
-fn is_final(error: &DialError, is_apart: bool) -> bool {
-    match error {
-        // Without that, this machine had no route or no socket for a moment.
-        DialError::NoDirectPath(report) if report.verdict == Verdict::NoCommonFamily => is_apart,
-        // Until the NATs forget this round, the next one has no ports.
-        DialError::NoDirectPath(report) if report.verdict == Verdict::PortsExhausted => true,
-        // Whoever takes connections to others takes those of the next round as well.
-        DialError::NoDirectPath(report) if report.verdict == Verdict::Intercepted => true,
-        // Foretold and guessed ports may be better ones next time.
-        DialError::NoDirectPath(report) => is_proven(report) && !report.guessed,
-        DialError::Broken(_) | DialError::PeerBusy | DialError::PeerLeft => false,
-        _ => true,
-    }
-}
-
-/// Tells whether a verdict rests on all that can be known of the NATs, and not on what was heard.
-fn is_proven(report: &PunchReport) -> bool {
-    let is_complete = |nat: &NatReport| !varies(nat) || nat.ports.is_some();
-    let rests_on_nats = matches!(
-        report.verdict,
-        Verdict::LocalMappingVaries | Verdict::RemoteMappingVaries | Verdict::BothMappingsVary
-    );
-    rests_on_nats && is_complete(&report.local_nat) && is_complete(&report.remote_nat)
-}
-
 /// Makes a connection of a stream to a peer, for whoever began to wait for it, and was introduced so
 /// much later.
 pub(crate) fn connection(
@@ -614,24 +574,4 @@ pub(crate) fn random_seed() -> [u8; 32] {
 /// Returns a number from 0 to 1, for spreading things in time.
 pub(crate) fn random_fraction() -> f64 {
     f64::from(random_seed()[0]) / f64::from(u8::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_to_try_is_final_only_between_different_families() {
-        let report = PunchReport {
-            verdict: Verdict::NoCommonFamily,
-            local_nat: NatReport::default(),
-            remote_nat: NatReport::default(),
-            nat64: false,
-            guessed: false,
-            pairs: Vec::new(),
-        };
-        let error = DialError::NoDirectPath(Box::new(report));
-        assert!(is_final(&error, true));
-        assert!(!is_final(&error, false));
-    }
 }

@@ -68,6 +68,7 @@ mod reconnecting;
 mod registrations;
 mod relayed;
 mod remote_candidates;
+mod rounds;
 mod session;
 mod shares;
 mod status;

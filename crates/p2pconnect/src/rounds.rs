@@ -1,0 +1,129 @@
+//! Whether a dial asks for another introduction, and when.
+
+use std::time::Duration;
+
+use p2pconnect_proto::{NatReport, PortAssignment};
+use p2pconnect_punch::{PunchReport, Verdict};
+
+use crate::{DialError, behaviour::varies};
+
+/// How many introductions of one dial may fail. Each round starts at a newly measured moment.
+const MAX_ROUNDS: u32 = 3;
+
+/// How many it asks for if some are given up early, because more has become known of a NAT: each
+/// side may learn that once, and once more where it is in a row of ports.
+pub(crate) const MAX_INTRODUCTIONS: u32 = MAX_FORETOLD_ROUNDS + 4;
+
+/// How many rounds of one dial may fail in which ports were foretold, while there is time. Others that dial at
+/// the same moment from behind the same NAT get these ports; a dozen of them are done after four rounds.
+const MAX_FORETOLD_ROUNDS: u32 = 6;
+
+/// The longest pause, at random, before ports are foretold or guessed anew, so that dials that have been in each
+/// other's way are not again.
+const MAX_GUESS_PAUSE: Duration = Duration::from_millis(500);
+
+/// Returns how many rounds may fail if this is how one of them has.
+pub(crate) fn most(error: Option<&DialError>) -> u32 {
+    match error {
+        Some(DialError::NoDirectPath(report)) if is_foretold(report) => MAX_FORETOLD_ROUNDS,
+        _ => MAX_ROUNDS,
+    }
+}
+
+/// Returns how much later than need be the next round is asked for, after one that has failed like this, by a
+/// number from 0 to 1 that is drawn at random.
+pub(crate) fn spread(error: Option<&DialError>, drawn: f64) -> Duration {
+    match error {
+        Some(DialError::NoDirectPath(report)) if report.guessed => MAX_GUESS_PAUSE.mul_f64(drawn),
+        _ => Duration::ZERO,
+    }
+}
+
+/// Tells whether it counted on one port each.
+fn is_foretold(report: &PunchReport) -> bool {
+    let nats = [&report.local_nat, &report.remote_nat];
+    let is_random =
+        |nat: &&NatReport| varies(nat) && matches!(nat.ports, Some(PortAssignment::Random { .. }));
+    report.guessed && !nats.iter().any(is_random)
+}
+
+/// Returns what says more: what the rounds have found, or why there is not another one.
+pub(crate) fn telling(found: Option<DialError>, error: DialError) -> DialError {
+    match (found, error) {
+        (Some(DialError::PeerLeft) | None, error @ DialError::Coordinator(_)) => error,
+        (Some(found), DialError::TimedOut | DialError::Coordinator(_)) => found,
+        (_, error) => error,
+    }
+}
+
+/// Tells whether another round could not end differently, by whether the two have addresses of
+/// different families.
+///
+/// Where ranges of ports were filled it could: a dial beside this one may have had the ports that led to the
+/// other side, and most NATs give the same ports out again for another one of the peer's.
+pub(crate) fn is_final(error: &DialError, is_apart: bool) -> bool {
+    match error {
+        // Without that, this machine had no route or no socket for a moment.
+        DialError::NoDirectPath(report) if report.verdict == Verdict::NoCommonFamily => is_apart,
+        // Whoever takes connections to others takes those of the next round as well.
+        DialError::NoDirectPath(report) if report.verdict == Verdict::Intercepted => true,
+        // Foretold and guessed ports may be better ones next time.
+        DialError::NoDirectPath(report) => is_proven(report) && !report.guessed,
+        DialError::Broken(_) | DialError::PeerBusy | DialError::PeerLeft => false,
+        _ => true,
+    }
+}
+
+/// Tells whether a verdict rests on all that can be known of the NATs, and not on what was heard.
+fn is_proven(report: &PunchReport) -> bool {
+    let is_complete = |nat: &NatReport| !varies(nat) || nat.ports.is_some();
+    let rests_on_nats = matches!(
+        report.verdict,
+        Verdict::LocalMappingVaries | Verdict::RemoteMappingVaries | Verdict::BothMappingsVary
+    );
+    rests_on_nats && is_complete(&report.local_nat) && is_complete(&report.remote_nat)
+}
+
+#[cfg(test)]
+mod tests {
+    use p2pconnect_proto::NatMapping;
+
+    use super::*;
+
+    fn failed(verdict: Verdict, ports: PortAssignment) -> DialError {
+        let nat = NatReport {
+            mapping: Some(NatMapping::AddressAndPortDependent),
+            ports: Some(ports),
+            ..NatReport::default()
+        };
+        DialError::NoDirectPath(Box::new(PunchReport {
+            verdict,
+            local_nat: nat,
+            remote_nat: NatReport::default(),
+            nat64: false,
+            guessed: true,
+            pairs: Vec::new(),
+        }))
+    }
+
+    const ROW: PortAssignment = PortAssignment::Sequential { delta: 1 };
+    const BLOCK: PortAssignment = PortAssignment::Random { first: 1, last: 9 };
+
+    #[test]
+    fn nothing_to_try_is_final_only_between_different_families() {
+        let error = failed(Verdict::NoCommonFamily, ROW);
+        assert!(is_final(&error, true));
+        assert!(!is_final(&error, false));
+    }
+
+    #[test]
+    fn foretold_ports_are_tried_more_often_than_random_ones() {
+        let [row, block] = [ROW, BLOCK].map(|it| failed(Verdict::LocalMappingVaries, it));
+        assert!(!is_final(&row, false));
+        let filled = failed(Verdict::PortsExhausted, BLOCK);
+        assert!(!is_final(&filled, false));
+        assert_eq!((most(Some(&row)), most(Some(&block))), (6, 3));
+        assert_eq!(spread(Some(&row), 1.0), MAX_GUESS_PAUSE);
+        assert_eq!(spread(None, 1.0), Duration::ZERO);
+    }
+}
