@@ -1,89 +1,164 @@
-//! Dials of one pair at the same moment, by processes that have the same key: what an editor, or git over
-//! ssh, does. Where a port is guessed, their holes lie side by side.
+//! Dials of one pair close together, by processes that have the same key: what an editor, or git over
+//! ssh, does. Where ports are guessed or foretold, each dial is in the way of the others.
 //!
-//! `TOGETHER_ROUNDS=100` makes each test run so many rounds instead of one.
+//! `TOGETHER_ROUNDS=100` makes each test run so many rounds instead of one, and say how many failed.
+//! `TOGETHER_DIALS=12` makes it so many dials at the same moment.
 
-use netns_lab::{NatSpec, test};
+use std::{io::Write as _, thread::sleep, time::Duration};
 
-use crate::{
-    net::{Boxes, Net},
-    process::Process,
+use netns_lab::{NatSpec, TestRun};
+use p2pconnect_tests::{
+    blocks::{BLOCKS, nat},
+    kinds::COUNTS,
 };
 
-/// Starts so many dials at once, lets each send a message, and asserts that each gets its own back.
-fn dial_together(a: Boxes<'_>, b: Boxes<'_>, count: usize) {
-    let net = Net::new(a, b);
+use crate::{
+    net::Net,
+    process::{Finished, Process},
+};
+
+/// How long a round may take: a dial gives up after 15 s, and the last one begins 5 s after the first.
+const ROUND_LIMIT: Duration = Duration::from_secs(60);
+
+/// What filters, and has the same port for everybody.
+const FILTERS: NatSpec = NatSpec::port_preserving();
+
+/// Another port of all for each destination.
+const RANDOM: NatSpec = NatSpec::random_per_destination();
+
+/// Another port of 400 for each destination.
+const OF_400: NatSpec = nat(BLOCKS[1]);
+
+/// The next port for each destination.
+const NEXT: NatSpec = COUNTS.boxes[0];
+
+/// How close the dials are to each other.
+#[derive(Debug, Clone, Copy)]
+enum Dials {
+    /// So many begin at the same moment.
+    AtOnce(u32),
+    /// Another one begins so long after the first, whose stream is open and goes on afterwards.
+    After(Duration),
+}
+
+const TWO: Dials = Dials::AtOnce(2);
+const TWELVE: Dials = Dials::AtOnce(12);
+/// Of a dozen in the same sequence, one in sixty comes through the closed hole of another and breaks.
+const FOUR: Dials = Dials::AtOnce(4);
+/// After 1 to 5 s; the rounds go through these.
+const LATER: Dials = Dials::After(Duration::from_secs(1));
+
+impl Dials {
+    /// Returns how close the dials of a round are to each other.
+    fn of_round(self, round: u32, rounds: u32) -> Self {
+        match self {
+            Self::AtOnce(count) => Self::AtOnce(asked("TOGETHER_DIALS").unwrap_or(count)),
+            Self::After(least) => Self::After(least + least * 4 * round / rounds),
+        }
+    }
+
+    /// Dials, lets each dial send a message, and returns what became of them.
+    fn run(self, dial: impl Fn() -> Process) -> Vec<Finished> {
+        match self {
+            Self::AtOnce(count) => {
+                let mut dials: Vec<_> = (0..count).map(|_| dial()).collect();
+                for (n, dial) in dials.iter_mut().enumerate() {
+                    dial.give(message(n).as_bytes());
+                }
+                dials.into_iter().map(Process::finish).collect()
+            }
+            Self::After(delay) => {
+                let mut first = dial();
+                first.wait_for("established");
+                let message_0 = message(0);
+                let (before, after) = message_0.split_at(3);
+                let mut stdin = first.stdin.as_ref().unwrap();
+                stdin.write_all(before.as_bytes()).unwrap();
+                sleep(delay);
+                let mut second = dial();
+                second.give(message(1).as_bytes());
+                let second = second.finish();
+                first.give(after.as_bytes());
+                vec![first.finish(), second]
+            }
+        }
+    }
+}
+
+fn message(n: usize) -> String {
+    format!("stream {n}")
+}
+
+/// Makes such dials from behind one NAT to a peer behind another, in a lab of their own, and returns what
+/// those say that did not get their message back.
+fn missed(dials: Dials, from: NatSpec, to: NatSpec) -> Vec<String> {
+    let net = Net::new(&[from], &[to]);
     let peer = net.id("b");
     // Makes the key that all dials share.
     net.id("a");
     let _listener = net.listen("b");
-    let mut dials: Vec<_> = (0..count)
-        .map(|_| Process::spawn(net.command("a", &["dial", "--json", &peer])))
-        .collect();
-    for (n, dial) in dials.iter_mut().enumerate() {
-        dial.give(format!("stream {n}").as_bytes());
-    }
-    let ended: Vec<_> = dials.into_iter().map(Process::finish).collect();
-    let failed: Vec<_> = ended
-        .iter()
-        .enumerate()
-        .filter(|(n, it)| it.code() != 0 || it.stdout != format!("stream {n}").as_bytes())
-        .map(|(n, it)| (n, it.code(), &it.stderr))
-        .collect();
-    assert!(
-        failed.is_empty(),
-        "{} of {count}: {failed:#?}",
-        failed.len()
-    );
+    let ended = dials.run(|| Process::spawn(net.command("a", &["dial", "--json", &peer])));
     net.finish();
+    let missed = ended.iter().enumerate().filter(|(n, it)| {
+        let is_whole = it.stdout == message(*n).as_bytes();
+        it.code() != 0 || !is_whole
+    });
+    missed
+        .map(|(n, it)| format!("dial {n}, status {}: {:#?}", it.code(), it.stderr))
+        .collect()
 }
 
-/// Returns how many rounds are asked for.
-fn rounds() -> usize {
-    let given = std::env::var("TOGETHER_ROUNDS").ok();
-    given.and_then(|it| it.parse().ok()).unwrap_or(1)
+/// Returns a number that is asked for.
+fn asked(variable: &str) -> Option<u32> {
+    std::env::var(variable).ok()?.parse().ok()
 }
 
-fn repeated(a: NatSpec, b: NatSpec, count: usize) {
-    test(move || {
-        for _ in 0..rounds() {
-            dial_together(&[a], &[b], count);
-        }
+/// Asserts that all dials of all rounds connect.
+fn all_connect(dials: Dials, from: NatSpec, to: NatSpec) {
+    let rounds = asked("TOGETHER_ROUNDS").unwrap_or(1);
+    TestRun::new().limit(ROUND_LIMIT * rounds).run(|| {
+        let failed: Vec<_> = (0..rounds)
+            .filter_map(|round| {
+                let dials = dials.of_round(round, rounds);
+                let missed = missed(dials, from, to).join("\n");
+                (!missed.is_empty()).then(|| format!("round {round}, {dials:?}: {missed}"))
+            })
+            .collect();
+        let (count, all) = (failed.len(), failed.join("\n"));
+        assert_eq!(count, 0, "of {rounds} rounds failed:\n{all}");
     });
 }
 
-#[test]
-fn two_from_behind_random_ports() {
-    repeated(
-        NatSpec::random_per_destination(),
-        NatSpec::port_preserving(),
-        2,
-    );
+macro_rules! together {
+    ($($name:ident: $dials:ident, $from:ident, $to:ident;)*) => {
+        $(#[test]
+        fn $name() {
+            all_connect($dials, $from, $to);
+        })*
+    };
 }
 
-#[test]
-fn two_to_a_peer_behind_random_ports() {
-    repeated(
-        NatSpec::port_preserving(),
-        NatSpec::random_per_destination(),
-        2,
-    );
-}
-
-#[test]
-fn twelve_from_behind_random_ports() {
-    repeated(
-        NatSpec::random_per_destination(),
-        NatSpec::port_preserving(),
-        12,
-    );
-}
-
-#[test]
-fn twelve_to_a_peer_behind_random_ports() {
-    repeated(
-        NatSpec::port_preserving(),
-        NatSpec::random_per_destination(),
-        12,
-    );
+together! {
+    two_from_behind_random_ports: TWO, RANDOM, FILTERS;
+    two_to_a_peer_behind_random_ports: TWO, FILTERS, RANDOM;
+    two_from_behind_a_block: TWO, OF_400, FILTERS;
+    two_to_a_peer_behind_a_block: TWO, FILTERS, OF_400;
+    two_from_behind_next_ports: TWO, NEXT, FILTERS;
+    two_to_a_peer_behind_next_ports: TWO, FILTERS, NEXT;
+    twelve_from_behind_random_ports: TWELVE, RANDOM, FILTERS;
+    twelve_to_a_peer_behind_random_ports: TWELVE, FILTERS, RANDOM;
+    twelve_from_behind_a_block: TWELVE, OF_400, FILTERS;
+    twelve_to_a_peer_behind_a_block: TWELVE, FILTERS, OF_400;
+    four_from_behind_next_ports: FOUR, NEXT, FILTERS;
+    twelve_to_a_peer_behind_next_ports: TWELVE, FILTERS, NEXT;
+    later_from_behind_random_ports: LATER, RANDOM, FILTERS;
+    later_to_a_peer_behind_random_ports: LATER, FILTERS, RANDOM;
+    later_from_behind_a_block: LATER, OF_400, FILTERS;
+    later_to_a_peer_behind_a_block: LATER, FILTERS, OF_400;
+    later_from_behind_next_ports: LATER, NEXT, FILTERS;
+    later_to_a_peer_behind_next_ports: LATER, FILTERS, NEXT;
+    two_between_blocks: TWO, OF_400, OF_400;
+    two_from_next_ports_to_next_ports: TWO, NEXT, NEXT;
+    later_between_blocks: LATER, OF_400, OF_400;
+    later_from_next_ports_to_next_ports: LATER, NEXT, NEXT;
 }

@@ -13,6 +13,6 @@ pub const BLOCKS: [(u16, u16); 5] = [
 ];
 
 /// Returns a NAT that draws a port of the block for each destination.
-pub fn nat((size, first): (u16, u16)) -> NatSpec {
+pub const fn nat((size, first): (u16, u16)) -> NatSpec {
     NatSpec::random_per_destination().port_range(first, first + (size - 1))
 }
