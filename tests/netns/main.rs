@@ -7,6 +7,7 @@
 //! - `addresses`: hosts with a second link, or with a second address on the same
 //! - `again`: one endpoint dials the same peer as soon as the last stream has ended
 //! - `bad_paths`: paths that do to packets what they should not
+//! - `banning`: firewalls that ban whoever sends a SYN that they do not expect
 //! - `causes`: failures whose reason the attempts alone do not tell
 //! - `crossing`: two endpoints dial each other at the same moment
 //! - `together`: several processes with one key dial the same peer at the same moment
@@ -30,6 +31,7 @@
 mod addresses;
 mod again;
 mod bad_paths;
+mod banning;
 mod blocks;
 mod causes;
 mod crossing;

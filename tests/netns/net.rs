@@ -55,6 +55,8 @@ struct Setup<'a> {
     second: Option<Ipv4Addr>,
     /// The share of packets that each peer's access link loses, each way.
     loss: f64,
+    /// How much later than others a packet to or from the server may arrive, out of order then.
+    jitter: Duration,
     /// The peer whose access link drops longer packets than this without a word.
     small_packets: Option<(&'a str, u16)>,
     /// A box that both peers are behind, with their own boxes.
@@ -72,6 +74,7 @@ impl Default for Setup<'_> {
             stun: &[],
             second: None,
             loss: 0.0,
+            jitter: Duration::ZERO,
             small_packets: None,
             shared: None,
             router: None,
@@ -108,6 +111,16 @@ impl Net {
             ..Setup::default()
         };
         Self::start(a, b, &setup)
+    }
+
+    /// Builds a lab of public hosts in which each packet to or from the server arrives later by up to
+    /// this, and out of order.
+    pub(crate) fn with_jitter(jitter: Duration) -> Self {
+        let setup = Setup {
+            jitter,
+            ..Setup::default()
+        };
+        Self::start(&[], &[], &setup)
     }
 
     /// Builds a lab whose peers lose this share of what they send and receive.
@@ -245,6 +258,7 @@ impl Net {
             shared,
             router,
             engine,
+            jitter,
             ..
         } = *setup;
         let behind = |name: &str, boxes: Boxes<'_>| {
@@ -259,7 +273,8 @@ impl Net {
                 None => host,
             }
         };
-        let server = HostSpec::new("server").link(LinkSpec::delay(SERVER_LINK));
+        let server_link = LinkSpec::delay(SERVER_LINK).jitter(jitter).reordering();
+        let server = HostSpec::new("server").link(server_link);
         let server = second.into_iter().fold(server, HostSpec::second_ipv4);
         let lab = Lab::builder().seed(80_42).engine(engine);
         let lab = match shared {

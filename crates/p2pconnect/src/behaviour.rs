@@ -3,18 +3,18 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Instant,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use p2pconnect_proto::{NatFiltering, NatMapping, NatReport, PortAssignment};
 use p2pconnect_punch::behaviour::{
     ConnectBack, MIN_RANGE_SAMPLES, Observation, SeenRange, conclude,
 };
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use crate::{asked_from::AskedFrom, fresh_ports::FORETOLD, session::Trails};
 
@@ -24,6 +24,10 @@ pub(crate) const SAMPLES: usize = 13;
 
 /// How far along a row the connections to other servers may be: there are a dozen of them.
 const MAX_AHEAD: i16 = 32;
+
+/// How long a program that binds an endpoint may take to begin a dial: it is about to as a rule, on another
+/// thread perhaps.
+const BREATH: Duration = Duration::from_millis(20);
 
 /// Collects what servers see, and concludes from it.
 #[derive(Debug)]
@@ -42,13 +46,14 @@ pub(crate) struct Behaviour {
     pub(crate) asked_from: AskedFrom,
     /// Held while it is looked where a sequential allocator is.
     pub(crate) looking: tokio::sync::Mutex<()>,
-    /// How many introductions are asked for or under way.
-    introductions: AtomicUsize,
+    /// How many introductions are asked for or under way, the making of the endpoint counted as one.
+    introductions: watch::Sender<usize>,
 }
 
-/// An introduction that is asked for or under way: until this is dropped, the next port is for it.
+/// An introduction that is asked for or under way, or may be in a moment: until this is dropped, the next port
+/// is for it, and so is the server.
 #[derive(Debug)]
-pub(crate) struct Reserved<'a>(&'a Behaviour);
+pub(crate) struct Reserved(Arc<Behaviour>);
 
 #[derive(Debug, Default)]
 struct Facts {
@@ -81,19 +86,48 @@ impl Behaviour {
             trails: Arc::default(),
             asked_from: AskedFrom::default(),
             looking: tokio::sync::Mutex::default(),
-            introductions: AtomicUsize::new(0),
+            introductions: watch::Sender::default(),
         }
     }
 
-    /// Keeps looks that have time from taking the port that a peer is told of.
-    pub(crate) fn reserve(&self) -> Reserved<'_> {
-        self.introductions.fetch_add(1, Ordering::Relaxed);
-        Reserved(self)
+    /// Keeps looks that have time from taking the port that a peer is told of, and what may get the server banned
+    /// from being asked.
+    pub(crate) fn reserve(self: &Arc<Self>) -> Reserved {
+        self.introductions.send_modify(|count| *count += 1);
+        Reserved(Arc::clone(self))
     }
 
     /// Tells whether a peer may be told of the next port just now.
     pub(crate) fn is_reserved(&self) -> bool {
-        self.introductions.load(Ordering::Relaxed) > 0
+        *self.introductions.borrow() > 0
+    }
+
+    /// Waits until a question that may cost the way to the server can be asked: as soon as the endpoint is
+    /// bound and no introduction is asked for or under way, or their plans need the answer, and after so
+    /// long at the latest.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn may_be_probed(&self, patience: Duration) {
+        let mut reports = self.reports();
+        tokio::select! {
+            () = self.is_idle() => {}
+            _ = reports.wait_for(varies) => {}
+            () = sleep(patience) => {}
+        }
+    }
+
+    /// Waits until nothing has been reserved for a moment.
+    async fn is_idle(&self) {
+        let mut reserved = self.introductions.subscribe();
+        // The sender lives as long as `self`.
+        while reserved.wait_for(|count| *count == 0).await.is_ok() {
+            if timeout(BREATH, reserved.wait_for(|count| *count > 0))
+                .await
+                .is_err()
+            {
+                return;
+            }
+        }
     }
 
     /// Returns what is known now.
@@ -315,9 +349,10 @@ impl Behaviour {
     }
 }
 
-impl Drop for Reserved<'_> {
+impl Drop for Reserved {
     fn drop(&mut self) {
-        self.0.introductions.fetch_sub(1, Ordering::Relaxed);
+        let count = &self.0.introductions;
+        count.send_modify(|count| *count = count.saturating_sub(1));
     }
 }
 

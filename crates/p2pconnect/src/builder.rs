@@ -172,6 +172,8 @@ impl Builder {
         let mut tasks = accept(listeners, &inbound);
         let (mappings, behaviour, discovery) = mappings(&ports, &key, &self.observer, &nat64);
         tasks.push(discovery);
+        // Until all that the server is needed for is done, a dial right after it included.
+        let _reserved = behaviour.reserve();
         let addresses = dialer.resolve().await?;
         let port_mappings = PortMappings::new(ports.clone(), self.observer.clone());
         if self.port_mapping && !is_here(&addresses) {

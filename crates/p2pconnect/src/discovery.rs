@@ -19,6 +19,10 @@ use crate::{behaviour::Behaviour, fresh_ports::FORETOLD, mappings::Mappings, tcp
 /// How long one question may take.
 const QUESTION_LIMIT: Duration = Duration::from_secs(5);
 
+/// How long a dial puts off the question that may get the server banned: a dial that succeeds is over by
+/// then, as a rule, and one that does not needs the answer to explain itself.
+const PROBE_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How much longer than the first half the second half of a number of questions may take.
 const STRAGGLERS: Duration = Duration::from_millis(100);
 
@@ -59,7 +63,10 @@ pub(crate) async fn run(mappings: Arc<Mappings>, behaviour: Arc<Behaviour>) -> I
 }
 
 async fn discover(network: Network, mappings: &Mappings, behaviour: &Behaviour) {
-    let filtering = probe(network, behaviour);
+    let filtering = async {
+        behaviour.may_be_probed(PROBE_PATIENCE).await;
+        probe(network, behaviour).await;
+    };
     let ports = async {
         // What is not kept may be the same for all: then these are for nothing, but there is no
         // time to wait for that.

@@ -136,7 +136,7 @@ fn a_row_that_is_about_to_begin_anew_is_known() {
 
 #[test]
 fn the_next_port_is_reserved_while_introductions_are_under_way() {
-    let behaviour = behind([7000, 7002]);
+    let behaviour = Arc::new(behind([7000, 7002]));
     assert!(!behaviour.is_reserved());
     let (first, second) = (behaviour.reserve(), behaviour.reserve());
     drop(first);
@@ -257,4 +257,32 @@ fn a_port_that_is_not_kept_is_looked_into_at_once() {
     let behaviour = Behaviour::new();
     behaviour.observe(seen(40_000, 3478, 40_000));
     assert_eq!(behaviour.samples_wanted(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_may_cost_the_server_waits_for_a_dial() {
+    let patience = Duration::from_secs(2);
+    let waited = async |behaviour: &Behaviour| {
+        let began = tokio::time::Instant::now();
+        behaviour.may_be_probed(patience).await;
+        began.elapsed()
+    };
+    let stays = Arc::new(behind([7000, 7000]));
+    assert_eq!(waited(&stays).await, BREATH);
+    let bound = stays.reserve();
+    let dialled = async {
+        sleep(patience / 4).await;
+        drop(bound);
+        let dialling = stays.reserve();
+        sleep(patience / 4).await;
+        drop(dialling);
+    };
+    let until = tokio::join!(waited(&stays), dialled).0;
+    assert_eq!(until, patience / 2 + BREATH);
+    let _reserved = stays.reserve();
+    assert_eq!(waited(&stays).await, patience);
+    // A plan needs the answer.
+    let varies = Arc::new(behind([7000, 7001]));
+    let _reserved = varies.reserve();
+    assert_eq!(waited(&varies).await, Duration::ZERO);
 }
