@@ -53,3 +53,20 @@ fn a_dial_does_not_risk_its_server() {
         net.finish();
     });
 }
+
+#[test]
+fn a_listener_says_that_its_server_is_banned_and_risks_it_once() {
+    test(|| {
+        let net = Net::new(&[], &[]);
+        net.ban_strangers("b", None);
+        let mut listener = net.listen("b");
+        let told = listener.wait_for("firewall-bans");
+        assert_eq!(told["server"], net.external("server").to_string());
+        net.end_bans("b");
+        let found = listener.wait_for("nat-found");
+        assert_eq!(found["local_nat"]["unsolicited"], "dropped", "{found}");
+        net.dial_echo("a", &net.id("b"), "heard again");
+        assert_eq!(connections_back(&net, "b").len(), 1);
+        net.finish();
+    });
+}

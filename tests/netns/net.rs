@@ -361,6 +361,29 @@ impl Net {
         run(command.args(arguments.split(' ')));
     }
 
+    /// Has a host ban whoever sends it a SYN that it does not expect, with one exception or none: for a
+    /// minute nothing comes through from there.
+    pub(crate) fn ban_strangers(&self, host: &str, excepted: Option<Ipv4Addr>) {
+        let excepted = excepted.map(|it| format!("add rule ip ban in ip saddr {it} accept"));
+        let excepted = excepted.unwrap_or_default();
+        let rules = format!(
+            "add table ip ban
+            add set ip ban strangers {{ type ipv4_addr; flags dynamic, timeout; timeout 60s; }}
+            add chain ip ban in {{ type filter hook input priority 0; }}
+            {excepted}
+            add rule ip ban in ip saddr @strangers drop
+            add rule ip ban in iif != lo tcp flags & (syn | ack) == syn ct state new \
+                update @strangers {{ ip saddr }} drop"
+        );
+        run(self.lab.host(host).command("nft").arg(rules));
+    }
+
+    /// Ends all bans of a host, which bans nobody any more.
+    pub(crate) fn end_bans(&self, host: &str) {
+        let rules = "delete table ip ban";
+        run(self.lab.host(host).command("nft").arg(rules));
+    }
+
     /// Has a host reach the server by the default route that it has now, whatever comes of that one.
     pub(crate) fn keep_way_to_server(&self, host: &str) {
         let mut ip = self.lab.host(host).command("ip");

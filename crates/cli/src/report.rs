@@ -113,6 +113,7 @@ impl Reporter {
                 &json!({ "local_nat": evidence::nat_fields(report) }),
                 &format!("the NAT here: {}", evidence::nat_in_words(report)),
             ),
+            Status::FirewallBans { server } => self.firewall_bans(*server),
             Status::CoordinatorLost { reason } => self.say(
                 "coordinator-lost",
                 &json!({ "reason": reason }),
@@ -148,6 +149,18 @@ impl Reporter {
             } => self.punch_failed(peer, reason, report.as_deref()),
             _ => {}
         }
+    }
+
+    fn firewall_bans(&self, server: IpAddr) {
+        self.say(
+            "firewall-bans",
+            &json!({ "server": server.to_string() }),
+            &format!(
+                "a firewall here seems to ban, for a while, whoever it does not expect: the STUN server \
+                 {server}, which tried what gets in, is not heard any more. An exception there for \
+                 that address keeps this machine reachable"
+            ),
+        );
     }
 
     fn port_mapped(&self, local: &SocketAddr, external: &SocketAddr, protocol: &str) {

@@ -7,10 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2pconnect_proto::{NatFiltering, NatMapping, NatReport, PortAssignment};
-use p2pconnect_punch::behaviour::{
-    ConnectBack, MIN_RANGE_SAMPLES, Observation, SeenRange, conclude,
+use p2pconnect_proto::{
+    BackFrom, BackOutcome, ConnectBack, NatFiltering, NatMapping, NatReport, PortAssignment,
 };
+use p2pconnect_punch::behaviour::{MIN_RANGE_SAMPLES, Observation, SeenRange, conclude};
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -24,6 +24,10 @@ pub(crate) const SAMPLES: usize = 13;
 
 /// How far along a row the connections to other servers may be: there are a dozen of them.
 const MAX_AHEAD: i16 = 32;
+
+/// The most networks that are remembered for a firewall that bans. A machine is in few in its life, and
+/// in one beyond them the firewall is met anew.
+const MAX_BANNING: usize = 32;
 
 /// How long a program that binds an endpoint may take to begin a dial: it is about to as a rule, on another
 /// thread perhaps.
@@ -48,6 +52,8 @@ pub(crate) struct Behaviour {
     pub(crate) looking: tokio::sync::Mutex<()>,
     /// How many introductions are asked for or under way, the making of the endpoint counted as one.
     introductions: watch::Sender<usize>,
+    /// The outsides of networks whose firewall has banned a server for connecting back.
+    banning: Mutex<BTreeSet<IpAddr>>,
 }
 
 /// An introduction that is asked for or under way, or may be in a moment: until this is dropped, the next port
@@ -69,6 +75,8 @@ struct Facts {
     /// How many connections had got a port when that one was about to be made.
     trails_before: u64,
     backs: Vec<ConnectBack>,
+    /// Whether a firewall here bans whoever sends a SYN that it does not expect.
+    bans: bool,
     /// The ports that other connections were seen from.
     others: BTreeSet<u16>,
     /// The random ports that peers have been told of, to which connections were made.
@@ -87,6 +95,7 @@ impl Behaviour {
             asked_from: AskedFrom::default(),
             looking: tokio::sync::Mutex::default(),
             introductions: watch::Sender::default(),
+            banning: Mutex::default(),
         }
     }
 
@@ -128,6 +137,37 @@ impl Behaviour {
                 return;
             }
         }
+    }
+
+    /// Takes in that the firewall of the network with this outside has banned a server for connecting back.
+    pub(crate) fn banned(&self, outside: IpAddr) {
+        let mut banning = self.banning();
+        if banning.len() < MAX_BANNING {
+            banning.insert(outside);
+        }
+        drop(banning);
+        self.learn(|facts| {
+            facts.bans = true;
+            // It has not let in what the server sent.
+            facts.backs = vec![ConnectBack {
+                from: BackFrom::OtherPort,
+                outcome: BackOutcome::Silent,
+            }];
+        });
+    }
+
+    /// Tells whether the firewall of a network has done so before.
+    pub(crate) fn has_banned(&self, outside: IpAddr) -> bool {
+        self.banning().contains(&outside)
+    }
+
+    /// Tells whether a firewall where this endpoint is now bans whoever sends a SYN that it does not expect.
+    pub(crate) fn bans(&self) -> bool {
+        self.facts().bans
+    }
+
+    fn banning(&self) -> MutexGuard<'_, BTreeSet<IpAddr>> {
+        self.banning.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns what is known now.
@@ -252,10 +292,10 @@ impl Behaviour {
 
     /// Takes in what became of connections that a server made, and how it saw the one by which it
     /// was asked for them.
-    pub(crate) fn connected_back(&self, mapped: SocketAddr, backs: Option<Vec<ConnectBack>>) {
+    pub(crate) fn connected_back(&self, mapped: SocketAddr, backs: Vec<ConnectBack>) {
         self.learn(|facts| {
             facts.others.insert(mapped.port());
-            facts.backs = backs.unwrap_or_default();
+            facts.backs = backs;
         });
     }
 
@@ -369,6 +409,7 @@ impl Facts {
     fn forget_samples(&mut self) {
         self.samples.clear();
         self.backs.clear();
+        self.bans = false;
         self.others.clear();
         self.named.clear();
         self.last = None;

@@ -346,7 +346,11 @@ fn mappings(
         Arc::clone(&behaviour),
         Arc::clone(nat64),
     ));
-    let discovery = discovery::run(Arc::clone(&mappings), Arc::clone(&behaviour));
+    let discovery = discovery::run(
+        Arc::clone(&mappings),
+        Arc::clone(&behaviour),
+        observer.clone(),
+    );
     let discovery = AbortOnDrop::spawn(async move { match discovery.await {} });
     (mappings, behaviour, discovery)
 }

@@ -34,8 +34,9 @@ impl Circumstances {
         }
     }
 
-    /// Puts what these explain in the place of a verdict that knows the attempts alone.
-    pub(crate) fn explain(&self, report: &mut PunchReport) {
+    /// Puts what these explain in the place of a verdict that knows the attempts alone. A firewall that `bans`
+    /// may have turned out to do so since the attempts began.
+    pub(crate) fn explain(&self, report: &mut PunchReport, bans: bool) {
         if matches!(
             report.verdict,
             Verdict::WrongIdentity | Verdict::Intercepted
@@ -46,6 +47,8 @@ impl Circumstances {
             report.verdict = Verdict::ConcealedFromCoordinator;
         } else if self.is_unmapped(report) {
             report.verdict = Verdict::UnmappedRoute;
+        } else if bans && matches!(report.verdict, Verdict::Silent | Verdict::Mixed) {
+            report.verdict = Verdict::FirewallBans;
         }
     }
 
@@ -83,6 +86,15 @@ mod tests {
     }
 
     fn explained(it: &Circumstances, verdict: Verdict, routes: &[(&str, &str)]) -> Verdict {
+        explained_where(false, it, verdict, routes)
+    }
+
+    fn explained_where(
+        bans: bool,
+        it: &Circumstances,
+        verdict: Verdict,
+        routes: &[(&str, &str)],
+    ) -> Verdict {
         let pair = |(to, from): &(&str, &str)| PairReport {
             pair: CandidatePair {
                 local: (from.parse::<IpAddr>().unwrap(), 1).into(),
@@ -100,7 +112,7 @@ mod tests {
             guessed: false,
             pairs: routes.iter().map(pair).collect(),
         };
-        it.explain(&mut report);
+        it.explain(&mut report, bans);
         report.verdict
     }
 
@@ -145,5 +157,24 @@ mod tests {
         assert_eq!(verdict(&[by_tunnel, outside]), Verdict::Silent);
         // No server was asked over IPv6 at all.
         assert_eq!(verdict(&[("2001:db8::9", "2001:db8::5")]), Verdict::Silent);
+    }
+
+    #[test]
+    fn a_firewall_that_bans_explains_silence_and_nothing_that_was_heard() {
+        let outside = [("203.0.113.9", "192.168.1.5")];
+        let verdict = |it| explained_where(true, &at_home(), it, &outside);
+        for unexplained in [Verdict::Silent, Verdict::Mixed] {
+            assert_eq!(verdict(unexplained), Verdict::FirewallBans);
+        }
+        for heard in [
+            Verdict::Refused,
+            Verdict::WrongIdentity,
+            Verdict::BothMappingsVary,
+        ] {
+            assert_eq!(verdict(heard), heard);
+        }
+        let by_tunnel = [("203.0.113.9", "10.8.0.2")];
+        let unmapped = explained_where(true, &at_home(), Verdict::Silent, &by_tunnel);
+        assert_eq!(unmapped, Verdict::UnmappedRoute);
     }
 }

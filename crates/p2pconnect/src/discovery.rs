@@ -11,10 +11,12 @@ use std::{
 };
 
 use p2pconnect_punch::behaviour::Observation;
-use p2pconnect_stun::{connect_back, next_keepalive, query};
+use p2pconnect_stun::{MappingError, connect_back, next_keepalive, query};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::{behaviour::Behaviour, fresh_ports::FORETOLD, mappings::Mappings, tcp};
+use crate::{
+    Status, behaviour::Behaviour, fresh_ports::FORETOLD, mappings::Mappings, status::Observer, tcp,
+};
 
 /// How long one question may take.
 const QUESTION_LIMIT: Duration = Duration::from_secs(5);
@@ -22,6 +24,10 @@ const QUESTION_LIMIT: Duration = Duration::from_secs(5);
 /// How long a dial puts off the question that may get the server banned: a dial that succeeds is over by
 /// then, as a rule, and one that does not needs the answer to explain itself.
 const PROBE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a server that has fallen silent is given to answer on another connection: a repeated SYN, and
+/// some more.
+const SILENCE_LIMIT: Duration = Duration::from_secs(2);
 
 /// How much longer than the first half the second half of a number of questions may take.
 const STRAGGLERS: Duration = Duration::from_millis(100);
@@ -47,11 +53,15 @@ pub(crate) struct Network {
 }
 
 /// Keeps what is known of the NAT true, for as long as the future is polled.
-pub(crate) async fn run(mappings: Arc<Mappings>, behaviour: Arc<Behaviour>) -> Infallible {
+pub(crate) async fn run(
+    mappings: Arc<Mappings>,
+    behaviour: Arc<Behaviour>,
+    observer: Observer,
+) -> Infallible {
     let mut network = mappings.other_network(None).await;
     loop {
         let finding_out = async {
-            discover(network, &mappings, &behaviour).await;
+            discover(network, &mappings, &behaviour, &observer).await;
             follow(network, &behaviour).await
         };
         network = tokio::select! {
@@ -62,10 +72,15 @@ pub(crate) async fn run(mappings: Arc<Mappings>, behaviour: Arc<Behaviour>) -> I
     }
 }
 
-async fn discover(network: Network, mappings: &Mappings, behaviour: &Behaviour) {
+async fn discover(
+    network: Network,
+    mappings: &Mappings,
+    behaviour: &Behaviour,
+    observer: &Observer,
+) {
     let filtering = async {
         behaviour.may_be_probed(PROBE_PATIENCE).await;
-        probe(network, behaviour).await;
+        probe(network, behaviour, observer).await;
     };
     let ports = async {
         // What is not kept may be the same for all: then these are for nothing, but there is no
@@ -104,20 +119,41 @@ async fn follow(network: Network, behaviour: &Behaviour) -> Infallible {
     }
 }
 
-/// Finds out from where the NAT lets connections in.
-async fn probe(network: Network, behaviour: &Behaviour) {
+/// Finds out from where the NAT lets connections in, but once in a network whose firewall bans for it.
+async fn probe(network: Network, behaviour: &Behaviour, observer: &Observer) {
+    if behaviour.has_banned(network.external) {
+        return behaviour.banned(network.external);
+    }
     let Ok(port) = behaviour.asked_from.next() else {
         return;
     };
     let local = tcp::in_zone_of(SocketAddr::new(network.local, port), network.server);
     match connect_back(local, network.server, QUESTION_LIMIT).await {
-        Ok((mapped, backs)) => {
-            if backs.is_none() {
-                tracing::debug!("the stun server does not connect back");
-            }
-            behaviour.connected_back(mapped, backs);
+        Ok((mapped, Some(backs))) => behaviour.connected_back(mapped, backs),
+        Ok((_, None)) | Err(MappingError::NoAnswer) if is_silent(network, behaviour).await => {
+            tracing::info!("a firewall bans whoever sends a SYN that it does not expect");
+            behaviour.banned(network.external);
+            let server = network.server.ip();
+            observer.tell(Status::FirewallBans { server });
+        }
+        Ok((mapped, None)) => {
+            tracing::debug!("the stun server does not connect back");
+            behaviour.connected_back(mapped, Vec::new());
         }
         Err(error) => tracing::debug!(%error, "filtering unknown"),
+    }
+}
+
+/// Tells whether a server that was heard a moment ago is not any more, on a new connection either: nothing
+/// comes back, not even that it is gone.
+async fn is_silent(network: Network, behaviour: &Behaviour) -> bool {
+    match ask_within(network, behaviour, SILENCE_LIMIT).await {
+        Some(Err(MappingError::ConnectTimedOut | MappingError::NoAnswer)) => true,
+        Some(Ok(seen)) => {
+            behaviour.saw(seen.mapped);
+            false
+        }
+        Some(Err(_)) | None => false,
     }
 }
 
@@ -178,21 +214,31 @@ async fn ask_in_a_row(
 
 /// Asks the server how it sees a new connection.
 async fn ask(network: Network, behaviour: &Behaviour) -> Option<Observation> {
-    let Network { local, server, .. } = network;
-    let port = behaviour.asked_from.next();
-    let port = port.map_err(|error| tracing::debug!(%error, "no port to ask from"));
-    let local = tcp::in_zone_of(SocketAddr::new(local, port.ok()?), server);
-    match query(local, server, QUESTION_LIMIT).await {
-        Ok(mapped) => Some(Observation {
-            local,
-            server,
-            mapped,
-        }),
+    match ask_within(network, behaviour, QUESTION_LIMIT).await? {
+        Ok(observation) => Some(observation),
         Err(error) => {
             tracing::debug!(%error, "no answer on a new connection");
             None
         }
     }
+}
+
+/// Does so within a limit, unless there is no port to ask from.
+async fn ask_within(
+    network: Network,
+    behaviour: &Behaviour,
+    limit: Duration,
+) -> Option<Result<Observation, MappingError>> {
+    let Network { local, server, .. } = network;
+    let port = behaviour.asked_from.next();
+    let port = port.map_err(|error| tracing::debug!(%error, "no port to ask from"));
+    let local = tcp::in_zone_of(SocketAddr::new(local, port.ok()?), server);
+    let answer = query(local, server, limit).await;
+    Some(answer.map(|mapped| Observation {
+        local,
+        server,
+        mapped,
+    }))
 }
 
 /// Does so if the last look was before a connection of this endpoint. Another look than that takes
@@ -272,6 +318,7 @@ async fn in_order<F: Future>(futures: impl Iterator<Item = F>) -> Vec<Option<F::
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 mod tests {
+    use p2pconnect_proto::{NatFiltering, UnsolicitedSyn};
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::{TcpListener, TcpStream},
@@ -340,6 +387,29 @@ mod tests {
         // The silent one, and the look that makes up for it.
         let next = outside(FIRST + wanted + 1);
         assert_eq!(behaviour.foretell(10_000).1, Some(next));
+    }
+
+    #[tokio::test]
+    async fn a_network_that_bans_is_asked_for_it_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = listener.local_addr().unwrap();
+        let network = Network {
+            local: server.ip(),
+            external: outside(0).ip(),
+            server,
+        };
+        let behaviour = Behaviour::new();
+        behaviour.banned(network.external);
+        behaviour.start_over();
+        assert!(!behaviour.bans());
+        probe(network, &behaviour, &Observer::none()).await;
+        assert!(behaviour.bans());
+        let report = behaviour.report();
+        let strictest = NatFiltering::AddressAndPortDependent;
+        assert_eq!(report.filtering, Some(strictest));
+        assert_eq!(report.unsolicited, Some(UnsolicitedSyn::Dropped));
+        let asked = timeout(Duration::ZERO, listener.accept()).await;
+        assert!(asked.is_err(), "the server was asked to connect back again");
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,6 +15,7 @@ use tokio::{sync::oneshot, time::sleep_until};
 
 use crate::{
     DialError, Status,
+    behaviour::Behaviour,
     circumstances::Circumstances,
     coordination::Coordination,
     crossing::{Answered, Answering},
@@ -402,7 +403,7 @@ impl Inner {
             .naming(kinds, translated)
             .paced(pace)
             .spending(self.syn_budget.open(), stake, self.bets.holes());
-        let (result, race) = run(session, deadline, &circumstances).await;
+        let (result, race) = run(session, deadline, &circumstances, &self.behaviour).await;
         self.note_end(&begun, &result);
         let mut punched = result?;
         punched.stream.get_mut().0.keep(race);
@@ -484,6 +485,7 @@ async fn run(
     session: Session,
     deadline: Instant,
     circumstances: &Circumstances,
+    behaviour: &Behaviour,
 ) -> (Result<Punched, SessionError>, AbortOnDrop) {
     let (handed, handing) = oneshot::channel();
     let race = AbortOnDrop::spawn(session.run(deadline, handed));
@@ -492,7 +494,7 @@ async fn run(
         return (Err(broken), race);
     };
     if let Err(SessionError::NoPath(report) | SessionError::PeerLeft(report)) = &mut result {
-        circumstances.explain(report);
+        circumstances.explain(report, behaviour.bans());
     }
     (result, race)
 }

@@ -1,4 +1,9 @@
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use p2pconnect_proto::{NatReport, PeerId, Role};
 use p2pconnect_punch::PunchReport;
@@ -44,6 +49,14 @@ pub enum Status {
     NatFound {
         /// What was found; what it leaves out is not known.
         report: NatReport,
+    },
+    /// A firewall on this side seems to ban, for a while, whoever sends a SYN that it does not expect. A STUN
+    /// server that was asked to connect back, which tells how the NAT filters, has not been heard since, and
+    /// the coordinator is likely to be out of reach as well until the ban ends. No server is asked for that
+    /// again in this network.
+    FirewallBans {
+        /// The server that is banned.
+        server: IpAddr,
     },
     /// The connection to the coordinator broke; it is being made anew.
     CoordinatorLost {

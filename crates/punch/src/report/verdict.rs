@@ -22,6 +22,8 @@ pub enum Verdict {
     ConcealedFromCoordinator,
     /// Packets to the peer take a route that no STUN server was asked over.
     UnmappedRoute,
+    /// A firewall on this side seems to ban whoever sends a SYN that it does not expect, as the peer may have.
+    FirewallBans,
     /// Our NAT uses another external port for each destination, and the peer's side filters.
     LocalMappingVaries,
     /// The peer's NAT uses another external port for each destination, and our side filters.
@@ -137,6 +139,7 @@ impl Verdict {
             | Self::Intercepted
             | Self::ConcealedFromCoordinator
             | Self::UnmappedRoute
+            | Self::FirewallBans
             | Self::Withheld
             | Self::Refused
             | Self::Unreachable
@@ -178,6 +181,12 @@ impl Verdict {
                  coordinator and the STUN servers, so that the peer knows only the address of a way that \
                  is not used. A coordinator that is reached by the same way as the peer, or leaving the \
                  VPN, would help."
+            }
+            Self::FirewallBans => {
+                "A firewall on this side seems to ban, for a while, whoever sends it a connection attempt \
+                 that it does not expect, as it has done with the STUN server. The peer's attempt may \
+                 have come before this side's own. An exception there for the peer's and the \
+                 coordinator's addresses, or trying again when the ban has ended, would help."
             }
             Self::Withheld => {
                 "This side has sent a lot to the peer's network lately and nobody there was the peer, \
