@@ -139,10 +139,10 @@ pub(crate) fn are_apart(one: &[Candidate], other: &[Candidate]) -> bool {
 }
 
 /// Returns the address from which the kernel's routes reach each one of the peer's.
-pub(crate) async fn routes(remotes: &[Candidate]) -> BTreeMap<IpAddr, IpAddr> {
+pub(crate) fn routes(remotes: &[Candidate]) -> BTreeMap<IpAddr, IpAddr> {
     let mut routes = BTreeMap::new();
     for remote in remotes {
-        match tcp::source_address(remote.address).await {
+        match tcp::source_address(remote.address) {
             Ok(source) => {
                 routes.insert(remote.address.ip(), source);
             }

@@ -410,9 +410,7 @@ impl Shared {
     ) -> Result<HeldMapping, MappingError> {
         let key = (punch_port, server);
         let server = self.nat64.reach(server).await;
-        let source = tcp::source_address(server)
-            .await
-            .map_err(|_| MappingError::Unreachable)?;
+        let source = tcp::source_address(server).map_err(|_| MappingError::Unreachable)?;
         let mut config = MappingConfig::default();
         config.commitment = self.commitment(&key, source);
         let local = tcp::in_zone_of(SocketAddr::new(source, port), server);
@@ -588,7 +586,7 @@ impl Shared {
     /// leave from none.
     async fn has_left(&self, key: Key, local: SocketAddr) -> bool {
         let (_, server) = key;
-        let source = tcp::source_address(self.nat64.reach(server).await).await;
+        let source = tcp::source_address(self.nat64.reach(server).await);
         let has_left = source.is_ok_and(|source| source != local.ip());
         if has_left {
             tracing::debug!("this machine has another address now");

@@ -363,7 +363,7 @@ impl Inner {
         let coordinator = coordination.host();
         let vantage = self.vantage(&coordination, seen_together);
         let circumstances = Circumstances::new(&vantage, &self.mappings.known());
-        let translated = self.prepare(&mut candidates, &vantage, coordinator).await;
+        let translated = self.prepare(&mut candidates, &vantage, coordinator);
         let flights = coordination.expect_flights(session);
         relayed.connect(session, coordination, flights);
         let remotes = fixed_addresses(&candidates);
@@ -372,7 +372,7 @@ impl Inner {
         self.tell_of_begin(&begun, candidates.len());
 
         let ports = place.ports().unwrap_or(&self.ports);
-        let routes = gather::routes(&candidates).await;
+        let routes = gather::routes(&candidates);
         let mut bases = gather::bases(ports, announced.fresh, &routes, coordinator);
         let nats = [&announced.nat, &nat];
         let parties = (self.key.peer_id(), peer, role);
@@ -412,7 +412,7 @@ impl Inner {
 
     /// Leaves those of a peer's candidates that are connected to, as this host reaches them, and returns which
     /// addresses lead through a NAT64.
-    async fn prepare(
+    fn prepare(
         &self,
         candidates: &mut Vec<Candidate>,
         vantage: &Vantage,
@@ -420,7 +420,7 @@ impl Inner {
     ) -> BTreeSet<IpAddr> {
         vantage.retain(candidates);
         gather::put_in_zone(candidates, coordinator);
-        self.nat64.translate(candidates).await
+        self.nat64.translate(candidates)
     }
 
     fn tell_of_begin(&self, begun: &Begun, candidates: usize) {

@@ -71,7 +71,7 @@ impl Nat64 {
         let IpAddr::V4(address) = server.ip() else {
             return server;
         };
-        if tcp::source_address(server).await.is_ok() {
+        if tcp::source_address(server).is_ok() {
             return server;
         }
         self.shared.look_unless(|_| true).await;
@@ -88,7 +88,7 @@ impl Nat64 {
     /// one by now. Cancel safe.
     pub(crate) async fn untranslate(&self, servers: &mut Vec<SocketAddr>) {
         for server in servers.iter().filter(|it| it.is_ipv4()) {
-            if tcp::source_address(*server).await.is_err() {
+            if tcp::source_address(*server).is_err() {
                 self.shared.look_unless(|at| at.elapsed() < NEW_FOR).await;
             }
         }
@@ -108,7 +108,7 @@ impl Nat64 {
 
     /// Puts the addresses that lead through the NAT64 in the place of a peer's public IPv4 addresses
     /// that there is no route to, and returns them. Cancel safe.
-    pub(crate) async fn translate(&self, candidates: &mut [Candidate]) -> BTreeSet<IpAddr> {
+    pub(crate) fn translate(&self, candidates: &mut [Candidate]) -> BTreeSet<IpAddr> {
         let mut translated = BTreeSet::new();
         let Some(prefix) = self.shared.known() else {
             return translated;
@@ -117,7 +117,7 @@ impl Nat64 {
             if let IpAddr::V4(v4) = candidate.address.ip()
                 // Others are not those of the network behind the NAT64.
                 && is_global(v4.into())
-                && tcp::source_address(candidate.address).await.is_err()
+                && tcp::source_address(candidate.address).is_err()
             {
                 let v6 = prefix.with(v4).into();
                 candidate.address.set_ip(v6);
@@ -147,7 +147,7 @@ impl Shared {
     }
 
     async fn look_anew(&self) {
-        if tcp::source_address(tcp::ELSEWHERE[0]).await.is_ok() {
+        if tcp::source_address(tcp::ELSEWHERE[0]).is_ok() {
             return self.set(None);
         }
         match discover().await {
@@ -207,7 +207,7 @@ mod tests {
         let mut candidates = addresses
             .map(|it| Candidate::host(it.parse().unwrap(), PunchPort::PRIMARY))
             .to_vec();
-        let translated = nat64.translate(&mut candidates).await;
+        let translated = nat64.translate(&mut candidates);
         let found: Vec<_> = candidates.iter().map(|it| it.address.to_string()).collect();
         let [_, others @ ..] = addresses;
         assert_eq!(found[0], "[64:ff9b::ffff:ffff]:5");

@@ -123,7 +123,7 @@ impl Shared {
     /// Keeps the punch ports mapped for as long as the future is polled, or until it is to close.
     async fn keep(self: Arc<Self>) {
         loop {
-            let route = Route::current().await;
+            let route = Route::current();
             let obtaining = async {
                 match &route {
                     Some(route) => timeout(OBTAIN_LIMIT, self.obtain(route)).await.ok(),
@@ -193,7 +193,7 @@ impl Shared {
                 Ok(_) = closing.wait_for(|closing| *closing) => return Ended::Closing(held),
                 () = sleep_until(next_keepalive(CHECK_INTERVAL)) => {}
             }
-            if Route::current().await.as_ref() != route {
+            if Route::current().as_ref() != route {
                 tracing::debug!("this machine has another router now");
                 return Ended::Gone;
             }

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     time::Duration,
 };
 
@@ -12,7 +12,7 @@ use p2pconnect_stun::{
     socket::{clear_linger, reusable_tcp_socket},
 };
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::{
     path_faults::{Known, PathFaults},
@@ -151,17 +151,17 @@ pub(crate) fn is_closed(stream: &TcpStream) -> bool {
 
 /// Returns the address that the kernel would send from towards `remote`.
 ///
-/// Nothing is sent: connecting a UDP socket only looks up the route.
-pub(crate) async fn source_address(remote: SocketAddr) -> io::Result<IpAddr> {
+/// Nothing is sent, and nothing is waited for: connecting a UDP socket only looks up the route.
+pub(crate) fn source_address(remote: SocketAddr) -> io::Result<IpAddr> {
     let any: SocketAddr = if remote.is_ipv4() {
         (Ipv4Addr::UNSPECIFIED, 0).into()
     } else {
         (Ipv6Addr::UNSPECIFIED, 0).into()
     };
-    let socket = UdpSocket::bind(any).await.inspect_err(|error| {
+    let socket = UdpSocket::bind(any).inspect_err(|error| {
         shortage::note(error);
     })?;
-    socket.connect(remote).await?;
+    socket.connect(remote)?;
     Ok(socket.local_addr()?.ip())
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::IpAddr,
     path::Path,
 };
 
@@ -40,7 +40,7 @@ pub(super) fn by_usefulness() -> Vec<IpAddr> {
         .collect();
     let ways_out: Vec<_> = tcp::ELSEWHERE
         .into_iter()
-        .filter_map(source_towards)
+        .filter_map(|it| tcp::source_address(it).ok())
         .collect();
     order(&addresses, &ways_out)
 }
@@ -87,18 +87,6 @@ fn scope_rank(ip: IpAddr) -> u8 {
         IpAddr::V4(_) => 1,
         IpAddr::V6(_) => 2,
     }
-}
-
-/// Returns the address from which the kernel's routes lead to `remote`, if any do.
-fn source_towards(remote: SocketAddr) -> Option<IpAddr> {
-    let any: IpAddr = if remote.is_ipv4() {
-        Ipv4Addr::UNSPECIFIED.into()
-    } else {
-        Ipv6Addr::UNSPECIFIED.into()
-    };
-    let socket = UdpSocket::bind(SocketAddr::new(any, 0)).ok()?;
-    socket.connect(remote).ok()?;
-    Some(socket.local_addr().ok()?.ip())
 }
 
 /// Tells whether Linux says that an interface is a bridge. Where nobody says so, it counts as none.

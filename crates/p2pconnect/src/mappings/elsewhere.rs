@@ -28,15 +28,15 @@ struct Way {
 
 impl Way {
     /// Returns the way to everybody, if a server elsewhere is reached by another one. Costs no packet.
-    async fn other_than_to(server: SocketAddr) -> Option<Self> {
+    fn other_than_to(server: SocketAddr) -> Option<Self> {
         if !is_global(server.ip()) {
             return None;
         }
         let everybody = tcp::ELSEWHERE
             .iter()
             .find(|it| it.is_ipv4() == server.is_ipv4());
-        let local = tcp::source_address(*everybody?).await.ok()?;
-        if tcp::source_address(server).await.ok()? == local {
+        let local = tcp::source_address(*everybody?).ok()?;
+        if tcp::source_address(server).ok()? == local {
             return None;
         }
         let interfaces = if_addrs::get_if_addrs().ok()?;
@@ -54,7 +54,7 @@ impl Shared {
         server: SocketAddr,
     ) {
         loop {
-            if let Some(way) = Way::other_than_to(server).await {
+            if let Some(way) = Way::other_than_to(server) {
                 match self.open_over(&way, port, server).await {
                     Ok(held) => self.follow_over(&way, (punch_port, server), held).await,
                     Err(error) => tracing::debug!(%error, "no mapping over the other way out"),
@@ -111,7 +111,7 @@ impl Shared {
                     None => return,
                 },
                 () = sleep_until(next_keepalive(KEEP_ALIVE)) => {
-                    if Way::other_than_to(server).await.as_ref() != Some(way) {
+                    if Way::other_than_to(server).as_ref() != Some(way) {
                         return;
                     }
                     // With the token that came last.

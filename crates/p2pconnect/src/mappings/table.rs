@@ -108,7 +108,7 @@ impl Table {
         server: SocketAddr,
         ports: impl Iterator<Item = PunchPort>,
     ) -> bool {
-        if self.servers.contains(&server) || self.servers.len() >= MAX_SERVERS {
+        if !self.is_new(server) {
             return false;
         }
         self.servers.push(server);
@@ -127,11 +127,16 @@ impl Table {
         server: SocketAddr,
         ports: impl Iterator<Item = PunchPort>,
     ) -> bool {
-        if self.servers.contains(&server) || self.servers.len() >= MAX_SERVERS {
-            return false;
+        if self.is_new(server) {
+            // Before it is asked, since its place is another one.
+            self.fallbacks.push(server);
         }
-        self.fallbacks.push(server);
         self.name(server, ports)
+    }
+
+    /// Tells whether a server is not known yet, and there is room for it.
+    fn is_new(&self, server: SocketAddr) -> bool {
+        !self.servers.contains(&server) && self.servers.len() < MAX_SERVERS
     }
 
     /// Notes that a server is asked, if it may be: not while so many others of its family are, or

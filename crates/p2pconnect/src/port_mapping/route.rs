@@ -26,10 +26,10 @@ pub(super) struct Route {
 impl Route {
     /// Returns the way out over IPv4, if there is one and the system tells whose it is: nobody but the
     /// default gateway is asked for anything.
-    pub(super) async fn current() -> Option<Self> {
+    pub(super) fn current() -> Option<Self> {
         let table = beginning_of("/proc/net/route").ok()?;
         let gateway = default_gateway(&table)?;
-        match tcp::source_address(SocketAddr::from((gateway, DISCARD))).await {
+        match tcp::source_address(SocketAddr::from((gateway, DISCARD))) {
             Ok(std::net::IpAddr::V4(local)) => Some(Self { gateway, local }),
             Ok(std::net::IpAddr::V6(_)) | Err(_) => None,
         }
