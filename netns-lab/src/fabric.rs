@@ -10,10 +10,10 @@
 
 mod gate;
 mod packets;
+mod queue;
 mod topology;
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +24,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::middlebox::{Middlebox, Side};
 use crate::record::{Event as Seen, LogEntry};
 use gate::Gates;
+use queue::{Queue, What};
 use topology::{Node, Place, Routes};
 
 pub use gate::{Gate, GateError, PacketKind, PacketPattern};
@@ -41,8 +42,7 @@ pub(crate) struct Fabric {
     nodes: Vec<Node>,
     core: Arc<str>,
     core_routes: Routes,
-    queue: BinaryHeap<Reverse<Event>>,
-    next_sequence: u64,
+    queue: Queue,
     /// Most packets under way; beyond it the core drops.
     capacity: usize,
     gates: Gates,
@@ -78,25 +78,6 @@ pub(crate) struct Observation {
     pub(crate) packet: Arc<[u8]>,
 }
 
-/// Something that will happen.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Event {
-    at: Duration,
-    /// Keeps events of one moment in order, and the comparison short.
-    sequence: u64,
-    what: What,
-}
-
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum What {
-    /// A packet leaves the link above a node, towards a side.
-    Arrival(usize, Side, Arc<[u8]>),
-    /// A node has something to do.
-    Timer(usize),
-    /// A gate has been closed for as long as it may.
-    GateLimit(usize),
-}
-
 /// Building.
 impl Fabric {
     /// Makes an empty fabric; the seed decides all its randomness.
@@ -107,8 +88,7 @@ impl Fabric {
             nodes: Vec::new(),
             core: CORE.into(),
             core_routes: Routes::default(),
-            queue: BinaryHeap::new(),
-            next_sequence: 0,
+            queue: Queue::default(),
             capacity,
             gates: Gates::default(),
             outputs: VecDeque::new(),
@@ -246,7 +226,7 @@ impl Fabric {
 
     /// Returns when something next happens by itself, if ever.
     pub(crate) fn next_due(&self) -> Option<Duration> {
-        self.queue.peek().map(|Reverse(event)| event.at)
+        self.queue.next_due()
     }
 
     /// Returns what the owner has to see to next.
@@ -289,7 +269,7 @@ impl Fabric {
             self.now = self.now.max(limit);
             return false;
         }
-        let Some(Reverse(event)) = self.queue.pop() else {
+        let Some(event) = self.queue.pop() else {
             return false;
         };
         self.now = self.now.max(event.at);
@@ -310,14 +290,8 @@ impl Fabric {
         };
         if self.nodes[node.0].timer != Some(at) {
             self.nodes[node.0].timer = Some(at);
-            self.schedule(at, What::Timer(node.0));
+            self.queue.push(at, What::Timer(node.0));
         }
-    }
-
-    fn schedule(&mut self, at: Duration, what: What) {
-        let sequence = self.next_sequence;
-        self.next_sequence += 1;
-        self.queue.push(Reverse(Event { at, sequence, what }));
     }
 
     /// A node's timer has run out, unless it was set anew since.

@@ -10,8 +10,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::queue::What;
 use super::topology::{Network, Node};
-use super::{Fabric, NodeId, What};
+use super::{Fabric, NodeId};
 use crate::middlebox::Side;
 use crate::packet::{Content, IpHeader, Segment};
 use crate::record::Event;
@@ -344,7 +345,7 @@ impl Fabric {
         };
         if gate.held.len() == 1 {
             let at = self.now + gate.limit;
-            self.schedule(at, What::GateLimit(number));
+            self.queue.push(at, What::GateLimit(number));
         }
         self.note_at_gate(spot, verdict, packet);
     }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::gate::Spot;
+use super::queue::What;
 use super::topology::{NodeId, Place};
-use super::{Fabric, Observation, Output, What};
+use super::{Fabric, Observation, Output};
 use crate::build::{IcmpKind, icmp_error};
 use crate::capture::{Fate, is_private};
 use crate::link::{Crossing, Loss};
@@ -83,7 +84,7 @@ impl Fabric {
         {
             for exit in [Some(exit), duplicate].into_iter().flatten() {
                 let what = What::Arrival(node, towards, Arc::clone(&packet));
-                self.schedule(exit, what);
+                self.queue.push(exit, what);
             }
         }
         if let Crossing::Lost(Loss::TooLong { .. }) = crossing {
@@ -121,7 +122,8 @@ impl Fabric {
         let what = IcmpKind::too_big(source.is_ipv4(), mtu);
         let error = icmp_error(what, packet, router, source);
         // It comes from the link that the packet should have gone by.
-        self.schedule(at, What::Arrival(node, towards.other(), error.into()));
+        self.queue
+            .push(at, What::Arrival(node, towards.other(), error.into()));
     }
 
     /// A packet has come up the link above a node.
