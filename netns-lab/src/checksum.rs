@@ -19,7 +19,15 @@ pub(crate) fn update(field: u16, old: &[u8], new: &[u8]) -> u16 {
 }
 
 fn sum(bytes: &[u8]) -> u64 {
-    words(bytes).map(u64::from).sum()
+    // Two words at a time: a carry between them is folded like any other (RFC 1071
+    // section 2).
+    let pairs = bytes.chunks_exact(4);
+    let rest = words(pairs.remainder()).map(u64::from).sum::<u64>();
+    let pairs = pairs.map(|pair| match *pair {
+        [a, b, c, d] => u64::from(u32::from_be_bytes([a, b, c, d])),
+        _ => 0,
+    });
+    pairs.sum::<u64>() + rest
 }
 
 fn words(bytes: &[u8]) -> impl Iterator<Item = u16> {

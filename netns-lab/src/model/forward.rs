@@ -14,9 +14,9 @@ use crate::spec::{
 };
 
 /// A packet that wants in, from outside or by hairpinning.
-struct Arrival {
+struct Arrival<'a> {
     /// As it came to the box.
-    original: Packet,
+    original: &'a [u8],
     original_flow: Flow,
     /// The side it came from, to which answers go.
     from: Side,
@@ -26,8 +26,8 @@ struct Arrival {
 }
 
 impl NatModel {
-    pub(super) fn forward(&mut self, side: Side, packet: &[u8]) -> Result<Verdict, DropReason> {
-        let packet = Packet::read(packet)?;
+    pub(super) fn forward(&mut self, side: Side, original: &[u8]) -> Result<Verdict, DropReason> {
+        let packet = Packet::read(original)?;
         if self.spec.drop_ecn_udp && packet.is_marked_udp() {
             return Err(DropReason::EcnMark);
         }
@@ -35,9 +35,9 @@ impl NatModel {
             self.check_echo(side, flow)?;
         }
         match (packet.content, side) {
-            (Content::Flow(flow), Side::Internal) => self.outbound(packet, flow),
+            (Content::Flow(flow), Side::Internal) => self.outbound(original, packet, flow),
             (Content::Flow(flow), Side::External) => self.inbound(Arrival {
-                original: packet.clone(),
+                original,
                 original_flow: flow,
                 from: side,
                 packet,
@@ -72,7 +72,12 @@ impl NatModel {
         Ok(())
     }
 
-    fn outbound(&mut self, mut packet: Packet, flow: Flow) -> Result<Verdict, DropReason> {
+    fn outbound(
+        &mut self,
+        original: &[u8],
+        mut packet: Packet,
+        flow: Flow,
+    ) -> Result<Verdict, DropReason> {
         let hairpins = self.is_own(flow.destination.ip());
         if hairpins && self.spec.hairpinning == Hairpinning::None {
             return Err(DropReason::NoHairpinning(flow.destination));
@@ -89,7 +94,6 @@ impl NatModel {
             // The SYN from inside that RFC 5382 REQ-4 waits for.
             self.pending.remove(&(flow.destination, external));
         }
-        let original = packet.clone();
         if external != flow.source {
             packet.translate(&flow, End::Source, external);
         }
@@ -169,7 +173,7 @@ impl NatModel {
         Ok(self.table.add_mapping(protocol, internal, external, scope))
     }
 
-    fn inbound(&mut self, arrival: Arrival) -> Result<Verdict, DropReason> {
+    fn inbound(&mut self, arrival: Arrival<'_>) -> Result<Verdict, DropReason> {
         let (external, remote) = (arrival.flow.destination, arrival.flow.source);
         if self.translates(external.ip()) && !self.is_own(external.ip()) {
             return Err(DropReason::NotOurs(external));
@@ -264,7 +268,7 @@ impl NatModel {
     }
 
     /// Answers a packet that is not let in, as far as the box does.
-    fn refuse(&mut self, arrival: &Arrival, drop: DropReason) -> Verdict {
+    fn refuse(&mut self, arrival: &Arrival<'_>, drop: DropReason) -> Verdict {
         let answer = match drop {
             DropReason::SimultaneousOpen(_) => match self.spec.simultaneous_open {
                 SimultaneousOpen::Reset => Some(Answer::Rst),
@@ -275,10 +279,11 @@ impl NatModel {
             }
             _ => None,
         };
-        let Some(answer) = answer else {
+        // It can be read, since it was.
+        let (Some(answer), Ok(syn)) = (answer, Packet::read(arrival.original)) else {
             return Verdict::Dropped(drop);
         };
-        let (syn, flow) = (&arrival.original, &arrival.original_flow);
+        let (syn, flow) = (&syn, &arrival.original_flow);
         let own = self.answering_address(flow.destination.ip());
         let packet = match answer {
             Answer::Rst => answer::rst(syn, flow),
