@@ -1,5 +1,6 @@
 //! Measures what labs cost: the time to set one up and to take it down, how
-//! exact its delays are, and how fast one TCP connection goes through it.
+//! exact its delays are, how fast one TCP connection goes through it, and how much
+//! of a processor the thread that carries the packets takes meanwhile.
 //!
 //! `cargo run --release -p netns-lab --example measure`
 #![expect(
@@ -104,6 +105,7 @@ fn round_trips(lab: &Lab, delay: u64) -> Result<()> {
 fn transfer(lab: &Lab, delay: u64) -> Result<()> {
     let (mut client, mut server) = connect(lab)?;
     let start = Instant::now();
+    let busy_before = core_time()?;
     let sender = std::thread::spawn(move || -> io::Result<()> {
         io::copy(&mut io::repeat(7).take(TRANSFER), &mut client)?;
         Ok(())
@@ -125,11 +127,32 @@ fn transfer(lab: &Lab, delay: u64) -> Result<()> {
     anyhow::ensure!(received == TRANSFER, "{received} bytes arrived");
     let rate = received as f64 / took.as_secs_f64() / 1e6;
     let again = retransmissions(lab.host("a"))?;
+    // Which does not depend on what else the machine does, as the rate does.
+    let busy = (core_time()? - busy_before).as_secs_f64() / (received as f64 / 1e6);
     println!(
-        "64 MiB with {} ms of round trip: {took:.3?}, {rate:.0} MB/s, {again} retransmissions",
-        4 * delay
+        "64 MiB with {} ms of round trip: {took:.3?}, {rate:.0} MB/s, {again} retransmissions, \
+         {:.2} ms of processor time for each MB",
+        4 * delay,
+        busy * 1e3
     );
     Ok(())
+}
+
+/// Reads how long the thread that carries the packets of the newest lab has run so far.
+fn core_time() -> Result<Duration> {
+    let mut newest = None;
+    for task in std::fs::read_dir("/proc/self/task")? {
+        let task = task?;
+        let name = std::fs::read_to_string(task.path().join("comm"))?;
+        let number: u32 = task.file_name().to_string_lossy().parse()?;
+        if name.trim() == "netns-lab-core" {
+            newest = newest.max(Some((number, task.path())));
+        }
+    }
+    let (_, task) = newest.context("the lab has no thread")?;
+    let text = std::fs::read_to_string(task.join("schedstat"))?;
+    let nanos = text.split_whitespace().next().context("schedstat")?;
+    Ok(Duration::from_nanos(nanos.parse()?))
 }
 
 /// Reads how many TCP segments a host has sent again; links without loss need none.
