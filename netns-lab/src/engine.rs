@@ -7,6 +7,7 @@
 #![expect(unsafe_code, reason = "waiting with nanoseconds needs ppoll")]
 
 mod priority;
+mod trains;
 mod wires;
 
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::error::Error;
 use crate::fabric::NodeId;
 use crate::packet_socket::{PacketSocket, SEND_BATCH};
+use trains::Train;
 
 pub(crate) use wires::{Records, Wires};
 
@@ -175,16 +177,15 @@ impl Running {
         let due = self.wires.take_due();
         let mut rest = &due[..];
         while !rest.is_empty() {
-            let batch = rest.iter().take(SEND_BATCH);
-            match self
-                .socket
-                .send(batch.map(|due| (due.device, &*due.packet)))
-            {
-                Ok(sent) => rest = &rest[sent..],
+            let trains: Vec<_> = Train::all(rest).take(SEND_BATCH).collect();
+            let outgoing: Vec<_> = trains.iter().map(Train::outgoing).collect();
+            let packets = |first: usize| trains.iter().take(first).map(Train::len).sum::<usize>();
+            match self.socket.send(&outgoing) {
+                Ok(sent) => rest = &rest[packets(sent)..],
                 Err(error) => {
                     // The box has gone down; the others go on.
                     tracing::warn!(device = rest[0].device, %error, "a packet could not be delivered");
-                    rest = &rest[1..];
+                    rest = &rest[packets(1)..];
                 }
             }
             // The kernel runs the boxes' answers before it returns, and an

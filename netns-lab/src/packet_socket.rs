@@ -32,10 +32,20 @@ pub(crate) const CORE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 
 const PACKET_RX_RING: libc::c_int = 5;
 const PACKET_VERSION: libc::c_int = 10;
+const PACKET_VNET_HDR: libc::c_int = 15;
 const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
 const TPACKET_V2: libc::c_int = 1;
 const STATUS_KERNEL: u32 = 0;
 const STATUS_USER: u32 = 1;
+
+/// Length of struct virtio_net_hdr, and its values (linux/virtio_net.h).
+const VIRTIO_NET_HEADER: usize = 10;
+const NEEDS_CHECKSUM: u8 = 1;
+const GSO_TCPV4: u8 = 1;
+const GSO_TCPV6: u8 = 4;
+
+/// Where the checksum stands in a TCP header (RFC 9293 section 3.1).
+const TCP_CHECKSUM: u16 = 16;
 
 /// Bytes per frame slot: an Ethernet frame of MTU 1500 and the kernel's header.
 const SLOT: usize = 2048;
@@ -45,7 +55,7 @@ const SLOTS_PER_BLOCK: usize = 16;
 /// not get onto a processor, for 8 MiB of memory for each lab.
 const SLOTS: usize = 4096;
 
-/// Frames per `sendmmsg` call: enough that the call itself hardly counts, few
+/// Packets per `sendmmsg` call: enough that the call itself hardly counts, few
 /// enough that the answers to them fit the ring.
 pub(crate) const SEND_BATCH: usize = 32;
 
@@ -60,10 +70,59 @@ pub(crate) struct Frame<'a> {
     pub(crate) data: &'a [u8],
 }
 
+/// A packet to send, of which parts are in different places.
+#[derive(Debug)]
+pub(crate) struct Outgoing<'a> {
+    /// The link to send it by.
+    pub(crate) link: u32,
+    /// The parts, one behind the other.
+    pub(crate) parts: Vec<&'a [u8]>,
+    /// How the kernel is to divide it, if it is longer than the link carries.
+    pub(crate) division: Option<Division>,
+}
+
+/// How a long TCP packet is divided, wherever that has to be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Division {
+    /// Where its TCP header starts.
+    pub(crate) transport: u16,
+    /// Where its data starts.
+    pub(crate) data: u16,
+    /// Bytes of data in each segment but the last.
+    pub(crate) segment: u16,
+}
+
+impl Outgoing<'_> {
+    /// Returns struct virtio_net_hdr and the Ethernet header.
+    fn head(&self) -> [u8; VIRTIO_NET_HEADER + ETHERNET] {
+        let mut head = [0; VIRTIO_NET_HEADER + ETHERNET];
+        let packet = self.parts.first().copied().unwrap_or_default();
+        head[VIRTIO_NET_HEADER..].copy_from_slice(&ethernet_header(packet));
+        let Some(division) = self.division else {
+            return head;
+        };
+        let is_ipv6 = packet.first().is_some_and(|first| first >> 4 == 6);
+        head[0] = NEEDS_CHECKSUM;
+        head[1] = if is_ipv6 { GSO_TCPV6 } else { GSO_TCPV4 };
+        let ethernet = ETHERNET as u16;
+        for (at, word) in [
+            (2, ethernet + division.data),
+            (4, division.segment),
+            (6, ethernet + division.transport),
+            (8, TCP_CHECKSUM),
+        ] {
+            head[at..at + 2].copy_from_slice(&word.to_ne_bytes());
+        }
+        head
+    }
+}
+
 /// A packet socket on all links of one network namespace.
 #[derive(Debug)]
 pub(crate) struct PacketSocket {
     fd: OwnedFd,
+    /// Another, whose packets have a header that tells how to divide them.
+    sender: OwnedFd,
     ring: Ring,
     next: usize,
 }
@@ -87,21 +146,20 @@ impl Drop for Ring {
 impl PacketSocket {
     /// Opens a socket in the calling thread's network namespace.
     pub(crate) fn open() -> Result<Self, Error> {
-        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
-        // SAFETY: no pointers; protocol 0 receives nothing before `listen`.
-        let raw = unsafe { libc::socket(libc::AF_PACKET, kind, 0) };
-        if raw < 0 {
-            return Err(Error::system("open a packet socket"));
-        }
-        // SAFETY: `raw` was just created and nothing else owns it.
-        let fd = unsafe { OwnedFd::from_raw_fd(raw) };
+        let (fd, sender) = (raw_socket()?, raw_socket()?);
+        option(&sender, PACKET_VNET_HDR, &1)?;
         option(&fd, PACKET_VERSION, &TPACKET_V2)?;
         option(&fd, PACKET_IGNORE_OUTGOING, &1)?;
         // struct tpacket_req: block size, blocks, frame size, frames.
         let request = [SLOT * SLOTS_PER_BLOCK, SLOTS / SLOTS_PER_BLOCK, SLOT, SLOTS];
         option(&fd, PACKET_RX_RING, &request.map(|value| value as u32))?;
         let ring = map(&fd)?;
-        let socket = Self { fd, ring, next: 0 };
+        let socket = Self {
+            fd,
+            sender,
+            ring,
+            next: 0,
+        };
         socket.listen()?;
         Ok(socket)
     }
@@ -155,38 +213,41 @@ impl PacketSocket {
     ///
     /// The first packet that fails ends the batch, and fails the call if it is
     /// the first of all.
-    pub(crate) fn send<'a>(
-        &self,
-        packets: impl Iterator<Item = (u32, &'a [u8])>,
-    ) -> io::Result<usize> {
-        let mut addresses = [link_address(0); SEND_BATCH];
-        let mut headers = [[0; ETHERNET]; SEND_BATCH];
-        let nothing = libc::iovec {
-            iov_base: std::ptr::null_mut(),
-            iov_len: 0,
+    pub(crate) fn send(&self, packets: &[Outgoing<'_>]) -> io::Result<usize> {
+        let packets = &packets[..packets.len().min(SEND_BATCH)];
+        let heads: Vec<_> = packets.iter().map(Outgoing::head).collect();
+        let mut addresses: Vec<_> = packets.iter().map(|it| link_address(it.link)).collect();
+        let part = |bytes: &[u8]| libc::iovec {
+            iov_base: bytes.as_ptr().cast_mut().cast(),
+            iov_len: bytes.len(),
         };
-        let mut parts = [[nothing; 2]; SEND_BATCH];
-        // SAFETY: mmsghdr is plain data for which all zeros mean "nothing".
-        let mut messages: [libc::mmsghdr; SEND_BATCH] = unsafe { std::mem::zeroed() };
-        let mut count = 0;
-        for (slot, (link, packet)) in packets.take(SEND_BATCH).enumerate() {
-            addresses[slot].sll_ifindex = link.cast_signed();
-            headers[slot] = ethernet_header(packet);
-            parts[slot] = [&headers[slot][..], packet].map(|part| libc::iovec {
-                iov_base: part.as_ptr().cast_mut().cast(),
-                iov_len: part.len(),
-            });
-            let header = &mut messages[slot].msg_hdr;
-            header.msg_name = (&raw mut addresses[slot]).cast();
-            header.msg_namelen = size_of::<libc::sockaddr_ll>() as u32;
-            header.msg_iov = parts[slot].as_mut_ptr();
-            header.msg_iovlen = 2;
-            count = slot + 1;
-        }
-        // SAFETY: the first `count` messages point to addresses, parts,
-        // headers and packets that all outlive the call; the kernel only reads these.
+        let mut parts: Vec<Vec<_>> = heads
+            .iter()
+            .zip(packets)
+            .map(|(head, packet)| {
+                let parts = packet.parts.iter().map(|it| part(it));
+                std::iter::once(part(head)).chain(parts).collect()
+            })
+            .collect();
+        let mut messages: Vec<libc::mmsghdr> = addresses
+            .iter_mut()
+            .zip(&mut parts)
+            .map(|(address, parts)| {
+                // SAFETY: mmsghdr is plain data for which all zeros mean "nothing".
+                let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
+                let header = &mut message.msg_hdr;
+                header.msg_name = std::ptr::from_mut(address).cast();
+                header.msg_namelen = size_of::<libc::sockaddr_ll>() as u32;
+                header.msg_iov = parts.as_mut_ptr();
+                header.msg_iovlen = parts.len();
+                message
+            })
+            .collect();
+        let count = messages.len() as u32;
+        // SAFETY: the messages point to addresses, parts, heads and packets that all
+        // outlive the call; the kernel only reads these.
         let sent =
-            unsafe { libc::sendmmsg(self.fd.as_raw_fd(), messages.as_mut_ptr(), count as u32, 0) };
+            unsafe { libc::sendmmsg(self.sender.as_raw_fd(), messages.as_mut_ptr(), count, 0) };
         usize::try_from(sent).map_err(|_negative| io::Error::last_os_error())
     }
 
@@ -202,6 +263,18 @@ impl PacketSocket {
         }
         Ok(())
     }
+}
+
+/// Opens a socket that receives nothing.
+fn raw_socket() -> Result<OwnedFd, Error> {
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+    // SAFETY: no pointers; protocol 0 receives nothing before `listen`.
+    let raw = unsafe { libc::socket(libc::AF_PACKET, kind, 0) };
+    if raw < 0 {
+        return Err(Error::system("open a packet socket"));
+    }
+    // SAFETY: `raw` was just created and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
 /// Returns the IP packet in a frame, unless it is for many: neighbours of a

@@ -3,13 +3,15 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use netns_lab::{
-    Direction, Engine, Error, Fate, Handshake, HostSpec, Lab, LinkSpec, NatSpec, Packet, Transport,
+    Direction, Engine, Error, Fate, Handshake, Host, HostSpec, Lab, LinkSpec, NatSpec, Packet,
+    Transport,
 };
 
 const fn ms(milliseconds: u64) -> Duration {
@@ -60,7 +62,7 @@ fn a_nat_keeps_the_port_and_hides_the_address() {
             .build()
             .unwrap();
         let (server, a) = (lab.host("server"), lab.host("a"));
-        for address in [server.ipv4().into(), std::net::IpAddr::V6(server.ipv6())] {
+        for address in [server.ipv4().into(), IpAddr::V6(server.ipv6())] {
             let listener = server
                 .run(|| TcpListener::bind((address, 1)).unwrap())
                 .unwrap();
@@ -191,7 +193,7 @@ fn blocks(mut file: &[u8]) -> Vec<u32> {
 #[test]
 fn labs_in_parallel_do_not_meet() {
     netns_lab::test(|| {
-        let labs: Vec<_> = std::thread::scope(|scope| {
+        let labs: Vec<_> = thread::scope(|scope| {
             let build = || {
                 Lab::builder()
                     .host(HostSpec::new("a"))
@@ -318,7 +320,7 @@ fn a_transfer_takes_what_the_rate_makes_it_take() {
             .unwrap();
         let (mut download, _) = listener.accept().unwrap();
         // Both directions at once: each has the rate for itself.
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for stream in [&upload, &download] {
                 let mut stream = stream.try_clone().unwrap();
                 scope.spawn(move || stream.write_all(&[7; BYTES]).unwrap());
@@ -439,7 +441,7 @@ fn tcp_gets_over_a_link_that_copies_everything() {
         let (mut accepted, _) = listener.accept().unwrap();
         let sent: Vec<_> = (0..100_000_u32).map(|number| number as u8).collect();
         let mut received = vec![0; sent.len()];
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             scope.spawn(|| stream.write_all(&sent).unwrap());
             accepted.read_exact(&mut received).unwrap();
         });
@@ -464,7 +466,7 @@ fn a_small_mtu_is_told_to_whoever_sends_too_much() {
                 let (mut accepted, _) = listener.accept().unwrap();
                 // Larger than what is under way before the first answer.
                 let bytes = [5; 100_000];
-                std::thread::scope(|scope| {
+                thread::scope(|scope| {
                     scope.spawn(|| stream.write_all(&bytes).unwrap());
                     let mut read = [0; 100_000];
                     accepted.read_exact(&mut read).unwrap();
@@ -530,4 +532,64 @@ fn descriptions_that_cannot_be_built_are_refused() {
 fn this_system_is_supported() {
     netns_lab::support().unwrap();
     netns_lab::test(netns_lab::support);
+}
+
+/// Reads how many packets a host has been handed by its link.
+fn handed(host: &Host) -> usize {
+    let read = || std::fs::read_to_string("/proc/thread-self/net/dev").unwrap();
+    let text = host.run(read).unwrap();
+    let mut lines = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("eth0:"));
+    // The first is the bytes.
+    let packets = lines.next().unwrap().split_whitespace().nth(1);
+    packets.unwrap().parse().unwrap()
+}
+
+/// Bytes that no shortcut would get right by chance.
+fn pattern(length: usize) -> Vec<u8> {
+    let numbers = (0..length as u32 / 4).map(|n| n.wrapping_mul(2_654_435_761));
+    numbers.flat_map(u32::to_le_bytes).collect()
+}
+
+#[test]
+fn hosts_get_segments_together_that_come_together() {
+    netns_lab::test(|| {
+        for engine in [Engine::Model, Engine::Netfilter] {
+            let lab = Lab::builder()
+                .host(HostSpec::new("a").behind(NatSpec::port_preserving()))
+                .host(HostSpec::new("b"))
+                .engine(engine)
+                .build()
+                .unwrap();
+            let (a, b) = (lab.host("a"), lab.host("b"));
+            for to in [IpAddr::from(b.ipv4()), b.ipv6().into()] {
+                let listener = b.run(|| TcpListener::bind((to, 0)).unwrap()).unwrap();
+                let end = listener.local_addr().unwrap();
+                let mut client = a.run(|| TcpStream::connect(end).unwrap()).unwrap();
+                let (mut server, _) = listener.accept().unwrap();
+                let sent = pattern(4 << 20);
+                let sending = sent.clone();
+                let sender = thread::spawn(move || client.write_all(&sending).unwrap());
+                let mut received = Vec::new();
+                server.read_to_end(&mut received).unwrap();
+                sender.join().unwrap();
+                assert!(received == sent, "{engine:?}: {} bytes", received.len());
+            }
+            // The record has them one by one, none longer than the link carries.
+            let data = lab.capture().select(|packet| {
+                let full = matches!(
+                    packet.transport,
+                    Transport::Tcp {
+                        payload: 1000..=1460,
+                        ..
+                    }
+                );
+                full && &*packet.host == "b" && packet.direction == Direction::ToHost
+            });
+            assert!(data.len() > 2 * (4 << 20) / 1460 - 100, "{}", data.len());
+            let handed = handed(b);
+            assert!(handed < data.len(), "{handed} of {}", data.len());
+        }
+    });
 }
