@@ -15,8 +15,8 @@ use p2pconnect_proto::{
     COORDINATION_ALPN, close, codec,
     message::{Refusal, Response},
 };
-use quinn::{Connection, crypto::rustls::QuicServerConfig};
-use tokio::task::JoinSet;
+use quinn::{Connection, ConnectionError, VarInt, crypto::rustls::QuicServerConfig};
+use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::world::address_of;
 
@@ -32,6 +32,8 @@ enum Manner {
     Babble,
     /// Refuses each request because there are too many.
     Refuse,
+    /// Answers each request with a frame, and waits for the code by which that is called a fault.
+    Answer(&'static [u8]),
 }
 
 /// A coordinator that wants nobody.
@@ -39,6 +41,8 @@ struct Unwilling {
     address: CoordinatorAddr,
     /// Connections, or requests where it takes any.
     asked: Arc<AtomicUsize>,
+    /// The codes that clients closed their connections with.
+    closed_with: mpsc::UnboundedReceiver<VarInt>,
     _task: JoinSet<()>,
 }
 
@@ -52,14 +56,19 @@ impl Unwilling {
         let address = address_of(key.peer_id(), endpoint.local_addr().unwrap());
         let asked = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&asked);
+        let (closes, closed_with) = mpsc::unbounded_channel();
         let mut task = JoinSet::new();
         task.spawn(async move {
             let mut serving = JoinSet::new();
             while let Some(incoming) = endpoint.accept().await {
-                let counter = Arc::clone(&counter);
+                let (counter, closes) = (Arc::clone(&counter), closes.clone());
                 serving.spawn(async move {
                     if let Ok(connection) = incoming.await {
                         behave(&connection, manner, &counter).await;
+                        if let ConnectionError::ApplicationClosed(it) = connection.closed().await {
+                            // The test has ended if nobody listens.
+                            closes.send(it.error_code).unwrap_or_default();
+                        }
                     }
                 });
             }
@@ -67,6 +76,7 @@ impl Unwilling {
         Self {
             address,
             asked,
+            closed_with,
             _task: task,
         }
     }
@@ -74,14 +84,20 @@ impl Unwilling {
     /// Returns why a dial fails, and how often the coordinator was asked meanwhile.
     async fn dial(manner: Manner) -> (CoordinatorError, usize) {
         let coordinator = Self::start(manner);
-        let endpoint = Endpoint::builder().coordinator(coordinator.address.clone());
+        let error = coordinator.refuse().await;
+        (error, coordinator.asked.load(Ordering::Relaxed))
+    }
+
+    /// Returns why a dial fails.
+    async fn refuse(&self) -> CoordinatorError {
+        let endpoint = Endpoint::builder().coordinator(self.address.clone());
         let endpoint = endpoint.bind().await.unwrap();
         let nobody = SecretKey::generate().unwrap().peer_id();
         let error = endpoint.dial_within(nobody, PATIENCE).await.unwrap_err();
         let DialError::Coordinator(error) = error else {
             panic!("{error:?}");
         };
-        (error, coordinator.asked.load(Ordering::Relaxed))
+        error
     }
 }
 
@@ -96,6 +112,13 @@ async fn behave(connection: &Connection, manner: Manner, asked: &AtomicUsize) {
             let mut stream = connection.open_uni().await.unwrap();
             stream.write_all(&[0, 0, 0, 1, 255]).await.unwrap();
             stream.finish().unwrap();
+            connection.closed().await;
+        }
+        Manner::Answer(frame) => {
+            asked.fetch_add(1, Ordering::Relaxed);
+            let (mut send, _receive) = connection.accept_bi().await.unwrap();
+            send.write_all(frame).await.unwrap();
+            send.finish().unwrap();
             connection.closed().await;
         }
         Manner::Refuse => {
@@ -146,4 +169,33 @@ async fn what_this_side_does_not_understand_is_not_called_silence() {
     let (error, asked) = Unwilling::dial(Manner::Babble).await;
     assert!(matches!(error, CoordinatorError::Message(_)), "{error}");
     assert_eq!(asked, 1);
+}
+
+/// Frames that are no answer: an unknown response, one of another version, one with bytes behind it, one that is
+/// longer than any message, and one to another request.
+const BAD_ANSWERS: [&[u8]; 5] = [
+    &[0, 0, 0, 5, 1, 0, 0, 0, 99],
+    &[0, 0, 0, 5, 2, 0, 0, 0, 3],
+    &[0, 0, 0, 6, 1, 0, 0, 0, 3, 0],
+    &[0, 1, 0, 1],
+    &[0, 0, 0, 5, 1, 0, 0, 0, 3],
+];
+
+#[tokio::test]
+async fn an_answer_that_makes_no_sense_ends_the_connection_and_is_not_asked_for_again() {
+    for frame in BAD_ANSWERS {
+        let mut coordinator = Unwilling::start(Manner::Answer(frame));
+        let error = coordinator.refuse().await;
+        assert!(
+            matches!(
+                error,
+                CoordinatorError::Message(_) | CoordinatorError::Answer
+            ),
+            "{frame:?}: {error}"
+        );
+        let code = coordinator.closed_with.recv().await;
+        assert_eq!(code, Some(close::PROTOCOL_VIOLATION.into()), "{frame:?}");
+        let asked = coordinator.asked.load(Ordering::Relaxed);
+        assert_eq!(asked, 1, "{frame:?}");
+    }
 }

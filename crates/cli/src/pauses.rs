@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use p2pconnect::{BindError, CoordinatorError, DialError, Reconnecting};
+
 /// The first pause: what was only late is there soon.
 const FIRST: Duration = Duration::from_millis(500);
 
@@ -9,21 +11,69 @@ const FIRST: Duration = Duration::from_millis(500);
 /// long.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Pauses that become longer.
+/// Pauses that become longer, and those that a coordinator asks for.
 #[derive(Debug)]
-pub(crate) struct Pauses(Duration);
+pub(crate) struct Pauses {
+    usual: Duration,
+    reconnecting: Reconnecting,
+}
 
 impl Default for Pauses {
     fn default() -> Self {
-        Self(FIRST)
+        Self {
+            usual: FIRST,
+            reconnecting: Reconnecting::default(),
+        }
     }
 }
 
 impl Pauses {
-    /// Returns the next pause.
-    pub(crate) fn next(&mut self) -> Duration {
-        let pause = self.0;
-        self.0 = (pause * 2).min(LONGEST);
+    /// Returns the pause after an error.
+    pub(crate) fn after(&mut self, error: &anyhow::Error) -> Duration {
+        if let Some(error) = of_coordinator(error) {
+            return self.reconnecting.failed(error, random_fraction());
+        }
+        let pause = self.usual;
+        self.usual = (pause * 2).min(LONGEST);
         pause
+    }
+}
+
+fn random_fraction() -> f64 {
+    // Without chance, the middle is as good.
+    getrandom::u32().map_or(0.5, |it| f64::from(it) / f64::from(u32::MAX))
+}
+
+/// Returns what a coordinator has to do with an error.
+fn of_coordinator(error: &anyhow::Error) -> Option<&CoordinatorError> {
+    if let Some(BindError::Coordinator(error)) = error.downcast_ref() {
+        return Some(error);
+    }
+    match error.downcast_ref() {
+        Some(DialError::Coordinator(error)) => Some(error),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_not_there_yet_is_asked_every_few_seconds() {
+        let mut pauses = Pauses::default();
+        let error = anyhow::anyhow!("the peer is not online");
+        let all: Vec<_> = (0..6).map(|_| pauses.after(&error)).collect();
+        assert_eq!(all.first(), Some(&FIRST));
+        assert_eq!(all.last(), Some(&LONGEST));
+    }
+
+    #[test]
+    fn a_coordinator_that_says_when_to_come_back_is_obeyed() {
+        let minute = Duration::from_secs(60);
+        let bound = BindError::Coordinator(CoordinatorError::Answer).into();
+        assert!(Pauses::default().after(&bound) >= minute);
+        let dialled = DialError::Coordinator(CoordinatorError::Answer).into();
+        assert!(Pauses::default().after(&dialled) >= minute);
     }
 }

@@ -245,7 +245,7 @@ impl Coordination {
         let reader = AbortOnDrop::spawn(async move {
             if let Err(error) = read_notices(&reader, &sinks).await {
                 tracing::warn!(%error, "coordinator sent a notice that is no message");
-                reader.close_for(OwnClose::Notice(error));
+                reader.close_for(OwnClose::Malformed(error));
             }
         });
         let (farewells, given_up) = leaving::farewells();
@@ -306,7 +306,7 @@ impl Coordination {
             Response::Introduced(_)
             | Response::Settled
             | Response::Relayed
-            | Response::Crossed(_) => Err(CoordinatorError::Answer),
+            | Response::Crossed(_) => Err(self.link.unfit()),
         }
     }
 
@@ -322,7 +322,7 @@ impl Coordination {
             Response::Crossed(session) => Ok(Ok(Answer::Crossed(session))),
             Response::Refused(refusal) => Ok(Err(refusal)),
             Response::Registered(_) | Response::Settled | Response::Relayed => {
-                Err(CoordinatorError::Answer)
+                Err(self.link.unfit())
             }
         }
     }
@@ -336,7 +336,7 @@ impl Coordination {
             Response::Registered(_)
             | Response::Introduced(_)
             | Response::Relayed
-            | Response::Crossed(_) => Err(CoordinatorError::Answer),
+            | Response::Crossed(_) => Err(self.link.unfit()),
         }
     }
 

@@ -539,6 +539,7 @@ fn is_gone(error: &CoordinatorError) -> bool {
         error,
         CoordinatorError::Closed { .. }
             | CoordinatorError::GoingAway
+            | CoordinatorError::Lost { .. }
             | CoordinatorError::Overloaded
             | CoordinatorError::Silent(_)
     )

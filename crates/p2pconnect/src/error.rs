@@ -70,15 +70,22 @@ pub enum CoordinatorError {
     /// The answer is not what the request asks for.
     #[error("the coordinator breaks the protocol: its answer does not fit the request")]
     Answer,
-    /// The coordinator closed the connection.
+    /// The coordinator closed the connection, and not for one of the reasons that have a variant of their own.
     #[error("the coordinator closed the connection: {reason}")]
     Closed {
-        /// The coordinator's words, or the way it went.
+        /// The coordinator's words.
         reason: String,
     },
     /// The coordinator has said that it shuts down.
     #[error("the coordinator shuts down; it may be back soon")]
     GoingAway,
+    /// The connection has ended without a word of the coordinator's: it was started anew, or the way to it is
+    /// gone, or this endpoint is closed.
+    #[error("the connection to the coordinator is lost: {reason}")]
+    Lost {
+        /// How it went.
+        reason: String,
+    },
     /// The coordinator sent bytes that are no message.
     #[error(
         "the coordinator sends what this version does not understand; are both of the same version?"

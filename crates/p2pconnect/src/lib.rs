@@ -86,6 +86,7 @@ pub use error::{BindError, CoordinatorError, DialError, Refused};
 pub use file_limit::raise_file_limit;
 pub use liveness::Liveness;
 pub use metrics::Metrics;
+pub use reconnecting::Reconnecting;
 pub use status::{PortMappingProtocol, Status};
 
 pub use p2pconnect_identity::{

@@ -16,8 +16,8 @@ const PAUSES: [Duration; 3] = [
     Duration::from_secs(1),
 ];
 
-/// The first pause after a coordinator has said that it shuts down. Most are started anew within a
-/// second.
+/// The first pause after a coordinator has said that it shuts down, or closed a connection without saying when
+/// to come back. Most are started anew within a second.
 const AFTER_GOING_AWAY: Duration = Duration::from_millis(500);
 
 /// The first pause after a coordinator has said that it has no room, "some seconds"; it doubles.
@@ -33,9 +33,12 @@ const AFTER_VIOLATION: Duration = Duration::from_secs(60);
 /// A connection that has lasted for so long shows that what was wrong before is over.
 const LASTED: Duration = Duration::from_secs(10);
 
-/// What has gone wrong in a row.
+/// What has gone wrong in a row with a coordinator, and with it how long to wait before it is asked again.
+///
+/// An [`Endpoint`](crate::Endpoint) that is bound keeps to this by itself. It is for programs that go on trying to
+/// bind one.
 #[derive(Debug, Default)]
-pub(crate) struct Reconnecting {
+pub struct Reconnecting {
     failures: u32,
     overloads: u32,
 }
@@ -56,9 +59,11 @@ impl Reconnecting {
         self.failed(error, random)
     }
 
-    /// Takes in that an attempt has failed, or a connection was lost at once, and returns the pause
-    /// before the next attempt.
-    pub(crate) fn failed(&mut self, error: &CoordinatorError, random: f64) -> Duration {
+    /// Takes in that an attempt has failed, or a connection was lost at once, and returns the pause before the next
+    /// attempt: half a second to a second and a half where nobody answers, a minute or two where one side does not
+    /// understand the other, and otherwise what the coordinator asks for (PROTOCOL.md section 3). `random`, from 0
+    /// to 1, keeps clients that were sent away together from coming back together.
+    pub fn failed(&mut self, error: &CoordinatorError, random: f64) -> Duration {
         match error {
             CoordinatorError::Violation { .. }
             | CoordinatorError::Message(_)
@@ -68,12 +73,12 @@ impl Reconnecting {
                 self.overloads += 1;
                 doubled.min(MAX_OVERLOADED).mul_f64(1.0 + random)
             }
-            CoordinatorError::GoingAway if self.failures == 0 => {
+            CoordinatorError::GoingAway | CoordinatorError::Closed { .. } if self.failures == 0 => {
                 self.failures += 1;
                 AFTER_GOING_AWAY.mul_f64(1.0 + random)
             }
-            // Going away again and again is no restart: it is not wanted that anybody comes.
-            CoordinatorError::GoingAway => {
+            // Sending away again and again is no restart: it is not wanted that anybody comes.
+            CoordinatorError::GoingAway | CoordinatorError::Closed { .. } => {
                 self.failures += 1;
                 let doubled = AFTER_GOING_AWAY * 2_u32.saturating_pow(self.failures.min(8));
                 doubled.min(MAX_OVERLOADED).mul_f64(1.0 + random)
@@ -94,7 +99,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn gone() -> CoordinatorError {
-        CoordinatorError::Closed {
+        CoordinatorError::Lost {
             reason: "timed out".to_owned(),
         }
     }
@@ -117,15 +122,20 @@ mod tests {
 
     #[test]
     fn one_that_shuts_down_is_expected_back_soon_and_not_at_once() {
-        let mut reconnecting = Reconnecting::default();
-        let pause = reconnecting.lost(&CoordinatorError::GoingAway, SECOND * 60, 0.0);
-        assert!((SECOND / 2..=SECOND).contains(&pause), "{pause:?}");
-        // It sends everybody away again and again: eight times within a minute at most.
-        let mut waited = pause;
-        for _ in 0..8 {
-            waited += reconnecting.lost(&CoordinatorError::GoingAway, Duration::ZERO, 0.0);
+        let closed = CoordinatorError::Closed {
+            reason: "a code that nobody knows".to_owned(),
+        };
+        for error in [CoordinatorError::GoingAway, closed] {
+            let mut reconnecting = Reconnecting::default();
+            let pause = reconnecting.lost(&error, SECOND * 60, 0.0);
+            assert!((SECOND / 2..=SECOND).contains(&pause), "{pause:?}");
+            // It sends everybody away again and again: eight times within a minute at most.
+            let mut waited = pause;
+            for _ in 0..8 {
+                waited += reconnecting.lost(&error, Duration::ZERO, 0.0);
+            }
+            assert!(waited > SECOND * 60, "{error}: {waited:?}");
         }
-        assert!(waited > SECOND * 60, "{waited:?}");
     }
 
     #[test]

@@ -127,7 +127,7 @@ async fn connect_at_last(
                 may_become_right: true,
             },
         };
-        let pause = pauses.next();
+        let pause = pauses.after(&failed.error);
         let is_over = give_up_at.is_none_or(|at| Instant::now() + pause >= at);
         if is_over || !failed.may_become_right {
             return Err(failed);

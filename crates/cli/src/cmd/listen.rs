@@ -104,14 +104,15 @@ async fn bind_at_last(
         if !may_become_right(&error) {
             return Err((exit::of_bind(&error), error.into()));
         }
-        let reason = format!("{:#}", anyhow::Error::new(error));
+        let error = anyhow::Error::new(error);
+        let reason = format!("{error:#}");
         if said.as_ref() != Some(&reason) {
             reporter.status(&Status::CoordinatorUnreachable {
                 reason: reason.clone(),
             });
             said = Some(reason);
         }
-        sleep(pauses.next()).await;
+        sleep(pauses.after(&error)).await;
     }
 }
 

@@ -49,8 +49,10 @@ pub(crate) struct Link {
 pub(super) enum OwnClose {
     /// Nothing has come from the coordinator for so long although something should have.
     Silence(Duration),
-    /// A notice was no message.
-    Notice(DecodeError),
+    /// A notice, or the answer to a request, was no message.
+    Malformed(DecodeError),
+    /// An answer was not to what was asked.
+    Unfit,
 }
 
 impl Link {
@@ -75,7 +77,8 @@ impl Link {
     pub(super) fn close_for(&self, why: OwnClose) {
         let (code, words) = match &why {
             OwnClose::Silence(_) => (close::TIMED_OUT, "no answer"),
-            OwnClose::Notice(_) => (close::PROTOCOL_VIOLATION, "malformed notice"),
+            OwnClose::Malformed(_) => (close::PROTOCOL_VIOLATION, "malformed message"),
+            OwnClose::Unfit => (close::PROTOCOL_VIOLATION, "an answer to another request"),
         };
         // The first reason is the one that counts.
         if self.closed_for.set(why).is_ok() {
@@ -141,19 +144,26 @@ impl Link {
                     Ok(close::PROTOCOL_VIOLATION) => {
                         return CoordinatorError::Violation { reason };
                     }
-                    _ => reason,
+                    _ => return CoordinatorError::Closed { reason },
                 }
             }
             ConnectionError::LocallyClosed => match self.closed_for.get() {
                 Some(OwnClose::Silence(limit)) => return CoordinatorError::Silent(*limit),
-                Some(OwnClose::Notice(error)) => {
+                Some(OwnClose::Malformed(error)) => {
                     return CoordinatorError::Message(error.clone());
                 }
+                Some(OwnClose::Unfit) => return CoordinatorError::Answer,
                 None => "this endpoint is closed".to_owned(),
             },
             other => other.to_string(),
         };
-        CoordinatorError::Closed { reason }
+        CoordinatorError::Lost { reason }
+    }
+
+    /// Closes the connection because an answer is not to what was asked, and says so.
+    pub(super) fn unfit(&self) -> CoordinatorError {
+        self.close_for(OwnClose::Unfit);
+        CoordinatorError::Answer
     }
 
     /// Passes bytes of a handshake on to the other side of an introduction.
@@ -164,7 +174,7 @@ impl Link {
             Response::Registered(_)
             | Response::Introduced(_)
             | Response::Settled
-            | Response::Crossed(_) => Err(CoordinatorError::Answer),
+            | Response::Crossed(_) => Err(self.unfit()),
         }
     }
 
@@ -183,9 +193,13 @@ impl Link {
                 .map_err(|_| self.closed_reason())?;
             // Finishing fails only on a stream that is already finished.
             send.finish().map_err(|_| self.closed_reason())?;
-            read_message(&mut receive)
-                .await?
-                .ok_or_else(|| self.closed_reason())
+            match read_message(&mut receive).await {
+                Ok(response) => response.ok_or_else(|| self.closed_reason()),
+                Err(error) => {
+                    self.close_for(OwnClose::Malformed(error.clone()));
+                    Err(error.into())
+                }
+            }
         };
         match timeout(REQUEST_LIMIT, exchange).await {
             Ok(result) => result,
