@@ -239,8 +239,8 @@ impl Keeper {
             tracing::debug!(peer = %introduction.peer.short(), "introduction comes too late");
             return;
         };
-        // The coordinator has checked this already, but need not be trusted with it.
-        if introduction.role != Role::Controlled || !listening.policy.admits(&introduction.peer) {
+        let (peer, own) = (&introduction.peer, &self.inner.key.peer_id());
+        if !makes_sense(introduction.role, peer, own, &listening.policy) {
             tracing::debug!(peer = %introduction.peer.short(), "introduction ignored");
             return;
         }
@@ -361,5 +361,32 @@ impl Inner {
         self.mappings
             .doubt(&announced.candidates, &registered.unproven);
         Ok(())
+    }
+}
+
+/// Tells whether a callee may have this introduction. The coordinator has checked it already, but need not be
+/// trusted with it.
+fn makes_sense(role: Role, peer: &PeerId, own: &PeerId, policy: &DialPolicy) -> bool {
+    role == Role::Controlled && peer != own && policy.admits(peer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_callee_is_introduced_as_callee_and_to_others_whom_it_admits() {
+        let [own, dialler, other] = [1, 2, 3].map(|byte| PeerId::from_public_key([byte; 32]));
+        let only = DialPolicy::Only(vec![dialler]);
+        for (role, peer, policy, expected) in [
+            (Role::Controlled, dialler, &DialPolicy::Anyone, true),
+            (Role::Controlled, dialler, &only, true),
+            (Role::Controlled, other, &only, false),
+            (Role::Controlling, dialler, &DialPolicy::Anyone, false),
+            (Role::Controlled, own, &DialPolicy::Anyone, false),
+        ] {
+            let is_taken = makes_sense(role, &peer, &own, policy);
+            assert_eq!(is_taken, expected, "{role:?}, {}", peer.short());
+        }
     }
 }
