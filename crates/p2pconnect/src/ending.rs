@@ -25,7 +25,15 @@ pub(crate) async fn hand_over(
     silence: Duration,
 ) -> io::Result<()> {
     clear_linger(stream)?;
-    SockRef::from(stream).shutdown(std::net::Shutdown::Write)?;
+    let sent = SockRef::from(stream).shutdown(std::net::Shutdown::Write);
+    sent.map_err(|error| match error.kind() {
+        // RST has come in the place of FIN, and the system has forgotten the connection.
+        io::ErrorKind::NotConnected => io::Error::new(
+            io::ErrorKind::ConnectionReset,
+            "the peer has broken the connection off before it had everything",
+        ),
+        _ => error,
+    })?;
     tokio::select! {
         ended = end_of(stream) => ended?,
         error = poll_fn(|cx| liveness.poll_error(stream, cx)) => return Err(error),
