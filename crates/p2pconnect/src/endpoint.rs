@@ -250,10 +250,13 @@ impl Endpoint {
                     most = most.max(rounds::most(error.as_ref()));
                     found = error.or(found);
                     failed += 1;
+                    if failed >= most {
+                        break;
+                    }
                 }
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if left < ROUND_MINIMUM || failed >= most {
+            if left < ROUND_MINIMUM {
                 break;
             }
             sleep(pause.min(left)).await;
