@@ -43,5 +43,6 @@ mod restarting;
 mod serving;
 mod shortages;
 mod stdio;
+mod terminal;
 mod unreachable;
 mod world;

@@ -19,7 +19,7 @@ mod runtime;
 mod signals;
 mod stdio;
 
-use std::{io::IsTerminal as _, process::ExitCode};
+use std::process::ExitCode;
 
 use args::{Command, parse};
 use tracing::{Level, Metadata};
@@ -62,7 +62,8 @@ fn start_logging(usual: &str) {
     let is_secret =
         |it: &Metadata<'_>| *it.level() == Level::TRACE && it.target().starts_with("quinn_proto");
     let lines = tracing_subscriber::fmt::layer()
-        .with_ansi(std::io::stderr().is_terminal())
+        // The crate is built without colours, and complains on stderr where it is asked for them.
+        .with_ansi(false)
         .with_writer(stdio::stderr)
         .with_filter(asked.and(filter_fn(move |it| !is_secret(it))));
     tracing_subscriber::registry().with(lines).init();
