@@ -502,11 +502,19 @@ async fn the_second_dial_of_a_listener_with_one_stream_is_status_5() {
     let keys = tempfile::tempdir().unwrap();
     let key = keys.path().join("other.pem");
     let options = ["dial", "--timeout", "3s", "--key", key.to_str().unwrap()];
-    let dial = shell.start(&[&options[..], &[&id.to_string()]].concat());
-    let (status, said) = dial.end().await;
+    let id = id.to_string();
+    let dial = |more: &[&str]| shell.start(&[&options[..], more, &[&id]].concat()).end();
+    let (status, said) = dial(&[]).await;
     assert_eq!(status.code(), Some(5), "{said}");
-    assert!(said.contains("busy"), "{said}");
     assert!(!said.contains("direct stream"), "{said}");
+    // It is told at once, and once, although the peer is asked several times.
+    for once in ["asking again", "introduces", "connecting to"] {
+        assert_eq!(said.matches(once).count(), 1, "{once}: {said}");
+    }
+    let (status, said) = dial(&["--json"]).await;
+    assert_eq!(status.code(), Some(5), "{said}");
+    assert_eq!(said.matches("\"busy\"").count(), 1, "{said}");
+    assert!(said.matches("\"introduced\"").count() > 1, "{said}");
 }
 
 /// Whoever knows the token that belongs to a connection can end it (RFC 9000 section 10.3).

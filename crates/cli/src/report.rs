@@ -4,12 +4,14 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
 
-use p2pconnect::{Connection, CoordinatorAddr, DialError, PeerId, PunchReport, Status, Verdict};
+use p2pconnect::{
+    Connection, CoordinatorAddr, DialError, PeerId, PunchReport, Role, Status, Verdict,
+};
 use serde_json::{Value, json};
 
 use crate::{args, evidence, pump::Transferred, stdio};
@@ -39,6 +41,8 @@ struct Settings {
     /// Whether the last word has been said.
     over: AtomicBool,
     is_terminal: bool,
+    /// How many introductions this side has asked for and been given.
+    rounds: AtomicU32,
     router: Mutex<Router>,
 }
 
@@ -64,6 +68,7 @@ impl Reporter {
             streaming: AtomicBool::new(false),
             over: AtomicBool::new(false),
             is_terminal: io::stderr().is_terminal(),
+            rounds: AtomicU32::new(0),
             router: Mutex::new(Router::Silent),
         }))
     }
@@ -124,23 +129,19 @@ impl Reporter {
                 &json!({ "reason": reason }),
                 &format!("the coordinator is still out of reach ({reason}); trying again"),
             ),
-            Status::Introduced { peer, .. } => self.say(
-                "introduced",
-                &json!({ "peer": peer.to_string() }),
-                &format!("the coordinator introduces {peer}"),
-            ),
+            Status::Introduced { peer, role } => self.introduced(peer, *role),
             Status::Punching {
                 peer,
                 candidates,
                 relayed_rtt,
-            } => self.say(
-                "punching",
-                &json!({
-                    "peer": peer.to_string(),
-                    "candidates": candidates,
-                    "relayed_rtt_ms": millis(*relayed_rtt),
-                }),
-                &format!("connecting to {candidates} addresses of the peer, which does the same"),
+            } => self.punching(peer, *candidates, *relayed_rtt),
+            Status::PeerBusy { peer } => self.say(
+                "busy",
+                &json!({ "peer": peer.to_string() }),
+                &format!(
+                    "{peer} is busy: it has no room for another stream; asking again until there is, or the \
+                     time is over"
+                ),
             ),
             Status::PunchFailed {
                 peer,
@@ -148,6 +149,38 @@ impl Reporter {
                 report,
             } => self.punch_failed(peer, reason, report.as_deref()),
             _ => {}
+        }
+    }
+
+    fn introduced(&self, peer: &PeerId, role: Role) {
+        if role == Role::Controlling {
+            self.0.rounds.fetch_add(1, Ordering::Relaxed);
+        }
+        self.say_of_round(
+            "introduced",
+            &json!({ "peer": peer.to_string() }),
+            &format!("the coordinator introduces {peer}"),
+        );
+    }
+
+    fn punching(&self, peer: &PeerId, candidates: usize, relayed_rtt: Duration) {
+        self.say_of_round(
+            "punching",
+            &json!({
+                "peer": peer.to_string(),
+                "candidates": candidates,
+                "relayed_rtt_ms": millis(relayed_rtt),
+            }),
+            &format!("connecting to {candidates} addresses of the peer, which does the same"),
+        );
+    }
+
+    /// Says what each round of a dial begins with. People have read it after the first one.
+    fn say_of_round(&self, event: &str, fields: &Value, sentence: &str) {
+        let settings = &self.0;
+        let is_first = settings.rounds.load(Ordering::Relaxed) <= 1;
+        if is_first || settings.json || settings.volume == Volume::Verbose {
+            self.say(event, fields, sentence);
         }
     }
 

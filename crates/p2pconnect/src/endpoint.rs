@@ -36,7 +36,7 @@ use crate::{
     relayed::Relayed,
     rounds,
     session::{Punched, SessionError},
-    status::Observer,
+    status::{Observer, Status},
     syn_budget::SynBudget,
     task::AbortOnDrop,
     turns::Turns,
@@ -235,6 +235,9 @@ impl Endpoint {
                 }
                 Some(DialError::PeerBusy) => {
                     found = Some(DialError::PeerBusy);
+                    if turned_away == 0 {
+                        self.inner.observer.tell(Status::PeerBusy { peer });
+                    }
                     pause = pause_for_room(turned_away);
                     turned_away += 1;
                 }

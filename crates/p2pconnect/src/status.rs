@@ -84,6 +84,12 @@ pub enum Status {
         /// The round-trip time by way of the coordinator.
         relayed_rtt: Duration,
     },
+    /// The peer that is dialled has no room for another connection. It is asked again until the dial's time is
+    /// over, or there is room; told once for each dial.
+    PeerBusy {
+        /// The peer.
+        peer: PeerId,
+    },
     /// A peer that was introduced could not be connected to. The dialler is told by its own
     /// endpoint.
     PunchFailed {
