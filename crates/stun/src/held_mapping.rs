@@ -207,7 +207,8 @@ impl HeldMapping {
         self.state.clone()
     }
 
-    /// Asks at once instead of at the next turn, for example after the network has changed.
+    /// Asks at once instead of at the next turn, for example after the network has changed. Where the connection
+    /// is lost, this makes it again at once.
     pub fn refresh(&self) {
         self.refresh.notify_one();
     }

@@ -97,7 +97,11 @@ impl Keeper {
     async fn reconnect(&mut self) -> Connection {
         loop {
             let random = getrandom::u32().unwrap_or(u32::MAX);
-            sleep(self.backoff.next_delay(random)).await;
+            // Whoever asks knows more, for example that the server is there again.
+            tokio::select! {
+                () = sleep(self.backoff.next_delay(random)) => {}
+                () = self.refresh.notified() => {}
+            }
             // This machine may be in another network by now, where nobody should know it by this.
             self.config.commitment = self.config.commitment.map(|it| it.renewed());
             match self.open().await {

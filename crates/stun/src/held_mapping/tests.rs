@@ -278,6 +278,29 @@ async fn a_server_that_is_gone_is_reported_and_found_again() {
 }
 
 #[tokio::test]
+async fn a_lost_connection_is_made_again_at_once_when_that_is_asked_for() {
+    let server = FakeServer::start();
+    let config = MappingConfig {
+        min_reconnect_delay: LONG * 2,
+        max_reconnect_delay: LONG * 2,
+        ..quick()
+    };
+    let (mut held, connection) = open(&server, public(5), config).await;
+    let port = server.stop();
+    fake::close(connection, true);
+    let error = MappingError::Refused;
+    while next(&mut held).await
+        != (MappingEvent::Lost {
+            error: error.clone(),
+        })
+    {}
+    let server = FakeServer::restart(port);
+    held.refresh();
+    let _connection = server.accept_and_answer(public(5)).await;
+    assert_eq!(next(&mut held).await, MappingEvent::Mapped(held.current()));
+}
+
+#[tokio::test]
 async fn dropping_it_resets_the_connection() {
     let server = FakeServer::start();
     let (held, mut connection) = open(&server, public(5), quick()).await;
