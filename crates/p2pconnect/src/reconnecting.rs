@@ -33,13 +33,20 @@ const AFTER_VIOLATION: Duration = Duration::from_secs(60);
 /// A connection that has lasted for so long shows that what was wrong before is over.
 const LASTED: Duration = Duration::from_secs(10);
 
+/// One that has lasted for so long before the coordinator went is that of a process that has been started anew,
+/// and perhaps is again: nobody sends a peer away whom it has served.
+const SERVED: Duration = Duration::from_secs(1);
+
 /// What has gone wrong in a row with a coordinator, and with it how long to wait before it is asked again.
 ///
 /// An [`Endpoint`](crate::Endpoint) that is bound keeps to this by itself. It is for programs that go on trying to
 /// bind one.
 #[derive(Debug, Default)]
 pub struct Reconnecting {
+    /// Attempts that nobody has answered, and connections that broke.
     failures: u32,
+    /// How often the coordinator has sent this side away at once.
+    sent_away: u32,
     overloads: u32,
 }
 
@@ -55,6 +62,8 @@ impl Reconnecting {
     ) -> Duration {
         if lasted >= LASTED {
             *self = Self::default();
+        } else if lasted >= SERVED {
+            self.sent_away = 0;
         }
         self.failed(error, random)
     }
@@ -73,14 +82,10 @@ impl Reconnecting {
                 self.overloads += 1;
                 doubled.min(MAX_OVERLOADED).mul_f64(1.0 + random)
             }
-            CoordinatorError::GoingAway | CoordinatorError::Closed { .. } if self.failures == 0 => {
-                self.failures += 1;
-                AFTER_GOING_AWAY.mul_f64(1.0 + random)
-            }
             // Sending away again and again is no restart: it is not wanted that anybody comes.
             CoordinatorError::GoingAway | CoordinatorError::Closed { .. } => {
-                self.failures += 1;
-                let doubled = AFTER_GOING_AWAY * 2_u32.saturating_pow(self.failures.min(8));
+                let doubled = AFTER_GOING_AWAY * 2_u32.saturating_pow(self.sent_away.min(8));
+                self.sent_away += 1;
                 doubled.min(MAX_OVERLOADED).mul_f64(1.0 + random)
             }
             _ => {
@@ -135,6 +140,19 @@ mod tests {
                 waited += reconnecting.lost(&error, Duration::ZERO, 0.0);
             }
             assert!(waited > SECOND * 60, "{error}: {waited:?}");
+        }
+    }
+
+    #[test]
+    fn one_that_is_started_anew_many_times_is_back_soon_each_time() {
+        let mut reconnecting = Reconnecting::default();
+        for _ in 0..20 {
+            // It was killed, and nobody answered for a while; then it is stopped.
+            for _ in 0..5 {
+                reconnecting.failed(&gone(), 1.0);
+            }
+            let pause = reconnecting.lost(&CoordinatorError::GoingAway, SECOND * 3, 1.0);
+            assert!(pause <= SECOND, "{pause:?}");
         }
     }
 
