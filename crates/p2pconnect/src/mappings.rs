@@ -244,8 +244,13 @@ impl Mappings {
             doubted.is_news
         });
         if is_new {
-            self.shared.recheck.send_replace(());
+            self.recheck();
         }
+    }
+
+    /// Asks the servers of all mappings anew, those as well whose connections are lost.
+    pub(crate) fn recheck(&self) {
+        self.shared.recheck.send_replace(());
     }
 
     /// Drops the mappings of an address that this machine does not send from any more, and has them

@@ -166,6 +166,8 @@ impl Keeper {
             }
             Ok::<_, CoordinatorError>(())
         };
+        // Where the coordinator is there again, so may be the STUN servers beside it.
+        self.inner.mappings.recheck();
         // It may name other STUN servers than before, where it is now.
         let learning = learn(&coordination, &self.inner.mappings);
         let (registered, learned) = tokio::join!(registering, learning);
