@@ -4,14 +4,18 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    path::Path,
     process::Stdio,
+    sync::Arc,
+    time::Duration,
 };
 
-use p2pconnect::Endpoint;
+use p2pconnect::{Connection, DialError, Endpoint};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::UdpSocket,
     process::Command,
+    task::JoinSet,
     time::timeout,
 };
 
@@ -21,10 +25,19 @@ use crate::{
     serving::Serving,
 };
 
+/// How long a listener is dialled that may have no file left for the stream.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What is said where there is no file left for a process.
+const NO_FILES: &str = "as many open files as it may";
+
 const PROGRAM: &str = env!("CARGO_BIN_EXE_p2pconnect-under-test");
 
 /// A user id that nothing on the machine has, so that its processes are those of a test.
 const NOBODYS_ID: &str = "54321";
+
+/// Fewer, and the system cannot load the program.
+const FEWEST_FILES: u32 = 4;
 
 /// A dial opens some 20 files: at one limit after the other, it stops at another one of them.
 #[tokio::test(flavor = "multi_thread")]
@@ -44,7 +57,7 @@ async fn whatever_file_is_one_too_many_the_limit_is_named() {
         }
     });
     let (mut failed, mut done) = (0, 0);
-    for limit in 8..=32 {
+    for limit in FEWEST_FILES..=32 {
         let limit = format!("--nofile={limit}:{limit}");
         let mut command = Command::new("prlimit");
         command.args([&limit, PROGRAM, "dial", "--no-port-mapping", &peer]);
@@ -59,12 +72,117 @@ async fn whatever_file_is_one_too_many_the_limit_is_named() {
         let said = String::from_utf8_lossy(&output.stderr);
         match output.status.code() {
             Some(0) => done += 1,
-            Some(1 | 2) if said.to_lowercase().contains("open files") => failed += 1,
+            Some(1) if said.to_lowercase().contains("open files") => failed += 1,
             other => panic!("{limit}: {other:?}: {said}"),
         }
     }
     assert!(failed >= 5 && done >= 5, "{failed} failed, {done} done");
     accepting.abort();
+}
+
+#[tokio::test]
+async fn a_coordinator_without_files_blames_no_port_and_no_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let (mut failed, mut serving) = (0, 0);
+    for limit in FEWEST_FILES..=16 {
+        let key = directory.path().join(limit.to_string());
+        let plain = Serving::command(any, any, &key);
+        let mut command = Command::new("prlimit");
+        command
+            .args([&format!("--nofile={limit}:{limit}"), PROGRAM])
+            .args(plain.as_std().get_args())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        let mut printed = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first = timeout(LIMIT, printed.next_line()).await.unwrap().unwrap();
+        if first.is_some() {
+            serving += 1;
+            child.kill().await.unwrap();
+            continue;
+        }
+        let output = timeout(LIMIT, child.wait_with_output()).await;
+        let output = output.unwrap().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{limit}: {said}");
+        assert!(said.contains(NO_FILES), "{limit}: {said}");
+        assert!(!said.contains("note: "), "{limit}: {said}");
+        failed += 1;
+    }
+    assert!(failed >= 5 && serving >= 2, "{failed}, {serving} serve");
+}
+
+/// Dials a listener that may open so few files; returns whether the stream was whole, and what was said.
+async fn dial_one_with_few_files(shell: &Shell, limit: u32, key: &Path) -> (bool, String) {
+    let mut command = Command::new("prlimit");
+    let limit = format!("--nofile={limit}:{limit}");
+    command.args([
+        &limit,
+        PROGRAM,
+        "listen",
+        "--allow-any",
+        "--no-port-mapping",
+    ]);
+    shell.at_home(&mut command).env("P2PCONNECT_KEY", key);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut said = String::new();
+    let dialler = shell.world.dialler().await;
+    let mut is_whole = false;
+    let listening = async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            said.push_str(&line);
+            said.push('\n');
+            if line.contains("on the other machine") {
+                let word = line.split(' ').skip_while(|it| *it != "dial").nth(1);
+                let peer = word.unwrap().parse().unwrap();
+                is_whole = has_whole_stream(dialler.dial_within(peer, PATIENCE).await).await;
+            }
+            if line.contains(NO_FILES) {
+                return;
+            }
+        }
+    };
+    let listened = timeout(LIMIT, listening).await;
+    assert!(listened.is_ok(), "{limit}: mute after {said}");
+    (is_whole, said)
+}
+
+/// Ends a stream that was dialled, if there is one. The other end's stdin is at its end.
+async fn has_whole_stream(dialled: Result<Connection, DialError>) -> bool {
+    let Ok(mut here) = dialled else {
+        return false;
+    };
+    here.shutdown().await.is_ok()
+        && here.read_to_end(&mut Vec::new()).await.is_ok()
+        && here.finish().await.is_ok()
+}
+
+#[tokio::test]
+async fn a_listener_without_files_is_not_mute() {
+    let shell = Arc::new(Shell::new());
+    let directory = tempfile::tempdir().unwrap();
+    let mut listeners = JoinSet::new();
+    for limit in FEWEST_FILES..=24 {
+        let key = directory.path().join(limit.to_string());
+        let shell = Arc::clone(&shell);
+        listeners.spawn(async move { dial_one_with_few_files(&shell, limit, &key).await });
+    }
+    let (mut failed, mut done) = (0, 0);
+    for (is_whole, said) in listeners.join_all().await {
+        assert!(is_whole || said.contains(NO_FILES), "{said}");
+        assert!(!said.contains("the output"), "{said}");
+        *(if is_whole { &mut done } else { &mut failed }) += 1;
+    }
+    assert!(failed >= 5 && done >= 3, "{failed} failed, {done} done");
 }
 
 #[tokio::test]
@@ -74,7 +192,7 @@ async fn a_machine_that_gives_no_thread_is_said_to_be_that() {
     let is_root = fs::metadata(directory.path()).unwrap().uid() == 0;
     let mut command = Command::new("prlimit");
     if is_root {
-        let open = |path: &std::path::Path| {
+        let open = |path: &Path| {
             fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         };
         let program = directory.path().join("p2pconnect");

@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 use p2pconnect::{BindError, CoordinatorError, DialError, Refusal, Refused};
 
-use crate::stdio;
+use crate::{shortage, stdio};
 
 pub(crate) const DONE: u8 = 0;
 pub(crate) const BROKEN: u8 = 1;
@@ -26,9 +26,10 @@ impl Exit {
         Self::print(BROKEN, error)
     }
 
-    /// Prints an error that the user can mend by another command line.
-    pub(crate) fn usage(error: &anyhow::Error) -> Self {
-        Self::print(USAGE, error)
+    /// Prints an error that the user can mend by another command line, or one of a machine that lacks something.
+    pub(crate) fn usage(error: anyhow::Error) -> Self {
+        let (status, error) = of_usage(error);
+        Self::print(status, &error)
     }
 
     fn print(status: u8, error: &anyhow::Error) -> Self {
@@ -41,6 +42,17 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit.0)
     }
+}
+
+/// Returns the status for what the user can mend by another command line, and the error; where it comes of something
+/// that the machine lacks, both say so.
+pub(crate) fn of_usage(error: anyhow::Error) -> (u8, anyhow::Error) {
+    let error = shortage::named(error);
+    let status = match shortage::of(&error) {
+        Some(_) => BROKEN,
+        None => USAGE,
+    };
+    (status, error)
 }
 
 pub(crate) fn of_bind(error: &BindError) -> u8 {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::anyhow;
-use p2pconnect::{Connection, Liveness};
+use p2pconnect::{Connection, Liveness, Shortage};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
@@ -49,10 +49,14 @@ pub(crate) async fn forward(
             if let Err(error) = connection.refuse(&reason).await {
                 tracing::debug!(%error, "the peer does not hear of a refusal");
             }
-            return Err(anyhow!(
+            let blamed = anyhow!(
                 "{target}, where streams are forwarded to, cannot be connected to: {}",
                 in_words(&error)
-            ));
+            );
+            return Err(match Shortage::of(&error) {
+                Some(shortage) => blamed.context(shortage),
+                None => blamed,
+            });
         }
     };
     let (input, output) = stream.into_split();

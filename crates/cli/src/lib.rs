@@ -16,6 +16,7 @@ mod privileges;
 mod pump;
 mod report;
 mod runtime;
+mod shortage;
 mod signals;
 mod stdio;
 

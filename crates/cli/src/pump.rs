@@ -3,7 +3,7 @@
 use std::{io, time::Duration};
 
 use anyhow::{Context as _, anyhow};
-use p2pconnect::{Connection, Refused};
+use p2pconnect::{Connection, Refused, Shortage};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     time::timeout,
@@ -157,7 +157,11 @@ impl End {
     fn broken(self, error: io::Error, here: &'static str) -> Broken {
         let error = match self {
             Self::Peer => peers(error),
-            Self::Local => anyhow::Error::new(error).context(here),
+            // A machine that lacks something is to blame, and not what is read or written.
+            Self::Local => match Shortage::of(&error) {
+                Some(shortage) => shortage.into(),
+                None => anyhow::Error::new(error).context(here),
+            },
         };
         Broken { at: self, error }
     }

@@ -3,6 +3,7 @@
 use std::{
     io,
     num::NonZero,
+    os::unix::net::UnixStream,
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
@@ -11,7 +12,7 @@ use std::{
 use anyhow::Context as _;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::exit::Exit;
+use crate::{exit::Exit, shortage};
 
 /// The most threads that work: what a few streams at full speed keep busy. A machine with many
 /// processors may let a process have few threads.
@@ -19,6 +20,10 @@ const MAX_WORKERS: usize = 4;
 
 /// Threads for what the system has no other way for: reading a terminal, looking names up.
 const SPARE_THREADS: usize = 2;
+
+/// How many pairs of sockets take as many files as the runtime does: three to wait for events, three to hear
+/// signals.
+const PAIRS: usize = 3;
 
 /// Runs a command to its end.
 pub(crate) fn block_on(command: impl Future<Output = Exit>) -> Exit {
@@ -43,11 +48,26 @@ fn start() -> anyhow::Result<Runtime> {
              of processes (ulimit -u, TasksMax= of systemd, the pids limit of a container)"
         )
     })?;
+    // Neither can one that cannot have its files.
+    let tried = try_files().map_err(shortage::named);
+    tried.context("the command cannot start")?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(workers)
         .enable_all()
         .build();
-    runtime.context("the command cannot start")
+    runtime
+        .map_err(shortage::named)
+        .context("the command cannot start")
+}
+
+/// Opens as many files as the runtime needs, all at the same moment, and closes them.
+///
+/// # Errors
+///
+/// What the system says where it refuses one.
+fn try_files() -> io::Result<()> {
+    let pairs: io::Result<Vec<_>> = (0..PAIRS).map(|_| UnixStream::pair()).collect();
+    pairs.map(drop)
 }
 
 /// Starts so many threads that are there at the same moment, and ends them.

@@ -154,7 +154,10 @@ async fn connect(
         may_become_right: false,
     };
     let deadline = Instant::now() + options.timeout;
-    let usage = |error| failed(exit::USAGE, error);
+    let usage = |error| {
+        let (status, error) = exit::of_usage(error);
+        failed(status, error)
+    };
     let coordinator = options.coordinator.address().map_err(usage)?;
     let file = options.key.file();
     let Loaded { key, path, is_new } = key::load(&file, PEER_KEY).map_err(usage)?;

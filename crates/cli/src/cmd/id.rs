@@ -16,6 +16,6 @@ pub(crate) fn run(options: &args::Id) -> Exit {
                 Exit::failure(&anyhow::Error::new(error).context("stdout cannot be written"))
             }
         },
-        Err(error) => Exit::usage(&error),
+        Err(error) => Exit::usage(error),
     }
 }

@@ -60,7 +60,7 @@ async fn bind_at_last(
     options: &args::Listen,
     reporter: &Reporter,
 ) -> Result<Endpoint, (u8, anyhow::Error)> {
-    let usage = |error| (exit::USAGE, error);
+    let usage = exit::of_usage;
     let coordinator = options.coordinator.address().map_err(usage)?;
     let file = options.key.file();
     let Loaded { key, path, is_new } = key::load(&file, PEER_KEY).map_err(usage)?;

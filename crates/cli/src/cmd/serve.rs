@@ -4,7 +4,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use p2pconnect::SecretKey;
+use p2pconnect::{SecretKey, Shortage};
 use p2pconnect_coordinator::{Config, Coordinator, ServiceLimits};
 use p2pconnect_proto::TokenKey;
 use p2pconnect_stun::{DEFAULT_PORT, StunServer, StunServerConfig, Witness};
@@ -51,7 +51,7 @@ pub(crate) async fn run(options: args::Serve) -> Exit {
             coordinator.run(signals::interrupted()).await;
             Exit::DONE
         }
-        Err(error) => Exit::usage(&error),
+        Err(error) => Exit::usage(error),
     }
 }
 
@@ -123,7 +123,9 @@ fn limits() -> ServiceLimits {
 /// system has no IPv6.
 fn listen_address(wanted: Option<SocketAddr>) -> SocketAddr {
     let wanted = wanted.unwrap_or_else(|| (Ipv6Addr::UNSPECIFIED, DEFAULT_LISTEN_PORT).into());
-    let has_ipv6 = || UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok();
+    // A machine that has no file left for a socket may have IPv6 all the same.
+    let tells_otherwise = |error: io::Error| Shortage::of(&error).is_none();
+    let has_ipv6 = || !UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_err_and(tells_otherwise);
     if serves_both_families(wanted.ip()) && !has_ipv6() {
         stdio::say("note: this machine has no IPv6; listening on 0.0.0.0");
         return (Ipv4Addr::UNSPECIFIED, wanted.port()).into();
@@ -163,7 +165,7 @@ fn bind_coordinator(
     } = *shared;
     let mut listen = wanted;
     for attempt in 1.. {
-        let alternates = bind_alternates(wanted, token_key);
+        let alternates = bind_alternates(wanted, token_key)?;
         if let Some(address) = alternates.first().and_then(|it| it.local_addrs().first()) {
             listen.set_port(address.port());
         }
@@ -181,21 +183,27 @@ fn bind_coordinator(
     anyhow::bail!("no port is free for both UDP and TCP")
 }
 
-/// Binds STUN to the coordinator's port number, for both families where QUIC serves both.
-fn bind_alternates(listen: SocketAddr, token_key: &TokenKey) -> Vec<StunServer> {
+/// Binds STUN to the coordinator's port number, for both families where QUIC serves both. None where something else
+/// has the port.
+///
+/// # Errors
+///
+/// What the machine lacks.
+fn bind_alternates(listen: SocketAddr, token_key: &TokenKey) -> io::Result<Vec<StunServer>> {
     let bind = |address| StunServer::bind(&[address], stun_config(token_key));
     let first = match bind(listen) {
         Ok(first) => first,
+        Err(error) if Shortage::of(&error).is_some() => return Err(error),
         Err(error) => {
             say_that_mappings_cannot_be_compared(listen, &error);
-            return Vec::new();
+            return Ok(Vec::new());
         }
     };
     let port = first.local_addrs().first().map(SocketAddr::port);
     let v4 = port
         .filter(|_| serves_both_families(listen.ip()))
         .and_then(|port| bind((Ipv4Addr::UNSPECIFIED, port).into()).ok());
-    [Some(first), v4].into_iter().flatten().collect()
+    Ok([Some(first), v4].into_iter().flatten().collect())
 }
 
 fn say_that_mappings_cannot_be_compared(listen: SocketAddr, error: &impl std::fmt::Display) {
