@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
     process::{ExitStatus, Stdio},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use p2pconnect::{DialError, DialPolicy, PeerId, SecretKey};
@@ -356,6 +356,7 @@ async fn an_empty_variable_is_one_that_is_not_set() {
     let empty = [("P2PCONNECT_COORDINATOR", ""), ("P2PCONNECT_KEY", "")];
     let (status, said) = run(&["id"], &empty).await;
     assert_eq!(status, 0, "{said}");
+    assert!(said.starts_with("a new key was made, /"), "{said}");
     let peer = PeerId::from_public_key([7; 32]).to_string();
     let (status, said) = run(&["dial", &peer], &empty).await;
     assert_eq!(status, 2, "{said}");
@@ -370,6 +371,22 @@ async fn wrong_usage_is_told_to_programs_as_json() {
     assert_eq!(fields["status"], 2);
     assert!(fields["reason"].as_str().unwrap().contains("nobody"));
     assert!(fields["since_start_ms"].is_f64());
+}
+
+#[tokio::test]
+async fn control_characters_of_arguments_do_not_reach_a_terminal() {
+    for arguments in [
+        ["dial", "abc\r"],
+        ["dial", "\u{1b}[31mred"],
+        ["id", "\u{1b}[31m"],
+        ["listen", "--forward=lo\u{1b}[31mcal"],
+    ] {
+        let (status, said) = run(&arguments, &[]).await;
+        assert_eq!(status, 2, "{said}");
+        let is_raw = |c: char| c.is_control() && c != '\n';
+        assert!(!said.contains(is_raw), "{said:?}");
+        assert!(said.contains("\\r") || said.contains("\\u{1b}"), "{said:?}");
+    }
 }
 
 #[tokio::test]
@@ -483,6 +500,20 @@ async fn a_dial_may_wait_for_its_peer() {
     let listener = listener.allow(DialPolicy::Anyone).bind().await.unwrap();
     let _there = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
     dial.wait_for("direct stream").await;
+}
+
+#[tokio::test]
+async fn a_dial_waits_for_as_long_as_it_is_told_to_and_says_so() {
+    let shell = Shell::new();
+    let nobody = SecretKey::generate().unwrap().peer_id().to_string();
+    let began = Instant::now();
+    let (status, said) = shell
+        .start(&["dial", "--wait", "700ms", &nobody])
+        .end()
+        .await;
+    assert!(began.elapsed() >= Duration::from_millis(700), "{said}");
+    assert_eq!(status.code(), Some(3), "{said}");
+    assert!(said.contains("waited for 700ms"), "{said}");
 }
 
 #[tokio::test]

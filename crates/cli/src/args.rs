@@ -291,7 +291,7 @@ pub(crate) struct Dial {
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration)]
     pub(crate) timeout: Duration,
     /// Wait for a peer that is not online yet, or a coordinator, and then dial: for so long, or an hour
-    #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "1h", value_parser = duration)]
+    #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "1h", value_parser = wait)]
     pub(crate) wait: Option<Duration>,
     /// Do not ask the router to forward ports to this machine
     #[arg(long)]
@@ -339,6 +339,7 @@ pub(crate) fn parse(started: Instant) -> Result<Command, ExitCode> {
     match Cli::try_parse() {
         Ok(cli) => Ok(cli.command),
         Err(error) => {
+            let error = in_visible_characters(error);
             // Help and version go to stdout and are no mistake; the rest goes to stderr.
             let code = if error.use_stderr() {
                 exit::USAGE
@@ -363,6 +364,23 @@ pub(crate) fn parse(started: Instant) -> Result<Command, ExitCode> {
     }
 }
 
+/// Returns the same error with the control characters of the arguments escaped, which would reach a terminal.
+fn in_visible_characters(error: clap::Error) -> clap::Error {
+    let visible = std::env::args_os().map(|it| escaped(&it.to_string_lossy()));
+    match Cli::try_parse_from(visible) {
+        Err(visible) if error.use_stderr() => visible,
+        _ => error,
+    }
+}
+
+/// Reads how long to wait, which may be left out: the peer id is easily taken for it.
+fn wait(text: &str) -> Result<Duration, String> {
+    if text.trim().parse::<PeerId>().is_ok() {
+        return Err("this is a peer id; write it before --wait, or --wait=1h before it".to_owned());
+    }
+    duration(text)
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = match text.find(|c: char| c.is_ascii_alphabetic()) {
         Some(at) => text.split_at(at),
@@ -373,6 +391,7 @@ fn duration(text: &str) -> Result<Duration, String> {
         "s" => 1.0,
         "m" | "min" => 60.0,
         "h" => 3600.0,
+        _ if number.is_empty() => return Err(format!("'{unit}' is no time; write 90s, 15m or 1h")),
         _ => return Err(format!("'{unit}' is no unit of time; use ms, s, m or h")),
     };
     let value: f64 = number
@@ -460,6 +479,14 @@ mod tests {
         for wrong in ["", "s", "0s", "-1s", "5h", "61m", "nan", "inf", "1e99s"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_peer_id_is_not_taken_for_a_time() {
+        let id = "a".repeat(52);
+        assert!(id.parse::<PeerId>().is_ok());
+        assert!(wait(&id).unwrap_err().contains("before --wait"));
+        assert_eq!(wait("15m"), Ok(Duration::from_secs(900)));
     }
 
     #[test]

@@ -127,11 +127,9 @@ async fn connect_at_last(
                 may_become_right: true,
             },
         };
-        let pause = pauses.after(&failed.error);
-        let is_over = give_up_at.is_none_or(|at| Instant::now() + pause >= at);
-        if is_over || !failed.may_become_right {
+        let Some(give_up_at) = give_up_at.filter(|_| failed.may_become_right) else {
             return Err(failed);
-        }
+        };
         if !said {
             reporter.waiting(&failed.error);
             said = true;
@@ -139,7 +137,17 @@ async fn connect_at_last(
         if let Some(endpoint) = failed.endpoint {
             endpoint.close().await;
         }
-        sleep(pause).await;
+        let pause = pauses.after(&failed.error);
+        let left = give_up_at.saturating_duration_since(Instant::now());
+        sleep(pause.min(left)).await;
+        if pause >= left {
+            let waited = options.wait.unwrap_or_default();
+            return Err(Failed {
+                error: failed.error.context(format!("waited for {waited:?}")),
+                endpoint: None,
+                ..failed
+            });
+        }
     }
 }
 
