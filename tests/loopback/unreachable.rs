@@ -3,12 +3,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2pconnect::{BindError, CoordinatorError, DialError, DialPolicy, Endpoint, SecretKey, Status};
+use p2pconnect::{
+    BindError, CoordinatorError, DialError, DialPolicy, Endpoint, PeerId, SecretKey, Status,
+};
 use p2pconnect_proto::TokenKey;
 use p2pconnect_stun::{StunServer, StunServerConfig};
 use p2pconnect_tests::rogue::RogueCoordinator;
 use tokio::{
     net::{TcpListener, UdpSocket},
+    process::Command,
     sync::mpsc,
     time::timeout,
 };
@@ -50,6 +53,33 @@ async fn a_silent_coordinator_is_given_up() {
             BindError::Coordinator(CoordinatorError::Unreachable { .. })
         ),
         "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_machine_without_a_network_is_not_blamed_on_the_coordinator() {
+    let [server, peer] = [1, 2].map(|byte| PeerId::from_public_key([byte; 32]));
+    let coordinator = format!("{server}@203.0.113.3:4433");
+    let keys = tempfile::tempdir().unwrap();
+    // A network namespace begins without addresses and routes.
+    let mut command = Command::new("unshare");
+    command
+        .args([
+            "--net",
+            "--map-root-user",
+            env!("CARGO_BIN_EXE_p2pconnect-under-test"),
+        ])
+        .args(["dial", "--coordinator", &coordinator, &peer.to_string()])
+        .env("XDG_CONFIG_HOME", keys.path())
+        .env_remove("P2PCONNECT_KEY")
+        .kill_on_drop(true);
+    let output = timeout(Duration::from_secs(30), command.output());
+    let output = output.await.unwrap().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(6), "{said}");
+    assert!(
+        said.contains("has no way to the coordinator at 203.0.113.3:4433"),
+        "{said}"
     );
 }
 

@@ -4,6 +4,7 @@ mod link;
 mod servers;
 
 use std::{
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::Arc,
     time::Duration,
@@ -32,6 +33,7 @@ use crate::{
     names::look_up,
     nat64::Nat64,
     task::AbortOnDrop,
+    tcp,
 };
 pub(crate) use link::Link;
 use link::{OwnClose, REQUEST_LIMIT};
@@ -190,6 +192,10 @@ impl Dialer {
     ) -> Result<(quinn::Endpoint, quinn::Connection), CoordinatorError> {
         let address = self.nat64.reach(address).await;
         let unreachable = |reason: String| CoordinatorError::Unreachable { address, reason };
+        // QUIC takes what cannot be sent for lost, and would wait for an answer.
+        if tcp::source_address(address).is_err_and(|error| is_unrouted(&error)) {
+            return Err(CoordinatorError::NoRoute { address });
+        }
         let any: SocketAddr = if address.is_ipv4() {
             (Ipv4Addr::UNSPECIFIED, 0).into()
         } else {
@@ -217,6 +223,16 @@ impl Dialer {
             ))),
         }
     }
+}
+
+/// Tells whether the kernel knows no route to an address, or none of its own to send from.
+fn is_unrouted(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::AddrNotAvailable
+    )
 }
 
 /// The pinned verifier refuses with an alert that nothing else in the handshake uses.

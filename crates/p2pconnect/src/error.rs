@@ -91,6 +91,14 @@ pub enum CoordinatorError {
         "the coordinator sends what this version does not understand; are both of the same version?"
     )]
     Message(#[from] codec::DecodeError),
+    /// No packet to the coordinator can leave this machine.
+    #[error(
+        "this machine has no way to the coordinator at {address}; is it connected to a network?"
+    )]
+    NoRoute {
+        /// The address.
+        address: SocketAddr,
+    },
     /// The coordinator has no room for this endpoint.
     #[error("the coordinator has no room; it says to try again after some seconds")]
     Overloaded,
