@@ -34,10 +34,21 @@ impl FromStr for CoordinatorAddr {
     type Err = ParseCoordinatorAddrError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (id, place) = text
-            .split_once('@')
-            .ok_or(ParseCoordinatorAddrError::NoId)?;
+        if text.contains(',') {
+            return Err(ParseCoordinatorAddrError::Several);
+        }
+        let Some((id, place)) = text.split_once('@') else {
+            return Err(match text.parse::<PeerId>() {
+                Ok(_) => ParseCoordinatorAddrError::NoHost,
+                Err(_) => ParseCoordinatorAddrError::NoId,
+            });
+        };
         let id = id.parse()?;
+        if let Some((scheme, _)) = place.split_once("://") {
+            return Err(ParseCoordinatorAddrError::Scheme {
+                found: scheme.to_owned(),
+            });
+        }
         // The colons of an address in brackets are no separators.
         let port_at = (!place.ends_with(']')).then(|| place.rsplit_once(':'));
         let (host, port) = port_at.flatten().ok_or(ParseCoordinatorAddrError::NoPort)?;
@@ -64,6 +75,14 @@ impl FromStr for CoordinatorAddr {
             || host.contains(['@', '/'])
         {
             return Err(ParseCoordinatorAddrError::Host {
+                found: host.to_owned(),
+            });
+        }
+        if host
+            .parse()
+            .is_ok_and(|ip: Ipv6Addr| ip.is_unicast_link_local())
+        {
+            return Err(ParseCoordinatorAddrError::NoZone {
                 found: host.to_owned(),
             });
         }
@@ -103,6 +122,9 @@ pub enum ParseCoordinatorAddrError {
     /// The part before `@` is not a peer id.
     #[error("the server id before '@' is wrong: {0}")]
     Id(#[from] ParsePeerIdError),
+    /// There is a server id, and nothing behind it.
+    #[error("the host and port are missing; write <server-id>@<host>:<port>, as `serve` prints it")]
+    NoHost,
     /// There is no `@`.
     #[error("the server id is missing; write <server-id>@<host>:<port>, as `serve` prints it")]
     NoId,
@@ -111,12 +133,30 @@ pub enum ParseCoordinatorAddrError {
         "the port is missing; write <server-id>@<host>:<port>, with 4433 unless `serve` has another"
     )]
     NoPort,
+    /// The host is a link-local address, which each interface may have another machine at.
+    #[error(
+        "{found} is a link-local address, which needs the interface that leads there: \
+         <server-id>@[{found}%eth0]:4433"
+    )]
+    NoZone {
+        /// The text in the host's place.
+        found: String,
+    },
     /// The port is not a number from 1 to 65535.
     #[error("'{found}' is not a port number from 1 to 65535")]
     Port {
         /// The text in the port's place.
         found: String,
     },
+    /// There is a scheme before the host, as in a URL.
+    #[error("a coordinator has no URL; leave '{found}://' out: <server-id>@<host>:<port>")]
+    Scheme {
+        /// The text before `://`.
+        found: String,
+    },
+    /// There are commas.
+    #[error("only one coordinator can be named; leave out the comma and what is behind it")]
+    Several,
     /// The host stands for all addresses of a machine, and is none of them.
     #[error(
         "{found} stands for all addresses of the coordinator's machine; put the one in its place at which \
@@ -144,6 +184,31 @@ mod tests {
         ] {
             let text = format!("{id}@{place}");
             assert_eq!(text.parse::<CoordinatorAddr>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_was_meant_otherwise_is_pointed_out() {
+        use ParseCoordinatorAddrError as E;
+        let id = PeerId::from_public_key([1; 32]);
+        let cases = [
+            (id.to_string(), E::NoHost),
+            (format!("{id}@h:1,{id}@g:1"), E::Several),
+            (
+                format!("{id}@http://h:4433"),
+                E::Scheme {
+                    found: "http".to_owned(),
+                },
+            ),
+            (
+                format!("{id}@[fe80::1]:4433"),
+                E::NoZone {
+                    found: "fe80::1".to_owned(),
+                },
+            ),
+        ];
+        for (text, error) in cases {
+            assert_eq!(text.parse::<CoordinatorAddr>(), Err(error), "{text}");
         }
     }
 

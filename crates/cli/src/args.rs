@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::anyhow;
 use clap::{Args, Parser, Subcommand};
-use p2pconnect::{CoordinatorAddr, DialPolicy, PeerId, Readers};
+use p2pconnect::{CoordinatorAddr, DialError, DialPolicy, PeerId, Readers};
 
 use crate::{
     environment, exit,
@@ -222,20 +222,31 @@ struct Allowed {
     #[arg(
         long,
         value_name = "PEER-ID",
-        value_delimiter = ',',
+        value_parser = peer_ids,
         conflicts_with = "allow_any"
     )]
-    allow: Vec<PeerId>,
+    allow: Vec<PeerIds>,
     /// Let anybody dial who knows this machine's peer id
     #[arg(long)]
     allow_any: bool,
 }
 
+impl Allowed {
+    /// Returns all peers that were named, in their order.
+    fn ids(&self) -> Vec<PeerId> {
+        self.allow.iter().flat_map(|it| &it.0).copied().collect()
+    }
+}
+
+/// The peers that one option names.
+#[derive(Debug, Clone)]
+struct PeerIds(Vec<PeerId>);
+
 impl Listen {
     /// Refuses a policy that lets in nobody but this machine itself, or has an id with a slip of the pen. Returns
     /// what is to be noted beside.
     pub(crate) fn check_policy(&self, own_id: &PeerId) -> anyhow::Result<Option<&'static str>> {
-        let allowed = &self.allowed.allow;
+        let allowed = self.allowed.ids();
         if let [first, ..] = &allowed[..]
             && allowed.iter().all(|it| it == own_id)
         {
@@ -275,7 +286,7 @@ impl Listen {
         if self.allowed.allow_any {
             DialPolicy::Anyone
         } else {
-            DialPolicy::Only(self.allowed.allow.clone())
+            DialPolicy::Only(self.allowed.ids())
         }
     }
 }
@@ -306,8 +317,12 @@ pub(crate) struct Dial {
 }
 
 impl Dial {
-    /// Refuses an id that is another one's with a slip of the pen, of those that are known here.
+    /// Refuses this machine's own id, and one that is another one's with a slip of the pen, of those that are known
+    /// here.
     pub(crate) fn check_peer(&self, own_id: &PeerId) -> anyhow::Result<()> {
+        if self.peer == *own_id {
+            return Err(DialError::OwnId.into());
+        }
         let coordinator = self.coordinator.address()?.id;
         let known = [
             (*own_id, "this machine's own"),
@@ -419,6 +434,16 @@ fn coordinator(text: &str) -> Result<CoordinatorAddr, String> {
         .map_err(|error: p2pconnect::ParseCoordinatorAddrError| escaped(&error.to_string()))
 }
 
+/// Reads peer ids with commas between them. A list that a program has put together may have spaces, and a comma at its
+/// end.
+fn peer_ids(text: &str) -> Result<PeerIds, String> {
+    let text = text.trim();
+    let list = text.strip_suffix(',').unwrap_or(text);
+    let ids = list.split(',').map(|it| it.trim().parse::<PeerId>());
+    let ids: Result<Vec<_>, _> = ids.collect();
+    ids.map(PeerIds).map_err(|error| error.to_string())
+}
+
 /// Reads an address to listen on: `IP:PORT`, a name in the place of the address, or a port alone.
 fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let port = text.strip_prefix(':').unwrap_or(text);
@@ -442,8 +467,17 @@ fn host_and_port(text: &str) -> Result<String, String> {
             rest.trim_end_matches('/')
         ));
     }
-    let (host, port) = text
-        .rsplit_once(':')
+    if let Some((user, place)) = text.rsplit_once('@') {
+        return Err(format!(
+            "streams are carried to a TCP address; leave '{}@' out: {}",
+            escaped(user),
+            escaped(place)
+        ));
+    }
+    // The colons of an address in brackets are no separators.
+    let port_at = (!text.ends_with(']')).then(|| text.rsplit_once(':'));
+    let (host, port) = port_at
+        .flatten()
         .ok_or("the port is missing; write HOST:PORT, such as localhost:22")?;
     if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
         return Err(format!(
@@ -509,6 +543,8 @@ mod tests {
             ("http://localhost:80", "localhost:80"),
             ("::1:22", "[::1]:22"),
             ("localhost", "port"),
+            ("[::1]", "the port is missing"),
+            ("user@localhost:22", "leave 'user@' out: localhost:22"),
             (":22", "host"),
             ("localhost:0", "0"),
         ] {
@@ -540,6 +576,21 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_peers_may_have_spaces_and_a_comma_at_its_end() {
+        let [one, other] = [7, 9].map(|n| PeerId::from_public_key([n; 32]));
+        for (text, ids) in [
+            (format!("{one}, {other}"), &[one, other][..]),
+            (format!("{one},"), &[one]),
+            (format!(" {one} , {other} , "), &[one, other]),
+        ] {
+            assert_eq!(peer_ids(&text).unwrap().0, ids, "{text}");
+        }
+        for wrong in [String::new(), ",".to_owned(), format!("{one},,{other}")] {
+            assert!(peer_ids(&wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn an_id_with_a_slip_of_the_pen_is_pointed_out() {
         let [id, own] = [7, 9].map(|n| PeerId::from_public_key([n; 32]));
         let mistyped = |id: PeerId| format!("x{}", &id.to_string()[1..]);
@@ -561,6 +612,7 @@ mod tests {
         };
         assert!(dial(&mistyped(own)).unwrap_err().contains("own"));
         assert!(dial(&mistyped(id)).unwrap_err().contains("coordinator"));
+        assert!(dial(&own.to_string()).unwrap_err().contains("own"));
         assert_eq!(dial(&PeerId::from_public_key([8; 32]).to_string()), Ok(()));
     }
 
