@@ -137,6 +137,11 @@ impl Vantage {
             // Development on one machine.
             return self.coordinator.is_loopback();
         }
+        if self.own().any(|own| own == ip) {
+            // What comes from this machine itself is let in by firewalls, and trusted by services. Two peers on
+            // one machine are seen at one address.
+            return self.seen_together;
+        }
         is_global(ip) || is_shared || self.networks.iter().any(|it| it.contains(ip))
     }
 }
@@ -202,6 +207,28 @@ mod tests {
             "[2001:db8::9]:1",
         ];
         assert_eq!(kept(&home, &peer), expected);
+    }
+
+    #[test]
+    fn this_host_itself_counts_for_a_peer_that_may_be_on_it() {
+        let own = [
+            ("192.168.1.5", 24),
+            ("198.51.100.7", 24),
+            ("2001:db8::5", 64),
+        ];
+        let host = vantage(&own, "198.51.100.7", "203.0.113.1");
+        let peer = [
+            "192.168.1.5:22",
+            "198.51.100.7:22",
+            "[2001:db8::5]:22",
+            "[::ffff:192.168.1.5]:22",
+        ];
+        assert!(kept(&host, &peer).is_empty());
+        let seen = Vantage {
+            seen_together: true,
+            ..host
+        };
+        assert_eq!(kept(&seen, &peer), peer);
     }
 
     #[test]
