@@ -458,10 +458,18 @@ impl Inner {
         if !is_apart && started.elapsed() + relayed_rtt < soonest {
             return;
         }
+        // A machine that lacks sockets has no pairs to tell of, and that is not the peer's fault.
+        let (reason, report) = match shortage::since(started) {
+            Some(shortage) => (shortage.to_string(), None),
+            None => {
+                let reason = format!("the dialler gave the attempt up. {report}");
+                (reason, Some(report.clone()))
+            }
+        };
         self.observer.tell(Status::PunchFailed {
             peer,
-            reason: format!("the dialler gave the attempt up. {report}"),
-            report: Some(report.clone()),
+            reason,
+            report,
         });
     }
 }
