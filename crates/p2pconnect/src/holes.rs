@@ -203,10 +203,10 @@ mod tests {
     use p2pconnect_stun::socket::reusable_tcp_socket;
 
     use super::*;
-    use crate::syn_budget::{Account, Network, SynBudget};
+    use crate::syn_budget::{Account, Network};
 
     fn account() -> Account {
-        Arc::new(SynBudget::default()).open()
+        Account::default()
     }
 
     fn connect(

@@ -402,7 +402,7 @@ impl Inner {
         let session = Session::new(agent, verifier, handover, inbox, local_nat)
             .naming(kinds, translated)
             .paced(pace)
-            .spending(self.syn_budget.open(), stake, self.bets.holes());
+            .spending(self.syn_budget.open(peer), stake, self.bets.holes());
         let (result, race) = run(session, deadline, &circumstances, &self.behaviour).await;
         self.note_end(&begun, &result);
         let mut punched = result?;

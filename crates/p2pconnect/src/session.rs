@@ -32,7 +32,7 @@ use crate::{
     inbound::{Arrival, Dialled, Inbox},
     path_faults::PathFaults,
     relayed::Left,
-    syn_budget::{Account, Network, PaidSyn, SynBudget, network_of},
+    syn_budget::{Account, Network, PaidSyn, network_of},
     tcp,
     transport::Transport,
     verify::{Open, Origin, Verified, Verifier},
@@ -148,7 +148,7 @@ impl Session {
             pace: Pace::default(),
             stake: None,
             holes: Arc::default(),
-            account: Arc::new(SynBudget::default()).open(),
+            account: Account::default(),
         }
     }
 

@@ -3,56 +3,120 @@
 //! A coordinator names the addresses that a peer connects to, and so does any peer that may dial. Either
 //! may name somebody who has nothing to do with it. So what is sent to a network in vain is counted, over
 //! all introductions, and soon only a few SYNs a second are left for it. Once a peer has proved in a
-//! network that it is the one, what its introduction has sent there is forgotten: who is really there
-//! costs nothing.
+//! network that it is the one, what its introductions have sent there is forgotten, also of those that have
+//! failed: who is really there costs nothing.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
+use p2pconnect_proto::PeerId;
 use p2pconnect_punch::Purpose;
 
 mod allowance;
 
 pub(crate) use allowance::Network;
-use allowance::{Allowance, Bill};
+use allowance::{Allowance, Bill, Owed};
+
+/// The most peers whose spending is remembered beyond an introduction. Each owes something, so that a
+/// coordinator cannot name many more at the pace that all networks together are granted.
+const MAX_PEERS: usize = 1_024;
+
+/// The most networks in which a peer's spending, or its proofs, are remembered. It names 16 addresses.
+const MAX_NETWORKS_OF_PEER: usize = 256;
+
+/// For how long it is remembered that a peer has proved to be in a network: longer than an attempt lives
+/// that began before.
+const PROOF_LASTS: Duration = Duration::from_secs(60);
 
 /// What all introductions of an endpoint have spent, as of now.
 #[derive(Debug, Default)]
-pub(crate) struct SynBudget(Mutex<Allowance>);
+pub(crate) struct SynBudget {
+    allowance: Mutex<Allowance>,
+    peers: Mutex<BTreeMap<PeerId, Arc<Mutex<Ledger>>>>,
+}
 
 impl SynBudget {
-    /// Begins the account of one introduction.
-    pub(crate) fn open(self: &Arc<Self>) -> Account {
+    /// Begins the account of one introduction to a peer.
+    pub(crate) fn open(self: &Arc<Self>, peer: PeerId) -> Account {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if peers.len() >= MAX_PEERS {
+            let now = Instant::now();
+            peers.retain(|_, ledger| Arc::strong_count(ledger) > 1 || lock(ledger).owes(now));
+        }
+        let ledger = if peers.len() < MAX_PEERS || peers.contains_key(&peer) {
+            Arc::clone(peers.entry(peer).or_default())
+        } else {
+            // What this introduction wastes is forgiven only if it succeeds itself.
+            Arc::default()
+        };
         Account(Arc::new(Shared {
             budget: Arc::clone(self),
-            ledger: Mutex::default(),
+            ledger,
         }))
     }
 
     fn with<T>(&self, use_all: impl FnOnce(&mut Allowance) -> T) -> T {
-        use_all(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        use_all(&mut lock(&self.allowance))
     }
 }
 
-/// The account of one introduction. Clones share it.
-#[derive(Debug, Clone)]
-pub(crate) struct Account(Arc<Shared>);
-
-#[derive(Debug)]
-struct Shared {
-    budget: Arc<SynBudget>,
-    ledger: Mutex<Ledger>,
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The account of one introduction. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Account(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    budget: Arc<SynBudget>,
+    ledger: Arc<Mutex<Ledger>>,
+}
+
+/// What all introductions to one peer have spent.
 #[derive(Debug, Default)]
 struct Ledger {
-    spent: BTreeMap<Bill, u32>,
-    /// Where the peer has proved to be.
-    proved: BTreeSet<Network>,
+    spent: BTreeMap<Bill, Owed>,
+    /// Where the peer has proved to be, and when it did so last.
+    proved: BTreeMap<Network, Instant>,
+}
+
+impl Ledger {
+    fn owes(&self, now: Instant) -> bool {
+        self.spent.values().any(|owed| owed.is_some(now))
+    }
+
+    fn note(&mut self, bill: Bill, count: u32, now: Instant) {
+        if self.spent.len() >= MAX_NETWORKS_OF_PEER {
+            self.spent.retain(|_, owed| owed.is_some(now));
+        }
+        // What does not fit is not forgiven.
+        if self.spent.len() < MAX_NETWORKS_OF_PEER || self.spent.contains_key(&bill) {
+            self.spent.entry(bill).or_default().add(bill, count, now);
+        }
+    }
+
+    /// Notes a proof; returns what the peer has spent there.
+    fn prove(&mut self, network: Network, now: Instant) -> Vec<(Bill, Owed)> {
+        self.proved
+            .retain(|_, at| now.saturating_duration_since(*at) < PROOF_LASTS);
+        if self.proved.len() < MAX_NETWORKS_OF_PEER {
+            self.proved.insert(network, now);
+        }
+        self.spent
+            .extract_if(.., |bill, _| bill.network() == network)
+            .collect()
+    }
+
+    /// Tells whether the peer has proved to be there since.
+    fn is_proved(&self, network: Network, since: Instant) -> bool {
+        self.proved.get(&network).is_some_and(|at| *at >= since)
+    }
 }
 
 impl Account {
@@ -66,7 +130,7 @@ impl Account {
             tracing::debug!(?purpose, "too much was sent to a network in vain");
             return None;
         }
-        self.note(bill, 1);
+        lock(&self.0.ledger).note(bill, 1, since);
         Some(PaidSyn {
             account: self.clone(),
             bill,
@@ -74,40 +138,15 @@ impl Account {
         })
     }
 
-    /// Gives back what this introduction has sent to a network, where the peer has proved to be.
+    /// Gives back what all introductions to the peer have sent to a network, where it has proved to be.
     pub(crate) fn prove(&self, network: Network) {
-        let spent: Vec<_> = self.with(|ledger| {
-            ledger.proved.insert(network);
-            let bills = ledger.spent.iter_mut();
-            let here = bills.filter(|(bill, _)| bill.network() == network);
-            here.map(|(bill, count)| (*bill, std::mem::take(count)))
-                .collect()
-        });
+        let now = Instant::now();
+        let spent = lock(&self.0.ledger).prove(network, now);
         self.0.budget.with(|all| {
-            for (bill, count) in spent {
-                all.give_back(bill, count);
+            for (bill, owed) in spent {
+                all.give_back(bill, owed, now);
             }
         });
-    }
-
-    /// Notes what has been spent.
-    fn note(&self, bill: Bill, count: u32) {
-        self.with(|ledger| *ledger.spent.entry(bill).or_default() += count);
-    }
-
-    /// Charges for what the kernel has repeated.
-    fn charge(&self, bill: Bill, count: u32) {
-        let is_proved = self.with(|ledger| ledger.proved.contains(&bill.network()));
-        if count > 0 && !is_proved {
-            self.0
-                .budget
-                .with(|all| all.charge(bill, count, Instant::now()));
-            self.note(bill, count);
-        }
-    }
-
-    fn with<T>(&self, use_ledger: impl FnOnce(&mut Ledger) -> T) -> T {
-        use_ledger(&mut self.0.ledger.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -122,7 +161,22 @@ pub(crate) struct PaidSyn {
 impl PaidSyn {
     /// Pays for another SYN in its place.
     pub(crate) fn repeat(&self) {
-        self.account.charge(self.bill, 1);
+        self.charge(1);
+    }
+
+    /// Charges for what has been sent in any case, unless the peer has proved to be there meanwhile, in
+    /// this introduction or in another one.
+    fn charge(&self, count: u32) {
+        let Shared { budget, ledger } = &*self.account.0;
+        let now = Instant::now();
+        {
+            let mut ledger = lock(ledger);
+            if count == 0 || ledger.is_proved(self.bill.network(), self.since) {
+                return;
+            }
+            ledger.note(self.bill, count, now);
+        }
+        budget.with(|all| all.charge(self.bill, count, now));
     }
 }
 
@@ -130,8 +184,7 @@ impl Drop for PaidSyn {
     fn drop(&mut self) {
         // Linux repeats the first four once a second (net.ipv4.tcp_syn_linear_timeouts), others less often.
         let repeated = self.since.elapsed().as_secs();
-        let repeated = u32::try_from(repeated).unwrap_or(u32::MAX);
-        self.account.charge(self.bill, repeated);
+        self.charge(u32::try_from(repeated).unwrap_or(u32::MAX));
     }
 }
 
@@ -160,16 +213,31 @@ mod tests {
         paid.len()
     }
 
+    fn peer(n: u16) -> PeerId {
+        let mut bytes = [0; 32];
+        bytes[..2].copy_from_slice(&n.to_be_bytes());
+        PeerId::from_public_key(bytes)
+    }
+
+    /// Lets somebody's attempts last for so long, and end.
+    fn end(paid: Vec<PaidSyn>, lasted: Duration) {
+        for mut paid in paid {
+            paid.since = paid.since.checked_sub(lasted).unwrap();
+        }
+    }
+
     #[test]
     fn a_peer_that_is_there_costs_nothing() {
         let budget = Arc::new(SynBudget::default());
-        let first = budget.open();
+        let first = budget.open(peer(1));
         let most = exhaust(&first, network(1));
-        let second = budget.open();
+        let second = budget.open(peer(2));
         assert!(
             exhaust(&second, network(1)) < most / 10,
             "one budget for all"
         );
+        second.prove(network(1));
+        assert!(exhaust(&second, network(1)) < most / 10, "another peer");
         first.prove(network(2));
         assert!(exhaust(&second, network(1)) < most / 10, "not there");
         first.prove(network(1));
@@ -177,20 +245,73 @@ mod tests {
     }
 
     #[test]
+    fn what_failed_before_is_forgiven_as_well() {
+        let budget = Arc::new(SynBudget::default());
+        // A hundred dials of which each has two introductions in vain before the one that succeeds.
+        for dial in 0..100 {
+            for is_last in [false, false, true] {
+                let account = budget.open(peer(1));
+                let guess = |_| account.pay(network(1), Purpose::Guess);
+                let paid: Vec<_> = (0..640).filter_map(guess).collect();
+                assert_eq!(paid.len(), 640, "dial {dial}");
+                if is_last {
+                    account.prove(network(1));
+                }
+                end(paid, Duration::from_secs(2));
+            }
+            // What ends after the proof and began before.
+            budget.open(peer(1)).prove(network(1));
+        }
+    }
+
+    #[test]
+    fn what_ends_after_the_proof_of_another_introduction_is_free() {
+        let budget = Arc::new(SynBudget::default());
+        let [failed, proved] = [(); 2].map(|()| budget.open(peer(1)));
+        let paid = failed.pay(network(1), Purpose::Guess).unwrap();
+        proved.prove(network(1));
+        let owes = |budget: &SynBudget| {
+            lock(&budget.peers)
+                .values()
+                .any(|it| lock(it).owes(Instant::now()))
+        };
+        paid.repeat();
+        drop((paid, failed));
+        assert!(!owes(&budget));
+        paid_again(&proved).repeat();
+        assert!(owes(&budget), "begun after the proof");
+    }
+
+    fn paid_again(account: &Account) -> PaidSyn {
+        account.pay(network(1), Purpose::Guess).unwrap()
+    }
+
+    #[test]
+    fn peers_are_forgotten() {
+        let budget = Arc::new(SynBudget::default());
+        let accounts: Vec<_> = (0..u16::try_from(2 * MAX_PEERS).unwrap())
+            .map(|n| budget.open(peer(n)))
+            .collect();
+        assert_eq!(lock(&budget.peers).len(), MAX_PEERS);
+        drop(accounts);
+        drop(budget.open(peer(1)));
+        assert_eq!(lock(&budget.peers).len(), 1);
+    }
+
+    #[test]
     fn what_the_kernel_repeats_is_paid_for_too() {
         let budget = Arc::new(SynBudget::default());
-        let [silent, proved] = [(); 2].map(|()| budget.open());
-        let repeat = |account: &Account, network: Network| {
-            let mut paid = account.pay(network, Purpose::Guess).unwrap();
-            paid.since = paid
-                .since
-                .checked_sub(std::time::Duration::from_secs(3))
-                .unwrap();
-            drop(paid);
-            account.with(|ledger| ledger.spent.values().sum::<u32>())
+        let owed = |dials: u32, lasted: u64| {
+            let account = budget.open(peer(1));
+            let paid = (0..dials).map(|_| paid_again(&account)).collect();
+            end(paid, Duration::from_secs(lasted));
+            let before = exhaust(&account, network(1));
+            account.prove(network(1));
+            before
         };
-        assert_eq!(repeat(&silent, network(1)), 4);
-        proved.prove(network(1));
-        assert_eq!(repeat(&proved, network(1)), 1);
+        // The proof at the end of one forgives what began before it, as the attempts of three seconds would have.
+        let repeated = owed(100, 3);
+        let once = owed(100, 0);
+        assert!(repeated + 250 < once, "{once} and {repeated}");
     }
 }

@@ -129,9 +129,28 @@ impl Debt {
         self.0 = now.checked_add(owed);
     }
 
-    fn give_back(&mut self, count: u32, interval: Duration) {
-        let less = |paid_at: Instant| paid_at.checked_sub(interval.saturating_mul(count));
-        self.0 = self.0.and_then(less);
+    fn give_back(&mut self, owed: Duration) {
+        self.0 = self.0.and_then(|paid_at| paid_at.checked_sub(owed));
+    }
+}
+
+/// The part of what is owed that one peer is the reason for. It is paid off no more slowly than the whole, so
+/// that to give it back forgives nobody else.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Owed {
+    network: Debt,
+    total: Debt,
+}
+
+impl Owed {
+    pub(super) fn add(&mut self, bill: Bill, count: u32, now: Instant) {
+        let (_, interval) = Total::limits(bill.network);
+        self.total.add(count, interval, now);
+        self.network.add(count, NETWORK_INTERVAL, now);
+    }
+
+    pub(super) fn is_some(&self, now: Instant) -> bool {
+        !self.network.owed(now).is_zero()
     }
 }
 
@@ -145,10 +164,21 @@ struct Total {
 
 impl Total {
     fn of(&mut self, network: Network) -> (&mut Debt, u32, Duration) {
-        if network.is_private() {
-            (&mut self.private, PRIVATE, PRIVATE_INTERVAL)
+        let (most, interval) = Self::limits(network);
+        let debt = if network.is_private() {
+            &mut self.private
         } else {
-            (&mut self.public, PUBLIC, PUBLIC_INTERVAL)
+            &mut self.public
+        };
+        (debt, most, interval)
+    }
+
+    /// Returns how many SYNs there are, and after which time there is another one.
+    fn limits(network: Network) -> (u32, Duration) {
+        if network.is_private() {
+            (PRIVATE, PRIVATE_INTERVAL)
+        } else {
+            (PUBLIC, PUBLIC_INTERVAL)
         }
     }
 }
@@ -193,12 +223,12 @@ impl Allowance {
         debt.add(count, NETWORK_INTERVAL, now);
     }
 
-    /// Gives back what was not sent in vain.
-    pub(super) fn give_back(&mut self, bill: Bill, count: u32) {
-        let (total, _, interval) = self.total.of(bill.network);
-        total.give_back(count, interval);
+    /// Gives back what was not sent in vain and is not paid off.
+    pub(super) fn give_back(&mut self, bill: Bill, owed: Owed, now: Instant) {
+        let (total, _, _) = self.total.of(bill.network);
+        total.give_back(owed.total.owed(now));
         if let Some(debt) = self.toward.get_mut(&bill) {
-            debt.give_back(count, NETWORK_INTERVAL);
+            debt.give_back(owed.network.owed(now));
         }
     }
 

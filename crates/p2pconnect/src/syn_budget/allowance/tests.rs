@@ -131,11 +131,27 @@ fn what_is_given_back_can_be_spent_again() {
         u32::try_from(granted.count())
     };
     assert_eq!(spend(&mut allowance), Ok(GUESSED));
-    allowance.give_back(bill, 640);
+    let owed = |count| {
+        let mut owed = Owed::default();
+        owed.add(bill, count, now);
+        owed
+    };
+    allowance.give_back(bill, owed(640), now);
     assert_eq!(spend(&mut allowance), Ok(640));
     // Nobody is owed anything.
-    allowance.give_back(bill, 2 * GUESSED);
+    allowance.give_back(bill, owed(2 * GUESSED), now);
     assert_eq!(spend(&mut allowance), Ok(GUESSED));
+    // Half of it is paid off by itself.
+    let later = now + NETWORK_INTERVAL * (GUESSED / 2);
+    let old = owed(GUESSED);
+    allowance.charge(bill, GUESSED / 2, later);
+    allowance.give_back(bill, old, later);
+    let debt = allowance.toward[&bill];
+    assert_eq!(
+        debt.owed(later),
+        NETWORK_INTERVAL * (GUESSED / 2),
+        "what another one owes"
+    );
 }
 
 #[test]
