@@ -129,34 +129,6 @@ fn all_connect(dials: Dials, from: NatSpec, to: NatSpec) {
     });
 }
 
-/// How often a burst of dials meets the same listener.
-const BURSTS: u32 = 6;
-
-/// Dials in bursts one peer that goes on listening, and by itself in the end: what was sent for those before is
-/// not held against any.
-fn burst_after_burst(dials: Dials, from: NatSpec, to: NatSpec) {
-    TestRun::new().limit(ROUND_LIMIT * 2).run(|| {
-        let net = Net::new(&[from], &[to]);
-        let peer = net.id("b");
-        net.id("a");
-        let _listener = net.listen("b");
-        let dial = || Process::spawn(net.command("a", &["dial", "--json", &peer]));
-        let bursts = (0..BURSTS).map(|_| dials).chain([Dials::AtOnce(1)]);
-        for (burst, dials) in bursts.enumerate() {
-            for (n, it) in dials.run(dial).iter().enumerate() {
-                let is_withheld = it.stderr.iter().any(|line| line.contains("withheld"));
-                assert!(!is_withheld, "burst {burst}, dial {n}: {:#?}", it.stderr);
-            }
-        }
-        net.finish();
-    });
-}
-
-#[test]
-fn bursts_from_behind_random_ports_use_up_no_budget() {
-    burst_after_burst(FOUR, RANDOM, FILTERS);
-}
-
 macro_rules! together {
     ($($name:ident: $dials:ident, $from:ident, $to:ident;)*) => {
         $(#[test]
