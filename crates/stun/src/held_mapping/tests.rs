@@ -259,19 +259,21 @@ async fn a_silent_server_is_left_and_tried_again() {
     }
 }
 
+/// Waits until the server of a mapping is found to be gone.
+async fn refused(held: &mut HeldMapping) {
+    let error = MappingError::Refused;
+    let gone = MappingEvent::Lost { error };
+    while next(held).await != gone {}
+}
+
 #[tokio::test]
 async fn a_server_that_is_gone_is_reported_and_found_again() {
     let server = FakeServer::start();
     let (mut held, connection) = open(&server, public(5), quick()).await;
     let port = server.stop();
     fake::close(connection, true);
-    let error = MappingError::Refused;
-    while next(&mut held).await
-        != (MappingEvent::Lost {
-            error: error.clone(),
-        })
-    {}
-    assert_eq!(held.state().lost, Some(error));
+    refused(&mut held).await;
+    assert_eq!(held.state().lost, Some(MappingError::Refused));
     let server = FakeServer::restart(port);
     let _connection = server.accept_and_answer(public(5)).await;
     assert_eq!(next(&mut held).await, MappingEvent::Mapped(held.current()));
@@ -288,12 +290,7 @@ async fn a_lost_connection_is_made_again_at_once_when_that_is_asked_for() {
     let (mut held, connection) = open(&server, public(5), config).await;
     let port = server.stop();
     fake::close(connection, true);
-    let error = MappingError::Refused;
-    while next(&mut held).await
-        != (MappingEvent::Lost {
-            error: error.clone(),
-        })
-    {}
+    refused(&mut held).await;
     let server = FakeServer::restart(port);
     held.refresh();
     let _connection = server.accept_and_answer(public(5)).await;
