@@ -1,4 +1,4 @@
-use std::{io, time::Duration};
+use std::{future::poll_fn, io, task::Context, time::Duration};
 
 use p2pconnect::{Connection, Refused};
 use tokio::{
@@ -84,6 +84,23 @@ async fn a_side_that_breaks_off_at_the_very_end_is_not_taken_for_one_that_has_ev
         let error = finish(here).await.unwrap_err();
         assert_ne!(error.kind(), io::ErrorKind::NotConnected, "no words for it");
     }
+}
+
+#[tokio::test]
+async fn who_has_nothing_to_write_can_tell_that_the_peer_is_gone() {
+    let broken = |here: &mut Connection, cx: &mut Context<'_>| here.poll_broken(cx);
+    let world = World::start();
+    let (mut here, mut there) = connected(&world).await;
+    let error = poll_fn(|cx| broken(&mut here, cx)).await;
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "reading tells");
+    there.shutdown().await.unwrap();
+    assert_eq!(here.read(&mut [0]).await.unwrap(), 0);
+    let looking = poll_fn(|cx| broken(&mut here, cx));
+    let looked = timeout(Duration::from_millis(100), looking).await;
+    assert!(looked.is_err(), "it reads on: {looked:?}");
+    drop(there);
+    let error = timeout(LIMIT, poll_fn(|cx| broken(&mut here, cx))).await;
+    assert_eq!(error.unwrap().kind(), io::ErrorKind::UnexpectedEof);
 }
 
 #[tokio::test]

@@ -117,6 +117,9 @@ async fn a_service_that_has_closed_wholly_ends_the_stream_though_the_dialler_goe
     let (status, said) = forwarded.listen.end().await;
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("closed the connection wholly"), "{said}");
+    let (status, said) = forwarded.dial.end().await;
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("or the service behind it"), "{said}");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@
 //! - `redialling`: the same two again, as soon as either has closed
 //! - `commands`: how the command ends, and how its stream does
 //! - `ending`: what the end of a stream says of the bytes before it
+//! - `gone`: a peer that goes away after its end of the stream
 //! - `forwarding`: streams that are carried to a service, which may not be there
 //! - `shortages`: a machine that lacks something
 //! - `stdio`: the command where somebody has made its files non-blocking
@@ -30,6 +31,7 @@ mod ending;
 #[path = "../../crates/coordinator/tests/loopback/forger.rs"]
 mod forger;
 mod forwarding;
+mod gone;
 mod hearsay;
 mod hostile;
 mod journal;

@@ -9,6 +9,7 @@ mod environment;
 mod evidence;
 mod exit;
 mod forward;
+mod halves;
 mod key;
 mod memory;
 mod pauses;

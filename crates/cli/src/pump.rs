@@ -1,6 +1,12 @@
 //! Carries a stream between the peer and this machine.
 
-use std::{io, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    sync::Mutex,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use anyhow::{Context as _, anyhow};
 use p2pconnect::{Connection, Refused, Shortage};
@@ -8,6 +14,8 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     time::timeout,
 };
+
+use crate::halves::Half;
 
 /// Four TLS records; larger buffers gained nothing, smaller ones cost system calls.
 const BUFFER: usize = 64 * 1024;
@@ -29,12 +37,23 @@ enum End {
     Local,
 }
 
+/// What broke, and where.
+#[derive(Debug)]
+struct Fault {
+    at: End,
+    is_reading: bool,
+    error: io::Error,
+}
+
 /// An error, and on which side it is.
 #[derive(Debug)]
 struct Broken {
     at: End,
     error: anyhow::Error,
 }
+
+/// Tells whether a connection has broken though its peer has ended its bytes, as [`Connection::poll_broken`] does.
+type PollBroken<C> = fn(&mut C, &mut Context<'_>) -> Poll<io::Error>;
 
 /// Carries bytes both ways until both directions have ended, and each side has handed over what the other sent.
 /// The end of one direction is passed on at once and leaves the other open.
@@ -63,7 +82,12 @@ pub(crate) async fn pump_until(
     output: impl AsyncWrite,
 ) -> anyhow::Result<Transferred> {
     let mut open = Open(Some(connection));
-    let carrying = both_ways(open.connection()?, input, output);
+    let carrying = both_ways(
+        open.connection()?,
+        |connection, cx| connection.poll_broken(cx),
+        input,
+        output,
+    );
     let carried = tokio::select! {
         carried = carrying => carried,
         error = broken => Err(Broken { at: End::Local, error }),
@@ -82,7 +106,7 @@ pub(crate) async fn pump_until(
     connection
         .finish()
         .await
-        .map_err(peers)
+        .map_err(|error| peers(error, true))
         .context("it is not known whether the peer has all that was sent")?;
     Ok(transferred)
 }
@@ -107,17 +131,34 @@ impl Drop for Open {
     }
 }
 
-async fn both_ways(
-    connection: impl AsyncRead + AsyncWrite,
+async fn both_ways<C: AsyncRead + AsyncWrite + Unpin>(
+    connection: C,
+    poll_broken: PollBroken<C>,
     input: impl AsyncRead,
     output: impl AsyncWrite,
 ) -> Result<Transferred, Broken> {
-    let (from_peer, to_peer) = tokio::io::split(connection);
-    let (sent, received) = tokio::try_join!(
-        carry(input, End::Local, to_peer, End::Peer),
-        carry(from_peer, End::Peer, output, End::Local),
-    )?;
-    Ok(Transferred { sent, received })
+    let connection = Mutex::new(connection);
+    let half = || Half::of(&connection);
+    let sending = carry(input, End::Local, half(), End::Peer);
+    let receiving = carry(half(), End::Peer, output, End::Local);
+    tokio::pin!(sending, receiving);
+    let (mut sent, mut received) = (None, None);
+    loop {
+        let broken = poll_fn(|cx| poll_broken(&mut half().whole(), cx));
+        let fault = tokio::select! {
+            count = &mut sending, if sent.is_none() => count.map(|count| sent = Some(count)).err(),
+            count = &mut receiving, if received.is_none() => {
+                count.map(|count| received = Some(count)).err()
+            }
+            error = broken, if received.is_some() => Some(End::Peer.reading(error)),
+        };
+        if let Some(fault) = fault {
+            return Err(fault.told(received.is_some()));
+        }
+        if let (Some(sent), Some(received)) = (sent, received) {
+            return Ok(Transferred { sent, received });
+        }
+    }
 }
 
 async fn carry(
@@ -125,7 +166,7 @@ async fn carry(
     source: End,
     to: impl AsyncWrite,
     sink: End,
-) -> Result<u64, Broken> {
+) -> Result<u64, Fault> {
     tokio::pin!(from, to);
     let mut buffer = vec![0; BUFFER];
     let mut total = 0;
@@ -146,29 +187,44 @@ async fn carry(
 }
 
 impl End {
-    fn reading(self, error: io::Error) -> Broken {
-        self.broken(error, "the input cannot be read")
+    const fn reading(self, error: io::Error) -> Fault {
+        Fault {
+            at: self,
+            is_reading: true,
+            error,
+        }
     }
 
-    fn writing(self, error: io::Error) -> Broken {
-        self.broken(error, "the output takes no more")
-    }
-
-    fn broken(self, error: io::Error, here: &'static str) -> Broken {
-        let error = match self {
-            Self::Peer => peers(error),
-            // A machine that lacks something is to blame, and not what is read or written.
-            Self::Local => match Shortage::of(&error) {
-                Some(shortage) => shortage.into(),
-                None => anyhow::Error::new(error).context(here),
-            },
-        };
-        Broken { at: self, error }
+    const fn writing(self, error: io::Error) -> Fault {
+        Fault {
+            at: self,
+            is_reading: false,
+            error,
+        }
     }
 }
 
-/// Says what is wrong with the connection to the peer.
-fn peers(error: io::Error) -> anyhow::Error {
+impl Fault {
+    /// Says what is wrong, to a person who may know whether the peer has ended its bytes.
+    fn told(self, peer_has_ended: bool) -> Broken {
+        let error = match self.at {
+            End::Peer => peers(self.error, peer_has_ended),
+            // A machine that lacks something is to blame, and not what is read or written.
+            End::Local => match Shortage::of(&self.error) {
+                Some(shortage) => shortage.into(),
+                None => anyhow::Error::new(self.error).context(if self.is_reading {
+                    "the input cannot be read"
+                } else {
+                    "the output takes no more"
+                }),
+            },
+        };
+        Broken { at: self.at, error }
+    }
+}
+
+/// Says what is wrong with the connection to the peer, which may have ended its bytes before.
+fn peers(error: io::Error, has_ended: bool) -> anyhow::Error {
     if let Some(refused) = Refused::of(&error) {
         return refused.clone().into();
     }
@@ -177,9 +233,13 @@ fn peers(error: io::Error) -> anyhow::Error {
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::BrokenPipe => {
+            let before = if has_ended {
+                "it had all that was sent"
+            } else {
+                "the end of its bytes"
+            };
             anyhow!(
-                "the peer went away before the end of its bytes, or the service behind it did; only its side \
-                 knows which"
+                "the peer went away before {before}, or the service behind it did; only its side knows which"
             )
         }
         _ => anyhow::Error::new(error).context("the connection to the peer broke"),
@@ -188,9 +248,11 @@ fn peers(error: io::Error) -> anyhow::Error {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{duplex, empty, sink};
+    use tokio::io::{DuplexStream, duplex, empty, sink};
 
     use super::*;
+
+    const UNBROKEN: PollBroken<DuplexStream> = |_, _| Poll::Pending;
 
     #[tokio::test]
     async fn an_error_tells_where_it_happened() {
@@ -199,7 +261,7 @@ mod tests {
         drop(reader);
         let (_, mut writer) = tokio::io::split(far_end);
         let (pumped, written) = tokio::join!(
-            both_ways(connection, empty(), output),
+            both_ways(connection, UNBROKEN, empty(), output),
             writer.write_all(b"for nobody"),
         );
         assert!(written.is_ok());
@@ -218,7 +280,8 @@ mod tests {
             far_end.read_to_end(&mut read).await?;
             Ok::<_, io::Error>(read)
         };
-        let (pumped, read) = tokio::join!(both_ways(connection, &b"three"[..], sink()), far);
+        let (pumped, read) =
+            tokio::join!(both_ways(connection, UNBROKEN, &b"three"[..], sink()), far);
         let counted = pumped.ok();
         let expected = Transferred {
             sent: 5,

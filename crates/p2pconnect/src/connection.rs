@@ -146,10 +146,7 @@ impl Connection {
         self.shutdown().await?;
         if self.read(&mut [0]).await? != 0 {
             self.abort();
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "the peer's bytes have not been read to their end",
-            ));
+            return Err(unread());
         }
         let tcp = self.stream.get_ref().0.tcp();
         let tcp = tcp.ok_or(io::ErrorKind::NotConnected)?;
@@ -181,6 +178,32 @@ impl Connection {
             sleep(ACKNOWLEDGEMENT_LOOKS).await;
         }
         Ok(())
+    }
+
+    /// Is ready with an error once the connection has broken though the peer has ended its bytes, and wakes the task
+    /// to look again. Reading has nothing more to tell then, and whoever has nothing to write would not notice that
+    /// the peer is gone. A peer that has ended its bytes and reads on is not.
+    ///
+    /// After this side's own end, only a peer that acknowledges nothing is found by this;
+    /// [`finish`](Self::finish) finds out about the others.
+    ///
+    /// # Errors
+    ///
+    /// - [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) if the peer has closed the connection before this side's end
+    /// - [`InvalidInput`](io::ErrorKind::InvalidInput) if the peer's bytes have not been read to their end: until then,
+    ///   reading tells
+    /// - whatever has broken the connection
+    pub fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let tcp = self.stream.get_ref().0.tcp();
+        let Some(tcp) = tcp.filter(|_| self.closing == Closing::HandingOver) else {
+            return Poll::Ready(unread());
+        };
+        if !self.is_shut
+            && let Poll::Ready(error) = ending::poll_gone(tcp, cx)
+        {
+            return Poll::Ready(error);
+        }
+        self.liveness.poll_error(tcp, cx)
     }
 
     /// Lets the dialler know that this side does not want the stream, and why: its reads and writes end with
@@ -355,6 +378,13 @@ impl Connection {
     fn is_read(&mut self) -> bool {
         received(&mut self.stream).is_some_and(|it| it.plaintext_bytes_to_read() == 0)
     }
+}
+
+fn unread() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "the peer's bytes have not been read to their end",
+    )
 }
 
 /// Returns what TLS has received; nothing if it is broken.

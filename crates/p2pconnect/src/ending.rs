@@ -4,7 +4,12 @@
 //! acknowledges before any application has them. So each side holds its FIN back until it has read the
 //! peer's `close_notify` and the application has handed over what came before.
 
-use std::{future::poll_fn, io, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use p2pconnect_stun::socket::clear_linger;
 use socket2::SockRef;
@@ -35,18 +40,28 @@ pub(crate) async fn hand_over(
         _ => error,
     })?;
     tokio::select! {
-        ended = end_of(stream) => ended?,
+        ended = poll_fn(|cx| poll_end(stream, cx)) => ended?,
         error = poll_fn(|cx| liveness.poll_error(stream, cx)) => return Err(error),
         () = idle_for(stream, silence) => return Err(unconfirmed(silence)),
     }
     // A peer that has gone before these bytes came has sent FIN as well.
     if tcp::outstanding(stream).is_some_and(|bytes| bytes > FIN) {
-        return Err(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            "the peer has closed the connection before it had everything",
-        ));
+        return Err(closed_early());
     }
     Ok(())
+}
+
+/// Is ready with an error once a peer that has ended its bytes is gone: it has sent FIN before this side's end, or
+/// the connection is broken.
+pub(crate) fn poll_gone(stream: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Error> {
+    poll_end(stream, cx).map(|ended| ended.err().unwrap_or_else(closed_early))
+}
+
+fn closed_early() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "the peer has closed the connection before it had everything",
+    )
 }
 
 /// Tells whether the peer has not acknowledged everything, and still may.
@@ -55,14 +70,14 @@ pub(crate) fn is_under_way(stream: &TcpStream) -> bool {
 }
 
 /// Reads to FIN. What comes behind `close_notify` does not count (RFC 8446 section 6.1).
-async fn end_of(stream: &TcpStream) -> io::Result<()> {
+fn poll_end(stream: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
     loop {
-        stream.readable().await?;
+        ready!(stream.poll_read_ready(cx))?;
         match stream.try_read(&mut [0; 512]) {
-            Ok(0) => return Ok(()),
+            Ok(0) => return Poll::Ready(Ok(())),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+            Err(error) => return Poll::Ready(Err(error)),
         }
     }
 }
