@@ -1,18 +1,34 @@
 //! What somebody at a terminal sees.
 
-use tokio::{process::Command, time::timeout};
+use std::process::Stdio;
+
+use p2pconnect::{Connection, Endpoint};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    process::{Child, Command},
+    time::timeout,
+};
 
 use crate::commands::{LIMIT, Shell};
 
-/// Runs the command on a terminal of its own; returns all that is seen there.
-async fn seen(shell: &Shell, arguments: &str) -> String {
+/// What is typed to end one's own side.
+const CTRL_D: &[u8] = b"\x04";
+
+/// Returns what runs the command on a terminal of its own.
+fn on_a_terminal(shell: &Shell, arguments: &str) -> Command {
     let program = env!("CARGO_BIN_EXE_p2pconnect-under-test");
     let mut command = Command::new("script");
     command
         .args(["-qec", &format!("{program} {arguments}"), "/dev/null"])
         .env_remove("RUST_LOG")
         .kill_on_drop(true);
-    let output = shell.at_home(&mut command).output();
+    shell.at_home(&mut command);
+    command
+}
+
+/// Runs the command on a terminal of its own; returns all that is seen there.
+async fn seen(shell: &Shell, arguments: &str) -> String {
+    let output = on_a_terminal(shell, arguments).output();
     let output = timeout(LIMIT, output).await.unwrap().unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
@@ -29,4 +45,82 @@ async fn a_terminal_shows_what_was_asked_for_and_nothing_else() {
         assert!(object["event"].is_string(), "{line}");
     }
     assert!(!said.is_empty());
+}
+
+/// Dials a listener from a terminal, and ends the listener's side with some words.
+async fn told_all(shell: &Shell, listener: &Endpoint, options: &str) -> (Child, Connection) {
+    let arguments = format!("dial {options} {}", listener.peer_id());
+    let mut command = on_a_terminal(shell, &arguments);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let dial = command.spawn().unwrap();
+    let mut there = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
+    there.write_all(b"all there is").await.unwrap();
+    there.shutdown().await.unwrap();
+    (dial, there)
+}
+
+/// Reads what is seen on a terminal until these words are.
+async fn wait_to_see(dial: &mut Child, words: &str) {
+    let stdout = dial.stdout.as_mut().unwrap();
+    let mut seen = String::new();
+    let searching = async {
+        while !seen.contains(words) {
+            let byte = stdout.read_u8().await.unwrap();
+            seen.push(char::from(byte));
+        }
+    };
+    timeout(LIMIT, searching).await.expect(words);
+}
+
+#[tokio::test]
+async fn whoever_types_is_told_that_the_peer_has_ended() {
+    let shell = Shell::new();
+    let listener = shell.world.listener().await;
+    let told = "the peer has sent everything; Ctrl-D ends this side";
+    for options in ["", "--quiet"] {
+        let (mut dial, mut there) = told_all(&shell, &listener, options).await;
+        wait_to_see(&mut dial, "all there is").await;
+        if options.is_empty() {
+            wait_to_see(&mut dial, told).await;
+        }
+        let stdin = dial.stdin.as_mut().unwrap();
+        stdin.write_all(CTRL_D).await.unwrap();
+        assert_eq!(there.read(&mut [0]).await.unwrap(), 0);
+        let (finished, ended) = tokio::join!(there.finish(), dial.wait_with_output());
+        finished.unwrap();
+        let ended = ended.unwrap();
+        assert!(ended.status.success(), "{ended:?}");
+        let rest = String::from_utf8(ended.stdout).unwrap();
+        assert!(!rest.contains("the peer"), "{rest:?}");
+    }
+}
+
+/// Nobody is there to end a stream by hand.
+#[tokio::test]
+async fn a_program_that_is_fed_by_another_is_told_nothing() {
+    let shell = Shell::new();
+    let listener = shell.world.listener().await;
+    let mut dial = shell.start(&["dial", &listener.peer_id().to_string()]);
+    let mut there = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
+    dial.wait_for("direct stream").await;
+    there.shutdown().await.unwrap();
+    let mut stdout = dial.child.stdout.take().unwrap();
+    stdout.read_to_end(&mut Vec::new()).await.unwrap();
+    drop(dial.child.stdin.take());
+    assert_eq!(there.read(&mut [0]).await.unwrap(), 0);
+    let (finished, (status, said)) = tokio::join!(there.finish(), dial.end());
+    finished.unwrap();
+    assert!(status.success(), "{said}");
+    assert_eq!(said, "");
+}
+
+/// A program that reads what happens is told this too.
+#[tokio::test]
+async fn the_end_of_a_peers_bytes_is_an_event() {
+    let shell = Shell::new();
+    let listener = shell.world.listener().await;
+    let mut dial = shell.start(&["dial", "--json", &listener.peer_id().to_string()]);
+    let mut there = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
+    there.shutdown().await.unwrap();
+    dial.wait_for("\"peer-ended\"").await;
 }

@@ -91,6 +91,25 @@ fn bytes_that_the_kernel_has_taken_are_not_said_to_have_arrived() {
     );
 }
 
+/// The path is cut when the peer has said all that it has to say, so that reading finds nothing out.
+#[test]
+fn a_path_that_dies_after_the_peers_end_is_noticed() {
+    test(|| {
+        for under_way in [&b""[..], b"nobody acknowledges this"] {
+            let net = Net::new(&NAT, &NAT);
+            let mut listener = net.listen_with("b", &["--allow-any", "--once"]);
+            drop(listener.stdin.take());
+            let mut dial = dial(&net, &SILENCE);
+            dial.wait_for("peer-ended");
+            cut_off(&net, "b");
+            dial.stdin.as_mut().unwrap().write_all(under_way).unwrap();
+            let failed = dial.wait_for("failed");
+            assert_eq!(failed["status"], 1, "{failed}");
+            net.finish();
+        }
+    });
+}
+
 /// Has a peer carry a stream to a service on another machine, which vanishes when this has been done with it
 /// and with the dial, and returns what becomes of the listener. The dialler goes on.
 fn with_a_service_that_vanishes(then: fn(&mut Process, &TcpStream)) {

@@ -1,4 +1,4 @@
-//! What README tells people to type for ssh through two NATs, typed on three hosts.
+//! What README tells people to type for ssh and tar through two NATs, typed on three hosts.
 
 use std::{
     fs,
@@ -103,7 +103,7 @@ impl Machines {
         let own = self.directory.path().join("bin");
         command
             .arg("-c")
-            .arg(self.with_values(&typed))
+            .arg(format!("cd\n{}", self.with_values(&typed)))
             .env("PATH", format!("{}:{path}", own.display()))
             .env("HOME", self.home(host))
             .env_remove("XDG_CONFIG_HOME")
@@ -144,7 +144,7 @@ fn ssh_through_two_nats_works_as_the_readme_says() {
         let (section, _) = section.split_once("\n## ").unwrap();
         let all = in_blocks(section, &["p2pconnect"]);
         let all: Vec<_> = all.iter().collect();
-        let [serve, coordinator, id, _, _, listen, ssh] = all[..] else {
+        let [serve, coordinator, id, _, _, listen, ssh, receive, send] = all[..] else {
             panic!("the example has changed, and this test has to: {all:#?}");
         };
         let mut machines = Machines::new();
@@ -185,6 +185,16 @@ fn ssh_through_two_nats_works_as_the_readme_says() {
         machines.have_ssh(&keys, Some(&path));
         remote.command = "ssh home 'echo $((6 * 7))'".into();
         assert_eq!(machines.type_in("laptop", &[&remote]), "42");
+        drop(listener);
+
+        fs::create_dir(machines.home("laptop").join("photos")).unwrap();
+        fs::write(machines.home("laptop").join("photos/one"), "a photo").unwrap();
+        let mut receiving = Process::spawn(machines.shell("home", &[coordinator, receive]));
+        receiving.hear_until(ready, |line| line.contains(ready).then_some(()));
+        machines.type_in("laptop", &[coordinator, send]);
+        assert_eq!(receiving.finish().code(), 0);
+        let photo = fs::read_to_string(machines.home("home").join("photos/one"));
+        assert_eq!(photo.unwrap(), "a photo");
         server.kill().unwrap();
         server.wait().unwrap();
     });

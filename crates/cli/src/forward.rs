@@ -82,7 +82,7 @@ pub(crate) async fn forward(
         liveness,
     };
     let input = Input(Some((source, ended)));
-    let pumped = pump_until(gone, connection, input, &mut output).await;
+    let pumped = pump_until(gone, connection, input, &mut output, || {}).await;
     output.is_whole = pumped.is_ok();
     pumped
 }

@@ -1,7 +1,7 @@
 //! Carries a stream between the peer and this machine.
 
 use std::{
-    future::poll_fn,
+    future::{pending, poll_fn},
     io,
     sync::Mutex,
     task::{Context, Poll},
@@ -56,7 +56,8 @@ struct Broken {
 type PollBroken<C> = fn(&mut C, &mut Context<'_>) -> Poll<io::Error>;
 
 /// Carries bytes both ways until both directions have ended, and each side has handed over what the other sent.
-/// The end of one direction is passed on at once and leaves the other open.
+/// The end of one direction is passed on at once and leaves the other open; `peer_ended` is called where it is this
+/// side that goes on.
 ///
 /// # Errors
 ///
@@ -66,8 +67,9 @@ pub(crate) async fn pump(
     connection: Connection,
     input: impl AsyncRead,
     output: impl AsyncWrite,
+    peer_ended: impl FnOnce(),
 ) -> anyhow::Result<Transferred> {
-    pump_until(std::future::pending(), connection, input, output).await
+    pump_until(pending(), connection, input, output, peer_ended).await
 }
 
 /// Does what [`pump`] does, and ends with the error that `broken` gives, should it come.
@@ -80,6 +82,7 @@ pub(crate) async fn pump_until(
     connection: Connection,
     input: impl AsyncRead,
     output: impl AsyncWrite,
+    peer_ended: impl FnOnce(),
 ) -> anyhow::Result<Transferred> {
     let mut open = Open(Some(connection));
     let carrying = both_ways(
@@ -87,6 +90,7 @@ pub(crate) async fn pump_until(
         |connection, cx| connection.poll_broken(cx),
         input,
         output,
+        peer_ended,
     );
     let carried = tokio::select! {
         carried = carrying => carried,
@@ -136,6 +140,7 @@ async fn both_ways<C: AsyncRead + AsyncWrite + Unpin>(
     poll_broken: PollBroken<C>,
     input: impl AsyncRead,
     output: impl AsyncWrite,
+    peer_ended: impl FnOnce(),
 ) -> Result<Transferred, Broken> {
     let connection = Mutex::new(connection);
     let half = || Half::of(&connection);
@@ -143,6 +148,7 @@ async fn both_ways<C: AsyncRead + AsyncWrite + Unpin>(
     let receiving = carry(half(), End::Peer, output, End::Local);
     tokio::pin!(sending, receiving);
     let (mut sent, mut received) = (None, None);
+    let mut peer_ended = Some(peer_ended);
     loop {
         let broken = poll_fn(|cx| poll_broken(&mut half().whole(), cx));
         let fault = tokio::select! {
@@ -155,8 +161,14 @@ async fn both_ways<C: AsyncRead + AsyncWrite + Unpin>(
         if let Some(fault) = fault {
             return Err(fault.told(received.is_some()));
         }
-        if let (Some(sent), Some(received)) = (sent, received) {
-            return Ok(Transferred { sent, received });
+        match (sent, received) {
+            (Some(sent), Some(received)) => return Ok(Transferred { sent, received }),
+            (None, Some(_)) => {
+                if let Some(peer_ended) = peer_ended.take() {
+                    peer_ended();
+                }
+            }
+            (_, None) => {}
         }
     }
 }
@@ -261,7 +273,7 @@ mod tests {
         drop(reader);
         let (_, mut writer) = tokio::io::split(far_end);
         let (pumped, written) = tokio::join!(
-            both_ways(connection, UNBROKEN, empty(), output),
+            both_ways(connection, UNBROKEN, empty(), output, || {}),
             writer.write_all(b"for nobody"),
         );
         assert!(written.is_ok());
@@ -280,8 +292,10 @@ mod tests {
             far_end.read_to_end(&mut read).await?;
             Ok::<_, io::Error>(read)
         };
-        let (pumped, read) =
-            tokio::join!(both_ways(connection, UNBROKEN, &b"three"[..], sink()), far);
+        let (pumped, read) = tokio::join!(
+            both_ways(connection, UNBROKEN, &b"three"[..], sink(), || {}),
+            far
+        );
         let counted = pumped.ok();
         let expected = Transferred {
             sent: 5,

@@ -248,6 +248,18 @@ impl Reporter {
         );
     }
 
+    /// Reports that the peer has ended its bytes, and this side goes on. Whoever types has to end it, and would wait
+    /// for the command.
+    pub(crate) fn peer_ended(&self, peer: PeerId) {
+        let fields = json!({ "peer": peer.to_string() });
+        if self.0.is_terminal && io::stdin().is_terminal() {
+            let sentence = "the peer has sent everything; Ctrl-D ends this side";
+            self.say_over_a_stream("peer-ended", &fields, sentence);
+        } else {
+            self.say("peer-ended", &fields, "the peer has sent everything");
+        }
+    }
+
     /// Reports the end of a stream.
     pub(crate) fn closed(&self, peer: PeerId, Transferred { sent, received }: Transferred) {
         self.say(
@@ -369,8 +381,15 @@ impl Reporter {
         let settings = &self.0;
         let is_in_the_way =
             settings.streaming.load(Ordering::Relaxed) && settings.volume < Volume::Verbose;
-        let is_unwanted = settings.volume == Volume::Quiet || is_in_the_way && !settings.json;
-        if is_unwanted || settings.over.load(Ordering::Relaxed) {
+        if !is_in_the_way || settings.json {
+            self.say_over_a_stream(event, fields, sentence);
+        }
+    }
+
+    /// Says what has to be seen though the terminal belongs to a stream.
+    fn say_over_a_stream(&self, event: &str, fields: &Value, sentence: &str) {
+        let settings = &self.0;
+        if settings.volume == Volume::Quiet || settings.over.load(Ordering::Relaxed) {
             return;
         }
         let since_start = self.0.started.elapsed();

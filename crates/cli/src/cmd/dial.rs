@@ -63,7 +63,7 @@ async fn dial(options: args::Dial, reporter: &Reporter) -> Exit {
         std::future::pending::<Infallible>().await
     };
     let pumped = tokio::select! {
-        pumped = pump_until(hung_up, connection) => pumped,
+        pumped = pump_until(hung_up, connection, reporter) => pumped,
         never = retiring => match never {},
     };
     endpoint.close().await;
@@ -87,8 +87,11 @@ async fn dial(options: args::Dial, reporter: &Reporter) -> Exit {
 async fn pump_until(
     hung_up: impl Future<Output = ()>,
     connection: Connection,
+    reporter: &Reporter,
 ) -> Option<anyhow::Result<Transferred>> {
-    let pumping = pump(connection, Stdin::default(), Stdout::default());
+    let peer = connection.peer_id();
+    let peer_ended = || reporter.peer_ended(peer);
+    let pumping = pump(connection, Stdin::default(), Stdout::default(), peer_ended);
     tokio::pin!(pumping);
     tokio::select! {
         pumped = &mut pumping => Some(pumped),

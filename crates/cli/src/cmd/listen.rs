@@ -139,7 +139,8 @@ async fn serve_one(endpoint: &Endpoint, reporter: &Reporter) -> Exit {
     reporter.stream_begins();
     let peer = connection.peer_id();
     // Whoever dials meanwhile is told that this peer is busy.
-    match pump(connection, Stdin::default(), Stdout::default()).await {
+    let peer_ended = || reporter.peer_ended(peer);
+    match pump(connection, Stdin::default(), Stdout::default(), peer_ended).await {
         Ok(transferred) => {
             reporter.closed(peer, transferred);
             Exit::DONE
