@@ -4,4 +4,5 @@ pub(crate) mod demo;
 pub(crate) mod dial;
 pub(crate) mod id;
 pub(crate) mod listen;
+mod prepared;
 pub(crate) mod serve;

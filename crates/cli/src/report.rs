@@ -14,7 +14,7 @@ use p2pconnect::{
 };
 use serde_json::{Value, json};
 
-use crate::{args, evidence, pump::Transferred, stdio};
+use crate::{args, evidence, exit::Exit, pump::Transferred, stdio};
 
 /// Says on stderr what happens: lines for people, or JSON objects for programs.
 #[derive(Debug, Clone)]
@@ -271,8 +271,8 @@ impl Reporter {
         );
     }
 
-    /// Reports what went wrong, with the causes, and the status that the process ends with.
-    pub(crate) fn failed(&self, status: u8, error: &anyhow::Error) {
+    /// Reports what went wrong, with the causes, and returns the status that the process ends with.
+    pub(crate) fn failed(&self, status: u8, error: &anyhow::Error) -> Exit {
         let mut fields = json!({ "status": status, "reason": format!("{error:#}") });
         let mut text = format!("failed: {error:#}");
         if let Some(report) = error
@@ -284,6 +284,7 @@ impl Reporter {
         self.0.streaming.store(false, Ordering::Relaxed);
         self.say("failed", &fields, &text);
         self.0.over.store(true, Ordering::Relaxed);
+        Exit(status)
     }
 
     /// Tells what a dial waits for.

@@ -6,10 +6,10 @@ use std::{
 use p2pconnect::{Connection, Endpoint};
 use tokio::time::{sleep, timeout};
 
+use super::prepared::Prepared;
 use crate::{
     args,
     exit::{self, Exit},
-    key::{self, Loaded, PEER_KEY},
     pauses::Pauses,
     pump::{Transferred, pump},
     report::Reporter,
@@ -23,19 +23,22 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Connects to a peer and makes stdin and stdout the stream.
 pub(crate) async fn run(options: args::Dial, started: Instant) -> Exit {
-    let reporter = Reporter::new(&options.output, started);
+    let reporter = Reporter::new(&options.endpoint.output, started);
+    let prepared = Prepared::new(&options.endpoint, &reporter, |own_id, coordinator| {
+        options.check_peer(own_id, &coordinator.id).map(|()| None)
+    });
+    let prepared = match prepared {
+        Ok(prepared) => prepared,
+        Err((status, error)) => return reporter.failed(status, &error),
+    };
     tokio::select! {
-        exit = dial(options, &reporter) => exit,
+        exit = dial(&options, &prepared, &reporter) => exit,
         () = signals::interrupted() => Exit(exit::INTERRUPTED),
     }
 }
 
-async fn dial(options: args::Dial, reporter: &Reporter) -> Exit {
-    let fail = |status, error: anyhow::Error| {
-        reporter.failed(status, &error);
-        Exit(status)
-    };
-    let connecting = connect_at_last(&options, reporter);
+async fn dial(options: &args::Dial, prepared: &Prepared<'_>, reporter: &Reporter) -> Exit {
+    let connecting = connect_at_last(options, prepared, reporter);
     let (mut endpoint, connection) = match connecting.await {
         Ok(connected) => connected,
         Err(Failed {
@@ -44,7 +47,7 @@ async fn dial(options: args::Dial, reporter: &Reporter) -> Exit {
             endpoint,
             ..
         }) => {
-            let exit = fail(status, error);
+            let exit = reporter.failed(status, &error);
             // Takes a while where a router forwards ports, so whoever waits for the reason has it first.
             if let Some(endpoint) = endpoint {
                 endpoint.close().await;
@@ -76,8 +79,8 @@ async fn dial(options: args::Dial, reporter: &Reporter) -> Exit {
             Exit::DONE
         }
         Err(error) => match exit::of_stream(&error) {
-            exit::BROKEN => fail(exit::BROKEN, error.context("the stream broke")),
-            refused => fail(refused, error),
+            exit::BROKEN => reporter.failed(exit::BROKEN, &error.context("the stream broke")),
+            refused => reporter.failed(refused, &error),
         },
     }
 }
@@ -111,13 +114,14 @@ struct Failed {
 /// Connects, as soon as the peer is there if that is wanted.
 async fn connect_at_last(
     options: &args::Dial,
+    prepared: &Prepared<'_>,
     reporter: &Reporter,
 ) -> Result<(Endpoint, Connection), Failed> {
     let give_up_at = options.wait.map(|wait| Instant::now() + wait);
     let mut pauses = Pauses::default();
     let mut said = false;
     loop {
-        let failed = match timeout(options.timeout, connect(options, reporter)).await {
+        let failed = match timeout(options.timeout, connect(options, prepared)).await {
             Ok(Ok(connected)) => return Ok(connected),
             Ok(Err(failed)) => failed,
             Err(_) => Failed {
@@ -156,7 +160,7 @@ async fn connect_at_last(
 
 async fn connect(
     options: &args::Dial,
-    reporter: &Reporter,
+    prepared: &Prepared<'_>,
 ) -> Result<(Endpoint, Connection), Failed> {
     let failed = |status, error| Failed {
         status,
@@ -165,33 +169,12 @@ async fn connect(
         may_become_right: false,
     };
     let deadline = Instant::now() + options.timeout;
-    let usage = |error| {
-        let (status, error) = exit::of_usage(error);
-        failed(status, error)
-    };
-    let coordinator = options.coordinator.address().map_err(usage)?;
-    let file = options.key.file();
-    let Loaded { key, path, is_new } = key::load(&file, PEER_KEY).map_err(usage)?;
-    options.check_peer(&key.peer_id()).map_err(usage)?;
-    if is_new {
-        reporter.key_made(&path, &key.peer_id());
-    }
-    let observer = reporter.clone();
-    if options.no_port_mapping {
-        reporter.no_port_mapping();
-    }
-    let endpoint = Endpoint::builder()
-        .secret_key(key)
-        .coordinator(coordinator)
-        .port_mapping(!options.no_port_mapping)
-        .stream_silence(options.stream_timeout)
-        .observer(move |status| observer.status(&status))
-        .bind()
-        .await
-        .map_err(|error| Failed {
-            may_become_right: exit::of_bind(&error) == exit::UNREACHABLE,
-            ..failed(exit::of_bind(&error), error.into())
-        })?;
+    let builder = prepared.builder();
+    let builder = builder.map_err(|(status, error)| failed(status, error))?;
+    let endpoint = builder.bind().await.map_err(|error| Failed {
+        may_become_right: exit::of_bind(&error) == exit::UNREACHABLE,
+        ..failed(exit::of_bind(&error), error.into())
+    })?;
     let time_left = deadline.saturating_duration_since(Instant::now());
     // The punch ends a little before the command does, so that its report is heard.
     let time_left = time_left.saturating_sub(Duration::from_millis(50));

@@ -3,11 +3,11 @@ use std::time::{Duration, Instant};
 use p2pconnect::{BindError, Connection, CoordinatorError, Endpoint, Refusal, Status};
 use tokio::{task::JoinSet, time::sleep};
 
+use super::prepared::{Failed, Prepared};
 use crate::{
     args,
     exit::{self, Exit},
     forward::forward,
-    key::{self, Loaded, PEER_KEY},
     pauses::Pauses,
     pump::pump,
     report::Reporter,
@@ -17,7 +17,14 @@ use crate::{
 
 /// Waits for peers, and carries their streams.
 pub(crate) async fn run(options: args::Listen, started: Instant) -> Exit {
-    let reporter = Reporter::new(&options.output, started);
+    let reporter = Reporter::new(&options.endpoint.output, started);
+    let prepared = Prepared::new(&options.endpoint, &reporter, |own_id, _| {
+        options.check_policy(own_id)
+    });
+    let prepared = match prepared {
+        Ok(prepared) => prepared,
+        Err((status, error)) => return reporter.failed(status, &error),
+    };
     // A service ends by being told to; a single stream that is cut is not done.
     let serves_many = options.forward.is_some() && !options.once;
     let told_to_end = Exit(if serves_many {
@@ -28,15 +35,12 @@ pub(crate) async fn run(options: args::Listen, started: Instant) -> Exit {
     let interrupted = signals::told_to_end();
     tokio::pin!(interrupted);
     let bound = tokio::select! {
-        bound = bind_at_last(&options, &reporter) => bound,
+        bound = bind_at_last(&options, &prepared, &reporter) => bound,
         () = &mut interrupted => return told_to_end,
     };
     let endpoint = match bound {
         Ok(endpoint) => endpoint,
-        Err((status, error)) => {
-            reporter.failed(status, &error);
-            return Exit(status);
-        }
+        Err((status, error)) => return reporter.failed(status, &error),
     };
     let exit = tokio::select! {
         exit = serve(&endpoint, &options, &reporter) => exit,
@@ -58,45 +62,20 @@ async fn serve(endpoint: &Endpoint, options: &args::Listen, reporter: &Reporter)
 /// be dialable in the end. Only what cannot become right by itself ends this.
 async fn bind_at_last(
     options: &args::Listen,
+    prepared: &Prepared<'_>,
     reporter: &Reporter,
-) -> Result<Endpoint, (u8, anyhow::Error)> {
-    let usage = exit::of_usage;
-    let coordinator = options.coordinator.address().map_err(usage)?;
-    let file = options.key.file();
-    let Loaded { key, path, is_new } = key::load(&file, PEER_KEY).map_err(usage)?;
-    let id = key.peer_id();
-    let note = options.check_policy(&id).map_err(usage)?;
-    if is_new {
-        reporter.key_made(&path, &id);
-    }
-    if let Some(note) = note {
-        reporter.note(note);
-    }
-    if options.no_port_mapping {
-        reporter.no_port_mapping();
-    }
+) -> Result<Endpoint, Failed> {
     let mut pauses = Pauses::default();
     let mut said = None;
-    let mut unused = Some(key);
     loop {
-        // An endpoint that could not be bound has taken the key, which is read again then.
-        let key = match unused.take() {
-            Some(key) => key,
-            None => key::load(&file, PEER_KEY).map_err(usage)?.key,
-        };
-        let observer = reporter.clone();
-        let binding = Endpoint::builder()
-            .secret_key(key)
-            .coordinator(coordinator.clone())
+        let binding = prepared
+            .builder()?
             .allow(options.policy())
-            .port_mapping(!options.no_port_mapping)
             .max_connections(options.max_streams())
-            .stream_silence(options.stream_timeout)
-            .observer(move |status| observer.status(&status))
             .bind();
         let error = match binding.await {
             Ok(endpoint) => {
-                reporter.listening(&id, &coordinator);
+                reporter.listening(&prepared.id(), &prepared.coordinator);
                 return Ok(endpoint);
             }
             Err(error) => error,
@@ -145,10 +124,7 @@ async fn serve_one(endpoint: &Endpoint, reporter: &Reporter) -> Exit {
             reporter.closed(peer, transferred);
             Exit::DONE
         }
-        Err(error) => {
-            reporter.failed(exit::BROKEN, &error.context("the stream broke"));
-            Exit(exit::BROKEN)
-        }
+        Err(error) => reporter.failed(exit::BROKEN, &error.context("the stream broke")),
     }
 }
 
@@ -160,7 +136,7 @@ async fn forward_all(
     options: &args::Listen,
     reporter: &Reporter,
 ) -> Exit {
-    let silence = options.stream_timeout;
+    let silence = options.endpoint.stream_timeout;
     let mut streams = JoinSet::new();
     let mut taken_over = None;
     loop {
@@ -209,6 +185,5 @@ fn replaced(reporter: &Reporter) -> Exit {
     let error = anyhow::anyhow!(
         "another process has registered with the same key; give each its own with --key"
     );
-    reporter.failed(exit::BROKEN, &error);
-    Exit(exit::BROKEN)
+    reporter.failed(exit::BROKEN, &error)
 }

@@ -1,0 +1,230 @@
+//! What `listen` is told.
+
+use anyhow::anyhow;
+use clap::Args;
+use p2pconnect::{DialPolicy, PeerId};
+
+use super::endpoint::Endpoint;
+use crate::report::escaped;
+
+/// The most peers that are forwarded at a time; it leaves room below the usual limit of 1,024
+/// open files.
+const MAX_STREAMS: usize = 256;
+
+#[derive(Debug, Args)]
+pub(crate) struct Listen {
+    #[command(flatten)]
+    allowed: Allowed,
+    /// Send each peer's stream to this TCP address, instead of stdin and stdout
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
+    pub(crate) forward: Option<String>,
+    /// Exit after the first peer's stream has ended
+    #[arg(long)]
+    pub(crate) once: bool,
+    #[command(flatten)]
+    pub(crate) endpoint: Endpoint,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+struct Allowed {
+    /// A peer that may dial; repeat it for more, or put commas between them
+    #[arg(
+        long,
+        value_name = "PEER-ID",
+        value_parser = peer_ids,
+        conflicts_with = "allow_any"
+    )]
+    allow: Vec<PeerIds>,
+    /// Let anybody dial who knows this machine's peer id
+    #[arg(long)]
+    allow_any: bool,
+}
+
+impl Allowed {
+    /// Returns all peers that were named, in their order.
+    fn ids(&self) -> Vec<PeerId> {
+        self.allow.iter().flat_map(|it| &it.0).copied().collect()
+    }
+}
+
+/// The peers that one option names.
+#[derive(Debug, Clone)]
+struct PeerIds(Vec<PeerId>);
+
+impl Listen {
+    /// Refuses a policy that lets in nobody but this machine itself, or has an id with a slip of the pen. Returns
+    /// what is to be noted beside.
+    pub(crate) fn check_policy(&self, own_id: &PeerId) -> anyhow::Result<Option<&'static str>> {
+        let allowed = self.allowed.ids();
+        if let [first, ..] = &allowed[..]
+            && allowed.iter().all(|it| it == own_id)
+        {
+            return Err(anyhow!(
+                "--allow names nobody but this machine itself, {first}; name the peer id of the machine that \
+                 dials, which `p2pconnect id` prints there"
+            ));
+        }
+        for (place, id) in allowed.iter().enumerate() {
+            let known = allowed[..place].iter().chain([own_id]);
+            if let Some(similar) = known.into_iter().find(|it| id.is_slip_of(it)) {
+                let whose = if similar == own_id {
+                    "this machine's own"
+                } else {
+                    "allowed as well"
+                };
+                return Err(anyhow!(
+                    "--allow names {id}, which is mistyped or {similar} is, {whose}: they differ by one slip of the pen"
+                ));
+            }
+        }
+        Ok(allowed
+            .contains(own_id)
+            .then_some("--allow names this machine's own peer id as well, which changes nothing"))
+    }
+
+    /// Returns how many streams there may be at a time.
+    pub(crate) const fn max_streams(&self) -> usize {
+        if self.forward.is_some() && !self.once {
+            MAX_STREAMS
+        } else {
+            1
+        }
+    }
+
+    pub(crate) fn policy(&self) -> DialPolicy {
+        if self.allowed.allow_any {
+            DialPolicy::Anyone
+        } else {
+            DialPolicy::Only(self.allowed.ids())
+        }
+    }
+}
+
+/// Reads peer ids with commas between them. A list that a program has put together may have spaces, and a comma at its
+/// end.
+fn peer_ids(text: &str) -> Result<PeerIds, String> {
+    let text = text.trim();
+    let list = text.strip_suffix(',').unwrap_or(text);
+    let ids = list.split(',').map(|it| it.trim().parse::<PeerId>());
+    let ids: Result<Vec<_>, _> = ids.collect();
+    ids.map(PeerIds).map_err(|error| error.to_string())
+}
+
+fn host_and_port(text: &str) -> Result<String, String> {
+    if let Some((scheme, rest)) = text.split_once("://") {
+        return Err(format!(
+            "streams are carried to a TCP address; leave '{scheme}://' out: {}",
+            rest.trim_end_matches('/')
+        ));
+    }
+    if let Some((user, place)) = text.rsplit_once('@') {
+        return Err(format!(
+            "streams are carried to a TCP address; leave '{}@' out: {}",
+            escaped(user),
+            escaped(place)
+        ));
+    }
+    // The colons of an address in brackets are no separators.
+    let port_at = (!text.ends_with(']')).then(|| text.rsplit_once(':'));
+    let (host, port) = port_at
+        .flatten()
+        .ok_or("the port is missing; write HOST:PORT, such as localhost:22")?;
+    if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
+        return Err(format!(
+            "an IPv6 address needs brackets; write [{host}]:{port}"
+        ));
+    }
+    if host.is_empty() {
+        return Err("the host is missing; write HOST:PORT, such as localhost:22".to_owned());
+    }
+    match port.parse::<u16>() {
+        Ok(1..) => Ok(text.to_owned()),
+        Ok(0) | Err(_) => Err(format!("'{port}' is not a port number from 1 to 65535")),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    #[test]
+    fn where_to_forward_to_is_an_address_and_no_url() {
+        assert!(host_and_port("localhost:22").is_ok());
+        assert!(host_and_port("[::1]:22").is_ok());
+        for (wrong, told) in [
+            ("http://localhost:80", "localhost:80"),
+            ("::1:22", "[::1]:22"),
+            ("localhost", "port"),
+            ("[::1]", "the port is missing"),
+            ("user@localhost:22", "leave 'user@' out: localhost:22"),
+            (":22", "host"),
+            ("localhost:0", "0"),
+        ] {
+            let error = host_and_port(wrong).unwrap_err();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+
+    #[test]
+    fn several_peers_may_be_allowed_at_once() {
+        let ids = [7, 9].map(|n| PeerId::from_public_key([n; 32]));
+        let allowed = format!("{},{}", ids[0], ids[1]);
+        let cli = Cli::try_parse_from(["p2pconnect", "listen", "--allow", &allowed]).unwrap();
+        let Command::Listen(listen) = cli.command else {
+            panic!("{cli:?}");
+        };
+        assert_eq!(listen.policy(), DialPolicy::Only(ids.to_vec()));
+        assert!(listen.check_policy(&ids[0]).unwrap().is_some());
+        let other = PeerId::from_public_key([8; 32]);
+        assert_eq!(listen.check_policy(&other).unwrap(), None);
+    }
+
+    #[test]
+    fn a_list_of_peers_may_have_spaces_and_a_comma_at_its_end() {
+        let [one, other] = [7, 9].map(|n| PeerId::from_public_key([n; 32]));
+        for (text, ids) in [
+            (format!("{one}, {other}"), &[one, other][..]),
+            (format!("{one},"), &[one]),
+            (format!(" {one} , {other} , "), &[one, other]),
+        ] {
+            assert_eq!(peer_ids(&text).unwrap().0, ids, "{text}");
+        }
+        for wrong in [String::new(), ",".to_owned(), format!("{one},,{other}")] {
+            assert!(peer_ids(&wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_id_with_a_slip_of_the_pen_is_pointed_out() {
+        let [id, own] = [7, 9].map(|n| PeerId::from_public_key([n; 32]));
+        let mistyped = |id: PeerId| format!("x{}", &id.to_string()[1..]);
+        for allowed in [format!("{id},{}", mistyped(id)), mistyped(own)] {
+            let cli = Cli::try_parse_from(["p2pconnect", "listen", "--allow", &allowed]).unwrap();
+            let Command::Listen(listen) = cli.command else {
+                panic!("{cli:?}");
+            };
+            let error = listen.check_policy(&own).unwrap_err().to_string();
+            assert!(error.contains("slip of the pen"), "{error}");
+        }
+    }
+
+    #[test]
+    fn listening_needs_to_know_for_whom() {
+        let id = PeerId::from_public_key([7; 32]).to_string();
+        let at = format!("{id}@192.0.2.1:4433");
+        let parse = |extra: &[&str]| {
+            let words = ["p2pconnect", "listen", "--coordinator", &at];
+            Cli::try_parse_from(words.iter().chain(extra))
+        };
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["--allow", &id, "--allow-any"]).is_err());
+        assert!(parse(&["--allow", &id, "--allow", &id]).is_ok());
+        assert!(parse(&["--allow-any"]).is_ok());
+        assert!(parse(&["--allow-any", "--forward", "nowhere"]).is_err());
+    }
+}

@@ -1,0 +1,78 @@
+//! What `serve` is told.
+
+use std::{
+    net::{Ipv6Addr, SocketAddr, ToSocketAddrs as _},
+    path::PathBuf,
+};
+
+use clap::Args;
+
+use super::key::{KeyFile, Sharing};
+use crate::environment;
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// The address of the QUIC service, UDP and, for comparing mappings, TCP; port 0 picks a free
+    /// one [default: port 4433 of all addresses]
+    #[arg(long, value_name = "IP:PORT", value_parser = listen_address)]
+    pub(crate) listen: Option<SocketAddr>,
+    /// An address for STUN over TCP; repeat it for more [default: port 3478 of the same address]
+    #[arg(long, value_name = "IP:PORT", value_parser = listen_address)]
+    pub(crate) stun: Vec<SocketAddr>,
+    /// The user to run as from when the ports are open and the key is read, by name or number; root stays root
+    /// with `--user root` [default: nobody, where root starts this]
+    #[arg(long, value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// The file with the secret key [env: P2PCONNECT_COORDINATOR_KEY] [default:
+    /// p2pconnect/coordinator.pem in the XDG config directory]
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    #[command(flatten)]
+    sharing: Sharing,
+}
+
+impl Serve {
+    /// Returns the key file that was named, by the option or by the variable. A peer's key has a
+    /// variable of its own: a machine that is both has two identities.
+    pub(crate) fn key_file(&self) -> KeyFile {
+        let variable = || environment::path("P2PCONNECT_COORDINATOR_KEY");
+        KeyFile {
+            path: self.key.clone().or_else(variable),
+            readers: self.sharing.readers(),
+        }
+    }
+}
+
+/// Reads an address to listen on: `IP:PORT`, a name in the place of the address, or a port alone.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix(':').unwrap_or(text);
+    if let Ok(port) = port.parse::<u16>() {
+        return Ok((Ipv6Addr::UNSPECIFIED, port).into());
+    }
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let wanted =
+        "write IP:PORT, such as 0.0.0.0:4433, [::]:4433 or 192.0.2.1:4433, or a port alone";
+    let found = text.to_socket_addrs();
+    let first = found.ok().and_then(|mut it| it.next());
+    first.ok_or_else(|| format!("this is no address to listen on; {wanted}"))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_listen_on_may_be_a_port_alone() {
+        let all = |port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        assert_eq!(listen_address(":5000"), Ok(all(5000)));
+        assert_eq!(listen_address("5000"), Ok(all(5000)));
+        assert_eq!(listen_address("[::1]:5"), Ok("[::1]:5".parse().unwrap()));
+        assert!(listen_address("localhost:5000").unwrap().ip().is_loopback());
+        for wrong in ["", "nowhere", "192.0.2.1", "no-such-host.invalid:1"] {
+            assert!(listen_address(wrong).is_err(), "{wrong}");
+        }
+    }
+}
