@@ -1,8 +1,8 @@
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use bincode::{Decode, Encode};
 
-use crate::ReflexiveToken;
+use crate::{AddressScope, ReflexiveToken};
 
 /// What an address of a peer is, in the order of preference (RFC 8445 section 5.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
@@ -82,7 +82,16 @@ impl Candidate {
         self.kind != CandidateKind::PeerReflexive
             && self.punch_port.is_known()
             && self.address.port() != 0
-            && !is_nobodys(self.address.ip())
+            && AddressScope::of(self.address.ip()) != AddressScope::Nobody
+    }
+
+    /// Returns the candidate with an IPv4 address where that is mapped into IPv6.
+    #[must_use]
+    pub fn canonical(self) -> Self {
+        Self {
+            address: SocketAddr::new(self.address.ip().to_canonical(), self.address.port()),
+            ..self
+        }
     }
 
     /// Returns a server-reflexive candidate.
@@ -98,15 +107,6 @@ impl Candidate {
             punch_port,
             token,
         }
-    }
-}
-
-/// Tells whether no single host can have this address: unspecified and the rest of "this network"
-/// (RFC 1122 section 3.2.1.3), multicast, limited broadcast.
-fn is_nobodys(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(v4) => v4.octets()[0] == 0 || v4.is_multicast() || v4.is_broadcast(),
-        IpAddr::V6(v6) => v6.is_unspecified() || v6.is_multicast(),
     }
 }
 
@@ -126,6 +126,9 @@ mod tests {
             "[2001:db8::1]:65535",
             "127.0.0.1:1",
             "10.0.0.1:1",
+            "[64:ff9b::192.0.2.1]:1",
+            "[64:ff9b:1::a00:1]:1",
+            "[2002:c000:201::1]:1",
         ] {
             assert!(host(good).is_well_formed(), "{good}");
         }
@@ -139,6 +142,15 @@ mod tests {
             "[::ffff:0.0.0.0]:1",
             "[::ffff:224.0.0.1]:1",
             "192.0.2.1:0",
+            "[64:ff9b::127.0.0.1]:1",
+            "[64:ff9b::10.0.0.1]:1",
+            "[64:ff9b::224.0.0.1]:1",
+            "[2002:a00:1::1]:1",
+            "[2002:7f00:1::1]:1",
+            "[2001::1]:1",
+            "[::127.0.0.1]:1",
+            "[::192.0.2.1]:1",
+            "[::ffff:0:192.0.2.1]:1",
         ] {
             assert!(!host(bad).is_well_formed(), "{bad}");
         }

@@ -5,6 +5,7 @@
 //!
 //! - [`PeerId`] names a peer: it is the peer's Ed25519 public key.
 //! - [`Candidate`] is an address at which a peer may be reached (RFC 8445 section 5.1).
+//! - [`AddressScope`] says where such an address leads, in whatever form it is named.
 //! - [`message`] holds the requests and answers exchanged with the coordinator.
 //! - [`codec`] turns messages into bytes and back, within bounds.
 //! - [`answer`] is what a peer says to a stream that begins: it takes it, or why not.
@@ -14,21 +15,25 @@
 
 #![forbid(unsafe_code)]
 
+mod address_scope;
 pub mod answer;
 mod candidate;
 pub mod close;
 pub mod codec;
 mod connect_back;
 mod coordinator_addr;
+mod embedded;
 pub mod message;
 mod nat;
 mod peer_id;
 mod reflexive_token;
 mod session;
 
+pub use address_scope::{AddressScope, is_global};
 pub use candidate::{Candidate, CandidateKind, PunchPort};
 pub use connect_back::{BackFrom, BackOutcome, ConnectBack};
 pub use coordinator_addr::{CoordinatorAddr, ParseCoordinatorAddrError};
+pub use embedded::represented;
 pub use nat::{NatFiltering, NatMapping, NatReport, PortAssignment, UnsolicitedSyn};
 pub use peer_id::{ParsePeerIdError, PeerId};
 pub use reflexive_token::{ReflexiveToken, TokenKey};

@@ -183,12 +183,14 @@ pub struct Introduction {
 
 impl Introduction {
     /// Returns the introduction without what no peer can mean, whoever has said it: malformed
-    /// candidates, those beyond [`MAX_CANDIDATES`], and a NAT that no NAT is like.
+    /// candidates, those beyond [`MAX_CANDIDATES`], and a NAT that no NAT is like. IPv4 addresses mapped into
+    /// IPv6 are what they are.
     ///
     /// A peer acts by this. What somebody else has made up must not throw it off.
     #[must_use]
     pub fn well_formed(mut self) -> Self {
-        self.candidates.retain(Candidate::is_well_formed);
+        let canonical = self.candidates.into_iter().map(Candidate::canonical);
+        self.candidates = canonical.filter(Candidate::is_well_formed).collect();
         self.candidates.truncate(MAX_CANDIDATES);
         self.nat = self.nat.well_formed();
         self

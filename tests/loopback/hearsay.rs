@@ -1,6 +1,9 @@
 //! What a coordinator tells of a peer, and what is believed of it.
 
-use std::time::Duration;
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use p2pconnect::{CoordinatorError, DialError, Endpoint, SecretKey};
 use p2pconnect_proto::{
@@ -70,6 +73,21 @@ async fn silence_in_another_introduction_ends_nothing() {
     let told = introduction(vec![impostor.address]);
     let error = dialled(told, Some(Notice::Silent(silent))).await;
     assert!(matches!(error, DialError::WrongIdentity(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_ipv4_address_mapped_into_ipv6_is_taken_as_what_it_is() {
+    let impostor = Impostor::start().await;
+    let IpAddr::V4(v4) = impostor.address.ip() else {
+        panic!("the impostor has an ipv4 address");
+    };
+    let mapped = SocketAddr::new(v4.to_ipv6_mapped().into(), impostor.address.port());
+    let error = dialled(introduction(vec![mapped]), None).await;
+    let DialError::WrongIdentity(report) = error else {
+        panic!("{error:?}");
+    };
+    let mut remotes = report.pairs.iter().map(|it| it.pair.remote);
+    assert!(remotes.all(|it| it == impostor.address), "{report:?}");
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ const IMPURE: [&str; 7] = [
 ];
 
 /// Pure parts of crates that have sockets elsewhere.
-const PURE_MODULES: [&str; 40] = [
+const PURE_MODULES: [&str; 42] = [
     "crates/coordinator/src/admission.rs",
     "crates/coordinator/src/concealed.rs",
     "crates/coordinator/src/rate.rs",
@@ -41,11 +41,13 @@ const PURE_MODULES: [&str; 40] = [
     "crates/coordinator/src/service/journal.rs",
     "crates/coordinator/src/start.rs",
     "crates/p2pconnect/src/circumstances.rs",
+    "crates/p2pconnect/src/coordination/servers.rs",
     "crates/p2pconnect/src/port_mapping/upnp/description.rs",
     "crates/p2pconnect/src/port_mapping/upnp/http.rs",
     "crates/p2pconnect/src/port_mapping/upnp/soap.rs",
     "crates/p2pconnect/src/port_mapping/upnp/url.rs",
     "crates/p2pconnect/src/port_mapping/upnp/xml.rs",
+    "crates/p2pconnect/src/remote_candidates.rs",
     "crates/p2pconnect/src/rounds.rs",
     "crates/p2pconnect/src/shares.rs",
     "netns-lab/src/build.rs",

@@ -12,6 +12,7 @@ use std::{
 use p2pconnect::{
     Connection, CoordinatorAddr, DialError, PeerId, PunchReport, Role, Status, Verdict,
 };
+use p2pconnect_proto::is_global;
 use serde_json::{Value, json};
 
 use crate::{args, evidence, exit::Exit, pump::Transferred, stdio};
@@ -197,10 +198,11 @@ impl Reporter {
     }
 
     fn port_mapped(&self, local: &SocketAddr, external: &SocketAddr, protocol: &str) {
-        self.set_router(if is_private(external.ip()) {
-            Router::BehindNat
-        } else {
+        self.set_router(if is_global(external.ip()) {
             Router::Forwards
+        } else {
+            // Peers elsewhere cannot reach the router's address.
+            Router::BehindNat
         });
         self.say(
             "port-mapped",
@@ -431,15 +433,6 @@ pub(crate) fn escaped(text: &str) -> String {
 fn extend(object: &mut Value, fields: &Value) {
     if let (Some(object), Some(fields)) = (object.as_object_mut(), fields.as_object()) {
         object.extend(fields.clone());
-    }
-}
-
-/// Tells whether peers elsewhere cannot reach a router's address, because it is behind a NAT.
-fn is_private(ip: IpAddr) -> bool {
-    match ip {
-        // 100.64.0.0/10 is what carriers have behind their NATs (RFC 6598).
-        IpAddr::V4(v4) => v4.is_private() || (v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64),
-        IpAddr::V6(v6) => v6.is_unique_local(),
     }
 }
 

@@ -39,19 +39,13 @@ pub fn admit(candidates: &[Candidate], claimant: &Claimant, key: &TokenKey, now:
     let attested: Vec<IpAddr> = candidates
         .iter()
         .filter(|candidate| candidate.kind == CandidateKind::ServerReflexive)
-        .map(|candidate| Candidate {
-            address: canonical(candidate.address),
-            ..candidate.clone()
-        })
+        .map(|candidate| candidate.clone().canonical())
         .filter(|candidate| is_attested(candidate, claimant, key, now))
         .map(|candidate| candidate.address.ip())
         .collect();
     for candidate in candidates {
-        let address = canonical(candidate.address);
-        let candidate = Candidate {
-            address,
-            ..candidate.clone()
-        };
+        let candidate = candidate.clone().canonical();
+        let address = candidate.address;
         if is_believable(&candidate, claimant, &attested, (key, now)) {
             let known = |other: &Candidate| {
                 (other.address, other.punch_port) == (address, candidate.punch_port)

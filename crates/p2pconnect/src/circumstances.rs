@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use p2pconnect_punch::{PunchReport, Verdict, is_global};
+use p2pconnect_proto::is_global;
+use p2pconnect_punch::{PunchReport, Verdict};
 
 use crate::{mappings::Mapped, remote_candidates::Vantage};
 

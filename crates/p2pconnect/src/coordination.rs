@@ -32,6 +32,7 @@ use crate::{
     leaving::{self, Farewells},
     names::look_up,
     nat64::Nat64,
+    surroundings::Surroundings,
     task::AbortOnDrop,
     tcp,
 };
@@ -85,6 +86,7 @@ pub(crate) struct Coordination {
     flights: Arc<Flights>,
     farewells: Farewells,
     endpoint: quinn::Endpoint,
+    nat64: Arc<Nat64>,
     _reader: AbortOnDrop,
     _leaver: AbortOnDrop,
 }
@@ -173,7 +175,8 @@ impl Dialer {
             tokio::select! {
                 Some(joined) = attempts.join_next() => match joined {
                     Ok(Ok((host, endpoint, connection))) => {
-                        return Ok(Coordination::start(host, endpoint, connection));
+                        let nat64 = Arc::clone(&self.nat64);
+                        return Ok(Coordination::start(host, nat64, endpoint, connection));
                     }
                     // A server that is somebody else says more than one that is silent.
                     Ok(Err(_)) if matches!(error, CoordinatorError::WrongIdentity { .. }) => {}
@@ -245,6 +248,7 @@ fn is_wrong_identity(error: &quinn::ConnectionError) -> bool {
 impl Coordination {
     fn start(
         host: SocketAddr,
+        nat64: Arc<Nat64>,
         endpoint: quinn::Endpoint,
         connection: quinn::Connection,
     ) -> (Self, mpsc::Receiver<Introduction>) {
@@ -274,6 +278,7 @@ impl Coordination {
                 flights,
                 farewells,
                 endpoint,
+                nat64,
                 _reader: reader,
                 _leaver: leaver,
             },
@@ -291,10 +296,11 @@ impl Coordination {
             Ok(Err(_)) => return Err(self.link.closed_reason()),
             Err(_) => return Err(CoordinatorError::Silent(REQUEST_LIMIT)),
         };
+        let surroundings = Surroundings::now(self.nat64.prefix());
         for named in [&mut found.stun_servers, &mut found.stun_alternates] {
             let reached = named
                 .iter()
-                .filter_map(|it| servers::reached(*it, self.host));
+                .filter_map(|it| servers::reached(*it, self.host, &surroundings));
             *named = reached.collect();
         }
         Ok(found)

@@ -72,6 +72,7 @@ mod rounds;
 mod session;
 mod shares;
 mod status;
+mod surroundings;
 mod syn_budget;
 mod task;
 mod tcp;

@@ -34,6 +34,7 @@ use crate::{
     relayed::Relayed,
     remote_candidates::Vantage,
     session::{Handover, Pace, Punched, Session, SessionError},
+    surroundings::Surroundings,
     task::AbortOnDrop,
     verify::Verifier,
 };
@@ -169,7 +170,8 @@ impl Inner {
     fn vantage(&self, coordination: &Coordination, seen_together: bool) -> Vantage {
         let mapped = self.mappings.known();
         let outside = mapped.iter().map(|it| it.mapped.ip());
-        Vantage::now(
+        Vantage::new(
+            Surroundings::now(self.nat64.prefix()),
             outside.chain(coordination.observed()),
             coordination.host().ip(),
             seen_together,

@@ -13,13 +13,12 @@ use std::{
     time::Duration,
 };
 
-use p2pconnect_proto::Candidate;
-use p2pconnect_punch::is_global;
+use p2pconnect_proto::{Candidate, is_global};
 use p2pconnect_stun::next_keepalive;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{names::look_up, task::AbortOnDrop, tcp};
-use prefix::Prefix;
+pub(crate) use prefix::Prefix;
 
 /// The name that has IPv4 addresses only: a resolver that answers with IPv6 addresses has made them
 /// with the prefix of the NAT64 (RFC 7050 section 3).
@@ -109,23 +108,37 @@ impl Nat64 {
     /// Puts the addresses that lead through the NAT64 in the place of a peer's public IPv4 addresses
     /// that there is no route to, and returns them. Cancel safe.
     pub(crate) fn translate(&self, candidates: &mut [Candidate]) -> BTreeSet<IpAddr> {
-        let mut translated = BTreeSet::new();
-        let Some(prefix) = self.shared.known() else {
-            return translated;
-        };
-        for candidate in candidates {
-            if let IpAddr::V4(v4) = candidate.address.ip()
-                // Others are not those of the network behind the NAT64.
-                && is_global(v4.into())
-                && tcp::source_address(candidate.address).is_err()
-            {
-                let v6 = prefix.with(v4).into();
-                candidate.address.set_ip(v6);
-                translated.insert(v6);
-            }
+        let is_routed = |remote| tcp::source_address(remote).is_ok();
+        match self.shared.known() {
+            Some(prefix) => translate_with(prefix, candidates, is_routed),
+            None => BTreeSet::new(),
         }
-        translated
     }
+
+    /// Returns the prefix that is known now.
+    pub(crate) fn prefix(&self) -> Option<Prefix> {
+        self.shared.known()
+    }
+}
+
+fn translate_with(
+    prefix: Prefix,
+    candidates: &mut [Candidate],
+    is_routed: impl Fn(SocketAddr) -> bool,
+) -> BTreeSet<IpAddr> {
+    let mut translated = BTreeSet::new();
+    for candidate in candidates {
+        if let IpAddr::V4(v4) = candidate.address.ip()
+            // Others are not those of the network behind the NAT64.
+            && is_global(v4.into())
+            && !is_routed(candidate.address)
+        {
+            let v6 = prefix.with(v4).into();
+            candidate.address.set_ip(v6);
+            translated.insert(v6);
+        }
+    }
+    translated
 }
 
 impl Shared {
@@ -200,17 +213,22 @@ mod tests {
     /// No machine lets anybody connect to this, as if there were no route.
     const NOWHERE: &str = "255.255.255.255:5";
 
-    #[tokio::test]
-    async fn public_ipv4_candidates_are_translated_and_no_others() {
-        let nat64 = Nat64::told(WELL_KNOWN);
-        let addresses = [NOWHERE, "192.168.1.2:5", "100.64.1.2:5", "[2001:db8::1]:5"];
+    #[test]
+    fn public_ipv4_candidates_are_translated_and_no_others() {
+        let prefix = Prefix::of(WELL_KNOWN.parse().unwrap()).unwrap();
+        let addresses = [
+            "198.51.100.7:5",
+            "192.168.1.2:5",
+            "100.64.1.2:5",
+            "[2001:db8::1]:5",
+        ];
         let mut candidates = addresses
             .map(|it| Candidate::host(it.parse().unwrap(), PunchPort::PRIMARY))
             .to_vec();
-        let translated = nat64.translate(&mut candidates);
+        let translated = translate_with(prefix, &mut candidates, |_| false);
         let found: Vec<_> = candidates.iter().map(|it| it.address.to_string()).collect();
         let [_, others @ ..] = addresses;
-        assert_eq!(found[0], "[64:ff9b::ffff:ffff]:5");
+        assert_eq!(found[0], "[64:ff9b::c633:6407]:5");
         assert_eq!(found[1..], others);
         assert_eq!(translated, BTreeSet::from([candidates[0].address.ip()]));
     }

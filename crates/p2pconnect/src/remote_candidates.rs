@@ -5,56 +5,16 @@
 //! machine of somebody's who asked for nothing. So such an address counts only where this host can tell
 //! that both are in one network.
 
-use std::{
-    collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-};
+use std::{collections::BTreeSet, net::IpAddr};
 
-use p2pconnect_proto::Candidate;
-use p2pconnect_punch::is_global;
+use p2pconnect_proto::{AddressScope, Candidate, is_global, represented};
 
-/// A network with a shorter prefix than this is no network that a host is in, but a way of writing
-/// "everything" (RFC 1918 has none above 10.0.0.0/8).
-const MIN_IPV4_PREFIX: u8 = 8;
-
-/// The same for IPv6: unique local addresses are /7 in all, and a site has a /48 (RFC 4193).
-const MIN_IPV6_PREFIX: u8 = 32;
-
-/// A network that this host has an address in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Network {
-    address: IpAddr,
-    prefix: u8,
-}
-
-impl Network {
-    fn contains(self, ip: IpAddr) -> bool {
-        match (self.address, ip) {
-            (IpAddr::V4(own), IpAddr::V4(other)) if self.prefix >= MIN_IPV4_PREFIX => {
-                cut_v4(own, self.prefix) == cut_v4(other, self.prefix)
-            }
-            (IpAddr::V6(own), IpAddr::V6(other)) if self.prefix >= MIN_IPV6_PREFIX => {
-                cut_v6(own, self.prefix) == cut_v6(other, self.prefix)
-            }
-            _ => false,
-        }
-    }
-}
-
-fn cut_v4(ip: Ipv4Addr, prefix: u8) -> u32 {
-    let host_bits = 32 - u32::from(prefix.min(32));
-    ip.to_bits().checked_shr(host_bits).unwrap_or(0)
-}
-
-fn cut_v6(ip: Ipv6Addr, prefix: u8) -> u128 {
-    let host_bits = 128 - u32::from(prefix.min(128));
-    ip.to_bits().checked_shr(host_bits).unwrap_or(0)
-}
+use crate::surroundings::Surroundings;
 
 /// From where this host looks at a peer's addresses.
 #[derive(Debug, Clone)]
 pub(crate) struct Vantage {
-    networks: Vec<Network>,
+    surroundings: Surroundings,
     /// How this host is seen from outside its networks.
     outside: BTreeSet<IpAddr>,
     /// Where the coordinator is.
@@ -64,29 +24,15 @@ pub(crate) struct Vantage {
 }
 
 impl Vantage {
-    /// Looks at the networks that this host is in at this moment.
-    pub(crate) fn now(
+    pub(crate) fn new(
+        surroundings: Surroundings,
         outside: impl IntoIterator<Item = IpAddr>,
         coordinator: IpAddr,
         seen_together: bool,
     ) -> Self {
-        let interfaces = if_addrs::get_if_addrs().unwrap_or_else(|error| {
-            tracing::warn!(%error, "this machine's networks cannot be listed");
-            Vec::new()
-        });
-        let network = |address: &if_addrs::IfAddr| match address {
-            if_addrs::IfAddr::V4(v4) => Network {
-                address: v4.ip.into(),
-                prefix: v4.prefixlen,
-            },
-            if_addrs::IfAddr::V6(v6) => Network {
-                address: v6.ip.into(),
-                prefix: v6.prefixlen,
-            },
-        };
         Self {
-            networks: interfaces.iter().map(|it| network(&it.addr)).collect(),
-            outside: outside.into_iter().map(|ip| ip.to_canonical()).collect(),
+            surroundings,
+            outside: outside.into_iter().map(represented).collect(),
             coordinator: coordinator.to_canonical(),
             seen_together,
         }
@@ -94,7 +40,7 @@ impl Vantage {
 
     /// Returns this host's own addresses.
     pub(crate) fn own(&self) -> impl Iterator<Item = IpAddr> {
-        self.networks.iter().map(|it| it.address)
+        self.surroundings.own()
     }
 
     /// Returns how this host is seen from outside its networks.
@@ -125,24 +71,24 @@ impl Vantage {
         // at a private address reaches it without a NAT, as it does the peers that it sees so.
         let is_inside = |ip: &IpAddr| !ip.is_loopback() && !is_global(*ip);
         let is_inside = is_inside(&self.coordinator) || self.outside.iter().any(is_inside);
-        let mut remotes = candidates.iter().map(|it| it.address.ip().to_canonical());
+        let node = |it: &Candidate| self.surroundings.node(it.address.ip());
+        let mut remotes = candidates.iter().map(node);
         self.seen_together
             || is_inside
             || remotes.any(|ip| is_global(ip) && self.outside.contains(&ip))
     }
 
     fn admits(&self, ip: IpAddr, is_shared: bool) -> bool {
-        let ip = ip.to_canonical();
-        if ip.is_loopback() {
+        match self.surroundings.scope(ip) {
+            AddressScope::Nobody => false,
             // Development on one machine.
-            return self.coordinator.is_loopback();
-        }
-        if self.own().any(|own| own == ip) {
+            AddressScope::Loopback => self.coordinator.is_loopback(),
             // What comes from this machine itself is let in by firewalls, and trusted by services. Two peers on
             // one machine are seen at one address.
-            return self.seen_together;
+            _ if self.surroundings.is_own(ip) => self.seen_together,
+            AddressScope::Local => is_shared || self.surroundings.is_near(ip),
+            AddressScope::Global => true,
         }
-        is_global(ip) || is_shared || self.networks.iter().any(|it| it.contains(ip))
     }
 }
 
@@ -158,16 +104,13 @@ mod tests {
     }
 
     fn vantage(networks: &[(&str, u8)], outside: &str, coordinator: &str) -> Vantage {
-        let network = |(address, prefix): &(&str, u8)| Network {
-            address: ip(address),
-            prefix: *prefix,
-        };
-        Vantage {
-            networks: networks.iter().map(network).collect(),
-            outside: BTreeSet::from([ip(outside)]),
-            coordinator: ip(coordinator),
-            seen_together: false,
-        }
+        let surroundings = Surroundings::told(networks);
+        Vantage::new(surroundings, [ip(outside)], ip(coordinator), false)
+    }
+
+    fn normal(address: &str) -> String {
+        let address: std::net::SocketAddr = address.parse().unwrap();
+        address.to_string()
     }
 
     fn kept(vantage: &Vantage, peer: &[&str]) -> Vec<String> {
@@ -261,6 +204,58 @@ mod tests {
         // Outside, but with routes and no NAT in between.
         let site = vantage(&[("10.1.0.5", 16)], "10.1.0.5", "203.0.113.1");
         assert_eq!(kept(&site, &["10.2.0.9:1"]), ["10.2.0.9:1"]);
+    }
+
+    #[test]
+    fn an_ipv4_address_in_another_one_is_judged_as_what_it_is() {
+        let own = [("192.168.1.5", 24), ("198.51.100.7", 24), ("127.0.0.1", 8)];
+        let home = vantage(&own, "198.51.100.8", "203.0.113.1");
+        let peer = [
+            "[64:ff9b::127.0.0.1]:22",
+            "[64:ff9b::198.51.100.7]:22",
+            "[64:ff9b::192.168.1.9]:22",
+            "[64:ff9b::10.0.0.1]:22",
+            "[64:ff9b:1::a00:1]:22",
+            "[2002:c633:6407::1]:22",
+            "[2002:c0a8:109::1]:22",
+            "[2001::1]:22",
+            "[::198.51.100.7]:22",
+            "[::ffff:0:198.51.100.7]:22",
+            "[64:ff9b::203.0.113.9]:22",
+            "[2002:cb00:7109::1]:22",
+        ];
+        let expected: Vec<_> = peer[10..].iter().map(|it| normal(it)).collect();
+        assert_eq!(kept(&home, &peer), expected);
+        let development = vantage(&own, "127.0.0.1", "127.0.0.1");
+        assert_eq!(kept(&development, &peer), expected);
+    }
+
+    #[test]
+    fn what_a_nat64_leads_to_is_judged_as_what_it_is() {
+        let named = "2001:db8:6464::192.0.0.170";
+        let home = Vantage {
+            surroundings: Surroundings::told(&[("2001:db8::5", 64)]).behind(named),
+            ..vantage(&[], "198.51.100.7", "203.0.113.1")
+        };
+        let peer = [
+            "[2001:db8:6464::203.0.113.9]:1",
+            "[2001:db8:6464::10.0.0.1]:1",
+            "[2001:db8:6464::127.0.0.1]:1",
+            "[2001:db8:6465::10.0.0.1]:1",
+        ];
+        assert_eq!(kept(&home, &peer), [peer[0], peer[3]].map(normal));
+        // A prefix for use inside (RFC 8215) leads to everybody all the same.
+        let home = Vantage {
+            surroundings: Surroundings::told(&[]).behind("64:ff9b:1::192.0.0.170"),
+            ..home
+        };
+        let peer = ["[64:ff9b:1::203.0.113.9]:1", "[64:ff9b:1::10.0.0.1]:1"];
+        assert_eq!(
+            kept(&home, &peer),
+            peer[..1].iter().map(|it| normal(it)).collect::<Vec<_>>()
+        );
+        let nowhere = vantage(&[], "198.51.100.7", "203.0.113.1");
+        assert!(kept(&nowhere, &peer).is_empty());
     }
 
     #[test]

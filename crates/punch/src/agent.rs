@@ -4,13 +4,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2pconnect_proto::{Candidate, NatReport, Role};
+use p2pconnect_proto::{Candidate, NatReport, Role, is_global};
 
 use crate::{
     Action, Base, CheckId, Event, How, Input, Opened, PunchConfig, VerifyFailure,
     checklist::Checklist,
     nomination::{Connection, Connections, Source, Verification},
-    pair::{Scope, is_global},
+    pair::Scope,
     plan::{Plan, Strategy},
     schedule::{Redialler, Timing},
 };

@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2pconnect_proto::{Candidate, CandidateKind, PunchPort, Role};
+use p2pconnect_proto::{Candidate, CandidateKind, PunchPort, Role, is_global};
 
 use crate::{
     Base, CandidatePair, CheckId, Introduced,
     agenda::Agenda,
-    pair::{CheckState, DialledBy, Ending, Pair, PairId, is_global},
+    pair::{CheckState, DialledBy, Ending, Pair, PairId},
     plan::{Plan, Planned},
     schedule::{Redialler, Timing},
 };

@@ -3,7 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2pconnect_proto::CandidateKind;
+use p2pconnect_proto::{CandidateKind, is_global};
 
 use crate::{CandidatePair, CheckId, PairOutcome, PairReport};
 
@@ -162,16 +162,5 @@ impl Scope {
         } else {
             Self::Inside
         }
-    }
-}
-
-/// Tells whether an address can be reached from anywhere, NATs and firewalls aside.
-pub fn is_global(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => {
-            let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
-            !(v4.is_private() || v4.is_loopback() || v4.is_link_local() || shared)
-        }
-        IpAddr::V6(v6) => !(v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local()),
     }
 }

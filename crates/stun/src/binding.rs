@@ -176,6 +176,7 @@ fn success(
         .attribute::<XorMappedAddress>()
         .map_err(|_| MappingError::MalformedAnswer)?
         .addr(message.transaction_id());
+    let mapped = SocketAddr::new(mapped.ip().to_canonical(), mapped.port());
     if !is_plausible(mapped) || !understood(message) {
         return Err(MappingError::MalformedAnswer);
     }

@@ -5,33 +5,39 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use p2pconnect_punch::is_global;
+use p2pconnect_proto::{AddressScope, is_global};
 
-use crate::tcp;
+use crate::{surroundings::Surroundings, tcp};
 
 /// Returns where to ask a server that a coordinator at `host` names, or `None` if it is not asked: one on
 /// loopback or in a private network is asked only if the coordinator is in such a place itself.
 ///
 /// An address left open is the coordinator's own, and a link-local one is in the coordinator's zone.
-pub(super) fn reached(named: SocketAddr, host: SocketAddr) -> Option<SocketAddr> {
+pub(super) fn reached(
+    named: SocketAddr,
+    host: SocketAddr,
+    surroundings: &Surroundings,
+) -> Option<SocketAddr> {
     let mut server = named;
     if server.ip().is_unspecified() {
         server.set_ip(host.ip());
     }
-    let (ip, host_ip) = (server.ip().to_canonical(), host.ip().to_canonical());
-    let is_multiple = match ip {
-        IpAddr::V4(v4) => v4.is_multicast() || v4.is_broadcast(),
-        IpAddr::V6(v6) => v6.is_multicast(),
-    };
-    let is_asked = !is_multiple
-        && server.port() != 0
-        && (is_global(ip)
-            || ip == host_ip
-            || (host_ip.is_loopback() || !ip.is_loopback()) && !is_global(host_ip));
+    let is_asked = server.port() != 0 && is_asked(server.ip(), host.ip(), surroundings);
     if !is_asked {
         tracing::debug!("a stun server that the coordinator names is not asked");
     }
     is_asked.then(|| tcp::in_zone_of(server, host))
+}
+
+fn is_asked(server: IpAddr, host: IpAddr, surroundings: &Surroundings) -> bool {
+    let (server, host) = (server.to_canonical(), host.to_canonical());
+    server == host
+        || match surroundings.scope(server) {
+            AddressScope::Nobody => false,
+            AddressScope::Loopback => host.is_loopback(),
+            AddressScope::Local => !is_global(host),
+            AddressScope::Global => true,
+        }
 }
 
 #[cfg(test)]
@@ -40,9 +46,11 @@ mod tests {
     use super::*;
 
     fn asked(host: &str, named: &[&str]) -> Vec<String> {
+        let own = [("192.168.1.7", 24), ("198.51.100.7", 24), ("127.0.0.1", 8)];
+        let surroundings = Surroundings::told(&own);
         let host = host.parse().unwrap();
         let named = named.iter().map(|it| it.parse().unwrap());
-        let reached = named.filter_map(|it| reached(it, host));
+        let reached = named.filter_map(|it| reached(it, host, &surroundings));
         reached.map(|it| it.to_string()).collect()
     }
 
@@ -62,6 +70,12 @@ mod tests {
             "224.0.0.1:80",
             "255.255.255.255:80",
             "203.0.113.9:0",
+            "0.1.2.3:80",
+            "[64:ff9b::7f00:1]:6379",
+            "[64:ff9b::a00:1]:80",
+            "[64:ff9b:1::a00:1]:80",
+            "[2002:a00:1::1]:80",
+            "[::10.0.0.1]:80",
         ];
         let public = ["203.0.113.1:3478", "203.0.113.9:3478", "[2001:db8::9]:3478"];
         assert_eq!(asked("203.0.113.1:4433", &named), public);

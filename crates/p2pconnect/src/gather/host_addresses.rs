@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use p2pconnect_punch::is_global;
+use p2pconnect_proto::{AddressScope, is_global};
 use p2pconnect_stun::shortage;
 
 use crate::tcp;
@@ -98,9 +98,13 @@ fn is_bridge(interface: &str) -> bool {
 /// Tells whether a peer elsewhere could make use of an address. A link-local one means nothing
 /// without the name of an interface, which differs between machines.
 fn is_offerable(address: &IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local() && !v4.is_unspecified(),
-        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local() && !v6.is_unspecified(),
+    let is_link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    match AddressScope::of(*address) {
+        AddressScope::Nobody | AddressScope::Loopback => false,
+        AddressScope::Local | AddressScope::Global => !is_link_local,
     }
 }
 
@@ -130,6 +134,9 @@ mod tests {
             "::1",
             "::",
             "fe80::1",
+            // Teredo, and 6to4 behind a NAT.
+            "2001:0:c000:201::1",
+            "2002:a00:1::1",
         ] {
             assert!(!is_offerable(&ip(text)), "{text}");
         }

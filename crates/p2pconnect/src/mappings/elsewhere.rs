@@ -9,8 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use p2pconnect_proto::PunchPort;
-use p2pconnect_punch::is_global;
+use p2pconnect_proto::{PunchPort, is_global};
 use p2pconnect_stun::{
     Commitment, HeldMapping, Mapping, MappingConfig, MappingError, MappingEvent, next_keepalive,
 };

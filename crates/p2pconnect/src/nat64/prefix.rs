@@ -12,14 +12,14 @@ const ZERO_OCTET: usize = 8;
 
 /// An IPv6 prefix that stands for all IPv4 addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Prefix {
+pub(crate) struct Prefix {
     octets: [u8; 16],
     length: usize,
 }
 
 impl Prefix {
     /// Returns the prefix that an address of the IPv4-only name was made with.
-    pub(super) fn of(address: Ipv6Addr) -> Option<Self> {
+    pub(crate) fn of(address: Ipv6Addr) -> Option<Self> {
         let octets = address.octets();
         LENGTHS.into_iter().find_map(|length| {
             let prefix = Self { octets, length };
@@ -39,7 +39,7 @@ impl Prefix {
     }
 
     /// Returns the IPv4 address that an address stands for, if it has this prefix.
-    pub(super) fn without(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {
+    pub(crate) fn without(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {
         let octets = address.octets();
         let mut v4 = [0; 4];
         for (place, octet) in self.places().zip(&mut v4) {

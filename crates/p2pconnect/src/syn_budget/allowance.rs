@@ -6,7 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2pconnect_punch::{Purpose, is_global};
+use p2pconnect_proto::{is_global, represented};
+use p2pconnect_punch::Purpose;
 
 /// The most SYNs to addresses in one network that a peer has named, repeated ones apart.
 ///
@@ -61,11 +62,16 @@ const PRUNE_EVERY: Duration = Duration::from_secs(1);
 /// The smallest that are routed between providers, so that whoever is attacked is one network. An IPv6
 /// site has all of a /48.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Network(IpAddr);
+pub(crate) struct Network {
+    first: IpAddr,
+    is_private: bool,
+}
 
 impl Network {
+    /// Returns the network of an address, or of the IPv4 address that it stands for: whoever is attacked is the
+    /// same in either form.
     pub(crate) fn of(ip: IpAddr) -> Self {
-        Self(match ip.to_canonical() {
+        let first = match represented(ip) {
             IpAddr::V4(v4) => {
                 let [a, b, c, _] = v4.octets();
                 [a, b, c, 0].into()
@@ -74,16 +80,19 @@ impl Network {
                 let [a, b, c, ..] = v6.segments();
                 [a, b, c, 0, 0, 0, 0, 0].into()
             }
-        })
+        };
+        Self {
+            first,
+            is_private: !is_global(ip),
+        }
     }
 
-    /// Takes an address for a network of its own.
+    /// Takes an address that stands for a public one for a network of its own.
     pub(crate) const fn single(ip: IpAddr) -> Self {
-        Self(ip)
-    }
-
-    fn is_private(self) -> bool {
-        !is_global(self.0)
+        Self {
+            first: ip,
+            is_private: false,
+        }
     }
 }
 
@@ -165,7 +174,7 @@ struct Total {
 impl Total {
     fn of(&mut self, network: Network) -> (&mut Debt, u32, Duration) {
         let (most, interval) = Self::limits(network);
-        let debt = if network.is_private() {
+        let debt = if network.is_private {
             &mut self.private
         } else {
             &mut self.public
@@ -175,7 +184,7 @@ impl Total {
 
     /// Returns how many SYNs there are, and after which time there is another one.
     fn limits(network: Network) -> (u32, Duration) {
-        if network.is_private() {
+        if network.is_private {
             (PRIVATE, PRIVATE_INTERVAL)
         } else {
             (PUBLIC, PUBLIC_INTERVAL)

@@ -3,11 +3,11 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use p2pconnect_proto::{NatMapping, Role};
+use p2pconnect_proto::{NatMapping, Role, is_global};
 use rand::{RngExt as _, seq::SliceRandom as _};
 
 use super::*;
-use crate::{Base, is_global};
+use crate::Base;
 
 const FRESH: u16 = 20_000;
 const RANGES: [(u16, u16); 5] = [

@@ -1,8 +1,8 @@
 use std::{collections::BTreeSet, fmt};
 
-use p2pconnect_proto::{CandidateKind, NatFiltering, NatMapping, NatReport};
+use p2pconnect_proto::{CandidateKind, NatFiltering, NatMapping, NatReport, is_global};
 
-use crate::{PairOutcome, PairReport, PunchReport, VerifyFailure, pair::is_global};
+use crate::{PairOutcome, PairReport, PunchReport, VerifyFailure};
 
 /// How many ports of the peer's somebody else has to answer at: one may be that of a service which a router
 /// forwards.

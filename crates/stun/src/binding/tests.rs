@@ -56,6 +56,16 @@ fn the_responses_of_rfc_5769_are_understood() {
 }
 
 #[test]
+fn an_ipv4_address_mapped_into_ipv6_is_taken_as_what_it_is() {
+    let mapped = xor_mapped("[::ffff:192.0.2.1]:5");
+    let answer = answer_with_token(std::slice::from_ref(&mapped), None);
+    assert_eq!(
+        answer.result.unwrap().mapped,
+        "192.0.2.1:5".parse().unwrap()
+    );
+}
+
+#[test]
 fn a_request_has_nothing_but_the_commitment() {
     let (_, plain) = request(None);
     assert_eq!(plain.len(), 20);

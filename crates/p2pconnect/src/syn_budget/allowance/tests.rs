@@ -159,7 +159,18 @@ fn an_ipv6_site_is_one_network() {
     let network = |text: &str| Network::of(text.parse().expect("an address"));
     assert_eq!(network("2001:db8:1:2::3"), network("2001:db8:1:ffff::9"));
     assert_ne!(network("2001:db8:1:2::3"), network("2001:db8:2:2::3"));
-    assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.9"));
+}
+
+#[test]
+fn an_ipv4_network_is_one_in_whatever_form_its_addresses_are_named() {
+    let network = |text: &str| Network::of(text.parse().expect("an address"));
+    for form in ["::ffff:192.0.2.1", "64:ff9b::192.0.2.1", "2002:c000:201::1"] {
+        assert_eq!(network(form), network("192.0.2.9"), "{form}");
+    }
+    assert_ne!(
+        network("64:ff9b::192.0.2.1"),
+        network("64:ff9b::198.51.100.1")
+    );
 }
 
 #[test]

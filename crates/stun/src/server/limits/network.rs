@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use p2pconnect_proto::represented;
+
 use super::SITE_SHARES;
 
 /// One customer, or one site: an IPv4 address is both; of IPv6, whoever has one address has its whole
@@ -21,7 +23,7 @@ const SITE: u32 = 48;
 impl Network {
     /// Returns the networks that an address counts in, of which one is a site.
     pub(super) fn all_of(ip: IpAddr) -> Vec<Self> {
-        match ip.to_canonical() {
+        match represented(ip) {
             v4 @ IpAddr::V4(_) => vec![Self {
                 first: v4,
                 bits: 32,

@@ -100,6 +100,14 @@ fn addresses_of_one_ipv6_prefix_count_as_one() {
 }
 
 #[test]
+fn clients_behind_a_translator_are_told_apart() {
+    let networks = |text: &str| Network::all_of(text.parse().unwrap());
+    for form in ["::ffff:192.0.2.1", "64:ff9b::192.0.2.1", "2002:c000:201::1"] {
+        assert_eq!(networks(form), networks("192.0.2.1"), "{form}");
+    }
+}
+
+#[test]
 fn the_table_forgets_addresses_that_have_gone() {
     let (mut limits, now) = (limits(4, 4, 1), Instant::now());
     for host in 0..100_u8 {

@@ -1,0 +1,74 @@
+//! IPv4 addresses inside IPv6 addresses.
+//!
+//! Translators and tunnels lead some IPv6 addresses to a node with IPv4. Judged by its outer form alone, such an
+//! address is a public one whatever is inside.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Returns the address of the node that an address stands for: the IPv4 address inside if it has a form that
+/// leads there for everybody, else the address itself.
+///
+/// These are IPv4-mapped addresses (RFC 4291 section 2.5.5.2), the well-known prefix of NAT64 (RFC 6052 section
+/// 2.1), and 6to4 (RFC 3056 section 2). A network may have another prefix for its NAT64, which only those in it
+/// know.
+#[must_use]
+pub fn represented(ip: IpAddr) -> IpAddr {
+    let canonical = ip.to_canonical();
+    let IpAddr::V6(v6) = canonical else {
+        return canonical;
+    };
+    match v6.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+            Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)).into()
+        }
+        _ => canonical,
+    }
+}
+
+/// Tells whether an address has a form with an IPv4 address inside that names no host: IPv4-compatible addresses,
+/// which are deprecated (RFC 4291 section 2.5.5.1); `::ffff:0:0:0/96`, which only translators used (RFC 2765
+/// section 2.1); and Teredo (RFC 4380), whose tunnel has a NAT's mapping of UDP in its address.
+pub(crate) const fn is_obsolete(ip: Ipv6Addr) -> bool {
+    matches!(
+        ip.segments(),
+        [0, 0, 0, 0, 0, 0, ..] | [0, 0, 0, 0, 0xffff, 0, ..] | [0x2001, 0, ..]
+    )
+}
+
+/// Tells whether an address is in the prefix for translators inside a network (RFC 8215). Where in it the IPv4
+/// address is, only those in that network know.
+pub(crate) const fn is_translated_locally(ip: Ipv6Addr) -> bool {
+    matches!(ip.segments(), [0x64, 0xff9b, 1, ..])
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_inside_counts_where_everybody_is_led_there() {
+        for form in [
+            "192.0.2.33",
+            "::ffff:192.0.2.33",
+            "64:ff9b::192.0.2.33",
+            "2002:c000:221::1",
+            "2002:c000:221:ffff:ffff:ffff:ffff:ffff",
+        ] {
+            let found = represented(form.parse().unwrap());
+            assert_eq!(found, IpAddr::from([192, 0, 2, 33]), "{form}");
+        }
+        for other in [
+            "2001:db8::c000:221",
+            "64:ff9b::1:c000:221",
+            "64:ff9b:1::c000:221",
+            "64:ff9a::c000:221",
+            "2003:c000:221::1",
+            "::192.0.2.33",
+            "fe80::1",
+        ] {
+            let other = other.parse().unwrap();
+            assert_eq!(represented(other), other);
+        }
+    }
+}
