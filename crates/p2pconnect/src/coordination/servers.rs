@@ -10,7 +10,8 @@ use p2pconnect_proto::{AddressScope, is_global};
 use crate::{surroundings::Surroundings, tcp};
 
 /// Returns where to ask a server that a coordinator at `host` names, or `None` if it is not asked: one on
-/// loopback or in a private network is asked only if the coordinator is in such a place itself.
+/// loopback, at an address of this machine's own or in a private network is asked only if the coordinator is in such
+/// a place itself.
 ///
 /// An address left open is the coordinator's own, and a link-local one is in the coordinator's zone.
 pub(super) fn reached(
@@ -35,6 +36,8 @@ fn is_asked(server: IpAddr, host: IpAddr, surroundings: &Surroundings) -> bool {
         || match surroundings.scope(server) {
             AddressScope::Nobody => false,
             AddressScope::Loopback => host.is_loopback(),
+            // What this machine sends to itself comes by its loopback interface, whatever the address.
+            _ if surroundings.is_own(server) => host.is_loopback() || surroundings.is_own(host),
             AddressScope::Local => !is_global(host),
             AddressScope::Global => true,
         }
@@ -91,6 +94,23 @@ mod tests {
         let expected = ["127.0.0.1:3478", "203.0.113.9:3478", "[2001:db8::9]:3478"];
         assert_eq!(here[..3], expected);
         assert_eq!(here[3..], ["127.0.0.1:6379", "[::1]:6379"]);
+    }
+
+    #[test]
+    fn a_coordinator_elsewhere_leads_nobody_to_his_own_services() {
+        let own = [
+            "192.168.1.7:22",
+            "198.51.100.7:22",
+            "[::ffff:198.51.100.7]:22",
+            "[64:ff9b::198.51.100.7]:22",
+            "[2002:c633:6407::1]:22",
+        ];
+        for elsewhere in ["203.0.113.1:4433", "192.168.1.5:4433", "10.0.0.1:4433"] {
+            assert!(asked(elsewhere, &own).is_empty(), "{elsewhere}");
+        }
+        for here in ["127.0.0.1:4433", "192.168.1.7:4433", "198.51.100.7:4433"] {
+            assert_eq!(asked(here, &own[..2]), own[..2], "{here}");
+        }
     }
 
     #[test]
