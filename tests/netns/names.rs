@@ -90,3 +90,21 @@ fn a_first_name_server_that_is_dead_does_not_end_a_dial() {
         net.finish();
     });
 }
+
+#[test]
+fn a_dial_that_ends_during_the_look_up_blames_the_name_servers() {
+    in_namespaces(|| {
+        let nat = [NatSpec::port_preserving()];
+        let net = Net::new(&nat, &nat);
+        let peer = net.id("b");
+        let folder = tempfile::tempdir().unwrap();
+        let arguments = ["dial", "--json", "--timeout", "1s", &peer];
+        let dial = Process::spawn(with_name_servers(&net, "a", folder.path(), &arguments));
+        let dialled = dial.finish();
+        assert_eq!(dialled.code(), 6, "{:#?}", dialled.stderr);
+        let reason = dialled.reason();
+        assert!(reason.contains(NAME), "{reason}");
+        assert!(reason.contains("no name server has answered"), "{reason}");
+        net.finish();
+    });
+}

@@ -27,6 +27,7 @@ use crate::{
     inbound::Inbound,
     mappings::{Failure, Mappings},
     more_ports::Places,
+    names::LOOKUP_LIMIT,
     nat64::Nat64,
     online::{Keeper, Line, Listening},
     port_mapping::PortMappings,
@@ -65,6 +66,7 @@ pub struct Builder {
     port_mapping: bool,
     max_connections: Option<usize>,
     stream_silence: Duration,
+    lookup_limit: Duration,
 }
 
 impl Builder {
@@ -77,6 +79,7 @@ impl Builder {
             port_mapping: true,
             max_connections: None,
             stream_silence: STREAM_SILENCE,
+            lookup_limit: LOOKUP_LIMIT,
         }
     }
 
@@ -130,6 +133,14 @@ impl Builder {
         self
     }
 
+    /// Limits how long [`bind`](Self::bind) waits for the coordinator's name to be looked up: 15 s unless set
+    /// otherwise, in which a resolver asks three name servers. Whoever has less time than that learns by this that
+    /// it is the name servers that do not answer.
+    pub const fn lookup_limit(mut self, limit: Duration) -> Self {
+        self.lookup_limit = limit;
+        self
+    }
+
     /// Has every [`Status`] told to `observe`, which must return quickly.
     pub fn observer(mut self, observe: impl Fn(Status) + Send + Sync + 'static) -> Self {
         self.observer = Observer::new(observe);
@@ -174,7 +185,7 @@ impl Builder {
         tasks.push(discovery);
         // Until all that the server is needed for is done, a dial right after it included.
         let _reserved = behaviour.reserve();
-        let addresses = dialer.resolve().await?;
+        let addresses = dialer.resolve(self.lookup_limit).await?;
         let port_mappings = PortMappings::new(ports.clone(), self.observer.clone());
         if self.port_mapping && !is_here(&addresses) {
             port_mappings.start();

@@ -134,13 +134,16 @@ impl Dialer {
 
     /// Looks up the coordinator's addresses, and how to reach IPv4 ones from a machine that has IPv6
     /// only.
-    pub(crate) async fn resolve(&self) -> Result<Vec<SocketAddr>, CoordinatorError> {
+    pub(crate) async fn resolve(
+        &self,
+        limit: Duration,
+    ) -> Result<Vec<SocketAddr>, CoordinatorError> {
         let CoordinatorAddr { host, port, .. } = &self.address;
         let failed = |reason: String| CoordinatorError::Resolve {
             host: host.clone(),
             reason,
         };
-        let found = look_up(host, *port).await;
+        let found = look_up(host, *port, limit).await;
         let mut addresses = found.map_err(|error| failed(error.to_string()))?;
         self.nat64.untranslate(&mut addresses).await;
         if addresses.is_empty() {

@@ -9,7 +9,7 @@ use tokio::{net::lookup_host, time::timeout};
 /// (resolv.conf(5)), so two may be dead.
 pub(crate) const LOOKUP_LIMIT: Duration = Duration::from_secs(15);
 
-/// Returns the addresses of a host, as the system's resolver has them.
+/// Returns the addresses of a host, as the system's resolver has them, within a limit.
 ///
 /// # Errors
 ///
@@ -18,9 +18,14 @@ pub(crate) const LOOKUP_LIMIT: Duration = Duration::from_secs(15);
 /// # Cancel safety
 ///
 /// Dropping the future is safe; the resolver goes on in a thread until it has an answer or none.
-pub(crate) async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let found = timeout(LOOKUP_LIMIT, lookup_host((host, port))).await;
-    let silent = || io::Error::new(io::ErrorKind::TimedOut, "no name server answers");
+pub(crate) async fn look_up(host: &str, port: u16, limit: Duration) -> io::Result<Vec<SocketAddr>> {
+    let found = timeout(limit, lookup_host((host, port))).await;
+    let silent = || {
+        io::Error::new(
+            io::ErrorKind::TimedOut,
+            "no name server has answered in time",
+        )
+    };
     let found = found.map_err(|_| silent())?.inspect_err(|error| {
         shortage::note(error);
     })?;

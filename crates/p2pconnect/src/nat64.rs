@@ -17,7 +17,11 @@ use p2pconnect_proto::{Candidate, is_global};
 use p2pconnect_stun::next_keepalive;
 use tokio::time::{Instant, sleep_until};
 
-use crate::{names::look_up, task::AbortOnDrop, tcp};
+use crate::{
+    names::{LOOKUP_LIMIT, look_up},
+    task::AbortOnDrop,
+    tcp,
+};
 pub(crate) use prefix::Prefix;
 
 /// The name that has IPv4 addresses only: a resolver that answers with IPv6 addresses has made them
@@ -177,7 +181,7 @@ impl Shared {
 /// Asks the system's resolver for the prefix.
 async fn discover() -> io::Result<Option<Prefix>> {
     // The port means nothing here.
-    let found = look_up(IPV4_ONLY_NAME, 443).await?;
+    let found = look_up(IPV4_ONLY_NAME, 443, LOOKUP_LIMIT).await?;
     let prefix = found.iter().find_map(|it| match it.ip() {
         IpAddr::V6(address) => Prefix::of(address),
         IpAddr::V4(_) => None,

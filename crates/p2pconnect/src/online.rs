@@ -25,6 +25,7 @@ use crate::{
     coordination::{Coordination, Dialer},
     endpoint::{Inner, random_fraction},
     mappings::{Changes, Mappings},
+    names::LOOKUP_LIMIT,
     reconnecting::Reconnecting,
     shares::{Share, Shares},
 };
@@ -186,7 +187,7 @@ impl Keeper {
     async fn connect_again(
         &self,
     ) -> Result<(Coordination, mpsc::Receiver<Introduction>), CoordinatorError> {
-        let mut found = pin!(self.dialer.resolve());
+        let mut found = pin!(self.dialer.resolve(LOOKUP_LIMIT));
         match timeout(LOOKUP_HEAD_START, &mut found).await {
             Ok(found) => {
                 let addresses = found.as_deref().unwrap_or(&self.addresses);
