@@ -415,6 +415,27 @@ async fn a_listener_does_not_allow_itself() {
 }
 
 #[tokio::test]
+async fn a_coordinator_is_not_taken_for_a_peer() {
+    let shell = Shell::new();
+    let address = shell.world.address();
+    let id = address.id.to_string();
+    for arguments in [["dial", &id], ["listen", &format!("--allow={id}")]] {
+        let (status, said) = shell.start(&arguments).end().await;
+        assert_eq!(status.code(), Some(2), "{said}");
+        assert!(said.contains("the coordinator's id"), "{said}");
+    }
+    let address = address.to_string();
+    for arguments in [
+        ["dial", &address],
+        ["listen", &format!("--allow={address}")],
+    ] {
+        let (status, said) = shell.start(&arguments).end().await;
+        assert_eq!(status.code(), Some(2), "{said}");
+        assert!(said.contains("a coordinator's address"), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn a_key_on_a_read_only_volume_of_secrets_has_a_way_out() {
     let shell = Shell::new();
     let id = shell.id().await;

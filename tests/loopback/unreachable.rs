@@ -38,6 +38,22 @@ async fn a_coordinator_with_another_key_is_told_apart() {
 }
 
 #[tokio::test]
+async fn a_coordinators_id_with_a_slip_of_the_pen_is_pointed_out() {
+    let world = World::start();
+    let id = world.coordinator.server_id().to_string();
+    let first = if id.starts_with('x') { 'y' } else { 'x' };
+    let mistyped = format!("{first}{}", &id[1..]).parse().unwrap();
+    let address = address_of(mistyped, world.coordinator.local_addr());
+    let binding = Endpoint::builder().coordinator(address).bind();
+    let BindError::Coordinator(error) = binding.await.unwrap_err() else {
+        panic!("not the coordinator's fault");
+    };
+    let error = error.to_string();
+    assert!(error.contains(&id), "{error}");
+    assert!(error.contains("slip of the pen"), "{error}");
+}
+
+#[tokio::test]
 async fn a_silent_coordinator_is_given_up() {
     let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let id = SecretKey::generate().unwrap().peer_id();

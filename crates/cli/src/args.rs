@@ -5,6 +5,7 @@ mod dial;
 mod endpoint;
 mod key;
 mod listen;
+mod peer;
 mod serve;
 mod time;
 

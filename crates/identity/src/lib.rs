@@ -11,6 +11,8 @@ mod tls;
 
 pub use key_file::{KeyFileError, Readers, load_or_create, load_or_create_for};
 pub use secret_key::{InvalidKey, SecretKey};
-pub use tls::{TlsConfigError, client_config, peer_id_of, server_config};
+pub use tls::{
+    Stranger, TlsConfigError, client_config, client_config_noting, peer_id_of, server_config,
+};
 
 pub use p2pconnect_proto::PeerId;

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use p2pconnect_proto::PeerId;
 use rustls::{
@@ -29,9 +29,24 @@ pub fn client_config(
     expected: PeerId,
     alpn: &[u8],
 ) -> Result<ClientConfig, TlsConfigError> {
+    client_config_noting(key, expected, alpn, &Stranger::default())
+}
+
+/// Does what [`client_config`] does, and notes who has come in the place of `expected`.
+///
+/// # Errors
+///
+/// As [`client_config`].
+pub fn client_config_noting(
+    key: &SecretKey,
+    expected: PeerId,
+    alpn: &[u8],
+    stranger: &Stranger,
+) -> Result<ClientConfig, TlsConfigError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = PinnedServer {
         expected,
+        stranger: stranger.clone(),
         algorithms: provider.signature_verification_algorithms,
     };
     let (certificate, private_key) = key.certificate()?;
@@ -43,6 +58,23 @@ pub fn client_config(
     config.alpn_protocols = vec![alpn.to_vec()];
     config.resumption = rustls::client::Resumption::disabled();
     Ok(config)
+}
+
+/// Who has come last in the place of a server that was expected, if anybody has. It need not have the key of its id:
+/// it was refused before it could prove that.
+#[derive(Debug, Clone, Default)]
+pub struct Stranger(Arc<Mutex<Option<PeerId>>>);
+
+impl Stranger {
+    /// Returns the id that was shown.
+    #[must_use]
+    pub fn id(&self) -> Option<PeerId> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, id: PeerId) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
+    }
 }
 
 /// Returns a TLS 1.3 configuration that accepts any party that proves its own identity.
@@ -96,21 +128,19 @@ fn read_peer_id(certificate: &CertificateDer<'_>) -> Result<PeerId, rustls::Erro
     id.filter(|id| !id.is_forgeable()).ok_or(malformed)
 }
 
-fn check_identity(
-    certificate: &CertificateDer<'_>,
-    expected: Option<PeerId>,
-) -> Result<(), rustls::Error> {
-    let found = read_peer_id(certificate)?;
-    if expected.is_some_and(|expected| expected != found) {
-        return Err(rustls::CertificateError::ApplicationVerificationFailure.into());
+fn check_identity(found: PeerId, expected: PeerId) -> Result<(), rustls::Error> {
+    if found == expected {
+        Ok(())
+    } else {
+        Err(rustls::CertificateError::ApplicationVerificationFailure.into())
     }
-    Ok(())
 }
 
 /// Accepts exactly one server, whatever its certificate says beside the key.
 #[derive(Debug)]
 struct PinnedServer {
     expected: PeerId,
+    stranger: Stranger,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -123,7 +153,8 @@ impl ServerCertVerifier for PinnedServer {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        check_identity(end_entity, Some(self.expected))?;
+        let found = read_peer_id(end_entity)?;
+        check_identity(found, self.expected).inspect_err(|_| self.stranger.note(found))?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -168,7 +199,10 @@ impl ClientCertVerifier for AnyClient {
         _intermediates: &[CertificateDer<'_>],
         _now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        check_identity(end_entity, self.expected)?;
+        let found = read_peer_id(end_entity)?;
+        if let Some(expected) = self.expected {
+            check_identity(found, expected)?;
+        }
         Ok(ClientCertVerified::assertion())
     }
 

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use p2pconnect_identity::{SecretKey, client_config};
+use p2pconnect_identity::{SecretKey, Stranger, client_config_noting};
 use p2pconnect_proto::{
     COORDINATION_ALPN, CoordinatorAddr, PeerId, SessionToken, codec,
     message::{
@@ -105,6 +105,7 @@ pub(crate) enum Answer {
 pub(crate) struct Dialer {
     address: CoordinatorAddr,
     config: quinn::ClientConfig,
+    stranger: Stranger,
     nat64: Arc<Nat64>,
 }
 
@@ -114,7 +115,8 @@ impl Dialer {
         address: CoordinatorAddr,
         nat64: Arc<Nat64>,
     ) -> Result<Self, BindError> {
-        let tls = client_config(key, address.id, COORDINATION_ALPN)?;
+        let stranger = Stranger::default();
+        let tls = client_config_noting(key, address.id, COORDINATION_ALPN, &stranger)?;
         let quic = QuicClientConfig::try_from(tls)?;
         let mut transport = quinn::TransportConfig::default();
         transport
@@ -128,6 +130,7 @@ impl Dialer {
         Ok(Self {
             address,
             config,
+            stranger,
             nat64,
         })
     }
@@ -221,6 +224,7 @@ impl Dialer {
             Ok(Err(error)) if is_wrong_identity(&error) => Err(CoordinatorError::WrongIdentity {
                 address,
                 expected: self.address.id,
+                similar: (self.stranger.id()).filter(|id| id.is_slip_of(&self.address.id)),
             }),
             Ok(Err(error)) => Err(unreachable(error.to_string())),
             Err(_) => Err(unreachable(format!(

@@ -141,13 +141,27 @@ pub enum CoordinatorError {
         reason: String,
     },
     /// The server there holds another key.
-    #[error("the server at {address} is not {expected}; a coordinator with a new key has a new id")]
+    #[error(
+        "the server at {address} is not {expected}; {}", meant(.similar.as_ref())
+    )]
     WrongIdentity {
         /// The address.
         address: SocketAddr,
         /// The server id that was expected.
         expected: PeerId,
+        /// The id that the server shows, without a proof, where it differs from the expected one by a slip of the pen.
+        similar: Option<PeerId>,
     },
+}
+
+/// Says what may be meant by the id of a server that is somebody else.
+fn meant(similar: Option<&PeerId>) -> String {
+    match similar {
+        Some(similar) => {
+            format!("it calls itself {similar}, from which that differs by one slip of the pen")
+        }
+        None => "a coordinator with a new key has a new id".to_owned(),
+    }
 }
 
 /// Why a dial did not end in a connection.

@@ -6,12 +6,12 @@ use anyhow::anyhow;
 use clap::Args;
 use p2pconnect::{DialError, PeerId};
 
-use super::{endpoint::Endpoint, time::duration};
+use super::{endpoint::Endpoint, peer::peer_id, time::duration};
 
 #[derive(Debug, Args)]
 pub(crate) struct Dial {
     /// The peer to connect to
-    #[arg(value_name = "PEER-ID")]
+    #[arg(value_name = "PEER-ID", value_parser = peer_id)]
     pub(crate) peer: PeerId,
     /// How long to try, such as 15s or 500ms
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration)]
@@ -24,11 +24,16 @@ pub(crate) struct Dial {
 }
 
 impl Dial {
-    /// Refuses this machine's own id, and one that is another one's with a slip of the pen, of those that are known
+    /// Refuses this machine's own id, the coordinator's, and one that is another one's with a slip of the pen, of those that are known
     /// here.
     pub(crate) fn check_peer(&self, own_id: &PeerId, coordinator: &PeerId) -> anyhow::Result<()> {
         if self.peer == *own_id {
             return Err(DialError::OwnId.into());
+        }
+        if self.peer == *coordinator {
+            return Err(anyhow!(
+                "this is the coordinator's id, and no peer's; name the peer's, which `listen` prints there"
+            ));
         }
         let known = [
             (*own_id, "this machine's own"),
@@ -86,6 +91,8 @@ mod tests {
         let error = dial(&mistyped(coordinator)).unwrap_err();
         assert!(error.contains("coordinator"), "{error}");
         assert!(dial(&own.to_string()).unwrap_err().contains("own"));
+        let error = dial(&coordinator.to_string()).unwrap_err();
+        assert!(error.contains("the coordinator's id"), "{error}");
         assert_eq!(dial(&PeerId::from_public_key([8; 32]).to_string()), Ok(()));
     }
 }

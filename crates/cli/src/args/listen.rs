@@ -4,7 +4,10 @@ use anyhow::anyhow;
 use clap::Args;
 use p2pconnect::{DialPolicy, PeerId};
 
-use super::endpoint::Endpoint;
+use super::{
+    endpoint::Endpoint,
+    peer::{PeerIds, peer_ids},
+};
 use crate::report::escaped;
 
 /// The most peers that are forwarded at a time; it leaves room below the usual limit of 1,024
@@ -48,15 +51,21 @@ impl Allowed {
     }
 }
 
-/// The peers that one option names.
-#[derive(Debug, Clone)]
-struct PeerIds(Vec<PeerId>);
-
 impl Listen {
-    /// Refuses a policy that lets in nobody but this machine itself, or has an id with a slip of the pen. Returns
-    /// what is to be noted beside.
-    pub(crate) fn check_policy(&self, own_id: &PeerId) -> anyhow::Result<Option<&'static str>> {
+    /// Refuses a policy that lets in nobody but this machine itself, or has the coordinator's id or one with a slip of
+    /// the pen. Returns what is to be noted beside.
+    pub(crate) fn check_policy(
+        &self,
+        own_id: &PeerId,
+        coordinator: &PeerId,
+    ) -> anyhow::Result<Option<&'static str>> {
         let allowed = self.allowed.ids();
+        if allowed.contains(coordinator) {
+            return Err(anyhow!(
+                "--allow names {coordinator}, which is the coordinator's id; name the peer id of the machine that \
+                 dials, which `p2pconnect id` prints there"
+            ));
+        }
         if let [first, ..] = &allowed[..]
             && allowed.iter().all(|it| it == own_id)
         {
@@ -66,10 +75,12 @@ impl Listen {
             ));
         }
         for (place, id) in allowed.iter().enumerate() {
-            let known = allowed[..place].iter().chain([own_id]);
+            let known = allowed[..place].iter().chain([own_id, coordinator]);
             if let Some(similar) = known.into_iter().find(|it| id.is_slip_of(it)) {
                 let whose = if similar == own_id {
                     "this machine's own"
+                } else if similar == coordinator {
+                    "the coordinator's"
                 } else {
                     "allowed as well"
                 };
@@ -99,16 +110,6 @@ impl Listen {
             DialPolicy::Only(self.allowed.ids())
         }
     }
-}
-
-/// Reads peer ids with commas between them. A list that a program has put together may have spaces, and a comma at its
-/// end.
-fn peer_ids(text: &str) -> Result<PeerIds, String> {
-    let text = text.trim();
-    let list = text.strip_suffix(',').unwrap_or(text);
-    let ids = list.split(',').map(|it| it.trim().parse::<PeerId>());
-    let ids: Result<Vec<_>, _> = ids.collect();
-    ids.map(PeerIds).map_err(|error| error.to_string())
 }
 
 fn host_and_port(text: &str) -> Result<String, String> {
@@ -152,6 +153,8 @@ mod tests {
     use super::*;
     use crate::args::{Cli, Command};
 
+    const COORDINATOR: PeerId = PeerId::from_public_key([5; 32]);
+
     #[test]
     fn where_to_forward_to_is_an_address_and_no_url() {
         assert!(host_and_port("localhost:22").is_ok());
@@ -179,36 +182,33 @@ mod tests {
             panic!("{cli:?}");
         };
         assert_eq!(listen.policy(), DialPolicy::Only(ids.to_vec()));
-        assert!(listen.check_policy(&ids[0]).unwrap().is_some());
+        assert!(
+            listen
+                .check_policy(&ids[0], &COORDINATOR)
+                .unwrap()
+                .is_some()
+        );
         let other = PeerId::from_public_key([8; 32]);
-        assert_eq!(listen.check_policy(&other).unwrap(), None);
-    }
-
-    #[test]
-    fn a_list_of_peers_may_have_spaces_and_a_comma_at_its_end() {
-        let [one, other] = [7, 9].map(|n| PeerId::from_public_key([n; 32]));
-        for (text, ids) in [
-            (format!("{one}, {other}"), &[one, other][..]),
-            (format!("{one},"), &[one]),
-            (format!(" {one} , {other} , "), &[one, other]),
-        ] {
-            assert_eq!(peer_ids(&text).unwrap().0, ids, "{text}");
-        }
-        for wrong in [String::new(), ",".to_owned(), format!("{one},,{other}")] {
-            assert!(peer_ids(&wrong).is_err(), "{wrong}");
-        }
+        assert_eq!(listen.check_policy(&other, &COORDINATOR).unwrap(), None);
     }
 
     #[test]
     fn an_id_with_a_slip_of_the_pen_is_pointed_out() {
         let [id, own] = [7, 9].map(|n| PeerId::from_public_key([n; 32]));
         let mistyped = |id: PeerId| format!("x{}", &id.to_string()[1..]);
-        for allowed in [format!("{id},{}", mistyped(id)), mistyped(own)] {
+        for allowed in [
+            format!("{id},{}", mistyped(id)),
+            mistyped(own),
+            mistyped(COORDINATOR),
+        ] {
             let cli = Cli::try_parse_from(["p2pconnect", "listen", "--allow", &allowed]).unwrap();
             let Command::Listen(listen) = cli.command else {
                 panic!("{cli:?}");
             };
-            let error = listen.check_policy(&own).unwrap_err().to_string();
+            let error = listen
+                .check_policy(&own, &COORDINATOR)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains("slip of the pen"), "{error}");
         }
     }

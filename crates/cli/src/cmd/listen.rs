@@ -18,8 +18,8 @@ use crate::{
 /// Waits for peers, and carries their streams.
 pub(crate) async fn run(options: args::Listen, started: Instant) -> Exit {
     let reporter = Reporter::new(&options.endpoint.output, started);
-    let prepared = Prepared::new(&options.endpoint, &reporter, |own_id, _| {
-        options.check_policy(own_id)
+    let prepared = Prepared::new(&options.endpoint, &reporter, |own_id, coordinator| {
+        options.check_policy(own_id, &coordinator.id)
     });
     let prepared = match prepared {
         Ok(prepared) => prepared,
