@@ -4,6 +4,7 @@ use p2pconnect_proto::NatReport;
 
 use crate::{CandidatePair, ConnectFailure, VerifyFailure};
 
+mod reasons;
 mod verdict;
 
 pub use verdict::Verdict;

@@ -2,6 +2,7 @@ use std::{collections::BTreeSet, fmt};
 
 use p2pconnect_proto::{CandidateKind, NatFiltering, NatMapping, NatReport, is_global};
 
+use super::reasons;
 use crate::{PairOutcome, PairReport, PunchReport, VerifyFailure};
 
 /// How many ports of the peer's somebody else has to answer at: one may be that of a service which a router
@@ -20,6 +21,10 @@ pub enum Verdict {
     Intercepted,
     /// Something in front of the coordinator hides from it where this side is.
     ConcealedFromCoordinator,
+    /// This side is seen only at addresses inside a network that the peer is not in.
+    KnownInsideOnly,
+    /// The peer is known only by addresses inside a network that this side is not in.
+    PeerKnownInsideOnly,
     /// Packets to the peer take a route that no STUN server was asked over.
     UnmappedRoute,
     /// A firewall on this side seems to ban whoever sends a SYN that it does not expect, as the peer may have.
@@ -138,6 +143,8 @@ impl Verdict {
             | Self::WrongIdentity
             | Self::Intercepted
             | Self::ConcealedFromCoordinator
+            | Self::KnownInsideOnly
+            | Self::PeerKnownInsideOnly
             | Self::UnmappedRoute
             | Self::FirewallBans
             | Self::Withheld
@@ -155,63 +162,19 @@ impl Verdict {
             | Self::RemoteMappingVaries
             | Self::BothMappingsVary
             | Self::PortsExhausted => return None,
-            Self::NoCommonFamily => {
-                "The peers have no address family in common, or one of them has no usable address. \
-                 An IPv4 address, or an IPv6 address, on both sides would help."
-            }
-            Self::WrongIdentity => {
-                "Somebody who holds another key answered in the peer's place, so the connection was \
-                 not used. Check the peer id, and who runs the peer's network."
-            }
-            Self::Intercepted => {
-                "Connections from this side are taken at once by somebody who is not the peer, at ports \
-                 that have nothing in common: a transparent proxy or a firewall that answers in the \
-                 place of others. No punching gets past it. Another network, or an exception there for \
-                 this machine, would help."
-            }
-            Self::ConcealedFromCoordinator => {
-                "The coordinator sees this side at a private address that this machine does not have, \
-                 so that nobody can be told where it is: it is in a container with published ports, or \
-                 behind a router that puts its own address in the place of whoever connects. Running it \
-                 where it sees its clients' addresses (the host's own network, or a machine with a public \
-                 address) would help."
-            }
-            Self::UnmappedRoute => {
-                "Packets to the peer leave this machine by another way, such as a VPN, than those to the \
-                 coordinator and the STUN servers, so that the peer knows only the address of a way that \
-                 is not used. A coordinator that is reached by the same way as the peer, or leaving the \
-                 VPN, would help."
-            }
-            Self::FirewallBans => {
-                "A firewall on this side seems to ban, for a while, whoever sends it a connection attempt \
-                 that it does not expect, as it has done with the STUN server. The peer's attempt may \
-                 have come before this side's own. An exception there for the peer's and the \
-                 coordinator's addresses, or trying again when the ban has ended, would help."
-            }
-            Self::Withheld => {
-                "This side has sent a lot to the peer's network lately and nobody there was the peer, \
-                 so it sends little there for now. Trying again in some minutes, or a port mapping \
-                 on either side, would help."
-            }
-            Self::Refused => {
-                "Every attempt was answered with a reset: a NAT or firewall turns the connection \
-                 away, or the two sides never started close enough together. Trying again, or a \
-                 port mapping on either side, would help."
-            }
-            Self::Unreachable => {
-                "The network said that the peer is out of reach: a NAT or firewall turns the \
-                 connection away, or there is no route. A port mapping on either side, or another \
-                 network, would help."
-            }
-            Self::Silent => {
-                "Nothing came back from the peer's addresses: the peer has gone offline, or a NAT \
-                 or firewall drops everything it did not expect. A port mapping on either side, or \
-                 another network, would help."
-            }
-            Self::Mixed => {
-                "None of the peer's addresses led to the peer. A port mapping on either side, or \
-                 another network, would help."
-            }
+            Self::NoCommonFamily => reasons::NO_COMMON_FAMILY,
+            Self::WrongIdentity => reasons::WRONG_IDENTITY,
+            Self::Intercepted => reasons::INTERCEPTED,
+            Self::ConcealedFromCoordinator => reasons::CONCEALED_FROM_COORDINATOR,
+            Self::KnownInsideOnly => reasons::KNOWN_INSIDE_ONLY,
+            Self::PeerKnownInsideOnly => reasons::PEER_KNOWN_INSIDE_ONLY,
+            Self::UnmappedRoute => reasons::UNMAPPED_ROUTE,
+            Self::FirewallBans => reasons::FIREWALL_BANS,
+            Self::Withheld => reasons::WITHHELD,
+            Self::Refused => reasons::REFUSED,
+            Self::Unreachable => reasons::UNREACHABLE,
+            Self::Silent => reasons::SILENT,
+            Self::Mixed => reasons::MIXED,
         })
     }
 }
