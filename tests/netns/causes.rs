@@ -56,6 +56,32 @@ fn a_coordinator_that_sees_everybody_at_a_bridge_is_named() {
     });
 }
 
+/// A coordinator at home, whose router leads those inside to it by an address of its own.
+#[test]
+fn a_coordinator_that_sees_one_peer_inside_a_network_is_named() {
+    test(|| {
+        let mut server = None;
+        let (dialled, mut listener) = fails(&DROPS, |net| {
+            net.ip("server", "route add 192.168.77.0/24 dev eth0");
+            let beside = net.external("b");
+            let rules = format!(
+                "add table ip router
+                add chain ip router in {{ type nat hook input priority 100; }}
+                add rule ip router in ip saddr {beside} snat to 192.168.77.1"
+            );
+            filter(net, "server", &rules);
+            server = Some(net.start_server_again());
+        });
+        assert_eq!(verdict(&dialled), "peer-known-inside-only");
+        assert!(dialled.reason().contains("outside that network"));
+        // The coordinator would believe no port that a router forwards, as it sees nobody there.
+        assert!(dialled.event("failed").unwrap()["hint"].is_null());
+        let seen = listener.has_said("seen-inside");
+        assert_eq!(seen["address"], "192.168.77.1");
+        drop(server);
+    });
+}
+
 /// A proxy in front of one side takes each connection before it knows whether it can make it.
 #[test]
 fn a_transparent_proxy_is_named() {

@@ -120,6 +120,15 @@ impl Reporter {
                 &format!("the NAT here: {}", evidence::nat_in_words(report)),
             ),
             Status::FirewallBans { server } => self.firewall_bans(*server),
+            Status::SeenInside { address } => self.say(
+                "seen-inside",
+                &json!({ "address": address }),
+                &format!(
+                    "the coordinator sees this machine at {address}, inside a network, so peers that are not in \
+                     it cannot be told where this machine is; a coordinator outside that network, on a \
+                     machine with a public address, would help"
+                ),
+            ),
             Status::CoordinatorLost { reason } => self.say(
                 "coordinator-lost",
                 &json!({ "reason": reason }),
@@ -351,7 +360,12 @@ impl Reporter {
     fn hint(&self, report: &PunchReport) -> Option<&'static str> {
         if matches!(
             report.verdict,
-            Verdict::NoCommonFamily | Verdict::WrongIdentity
+            Verdict::NoCommonFamily
+                | Verdict::WrongIdentity
+                // A coordinator believes no port of a router that it sees nobody at.
+                | Verdict::ConcealedFromCoordinator
+                | Verdict::KnownInsideOnly
+                | Verdict::PeerKnownInsideOnly
         ) {
             return None;
         }

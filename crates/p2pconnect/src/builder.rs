@@ -14,7 +14,6 @@ use p2pconnect_stun::{DEFAULT_PORT, shortage};
 use tokio::{
     net::TcpListener,
     sync::{Mutex, mpsc, watch},
-    task::JoinSet,
 };
 
 use crate::{
@@ -228,15 +227,7 @@ impl Builder {
             None => tasks.push(learn_later(&coordination, &inner)),
         }
         let (current, watched) = watch::channel(Some(Arc::clone(&coordination)));
-        let keeper = Keeper {
-            inner: Arc::clone(&inner),
-            dialer,
-            addresses,
-            current,
-            listening,
-            sessions: JoinSet::new(),
-            farewells: JoinSet::new(),
-        };
+        let keeper = Keeper::new(Arc::clone(&inner), dialer, addresses, current, listening);
         let line = Line {
             coordination,
             introductions,

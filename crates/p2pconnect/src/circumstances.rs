@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use p2pconnect_proto::is_global;
+use p2pconnect_proto::{AddressScope, Candidate, is_global};
 use p2pconnect_punch::{PunchReport, Verdict};
 
 use crate::{mappings::Mapped, remote_candidates::Vantage};
@@ -18,11 +18,18 @@ pub(crate) struct Circumstances {
     seen: BTreeSet<IpAddr>,
     /// The addresses from which STUN servers are asked.
     mapped: BTreeSet<IpAddr>,
+    /// Where the peer may be, as the coordinator has told.
+    peer: BTreeSet<IpAddr>,
+    /// Whether both may be in one network.
+    is_shared: bool,
 }
 
 impl Circumstances {
-    pub(crate) fn new(vantage: &Vantage, mapped: &[Mapped]) -> Self {
+    /// `candidates` are those of the peer, connected to or not.
+    pub(crate) fn new(vantage: &Vantage, mapped: &[Mapped], candidates: &[Candidate]) -> Self {
         Self {
+            peer: candidates.iter().map(|it| it.address.ip()).collect(),
+            is_shared: vantage.is_in_one_network_with(candidates),
             own: vantage.own().collect(),
             coordinator: vantage.coordinator(),
             seen: vantage.outside().clone(),
@@ -46,6 +53,10 @@ impl Circumstances {
         }
         if self.is_concealed() {
             report.verdict = Verdict::ConcealedFromCoordinator;
+        } else if are_inside(&self.seen) && self.peer.iter().copied().any(is_global) {
+            report.verdict = Verdict::KnownInsideOnly;
+        } else if are_inside(&self.peer) && !self.is_shared {
+            report.verdict = Verdict::PeerKnownInsideOnly;
         } else if self.is_unmapped(report) {
             report.verdict = Verdict::UnmappedRoute;
         } else if bans && matches!(report.verdict, Verdict::Silent | Verdict::Mixed) {
@@ -72,6 +83,12 @@ impl Circumstances {
         let mut outside = tried.filter(|it| is_global(it.pair.remote.ip())).peekable();
         outside.peek().is_some() && outside.all(|it| is_asked_elsewhere(it.pair.local.ip()))
     }
+}
+
+/// Tells whether all addresses, of which there is one at least, are inside a network.
+pub(crate) fn are_inside(addresses: &BTreeSet<IpAddr>) -> bool {
+    let is_inside = |ip: &IpAddr| AddressScope::of(*ip) == AddressScope::Local;
+    !addresses.is_empty() && addresses.iter().all(is_inside)
 }
 
 #[cfg(test)]
@@ -123,7 +140,62 @@ mod tests {
             coordinator: "203.0.113.1".parse().unwrap(),
             seen: set(&["198.51.100.7"]),
             mapped: set(&["192.168.1.5"]),
+            peer: set(&["192.168.7.9", "203.0.113.9"]),
+            is_shared: false,
         }
+    }
+
+    #[test]
+    fn a_side_that_is_seen_from_within_its_network_is_told_of() {
+        let there = [("203.0.113.9", "192.168.1.5")];
+        let verdict = |it: &Circumstances| explained(it, Verdict::Silent, &there);
+        let beside = Circumstances {
+            coordinator: "192.168.1.2".parse().unwrap(),
+            seen: set(&["192.168.1.5", "fd00::5"]),
+            mapped: set(&[]),
+            is_shared: true,
+            ..at_home()
+        };
+        assert_eq!(verdict(&beside), Verdict::KnownInsideOnly);
+        let mut seen_outside = beside.clone();
+        seen_outside.seen.extend(set(&["2001:db8::5"]));
+        assert_eq!(verdict(&seen_outside), Verdict::Silent);
+        // Both are in that network, or on this machine.
+        let both = Circumstances {
+            peer: set(&["192.168.1.9"]),
+            ..beside.clone()
+        };
+        assert_eq!(verdict(&both), Verdict::Silent);
+        let here = Circumstances {
+            coordinator: "127.0.0.1".parse().unwrap(),
+            seen: set(&["127.0.0.1"]),
+            ..beside
+        };
+        assert_eq!(verdict(&here), Verdict::Silent);
+    }
+
+    #[test]
+    fn a_peer_that_is_known_inside_another_network_is_told_of() {
+        let inside = Circumstances {
+            peer: set(&["192.168.7.9", "fd07::9"]),
+            ..at_home()
+        };
+        let verdict = |it: &Circumstances| explained(it, Verdict::NoCommonFamily, &[]);
+        assert_eq!(verdict(&inside), Verdict::PeerKnownInsideOnly);
+        let together = Circumstances {
+            is_shared: true,
+            ..inside.clone()
+        };
+        assert_eq!(verdict(&together), Verdict::NoCommonFamily);
+        let nowhere = Circumstances {
+            peer: set(&[]),
+            ..inside.clone()
+        };
+        assert_eq!(verdict(&nowhere), Verdict::NoCommonFamily);
+        // A network here that is numbered like the one there.
+        let neighbour = [("192.168.7.9", "192.168.7.5")];
+        let silent = explained(&inside, Verdict::Silent, &neighbour);
+        assert_eq!(silent, Verdict::PeerKnownInsideOnly);
     }
 
     #[test]
@@ -136,7 +208,9 @@ mod tests {
         assert_eq!(verdict(&hidden), Verdict::ConcealedFromCoordinator);
         let wrong = explained(&hidden, Verdict::WrongIdentity, &there);
         assert_eq!(wrong, Verdict::WrongIdentity);
-        // A route without a NAT to it, or a coordinator inside.
+        // A route without a NAT to it, or a coordinator inside, for peers inside.
+        hidden.peer = set(&["10.0.7.9"]);
+        hidden.is_shared = true;
         hidden.seen = set(&["192.168.1.5"]);
         assert_eq!(verdict(&hidden), Verdict::Silent);
         hidden.seen = set(&["10.0.0.9"]);

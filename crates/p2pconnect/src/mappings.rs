@@ -306,6 +306,17 @@ impl Mappings {
         }
     }
 
+    /// Waits until no further server will be named for now, and all that were have answered or failed. Cancel
+    /// safe.
+    pub(crate) async fn settled(&self) {
+        let mut table = self.shared.table.subscribe();
+        let is_settled = |table: &Table| table.complete && !table.any_asking();
+        // The sender lives as long as `self`.
+        if table.wait_for(is_settled).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Waits until it is known how other addresses of the servers see the punch port, as far as it
     /// can be. Cancel safe.
     pub(crate) async fn compared(&self) {

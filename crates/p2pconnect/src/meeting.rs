@@ -364,7 +364,7 @@ impl Inner {
         };
         let coordinator = coordination.host();
         let vantage = self.vantage(&coordination, seen_together);
-        let circumstances = Circumstances::new(&vantage, &self.mappings.known());
+        let circumstances = Circumstances::new(&vantage, &self.mappings.known(), &candidates);
         let translated = self.prepare(&mut candidates, &vantage, coordinator);
         let flights = coordination.expect_flights(session);
         relayed.connect(session, coordination, flights);

@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -22,6 +22,7 @@ use tokio::{
 use crate::{
     Connection, CoordinatorError, Status,
     builder::learn,
+    circumstances::are_inside,
     coordination::{Coordination, Dialer},
     endpoint::{Inner, random_fraction},
     mappings::{Changes, Mappings},
@@ -103,16 +104,39 @@ impl Room {
 
 /// The task that keeps an endpoint online for as long as it exists.
 pub(crate) struct Keeper {
-    pub(crate) inner: Arc<Inner>,
-    pub(crate) dialer: Dialer,
-    pub(crate) addresses: Vec<SocketAddr>,
-    pub(crate) current: watch::Sender<Option<Arc<Coordination>>>,
-    pub(crate) listening: Option<Listening>,
-    pub(crate) sessions: JoinSet<()>,
-    pub(crate) farewells: JoinSet<()>,
+    inner: Arc<Inner>,
+    dialer: Dialer,
+    addresses: Vec<SocketAddr>,
+    current: watch::Sender<Option<Arc<Coordination>>>,
+    listening: Option<Listening>,
+    sessions: JoinSet<()>,
+    farewells: JoinSet<()>,
+    /// At which address inside a network the user has been told that this endpoint is seen.
+    seen_inside: Option<IpAddr>,
 }
 
 impl Keeper {
+    /// Returns a keeper that looks for the coordinator at `addresses` while its name leads nowhere, and tells
+    /// `current` of each connection to it.
+    pub(crate) fn new(
+        inner: Arc<Inner>,
+        dialer: Dialer,
+        addresses: Vec<SocketAddr>,
+        current: watch::Sender<Option<Arc<Coordination>>>,
+        listening: Option<Listening>,
+    ) -> Self {
+        Self {
+            inner,
+            dialer,
+            addresses,
+            current,
+            listening,
+            sessions: JoinSet::new(),
+            farewells: JoinSet::new(),
+            seen_inside: None,
+        }
+    }
+
     /// Serves `line`, and whenever it breaks makes a new one, unless another endpoint has taken
     /// this one's place.
     pub(crate) async fn run(mut self, mut line: Line) {
@@ -219,15 +243,31 @@ impl Keeper {
         tokio::pin!(telling);
         let watching = watch_over(&coordination, &inner.mappings);
         tokio::pin!(watching);
+        let seeing = seen_inside(&coordination, &inner.mappings);
+        tokio::pin!(seeing);
+        let mut is_looking = self.listening.is_some();
         loop {
             tokio::select! {
                 error = coordination.lost() => return error,
                 Some(introduction) = introductions.recv() => {
                     self.take_up(introduction, &coordination);
                 }
+                seen = &mut seeing, if is_looking => {
+                    is_looking = false;
+                    self.tell_of_inside(seen);
+                }
                 never = &mut telling => match never {},
                 never = &mut watching => match never {},
             }
+        }
+    }
+
+    /// Tells the user where this endpoint is seen if peers elsewhere cannot reach it there, once.
+    fn tell_of_inside(&mut self, seen: Option<IpAddr>) {
+        let is_news = self.seen_inside != seen;
+        self.seen_inside = seen;
+        if let Some(address) = seen.filter(|_| is_news) {
+            self.inner.observer.tell(Status::SeenInside { address });
         }
     }
 
@@ -277,6 +317,16 @@ impl Keeper {
             }
         });
     }
+}
+
+/// Waits until the STUN servers have answered, and returns where the coordinator sees this endpoint if it is
+/// seen only inside a network. Cancel safe.
+async fn seen_inside(coordination: &Coordination, mappings: &Mappings) -> Option<IpAddr> {
+    mappings.settled().await;
+    let observed = coordination.observed()?.to_canonical();
+    let mapped = mappings.known();
+    let seen = mapped.iter().map(|it| it.mapped.ip()).chain([observed]);
+    are_inside(&seen.collect()).then_some(observed)
 }
 
 /// Keeps a NAT's UDP mapping for the connection, and finds out soon whether the coordinator is gone, for

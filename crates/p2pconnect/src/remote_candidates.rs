@@ -66,7 +66,7 @@ impl Vantage {
     }
 
     /// Tells whether the peer is seen from outside where this host is: both are behind one NAT.
-    fn is_in_one_network_with(&self, candidates: &[Candidate]) -> bool {
+    pub(crate) fn is_in_one_network_with(&self, candidates: &[Candidate]) -> bool {
         // A coordinator inside a network introduces those who are inside as well. One that sees this host
         // at a private address reaches it without a NAT, as it does the peers that it sees so.
         let is_inside = |ip: &IpAddr| !ip.is_loopback() && !is_global(*ip);

@@ -58,6 +58,14 @@ pub enum Status {
         /// The server that is banned.
         server: IpAddr,
     },
+    /// The coordinator, and the STUN servers that it names, see this endpoint only at addresses inside a
+    /// network, so that peers elsewhere cannot be told where it is. The coordinator is in that network itself,
+    /// or a router puts an address there in the place of this endpoint's. Told once for each address, to an
+    /// endpoint that can be dialled.
+    SeenInside {
+        /// Where the coordinator sees this endpoint.
+        address: IpAddr,
+    },
     /// The connection to the coordinator broke; it is being made anew.
     CoordinatorLost {
         /// What happened.
