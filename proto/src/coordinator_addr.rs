@@ -4,7 +4,7 @@ use std::{
     str::FromStr,
 };
 
-use crate::{ParsePeerIdError, PeerId};
+use crate::{InvalidHost, ParsePeerIdError, PeerId, parse_host};
 
 /// Where a coordinator is and who it must prove to be: `<server-id>@<host>:<port>`.
 ///
@@ -60,24 +60,7 @@ impl FromStr for CoordinatorAddr {
             }
             Ok(port) => port,
         };
-        let host = match host.strip_prefix('[').map(|inner| inner.strip_suffix(']')) {
-            Some(Some(inner)) if is_ipv6(inner) => inner,
-            Some(_) => {
-                return Err(ParseCoordinatorAddrError::Host {
-                    found: host.to_owned(),
-                });
-            }
-            None if host.contains(':') => return Err(ParseCoordinatorAddrError::Brackets),
-            None => host,
-        };
-        if host.is_empty()
-            || host.contains(|c: char| c.is_whitespace() || c.is_control())
-            || host.contains(['@', '/'])
-        {
-            return Err(ParseCoordinatorAddrError::Host {
-                found: host.to_owned(),
-            });
-        }
+        let host = parse_host(host)?;
         if host
             .parse()
             .is_ok_and(|ip: Ipv6Addr| ip.is_unicast_link_local())
@@ -99,26 +82,13 @@ impl FromStr for CoordinatorAddr {
     }
 }
 
-/// Tells whether a text is an IPv6 address, with a zone (RFC 6874) perhaps.
-fn is_ipv6(text: &str) -> bool {
-    let (address, zone) = text.split_once('%').unwrap_or((text, "0"));
-    let is_zone = |c: char| c.is_ascii_graphic() && !matches!(c, '[' | ']' | '%' | '/');
-    address.parse::<Ipv6Addr>().is_ok() && !zone.is_empty() && zone.chars().all(is_zone)
-}
-
 /// Why a text does not name a coordinator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseCoordinatorAddrError {
-    /// An IPv6 address without brackets.
-    #[error("an IPv6 address needs brackets: <server-id>@[2001:db8::1]:4433")]
-    Brackets,
     /// The host part is empty or malformed.
-    #[error("'{found}' is not a host name or IP address")]
-    Host {
-        /// The text in the host's place.
-        found: String,
-    },
+    #[error("the host behind '@' is wrong: {0}")]
+    Host(#[from] InvalidHost),
     /// The part before `@` is not a peer id.
     #[error("the server id before '@' is wrong: {0}")]
     Id(#[from] ParsePeerIdError),
@@ -226,9 +196,9 @@ mod tests {
             (format!("{id}@[::1]"), E::NoPort),
             (
                 format!("{id}@[[]:3"),
-                E::Host {
+                E::Host(InvalidHost::Name {
                     found: "[[]".to_owned(),
-                },
+                }),
             ),
             (
                 format!("{id}@0.0.0.0:4433"),
@@ -254,18 +224,24 @@ mod tests {
                     found: "99999".to_owned(),
                 },
             ),
+            (format!("{id}@:1"), E::Host(InvalidHost::Missing)),
             (
-                format!("{id}@:1"),
-                E::Host {
-                    found: String::new(),
-                },
+                format!("{id}@2001:db8::1:1"),
+                E::Host(InvalidHost::Brackets {
+                    found: "2001:db8::1".to_owned(),
+                }),
             ),
-            (format!("{id}@2001:db8::1:1"), E::Brackets),
+            (
+                format!("{id}@203.0.113.256:4433"),
+                E::Host(InvalidHost::Ipv4 {
+                    found: "203.0.113.256".to_owned(),
+                }),
+            ),
             (
                 format!("{id}@[2001:db8::1:1"),
-                E::Host {
+                E::Host(InvalidHost::Name {
                     found: "[2001:db8::1".to_owned(),
-                },
+                }),
             ),
         ];
         for (text, error) in cases {

@@ -7,6 +7,7 @@ mod key;
 mod listen;
 mod peer;
 mod serve;
+mod target;
 mod time;
 
 use std::{path::PathBuf, process::ExitCode, time::Instant};
@@ -19,6 +20,7 @@ pub(crate) use self::{
     key::{Key, KeyFile},
     listen::Listen,
     serve::Serve,
+    target::Target,
 };
 use crate::{
     exit,

@@ -8,6 +8,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use crate::args::Target;
+
 /// How long one address has before the next one is tried beside it: the Connection Attempt Delay
 /// that RFC 8305 section 8 recommends.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -21,13 +23,14 @@ const LOOKUP_LIMIT: Duration = Duration::from_secs(15);
 /// The most addresses of one name that are tried; the last begins 4 s after the first.
 const MAX_ADDRESSES: usize = 16;
 
-/// Connects to `target`, `HOST:PORT`, at the first of its addresses that answers (RFC 8305).
+/// Connects to `target` at the first of its addresses that answers (RFC 8305).
 ///
 /// # Errors
 ///
 /// Why the name has no address, or what became of the address that failed first.
-pub(crate) async fn connect(target: &str) -> io::Result<TcpStream> {
-    let found = timeout(LOOKUP_LIMIT, lookup_host(target))
+pub(crate) async fn connect(target: &Target) -> io::Result<TcpStream> {
+    let looking = lookup_host((target.host.as_str(), target.port));
+    let found = timeout(LOOKUP_LIMIT, looking)
         .await
         .map_err(|_| timed_out("the name servers do not answer"))??;
     first_of(in_turn(found.collect()), TcpStream::connect).await

@@ -21,6 +21,7 @@ use tokio::{
 };
 
 use crate::{
+    args::Target,
     by_name,
     pump::{Transferred, pump_until},
 };
@@ -36,7 +37,7 @@ use crate::{
 /// Why the service cannot be connected to, or what broke the stream.
 pub(crate) async fn forward(
     connection: Connection,
-    target: &str,
+    target: &Target,
     silence: Duration,
 ) -> anyhow::Result<Transferred> {
     let (stream, liveness) = match connect(target, silence).await {
@@ -87,7 +88,7 @@ pub(crate) async fn forward(
     pumped
 }
 
-async fn connect(target: &str, silence: Duration) -> io::Result<(TcpStream, Liveness)> {
+async fn connect(target: &Target, silence: Duration) -> io::Result<(TcpStream, Liveness)> {
     let stream = by_name::connect(target).await?;
     stream.set_nodelay(true)?;
     let liveness = Liveness::watch(&stream, silence)?;

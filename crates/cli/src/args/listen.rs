@@ -7,8 +7,8 @@ use p2pconnect::{DialPolicy, PeerId};
 use super::{
     endpoint::Endpoint,
     peer::{PeerIds, peer_ids},
+    target::{Target, target},
 };
-use crate::report::escaped;
 
 /// The most peers that are forwarded at a time; it leaves room below the usual limit of 1,024
 /// open files.
@@ -19,8 +19,8 @@ pub(crate) struct Listen {
     #[command(flatten)]
     allowed: Allowed,
     /// Send each peer's stream to this TCP address, instead of stdin and stdout
-    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
-    pub(crate) forward: Option<String>,
+    #[arg(long, value_name = "HOST:PORT", value_parser = target)]
+    pub(crate) forward: Option<Target>,
     /// Exit after the first peer's stream has ended
     #[arg(long)]
     pub(crate) once: bool,
@@ -112,39 +112,6 @@ impl Listen {
     }
 }
 
-fn host_and_port(text: &str) -> Result<String, String> {
-    if let Some((scheme, rest)) = text.split_once("://") {
-        return Err(format!(
-            "streams are carried to a TCP address; leave '{scheme}://' out: {}",
-            rest.trim_end_matches('/')
-        ));
-    }
-    if let Some((user, place)) = text.rsplit_once('@') {
-        return Err(format!(
-            "streams are carried to a TCP address; leave '{}@' out: {}",
-            escaped(user),
-            escaped(place)
-        ));
-    }
-    // The colons of an address in brackets are no separators.
-    let port_at = (!text.ends_with(']')).then(|| text.rsplit_once(':'));
-    let (host, port) = port_at
-        .flatten()
-        .ok_or("the port is missing; write HOST:PORT, such as localhost:22")?;
-    if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
-        return Err(format!(
-            "an IPv6 address needs brackets; write [{host}]:{port}"
-        ));
-    }
-    if host.is_empty() {
-        return Err("the host is missing; write HOST:PORT, such as localhost:22".to_owned());
-    }
-    match port.parse::<u16>() {
-        Ok(1..) => Ok(text.to_owned()),
-        Ok(0) | Err(_) => Err(format!("'{port}' is not a port number from 1 to 65535")),
-    }
-}
-
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 mod tests {
@@ -154,24 +121,6 @@ mod tests {
     use crate::args::{Cli, Command};
 
     const COORDINATOR: PeerId = PeerId::from_public_key([5; 32]);
-
-    #[test]
-    fn where_to_forward_to_is_an_address_and_no_url() {
-        assert!(host_and_port("localhost:22").is_ok());
-        assert!(host_and_port("[::1]:22").is_ok());
-        for (wrong, told) in [
-            ("http://localhost:80", "localhost:80"),
-            ("::1:22", "[::1]:22"),
-            ("localhost", "port"),
-            ("[::1]", "the port is missing"),
-            ("user@localhost:22", "leave 'user@' out: localhost:22"),
-            (":22", "host"),
-            ("localhost:0", "0"),
-        ] {
-            let error = host_and_port(wrong).unwrap_err();
-            assert!(error.contains(told), "{error}");
-        }
-    }
 
     #[test]
     fn several_peers_may_be_allowed_at_once() {

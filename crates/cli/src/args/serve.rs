@@ -6,9 +6,10 @@ use std::{
 };
 
 use clap::Args;
+use p2pconnect_proto::parse_host;
 
 use super::key::{KeyFile, Sharing};
-use crate::environment;
+use crate::{environment, report::escaped};
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
@@ -54,6 +55,10 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
     }
     let wanted =
         "write IP:PORT, such as 0.0.0.0:4433, [::]:4433 or 192.0.2.1:4433, or a port alone";
+    let host = text.rsplit_once(':').map(|(host, _)| parse_host(host));
+    if let Some(Err(error)) = host {
+        return Err(format!("{}; {wanted}", escaped(&error.to_string())));
+    }
     let found = text.to_socket_addrs();
     let first = found.ok().and_then(|mut it| it.next());
     first.ok_or_else(|| format!("this is no address to listen on; {wanted}"))
@@ -74,5 +79,7 @@ mod tests {
         for wrong in ["", "nowhere", "192.0.2.1", "no-such-host.invalid:1"] {
             assert!(listen_address(wrong).is_err(), "{wrong}");
         }
+        let error = listen_address("1.2.3:5000").unwrap_err();
+        assert!(error.contains("no IPv4 address"), "{error}");
     }
 }

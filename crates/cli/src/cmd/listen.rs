@@ -132,7 +132,7 @@ async fn serve_one(endpoint: &Endpoint, reporter: &Reporter) -> Exit {
 /// that are open still end by themselves.
 async fn forward_all(
     endpoint: &Endpoint,
-    target: &str,
+    target: &args::Target,
     options: &args::Listen,
     reporter: &Reporter,
 ) -> Exit {
@@ -145,7 +145,7 @@ async fn forward_all(
                 match accepted {
                     Some(connection) => {
                         reporter.established(&connection);
-                        let (target, reporter) = (target.to_owned(), reporter.clone());
+                        let (target, reporter) = (target.clone(), reporter.clone());
                         streams.spawn(async move { carry(connection, &target, silence, &reporter).await });
                     }
                     None => taken_over = Some(replaced(reporter)),
@@ -164,7 +164,7 @@ async fn forward_all(
 
 async fn carry(
     connection: Connection,
-    target: &str,
+    target: &args::Target,
     silence: Duration,
     reporter: &Reporter,
 ) -> Exit {
