@@ -237,6 +237,19 @@ async fn output_that_nobody_takes_is_said_to_be_that() {
 }
 
 #[tokio::test]
+async fn a_stream_whose_output_nobody_takes_is_said_to_be_that() {
+    let shell = Shell::new();
+    let listener = shell.world.listener().await;
+    let mut dial = shell.start(&["dial", &listener.peer_id().to_string()]);
+    drop(dial.child.stdout.take());
+    let mut there = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
+    there.write_all(b"for nobody").await.unwrap();
+    let (status, said) = dial.end().await;
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("stdout takes no more"), "{said}");
+}
+
+#[tokio::test]
 async fn a_service_that_is_told_to_end_is_done_and_gone_at_once() {
     let shell = Shell::new();
     let peer = shell.id().await;

@@ -85,6 +85,12 @@ async fn a_service_that_resets_is_an_error_at_the_dialler() {
     let (status, said) = forwarded.dial.end().await;
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("the service behind it"), "{said}");
+    let target = forwarded.service.local_addr().unwrap();
+    let (status, said) = forwarded.listen.end().await;
+    assert_eq!(status.code(), Some(1), "{said}");
+    let told = format!("the service at {target} has broken its connection off");
+    assert!(said.contains(&told), "{said}");
+    assert!(!said.contains("os error"), "{said}");
 }
 
 #[tokio::test]

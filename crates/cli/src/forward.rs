@@ -70,11 +70,12 @@ pub(crate) async fn forward(
         tokio::select! {
             // What it returns says no more.
             _ = half.ready(Interest::ERROR) => {}
-            error = poll_fn(|cx| poll_dead(&half, &mut liveness, cx)) => return error.into(),
+            error = poll_fn(|cx| poll_dead(target, &half, &mut liveness, cx)) => return error.into(),
         }
-        anyhow!("the service has closed the connection wholly, and takes nothing more")
+        anyhow!("the service at {target} has closed the connection wholly, and takes nothing more")
     };
     let mut output = Output {
+        target,
         half: Some(output),
         is_whole: false,
     };
@@ -82,7 +83,10 @@ pub(crate) async fn forward(
         half: input,
         liveness,
     };
-    let input = Input(Some((source, ended)));
+    let input = Input {
+        target,
+        source: Some((source, ended)),
+    };
     let pumped = pump_until(gone, connection, input, &mut output, || {}).await;
     output.is_whole = pumped.is_ok();
     pumped
@@ -110,37 +114,61 @@ struct Source {
     liveness: Liveness,
 }
 
+/// Says what has become of the connection to a service.
+fn broken(target: &Target, error: io::Error) -> io::Error {
+    if Shortage::of(&error).is_some() {
+        return error;
+    }
+    let text = match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+            format!("the service at {target} has broken its connection off")
+        }
+        _ => format!(
+            "the connection to the service at {target} broke: {}",
+            in_words(&error)
+        ),
+    };
+    io::Error::new(error.kind(), text)
+}
+
 /// Is ready with an error once a service has vanished.
 fn poll_dead(
+    target: &Target,
     half: &OwnedReadHalf,
     liveness: &mut Liveness,
     cx: &mut Context<'_>,
 ) -> Poll<io::Error> {
     liveness.poll_dead(half.as_ref(), cx).map(|()| {
-        let text = "the service has acknowledged nothing for too long of what it was sent";
+        let text = format!(
+            "the service at {target} has acknowledged nothing for too long of what it was sent"
+        );
         io::Error::new(io::ErrorKind::TimedOut, text)
     })
 }
 
 /// What a service sends. At the end, gives the reading half to whoever watches over the rest.
-struct Input(Option<(Source, oneshot::Sender<Source>)>);
+struct Input<'a> {
+    target: &'a Target,
+    source: Option<(Source, oneshot::Sender<Source>)>,
+}
 
-impl AsyncRead for Input {
+impl AsyncRead for Input<'_> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Some((source, _)) = &mut self.0 else {
+        let target = self.target;
+        let Some((source, _)) = &mut self.source else {
             return Poll::Ready(Ok(()));
         };
         let before = buf.filled().len();
         let Poll::Ready(read) = Pin::new(&mut source.half).poll_read(cx, buf) else {
-            return poll_dead(&source.half, &mut source.liveness, cx).map(Err);
+            return poll_dead(target, &source.half, &mut source.liveness, cx).map(Err);
         };
-        read?;
+        read.map_err(|error| broken(target, error))?;
         if buf.filled().len() == before
-            && let Some((source, ended)) = self.0.take()
+            && let Some((source, ended)) = self.source.take()
         {
             // Nobody watches where the stream ends as well.
             drop(ended.send(source));
@@ -151,12 +179,13 @@ impl AsyncRead for Input {
 
 /// What goes to a service. Unless it is whole, the service sees that the stream has broken, and does not take
 /// what it has for all there is.
-struct Output {
+struct Output<'a> {
+    target: &'a Target,
     half: Option<OwnedWriteHalf>,
     is_whole: bool,
 }
 
-impl Output {
+impl Output<'_> {
     fn half(&mut self) -> io::Result<Pin<&mut OwnedWriteHalf>> {
         let half = self.half.as_mut();
         half.map(Pin::new)
@@ -164,25 +193,28 @@ impl Output {
     }
 }
 
-impl AsyncWrite for Output {
+impl AsyncWrite for Output<'_> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.half()?.poll_write(cx, buf)
+        let written = self.half()?.poll_write(cx, buf);
+        written.map_err(|error| broken(self.target, error))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.half()?.poll_flush(cx)
+        let flushed = self.half()?.poll_flush(cx);
+        flushed.map_err(|error| broken(self.target, error))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.half()?.poll_shutdown(cx)
+        let ended = self.half()?.poll_shutdown(cx);
+        ended.map_err(|error| broken(self.target, error))
     }
 }
 
-impl Drop for Output {
+impl Drop for Output<'_> {
     fn drop(&mut self) {
         let Some(half) = self.half.take().filter(|_| !self.is_whole) else {
             return;

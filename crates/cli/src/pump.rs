@@ -9,13 +9,13 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use p2pconnect::{Connection, Refused, Shortage};
+use p2pconnect::{Connection, Refused};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     time::timeout,
 };
 
-use crate::halves::Half;
+use crate::{halves::Half, shortage};
 
 /// Four TLS records; larger buffers gained nothing, smaller ones cost system calls.
 const BUFFER: usize = 64 * 1024;
@@ -37,11 +37,10 @@ enum End {
     Local,
 }
 
-/// What broke, and where.
+/// What broke, and where. What is on this side names itself.
 #[derive(Debug)]
 struct Fault {
     at: End,
-    is_reading: bool,
     error: io::Error,
 }
 
@@ -156,7 +155,7 @@ async fn both_ways<C: AsyncRead + AsyncWrite + Unpin>(
             count = &mut receiving, if received.is_none() => {
                 count.map(|count| received = Some(count)).err()
             }
-            error = broken, if received.is_some() => Some(End::Peer.reading(error)),
+            error = broken, if received.is_some() => Some(End::Peer.broke()(error)),
         };
         if let Some(fault) = fault {
             return Err(fault.told(received.is_some()));
@@ -183,36 +182,23 @@ async fn carry(
     let mut buffer = vec![0; BUFFER];
     let mut total = 0;
     loop {
-        let read = from.read(&mut buffer).await;
-        let read = read.map_err(|error| source.reading(error))?;
+        let read = from.read(&mut buffer).await.map_err(source.broke())?;
         if read == 0 {
-            to.shutdown().await.map_err(|error| sink.writing(error))?;
+            to.shutdown().await.map_err(sink.broke())?;
             return Ok(total);
         }
         let writing = async {
             to.write_all(&buffer[..read]).await?;
             to.flush().await
         };
-        writing.await.map_err(|error| sink.writing(error))?;
+        writing.await.map_err(sink.broke())?;
         total += read as u64;
     }
 }
 
 impl End {
-    const fn reading(self, error: io::Error) -> Fault {
-        Fault {
-            at: self,
-            is_reading: true,
-            error,
-        }
-    }
-
-    const fn writing(self, error: io::Error) -> Fault {
-        Fault {
-            at: self,
-            is_reading: false,
-            error,
-        }
+    fn broke(self) -> impl Fn(io::Error) -> Fault {
+        move |error| Fault { at: self, error }
     }
 }
 
@@ -221,15 +207,11 @@ impl Fault {
     fn told(self, peer_has_ended: bool) -> Broken {
         let error = match self.at {
             End::Peer => peers(self.error, peer_has_ended),
-            // A machine that lacks something is to blame, and not what is read or written.
-            End::Local => match Shortage::of(&self.error) {
-                Some(shortage) => shortage.into(),
-                None => anyhow::Error::new(self.error).context(if self.is_reading {
-                    "the input cannot be read"
-                } else {
-                    "the output takes no more"
-                }),
-            },
+            End::Local => {
+                let error = self.error.into();
+                // A machine that lacks something is to blame, and not what is read or written.
+                shortage::of(&error).map_or(error, Into::into)
+            }
         };
         Broken { at: self.at, error }
     }
@@ -277,9 +259,8 @@ mod tests {
             writer.write_all(b"for nobody"),
         );
         assert!(written.is_ok());
-        let Broken { at, error } = pumped.expect_err("nobody reads the output");
+        let Broken { at, .. } = pumped.expect_err("nobody reads the output");
         assert_eq!(at, End::Local);
-        assert!(error.to_string().contains("output"), "{error:#}");
     }
 
     #[tokio::test]

@@ -93,6 +93,11 @@ impl<F: AsFd> Write for Patient<F> {
     }
 }
 
+/// Returns an error that says which file it is about.
+fn broken(what: &'static str, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), anyhow::Error::new(error).context(what))
+}
+
 /// The stream's way in.
 ///
 /// A read that has begun cannot be cancelled: it goes on, and takes bytes, after this has been dropped.
@@ -106,7 +111,8 @@ pub(crate) struct Stdin {
 
 fn read_chunk() -> io::Result<Vec<u8>> {
     let mut chunk = vec![0; CHUNK];
-    let read = Patient(rustix::stdio::stdin()).read(&mut chunk)?;
+    let read = Patient(rustix::stdio::stdin()).read(&mut chunk);
+    let read = read.map_err(|error| broken("stdin cannot be read", error))?;
     chunk.truncate(read);
     Ok(chunk)
 }
@@ -163,7 +169,10 @@ impl AsyncWrite for Stdout {
         ready!(self.poll_written(cx))?;
         let chunk = buf[..buf.len().min(CHUNK)].to_vec();
         let len = chunk.len();
-        self.writing = Some(spawn_blocking(move || stdout().write_all(&chunk)));
+        self.writing = Some(spawn_blocking(move || {
+            let written = stdout().write_all(&chunk);
+            written.map_err(|error| broken("stdout takes no more", error))
+        }));
         Poll::Ready(Ok(len))
     }
 
