@@ -6,7 +6,7 @@ use std::{
 };
 
 use p2pconnect_proto::NatReport;
-use p2pconnect_punch::ports_of_bets;
+use p2pconnect_punch::{UNUSED_PORTS, ports_of_bets};
 
 /// The most ports that a round uses of a row: all of the largest range that is filled.
 const LONGEST: u16 = 3200;
@@ -14,9 +14,8 @@ const LONGEST: u16 = 3200;
 /// The ports that are used of a row where ports are foretold, with some to spare.
 pub(crate) const FORETOLD: u16 = 16;
 
-/// Where rows may lie: above what services use by custom, and below what systems give to other
-/// programs (Linux: from 32,768; IANA: from 49,152).
-const RANGE: std::ops::Range<u16> = 10_000..32_000;
+/// Where rows may lie.
+const RANGE: std::ops::Range<u16> = UNUSED_PORTS;
 
 /// How many places there are for a row to begin at.
 const PLACES: u16 = (RANGE.end - RANGE.start - LONGEST) / FORETOLD;

@@ -112,8 +112,7 @@ impl PunchAgent {
     #[must_use]
     pub fn new(config: PunchConfig, introduced: Introduced, seed: [u8; 32], now: Instant) -> Self {
         let timing = Timing::new(&config, introduced.role, introduced.relayed_rtt, now);
-        let hole_seed = config.hole_seed.unwrap_or(seed);
-        let plan = Plan::new(&introduced, config.max_bets, hole_seed);
+        let plan = Plan::new(&introduced, config.max_bets, seed, config.hole_seed);
         let mut redialler = Redialler::new(seed, &config);
         redialler.allow_bets(plan.bets());
         let mut agent = Self {

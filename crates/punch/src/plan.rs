@@ -47,6 +47,10 @@ const MAX_HOLD: Duration = Duration::from_millis(300);
 /// long as the start moments of two hosts differ: on paths of a few milliseconds.
 const LEAD: Duration = Duration::from_millis(5);
 
+/// Local ports that hardly anything else uses: above what services use by custom, and below what systems give to
+/// other programs (Linux: from 32,768; IANA: from 49,152).
+pub const UNUSED_PORTS: std::ops::Range<u16> = 10_000..32_000;
+
 /// SYNs of a bet that are sent in one millisecond.
 ///
 /// 480 SYNs in about 20 ms were measured to arrive all; a burst of all at once overruns the queue
@@ -137,15 +141,24 @@ struct Addresses<'a> {
 }
 
 impl Plan {
-    /// Makes the plan of one side, with so many bets at most and randomness from `seed`.
-    pub(crate) fn new(introduced: &Introduced, max_bets: u32, seed: [u8; 32]) -> Self {
+    /// Makes the plan of one side, with so many bets at most and randomness from `seed`, but for the holes that are
+    /// drawn by a seed of their own.
+    pub(crate) fn new(
+        introduced: &Introduced,
+        max_bets: u32,
+        seed: [u8; 32],
+        hole_seed: Option<[u8; 32]>,
+    ) -> Self {
         let addresses = Addresses::of(introduced);
         let local = Side::of(&introduced.local_nat, addresses.fresh.is_some());
         let remote = Side::of(&introduced.remote_nat, addresses.predicted().is_some());
         let strategy = choose(local, remote);
-        let mut random = ChaCha8Rng::from_seed(seed);
         // Apart from what draws the pauses.
-        random.set_stream(1);
+        let draw = |seed, stream| {
+            let mut random = ChaCha8Rng::from_seed(seed);
+            random.set_stream(stream);
+            random
+        };
         let classes = (local.class, remote.class);
         let mut attempts = match strategy {
             Strategy::Plain | Strategy::OutOfReach => Vec::new(),
@@ -153,8 +166,14 @@ impl Plan {
             Strategy::Door { keeper } => foretell::door(keeper, classes, &addresses),
             Strategy::Birthday {
                 random: Who::Remote,
-            } => bet::open_holes(remote.class, &addresses, &mut random),
-            Strategy::Birthday { random: Who::Local } => bet::try_ports(local.class, &addresses),
+            } => bet::open_holes(
+                remote.class,
+                &addresses,
+                &mut draw(hole_seed.unwrap_or(seed), 1),
+            ),
+            Strategy::Birthday { random: Who::Local } => {
+                bet::try_ports(local.class, &addresses, &mut draw(seed, 2))
+            }
             Strategy::Fill => bet::fill(classes, &addresses),
         };
         let mut bets = 0..max_bets;

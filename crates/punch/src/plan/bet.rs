@@ -4,7 +4,7 @@ use p2pconnect_proto::CandidateKind;
 use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Addresses, Class, MAX_FILL, Planned, foretell, paced};
+use super::{Addresses, Class, MAX_FILL, Planned, UNUSED_PORTS, foretell, paced};
 
 /// The most SYNs that a bet begins with.
 ///
@@ -55,22 +55,29 @@ pub(super) fn open_holes(
 
 /// Connects to the peer's fixed port from so many unused ones that one should meet a hole, and
 /// later from as many others.
-pub(super) fn try_ports(local: Class, addresses: &Addresses<'_>) -> Vec<Planned> {
-    let Some((remote, kind)) = addresses.target() else {
+///
+/// The ports are drawn anew each time: a NAT gives one that it has seen lately, with the same destination, the port
+/// that missed before, and programs that dial at the same moment are not to have the same ones.
+pub(super) fn try_ports(
+    local: Class,
+    addresses: &Addresses<'_>,
+    random: &mut ChaCha8Rng,
+) -> Vec<Planned> {
+    let (Some((remote, kind)), Some(fresh)) = (addresses.target(), addresses.fresh) else {
         return Vec::new();
     };
     let batch = tries(local.ports());
-    let bet = |n| {
-        Some(Planned {
-            local: addresses.fresh(n)?,
-            remote,
-            kind,
-            stage: n / batch,
-            after: paced(n % batch),
-            is_bet: true,
-        })
+    let mut ports: Vec<u16> = UNUSED_PORTS.collect();
+    let (drawn, _) = ports.partial_shuffle(random, 2 * batch as usize);
+    let bet = |(n, port): (u32, &u16)| Planned {
+        local: (fresh.ip(), *port).into(),
+        remote,
+        kind,
+        stage: n / batch,
+        after: paced(n % batch),
+        is_bet: true,
     };
-    (0..2 * batch).filter_map(bet).collect()
+    (0..).zip(&*drawn).map(bet).collect()
 }
 
 /// Connects from all of the own ports to the one that the peer has named.

@@ -166,8 +166,8 @@ fn a_nat64_changes_no_plan() {
     for local in nats() {
         for remote in nats() {
             let plain = introduced(0, [local, remote]);
-            let expected = Plan::new(&plain, 1280, [3; 32]);
-            let plan = Plan::new(&behind_nat64(plain), 1280, [3; 32]);
+            let expected = Plan::new(&plain, 1280, [3; 32], None);
+            let plan = Plan::new(&behind_nat64(plain), 1280, [3; 32], None);
             assert_eq!(plan.strategy, expected.strategy);
             assert_eq!(plan.plain_after, expected.plain_after);
             let attempts = plan.attempts.iter().map(ends);
@@ -182,7 +182,14 @@ fn a_nat64_changes_no_plan() {
 }
 
 fn plans(nats: [NatReport; 2], seed: u8) -> [Plan; 2] {
-    [0, 1].map(|side| Plan::new(&introduced(side, nats), MAX_FILL, [2 * seed + side; 32]))
+    [0, 1].map(|side| {
+        Plan::new(
+            &introduced(side, nats),
+            MAX_FILL,
+            [2 * seed + side; 32],
+            None,
+        )
+    })
 }
 
 /// What the outside sees of a plan: from which port to which address, in the order of the SYNs,
@@ -423,7 +430,7 @@ fn the_lead_is_short_on_a_short_path() {
     let nats = [UnsolicitedSyn::Dropped, UnsolicitedSyn::Reset].map(unsolicited);
     let mut introduced = introduced(0, nats);
     introduced.relayed_rtt = Duration::from_millis(8);
-    let plan = Plan::new(&introduced, 1280, [0; 32]);
+    let plan = Plan::new(&introduced, 1280, [0; 32], None);
     assert_eq!(plan.plain_after, Duration::from_millis(2));
 }
 
@@ -445,7 +452,7 @@ fn holes_for_a_peer_stay_where_they_were() {
                 candidate.address.set_port(reflexive);
             }
         }
-        let plan = Plan::new(&introduced, 1280, [1; 32]);
+        let plan = Plan::new(&introduced, 1280, [1; 32], None);
         let remotes = plan.attempts.iter().map(|attempt| attempt.remote);
         remotes.collect::<BTreeSet<_>>()
     };
