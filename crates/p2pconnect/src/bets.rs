@@ -21,11 +21,17 @@ const MAX_BETS: u32 = 3200;
 /// The share of the open files that a process may have which bets leave to everything else.
 const LEFT_TO_OTHERS: u64 = 2;
 
+/// How many sets of holes there are for each peer. One that has been closed spoils its ports in some NATs for two
+/// minutes, so the next set has others; more sets would leave a peer fewer ports that lead anywhere.
+const HOLE_SETS: u32 = 4;
+
 /// What the bets of an endpoint have taken.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Bets {
     taken: Mutex<Taken>,
     holes: Arc<Holes>,
+    /// What nobody else knows of the holes that this endpoint opens.
+    salt: [u8; 32],
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +39,8 @@ struct Taken {
     count: u32,
     /// What the holes for a peer have taken: all sessions with it have the same.
     holes: BTreeMap<PeerId, Weak<Stake>>,
+    /// Which set of holes is begun next, whoever the peer is.
+    next_set: u32,
 }
 
 /// What an agent bets on.
@@ -47,9 +55,19 @@ struct Placed {
 pub(crate) struct Stake {
     bets: Arc<Bets>,
     count: u32,
+    /// Which set of holes it is for.
+    set: u32,
 }
 
 impl Bets {
+    pub(crate) fn new(salt: [u8; 32]) -> Self {
+        Self {
+            taken: Mutex::default(),
+            holes: Arc::default(),
+            salt,
+        }
+    }
+
     /// Returns the holes that all bets share.
     pub(crate) fn holes(&self) -> Arc<Holes> {
         Arc::clone(&self.holes)
@@ -62,8 +80,9 @@ impl Bets {
         mut config: PunchConfig,
         make: impl FnOnce(PunchConfig) -> PunchAgent,
     ) -> (PunchAgent, Arc<Stake>) {
-        self.place_within(peer, most(files_allowed()), |left| {
+        self.place_within(peer, most(files_allowed()), |left, set| {
             config.max_bets = config.max_bets.min(left);
+            config.hole_seed = Some(self.hole_seed(&peer, set));
             let agent = make(config);
             let placed = Placed {
                 count: agent.bets(),
@@ -73,33 +92,49 @@ impl Bets {
         })
     }
 
-    /// Makes something of what is left, and takes as much of that as it says.
+    /// Makes something of what is left, with a set of holes, and takes as much of that as it says.
     fn place_within<T>(
         self: &Arc<Self>,
         peer: PeerId,
         most: u32,
-        make: impl FnOnce(u32) -> (T, Placed),
+        make: impl FnOnce(u32, u32) -> (T, Placed),
     ) -> (T, Arc<Stake>) {
         let mut guard = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = &mut *guard;
         taken.holes.retain(|_, stake| stake.strong_count() > 0);
         let shared = taken.holes.get(&peer).and_then(Weak::upgrade);
         let left = most.saturating_sub(taken.count);
-        let (made, placed) = make(shared.as_ref().map_or(left, |it| left.max(it.count)));
+        let set = shared.as_ref().map_or(taken.next_set, |it| it.set);
+        let (made, placed) = make(shared.as_ref().map_or(left, |it| left.max(it.count)), set);
         let stake = match shared {
             Some(shared) if placed.are_holes && placed.count <= shared.count => shared,
             _ => {
                 let count = placed.count.min(left);
                 taken.count += count;
                 let bets = Arc::clone(self);
-                Arc::new(Stake { bets, count })
+                Arc::new(Stake { bets, count, set })
             }
         };
         if placed.are_holes {
+            if set == taken.next_set {
+                taken.next_set = (set + 1) % HOLE_SETS;
+            }
             taken.holes.insert(peer, Arc::downgrade(&stake));
         }
         drop(guard);
         (made, stake)
+    }
+
+    /// Returns what the ports of a set of holes for a peer are drawn with.
+    fn hole_seed(&self, peer: &PeerId, set: u32) -> [u8; 32] {
+        let mut seed = self.salt;
+        for (mixed, byte) in seed.iter_mut().zip(peer.as_bytes()) {
+            *mixed ^= byte;
+        }
+        for (mixed, byte) in seed.iter_mut().zip(set.to_be_bytes()) {
+            *mixed ^= byte;
+        }
+        seed
     }
 }
 
@@ -122,10 +157,10 @@ mod tests {
 
     #[test]
     fn bets_share_what_there_is() {
-        let bets = Arc::new(Bets::default());
+        let bets = Arc::new(Bets::new([0; 32]));
         let peer = PeerId::from_public_key([1; 32]);
         let place = |wanted: u32| {
-            bets.place_within(peer, 1000, |left| {
+            bets.place_within(peer, 1000, |left, _| {
                 let count = wanted.min(left);
                 let are_holes = false;
                 (left, Placed { count, are_holes })
@@ -145,10 +180,10 @@ mod tests {
 
     #[test]
     fn the_holes_for_one_peer_are_counted_once() {
-        let bets = Arc::new(Bets::default());
+        let bets = Arc::new(Bets::new([0; 32]));
         let place = |peer: u8| {
             let peer = PeerId::from_public_key([peer; 32]);
-            bets.place_within(peer, 1000, |left| {
+            bets.place_within(peer, 1000, |left, _| {
                 let count = left.min(640);
                 let are_holes = true;
                 (count, Placed { count, are_holes })
@@ -164,6 +199,27 @@ mod tests {
         assert_eq!(place(3).0, 0);
         drop((second, other));
         assert_eq!(place(3).0, 640);
+    }
+
+    #[test]
+    fn holes_that_are_closed_are_followed_by_others() {
+        let bets = Arc::new(Bets::new([0; 32]));
+        let peer = PeerId::from_public_key([1; 32]);
+        let place = || {
+            bets.place_within(peer, 1000, |_, set| {
+                let (count, are_holes) = (1, true);
+                (set, Placed { count, are_holes })
+            })
+        };
+        let (first, stake) = place();
+        // They are open.
+        assert_eq!(place().0, first);
+        drop(stake);
+        let others: Vec<_> = (1..HOLE_SETS).map(|_| place().0).collect();
+        assert!(!others.contains(&first));
+        assert_eq!(place().0, first);
+        let [one, other] = [0, 1].map(|set| bets.hole_seed(&peer, set));
+        assert_ne!(one, other);
     }
 
     #[test]

@@ -19,6 +19,8 @@ use tokio::{
 use crate::{
     BindError, CoordinatorError, Endpoint, Status,
     behaviour::Behaviour,
+    bets::Bets,
+    closed_holes::ClosedHoles,
     coordination::{Coordination, Dialer},
     discovery,
     endpoint::{self, Inner},
@@ -178,8 +180,8 @@ impl Builder {
         let nat64 = Arc::new(Nat64::start());
         let dialer = Dialer::new(&key, address, Arc::clone(&nat64))?;
         let (ports, listeners) = PunchPorts::open().map_err(BindError::Ports)?;
-        let inbound = Arc::new(Inbound::new());
-        let mut tasks = accept(listeners, &inbound);
+        let bets = Arc::new(Bets::new(endpoint::random_seed()));
+        let (inbound, mut tasks) = accept(listeners, bets.holes().closed());
         let (mappings, behaviour, discovery) = mappings(&ports, &key, &self.observer, &nat64);
         tasks.push(discovery);
         // Until all that the server is needed for is done, a dial right after it included.
@@ -201,12 +203,12 @@ impl Builder {
             mappings,
             behaviour,
             fresh_ports: FreshPorts::new(),
-            hole_salt: endpoint::random_seed(),
             registered: std::sync::Mutex::default(),
             port_mappings,
             inbound,
             punch: PunchConfig::default(),
-            bets: Arc::default(),
+            bets,
+            lingering: Arc::default(),
             syn_budget: Arc::default(),
             metrics: Arc::default(),
             nat64,
@@ -326,11 +328,15 @@ pub(crate) async fn learn(
     Ok(())
 }
 
-fn accept(listeners: Vec<TcpListener>, inbound: &Arc<Inbound>) -> Vec<AbortOnDrop> {
-    listeners
-        .into_iter()
-        .map(|listener| AbortOnDrop::spawn(Arc::clone(inbound).accept_from(listener)))
-        .collect()
+/// Accepts connections, but for those that come through closed holes.
+fn accept(
+    listeners: Vec<TcpListener>,
+    closed: Arc<ClosedHoles>,
+) -> (Arc<Inbound>, Vec<AbortOnDrop>) {
+    let inbound = Arc::new(Inbound::new(closed));
+    let accept = |listener| AbortOnDrop::spawn(Arc::clone(&inbound).accept_from(listener));
+    let accepting = listeners.into_iter().map(accept).collect();
+    (inbound, accepting)
 }
 
 /// Makes what learns the mappings, and what finds out from them how the NAT behaves.

@@ -24,6 +24,7 @@ use crate::{
     crossing::{Crossed, Crossings},
     fresh_ports::FreshPorts,
     gather::{self, Announced},
+    holes::Lingering,
     inbound::Inbound,
     mappings::{Failure, Mappings},
     meeting::Meeting,
@@ -96,14 +97,13 @@ pub(crate) struct Inner {
     pub(crate) mappings: Arc<Mappings>,
     pub(crate) behaviour: Arc<Behaviour>,
     pub(crate) fresh_ports: FreshPorts,
-    /// What nobody else knows of the holes that this endpoint opens.
-    pub(crate) hole_salt: [u8; 32],
     /// What the coordinator has been told, and so what diallers act by.
     pub(crate) registered: std::sync::Mutex<Registrations>,
     pub(crate) port_mappings: PortMappings,
     pub(crate) inbound: Arc<Inbound>,
     pub(crate) punch: PunchConfig,
     pub(crate) bets: Arc<Bets>,
+    pub(crate) lingering: Arc<Lingering>,
     pub(crate) syn_budget: Arc<SynBudget>,
     pub(crate) metrics: Arc<Recorder>,
     pub(crate) nat64: Arc<Nat64>,
@@ -580,5 +580,6 @@ pub(crate) fn random_seed() -> [u8; 32] {
 
 /// Returns a number from 0 to 1, for spreading things in time.
 pub(crate) fn random_fraction() -> f64 {
-    f64::from(random_seed()[0]) / f64::from(u8::MAX)
+    let [a, b, c, d, ..] = random_seed();
+    f64::from(u32::from_be_bytes([a, b, c, d])) / f64::from(u32::MAX)
 }

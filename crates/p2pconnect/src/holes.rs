@@ -11,12 +11,13 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use p2pconnect_punch::{ConnectFailure, Opened};
-use tokio::{net::TcpStream, sync::oneshot};
+use tokio::{net::TcpStream, sync::oneshot, task::JoinSet, time::timeout};
 
-use crate::{path_faults::PathFaults, syn_budget::PaidSyn, tcp};
+use crate::{closed_holes::ClosedHoles, path_faults::PathFaults, syn_budget::PaidSyn, tcp};
 
 /// Where from and where to.
 type Ends = (SocketAddr, SocketAddr);
@@ -30,9 +31,17 @@ type Turn = oneshot::Sender<Result<Held, ConnectFailure>>;
 ///
 /// There are no more than the bets of an endpoint may take, and no more sessions than introductions.
 #[derive(Debug, Default)]
-pub(crate) struct Holes(Mutex<HashMap<Ends, VecDeque<Turn>>>);
+pub(crate) struct Holes {
+    open: Mutex<HashMap<Ends, VecDeque<Turn>>>,
+    closed: Arc<ClosedHoles>,
+}
 
 impl Holes {
+    /// Returns where it is noted which holes have been closed.
+    pub(crate) fn closed(&self) -> Arc<ClosedHoles> {
+        Arc::clone(&self.closed)
+    }
+
     /// Connects, or waits for a session that does so between the same addresses already.
     ///
     /// The SYN leaves at once, if it can be paid for. `AddressNotAvailable` means that the other session
@@ -87,7 +96,40 @@ impl Holes {
     }
 
     fn with<T>(&self, use_all: impl FnOnce(&mut HashMap<Ends, VecDeque<Turn>>) -> T) -> T {
-        use_all(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        use_all(&mut self.open.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// How long holes stay open when the session that opened them is over. A program that makes several connections
+/// makes them within a second or two; what comes later finds other holes, see [`Bets`](crate::bets::Bets).
+const LINGERING: Duration = Duration::from_secs(3);
+
+/// The most sessions whose holes stay open: those that a peer may have under way.
+const MAX_LINGERING: usize = 64;
+
+/// The holes of sessions that are over. The next session with the same peer takes them over, and until then what
+/// comes through them goes to the session that it names.
+#[derive(Debug, Default)]
+pub(crate) struct Lingering(Mutex<JoinSet<()>>);
+
+impl Lingering {
+    /// Goes on with what a session has under way, and keeps what that has taken, for a while.
+    pub(crate) fn hold<T, K>(&self, mut tasks: JoinSet<T>, kept: K)
+    where
+        T: Send + 'static,
+        K: Send + 'static,
+    {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while all.try_join_next().is_some() {}
+        if tasks.is_empty() || all.len() >= MAX_LINGERING {
+            return;
+        }
+        all.spawn(async move {
+            let ending = async { while tasks.join_next().await.is_some() {} };
+            // Whatever is left is closed.
+            drop(timeout(LINGERING, ending).await);
+            drop(kept);
+        });
     }
 }
 
@@ -128,9 +170,18 @@ impl Held {
         held
     }
 
+    /// Notes that the hole may be open in a NAT, and leads to no socket any more.
+    fn note_closed(&self) {
+        let (local, remote) = self.ends;
+        self.holes.closed.note(local.port(), remote);
+    }
+
     /// Tells all who wait what has become of the connection.
     fn end(&mut self, result: &Connected) {
         self.connecting = None;
+        if result.as_ref().is_err_and(|it| leaves_open(*it)) {
+            self.note_closed();
+        }
         let failure = match result {
             Ok(_) => ConnectFailure::AddressNotAvailable,
             Err(failure) => *failure,
@@ -140,6 +191,23 @@ impl Held {
             // A session that has ended does not need to know.
             drop(turn.send(Err(failure)));
         }
+    }
+}
+
+/// Tells whether the SYNs may have left a hole in a NAT although nothing came of them.
+const fn leaves_open(failure: ConnectFailure) -> bool {
+    match failure {
+        ConnectFailure::TimedOut
+        | ConnectFailure::HostUnreachable
+        | ConnectFailure::NetworkUnreachable
+        | ConnectFailure::Other => true,
+        // RST closes it, and in the other cases none was sent.
+        ConnectFailure::Refused
+        | ConnectFailure::Reset
+        | ConnectFailure::AddressInUse
+        | ConnectFailure::AddressNotAvailable
+        | ConnectFailure::NoResources
+        | ConnectFailure::Withheld => false,
     }
 }
 
@@ -173,6 +241,9 @@ impl Drop for Held {
             }
             next
         });
+        if next.is_none() {
+            self.note_closed();
+        }
         if let Some(turn) = next {
             let held = Self {
                 holes: Arc::clone(&self.holes),

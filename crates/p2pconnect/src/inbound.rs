@@ -18,7 +18,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::preamble::read_opening;
+use crate::{closed_holes::ClosedHoles, preamble::read_opening, syn_filter::SynFilter};
 
 /// How many connections from unexpected addresses may be open before they have shown to
 /// belong to a session. More would only help somebody who wants to use up our sockets.
@@ -127,6 +127,8 @@ pub(crate) struct Inbound {
     strangers: Arc<Semaphore>,
     /// Connections that have come through holes and have not said whose they are.
     unclaimed: Mutex<JoinSet<()>>,
+    /// Where nobody is answered.
+    closed: Arc<ClosedHoles>,
 }
 
 #[derive(Debug)]
@@ -150,12 +152,13 @@ enum Expecting {
 }
 
 impl Inbound {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(closed: Arc<ClosedHoles>) -> Self {
         Self {
             sessions: Mutex::default(),
             changes: watch::Sender::new(()),
             strangers: Arc::new(Semaphore::new(MAX_STRANGERS)),
             unclaimed: Mutex::default(),
+            closed,
         }
     }
 
@@ -186,10 +189,20 @@ impl Inbound {
     /// Accepts connections for as long as the future is polled.
     pub(crate) async fn accept_from(self: Arc<Self>, listener: TcpListener) {
         let mut strangers = JoinSet::new();
+        let mut filter = SynFilter::default();
+        let mut changes = self.closed.changes();
         loop {
             while strangers.try_join_next().is_some() {}
-            match listener.accept().await {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = changes.next() => {
+                    self.leave_out(&listener, &mut filter);
+                    continue;
+                }
+            };
+            match accepted {
                 Ok((stream, remote)) => {
+                    filter.free(&stream);
                     if let Some(stranger) = self.route(stream, remote) {
                         strangers.spawn(stranger);
                     }
@@ -199,6 +212,14 @@ impl Inbound {
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
+        }
+    }
+
+    /// Has a listener answer nobody who comes through a closed hole.
+    fn leave_out(&self, listener: &TcpListener, filter: &mut SynFilter) {
+        match listener.local_addr() {
+            Ok(local) => filter.leave_out(listener, &self.closed.from(local.port())),
+            Err(error) => tracing::debug!(%error, "a listener has no address"),
         }
     }
 
@@ -212,6 +233,11 @@ impl Inbound {
         let arrival = Arrival::new(stream, remote)
             .inspect_err(|error| tracing::debug!(%error, "accepted connection is gone"))
             .ok()?;
+        if self.closed.leads(arrival.local.port(), remote) {
+            // It came before the listener was told.
+            tracing::debug!("a connection through a closed hole is of no use");
+            return None;
+        }
         let permit = match self.expecting(remote) {
             Expecting::One(session) => {
                 offer(&session, arrival);
@@ -460,7 +486,7 @@ mod tests {
 
     impl Harness {
         async fn start() -> Self {
-            let inbound = Arc::new(Inbound::new());
+            let inbound = Arc::new(Inbound::new(Arc::default()));
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
             let address = listener.local_addr().unwrap();
             let mut accepting = JoinSet::new();
@@ -584,7 +610,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_comes_through_a_hole_goes_to_the_session_that_it_opens_for() {
-        let inbound = Arc::new(Inbound::new());
+        let inbound = Arc::new(Inbound::new(Arc::default()));
         let remotes = BTreeSet::from([(Ipv4Addr::LOCALHOST, 1).into()]);
         let one = inbound.expect(opening(1), remotes.clone());
         let mut other = inbound.expect(opening(2), remotes);
@@ -609,7 +635,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_has_come_through_a_hole_outlives_the_session_whose_hole_it_was() {
-        let inbound = Arc::new(Inbound::new());
+        let inbound = Arc::new(Inbound::new(Arc::default()));
         let remotes = BTreeSet::from([(Ipv4Addr::LOCALHOST, 1).into()]);
         let one = inbound.expect(opening(1), remotes.clone());
         let mut other = inbound.expect(opening(2), remotes);
@@ -625,7 +651,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_dialler_with_one_session_does_not_wait_for_who_speaks_in_a_hole() {
-        let inbound = Arc::new(Inbound::new());
+        let inbound = Arc::new(Inbound::new(Arc::default()));
         let remotes = BTreeSet::from([(Ipv4Addr::LOCALHOST, 1).into()]);
         let only = inbound.expect(opening(1), remotes);
         let (peer, stream) = connected().await;

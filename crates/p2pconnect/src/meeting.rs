@@ -9,7 +9,7 @@ use std::{
 };
 
 use p2pconnect_proto::{Candidate, CandidateKind, PeerId, PunchPort, Role, message::Introduction};
-use p2pconnect_punch::{Introduced, PunchAgent, PunchConfig};
+use p2pconnect_punch::{Introduced, PunchAgent};
 use p2pconnect_stun::shortage;
 use tokio::{sync::oneshot, time::sleep_until};
 
@@ -185,22 +185,6 @@ impl Inner {
             turns: Arc::clone(&self.turns),
             metrics: Arc::clone(&self.metrics),
         }
-    }
-
-    /// Returns how a peer is punched.
-    fn punch_config(&self, peer: &PeerId) -> PunchConfig {
-        let mut config = self.punch.clone();
-        config.hole_seed = Some(self.hole_seed(peer));
-        config
-    }
-
-    /// Returns what the ports of holes for a peer are drawn with.
-    fn hole_seed(&self, peer: &PeerId) -> [u8; 32] {
-        let mut seed = self.hole_salt;
-        for (mixed, byte) in seed.iter_mut().zip(peer.as_bytes()) {
-            *mixed ^= byte;
-        }
-        seed
     }
 
     /// Connects to a peer that dials this endpoint, and that there is a place for among those who
@@ -390,7 +374,7 @@ impl Inner {
             local_nat: announced.nat,
             remote_nat: nat,
         };
-        let (agent, stake) = self.bets.place(peer, self.punch_config(&peer), |config| {
+        let (agent, stake) = self.bets.place(peer, self.punch.clone(), |config| {
             PunchAgent::new(config, introduced, random_seed(), begun.started)
         });
         // The callee's flight leaves when the dialler is told, and takes half the way there and
@@ -404,7 +388,8 @@ impl Inner {
         let session = Session::new(agent, verifier, handover, inbox, local_nat)
             .naming(kinds, translated)
             .paced(pace)
-            .spending(self.syn_budget.open(peer), stake, self.bets.holes());
+            .spending(self.syn_budget.open(peer), stake)
+            .opening(self.bets.holes(), Arc::clone(&self.lingering));
         let (result, race) = run(session, deadline, &circumstances, &self.behaviour).await;
         self.note_end(&begun, &result);
         let mut punched = result?;

@@ -27,7 +27,7 @@ use tokio_rustls::TlsStream;
 
 use crate::{
     bets::Stake,
-    holes::Holes,
+    holes::{Holes, Lingering},
     in_use::{InUse, Usage},
     inbound::{Arrival, Dialled, Inbox},
     path_faults::PathFaults,
@@ -93,6 +93,7 @@ pub(crate) struct Session {
     /// What the agent's bets have taken, until it has ended.
     stake: Option<Arc<Stake>>,
     holes: Arc<Holes>,
+    lingering: Arc<Lingering>,
     account: Account,
 }
 
@@ -106,6 +107,7 @@ enum Check {
         local: SocketAddr,
         remote: SocketAddr,
         since: Instant,
+        is_hole: bool,
     },
     Open {
         open: Open,
@@ -148,20 +150,22 @@ impl Session {
             pace: Pace::default(),
             stake: None,
             holes: Arc::default(),
+            lingering: Arc::default(),
             account: Account::default(),
         }
     }
 
-    /// Pays for what is sent, holds what the agent bets with, and shares its holes with other sessions.
-    pub(crate) fn spending(
-        mut self,
-        account: Account,
-        stake: Arc<Stake>,
-        holes: Arc<Holes>,
-    ) -> Self {
+    /// Pays for what is sent, and holds what the agent bets with.
+    pub(crate) fn spending(mut self, account: Account, stake: Arc<Stake>) -> Self {
         self.account = account;
         self.stake = Some(stake);
+        self
+    }
+
+    /// Shares its holes with other sessions, and leaves them where they stay open for the next one.
+    pub(crate) fn opening(mut self, holes: Arc<Holes>, lingering: Arc<Lingering>) -> Self {
         self.holes = holes;
+        self.lingering = lingering;
         self
     }
 
@@ -206,6 +210,7 @@ impl Session {
                         }
                         _ => None,
                     };
+                    self.leave_holes_open();
                     return self.handover.finish(winner).await;
                 }
                 Some(Event::Failed(report)) => {
@@ -215,11 +220,26 @@ impl Session {
                         Some(Left::Silent(silence)) => SessionError::PeerSilent(silence),
                         None => SessionError::NoPath(report),
                     };
+                    self.leave_holes_open();
                     return self.handover.fail(error);
                 }
                 None => self.wait(deadline).await,
             }
         }
+    }
+
+    /// Ends everything that is under way but the holes: the next session with this peer wants the same.
+    fn leave_holes_open(&mut self) {
+        for check in std::mem::take(&mut self.checks).into_values() {
+            match check {
+                Check::Connecting { is_hole: true, .. } => {}
+                Check::Connecting { task, .. } | Check::Verifying { task, .. } => task.abort(),
+                // Dropping an open stream resets it.
+                Check::Open { .. } | Check::Verified { .. } => {}
+            }
+        }
+        let tasks = std::mem::take(&mut self.tasks);
+        self.lingering.hold(tasks, self.stake.take());
     }
 
     fn perform(&mut self, action: Action) {
@@ -283,6 +303,7 @@ impl Session {
             local,
             remote,
             since: Instant::now(),
+            is_hole,
         };
         self.checks.insert(check, connecting);
     }

@@ -76,8 +76,9 @@ pub struct PunchConfig {
     /// What the ports are drawn with at which holes are opened for a peer whose ports are random;
     /// anew for each round if `None`.
     ///
-    /// The same for all rounds with a peer is best: NATs remember the holes for minutes, and a
-    /// SYN that comes through one of an earlier round leads nowhere. Default: `None`.
+    /// The same for all rounds with a peer for as long as the holes stay open is best, and another seed afterwards:
+    /// NATs remember holes for minutes, and a SYN that comes through one whose socket is closed leads nowhere, and
+    /// spoils it for a new socket in some NATs. Default: `None`.
     pub hole_seed: Option<[u8; 32]>,
 }
 

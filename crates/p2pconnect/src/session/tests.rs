@@ -437,8 +437,8 @@ async fn what_the_peer_has_left_ends_at_once() {
     let agent = PunchAgent::new(PunchConfig::default(), introduced, [0; 32], Instant::now());
     let of = (dialler.peer_id(), Role::Controlled);
     let verifier = Verifier::new(callee, of, TOKEN, (&called, Instant::now())).unwrap();
-    let inbox =
-        Arc::new(Inbound::new()).expect(TOKEN.opening(Role::Controlling), BTreeSet::from([remote]));
+    let inbox = Arc::new(Inbound::new(Arc::default()))
+        .expect(TOKEN.opening(Role::Controlling), BTreeSet::from([remote]));
     let (_nat, local_nat) = watch::channel(NatReport::default());
     let leave = called.leaving();
     let books = Books {
