@@ -129,6 +129,35 @@ fn all_connect(dials: Dials, from: NatSpec, to: NatSpec) {
     });
 }
 
+/// How often a burst of dials meets the same listener.
+const BURSTS: u32 = 6;
+
+/// Dials in bursts one peer that goes on listening, and by itself in the end: the holes that were opened for those
+/// before are still in its NAT, and lead to sockets that are closed.
+fn burst_after_burst(dials: Dials, from: NatSpec, to: NatSpec) {
+    TestRun::new().limit(ROUND_LIMIT * 2).run(|| {
+        let net = Net::new(&[from], &[to]);
+        let peer = net.id("b");
+        // Makes the key that all dials share.
+        net.id("a");
+        let _listener = net.listen("b");
+        let dial = || Process::spawn(net.command("a", &["dial", "--json", &peer]));
+        let bursts = (0..BURSTS).map(|_| dials).chain([Dials::AtOnce(1)]);
+        for (burst, dials) in bursts.enumerate() {
+            for (n, it) in dials.run(dial).iter().enumerate() {
+                let said = &it.stderr;
+                assert_eq!(it.code(), 0, "burst {burst}, dial {n}: {said:#?}");
+            }
+        }
+        net.finish();
+    });
+}
+
+#[test]
+fn bursts_from_behind_random_ports_do_not_meet_closed_holes() {
+    burst_after_burst(FOUR, RANDOM, FILTERS);
+}
+
 macro_rules! together {
     ($($name:ident: $dials:ident, $from:ident, $to:ident;)*) => {
         $(#[test]
