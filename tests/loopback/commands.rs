@@ -467,6 +467,18 @@ async fn a_key_on_a_read_only_volume_of_secrets_has_a_way_out() {
 }
 
 #[tokio::test]
+async fn a_key_may_come_by_a_pipe() {
+    let shell = Shell::new();
+    let id = shell.id().await;
+    let key = std::fs::read(shell.key()).unwrap();
+    let mut listen = shell.start(&["listen", "--allow-any", "--key", "/dev/stdin"]);
+    let mut stdin = listen.child.stdin.take().unwrap();
+    stdin.write_all(&key).await.unwrap();
+    drop(stdin);
+    listen.wait_for(&format!("dial {id}")).await;
+}
+
+#[tokio::test]
 async fn a_listener_says_what_the_other_side_types() {
     let shell = Shell::new();
     let id = shell.id().await;

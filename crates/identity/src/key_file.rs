@@ -1,6 +1,9 @@
+#[cfg(unix)]
+mod pipe;
+
 use std::{
     fs, io,
-    io::{Read as _, Write as _},
+    io::{Read, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -20,7 +23,8 @@ pub enum Readers {
     Others,
 }
 
-/// Reads the key in `path`, or makes a new one there, readable by its owner alone.
+/// Reads the key in `path`, or makes a new one there, readable by its owner alone. The path may be that of a pipe, which
+/// brings the key within a minute; it is read once and to its end.
 ///
 /// Two processes that start at the same moment end up with the same key: the file appears whole
 /// or not at all, and the first one stays.
@@ -56,24 +60,41 @@ fn load(path: &Path, readers: Readers) -> Result<SecretKey, KeyFileError> {
         path: path.to_owned(),
         source,
     };
-    // Opening a pipe would wait for a writer, and a device may have no end.
-    if !fs::metadata(path).map_err(read)?.is_file() {
-        return Err(KeyFileError::NotAFile {
-            path: path.to_owned(),
-        });
-    }
-    let file = fs::File::open(path).map_err(read)?;
-    refuse_open_to_others(path, &file.metadata().map_err(read)?, readers)?;
+    let (source, metadata) = open(path)?;
+    refuse_open_to_others(path, &metadata, readers)?;
     // With this capacity the text is never moved, so no copy of it stays in memory.
     let capacity = usize::try_from(MAX_KEY_FILE + 1).unwrap_or_default();
     let mut pem = zeroize::Zeroizing::new(Vec::with_capacity(capacity));
-    let mut bounded = file.take(MAX_KEY_FILE + 1);
+    let mut bounded = source.take(MAX_KEY_FILE + 1);
     bounded.read_to_end(&mut pem).map_err(read)?;
     if pem.len() as u64 > MAX_KEY_FILE {
         return Err(invalid(InvalidKey));
     }
     let text = str::from_utf8(&pem).map_err(|_| invalid(InvalidKey))?;
     SecretKey::from_pem(text).map_err(invalid)
+}
+
+/// Opens a file or a pipe. A device may have no end.
+fn open(path: &Path) -> Result<(Box<dyn Read>, fs::Metadata), KeyFileError> {
+    let read = |source| KeyFileError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let kind = fs::metadata(path).map_err(read)?.file_type();
+    #[cfg(unix)]
+    if pipe::is_pipe(kind) {
+        let pipe = pipe::open(path, pipe::LIMIT).map_err(read)?;
+        let metadata = pipe.file().metadata().map_err(read)?;
+        return Ok((Box::new(pipe), metadata));
+    }
+    if !kind.is_file() {
+        return Err(KeyFileError::NotAFile {
+            path: path.to_owned(),
+        });
+    }
+    let file = fs::File::open(path).map_err(read)?;
+    let metadata = file.metadata().map_err(read)?;
+    Ok((Box::new(file), metadata))
 }
 
 fn create(path: &Path) -> Result<(), KeyFileError> {
@@ -147,7 +168,7 @@ fn refuse_open_to_others(
         // Whoever can write it can put another key there.
         Readers::Others => 0o022,
     };
-    if metadata.is_file() && mode & refused != 0 {
+    if mode & refused != 0 {
         return Err(KeyFileError::TooOpen {
             path: path.to_owned(),
             mode,
@@ -179,8 +200,10 @@ pub enum KeyFileError {
         /// What is wrong with its contents.
         source: InvalidKey,
     },
-    /// The path leads to a directory, a pipe or a device.
-    #[error("{} is not a file; name a key file, which is made if it is not there", path.display())]
+    /// The path leads to a directory, a terminal or another device.
+    #[error(
+        "{} is neither a file nor a pipe; name a key file, which is made if it is not there", path.display()
+    )]
     NotAFile {
         /// The path.
         path: PathBuf,

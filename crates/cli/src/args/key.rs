@@ -9,7 +9,7 @@ use crate::environment;
 
 #[derive(Debug, Args)]
 pub(crate) struct Key {
-    /// The file with the secret key [env: P2PCONNECT_KEY] [default: p2pconnect/key.pem in the XDG
+    /// The file with the secret key, or a pipe that brings it [env: P2PCONNECT_KEY] [default: p2pconnect/key.pem in the XDG
     /// config directory]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,

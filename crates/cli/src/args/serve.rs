@@ -24,7 +24,7 @@ pub(crate) struct Serve {
     /// with `--user root` [default: nobody, where root starts this]
     #[arg(long, value_name = "USER")]
     pub(crate) user: Option<String>,
-    /// The file with the secret key [env: P2PCONNECT_COORDINATOR_KEY] [default:
+    /// The file with the secret key, or a pipe that brings it [env: P2PCONNECT_COORDINATOR_KEY] [default:
     /// p2pconnect/coordinator.pem in the XDG config directory]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
