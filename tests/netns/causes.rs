@@ -28,6 +28,14 @@ fn verdict(dialled: &Finished) -> String {
     failed["verdict"].as_str().unwrap().to_owned()
 }
 
+/// Asserts that the side which cannot see the cause says where it may be found.
+fn points_to_the_other_side(mut listener: Process) {
+    let failed = listener.has_said("punch-failed");
+    assert_eq!(failed["verdict"], "silent", "{failed}");
+    let reason = failed["reason"].as_str().unwrap();
+    assert!(reason.contains("the other side's report may"), "{reason}");
+}
+
 fn filter(net: &Net, host: &str, rules: &str) {
     run(net.lab.host(host).command("nft").arg(rules));
 }
@@ -86,7 +94,7 @@ fn a_coordinator_that_sees_one_peer_inside_a_network_is_named() {
 #[test]
 fn a_transparent_proxy_is_named() {
     test(|| {
-        let (dialled, _listener) = fails(&DROPS, |net| {
+        let (dialled, listener) = fails(&DROPS, |net| {
             let proxy = net
                 .lab
                 .host("a")
@@ -105,6 +113,7 @@ fn a_transparent_proxy_is_named() {
         });
         assert_eq!(verdict(&dialled), "intercepted", "{:#?}", dialled.stderr);
         assert!(dialled.reason().contains("transparent proxy"));
+        points_to_the_other_side(listener);
     });
 }
 
@@ -112,7 +121,7 @@ fn a_transparent_proxy_is_named() {
 #[test]
 fn another_way_to_the_peer_than_to_the_coordinator_is_named() {
     test(|| {
-        let (dialled, _listener) = fails(&DROPS, |net| {
+        let (dialled, listener) = fails(&DROPS, |net| {
             net.ip("a", "link add tun type veth peer name far");
             net.ip("a", "addr add 10.8.0.2/24 dev tun");
             for link in ["tun", "far"] {
@@ -124,5 +133,6 @@ fn another_way_to_the_peer_than_to_the_coordinator_is_named() {
         });
         assert_eq!(verdict(&dialled), "unmapped-route");
         assert!(dialled.reason().contains("VPN"));
+        points_to_the_other_side(listener);
     });
 }

@@ -59,7 +59,7 @@ pub(super) const UNREACHABLE: &str = "\
 pub(super) const SILENT: &str = "\
     Nothing came back from the peer's addresses: the peer has gone offline, or a NAT or firewall \
     drops everything it did not expect. A port mapping on either side, or another network, would \
-    help.";
+    help; the other side's report may say more, since a VPN or a proxy shows only where it is.";
 
 pub(super) const MIXED: &str = "\
     None of the peer's addresses led to the peer. A port mapping on either side, or another network, \
