@@ -10,7 +10,6 @@ use crate::{
     Action, Base, CheckId, Event, How, Input, Opened, PunchConfig, VerifyFailure,
     checklist::Checklist,
     nomination::{Connection, Connections, Source, Verification},
-    pair::Scope,
     plan::{Plan, Strategy},
     schedule::{Redialler, Timing},
 };
@@ -158,7 +157,8 @@ impl PunchAgent {
         };
         // Late strangers must not put off the end.
         let in_time = known || self.latest < self.timing.dial_until;
-        if !punching || !in_time || !self.connections.has_room(source, Scope::of(remote.ip())) {
+        let scope = self.checklist.scope(remote.ip());
+        if !punching || !in_time || !self.connections.has_room(source, scope) {
             self.stats.ignored += 1;
             return None;
         }
@@ -173,6 +173,7 @@ impl PunchAgent {
             check,
             Connection {
                 pair,
+                scope,
                 pair_id,
                 how: How::Accepted,
                 source,
@@ -300,7 +301,7 @@ impl PunchAgent {
         };
         let is_bet = self.checklist.pair(id).is_bet;
         let source = if is_bet { Source::Bet } else { Source::Peer };
-        let scope = Scope::of(self.checklist.pair(id).pair.remote.ip());
+        let scope = self.checklist.pair(id).scope;
         if !self.connections.has_room(source, scope) {
             self.actions.push_back(Action::Close { check });
             self.retry_later(id);
@@ -316,6 +317,7 @@ impl PunchAgent {
             check,
             Connection {
                 pair,
+                scope,
                 pair_id: Some(id),
                 how,
                 source,

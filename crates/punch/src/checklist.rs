@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2pconnect_proto::{Candidate, CandidateKind, PunchPort, Role, is_global};
+use p2pconnect_proto::{Candidate, CandidateKind, PunchPort, Role};
 
 use crate::{
     Base, CandidatePair, CheckId, Introduced,
     agenda::Agenda,
-    pair::{CheckState, DialledBy, Ending, Pair, PairId},
+    pair::{CheckState, DialledBy, Ending, Pair, PairId, Scope},
     plan::{Plan, Planned},
     schedule::{Redialler, Timing},
 };
@@ -84,7 +84,8 @@ impl Checklist {
                 )
             })
             .collect();
-        ordered.sort_by_key(|(stage, pair)| (*stage, !is_global(pair.remote.ip()), pair.kind));
+        let scope = |remote: SocketAddr| Scope::of(remote.ip(), &introduced.translated);
+        ordered.sort_by_key(|(stage, pair)| (*stage, scope(pair.remote), pair.kind));
         ordered.truncate(MAX_PAIRS);
         let mut checklist = Self {
             pairs: Vec::new(),
@@ -102,7 +103,7 @@ impl Checklist {
         };
         // First, since the plain pairs may take the ports that it foretells.
         for attempt in &plan.attempts {
-            let pair = planned_pair(attempt, timing, redialler);
+            let pair = planned_pair(attempt, scope(attempt.remote), timing, redialler);
             checklist.push(pair);
         }
         let last = Last::of(introduced, plan, &ordered);
@@ -114,7 +115,7 @@ impl Checklist {
                 Duration::ZERO
             }
         };
-        for mut pair in start_moments(ordered, after, timing, redialler) {
+        for mut pair in start_moments(ordered, after, scope, timing, redialler) {
             last.apply(&mut pair, timing);
             checklist.push(pair);
         }
@@ -204,6 +205,11 @@ impl Checklist {
         self.pairs.iter().any(mapped)
     }
 
+    /// Returns where an address means something.
+    pub(crate) fn scope(&self, remote: IpAddr) -> Scope {
+        Scope::of(remote, &self.translated)
+    }
+
     /// Tells whether the peer said that it has this address, whatever the port.
     pub(crate) fn knows(&self, remote: IpAddr) -> bool {
         self.remote_ips.contains(&remote)
@@ -228,7 +234,8 @@ impl Checklist {
         }
         self.peer_reflexive += 1;
         let state = CheckState::Ended(Ending::Passive);
-        let id = self.push(Pair::new(pair, u32::MAX, state));
+        let scope = self.scope(remote.ip());
+        let id = self.push(Pair::new(pair, scope, u32::MAX, state));
         (pair, Some(id))
     }
 }
@@ -294,7 +301,12 @@ fn link_agrees(local: SocketAddr, remote: SocketAddr) -> bool {
     }
 }
 
-fn planned_pair(attempt: &Planned, timing: &Timing, redialler: &mut Redialler) -> Pair {
+fn planned_pair(
+    attempt: &Planned,
+    scope: Scope,
+    timing: &Timing,
+    redialler: &mut Redialler,
+) -> Pair {
     let pair = CandidatePair {
         local: attempt.local,
         remote: attempt.remote,
@@ -304,11 +316,9 @@ fn planned_pair(attempt: &Planned, timing: &Timing, redialler: &mut Redialler) -
     let due = if attempt.is_bet {
         due
     } else {
-        due + redialler
-            .toward(attempt.remote.ip())
-            .jitter(timing, attempt.stage)
+        due + redialler.toward(scope).jitter(timing, attempt.stage)
     };
-    let mut pair = Pair::new(pair, attempt.stage, CheckState::Waiting { due });
+    let mut pair = Pair::new(pair, scope, attempt.stage, CheckState::Waiting { due });
     pair.is_bet = attempt.is_bet;
     pair
 }
@@ -316,6 +326,7 @@ fn planned_pair(attempt: &Planned, timing: &Timing, redialler: &mut Redialler) -
 fn start_moments(
     ordered: Vec<(u32, CandidatePair)>,
     after: impl Fn(&CandidatePair) -> Duration,
+    scope: impl Fn(SocketAddr) -> Scope,
     timing: &Timing,
     redialler: &mut Redialler,
 ) -> Vec<Pair> {
@@ -324,11 +335,12 @@ fn start_moments(
         .into_iter()
         .map(|(stage, pair)| {
             let place: &mut u32 = place.entry(stage).or_default();
-            let share = redialler.toward(pair.remote.ip());
+            let scope = scope(pair.remote);
+            let share = redialler.toward(scope);
             let due = timing.start_of(stage, *place) + share.jitter(timing, stage);
             *place += 1;
             let due = due + after(&pair);
-            Pair::new(pair, stage, CheckState::Waiting { due })
+            Pair::new(pair, scope, stage, CheckState::Waiting { due })
         })
         .collect()
 }

@@ -33,6 +33,8 @@ pub(crate) const MAX_UNKNOWN_CONNECTIONS: usize = MAX_CONNECTIONS / 2;
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) pair: CandidatePair,
+    /// Where its remote address means something.
+    pub(crate) scope: Scope,
     pub(crate) pair_id: Option<PairId>,
     pub(crate) how: How,
     /// Whose it seems to be.
@@ -59,10 +61,6 @@ pub(crate) enum Verification {
 }
 
 impl Connection {
-    fn scope(&self) -> Scope {
-        Scope::of(self.pair.remote.ip())
-    }
-
     fn verifying_since(&self) -> Option<Instant> {
         match self.verification {
             Verification::Queued => None,
@@ -96,9 +94,7 @@ impl Connections {
 
     /// Tells whether there are connections outside networks.
     pub(crate) fn has_outside(&self) -> bool {
-        self.table
-            .values()
-            .any(|open| open.scope() == Scope::Outside)
+        self.table.values().any(|open| open.scope == Scope::Outside)
     }
 
     pub(crate) fn has_room(&self, source: Source, scope: Scope) -> bool {
@@ -118,7 +114,7 @@ impl Connections {
     fn beside(&self, scope: Scope) -> impl Iterator<Item = &Connection> {
         let is_one_room = self.role == Role::Controlling;
         let all = self.table.values();
-        all.filter(move |open| is_one_room || open.scope() == scope)
+        all.filter(move |open| is_one_room || open.scope == scope)
     }
 
     /// Tells whether a connection is outside all bounds.
@@ -214,7 +210,7 @@ impl Connections {
             return Turn::Now;
         }
         let verifying = || {
-            self.beside(waiting.scope())
+            self.beside(waiting.scope)
                 .filter(|open| !self.is_free(open.source))
                 .filter_map(|open| Some((open.source != Source::Unknown, open.verifying_since()?)))
         };

@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeSet,
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -68,6 +69,8 @@ pub(crate) enum DialledBy {
 #[derive(Debug, Clone)]
 pub(crate) struct Pair {
     pub(crate) pair: CandidatePair,
+    /// Where its remote address means something.
+    pub(crate) scope: Scope,
     /// Which group of pairs it starts with: 0 at once, the others as hedges.
     pub(crate) stage: u32,
     /// Whether it is one of hundreds, with a budget of their own.
@@ -83,9 +86,10 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    pub(crate) fn new(pair: CandidatePair, stage: u32, state: CheckState) -> Self {
+    pub(crate) fn new(pair: CandidatePair, scope: Scope, stage: u32, state: CheckState) -> Self {
         Self {
             pair,
+            scope,
             stage,
             is_bet: false,
             dialled_by: DialledBy::Both,
@@ -119,8 +123,8 @@ impl Pair {
     }
 
     /// Tells whether the pair leads to an interface address that only its own network can reach.
-    pub(crate) fn is_private(&self) -> bool {
-        self.pair.kind == CandidateKind::Host && !is_global(self.pair.remote.ip())
+    fn is_private(&self) -> bool {
+        self.pair.kind == CandidateKind::Host && self.scope == Scope::Inside
     }
 
     /// Tells whether a hedge still waits for its first attempt.
@@ -142,22 +146,24 @@ impl Pair {
     }
 }
 
-/// Where an address means something.
+/// Where an address means something, in the order in which pairs start.
 ///
 /// Whoever dials may name addresses in the network of the side that he dials, and sees what that side sends
 /// to him. So what is found in one scope must not change what is done in the other one: each has a
 /// budget of attempts, a source of randomness and room for connections of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Scope {
-    /// In a network.
-    Inside,
     /// Everywhere.
     Outside,
+    /// In a network.
+    Inside,
 }
 
 impl Scope {
-    pub(crate) fn of(ip: IpAddr) -> Self {
-        if is_global(ip) {
+    /// Returns the scope of an address; one of those that are `translated` stands for a public one, whatever the
+    /// NAT64's prefix is.
+    pub(crate) fn of(ip: IpAddr, translated: &BTreeSet<IpAddr>) -> Self {
+        if is_global(ip) || translated.contains(&ip) {
             Self::Outside
         } else {
             Self::Inside

@@ -1,9 +1,6 @@
 //! When things happen: moments that are fixed at the start, and the delays between redials.
 
-use std::{
-    net::IpAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use p2pconnect_proto::Role;
 use rand::{RngExt as _, SeedableRng as _};
@@ -213,9 +210,9 @@ impl Redialler {
         }
     }
 
-    /// Returns what counts for attempts to an address.
-    pub(crate) fn toward(&mut self, remote: IpAddr) -> &mut Share {
-        match Scope::of(remote) {
+    /// Returns what counts for attempts to addresses of a scope.
+    pub(crate) const fn toward(&mut self, scope: Scope) -> &mut Share {
+        match scope {
             Scope::Inside => &mut self.inside,
             Scope::Outside => &mut self.outside,
         }

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     Action, CheckId, ConnectFailure, How, PairOutcome, PunchAgent, Purpose, VerifyFailure,
-    pair::{CheckState, DialledBy, Ending, PairId, Scope},
+    pair::{CheckState, DialledBy, Ending, PairId},
     schedule::{Cause, LOCAL_ANSWER},
 };
 
@@ -36,7 +36,7 @@ impl PunchAgent {
                 break;
             }
             let pair = self.checklist.pair(id);
-            let share = self.redialler.toward(pair.pair.remote.ip());
+            let share = self.redialler.toward(pair.scope);
             if let CheckState::InProgress { check, .. } = pair.state() {
                 self.actions.push_back(Action::Close { check });
                 self.end(id, Ending::Passive);
@@ -59,14 +59,15 @@ impl PunchAgent {
 
     /// Returns the pair to dial next, or to leave to the peer, and when, as things stand.
     fn next_pair(&self) -> Option<(Instant, PairId)> {
-        self.checklist
-            .agenda()
-            .next(|remote| self.connections.promising_until(Scope::of(remote)))
+        self.checklist.agenda().next(|remote| {
+            self.connections
+                .promising_until(self.checklist.scope(remote))
+        })
     }
 
     fn dial(&mut self, id: PairId) {
         let pair = self.checklist.pair(id);
-        let share = self.redialler.toward(pair.pair.remote.ip());
+        let share = self.redialler.toward(pair.scope);
         share.count_syn(pair.is_bet);
         let check = self.new_check();
         let since = self.latest;
@@ -169,7 +170,7 @@ impl PunchAgent {
         if !pair.has_attempts_left() {
             return self.end(id, Ending::Exhausted);
         }
-        let share = self.redialler.toward(pair.pair.remote.ip());
+        let share = self.redialler.toward(pair.scope);
         let pause = share.pause(cause, pair, remaining);
         let due = self.latest + pause;
         self.checklist.set_state(id, CheckState::Waiting { due });
@@ -180,8 +181,8 @@ impl PunchAgent {
         let Some(times) = self.count_local_failure(id) else {
             return;
         };
-        let remote = self.checklist.pair(id).pair.remote.ip();
-        let until = self.latest + self.redialler.toward(remote).accept_wait(times);
+        let scope = self.checklist.pair(id).scope;
+        let until = self.latest + self.redialler.toward(scope).accept_wait(times);
         self.checklist
             .set_state(id, CheckState::AwaitingAccept { until });
     }
@@ -202,7 +203,7 @@ impl PunchAgent {
         };
         let remaining = self.remaining();
         let pair = self.checklist.pair_mut(id);
-        let share = self.redialler.toward(pair.pair.remote.ip());
+        let share = self.redialler.toward(pair.scope);
         let pause = share.pause(Cause::Local(times), pair, remaining);
         let due = self.latest + pause;
         self.checklist.set_state(id, CheckState::Waiting { due });

@@ -50,6 +50,34 @@ fn a_refused_attempt_is_repeated_within_10_ms_and_later_within_40_ms() {
     );
 }
 
+/// Has every attempt refused at an address that stands for a public one, and returns how many there were.
+fn attempts_through_a_nat64(remote: &str) -> u32 {
+    let peer = host(remote, P);
+    let bases = [base("[2001:db8::1]:9000", P)];
+    let mut introduced = introduced(Role::Controlling, &bases, std::slice::from_ref(&peer));
+    introduced.translated.insert(peer.address.ip());
+    let mut rig = Rig::new(introduced);
+    let mut live = rig.connects();
+    for ms in 1..8_000 {
+        rig.run_to(ms);
+        for (check, _, _) in std::mem::replace(&mut live, rig.connects()) {
+            rig.failed(check, ConnectFailure::Refused);
+        }
+    }
+    rig.agent.stats().attempts
+}
+
+#[test]
+fn a_nat64_leads_outside_whatever_its_prefix() {
+    let [known, local, unique] = [
+        "[64:ff9b::198.51.100.7]:7000",
+        "[64:ff9b:1::198.51.100.7]:7000",
+        "[fd00:64::198.51.100.7]:7000",
+    ]
+    .map(attempts_through_a_nat64);
+    assert_eq!([local, unique], [known; 2]);
+}
+
 #[test]
 fn pauses_differ_from_one_to_the_next() {
     let mut pauses = pauses(ConnectFailure::Reset, 30);
