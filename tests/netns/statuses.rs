@@ -143,9 +143,10 @@ fn a_server_with_another_key_is_status_7() {
     test(|| {
         let net = Net::new(&NAT, &NAT);
         let elsewhere = format!("{UNKNOWN}@{}:4433", net.lab.host("server").ipv4());
+        let peer = net.id("b");
         let dialled = net.dial_with(
             "a",
-            &["dial", "--json", UNKNOWN, "--coordinator", &elsewhere],
+            &["dial", "--json", &peer, "--coordinator", &elsewhere],
             b"",
         );
         assert_eq!(dialled.code(), 7, "{:#?}", dialled.stderr);

@@ -57,6 +57,8 @@ pub(crate) fn of_usage(error: anyhow::Error) -> (u8, anyhow::Error) {
 
 pub(crate) fn of_bind(error: &BindError) -> u8 {
     match error {
+        // All that may be too much in a registration is the list of those who may dial.
+        BindError::Coordinator(CoordinatorError::Refused(Refusal::TooLarge)) => USAGE,
         BindError::Coordinator(error) => of_coordinator(error),
         BindError::Stun { .. } => UNREACHABLE,
         _ => BROKEN,
@@ -90,8 +92,19 @@ pub(crate) fn of_stream(error: &anyhow::Error) -> u8 {
 fn of_coordinator(error: &CoordinatorError) -> u8 {
     match error {
         CoordinatorError::WrongIdentity { .. } => WRONG_IDENTITY,
-        CoordinatorError::Refused(Refusal::TooLarge) => USAGE,
         CoordinatorError::Shortage(_) => BROKEN,
         _ => UNREACHABLE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_list_of_peers_that_is_too_long_is_the_users() {
+        let too_large = || CoordinatorError::Refused(Refusal::TooLarge);
+        assert_eq!(of_bind(&BindError::Coordinator(too_large())), USAGE);
+        assert_eq!(of_dial(&DialError::Coordinator(too_large())), UNREACHABLE);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use p2pconnect::{BindError, CoordinatorError, DialError, Reconnecting};
+use p2pconnect::{BindError, CoordinatorError, DialError, Reconnecting, Refusal};
 
 /// The first pause: what was only late is there soon.
 const FIRST: Duration = Duration::from_millis(500);
@@ -42,6 +42,37 @@ impl Pauses {
 fn random_fraction() -> f64 {
     // Without chance, the middle is as good.
     getrandom::u32().map_or(0.5, |it| f64::from(it) / f64::from(u32::MAX))
+}
+
+/// Tells whether the network, or the coordinator, may be there later.
+pub(crate) fn binding_may_become_right(error: &BindError) -> bool {
+    match error {
+        BindError::Coordinator(error) => coordinator_may_become_right(error),
+        BindError::Stun { .. } => true,
+        _ => false,
+    }
+}
+
+/// Tells whether the peer, the network or the coordinator may be there later.
+pub(crate) fn dial_may_become_right(error: &DialError) -> bool {
+    match error {
+        DialError::Coordinator(error) => coordinator_may_become_right(error),
+        DialError::Unavailable { .. }
+        | DialError::PeerSilent(_)
+        | DialError::Stun { .. }
+        | DialError::TimedOut => true,
+        _ => false,
+    }
+}
+
+fn coordinator_may_become_right(error: &CoordinatorError) -> bool {
+    !matches!(
+        error,
+        CoordinatorError::WrongIdentity { .. }
+            | CoordinatorError::Replaced
+            | CoordinatorError::Shortage(_)
+            | CoordinatorError::Refused(Refusal::TooLarge)
+    )
 }
 
 /// Returns what a coordinator has to do with an error.

@@ -10,7 +10,7 @@ use super::prepared::Prepared;
 use crate::{
     args,
     exit::{self, Exit},
-    pauses::Pauses,
+    pauses::{self, Pauses},
     pump::{Transferred, pump},
     report::Reporter,
     signals,
@@ -178,7 +178,7 @@ async fn connect(
     let builder = builder.map_err(|(status, error)| failed(status, error))?;
     let builder = builder.lookup_limit(time);
     let endpoint = builder.bind().await.map_err(|error| Failed {
-        may_become_right: exit::of_bind(&error) == exit::UNREACHABLE,
+        may_become_right: pauses::binding_may_become_right(&error),
         ..failed(exit::of_bind(&error), error.into())
     })?;
     let time_left = deadline.saturating_duration_since(Instant::now());
@@ -186,10 +186,7 @@ async fn connect(
         Ok(connection) => Ok((endpoint, connection)),
         Err(error) => Err(Failed {
             status: exit::of_dial(&error),
-            may_become_right: matches!(
-                exit::of_dial(&error),
-                exit::UNAVAILABLE | exit::UNREACHABLE
-            ),
+            may_become_right: pauses::dial_may_become_right(&error),
             error: error.into(),
             endpoint: Some(endpoint),
         }),

@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use p2pconnect::{BindError, Connection, CoordinatorError, Endpoint, Refusal, Status};
+use p2pconnect::{Connection, Endpoint, Status};
 use tokio::{task::JoinSet, time::sleep};
 
 use super::prepared::{Failed, Prepared};
@@ -8,7 +8,7 @@ use crate::{
     args,
     exit::{self, Exit},
     forward::forward,
-    pauses::Pauses,
+    pauses::{self, Pauses},
     pump::pump,
     report::Reporter,
     signals,
@@ -80,7 +80,7 @@ async fn bind_at_last(
             }
             Err(error) => error,
         };
-        if !may_become_right(&error) {
+        if !pauses::binding_may_become_right(&error) {
             return Err((exit::of_bind(&error), error.into()));
         }
         let error = anyhow::Error::new(error);
@@ -92,20 +92,6 @@ async fn bind_at_last(
             said = Some(reason);
         }
         sleep(pauses.after(&error)).await;
-    }
-}
-
-/// Tells whether the network, or the coordinator, may be there later.
-fn may_become_right(error: &BindError) -> bool {
-    match error {
-        BindError::Coordinator(error) => !matches!(
-            error,
-            CoordinatorError::WrongIdentity { .. }
-                | CoordinatorError::Replaced
-                | CoordinatorError::Refused(Refusal::TooLarge)
-        ),
-        BindError::Stun { .. } => true,
-        _ => false,
     }
 }
 
