@@ -64,21 +64,26 @@ fn a_coordinator_that_sees_everybody_at_a_bridge_is_named() {
     });
 }
 
-/// A coordinator at home, whose router leads those inside to it by an address of its own.
+/// Starts the server again behind a router that leads `beside` to it by an address of its own, as one does at
+/// home with those inside.
+fn serve_at_home_of(net: &mut Net, beside: &str) -> Process {
+    net.ip("server", "route add 192.168.77.0/24 dev eth0");
+    let beside = net.external(beside);
+    let rules = format!(
+        "add table ip router
+        add chain ip router in {{ type nat hook input priority 100; }}
+        add rule ip router in ip saddr {beside} snat to 192.168.77.1"
+    );
+    filter(net, "server", &rules);
+    net.start_server_again()
+}
+
 #[test]
 fn a_coordinator_that_sees_one_peer_inside_a_network_is_named() {
     test(|| {
         let mut server = None;
         let (dialled, mut listener) = fails(&DROPS, |net| {
-            net.ip("server", "route add 192.168.77.0/24 dev eth0");
-            let beside = net.external("b");
-            let rules = format!(
-                "add table ip router
-                add chain ip router in {{ type nat hook input priority 100; }}
-                add rule ip router in ip saddr {beside} snat to 192.168.77.1"
-            );
-            filter(net, "server", &rules);
-            server = Some(net.start_server_again());
+            server = Some(serve_at_home_of(net, "b"));
         });
         assert_eq!(verdict(&dialled), "peer-known-inside-only");
         assert!(dialled.reason().contains("outside that network"));
@@ -87,6 +92,21 @@ fn a_coordinator_that_sees_one_peer_inside_a_network_is_named() {
         let seen = listener.has_said("seen-inside");
         assert_eq!(seen["address"], "192.168.77.1");
         drop(server);
+    });
+}
+
+#[test]
+fn a_peer_that_is_known_inside_only_reaches_a_dialler_that_lets_it_in() {
+    test(|| {
+        let mut net = Net::new(&[], &DROPS);
+        let _server = serve_at_home_of(&mut net, "b");
+        let peer = net.id("b");
+        let _listener = net.listen("b");
+        let dialled = net.dial_echo("a", &peer, "from a public host");
+        let (how, _, remote) = net.reported(&dialled);
+        assert_eq!(how, "accepted");
+        assert_eq!(remote.ip(), net.external("b"));
+        net.finish();
     });
 }
 

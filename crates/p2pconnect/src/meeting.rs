@@ -349,7 +349,7 @@ impl Inner {
         let coordinator = coordination.host();
         let vantage = self.vantage(&coordination, seen_together);
         let circumstances = Circumstances::new(&vantage, &self.mappings.known(), &candidates);
-        let translated = self.prepare(&mut candidates, &vantage, coordinator);
+        let (translated, may_be_reached) = self.prepare(&mut candidates, &vantage, coordinator);
         let flights = coordination.expect_flights(session);
         relayed.connect(session, coordination, flights);
         let remotes = fixed_addresses(&candidates);
@@ -370,6 +370,7 @@ impl Inner {
             routes,
             translated: translated.clone(),
             remote_candidates: candidates,
+            may_be_reached,
             relayed_rtt: begun.relayed_rtt,
             local_nat: announced.nat,
             remote_nat: nat,
@@ -383,9 +384,8 @@ impl Inner {
         let verifier = Verifier::new(&self.key, (peer, role), session, (&relayed, due))?
             .over(begun.relayed_rtt)
             .enduring(self.stream_silence);
-        let local_nat = self.behaviour.reports();
         let handover = Handover::new(role, relayed, self.books(peer)).enduring(self.stream_silence);
-        let session = Session::new(agent, verifier, handover, inbox, local_nat)
+        let session = Session::new(agent, verifier, handover, inbox, self.behaviour.reports())
             .naming(kinds, translated)
             .paced(pace)
             .spending(self.syn_budget.open(peer), stake)
@@ -397,17 +397,19 @@ impl Inner {
         Ok(punched)
     }
 
-    /// Leaves those of a peer's candidates that are connected to, as this host reaches them, and returns which
-    /// addresses lead through a NAT64.
+    /// Leaves those of a peer's candidates that are connected to, as this host reaches them. Returns which
+    /// addresses lead through a NAT64, and whether the peer may connect although none is left.
     fn prepare(
         &self,
         candidates: &mut Vec<Candidate>,
         vantage: &Vantage,
         coordinator: SocketAddr,
-    ) -> BTreeSet<IpAddr> {
+    ) -> (BTreeSet<IpAddr>, bool) {
+        let is_named = !candidates.is_empty();
         vantage.retain(candidates);
         gather::put_in_zone(candidates, coordinator);
-        self.nat64.translate(candidates)
+        let translated = self.nat64.translate(candidates);
+        (translated, is_named && candidates.is_empty())
     }
 
     fn tell_of_begin(&self, begun: &Begun, candidates: usize) {

@@ -34,6 +34,9 @@ pub struct Introduced {
     pub translated: BTreeSet<IpAddr>,
     /// Where the peer may be reached.
     pub remote_candidates: Vec<Candidate>,
+    /// Whether the peer may connect although none of its addresses serves: it has some, which mean nothing
+    /// from here, and knows ours.
+    pub may_be_reached: bool,
     /// The round-trip time between the peers by way of the coordinator.
     pub relayed_rtt: Duration,
     /// What we know of our NAT so far.
@@ -88,6 +91,7 @@ pub struct PunchAgent {
     connections: Connections,
     strategy: Strategy,
     opens_holes: bool,
+    may_be_reached: bool,
     local_nat: NatReport,
     remote_nat: NatReport,
     /// The latest moment heard of: time never goes back, even if a driver's calls do.
@@ -127,6 +131,7 @@ impl PunchAgent {
             timing,
             strategy: plan.strategy,
             opens_holes: plan.opens_holes,
+            may_be_reached: introduced.may_be_reached,
             local_nat: introduced.local_nat,
             remote_nat: introduced.remote_nat,
             latest: now,

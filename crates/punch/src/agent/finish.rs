@@ -78,11 +78,11 @@ impl PunchAgent {
 
     fn is_hopeless(&self) -> bool {
         let now = self.latest;
-        if self.checklist.is_empty() {
-            return true;
-        }
         if !self.connections.is_empty() {
             return false;
+        }
+        if self.checklist.is_empty() {
+            return !self.may_be_reached || self.timing.impossible_at <= now;
         }
         let hopeless = self.hopeless_at().is_some_and(|at| at <= now);
         if self.nobody_to_reach() || hopeless {
@@ -129,6 +129,9 @@ impl PunchAgent {
     ///
     /// What a NAT does to IPv4 says nothing of a pair that is IPv6 all the way.
     fn hopeless_at(&self) -> Option<Instant> {
+        if self.checklist.is_empty() {
+            return Some(self.timing.impossible_at);
+        }
         if self.checklist.has_ipv6() {
             return None;
         }

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use p2pconnect_proto::{Candidate, Role};
-use p2pconnect_punch::{Base, Verdict};
+use p2pconnect_punch::{Action, Base, Event, Introduced, Verdict};
 
 use crate::rig::{
     HERE, HERE_SPARE, P, PEER, PEER_SPARE, Q, Rig, address, base, behind_nats, host, introduced,
@@ -79,7 +79,7 @@ fn an_address_is_dialled_from_where_its_route_begins() {
     let remote = [reflexive(PEER, P), host("10.77.0.2:5000", P)];
     let bases = [base(line, P), base(HERE, P)];
     let mut told = introduced(Role::Controlling, &bases, &remote);
-    let ends = |told: &p2pconnect_punch::Introduced| {
+    let ends = |told: &Introduced| {
         let connects = Rig::new(told.clone()).connects();
         let ends = connects.into_iter().map(|(_, from, to)| (from, to));
         ends.collect::<BTreeSet<_>>()
@@ -121,4 +121,27 @@ fn the_spare_port_waits_while_a_connection_is_verified() {
     assert_eq!(rig.connects(), []);
     rig.run_to(360);
     assert!(!rig.connects().is_empty());
+}
+
+#[test]
+fn a_peer_whose_addresses_mean_nothing_here_may_connect_all_the_same() {
+    let nowhere = Introduced {
+        may_be_reached: true,
+        ..introduced(Role::Controlling, &[base(HERE, P)], &[])
+    };
+    let mut rig = Rig::new(nowhere.clone());
+    rig.run_to(599);
+    let check = rig.accepted(PEER).unwrap();
+    assert_eq!(rig.actions(), [Action::Verify { check }]);
+    rig.verified(check);
+    assert!(matches!(
+        rig.agent.poll_event(),
+        Some(Event::Established { .. })
+    ));
+    // Where nobody comes, the dial does not take long.
+    let mut rig = Rig::new(nowhere);
+    rig.run_to(599);
+    assert_eq!(rig.agent.poll_event(), None);
+    rig.run_to(601);
+    assert_eq!(rig.report().verdict, Verdict::NoCommonFamily);
 }
