@@ -75,6 +75,12 @@ pub fn is_global(ip: IpAddr) -> bool {
     AddressScope::of(ip) == AddressScope::Global
 }
 
+/// Tells whether an address leads to a host only for those who are in its network.
+#[must_use]
+pub fn is_local(ip: IpAddr) -> bool {
+    AddressScope::of(ip) == AddressScope::Local
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 mod tests {

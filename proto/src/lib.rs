@@ -30,7 +30,7 @@ mod peer_id;
 mod reflexive_token;
 mod session;
 
-pub use address_scope::{AddressScope, is_global};
+pub use address_scope::{AddressScope, is_global, is_local};
 pub use candidate::{Candidate, CandidateKind, PunchPort};
 pub use connect_back::{BackFrom, BackOutcome, ConnectBack};
 pub use coordinator_addr::{CoordinatorAddr, ParseCoordinatorAddrError};

@@ -6,9 +6,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use p2pconnect_proto::{Candidate, CandidateKind, PeerId, TokenKey};
+use p2pconnect_proto::{Candidate, CandidateKind, PeerId, TokenKey, is_local};
 
-use crate::network::{is_local, subscriber};
+use crate::network::subscriber;
 
 /// The peer whose candidates are judged, and what is known of it beyond doubt.
 #[derive(Debug, Clone, Copy)]

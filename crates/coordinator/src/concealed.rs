@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use p2pconnect_proto::{Candidate, CandidateKind, PeerId};
-
-use crate::network::is_local;
+use p2pconnect_proto::{Candidate, CandidateKind, PeerId, is_local};
 
 /// The most addresses that are watched. What hides clients has one or two.
 const MAX_ADDRESSES: usize = 16;

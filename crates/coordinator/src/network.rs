@@ -1,6 +1,6 @@
 use std::net::{IpAddr, Ipv6Addr};
 
-use p2pconnect_proto::{AddressScope, represented};
+use p2pconnect_proto::represented;
 
 /// Returns what stands for one subscriber: an IPv4 address as it is, an IPv6 address cut to its
 /// first 64 bits.
@@ -25,13 +25,6 @@ fn cut(ip: IpAddr, mask: u128) -> IpAddr {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & mask)),
         v4 @ IpAddr::V4(_) => v4,
     }
-}
-
-/// Tells whether an address means something only inside some network, so that nobody on the
-/// Internet at large can be hit through it.
-///
-pub(crate) fn is_local(ip: IpAddr) -> bool {
-    AddressScope::of(ip) == AddressScope::Local
 }
 
 #[cfg(test)]

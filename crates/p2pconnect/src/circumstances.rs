@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use p2pconnect_proto::{AddressScope, Candidate, is_global};
+use p2pconnect_proto::{Candidate, is_global, is_local};
 use p2pconnect_punch::{PunchReport, Verdict};
 
 use crate::{mappings::Mapped, remote_candidates::Vantage};
@@ -67,8 +67,7 @@ impl Circumstances {
     /// Tells whether a coordinator outside sees this endpoint inside, at an address that it does not have: then
     /// something in front of the coordinator puts its own address there.
     fn is_concealed(&self) -> bool {
-        let is_hidden =
-            |ip: &IpAddr| !is_global(*ip) && !ip.is_loopback() && !self.own.contains(ip);
+        let is_hidden = |ip: &IpAddr| is_local(*ip) && !self.own.contains(ip);
         is_global(self.coordinator) && self.seen.iter().any(is_hidden)
     }
 
@@ -87,8 +86,7 @@ impl Circumstances {
 
 /// Tells whether all addresses, of which there is one at least, are inside a network.
 pub(crate) fn are_inside(addresses: &BTreeSet<IpAddr>) -> bool {
-    let is_inside = |ip: &IpAddr| AddressScope::of(*ip) == AddressScope::Local;
-    !addresses.is_empty() && addresses.iter().all(is_inside)
+    !addresses.is_empty() && addresses.iter().copied().all(is_local)
 }
 
 #[cfg(test)]

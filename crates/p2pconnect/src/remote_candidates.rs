@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use p2pconnect_proto::{AddressScope, Candidate, is_global, represented};
+use p2pconnect_proto::{AddressScope, Candidate, is_global, is_local, represented};
 
 use crate::surroundings::Surroundings;
 
@@ -69,8 +69,7 @@ impl Vantage {
     pub(crate) fn is_in_one_network_with(&self, candidates: &[Candidate]) -> bool {
         // A coordinator inside a network introduces those who are inside as well. One that sees this host
         // at a private address reaches it without a NAT, as it does the peers that it sees so.
-        let is_inside = |ip: &IpAddr| !ip.is_loopback() && !is_global(*ip);
-        let is_inside = is_inside(&self.coordinator) || self.outside.iter().any(is_inside);
+        let is_inside = is_local(self.coordinator) || self.outside.iter().copied().any(is_local);
         let node = |it: &Candidate| self.surroundings.node(it.address.ip());
         let mut remotes = candidates.iter().map(node);
         self.seen_together

@@ -255,7 +255,7 @@ proptest! {
         }));
         let meeting = scene.dial(&client(2, 2), 1).unwrap();
         for told in meeting.callee.candidates {
-            let local = !reflexive && crate::network::is_local(told.address.ip());
+            let local = !reflexive && p2pconnect_proto::is_local(told.address.ip());
             prop_assert!(claimed == seen || local);
         }
     }
