@@ -91,7 +91,9 @@ fn a_coordinator_that_sees_one_peer_inside_a_network_is_named() {
         assert!(dialled.event("failed").unwrap()["hint"].is_null());
         let seen = listener.has_said("seen-inside");
         assert_eq!(seen["address"], "192.168.77.1");
-        drop(server);
+        // Whoever runs the server is told as well.
+        let mut server = server.unwrap();
+        server.wait_for_log("warning: a peer is seen at 192.168.77.1");
     });
 }
 

@@ -29,6 +29,7 @@ use tracing::{Instrument as _, debug, debug_span, error, info};
 
 pub use config::{BindError, Config, ServiceLimits};
 
+use crate::concealed::Findings;
 use gate::{Attempt, Verdict};
 use shared::{Shared, Ticket};
 
@@ -93,8 +94,23 @@ impl Coordinator {
     ///
     /// Ends without an address with the coordinator. Cancel safe.
     pub fn hidden_clients(&self) -> impl Future<Output = Option<IpAddr>> + Send + use<> {
-        let mut found = self.shared.hidden_behind();
-        async move { *found.wait_for(Option::is_some).await.ok()? }
+        self.found(|findings| findings.hidden_behind)
+    }
+
+    /// Returns a future that is ready once some clients are seen outside all networks, and another one inside
+    /// one and nowhere else, with the address of that one. Those outside cannot be told where it is then.
+    ///
+    /// Ends without an address with the coordinator. Cancel safe.
+    pub fn client_inside(&self) -> impl Future<Output = Option<IpAddr>> + Send + use<> {
+        self.found(|findings| findings.inside)
+    }
+
+    fn found(
+        &self,
+        pick: fn(&Findings) -> Option<IpAddr>,
+    ) -> impl Future<Output = Option<IpAddr>> + Send + use<> {
+        let mut findings = self.shared.findings();
+        async move { pick(&*findings.wait_for(|it| pick(it).is_some()).await.ok()?) }
     }
 
     /// Serves until `shutdown` completes, then closes every connection with

@@ -48,6 +48,8 @@ pub(crate) async fn run(options: args::Serve) -> Exit {
             }
             let hidden = coordinator.hidden_clients();
             servers.spawn(async move { hidden.await.into_iter().for_each(warn_of) });
+            let inside = coordinator.client_inside();
+            servers.spawn(async move { inside.await.into_iter().for_each(warn_of_inside) });
             coordinator.run(signals::interrupted()).await;
             Exit::DONE
         }
@@ -62,6 +64,15 @@ fn warn_of(hidden_behind: IpAddr) {
          elsewhere, a container with published ports or a router hides their addresses, and dials \
          between them fail: run this on the host's own network (docker run --network host), or on a \
          machine with a public address"
+    ));
+}
+
+/// Says that some clients are inside a network, and others are not, and what to do about it.
+fn warn_of_inside(address: IpAddr) {
+    stdio::say(format_args!(
+        "warning: a peer is seen at {address}, inside a network, and others are outside it. These cannot be \
+         told where that one is, and most dials between them fail: run this on a machine with a public \
+         address, outside that network"
     ));
 }
 

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     admission::canonical,
-    concealed::Concealed,
+    concealed::{Concealed, Findings},
     network::site,
     rate::RateLimiter,
     registry::{Client, Command, ConnectionId, Event, Moment, Registry},
@@ -51,7 +51,7 @@ pub(super) struct Shared {
     requests: Mutex<RateLimiter<IpAddr>>,
     journal: Mutex<Journal>,
     concealed: Mutex<Concealed>,
-    hidden_behind: watch::Sender<Option<IpAddr>>,
+    findings: watch::Sender<Findings>,
     next_connection: AtomicU64,
     stun_servers: Vec<SocketAddr>,
     stun_alternates: Vec<SocketAddr>,
@@ -68,7 +68,7 @@ impl Shared {
             requests: Mutex::new(RateLimiter::new(REQUEST_BURST, REQUEST_INTERVAL)),
             journal: Mutex::new(Journal::new()),
             concealed: Mutex::default(),
-            hidden_behind: watch::Sender::default(),
+            findings: watch::Sender::default(),
             next_connection: AtomicU64::new(0),
             stun_servers: config.stun_servers,
             stun_alternates: config.stun_alternates,
@@ -105,14 +105,14 @@ impl Shared {
     /// Takes in what a client says of itself, beside where it is seen.
     pub(super) fn compare(&self, client: &Client, candidates: &[Candidate]) {
         let found = lock(&self.concealed).note(client.peer, client.seen.ip(), candidates);
-        if found.is_some() {
-            self.hidden_behind.send_replace(found);
+        if let Some(found) = found {
+            self.findings.send_replace(found);
         }
     }
 
-    /// Watches for an address that all clients behind it are seen at.
-    pub(super) fn hidden_behind(&self) -> watch::Receiver<Option<IpAddr>> {
-        self.hidden_behind.subscribe()
+    /// Watches for what becomes clear of where clients are.
+    pub(super) fn findings(&self) -> watch::Receiver<Findings> {
+        self.findings.subscribe()
     }
 
     /// Returns the way to tell the client on this connection something, while it lasts.
