@@ -272,6 +272,7 @@ mod tests {
 
     use p2pconnect_punch::Purpose;
     use p2pconnect_stun::socket::reusable_tcp_socket;
+    use tokio::time::sleep;
 
     use super::*;
     use crate::syn_budget::{Account, Network};
@@ -339,6 +340,21 @@ mod tests {
         assert!(last.await.is_ok());
         assert!(holes.with(|all| all.is_empty()));
         drop(listener);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn holes_stay_open_for_a_while_when_their_session_is_over() {
+        let (lingering, stake) = (Lingering::default(), Arc::new(()));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(std::future::pending::<()>());
+        lingering.hold(tasks, Arc::clone(&stake));
+        sleep(LINGERING / 2).await;
+        assert_eq!(Arc::strong_count(&stake), 2);
+        sleep(LINGERING).await;
+        assert_eq!(Arc::strong_count(&stake), 1);
+        // What has come to an end needs no time.
+        lingering.hold(JoinSet::<()>::new(), Arc::clone(&stake));
+        assert_eq!(Arc::strong_count(&stake), 1);
     }
 
     #[tokio::test]

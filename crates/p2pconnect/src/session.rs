@@ -228,16 +228,8 @@ impl Session {
         }
     }
 
-    /// Ends everything that is under way but the holes: the next session with this peer wants the same.
+    /// Leaves the holes open that the agent has not closed before its end.
     fn leave_holes_open(&mut self) {
-        for check in std::mem::take(&mut self.checks).into_values() {
-            match check {
-                Check::Connecting { is_hole: true, .. } => {}
-                Check::Connecting { task, .. } | Check::Verifying { task, .. } => task.abort(),
-                // Dropping an open stream resets it.
-                Check::Open { .. } | Check::Verified { .. } => {}
-            }
-        }
         let tasks = std::mem::take(&mut self.tasks);
         self.lingering.hold(tasks, self.stake.take());
     }
@@ -252,6 +244,8 @@ impl Session {
             } => self.connect(check, (local, remote), purpose),
             Action::Verify { check } => self.verify(check),
             Action::Close { check } => match self.checks.remove(&check) {
+                // The next session with this peer wants the same.
+                Some(Check::Connecting { is_hole: true, .. }) if self.agent.has_ended() => {}
                 Some(Check::Connecting { task, .. } | Check::Verifying { task, .. }) => {
                     task.abort();
                 }

@@ -240,6 +240,12 @@ impl PunchAgent {
         }
     }
 
+    /// Tells whether its outcome is known.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        !matches!(self.state, State::Punching)
+    }
+
     /// Returns how many connections it bets on, if it does.
     #[must_use]
     pub fn bets(&self) -> u32 {
