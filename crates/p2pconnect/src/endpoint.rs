@@ -204,7 +204,8 @@ impl Endpoint {
         let place = self.inner.place(peer, deadline).await?;
         let _reserved = self.inner.behaviour.reserve();
         let mut found = None;
-        let (mut round, mut turned_away, mut failed, mut most) = (0, 0, 0, 0);
+        let (mut round, mut turned_away, mut outdated) = (0, 0, 0);
+        let (mut failed, mut most) = (0, 0);
         while round - turned_away < rounds::MAX_INTRODUCTIONS {
             round += 1;
             let forwarded = self.inner.port_mappings.known();
@@ -231,7 +232,8 @@ impl Endpoint {
                 // It was waited for what the next introduction needs.
                 Some(left @ DialError::PeerLeft) => {
                     found = found.or(Some(left));
-                    continue;
+                    pause = rounds::pause_after_leaving(outdated, random_fraction());
+                    outdated += 1;
                 }
                 Some(DialError::PeerBusy) => {
                     found = Some(DialError::PeerBusy);
@@ -249,7 +251,7 @@ impl Endpoint {
                     return Err(error);
                 }
                 error => {
-                    pause += rounds::spread(error.as_ref(), random_fraction());
+                    pause += rounds::spread(error.as_ref(), failed, random_fraction());
                     most = most.max(rounds::most(error.as_ref()));
                     found = error.or(found);
                     failed += 1;

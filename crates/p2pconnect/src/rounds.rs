@@ -18,9 +18,12 @@ pub(crate) const MAX_INTRODUCTIONS: u32 = MAX_FORETOLD_ROUNDS + 4;
 /// the same moment from behind the same NAT get these ports; a dozen of them are done after four rounds.
 const MAX_FORETOLD_ROUNDS: u32 = 6;
 
-/// The longest pause, at random, before ports are foretold or guessed anew, so that dials that have been in each
-/// other's way are not again.
-const MAX_GUESS_PAUSE: Duration = Duration::from_millis(500);
+/// The longest pause, at random, before ports are foretold or guessed anew for the first time, so that dials that have
+/// been in each other's way are not again. Twice as long each time, as there may be several.
+const GUESS_PAUSE: Duration = Duration::from_millis(500);
+
+/// The longest that this becomes: four rounds and their pauses must fit into a dial.
+const MAX_GUESS_PAUSE: Duration = Duration::from_secs(2);
 
 /// Returns how many rounds may fail if this is how one of them has.
 pub(crate) fn most(error: Option<&DialError>) -> u32 {
@@ -30,13 +33,26 @@ pub(crate) fn most(error: Option<&DialError>) -> u32 {
     }
 }
 
-/// Returns how much later than need be the next round is asked for, after one that has failed like this, by a
-/// number from 0 to 1 that is drawn at random.
-pub(crate) fn spread(error: Option<&DialError>, drawn: f64) -> Duration {
+/// Returns how much later than need be the next round is asked for, after one that has failed like this and so many
+/// before, by a number from 0 to 1 that is drawn at random.
+pub(crate) fn spread(error: Option<&DialError>, failed: u32, drawn: f64) -> Duration {
     match error {
-        Some(DialError::NoDirectPath(report)) if report.guessed => MAX_GUESS_PAUSE.mul_f64(drawn),
+        Some(DialError::NoDirectPath(report)) if report.guessed => pause(failed, drawn),
         _ => Duration::ZERO,
     }
+}
+
+/// Returns how long to wait before the next introduction when one has been left because more had become known, and
+/// so many before. Each side learns of its NAT once; what goes on becoming outdated are ports that dials beside this one take.
+pub(crate) fn pause_after_leaving(before: u32, drawn: f64) -> Duration {
+    before
+        .checked_sub(2)
+        .map_or(Duration::ZERO, |before| pause(before, drawn))
+}
+
+fn pause(before: u32, drawn: f64) -> Duration {
+    let longest = GUESS_PAUSE.saturating_mul(1 << before.min(8));
+    longest.min(MAX_GUESS_PAUSE).mul_f64(drawn)
 }
 
 /// Tells whether it counted on one port each.
@@ -123,7 +139,11 @@ mod tests {
         let filled = failed(Verdict::PortsExhausted, BLOCK);
         assert!(!is_final(&filled, false));
         assert_eq!((most(Some(&row)), most(Some(&block))), (6, 3));
-        assert_eq!(spread(Some(&row), 1.0), MAX_GUESS_PAUSE);
-        assert_eq!(spread(None, 1.0), Duration::ZERO);
+        assert_eq!(spread(Some(&row), 0, 1.0), GUESS_PAUSE);
+        assert_eq!(spread(Some(&row), 1, 0.5), GUESS_PAUSE);
+        assert_eq!(spread(Some(&row), 100, 1.0), MAX_GUESS_PAUSE);
+        assert_eq!(spread(None, 0, 1.0), Duration::ZERO);
+        let leaving = [1, 2, 3].map(|before| pause_after_leaving(before, 1.0));
+        assert_eq!(leaving, [Duration::ZERO, GUESS_PAUSE, GUESS_PAUSE * 2]);
     }
 }
