@@ -128,6 +128,20 @@ async fn a_service_that_has_closed_wholly_ends_the_stream_though_the_dialler_goe
     assert!(said.contains("or the service behind it"), "{said}");
 }
 
+/// The service has nothing to say, and nobody is left to hear it.
+#[tokio::test]
+async fn a_dialler_that_is_gone_after_its_end_ends_the_stream() {
+    let mut forwarded = Forwarded::new().await;
+    let mut stream = forwarded.accept().await;
+    drop(forwarded.dial.child.stdin.take());
+    let read = timeout(LIMIT, stream.read(&mut [0])).await.unwrap();
+    assert_eq!(read.unwrap(), 0);
+    forwarded.dial.signal("KILL").await;
+    let (status, said) = forwarded.listen.end().await;
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("went away before it had"), "{said}");
+}
+
 #[tokio::test]
 async fn what_a_service_has_said_before_it_broke_arrives() {
     // More than is under way where nobody reads.

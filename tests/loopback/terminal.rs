@@ -69,7 +69,8 @@ async fn wait_to_see(dial: &mut Child, words: &str) {
             seen.push(char::from(byte));
         }
     };
-    timeout(LIMIT, searching).await.expect(words);
+    let found = timeout(LIMIT, searching).await;
+    assert!(found.is_ok(), "no {words}: {seen:?}");
 }
 
 #[tokio::test]
