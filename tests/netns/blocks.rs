@@ -3,18 +3,23 @@
 //! `BLOCK_ROUNDS=20` makes fresh processes dial between all pairs of sizes, so many times each, instead of
 //! between one pair.
 
-use netns_lab::test;
+use std::time::Duration;
+
+use netns_lab::TestRun;
 use p2pconnect_tests::blocks::{BLOCKS, nat};
 
 use crate::net::Net;
 
+/// How long one dial may take, with the lab that it has of its own: a dial gives up after 15 s.
+const DIAL_LIMIT: Duration = Duration::from_secs(60);
+
 /// Returns how many rounds are asked for, if that is not the short way.
-fn rounds() -> Option<usize> {
+fn rounds() -> Option<u32> {
     std::env::var("BLOCK_ROUNDS").ok()?.parse().ok()
 }
 
 /// Filling a block leaves no port of it for some minutes, so each dial has a lab of its own.
-fn dial(a: (u16, u16), b: (u16, u16), round: usize) {
+fn dial(a: (u16, u16), b: (u16, u16), round: u32) {
     let net = Net::new(&[nat(a)], &[nat(b)]);
     let peer = net.id("b");
     let mut listener = net.listen("b");
@@ -25,13 +30,19 @@ fn dial(a: (u16, u16), b: (u16, u16), round: usize) {
 
 #[test]
 fn blocks_that_begin_anywhere_meet_each_other() {
-    test(|| match rounds() {
-        None => dial(BLOCKS[0], BLOCKS[0], 1),
-        Some(rounds) => {
-            for [a, b] in BLOCKS.into_iter().flat_map(|a| BLOCKS.map(|b| [a, b])) {
-                for round in 1..=rounds {
-                    dial(a, b, round);
-                }
+    let pairs: Vec<_> = match rounds() {
+        None => vec![[BLOCKS[0]; 2]],
+        Some(_) => BLOCKS
+            .into_iter()
+            .flat_map(|a| BLOCKS.map(|b| [a, b]))
+            .collect(),
+    };
+    let rounds = rounds().unwrap_or(1);
+    let limit = DIAL_LIMIT * (pairs.len() as u32) * rounds;
+    TestRun::new().limit(limit).run(|| {
+        for &[a, b] in &pairs {
+            for round in 1..=rounds {
+                dial(a, b, round);
             }
         }
     });
