@@ -21,8 +21,9 @@ const AGAIN: u32 = 384;
 
 /// The most SYNs to ports in one network that are guessed.
 ///
-/// The three rounds of a dial that meets nobody: 924 connections, each repeated once before its round
-/// is given up. A dozen dials at once need less, since most get theirs within the first 462.
+/// Two rounds of a dial that meets nobody: 924 connections, each repeated twice before its round is given up. A third
+/// one finds little left, and is hardly ever needed. A dozen dials at once need less, since most get theirs within
+/// the first 462.
 const GUESSED: u32 = 5_120;
 
 /// After how long one more SYN to a network is granted.
