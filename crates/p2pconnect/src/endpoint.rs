@@ -253,7 +253,7 @@ impl Endpoint {
                 error => {
                     pause += rounds::spread(error.as_ref(), failed, random_fraction());
                     most = most.max(rounds::most(error.as_ref()));
-                    found = error.or(found);
+                    found = rounds::kept(found, error, Instant::now() >= deadline);
                     failed += 1;
                     if failed >= most {
                         break;

@@ -63,6 +63,23 @@ fn is_foretold(report: &PunchReport) -> bool {
     report.guessed && !nats.iter().any(is_random)
 }
 
+/// Returns what says more: what the rounds before have found, or what this one has, which the end of the dial's time may
+/// have cut off.
+pub(crate) fn kept(
+    found: Option<DialError>,
+    error: Option<DialError>,
+    is_cut_off: bool,
+) -> Option<DialError> {
+    match (found, error) {
+        (Some(whole @ DialError::NoDirectPath(_)), Some(DialError::NoDirectPath(_)))
+            if is_cut_off =>
+        {
+            Some(whole)
+        }
+        (found, error) => error.or(found),
+    }
+}
+
 /// Returns what says more: what the rounds have found, or why there is not another one.
 pub(crate) fn telling(found: Option<DialError>, error: DialError) -> DialError {
     match (found, error) {
@@ -130,6 +147,22 @@ mod tests {
         let error = failed(Verdict::NoCommonFamily, ROW);
         assert!(is_final(&error, true));
         assert!(!is_final(&error, false));
+    }
+
+    #[test]
+    fn a_round_that_is_cut_off_replaces_no_whole_one() {
+        let last = |is_cut_off| {
+            let [whole, cut] = [Verdict::LocalMappingVaries, Verdict::Silent];
+            let [whole, cut] = [whole, cut].map(|it| Some(failed(it, ROW)));
+            match kept(whole, cut, is_cut_off) {
+                Some(DialError::NoDirectPath(report)) => Some(report.verdict),
+                _ => None,
+            }
+        };
+        assert_eq!(last(true), Some(Verdict::LocalMappingVaries));
+        assert_eq!(last(false), Some(Verdict::Silent));
+        let busy = kept(Some(DialError::PeerBusy), None, false);
+        assert!(matches!(busy, Some(DialError::PeerBusy)));
     }
 
     #[test]
