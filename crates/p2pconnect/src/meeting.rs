@@ -33,7 +33,7 @@ use crate::{
     registrations::Registrations,
     relayed::Relayed,
     remote_candidates::Vantage,
-    session::{Handover, Pace, Punched, Session, SessionError},
+    session::{Decision, Handover, Pace, Punched, Session, SessionError},
     surroundings::Surroundings,
     task::AbortOnDrop,
     verify::Verifier,
@@ -178,6 +178,18 @@ impl Inner {
         )
     }
 
+    /// Returns what hands out the connection to a peer.
+    fn handover(
+        &self,
+        (peer, role): (PeerId, Role),
+        relayed: Relayed,
+        decision: Decision,
+    ) -> Handover {
+        Handover::new(role, relayed, self.books(peer))
+            .unless(decision)
+            .enduring(self.stream_silence)
+    }
+
     /// Returns where it is noted which connections to a peer are used.
     fn books(&self, peer: PeerId) -> Books {
         Books {
@@ -255,7 +267,9 @@ impl Inner {
         };
         let told = meeting.told(pace);
         let session = told.session;
-        let punching = self.punch(meeting, place, pace.clone(), began + DIAL_LIMIT);
+        let decision = Decision::default();
+        let deadline = began + DIAL_LIMIT;
+        let punching = self.punch(meeting, place, pace.clone(), decision, deadline);
         let telling = async {
             let patience = told.patience();
             outdated(told, &self.mappings, &self.mappings, &self.behaviour).await;
@@ -292,12 +306,10 @@ impl Inner {
         let undecided = Undecided::new(told.session, meeting.coordination.farewells());
         let pause = pause_after(&meeting.introduction);
         let own = place.mappings().unwrap_or(&self.mappings);
-        let result = tokio::select! {
-            biased;
-            result = self.punch(meeting, place, pace, deadline) => Some(result),
-            () = outdated(told, own, &self.mappings, &self.behaviour) => None,
-        };
-        match result {
+        let decision = Decision::default();
+        let punching = self.punch(meeting, place, pace, decision.clone(), deadline);
+        let outdated = outdated(told, own, &self.mappings, &self.behaviour);
+        match unless_outdated(outdated, punching, decision).await {
             Some(Ok(punched)) => {
                 undecided.connected();
                 Ok(punched)
@@ -321,6 +333,7 @@ impl Inner {
         meeting: Meeting,
         place: &Place,
         pace: Pace,
+        decision: Decision,
         deadline: Instant,
     ) -> Result<Punched, DialError> {
         let Meeting {
@@ -378,13 +391,12 @@ impl Inner {
         let (agent, stake) = self.bets.place(peer, self.punch.clone(), |config| {
             PunchAgent::new(config, introduced, random_seed(), begun.started)
         });
-        // The callee's flight leaves when the dialler is told, and takes half the way there and
-        // back.
+        // The callee's flight leaves when the dialler is told, and takes half the round trip.
         let due = begun.started + begun.relayed_rtt / 2;
         let verifier = Verifier::new(&self.key, (peer, role), session, (&relayed, due))?
             .over(begun.relayed_rtt)
             .enduring(self.stream_silence);
-        let handover = Handover::new(role, relayed, self.books(peer)).enduring(self.stream_silence);
+        let handover = self.handover((peer, role), relayed, decision);
         let session = Session::new(agent, verifier, handover, inbox, self.behaviour.reports())
             .naming(kinds, translated)
             .paced(pace)
@@ -392,9 +404,9 @@ impl Inner {
             .opening(self.bets.holes(), Arc::clone(&self.lingering));
         let (result, race) = run(session, deadline, &circumstances, &self.behaviour).await;
         self.note_end(&begun, &result);
-        let mut punched = result?;
-        punched.stream.get_mut().0.keep(race);
-        Ok(punched)
+        result
+            .map(|punched| punched.tied_to(race))
+            .map_err(DialError::from)
     }
 
     /// Leaves those of a peer's candidates that are connected to, as this host reaches them. Returns which
@@ -461,6 +473,26 @@ impl Inner {
             report,
         });
     }
+}
+
+/// Waits for a connection, unless the introduction is outdated before one is used.
+///
+/// Cancel safety: dropping the future gives the introduction up.
+async fn unless_outdated<T>(
+    outdated: impl Future<Output = ()>,
+    punching: impl Future<Output = T>,
+    decision: Decision,
+) -> Option<T> {
+    let mut punching = std::pin::pin!(punching);
+    tokio::select! {
+        biased;
+        result = &mut punching => return Some(result),
+        () = outdated => {}
+    }
+    if decision.gives_up() {
+        return None;
+    }
+    Some(punching.await)
 }
 
 /// Returns the addresses that connections of this session's peer alone come from. What is predicted may be another

@@ -1,5 +1,6 @@
 //! Runs one punch agent on real sockets.
 
+mod decision;
 mod handover;
 mod pace;
 
@@ -33,10 +34,12 @@ use crate::{
     path_faults::PathFaults,
     relayed::Left,
     syn_budget::{Account, Network, PaidSyn, network_of},
+    task::AbortOnDrop,
     tcp,
     transport::Transport,
     verify::{Open, Origin, Verified, Verifier},
 };
+pub(crate) use decision::Decision;
 pub(crate) use handover::Handover;
 pub(crate) use pace::{Pace, Trails};
 
@@ -52,6 +55,14 @@ pub(crate) struct Punched {
     pub(crate) role: Role,
     /// For how long nothing may come from the peer.
     pub(crate) silence: Duration,
+}
+
+impl Punched {
+    /// Ties what still goes on to the connection.
+    pub(crate) fn tied_to(mut self, race: AbortOnDrop) -> Self {
+        self.stream.get_mut().0.keep(race);
+        self
+    }
 }
 
 /// How a connection was opened, between which addresses, and when.

@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
-use super::{Punched, SessionError};
+use super::{Decision, Punched, SessionError};
 use crate::{
     in_use::{Books, InUse, Usage},
     preamble::Preamble,
@@ -38,6 +38,7 @@ pub(crate) struct Handover {
     books: Books,
     /// For how long nothing may come from the peer.
     silence: Duration,
+    decision: Decision,
     state: State,
 }
 
@@ -53,14 +54,20 @@ enum State {
 }
 
 impl Handover {
-    pub(crate) const fn new(role: Role, relayed: Relayed, books: Books) -> Self {
+    pub(crate) fn new(role: Role, relayed: Relayed, books: Books) -> Self {
         Self {
             role,
             relayed,
             books,
             silence: tcp::STREAM_SILENCE,
+            decision: Decision::default(),
             state: State::Idle,
         }
+    }
+
+    /// Lets somebody else give the introduction up.
+    pub(crate) fn unless(self, decision: Decision) -> Self {
+        Self { decision, ..self }
     }
 
     /// Sets for how long nothing may come from the peer.
@@ -112,7 +119,8 @@ impl Handover {
     pub(super) async fn believe(&mut self, half: OwnedWriteHalf, usage: Usage) {
         match std::mem::replace(&mut self.state, State::Over) {
             State::Awaited(handed) => {
-                let Some(mut stream) = self.relayed.take_stream() else {
+                let stream = self.relayed.take_stream();
+                let Some(mut stream) = stream.filter(|_| self.decision.uses()) else {
                     self.state = State::Awaited(handed);
                     return;
                 };
@@ -195,6 +203,11 @@ impl Handover {
         &self,
         mut stream: TlsStream<Transport>,
     ) -> Result<TlsStream<Transport>, SessionError> {
+        if !self.decision.uses() {
+            return Err(SessionError::Broken(
+                io::ErrorKind::ConnectionAborted.into(),
+            ));
+        }
         if self.role == Role::Controlling {
             nominated(&mut stream).await.map_err(SessionError::Broken)?;
         }

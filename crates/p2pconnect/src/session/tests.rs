@@ -22,7 +22,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{OpenedWay, Punched, Session, SessionError, handover::Handover};
+use super::{Decision, OpenedWay, Punched, Session, SessionError, handover::Handover};
 use crate::{
     in_use::{Books, Usage},
     inbound::Inbound,
@@ -237,6 +237,27 @@ async fn is_refuted(attack: Attack) {
     assert!(!is_plain, "{attack:?}: the attacker reads it");
 
     meet(&mut dialler, &mut callee, here, &said).await;
+}
+
+#[tokio::test]
+async fn a_connection_is_not_nominated_once_its_introduction_is_given_up() {
+    let (mut dialler, mut callee) = sides().await;
+    let decision = Decision::default();
+    dialler.handover = dialler.handover.unless(decision.clone());
+    assert!(decision.gives_up());
+    let (one, other) = connection().await;
+    let at_callee = callee.verify(other);
+    let at_dialler = dialler.verify(one);
+    let (at_callee, _at_dialler) = tokio::join!(at_callee, at_dialler);
+    // The callee's side ends as the connection does, and finds none that is used.
+    assert!(
+        timeout(PATIENCE, at_callee)
+            .await
+            .unwrap()
+            .unwrap()
+            .is_err()
+    );
+    assert!(dialler.handed.try_recv().is_err() && callee.handed.try_recv().is_err());
 }
 
 #[tokio::test]
