@@ -218,6 +218,8 @@ impl Inbound {
     /// Has a listener answer nobody who comes through a closed hole.
     fn leave_out(&self, listener: &TcpListener, filter: &mut SynFilter) {
         match listener.local_addr() {
+            // Nobody guesses ports of IPv6.
+            Ok(local) if local.is_ipv6() => {}
             Ok(local) => filter.leave_out(listener, &self.closed.from(local.port())),
             Err(error) => tracing::debug!(%error, "a listener has no address"),
         }
