@@ -13,21 +13,27 @@ use p2pconnect_punch::{ConnectFailure, Opened};
 use p2pconnect_stun::socket::reset_on_close;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
 
-use crate::{closed_holes::ClosedHoles, preamble::read_opening, syn_filter::SynFilter};
+use crate::{
+    closed_holes::ClosedHoles,
+    preamble::read_opening,
+    room::{Room, Seat},
+    syn_filter::SynFilter,
+};
 
 /// How many connections from unexpected addresses may be open before they have shown to
-/// belong to a session. More would only help somebody who wants to use up our sockets.
-const MAX_STRANGERS: usize = 8;
+/// belong to a session. Beyond that the oldest makes room: a peer's shows it within milliseconds, as it greets as soon
+/// as it is connected. More would only help somebody who wants to use up our sockets.
+const MAX_STRANGERS: usize = 32;
 
 /// The same for connections from an address that a session's peer has named, at another port: a
-/// NAT may have given each of them one. As many as the session itself takes, and counted for
-/// each session, so that strangers elsewhere cannot keep the peer out.
-const MAX_NEIGHBOURS: usize = 16;
+/// NAT may have given each of them one. Counted for each session, so that strangers elsewhere cannot keep the peer out;
+/// those who share the peer's address would have to make some thousand connections a second.
+const MAX_NEIGHBOURS: usize = 32;
 
 /// How long a stranger may take to open the connection, and the session to become known: the peer may
 /// have been told of it a little before us.
@@ -124,7 +130,7 @@ struct Hole {
 pub(crate) struct Inbound {
     sessions: Mutex<BTreeMap<Opening, Waiting>>,
     changes: watch::Sender<()>,
-    strangers: Arc<Semaphore>,
+    strangers: Room,
     /// Connections that have come through holes and have not said whose they are.
     unclaimed: Mutex<JoinSet<()>>,
     /// Where nobody is answered.
@@ -135,20 +141,20 @@ pub(crate) struct Inbound {
 struct Waiting {
     remotes: BTreeSet<SocketAddr>,
     arrivals: mpsc::Sender<Arrival>,
-    /// How many more may come from these addresses at other ports.
-    neighbours: Arc<Semaphore>,
+    /// Those who have come from these addresses at other ports.
+    neighbours: Room,
 }
 
 /// Whose peer an address is.
 #[derive(Debug)]
 enum Expecting {
-    /// Nobody's, or that of a peer whose allowance is used up.
+    /// Nobody's.
     Nobody,
     One(mpsc::Sender<Arrival>),
     /// Two peers behind one NAT may name the same address; only the opening tells then.
     Several,
     /// That of a peer, but not the port.
-    Neighbour(OwnedSemaphorePermit),
+    Neighbour(Seat),
 }
 
 impl Inbound {
@@ -156,7 +162,7 @@ impl Inbound {
         Self {
             sessions: Mutex::default(),
             changes: watch::Sender::new(()),
-            strangers: Arc::new(Semaphore::new(MAX_STRANGERS)),
+            strangers: Room::new(MAX_STRANGERS),
             unclaimed: Mutex::default(),
             closed,
         }
@@ -174,7 +180,7 @@ impl Inbound {
         let waiting = Waiting {
             remotes,
             arrivals: sender,
-            neighbours: Arc::new(Semaphore::new(MAX_NEIGHBOURS)),
+            neighbours: Room::new(MAX_NEIGHBOURS),
         };
         self.with_sessions(|sessions| sessions.insert(theirs, waiting));
         self.changes.send_replace(());
@@ -240,25 +246,31 @@ impl Inbound {
             tracing::debug!("a connection through a closed hole is of no use");
             return None;
         }
-        let permit = match self.expecting(remote) {
+        let seat = match self.expecting(remote) {
             Expecting::One(session) => {
                 offer(&session, arrival);
                 return None;
             }
             // One address makes one connection to each port, so these need no other bound.
             Expecting::Several => None,
-            Expecting::Neighbour(permit) => Some(permit),
-            Expecting::Nobody => Some(Arc::clone(&self.strangers).try_acquire_owned().ok()?),
+            Expecting::Neighbour(seat) => Some(seat),
+            Expecting::Nobody => Some(self.strangers.enter()),
         };
         let inbound = Arc::clone(self);
         Some(async move {
-            if timeout(STRANGER_LIMIT, inbound.route_by_opening(arrival))
-                .await
-                .is_err()
-            {
-                tracing::debug!("a stranger belonged to no session in time");
+            let leaving = async {
+                match seat {
+                    Some(seat) => seat.given_up().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = inbound.route_by_opening(arrival) => {}
+                () = sleep(STRANGER_LIMIT) => {
+                    tracing::debug!("a stranger belonged to no session in time");
+                }
+                () = leaving => tracing::debug!("a stranger has made room for another one"),
             }
-            drop(permit);
         })
     }
 
@@ -399,9 +411,11 @@ impl Inbound {
 /// Takes a place for a connection from another port of an address that a peer has named.
 fn neighbour(sessions: &BTreeMap<Opening, Waiting>, ip: IpAddr) -> Expecting {
     let names = |it: &&Waiting| it.remotes.iter().any(|remote| remote.ip() == ip);
-    let mut naming = sessions.values().filter(names);
-    let permit = naming.find_map(|it| Arc::clone(&it.neighbours).try_acquire_owned().ok());
-    permit.map_or(Expecting::Nobody, Expecting::Neighbour)
+    let naming = sessions.values().filter(names);
+    let emptiest = naming.min_by_key(|it| it.neighbours.taken());
+    emptiest.map_or(Expecting::Nobody, |it| {
+        Expecting::Neighbour(it.neighbours.enter())
+    })
 }
 
 /// Where a session's connections arrive, until it is dropped.
@@ -515,8 +529,9 @@ mod tests {
             for _ in 0..MAX_STRANGERS {
                 strangers.push(self.stranger().await);
             }
-            // Accepted one after the other, so the last one is in when this one is turned away.
-            self.stranger().await.readable().await.unwrap();
+            // Accepted one after the other, so all are in when the first one makes room.
+            strangers.push(self.stranger().await);
+            strangers.remove(0).readable().await.unwrap();
             strangers
         }
     }
@@ -573,22 +588,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_ports_of_a_peers_address_are_let_in_up_to_a_number() {
+    async fn other_ports_of_a_peers_address_make_room_for_each_other() {
         let harness = Harness::start().await;
         let named = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let _inbox = harness.inbound.expect(opening(3), BTreeSet::from([named]));
+        let mut inbox = harness.inbound.expect(opening(3), BTreeSet::from([named]));
         let mut silent = Vec::new();
-        for _ in 0..MAX_NEIGHBOURS {
+        for _ in 0..=MAX_NEIGHBOURS {
             silent.push(TcpStream::connect(harness.address).await.unwrap());
         }
-        // The next ones count as any strangers.
+        silent[0].readable().await.unwrap();
+        // Strangers elsewhere take nothing from them.
         let _strangers = harness.fill_with_strangers().await;
-        let one_more = TcpStream::connect(harness.address).await.unwrap();
-        one_more.readable().await.unwrap();
-        for kept in &silent {
+        for kept in &silent[1..] {
             let read = kept.try_read(&mut [0]);
             assert_eq!(read.unwrap_err().kind(), io::ErrorKind::WouldBlock);
         }
+        // The peer greets at once.
+        let mut peer = TcpStream::connect(harness.address).await.unwrap();
+        peer.write_all(opening(3).as_bytes()).await.unwrap();
+        let arrival = timeout(LIMIT, inbox.next()).await.unwrap().unwrap();
+        assert_eq!(arrival.remote, peer.local_addr().unwrap());
     }
 
     #[tokio::test]
@@ -668,7 +687,7 @@ mod tests {
         let peer = TcpStream::connect(harness.address).await.unwrap();
         let remote = peer.local_addr().unwrap();
         // The stranger waits before the session begins: no other change comes to its notice.
-        while harness.inbound.strangers.available_permits() == MAX_STRANGERS {
+        while harness.inbound.strangers.taken() == 0 {
             tokio::task::yield_now().await;
         }
         let mut inbox = harness.inbound.expect(opening(1), BTreeSet::from([remote]));

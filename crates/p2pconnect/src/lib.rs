@@ -69,6 +69,7 @@ mod reconnecting;
 mod registrations;
 mod relayed;
 mod remote_candidates;
+mod room;
 mod rounds;
 mod session;
 mod shares;

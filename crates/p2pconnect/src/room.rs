@@ -1,0 +1,83 @@
+//! Places for those of whom nothing is known yet.
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    sync::{Mutex, PoisonError},
+};
+
+use tokio::sync::oneshot;
+
+/// A number of places. Whoever comes when all are taken gets that of the one who has been there longest: somebody who
+/// only sits there keeps nobody out.
+#[derive(Debug)]
+pub(crate) struct Room {
+    places: usize,
+    /// Dropping one has its seat given up.
+    taken: Mutex<VecDeque<oneshot::Sender<Infallible>>>,
+}
+
+/// A place, for as long as this exists or until somebody else gets it.
+#[derive(Debug)]
+pub(crate) struct Seat(oneshot::Receiver<Infallible>);
+
+impl Room {
+    pub(crate) const fn new(places: usize) -> Self {
+        Self {
+            places,
+            taken: Mutex::new(VecDeque::new()),
+        }
+    }
+
+    pub(crate) fn enter(&self) -> Seat {
+        let (place, seat) = oneshot::channel();
+        self.with(|taken| {
+            taken.push_back(place);
+            if taken.len() > self.places {
+                taken.pop_front();
+            }
+        });
+        Seat(seat)
+    }
+
+    /// Returns how many places are taken.
+    pub(crate) fn taken(&self) -> usize {
+        self.with(|taken| taken.len())
+    }
+
+    fn with<T>(
+        &self,
+        use_taken: impl FnOnce(&mut VecDeque<oneshot::Sender<Infallible>>) -> T,
+    ) -> T {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.retain(|it| !it.is_closed());
+        use_taken(&mut taken)
+    }
+}
+
+impl Seat {
+    /// Waits until somebody else gets the place.
+    pub(crate) async fn given_up(self) {
+        // Nothing is ever sent.
+        drop(self.0.await);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_one_who_has_been_there_longest_makes_room() {
+        let room = Room::new(2);
+        let (first, second) = (room.enter(), room.enter());
+        drop(second);
+        let third = room.enter();
+        assert_eq!(room.taken(), 2);
+        let fourth = room.enter();
+        first.given_up().await;
+        assert_eq!(room.taken(), 2);
+        drop((third, fourth));
+        assert_eq!(room.taken(), 0);
+    }
+}
