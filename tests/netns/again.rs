@@ -1,4 +1,4 @@
-use std::{collections::BTreeSet, sync::Barrier};
+use std::{collections::BTreeSet, process::Command, sync::Barrier};
 
 use netns_lab::{Hairpinning, NatSpec, UnsolicitedSyn, test};
 use p2pconnect::{Builder, Connection, DialPolicy, Endpoint, PeerId, SecretKey};
@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
     net::{Boxes, Net},
+    process::{self, Process},
     settled::block_on,
 };
 
@@ -187,4 +188,26 @@ fn side_by_side_by_a_hairpin() {
 #[test]
 fn side_by_side_between_public_hosts() {
     test(|| side_by_side(Net::new(&[], &[])));
+}
+
+/// A listener with room for one stream. It would go on with the first dial for seven seconds.
+#[test]
+fn a_dial_that_is_interrupted_leaves_its_place_to_the_next() {
+    test(|| {
+        let net = Net::new(&[NatSpec::port_preserving()], &[NatSpec::port_preserving()]);
+        let peer = net.id("b");
+        for signal in ["-INT", "-HUP"] {
+            let _listener = net.listen_with("b", &["--allow-any"]);
+            let mut first = Process::spawn(net.command("a", &["dial", "--json", &peer]));
+            first.wait_for("punching");
+            process::run(Command::new("kill").args([signal, &first.pid().to_string()]));
+            let first = first.finish();
+            assert!(first.event("established").is_none(), "{:#?}", first.stderr);
+            assert_eq!(first.code(), 130, "{:#?}", first.stderr);
+            let mut second =
+                Process::spawn(net.command("a", &["dial", "--json", "--timeout", "4s", &peer]));
+            second.wait_for("established");
+        }
+        net.finish();
+    });
 }

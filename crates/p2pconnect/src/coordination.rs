@@ -402,6 +402,7 @@ impl Coordination {
 
     /// Says goodbye, so that the coordinator forgets this peer at once.
     pub(crate) async fn close(&self) {
+        leaving::finish(&self.farewells).await;
         self.link.goodbye();
         // The packet leaves at once; waiting longer would only serve its repetition.
         if timeout(GOODBYE_LIMIT, self.endpoint.wait_idle())

@@ -10,7 +10,7 @@ use p2pconnect_proto::{SessionToken, message::Flight};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
-    time::timeout_at,
+    time::{timeout, timeout_at},
 };
 
 use crate::coordination::Link;
@@ -25,15 +25,23 @@ const MAX_TELLING: usize = 8;
 /// some more for a lost packet.
 const HEARD_LIMIT: Duration = Duration::from_secs(1);
 
+/// How long whoever closes its endpoint waits for the same.
+const CLOSING_LIMIT: Duration = Duration::from_millis(300);
+
 /// Where to say that introductions are given up.
 pub(crate) type Farewells = mpsc::Sender<Farewell>;
 
-/// An introduction that is given up.
+/// What the coordinator is to be told, or has been.
 #[derive(Debug)]
-pub(crate) struct Farewell {
-    session: SessionToken,
-    /// Who waits until it is passed on.
-    heard: Option<oneshot::Sender<()>>,
+pub(crate) enum Farewell {
+    /// An introduction is given up.
+    GivenUp {
+        session: SessionToken,
+        /// Who waits until it is passed on.
+        heard: Option<oneshot::Sender<()>>,
+    },
+    /// Somebody waits until everything before is passed on.
+    Last(oneshot::Sender<()>),
 }
 
 /// Returns where to say so, and what is to be told.
@@ -48,7 +56,13 @@ pub(crate) async fn tell(link: Link, mut given_up: mpsc::Receiver<Farewell>) {
     loop {
         tokio::select! {
             farewell = given_up.recv(), if telling.len() < MAX_TELLING => match farewell {
-                Some(farewell) => drop(telling.spawn(pass_on(link.clone(), farewell))),
+                Some(Farewell::GivenUp { session, heard }) => {
+                    telling.spawn(pass_on(link.clone(), session, heard));
+                }
+                Some(Farewell::Last(waiting)) => {
+                    while telling.join_next().await.is_some() {}
+                    report(waiting);
+                }
                 None => break,
             },
             Some(_) = telling.join_next() => {}
@@ -57,16 +71,30 @@ pub(crate) async fn tell(link: Link, mut given_up: mpsc::Receiver<Farewell>) {
     while telling.join_next().await.is_some() {}
 }
 
-async fn pass_on(link: Link, Farewell { session, heard }: Farewell) {
+async fn pass_on(link: Link, session: SessionToken, heard: Option<oneshot::Sender<()>>) {
     // A flight without bytes.
     let bytes = Vec::new();
     if let Err(error) = link.relay(Flight { session, bytes }).await {
         tracing::debug!(%error, "the peer does not know that an attempt is given up");
     }
-    if let Some(heard) = heard
-        && heard.send(()).is_err()
-    {
+    if let Some(heard) = heard {
+        report(heard);
+    }
+}
+
+fn report(waiting: oneshot::Sender<()>) {
+    if waiting.send(()).is_err() {
         tracing::trace!("nobody waits for a farewell any more");
+    }
+}
+
+/// Waits a little until everything that has been said is passed on, before the connection to the coordinator ends. Takes
+/// no time if there is nothing.
+pub(crate) async fn finish(farewells: &Farewells) {
+    let (waiting, passed_on) = oneshot::channel();
+    send(farewells, Farewell::Last(waiting));
+    if timeout(CLOSING_LIMIT, passed_on).await.is_err() {
+        tracing::debug!("the coordinator may not have passed all farewells on");
     }
 }
 
@@ -75,7 +103,7 @@ async fn pass_on(link: Link, Farewell { session, heard }: Farewell) {
 pub(crate) fn say(farewells: &Farewells, session: SessionToken) {
     send(
         farewells,
-        Farewell {
+        Farewell::GivenUp {
             session,
             heard: None,
         },
@@ -115,7 +143,7 @@ impl Undecided {
             return;
         };
         let (heard, hearing) = oneshot::channel();
-        let farewell = Farewell {
+        let farewell = Farewell::GivenUp {
             session: self.session,
             heard: Some(heard),
         };
@@ -142,6 +170,13 @@ mod tests {
 
     const SESSION: SessionToken = SessionToken::from_bytes([1; SessionToken::LEN]);
 
+    fn parts(farewell: Farewell) -> (SessionToken, Option<oneshot::Sender<()>>) {
+        match farewell {
+            Farewell::GivenUp { session, heard } => (session, heard),
+            Farewell::Last(_) => panic!("nobody waits for the last one"),
+        }
+    }
+
     #[test]
     fn what_is_dropped_without_a_connection_is_told_of() {
         // As a dial is dropped, in whatever it waits for, and outside of any runtime.
@@ -153,7 +188,7 @@ mod tests {
         };
         assert!(given_up.try_recv().is_err());
         drop(dialling);
-        assert_eq!(given_up.try_recv().unwrap().session, SESSION);
+        assert_eq!(parts(given_up.try_recv().unwrap()).0, SESSION);
     }
 
     #[test]
@@ -188,9 +223,31 @@ mod tests {
         assert!(began.elapsed() < Duration::from_millis(1_400), "silence");
 
         // Once is enough.
-        let [first, second] = [(); 2].map(|()| given_up.try_recv().unwrap());
-        assert_eq!((first.session, second.session), (SESSION, SESSION));
+        let told = [(); 2].map(|()| parts(given_up.try_recv().unwrap()).0);
+        assert_eq!(told, [SESSION; 2]);
         assert!(given_up.try_recv().is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_closes_waits_a_little_for_what_was_said() {
+        let (farewells, mut given_up) = farewells();
+        drop(Undecided::new(SESSION, farewells.clone()));
+        let finishing = finish(&farewells);
+        tokio::pin!(finishing);
+        let last = tokio::select! {
+            biased;
+            () = &mut finishing => panic!("nobody has heard of it"),
+            _ = given_up.recv() => given_up.recv().await.unwrap(),
+        };
+        match last {
+            Farewell::Last(waiting) => waiting.send(()).unwrap(),
+            Farewell::GivenUp { .. } => panic!("there was one"),
+        }
+        finishing.await;
+        // A coordinator that says nothing holds nobody up.
+        let began = tokio::time::Instant::now();
+        finish(&farewells).await;
+        assert_eq!(began.elapsed(), CLOSING_LIMIT);
     }
 
     #[tokio::test]
@@ -202,7 +259,7 @@ mod tests {
         let heard = tokio::select! {
             biased;
             () = &mut giving_up => panic!("nobody has heard of it"),
-            farewell = given_up.recv() => farewell.unwrap().heard.unwrap(),
+            farewell = given_up.recv() => parts(farewell.unwrap()).1.unwrap(),
         };
         heard.send(()).unwrap();
         giving_up.await;

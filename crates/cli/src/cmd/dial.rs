@@ -1,5 +1,6 @@
 use std::{
     convert::Infallible,
+    pin::{Pin, pin},
     time::{Duration, Instant},
 };
 
@@ -34,15 +35,23 @@ pub(crate) async fn run(options: args::Dial, started: Instant) -> Exit {
         Ok(prepared) => prepared,
         Err((status, error)) => return reporter.failed(status, &error),
     };
-    tokio::select! {
-        exit = dial(&options, &prepared, &reporter) => exit,
-        () = signals::interrupted() => Exit(exit::INTERRUPTED),
-    }
+    dial(&options, &prepared, &reporter).await
 }
 
 async fn dial(options: &args::Dial, prepared: &Prepared<'_>, reporter: &Reporter) -> Exit {
-    let connecting = connect_at_last(options, prepared, reporter);
-    let (mut endpoint, connection) = match connecting.await {
+    let mut interrupted = pin!(signals::interrupted());
+    let connected = {
+        let hung_up = signals::hung_up();
+        let mut stopped = pin!(async {
+            tokio::select! {
+                () = &mut interrupted => {}
+                () = hung_up => {}
+            }
+        });
+        let mut stopped: Stopped<'_> = stopped.as_mut();
+        connect_at_last(options, prepared, reporter, &mut stopped).await
+    };
+    let (mut endpoint, connection) = match connected {
         Ok(connected) => connected,
         Err(Failed {
             status,
@@ -50,7 +59,10 @@ async fn dial(options: &args::Dial, prepared: &Prepared<'_>, reporter: &Reporter
             endpoint,
             ..
         }) => {
-            let exit = reporter.failed(status, &error);
+            let exit = match status {
+                exit::INTERRUPTED => Exit(status),
+                _ => reporter.failed(status, &error),
+            };
             // Takes a while where a router forwards ports, so whoever waits for the reason has it first.
             if let Some(endpoint) = endpoint {
                 endpoint.close().await;
@@ -71,6 +83,7 @@ async fn dial(options: &args::Dial, prepared: &Prepared<'_>, reporter: &Reporter
     let pumped = tokio::select! {
         pumped = pump_until(hung_up, connection, reporter) => pumped,
         never = retiring => match never {},
+        () = interrupted => return Exit(exit::INTERRUPTED),
     };
     endpoint.close().await;
     let Some(pumped) = pumped else {
@@ -114,17 +127,32 @@ struct Failed {
     may_become_right: bool,
 }
 
+impl Failed {
+    fn interrupted(endpoint: Option<Endpoint>) -> Self {
+        Self {
+            status: exit::INTERRUPTED,
+            error: anyhow::anyhow!("interrupted"),
+            endpoint,
+            may_become_right: false,
+        }
+    }
+}
+
+/// What ends a dial before there is a stream.
+type Stopped<'a> = Pin<&'a mut dyn Future<Output = ()>>;
+
 /// Connects, as soon as the peer is there if that is wanted.
 async fn connect_at_last(
     options: &args::Dial,
     prepared: &Prepared<'_>,
     reporter: &Reporter,
+    stopped: &mut Stopped<'_>,
 ) -> Result<(Endpoint, Connection), Failed> {
     let give_up_at = options.wait.map(|wait| Instant::now() + wait);
     let mut pauses = Pauses::default();
     let mut said = false;
     loop {
-        let failed = match timeout(options.timeout, connect(options, prepared)).await {
+        let failed = match timeout(options.timeout, connect(options, prepared, stopped)).await {
             Ok(Ok(connected)) => return Ok(connected),
             Ok(Err(failed)) => failed,
             Err(_) => Failed {
@@ -149,7 +177,10 @@ async fn connect_at_last(
         }
         let pause = pauses.after(&failed.error);
         let left = give_up_at.saturating_duration_since(Instant::now());
-        sleep(pause.min(left)).await;
+        tokio::select! {
+            () = sleep(pause.min(left)) => {}
+            () = &mut *stopped => return Err(Failed::interrupted(None)),
+        }
         if pause >= left {
             let waited = options.wait.unwrap_or_default();
             return Err(Failed {
@@ -164,6 +195,7 @@ async fn connect_at_last(
 async fn connect(
     options: &args::Dial,
     prepared: &Prepared<'_>,
+    stopped: &mut Stopped<'_>,
 ) -> Result<(Endpoint, Connection), Failed> {
     let failed = |status, error| Failed {
         status,
@@ -177,12 +209,21 @@ async fn connect(
     let builder = prepared.builder();
     let builder = builder.map_err(|(status, error)| failed(status, error))?;
     let builder = builder.lookup_limit(time);
-    let endpoint = builder.bind().await.map_err(|error| Failed {
+    let bound = tokio::select! {
+        bound = builder.bind() => bound,
+        () = &mut *stopped => return Err(Failed::interrupted(None)),
+    };
+    let endpoint = bound.map_err(|error| Failed {
         may_become_right: pauses::binding_may_become_right(&error),
         ..failed(exit::of_bind(&error), error.into())
     })?;
     let time_left = deadline.saturating_duration_since(Instant::now());
-    match endpoint.dial_within(options.peer, time_left).await {
+    let dialled = tokio::select! {
+        dialled = endpoint.dial_within(options.peer, time_left) => dialled,
+        // The peer is told when the endpoint is closed, and has room for the next dial then.
+        () = stopped => return Err(Failed::interrupted(Some(endpoint))),
+    };
+    match dialled {
         Ok(connection) => Ok((endpoint, connection)),
         Err(error) => Err(Failed {
             status: exit::of_dial(&error),
