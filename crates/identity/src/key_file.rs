@@ -193,7 +193,7 @@ fn refuse_open_to_others(_: &Path, _: &fs::Metadata, _: Readers) -> Result<(), K
 #[non_exhaustive]
 pub enum KeyFileError {
     /// The file holds something else.
-    #[error("the file {} holds no usable key; name another file or remove it", path.display())]
+    #[error("the file {} holds no key that can be used here, which is one that this program has made; name another file", path.display())]
     Invalid {
         /// The file.
         path: PathBuf,

@@ -29,5 +29,28 @@ pub(crate) async fn look_up(host: &str, port: u16, limit: Duration) -> io::Resul
     let found = found.map_err(|_| silent())?.inspect_err(|error| {
         shortage::note(error);
     })?;
-    Ok(found.collect())
+    Ok(found.map(canonical).collect())
+}
+
+/// Returns an IPv4 address that is mapped into IPv6 as what it is: no socket here has both families.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    let mapped = match address {
+        SocketAddr::V6(v6) => v6.ip().to_ipv4_mapped(),
+        SocketAddr::V4(_) => None,
+    };
+    mapped.map_or(address, |ip| (ip, address.port()).into())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_ipv4_address_in_ipv6_is_one_of_ipv4() {
+        let found = look_up("::ffff:192.0.2.1", 1, LOOKUP_LIMIT).await.unwrap();
+        assert_eq!(found, [SocketAddr::from(([192, 0, 2, 1], 1))]);
+        let found = look_up("fe80::1%1", 2, LOOKUP_LIMIT).await.unwrap();
+        assert!(matches!(found[..], [SocketAddr::V6(it)] if it.scope_id() == 1));
+    }
 }

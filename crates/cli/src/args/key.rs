@@ -21,8 +21,13 @@ impl Key {
     /// Returns the file that was named, by the option or by the variable.
     pub(crate) fn file(&self) -> KeyFile {
         let variable = || environment::path("P2PCONNECT_KEY");
+        // As with other programs, that is what comes on stdin.
+        let from_stdin = |path: PathBuf| match path.to_str() {
+            Some("-") => "/dev/stdin".into(),
+            _ => path,
+        };
         KeyFile {
-            path: self.key.clone().or_else(variable),
+            path: self.key.clone().map(from_stdin).or_else(variable),
             readers: self.sharing.readers(),
         }
     }

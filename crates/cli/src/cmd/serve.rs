@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::{
     args,
     exit::Exit,
-    key::{self, COORDINATOR_KEY},
+    key::{self, COORDINATOR_KEY, Loaded},
     memory,
     privileges::Privileges,
     signals, stdio,
@@ -84,7 +84,7 @@ fn start(options: &args::Serve) -> anyhow::Result<(Coordinator, Vec<StunServer>)
     let witness = Witness::default();
 
     let listen = listen_address(options.listen);
-    let addresses = stun_addresses(options, listen);
+    let addresses = stun_addresses(&options.stun, listen);
     let mut config = stun_config(&token_key);
     config.witness = Some(witness.clone());
     let stun =
@@ -180,7 +180,13 @@ fn bind_coordinator(
         if let Some(address) = alternates.first().and_then(|it| it.local_addrs().first()) {
             listen.set_port(address.port());
         }
-        let key = key::load(&options.key_file(), COORDINATOR_KEY)?.key;
+        let Loaded { key, path, is_new } = key::load(&options.key_file(), COORDINATOR_KEY)?;
+        if is_new {
+            stdio::say(format_args!(
+                "note: a new key was made, {}: peers know this coordinator by the id that goes with it",
+                path.display()
+            ));
+        }
         let has_alternate = !alternates.is_empty();
         let mut config = coordinator_config(listen, key, token_key, stun, has_alternate);
         config.witness = Some(witness.clone());
@@ -267,17 +273,24 @@ fn share_files(config: &mut StunServerConfig, files: u64) {
     config.max_connections = config.max_connections.min(each.saturating_sub(for_backs));
 }
 
-/// Returns the addresses to serve STUN on.
-fn stun_addresses(options: &args::Serve, listen: SocketAddr) -> Vec<SocketAddr> {
-    if !options.stun.is_empty() {
-        return options.stun.clone();
+/// Returns the addresses to serve STUN on: those that were asked for, or the usual port beside the coordinator.
+fn stun_addresses(wanted: &[SocketAddr], listen: SocketAddr) -> Vec<SocketAddr> {
+    let beside = [SocketAddr::new(listen.ip(), DEFAULT_PORT)];
+    let wanted = match wanted {
+        [] => beside.as_slice(),
+        wanted => wanted,
+    };
+    let mut addresses = Vec::new();
+    for address in wanted {
+        let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+        let v4 = serves_both_families(address.ip()).then_some(v4);
+        for address in [*address].into_iter().chain(v4) {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
     }
-    let beside = SocketAddr::new(listen.ip(), DEFAULT_PORT);
-    if serves_both_families(listen.ip()) {
-        let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT));
-        return vec![beside, v4];
-    }
-    vec![beside]
+    addresses
 }
 
 /// Returns what peers are told: where STUN is on the coordinator's own address, only the port,
@@ -314,6 +327,18 @@ fn join(addresses: &[SocketAddr]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stun_is_for_both_families_wherever_it_is() {
+        let v6 = |port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        let v4 = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        assert_eq!(
+            stun_addresses(&[], v6(4433)),
+            [v6(DEFAULT_PORT), v4(DEFAULT_PORT)]
+        );
+        assert_eq!(stun_addresses(&[], v4(4433)), [v4(DEFAULT_PORT)]);
+        assert_eq!(stun_addresses(&[v6(9), v4(9)], v6(4433)), [v6(9), v4(9)]);
+    }
 
     #[test]
     fn stun_leaves_files_for_quic() {
