@@ -43,7 +43,6 @@ enum Dials {
 
 const TWO: Dials = Dials::AtOnce(2);
 const TWELVE: Dials = Dials::AtOnce(12);
-/// Of a dozen in the same sequence, one in sixty comes through the closed hole of another and breaks.
 const FOUR: Dials = Dials::AtOnce(4);
 /// After 1 to 5 s; the rounds go through these.
 const LATER: Dials = Dials::After(Duration::from_secs(1));
@@ -178,7 +177,7 @@ together! {
     twelve_to_a_peer_behind_random_ports: TWELVE, FILTERS, RANDOM;
     twelve_from_behind_a_block: TWELVE, OF_400, FILTERS;
     twelve_to_a_peer_behind_a_block: TWELVE, FILTERS, OF_400;
-    four_from_behind_next_ports: FOUR, NEXT, FILTERS;
+    twelve_from_behind_next_ports: TWELVE, NEXT, FILTERS;
     twelve_to_a_peer_behind_next_ports: TWELVE, FILTERS, NEXT;
     later_from_behind_random_ports: LATER, RANDOM, FILTERS;
     later_to_a_peer_behind_random_ports: LATER, FILTERS, RANDOM;
