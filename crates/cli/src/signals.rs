@@ -3,9 +3,14 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Waits for whatever ends a service: Ctrl-C, the request of a service manager, or the hang-up of the
 /// terminal that it was started in.
 pub(crate) async fn told_to_end() {
+    or_hung_up(interrupted()).await;
+}
+
+/// Waits for something else, or for the hang-up, whichever comes first.
+pub(crate) async fn or_hung_up(other: impl Future<Output = ()>) {
     let hung_up = hung_up();
     tokio::select! {
-        () = interrupted() => {}
+        () = other => {}
         () = hung_up => {}
     }
 }

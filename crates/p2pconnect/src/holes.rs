@@ -241,19 +241,17 @@ impl Drop for Held {
             }
             next
         });
-        if next.is_none() {
-            self.note_closed();
-        }
-        if let Some(turn) = next {
-            let held = Self {
-                holes: Arc::clone(&self.holes),
-                ends: self.ends,
-                connecting: self.connecting.take(),
-                at_once: None,
-            };
-            // Where that session has ended too, dropping this asks the one after it.
-            drop(turn.send(Ok(held)));
-        }
+        let Some(turn) = next else {
+            return self.note_closed();
+        };
+        let held = Self {
+            holes: Arc::clone(&self.holes),
+            ends: self.ends,
+            connecting: self.connecting.take(),
+            at_once: None,
+        };
+        // Where that session has ended too, dropping this asks the one after it.
+        drop(turn.send(Ok(held)));
     }
 }
 

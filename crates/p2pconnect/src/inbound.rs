@@ -21,7 +21,7 @@ use tokio::{
 use crate::{
     closed_holes::ClosedHoles,
     preamble::read_opening,
-    room::{Room, Seat},
+    seats::{Seat, Seats},
     syn_filter::SynFilter,
 };
 
@@ -130,7 +130,7 @@ struct Hole {
 pub(crate) struct Inbound {
     sessions: Mutex<BTreeMap<Opening, Waiting>>,
     changes: watch::Sender<()>,
-    strangers: Room,
+    strangers: Seats,
     /// Connections that have come through holes and have not said whose they are.
     unclaimed: Mutex<JoinSet<()>>,
     /// Where nobody is answered.
@@ -142,7 +142,7 @@ struct Waiting {
     remotes: BTreeSet<SocketAddr>,
     arrivals: mpsc::Sender<Arrival>,
     /// Those who have come from these addresses at other ports.
-    neighbours: Room,
+    neighbours: Seats,
 }
 
 /// Whose peer an address is.
@@ -162,7 +162,7 @@ impl Inbound {
         Self {
             sessions: Mutex::default(),
             changes: watch::Sender::new(()),
-            strangers: Room::new(MAX_STRANGERS),
+            strangers: Seats::new(MAX_STRANGERS),
             unclaimed: Mutex::default(),
             closed,
         }
@@ -180,7 +180,7 @@ impl Inbound {
         let waiting = Waiting {
             remotes,
             arrivals: sender,
-            neighbours: Room::new(MAX_NEIGHBOURS),
+            neighbours: Seats::new(MAX_NEIGHBOURS),
         };
         self.with_sessions(|sessions| sessions.insert(theirs, waiting));
         self.changes.send_replace(());

@@ -41,13 +41,7 @@ pub(crate) async fn run(options: args::Dial, started: Instant) -> Exit {
 async fn dial(options: &args::Dial, prepared: &Prepared<'_>, reporter: &Reporter) -> Exit {
     let mut interrupted = pin!(signals::interrupted());
     let connected = {
-        let hung_up = signals::hung_up();
-        let mut stopped = pin!(async {
-            tokio::select! {
-                () = &mut interrupted => {}
-                () = hung_up => {}
-            }
-        });
+        let mut stopped = pin!(signals::or_hung_up(&mut interrupted));
         let mut stopped: Stopped<'_> = stopped.as_mut();
         connect_at_last(options, prepared, reporter, &mut stopped).await
     };

@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 /// A number of places. Whoever comes when all are taken gets that of the one who has been there longest: somebody who
 /// only sits there keeps nobody out.
 #[derive(Debug)]
-pub(crate) struct Room {
-    places: usize,
+pub(crate) struct Seats {
+    count: usize,
     /// Dropping one has its seat given up.
     taken: Mutex<VecDeque<oneshot::Sender<Infallible>>>,
 }
@@ -21,10 +21,10 @@ pub(crate) struct Room {
 #[derive(Debug)]
 pub(crate) struct Seat(oneshot::Receiver<Infallible>);
 
-impl Room {
-    pub(crate) const fn new(places: usize) -> Self {
+impl Seats {
+    pub(crate) const fn new(count: usize) -> Self {
         Self {
-            places,
+            count,
             taken: Mutex::new(VecDeque::new()),
         }
     }
@@ -33,7 +33,7 @@ impl Room {
         let (place, seat) = oneshot::channel();
         self.with(|taken| {
             taken.push_back(place);
-            if taken.len() > self.places {
+            if taken.len() > self.count {
                 taken.pop_front();
             }
         });
@@ -69,15 +69,15 @@ mod tests {
 
     #[tokio::test]
     async fn the_one_who_has_been_there_longest_makes_room() {
-        let room = Room::new(2);
-        let (first, second) = (room.enter(), room.enter());
+        let seats = Seats::new(2);
+        let (first, second) = (seats.enter(), seats.enter());
         drop(second);
-        let third = room.enter();
-        assert_eq!(room.taken(), 2);
-        let fourth = room.enter();
+        let third = seats.enter();
+        assert_eq!(seats.taken(), 2);
+        let fourth = seats.enter();
         first.given_up().await;
-        assert_eq!(room.taken(), 2);
+        assert_eq!(seats.taken(), 2);
         drop((third, fourth));
-        assert_eq!(room.taken(), 0);
+        assert_eq!(seats.taken(), 0);
     }
 }
