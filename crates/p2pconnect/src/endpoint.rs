@@ -50,9 +50,6 @@ pub(crate) const DIAL_LIMIT: Duration = Duration::from_secs(15);
 /// The longest that a dial may be told to try; its rounds are over long before.
 const MAX_DIAL_LIMIT: Duration = Duration::from_secs(3600);
 
-/// A new round is not worth asking for when less than this is left.
-const ROUND_MINIMUM: Duration = Duration::from_secs(1);
-
 /// How long at least to wait before a coordinator that is asked too much is asked again; up to
 /// twice as long at random. A few introductions end in this time. It doubles each time.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
@@ -218,6 +215,7 @@ impl Endpoint {
                 Err(error) => return Err(rounds::telling(found, error)),
             };
             let is_apart = met.is_apart();
+            let is_short = rounds::is_short(deadline.saturating_duration_since(Instant::now()));
             let introduced = began.elapsed();
             self.inner.metrics.introduced(introduced);
             let since = (began, introduced);
@@ -250,6 +248,8 @@ impl Endpoint {
                 {
                     return Err(error);
                 }
+                // It was asked for since the peer was busy, which says more.
+                Some(_) if is_short && found.is_some() => break,
                 error => {
                     pause += rounds::spread(error.as_ref(), failed, random_fraction());
                     most = most.max(rounds::most(error.as_ref()));
@@ -261,7 +261,7 @@ impl Endpoint {
                 }
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if left < ROUND_MINIMUM {
+            if !rounds::is_worth(found.as_ref(), pause, left) {
                 break;
             }
             sleep(pause.min(left)).await;

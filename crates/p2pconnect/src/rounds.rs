@@ -25,6 +25,23 @@ const GUESS_PAUSE: Duration = Duration::from_millis(500);
 /// The longest that this becomes: four rounds and their pauses must fit into a dial.
 const MAX_GUESS_PAUSE: Duration = Duration::from_secs(2);
 
+/// A new round is not worth asking for when less than this is left.
+const MINIMUM: Duration = Duration::from_secs(1);
+
+/// Tells whether another round is worth asking for after this pause, when so much time is left. A peer that was busy
+/// says at once whether it still is.
+pub(crate) fn is_worth(found: Option<&DialError>, pause: Duration, left: Duration) -> bool {
+    match found {
+        Some(DialError::PeerBusy) => pause < left,
+        _ => !is_short(left),
+    }
+}
+
+/// Tells whether a round that began with so much time left says nothing of the path, if it fails.
+pub(crate) fn is_short(left: Duration) -> bool {
+    left < MINIMUM
+}
+
 /// Returns how many rounds may fail if this is how one of them has.
 pub(crate) fn most(error: Option<&DialError>) -> u32 {
     match error {
@@ -163,6 +180,15 @@ mod tests {
         assert_eq!(last(false), Some(Verdict::Silent));
         let busy = kept(Some(DialError::PeerBusy), None, false);
         assert!(matches!(busy, Some(DialError::PeerBusy)));
+    }
+
+    #[test]
+    fn a_busy_peer_is_asked_while_there_is_time() {
+        let [pause, left] = [100, 900].map(Duration::from_millis);
+        assert!(is_worth(Some(&DialError::PeerBusy), pause, left));
+        assert!(!is_worth(Some(&DialError::PeerBusy), left, pause));
+        assert!(!is_worth(Some(&DialError::PeerLeft), pause, left));
+        assert!(is_worth(None, pause, MINIMUM) && is_short(left));
     }
 
     #[test]
