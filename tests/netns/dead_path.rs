@@ -47,10 +47,16 @@ fn with_a_peer_that_vanishes(listen: fn(&Net) -> Process, then: fn(Process)) {
     });
 }
 
+/// The reason says who has been silent and for how long, and has no number of the system's.
+fn assert_is_told(reason: &str) {
+    assert!(reason.contains("nothing has come"), "{reason}");
+    assert!(reason.contains("for 3 s"), "{reason}");
+    assert!(!reason.contains("os error"), "{reason}");
+}
+
 fn assert_has_noticed(ended: &Finished) {
     assert_eq!(ended.code(), 1, "{:#?}", ended.stderr);
-    let reason = ended.reason();
-    assert!(reason.contains("nothing has come"), "{reason}");
+    assert_is_told(&ended.reason());
 }
 
 #[test]
@@ -71,6 +77,7 @@ fn an_idle_stream_ends_in_time() {
         |mut dial| {
             let failed = dial.wait_for("failed");
             assert_eq!(failed["status"], 1, "{failed}");
+            assert_is_told(failed["reason"].as_str().unwrap());
         },
     );
 }
@@ -105,6 +112,7 @@ fn a_path_that_dies_after_the_peers_end_is_noticed() {
             dial.stdin.as_mut().unwrap().write_all(under_way).unwrap();
             let failed = dial.wait_for("failed");
             assert_eq!(failed["status"], 1, "{failed}");
+            assert_is_told(failed["reason"].as_str().unwrap());
             net.finish();
         }
     });
@@ -127,6 +135,7 @@ fn with_a_service_that_vanishes(then: fn(&mut Process, &TcpStream)) {
         then(&mut dial, &stream);
         // Its place is free then.
         let failed = listener.wait_for("stream-failed");
+        assert_is_told(failed["reason"].as_str().unwrap());
         let ended = listener.finish();
         assert_eq!(ended.code(), 1, "{failed}");
         net.finish();

@@ -1,6 +1,7 @@
 //! Carries a peer's stream to a TCP service.
 
 use std::{
+    fmt,
     future::poll_fn,
     io,
     pin::Pin,
@@ -24,6 +25,7 @@ use crate::{
     args::Target,
     by_name,
     pump::{Transferred, pump_until},
+    words::in_words,
 };
 
 /// Connects to `target` and carries the stream there, or tells the peer why not.
@@ -45,14 +47,13 @@ pub(crate) async fn forward(
         Err(error) => {
             let reason = format!(
                 "the listener could not reach {target}: {}",
-                in_words(&error)
+                in_words(&error.to_string())
             );
             if let Err(error) = connection.refuse(&reason).await {
                 tracing::debug!(%error, "the peer does not hear of a refusal");
             }
             let blamed = anyhow!(
-                "{target}, where streams are forwarded to, cannot be connected to: {}",
-                in_words(&error)
+                "{target}, where streams are forwarded to, cannot be connected to: {error}"
             );
             return Err(match Shortage::of(&error) {
                 Some(shortage) => blamed.context(shortage),
@@ -60,6 +61,7 @@ pub(crate) async fn forward(
             });
         }
     };
+    let service = Service { target, silence };
     let (input, output) = stream.into_split();
     let (ended, at_its_end) = oneshot::channel::<Source>();
     let gone = async {
@@ -70,12 +72,12 @@ pub(crate) async fn forward(
         tokio::select! {
             // What it returns says no more.
             _ = half.ready(Interest::ERROR) => {}
-            error = poll_fn(|cx| poll_dead(target, &half, &mut liveness, cx)) => return error.into(),
+            error = poll_fn(|cx| liveness.poll_dead(half.as_ref(), &service, cx)) => return error.into(),
         }
-        anyhow!("the service at {target} has closed the connection wholly, and takes nothing more")
+        anyhow!("{service} has closed the connection wholly, and takes nothing more")
     };
     let mut output = Output {
-        target,
+        service,
         half: Some(output),
         is_whole: false,
     };
@@ -84,7 +86,7 @@ pub(crate) async fn forward(
         liveness,
     };
     let input = Input {
-        target,
+        service,
         source: Some((source, ended)),
     };
     let pumped = pump_until(gone, connection, input, &mut output, || {}).await;
@@ -99,56 +101,48 @@ async fn connect(target: &Target, silence: Duration) -> io::Result<(TcpStream, L
     Ok((stream, liveness))
 }
 
-/// Says what went wrong without the system's number of it, which says nothing on another machine.
-fn in_words(error: &io::Error) -> String {
-    let text = error.to_string();
-    match error.raw_os_error() {
-        Some(number) => text.replace(&format!(" (os error {number})"), ""),
-        None => text,
-    }
-}
-
 /// The half of a connection that a service sends on, and whoever looks whether the service is still there.
 struct Source {
     half: OwnedReadHalf,
     liveness: Liveness,
 }
 
-/// Says what has become of the connection to a service.
-fn broken(target: &Target, error: io::Error) -> io::Error {
-    if Shortage::of(&error).is_some() {
-        return error;
-    }
-    let text = match error.kind() {
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
-            format!("the service at {target} has broken its connection off")
-        }
-        _ => format!(
-            "the connection to the service at {target} broke: {}",
-            in_words(&error)
-        ),
-    };
-    io::Error::new(error.kind(), text)
+/// A service, and for how long nothing may come from it.
+#[derive(Debug, Clone, Copy)]
+struct Service<'a> {
+    target: &'a Target,
+    silence: Duration,
 }
 
-/// Is ready with an error once a service has vanished.
-fn poll_dead(
-    target: &Target,
-    half: &OwnedReadHalf,
-    liveness: &mut Liveness,
-    cx: &mut Context<'_>,
-) -> Poll<io::Error> {
-    liveness.poll_dead(half.as_ref(), cx).map(|()| {
-        let text = format!(
-            "the service at {target} has acknowledged nothing for too long of what it was sent"
-        );
-        io::Error::new(io::ErrorKind::TimedOut, text)
-    })
+impl fmt::Display for Service<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the service at {}", self.target)
+    }
+}
+
+impl Service<'_> {
+    /// Says what has become of the connection to it.
+    fn broken(self, error: io::Error) -> io::Error {
+        if Shortage::of(&error).is_some() {
+            return error;
+        }
+        let kind = error.kind();
+        let text = match kind {
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                format!("{self} has broken its connection off")
+            }
+            _ => match Liveness::explained(error, &self, self.silence) {
+                error if error.raw_os_error().is_none() => return error,
+                error => format!("the connection to {self} broke: {error}"),
+            },
+        };
+        io::Error::new(kind, text)
+    }
 }
 
 /// What a service sends. At the end, gives the reading half to whoever watches over the rest.
 struct Input<'a> {
-    target: &'a Target,
+    service: Service<'a>,
     source: Option<(Source, oneshot::Sender<Source>)>,
 }
 
@@ -158,15 +152,16 @@ impl AsyncRead for Input<'_> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let target = self.target;
+        let service = self.service;
         let Some((source, _)) = &mut self.source else {
             return Poll::Ready(Ok(()));
         };
         let before = buf.filled().len();
         let Poll::Ready(read) = Pin::new(&mut source.half).poll_read(cx, buf) else {
-            return poll_dead(target, &source.half, &mut source.liveness, cx).map(Err);
+            let Source { half, liveness } = source;
+            return liveness.poll_dead(half.as_ref(), &service, cx).map(Err);
         };
-        read.map_err(|error| broken(target, error))?;
+        read.map_err(|error| service.broken(error))?;
         if buf.filled().len() == before
             && let Some((source, ended)) = self.source.take()
         {
@@ -180,7 +175,7 @@ impl AsyncRead for Input<'_> {
 /// What goes to a service. Unless it is whole, the service sees that the stream has broken, and does not take
 /// what it has for all there is.
 struct Output<'a> {
-    target: &'a Target,
+    service: Service<'a>,
     half: Option<OwnedWriteHalf>,
     is_whole: bool,
 }
@@ -200,17 +195,17 @@ impl AsyncWrite for Output<'_> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = self.half()?.poll_write(cx, buf);
-        written.map_err(|error| broken(self.target, error))
+        written.map_err(|error| self.service.broken(error))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = self.half()?.poll_flush(cx);
-        flushed.map_err(|error| broken(self.target, error))
+        flushed.map_err(|error| self.service.broken(error))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let ended = self.half()?.poll_shutdown(cx);
-        ended.map_err(|error| broken(self.target, error))
+        ended.map_err(|error| self.service.broken(error))
     }
 }
 

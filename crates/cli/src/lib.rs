@@ -20,6 +20,7 @@ mod runtime;
 mod shortage;
 mod signals;
 mod stdio;
+mod words;
 
 use std::process::ExitCode;
 

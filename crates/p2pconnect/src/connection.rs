@@ -35,6 +35,9 @@ const REFUSAL_LIMIT: Duration = Duration::from_secs(5);
 /// How often it is looked whether the peer has acknowledged everything: about as often as that may be.
 const ACKNOWLEDGEMENT_LOOKS: Duration = Duration::from_millis(20);
 
+/// What errors call the other side.
+pub(crate) const PEER: &str = "the peer";
+
 /// A direct, authenticated byte stream to a peer.
 ///
 /// [`shutdown`](tokio::io::AsyncWriteExt::shutdown) ends the writing half only: the peer reads
@@ -150,7 +153,8 @@ impl Connection {
         }
         let tcp = self.stream.get_ref().0.tcp();
         let tcp = tcp.ok_or(io::ErrorKind::NotConnected)?;
-        ending::hand_over(tcp, &mut self.liveness, self.silence).await
+        let ended = ending::hand_over(tcp, &mut self.liveness, self.silence).await;
+        ended.map_err(|error| self.explained(error))
     }
 
     /// Breaks the stream off: the peer's reads end with an error, or if the writing half has been shut down its
@@ -201,9 +205,9 @@ impl Connection {
         if !self.is_shut
             && let Poll::Ready(error) = ending::poll_gone(tcp, cx)
         {
-            return Poll::Ready(error);
+            return Poll::Ready(self.explained(error));
         }
-        self.liveness.poll_error(tcp, cx)
+        self.liveness.poll_dead(tcp, &PEER, cx)
     }
 
     /// Lets the dialler know that this side does not want the stream, and why: its reads and writes end with
@@ -352,12 +356,16 @@ impl Connection {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<T>> {
         if polled.is_ready() {
-            return polled;
+            return polled.map_err(|error| self.explained(error));
         }
         match self.stream.get_ref().0.tcp() {
-            Some(tcp) => self.liveness.poll_error(tcp, cx).map(Err),
+            Some(tcp) => self.liveness.poll_dead(tcp, &PEER, cx).map(Err),
             None => Poll::Pending,
         }
+    }
+
+    fn explained(&self, error: io::Error) -> io::Error {
+        Liveness::explained(error, &PEER, self.silence)
     }
 
     /// Takes note of the peer's `close_notify`, wherever the application is in what came before it.

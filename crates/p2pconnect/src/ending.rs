@@ -15,10 +15,11 @@ use p2pconnect_stun::socket::clear_linger;
 use socket2::SockRef;
 use tokio::{net::TcpStream, time::Instant, time::sleep};
 
-use crate::{liveness::Liveness, tcp};
+use crate::{connection::PEER, liveness::Liveness, tcp};
 
-/// How often it is looked within the silence that is allowed whether the peer still takes bytes.
-const LOOKS: u32 = 6;
+/// How often it is looked within the silence that is allowed whether the peer still takes bytes. The silence may be found
+/// that much later.
+const LOOKS: u32 = 20;
 
 /// What may be unacknowledged when the peer has everything: this side's FIN, which counts as one byte.
 const FIN: u32 = 1;
@@ -41,7 +42,7 @@ pub(crate) async fn hand_over(
     })?;
     tokio::select! {
         ended = poll_fn(|cx| poll_end(stream, cx)) => ended?,
-        error = poll_fn(|cx| liveness.poll_error(stream, cx)) => return Err(error),
+        error = poll_fn(|cx| liveness.poll_dead(stream, &PEER, cx)) => return Err(error),
         () = idle_for(stream, silence) => return Err(unconfirmed(silence)),
     }
     // A peer that has gone before these bytes came has sent FIN as well.
@@ -84,10 +85,22 @@ fn poll_end(stream: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
 
 /// Waits until the peer's system has had everything for as long as `silence`.
 async fn idle_for(stream: &TcpStream, silence: Duration) {
+    idle_by(
+        || tcp::outstanding(stream).is_none_or(|bytes| bytes <= FIN),
+        silence,
+    )
+    .await;
+}
+
+async fn idle_by(mut has_everything: impl FnMut() -> bool, silence: Duration) {
     let mut since = Instant::now();
-    while since.elapsed() < silence {
-        sleep(silence / LOOKS).await;
-        if tcp::outstanding(stream).is_some_and(|bytes| bytes > FIN) {
+    loop {
+        let left = silence.saturating_sub(since.elapsed());
+        if left.is_zero() {
+            return;
+        }
+        sleep(left.min(silence / LOOKS)).await;
+        if !has_everything() {
             since = Instant::now();
         }
     }
@@ -101,4 +114,23 @@ fn unconfirmed(silence: Duration) -> io::Error {
             silence.as_secs()
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_says_nothing_at_the_end_is_waited_for_as_long_as_told() {
+        const SILENCE: Duration = Duration::from_secs(60);
+
+        for tenths in 0..300 {
+            let began = Instant::now();
+            let had_everything = began + Duration::from_millis(100) * tenths;
+            idle_by(|| Instant::now() >= had_everything, SILENCE).await;
+            let waited = had_everything.elapsed();
+            let wanted = SILENCE * 94 / 100..=SILENCE * 106 / 100;
+            assert!(wanted.contains(&waited), "{tenths}: {waited:?}");
+        }
+    }
 }

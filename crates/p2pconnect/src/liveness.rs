@@ -6,21 +6,22 @@
 //! acknowledgement at all has come for as long as the silence that is allowed.
 
 use std::{
-    io,
+    fmt, io,
+    pin::Pin,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::{
     net::TcpStream,
-    time::{Interval, MissedTickBehavior, interval},
+    time::{Instant, Sleep, sleep_until},
 };
 
 use crate::tcp;
 
-/// How often a connection is looked at within the silence that is allowed. A dead one is found that
-/// much later at most.
-const LOOKS: u32 = 6;
+/// How often a connection is looked at within the silence that is allowed, until something is found to be repeated. That
+/// much later at most, and later by TCP's first repetition, a dead one is found.
+const LOOKS: u32 = 20;
 
 /// Looks at a TCP connection now and then, while somebody waits for it, and tells when its path has died.
 ///
@@ -28,7 +29,7 @@ const LOOKS: u32 = 6;
 /// carries streams to, whose other end may vanish as well.
 #[derive(Debug)]
 pub struct Liveness {
-    looks: Interval,
+    next_look: Pin<Box<Sleep>>,
     silence: Duration,
     /// Since when something has been repeated without an acknowledgement of anything.
     stuck_since: Option<Instant>,
@@ -47,7 +48,7 @@ impl Liveness {
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime with time enabled, and if `silence` is zero.
+    /// Outside a tokio runtime with time enabled.
     pub fn watch(stream: &TcpStream, silence: Duration) -> io::Result<Self> {
         tcp::keep_alive(stream, silence)?;
         Ok(Self::new(silence))
@@ -55,41 +56,80 @@ impl Liveness {
 
     /// Begins to look at a connection on which nothing may be unacknowledged for longer than `silence`.
     pub(crate) fn new(silence: Duration) -> Self {
-        let mut looks = interval(silence / LOOKS);
-        // Looking late costs nothing; looking twice in a row shows nothing new.
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
-            looks,
+            next_look: Box::pin(sleep_until(Instant::now())),
             silence,
             stuck_since: None,
         }
     }
 
-    /// Is ready once the other side of `stream`, which is always the same, has acknowledged nothing for too long of
-    /// what it was sent; and wakes the task to look again. Nobody is found dead who only reads nothing.
-    pub fn poll_dead(&mut self, stream: &TcpStream, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            ready!(self.looks.poll_tick(cx));
-            if self.look(tcp::unanswered_for(stream), Instant::now()) {
-                return Poll::Ready(());
-            }
-        }
-    }
-
-    /// Is ready with an error once the path to a peer has died, as [`poll_dead`](Self::poll_dead).
-    pub(crate) fn poll_error(
+    /// Is ready with an error once the other side of `stream`, which is always the same, has acknowledged nothing for
+    /// too long of what it was sent; and wakes the task to look again. Nobody is found dead who only reads nothing.
+    /// `whom` names the other side in the error.
+    pub fn poll_dead(
         &mut self,
         stream: &TcpStream,
+        whom: &dyn fmt::Display,
         cx: &mut Context<'_>,
     ) -> Poll<io::Error> {
-        ready!(self.poll_dead(stream, cx));
-        Poll::Ready(io::Error::new(
-            io::ErrorKind::TimedOut,
-            format!(
-                "nothing has come from the peer for {} s although it was sent something",
-                self.silence.as_secs()
+        ready!(self.poll_silent(&mut || tcp::unanswered_for(stream), cx));
+        let error = silent(whom, self.silence, "although it was sent something");
+        Poll::Ready(error)
+    }
+
+    /// Says what an error of the system's means for this connection, whose other side is called `whom`. Others stay as
+    /// they are.
+    #[must_use]
+    pub fn explained(error: io::Error, whom: &dyn fmt::Display, silence: Duration) -> io::Error {
+        use io::ErrorKind as Kind;
+
+        if error.raw_os_error().is_none() {
+            return error;
+        }
+        let text = match error.kind() {
+            Kind::TimedOut => {
+                return silent(whom, silence, "although it was asked whether it is there");
+            }
+            // What routers have said when the silence was over (`icmp_err_convert` in Linux).
+            Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::ConnectionRefused => format!(
+                "nothing has come from {whom} for {} s, and the network says: {error}; a new connection is needed \
+                 when it is there again",
+                silence.as_secs()
             ),
-        ))
+            Kind::NetworkDown | Kind::AddrNotAvailable => format!(
+                "this machine has lost the network or address of its connection to {whom}; a new connection is needed"
+            ),
+            Kind::ConnectionAborted => format!(
+                "this machine's system has ended the connection to {whom}, as an administrator or a VPN has it do; \
+                 a new connection is needed"
+            ),
+            Kind::PermissionDenied => {
+                format!("a firewall on this machine or on the way forbids the connection to {whom}")
+            }
+            _ => return error,
+        };
+        io::Error::new(error.kind(), text)
+    }
+
+    /// Is ready once nothing has been acknowledged for too long, by what `unanswered` tells of the connection.
+    fn poll_silent(
+        &mut self,
+        unanswered: &mut dyn FnMut() -> Option<Duration>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        loop {
+            ready!(self.next_look.as_mut().poll(cx));
+            let now = Instant::now();
+            if self.look(unanswered(), now) {
+                return Poll::Ready(());
+            }
+            // Of what is repeated, nothing new shows before the silence is over.
+            let next = match self.stuck_since {
+                Some(since) => since + self.silence,
+                None => now + self.silence / LOOKS,
+            };
+            self.next_look.as_mut().reset(next);
+        }
     }
 
     /// Takes in for how long the peer has acknowledged nothing of what was repeated, if anything was.
@@ -103,21 +143,68 @@ impl Liveness {
         // An idle connection has had no acknowledgement for long either, so only the time counts since
         // something was repeated.
         if unanswered < stuck {
-            self.stuck_since = Some(now);
+            self.stuck_since = Some(now - unanswered);
             return false;
         }
         stuck >= self.silence
     }
 }
 
+fn silent(whom: &dyn fmt::Display, silence: Duration, although: &str) -> io::Error {
+    let silence = silence.as_secs();
+    io::Error::new(
+        io::ErrorKind::TimedOut,
+        format!(
+            "nothing has come from {whom} for {silence} s {although}; a new connection is needed when it is there \
+             again"
+        ),
+    )
+}
+
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+    const SILENCE: Duration = Duration::from_secs(60);
 
     fn rig() -> (Liveness, Instant) {
-        (Liveness::new(SECOND * 60), Instant::now())
+        (Liveness::new(SILENCE), Instant::now())
+    }
+
+    /// Returns how long after the first repetition a connection is found dead that was idle for so long before.
+    async fn found_after(idle: Duration) -> Duration {
+        let (mut liveness, began) = rig();
+        let repeated = began + idle;
+        let mut unanswered = || (Instant::now() >= repeated).then(|| began.elapsed());
+        poll_fn(|cx| liveness.poll_silent(&mut unanswered, cx)).await;
+        repeated.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_path_is_found_hardly_later_than_the_silence_allows() {
+        for tenths in 0..300 {
+            let found = found_after(SECOND * tenths / 10).await;
+            assert!(found >= SILENCE, "{tenths}: {found:?}");
+            assert!(found <= SILENCE * 108 / 100, "{tenths}: {found:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_silence_begins_anew_with_the_last_sign_of_life() {
+        let (mut liveness, began) = rig();
+        let mut unanswered = || {
+            let since_acknowledged = match began.elapsed() {
+                early if early < SECOND * 30 => early,
+                late => late - SECOND * 30,
+            };
+            Some(since_acknowledged)
+        };
+        poll_fn(|cx| liveness.poll_silent(&mut unanswered, cx)).await;
+        let found = began.elapsed();
+        assert!(found >= SECOND * 90 && found <= SECOND * 91, "{found:?}");
     }
 
     #[tokio::test]
@@ -139,5 +226,26 @@ mod tests {
         assert!(!liveness.look(Some(SECOND * 55), now + SECOND * 100));
         assert!(!liveness.look(None, now + SECOND * 150));
         assert!(!liveness.look(Some(SECOND), now + SECOND * 200));
+    }
+
+    #[test]
+    fn every_error_of_a_connection_says_what_has_happened() {
+        for number in [
+            libc::ETIMEDOUT,
+            libc::EHOSTUNREACH,
+            libc::ENETUNREACH,
+            libc::ECONNREFUSED,
+            libc::ENETDOWN,
+            libc::EADDRNOTAVAIL,
+            libc::ECONNABORTED,
+            libc::EACCES,
+        ] {
+            let error = io::Error::from_raw_os_error(number);
+            let kind = error.kind();
+            let explained = Liveness::explained(error, &"the service", SILENCE);
+            assert_eq!(explained.kind(), kind);
+            let text = explained.to_string();
+            assert!(text.contains("the service"), "{text}");
+        }
     }
 }
