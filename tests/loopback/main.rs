@@ -6,6 +6,9 @@
 //! - `crossing`: two endpoints that dial each other at the same moment
 //! - `redialling`: the same two again, as soon as either has closed
 //! - `commands`: how the command ends, and how its stream does
+//! - `closed_output`: output that nobody takes
+//! - `signals`: what programs hear of a command that a signal has ended
+//! - `stalled`: a log that nobody reads
 //! - `ending`: what the end of a stream says of the bytes before it
 //! - `gone`: a peer that goes away after its end of the stream
 //! - `forwarding`: streams that are carried to a service, which may not be there
@@ -24,6 +27,7 @@
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
 mod busy;
+mod closed_output;
 mod commands;
 mod crossing;
 mod dialling;
@@ -44,6 +48,8 @@ mod refusals;
 mod restarting;
 mod serving;
 mod shortages;
+mod signals;
+mod stalled;
 mod stdio;
 mod terminal;
 mod unreachable;

@@ -10,7 +10,7 @@ mod serve;
 mod target;
 mod time;
 
-use std::{path::PathBuf, process::ExitCode, time::Instant};
+use std::{path::PathBuf, time::Instant};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -23,7 +23,7 @@ pub(crate) use self::{
     target::Target,
 };
 use crate::{
-    exit,
+    exit::{self, Exit},
     report::{Volume, escaped, millis},
     stdio,
 };
@@ -38,7 +38,9 @@ Exit status:
   5  no direct path (stderr says why), or the peer is busy
   6  coordinator or STUN server unreachable, or it refuses
   7  wrong identity
-  130  ended by Ctrl-C or another signal before it was done";
+  130  ended by Ctrl-C or another signal before it was done
+  141  whoever reads stdout has closed it, as `head` does; nothing is said of that
+A stdout that is closed from the beginning (>&-) is taken for /dev/null.";
 
 /// Connects two machines behind different NATs by a direct, authenticated TCP stream.
 #[derive(Debug, Parser)]
@@ -108,34 +110,30 @@ pub(crate) struct Demo {
     pub(crate) pcap: Option<PathBuf>,
 }
 
-/// Reads the command line, or says what is wrong with it.
-pub(crate) fn parse(started: Instant) -> Result<Command, ExitCode> {
-    match Cli::try_parse() {
-        Ok(cli) => Ok(cli.command),
-        Err(error) => {
-            let error = in_visible_characters(error);
-            // Help and version go to stdout and are no mistake; the rest goes to stderr.
-            let code = if error.use_stderr() {
-                exit::USAGE
-            } else {
-                exit::DONE
-            };
-            if error.use_stderr() && std::env::args_os().any(|it| it == "--json") {
-                let reason = error.render().to_string();
-                let line = serde_json::json!({
-                    "event": "failed",
-                    "since_start_ms": millis(started.elapsed()),
-                    "status": exit::USAGE,
-                    "reason": reason.trim_end(),
-                });
-                stdio::say(line);
-                return Err(ExitCode::from(code));
-            }
-            error
-                .print()
-                .map_or(Err(ExitCode::FAILURE), |()| Err(ExitCode::from(code)))
-        }
+/// Reads the command line, or says what is wrong with it. Help and version are no mistake.
+pub(crate) fn parse(started: Instant) -> Result<Command, Exit> {
+    let error = match Cli::try_parse() {
+        Ok(cli) => return Ok(cli.command),
+        Err(error) => in_visible_characters(error),
+    };
+    if !error.use_stderr() {
+        return Err(exit::of_printing(error.print()));
     }
+    let usage = Exit(exit::USAGE);
+    if std::env::args_os().any(|it| it == "--json") {
+        let reason = error.render().to_string();
+        let line = serde_json::json!({
+            "event": "failed",
+            "since_start_ms": millis(started.elapsed()),
+            "status": exit::USAGE,
+            "reason": reason.trim_end(),
+        });
+        stdio::say(line);
+    } else {
+        // Somebody who closed stderr does not want to know.
+        drop(error.print());
+    }
+    Err(usage)
 }
 
 /// Returns the same error with the control characters of the arguments escaped, which would reach a terminal.

@@ -1,8 +1,11 @@
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
 use p2pconnect::{BindError, CoordinatorError, DialError, Refusal, Refused};
 
-use crate::{shortage, stdio};
+use crate::{
+    shortage,
+    stdio::{self, ReaderLeft},
+};
 
 pub(crate) const DONE: u8 = 0;
 pub(crate) const BROKEN: u8 = 1;
@@ -13,6 +16,8 @@ pub(crate) const NO_PATH: u8 = 5;
 pub(crate) const UNREACHABLE: u8 = 6;
 pub(crate) const WRONG_IDENTITY: u8 = 7;
 pub(crate) const INTERRUPTED: u8 = 130;
+/// What a shell says of a program that SIGPIPE has ended, as it ends those that write on when nobody reads.
+pub(crate) const READER_LEFT: u8 = 141;
 
 /// The status that the process ends with. Whatever is to be said has been said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,8 +89,20 @@ pub(crate) fn of_dial(error: &DialError) -> u8 {
 pub(crate) fn of_stream(error: &anyhow::Error) -> u8 {
     if error.is::<Refused>() {
         REFUSED
+    } else if error.is::<ReaderLeft>() {
+        READER_LEFT
     } else {
         BROKEN
+    }
+}
+
+/// Returns the status of a command that only prints something; says why it could not, except to those who do not
+/// want to read it.
+pub(crate) fn of_printing(printed: io::Result<()>) -> Exit {
+    match printed {
+        Ok(()) => Exit::DONE,
+        Err(error) if ReaderLeft::of(&error).is_some() => Exit(READER_LEFT),
+        Err(error) => Exit::failure(&anyhow::Error::new(error).context("stdout cannot be written")),
     }
 }
 

@@ -19,12 +19,15 @@ mod report;
 mod runtime;
 mod shortage;
 mod signals;
+mod stderr;
 mod stdio;
 mod words;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Instant};
 
 use args::{Command, parse};
+use exit::Exit;
+use report::Reporter;
 use tracing::{Level, Metadata};
 use tracing_subscriber::{
     EnvFilter,
@@ -35,11 +38,16 @@ use tracing_subscriber::{
 
 /// Runs the command with the arguments of this process.
 pub fn main() -> ExitCode {
-    let started = std::time::Instant::now();
-    let command = match parse(started) {
-        Ok(command) => command,
-        Err(code) => return code,
+    let started = Instant::now();
+    let exit = match parse(started) {
+        Ok(command) => run(command, started),
+        Err(exit) => exit,
     };
+    stderr::finish();
+    exit.into()
+}
+
+fn run(command: Command, started: Instant) -> Exit {
     start_logging(match command {
         // A service is read by its operator.
         Command::Serve(_) => "error,p2pconnect_coordinator=info",
@@ -51,11 +59,21 @@ pub fn main() -> ExitCode {
     match command {
         Command::Id(options) => cmd::id::run(&options),
         Command::Demo(options) => cmd::demo::run(&options),
-        Command::Serve(options) => runtime::block_on(cmd::serve::run(options)),
-        Command::Listen(options) => runtime::block_on(cmd::listen::run(options, started)),
-        Command::Dial(options) => runtime::block_on(cmd::dial::run(options, started)),
+        Command::Serve(options) => {
+            let served = runtime::block_on(cmd::serve::run(options));
+            served.unwrap_or_else(|error| Exit::failure(&error))
+        }
+        Command::Listen(options) => {
+            let reporter = Reporter::new(&options.endpoint.output, started);
+            let listened = runtime::block_on(cmd::listen::run(options, &reporter));
+            listened.unwrap_or_else(|error| reporter.failed(exit::BROKEN, &error))
+        }
+        Command::Dial(options) => {
+            let reporter = Reporter::new(&options.endpoint.output, started);
+            let dialled = runtime::block_on(cmd::dial::run(options, &reporter));
+            dialled.unwrap_or_else(|error| reporter.failed(exit::BROKEN, &error))
+        }
     }
-    .into()
 }
 
 /// Sends what `RUST_LOG` selects to stderr, or else what `usual` does.
@@ -67,7 +85,7 @@ fn start_logging(usual: &str) {
     let lines = tracing_subscriber::fmt::layer()
         // The crate is built without colours, and complains on stderr where it is asked for them.
         .with_ansi(false)
-        .with_writer(stdio::stderr)
+        .with_writer(|| stderr::Log)
         .with_filter(asked.and(filter_fn(move |it| !is_secret(it))));
     tracing_subscriber::registry().with(lines).init();
 }

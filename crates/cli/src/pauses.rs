@@ -76,7 +76,7 @@ fn coordinator_may_become_right(error: &CoordinatorError) -> bool {
 }
 
 /// Returns what a coordinator has to do with an error.
-fn of_coordinator(error: &anyhow::Error) -> Option<&CoordinatorError> {
+pub(crate) fn of_coordinator(error: &anyhow::Error) -> Option<&CoordinatorError> {
     if let Some(BindError::Coordinator(error)) = error.downcast_ref() {
         return Some(error);
     }

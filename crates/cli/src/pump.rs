@@ -15,7 +15,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{halves::Half, shortage};
+use crate::{halves::Half, shortage, stdio::ReaderLeft};
 
 /// Four TLS records; larger buffers gained nothing, smaller ones cost system calls.
 const BUFFER: usize = 64 * 1024;
@@ -208,6 +208,10 @@ impl Fault {
         let error = match self.at {
             End::Peer => peers(self.error, peer_has_ended),
             End::Local => {
+                if let Some(left) = ReaderLeft::of(&self.error) {
+                    let error = left.into();
+                    return Broken { at: self.at, error };
+                }
                 let error = self.error.into();
                 // A machine that lacks something is to blame, and not what is read or written.
                 shortage::of(&error).map_or(error, Into::into)

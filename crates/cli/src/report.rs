@@ -15,7 +15,13 @@ use p2pconnect::{
 use p2pconnect_proto::is_global;
 use serde_json::{Value, json};
 
-use crate::{args, evidence, exit::Exit, pump::Transferred, stdio};
+use crate::{
+    args, evidence,
+    exit::{self, Exit},
+    pump::Transferred,
+    signals::Signal,
+    stderr, stdio,
+};
 
 /// Says on stderr what happens: lines for people, or JSON objects for programs.
 #[derive(Debug, Clone)]
@@ -39,8 +45,8 @@ struct Settings {
     started: Instant,
     /// Whether the terminal belongs to a stream by now, and not to this command.
     streaming: AtomicBool,
-    /// Whether the last word has been said.
-    over: AtomicBool,
+    /// Whether the last word has been said. Whoever says something holds it, so that nothing comes behind that.
+    over: Mutex<bool>,
     is_terminal: bool,
     /// How many introductions this side has asked for and been given.
     rounds: AtomicU32,
@@ -62,12 +68,15 @@ enum Router {
 
 impl Reporter {
     pub(crate) fn new(output: &args::Output, started: Instant) -> Self {
+        if output.json {
+            stderr::speak_json();
+        }
         Self(Arc::new(Settings {
             json: output.json,
             volume: output.volume(),
             started,
             streaming: AtomicBool::new(false),
-            over: AtomicBool::new(false),
+            over: Mutex::new(false),
             is_terminal: io::stderr().is_terminal(),
             rounds: AtomicU32::new(0),
             router: Mutex::new(Router::Silent),
@@ -78,6 +87,11 @@ impl Reporter {
     /// may have the terminal, at the other end of the stream.
     pub(crate) fn stream_begins(&self) {
         self.0.streaming.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns how many introductions this side has asked for and been given.
+    pub(crate) fn introductions(&self) -> u32 {
+        self.0.rounds.load(Ordering::Relaxed)
     }
 
     /// Takes note that the router is not asked to forward ports.
@@ -188,7 +202,7 @@ impl Reporter {
     /// Says what each round of a dial begins with. People have read it after the first one.
     fn say_of_round(&self, event: &str, fields: &Value, sentence: &str) {
         let settings = &self.0;
-        let is_first = settings.rounds.load(Ordering::Relaxed) <= 1;
+        let is_first = self.introductions() <= 1;
         if is_first || settings.json || settings.volume == Volume::Verbose {
             self.say(event, fields, sentence);
         }
@@ -282,8 +296,29 @@ impl Reporter {
         );
     }
 
-    /// Reports what went wrong, with the causes, and returns the status that the process ends with.
+    /// Reports how a stream of stdin and stdout has ended, and returns the status that the process ends with.
+    pub(crate) fn stream_ended(&self, peer: PeerId, pumped: anyhow::Result<Transferred>) -> Exit {
+        match pumped {
+            Ok(transferred) => {
+                self.closed(peer, transferred);
+                Exit::DONE
+            }
+            Err(error) => match exit::of_stream(&error) {
+                exit::BROKEN => self.failed(exit::BROKEN, &error.context("the stream broke")),
+                other => self.failed(other, &error),
+            },
+        }
+    }
+
+    /// Reports that a signal has ended what was not done, and returns the status that the process ends with.
+    pub(crate) fn interrupted(&self, signal: Signal) -> Exit {
+        self.failed(exit::INTERRUPTED, &anyhow::anyhow!("ended by {signal}"))
+    }
+
+    /// Reports what went wrong, with the causes, and returns the status that the process ends with. Whoever has
+    /// ended the command knows, and only programs and those who want all are told.
     pub(crate) fn failed(&self, status: u8, error: &anyhow::Error) -> Exit {
+        let settings = &self.0;
         let mut fields = json!({ "status": status, "reason": format!("{error:#}") });
         let mut text = format!("failed: {error:#}");
         if let Some(report) = error
@@ -292,9 +327,12 @@ impl Reporter {
         {
             self.add_evidence(report, &mut fields, &mut text);
         }
-        self.0.streaming.store(false, Ordering::Relaxed);
-        self.say("failed", &fields, &text);
-        self.0.over.store(true, Ordering::Relaxed);
+        let mut over = settings.over.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = matches!(status, exit::INTERRUPTED | exit::READER_LEFT);
+        if !*over && (!is_known || settings.json || settings.volume == Volume::Verbose) {
+            self.write("failed", &fields, &text);
+        }
+        *over = true;
         Exit(status)
     }
 
@@ -405,12 +443,19 @@ impl Reporter {
 
     /// Says what has to be seen though the terminal belongs to a stream.
     fn say_over_a_stream(&self, event: &str, fields: &Value, sentence: &str) {
+        let over = self.0.over.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*over {
+            self.write(event, fields, sentence);
+        }
+    }
+
+    fn write(&self, event: &str, fields: &Value, sentence: &str) {
         let settings = &self.0;
-        if settings.volume == Volume::Quiet || settings.over.load(Ordering::Relaxed) {
+        if settings.volume == Volume::Quiet {
             return;
         }
-        let since_start = self.0.started.elapsed();
-        let line = if self.0.json {
+        let since_start = settings.started.elapsed();
+        let line = if settings.json {
             let mut object = json!({ "event": event, "since_start_ms": millis(since_start) });
             extend(&mut object, fields);
             object.to_string()

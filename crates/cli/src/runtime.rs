@@ -12,7 +12,7 @@ use std::{
 use anyhow::Context as _;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{exit::Exit, shortage};
+use crate::shortage;
 
 /// The most threads that work: what a few streams at full speed keep busy. A machine with many
 /// processors may let a process have few threads.
@@ -26,15 +26,16 @@ const SPARE_THREADS: usize = 2;
 const PAIRS: usize = 3;
 
 /// Runs a command to its end.
-pub(crate) fn block_on(command: impl Future<Output = Exit>) -> Exit {
-    let runtime = match start() {
-        Ok(runtime) => runtime,
-        Err(error) => return Exit::failure(&error),
-    };
-    let exit = runtime.block_on(command);
+///
+/// # Errors
+///
+/// What the machine lacks.
+pub(crate) fn block_on<T>(command: impl Future<Output = T>) -> anyhow::Result<T> {
+    let runtime = start()?;
+    let ended = runtime.block_on(command);
     // A read from a terminal cannot be cancelled, so nothing waits for it.
     runtime.shutdown_timeout(Duration::ZERO);
-    exit
+    Ok(ended)
 }
 
 fn start() -> anyhow::Result<Runtime> {

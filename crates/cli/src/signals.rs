@@ -1,30 +1,33 @@
 use tokio::signal::unix::{SignalKind, signal};
 
+/// The name of a signal.
+pub(crate) type Signal = &'static str;
+
 /// Waits for whatever ends a service: Ctrl-C, the request of a service manager, or the hang-up of the
-/// terminal that it was started in.
-pub(crate) async fn told_to_end() {
-    or_hung_up(interrupted()).await;
+/// terminal that it was started in. Returns which of them it was.
+pub(crate) async fn told_to_end() -> Signal {
+    or_hung_up(interrupted()).await
 }
 
 /// Waits for something else, or for the hang-up, whichever comes first.
-pub(crate) async fn or_hung_up(other: impl Future<Output = ()>) {
+pub(crate) async fn or_hung_up(other: impl Future<Output = Signal>) -> Signal {
     let hung_up = hung_up();
     tokio::select! {
-        () = other => {}
-        () = hung_up => {}
+        signal = other => signal,
+        signal = hung_up => signal,
     }
 }
 
 /// Waits for Ctrl-C, or for the polite request to end that service managers send.
-pub(crate) async fn interrupted() {
+pub(crate) async fn interrupted() -> Signal {
     match (
         signal(SignalKind::interrupt()),
         signal(SignalKind::terminate()),
     ) {
         (Ok(mut interrupt), Ok(mut terminate)) => {
             tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
+                _ = interrupt.recv() => "SIGINT",
+                _ = terminate.recv() => "SIGTERM",
             }
         }
         // Without handlers the system's own behaviour stays: the signal ends the process.
@@ -36,13 +39,16 @@ pub(crate) async fn interrupted() {
 /// session is over. Counts from the call, not from the first poll.
 ///
 /// Who was started with `nohup` does not hear it.
-pub(crate) fn hung_up() -> impl Future<Output = ()> {
+pub(crate) fn hung_up() -> impl Future<Output = Signal> {
     let signal = (!ignores_hang_up())
         .then(|| signal(SignalKind::hangup()).ok())
         .flatten();
     async move {
         match signal {
-            Some(mut signal) => drop(signal.recv().await),
+            Some(mut signal) => {
+                signal.recv().await;
+                "SIGHUP"
+            }
             None => std::future::pending().await,
         }
     }

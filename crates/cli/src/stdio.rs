@@ -1,4 +1,4 @@
-//! Stdin, stdout and stderr, also where somebody has made them non-blocking.
+//! Stdin and stdout, and what is said on stderr, also where somebody has made them non-blocking.
 //!
 //! `O_NONBLOCK` belongs to the open file, which is shared with whoever has it as well: a shell, a parent
 //! process, another program on the same terminal. None of them expects this program to change it, so reading and
@@ -24,6 +24,8 @@ use tokio::{
     task::{JoinHandle, spawn_blocking},
 };
 
+use crate::{stderr, words::in_words};
+
 /// How much is read or written at a time, off the runtime's own threads: as much as the stream is carried in.
 const CHUNK: usize = 64 * 1024;
 
@@ -32,16 +34,9 @@ pub(crate) fn stdout() -> impl Write {
     Patient(rustix::stdio::stdout())
 }
 
-/// Returns stderr.
-pub(crate) fn stderr() -> impl Write {
-    Patient(rustix::stdio::stderr())
-}
-
-/// Writes a line to stderr in one piece. Somebody who closed stderr does not want to know.
+/// Says a line on stderr, in one piece, without the numbers that the system has for its errors.
 pub(crate) fn say(line: impl fmt::Display) {
-    // Lines of several threads do not mix.
-    let _lock = io::stderr().lock();
-    drop(stderr().write_all(format!("{line}\n").as_bytes()));
+    stderr::write(format!("{}\n", in_words(&line.to_string())).as_bytes());
 }
 
 /// Writes a line for a person to stdout. Somebody who closed it does not want to know.
@@ -51,7 +46,7 @@ pub(crate) fn tell(line: impl fmt::Display) {
 
 /// A file whose reads and writes wait, though it may be non-blocking.
 #[derive(Debug)]
-struct Patient<F>(F);
+pub(crate) struct Patient<F>(pub(crate) F);
 
 impl<F: AsFd> Patient<F> {
     fn wait(&self, event: PollFlags) -> io::Result<()> {
@@ -90,6 +85,27 @@ impl<F: AsFd> Write for Patient<F> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// Whoever reads stdout has closed it, and needs no more of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReaderLeft;
+
+impl fmt::Display for ReaderLeft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("whoever reads stdout has closed it")
+    }
+}
+
+impl std::error::Error for ReaderLeft {}
+
+impl ReaderLeft {
+    /// Returns the same if this is what an error says.
+    pub(crate) fn of(error: &io::Error) -> Option<Self> {
+        let wrapped = error.get_ref().and_then(|it| it.downcast_ref().copied());
+        wrapped
+            .or_else(|| (error.raw_os_error() == Some(Errno::PIPE.raw_os_error())).then_some(Self))
     }
 }
 
@@ -171,7 +187,10 @@ impl AsyncWrite for Stdout {
         let len = chunk.len();
         self.writing = Some(spawn_blocking(move || {
             let written = stdout().write_all(&chunk);
-            written.map_err(|error| broken("stdout takes no more", error))
+            written.map_err(|error| match ReaderLeft::of(&error) {
+                Some(left) => io::Error::new(error.kind(), left),
+                None => broken("stdout takes no more", error),
+            })
         }));
         Poll::Ready(Ok(len))
     }

@@ -6,7 +6,11 @@ use anyhow::anyhow;
 use clap::Args;
 use p2pconnect::{DialError, PeerId};
 
-use super::{endpoint::Endpoint, peer::peer_id, time::duration};
+use super::{
+    endpoint::Endpoint,
+    peer::{both_peer_and_coordinator, peer_id},
+    time::duration,
+};
 
 #[derive(Debug, Args)]
 pub(crate) struct Dial {
@@ -16,7 +20,8 @@ pub(crate) struct Dial {
     /// How long to try, such as 15s or 500ms
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration)]
     pub(crate) timeout: Duration,
-    /// Wait for a peer that is not online yet, or a coordinator, and then dial: for so long, or an hour
+    /// Wait for a peer that is not online yet, or a coordinator, for so long, or an hour; a peer that is there by
+    /// then is dialled for as long as --timeout says
     #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "1h", value_parser = wait)]
     pub(crate) wait: Option<Duration>,
     #[command(flatten)]
@@ -31,9 +36,7 @@ impl Dial {
             return Err(DialError::OwnId.into());
         }
         if self.peer == *coordinator {
-            return Err(anyhow!(
-                "this is the coordinator's id, and no peer's; name the peer's, which `listen` prints there"
-            ));
+            return Err(both_peer_and_coordinator(coordinator));
         }
         let known = [
             (*own_id, "this machine's own"),
@@ -92,7 +95,7 @@ mod tests {
         assert!(error.contains("coordinator"), "{error}");
         assert!(dial(&own.to_string()).unwrap_err().contains("own"));
         let error = dial(&coordinator.to_string()).unwrap_err();
-        assert!(error.contains("the coordinator's id"), "{error}");
+        assert!(error.contains("both"), "{error}");
         assert_eq!(dial(&PeerId::from_public_key([8; 32]).to_string()), Ok(()));
     }
 }

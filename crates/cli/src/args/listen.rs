@@ -6,7 +6,7 @@ use p2pconnect::{DialPolicy, PeerId};
 
 use super::{
     endpoint::Endpoint,
-    peer::{PeerIds, peer_ids},
+    peer::{PeerIds, both_peer_and_coordinator, peer_ids},
     target::{Target, target},
 };
 
@@ -61,10 +61,7 @@ impl Listen {
     ) -> anyhow::Result<Option<&'static str>> {
         let allowed = self.allowed.ids();
         if allowed.contains(coordinator) {
-            return Err(anyhow!(
-                "--allow names {coordinator}, which is the coordinator's id; name the peer id of the machine that \
-                 dials, which `p2pconnect id` prints there"
-            ));
+            return Err(both_peer_and_coordinator(coordinator));
         }
         if let [first, ..] = &allowed[..]
             && allowed.iter().all(|it| it == own_id)

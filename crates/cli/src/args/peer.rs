@@ -1,5 +1,6 @@
 //! How peers are named.
 
+use anyhow::anyhow;
 use p2pconnect::{ParsePeerIdError, PeerId};
 
 /// The peers that one option names.
@@ -19,6 +20,14 @@ pub(super) fn peer_id(text: &str) -> Result<PeerId, String> {
     }
     text.parse()
         .map_err(|error: ParsePeerIdError| error.to_string())
+}
+
+/// Says that one id is given for a peer and for the coordinator. Nobody can tell here which of the two is mistaken.
+pub(super) fn both_peer_and_coordinator(id: &PeerId) -> anyhow::Error {
+    anyhow!(
+        "{id} is given for both the peer and the coordinator, and one of them is mistaken: `p2pconnect id` prints \
+         the peer's on its machine, and `serve` prints the coordinator's with its address"
+    )
 }
 
 /// Reads peer ids with commas between them. A list that a program has put together may have spaces, and a comma at its

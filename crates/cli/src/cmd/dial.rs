@@ -1,11 +1,13 @@
 use std::{
     convert::Infallible,
+    future::pending,
     pin::{Pin, pin},
     time::{Duration, Instant},
 };
 
+use anyhow::anyhow;
 use p2pconnect::{Connection, Endpoint};
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use super::prepared::Prepared;
 use crate::{
@@ -14,7 +16,7 @@ use crate::{
     pauses::{self, Pauses},
     pump::{Transferred, pump},
     report::Reporter,
-    signals,
+    signals::{self, Signal},
     stdio::{Stdin, Stdout},
 };
 
@@ -26,16 +28,15 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const HEARD_BEFORE: Duration = Duration::from_millis(50);
 
 /// Connects to a peer and makes stdin and stdout the stream.
-pub(crate) async fn run(options: args::Dial, started: Instant) -> Exit {
-    let reporter = Reporter::new(&options.endpoint.output, started);
-    let prepared = Prepared::new(&options.endpoint, &reporter, |own_id, coordinator| {
+pub(crate) async fn run(options: args::Dial, reporter: &Reporter) -> Exit {
+    let prepared = Prepared::new(&options.endpoint, reporter, |own_id, coordinator| {
         options.check_peer(own_id, &coordinator.id).map(|()| None)
     });
     let prepared = match prepared {
         Ok(prepared) => prepared,
         Err((status, error)) => return reporter.failed(status, &error),
     };
-    dial(&options, &prepared, &reporter).await
+    dial(&options, &prepared, reporter).await
 }
 
 async fn dial(options: &args::Dial, prepared: &Prepared<'_>, reporter: &Reporter) -> Exit {
@@ -47,18 +48,10 @@ async fn dial(options: &args::Dial, prepared: &Prepared<'_>, reporter: &Reporter
     };
     let (mut endpoint, connection) = match connected {
         Ok(connected) => connected,
-        Err(Failed {
-            status,
-            error,
-            endpoint,
-            ..
-        }) => {
-            let exit = match status {
-                exit::INTERRUPTED => Exit(status),
-                _ => reporter.failed(status, &error),
-            };
+        Err(failed) => {
+            let exit = reporter.failed(failed.status, &prepared.explained(failed.error));
             // Takes a while where a router forwards ports, so whoever waits for the reason has it first.
-            if let Some(endpoint) = endpoint {
+            if let Some(endpoint) = failed.endpoint {
                 endpoint.close().await;
             }
             return exit;
@@ -72,43 +65,34 @@ async fn dial(options: &args::Dial, prepared: &Prepared<'_>, reporter: &Reporter
         // Until then the handshake may still need the coordinator.
         confirmed.await;
         endpoint.retire().await;
-        std::future::pending::<Infallible>().await
+        pending::<Infallible>().await
     };
     let pumped = tokio::select! {
         pumped = pump_until(hung_up, connection, reporter) => pumped,
         never = retiring => match never {},
-        () = interrupted => return Exit(exit::INTERRUPTED),
+        signal = interrupted => return reporter.interrupted(signal),
     };
     endpoint.close().await;
-    let Some(pumped) = pumped else {
-        return Exit(exit::INTERRUPTED);
-    };
     match pumped {
-        Ok(transferred) => {
-            reporter.closed(options.peer, transferred);
-            Exit::DONE
-        }
-        Err(error) => match exit::of_stream(&error) {
-            exit::BROKEN => reporter.failed(exit::BROKEN, &error.context("the stream broke")),
-            refused => reporter.failed(refused, &error),
-        },
+        Ok(pumped) => reporter.stream_ended(options.peer, pumped),
+        Err(signal) => reporter.interrupted(signal),
     }
 }
 
 /// Carries the stream. Who hangs up is still heard to the end of stdin: ssh closes that and hangs
-/// up at once. `None` if that takes too long.
+/// up at once. An error is the signal, if that takes too long.
 async fn pump_until(
-    hung_up: impl Future<Output = ()>,
+    hung_up: impl Future<Output = Signal>,
     connection: Connection,
     reporter: &Reporter,
-) -> Option<anyhow::Result<Transferred>> {
+) -> Result<anyhow::Result<Transferred>, Signal> {
     let peer = connection.peer_id();
     let peer_ended = || reporter.peer_ended(peer);
     let pumping = pump(connection, Stdin::default(), Stdout::default(), peer_ended);
     tokio::pin!(pumping);
     tokio::select! {
-        pumped = &mut pumping => Some(pumped),
-        () = hung_up => timeout(FAREWELL, pumping).await.ok(),
+        pumped = &mut pumping => Ok(pumped),
+        signal = hung_up => timeout(FAREWELL, pumping).await.map_err(|_| signal),
     }
 }
 
@@ -122,18 +106,31 @@ struct Failed {
 }
 
 impl Failed {
-    fn interrupted(endpoint: Option<Endpoint>) -> Self {
+    fn interrupted(signal: Signal, endpoint: Option<Endpoint>) -> Self {
         Self {
             status: exit::INTERRUPTED,
-            error: anyhow::anyhow!("interrupted"),
+            error: anyhow!("ended by {signal}"),
             endpoint,
             may_become_right: false,
+        }
+    }
+
+    /// Nobody has answered within the time of an option.
+    fn unanswered(option: &str) -> Self {
+        Self {
+            status: exit::UNREACHABLE,
+            error: anyhow!(
+                "no answer from the coordinator in time; is it running, is UDP to it open, and the {option} long \
+                 enough?"
+            ),
+            endpoint: None,
+            may_become_right: true,
         }
     }
 }
 
 /// What ends a dial before there is a stream.
-type Stopped<'a> = Pin<&'a mut dyn Future<Output = ()>>;
+type Stopped<'a> = Pin<&'a mut dyn Future<Output = Signal>>;
 
 /// Connects, as soon as the peer is there if that is wanted.
 async fn connect_at_last(
@@ -144,45 +141,59 @@ async fn connect_at_last(
 ) -> Result<(Endpoint, Connection), Failed> {
     let give_up_at = options.wait.map(|wait| Instant::now() + wait);
     let mut pauses = Pauses::default();
-    let mut said = false;
+    let mut last = None;
     loop {
-        let failed = match timeout(options.timeout, connect(options, prepared, stopped)).await {
-            Ok(Ok(connected)) => return Ok(connected),
-            Ok(Err(failed)) => failed,
-            Err(_) => Failed {
-                status: exit::UNREACHABLE,
-                error: anyhow::anyhow!(
-                    "no answer from the coordinator in time; is UDP to it open, and the --timeout long \
-                     enough?"
-                ),
-                endpoint: None,
-                may_become_right: true,
+        let attempt = timeout(options.timeout, connect(options, prepared, stopped));
+        let failed = tokio::select! {
+            connected = attempt => match connected {
+                Ok(Ok(connected)) => return Ok(connected),
+                Ok(Err(failed)) => failed,
+                Err(_) => Failed::unanswered("--timeout"),
             },
+            () = waited_in_vain(give_up_at, reporter) => {
+                return Err(in_vain(options, last.unwrap_or_else(|| Failed::unanswered("--wait"))));
+            }
         };
         let Some(give_up_at) = give_up_at.filter(|_| failed.may_become_right) else {
             return Err(failed);
         };
-        if !said {
+        if last.is_none() {
             reporter.waiting(&failed.error);
-            said = true;
-        }
-        if let Some(endpoint) = failed.endpoint {
-            endpoint.close().await;
         }
         let pause = pauses.after(&failed.error);
-        let left = give_up_at.saturating_duration_since(Instant::now());
+        let Failed { endpoint, .. } = failed;
+        if let Some(endpoint) = endpoint {
+            endpoint.close().await;
+        }
+        let failed = Failed {
+            endpoint: None,
+            ..failed
+        };
         tokio::select! {
-            () = sleep(pause.min(left)) => {}
-            () = &mut *stopped => return Err(Failed::interrupted(None)),
+            () = sleep(pause) => last = Some(failed),
+            () = sleep_until(give_up_at.into()) => return Err(in_vain(options, failed)),
+            signal = &mut *stopped => return Err(Failed::interrupted(signal, None)),
         }
-        if pause >= left {
-            let waited = options.wait.unwrap_or_default();
-            return Err(Failed {
-                error: failed.error.context(format!("waited for {waited:?}")),
-                endpoint: None,
-                ..failed
-            });
-        }
+    }
+}
+
+fn in_vain(options: &args::Dial, failed: Failed) -> Failed {
+    let waited = options.wait.unwrap_or_default();
+    Failed {
+        error: failed.error.context(format!("waited for {waited:?}")),
+        ..failed
+    }
+}
+
+/// Returns at the end of the time for which a peer is waited for, unless this side has been introduced to it in this
+/// attempt: that the two connect takes as long as any dial may take.
+async fn waited_in_vain(give_up_at: Option<Instant>, reporter: &Reporter) {
+    let before = reporter.introductions();
+    if let Some(give_up_at) = give_up_at {
+        sleep_until(give_up_at.into()).await;
+    }
+    if give_up_at.is_none() || reporter.introductions() > before {
+        pending().await
     }
 }
 
@@ -205,7 +216,7 @@ async fn connect(
     let builder = builder.lookup_limit(time);
     let bound = tokio::select! {
         bound = builder.bind() => bound,
-        () = &mut *stopped => return Err(Failed::interrupted(None)),
+        signal = &mut *stopped => return Err(Failed::interrupted(signal, None)),
     };
     let endpoint = bound.map_err(|error| Failed {
         may_become_right: pauses::binding_may_become_right(&error),
@@ -215,7 +226,7 @@ async fn connect(
     let dialled = tokio::select! {
         dialled = endpoint.dial_within(options.peer, time_left) => dialled,
         // The peer is told when the endpoint is closed, and has room for the next dial then.
-        () = stopped => return Err(Failed::interrupted(Some(endpoint))),
+        signal = stopped => return Err(Failed::interrupted(signal, Some(endpoint))),
     };
     match dialled {
         Ok(connection) => Ok((endpoint, connection)),

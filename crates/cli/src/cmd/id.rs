@@ -2,7 +2,7 @@ use std::io::Write as _;
 
 use crate::{
     args,
-    exit::Exit,
+    exit::{self, Exit},
     key::{self, Loaded, PEER_KEY},
     stdio,
 };
@@ -16,12 +16,7 @@ pub(crate) fn run(options: &args::Id) -> Exit {
                 // A mistyped path makes another peer of this machine.
                 stdio::say(format!("a new key was made, {}", path.display()));
             }
-            match writeln!(stdio::stdout(), "{id}") {
-                Ok(()) => Exit::DONE,
-                Err(error) => {
-                    Exit::failure(&anyhow::Error::new(error).context("stdout cannot be written"))
-                }
-            }
+            exit::of_printing(writeln!(stdio::stdout(), "{id}"))
         }
         Err(error) => Exit::usage(error),
     }

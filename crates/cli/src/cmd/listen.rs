@@ -1,4 +1,4 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use p2pconnect::{Connection, Endpoint, Status};
 use tokio::{task::JoinSet, time::sleep};
@@ -16,9 +16,8 @@ use crate::{
 };
 
 /// Waits for peers, and carries their streams.
-pub(crate) async fn run(options: args::Listen, started: Instant) -> Exit {
-    let reporter = Reporter::new(&options.endpoint.output, started);
-    let prepared = Prepared::new(&options.endpoint, &reporter, |own_id, coordinator| {
+pub(crate) async fn run(options: args::Listen, reporter: &Reporter) -> Exit {
+    let prepared = Prepared::new(&options.endpoint, reporter, |own_id, coordinator| {
         options.check_policy(own_id, &coordinator.id)
     });
     let prepared = match prepared {
@@ -27,24 +26,26 @@ pub(crate) async fn run(options: args::Listen, started: Instant) -> Exit {
     };
     // A service ends by being told to; a single stream that is cut is not done.
     let serves_many = options.forward.is_some() && !options.once;
-    let told_to_end = Exit(if serves_many {
-        exit::DONE
-    } else {
-        exit::INTERRUPTED
-    });
+    let told_to_end = |signal| {
+        if serves_many {
+            Exit::DONE
+        } else {
+            reporter.interrupted(signal)
+        }
+    };
     let interrupted = signals::told_to_end();
     tokio::pin!(interrupted);
     let bound = tokio::select! {
-        bound = bind_at_last(&options, &prepared, &reporter) => bound,
-        () = &mut interrupted => return told_to_end,
+        bound = bind_at_last(&options, &prepared, reporter) => bound,
+        signal = &mut interrupted => return told_to_end(signal),
     };
     let endpoint = match bound {
         Ok(endpoint) => endpoint,
         Err((status, error)) => return reporter.failed(status, &error),
     };
     let exit = tokio::select! {
-        exit = serve(&endpoint, &options, &reporter) => exit,
-        () = &mut interrupted => told_to_end,
+        exit = serve(&endpoint, &options, reporter) => exit,
+        signal = &mut interrupted => told_to_end(signal),
     };
     // Otherwise diallers would be sent here until the coordinator notices.
     endpoint.close().await;
@@ -81,7 +82,7 @@ async fn bind_at_last(
             Err(error) => error,
         };
         if !pauses::binding_may_become_right(&error) {
-            return Err((exit::of_bind(&error), error.into()));
+            return Err((exit::of_bind(&error), prepared.explained(error.into())));
         }
         let error = anyhow::Error::new(error);
         let reason = format!("{error:#}");
@@ -105,13 +106,8 @@ async fn serve_one(endpoint: &Endpoint, reporter: &Reporter) -> Exit {
     let peer = connection.peer_id();
     // Whoever dials meanwhile is told that this peer is busy.
     let peer_ended = || reporter.peer_ended(peer);
-    match pump(connection, Stdin::default(), Stdout::default(), peer_ended).await {
-        Ok(transferred) => {
-            reporter.closed(peer, transferred);
-            Exit::DONE
-        }
-        Err(error) => reporter.failed(exit::BROKEN, &error.context("the stream broke")),
-    }
+    let pumped = pump(connection, Stdin::default(), Stdout::default(), peer_ended).await;
+    reporter.stream_ended(peer, pumped)
 }
 
 /// Carries each peer's stream to `target`. When another process has taken this one's place, those

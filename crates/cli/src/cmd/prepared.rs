@@ -1,10 +1,11 @@
 //! What `dial` and `listen` have before they bind their endpoint.
 
-use p2pconnect::{Builder, CoordinatorAddr, Endpoint, PeerId, SecretKey};
+use p2pconnect::{Builder, CoordinatorAddr, CoordinatorError, Endpoint, PeerId, SecretKey};
 
 use crate::{
     args, exit,
     key::{self, Loaded, PEER_KEY},
+    pauses,
     report::Reporter,
 };
 
@@ -53,6 +54,18 @@ impl<'a> Prepared<'a> {
 
     pub(super) const fn id(&self) -> PeerId {
         self.key.peer_id()
+    }
+
+    /// Points out what the user has mistaken, where an error shows that.
+    pub(super) fn explained(&self, error: anyhow::Error) -> anyhow::Error {
+        match pauses::of_coordinator(&error) {
+            Some(CoordinatorError::WrongIdentity { expected, .. }) if *expected == self.id() => error
+                .context(
+                    "the coordinator's address has this machine's own peer id in the place of the coordinator's; \
+                     give the address as `serve` prints it there",
+                ),
+            _ => error,
+        }
     }
 
     /// Returns what binds an endpoint. One that could not be bound has taken its builder, so this can be asked again.

@@ -50,7 +50,10 @@ pub(crate) async fn run(options: args::Serve) -> Exit {
             servers.spawn(async move { hidden.await.into_iter().for_each(warn_of) });
             let inside = coordinator.client_inside();
             servers.spawn(async move { inside.await.into_iter().for_each(warn_of_inside) });
-            coordinator.run(signals::interrupted()).await;
+            let told_to_end = async {
+                signals::interrupted().await;
+            };
+            coordinator.run(told_to_end).await;
             Exit::DONE
         }
         Err(error) => Exit::usage(error),
