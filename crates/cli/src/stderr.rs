@@ -1,15 +1,21 @@
 //! Stderr, which nothing waits for: its reader may have stopped.
 //!
-//! What is said is kept until a thread of its own has written it. Where that does not get on, lines are kept up to a
-//! limit, and counted from there on.
+//! What stderr does not take at once is kept, up to a limit, until a thread of its own has written it; what there is no
+//! room for is counted. The thread is there only if it is needed: the C library reserves 64 MiB of address space for
+//! each, which may be all that the process has left.
 
 use std::{
-    io::{self, Write as _},
+    io::{self, IoSlice, Write as _},
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
 
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::{Errno, ReadWriteFlags, pwritev2},
+    stdio::stderr,
+};
 use serde_json::json;
 
 use crate::stdio::Patient;
@@ -25,6 +31,9 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 /// The thread writes, and touches hardly anything else.
 const STACK: usize = 128 * 1024;
 
+/// How much a pipe takes without waiting if it takes anything (`PIPE_BUF` of Linux).
+const PIPE_BUF: usize = 4096;
+
 static STDERR: Stderr = Stderr {
     state: Mutex::new(State {
         backlog: Backlog {
@@ -37,8 +46,7 @@ static STDERR: Stderr = Stderr {
     changed: Condvar::new(),
 };
 
-/// Writes a line, or several in one piece, as soon as stderr takes it. Somebody who closed stderr does not want to
-/// know.
+/// Writes a line, or several, at once or as soon as stderr takes it. Somebody who closed stderr does not want to know.
 pub(crate) fn write(lines: &[u8]) {
     STDERR.write(lines);
 }
@@ -106,16 +114,24 @@ impl Stderr {
 
     fn write(&'static self, lines: &[u8]) {
         let mut state = self.state();
+        let is_empty = state.backlog.kept.is_empty() && !matches!(state.writer, Writer::Writing);
+        let rest = match is_empty {
+            true => &lines[write_now(lines)..],
+            false => lines,
+        };
+        if rest.is_empty() {
+            return;
+        }
         if let Writer::NotStarted = state.writer {
             let thread = thread::Builder::new().stack_size(STACK);
             let started = thread.spawn(|| self.write_all());
             state.writer = started.map_or(Writer::Missing, |_| Writer::Waiting);
         }
         if let Writer::Missing = state.writer {
-            drop(Patient(rustix::stdio::stderr()).write_all(lines));
+            drop(Patient(stderr()).write_all(rest));
             return;
         }
-        state.backlog.push(lines);
+        state.backlog.push(rest);
         self.changed.notify_all();
     }
 
@@ -134,9 +150,47 @@ impl Stderr {
             state.writer = Writer::Writing;
             drop(state);
             // Somebody who closed stderr does not want to know.
-            drop(Patient(rustix::stdio::stderr()).write_all(&lines));
+            drop(Patient(stderr()).write_all(&lines));
             state = self.state();
         }
+    }
+}
+
+/// Writes as much as stderr takes at once, and returns how much that was.
+fn write_now(lines: &[u8]) -> usize {
+    let mut written = 0;
+    while written < lines.len() {
+        match write_some(&lines[written..]) {
+            Ok(some) => written += some,
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return written,
+            Err(_) => return lines.len(),
+        }
+    }
+    written
+}
+
+/// Writes what stderr takes at once.
+///
+/// Whether writing waits belongs to the open file, which others have as well. So the system is asked before, and
+/// where it can be, told not to wait, since another program may fill a pipe meanwhile.
+fn write_some(lines: &[u8]) -> Result<usize, Errno> {
+    const HERE: u64 = u64::MAX;
+    const AT_ONCE: Timespec = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+
+    let stderr = stderr();
+    if poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&AT_ONCE))? == 0 {
+        return Err(Errno::AGAIN);
+    }
+    let written = pwritev2(stderr, &[IoSlice::new(lines)], HERE, ReadWriteFlags::NOWAIT);
+    match written {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+            rustix::io::write(stderr, &lines[..lines.len().min(PIPE_BUF)])
+        }
+        written => written,
     }
 }
 
