@@ -20,6 +20,7 @@
 //! - `hostile`: an impostor in the peer's place, and garbage on every port
 //! - `hearsay`: what a coordinator tells of a peer, and what is believed of it
 //! - `restarting`: a coordinator that is killed and comes back
+//! - `one_family`: `serve` on a kernel without IPv6
 //! - `obedience`: what a coordinator says when it sends a peer away
 //! - `privileges`: what `serve` is allowed once it serves
 //! - `memory`: a stream does not grow with its bytes
@@ -42,6 +43,7 @@ mod journal;
 mod many;
 mod memory;
 mod obedience;
+mod one_family;
 mod privileges;
 mod redialling;
 mod refusals;

@@ -1,15 +1,18 @@
+mod addresses;
+
 use std::{
     io::{self, Write as _},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
 use anyhow::Context as _;
 use p2pconnect::{SecretKey, Shortage};
 use p2pconnect_coordinator::{Config, Coordinator, ServiceLimits};
 use p2pconnect_proto::TokenKey;
-use p2pconnect_stun::{DEFAULT_PORT, StunServer, StunServerConfig, Witness};
+use p2pconnect_stun::{StunServer, StunServerConfig, Witness};
 use tokio::task::JoinSet;
 
+use self::addresses::{Addresses, serves_both_families};
 use crate::{
     args,
     exit::Exit,
@@ -18,9 +21,6 @@ use crate::{
     privileges::Privileges,
     signals, stdio,
 };
-
-/// The port of the coordinator that README and help name.
-const DEFAULT_LISTEN_PORT: u16 = 4433;
 
 /// How often a free port is looked for that is free for both UDP and TCP.
 const ATTEMPTS: usize = 16;
@@ -86,8 +86,10 @@ fn start(options: &args::Serve) -> anyhow::Result<(Coordinator, Vec<StunServer>)
     let token_key = TokenKey::from_bytes(secret);
     let witness = Witness::default();
 
-    let listen = listen_address(options.listen);
-    let addresses = stun_addresses(&options.stun, listen);
+    let Addresses {
+        listen,
+        stun: addresses,
+    } = Addresses::wanted(options)?;
     let mut config = stun_config(&token_key);
     config.witness = Some(witness.clone());
     let stun =
@@ -133,26 +135,12 @@ fn limits() -> ServiceLimits {
     limits
 }
 
-/// Returns where to listen: on all addresses unless told otherwise, and on those of IPv4 where the
-/// system has no IPv6.
-fn listen_address(wanted: Option<SocketAddr>) -> SocketAddr {
-    let wanted = wanted.unwrap_or_else(|| (Ipv6Addr::UNSPECIFIED, DEFAULT_LISTEN_PORT).into());
-    // A machine that has no file left for a socket may have IPv6 all the same.
-    let tells_otherwise = |error: io::Error| Shortage::of(&error).is_none();
-    let has_ipv6 = || !UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_err_and(tells_otherwise);
-    if serves_both_families(wanted.ip()) && !has_ipv6() {
-        stdio::say("note: this machine has no IPv6; listening on 0.0.0.0");
-        return (Ipv4Addr::UNSPECIFIED, wanted.port()).into();
-    }
-    wanted
-}
-
 /// Says where STUN cannot listen, and what to do about it.
 fn stun_failed(error: io::Error, addresses: &[SocketAddr]) -> anyhow::Error {
     let advice = match error.kind() {
         io::ErrorKind::AddrNotAvailable => {
             "; if this is the address of a router or cloud in front of this machine, listen on 0.0.0.0 \
-             or [::]"
+             or [::]; or IPv6 is off here (sysctl net.ipv6.conf.all.disable_ipv6)"
         }
         io::ErrorKind::AddrInUse => "; name another with --stun, or end what has it",
         io::ErrorKind::PermissionDenied => "; ports below 1024 are for root alone",
@@ -234,11 +222,6 @@ fn say_that_mappings_cannot_be_compared(listen: SocketAddr, error: &impl std::fm
     ));
 }
 
-/// QUIC on `[::]` serves IPv4 as well. A TCP socket there does not, so STUN needs a second one.
-fn serves_both_families(ip: IpAddr) -> bool {
-    ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
-}
-
 fn coordinator_config(
     listen: SocketAddr,
     key: SecretKey,
@@ -276,26 +259,6 @@ fn share_files(config: &mut StunServerConfig, files: u64) {
     config.max_connections = config.max_connections.min(each.saturating_sub(for_backs));
 }
 
-/// Returns the addresses to serve STUN on: those that were asked for, or the usual port beside the coordinator.
-fn stun_addresses(wanted: &[SocketAddr], listen: SocketAddr) -> Vec<SocketAddr> {
-    let beside = [SocketAddr::new(listen.ip(), DEFAULT_PORT)];
-    let wanted = match wanted {
-        [] => beside.as_slice(),
-        wanted => wanted,
-    };
-    let mut addresses = Vec::new();
-    for address in wanted {
-        let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
-        let v4 = serves_both_families(address.ip()).then_some(v4);
-        for address in [*address].into_iter().chain(v4) {
-            if !addresses.contains(&address) {
-                addresses.push(address);
-            }
-        }
-    }
-    addresses
-}
-
 /// Returns what peers are told: where STUN is on the coordinator's own address, only the port,
 /// since behind a NAT that address is another from outside.
 fn announced(stun: SocketAddr, listen: SocketAddr) -> SocketAddr {
@@ -330,18 +293,6 @@ fn join(addresses: &[SocketAddr]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn stun_is_for_both_families_wherever_it_is() {
-        let v6 = |port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-        let v4 = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-        assert_eq!(
-            stun_addresses(&[], v6(4433)),
-            [v6(DEFAULT_PORT), v4(DEFAULT_PORT)]
-        );
-        assert_eq!(stun_addresses(&[], v4(4433)), [v4(DEFAULT_PORT)]);
-        assert_eq!(stun_addresses(&[v6(9), v4(9)], v6(4433)), [v6(9), v4(9)]);
-    }
 
     #[test]
     fn stun_leaves_files_for_quic() {

@@ -1,0 +1,134 @@
+//! Where a coordinator and its STUN server listen.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+};
+
+use anyhow::bail;
+use p2pconnect::Shortage;
+use p2pconnect_stun::DEFAULT_PORT;
+
+use crate::{args, stdio};
+
+/// The port of the coordinator that README and help name.
+const DEFAULT_LISTEN_PORT: u16 = 4433;
+
+/// Where each of the two listens.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Addresses {
+    pub(super) listen: SocketAddr,
+    pub(super) stun: Vec<SocketAddr>,
+}
+
+impl Addresses {
+    /// Returns where to listen: on all addresses unless told otherwise, and on those of IPv4 where the system has no
+    /// IPv6, which is said.
+    ///
+    /// # Errors
+    ///
+    /// An IPv6 address that was named, where there is no IPv6.
+    pub(super) fn wanted(options: &args::Serve) -> anyhow::Result<Self> {
+        let wanted = Self::of(options.listen, &options.stun);
+        if has_ipv6() {
+            return Ok(wanted);
+        }
+        let addresses = wanted.ipv4_only()?;
+        stdio::say(
+            "note: this machine has no IPv6; listening on addresses of IPv4, such as 0.0.0.0",
+        );
+        Ok(addresses)
+    }
+
+    fn of(listen: Option<SocketAddr>, stun: &[SocketAddr]) -> Self {
+        let listen = listen.unwrap_or_else(|| (Ipv6Addr::UNSPECIFIED, DEFAULT_LISTEN_PORT).into());
+        let beside = [SocketAddr::new(listen.ip(), DEFAULT_PORT)];
+        let stun = match stun {
+            [] => beside.as_slice(),
+            wanted => wanted,
+        };
+        let mut addresses = Vec::new();
+        for address in stun {
+            let v4 = serves_both_families(address.ip()).then(|| all_of_ipv4(address.port()));
+            for address in [*address].into_iter().chain(v4) {
+                if !addresses.contains(&address) {
+                    addresses.push(address);
+                }
+            }
+        }
+        Self {
+            listen,
+            stun: addresses,
+        }
+    }
+
+    /// Returns the same without IPv6.
+    fn ipv4_only(self) -> anyhow::Result<Self> {
+        let named = |address: &&SocketAddr| address.is_ipv6() && !address.ip().is_unspecified();
+        if let Some(address) = [&self.listen].into_iter().chain(&self.stun).find(named) {
+            bail!(
+                "{address} cannot be listened on: this machine has no IPv6; name an IPv4 address, or a port alone"
+            );
+        }
+        let listen = match self.listen.is_ipv6() {
+            true => all_of_ipv4(self.listen.port()),
+            false => self.listen,
+        };
+        // Those that stand for both families are there a second time, for IPv4.
+        let stun = self.stun.into_iter().filter(SocketAddr::is_ipv4).collect();
+        Ok(Self { listen, stun })
+    }
+}
+
+/// Tells whether sockets of IPv6 can be had. A machine that has no file left for one may have IPv6 all the same.
+fn has_ipv6() -> bool {
+    let tells_otherwise = |error: io::Error| Shortage::of(&error).is_none();
+    !UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_err_and(tells_otherwise)
+}
+
+fn all_of_ipv4(port: u16) -> SocketAddr {
+    (Ipv4Addr::UNSPECIFIED, port).into()
+}
+
+/// QUIC on `[::]` serves IPv4 as well. A TCP socket there does not, so STUN needs a second one.
+pub(super) fn serves_both_families(ip: IpAddr) -> bool {
+    ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+mod tests {
+    use super::*;
+
+    fn v6(port: u16) -> SocketAddr {
+        (Ipv6Addr::UNSPECIFIED, port).into()
+    }
+
+    #[test]
+    fn stun_is_for_both_families_wherever_it_is() {
+        let stun = |wanted: &[SocketAddr], listen| Addresses::of(Some(listen), wanted).stun;
+        let v4 = all_of_ipv4;
+        assert_eq!(stun(&[], v6(4433)), [v6(DEFAULT_PORT), v4(DEFAULT_PORT)]);
+        assert_eq!(stun(&[], v4(4433)), [v4(DEFAULT_PORT)]);
+        assert_eq!(stun(&[v6(9), v4(9)], v6(4433)), [v6(9), v4(9)]);
+    }
+
+    #[test]
+    fn without_ipv6_the_same_ports_of_ipv4_are_left() {
+        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+        let addresses = Addresses::of(None, &[v6(7), v6(8), loopback])
+            .ipv4_only()
+            .unwrap();
+        let stun = vec![all_of_ipv4(7), all_of_ipv4(8), loopback];
+        let listen = all_of_ipv4(DEFAULT_LISTEN_PORT);
+        assert_eq!(addresses, Addresses { listen, stun });
+        let named = SocketAddr::from((Ipv6Addr::LOCALHOST, 9));
+        for addresses in [
+            Addresses::of(Some(named), &[loopback]),
+            Addresses::of(Some(loopback), &[named]),
+        ] {
+            let error = addresses.ipv4_only().unwrap_err().to_string();
+            assert!(error.contains("[::1]:9"), "{error}");
+        }
+    }
+}
