@@ -59,6 +59,48 @@ fn names_that_are_unknown_are_answered_with_near_ones() {
 }
 
 #[test]
+fn presets_that_netfilter_can_be_are_named_where_people_choose() {
+    let can = |text: &str| {
+        let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let (_, names) = flat.split_once("netfilter can be ").unwrap();
+        let names = names.split_once("; ").map_or(names, |(names, _)| names);
+        names.split(", ").map(str::to_owned).collect::<Vec<_>>()
+    };
+    let netfilter = netns_lab::Engine::Netfilter;
+    let is_possible = |preset: &&netns_lab::preset::Preset| {
+        let specs = preset.specs();
+        specs.iter().all(|nat| netfilter.check("a", nat).is_ok())
+    };
+    let possible = netns_lab::preset::all().iter().filter(is_possible);
+    let possible: Vec<_> = possible.map(|preset| preset.name).collect();
+    assert!(possible.contains(&"openwrt") && !possible.contains(&"cgnat-rfc6888"));
+    for subcommand in ["run", "shell", "matrix"] {
+        assert_eq!(
+            can(&said(&[subcommand, "--help"])),
+            possible,
+            "{subcommand}"
+        );
+    }
+    let pair = "cgnat-rfc6888,public";
+    for words in [
+        &[
+            "run",
+            pair,
+            "--engine",
+            "netfilter",
+            "--host",
+            "a",
+            "--",
+            "true",
+        ][..],
+        &["run", pair, "--engine", "netfilter", "--ground", "netns"],
+        &["shell", pair, "a", "--engine", "netfilter"],
+    ] {
+        assert_eq!(can(&refused(words)), possible, "{words:?}");
+    }
+}
+
+#[test]
 fn an_explanation_has_the_reason_and_a_run_and_repeats() {
     let words = [
         "explain",

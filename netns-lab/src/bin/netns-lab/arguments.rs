@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, ValueEnum};
 
+use crate::chain;
+
 const EXAMPLES: &str = "\
 Examples:
   netns-lab demo                                 watch two NATs being punched
@@ -81,6 +83,12 @@ impl From<Engine> for netns_lab::Engine {
     }
 }
 
+/// Puts what netfilter can be in front of the examples.
+fn with_engines(help: &str) -> String {
+    let presets = chain::of_netfilter();
+    format!("{presets}; the model can be all of them.\n\n{help}")
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = "Example: netns-lab demo openwrt docker+openwrt")]
 pub(crate) struct DemoArguments {
@@ -134,7 +142,7 @@ Examples:
   netns-lab run my-lab.toml --seed 7";
 
 #[derive(Debug, Args)]
-#[command(after_help = RUN_HELP)]
+#[command(after_help = with_engines(RUN_HELP))]
 pub(crate) struct RunArguments {
     /// A file, a name from `netns-lab list`, or KIND_A,KIND_B: hosts a and b
     /// behind these presets, and a public server
@@ -159,7 +167,7 @@ pub(crate) struct RunArguments {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example: netns-lab shell openwrt,mobile-carrier a")]
+#[command(after_help = with_engines("Example: netns-lab shell openwrt,mobile-carrier a"))]
 pub(crate) struct ShellArguments {
     /// A file, a name from `netns-lab list`, or KIND_A,KIND_B
     pub(crate) scenario: String,
@@ -190,13 +198,13 @@ pub(crate) struct LabArguments {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = with_engines("\
 The exit status is 0 if every pair did what the oracle is certain of, else 1.
 
 Examples:
   netns-lab matrix
   netns-lab matrix --kinds openwrt,docker --ground both --report matrix.html --ladders
-  netns-lab matrix --kinds openwrt,docker,docker+openwrt --pcap pcap")]
+  netns-lab matrix --kinds openwrt,docker,docker+openwrt --pcap pcap"))]
 pub(crate) struct MatrixArguments {
     /// Where it is run
     #[arg(long, value_enum, default_value = "sim")]

@@ -27,6 +27,20 @@ pub(crate) fn parse(text: &str) -> Result<Kind> {
     })
 }
 
+/// Says which presets netfilter can be.
+pub(crate) fn of_netfilter() -> String {
+    let netfilter = netns_lab::Engine::Netfilter;
+    let is_possible = |preset: &&preset::Preset| {
+        let specs = preset.specs();
+        specs
+            .iter()
+            .all(|nat| netfilter.check(preset.name, nat).is_ok())
+    };
+    let possible = preset::all().iter().filter(is_possible);
+    let names: Vec<_> = possible.map(|preset| preset.name).collect();
+    format!("Of the presets, netfilter can be {}", names.join(", "))
+}
+
 /// Returns the names that are near the one asked for, as the end of a message.
 pub(crate) fn known<'a>(what: &str, asked: &str, names: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<_> = names.collect();

@@ -18,6 +18,7 @@ mod watch;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use netns_lab::{Error, scenario::RunError};
 
 use arguments::{Arguments, Subcommand};
 
@@ -41,6 +42,18 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         output::complain(&format!("{error:#}"));
+        if error.chain().any(is_beyond_netfilter) {
+            output::note(&chain::of_netfilter());
+        }
         ExitCode::from(TROUBLE)
     })
+}
+
+fn is_beyond_netfilter(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let of_lab = cause.downcast_ref::<Error>();
+    let of_run = cause.downcast_ref().and_then(|it| match it {
+        RunError::Lab(error) => Some(error),
+        _ => None,
+    });
+    matches!(of_lab.or(of_run), Some(Error::Inexpressible { .. }))
 }
