@@ -31,17 +31,12 @@ impl Pauses {
     /// Returns the pause after an error.
     pub(crate) fn after(&mut self, error: &anyhow::Error) -> Duration {
         if let Some(error) = of_coordinator(error) {
-            return self.reconnecting.failed(error, random_fraction());
+            return self.reconnecting.pause_after(error);
         }
         let pause = self.usual;
         self.usual = (pause * 2).min(LONGEST);
         pause
     }
-}
-
-fn random_fraction() -> f64 {
-    // Without chance, the middle is as good.
-    getrandom::u32().map_or(0.5, |it| f64::from(it) / f64::from(u32::MAX))
 }
 
 /// Tells whether the network, or the coordinator, may be there later.

@@ -20,10 +20,11 @@ use crate::{
     BindError, CoordinatorError, Endpoint, Status,
     behaviour::Behaviour,
     bets::Bets,
+    chance::random_seed,
     closed_holes::ClosedHoles,
     coordination::{Coordination, Dialer},
     discovery,
-    endpoint::{self, Inner},
+    endpoint::Inner,
     fresh_ports::FreshPorts,
     inbound::Inbound,
     mappings::{Failure, Mappings},
@@ -180,7 +181,7 @@ impl Builder {
         let nat64 = Arc::new(Nat64::start());
         let dialer = Dialer::new(&key, address, Arc::clone(&nat64))?;
         let (ports, listeners) = PunchPorts::open().map_err(BindError::Ports)?;
-        let bets = Arc::new(Bets::new(endpoint::random_seed()));
+        let bets = Arc::new(Bets::new(random_seed()));
         let (inbound, mut tasks) = accept(listeners, bets.holes().closed());
         let (mappings, behaviour, discovery) = mappings(&ports, &key, &self.observer, &nat64);
         tasks.push(discovery);

@@ -33,7 +33,7 @@ pub(crate) struct FreshPorts(AtomicU16);
 impl FreshPorts {
     /// Begins at a random place, as other endpoints do on this machine and behind the same NAT.
     pub(crate) fn new() -> Self {
-        let place = crate::endpoint::random_fraction() * f64::from(PLACES);
+        let place = crate::chance::random_fraction() * f64::from(PLACES);
         Self(AtomicU16::new(place as u16 % PLACES))
     }
 

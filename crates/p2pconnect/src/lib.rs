@@ -35,6 +35,7 @@ mod asked_from;
 mod behaviour;
 mod bets;
 mod builder;
+mod chance;
 mod circumstances;
 mod closed_holes;
 mod connection;

@@ -16,11 +16,12 @@ use tokio::{sync::oneshot, time::sleep_until};
 use crate::{
     DialError, Status,
     behaviour::Behaviour,
+    chance::random_seed,
     circumstances::Circumstances,
     coordination::Coordination,
     crossing::{Answered, Answering},
     discovery,
-    endpoint::{DIAL_LIMIT, Inner, pause_after, random_seed},
+    endpoint::{DIAL_LIMIT, Inner, pause_after},
     gather::{self, Announced},
     in_use::Books,
     leaving::Undecided,

@@ -22,9 +22,10 @@ use tokio::{
 use crate::{
     Connection, CoordinatorError, Status,
     builder::learn,
+    chance::random_fraction,
     circumstances::are_inside,
     coordination::{Coordination, Dialer},
-    endpoint::{Inner, random_fraction},
+    endpoint::Inner,
     mappings::{Changes, Mappings},
     names::LOOKUP_LIMIT,
     reconnecting::Reconnecting,

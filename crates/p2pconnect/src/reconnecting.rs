@@ -1,11 +1,11 @@
 //! How long to wait before a connection to the coordinator is made anew.
 //!
-//! Pure: told what has happened, it says how long. The codes by which a coordinator closes a connection
+//! Told what has happened, it says how long. The codes by which a coordinator closes a connection
 //! say when to come back (PROTOCOL.md section 3).
 
 use std::time::Duration;
 
-use crate::CoordinatorError;
+use crate::{CoordinatorError, chance::random_fraction};
 
 /// The pauses before a coordinator that is out of reach is tried again. Short at first, because most
 /// losses are, and never long: a peer is to be dialable within three seconds of the coordinator's
@@ -70,9 +70,14 @@ impl Reconnecting {
 
     /// Takes in that an attempt has failed, or a connection was lost at once, and returns the pause before the next
     /// attempt: half a second to a second and a half where nobody answers, a minute or two where one side does not
-    /// understand the other, and otherwise what the coordinator asks for (PROTOCOL.md section 3). `random`, from 0
-    /// to 1, keeps clients that were sent away together from coming back together.
-    pub fn failed(&mut self, error: &CoordinatorError, random: f64) -> Duration {
+    /// understand the other, and otherwise what the coordinator asks for (PROTOCOL.md section 3). Chance keeps clients
+    /// that were sent away together from coming back together.
+    pub fn pause_after(&mut self, error: &CoordinatorError) -> Duration {
+        self.failed(error, random_fraction())
+    }
+
+    /// Does what [`pause_after`](Self::pause_after) does, with a number from 0 to 1 for chance.
+    pub(crate) fn failed(&mut self, error: &CoordinatorError, random: f64) -> Duration {
         match error {
             CoordinatorError::Violation { .. }
             | CoordinatorError::Message(_)
