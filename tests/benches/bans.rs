@@ -15,21 +15,10 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use crate::net::Net;
+use crate::lab::net::Net;
 
-#[path = "../netns/nat_pmp.rs"]
-mod nat_pmp;
-#[expect(dead_code, reason = "the namespace tests use more of it")]
-#[path = "../netns/net.rs"]
-mod net;
-#[expect(dead_code, reason = "the namespace tests use more of it")]
-#[path = "../netns/process.rs"]
-mod process;
-#[expect(dead_code, reason = "only the namespace tests have routers")]
-#[path = "../netns/router.rs"]
-mod router;
-#[path = "../netns/tayga.rs"]
-mod tayga;
+#[path = "../netns/lab.rs"]
+mod lab;
 
 /// How many dials a row is made of if the command line does not say.
 const DIALS: usize = 8;
@@ -38,11 +27,10 @@ const DIALS: usize = 8;
 const JITTER: [u64; 4] = [0, 30, 60, 120];
 
 fn main() -> Result<ExitCode, netns_lab::Error> {
-    if let Some(code) = netns_lab::isolate()? {
-        return Ok(code);
-    }
-    // Cargo adds --bench.
-    let number = std::env::args().find_map(|argument| argument.parse().ok());
+    lab::isolated(measure)
+}
+
+fn measure(number: Option<usize>) {
     let dials = number.unwrap_or(DIALS);
     println!("| who bans | jitter | connected | median |\n|---|---|---|---|");
     for (who, hosts, spares_server) in [
@@ -60,7 +48,6 @@ fn main() -> Result<ExitCode, netns_lab::Error> {
             println!("| {who} | {jitter} ms | {connected} of {dials} | {median} |");
         }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Returns how long a dial took from the start of its process, in milliseconds, if it connected.

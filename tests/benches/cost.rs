@@ -24,21 +24,10 @@ use std::{
 use netns_lab::{NatSpec, UnsolicitedSyn};
 use p2pconnect::{CoordinatorAddr, Endpoint, PeerId};
 
-use crate::net::Net;
+use crate::lab::net::Net;
 
-#[path = "../netns/nat_pmp.rs"]
-mod nat_pmp;
-#[expect(dead_code, reason = "the namespace tests use more of it")]
-#[path = "../netns/net.rs"]
-mod net;
-#[expect(dead_code, reason = "the namespace tests use more of it")]
-#[path = "../netns/process.rs"]
-mod process;
-#[expect(dead_code, reason = "only the namespace tests have routers")]
-#[path = "../netns/router.rs"]
-mod router;
-#[path = "../netns/tayga.rs"]
-mod tayga;
+#[path = "../netns/lab.rs"]
+mod lab;
 
 /// How many dials a figure is the mean of.
 const DIALS: u32 = 50;
@@ -53,9 +42,10 @@ const LOOK: Duration = Duration::from_millis(20);
 const APART: Duration = Duration::from_millis(200);
 
 fn main() -> Result<ExitCode, netns_lab::Error> {
-    if let Some(code) = netns_lab::isolate()? {
-        return Ok(code);
-    }
+    lab::isolated(measure)
+}
+
+fn measure(_: Option<usize>) {
     println!("| both NATs answer a stranger's SYN with | dialler | listener |");
     println!("|---|---|---|");
     for (name, answer) in [
@@ -76,7 +66,6 @@ fn main() -> Result<ExitCode, netns_lab::Error> {
         IDLE.as_secs(),
         IDLE.as_secs_f64() / wakes as f64
     );
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Returns the processor time of a dial on both sides.

@@ -25,21 +25,10 @@ use std::{
 use netns_lab::{NatSpec, UnsolicitedSyn};
 use p2pconnect::{Connection, CoordinatorAddr, Endpoint, PeerId, SecretKey};
 
-use crate::net::Net;
+use crate::lab::net::Net;
 
-#[path = "../netns/nat_pmp.rs"]
-mod nat_pmp;
-#[expect(dead_code, reason = "the namespace tests use more of it")]
-#[path = "../netns/net.rs"]
-mod net;
-#[expect(dead_code, reason = "the namespace tests use more of it")]
-#[path = "../netns/process.rs"]
-mod process;
-#[expect(dead_code, reason = "only the namespace tests have routers")]
-#[path = "../netns/router.rs"]
-mod router;
-#[path = "../netns/tayga.rs"]
-mod tayga;
+#[path = "../netns/lab.rs"]
+mod lab;
 
 /// How many dials a row is made of if the command line does not say.
 const DIALS: usize = 20;
@@ -73,11 +62,10 @@ type Dials = Vec<Option<Took>>;
 type Row<'a> = (&'a str, &'a str);
 
 fn main() -> Result<ExitCode, netns_lab::Error> {
-    if let Some(code) = netns_lab::isolate()? {
-        return Ok(code);
-    }
-    // Cargo adds --bench.
-    let number = std::env::args().find_map(|argument| argument.parse().ok());
+    lab::isolated(measure)
+}
+
+fn measure(number: Option<usize>) {
     let dials = number.unwrap_or(DIALS);
     println!("{dials} dials each; r = 42 ms to the server, R = 80 ms between the peers\n");
     println!(
@@ -109,7 +97,6 @@ fn main() -> Result<ExitCode, netns_lab::Error> {
     for line in worst {
         println!("{line}");
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Prints a row, and returns what there is to say about its worst dial.

@@ -10,7 +10,7 @@ use std::{
 use netns_lab::{BoxSpec, Engine, HostSpec, Lab, LinkSpec, NatSpec};
 use tempfile::TempDir;
 
-use crate::{
+use super::{
     process::{Finished, P2PCONNECT, Process, run},
     router::{self, Kind, Ports, Router, Speaks},
     tayga,

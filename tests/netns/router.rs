@@ -13,7 +13,7 @@ use std::{
 use netns_lab::Host;
 use tempfile::TempDir;
 
-use crate::{
+use super::{
     nat_pmp,
     process::{run, wait_for},
     tayga,

@@ -11,7 +11,7 @@ use std::{
 
 use netns_lab::Host;
 
-use crate::process::{run, wait_for};
+use super::process::{run, wait_for};
 
 /// The prefix that stands for IPv4, 96 bits long.
 const PREFIX: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x6464, 0, 0, 0, 0, 0);
