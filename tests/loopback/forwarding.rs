@@ -55,6 +55,31 @@ async fn forward_to(target: SocketAddr, options: &[&str]) -> (Running, Running, 
     (listen, dial, [shell, other])
 }
 
+/// Returns how many bytes the other end of a connection has not acknowledged, FIN being one, as this end's system sees
+/// it (proc_net_tcp); `None` if there is no such connection any more.
+fn unsent(here: SocketAddr, there: SocketAddr) -> Option<u64> {
+    let written = |address: SocketAddr| match address {
+        SocketAddr::V4(it) => {
+            let ip = u32::from_ne_bytes(it.ip().octets());
+            format!("{ip:08X}:{:04X}", it.port())
+        }
+        SocketAddr::V6(_) => panic!("the table of IPv4 has no {address}"),
+    };
+    let ends = format!(" {} {} ", written(here), written(there));
+    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let (_, state) = table.lines().find_map(|line| line.split_once(&ends))?;
+    let (unsent, _) = state.split(' ').nth(1)?.split_once(':')?;
+    Some(u64::from_str_radix(unsent, 16).unwrap())
+}
+
+/// Waits until something is so.
+async fn until(is_so: impl Fn() -> bool) {
+    let mut pause = tokio::time::interval(Duration::from_millis(1));
+    while !is_so() {
+        pause.tick().await;
+    }
+}
+
 /// Closes a connection so that the other end sees RST.
 fn reset(stream: TcpStream) {
     reset_on_close(&stream).unwrap();
@@ -156,10 +181,12 @@ async fn what_a_service_has_said_before_it_broke_arrives() {
             if ends_before {
                 stream.shutdown().await.unwrap();
             }
+            let (service, listener) = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
             // What is with the service when it resets is lost by its own fault.
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            until(|| unsent(service, listener) == Some(0)).await;
             reset(stream);
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            // The listener's system has heard of it before anybody reads on.
+            until(|| unsent(listener, service).is_none()).await;
         };
         timeout(LIMIT, said).await.unwrap();
         let mut heard = Vec::new();

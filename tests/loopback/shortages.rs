@@ -1,6 +1,7 @@
 //! What a machine lacks is said to be lacking, and nothing else is blamed.
 
 use std::{
+    ffi::OsStr,
     fs,
     net::{Ipv4Addr, SocketAddr},
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
@@ -39,6 +40,24 @@ const NOBODYS_ID: &str = "54321";
 /// Fewer, and the system cannot load the program.
 const FEWEST_FILES: u32 = 4;
 
+/// Returns what runs a program that may have no more than a limit of prlimit(1) says.
+fn limited(limit: &str, program: &OsStr) -> Command {
+    let mut command = Command::new("prlimit");
+    command
+        .arg(limit)
+        .arg(program)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// Returns the command under test, which may open so many files.
+fn with_files(files: u32) -> Command {
+    limited(&format!("--nofile={files}:{files}"), PROGRAM.as_ref())
+}
+
 /// A dial opens some 20 files: at one limit after the other, it stops at another one of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_file_is_one_too_many_the_limit_is_named() {
@@ -58,14 +77,8 @@ async fn whatever_file_is_one_too_many_the_limit_is_named() {
     });
     let (mut failed, mut done) = (0, 0);
     for limit in FEWEST_FILES..=32 {
-        let limit = format!("--nofile={limit}:{limit}");
-        let mut command = Command::new("prlimit");
-        command.args([&limit, PROGRAM, "dial", "--no-port-mapping", &peer]);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
+        let mut command = with_files(limit);
+        command.args(["dial", "--no-port-mapping", &peer]);
         let child = shell.at_home(&mut command).spawn().unwrap();
         let output = timeout(LIMIT, child.wait_with_output()).await;
         let output = output.unwrap().unwrap();
@@ -88,15 +101,8 @@ async fn a_coordinator_without_files_blames_no_port_and_no_key() {
     for limit in FEWEST_FILES..=16 {
         let key = directory.path().join(limit.to_string());
         let plain = Serving::command(any, any, &key);
-        let mut command = Command::new("prlimit");
-        command
-            .args([&format!("--nofile={limit}:{limit}"), PROGRAM])
-            .args(plain.as_std().get_args())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        let mut child = command.spawn().unwrap();
+        let mut command = with_files(limit);
+        let mut child = command.args(plain.as_std().get_args()).spawn().unwrap();
         let mut printed = BufReader::new(child.stdout.take().unwrap()).lines();
         let first = timeout(LIMIT, printed.next_line()).await.unwrap().unwrap();
         if first.is_some() {
@@ -117,21 +123,9 @@ async fn a_coordinator_without_files_blames_no_port_and_no_key() {
 
 /// Dials a listener that may open so few files; returns whether the stream was whole, and what was said.
 async fn dial_one_with_few_files(shell: &Shell, limit: u32, key: &Path) -> (bool, String) {
-    let mut command = Command::new("prlimit");
-    let limit = format!("--nofile={limit}:{limit}");
-    command.args([
-        &limit,
-        PROGRAM,
-        "listen",
-        "--allow-any",
-        "--no-port-mapping",
-    ]);
+    let mut command = with_files(limit);
+    command.args(["listen", "--allow-any", "--no-port-mapping"]);
     shell.at_home(&mut command).env("P2PCONNECT_KEY", key);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
     let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut said = String::new();
@@ -190,8 +184,7 @@ async fn a_machine_that_gives_no_thread_is_said_to_be_that() {
     let directory = tempfile::tempdir().unwrap();
     // Root may have as many processes as it likes.
     let is_root = fs::metadata(directory.path()).unwrap().uid() == 0;
-    let mut command = Command::new("prlimit");
-    if is_root {
+    let mut command = if is_root {
         let open = |path: &Path| {
             fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         };
@@ -199,18 +192,20 @@ async fn a_machine_that_gives_no_thread_is_said_to_be_that() {
         fs::copy(PROGRAM, &program).unwrap();
         open(directory.path());
         open(&program);
-        command.args(["--nproc=2", "setpriv", "--clear-groups"]);
-        command.args(["--reuid", NOBODYS_ID, "--regid", NOBODYS_ID]);
+        let mut command = limited("--nproc=2", "setpriv".as_ref());
+        command.args([
+            "--clear-groups",
+            "--reuid",
+            NOBODYS_ID,
+            "--regid",
+            NOBODYS_ID,
+        ]);
         command.arg(program);
+        command
     } else {
-        command.args(["--nproc=1", PROGRAM]);
-    }
+        limited("--nproc=1", PROGRAM.as_ref())
+    };
     command.args(["serve", "--listen", "127.0.0.1:0"]);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
     let child = command.spawn().unwrap();
     let output = timeout(LIMIT, child.wait_with_output()).await;
     let output = output.expect("the command hangs").unwrap();
@@ -222,21 +217,16 @@ async fn a_machine_that_gives_no_thread_is_said_to_be_that() {
 #[tokio::test]
 async fn a_coordinator_with_little_memory_takes_fewer_clients_and_says_so() {
     let directory = tempfile::tempdir().unwrap();
-    let mut command = Command::new("prlimit");
+    let mut command = limited("--as=671088640", PROGRAM.as_ref());
     command.args([
-        "--as=671088640",
-        PROGRAM,
         "serve",
         "--listen",
         "127.0.0.1:0",
+        "--stun",
+        "127.0.0.1:0",
+        "--key",
     ]);
-    command.args(["--stun", "127.0.0.1:0", "--key"]);
-    command
-        .arg(directory.path().join("key.pem"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
+    command.arg(directory.path().join("key.pem"));
     let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let note = async {
@@ -261,15 +251,12 @@ async fn forged_attempts_do_not_end_a_coordinator_with_little_memory() {
     let key = directory.path().join("key.pem");
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let plain = Serving::command(any, any, &key);
-    let mut command = Command::new("prlimit");
+    let mut command = limited("--as=201326592", PROGRAM.as_ref());
     command
-        .args(["--as=201326592", PROGRAM])
-        .args(plain.as_std().get_args());
-    command
-        .env("RUST_LOG", "off")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true);
+        .args(plain.as_std().get_args())
+        .env("RUST_LOG", "off");
+    // What ends it is said where whoever runs the test reads it.
+    command.stderr(Stdio::inherit());
     let mut serving = Serving::spawn(command, key).await;
     let target = (serving.coordinator.host.as_str(), serving.coordinator.port);
     let mut forger = Forger::new();
