@@ -18,7 +18,7 @@ use p2pconnect_proto::{
         Response, Welcome,
     },
 };
-use p2pconnect_stun::shortage;
+use p2pconnect_stun::{route::source_address, shortage};
 use quinn::crypto::rustls::QuicClientConfig;
 use tokio::{
     sync::{mpsc, watch},
@@ -34,7 +34,6 @@ use crate::{
     nat64::Nat64,
     surroundings::Surroundings,
     task::AbortOnDrop,
-    tcp,
 };
 pub(crate) use link::Link;
 use link::{OwnClose, REQUEST_LIMIT};
@@ -202,7 +201,7 @@ impl Dialer {
         let address = self.nat64.reach(address).await;
         let unreachable = |reason: String| CoordinatorError::Unreachable { address, reason };
         // QUIC takes what cannot be sent for lost, and would wait for an answer.
-        if tcp::source_address(address).is_err_and(|error| is_unrouted(&error)) {
+        if source_address(address).is_err_and(|error| is_unrouted(&error)) {
             return Err(CoordinatorError::NoRoute { address });
         }
         let any: SocketAddr = if address.is_ipv4() {

@@ -10,6 +10,7 @@ use std::{
 
 use p2pconnect_proto::{Candidate, CandidateKind, NatReport, PunchPort, message::MAX_CANDIDATES};
 use p2pconnect_punch::Base;
+use p2pconnect_stun::route::source_address;
 
 use crate::{mappings::Mapped, port_mapping::ForwardedPort, punch_ports::PunchPorts, tcp};
 
@@ -142,7 +143,7 @@ pub(crate) fn are_apart(one: &[Candidate], other: &[Candidate]) -> bool {
 pub(crate) fn routes(remotes: &[Candidate]) -> BTreeMap<IpAddr, IpAddr> {
     let mut routes = BTreeMap::new();
     for remote in remotes {
-        match tcp::source_address(remote.address) {
+        match source_address(remote.address) {
             Ok(source) => {
                 routes.insert(remote.address.ip(), source);
             }

@@ -19,7 +19,7 @@ use p2pconnect_proto::{
 use p2pconnect_punch::behaviour::Observation;
 use p2pconnect_stun::{
     Commitment, HeldMapping, Mapping, MappingConfig, MappingError, MappingEvent, MappingState,
-    next_keepalive, query,
+    next_keepalive, query, route::source_address,
 };
 use tokio::{
     sync::watch,
@@ -426,7 +426,7 @@ impl Shared {
     ) -> Result<HeldMapping, MappingError> {
         let key = (punch_port, server);
         let server = self.nat64.reach(server).await;
-        let source = tcp::source_address(server).map_err(|_| MappingError::Unreachable)?;
+        let source = source_address(server).map_err(|_| MappingError::Unreachable)?;
         let mut config = MappingConfig::default();
         config.commitment = self.commitment(&key, source);
         let local = tcp::in_zone_of(SocketAddr::new(source, port), server);
@@ -602,7 +602,7 @@ impl Shared {
     /// leave from none.
     async fn has_left(&self, key: Key, local: SocketAddr) -> bool {
         let (_, server) = key;
-        let source = tcp::source_address(self.nat64.reach(server).await);
+        let source = source_address(self.nat64.reach(server).await);
         let has_left = source.is_ok_and(|source| source != local.ip());
         if has_left {
             tracing::debug!("this machine has another address now");

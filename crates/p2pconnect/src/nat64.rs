@@ -14,13 +14,15 @@ use std::{
 };
 
 use p2pconnect_proto::{Candidate, is_global};
-use p2pconnect_stun::next_keepalive;
+use p2pconnect_stun::{
+    next_keepalive,
+    route::{ELSEWHERE, source_address},
+};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
     names::{LOOKUP_LIMIT, look_up},
     task::AbortOnDrop,
-    tcp,
 };
 pub(crate) use prefix::Prefix;
 
@@ -74,7 +76,7 @@ impl Nat64 {
         let IpAddr::V4(address) = server.ip() else {
             return server;
         };
-        if tcp::source_address(server).is_ok() {
+        if source_address(server).is_ok() {
             return server;
         }
         self.shared.look_unless(|_| true).await;
@@ -91,7 +93,7 @@ impl Nat64 {
     /// one by now. Cancel safe.
     pub(crate) async fn untranslate(&self, servers: &mut Vec<SocketAddr>) {
         for server in servers.iter().filter(|it| it.is_ipv4()) {
-            if tcp::source_address(*server).is_err() {
+            if source_address(*server).is_err() {
                 self.shared.look_unless(|at| at.elapsed() < NEW_FOR).await;
             }
         }
@@ -112,7 +114,7 @@ impl Nat64 {
     /// Puts the addresses that lead through the NAT64 in the place of a peer's public IPv4 addresses
     /// that there is no route to, and returns them. Cancel safe.
     pub(crate) fn translate(&self, candidates: &mut [Candidate]) -> BTreeSet<IpAddr> {
-        let is_routed = |remote| tcp::source_address(remote).is_ok();
+        let is_routed = |remote| source_address(remote).is_ok();
         match self.shared.known() {
             Some(prefix) => translate_with(prefix, candidates, is_routed),
             None => BTreeSet::new(),
@@ -164,7 +166,7 @@ impl Shared {
     }
 
     async fn look_anew(&self) {
-        if tcp::source_address(tcp::ELSEWHERE[0]).is_ok() {
+        if source_address(ELSEWHERE[0]).is_ok() {
             return self.set(None);
         }
         match discover().await {

@@ -1,10 +1,6 @@
 //! What this crate asks of TCP sockets beyond connect and accept.
 
-use std::{
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, time::Duration};
 
 use p2pconnect_punch::{ConnectFailure, Opened};
 use p2pconnect_stun::{
@@ -36,17 +32,6 @@ pub(crate) const STREAM_SILENCE: Duration = Duration::from_secs(60);
 /// What Linux begins with where it looks for such paths by itself (`tcp_base_mss`), which it does only
 /// if the machine's owner says so. It fits the smallest packet of IPv6 with what tunnels add.
 pub(crate) const SMALL_SEGMENT: u16 = 1024;
-
-/// Addresses for documentation (RFC 5737, RFC 3849), which no network has: the routes to them are those to
-/// everybody elsewhere, of IPv4 and of IPv6. Nothing is sent there. The port is that of the discard service
-/// (RFC 863), since a route is asked for with some port.
-pub(crate) const ELSEWHERE: [SocketAddr; 2] = [
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9),
-    SocketAddr::new(
-        IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
-        9,
-    ),
-];
 
 /// The largest window without scaling (RFC 9293 section 3.1).
 const UNSCALED_WINDOW: u32 = u16::MAX as u32;
@@ -147,22 +132,6 @@ pub(crate) fn lacks_a_packet(stream: &TcpStream) -> bool {
 /// Tells whether the connection is over, by RST or by FIN both ways, where the system tells.
 pub(crate) fn is_closed(stream: &TcpStream) -> bool {
     info::is_closed(stream)
-}
-
-/// Returns the address that the kernel would send from towards `remote`.
-///
-/// Nothing is sent, and nothing is waited for: connecting a UDP socket only looks up the route.
-pub(crate) fn source_address(remote: SocketAddr) -> io::Result<IpAddr> {
-    let any: SocketAddr = if remote.is_ipv4() {
-        (Ipv4Addr::UNSPECIFIED, 0).into()
-    } else {
-        (Ipv6Addr::UNSPECIFIED, 0).into()
-    };
-    let socket = UdpSocket::bind(any).inspect_err(|error| {
-        shortage::note(error);
-    })?;
-    socket.connect(remote)?;
-    Ok(socket.local_addr()?.ip())
 }
 
 /// Gives a link-local IPv6 address without a zone (RFC 4007 section 11) that of another address: it means

@@ -52,6 +52,7 @@ mod query;
 #[cfg(test)]
 mod rfc5769;
 mod rhythm;
+pub mod route;
 mod server;
 pub mod shortage;
 pub mod socket;

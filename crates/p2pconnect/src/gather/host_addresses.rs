@@ -7,9 +7,10 @@ use std::{
 };
 
 use p2pconnect_proto::{AddressScope, is_global};
-use p2pconnect_stun::shortage;
-
-use crate::tcp;
+use p2pconnect_stun::{
+    route::{ELSEWHERE, source_address},
+    shortage,
+};
 
 /// An address of this machine, and what is known of its interface.
 #[derive(Debug, Clone, Copy)]
@@ -38,9 +39,9 @@ pub(super) fn by_usefulness() -> Vec<IpAddr> {
             is_bridge: is_bridge(&it.name),
         })
         .collect();
-    let ways_out: Vec<_> = tcp::ELSEWHERE
+    let ways_out: Vec<_> = ELSEWHERE
         .into_iter()
-        .filter_map(|it| tcp::source_address(it).ok())
+        .filter_map(|it| source_address(it).ok())
         .collect();
     order(&addresses, &ways_out)
 }

@@ -12,11 +12,12 @@ use std::{
 use p2pconnect_proto::{PunchPort, is_global};
 use p2pconnect_stun::{
     Commitment, HeldMapping, Mapping, MappingConfig, MappingError, MappingEvent, next_keepalive,
+    route::{ELSEWHERE, source_address},
 };
 use tokio::time::sleep_until;
 
 use super::{Mapped, Shared};
-use crate::{Status, online::KEEP_ALIVE, tcp};
+use crate::{Status, online::KEEP_ALIVE};
 
 /// A way out of this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,11 +32,9 @@ impl Way {
         if !is_global(server.ip()) {
             return None;
         }
-        let everybody = tcp::ELSEWHERE
-            .iter()
-            .find(|it| it.is_ipv4() == server.is_ipv4());
-        let local = tcp::source_address(*everybody?).ok()?;
-        if tcp::source_address(server).ok()? == local {
+        let everybody = ELSEWHERE.iter().find(|it| it.is_ipv4() == server.is_ipv4());
+        let local = source_address(*everybody?).ok()?;
+        if source_address(server).ok()? == local {
             return None;
         }
         let interfaces = if_addrs::get_if_addrs().ok()?;
