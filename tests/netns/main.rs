@@ -12,6 +12,7 @@
 //! - `crossing`: two endpoints dial each other at the same moment
 //! - `together`: several processes with one key dial the same peer at the same moment
 //! - `ways`: how a connection was opened, by the capture and not by the program's word
+//! - `families`: peers that name the coordinator by addresses of different families
 //! - `ipv6`: the same without translation
 //! - `foretold`: NATs with another external port for each destination
 //! - `hopeless`: a pair that cannot be punched says why
@@ -36,6 +37,7 @@ mod blocks;
 mod causes;
 mod crossing;
 mod dead_path;
+mod families;
 mod foretold;
 mod hopeless;
 mod ipv6;

@@ -40,8 +40,8 @@ pub(crate) struct Net {
     pub(crate) lab: Lab,
     keys: TempDir,
     pub(crate) coordinator: String,
-    /// What the peer at home behind the router knows it by, if that is something else.
-    coordinator_at_home: Option<String>,
+    /// The host that knows it by something else, and by what.
+    named_otherwise: Option<(&'static str, String)>,
     pub(crate) server: Child,
 }
 
@@ -186,7 +186,7 @@ impl Net {
         };
         let mut net = Self::start(&[], b, &setup);
         let at = |host: &str| net.coordinator.replace("[::]", host);
-        net.coordinator_at_home = Some(at(tayga::NAME));
+        net.named_otherwise = Some(("a", at(tayga::NAME)));
         let server = net.lab.host("server");
         assert_eq!((server.ipv4(), server.ipv6()), tayga::NAMED);
         net.coordinator = at(&server.ipv4().to_string());
@@ -216,6 +216,15 @@ impl Net {
         let mut net = Self::start(a, b, &setup);
         let known = net.lab.host("server").ipv4().to_string();
         net.coordinator = net.coordinator.replace("[::]", &known);
+        net
+    }
+
+    /// Builds such a lab in which a names the coordinator by its IPv4 address, and b by its IPv6 address.
+    pub(crate) fn named_by_two_families(a: Boxes<'_>, b: Boxes<'_>) -> Self {
+        let mut net = Self::on_every_address(a, b);
+        let server = net.lab.host("server");
+        let [v4, v6] = [server.ipv4().to_string(), format!("[{}]", server.ipv6())];
+        net.named_otherwise = Some(("b", net.coordinator.replace(&v4, &v6)));
         net
     }
 
@@ -314,7 +323,7 @@ impl Net {
             lab,
             keys,
             coordinator,
-            coordinator_at_home: None,
+            named_otherwise: None,
             server,
         }
     }
@@ -333,20 +342,21 @@ impl Net {
 
     /// Returns `p2pconnect` with these arguments on a host, with the host's own key.
     pub(crate) fn command(&self, host: &str, arguments: &[&str]) -> Command {
-        let (mut command, coordinator) = match &self.router {
+        let mut command = match &self.router {
             Some((at, router)) if *at == host => {
                 let mut command = router.at_home();
                 command.arg(P2PCONNECT);
-                (command, self.coordinator_at_home.as_ref())
+                command
             }
-            _ => (self.lab.host(host).command(P2PCONNECT), None),
+            _ => self.lab.host(host).command(P2PCONNECT),
+        };
+        let coordinator = match &self.named_otherwise {
+            Some((at, name)) if *at == host => name,
+            _ => &self.coordinator,
         };
         command.args(arguments);
         command
-            .env(
-                "P2PCONNECT_COORDINATOR",
-                coordinator.unwrap_or(&self.coordinator),
-            )
+            .env("P2PCONNECT_COORDINATOR", coordinator)
             .env("RUST_LOG", "error");
         command.env(
             "P2PCONNECT_KEY",

@@ -399,6 +399,7 @@ impl Reporter {
         if matches!(
             report.verdict,
             Verdict::NoCommonFamily
+                | Verdict::KnownInDifferentFamilies
                 | Verdict::WrongIdentity
                 // A coordinator believes no port of a router that it sees nobody at.
                 | Verdict::ConcealedFromCoordinator

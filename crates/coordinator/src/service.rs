@@ -8,6 +8,7 @@ mod notices;
 mod request;
 mod reset;
 mod shared;
+mod stun_servers;
 
 use std::{
     io,

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use p2pconnect_proto::{Candidate, is_global, is_local};
 use p2pconnect_punch::{PunchReport, Verdict};
 
-use crate::{mappings::Mapped, remote_candidates::Vantage};
+use crate::{known_in::KnownIn, mappings::Mapped, remote_candidates::Vantage};
 
 /// From where an endpoint is seen, and sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,13 +22,21 @@ pub(crate) struct Circumstances {
     peer: BTreeSet<IpAddr>,
     /// Whether both may be in one network.
     is_shared: bool,
+    /// Whether each is known to the other in one address family alone, and these are different ones.
+    are_apart: bool,
 }
 
 impl Circumstances {
     /// `candidates` are those of the peer, connected to or not.
-    pub(crate) fn new(vantage: &Vantage, mapped: &[Mapped], candidates: &[Candidate]) -> Self {
+    pub(crate) fn new(
+        vantage: &Vantage,
+        mapped: &[Mapped],
+        candidates: &[Candidate],
+        known: KnownIn,
+    ) -> Self {
         Self {
             peer: candidates.iter().map(|it| it.address.ip()).collect(),
+            are_apart: known.are_apart(),
             is_shared: vantage.is_in_one_network_with(candidates),
             own: vantage.own().collect(),
             coordinator: vantage.coordinator(),
@@ -57,6 +65,8 @@ impl Circumstances {
             report.verdict = Verdict::KnownInsideOnly;
         } else if are_inside(&self.peer) && !self.is_shared {
             report.verdict = Verdict::PeerKnownInsideOnly;
+        } else if self.are_apart && !report.pairs.is_empty() {
+            report.verdict = Verdict::KnownInDifferentFamilies;
         } else if self.is_unmapped(report) {
             report.verdict = Verdict::UnmappedRoute;
         } else if bans && matches!(report.verdict, Verdict::Silent | Verdict::Mixed) {
@@ -140,6 +150,7 @@ mod tests {
             mapped: set(&["192.168.1.5"]),
             peer: set(&["192.168.7.9", "203.0.113.9"]),
             is_shared: false,
+            are_apart: false,
         }
     }
 
@@ -194,6 +205,23 @@ mod tests {
         let neighbour = [("192.168.7.9", "192.168.7.5")];
         let silent = explained(&inside, Verdict::Silent, &neighbour);
         assert_eq!(silent, Verdict::PeerKnownInsideOnly);
+    }
+
+    #[test]
+    fn peers_that_are_known_in_different_families_are_told_of() {
+        let apart = Circumstances {
+            are_apart: true,
+            ..at_home()
+        };
+        let there = [("203.0.113.9", "192.168.1.5")];
+        for verdict in [Verdict::Silent, Verdict::BothMappingsVary] {
+            let expected = Verdict::KnownInDifferentFamilies;
+            assert_eq!(explained(&apart, verdict, &there), expected);
+            assert_eq!(explained(&at_home(), verdict, &there), verdict);
+        }
+        // There is no route at all in the peer's family.
+        let nowhere = explained(&apart, Verdict::NoCommonFamily, &[]);
+        assert_eq!(nowhere, Verdict::NoCommonFamily);
     }
 
     #[test]

@@ -24,10 +24,10 @@ use crate::{
     coordination::{Answer, Coordination},
     crossing::{Crossed, Crossings},
     fresh_ports::FreshPorts,
-    gather::{self, Announced},
+    gather::Announced,
     holes::Lingering,
     inbound::Inbound,
-    mappings::{Failure, Mappings},
+    mappings::{Claims, Failure, Mappings},
     meeting::Meeting,
     metrics::Recorder,
     more_ports::{Place, Places},
@@ -215,7 +215,7 @@ impl Endpoint {
                 Ok(met) => met,
                 Err(error) => return Err(rounds::telling(found, error)),
             };
-            let is_apart = met.is_apart();
+            let are_apart = met.are_apart();
             let is_short = rounds::is_short(deadline.saturating_duration_since(Instant::now()));
             let introduced = began.elapsed();
             self.inner.metrics.introduced(introduced);
@@ -244,7 +244,7 @@ impl Endpoint {
                 }
                 // What was proven impossible may be possible by what the router forwards by now.
                 Some(error)
-                    if rounds::is_final(&error, is_apart)
+                    if rounds::is_final(&error, are_apart && self.inner.mappings.is_settled())
                         && self.inner.port_mappings.known() == forwarded =>
                 {
                     return Err(error);
@@ -366,6 +366,7 @@ impl Endpoint {
             let Asked {
                 coordination,
                 announced,
+                claims,
                 answer,
             } = match asking.await {
                 Ok(Ok(asked)) => asked,
@@ -383,12 +384,9 @@ impl Endpoint {
                 Ok(Answer::Introduced(introduction))
                     if introduction.peer == peer && introduction.role == Role::Controlling =>
                 {
-                    let meeting = Meeting {
-                        introduction,
-                        announced,
-                        coordination,
-                        relayed,
-                    };
+                    let meeting =
+                        self.inner
+                            .meeting(introduction, announced, &claims, coordination, relayed);
                     return Ok(Met::Introduced(Box::new(meeting)));
                 }
                 Ok(Answer::Introduced(_)) => return Err(CoordinatorError::Answer.into()),
@@ -437,13 +435,14 @@ impl Endpoint {
             callee: peer,
             candidates: announced.candidates.clone(),
             nat: announced.nat,
-            claims,
+            claims: claims.list.clone(),
             handshake,
         };
         let answer = line.dial(request).await?;
         Ok(Asked {
             coordination: line,
             announced,
+            claims,
             answer,
         })
     }
@@ -458,13 +457,10 @@ enum Met {
 }
 
 impl Met {
-    /// Tells whether the two have addresses, but none of the same family.
-    fn is_apart(&self) -> bool {
+    /// Tells whether the two are known to each other in different families.
+    fn are_apart(&self) -> bool {
         match self {
-            Self::Introduced(meeting) => {
-                let (own, peers) = (&meeting.announced, &meeting.introduction);
-                gather::are_apart(&own.candidates, &peers.candidates)
-            }
+            Self::Introduced(meeting) => meeting.known.are_apart(),
             Self::Crossed(_) => false,
         }
     }
@@ -474,6 +470,8 @@ impl Met {
 struct Asked {
     coordination: Arc<Coordination>,
     announced: Announced,
+    /// What they were asked to find out.
+    claims: Claims,
     answer: Result<Answer, Refusal>,
 }
 

@@ -128,17 +128,6 @@ fn preserved(mapped: &[Mapped], nat: &NatReport) -> impl Iterator<Item = Candida
         })
 }
 
-/// Tells whether two peers that both have addresses have none of the same family.
-pub(crate) fn are_apart(one: &[Candidate], other: &[Candidate]) -> bool {
-    let has = |all: &[Candidate], is_ipv4| all.iter().any(|it| it.address.is_ipv4() == is_ipv4);
-    let families = |all| [true, false].map(|is_ipv4| has(all, is_ipv4));
-    let (one, other) = (families(one), families(other));
-    matches!(
-        (one, other),
-        ([true, false], [false, true]) | ([false, true], [true, false])
-    )
-}
-
 /// Returns the address from which the kernel's routes reach each one of the peer's.
 pub(crate) fn routes(remotes: &[Candidate]) -> BTreeMap<IpAddr, IpAddr> {
     let mut routes = BTreeMap::new();
@@ -205,21 +194,6 @@ mod tests {
     use p2pconnect_proto::NatMapping;
 
     use super::*;
-
-    #[test]
-    fn only_who_has_addresses_of_another_family_is_apart() {
-        let [v4, v6] = ["192.0.2.1:1", "[2001:db8::1]:1"].map(|address| {
-            let address = address.parse().expect("the test names addresses");
-            Candidate::host(address, PunchPort::PRIMARY)
-        });
-        let (v4, v6) = ([v4], [v6]);
-        let both = [v4.clone(), v6.clone()].concat();
-        assert!(are_apart(&v4, &v6) && are_apart(&v6, &v4));
-        for all in [&v4[..], &v6, &both] {
-            assert!(!are_apart(all, all) && !are_apart(all, &both));
-            assert!(!are_apart(all, &[]) && !are_apart(&[], all));
-        }
-    }
 
     #[test]
     fn an_address_without_translation_is_a_host_candidate() {

@@ -14,7 +14,7 @@ use std::{
 };
 
 use p2pconnect_proto::{
-    Candidate, NatReport, PeerId, PunchPort, ReflexiveToken, message::ReflexiveClaim,
+    Candidate, NatReport, PeerId, PunchPort, ReflexiveToken, message::ReflexiveClaim, represented,
 };
 use p2pconnect_punch::behaviour::Observation;
 use p2pconnect_stun::{
@@ -28,8 +28,8 @@ use tokio::{
 };
 
 use crate::{
-    Status, behaviour::Behaviour, discovery::Network, nat64::Nat64, online::KEEP_ALIVE,
-    punch_ports::PunchPorts, status::Observer, task::AbortOnDrop, tcp,
+    Status, behaviour::Behaviour, discovery::Network, families::Families, nat64::Nat64,
+    online::KEEP_ALIVE, punch_ports::PunchPorts, status::Observer, task::AbortOnDrop, tcp,
 };
 use table::{Key, Slot, Table};
 
@@ -88,11 +88,31 @@ struct Shared {
     nat64: Arc<Nat64>,
     /// Which addresses serve for comparison, once that is known.
     alternates: watch::Sender<Option<Vec<SocketAddr>>>,
-    /// Whether the alternate addresses have been asked, if there are any.
-    compared: watch::Sender<bool>,
+    /// In which families the alternate addresses have been asked, if there are any.
+    compared: watch::Sender<Families>,
     claims: Mutex<Vec<Claimed>>,
     id: PeerId,
     observer: Observer,
+}
+
+/// What a STUN server beside the coordinator may have seen.
+#[derive(Debug, Default)]
+pub(crate) struct Claims {
+    pub(crate) list: Vec<ReflexiveClaim>,
+    /// The families that these are of, which they do not say themselves.
+    pub(crate) families: Families,
+}
+
+impl Claims {
+    /// Returns the families in which the coordinator, which sees this endpoint at `seen`, has found something, if it
+    /// has found so many. Of some only, these are most likely of the family that it is reached by.
+    pub(crate) fn found(&self, count: u8, seen: IpAddr) -> Families {
+        match usize::from(count) {
+            0 => Families::default(),
+            count if count < self.list.len() => [represented(seen)].into_iter().collect(),
+            _ => self.families,
+        }
+    }
 }
 
 /// What the STUN servers of one address family shall attest of one punch port, by a salt that only
@@ -215,12 +235,16 @@ impl Mappings {
     }
 
     /// Returns the claims to mappings that are not known yet, but may be known to a STUN server.
-    pub(crate) fn claims(&self) -> Vec<ReflexiveClaim> {
+    pub(crate) fn claims(&self) -> Claims {
         let table = self.shared.table.borrow();
         let is_open = |claimed: &&Claimed| table.is_asked_only(|key| claimed.is_of(key));
-        let claims = self.shared.claims();
-        let open = claims.iter().filter(is_open);
-        open.map(Claimed::claim).collect()
+        let all = self.shared.claims();
+        let mut claims = Claims::default();
+        for claimed in all.iter().filter(is_open) {
+            claims.list.push(claimed.claim());
+            claims.families.add(claimed.is_ipv4);
+        }
+        claims
     }
 
     /// Returns why no mapping is known, once it is certain that no server tells any.
@@ -310,19 +334,48 @@ impl Mappings {
     /// safe.
     pub(crate) async fn settled(&self) {
         let mut table = self.shared.table.subscribe();
-        let is_settled = |table: &Table| table.complete && !table.any_asking();
         // The sender lives as long as `self`.
-        if table.wait_for(is_settled).await.is_err() {
+        if table.wait_for(Table::is_settled).await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Waits for a mapping of this kind. Cancel safe.
+    pub(crate) async fn mapped(&self, is_wanted: impl Fn(&Mapped) -> bool) {
+        let mut table = self.shared.table.subscribe();
+        let is_there = |table: &Table| table.known().iter().any(&is_wanted);
+        // The sender lives as long as `self`.
+        if table.wait_for(is_there).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Tells whether no further server will be named for now, and all that were have answered or failed.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.shared.table.borrow().is_settled()
     }
 
     /// Waits until it is known how other addresses of the servers see the punch port, as far as it
     /// can be. Cancel safe.
     pub(crate) async fn compared(&self) {
         let mut compared = self.shared.compared.subscribe();
-        if compared.wait_for(|compared| *compared).await.is_err() {
-            std::future::pending().await
+        let mut table = self.shared.table.subscribe();
+        let counts = |family| self.shared.table.borrow().counts(family);
+        loop {
+            let done = *compared.borrow_and_update();
+            table.mark_unchanged();
+            if [true, false]
+                .into_iter()
+                .any(|family| done.has(family) && counts(family))
+            {
+                return;
+            }
+            // The senders live as long as `self`.
+            tokio::select! {
+                Ok(()) = compared.changed() => {}
+                Ok(()) = table.changed() => {}
+                else => std::future::pending().await,
+            }
         }
     }
 }
@@ -391,9 +444,14 @@ impl Shared {
                 Ok(held) => self.follow(punch_port, server, held).await,
                 Err(error) => {
                     tracing::debug!(%error, "stun server tells no mapping");
+                    let no_route = matches!(error, MappingError::Unreachable);
                     self.set(punch_port, server, Slot::Failed(error));
                     self.freed.send_replace(());
-                    sleep(RETRY_PAUSE).await;
+                    match no_route {
+                        // A look at the routes costs no packet, and no wake-up of its own.
+                        true => sleep_until(next_keepalive(KEEP_ALIVE)).await,
+                        false => sleep(RETRY_PAUSE).await,
+                    }
                 }
             }
         }
@@ -491,8 +549,8 @@ impl Shared {
                     if punch_port == PunchPort::PRIMARY && comparing.is_empty() =>
                 {
                     if let Some(alternates) = alternates.borrow_and_update().clone() {
-                        let (shared, mapped) = (Arc::clone(self), held.current().mapped);
-                        comparing.spawn(shared.compare((local, mapped), server, alternates));
+                        let shared = Arc::clone(self);
+                        comparing.spawn(shared.compare(local, server, alternates));
                     }
                 }
                 Some(_) = comparing.join_next() => {}
@@ -563,7 +621,7 @@ impl Shared {
     /// Asks the server's alternate addresses, all at once, how they see the same local port.
     async fn compare(
         self: Arc<Self>,
-        (local, mapped): (SocketAddr, SocketAddr),
+        local: SocketAddr,
         server: SocketAddr,
         alternates: Vec<SocketAddr>,
     ) {
@@ -574,9 +632,8 @@ impl Shared {
             asking.spawn(async move { shared.ask_alternate(local, alternate).await });
         }
         asking.join_all().await;
-        if self.table.borrow().counts(mapped) {
-            self.compared.send_replace(true);
-        }
+        let is_ipv4 = server.is_ipv4();
+        self.compared.send_modify(|compared| compared.add(is_ipv4));
     }
 
     async fn ask_alternate(&self, local: SocketAddr, alternate: SocketAddr) {

@@ -24,8 +24,9 @@ use crate::{
     endpoint::{DIAL_LIMIT, Inner, pause_after},
     gather::{self, Announced},
     in_use::Books,
+    known_in::KnownIn,
     leaving::Undecided,
-    mappings::Mapped,
+    mappings::{Claims, Mapped},
     more_ports::Place,
     online::{Listening, Room},
     outdated::{Told, outdated},
@@ -47,14 +48,30 @@ pub(crate) struct Meeting {
     pub(crate) announced: Announced,
     pub(crate) coordination: Arc<Coordination>,
     pub(crate) relayed: Relayed,
+    /// From where this side looks at the peer's addresses.
+    pub(crate) vantage: Vantage,
+    /// In which families the two know each other.
+    pub(crate) known: KnownIn,
 }
 
 impl Meeting {
+    fn begun(&self) -> Begun {
+        let introduction = &self.introduction;
+        Begun {
+            peer: introduction.peer,
+            role: introduction.role,
+            started: Instant::now(),
+            relayed_rtt: Duration::from_micros(introduction.relayed_rtt_us.into()),
+            are_apart: self.known.are_apart(),
+        }
+    }
+
     /// Returns what the peer acts by.
     fn told(&self, pace: &Pace) -> Told {
         Told {
             session: self.introduction.session,
             announced: self.announced.clone(),
+            known: self.known,
             witnessed: self.introduction.witnessed,
             role: self.introduction.role,
             peer: self.introduction.nat,
@@ -70,8 +87,8 @@ struct Begun {
     role: Role,
     started: Instant,
     relayed_rtt: Duration,
-    /// Whether the two have addresses, but none of the same family.
-    is_apart: bool,
+    /// Whether the two are known to each other in different families.
+    are_apart: bool,
 }
 
 impl Inner {
@@ -179,6 +196,36 @@ impl Inner {
         )
     }
 
+    /// Takes in an introduction, with what the peer was told of this side, and what the coordinator was asked to find
+    /// out.
+    pub(crate) fn meeting(
+        &self,
+        introduction: Introduction,
+        announced: Announced,
+        claims: &Claims,
+        coordination: Arc<Coordination>,
+        relayed: Relayed,
+    ) -> Meeting {
+        let vantage = self.vantage(&coordination, introduction.seen_together);
+        let seen = coordination.observed();
+        let seen = seen.unwrap_or_else(|| coordination.host().ip());
+        let known = KnownIn::new(
+            &announced.candidates,
+            seen,
+            claims.found(introduction.witnessed, seen),
+            &introduction.candidates,
+            &vantage,
+        );
+        Meeting {
+            introduction,
+            announced,
+            coordination,
+            relayed,
+            vantage,
+            known,
+        }
+    }
+
     /// Returns what hands out the connection to a peer.
     fn handover(
         &self,
@@ -260,12 +307,8 @@ impl Inner {
         let began = Instant::now();
         let hello = std::mem::take(&mut introduction.handshake);
         let relayed = Relayed::called(&self.key, introduction.peer, hello)?;
-        let meeting = Meeting {
-            announced: self.use_up(&introduction),
-            introduction,
-            coordination: Arc::clone(coordination),
-            relayed,
-        };
+        let (announced, line) = (self.use_up(&introduction), Arc::clone(coordination));
+        let meeting = self.meeting(introduction, announced, &Claims::default(), line, relayed);
         let told = meeting.told(pace);
         let session = told.session;
         let decision = Decision::default();
@@ -337,11 +380,14 @@ impl Inner {
         decision: Decision,
         deadline: Instant,
     ) -> Result<Punched, DialError> {
+        let begun = meeting.begun();
         let Meeting {
             introduction,
             announced,
             coordination,
             mut relayed,
+            vantage,
+            known,
         } = meeting;
         let Introduction {
             session,
@@ -349,20 +395,11 @@ impl Inner {
             role,
             mut candidates,
             nat,
-            relayed_rtt_us,
-            seen_together,
             ..
         } = introduction;
-        let begun = Begun {
-            peer,
-            role,
-            started: Instant::now(),
-            relayed_rtt: Duration::from_micros(relayed_rtt_us.into()),
-            is_apart: gather::are_apart(&announced.candidates, &candidates),
-        };
         let coordinator = coordination.host();
-        let vantage = self.vantage(&coordination, seen_together);
-        let circumstances = Circumstances::new(&vantage, &self.mappings.known(), &candidates);
+        let circumstances =
+            Circumstances::new(&vantage, &self.mappings.known(), &candidates, known);
         let (translated, may_be_reached) = self.prepare(&mut candidates, &vantage, coordinator);
         let flights = coordination.expect_flights(session);
         relayed.connect(session, coordination, flights);
@@ -385,6 +422,7 @@ impl Inner {
             translated: translated.clone(),
             remote_candidates: candidates,
             may_be_reached,
+            families_apart: known.are_apart(),
             relayed_rtt: begun.relayed_rtt,
             local_nat: announced.nat,
             remote_nat: nat,
@@ -448,7 +486,7 @@ impl Inner {
             role,
             started,
             relayed_rtt,
-            is_apart,
+            are_apart,
         } = *begun;
         let first = result.as_ref().map(|punched| punched.in_use.first());
         self.metrics.ended(started, first);
@@ -457,7 +495,7 @@ impl Inner {
         };
         // The word of it takes half a round trip, and the two may have started as much apart.
         let soonest = self.punch.impossible_after.max(relayed_rtt * 4);
-        if !is_apart && started.elapsed() + relayed_rtt < soonest {
+        if !are_apart && started.elapsed() + relayed_rtt < soonest {
             return;
         }
         // A machine that lacks sockets has no pairs to tell of, and that is not the peer's fault.

@@ -11,14 +11,14 @@ use std::{
     time::Instant,
 };
 
-use p2pconnect_proto::{PeerId, message::ReflexiveClaim};
+use p2pconnect_proto::PeerId;
 use tokio::time::timeout_at;
 
 use crate::{
     DialError,
     behaviour::Behaviour,
     endpoint::Inner,
-    mappings::{Mapped, Mappings},
+    mappings::{Claims, Mapped, Mappings},
     punch_ports::PunchPorts,
     status::Observer,
     task::AbortOnDrop,
@@ -170,7 +170,7 @@ impl Place {
     }
 
     /// Returns what else will be known of them.
-    pub(crate) fn claims(&self) -> Option<Vec<ReflexiveClaim>> {
+    pub(crate) fn claims(&self) -> Option<Claims> {
         self.more.as_ref().map(|more| more.mappings.claims())
     }
 }

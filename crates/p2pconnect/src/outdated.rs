@@ -10,6 +10,7 @@ use crate::{
     behaviour::{Behaviour, lets_anybody_in},
     discovery,
     gather::Announced,
+    known_in::KnownIn,
     mappings::{Mapped, Mappings},
     session::Pace,
 };
@@ -28,6 +29,8 @@ const MAX_PATIENCE: Duration = Duration::from_millis(500);
 pub(crate) struct Told {
     pub(crate) session: SessionToken,
     pub(crate) announced: Announced,
+    /// In which families the two know each other.
+    pub(crate) known: KnownIn,
     /// How many of this side's claims the peer was told an address for.
     pub(crate) witnessed: u8,
     pub(crate) role: Role,
@@ -81,6 +84,7 @@ pub(crate) async fn outdated(
         () = has_moved(&told, mappings, behaviour) => {}
         () = is_late(&told, own) => {}
         () = leaves_elsewhere(&told, own) => {}
+        () = meets_by_another_family(&told, own) => {}
     }
     let first_ones = async {
         told.pace.begun().await;
@@ -108,6 +112,15 @@ async fn leaves_elsewhere(told: &Told, mappings: &Mappings) {
     let is_told = |it: &Mapped| candidates.iter().any(|known| known.address == it.mapped);
     mappings.elsewhere_lacking(is_told).await;
     tracing::debug!("the peer does not know the mapping of the way that leads to it");
+}
+
+/// Waits for a mapping of the peer's family, if the peer knows this side in the other one alone.
+async fn meets_by_another_family(told: &Told, mappings: &Mappings) {
+    if !told.known.are_apart() {
+        return future::pending().await;
+    }
+    mappings.mapped(|it| told.known.would_meet_by(it)).await;
+    tracing::debug!("the peer does not know this side by an address of its family");
 }
 
 /// Waits until it is certain that others have got the ports that the peer expects connections from.
@@ -174,6 +187,7 @@ mod tests {
                 looked: None,
                 fresh: None,
             },
+            known: KnownIn::default(),
             witnessed,
             role: Role::Controlling,
             peer: NatReport::default(),

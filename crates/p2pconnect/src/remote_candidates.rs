@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use p2pconnect_proto::{AddressScope, Candidate, is_global, is_local, represented};
 
-use crate::surroundings::Surroundings;
+use crate::{families::Families, surroundings::Surroundings};
 
 /// From where this host looks at a peer's addresses.
 #[derive(Debug, Clone)]
@@ -51,6 +51,13 @@ impl Vantage {
     /// Returns where the coordinator is.
     pub(crate) const fn coordinator(&self) -> IpAddr {
         self.coordinator
+    }
+
+    /// Returns in which families public addresses of a peer lead to it.
+    pub(crate) fn public_families(&self, candidates: &[Candidate]) -> Families {
+        let addresses = candidates.iter().map(|it| it.address.ip());
+        let public = addresses.filter(|ip| self.surroundings.scope(*ip) == AddressScope::Global);
+        public.map(|ip| self.surroundings.node(ip)).collect()
     }
 
     /// Keeps those addresses of a peer that may be connected to.

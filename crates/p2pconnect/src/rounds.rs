@@ -106,15 +106,22 @@ pub(crate) fn telling(found: Option<DialError>, error: DialError) -> DialError {
     }
 }
 
-/// Tells whether another round could not end differently, by whether the two have addresses of
-/// different families.
+/// Tells whether another round could not end differently, by whether the two are known in different families, and
+/// nothing more will become known of this side.
 ///
 /// Where ranges of ports were filled it could: a dial beside this one may have had the ports that led to the
 /// other side, and most NATs give the same ports out again for another one of the peer's.
 pub(crate) fn is_final(error: &DialError, is_apart: bool) -> bool {
     match error {
         // Without that, this machine had no route or no socket for a moment.
-        DialError::NoDirectPath(report) if report.verdict == Verdict::NoCommonFamily => is_apart,
+        DialError::NoDirectPath(report)
+            if matches!(
+                report.verdict,
+                Verdict::NoCommonFamily | Verdict::KnownInDifferentFamilies
+            ) =>
+        {
+            is_apart
+        }
         // Whoever takes connections to others takes those of the next round as well.
         DialError::NoDirectPath(report) if report.verdict == Verdict::Intercepted => true,
         // Foretold and guessed ports may be better ones next time.
@@ -161,9 +168,11 @@ mod tests {
 
     #[test]
     fn nothing_to_try_is_final_only_between_different_families() {
-        let error = failed(Verdict::NoCommonFamily, ROW);
-        assert!(is_final(&error, true));
-        assert!(!is_final(&error, false));
+        for verdict in [Verdict::NoCommonFamily, Verdict::KnownInDifferentFamilies] {
+            let error = failed(verdict, ROW);
+            assert!(is_final(&error, true));
+            assert!(!is_final(&error, false));
+        }
     }
 
     #[test]

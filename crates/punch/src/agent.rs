@@ -37,6 +37,9 @@ pub struct Introduced {
     /// Whether the peer may connect although none of its addresses serves: it has some, which mean nothing
     /// from here, and knows ours.
     pub may_be_reached: bool,
+    /// Whether the peer knows no address of ours in the families that its addresses are of: its SYNs and ours
+    /// never cross then, and only whoever lets strangers in is reached.
+    pub families_apart: bool,
     /// The round-trip time between the peers by way of the coordinator.
     pub relayed_rtt: Duration,
     /// What we know of our NAT so far.
@@ -92,6 +95,7 @@ pub struct PunchAgent {
     strategy: Strategy,
     opens_holes: bool,
     may_be_reached: bool,
+    families_apart: bool,
     local_nat: NatReport,
     remote_nat: NatReport,
     /// The latest moment heard of: time never goes back, even if a driver's calls do.
@@ -132,6 +136,7 @@ impl PunchAgent {
             strategy: plan.strategy,
             opens_holes: plan.opens_holes,
             may_be_reached: introduced.may_be_reached,
+            families_apart: introduced.families_apart,
             local_nat: introduced.local_nat,
             remote_nat: introduced.remote_nat,
             latest: now,

@@ -49,6 +49,16 @@ impl PunchReport {
         }
     }
 
+    /// Names the families that this side and the peer are known in, where each is known in one alone.
+    fn families_known(&self) -> (&'static str, &'static str) {
+        let is_ipv4 = |it: &PairReport| self.nat64 || it.pair.remote.is_ipv4();
+        match self.pairs.first().map(is_ipv4) {
+            Some(true) => ("IPv6", "IPv4"),
+            Some(false) => ("IPv4", "IPv6"),
+            None => ("one family's", "the other's"),
+        }
+    }
+
     /// Tells whether there were attempts that met no NAT of IPv4.
     fn has_tried_ipv6(&self) -> bool {
         let is_tried = |it: &PairReport| it.attempts > 0 && it.pair.remote.is_ipv6();

@@ -2,11 +2,11 @@ mod addresses;
 
 use std::{
     io::{self, Write as _},
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 use anyhow::Context as _;
-use p2pconnect::{SecretKey, Shortage};
+use p2pconnect::Shortage;
 use p2pconnect_coordinator::{Config, Coordinator, ServiceLimits};
 use p2pconnect_proto::TokenKey;
 use p2pconnect_stun::{StunServer, StunServerConfig, Witness};
@@ -178,8 +178,10 @@ fn bind_coordinator(
                 path.display()
             ));
         }
-        let has_alternate = !alternates.is_empty();
-        let mut config = coordinator_config(listen, key, token_key, stun, has_alternate);
+        let mut config = Config::new(listen, key, token_key.clone());
+        config.stun_servers = announced(stun, listen);
+        let alternate = alternates.iter().flat_map(StunServer::local_addrs);
+        config.stun_alternates = announced(alternate, listen);
         config.witness = Some(witness.clone());
         config.service = limits.clone();
         match Coordinator::bind(config) {
@@ -222,21 +224,6 @@ fn say_that_mappings_cannot_be_compared(listen: SocketAddr, error: &impl std::fm
     ));
 }
 
-fn coordinator_config(
-    listen: SocketAddr,
-    key: SecretKey,
-    token_key: &TokenKey,
-    stun: &[SocketAddr],
-    has_alternate: bool,
-) -> Config {
-    let mut config = Config::new(listen, key, token_key.clone());
-    config.stun_servers = stun.iter().map(|it| announced(*it, listen)).collect();
-    if has_alternate {
-        config.stun_alternates = vec![announced(listen, listen)];
-    }
-    config
-}
-
 fn stun_config(token_key: &TokenKey) -> StunServerConfig {
     let mut config = StunServerConfig::default();
     config.token_key = Some(token_key.clone());
@@ -259,14 +246,21 @@ fn share_files(config: &mut StunServerConfig, files: u64) {
     config.max_connections = config.max_connections.min(each.saturating_sub(for_backs));
 }
 
-/// Returns what peers are told: where STUN is on the coordinator's own address, only the port,
-/// since behind a NAT that address is another from outside.
-fn announced(stun: SocketAddr, listen: SocketAddr) -> SocketAddr {
-    if stun.ip() == listen.ip() || stun.ip().is_unspecified() {
-        SocketAddr::from((Ipv4Addr::UNSPECIFIED, stun.port()))
-    } else {
-        stun
-    }
+/// Returns what peers are told: where STUN is on the coordinator's own address, only the family and the
+/// port, since behind a NAT that address is another from outside.
+fn announced<'a>(
+    stun: impl IntoIterator<Item = &'a SocketAddr>,
+    listen: SocketAddr,
+) -> Vec<SocketAddr> {
+    let unspecified = |it: SocketAddr| match it {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, it.port()).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, it.port()).into(),
+    };
+    let announced = |it: &SocketAddr| match it.ip() == listen.ip() {
+        true => unspecified(*it),
+        false => *it,
+    };
+    stun.into_iter().map(announced).collect()
 }
 
 fn announce(coordinator: &Coordinator, stun: &[SocketAddr]) -> io::Result<()> {

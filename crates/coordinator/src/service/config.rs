@@ -71,8 +71,12 @@ pub struct Config {
     pub token_key: TokenKey,
     /// The STUN servers that clients are told of, at most [`MAX_STUN_SERVERS`], the preferred
     /// first.
+    ///
+    /// An unspecified address (`0.0.0.0` or `::`) is this machine's of that family: where a client has
+    /// reached it, and for clients that came by the other family the public address that packets to
+    /// everybody leave from, if there is one.
     pub stun_servers: Vec<SocketAddr>,
-    /// Further addresses that answer STUN, at most [`MAX_STUN_SERVERS`].
+    /// Further addresses that answer STUN, at most [`MAX_STUN_SERVERS`], unspecified ones as above.
     pub stun_alternates: Vec<SocketAddr>,
     /// What the STUN servers in this process have seen, which diallers may claim. None by default.
     pub witness: Option<Witness>,

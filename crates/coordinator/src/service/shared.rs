@@ -12,7 +12,10 @@ use p2pconnect_proto::{
     Candidate,
     message::{Notice, Welcome},
 };
-use p2pconnect_stun::Witness;
+use p2pconnect_stun::{
+    Witness,
+    route::{ELSEWHERE, source_address},
+};
 use quinn::Connection;
 use tokio::sync::watch;
 use tracing::info;
@@ -23,6 +26,7 @@ use super::{
     gate::{Attempt, Gate, Verdict},
     journal::Journal,
     notices::Notices,
+    stun_servers::told,
 };
 use crate::{
     admission::canonical,
@@ -125,12 +129,20 @@ impl Shared {
     }
 
     pub(super) fn welcome(&self, observed: SocketAddr) -> Notice {
+        let told = |servers| told(servers, observed.ip(), own_address);
         Notice::Welcome(Welcome {
             observed,
-            stun_servers: self.stun_servers.clone(),
-            stun_alternates: self.stun_alternates.clone(),
+            stun_servers: told(&self.stun_servers),
+            stun_alternates: told(&self.stun_alternates),
         })
     }
+}
+
+/// Returns the address of this machine that packets of a family leave from. That may change at any time, and costs
+/// no packet.
+fn own_address(is_ipv4: bool) -> Option<IpAddr> {
+    let everybody = ELSEWHERE.iter().find(|it| it.is_ipv4() == is_ipv4)?;
+    source_address(*everybody).ok()
 }
 
 /// A connection's place in the counts, given back when dropped.

@@ -307,6 +307,11 @@ impl Table {
         self.slots.values().any(|slot| matches!(slot, Slot::Asking))
     }
 
+    /// Tells whether no further server will be named, and all that were have answered or failed.
+    pub(super) fn is_settled(&self) -> bool {
+        self.complete && !self.any_asking()
+    }
+
     /// Tells whether somebody among these is asked for the first time, and none has answered.
     pub(super) fn is_asked_only(&self, is_of: impl Fn(&Key) -> bool) -> bool {
         let slots = || self.slots.iter().filter(|(key, _)| is_of(key));
@@ -314,11 +319,11 @@ impl Table {
             && slots().all(|(_, slot)| slot.mapped().is_none())
     }
 
-    /// Returns where the primary punch port is mapped: over IPv4, or once no further server will
-    /// be named, over IPv6.
+    /// Returns where the primary punch port is mapped: over IPv4, or where that is not to be had, over
+    /// IPv6.
     pub(super) fn network(&self) -> Option<Network> {
         let mut primary = self.held().filter(|it| it.punch_port == PunchPort::PRIMARY);
-        let found = primary.find(|it| self.counts(it.mapped))?;
+        let found = primary.find(|it| self.counts(it.mapped.is_ipv4()))?;
         Some(Network {
             local: found.local.ip(),
             external: found.mapped.ip(),
@@ -326,11 +331,12 @@ impl Table {
         })
     }
 
-    /// Tells whether a mapping to this address shows how the NAT behaves: NATs are in front of
-    /// IPv4; without it, IPv6 serves.
-    pub(super) fn counts(&self, mapped: SocketAddr) -> bool {
-        let asks_v4 = || self.servers.iter().any(SocketAddr::is_ipv4);
-        mapped.is_ipv4() || (self.complete && !asks_v4())
+    /// Tells whether mappings of a family show how the NAT behaves: NATs are in front of IPv4. Where no server
+    /// will be named of that, or all of them have failed, IPv6 serves.
+    pub(super) fn counts(&self, is_ipv4: bool) -> bool {
+        let has_failed = |slot: &Slot| matches!(slot, Slot::Failed(_) | Slot::Retrying(_));
+        let mut over_v4 = self.slots.iter().filter(|((_, it), _)| it.is_ipv4());
+        is_ipv4 || (self.complete && over_v4.all(|(_, slot)| has_failed(slot)))
     }
 
     /// Tells whether all servers have been asked in vain.
@@ -359,12 +365,14 @@ impl Table {
         if self.any_held() {
             return None;
         }
-        self.slots.iter().find_map(|((_, server), slot)| {
+        let failed = self.slots.iter().filter_map(|((_, server), slot)| {
             Some(Failure {
                 server: *server,
                 error: slot.error()?.clone(),
             })
-        })
+        });
+        // A family that this machine does not have says least.
+        failed.min_by_key(|it| it.error == MappingError::Unreachable)
     }
 }
 
@@ -528,6 +536,22 @@ mod tests {
         assert!(table.name(v6, PORTS.into_iter()));
         assert!(table.ask((PORTS[0], v6)));
         assert!(!table.name(v6, PORTS.into_iter()), "it is known");
+    }
+
+    #[test]
+    fn ipv6_shows_how_nats_behave_where_no_server_answers_over_ipv4() {
+        let is_ipv4 = false;
+        let mut table = named(1);
+        table.complete = true;
+        assert!(!table.counts(is_ipv4), "it may answer yet");
+        fail(&mut table, server(100));
+        assert!(table.counts(is_ipv4));
+        assert!(table.ask((PORTS[0], server(100))));
+        assert!(table.counts(is_ipv4), "it is asked again");
+        hold(&mut table, (PORTS[0], server(100)));
+        assert!(!table.counts(is_ipv4));
+        table.lose((PORTS[0], server(100)), MappingError::Refused);
+        assert!(!table.counts(is_ipv4), "it comes back");
     }
 
     #[test]

@@ -69,11 +69,21 @@ async fn first(mappings: &Mappings) -> Result<(), Failure> {
 #[tokio::test]
 async fn what_a_server_of_either_family_sees_is_claimed_apart() {
     let (mappings, _listeners) = mappings();
-    assert_eq!(mappings.claims(), []);
+    assert_eq!(mappings.claims().list, []);
     mappings.start("127.0.0.1:9".parse().unwrap());
-    assert_eq!(mappings.claims().len(), 2);
+    let claims = mappings.claims();
+    assert_eq!(claims.list.len(), 2);
+    assert!(claims.families.has(true) && !claims.families.has(false));
     mappings.start("[::1]:9".parse().unwrap());
     let claims = mappings.claims();
+    let [v4, v6] = ["192.0.2.1", "2001:db8::1"].map(|it| it.parse().unwrap());
+    let none = Families::default();
+    assert_eq!(
+        (claims.found(0, v4), claims.found(4, v4)),
+        (none, claims.families)
+    );
+    assert_eq!(claims.found(2, v6), [v6].into_iter().collect());
+    let claims = claims.list;
     let salts: BTreeSet<_> = claims.iter().map(|it| it.salt).collect();
     assert_eq!((claims.len(), salts.len()), (MAX_CLAIMS, MAX_CLAIMS));
 }
@@ -341,6 +351,19 @@ async fn without_ipv4_there_is_nothing_to_wait_for() {
     mappings.start(v6);
     mappings.complete(Vec::new());
     timeout(LONG, mappings.compared()).await.unwrap();
+}
+
+#[tokio::test]
+async fn ipv4_that_does_not_answer_is_not_waited_for() {
+    let (_v6, v6) = server_at((Ipv6Addr::LOCALHOST, 0).into());
+    let (_v4, v4) = closed();
+    let (mappings, _listeners) = mappings();
+    mappings.start(v6);
+    mappings.start(v4);
+    mappings.complete(Vec::new());
+    timeout(LONG, mappings.compared()).await.unwrap();
+    let network = timeout(LONG, mappings.other_network(None)).await.unwrap();
+    assert_eq!(network.server, v6);
 }
 
 #[tokio::test]

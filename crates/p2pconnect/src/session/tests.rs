@@ -451,6 +451,7 @@ async fn what_the_peer_has_left_ends_at_once() {
         routes: BTreeMap::new(),
         translated: Default::default(),
         remote_candidates: vec![Candidate::host(remote, PunchPort::PRIMARY)],
+        families_apart: false,
         may_be_reached: false,
         relayed_rtt: Duration::from_millis(80),
         local_nat: NatReport::default(),

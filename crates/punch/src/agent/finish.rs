@@ -125,11 +125,11 @@ impl PunchAgent {
     }
 
     /// Returns when no SYN will pass any more if none has passed by then, because of a NAT that is
-    /// in the way.
+    /// in the way, or since none of the peer's comes to where ours have opened one.
     ///
     /// What a NAT does to IPv4 says nothing of a pair that is IPv6 all the way.
     fn hopeless_at(&self) -> Option<Instant> {
-        if self.checklist.is_empty() {
+        if self.checklist.is_empty() || self.families_apart {
             return Some(self.timing.impossible_at);
         }
         if self.checklist.has_ipv6() {

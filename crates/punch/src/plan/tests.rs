@@ -111,6 +111,7 @@ fn introduced(side: u8, nats: [NatReport; 2]) -> Introduced {
         ],
         remote_candidates: candidates(1 - side, &other),
         may_be_reached: false,
+        families_apart: false,
         relayed_rtt: Duration::from_millis(80),
         local_nat: own,
         remote_nat: other,

@@ -2,7 +2,8 @@
 
 pub(super) const NO_COMMON_FAMILY: &str = "\
     The peers have no address family in common, or one of them has no usable address. An IPv4 \
-    address, or an IPv6 address, on both sides would help.";
+    address, or an IPv6 address, on both sides would help; a side that has both is known by both if it \
+    names the coordinator by a host name that has both.";
 
 pub(super) const WRONG_IDENTITY: &str = "\
     Somebody who holds another key answered in the peer's place, so the connection was not used. \

@@ -25,6 +25,8 @@ pub enum Verdict {
     KnownInsideOnly,
     /// The peer is known only by addresses inside a network that this side is not in.
     PeerKnownInsideOnly,
+    /// Each side is known to the other in one address family alone, and these are different ones.
+    KnownInDifferentFamilies,
     /// Packets to the peer take a route that no STUN server was asked over.
     UnmappedRoute,
     /// A firewall on this side seems to ban whoever sends a SYN that it does not expect, as the peer may have.
@@ -139,6 +141,16 @@ impl Verdict {
                  An earlier attempt may have used them up. Trying again in some minutes or a port \
                  mapping would help.",
             ),
+            Self::KnownInDifferentFamilies => {
+                let (here, there) = report.families_known();
+                write!(
+                    f,
+                    "The peer is known by {there} addresses alone, and knows this side by {here} addresses \
+                     alone: this side has no {there} mapping, and the peer no {here} mapping. Naming the \
+                     coordinator by a host name that has IPv4 and IPv6 addresses, or by addresses of one \
+                     family, on both sides would help.",
+                )
+            }
             Self::NoCommonFamily
             | Self::WrongIdentity
             | Self::Intercepted
@@ -161,6 +173,7 @@ impl Verdict {
             Self::LocalMappingVaries
             | Self::RemoteMappingVaries
             | Self::BothMappingsVary
+            | Self::KnownInDifferentFamilies
             | Self::PortsExhausted => return None,
             Self::NoCommonFamily => reasons::NO_COMMON_FAMILY,
             Self::WrongIdentity => reasons::WRONG_IDENTITY,

@@ -2,7 +2,7 @@ use p2pconnect_proto::{
     Candidate, CandidateKind, NatFiltering, NatMapping, NatReport, PortAssignment, PunchPort, Role,
     UnsolicitedSyn,
 };
-use p2pconnect_punch::{Action, ConnectFailure, PairOutcome, Verdict, VerifyFailure};
+use p2pconnect_punch::{Action, ConnectFailure, Introduced, PairOutcome, Verdict, VerifyFailure};
 
 use crate::rig::{HERE, P, PEER, Rig, address, base, behind_nats, introduced, maps, reflexive};
 
@@ -258,6 +258,27 @@ fn what_a_nat64_makes_impossible_is_given_up_as_soon() {
         assert_eq!(rig.agent.poll_event(), None);
         rig.run_to(until + 1);
         assert_eq!(rig.report().nat64, is_translated);
+    }
+}
+
+#[test]
+fn peers_that_know_each_other_in_different_families_are_given_up_as_soon() {
+    let here = [base("[2001:db8::1]:9000", P)];
+    let there = [reflexive("[2001:db8:7::7]:7000", P)];
+    for (role, families_apart, is_over) in [
+        (Role::Controlling, true, true),
+        (Role::Controlling, false, false),
+        (Role::Controlled, true, false),
+    ] {
+        let mut rig = Rig::new(Introduced {
+            families_apart,
+            ..introduced(role, &here, &there)
+        });
+        rig.run_to(599);
+        assert!(!rig.connects().is_empty(), "the peer may let anybody in");
+        assert_eq!(rig.agent.poll_event(), None);
+        rig.run_to(601);
+        assert_eq!(rig.agent.poll_event().is_some(), is_over, "{role:?}");
     }
 }
 

@@ -161,6 +161,7 @@ pub(crate) fn introduced(role: Role, bases: &[Base], remote: &[Candidate]) -> In
         bases: bases.to_vec(),
         remote_candidates: remote.to_vec(),
         may_be_reached: false,
+        families_apart: false,
         relayed_rtt: Duration::from_millis(80),
         local_nat: NatReport::default(),
         remote_nat: NatReport::default(),
