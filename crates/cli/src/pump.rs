@@ -240,6 +240,10 @@ fn peers(error: io::Error, has_ended: bool) -> anyhow::Error {
                 "the peer went away before {before}, or the service behind it did; only its side knows which"
             )
         }
+        io::ErrorKind::InvalidData => anyhow!(
+            "the connection to the peer broke: what came over it is not what the peer's side sends ({error}); a \
+             device on the way changes it, or a machine is faulty, so a new connection may be better"
+        ),
         _ => anyhow::Error::new(error).context("the connection to the peer broke"),
     }
 }
@@ -265,6 +269,18 @@ mod tests {
         assert!(written.is_ok());
         let Broken { at, .. } = pumped.expect_err("nobody reads the output");
         assert_eq!(at, End::Local);
+    }
+
+    #[test]
+    fn bytes_that_are_changed_on_the_way_are_said_to_be_that() {
+        let text = |kind| peers(io::Error::new(kind, "DecryptError"), false).to_string();
+        let changed = text(io::ErrorKind::InvalidData);
+        assert!(changed.contains("on the way changes it"), "{changed}");
+        let reset = text(io::ErrorKind::ConnectionReset);
+        assert!(
+            reset.contains("went away before the end of its bytes"),
+            "{reset}"
+        );
     }
 
     #[tokio::test]
