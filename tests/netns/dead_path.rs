@@ -1,13 +1,14 @@
 use std::{
     io::Write as _,
     net::{SocketAddr, TcpListener, TcpStream},
+    time::Instant,
 };
 
 use netns_lab::{NatSpec, test};
 
 use crate::{
     net::Net,
-    process::{Finished, Process, run},
+    process::{Finished, PATIENCE, Process, run},
 };
 
 const NAT: [NatSpec; 1] = [NatSpec::port_preserving()];
@@ -118,9 +119,17 @@ fn a_path_that_dies_after_the_peers_end_is_noticed() {
     });
 }
 
-/// Has a peer carry a stream to a service on another machine, which vanishes when this has been done with it
-/// and with the dial, and returns what becomes of the listener. The dialler goes on.
+/// Has a peer carry a stream to a service on another machine, which vanishes, does this with it and with the dial, and
+/// looks what becomes of the listener. The dialler goes on.
 fn with_a_service_that_vanishes(then: fn(&mut Process, &TcpStream)) {
+    with_a_service_that_vanishes_after(|_, _| {}, then);
+}
+
+/// The same, where something else is done before.
+fn with_a_service_that_vanishes_after(
+    before: fn(&Net, &mut Process),
+    then: fn(&mut Process, &TcpStream),
+) {
     test(|| {
         let net = Net::new(&NAT, &NAT);
         let at = SocketAddr::from((net.external("server"), 7));
@@ -131,6 +140,7 @@ fn with_a_service_that_vanishes(then: fn(&mut Process, &TcpStream)) {
         let mut dial = dial(&net, &[]);
         listener.wait_for("established");
         let (stream, _) = service.unwrap().unwrap().accept().unwrap();
+        before(&net, &mut dial);
         cut_off(&net, "server");
         then(&mut dial, &stream);
         // Its place is free then.
@@ -163,4 +173,36 @@ fn a_service_that_vanishes_after_its_end_ends_a_stream() {
         let stdin = dial.stdin.as_mut().unwrap();
         stdin.write_all(b"nobody acknowledges this").unwrap();
     });
+}
+
+/// It has said before that it takes no more for now, as a service that is busy does.
+#[test]
+fn a_service_that_takes_no_more_and_vanishes_ends_a_stream() {
+    with_a_service_that_vanishes_after(
+        |net, dial| {
+            let mut stdin = dial.stdin.take().unwrap();
+            // Somebody who dials on ends with the dial.
+            std::thread::spawn(move || while stdin.write_all(&[7; 65_536]).is_ok() {});
+            let deadline = Instant::now() + PATIENCE;
+            while !asks_whether_there_is_room(net, "b") {
+                assert!(Instant::now() < deadline, "it takes everything");
+                std::thread::yield_now();
+            }
+        },
+        |_, _| {},
+    );
+}
+
+/// Tells whether a host has a connection whose other side has closed its window, for so long that this is asked once in
+/// more than four seconds by now (timer 4 of proc_net_tcp, and when it is due). It has been closed for twice as long then
+/// as anybody here may be silent.
+fn asks_whether_there_is_room(net: &Net, host: &str) -> bool {
+    let table = || std::fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
+    let table = net.lab.host(host).run(table).unwrap();
+    let timers = table
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(5));
+    let mut due = timers.filter_map(|timer| timer.strip_prefix("04:"));
+    // In hundredths of a second.
+    due.any(|due| u64::from_str_radix(due, 16).is_ok_and(|due| due > 400))
 }

@@ -2,8 +2,8 @@
 //!
 //! Linux by itself repeats what is not acknowledged for a quarter of an hour. `TCP_USER_TIMEOUT` would
 //! bound that, but it also ends a connection whose peer is alive and has only stopped reading, as a pager
-//! does. So the connection is looked at: it is dead if something has been repeated, and no
-//! acknowledgement at all has come for as long as the silence that is allowed.
+//! does. So the connection is looked at: it is dead if something has been repeated, or asked while the other side
+//! takes no more, and no acknowledgement at all has come for as long as the silence that is allowed.
 
 use std::{
     fmt, io,
@@ -19,8 +19,8 @@ use tokio::{
 
 use crate::tcp;
 
-/// How often a connection is looked at within the silence that is allowed, until something is found to be repeated. That
-/// much later at most, and later by TCP's first repetition, a dead one is found.
+/// How often a connection is looked at within the silence that is allowed. A dead one is found that much later at
+/// most, and later by TCP's first repetition.
 const LOOKS: u32 = 20;
 
 /// Looks at a TCP connection now and then, while somebody waits for it, and tells when its path has died.
@@ -123,11 +123,10 @@ impl Liveness {
             if self.look(unanswered(), now) {
                 return Poll::Ready(());
             }
-            // Of what is repeated, nothing new shows before the silence is over.
-            let next = match self.stuck_since {
-                Some(since) => since + self.silence,
-                None => now + self.silence / LOOKS,
-            };
+            let next = now + self.silence / LOOKS;
+            // Exactly at its end, if it comes before.
+            let over = self.stuck_since.map(|since| since + self.silence);
+            let next = over.map_or(next, |over| over.min(next));
             self.next_look.as_mut().reset(next);
         }
     }
@@ -143,6 +142,7 @@ impl Liveness {
         // An idle connection has had no acknowledgement for long either, so only the time counts since
         // something was repeated.
         if unanswered < stuck {
+            // What has come since was a sign of life, and what is repeated now began later.
             self.stuck_since = Some(now - unanswered);
             return false;
         }

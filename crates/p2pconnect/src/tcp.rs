@@ -112,8 +112,9 @@ pub(crate) fn keep_alive(stream: &TcpStream, silence: Duration) -> io::Result<()
     SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
-/// Returns for how long the peer has acknowledged nothing, if something that it was sent had to be
-/// repeated; `None` where nothing is under way, or the peer only takes no more for now.
+/// Returns for how long the peer has acknowledged nothing, if something that it was sent had to be repeated, or it
+/// was asked whether it takes more; `None` where nothing is under way, or the peer has said that it takes no more
+/// for now.
 pub(crate) fn unanswered_for(stream: &TcpStream) -> Option<Duration> {
     info::unanswered_for(stream)
 }
@@ -233,7 +234,10 @@ mod info {
     pub(super) fn unanswered_for(stream: &tokio::net::TcpStream) -> Option<Duration> {
         let info = read(stream)?;
         let is_repeating = info.tcpi_unacked > 0 && info.tcpi_retransmits > 0;
-        is_repeating.then(|| Duration::from_millis(info.tcpi_last_ack_recv.into()))
+        // Whoever takes no more for now answers when it is asked about that (RFC 9293 section 3.8.6.1), and an idle
+        // side answers keep-alives: without an answer, both are counted here.
+        let is_asking = info.tcpi_probes > 0;
+        (is_repeating || is_asking).then(|| Duration::from_millis(info.tcpi_last_ack_recv.into()))
     }
 
     pub(super) fn is_closed(stream: &tokio::net::TcpStream) -> bool {
