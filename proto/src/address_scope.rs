@@ -1,17 +1,19 @@
 //! Where an IP address leads.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-use crate::embedded::{is_obsolete, is_translated_locally, represented};
+use crate::{embedded::represented, special_purpose};
 
-/// Where an IP address leads, whoever names it, judged by the node that it [stands for](represented).
+/// Where an IP address leads, whoever names it, judged by the node that it [stands for](represented), and for that by
+/// the IANA special-purpose address registries (RFC 6890).
 ///
-/// The documentation ranges (RFC 5737, RFC 3849) are global on purpose: laboratories use them as the
+/// The documentation ranges (RFC 5737, RFC 3849, RFC 9637) are global on purpose: laboratories use them as the
 /// Internet's addresses, and in real life they lead nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AddressScope {
     /// To no single host: the unspecified address and the rest of "this network" (RFC 1122 section 3.2.1.3),
-    /// multicast, limited broadcast, and forms of IPv6 addresses that stand for no host with IPv4.
+    /// multicast, limited broadcast, what is reserved or for protocols, and forms of IPv6 addresses that stand for no
+    /// host with IPv4.
     Nobody,
     /// To the machine itself.
     Loopback,
@@ -27,8 +29,8 @@ impl AddressScope {
     pub fn of(ip: IpAddr) -> Self {
         let node = represented(ip);
         let scope = match node {
-            IpAddr::V4(v4) => Self::of_v4(v4),
-            IpAddr::V6(v6) => Self::of_v6(v6),
+            IpAddr::V4(v4) => special_purpose::of_v4(v4),
+            IpAddr::V6(v6) => special_purpose::of_v6(v6),
         };
         // What translators and tunnels lead to is public (RFC 6052 section 3.1, RFC 3056 section 2).
         if node != ip.to_canonical() && scope != Self::Global {
@@ -36,37 +38,6 @@ impl AddressScope {
         }
         scope
     }
-
-    const fn of_v4(ip: Ipv4Addr) -> Self {
-        let [a, b, c, d] = ip.octets();
-        if a == 0 || ip.is_multicast() || ip.is_broadcast() {
-            Self::Nobody
-        } else if ip.is_loopback() {
-            Self::Loopback
-        } else if ip.is_private() || ip.is_link_local() || is_behind_carrier([a, b, c, d]) {
-            Self::Local
-        } else {
-            Self::Global
-        }
-    }
-
-    const fn of_v6(ip: Ipv6Addr) -> Self {
-        if ip.is_loopback() {
-            Self::Loopback
-        } else if ip.is_unspecified() || ip.is_multicast() || is_obsolete(ip) {
-            Self::Nobody
-        } else if ip.is_unique_local() || ip.is_unicast_link_local() || is_translated_locally(ip) {
-            Self::Local
-        } else {
-            Self::Global
-        }
-    }
-}
-
-/// Tells whether an IPv4 address is of the shared space (RFC 6598), or of the inner end of DS-Lite (RFC 6333
-/// section 5.7).
-const fn is_behind_carrier([a, b, c, d]: [u8; 4]) -> bool {
-    (a == 100 && b & 0b1100_0000 == 64) || (a == 192 && b == 0 && c == 0 && d < 8)
 }
 
 /// Tells whether an address can be reached from anywhere, NATs and firewalls aside.
@@ -84,6 +55,8 @@ pub fn is_local(ip: IpAddr) -> bool {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use super::*;
 
     fn assert_all(expected: AddressScope, addresses: &[&str]) {
@@ -93,62 +66,121 @@ mod tests {
         }
     }
 
+    /// The IANA special-purpose address registries (RFC 6890), in their order, and what else is set apart; without
+    /// what translates or tunnels. Ranges of which a part is apart are followed by what comes just before and behind
+    /// that part.
+    const SPECIAL_PURPOSE: [(AddressScope, &[&str]); 4] = [
+        (
+            AddressScope::Nobody,
+            &[
+                "0.0.0.0-0.255.255.255",
+                "192.0.0.8-192.0.0.255",
+                "192.88.99.0-192.88.99.255",
+                "224.0.0.0-255.255.255.255",
+                "::-::",
+                "100::-100:0:0:1:ffff:ffff:ffff:ffff",
+                "2001::-2001:1:ffff:ffff:ffff:ffff:ffff:ffff",
+                "2001:2:1::-2001:2:ffff:ffff:ffff:ffff:ffff:ffff",
+                "2001:4::-2001:4:111:ffff:ffff:ffff:ffff:ffff",
+                "2001:4:113::-2001:1f:ffff:ffff:ffff:ffff:ffff:ffff",
+                "2001:40::-2001:1ff:ffff:ffff:ffff:ffff:ffff:ffff",
+                "ff00::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+            ],
+        ),
+        (
+            AddressScope::Loopback,
+            &["127.0.0.0-127.255.255.255", "::1-::1"],
+        ),
+        (
+            AddressScope::Local,
+            &[
+                "10.0.0.0-10.255.255.255",
+                "100.64.0.0-100.127.255.255",
+                "169.254.0.0-169.254.255.255",
+                "172.16.0.0-172.31.255.255",
+                "192.0.0.0-192.0.0.7",
+                "192.168.0.0-192.168.255.255",
+                "198.18.0.0-198.19.255.255",
+                "64:ff9b:1::-64:ff9b:1:ffff:ffff:ffff:ffff:ffff",
+                "2001:2::-2001:2:0:ffff:ffff:ffff:ffff:ffff",
+                "5f00::-5f00:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+                "fc00::-fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+                "fe80::-feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+            ],
+        ),
+        (
+            AddressScope::Global,
+            &[
+                "1.0.0.0-9.255.255.255",
+                "11.0.0.0-100.63.255.255",
+                "100.128.0.0-126.255.255.255",
+                "128.0.0.0-169.253.255.255",
+                "169.255.0.0-172.15.255.255",
+                "172.32.0.0-191.255.255.255",
+                // TEST-NET-1 to AS112 and AMT.
+                "192.0.1.0-192.88.98.255",
+                "192.88.100.0-192.167.255.255",
+                "192.169.0.0-198.17.255.255",
+                "198.20.0.0-223.255.255.255",
+                "64:ff9b:2::-64:ff9b:ffff:ffff:ffff:ffff:ffff:ffff",
+                "100:0:0:2::-1fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+                "2001:3::-2001:3:ffff:ffff:ffff:ffff:ffff:ffff",
+                "2001:4:112::-2001:4:112:ffff:ffff:ffff:ffff:ffff",
+                "2001:20::-2001:3f:ffff:ffff:ffff:ffff:ffff:ffff",
+                "2001:200::-2001:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+                "2003::-5eff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+                "5f01::-fbff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+                "fe00::-fe7f:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+            ],
+        ),
+    ];
+
     #[test]
-    fn ranges_end_where_the_rfcs_say() {
+    fn ranges_end_where_the_registries_say() {
+        for (scope, ranges) in SPECIAL_PURPOSE {
+            for range in ranges {
+                let (first, last) = range.split_once('-').unwrap();
+                assert_all(scope, &[first, last]);
+            }
+        }
+    }
+
+    #[test]
+    fn addresses_of_every_kind_lead_where_they_should() {
         assert_all(
             AddressScope::Local,
             &[
-                "10.0.0.1",
-                "172.16.0.1",
-                "172.31.255.255",
-                "192.168.1.1",
-                "169.254.1.1",
-                "100.64.0.0",
-                "100.127.255.255",
                 "192.0.0.2",
-                "fc00::1",
-                "fdff::1",
-                "fe80::1",
                 "::ffff:10.0.0.1",
-                "64:ff9b:1::",
                 "64:ff9b:1::a00:1",
-                "64:ff9b:1:ffff::1",
+                "fec0::1",
             ],
         );
         assert_all(
             AddressScope::Global,
             &[
-                "172.32.0.1",
-                "100.63.255.255",
-                "100.128.0.0",
-                "192.0.0.8",
                 "192.0.2.1",
                 "198.51.100.1",
                 "203.0.113.1",
-                "240.0.0.1",
                 "::ffff:192.0.2.1",
                 "2001:db8::1",
-                "2001:1::1",
                 "64:ff9b::192.0.2.1",
-                "64:ff9b:2::1",
                 "2002:c000:201::1",
+                "3fff::1",
             ],
         );
-        assert_all(
-            AddressScope::Loopback,
-            &["127.0.0.1", "127.255.255.255", "::1", "::ffff:127.0.0.1"],
-        );
+        assert_all(AddressScope::Loopback, &["::ffff:127.0.0.1"]);
+        // The anycast addresses of PCP and TURN, and those that NAT64s are found by.
         assert_all(
             AddressScope::Nobody,
             &[
-                "0.0.0.0",
-                "0.1.2.3",
-                "224.0.0.1",
-                "255.255.255.255",
-                "::",
-                "ff02::1",
+                "192.0.0.9",
+                "192.0.0.10",
+                "192.0.0.170",
+                "2001:1::1",
                 "::ffff:0.0.0.0",
                 "::ffff:224.0.0.1",
+                "64:ff9b::192.0.0.170",
             ],
         );
     }
@@ -161,7 +193,10 @@ mod tests {
             "100.64.0.1",
             "127.0.0.1",
             "169.254.1.1",
+            "192.88.99.1",
+            "198.18.0.1",
             "224.0.0.1",
+            "240.0.0.1",
         ] {
             let inside: Ipv4Addr = inside.parse().unwrap();
             let bits = u128::from(inside.to_bits());

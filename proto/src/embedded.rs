@@ -3,7 +3,7 @@
 //! Translators and tunnels lead some IPv6 addresses to a node with IPv4. Judged by its outer form alone, such an
 //! address is a public one whatever is inside.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Returns the address of the node that an address stands for: the IPv4 address inside if it has a form that
 /// leads there for everybody, else the address itself.
@@ -23,22 +23,6 @@ pub fn represented(ip: IpAddr) -> IpAddr {
         }
         _ => canonical,
     }
-}
-
-/// Tells whether an address has a form with an IPv4 address inside that names no host: IPv4-compatible addresses,
-/// which are deprecated (RFC 4291 section 2.5.5.1); `::ffff:0:0:0/96`, which only translators used (RFC 2765
-/// section 2.1); and Teredo (RFC 4380), whose tunnel has a NAT's mapping of UDP in its address.
-pub(crate) const fn is_obsolete(ip: Ipv6Addr) -> bool {
-    matches!(
-        ip.segments(),
-        [0, 0, 0, 0, 0, 0, ..] | [0, 0, 0, 0, 0xffff, 0, ..] | [0x2001, 0, ..]
-    )
-}
-
-/// Tells whether an address is in the prefix for translators inside a network (RFC 8215). Where in it the IPv4
-/// address is, only those in that network know.
-pub(crate) const fn is_translated_locally(ip: Ipv6Addr) -> bool {
-    matches!(ip.segments(), [0x64, 0xff9b, 1, ..])
 }
 
 #[cfg(test)]
