@@ -68,13 +68,22 @@ async fn a_stream_into_a_full_disk_is_said_to_be_that() {
     );
 }
 
+/// What says something on stdout that is no stream.
+const SPEAKERS: [&[&str]; 4] = [
+    &["id"],
+    &["--help"],
+    &["--version"],
+    &["serve", "--listen=127.0.0.1:0", "--stun=127.0.0.1:0"],
+];
+
 /// Runs a command whose stdout is this to its end, and returns its status and what it says on stderr.
-async fn run(argument: &str, stdout: Stdio) -> (Option<i32>, String) {
+async fn run(arguments: &[&str], stdout: Stdio) -> (Option<i32>, String) {
     let keys = tempfile::tempdir().unwrap();
     let mut command = program();
     command
-        .arg(argument)
-        .env("P2PCONNECT_KEY", keys.path().join("key"));
+        .args(arguments)
+        .env("P2PCONNECT_KEY", keys.path().join("key"))
+        .env("P2PCONNECT_COORDINATOR_KEY", keys.path().join("other"));
     let child = command.stdout(stdout).spawn().unwrap();
     // It has a copy of the file.
     drop(command);
@@ -90,19 +99,19 @@ async fn run(argument: &str, stdout: Stdio) -> (Option<i32>, String) {
 
 #[tokio::test]
 async fn a_reader_that_has_left_hears_nothing_of_what_was_printed() {
-    for argument in ["id", "--help", "--version"] {
-        let (status, said) = run(argument, abandoned()).await;
-        assert_eq!(status, Some(READER_LEFT), "{argument}: {said}");
-        assert!(!said.contains("stdout"), "{argument}: {said}");
+    for arguments in SPEAKERS {
+        let (status, said) = run(arguments, abandoned()).await;
+        assert_eq!(status, Some(READER_LEFT), "{arguments:?}: {said}");
+        assert!(!said.contains("stdout"), "{arguments:?}: {said}");
     }
 }
 
 #[tokio::test]
 async fn what_cannot_be_printed_is_said_with_the_reason() {
-    for argument in ["id", "--help", "--version"] {
-        let (status, said) = run(argument, full()).await;
-        assert_eq!(status, Some(1), "{argument}: {said}");
+    for arguments in SPEAKERS {
+        let (status, said) = run(arguments, full()).await;
+        assert_eq!(status, Some(1), "{arguments:?}: {said}");
         let reason = "error: stdout cannot be written: No space left on device\n";
-        assert!(said.ends_with(reason), "{argument}: {said}");
+        assert!(said.ends_with(reason), "{arguments:?}: {said}");
     }
 }

@@ -314,6 +314,21 @@ async fn serve_names_the_port_that_is_taken() {
 }
 
 #[tokio::test]
+async fn serve_does_not_try_again_what_no_other_port_mends() {
+    // An address for documentation (RFC 5737).
+    let elsewhere = ["serve", "--listen=192.0.2.1:0", "--stun=127.0.0.1:0"];
+    let keys = tempfile::tempdir().unwrap();
+    let key = keys.path().join("key").display().to_string();
+    let (status, said) = run(&[&elsewhere[..], &["--key", &key]].concat(), &[]).await;
+    assert_eq!(status, 2, "{said}");
+    assert!(said.contains("192.0.2.1:0 cannot be listened on"), "{said}");
+    assert!(
+        said.matches("cannot tell whether their NAT").count() <= 1,
+        "{said}"
+    );
+}
+
+#[tokio::test]
 async fn a_peer_that_has_gone_without_a_word_is_called_silent() {
     let shell = Shell::new();
     let id = shell.id().await;

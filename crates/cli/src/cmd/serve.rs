@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 use p2pconnect::Shortage;
-use p2pconnect_coordinator::{Config, Coordinator, ServiceLimits};
+use p2pconnect_coordinator::{BindError, Config, Coordinator, ServiceLimits};
 use p2pconnect_proto::TokenKey;
 use p2pconnect_stun::{StunServer, StunServerConfig, Witness};
 use tokio::task::JoinSet;
@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use self::addresses::{Addresses, serves_both_families};
 use crate::{
     args,
-    exit::Exit,
+    exit::{self, Exit},
     key::{self, COORDINATOR_KEY, Loaded},
     memory,
     privileges::Privileges,
@@ -40,24 +40,39 @@ const STUN_SERVERS: usize = 3;
 
 /// Runs a coordinator and the STUN server beside it until it is told to end.
 pub(crate) async fn run(options: args::Serve) -> Exit {
-    match start(&options) {
-        Ok((coordinator, stun)) => {
-            let mut servers = JoinSet::new();
-            for server in stun {
-                servers.spawn(server.run());
-            }
-            let hidden = coordinator.hidden_clients();
-            servers.spawn(async move { hidden.await.into_iter().for_each(warn_of) });
-            let inside = coordinator.client_inside();
-            servers.spawn(async move { inside.await.into_iter().for_each(warn_of_inside) });
-            let told_to_end = async {
-                signals::interrupted().await;
-            };
-            coordinator.run(told_to_end).await;
-            Exit::DONE
-        }
-        Err(error) => Exit::usage(error),
+    let Started {
+        coordinator,
+        stun,
+        alternates,
+    } = match start(&options) {
+        Ok(started) => started,
+        Err(error) => return Exit::usage(error),
+    };
+    let announced = exit::of_printing(announce(&coordinator, stun.local_addrs()));
+    if announced != Exit::DONE {
+        return announced;
     }
+    let mut servers = JoinSet::new();
+    for server in alternates.into_iter().chain([stun]) {
+        servers.spawn(server.run());
+    }
+    let hidden = coordinator.hidden_clients();
+    servers.spawn(async move { hidden.await.into_iter().for_each(warn_of) });
+    let inside = coordinator.client_inside();
+    servers.spawn(async move { inside.await.into_iter().for_each(warn_of_inside) });
+    let told_to_end = async {
+        signals::interrupted().await;
+    };
+    coordinator.run(told_to_end).await;
+    Exit::DONE
+}
+
+/// What is bound.
+struct Started {
+    coordinator: Coordinator,
+    stun: StunServer,
+    /// STUN at the coordinator's own port.
+    alternates: Vec<StunServer>,
 }
 
 /// Says that clients are hidden, and what to do about it.
@@ -79,7 +94,7 @@ fn warn_of_inside(address: IpAddr) {
     ));
 }
 
-fn start(options: &args::Serve) -> anyhow::Result<(Coordinator, Vec<StunServer>)> {
+fn start(options: &args::Serve) -> anyhow::Result<Started> {
     let privileges = Privileges::wanted(options.user.as_deref())?;
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).context("no randomness from the system")?;
@@ -106,8 +121,11 @@ fn start(options: &args::Serve) -> anyhow::Result<(Coordinator, Vec<StunServer>)
     )?;
     // Nothing else is opened by its name, or at a port of its own choice, from here on.
     privileges.apply()?;
-    announce(&coordinator, stun.local_addrs()).context("stdout cannot be written")?;
-    Ok((coordinator, [stun].into_iter().chain(alternates).collect()))
+    Ok(Started {
+        coordinator,
+        stun,
+        alternates,
+    })
 }
 
 /// What the coordinator has in common with the STUN server in this process.
@@ -186,11 +204,16 @@ fn bind_coordinator(
         config.service = limits.clone();
         match Coordinator::bind(config) {
             Ok(coordinator) => return Ok((coordinator, alternates)),
-            Err(_) if wanted.port() == 0 && attempt < ATTEMPTS => {}
+            Err(error) if wanted.port() == 0 && attempt < ATTEMPTS && is_taken(&error) => {}
             Err(error) => return Err(error.into()),
         }
     }
     anyhow::bail!("no port is free for both UDP and TCP")
+}
+
+/// Tells whether something else has an address, and another port may be free.
+fn is_taken(error: &BindError) -> bool {
+    matches!(error, BindError::Socket { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
 }
 
 /// Binds STUN to the coordinator's port number, for both families where QUIC serves both. None where something else
