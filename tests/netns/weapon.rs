@@ -1,7 +1,7 @@
 //! What a coordinator that lies can make a listener send to somebody who has nothing to do with it.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener},
     thread,
     time::{Duration, Instant},
 };
@@ -28,6 +28,9 @@ const LASTS: Duration = Duration::from_secs(6);
 /// How often it does. A listener has 64 sessions at a time, which last for some seconds.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// How long it may take at most until a listener has sent some.
+const LONG: Duration = Duration::from_secs(30);
+
 /// How many SYNs a listener may send at once to addresses in one network that a peer has named.
 const NAMED: u64 = 512;
 
@@ -40,11 +43,15 @@ const EACH_SECOND: u64 = 8;
 /// How often the kernel repeats a SYN while an attempt lives.
 const REPEATED: u64 = 7;
 
-/// Returns the n-th lie: the peer has 16 ports of the victim's, each time others, and its NAT chooses
-/// ports at random.
-fn lie(victim: IpAddr, n: u64, nat: NatReport) -> Introduction {
+/// Returns 16 ports of the victim's, each time others.
+fn ports_of(victim: IpAddr, n: u64) -> Vec<SocketAddr> {
     let ports = (0..MAX_CANDIDATES as u64).map(|i| (n * 16 + i) % 60_000 + 1_024);
-    let mut told = introduction(ports.map(|port| (victim, port as u16).into()).collect());
+    ports.map(|port| (victim, port as u16).into()).collect()
+}
+
+/// Returns the n-th lie: the peer has these addresses, and this NAT.
+fn lie(addresses: Vec<SocketAddr>, n: u64, nat: NatReport) -> Introduction {
+    let mut told = introduction(addresses);
     let mut session = [0; SessionToken::LEN];
     session[..8].copy_from_slice(&n.to_be_bytes());
     for (i, candidate) in told.candidates.iter_mut().enumerate() {
@@ -67,26 +74,46 @@ fn lie(victim: IpAddr, n: u64, nat: NatReport) -> Introduction {
     }
 }
 
-/// Returns how many SYNs reach the victim, and in how many seconds, while a listener believes what a
-/// coordinator says of it.
-fn attack(is_silent: bool, nat: NatReport) -> (u64, u64) {
+/// Builds a lab with a coordinator that lies, who listens to it, and who has nothing to do with it.
+fn three_hosts() -> Lab {
     let link = || LinkSpec::delay(Duration::from_millis(1));
     let host = |name: &str| HostSpec::new(name).link(link());
     let names = ["server", "listener", "victim"];
     let lab = names
         .into_iter()
         .fold(Lab::builder().seed(3), |lab, name| lab.host(host(name)));
-    let lab = lab.build().unwrap();
+    lab.build().unwrap()
+}
+
+/// Returns how many SYNs reach the victim, and in how many seconds, while a listener believes what a
+/// coordinator says of it.
+fn attack(is_silent: bool, nat: NatReport) -> (u64, u64) {
+    let lab = three_hosts();
     let victim = IpAddr::from(lab.host("victim").ipv4());
     if is_silent {
         let silence = "add table ip silent
             add chain ip silent in { type filter hook input priority 0; policy drop; }";
         run(lab.host("victim").command("nft").arg(silence));
     }
+    let began = Instant::now();
+    tell_lies(
+        &lab,
+        move |n| lie(ports_of(victim, n), n, nat),
+        async || tokio::time::sleep(LASTS).await,
+    );
+    let took = began.elapsed().as_secs() + 1;
+    (syns(&lab, victim), took)
+}
+
+/// Has the coordinator tell the listener of a peer again and again, as long as it `lasts`.
+fn tell_lies(
+    lab: &Lab,
+    lie: impl Fn(u64) -> Introduction + Send + Sync + 'static,
+    lasts: impl AsyncFnOnce() + Send,
+) {
     let dialler = SecretKey::generate().unwrap().peer_id();
     let (telling, told) = oneshot::channel();
     let (ending, ended) = oneshot::channel::<()>();
-    let began = Instant::now();
     thread::scope(|scope| {
         let (server, listener) = (lab.host("server"), lab.host("listener"));
         scope.spawn(move || {
@@ -98,7 +125,7 @@ fn attack(is_silent: bool, nat: NatReport) -> (u64, u64) {
                     let _stun = stun.spawn();
                     let rogue = RogueCoordinator::flooding(at, PAUSE, move |n| Introduction {
                         peer: dialler,
-                        ..lie(victim, n, nat)
+                        ..lie(n)
                     });
                     telling.send((rogue.id, rogue.address)).unwrap();
                     // Until the listener has gone.
@@ -122,14 +149,12 @@ fn attack(is_silent: bool, nat: NatReport) -> (u64, u64) {
                         .bind()
                         .await
                         .unwrap();
-                    tokio::time::sleep(LASTS).await;
+                    lasts().await;
                     drop((endpoint, ending));
                 });
             })
         });
     });
-    let took = began.elapsed().as_secs() + 1;
-    (syns(&lab, victim), took)
 }
 
 /// Returns how many SYNs to somebody have left other hosts.
@@ -183,6 +208,50 @@ fn a_third_party_whose_ports_are_guessed_is_sent_little() {
     test(|| {
         let sent = attack(false, random());
         assert_bounded(sent, NAMED + GUESSED, 2 * EACH_SECOND);
+    });
+}
+
+/// Addresses that a listener's machine has by a route alone, as one that answers for whole networks.
+#[test]
+fn nobody_is_led_to_addresses_that_only_its_routes_say_are_its_own() {
+    const PORT: u16 = 2222;
+
+    test(|| {
+        let lab = three_hosts();
+        for route in [
+            "-4 route add local 198.51.100.0/24",
+            "-6 route add local 2001:db8:77::/64",
+        ] {
+            let mut ip = lab.host("listener").command("ip");
+            run(ip.args(route.split(' ')).args(["dev", "lo"]));
+        }
+        let listen = |host: &str| {
+            let bound = || TcpListener::bind((Ipv6Addr::UNSPECIFIED, PORT)).unwrap();
+            let listener = lab.host(host).run(bound).unwrap();
+            listener.set_nonblocking(true).unwrap();
+            listener
+        };
+        let (own, elsewhere) = (listen("listener"), listen("victim"));
+        let victim = IpAddr::from(lab.host("victim").ipv4());
+        let addresses = ["198.51.100.7", "2001:db8:77::7"].map(|it| it.parse().unwrap());
+        let addresses = [addresses[0], addresses[1], victim].map(|ip: IpAddr| (ip, PORT).into());
+        tell_lies(
+            &lab,
+            move |n| lie(addresses.to_vec(), n, NatReport::default()),
+            async || {
+                // Long after the pairs of the first lies have all been tried.
+                let tried = async {
+                    for _ in 0..8 {
+                        while elsewhere.accept().is_err() {
+                            tokio::time::sleep(Duration::from_millis(1)).await;
+                        }
+                    }
+                };
+                tokio::time::timeout(LONG, tried).await.unwrap();
+            },
+        );
+        let taken = own.accept().map(|(_, from)| from);
+        assert!(taken.is_err(), "the listener connects to itself: {taken:?}");
     });
 }
 

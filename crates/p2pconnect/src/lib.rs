@@ -56,6 +56,7 @@ mod inbound;
 mod known_in;
 mod leaving;
 mod liveness;
+mod local_route;
 mod mappings;
 mod meeting;
 mod metrics;

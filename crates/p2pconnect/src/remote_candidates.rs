@@ -181,6 +181,21 @@ mod tests {
     }
 
     #[test]
+    fn what_only_routes_lead_to_this_host_is_this_host_too() {
+        let own = Surroundings::told(&[("192.0.2.5", 24)]);
+        let own =
+            own.keeping(|ip| matches!(ip, IpAddr::V4(v4) if v4.octets()[..3] == [203, 0, 113]));
+        let host = Vantage::new(own, [ip("192.0.2.5")], ip("198.51.100.1"), false);
+        let peer = [
+            "203.0.113.9:22",
+            "[::ffff:203.0.113.9]:22",
+            "[64:ff9b::cb00:7109]:22",
+            "198.51.100.9:22",
+        ];
+        assert_eq!(kept(&host, &peer), peer[3..]);
+    }
+
+    #[test]
     fn who_is_seen_at_the_same_address_is_in_the_same_network() {
         let home = vantage(&[("192.168.1.5", 24)], "198.51.100.7", "203.0.113.1");
         let peer = ["198.51.100.7:5", "10.0.0.9:1"];

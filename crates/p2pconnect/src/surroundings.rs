@@ -1,10 +1,11 @@
 //! Where this host is: its own addresses, the networks that these are in, and the NAT64 in front of it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use p2pconnect_proto::{AddressScope, represented};
+use p2pconnect_stun::route::source_address;
 
-use crate::nat64::Prefix;
+use crate::{local_route, nat64::Prefix};
 
 /// A network with a shorter prefix than this is no network that a host is in, but a way of writing
 /// "everything" (RFC 1918 has none above 10.0.0.0/8).
@@ -50,6 +51,17 @@ pub(crate) struct Surroundings {
     networks: Vec<Network>,
     /// The prefix of the NAT64, if this host has no other way to IPv4.
     nat64: Option<Prefix>,
+    /// Tells whether packets to an address stay on this machine.
+    stays_here: fn(IpAddr) -> bool,
+}
+
+/// Asks the system's routes. Where it does not tell, the source of packets does for IPv4: a machine sends to an
+/// address that it has by a route alone from that address.
+fn stays_here(ip: IpAddr) -> bool {
+    local_route::stays_here(ip).unwrap_or_else(|error| {
+        tracing::debug!(%error, "the system does not tell of its routes");
+        source_address(SocketAddr::new(ip, 0)).is_ok_and(|source| source == ip)
+    })
 }
 
 impl Surroundings {
@@ -72,6 +84,7 @@ impl Surroundings {
         Self {
             networks: interfaces.iter().map(|it| network(&it.addr)).collect(),
             nat64,
+            stays_here,
         }
     }
 
@@ -80,10 +93,11 @@ impl Surroundings {
         self.networks.iter().map(|it| it.address)
     }
 
-    /// Tells whether an address leads to this host itself, loopback apart.
+    /// Tells whether an address leads to this host itself, by an interface's address or a route.
     pub(crate) fn is_own(&self, ip: IpAddr) -> bool {
         let (ip, node) = (ip.to_canonical(), self.node(ip));
-        self.own().any(|own| own == ip || own == node)
+        let is_here = |ip: IpAddr| self.own().any(|own| own == ip) || (self.stays_here)(ip);
+        is_here(ip) || (node != ip && is_here(node))
     }
 
     /// Tells whether an address is in a network that this host is in too.
@@ -128,7 +142,13 @@ impl Surroundings {
         Self {
             networks: addresses.iter().map(network).collect(),
             nat64: None,
+            stays_here: |_| false,
         }
+    }
+
+    /// Has routes keep packets to some more addresses on the host.
+    pub(crate) fn keeping(self, stays_here: fn(IpAddr) -> bool) -> Self {
+        Self { stays_here, ..self }
     }
 
     /// Puts a NAT64 in front, by an address of the IPv4-only name (RFC 7050).
