@@ -97,19 +97,26 @@ pub(crate) fn settle(stream: &TcpStream, silence: Duration) -> io::Result<()> {
 /// Makes an idle connection end with an error when the other side has not answered for as long as `silence`
 /// whether it is there. That is asked on idle connections alone; [`unanswered_for`] is for the others.
 pub(crate) fn keep_alive(stream: &TcpStream, silence: Duration) -> io::Result<()> {
-    // Whole seconds are what Linux counts in; three questions at least fit into the time.
-    let pause = KEEPALIVE.min(silence / 4).max(Duration::from_secs(1));
-    let questions = silence.as_secs() / pause.as_secs().max(1);
+    let (pause, questions) = questions(silence);
+    let pause = Duration::from_secs(pause);
     let keepalive = TcpKeepalive::new()
         .with_time(pause)
         .with_interval(pause)
-        .with_retries(
-            u32::try_from(questions)
-                .unwrap_or(u32::MAX)
-                .saturating_sub(1)
-                .max(1),
-        );
+        // Silence after the last one ends it.
+        .with_retries(questions.saturating_sub(1).max(1));
     SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+/// Returns the pause before each question whether the other side is there, in seconds, which are what Linux counts in,
+/// and how many pauses come as near as can be to the silence that is allowed. Three at least fit into it.
+fn questions(silence: Duration) -> (u64, u32) {
+    let silence = silence.as_secs();
+    let longest = KEEPALIVE.as_secs().min(silence / 3).max(1);
+    // More of them would be no better.
+    let pauses = longest.div_ceil(2)..=longest;
+    let nearest = pauses.max_by_key(|pause| silence / pause * pause);
+    let pause = nearest.unwrap_or(longest);
+    (pause, u32::try_from(silence / pause).unwrap_or(u32::MAX))
 }
 
 /// Returns for how long the peer has acknowledged nothing, if something that it was sent had to be repeated, or it
@@ -314,5 +321,24 @@ mod info {
 
     pub(super) const fn outstanding(_: &tokio::net::TcpStream) -> Option<u32> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_ends_when_the_silence_is_over() {
+        for silence in 3..=3600_u64 {
+            let (pause, questions) = questions(Duration::from_secs(silence));
+            let ends = pause * u64::from(questions);
+            assert!(
+                ends <= silence && ends * 10 >= silence * 9,
+                "{silence}: {ends}"
+            );
+            assert!(questions >= 3 && pause <= 15, "{silence}");
+        }
+        assert_eq!(questions(Duration::from_secs(60)), (15, 4));
     }
 }
