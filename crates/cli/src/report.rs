@@ -19,7 +19,7 @@ use crate::{
     args, evidence,
     exit::{self, Exit},
     pump::Transferred,
-    signals::Signal,
+    signals::{self, Signal},
     stderr, stdio,
 };
 
@@ -312,7 +312,7 @@ impl Reporter {
 
     /// Reports that a signal has ended what was not done, and returns the status that the process ends with.
     pub(crate) fn interrupted(&self, signal: Signal) -> Exit {
-        self.failed(exit::INTERRUPTED, &anyhow::anyhow!("ended by {signal}"))
+        self.failed(exit::INTERRUPTED, &signals::ended_by(signal))
     }
 
     /// Reports what went wrong, with the causes, and returns the status that the process ends with. Whoever has

@@ -1,7 +1,13 @@
+use anyhow::anyhow;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The name of a signal.
 pub(crate) type Signal = &'static str;
+
+/// Says which signal has ended what was not done.
+pub(crate) fn ended_by(signal: Signal) -> anyhow::Error {
+    anyhow!("ended by {signal}")
+}
 
 /// Waits for whatever ends a service: Ctrl-C, the request of a service manager, or the hang-up of the
 /// terminal that it was started in. Returns which of them it was.

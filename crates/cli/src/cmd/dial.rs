@@ -109,7 +109,7 @@ impl Failed {
     fn interrupted(signal: Signal, endpoint: Option<Endpoint>) -> Self {
         Self {
             status: exit::INTERRUPTED,
-            error: anyhow!("ended by {signal}"),
+            error: signals::ended_by(signal),
             endpoint,
             may_become_right: false,
         }
