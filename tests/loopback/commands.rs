@@ -1,7 +1,6 @@
 //! The command's ends: of the stream, of the process, and of its patience.
 
 use std::{
-    os::unix::fs::PermissionsExt,
     path::PathBuf,
     process::{ExitStatus, Stdio},
     sync::Arc,
@@ -62,7 +61,7 @@ impl Shell {
     }
 
     /// Returns where the key is, or will be.
-    fn key(&self) -> PathBuf {
+    pub(crate) fn key(&self) -> PathBuf {
         self.keys.path().join("key.pem")
     }
 
@@ -291,44 +290,6 @@ async fn the_older_of_two_listeners_with_one_key_ends() {
 }
 
 #[tokio::test]
-async fn serve_names_the_port_that_is_taken() {
-    let keys = tempfile::tempdir().unwrap();
-    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let [tcp, udp] = [tcp.local_addr(), udp.local_addr()].map(|it| it.unwrap().to_string());
-    let cases = [
-        (["127.0.0.1:0", tcp.as_str()], &tcp),
-        ([udp.as_str(), "127.0.0.1:0"], &udp),
-    ];
-    for ([listen, stun], taken) in cases {
-        let mut command = program();
-        command.args(["serve", "--listen", listen, "--stun", stun]);
-        command.arg("--key").arg(keys.path().join("key"));
-        let serving = timeout(LIMIT, command.output()).await.unwrap();
-        let output = serving.unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{said}");
-        assert!(said.contains(taken), "{said}");
-        assert!(output.stdout.is_empty());
-    }
-}
-
-#[tokio::test]
-async fn serve_does_not_try_again_what_no_other_port_mends() {
-    // An address for documentation (RFC 5737).
-    let elsewhere = ["serve", "--listen=192.0.2.1:0", "--stun=127.0.0.1:0"];
-    let keys = tempfile::tempdir().unwrap();
-    let key = keys.path().join("key").display().to_string();
-    let (status, said) = run(&[&elsewhere[..], &["--key", &key]].concat(), &[]).await;
-    assert_eq!(status, 2, "{said}");
-    assert!(said.contains("192.0.2.1:0 cannot be listened on"), "{said}");
-    assert!(
-        said.matches("cannot tell whether their NAT").count() <= 1,
-        "{said}"
-    );
-}
-
-#[tokio::test]
 async fn a_peer_that_has_gone_without_a_word_is_called_silent() {
     let shell = Shell::new();
     let id = shell.id().await;
@@ -340,156 +301,6 @@ async fn a_peer_that_has_gone_without_a_word_is_called_silent() {
     let error = timeout(LIMIT, dialler.dial(id)).await.unwrap().unwrap_err();
     assert!(matches!(error, DialError::PeerSilent(_)), "{error:?}");
     listen.signal("KILL").await;
-}
-
-/// Runs the command to its end, without anything in its environment but what is given.
-async fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String) {
-    let keys = tempfile::tempdir().unwrap();
-    let mut command = program();
-    command
-        .args(arguments)
-        .env_remove("P2PCONNECT_COORDINATOR")
-        .env_remove("P2PCONNECT_KEY")
-        .env("XDG_CONFIG_HOME", keys.path())
-        .envs(environment.iter().copied());
-    let output = timeout(LIMIT, command.output()).await.unwrap().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    (output.status.code().unwrap(), said)
-}
-
-#[tokio::test]
-async fn an_empty_variable_is_one_that_is_not_set() {
-    let empty = [("P2PCONNECT_COORDINATOR", ""), ("P2PCONNECT_KEY", "")];
-    let (status, said) = run(&["id"], &empty).await;
-    assert_eq!(status, 0, "{said}");
-    assert!(said.starts_with("a new key was made, /"), "{said}");
-    let peer = PeerId::from_public_key([7; 32]).to_string();
-    let (status, said) = run(&["dial", &peer], &empty).await;
-    assert_eq!(status, 2, "{said}");
-    assert!(said.contains("P2PCONNECT_COORDINATOR"), "{said}");
-}
-
-#[tokio::test]
-async fn wrong_usage_is_told_to_programs_as_json() {
-    let (status, said) = run(&["dial", "--json", "nobody"], &[]).await;
-    assert_eq!(status, 2, "{said}");
-    let fields: serde_json::Value = serde_json::from_str(&said).unwrap();
-    assert_eq!(fields["status"], 2);
-    assert!(fields["reason"].as_str().unwrap().contains("nobody"));
-    assert!(fields["since_start_ms"].is_f64());
-}
-
-#[tokio::test]
-async fn control_characters_of_arguments_do_not_reach_a_terminal() {
-    for arguments in [
-        ["dial", "abc\r"],
-        ["dial", "\u{1b}[31mred"],
-        ["id", "\u{1b}[31m"],
-        ["listen", "--forward=lo\u{1b}[31mcal"],
-    ] {
-        let (status, said) = run(&arguments, &[]).await;
-        assert_eq!(status, 2, "{said}");
-        let is_raw = |c: char| c.is_control() && c != '\n';
-        assert!(!said.contains(is_raw), "{said:?}");
-        assert!(said.contains("\\r") || said.contains("\\u{1b}"), "{said:?}");
-    }
-}
-
-#[tokio::test]
-async fn an_argument_that_is_no_text_is_wrong_usage() {
-    use std::os::unix::ffi::OsStringExt as _;
-
-    let argument = std::ffi::OsString::from_vec(vec![0xff]);
-    let output = program().arg("dial").arg(argument).output();
-    let output = timeout(LIMIT, output).await.unwrap().unwrap();
-    assert_eq!(output.status.code(), Some(2), "{output:?}");
-}
-
-#[tokio::test]
-async fn a_listener_does_not_allow_itself() {
-    let shell = Shell::new();
-    let own_id = shell.id().await.to_string();
-    let (status, said) = shell.start(&["listen", "--allow", &own_id]).end().await;
-    assert_eq!(status.code(), Some(2), "{said}");
-    assert!(said.contains("nobody but this machine itself"), "{said}");
-    // Beside another one it does no harm, as where one list is given to all machines.
-    let other = Shell::beside(&shell).id().await;
-    let allowed = format!("{own_id},{other}");
-    let mut listen = shell.start(&["listen", "--allow", &allowed]);
-    listen.wait_for("own peer id as well").await;
-    listen.wait_for("can be dialled").await;
-}
-
-#[tokio::test]
-async fn one_id_for_coordinator_and_peer_is_said_to_be_that() {
-    let shell = Shell::new();
-    let address = shell.world.address();
-    let id = address.id.to_string();
-    let at = format!("--coordinator={address}");
-    for arguments in [
-        ["dial", &id, &at],
-        ["listen", &format!("--allow={id}"), &at],
-    ] {
-        let (status, said) = shell.start(&arguments).end().await;
-        assert_eq!(status.code(), Some(2), "{said}");
-        // Which of the two is mistaken, nobody here knows.
-        for known in ["both", &id, "`serve` prints", "`p2pconnect id` prints"] {
-            assert!(said.contains(known), "{known}: {said}");
-        }
-    }
-    let address = address.to_string();
-    for arguments in [
-        ["dial", &address],
-        ["listen", &format!("--allow={address}")],
-    ] {
-        let (status, said) = shell.start(&arguments).end().await;
-        assert_eq!(status.code(), Some(2), "{said}");
-        assert!(said.contains("a coordinator's address"), "{said}");
-    }
-}
-
-#[tokio::test]
-async fn this_machines_own_id_in_the_place_of_the_coordinators_is_pointed_out() {
-    let shell = Shell::new();
-    let mut address = shell.world.address();
-    address.id = shell.id().await;
-    let nobody = SecretKey::generate().unwrap().peer_id().to_string();
-    let at = format!("--coordinator={address}");
-    for arguments in [["dial", &nobody, &at], ["listen", "--allow-any", &at]] {
-        let (status, said) = shell.start(&arguments).end().await;
-        assert_eq!(status.code(), Some(7), "{said}");
-        assert!(said.contains("this machine's own peer id"), "{said}");
-    }
-}
-
-#[tokio::test]
-async fn a_key_on_a_read_only_volume_of_secrets_has_a_way_out() {
-    let shell = Shell::new();
-    let id = shell.id().await;
-    let key = shell.key();
-    std::fs::set_permissions(&key, PermissionsExt::from_mode(0o440)).unwrap();
-    let (status, said) = shell.start(&["id"]).end().await;
-    assert_eq!(status.code(), Some(2), "{said}");
-    assert!(said.contains("give --shared-key"), "{said}");
-    let output = shell.start(&["id", "--shared-key"]).child;
-    let output = output.wait_with_output().await.unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{id}\n"));
-    // Others could put their own there.
-    std::fs::set_permissions(&key, PermissionsExt::from_mode(0o460)).unwrap();
-    let (status, said) = shell.start(&["id", "--shared-key"]).end().await;
-    assert_eq!(status.code(), Some(2), "{said}");
-}
-
-#[tokio::test]
-async fn a_key_may_come_by_a_pipe() {
-    let shell = Shell::new();
-    let id = shell.id().await;
-    let key = std::fs::read(shell.key()).unwrap();
-    let mut listen = shell.start(&["listen", "--allow-any", "--key", "/dev/stdin"]);
-    let mut stdin = listen.child.stdin.take().unwrap();
-    stdin.write_all(&key).await.unwrap();
-    drop(stdin);
-    listen.wait_for(&format!("dial {id}")).await;
 }
 
 #[tokio::test]

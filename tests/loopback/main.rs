@@ -5,6 +5,7 @@
 //! - `unreachable`: servers that are gone, closed or somebody else
 //! - `crossing`: two endpoints that dial each other at the same moment
 //! - `redialling`: the same two again, as soon as either has closed
+//! - `arguments`: what the command is told
 //! - `commands`: how the command ends, and how its stream does
 //! - `closed_output`: output that nobody takes
 //! - `signals`: what programs hear of a command that a signal has ended
@@ -27,6 +28,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
+mod arguments;
 mod busy;
 mod closed_output;
 mod commands;
