@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 
 use bincode::{Decode, Encode};
 
-use crate::{AddressScope, ReflexiveToken};
+use crate::{AddressScope, ReflexiveToken, portable};
 
 /// What an address of a peer is, in the order of preference (RFC 8445 section 5.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
@@ -85,11 +85,11 @@ impl Candidate {
             && AddressScope::of(self.address.ip()) != AddressScope::Nobody
     }
 
-    /// Returns the candidate with an IPv4 address where that is mapped into IPv6.
+    /// Returns the candidate with its address as it is told to others, see [`portable`].
     #[must_use]
-    pub fn canonical(self) -> Self {
+    pub fn portable(self) -> Self {
         Self {
-            address: SocketAddr::new(self.address.ip().to_canonical(), self.address.port()),
+            address: portable(self.address),
             ..self
         }
     }

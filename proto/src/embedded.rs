@@ -3,7 +3,25 @@
 //! Translators and tunnels lead some IPv6 addresses to a node with IPv4. Judged by its outer form alone, such an
 //! address is a public one whatever is inside.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// Returns an IPv4 address that is mapped into IPv6 as the one that it is. Any other address stays as it is, with its
+/// zone (RFC 4007 section 11), which a socket of this machine needs.
+#[must_use]
+pub fn unmapped(address: SocketAddr) -> SocketAddr {
+    let mapped = match address {
+        SocketAddr::V6(v6) => v6.ip().to_ipv4_mapped(),
+        SocketAddr::V4(_) => None,
+    };
+    mapped.map_or(address, |ip| (ip, address.port()).into())
+}
+
+/// Returns what an address says to other machines, which is what is sent and what is compared: an IPv4 address that is
+/// mapped into IPv6 as the one that it is, and no zone or flow label.
+#[must_use]
+pub fn portable(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
 
 /// Returns the address of the node that an address stands for: the IPv4 address inside if it has a form that
 /// leads there for everybody, else the address itself.
@@ -28,7 +46,25 @@ pub fn represented(ip: IpAddr) -> IpAddr {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 mod tests {
+    use std::net::{Ipv6Addr, SocketAddrV6};
+
     use super::*;
+
+    #[test]
+    fn only_an_address_for_this_machine_keeps_its_zone() {
+        let link_local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+        let in_zone = |ip, flow, zone| SocketAddr::from(SocketAddrV6::new(ip, 7, flow, zone));
+        let here = in_zone(link_local, 0, 3);
+        assert_eq!(unmapped(here), here);
+        assert_eq!(
+            portable(in_zone(link_local, 9, 3)),
+            in_zone(link_local, 0, 0)
+        );
+        let v4 = SocketAddr::from(([192, 0, 2, 1], 7));
+        let mapped = in_zone(Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped(), 0, 0);
+        assert_eq!([unmapped(mapped), portable(mapped)], [v4; 2]);
+        assert_eq!([unmapped(v4), portable(v4)], [v4; 2]);
+    }
 
     #[test]
     fn the_address_inside_counts_where_everybody_is_led_there() {

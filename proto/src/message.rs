@@ -189,8 +189,8 @@ impl Introduction {
     /// A peer acts by this. What somebody else has made up must not throw it off.
     #[must_use]
     pub fn well_formed(mut self) -> Self {
-        let canonical = self.candidates.into_iter().map(Candidate::canonical);
-        self.candidates = canonical.filter(Candidate::is_well_formed).collect();
+        let portable = self.candidates.into_iter().map(Candidate::portable);
+        self.candidates = portable.filter(Candidate::is_well_formed).collect();
         self.candidates.truncate(MAX_CANDIDATES);
         self.nat = self.nat.well_formed();
         self

@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use p2pconnect_proto::{Candidate, CandidateKind, PeerId, TokenKey, is_local};
+use p2pconnect_proto::{Candidate, CandidateKind, PeerId, TokenKey, is_local, portable};
 
 use crate::network::subscriber;
 
@@ -31,7 +31,7 @@ pub struct Admitted {
 /// Sorts out which candidates of a peer others may be told.
 ///
 /// `now` is in seconds since the Unix epoch and decides whether tokens have expired. Addresses
-/// are canonical afterwards (an IPv4 address mapped into IPv6 becomes IPv4), and each one appears
+/// are portable afterwards (an IPv4 address mapped into IPv6 becomes IPv4), and each one appears
 /// once for each punch port.
 #[must_use]
 pub fn admit(candidates: &[Candidate], claimant: &Claimant, key: &TokenKey, now: u64) -> Admitted {
@@ -39,12 +39,12 @@ pub fn admit(candidates: &[Candidate], claimant: &Claimant, key: &TokenKey, now:
     let attested: Vec<IpAddr> = candidates
         .iter()
         .filter(|candidate| candidate.kind == CandidateKind::ServerReflexive)
-        .map(|candidate| candidate.clone().canonical())
+        .map(|candidate| candidate.clone().portable())
         .filter(|candidate| is_attested(candidate, claimant, key, now))
         .map(|candidate| candidate.address.ip())
         .collect();
     for candidate in candidates {
-        let candidate = candidate.clone().canonical();
+        let candidate = candidate.clone().portable();
         let address = candidate.address;
         if is_believable(&candidate, claimant, &attested, (key, now)) {
             let known = |other: &Candidate| {
@@ -70,7 +70,7 @@ pub fn admit(candidates: &[Candidate], claimant: &Claimant, key: &TokenKey, now:
 /// host.
 #[must_use]
 pub fn is_reachable_from(candidate: &Candidate, seen: SocketAddr) -> bool {
-    !candidate.address.ip().is_loopback() || canonical(seen).ip().is_loopback()
+    !candidate.address.ip().is_loopback() || portable(seen).ip().is_loopback()
 }
 
 /// `attested` are the addresses at which STUN servers have seen the peer.
@@ -111,11 +111,6 @@ fn is_attested(candidate: &Candidate, claimant: &Claimant, key: &TokenKey, now: 
         .token
         .as_ref()
         .is_some_and(|token| key.verify(token, &claimant.peer, candidate.address, now))
-}
-
-/// Returns the address without the disguises that two equal addresses may differ by.
-pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 #[cfg(test)]

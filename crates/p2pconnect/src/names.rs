@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
+use p2pconnect_proto::unmapped;
 use p2pconnect_stun::shortage;
 use tokio::{net::lookup_host, time::timeout};
 
@@ -29,16 +30,8 @@ pub(crate) async fn look_up(host: &str, port: u16, limit: Duration) -> io::Resul
     let found = found.map_err(|_| silent())?.inspect_err(|error| {
         shortage::note(error);
     })?;
-    Ok(found.map(canonical).collect())
-}
-
-/// Returns an IPv4 address that is mapped into IPv6 as what it is: no socket here has both families.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    let mapped = match address {
-        SocketAddr::V6(v6) => v6.ip().to_ipv4_mapped(),
-        SocketAddr::V4(_) => None,
-    };
-    mapped.map_or(address, |ip| (ip, address.port()).into())
+    // No socket here has both families.
+    Ok(found.map(unmapped).collect())
 }
 
 #[cfg(test)]

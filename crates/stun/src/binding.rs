@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use p2pconnect_proto::{BackFrom, BackOutcome, ConnectBack, PeerId, ReflexiveToken};
+use p2pconnect_proto::{BackFrom, BackOutcome, ConnectBack, PeerId, ReflexiveToken, portable};
 use stun_types::{
     attribute::{
         AttributeType, ErrorCode, MessageIntegrity, MessageIntegritySha256, XorMappedAddress,
@@ -176,7 +176,7 @@ fn success(
         .attribute::<XorMappedAddress>()
         .map_err(|_| MappingError::MalformedAnswer)?
         .addr(message.transaction_id());
-    let mapped = SocketAddr::new(mapped.ip().to_canonical(), mapped.port());
+    let mapped = portable(mapped);
     if !is_plausible(mapped) || !understood(message) {
         return Err(MappingError::MalformedAnswer);
     }

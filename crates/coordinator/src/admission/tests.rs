@@ -186,7 +186,7 @@ fn no_token_makes_up_for_an_impossible_address_or_kind() {
         "[::ffff:127.0.0.1]:40000",
         "[::ffff:224.0.0.1]:40000",
     ] {
-        let at = canonical(address(impossible));
+        let at = portable(address(impossible));
         let token = Some(token(&PEER, at, NOW));
         for kind in [CandidateKind::Host, CandidateKind::ServerReflexive] {
             let candidate = Candidate {

@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use p2pconnect_identity::peer_id_of;
-use p2pconnect_proto::{PeerId, close, codec, message::Notice};
+use p2pconnect_proto::{PeerId, close, codec, message::Notice, portable};
 use quinn::{Connection, Incoming, VarInt};
 use rustls::pki_types::CertificateDer;
 use tokio::{
@@ -16,7 +16,7 @@ use super::{
     request,
     shared::{Session, Ticket},
 };
-use crate::{admission::canonical, registry::Client};
+use crate::registry::Client;
 
 /// How long a handshake may take: one round trip, or several where packets are lost, their
 /// retransmissions 1, 2 and 4 s apart.
@@ -32,7 +32,7 @@ const MAX_TASKS: usize = 64;
 /// Serves one client from its first packet until its connection ends.
 pub(super) async fn serve(incoming: Incoming, ticket: Ticket) {
     // Taken before the handshake, since this is the address that finishing it proves.
-    let seen = canonical(incoming.remote_address());
+    let seen = portable(incoming.remote_address());
     let connecting = match incoming.accept() {
         Ok(connecting) => connecting,
         Err(error) => return debug!(%error, "connection attempt failed"),

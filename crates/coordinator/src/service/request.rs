@@ -7,6 +7,7 @@ use p2pconnect_proto::{
         DialRequest, Flight, MAX_CLAIMS, Notice, ReflexiveClaim, Refusal, Registered, Registration,
         Request, Response, Silent,
     },
+    portable,
 };
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::time::{sleep, timeout};
@@ -17,7 +18,6 @@ use super::{
     notices::Notices,
     shared::Session,
 };
-use crate::admission::canonical;
 use crate::registry::{Command, ConnectionId, Event, Introductions, Meeting};
 
 /// How long a client may take to send a request or to make room for a message: 64 KiB over a
@@ -147,7 +147,7 @@ async fn witnessed(session: &Session, claims: &[ReflexiveClaim]) -> Vec<Candidat
         .look_up(&commitments, CLAIM_PATIENCE, CLAIM_LAG)
         .await;
     let found = claims.iter().zip(seen).filter_map(|(claim, mapped)| {
-        let address = canonical(mapped?);
+        let address = portable(mapped?);
         Some(Candidate::server_reflexive(address, claim.punch_port, None))
     });
     found.collect()

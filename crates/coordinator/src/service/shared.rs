@@ -11,6 +11,7 @@ use std::{
 use p2pconnect_proto::{
     Candidate,
     message::{Notice, Welcome},
+    portable,
 };
 use p2pconnect_stun::{
     Witness,
@@ -29,7 +30,6 @@ use super::{
     stun_servers::told,
 };
 use crate::{
-    admission::canonical,
     concealed::{Concealed, Findings},
     network::site,
     rate::RateLimiter,
@@ -211,7 +211,7 @@ pub(super) struct Session {
 impl Session {
     /// Returns what is known of the client at this moment.
     pub(super) fn client_now(&self) -> Client {
-        let from = canonical(self.connection.remote_address());
+        let from = portable(self.connection.remote_address());
         Client {
             has_moved: from.ip() != self.client.seen.ip(),
             ..self.client
