@@ -32,7 +32,7 @@ const IMPURE: [&str; 7] = [
 ];
 
 /// Pure parts of crates that have sockets elsewhere.
-const PURE_MODULES: [&str; 43] = [
+const PURE_MODULES: [&str; 46] = [
     "crates/cli/src/words.rs",
     "crates/coordinator/src/admission.rs",
     "crates/coordinator/src/concealed.rs",
@@ -40,9 +40,12 @@ const PURE_MODULES: [&str; 43] = [
     "crates/coordinator/src/registry",
     "crates/coordinator/src/registry.rs",
     "crates/coordinator/src/service/journal.rs",
+    "crates/coordinator/src/service/stun_servers.rs",
     "crates/coordinator/src/start.rs",
     "crates/p2pconnect/src/circumstances.rs",
     "crates/p2pconnect/src/coordination/servers.rs",
+    "crates/p2pconnect/src/families.rs",
+    "crates/p2pconnect/src/known_in.rs",
     "crates/p2pconnect/src/port_mapping/upnp/description.rs",
     "crates/p2pconnect/src/port_mapping/upnp/http.rs",
     "crates/p2pconnect/src/port_mapping/upnp/soap.rs",
