@@ -228,16 +228,16 @@ pub enum Notice {
     Introduction(Introduction),
     /// Bytes of the handshake from the other side of an introduction.
     Flight(Flight),
-    /// The callee of an introduction has not been heard of since it was told.
+    /// The other side of an introduction is not heard of any more.
     Silent(Silent),
 }
 
-/// What a coordinator tells the dialler of a callee that may have gone without a word.
+/// What a coordinator tells one side of an introduction of the other, which may have gone without a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Silent {
     /// The introduction.
     pub session: SessionToken,
-    /// For how many milliseconds nothing has come from the callee.
+    /// For how many milliseconds nothing has come from the other side.
     pub silent_ms: u32,
 }
 

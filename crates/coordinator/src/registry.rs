@@ -14,8 +14,9 @@ mod event;
 mod in_flight;
 mod limits;
 mod relays;
+mod unsettled;
 
-use std::{collections::BTreeMap, fmt, net::IpAddr};
+use std::{collections::BTreeMap, fmt, net::IpAddr, time::Instant};
 
 use p2pconnect_proto::{
     Candidate, NatReport, PeerId, SessionToken, TokenKey,
@@ -36,6 +37,7 @@ use crate::{
 };
 use in_flight::{InFlight, Introducing};
 use relays::Relays;
+use unsettled::{Introduced, Unsettled};
 
 /// The table of registered peers and of what goes on between them.
 pub struct Registry {
@@ -44,6 +46,7 @@ pub struct Registry {
     peers: BTreeMap<PeerId, Registered>,
     in_flight: InFlight,
     relays: Relays,
+    unsettled: Unsettled,
     dials_by_peer: RateLimiter<PeerId>,
     dials_by_source: RateLimiter<IpAddr>,
     registrations: RateLimiter<PeerId>,
@@ -91,6 +94,7 @@ impl Registry {
             ),
             in_flight: InFlight::new(),
             relays: Relays::new(),
+            unsettled: Unsettled::new(),
             peers: BTreeMap::new(),
             limits,
             key,
@@ -108,6 +112,7 @@ impl Registry {
             } => self.dial(client, (request, witnessed), session, now),
             Command::Settled(dialler) => {
                 self.in_flight.settle(dialler, client.peer);
+                self.unsettled.settle(dialler, client.connection);
                 Ok(Event::Settled)
             }
             Command::Relay { session, bytes } => {
@@ -117,6 +122,19 @@ impl Registry {
             Command::Disconnect => Ok(self.disconnect(client)),
         };
         result.unwrap_or_else(Event::Refused)
+    }
+
+    /// Tells whether somebody may still wait for the client on this connection, in an introduction of the last
+    /// seconds.
+    pub fn is_awaited(&mut self, connection: ConnectionId, now: Instant) -> bool {
+        self.unsettled.expire(self.limits.relaying, now);
+        self.unsettled.is_awaited(connection)
+    }
+
+    /// Forgets that anybody waits for the client on this connection, and returns in which introductions, and on
+    /// which connections, somebody did.
+    pub fn give_up(&mut self, connection: ConnectionId) -> Vec<(SessionToken, ConnectionId)> {
+        self.unsettled.forget(connection)
     }
 
     /// Returns how many peers are registered.
@@ -220,12 +238,6 @@ impl Registry {
         if !flights.start(introducing, limits, now.monotonic) {
             return Err(Refusal::TooMany);
         }
-        self.relays.expire(self.limits.relaying, now.monotonic);
-        let opening = (client.connection, request.handshake.len());
-        let callee_connection = callee.client.connection;
-        self.relays
-            .start(session, opening, callee_connection, now.monotonic);
-
         let dialler = Side {
             peer: client.peer,
             connection: client.connection,
@@ -242,6 +254,12 @@ impl Registry {
             candidates: reachable(&callee.candidates, client),
             nat: callee.nat,
         };
+        let introduced = Introduced {
+            session,
+            dialler: (dialler.peer, dialler.connection),
+            callee: callee.connection,
+        };
+        self.follow(introduced, request.handshake.len(), now.monotonic);
         Ok(Event::Meet(Box::new(Meeting {
             session,
             dialler,
@@ -252,6 +270,17 @@ impl Registry {
             handshake: request.handshake,
             unproven: admitted.unproven,
         })))
+    }
+
+    /// Notes what may follow an introduction whose dialler has sent so many bytes with it: more bytes, and that
+    /// one side waits for the other in vain.
+    fn follow(&mut self, introduced: Introduced, sent: usize, now: Instant) {
+        let (_, dialler) = introduced.dialler;
+        self.relays.expire(self.limits.relaying, now);
+        self.relays
+            .start(introduced.session, (dialler, sent), introduced.callee, now);
+        self.unsettled.expire(self.limits.relaying, now);
+        self.unsettled.start(introduced, now);
     }
 
     /// Finds out which connection bytes of a handshake go to.
@@ -276,6 +305,7 @@ impl Registry {
     }
 
     fn disconnect(&mut self, client: &Client) -> Event {
+        self.unsettled.forget(client.connection);
         let registered = self.peers.get(&client.peer);
         let was_registered =
             registered.is_some_and(|peer| peer.client.connection == client.connection);

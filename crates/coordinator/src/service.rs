@@ -8,6 +8,7 @@ mod notices;
 mod request;
 mod reset;
 mod shared;
+mod silence;
 mod stun_servers;
 
 use std::{

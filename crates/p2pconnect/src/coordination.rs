@@ -66,6 +66,10 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// two keep-alives, each of which QUIC repeats until it is acknowledged.
 const IDLE_LIMIT_MS: u32 = 30_000;
 
+/// What is kept of the coordinator's datagrams, which nobody reads: they are empty, and ask for an
+/// acknowledgement. It is also the longest DATAGRAM frame that this side says it takes (RFC 9221 section 3).
+const DATAGRAM_BUFFER: usize = 2048;
+
 /// How long closing may take.
 const GOODBYE_LIMIT: Duration = Duration::from_millis(10);
 
@@ -121,6 +125,7 @@ impl Dialer {
         transport
             .initial_rtt(INITIAL_RTT)
             .keep_alive_interval(Some(PING_AFTER))
+            .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
             .max_concurrent_bidi_streams(0_u8.into())
             .max_concurrent_uni_streams(MAX_NOTICE_STREAMS.into());
         transport.max_idle_timeout(Some(quinn::VarInt::from_u32(IDLE_LIMIT_MS).into()));

@@ -24,7 +24,7 @@ const MAX_EARLY: usize = 32;
 pub(crate) enum Word {
     /// Bytes of the handshake; none if the other side has given the introduction up.
     Bytes(Vec<u8>),
-    /// Nothing has come from the callee for so long.
+    /// Nothing has come from the other side for so long.
     Silent(Duration),
 }
 
@@ -64,7 +64,7 @@ impl Flights {
         self.hand(flight.session, Word::Bytes(flight.bytes));
     }
 
-    /// Tells a session that nothing has come from its callee.
+    /// Tells a session that nothing has come from its other side.
     pub(crate) fn tell_of_silence(&self, silent: &Silent) {
         let silence = Duration::from_millis(silent.silent_ms.into());
         self.hand(silent.session, Word::Silent(silence));

@@ -21,7 +21,8 @@ pub struct Limits {
     ///
     /// By default 5 s: an attempt lasts 3 s or more unless it succeeds sooner.
     pub in_flight: Duration,
-    /// For how long the two sides of an introduction can send each other bytes.
+    /// For how long the two sides of an introduction can send each other bytes, and may wait for each
+    /// other.
     ///
     /// By default 20 s: a dial ends within 15 s, and its last word is that it has been given up.
     pub relaying: Duration,

@@ -15,6 +15,7 @@ use super::{
     notices::Notices,
     request,
     shared::{Session, Ticket},
+    silence,
 };
 use crate::registry::Client;
 
@@ -55,8 +56,12 @@ pub(super) async fn serve(incoming: Incoming, ticket: Ticket) {
     let session = Arc::new(ticket.admit(client, connection.clone()));
     let mut tasks = JoinSet::new();
     tasks.spawn(welcome(Arc::clone(&session)));
-    serve_requests(&session, &mut tasks).await;
+    tokio::select! {
+        () = serve_requests(&session, &mut tasks) => {}
+        never = silence::watch(&session) => match never {},
+    }
     tasks.shutdown().await;
+    silence::tell_of_end(&session).await;
     debug!(reason = ?connection.close_reason(), "connection ended");
 }
 

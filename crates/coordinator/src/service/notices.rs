@@ -8,21 +8,13 @@ use std::{
 
 use p2pconnect_proto::message::Refusal;
 use quinn::{Connection, SendStream};
-use tokio::time::{sleep, timeout};
+use tokio::{sync::Notify, time::timeout};
 
 use super::shared::lock;
 
 /// How long a client may take to make room for one more notice. There is room at once unless it
 /// has left dozens unread; only whoever has something for it waits.
 const NOTICE_ROOM: Duration = Duration::from_secs(1);
-
-/// For how long a client may send nothing at all after something was sent to it. QUIC repeats what is
-/// not acknowledged two or three times in this time, so that a lossy path is hardly taken for a client
-/// that is gone.
-const SILENCE: Duration = Duration::from_millis(1500);
-
-/// How often it is looked whether something has come: a fraction of most round trips.
-const SILENCE_CHECK: Duration = Duration::from_millis(25);
 
 /// The way to tell one client something.
 ///
@@ -34,6 +26,8 @@ pub(super) struct Notices {
     connection: Connection,
     /// When the client was heard of last: a request, or what it keeps the connection alive with.
     heard: Mutex<Instant>,
+    /// Wakes who looks after the client when somebody waits for it.
+    awaited: Notify,
     /// Of all streams that nothing was written to, the one with the lowest number.
     next: Mutex<Option<SendStream>>,
 }
@@ -43,6 +37,7 @@ impl Notices {
         Self {
             connection,
             heard: Mutex::new(Instant::now()),
+            awaited: Notify::new(),
             next: Mutex::new(None),
         }
     }
@@ -56,26 +51,19 @@ impl Notices {
         *lock(&self.heard) = Instant::now();
     }
 
-    /// Returns how many datagrams have come from the client.
-    pub(super) fn datagrams(&self) -> u64 {
-        self.connection.stats().udp_rx.datagrams
+    /// Returns for how long nothing has come from the client.
+    pub(super) fn silent_for(&self) -> Duration {
+        lock(&self.heard).elapsed()
     }
 
-    /// Waits until more datagrams have come from the client than `heard_before`, if only with an
-    /// acknowledgement. If none does for [`SILENCE`], or three round trips where these are longer, returns
-    /// for how long the client has been silent.
-    pub(super) async fn silence(&self, heard_before: u64) -> Option<Duration> {
-        let patience = SILENCE.max(self.connection.rtt() * 3);
-        let hearing = async {
-            while self.datagrams() == heard_before && self.connection.close_reason().is_none() {
-                sleep(SILENCE_CHECK).await;
-            }
-        };
-        if timeout(patience, hearing).await.is_ok() {
-            self.hear();
-            return None;
-        }
-        Some(lock(&self.heard).elapsed())
+    /// Notes that somebody waits for the client from now on.
+    pub(super) fn await_client(&self) {
+        self.awaited.notify_one();
+    }
+
+    /// Waits until somebody waits for the client. Cancel safe.
+    pub(super) async fn awaited(&self) {
+        self.awaited.notified().await;
     }
 
     /// Waits until there is room for a notice, without taking it. Cancel safe.

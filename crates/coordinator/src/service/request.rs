@@ -5,7 +5,7 @@ use p2pconnect_proto::{
     codec::{self, EncodeError},
     message::{
         DialRequest, Flight, MAX_CLAIMS, Notice, ReflexiveClaim, Refusal, Registered, Registration,
-        Request, Response, Silent,
+        Request, Response,
     },
     portable,
 };
@@ -243,38 +243,19 @@ async fn introduce(
         info!(%dialler, callee = %called, "peers are introduced");
     }
     debug!(callee = %called.short(), unproven = ?meeting.unproven, "peers meet");
-    let token = meeting.session;
     let introductions = meeting.introductions(session.connection.rtt(), callee.connection().rtt());
     let Ok((to_dialler, to_callee)) = encode(introductions) else {
         error!("an introduction exceeds a frame");
         return Err(Refusal::TooLarge);
     };
-    let heard_before = callee.datagrams();
+    for side in [&session.notices, &callee] {
+        side.await_client();
+    }
     tokio::join!(
         notify_after(&callee, to_callee),
         respond_after(&session.connection, to_dialler, send),
     );
-    if let Some(silence) = callee.silence(heard_before).await {
-        if session.may_log() {
-            info!(%dialler, callee = %called, ?silence, "callee is silent");
-        }
-        tell_of_silence(session, token, silence).await;
-    }
     Ok(())
-}
-
-/// Lets a dialler know that its callee may have gone without a word.
-async fn tell_of_silence(session: &Session, token: SessionToken, silence: Duration) {
-    debug!(?silence, "a callee does not answer");
-    let notice = Notice::Silent(Silent {
-        session: token,
-        silent_ms: u32::try_from(silence.as_millis()).unwrap_or(u32::MAX),
-    });
-    match (codec::encode(&notice), session.notices.stream().await) {
-        (Ok(frame), Ok(mut stream)) => send_frame(&mut stream, &frame).await,
-        (Err(error), _) => error!(%error, "a notice exceeds a frame"),
-        (_, Err(refusal)) => debug!(%refusal, "a dialler is not told of its callee's silence"),
-    }
 }
 
 /// A frame and how long it is held back.
@@ -329,7 +310,7 @@ async fn respond(stream: &mut SendStream, response: &Response) {
     }
 }
 
-async fn send_frame(stream: &mut SendStream, frame: &[u8]) {
+pub(super) async fn send_frame(stream: &mut SendStream, frame: &[u8]) {
     match timeout(MESSAGE, frame::write(stream, frame)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => debug!(%error, "message not sent"),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use p2pconnect_proto::{
-    Candidate,
+    Candidate, SessionToken,
     message::{Notice, Welcome},
     portable,
 };
@@ -104,6 +104,20 @@ impl Shared {
 
     pub(super) fn command(&self, client: &Client, command: Command) -> Event {
         lock(&self.registry).handle_command(client, command, now())
+    }
+
+    /// Tells whether somebody waits for the client on this connection.
+    pub(super) fn is_awaited(&self, id: ConnectionId) -> bool {
+        lock(&self.registry).is_awaited(id, Instant::now())
+    }
+
+    /// Forgets that anybody waits for the client on this connection, and returns in which introductions
+    /// somebody did, with the way to tell them.
+    pub(super) fn give_up(&self, id: ConnectionId) -> Vec<(SessionToken, Arc<Notices>)> {
+        let waiting = lock(&self.registry).give_up(id);
+        let connections = lock(&self.connections);
+        let told = |(session, id)| Some((session, Arc::clone(connections.get(&id)?)));
+        waiting.into_iter().filter_map(told).collect()
     }
 
     /// Takes in what a client says of itself, beside where it is seen.
@@ -220,6 +234,17 @@ impl Session {
 
     pub(super) fn shared(&self) -> &Shared {
         &self.ticket.shared
+    }
+
+    /// Tells whether somebody waits for this client.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.shared().is_awaited(self.ticket.id)
+    }
+
+    /// Forgets that anybody waits for this client, and returns in which introductions somebody did, with the way
+    /// to tell them.
+    pub(super) fn give_up(&self) -> Vec<(SessionToken, Arc<Notices>)> {
+        self.shared().give_up(self.ticket.id)
     }
 
     /// Returns room for a request of this client, of no size yet.

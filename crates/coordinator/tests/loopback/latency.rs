@@ -1,10 +1,6 @@
 //! The common start, over a path on which one client is far away.
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use p2pconnect_coordinator::RunningCoordinator;
 use p2pconnect_identity::SecretKey;
@@ -12,9 +8,8 @@ use p2pconnect_proto::{
     PeerId,
     message::{DialPolicy, Request, Response},
 };
-use tokio::{net::UdpSocket, sync::mpsc, task::JoinSet, time::sleep_until};
 
-use crate::{IPV4, client::Client, config, start};
+use crate::{IPV4, client::Client, config, path::Path, start};
 
 /// The far client's round trip. The near one's is that of the loopback interface.
 const FAR: Duration = Duration::from_millis(100);
@@ -22,57 +17,8 @@ const FAR: Duration = Duration::from_millis(100);
 /// What a busy machine may add; without a common start the messages would be FAR / 2 apart.
 const TOLERANCE: Duration = Duration::from_millis(20);
 
-/// More datagrams than a client ever has under way; further ones wait in the sockets.
-const UNDER_WAY: usize = 1024;
-
 /// Dials of which the best counts, since the machine may be busy with other tests.
 const ATTEMPTS: usize = 5;
-
-/// A path of one client to the server on which every datagram takes `FAR / 2`.
-struct SlowPath {
-    entrance: SocketAddr,
-    _tasks: JoinSet<()>,
-}
-
-impl SlowPath {
-    async fn to(server: SocketAddr) -> Self {
-        let near = Arc::new(UdpSocket::bind(IPV4).await.unwrap());
-        let far = Arc::new(UdpSocket::bind(IPV4).await.unwrap());
-        far.connect(server).await.unwrap();
-        let entrance = near.local_addr().unwrap();
-        let mut tasks = JoinSet::new();
-        let (to_server, from_client) = mpsc::channel(UNDER_WAY);
-        let (to_client, from_server) = mpsc::channel(UNDER_WAY);
-        tasks.spawn(receive(Arc::clone(&near), to_server));
-        tasks.spawn(receive(Arc::clone(&far), to_client));
-        tasks.spawn(deliver(from_client, far));
-        tasks.spawn(deliver(from_server, near));
-        Self {
-            entrance,
-            _tasks: tasks,
-        }
-    }
-}
-
-async fn receive(socket: Arc<UdpSocket>, under_way: mpsc::Sender<(Instant, Vec<u8>)>) {
-    let mut buffer = vec![0; 65_536];
-    while let Ok((len, sender)) = socket.recv_from(&mut buffer).await {
-        // The client's address is known from its first datagram on.
-        socket.connect(sender).await.unwrap();
-        let datagram = (Instant::now() + FAR / 2, buffer[..len].to_vec());
-        if under_way.send(datagram).await.is_err() {
-            return;
-        }
-    }
-}
-
-async fn deliver(mut under_way: mpsc::Receiver<(Instant, Vec<u8>)>, socket: Arc<UdpSocket>) {
-    while let Some((due, datagram)) = under_way.recv().await {
-        sleep_until(due.into()).await;
-        // A lost datagram is sent again by QUIC.
-        drop(socket.send(&datagram).await);
-    }
-}
 
 /// Registers a few times, so that the coordinator knows the round-trip time well.
 async fn settle(client: &Client) {
@@ -118,8 +64,8 @@ async fn best_dial(dialler: &Client, callee: &Client, expected: Duration) -> Tim
     best.unwrap().1
 }
 
-async fn near_and_far(server: &RunningCoordinator) -> (Client, Client, SlowPath) {
-    let path = SlowPath::to(server.local_addr()).await;
+async fn near_and_far(server: &RunningCoordinator) -> (Client, Client, Path) {
+    let path = Path::to(server.local_addr(), FAR).await;
     let far_key = SecretKey::generate().unwrap();
     let far = Client::connect_via(&far_key, server, path.entrance).await;
     let near = Client::connect(server).await;

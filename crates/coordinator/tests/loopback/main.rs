@@ -11,6 +11,7 @@ mod latency;
 mod lifetime;
 mod limits;
 mod meeting;
+mod path;
 mod relaying;
 mod silence;
 

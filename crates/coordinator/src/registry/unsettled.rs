@@ -1,0 +1,190 @@
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use p2pconnect_proto::{PeerId, SessionToken};
+
+use super::ConnectionId;
+
+/// The most introductions that are remembered, some tens of MiB: as many as there may be in flight. The
+/// oldest make room: most are settled within a second.
+const MAX_TOTAL: usize = 65_536;
+
+/// Who waits for whom in the introductions of the last seconds that no callee has called settled.
+///
+/// Other than [`InFlight`](super::in_flight::InFlight), which is about how much work a peer has, this is about
+/// either side's being there, for as long as the other may wait for it.
+#[derive(Debug)]
+pub(super) struct Unsettled {
+    /// What the client on each connection takes part in, the oldest first.
+    by_connection: BTreeMap<ConnectionId, VecDeque<Waiting>>,
+    /// Each introduction by its callee's connection, whether it is settled or not.
+    oldest_first: VecDeque<(Instant, ConnectionId, SessionToken)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    session: SessionToken,
+    /// The dialler, on the callee's side.
+    called_by: Option<PeerId>,
+    /// Where the other side is told that it waits in vain.
+    other: ConnectionId,
+}
+
+/// An introduction, and its two sides.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Introduced {
+    pub(super) session: SessionToken,
+    pub(super) dialler: (PeerId, ConnectionId),
+    pub(super) callee: ConnectionId,
+}
+
+impl Unsettled {
+    pub(super) const fn new() -> Self {
+        Self {
+            by_connection: BTreeMap::new(),
+            oldest_first: VecDeque::new(),
+        }
+    }
+
+    /// Notes an introduction.
+    pub(super) fn start(&mut self, introduced: Introduced, now: Instant) {
+        let Introduced {
+            session,
+            dialler: (dialler, dialling),
+            callee,
+        } = introduced;
+        if self.oldest_first.len() >= MAX_TOTAL
+            && let Some((_, callee, session)) = self.oldest_first.pop_front()
+        {
+            self.remove(callee, |it| it.session == session);
+        }
+        let sides = [(dialling, None, callee), (callee, Some(dialler), dialling)];
+        for (connection, called_by, other) in sides {
+            let waiting = Waiting {
+                session,
+                called_by,
+                other,
+            };
+            let of = self.by_connection.entry(connection).or_default();
+            of.push_back(waiting);
+        }
+        self.oldest_first.push_back((now, callee, session));
+    }
+
+    /// Forgets an introduction that the callee on this connection is done with: the oldest, since it does not
+    /// say which.
+    pub(super) fn settle(&mut self, dialler: PeerId, callee: ConnectionId) {
+        self.remove(callee, |it| it.called_by == Some(dialler));
+    }
+
+    /// Tells whether anybody waits for the client on this connection.
+    pub(super) fn is_awaited(&self, connection: ConnectionId) -> bool {
+        self.by_connection.contains_key(&connection)
+    }
+
+    /// Forgets all introductions of the client on this connection, as it is gone. Returns who waits for it, and
+    /// in which.
+    pub(super) fn forget(&mut self, connection: ConnectionId) -> Vec<(SessionToken, ConnectionId)> {
+        let mut forgotten = Vec::new();
+        while let Some(removed) = self.remove(connection, |_| true) {
+            forgotten.push((removed.session, removed.other));
+        }
+        forgotten
+    }
+
+    /// Forgets the introductions that are older than this.
+    pub(super) fn expire(&mut self, age: Duration, now: Instant) {
+        while let Some(&(at, callee, session)) = self.oldest_first.front() {
+            if now.saturating_duration_since(at) < age {
+                break;
+            }
+            self.oldest_first.pop_front();
+            self.remove(callee, |it| it.session == session);
+        }
+    }
+
+    /// Removes the first introduction of a client that is meant, on both sides; returns the client's.
+    fn remove(
+        &mut self,
+        connection: ConnectionId,
+        is_meant: impl Fn(&Waiting) -> bool,
+    ) -> Option<Waiting> {
+        let mut of = self.by_connection.get(&connection)?.iter();
+        let found = *of.find(|it| is_meant(it))?;
+        for connection in [connection, found.other] {
+            if let Some(of) = self.by_connection.get_mut(&connection) {
+                of.retain(|it| it.session != found.session);
+                if of.is_empty() {
+                    self.by_connection.remove(&connection);
+                }
+            }
+        }
+        Some(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AGE: Duration = Duration::from_secs(20);
+    const DIALLER: ConnectionId = ConnectionId(1);
+    const CALLEE: ConnectionId = ConnectionId(2);
+
+    fn session(n: u8) -> SessionToken {
+        SessionToken::from_bytes([n; SessionToken::LEN])
+    }
+
+    fn peer(n: u8) -> PeerId {
+        PeerId::from_public_key([n; 32])
+    }
+
+    fn started(sessions: &[u8], now: Instant) -> Unsettled {
+        let mut unsettled = Unsettled::new();
+        for n in sessions {
+            let introduced = Introduced {
+                session: session(*n),
+                dialler: (peer(1), DIALLER),
+                callee: CALLEE,
+            };
+            unsettled.start(introduced, now);
+        }
+        unsettled
+    }
+
+    #[test]
+    fn each_side_waits_for_the_other_until_the_callee_calls_it_settled() {
+        let mut unsettled = started(&[7], Instant::now());
+        unsettled.settle(peer(9), CALLEE);
+        unsettled.settle(peer(1), DIALLER);
+        for side in [DIALLER, CALLEE] {
+            assert!(unsettled.is_awaited(side), "others settle nothing");
+        }
+        unsettled.settle(peer(1), CALLEE);
+        assert!(unsettled.by_connection.is_empty());
+    }
+
+    #[test]
+    fn the_oldest_is_settled_first_and_the_others_are_forgotten_with_who_is_gone() {
+        for (gone, other) in [(DIALLER, CALLEE), (CALLEE, DIALLER)] {
+            let mut unsettled = started(&[7, 8, 9], Instant::now());
+            unsettled.settle(peer(1), CALLEE);
+            let told = [8, 9].map(|n| (session(n), other));
+            assert_eq!(unsettled.forget(gone), told);
+            assert!(unsettled.by_connection.is_empty());
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_longer_than_a_while() {
+        let now = Instant::now();
+        let mut unsettled = started(&[7, 8], now);
+        unsettled.settle(peer(1), CALLEE);
+        unsettled.expire(AGE, now + AGE / 2);
+        assert!(unsettled.is_awaited(DIALLER));
+        unsettled.expire(AGE, now + AGE);
+        assert!(unsettled.by_connection.is_empty() && unsettled.oldest_first.is_empty());
+    }
+}

@@ -1,0 +1,197 @@
+//! Notices that a client is gone without a word while somebody waits for it.
+//!
+//! A process that is killed says nothing, and QUIC alone takes half a minute to notice. So while an introduction of a
+//! client is not settled, the client is asked for a sign of life again and again, and who waits for it is told when
+//! none comes.
+
+use std::{convert::Infallible, time::Duration};
+
+use p2pconnect_proto::{
+    SessionToken, codec,
+    message::{Notice, Silent},
+};
+use quinn::{Connection, ConnectionError};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+use tracing::{debug, error, info};
+
+use super::{notices::Notices, request::send_frame, shared::Session};
+
+/// How often a client that somebody waits for is asked. There are fourteen questions in [`PATIENCE`], and one answer
+/// is enough: where a fifth of all packets is lost each way, one client of 1.6 million is taken for gone.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// For how long a client may send nothing at all, and two round trips more: one for the answer to the last
+/// question, and one as the path may be slower than it was.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// The most of a turn's time that counts as silence. A coordinator that stood still itself has heard nobody.
+const LONGEST_TURN: Duration = Duration::from_millis(200);
+
+/// Looks after one client, for as long as the future is polled.
+pub(super) async fn watch(session: &Session) -> Infallible {
+    loop {
+        session.notices.awaited().await;
+        if let Some(silent_for) = silence(session).await {
+            tell(session, silent_for).await;
+        }
+    }
+}
+
+/// Tells who still waits for a client whose connection has ended, unless it has been closed: a client that says
+/// goodbye may be done.
+pub(super) async fn tell_of_end(session: &Session) {
+    let is_lost = |error| matches!(error, ConnectionError::TimedOut | ConnectionError::Reset);
+    if session.connection.close_reason().is_some_and(is_lost) {
+        tell(session, session.notices.silent_for()).await;
+    }
+}
+
+/// Waits until nobody waits for a client any more, or returns for how long nothing has come from it.
+async fn silence(session: &Session) -> Option<Duration> {
+    let notices = &session.notices;
+    let mut silence = Silence::new(datagrams(&session.connection));
+    let mut turn = Instant::now();
+    loop {
+        sleep(INTERVAL).await;
+        if !session.is_awaited() {
+            return None;
+        }
+        let (came, took) = (datagrams(&session.connection), turn.elapsed());
+        turn = Instant::now();
+        match silence.take(came, took, session.connection.rtt()) {
+            Sign::Came => {
+                notices.hear();
+                // Of a client that cannot be asked, only what leaves for its own sake is acknowledged. That has been.
+                session.connection.max_datagram_size()?;
+            }
+            Sign::Awaited => ask(&session.connection),
+            Sign::Lacks => return Some(notices.silent_for()),
+        }
+    }
+}
+
+/// Returns how many datagrams have come from a client, if only with an acknowledgement.
+fn datagrams(connection: &Connection) -> u64 {
+    connection.stats().udp_rx.datagrams
+}
+
+/// Sends something that is acknowledged: an empty datagram (RFC 9221).
+fn ask(connection: &Connection) {
+    if let Err(error) = connection.send_datagram(Default::default()) {
+        debug!(%error, "a client cannot be asked for a sign of life");
+    }
+}
+
+/// What a turn has brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sign {
+    /// A sign of life.
+    Came,
+    /// None yet.
+    Awaited,
+    /// None, and for too long.
+    Lacks,
+}
+
+/// For how long a client has been silent, counted in turns.
+#[derive(Debug)]
+struct Silence {
+    datagrams: u64,
+    lasts: Duration,
+}
+
+impl Silence {
+    const fn new(datagrams: u64) -> Self {
+        Self {
+            datagrams,
+            lasts: Duration::ZERO,
+        }
+    }
+
+    /// Takes in how many datagrams have come by the end of a turn, how long that took, and how long the path is.
+    fn take(&mut self, datagrams: u64, took: Duration, round_trip: Duration) -> Sign {
+        if datagrams != self.datagrams {
+            *self = Self::new(datagrams);
+            return Sign::Came;
+        }
+        self.lasts += took.min(LONGEST_TURN);
+        if self.lasts < PATIENCE + round_trip * 2 {
+            Sign::Awaited
+        } else {
+            Sign::Lacks
+        }
+    }
+}
+
+/// Tells all who wait for a client that it is gone.
+async fn tell(session: &Session, silent_for: Duration) {
+    let waiting = session.give_up();
+    if waiting.is_empty() {
+        return;
+    }
+    if session.may_log() {
+        let peer = session.client.peer;
+        info!(%peer, ?silent_for, waiting = waiting.len(), "peer is silent");
+    }
+    let mut telling = JoinSet::new();
+    for (token, notices) in waiting {
+        telling.spawn(async move { tell_one(&notices, token, silent_for).await });
+    }
+    telling.join_all().await;
+}
+
+async fn tell_one(notices: &Notices, session: SessionToken, silent_for: Duration) {
+    let notice = Notice::Silent(Silent {
+        session,
+        silent_ms: u32::try_from(silent_for.as_millis()).unwrap_or(u32::MAX),
+    });
+    match (codec::encode(&notice), notices.stream().await) {
+        (Ok(frame), Ok(mut stream)) => send_frame(&mut stream, &frame).await,
+        (Err(error), _) => error!(%error, "a notice exceeds a frame"),
+        (_, Err(refusal)) => debug!(%refusal, "a client is not told that another is silent"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEAR: Duration = Duration::from_millis(40);
+
+    /// Returns after how many turns without a sign of life a client is gone.
+    fn turns(took: Duration, round_trip: Duration) -> usize {
+        let mut silence = Silence::new(7);
+        let mut turns = 1;
+        while silence.take(7, took, round_trip) == Sign::Awaited {
+            turns += 1;
+        }
+        turns
+    }
+
+    #[test]
+    fn who_is_far_away_has_more_time() {
+        assert_eq!(turns(INTERVAL, NEAR), 16);
+        assert_eq!(turns(INTERVAL, Duration::from_millis(2_400)), 63);
+    }
+
+    #[test]
+    fn one_answer_to_many_questions_is_enough() {
+        let mut silence = Silence::new(0);
+        for answers in 1..10 {
+            for _ in 1..turns(INTERVAL, NEAR) {
+                assert_eq!(silence.take(answers - 1, INTERVAL, NEAR), Sign::Awaited);
+            }
+            assert_eq!(silence.take(answers, INTERVAL, NEAR), Sign::Came);
+        }
+    }
+
+    #[test]
+    fn a_coordinator_that_stood_still_has_heard_nobody() {
+        let mut silence = Silence::new(0);
+        assert_eq!(silence.take(0, PATIENCE * 10, NEAR), Sign::Awaited);
+        assert!(turns(PATIENCE * 10, NEAR) > 5);
+    }
+}
