@@ -17,6 +17,7 @@
 //! - `foretold`: NATs with another external port for each destination
 //! - `hopeless`: a pair that cannot be punched says why
 //! - `dead_path`: streams whose path has died
+//! - `killed`: a process is killed while a dial is under way
 //! - `loss`: paths that lose packets
 //! - `mapping`: a mapping outlives the idle limit of its NAT
 //! - `names`: name servers that do not answer
@@ -41,6 +42,7 @@ mod families;
 mod foretold;
 mod hopeless;
 mod ipv6;
+mod killed;
 mod loss;
 mod mapping;
 mod names;

@@ -62,6 +62,12 @@ impl Process {
         self.child.id()
     }
 
+    /// Ends the program by SIGKILL, of which it hears nothing.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Writes to the program and ends its input.
     pub(crate) fn give(&mut self, bytes: &[u8]) {
         // A program that has ended already says more by its status than by this.

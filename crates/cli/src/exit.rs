@@ -92,7 +92,8 @@ pub(crate) fn of_stream(error: &anyhow::Error) -> u8 {
     } else if error.is::<ReaderLeft>() {
         READER_LEFT
     } else {
-        BROKEN
+        // The peer may have gone before it had the stream.
+        error.downcast_ref().map_or(BROKEN, of_dial)
     }
 }
 
@@ -116,7 +117,16 @@ fn of_coordinator(error: &CoordinatorError) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn a_peer_that_has_gone_before_it_had_the_stream_is_not_online() {
+        let gone = DialError::PeerSilent(Duration::from_secs(2)).into();
+        assert_eq!(of_stream(&gone), UNAVAILABLE);
+        assert_eq!(of_stream(&anyhow::anyhow!("cut")), BROKEN);
+    }
 
     #[test]
     fn only_a_list_of_peers_that_is_too_long_is_the_users() {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use p2pconnect::{Connection, Refused};
+use p2pconnect::{Connection, DialError, Refused};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     time::timeout,
@@ -61,7 +61,8 @@ type PollBroken<C> = fn(&mut C, &mut Context<'_>) -> Poll<io::Error>;
 /// # Errors
 ///
 /// The first error on either side. An output that nobody reads any more is one. The peer sees that the stream
-/// has broken, also where the future is dropped. [`Refused`] if the peer does not want the stream.
+/// has broken, also where the future is dropped. [`Refused`] if the peer does not want the stream, and
+/// [`DialError::PeerSilent`] if it has gone before it had the connection.
 pub(crate) async fn pump(
     connection: Connection,
     input: impl AsyncRead,
@@ -221,10 +222,21 @@ impl Fault {
     }
 }
 
+/// Returns for how long the peer has been silent, if it has gone before it had the connection.
+fn silence(error: &io::Error) -> Option<Duration> {
+    match error.get_ref()?.downcast_ref()? {
+        DialError::PeerSilent(silence) => Some(*silence),
+        _ => None,
+    }
+}
+
 /// Says what is wrong with the connection to the peer, which may have ended its bytes before.
 fn peers(error: io::Error, has_ended: bool) -> anyhow::Error {
     if let Some(refused) = Refused::of(&error) {
         return refused.clone().into();
+    }
+    if let Some(silence) = silence(&error) {
+        return DialError::PeerSilent(silence).into();
     }
     match error.kind() {
         // The TLS library's own text is for programmers.

@@ -151,7 +151,8 @@ impl Endpoint {
     /// nobody else can read what is sent. But only what is read tells that the peer has it. Until
     /// then TCP may prove to lead elsewhere, and what was sent is sent again over the next path; if
     /// there is none, or the peer goes away, reading and writing end with an error, most likely
-    /// [`ConnectionReset`](std::io::ErrorKind::ConnectionReset), and dialling again may help.
+    /// [`ConnectionReset`](std::io::ErrorKind::ConnectionReset), and dialling again may help. It holds
+    /// [`DialError::PeerSilent`] if the peer's process has gone without a word.
     ///
     /// A peer that has no room for a connection just now is asked again until the time is over,
     /// and the dial ends with [`DialError::PeerBusy`] then.

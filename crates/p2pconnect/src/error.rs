@@ -207,7 +207,8 @@ pub enum DialError {
         /// What was tried and what came back, if the peer was online.
         report: Option<Box<PunchReport>>,
     },
-    /// The peer was registered with the coordinator, which has heard nothing of it for so long.
+    /// The peer was registered with the coordinator, which has heard nothing of it for so long: its process was
+    /// killed, or its machine is off or out of reach.
     #[error(
         "the peer has gone without a word: the coordinator has heard nothing of it for {:.1} s", .0.as_secs_f64()
     )]

@@ -50,6 +50,7 @@ mod file_limit;
 mod flights;
 mod fresh_ports;
 mod gather;
+mod hearing;
 mod holes;
 mod in_use;
 mod inbound;

@@ -10,7 +10,10 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::path_faults::MAX_PROBE;
+use crate::{
+    hearing::{Hearing, Hearings},
+    path_faults::MAX_PROBE,
+};
 
 /// A punched TCP connection on which the peer's opening and probe come first, if they have not been read.
 ///
@@ -19,6 +22,9 @@ use crate::path_faults::MAX_PROBE;
 pub(crate) struct Preamble {
     stream: TcpStream,
     expected: Option<Expected>,
+    hearings: Hearings,
+    /// There once the peer has been heard.
+    hearing: Option<Hearing>,
 }
 
 /// What is read before the stream begins. Bytes that have come in part are kept in the state.
@@ -47,8 +53,13 @@ impl Expected {
 
 impl Preamble {
     /// Takes a connection on which our opening has been sent, and expects the peer's, unless that has
-    /// been read already, and its probe.
-    pub(crate) const fn expecting(stream: TcpStream, theirs: Opening, already_read: bool) -> Self {
+    /// been read already, and its probe. Notes that the peer is heard when its opening has been read.
+    pub(crate) fn expecting(
+        stream: TcpStream,
+        theirs: Opening,
+        already_read: bool,
+        hearings: Hearings,
+    ) -> Self {
         let expected = if already_read {
             Expected::PROBE
         } else {
@@ -61,14 +72,18 @@ impl Preamble {
         Self {
             stream,
             expected: Some(expected),
+            hearing: already_read.then(|| hearings.begin()),
+            hearings,
         }
     }
 
     /// Takes a connection that nothing is expected on before the stream begins.
-    pub(crate) const fn passed(stream: TcpStream) -> Self {
+    pub(crate) fn passed(stream: TcpStream) -> Self {
         Self {
             stream,
             expected: None,
+            hearings: Hearings::default(),
+            hearing: None,
         }
     }
 
@@ -88,6 +103,7 @@ impl Preamble {
                     if Opening::from_bytes(*received) != *theirs {
                         return Poll::Ready(Err(stranger()));
                     }
+                    self.hearing = Some(self.hearings.begin());
                     Some(Expected::PROBE)
                 }
                 Expected::ProbeLen { received, len } => {

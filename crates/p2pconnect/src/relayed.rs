@@ -212,8 +212,6 @@ impl Relayed {
                                 left.send_replace(Some(how));
                                 continue;
                             }
-                            // It has been heard of since, whatever the coordinator has not.
-                            Word::Silent(_) if heard => continue,
                             Word::Silent(silence) => {
                                 left.send_replace(Some(Left::Silent(silence)));
                                 continue;
@@ -230,15 +228,11 @@ impl Relayed {
         }));
     }
 
-    /// Waits until the peer has given the introduction up. Cancel safe.
-    pub(crate) async fn left(&self) -> Left {
+    /// Waits until the peer has given the introduction up in a way that counts. Cancel safe.
+    pub(crate) async fn left(&self, counts: impl Fn(Left) -> bool) {
         let mut left = self.left.subscribe();
         // The sender lives as long as `self`.
-        let left = left.wait_for(Option::is_some).await.ok();
-        match left.and_then(|left| *left) {
-            Some(left) => left,
-            None => std::future::pending().await,
-        }
+        drop(left.wait_for(|left| left.is_some_and(&counts)).await);
     }
 
     /// Tells whether, and how, it has.

@@ -225,7 +225,7 @@ impl Session {
                     return self.handover.finish(winner).await;
                 }
                 Some(Event::Failed(report)) => {
-                    let error = match self.handover.left() {
+                    let error = match self.left() {
                         Some(Left::Begun) => SessionError::PeerLeft(report),
                         Some(Left::Untouched) => SessionError::PeerBusy,
                         Some(Left::Silent(silence)) => SessionError::PeerSilent(silence),
@@ -237,6 +237,11 @@ impl Session {
                 None => self.wait(deadline).await,
             }
         }
+    }
+
+    /// Tells whether, and how, the peer has given up.
+    fn left(&self) -> Option<Left> {
+        self.handover.left(self.verifier.hears_peer())
     }
 
     /// Leaves the holes open that the agent has not closed before its end.
@@ -369,8 +374,8 @@ impl Session {
                 let report = *self.local_nat.borrow_and_update();
                 self.agent.handle_input(Input::LocalNat(report), Instant::now());
             }
-            () = self.handover.abandoned() => {
-                if self.handover.left().is_some() {
+            () = self.handover.abandoned(self.verifier.hears_peer()) => {
+                if self.left().is_some() {
                     self.agent.give_up(Instant::now());
                 }
             }

@@ -7,6 +7,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Wake as _, Waker, ready},
+    time::Duration,
 };
 
 use tokio::{
@@ -18,7 +19,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use crate::{preamble::Preamble, relayed::Relay, task::AbortOnDrop};
+use crate::{DialError, preamble::Preamble, relayed::Relay, task::AbortOnDrop};
 use wakers::{Direction, Wakers};
 
 /// The most that is sent on a connection before the peer has answered on it, which takes a round
@@ -45,6 +46,8 @@ pub(crate) enum Update {
     Confirmed(OwnedReadHalf),
     /// It does not, but this one may.
     Replaced(OwnedWriteHalf),
+    /// No connection will: the coordinator has heard nothing of the peer for so long.
+    PeerSilent(Duration),
 }
 
 /// A TCP connection that is used before the peer has answered on it, with everything that was
@@ -60,6 +63,8 @@ pub(crate) struct Believed {
     sent_here: usize,
     /// The other half, once the peer has answered.
     confirmed: Option<OwnedReadHalf>,
+    /// For how long the peer has been silent, once it is taken for gone.
+    silence: Option<Duration>,
     updates: mpsc::Receiver<Update>,
     /// Whoever waits for an update, or for this connection to take what it lacks.
     wakers: Arc<Wakers>,
@@ -74,6 +79,7 @@ impl Believed {
             sent: Vec::new(),
             sent_here: 0,
             confirmed: None,
+            silence: None,
             updates,
             wakers: Arc::default(),
             race: None,
@@ -94,7 +100,9 @@ impl Believed {
                     self.stream = stream;
                     self.sent_here = 0;
                 }
-                Poll::Ready(None) => return Poll::Ready(Err(no_path())),
+                // Nothing else comes after that.
+                Poll::Ready(Some(Update::PeerSilent(silence))) => self.silence = Some(silence),
+                Poll::Ready(None) => return Poll::Ready(Err(self.no_path())),
                 Poll::Pending => {
                     self.send(cx);
                     return Poll::Pending;
@@ -122,6 +130,16 @@ impl Believed {
         if let Poll::Ready(Err(error)) = self.poll_sent(cx) {
             tracing::debug!(%error, "believed connection broke");
         }
+    }
+
+    /// Says why the peer has not answered on any connection.
+    fn no_path(&self) -> io::Error {
+        self.silence.map_or_else(no_path, |silence| {
+            io::Error::new(
+                io::ErrorKind::ConnectionReset,
+                DialError::PeerSilent(silence),
+            )
+        })
     }
 
     /// Tells whether TCP has all that was written.

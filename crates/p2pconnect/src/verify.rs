@@ -23,6 +23,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use crate::{
+    hearing::{Hearing, Hearings},
     path_faults::{PathFaults, expect_probe, probe},
     preamble::{Preamble, read_opening, stranger},
     relayed::{Progress, Relayed, SERVER_NAME, TAG_LEN, Tags},
@@ -109,6 +110,8 @@ pub(crate) struct Verifier {
     handshakes: Arc<Semaphore>,
     /// What has been found of the paths, by which further connections are opened.
     faults: Arc<PathFaults>,
+    /// On which connections the peer is heard.
+    hearings: Hearings,
 }
 
 #[derive(Debug, Clone)]
@@ -183,7 +186,13 @@ impl Verifier {
             turn: Arc::new(Semaphore::new(1)),
             handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
             faults: Arc::default(),
+            hearings: Hearings::default(),
         })
+    }
+
+    /// Tells whether the peer is heard on a connection that is being verified.
+    pub(crate) fn hears_peer(&self) -> bool {
+        self.hearings.are_there()
     }
 
     /// Returns where it notes what it finds of the paths.
@@ -251,7 +260,7 @@ impl Verifier {
         }
         stream.write_all(&self.greeting(ON_STREAM)).await?;
         stream.write_all(&probe(&stream)).await?;
-        let stream = Preamble::expecting(stream, self.theirs, opening_read);
+        let stream = Preamble::expecting(stream, self.theirs, opening_read, self.hearings.clone());
         let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
         let connector = TlsConnector::from(config);
         let mut handshake = std::pin::pin!(connector.connect(name, Transport::Direct(stream)));
@@ -314,7 +323,7 @@ impl Verifier {
         let turn = self.turn.acquire().await.map_err(io::Error::other)?;
         let Open {
             mut stream,
-            mut opening_read,
+            opening_read,
             origin,
             ..
         } = open;
@@ -324,10 +333,10 @@ impl Verifier {
         }
         let until = tokio::time::Instant::now() + ANSWER_LIMIT.max(self.round_trip * 4);
         let silence = SILENCE.max(self.round_trip * 2);
-        if origin != Origin::Dialled && !opening_read {
+        let mut hearing = opening_read.then(|| self.hearings.begin());
+        if origin != Origin::Dialled && hearing.is_none() {
             // Whoever connects greets at once, so this costs nothing.
-            self.expect_opening(&mut stream, silence).await?;
-            opening_read = true;
+            hearing = Some(self.expect_opening(&mut stream, silence).await?);
         }
         stream.write_all(&self.greeting(RELAYED)).await?;
         let rest = [probe(&stream), proof(&tags)?].concat();
@@ -337,15 +346,15 @@ impl Verifier {
         if believed.send(write).await.is_err() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let heard = async {
-            if !opening_read {
+        let heard = match hearing {
+            Some(hearing) => Ok(hearing),
+            None => {
                 let opening = self.expect_opening(&mut read, silence).await;
-                opening.inspect_err(|error| self.note_silent_end(origin, error))?;
+                opening.inspect_err(|error| self.note_silent_end(origin, error))
             }
-            Ok(())
         };
-        let answer = match heard.await {
-            Ok(()) => match timeout_at(until, expect_answer(&mut read, &tags)).await {
+        let answer = match heard {
+            Ok(_hearing) => match timeout_at(until, expect_answer(&mut read, &tags)).await {
                 Ok(answer) => answer,
                 Err(_) => {
                     self.faults.look_at_silent(read.as_ref());
@@ -388,10 +397,13 @@ impl Verifier {
         &self,
         stream: &mut (impl tokio::io::AsyncRead + Unpin),
         silence: Duration,
-    ) -> io::Result<()> {
+    ) -> io::Result<Hearing> {
         let opening = timeout(silence, read_opening(stream)).await;
         let opening = opening.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        (opening == self.theirs).then_some(()).ok_or_else(stranger)
+        let is_theirs = opening == self.theirs;
+        is_theirs
+            .then(|| self.hearings.begin())
+            .ok_or_else(stranger)
     }
 
     async fn as_controlled(&self, open: Open, config: Arc<ServerConfig>) -> io::Result<Verified> {
@@ -404,6 +416,7 @@ impl Verifier {
                 return Err(stranger());
             }
         }
+        let _hearing = self.hearings.begin();
         let way = stream.read_u8().await?;
         expect_probe(&mut stream).await?;
         match way {

@@ -93,25 +93,38 @@ impl Handover {
         }
     }
 
-    /// Waits until nobody wants a connection any more, or the peer has given up before one came.
-    /// Cancel safe.
-    pub(super) async fn abandoned(&mut self) {
+    /// Waits until nobody wants a connection any more, or the peer has given up before it had one. That a
+    /// coordinator does not hear the peer counts unless this side hears it. Cancel safe.
+    pub(super) async fn abandoned(&mut self, hears_peer: bool) {
+        let counts = self.counts(hears_peer);
         match &mut self.state {
             State::Idle => std::future::pending().await,
             State::Awaited(handed) => tokio::select! {
                 () = handed.closed() => {}
-                _ = self.relayed.left() => {}
+                () = self.relayed.left(counts) => {}
             },
-            State::Out(updates, _) => updates.closed().await,
+            State::Out(updates, _) => tokio::select! {
+                () = updates.closed() => {}
+                () = self.relayed.left(counts) => {}
+            },
             State::Over => {}
         }
     }
 
-    /// Tells whether, and how, the peer has given up before a connection came.
-    pub(super) fn left(&self) -> Option<Left> {
-        match self.state {
-            State::Awaited(_) => self.relayed.has_left(),
-            State::Idle | State::Out(..) | State::Over => None,
+    /// Tells whether, and how, the peer has given up before it had a connection.
+    pub(super) fn left(&self, hears_peer: bool) -> Option<Left> {
+        self.relayed
+            .has_left()
+            .filter(|it| self.counts(hears_peer)(*it))
+    }
+
+    /// Returns what tells whether the peer's giving up in this way ends the attempt.
+    fn counts(&self, hears_peer: bool) -> impl Fn(Left) -> bool + use<> {
+        let is_out = matches!(self.state, State::Out(..));
+        move |left| match left {
+            // The peer gives up what it has no connection of; the one that is out may become one.
+            Left::Begun | Left::Untouched => !is_out,
+            Left::Silent(_) => !hears_peer,
         }
     }
 
@@ -183,8 +196,12 @@ impl Handover {
 
     /// Ends without a connection. One that is out finds that there is nothing more to come.
     pub(super) fn fail(&mut self, error: SessionError) {
-        if let State::Awaited(handed) = std::mem::replace(&mut self.state, State::Over) {
-            drop(handed.send(Err(error)));
+        match (std::mem::replace(&mut self.state, State::Over), error) {
+            (State::Awaited(handed), error) => drop(handed.send(Err(error))),
+            (State::Out(updates, _), SessionError::PeerSilent(silence)) => {
+                tell(&updates, Update::PeerSilent(silence));
+            }
+            (State::Idle | State::Out(..) | State::Over, _) => {}
         }
     }
 

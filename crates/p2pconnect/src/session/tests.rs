@@ -435,17 +435,16 @@ async fn closed() -> SocketAddr {
     listener.local_addr().unwrap()
 }
 
-#[tokio::test]
-async fn what_the_peer_has_left_ends_at_once() {
+/// A callee's session with a dialler at this address, and what tells it that the dialler has left.
+async fn called_by(remote: SocketAddr) -> (Session, watch::Sender<Option<Left>>) {
     let keys = [(); 2].map(|()| SecretKey::generate().unwrap());
     let [dialler, callee] = &keys;
     let (_dialling, hello) = Relayed::dialling(dialler, callee.peer_id()).await.unwrap();
     let called = Relayed::called(callee, dialler.peer_id(), hello).unwrap();
-    let (local, remote) = (closed().await, closed().await);
     let introduced = Introduced {
         role: Role::Controlled,
         bases: vec![Base {
-            address: local,
+            address: closed().await,
             punch_port: PunchPort::PRIMARY,
         }],
         routes: BTreeMap::new(),
@@ -471,13 +470,51 @@ async fn what_the_peer_has_left_ends_at_once() {
     };
     let handover = Handover::new(of.1, called, books);
     let session = Session::new(agent, verifier, handover, inbox, local_nat);
-    let (handed, handing) = oneshot::channel();
-    let running = session.run(Instant::now() + PATIENCE, handed);
-    leave.send_replace(Some(Left::Begun));
-    // The session and all its sockets have gone when this returns.
-    timeout(PATIENCE / 10, running).await.unwrap();
-    match handing.await.unwrap() {
-        Err(SessionError::PeerLeft(report)) => assert_eq!(report.pairs[0].pair.remote, remote),
-        other => panic!("{other:?}"),
+    (session, leave)
+}
+
+#[tokio::test]
+async fn what_the_peer_has_left_ends_at_once() {
+    let silence = Duration::from_secs(2);
+    for left in [Left::Begun, Left::Silent(silence)] {
+        let remote = closed().await;
+        let (session, leave) = called_by(remote).await;
+        let (handed, handing) = oneshot::channel();
+        let running = session.run(Instant::now() + PATIENCE, handed);
+        leave.send_replace(Some(left));
+        // The session and all its sockets have gone when this returns.
+        timeout(PATIENCE / 10, running).await.unwrap();
+        match handing.await.unwrap() {
+            Err(SessionError::PeerLeft(report)) => assert_eq!(report.pairs[0].pair.remote, remote),
+            Err(SessionError::PeerSilent(it)) => assert_eq!(it, silence),
+            other => panic!("{other:?}"),
+        }
     }
+}
+
+#[tokio::test]
+async fn a_peer_that_is_heard_on_a_connection_is_there_until_that_ends() {
+    let peer = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (session, leave) = called_by(peer.local_addr().unwrap()).await;
+    let verifier = session.verifier.clone();
+    let (handed, mut handing) = oneshot::channel();
+    let running = tokio::spawn(session.run(Instant::now() + PATIENCE, handed));
+    let (mut open, _) = timeout(PATIENCE, peer.accept()).await.unwrap().unwrap();
+    drop(peer);
+    let opening = TOKEN.opening(Role::Controlling);
+    open.write_all(opening.as_bytes()).await.unwrap();
+    let hearing = async {
+        while !verifier.hears_peer() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, hearing).await.unwrap();
+    leave.send_replace(Some(Left::Silent(PATIENCE)));
+    let early = timeout(Duration::from_millis(200), &mut handing).await;
+    assert!(early.is_err(), "{early:?}");
+
+    drop(open);
+    let end = timeout(PATIENCE / 10, handing).await.unwrap().unwrap();
+    assert!(matches!(end, Err(SessionError::PeerSilent(_))), "{end:?}");
+    running.await.unwrap();
 }

@@ -107,3 +107,22 @@ async fn what_is_flushed_has_left() {
     reading.await.expect("the rest is still here").unwrap();
     drop(timeout(PATIENCE, writing).await.expect("the flush sleeps"));
 }
+
+#[tokio::test]
+async fn both_directions_end_when_the_peer_is_silent() {
+    let mut early = Early::new().await;
+    let reading = tokio::spawn(async move { early.reader.read(&mut [0]).await.unwrap_err() });
+    // Begins to wait.
+    yield_now().await;
+    let silence = Duration::from_secs(2);
+    let update = Update::PeerSilent(silence);
+    early.updates.send(update).await.unwrap();
+    drop(early.updates);
+    let read = timeout(PATIENCE, reading).await.expect("the reader sleeps");
+    let written = early.writer.write(b"in vain").await;
+    for error in [read.unwrap(), written.unwrap_err()] {
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        let why = error.get_ref().and_then(|it| it.downcast_ref());
+        assert!(matches!(why, Some(DialError::PeerSilent(it)) if *it == silence));
+    }
+}
