@@ -362,6 +362,7 @@ impl Session {
                 if let Some(Check::Verifying { way, .. }) = self.checks.get(&check) {
                     let usage = Usage::new(*way, self.agent.stats());
                     self.handover.believe(half, usage).await;
+                    self.agent.handle_input(Input::Used { check }, Instant::now());
                 }
             }
             Some(joined) = self.tasks.join_next() => match joined {
@@ -469,7 +470,12 @@ impl Session {
                 self.checks.insert(check, Check::Verified { verified, way });
                 Input::Verified { check }
             }
-            (Done::Verify(Err(failure)), _) => Input::VerifyFailed { check, failure },
+            (Done::Verify(Err(failure)), previous) => {
+                if let Some(Check::Verifying { way, .. }) = previous {
+                    self.handover.refute(&way.pair);
+                }
+                Input::VerifyFailed { check, failure }
+            }
             // The agent closed the check while its result was on the way here.
             (Done::Connect(Ok(_)) | Done::Verify(Ok(_)), _) => return,
         };

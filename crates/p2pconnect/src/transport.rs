@@ -4,12 +4,14 @@ mod wakers;
 
 use std::{
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Wake as _, Waker, ready},
     time::Duration,
 };
 
+use p2pconnect_stun::socket::reset_on_close;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{
@@ -39,29 +41,34 @@ pub(crate) enum Transport {
     Gone,
 }
 
-/// What becomes of a connection that was believed to lead to the peer.
+/// What becomes of connections that were believed to lead to the peer.
 #[derive(Debug)]
 pub(crate) enum Update {
-    /// It does, and this is its other half.
+    /// One does, and this is its other half.
     Confirmed(OwnedReadHalf),
-    /// It does not, but this one may.
-    Replaced(OwnedWriteHalf),
-    /// No connection will: the coordinator has heard nothing of the peer for so long.
+    /// They may still, and so may this one.
+    Joined(OwnedWriteHalf),
+    /// The one between these addresses does not.
+    Refuted {
+        local: SocketAddr,
+        remote: SocketAddr,
+    },
+    /// None will: the coordinator has heard nothing of the peer for so long.
     PeerSilent(Duration),
 }
 
-/// A TCP connection that is used before the peer has answered on it, with everything that was
-/// sent, in case it has to be sent again on another one.
+/// TCP connections that are used before the peer has answered on one, with everything that was
+/// written, in case it has to be sent again on another one.
 ///
 /// Nobody but the peer can read what is sent: the handshake is over, and the peer has proved who
-/// it is in it.
+/// it is in it. The peer takes one of them, and answers there.
 #[derive(Debug)]
 pub(crate) struct Believed {
-    stream: OwnedWriteHalf,
-    sent: Vec<u8>,
-    /// How much of it has been sent on this connection.
-    sent_here: usize,
-    /// The other half, once the peer has answered.
+    /// In the order of their turns. What is written goes to the last one; what the others lack they get once
+    /// they are the one.
+    connections: Vec<Outgoing>,
+    written: Vec<u8>,
+    /// The other half of the only one that is left, once the peer has answered.
     confirmed: Option<OwnedReadHalf>,
     /// For how long the peer has been silent, once it is taken for gone.
     silence: Option<Duration>,
@@ -72,12 +79,44 @@ pub(crate) struct Believed {
     race: Option<AbortOnDrop>,
 }
 
+/// This side's half of a connection.
+#[derive(Debug)]
+struct Outgoing {
+    half: OwnedWriteHalf,
+    /// How much of what is written has been sent here.
+    sent: usize,
+}
+
+impl Outgoing {
+    const fn new(half: OwnedWriteHalf) -> Self {
+        Self { half, sent: 0 }
+    }
+
+    /// Ends a connection by a reset, as soon as its other half is dropped as well: what was written on it belongs
+    /// to another one.
+    fn reset(self) {
+        if let Err(error) = reset_on_close(self.half.as_ref()) {
+            tracing::debug!(%error, "a connection will not be reset");
+        }
+        // Dropping it would send FIN.
+        self.half.forget();
+    }
+
+    fn is_other_half_of(&self, half: &OwnedReadHalf) -> bool {
+        std::ptr::eq::<TcpStream>(self.half.as_ref(), half.as_ref())
+    }
+
+    fn is_between(&self, local: SocketAddr, remote: SocketAddr) -> bool {
+        let is = |address: io::Result<SocketAddr>, wanted| address.is_ok_and(|it| it == wanted);
+        is(self.half.local_addr(), local) && is(self.half.peer_addr(), remote)
+    }
+}
+
 impl Believed {
-    pub(crate) fn new(stream: OwnedWriteHalf, updates: mpsc::Receiver<Update>) -> Self {
+    pub(crate) fn new(half: OwnedWriteHalf, updates: mpsc::Receiver<Update>) -> Self {
         Self {
-            stream,
-            sent: Vec::new(),
-            sent_here: 0,
+            connections: vec![Outgoing::new(half)],
+            written: Vec::new(),
             confirmed: None,
             silence: None,
             updates,
@@ -95,13 +134,7 @@ impl Believed {
     fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.confirmed.is_none() {
             match self.updates.poll_recv(cx) {
-                Poll::Ready(Some(Update::Confirmed(half))) => self.confirmed = Some(half),
-                Poll::Ready(Some(Update::Replaced(stream))) => {
-                    self.stream = stream;
-                    self.sent_here = 0;
-                }
-                // Nothing else comes after that.
-                Poll::Ready(Some(Update::PeerSilent(silence))) => self.silence = Some(silence),
+                Poll::Ready(Some(update)) => self.update(update),
                 Poll::Ready(None) => return Poll::Ready(Err(self.no_path())),
                 Poll::Pending => {
                     self.send(cx);
@@ -112,15 +145,39 @@ impl Believed {
         self.poll_sent(cx)
     }
 
-    /// Sends what this connection lacks.
+    fn update(&mut self, update: Update) {
+        match update {
+            Update::Joined(half) => self.connections.push(Outgoing::new(half)),
+            Update::Refuted { local, remote } => {
+                let mut others = self.connections.iter();
+                if let Some(at) = others.position(|it| it.is_between(local, remote)) {
+                    self.connections.remove(at).reset();
+                }
+            }
+            Update::Confirmed(half) => {
+                let others = |it: &mut Outgoing| !it.is_other_half_of(&half);
+                for other in self.connections.extract_if(.., others) {
+                    other.reset();
+                }
+                self.confirmed = Some(half);
+            }
+            // Nothing else comes after that.
+            Update::PeerSilent(silence) => self.silence = Some(silence),
+        }
+    }
+
+    /// Sends what the last connection lacks, if there is one.
     fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.sent_here < self.sent.len() {
-            let rest = &self.sent[self.sent_here..];
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
-            if written == 0 {
+        let Some(Outgoing { half, sent }) = self.connections.last_mut() else {
+            return Poll::Ready(Ok(()));
+        };
+        while *sent < self.written.len() {
+            let rest = &self.written[*sent..];
+            let count = ready!(Pin::new(&mut *half).poll_write(cx, rest))?;
+            if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.sent_here += written;
+            *sent += count;
         }
         Poll::Ready(Ok(()))
     }
@@ -143,15 +200,16 @@ impl Believed {
     }
 
     /// Tells whether TCP has all that was written.
-    const fn is_sent(&self) -> bool {
-        self.sent_here == self.sent.len()
+    fn is_sent(&self) -> bool {
+        let last = self.connections.last();
+        last.is_some_and(|it| it.sent == self.written.len())
     }
 
     /// Takes bytes to be sent, as many as there is room for.
     fn take(&mut self, bytes: &[u8]) -> usize {
-        let room = MAX_UNCONFIRMED.saturating_sub(self.sent.len());
+        let room = MAX_UNCONFIRMED.saturating_sub(self.written.len());
         let taken = bytes.len().min(room);
-        self.sent.extend_from_slice(&bytes[..taken]);
+        self.written.extend_from_slice(&bytes[..taken]);
         taken
     }
 }
@@ -193,10 +251,13 @@ impl Transport {
             return Poll::Ready(Ok(()));
         };
         let Believed {
-            stream, confirmed, ..
+            mut connections,
+            confirmed,
+            ..
         } = *believed;
-        let half = confirmed.ok_or_else(no_path)?;
-        let stream = half.reunite(stream).map_err(io::Error::other)?;
+        let halves = confirmed.zip(connections.pop());
+        let (reading, writing) = halves.ok_or_else(no_path)?;
+        let stream = reading.reunite(writing.half).map_err(io::Error::other)?;
         *self = Self::Direct(Preamble::passed(stream));
         Poll::Ready(Ok(()))
     }

@@ -1,5 +1,7 @@
 //! Proves that the other end of an open connection is the peer.
 
+mod answer;
+
 use std::{
     io,
     sync::{Arc, OnceLock},
@@ -17,11 +19,12 @@ use tokio::{
         TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::{Semaphore, mpsc, watch},
+    sync::{Semaphore, SemaphorePermit, mpsc, watch},
     time::{timeout, timeout_at},
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
+use self::answer::CalleesAnswer;
 use crate::{
     hearing::{Hearing, Hearings},
     path_faults::{PathFaults, expect_probe, probe},
@@ -56,19 +59,20 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// seen the opening must not make all of them hold a handshake's state.
 const MAX_HANDSHAKES: usize = 8;
 
-/// How long a connection that is believed to lead to the peer may do without the opening.
+/// How long a connection that is believed to lead to the peer may do without the opening, before the next one is
+/// used as well.
 ///
 /// The peer's opening comes half a round trip after TCP is open; the rest is for lost packets. Two round
 /// trips, if these are longer.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// How long a connection that is believed to lead to the peer may take to bring the whole answer.
+/// How long a connection that is believed to lead to the peer may take to bring the whole answer, before the next
+/// one is used as well.
 ///
 /// The peer's tag comes a round trip after ours has left, and [`FLIGHT_PATIENCE`] later if the
 /// coordinator keeps the last flight back; the rest is for a lost packet. Whoever has the token
-/// alone holds the others up for no longer. A peer that needs more loses time: what was sent is
-/// sent again on the next connection. Four round trips, if these are longer: a packet that is lost is
-/// sent again after three at first.
+/// alone holds the others up for no longer. Four round trips, if these are longer: a packet that is lost
+/// is sent again after three at first.
 const ANSWER_LIMIT: Duration = Duration::from_millis(1500);
 
 /// The longest round trip that counts for these: nobody is held up for longer than [`LIMIT`], whatever
@@ -104,7 +108,7 @@ pub(crate) struct Verifier {
     way: Arc<OnceLock<Way>>,
     /// For how long nothing may come from the peer once its connection is used.
     silence: Duration,
-    /// One connection is believed at a time.
+    /// One connection after the other begins to be used. Closed when the peer has answered on one.
     turn: Arc<Semaphore>,
     /// How many handshakes may run on connections.
     handshakes: Arc<Semaphore>,
@@ -157,7 +161,43 @@ pub(crate) enum Verified {
     /// The peer has shown its tag of the relayed handshake; the other half is in use already.
     Confirmed(OwnedReadHalf),
     /// The dialler has shown its tag of the relayed handshake, and uses the connection.
-    Tagged(TcpStream),
+    Tagged(Tagged),
+}
+
+/// A connection that the dialler uses, and that waits for this side's tag.
+///
+/// The dialler may use several, one after the other where answers are slow, and keeps the one that is answered
+/// on. So there is one answer.
+#[derive(Debug)]
+pub(crate) struct Tagged {
+    stream: TcpStream,
+    ours: [u8; TAG_LEN],
+}
+
+impl Tagged {
+    /// Tells the dialler that this connection is the one.
+    pub(crate) async fn answer(mut self) -> io::Result<TcpStream> {
+        let answer = [&probe(&self.stream)[..], &self.ours].concat();
+        self.stream.write_all(&answer).await?;
+        Ok(self.stream)
+    }
+}
+
+/// The turn to be the newest connection that is used.
+struct Turn<'a> {
+    permit: Option<SemaphorePermit<'a>>,
+    /// For how long nothing may come.
+    silence: Duration,
+    /// When the whole answer should have come.
+    until: Instant,
+}
+
+impl Turn<'_> {
+    /// Lets the next connection have it. This one ends by a reset unless it is the one in the end.
+    fn pass(&mut self, stream: &TcpStream) {
+        self.permit = None;
+        have_reset(stream);
+    }
 }
 
 impl Verifier {
@@ -313,14 +353,19 @@ impl Verifier {
     }
 
     /// Uses a connection before the peer has answered on it, and waits for the answer.
+    ///
+    /// Where that takes long, the next connection is used as well. This one stays open: the peer answers on
+    /// the one that it has taken, and that may be this one still.
     async fn believe(
         &self,
         open: Open,
         tags: Tags,
         believed: mpsc::Sender<OwnedWriteHalf>,
     ) -> io::Result<Verified> {
-        // The semaphore is never closed.
-        let turn = self.turn.acquire().await.map_err(io::Error::other)?;
+        let Ok(turn) = self.turn.acquire().await else {
+            // The peer has answered on another one, with which the session ends.
+            return std::future::pending().await;
+        };
         let Open {
             mut stream,
             opening_read,
@@ -331,12 +376,15 @@ impl Verifier {
             // It was opened before that was known.
             return Err(io::ErrorKind::ConnectionReset.into());
         }
-        let until = tokio::time::Instant::now() + ANSWER_LIMIT.max(self.round_trip * 4);
-        let silence = SILENCE.max(self.round_trip * 2);
+        let turn = Turn {
+            permit: Some(turn),
+            silence: SILENCE.max(self.round_trip * 2),
+            until: Instant::now() + ANSWER_LIMIT.max(self.round_trip * 4),
+        };
         let mut hearing = opening_read.then(|| self.hearings.begin());
         if origin != Origin::Dialled && hearing.is_none() {
             // Whoever connects greets at once, so this costs nothing.
-            hearing = Some(self.expect_opening(&mut stream, silence).await?);
+            hearing = Some(self.expect_opening(&mut stream, turn.silence).await?);
         }
         stream.write_all(&self.greeting(RELAYED)).await?;
         let rest = [probe(&stream), proof(&tags)?].concat();
@@ -346,35 +394,50 @@ impl Verifier {
         if believed.send(write).await.is_err() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let heard = match hearing {
-            Some(hearing) => Ok(hearing),
+        let answer = self.hear_answer(&mut read, &tags, turn, hearing, origin);
+        if let Err(error) = answer.await {
+            // What was written on it belongs to another connection now.
+            have_reset(read.as_ref());
+            return Err(error);
+        }
+        // Nobody takes this one's place any more.
+        self.turn.close();
+        tcp::settle(read.as_ref(), self.silence)?;
+        Ok(Verified::Confirmed(read))
+    }
+
+    /// Waits for what the callee says on the connection that it has taken, and lets the next connection be used as
+    /// well where that is late.
+    async fn hear_answer(
+        &self,
+        read: &mut OwnedReadHalf,
+        tags: &Tags,
+        mut turn: Turn<'_>,
+        hearing: Option<Hearing>,
+        origin: Origin,
+    ) -> io::Result<()> {
+        let mut answer = CalleesAnswer::default();
+        let _hearing = match hearing {
+            Some(hearing) => hearing,
             None => {
-                let opening = self.expect_opening(&mut read, silence).await;
-                opening.inspect_err(|error| self.note_silent_end(origin, error))
+                let opening = answer.expect_opening(read, self.theirs);
+                let opening = match timeout(turn.silence, opening).await {
+                    Ok(opening) => opening,
+                    Err(_) => {
+                        turn.pass(read.as_ref());
+                        answer.expect_opening(read, self.theirs).await
+                    }
+                };
+                opening.inspect_err(|error| self.note_silent_end(origin, error))?;
+                self.hearings.begin()
             }
         };
-        let answer = match heard {
-            Ok(_hearing) => match timeout_at(until, expect_answer(&mut read, &tags)).await {
-                Ok(answer) => answer,
-                Err(_) => {
-                    self.faults.look_at_silent(read.as_ref());
-                    Err(io::ErrorKind::TimedOut.into())
-                }
-            },
-            Err(error) => Err(error),
-        };
-        match answer {
-            Ok(()) => {
-                // Nobody takes this one's place any more.
-                turn.forget();
-                Ok(Verified::Confirmed(read))
-            }
-            Err(error) => {
-                // What was written on it belongs to another connection now.
-                if let Err(error) = reset_on_close(read.as_ref()) {
-                    tracing::debug!(%error, "a connection will not be reset");
-                }
-                Err(error)
+        match timeout_at(turn.until.into(), answer.expect_tag(read, tags)).await {
+            Ok(tag) => tag,
+            Err(_) => {
+                self.faults.look_at_silent((*read).as_ref());
+                turn.pass((*read).as_ref());
+                answer.expect_tag(read, tags).await
             }
         }
     }
@@ -395,7 +458,7 @@ impl Verifier {
 
     async fn expect_opening(
         &self,
-        stream: &mut (impl tokio::io::AsyncRead + Unpin),
+        stream: &mut TcpStream,
         silence: Duration,
     ) -> io::Result<Hearing> {
         let opening = timeout(silence, read_opening(stream)).await;
@@ -434,8 +497,7 @@ impl Verifier {
         }
     }
 
-    /// Waits for the dialler's tag, answers with ours, and waits until the dialler uses the
-    /// connection.
+    /// Waits for the dialler's tag, and until the dialler uses the connection.
     async fn expect_tag(&self, mut stream: TcpStream) -> io::Result<Verified> {
         let mut tag = [0; TAG_LEN];
         stream.read_exact(&mut tag).await?;
@@ -449,12 +511,13 @@ impl Verifier {
         if !tags.is_theirs(&tag) {
             return Err(stranger());
         }
-        let answer = [&probe(&stream)[..], &tags.ours].concat();
-        stream.write_all(&answer).await?;
         if stream.peek(&mut [0]).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        Ok(Verified::Tagged(stream))
+        Ok(Verified::Tagged(Tagged {
+            stream,
+            ours: tags.ours,
+        }))
     }
 
     /// Waits for the end of the relayed handshake. If the coordinator does not pass the last
@@ -482,12 +545,10 @@ fn proof(tags: &Tags) -> io::Result<Vec<u8>> {
     Ok([&tags.ours[..], &len.to_be_bytes(), flight].concat())
 }
 
-/// Reads what the callee answers to that, behind its opening.
-async fn expect_answer(stream: &mut OwnedReadHalf, tags: &Tags) -> io::Result<()> {
-    expect_probe(stream).await?;
-    let mut tag = [0; TAG_LEN];
-    stream.read_exact(&mut tag).await?;
-    tags.is_theirs(&tag).then_some(()).ok_or_else(stranger)
+fn have_reset(stream: &TcpStream) {
+    if let Err(error) = reset_on_close(stream) {
+        tracing::debug!(%error, "a connection will not be reset");
+    }
 }
 
 /// Tells the controlled side that this connection is the one.

@@ -200,6 +200,7 @@ impl PunchAgent {
         match input {
             Input::Connected { check, opened } => self.handle_connected(check, opened),
             Input::ConnectFailed { check, failure } => self.handle_connect_failed(check, failure),
+            Input::Used { check } => self.connections.use_early(check),
             Input::Verified { check } => self.handle_verified(check),
             Input::VerifyFailed { check, failure } => self.handle_verify_failed(check, failure),
             Input::LocalNat(report) => self.local_nat = report,

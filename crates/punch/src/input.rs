@@ -19,6 +19,15 @@ pub enum Input {
         /// What came back.
         failure: ConnectFailure,
     },
+    /// The driver of the controlling side uses a connection already, before the other end has answered
+    /// on it.
+    ///
+    /// The peer may have taken it for the one, so it is not given up for being slow, and is in
+    /// nobody's way.
+    Used {
+        /// The `Verify` that goes on.
+        check: CheckId,
+    },
     /// The other end is the peer; on the controlled side, it has also nominated this connection.
     ///
     /// The controlling side's driver sends the nomination when the agent answers with

@@ -57,13 +57,17 @@ pub(crate) enum Source {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verification {
     Queued,
-    InProgress { since: Instant },
+    InProgress {
+        since: Instant,
+    },
+    /// It goes on while the connection is used.
+    Used,
 }
 
 impl Connection {
     fn verifying_since(&self) -> Option<Instant> {
         match self.verification {
-            Verification::Queued => None,
+            Verification::Queued | Verification::Used => None,
             Verification::InProgress { since } => Some(since),
         }
     }
@@ -140,8 +144,19 @@ impl Connections {
 
     /// Takes out a connection whose verification was asked for.
     pub(crate) fn take_verifying(&mut self, check: CheckId) -> Option<Connection> {
-        self.table.get(&check)?.verifying_since()?;
-        self.table.remove(&check)
+        match self.table.get(&check)?.verification {
+            Verification::Queued => None,
+            Verification::InProgress { .. } | Verification::Used => self.table.remove(&check),
+        }
+    }
+
+    /// Notes that a connection is used while it is verified.
+    pub(crate) fn use_early(&mut self, check: CheckId) {
+        if let Some(open) = self.table.get_mut(&check)
+            && matches!(open.verification, Verification::InProgress { .. })
+        {
+            open.verification = Verification::Used;
+        }
     }
 
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = (CheckId, Connection)> + use<> {

@@ -7,8 +7,9 @@ use std::{
 };
 
 use p2pconnect_proto::Role;
+use p2pconnect_punch::CandidatePair;
 use tokio::{
-    net::{TcpStream, tcp::OwnedWriteHalf},
+    net::tcp::OwnedWriteHalf,
     sync::{mpsc, oneshot},
     time::timeout,
 };
@@ -21,15 +22,16 @@ use crate::{
     relayed::{Left, Relayed},
     tcp,
     transport::{Believed, Transport, Update},
-    verify::{Verified, expect_nomination, nominate},
+    verify::{Tagged, Verified, expect_nomination, nominate},
 };
 
 /// How long sending the nomination may take, and reading one that has begun to arrive: it is one
 /// small record.
 const NOMINATION_LIMIT: Duration = Duration::from_secs(1);
 
-/// Updates that wait until the stream is used. One connection after the other is believed.
-const MAX_UPDATES: usize = 16;
+/// Updates that wait until the stream is used: of as many connections as are believed one after the other in the
+/// time of a session, two each.
+const MAX_UPDATES: usize = 64;
 
 /// The way from the race to whoever wants the connection.
 pub(crate) struct Handover {
@@ -159,10 +161,18 @@ impl Handover {
                 if let Some(in_use) = told.upgrade() {
                     in_use.replace(usage);
                 }
-                tell(&updates, Update::Replaced(half));
+                tell(&updates, Update::Joined(half));
                 self.state = State::Out(updates, told);
             }
             other @ (State::Idle | State::Over) => self.state = other,
+        }
+    }
+
+    /// Tells that a connection does not lead to the peer, which may have been believed to.
+    pub(super) fn refute(&self, pair: &CandidatePair) {
+        if let State::Out(updates, _) = &self.state {
+            let (local, remote) = (pair.local, pair.remote);
+            tell(updates, Update::Refuted { local, remote });
         }
     }
 
@@ -175,6 +185,10 @@ impl Handover {
             (Verified::Confirmed(half), State::Out(updates, told)) => {
                 tell(&updates, Update::Confirmed(half));
                 if let Some(in_use) = told.upgrade() {
+                    // Others may have joined it since.
+                    if in_use.now().way.pair != usage.way.pair {
+                        in_use.replace(usage);
+                    }
                     in_use.confirm();
                 }
             }
@@ -182,8 +196,8 @@ impl Handover {
                 let stream = self.nominated_on(*stream).await;
                 drop(handed.send(stream.map(|stream| self.punched(stream, usage))));
             }
-            (Verified::Tagged(stream), State::Awaited(handed)) => {
-                let stream = self.attach(stream).await;
+            (Verified::Tagged(tagged), State::Awaited(handed)) => {
+                let stream = self.attach(tagged).await;
                 drop(handed.send(stream.map(|stream| self.punched(stream, usage))));
             }
             (_, State::Awaited(handed)) => {
@@ -234,11 +248,12 @@ impl Handover {
         Ok(stream)
     }
 
-    /// Lets the relayed handshake's stream go on over the connection that the dialler uses.
-    async fn attach(&self, tcp: TcpStream) -> Result<TlsStream<Transport>, SessionError> {
+    /// Lets the relayed handshake's stream go on over the connection that the dialler uses, and tells it so.
+    async fn attach(&self, tagged: Tagged) -> Result<TlsStream<Transport>, SessionError> {
         let broken = |kind: io::ErrorKind| SessionError::Broken(kind.into());
         let stream = self.relayed.take_stream();
         let mut stream = stream.ok_or_else(|| broken(io::ErrorKind::NotConnected))?;
+        let tcp = tagged.answer().await.map_err(SessionError::Broken)?;
         tcp::settle(&tcp, self.silence).map_err(SessionError::Broken)?;
         *stream.get_mut().0 = Transport::Direct(Preamble::passed(tcp));
         match timeout(NOMINATION_LIMIT, expect_nomination(&mut stream)).await {

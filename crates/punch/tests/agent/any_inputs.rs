@@ -29,6 +29,7 @@ enum Step {
 enum Answer {
     Connected(bool),
     Failed(usize),
+    Used,
     Verified,
     NotVerified(usize),
 }
@@ -76,6 +77,7 @@ fn step() -> impl Strategy<Value = Step> {
         any::<bool>().prop_map(Answer::Connected),
         (0..CONNECT_FAILURES.len()).prop_map(Answer::Failed),
         (0..CONNECT_FAILURES.len()).prop_map(Answer::Failed),
+        Just(Answer::Used),
         // Seldom, or every run is over soon.
         (0u8..20).prop_map(|n| if n == 0 {
             Answer::Verified
@@ -169,6 +171,7 @@ impl Driver {
                 let failure = CONNECT_FAILURES[*n];
                 Input::ConnectFailed { check, failure }
             }
+            Answer::Used => Input::Used { check },
             Answer::Verified => Input::Verified { check },
             Answer::NotVerified(n) => Input::VerifyFailed {
                 check,

@@ -99,6 +99,10 @@ impl Rig {
         self.agent.handle_input(input, self.now);
     }
 
+    pub(crate) fn used(&mut self, check: CheckId) {
+        self.agent.handle_input(Input::Used { check }, self.now);
+    }
+
     pub(crate) fn verified(&mut self, check: CheckId) {
         self.agent.handle_input(Input::Verified { check }, self.now);
     }

@@ -221,6 +221,41 @@ fn a_verification_that_takes_too_long_is_ended() {
 }
 
 #[test]
+fn a_connection_that_is_used_is_kept_though_it_is_slow() {
+    let (mut rig, check) = Rig::dialling(Role::Controlling);
+    rig.at(80).connected(check);
+    rig.at(81).used(check);
+    rig.run_to(9_000);
+    assert!(!rig.actions().contains(&Action::Close { check }));
+    assert_eq!(rig.agent.poll_event(), None);
+    rig.at(9_001).verified(check);
+    let won = rig.agent.poll_event().unwrap();
+    assert!(matches!(won, Event::Established { check: it, .. } if it == check));
+}
+
+#[test]
+fn a_connection_that_is_used_holds_up_no_other() {
+    let (mut rig, check) = Rig::dialling(Role::Controlling);
+    rig.at(80).connected(check);
+    rig.actions();
+    rig.at(81).used(check);
+    let other = rig.at(82).accepted(PEER).unwrap();
+    assert_eq!(verifies(&mut rig), [other]);
+    rig.at(83).verified(other);
+    assert!(rig.actions().contains(&Action::Close { check }));
+}
+
+#[test]
+fn a_connection_that_is_used_in_vain_ends_with_the_attempt() {
+    let (mut rig, check) = Rig::dialling(Role::Controlling);
+    rig.at(80).connected(check);
+    rig.at(81).used(check);
+    rig.run_to(20_000);
+    assert!(rig.actions().contains(&Action::Close { check }));
+    rig.report();
+}
+
+#[test]
 fn a_connection_that_broke_is_made_again() {
     let (mut rig, check) = Rig::dialling(Role::Controlled);
     rig.at(80).connected(check);
