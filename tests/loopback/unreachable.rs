@@ -203,7 +203,8 @@ async fn a_coordinator_with_another_token_key_is_told_the_next_token() {
         config.token_key = Some(TokenKey::from_bytes(key));
         StunServer::bind(&[address], config).unwrap()
     };
-    let before = server(([127, 0, 0, 1], 0).into(), [1; 32]);
+    // An address of its own: other tests' connections take free ports of the usual one at any moment.
+    let before = server(([127, 0, 0, 9], 0).into(), [1; 32]);
     let address = before.local_addrs()[0];
     let before = before.spawn();
     let mut rogue = RogueCoordinator::start(address, Vec::new());
