@@ -19,7 +19,6 @@ use p2pconnect_punch::{
     PunchReport, Purpose, VerifyFailure,
 };
 use tokio::{
-    net::tcp::OwnedWriteHalf,
     sync::{mpsc, oneshot, watch},
     task::{AbortHandle, JoinSet},
     time::sleep_until,
@@ -37,7 +36,7 @@ use crate::{
     task::AbortOnDrop,
     tcp,
     transport::Transport,
-    verify::{Open, Origin, Verified, Verifier},
+    verify::{Belief, Open, Origin, Verified, Verifier},
 };
 pub(crate) use decision::Decision;
 pub(crate) use handover::Handover;
@@ -108,8 +107,8 @@ pub(crate) struct Session {
     account: Account,
 }
 
-/// A connection that can be used before the peer has answered on it.
-type Believing = (CheckId, OwnedWriteHalf);
+/// What becomes of a connection before the peer has answered on it.
+type Believing = (CheckId, Belief);
 
 /// What the driver holds for a check, in the order in which a check goes through these.
 enum Check {
@@ -334,16 +333,16 @@ impl Session {
             return;
         };
         let verifier = self.verifier.clone();
-        let (usable, mut halves) = mpsc::channel(1);
+        let (believing, mut beliefs) = mpsc::channel(1);
         let believed = self.believed.0.clone();
         let task = self.tasks.spawn(async move {
             let telling = async {
-                if let Some(half) = halves.recv().await {
+                while let Some(belief) = beliefs.recv().await {
                     // The session that would hear it runs this.
-                    drop(believed.send((check, half)).await);
+                    drop(believed.send((check, belief)).await);
                 }
             };
-            let (verified, ()) = tokio::join!(verifier.verify(open, usable), telling);
+            let (verified, ()) = tokio::join!(verifier.verify(open, believing), telling);
             (check, Done::Verify(verified))
         });
         self.checks.insert(check, Check::Verifying { task, way });
@@ -358,11 +357,17 @@ impl Session {
         tokio::select! {
             // What can be used is used before its answer is looked at.
             biased;
-            Some((check, half)) = self.believed.1.recv() => {
+            Some((check, belief)) = self.believed.1.recv() => {
                 if let Some(Check::Verifying { way, .. }) = self.checks.get(&check) {
-                    let usage = Usage::new(*way, self.agent.stats());
-                    self.handover.believe(half, usage).await;
-                    self.agent.handle_input(Input::Used { check }, Instant::now());
+                    let way = *way;
+                    match belief {
+                        Belief::Usable(half) => {
+                            let usage = Usage::new(way, self.agent.stats());
+                            self.handover.believe(half, usage).await;
+                            self.agent.handle_input(Input::Used { check }, Instant::now());
+                        }
+                        Belief::Heard => self.handover.hear(&way.pair),
+                    }
                 }
             }
             Some(joined) = self.tasks.join_next() => match joined {

@@ -28,6 +28,10 @@ use wakers::{Direction, Wakers};
 /// trip. TCP itself sends some 15 KiB in its first one.
 const MAX_UNCONFIRMED: usize = 64 * 1024;
 
+/// The most of it that is sent on a connection that has not even brought the peer's opening: enough for a request. A
+/// coordinator that lies names addresses where anybody may listen.
+const MAX_UNHEARD: usize = 4 * 1024;
+
 /// What TLS with the peer runs over.
 #[derive(Debug)]
 pub(crate) enum Transport {
@@ -48,6 +52,11 @@ pub(crate) enum Update {
     Confirmed(OwnedReadHalf),
     /// They may still, and so may this one.
     Joined(OwnedWriteHalf),
+    /// The one between these addresses has brought the peer's opening.
+    Heard {
+        local: SocketAddr,
+        remote: SocketAddr,
+    },
     /// The one between these addresses does not.
     Refuted {
         local: SocketAddr,
@@ -85,11 +94,26 @@ struct Outgoing {
     half: OwnedWriteHalf,
     /// How much of what is written has been sent here.
     sent: usize,
+    /// Whether it has brought the peer's opening.
+    heard: bool,
 }
 
 impl Outgoing {
     const fn new(half: OwnedWriteHalf) -> Self {
-        Self { half, sent: 0 }
+        Self {
+            half,
+            sent: 0,
+            heard: false,
+        }
+    }
+
+    /// Returns how much of so many bytes may be sent here for now.
+    fn may_send(&self, written: usize) -> usize {
+        if self.heard {
+            written
+        } else {
+            written.min(MAX_UNHEARD)
+        }
     }
 
     /// Ends a connection by a reset, as soon as its other half is dropped as well: what was written on it belongs
@@ -148,6 +172,12 @@ impl Believed {
     fn update(&mut self, update: Update) {
         match update {
             Update::Joined(half) => self.connections.push(Outgoing::new(half)),
+            Update::Heard { local, remote } => {
+                let mut all = self.connections.iter_mut();
+                if let Some(heard) = all.find(|it| it.is_between(local, remote)) {
+                    heard.heard = true;
+                }
+            }
             Update::Refuted { local, remote } => {
                 let mut others = self.connections.iter();
                 if let Some(at) = others.position(|it| it.is_between(local, remote)) {
@@ -159,6 +189,9 @@ impl Believed {
                 for other in self.connections.extract_if(.., others) {
                     other.reset();
                 }
+                for it in &mut self.connections {
+                    it.heard = true;
+                }
                 self.confirmed = Some(half);
             }
             // Nothing else comes after that.
@@ -166,18 +199,19 @@ impl Believed {
         }
     }
 
-    /// Sends what the last connection lacks, if there is one.
+    /// Sends what the last connection lacks and may have, if there is one.
     fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(Outgoing { half, sent }) = self.connections.last_mut() else {
+        let Some(last) = self.connections.last_mut() else {
             return Poll::Ready(Ok(()));
         };
-        while *sent < self.written.len() {
-            let rest = &self.written[*sent..];
-            let count = ready!(Pin::new(&mut *half).poll_write(cx, rest))?;
+        let end = last.may_send(self.written.len());
+        while last.sent < end {
+            let rest = &self.written[last.sent..end];
+            let count = ready!(Pin::new(&mut last.half).poll_write(cx, rest))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            *sent += count;
+            last.sent += count;
         }
         Poll::Ready(Ok(()))
     }

@@ -153,6 +153,15 @@ pub(crate) enum Origin {
     Stranger,
 }
 
+/// What is known of a connection before its other end has proved to be the peer.
+#[derive(Debug)]
+pub(crate) enum Belief {
+    /// It can be used.
+    Usable(OwnedWriteHalf),
+    /// It has brought the peer's opening.
+    Heard,
+}
+
 /// A connection whose other end is the peer.
 #[derive(Debug)]
 pub(crate) enum Verified {
@@ -255,13 +264,14 @@ impl Verifier {
 
     /// Verifies a connection; on the controlled side, waits for the nomination too.
     ///
-    /// The controlling side gives the writing half to `believed` as soon as it can be used.
+    /// The controlling side gives the writing half to `believed` as soon as it can be used, and tells when it is
+    /// heard there.
     ///
     /// Cancel safety: dropping the future resets the connection.
     pub(crate) async fn verify(
         self,
         open: Open,
-        believed: mpsc::Sender<OwnedWriteHalf>,
+        believed: mpsc::Sender<Belief>,
     ) -> Result<Verified, VerifyFailure> {
         let verifying = async {
             match self.tls.clone() {
@@ -279,7 +289,7 @@ impl Verifier {
         &self,
         open: Open,
         config: Arc<ClientConfig>,
-        believed: mpsc::Sender<OwnedWriteHalf>,
+        believed: mpsc::Sender<Belief>,
     ) -> io::Result<Verified> {
         match self.way(&open).await {
             Way::Relayed(tags) => self.believe(open, tags, believed).await,
@@ -360,7 +370,7 @@ impl Verifier {
         &self,
         open: Open,
         tags: Tags,
-        believed: mpsc::Sender<OwnedWriteHalf>,
+        believed: mpsc::Sender<Belief>,
     ) -> io::Result<Verified> {
         let Ok(turn) = self.turn.acquire().await else {
             // The peer has answered on another one, with which the session ends.
@@ -376,7 +386,7 @@ impl Verifier {
             // It was opened before that was known.
             return Err(io::ErrorKind::ConnectionReset.into());
         }
-        let turn = Turn {
+        let mut turn = Turn {
             permit: Some(turn),
             silence: SILENCE.max(self.round_trip * 2),
             until: Instant::now() + ANSWER_LIMIT.max(self.round_trip * 4),
@@ -391,11 +401,24 @@ impl Verifier {
         stream.write_all(&rest).await?;
         tcp::settle(&stream, self.silence)?;
         let (mut read, write) = stream.into_split();
-        if believed.send(write).await.is_err() {
+        if believed.send(Belief::Usable(write)).await.is_err() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let answer = self.hear_answer(&mut read, &tags, turn, hearing, origin);
-        if let Err(error) = answer.await {
+        let mut answer = CalleesAnswer::default();
+        let answering = async {
+            let _hearing = match hearing {
+                Some(hearing) => hearing,
+                None => {
+                    let opening = self.hear_opening(&mut answer, &mut read, &mut turn).await;
+                    opening.inspect_err(|error| self.note_silent_end(origin, error))?
+                }
+            };
+            // Where the session is over, nobody needs to know.
+            drop(believed.send(Belief::Heard).await);
+            self.hear_tag(&mut answer, &mut read, &mut turn, &tags)
+                .await
+        };
+        if let Err(error) = answering.await {
             // What was written on it belongs to another connection now.
             have_reset(read.as_ref());
             return Err(error);
@@ -406,33 +429,35 @@ impl Verifier {
         Ok(Verified::Confirmed(read))
     }
 
-    /// Waits for what the callee says on the connection that it has taken, and lets the next connection be used as
-    /// well where that is late.
-    async fn hear_answer(
+    /// Waits for the callee's opening, and lets the next connection be used as well where that is late.
+    async fn hear_opening(
         &self,
+        answer: &mut CalleesAnswer,
         read: &mut OwnedReadHalf,
-        tags: &Tags,
-        mut turn: Turn<'_>,
-        hearing: Option<Hearing>,
-        origin: Origin,
-    ) -> io::Result<()> {
-        let mut answer = CalleesAnswer::default();
-        let _hearing = match hearing {
-            Some(hearing) => hearing,
-            None => {
-                let opening = answer.expect_opening(read, self.theirs);
-                let opening = match timeout(turn.silence, opening).await {
-                    Ok(opening) => opening,
-                    Err(_) => {
-                        turn.pass(read.as_ref());
-                        answer.expect_opening(read, self.theirs).await
-                    }
-                };
-                opening.inspect_err(|error| self.note_silent_end(origin, error))?;
-                self.hearings.begin()
+        turn: &mut Turn<'_>,
+    ) -> io::Result<Hearing> {
+        let opening = answer.expect_opening(read, self.theirs);
+        match timeout(turn.silence, opening).await {
+            Ok(opening) => opening?,
+            Err(_) => {
+                turn.pass((*read).as_ref());
+                answer.expect_opening(read, self.theirs).await?;
             }
-        };
-        match timeout_at(turn.until.into(), answer.expect_tag(read, tags)).await {
+        }
+        Ok(self.hearings.begin())
+    }
+
+    /// Waits for what the callee says on the connection that it has taken, and lets the next connection be used
+    /// as well where that is late.
+    async fn hear_tag(
+        &self,
+        answer: &mut CalleesAnswer,
+        read: &mut OwnedReadHalf,
+        turn: &mut Turn<'_>,
+        tags: &Tags,
+    ) -> io::Result<()> {
+        let tag = answer.expect_tag(read, tags);
+        match timeout_at(turn.until.into(), tag).await {
             Ok(tag) => tag,
             Err(_) => {
                 self.faults.look_at_silent((*read).as_ref());

@@ -30,7 +30,7 @@ use crate::{
 const NOMINATION_LIMIT: Duration = Duration::from_secs(1);
 
 /// Updates that wait until the stream is used: of as many connections as are believed one after the other in the
-/// time of a session, two each.
+/// time of a session, three each.
 const MAX_UPDATES: usize = 64;
 
 /// The way from the race to whoever wants the connection.
@@ -165,6 +165,14 @@ impl Handover {
                 self.state = State::Out(updates, told);
             }
             other @ (State::Idle | State::Over) => self.state = other,
+        }
+    }
+
+    /// Tells that a connection that is used has brought the peer's opening.
+    pub(super) fn hear(&self, pair: &CandidatePair) {
+        if let State::Out(updates, _) = &self.state {
+            let (local, remote) = (pair.local, pair.remote);
+            tell(updates, Update::Heard { local, remote });
         }
     }
 

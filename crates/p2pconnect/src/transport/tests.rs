@@ -34,7 +34,12 @@ impl Early {
         let stream = stream.unwrap();
         SockRef::from(&stream).set_send_buffer_size(room).unwrap();
         let (answered, half) = stream.into_split();
-        let (updates, receiver) = mpsc::channel(1);
+        let (updates, receiver) = mpsc::channel(2);
+        let heard = Update::Heard {
+            local: half.local_addr().unwrap(),
+            remote: half.peer_addr().unwrap(),
+        };
+        updates.try_send(heard).unwrap();
         let believed = Believed::new(half, receiver);
         let (reader, writer) = split(Transport::Believed(Box::new(believed)));
         Self {
@@ -125,4 +130,27 @@ async fn both_directions_end_when_the_peer_is_silent() {
         let why = error.get_ref().and_then(|it| it.downcast_ref());
         assert!(matches!(why, Some(DialError::PeerSilent(it)) if *it == silence));
     }
+}
+
+#[tokio::test]
+async fn little_is_sent_where_nobody_has_been_heard() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stream, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+    let (mut there, (_read, half)) = (accepted.unwrap().0, stream.unwrap().into_split());
+    let (local, remote) = (half.local_addr().unwrap(), half.peer_addr().unwrap());
+    let (updates, receiver) = mpsc::channel(1);
+    let mut early = Transport::Believed(Box::new(Believed::new(half, receiver)));
+    early.write_all(&[1; MAX_UNCONFIRMED]).await.unwrap();
+    assert!(timeout(Duration::ZERO, early.flush()).await.is_err());
+    let mut heard = vec![0; MAX_UNCONFIRMED];
+    there.read_exact(&mut heard[..MAX_UNHEARD]).await.unwrap();
+    let error = there.try_read(&mut heard).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    updates.send(Update::Heard { local, remote }).await.unwrap();
+    let rest = there.read_exact(&mut heard[MAX_UNHEARD..]);
+    let both = async { tokio::join!(early.flush(), rest) };
+    let (flushed, read) = timeout(PATIENCE, both).await.unwrap();
+    flushed.unwrap();
+    read.unwrap();
 }
