@@ -263,10 +263,10 @@ impl Endpoint {
                 }
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if !rounds::is_worth(found.as_ref(), pause, left) {
+            let Some(pause) = rounds::wait_for_next(found.as_ref(), pause, left) else {
                 break;
-            }
-            sleep(pause.min(left)).await;
+            };
+            sleep(pause).await;
         }
         Err(found.unwrap_or(DialError::TimedOut))
     }

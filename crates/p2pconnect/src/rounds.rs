@@ -28,12 +28,21 @@ const MAX_GUESS_PAUSE: Duration = Duration::from_secs(2);
 /// A new round is not worth asking for when less than this is left.
 const MINIMUM: Duration = Duration::from_secs(1);
 
-/// Tells whether another round is worth asking for after this pause, when so much time is left. A peer that was busy
-/// says at once whether it still is.
-pub(crate) fn is_worth(found: Option<&DialError>, pause: Duration, left: Duration) -> bool {
-    match found {
-        Some(DialError::PeerBusy) => pause < left,
-        _ => !is_short(left),
+/// How much of a dial's time is kept for asking a busy peer for the last time: an introduction and a connection take
+/// some round trips.
+const LAST_QUESTION: Duration = Duration::from_millis(500);
+
+/// Returns how long to wait for another round, which should be so long, when so much time is left; `None` where
+/// no round is worth it. A peer that was busy says at once whether it still is, so it is asked until the end.
+pub(crate) fn wait_for_next(
+    found: Option<&DialError>,
+    pause: Duration,
+    left: Duration,
+) -> Option<Duration> {
+    match (found, left.checked_sub(LAST_QUESTION)) {
+        (Some(DialError::PeerBusy), Some(latest)) => Some(pause.min(latest)),
+        (Some(DialError::PeerBusy), None) => (pause < left).then_some(pause),
+        _ => (!is_short(left)).then_some(pause.min(left)),
     }
 }
 
@@ -193,11 +202,16 @@ mod tests {
 
     #[test]
     fn a_busy_peer_is_asked_while_there_is_time() {
-        let [pause, left] = [100, 900].map(Duration::from_millis);
-        assert!(is_worth(Some(&DialError::PeerBusy), pause, left));
-        assert!(!is_worth(Some(&DialError::PeerBusy), left, pause));
-        assert!(!is_worth(Some(&DialError::PeerLeft), pause, left));
-        assert!(is_worth(None, pause, MINIMUM) && is_short(left));
+        let busy = Some(&DialError::PeerBusy);
+        let [short, pause, left] = [100, 400, 900].map(Duration::from_millis);
+        assert_eq!(wait_for_next(busy, short, left), Some(short));
+        // As late as possible, and once.
+        assert_eq!(wait_for_next(busy, left, left), Some(pause));
+        assert_eq!(wait_for_next(busy, left, pause), None);
+        assert_eq!(wait_for_next(busy, short, pause), Some(short));
+        assert_eq!(wait_for_next(Some(&DialError::PeerLeft), short, left), None);
+        assert_eq!(wait_for_next(None, short, MINIMUM), Some(short));
+        assert!(is_short(left));
     }
 
     #[test]

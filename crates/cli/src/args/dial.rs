@@ -21,7 +21,7 @@ pub(crate) struct Dial {
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration)]
     pub(crate) timeout: Duration,
     /// Wait for a peer that is not online yet, or a coordinator, for so long, or an hour; a peer that is there by
-    /// then is dialled for as long as --timeout says
+    /// then is dialled for as long as --timeout says, also where it is busy
     #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "1h", value_parser = wait)]
     pub(crate) wait: Option<Duration>,
     #[command(flatten)]
