@@ -125,6 +125,8 @@ mod tests {
     fn a_peer_that_has_gone_before_it_had_the_stream_is_not_online() {
         let gone = DialError::PeerSilent(Duration::from_secs(2)).into();
         assert_eq!(of_stream(&gone), UNAVAILABLE);
+        let unanswered = DialError::Broken(io::ErrorKind::ConnectionReset.into()).into();
+        assert_eq!(of_stream(&unanswered), NO_PATH);
         assert_eq!(of_stream(&anyhow::anyhow!("cut")), BROKEN);
     }
 

@@ -62,7 +62,7 @@ type PollBroken<C> = fn(&mut C, &mut Context<'_>) -> Poll<io::Error>;
 ///
 /// The first error on either side. An output that nobody reads any more is one. The peer sees that the stream
 /// has broken, also where the future is dropped. [`Refused`] if the peer does not want the stream, and
-/// [`DialError::PeerSilent`] if it has gone before it had the connection.
+/// [`DialError`] if it has not answered on any connection that was used.
 pub(crate) async fn pump(
     connection: Connection,
     input: impl AsyncRead,
@@ -222,22 +222,16 @@ impl Fault {
     }
 }
 
-/// Returns for how long the peer has been silent, if it has gone before it had the connection.
-fn silence(error: &io::Error) -> Option<Duration> {
-    match error.get_ref()?.downcast_ref()? {
-        DialError::PeerSilent(silence) => Some(*silence),
-        _ => None,
-    }
-}
-
 /// Says what is wrong with the connection to the peer, which may have ended its bytes before.
 fn peers(error: io::Error, has_ended: bool) -> anyhow::Error {
     if let Some(refused) = Refused::of(&error) {
         return refused.clone().into();
     }
-    if let Some(silence) = silence(&error) {
-        return DialError::PeerSilent(silence).into();
-    }
+    let error = match error.downcast::<DialError>() {
+        // The peer had not answered yet.
+        Ok(failed) => return failed.into(),
+        Err(error) => error,
+    };
     match error.kind() {
         // The TLS library's own text is for programmers.
         io::ErrorKind::UnexpectedEof

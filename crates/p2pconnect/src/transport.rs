@@ -223,14 +223,12 @@ impl Believed {
         }
     }
 
-    /// Says why the peer has not answered on any connection.
+    /// Says why the peer has not answered on any connection: a dial has failed, though late.
     fn no_path(&self) -> io::Error {
-        self.silence.map_or_else(no_path, |silence| {
-            io::Error::new(
-                io::ErrorKind::ConnectionReset,
-                DialError::PeerSilent(silence),
-            )
-        })
+        let failed = self
+            .silence
+            .map_or_else(|| DialError::Broken(no_path()), DialError::PeerSilent);
+        io::Error::new(io::ErrorKind::ConnectionReset, failed)
     }
 
     /// Tells whether TCP has all that was written.
@@ -251,7 +249,8 @@ impl Believed {
 fn no_path() -> io::Error {
     io::Error::new(
         io::ErrorKind::ConnectionReset,
-        "the peer answered on none of the connections",
+        "no answer of the peer came, so something else is at its addresses, or nothing comes back from there; \
+         dialling again may help",
     )
 }
 

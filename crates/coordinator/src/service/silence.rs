@@ -65,7 +65,9 @@ async fn silence(session: &Session) -> Option<Duration> {
             Sign::Came => {
                 notices.hear();
                 // Of a client that cannot be asked, only what leaves for its own sake is acknowledged. That has been.
-                session.connection.max_datagram_size()?;
+                // A limit that leaves no byte may leave no room for the frame's head either.
+                let room = session.connection.max_datagram_size();
+                room.filter(|room| *room > 0)?;
             }
             Sign::Awaited => ask(&session.connection),
             Sign::Lacks => return Some(notices.silent_for()),
@@ -80,6 +82,9 @@ fn datagrams(connection: &Connection) -> u64 {
 
 /// Sends something that is acknowledged: an empty datagram (RFC 9221).
 fn ask(connection: &Connection) {
+    if connection.max_datagram_size() == Some(0) {
+        return;
+    }
     if let Err(error) = connection.send_datagram(Default::default()) {
         debug!(%error, "a client cannot be asked for a sign of life");
     }

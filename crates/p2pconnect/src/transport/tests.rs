@@ -114,6 +114,14 @@ async fn what_is_flushed_has_left() {
 }
 
 #[tokio::test]
+async fn a_dial_has_failed_where_no_connection_is_answered() {
+    let mut early = Early::new().await;
+    drop(early.updates);
+    let error = early.reader.read(&mut [0]).await.unwrap_err();
+    assert!(matches!(error.downcast(), Ok(DialError::Broken(_))));
+}
+
+#[tokio::test]
 async fn both_directions_end_when_the_peer_is_silent() {
     let mut early = Early::new().await;
     let reading = tokio::spawn(async move { early.reader.read(&mut [0]).await.unwrap_err() });
