@@ -64,10 +64,10 @@ async fn silence(session: &Session) -> Option<Duration> {
         match silence.take(came, took, session.connection.rtt()) {
             Sign::Came => {
                 notices.hear();
-                // Of a client that cannot be asked, only what leaves for its own sake is acknowledged. That has been.
-                // A limit that leaves no byte may leave no room for the frame's head either.
-                let room = session.connection.max_datagram_size();
-                room.filter(|room| *room > 0)?;
+                if !can_be_asked(&session.connection) {
+                    // Only what leaves for its own sake is acknowledged, and that has been.
+                    return None;
+                }
             }
             Sign::Awaited => ask(&session.connection),
             Sign::Lacks => return Some(notices.silent_for()),
@@ -80,9 +80,14 @@ fn datagrams(connection: &Connection) -> u64 {
     connection.stats().udp_rx.datagrams
 }
 
-/// Sends something that is acknowledged: an empty datagram (RFC 9221).
+/// Tells whether a client takes datagrams. A limit that leaves no byte may leave no room for the frame's head either.
+fn can_be_asked(connection: &Connection) -> bool {
+    connection.max_datagram_size().is_some_and(|room| room > 0)
+}
+
+/// Sends something that is acknowledged, if the client takes it: an empty datagram (RFC 9221).
 fn ask(connection: &Connection) {
-    if connection.max_datagram_size() == Some(0) {
+    if !can_be_asked(connection) {
         return;
     }
     if let Err(error) = connection.send_datagram(Default::default()) {
