@@ -26,6 +26,7 @@ use crate::{
     more_ports::Place,
     session::{OpenedWay, Punched},
     shares::Share,
+    tcp::have_reset,
     transport::Transport,
 };
 
@@ -376,9 +377,7 @@ impl Connection {
         let has_ended = received(&mut self.stream).is_some_and(|it| it.peer_has_closed());
         if let (true, Some(tcp)) = (has_ended, self.stream.get_ref().0.tcp()) {
             self.closing = Closing::HandingOver;
-            if let Err(error) = reset_on_close(tcp) {
-                tracing::debug!(%error, "a connection will not be reset");
-            }
+            have_reset(tcp);
         }
     }
 

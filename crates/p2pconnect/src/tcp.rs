@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, time::Duration};
 use p2pconnect_punch::{ConnectFailure, Opened};
 use p2pconnect_stun::{
     shortage,
-    socket::{clear_linger, reusable_tcp_socket},
+    socket::{clear_linger, reset_on_close, reusable_tcp_socket},
 };
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
@@ -92,6 +92,13 @@ pub(crate) fn largest_segment(stream: &TcpStream) -> u16 {
 pub(crate) fn settle(stream: &TcpStream, silence: Duration) -> io::Result<()> {
     clear_linger(stream)?;
     keep_alive(stream, silence)
+}
+
+/// Has a connection end by RST when it is dropped.
+pub(crate) fn have_reset(stream: &TcpStream) {
+    if let Err(error) = reset_on_close(stream) {
+        tracing::debug!(%error, "a connection will not be reset");
+    }
 }
 
 /// Makes an idle connection end with an error when the other side has not answered for as long as `silence`

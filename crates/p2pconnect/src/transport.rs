@@ -11,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use p2pconnect_stun::socket::reset_on_close;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{
@@ -21,7 +20,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use crate::{DialError, preamble::Preamble, relayed::Relay, task::AbortOnDrop};
+use crate::{DialError, preamble::Preamble, relayed::Relay, task::AbortOnDrop, tcp};
 use wakers::{Direction, Wakers};
 
 /// The most that is sent on a connection before the peer has answered on it, which takes a round
@@ -119,9 +118,7 @@ impl Outgoing {
     /// Ends a connection by a reset, as soon as its other half is dropped as well: what was written on it belongs
     /// to another one.
     fn reset(self) {
-        if let Err(error) = reset_on_close(self.half.as_ref()) {
-            tracing::debug!(%error, "a connection will not be reset");
-        }
+        tcp::have_reset(self.half.as_ref());
         // Dropping it would send FIN.
         self.half.forget();
     }

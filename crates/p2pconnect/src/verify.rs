@@ -11,7 +11,6 @@ use std::{
 use p2pconnect_identity::{SecretKey, TlsConfigError, client_config, server_config};
 use p2pconnect_proto::{Opening, PEER_ALPN, PeerId, Role, SessionToken, message::MAX_HANDSHAKE};
 use p2pconnect_punch::VerifyFailure;
-use p2pconnect_stun::socket::reset_on_close;
 use rustls::{CertificateError, ClientConfig, ServerConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -205,7 +204,7 @@ impl Turn<'_> {
     /// Lets the next connection have it. This one ends by a reset unless it is the one in the end.
     fn pass(&mut self, stream: &TcpStream) {
         self.permit = None;
-        have_reset(stream);
+        tcp::have_reset(stream);
     }
 }
 
@@ -420,7 +419,7 @@ impl Verifier {
         };
         if let Err(error) = answering.await {
             // What was written on it belongs to another connection now.
-            have_reset(read.as_ref());
+            tcp::have_reset(read.as_ref());
             return Err(error);
         }
         // Nobody takes this one's place any more.
@@ -568,12 +567,6 @@ fn proof(tags: &Tags) -> io::Result<Vec<u8>> {
     let flight = &tags.last_flight;
     let len = u16::try_from(flight.len()).map_err(io::Error::other)?;
     Ok([&tags.ours[..], &len.to_be_bytes(), flight].concat())
-}
-
-fn have_reset(stream: &TcpStream) {
-    if let Err(error) = reset_on_close(stream) {
-        tracing::debug!(%error, "a connection will not be reset");
-    }
 }
 
 /// Tells the controlled side that this connection is the one.
