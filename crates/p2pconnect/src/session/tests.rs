@@ -298,12 +298,12 @@ async fn held_up_by_the_token(round_trip: Duration) -> Duration {
     let (one, mut attacker) = connection().await;
     let callees = TOKEN.opening(Role::Controlled);
     attacker.write_all(callees.as_bytes()).await.unwrap();
+    let since = tokio::time::Instant::now();
     let _believing = dialler.verify(one).await;
     let here = say(&mut dialler, b"said").await;
     let (next, other) = connection().await;
     // From here on, time passes as soon as nobody has anything else to do.
     tokio::time::pause();
-    let since = tokio::time::Instant::now();
     let dialling = dialler.verify(next).await;
     let held_up = since.elapsed();
     tokio::time::resume();
