@@ -5,7 +5,10 @@
 //! machine of somebody's who asked for nothing. So such an address counts only where this host can tell
 //! that both are in one network.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use p2pconnect_proto::{AddressScope, Candidate, is_global, is_local, represented};
 
@@ -63,8 +66,13 @@ impl Vantage {
     /// Keeps those addresses of a peer that may be connected to.
     pub(crate) fn retain(&self, candidates: &mut Vec<Candidate>) {
         let is_shared = self.is_in_one_network_with(candidates);
+        // Each address comes with several ports, and the system is asked about it.
+        let mut known = BTreeMap::new();
         candidates.retain(|it| {
-            let is_kept = self.admits(it.address.ip(), is_shared);
+            let ip = it.address.ip();
+            let is_kept = *known
+                .entry(ip)
+                .or_insert_with(|| self.admits(ip, is_shared));
             if !is_kept {
                 tracing::debug!(kind = ?it.kind, "a candidate of the peer is not connected to");
             }
@@ -89,11 +97,11 @@ impl Vantage {
             AddressScope::Nobody => false,
             // Development on one machine.
             AddressScope::Loopback => self.coordinator.is_loopback(),
+            AddressScope::Local if !is_shared && !self.surroundings.is_near(ip) => false,
             // What comes from this machine itself is let in by firewalls, and trusted by services. Two peers on
             // one machine are seen at one address.
             _ if self.surroundings.is_own(ip) => self.seen_together,
-            AddressScope::Local => is_shared || self.surroundings.is_near(ip),
-            AddressScope::Global => true,
+            AddressScope::Local | AddressScope::Global => true,
         }
     }
 }
