@@ -8,6 +8,7 @@ mod table;
 mod tests;
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -283,8 +284,16 @@ impl Mappings {
     /// Cancel safe.
     pub(crate) async fn notice_moves(&self) {
         let locals = self.shared.table.borrow().locals();
+        // Several punch ports have mappings at one server.
+        let mut sources = BTreeMap::new();
         for (key, local) in locals {
-            if self.shared.has_left(key, local).await {
+            let (_, server) = key;
+            let source = match sources.get(&server) {
+                Some(source) => *source,
+                None => self.shared.source_towards(server).await,
+            };
+            sources.insert(server, source);
+            if self.shared.has_left_for(source, key, local) {
                 self.shared.moved.send_replace(());
             }
         }
@@ -659,8 +668,17 @@ impl Shared {
     /// leave from none.
     async fn has_left(&self, key: Key, local: SocketAddr) -> bool {
         let (_, server) = key;
-        let source = source_address(self.nat64.reach(server).await);
-        let has_left = source.is_ok_and(|source| source != local.ip());
+        self.has_left_for(self.source_towards(server).await, key, local)
+    }
+
+    /// Returns the address that packets to a server leave from, if there is a way to it.
+    async fn source_towards(&self, server: SocketAddr) -> Option<IpAddr> {
+        source_address(self.nat64.reach(server).await).ok()
+    }
+
+    /// Does so where packets to the server leave from `source`.
+    fn has_left_for(&self, source: Option<IpAddr>, key: Key, local: SocketAddr) -> bool {
+        let has_left = source.is_some_and(|source| source != local.ip());
         if has_left {
             tracing::debug!("this machine has another address now");
             self.behaviour.forget(local.ip());
