@@ -29,6 +29,7 @@ use tokio::{
 use crate::{
     BindError, CoordinatorError,
     flights::{Flights, Incoming},
+    interfaces::Interfaces,
     leaving::{self, Farewells},
     names::look_up,
     nat64::Nat64,
@@ -307,7 +308,7 @@ impl Coordination {
             Ok(Err(_)) => return Err(self.link.closed_reason()),
             Err(_) => return Err(CoordinatorError::Silent(REQUEST_LIMIT)),
         };
-        let surroundings = Surroundings::now(self.nat64.prefix());
+        let surroundings = Surroundings::new(&Interfaces::now(), self.nat64.prefix());
         for named in [&mut found.stun_servers, &mut found.stun_alternates] {
             let reached = named
                 .iter()

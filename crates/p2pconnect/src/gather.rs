@@ -12,7 +12,10 @@ use p2pconnect_proto::{Candidate, CandidateKind, NatReport, PunchPort, message::
 use p2pconnect_punch::Base;
 use p2pconnect_stun::route::source_address;
 
-use crate::{mappings::Mapped, port_mapping::ForwardedPort, punch_ports::PunchPorts, tcp};
+use crate::{
+    interfaces::Interfaces, mappings::Mapped, port_mapping::ForwardedPort, punch_ports::PunchPorts,
+    tcp,
+};
 
 /// The most interface addresses that are offered. With two punch ports each, and a server-reflexive
 /// candidate for either port and address family, the list stays within [`MAX_CANDIDATES`].
@@ -27,6 +30,8 @@ const JUST_BEFORE: Duration = Duration::from_millis(100);
 pub(crate) struct Announced {
     /// When.
     pub(crate) at: Instant,
+    /// This machine's interfaces then.
+    pub(crate) interfaces: Interfaces,
     /// Whether a STUN server had told a mapping by then.
     pub(crate) is_mapped: bool,
     pub(crate) candidates: Vec<Candidate>,
@@ -52,10 +57,11 @@ impl Announced {
 
 /// Returns the candidates of this endpoint, those first that are most worth their place.
 ///
-/// `predicted` is from where the first connection out of a row of unused ports is expected, as far as
+/// `own` are addresses of this machine; `predicted` is from where the first connection out of a row of unused ports is expected, as far as
 /// `nat` is known.
 pub(crate) fn candidates(
     ports: &PunchPorts,
+    own: &[IpAddr],
     (nat, predicted): (&NatReport, Option<SocketAddr>),
     mapped: &[Mapped],
     forwarded: &[ForwardedPort],
@@ -97,9 +103,9 @@ pub(crate) fn candidates(
             });
         }
     }
-    for address in host_addresses(mapped) {
+    for address in own {
         for (punch_port, port) in ports.iter() {
-            let host = Candidate::host(SocketAddr::new(address, port), punch_port);
+            let host = Candidate::host(SocketAddr::new(*address, port), punch_port);
             if candidates.iter().all(|known| known.address != host.address) {
                 candidates.push(host);
             }
@@ -131,10 +137,15 @@ fn preserved(mapped: &[Mapped], nat: &NatReport) -> impl Iterator<Item = Candida
 /// Returns the address from which the kernel's routes reach each one of the peer's.
 pub(crate) fn routes(remotes: &[Candidate]) -> BTreeMap<IpAddr, IpAddr> {
     let mut routes = BTreeMap::new();
-    for remote in remotes {
-        match source_address(remote.address) {
+    // A route leads to an address, whatever the port.
+    let addresses: BTreeMap<_, _> = remotes
+        .iter()
+        .map(|it| (it.address.ip(), it.address))
+        .collect();
+    for (ip, address) in addresses {
+        match source_address(address) {
             Ok(source) => {
-                routes.insert(remote.address.ip(), source);
+                routes.insert(ip, source);
             }
             Err(error) => tracing::debug!(%error, "no route to a candidate of the peer"),
         }
@@ -177,9 +188,9 @@ pub(crate) fn bases(
 ///
 /// Loopback counts only where the STUN server was reached over it, which is development on one
 /// machine.
-fn host_addresses(mapped: &[Mapped]) -> Vec<IpAddr> {
+pub(crate) fn host_addresses(mapped: &[Mapped], interfaces: &Interfaces) -> Vec<IpAddr> {
     let mut addresses: Vec<IpAddr> = Vec::new();
-    let usable = host_addresses::by_usefulness();
+    let usable = host_addresses::by_usefulness(interfaces);
     for address in mapped.iter().map(|it| it.local.ip()).chain(usable) {
         if !addresses.contains(&address) {
             addresses.push(address);
@@ -202,6 +213,7 @@ mod tests {
         let natted = SocketAddr::from(([198, 51, 100, 1], 1));
         let found = candidates(
             &ports,
+            &[local.ip()],
             (&NatReport::default(), None),
             &[
                 mapped(PunchPort::PRIMARY, local, local),

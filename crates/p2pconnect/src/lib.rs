@@ -54,6 +54,7 @@ mod hearing;
 mod holes;
 mod in_use;
 mod inbound;
+mod interfaces;
 mod known_in;
 mod leaving;
 mod liveness;

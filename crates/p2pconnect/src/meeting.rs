@@ -24,6 +24,7 @@ use crate::{
     endpoint::{DIAL_LIMIT, Inner, pause_after},
     gather::{self, Announced},
     in_use::Books,
+    interfaces::Interfaces,
     known_in::KnownIn,
     leaving::Undecided,
     mappings::{Claims, Mapped},
@@ -115,10 +116,13 @@ impl Inner {
         let foretold = predicted.filter(SocketAddr::is_ipv4).zip(primary);
         let predicted = foretold.map(|(predicted, _)| predicted);
         let fresh = foretold.map(|(_, primary)| (primary.local.ip(), row).into());
+        let interfaces = Interfaces::now();
+        let own = gather::host_addresses(mapped, &interfaces);
         Announced {
             at: Instant::now(),
             is_mapped: !mapped.is_empty(),
-            candidates: gather::candidates(ports, (&nat, predicted), mapped, forwarded),
+            candidates: gather::candidates(ports, &own, (&nat, predicted), mapped, forwarded),
+            interfaces,
             nat,
             predicted,
             looked: self.behaviour.looked_at(),
@@ -185,11 +189,16 @@ impl Inner {
     }
 
     /// Returns from where this endpoint looks at the addresses of a peer that a coordinator introduces.
-    fn vantage(&self, coordination: &Coordination, seen_together: bool) -> Vantage {
+    fn vantage(
+        &self,
+        interfaces: &Interfaces,
+        coordination: &Coordination,
+        seen_together: bool,
+    ) -> Vantage {
         let mapped = self.mappings.known();
         let outside = mapped.iter().map(|it| it.mapped.ip());
         Vantage::new(
-            Surroundings::now(self.nat64.prefix()),
+            Surroundings::new(interfaces, self.nat64.prefix()),
             outside.chain(coordination.observed()),
             coordination.host().ip(),
             seen_together,
@@ -206,7 +215,8 @@ impl Inner {
         coordination: Arc<Coordination>,
         relayed: Relayed,
     ) -> Meeting {
-        let vantage = self.vantage(&coordination, introduction.seen_together);
+        let interfaces = announced.interfaces.up_to_date();
+        let vantage = self.vantage(&interfaces, &coordination, introduction.seen_together);
         let seen = coordination.observed();
         let seen = seen.unwrap_or_else(|| coordination.host().ip());
         let known = KnownIn::new(

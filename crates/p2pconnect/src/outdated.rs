@@ -167,6 +167,7 @@ mod tests {
     use p2pconnect_proto::{Candidate, PunchPort};
 
     use super::*;
+    use crate::interfaces::Interfaces;
 
     const PORT: PunchPort = PunchPort::PRIMARY;
 
@@ -180,6 +181,7 @@ mod tests {
             session: SessionToken::from_bytes([1; SessionToken::LEN]),
             announced: Announced {
                 at: Instant::now(),
+                interfaces: Interfaces::now(),
                 is_mapped,
                 candidates,
                 nat: NatReport::default(),

@@ -40,10 +40,12 @@ mod tests {
     use std::{net::SocketAddr, time::Instant};
 
     use super::*;
+    use crate::interfaces::Interfaces;
 
     fn announced(port: u16) -> Announced {
         Announced {
             at: Instant::now(),
+            interfaces: Interfaces::now(),
             is_mapped: true,
             candidates: Vec::new(),
             nat: Default::default(),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use p2pconnect_proto::{AddressScope, represented};
 use p2pconnect_stun::route::source_address;
 
-use crate::{local_route, nat64::Prefix};
+use crate::{interfaces::Interfaces, local_route, nat64::Prefix};
 
 /// A network with a shorter prefix than this is no network that a host is in, but a way of writing
 /// "everything" (RFC 1918 has none above 10.0.0.0/8).
@@ -65,12 +65,8 @@ fn stays_here(ip: IpAddr) -> bool {
 }
 
 impl Surroundings {
-    /// Looks at the networks that this host is in at this moment.
-    pub(crate) fn now(nat64: Option<Prefix>) -> Self {
-        let interfaces = if_addrs::get_if_addrs().unwrap_or_else(|error| {
-            tracing::warn!(%error, "this machine's networks cannot be listed");
-            Vec::new()
-        });
+    /// Returns those of a host with these interfaces, behind this NAT64.
+    pub(crate) fn new(interfaces: &Interfaces, nat64: Option<Prefix>) -> Self {
         let network = |address: &if_addrs::IfAddr| match address {
             if_addrs::IfAddr::V4(v4) => Network {
                 address: v4.ip.into(),

@@ -7,10 +7,9 @@ use std::{
 };
 
 use p2pconnect_proto::{AddressScope, is_global};
-use p2pconnect_stun::{
-    route::{ELSEWHERE, source_address},
-    shortage,
-};
+use p2pconnect_stun::route::{ELSEWHERE, source_address};
+
+use crate::interfaces::Interfaces;
 
 /// An address of this machine, and what is known of its interface.
 #[derive(Debug, Clone, Copy)]
@@ -23,27 +22,37 @@ struct HostAddress<'a> {
 }
 
 /// Lists this machine's addresses that a peer could make use of, the most useful ones first.
-pub(super) fn by_usefulness() -> Vec<IpAddr> {
-    let interfaces = if_addrs::get_if_addrs().unwrap_or_else(|error| {
-        shortage::note(&error);
-        tracing::warn!(%error, "this machine's addresses cannot be listed");
-        Vec::new()
-    });
-    let addresses: Vec<_> = interfaces
+pub(super) fn by_usefulness(interfaces: &Interfaces) -> Vec<IpAddr> {
+    let offerable: Vec<_> = interfaces
         .iter()
         .filter(|it| is_offerable(&it.ip()))
+        .collect();
+    let names: BTreeSet<&str> = offerable.iter().map(|it| &*it.name).collect();
+    // The system is asked what tells interfaces apart only where there are several.
+    let (bridges, ways_out) = if names.len() > 1 {
+        let bridges = names.into_iter().filter(|it| is_bridge(it)).collect();
+        (bridges, ways_out())
+    } else {
+        <(BTreeSet<_>, Vec<_>)>::default()
+    };
+    let addresses: Vec<_> = offerable
+        .iter()
         .map(|it| HostAddress {
             interface: &it.name,
             ip: it.ip(),
             is_running: it.is_oper_up(),
-            is_bridge: is_bridge(&it.name),
+            is_bridge: bridges.contains(&*it.name),
         })
         .collect();
-    let ways_out: Vec<_> = ELSEWHERE
+    order(&addresses, &ways_out)
+}
+
+/// Returns the addresses that default routes begin at.
+fn ways_out() -> Vec<IpAddr> {
+    ELSEWHERE
         .into_iter()
         .filter_map(|it| source_address(it).ok())
-        .collect();
-    order(&addresses, &ways_out)
+        .collect()
 }
 
 /// Orders addresses by how likely a peer can reach them: those of interfaces without a carrier come
