@@ -47,6 +47,14 @@ const FOUR: Dials = Dials::AtOnce(4);
 /// After 1 to 5 s; the rounds go through these.
 const LATER: Dials = Dials::After(Duration::from_secs(1));
 
+/// At moments at which the SYN of the second one is under way as the listener closes the holes that it has opened for
+/// the first one, 3 s after that was over; or is just there, or comes a little later.
+const AS_HOLES_CLOSE: [Dials; 3] = [
+    Dials::After(Duration::from_millis(2840)),
+    Dials::After(Duration::from_millis(2865)),
+    Dials::After(Duration::from_millis(2890)),
+];
+
 impl Dials {
     /// Returns how close the dials of a round are to each other.
     fn of_round(self, round: u32, rounds: u32) -> Self {
@@ -155,6 +163,14 @@ fn burst_after_burst(dials: Dials, from: NatSpec, to: NatSpec) {
 #[test]
 fn bursts_from_behind_random_ports_do_not_meet_closed_holes() {
     burst_after_burst(FOUR, RANDOM, FILTERS);
+}
+
+/// Makes the second dial at each of these moments, each in a lab of its own.
+#[test]
+fn holes_are_not_closed_while_a_peer_comes_through_them() {
+    for dials in AS_HOLES_CLOSE {
+        all_connect(dials, OF_400, FILTERS);
+    }
 }
 
 macro_rules! together {

@@ -8,14 +8,19 @@
 use std::{
     collections::{HashMap, VecDeque},
     net::SocketAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use p2pconnect_punch::{ConnectFailure, Opened};
-use tokio::{net::TcpStream, sync::oneshot, task::JoinSet, time::timeout};
+use tokio::{
+    net::TcpStream,
+    sync::{oneshot, watch},
+    task::JoinSet,
+    time::timeout,
+};
 
 use crate::{closed_holes::ClosedHoles, path_faults::PathFaults, syn_budget::PaidSyn, tcp};
 
@@ -48,11 +53,14 @@ impl Holes {
     /// has the connection: if it is this one's, it arrives as one that was accepted.
     ///
     /// Cancel safety: dropping the future closes the socket, unless another session takes it over.
+    /// When `over` says so, the hole is closed, unless another session waits for it or the peer is coming
+    /// through it just then.
     pub(crate) fn connect<F>(
         self: &Arc<Self>,
         ends: Ends,
         pay: F,
         faults: Arc<PathFaults>,
+        mut over: watch::Receiver<bool>,
     ) -> impl Future<Output = Connected> + use<F>
     where
         F: FnOnce() -> Option<PaidSyn>,
@@ -82,7 +90,7 @@ impl Holes {
             Place::None => (None, None),
         };
         async move {
-            let held = match (held, next) {
+            let mut held = match (held, next) {
                 (Some(held), _) => held,
                 (None, Some(next)) => match next.await {
                     Ok(turn) => turn?,
@@ -91,7 +99,13 @@ impl Holes {
                 },
                 (None, None) => return Err(ConnectFailure::Withheld),
             };
-            held.await
+            tokio::select! {
+                biased;
+                connected = &mut held => return connected,
+                // Where nobody will say it any more, the hole stays open until it is dropped.
+                Ok(_) = over.wait_for(|over| *over) => {}
+            }
+            held.close().await
         }
     }
 
@@ -104,6 +118,14 @@ impl Holes {
 /// makes them within a second or two; what comes later finds other holes, see [`Bets`](crate::bets::Bets).
 const LINGERING: Duration = Duration::from_secs(3);
 
+/// How long a connection may take to open when the peer's SYN has come through such a hole: as long as a peer that has
+/// sent it waits.
+const OPENING: Duration = Duration::from_secs(3);
+
+/// How long listeners are given to learn that a hole is about to be closed: then nobody answers there, neither its
+/// socket nor a listener.
+const TELLING: Duration = Duration::from_millis(50);
+
 /// The most sessions whose holes stay open: those that a peer may have under way.
 const MAX_LINGERING: usize = 64;
 
@@ -113,8 +135,8 @@ const MAX_LINGERING: usize = 64;
 pub(crate) struct Lingering(Mutex<JoinSet<()>>);
 
 impl Lingering {
-    /// Goes on with what a session has under way, and keeps what that has taken, for a while.
-    pub(crate) fn hold<T, K>(&self, mut tasks: JoinSet<T>, kept: K)
+    /// Goes on with what a session has under way, and keeps what that has taken, for a while. Says when it is `over`.
+    pub(crate) fn hold<T, K>(&self, mut tasks: JoinSet<T>, over: watch::Sender<bool>, kept: K)
     where
         T: Send + 'static,
         K: Send + 'static,
@@ -125,9 +147,12 @@ impl Lingering {
             return;
         }
         all.spawn(async move {
-            let ending = async { while tasks.join_next().await.is_some() {} };
-            // Whatever is left is closed.
-            drop(timeout(LINGERING, ending).await);
+            let mut ending = pin!(async { while tasks.join_next().await.is_some() {} });
+            if timeout(LINGERING, &mut ending).await.is_err() {
+                over.send_replace(true);
+                // Whatever is left is closed.
+                drop(timeout(OPENING, ending).await);
+            }
             drop(kept);
         });
     }
@@ -148,19 +173,23 @@ struct Held {
     holes: Arc<Holes>,
     ends: Ends,
     connecting: Option<Pin<Box<dyn Future<Output = Connected> + Send>>>,
+    /// Dropped to have the attempt given up, unless the peer has met it.
+    may_go_on: Option<oneshot::Sender<()>>,
     /// What became of it in the first moment.
     at_once: Option<Connected>,
 }
 
 impl Held {
     fn begin(holes: Arc<Holes>, ends: Ends, paid: PaidSyn, faults: Arc<PathFaults>) -> Self {
-        let (local, remote) = ends;
+        let (may_go_on, ended) = oneshot::channel();
         let mut held = Self {
             holes,
             ends,
             connecting: Some(Box::pin(async move {
-                tcp::connect((local, remote), paid, &faults).await
+                let given_up = async { drop(ended.await) };
+                tcp::connect(ends, paid, &faults, given_up).await
             })),
+            may_go_on: Some(may_go_on),
             at_once: None,
         };
         let mut nobody = Context::from_waker(Waker::noop());
@@ -168,6 +197,28 @@ impl Held {
             held.at_once = Some(result);
         }
         held
+    }
+
+    /// Closes the hole, or passes it on to a session that waits for it. If the peer is coming through it, the
+    /// connection goes on.
+    async fn close(mut self) -> Connected {
+        if self.is_wanted() {
+            return Err(ConnectFailure::AddressNotAvailable);
+        }
+        // Listeners have to know it first: a SYN that comes when the socket is gone would be answered by one.
+        self.note_closed();
+        if let Ok(connected) = timeout(TELLING, &mut self).await {
+            return connected;
+        }
+        self.may_go_on = None;
+        self.await
+    }
+
+    /// Tells whether another session waits for it.
+    fn is_wanted(&self) -> bool {
+        let is_waiting = |it: &VecDeque<Turn>| it.iter().any(|turn| !turn.is_closed());
+        self.holes
+            .with(|holes| holes.get(&self.ends).is_some_and(is_waiting))
     }
 
     /// Notes that the hole may be open in a NAT, and leads to no socket any more.
@@ -248,6 +299,7 @@ impl Drop for Held {
             holes: Arc::clone(&self.holes),
             ends: self.ends,
             connecting: self.connecting.take(),
+            may_go_on: self.may_go_on.take(),
             at_once: None,
         };
         // Where that session has ended too, dropping this asks the one after it.
@@ -290,6 +342,7 @@ mod tests {
             ends,
             move || account.pay(network, Purpose::Guess),
             Arc::default(),
+            watch::Sender::new(false).subscribe(),
         )
     }
 
@@ -345,13 +398,18 @@ mod tests {
         let (lingering, stake) = (Lingering::default(), Arc::new(()));
         let mut tasks = JoinSet::new();
         tasks.spawn(std::future::pending::<()>());
-        lingering.hold(tasks, Arc::clone(&stake));
+        let over = watch::Sender::new(false);
+        lingering.hold(tasks, over.clone(), Arc::clone(&stake));
         sleep(LINGERING / 2).await;
         assert_eq!(Arc::strong_count(&stake), 2);
+        assert!(!*over.borrow());
         sleep(LINGERING).await;
+        assert!(*over.borrow());
+        assert_eq!(Arc::strong_count(&stake), 2);
+        sleep(OPENING).await;
         assert_eq!(Arc::strong_count(&stake), 1);
         // What has come to an end needs no time.
-        lingering.hold(JoinSet::<()>::new(), Arc::clone(&stake));
+        lingering.hold(JoinSet::<()>::new(), over, Arc::clone(&stake));
         assert_eq!(Arc::strong_count(&stake), 1);
     }
 

@@ -104,6 +104,8 @@ pub(crate) struct Session {
     stake: Option<Arc<Stake>>,
     holes: Arc<Holes>,
     lingering: Arc<Lingering>,
+    /// Whether the holes that it has left open are closed.
+    over: watch::Sender<bool>,
     account: Account,
 }
 
@@ -161,6 +163,7 @@ impl Session {
             stake: None,
             holes: Arc::default(),
             lingering: Arc::default(),
+            over: watch::Sender::new(false),
             account: Account::default(),
         }
     }
@@ -246,7 +249,8 @@ impl Session {
     /// Leaves the holes open that the agent has not closed before its end.
     fn leave_holes_open(&mut self) {
         let tasks = std::mem::take(&mut self.tasks);
-        self.lingering.hold(tasks, self.stake.take());
+        self.lingering
+            .hold(tasks, self.over.clone(), self.stake.take());
     }
 
     fn perform(&mut self, action: Action) {
@@ -285,9 +289,12 @@ impl Session {
         let task = if is_hole {
             let account = self.account.clone();
             let pay = move || account.pay(network, purpose);
-            let connecting = self
-                .holes
-                .connect((local, remote), pay, self.verifier.faults());
+            let connecting = self.holes.connect(
+                (local, remote),
+                pay,
+                self.verifier.faults(),
+                self.over.subscribe(),
+            );
             let claim = self.inbox.claim(remote, self.handover.is_controlled());
             self.tasks.spawn(async move {
                 let result = match connecting.await {
@@ -503,8 +510,9 @@ fn connect(
     paid: PaidSyn,
     faults: Arc<PathFaults>,
 ) -> impl Future<Output = (CheckId, Done)> + use<> {
-    let mut connecting =
-        Box::pin(async move { tcp::connect((local, remote), paid, &faults).await });
+    let mut connecting = Box::pin(async move {
+        tcp::connect((local, remote), paid, &faults, std::future::pending()).await
+    });
     let mut nobody = Context::from_waker(Waker::noop());
     let ready = match connecting.as_mut().poll(&mut nobody) {
         Poll::Ready(result) => Some(result),

@@ -1,6 +1,6 @@
 //! What this crate asks of TCP sockets beyond connect and accept.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, time::Duration};
 
 use p2pconnect_punch::{ConnectFailure, Opened};
 use p2pconnect_stun::{
@@ -42,25 +42,42 @@ const UNSCALED_WINDOW: u32 = u16::MAX as u32;
 /// A connection whose peer reads our windows wrongly fails as one that was reset, which it is then: so
 /// the peer learns that it has to open anew as well.
 ///
+/// The attempt is given up when `given_up` ends, unless the peer's SYN has come by then: the peer believes that the
+/// connection is open, or will in a moment.
+///
 /// Cancel safety: dropping the future closes the socket, which is what ends an attempt.
 pub(crate) async fn connect(
     (local, remote): (SocketAddr, SocketAddr),
     paid: PaidSyn,
     faults: &PathFaults,
+    given_up: impl Future<Output = ()>,
 ) -> Result<(TcpStream, Opened), ConnectFailure> {
     let mut watched = faults.watch();
-    let (stream, known) = loop {
+    let mut given_up = pin!(given_up);
+    let mut is_given_up = false;
+    let (stream, known) = 'opening: loop {
         let known = *watched.borrow_and_update();
         let socket = reusable_tcp_socket(local).map_err(|error| classify(&error))?;
         prepare(&socket, known).map_err(|error| classify(&error))?;
-        tokio::select! {
-            connected = socket.connect(remote) => {
-                break (connected.map_err(|error| classify(&error))?, known);
+        let handle = info::Handle::of(&socket);
+        let mut connecting = pin!(socket.connect(remote));
+        loop {
+            tokio::select! {
+                connected = &mut connecting => {
+                    break 'opening (connected.map_err(|error| classify(&error))?, known);
+                }
+                // Where ports are guessed, the peer's next attempts come by other ones: a hole that is open
+                // already must be of use to these.
+                Ok(_) = watched.wait_for(|now| now.scale_lost != known.scale_lost) => break,
+                () = &mut given_up, if !is_given_up => {
+                    if !handle.is_met() {
+                        return Err(ConnectFailure::Withheld);
+                    }
+                    is_given_up = true;
+                }
             }
-            // Where ports are guessed, the peer's next attempts come by other ones: a hole that is open
-            // already must be of use to these.
-            Ok(_) = watched.wait_for(|now| now.scale_lost != known.scale_lost) => paid.repeat(),
         }
+        paid.repeat();
     };
     if !known.scale_lost && info::has_lost_its_scale(&stream) {
         faults.note_scale_lost();
@@ -193,7 +210,10 @@ fn opened(stream: &TcpStream) -> Opened {
 
 #[cfg(target_os = "linux")]
 mod info {
-    use std::{os::fd::AsRawFd as _, time::Duration};
+    use std::{
+        os::fd::{AsRawFd as _, RawFd},
+        time::Duration,
+    };
 
     pub(super) fn segments_without_data(stream: &tokio::net::TcpStream) -> Option<u32> {
         let info = read(stream)?;
@@ -261,6 +281,23 @@ mod info {
         read(stream).is_some_and(|info| info.tcpi_state == CLOSE)
     }
 
+    /// A socket that connects, which somebody else owns meanwhile.
+    pub(super) struct Handle(RawFd);
+
+    impl Handle {
+        pub(super) fn of(socket: &tokio::net::TcpSocket) -> Self {
+            Self(socket.as_raw_fd())
+        }
+
+        /// Tells whether a SYN has come in answer to ours or across it, while the socket is there.
+        pub(super) fn is_met(&self) -> bool {
+            /// `TCP_ESTABLISHED` and `TCP_SYN_RECV` of the kernel's `tcp_states.h`.
+            const MET: [u8; 2] = [1, 3];
+
+            read_of(self.0).is_some_and(|info| MET.contains(&info.tcpi_state))
+        }
+    }
+
     #[expect(unsafe_code, reason = "TIOCOUTQ has no safe binding")]
     pub(super) fn outstanding(stream: &tokio::net::TcpStream) -> Option<u32> {
         let mut bytes: libc::c_int = 0;
@@ -269,8 +306,12 @@ mod info {
         (result == 0).then(|| bytes.try_into().ok()).flatten()
     }
 
-    #[expect(unsafe_code, reason = "TCP_INFO has no safe binding")]
     fn read(stream: &tokio::net::TcpStream) -> Option<libc::tcp_info> {
+        read_of(stream.as_raw_fd())
+    }
+
+    #[expect(unsafe_code, reason = "TCP_INFO has no safe binding")]
+    fn read_of(socket: RawFd) -> Option<libc::tcp_info> {
         // SAFETY: tcp_info is made of integers, for which all-zero bytes are a value.
         let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
         let whole = size_of_val(&info);
@@ -279,7 +320,7 @@ mod info {
         // bytes into it.
         let result = unsafe {
             libc::getsockopt(
-                stream.as_raw_fd(),
+                socket,
                 libc::IPPROTO_TCP,
                 libc::TCP_INFO,
                 (&raw mut info).cast(),
@@ -324,6 +365,18 @@ mod info {
 
     pub(super) const fn is_closed(_: &tokio::net::TcpStream) -> bool {
         false
+    }
+
+    pub(super) struct Handle;
+
+    impl Handle {
+        pub(super) const fn of(_: &tokio::net::TcpSocket) -> Self {
+            Self
+        }
+
+        pub(super) const fn is_met(&self) -> bool {
+            false
+        }
     }
 
     pub(super) const fn outstanding(_: &tokio::net::TcpStream) -> Option<u32> {
