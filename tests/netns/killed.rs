@@ -23,6 +23,9 @@ const RESET: Duration = Duration::from_secs(3);
 /// What is said of a peer that the coordinator hears no more.
 const SILENT: &str = "has heard nothing of it for";
 
+/// What is said of a connection on which the peer's system answers, as the peer is gone, and the peer has not.
+const BROKEN: &str = "broke as it was made";
+
 /// A pair of peers with keys of their own, one of many in a lab.
 struct Pair<'a> {
     net: &'a Net,
@@ -77,20 +80,29 @@ fn kill_listener(net: &Net, moment: u64) {
 
 fn assert_tells_why(dialled: &Finished, moment: u64, took: Duration) {
     let (code, reason) = (dialled.code(), dialled.reason());
-    let is_stream = dialled.event("established").is_some() && !reason.contains(SILENT);
-    if is_stream {
-        // It was there before the listener was killed, at the latest moments.
-        assert_eq!(code, 1, "{moment}: {:#?}", dialled.stderr);
-        assert!(reason.contains("went away"), "{moment}: {reason}");
+    // There was a connection before the listener was killed, at the latest moments: with the peer's answer a stream,
+    // or else an attempt that has failed.
+    if reason.contains(BROKEN) || (dialled.event("established").is_some() && code == 1) {
+        let expected = if reason.contains(BROKEN) { 5 } else { 1 };
+        assert_eq!(code, expected, "{moment}: {:#?}", dialled.stderr);
+        assert!(
+            code == 5 || reason.contains("went away"),
+            "{moment}: {reason}"
+        );
         assert!(took < RESET, "{moment}: {took:?}");
         return;
     }
     assert_eq!(code, 3, "{moment}: {:#?}", dialled.stderr);
     assert!(reason.contains(SILENT), "{moment}: {reason}");
-    // Whoever finds out after its attempts have ended asks for another introduction first.
+    // The attempts end after 1.2 s where the peer's system resets them, and another introduction is asked for; the
+    // coordinator knows after 1.6 s. Who is not told of that asks for more.
     let introductions = dialled.stderr.iter();
     let introductions = introductions.filter(|it| it.contains("\"introduced\""));
-    assert_eq!(introductions.count(), 1, "{moment}: {:#?}", dialled.stderr);
+    assert!(
+        introductions.count() <= 2,
+        "{moment}: {:#?}",
+        dialled.stderr
+    );
 }
 
 fn kill_dialler(net: &Net, moment: u64) {
@@ -108,7 +120,8 @@ fn kill_dialler(net: &Net, moment: u64) {
         assert_eq!(listener.finish().code(), 1, "{moment}");
         return;
     }
-    assert!(end.contains(SILENT), "{moment}: {end}");
+    let is_over = end.contains(SILENT) || end.contains(BROKEN);
+    assert!(is_over, "{moment}: {end}");
     let (mut second, _stdin) = pair.dial("second", &id);
     second.wait_for("established");
 }
