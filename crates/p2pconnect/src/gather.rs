@@ -57,8 +57,8 @@ impl Announced {
 
 /// Returns the candidates of this endpoint, those first that are most worth their place.
 ///
-/// `own` are addresses of this machine; `predicted` is from where the first connection out of a row of unused ports is expected, as far as
-/// `nat` is known.
+/// `own` are addresses of this machine. `predicted` is from where the first connection out of a row of unused ports
+/// is expected, as far as `nat` is known.
 pub(crate) fn candidates(
     ports: &PunchPorts,
     own: &[IpAddr],

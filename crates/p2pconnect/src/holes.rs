@@ -327,6 +327,9 @@ mod tests {
     use super::*;
     use crate::syn_budget::{Account, Network};
 
+    /// Longer than it takes to connect over the loopback, and not long.
+    const SOON: Duration = Duration::from_millis(300);
+
     fn account() -> Account {
         Account::default()
     }
@@ -411,6 +414,28 @@ mod tests {
         // What has come to an end needs no time.
         lingering.hold(JoinSet::<()>::new(), over, Arc::clone(&stake));
         assert_eq!(Arc::strong_count(&stake), 1);
+    }
+
+    #[tokio::test]
+    async fn a_hole_is_closed_when_its_session_is_over_for_good() {
+        let (holes, account) = (Arc::new(Holes::default()), account());
+        let (peer, ends) = ends();
+        // Where two connections wait to be accepted, Linux does not answer a third SYN.
+        let listener = peer.listen(1).unwrap();
+        let [one, other] = [(); 2].map(|()| TcpStream::connect(ends.1));
+        let waiting = (one.await.unwrap(), other.await.unwrap());
+        let over = watch::Sender::new(false);
+        let network = Network::of(ends.1.ip());
+        let pay = || account.pay(network, Purpose::Guess);
+        let hole = holes.connect(ends, pay, Arc::default(), over.subscribe());
+        let mut hole = pin!(hole);
+        assert!(timeout(SOON, &mut hole).await.is_err(), "it is open");
+        assert!(!holes.closed.leads(ends.0.port(), ends.1));
+        over.send_replace(true);
+        assert_eq!(hole.await.unwrap_err(), ConnectFailure::Withheld);
+        assert!(holes.closed.leads(ends.0.port(), ends.1));
+        assert!(holes.with(|all| all.is_empty()));
+        drop((listener, waiting));
     }
 
     #[tokio::test]

@@ -676,7 +676,7 @@ impl Shared {
         source_address(self.nat64.reach(server).await).ok()
     }
 
-    /// Does so where packets to the server leave from `source`.
+    /// Does so where it is known that packets to the server leave from `source`.
     fn has_left_for(&self, source: Option<IpAddr>, key: Key, local: SocketAddr) -> bool {
         let has_left = source.is_some_and(|source| source != local.ip());
         if has_left {
