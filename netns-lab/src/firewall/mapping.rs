@@ -18,11 +18,12 @@ use crate::spec::{Dependence, NatSpec, PortAssignment, PortRange};
 const PORTS: &str = "ports";
 /// External ports that are given out.
 const TAKEN: &str = "taken";
-/// The ports that are given out one after the other.
+/// The ports that are given out one after the other, where the kernel cannot count
+/// them up.
 const SEQUENCE: &str = "sequence";
 
-/// Most ports of a sequence, which then begins anew: more mappings than a test
-/// makes, and little work for the kernel.
+/// Most ports of such a list, which then begins anew: more mappings than a dial
+/// makes, and little work for the kernel. A dozen dials that guess make more.
 const SEQUENCE_LENGTH: u32 = 1024;
 
 /// How often a hash is tried before the kernel draws a port. With a tenth of
@@ -77,10 +78,25 @@ pub(super) fn sets(spec: &NatSpec) -> Vec<Set> {
 
 /// Adds the sequence of ports, if they are given out in one.
 pub(super) fn add_ports(ruleset: Ruleset, spec: &NatSpec, seed: u32) -> Ruleset {
-    let PortAssignment::Sequential { delta } = spec.ports else {
-        return ruleset;
-    };
-    ruleset.port_list(SEQUENCE, &sequence(spec.port_range, delta, seed))
+    match spec.ports {
+        PortAssignment::Sequential { delta } if counted(spec, seed).is_none() => {
+            ruleset.port_list(SEQUENCE, &sequence(spec.port_range, delta, seed))
+        }
+        _ => ruleset,
+    }
+}
+
+/// Returns the part of the range that the kernel counts up, if ports are to follow each
+/// other without a gap: all from one in the lower half.
+fn counted(spec: &NatSpec, seed: u32) -> Option<PortRange> {
+    let PortRange { first, last } = spec.port_range;
+    let half = spec.port_range.count() / 2;
+    let is_by_one = spec.ports == PortAssignment::Sequential { delta: 1 };
+    (is_by_one && half > SEQUENCE_LENGTH).then(|| PortRange {
+        // Less than the number of ports, so within the range.
+        first: first + (seed % half) as u16,
+        last,
+    })
 }
 
 fn sequence(range: PortRange, delta: u16, seed: u32) -> Vec<u16> {
@@ -115,10 +131,14 @@ pub(super) fn rules(spec: &NatSpec, external: Ipv4Addr, seed: u32) -> Vec<Rule> 
     match spec.ports {
         PortAssignment::Preserved => rules.push(free(with_ports.clone().choose_own_port())),
         PortAssignment::Sequential { delta } => {
-            let length = sequence(range, delta, seed).len() as u32;
-            rules.push(free(
-                with_ports.clone().choose_port_in_turn(SEQUENCE, length),
-            ));
+            let with_ports = with_ports.clone();
+            rules.push(free(match counted(spec, seed) {
+                Some(range) => with_ports.choose_port_by_count(range),
+                None => {
+                    let length = sequence(range, delta, seed).len() as u32;
+                    with_ports.choose_port_in_turn(SEQUENCE, length)
+                }
+            }));
         }
         _ => {}
     }
@@ -182,6 +202,21 @@ mod tests {
             ports,
             [2005, 2008, 2001, 2004, 2007, 2000, 2003, 2006, 2009, 2002]
         );
+    }
+
+    #[test]
+    fn a_large_range_is_counted_up_to_its_end() {
+        let counts = |delta, first, last| {
+            let spec = NatSpec::port_preserving()
+                .ports(PortAssignment::Sequential { delta })
+                .port_range(first, last);
+            counted(&spec, 70_000)
+        };
+        let PortRange { first, last } = counts(1, 1024, 65_535).expect("it is large");
+        assert!((1024..=33_280).contains(&first));
+        assert_eq!(last, 65_535);
+        assert_eq!(counts(2, 1024, 65_535), None);
+        assert_eq!(counts(1, 1024, 3071), None);
     }
 
     #[test]

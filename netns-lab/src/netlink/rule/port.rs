@@ -33,6 +33,22 @@ impl Rule {
             Field::Number(6, u32::from(range.first)),
             Field::Number(7, HASH_JENKINS),
         ];
+        self.load(key).push("hash", hash).number_to_port()
+    }
+
+    /// Chooses the ports of a range one after the other, and again from the first one.
+    pub(crate) fn choose_port_by_count(self, range: PortRange) -> Self {
+        let number = vec![
+            Field::Number(1, PORT),
+            Field::Number(2, range.count()),
+            Field::Number(3, NUMBERS_IN_TURN),
+            Field::Number(4, u32::from(range.first)),
+        ];
+        self.push("numgen", number).number_to_port()
+    }
+
+    /// Makes a port of the number in its place.
+    fn number_to_port(self) -> Self {
         let order = vec![
             Field::Number(1, PORT),
             Field::Number(2, PORT),
@@ -40,7 +56,7 @@ impl Rule {
             Field::Number(4, 2),
             Field::Number(5, 2),
         ];
-        self.load(key).push("hash", hash).push("byteorder", order)
+        self.push("byteorder", order)
     }
 
     /// Chooses the next port of a map from 0, 1, and so on below `length` to ports.
