@@ -10,7 +10,9 @@ use std::{
 use p2pconnect_proto::{
     BackFrom, BackOutcome, ConnectBack, NatFiltering, NatMapping, NatReport, PortAssignment,
 };
-use p2pconnect_punch::behaviour::{MIN_RANGE_SAMPLES, Observation, SeenRange, conclude};
+use p2pconnect_punch::behaviour::{
+    MIN_RANGE_SAMPLES, Observation, SeenRange, conclude, finer_step,
+};
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -72,6 +74,8 @@ struct Facts {
     last: Option<SocketAddr>,
     /// When that was taken in.
     looked: Option<Instant>,
+    /// By how much ports of a row move on, where looks since the samples have shown that it is less than those say.
+    step: Option<u16>,
     /// How many connections had got a port when that one was about to be made.
     trails_before: u64,
     backs: Vec<ConnectBack>,
@@ -267,12 +271,14 @@ impl Behaviour {
                 facts.looked = Some(Instant::now());
             }
             facts.samples.extend(samples);
+            facts.step = None;
         });
     }
 
     /// Takes in from where the newest connection came, and how many had got a port before it.
     pub(crate) fn looked(&self, mapped: SocketAddr, trails_before: u64) {
         self.learn(|facts| {
+            facts.step = facts.step_by(mapped.port());
             facts.last = Some(mapped);
             facts.looked = Some(Instant::now());
             facts.trails_before = trails_before;
@@ -414,6 +420,17 @@ impl Facts {
         self.named.clear();
         self.last = None;
         self.looked = None;
+        self.step = None;
+    }
+
+    /// Returns by how much ports of a row move on, as far as the newest one shows.
+    fn step_by(&self, newest: u16) -> Option<u16> {
+        match (self.report().ports, self.last) {
+            (Some(PortAssignment::Sequential { delta }), Some(last)) => {
+                Some(finer_step(delta, last.port(), newest))
+            }
+            _ => None,
+        }
     }
 
     /// NATs are in front of IPv4; without it, what is known of IPv6 serves.
@@ -442,6 +459,10 @@ impl Facts {
                     let seen = self.seen_range();
                     let (first, last) = seen.map_or((first, last), SeenRange::bounds);
                     Some(PortAssignment::Random { first, last })
+                }
+                Some(PortAssignment::Sequential { delta }) => {
+                    let delta = self.step.unwrap_or(delta);
+                    Some(PortAssignment::Sequential { delta })
                 }
                 known => known,
             };

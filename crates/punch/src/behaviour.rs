@@ -29,6 +29,10 @@ const BACKWARDS: usize = 12;
 /// for a NAT that counts. Behind one that is busier, the next port cannot be foretold.
 const BUSIEST: u32 = 32;
 
+/// How far apart two ports of a row may be, the one looked at after the other: a minute of a busy NAT's connections.
+/// What is further apart is on either side of the row's end.
+const LONGEST_WAY: u16 = 4096;
+
 /// The ports that NATs give out (RFC 4787 section 4.2.1 keeps the well-known ones apart).
 const WHOLE_RANGE: (u16, u16) = (1024, u16::MAX);
 
@@ -165,11 +169,21 @@ fn step_of_row(ports: &[u16]) -> Option<u16> {
     let measure = steps
         .iter()
         .fold(size(step), |measure, step| divisor(measure, size(*step)));
-    Some(if is_upwards(step) {
-        measure
-    } else {
-        measure.wrapping_neg()
-    })
+    Some(in_way_of(step, measure))
+}
+
+/// Returns the step of a row that was found to have this one, by a port of it and one that was given out later.
+///
+/// Whoever connected each time in between, while it was found out, made it look like a multiple.
+#[must_use]
+pub fn finer_step(step: u16, earlier: u16, later: u16) -> u16 {
+    let way = later.wrapping_sub(earlier);
+    // The row may have begun anew.
+    let goes_on = is_upwards(way) == is_upwards(step) && size(way) <= LONGEST_WAY;
+    if way == 0 || !goes_on {
+        return step;
+    }
+    in_way_of(step, divisor(size(step), size(way)))
 }
 
 /// Returns the step from most of the ports to the next one, if it is nearly always the same.
@@ -222,6 +236,15 @@ fn against(goes_up: bool, steps: &[u16]) -> usize {
 
 const fn is_upwards(step: u16) -> bool {
     step.cast_signed() > 0
+}
+
+/// Returns a step of this size that goes the way of another one.
+const fn in_way_of(step: u16, size: u16) -> u16 {
+    if is_upwards(step) {
+        size
+    } else {
+        size.wrapping_neg()
+    }
 }
 
 /// Returns how far a step goes, whichever way.

@@ -286,3 +286,28 @@ async fn a_question_that_may_cost_the_server_waits_for_a_dial() {
     let _reserved = varies.reserve();
     assert_eq!(waited(&varies).await, Duration::ZERO);
 }
+
+/// Somebody else had each second port while the samples were taken, and is done now.
+#[test]
+fn a_step_that_others_made_longer_is_found_out_later() {
+    let step = |behaviour: &Behaviour| behaviour.report().ports;
+    let at = |port: u16| SocketAddr::from(([203, 0, 113, 7], port));
+    let sequential = |delta: u16| Some(PortAssignment::Sequential { delta });
+    for (taken, looks, delta) in [
+        ([7010, 7012, 7014, 7016], [7018, 7019], 1),
+        ([7010, 7012, 7014, 7016], [7018, 7024], 2),
+        ([7016, 7014, 7012, 7010], [7008, 7007], u16::MAX),
+        ([7012, 7018, 7024, 7030], [7036, 7040], 2),
+        // The row has begun anew.
+        ([7010, 7012, 7014, 7016], [7018, 1025], 2),
+    ] {
+        let behaviour = behind([6000, 6001]);
+        samples(&behaviour, &taken);
+        for port in looks {
+            behaviour.looked(at(port), 0);
+        }
+        assert_eq!(step(&behaviour), sequential(delta), "{looks:?}");
+        let next = looks[1].wrapping_add(delta);
+        assert_eq!(behaviour.foretell(10_000).1, Some(at(next)));
+    }
+}
