@@ -203,6 +203,12 @@ together! {
     later_to_a_peer_behind_next_ports: LATER, FILTERS, NEXT;
     two_between_blocks: TWO, OF_400, OF_400;
     two_from_next_ports_to_next_ports: TWO, NEXT, NEXT;
+    two_from_next_ports_to_a_block: TWO, NEXT, OF_400;
+    two_from_a_block_to_next_ports: TWO, OF_400, NEXT;
+    twelve_between_blocks: TWELVE, OF_400, OF_400;
+    twelve_from_next_ports_to_next_ports: TWELVE, NEXT, NEXT;
+    twelve_from_next_ports_to_a_block: TWELVE, NEXT, OF_400;
+    twelve_from_a_block_to_next_ports: TWELVE, OF_400, NEXT;
     later_between_blocks: LATER, OF_400, OF_400;
     later_from_next_ports_to_next_ports: LATER, NEXT, NEXT;
 }

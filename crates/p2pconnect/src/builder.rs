@@ -216,6 +216,7 @@ impl Builder {
             crossings: Arc::default(),
             turns: Arc::default(),
             places: Places::default(),
+            one_each: Arc::default(),
             stream_silence: self.stream_silence,
         });
         let listening = self.policy.map(|it| listening(it, self.max_connections));

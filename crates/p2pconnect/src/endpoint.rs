@@ -5,10 +5,10 @@ use std::{
 
 use p2pconnect_identity::SecretKey;
 use p2pconnect_proto::{
-    NatMapping, PeerId, PortAssignment, Role,
+    NatMapping, NatReport, PeerId, PortAssignment, Role,
     message::{DialRequest, Introduction, Refusal},
 };
-use p2pconnect_punch::{PunchConfig, Verdict};
+use p2pconnect_punch::{PunchConfig, Verdict, guesses_both};
 use p2pconnect_stun::shortage;
 use tokio::{
     sync::{Mutex, mpsc, watch},
@@ -17,6 +17,7 @@ use tokio::{
 
 use crate::{
     Builder, Connection, CoordinatorError, DialError, Metrics,
+    alone::{Alone, OneEach, alone},
     behaviour::Behaviour,
     bets::Bets,
     chance::random_fraction,
@@ -108,6 +109,8 @@ pub(crate) struct Inner {
     pub(crate) crossings: Arc<Crossings>,
     pub(crate) turns: Arc<Turns>,
     pub(crate) places: Places,
+    /// Whose dials are answered one at a time, and are being answered.
+    pub(crate) one_each: Arc<OneEach>,
     /// For how long nothing may come from the peer of a connection.
     pub(crate) stream_silence: Duration,
 }
@@ -160,6 +163,9 @@ impl Endpoint {
     /// If the peer dials this endpoint at the same moment, one connection results: both dials
     /// return it, and neither side's [`accept`](Self::accept) does.
     ///
+    /// Several dials at the same moment, of one process or of several with the same key, do not harm each other. Where
+    /// the NATs of both sides give each destination another port, they are made one after the other if need be.
+    ///
     /// There may be other connections to the same peer. From the fifth on they take two punch ports
     /// more for every four, and a moment to learn the mappings of these.
     ///
@@ -203,31 +209,31 @@ impl Endpoint {
         let place = self.inner.place(peer, deadline).await?;
         let _reserved = self.inner.behaviour.reserve();
         let mut found = None;
+        let mut _alone = Alone::default();
         let (mut round, mut turned_away, mut outdated) = (0, 0, 0);
         let (mut failed, mut most) = (0, 0);
         while round - turned_away < rounds::MAX_INTRODUCTIONS {
             round += 1;
             let forwarded = self.inner.port_mappings.known();
-            let looking = timeout_at(deadline.into(), self.inner.look(round));
-            if looking.await.is_err() {
+            if !self.looks_in_time(round, deadline).await {
                 break;
             }
             let met = match self.ask(peer, &place, deadline).await {
                 Ok(met) => met,
                 Err(error) => return Err(rounds::telling(found, error)),
             };
-            let are_apart = met.are_apart();
+            let (are_apart, remote_nat) = (met.are_apart(), met.remote_nat());
             let is_short = rounds::is_short(deadline.saturating_duration_since(Instant::now()));
             let introduced = began.elapsed();
             self.inner.metrics.introduced(introduced);
-            let since = (began, introduced);
             let (error, mut pause) = match self.meet(met, &place, deadline).await {
                 Ok((punched, theirs)) => {
                     let place = theirs.unwrap_or(place);
-                    return Ok(connection(punched, peer, place, since, round));
+                    return Ok(connection(punched, peer, place, (began, introduced), round));
                 }
                 Err(failure) => failure,
             };
+            _alone = Alone::default();
             match error {
                 // It was waited for what the next introduction needs.
                 Some(left @ DialError::PeerLeft) => {
@@ -262,13 +268,44 @@ impl Endpoint {
                     }
                 }
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            let Some(pause) = rounds::wait_for_next(found.as_ref(), pause, left) else {
+            let next = self.wait_for_next(found.as_ref(), pause, remote_nat, deadline);
+            let Some(alone) = next.await else {
                 break;
             };
-            sleep(pause).await;
+            _alone = alone;
         }
         Err(found.unwrap_or(DialError::TimedOut))
+    }
+
+    /// Sees where this machine and its NAT are, and returns whether there was time for it.
+    async fn looks_in_time(&self, round: u32, deadline: Instant) -> bool {
+        timeout_at(deadline.into(), self.inner.look(round))
+            .await
+            .is_ok()
+    }
+
+    /// Waits until another introduction is worth asking for, if there is time for one: so long, and until no other
+    /// dial of this key goes on and the peer has recovered from that, where dials are in each other's way.
+    async fn wait_for_next(
+        &self,
+        found: Option<&DialError>,
+        pause: Duration,
+        remote: Option<RemoteNat>,
+        deadline: Instant,
+    ) -> Option<Alone> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        sleep(rounds::wait_for_next(found, pause, left)?).await;
+        let own = self.inner.behaviour.report();
+        let in_the_way = remote.filter(|remote| guesses_both([&own, &remote.report]));
+        let Some(remote) = in_the_way else {
+            return Some(Alone::default());
+        };
+        let latest = deadline.checked_sub(rounds::LAST_ROUND);
+        let alone = alone(&self.inner.key, latest.unwrap_or(deadline)).await;
+        if alone.has_waited {
+            sleep(remote.recovery).await;
+        }
+        Some(alone)
     }
 
     /// Connects as the coordinator has arranged it; returns the place too if the connection is the
@@ -465,6 +502,25 @@ impl Met {
             Self::Crossed(_) => false,
         }
     }
+
+    /// Returns what is known of the peer's NAT.
+    fn remote_nat(&self) -> Option<RemoteNat> {
+        match self {
+            Self::Introduced(meeting) => Some(RemoteNat {
+                report: meeting.introduction.nat,
+                recovery: pause_after(&meeting.introduction),
+            }),
+            Self::Crossed(_) => None,
+        }
+    }
+}
+
+/// What is known of the NAT of a peer that was dialled.
+#[derive(Debug, Clone, Copy)]
+struct RemoteNat {
+    report: NatReport,
+    /// How long the peer takes after a dial to find out and tell what that has used up.
+    recovery: Duration,
 }
 
 /// Who was asked for an introduction, what they were told, and what they said.

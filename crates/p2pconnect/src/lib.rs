@@ -30,6 +30,7 @@
 //! The library is for Linux. It needs a Tokio runtime with I/O and time enabled. To reach peers whose
 //! NAT gives every connection a random port, a program calls [`raise_file_limit`] before.
 
+mod alone;
 mod answer;
 mod asked_from;
 mod behaviour;

@@ -8,10 +8,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2pconnect_proto::{Candidate, CandidateKind, PeerId, PunchPort, Role, message::Introduction};
-use p2pconnect_punch::{Introduced, PunchAgent};
+use p2pconnect_proto::{
+    Candidate, CandidateKind, NatReport, PeerId, PunchPort, Role, message::Introduction,
+};
+use p2pconnect_punch::{Introduced, PunchAgent, bets_that_count, guesses_both};
 use p2pconnect_stun::shortage;
-use tokio::{sync::oneshot, time::sleep_until};
+use tokio::{
+    sync::oneshot,
+    time::{sleep, sleep_until},
+};
 
 use crate::{
     DialError, Status,
@@ -316,15 +321,27 @@ impl Inner {
     ) -> Result<Punched, DialError> {
         let began = Instant::now();
         let hello = std::mem::take(&mut introduction.handshake);
-        let relayed = Relayed::called(&self.key, introduction.peer, hello)?;
+        let dialler = introduction.peer;
+        let relayed = Relayed::called(&self.key, dialler, hello)?;
         let (announced, line) = (self.use_up(&introduction), Arc::clone(coordination));
         let meeting = self.meeting(introduction, announced, &Claims::default(), line, relayed);
         let told = meeting.told(pace);
         let session = told.session;
-        let decision = Decision::default();
-        let deadline = began + DIAL_LIMIT;
+        let (decision, deadline) = (Decision::default(), began + DIAL_LIMIT);
+        let one = guesses_both(told.nats()).then(|| self.one_each.take(dialler, began));
+        let is_in_the_way =
+            matches!(one, Some(None)) || self.bets.are_short_of(bets_that_count(told.nats()));
+        if is_in_the_way {
+            pace.hold();
+        }
         let punching = self.punch(meeting, place, pace.clone(), decision, deadline);
         let telling = async {
+            if is_in_the_way {
+                // The dialler has had the first flight by then, and takes it for an attempt.
+                sleep(told.relayed_rtt).await;
+                coordination.leave(session);
+                return future::pending().await;
+            }
             let patience = told.patience();
             outdated(told, &self.mappings, &self.mappings, &self.behaviour).await;
             let since = Instant::now();
@@ -413,9 +430,10 @@ impl Inner {
         let (translated, may_be_reached) = self.prepare(&mut candidates, &vantage, coordinator);
         let flights = coordination.expect_flights(session);
         relayed.connect(session, coordination, flights);
-        let remotes = fixed_addresses(&candidates);
+        let fixed = fixed_addresses(&candidates, [&announced.nat, &nat]);
         let kinds = candidates.iter().map(|it| (it.address, it.kind)).collect();
-        let inbox = self.inbound.expect(session.opening(role.other()), remotes);
+        let opening = session.opening(role.other());
+        let inbox = self.inbound.expect(opening, fixed.clone());
         self.tell_of_begin(&begun, candidates.len());
 
         let ports = place.ports().unwrap_or(&self.ports);
@@ -437,7 +455,11 @@ impl Inner {
             local_nat: announced.nat,
             remote_nat: nat,
         };
-        let (agent, stake) = self.bets.place(peer, self.punch.clone(), |config| {
+        let mut config = self.punch.clone();
+        if pace.is_held() {
+            config.max_bets = 0;
+        }
+        let (agent, stake) = self.bets.place(peer, config, |config| {
             PunchAgent::new(config, introduced, random_seed(), begun.started)
         });
         // The callee's flight leaves when the dialler is told, and takes half the round trip.
@@ -447,7 +469,7 @@ impl Inner {
             .enduring(self.stream_silence);
         let handover = self.handover((peer, role), relayed, decision);
         let session = Session::new(agent, verifier, handover, inbox, self.behaviour.reports())
-            .naming(kinds, translated)
+            .naming(kinds, fixed, translated)
             .paced(pace)
             .spending(self.syn_budget.open(peer), stake)
             .opening(self.bets.holes(), Arc::clone(&self.lingering));
@@ -545,14 +567,17 @@ async fn unless_outdated<T>(
 }
 
 /// Returns the addresses that connections of this session's peer alone come from. What is predicted may be another
-/// session's: what opens the connection tells.
-fn fixed_addresses(candidates: &[Candidate]) -> BTreeSet<SocketAddr> {
-    let is_fixed = |it: &&Candidate| it.kind != CandidateKind::Predicted;
-    candidates
-        .iter()
-        .filter(is_fixed)
-        .map(|it| it.address)
-        .collect()
+/// session's, and so may all that servers have seen where the ports of both sides are guessed: what opens the
+/// connection tells.
+fn fixed_addresses(candidates: &[Candidate], nats: [&NatReport; 2]) -> BTreeSet<SocketAddr> {
+    let guesses_both = guesses_both(nats);
+    let is_fixed = |it: &&Candidate| match it.kind {
+        CandidateKind::Predicted => false,
+        CandidateKind::ServerReflexive => !guesses_both,
+        CandidateKind::Host | CandidateKind::Mapped | CandidateKind::PeerReflexive => true,
+    };
+    let fixed = candidates.iter().filter(is_fixed);
+    fixed.map(|it| it.address).collect()
 }
 
 /// Runs a session until it hands a connection out, and returns what goes on with it. A failure is explained

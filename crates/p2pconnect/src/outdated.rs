@@ -51,6 +51,11 @@ impl Told {
         (self.relayed_rtt * 3 / 2).min(MAX_PATIENCE)
     }
 
+    /// Returns what is known of both NATs, this side's first.
+    pub(crate) const fn nats(&self) -> [&NatReport; 2] {
+        [&self.announced.nat, &self.peer]
+    }
+
     /// Tells whether the peer may know nothing of this side but private addresses: the coordinator
     /// had not seen it, and no STUN server had answered.
     fn is_without_mapping(&self) -> bool {
@@ -133,7 +138,7 @@ async fn has_moved(told: &Told, mappings: &Mappings, behaviour: &Behaviour) {
     if told.role == Role::Controlling && told.announced.is_fresh() {
         return future::pending().await;
     }
-    let Some(spare) = spare_ports([&told.announced.nat, &told.peer]) else {
+    let Some(spare) = spare_ports(told.nats()) else {
         return future::pending().await;
     };
     told.pace.begun().await;

@@ -28,6 +28,10 @@ const MAX_GUESS_PAUSE: Duration = Duration::from_secs(2);
 /// A new round is not worth asking for when less than this is left.
 const MINIMUM: Duration = Duration::from_secs(1);
 
+/// How much of a dial's time is kept for a last round, however many other dials there are to wait for: what goes on
+/// before it may have been stopped.
+pub(crate) const LAST_ROUND: Duration = Duration::from_secs(2);
+
 /// How much of a dial's time is kept for asking a busy peer for the last time: an introduction and a connection take
 /// some round trips.
 const LAST_QUESTION: Duration = Duration::from_millis(500);

@@ -94,6 +94,8 @@ pub(crate) struct Session {
     inbox: Inbox,
     local_nat: watch::Receiver<NatReport>,
     kinds: BTreeMap<SocketAddr, CandidateKind>,
+    /// From which addresses connections of this session's peer alone come.
+    fixed: BTreeSet<SocketAddr>,
     translated: BTreeSet<IpAddr>,
     handover: Handover,
     checks: BTreeMap<CheckId, Check>,
@@ -154,6 +156,7 @@ impl Session {
             inbox,
             local_nat,
             kinds: BTreeMap::new(),
+            fixed: BTreeSet::new(),
             translated: BTreeSet::new(),
             handover,
             checks: BTreeMap::new(),
@@ -188,13 +191,16 @@ impl Session {
         self
     }
 
-    /// Tells what the addresses are that the peer named, and which of them lead through a NAT64.
+    /// Tells what the addresses are that the peer named, from which of them no connections of other sessions come, and
+    /// which lead through a NAT64.
     pub(crate) fn naming(
         mut self,
         kinds: BTreeMap<SocketAddr, CandidateKind>,
+        fixed: BTreeSet<SocketAddr>,
         translated: BTreeSet<IpAddr>,
     ) -> Self {
         self.kinds = kinds;
+        self.fixed = fixed;
         self.translated = translated;
         self
     }
@@ -327,8 +333,7 @@ impl Session {
     /// Tells whether the peer's port may turn out to be another one's: of its other sessions with this
     /// endpoint, if there are any.
     fn is_guessed(&self, remote: SocketAddr) -> bool {
-        let kind = self.kinds.get(&remote);
-        kind.is_none_or(|kind| *kind == CandidateKind::Predicted)
+        !self.fixed.contains(&remote)
     }
 
     fn network_of(&self, remote: IpAddr) -> Network {

@@ -72,7 +72,7 @@ impl Pace {
     }
 
     /// Tells whether no other connection is to be begun.
-    pub(super) fn is_held(&self) -> bool {
+    pub(crate) fn is_held(&self) -> bool {
         self.0.is_held.load(Ordering::Relaxed)
     }
 

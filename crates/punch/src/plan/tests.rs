@@ -389,6 +389,28 @@ fn a_row_of_local_ports_is_as_long_as_what_a_round_uses() {
 }
 
 #[test]
+fn it_is_known_beforehand_which_bets_count_and_whether_both_sides_guess() {
+    for [one, other] in nats()
+        .iter()
+        .flat_map(|one| nats().into_iter().map(|other| [*one, other]))
+    {
+        let [plan, _] = plans([one, other], 1);
+        let fills = plan.strategy == Strategy::Fill;
+        let expected = if fills { plan.bets() } else { 0 };
+        assert_eq!(
+            bets_that_count([&one, &other]),
+            expected,
+            "{one:?}, {other:?}"
+        );
+        let both_vary = [one, other]
+            .iter()
+            .all(|nat| mapping_varies(nat.mapping).is_some());
+        let guesses = plan.strategy.guesses() && both_vary;
+        assert_eq!(guesses_both([&one, &other]), guesses, "{one:?}, {other:?}");
+    }
+}
+
+#[test]
 fn two_large_ranges_are_out_of_reach() {
     let random = |first, last| NatReport {
         mapping: Some(NatMapping::AddressAndPortDependent),

@@ -1,0 +1,250 @@
+//! Keeps dials of one machine out of each other's way where both NATs give each destination another port.
+//!
+//! Each side has to know from which ports the other side connects, and each connection of a dial beside it takes
+//! one of those. A few dials find a gap by themselves; of a dozen, all with the same key as those of an editor, none
+//! does. So a dial that has failed, or begun anew, under such circumstances goes on when no other one of its key
+//! does.
+//!
+//! The dialler that goes on has a Unix socket with an abstract name (unix(7)), which only one process can have, and which is
+//! free again with the end of that process at the latest. The others connect to it, and are told by the system when it
+//! is closed. The name is in the network namespace, as are the ports.
+//!
+//! The callee does its part: it makes one attempt at a time with each peer under such circumstances, and tells further
+//! diallers to begin anew. Those of a dozen that begin at the same moment are held up by it before any of them knows.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    fmt::Write as _,
+    io,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use p2pconnect_identity::SecretKey;
+use p2pconnect_proto::PeerId;
+use rustix::process::{Uid, geteuid};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    time::{sleep, timeout_at},
+};
+
+/// How much of the derived secret is in the name: two keys never have the same.
+const NAME_LEN: usize = 16;
+
+/// How long to wait until the name is tried again if whoever has it takes no more connections.
+const CROWDED: Duration = Duration::from_millis(50);
+
+/// As long as this exists, no other dial that waits for its turn goes on, if the name could be had.
+#[derive(Debug, Default)]
+pub(crate) struct Alone {
+    _name: Option<UnixListener>,
+    /// Whether another dial was waited for.
+    pub(crate) has_waited: bool,
+}
+
+/// Waits until no other dial of this key goes on, and not longer than until then. Does not wait if somebody else has
+/// the name, or if there is no socket for it.
+///
+/// Cancel safe.
+pub(crate) async fn alone(key: &SecretKey, deadline: Instant) -> Alone {
+    let name = name(key);
+    match timeout_at(deadline.into(), take(&name, geteuid())).await {
+        Ok(Ok(alone)) => alone,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "other dials of this key cannot be waited for");
+            Alone::default()
+        }
+        Err(_) => Alone::default(),
+    }
+}
+
+/// Takes a name as soon as no other process of this user has it.
+async fn take(name: &Path, user: Uid) -> io::Result<Alone> {
+    let mut has_waited = false;
+    loop {
+        match UnixListener::bind(name) {
+            Ok(listener) => {
+                return Ok(Alone {
+                    _name: Some(listener),
+                    has_waited,
+                });
+            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error),
+        }
+        has_waited = true;
+        match UnixStream::connect(name).await {
+            Ok(other) => is_over(&other, user).await?,
+            // It has been closed meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(CROWDED).await,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Waits until the one at the other end of a connection, who never sends anything, is over.
+async fn is_over(other: &UnixStream, user: Uid) -> io::Result<()> {
+    // Anybody can see the name, and bind it.
+    if other.peer_cred()?.uid() != user.as_raw() {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    other.readable().await
+}
+
+/// Returns the name that goes with a key, and that tells nothing of it.
+fn name(key: &SecretKey) -> PathBuf {
+    let secret = key.derive("the name that is held while a dial goes on alone");
+    let mut name = String::from("\0p2pconnect-");
+    for byte in secret.iter().take(NAME_LEN) {
+        // A string takes all that is written to it.
+        write!(name, "{byte:02x}").unwrap_or_default();
+    }
+    OsStr::from_bytes(name.as_bytes()).into()
+}
+
+/// For how long a dial has a peer's ports for itself at most: as a rule it is over in a second, and its dialler may be
+/// gone without a word.
+const TURN: Duration = Duration::from_secs(3);
+
+/// The peers whose dials are answered one at a time, and since when one of them is.
+#[derive(Debug, Default)]
+pub(crate) struct OneEach(Mutex<BTreeMap<PeerId, Instant>>);
+
+/// As long as this exists, and for some seconds at most, no other dial of the same peer is answered that would be in the
+/// way.
+#[derive(Debug)]
+pub(crate) struct One {
+    all: Arc<OneEach>,
+    peer: PeerId,
+    since: Instant,
+}
+
+impl OneEach {
+    /// Begins to answer a dial, unless another one of the same peer is being answered.
+    pub(crate) fn take(self: &Arc<Self>, peer: PeerId, now: Instant) -> Option<One> {
+        let is_free = self.with(|all| {
+            let since = all.get(&peer);
+            let is_free = since.is_none_or(|since| now.duration_since(*since) >= TURN);
+            if is_free {
+                all.insert(peer, now);
+            }
+            is_free
+        });
+        is_free.then(|| One {
+            all: Arc::clone(self),
+            peer,
+            since: now,
+        })
+    }
+
+    fn with<T>(&self, use_all: impl FnOnce(&mut BTreeMap<PeerId, Instant>) -> T) -> T {
+        use_all(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Drop for One {
+    fn drop(&mut self) {
+        self.all.with(|all| {
+            // Another one may have taken its turn.
+            if all.get(&self.peer) == Some(&self.since) {
+                all.remove(&self.peer);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+mod tests {
+    use tokio::{sync::Semaphore, task::JoinSet};
+
+    use super::*;
+
+    /// Longer than a test may take.
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn later() -> Instant {
+        Instant::now() + LONG
+    }
+
+    #[tokio::test]
+    async fn one_goes_on_at_a_time() {
+        let key = SecretKey::generate().unwrap();
+        let first = alone(&key, later()).await;
+        assert!(!first.has_waited);
+        // There is no time to wait.
+        assert!(!alone(&key, Instant::now()).await.has_waited);
+        let mut next = std::pin::pin!(alone(&key, later()));
+        tokio::select! {
+            biased;
+            _ = &mut next => panic!("two go on at a time"),
+            () = tokio::task::yield_now() => {}
+        }
+        drop(first);
+        assert!(next.await.has_waited);
+    }
+
+    #[tokio::test]
+    async fn all_get_their_turn() {
+        let key = Arc::new(SecretKey::generate().unwrap());
+        let going_on = Arc::new(Semaphore::new(1));
+        let mut dials = JoinSet::new();
+        for _ in 0..40 {
+            let (key, going_on) = (Arc::clone(&key), Arc::clone(&going_on));
+            dials.spawn(async move {
+                let alone = alone(&key, later()).await;
+                let only = going_on.try_acquire().expect("another dial goes on");
+                tokio::task::yield_now().await;
+                drop(only);
+                drop(alone);
+            });
+        }
+        let ended = dials.join_all().await;
+        assert_eq!(ended.len(), 40);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_another_user_has_holds_nobody_up() {
+        let key = SecretKey::generate().unwrap();
+        let _taken = alone(&key, later()).await;
+        let other = Uid::from_raw(geteuid().as_raw() + 1);
+        let error = take(&name(&key), other).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+    }
+
+    #[test]
+    fn one_dial_of_each_peer_is_answered_at_a_time() {
+        let all = Arc::new(OneEach::default());
+        let [a, b] = [1, 2].map(|byte| PeerId::from_public_key([byte; 32]));
+        let begin = Instant::now();
+        let one = all.take(a, begin);
+        assert!(one.is_some());
+        assert!(all.take(a, begin).is_none());
+        assert!(all.take(b, begin).is_some());
+        drop(one);
+        assert!(all.take(a, begin).is_some());
+    }
+
+    #[test]
+    fn a_dial_that_does_not_end_is_waited_for_no_longer_than_a_turn() {
+        let all = Arc::new(OneEach::default());
+        let peer = PeerId::from_public_key([1; 32]);
+        let begin = Instant::now();
+        let stuck = all.take(peer, begin);
+        let next = all.take(peer, begin + TURN);
+        assert!(next.is_some());
+        drop(stuck);
+        assert!(all.take(peer, begin + TURN).is_none());
+    }
+
+    #[tokio::test]
+    async fn another_key_is_not_waited_for() {
+        let [one, other] = [(); 2].map(|()| SecretKey::generate().unwrap());
+        let _first = alone(&one, later()).await;
+        assert!(!alone(&other, later()).await.has_waited);
+    }
+}
