@@ -278,7 +278,7 @@ impl Behaviour {
     /// Takes in from where the newest connection came, and how many had got a port before it.
     pub(crate) fn looked(&self, mapped: SocketAddr, trails_before: u64) {
         self.learn(|facts| {
-            facts.step = facts.step_by(mapped.port());
+            facts.step = facts.step_by(mapped);
             facts.last = Some(mapped);
             facts.looked = Some(Instant::now());
             facts.trails_before = trails_before;
@@ -424,12 +424,14 @@ impl Facts {
     }
 
     /// Returns by how much ports of a row move on, as far as the newest one shows.
-    fn step_by(&self, newest: u16) -> Option<u16> {
+    fn step_by(&self, newest: SocketAddr) -> Option<u16> {
         match (self.report().ports, self.last) {
-            (Some(PortAssignment::Sequential { delta }), Some(last)) => {
-                Some(finer_step(delta, last.port(), newest))
+            (Some(PortAssignment::Sequential { delta }), Some(last))
+                if last.ip() == newest.ip() =>
+            {
+                Some(finer_step(delta, last.port(), newest.port()))
             }
-            _ => None,
+            _ => self.step,
         }
     }
 

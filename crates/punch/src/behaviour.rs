@@ -30,7 +30,7 @@ const BACKWARDS: usize = 12;
 const BUSIEST: u32 = 32;
 
 /// How far apart two ports of a row may be, the one looked at after the other: a minute of a busy NAT's connections.
-/// What is further apart is on either side of the row's end.
+/// What is further apart need not be of the same row.
 const LONGEST_WAY: u16 = 4096;
 
 /// The ports that NATs give out (RFC 4787 section 4.2.1 keeps the well-known ones apart).
@@ -177,13 +177,17 @@ fn step_of_row(ports: &[u16]) -> Option<u16> {
 /// Whoever connected each time in between, while it was found out, made it look like a multiple.
 #[must_use]
 pub fn finer_step(step: u16, earlier: u16, later: u16) -> u16 {
-    let way = later.wrapping_sub(earlier);
+    let is_further = if is_upwards(step) {
+        later > earlier
+    } else {
+        later < earlier
+    };
+    let way = later.abs_diff(earlier);
     // The row may have begun anew.
-    let goes_on = is_upwards(way) == is_upwards(step) && size(way) <= LONGEST_WAY;
-    if way == 0 || !goes_on {
+    if !is_further || way > LONGEST_WAY {
         return step;
     }
-    in_way_of(step, divisor(size(step), size(way)))
+    in_way_of(step, divisor(size(step), way))
 }
 
 /// Returns the step from most of the ports to the next one, if it is nearly always the same.

@@ -300,6 +300,8 @@ fn a_step_that_others_made_longer_is_found_out_later() {
         ([7012, 7018, 7024, 7030], [7036, 7040], 2),
         // The row has begun anew.
         ([7010, 7012, 7014, 7016], [7018, 1025], 2),
+        ([65_528, 65_530, 65_532, 65_534], [65_535, 1024], 1),
+        ([65_527, 65_529, 65_531, 65_533], [65_535, 1024], 2),
     ] {
         let behaviour = behind([6000, 6001]);
         samples(&behaviour, &taken);
