@@ -5,8 +5,8 @@
 //! does. So a dial that has failed, or begun anew, under such circumstances goes on when no other one of its key
 //! does.
 //!
-//! The dialler that goes on has a Unix socket with an abstract name (unix(7)), which only one process can have, and which is
-//! free again with the end of that process at the latest. The others connect to it, and are told by the system when it
+//! The dialler that goes on has a Unix socket with an abstract name (unix(7)), which only one socket can have, and which is
+//! free again with the end of its process at the latest. The others connect to it, and are told by the system when it
 //! is closed. The name is in the network namespace, as are the ports.
 //!
 //! The callee does its part: it makes one attempt at a time with each peer under such circumstances, and tells further
@@ -34,8 +34,12 @@ use tokio::{
 /// How much of the derived secret is in the name: two keys never have the same.
 const NAME_LEN: usize = 16;
 
-/// How long to wait until the name is tried again if whoever has it takes no more connections.
-const CROWDED: Duration = Duration::from_millis(50);
+/// How long to wait until a name is tried again that somebody has who does not listen: somebody else has begun or ended
+/// just then.
+const AGAIN: Duration = Duration::from_millis(10);
+
+/// How often in a row that may be so. Whoever goes on not to listen is none of these dials.
+const MAX_REFUSALS: u32 = 5;
 
 /// As long as this exists, no other dial that waits for its turn goes on, if the name could be had.
 #[derive(Debug, Default)]
@@ -63,7 +67,7 @@ pub(crate) async fn alone(key: &SecretKey, deadline: Instant) -> Alone {
 
 /// Takes a name as soon as no other process of this user has it.
 async fn take(name: &Path, user: Uid) -> io::Result<Alone> {
-    let mut has_waited = false;
+    let (mut has_waited, mut refusals) = (false, 0);
     loop {
         match UnixListener::bind(name) {
             Ok(listener) => {
@@ -75,15 +79,26 @@ async fn take(name: &Path, user: Uid) -> io::Result<Alone> {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
             Err(error) => return Err(error),
         }
-        has_waited = true;
         match UnixStream::connect(name).await {
-            Ok(other) => is_over(&other, user).await?,
-            // It has been closed meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(CROWDED).await,
+            Ok(other) => {
+                is_over(&other, user).await?;
+                (has_waited, refusals) = (true, 0);
+            }
+            Err(error) if is_refusal(&error) && refusals < MAX_REFUSALS => {
+                refusals += 1;
+                sleep(AGAIN).await;
+            }
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Tells whether a name was free, or about to be, as it was connected to.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
+    )
 }
 
 /// Waits until the one at the other end of a connection, who never sends anything, is over.
@@ -239,6 +254,22 @@ mod tests {
         assert!(next.is_some());
         drop(stuck);
         assert!(all.take(peer, begin + TURN).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_name_at_which_nobody_listens_holds_nobody_up() {
+        let key = SecretKey::generate().unwrap();
+        let address = socket2::SockAddr::unix(name(&key)).unwrap();
+        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None);
+        let socket = socket.unwrap();
+        socket.bind(&address).unwrap();
+        let error = take(&name(&key), geteuid()).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        // Nor does one where there is no room to wait.
+        socket.listen(0).unwrap();
+        let _first = UnixStream::connect(name(&key)).await.unwrap();
+        let error = take(&name(&key), geteuid()).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     }
 
     #[tokio::test]
