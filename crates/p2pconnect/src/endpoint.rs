@@ -8,7 +8,7 @@ use p2pconnect_proto::{
     NatMapping, NatReport, PeerId, PortAssignment, Role,
     message::{DialRequest, Introduction, Refusal},
 };
-use p2pconnect_punch::{PunchConfig, Verdict, guesses_both};
+use p2pconnect_punch::{PunchConfig, Verdict, is_contended};
 use p2pconnect_stun::shortage;
 use tokio::{
     sync::{Mutex, mpsc, watch},
@@ -163,8 +163,9 @@ impl Endpoint {
     /// If the peer dials this endpoint at the same moment, one connection results: both dials
     /// return it, and neither side's [`accept`](Self::accept) does.
     ///
-    /// Several dials at the same moment, of one process or of several with the same key, do not harm each other. Where
-    /// the NATs of both sides give each destination another port, they are made one after the other if need be.
+    /// Several dials at the same moment, of one process or of several with the same key on one machine, do not harm each
+    /// other. Where the NATs of both sides give each destination another port, they are made one after the other if
+    /// need be.
     ///
     /// There may be other connections to the same peer. From the fifth on they take two punch ports
     /// more for every four, and a moment to learn the mappings of these.
@@ -296,7 +297,7 @@ impl Endpoint {
         let left = deadline.saturating_duration_since(Instant::now());
         sleep(rounds::wait_for_next(found, pause, left)?).await;
         let own = self.inner.behaviour.report();
-        let in_the_way = remote.filter(|remote| guesses_both([&own, &remote.report]));
+        let in_the_way = remote.filter(|remote| is_contended([&own, &remote.report]));
         let Some(remote) = in_the_way else {
             return Some(Alone::default());
         };

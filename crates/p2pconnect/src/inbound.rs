@@ -83,21 +83,22 @@ pub(crate) struct Claim {
     inbound: Arc<Inbound>,
     theirs: Opening,
     remote: SocketAddr,
-    is_controlled: bool,
+    waits: bool,
 }
 
 impl Claim {
     /// Finds out whose a connection is. If it is another session's, that one gets it.
     ///
-    /// The controlled side always waits for the opening, which costs nothing: the dialler greets as
-    /// soon as it is connected, and acts by the answer to that alone. The controlling side could use
-    /// the connection at once, and waits only while there are several sessions with that address.
+    /// The controlled side waits for the opening wherever ports are guessed, which costs nothing: the dialler greets as
+    /// soon as it is connected, and acts by the answer to that alone. The controlling side could use the connection at
+    /// once, and waits only while there are several sessions with that address. So does the controlled side where the
+    /// ports are not guessed, and other sessions may have them all the same.
     pub(crate) async fn take(
         self,
         stream: TcpStream,
         opened: Opened,
     ) -> Result<Dialled, ConnectFailure> {
-        if !self.is_controlled && !self.inbound.is_shared(self.theirs, self.remote.ip()) {
+        if !self.waits && !self.inbound.is_shared(self.theirs, self.remote.ip()) {
             return Ok(Dialled {
                 stream,
                 opened,
@@ -434,13 +435,14 @@ impl Inbox {
         self.named.contains(&ip)
     }
 
-    /// Claims the connection that comes through a hole to an address.
-    pub(crate) fn claim(&self, remote: SocketAddr, is_controlled: bool) -> Claim {
+    /// Claims the connection that comes through a hole to an address, which is another session's if what opens it says so.
+    /// `waits` says whether that is waited for although no other session has the address.
+    pub(crate) fn claim(&self, remote: SocketAddr, waits: bool) -> Claim {
         Claim {
             inbound: Arc::clone(&self.inbound),
             theirs: self.theirs,
             remote,
-            is_controlled,
+            waits,
         }
     }
 

@@ -11,7 +11,7 @@ use std::{
 use p2pconnect_proto::{
     Candidate, CandidateKind, NatReport, PeerId, PunchPort, Role, message::Introduction,
 };
-use p2pconnect_punch::{Introduced, PunchAgent, bets_that_count, guesses_both};
+use p2pconnect_punch::{Introduced, PunchAgent, PunchConfig, bets_that_count, is_contended};
 use p2pconnect_stun::shortage;
 use tokio::{
     sync::oneshot,
@@ -61,7 +61,7 @@ pub(crate) struct Meeting {
 }
 
 impl Meeting {
-    fn begun(&self) -> Begun {
+    fn begun(&self, is_held: bool) -> Begun {
         let introduction = &self.introduction;
         Begun {
             peer: introduction.peer,
@@ -69,6 +69,7 @@ impl Meeting {
             started: Instant::now(),
             relayed_rtt: Duration::from_micros(introduction.relayed_rtt_us.into()),
             are_apart: self.known.are_apart(),
+            is_held,
         }
     }
 
@@ -95,6 +96,19 @@ struct Begun {
     relayed_rtt: Duration,
     /// Whether the two are known to each other in different families.
     are_apart: bool,
+    /// Whether nothing is tried, as the dialler is to begin anew.
+    is_held: bool,
+}
+
+impl Begun {
+    /// Returns how the attempt is made.
+    fn config(&self, config: &PunchConfig) -> PunchConfig {
+        let mut config = config.clone();
+        if self.is_held {
+            config.max_bets = 0;
+        }
+        config
+    }
 }
 
 impl Inner {
@@ -328,9 +342,10 @@ impl Inner {
         let told = meeting.told(pace);
         let session = told.session;
         let (decision, deadline) = (Decision::default(), began + DIAL_LIMIT);
-        let one = guesses_both(told.nats()).then(|| self.one_each.take(dialler, began));
-        let is_in_the_way =
-            matches!(one, Some(None)) || self.bets.are_short_of(bets_that_count(told.nats()));
+        let is_short = self.bets.are_short_of(bets_that_count(told.nats()));
+        let takes_turns = is_contended(told.nats()) && !is_short;
+        let one = takes_turns.then(|| self.one_each.take(dialler, began));
+        let is_in_the_way = is_short || matches!(one, Some(None));
         if is_in_the_way {
             pace.hold();
         }
@@ -407,7 +422,7 @@ impl Inner {
         decision: Decision,
         deadline: Instant,
     ) -> Result<Punched, DialError> {
-        let begun = meeting.begun();
+        let begun = meeting.begun(pace.is_held());
         let Meeting {
             introduction,
             announced,
@@ -430,10 +445,10 @@ impl Inner {
         let (translated, may_be_reached) = self.prepare(&mut candidates, &vantage, coordinator);
         let flights = coordination.expect_flights(session);
         relayed.connect(session, coordination, flights);
-        let fixed = fixed_addresses(&candidates, [&announced.nat, &nat]);
+        let remotes = fixed_addresses(&candidates);
+        let shared = shared_addresses(&candidates, [&announced.nat, &nat]);
         let kinds = candidates.iter().map(|it| (it.address, it.kind)).collect();
-        let opening = session.opening(role.other());
-        let inbox = self.inbound.expect(opening, fixed.clone());
+        let inbox = self.inbound.expect(session.opening(role.other()), remotes);
         self.tell_of_begin(&begun, candidates.len());
 
         let ports = place.ports().unwrap_or(&self.ports);
@@ -455,10 +470,7 @@ impl Inner {
             local_nat: announced.nat,
             remote_nat: nat,
         };
-        let mut config = self.punch.clone();
-        if pace.is_held() {
-            config.max_bets = 0;
-        }
+        let config = begun.config(&self.punch);
         let (agent, stake) = self.bets.place(peer, config, |config| {
             PunchAgent::new(config, introduced, random_seed(), begun.started)
         });
@@ -469,7 +481,7 @@ impl Inner {
             .enduring(self.stream_silence);
         let handover = self.handover((peer, role), relayed, decision);
         let session = Session::new(agent, verifier, handover, inbox, self.behaviour.reports())
-            .naming(kinds, fixed, translated)
+            .naming(kinds, shared, translated)
             .paced(pace)
             .spending(self.syn_budget.open(peer), stake)
             .opening(self.bets.holes(), Arc::clone(&self.lingering));
@@ -500,8 +512,12 @@ impl Inner {
             peer,
             role,
             relayed_rtt,
+            is_held,
             ..
         } = *begun;
+        if is_held {
+            return;
+        }
         self.observer.tell(Status::Introduced { peer, role });
         self.observer.tell(Status::Punching {
             peer,
@@ -511,7 +527,7 @@ impl Inner {
     }
 
     /// Counts an attempt, and says that a dialler has found no way, if it gave up only when there had been time to find one:
-    /// a dial that begins anew has not failed.
+    /// a dial that begins anew, or that this side has turned away, has not failed.
     fn note_end(&self, begun: &Begun, result: &Result<Punched, SessionError>) {
         let Begun {
             peer,
@@ -519,6 +535,7 @@ impl Inner {
             started,
             relayed_rtt,
             are_apart,
+            is_held,
         } = *begun;
         let first = result.as_ref().map(|punched| punched.in_use.first());
         self.metrics.ended(started, first);
@@ -527,7 +544,8 @@ impl Inner {
         };
         // The word of it takes half a round trip, and the two may have started as much apart.
         let soonest = self.punch.impossible_after.max(relayed_rtt * 4);
-        if !are_apart && started.elapsed() + relayed_rtt < soonest {
+        let is_early = !are_apart && started.elapsed() + relayed_rtt < soonest;
+        if is_early || is_held {
             return;
         }
         // A machine that lacks sockets has no pairs to tell of, and that is not the peer's fault.
@@ -567,17 +585,27 @@ async fn unless_outdated<T>(
 }
 
 /// Returns the addresses that connections of this session's peer alone come from. What is predicted may be another
-/// session's, and so may all that servers have seen where the ports of both sides are guessed: what opens the
-/// connection tells.
-fn fixed_addresses(candidates: &[Candidate], nats: [&NatReport; 2]) -> BTreeSet<SocketAddr> {
-    let guesses_both = guesses_both(nats);
-    let is_fixed = |it: &&Candidate| match it.kind {
-        CandidateKind::Predicted => false,
-        CandidateKind::ServerReflexive => !guesses_both,
-        CandidateKind::Host | CandidateKind::Mapped | CandidateKind::PeerReflexive => true,
-    };
-    let fixed = candidates.iter().filter(is_fixed);
-    fixed.map(|it| it.address).collect()
+/// session's: what opens the connection tells.
+fn fixed_addresses(candidates: &[Candidate]) -> BTreeSet<SocketAddr> {
+    let is_fixed = |it: &&Candidate| it.kind != CandidateKind::Predicted;
+    candidates
+        .iter()
+        .filter(is_fixed)
+        .map(|it| it.address)
+        .collect()
+}
+
+/// Returns the addresses that servers have seen the peer at, if connections of its other sessions may come from there:
+/// a NAT that gives out all of its ports for one of them gives it those as well.
+fn shared_addresses(candidates: &[Candidate], nats: [&NatReport; 2]) -> BTreeSet<SocketAddr> {
+    let seen = candidates
+        .iter()
+        .filter(|it| it.kind == CandidateKind::ServerReflexive);
+    if is_contended(nats) {
+        seen.map(|it| it.address).collect()
+    } else {
+        BTreeSet::new()
+    }
 }
 
 /// Runs a session until it hands a connection out, and returns what goes on with it. A failure is explained

@@ -94,8 +94,8 @@ pub(crate) struct Session {
     inbox: Inbox,
     local_nat: watch::Receiver<NatReport>,
     kinds: BTreeMap<SocketAddr, CandidateKind>,
-    /// From which addresses connections of this session's peer alone come.
-    fixed: BTreeSet<SocketAddr>,
+    /// From which addresses connections of the peer's other sessions may come, beside those that are predicted.
+    shared: BTreeSet<SocketAddr>,
     translated: BTreeSet<IpAddr>,
     handover: Handover,
     checks: BTreeMap<CheckId, Check>,
@@ -156,7 +156,7 @@ impl Session {
             inbox,
             local_nat,
             kinds: BTreeMap::new(),
-            fixed: BTreeSet::new(),
+            shared: BTreeSet::new(),
             translated: BTreeSet::new(),
             handover,
             checks: BTreeMap::new(),
@@ -191,16 +191,16 @@ impl Session {
         self
     }
 
-    /// Tells what the addresses are that the peer named, from which of them no connections of other sessions come, and
-    /// which lead through a NAT64.
+    /// Tells what the addresses are that the peer named, from which of them connections of its other sessions may come
+    /// although they are not predicted, and which lead through a NAT64.
     pub(crate) fn naming(
         mut self,
         kinds: BTreeMap<SocketAddr, CandidateKind>,
-        fixed: BTreeSet<SocketAddr>,
+        shared: BTreeSet<SocketAddr>,
         translated: BTreeSet<IpAddr>,
     ) -> Self {
         self.kinds = kinds;
-        self.fixed = fixed;
+        self.shared = shared;
         self.translated = translated;
         self
     }
@@ -290,8 +290,8 @@ impl Session {
             return;
         }
         let network = self.network_of(remote.ip());
-        let is_hole =
-            self.is_guessed(remote) && (self.handover.is_controlled() || self.agent.opens_holes());
+        let is_hole = self.may_be_shared(remote)
+            && (self.handover.is_controlled() || self.agent.opens_holes());
         let task = if is_hole {
             let account = self.account.clone();
             let pay = move || account.pay(network, purpose);
@@ -301,7 +301,8 @@ impl Session {
                 self.verifier.faults(),
                 self.over.subscribe(),
             );
-            let claim = self.inbox.claim(remote, self.handover.is_controlled());
+            let waits = self.handover.is_controlled() && self.is_predicted(remote);
+            let claim = self.inbox.claim(remote, waits);
             self.tasks.spawn(async move {
                 let result = match connecting.await {
                     Ok((stream, opened)) => claim.take(stream, opened).await,
@@ -332,8 +333,13 @@ impl Session {
 
     /// Tells whether the peer's port may turn out to be another one's: of its other sessions with this
     /// endpoint, if there are any.
-    fn is_guessed(&self, remote: SocketAddr) -> bool {
-        !self.fixed.contains(&remote)
+    fn may_be_shared(&self, remote: SocketAddr) -> bool {
+        self.is_predicted(remote) || self.shared.contains(&remote)
+    }
+
+    fn is_predicted(&self, remote: SocketAddr) -> bool {
+        let kind = self.kinds.get(&remote);
+        kind.is_none_or(|kind| *kind == CandidateKind::Predicted)
     }
 
     fn network_of(&self, remote: IpAddr) -> Network {

@@ -328,13 +328,20 @@ pub fn spare_ports([local, remote]: [&NatReport; 2]) -> Option<u32> {
     }
 }
 
-/// Tells whether the ports of both sides are foretold or guessed, by what the two are told of each other. No address
-/// stands for one session of theirs alone then, and each takes ports that the others count on.
+/// Tells whether sessions of the same two peers take ports from each other, by what the two are told of each other: both
+/// NATs give each destination another port, and there are not enough ports, or their order counts. No address stands for
+/// one of their sessions alone then.
 #[must_use]
-pub fn guesses_both([local, remote]: [&NatReport; 2]) -> bool {
+pub fn is_contended([local, remote]: [&NatReport; 2]) -> bool {
     let [local, remote] = [local, remote].map(|nat| Side::of(nat, true));
+    let counts = [local, remote].map(|side| foretell::counts_all(side.class));
     let varies = |side: Side| side.class != Class::Stable;
-    varies(local) && varies(remote) && choose(local, remote).guesses()
+    let both_vary = varies(local) && varies(remote);
+    match choose(local, remote) {
+        Strategy::Fill => true,
+        Strategy::Prediction | Strategy::Door { .. } => both_vary && counts.contains(&true),
+        Strategy::Plain | Strategy::Birthday { .. } | Strategy::OutOfReach => false,
+    }
 }
 
 /// Returns how many bets this side makes, of which each counts: as many as it has ports, where the ranges of both sides

@@ -389,7 +389,7 @@ fn a_row_of_local_ports_is_as_long_as_what_a_round_uses() {
 }
 
 #[test]
-fn it_is_known_beforehand_which_bets_count_and_whether_both_sides_guess() {
+fn it_is_known_beforehand_which_bets_count() {
     for [one, other] in nats()
         .iter()
         .flat_map(|one| nats().into_iter().map(|other| [*one, other]))
@@ -397,16 +397,45 @@ fn it_is_known_beforehand_which_bets_count_and_whether_both_sides_guess() {
         let [plan, _] = plans([one, other], 1);
         let fills = plan.strategy == Strategy::Fill;
         let expected = if fills { plan.bets() } else { 0 };
-        assert_eq!(
-            bets_that_count([&one, &other]),
-            expected,
-            "{one:?}, {other:?}"
-        );
-        let both_vary = [one, other]
-            .iter()
-            .all(|nat| mapping_varies(nat.mapping).is_some());
-        let guesses = plan.strategy.guesses() && both_vary;
-        assert_eq!(guesses_both([&one, &other]), guesses, "{one:?}, {other:?}");
+        let told = bets_that_count([&one, &other]);
+        assert_eq!(told, expected, "{one:?}, {other:?}");
+    }
+}
+
+#[test]
+fn sessions_are_in_each_others_way_where_ports_of_both_sides_are_scarce_or_in_order() {
+    let varying = |ports| NatReport {
+        mapping: Some(NatMapping::AddressAndPortDependent),
+        ports: Some(ports),
+        ..NatReport::default()
+    };
+    let fixed = NatReport::default();
+    let kept = varying(PortAssignment::Preserved);
+    let counts = varying(PortAssignment::Sequential { delta: 1 });
+    let block = varying(PortAssignment::Random {
+        first: 30_001,
+        last: 30_400,
+    });
+    let any = varying(PortAssignment::Random {
+        first: 1024,
+        last: 65_535,
+    });
+    for (one, other, expected) in [
+        (counts, counts, true),
+        (counts, kept, true),
+        (counts, block, true),
+        (kept, block, true),
+        (block, block, true),
+        (kept, kept, false),
+        (counts, fixed, false),
+        (block, fixed, false),
+        (any, fixed, false),
+        (any, any, false),
+        (fixed, fixed, false),
+    ] {
+        for nats in [[&one, &other], [&other, &one]] {
+            assert_eq!(is_contended(nats), expected, "{nats:?}");
+        }
     }
 }
 
