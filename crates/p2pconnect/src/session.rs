@@ -253,8 +253,14 @@ impl Session {
     }
 
     /// Leaves the holes open that the agent has not closed before its end.
+    ///
+    /// Ports that filled a range are no holes: nobody else uses them, and the next session needs as many bets.
     fn leave_holes_open(&mut self) {
         let tasks = std::mem::take(&mut self.tasks);
+        if self.agent.fills_range() {
+            self.stake = None;
+            return;
+        }
         self.lingering
             .hold(tasks, self.over.clone(), self.stake.take());
     }

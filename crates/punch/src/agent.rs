@@ -266,6 +266,12 @@ impl PunchAgent {
         self.opens_holes
     }
 
+    /// Tells whether it connects from all ports of a range, each from a local port that no other agent uses.
+    #[must_use]
+    pub const fn fills_range(&self) -> bool {
+        matches!(self.strategy, Strategy::Fill)
+    }
+
     /// Returns what the agent has done so far.
     #[must_use]
     pub const fn stats(&self) -> Stats {
