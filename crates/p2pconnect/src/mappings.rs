@@ -1,5 +1,6 @@
 //! Holds the NAT mappings of the punch ports.
 
+mod comparing;
 mod doubts;
 mod elsewhere;
 mod fallback;
@@ -20,7 +21,7 @@ use p2pconnect_proto::{
 use p2pconnect_punch::behaviour::Observation;
 use p2pconnect_stun::{
     Commitment, HeldMapping, Mapping, MappingConfig, MappingError, MappingEvent, MappingState,
-    next_keepalive, query, route::source_address,
+    next_keepalive, route::source_address,
 };
 use tokio::{
     sync::watch,
@@ -625,36 +626,6 @@ impl Shared {
                 token,
             }),
         );
-    }
-
-    /// Asks the server's alternate addresses, all at once, how they see the same local port.
-    async fn compare(
-        self: Arc<Self>,
-        local: SocketAddr,
-        server: SocketAddr,
-        alternates: Vec<SocketAddr>,
-    ) {
-        let comparable = |it: &SocketAddr| it.is_ipv4() == server.is_ipv4() && *it != server;
-        let mut asking = JoinSet::new();
-        for alternate in alternates.into_iter().filter(comparable) {
-            let shared = Arc::clone(&self);
-            asking.spawn(async move { shared.ask_alternate(local, alternate).await });
-        }
-        asking.join_all().await;
-        let is_ipv4 = server.is_ipv4();
-        self.compared.send_modify(|compared| compared.add(is_ipv4));
-    }
-
-    async fn ask_alternate(&self, local: SocketAddr, alternate: SocketAddr) {
-        let alternate = self.nat64.reach(alternate).await;
-        match query(local, alternate, QUERY_LIMIT).await {
-            Ok(mapped) => self.behaviour.observe(Observation {
-                local,
-                server: alternate,
-                mapped,
-            }),
-            Err(error) => tracing::debug!(%error, "no second opinion on the mapping"),
-        }
     }
 
     /// Stores what is known of a mapping, and wakes those who watch if that is news.

@@ -76,26 +76,16 @@ pub fn wants_samples(observations: &[Observation]) -> bool {
     varies && random && new_mappings(observations).len() < 2 * MIN_RANGE_SAMPLES
 }
 
-/// RFC 5780 section 4.3, on the local address with the most observations.
+/// RFC 5780 section 4.3, on each local address.
+///
+/// A NAT that draws ports from a small block gives two destinations the same one now and then, so that one local address
+/// with different mappings outweighs others.
 fn mapping(observations: &[Observation]) -> Option<NatMapping> {
-    let asked = |local| observations.iter().filter(move |seen| seen.local == local);
-    let first = observations.first()?.local;
-    let most = observations
-        .iter()
-        .map(|seen| seen.local)
-        .fold(first, |most, local| {
-            if asked(local).count() > asked(most).count() {
-                local
-            } else {
-                most
-            }
-        });
-    let same_base: Vec<_> = asked(most).collect();
     let mut compared = false;
     let mut depends = None;
-    for (index, one) in same_base.iter().enumerate() {
-        for other in &same_base[index + 1..] {
-            if one.server == other.server {
+    for (index, one) in observations.iter().enumerate() {
+        for other in &observations[index + 1..] {
+            if one.local != other.local || one.server == other.server {
                 continue;
             }
             compared = true;
@@ -110,7 +100,10 @@ fn mapping(observations: &[Observation]) -> Option<NatMapping> {
             });
         }
     }
-    let untranslated = same_base.iter().all(|seen| seen.mapped == seen.local);
+    let untranslated = observations.iter().any(|one| {
+        let mut of_it = observations.iter().filter(|it| it.local == one.local);
+        of_it.all(|seen| seen.mapped == seen.local)
+    });
     let independent = (compared || untranslated).then_some(NatMapping::EndpointIndependent);
     depends.or(independent)
 }
@@ -362,6 +355,15 @@ mod tests {
                 .collect();
             assert_eq!(conclude(&seen, &[]).mapping, expected, "{observations:?}");
         }
+    }
+
+    #[test]
+    fn a_port_that_two_destinations_got_by_chance_is_outweighed() {
+        let primary = [seen(40_000, A1, 5), seen(40_000, A2, 5)];
+        let spare = [seen(40_001, A1, 7), seen(40_001, A2, 9)];
+        let report = conclude(&[primary, spare].concat(), &[]);
+        let expected = Some(NatMapping::AddressAndPortDependent);
+        assert_eq!(report.mapping, expected);
     }
 
     #[test]

@@ -305,6 +305,28 @@ async fn an_alternate_is_for_comparison_where_the_others_answer() {
 }
 
 #[tokio::test]
+async fn a_port_that_was_the_same_by_chance_is_not_believed() {
+    let ((_server, address), (_alternate, alternate)) = (server(), server());
+    let nat = Nat::default();
+    let [address, alternate] = [address, alternate].map(|it| nat.lead_to(it));
+    let (mappings, _listeners) = mappings();
+    mappings.start(address);
+    let both = [PunchPort::PRIMARY, PunchPort::SPARE];
+    for punch_port in both {
+        let mapped = mappings.mapped(|it| it.punch_port == punch_port);
+        timeout(LONG, mapped).await.unwrap();
+    }
+    let known = mappings.known();
+    let mut primary = known.iter().filter(|it| it.punch_port == both[0]);
+    nat.keep_by_chance(primary.next().unwrap().local);
+    mappings.complete(vec![alternate]);
+    timeout(LONG, mappings.compared()).await.unwrap();
+    let report = mappings.shared.behaviour.report();
+    let expected = Some(NatMapping::AddressAndPortDependent);
+    assert_eq!(report.mapping, expected);
+}
+
+#[tokio::test]
 async fn it_is_certain_that_no_server_answers_when_the_alternates_have_failed_too() {
     let (mappings, _listeners) = mappings();
     let ((_one, one), (_other, other)) = (closed(), closed());

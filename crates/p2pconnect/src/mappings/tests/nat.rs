@@ -15,7 +15,7 @@ use tokio::{
 
 use super::any_port;
 
-/// Gives each address inside one outside, whomever it connects to.
+/// Gives each address inside one outside, whomever it connects to, unless told otherwise.
 #[derive(Default)]
 pub(super) struct Nat {
     state: Arc<Mutex<State>>,
@@ -24,8 +24,10 @@ pub(super) struct Nat {
 
 #[derive(Default)]
 struct State {
-    /// The sockets keep the ports.
-    mappings: BTreeMap<SocketAddr, TcpSocket>,
+    /// By the address inside, and the way where that counts. The sockets keep the ports.
+    mappings: BTreeMap<(SocketAddr, usize), TcpSocket>,
+    /// The only address that has the same one for all ways, if others have not.
+    same_for: Option<SocketAddr>,
     /// Kept so that nothing gets the same port again.
     former: Vec<TcpSocket>,
     connections: JoinSet<()>,
@@ -36,9 +38,15 @@ impl Nat {
     pub(super) fn lead_to(&self, server: SocketAddr) -> SocketAddr {
         let listener = reusable_listener(any_port(), 16).unwrap();
         let address = listener.local_addr().unwrap();
-        let way = translate(Arc::clone(&self.state), listener, server);
-        self.ways.lock().unwrap().spawn(way);
+        let mut ways = self.ways.lock().unwrap();
+        let way = translate(Arc::clone(&self.state), listener, (server, ways.len()));
+        ways.spawn(way);
         address
+    }
+
+    /// From now on gives each address inside another one outside for each further way, but for one, by chance.
+    pub(super) fn keep_by_chance(&self, inside: SocketAddr) {
+        self.state.lock().unwrap().same_for = Some(inside);
     }
 
     /// Forgets all mappings, and with them the connections.
@@ -50,12 +58,18 @@ impl Nat {
     }
 }
 
-async fn translate(state: Arc<Mutex<State>>, listener: TcpListener, server: SocketAddr) {
+async fn translate(
+    state: Arc<Mutex<State>>,
+    listener: TcpListener,
+    (server, way): (SocketAddr, usize),
+) {
     loop {
         let (inside, from) = listener.accept().await.unwrap();
         let mut state = state.lock().unwrap();
         let unused = || reusable_tcp_socket(any_port()).unwrap();
-        let mapping = state.mappings.entry(from).or_insert_with(unused);
+        let is_same = state.same_for.is_none_or(|same| same == from);
+        let way = if is_same { 0 } else { way };
+        let mapping = state.mappings.entry((from, way)).or_insert_with(unused);
         let mapped = mapping.local_addr().unwrap();
         state.connections.spawn(carry(inside, mapped, server));
     }
