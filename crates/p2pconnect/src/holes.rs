@@ -116,7 +116,11 @@ impl Holes {
 
 /// How long holes stay open when the session that opened them is over. A program that makes several connections
 /// makes them within a second or two; what comes later finds other holes, see [`Bets`](crate::bets::Bets).
-const LINGERING: Duration = Duration::from_secs(3);
+pub(crate) const LINGERING: Duration = Duration::from_secs(3);
+
+/// How long the ports of a range stay in use that a session has filled. Dials that begin together come through them;
+/// those that go on one by one need as many bets for ports of their own.
+pub(crate) const FILLED: Duration = Duration::from_millis(700);
 
 /// How long a connection may take to open when the peer's SYN has come through such a hole: as long as a peer that has
 /// sent it waits.
@@ -135,9 +139,14 @@ const MAX_LINGERING: usize = 64;
 pub(crate) struct Lingering(Mutex<JoinSet<()>>);
 
 impl Lingering {
-    /// Goes on with what a session has under way, and keeps what that has taken, for a while. Says when it is `over`.
-    pub(crate) fn hold<T, K>(&self, mut tasks: JoinSet<T>, over: watch::Sender<bool>, kept: K)
-    where
+    /// Goes on with what a session has under way, and keeps what that has taken, for so long. Says when it is `over`.
+    pub(crate) fn hold<T, K>(
+        &self,
+        mut tasks: JoinSet<T>,
+        limit: Duration,
+        over: watch::Sender<bool>,
+        kept: K,
+    ) where
         T: Send + 'static,
         K: Send + 'static,
     {
@@ -148,7 +157,7 @@ impl Lingering {
         }
         all.spawn(async move {
             let mut ending = pin!(async { while tasks.join_next().await.is_some() {} });
-            if timeout(LINGERING, &mut ending).await.is_err() {
+            if timeout(limit, &mut ending).await.is_err() {
                 over.send_replace(true);
                 // Whatever is left is closed.
                 drop(timeout(OPENING, ending).await);
@@ -402,7 +411,7 @@ mod tests {
         let mut tasks = JoinSet::new();
         tasks.spawn(std::future::pending::<()>());
         let over = watch::Sender::new(false);
-        lingering.hold(tasks, over.clone(), Arc::clone(&stake));
+        lingering.hold(tasks, LINGERING, over.clone(), Arc::clone(&stake));
         sleep(LINGERING / 2).await;
         assert_eq!(Arc::strong_count(&stake), 2);
         assert!(!*over.borrow());
@@ -412,7 +421,7 @@ mod tests {
         sleep(OPENING).await;
         assert_eq!(Arc::strong_count(&stake), 1);
         // What has come to an end needs no time.
-        lingering.hold(JoinSet::<()>::new(), over, Arc::clone(&stake));
+        lingering.hold(JoinSet::<()>::new(), LINGERING, over, Arc::clone(&stake));
         assert_eq!(Arc::strong_count(&stake), 1);
     }
 

@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::{
     DialError, Status,
-    behaviour::Behaviour,
+    behaviour::{Behaviour, varies},
     chance::random_seed,
     circumstances::Circumstances,
     coordination::Coordination,
@@ -41,7 +41,7 @@ use crate::{
     registrations::Registrations,
     relayed::Relayed,
     remote_candidates::Vantage,
-    session::{Decision, Handover, Pace, Punched, Session, SessionError},
+    session::{Decision, Handover, Pace, Punched, Session, SessionError, SharedAddresses},
     surroundings::Surroundings,
     task::AbortOnDrop,
     verify::Verifier,
@@ -88,6 +88,9 @@ impl Meeting {
     }
 }
 
+/// How much longer than a round trip a dialler may take to greet on a connection.
+const GREETING: Duration = Duration::from_millis(50);
+
 /// What is known of an attempt when it begins.
 struct Begun {
     peer: PeerId,
@@ -108,6 +111,26 @@ impl Begun {
             config.max_bets = 0;
         }
         config
+    }
+
+    /// Returns the addresses that servers have seen the peer at, if connections of its other sessions may come from there:
+    /// a NAT that gives out all of its ports for one of them gives it those as well. A dialler may not know its NAT yet.
+    fn shared_addresses(
+        &self,
+        candidates: &[Candidate],
+        [own, remote]: [&NatReport; 2],
+    ) -> SharedAddresses {
+        let may_vary = remote.mapping.is_none() && self.role == Role::Controlled;
+        let is_seen = |it: &&Candidate| it.kind == CandidateKind::ServerReflexive;
+        let seen = candidates.iter().filter(is_seen).map(|it| it.address);
+        SharedAddresses {
+            addresses: if is_contended([own, remote]) || (varies(own) && may_vary) {
+                seen.collect()
+            } else {
+                BTreeSet::new()
+            },
+            patience: self.relayed_rtt + GREETING,
+        }
     }
 }
 
@@ -446,7 +469,7 @@ impl Inner {
         let flights = coordination.expect_flights(session);
         relayed.connect(session, coordination, flights);
         let remotes = fixed_addresses(&candidates);
-        let shared = shared_addresses(&candidates, [&announced.nat, &nat]);
+        let shared = begun.shared_addresses(&candidates, [&announced.nat, &nat]);
         let kinds = candidates.iter().map(|it| (it.address, it.kind)).collect();
         let inbox = self.inbound.expect(session.opening(role.other()), remotes);
         self.tell_of_begin(&begun, candidates.len());
@@ -593,19 +616,6 @@ fn fixed_addresses(candidates: &[Candidate]) -> BTreeSet<SocketAddr> {
         .filter(is_fixed)
         .map(|it| it.address)
         .collect()
-}
-
-/// Returns the addresses that servers have seen the peer at, if connections of its other sessions may come from there:
-/// a NAT that gives out all of its ports for one of them gives it those as well.
-fn shared_addresses(candidates: &[Candidate], nats: [&NatReport; 2]) -> BTreeSet<SocketAddr> {
-    let seen = candidates
-        .iter()
-        .filter(|it| it.kind == CandidateKind::ServerReflexive);
-    if is_contended(nats) {
-        seen.map(|it| it.address).collect()
-    } else {
-        BTreeSet::new()
-    }
 }
 
 /// Runs a session until it hands a connection out, and returns what goes on with it. A failure is explained

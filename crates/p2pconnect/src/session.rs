@@ -27,9 +27,9 @@ use tokio_rustls::TlsStream;
 
 use crate::{
     bets::Stake,
-    holes::{Holes, Lingering},
+    holes::{FILLED, Holes, LINGERING, Lingering},
     in_use::{InUse, Usage},
-    inbound::{Arrival, Dialled, Inbox},
+    inbound::{Arrival, Dialled, Inbox, Patience},
     path_faults::PathFaults,
     relayed::Left,
     syn_budget::{Account, Network, PaidSyn, network_of},
@@ -94,8 +94,7 @@ pub(crate) struct Session {
     inbox: Inbox,
     local_nat: watch::Receiver<NatReport>,
     kinds: BTreeMap<SocketAddr, CandidateKind>,
-    /// From which addresses connections of the peer's other sessions may come, beside those that are predicted.
-    shared: BTreeSet<SocketAddr>,
+    shared: SharedAddresses,
     translated: BTreeSet<IpAddr>,
     handover: Handover,
     checks: BTreeMap<CheckId, Check>,
@@ -113,6 +112,14 @@ pub(crate) struct Session {
 
 /// What becomes of a connection before the peer has answered on it.
 type Believing = (CheckId, Belief);
+
+/// Addresses of the peer's that are not predicted, and that connections of its other sessions may come from all the same.
+#[derive(Debug, Default)]
+pub(crate) struct SharedAddresses {
+    pub(crate) addresses: BTreeSet<SocketAddr>,
+    /// How long the peer takes to say whose a connection is.
+    pub(crate) patience: Duration,
+}
 
 /// What the driver holds for a check, in the order in which a check goes through these.
 enum Check {
@@ -156,7 +163,7 @@ impl Session {
             inbox,
             local_nat,
             kinds: BTreeMap::new(),
-            shared: BTreeSet::new(),
+            shared: SharedAddresses::default(),
             translated: BTreeSet::new(),
             handover,
             checks: BTreeMap::new(),
@@ -196,7 +203,7 @@ impl Session {
     pub(crate) fn naming(
         mut self,
         kinds: BTreeMap<SocketAddr, CandidateKind>,
-        shared: BTreeSet<SocketAddr>,
+        shared: SharedAddresses,
         translated: BTreeSet<IpAddr>,
     ) -> Self {
         self.kinds = kinds;
@@ -253,16 +260,15 @@ impl Session {
     }
 
     /// Leaves the holes open that the agent has not closed before its end.
-    ///
-    /// Ports that filled a range are no holes: nobody else uses them, and the next session needs as many bets.
     fn leave_holes_open(&mut self) {
         let tasks = std::mem::take(&mut self.tasks);
-        if self.agent.fills_range() {
-            self.stake = None;
-            return;
-        }
+        let limit = if self.agent.fills_range() {
+            FILLED
+        } else {
+            LINGERING
+        };
         self.lingering
-            .hold(tasks, self.over.clone(), self.stake.take());
+            .hold(tasks, limit, self.over.clone(), self.stake.take());
     }
 
     fn perform(&mut self, action: Action) {
@@ -307,8 +313,7 @@ impl Session {
                 self.verifier.faults(),
                 self.over.subscribe(),
             );
-            let waits = self.handover.is_controlled() && self.is_predicted(remote);
-            let claim = self.inbox.claim(remote, waits);
+            let claim = self.inbox.claim(remote, self.patience(remote));
             self.tasks.spawn(async move {
                 let result = match connecting.await {
                     Ok((stream, opened)) => claim.take(stream, opened).await,
@@ -337,10 +342,22 @@ impl Session {
         self.checks.insert(check, connecting);
     }
 
+    /// Returns how long the peer is waited for to say whose a connection is.
+    fn patience(&self, remote: SocketAddr) -> Patience {
+        if !self.handover.is_controlled() {
+            return Patience::WhileShared;
+        }
+        if self.is_predicted(remote) {
+            Patience::Always
+        } else {
+            Patience::Briefly(self.shared.patience)
+        }
+    }
+
     /// Tells whether the peer's port may turn out to be another one's: of its other sessions with this
     /// endpoint, if there are any.
     fn may_be_shared(&self, remote: SocketAddr) -> bool {
-        self.is_predicted(remote) || self.shared.contains(&remote)
+        self.is_predicted(remote) || self.shared.addresses.contains(&remote)
     }
 
     fn is_predicted(&self, remote: SocketAddr) -> bool {
