@@ -29,9 +29,6 @@ const RANDOM: NatSpec = NatSpec::random_per_destination();
 /// Another port of 400 for each destination.
 const OF_400: NatSpec = nat(BLOCKS[1]);
 
-/// Another port of 1,000 for each destination.
-const OF_1000: NatSpec = nat(BLOCKS[2]);
-
 /// The next port for each destination.
 const NEXT: NatSpec = COUNTS.boxes[0];
 
@@ -209,10 +206,8 @@ together! {
     two_from_next_ports_to_a_block: TWO, NEXT, OF_400;
     two_from_a_block_to_next_ports: TWO, OF_400, NEXT;
     twelve_between_blocks: TWELVE, OF_400, OF_400;
-    twelve_between_blocks_of_1000: TWELVE, OF_1000, OF_1000;
     twelve_from_next_ports_to_next_ports: TWELVE, NEXT, NEXT;
     twelve_from_next_ports_to_a_block: TWELVE, NEXT, OF_400;
-    twelve_from_a_block_to_next_ports: TWELVE, OF_400, NEXT;
     later_between_blocks: LATER, OF_400, OF_400;
     later_from_next_ports_to_next_ports: LATER, NEXT, NEXT;
 }

@@ -92,17 +92,6 @@ impl Bets {
         })
     }
 
-    /// Tells whether most of so many bets are possible only when others are over: with three quarters of them a range is
-    /// filled so far that another round is seldom needed.
-    pub(crate) fn are_short_of(&self, count: u32) -> bool {
-        self.are_short_within(count, most(files_allowed()))
-    }
-
-    fn are_short_within(&self, count: u32, most: u32) -> bool {
-        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        count <= most && count / 4 * 3 > most.saturating_sub(taken.count)
-    }
-
     /// Makes something of what is left, with a set of holes, and takes as much of that as it says.
     fn place_within<T>(
         self: &Arc<Self>,
@@ -179,10 +168,6 @@ mod tests {
         };
         let (left, first) = place(640);
         assert_eq!(left, 1000);
-        let is_short = |count| bets.are_short_within(count, 1000);
-        assert!(is_short(484) && !is_short(480));
-        // There never are so many.
-        assert!(!is_short(1001));
         let (left, second) = place(640);
         assert_eq!(left, 360);
         let (left, third) = place(640);

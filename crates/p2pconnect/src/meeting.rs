@@ -11,7 +11,7 @@ use std::{
 use p2pconnect_proto::{
     Candidate, CandidateKind, NatReport, PeerId, PunchPort, Role, message::Introduction,
 };
-use p2pconnect_punch::{Introduced, PunchAgent, PunchConfig, bets_that_count, is_contended};
+use p2pconnect_punch::{Introduced, PunchAgent, PunchConfig, is_contended};
 use p2pconnect_stun::shortage;
 use tokio::{
     sync::oneshot,
@@ -365,10 +365,8 @@ impl Inner {
         let told = meeting.told(pace);
         let session = told.session;
         let (decision, deadline) = (Decision::default(), began + DIAL_LIMIT);
-        let is_short = self.bets.are_short_of(bets_that_count(told.nats()));
-        let takes_turns = is_contended(told.nats()) && !is_short;
-        let one = takes_turns.then(|| self.one_each.take(dialler, began));
-        let is_in_the_way = is_short || matches!(one, Some(None));
+        let one = is_contended(told.nats()).then(|| self.one_each.take(dialler, began));
+        let is_in_the_way = matches!(one, Some(None));
         if is_in_the_way {
             pace.hold();
         }

@@ -98,5 +98,5 @@ pub use check::{Base, CandidatePair, CheckId};
 pub use config::PunchConfig;
 pub use event::{Event, How};
 pub use input::{ConnectFailure, Input, Opened, VerifyFailure};
-pub use plan::{UNUSED_PORTS, bets_that_count, is_contended, ports_of_bets, spare_ports};
+pub use plan::{UNUSED_PORTS, is_contended, ports_of_bets, spare_ports};
 pub use report::{PairOutcome, PairReport, PunchReport, Verdict};

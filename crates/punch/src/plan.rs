@@ -344,21 +344,6 @@ pub fn is_contended([local, remote]: [&NatReport; 2]) -> bool {
     }
 }
 
-/// Returns how many bets this side makes, of which each counts: as many as it has ports, where the ranges of both sides
-/// are filled. 0 where they are not.
-#[must_use]
-pub fn bets_that_count([local, remote]: [&NatReport; 2]) -> u32 {
-    let [local, remote] = [local, remote].map(|nat| Side::of(nat, true));
-    match choose(local, remote) {
-        Strategy::Fill => bet::ports_of_fill(local.class),
-        Strategy::Plain
-        | Strategy::Prediction
-        | Strategy::Door { .. }
-        | Strategy::Birthday { .. }
-        | Strategy::OutOfReach => 0,
-    }
-}
-
 /// Returns how many unused local ports a round from behind a NAT takes at most where it bets on random
 /// ports; 0 if it does not.
 #[must_use]

@@ -95,6 +95,11 @@ pub(super) fn fill((local, remote): (Class, Class), addresses: &Addresses<'_>) -
     let Some(remote) = named else {
         return Vec::new();
     };
+    let count = if foretell::counts_all(local) {
+        2 * SPARE_OF_A_FILL + 1
+    } else {
+        local.ports().min(MAX_FILL)
+    };
     let bet = |n| {
         Some(Planned {
             local: addresses.fresh(n)?,
@@ -105,16 +110,7 @@ pub(super) fn fill((local, remote): (Class, Class), addresses: &Addresses<'_>) -
             is_bet: true,
         })
     };
-    (0..ports_of_fill(local)).filter_map(bet).collect()
-}
-
-/// Returns how many ports a side connects from, where ranges are filled.
-pub(super) fn ports_of_fill(local: Class) -> u32 {
-    if foretell::counts_all(local) {
-        2 * SPARE_OF_A_FILL + 1
-    } else {
-        local.ports().min(MAX_FILL)
-    }
+    (0..count).filter_map(bet).collect()
 }
 
 /// Returns how many connections it takes to meet one of [`BATCH`] holes among so many ports.

@@ -389,20 +389,6 @@ fn a_row_of_local_ports_is_as_long_as_what_a_round_uses() {
 }
 
 #[test]
-fn it_is_known_beforehand_which_bets_count() {
-    for [one, other] in nats()
-        .iter()
-        .flat_map(|one| nats().into_iter().map(|other| [*one, other]))
-    {
-        let [plan, _] = plans([one, other], 1);
-        let fills = plan.strategy == Strategy::Fill;
-        let expected = if fills { plan.bets() } else { 0 };
-        let told = bets_that_count([&one, &other]);
-        assert_eq!(told, expected, "{one:?}, {other:?}");
-    }
-}
-
-#[test]
 fn sessions_are_in_each_others_way_where_ports_of_both_sides_are_scarce_or_in_order() {
     let varying = |ports| NatReport {
         mapping: Some(NatMapping::AddressAndPortDependent),
