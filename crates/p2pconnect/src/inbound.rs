@@ -112,11 +112,13 @@ impl Claim {
         stream: TcpStream,
         opened: Opened,
     ) -> Result<Dialled, ConnectFailure> {
-        let is_shared = self.inbound.is_shared(self.theirs, self.remote.ip());
+        let is_shared = || self.inbound.is_shared(self.theirs, self.remote.ip());
         let speaks_first = match self.patience {
             Patience::Always => false,
-            Patience::WhileShared => !is_shared,
-            Patience::Briefly(limit) => !is_shared || timeout(limit, peek(&stream)).await.is_err(),
+            Patience::WhileShared => !is_shared(),
+            Patience::Briefly(limit) => {
+                !is_shared() || timeout(limit, peek(&stream)).await.is_err()
+            }
         };
         if speaks_first {
             return Ok(Dialled {
