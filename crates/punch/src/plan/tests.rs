@@ -50,6 +50,20 @@ fn nats() -> Vec<NatReport> {
     nats
 }
 
+/// A NAT with another port for each destination, that chooses it like this.
+fn varying(ports: PortAssignment) -> NatReport {
+    NatReport {
+        mapping: Some(NatMapping::AddressAndPortDependent),
+        ports: Some(ports),
+        ..NatReport::default()
+    }
+}
+
+/// The same, with any port of a range.
+fn random(first: u16, last: u16) -> NatReport {
+    varying(PortAssignment::Random { first, last })
+}
+
 fn outside(side: u8) -> Ipv4Addr {
     Ipv4Addr::new(198, 51, 100, side)
 }
@@ -350,14 +364,7 @@ fn a_bet_hardly_ever_misses() {
 
 #[test]
 fn nothing_is_sprayed_at_whoever_lets_everybody_in() {
-    let random = NatReport {
-        mapping: Some(NatMapping::AddressAndPortDependent),
-        ports: Some(PortAssignment::Random {
-            first: 1024,
-            last: 65_535,
-        }),
-        ..NatReport::default()
-    };
+    let random = random(1024, 65_535);
     let open = |filtering| NatReport {
         filtering: Some(filtering),
         ..NatReport::default()
@@ -374,12 +381,6 @@ fn nothing_is_sprayed_at_whoever_lets_everybody_in() {
 
 #[test]
 fn a_row_of_local_ports_is_as_long_as_what_a_round_uses() {
-    let varying = |ports| NatReport {
-        mapping: Some(NatMapping::AddressAndPortDependent),
-        ports: Some(ports),
-        ..NatReport::default()
-    };
-    let random = |first, last| varying(PortAssignment::Random { first, last });
     assert_eq!(ports_of_bets(&NatReport::default()), 0);
     assert_eq!(ports_of_bets(&varying(PortAssignment::Preserved)), 0);
     assert_eq!(ports_of_bets(&random(20_001, 20_256)), 1280);
@@ -390,22 +391,10 @@ fn a_row_of_local_ports_is_as_long_as_what_a_round_uses() {
 
 #[test]
 fn sessions_are_in_each_others_way_where_ports_of_both_sides_are_scarce_or_in_order() {
-    let varying = |ports| NatReport {
-        mapping: Some(NatMapping::AddressAndPortDependent),
-        ports: Some(ports),
-        ..NatReport::default()
-    };
     let fixed = NatReport::default();
     let kept = varying(PortAssignment::Preserved);
     let counts = varying(PortAssignment::Sequential { delta: 1 });
-    let block = varying(PortAssignment::Random {
-        first: 30_001,
-        last: 30_400,
-    });
-    let any = varying(PortAssignment::Random {
-        first: 1024,
-        last: 65_535,
-    });
+    let (block, any) = (random(30_001, 30_400), random(1024, 65_535));
     for (one, other, expected) in [
         (counts, counts, true),
         (counts, kept, true),
@@ -427,11 +416,6 @@ fn sessions_are_in_each_others_way_where_ports_of_both_sides_are_scarce_or_in_or
 
 #[test]
 fn two_large_ranges_are_out_of_reach() {
-    let random = |first, last| NatReport {
-        mapping: Some(NatMapping::AddressAndPortDependent),
-        ports: Some(PortAssignment::Random { first, last }),
-        ..NatReport::default()
-    };
     let large = random(1024, 65_535);
     for other in [large, random(2048, 2111)] {
         let plan = &plans([large, other], 1)[0];
@@ -475,17 +459,8 @@ fn the_lead_is_short_on_a_short_path() {
 
 #[test]
 fn holes_for_a_peer_stay_where_they_were() {
-    let random = PortAssignment::Random {
-        first: 1024,
-        last: 65_535,
-    };
-    let varying = NatReport {
-        mapping: Some(NatMapping::AddressAndPortDependent),
-        ports: Some(random),
-        ..NatReport::default()
-    };
     let holes = |reflexive: u16| {
-        let mut introduced = introduced(0, [NatReport::default(), varying]);
+        let mut introduced = introduced(0, [NatReport::default(), random(1024, 65_535)]);
         for candidate in &mut introduced.remote_candidates {
             if candidate.kind == CandidateKind::ServerReflexive {
                 candidate.address.set_port(reflexive);
