@@ -325,6 +325,23 @@ pub(crate) struct Steps {
     pub(crate) rounds: u32,
 }
 
+/// Makes a connection of a stream to a peer, for whoever began to wait for it, and was introduced so
+/// much later.
+pub(crate) fn connection(
+    punched: Punched,
+    peer: PeerId,
+    place: Place,
+    (began, introduced): (Instant, Duration),
+    rounds: u32,
+) -> Connection {
+    let steps = Steps {
+        began,
+        introduced,
+        usable: Instant::now(),
+        rounds,
+    };
+    Connection::new(punched, peer, steps, place)
+}
 impl Path {
     fn new(Usage { way, stats, since }: Usage, steps: Steps) -> Self {
         let OpenedWay { pair, how, at } = way;

@@ -14,7 +14,7 @@ use std::{
 use p2pconnect_proto::{PeerId, SessionToken};
 use tokio::{sync::oneshot, time::timeout_at};
 
-use crate::{DialError, endpoint::connection, more_ports::Place, online::Room, session::Punched};
+use crate::{DialError, connection::connection, more_ports::Place, online::Room, session::Punched};
 
 /// How long a dial waits for the peer's to end, before it goes on by itself.
 ///

@@ -42,6 +42,7 @@ mod closed_holes;
 mod connection;
 mod coordination;
 mod crossing;
+mod dial;
 mod discovery;
 mod ending;
 mod endpoint;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use p2pconnect_proto::{NatReport, PortAssignment};
+use p2pconnect_proto::{NatMapping, NatReport, PortAssignment, message::Introduction};
 use p2pconnect_punch::{PunchReport, Verdict};
 
 use crate::{DialError, behaviour::varies};
@@ -35,6 +35,49 @@ pub(crate) const LAST_ROUND: Duration = Duration::from_secs(2);
 /// How much of a dial's time is kept for asking a busy peer for the last time: an introduction and a connection take
 /// some round trips.
 const LAST_QUESTION: Duration = Duration::from_millis(500);
+
+/// How long at least to wait before a coordinator that is asked too much is asked again, or a peer that has no room; up
+/// to twice as long at random. A few introductions end in this time. It doubles each time.
+pub(crate) const BUSY_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest pause before a peer that has no room for a connection is asked again. Each time, SYNs
+/// leave for nothing.
+const MAX_PEER_BUSY_PAUSE: Duration = Duration::from_secs(2);
+
+/// The round trips, by way of the coordinator, after which a peer has found out and told where its
+/// NAT is in a row of ports: word of the end takes a half of one, asking a STUN server two to the
+/// server, telling another half.
+const LOOK_ROUND_TRIPS: u32 = 3;
+
+/// The same for a peer that has only to tell: because its NAT has turned out to be of another kind,
+/// or to have other ports used up.
+const TELL_ROUND_TRIPS: u32 = 1;
+
+/// The longest that this is waited for.
+const MAX_LOOK_PAUSE: Duration = Duration::from_secs(1);
+
+/// Returns how long to wait before a peer is asked for again.
+///
+/// A peer tells the coordinator what the last attempt has used up. One whose NAT gives out ports in
+/// a row looks before where the row goes on.
+pub(crate) fn pause_after(introduction: &Introduction) -> Duration {
+    let nat = &introduction.nat;
+    let counts = matches!(nat.ports, Some(PortAssignment::Sequential { .. }));
+    let round_trips = match nat.mapping {
+        Some(NatMapping::EndpointIndependent) => return Duration::ZERO,
+        Some(_) if counts => LOOK_ROUND_TRIPS,
+        Some(_) | None => TELL_ROUND_TRIPS,
+    };
+    let round_trip = Duration::from_micros(introduction.relayed_rtt_us.into());
+    (round_trip * round_trips).min(MAX_LOOK_PAUSE)
+}
+
+/// Returns how long to wait before a peer is asked again that has turned this endpoint away so many
+/// times before, by a number from 0 to 1 that is drawn at random: twice as long each time, and up to twice that.
+pub(crate) fn pause_for_room(times: u32, drawn: f64) -> Duration {
+    let pause = BUSY_PAUSE.saturating_mul(1 << times.min(8));
+    pause.mul_f64(1.0 + drawn).min(MAX_PEER_BUSY_PAUSE)
+}
 
 /// Returns how long to wait for another round, which should be so long, when so much time is left; `None` where
 /// no round is worth it. A peer that was busy says at once whether it still is, so it is asked until the end.

@@ -1,0 +1,181 @@
+//! Asks the coordinator for an introduction.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use p2pconnect_proto::{
+    NatReport, Role,
+    message::{DialRequest, Refusal},
+};
+use tokio::time::{sleep, timeout_at};
+
+use super::Dial;
+use crate::{
+    CoordinatorError, DialError,
+    chance::random_fraction,
+    coordination::{Answer, Coordination},
+    crossing::Crossed,
+    gather::Announced,
+    mappings::Claims,
+    meeting::Meeting,
+    more_ports::Place,
+    relayed::Relayed,
+    rounds::{BUSY_PAUSE, pause_after},
+};
+
+/// The longest that the pause before a coordinator is asked again becomes, before chance: one that grants one dial each
+/// 100 ms has granted twenty by then.
+const MAX_BUSY_PAUSE: Duration = Duration::from_secs(2);
+
+/// What the coordinator has arranged for a dial.
+pub(super) enum Met {
+    /// An introduction of its own.
+    Introduced(Box<Meeting>),
+    /// Whatever comes of the introduction that the peer's dial has brought.
+    Crossed(Crossed),
+}
+
+impl Met {
+    /// Tells whether the two are known to each other in different families.
+    pub(super) fn are_apart(&self) -> bool {
+        match self {
+            Self::Introduced(meeting) => meeting.known.are_apart(),
+            Self::Crossed(_) => false,
+        }
+    }
+
+    /// Returns what is known of the peer's NAT.
+    pub(super) fn remote_nat(&self) -> Option<RemoteNat> {
+        match self {
+            Self::Introduced(meeting) => Some(RemoteNat {
+                report: meeting.introduction.nat,
+                recovery: pause_after(&meeting.introduction),
+            }),
+            Self::Crossed(_) => None,
+        }
+    }
+}
+
+/// What is known of the NAT of a peer that was dialled.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RemoteNat {
+    pub(super) report: NatReport,
+    /// How long the peer takes after a dial to find out and tell what that has used up.
+    pub(super) recovery: Duration,
+}
+
+/// Who was asked for an introduction, what they were told, and what they said.
+struct Asked {
+    coordination: Arc<Coordination>,
+    announced: Announced,
+    /// What they were asked to find out.
+    claims: Claims,
+    answer: Result<Answer, Refusal>,
+}
+
+impl Dial {
+    /// Asks for an introduction, again and again while the coordinator is told to do too much at
+    /// a time, or has gone: it may be back soon.
+    pub(super) async fn ask(&self, place: &Place) -> Result<Met, DialError> {
+        let (peer, deadline) = (self.peer, self.deadline);
+        let (relayed, hello) = Relayed::dialling(&self.inner.key, peer).await?;
+        let mut gone = None;
+        let mut busy_pause = BUSY_PAUSE;
+        loop {
+            let outstanding = self.inner.crossings.asking(peer);
+            let asking = timeout_at(deadline.into(), self.ask_once(place, hello.clone()));
+            let pause = busy_pause.mul_f64(1.0 + random_fraction());
+            let is_in_time = |pause| Instant::now() + pause < deadline;
+            let Asked {
+                coordination,
+                announced,
+                claims,
+                answer,
+            } = match asking.await {
+                Ok(Ok(asked)) => asked,
+                Ok(Err(error)) if is_gone(&error) && is_in_time(pause) => {
+                    drop(outstanding);
+                    gone = Some(error);
+                    sleep(pause).await;
+                    continue;
+                }
+                Ok(Err(error)) => return Err(error.into()),
+                Err(_) => return Err(gone.map_or(DialError::TimedOut, DialError::from)),
+            };
+            match answer {
+                // Somebody else, or one who dials as well, was not asked for.
+                Ok(Answer::Introduced(introduction))
+                    if introduction.peer == peer && introduction.role == Role::Controlling =>
+                {
+                    let meeting =
+                        self.inner
+                            .meeting(introduction, announced, &claims, coordination, relayed);
+                    return Ok(Met::Introduced(Box::new(meeting)));
+                }
+                Ok(Answer::Introduced(_)) => return Err(CoordinatorError::Answer.into()),
+                Ok(Answer::Crossed(session)) => match outstanding.crossed(session) {
+                    Some(crossed) => return Ok(Met::Crossed(crossed)),
+                    // It was over before we dialled, and its connection is another one.
+                    None => continue,
+                },
+                Err(Refusal::Unavailable) => {
+                    let own_id = self.inner.key.peer_id();
+                    return Err(DialError::Unavailable { own_id });
+                }
+                Err(Refusal::OwnId) => return Err(DialError::OwnId),
+                Err(refusal) => {
+                    drop(outstanding);
+                    if refusal != Refusal::TooMany || !is_in_time(pause) {
+                        return Err(CoordinatorError::Refused(refusal).into());
+                    }
+                    sleep(pause).await;
+                    busy_pause = (busy_pause * 2).min(MAX_BUSY_PAUSE);
+                }
+            }
+        }
+    }
+
+    /// Asks once; returns whom, and what they said.
+    async fn ask_once(&self, place: &Place, handshake: Vec<u8>) -> Result<Asked, CoordinatorError> {
+        let mut coordination = self.coordination.clone();
+        let line = coordination.wait_for(Option::is_some).await;
+        // Only another endpoint with the same key ends the task that keeps the line.
+        let line = line
+            .ok()
+            .and_then(|line| line.clone())
+            .ok_or(CoordinatorError::Replaced)?;
+        // In this order: a mapping that comes to be known meanwhile is named twice, and not left out.
+        let claims = place
+            .claims()
+            .unwrap_or_else(|| self.inner.mappings.claims());
+        let announced = self.inner.announce_anew(place);
+        let request = DialRequest {
+            callee: self.peer,
+            candidates: announced.candidates.clone(),
+            nat: announced.nat,
+            claims: claims.list.clone(),
+            handshake,
+        };
+        let answer = line.dial(request).await?;
+        Ok(Asked {
+            coordination: line,
+            announced,
+            claims,
+            answer,
+        })
+    }
+}
+
+/// Tells whether the coordinator is not there any more, while the connection to it is made anew.
+fn is_gone(error: &CoordinatorError) -> bool {
+    matches!(
+        error,
+        CoordinatorError::Closed { .. }
+            | CoordinatorError::GoingAway
+            | CoordinatorError::Lost { .. }
+            | CoordinatorError::Overloaded
+            | CoordinatorError::Silent(_)
+    )
+}
