@@ -7,6 +7,7 @@
 //! - `addresses`: hosts with a second link, or with a second address on the same
 //! - `again`: one endpoint dials the same peer as soon as the last stream has ended
 //! - `bad_paths`: paths that do to packets what they should not
+//! - `another`: connections that are used and prove to be another one
 //! - `banning`: firewalls that ban whoever sends a SYN that they do not expect
 //! - `causes`: failures whose reason the attempts alone do not tell
 //! - `crossing`: two endpoints dial each other at the same moment
@@ -32,6 +33,7 @@
 
 mod addresses;
 mod again;
+mod another;
 mod bad_paths;
 mod banning;
 mod blocks;

@@ -208,6 +208,7 @@ together! {
     twelve_between_blocks: TWELVE, OF_400, OF_400;
     twelve_from_next_ports_to_next_ports: TWELVE, NEXT, NEXT;
     twelve_from_next_ports_to_a_block: TWELVE, NEXT, OF_400;
+    twelve_from_a_block_to_next_ports: TWELVE, OF_400, NEXT;
     later_between_blocks: LATER, OF_400, OF_400;
     later_from_next_ports_to_next_ports: LATER, NEXT, NEXT;
 }

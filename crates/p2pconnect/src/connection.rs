@@ -2,7 +2,6 @@ use std::{
     fmt, io,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -12,22 +11,20 @@ use p2pconnect_punch::How;
 use p2pconnect_stun::socket::{clear_linger, reset_on_close};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    sync::watch,
     time::{sleep, timeout},
 };
-use tokio_rustls::TlsStream;
 
 #[cfg(doc)]
 use crate::Refused;
 use crate::{
-    answer::Answer,
     ending,
-    in_use::{InUse, Usage},
+    in_use::Usage,
     liveness::Liveness,
-    more_ports::Place,
-    session::{OpenedWay, Punched},
+    session::OpenedWay,
     shares::Share,
+    stream::{Established, Stream, Successor},
     tcp::have_reset,
-    transport::Transport,
 };
 
 /// How long a dialler that is refused may take to end its side: a few round trips, with lost packets.
@@ -62,43 +59,39 @@ pub(crate) const PEER: &str = "the peer";
 /// As a [`TcpStream`](tokio::net::TcpStream): `read` and `write` lose nothing, what moves several pieces,
 /// such as `read_exact` and `write_all`, may have moved some.
 pub struct Connection {
-    stream: TlsStream<Transport>,
+    stream: Stream,
     peer: PeerId,
-    in_use: Arc<InUse>,
-    steps: Steps,
     liveness: Liveness,
     silence: Duration,
-    answer: Answer,
     /// Whether the peer has been told, or is about to be, that nothing more comes from this side.
     is_shut: bool,
     closing: Closing,
-    /// What is free again when the connection ends.
-    _place: Place,
-    /// The same, if this side has taken it up.
+    /// What is free again when the connection ends, if this side has taken it up.
     _open: Option<Share>,
 }
 
 impl Connection {
-    pub(crate) fn new(punched: Punched, peer: PeerId, steps: Steps, place: Place) -> Self {
-        let Punched {
-            stream,
-            in_use,
-            role,
-            silence,
-        } = punched;
+    pub(crate) fn new(peer: PeerId, established: Established) -> Self {
+        let silence = established.punched.silence;
         Self {
-            stream,
+            stream: Stream::new(established),
             peer,
-            in_use,
-            steps,
             liveness: Liveness::new(silence),
             silence,
-            answer: Answer::of(role),
             is_shut: false,
             closing: Closing::Ended,
-            _place: place,
             _open: None,
         }
+    }
+
+    /// Begins anew with what the dial comes to, if it has to go on.
+    pub(crate) fn expect(&mut self, successor: Successor) {
+        self.stream.expect(successor);
+    }
+
+    /// Returns where it is noted whether the peer has answered.
+    pub(crate) fn confirmation(&self) -> watch::Sender<bool> {
+        self.stream.confirmation()
     }
 
     /// Keeps a place for as long as the connection is there.
@@ -121,7 +114,7 @@ impl Connection {
     ///
     /// Cancel safe.
     pub fn confirmed(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut confirmation = self.in_use.confirmation();
+        let mut confirmation = self.stream.confirmation().subscribe();
         async move {
             // The sender goes with the connection.
             drop(confirmation.wait_for(|confirmed| *confirmed).await);
@@ -152,7 +145,7 @@ impl Connection {
             self.abort();
             return Err(unread());
         }
-        let tcp = self.stream.get_ref().0.tcp();
+        let tcp = self.stream.tcp();
         let tcp = tcp.ok_or(io::ErrorKind::NotConnected)?;
         let ended = ending::hand_over(tcp, &mut self.liveness, self.silence).await;
         ended.map_err(|error| self.explained(error))
@@ -176,13 +169,14 @@ impl Connection {
     ///
     /// Cancel safe.
     pub async fn acknowledged(&mut self) -> io::Result<()> {
-        self.flush().await?;
-        while let Some(tcp) = self.stream.get_ref().0.tcp()
-            && ending::is_under_way(tcp)
-        {
-            sleep(ACKNOWLEDGEMENT_LOOKS).await;
+        loop {
+            self.flush().await?;
+            match self.stream.tcp() {
+                Some(tcp) if !ending::is_under_way(tcp) => return Ok(()),
+                // Without one, nobody has answered yet.
+                Some(_) | None => sleep(ACKNOWLEDGEMENT_LOOKS).await,
+            }
         }
-        Ok(())
     }
 
     /// Is ready with an error once the connection has broken though the peer has ended its bytes, and wakes the task
@@ -199,7 +193,7 @@ impl Connection {
     ///   reading tells
     /// - whatever has broken the connection
     pub fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let tcp = self.stream.get_ref().0.tcp();
+        let tcp = self.stream.tcp();
         let Some(tcp) = tcp.filter(|_| self.closing == Closing::HandingOver) else {
             return Poll::Ready(unread());
         };
@@ -226,13 +220,12 @@ impl Connection {
     ///
     /// Dropping the future drops the connection; the dialler may not hear of the refusal.
     pub async fn refuse(mut self, reason: &str) -> io::Result<()> {
-        if !matches!(self.answer, Answer::Owed) {
+        if !self.stream.take_answer() {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "only a stream that has been dialled and not accepted can be refused",
             ));
         }
-        self.answer = Answer::Given;
         let refusal = NominationAnswer::Refused(reason.to_owned()).encode();
         self.write_all(&refusal).await?;
         self.shutdown().await?;
@@ -252,7 +245,8 @@ impl Connection {
     /// peer's has been read, it changes no more.
     #[must_use]
     pub fn path(&self) -> Path {
-        Path::new(self.in_use.now(), self.steps)
+        let (usage, steps) = self.stream.path();
+        Path::new(usage, steps)
     }
 }
 
@@ -325,23 +319,6 @@ pub(crate) struct Steps {
     pub(crate) rounds: u32,
 }
 
-/// Makes a connection of a stream to a peer, for whoever began to wait for it, and was introduced so
-/// much later.
-pub(crate) fn connection(
-    punched: Punched,
-    peer: PeerId,
-    place: Place,
-    (began, introduced): (Instant, Duration),
-    rounds: u32,
-) -> Connection {
-    let steps = Steps {
-        began,
-        introduced,
-        usable: Instant::now(),
-        rounds,
-    };
-    Connection::new(punched, peer, steps, place)
-}
 impl Path {
     fn new(Usage { way, stats, since }: Usage, steps: Steps) -> Self {
         let OpenedWay { pair, how, at } = way;
@@ -376,7 +353,7 @@ impl Connection {
         if polled.is_ready() {
             return polled.map_err(|error| self.explained(error));
         }
-        match self.stream.get_ref().0.tcp() {
+        match self.stream.tcp() {
             Some(tcp) => self.liveness.poll_dead(tcp, &PEER, cx).map(Err),
             None => Poll::Pending,
         }
@@ -391,8 +368,11 @@ impl Connection {
         if self.closing != Closing::Ended {
             return;
         }
-        let has_ended = received(&mut self.stream).is_some_and(|it| it.peer_has_closed());
-        if let (true, Some(tcp)) = (has_ended, self.stream.get_ref().0.tcp()) {
+        let has_ended = self
+            .stream
+            .received()
+            .is_some_and(|it| it.peer_has_closed());
+        if let (true, Some(tcp)) = (has_ended, self.stream.tcp()) {
             self.closing = Closing::HandingOver;
             have_reset(tcp);
         }
@@ -400,7 +380,9 @@ impl Connection {
 
     /// Tells whether nothing has come that the application has not read.
     fn is_read(&mut self) -> bool {
-        received(&mut self.stream).is_some_and(|it| it.plaintext_bytes_to_read() == 0)
+        self.stream
+            .received()
+            .is_some_and(|it| it.plaintext_bytes_to_read() == 0)
     }
 }
 
@@ -411,19 +393,10 @@ fn unread() -> io::Error {
     )
 }
 
-/// Returns what TLS has received; nothing if it is broken.
-fn received(stream: &mut TlsStream<Transport>) -> Option<rustls::IoState> {
-    let state = match stream {
-        TlsStream::Client(stream) => stream.get_mut().1.process_new_packets(),
-        TlsStream::Server(stream) => stream.get_mut().1.process_new_packets(),
-    };
-    state.ok()
-}
-
 impl Drop for Connection {
     fn drop(&mut self) {
         let is_read = self.is_read();
-        let Some(tcp) = self.stream.get_ref().0.tcp() else {
+        let Some(tcp) = self.stream.tcp() else {
             return;
         };
         let closed = match self.closing {
@@ -446,12 +419,7 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let heard = this.answer.poll_heard(&mut this.stream, cx);
-        let polled = match heard {
-            Poll::Ready(Ok(())) => Pin::new(&mut this.stream).poll_read(cx, buf),
-            other => other,
-        };
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         self.note_the_end();
         self.or_dead(polled, cx)
     }
@@ -463,28 +431,18 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
-        let bufs = [io::IoSlice::new(buf)];
-        let polled = this.answer.poll_write(&mut this.stream, cx, &bufs);
+        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.or_dead(polled, cx)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let polled = match this.answer.poll_given(&mut this.stream, cx) {
-            Poll::Ready(Ok(())) => Pin::new(&mut this.stream).poll_flush(cx),
-            other => other,
-        };
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
         self.or_dead(polled, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        this.is_shut = true;
-        let polled = match this.answer.poll_given(&mut this.stream, cx) {
-            Poll::Ready(Ok(())) => Pin::new(&mut this.stream).poll_shutdown(cx),
-            other => other,
-        };
+        self.is_shut = true;
+        let polled = Pin::new(&mut self.stream).poll_shutdown(cx);
         self.or_dead(polled, cx)
     }
 
@@ -493,8 +451,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
-        let polled = this.answer.poll_write(&mut this.stream, cx, bufs);
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.or_dead(polled, cx)
     }
 

@@ -14,7 +14,10 @@ use std::{
 use p2pconnect_proto::{PeerId, SessionToken};
 use tokio::{sync::oneshot, time::timeout_at};
 
-use crate::{DialError, connection::connection, more_ports::Place, online::Room, session::Punched};
+use crate::{
+    Connection, DialError, connection::Steps, more_ports::Place, online::Room, session::Punched,
+    stream::Established,
+};
 
 /// How long a dial waits for the peer's to end, before it goes on by itself.
 ///
@@ -70,8 +73,18 @@ pub(crate) struct Answered {
 impl Answered {
     /// Offers the connection to whoever accepts.
     fn offer(self) {
-        let since = (self.began, Duration::ZERO);
-        let connection = connection(self.punched, self.peer, self.place, since, 1);
+        let steps = Steps {
+            began: self.began,
+            introduced: Duration::ZERO,
+            usable: Instant::now(),
+            rounds: 1,
+        };
+        let established = Established {
+            punched: self.punched,
+            steps,
+            place: Arc::new(self.place),
+        };
+        let connection = Connection::new(self.peer, established);
         self.waiting.offer(connection);
     }
 }
@@ -310,7 +323,7 @@ mod tests {
 
     /// Returns a connection of this peer's, as far as can be told before it is used, and where it
     /// comes out if no dial takes it.
-    async fn answered(peer: PeerId) -> (Answered, tokio::sync::mpsc::Receiver<crate::Connection>) {
+    async fn answered(peer: PeerId) -> (Answered, tokio::sync::mpsc::Receiver<Connection>) {
         let keys = [(); 2].map(|()| SecretKey::generate().unwrap());
         let [one, other] = &keys;
         let (mut dialling, hello) = Relayed::dialling(one, other.peer_id()).await.unwrap();
@@ -340,6 +353,7 @@ mod tests {
             in_use: Arc::new(in_use),
             role: p2pconnect_proto::Role::Controlled,
             silence: crate::tcp::STREAM_SILENCE,
+            lost: None,
         };
         let (accepting, accepted) = tokio::sync::mpsc::channel(1);
         let answered = Answered {

@@ -11,7 +11,7 @@ use p2pconnect_proto::PeerId;
 use p2pconnect_punch::{Verdict, is_contended};
 use p2pconnect_stun::shortage;
 use tokio::{
-    sync::watch,
+    sync::{mpsc, watch},
     time::{sleep, timeout_at},
 };
 
@@ -20,14 +20,17 @@ use crate::{
     Connection, DialError, Status,
     alone::{Alone, alone},
     chance::random_fraction,
-    connection::connection,
+    connection::Steps,
     coordination::Coordination,
     endpoint::Inner,
+    leaving::Undecided,
     mappings::Failure,
     more_ports::Place,
     port_mapping::ForwardedPort,
-    rounds::{self, pause_after, pause_for_room},
-    session::{Punched, SessionError},
+    rounds::{self, pause_for_room},
+    session::{Lost, SessionError},
+    stream::{Established, Successor},
+    task::AbortOnDrop,
 };
 
 /// A dial that goes on, until there is a connection or nothing left to try.
@@ -42,6 +45,8 @@ pub(crate) struct Dial {
     found: Option<DialError>,
     /// While it exists, other dials of this key wait.
     alone: Alone,
+    /// Once there is one.
+    place: Option<Arc<Place>>,
 }
 
 /// How many rounds there have been, and how they have ended.
@@ -58,7 +63,7 @@ struct Counts {
     most: u32,
 }
 
-/// What was known when a round began.
+/// What is known of a round.
 struct Round {
     /// When there was an introduction, counted from the beginning of the dial.
     introduced: Duration,
@@ -67,13 +72,29 @@ struct Round {
     remote: Option<RemoteNat>,
     /// Whether there was too little time for it.
     is_short: bool,
+    /// What the router forwarded when it began.
     forwarded: Vec<ForwardedPort>,
 }
 
-/// A round that no connection has come of: why, and how long to wait before the next one.
+/// A round that no connection has come of, and why.
 struct Failed {
+    round: Round,
     error: Option<DialError>,
-    pause: Duration,
+}
+
+/// A connection of a dial.
+struct Connected {
+    established: Established,
+    /// If the peer has not answered on it yet.
+    unanswered: Option<Unanswered>,
+}
+
+/// What it takes to go on should a connection prove to be another one than the peer's.
+struct Unanswered {
+    round: Round,
+    lost: Lost,
+    undecided: Undecided,
+    confirmation: watch::Receiver<bool>,
 }
 
 impl Dial {
@@ -92,22 +113,90 @@ impl Dial {
             counts: Counts::default(),
             found: None,
             alone: Alone::default(),
+            place: None,
         }
     }
 
     /// Dials until there is a connection.
+    ///
+    /// The dial goes on behind that until the peer has answered on it, as it may prove to be another one.
     pub(crate) async fn connect(mut self) -> Result<Connection, DialError> {
-        let result = self.connect_in_rounds().await;
-        result.map_err(|error| {
+        let Connected {
+            established,
+            unanswered,
+        } = self.connect_after(None).await?;
+        let mut connection = Connection::new(self.peer, established);
+        let Some(unanswered) = unanswered else {
+            return Ok(connection);
+        };
+        let (successors, next) = mpsc::channel(1);
+        let following = self.follow(unanswered, successors, connection.confirmation());
+        let successor = Successor::new(next, AbortOnDrop::spawn(following));
+        connection.expect(successor);
+        Ok(connection)
+    }
+
+    /// Waits until the peer has answered on a connection. Makes another one if it turns out that the peer has got
+    /// nothing of what was sent.
+    async fn follow(
+        mut self,
+        mut unanswered: Unanswered,
+        successors: mpsc::Sender<Result<Established, DialError>>,
+        confirmed: watch::Sender<bool>,
+    ) {
+        loop {
+            let Ok(error) = unanswered.lost.await else {
+                if *unanswered.confirmation.borrow() {
+                    confirmed.send_replace(true);
+                }
+                // What else may have become of it, the connection tells.
+                return;
+            };
+            tracing::debug!("a connection was not the peer's; the dial goes on");
+            unanswered.undecided.give_up(self.deadline).await;
+            let failed = Failed {
+                round: unanswered.round,
+                error: Some(error.into()),
+            };
+            let connected = self.connect_after(Some(failed)).await;
+            let (successor, next) = match connected {
+                Ok(connected) => (Ok(connected.established), connected.unanswered),
+                Err(error) => (Err(error), None),
+            };
+            let is_answered = successor.is_ok() && next.is_none();
+            if successors.send(successor).await.is_err() {
+                return;
+            }
+            if is_answered {
+                confirmed.send_replace(true);
+            }
+            match next {
+                Some(next) => unanswered = next,
+                None => return,
+            }
+        }
+    }
+
+    /// Makes a connection, after a round that has failed if there has been any.
+    async fn connect_after(&mut self, failed: Option<Failed>) -> Result<Connected, DialError> {
+        let connected = self.connect_in_rounds(failed).await;
+        connected.map_err(|error| {
             let error = error.or_shortage(shortage::since(self.began));
             explained(error, self.inner.mappings.failure())
         })
     }
 
-    async fn connect_in_rounds(&mut self) -> Result<Connection, DialError> {
-        let place = self.inner.place(self.peer, self.deadline).await?;
+    async fn connect_in_rounds(
+        &mut self,
+        mut failed: Option<Failed>,
+    ) -> Result<Connected, DialError> {
+        let place = match &self.place {
+            Some(place) => Arc::clone(place),
+            None => Arc::new(self.inner.place(self.peer, self.deadline).await?),
+        };
+        self.place = Some(Arc::clone(&place));
         let _reserved = self.inner.behaviour.reserve();
-        while self.counts.rounds - self.counts.turned_away < rounds::MAX_INTRODUCTIONS {
+        while self.may_begin_round(failed.take()).await? {
             self.counts.rounds += 1;
             let forwarded = self.inner.port_mappings.known();
             if !self.looks_in_time().await {
@@ -125,20 +214,22 @@ impl Dial {
                 forwarded,
             };
             self.inner.metrics.introduced(round.introduced);
-            let failed = match self.meet(met, &place).await {
-                Ok((punched, theirs)) => {
-                    let place = theirs.unwrap_or(place);
-                    let since = (self.began, round.introduced);
-                    let rounds = self.counts.rounds;
-                    return Ok(connection(punched, self.peer, place, since, rounds));
-                }
-                Err(failed) => failed,
-            };
-            if !self.goes_on(&round, failed).await? {
-                break;
+            match self.meet(met, &place, round).await {
+                Ok(connected) => return Ok(connected),
+                Err(last) => failed = Some(last),
             }
         }
         Err(self.found.take().unwrap_or(DialError::TimedOut))
+    }
+
+    /// Waits until another round may begin after one that has failed, if there is to be one.
+    async fn may_begin_round(&mut self, failed: Option<Failed>) -> Result<bool, DialError> {
+        if let Some(failed) = failed
+            && !self.goes_on(failed).await?
+        {
+            return Ok(false);
+        }
+        Ok(self.counts.rounds - self.counts.turned_away < rounds::MAX_INTRODUCTIONS)
     }
 
     fn time_left(&self) -> Duration {
@@ -151,38 +242,55 @@ impl Dial {
         timeout_at(self.deadline.into(), looking).await.is_ok()
     }
 
-    /// Connects as the coordinator has arranged it; returns the place too if the connection is the
-    /// peer's dial's.
-    async fn meet(&self, met: Met, place: &Place) -> Result<(Punched, Option<Place>), Failed> {
-        match met {
+    /// Connects as the coordinator has arranged it.
+    async fn meet(&self, met: Met, place: &Arc<Place>, round: Round) -> Result<Connected, Failed> {
+        let result = match met {
             Met::Introduced(meeting) => {
-                let pause = pause_after(&meeting.introduction);
                 let punching = self
                     .inner
                     .punch_unless_outdated(*meeting, place, self.deadline);
                 match punching.await {
-                    Ok(punched) => Ok((punched, None)),
-                    Err(error) => Err(Failed {
-                        error: Some(error),
-                        pause,
-                    }),
+                    Ok((punched, undecided)) => Ok((punched, Arc::clone(place), Some(undecided))),
+                    Err(error) => Err(Some(error)),
                 }
             }
             Met::Crossed(crossed) => match crossed.outcome(self.deadline).await {
-                Ok((punched, theirs)) => Ok((punched, Some(theirs))),
-                Err(error) => Err(Failed {
-                    error,
-                    pause: Duration::ZERO,
-                }),
+                Ok((punched, theirs)) => Ok((punched, Arc::new(theirs), None)),
+                Err(error) => Err(error),
             },
-        }
+        };
+        let (mut punched, place, undecided) = match result {
+            Ok(connected) => connected,
+            Err(error) => return Err(Failed { round, error }),
+        };
+        let steps = Steps {
+            began: self.began,
+            introduced: round.introduced,
+            usable: Instant::now(),
+            rounds: self.counts.rounds,
+        };
+        let confirmation = punched.in_use.confirmation();
+        let lost = punched.lost.take().zip(undecided);
+        Ok(Connected {
+            established: Established {
+                punched,
+                steps,
+                place,
+            },
+            unanswered: lost.map(|(lost, undecided)| Unanswered {
+                round,
+                lost,
+                undecided,
+                confirmation,
+            }),
+        })
     }
 
     /// Takes note of how a round has ended, and waits until the next one may begin. Tells whether there is to be one.
     ///
     /// An error is what ends the dial at once.
-    async fn goes_on(&mut self, round: &Round, failed: Failed) -> Result<bool, DialError> {
-        let Failed { error, mut pause } = failed;
+    async fn goes_on(&mut self, Failed { round, error }: Failed) -> Result<bool, DialError> {
+        let mut pause = round.remote.map_or(Duration::ZERO, |it| it.recovery);
         self.alone = Alone::default();
         match error {
             // It was waited for what the next introduction needs.

@@ -100,10 +100,12 @@ impl Endpoint {
     /// The connection is returned as soon as bytes can be sent, a round trip before any of the
     /// peer's can be read. The peer has proved its key by then and has room for the connection, and
     /// nobody else can read what is sent. But only what is read tells that the peer has it. Until
-    /// then TCP may prove to lead elsewhere, and what was sent is sent again over the next path; if
-    /// there is none, or the peer goes away, reading and writing end with an error, most likely
-    /// [`ConnectionReset`](std::io::ErrorKind::ConnectionReset), and dialling again may help. It holds
-    /// [`DialError::PeerSilent`] if the peer's process has gone without a word.
+    /// then TCP may prove to lead elsewhere, and what was sent is sent again over the next path, also
+    /// if that takes another introduction: within its time the dial goes on while the connection is in use. Where
+    /// that finds no path, or the peer may have got what was sent and does not answer, reading and writing end with
+    /// an error, most likely [`ConnectionReset`](std::io::ErrorKind::ConnectionReset), which holds a [`DialError`];
+    /// dialling again may help. It is [`DialError::PeerSilent`] if the peer's process has gone without a word.
+    /// The endpoint is needed for this until the connection is [confirmed](Connection::confirmed).
     ///
     /// A peer that has no room for a connection just now is asked again until the time is over,
     /// and the dial ends with [`DialError::PeerBusy`] then.

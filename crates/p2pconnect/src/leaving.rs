@@ -120,34 +120,35 @@ fn send(farewells: &Farewells, farewell: Farewell) {
 #[derive(Debug)]
 pub(crate) struct Undecided {
     session: SessionToken,
-    farewells: Option<Farewells>,
+    farewells: Farewells,
+    /// Whether nothing is said when this is dropped.
+    is_silent: bool,
 }
 
 impl Undecided {
     pub(crate) const fn new(session: SessionToken, farewells: Farewells) -> Self {
         Self {
             session,
-            farewells: Some(farewells),
+            farewells,
+            is_silent: false,
         }
     }
 
-    /// Says nothing, as there is a connection.
-    pub(crate) fn connected(mut self) {
-        self.farewells = None;
+    /// Says nothing from now on unless it is given up all the same, as there is a connection.
+    pub(crate) const fn connected(&mut self) {
+        self.is_silent = true;
     }
 
     /// Gives the introduction up, and waits a little until the coordinator has passed that on: the
     /// peer must not hear of the next one first.
     pub(crate) async fn give_up(mut self, deadline: Instant) {
-        let Some(farewells) = self.farewells.take() else {
-            return;
-        };
+        self.is_silent = true;
         let (heard, hearing) = oneshot::channel();
         let farewell = Farewell::GivenUp {
             session: self.session,
             heard: Some(heard),
         };
-        send(&farewells, farewell);
+        send(&self.farewells, farewell);
         let until = deadline.min(Instant::now() + HEARD_LIMIT);
         if timeout_at(until.into(), hearing).await.is_err() {
             tracing::debug!("the coordinator does not say that it has passed a farewell on");
@@ -157,8 +158,8 @@ impl Undecided {
 
 impl Drop for Undecided {
     fn drop(&mut self) {
-        if let Some(farewells) = &self.farewells {
-            say(farewells, self.session);
+        if !self.is_silent {
+            say(&self.farewells, self.session);
         }
     }
 }
@@ -181,7 +182,7 @@ mod tests {
     fn what_is_dropped_without_a_connection_is_told_of() {
         // As a dial is dropped, in whatever it waits for, and outside of any runtime.
         let (farewells, mut given_up) = farewells();
-        let undecided = Undecided::new(SESSION, farewells);
+        let mut undecided = Undecided::new(SESSION, farewells);
         let dialling = async move {
             std::future::pending::<()>().await;
             undecided.connected();

@@ -82,6 +82,7 @@ mod seats;
 mod session;
 mod shares;
 mod status;
+mod stream;
 mod surroundings;
 mod syn_budget;
 mod syn_filter;
@@ -90,6 +91,7 @@ mod tcp;
 mod transport;
 mod turns;
 mod verify;
+mod wakers;
 
 pub use builder::Builder;
 pub use connection::{Connection, Path, PathTimes};

@@ -402,16 +402,17 @@ impl Inner {
     /// Turns an introduction into a connection, as the dialler, unless it turns out that the callee
     /// acts by what does not hold: then another introduction is wanted.
     ///
-    /// Where no connection comes of it the callee is told, also if the future is dropped.
+    /// Where no connection comes of it the callee is told, also if the future is dropped. Returns too by what to tell it
+    /// should the connection come to nothing.
     pub(crate) async fn punch_unless_outdated(
         &self,
         meeting: Meeting,
         place: &Place,
         deadline: Instant,
-    ) -> Result<Punched, DialError> {
+    ) -> Result<(Punched, Undecided), DialError> {
         let pace = Pace::new(Arc::clone(&self.behaviour.trails));
         let told = meeting.told(&pace);
-        let undecided = Undecided::new(told.session, meeting.coordination.farewells());
+        let mut undecided = Undecided::new(told.session, meeting.coordination.farewells());
         let pause = pause_after(&meeting.introduction);
         let own = place.mappings().unwrap_or(&self.mappings);
         let decision = Decision::default();
@@ -420,7 +421,7 @@ impl Inner {
         match unless_outdated(outdated, punching, decision).await {
             Some(Ok(punched)) => {
                 undecided.connected();
-                Ok(punched)
+                Ok((punched, undecided))
             }
             // A callee that has left has told where it is before.
             Some(Err(error)) => {

@@ -54,7 +54,13 @@ pub(crate) struct Punched {
     pub(crate) role: Role,
     /// For how long nothing may come from the peer.
     pub(crate) silence: Duration,
+    /// Tells if it comes to nothing before the peer has answered on it, if that may be.
+    pub(crate) lost: Option<Lost>,
 }
+
+/// Tells why a connection that was used before the peer had answered on it has come to nothing, if the peer has not got
+/// what was sent. Without a word, the peer has answered, or may have got it.
+pub(crate) type Lost = oneshot::Receiver<SessionError>;
 
 impl Punched {
     /// Ties what still goes on to the connection.
@@ -62,6 +68,15 @@ impl Punched {
         self.stream.get_mut().0.keep(race);
         self
     }
+}
+
+/// What connections tell of the peer.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Signs {
+    /// The peer is there.
+    is_heard: bool,
+    /// It may have taken one that is used, and what was sent on it.
+    may_have_taken: bool,
 }
 
 /// How a connection was opened, between which addresses, and when.
@@ -247,7 +262,7 @@ impl Session {
                         None => SessionError::NoPath(report),
                     };
                     self.leave_holes_open();
-                    return self.handover.fail(error);
+                    return self.handover.fail(error, self.signs());
                 }
                 None => self.wait(deadline).await,
             }
@@ -256,7 +271,14 @@ impl Session {
 
     /// Tells whether, and how, the peer has given up.
     fn left(&self) -> Option<Left> {
-        self.handover.left(self.verifier.hears_peer())
+        self.handover.left(self.signs())
+    }
+
+    fn signs(&self) -> Signs {
+        Signs {
+            is_heard: self.verifier.hears_peer(),
+            may_have_taken: self.verifier.may_be_taken(),
+        }
     }
 
     /// Leaves the holes open that the agent has not closed before its end.
@@ -391,6 +413,7 @@ impl Session {
 
     /// Waits for the next thing to happen and tells the agent.
     async fn wait(&mut self, deadline: Instant) {
+        let signs = self.signs();
         let wake_at = self
             .agent
             .poll_timeout()
@@ -421,7 +444,7 @@ impl Session {
                 let report = *self.local_nat.borrow_and_update();
                 self.agent.handle_input(Input::LocalNat(report), Instant::now());
             }
-            () = self.handover.abandoned(self.verifier.hears_peer()) => {
+            () = self.handover.abandoned(signs) => {
                 if self.left().is_some() {
                     self.agent.give_up(Instant::now());
                 }

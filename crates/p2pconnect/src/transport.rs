@@ -1,7 +1,5 @@
 //! What TLS with the peer runs over: the coordinator at first, then TCP.
 
-mod wakers;
-
 use std::{
     io,
     net::SocketAddr,
@@ -20,8 +18,14 @@ use tokio::{
     sync::mpsc,
 };
 
-use crate::{DialError, preamble::Preamble, relayed::Relay, task::AbortOnDrop, tcp};
-use wakers::{Direction, Wakers};
+use crate::{
+    DialError,
+    preamble::Preamble,
+    relayed::Relay,
+    task::AbortOnDrop,
+    tcp,
+    wakers::{Direction, Wakers},
+};
 
 /// The most that is sent on a connection before the peer has answered on it, which takes a round
 /// trip. TCP itself sends some 15 KiB in its first one.

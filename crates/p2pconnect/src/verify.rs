@@ -1,6 +1,7 @@
 //! Proves that the other end of an open connection is the peer.
 
 mod answer;
+mod unanswered;
 
 use std::{
     io,
@@ -23,7 +24,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
-use self::answer::CalleesAnswer;
+use self::{answer::CalleesAnswer, unanswered::Unanswered};
 use crate::{
     hearing::{Hearing, Hearings},
     path_faults::{PathFaults, expect_probe, probe},
@@ -115,6 +116,8 @@ pub(crate) struct Verifier {
     faults: Arc<PathFaults>,
     /// On which connections the peer is heard.
     hearings: Hearings,
+    /// On which connections that this side uses the peer has not answered.
+    unanswered: Unanswered,
 }
 
 #[derive(Debug, Clone)]
@@ -235,12 +238,18 @@ impl Verifier {
             handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
             faults: Arc::default(),
             hearings: Hearings::default(),
+            unanswered: Unanswered::default(),
         })
     }
 
     /// Tells whether the peer is heard on a connection that is being verified.
     pub(crate) fn hears_peer(&self) -> bool {
         self.hearings.are_there()
+    }
+
+    /// Tells whether the peer may have taken a connection that this side has used, and what was sent there.
+    pub(crate) fn may_be_taken(&self) -> bool {
+        self.unanswered.are_there()
     }
 
     /// Returns where it notes what it finds of the paths.
@@ -400,6 +409,7 @@ impl Verifier {
         stream.write_all(&rest).await?;
         tcp::settle(&stream, self.silence)?;
         let (mut read, write) = stream.into_split();
+        self.unanswered.begin();
         if believed.send(Belief::Usable(write)).await.is_err() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
@@ -420,6 +430,7 @@ impl Verifier {
         if let Err(error) = answering.await {
             // What was written on it belongs to another connection now.
             tcp::have_reset(read.as_ref());
+            self.unanswered.ended(&error);
             return Err(error);
         }
         // Nobody takes this one's place any more.

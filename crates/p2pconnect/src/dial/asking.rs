@@ -95,7 +95,7 @@ impl Dial {
                 answer,
             } = match asking.await {
                 Ok(Ok(asked)) => asked,
-                Ok(Err(error)) if is_gone(&error) && is_in_time(pause) => {
+                Ok(Err(error)) if is_gone(&error) && self.may_come_back() && is_in_time(pause) => {
                     drop(outstanding);
                     gone = Some(error);
                     sleep(pause).await;
@@ -135,6 +135,12 @@ impl Dial {
                 }
             }
         }
+    }
+
+    /// Tells whether the coordinator is connected to again where the connection is lost: not by an endpoint that is
+    /// closed.
+    fn may_come_back(&self) -> bool {
+        self.coordination.has_changed().is_ok()
     }
 
     /// Asks once; returns whom, and what they said.

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
-use super::{Decision, Punched, SessionError};
+use super::{Decision, Punched, SessionError, Signs};
 use crate::{
     in_use::{Books, InUse, Usage},
     preamble::Preamble,
@@ -33,6 +33,14 @@ const NOMINATION_LIMIT: Duration = Duration::from_secs(1);
 /// time of a session, three each.
 const MAX_UPDATES: usize = 64;
 
+/// A connection that is out.
+struct Out {
+    updates: mpsc::Sender<Update>,
+    told: Weak<InUse>,
+    /// Where to say that it has come to nothing.
+    lost: oneshot::Sender<SessionError>,
+}
+
 /// The way from the race to whoever wants the connection.
 pub(crate) struct Handover {
     role: Role,
@@ -49,8 +57,8 @@ enum State {
     Idle,
     /// Somebody waits for a connection.
     Awaited(oneshot::Sender<Result<Punched, SessionError>>),
-    /// A connection is out, and is told what it runs over, and so is whoever asks about it.
-    Out(mpsc::Sender<Update>, Weak<InUse>),
+    /// It is told what it runs over, and so is whoever asks about it.
+    Out(Out),
     /// There is nothing more to hand out.
     Over,
 }
@@ -90,23 +98,23 @@ impl Handover {
         match &self.state {
             State::Idle => false,
             State::Awaited(handed) => handed.is_closed(),
-            State::Out(updates, _) => updates.is_closed(),
+            State::Out(out) => out.updates.is_closed(),
             State::Over => true,
         }
     }
 
     /// Waits until nobody wants a connection any more, or the peer has given up before it had one. That a
     /// coordinator does not hear the peer counts unless this side hears it. Cancel safe.
-    pub(super) async fn abandoned(&mut self, hears_peer: bool) {
-        let counts = self.counts(hears_peer);
+    pub(super) async fn abandoned(&mut self, signs: Signs) {
+        let counts = self.counts(signs);
         match &mut self.state {
             State::Idle => std::future::pending().await,
             State::Awaited(handed) => tokio::select! {
                 () = handed.closed() => {}
                 () = self.relayed.left(counts) => {}
             },
-            State::Out(updates, _) => tokio::select! {
-                () = updates.closed() => {}
+            State::Out(out) => tokio::select! {
+                () = out.updates.closed() => {}
                 () = self.relayed.left(counts) => {}
             },
             State::Over => {}
@@ -114,19 +122,17 @@ impl Handover {
     }
 
     /// Tells whether, and how, the peer has given up before it had a connection.
-    pub(super) fn left(&self, hears_peer: bool) -> Option<Left> {
-        self.relayed
-            .has_left()
-            .filter(|it| self.counts(hears_peer)(*it))
+    pub(super) fn left(&self, signs: Signs) -> Option<Left> {
+        self.relayed.has_left().filter(|it| self.counts(signs)(*it))
     }
 
     /// Returns what tells whether the peer's giving up in this way ends the attempt.
-    fn counts(&self, hears_peer: bool) -> impl Fn(Left) -> bool + use<> {
-        let is_out = matches!(self.state, State::Out(..));
+    fn counts(&self, signs: Signs) -> impl Fn(Left) -> bool + use<> {
+        let is_out = matches!(self.state, State::Out(_));
         move |left| match left {
             // The peer gives up what it has no connection of; the one that is out may become one.
-            Left::Begun | Left::Untouched => !is_out,
-            Left::Silent(_) => !hears_peer,
+            Left::Begun | Left::Untouched => !(is_out && signs.may_have_taken),
+            Left::Silent(_) => !signs.is_heard,
         }
     }
 
@@ -144,25 +150,28 @@ impl Handover {
                 *stream.get_mut().0 = Transport::Believed(Box::new(believed));
                 let in_use = Arc::new(InUse::new(&self.books, usage));
                 let told = Arc::downgrade(&in_use);
+                let (lost, losing) = oneshot::channel();
                 let result = match nominated(&mut stream).await {
                     Ok(()) => Ok(Punched {
-                        stream,
-                        in_use,
-                        role: self.role,
-                        silence: self.silence,
+                        lost: Some(losing),
+                        ..self.punched(stream, in_use)
                     }),
                     Err(error) => Err(SessionError::Broken(error)),
                 };
                 // Where nobody waits any more, the session finds that out.
                 drop(handed.send(result));
-                self.state = State::Out(updates, told);
+                self.state = State::Out(Out {
+                    updates,
+                    told,
+                    lost,
+                });
             }
-            State::Out(updates, told) => {
-                if let Some(in_use) = told.upgrade() {
+            State::Out(out) => {
+                if let Some(in_use) = out.told.upgrade() {
                     in_use.replace(usage);
                 }
-                tell(&updates, Update::Joined(half));
-                self.state = State::Out(updates, told);
+                tell(&out.updates, Update::Joined(half));
+                self.state = State::Out(out);
             }
             other @ (State::Idle | State::Over) => self.state = other,
         }
@@ -170,29 +179,30 @@ impl Handover {
 
     /// Tells that a connection that is used has brought the peer's opening.
     pub(super) fn hear(&self, pair: &CandidatePair) {
-        if let State::Out(updates, _) = &self.state {
+        if let State::Out(out) = &self.state {
             let (local, remote) = (pair.local, pair.remote);
-            tell(updates, Update::Heard { local, remote });
+            tell(&out.updates, Update::Heard { local, remote });
         }
     }
 
     /// Tells that a connection does not lead to the peer, which may have been believed to.
     pub(super) fn refute(&self, pair: &CandidatePair) {
-        if let State::Out(updates, _) = &self.state {
+        if let State::Out(out) = &self.state {
             let (local, remote) = (pair.local, pair.remote);
-            tell(updates, Update::Refuted { local, remote });
+            tell(&out.updates, Update::Refuted { local, remote });
         }
     }
 
     /// Ends with the connection that has won.
     pub(super) async fn finish(&mut self, winner: Option<(Verified, Usage)>) {
         let Some((verified, usage)) = winner else {
-            return self.fail(SessionError::Broken(io::ErrorKind::NotConnected.into()));
+            let broken = SessionError::Broken(io::ErrorKind::NotConnected.into());
+            return self.fail(broken, Signs::default());
         };
         match (verified, std::mem::replace(&mut self.state, State::Over)) {
-            (Verified::Confirmed(half), State::Out(updates, told)) => {
-                tell(&updates, Update::Confirmed(half));
-                if let Some(in_use) = told.upgrade() {
+            (Verified::Confirmed(half), State::Out(out)) => {
+                tell(&out.updates, Update::Confirmed(half));
+                if let Some(in_use) = out.told.upgrade() {
                     // Others may have joined it since.
                     if in_use.now().way.pair != usage.way.pair {
                         in_use.replace(usage);
@@ -202,39 +212,48 @@ impl Handover {
             }
             (Verified::OnStream(stream), State::Awaited(handed)) => {
                 let stream = self.nominated_on(*stream).await;
-                drop(handed.send(stream.map(|stream| self.punched(stream, usage))));
+                drop(handed.send(stream.map(|stream| self.confirmed(stream, usage))));
             }
             (Verified::Tagged(tagged), State::Awaited(handed)) => {
                 let stream = self.attach(tagged).await;
-                drop(handed.send(stream.map(|stream| self.punched(stream, usage))));
+                drop(handed.send(stream.map(|stream| self.confirmed(stream, usage))));
             }
             (_, State::Awaited(handed)) => {
                 let broken = SessionError::Broken(io::ErrorKind::NotConnected.into());
                 drop(handed.send(Err(broken)));
             }
-            (_, State::Idle | State::Out(..) | State::Over) => {}
+            (_, State::Idle | State::Out(_) | State::Over) => {}
         }
     }
 
     /// Ends without a connection. One that is out finds that there is nothing more to come.
-    pub(super) fn fail(&mut self, error: SessionError) {
+    pub(super) fn fail(&mut self, error: SessionError, signs: Signs) {
         match (std::mem::replace(&mut self.state, State::Over), error) {
             (State::Awaited(handed), error) => drop(handed.send(Err(error))),
-            (State::Out(updates, _), SessionError::PeerSilent(silence)) => {
-                tell(&updates, Update::PeerSilent(silence));
+            (State::Out(out), SessionError::PeerSilent(silence)) => {
+                tell(&out.updates, Update::PeerSilent(silence));
             }
-            (State::Idle | State::Out(..) | State::Over, _) => {}
+            (State::Out(out), error) if !signs.may_have_taken => {
+                // Nobody begins anew where nobody hears it.
+                drop(out.lost.send(error));
+            }
+            (State::Idle | State::Out(_) | State::Over, _) => {}
         }
     }
 
-    fn punched(&self, stream: TlsStream<Transport>, usage: Usage) -> Punched {
+    fn confirmed(&self, stream: TlsStream<Transport>, usage: Usage) -> Punched {
         let in_use = Arc::new(InUse::new(&self.books, usage));
         in_use.confirm();
+        self.punched(stream, in_use)
+    }
+
+    const fn punched(&self, stream: TlsStream<Transport>, in_use: Arc<InUse>) -> Punched {
         Punched {
             stream,
             in_use,
             role: self.role,
             silence: self.silence,
+            lost: None,
         }
     }
 

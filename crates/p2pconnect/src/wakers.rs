@@ -7,7 +7,7 @@ use std::{
 
 /// In which direction of a stream a task waits.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Direction {
+pub(crate) enum Direction {
     Reading,
     Writing,
 }
@@ -17,12 +17,12 @@ pub(super) enum Direction {
 /// Each direction may have a task of its own ([`tokio::io::split`]), while a channel and a socket
 /// remember one waker, the latest.
 #[derive(Debug, Default)]
-pub(super) struct Wakers(Mutex<[Option<Waker>; 2]>);
+pub(crate) struct Wakers(Mutex<[Option<Waker>; 2]>);
 
 impl Wakers {
     /// Has the task that polls in this direction wait, and returns what wakes it and that of the
     /// other direction.
-    pub(super) fn join(self: &Arc<Self>, direction: Direction, task: &Waker) -> Waker {
+    pub(crate) fn join(self: &Arc<Self>, direction: Direction, task: &Waker) -> Waker {
         self.with(|tasks| {
             let waiting = &mut tasks[direction as usize];
             match waiting {

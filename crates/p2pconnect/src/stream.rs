@@ -1,0 +1,327 @@
+//! The encrypted stream to a peer, which is begun anew while the peer cannot have got any of it.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Wake as _, Waker, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::{mpsc, watch},
+};
+use tokio_rustls::TlsStream;
+
+use crate::{
+    DialError,
+    answer::Answer,
+    connection::Steps,
+    in_use::{InUse, Usage},
+    more_ports::Place,
+    session::Punched,
+    task::AbortOnDrop,
+    transport::Transport,
+    wakers::{Direction, Wakers},
+};
+
+/// A connection to the peer, and what it took.
+#[derive(Debug)]
+pub(crate) struct Established {
+    pub(crate) punched: Punched,
+    pub(crate) steps: Steps,
+    pub(crate) place: Arc<Place>,
+}
+
+/// The stream of a connection.
+///
+/// The dialler may write before the peer has answered on the TCP connection. Should that prove to be another one, the
+/// dial goes on, and what was written is written again on what comes of it.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    tls: TlsStream<Transport>,
+    answer: Answer,
+    in_use: Arc<InUse>,
+    steps: Steps,
+    /// What is free again when the connection ends.
+    _place: Arc<Place>,
+    /// Until the peer has answered, and has what was written.
+    unanswered: Option<Box<Unanswered>>,
+    /// Whether the peer has answered.
+    confirmed: watch::Sender<bool>,
+}
+
+/// What it takes to begin anew.
+#[derive(Debug)]
+struct Unanswered {
+    /// All that was written. [`Transport`] takes so much until the peer has answered, and TLS as much.
+    written: Vec<u8>,
+    /// How much of that the present TLS connection has.
+    rewritten: usize,
+    is_flushed: bool,
+    /// Why the present TLS connection is of no use any more.
+    broken: Option<io::Error>,
+    successor: Successor,
+    /// Whoever waits for it.
+    wakers: Arc<Wakers>,
+}
+
+/// What the dial comes to when it has to go on.
+#[derive(Debug)]
+pub(crate) struct Successor {
+    next: mpsc::Receiver<Result<Established, DialError>>,
+    /// The dial, which goes on as long as this exists.
+    _dial: AbortOnDrop,
+}
+
+impl Successor {
+    pub(crate) const fn new(
+        next: mpsc::Receiver<Result<Established, DialError>>,
+        dial: AbortOnDrop,
+    ) -> Self {
+        Self { next, _dial: dial }
+    }
+}
+
+impl Stream {
+    pub(crate) fn new(established: Established) -> Self {
+        let Established {
+            punched,
+            steps,
+            place,
+        } = established;
+        let confirmed = *punched.in_use.confirmation().borrow();
+        Self {
+            tls: punched.stream,
+            answer: Answer::of(punched.role),
+            in_use: punched.in_use,
+            steps,
+            _place: place,
+            unanswered: None,
+            confirmed: watch::Sender::new(confirmed),
+        }
+    }
+
+    /// Begins anew with what the dial comes to, if it has to go on.
+    pub(crate) fn expect(&mut self, successor: Successor) {
+        self.unanswered = Some(Box::new(Unanswered {
+            written: Vec::new(),
+            rewritten: 0,
+            is_flushed: true,
+            broken: None,
+            successor,
+            wakers: Arc::default(),
+        }));
+    }
+
+    /// Returns where it is noted whether the peer has answered.
+    pub(crate) fn confirmation(&self) -> watch::Sender<bool> {
+        self.confirmed.clone()
+    }
+
+    /// Returns the TCP connection, once it is certain which.
+    pub(crate) fn tcp(&self) -> Option<&TcpStream> {
+        self.tls.get_ref().0.tcp()
+    }
+
+    /// Returns what it runs over now, and what that took.
+    pub(crate) fn path(&self) -> (Usage, Steps) {
+        (self.in_use.now(), self.steps)
+    }
+
+    /// Returns what TLS has received; nothing if it is broken.
+    pub(crate) fn received(&mut self) -> Option<rustls::IoState> {
+        let state = match &mut self.tls {
+            TlsStream::Client(stream) => stream.get_mut().1.process_new_packets(),
+            TlsStream::Server(stream) => stream.get_mut().1.process_new_packets(),
+        };
+        state.ok()
+    }
+
+    /// Leaves it to the caller to answer the nomination, if this side has to and has not.
+    pub(crate) fn take_answer(&mut self) -> bool {
+        let is_owed = matches!(self.answer, Answer::Owed);
+        if is_owed {
+            self.answer = Answer::Given;
+        }
+        is_owed
+    }
+
+    /// Does something with the stream, and once more on another TCP connection where the present one proves to be
+    /// of no use.
+    fn poll_on<T>(
+        &mut self,
+        direction: Direction,
+        cx: &mut Context<'_>,
+        mut poll: impl FnMut(&mut Self, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        loop {
+            ready!(self.poll_usable(direction, cx))?;
+            let polled = match self.poll_rewritten(direction, cx) {
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                // What is read does not wait for what is written.
+                Poll::Pending if matches!(direction, Direction::Writing) => Poll::Pending,
+                Poll::Pending | Poll::Ready(Ok(())) => poll(self, cx),
+            };
+            let is_certain = self.tcp().is_some();
+            match (polled, &mut self.unanswered) {
+                (Poll::Ready(Err(error)), Some(unanswered)) if !is_certain => {
+                    unanswered.broken = Some(error);
+                }
+                (polled, _) => return polled,
+            }
+        }
+    }
+
+    /// Waits until the stream is begun anew, if it has to be.
+    fn poll_usable(&mut self, direction: Direction, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        let Some(unanswered) = &mut self.unanswered else {
+            return Poll::Ready(Ok(()));
+        };
+        if unanswered.broken.is_none() {
+            return Poll::Ready(Ok(()));
+        }
+        let waker = unanswered.waker(direction, cx);
+        let next = &mut unanswered.successor.next;
+        let next = ready!(next.poll_recv(&mut Context::from_waker(&waker)));
+        // The other direction waits for the same.
+        unanswered.wakers.wake_by_ref();
+        match (next, unanswered.broken.take()) {
+            (Some(Ok(established)), _) => {
+                unanswered.rewritten = 0;
+                unanswered.is_flushed = false;
+                self.begin_anew(established);
+                Poll::Ready(Ok(()))
+            }
+            (Some(Err(error)), _) => {
+                self.unanswered = None;
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, error)))
+            }
+            (None, broken) => {
+                self.unanswered = None;
+                let broken = broken.unwrap_or_else(|| io::ErrorKind::ConnectionReset.into());
+                Poll::Ready(Err(broken))
+            }
+        }
+    }
+
+    fn begin_anew(&mut self, established: Established) {
+        let Established {
+            punched,
+            steps,
+            place,
+        } = established;
+        self.tls = punched.stream;
+        self.answer = Answer::of(punched.role);
+        self.in_use = punched.in_use;
+        self.steps = steps;
+        self._place = place;
+    }
+
+    /// Writes again what another TCP connection has had before, and forgets it as soon as the peer has answered.
+    fn poll_rewritten(&mut self, direction: Direction, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        let Some(unanswered) = &mut self.unanswered else {
+            return Poll::Ready(Ok(()));
+        };
+        if !unanswered.is_flushed {
+            let waker = unanswered.waker(direction, cx);
+            let cx = &mut Context::from_waker(&waker);
+            while let Some(rest) = unanswered.rest() {
+                let bufs = [IoSlice::new(rest)];
+                unanswered.rewritten += ready!(self.answer.poll_write(&mut self.tls, cx, &bufs))?;
+            }
+            ready!(self.answer.poll_given(&mut self.tls, cx))?;
+            ready!(Pin::new(&mut self.tls).poll_flush(cx))?;
+            unanswered.is_flushed = true;
+            unanswered.wakers.wake_by_ref();
+        }
+        if self.tcp().is_some() {
+            self.unanswered = None;
+            self.confirmed.send_replace(true);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Unanswered {
+    /// Returns what wakes both directions, of which `cx` polls one.
+    fn waker(&self, direction: Direction, cx: &Context<'_>) -> Waker {
+        self.wakers.join(direction, cx.waker())
+    }
+
+    /// Returns what the present TLS connection lacks, if it lacks anything.
+    fn rest(&self) -> Option<&[u8]> {
+        let rest = self.written.get(self.rewritten..)?;
+        (!rest.is_empty()).then_some(rest)
+    }
+
+    /// Notes that so much of these has been written.
+    fn note(&mut self, bufs: &[IoSlice<'_>], mut count: usize) {
+        self.rewritten += count;
+        for buf in bufs {
+            let taken = count.min(buf.len());
+            self.written.extend_from_slice(&buf[..taken]);
+            count -= taken;
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.poll_on(Direction::Reading, cx, |this, cx| {
+            ready!(this.answer.poll_heard(&mut this.tls, cx))?;
+            Pin::new(&mut this.tls).poll_read(cx, buf)
+        })
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_on(Direction::Writing, cx, |this, cx| {
+            ready!(this.answer.poll_given(&mut this.tls, cx))?;
+            Pin::new(&mut this.tls).poll_flush(cx)
+        })
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_on(Direction::Writing, cx, |this, cx| {
+            ready!(this.answer.poll_given(&mut this.tls, cx))?;
+            Pin::new(&mut this.tls).poll_shutdown(cx)
+        })
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_on(Direction::Writing, cx, |this, cx| {
+            let taken = ready!(this.answer.poll_write(&mut this.tls, cx, bufs))?;
+            if let Some(unanswered) = &mut this.unanswered {
+                unanswered.note(bufs, taken);
+            }
+            Poll::Ready(Ok(taken))
+        })
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tls.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+mod tests;
