@@ -10,7 +10,7 @@ use crate::{
 const NAT: [NatSpec; 1] = [NatSpec::port_preserving()];
 
 /// Lets connections from one host to another open between one pair of ports, where they break as soon as the first host
-/// says something, or between all.
+/// says something, or between all. The other host is not heard.
 fn breaks(net: &Net, from: &str, to: &str, pairs: Pairs) {
     let from = net.external(from);
     let syn = format!("ip saddr {from} tcp flags & syn == syn");
@@ -26,7 +26,9 @@ fn breaks(net: &Net, from: &str, to: &str, pairs: Pairs) {
         "add table ip breaks
         add chain ip breaks in {{ type filter hook input priority 0; }}
         {opens}
-        add rule ip breaks in ip saddr {from} tcp flags & psh == psh reject with tcp reset"
+        add rule ip breaks in ip saddr {from} tcp flags & psh == psh reject with tcp reset
+        add chain ip breaks out {{ type filter hook output priority 0; }}
+        add rule ip breaks out ip daddr {from} tcp flags & psh == psh drop"
     );
     run(net.lab.host(to).command("nft").arg(rules));
 }

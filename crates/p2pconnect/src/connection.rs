@@ -106,9 +106,13 @@ impl Connection {
         self.peer
     }
 
-    /// Returns a future that waits until the peer has answered on the TCP connection, which takes a
-    /// round trip from the return of `dial`, or the connection is dropped. Nothing else of the endpoint
-    /// is needed for this connection from then on, see [`Endpoint::retire`](crate::Endpoint::retire).
+    /// Returns a future that waits until the peer has answered on the TCP connection, or the connection is dropped.
+    /// That takes a round trip from the return of `dial`, or longer if the dial has to go on. Nothing else of the
+    /// endpoint is needed for this connection from then on, see [`Endpoint::retire`](crate::Endpoint::retire).
+    ///
+    /// What is written before may be read twice by the peer's application, in two streams of which the first one breaks:
+    /// a packet that is lost at the wrong moment, or somebody on the path, can bring that about. Whoever cannot bear
+    /// that waits for this before it writes.
     ///
     /// # Cancel safety
     ///
@@ -116,7 +120,7 @@ impl Connection {
     pub fn confirmed(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut confirmation = self.stream.confirmation().subscribe();
         async move {
-            // The sender goes with the connection.
+            // The senders go with the connection.
             drop(confirmation.wait_for(|confirmed| *confirmed).await);
         }
     }
@@ -240,9 +244,9 @@ impl Connection {
 
     /// Returns how the connection was made.
     ///
-    /// The dialler may use a TCP connection before the peer has answered on it. Should another one
-    /// take its place within that round trip, the path is another from then on; once a byte of the
-    /// peer's has been read, it changes no more.
+    /// The dialler may use a TCP connection before the peer has answered on it. Should another one take its place, the
+    /// path is another from then on, or once the stream is read or written if that took another introduction; when a
+    /// byte of the peer's has been read, it changes no more.
     #[must_use]
     pub fn path(&self) -> Path {
         let (usage, steps) = self.stream.path();

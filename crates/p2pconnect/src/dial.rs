@@ -12,7 +12,7 @@ use p2pconnect_punch::{Verdict, is_contended};
 use p2pconnect_stun::shortage;
 use tokio::{
     sync::{mpsc, watch},
-    time::{sleep, timeout_at},
+    time::{sleep, timeout, timeout_at},
 };
 
 use self::asking::{Met, RemoteNat};
@@ -23,8 +23,8 @@ use crate::{
     connection::Steps,
     coordination::Coordination,
     endpoint::Inner,
-    leaving::Undecided,
     mappings::Failure,
+    meeting::Unanswered,
     more_ports::Place,
     port_mapping::ForwardedPort,
     rounds::{self, pause_for_room},
@@ -32,6 +32,9 @@ use crate::{
     stream::{Established, Successor},
     task::AbortOnDrop,
 };
+
+/// For how long other dials of a key wait until the peer has answered on the connection of one, which takes it a round trip.
+const ALONE_LIMIT: Duration = Duration::from_millis(1500);
 
 /// A dial that goes on, until there is a connection or nothing left to try.
 pub(crate) struct Dial {
@@ -80,20 +83,22 @@ struct Round {
 struct Failed {
     round: Round,
     error: Option<DialError>,
+    /// Whether there was one, which has come to nothing.
+    was_used: bool,
 }
 
 /// A connection of a dial.
 struct Connected {
     established: Established,
     /// If the peer has not answered on it yet.
-    unanswered: Option<Unanswered>,
+    following: Option<Following>,
 }
 
 /// What it takes to go on should a connection prove to be another one than the peer's.
-struct Unanswered {
+struct Following {
     round: Round,
     lost: Lost,
-    undecided: Undecided,
+    unanswered: Unanswered,
     confirmation: watch::Receiver<bool>,
 }
 
@@ -123,14 +128,15 @@ impl Dial {
     pub(crate) async fn connect(mut self) -> Result<Connection, DialError> {
         let Connected {
             established,
-            unanswered,
+            following,
         } = self.connect_after(None).await?;
         let mut connection = Connection::new(self.peer, established);
-        let Some(unanswered) = unanswered else {
+        let Some(following) = following else {
             return Ok(connection);
         };
-        let (successors, next) = mpsc::channel(1);
-        let following = self.follow(unanswered, successors, connection.confirmation());
+        // Nothing waits for whoever does not use the connection.
+        let (successors, next) = mpsc::channel(rounds::MAX_INTRODUCTIONS as usize);
+        let following = self.follow(following, successors, connection.confirmation());
         let successor = Successor::new(next, AbortOnDrop::spawn(following));
         connection.expect(successor);
         Ok(connection)
@@ -140,27 +146,27 @@ impl Dial {
     /// nothing of what was sent.
     async fn follow(
         mut self,
-        mut unanswered: Unanswered,
+        mut following: Following,
         successors: mpsc::Sender<Result<Established, DialError>>,
         confirmed: watch::Sender<bool>,
     ) {
         loop {
-            let Ok(error) = unanswered.lost.await else {
-                if *unanswered.confirmation.borrow() {
+            let Some(error) = self.loses(following.lost).await else {
+                if *following.confirmation.borrow() {
                     confirmed.send_replace(true);
                 }
                 // What else may have become of it, the connection tells.
                 return;
             };
+            if !self.may_come_back() {
+                return;
+            }
             tracing::debug!("a connection was not the peer's; the dial goes on");
-            unanswered.undecided.give_up(self.deadline).await;
-            let failed = Failed {
-                round: unanswered.round,
-                error: Some(error.into()),
-            };
+            let failed = self.give_up(following.round, following.unanswered, error);
+            let failed = failed.await;
             let connected = self.connect_after(Some(failed)).await;
             let (successor, next) = match connected {
-                Ok(connected) => (Ok(connected.established), connected.unanswered),
+                Ok(connected) => (Ok(connected.established), connected.following),
                 Err(error) => (Err(error), None),
             };
             let is_answered = successor.is_ok() && next.is_none();
@@ -171,8 +177,41 @@ impl Dial {
                 confirmed.send_replace(true);
             }
             match next {
-                Some(next) => unanswered = next,
+                Some(next) => following = next,
                 None => return,
+            }
+        }
+    }
+
+    /// Gives up the introduction of a round whose connection was used and has come to nothing.
+    async fn give_up(
+        &self,
+        round: Round,
+        unanswered: Unanswered,
+        mut error: SessionError,
+    ) -> Failed {
+        let Unanswered {
+            undecided,
+            circumstances,
+        } = unanswered;
+        if let SessionError::NoPath(report) | SessionError::PeerLeft(report) = &mut error {
+            circumstances.explain(report, self.inner.behaviour.bans());
+        }
+        undecided.give_up(self.deadline).await;
+        Failed {
+            round,
+            error: Some(error.into()),
+            was_used: true,
+        }
+    }
+
+    /// Waits until a connection has come to nothing, or is the one. Other dials of this key wait for a while meanwhile.
+    async fn loses(&mut self, mut lost: Lost) -> Option<SessionError> {
+        match timeout(ALONE_LIMIT, &mut lost).await {
+            Ok(lost) => lost.ok(),
+            Err(_) => {
+                self.alone = Alone::default();
+                lost.await.ok()
             }
         }
     }
@@ -229,7 +268,10 @@ impl Dial {
         {
             return Ok(false);
         }
-        Ok(self.counts.rounds - self.counts.turned_away < rounds::MAX_INTRODUCTIONS)
+        // A stream may outlive its endpoint, which makes no other one then.
+        let is_over = self.counts.rounds > 0 && !self.may_come_back();
+        let introduced = self.counts.rounds - self.counts.turned_away;
+        Ok(!is_over && introduced < rounds::MAX_INTRODUCTIONS)
     }
 
     fn time_left(&self) -> Duration {
@@ -250,7 +292,7 @@ impl Dial {
                     .inner
                     .punch_unless_outdated(*meeting, place, self.deadline);
                 match punching.await {
-                    Ok((punched, undecided)) => Ok((punched, Arc::clone(place), Some(undecided))),
+                    Ok((punched, it)) => Ok((punched, Arc::clone(place), Some(it))),
                     Err(error) => Err(Some(error)),
                 }
             }
@@ -259,9 +301,15 @@ impl Dial {
                 Err(error) => Err(error),
             },
         };
-        let (mut punched, place, undecided) = match result {
+        let (mut punched, place, unanswered) = match result {
             Ok(connected) => connected,
-            Err(error) => return Err(Failed { round, error }),
+            Err(error) => {
+                return Err(Failed {
+                    round,
+                    error,
+                    was_used: false,
+                });
+            }
         };
         let steps = Steps {
             began: self.began,
@@ -270,17 +318,17 @@ impl Dial {
             rounds: self.counts.rounds,
         };
         let confirmation = punched.in_use.confirmation();
-        let lost = punched.lost.take().zip(undecided);
+        let lost = punched.lost.take().zip(unanswered);
         Ok(Connected {
             established: Established {
                 punched,
                 steps,
                 place,
             },
-            unanswered: lost.map(|(lost, undecided)| Unanswered {
+            following: lost.map(|(lost, unanswered)| Following {
                 round,
                 lost,
-                undecided,
+                unanswered,
                 confirmation,
             }),
         })
@@ -289,7 +337,12 @@ impl Dial {
     /// Takes note of how a round has ended, and waits until the next one may begin. Tells whether there is to be one.
     ///
     /// An error is what ends the dial at once.
-    async fn goes_on(&mut self, Failed { round, error }: Failed) -> Result<bool, DialError> {
+    async fn goes_on(&mut self, failed: Failed) -> Result<bool, DialError> {
+        let Failed {
+            round,
+            error,
+            was_used,
+        } = failed;
         let mut pause = round.remote.map_or(Duration::ZERO, |it| it.recovery);
         self.alone = Alone::default();
         match error {
@@ -313,7 +366,8 @@ impl Dial {
                 if rounds::is_final(
                     &error,
                     round.are_apart && self.inner.mappings.is_settled(),
-                ) && self.inner.port_mappings.known() == round.forwarded =>
+                ) && (!was_used || rounds::is_somebody_else(&error))
+                    && self.inner.port_mappings.known() == round.forwarded =>
             {
                 return Err(error);
             }

@@ -103,8 +103,8 @@ impl Endpoint {
     /// then TCP may prove to lead elsewhere, and what was sent is sent again over the next path, also
     /// if that takes another introduction: within its time the dial goes on while the connection is in use. Where
     /// that finds no path, or the peer may have got what was sent and does not answer, reading and writing end with
-    /// an error, most likely [`ConnectionReset`](std::io::ErrorKind::ConnectionReset), which holds a [`DialError`];
-    /// dialling again may help. It is [`DialError::PeerSilent`] if the peer's process has gone without a word.
+    /// an error, most likely [`ConnectionReset`](std::io::ErrorKind::ConnectionReset); the first such error holds a
+    /// [`DialError`]. Dialling again may help. It is [`DialError::PeerSilent`] if the peer's process has gone without a word.
     /// The endpoint is needed for this until the connection is [confirmed](Connection::confirmed).
     ///
     /// A peer that has no room for a connection just now is asked again until the time is over,

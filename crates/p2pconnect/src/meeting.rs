@@ -92,6 +92,13 @@ impl Meeting {
 /// How much longer than a round trip a dialler may take to greet on a connection.
 const GREETING: Duration = Duration::from_millis(50);
 
+/// What is wanted if a connection comes to nothing on which the peer has not answered: what to tell it by, and what
+/// explains that.
+pub(crate) struct Unanswered {
+    pub(crate) undecided: Undecided,
+    pub(crate) circumstances: Circumstances,
+}
+
 /// What is known of an attempt when it begins.
 struct Begun {
     peer: PeerId,
@@ -394,7 +401,7 @@ impl Inner {
             future::pending().await
         };
         tokio::select! {
-            result = punching => result,
+            result = punching => result.map(|(punched, _)| punched),
             never = telling => never,
         }
     }
@@ -402,14 +409,14 @@ impl Inner {
     /// Turns an introduction into a connection, as the dialler, unless it turns out that the callee
     /// acts by what does not hold: then another introduction is wanted.
     ///
-    /// Where no connection comes of it the callee is told, also if the future is dropped. Returns too by what to tell it
+    /// Where no connection comes of it the callee is told, also if the future is dropped. Returns too what is wanted
     /// should the connection come to nothing.
     pub(crate) async fn punch_unless_outdated(
         &self,
         meeting: Meeting,
         place: &Place,
         deadline: Instant,
-    ) -> Result<(Punched, Undecided), DialError> {
+    ) -> Result<(Punched, Unanswered), DialError> {
         let pace = Pace::new(Arc::clone(&self.behaviour.trails));
         let told = meeting.told(&pace);
         let mut undecided = Undecided::new(told.session, meeting.coordination.farewells());
@@ -419,9 +426,13 @@ impl Inner {
         let punching = self.punch(meeting, place, pace, decision.clone(), deadline);
         let outdated = outdated(told, own, &self.mappings, &self.behaviour);
         match unless_outdated(outdated, punching, decision).await {
-            Some(Ok(punched)) => {
+            Some(Ok((punched, circumstances))) => {
                 undecided.connected();
-                Ok((punched, undecided))
+                let unanswered = Unanswered {
+                    undecided,
+                    circumstances,
+                };
+                Ok((punched, unanswered))
             }
             // A callee that has left has told where it is before.
             Some(Err(error)) => {
@@ -436,7 +447,7 @@ impl Inner {
         }
     }
 
-    /// Turns an introduction into a connection.
+    /// Turns an introduction into a connection. Returns too what would explain that it has come to nothing.
     async fn punch(
         &self,
         meeting: Meeting,
@@ -444,7 +455,7 @@ impl Inner {
         pace: Pace,
         decision: Decision,
         deadline: Instant,
-    ) -> Result<Punched, DialError> {
+    ) -> Result<(Punched, Circumstances), DialError> {
         let begun = meeting.begun(pace.is_held());
         let Meeting {
             introduction,
@@ -510,9 +521,8 @@ impl Inner {
             .opening(self.bets.holes(), Arc::clone(&self.lingering));
         let (result, race) = run(session, deadline, &circumstances, &self.behaviour).await;
         self.note_end(&begun, &result);
-        result
-            .map(|punched| punched.tied_to(race))
-            .map_err(DialError::from)
+        let punched = result?.tied_to(race);
+        Ok((punched, circumstances))
     }
 
     /// Leaves those of a peer's candidates that are connected to, as this host reaches them. Returns which

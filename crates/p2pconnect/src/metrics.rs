@@ -15,7 +15,7 @@ pub struct Metrics {
     pub introduced: u64,
     /// How long the dials waited for these.
     pub introduced_time: Duration,
-    /// Punches that ended in a connection.
+    /// Punches that ended in a connection, also if that proved to be another one before the peer had answered on it.
     pub established: u64,
     /// How long these took from the introduction until TCP had the connection open.
     pub tcp_time: Duration,

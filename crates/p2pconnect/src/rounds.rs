@@ -188,6 +188,15 @@ pub(crate) fn is_final(error: &DialError, is_apart: bool) -> bool {
     }
 }
 
+/// Tells whether connections are opened by somebody who is not the peer, whatever ports they are between.
+pub(crate) fn is_somebody_else(error: &DialError) -> bool {
+    match error {
+        DialError::NoDirectPath(report) => report.verdict == Verdict::Intercepted,
+        DialError::WrongIdentity(_) => true,
+        _ => false,
+    }
+}
+
 /// Tells whether a verdict rests on all that can be known of the NATs, and not on what was heard.
 fn is_proven(report: &PunchReport) -> bool {
     let is_complete = |nat: &NatReport| !varies(nat) || nat.ports.is_some();

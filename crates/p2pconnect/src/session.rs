@@ -71,7 +71,7 @@ impl Punched {
 }
 
 /// What connections tell of the peer.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Signs {
     /// The peer is there.
     is_heard: bool,

@@ -414,6 +414,7 @@ impl Verifier {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         let mut answer = CalleesAnswer::default();
+        let mut is_heard = hearing.is_some();
         let answering = async {
             let _hearing = match hearing {
                 Some(hearing) => hearing,
@@ -422,6 +423,7 @@ impl Verifier {
                     opening.inspect_err(|error| self.note_silent_end(origin, error))?
                 }
             };
+            is_heard = true;
             // Where the session is over, nobody needs to know.
             drop(believed.send(Belief::Heard).await);
             self.hear_tag(&mut answer, &mut read, &mut turn, &tags)
@@ -430,7 +432,7 @@ impl Verifier {
         if let Err(error) = answering.await {
             // What was written on it belongs to another connection now.
             tcp::have_reset(read.as_ref());
-            self.unanswered.ended(&error);
+            self.unanswered.ended(&error, is_heard);
             return Err(error);
         }
         // Nobody takes this one's place any more.

@@ -139,7 +139,7 @@ impl Dial {
 
     /// Tells whether the coordinator is connected to again where the connection is lost: not by an endpoint that is
     /// closed.
-    fn may_come_back(&self) -> bool {
+    pub(super) fn may_come_back(&self) -> bool {
         self.coordination.has_changed().is_ok()
     }
 
@@ -147,7 +147,7 @@ impl Dial {
     async fn ask_once(&self, place: &Place, handshake: Vec<u8>) -> Result<Asked, CoordinatorError> {
         let mut coordination = self.coordination.clone();
         let line = coordination.wait_for(Option::is_some).await;
-        // Only another endpoint with the same key ends the task that keeps the line.
+        // As long as this endpoint exists, only another one with the same key ends the task that keeps the line.
         let line = line
             .ok()
             .and_then(|line| line.clone())

@@ -197,7 +197,11 @@ impl Handover {
     pub(super) async fn finish(&mut self, winner: Option<(Verified, Usage)>) {
         let Some((verified, usage)) = winner else {
             let broken = SessionError::Broken(io::ErrorKind::NotConnected.into());
-            return self.fail(broken, Signs::default());
+            let signs = Signs {
+                is_heard: true,
+                may_have_taken: true,
+            };
+            return self.fail(broken, signs);
         };
         match (verified, std::mem::replace(&mut self.state, State::Over)) {
             (Verified::Confirmed(half), State::Out(out)) => {

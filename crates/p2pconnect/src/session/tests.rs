@@ -22,7 +22,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Decision, OpenedWay, Punched, Session, SessionError, handover::Handover};
+use super::{Decision, OpenedWay, Punched, Session, SessionError, Signs, handover::Handover};
 use crate::{
     in_use::{Books, Usage},
     inbound::Inbound,
@@ -376,6 +376,43 @@ async fn what_is_told_of_a_connection_is_true_of_the_one_that_wins() {
     assert_eq!((counted.established, counted.attempts), (1, 2));
     drop(in_use);
     assert_eq!(turns.noted(peer, &pair(2)), Some(false));
+}
+
+/// Has the dialler use a connection whose other end does this, and end without another one. Returns whether it is
+/// said that the peer has got nothing.
+async fn is_lost(opening: Opening, then: Attack) -> bool {
+    let (mut dialler, _callee) = sides().await;
+    let (one, mut other) = connection().await;
+    let verifying = dialler.verify(one).await;
+    let mut here = say(&mut dialler, b"said").await;
+    other.write_all(opening.as_bytes()).await.unwrap();
+    match then {
+        Attack::Closing => {
+            other.shutdown().await.unwrap();
+            timeout(PATIENCE, verifying)
+                .await
+                .unwrap()
+                .unwrap()
+                .unwrap_err();
+        }
+        _ => assert!(!verifying.is_finished()),
+    }
+    let signs = Signs {
+        is_heard: false,
+        may_have_taken: dialler.verifier.may_be_taken(),
+    };
+    dialler.handover.fail(SessionError::PeerBusy, signs);
+    let lost = here.lost.take().unwrap();
+    timeout(PATIENCE, lost).await.unwrap().is_ok()
+}
+
+#[tokio::test]
+async fn a_connection_that_the_peer_may_have_taken_is_not_given_for_lost() {
+    let ours = TOKEN.opening(Role::Controlled);
+    let anothers = SessionToken::from_bytes([8; SessionToken::LEN]).opening(Role::Controlled);
+    assert!(is_lost(anothers, Attack::Closing).await);
+    assert!(!is_lost(ours, Attack::Closing).await);
+    assert!(!is_lost(ours, Attack::Silence).await);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use p2pconnect_proto::{CandidateKind, PeerId, Role};
 use p2pconnect_punch::{CandidatePair, How, Stats};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, split},
-    net::TcpListener,
+    net::{TcpListener, tcp::OwnedReadHalf},
     time::timeout,
 };
 
@@ -97,12 +97,31 @@ fn established(stream: TlsStream<Transport>, role: Role, rounds: u32) -> Establi
 
 /// A connection that is used before anybody has answered on it. It comes to nothing when the sender is dropped.
 async fn unanswered(rounds: u32) -> (Established, mpsc::Sender<Update>) {
-    let (mut stream, _) = ends().await;
-    let (one, _other) = tcp().await;
-    let (_, half) = one.into_split();
+    let (established, Late { updates, .. }) = late(rounds).await;
+    (established, updates)
+}
+
+/// What it takes to answer on a connection that is used already.
+struct Late {
+    there: TlsStream<Transport>,
+    answered: OwnedReadHalf,
+    updates: mpsc::Sender<Update>,
+}
+
+/// A connection that is used before the peer has answered on it, which may come.
+async fn late(rounds: u32) -> (Established, Late) {
+    let (mut here, mut there) = ends().await;
+    let (one, other) = tcp().await;
+    let (answered, half) = one.into_split();
     let (updates, receiver) = mpsc::channel(1);
-    *stream.get_mut().0 = Transport::Believed(Box::new(Believed::new(half, receiver)));
-    (established(stream, Role::Controlling, rounds), updates)
+    *here.get_mut().0 = Transport::Believed(Box::new(Believed::new(half, receiver)));
+    *there.get_mut().0 = Transport::Direct(Preamble::passed(other));
+    let late = Late {
+        there,
+        answered,
+        updates,
+    };
+    (established(here, Role::Controlling, rounds), late)
 }
 
 /// A connection that the peer has answered on, and the peer's end. This side dials in this role.
@@ -185,7 +204,7 @@ async fn what_was_written_is_written_again_and_nothing_twice() {
 }
 
 #[tokio::test]
-async fn whoever_only_reads_has_what_was_written_before_written_again() {
+async fn both_halves_of_a_stream_begin_anew() {
     let (first, updates) = unanswered(1).await;
     let (stream, successors) = stream(first);
     let (mut reader, mut writer) = split(stream);
@@ -213,6 +232,51 @@ async fn whoever_only_reads_has_what_was_written_before_written_again() {
     there.shutdown().await.unwrap();
     let heard = in_time(read).await.unwrap().unwrap();
     assert_eq!(heard, b"answer");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_answered_on_late_has_everything_once() {
+    // As the first connection of a dial, and as what follows on one that came to nothing.
+    for rounds in [1, 2] {
+        let (first, mut late) = late(rounds).await;
+        let (mut stream, successors) = match rounds {
+            1 => stream(first),
+            _ => {
+                let (lost, _) = unanswered(1).await;
+                let (mut stream, successors) = stream(lost);
+                successors.send(Ok(first)).await.unwrap();
+                stream.write_all(SAID).await.unwrap();
+                (stream, successors)
+            }
+        };
+        if rounds == 1 {
+            stream.write_all(SAID).await.unwrap();
+        }
+        stream.write_all(b", and more").await.unwrap();
+        let mut buf = [0; 6];
+        tokio::select! {
+            biased;
+            read = stream.read(&mut buf) => panic!("{read:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+        late.updates
+            .send(Update::Confirmed(late.answered))
+            .await
+            .unwrap();
+        let expected = [SAID, b", and more"].concat();
+        let answering = async {
+            late.there = accept(late.there, &expected).await;
+            late.there.write_all(b"answer").await.unwrap();
+            late.there.flush().await.unwrap();
+        };
+        let (read, ()) =
+            in_time(async { tokio::join!(stream.read_exact(&mut buf), answering) }).await;
+        read.unwrap();
+        assert_eq!(&buf, b"answer");
+        assert_eq!(stream.path().1.rounds, rounds);
+        assert!(*stream.confirmation().borrow() && stream.unanswered.is_none());
+        drop(successors);
+    }
 }
 
 #[tokio::test]

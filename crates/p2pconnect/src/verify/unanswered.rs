@@ -11,8 +11,9 @@ use std::{
 /// How many connections this side has used that the peer may have taken for the one, though no answer has come.
 ///
 /// The callee's opening and tag are the first bytes that it sends on the connection that it takes. So a connection that
-/// has brought something else, or has been ended by the other side with nothing of the kind, is not that one. One
-/// that has fallen silent may be.
+/// has brought something else first, or has been ended by the other side with nothing of the kind, is not that one. One
+/// that has fallen silent may be, and so may one that has brought the opening: a reset does not wait for a tag that
+/// was lost on the way.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Unanswered(Arc<AtomicUsize>);
 
@@ -22,9 +23,10 @@ impl Unanswered {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Notes how a connection that is used has ended, or been found to be another one.
-    pub(super) fn ended(&self, error: &io::Error) {
-        if shows_another(error) {
+    /// Notes how a connection that is used has ended, or been found to be another one, and whether it had brought the
+    /// peer's opening.
+    pub(super) fn ended(&self, error: &io::Error, is_heard: bool) {
+        if !is_heard && shows_another(error) {
             self.0.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -46,17 +48,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_falls_silent_may_be_the_one() {
-        let unanswered = Unanswered::default();
-        for (kind, may_be) in [
-            (io::ErrorKind::InvalidData, false),
-            (io::ErrorKind::ConnectionReset, false),
-            (io::ErrorKind::UnexpectedEof, false),
-            (io::ErrorKind::TimedOut, true),
+    fn what_falls_silent_or_is_heard_may_be_the_one() {
+        for (kind, is_heard, may_be) in [
+            (io::ErrorKind::InvalidData, false, false),
+            (io::ErrorKind::ConnectionReset, false, false),
+            (io::ErrorKind::UnexpectedEof, false, false),
+            (io::ErrorKind::TimedOut, false, true),
+            (io::ErrorKind::ConnectionReset, true, true),
         ] {
+            let unanswered = Unanswered::default();
             unanswered.begin();
             assert!(unanswered.are_there());
-            unanswered.ended(&kind.into());
+            unanswered.ended(&kind.into(), is_heard);
             assert_eq!(unanswered.are_there(), may_be, "{kind:?}");
         }
     }
