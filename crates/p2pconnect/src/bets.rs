@@ -5,8 +5,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
-use p2pconnect_proto::PeerId;
-use p2pconnect_punch::{PunchAgent, PunchConfig};
+use p2pconnect_proto::{NatReport, PeerId};
+use p2pconnect_punch::{PunchAgent, PunchConfig, ports_of_bets};
 
 use crate::{file_limit::files_allowed, holes::Holes};
 
@@ -14,8 +14,8 @@ use crate::{file_limit::files_allowed, holes::Holes};
 /// is filled, or five batches of 640.
 ///
 /// A carrier gives a subscriber 256 to 4,096 flows, and a peer that dials decides whether there is
-/// a bet. Those that come when nothing is left find the peer in a later round: a bet is over after
-/// some tenths of a second, as a rule.
+/// a bet. A bet is over after some tenths of a second, as a rule, so whoever dials when too little is left is told to
+/// begin anew.
 const MAX_BETS: u32 = 3200;
 
 /// The share of the open files that a process may have which bets leave to everything else.
@@ -71,6 +71,17 @@ impl Bets {
     /// Returns the holes that all bets share.
     pub(crate) fn holes(&self) -> Arc<Holes> {
         Arc::clone(&self.holes)
+    }
+
+    /// Tells whether others have taken so much that less than half is left of what a round behind a NAT of this kind may
+    /// take, which is what it takes as a rule.
+    pub(crate) fn lacks(&self, own: &NatReport) -> bool {
+        self.lacks_within(ports_of_bets(own).into(), most(files_allowed()))
+    }
+
+    fn lacks_within(&self, wanted: u32, most: u32) -> bool {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.count > 0 && most.saturating_sub(taken.count) < wanted / 2
     }
 
     /// Makes an agent whose bets are within what is left.
@@ -176,6 +187,28 @@ mod tests {
         assert_eq!(place(0).0, 360);
         drop(first);
         assert_eq!(place(0).0, 1000);
+    }
+
+    #[test]
+    fn whoever_finds_too_little_left_waits_for_others() {
+        let bets = Arc::new(Bets::new([0; 32]));
+        let peer = PeerId::from_public_key([1; 32]);
+        let place = |count: u32| {
+            let placed = Placed {
+                count,
+                are_holes: false,
+            };
+            bets.place_within(peer, 1000, |_, _| ((), placed)).1
+        };
+        // What nobody has taken is all that there will ever be.
+        assert!(!bets.lacks_within(3200, 1000));
+        let first = place(300);
+        assert!(!bets.lacks_within(1280, 1000));
+        let second = place(100);
+        assert!(bets.lacks_within(1280, 1000));
+        assert!(!bets.lacks_within(0, 1000), "it needs none");
+        drop((first, second));
+        assert!(!bets.lacks_within(1280, 1000));
     }
 
     #[test]

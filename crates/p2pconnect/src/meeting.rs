@@ -374,7 +374,7 @@ impl Inner {
         let session = told.session;
         let (decision, deadline) = (Decision::default(), began + DIAL_LIMIT);
         let one = is_contended(told.nats()).then(|| self.one_each.take(dialler, began));
-        let is_in_the_way = matches!(one, Some(None));
+        let is_in_the_way = matches!(one, Some(None)) || self.bets.lacks(&told.announced.nat);
         if is_in_the_way {
             pace.hold();
         }
