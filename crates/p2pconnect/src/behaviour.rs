@@ -18,7 +18,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{asked_from::AskedFrom, fresh_ports::FORETOLD, session::Trails};
+use crate::{asked_from::AskedFrom, fresh_ports::FORETOLD, trails::Trails};
 
 /// Connections that show whether ports follow each other, and if not, in which range they are: its size
 /// to within a third, with the connections that there are anyway.

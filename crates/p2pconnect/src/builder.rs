@@ -24,16 +24,17 @@ use crate::{
     closed_holes::ClosedHoles,
     coordination::{Coordination, Dialer},
     discovery,
-    endpoint::Inner,
     fresh_ports::FreshPorts,
     inbound::Inbound,
+    listening::Listening,
     mappings::{Failure, Mappings},
-    more_ports::Places,
+    more_ports::{Accept, Opening, Places},
     names::LOOKUP_LIMIT,
     nat64::Nat64,
-    online::{Keeper, Line, Listening},
+    online::{Keeper, Line, learn},
     port_mapping::PortMappings,
     punch_ports::PunchPorts,
+    shared::Inner,
     shares::Shares,
     status::Observer,
     task::AbortOnDrop,
@@ -71,8 +72,15 @@ pub struct Builder {
     lookup_limit: Duration,
 }
 
+impl Endpoint {
+    /// Starts to build an endpoint.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+}
+
 impl Builder {
-    pub(crate) const fn new() -> Self {
+    const fn new() -> Self {
         Self {
             key: None,
             coordinator: None,
@@ -197,6 +205,12 @@ impl Builder {
             // Who only dials need not know its mappings before the coordinator does.
             None => go_near(&dialer, &addresses, &mappings).await?,
         };
+        let opening = Opening {
+            id: key.peer_id(),
+            accept: accepting(&inbound),
+            mappings: Arc::clone(&mappings),
+            nat64: Arc::clone(&nat64),
+        };
         let inner = Arc::new(Inner {
             key,
             observer: self.observer,
@@ -216,6 +230,7 @@ impl Builder {
             crossings: Arc::default(),
             turns: Arc::default(),
             places: Places::default(),
+            opening,
             one_each: Arc::default(),
             stream_silence: self.stream_silence,
         });
@@ -317,28 +332,20 @@ async fn go_near(
     Ok((Arc::new(coordination), introductions))
 }
 
-/// Asks the STUN servers that the coordinator names as well.
-pub(crate) async fn learn(
-    coordination: &Coordination,
-    mappings: &Mappings,
-) -> Result<(), CoordinatorError> {
-    let welcome = coordination.welcome().await?;
-    for &server in &welcome.stun_servers {
-        mappings.start(server);
-    }
-    mappings.complete(welcome.stun_alternates);
-    Ok(())
-}
-
 /// Accepts connections, but for those that come through closed holes.
 fn accept(
     listeners: Vec<TcpListener>,
     closed: Arc<ClosedHoles>,
 ) -> (Arc<Inbound>, Vec<AbortOnDrop>) {
     let inbound = Arc::new(Inbound::new(closed));
-    let accept = |listener| AbortOnDrop::spawn(Arc::clone(&inbound).accept_from(listener));
-    let accepting = listeners.into_iter().map(accept).collect();
-    (inbound, accepting)
+    let tasks = listeners.into_iter().map(accepting(&inbound)).collect();
+    (inbound, tasks)
+}
+
+/// Returns what accepts connections on a punch port.
+fn accepting(inbound: &Arc<Inbound>) -> Box<Accept> {
+    let inbound = Arc::clone(inbound);
+    Box::new(move |listener| AbortOnDrop::spawn(Arc::clone(&inbound).accept_from(listener)))
 }
 
 /// Makes what learns the mappings, and what finds out from them how the NAT behaves.

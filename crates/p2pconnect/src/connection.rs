@@ -3,7 +3,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use p2pconnect_proto::{CandidateKind, PeerId, answer::NominationAnswer};
@@ -19,12 +19,11 @@ use tokio::{
 use crate::Refused;
 use crate::{
     ending,
-    in_use::Usage,
-    liveness::Liveness,
-    session::OpenedWay,
+    liveness::{Liveness, PEER},
     shares::Share,
-    stream::{Established, Stream, Successor},
+    stream::{Established, Steps, Stream, Successor},
     tcp::have_reset,
+    usage::{OpenedWay, Usage},
 };
 
 /// How long a dialler that is refused may take to end its side: a few round trips, with lost packets.
@@ -32,9 +31,6 @@ const REFUSAL_LIMIT: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether the peer has acknowledged everything: about as often as that may be.
 const ACKNOWLEDGEMENT_LOOKS: Duration = Duration::from_millis(20);
-
-/// What errors call the other side.
-pub(crate) const PEER: &str = "the peer";
 
 /// A direct, authenticated byte stream to a peer.
 ///
@@ -309,18 +305,6 @@ pub struct PathTimes {
     pub established: Duration,
     /// How many introductions it took.
     pub rounds: u32,
-}
-
-/// When the steps to a connection were taken, for whoever began to wait for it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Steps {
-    pub(crate) began: Instant,
-    /// How much later the introduction came.
-    pub(crate) introduced: Duration,
-    /// When it was there to be used.
-    pub(crate) usable: Instant,
-    /// How many introductions it took.
-    pub(crate) rounds: u32,
 }
 
 impl Path {

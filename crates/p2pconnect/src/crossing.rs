@@ -15,8 +15,11 @@ use p2pconnect_proto::{PeerId, SessionToken};
 use tokio::{sync::oneshot, time::timeout_at};
 
 use crate::{
-    Connection, DialError, connection::Steps, more_ports::Place, online::Room, session::Punched,
-    stream::Established,
+    Connection, DialError,
+    listening::Room,
+    more_ports::Place,
+    punched::Punched,
+    stream::{Established, Steps},
 };
 
 /// How long a dial waits for the peer's to end, before it goes on by itself.
@@ -308,10 +311,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        in_use::{Books, InUse, Usage},
+        in_use::{Books, InUse},
         more_ports::Places,
         relayed::{Progress, Relayed, wire},
-        session::OpenedWay,
+        usage::{OpenedWay, Usage},
     };
 
     const PEER: PeerId = PeerId::from_public_key([1; 32]);
@@ -353,7 +356,6 @@ mod tests {
             in_use: Arc::new(in_use),
             role: p2pconnect_proto::Role::Controlled,
             silence: crate::tcp::STREAM_SILENCE,
-            lost: None,
         };
         let (accepting, accepted) = tokio::sync::mpsc::channel(1);
         let answered = Answered {

@@ -20,16 +20,15 @@ use crate::{
     Connection, DialError, Status,
     alone::{Alone, alone},
     chance::random_fraction,
-    connection::Steps,
     coordination::Coordination,
-    endpoint::Inner,
     mappings::Failure,
     meeting::Unanswered,
     more_ports::Place,
     port_mapping::ForwardedPort,
     rounds::{self, pause_for_room},
     session::{Lost, SessionError},
-    stream::{Established, Successor},
+    shared::Inner,
+    stream::{Established, Steps, Successor},
     task::AbortOnDrop,
 };
 
@@ -97,7 +96,6 @@ struct Connected {
 /// What it takes to go on should a connection prove to be another one than the peer's.
 struct Following {
     round: Round,
-    lost: Lost,
     unanswered: Unanswered,
     confirmation: watch::Receiver<bool>,
 }
@@ -151,7 +149,7 @@ impl Dial {
         confirmed: watch::Sender<bool>,
     ) {
         loop {
-            let Some(error) = self.loses(following.lost).await else {
+            let Some(error) = self.loses(&mut following.unanswered.lost).await else {
                 if *following.confirmation.borrow() {
                     confirmed.send_replace(true);
                 }
@@ -193,6 +191,7 @@ impl Dial {
         let Unanswered {
             undecided,
             circumstances,
+            ..
         } = unanswered;
         if let SessionError::NoPath(report) | SessionError::PeerLeft(report) = &mut error {
             circumstances.explain(report, self.inner.behaviour.bans());
@@ -206,8 +205,8 @@ impl Dial {
     }
 
     /// Waits until a connection has come to nothing, or is the one. Other dials of this key wait for a while meanwhile.
-    async fn loses(&mut self, mut lost: Lost) -> Option<SessionError> {
-        match timeout(ALONE_LIMIT, &mut lost).await {
+    async fn loses(&mut self, lost: &mut Lost) -> Option<SessionError> {
+        match timeout(ALONE_LIMIT, &mut *lost).await {
             Ok(lost) => lost.ok(),
             Err(_) => {
                 self.alone = Alone::default();
@@ -231,7 +230,7 @@ impl Dial {
     ) -> Result<Connected, DialError> {
         let place = match &self.place {
             Some(place) => Arc::clone(place),
-            None => Arc::new(self.inner.place(self.peer, self.deadline).await?),
+            None => Arc::new(self.take_place().await?),
         };
         self.place = Some(Arc::clone(&place));
         let _reserved = self.inner.behaviour.reserve();
@@ -274,6 +273,14 @@ impl Dial {
         Ok(!is_over && introduced < rounds::MAX_INTRODUCTIONS)
     }
 
+    /// Takes a place among the connections to the peer, on further punch ports if need be.
+    async fn take_place(&self) -> Result<Place, DialError> {
+        let Inner {
+            places, opening, ..
+        } = &*self.inner;
+        places.take(self.peer, self.deadline, opening).await
+    }
+
     fn time_left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
@@ -292,7 +299,7 @@ impl Dial {
                     .inner
                     .punch_unless_outdated(*meeting, place, self.deadline);
                 match punching.await {
-                    Ok((punched, it)) => Ok((punched, Arc::clone(place), Some(it))),
+                    Ok((punched, it)) => Ok((punched, Arc::clone(place), it)),
                     Err(error) => Err(Some(error)),
                 }
             }
@@ -301,7 +308,7 @@ impl Dial {
                 Err(error) => Err(error),
             },
         };
-        let (mut punched, place, unanswered) = match result {
+        let (punched, place, unanswered) = match result {
             Ok(connected) => connected,
             Err(error) => {
                 return Err(Failed {
@@ -318,16 +325,14 @@ impl Dial {
             rounds: self.counts.rounds,
         };
         let confirmation = punched.in_use.confirmation();
-        let lost = punched.lost.take().zip(unanswered);
         Ok(Connected {
             established: Established {
                 punched,
                 steps,
                 place,
             },
-            following: lost.map(|(lost, unanswered)| Following {
+            following: unanswered.map(|unanswered| Following {
                 round,
-                lost,
                 unanswered,
                 confirmation,
             }),

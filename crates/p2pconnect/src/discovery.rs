@@ -1,21 +1,15 @@
 //! Finds out how the NAT in front of an endpoint behaves (RFC 5780 section 4), beside everything
 //! else.
 
-use std::{
-    convert::Infallible,
-    future,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{convert::Infallible, future, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
 
 use p2pconnect_punch::behaviour::Observation;
 use p2pconnect_stun::{MappingError, connect_back, next_keepalive, query};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::{
-    Status, behaviour::Behaviour, fresh_ports::FORETOLD, mappings::Mappings, status::Observer, tcp,
+    Status, behaviour::Behaviour, fresh_ports::FORETOLD, mappings::Mappings, network::Network,
+    status::Observer, tcp,
 };
 
 /// How long one question may take.
@@ -43,14 +37,6 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// For how long a look counts as recent: until the next one is due, and a little longer.
 const RECENT: Duration = Duration::from_secs(65);
-
-/// Where an endpoint is: what is found out holds for that.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Network {
-    pub(crate) local: IpAddr,
-    pub(crate) external: IpAddr,
-    pub(crate) server: SocketAddr,
-}
 
 /// Keeps what is known of the NAT true, for as long as the future is polled.
 pub(crate) async fn run(
@@ -318,6 +304,8 @@ async fn in_order<F: Future>(futures: impl Iterator<Item = F>) -> Vec<Option<F::
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 mod tests {
+    use std::net::IpAddr;
+
     use p2pconnect_proto::{NatFiltering, UnsolicitedSyn};
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},

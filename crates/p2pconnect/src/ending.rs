@@ -15,7 +15,10 @@ use p2pconnect_stun::socket::clear_linger;
 use socket2::SockRef;
 use tokio::{net::TcpStream, time::Instant, time::sleep};
 
-use crate::{connection::PEER, liveness::Liveness, tcp};
+use crate::{
+    liveness::{Liveness, PEER},
+    tcp,
+};
 
 /// How often it is looked within the silence that is allowed whether the peer still takes bytes. The silence may be found
 /// that much later.

@@ -3,23 +3,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2pconnect_identity::SecretKey;
 use p2pconnect_proto::PeerId;
-use p2pconnect_punch::PunchConfig;
 use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::{
-    Builder, Connection, DialError, Metrics, alone::OneEach, behaviour::Behaviour, bets::Bets,
-    coordination::Coordination, crossing::Crossings, dial::Dial, fresh_ports::FreshPorts,
-    holes::Lingering, inbound::Inbound, mappings::Mappings, metrics::Recorder, more_ports::Places,
-    nat64::Nat64, port_mapping::PortMappings, punch_ports::PunchPorts,
-    registrations::Registrations, status::Observer, syn_budget::SynBudget, task::AbortOnDrop,
-    turns::Turns,
+    Connection, DialError, Metrics, coordination::Coordination, dial::Dial, rounds::DIAL_LIMIT,
+    shared::Inner, task::AbortOnDrop,
 };
-
-/// How long [`Endpoint::dial`] tries. Three rounds of four seconds fit, which is more than any
-/// path that works has been seen to need.
-pub(crate) const DIAL_LIMIT: Duration = Duration::from_secs(15);
 
 /// The longest that a dial may be told to try; its rounds are over long before.
 const MAX_DIAL_LIMIT: Duration = Duration::from_secs(3600);
@@ -35,40 +25,7 @@ pub struct Endpoint {
     tasks: Vec<AbortOnDrop>,
 }
 
-/// What the tasks of an endpoint share.
-#[derive(Debug)]
-pub(crate) struct Inner {
-    pub(crate) key: SecretKey,
-    pub(crate) observer: Observer,
-    pub(crate) ports: PunchPorts,
-    pub(crate) mappings: Arc<Mappings>,
-    pub(crate) behaviour: Arc<Behaviour>,
-    pub(crate) fresh_ports: FreshPorts,
-    /// What the coordinator has been told, and so what diallers act by.
-    pub(crate) registered: std::sync::Mutex<Registrations>,
-    pub(crate) port_mappings: PortMappings,
-    pub(crate) inbound: Arc<Inbound>,
-    pub(crate) punch: PunchConfig,
-    pub(crate) bets: Arc<Bets>,
-    pub(crate) lingering: Arc<Lingering>,
-    pub(crate) syn_budget: Arc<SynBudget>,
-    pub(crate) metrics: Arc<Recorder>,
-    pub(crate) nat64: Arc<Nat64>,
-    pub(crate) crossings: Arc<Crossings>,
-    pub(crate) turns: Arc<Turns>,
-    pub(crate) places: Places,
-    /// Whose dials are answered one at a time, and are being answered.
-    pub(crate) one_each: Arc<OneEach>,
-    /// For how long nothing may come from the peer of a connection.
-    pub(crate) stream_silence: Duration,
-}
-
 impl Endpoint {
-    /// Starts to build an endpoint.
-    pub fn builder() -> Builder {
-        Builder::new()
-    }
-
     pub(crate) const fn new(
         inner: Arc<Inner>,
         coordination: watch::Receiver<Option<Arc<Coordination>>>,

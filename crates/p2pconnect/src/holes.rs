@@ -22,7 +22,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{closed_holes::ClosedHoles, path_faults::PathFaults, syn_budget::PaidSyn, tcp};
+use crate::{closed_holes::ClosedHoles, connecting, path_faults::PathFaults, syn_budget::PaidSyn};
 
 /// Where from and where to.
 type Ends = (SocketAddr, SocketAddr);
@@ -196,7 +196,7 @@ impl Held {
             ends,
             connecting: Some(Box::pin(async move {
                 let given_up = async { drop(ended.await) };
-                tcp::connect(ends, paid, &faults, given_up).await
+                connecting::connect(ends, paid, &faults, given_up).await
             })),
             may_go_on: Some(may_go_on),
             at_once: None,

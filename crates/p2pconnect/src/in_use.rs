@@ -1,18 +1,14 @@
 //! Which TCP connection a stream runs over: until the peer has answered, that may change.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Instant,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use p2pconnect_proto::PeerId;
-use p2pconnect_punch::Stats;
 use tokio::sync::watch;
 
 use crate::{
     metrics::Recorder,
-    session::OpenedWay,
     turns::{Taken, Turns},
+    usage::Usage,
 };
 
 /// Where it is noted which connections to a peer are used.
@@ -23,16 +19,6 @@ pub(crate) struct Books {
     pub(crate) metrics: Arc<Recorder>,
 }
 
-/// One connection that a stream runs over.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Usage {
-    pub(crate) way: OpenedWay,
-    /// What it took to make it.
-    pub(crate) stats: Stats,
-    /// Since when bytes can be sent on it.
-    pub(crate) since: Instant,
-}
-
 /// The connection that a stream runs over. Its pair of addresses is taken as long as this exists.
 #[derive(Debug)]
 pub(crate) struct InUse {
@@ -41,14 +27,6 @@ pub(crate) struct InUse {
     now: Mutex<(Usage, Arc<Taken>)>,
     /// Whether the peer has answered on it, so that no other one takes its place.
     confirmed: watch::Sender<bool>,
-}
-
-impl Usage {
-    /// Begins now.
-    pub(crate) fn new(way: OpenedWay, stats: Stats) -> Self {
-        let since = Instant::now();
-        Self { way, stats, since }
-    }
 }
 
 impl InUse {
@@ -93,6 +71,8 @@ impl InUse {
         let former = now.0;
         let taken = turns.correct(*peer, &former.way.pair, &usage.way.pair);
         *now = (usage, taken);
-        metrics.replaced(&former, &usage);
+        let open = usage.way.at.saturating_duration_since(former.way.at);
+        let usable = usage.since.saturating_duration_since(former.since);
+        metrics.replaced(open, usable, [former.stats, usage.stats]);
     }
 }

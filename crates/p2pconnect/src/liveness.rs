@@ -19,6 +19,9 @@ use tokio::{
 
 use crate::tcp;
 
+/// What errors call the other side.
+pub(crate) const PEER: &str = "the peer";
+
 /// How often a connection is looked at within the silence that is allowed. A dead one is found that much later at
 /// most, and later by TCP's first repetition.
 const LOOKS: u32 = 20;

@@ -30,10 +30,15 @@ use tokio::{
 };
 
 use crate::{
-    Status, behaviour::Behaviour, discovery::Network, families::Families, nat64::Nat64,
-    online::KEEP_ALIVE, punch_ports::PunchPorts, status::Observer, task::AbortOnDrop, tcp,
+    Status, behaviour::Behaviour, families::Families, nat64::Nat64, network::Network,
+    punch_ports::PunchPorts, status::Observer, task::AbortOnDrop, tcp,
 };
 use table::{Key, Slot, Table};
+
+/// How often something is sent on an idle line, so that NATs keep its UDP mapping: RFC 4787 REQ-5
+/// allows them to forget it after two minutes, many do after 30 seconds. It is also how often the
+/// mappings ask, and at the same moments, so that an idle machine wakes once for both.
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The pause before a server that did not answer is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(15);

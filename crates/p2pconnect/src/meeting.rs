@@ -26,25 +26,27 @@ use crate::{
     coordination::Coordination,
     crossing::{Answered, Answering},
     discovery,
-    endpoint::{DIAL_LIMIT, Inner},
     gather::{self, Announced},
     in_use::Books,
     interfaces::Interfaces,
     known_in::KnownIn,
     leaving::Undecided,
+    listening::{Listening, Room},
     mappings::{Claims, Mapped},
     more_ports::Place,
-    online::{Listening, Room},
     outdated::{Told, outdated},
     port_mapping::ForwardedPort,
     punch_ports::PunchPorts,
+    punched::Punched,
     registrations::Registrations,
     relayed::Relayed,
     remote_candidates::Vantage,
-    rounds::pause_after,
-    session::{Decision, Handover, Pace, Punched, Session, SessionError, SharedAddresses},
+    rounds::{DIAL_LIMIT, pause_after},
+    session::{Decision, Handed, Handover, Lost, Pace, Session, SessionError, SharedAddresses},
+    shared::Inner,
     surroundings::Surroundings,
     task::AbortOnDrop,
+    usage::Usage,
     verify::Verifier,
 };
 
@@ -92,9 +94,10 @@ impl Meeting {
 /// How much longer than a round trip a dialler may take to greet on a connection.
 const GREETING: Duration = Duration::from_millis(50);
 
-/// What is wanted if a connection comes to nothing on which the peer has not answered: what to tell it by, and what
-/// explains that.
+/// What is wanted if a connection comes to nothing on which the peer has not answered: what tells that, by what to tell
+/// the peer, and what explains it.
 pub(crate) struct Unanswered {
+    pub(crate) lost: Lost,
     pub(crate) undecided: Undecided,
     pub(crate) circumstances: Circumstances,
 }
@@ -416,7 +419,7 @@ impl Inner {
         meeting: Meeting,
         place: &Place,
         deadline: Instant,
-    ) -> Result<(Punched, Unanswered), DialError> {
+    ) -> Result<(Punched, Option<Unanswered>), DialError> {
         let pace = Pace::new(Arc::clone(&self.behaviour.trails));
         let told = meeting.told(&pace);
         let mut undecided = Undecided::new(told.session, meeting.coordination.farewells());
@@ -426,12 +429,13 @@ impl Inner {
         let punching = self.punch(meeting, place, pace, decision.clone(), deadline);
         let outdated = outdated(told, own, &self.mappings, &self.behaviour);
         match unless_outdated(outdated, punching, decision).await {
-            Some(Ok((punched, circumstances))) => {
+            Some(Ok((punched, unexplained))) => {
                 undecided.connected();
-                let unanswered = Unanswered {
+                let unanswered = unexplained.map(|(lost, circumstances)| Unanswered {
+                    lost,
                     undecided,
                     circumstances,
-                };
+                });
                 Ok((punched, unanswered))
             }
             // A callee that has left has told where it is before.
@@ -455,7 +459,7 @@ impl Inner {
         pace: Pace,
         decision: Decision,
         deadline: Instant,
-    ) -> Result<(Punched, Circumstances), DialError> {
+    ) -> Result<(Punched, Option<(Lost, Circumstances)>), DialError> {
         let begun = meeting.begun(pace.is_held());
         let Meeting {
             introduction,
@@ -521,8 +525,9 @@ impl Inner {
             .opening(self.bets.holes(), Arc::clone(&self.lingering));
         let (result, race) = run(session, deadline, &circumstances, &self.behaviour).await;
         self.note_end(&begun, &result);
-        let punched = result?.tied_to(race);
-        Ok((punched, circumstances))
+        let Handed { punched, lost } = result?;
+        let unexplained = lost.map(|lost| (lost, circumstances));
+        Ok((punched.tied_to(race), unexplained))
     }
 
     /// Leaves those of a peer's candidates that are connected to, as this host reaches them. Returns which
@@ -561,7 +566,7 @@ impl Inner {
 
     /// Counts an attempt, and says that a dialler has found no way, if it gave up only when there had been time to find one:
     /// a dial that begins anew, or that this side has turned away, has not failed.
-    fn note_end(&self, begun: &Begun, result: &Result<Punched, SessionError>) {
+    fn note_end(&self, begun: &Begun, result: &Result<Handed, SessionError>) {
         let Begun {
             peer,
             role,
@@ -570,8 +575,19 @@ impl Inner {
             are_apart,
             is_held,
         } = *begun;
-        let first = result.as_ref().map(|punched| punched.in_use.first());
-        self.metrics.ended(started, first);
+        match result {
+            Ok(Handed { punched, .. }) => {
+                let Usage { way, stats, .. } = punched.in_use.first();
+                let open = way.at.saturating_duration_since(started);
+                self.metrics.established(open, started.elapsed(), stats);
+            }
+            Err(SessionError::NoPath(report)) => self.metrics.failed(started, &report.pairs),
+            Err(SessionError::Broken(_)) => self.metrics.failed(started, &[]),
+            // It is counted when it begins anew.
+            Err(
+                SessionError::PeerLeft(_) | SessionError::PeerBusy | SessionError::PeerSilent(_),
+            ) => {}
+        }
         let (Role::Controlled, Err(SessionError::PeerLeft(report))) = (role, result) else {
             return;
         };
@@ -637,7 +653,7 @@ async fn run(
     deadline: Instant,
     circumstances: &Circumstances,
     behaviour: &Behaviour,
-) -> (Result<Punched, SessionError>, AbortOnDrop) {
+) -> (Result<Handed, SessionError>, AbortOnDrop) {
     let (handed, handing) = oneshot::channel();
     let race = AbortOnDrop::spawn(session.run(deadline, handed));
     let Ok(mut result) = handing.await else {

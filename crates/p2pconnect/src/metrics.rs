@@ -3,7 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{in_use::Usage, session::SessionError};
+use p2pconnect_punch::{PairReport, Stats};
 
 /// What an endpoint has done since it was bound, in both roles.
 ///
@@ -47,46 +47,41 @@ impl Recorder {
         });
     }
 
-    /// Counts a punch that began at `started` and has just ended.
-    pub(crate) fn ended(&self, started: Instant, result: Result<Usage, &SessionError>) {
+    /// Counts a punch that has ended in a connection: so long after its beginning TCP was open, and the connection to be
+    /// used.
+    pub(crate) fn established(&self, open: Duration, usable: Duration, stats: Stats) {
+        self.write(|metrics| {
+            // What has taken its place since is counted besides.
+            metrics.established += 1;
+            metrics.tcp_time += open;
+            metrics.established_time += usable;
+            metrics.attempts += u64::from(stats.attempts);
+            metrics.redials += u64::from(stats.redials);
+        });
+    }
+
+    /// Counts a punch that began at `started` and has just failed, after attempts on these pairs.
+    pub(crate) fn failed(&self, started: Instant, pairs: &[PairReport]) {
         let time = started.elapsed();
-        self.write(|metrics| match result {
-            Ok(Usage { way, stats, .. }) => {
-                // What has taken its place since is counted besides.
-                metrics.established += 1;
-                metrics.tcp_time += way.at.saturating_duration_since(started);
-                metrics.established_time += time;
-                metrics.attempts += u64::from(stats.attempts);
-                metrics.redials += u64::from(stats.redials);
-            }
-            Err(SessionError::NoPath(report)) => {
-                metrics.failed += 1;
-                metrics.failed_time += time;
-                for pair in &report.pairs {
-                    metrics.attempts += u64::from(pair.attempts);
-                    metrics.redials += u64::from(pair.attempts.saturating_sub(1));
-                }
-            }
-            // It is counted when it begins anew.
-            Err(
-                SessionError::PeerLeft(_) | SessionError::PeerBusy | SessionError::PeerSilent(_),
-            ) => {}
-            Err(SessionError::Broken(_)) => {
-                metrics.failed += 1;
-                metrics.failed_time += time;
+        self.write(|metrics| {
+            metrics.failed += 1;
+            metrics.failed_time += time;
+            for pair in pairs {
+                metrics.attempts += u64::from(pair.attempts);
+                metrics.redials += u64::from(pair.attempts.saturating_sub(1));
             }
         });
     }
 
-    /// Counts what it took besides that a connection in use came to nothing and another one has
-    /// its place.
-    pub(crate) fn replaced(&self, former: &Usage, usage: &Usage) {
-        let more = |former: u32, now: u32| u64::from(now.saturating_sub(former));
+    /// Counts what it took besides that a connection in use came to nothing and another one has its place: so much
+    /// later TCP was open, and that one to be used, after so many attempts in all where there had been fewer.
+    pub(crate) fn replaced(&self, open: Duration, usable: Duration, [before, now]: [Stats; 2]) {
+        let more = |before: u32, now: u32| u64::from(now.saturating_sub(before));
         self.write(|metrics| {
-            metrics.tcp_time += usage.way.at.saturating_duration_since(former.way.at);
-            metrics.established_time += usage.since.saturating_duration_since(former.since);
-            metrics.attempts += more(former.stats.attempts, usage.stats.attempts);
-            metrics.redials += more(former.stats.redials, usage.stats.redials);
+            metrics.tcp_time += open;
+            metrics.established_time += usable;
+            metrics.attempts += more(before.attempts, now.attempts);
+            metrics.redials += more(before.redials, now.redials);
         });
     }
 

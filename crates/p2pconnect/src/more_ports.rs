@@ -7,18 +7,19 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Instant,
 };
 
 use p2pconnect_proto::PeerId;
-use tokio::time::timeout_at;
+use tokio::{net::TcpListener, time::timeout_at};
 
 use crate::{
     DialError,
     behaviour::Behaviour,
-    endpoint::Inner,
     mappings::{Claims, Mapped, Mappings},
+    nat64::Nat64,
     punch_ports::PunchPorts,
     status::Observer,
     task::AbortOnDrop,
@@ -36,6 +37,18 @@ const MAX_MORE: usize = 16;
 pub(crate) struct Places {
     first: Arc<Used>,
     more: Mutex<Vec<Weak<MorePorts>>>,
+}
+
+/// Accepts connections on a punch port for as long as what it returns exists.
+pub(crate) type Accept = dyn Fn(TcpListener) -> AbortOnDrop + Send + Sync;
+
+/// What further punch ports are opened with.
+pub(crate) struct Opening {
+    pub(crate) id: PeerId,
+    pub(crate) accept: Box<Accept>,
+    /// Those of the first ports: the same servers are asked.
+    pub(crate) mappings: Arc<Mappings>,
+    pub(crate) nat64: Arc<Nat64>,
 }
 
 /// How many connections to which peer there are, or are being made, on the same two ports.
@@ -70,38 +83,20 @@ impl Places {
         }
     }
 
-    /// Finds room for one more connection on the ports that are open.
-    fn find(&self, peer: PeerId) -> Option<Place> {
-        let place = |used: &Arc<Used>, more| {
-            used.take(peer, ROOM).then(|| Place {
-                used: Arc::clone(used),
-                peer,
-                more,
-            })
-        };
-        place(&self.first, None).or_else(|| {
-            self.with_more(|all| {
-                let mut open = all.iter().filter_map(Weak::upgrade);
-                open.find_map(|more| place(&Arc::clone(&more.used), Some(more)))
-            })
-        })
-    }
-
-    fn with_more<T>(&self, use_more: impl FnOnce(&mut Vec<Weak<MorePorts>>) -> T) -> T {
-        use_more(&mut self.more.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl Inner {
     /// Takes a place for a connection to a peer, on further ports if need be.
     ///
     /// Cancel safe.
-    pub(crate) async fn place(&self, peer: PeerId, deadline: Instant) -> Result<Place, DialError> {
-        if let Some(place) = self.places.find(peer) {
+    pub(crate) async fn take(
+        &self,
+        peer: PeerId,
+        deadline: Instant,
+        opening: &Opening,
+    ) -> Result<Place, DialError> {
+        if let Some(place) = self.find(peer) {
             return Ok(place);
         }
-        let more = Arc::new(self.open_more().map_err(DialError::Ports)?);
-        let is_room = self.places.with_more(|all| {
+        let more = Arc::new(opening.open().map_err(DialError::Ports)?);
+        let is_room = self.with_more(|all| {
             all.retain(|it| it.strong_count() > 0);
             let is_room = all.len() < MAX_MORE;
             if is_room {
@@ -130,15 +125,44 @@ impl Inner {
         }
     }
 
-    fn open_more(&self) -> std::io::Result<MorePorts> {
+    /// Finds room for one more connection on the ports that are open.
+    fn find(&self, peer: PeerId) -> Option<Place> {
+        let place = |used: &Arc<Used>, more| {
+            used.take(peer, ROOM).then(|| Place {
+                used: Arc::clone(used),
+                peer,
+                more,
+            })
+        };
+        place(&self.first, None).or_else(|| {
+            self.with_more(|all| {
+                let mut open = all.iter().filter_map(Weak::upgrade);
+                open.find_map(|more| place(&Arc::clone(&more.used), Some(more)))
+            })
+        })
+    }
+
+    fn with_more<T>(&self, use_more: impl FnOnce(&mut Vec<Weak<MorePorts>>) -> T) -> T {
+        use_more(&mut self.more.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl fmt::Debug for Opening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opening")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Opening {
+    fn open(&self) -> std::io::Result<MorePorts> {
         let (ports, listeners) = PunchPorts::open()?;
-        let accept = |listener| AbortOnDrop::spawn(Arc::clone(&self.inbound).accept_from(listener));
-        let accepting = listeners.into_iter().map(accept).collect();
+        let accepting = listeners.into_iter().map(&self.accept).collect();
         // What these ports add to the first two is no news to whoever observes.
         let (observer, behaviour) = (Observer::none(), Arc::new(Behaviour::new()));
         let nat64 = Arc::clone(&self.nat64);
-        let id = self.key.peer_id();
-        let mappings = Mappings::new(ports.clone(), &id, observer, behaviour, nat64);
+        let mappings = Mappings::new(ports.clone(), &self.id, observer, behaviour, nat64);
         for mapped in self.mappings.known() {
             mappings.start(mapped.server);
         }

@@ -20,16 +20,15 @@ use tokio::{
 };
 
 use crate::{
-    Connection, CoordinatorError, Status,
-    builder::learn,
+    CoordinatorError, Status,
     chance::random_fraction,
     circumstances::are_inside,
     coordination::{Coordination, Dialer},
-    endpoint::Inner,
-    mappings::{Changes, Mappings},
+    listening::Listening,
+    mappings::{Changes, KEEP_ALIVE, Mappings},
     names::LOOKUP_LIMIT,
     reconnecting::Reconnecting,
-    shares::{Share, Shares},
+    shared::Inner,
 };
 
 /// Introductions that are being punched at a time; the coordinator keeps to 32 for each callee, and
@@ -39,11 +38,6 @@ const MAX_SESSIONS: usize = 64;
 /// Diallers that are told at a time that there is no room for them; the coordinator introduces as
 /// many at a time.
 const MAX_FAREWELLS: usize = 32;
-
-/// How often something is sent on an idle line, so that NATs keep its UDP mapping: RFC 4787 REQ-5
-/// allows them to forget it after two minutes, many do after 30 seconds. It is also how often the
-/// mappings ask, and at the same moments, so that an idle machine wakes once for both.
-pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// How long a look-up of the coordinator's name is waited for before it is looked for where it was.
 const LOOKUP_HEAD_START: Duration = Duration::from_secs(1);
@@ -61,46 +55,6 @@ pub(crate) struct Line {
     pub(crate) introductions: mpsc::Receiver<Introduction>,
     /// What has changed since the coordinator was told last.
     pub(crate) changes: Changes,
-}
-
-/// Who may dial this endpoint, where the connections go, and how many there may be.
-#[derive(Debug, Clone)]
-pub(crate) struct Listening {
-    pub(crate) policy: DialPolicy,
-    pub(crate) connections: mpsc::Sender<Connection>,
-    /// The places of connections that may be open, accepted or not, if their number is limited.
-    pub(crate) open: Option<Arc<Shares>>,
-}
-
-impl Listening {
-    /// Takes the room for one more connection of a peer's, if there is any.
-    fn room(&self, peer: PeerId) -> Option<Room> {
-        let open = match &self.open {
-            Some(open) => Some(open.take(peer)?),
-            None => None,
-        };
-        let waiting = self.connections.clone().try_reserve_owned().ok()?;
-        Some(Room { waiting, open })
-    }
-}
-
-/// The room for one connection: among those that wait to be accepted, and among those that are open.
-#[derive(Debug)]
-pub(crate) struct Room {
-    waiting: mpsc::OwnedPermit<Connection>,
-    open: Option<Share>,
-}
-
-impl Room {
-    #[cfg(test)]
-    pub(crate) const fn new(waiting: mpsc::OwnedPermit<Connection>, open: Option<Share>) -> Self {
-        Self { waiting, open }
-    }
-
-    /// Offers the connection to whoever accepts.
-    pub(crate) fn offer(self, connection: Connection) {
-        self.waiting.send(connection.taking(self.open));
-    }
 }
 
 /// The task that keeps an endpoint online for as long as it exists.
@@ -416,6 +370,19 @@ impl Inner {
             .doubt(&announced.candidates, &registered.unproven);
         Ok(())
     }
+}
+
+/// Asks the STUN servers that the coordinator names as well.
+pub(crate) async fn learn(
+    coordination: &Coordination,
+    mappings: &Mappings,
+) -> Result<(), CoordinatorError> {
+    let welcome = coordination.welcome().await?;
+    for &server in &welcome.stun_servers {
+        mappings.start(server);
+    }
+    mappings.complete(welcome.stun_alternates);
+    Ok(())
 }
 
 /// Tells whether a callee may have this introduction. The coordinator has checked it already, but need not be

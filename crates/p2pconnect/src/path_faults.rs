@@ -12,11 +12,10 @@ use tokio::{
     sync::watch,
 };
 
-use crate::{preamble::stranger, tcp};
-
-/// The most that a probe holds. Segments are longer on no link but the loopback; a peer that sends more
-/// breaks the protocol.
-pub(crate) const MAX_PROBE: usize = 16 * 1024;
+use crate::{
+    preamble::{MAX_PROBE, stranger},
+    tcp,
+};
 
 /// What has been found of the paths between the two peers of a session.
 #[derive(Debug, Default)]

@@ -10,10 +10,11 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{
-    hearing::{Hearing, Hearings},
-    path_faults::MAX_PROBE,
-};
+use crate::hearing::{Hearing, Hearings};
+
+/// The most that a probe holds. Segments are longer on no link but the loopback; a peer that sends more
+/// breaks the protocol.
+pub(crate) const MAX_PROBE: usize = 16 * 1024;
 
 /// A punched TCP connection on which the peer's opening and probe come first, if they have not been read.
 ///

@@ -1,22 +1,16 @@
 //! The handshake with a peer by way of the coordinator, while the connection is being punched.
 
 use std::{
-    collections::VecDeque,
     io,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use p2pconnect_identity::{SecretKey, TlsConfigError, client_config, server_config};
-use p2pconnect_proto::{
-    PEER_ALPN, PeerId, SessionToken,
-    message::{Flight, MAX_HANDSHAKE},
-};
+use p2pconnect_proto::{PEER_ALPN, PeerId, SessionToken, message::Flight};
 use rustls::pki_types::ServerName;
 use subtle::ConstantTimeEq as _;
 use tokio::{
-    io::ReadBuf,
     sync::{mpsc, watch},
     time::timeout,
 };
@@ -25,6 +19,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use crate::{
     coordination::Coordination,
     flights::{Incoming, Word},
+    relay::{Ends, Relay},
     task::AbortOnDrop,
     transport::Transport,
 };
@@ -37,9 +32,6 @@ const TAG_LABEL: &[u8] = b"EXPORTER-p2pconnect-connection";
 
 /// The length of a tag: nobody guesses it.
 pub(crate) const TAG_LEN: usize = 32;
-
-/// Flights on their way out; each side sends two at most.
-const MAX_FLIGHTS: usize = 4;
 
 /// The callee's flights that the dialler needs: TLS 1.3 has one (RFC 8446 section 2).
 const FROM_CALLEE: usize = 1;
@@ -319,82 +311,6 @@ fn tags(stream: &TlsStream<Transport>) -> io::Result<Tags> {
 
 fn io(stream: &TlsStream<Transport>) -> &Transport {
     stream.get_ref().0
-}
-
-/// The other end of a relay: what is to be passed on, and where what comes is put in.
-type Ends = (mpsc::Receiver<Vec<u8>>, mpsc::Sender<Vec<u8>>);
-
-/// One end of the way by the coordinator, a byte stream in whole flights.
-#[derive(Debug)]
-pub(crate) struct Relay {
-    outgoing: mpsc::Sender<Vec<u8>>,
-    /// What has been written and not flushed: a part of a flight.
-    flight: Vec<u8>,
-    /// What was flushed last.
-    last_flight: Vec<u8>,
-    incoming: mpsc::Receiver<Vec<u8>>,
-    /// How many flights are still to come. The last one may come again on connections, and TLS takes
-    /// nothing of a handshake once that is over.
-    awaited: usize,
-    /// What has come and not been read.
-    read: VecDeque<u8>,
-}
-
-impl Relay {
-    fn new(awaited: usize) -> (Self, Ends) {
-        let (outgoing, flights) = mpsc::channel(MAX_FLIGHTS);
-        let (sender, incoming) = mpsc::channel(MAX_FLIGHTS);
-        let relay = Self {
-            outgoing,
-            flight: Vec::new(),
-            last_flight: Vec::new(),
-            incoming,
-            awaited,
-            read: VecDeque::new(),
-        };
-        (relay, (flights, sender))
-    }
-
-    pub(crate) fn poll_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        while self.read.is_empty() {
-            if self.awaited == 0 {
-                return Poll::Pending;
-            }
-            match ready!(self.incoming.poll_recv(cx)) {
-                Some(bytes) => {
-                    self.awaited -= 1;
-                    self.read.extend(bytes);
-                }
-                None => return Poll::Ready(Ok(())),
-            }
-        }
-        let (front, _) = self.read.as_slices();
-        let count = front.len().min(buf.remaining());
-        buf.put_slice(&front[..count]);
-        self.read.drain(..count);
-        Poll::Ready(Ok(()))
-    }
-
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.flight.len() + bytes.len() > MAX_HANDSHAKE {
-            return Poll::Ready(Err(io::ErrorKind::FileTooLarge.into()));
-        }
-        self.flight.extend_from_slice(bytes);
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    pub(crate) fn flush(&mut self) -> Poll<io::Result<()>> {
-        if !self.flight.is_empty() {
-            self.last_flight = std::mem::take(&mut self.flight);
-            let sent = self.outgoing.try_send(self.last_flight.clone());
-            return Poll::Ready(sent.map_err(|_| io::ErrorKind::BrokenPipe.into()));
-        }
-        Poll::Ready(Ok(()))
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,10 @@ use p2pconnect_punch::{PunchReport, Verdict};
 
 use crate::{DialError, behaviour::varies};
 
+/// How long [`Endpoint::dial`](crate::Endpoint::dial) tries. Three rounds of four seconds fit, which is more than any
+/// path that works has been seen to need.
+pub(crate) const DIAL_LIMIT: Duration = Duration::from_secs(15);
+
 /// How many introductions of one dial may fail. Each round starts at a newly measured moment.
 const MAX_ROUNDS: u32 = 3;
 

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2pconnect_proto::{CandidateKind, NatReport, Role};
+use p2pconnect_proto::{CandidateKind, NatReport};
 use p2pconnect_punch::{
     Action, CandidatePair, CheckId, ConnectFailure, Event, How, Input, Opened, PunchAgent,
     PunchReport, Purpose, VerifyFailure,
@@ -23,52 +23,36 @@ use tokio::{
     task::{AbortHandle, JoinSet},
     time::sleep_until,
 };
-use tokio_rustls::TlsStream;
 
 use crate::{
     bets::Stake,
+    connecting,
     holes::{FILLED, Holes, LINGERING, Lingering},
-    in_use::{InUse, Usage},
     inbound::{Arrival, Dialled, Inbox, Patience},
     path_faults::PathFaults,
+    punched::Punched,
     relayed::Left,
     syn_budget::{Account, Network, PaidSyn, network_of},
-    task::AbortOnDrop,
-    tcp,
-    transport::Transport,
+    usage::{OpenedWay, Usage},
     verify::{Belief, Open, Origin, Verified, Verifier},
 };
 pub(crate) use decision::Decision;
 pub(crate) use handover::Handover;
-pub(crate) use pace::{Pace, Trails};
+pub(crate) use pace::Pace;
 
 /// Connections that may be told of as usable at a time; only one is.
 const MAX_BELIEVED: usize = 4;
 
-/// A connection to the peer.
+/// A connection, and what tells if it comes to nothing before the peer has answered on it, if that may be.
 #[derive(Debug)]
-pub(crate) struct Punched {
-    pub(crate) stream: TlsStream<Transport>,
-    pub(crate) in_use: Arc<InUse>,
-    /// This side's.
-    pub(crate) role: Role,
-    /// For how long nothing may come from the peer.
-    pub(crate) silence: Duration,
-    /// Tells if it comes to nothing before the peer has answered on it, if that may be.
+pub(crate) struct Handed {
+    pub(crate) punched: Punched,
     pub(crate) lost: Option<Lost>,
 }
 
 /// Tells why a connection that was used before the peer had answered on it has come to nothing, if the peer has not got
 /// what was sent. Without a word, the peer has answered, or may have got it.
 pub(crate) type Lost = oneshot::Receiver<SessionError>;
-
-impl Punched {
-    /// Ties what still goes on to the connection.
-    pub(crate) fn tied_to(mut self, race: AbortOnDrop) -> Self {
-        self.stream.get_mut().0.keep(race);
-        self
-    }
-}
 
 /// What connections tell of the peer.
 #[derive(Debug, Clone, Copy)]
@@ -77,14 +61,6 @@ pub(crate) struct Signs {
     is_heard: bool,
     /// It may have taken one that is used, and what was sent on it.
     may_have_taken: bool,
-}
-
-/// How a connection was opened, between which addresses, and when.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct OpenedWay {
-    pub(crate) pair: CandidatePair,
-    pub(crate) how: How,
-    pub(crate) at: Instant,
 }
 
 /// Why a session ended without a connection.
@@ -236,7 +212,7 @@ impl Session {
     pub(crate) async fn run(
         mut self,
         deadline: Instant,
-        handed: oneshot::Sender<Result<Punched, SessionError>>,
+        handed: oneshot::Sender<Result<Handed, SessionError>>,
     ) {
         self.handover.to(handed);
         while !self.handover.is_abandoned() {
@@ -568,7 +544,7 @@ fn connect(
     faults: Arc<PathFaults>,
 ) -> impl Future<Output = (CheckId, Done)> + use<> {
     let mut connecting = Box::pin(async move {
-        tcp::connect((local, remote), paid, &faults, std::future::pending()).await
+        connecting::connect((local, remote), paid, &faults, std::future::pending()).await
     });
     let mut nobody = Context::from_waker(Waker::noop());
     let ready = match connecting.as_mut().poll(&mut nobody) {

@@ -1,10 +1,12 @@
 //! The encrypted stream to a peer, which is begun anew while the peer cannot have got any of it.
 
 use std::{
+    any::Any,
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Wake as _, Waker, ready},
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -17,21 +19,35 @@ use tokio_rustls::TlsStream;
 use crate::{
     DialError,
     answer::Answer,
-    connection::Steps,
-    in_use::{InUse, Usage},
-    more_ports::Place,
-    session::Punched,
+    in_use::InUse,
+    punched::Punched,
     task::AbortOnDrop,
     transport::Transport,
+    usage::Usage,
     wakers::{Direction, Wakers},
 };
+
+/// When the steps to a connection were taken, for whoever began to wait for it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Steps {
+    pub(crate) began: Instant,
+    /// How much later the introduction came.
+    pub(crate) introduced: Duration,
+    /// When it was there to be used.
+    pub(crate) usable: Instant,
+    /// How many introductions it took.
+    pub(crate) rounds: u32,
+}
+
+/// What is free again when the last clone is dropped.
+pub(crate) type Lease = Arc<dyn Any + Send + Sync>;
 
 /// A connection to the peer, and what it took.
 #[derive(Debug)]
 pub(crate) struct Established {
     pub(crate) punched: Punched,
     pub(crate) steps: Steps,
-    pub(crate) place: Arc<Place>,
+    pub(crate) place: Lease,
 }
 
 /// The stream of a connection.
@@ -45,7 +61,7 @@ pub(crate) struct Stream {
     in_use: Arc<InUse>,
     steps: Steps,
     /// What is free again when the connection ends.
-    _place: Arc<Place>,
+    _place: Lease,
     /// Until the peer has answered, and has what was written.
     unanswered: Option<Box<Unanswered>>,
     /// Whether the peer has answered.

@@ -21,7 +21,7 @@ use tokio::{
 use crate::{
     DialError,
     preamble::Preamble,
-    relayed::Relay,
+    relay::Relay,
     task::AbortOnDrop,
     tcp,
     wakers::{Direction, Wakers},

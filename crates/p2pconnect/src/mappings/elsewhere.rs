@@ -16,8 +16,9 @@ use p2pconnect_stun::{
 };
 use tokio::time::sleep_until;
 
+use super::KEEP_ALIVE;
 use super::{Mapped, Shared};
-use crate::{Status, online::KEEP_ALIVE};
+use crate::Status;
 
 /// A way out of this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use p2pconnect_proto::{Candidate, PunchPort, message::MAX_STUN_SERVERS};
 use p2pconnect_stun::MappingError;
 
 use super::{Failure, Mapped, doubts::Doubts};
-use crate::discovery::Network;
+use crate::network::Network;
 
 /// The most STUN servers of one address family that are asked at a time. A second one shows whether
 /// the NAT's mapping depends on the destination; more would show the same.

@@ -15,13 +15,15 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
-use super::{Decision, Punched, SessionError, Signs};
+use super::{Decision, Handed, SessionError, Signs};
 use crate::{
-    in_use::{Books, InUse, Usage},
+    in_use::{Books, InUse},
     preamble::Preamble,
+    punched::Punched,
     relayed::{Left, Relayed},
     tcp,
     transport::{Believed, Transport, Update},
+    usage::Usage,
     verify::{Tagged, Verified, expect_nomination, nominate},
 };
 
@@ -56,7 +58,7 @@ enum State {
     /// Nobody has asked yet.
     Idle,
     /// Somebody waits for a connection.
-    Awaited(oneshot::Sender<Result<Punched, SessionError>>),
+    Awaited(oneshot::Sender<Result<Handed, SessionError>>),
     /// It is told what it runs over, and so is whoever asks about it.
     Out(Out),
     /// There is nothing more to hand out.
@@ -85,7 +87,7 @@ impl Handover {
         Self { silence, ..self }
     }
 
-    pub(super) fn to(&mut self, handed: oneshot::Sender<Result<Punched, SessionError>>) {
+    pub(super) fn to(&mut self, handed: oneshot::Sender<Result<Handed, SessionError>>) {
         self.state = State::Awaited(handed);
     }
 
@@ -152,9 +154,9 @@ impl Handover {
                 let told = Arc::downgrade(&in_use);
                 let (lost, losing) = oneshot::channel();
                 let result = match nominated(&mut stream).await {
-                    Ok(()) => Ok(Punched {
+                    Ok(()) => Ok(Handed {
+                        punched: self.punched(stream, in_use),
                         lost: Some(losing),
-                        ..self.punched(stream, in_use)
                     }),
                     Err(error) => Err(SessionError::Broken(error)),
                 };
@@ -245,10 +247,13 @@ impl Handover {
         }
     }
 
-    fn confirmed(&self, stream: TlsStream<Transport>, usage: Usage) -> Punched {
+    fn confirmed(&self, stream: TlsStream<Transport>, usage: Usage) -> Handed {
         let in_use = Arc::new(InUse::new(&self.books, usage));
         in_use.confirm();
-        self.punched(stream, in_use)
+        Handed {
+            punched: self.punched(stream, in_use),
+            lost: None,
+        }
     }
 
     const fn punched(&self, stream: TlsStream<Transport>, in_use: Arc<InUse>) -> Punched {
@@ -257,7 +262,6 @@ impl Handover {
             in_use,
             role: self.role,
             silence: self.silence,
-            lost: None,
         }
     }
 

@@ -1,22 +1,16 @@
+//! How many connections a session begins, and whether it may.
+
 use std::{
-    collections::HashMap,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
 
-/// For how long a NAT keeps the port of a connection that nobody has answered, at least: Linux for
-/// 120 s, and RFC 5382 (REQ-5) asks for 4 minutes where it was answered.
-const KEPT_FOR: Duration = Duration::from_secs(60);
-
-/// How many connections are remembered at most. Some are forgotten too early beyond that, which
-/// costs a needless introduction at worst.
-const MAX_TRAILS: usize = 8192;
+use crate::trails::Trails;
 
 /// Lets others see how many connections a session begins, and have it begin no more. Clones share
 /// it.
@@ -30,37 +24,6 @@ struct Shared {
     begun: watch::Sender<Option<u32>>,
     is_held: AtomicBool,
     trails: Arc<Trails>,
-}
-
-/// Remembers from where to where connections were begun lately, by all sessions of an endpoint: the
-/// next one with the same addresses gets the same port from a NAT.
-#[derive(Debug, Default)]
-pub(crate) struct Trails {
-    lately: Mutex<HashMap<(SocketAddr, SocketAddr), Instant>>,
-    count: AtomicU64,
-}
-
-impl Trails {
-    /// Returns how many connections have got a port of their own.
-    pub(crate) fn count(&self) -> u64 {
-        self.count.load(Ordering::Relaxed)
-    }
-
-    /// Tells whether a connection is the first one with these addresses.
-    fn is_new(&self, addresses: (SocketAddr, SocketAddr)) -> bool {
-        let now = Instant::now();
-        let mut trails = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
-        if trails.len() >= MAX_TRAILS {
-            trails.retain(|_, since| now.duration_since(*since) < KEPT_FOR);
-        }
-        if trails.len() >= MAX_TRAILS {
-            trails.clear();
-        }
-        let before = trails.insert(addresses, now);
-        let is_new = before.is_none_or(|since| now.duration_since(since) >= KEPT_FOR);
-        self.count.fetch_add(u64::from(is_new), Ordering::Relaxed);
-        is_new
-    }
 }
 
 impl Pace {

@@ -22,11 +22,13 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Decision, OpenedWay, Punched, Session, SessionError, Signs, handover::Handover};
+use super::{Decision, Handed, Lost, Session, SessionError, Signs, handover::Handover};
 use crate::{
-    in_use::{Books, Usage},
+    in_use::Books,
     inbound::Inbound,
+    punched::Punched,
     relayed::{Left, Progress, Relayed, TAG_LEN, wire},
+    usage::{OpenedWay, Usage},
     verify::{Belief, Open, Origin, Verified, Verifier},
 };
 
@@ -44,7 +46,8 @@ struct Side {
     books: Books,
     /// How many connections there have been.
     count: u16,
-    handed: oneshot::Receiver<Result<Punched, SessionError>>,
+    handed: oneshot::Receiver<Result<Handed, SessionError>>,
+    lost: Option<Lost>,
 }
 
 impl Side {
@@ -65,6 +68,7 @@ impl Side {
             books,
             count: 0,
             handed,
+            lost: None,
         }
     }
 
@@ -92,7 +96,9 @@ impl Side {
 
     async fn handed(&mut self) -> Punched {
         let handed = timeout(PATIENCE, &mut self.handed).await.unwrap();
-        handed.unwrap().unwrap()
+        let Handed { punched, lost } = handed.unwrap().unwrap();
+        self.lost = lost;
+        punched
     }
 }
 
@@ -358,7 +364,8 @@ async fn what_is_told_of_a_connection_is_true_of_the_one_that_wins() {
         turns,
         metrics,
     } = dialler.books.clone();
-    metrics.ended(Instant::now(), Ok(here.in_use.first()));
+    let first = here.in_use.first();
+    metrics.established(Duration::ZERO, Duration::ZERO, first.stats);
     let in_use = Arc::clone(&here.in_use);
     assert_eq!(in_use.now().way.pair, pair(1));
     assert_eq!(turns.noted(peer, &pair(1)), Some(true));
@@ -384,7 +391,7 @@ async fn is_lost(opening: Opening, then: Attack) -> bool {
     let (mut dialler, _callee) = sides().await;
     let (one, mut other) = connection().await;
     let verifying = dialler.verify(one).await;
-    let mut here = say(&mut dialler, b"said").await;
+    let _here = say(&mut dialler, b"said").await;
     other.write_all(opening.as_bytes()).await.unwrap();
     match then {
         Attack::Closing => {
@@ -402,7 +409,7 @@ async fn is_lost(opening: Opening, then: Attack) -> bool {
         may_have_taken: dialler.verifier.may_be_taken(),
     };
     dialler.handover.fail(SessionError::PeerBusy, signs);
-    let lost = here.lost.take().unwrap();
+    let lost = dialler.lost.take().unwrap();
     timeout(PATIENCE, lost).await.unwrap().is_ok()
 }
 

@@ -1,7 +1,5 @@
 //! A stream that begins anew, and what the peer gets of it.
 
-use std::time::{Duration, Instant};
-
 use p2pconnect_identity::SecretKey;
 use p2pconnect_proto::{CandidateKind, PeerId, Role};
 use p2pconnect_punch::{CandidatePair, How, Stats};
@@ -15,12 +13,11 @@ use super::*;
 use crate::{
     Connection,
     in_use::Books,
-    more_ports::Places,
     preamble::Preamble,
     relayed::{Progress, Relayed, wire},
-    session::OpenedWay,
     tcp::STREAM_SILENCE,
     transport::{Believed, Update},
+    usage::OpenedWay,
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -79,7 +76,6 @@ fn established(stream: TlsStream<Transport>, role: Role, rounds: u32) -> Establi
         in_use: Arc::new(in_use),
         role,
         silence: STREAM_SILENCE,
-        lost: None,
     };
     let steps = Steps {
         began: now,
@@ -87,7 +83,7 @@ fn established(stream: TlsStream<Transport>, role: Role, rounds: u32) -> Establi
         usable: now,
         rounds,
     };
-    let place = Arc::new(Places::default().answer(PEER));
+    let place = Arc::new(());
     Established {
         punched,
         steps,

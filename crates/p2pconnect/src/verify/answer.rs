@@ -6,8 +6,7 @@ use p2pconnect_proto::Opening;
 use tokio::{io::AsyncReadExt as _, net::tcp::OwnedReadHalf};
 
 use crate::{
-    path_faults::MAX_PROBE,
-    preamble::stranger,
+    preamble::{MAX_PROBE, stranger},
     relayed::{TAG_LEN, Tags},
 };
 

@@ -1,0 +1,50 @@
+//! From where to where connections have been begun lately.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// For how long a NAT keeps the port of a connection that nobody has answered, at least: Linux for
+/// 120 s, and RFC 5382 (REQ-5) asks for 4 minutes where it was answered.
+const KEPT_FOR: Duration = Duration::from_secs(60);
+
+/// How many connections are remembered at most. Some are forgotten too early beyond that, which
+/// costs a needless introduction at worst.
+const MAX_TRAILS: usize = 8192;
+
+/// Remembers from where to where connections were begun lately, by all sessions of an endpoint: the
+/// next one with the same addresses gets the same port from a NAT.
+#[derive(Debug, Default)]
+pub(crate) struct Trails {
+    lately: Mutex<HashMap<(SocketAddr, SocketAddr), Instant>>,
+    count: AtomicU64,
+}
+
+impl Trails {
+    /// Returns how many connections have got a port of their own.
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Tells whether a connection is the first one with these addresses.
+    pub(crate) fn is_new(&self, addresses: (SocketAddr, SocketAddr)) -> bool {
+        let now = Instant::now();
+        let mut trails = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        if trails.len() >= MAX_TRAILS {
+            trails.retain(|_, since| now.duration_since(*since) < KEPT_FOR);
+        }
+        if trails.len() >= MAX_TRAILS {
+            trails.clear();
+        }
+        let before = trails.insert(addresses, now);
+        let is_new = before.is_none_or(|since| now.duration_since(since) >= KEPT_FOR);
+        self.count.fetch_add(u64::from(is_new), Ordering::Relaxed);
+        is_new
+    }
+}
