@@ -18,27 +18,22 @@ use tokio::{
 
 use crate::{
     BindError, CoordinatorError, Endpoint, Status,
-    behaviour::Behaviour,
-    bets::Bets,
-    chance::random_seed,
-    closed_holes::ClosedHoles,
-    coordination::{Coordination, Dialer},
-    discovery,
-    fresh_ports::FreshPorts,
-    inbound::Inbound,
-    listening::Listening,
-    mappings::{Failure, Mappings},
-    more_ports::{Accept, Opening, Places},
-    names::LOOKUP_LIMIT,
-    nat64::Nat64,
+    coordinator::requests::{Coordination, Dialer},
+    introduction::{listening::Listening, shared::Inner, shares::Shares},
+    machine::{
+        names::LOOKUP_LIMIT, nat64::Nat64, port_mapping::PortMappings, punch_ports::PunchPorts,
+        randomness::random_seed, task::AbortOnDrop, tcp::STREAM_SILENCE,
+    },
+    nat::{
+        behaviour::Behaviour,
+        discovery,
+        mappings::{Failure, Mappings},
+        port_sets::{Accept, Opening, Places},
+        unused_ports::FreshPorts,
+    },
     online::{Keeper, Line, learn},
-    port_mapping::PortMappings,
-    punch_ports::PunchPorts,
-    shared::Inner,
-    shares::Shares,
+    session::{closed_holes::ClosedHoles, guess_budget::Bets, inbound::Inbound},
     status::Observer,
-    task::AbortOnDrop,
-    tcp::STREAM_SILENCE,
 };
 
 /// Connections that may be under way to [`Endpoint::accept`], or wait for it; whoever dials while

@@ -1,6 +1,8 @@
 //! A dial, round by round: ask for an introduction, try to make a connection of it, wait for the next.
 
+mod alone;
 mod asking;
+mod rounds;
 
 use std::{
     sync::Arc,
@@ -15,21 +17,19 @@ use tokio::{
     time::{sleep, timeout, timeout_at},
 };
 
-use self::asking::{Met, RemoteNat};
+use self::{
+    alone::{Alone, alone},
+    asking::{Met, RemoteNat},
+    rounds::pause_for_room,
+};
 use crate::{
     Connection, DialError, Status,
-    alone::{Alone, alone},
-    chance::random_fraction,
-    coordination::Coordination,
-    mappings::Failure,
-    meeting::Unanswered,
-    more_ports::Place,
-    port_mapping::ForwardedPort,
-    rounds::{self, pause_for_room},
+    coordinator::requests::Coordination,
+    introduction::{attempt::Unanswered, shared::Inner},
+    machine::{port_mapping::ForwardedPort, randomness::random_fraction, task::AbortOnDrop},
+    nat::{mappings::Failure, port_sets::Place},
     session::{Lost, SessionError},
-    shared::Inner,
     stream::{Established, Steps, Successor},
-    task::AbortOnDrop,
 };
 
 /// For how long other dials of a key wait until the peer has answered on the connection of one, which takes it a round trip.

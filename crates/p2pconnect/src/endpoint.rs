@@ -7,8 +7,11 @@ use p2pconnect_proto::PeerId;
 use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::{
-    Connection, DialError, Metrics, coordination::Coordination, dial::Dial, rounds::DIAL_LIMIT,
-    shared::Inner, task::AbortOnDrop,
+    Connection, DialError, Metrics,
+    coordinator::requests::Coordination,
+    dial::Dial,
+    introduction::{attempt::DIAL_LIMIT, shared::Inner},
+    machine::task::AbortOnDrop,
 };
 
 /// The longest that a dial may be told to try; its rounds are over long before.

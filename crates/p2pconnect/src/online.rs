@@ -21,14 +21,13 @@ use tokio::{
 
 use crate::{
     CoordinatorError, Status,
-    chance::random_fraction,
-    circumstances::are_inside,
-    coordination::{Coordination, Dialer},
-    listening::Listening,
-    mappings::{Changes, KEEP_ALIVE, Mappings},
-    names::LOOKUP_LIMIT,
-    reconnecting::Reconnecting,
-    shared::Inner,
+    coordinator::{
+        reconnecting::Reconnecting,
+        requests::{Coordination, Dialer},
+    },
+    introduction::{circumstances::are_inside, listening::Listening, shared::Inner},
+    machine::{names::LOOKUP_LIMIT, randomness::random_fraction},
+    nat::mappings::{Changes, KEEP_ALIVE, Mappings},
 };
 
 /// Introductions that are being punched at a time; the coordinator keeps to 32 for each callee, and

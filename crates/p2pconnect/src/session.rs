@@ -1,8 +1,17 @@
 //! Runs one punch agent on real sockets.
 
+pub(crate) mod closed_holes;
+mod connecting;
 mod decision;
+pub(crate) mod guess_budget;
 mod handover;
-mod pace;
+pub(crate) mod holes;
+pub(crate) mod inbound;
+pub(crate) mod path_faults;
+mod seats;
+pub(crate) mod syn_budget;
+mod syn_gate;
+pub(crate) mod verify;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,20 +34,23 @@ use tokio::{
 };
 
 use crate::{
-    bets::Stake,
-    connecting,
-    holes::{FILLED, Holes, LINGERING, Lingering},
-    inbound::{Arrival, Dialled, Inbox, Patience},
-    path_faults::PathFaults,
-    punched::Punched,
-    relayed::Left,
-    syn_budget::{Account, Network, PaidSyn, network_of},
-    usage::{OpenedWay, Usage},
-    verify::{Belief, Open, Origin, Verified, Verifier},
+    session::{
+        guess_budget::Stake,
+        holes::{FILLED, Holes, LINGERING, Lingering},
+        inbound::{Arrival, Dialled, Inbox, Patience},
+        path_faults::PathFaults,
+        syn_budget::{Account, Network, PaidSyn, network_of},
+        verify::{Belief, Open, Origin, Verified, Verifier},
+    },
+    stream::{
+        coordinated_handshake::Left,
+        opened_path::{OpenedWay, Usage},
+        punched::Punched,
+    },
 };
 pub(crate) use decision::Decision;
 pub(crate) use handover::Handover;
-pub(crate) use pace::Pace;
+pub(crate) use syn_gate::Pace;
 
 /// Connections that may be told of as usable at a time; only one is.
 const MAX_BELIEVED: usize = 4;

@@ -1,5 +1,19 @@
 //! The encrypted stream to a peer, which is begun anew while the peer cannot have got any of it.
 
+pub(crate) mod answer;
+pub(crate) mod connection;
+pub(crate) mod coordinated_handshake;
+pub(crate) mod ending;
+pub(crate) mod handshake_pipe;
+pub(crate) mod hearing;
+pub(crate) mod liveness;
+pub(crate) mod opened_path;
+pub(crate) mod pair_rotation;
+pub(crate) mod path_ledger;
+pub(crate) mod preamble;
+pub(crate) mod punched;
+pub(crate) mod transport;
+
 use std::{
     any::Any,
     io::{self, IoSlice},
@@ -18,13 +32,14 @@ use tokio_rustls::TlsStream;
 
 use crate::{
     DialError,
-    answer::Answer,
-    in_use::InUse,
-    punched::Punched,
-    task::AbortOnDrop,
-    transport::Transport,
-    usage::Usage,
-    wakers::{Direction, Wakers},
+    machine::{
+        task::AbortOnDrop,
+        wakers::{Direction, Wakers},
+    },
+    stream::{
+        answer::Answer, opened_path::Usage, path_ledger::InUse, punched::Punched,
+        transport::Transport,
+    },
 };
 
 /// When the steps to a connection were taken, for whoever began to wait for it.

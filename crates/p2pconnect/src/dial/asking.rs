@@ -14,15 +14,12 @@ use tokio::time::{sleep, timeout_at};
 use super::Dial;
 use crate::{
     CoordinatorError, DialError,
-    chance::random_fraction,
-    coordination::{Answer, Coordination},
-    crossing::Crossed,
-    gather::Announced,
-    mappings::Claims,
-    meeting::Meeting,
-    more_ports::Place,
-    relayed::Relayed,
-    rounds::{BUSY_PAUSE, pause_after},
+    coordinator::requests::{Answer, Coordination},
+    dial::rounds::BUSY_PAUSE,
+    introduction::{attempt::Meeting, gather::Announced, glare::Crossed, recovery::recovery},
+    machine::randomness::random_fraction,
+    nat::{mappings::Claims, port_sets::Place},
+    stream::coordinated_handshake::Relayed,
 };
 
 /// The longest that the pause before a coordinator is asked again becomes, before chance: one that grants one dial each
@@ -51,7 +48,7 @@ impl Met {
         match self {
             Self::Introduced(meeting) => Some(RemoteNat {
                 report: meeting.introduction.nat,
-                recovery: pause_after(&meeting.introduction),
+                recovery: recovery(&meeting.introduction),
             }),
             Self::Crossed(_) => None,
         }

@@ -17,14 +17,16 @@ use tokio_rustls::TlsStream;
 
 use super::{Decision, Handed, SessionError, Signs};
 use crate::{
-    in_use::{Books, InUse},
-    preamble::Preamble,
-    punched::Punched,
-    relayed::{Left, Relayed},
-    tcp,
-    transport::{Believed, Transport, Update},
-    usage::Usage,
-    verify::{Tagged, Verified, expect_nomination, nominate},
+    machine::tcp,
+    session::verify::{Tagged, Verified, expect_nomination, nominate},
+    stream::{
+        coordinated_handshake::{Left, Relayed},
+        opened_path::Usage,
+        path_ledger::{Books, InUse},
+        preamble::Preamble,
+        punched::Punched,
+        transport::{Believed, Transport, Update},
+    },
 };
 
 /// How long sending the nomination may take, and reading one that has begun to arrive: it is one

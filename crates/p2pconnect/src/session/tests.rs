@@ -24,12 +24,16 @@ use tokio::{
 
 use super::{Decision, Handed, Lost, Session, SessionError, Signs, handover::Handover};
 use crate::{
-    in_use::Books,
-    inbound::Inbound,
-    punched::Punched,
-    relayed::{Left, Progress, Relayed, TAG_LEN, wire},
-    usage::{OpenedWay, Usage},
-    verify::{Belief, Open, Origin, Verified, Verifier},
+    session::{
+        inbound::Inbound,
+        verify::{Belief, Open, Origin, Verified, Verifier},
+    },
+    stream::{
+        coordinated_handshake::{Left, Progress, Relayed, TAG_LEN, wire},
+        opened_path::{OpenedWay, Usage},
+        path_ledger::Books,
+        punched::Punched,
+    },
 };
 
 const TOKEN: SessionToken = SessionToken::from_bytes([7; SessionToken::LEN]);

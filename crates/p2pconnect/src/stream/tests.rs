@@ -12,12 +12,14 @@ use tokio::{
 use super::*;
 use crate::{
     Connection,
-    in_use::Books,
-    preamble::Preamble,
-    relayed::{Progress, Relayed, wire},
-    tcp::STREAM_SILENCE,
-    transport::{Believed, Update},
-    usage::OpenedWay,
+    machine::tcp::STREAM_SILENCE,
+    stream::{
+        coordinated_handshake::{Progress, Relayed, wire},
+        opened_path::OpenedWay,
+        path_ledger::Books,
+        preamble::Preamble,
+        transport::{Believed, Update},
+    },
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);

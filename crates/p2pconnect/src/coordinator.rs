@@ -1,0 +1,8 @@
+//! This side of the coordination protocol: the connection to the coordinator, and what is said over it.
+
+pub(crate) mod flights;
+pub(crate) mod link;
+pub(crate) mod reconnecting;
+pub(crate) mod requests;
+pub(crate) mod servers;
+pub(crate) mod withdrawal;

@@ -1,0 +1,481 @@
+//! The client's side of the coordination protocol: one QUIC connection to one coordinator.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
+
+use p2pconnect_identity::{SecretKey, Stranger, client_config_noting};
+use p2pconnect_proto::{
+    COORDINATION_ALPN, CoordinatorAddr, PeerId, SessionToken, codec,
+    message::{
+        DialRequest, Flight, Introduction, Notice, Refusal, Registered, Registration, Request,
+        Response, Welcome,
+    },
+};
+use p2pconnect_stun::{route::source_address, shortage};
+use quinn::crypto::rustls::QuicClientConfig;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use super::{
+    link::{Link, OwnClose, REQUEST_LIMIT, read_message},
+    servers,
+};
+use crate::{
+    BindError, CoordinatorError,
+    coordinator::{
+        flights::{Flights, Incoming},
+        withdrawal::{self, Farewells},
+    },
+    machine::{
+        interfaces::Interfaces, names::look_up, nat64::Nat64, surroundings::Surroundings,
+        task::AbortOnDrop,
+    },
+};
+
+/// How long a coordinator may take to answer the handshake at one address.
+///
+/// QUIC sends its first packet again after about 0.3, 1 and 2.3 seconds, so three losses pass.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
+
+/// The most addresses of a coordinator that are tried, so that the last of them starts within
+/// 2 seconds.
+const MAX_ADDRESSES: usize = 8;
+
+/// How long an address is tried alone, as RFC 8305 section 8 recommends.
+const HEAD_START: Duration = Duration::from_millis(250);
+
+/// After what silence QUIC itself sends a PING. Only a coordinator that takes no datagrams lets it
+/// come to that, see [`Link::check`]; it is short of the 30 seconds after which many
+/// NATs forget a UDP mapping.
+const PING_AFTER: Duration = Duration::from_secs(25);
+
+/// The round-trip time that is assumed until it is measured; a packet of the handshake that is lost is
+/// sent again after three times as long.
+///
+/// RFC 9002 section 6.2.2 recommends 333 ms, and a dial by a fresh process would stand still for a
+/// second. On longer paths than this some packets are sent twice.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
+
+/// How long the other side may be silent before the connection counts as lost, in milliseconds:
+/// two keep-alives, each of which QUIC repeats until it is acknowledged.
+const IDLE_LIMIT_MS: u32 = 30_000;
+
+/// What is kept of the coordinator's datagrams, which nobody reads: they are empty, and ask for an
+/// acknowledgement. It is also the longest DATAGRAM frame that this side says it takes (RFC 9221 section 3).
+const DATAGRAM_BUFFER: usize = 2048;
+
+/// How long closing may take.
+const GOODBYE_LIMIT: Duration = Duration::from_millis(10);
+
+/// Introductions that wait to be taken up; the coordinator allows 32 in flight.
+const NOTICE_QUEUE: usize = 64;
+
+/// How many notices the coordinator may be sending at a time.
+const MAX_NOTICE_STREAMS: u32 = 16;
+
+/// An open connection to the coordinator.
+#[derive(Debug)]
+pub(crate) struct Coordination {
+    /// Where the coordinator is.
+    host: SocketAddr,
+    link: Link,
+    welcome: watch::Receiver<Option<Welcome>>,
+    flights: Arc<Flights>,
+    farewells: Farewells,
+    endpoint: quinn::Endpoint,
+    nat64: Arc<Nat64>,
+    _reader: AbortOnDrop,
+    _leaver: AbortOnDrop,
+}
+
+/// What a dial is answered.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// The peer is told at the same moment.
+    Introduced(Introduction),
+    /// The peer has dialled just before, and its introduction serves both.
+    Crossed(SessionToken),
+}
+
+/// Where and how to reach the coordinator; makes connections to it.
+#[derive(Debug, Clone)]
+pub(crate) struct Dialer {
+    address: CoordinatorAddr,
+    config: quinn::ClientConfig,
+    stranger: Stranger,
+    nat64: Arc<Nat64>,
+}
+
+impl Dialer {
+    pub(crate) fn new(
+        key: &SecretKey,
+        address: CoordinatorAddr,
+        nat64: Arc<Nat64>,
+    ) -> Result<Self, BindError> {
+        let stranger = Stranger::default();
+        let tls = client_config_noting(key, address.id, COORDINATION_ALPN, &stranger)?;
+        let quic = QuicClientConfig::try_from(tls)?;
+        let mut transport = quinn::TransportConfig::default();
+        transport
+            .initial_rtt(INITIAL_RTT)
+            .keep_alive_interval(Some(PING_AFTER))
+            .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
+            .max_concurrent_bidi_streams(0_u8.into())
+            .max_concurrent_uni_streams(MAX_NOTICE_STREAMS.into());
+        transport.max_idle_timeout(Some(quinn::VarInt::from_u32(IDLE_LIMIT_MS).into()));
+        let mut config = quinn::ClientConfig::new(Arc::new(quic));
+        config.transport_config(Arc::new(transport));
+        Ok(Self {
+            address,
+            config,
+            stranger,
+            nat64,
+        })
+    }
+
+    /// Looks up the coordinator's addresses, and how to reach IPv4 ones from a machine that has IPv6
+    /// only.
+    pub(crate) async fn resolve(
+        &self,
+        limit: Duration,
+    ) -> Result<Vec<SocketAddr>, CoordinatorError> {
+        let CoordinatorAddr { host, port, .. } = &self.address;
+        let failed = |reason: String| CoordinatorError::Resolve {
+            host: host.clone(),
+            reason,
+        };
+        let found = look_up(host, *port, limit).await;
+        let mut addresses = found.map_err(|error| failed(error.to_string()))?;
+        self.nat64.untranslate(&mut addresses).await;
+        if addresses.is_empty() {
+            Err(failed("it has no address".to_owned()))
+        } else {
+            Ok(addresses)
+        }
+    }
+
+    /// Connects to the first of the addresses that answers. Each gets a head start on the next one
+    /// (RFC 8305 section 5), so that one that is dead costs little time.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn connect(
+        &self,
+        addresses: &[SocketAddr],
+    ) -> Result<(Coordination, mpsc::Receiver<Introduction>), CoordinatorError> {
+        let mut error = CoordinatorError::Resolve {
+            host: self.address.host.clone(),
+            reason: "it has no address".to_owned(),
+        };
+        let mut waiting = addresses.iter().copied().take(MAX_ADDRESSES).peekable();
+        let mut attempts = JoinSet::new();
+        loop {
+            if let Some(address) = waiting.next() {
+                let dialer = self.clone();
+                attempts.spawn(async move {
+                    let (endpoint, connection) = dialer.connect_to(address).await?;
+                    Ok((address, endpoint, connection))
+                });
+            }
+            tokio::select! {
+                Some(joined) = attempts.join_next() => match joined {
+                    Ok(Ok((host, endpoint, connection))) => {
+                        let nat64 = Arc::clone(&self.nat64);
+                        return Ok(Coordination::start(host, nat64, endpoint, connection));
+                    }
+                    // A server that is somebody else says more than one that is silent.
+                    Ok(Err(_)) if matches!(error, CoordinatorError::WrongIdentity { .. }) => {}
+                    Ok(Err(latest)) => error = latest,
+                    Err(failed) => tracing::error!(%failed, "an attempt ended without a result"),
+                },
+                () = sleep(HEAD_START), if waiting.peek().is_some() => {}
+                else => return Err(error),
+            }
+        }
+    }
+
+    async fn connect_to(
+        &self,
+        address: SocketAddr,
+    ) -> Result<(quinn::Endpoint, quinn::Connection), CoordinatorError> {
+        let address = self.nat64.reach(address).await;
+        let unreachable = |reason: String| CoordinatorError::Unreachable { address, reason };
+        // QUIC takes what cannot be sent for lost, and would wait for an answer.
+        if source_address(address).is_err_and(|error| is_unrouted(&error)) {
+            return Err(CoordinatorError::NoRoute { address });
+        }
+        let any: SocketAddr = if address.is_ipv4() {
+            (Ipv4Addr::UNSPECIFIED, 0).into()
+        } else {
+            (Ipv6Addr::UNSPECIFIED, 0).into()
+        };
+        let bound = UdpSocket::bind(any)
+            .and_then(|socket| p2pconnect_quic::endpoint(Default::default(), None, socket));
+        let endpoint = bound.map_err(|error| {
+            let shortage = shortage::note(&error).map(CoordinatorError::Shortage);
+            shortage.unwrap_or_else(|| unreachable(error.to_string()))
+        })?;
+        let connecting = endpoint
+            .connect_with(self.config.clone(), address, "p2pconnect")
+            .map_err(|e| unreachable(e.to_string()))?;
+        match timeout(HANDSHAKE_LIMIT, connecting).await {
+            Ok(Ok(connection)) => Ok((endpoint, connection)),
+            Ok(Err(error)) if is_wrong_identity(&error) => Err(CoordinatorError::WrongIdentity {
+                address,
+                expected: self.address.id,
+                similar: (self.stranger.id()).filter(|id| id.is_slip_of(&self.address.id)),
+            }),
+            Ok(Err(error)) => Err(unreachable(error.to_string())),
+            Err(_) => Err(unreachable(format!(
+                "no answer for {} s",
+                HANDSHAKE_LIMIT.as_secs()
+            ))),
+        }
+    }
+}
+
+/// Tells whether the kernel knows no route to an address, or none of its own to send from.
+fn is_unrouted(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::AddrNotAvailable
+    )
+}
+
+/// The pinned verifier refuses with an alert that nothing else in the handshake uses.
+fn is_wrong_identity(error: &quinn::ConnectionError) -> bool {
+    let refused = u8::from(rustls::AlertDescription::AccessDenied);
+    matches!(error, quinn::ConnectionError::TransportError(error)
+        if error.code == quinn::TransportErrorCode::crypto(refused))
+}
+
+impl Coordination {
+    fn start(
+        host: SocketAddr,
+        nat64: Arc<Nat64>,
+        endpoint: quinn::Endpoint,
+        connection: quinn::Connection,
+    ) -> (Self, mpsc::Receiver<Introduction>) {
+        let (notices, receiver) = mpsc::channel(NOTICE_QUEUE);
+        let (welcome_sender, welcome) = watch::channel(None);
+        let flights = Arc::new(Flights::default());
+        let link = Link::new(connection);
+        let reader = link.clone();
+        let sinks = Sinks {
+            welcome: welcome_sender,
+            introductions: notices,
+            flights: Arc::clone(&flights),
+        };
+        let reader = AbortOnDrop::spawn(async move {
+            if let Err(error) = read_notices(&reader, &sinks).await {
+                tracing::warn!(%error, "coordinator sent a notice that is no message");
+                reader.close_for(OwnClose::Malformed(error));
+            }
+        });
+        let (farewells, given_up) = withdrawal::farewells();
+        let leaver = AbortOnDrop::spawn(withdrawal::tell(link.clone(), given_up));
+        (
+            Self {
+                host,
+                link,
+                welcome,
+                flights,
+                farewells,
+                endpoint,
+                nat64,
+                _reader: reader,
+                _leaver: leaver,
+            },
+            receiver,
+        )
+    }
+
+    /// Returns what the coordinator says about itself, once it has.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn welcome(&self) -> Result<Welcome, CoordinatorError> {
+        let mut welcome = self.welcome.clone();
+        let mut found = match timeout(REQUEST_LIMIT, welcome.wait_for(Option::is_some)).await {
+            Ok(Ok(found)) => found.clone().ok_or(CoordinatorError::Answer)?,
+            Ok(Err(_)) => return Err(self.link.closed_reason()),
+            Err(_) => return Err(CoordinatorError::Silent(REQUEST_LIMIT)),
+        };
+        let surroundings = Surroundings::new(&Interfaces::now(), self.nat64.prefix());
+        for named in [&mut found.stun_servers, &mut found.stun_alternates] {
+            let reached = named
+                .iter()
+                .filter_map(|it| servers::reached(*it, self.host, &surroundings));
+            *named = reached.collect();
+        }
+        Ok(found)
+    }
+
+    /// Returns where the coordinator is.
+    pub(crate) const fn host(&self) -> SocketAddr {
+        self.host
+    }
+
+    /// Returns where the coordinator sees this endpoint, once it has said so.
+    pub(crate) fn observed(&self) -> Option<IpAddr> {
+        let welcome = self.welcome.borrow();
+        welcome.as_ref().map(|it| it.observed.ip())
+    }
+
+    /// Makes this peer known, or replaces what was registered before.
+    pub(crate) async fn register(
+        &self,
+        registration: Registration,
+    ) -> Result<Registered, CoordinatorError> {
+        match self.link.request(&Request::Register(registration)).await? {
+            Response::Registered(registered) => Ok(registered),
+            Response::Refused(refusal) => Err(CoordinatorError::Refused(refusal)),
+            Response::Introduced(_)
+            | Response::Settled
+            | Response::Relayed
+            | Response::Crossed(_) => Err(self.link.unfit()),
+        }
+    }
+
+    /// Asks for an introduction. The answer's arrival is the start moment.
+    pub(crate) async fn dial(
+        &self,
+        dial: DialRequest,
+    ) -> Result<Result<Answer, Refusal>, CoordinatorError> {
+        match self.link.request(&Request::Dial(dial)).await? {
+            Response::Introduced(introduction) => {
+                Ok(Ok(Answer::Introduced(introduction.well_formed())))
+            }
+            Response::Crossed(session) => Ok(Ok(Answer::Crossed(session))),
+            Response::Refused(refusal) => Ok(Err(refusal)),
+            Response::Registered(_) | Response::Settled | Response::Relayed => {
+                Err(self.link.unfit())
+            }
+        }
+    }
+
+    /// Says that this callee is done with what `dialler` was introduced for, so that there is room
+    /// for others.
+    pub(crate) async fn settle(&self, dialler: PeerId) -> Result<(), CoordinatorError> {
+        match self.link.request(&Request::Settled(dialler)).await? {
+            Response::Settled => Ok(()),
+            Response::Refused(refusal) => Err(CoordinatorError::Refused(refusal)),
+            Response::Registered(_)
+            | Response::Introduced(_)
+            | Response::Relayed
+            | Response::Crossed(_) => Err(self.link.unfit()),
+        }
+    }
+
+    /// Passes bytes of a handshake on to the other side of an introduction.
+    pub(crate) async fn relay(&self, flight: Flight) -> Result<(), CoordinatorError> {
+        self.link.relay(flight).await
+    }
+
+    /// Lets the other side of an introduction know that this one has given it up, beside everything
+    /// else.
+    pub(crate) fn leave(&self, session: SessionToken) {
+        withdrawal::say(&self.farewells, session);
+    }
+
+    /// Returns where to say so later.
+    pub(crate) fn farewells(&self) -> Farewells {
+        self.farewells.clone()
+    }
+
+    /// Lets a session receive the bytes of its handshake.
+    pub(crate) fn expect_flights(&self, session: SessionToken) -> Incoming {
+        self.flights.expect(session)
+    }
+
+    /// Keeps the NAT's mapping for the connection, and finds out whether the coordinator still answers, see [`Link::check`].
+    pub(crate) async fn check(&self) {
+        self.link.check().await;
+    }
+
+    /// Waits until the connection is lost, and says why.
+    pub(crate) async fn lost(&self) -> CoordinatorError {
+        self.link.lost().await
+    }
+
+    /// Says goodbye, so that the coordinator forgets this peer at once.
+    pub(crate) async fn close(&self) {
+        withdrawal::finish(&self.farewells).await;
+        self.link.goodbye();
+        // The packet leaves at once; waiting longer would only serve its repetition.
+        if timeout(GOODBYE_LIMIT, self.endpoint.wait_idle())
+            .await
+            .is_err()
+        {
+            tracing::trace!("coordinator connection closed without waiting for its end");
+        }
+    }
+}
+
+/// Where the coordinator's notices go.
+struct Sinks {
+    welcome: watch::Sender<Option<Welcome>>,
+    introductions: mpsc::Sender<Introduction>,
+    flights: Arc<Flights>,
+}
+
+/// Takes in the coordinator's notices until the connection ends.
+async fn read_notices(link: &Link, sinks: &Sinks) -> Result<(), codec::DecodeError> {
+    while let Ok(mut stream) = link.accept_uni().await {
+        match read_message(&mut stream).await? {
+            Some(Notice::Welcome(message)) => {
+                sinks.welcome.send_replace(Some(message.well_formed()));
+            }
+            Some(Notice::Introduction(introduction)) => {
+                let sent = sinks.introductions.try_send(introduction.well_formed());
+                sent.unwrap_or_else(|_| tracing::debug!("introduction dropped: too many wait"));
+            }
+            Some(Notice::Flight(flight)) => sinks.flights.deliver(flight),
+            Some(Notice::Silent(silent)) => sinks.flights.tell_of_silence(&silent),
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use p2pconnect_coordinator::{Config, Coordinator};
+    use p2pconnect_proto::TokenKey;
+    use tokio::net::UdpSocket;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_is_silent_costs_little_time() {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let key = SecretKey::generate().unwrap();
+        let config = Config::new(any, key, TokenKey::from_bytes([7; 32]));
+        let coordinator = Coordinator::bind(config).unwrap().start();
+        let answers = coordinator.local_addr();
+        let silent = UdpSocket::bind(any).await.unwrap();
+        let address = CoordinatorAddr {
+            id: coordinator.server_id(),
+            host: answers.ip().to_string(),
+            port: answers.port(),
+        };
+
+        let key = SecretKey::generate().unwrap();
+        let nat64 = Arc::new(Nat64::told("::"));
+        let dialer = Dialer::new(&key, address, nat64).unwrap();
+        let addresses = [silent.local_addr().unwrap(), answers];
+        let connecting = timeout(HANDSHAKE_LIMIT / 2, dialer.connect(&addresses));
+        let (coordination, _) = connecting.await.unwrap().unwrap();
+        assert_eq!(coordination.link.remote_address(), answers);
+    }
+}

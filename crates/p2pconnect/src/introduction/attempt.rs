@@ -1,0 +1,673 @@
+//! Turns introductions into connections.
+
+use std::{
+    collections::BTreeSet,
+    future, io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
+};
+
+use p2pconnect_proto::{
+    Candidate, CandidateKind, NatReport, PeerId, PunchPort, Role, message::Introduction,
+};
+use p2pconnect_punch::{Introduced, PunchAgent, PunchConfig, is_contended};
+use p2pconnect_stun::shortage;
+use tokio::{
+    sync::oneshot,
+    time::{sleep, sleep_until},
+};
+
+use crate::{
+    DialError, Status,
+    coordinator::{requests::Coordination, withdrawal::Undecided},
+    introduction::{
+        circumstances::Circumstances,
+        gather::{self, Announced},
+        glare::{Answered, Answering},
+        known_families::KnownIn,
+        listening::{Listening, Room},
+        recovery::recovery,
+        registrations::Registrations,
+        remote_candidates::Vantage,
+        shared::Inner,
+        staleness::{Told, outdated},
+    },
+    machine::{
+        interfaces::Interfaces, port_mapping::ForwardedPort, punch_ports::PunchPorts,
+        randomness::random_seed, surroundings::Surroundings, task::AbortOnDrop,
+    },
+    nat::{
+        behaviour::{Behaviour, varies},
+        discovery,
+        mappings::{Claims, Mapped},
+        port_sets::Place,
+    },
+    session::{
+        Decision, Handed, Handover, Lost, Pace, Session, SessionError, SharedAddresses,
+        verify::Verifier,
+    },
+    stream::{
+        coordinated_handshake::Relayed, opened_path::Usage, path_ledger::Books, punched::Punched,
+    },
+};
+
+/// How long [`Endpoint::dial`](crate::Endpoint::dial) tries. Three rounds of four seconds fit, which is more than any
+/// path that works has been seen to need.
+pub(crate) const DIAL_LIMIT: Duration = Duration::from_secs(15);
+
+/// An introduction, what the peer was told of this side, over which line it came, and the handshake
+/// that begun with it.
+pub(crate) struct Meeting {
+    pub(crate) introduction: Introduction,
+    pub(crate) announced: Announced,
+    pub(crate) coordination: Arc<Coordination>,
+    pub(crate) relayed: Relayed,
+    /// From where this side looks at the peer's addresses.
+    pub(crate) vantage: Vantage,
+    /// In which families the two know each other.
+    pub(crate) known: KnownIn,
+}
+
+impl Meeting {
+    fn begun(&self, is_held: bool) -> Begun {
+        let introduction = &self.introduction;
+        Begun {
+            peer: introduction.peer,
+            role: introduction.role,
+            started: Instant::now(),
+            relayed_rtt: Duration::from_micros(introduction.relayed_rtt_us.into()),
+            are_apart: self.known.are_apart(),
+            is_held,
+        }
+    }
+
+    /// Returns what the peer acts by.
+    fn told(&self, pace: &Pace) -> Told {
+        Told {
+            session: self.introduction.session,
+            announced: self.announced.clone(),
+            known: self.known,
+            witnessed: self.introduction.witnessed,
+            role: self.introduction.role,
+            peer: self.introduction.nat,
+            relayed_rtt: Duration::from_micros(self.introduction.relayed_rtt_us.into()),
+            pace: pace.clone(),
+        }
+    }
+}
+
+/// How much longer than a round trip a dialler may take to greet on a connection.
+const GREETING: Duration = Duration::from_millis(50);
+
+/// What is wanted if a connection comes to nothing on which the peer has not answered: what tells that, by what to tell
+/// the peer, and what explains it.
+pub(crate) struct Unanswered {
+    pub(crate) lost: Lost,
+    pub(crate) undecided: Undecided,
+    pub(crate) circumstances: Circumstances,
+}
+
+/// What is known of an attempt when it begins.
+struct Begun {
+    peer: PeerId,
+    role: Role,
+    started: Instant,
+    relayed_rtt: Duration,
+    /// Whether the two are known to each other in different families.
+    are_apart: bool,
+    /// Whether nothing is tried, as the dialler is to begin anew.
+    is_held: bool,
+}
+
+impl Begun {
+    /// Returns how the attempt is made.
+    fn config(&self, config: &PunchConfig) -> PunchConfig {
+        let mut config = config.clone();
+        if self.is_held {
+            config.max_bets = 0;
+        }
+        config
+    }
+
+    /// Returns the addresses that servers have seen the peer at, if connections of its other sessions may come from there:
+    /// a NAT that gives out all of its ports for one of them gives it those as well. A dialler may not know its NAT yet.
+    fn shared_addresses(
+        &self,
+        candidates: &[Candidate],
+        [own, remote]: [&NatReport; 2],
+    ) -> SharedAddresses {
+        let may_vary = remote.mapping.is_none() && self.role == Role::Controlled;
+        let is_seen = |it: &&Candidate| it.kind == CandidateKind::ServerReflexive;
+        let seen = candidates.iter().filter(is_seen).map(|it| it.address);
+        SharedAddresses {
+            addresses: if is_contended([own, remote]) || (varies(own) && may_vary) {
+                seen.collect()
+            } else {
+                BTreeSet::new()
+            },
+            patience: self.relayed_rtt + GREETING,
+        }
+    }
+}
+
+impl Inner {
+    /// Returns where this endpoint may be reached and what its NAT is like, as far as is known
+    /// now.
+    pub(crate) fn announce(&self) -> Announced {
+        let forwarded = self.port_mappings.known();
+        self.announce_with(&self.ports, &self.mappings.known(), &forwarded)
+    }
+
+    /// Does so for these punch ports, with their mappings and with what a router forwards to them.
+    fn announce_with(
+        &self,
+        ports: &PunchPorts,
+        mapped: &[Mapped],
+        forwarded: &[ForwardedPort],
+    ) -> Announced {
+        let row = self.fresh_ports.row();
+        let (nat, predicted) = self.behaviour.foretell(row);
+        let primary = mapped
+            .iter()
+            .find(|it| it.punch_port == PunchPort::PRIMARY && it.mapped.is_ipv4());
+        // Nobody is told of ports that this side could not use.
+        let foretold = predicted.filter(SocketAddr::is_ipv4).zip(primary);
+        let predicted = foretold.map(|(predicted, _)| predicted);
+        let fresh = foretold.map(|(_, primary)| (primary.local.ip(), row).into());
+        let interfaces = Interfaces::now();
+        let own = gather::host_addresses(mapped, &interfaces);
+        Announced {
+            at: Instant::now(),
+            is_mapped: !mapped.is_empty(),
+            candidates: gather::candidates(ports, &own, (&nat, predicted), mapped, forwarded),
+            interfaces,
+            nat,
+            predicted,
+            looked: self.behaviour.looked_at(),
+            fresh,
+        }
+    }
+
+    /// Does so for a dial, with local ports that no peer has been told of.
+    pub(crate) fn announce_anew(&self, place: &Place) -> Announced {
+        let announced = || match place.further() {
+            Some((ports, mapped)) => self.announce_with(ports, &mapped, &[]),
+            None => self.announce(),
+        };
+        let first = announced();
+        if first.fresh.is_none() {
+            return first;
+        }
+        // What is betted from a row may be used by several: their peers are others.
+        self.fresh_ports.advance([&first.nat, &first.nat]);
+        let announced = announced();
+        self.use_up_prediction(&announced);
+        announced
+    }
+
+    /// Sees where this machine is before an introduction is asked for, and where a sequential allocator
+    /// is. If an earlier one has failed, others may have got the ports.
+    pub(crate) async fn look(&self, round: u32) {
+        self.mappings.notice_moves().await;
+        if round == 1 {
+            discovery::look_before_a_dial(&self.mappings, &self.behaviour).await;
+        } else {
+            discovery::look_again(&self.mappings, &self.behaviour).await;
+        }
+    }
+
+    /// Returns what the coordinator has been told.
+    pub(crate) fn registered(&self) -> std::sync::MutexGuard<'_, Registrations> {
+        self.registered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what a dialler was told, and has the next one told of ports that no NAT has seen, as
+    /// those of this one are used now.
+    fn use_up(&self, introduction: &Introduction) -> Announced {
+        let announced = self.registered().told(introduction.serial).cloned();
+        // Nobody is introduced to an endpoint that has told nothing.
+        let announced = announced.unwrap_or_else(|| self.announce());
+        self.use_up_prediction(&announced);
+        let row = self.fresh_ports.row();
+        if announced.fresh.is_some_and(|it| it.port() == row) {
+            let nats = [&announced.nat, &introduction.nat];
+            self.fresh_ports.advance(nats);
+            self.behaviour.outlook_changed();
+        }
+        announced
+    }
+
+    /// Has the next peer told of another random port, which need not be used up as this one may be.
+    fn use_up_prediction(&self, announced: &Announced) {
+        if let Some(predicted) = announced.predicted {
+            self.behaviour.uses_up(predicted);
+        }
+    }
+
+    /// Returns from where this endpoint looks at the addresses of a peer that a coordinator introduces.
+    fn vantage(
+        &self,
+        interfaces: &Interfaces,
+        coordination: &Coordination,
+        seen_together: bool,
+    ) -> Vantage {
+        let mapped = self.mappings.known();
+        let outside = mapped.iter().map(|it| it.mapped.ip());
+        Vantage::new(
+            Surroundings::new(interfaces, self.nat64.prefix()),
+            outside.chain(coordination.observed()),
+            coordination.host().ip(),
+            seen_together,
+        )
+    }
+
+    /// Takes in an introduction, with what the peer was told of this side, and what the coordinator was asked to find
+    /// out.
+    pub(crate) fn meeting(
+        &self,
+        introduction: Introduction,
+        announced: Announced,
+        claims: &Claims,
+        coordination: Arc<Coordination>,
+        relayed: Relayed,
+    ) -> Meeting {
+        let interfaces = announced.interfaces.up_to_date();
+        let vantage = self.vantage(&interfaces, &coordination, introduction.seen_together);
+        let seen = coordination.observed();
+        let seen = seen.unwrap_or_else(|| coordination.host().ip());
+        let known = KnownIn::new(
+            &announced.candidates,
+            seen,
+            claims.found(introduction.witnessed, seen),
+            &introduction.candidates,
+            &vantage,
+        );
+        Meeting {
+            introduction,
+            announced,
+            coordination,
+            relayed,
+            vantage,
+            known,
+        }
+    }
+
+    /// Returns what hands out the connection to a peer.
+    fn handover(
+        &self,
+        (peer, role): (PeerId, Role),
+        relayed: Relayed,
+        decision: Decision,
+    ) -> Handover {
+        Handover::new(role, relayed, self.books(peer))
+            .unless(decision)
+            .enduring(self.stream_silence)
+    }
+
+    /// Returns where it is noted which connections to a peer are used.
+    fn books(&self, peer: PeerId) -> Books {
+        Books {
+            peer,
+            turns: Arc::clone(&self.turns),
+            metrics: Arc::clone(&self.metrics),
+        }
+    }
+
+    /// Connects to a peer that dials this endpoint, and that there is a place for among those who
+    /// wait to be accepted.
+    pub(crate) async fn answer(
+        &self,
+        introduction: Introduction,
+        coordination: &Arc<Coordination>,
+        listening: &Listening,
+        (mut answering, waiting): (Answering, Room),
+    ) {
+        let (began, peer) = (Instant::now(), introduction.peer);
+        let place = self.places.answer(peer);
+        let _reserved = self.behaviour.reserve();
+        let pace = Pace::new(Arc::clone(&self.behaviour.trails));
+        let once = self.answer_once(introduction, &place, coordination, (listening, &pace));
+        let result = tokio::select! {
+            result = once => Some(result),
+            () = answering.abandoned() => None,
+        };
+        let hand_over = async {
+            match result {
+                Some(Ok(punched)) => answering.ended(Ok(Answered {
+                    punched,
+                    peer,
+                    place,
+                    began,
+                    waiting,
+                })),
+                Some(Err(error)) => {
+                    let error = error.or_shortage(shortage::since(began));
+                    // A dial that begins anew has not failed.
+                    if !matches!(error, DialError::PeerLeft) {
+                        self.observer.tell(Status::PunchFailed {
+                            peer,
+                            reason: error.to_string(),
+                            report: error.report().cloned().map(Box::new),
+                        });
+                    }
+                    answering.ended(Err(error));
+                }
+                None => {}
+            }
+        };
+        // This leaves first, so that a dial back is not taken for one that crosses what is over.
+        let (settled, ()) = tokio::join!(coordination.settle(peer), hand_over);
+        if let Err(error) = settled {
+            tracing::debug!(%error, "the coordinator was not told that a dial is over");
+        }
+        discovery::keep_abreast(&self.mappings, &self.behaviour).await;
+    }
+
+    async fn answer_once(
+        &self,
+        mut introduction: Introduction,
+        place: &Place,
+        coordination: &Arc<Coordination>,
+        (listening, pace): (&Listening, &Pace),
+    ) -> Result<Punched, DialError> {
+        let began = Instant::now();
+        let hello = std::mem::take(&mut introduction.handshake);
+        let dialler = introduction.peer;
+        let relayed = Relayed::called(&self.key, dialler, hello)?;
+        let (announced, line) = (self.use_up(&introduction), Arc::clone(coordination));
+        let meeting = self.meeting(introduction, announced, &Claims::default(), line, relayed);
+        let told = meeting.told(pace);
+        let session = told.session;
+        let (decision, deadline) = (Decision::default(), began + DIAL_LIMIT);
+        let one = is_contended(told.nats()).then(|| self.one_each.take(dialler, began));
+        let is_in_the_way = matches!(one, Some(None)) || self.bets.lacks(&told.announced.nat);
+        if is_in_the_way {
+            pace.hold();
+        }
+        let punching = self.punch(meeting, place, pace.clone(), decision, deadline);
+        let telling = async {
+            if is_in_the_way {
+                // The dialler has had the first flight by then, and takes it for an attempt.
+                sleep(told.relayed_rtt).await;
+                coordination.leave(session);
+                return future::pending().await;
+            }
+            let patience = told.patience();
+            outdated(told, &self.mappings, &self.mappings, &self.behaviour).await;
+            let since = Instant::now();
+            // What is under way goes on: the dialler may be using it already.
+            pace.hold();
+            discovery::keep_abreast(&self.mappings, &self.behaviour).await;
+            if let Err(error) = self.register(coordination, &listening.policy).await {
+                tracing::debug!(%error, "a change could not be registered yet");
+            }
+            sleep_until((since + patience).into()).await;
+            // The dialler asks again, unless it has a connection.
+            coordination.leave(session);
+            future::pending().await
+        };
+        tokio::select! {
+            result = punching => result.map(|(punched, _)| punched),
+            never = telling => never,
+        }
+    }
+
+    /// Turns an introduction into a connection, as the dialler, unless it turns out that the callee
+    /// acts by what does not hold: then another introduction is wanted.
+    ///
+    /// Where no connection comes of it the callee is told, also if the future is dropped. Returns too what is wanted
+    /// should the connection come to nothing.
+    pub(crate) async fn punch_unless_outdated(
+        &self,
+        meeting: Meeting,
+        place: &Place,
+        deadline: Instant,
+    ) -> Result<(Punched, Option<Unanswered>), DialError> {
+        let pace = Pace::new(Arc::clone(&self.behaviour.trails));
+        let told = meeting.told(&pace);
+        let mut undecided = Undecided::new(told.session, meeting.coordination.farewells());
+        let pause = recovery(&meeting.introduction);
+        let own = place.mappings().unwrap_or(&self.mappings);
+        let decision = Decision::default();
+        let punching = self.punch(meeting, place, pace, decision.clone(), deadline);
+        let outdated = outdated(told, own, &self.mappings, &self.behaviour);
+        match unless_outdated(outdated, punching, decision).await {
+            Some(Ok((punched, unexplained))) => {
+                undecided.connected();
+                let unanswered = unexplained.map(|(lost, circumstances)| Unanswered {
+                    lost,
+                    undecided,
+                    circumstances,
+                });
+                Ok((punched, unanswered))
+            }
+            // A callee that has left has told where it is before.
+            Some(Err(error)) => {
+                undecided.give_up(deadline).await;
+                Err(error)
+            }
+            None => {
+                undecided.give_up(deadline).await;
+                sleep_until(deadline.min(Instant::now() + pause).into()).await;
+                Err(DialError::PeerLeft)
+            }
+        }
+    }
+
+    /// Turns an introduction into a connection. Returns too what would explain that it has come to nothing.
+    async fn punch(
+        &self,
+        meeting: Meeting,
+        place: &Place,
+        pace: Pace,
+        decision: Decision,
+        deadline: Instant,
+    ) -> Result<(Punched, Option<(Lost, Circumstances)>), DialError> {
+        let begun = meeting.begun(pace.is_held());
+        let Meeting {
+            introduction,
+            announced,
+            coordination,
+            mut relayed,
+            vantage,
+            known,
+        } = meeting;
+        let Introduction {
+            session,
+            peer,
+            role,
+            mut candidates,
+            nat,
+            ..
+        } = introduction;
+        let coordinator = coordination.host();
+        let circumstances =
+            Circumstances::new(&vantage, &self.mappings.known(), &candidates, known);
+        let (translated, may_be_reached) = self.prepare(&mut candidates, &vantage, coordinator);
+        let flights = coordination.expect_flights(session);
+        relayed.connect(session, coordination, flights);
+        let remotes = fixed_addresses(&candidates);
+        let shared = begun.shared_addresses(&candidates, [&announced.nat, &nat]);
+        let kinds = candidates.iter().map(|it| (it.address, it.kind)).collect();
+        let inbox = self.inbound.expect(session.opening(role.other()), remotes);
+        self.tell_of_begin(&begun, candidates.len());
+
+        let ports = place.ports().unwrap_or(&self.ports);
+        let routes = gather::routes(&candidates);
+        let mut bases = gather::bases(ports, announced.fresh, &routes, coordinator);
+        let nats = [&announced.nat, &nat];
+        let parties = (self.key.peer_id(), peer, role);
+        // Until this introduction is over.
+        let _begun = self.turns.take(parties, nats, &mut bases, &mut candidates);
+        let introduced = Introduced {
+            role,
+            bases,
+            routes,
+            translated: translated.clone(),
+            remote_candidates: candidates,
+            may_be_reached,
+            families_apart: known.are_apart(),
+            relayed_rtt: begun.relayed_rtt,
+            local_nat: announced.nat,
+            remote_nat: nat,
+        };
+        let config = begun.config(&self.punch);
+        let (agent, stake) = self.bets.place(peer, config, |config| {
+            PunchAgent::new(config, introduced, random_seed(), begun.started)
+        });
+        // The callee's flight leaves when the dialler is told, and takes half the round trip.
+        let due = begun.started + begun.relayed_rtt / 2;
+        let verifier = Verifier::new(&self.key, (peer, role), session, (&relayed, due))?
+            .over(begun.relayed_rtt)
+            .enduring(self.stream_silence);
+        let handover = self.handover((peer, role), relayed, decision);
+        let session = Session::new(agent, verifier, handover, inbox, self.behaviour.reports())
+            .naming(kinds, shared, translated)
+            .paced(pace)
+            .spending(self.syn_budget.open(peer), stake)
+            .opening(self.bets.holes(), Arc::clone(&self.lingering));
+        let (result, race) = run(session, deadline, &circumstances, &self.behaviour).await;
+        self.note_end(&begun, &result);
+        let Handed { punched, lost } = result?;
+        let unexplained = lost.map(|lost| (lost, circumstances));
+        Ok((punched.tied_to(race), unexplained))
+    }
+
+    /// Leaves those of a peer's candidates that are connected to, as this host reaches them. Returns which
+    /// addresses lead through a NAT64, and whether the peer may connect although none is left.
+    fn prepare(
+        &self,
+        candidates: &mut Vec<Candidate>,
+        vantage: &Vantage,
+        coordinator: SocketAddr,
+    ) -> (BTreeSet<IpAddr>, bool) {
+        let is_named = !candidates.is_empty();
+        vantage.retain(candidates);
+        gather::put_in_zone(candidates, coordinator);
+        let translated = self.nat64.translate(candidates);
+        (translated, is_named && candidates.is_empty())
+    }
+
+    fn tell_of_begin(&self, begun: &Begun, candidates: usize) {
+        let Begun {
+            peer,
+            role,
+            relayed_rtt,
+            is_held,
+            ..
+        } = *begun;
+        if is_held {
+            return;
+        }
+        self.observer.tell(Status::Introduced { peer, role });
+        self.observer.tell(Status::Punching {
+            peer,
+            candidates,
+            relayed_rtt,
+        });
+    }
+
+    /// Counts an attempt, and says that a dialler has found no way, if it gave up only when there had been time to find one:
+    /// a dial that begins anew, or that this side has turned away, has not failed.
+    fn note_end(&self, begun: &Begun, result: &Result<Handed, SessionError>) {
+        let Begun {
+            peer,
+            role,
+            started,
+            relayed_rtt,
+            are_apart,
+            is_held,
+        } = *begun;
+        match result {
+            Ok(Handed { punched, .. }) => {
+                let Usage { way, stats, .. } = punched.in_use.first();
+                let open = way.at.saturating_duration_since(started);
+                self.metrics.established(open, started.elapsed(), stats);
+            }
+            Err(SessionError::NoPath(report)) => self.metrics.failed(started, &report.pairs),
+            Err(SessionError::Broken(_)) => self.metrics.failed(started, &[]),
+            // It is counted when it begins anew.
+            Err(
+                SessionError::PeerLeft(_) | SessionError::PeerBusy | SessionError::PeerSilent(_),
+            ) => {}
+        }
+        let (Role::Controlled, Err(SessionError::PeerLeft(report))) = (role, result) else {
+            return;
+        };
+        // The word of it takes half a round trip, and the two may have started as much apart.
+        let soonest = self.punch.impossible_after.max(relayed_rtt * 4);
+        let is_early = !are_apart && started.elapsed() + relayed_rtt < soonest;
+        if is_early || is_held {
+            return;
+        }
+        // A machine that lacks sockets has no pairs to tell of, and that is not the peer's fault.
+        let (reason, report) = match shortage::since(started) {
+            Some(shortage) => (shortage.to_string(), None),
+            None => {
+                let reason = format!("the dialler gave the attempt up. {report}");
+                (reason, Some(report.clone()))
+            }
+        };
+        self.observer.tell(Status::PunchFailed {
+            peer,
+            reason,
+            report,
+        });
+    }
+}
+
+/// Waits for a connection, unless the introduction is outdated before one is used.
+///
+/// Cancel safety: dropping the future gives the introduction up.
+async fn unless_outdated<T>(
+    outdated: impl Future<Output = ()>,
+    punching: impl Future<Output = T>,
+    decision: Decision,
+) -> Option<T> {
+    let mut punching = std::pin::pin!(punching);
+    tokio::select! {
+        biased;
+        result = &mut punching => return Some(result),
+        () = outdated => {}
+    }
+    if decision.gives_up() {
+        return None;
+    }
+    Some(punching.await)
+}
+
+/// Returns the addresses that connections of this session's peer alone come from. What is predicted may be another
+/// session's: what opens the connection tells.
+fn fixed_addresses(candidates: &[Candidate]) -> BTreeSet<SocketAddr> {
+    let is_fixed = |it: &&Candidate| it.kind != CandidateKind::Predicted;
+    candidates
+        .iter()
+        .filter(is_fixed)
+        .map(|it| it.address)
+        .collect()
+}
+
+/// Runs a session until it hands a connection out, and returns what goes on with it. A failure is explained
+/// by all that is known.
+///
+/// Cancel safety: dropping the future ends the session.
+async fn run(
+    session: Session,
+    deadline: Instant,
+    circumstances: &Circumstances,
+    behaviour: &Behaviour,
+) -> (Result<Handed, SessionError>, AbortOnDrop) {
+    let (handed, handing) = oneshot::channel();
+    let race = AbortOnDrop::spawn(session.run(deadline, handed));
+    let Ok(mut result) = handing.await else {
+        let broken = SessionError::Broken(io::ErrorKind::BrokenPipe.into());
+        return (Err(broken), race);
+    };
+    if let Err(SessionError::NoPath(report) | SessionError::PeerLeft(report)) = &mut result {
+        circumstances.explain(report, behaviour.bans());
+    }
+    (result, race)
+}

@@ -1,0 +1,52 @@
+//! What the tasks of an endpoint share.
+
+use std::{sync::Arc, time::Duration};
+
+use p2pconnect_identity::SecretKey;
+use p2pconnect_punch::PunchConfig;
+
+use crate::{
+    introduction::one_each::OneEach,
+    introduction::{glare::Crossings, registrations::Registrations},
+    machine::{nat64::Nat64, port_mapping::PortMappings, punch_ports::PunchPorts},
+    metrics::Recorder,
+    nat::{
+        behaviour::Behaviour,
+        mappings::Mappings,
+        port_sets::{Opening, Places},
+        unused_ports::FreshPorts,
+    },
+    session::{guess_budget::Bets, holes::Lingering, inbound::Inbound, syn_budget::SynBudget},
+    status::Observer,
+    stream::pair_rotation::Turns,
+};
+
+/// What the tasks of an endpoint share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) key: SecretKey,
+    pub(crate) observer: Observer,
+    pub(crate) ports: PunchPorts,
+    pub(crate) mappings: Arc<Mappings>,
+    pub(crate) behaviour: Arc<Behaviour>,
+    pub(crate) fresh_ports: FreshPorts,
+    /// What the coordinator has been told, and so what diallers act by.
+    pub(crate) registered: std::sync::Mutex<Registrations>,
+    pub(crate) port_mappings: PortMappings,
+    pub(crate) inbound: Arc<Inbound>,
+    pub(crate) punch: PunchConfig,
+    pub(crate) bets: Arc<Bets>,
+    pub(crate) lingering: Arc<Lingering>,
+    pub(crate) syn_budget: Arc<SynBudget>,
+    pub(crate) metrics: Arc<Recorder>,
+    pub(crate) nat64: Arc<Nat64>,
+    pub(crate) crossings: Arc<Crossings>,
+    pub(crate) turns: Arc<Turns>,
+    pub(crate) places: Places,
+    /// What further punch ports are opened with.
+    pub(crate) opening: Opening,
+    /// Whose dials are answered one at a time, and are being answered.
+    pub(crate) one_each: Arc<OneEach>,
+    /// For how long nothing may come from the peer of a connection.
+    pub(crate) stream_silence: Duration,
+}

@@ -1,0 +1,253 @@
+//! Notices that what a peer was told of this side's NAT does not hold.
+
+use std::{future, net::SocketAddr, time::Duration};
+
+use p2pconnect_proto::{NatReport, PortAssignment, Role, SessionToken};
+use p2pconnect_punch::spare_ports;
+use tokio::time::{sleep, timeout};
+
+use crate::{
+    introduction::{gather::Announced, known_families::KnownIn},
+    nat::{
+        behaviour::{Behaviour, lets_anybody_in},
+        discovery,
+        mappings::{Mapped, Mappings},
+    },
+    session::Pace,
+};
+
+/// How long the first SYNs of a session take to leave.
+const LEAVING: Duration = Duration::from_millis(2);
+
+/// How long a session may take to begin its first connection.
+const BEGINNING: Duration = Duration::from_millis(50);
+
+/// The longest time that is waited for them.
+const MAX_PATIENCE: Duration = Duration::from_millis(500);
+
+/// What a peer was told, and what has been done by it.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) session: SessionToken,
+    pub(crate) announced: Announced,
+    /// In which families the two know each other.
+    pub(crate) known: KnownIn,
+    /// How many of this side's claims the peer was told an address for.
+    pub(crate) witnessed: u8,
+    pub(crate) role: Role,
+    /// What the peer has told of its own NAT.
+    pub(crate) peer: NatReport,
+    /// The round-trip time by way of the coordinator.
+    pub(crate) relayed_rtt: Duration,
+    pub(crate) pace: Pace,
+}
+
+impl Told {
+    /// Returns how long the first SYNs, once they have left, are waited for: should the peer let
+    /// anybody in, of which it need not know yet, they suffice.
+    pub(crate) fn patience(&self) -> Duration {
+        if self.peer.filtering.is_some() {
+            return Duration::ZERO;
+        }
+        (self.relayed_rtt * 3 / 2).min(MAX_PATIENCE)
+    }
+
+    /// Returns what is known of both NATs, this side's first.
+    pub(crate) const fn nats(&self) -> [&NatReport; 2] {
+        [&self.announced.nat, &self.peer]
+    }
+
+    /// Tells whether the peer may know nothing of this side but private addresses: the coordinator
+    /// had not seen it, and no STUN server had answered.
+    fn is_without_mapping(&self) -> bool {
+        self.role == Role::Controlling && !self.announced.is_mapped && self.witnessed == 0
+    }
+
+    /// Tells whether these mappings lead anywhere that the peer does not know.
+    fn lacks(&self, mapped: &[Mapped]) -> bool {
+        let candidates = &self.announced.candidates;
+        let is_told = |it: &Mapped| candidates.iter().any(|known| known.address == it.mapped);
+        !mapped.iter().all(is_told)
+    }
+}
+
+/// Waits until a new introduction would be better than to go on. Cancel safe.
+///
+/// `own` are the mappings of the ports that the session connects from, `mappings` those of the
+/// endpoint.
+pub(crate) async fn outdated(
+    told: Told,
+    own: &Mappings,
+    mappings: &Mappings,
+    behaviour: &Behaviour,
+) {
+    // The way to such a peer does not depend on this side's ports.
+    if lets_anybody_in(&told.peer) {
+        return future::pending().await;
+    }
+    tokio::select! {
+        () = behaviour.outdates(&told.announced.nat) => {}
+        () = has_moved(&told, mappings, behaviour) => {}
+        () = is_late(&told, own) => {}
+        () = leaves_elsewhere(&told, own) => {}
+        () = meets_by_another_family(&told, own) => {}
+    }
+    let first_ones = async {
+        told.pace.begun().await;
+        sleep(LEAVING).await;
+    };
+    if timeout(BEGINNING, first_ones).await.is_err() {
+        tracing::debug!("an introduction ends before anything has been tried");
+    }
+}
+
+/// Waits for a mapping that not even the coordinator knew when it introduced this side: packets to the
+/// STUN server were lost, and the peer dials nothing but private addresses.
+async fn is_late(told: &Told, mappings: &Mappings) {
+    if told.is_without_mapping() && mappings.first().await.is_ok() && told.lacks(&mappings.known())
+    {
+        tracing::debug!("the peer does not know this side's mapping");
+        return;
+    }
+    future::pending().await
+}
+
+/// Waits for a mapping over another way out than that to the servers, of which the peer has not been told.
+async fn leaves_elsewhere(told: &Told, mappings: &Mappings) {
+    let candidates = &told.announced.candidates;
+    let is_told = |it: &Mapped| candidates.iter().any(|known| known.address == it.mapped);
+    mappings.elsewhere_lacking(is_told).await;
+    tracing::debug!("the peer does not know the mapping of the way that leads to it");
+}
+
+/// Waits for a mapping of the peer's family, if the peer knows this side in the other one alone.
+async fn meets_by_another_family(told: &Told, mappings: &Mappings) {
+    if !told.known.are_apart() {
+        return future::pending().await;
+    }
+    mappings.mapped(|it| told.known.would_meet_by(it)).await;
+    tracing::debug!("the peer does not know this side by an address of its family");
+}
+
+/// Waits until it is certain that others have got the ports that the peer expects connections from.
+async fn has_moved(told: &Told, mappings: &Mappings, behaviour: &Behaviour) {
+    let (Some(predicted), Some(PortAssignment::Sequential { delta })) =
+        (told.announced.predicted, told.announced.nat.ports)
+    else {
+        return future::pending().await;
+    };
+    if told.role == Role::Controlling && told.announced.is_fresh() {
+        return future::pending().await;
+    }
+    let Some(spare) = spare_ports(told.nats()) else {
+        return future::pending().await;
+    };
+    told.pace.begun().await;
+    sleep(LEAVING).await;
+    let own = told.pace.count();
+    let Some(looked) = discovery::look_again(mappings, behaviour).await else {
+        return future::pending().await;
+    };
+    if is_within((predicted, delta), own + spare, looked) {
+        return future::pending().await;
+    }
+    tracing::debug!("others have got the ports that the peer expects");
+}
+
+/// Tells whether an address is among the next so many of a row, and the one behind them.
+fn is_within((first, delta): (SocketAddr, u16), count: u32, address: SocketAddr) -> bool {
+    let mut port = first.port();
+    for _ in 0..=count {
+        if port == address.port() {
+            return true;
+        }
+        port = port.wrapping_add(delta);
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use p2pconnect_proto::{Candidate, PunchPort};
+
+    use super::*;
+    use crate::machine::interfaces::Interfaces;
+
+    const PORT: PunchPort = PunchPort::PRIMARY;
+
+    fn address(host: [u8; 4]) -> SocketAddr {
+        (host, 40_000).into()
+    }
+
+    /// A dialler with these addresses, of whose claims so many have been honoured.
+    fn told(candidates: Vec<Candidate>, is_mapped: bool, witnessed: u8) -> Told {
+        Told {
+            session: SessionToken::from_bytes([1; SessionToken::LEN]),
+            announced: Announced {
+                at: Instant::now(),
+                interfaces: Interfaces::now(),
+                is_mapped,
+                candidates,
+                nat: NatReport::default(),
+                predicted: None,
+                looked: None,
+                fresh: None,
+            },
+            known: KnownIn::default(),
+            witnessed,
+            role: Role::Controlling,
+            peer: NatReport::default(),
+            relayed_rtt: Duration::from_millis(84),
+            pace: Pace::default(),
+        }
+    }
+
+    fn mapped(from: [u8; 4], to: [u8; 4]) -> Mapped {
+        Mapped {
+            punch_port: PORT,
+            local: address(from),
+            mapped: address(to),
+            server: address([203, 0, 113, 1]),
+            token: None,
+        }
+    }
+
+    #[test]
+    fn a_peer_knows_what_the_coordinator_has_seen() {
+        let (home, nat) = ([192, 168, 1, 2], [203, 0, 113, 7]);
+        let host = vec![Candidate::host(address(home), PORT)];
+        let both = vec![
+            Candidate::host(address(home), PORT),
+            Candidate::server_reflexive(address(nat), PORT, None),
+        ];
+        assert!(told(host.clone(), false, 0).is_without_mapping());
+        assert!(!told(host.clone(), false, 1).is_without_mapping());
+        assert!(!told(both, true, 0).is_without_mapping());
+        let callee = Told {
+            role: Role::Controlled,
+            ..told(host, false, 0)
+        };
+        assert!(!callee.is_without_mapping());
+    }
+
+    #[test]
+    fn a_mapping_that_is_no_news_is_not_late() {
+        let (home, nat, public) = ([192, 168, 1, 2], [203, 0, 113, 7], [203, 0, 113, 8]);
+        let behind_a_nat = told(vec![Candidate::host(address(home), PORT)], false, 0);
+        assert!(behind_a_nat.lacks(&[mapped(home, nat)]));
+        let without_one = told(vec![Candidate::host(address(public), PORT)], false, 0);
+        assert!(!without_one.lacks(&[mapped(public, public)]));
+    }
+
+    #[test]
+    fn own_connections_and_a_few_others_are_expected() {
+        let at = |port: u16| SocketAddr::from(([203, 0, 113, 7], port));
+        let row = (at(65_532), 2);
+        assert!(is_within(row, 2, at(65_532)));
+        assert!(is_within(row, 2, at(0)));
+        assert!(!is_within(row, 2, at(2)));
+        assert!(!is_within(row, 2, at(65_530)));
+    }
+}

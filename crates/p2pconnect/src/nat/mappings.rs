@@ -1,0 +1,676 @@
+//! Holds the NAT mappings of the punch ports.
+
+mod comparing;
+mod doubts;
+mod elsewhere;
+mod fallback;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use p2pconnect_proto::{
+    Candidate, NatReport, PeerId, PunchPort, ReflexiveToken, message::ReflexiveClaim, represented,
+};
+use p2pconnect_punch::behaviour::Observation;
+use p2pconnect_stun::{
+    Commitment, HeldMapping, Mapping, MappingConfig, MappingError, MappingEvent, MappingState,
+    next_keepalive, route::source_address,
+};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, sleep_until, timeout},
+};
+
+use crate::{
+    Status,
+    machine::{nat64::Nat64, punch_ports::PunchPorts, task::AbortOnDrop, tcp},
+    nat::{behaviour::Behaviour, families::Families, network::Network},
+    status::Observer,
+};
+use table::{Key, Slot, Table};
+
+/// How often something is sent on an idle line, so that NATs keep its UDP mapping: RFC 4787 REQ-5
+/// allows them to forget it after two minutes, many do after 30 seconds. It is also how often the
+/// mappings ask, and at the same moments, so that an idle machine wakes once for both.
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// The pause before a server that did not answer is tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(15);
+
+/// How many times in a row a server that has answered may be lost before another one may take its
+/// place: the connection, and three attempts to make it again. They take 2 to 20 s, in which a server
+/// that was started anew is there again.
+const MAX_LOSSES: u32 = 4;
+
+/// How long the other punch ports may lag behind the first mapping that arrives. They started at
+/// the same moment, so only a lost packet makes them later than this.
+const STRAGGLER_LIMIT: Duration = Duration::from_millis(25);
+
+/// How long one alternate address may take to answer.
+const QUERY_LIMIT: Duration = Duration::from_secs(5);
+
+/// The mapping of one punch port, as one server sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mapped {
+    pub(crate) punch_port: PunchPort,
+    pub(crate) local: SocketAddr,
+    pub(crate) mapped: SocketAddr,
+    pub(crate) server: SocketAddr,
+    pub(crate) token: Option<ReflexiveToken>,
+}
+
+/// A server that tells no mapping, and why.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) server: SocketAddr,
+    pub(crate) error: MappingError,
+}
+
+/// The mappings of an endpoint. Dropping it lets them go.
+#[derive(Debug)]
+pub(crate) struct Mappings {
+    shared: Arc<Shared>,
+    ports: PunchPorts,
+    tasks: Mutex<Vec<AbortOnDrop>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    table: watch::Sender<Table>,
+    /// Changes when a server has failed, whose place another may take.
+    freed: watch::Sender<()>,
+    /// Changes when a connection to a server is lost that had told a mapping.
+    losses: watch::Sender<()>,
+    /// Changes when every server shall be asked at once, and not at its turn.
+    recheck: watch::Sender<()>,
+    /// Changes when this machine has been seen to have another address.
+    moved: watch::Sender<()>,
+    behaviour: Arc<Behaviour>,
+    nat64: Arc<Nat64>,
+    /// Which addresses serve for comparison, once that is known.
+    alternates: watch::Sender<Option<Vec<SocketAddr>>>,
+    /// In which families the alternate addresses have been asked, if there are any.
+    compared: watch::Sender<Families>,
+    claims: Mutex<Vec<Claimed>>,
+    id: PeerId,
+    observer: Observer,
+}
+
+/// What a STUN server beside the coordinator may have seen.
+#[derive(Debug, Default)]
+pub(crate) struct Claims {
+    pub(crate) list: Vec<ReflexiveClaim>,
+    /// The families that these are of, which they do not say themselves.
+    pub(crate) families: Families,
+}
+
+impl Claims {
+    /// Returns the families in which the coordinator, which sees this endpoint at `seen`, has found something, if it
+    /// has found so many. Of some only, these are most likely of the family that it is reached by.
+    pub(crate) fn found(&self, count: u8, seen: IpAddr) -> Families {
+        match usize::from(count) {
+            0 => Families::default(),
+            count if count < self.list.len() => [represented(seen)].into_iter().collect(),
+            _ => self.families,
+        }
+    }
+}
+
+/// What the STUN servers of one address family shall attest of one punch port, by a salt that only
+/// this endpoint and those it tells know.
+#[derive(Debug)]
+struct Claimed {
+    punch_port: PunchPort,
+    is_ipv4: bool,
+    commitment: Commitment,
+    /// The address of this machine that it has been used from.
+    from: Option<IpAddr>,
+}
+
+impl Mappings {
+    pub(crate) fn new(
+        ports: PunchPorts,
+        id: &PeerId,
+        observer: Observer,
+        behaviour: Arc<Behaviour>,
+        nat64: Arc<Nat64>,
+    ) -> Self {
+        let claim = |punch_port, is_ipv4| {
+            let mut salt = [0; 16];
+            getrandom::fill(&mut salt).ok()?;
+            Some(Claimed {
+                punch_port,
+                is_ipv4,
+                commitment: Commitment::new(salt, id),
+                from: None,
+            })
+        };
+        let both = |(punch_port, _)| [true, false].map(|is_ipv4| claim(punch_port, is_ipv4));
+        let claims = ports.iter().flat_map(both).flatten().collect();
+        let shared = Arc::new(Shared {
+            table: watch::Sender::default(),
+            freed: watch::Sender::default(),
+            losses: watch::Sender::default(),
+            recheck: watch::Sender::default(),
+            moved: watch::Sender::default(),
+            behaviour,
+            nat64,
+            alternates: watch::Sender::default(),
+            compared: watch::Sender::default(),
+            claims: Mutex::new(claims),
+            id: *id,
+            observer,
+        });
+        let falling_back = fallback::run(Arc::clone(&shared), ports.clone());
+        Self {
+            shared,
+            ports,
+            tasks: Mutex::new(vec![AbortOnDrop::spawn(falling_back)]),
+        }
+    }
+
+    /// Starts to hold a mapping of every punch port at `server`, unless that goes on already. Two
+    /// servers of a family are asked at a time, those first that are named first.
+    pub(crate) fn start(&self, server: SocketAddr) {
+        let punch_ports = self.ports.iter().map(|(punch_port, _)| punch_port);
+        let table = &self.shared.table;
+        if !table.send_if_modified(|table| table.name(server, punch_ports)) {
+            return;
+        }
+        let is_asked_elsewhere = table.borrow().is_first_of_its_family(server);
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        for (punch_port, port) in self.ports.iter() {
+            let shared = Arc::clone(&self.shared);
+            tasks.push(AbortOnDrop::spawn(shared.hold(punch_port, port, server)));
+            if is_asked_elsewhere {
+                let shared = Arc::clone(&self.shared);
+                let holding = shared.hold_elsewhere(punch_port, port, server);
+                tasks.push(AbortOnDrop::spawn(holding));
+            }
+        }
+    }
+
+    /// Lets all mappings go.
+    pub(crate) fn release(&self) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.clear();
+    }
+
+    /// Says that no further server will be named for now, and which addresses serve for comparison, and for
+    /// mappings where the servers that were named do not answer.
+    pub(crate) fn complete(&self, alternates: Vec<SocketAddr>) {
+        let has_alternates = !alternates.is_empty();
+        // Known to whoever sees that the table is complete, and looks again then.
+        let is_news = self.shared.alternates.send_if_modified(|known| {
+            let alternates = Some(alternates);
+            let is_news = *known != alternates;
+            *known = alternates;
+            is_news
+        });
+        self.shared.table.send_if_modified(|table| {
+            table.may_fall_back |= has_alternates && is_news;
+            !std::mem::replace(&mut table.complete, true) || is_news
+        });
+    }
+
+    /// Waits for the first mapping, and a moment longer for the others.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn first(&self) -> Result<(), Failure> {
+        let mut table = self.shared.table.subscribe();
+        // The sender lives as long as `self`.
+        if let Ok(table) = table
+            .wait_for(|table| table.any_held() || table.is_hopeless())
+            .await
+            && let Some(failure) = table.failure()
+        {
+            return Err(failure);
+        }
+        if timeout(STRAGGLER_LIMIT, table.wait_for(|table| !table.any_asking()))
+            .await
+            .is_err()
+        {
+            tracing::debug!("going on without the mapping of every punch port");
+        }
+        Ok(())
+    }
+
+    /// Returns the claims to mappings that are not known yet, but may be known to a STUN server.
+    pub(crate) fn claims(&self) -> Claims {
+        let table = self.shared.table.borrow();
+        let is_open = |claimed: &&Claimed| table.is_asked_only(|key| claimed.is_of(key));
+        let all = self.shared.claims();
+        let mut claims = Claims::default();
+        for claimed in all.iter().filter(is_open) {
+            claims.list.push(claimed.claim());
+            claims.families.add(claimed.is_ipv4);
+        }
+        claims
+    }
+
+    /// Returns why no mapping is known, once it is certain that no server tells any.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        let table = self.shared.table.borrow();
+        table.is_hopeless().then(|| table.failure()).flatten()
+    }
+
+    /// Returns the mappings known now, those of the primary port first, each address once.
+    pub(crate) fn known(&self) -> Vec<Mapped> {
+        self.shared.table.borrow().known()
+    }
+
+    /// Takes in which addresses the coordinator does not believe of those that it was told. It hears
+    /// again of such a mapping when there is a new token for it, which is asked for at once.
+    pub(crate) fn doubt(&self, told: &[Candidate], unproven: &[SocketAddr]) {
+        let mut is_new = false;
+        self.shared.table.send_if_modified(|table| {
+            let doubted = table.doubt(told, unproven);
+            is_new = doubted.is_new;
+            doubted.is_news
+        });
+        if is_new {
+            self.recheck();
+        }
+    }
+
+    /// Asks the servers of all mappings anew, those as well whose connections are lost.
+    pub(crate) fn recheck(&self) {
+        self.shared.recheck.send_replace(());
+    }
+
+    /// Drops the mappings of an address that this machine does not send from any more, and has them
+    /// learnt from where it is now. Costs no packet.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn notice_moves(&self) {
+        let locals = self.shared.table.borrow().locals();
+        // Several punch ports have mappings at one server.
+        let mut sources = BTreeMap::new();
+        for (key, local) in locals {
+            let (_, server) = key;
+            let source = match sources.get(&server) {
+                Some(source) => *source,
+                None => self.shared.source_towards(server).await,
+            };
+            sources.insert(server, source);
+            if self.shared.has_left_for(source, key, local) {
+                self.shared.moved.send_replace(());
+            }
+        }
+    }
+
+    /// Waits for mappings over another way out than that to the servers, one after the other. Cancel safe.
+    pub(crate) async fn elsewhere_lacking(&self, is_told: impl Fn(&Mapped) -> bool) {
+        let mut table = self.shared.table.subscribe();
+        let lacks = |table: &Table| !table.elsewhere().all(&is_told);
+        // The sender lives as long as `self`.
+        if table.wait_for(lacks).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Watches for connections to servers that are lost from now on.
+    pub(crate) fn losses(&self) -> watch::Receiver<()> {
+        self.shared.losses.subscribe()
+    }
+
+    /// Watches for whatever is new from now on and others should know.
+    pub(crate) fn changes(&self) -> Changes {
+        Changes {
+            table: self.shared.table.subscribe(),
+            nat: self.shared.behaviour.reports(),
+            outlook: self.shared.behaviour.outlook(),
+        }
+    }
+
+    /// Waits until the punch ports are mapped in another network than `known`, or for the first
+    /// time, and returns it. Cancel safe.
+    pub(crate) async fn other_network(&self, known: Option<Network>) -> Network {
+        let mut table = self.shared.table.subscribe();
+        loop {
+            let network = table.borrow_and_update().network();
+            if let Some(network) = network.filter(|it| Some(*it) != known) {
+                return network;
+            }
+            // The sender lives as long as `self`.
+            if table.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Waits until no further server will be named for now, and all that were have answered or failed. Cancel
+    /// safe.
+    pub(crate) async fn settled(&self) {
+        let mut table = self.shared.table.subscribe();
+        // The sender lives as long as `self`.
+        if table.wait_for(Table::is_settled).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits for a mapping of this kind. Cancel safe.
+    pub(crate) async fn mapped(&self, is_wanted: impl Fn(&Mapped) -> bool) {
+        let mut table = self.shared.table.subscribe();
+        let is_there = |table: &Table| table.known().iter().any(&is_wanted);
+        // The sender lives as long as `self`.
+        if table.wait_for(is_there).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Tells whether no further server will be named for now, and all that were have answered or failed.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.shared.table.borrow().is_settled()
+    }
+
+    /// Waits until it is known how other addresses of the servers see the punch port, as far as it
+    /// can be. Cancel safe.
+    pub(crate) async fn compared(&self) {
+        let mut compared = self.shared.compared.subscribe();
+        let mut table = self.shared.table.subscribe();
+        let counts = |family| self.shared.table.borrow().counts(family);
+        loop {
+            let done = *compared.borrow_and_update();
+            table.mark_unchanged();
+            if [true, false]
+                .into_iter()
+                .any(|family| done.has(family) && counts(family))
+            {
+                return;
+            }
+            // The senders live as long as `self`.
+            tokio::select! {
+                Ok(()) = compared.changed() => {}
+                Ok(()) = table.changed() => {}
+                else => std::future::pending().await,
+            }
+        }
+    }
+}
+
+/// Sees changes of an endpoint's mappings and of what is known of its NAT.
+#[derive(Debug)]
+pub(crate) struct Changes {
+    table: watch::Receiver<Table>,
+    nat: watch::Receiver<NatReport>,
+    outlook: watch::Receiver<()>,
+}
+
+impl Changes {
+    /// Waits for the next change. Cancel safe.
+    pub(crate) async fn next(&mut self) {
+        // The senders live as long as the endpoint.
+        tokio::select! {
+            Ok(()) = self.table.changed() => {}
+            Ok(()) = self.nat.changed() => {}
+            Ok(()) = self.outlook.changed() => {}
+            else => std::future::pending().await,
+        }
+    }
+}
+
+impl Claimed {
+    /// Tells whether it is for what a server tells of a punch port.
+    fn is_of(&self, (punch_port, server): &Key) -> bool {
+        self.punch_port == *punch_port && self.is_ipv4 == server.is_ipv4()
+    }
+
+    fn claim(&self) -> ReflexiveClaim {
+        ReflexiveClaim {
+            punch_port: self.punch_port,
+            salt: self.commitment.salt(),
+        }
+    }
+
+    /// Returns the commitment to show from this address of the machine: another one than in the
+    /// network before, so that servers cannot tell where the machine has gone.
+    fn commitment_from(&mut self, source: IpAddr) -> Commitment {
+        if self.from.is_some_and(|from| from != source) {
+            self.commitment = self.commitment.renewed();
+        }
+        self.from = Some(source);
+        self.commitment
+    }
+}
+
+impl Shared {
+    fn claims(&self) -> MutexGuard<'_, Vec<Claimed>> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn commitment(&self, key: &Key, source: IpAddr) -> Option<Commitment> {
+        let mut claims = self.claims();
+        let claimed = claims.iter_mut().find(|it| it.is_of(key));
+        claimed.map(|it| it.commitment_from(source))
+    }
+
+    /// Holds one mapping for as long as the future is polled.
+    async fn hold(self: Arc<Self>, punch_port: PunchPort, port: u16, server: SocketAddr) {
+        loop {
+            self.turn((punch_port, server)).await;
+            match self.open((punch_port, port), server).await {
+                Ok(held) => self.follow(punch_port, server, held).await,
+                Err(error) => {
+                    tracing::debug!(%error, "stun server tells no mapping");
+                    let no_route = matches!(error, MappingError::Unreachable);
+                    self.set(punch_port, server, Slot::Failed(error));
+                    self.freed.send_replace(());
+                    match no_route {
+                        // A look at the routes costs no packet, and no wake-up of its own.
+                        true => sleep_until(next_keepalive(KEEP_ALIVE)).await,
+                        false => sleep(RETRY_PAUSE).await,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until a server may be asked, and notes that it is. Cancel safe.
+    async fn turn(&self, key: Key) {
+        let mut freed = self.freed.subscribe();
+        loop {
+            let mut may_ask = false;
+            self.table.send_if_modified(|table| {
+                may_ask = table.ask(key);
+                // That is no news to those who watch.
+                false
+            });
+            if may_ask {
+                return;
+            }
+            // The sender lives as long as `self`.
+            if freed.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    async fn open(
+        &self,
+        (punch_port, port): (PunchPort, u16),
+        server: SocketAddr,
+    ) -> Result<HeldMapping, MappingError> {
+        let key = (punch_port, server);
+        let server = self.nat64.reach(server).await;
+        let source = source_address(server).map_err(|_| MappingError::Unreachable)?;
+        let mut config = MappingConfig::default();
+        config.commitment = self.commitment(&key, source);
+        let local = tcp::in_zone_of(SocketAddr::new(source, port), server);
+        HeldMapping::open(local, server, config).await
+    }
+
+    /// Keeps the table true to a mapping, until it cannot be held from its address any more.
+    async fn follow(
+        self: &Arc<Self>,
+        punch_port: PunchPort,
+        server: SocketAddr,
+        mut held: HeldMapping,
+    ) {
+        let first = held.current();
+        let local = first.local;
+        self.observer.tell(Status::Mapped {
+            local,
+            mapped: first.mapped,
+            server: first.server,
+        });
+        let learn = |mapping| self.learn(punch_port, server, mapping);
+        learn(first);
+        let mut states = held.subscribe();
+        let mut recheck = self.recheck.subscribe();
+        let mut moved = self.moved.subscribe();
+        let mut alternates = self.alternates.subscribe();
+        alternates.mark_changed();
+        let mut losses = 0;
+        // One at a time: both would want the same pair of addresses.
+        let mut comparing = JoinSet::new();
+        loop {
+            tokio::select! {
+                event = held.next_event() => match event {
+                    Some(MappingEvent::MappingChanged { old, new }) => {
+                        let changed = Status::MappingChanged { local, old, new: new.mapped };
+                        self.observer.tell(changed);
+                        learn(new);
+                        self.recheck.send_replace(());
+                        recheck.mark_unchanged();
+                        alternates.mark_changed();
+                    }
+                    Some(MappingEvent::Mapped(mapping)) => learn(mapping),
+                    Some(MappingEvent::Lost { error }) => {
+                        tracing::debug!(%error, "stun connection lost, reconnecting");
+                    }
+                    None => return,
+                },
+                Ok(()) = states.changed() => {
+                    let state = states.borrow_and_update().clone();
+                    if !self.take_in((punch_port, server), state, &mut losses).await {
+                        return;
+                    }
+                }
+                Ok(()) = recheck.changed() => held.refresh(),
+                // The connection may last for long where packets do not leave from any more.
+                () = turn_or(&mut moved) => {
+                    if self.has_left((punch_port, server), local).await {
+                        return;
+                    }
+                }
+                Ok(()) = alternates.changed(),
+                    if punch_port == PunchPort::PRIMARY && comparing.is_empty() =>
+                {
+                    if let Some(alternates) = alternates.borrow_and_update().clone() {
+                        let shared = Arc::clone(self);
+                        comparing.spawn(shared.compare(local, server, alternates));
+                    }
+                }
+                Some(_) = comparing.join_next() => {}
+            }
+        }
+    }
+
+    /// Takes in what an answer or a loss shows. `false` if the mapping is not to be held like this
+    /// any longer.
+    async fn take_in(&self, key: Key, state: MappingState, losses: &mut u32) -> bool {
+        let (punch_port, server) = key;
+        let MappingState { mapping, lost, .. } = state;
+        let Some(error) = lost else {
+            *losses = 0;
+            self.learn(punch_port, server, mapping);
+            return true;
+        };
+        if self.has_left(key, mapping.local).await {
+            tracing::debug!(%error, "the last mapping from there was lost");
+            return false;
+        }
+        self.losses.send_replace(());
+        // What was seen before says nothing of now.
+        *losses += 1;
+        *losses < MAX_LOSSES || self.lose(key, error)
+    }
+
+    /// Lets another server take the place of one that comes back no more. `false` if others have
+    /// taken them all.
+    fn lose(&self, key: Key, error: MappingError) -> bool {
+        self.table.send_if_modified(|table| table.lose(key, error));
+        self.freed.send_replace(());
+        self.table.borrow().is_lost(key)
+    }
+
+    /// Takes in the mapping of a punch port that a server tells, which may be reached by another
+    /// address than its own.
+    fn learn(&self, punch_port: PunchPort, asked: SocketAddr, mapping: Mapping) {
+        let Mapping {
+            local,
+            server,
+            mapped,
+            token,
+            ..
+        } = mapping;
+        if punch_port == PunchPort::PRIMARY {
+            self.behaviour.holds(Observation {
+                local,
+                server,
+                mapped,
+            });
+        } else {
+            self.behaviour.saw(mapped);
+        }
+        self.set(
+            punch_port,
+            asked,
+            Slot::Held(Mapped {
+                punch_port,
+                local,
+                mapped,
+                server,
+                token,
+            }),
+        );
+    }
+
+    /// Stores what is known of a mapping, and wakes those who watch if that is news.
+    fn set(&self, punch_port: PunchPort, server: SocketAddr, slot: Slot) {
+        let key = (punch_port, server);
+        self.table.send_if_modified(|table| table.set(key, slot));
+    }
+
+    /// Tells whether packets to a server leave from another address by now, as they do after a change
+    /// of networks, and drops what is known from the former one. While there is no way to it, they
+    /// leave from none.
+    async fn has_left(&self, key: Key, local: SocketAddr) -> bool {
+        let (_, server) = key;
+        self.has_left_for(self.source_towards(server).await, key, local)
+    }
+
+    /// Returns the address that packets to a server leave from, if there is a way to it.
+    async fn source_towards(&self, server: SocketAddr) -> Option<IpAddr> {
+        source_address(self.nat64.reach(server).await).ok()
+    }
+
+    /// Does so where it is known that packets to the server leave from `source`.
+    fn has_left_for(&self, source: Option<IpAddr>, key: Key, local: SocketAddr) -> bool {
+        let has_left = source.is_some_and(|source| source != local.ip());
+        if has_left {
+            tracing::debug!("this machine has another address now");
+            self.behaviour.forget(local.ip());
+            self.table.send_if_modified(|table| table.leave(key, local));
+        }
+        has_left
+    }
+}
+
+/// Waits until it is time to look around, as the machine is awake anyway, or somebody has seen a change.
+/// Cancel safe.
+async fn turn_or(seen: &mut watch::Receiver<()>) {
+    tokio::select! {
+        Ok(()) = seen.changed() => {}
+        () = sleep_until(next_keepalive(KEEP_ALIVE)) => {}
+    }
+}

@@ -1,0 +1,562 @@
+//! Which servers are asked, and what they tell.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
+
+use p2pconnect_proto::{Candidate, PunchPort, message::MAX_STUN_SERVERS};
+use p2pconnect_stun::MappingError;
+
+use super::{Failure, Mapped, doubts::Doubts};
+use crate::nat::network::Network;
+
+/// The most STUN servers of one address family that are asked at a time. A second one shows whether
+/// the NAT's mapping depends on the destination; more would show the same.
+const MAX_SERVERS_PER_FAMILY: usize = 2;
+
+/// The most servers that are remembered: those that a coordinator names, for mappings and for comparison,
+/// and the guess that there is one beside it, in each family.
+const MAX_SERVERS: usize = 2 * MAX_STUN_SERVERS + 2;
+
+/// A punch port and a server.
+pub(super) type Key = (PunchPort, SocketAddr);
+
+/// What is known of each punch port's mapping at each server.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    slots: BTreeMap<Key, Slot>,
+    /// The servers in the order in which they were named.
+    servers: Vec<SocketAddr>,
+    /// Those among them that are asked only where the others do not answer.
+    fallbacks: Vec<SocketAddr>,
+    /// What servers tell that are asked over another way out than their own.
+    elsewhere: BTreeMap<Key, Mapped>,
+    doubts: Doubts,
+    /// Whether every server that there is has been named.
+    pub(super) complete: bool,
+    /// Whether others will be asked if those that were named do not answer.
+    pub(super) may_fall_back: bool,
+}
+
+/// What follows from it that the coordinator does not believe mappings.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Doubted {
+    /// Whether it did not say so before.
+    pub(super) is_new: bool,
+    /// Whether there is a token by now that it should hear of.
+    pub(super) is_news: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Slot {
+    /// It will be asked when one of those that were named before has failed or is lost.
+    Waiting,
+    Asking,
+    Failed(MappingError),
+    /// It failed, and is asked again.
+    Retrying(MappingError),
+    Held(Mapped),
+    /// It has answered, and comes back no more. It is tried on, and what it told may still be true,
+    /// but another one may take its place.
+    Lost(Mapped, MappingError),
+}
+
+impl Slot {
+    /// Tells whether somebody is asked here, or has answered.
+    const fn is_busy(&self) -> bool {
+        match self {
+            Self::Waiting | Self::Failed(_) | Self::Lost(..) => false,
+            Self::Asking | Self::Retrying(_) | Self::Held(_) => true,
+        }
+    }
+
+    /// Returns why it tells nothing, if it was asked.
+    const fn error(&self) -> Option<&MappingError> {
+        match self {
+            Self::Failed(error) | Self::Retrying(error) | Self::Lost(_, error) => Some(error),
+            Self::Waiting | Self::Asking | Self::Held(_) => None,
+        }
+    }
+
+    const fn mapped(&self) -> Option<&Mapped> {
+        match self {
+            Self::Held(mapped) => Some(mapped),
+            _ => None,
+        }
+    }
+
+    /// Returns what a server told last, be it lost or not.
+    fn last(&self) -> Option<&Mapped> {
+        self.mapped().or_else(|| self.former())
+    }
+
+    /// Returns what a server told that is lost.
+    const fn former(&self) -> Option<&Mapped> {
+        match self {
+            Self::Lost(mapped, _) => Some(mapped),
+            _ => None,
+        }
+    }
+}
+
+impl Table {
+    /// Takes in a server to be asked from these ports. `false` if it is known already, or one too
+    /// many.
+    pub(super) fn name(
+        &mut self,
+        server: SocketAddr,
+        ports: impl Iterator<Item = PunchPort>,
+    ) -> bool {
+        if !self.is_new(server) {
+            return false;
+        }
+        self.servers.push(server);
+        for punch_port in ports {
+            self.slots.insert((punch_port, server), Slot::Waiting);
+            // Those of the next server see at once that it takes up a place.
+            self.ask((punch_port, server));
+        }
+        true
+    }
+
+    /// Takes in a server to be asked from these ports where no other one of its family answers. `false` as in
+    /// [`name`](Self::name).
+    pub(super) fn name_fallback(
+        &mut self,
+        server: SocketAddr,
+        ports: impl Iterator<Item = PunchPort>,
+    ) -> bool {
+        if self.is_new(server) {
+            // Before it is asked, since its place is another one.
+            self.fallbacks.push(server);
+        }
+        self.name(server, ports)
+    }
+
+    /// Tells whether a server is not known yet, and there is room for it.
+    fn is_new(&self, server: SocketAddr) -> bool {
+        !self.servers.contains(&server) && self.servers.len() < MAX_SERVERS
+    }
+
+    /// Notes that a server is asked, if it may be: not while so many others of its family are, or
+    /// have answered, and not before those that were named before it.
+    pub(super) fn ask(&mut self, key: Key) -> bool {
+        let (_, server) = key;
+        let is_free = self.is_busy(server) || self.has_room_for(server);
+        if is_free && let Some(slot) = self.slots.get_mut(&key) {
+            *slot = match std::mem::replace(slot, Slot::Asking) {
+                Slot::Failed(error) => Slot::Retrying(error),
+                Slot::Waiting => Slot::Asking,
+                other => other,
+            };
+        }
+        is_free
+    }
+
+    fn has_room_for(&self, server: SocketAddr) -> bool {
+        let is_fallback = self.fallbacks.contains(&server);
+        // The two kinds do not take each other's places.
+        let others = self.servers.iter().filter(|it| {
+            it.is_ipv4() == server.is_ipv4() && self.fallbacks.contains(it) == is_fallback
+        });
+        let busy = others.clone().filter(|it| self.is_busy(**it)).count();
+        let before = others.take_while(|it| **it != server);
+        let is_first = before.clone().all(|it| !self.is_waiting(*it));
+        let places = if is_fallback {
+            1
+        } else {
+            MAX_SERVERS_PER_FAMILY
+        };
+        busy < places && is_first
+    }
+
+    fn is_busy(&self, server: SocketAddr) -> bool {
+        self.of(server).any(Slot::is_busy)
+    }
+
+    fn is_waiting(&self, server: SocketAddr) -> bool {
+        self.of(server).all(|slot| matches!(slot, Slot::Waiting))
+    }
+
+    fn of(&self, server: SocketAddr) -> impl Iterator<Item = &Slot> {
+        let of_server = self.slots.iter().filter(move |((_, it), _)| *it == server);
+        of_server.map(|(_, slot)| slot)
+    }
+
+    /// Stores what is known of a mapping. `true` if that is news to those who watch: a fresh token
+    /// alone, which comes with each answer, is none, unless the last one proved nothing.
+    pub(super) fn set(&mut self, key: Key, slot: Slot) -> bool {
+        let address = |slot: &Slot| slot.mapped().map(|it| it.mapped);
+        let new = address(&slot);
+        let token = slot.mapped().and_then(|it| it.token.clone());
+        let is_lost = slot.former().is_some();
+        match self.slots.insert(key, slot) {
+            Some(Slot::Held(old)) if Some(old.mapped) == new => {
+                token.is_some() && token != old.token && self.doubts.count(old.mapped)
+            }
+            Some(Slot::Held(_)) => true,
+            Some(Slot::Lost(..)) => !is_lost,
+            // Nobody waits for a server that is tried again in vain.
+            Some(Slot::Failed(_) | Slot::Retrying(_)) => new.is_some(),
+            Some(Slot::Waiting | Slot::Asking) | None => true,
+        }
+    }
+
+    /// Notes that a server that has answered comes back no more. `true` if that is news.
+    ///
+    /// Once others hold all the places of its family, it has failed like one that never answered.
+    pub(super) fn lose(&mut self, key: Key, error: MappingError) -> bool {
+        let (_, server) = key;
+        let is_other = |it: &&SocketAddr| **it != server && it.is_ipv4() == server.is_ipv4();
+        let holds = |it: &&SocketAddr| self.of(**it).any(|slot| slot.mapped().is_some());
+        let others = self.servers.iter().filter(is_other).filter(holds).count();
+        let slot = match self.slots.get(&key).and_then(Slot::last) {
+            Some(last) if others < MAX_SERVERS_PER_FAMILY => Slot::Lost(last.clone(), error),
+            Some(_) | None => Slot::Failed(error),
+        };
+        self.set(key, slot)
+    }
+
+    /// Tells whether a server is lost, and nobody else has its place.
+    pub(super) fn is_lost(&self, key: Key) -> bool {
+        self.slots
+            .get(&key)
+            .is_some_and(|slot| slot.former().is_some())
+    }
+
+    /// Returns from where each server was asked that has told a mapping.
+    pub(super) fn locals(&self) -> Vec<(Key, SocketAddr)> {
+        let local = |(key, slot): (&Key, &Slot)| Some((*key, slot.last()?.local));
+        self.slots.iter().filter_map(local).collect()
+    }
+
+    /// Notes that this machine has left an address, and that the server that was asked from there is
+    /// asked again, without having failed. `true` if that is news.
+    pub(super) fn leave(&mut self, key: Key, local: SocketAddr) -> bool {
+        let last = self.slots.get(&key).and_then(Slot::last);
+        last.is_some_and(|last| last.local == local) && self.set(key, Slot::Asking)
+    }
+
+    /// Takes in which addresses of those that the coordinator was told it does not believe.
+    pub(super) fn doubt(&mut self, told: &[Candidate], unproven: &[SocketAddr]) -> Doubted {
+        let is_unproven = |it: &&Mapped| unproven.contains(&it.mapped);
+        let doubted = self.held().filter(is_unproven).map(|it| it.mapped);
+        let is_new = self.doubts.renew(doubted.collect());
+        let is_told = |it: &Mapped| {
+            let is_same = |told: &Candidate| told.address == it.mapped && told.token == it.token;
+            it.token.is_none() || told.iter().any(is_same)
+        };
+        let mut is_news = false;
+        for it in self.known().iter().filter(|it| !is_told(it)) {
+            is_news |= self.doubts.count(it.mapped);
+        }
+        Doubted { is_new, is_news }
+    }
+
+    /// Returns the mappings known now, those of the primary port first, each address once. What a
+    /// server told that is lost counts where no other one tells the same thing.
+    pub(super) fn known(&self) -> Vec<Mapped> {
+        let mut known: Vec<Mapped> = Vec::new();
+        let is_of = |one: &Mapped, other: &Mapped| {
+            one.punch_port == other.punch_port && one.mapped.is_ipv4() == other.mapped.is_ipv4()
+        };
+        let lost = self.slots.values().filter_map(Slot::former);
+        let lost = lost.filter(|it| !self.held().any(|held| is_of(held, it)));
+        for mapped in self.held().chain(lost).chain(self.elsewhere()) {
+            if known.iter().all(|it| it.mapped != mapped.mapped) {
+                known.push(mapped.clone());
+            }
+        }
+        known.sort_by_key(|it| it.punch_port);
+        known
+    }
+
+    /// Stores what a server tells over another way out. `true` if that is news.
+    pub(super) fn set_elsewhere(&mut self, key: Key, mapped: Option<Mapped>) -> bool {
+        let new = mapped.as_ref().map(|it| it.mapped);
+        let old = match mapped {
+            Some(mapped) => self.elsewhere.insert(key, mapped),
+            None => self.elsewhere.remove(&key),
+        };
+        old.map(|it| it.mapped) != new
+    }
+
+    pub(super) fn elsewhere(&self) -> impl Iterator<Item = &Mapped> {
+        self.elsewhere.values()
+    }
+
+    /// Tells whether a server was named before all others of its family.
+    pub(super) fn is_first_of_its_family(&self, server: SocketAddr) -> bool {
+        let mut family = self
+            .servers
+            .iter()
+            .filter(|it| it.is_ipv4() == server.is_ipv4());
+        family.next() == Some(&server)
+    }
+
+    fn held(&self) -> impl Iterator<Item = &Mapped> {
+        self.slots.values().filter_map(Slot::mapped)
+    }
+
+    pub(super) fn any_held(&self) -> bool {
+        self.held().next().is_some()
+    }
+
+    pub(super) fn any_asking(&self) -> bool {
+        self.slots.values().any(|slot| matches!(slot, Slot::Asking))
+    }
+
+    /// Tells whether no further server will be named, and all that were have answered or failed.
+    pub(super) fn is_settled(&self) -> bool {
+        self.complete && !self.any_asking()
+    }
+
+    /// Tells whether somebody among these is asked for the first time, and none has answered.
+    pub(super) fn is_asked_only(&self, is_of: impl Fn(&Key) -> bool) -> bool {
+        let slots = || self.slots.iter().filter(|(key, _)| is_of(key));
+        slots().any(|(_, slot)| matches!(slot, Slot::Asking))
+            && slots().all(|(_, slot)| slot.mapped().is_none())
+    }
+
+    /// Returns where the primary punch port is mapped: over IPv4, or where that is not to be had, over
+    /// IPv6.
+    pub(super) fn network(&self) -> Option<Network> {
+        let mut primary = self.held().filter(|it| it.punch_port == PunchPort::PRIMARY);
+        let found = primary.find(|it| self.counts(it.mapped.is_ipv4()))?;
+        Some(Network {
+            local: found.local.ip(),
+            external: found.mapped.ip(),
+            server: found.server,
+        })
+    }
+
+    /// Tells whether mappings of a family show how the NAT behaves: NATs are in front of IPv4. Where no server
+    /// will be named of that, or all of them have failed, IPv6 serves.
+    pub(super) fn counts(&self, is_ipv4: bool) -> bool {
+        let has_failed = |slot: &Slot| matches!(slot, Slot::Failed(_) | Slot::Retrying(_));
+        let mut over_v4 = self.slots.iter().filter(|((_, it), _)| it.is_ipv4());
+        is_ipv4 || (self.complete && over_v4.all(|(_, slot)| has_failed(slot)))
+    }
+
+    /// Tells whether all servers have been asked in vain.
+    pub(super) fn is_hopeless(&self) -> bool {
+        self.complete && !self.may_fall_back && self.have_all_failed()
+    }
+
+    /// Tells whether none of the servers that were named has answered, or may yet.
+    pub(super) fn have_all_failed(&self) -> bool {
+        self.slots.values().all(|slot| slot.error().is_some())
+    }
+
+    /// Returns the families (`true` for IPv4) that servers were named of, and none has told a mapping.
+    pub(super) fn unmapped(&self) -> BTreeSet<bool> {
+        let mut unmapped: BTreeSet<_> = self.servers.iter().map(SocketAddr::is_ipv4).collect();
+        for ((_, server), slot) in &self.slots {
+            if slot.last().is_some() {
+                unmapped.remove(&server.is_ipv4());
+            }
+        }
+        unmapped
+    }
+
+    /// Returns why there is no mapping at all.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        if self.any_held() {
+            return None;
+        }
+        let failed = self.slots.iter().filter_map(|((_, server), slot)| {
+            Some(Failure {
+                server: *server,
+                error: slot.error()?.clone(),
+            })
+        });
+        // A family that this machine does not have says least.
+        failed.min_by_key(|it| it.error == MappingError::Unreachable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use p2pconnect_proto::ReflexiveToken;
+
+    use super::*;
+
+    const PORTS: [PunchPort; 2] = [PunchPort::PRIMARY, PunchPort::SPARE];
+
+    fn server(number: u8) -> SocketAddr {
+        ([198, 51, 100, number], 3478).into()
+    }
+
+    /// A table in which so many servers are named, the last one first by its address.
+    fn named(count: u8) -> Table {
+        let mut table = Table::default();
+        for number in 0..count {
+            assert!(table.name(server(100 - number), PORTS.into_iter()));
+        }
+        table
+    }
+
+    fn fail(table: &mut Table, server: SocketAddr) {
+        for punch_port in PORTS {
+            let error = MappingError::Refused;
+            table.set((punch_port, server), Slot::Failed(error));
+        }
+    }
+
+    fn hold(table: &mut Table, (punch_port, server): Key) {
+        let mapped = Mapped {
+            punch_port,
+            local: ([192, 168, 1, 2], 40_000).into(),
+            mapped: ([203, 0, 113, 7], 40_000).into(),
+            server,
+            token: None,
+        };
+        assert!(table.set((punch_port, server), Slot::Held(mapped)));
+    }
+
+    #[test]
+    fn who_is_named_next_takes_the_place_of_one_that_failed() {
+        let mut table = named(4);
+        let [one, two, three, four] = [100, 99, 98, 97].map(server);
+        let may_ask = |table: &mut Table, server| PORTS.map(|port| table.ask((port, server)));
+        assert_eq!(may_ask(&mut table, one), [true; 2]);
+        assert_eq!(may_ask(&mut table, two), [true; 2]);
+        assert_eq!(may_ask(&mut table, three), [false; 2]);
+
+        hold(&mut table, (PORTS[0], two));
+        fail(&mut table, one);
+        assert_eq!(may_ask(&mut table, four), [false; 2], "it was named last");
+        assert_eq!(may_ask(&mut table, three), [true; 2]);
+        assert_eq!(may_ask(&mut table, one), [false; 2], "two others are asked");
+        fail(&mut table, three);
+        assert_eq!(may_ask(&mut table, four), [true; 2]);
+        fail(&mut table, four);
+        assert_eq!(may_ask(&mut table, one), [true; 2], "once more");
+    }
+
+    #[test]
+    fn a_token_is_news_if_the_last_one_proved_nothing() {
+        let (mut table, server) = (named(1), server(100));
+        let address = SocketAddr::from(([203, 0, 113, 7], 40_000));
+        let token_until = |table: &mut Table, expires_at| {
+            let mapped = Mapped {
+                punch_port: PunchPort::PRIMARY,
+                local: ([192, 168, 1, 2], 40_000).into(),
+                mapped: address,
+                server,
+                token: Some(ReflexiveToken {
+                    salt: [1; 16],
+                    expires_at,
+                    mac: [2; 16],
+                }),
+            };
+            table.set((PunchPort::PRIMARY, server), Slot::Held(mapped))
+        };
+        let told = |table: &Table| {
+            let of = |it: Mapped| Candidate::server_reflexive(it.mapped, it.punch_port, it.token);
+            table.known().into_iter().map(of).collect::<Vec<_>>()
+        };
+        assert!(token_until(&mut table, 1));
+        assert!(!token_until(&mut table, 2));
+        let first = told(&table);
+        let (is_new, is_news) = (true, false);
+        assert_eq!(table.doubt(&first, &[address]), Doubted { is_new, is_news });
+        assert!(!token_until(&mut table, 2), "it is the same");
+        assert!(token_until(&mut table, 3));
+        let second = told(&table);
+        assert!(!table.doubt(&second, &[]).is_news);
+        assert!(!token_until(&mut table, 4), "it is believed");
+        // The answer comes when there is another one already.
+        assert!(table.doubt(&second, &[address]).is_news);
+    }
+
+    #[test]
+    fn one_that_is_lost_leaves_its_place_and_what_it_told() {
+        let mut table = named(3);
+        let [one, two, three] = [100, 99, 98].map(server);
+        let [primary, spare] = PORTS;
+        for port in PORTS {
+            assert!(table.ask((port, one)));
+            hold(&mut table, (port, one));
+        }
+        table.complete = true;
+        assert!(table.lose((primary, one), MappingError::Refused));
+        assert!(!table.ask((primary, three)), "it serves the other port");
+        assert!(table.lose((spare, one), MappingError::Refused));
+        assert!(!table.lose((spare, one), MappingError::Reset), "no news");
+        assert!(table.ask((primary, three)));
+        // All that is known is what it told.
+        assert!(table.failure().is_some() && table.network().is_none());
+        assert_eq!(table.known().len(), 1);
+        hold(&mut table, (spare, two));
+        assert_eq!(table.known()[0].server, two);
+
+        hold(&mut table, (primary, three));
+        assert!(table.lose((primary, one), MappingError::Refused));
+        assert!(!table.is_lost((primary, one)), "others have both places");
+        assert!(!table.ask((primary, one)));
+        fail(&mut table, two);
+        assert!(table.ask((primary, one)), "once more");
+    }
+
+    #[test]
+    fn one_port_of_a_server_that_serves_the_other_is_asked_again() {
+        let mut table = named(3);
+        let one = server(100);
+        hold(&mut table, (PORTS[0], one));
+        let failed = Slot::Failed(MappingError::Refused);
+        table.set((PORTS[1], one), failed);
+        assert!(table.ask((PORTS[1], one)));
+    }
+
+    #[test]
+    fn nothing_is_hopeless_before_all_have_been_asked() {
+        let mut table = named(3);
+        table.complete = true;
+        for number in [100, 99] {
+            fail(&mut table, server(number));
+            assert!(!table.is_hopeless());
+        }
+        let last = server(98);
+        assert!(PORTS.into_iter().all(|port| table.ask((port, last))));
+        assert!(!table.is_hopeless());
+        fail(&mut table, last);
+        assert!(table.is_hopeless());
+        // Neither is there more hope while one is asked again.
+        assert!(table.ask((PORTS[0], server(99))));
+        assert!(table.is_hopeless());
+        assert!(table.failure().is_some());
+    }
+
+    #[test]
+    fn families_do_not_take_each_others_places() {
+        let mut table = named(2);
+        let v6 = SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 3478));
+        assert!(table.name(v6, PORTS.into_iter()));
+        assert!(table.ask((PORTS[0], v6)));
+        assert!(!table.name(v6, PORTS.into_iter()), "it is known");
+    }
+
+    #[test]
+    fn ipv6_shows_how_nats_behave_where_no_server_answers_over_ipv4() {
+        let is_ipv4 = false;
+        let mut table = named(1);
+        table.complete = true;
+        assert!(!table.counts(is_ipv4), "it may answer yet");
+        fail(&mut table, server(100));
+        assert!(table.counts(is_ipv4));
+        assert!(table.ask((PORTS[0], server(100))));
+        assert!(table.counts(is_ipv4), "it is asked again");
+        hold(&mut table, (PORTS[0], server(100)));
+        assert!(!table.counts(is_ipv4));
+        table.lose((PORTS[0], server(100)), MappingError::Refused);
+        assert!(!table.counts(is_ipv4), "it comes back");
+    }
+
+    #[test]
+    fn servers_are_bounded() {
+        let mut table = named(u8::try_from(MAX_SERVERS).unwrap_or(u8::MAX));
+        assert!(!table.name(server(1), PORTS.into_iter()));
+    }
+}

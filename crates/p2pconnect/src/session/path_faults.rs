@@ -1,0 +1,130 @@
+//! What a path does to packets that it should leave alone, and how connections are opened in spite of it.
+//!
+//! Two faults are silent: the connection opens, small things pass, and the stream then all but stands
+//! still. Both can be told before any byte of an application is sent, and both are mended by opening the
+//! connection anew in another way, which is what a session does.
+
+use std::io;
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _},
+    net::TcpStream,
+    sync::watch,
+};
+
+use crate::{
+    machine::tcp,
+    stream::preamble::{MAX_PROBE, stranger},
+};
+
+/// What has been found of the paths between the two peers of a session.
+#[derive(Debug, Default)]
+pub(crate) struct PathFaults(watch::Sender<Known>);
+
+/// The same at one moment: how a connection is opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// SYNs lose the window scale option on the way (RFC 7323 section 2). Linux goes on scaling what it
+    /// announces when SYNs cross and the peer's has lost the option, and the peer takes the windows for
+    /// what they look like: 128 times too small. So no scaling is offered.
+    pub(crate) scale_lost: bool,
+    /// Packets of the links' own size are dropped without a word to their sender (RFC 2923 section
+    /// 2.1). So both sides send smaller ones.
+    pub(crate) large_lost: bool,
+}
+
+impl PathFaults {
+    /// Watches what is known.
+    pub(crate) fn watch(&self) -> watch::Receiver<Known> {
+        self.0.subscribe()
+    }
+
+    /// Notes that a SYN has lost its window scale.
+    pub(crate) fn note_scale_lost(&self) {
+        tracing::debug!("a SYN has lost its window scale on the way");
+        self.0.send_modify(|known| known.scale_lost = true);
+    }
+
+    /// Notes how a connection of ours has ended on which the peer has said nothing. The peer resets one
+    /// whose SYN has come to it without a window scale, and has no other way to tell.
+    pub(crate) fn note_silent_end(&self, error: &io::Error) {
+        if error.kind() == io::ErrorKind::ConnectionReset {
+            self.note_scale_lost();
+        }
+    }
+
+    /// Looks why a connection has brought no answer, after the opening that shows that small things pass.
+    pub(crate) fn look_at_silent(&self, stream: &TcpStream) {
+        if tcp::lacks_a_packet(stream) {
+            tracing::debug!("large packets seem to be lost on the way");
+            self.0.send_modify(|known| known.large_lost = true);
+        }
+    }
+
+    /// Tells whether a connection is not worth trying, since it sends packets that are lost.
+    pub(crate) fn spoil(&self, stream: &TcpStream) -> bool {
+        self.0.borrow().large_lost && tcp::largest_segment(stream) > tcp::SMALL_SEGMENT
+    }
+}
+
+/// Returns what shows that packets of any size pass: as many bytes as one segment holds, and their
+/// number before them.
+pub(crate) fn probe(stream: &TcpStream) -> Vec<u8> {
+    let len = usize::from(tcp::largest_segment(stream)).min(MAX_PROBE);
+    let mut probe = vec![0; size_of::<u16>() + len];
+    // Bounded above by what two bytes count.
+    probe[..2].copy_from_slice(&(len as u16).to_be_bytes());
+    probe
+}
+
+/// Reads the peer's, whose bytes mean nothing.
+///
+/// Cancel safety: bytes read so far are lost, so the connection must be dropped.
+pub(crate) async fn expect_probe(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
+    let len = usize::from(stream.read_u16().await?);
+    if len > MAX_PROBE {
+        return Err(stranger());
+    }
+    let mut bytes = [0; 1024];
+    let mut left = len;
+    while left > 0 {
+        let part = left.min(bytes.len());
+        left -= stream.read_exact(&mut bytes[..part]).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::{io::AsyncWriteExt as _, net::TcpListener};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_probe_fills_a_segment_and_is_skipped_by_whoever_reads_it() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let probe = probe(&stream);
+        // The loopback's segments are longer than any probe.
+        assert_eq!(probe.len(), 2 + MAX_PROBE);
+        let mut sent = probe.as_slice().chain(&b"what follows"[..]);
+        expect_probe(&mut sent).await.unwrap();
+        let mut rest = Vec::new();
+        sent.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, b"what follows");
+    }
+
+    #[tokio::test]
+    async fn a_probe_has_a_limit_and_an_end() {
+        let (mut ours, mut theirs) = tokio::io::duplex(64);
+        theirs.write_u16(MAX_PROBE as u16 + 1).await.unwrap();
+        let error = expect_probe(&mut ours).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        let error = expect_probe(&mut &[0, 3, 0, 0][..]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

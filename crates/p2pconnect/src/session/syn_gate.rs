@@ -1,0 +1,95 @@
+//! How many connections a session begins, and whether it may.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio::sync::watch;
+
+use crate::nat::recent_tuples::Trails;
+
+/// Lets others see how many connections a session begins, and have it begin no more. Clones share
+/// it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Pace(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// How many connections over IPv4 have been begun that a NAT gives a port of their own, once
+    /// any has been begun.
+    begun: watch::Sender<Option<u32>>,
+    is_held: AtomicBool,
+    trails: Arc<Trails>,
+}
+
+impl Pace {
+    pub(crate) fn new(trails: Arc<Trails>) -> Self {
+        Self(Arc::new(Shared {
+            trails,
+            ..Shared::default()
+        }))
+    }
+
+    /// Tells whether no other connection is to be begun.
+    pub(crate) fn is_held(&self) -> bool {
+        self.0.is_held.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a connection is begun, and counts it if it is over IPv4.
+    pub(super) fn begins(&self, addresses: (SocketAddr, SocketAddr), is_over_ipv4: bool) {
+        let new = u32::from(is_over_ipv4 && self.0.trails.is_new(addresses));
+        self.0
+            .begun
+            .send_modify(|begun| *begun = Some(begun.unwrap_or_default() + new));
+    }
+
+    /// Waits until a connection has been begun. Cancel safe.
+    pub(crate) async fn begun(&self) {
+        let mut begun = self.0.begun.subscribe();
+        // The sender lives as long as `self`.
+        if begun.wait_for(Option::is_some).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// Returns how many ports a NAT has given to the connections over IPv4 that have been begun.
+    pub(crate) fn count(&self) -> u32 {
+        self.0.begun.borrow().unwrap_or_default()
+    }
+
+    /// Has no further connection begun. Those that are under way go on.
+    pub(crate) fn hold(&self) {
+        self.0.is_held.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_nat_gives_no_new_port_is_not_counted() {
+        let trails = Arc::new(Trails::default());
+        let address = |port: u16| SocketAddr::from(([192, 0, 2, 1], port));
+        let pace = Pace::new(Arc::clone(&trails));
+        pace.begins((address(1), address(2)), true);
+        pace.begins((address(1), address(3)), true);
+        pace.begins((address(1), address(2)), true);
+        pace.begins((address(1), address(4)), false);
+        assert_eq!(pace.count(), 2);
+        // Another session of the same endpoint.
+        let pace = Pace::new(Arc::clone(&trails));
+        pace.begins((address(1), address(3)), true);
+        assert_eq!(pace.count(), 0);
+        pace.begins((address(4), address(3)), true);
+        assert_eq!(pace.count(), 1);
+        assert_eq!(trails.count(), 3);
+        assert!(!pace.is_held());
+        pace.hold();
+        assert!(pace.clone().is_held());
+    }
+}

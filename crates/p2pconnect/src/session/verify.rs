@@ -1,0 +1,617 @@
+//! Proves that the other end of an open connection is the peer.
+
+mod answer;
+mod unanswered;
+
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use p2pconnect_identity::{SecretKey, TlsConfigError, client_config, server_config};
+use p2pconnect_proto::{Opening, PEER_ALPN, PeerId, Role, SessionToken, message::MAX_HANDSHAKE};
+use p2pconnect_punch::VerifyFailure;
+use rustls::{CertificateError, ClientConfig, ServerConfig, pki_types::ServerName};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{Semaphore, SemaphorePermit, mpsc, watch},
+    time::{timeout, timeout_at},
+};
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+use self::{answer::CalleesAnswer, unanswered::Unanswered};
+use crate::{
+    machine::tcp,
+    session::path_faults::{PathFaults, expect_probe, probe},
+    stream::{
+        coordinated_handshake::{Progress, Relayed, SERVER_NAME, TAG_LEN, Tags},
+        hearing::{Hearing, Hearings},
+        preamble::{Preamble, read_opening, stranger},
+        transport::Transport,
+    },
+};
+
+/// The dialler's byte behind its opening: the handshake runs on this connection.
+const ON_STREAM: u8 = 1;
+
+/// The dialler's byte behind its opening: the handshake ran by way of the coordinator, and the
+/// dialler's tag of it follows.
+const RELAYED: u8 = 2;
+
+/// The controlling side's first application byte: "this connection is the one".
+///
+/// Both sides may finish several handshakes; only this byte makes them keep the same one. It costs
+/// no round trip, since it travels right behind the handshake's last flight.
+const NOMINATION: u8 = 1;
+
+/// The longest that a verification may take.
+///
+/// Four flights at the longest round trips seen on the internet, with a few lost packets. The
+/// agent's own limit is the shorter one, as a rule.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The most handshakes that run on connections at a time, on the controlled side.
+///
+/// Hundreds of connections may be open there that wait for the dialler's opening; somebody who has
+/// seen the opening must not make all of them hold a handshake's state.
+const MAX_HANDSHAKES: usize = 8;
+
+/// How long a connection that is believed to lead to the peer may do without the opening, before the next one is
+/// used as well.
+///
+/// The peer's opening comes half a round trip after TCP is open; the rest is for lost packets. Two round
+/// trips, if these are longer.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// How long a connection that is believed to lead to the peer may take to bring the whole answer, before the next
+/// one is used as well.
+///
+/// The peer's tag comes a round trip after ours has left, and [`FLIGHT_PATIENCE`] later if the
+/// coordinator keeps the last flight back; the rest is for a lost packet. Whoever has the token
+/// alone holds the others up for no longer. Four round trips, if these are longer: a packet that is lost
+/// is sent again after three at first.
+const ANSWER_LIMIT: Duration = Duration::from_millis(1500);
+
+/// The longest round trip that counts for these: nobody is held up for longer than [`LIMIT`], whatever
+/// a coordinator says.
+const MAX_ROUND_TRIP: Duration = Duration::from_secs(2);
+
+/// How long the coordinator may take to pass the last flight on after it came on a connection.
+///
+/// It left half a direct round trip earlier at the latest. The copy on the connection is believed
+/// only if it must be: whoever knows the token could end the handshake with a wrong one.
+const FLIGHT_PATIENCE: Duration = Duration::from_millis(500);
+
+/// The least that is waited for the relayed handshake, however short the direct round trip is: a
+/// busy machine needs some milliseconds.
+const MIN_PATIENCE: Duration = Duration::from_millis(20);
+
+/// What a side needs to verify the connections of one session.
+#[derive(Debug, Clone)]
+pub(crate) struct Verifier {
+    /// What this side opens each connection with.
+    ours: Opening,
+    /// What the peer does.
+    theirs: Opening,
+    tls: Tls,
+    relayed: watch::Receiver<Progress>,
+    /// Takes bytes of the relayed handshake that came on a connection.
+    relayed_bytes: mpsc::Sender<Vec<u8>>,
+    /// When the relayed handshake should be over.
+    relayed_due: Instant,
+    /// The round trip to the peer, as far as is known.
+    round_trip: Duration,
+    /// How the dialler goes about it: as for the first connection, so for all.
+    way: Arc<OnceLock<Way>>,
+    /// For how long nothing may come from the peer once its connection is used.
+    silence: Duration,
+    /// One connection after the other begins to be used. Closed when the peer has answered on one.
+    turn: Arc<Semaphore>,
+    /// How many handshakes may run on connections.
+    handshakes: Arc<Semaphore>,
+    /// What has been found of the paths, by which further connections are opened.
+    faults: Arc<PathFaults>,
+    /// On which connections the peer is heard.
+    hearings: Hearings,
+    /// On which connections that this side uses the peer has not answered.
+    unanswered: Unanswered,
+}
+
+#[derive(Debug, Clone)]
+enum Tls {
+    Controlling(Arc<ClientConfig>),
+    Controlled(Arc<ServerConfig>),
+}
+
+/// Where the handshake runs that a connection is verified by.
+#[derive(Debug, Clone)]
+enum Way {
+    OnStream,
+    Relayed(Tags),
+}
+
+/// An open connection, and what is known of it.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) stream: TcpStream,
+    /// Whether the peer's opening has been read from it already.
+    pub(crate) opening_read: bool,
+    pub(crate) origin: Origin,
+    /// How long it took to open: the round trip, or a little more.
+    pub(crate) took: Duration,
+}
+
+/// Where a connection comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// This side dialled an address that the peer named.
+    Dialled,
+    /// Somebody came from an address that the peer named.
+    Accepted,
+    /// Somebody came from elsewhere.
+    Stranger,
+}
+
+/// What is known of a connection before its other end has proved to be the peer.
+#[derive(Debug)]
+pub(crate) enum Belief {
+    /// It can be used.
+    Usable(OwnedWriteHalf),
+    /// It has brought the peer's opening.
+    Heard,
+}
+
+/// A connection whose other end is the peer.
+#[derive(Debug)]
+pub(crate) enum Verified {
+    /// The handshake ran on it.
+    OnStream(Box<TlsStream<Transport>>),
+    /// The peer has shown its tag of the relayed handshake; the other half is in use already.
+    Confirmed(OwnedReadHalf),
+    /// The dialler has shown its tag of the relayed handshake, and uses the connection.
+    Tagged(Tagged),
+}
+
+/// A connection that the dialler uses, and that waits for this side's tag.
+///
+/// The dialler may use several, one after the other where answers are slow, and keeps the one that is answered
+/// on. So there is one answer.
+#[derive(Debug)]
+pub(crate) struct Tagged {
+    stream: TcpStream,
+    ours: [u8; TAG_LEN],
+}
+
+impl Tagged {
+    /// Tells the dialler that this connection is the one.
+    pub(crate) async fn answer(mut self) -> io::Result<TcpStream> {
+        let answer = [&probe(&self.stream)[..], &self.ours].concat();
+        self.stream.write_all(&answer).await?;
+        Ok(self.stream)
+    }
+}
+
+/// The turn to be the newest connection that is used.
+struct Turn<'a> {
+    permit: Option<SemaphorePermit<'a>>,
+    /// For how long nothing may come.
+    silence: Duration,
+    /// When the whole answer should have come.
+    until: Instant,
+}
+
+impl Turn<'_> {
+    /// Lets the next connection have it. This one ends by a reset unless it is the one in the end.
+    fn pass(&mut self, stream: &TcpStream) {
+        self.permit = None;
+        tcp::have_reset(stream);
+    }
+}
+
+impl Verifier {
+    pub(crate) fn new(
+        key: &SecretKey,
+        (peer, role): (PeerId, Role),
+        token: SessionToken,
+        (relayed, relayed_due): (&Relayed, Instant),
+    ) -> Result<Self, TlsConfigError> {
+        let tls = match role {
+            Role::Controlling => Tls::Controlling(Arc::new(client_config(key, peer, PEER_ALPN)?)),
+            Role::Controlled => {
+                Tls::Controlled(Arc::new(server_config(key, Some(peer), PEER_ALPN)?))
+            }
+        };
+        Ok(Self {
+            ours: token.opening(role),
+            theirs: token.opening(role.other()),
+            tls,
+            relayed: relayed.progress(),
+            relayed_bytes: relayed.incoming(),
+            relayed_due,
+            round_trip: Duration::ZERO,
+            way: Arc::default(),
+            silence: tcp::STREAM_SILENCE,
+            turn: Arc::new(Semaphore::new(1)),
+            handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
+            faults: Arc::default(),
+            hearings: Hearings::default(),
+            unanswered: Unanswered::default(),
+        })
+    }
+
+    /// Tells whether the peer is heard on a connection that is being verified.
+    pub(crate) fn hears_peer(&self) -> bool {
+        self.hearings.are_there()
+    }
+
+    /// Tells whether the peer may have taken a connection that this side has used, and what was sent there.
+    pub(crate) fn may_be_taken(&self) -> bool {
+        self.unanswered.are_there()
+    }
+
+    /// Returns where it notes what it finds of the paths.
+    pub(crate) fn faults(&self) -> Arc<PathFaults> {
+        Arc::clone(&self.faults)
+    }
+
+    /// Gives peers that are far away the time that they need.
+    pub(crate) fn over(self, round_trip: Duration) -> Self {
+        Self {
+            round_trip: round_trip.min(MAX_ROUND_TRIP),
+            ..self
+        }
+    }
+
+    /// Sets for how long nothing may come from the peer once its connection is used.
+    pub(crate) fn enduring(self, silence: Duration) -> Self {
+        Self { silence, ..self }
+    }
+
+    /// Verifies a connection; on the controlled side, waits for the nomination too.
+    ///
+    /// The controlling side gives the writing half to `believed` as soon as it can be used, and tells when it is
+    /// heard there.
+    ///
+    /// Cancel safety: dropping the future resets the connection.
+    pub(crate) async fn verify(
+        self,
+        open: Open,
+        believed: mpsc::Sender<Belief>,
+    ) -> Result<Verified, VerifyFailure> {
+        let verifying = async {
+            match self.tls.clone() {
+                Tls::Controlling(config) => self.as_controlling(open, config, believed).await,
+                Tls::Controlled(config) => self.as_controlled(open, config).await,
+            }
+        };
+        match timeout(LIMIT, verifying).await {
+            Ok(result) => result.map_err(|error| classify(&error)),
+            Err(_) => Err(VerifyFailure::TimedOut),
+        }
+    }
+
+    async fn as_controlling(
+        &self,
+        open: Open,
+        config: Arc<ClientConfig>,
+        believed: mpsc::Sender<Belief>,
+    ) -> io::Result<Verified> {
+        match self.way(&open).await {
+            Way::Relayed(tags) => self.believe(open, tags, believed).await,
+            Way::OnStream => self.shake_hands(open, config).await,
+        }
+    }
+
+    /// Makes a handshake on the connection.
+    async fn shake_hands(&self, open: Open, config: Arc<ClientConfig>) -> io::Result<Verified> {
+        let Open {
+            mut stream,
+            opening_read,
+            origin,
+            ..
+        } = open;
+        if self.faults.spoil(&stream) {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        stream.write_all(&self.greeting(ON_STREAM)).await?;
+        stream.write_all(&probe(&stream)).await?;
+        let stream = Preamble::expecting(stream, self.theirs, opening_read, self.hearings.clone());
+        let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
+        let connector = TlsConnector::from(config);
+        let mut handshake = std::pin::pin!(connector.connect(name, Transport::Direct(stream)));
+        let limit = ANSWER_LIMIT.max(self.round_trip * 4);
+        let ended = match timeout(limit, &mut handshake).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                // It may still be slow only, and goes on.
+                if let Some(tcp) = handshake.get_ref().and_then(Transport::tcp) {
+                    self.faults.look_at_silent(tcp);
+                }
+                handshake.await
+            }
+        };
+        let stream = ended.inspect_err(|error| self.note_silent_end(origin, error))?;
+        Ok(Verified::OnStream(Box::new(stream.into())))
+    }
+
+    /// Chooses where the handshake runs, once for all connections.
+    async fn way(&self, open: &Open) -> Way {
+        if let Some(way) = self.way.get() {
+            return way.clone();
+        }
+        let way = match open.origin {
+            Origin::Dialled | Origin::Accepted => self.relayed_in_time(open.took).await,
+            // Somebody who knows the token has to prove more before he is sent anything.
+            Origin::Stranger => None,
+        };
+        let choose = || way.map_or(Way::OnStream, Way::Relayed);
+        self.way.get_or_init(choose).clone()
+    }
+
+    /// Waits for the relayed handshake, if it should end within a round trip of the connection,
+    /// which is what a handshake there would take.
+    async fn relayed_in_time(&self, round_trip: Duration) -> Option<Tags> {
+        let mut progress = self.relayed.clone();
+        if let Progress::Done(tags) = &*progress.borrow() {
+            return Some(tags.clone());
+        }
+        let (now, patience) = (Instant::now(), round_trip.max(MIN_PATIENCE));
+        if self.relayed_due > now + patience {
+            return None;
+        }
+        let until = self.relayed_due.max(now) + patience;
+        let over = progress.wait_for(|progress| !matches!(progress, Progress::UnderWay));
+        match timeout_at(until.into(), over).await.ok()?.as_deref().ok()? {
+            Progress::Done(tags) => Some(tags.clone()),
+            Progress::UnderWay | Progress::Failed => None,
+        }
+    }
+
+    /// Uses a connection before the peer has answered on it, and waits for the answer.
+    ///
+    /// Where that takes long, the next connection is used as well. This one stays open: the peer answers on
+    /// the one that it has taken, and that may be this one still.
+    async fn believe(
+        &self,
+        open: Open,
+        tags: Tags,
+        believed: mpsc::Sender<Belief>,
+    ) -> io::Result<Verified> {
+        let Ok(turn) = self.turn.acquire().await else {
+            // The peer has answered on another one, with which the session ends.
+            return std::future::pending().await;
+        };
+        let Open {
+            mut stream,
+            opening_read,
+            origin,
+            ..
+        } = open;
+        if self.faults.spoil(&stream) {
+            // It was opened before that was known.
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        let mut turn = Turn {
+            permit: Some(turn),
+            silence: SILENCE.max(self.round_trip * 2),
+            until: Instant::now() + ANSWER_LIMIT.max(self.round_trip * 4),
+        };
+        let mut hearing = opening_read.then(|| self.hearings.begin());
+        if origin != Origin::Dialled && hearing.is_none() {
+            // Whoever connects greets at once, so this costs nothing.
+            hearing = Some(self.expect_opening(&mut stream, turn.silence).await?);
+        }
+        stream.write_all(&self.greeting(RELAYED)).await?;
+        let rest = [probe(&stream), proof(&tags)?].concat();
+        stream.write_all(&rest).await?;
+        tcp::settle(&stream, self.silence)?;
+        let (mut read, write) = stream.into_split();
+        self.unanswered.begin();
+        if believed.send(Belief::Usable(write)).await.is_err() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let mut answer = CalleesAnswer::default();
+        let mut is_heard = hearing.is_some();
+        let answering = async {
+            let _hearing = match hearing {
+                Some(hearing) => hearing,
+                None => {
+                    let opening = self.hear_opening(&mut answer, &mut read, &mut turn).await;
+                    opening.inspect_err(|error| self.note_silent_end(origin, error))?
+                }
+            };
+            is_heard = true;
+            // Where the session is over, nobody needs to know.
+            drop(believed.send(Belief::Heard).await);
+            self.hear_tag(&mut answer, &mut read, &mut turn, &tags)
+                .await
+        };
+        if let Err(error) = answering.await {
+            // What was written on it belongs to another connection now.
+            tcp::have_reset(read.as_ref());
+            self.unanswered.ended(&error, is_heard);
+            return Err(error);
+        }
+        // Nobody takes this one's place any more.
+        self.turn.close();
+        tcp::settle(read.as_ref(), self.silence)?;
+        Ok(Verified::Confirmed(read))
+    }
+
+    /// Waits for the callee's opening, and lets the next connection be used as well where that is late.
+    async fn hear_opening(
+        &self,
+        answer: &mut CalleesAnswer,
+        read: &mut OwnedReadHalf,
+        turn: &mut Turn<'_>,
+    ) -> io::Result<Hearing> {
+        let opening = answer.expect_opening(read, self.theirs);
+        match timeout(turn.silence, opening).await {
+            Ok(opening) => opening?,
+            Err(_) => {
+                turn.pass((*read).as_ref());
+                answer.expect_opening(read, self.theirs).await?;
+            }
+        }
+        Ok(self.hearings.begin())
+    }
+
+    /// Waits for what the callee says on the connection that it has taken, and lets the next connection be used
+    /// as well where that is late.
+    async fn hear_tag(
+        &self,
+        answer: &mut CalleesAnswer,
+        read: &mut OwnedReadHalf,
+        turn: &mut Turn<'_>,
+        tags: &Tags,
+    ) -> io::Result<()> {
+        let tag = answer.expect_tag(read, tags);
+        match timeout_at(turn.until.into(), tag).await {
+            Ok(tag) => tag,
+            Err(_) => {
+                self.faults.look_at_silent((*read).as_ref());
+                turn.pass((*read).as_ref());
+                answer.expect_tag(read, tags).await
+            }
+        }
+    }
+
+    /// Notes how a connection has ended on which nothing has come.
+    fn note_silent_end(&self, origin: Origin, error: &io::Error) {
+        match origin {
+            Origin::Dialled => self.faults.note_silent_end(error),
+            Origin::Accepted | Origin::Stranger => {}
+        }
+    }
+
+    /// Returns what the dialler begins a connection with. It leaves in a small packet of its own, so that
+    /// it arrives even where large ones do not.
+    fn greeting(&self, way: u8) -> Vec<u8> {
+        [self.ours.as_bytes(), &[way][..]].concat()
+    }
+
+    async fn expect_opening(
+        &self,
+        stream: &mut TcpStream,
+        silence: Duration,
+    ) -> io::Result<Hearing> {
+        let opening = timeout(silence, read_opening(stream)).await;
+        let opening = opening.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let is_theirs = opening == self.theirs;
+        is_theirs
+            .then(|| self.hearings.begin())
+            .ok_or_else(stranger)
+    }
+
+    async fn as_controlled(&self, open: Open, config: Arc<ServerConfig>) -> io::Result<Verified> {
+        let mut stream = open.stream;
+        stream.write_all(self.ours.as_bytes()).await?;
+        if !open.opening_read {
+            let opening = read_opening(&mut stream).await;
+            if opening.inspect_err(|error| self.note_silent_end(open.origin, error))? != self.theirs
+            {
+                return Err(stranger());
+            }
+        }
+        let _hearing = self.hearings.begin();
+        let way = stream.read_u8().await?;
+        expect_probe(&mut stream).await?;
+        match way {
+            ON_STREAM => {
+                // The semaphore is never closed.
+                let _running = self.handshakes.acquire().await.map_err(io::Error::other)?;
+                stream.write_all(&probe(&stream)).await?;
+                let transport = Transport::Direct(Preamble::passed(stream));
+                let mut tls = TlsAcceptor::from(config).accept(transport).await?;
+                expect_nomination(&mut tls).await?;
+                Ok(Verified::OnStream(Box::new(tls.into())))
+            }
+            RELAYED => self.expect_tag(stream).await,
+            _ => Err(stranger()),
+        }
+    }
+
+    /// Waits for the dialler's tag, and until the dialler uses the connection.
+    async fn expect_tag(&self, mut stream: TcpStream) -> io::Result<Verified> {
+        let mut tag = [0; TAG_LEN];
+        stream.read_exact(&mut tag).await?;
+        let len = usize::from(stream.read_u16().await?);
+        if len > MAX_HANDSHAKE {
+            return Err(stranger());
+        }
+        let mut flight = vec![0; len];
+        stream.read_exact(&mut flight).await?;
+        let tags = self.relayed_with(flight).await.ok_or_else(stranger)?;
+        if !tags.is_theirs(&tag) {
+            return Err(stranger());
+        }
+        if stream.peek(&mut [0]).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(Verified::Tagged(Tagged {
+            stream,
+            ours: tags.ours,
+        }))
+    }
+
+    /// Waits for the end of the relayed handshake. If the coordinator does not pass the last
+    /// flight on, there is this copy of it.
+    async fn relayed_with(&self, flight: Vec<u8>) -> Option<Tags> {
+        let mut progress = self.relayed.clone();
+        let is_over = |progress: &Progress| !matches!(progress, Progress::UnderWay);
+        let is_late = timeout(FLIGHT_PATIENCE, progress.wait_for(is_over))
+            .await
+            .is_err();
+        if is_late && self.relayed_bytes.try_send(flight).is_err() {
+            tracing::debug!("a last flight has come too often");
+        }
+        match &*progress.wait_for(is_over).await.ok()? {
+            Progress::Done(tags) => Some(tags.clone()),
+            Progress::UnderWay | Progress::Failed => None,
+        }
+    }
+}
+
+/// Returns what the dialler sends behind the probe if the handshake ran elsewhere.
+fn proof(tags: &Tags) -> io::Result<Vec<u8>> {
+    let flight = &tags.last_flight;
+    let len = u16::try_from(flight.len()).map_err(io::Error::other)?;
+    Ok([&tags.ours[..], &len.to_be_bytes(), flight].concat())
+}
+
+/// Tells the controlled side that this connection is the one.
+pub(crate) async fn nominate(stream: &mut TlsStream<Transport>) -> io::Result<()> {
+    stream.write_u8(NOMINATION).await?;
+    stream.flush().await
+}
+
+/// Reads what [`nominate`] writes.
+pub(crate) async fn expect_nomination(
+    stream: &mut (impl tokio::io::AsyncRead + Unpin),
+) -> io::Result<()> {
+    if stream.read_u8().await? == NOMINATION {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::InvalidData.into())
+    }
+}
+
+fn classify(error: &io::Error) -> VerifyFailure {
+    let tls = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::InvalidCertificate(
+            CertificateError::ApplicationVerificationFailure,
+        )) => VerifyFailure::WrongIdentity,
+        Some(_) => VerifyFailure::Stranger,
+        None if error.kind() == io::ErrorKind::InvalidData => VerifyFailure::Stranger,
+        None if error.kind() == io::ErrorKind::TimedOut => VerifyFailure::TimedOut,
+        None => VerifyFailure::Closed,
+    }
+}

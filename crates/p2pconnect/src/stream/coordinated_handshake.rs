@@ -1,0 +1,345 @@
+//! The handshake with a peer by way of the coordinator, while the connection is being punched.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use p2pconnect_identity::{SecretKey, TlsConfigError, client_config, server_config};
+use p2pconnect_proto::{PEER_ALPN, PeerId, SessionToken, message::Flight};
+use rustls::pki_types::ServerName;
+use subtle::ConstantTimeEq as _;
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+use crate::{
+    coordinator::{
+        flights::{Incoming, Word},
+        requests::Coordination,
+    },
+    machine::task::AbortOnDrop,
+    stream::{
+        handshake_pipe::{Ends, Relay},
+        transport::Transport,
+    },
+};
+
+/// The name that TLS libraries want from a client; the key alone counts.
+pub(crate) const SERVER_NAME: &str = "p2pconnect";
+
+/// What a connection's tags are derived for (RFC 8446 section 7.5).
+const TAG_LABEL: &[u8] = b"EXPORTER-p2pconnect-connection";
+
+/// The length of a tag: nobody guesses it.
+pub(crate) const TAG_LEN: usize = 32;
+
+/// The callee's flights that the dialler needs: TLS 1.3 has one (RFC 8446 section 2).
+const FROM_CALLEE: usize = 1;
+
+/// The dialler's flights that the callee needs: the hello and the last one.
+const FROM_DIALLER: usize = 2;
+
+/// How long the relayed handshake may take: three times across, with lost packets. TCP connections
+/// go on without it long before.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// What proves on a TCP connection that the relayed handshake's two ends are there.
+///
+/// Both sides derive the same two tags from the handshake's secrets, which nobody else has.
+#[derive(Debug, Clone)]
+pub(crate) struct Tags {
+    /// What this side sends.
+    pub(crate) ours: [u8; TAG_LEN],
+    theirs: [u8; TAG_LEN],
+    /// This side's last flight, should the coordinator not pass it on.
+    pub(crate) last_flight: Arc<[u8]>,
+}
+
+impl Tags {
+    /// Tells, in a time that says nothing, whether this is the peer's tag.
+    pub(crate) fn is_theirs(&self, tag: &[u8; TAG_LEN]) -> bool {
+        self.theirs.ct_eq(tag).into()
+    }
+}
+
+/// How far a relayed handshake is.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Progress {
+    #[default]
+    UnderWay,
+    Done(Tags),
+    /// It will not end; each connection has to make its own.
+    Failed,
+}
+
+/// How a peer gives an introduction up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Left {
+    /// It had begun, and found that another introduction would be better.
+    Begun,
+    /// It has not taken it up.
+    Untouched,
+    /// It has not said so: the coordinator has heard nothing of it for so long.
+    Silent(Duration),
+}
+
+/// A relayed handshake. Dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Relayed {
+    progress: watch::Receiver<Progress>,
+    stream: Arc<Mutex<Option<TlsStream<Transport>>>>,
+    outgoing: Option<mpsc::Receiver<Vec<u8>>>,
+    incoming: mpsc::Sender<Vec<u8>>,
+    /// Whether anything of the peer's handshake has come.
+    heard: bool,
+    /// How the peer has given the introduction up, once it has.
+    left: watch::Sender<Option<Left>>,
+    tasks: Vec<AbortOnDrop>,
+}
+
+impl Relayed {
+    /// Begins as the dialler; returns the first bytes too, which travel with the dial.
+    ///
+    /// Without them the dial goes on, and each connection makes its own handshake.
+    pub(crate) async fn dialling(
+        key: &SecretKey,
+        peer: PeerId,
+    ) -> Result<(Self, Vec<u8>), TlsConfigError> {
+        let config = Arc::new(client_config(key, peer, PEER_ALPN)?);
+        let (relay, ends) = Relay::new(FROM_CALLEE);
+        let handshake = async move {
+            let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
+            let connector = TlsConnector::from(config);
+            let stream = connector.connect(name, Transport::Relayed(relay)).await?;
+            Ok(stream.into())
+        };
+        let mut relayed = Self::start(handshake, ends);
+        let hello = match &mut relayed.outgoing {
+            Some(outgoing) => outgoing.recv().await,
+            None => None,
+        };
+        Ok((relayed, hello.unwrap_or_default()))
+    }
+
+    /// Begins as the callee, with the dialler's first bytes.
+    pub(crate) fn called(
+        key: &SecretKey,
+        peer: PeerId,
+        hello: Vec<u8>,
+    ) -> Result<Self, TlsConfigError> {
+        let config = Arc::new(server_config(key, Some(peer), PEER_ALPN)?);
+        let (relay, ends) = Relay::new(FROM_DIALLER);
+        let handshake = async move {
+            let acceptor = TlsAcceptor::from(config);
+            let stream = acceptor.accept(Transport::Relayed(relay)).await?;
+            Ok(stream.into())
+        };
+        let mut relayed = Self::start(handshake, ends);
+        relayed.heard = true;
+        if hello.is_empty() || relayed.incoming.try_send(hello).is_err() {
+            tracing::debug!("no handshake by way of the coordinator");
+        }
+        Ok(relayed)
+    }
+
+    fn start(
+        handshake: impl Future<Output = io::Result<TlsStream<Transport>>> + Send + 'static,
+        (outgoing, incoming): Ends,
+    ) -> Self {
+        let (sender, progress) = watch::channel(Progress::UnderWay);
+        let stream = Arc::new(Mutex::new(None));
+        let place = Arc::clone(&stream);
+        let task = AbortOnDrop::spawn(async move {
+            let ended = match timeout(LIMIT, handshake).await {
+                Ok(result) => result.and_then(|stream| Ok((tags(&stream)?, stream))),
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            };
+            match ended {
+                Ok((tags, stream)) => {
+                    *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
+                    sender.send_replace(Progress::Done(tags));
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "no handshake by way of the coordinator");
+                    sender.send_replace(Progress::Failed);
+                }
+            }
+        });
+        Self {
+            progress,
+            stream,
+            outgoing: Some(outgoing),
+            incoming,
+            heard: false,
+            left: watch::Sender::default(),
+            tasks: vec![task],
+        }
+    }
+
+    /// Lets the bytes of the handshake pass by way of the coordinator from now on.
+    pub(crate) fn connect(
+        &mut self,
+        session: SessionToken,
+        coordination: Arc<Coordination>,
+        mut flights: Incoming,
+    ) {
+        let Some(mut outgoing) = self.outgoing.take() else {
+            return;
+        };
+        let incoming = self.incoming.clone();
+        let (left, mut heard) = (self.left.clone(), self.heard);
+        self.tasks.push(AbortOnDrop::spawn(async move {
+            loop {
+                tokio::select! {
+                    Some(bytes) = outgoing.recv() => {
+                        if let Err(error) = coordination.relay(Flight { session, bytes }).await {
+                            tracing::debug!(%error, "bytes of a handshake not passed on");
+                        }
+                    }
+                    Some(word) = flights.next() => {
+                        let bytes = match word {
+                            Word::Bytes(bytes) if !bytes.is_empty() => bytes,
+                            Word::Bytes(_) => {
+                                let how = if heard { Left::Begun } else { Left::Untouched };
+                                left.send_replace(Some(how));
+                                continue;
+                            }
+                            Word::Silent(silence) => {
+                                left.send_replace(Some(Left::Silent(silence)));
+                                continue;
+                            }
+                        };
+                        heard = true;
+                        if incoming.try_send(bytes).is_err() {
+                            tracing::debug!("bytes of a handshake dropped");
+                        }
+                    }
+                    else => return,
+                }
+            }
+        }));
+    }
+
+    /// Waits until the peer has given the introduction up in a way that counts. Cancel safe.
+    pub(crate) async fn left(&self, counts: impl Fn(Left) -> bool) {
+        let mut left = self.left.subscribe();
+        // The sender lives as long as `self`.
+        drop(left.wait_for(|left| left.is_some_and(&counts)).await);
+    }
+
+    /// Tells whether, and how, it has.
+    pub(crate) fn has_left(&self) -> Option<Left> {
+        *self.left.borrow()
+    }
+
+    /// Returns where bytes go in that came another way than by the coordinator.
+    pub(crate) fn incoming(&self) -> mpsc::Sender<Vec<u8>> {
+        self.incoming.clone()
+    }
+
+    /// Watches how far it is.
+    pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.clone()
+    }
+
+    /// Takes the stream whose handshake is over. There is one.
+    pub(crate) fn take_stream(&self) -> Option<TlsStream<Transport>> {
+        self.stream
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+}
+
+/// Lets two ends speak to each other without a coordinator.
+#[cfg(test)]
+pub(crate) fn wire(one: &mut Relayed, other: &mut Relayed) {
+    one.answer_only(other);
+    other.answer_only(one);
+}
+
+#[cfg(test)]
+impl Relayed {
+    /// Returns what tells this end that the other one has given the introduction up.
+    pub(crate) fn leaving(&self) -> watch::Sender<Option<Left>> {
+        self.left.clone()
+    }
+
+    /// Lets the other end hear this one, and not the other way round.
+    pub(crate) fn answer_only(&mut self, other: &mut Self) {
+        let Some(mut outgoing) = self.outgoing.take() else {
+            return;
+        };
+        let incoming = other.incoming.clone();
+        self.tasks.push(AbortOnDrop::spawn(async move {
+            while let Some(bytes) = outgoing.recv().await {
+                if incoming.send(bytes).await.is_err() {
+                    return;
+                }
+            }
+        }));
+    }
+}
+
+fn tags(stream: &TlsStream<Transport>) -> io::Result<Tags> {
+    let export = |context: &[u8]| match stream {
+        TlsStream::Client(stream) => {
+            let connection = stream.get_ref().1;
+            connection.export_keying_material([0; TAG_LEN], TAG_LABEL, Some(context))
+        }
+        TlsStream::Server(stream) => {
+            let connection = stream.get_ref().1;
+            connection.export_keying_material([0; TAG_LEN], TAG_LABEL, Some(context))
+        }
+    };
+    let controlling = export(b"controlling").map_err(io::Error::other)?;
+    let controlled = export(b"controlled").map_err(io::Error::other)?;
+    let (ours, theirs) = match stream {
+        TlsStream::Client(_) => (controlling, controlled),
+        TlsStream::Server(_) => (controlled, controlling),
+    };
+    let last_flight = match io(stream) {
+        Transport::Relayed(relay) => relay.last_flight.as_slice().into(),
+        Transport::Believed(_) | Transport::Direct(_) | Transport::Gone => Arc::default(),
+    };
+    Ok(Tags {
+        ours,
+        theirs,
+        last_flight,
+    })
+}
+
+fn io(stream: &TlsStream<Transport>) -> &Transport {
+    stream.get_ref().0
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_last_flight_that_comes_twice_does_no_harm() {
+        let [one, other] = [(); 2].map(|()| SecretKey::generate().unwrap());
+        let (mut dialling, hello) = Relayed::dialling(&one, other.peer_id()).await.unwrap();
+        let mut called = Relayed::called(&other, one.peer_id(), hello).unwrap();
+        called.answer_only(&mut dialling);
+        let is_over = |progress: &Progress| !matches!(progress, Progress::UnderWay);
+        let mut progress = dialling.progress();
+        let flight = match &*progress.wait_for(is_over).await.unwrap() {
+            Progress::Done(tags) => tags.last_flight.to_vec(),
+            Progress::UnderWay | Progress::Failed => panic!("the dialler needs no more"),
+        };
+        // By the coordinator and on a connection, before the callee gets any time.
+        for _ in 0..2 {
+            called.incoming().try_send(flight.clone()).unwrap();
+        }
+        let mut progress = called.progress();
+        let progress = progress.wait_for(is_over).await.unwrap();
+        assert!(matches!(*progress, Progress::Done(_)));
+    }
+}

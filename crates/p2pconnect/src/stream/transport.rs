@@ -1,0 +1,387 @@
+//! What TLS with the peer runs over: the coordinator at first, then TCP.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Wake as _, Waker, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::mpsc,
+};
+
+use crate::{
+    DialError,
+    machine::{
+        task::AbortOnDrop,
+        tcp,
+        wakers::{Direction, Wakers},
+    },
+    stream::{handshake_pipe::Relay, preamble::Preamble},
+};
+
+/// The most that is sent on a connection before the peer has answered on it, which takes a round
+/// trip. TCP itself sends some 15 KiB in its first one.
+const MAX_UNCONFIRMED: usize = 64 * 1024;
+
+/// The most of it that is sent on a connection that has not even brought the peer's opening: enough for a request. A
+/// coordinator that lies names addresses where anybody may listen.
+const MAX_UNHEARD: usize = 4 * 1024;
+
+/// What TLS with the peer runs over.
+#[derive(Debug)]
+pub(crate) enum Transport {
+    /// The coordinator passes the handshake on.
+    Relayed(Relay),
+    /// A TCP connection that the peer has not answered on yet.
+    Believed(Box<Believed>),
+    /// A TCP connection.
+    Direct(Preamble),
+    /// Nothing any more: putting a connection together has failed.
+    Gone,
+}
+
+/// What becomes of connections that were believed to lead to the peer.
+#[derive(Debug)]
+pub(crate) enum Update {
+    /// One does, and this is its other half.
+    Confirmed(OwnedReadHalf),
+    /// They may still, and so may this one.
+    Joined(OwnedWriteHalf),
+    /// The one between these addresses has brought the peer's opening.
+    Heard {
+        local: SocketAddr,
+        remote: SocketAddr,
+    },
+    /// The one between these addresses does not.
+    Refuted {
+        local: SocketAddr,
+        remote: SocketAddr,
+    },
+    /// None will: the coordinator has heard nothing of the peer for so long.
+    PeerSilent(Duration),
+}
+
+/// TCP connections that are used before the peer has answered on one, with everything that was
+/// written, in case it has to be sent again on another one.
+///
+/// Nobody but the peer can read what is sent: the handshake is over, and the peer has proved who
+/// it is in it. The peer takes one of them, and answers there.
+#[derive(Debug)]
+pub(crate) struct Believed {
+    /// In the order of their turns. What is written goes to the last one; what the others lack they get once
+    /// they are the one.
+    connections: Vec<Outgoing>,
+    written: Vec<u8>,
+    /// The other half of the only one that is left, once the peer has answered.
+    confirmed: Option<OwnedReadHalf>,
+    /// For how long the peer has been silent, once it is taken for gone.
+    silence: Option<Duration>,
+    updates: mpsc::Receiver<Update>,
+    /// Whoever waits for an update, or for this connection to take what it lacks.
+    wakers: Arc<Wakers>,
+    /// The race among the connections, which goes on until one is confirmed.
+    race: Option<AbortOnDrop>,
+}
+
+/// This side's half of a connection.
+#[derive(Debug)]
+struct Outgoing {
+    half: OwnedWriteHalf,
+    /// How much of what is written has been sent here.
+    sent: usize,
+    /// Whether it has brought the peer's opening.
+    heard: bool,
+}
+
+impl Outgoing {
+    const fn new(half: OwnedWriteHalf) -> Self {
+        Self {
+            half,
+            sent: 0,
+            heard: false,
+        }
+    }
+
+    /// Returns how much of so many bytes may be sent here for now.
+    fn may_send(&self, written: usize) -> usize {
+        if self.heard {
+            written
+        } else {
+            written.min(MAX_UNHEARD)
+        }
+    }
+
+    /// Ends a connection by a reset, as soon as its other half is dropped as well: what was written on it belongs
+    /// to another one.
+    fn reset(self) {
+        tcp::have_reset(self.half.as_ref());
+        // Dropping it would send FIN.
+        self.half.forget();
+    }
+
+    fn is_other_half_of(&self, half: &OwnedReadHalf) -> bool {
+        std::ptr::eq::<TcpStream>(self.half.as_ref(), half.as_ref())
+    }
+
+    fn is_between(&self, local: SocketAddr, remote: SocketAddr) -> bool {
+        let is = |address: io::Result<SocketAddr>, wanted| address.is_ok_and(|it| it == wanted);
+        is(self.half.local_addr(), local) && is(self.half.peer_addr(), remote)
+    }
+}
+
+impl Believed {
+    pub(crate) fn new(half: OwnedWriteHalf, updates: mpsc::Receiver<Update>) -> Self {
+        Self {
+            connections: vec![Outgoing::new(half)],
+            written: Vec::new(),
+            confirmed: None,
+            silence: None,
+            updates,
+            wakers: Arc::default(),
+            race: None,
+        }
+    }
+
+    /// Returns what wakes both directions, of which `cx` polls one.
+    fn waker(&self, direction: Direction, cx: &Context<'_>) -> Waker {
+        self.wakers.join(direction, cx.waker())
+    }
+
+    /// Waits until the peer has answered, on whichever connection, and everything is sent there.
+    fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.confirmed.is_none() {
+            match self.updates.poll_recv(cx) {
+                Poll::Ready(Some(update)) => self.update(update),
+                Poll::Ready(None) => return Poll::Ready(Err(self.no_path())),
+                Poll::Pending => {
+                    self.send(cx);
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.poll_sent(cx)
+    }
+
+    fn update(&mut self, update: Update) {
+        match update {
+            Update::Joined(half) => self.connections.push(Outgoing::new(half)),
+            Update::Heard { local, remote } => {
+                let mut all = self.connections.iter_mut();
+                if let Some(heard) = all.find(|it| it.is_between(local, remote)) {
+                    heard.heard = true;
+                }
+            }
+            Update::Refuted { local, remote } => {
+                let mut others = self.connections.iter();
+                if let Some(at) = others.position(|it| it.is_between(local, remote)) {
+                    self.connections.remove(at).reset();
+                }
+            }
+            Update::Confirmed(half) => {
+                let others = |it: &mut Outgoing| !it.is_other_half_of(&half);
+                for other in self.connections.extract_if(.., others) {
+                    other.reset();
+                }
+                for it in &mut self.connections {
+                    it.heard = true;
+                }
+                self.confirmed = Some(half);
+            }
+            // Nothing else comes after that.
+            Update::PeerSilent(silence) => self.silence = Some(silence),
+        }
+    }
+
+    /// Sends what the last connection lacks and may have, if there is one.
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(last) = self.connections.last_mut() else {
+            return Poll::Ready(Ok(()));
+        };
+        let end = last.may_send(self.written.len());
+        while last.sent < end {
+            let rest = &self.written[last.sent..end];
+            let count = ready!(Pin::new(&mut last.half).poll_write(cx, rest))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            last.sent += count;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends what can be sent now. A connection that breaks is the race's matter.
+    fn send(&mut self, cx: &mut Context<'_>) {
+        if let Poll::Ready(Err(error)) = self.poll_sent(cx) {
+            tracing::debug!(%error, "believed connection broke");
+        }
+    }
+
+    /// Says why the peer has not answered on any connection: a dial has failed, though late.
+    fn no_path(&self) -> io::Error {
+        let failed = self
+            .silence
+            .map_or_else(|| DialError::Broken(no_path()), DialError::PeerSilent);
+        io::Error::new(io::ErrorKind::ConnectionReset, failed)
+    }
+
+    /// Tells whether TCP has all that was written.
+    fn is_sent(&self) -> bool {
+        let last = self.connections.last();
+        last.is_some_and(|it| it.sent == self.written.len())
+    }
+
+    /// Takes bytes to be sent, as many as there is room for.
+    fn take(&mut self, bytes: &[u8]) -> usize {
+        let room = MAX_UNCONFIRMED.saturating_sub(self.written.len());
+        let taken = bytes.len().min(room);
+        self.written.extend_from_slice(&bytes[..taken]);
+        taken
+    }
+}
+
+fn no_path() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::ConnectionReset,
+        "no answer of the peer came, so something else is at its addresses, or nothing comes back from there; \
+         dialling again may help",
+    )
+}
+
+impl Transport {
+    /// Ties the race among the connections to this stream, as long as it goes on.
+    pub(crate) fn keep(&mut self, race: AbortOnDrop) {
+        if let Self::Believed(believed) = self {
+            believed.race = Some(race);
+        }
+    }
+
+    /// Returns the TCP connection, once it is certain which.
+    pub(crate) const fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Relayed(_) | Self::Believed(_) | Self::Gone => None,
+            Self::Direct(stream) => Some(stream.tcp()),
+        }
+    }
+
+    /// Becomes direct as soon as the peer has answered.
+    fn poll_direct(&mut self, cx: &mut Context<'_>, direction: Direction) -> Poll<io::Result<()>> {
+        let Self::Believed(believed) = self else {
+            return Poll::Ready(Ok(()));
+        };
+        let waker = believed.waker(direction, cx);
+        let settled = ready!(believed.poll_settled(&mut Context::from_waker(&waker)));
+        // The other direction has other things to wait for from now on.
+        believed.wakers.wake_by_ref();
+        settled?;
+        let Self::Believed(believed) = std::mem::replace(self, Self::Gone) else {
+            return Poll::Ready(Ok(()));
+        };
+        let Believed {
+            mut connections,
+            confirmed,
+            ..
+        } = *believed;
+        let halves = confirmed.zip(connections.pop());
+        let (reading, writing) = halves.ok_or_else(no_path)?;
+        let stream = reading.reunite(writing.half).map_err(io::Error::other)?;
+        *self = Self::Direct(Preamble::passed(stream));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.poll_direct(cx, Direction::Reading))?;
+        match &mut *self {
+            Self::Direct(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Relayed(relay) => relay.poll_read(cx, buf),
+            Self::Believed(_) | Self::Gone => Poll::Ready(Err(no_path())),
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let direct = self.poll_direct(cx, Direction::Writing)?;
+        match &mut *self {
+            Self::Direct(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Relayed(relay) => relay.write(bytes),
+            Self::Believed(believed) => {
+                debug_assert!(direct.is_pending(), "it stays believed only while it waits");
+                let taken = believed.take(bytes);
+                let waker = believed.waker(Direction::Writing, cx);
+                believed.send(&mut Context::from_waker(&waker));
+                if taken > 0 || bytes.is_empty() {
+                    Poll::Ready(Ok(taken))
+                } else {
+                    Poll::Pending
+                }
+            }
+            Self::Gone => Poll::Ready(Err(no_path())),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let direct = self.poll_direct(cx, Direction::Writing)?;
+        match &mut *self {
+            Self::Direct(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Relayed(relay) => relay.flush(),
+            // Whoever flushes may not come back before the peer has answered what was written.
+            Self::Believed(believed) if direct.is_pending() => {
+                if believed.is_sent() {
+                    Poll::Ready(Ok(()))
+                } else {
+                    Poll::Pending
+                }
+            }
+            Self::Believed(_) | Self::Gone => Poll::Ready(Err(no_path())),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The writing half ends with what TLS has written. FIN means more, see `ending`.
+        ready!(self.poll_direct(cx, Direction::Writing))?;
+        match &mut *self {
+            Self::Direct(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Relayed(_) => Poll::Ready(Ok(())),
+            Self::Believed(_) | Self::Gone => Poll::Ready(Err(no_path())),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let Self::Direct(stream) = &mut *self {
+            return Pin::new(stream).poll_write_vectored(cx, bufs);
+        }
+        let first = bufs.iter().find(|buf| !buf.is_empty());
+        self.poll_write(cx, first.map_or(&[], |buf| &**buf))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+mod tests;
