@@ -4,6 +4,7 @@ mod assembly;
 mod builder;
 mod core;
 mod host;
+mod quiet;
 mod readiness;
 mod reaper;
 

@@ -61,6 +61,7 @@ mod netlink;
 pub mod oracle;
 mod packet;
 mod packet_socket;
+mod prefix;
 pub mod preset;
 pub mod puncher;
 mod record;

@@ -44,7 +44,6 @@ mod answer;
 mod forward;
 mod packet;
 mod ports;
-mod prefix;
 mod session;
 mod table;
 mod verdict;
@@ -56,13 +55,13 @@ use std::time::Duration;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
+pub use crate::prefix::PrefixPair;
 pub use crate::spec::{
     Dependence, Directions, Hairpinning, Limits, NatSpec, Pooling, PortAssignment, PortRange,
     RstEffect, SimultaneousOpen, SpecError, Timers, Translation, Translation6, UnsolicitedSyn,
     WhenFull,
 };
 pub use packet::Protocol;
-pub use prefix::PrefixPair;
 pub use session::SessionState;
 pub use table::Mapping;
 pub use verdict::{Answer, DropReason, Verdict};

@@ -4,7 +4,7 @@ mod named;
 
 use std::time::Duration;
 
-use crate::model::PrefixPair;
+use crate::prefix::PrefixPair;
 
 /// The behaviour of a NAT or stateful firewall, whoever plays it.
 ///

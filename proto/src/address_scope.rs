@@ -1,8 +1,10 @@
 //! Where an IP address leads.
 
+mod special_purpose;
+
 use std::net::IpAddr;
 
-use crate::{embedded::represented, special_purpose};
+use crate::embedded::represented;
 
 /// Where an IP address leads, whoever names it, judged by the node that it [stands for](represented), and for that by
 /// the IANA special-purpose address registries (RFC 6890).

@@ -29,7 +29,6 @@ mod nat;
 mod peer_id;
 mod reflexive_token;
 mod session;
-mod special_purpose;
 
 pub use address_scope::{AddressScope, is_global, is_local};
 pub use candidate::{Candidate, CandidateKind, PunchPort};

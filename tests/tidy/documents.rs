@@ -1,5 +1,5 @@
-//! What documents name is there: the commands that they tell people to type, and the tests that they
-//! call as witnesses.
+//! What documents name is there: the commands that they tell people to type, the tests that they call as
+//! witnesses, and source files.
 //!
 //! Two suites type what can be typed as it stands: `netns-lab/tests/command/documented.rs` what is
 //! said of the lab, and `tests/netns/readme.rs` README's ssh and demo. The rest is built or takes
@@ -65,6 +65,24 @@ fn every_command_that_a_document_names_is_one() {
     }
     // A search that finds nothing would pass.
     assert!(seen > 40, "{seen}");
+}
+
+#[test]
+fn every_file_that_a_document_names_is_there() {
+    let files: Vec<String> = listed(&["*.rs"])
+        .into_iter()
+        .map(|(path, _)| path)
+        .collect();
+    let mut seen = 0;
+    for (path, text) in listed(&["*.md", ":!CHANGELOG.md"]) {
+        let spans = text.split('`').skip(1).step_by(2);
+        for named in spans.filter(|it| it.ends_with(".rs") && !it.contains([' ', '*'])) {
+            let is_it = |file: &String| format!("/{file}").ends_with(&format!("/{named}"));
+            assert!(files.iter().any(is_it), "{path} names `{named}`");
+            seen += 1;
+        }
+    }
+    assert!(seen > 20, "{seen}");
 }
 
 fn check(command: &str) -> Result<(), String> {

@@ -3,7 +3,8 @@
 //! - pure crates depend on nothing that has a socket, a clock or a runtime
 //! - pure modules of other crates do not name such things
 //! - files stay short enough to read
-//! - documents name commands and tests that there are
+//! - documents name commands, tests and files that there are
+//! - modules do not import each other in circles
 
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
@@ -11,6 +12,7 @@
 #[expect(dead_code, reason = "other tests read other kinds of documents")]
 mod commands;
 mod documents;
+mod imports;
 
 use std::{
     path::{Path, PathBuf},
@@ -32,7 +34,7 @@ const IMPURE: [&str; 7] = [
 ];
 
 /// Pure parts of crates that have sockets elsewhere.
-const PURE_MODULES: [&str; 46] = [
+const PURE_MODULES: [&str; 47] = [
     "crates/cli/src/words.rs",
     "crates/coordinator/src/admission.rs",
     "crates/coordinator/src/concealed.rs",
@@ -67,6 +69,7 @@ const PURE_MODULES: [&str; 46] = [
     "netns-lab/src/oracle",
     "netns-lab/src/oracle.rs",
     "netns-lab/src/packet.rs",
+    "netns-lab/src/prefix.rs",
     "netns-lab/src/preset",
     "netns-lab/src/preset.rs",
     "netns-lab/src/record.rs",
@@ -111,6 +114,32 @@ fn the_readme_has_the_oracles_table_of_pairs() {
         readme.contains(&wanted),
         "README.md should have this between its marks:\n{wanted}"
     );
+}
+
+#[test]
+fn no_modules_import_each_other_in_a_circle() {
+    let roots = [
+        "crates/cli/src/lib.rs",
+        "crates/coordinator/src/lib.rs",
+        "crates/identity/src/lib.rs",
+        "crates/p2pconnect/src/lib.rs",
+        "crates/punch/src/lib.rs",
+        "crates/quic/src/lib.rs",
+        "crates/stun/src/lib.rs",
+        "netns-lab/src/lib.rs",
+        "proto/src/lib.rs",
+        "tests/src/lib.rs",
+    ];
+    let circles: Vec<_> = roots
+        .iter()
+        .flat_map(|it| {
+            let circles = imports::Crate::read(&root().join(it)).circles();
+            circles
+                .into_iter()
+                .map(move |circle| format!("{it}, {circle}"))
+        })
+        .collect();
+    assert!(circles.is_empty(), "{}", circles.join("\n"));
 }
 
 #[test]

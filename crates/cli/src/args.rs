@@ -24,7 +24,7 @@ pub(crate) use self::{
 };
 use crate::{
     exit::{self, Exit},
-    report::{Volume, escaped, millis},
+    report::{Reporter, Volume, escaped, millis},
     stdio,
 };
 
@@ -91,7 +91,12 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    pub(crate) const fn volume(&self) -> Volume {
+    /// Returns what says what happens, as these ask for.
+    pub(crate) fn reporter(&self, started: Instant) -> Reporter {
+        Reporter::new(self.json, self.volume(), started)
+    }
+
+    const fn volume(&self) -> Volume {
         match (self.quiet, self.verbose) {
             (true, _) => Volume::Quiet,
             (false, true) => Volume::Verbose,

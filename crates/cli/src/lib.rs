@@ -12,6 +12,7 @@ mod forward;
 mod halves;
 mod key;
 mod memory;
+mod patient;
 mod pauses;
 mod privileges;
 mod pump;
@@ -27,7 +28,6 @@ use std::{process::ExitCode, time::Instant};
 
 use args::{Command, parse};
 use exit::Exit;
-use report::Reporter;
 use tracing::{Level, Metadata};
 use tracing_subscriber::{
     EnvFilter,
@@ -64,12 +64,12 @@ fn run(command: Command, started: Instant) -> Exit {
             served.unwrap_or_else(|error| Exit::failure(&error))
         }
         Command::Listen(options) => {
-            let reporter = Reporter::new(&options.endpoint.output, started);
+            let reporter = options.endpoint.output.reporter(started);
             let listened = runtime::block_on(cmd::listen::run(options, &reporter));
             listened.unwrap_or_else(|error| reporter.failed(exit::BROKEN, &error))
         }
         Command::Dial(options) => {
-            let reporter = Reporter::new(&options.endpoint.output, started);
+            let reporter = options.endpoint.output.reporter(started);
             let dialled = runtime::block_on(cmd::dial::run(options, &reporter));
             dialled.unwrap_or_else(|error| reporter.failed(exit::BROKEN, &error))
         }

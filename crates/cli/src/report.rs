@@ -16,7 +16,7 @@ use p2pconnect_proto::is_global;
 use serde_json::{Value, json};
 
 use crate::{
-    args, evidence,
+    evidence,
     exit::{self, Exit},
     pump::Transferred,
     signals::{self, Signal},
@@ -67,13 +67,13 @@ enum Router {
 }
 
 impl Reporter {
-    pub(crate) fn new(output: &args::Output, started: Instant) -> Self {
-        if output.json {
+    pub(crate) fn new(json: bool, volume: Volume, started: Instant) -> Self {
+        if json {
             stderr::speak_json();
         }
         Self(Arc::new(Settings {
-            json: output.json,
-            volume: output.volume(),
+            json,
+            volume,
             started,
             streaming: AtomicBool::new(false),
             over: Mutex::new(false),

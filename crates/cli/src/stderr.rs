@@ -18,7 +18,7 @@ use rustix::{
 };
 use serde_json::json;
 
-use crate::stdio::Patient;
+use crate::patient::Patient;
 
 /// The most that is kept, in bytes. Some thousand lines, which is more than all parts of the command together log
 /// in the moment that a busy machine takes to run the thread that writes.

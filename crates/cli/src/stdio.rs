@@ -9,22 +9,19 @@ use std::{
     fs::OpenOptions,
     io::{self, Read, Write},
     net::Shutdown,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::BorrowedFd,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
-use rustix::{
-    event::{PollFd, PollFlags, poll},
-    io::Errno,
-};
+use rustix::io::Errno;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     task::{JoinHandle, spawn_blocking},
 };
 
-use crate::{stderr, words::in_words};
+use crate::{patient::Patient, stderr, words::in_words};
 
 /// How much is read or written at a time, off the runtime's own threads: as much as the stream is carried in.
 const CHUNK: usize = 64 * 1024;
@@ -42,50 +39,6 @@ pub(crate) fn say(line: impl fmt::Display) {
 /// Writes a line for a person to stdout. Somebody who closed it does not want to know.
 pub(crate) fn tell(line: impl fmt::Display) {
     drop(stdout().write_all(format!("{line}\n").as_bytes()));
-}
-
-/// A file whose reads and writes wait, though it may be non-blocking.
-#[derive(Debug)]
-pub(crate) struct Patient<F>(pub(crate) F);
-
-impl<F: AsFd> Patient<F> {
-    fn wait(&self, event: PollFlags) -> io::Result<()> {
-        match poll(&mut [PollFd::new(&self.0, event)], None) {
-            // What is wrong with the file, reading or writing tells.
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-}
-
-impl<F: AsFd> Read for Patient<F> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match rustix::io::read(&self.0, &mut *buf) {
-                Ok(read) => return Ok(read),
-                Err(Errno::AGAIN) => self.wait(PollFlags::IN)?,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-}
-
-impl<F: AsFd> Write for Patient<F> {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        loop {
-            match rustix::io::write(&self.0, buf) {
-                Ok(written) => return Ok(written),
-                Err(Errno::AGAIN) => self.wait(PollFlags::OUT)?,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Whoever reads stdout has closed it, and needs no more of it.

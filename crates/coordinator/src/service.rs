@@ -4,6 +4,7 @@ mod connection;
 mod frame;
 mod gate;
 mod journal;
+mod lock;
 mod notices;
 mod request;
 mod reset;

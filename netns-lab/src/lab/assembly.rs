@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::builder::{Engine as BoxEngine, LabBuilder};
 use super::core::{Core, lab_was_built};
 use super::host::HostAddresses;
+use super::quiet::quiet;
 use super::readiness::await_links;
 use super::reaper::{Enrolment, reaper};
 use super::{Host, Lab, Nat};
@@ -16,6 +17,7 @@ use crate::engine::{Engine, Records, Wires};
 use crate::error::Error;
 use crate::fabric::{CORE, Fabric, NodeId};
 use crate::firewall::{self, INSIDE, OUTSIDE};
+use crate::isolation::is_isolated;
 use crate::middlebox::Side;
 use crate::namespace::{Namespace, set_sysctl};
 use crate::netlink::route::{self, VethEnd};
@@ -56,8 +58,28 @@ const TCP_SEND_BUFFER: &str = "4096 16384 33554432";
 /// the path's shortest, and is slow for 10 s.
 const CONGESTION_CONTROL: &str = "cubic";
 
+impl LabBuilder {
+    /// Builds the lab.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotIsolated`] outside of [`isolate`](crate::isolate) and
+    /// [`test`](crate::test); an error that names the host for a description
+    /// that cannot be built; otherwise what the kernel refused.
+    pub fn build(self) -> Result<Lab, Error> {
+        self.topology.check()?;
+        if self.engine == BoxEngine::Netfilter {
+            self.check_netfilter()?;
+        }
+        if !is_isolated() {
+            return Err(Error::NotIsolated);
+        }
+        assemble_apart(self)
+    }
+}
+
 /// Builds a lab on a thread of its own, since that thread moves through namespaces.
-pub(super) fn build(builder: LabBuilder) -> Result<Lab, Error> {
+fn assemble_apart(builder: LabBuilder) -> Result<Lab, Error> {
     std::thread::scope(|scope| {
         let assembler = std::thread::Builder::new()
             .name("netns-lab-build".into())
@@ -343,21 +365,4 @@ fn outside_messages(node: &PlannedNode) -> Vec<Message> {
 
 fn request(action: &str, messages: Vec<Message>) -> Result<(), Error> {
     Netlink::open(libc::NETLINK_ROUTE)?.request(action, messages)
-}
-
-/// Keeps the kernel from sending packets of its own accord on new links.
-pub(super) fn quiet() -> Result<(), Error> {
-    for (name, value) in [
-        // No link-local addresses: nothing on these links is found by them.
-        ("ipv6/conf/default/addr_gen_mode", "1"),
-        ("ipv6/conf/default/accept_ra", "0"),
-        ("ipv6/conf/default/accept_dad", "0"),
-        ("ipv6/conf/default/router_solicitations", "0"),
-        // Inherited from the machine, where it may be strict.
-        ("ipv4/conf/all/rp_filter", "0"),
-        ("ipv4/conf/default/rp_filter", "0"),
-    ] {
-        set_sysctl(name, value)?;
-    }
-    Ok(())
 }

@@ -2,11 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::{Lab, assembly};
 use crate::error::Error;
 use crate::fabric::Gate;
 use crate::firewall;
-use crate::isolation::is_isolated;
 use crate::spec::NatSpec;
 use crate::topology::{BoxSpec, HostSpec, Topology};
 
@@ -153,25 +151,7 @@ impl LabBuilder {
         self
     }
 
-    /// Builds the lab.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotIsolated`] outside of [`isolate`](crate::isolate) and
-    /// [`test`](crate::test); an error that names the host for a description
-    /// that cannot be built; otherwise what the kernel refused.
-    pub fn build(self) -> Result<Lab, Error> {
-        self.topology.check()?;
-        if self.engine == Engine::Netfilter {
-            self.check_netfilter()?;
-        }
-        if !is_isolated() {
-            return Err(Error::NotIsolated);
-        }
-        assembly::build(self)
-    }
-
-    fn check_netfilter(&self) -> Result<(), Error> {
+    pub(super) fn check_netfilter(&self) -> Result<(), Error> {
         for (name, nat) in self.topology.nats() {
             Engine::Netfilter.check(name, nat)?;
         }

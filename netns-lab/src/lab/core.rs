@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use super::assembly::quiet;
+use super::quiet::quiet;
 use crate::error::Error;
 use crate::namespace::Namespace;
 use crate::packet_socket::PacketSocket;

@@ -3,7 +3,6 @@
 use super::outside::Outside;
 use super::{Birthday, FILL, How, LEAST_CHANCE, Outcome, Punchability, SYNS, passage, reason};
 use crate::oracle::Timing;
-use crate::spec::Dependence;
 
 /// A bet, and in which order its SYNs must be sent.
 #[derive(Clone, Copy)]
@@ -92,11 +91,6 @@ fn two_sided(a: &Outside, b: &Outside) -> (Birthday, f64) {
 /// Returns the chance that one port is among those that [`FILL`] SYNs get.
 fn filled(ports: u32) -> f64 {
     f64::from(FILL.min(ports)) / f64::from(ports)
-}
-
-/// Returns whether the filtering of a side makes the other's port matter.
-pub(super) fn needs_exact(s: &Outside) -> bool {
-    s.filtering == Dependence::AddressAndPortDependent
 }
 
 #[cfg(test)]

@@ -48,6 +48,11 @@ enum Known {
 }
 
 impl Outside {
+    /// Returns whether its filtering makes the other side's port matter.
+    pub(super) fn needs_exact(&self) -> bool {
+        self.filtering == Dependence::AddressAndPortDependent
+    }
+
     /// Derives it from the boxes, the innermost first.
     pub fn of(boxes: &[NatSpec]) -> Self {
         let endpoint = Endpoint::of(boxes);

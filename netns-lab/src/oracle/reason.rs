@@ -1,7 +1,7 @@
 //! The reasons in plain words.
 
 use super::outside::{Endpoint, Outside};
-use super::{Birthday, FILL, Outcome, SYNS, Timing, chance, passage};
+use super::{Birthday, FILL, Outcome, SYNS, Timing, passage};
 use crate::spec::{RstEffect, SimultaneousOpen, UnsolicitedSyn};
 
 /// Anybody can dial s; `names` are those of s and p.
@@ -119,7 +119,7 @@ pub(super) fn luck(a: &Outside, b: &Outside, outcome: &Outcome) -> String {
         .filter_map(|(side, name)| unknown(side, name))
         .collect();
     for (side, name, other) in [(a, "a", "b"), (b, "b", "a")] {
-        if chance::needs_exact(side) {
+        if side.needs_exact() {
             parts.push(format!(
                 "{name}'s lets in only what {name} has sent to, port and all"
             ));

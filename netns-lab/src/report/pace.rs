@@ -1,19 +1,7 @@
 //! How fast cells connect or give up, measured by what the path allows.
 
-use std::time::Duration;
-
 use super::text::{clean, millis};
 use super::{Cell, Report, Series, Standing};
-
-/// How much longer than the path takes the median of a cell may be.
-pub(super) const MAX_RATIO: f64 = 1.3;
-
-/// The fewest runs whose median is judged: of fewer, a single one that needed a
-/// second try decides.
-pub(super) const MIN_RUNS: u32 = 10;
-
-/// How long a pair that cannot connect may be tried.
-pub(super) const MAX_GIVING_UP: Duration = Duration::from_secs(1);
 
 impl Cell {
     /// Returns how many times longer than the path takes its median is.

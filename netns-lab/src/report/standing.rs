@@ -1,7 +1,18 @@
 //! How a cell did, measured by what the oracle says.
 
-use super::pace::{MAX_GIVING_UP, MAX_RATIO, MIN_RUNS};
+use std::time::Duration;
+
 use super::{Cell, Expected, Report, Series};
+
+/// How much longer than the path takes the median of a cell may be.
+const MAX_RATIO: f64 = 1.3;
+
+/// The fewest runs whose median is judged: of fewer, a single one that needed a
+/// second try decides.
+const MIN_RUNS: u32 = 10;
+
+/// How long a pair that cannot connect may be tried.
+const MAX_GIVING_UP: Duration = Duration::from_secs(1);
 
 /// Runs that did worse than this chance allows are taken for failures.
 const UNLIKELY: f64 = 0.01;

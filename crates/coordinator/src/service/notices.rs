@@ -10,7 +10,7 @@ use p2pconnect_proto::message::Refusal;
 use quinn::{Connection, SendStream};
 use tokio::{sync::Notify, time::timeout};
 
-use super::shared::lock;
+use super::lock::lock;
 
 /// How long a client may take to make room for one more notice. There is room at once unless it
 /// has left dozens unread; only whoever has something for it waits.

@@ -2,7 +2,7 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -26,6 +26,7 @@ use super::{
     buffers::Buffers,
     gate::{Attempt, Gate, Verdict},
     journal::Journal,
+    lock::lock,
     notices::Notices,
     stun_servers::told,
 };
@@ -324,9 +325,4 @@ fn now() -> Moment {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs()),
     }
-}
-
-/// A panic elsewhere leaves no half-done change behind that matters more than going on serving.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
