@@ -28,11 +28,11 @@ use crate::{
         behaviour::Behaviour,
         discovery,
         mappings::{Failure, Mappings},
-        port_sets::{Accept, Opening, Places},
-        unused_ports::FreshPorts,
+        port_sets::{Accept, Opening, PortSets},
+        unused_ports::UnusedPorts,
     },
-    online::{Keeper, Line, learn},
-    session::{closed_holes::ClosedHoles, guess_budget::Bets, inbound::Inbound},
+    online::{Line, RegistrationKeeper, learn},
+    session::{closed_holes::ClosedHoles, guess_budget::GuessBudget, inbound::Inbound},
     status::Observer,
 };
 
@@ -184,8 +184,8 @@ impl Builder {
         let nat64 = Arc::new(Nat64::start());
         let dialer = Dialer::new(&key, address, Arc::clone(&nat64))?;
         let (ports, listeners) = PunchPorts::open().map_err(BindError::Ports)?;
-        let bets = Arc::new(Bets::new(random_seed()));
-        let (inbound, mut tasks) = accept(listeners, bets.holes().closed());
+        let guess_budget = Arc::new(GuessBudget::new(random_seed()));
+        let (inbound, mut tasks) = accept(listeners, guess_budget.holes().closed());
         let (mappings, behaviour, discovery) = mappings(&ports, &key, &self.observer, &nat64);
         tasks.push(discovery);
         // Until all that the server is needed for is done, a dial right after it included.
@@ -200,31 +200,26 @@ impl Builder {
             // Who only dials need not know its mappings before the coordinator does.
             None => go_near(&dialer, &addresses, &mappings).await?,
         };
-        let opening = Opening {
-            id: key.peer_id(),
-            accept: accepting(&inbound),
-            mappings: Arc::clone(&mappings),
-            nat64: Arc::clone(&nat64),
-        };
+        let opening = opening(&key, &inbound, &mappings, &nat64);
         let inner = Arc::new(Inner {
             key,
             observer: self.observer,
             ports,
             mappings,
             behaviour,
-            fresh_ports: FreshPorts::new(),
+            unused_ports: UnusedPorts::new(),
             registered: std::sync::Mutex::default(),
             port_mappings,
             inbound,
             punch: PunchConfig::default(),
-            bets,
+            guess_budget,
             lingering: Arc::default(),
             syn_budget: Arc::default(),
             metrics: Arc::default(),
             nat64,
-            crossings: Arc::default(),
-            turns: Arc::default(),
-            places: Places::default(),
+            glare_table: Arc::default(),
+            pair_rotation: Arc::default(),
+            port_sets: PortSets::default(),
             opening,
             one_each: Arc::default(),
             stream_silence: self.stream_silence,
@@ -241,7 +236,8 @@ impl Builder {
             None => tasks.push(learn_later(&coordination, &inner)),
         }
         let (current, watched) = watch::channel(Some(Arc::clone(&coordination)));
-        let keeper = Keeper::new(Arc::clone(&inner), dialer, addresses, current, listening);
+        let keeper =
+            RegistrationKeeper::new(Arc::clone(&inner), dialer, addresses, current, listening);
         let line = Line {
             coordination,
             introductions,
@@ -341,6 +337,21 @@ fn accept(
 fn accepting(inbound: &Arc<Inbound>) -> Box<Accept> {
     let inbound = Arc::clone(inbound);
     Box::new(move |listener| AbortOnDrop::spawn(Arc::clone(&inbound).accept_from(listener)))
+}
+
+/// Returns what further punch ports are opened with.
+fn opening(
+    key: &SecretKey,
+    inbound: &Arc<Inbound>,
+    mappings: &Arc<Mappings>,
+    nat64: &Arc<Nat64>,
+) -> Opening {
+    Opening {
+        id: key.peer_id(),
+        accept: accepting(inbound),
+        mappings: Arc::clone(mappings),
+        nat64: Arc::clone(nat64),
+    }
 }
 
 /// Makes what learns the mappings, and what finds out from them how the NAT behaves.

@@ -189,14 +189,14 @@ impl Dial {
         mut error: SessionError,
     ) -> Failed {
         let Unanswered {
-            undecided,
+            pending,
             circumstances,
             ..
         } = unanswered;
         if let SessionError::NoPath(report) | SessionError::PeerLeft(report) = &mut error {
             circumstances.explain(report, self.inner.behaviour.bans());
         }
-        undecided.give_up(self.deadline).await;
+        pending.give_up(self.deadline).await;
         Failed {
             round,
             error: Some(error.into()),
@@ -276,9 +276,9 @@ impl Dial {
     /// Takes a place among the connections to the peer, on further punch ports if need be.
     async fn take_place(&self) -> Result<Place, DialError> {
         let Inner {
-            places, opening, ..
+            port_sets, opening, ..
         } = &*self.inner;
-        places.take(self.peer, self.deadline, opening).await
+        port_sets.take(self.peer, self.deadline, opening).await
     }
 
     fn time_left(&self) -> Duration {

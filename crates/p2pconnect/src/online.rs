@@ -57,19 +57,19 @@ pub(crate) struct Line {
 }
 
 /// The task that keeps an endpoint online for as long as it exists.
-pub(crate) struct Keeper {
+pub(crate) struct RegistrationKeeper {
     inner: Arc<Inner>,
     dialer: Dialer,
     addresses: Vec<SocketAddr>,
     current: watch::Sender<Option<Arc<Coordination>>>,
     listening: Option<Listening>,
     sessions: JoinSet<()>,
-    farewells: JoinSet<()>,
+    withdrawals: JoinSet<()>,
     /// At which address inside a network the user has been told that this endpoint is seen.
     seen_inside: Option<IpAddr>,
 }
 
-impl Keeper {
+impl RegistrationKeeper {
     /// Returns a keeper that looks for the coordinator at `addresses` while its name leads nowhere, and tells
     /// `current` of each connection to it.
     pub(crate) fn new(
@@ -86,7 +86,7 @@ impl Keeper {
             current,
             listening,
             sessions: JoinSet::new(),
-            farewells: JoinSet::new(),
+            withdrawals: JoinSet::new(),
             seen_inside: None,
         }
     }
@@ -232,7 +232,7 @@ impl Keeper {
         };
         while self.sessions.try_join_next().is_some() {}
         // Whatever becomes of it, a dial of ours may be waiting for it.
-        let Some(answering) = self.inner.crossings.answering(introduction.session) else {
+        let Some(answering) = self.inner.glare_table.answering(introduction.session) else {
             tracing::debug!(peer = %introduction.peer.short(), "introduction comes too late");
             return;
         };
@@ -259,13 +259,13 @@ impl Keeper {
     fn turn_away(&mut self, introduction: &Introduction, coordination: &Arc<Coordination>) {
         let (session, dialler) = (introduction.session, introduction.peer);
         tracing::debug!(peer = %dialler.short(), "no room for another connection");
-        while self.farewells.try_join_next().is_some() {}
-        if self.farewells.len() >= MAX_FAREWELLS {
+        while self.withdrawals.try_join_next().is_some() {}
+        if self.withdrawals.len() >= MAX_FAREWELLS {
             return;
         }
         let coordination = Arc::clone(coordination);
         coordination.leave(session);
-        self.farewells.spawn(async move {
+        self.withdrawals.spawn(async move {
             if let Err(error) = coordination.settle(dialler).await {
                 tracing::debug!(%error, "the coordinator was not told that a dial is over");
             }
@@ -350,12 +350,12 @@ impl Inner {
         coordination: &Coordination,
         policy: &DialPolicy,
     ) -> Result<(), CoordinatorError> {
-        let announced = self.announce();
-        let serial = self.registered().add(announced.clone());
+        let advertised = self.announce();
+        let serial = self.registered().add(advertised.clone());
         let registration = Registration {
             serial,
-            candidates: announced.candidates.clone(),
-            nat: announced.nat,
+            candidates: advertised.candidates.clone(),
+            nat: advertised.nat,
             policy: policy.clone(),
         };
         let registered = coordination.register(registration).await?;
@@ -366,7 +366,7 @@ impl Inner {
             );
         }
         self.mappings
-            .doubt(&announced.candidates, &registered.unproven);
+            .doubt(&advertised.candidates, &registered.unproven);
         Ok(())
     }
 }

@@ -35,7 +35,7 @@ use tokio::{
 
 use crate::{
     session::{
-        guess_budget::Stake,
+        guess_budget::GuessReservation,
         holes::{FILLED, Holes, LINGERING, Lingering},
         inbound::{Arrival, Dialled, Inbox, Patience},
         path_faults::PathFaults,
@@ -44,13 +44,13 @@ use crate::{
     },
     stream::{
         coordinated_handshake::Left,
-        opened_path::{OpenedWay, Usage},
+        opened_path::{OpenedPath, Usage},
         punched::Punched,
     },
 };
 pub(crate) use decision::Decision;
 pub(crate) use handover::Handover;
-pub(crate) use syn_gate::Pace;
+pub(crate) use syn_gate::SynGate;
 
 /// Connections that may be told of as usable at a time; only one is.
 const MAX_BELIEVED: usize = 4;
@@ -103,9 +103,9 @@ pub(crate) struct Session {
     checks: BTreeMap<CheckId, Check>,
     tasks: JoinSet<(CheckId, Done)>,
     believed: (mpsc::Sender<Believing>, mpsc::Receiver<Believing>),
-    pace: Pace,
+    pace: SynGate,
     /// What the agent's bets have taken, until it has ended.
-    stake: Option<Arc<Stake>>,
+    stake: Option<Arc<GuessReservation>>,
     holes: Arc<Holes>,
     lingering: Arc<Lingering>,
     /// Whether the holes that it has left open are closed.
@@ -135,15 +135,15 @@ enum Check {
     },
     Open {
         open: Open,
-        way: OpenedWay,
+        way: OpenedPath,
     },
     Verifying {
         task: AbortHandle,
-        way: OpenedWay,
+        way: OpenedPath,
     },
     Verified {
         verified: Verified,
-        way: OpenedWay,
+        way: OpenedPath,
     },
 }
 
@@ -172,7 +172,7 @@ impl Session {
             checks: BTreeMap::new(),
             tasks: JoinSet::new(),
             believed: mpsc::channel(MAX_BELIEVED),
-            pace: Pace::default(),
+            pace: SynGate::default(),
             stake: None,
             holes: Arc::default(),
             lingering: Arc::default(),
@@ -182,7 +182,7 @@ impl Session {
     }
 
     /// Pays for what is sent, and holds what the agent bets with.
-    pub(crate) fn spending(mut self, account: Account, stake: Arc<Stake>) -> Self {
+    pub(crate) fn spending(mut self, account: Account, stake: Arc<GuessReservation>) -> Self {
         self.account = account;
         self.stake = Some(stake);
         self
@@ -196,7 +196,7 @@ impl Session {
     }
 
     /// Lets others see and hold what the session begins.
-    pub(crate) fn paced(mut self, pace: Pace) -> Self {
+    pub(crate) fn paced(mut self, pace: SynGate) -> Self {
         self.pace = pace;
         self
     }
@@ -464,7 +464,7 @@ impl Session {
                 Origin::Stranger
             };
             let kind = self.kinds.get(&remote).copied();
-            let way = OpenedWay {
+            let way = OpenedPath {
                 pair: CandidatePair {
                     local,
                     remote,
@@ -502,7 +502,7 @@ impl Session {
             ) => {
                 let how = how_of(opened);
                 let kind = self.kinds.get(&remote).copied();
-                let way = OpenedWay {
+                let way = OpenedPath {
                     pair: CandidatePair {
                         // The agent may have left the port to the system.
                         local: stream.local_addr().unwrap_or(local),

@@ -31,7 +31,7 @@ use crate::{
     BindError, CoordinatorError,
     coordinator::{
         flights::{Flights, Incoming},
-        withdrawal::{self, Farewells},
+        withdrawal::{self, Withdrawals},
     },
     machine::{
         interfaces::Interfaces, names::look_up, nat64::Nat64, surroundings::Surroundings,
@@ -88,7 +88,7 @@ pub(crate) struct Coordination {
     link: Link,
     welcome: watch::Receiver<Option<Welcome>>,
     flights: Arc<Flights>,
-    farewells: Farewells,
+    withdrawals: Withdrawals,
     endpoint: quinn::Endpoint,
     nat64: Arc<Nat64>,
     _reader: AbortOnDrop,
@@ -280,7 +280,7 @@ impl Coordination {
                 reader.close_for(OwnClose::Malformed(error));
             }
         });
-        let (farewells, given_up) = withdrawal::farewells();
+        let (withdrawals, given_up) = withdrawal::withdrawals();
         let leaver = AbortOnDrop::spawn(withdrawal::tell(link.clone(), given_up));
         (
             Self {
@@ -288,7 +288,7 @@ impl Coordination {
                 link,
                 welcome,
                 flights,
-                farewells,
+                withdrawals,
                 endpoint,
                 nat64,
                 _reader: reader,
@@ -382,12 +382,12 @@ impl Coordination {
     /// Lets the other side of an introduction know that this one has given it up, beside everything
     /// else.
     pub(crate) fn leave(&self, session: SessionToken) {
-        withdrawal::say(&self.farewells, session);
+        withdrawal::say(&self.withdrawals, session);
     }
 
     /// Returns where to say so later.
-    pub(crate) fn farewells(&self) -> Farewells {
-        self.farewells.clone()
+    pub(crate) fn withdrawals(&self) -> Withdrawals {
+        self.withdrawals.clone()
     }
 
     /// Lets a session receive the bytes of its handshake.
@@ -407,7 +407,7 @@ impl Coordination {
 
     /// Says goodbye, so that the coordinator forgets this peer at once.
     pub(crate) async fn close(&self) {
-        withdrawal::finish(&self.farewells).await;
+        withdrawal::finish(&self.withdrawals).await;
         self.link.goodbye();
         // The packet leaves at once; waiting longer would only serve its repetition.
         if timeout(GOODBYE_LIMIT, self.endpoint.wait_idle())

@@ -29,11 +29,11 @@ const HEARD_LIMIT: Duration = Duration::from_secs(1);
 const CLOSING_LIMIT: Duration = Duration::from_millis(300);
 
 /// Where to say that introductions are given up.
-pub(crate) type Farewells = mpsc::Sender<Farewell>;
+pub(crate) type Withdrawals = mpsc::Sender<Withdrawal>;
 
 /// What the coordinator is to be told, or has been.
 #[derive(Debug)]
-pub(crate) enum Farewell {
+pub(crate) enum Withdrawal {
     /// An introduction is given up.
     GivenUp {
         session: SessionToken,
@@ -45,21 +45,21 @@ pub(crate) enum Farewell {
 }
 
 /// Returns where to say so, and what is to be told.
-pub(crate) fn farewells() -> (Farewells, mpsc::Receiver<Farewell>) {
+pub(crate) fn withdrawals() -> (Withdrawals, mpsc::Receiver<Withdrawal>) {
     mpsc::channel(MAX_WAITING)
 }
 
 /// Tells the coordinator of every introduction that is given up, for as long as the future is polled
 /// and somebody may give one up.
-pub(crate) async fn tell(link: Link, mut given_up: mpsc::Receiver<Farewell>) {
+pub(crate) async fn tell(link: Link, mut given_up: mpsc::Receiver<Withdrawal>) {
     let mut telling = JoinSet::new();
     loop {
         tokio::select! {
-            farewell = given_up.recv(), if telling.len() < MAX_TELLING => match farewell {
-                Some(Farewell::GivenUp { session, heard }) => {
+            withdrawal = given_up.recv(), if telling.len() < MAX_TELLING => match withdrawal {
+                Some(Withdrawal::GivenUp { session, heard }) => {
                     telling.spawn(pass_on(link.clone(), session, heard));
                 }
-                Some(Farewell::Last(waiting)) => {
+                Some(Withdrawal::Last(waiting)) => {
                     while telling.join_next().await.is_some() {}
                     report(waiting);
                 }
@@ -84,52 +84,52 @@ async fn pass_on(link: Link, session: SessionToken, heard: Option<oneshot::Sende
 
 fn report(waiting: oneshot::Sender<()>) {
     if waiting.send(()).is_err() {
-        tracing::trace!("nobody waits for a farewell any more");
+        tracing::trace!("nobody waits for a withdrawal any more");
     }
 }
 
 /// Waits a little until everything that has been said is passed on, before the connection to the coordinator ends. Takes
 /// no time if there is nothing.
-pub(crate) async fn finish(farewells: &Farewells) {
+pub(crate) async fn finish(withdrawals: &Withdrawals) {
     let (waiting, passed_on) = oneshot::channel();
-    send(farewells, Farewell::Last(waiting));
+    send(withdrawals, Withdrawal::Last(waiting));
     if timeout(CLOSING_LIMIT, passed_on).await.is_err() {
-        tracing::debug!("the coordinator may not have passed all farewells on");
+        tracing::debug!("the coordinator may not have passed all withdrawals on");
     }
 }
 
 /// Says that an introduction is given up. What there is no room for, or no coordinator any more, the
 /// peer finds out by itself some seconds later.
-pub(crate) fn say(farewells: &Farewells, session: SessionToken) {
+pub(crate) fn say(withdrawals: &Withdrawals, session: SessionToken) {
     send(
-        farewells,
-        Farewell::GivenUp {
+        withdrawals,
+        Withdrawal::GivenUp {
             session,
             heard: None,
         },
     );
 }
 
-fn send(farewells: &Farewells, farewell: Farewell) {
-    if farewells.try_send(farewell).is_err() {
+fn send(withdrawals: &Withdrawals, withdrawal: Withdrawal) {
+    if withdrawals.try_send(withdrawal).is_err() {
         tracing::debug!("the peer is not told that an attempt is given up");
     }
 }
 
 /// Says that an introduction is given up when it is dropped, unless a connection has come of it.
 #[derive(Debug)]
-pub(crate) struct Undecided {
+pub(crate) struct PendingWithdrawal {
     session: SessionToken,
-    farewells: Farewells,
+    withdrawals: Withdrawals,
     /// Whether nothing is said when this is dropped.
     is_silent: bool,
 }
 
-impl Undecided {
-    pub(crate) const fn new(session: SessionToken, farewells: Farewells) -> Self {
+impl PendingWithdrawal {
+    pub(crate) const fn new(session: SessionToken, withdrawals: Withdrawals) -> Self {
         Self {
             session,
-            farewells,
+            withdrawals,
             is_silent: false,
         }
     }
@@ -144,22 +144,22 @@ impl Undecided {
     pub(crate) async fn give_up(mut self, deadline: Instant) {
         self.is_silent = true;
         let (heard, hearing) = oneshot::channel();
-        let farewell = Farewell::GivenUp {
+        let withdrawal = Withdrawal::GivenUp {
             session: self.session,
             heard: Some(heard),
         };
-        send(&self.farewells, farewell);
+        send(&self.withdrawals, withdrawal);
         let until = deadline.min(Instant::now() + HEARD_LIMIT);
         if timeout_at(until.into(), hearing).await.is_err() {
-            tracing::debug!("the coordinator does not say that it has passed a farewell on");
+            tracing::debug!("the coordinator does not say that it has passed a withdrawal on");
         }
     }
 }
 
-impl Drop for Undecided {
+impl Drop for PendingWithdrawal {
     fn drop(&mut self) {
         if !self.is_silent {
-            say(&self.farewells, self.session);
+            say(&self.withdrawals, self.session);
         }
     }
 }
@@ -171,21 +171,21 @@ mod tests {
 
     const SESSION: SessionToken = SessionToken::from_bytes([1; SessionToken::LEN]);
 
-    fn parts(farewell: Farewell) -> (SessionToken, Option<oneshot::Sender<()>>) {
-        match farewell {
-            Farewell::GivenUp { session, heard } => (session, heard),
-            Farewell::Last(_) => panic!("nobody waits for the last one"),
+    fn parts(withdrawal: Withdrawal) -> (SessionToken, Option<oneshot::Sender<()>>) {
+        match withdrawal {
+            Withdrawal::GivenUp { session, heard } => (session, heard),
+            Withdrawal::Last(_) => panic!("nobody waits for the last one"),
         }
     }
 
     #[test]
     fn what_is_dropped_without_a_connection_is_told_of() {
         // As a dial is dropped, in whatever it waits for, and outside of any runtime.
-        let (farewells, mut given_up) = farewells();
-        let mut undecided = Undecided::new(SESSION, farewells);
+        let (withdrawals, mut given_up) = withdrawals();
+        let mut pending = PendingWithdrawal::new(SESSION, withdrawals);
         let dialling = async move {
             std::future::pending::<()>().await;
-            undecided.connected();
+            pending.connected();
         };
         assert!(given_up.try_recv().is_err());
         drop(dialling);
@@ -194,29 +194,29 @@ mod tests {
 
     #[test]
     fn a_connection_is_no_farewell() {
-        let (farewells, mut given_up) = farewells();
-        Undecided::new(SESSION, farewells).connected();
+        let (withdrawals, mut given_up) = withdrawals();
+        PendingWithdrawal::new(SESSION, withdrawals).connected();
         assert!(given_up.try_recv().is_err());
     }
 
     #[test]
     fn there_is_an_end_to_what_waits() {
-        let (farewells, given_up) = farewells();
+        let (withdrawals, given_up) = withdrawals();
         for _ in 0..=MAX_WAITING {
-            drop(Undecided::new(SESSION, farewells.clone()));
+            drop(PendingWithdrawal::new(SESSION, withdrawals.clone()));
         }
         assert_eq!(given_up.len(), MAX_WAITING);
         drop(given_up);
-        drop(Undecided::new(SESSION, farewells));
+        drop(PendingWithdrawal::new(SESSION, withdrawals));
     }
 
     #[tokio::test(start_paused = true)]
     async fn whoever_gives_up_does_not_wait_for_long() {
         let began = tokio::time::Instant::now();
-        let (farewells, mut given_up) = farewells();
+        let (withdrawals, mut given_up) = withdrawals();
         let give_up = |deadline: Duration| {
-            let undecided = Undecided::new(SESSION, farewells.clone());
-            undecided.give_up(began.into_std() + deadline)
+            let pending = PendingWithdrawal::new(SESSION, withdrawals.clone());
+            pending.give_up(began.into_std() + deadline)
         };
         give_up(Duration::from_millis(300)).await;
         assert!(began.elapsed() < Duration::from_millis(310), "its deadline");
@@ -231,9 +231,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_closes_waits_a_little_for_what_was_said() {
-        let (farewells, mut given_up) = farewells();
-        drop(Undecided::new(SESSION, farewells.clone()));
-        let finishing = finish(&farewells);
+        let (withdrawals, mut given_up) = withdrawals();
+        drop(PendingWithdrawal::new(SESSION, withdrawals.clone()));
+        let finishing = finish(&withdrawals);
         tokio::pin!(finishing);
         let last = tokio::select! {
             biased;
@@ -241,26 +241,26 @@ mod tests {
             _ = given_up.recv() => given_up.recv().await.unwrap(),
         };
         match last {
-            Farewell::Last(waiting) => waiting.send(()).unwrap(),
-            Farewell::GivenUp { .. } => panic!("there was one"),
+            Withdrawal::Last(waiting) => waiting.send(()).unwrap(),
+            Withdrawal::GivenUp { .. } => panic!("there was one"),
         }
         finishing.await;
         // A coordinator that says nothing holds nobody up.
         let began = tokio::time::Instant::now();
-        finish(&farewells).await;
+        finish(&withdrawals).await;
         assert_eq!(began.elapsed(), CLOSING_LIMIT);
     }
 
     #[tokio::test]
     async fn the_next_introduction_comes_after_the_farewell() {
-        let (farewells, mut given_up) = farewells();
+        let (withdrawals, mut given_up) = withdrawals();
         let deadline = Instant::now() + Duration::from_secs(15);
-        let giving_up = Undecided::new(SESSION, farewells).give_up(deadline);
+        let giving_up = PendingWithdrawal::new(SESSION, withdrawals).give_up(deadline);
         tokio::pin!(giving_up);
         let heard = tokio::select! {
             biased;
             () = &mut giving_up => panic!("nobody has heard of it"),
-            farewell = given_up.recv() => parts(farewell.unwrap()).1.unwrap(),
+            withdrawal = given_up.recv() => parts(withdrawal.unwrap()).1.unwrap(),
         };
         heard.send(()).unwrap();
         giving_up.await;

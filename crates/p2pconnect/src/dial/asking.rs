@@ -16,7 +16,7 @@ use crate::{
     CoordinatorError, DialError,
     coordinator::requests::{Answer, Coordination},
     dial::rounds::BUSY_PAUSE,
-    introduction::{attempt::Meeting, gather::Announced, glare::Crossed, recovery::recovery},
+    introduction::{attempt::Meeting, gather::Advertisement, glare::Crossed, recovery::recovery},
     machine::randomness::random_fraction,
     nat::{mappings::Claims, port_sets::Place},
     stream::coordinated_handshake::Relayed,
@@ -66,7 +66,7 @@ pub(super) struct RemoteNat {
 /// Who was asked for an introduction, what they were told, and what they said.
 struct Asked {
     coordination: Arc<Coordination>,
-    announced: Announced,
+    advertised: Advertisement,
     /// What they were asked to find out.
     claims: Claims,
     answer: Result<Answer, Refusal>,
@@ -81,13 +81,13 @@ impl Dial {
         let mut gone = None;
         let mut busy_pause = BUSY_PAUSE;
         loop {
-            let outstanding = self.inner.crossings.asking(peer);
+            let outstanding = self.inner.glare_table.asking(peer);
             let asking = timeout_at(deadline.into(), self.ask_once(place, hello.clone()));
             let pause = busy_pause.mul_f64(1.0 + random_fraction());
             let is_in_time = |pause| Instant::now() + pause < deadline;
             let Asked {
                 coordination,
-                announced,
+                advertised,
                 claims,
                 answer,
             } = match asking.await {
@@ -106,9 +106,13 @@ impl Dial {
                 Ok(Answer::Introduced(introduction))
                     if introduction.peer == peer && introduction.role == Role::Controlling =>
                 {
-                    let meeting =
-                        self.inner
-                            .meeting(introduction, announced, &claims, coordination, relayed);
+                    let meeting = self.inner.meeting(
+                        introduction,
+                        advertised,
+                        &claims,
+                        coordination,
+                        relayed,
+                    );
                     return Ok(Met::Introduced(Box::new(meeting)));
                 }
                 Ok(Answer::Introduced(_)) => return Err(CoordinatorError::Answer.into()),
@@ -153,18 +157,18 @@ impl Dial {
         let claims = place
             .claims()
             .unwrap_or_else(|| self.inner.mappings.claims());
-        let announced = self.inner.announce_anew(place);
+        let advertised = self.inner.announce_anew(place);
         let request = DialRequest {
             callee: self.peer,
-            candidates: announced.candidates.clone(),
-            nat: announced.nat,
+            candidates: advertised.candidates.clone(),
+            nat: advertised.nat,
             claims: claims.list.clone(),
             handshake,
         };
         let answer = line.dial(request).await?;
         Ok(Asked {
             coordination: line,
-            announced,
+            advertised,
             claims,
             answer,
         })

@@ -1,4 +1,4 @@
-//! Turns introductions into connections.
+//! PairRotation introductions into connections.
 
 use std::{
     collections::BTreeSet,
@@ -20,12 +20,12 @@ use tokio::{
 
 use crate::{
     DialError, Status,
-    coordinator::{requests::Coordination, withdrawal::Undecided},
+    coordinator::{requests::Coordination, withdrawal::PendingWithdrawal},
     introduction::{
         circumstances::Circumstances,
-        gather::{self, Announced},
+        gather::{self, Advertisement},
         glare::{Answered, Answering},
-        known_families::KnownIn,
+        known_families::KnownFamilies,
         listening::{Listening, Room},
         recovery::recovery,
         registrations::Registrations,
@@ -44,7 +44,7 @@ use crate::{
         port_sets::Place,
     },
     session::{
-        Decision, Handed, Handover, Lost, Pace, Session, SessionError, SharedAddresses,
+        Decision, Handed, Handover, Lost, Session, SessionError, SharedAddresses, SynGate,
         verify::Verifier,
     },
     stream::{
@@ -60,13 +60,13 @@ pub(crate) const DIAL_LIMIT: Duration = Duration::from_secs(15);
 /// that begun with it.
 pub(crate) struct Meeting {
     pub(crate) introduction: Introduction,
-    pub(crate) announced: Announced,
+    pub(crate) advertised: Advertisement,
     pub(crate) coordination: Arc<Coordination>,
     pub(crate) relayed: Relayed,
     /// From where this side looks at the peer's addresses.
     pub(crate) vantage: Vantage,
     /// In which families the two know each other.
-    pub(crate) known: KnownIn,
+    pub(crate) known: KnownFamilies,
 }
 
 impl Meeting {
@@ -83,10 +83,10 @@ impl Meeting {
     }
 
     /// Returns what the peer acts by.
-    fn told(&self, pace: &Pace) -> Told {
+    fn told(&self, pace: &SynGate) -> Told {
         Told {
             session: self.introduction.session,
-            announced: self.announced.clone(),
+            advertised: self.advertised.clone(),
             known: self.known,
             witnessed: self.introduction.witnessed,
             role: self.introduction.role,
@@ -104,7 +104,7 @@ const GREETING: Duration = Duration::from_millis(50);
 /// the peer, and what explains it.
 pub(crate) struct Unanswered {
     pub(crate) lost: Lost,
-    pub(crate) undecided: Undecided,
+    pub(crate) pending: PendingWithdrawal,
     pub(crate) circumstances: Circumstances,
 }
 
@@ -154,7 +154,7 @@ impl Begun {
 impl Inner {
     /// Returns where this endpoint may be reached and what its NAT is like, as far as is known
     /// now.
-    pub(crate) fn announce(&self) -> Announced {
+    pub(crate) fn announce(&self) -> Advertisement {
         let forwarded = self.port_mappings.known();
         self.announce_with(&self.ports, &self.mappings.known(), &forwarded)
     }
@@ -165,8 +165,8 @@ impl Inner {
         ports: &PunchPorts,
         mapped: &[Mapped],
         forwarded: &[ForwardedPort],
-    ) -> Announced {
-        let row = self.fresh_ports.row();
+    ) -> Advertisement {
+        let row = self.unused_ports.row();
         let (nat, predicted) = self.behaviour.foretell(row);
         let primary = mapped
             .iter()
@@ -177,7 +177,7 @@ impl Inner {
         let fresh = foretold.map(|(_, primary)| (primary.local.ip(), row).into());
         let interfaces = Interfaces::now();
         let own = gather::host_addresses(mapped, &interfaces);
-        Announced {
+        Advertisement {
             at: Instant::now(),
             is_mapped: !mapped.is_empty(),
             candidates: gather::candidates(ports, &own, (&nat, predicted), mapped, forwarded),
@@ -190,20 +190,20 @@ impl Inner {
     }
 
     /// Does so for a dial, with local ports that no peer has been told of.
-    pub(crate) fn announce_anew(&self, place: &Place) -> Announced {
-        let announced = || match place.further() {
+    pub(crate) fn announce_anew(&self, place: &Place) -> Advertisement {
+        let advertised = || match place.further() {
             Some((ports, mapped)) => self.announce_with(ports, &mapped, &[]),
             None => self.announce(),
         };
-        let first = announced();
+        let first = advertised();
         if first.fresh.is_none() {
             return first;
         }
         // What is betted from a row may be used by several: their peers are others.
-        self.fresh_ports.advance([&first.nat, &first.nat]);
-        let announced = announced();
-        self.use_up_prediction(&announced);
-        announced
+        self.unused_ports.advance([&first.nat, &first.nat]);
+        let advertised = advertised();
+        self.use_up_prediction(&advertised);
+        advertised
     }
 
     /// Sees where this machine is before an introduction is asked for, and where a sequential allocator
@@ -226,23 +226,23 @@ impl Inner {
 
     /// Returns what a dialler was told, and has the next one told of ports that no NAT has seen, as
     /// those of this one are used now.
-    fn use_up(&self, introduction: &Introduction) -> Announced {
-        let announced = self.registered().told(introduction.serial).cloned();
+    fn use_up(&self, introduction: &Introduction) -> Advertisement {
+        let advertised = self.registered().told(introduction.serial).cloned();
         // Nobody is introduced to an endpoint that has told nothing.
-        let announced = announced.unwrap_or_else(|| self.announce());
-        self.use_up_prediction(&announced);
-        let row = self.fresh_ports.row();
-        if announced.fresh.is_some_and(|it| it.port() == row) {
-            let nats = [&announced.nat, &introduction.nat];
-            self.fresh_ports.advance(nats);
+        let advertised = advertised.unwrap_or_else(|| self.announce());
+        self.use_up_prediction(&advertised);
+        let row = self.unused_ports.row();
+        if advertised.fresh.is_some_and(|it| it.port() == row) {
+            let nats = [&advertised.nat, &introduction.nat];
+            self.unused_ports.advance(nats);
             self.behaviour.outlook_changed();
         }
-        announced
+        advertised
     }
 
     /// Has the next peer told of another random port, which need not be used up as this one may be.
-    fn use_up_prediction(&self, announced: &Announced) {
-        if let Some(predicted) = announced.predicted {
+    fn use_up_prediction(&self, advertised: &Advertisement) {
+        if let Some(predicted) = advertised.predicted {
             self.behaviour.uses_up(predicted);
         }
     }
@@ -269,17 +269,17 @@ impl Inner {
     pub(crate) fn meeting(
         &self,
         introduction: Introduction,
-        announced: Announced,
+        advertised: Advertisement,
         claims: &Claims,
         coordination: Arc<Coordination>,
         relayed: Relayed,
     ) -> Meeting {
-        let interfaces = announced.interfaces.up_to_date();
+        let interfaces = advertised.interfaces.up_to_date();
         let vantage = self.vantage(&interfaces, &coordination, introduction.seen_together);
         let seen = coordination.observed();
         let seen = seen.unwrap_or_else(|| coordination.host().ip());
-        let known = KnownIn::new(
-            &announced.candidates,
+        let known = KnownFamilies::new(
+            &advertised.candidates,
             seen,
             claims.found(introduction.witnessed, seen),
             &introduction.candidates,
@@ -287,7 +287,7 @@ impl Inner {
         );
         Meeting {
             introduction,
-            announced,
+            advertised,
             coordination,
             relayed,
             vantage,
@@ -311,7 +311,7 @@ impl Inner {
     fn books(&self, peer: PeerId) -> Books {
         Books {
             peer,
-            turns: Arc::clone(&self.turns),
+            pair_rotation: Arc::clone(&self.pair_rotation),
             metrics: Arc::clone(&self.metrics),
         }
     }
@@ -326,9 +326,9 @@ impl Inner {
         (mut answering, waiting): (Answering, Room),
     ) {
         let (began, peer) = (Instant::now(), introduction.peer);
-        let place = self.places.answer(peer);
+        let place = self.port_sets.answer(peer);
         let _reserved = self.behaviour.reserve();
-        let pace = Pace::new(Arc::clone(&self.behaviour.trails));
+        let pace = SynGate::new(Arc::clone(&self.behaviour.recent_tuples));
         let once = self.answer_once(introduction, &place, coordination, (listening, &pace));
         let result = tokio::select! {
             result = once => Some(result),
@@ -371,19 +371,20 @@ impl Inner {
         mut introduction: Introduction,
         place: &Place,
         coordination: &Arc<Coordination>,
-        (listening, pace): (&Listening, &Pace),
+        (listening, pace): (&Listening, &SynGate),
     ) -> Result<Punched, DialError> {
         let began = Instant::now();
         let hello = std::mem::take(&mut introduction.handshake);
         let dialler = introduction.peer;
         let relayed = Relayed::called(&self.key, dialler, hello)?;
-        let (announced, line) = (self.use_up(&introduction), Arc::clone(coordination));
-        let meeting = self.meeting(introduction, announced, &Claims::default(), line, relayed);
+        let (advertised, line) = (self.use_up(&introduction), Arc::clone(coordination));
+        let meeting = self.meeting(introduction, advertised, &Claims::default(), line, relayed);
         let told = meeting.told(pace);
         let session = told.session;
         let (decision, deadline) = (Decision::default(), began + DIAL_LIMIT);
         let one = is_contended(told.nats()).then(|| self.one_each.take(dialler, began));
-        let is_in_the_way = matches!(one, Some(None)) || self.bets.lacks(&told.announced.nat);
+        let is_in_the_way =
+            matches!(one, Some(None)) || self.guess_budget.lacks(&told.advertised.nat);
         if is_in_the_way {
             pace.hold();
         }
@@ -415,7 +416,7 @@ impl Inner {
         }
     }
 
-    /// Turns an introduction into a connection, as the dialler, unless it turns out that the callee
+    /// PairRotation an introduction into a connection, as the dialler, unless it turns out that the callee
     /// acts by what does not hold: then another introduction is wanted.
     ///
     /// Where no connection comes of it the callee is told, also if the future is dropped. Returns too what is wanted
@@ -426,9 +427,9 @@ impl Inner {
         place: &Place,
         deadline: Instant,
     ) -> Result<(Punched, Option<Unanswered>), DialError> {
-        let pace = Pace::new(Arc::clone(&self.behaviour.trails));
+        let pace = SynGate::new(Arc::clone(&self.behaviour.recent_tuples));
         let told = meeting.told(&pace);
-        let mut undecided = Undecided::new(told.session, meeting.coordination.farewells());
+        let mut pending = PendingWithdrawal::new(told.session, meeting.coordination.withdrawals());
         let pause = recovery(&meeting.introduction);
         let own = place.mappings().unwrap_or(&self.mappings);
         let decision = Decision::default();
@@ -436,40 +437,40 @@ impl Inner {
         let outdated = outdated(told, own, &self.mappings, &self.behaviour);
         match unless_outdated(outdated, punching, decision).await {
             Some(Ok((punched, unexplained))) => {
-                undecided.connected();
+                pending.connected();
                 let unanswered = unexplained.map(|(lost, circumstances)| Unanswered {
                     lost,
-                    undecided,
+                    pending,
                     circumstances,
                 });
                 Ok((punched, unanswered))
             }
             // A callee that has left has told where it is before.
             Some(Err(error)) => {
-                undecided.give_up(deadline).await;
+                pending.give_up(deadline).await;
                 Err(error)
             }
             None => {
-                undecided.give_up(deadline).await;
+                pending.give_up(deadline).await;
                 sleep_until(deadline.min(Instant::now() + pause).into()).await;
                 Err(DialError::PeerLeft)
             }
         }
     }
 
-    /// Turns an introduction into a connection. Returns too what would explain that it has come to nothing.
+    /// PairRotation an introduction into a connection. Returns too what would explain that it has come to nothing.
     async fn punch(
         &self,
         meeting: Meeting,
         place: &Place,
-        pace: Pace,
+        pace: SynGate,
         decision: Decision,
         deadline: Instant,
     ) -> Result<(Punched, Option<(Lost, Circumstances)>), DialError> {
         let begun = meeting.begun(pace.is_held());
         let Meeting {
             introduction,
-            announced,
+            advertised,
             coordination,
             mut relayed,
             vantage,
@@ -490,18 +491,20 @@ impl Inner {
         let flights = coordination.expect_flights(session);
         relayed.connect(session, coordination, flights);
         let remotes = fixed_addresses(&candidates);
-        let shared = begun.shared_addresses(&candidates, [&announced.nat, &nat]);
+        let shared = begun.shared_addresses(&candidates, [&advertised.nat, &nat]);
         let kinds = candidates.iter().map(|it| (it.address, it.kind)).collect();
         let inbox = self.inbound.expect(session.opening(role.other()), remotes);
         self.tell_of_begin(&begun, candidates.len());
 
         let ports = place.ports().unwrap_or(&self.ports);
         let routes = gather::routes(&candidates);
-        let mut bases = gather::bases(ports, announced.fresh, &routes, coordinator);
-        let nats = [&announced.nat, &nat];
+        let mut bases = gather::bases(ports, advertised.fresh, &routes, coordinator);
+        let nats = [&advertised.nat, &nat];
         let parties = (self.key.peer_id(), peer, role);
         // Until this introduction is over.
-        let _begun = self.turns.take(parties, nats, &mut bases, &mut candidates);
+        let _begun = self
+            .pair_rotation
+            .take(parties, nats, &mut bases, &mut candidates);
         let introduced = Introduced {
             role,
             bases,
@@ -511,11 +514,11 @@ impl Inner {
             may_be_reached,
             families_apart: known.are_apart(),
             relayed_rtt: begun.relayed_rtt,
-            local_nat: announced.nat,
+            local_nat: advertised.nat,
             remote_nat: nat,
         };
         let config = begun.config(&self.punch);
-        let (agent, stake) = self.bets.place(peer, config, |config| {
+        let (agent, stake) = self.guess_budget.place(peer, config, |config| {
             PunchAgent::new(config, introduced, random_seed(), begun.started)
         });
         // The callee's flight leaves when the dialler is told, and takes half the round trip.
@@ -528,7 +531,7 @@ impl Inner {
             .naming(kinds, shared, translated)
             .paced(pace)
             .spending(self.syn_budget.open(peer), stake)
-            .opening(self.bets.holes(), Arc::clone(&self.lingering));
+            .opening(self.guess_budget.holes(), Arc::clone(&self.lingering));
         let (result, race) = run(session, deadline, &circumstances, &self.behaviour).await;
         self.note_end(&begun, &result);
         let Handed { punched, lost } = result?;

@@ -6,7 +6,7 @@ use p2pconnect_proto::{Candidate, is_global, is_local};
 use p2pconnect_punch::{PunchReport, Verdict};
 
 use crate::{
-    introduction::{known_families::KnownIn, remote_candidates::Vantage},
+    introduction::{known_families::KnownFamilies, remote_candidates::Vantage},
     nat::mappings::Mapped,
 };
 
@@ -35,7 +35,7 @@ impl Circumstances {
         vantage: &Vantage,
         mapped: &[Mapped],
         candidates: &[Candidate],
-        known: KnownIn,
+        known: KnownFamilies,
     ) -> Self {
         Self {
             peer: candidates.iter().map(|it| it.address.ip()).collect(),

@@ -27,7 +27,7 @@ const JUST_BEFORE: Duration = Duration::from_millis(100);
 
 /// What an endpoint tells of itself, and acts by: what a peer does rests on the same.
 #[derive(Debug, Clone)]
-pub(crate) struct Announced {
+pub(crate) struct Advertisement {
     /// When.
     pub(crate) at: Instant,
     /// This machine's interfaces then.
@@ -45,7 +45,7 @@ pub(crate) struct Announced {
     pub(crate) fresh: Option<SocketAddr>,
 }
 
-impl Announced {
+impl Advertisement {
     /// Tells whether this side had looked just before where the next connection would come from.
     pub(crate) fn is_fresh(&self) -> bool {
         let age = self

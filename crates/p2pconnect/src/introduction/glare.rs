@@ -35,7 +35,7 @@ const MAX_HELD: usize = 16;
 
 /// Brings what comes of others' dials to our own that crossed them.
 #[derive(Debug, Default)]
-pub(crate) struct Crossings(Mutex<Table>);
+pub(crate) struct GlareTable(Mutex<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
@@ -91,12 +91,12 @@ impl Answered {
     }
 }
 
-impl Crossings {
+impl GlareTable {
     /// Notes that a dial is about to be sent.
     pub(crate) fn asking(self: &Arc<Self>, peer: PeerId) -> Asking {
         self.with(|table| *table.asking.entry(peer).or_insert(0) += 1);
         Asking {
-            crossings: Arc::clone(self),
+            glare_table: Arc::clone(self),
             peer,
         }
     }
@@ -112,7 +112,7 @@ impl Crossings {
             is_new
         });
         is_new.then(|| Answering {
-            crossings: Arc::clone(self),
+            glare_table: Arc::clone(self),
             session,
             abandoned,
         })
@@ -178,7 +178,7 @@ impl Table {
 /// As long as it exists, what its peer dials is held back: it may serve this dial.
 #[derive(Debug)]
 pub(crate) struct Asking {
-    crossings: Arc<Crossings>,
+    glare_table: Arc<GlareTable>,
     peer: PeerId,
 }
 
@@ -187,7 +187,7 @@ impl Asking {
     pub(crate) fn crossed(&self, session: SessionToken) -> Option<Crossed> {
         let (sender, outcome) = oneshot::channel();
         let peer = self.peer;
-        self.crossings.with(|table| {
+        self.glare_table.with(|table| {
             let is_it = |(held, answered): &(SessionToken, Answered)| {
                 *held == session && answered.peer == peer
             };
@@ -205,7 +205,7 @@ impl Asking {
                 table.waiting.insert(session, waiting);
             }
             Some(Crossed {
-                crossings: Arc::clone(&self.crossings),
+                glare_table: Arc::clone(&self.glare_table),
                 session,
                 outcome,
             })
@@ -215,7 +215,7 @@ impl Asking {
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        let released = self.crossings.with(|table| {
+        let released = self.glare_table.with(|table| {
             if let Some(count) = table.asking.get_mut(&self.peer) {
                 *count -= 1;
                 if *count == 0 {
@@ -233,7 +233,7 @@ impl Drop for Asking {
 /// A dial that is served by the introduction that the peer's dial has brought.
 #[derive(Debug)]
 pub(crate) struct Crossed {
-    crossings: Arc<Crossings>,
+    glare_table: Arc<GlareTable>,
     session: SessionToken,
     outcome: oneshot::Receiver<Outcome>,
 }
@@ -252,7 +252,7 @@ impl Crossed {
             Ok(Err(_)) => Err(None),
             Err(_) => {
                 // Its attempts are in the way of those of the next dial.
-                self.crossings.with(|table| table.note_end(self.session));
+                self.glare_table.with(|table| table.note_end(self.session));
                 Err(None)
             }
         }
@@ -261,7 +261,7 @@ impl Crossed {
 
 impl Drop for Crossed {
     fn drop(&mut self) {
-        self.crossings
+        self.glare_table
             .with(|table| table.waiting.remove(&self.session));
         if let Ok(Ok(answered)) = self.outcome.try_recv() {
             answered.offer();
@@ -272,7 +272,7 @@ impl Drop for Crossed {
 /// An introduction being answered.
 #[derive(Debug)]
 pub(crate) struct Answering {
-    crossings: Arc<Crossings>,
+    glare_table: Arc<GlareTable>,
     session: SessionToken,
     abandoned: oneshot::Receiver<()>,
 }
@@ -286,17 +286,17 @@ impl Answering {
 
     /// Tells what came of it.
     pub(crate) fn ended(self, outcome: Result<Answered, DialError>) {
-        self.crossings.end(self.session, outcome.map_err(Some));
+        self.glare_table.end(self.session, outcome.map_err(Some));
     }
 }
 
 impl Drop for Answering {
     fn drop(&mut self) {
         let is_over = self
-            .crossings
+            .glare_table
             .with(|table| table.ended.contains(&self.session));
         if !is_over {
-            self.crossings.end(self.session, Err(None));
+            self.glare_table.end(self.session, Err(None));
         }
     }
 }
@@ -310,10 +310,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        nat::port_sets::Places,
+        nat::port_sets::PortSets,
         stream::{
             coordinated_handshake::{Progress, Relayed, wire},
-            opened_path::{OpenedWay, Usage},
+            opened_path::{OpenedPath, Usage},
             path_ledger::{Books, InUse},
         },
     };
@@ -341,14 +341,14 @@ mod tests {
             remote: any,
             kind: CandidateKind::Host,
         };
-        let way = OpenedWay {
+        let way = OpenedPath {
             pair,
             how: How::Connected,
             at: Instant::now(),
         };
         let books = Books {
             peer,
-            turns: Arc::default(),
+            pair_rotation: Arc::default(),
             metrics: Arc::default(),
         };
         let in_use = InUse::new(&books, Usage::new(way, Stats::default()));
@@ -362,7 +362,7 @@ mod tests {
         let answered = Answered {
             punched,
             peer,
-            place: Places::default().answer(peer),
+            place: PortSets::default().answer(peer),
             began: Instant::now(),
             waiting: Room::new(accepting.try_reserve_owned().unwrap(), None),
         };
@@ -371,10 +371,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_comes_before_the_answer_to_a_dial_serves_it_all_the_same() {
-        let crossings = Arc::new(Crossings::default());
-        let asking = crossings.asking(PEER);
+        let glare_table = Arc::new(GlareTable::default());
+        let asking = glare_table.asking(PEER);
         let (answered, mut accepted) = answered(PEER).await;
-        crossings.answering(SESSION).unwrap().ended(Ok(answered));
+        glare_table.answering(SESSION).unwrap().ended(Ok(answered));
         assert!(accepted.try_recv().is_err(), "it is held back");
         let crossed = asking.crossed(SESSION).unwrap();
         assert!(crossed.outcome(soon()).await.is_ok());
@@ -382,10 +382,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_serves_no_dial_is_accepted_when_that_is_known() {
-        let crossings = Arc::new(Crossings::default());
-        let asking = [(); 2].map(|()| crossings.asking(PEER));
+        let glare_table = Arc::new(GlareTable::default());
+        let asking = [(); 2].map(|()| glare_table.asking(PEER));
         let (answered, mut accepted) = answered(PEER).await;
-        crossings.answering(SESSION).unwrap().ended(Ok(answered));
+        glare_table.answering(SESSION).unwrap().ended(Ok(answered));
         for asking in asking {
             assert!(accepted.try_recv().is_err(), "it is held back");
             drop(asking);
@@ -395,10 +395,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_dial_that_is_dropped_leaves_what_it_got_to_whoever_accepts() {
-        let crossings = Arc::new(Crossings::default());
-        let crossed = crossings.asking(PEER).crossed(SESSION).unwrap();
+        let glare_table = Arc::new(GlareTable::default());
+        let crossed = glare_table.asking(PEER).crossed(SESSION).unwrap();
         let (answered, mut accepted) = answered(PEER).await;
-        crossings.answering(SESSION).unwrap().ended(Ok(answered));
+        glare_table.answering(SESSION).unwrap().ended(Ok(answered));
         assert!(accepted.try_recv().is_err(), "the dial has it");
         drop(crossed);
         assert!(accepted.try_recv().is_ok());
@@ -406,19 +406,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_dial_does_not_return_a_connection_to_somebody_else() {
-        let crossings = Arc::new(Crossings::default());
+        let glare_table = Arc::new(GlareTable::default());
         let other = PeerId::from_public_key([9; 32]);
-        let asking = crossings.asking(PEER);
+        let asking = glare_table.asking(PEER);
         let crossed = asking.crossed(SESSION).unwrap();
         let (theirs, mut accepted) = answered(other).await;
-        crossings.answering(SESSION).unwrap().ended(Ok(theirs));
+        glare_table.answering(SESSION).unwrap().ended(Ok(theirs));
         assert!(matches!(crossed.outcome(soon()).await, Err(None)));
         assert_eq!(accepted.try_recv().unwrap().peer_id(), other);
 
         let early = SessionToken::from_bytes([3; SessionToken::LEN]);
-        let asking_other = crossings.asking(other);
+        let asking_other = glare_table.asking(other);
         let (theirs, mut accepted) = answered(other).await;
-        crossings.answering(early).unwrap().ended(Ok(theirs));
+        glare_table.answering(early).unwrap().ended(Ok(theirs));
         assert!(asking.crossed(early).is_none());
         drop(asking_other);
         assert_eq!(accepted.try_recv().unwrap().peer_id(), other);
@@ -426,9 +426,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_dial_hears_why_what_it_crossed_came_to_nothing() {
-        let crossings = Arc::new(Crossings::default());
-        let answering = crossings.answering(SESSION).unwrap();
-        let crossed = crossings.asking(PEER).crossed(SESSION).unwrap();
+        let glare_table = Arc::new(GlareTable::default());
+        let answering = glare_table.answering(SESSION).unwrap();
+        let crossed = glare_table.asking(PEER).crossed(SESSION).unwrap();
         answering.ended(Err(DialError::OwnId));
         let outcome = crossed.outcome(soon()).await;
         assert!(matches!(outcome, Err(Some(DialError::OwnId))));
@@ -436,46 +436,46 @@ mod tests {
 
     #[tokio::test]
     async fn an_introduction_that_nobody_answers_keeps_no_dial_waiting() {
-        let crossings = Arc::new(Crossings::default());
-        let crossed = crossings.asking(PEER).crossed(SESSION).unwrap();
-        drop(crossings.answering(SESSION).unwrap());
+        let glare_table = Arc::new(GlareTable::default());
+        let crossed = glare_table.asking(PEER).crossed(SESSION).unwrap();
+        drop(glare_table.answering(SESSION).unwrap());
         assert!(matches!(crossed.outcome(soon()).await, Err(None)));
     }
 
     #[test]
     fn what_was_over_before_the_dial_serves_it_no_more() {
-        let crossings = Arc::new(Crossings::default());
-        drop(crossings.answering(SESSION).unwrap());
-        assert!(crossings.asking(PEER).crossed(SESSION).is_none());
+        let glare_table = Arc::new(GlareTable::default());
+        drop(glare_table.answering(SESSION).unwrap());
+        assert!(glare_table.asking(PEER).crossed(SESSION).is_none());
     }
 
     #[tokio::test]
     async fn what_a_dial_has_waited_for_in_vain_is_abandoned() {
-        let crossings = Arc::new(Crossings::default());
-        let mut answering = crossings.answering(SESSION).unwrap();
-        let crossed = crossings.asking(PEER).crossed(SESSION).unwrap();
+        let glare_table = Arc::new(GlareTable::default());
+        let mut answering = glare_table.answering(SESSION).unwrap();
+        let crossed = glare_table.asking(PEER).crossed(SESSION).unwrap();
         assert!(crossed.outcome(Instant::now()).await.is_err());
         answering.abandoned().await;
         drop(answering);
 
         let late = SessionToken::from_bytes([3; SessionToken::LEN]);
-        let crossed = crossings.asking(PEER).crossed(late).unwrap();
+        let crossed = glare_table.asking(PEER).crossed(late).unwrap();
         assert!(crossed.outcome(Instant::now()).await.is_err());
         assert!(
-            crossings.answering(late).is_none(),
+            glare_table.answering(late).is_none(),
             "a notice may come later than that"
         );
     }
 
     #[test]
     fn nothing_piles_up() {
-        let crossings = Arc::new(Crossings::default());
+        let glare_table = Arc::new(GlareTable::default());
         for n in 0..=255 {
             let session = SessionToken::from_bytes([n; SessionToken::LEN]);
-            drop(crossings.asking(PEER).crossed(session));
-            drop(crossings.answering(session));
+            drop(glare_table.asking(PEER).crossed(session));
+            drop(glare_table.answering(session));
         }
-        crossings.with(|table| {
+        glare_table.with(|table| {
             assert!(table.asking.is_empty() && table.waiting.is_empty());
             assert!(table.answering.is_empty() && table.held.is_empty());
             assert_eq!(table.ended.len(), MAX_ENDED);

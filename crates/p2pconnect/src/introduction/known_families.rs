@@ -14,12 +14,12 @@ use crate::{
 
 /// The families in which each side's public addresses are known to the other.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct KnownIn {
+pub(crate) struct KnownFamilies {
     own: Families,
     peer: Families,
 }
 
-impl KnownIn {
+impl KnownFamilies {
     /// Takes in what both sides were told.
     ///
     /// This side has named `told`, was seen by the coordinator at `seen`, and was seen in the families
@@ -92,7 +92,7 @@ mod tests {
     }
 
     /// Returns what is known where this side, seen at `seen`, has named the first ones, and the peer the others.
-    fn known(told: &[Candidate], seen: &str, peers: &[&str]) -> KnownIn {
+    fn known(told: &[Candidate], seen: &str, peers: &[&str]) -> KnownFamilies {
         let seen = seen.parse().unwrap();
         let vantage = Vantage::new(
             Surroundings::told(&[("192.168.1.5", 24), ("2001:db8:5::5", 64)]),
@@ -101,7 +101,7 @@ mod tests {
             false,
         );
         let peers: Vec<_> = peers.iter().map(|it| host(it)).collect();
-        KnownIn::new(told, seen, Families::default(), &peers, &vantage)
+        KnownFamilies::new(told, seen, Families::default(), &peers, &vantage)
     }
 
     fn mapped(address: &str, token: Option<ReflexiveToken>) -> Mapped {

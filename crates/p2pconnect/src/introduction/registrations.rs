@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::introduction::gather::Announced;
+use crate::introduction::gather::Advertisement;
 
 /// How many registrations may be on their way at a time, and be named by introductions.
 const REMEMBERED: usize = 16;
@@ -14,24 +14,24 @@ const REMEMBERED: usize = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Registrations {
     last: u32,
-    known: VecDeque<(u32, Announced)>,
+    known: VecDeque<(u32, Advertisement)>,
 }
 
 impl Registrations {
     /// Returns the number under which this is told to the coordinator next.
-    pub(crate) fn add(&mut self, announced: Announced) -> u32 {
+    pub(crate) fn add(&mut self, advertised: Advertisement) -> u32 {
         self.last = self.last.wrapping_add(1);
         self.known.truncate(REMEMBERED - 1);
-        self.known.push_front((self.last, announced));
+        self.known.push_front((self.last, advertised));
         self.last
     }
 
     /// Returns what was told under a number, or what was told last if that is too long ago.
-    pub(crate) fn told(&self, serial: u32) -> Option<&Announced> {
+    pub(crate) fn told(&self, serial: u32) -> Option<&Advertisement> {
         let named = self.known.iter().find(|(known, _)| *known == serial);
         named
             .or_else(|| self.known.front())
-            .map(|(_, announced)| announced)
+            .map(|(_, advertised)| advertised)
     }
 }
 
@@ -42,8 +42,8 @@ mod tests {
     use super::*;
     use crate::machine::interfaces::Interfaces;
 
-    fn announced(port: u16) -> Announced {
-        Announced {
+    fn advertised(port: u16) -> Advertisement {
+        Advertisement {
             at: Instant::now(),
             interfaces: Interfaces::now(),
             is_mapped: true,
@@ -61,7 +61,7 @@ mod tests {
         assert!(registrations.told(1).is_none());
         let count = REMEMBERED as u16 + 1;
         let serials: Vec<_> = (1..=count)
-            .map(|port| registrations.add(announced(port)))
+            .map(|port| registrations.add(advertised(port)))
             .collect();
         let port = |serial| registrations.told(serial)?.fresh.map(|it| it.port());
         let ports: Vec<_> = serials.iter().map(|serial| port(*serial)).collect();

@@ -7,18 +7,20 @@ use p2pconnect_punch::PunchConfig;
 
 use crate::{
     introduction::one_each::OneEach,
-    introduction::{glare::Crossings, registrations::Registrations},
+    introduction::{glare::GlareTable, registrations::Registrations},
     machine::{nat64::Nat64, port_mapping::PortMappings, punch_ports::PunchPorts},
     metrics::Recorder,
     nat::{
         behaviour::Behaviour,
         mappings::Mappings,
-        port_sets::{Opening, Places},
-        unused_ports::FreshPorts,
+        port_sets::{Opening, PortSets},
+        unused_ports::UnusedPorts,
     },
-    session::{guess_budget::Bets, holes::Lingering, inbound::Inbound, syn_budget::SynBudget},
+    session::{
+        guess_budget::GuessBudget, holes::Lingering, inbound::Inbound, syn_budget::SynBudget,
+    },
     status::Observer,
-    stream::pair_rotation::Turns,
+    stream::pair_rotation::PairRotation,
 };
 
 /// What the tasks of an endpoint share.
@@ -29,20 +31,20 @@ pub(crate) struct Inner {
     pub(crate) ports: PunchPorts,
     pub(crate) mappings: Arc<Mappings>,
     pub(crate) behaviour: Arc<Behaviour>,
-    pub(crate) fresh_ports: FreshPorts,
+    pub(crate) unused_ports: UnusedPorts,
     /// What the coordinator has been told, and so what diallers act by.
     pub(crate) registered: std::sync::Mutex<Registrations>,
     pub(crate) port_mappings: PortMappings,
     pub(crate) inbound: Arc<Inbound>,
     pub(crate) punch: PunchConfig,
-    pub(crate) bets: Arc<Bets>,
+    pub(crate) guess_budget: Arc<GuessBudget>,
     pub(crate) lingering: Arc<Lingering>,
     pub(crate) syn_budget: Arc<SynBudget>,
     pub(crate) metrics: Arc<Recorder>,
     pub(crate) nat64: Arc<Nat64>,
-    pub(crate) crossings: Arc<Crossings>,
-    pub(crate) turns: Arc<Turns>,
-    pub(crate) places: Places,
+    pub(crate) glare_table: Arc<GlareTable>,
+    pub(crate) pair_rotation: Arc<PairRotation>,
+    pub(crate) port_sets: PortSets,
     /// What further punch ports are opened with.
     pub(crate) opening: Opening,
     /// Whose dials are answered one at a time, and are being answered.

@@ -7,13 +7,13 @@ use p2pconnect_punch::spare_ports;
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    introduction::{gather::Announced, known_families::KnownIn},
+    introduction::{gather::Advertisement, known_families::KnownFamilies},
     nat::{
         behaviour::{Behaviour, lets_anybody_in},
         discovery,
         mappings::{Mapped, Mappings},
     },
-    session::Pace,
+    session::SynGate,
 };
 
 /// How long the first SYNs of a session take to leave.
@@ -29,9 +29,9 @@ const MAX_PATIENCE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct Told {
     pub(crate) session: SessionToken,
-    pub(crate) announced: Announced,
+    pub(crate) advertised: Advertisement,
     /// In which families the two know each other.
-    pub(crate) known: KnownIn,
+    pub(crate) known: KnownFamilies,
     /// How many of this side's claims the peer was told an address for.
     pub(crate) witnessed: u8,
     pub(crate) role: Role,
@@ -39,7 +39,7 @@ pub(crate) struct Told {
     pub(crate) peer: NatReport,
     /// The round-trip time by way of the coordinator.
     pub(crate) relayed_rtt: Duration,
-    pub(crate) pace: Pace,
+    pub(crate) pace: SynGate,
 }
 
 impl Told {
@@ -54,18 +54,18 @@ impl Told {
 
     /// Returns what is known of both NATs, this side's first.
     pub(crate) const fn nats(&self) -> [&NatReport; 2] {
-        [&self.announced.nat, &self.peer]
+        [&self.advertised.nat, &self.peer]
     }
 
     /// Tells whether the peer may know nothing of this side but private addresses: the coordinator
     /// had not seen it, and no STUN server had answered.
     fn is_without_mapping(&self) -> bool {
-        self.role == Role::Controlling && !self.announced.is_mapped && self.witnessed == 0
+        self.role == Role::Controlling && !self.advertised.is_mapped && self.witnessed == 0
     }
 
     /// Tells whether these mappings lead anywhere that the peer does not know.
     fn lacks(&self, mapped: &[Mapped]) -> bool {
-        let candidates = &self.announced.candidates;
+        let candidates = &self.advertised.candidates;
         let is_told = |it: &Mapped| candidates.iter().any(|known| known.address == it.mapped);
         !mapped.iter().all(is_told)
     }
@@ -86,7 +86,7 @@ pub(crate) async fn outdated(
         return future::pending().await;
     }
     tokio::select! {
-        () = behaviour.outdates(&told.announced.nat) => {}
+        () = behaviour.outdates(&told.advertised.nat) => {}
         () = has_moved(&told, mappings, behaviour) => {}
         () = is_late(&told, own) => {}
         () = leaves_elsewhere(&told, own) => {}
@@ -114,7 +114,7 @@ async fn is_late(told: &Told, mappings: &Mappings) {
 
 /// Waits for a mapping over another way out than that to the servers, of which the peer has not been told.
 async fn leaves_elsewhere(told: &Told, mappings: &Mappings) {
-    let candidates = &told.announced.candidates;
+    let candidates = &told.advertised.candidates;
     let is_told = |it: &Mapped| candidates.iter().any(|known| known.address == it.mapped);
     mappings.elsewhere_lacking(is_told).await;
     tracing::debug!("the peer does not know the mapping of the way that leads to it");
@@ -132,11 +132,11 @@ async fn meets_by_another_family(told: &Told, mappings: &Mappings) {
 /// Waits until it is certain that others have got the ports that the peer expects connections from.
 async fn has_moved(told: &Told, mappings: &Mappings, behaviour: &Behaviour) {
     let (Some(predicted), Some(PortAssignment::Sequential { delta })) =
-        (told.announced.predicted, told.announced.nat.ports)
+        (told.advertised.predicted, told.advertised.nat.ports)
     else {
         return future::pending().await;
     };
-    if told.role == Role::Controlling && told.announced.is_fresh() {
+    if told.role == Role::Controlling && told.advertised.is_fresh() {
         return future::pending().await;
     }
     let Some(spare) = spare_ports(told.nats()) else {
@@ -185,7 +185,7 @@ mod tests {
     fn told(candidates: Vec<Candidate>, is_mapped: bool, witnessed: u8) -> Told {
         Told {
             session: SessionToken::from_bytes([1; SessionToken::LEN]),
-            announced: Announced {
+            advertised: Advertisement {
                 at: Instant::now(),
                 interfaces: Interfaces::now(),
                 is_mapped,
@@ -195,12 +195,12 @@ mod tests {
                 looked: None,
                 fresh: None,
             },
-            known: KnownIn::default(),
+            known: KnownFamilies::default(),
             witnessed,
             role: Role::Controlling,
             peer: NatReport::default(),
             relayed_rtt: Duration::from_millis(84),
-            pace: Pace::default(),
+            pace: SynGate::default(),
         }
     }
 

@@ -111,7 +111,7 @@ pub(crate) fn in_zone_of(address: SocketAddr, other: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Turns the system's word into the agent's.
+/// PairRotation the system's word into the agent's.
 pub(crate) fn classify(error: &io::Error) -> ConnectFailure {
     use io::ErrorKind as Kind;
     match error.kind() {

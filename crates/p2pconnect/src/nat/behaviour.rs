@@ -18,7 +18,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::nat::{query_ports::AskedFrom, recent_tuples::Trails, unused_ports::FORETOLD};
+use crate::nat::{query_ports::QueryPorts, recent_tuples::RecentTuples, unused_ports::FORETOLD};
 
 /// Connections that show whether ports follow each other, and if not, in which range they are: its size
 /// to within a third, with the connections that there are anyway.
@@ -47,9 +47,9 @@ pub(crate) struct Behaviour {
     /// Changes whenever the next connection is expected to come from another port.
     outlook: watch::Sender<()>,
     /// Which connections have got a port.
-    pub(crate) trails: Arc<Trails>,
+    pub(crate) recent_tuples: Arc<RecentTuples>,
     /// From where servers were asked lately which port a new connection gets.
-    pub(crate) asked_from: AskedFrom,
+    pub(crate) query_ports: QueryPorts,
     /// Held while it is looked where a sequential allocator is.
     pub(crate) looking: tokio::sync::Mutex<()>,
     /// How many introductions are asked for or under way, the making of the endpoint counted as one.
@@ -95,8 +95,8 @@ impl Behaviour {
             settled: watch::Sender::default(),
             found: watch::Sender::default(),
             outlook: watch::Sender::default(),
-            trails: Arc::default(),
-            asked_from: AskedFrom::default(),
+            recent_tuples: Arc::default(),
+            query_ports: QueryPorts::default(),
             looking: tokio::sync::Mutex::default(),
             introductions: watch::Sender::default(),
             banning: Mutex::default(),
@@ -288,7 +288,7 @@ impl Behaviour {
 
     /// Tells whether this endpoint has made no connection since the newest one that was taken in.
     pub(crate) fn is_abreast(&self) -> bool {
-        self.facts().trails_before == self.trails.count()
+        self.facts().trails_before == self.recent_tuples.count()
     }
 
     /// Returns when the newest connection was taken in.

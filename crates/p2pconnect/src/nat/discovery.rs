@@ -112,7 +112,7 @@ async fn probe(network: Network, behaviour: &Behaviour, observer: &Observer) {
     if behaviour.has_banned(network.external) {
         return behaviour.banned(network.external);
     }
-    let Ok(port) = behaviour.asked_from.next() else {
+    let Ok(port) = behaviour.query_ports.next() else {
         return;
     };
     let local = tcp::in_zone_of(SocketAddr::new(network.local, port), network.server);
@@ -170,7 +170,7 @@ async fn sample(network: Network, behaviour: &Behaviour) {
 /// Sees where a sequential allocator is.
 async fn look(network: Network, behaviour: &Behaviour) -> Option<SocketAddr> {
     let _looking = behaviour.looking.lock().await;
-    let before = behaviour.trails.count();
+    let before = behaviour.recent_tuples.count();
     let seen = ask(network, behaviour).await?;
     behaviour.looked(seen.mapped, before);
     pass_the_end(network, behaviour).await;
@@ -182,7 +182,7 @@ async fn pass_the_end(network: Network, behaviour: &Behaviour) {
     if !behaviour.is_at_an_end() {
         return;
     }
-    let before = behaviour.trails.count();
+    let before = behaviour.recent_tuples.count();
     let answers = ask_in_a_row(FORETOLD.into(), network, behaviour).await;
     if let Some(newest) = answers.into_iter().flatten().last() {
         tracing::debug!(newest = %newest.mapped, "past the end of a row of ports");
@@ -218,7 +218,7 @@ async fn ask_within(
     limit: Duration,
 ) -> Option<Result<Observation, MappingError>> {
     let Network { local, server, .. } = network;
-    let port = behaviour.asked_from.next();
+    let port = behaviour.query_ports.next();
     let port = port.map_err(|error| tracing::debug!(%error, "no port to ask from"));
     let local = tcp::in_zone_of(SocketAddr::new(local, port.ok()?), server);
     let answer = query(local, server, limit).await;

@@ -34,9 +34,9 @@ const MAX_MORE: usize = 16;
 
 /// All punch ports of an endpoint, and which connections use them.
 #[derive(Debug, Default)]
-pub(crate) struct Places {
+pub(crate) struct PortSets {
     first: Arc<Used>,
-    more: Mutex<Vec<Weak<MorePorts>>>,
+    more: Mutex<Vec<Weak<PortSet>>>,
 }
 
 /// Accepts connections on a punch port for as long as what it returns exists.
@@ -57,7 +57,7 @@ struct Used(Mutex<BTreeMap<PeerId, usize>>);
 
 /// Two further punch ports.
 #[derive(Debug)]
-struct MorePorts {
+struct PortSet {
     used: Arc<Used>,
     ports: PunchPorts,
     mappings: Mappings,
@@ -69,10 +69,10 @@ struct MorePorts {
 pub(crate) struct Place {
     used: Arc<Used>,
     peer: PeerId,
-    more: Option<Arc<MorePorts>>,
+    more: Option<Arc<PortSet>>,
 }
 
-impl Places {
+impl PortSets {
     /// Takes a place for a connection that somebody else dials, on ports of their choice.
     pub(crate) fn answer(&self, peer: PeerId) -> Place {
         self.first.take(peer, usize::MAX);
@@ -142,7 +142,7 @@ impl Places {
         })
     }
 
-    fn with_more<T>(&self, use_more: impl FnOnce(&mut Vec<Weak<MorePorts>>) -> T) -> T {
+    fn with_more<T>(&self, use_more: impl FnOnce(&mut Vec<Weak<PortSet>>) -> T) -> T {
         use_more(&mut self.more.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -156,7 +156,7 @@ impl fmt::Debug for Opening {
 }
 
 impl Opening {
-    fn open(&self) -> std::io::Result<MorePorts> {
+    fn open(&self) -> std::io::Result<PortSet> {
         let (ports, listeners) = PunchPorts::open()?;
         let accepting = listeners.into_iter().map(&self.accept).collect();
         // What these ports add to the first two is no news to whoever observes.
@@ -167,7 +167,7 @@ impl Opening {
             mappings.start(mapped.server);
         }
         mappings.complete(Vec::new());
-        Ok(MorePorts {
+        Ok(PortSet {
             used: Arc::default(),
             ports,
             mappings,
@@ -241,22 +241,22 @@ mod tests {
 
     #[test]
     fn a_place_is_free_again_when_its_connection_ends() {
-        let places = Places::default();
-        let mut taken: Vec<_> = (0..ROOM).map(|_| places.find(PEER).unwrap()).collect();
-        assert!(places.find(PEER).is_none());
-        assert!(places.find(PeerId::from_public_key([2; 32])).is_some());
+        let port_sets = PortSets::default();
+        let mut taken: Vec<_> = (0..ROOM).map(|_| port_sets.find(PEER).unwrap()).collect();
+        assert!(port_sets.find(PEER).is_none());
+        assert!(port_sets.find(PeerId::from_public_key([2; 32])).is_some());
         taken.pop();
-        taken.push(places.find(PEER).unwrap());
+        taken.push(port_sets.find(PEER).unwrap());
         drop(taken);
-        assert!(places.first.with(|used| used.is_empty()));
+        assert!(port_sets.first.with(|used| used.is_empty()));
     }
 
     #[test]
     fn what_others_dial_takes_room_too_and_is_never_turned_away() {
-        let places = Places::default();
-        let answered: Vec<_> = (0..=ROOM).map(|_| places.answer(PEER)).collect();
-        assert!(places.find(PEER).is_none());
+        let port_sets = PortSets::default();
+        let answered: Vec<_> = (0..=ROOM).map(|_| port_sets.answer(PEER)).collect();
+        assert!(port_sets.find(PEER).is_none());
         drop(answered);
-        assert!(places.find(PEER).is_some());
+        assert!(port_sets.find(PEER).is_some());
     }
 }

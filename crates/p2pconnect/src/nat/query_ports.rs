@@ -20,9 +20,9 @@ const DRAWS: usize = 16;
 /// A system gives out ports at random, so that one comes back now and then. A NAT that still has its
 /// mapping uses that again, and the answer says nothing of the port that the next connection gets.
 #[derive(Debug, Default)]
-pub(crate) struct AskedFrom(Mutex<VecDeque<u16>>);
+pub(crate) struct QueryPorts(Mutex<VecDeque<u16>>);
 
-impl AskedFrom {
+impl QueryPorts {
     /// Returns a port that nobody uses and that has not been returned lately.
     pub(crate) fn next(&self) -> io::Result<u16> {
         self.next_of(free_port)
@@ -52,27 +52,30 @@ mod tests {
 
     #[test]
     fn no_port_comes_back_before_many_others() {
-        let asked_from = AskedFrom::default();
+        let query_ports = QueryPorts::default();
         // Each port twice, as if the system gave it out again at once.
         let mut system = (0..).map(|draw| Ok(1024 + draw / 2));
         let ports = REMEMBERED as u16 * 2;
         for port in 1024..1024 + ports {
-            assert_eq!(asked_from.next_of(|| system.next().unwrap()).unwrap(), port);
+            assert_eq!(
+                query_ports.next_of(|| system.next().unwrap()).unwrap(),
+                port
+            );
         }
-        assert_eq!(asked_from.next_of(|| Ok(1024)).unwrap(), 1024);
+        assert_eq!(query_ports.next_of(|| Ok(1024)).unwrap(), 1024);
     }
 
     #[test]
     fn a_system_with_one_port_gives_that() {
-        let asked_from = AskedFrom::default();
+        let query_ports = QueryPorts::default();
         for _ in 0..3 {
-            assert_eq!(asked_from.next_of(|| Ok(50_000)).unwrap(), 50_000);
+            assert_eq!(query_ports.next_of(|| Ok(50_000)).unwrap(), 50_000);
         }
     }
 
     #[test]
     fn the_system_has_ports() {
-        let asked_from = AskedFrom::default();
-        assert_ne!(asked_from.next().unwrap(), asked_from.next().unwrap());
+        let query_ports = QueryPorts::default();
+        assert_ne!(query_ports.next().unwrap(), query_ports.next().unwrap());
     }
 }

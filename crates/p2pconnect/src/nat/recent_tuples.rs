@@ -21,12 +21,12 @@ const MAX_TRAILS: usize = 8192;
 /// Remembers from where to where connections were begun lately, by all sessions of an endpoint: the
 /// next one with the same addresses gets the same port from a NAT.
 #[derive(Debug, Default)]
-pub(crate) struct Trails {
+pub(crate) struct RecentTuples {
     lately: Mutex<HashMap<(SocketAddr, SocketAddr), Instant>>,
     count: AtomicU64,
 }
 
-impl Trails {
+impl RecentTuples {
     /// Returns how many connections have got a port of their own.
     pub(crate) fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
@@ -35,14 +35,14 @@ impl Trails {
     /// Tells whether a connection is the first one with these addresses.
     pub(crate) fn is_new(&self, addresses: (SocketAddr, SocketAddr)) -> bool {
         let now = Instant::now();
-        let mut trails = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
-        if trails.len() >= MAX_TRAILS {
-            trails.retain(|_, since| now.duration_since(*since) < KEPT_FOR);
+        let mut recent_tuples = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent_tuples.len() >= MAX_TRAILS {
+            recent_tuples.retain(|_, since| now.duration_since(*since) < KEPT_FOR);
         }
-        if trails.len() >= MAX_TRAILS {
-            trails.clear();
+        if recent_tuples.len() >= MAX_TRAILS {
+            recent_tuples.clear();
         }
-        let before = trails.insert(addresses, now);
+        let before = recent_tuples.insert(addresses, now);
         let is_new = before.is_none_or(|since| now.duration_since(since) >= KEPT_FOR);
         self.count.fetch_add(u64::from(is_new), Ordering::Relaxed);
         is_new

@@ -28,9 +28,9 @@ const CHECKED: u16 = 8;
 /// Each attempt to meet a peer takes a new row, because a NAT remembers for minutes which port
 /// was sent from, and to whom.
 #[derive(Debug)]
-pub(crate) struct FreshPorts(AtomicU16);
+pub(crate) struct UnusedPorts(AtomicU16);
 
-impl FreshPorts {
+impl UnusedPorts {
     /// Begins at a random place, as other endpoints do on this machine and behind the same NAT.
     pub(crate) fn new() -> Self {
         let place = crate::machine::randomness::random_fraction() * f64::from(PLACES);
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn rows_follow_each_other_within_the_range() {
-        let ports = FreshPorts::new();
+        let ports = UnusedPorts::new();
         let (foretold, random) = (
             NatReport::default(),
             PortAssignment::Random { first: 1, last: 9 },
@@ -96,7 +96,7 @@ mod tests {
         // One or the other may not be free here.
         assert!(rows.len() > usize::from(PLACES) / 2, "{rows:?}");
 
-        let ports = FreshPorts(AtomicU16::new(0));
+        let ports = UnusedPorts(AtomicU16::new(0));
         ports.advance([&foretold, &bet]);
         assert!(ports.row() >= RANGE.start + 1280, "{}", ports.row());
     }

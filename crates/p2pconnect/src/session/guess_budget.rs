@@ -27,7 +27,7 @@ const HOLE_SETS: u32 = 4;
 
 /// What the bets of an endpoint have taken.
 #[derive(Debug)]
-pub(crate) struct Bets {
+pub(crate) struct GuessBudget {
     taken: Mutex<Taken>,
     holes: Arc<Holes>,
     /// What nobody else knows of the holes that this endpoint opens.
@@ -38,7 +38,7 @@ pub(crate) struct Bets {
 struct Taken {
     count: u32,
     /// What the holes for a peer have taken: all sessions with it have the same.
-    holes: BTreeMap<PeerId, Weak<Stake>>,
+    holes: BTreeMap<PeerId, Weak<GuessReservation>>,
     /// Which set of holes is begun next, whoever the peer is.
     next_set: u32,
 }
@@ -52,14 +52,14 @@ struct Placed {
 
 /// What one agent may bet with. Dropping it gives that back.
 #[derive(Debug)]
-pub(crate) struct Stake {
-    bets: Arc<Bets>,
+pub(crate) struct GuessReservation {
+    guess_budget: Arc<GuessBudget>,
     count: u32,
     /// Which set of holes it is for.
     set: u32,
 }
 
-impl Bets {
+impl GuessBudget {
     pub(crate) fn new(salt: [u8; 32]) -> Self {
         Self {
             taken: Mutex::default(),
@@ -90,7 +90,7 @@ impl Bets {
         peer: PeerId,
         mut config: PunchConfig,
         make: impl FnOnce(PunchConfig) -> PunchAgent,
-    ) -> (PunchAgent, Arc<Stake>) {
+    ) -> (PunchAgent, Arc<GuessReservation>) {
         self.place_within(peer, most(files_allowed()), |left, set| {
             config.max_bets = config.max_bets.min(left);
             config.hole_seed = Some(self.hole_seed(&peer, set));
@@ -109,7 +109,7 @@ impl Bets {
         peer: PeerId,
         most: u32,
         make: impl FnOnce(u32, u32) -> (T, Placed),
-    ) -> (T, Arc<Stake>) {
+    ) -> (T, Arc<GuessReservation>) {
         let mut guard = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = &mut *guard;
         taken.holes.retain(|_, stake| stake.strong_count() > 0);
@@ -122,8 +122,12 @@ impl Bets {
             _ => {
                 let count = placed.count.min(left);
                 taken.count += count;
-                let bets = Arc::clone(self);
-                Arc::new(Stake { bets, count, set })
+                let guess_budget = Arc::clone(self);
+                Arc::new(GuessReservation {
+                    guess_budget,
+                    count,
+                    set,
+                })
             }
         };
         if placed.are_holes {
@@ -149,9 +153,9 @@ impl Bets {
     }
 }
 
-impl Drop for Stake {
+impl Drop for GuessReservation {
     fn drop(&mut self) {
-        let taken = self.bets.taken.lock();
+        let taken = self.guess_budget.taken.lock();
         taken.unwrap_or_else(PoisonError::into_inner).count -= self.count;
     }
 }
@@ -168,7 +172,7 @@ mod tests {
 
     #[test]
     fn bets_share_what_there_is() {
-        let bets = Arc::new(Bets::new([0; 32]));
+        let bets = Arc::new(GuessBudget::new([0; 32]));
         let peer = PeerId::from_public_key([1; 32]);
         let place = |wanted: u32| {
             bets.place_within(peer, 1000, |left, _| {
@@ -191,7 +195,7 @@ mod tests {
 
     #[test]
     fn whoever_finds_too_little_left_waits_for_others() {
-        let bets = Arc::new(Bets::new([0; 32]));
+        let bets = Arc::new(GuessBudget::new([0; 32]));
         let peer = PeerId::from_public_key([1; 32]);
         let place = |count: u32| {
             let placed = Placed {
@@ -213,7 +217,7 @@ mod tests {
 
     #[test]
     fn the_holes_for_one_peer_are_counted_once() {
-        let bets = Arc::new(Bets::new([0; 32]));
+        let bets = Arc::new(GuessBudget::new([0; 32]));
         let place = |peer: u8| {
             let peer = PeerId::from_public_key([peer; 32]);
             bets.place_within(peer, 1000, |left, _| {
@@ -236,7 +240,7 @@ mod tests {
 
     #[test]
     fn holes_that_are_closed_are_followed_by_others() {
-        let bets = Arc::new(Bets::new([0; 32]));
+        let bets = Arc::new(GuessBudget::new([0; 32]));
         let peer = PeerId::from_public_key([1; 32]);
         let place = || {
             bets.place_within(peer, 1000, |_, set| {

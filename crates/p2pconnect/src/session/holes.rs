@@ -117,7 +117,7 @@ impl Holes {
 }
 
 /// How long holes stay open when the session that opened them is over. A program that makes several connections
-/// makes them within a second or two; what comes later finds other holes, see [`Bets`](crate::session::guess_budget::Bets).
+/// makes them within a second or two; what comes later finds other holes, see [`GuessBudget`](crate::session::guess_budget::GuessBudget).
 pub(crate) const LINGERING: Duration = Duration::from_secs(3);
 
 /// How long the ports of a range stay in use that a session has filled. Dials that begin together come through them;

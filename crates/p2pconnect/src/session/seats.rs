@@ -1,4 +1,4 @@
-//! Places for those of whom nothing is known yet.
+//! PortSets for those of whom nothing is known yet.
 
 use std::{
     collections::VecDeque,

@@ -10,12 +10,12 @@ use std::{
 
 use tokio::sync::watch;
 
-use crate::nat::recent_tuples::Trails;
+use crate::nat::recent_tuples::RecentTuples;
 
 /// Lets others see how many connections a session begins, and have it begin no more. Clones share
 /// it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Pace(Arc<Shared>);
+pub(crate) struct SynGate(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -23,13 +23,13 @@ struct Shared {
     /// any has been begun.
     begun: watch::Sender<Option<u32>>,
     is_held: AtomicBool,
-    trails: Arc<Trails>,
+    recent_tuples: Arc<RecentTuples>,
 }
 
-impl Pace {
-    pub(crate) fn new(trails: Arc<Trails>) -> Self {
+impl SynGate {
+    pub(crate) fn new(recent_tuples: Arc<RecentTuples>) -> Self {
         Self(Arc::new(Shared {
-            trails,
+            recent_tuples,
             ..Shared::default()
         }))
     }
@@ -41,7 +41,7 @@ impl Pace {
 
     /// Notes that a connection is begun, and counts it if it is over IPv4.
     pub(super) fn begins(&self, addresses: (SocketAddr, SocketAddr), is_over_ipv4: bool) {
-        let new = u32::from(is_over_ipv4 && self.0.trails.is_new(addresses));
+        let new = u32::from(is_over_ipv4 && self.0.recent_tuples.is_new(addresses));
         self.0
             .begun
             .send_modify(|begun| *begun = Some(begun.unwrap_or_default() + new));
@@ -73,21 +73,21 @@ mod tests {
 
     #[test]
     fn what_a_nat_gives_no_new_port_is_not_counted() {
-        let trails = Arc::new(Trails::default());
+        let recent_tuples = Arc::new(RecentTuples::default());
         let address = |port: u16| SocketAddr::from(([192, 0, 2, 1], port));
-        let pace = Pace::new(Arc::clone(&trails));
+        let pace = SynGate::new(Arc::clone(&recent_tuples));
         pace.begins((address(1), address(2)), true);
         pace.begins((address(1), address(3)), true);
         pace.begins((address(1), address(2)), true);
         pace.begins((address(1), address(4)), false);
         assert_eq!(pace.count(), 2);
         // Another session of the same endpoint.
-        let pace = Pace::new(Arc::clone(&trails));
+        let pace = SynGate::new(Arc::clone(&recent_tuples));
         pace.begins((address(1), address(3)), true);
         assert_eq!(pace.count(), 0);
         pace.begins((address(4), address(3)), true);
         assert_eq!(pace.count(), 1);
-        assert_eq!(trails.count(), 3);
+        assert_eq!(recent_tuples.count(), 3);
         assert!(!pace.is_held());
         pace.hold();
         assert!(pace.clone().is_held());

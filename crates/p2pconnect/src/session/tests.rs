@@ -30,7 +30,7 @@ use crate::{
     },
     stream::{
         coordinated_handshake::{Left, Progress, Relayed, TAG_LEN, wire},
-        opened_path::{OpenedWay, Usage},
+        opened_path::{OpenedPath, Usage},
         path_ledger::Books,
         punched::Punched,
     },
@@ -60,7 +60,7 @@ impl Side {
         let verifier = Verifier::new(key, of, TOKEN, (&relayed, Instant::now())).unwrap();
         let books = Books {
             peer: peer.peer_id(),
-            turns: Arc::default(),
+            pair_rotation: Arc::default(),
             metrics: Arc::default(),
         };
         let mut handover = Handover::new(role, relayed, books.clone());
@@ -118,7 +118,7 @@ fn pair(n: u16) -> CandidatePair {
 
 /// Tells of the n-th connection, which took as many attempts.
 fn usage(n: u16) -> Usage {
-    let way = OpenedWay {
+    let way = OpenedPath {
         pair: pair(n),
         how: How::Connected,
         at: Instant::now(),
@@ -365,14 +365,14 @@ async fn what_is_told_of_a_connection_is_true_of_the_one_that_wins() {
     let here = say(&mut dialler, b"said").await;
     let Books {
         peer,
-        turns,
+        pair_rotation,
         metrics,
     } = dialler.books.clone();
     let first = here.in_use.first();
     metrics.established(Duration::ZERO, Duration::ZERO, first.stats);
     let in_use = Arc::clone(&here.in_use);
     assert_eq!(in_use.now().way.pair, pair(1));
-    assert_eq!(turns.noted(peer, &pair(1)), Some(true));
+    assert_eq!(pair_rotation.noted(peer, &pair(1)), Some(true));
 
     // With bytes that nobody has read, this is a reset.
     attacker.readable().await.unwrap();
@@ -381,12 +381,12 @@ async fn what_is_told_of_a_connection_is_true_of_the_one_that_wins() {
     assert_eq!(refuted.err(), Some(VerifyFailure::Closed));
     meet(&mut dialler, &mut callee, here, b"said").await;
     assert_eq!(in_use.now().way.pair, pair(2));
-    let noted = [1, 2].map(|n| turns.noted(peer, &pair(n)));
+    let noted = [1, 2].map(|n| pair_rotation.noted(peer, &pair(n)));
     assert_eq!(noted, [None, Some(true)]);
     let counted = metrics.read();
     assert_eq!((counted.established, counted.attempts), (1, 2));
     drop(in_use);
-    assert_eq!(turns.noted(peer, &pair(2)), Some(false));
+    assert_eq!(pair_rotation.noted(peer, &pair(2)), Some(false));
 }
 
 /// Has the dialler use a connection whose other end does this, and end without another one. Returns whether it is
@@ -540,7 +540,7 @@ async fn called_by(remote: SocketAddr) -> (Session, watch::Sender<Option<Left>>)
     let leave = called.leaving();
     let books = Books {
         peer: of.0,
-        turns: Arc::default(),
+        pair_rotation: Arc::default(),
         metrics: Arc::default(),
     };
     let handover = Handover::new(of.1, called, books);

@@ -22,7 +22,7 @@ use crate::{
     stream::{
         Established, Lease, Steps, Stream, Successor, ending,
         liveness::{Liveness, PEER},
-        opened_path::{OpenedWay, Usage},
+        opened_path::{OpenedPath, Usage},
     },
 };
 
@@ -309,7 +309,7 @@ pub struct PathTimes {
 
 impl Path {
     fn new(Usage { way, stats, since }: Usage, steps: Steps) -> Self {
-        let OpenedWay { pair, how, at } = way;
+        let OpenedPath { pair, how, at } = way;
         let tcp = at.saturating_duration_since(steps.began);
         let usable = steps.usable.max(since);
         let times = PathTimes {

@@ -23,7 +23,7 @@ use crate::{
     },
     machine::task::AbortOnDrop,
     stream::{
-        handshake_pipe::{Ends, Relay},
+        handshake_pipe::{Ends, HandshakePipe},
         transport::Transport,
     },
 };
@@ -110,7 +110,7 @@ impl Relayed {
         peer: PeerId,
     ) -> Result<(Self, Vec<u8>), TlsConfigError> {
         let config = Arc::new(client_config(key, peer, PEER_ALPN)?);
-        let (relay, ends) = Relay::new(FROM_CALLEE);
+        let (relay, ends) = HandshakePipe::new(FROM_CALLEE);
         let handshake = async move {
             let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
             let connector = TlsConnector::from(config);
@@ -132,7 +132,7 @@ impl Relayed {
         hello: Vec<u8>,
     ) -> Result<Self, TlsConfigError> {
         let config = Arc::new(server_config(key, Some(peer), PEER_ALPN)?);
-        let (relay, ends) = Relay::new(FROM_DIALLER);
+        let (relay, ends) = HandshakePipe::new(FROM_DIALLER);
         let handshake = async move {
             let acceptor = TlsAcceptor::from(config);
             let stream = acceptor.accept(Transport::Relayed(relay)).await?;

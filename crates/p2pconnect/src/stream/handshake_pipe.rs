@@ -17,7 +17,7 @@ pub(crate) type Ends = (mpsc::Receiver<Vec<u8>>, mpsc::Sender<Vec<u8>>);
 
 /// One end of the way by the coordinator, a byte stream in whole flights.
 #[derive(Debug)]
-pub(crate) struct Relay {
+pub(crate) struct HandshakePipe {
     outgoing: mpsc::Sender<Vec<u8>>,
     /// What has been written and not flushed: a part of a flight.
     flight: Vec<u8>,
@@ -31,7 +31,7 @@ pub(crate) struct Relay {
     read: VecDeque<u8>,
 }
 
-impl Relay {
+impl HandshakePipe {
     pub(crate) fn new(awaited: usize) -> (Self, Ends) {
         let (outgoing, flights) = mpsc::channel(MAX_FLIGHTS);
         let (sender, incoming) = mpsc::channel(MAX_FLIGHTS);

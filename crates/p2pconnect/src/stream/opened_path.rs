@@ -6,7 +6,7 @@ use p2pconnect_punch::{CandidatePair, How, Stats};
 
 /// How a connection was opened, between which addresses, and when.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct OpenedWay {
+pub(crate) struct OpenedPath {
     pub(crate) pair: CandidatePair,
     pub(crate) how: How,
     pub(crate) at: Instant,
@@ -15,7 +15,7 @@ pub(crate) struct OpenedWay {
 /// One connection that a stream runs over.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Usage {
-    pub(crate) way: OpenedWay,
+    pub(crate) way: OpenedPath,
     /// What it took to make it.
     pub(crate) stats: Stats,
     /// Since when bytes can be sent on it.
@@ -24,7 +24,7 @@ pub(crate) struct Usage {
 
 impl Usage {
     /// Begins now.
-    pub(crate) fn new(way: OpenedWay, stats: Stats) -> Self {
+    pub(crate) fn new(way: OpenedPath, stats: Stats) -> Self {
         let since = Instant::now();
         Self { way, stats, since }
     }

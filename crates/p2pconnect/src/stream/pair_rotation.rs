@@ -36,7 +36,7 @@ const OTHERS: [[PunchPort; 2]; 2] = [
 
 /// The pairs that connections were made on.
 #[derive(Debug, Default)]
-pub(crate) struct Turns(Mutex<VecDeque<Used>>);
+pub(crate) struct PairRotation(Mutex<VecDeque<Used>>);
 
 #[derive(Debug)]
 struct Used {
@@ -69,7 +69,7 @@ impl Ends {
 #[derive(Debug)]
 pub(crate) struct Taken(());
 
-impl Turns {
+impl PairRotation {
     /// Notes that there is a connection on a pair.
     pub(crate) fn note(&self, peer: PeerId, pair: &CandidatePair) -> Arc<Taken> {
         let ends = Ends::new(peer, pair);
@@ -230,7 +230,7 @@ mod tests {
 
     /// One side of two endpoints, each at an address of its own.
     struct Side {
-        turns: Turns,
+        pair_rotation: PairRotation,
         role: Role,
         host: u8,
         other: u8,
@@ -239,7 +239,7 @@ mod tests {
     impl Side {
         fn both() -> [Self; 2] {
             let side = |role, host, other| Self {
-                turns: Turns::default(),
+                pair_rotation: PairRotation::default(),
                 role,
                 host,
                 other,
@@ -261,7 +261,10 @@ mod tests {
             let mut candidates = ports.map(|port| Candidate::host(address(self.other, port), port));
             let own = if self.host == 1 { LESSER } else { PEER };
             let of = (own, self.peer(), self.role);
-            drop(self.turns.take(of, [nat, nat], &mut bases, &mut candidates));
+            drop(
+                self.pair_rotation
+                    .take(of, [nat, nat], &mut bases, &mut candidates),
+            );
             let primary = |it: &&Base| it.punch_port == PunchPort::PRIMARY;
             let local = bases.iter().find(primary).map(|it| it.address);
             let primary = |it: &&Candidate| it.punch_port == PunchPort::PRIMARY;
@@ -282,8 +285,8 @@ mod tests {
         for n in 0..12 {
             let (here, there) = (one.begin(&nat), other.begin(&nat));
             assert_eq!((here.local, here.remote), (there.remote, there.local));
-            drop(one.turns.note(one.peer(), &here));
-            drop(other.turns.note(other.peer(), &there));
+            drop(one.pair_rotation.note(one.peer(), &here));
+            drop(other.pair_rotation.note(other.peer(), &there));
             seen[n % 2].push((here.local, here.remote));
             std::mem::swap(&mut one.role, &mut other.role);
         }
@@ -303,7 +306,7 @@ mod tests {
         for _ in 0..4 {
             let pair = one.begin(&NatReport::default());
             assert!(!seen.contains(&pair));
-            taken.push(one.turns.note(one.peer(), &pair));
+            taken.push(one.pair_rotation.note(one.peer(), &pair));
             seen.push(pair);
         }
     }
@@ -320,11 +323,11 @@ mod tests {
         let [one, _] = Side::both();
         let nat = NatReport::default();
         let lasting = one.begin(&nat);
-        let taken = one.turns.note(one.peer(), &lasting);
+        let taken = one.pair_rotation.note(one.peer(), &lasting);
         for _ in 0..12 {
             let pair = one.begin(&nat);
             assert_ne!(pair, lasting);
-            drop(one.turns.note(one.peer(), &pair));
+            drop(one.pair_rotation.note(one.peer(), &pair));
         }
         drop(taken);
         assert_eq!(one.begin(&nat), lasting);
@@ -335,12 +338,12 @@ mod tests {
         let [one, _] = Side::both();
         let nat = NatReport::default();
         let believed = one.begin(&nat);
-        let taken = one.turns.note(one.peer(), &believed);
+        let taken = one.pair_rotation.note(one.peer(), &believed);
         let another = one.begin(&nat);
-        let _taken = one.turns.correct(one.peer(), &believed, &another);
+        let _taken = one.pair_rotation.correct(one.peer(), &believed, &another);
         drop(taken);
         assert_eq!(one.begin(&nat), believed);
-        assert_eq!(one.turns.noted(one.peer(), &another), Some(true));
+        assert_eq!(one.pair_rotation.noted(one.peer(), &another), Some(true));
     }
 
     #[test]
@@ -348,7 +351,10 @@ mod tests {
         let [one, _] = Side::both();
         let [fresh, _] = Side::both();
         let first = fresh.begin(&NatReport::default());
-        drop(one.turns.note(PeerId::from_public_key([2; 32]), &first));
+        drop(
+            one.pair_rotation
+                .note(PeerId::from_public_key([2; 32]), &first),
+        );
         assert_eq!(one.begin(&NatReport::default()), first);
     }
 
@@ -360,7 +366,7 @@ mod tests {
             ..NatReport::default()
         };
         let before = one.begin(&nat);
-        drop(one.turns.note(one.peer(), &before));
+        drop(one.pair_rotation.note(one.peer(), &before));
         assert_eq!(one.begin(&nat), before);
     }
 
@@ -370,11 +376,11 @@ mod tests {
         let mut pair = one.begin(&NatReport::default());
         for port in 0..=u16::MAX {
             pair.remote.set_port(port);
-            drop(one.turns.note(one.peer(), &pair));
+            drop(one.pair_rotation.note(one.peer(), &pair));
             if usize::from(port) > 2 * MAX_USED {
                 break;
             }
         }
-        assert_eq!(one.turns.with(|all| all.len()), MAX_USED);
+        assert_eq!(one.pair_rotation.with(|all| all.len()), MAX_USED);
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     metrics::Recorder,
     stream::{
         opened_path::Usage,
-        pair_rotation::{Taken, Turns},
+        pair_rotation::{PairRotation, Taken},
     },
 };
 
@@ -17,7 +17,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct Books {
     pub(crate) peer: PeerId,
-    pub(crate) turns: Arc<Turns>,
+    pub(crate) pair_rotation: Arc<PairRotation>,
     pub(crate) metrics: Arc<Recorder>,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct InUse {
 
 impl InUse {
     pub(crate) fn new(books: &Books, usage: Usage) -> Self {
-        let taken = books.turns.note(books.peer, &usage.way.pair);
+        let taken = books.pair_rotation.note(books.peer, &usage.way.pair);
         Self {
             books: books.clone(),
             first: usage,
@@ -66,12 +66,12 @@ impl InUse {
     pub(crate) fn replace(&self, usage: Usage) {
         let Books {
             peer,
-            turns,
+            pair_rotation,
             metrics,
         } = &self.books;
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         let former = now.0;
-        let taken = turns.correct(*peer, &former.way.pair, &usage.way.pair);
+        let taken = pair_rotation.correct(*peer, &former.way.pair, &usage.way.pair);
         *now = (usage, taken);
         let open = usage.way.at.saturating_duration_since(former.way.at);
         let usable = usage.since.saturating_duration_since(former.since);

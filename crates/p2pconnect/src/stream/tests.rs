@@ -15,7 +15,7 @@ use crate::{
     machine::tcp::STREAM_SILENCE,
     stream::{
         coordinated_handshake::{Progress, Relayed, wire},
-        opened_path::OpenedWay,
+        opened_path::OpenedPath,
         path_ledger::Books,
         preamble::Preamble,
         transport::{Believed, Update},
@@ -62,14 +62,14 @@ fn established(stream: TlsStream<Transport>, role: Role, rounds: u32) -> Establi
         kind: CandidateKind::Host,
     };
     let now = Instant::now();
-    let way = OpenedWay {
+    let way = OpenedPath {
         pair,
         how: How::Connected,
         at: now,
     };
     let books = Books {
         peer: PEER,
-        turns: Arc::default(),
+        pair_rotation: Arc::default(),
         metrics: Arc::default(),
     };
     let in_use = InUse::new(&books, Usage::new(way, Stats::default()));

@@ -25,7 +25,7 @@ use crate::{
         tcp,
         wakers::{Direction, Wakers},
     },
-    stream::{handshake_pipe::Relay, preamble::Preamble},
+    stream::{handshake_pipe::HandshakePipe, preamble::Preamble},
 };
 
 /// The most that is sent on a connection before the peer has answered on it, which takes a round
@@ -40,7 +40,7 @@ const MAX_UNHEARD: usize = 4 * 1024;
 #[derive(Debug)]
 pub(crate) enum Transport {
     /// The coordinator passes the handshake on.
-    Relayed(Relay),
+    Relayed(HandshakePipe),
     /// A TCP connection that the peer has not answered on yet.
     Believed(Box<Believed>),
     /// A TCP connection.

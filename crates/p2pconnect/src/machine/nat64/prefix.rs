@@ -32,7 +32,7 @@ impl Prefix {
     pub(super) fn with(&self, address: Ipv4Addr) -> Ipv6Addr {
         let mut octets = [0; 16];
         octets[..self.length].copy_from_slice(&self.octets[..self.length]);
-        for (place, octet) in self.places().zip(address.octets()) {
+        for (place, octet) in self.port_sets().zip(address.octets()) {
             octets[place] = octet;
         }
         octets.into()
@@ -42,7 +42,7 @@ impl Prefix {
     pub(crate) fn without(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {
         let octets = address.octets();
         let mut v4 = [0; 4];
-        for (place, octet) in self.places().zip(&mut v4) {
+        for (place, octet) in self.port_sets().zip(&mut v4) {
             *octet = octets[place];
         }
         let v4 = Ipv4Addr::from(v4);
@@ -50,7 +50,7 @@ impl Prefix {
     }
 
     /// Returns where the octets of IPv4 addresses are, and what follows them.
-    fn places(&self) -> impl Iterator<Item = usize> + use<> {
+    fn port_sets(&self) -> impl Iterator<Item = usize> + use<> {
         (self.length..16).filter(|place| *place != ZERO_OCTET)
     }
 }

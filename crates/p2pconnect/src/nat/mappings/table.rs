@@ -163,12 +163,12 @@ impl Table {
         let busy = others.clone().filter(|it| self.is_busy(**it)).count();
         let before = others.take_while(|it| **it != server);
         let is_first = before.clone().all(|it| !self.is_waiting(*it));
-        let places = if is_fallback {
+        let port_sets = if is_fallback {
             1
         } else {
             MAX_SERVERS_PER_FAMILY
         };
-        busy < places && is_first
+        busy < port_sets && is_first
     }
 
     fn is_busy(&self, server: SocketAddr) -> bool {
@@ -494,7 +494,7 @@ mod tests {
 
         hold(&mut table, (primary, three));
         assert!(table.lose((primary, one), MappingError::Refused));
-        assert!(!table.is_lost((primary, one)), "others have both places");
+        assert!(!table.is_lost((primary, one)), "others have both port_sets");
         assert!(!table.ask((primary, one)));
         fail(&mut table, two);
         assert!(table.ask((primary, one)), "once more");
