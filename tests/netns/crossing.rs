@@ -1,9 +1,8 @@
-use std::sync::Barrier;
-
 use netns_lab::{NatSpec, UnsolicitedSyn, test};
 use p2pconnect::{CoordinatorAddr, DialPolicy, Endpoint, PeerId, SecretKey};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::Barrier,
     time::timeout,
 };
 
@@ -33,10 +32,10 @@ impl Side {
             .unwrap();
         let mut streams = Vec::new();
         for _ in 0..TIMES {
-            together.wait();
+            together.wait().await;
             streams.push(endpoint.dial(self.peer).await.unwrap());
         }
-        together.wait();
+        together.wait().await;
         let accepted = timeout(std::time::Duration::ZERO, endpoint.accept()).await;
         assert!(accepted.is_err(), "{accepted:?} comes on top");
         let metrics = endpoint.metrics();
