@@ -44,7 +44,7 @@ impl Engine {
     }
 }
 
-/// The description of a lab; see [`Lab::builder`].
+/// The description of a lab; see [`Lab::builder`](super::Lab::builder).
 #[derive(Debug, Clone)]
 pub struct LabBuilder {
     pub(super) seed: u64,
@@ -136,14 +136,14 @@ impl LabBuilder {
         self
     }
 
-    /// Sets whether packets are recorded for [`Lab::capture`]; they are by default.
+    /// Sets whether packets are recorded for [`Lab::capture`](super::Lab::capture); they are by default.
     #[must_use]
     pub const fn record(mut self, record: bool) -> Self {
         self.record = record;
         self
     }
 
-    /// Sets whether [`Lab::log`] has what happened to each packet at both ends
+    /// Sets whether [`Lab::log`](super::Lab::log) has what happened to each packet at both ends
     /// of each link; by default it has not, since that costs time and memory.
     #[must_use]
     pub const fn log(mut self, log: bool) -> Self {
