@@ -1,5 +1,8 @@
 //! What this side says of itself, what it hears of the other side, and the connection that comes of both.
 
+pub(crate) mod advertisement;
+pub(crate) mod advertising;
+pub(crate) mod answer;
 pub(crate) mod attempt;
 pub(crate) mod circumstances;
 pub(crate) mod gather;

@@ -8,14 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2pconnect_proto::{
-    PeerId, Role,
-    message::{DialPolicy, Introduction, Registration},
-};
+use p2pconnect_proto::message::{DialPolicy, Introduction};
 use p2pconnect_stun::next_keepalive;
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinSet,
     time::{sleep, sleep_until, timeout},
 };
 
@@ -25,18 +21,12 @@ use crate::{
         reconnecting::Reconnecting,
         requests::{Coordination, Dialer},
     },
-    introduction::{circumstances::are_inside, listening::Listening, shared::Inner},
+    introduction::{
+        answer::Answers, circumstances::are_inside, listening::Listening, shared::Inner,
+    },
     machine::{names::LOOKUP_LIMIT, randomness::random_fraction},
     nat::mappings::{Changes, KEEP_ALIVE, Mappings},
 };
-
-/// Introductions that are being punched at a time; the coordinator keeps to 32 for each callee, and
-/// an earlier one's last moments may overlap.
-const MAX_SESSIONS: usize = 64;
-
-/// Diallers that are told at a time that there is no room for them; the coordinator introduces as
-/// many at a time.
-const MAX_FAREWELLS: usize = 32;
 
 /// How long a look-up of the coordinator's name is waited for before it is looked for where it was.
 const LOOKUP_HEAD_START: Duration = Duration::from_secs(1);
@@ -63,8 +53,7 @@ pub(crate) struct RegistrationKeeper {
     addresses: Vec<SocketAddr>,
     current: watch::Sender<Option<Arc<Coordination>>>,
     listening: Option<Listening>,
-    sessions: JoinSet<()>,
-    withdrawals: JoinSet<()>,
+    answers: Answers,
     /// At which address inside a network the user has been told that this endpoint is seen.
     seen_inside: Option<IpAddr>,
 }
@@ -80,13 +69,12 @@ impl RegistrationKeeper {
         listening: Option<Listening>,
     ) -> Self {
         Self {
-            inner,
             dialer,
             addresses,
             current,
+            answers: Answers::new(Arc::clone(&inner), listening.clone()),
+            inner,
             listening,
-            sessions: JoinSet::new(),
-            withdrawals: JoinSet::new(),
             seen_inside: None,
         }
     }
@@ -204,7 +192,7 @@ impl RegistrationKeeper {
             tokio::select! {
                 error = coordination.lost() => return error,
                 Some(introduction) = introductions.recv() => {
-                    self.take_up(introduction, &coordination);
+                    self.answers.take_up(introduction, &coordination);
                 }
                 seen = &mut seeing, if is_looking => {
                     is_looking = false;
@@ -223,53 +211,6 @@ impl RegistrationKeeper {
         if let Some(address) = seen.filter(|_| is_news) {
             self.inner.observer.tell(Status::SeenInside { address });
         }
-    }
-
-    fn take_up(&mut self, introduction: Introduction, coordination: &Arc<Coordination>) {
-        let Some(listening) = self.listening.clone() else {
-            tracing::debug!("introduction ignored: this endpoint does not listen");
-            return;
-        };
-        while self.sessions.try_join_next().is_some() {}
-        // Whatever becomes of it, a dial of ours may be waiting for it.
-        let Some(answering) = self.inner.glare_table.answering(introduction.session) else {
-            tracing::debug!(peer = %introduction.peer.short(), "introduction comes too late");
-            return;
-        };
-        let (peer, own) = (&introduction.peer, &self.inner.key.peer_id());
-        if !makes_sense(introduction.role, peer, own, &listening.policy) {
-            tracing::debug!(peer = %introduction.peer.short(), "introduction ignored");
-            return;
-        }
-        // The dialler may use a connection before this side knows of it, so its place is taken first.
-        let room = listening.room(introduction.peer);
-        let (Some(waiting), true) = (room, self.sessions.len() < MAX_SESSIONS) else {
-            return self.turn_away(&introduction, coordination);
-        };
-        let (inner, coordination) = (Arc::clone(&self.inner), Arc::clone(coordination));
-        self.sessions.spawn(async move {
-            let answering = (answering, waiting);
-            inner
-                .answer(introduction, &coordination, &listening, answering)
-                .await;
-        });
-    }
-
-    /// Lets a dialler know that there is no room for it, before it uses anything.
-    fn turn_away(&mut self, introduction: &Introduction, coordination: &Arc<Coordination>) {
-        let (session, dialler) = (introduction.session, introduction.peer);
-        tracing::debug!(peer = %dialler.short(), "no room for another connection");
-        while self.withdrawals.try_join_next().is_some() {}
-        if self.withdrawals.len() >= MAX_FAREWELLS {
-            return;
-        }
-        let coordination = Arc::clone(coordination);
-        coordination.leave(session);
-        self.withdrawals.spawn(async move {
-            if let Err(error) = coordination.settle(dialler).await {
-                tracing::debug!(%error, "the coordinator was not told that a dial is over");
-            }
-        });
     }
 }
 
@@ -343,32 +284,6 @@ impl Inner {
             self.observer.tell(Status::NatFound { report });
         }
     }
-
-    /// Tells the coordinator where this endpoint may be reached now.
-    pub(crate) async fn register(
-        &self,
-        coordination: &Coordination,
-        policy: &DialPolicy,
-    ) -> Result<(), CoordinatorError> {
-        let advertised = self.announce();
-        let serial = self.registered().add(advertised.clone());
-        let registration = Registration {
-            serial,
-            candidates: advertised.candidates.clone(),
-            nat: advertised.nat,
-            policy: policy.clone(),
-        };
-        let registered = coordination.register(registration).await?;
-        if !registered.unproven.is_empty() {
-            tracing::debug!(
-                count = registered.unproven.len(),
-                "candidates left out as unproven"
-            );
-        }
-        self.mappings
-            .doubt(&advertised.candidates, &registered.unproven);
-        Ok(())
-    }
 }
 
 /// Asks the STUN servers that the coordinator names as well.
@@ -382,31 +297,4 @@ pub(crate) async fn learn(
     }
     mappings.complete(welcome.stun_alternates);
     Ok(())
-}
-
-/// Tells whether a callee may have this introduction. The coordinator has checked it already, but need not be
-/// trusted with it.
-fn makes_sense(role: Role, peer: &PeerId, own: &PeerId, policy: &DialPolicy) -> bool {
-    role == Role::Controlled && peer != own && policy.admits(peer)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_callee_is_introduced_as_callee_and_to_others_whom_it_admits() {
-        let [own, dialler, other] = [1, 2, 3].map(|byte| PeerId::from_public_key([byte; 32]));
-        let only = DialPolicy::Only(vec![dialler]);
-        for (role, peer, policy, expected) in [
-            (Role::Controlled, dialler, &DialPolicy::Anyone, true),
-            (Role::Controlled, dialler, &only, true),
-            (Role::Controlled, other, &only, false),
-            (Role::Controlling, dialler, &DialPolicy::Anyone, false),
-            (Role::Controlled, own, &DialPolicy::Anyone, false),
-        ] {
-            let is_taken = makes_sense(role, &peer, &own, policy);
-            assert_eq!(is_taken, expected, "{role:?}, {}", peer.short());
-        }
-    }
 }

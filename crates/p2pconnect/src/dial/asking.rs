@@ -16,7 +16,9 @@ use crate::{
     CoordinatorError, DialError,
     coordinator::requests::{Answer, Coordination},
     dial::rounds::BUSY_PAUSE,
-    introduction::{attempt::Meeting, gather::Advertisement, glare::Crossed, recovery::recovery},
+    introduction::{
+        advertisement::Advertisement, attempt::Meeting, glare::Crossed, recovery::recovery,
+    },
     machine::randomness::random_fraction,
     nat::{mappings::Claims, port_sets::Place},
     stream::coordinated_handshake::Relayed,

@@ -2,45 +2,37 @@
 
 use std::{
     collections::BTreeSet,
-    future, io,
+    io,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use p2pconnect_proto::{
-    Candidate, CandidateKind, NatReport, PeerId, PunchPort, Role, message::Introduction,
-};
+use p2pconnect_proto::{Candidate, CandidateKind, NatReport, PeerId, Role, message::Introduction};
 use p2pconnect_punch::{Introduced, PunchAgent, PunchConfig, is_contended};
 use p2pconnect_stun::shortage;
-use tokio::{
-    sync::oneshot,
-    time::{sleep, sleep_until},
-};
+use tokio::{sync::oneshot, time::sleep_until};
 
 use crate::{
     DialError, Status,
     coordinator::{requests::Coordination, withdrawal::PendingWithdrawal},
     introduction::{
         circumstances::Circumstances,
-        gather::{self, Advertisement},
-        glare::{Answered, Answering},
         known_families::KnownFamilies,
-        listening::{Listening, Room},
         recovery::recovery,
-        registrations::Registrations,
         remote_candidates::Vantage,
         shared::Inner,
         staleness::{Told, outdated},
+        {advertisement::Advertisement, gather},
     },
     machine::{
-        interfaces::Interfaces, port_mapping::ForwardedPort, punch_ports::PunchPorts,
-        randomness::random_seed, surroundings::Surroundings, task::AbortOnDrop,
+        interfaces::Interfaces, randomness::random_seed, surroundings::Surroundings,
+        task::AbortOnDrop,
     },
     nat::{
         behaviour::{Behaviour, varies},
         discovery,
-        mappings::{Claims, Mapped},
+        mappings::Claims,
         port_sets::Place,
     },
     session::{
@@ -83,7 +75,7 @@ impl Meeting {
     }
 
     /// Returns what the peer acts by.
-    fn told(&self, pace: &SynGate) -> Told {
+    pub(super) fn told(&self, pace: &SynGate) -> Told {
         Told {
             session: self.introduction.session,
             advertised: self.advertised.clone(),
@@ -152,60 +144,6 @@ impl Begun {
 }
 
 impl Inner {
-    /// Returns where this endpoint may be reached and what its NAT is like, as far as is known
-    /// now.
-    pub(crate) fn announce(&self) -> Advertisement {
-        let forwarded = self.port_mappings.known();
-        self.announce_with(&self.ports, &self.mappings.known(), &forwarded)
-    }
-
-    /// Does so for these punch ports, with their mappings and with what a router forwards to them.
-    fn announce_with(
-        &self,
-        ports: &PunchPorts,
-        mapped: &[Mapped],
-        forwarded: &[ForwardedPort],
-    ) -> Advertisement {
-        let row = self.unused_ports.row();
-        let (nat, predicted) = self.behaviour.foretell(row);
-        let primary = mapped
-            .iter()
-            .find(|it| it.punch_port == PunchPort::PRIMARY && it.mapped.is_ipv4());
-        // Nobody is told of ports that this side could not use.
-        let foretold = predicted.filter(SocketAddr::is_ipv4).zip(primary);
-        let predicted = foretold.map(|(predicted, _)| predicted);
-        let fresh = foretold.map(|(_, primary)| (primary.local.ip(), row).into());
-        let interfaces = Interfaces::now();
-        let own = gather::host_addresses(mapped, &interfaces);
-        Advertisement {
-            at: Instant::now(),
-            is_mapped: !mapped.is_empty(),
-            candidates: gather::candidates(ports, &own, (&nat, predicted), mapped, forwarded),
-            interfaces,
-            nat,
-            predicted,
-            looked: self.behaviour.looked_at(),
-            fresh,
-        }
-    }
-
-    /// Does so for a dial, with local ports that no peer has been told of.
-    pub(crate) fn announce_anew(&self, place: &Place) -> Advertisement {
-        let advertised = || match place.further() {
-            Some((ports, mapped)) => self.announce_with(ports, &mapped, &[]),
-            None => self.announce(),
-        };
-        let first = advertised();
-        if first.fresh.is_none() {
-            return first;
-        }
-        // What is betted from a row may be used by several: their peers are others.
-        self.unused_ports.advance([&first.nat, &first.nat]);
-        let advertised = advertised();
-        self.use_up_prediction(&advertised);
-        advertised
-    }
-
     /// Sees where this machine is before an introduction is asked for, and where a sequential allocator
     /// is. If an earlier one has failed, others may have got the ports.
     pub(crate) async fn look(&self, round: u32) {
@@ -214,36 +152,6 @@ impl Inner {
             discovery::look_before_a_dial(&self.mappings, &self.behaviour).await;
         } else {
             discovery::look_again(&self.mappings, &self.behaviour).await;
-        }
-    }
-
-    /// Returns what the coordinator has been told.
-    pub(crate) fn registered(&self) -> std::sync::MutexGuard<'_, Registrations> {
-        self.registered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns what a dialler was told, and has the next one told of ports that no NAT has seen, as
-    /// those of this one are used now.
-    fn use_up(&self, introduction: &Introduction) -> Advertisement {
-        let advertised = self.registered().told(introduction.serial).cloned();
-        // Nobody is introduced to an endpoint that has told nothing.
-        let advertised = advertised.unwrap_or_else(|| self.announce());
-        self.use_up_prediction(&advertised);
-        let row = self.unused_ports.row();
-        if advertised.fresh.is_some_and(|it| it.port() == row) {
-            let nats = [&advertised.nat, &introduction.nat];
-            self.unused_ports.advance(nats);
-            self.behaviour.outlook_changed();
-        }
-        advertised
-    }
-
-    /// Has the next peer told of another random port, which need not be used up as this one may be.
-    fn use_up_prediction(&self, advertised: &Advertisement) {
-        if let Some(predicted) = advertised.predicted {
-            self.behaviour.uses_up(predicted);
         }
     }
 
@@ -316,106 +224,6 @@ impl Inner {
         }
     }
 
-    /// Connects to a peer that dials this endpoint, and that there is a place for among those who
-    /// wait to be accepted.
-    pub(crate) async fn answer(
-        &self,
-        introduction: Introduction,
-        coordination: &Arc<Coordination>,
-        listening: &Listening,
-        (mut answering, waiting): (Answering, Room),
-    ) {
-        let (began, peer) = (Instant::now(), introduction.peer);
-        let place = self.port_sets.answer(peer);
-        let _reserved = self.behaviour.reserve();
-        let pace = SynGate::new(Arc::clone(&self.behaviour.recent_tuples));
-        let once = self.answer_once(introduction, &place, coordination, (listening, &pace));
-        let result = tokio::select! {
-            result = once => Some(result),
-            () = answering.abandoned() => None,
-        };
-        let hand_over = async {
-            match result {
-                Some(Ok(punched)) => answering.ended(Ok(Answered {
-                    punched,
-                    peer,
-                    place,
-                    began,
-                    waiting,
-                })),
-                Some(Err(error)) => {
-                    let error = error.or_shortage(shortage::since(began));
-                    // A dial that begins anew has not failed.
-                    if !matches!(error, DialError::PeerLeft) {
-                        self.observer.tell(Status::PunchFailed {
-                            peer,
-                            reason: error.to_string(),
-                            report: error.report().cloned().map(Box::new),
-                        });
-                    }
-                    answering.ended(Err(error));
-                }
-                None => {}
-            }
-        };
-        // This leaves first, so that a dial back is not taken for one that crosses what is over.
-        let (settled, ()) = tokio::join!(coordination.settle(peer), hand_over);
-        if let Err(error) = settled {
-            tracing::debug!(%error, "the coordinator was not told that a dial is over");
-        }
-        discovery::keep_abreast(&self.mappings, &self.behaviour).await;
-    }
-
-    async fn answer_once(
-        &self,
-        mut introduction: Introduction,
-        place: &Place,
-        coordination: &Arc<Coordination>,
-        (listening, pace): (&Listening, &SynGate),
-    ) -> Result<Punched, DialError> {
-        let began = Instant::now();
-        let hello = std::mem::take(&mut introduction.handshake);
-        let dialler = introduction.peer;
-        let relayed = Relayed::called(&self.key, dialler, hello)?;
-        let (advertised, line) = (self.use_up(&introduction), Arc::clone(coordination));
-        let meeting = self.meeting(introduction, advertised, &Claims::default(), line, relayed);
-        let told = meeting.told(pace);
-        let session = told.session;
-        let (decision, deadline) = (Decision::default(), began + DIAL_LIMIT);
-        let one = is_contended(told.nats()).then(|| self.one_each.take(dialler, began));
-        let is_in_the_way =
-            matches!(one, Some(None)) || self.guess_budget.lacks(&told.advertised.nat);
-        if is_in_the_way {
-            pace.hold();
-        }
-        let punching = self.punch(meeting, place, pace.clone(), decision, deadline);
-        let telling = async {
-            if is_in_the_way {
-                // The dialler has had the first flight by then, and takes it for an attempt.
-                sleep(told.relayed_rtt).await;
-                coordination.leave(session);
-                return future::pending().await;
-            }
-            let patience = told.patience();
-            outdated(told, &self.mappings, &self.mappings, &self.behaviour).await;
-            let since = Instant::now();
-            // What is under way goes on: the dialler may be using it already.
-            pace.hold();
-            discovery::keep_abreast(&self.mappings, &self.behaviour).await;
-            if let Err(error) = self.register(coordination, &listening.policy).await {
-                tracing::debug!(%error, "a change could not be registered yet");
-            }
-            sleep_until((since + patience).into()).await;
-            // The dialler asks again, unless it has a connection.
-            coordination.leave(session);
-            future::pending().await
-        };
-        tokio::select! {
-            result = punching => result.map(|(punched, _)| punched),
-            never = telling => never,
-        }
-    }
-
     /// PairRotation an introduction into a connection, as the dialler, unless it turns out that the callee
     /// acts by what does not hold: then another introduction is wanted.
     ///
@@ -459,7 +267,7 @@ impl Inner {
     }
 
     /// PairRotation an introduction into a connection. Returns too what would explain that it has come to nothing.
-    async fn punch(
+    pub(super) async fn punch(
         &self,
         meeting: Meeting,
         place: &Place,

@@ -5,7 +5,6 @@ mod host_addresses;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
-    time::{Duration, Instant},
 };
 
 use p2pconnect_proto::{Candidate, CandidateKind, NatReport, PunchPort, message::MAX_CANDIDATES};
@@ -20,40 +19,6 @@ use crate::{
 /// The most interface addresses that are offered. With two punch ports each, and a server-reflexive
 /// candidate for either port and address family, the list stays within [`MAX_CANDIDATES`].
 const MAX_HOST_ADDRESSES: usize = 6;
-
-/// How old a look at a sequential allocator is at most that a dial has just waited for. Somebody
-/// else's connection in this time costs an attempt, and another one follows.
-const JUST_BEFORE: Duration = Duration::from_millis(100);
-
-/// What an endpoint tells of itself, and acts by: what a peer does rests on the same.
-#[derive(Debug, Clone)]
-pub(crate) struct Advertisement {
-    /// When.
-    pub(crate) at: Instant,
-    /// This machine's interfaces then.
-    pub(crate) interfaces: Interfaces,
-    /// Whether a STUN server had told a mapping by then.
-    pub(crate) is_mapped: bool,
-    pub(crate) candidates: Vec<Candidate>,
-    pub(crate) nat: NatReport,
-    /// From where the first connection out of that row is expected.
-    pub(crate) predicted: Option<SocketAddr>,
-    /// When the newest connection was made that this rests on.
-    pub(crate) looked: Option<Instant>,
-    /// The first of a row of local ports for attempts that need one each, if the NAT asks for
-    /// that.
-    pub(crate) fresh: Option<SocketAddr>,
-}
-
-impl Advertisement {
-    /// Tells whether this side had looked just before where the next connection would come from.
-    pub(crate) fn is_fresh(&self) -> bool {
-        let age = self
-            .looked
-            .map(|looked| self.at.saturating_duration_since(looked));
-        age.is_some_and(|age| age < JUST_BEFORE)
-    }
-}
 
 /// Returns the candidates of this endpoint, those first that are most worth their place.
 ///

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::introduction::gather::Advertisement;
+use crate::introduction::advertisement::Advertisement;
 
 /// How many registrations may be on their way at a time, and be named by introductions.
 const REMEMBERED: usize = 16;

@@ -7,7 +7,7 @@ use p2pconnect_punch::spare_ports;
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    introduction::{gather::Advertisement, known_families::KnownFamilies},
+    introduction::{advertisement::Advertisement, known_families::KnownFamilies},
     nat::{
         behaviour::{Behaviour, lets_anybody_in},
         discovery,

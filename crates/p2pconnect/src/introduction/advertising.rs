@@ -1,0 +1,128 @@
+//! Advertises: tells the coordinator, and by way of it a peer, where this endpoint may be reached and what its NAT is like.
+
+use std::{net::SocketAddr, sync::PoisonError, time::Instant};
+
+use p2pconnect_proto::{
+    PunchPort,
+    message::{DialPolicy, Introduction, Registration},
+};
+
+use super::{advertisement::Advertisement, gather, registrations::Registrations, shared::Inner};
+use crate::{
+    CoordinatorError,
+    coordinator::requests::Coordination,
+    machine::{interfaces::Interfaces, port_mapping::ForwardedPort, punch_ports::PunchPorts},
+    nat::{mappings::Mapped, port_sets::Place},
+};
+
+impl Inner {
+    /// Returns where this endpoint may be reached and what its NAT is like, as far as is known
+    /// now.
+    pub(crate) fn announce(&self) -> Advertisement {
+        let forwarded = self.port_mappings.known();
+        self.announce_with(&self.ports, &self.mappings.known(), &forwarded)
+    }
+
+    /// Does so for these punch ports, with their mappings and with what a router forwards to them.
+    fn announce_with(
+        &self,
+        ports: &PunchPorts,
+        mapped: &[Mapped],
+        forwarded: &[ForwardedPort],
+    ) -> Advertisement {
+        let row = self.unused_ports.row();
+        let (nat, predicted) = self.behaviour.foretell(row);
+        let primary = mapped
+            .iter()
+            .find(|it| it.punch_port == PunchPort::PRIMARY && it.mapped.is_ipv4());
+        // Nobody is told of ports that this side could not use.
+        let foretold = predicted.filter(SocketAddr::is_ipv4).zip(primary);
+        let predicted = foretold.map(|(predicted, _)| predicted);
+        let fresh = foretold.map(|(_, primary)| (primary.local.ip(), row).into());
+        let interfaces = Interfaces::now();
+        let own = gather::host_addresses(mapped, &interfaces);
+        Advertisement {
+            at: Instant::now(),
+            is_mapped: !mapped.is_empty(),
+            candidates: gather::candidates(ports, &own, (&nat, predicted), mapped, forwarded),
+            interfaces,
+            nat,
+            predicted,
+            looked: self.behaviour.looked_at(),
+            fresh,
+        }
+    }
+
+    /// Does so for a dial, with local ports that no peer has been told of.
+    pub(crate) fn announce_anew(&self, place: &Place) -> Advertisement {
+        let advertised = || match place.further() {
+            Some((ports, mapped)) => self.announce_with(ports, &mapped, &[]),
+            None => self.announce(),
+        };
+        let first = advertised();
+        if first.fresh.is_none() {
+            return first;
+        }
+        // What is betted from a row may be used by several: their peers are others.
+        self.unused_ports.advance([&first.nat, &first.nat]);
+        let advertised = advertised();
+        self.use_up_prediction(&advertised);
+        advertised
+    }
+
+    /// Returns what the coordinator has been told.
+    pub(crate) fn registered(&self) -> std::sync::MutexGuard<'_, Registrations> {
+        self.registered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what a dialler was told, and has the next one told of ports that no NAT has seen, as
+    /// those of this one are used now.
+    pub(super) fn use_up(&self, introduction: &Introduction) -> Advertisement {
+        let advertised = self.registered().told(introduction.serial).cloned();
+        // Nobody is introduced to an endpoint that has told nothing.
+        let advertised = advertised.unwrap_or_else(|| self.announce());
+        self.use_up_prediction(&advertised);
+        let row = self.unused_ports.row();
+        if advertised.fresh.is_some_and(|it| it.port() == row) {
+            let nats = [&advertised.nat, &introduction.nat];
+            self.unused_ports.advance(nats);
+            self.behaviour.outlook_changed();
+        }
+        advertised
+    }
+
+    /// Has the next peer told of another random port, which need not be used up as this one may be.
+    fn use_up_prediction(&self, advertised: &Advertisement) {
+        if let Some(predicted) = advertised.predicted {
+            self.behaviour.uses_up(predicted);
+        }
+    }
+
+    /// Tells the coordinator where this endpoint may be reached now.
+    pub(crate) async fn register(
+        &self,
+        coordination: &Coordination,
+        policy: &DialPolicy,
+    ) -> Result<(), CoordinatorError> {
+        let advertised = self.announce();
+        let serial = self.registered().add(advertised.clone());
+        let registration = Registration {
+            serial,
+            candidates: advertised.candidates.clone(),
+            nat: advertised.nat,
+            policy: policy.clone(),
+        };
+        let registered = coordination.register(registration).await?;
+        if !registered.unproven.is_empty() {
+            tracing::debug!(
+                count = registered.unproven.len(),
+                "candidates left out as unproven"
+            );
+        }
+        self.mappings
+            .doubt(&advertised.candidates, &registered.unproven);
+        Ok(())
+    }
+}

@@ -1,0 +1,234 @@
+//! The callee's side of a dial: an introduction comes, and is turned into a connection or turned away.
+
+use std::{future, sync::Arc, time::Instant};
+
+use p2pconnect_proto::{
+    PeerId, Role,
+    message::{DialPolicy, Introduction},
+};
+use p2pconnect_punch::is_contended;
+use p2pconnect_stun::shortage;
+use tokio::{
+    task::JoinSet,
+    time::{sleep, sleep_until},
+};
+
+use super::{
+    attempt::DIAL_LIMIT,
+    glare::{Answered, Answering},
+    listening::{Listening, Room},
+    shared::Inner,
+    staleness::outdated,
+};
+use crate::{
+    DialError, Status,
+    coordinator::requests::Coordination,
+    nat::{discovery, mappings::Claims, port_sets::Place},
+    session::{Decision, SynGate},
+    stream::{coordinated_handshake::Relayed, punched::Punched},
+};
+
+/// Introductions that are being punched at a time; the coordinator keeps to 32 for each callee, and
+/// an earlier one's last moments may overlap.
+const MAX_SESSIONS: usize = 64;
+
+/// Diallers that are told at a time that there is no room for them; the coordinator introduces as
+/// many at a time.
+const MAX_FAREWELLS: usize = 32;
+
+/// The introductions that are being answered, and the diallers that are being turned away.
+pub(crate) struct Answers {
+    inner: Arc<Inner>,
+    listening: Option<Listening>,
+    sessions: JoinSet<()>,
+    turned_away: JoinSet<()>,
+}
+
+impl Answers {
+    /// Answers those that `listening` admits, if any.
+    pub(crate) fn new(inner: Arc<Inner>, listening: Option<Listening>) -> Self {
+        Self {
+            inner,
+            listening,
+            sessions: JoinSet::new(),
+            turned_away: JoinSet::new(),
+        }
+    }
+
+    /// Takes an introduction up, if it makes sense and there is room for a connection.
+    pub(crate) fn take_up(&mut self, introduction: Introduction, coordination: &Arc<Coordination>) {
+        let Some(listening) = self.listening.clone() else {
+            tracing::debug!("introduction ignored: this endpoint does not listen");
+            return;
+        };
+        while self.sessions.try_join_next().is_some() {}
+        // Whatever becomes of it, a dial of ours may be waiting for it.
+        let Some(answering) = self.inner.glare_table.answering(introduction.session) else {
+            tracing::debug!(peer = %introduction.peer.short(), "introduction comes too late");
+            return;
+        };
+        let (peer, own) = (&introduction.peer, &self.inner.key.peer_id());
+        if !makes_sense(introduction.role, peer, own, &listening.policy) {
+            tracing::debug!(peer = %introduction.peer.short(), "introduction ignored");
+            return;
+        }
+        // The dialler may use a connection before this side knows of it, so its place is taken first.
+        let room = listening.room(introduction.peer);
+        let (Some(waiting), true) = (room, self.sessions.len() < MAX_SESSIONS) else {
+            return self.turn_away(&introduction, coordination);
+        };
+        let (inner, coordination) = (Arc::clone(&self.inner), Arc::clone(coordination));
+        self.sessions.spawn(async move {
+            let answering = (answering, waiting);
+            inner
+                .answer(introduction, &coordination, &listening, answering)
+                .await;
+        });
+    }
+
+    /// Lets a dialler know that there is no room for it, before it uses anything.
+    fn turn_away(&mut self, introduction: &Introduction, coordination: &Arc<Coordination>) {
+        let (session, dialler) = (introduction.session, introduction.peer);
+        tracing::debug!(peer = %dialler.short(), "no room for another connection");
+        while self.turned_away.try_join_next().is_some() {}
+        if self.turned_away.len() >= MAX_FAREWELLS {
+            return;
+        }
+        let coordination = Arc::clone(coordination);
+        coordination.leave(session);
+        self.turned_away.spawn(async move {
+            if let Err(error) = coordination.settle(dialler).await {
+                tracing::debug!(%error, "the coordinator was not told that a dial is over");
+            }
+        });
+    }
+}
+
+impl Inner {
+    /// Connects to a peer that dials this endpoint, and that there is a place for among those who
+    /// wait to be accepted.
+    pub(crate) async fn answer(
+        &self,
+        introduction: Introduction,
+        coordination: &Arc<Coordination>,
+        listening: &Listening,
+        (mut answering, waiting): (Answering, Room),
+    ) {
+        let (began, peer) = (Instant::now(), introduction.peer);
+        let place = self.port_sets.answer(peer);
+        let _reserved = self.behaviour.reserve();
+        let pace = SynGate::new(Arc::clone(&self.behaviour.recent_tuples));
+        let once = self.answer_once(introduction, &place, coordination, (listening, &pace));
+        let result = tokio::select! {
+            result = once => Some(result),
+            () = answering.abandoned() => None,
+        };
+        let hand_over = async {
+            match result {
+                Some(Ok(punched)) => answering.ended(Ok(Answered {
+                    punched,
+                    peer,
+                    place,
+                    began,
+                    waiting,
+                })),
+                Some(Err(error)) => {
+                    let error = error.or_shortage(shortage::since(began));
+                    // A dial that begins anew has not failed.
+                    if !matches!(error, DialError::PeerLeft) {
+                        self.observer.tell(Status::PunchFailed {
+                            peer,
+                            reason: error.to_string(),
+                            report: error.report().cloned().map(Box::new),
+                        });
+                    }
+                    answering.ended(Err(error));
+                }
+                None => {}
+            }
+        };
+        // This leaves first, so that a dial back is not taken for one that crosses what is over.
+        let (settled, ()) = tokio::join!(coordination.settle(peer), hand_over);
+        if let Err(error) = settled {
+            tracing::debug!(%error, "the coordinator was not told that a dial is over");
+        }
+        discovery::keep_abreast(&self.mappings, &self.behaviour).await;
+    }
+
+    async fn answer_once(
+        &self,
+        mut introduction: Introduction,
+        place: &Place,
+        coordination: &Arc<Coordination>,
+        (listening, pace): (&Listening, &SynGate),
+    ) -> Result<Punched, DialError> {
+        let began = Instant::now();
+        let hello = std::mem::take(&mut introduction.handshake);
+        let dialler = introduction.peer;
+        let relayed = Relayed::called(&self.key, dialler, hello)?;
+        let (advertised, line) = (self.use_up(&introduction), Arc::clone(coordination));
+        let meeting = self.meeting(introduction, advertised, &Claims::default(), line, relayed);
+        let told = meeting.told(pace);
+        let session = told.session;
+        let (decision, deadline) = (Decision::default(), began + DIAL_LIMIT);
+        let one = is_contended(told.nats()).then(|| self.one_each.take(dialler, began));
+        let is_in_the_way =
+            matches!(one, Some(None)) || self.guess_budget.lacks(&told.advertised.nat);
+        if is_in_the_way {
+            pace.hold();
+        }
+        let punching = self.punch(meeting, place, pace.clone(), decision, deadline);
+        let telling = async {
+            if is_in_the_way {
+                // The dialler has had the first flight by then, and takes it for an attempt.
+                sleep(told.relayed_rtt).await;
+                coordination.leave(session);
+                return future::pending().await;
+            }
+            let patience = told.patience();
+            outdated(told, &self.mappings, &self.mappings, &self.behaviour).await;
+            let since = Instant::now();
+            // What is under way goes on: the dialler may be using it already.
+            pace.hold();
+            discovery::keep_abreast(&self.mappings, &self.behaviour).await;
+            if let Err(error) = self.register(coordination, &listening.policy).await {
+                tracing::debug!(%error, "a change could not be registered yet");
+            }
+            sleep_until((since + patience).into()).await;
+            // The dialler asks again, unless it has a connection.
+            coordination.leave(session);
+            future::pending().await
+        };
+        tokio::select! {
+            result = punching => result.map(|(punched, _)| punched),
+            never = telling => never,
+        }
+    }
+}
+
+/// Tells whether a callee may have this introduction. The coordinator has checked it already, but need not be
+/// trusted with it.
+fn makes_sense(role: Role, peer: &PeerId, own: &PeerId, policy: &DialPolicy) -> bool {
+    role == Role::Controlled && peer != own && policy.admits(peer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_callee_is_introduced_as_callee_and_to_others_whom_it_admits() {
+        let [own, dialler, other] = [1, 2, 3].map(|byte| PeerId::from_public_key([byte; 32]));
+        let only = DialPolicy::Only(vec![dialler]);
+        for (role, peer, policy, expected) in [
+            (Role::Controlled, dialler, &DialPolicy::Anyone, true),
+            (Role::Controlled, dialler, &only, true),
+            (Role::Controlled, other, &only, false),
+            (Role::Controlling, dialler, &DialPolicy::Anyone, false),
+            (Role::Controlled, own, &DialPolicy::Anyone, false),
+        ] {
+            let is_taken = makes_sense(role, &peer, &own, policy);
+            assert_eq!(is_taken, expected, "{role:?}, {}", peer.short());
+        }
+    }
+}
