@@ -131,7 +131,7 @@ fn searches_in_vain(net: &Net) -> Process {
     let set = listener.get_envs();
     bounded.envs(set.filter_map(|(name, value)| Some((name, value?))));
     bounded
-        .env("RUST_LOG", "error,p2pconnect::port_mapping=debug")
+        .env("RUST_LOG", "error,p2pconnect::machine::port_mapping=debug")
         // What threads reserve is not what they use.
         .env("MALLOC_ARENA_MAX", "2");
     let mut listener = Process::spawn(bounded);
