@@ -71,16 +71,39 @@ pub(crate) struct Established {
 /// dial goes on, and what was written is written again on what comes of it.
 #[derive(Debug)]
 pub(crate) struct Stream {
+    current: Current,
+    /// Until the peer has answered, and has what was written.
+    unanswered: Option<Box<Unanswered>>,
+    /// Whether the peer has answered.
+    confirmed: watch::Sender<bool>,
+}
+
+/// The TLS connection that a stream runs over now.
+#[derive(Debug)]
+struct Current {
     tls: TlsStream<Transport>,
     answer: Answer,
     in_use: Arc<InUse>,
     steps: Steps,
     /// What is free again when the connection ends.
     _place: Lease,
-    /// Until the peer has answered, and has what was written.
-    unanswered: Option<Box<Unanswered>>,
-    /// Whether the peer has answered.
-    confirmed: watch::Sender<bool>,
+}
+
+impl From<Established> for Current {
+    fn from(established: Established) -> Self {
+        let Established {
+            punched,
+            steps,
+            place,
+        } = established;
+        Self {
+            tls: punched.stream,
+            answer: Answer::of(punched.role),
+            in_use: punched.in_use,
+            steps,
+            _place: place,
+        }
+    }
 }
 
 /// What it takes to begin anew.
@@ -117,18 +140,10 @@ impl Successor {
 
 impl Stream {
     pub(crate) fn new(established: Established) -> Self {
-        let Established {
-            punched,
-            steps,
-            place,
-        } = established;
-        let confirmed = *punched.in_use.confirmation().borrow();
+        let current = Current::from(established);
+        let confirmed = *current.in_use.confirmation().borrow();
         Self {
-            tls: punched.stream,
-            answer: Answer::of(punched.role),
-            in_use: punched.in_use,
-            steps,
-            _place: place,
+            current,
             unanswered: None,
             confirmed: watch::Sender::new(confirmed),
         }
@@ -153,17 +168,17 @@ impl Stream {
 
     /// Returns the TCP connection, once it is certain which.
     pub(crate) fn tcp(&self) -> Option<&TcpStream> {
-        self.tls.get_ref().0.tcp()
+        self.current.tls.get_ref().0.tcp()
     }
 
     /// Returns what it runs over now, and what that took.
     pub(crate) fn path(&self) -> (Usage, Steps) {
-        (self.in_use.now(), self.steps)
+        (self.current.in_use.now(), self.current.steps)
     }
 
     /// Returns what TLS has received; nothing if it is broken.
     pub(crate) fn received(&mut self) -> Option<rustls::IoState> {
-        let state = match &mut self.tls {
+        let state = match &mut self.current.tls {
             TlsStream::Client(stream) => stream.get_mut().1.process_new_packets(),
             TlsStream::Server(stream) => stream.get_mut().1.process_new_packets(),
         };
@@ -172,9 +187,9 @@ impl Stream {
 
     /// Leaves it to the caller to answer the nomination, if this side has to and has not.
     pub(crate) fn take_answer(&mut self) -> bool {
-        let is_owed = matches!(self.answer, Answer::Owed);
+        let is_owed = matches!(self.current.answer, Answer::Owed);
         if is_owed {
-            self.answer = Answer::Given;
+            self.current.answer = Answer::Given;
         }
         is_owed
     }
@@ -222,7 +237,7 @@ impl Stream {
             (Some(Ok(established)), _) => {
                 unanswered.rewritten = 0;
                 unanswered.is_flushed = false;
-                self.begin_anew(established);
+                self.current = established.into();
                 Poll::Ready(Ok(()))
             }
             (Some(Err(error)), _) => {
@@ -237,19 +252,6 @@ impl Stream {
         }
     }
 
-    fn begin_anew(&mut self, established: Established) {
-        let Established {
-            punched,
-            steps,
-            place,
-        } = established;
-        self.tls = punched.stream;
-        self.answer = Answer::of(punched.role);
-        self.in_use = punched.in_use;
-        self.steps = steps;
-        self._place = place;
-    }
-
     /// Writes again what another TCP connection has had before, and forgets it as soon as the peer has answered.
     fn poll_rewritten(&mut self, direction: Direction, cx: &Context<'_>) -> Poll<io::Result<()>> {
         let Some(unanswered) = &mut self.unanswered else {
@@ -260,10 +262,14 @@ impl Stream {
             let cx = &mut Context::from_waker(&waker);
             while let Some(rest) = unanswered.rest() {
                 let bufs = [IoSlice::new(rest)];
-                unanswered.rewritten += ready!(self.answer.poll_write(&mut self.tls, cx, &bufs))?;
+                unanswered.rewritten += ready!(self.current.answer.poll_write(
+                    &mut self.current.tls,
+                    cx,
+                    &bufs
+                ))?;
             }
-            ready!(self.answer.poll_given(&mut self.tls, cx))?;
-            ready!(Pin::new(&mut self.tls).poll_flush(cx))?;
+            ready!(self.current.answer.poll_given(&mut self.current.tls, cx))?;
+            ready!(Pin::new(&mut self.current.tls).poll_flush(cx))?;
             unanswered.is_flushed = true;
             unanswered.wakers.wake_by_ref();
         }
@@ -305,8 +311,8 @@ impl AsyncRead for Stream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.poll_on(Direction::Reading, cx, |this, cx| {
-            ready!(this.answer.poll_heard(&mut this.tls, cx))?;
-            Pin::new(&mut this.tls).poll_read(cx, buf)
+            ready!(this.current.answer.poll_heard(&mut this.current.tls, cx))?;
+            Pin::new(&mut this.current.tls).poll_read(cx, buf)
         })
     }
 }
@@ -322,15 +328,15 @@ impl AsyncWrite for Stream {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_on(Direction::Writing, cx, |this, cx| {
-            ready!(this.answer.poll_given(&mut this.tls, cx))?;
-            Pin::new(&mut this.tls).poll_flush(cx)
+            ready!(this.current.answer.poll_given(&mut this.current.tls, cx))?;
+            Pin::new(&mut this.current.tls).poll_flush(cx)
         })
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_on(Direction::Writing, cx, |this, cx| {
-            ready!(this.answer.poll_given(&mut this.tls, cx))?;
-            Pin::new(&mut this.tls).poll_shutdown(cx)
+            ready!(this.current.answer.poll_given(&mut this.current.tls, cx))?;
+            Pin::new(&mut this.current.tls).poll_shutdown(cx)
         })
     }
 
@@ -340,7 +346,11 @@ impl AsyncWrite for Stream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.poll_on(Direction::Writing, cx, |this, cx| {
-            let taken = ready!(this.answer.poll_write(&mut this.tls, cx, bufs))?;
+            let taken = ready!(
+                this.current
+                    .answer
+                    .poll_write(&mut this.current.tls, cx, bufs)
+            )?;
             if let Some(unanswered) = &mut this.unanswered {
                 unanswered.note(bufs, taken);
             }
@@ -349,7 +359,7 @@ impl AsyncWrite for Stream {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tls.is_write_vectored()
+        self.current.tls.is_write_vectored()
     }
 }
 
