@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::io::{self, PipeReader, Read as _};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
@@ -16,6 +17,9 @@ const DEFAULT_LIMIT: Duration = Duration::from_secs(120);
 /// What the test prints first inside, so that a test that was never run there
 /// cannot pass.
 const INSIDE: &str = "netns-lab: inside namespaces of its own, running";
+
+/// Held for writing by a test that runs alone, and for reading by every other one.
+static MACHINE: RwLock<()> = RwLock::new(());
 
 /// Runs the body of a `#[test]` in namespaces of its own, where labs can be built.
 ///
@@ -44,6 +48,7 @@ pub fn test<T: Outcome>(body: impl FnOnce() -> T) {
 #[derive(Debug, Clone, Copy)]
 pub struct TestRun {
     limit: Duration,
+    is_alone: bool,
 }
 
 impl TestRun {
@@ -51,6 +56,7 @@ impl TestRun {
     pub const fn new() -> Self {
         Self {
             limit: DEFAULT_LIMIT,
+            is_alone: false,
         }
     }
 
@@ -58,6 +64,17 @@ impl TestRun {
     #[must_use]
     pub const fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
+        self
+    }
+
+    /// Lets no other test of the same test program run beside this one.
+    ///
+    /// Labs wait for round trips most of the time, so that many of them can run side by side. One that keeps
+    /// all processors busy by itself would starve beside others, and starve them. The limit counts from when
+    /// the test begins.
+    #[must_use]
+    pub const fn alone(mut self) -> Self {
+        self.is_alone = true;
         self
     }
 
@@ -79,7 +96,13 @@ impl TestRun {
             body().check();
             return;
         }
-        let (output, result) = self.run_inside(name);
+        let (output, result) = if self.is_alone {
+            let _alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+            self.run_inside(name)
+        } else {
+            let _beside_others = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
+            self.run_inside(name)
+        };
         let text = String::from_utf8_lossy(&output);
         print!("{text}");
         match result {
