@@ -8,6 +8,7 @@
 //! Nothing here reads a clock or a file. Every text may contain anything: it
 //! is escaped where it is written.
 
+#[cfg(feature = "html")]
 mod html;
 mod ladder;
 mod pace;

@@ -2,11 +2,14 @@
 
 mod bands;
 mod heat_map;
+mod layout;
 mod lists;
+mod markup;
+mod svg;
 
 use super::Report;
-use super::text::{Markup, escape};
 use bands::Bands;
+use markup::{Markup, escape};
 
 const STYLE: &str = include_str!("html/style.css");
 const SCRIPT: &str = include_str!("html/script.js");

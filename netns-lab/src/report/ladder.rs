@@ -1,8 +1,6 @@
 //! Ladder diagrams: what the packets of a run did, in time.
 
 mod from_log;
-mod layout;
-mod svg;
 mod text;
 
 use std::borrow::Cow;
@@ -106,7 +104,7 @@ pub enum Tone {
 impl Ladder {
     /// Returns the ladder with as many steps and columns as anybody can read,
     /// and in the order of time.
-    fn bounded(&self) -> Cow<'_, Self> {
+    pub(super) fn bounded(&self) -> Cow<'_, Self> {
         let ordered = self.steps.is_sorted_by_key(|step| step.at);
         let fits = self.steps.len() <= MAX_STEPS && self.columns.len() <= MAX_COLUMNS;
         if ordered && fits {

@@ -23,40 +23,10 @@ pub(super) fn clean(text: &str) -> String {
         .collect()
 }
 
-/// Returns a text for HTML and SVG, for content and attributes alike.
-pub(super) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in clean(text).chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            character => escaped.push(character),
-        }
-    }
-    escaped
-}
-
 /// Adds to a text.
 pub(super) fn push(text: &mut String, arguments: fmt::Arguments<'_>) {
     text.write_fmt(arguments)
         .expect("a String takes everything");
-}
-
-/// A page that only grows.
-#[derive(Debug, Default)]
-pub(super) struct Markup(String);
-
-impl Markup {
-    pub(super) fn add(&mut self, arguments: fmt::Arguments<'_>) {
-        push(&mut self.0, arguments);
-    }
-
-    pub(super) fn into_text(self) -> String {
-        self.0
-    }
 }
 
 /// Returns a duration in milliseconds, with as many digits as matter.

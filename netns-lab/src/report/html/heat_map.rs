@@ -1,7 +1,7 @@
 //! A series as a table of colours.
 
 use super::bands::{Bands, look};
-use crate::report::text::{Markup, escape};
+use super::markup::{Markup, escape};
 use crate::report::{Cell, Report, Series, Standing};
 
 impl Report {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::report::text::{Markup, escape, millis};
+use super::markup::{Markup, escape};
+use crate::report::text::millis;
 use crate::report::{Cell, Report, Series, Standing};
 
 impl Report {

@@ -1,13 +1,13 @@
 //! A ladder as a picture in a page.
 
 use super::layout::{Arrow, End, LINE, Layout, PADDING, Style, Text};
-use super::{Ladder, Tone};
-use crate::report::text::{Markup, escape};
+use super::markup::{Markup, escape};
+use crate::report::{ColumnKind, Ladder, Tone};
 
 impl Ladder {
     /// Returns the ladder as SVG for a page that has the report's style; `id`
     /// tells it from others in the page.
-    pub(in crate::report) fn svg(&self, id: &str) -> String {
+    pub(super) fn svg(&self, id: &str) -> String {
         let ladder = self.bounded();
         let layout = Layout::of(&ladder);
         let (width, height) = (layout.width, layout.height);
@@ -59,9 +59,9 @@ fn rails(svg: &mut Markup, ladder: &Ladder, layout: &Layout) {
             layout.height
         ));
         let kind = match column.kind {
-            super::ColumnKind::Host => "host",
-            super::ColumnKind::Nat => "nat",
-            super::ColumnKind::Core => "core",
+            ColumnKind::Host => "host",
+            ColumnKind::Nat => "nat",
+            ColumnKind::Core => "core",
         };
         let (left, width) = (x - 56, 112);
         let height = layout.top - 1;

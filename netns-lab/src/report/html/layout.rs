@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Fate, Ladder, Step, StepKind, Tone};
 use crate::report::text::{millis, wrap};
+use crate::report::{ColumnKind, Fate, Ladder, Step, StepKind, Tone};
 
 /// Pixels from a column to the next; a column of the core needs less.
 const PITCH: i32 = 184;
@@ -143,7 +143,7 @@ impl Layout {
         let mut last = None;
         for column in &ladder.columns {
             if let Some(last) = last {
-                let core = super::ColumnKind::Core;
+                let core = ColumnKind::Core;
                 x += if last == core || column.kind == core {
                     CORE_PITCH
                 } else {
@@ -396,7 +396,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::report::{Column, ColumnKind};
+    use crate::report::Column;
 
     const COLUMNS: usize = 5;
 
