@@ -159,6 +159,18 @@ fn pure_crates_depend_on_nothing_impure() {
     }
 }
 
+/// The lab is for `demo` alone.
+#[test]
+fn the_command_builds_without_the_lab() {
+    let needs_lab = |options: &[&str]| {
+        let crates = dependencies("p2pconnect-cli", options);
+        assert!(crates.iter().any(|it| it == "p2pconnect"), "{crates:?}");
+        crates.iter().any(|it| it == "netns-lab")
+    };
+    assert!(needs_lab(&[]));
+    assert!(!needs_lab(&["--no-default-features"]));
+}
+
 /// The comparison with other punchers is a workspace that no check here builds, so nothing else would
 /// say that its lock file is out of date.
 #[test]
@@ -187,7 +199,12 @@ fn the_comparison_locks_what_these_crates_depend_on() {
         "p2pconnect-stun",
     ] {
         let locked = locked(name);
-        let tree = dependencies(name, &["--no-default-features", "--depth", "1"]);
+        // As the comparison asks for them.
+        let features: &[&str] = match name {
+            "netns-lab" => &["--no-default-features"],
+            _ => &[],
+        };
+        let tree = dependencies(name, &[&["--depth", "1"], features].concat());
         for dependency in tree.iter().filter(|it| *it != name) {
             assert!(
                 locked.contains(dependency),

@@ -1,6 +1,8 @@
 //! The command line.
 
 mod coordinator;
+#[cfg(feature = "demo")]
+mod demo;
 mod dial;
 mod endpoint;
 mod key;
@@ -10,10 +12,12 @@ mod serve;
 mod target;
 mod time;
 
-use std::{path::PathBuf, time::Instant};
+use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
 
+#[cfg(feature = "demo")]
+pub(crate) use self::demo::Demo;
 pub(crate) use self::{
     dial::Dial,
     endpoint::Endpoint,
@@ -67,6 +71,7 @@ pub(crate) enum Command {
     #[command(after_help = STATUSES)]
     Dial(Dial),
     /// Watch a dial between two NATs, in a lab of network namespaces on this machine
+    #[cfg(feature = "demo")]
     Demo(Demo),
 }
 
@@ -103,16 +108,6 @@ impl Output {
             (false, false) => Volume::Usual,
         }
     }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Demo {
-    /// How much to send in each direction, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    pub(crate) size: u32,
-    /// Write the headers of all that crosses the lab's network to this file, for Wireshark
-    #[arg(long, value_name = "FILE")]
-    pub(crate) pcap: Option<PathBuf>,
 }
 
 /// Reads the command line, or says what is wrong with it. Help and version are no mistake.

@@ -1,5 +1,6 @@
 //! One module for each command.
 
+#[cfg(feature = "demo")]
 pub(crate) mod demo;
 pub(crate) mod dial;
 pub(crate) mod id;

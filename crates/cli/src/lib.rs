@@ -58,6 +58,7 @@ fn run(command: Command, started: Instant) -> Exit {
     }
     match command {
         Command::Id(options) => cmd::id::run(&options),
+        #[cfg(feature = "demo")]
         Command::Demo(options) => cmd::demo::run(&options),
         Command::Serve(options) => {
             let served = runtime::block_on(cmd::serve::run(options));

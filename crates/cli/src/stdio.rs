@@ -36,11 +36,6 @@ pub(crate) fn say(line: impl fmt::Display) {
     stderr::write(format!("{}\n", in_words(&line.to_string())).as_bytes());
 }
 
-/// Writes a line for a person to stdout. Somebody who closed it does not want to know.
-pub(crate) fn tell(line: impl fmt::Display) {
-    drop(stdout().write_all(format!("{line}\n").as_bytes()));
-}
-
 /// Whoever reads stdout has closed it, and needs no more of it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ReaderLeft;

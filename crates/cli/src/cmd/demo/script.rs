@@ -1,5 +1,6 @@
 use std::{
-    io::{BufRead as _, BufReader},
+    fmt,
+    io::{BufRead as _, BufReader, Write as _},
     net::SocketAddr,
     process::Stdio,
     time::{Duration, Instant},
@@ -40,7 +41,7 @@ Round trip: 80 ms between anna and bert, 42 ms to the server. No packet leaves t
 
 /// Plays the whole dial.
 pub(super) fn play(options: &args::Demo) -> anyhow::Result<()> {
-    stdio::tell(SCENE);
+    tell(SCENE);
     let stage = Stage::build(options)?;
     let coordinator = stage.serve()?;
     let (bert, bert_id, bert_transfer) = stage.listen(&coordinator, options.size)?;
@@ -56,14 +57,14 @@ pub(super) fn play(options: &args::Demo) -> anyhow::Result<()> {
     let (sent_by_bert, received_by_bert) = bert_transfer.finish()?;
     anna.finish()?;
     bert.finish()?;
-    stdio::tell("");
+    tell("");
     compare("anna to bert", &sent_by_anna, &received_by_bert)?;
     compare("bert to anna", &sent_by_bert, &received_by_anna)?;
     let Stage { lab, .. } = stage;
     lab.close()
         .context("the lab's packets could not all be written")?;
     if let Some(file) = &options.pcap {
-        stdio::tell(format_args!(
+        tell(format_args!(
             "\nEvery packet is in {}; open it with Wireshark.",
             file.display()
         ));
@@ -228,7 +229,7 @@ impl Narrator {
     }
 
     fn say(self, who: &str, sentence: &str) {
-        stdio::tell(format_args!(
+        tell(format_args!(
             "[{:6.3} s] {who:7}{sentence}",
             self.0.elapsed().as_secs_f64()
         ));
@@ -251,16 +252,21 @@ fn explain(how: &str) -> &str {
 /// Shows that what was sent is what was received.
 fn compare(direction: &str, sent: &Sum, received: &Sum) -> anyhow::Result<()> {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    stdio::tell(format_args!(
+    tell(format_args!(
         "{direction}: {:.0} MiB in {:.1} s",
         mib(received.bytes),
         received.took.as_secs_f64()
     ));
-    stdio::tell(format_args!("  sent      SHA-256 {}", sent.sha256));
-    stdio::tell(format_args!("  received  SHA-256 {}", received.sha256));
+    tell(format_args!("  sent      SHA-256 {}", sent.sha256));
+    tell(format_args!("  received  SHA-256 {}", received.sha256));
     anyhow::ensure!(
         sent.sha256 == received.sha256,
         "the sums differ: bytes were lost or changed"
     );
     Ok(())
+}
+
+/// Writes a line for a person to stdout. Somebody who closed it does not want to know.
+fn tell(line: impl fmt::Display) {
+    drop(stdio::stdout().write_all(format!("{line}\n").as_bytes()));
 }
