@@ -25,7 +25,7 @@ use crate::{
         path_ledger::{Books, InUse},
         preamble::Preamble,
         punched::Punched,
-        transport::{Believed, Transport, Update},
+        transport::{Believed, Transport, Update, Written},
     },
 };
 
@@ -40,6 +40,8 @@ const MAX_UPDATES: usize = 64;
 /// A connection that is out.
 struct Out {
     updates: mpsc::Sender<Update>,
+    /// What is sent on each connection that is used.
+    written: Written,
     told: Weak<InUse>,
     /// Where to say that it has come to nothing.
     lost: oneshot::Sender<SessionError>,
@@ -151,6 +153,7 @@ impl Handover {
                 };
                 let (updates, receiver) = mpsc::channel(MAX_UPDATES);
                 let believed = Believed::new(half, receiver);
+                let written = believed.written();
                 *stream.get_mut().0 = Transport::Believed(Box::new(believed));
                 let in_use = Arc::new(InUse::new(&self.books, usage));
                 let told = Arc::downgrade(&in_use);
@@ -166,6 +169,7 @@ impl Handover {
                 drop(handed.send(result));
                 self.state = State::Out(Out {
                     updates,
+                    written,
                     told,
                     lost,
                 });
@@ -174,7 +178,7 @@ impl Handover {
                 if let Some(in_use) = out.told.upgrade() {
                     in_use.replace(usage);
                 }
-                tell(&out.updates, Update::Joined(half));
+                tell(&out.updates, Update::Joined(out.written.join(half)));
                 self.state = State::Out(out);
             }
             other @ (State::Idle | State::Over) => self.state = other,

@@ -4,7 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, Wake as _, Waker, ready},
     time::Duration,
 };
@@ -55,7 +55,7 @@ pub(crate) enum Update {
     /// One does, and this is its other half.
     Confirmed(OwnedReadHalf),
     /// They may still, and so may this one.
-    Joined(OwnedWriteHalf),
+    Joined(Outgoing),
     /// The one between these addresses has brought the peer's opening.
     Heard {
         local: SocketAddr,
@@ -80,7 +80,7 @@ pub(crate) struct Believed {
     /// In the order of their turns. What is written goes to the last one; what the others lack they get once
     /// they are the one.
     connections: Vec<Outgoing>,
-    written: Vec<u8>,
+    written: Written,
     /// The other half of the only one that is left, once the peer has answered.
     confirmed: Option<OwnedReadHalf>,
     /// For how long the peer has been silent, once it is taken for gone.
@@ -92,9 +92,39 @@ pub(crate) struct Believed {
     race: Option<AbortOnDrop>,
 }
 
+/// All that has been written before the peer has answered. Each connection that is used is sent it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl Written {
+    /// Begins to send it on a connection that is used as well from now on.
+    ///
+    /// The peer takes a connection only when it has brought something, so that this does not wait for whoever uses the
+    /// stream.
+    pub(crate) fn join(&self, half: OwnedWriteHalf) -> Outgoing {
+        let mut outgoing = Outgoing::new(half);
+        self.with(|written| {
+            let end = outgoing.may_send(written.len());
+            // What does not fit yet follows when the stream is used.
+            if let Ok(sent) = outgoing.half.try_write(&written[..end]) {
+                outgoing.sent = sent;
+            }
+        });
+        outgoing
+    }
+
+    fn len(&self) -> usize {
+        self.with(|written| written.len())
+    }
+
+    fn with<T>(&self, use_bytes: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        use_bytes(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// This side's half of a connection.
 #[derive(Debug)]
-struct Outgoing {
+pub(crate) struct Outgoing {
     half: OwnedWriteHalf,
     /// How much of what is written has been sent here.
     sent: usize,
@@ -142,13 +172,18 @@ impl Believed {
     pub(crate) fn new(half: OwnedWriteHalf, updates: mpsc::Receiver<Update>) -> Self {
         Self {
             connections: vec![Outgoing::new(half)],
-            written: Vec::new(),
+            written: Written::default(),
             confirmed: None,
             silence: None,
             updates,
             wakers: Arc::default(),
             race: None,
         }
+    }
+
+    /// Returns what is written, now and later.
+    pub(crate) fn written(&self) -> Written {
+        self.written.clone()
     }
 
     /// Returns what wakes both directions, of which `cx` polls one.
@@ -173,7 +208,7 @@ impl Believed {
 
     fn update(&mut self, update: Update) {
         match update {
-            Update::Joined(half) => self.connections.push(Outgoing::new(half)),
+            Update::Joined(outgoing) => self.connections.push(outgoing),
             Update::Heard { local, remote } => {
                 let mut all = self.connections.iter_mut();
                 if let Some(heard) = all.find(|it| it.is_between(local, remote)) {
@@ -206,16 +241,18 @@ impl Believed {
         let Some(last) = self.connections.last_mut() else {
             return Poll::Ready(Ok(()));
         };
-        let end = last.may_send(self.written.len());
-        while last.sent < end {
-            let rest = &self.written[last.sent..end];
-            let count = ready!(Pin::new(&mut last.half).poll_write(cx, rest))?;
-            if count == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        self.written.with(|written| {
+            let end = last.may_send(written.len());
+            while last.sent < end {
+                let rest = &written[last.sent..end];
+                let count = ready!(Pin::new(&mut last.half).poll_write(cx, rest))?;
+                if count == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                last.sent += count;
             }
-            last.sent += count;
-        }
-        Poll::Ready(Ok(()))
+            Poll::Ready(Ok(()))
+        })
     }
 
     /// Sends what can be sent now. A connection that breaks is the race's matter.
@@ -241,10 +278,12 @@ impl Believed {
 
     /// Takes bytes to be sent, as many as there is room for.
     fn take(&mut self, bytes: &[u8]) -> usize {
-        let room = MAX_UNCONFIRMED.saturating_sub(self.written.len());
-        let taken = bytes.len().min(room);
-        self.written.extend_from_slice(&bytes[..taken]);
-        taken
+        self.written.with(|written| {
+            let room = MAX_UNCONFIRMED.saturating_sub(written.len());
+            let taken = bytes.len().min(room);
+            written.extend_from_slice(&bytes[..taken]);
+            taken
+        })
     }
 }
 

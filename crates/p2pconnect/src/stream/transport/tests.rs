@@ -19,6 +19,7 @@ struct Early {
     reader: ReadHalf<Transport>,
     writer: WriteHalf<Transport>,
     updates: mpsc::Sender<Update>,
+    written: Written,
     answered: OwnedReadHalf,
     peer: TcpStream,
 }
@@ -41,15 +42,35 @@ impl Early {
         };
         updates.try_send(heard).unwrap();
         let believed = Believed::new(half, receiver);
+        let written = believed.written();
         let (reader, writer) = split(Transport::Believed(Box::new(believed)));
         Self {
             reader,
             writer,
             updates,
+            written,
             answered,
             peer: accepted.unwrap().0,
         }
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_joins_brings_what_is_written_though_nobody_uses_the_stream() {
+    let mut early = Early::new().await;
+    early.writer.write_all(b"said").await.unwrap();
+    let mut other = Early::new().await;
+    let Transport::Believed(believed) = other.reader.unsplit(other.writer) else {
+        panic!("it is believed no more");
+    };
+    let Believed {
+        mut connections, ..
+    } = *believed;
+    let _joined = early.written.join(connections.remove(0).half);
+    let mut heard = [0; 4];
+    let hearing = timeout(PATIENCE, other.peer.read_exact(&mut heard));
+    hearing.await.expect("nothing has come").unwrap();
+    assert_eq!(&heard, b"said");
 }
 
 #[tokio::test]
