@@ -5,7 +5,6 @@
 mod filtering;
 mod mapping;
 mod memory;
-#[path = "../common/net.rs"]
 mod net;
 mod simultaneous;
 

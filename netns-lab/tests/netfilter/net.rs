@@ -1,5 +1,4 @@
 //! Sockets with chosen local ports, and what peers see of them.
-#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};

@@ -1,18 +1,14 @@
 //! The same seed makes the same log, byte for byte.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "virtual_time/boxes.rs"]
-#[expect(dead_code, reason = "not every test needs every box")]
-mod boxes;
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use boxes::{Answer, Firewall};
 use netns_lab::LinkSpec;
 use netns_lab::virtual_time::{HostId, SocketId, SocketState, Uplink, World};
+
+use crate::boxes::{Answer, Firewall};
 
 const MS: Duration = Duration::from_millis(1);
 

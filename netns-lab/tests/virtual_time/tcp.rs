@@ -1,17 +1,14 @@
 //! TCP between hosts in virtual time, as Linux would do it.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "virtual_time/boxes.rs"]
-mod boxes;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use boxes::{Answer, Firewall, Loses, RefusesDataOnce};
 use netns_lab::LinkSpec;
 use netns_lab::virtual_time::{
     Failure, HostId, Opening, SocketError, SocketId, SocketState, Uplink, World,
 };
+
+use crate::boxes::{Answer, Firewall, Loses, RefusesDataOnce};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);

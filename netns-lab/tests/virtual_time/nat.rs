@@ -1,5 +1,4 @@
 //! The NAT model between hosts in virtual time.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
