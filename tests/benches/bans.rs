@@ -7,18 +7,11 @@
 //! 42 ms to the server, and up to so much jitter on each packet to or from the server. A dial that fails takes
 //! 15 s.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a benchmark that cannot go on should stop"
-)]
 #![expect(clippy::print_stdout, reason = "the figures")]
 
 use std::{process::ExitCode, time::Duration};
 
-use crate::lab::net::Net;
-
-#[path = "../netns/lab.rs"]
-mod lab;
+use p2pconnect_tests::{bench, net::Net};
 
 /// How many dials a row is made of if the command line does not say.
 const DIALS: usize = 8;
@@ -27,7 +20,7 @@ const DIALS: usize = 8;
 const JITTER: [u64; 4] = [0, 30, 60, 120];
 
 fn main() -> Result<ExitCode, netns_lab::Error> {
-    lab::isolated(measure)
+    bench::isolated(measure)
 }
 
 fn measure(number: Option<usize>) {

@@ -23,11 +23,7 @@ use std::{
 
 use netns_lab::{NatSpec, UnsolicitedSyn};
 use p2pconnect::{CoordinatorAddr, Endpoint, PeerId};
-
-use crate::lab::net::Net;
-
-#[path = "../netns/lab.rs"]
-mod lab;
+use p2pconnect_tests::{bench, net::Net};
 
 /// How many dials a figure is the mean of.
 const DIALS: u32 = 50;
@@ -42,7 +38,7 @@ const LOOK: Duration = Duration::from_millis(20);
 const APART: Duration = Duration::from_millis(200);
 
 fn main() -> Result<ExitCode, netns_lab::Error> {
-    lab::isolated(measure)
+    bench::isolated(measure)
 }
 
 fn measure(_: Option<usize>) {

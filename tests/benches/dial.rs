@@ -24,11 +24,7 @@ use std::{
 
 use netns_lab::{NatSpec, UnsolicitedSyn};
 use p2pconnect::{Connection, CoordinatorAddr, Endpoint, PeerId, SecretKey};
-
-use crate::lab::net::Net;
-
-#[path = "../netns/lab.rs"]
-mod lab;
+use p2pconnect_tests::{bench, net::Net};
 
 /// How many dials a row is made of if the command line does not say.
 const DIALS: usize = 20;
@@ -62,7 +58,7 @@ type Dials = Vec<Option<Took>>;
 type Row<'a> = (&'a str, &'a str);
 
 fn main() -> Result<ExitCode, netns_lab::Error> {
-    lab::isolated(measure)
+    bench::isolated(measure)
 }
 
 fn measure(number: Option<usize>) {

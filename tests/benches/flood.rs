@@ -25,14 +25,7 @@ use std::{
 };
 
 use p2pconnect::Endpoint;
-
-use crate::{forger::Forger, serving::Serving};
-
-#[path = "../../crates/coordinator/tests/loopback/forger.rs"]
-mod forger;
-#[expect(dead_code, reason = "nothing is started again here")]
-#[path = "../loopback/serving.rs"]
-mod serving;
+use p2pconnect_tests::{forger::Forger, serving::Serving};
 
 /// How many datagrams leave each second.
 const RATE: u32 = 3_000;
@@ -63,8 +56,9 @@ async fn main() {
 }
 
 async fn row(name: &str, serving: &Serving, flood: Option<Flood>) {
+    let process = serving.child.id().unwrap();
     let began = Instant::now();
-    let processor = serving.processor_time();
+    let processor = processor_time(process);
     let mut peak = 0;
     let mut times = Vec::new();
     while began.elapsed() < DURATION {
@@ -72,10 +66,10 @@ async fn row(name: &str, serving: &Serving, flood: Option<Flood>) {
         let endpoint = Endpoint::builder().coordinator(serving.coordinator.clone());
         endpoint.bind().await.unwrap().close().await;
         times.push(since.elapsed());
-        peak = peak.max(serving.resident());
+        peak = peak.max(resident(process));
     }
     let took = began.elapsed();
-    let busy = serving.processor_time() - processor;
+    let busy = processor_time(process) - processor;
     drop(flood);
     times.sort_unstable();
     let at = |percent: usize| times[times.len() * percent / 100].as_secs_f64() * 1e3;
@@ -89,25 +83,22 @@ async fn row(name: &str, serving: &Serving, flood: Option<Flood>) {
     );
 }
 
-impl Serving {
-    /// Returns how much memory the process takes, in KiB.
-    fn resident(&self) -> u64 {
-        let status =
-            fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
-        let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:"));
-        let number = line.unwrap().trim().split(' ').next().unwrap();
-        number.parse().unwrap()
-    }
+/// Returns how much memory a process takes, in KiB.
+fn resident(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:"));
+    let number = line.unwrap().trim().split(' ').next().unwrap();
+    number.parse().unwrap()
+}
 
-    /// Returns how long the process has computed.
-    fn processor_time(&self) -> Duration {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id().unwrap())).unwrap();
-        let nanoseconds = tasks.map(|task| {
-            let schedstat = fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap();
-            schedstat.split(' ').next().unwrap().parse::<u64>().unwrap()
-        });
-        Duration::from_nanos(nanoseconds.sum())
-    }
+/// Returns how long a process has computed.
+fn processor_time(process: u32) -> Duration {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let nanoseconds = tasks.map(|task| {
+        let schedstat = fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap();
+        schedstat.split(' ').next().unwrap().parse::<u64>().unwrap()
+    });
+    Duration::from_nanos(nanoseconds.sum())
 }
 
 /// Forged attempts, until it is dropped.

@@ -16,12 +16,8 @@
 use std::time::{Duration, Instant};
 
 use p2pconnect::{DialError, DialPolicy, Endpoint};
+use p2pconnect_tests::serving::Serving;
 use tokio::{task::JoinSet, time::sleep};
-
-use crate::serving::Serving;
-
-#[path = "../loopback/serving.rs"]
-mod serving;
 
 /// How long the coordinators are away, in seconds.
 const AWAY: [u64; 5] = [0, 1, 10, 30, 60];

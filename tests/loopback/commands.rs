@@ -8,6 +8,7 @@ use std::{
 };
 
 use p2pconnect::{DialError, DialPolicy, PeerId, SecretKey};
+use p2pconnect_tests::{program::p2pconnect, serving::Serving};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
@@ -16,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{serving::Serving, world::World};
+use crate::world::World;
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 
@@ -37,7 +38,7 @@ pub(crate) fn program() -> Command {
     let mut command = Command::new("env");
     command
         .arg("--default-signal=HUP")
-        .arg(env!("CARGO_BIN_EXE_p2pconnect-under-test"))
+        .arg(p2pconnect())
         .env_remove("RUST_LOG")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

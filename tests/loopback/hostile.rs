@@ -6,7 +6,10 @@ use std::{
 
 use p2pconnect::{DialError, DialPolicy, Endpoint, SecretKey};
 use p2pconnect_proto::{Role, SessionToken};
-use p2pconnect_tests::rogue::{Impostor, RogueCoordinator};
+use p2pconnect_tests::{
+    program::p2pconnect,
+    rogue::{Impostor, RogueCoordinator},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, UdpSocket},
@@ -55,7 +58,7 @@ async fn the_command_tells_an_impostor_by_status_7() {
     let rogue = RogueCoordinator::start(world.stun, vec![impostor.address]);
     let keys = tempfile::tempdir().unwrap();
     let victim = SecretKey::generate().unwrap().peer_id();
-    let mut dial = Command::new(env!("CARGO_BIN_EXE_p2pconnect-under-test"));
+    let mut dial = Command::new(p2pconnect());
     dial.args(["dial", &victim.to_string()])
         .args([
             "--coordinator",

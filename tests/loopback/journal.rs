@@ -1,13 +1,12 @@
 use std::{net::SocketAddr, process::Stdio, time::Duration};
 
 use p2pconnect::{DialError, DialPolicy, Endpoint, PeerId, SecretKey};
+use p2pconnect_tests::serving::Serving;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},
     process::ChildStderr,
     time::timeout,
 };
-
-use crate::serving::Serving;
 
 const LIMIT: Duration = Duration::from_secs(20);
 

@@ -18,6 +18,7 @@
 //! - `journal`: what `serve` says of peers
 //! - `busy`: an endpoint that accepts nobody for a while
 //! - `many`: hundreds of peers of one endpoint at once
+//! - `flood`: forged connection attempts by the thousand
 //! - `hostile`: an impostor in the peer's place, and garbage on every port
 //! - `hearsay`: what a coordinator tells of a peer, and what is believed of it
 //! - `restarting`: a coordinator that is killed and comes back
@@ -35,8 +36,7 @@ mod commands;
 mod crossing;
 mod dialling;
 mod ending;
-#[path = "../../crates/coordinator/tests/loopback/forger.rs"]
-mod forger;
+mod flood;
 mod forwarding;
 mod gone;
 mod hearsay;
@@ -50,7 +50,6 @@ mod privileges;
 mod redialling;
 mod refusals;
 mod restarting;
-mod serving;
 mod shortages;
 mod signals;
 mod stalled;

@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 
+use p2pconnect_tests::program::p2pconnect;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
     process::Command,
@@ -43,11 +44,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 fn serve(keys: &tempfile::TempDir, options: &[&str]) -> Command {
     let mut command = Command::new("python3");
     command
-        .args([
-            "-c",
-            WITHOUT_IPV6,
-            env!("CARGO_BIN_EXE_p2pconnect-under-test"),
-        ])
+        .args(["-c", WITHOUT_IPV6, &p2pconnect()])
         .args(["serve", "--user=root", "--key"])
         .arg(keys.path().join("key"))
         .args(options)

@@ -2,15 +2,14 @@
 
 use std::{fs, path::Path, process::Stdio};
 
+use p2pconnect_tests::{program::p2pconnect, serving::Serving};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
     process::{ChildStderr, Command},
     time::timeout,
 };
 
-use crate::{commands::LIMIT, serving::Serving, world::World};
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_p2pconnect-under-test");
+use crate::{commands::LIMIT, world::World};
 
 /// Starts a server as root: as that of the machine, if root runs the tests, and otherwise as that of a user
 /// namespace in which there is nobody else.
@@ -22,7 +21,7 @@ async fn start_as_root(directory: &Path, options: &[&str]) -> (Serving, ChildStd
         let arguments: Vec<_> = command.as_std().get_args().map(ToOwned::to_owned).collect();
         command = Command::new("unshare");
         command
-            .args(["--user", "--map-root-user", PROGRAM])
+            .args(["--user", "--map-root-user", &p2pconnect()])
             .args(arguments);
         command
             .env("RUST_LOG", "off")

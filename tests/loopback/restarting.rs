@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use p2pconnect::{DialPolicy, Endpoint, Status};
+use p2pconnect_tests::serving::Serving;
 use tokio::{sync::mpsc, time::timeout};
 
-use crate::{
-    serving::Serving,
-    world::{World, assert_carries},
-};
+use crate::world::{World, assert_carries};
 
 /// Less than a request that nobody answers and the reconnection after it take, and much less than QUIC's
 /// idle timeout.

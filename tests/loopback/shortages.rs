@@ -12,6 +12,7 @@ use std::{
 };
 
 use p2pconnect::{Connection, DialError, Endpoint};
+use p2pconnect_tests::{forger::Forger, program::p2pconnect, serving::Serving};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::UdpSocket,
@@ -20,19 +21,13 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{
-    commands::{LIMIT, Shell},
-    forger::Forger,
-    serving::Serving,
-};
+use crate::commands::{LIMIT, Shell};
 
 /// How long a listener is dialled that may have no file left for the stream.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is said where there is no file left for a process.
 const NO_FILES: &str = "as many open files as it may";
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_p2pconnect-under-test");
 
 /// A user id that nothing on the machine has, so that its processes are those of a test.
 const NOBODYS_ID: &str = "54321";
@@ -55,7 +50,7 @@ fn limited(limit: &str, program: &OsStr) -> Command {
 
 /// Returns the command under test, which may open so many files.
 fn with_files(files: u32) -> Command {
-    limited(&format!("--nofile={files}:{files}"), PROGRAM.as_ref())
+    limited(&format!("--nofile={files}:{files}"), p2pconnect().as_ref())
 }
 
 /// A dial opens some 20 files: at one limit after the other, it stops at another one of them.
@@ -189,7 +184,7 @@ async fn a_machine_that_gives_no_thread_is_said_to_be_that() {
             fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         };
         let program = directory.path().join("p2pconnect");
-        fs::copy(PROGRAM, &program).unwrap();
+        fs::copy(p2pconnect(), &program).unwrap();
         open(directory.path());
         open(&program);
         let mut command = limited("--nproc=2", "setpriv".as_ref());
@@ -203,7 +198,7 @@ async fn a_machine_that_gives_no_thread_is_said_to_be_that() {
         command.arg(program);
         command
     } else {
-        limited("--nproc=1", PROGRAM.as_ref())
+        limited("--nproc=1", p2pconnect().as_ref())
     };
     command.args(["serve", "--listen", "127.0.0.1:0"]);
     let child = command.spawn().unwrap();
@@ -217,7 +212,7 @@ async fn a_machine_that_gives_no_thread_is_said_to_be_that() {
 #[tokio::test]
 async fn a_coordinator_with_little_memory_takes_fewer_clients_and_says_so() {
     let directory = tempfile::tempdir().unwrap();
-    let mut command = limited("--as=671088640", PROGRAM.as_ref());
+    let mut command = limited("--as=671088640", p2pconnect().as_ref());
     command.args([
         "serve",
         "--listen",
@@ -251,7 +246,7 @@ async fn forged_attempts_do_not_end_a_coordinator_with_little_memory() {
     let key = directory.path().join("key.pem");
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let plain = Serving::command(any, any, &key);
-    let mut command = limited("--as=201326592", PROGRAM.as_ref());
+    let mut command = limited("--as=201326592", p2pconnect().as_ref());
     command
         .args(plain.as_std().get_args())
         .env("RUST_LOG", "off");

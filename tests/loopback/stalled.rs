@@ -9,6 +9,7 @@ use std::{
 };
 
 use p2pconnect::{DialPolicy, Endpoint, SecretKey};
+use p2pconnect_tests::serving::Serving;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -17,10 +18,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{
-    commands::{Shell, program},
-    serving::Serving,
-};
+use crate::commands::{Shell, program};
 
 const LIMIT: Duration = Duration::from_secs(20);
 

@@ -3,6 +3,7 @@
 use std::process::Stdio;
 
 use p2pconnect::{Connection, Endpoint};
+use p2pconnect_tests::program::p2pconnect;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     process::{Child, Command},
@@ -16,7 +17,7 @@ const CTRL_D: &[u8] = b"\x04";
 
 /// Returns what runs the command on a terminal of its own.
 fn on_a_terminal(shell: &Shell, arguments: &str) -> Command {
-    let program = env!("CARGO_BIN_EXE_p2pconnect-under-test");
+    let program = p2pconnect();
     let mut command = Command::new("script");
     command
         .args(["-qec", &format!("{program} {arguments}"), "/dev/null"])

@@ -8,7 +8,7 @@ use p2pconnect::{
 };
 use p2pconnect_proto::TokenKey;
 use p2pconnect_stun::{StunServer, StunServerConfig};
-use p2pconnect_tests::rogue::RogueCoordinator;
+use p2pconnect_tests::{program::p2pconnect, rogue::RogueCoordinator};
 use tokio::{
     net::{TcpListener, UdpSocket},
     process::Command,
@@ -80,11 +80,7 @@ async fn a_machine_without_a_network_is_not_blamed_on_the_coordinator() {
     // A network namespace begins without addresses and routes.
     let mut command = Command::new("unshare");
     command
-        .args([
-            "--net",
-            "--map-root-user",
-            env!("CARGO_BIN_EXE_p2pconnect-under-test"),
-        ])
+        .args(["--net", "--map-root-user", &p2pconnect()])
         .args(["dial", "--coordinator", &coordinator, &peer.to_string()])
         .env("XDG_CONFIG_HOME", keys.path())
         .env_remove("P2PCONNECT_KEY")

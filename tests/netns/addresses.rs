@@ -6,8 +6,7 @@ use std::{
 };
 
 use netns_lab::{NatSpec, test};
-
-use crate::{
+use p2pconnect_tests::{
     net::{Boxes, Net, SECOND},
     process::run,
 };

@@ -2,13 +2,12 @@ use std::{collections::BTreeSet, process::Command, sync::Barrier};
 
 use netns_lab::{Hairpinning, NatSpec, UnsolicitedSyn, test};
 use p2pconnect::{Builder, Connection, DialPolicy, Endpoint, PeerId, SecretKey};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
-use crate::{
+use p2pconnect_tests::{
     net::{Boxes, Net},
     process::{self, Process},
     settled::block_on,
 };
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// How often the same peer is dialled: more often than there are pairs of punch ports.
 const TIMES: usize = 6;

@@ -1,8 +1,7 @@
 //! Connections that the dialler uses and that prove to be another one's, or to lead nowhere.
 
 use netns_lab::{NatSpec, test};
-
-use crate::{
+use p2pconnect_tests::{
     net::Net,
     process::{Process, run},
 };

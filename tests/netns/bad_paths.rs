@@ -1,8 +1,7 @@
 use std::time::{Duration, Instant};
 
 use netns_lab::{Directions, NatSpec, UnsolicitedSyn, test};
-
-use crate::net::{Boxes, Net};
+use p2pconnect_tests::net::{Boxes, Net};
 
 /// More than goes into the buffers of both ends, whose windows then count.
 const PAYLOAD: usize = 400_000;

@@ -4,8 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use netns_lab::{Direction, Packet, TcpFlags, test};
 use p2pconnect::{DialError, Endpoint};
-
-use crate::{net::Net, settled::block_on};
+use p2pconnect_tests::{net::Net, settled::block_on};
 
 /// How long a dial puts off what may get its server banned, at least.
 const PUT_OFF: Duration = Duration::from_secs(2);

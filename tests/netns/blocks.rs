@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use netns_lab::TestRun;
-use p2pconnect_tests::blocks::{BLOCKS, nat};
-
-use crate::net::Net;
+use p2pconnect_tests::{
+    blocks::{BLOCKS, nat},
+    net::Net,
+};
 
 /// How long one dial may take, with the lab that it has of its own: a dial gives up after 15 s.
 const DIAL_LIMIT: Duration = Duration::from_secs(60);

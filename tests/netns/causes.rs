@@ -3,8 +3,7 @@
 use std::net::TcpListener;
 
 use netns_lab::{NatSpec, test};
-
-use crate::{
+use p2pconnect_tests::{
     net::{Boxes, Net},
     process::{Finished, Process, run},
 };

@@ -1,14 +1,13 @@
 use netns_lab::{NatSpec, UnsolicitedSyn, test};
 use p2pconnect::{CoordinatorAddr, DialPolicy, Endpoint, PeerId, SecretKey};
+use p2pconnect_tests::{
+    net::{Boxes, Net},
+    settled::block_on,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::Barrier,
     time::timeout,
-};
-
-use crate::{
-    net::{Boxes, Net},
-    settled::block_on,
 };
 
 /// How many connections the same two endpoints make, which all live to the end.

@@ -1,8 +1,7 @@
 //! Two machines with IPv4 and IPv6 that name the coordinator by addresses of different families.
 
 use netns_lab::{NatSpec, test};
-
-use crate::{
+use p2pconnect_tests::{
     net::Net,
     process::{Finished, run},
 };

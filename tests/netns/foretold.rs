@@ -4,9 +4,8 @@ use std::net::TcpStream;
 
 use netns_lab::{Dependence, NatSpec, PortAssignment, UnsolicitedSyn, test};
 use p2pconnect::{Endpoint, Verdict};
-use p2pconnect_tests::kinds::{BLOCK, COUNTS};
-
-use crate::{
+use p2pconnect_tests::{
+    kinds::{BLOCK, COUNTS},
     net::{Boxes, Net},
     settled::{block_on, settled},
 };

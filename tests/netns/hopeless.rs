@@ -1,9 +1,10 @@
 use std::time::{Duration, Instant};
 
 use netns_lab::{NatSpec, test};
-use p2pconnect_tests::kinds::COUNTS;
-
-use crate::net::{Boxes, Net};
+use p2pconnect_tests::{
+    kinds::COUNTS,
+    net::{Boxes, Net},
+};
 
 /// Dials from a to b and asserts that it fails in time and names the behaviour.
 fn fails_and_says_why(a: Boxes<'_>, b: Boxes<'_>) {

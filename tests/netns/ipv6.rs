@@ -1,8 +1,7 @@
 use std::net::SocketAddr;
 
 use netns_lab::{Handshake, NatSpec, test};
-
-use crate::net::Net;
+use p2pconnect_tests::net::Net;
 
 #[test]
 fn two_firewalls_are_passed_twenty_times_of_twenty() {

@@ -5,12 +5,11 @@ use std::{
 };
 
 use netns_lab::{NatSpec, test};
-use tempfile::TempDir;
-
-use crate::{
+use p2pconnect_tests::{
     net::{Boxes, Net},
     process::{Finished, Process},
 };
+use tempfile::TempDir;
 
 /// When a side is killed, in milliseconds from the moment at which both are told of each other. On a machine that has
 /// nothing else to do, SYNs cross until 80, and the callee's answer on the connection is there after 160.

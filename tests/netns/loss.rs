@@ -1,6 +1,5 @@
 use netns_lab::{Dependence, NatSpec, UnsolicitedSyn, test};
-
-use crate::net::{Boxes, Net};
+use p2pconnect_tests::net::{Boxes, Net};
 
 /// What each access link loses: both together lose one packet in twenty.
 const LOSS: f64 = 0.0253;

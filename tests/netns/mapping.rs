@@ -1,8 +1,7 @@
 use std::time::Duration;
 
 use netns_lab::{NatSpec, TestRun};
-
-use crate::net::Net;
+use p2pconnect_tests::net::Net;
 
 #[test]
 fn outlives_the_idle_limit_of_its_nat() {

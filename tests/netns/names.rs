@@ -8,11 +8,7 @@ use std::{
 };
 
 use netns_lab::{NatSpec, test as in_namespaces};
-
-use crate::{
-    net::Net,
-    process::{P2PCONNECT, Process},
-};
+use p2pconnect_tests::{net::Net, process::Process, program::p2pconnect};
 
 const NAME: &str = "coordinator.test";
 
@@ -53,7 +49,7 @@ fn with_name_servers(net: &Net, host: &str, folder: &Path, arguments: &[&str]) -
     let script = "mount --bind \"$1\" /etc/resolv.conf && shift && exec \"$@\"";
     let mut command = net.lab.host(host).command("unshare");
     command.args(["--mount", "sh", "-c", script, "sh"]);
-    command.arg(settings).arg(P2PCONNECT).args(arguments);
+    command.arg(settings).arg(p2pconnect()).args(arguments);
     command
         .env("P2PCONNECT_KEY", folder.join("key.pem"))
         .env("P2PCONNECT_COORDINATOR", named(net))

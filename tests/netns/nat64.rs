@@ -4,8 +4,7 @@ use std::{
 };
 
 use netns_lab::{Handshake, NatSpec, test};
-
-use crate::{
+use p2pconnect_tests::{
     net::{Boxes, Net},
     process::Finished,
     router::{PUBLIC, Ports},

@@ -1,9 +1,10 @@
 use std::time::Duration;
 
 use netns_lab::TestRun;
-use p2pconnect_tests::kinds::{self, Kind, *};
-
-use crate::net::Net;
+use p2pconnect_tests::{
+    kinds::{self, Kind, *},
+    net::Net,
+};
 
 /// How many fresh processes dial in each direction.
 const RUNS: usize = 20;

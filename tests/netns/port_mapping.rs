@@ -7,13 +7,13 @@ use std::{
 };
 
 use netns_lab::{NatSpec, test};
-
-use crate::{
+use p2pconnect_tests::{
     net::Net,
     process::Process,
     router::{PUBLIC, ROUTER, Speaks},
-    upnp,
 };
+
+use crate::upnp;
 
 /// What the peer without the router is behind: together they cannot be punched.
 const OTHER: NatSpec = NatSpec::random_per_destination();

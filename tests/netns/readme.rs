@@ -9,23 +9,16 @@ use std::{
 };
 
 use netns_lab::{Host, HostSpec, Lab, LinkSpec, NatSpec};
-use tempfile::TempDir;
-
-use self::{
+use netns_lab_rig::{
     documents::{Documented, in_blocks},
-    openssh::{Keys, Server, login},
+    openssh::{self, Keys, Server, login},
 };
-use crate::{
+use p2pconnect_tests::{
     net::{PEER_LINK, SERVER_LINK},
-    process::{P2PCONNECT, Process},
+    process::{Process, run},
+    program::p2pconnect,
 };
-
-#[path = "../../netns-lab/tests/common/documents.rs"]
-#[expect(dead_code, reason = "other tests read other kinds of documents")]
-mod documents;
-#[path = "../../netns-lab/tests/foreign/openssh.rs"]
-#[expect(dead_code, reason = "other tests need more of it")]
-mod openssh;
+use tempfile::TempDir;
 
 const README: &str = include_str!("../../README.md");
 
@@ -57,7 +50,7 @@ impl Machines {
             .unwrap();
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("bin")).unwrap();
-        symlink(P2PCONNECT, directory.path().join("bin/p2pconnect")).unwrap();
+        symlink(p2pconnect(), directory.path().join("bin/p2pconnect")).unwrap();
         let values = vec![
             (SERVER, lab.host("server").ipv4().to_string()),
             // An ordinary user cannot have sshd on port 22.
@@ -133,7 +126,7 @@ impl Machines {
         let path = self.directory.path().join("bin/ssh");
         fs::write(&path, script).unwrap();
         let mut command = Command::new("chmod");
-        crate::process::run(command.arg("+x").arg(path));
+        run(command.arg("+x").arg(path));
     }
 }
 
@@ -205,7 +198,7 @@ fn the_demo_carries_all_bytes_both_ways() {
     let commands = in_blocks(README, &["cargo"]);
     let ours = "cargo run --release --locked --bin p2pconnect -- ";
     let words = commands.iter().find_map(|it| it.command.strip_prefix(ours));
-    let mut command = Command::new(P2PCONNECT);
+    let mut command = Command::new(p2pconnect());
     let demo = Process::spawn({
         command.args(words.unwrap().split(' '));
         command

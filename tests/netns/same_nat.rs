@@ -1,6 +1,5 @@
 use netns_lab::{Hairpinning, NatSpec, test};
-
-use crate::net::{Boxes, Net};
+use p2pconnect_tests::net::{Boxes, Net};
 
 const HOME: NatSpec = NatSpec::port_preserving();
 

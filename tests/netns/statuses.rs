@@ -5,8 +5,7 @@ use std::{
 };
 
 use netns_lab::{NatSpec, SimultaneousOpen, test};
-
-use crate::{
+use p2pconnect_tests::{
     net::Net,
     process::{Process, run},
 };

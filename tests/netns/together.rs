@@ -10,9 +10,6 @@ use netns_lab::{NatSpec, TestRun};
 use p2pconnect_tests::{
     blocks::{BLOCKS, nat},
     kinds::COUNTS,
-};
-
-use crate::{
     net::Net,
     process::{Finished, Process},
 };

@@ -1,12 +1,11 @@
 use netns_lab::{Dependence, Handshake, NatSpec, TestRun, test};
 use p2pconnect::{Endpoint, How, NatFiltering, Path};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
-use crate::{
+use p2pconnect_tests::{
     net::{Boxes, Net},
     process::Process,
     settled::{block_on, settled},
 };
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// How often SYNs may fail to cross, each time in a lab of its own.
 const TIMES: usize = 5;

@@ -15,12 +15,13 @@ use p2pconnect_proto::{
 };
 use p2pconnect_stun::{StunServer, StunServerConfig};
 use p2pconnect_tests::{
+    net::Net,
+    process::run,
     rogue::{RogueCoordinator, introduction},
     scanner::Scanner,
+    settled::block_on,
 };
 use tokio::sync::oneshot;
-
-use crate::{net::Net, process::run, settled::block_on};
 
 /// For how long the coordinator lies: as long as an attempt lives.
 const LASTS: Duration = Duration::from_secs(6);

@@ -1,10 +1,5 @@
 //! A coordinator and a peer that are not what they say.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "only tests use it, and a failing unwrap is a failing test"
-)]
-
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,

@@ -1,10 +1,5 @@
 //! A dialler that wants no connection, but to find out what is around the peer that it dials.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "only tests use it, and a failing unwrap is a failing test"
-)]
-
 use std::{net::Ipv4Addr, sync::Arc};
 
 use p2pconnect::{CoordinatorAddr, PeerId, SecretKey};

@@ -7,10 +7,10 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
-use crate::{
-    commands::{in_blocks, in_spans},
-    root, rust_files,
-};
+use netns_lab_rig::documents::{in_blocks, in_spans};
+use p2pconnect_tests::program::p2pconnect;
+
+use crate::{root, rust_files};
 
 /// What a line to be typed begins with.
 const PROGRAMS: [&str; 6] = [
@@ -166,7 +166,7 @@ fn takes(words: &[&str]) -> Result<(), String> {
 
 /// Returns the help on a subcommand, if there is one.
 fn help(subcommand: Option<&str>) -> Option<String> {
-    let output = Command::new(env!("CARGO_BIN_EXE_p2pconnect-under-test"))
+    let output = Command::new(p2pconnect())
         .args(subcommand)
         .arg("--help")
         .output()

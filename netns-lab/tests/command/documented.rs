@@ -4,8 +4,9 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
 
+use netns_lab_rig::documents::{Documented, in_blocks, in_help, in_spans};
+
 use super::{said, text};
-use crate::documents::{Documented, in_blocks, in_help, in_spans};
 
 const README: &str = include_str!("../../README.md");
 const SCENARIOS: &str = include_str!("../../SCENARIOS.md");

@@ -4,8 +4,6 @@
 
 mod captures;
 mod documented;
-#[path = "../common/documents.rs"]
-mod documents;
 mod programs;
 mod scenarios;
 mod texts;

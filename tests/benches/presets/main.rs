@@ -32,6 +32,7 @@ use netns_lab::{
     puncher::{Established, Path, PunchOutcome},
 };
 use p2pconnect::{Builder, CoordinatorAddr, DialPolicy, Endpoint, PeerId, SecretKey};
+use p2pconnect_tests::settled::{block_on, settled};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::oneshot,
@@ -39,14 +40,9 @@ use tokio::{
 };
 use tracing_subscriber::EnvFilter;
 
-use crate::{
-    serving::serve,
-    settled::{block_on, settled},
-};
+use crate::serving::serve;
 
 mod serving;
-#[path = "../../netns/settled.rs"]
-mod settled;
 
 /// How long the peer may take to answer on a connection.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);

@@ -4,8 +4,6 @@
 
 mod claims;
 mod client;
-mod flood;
-mod forger;
 mod hostile;
 mod latency;
 mod lifetime;

@@ -9,14 +9,14 @@ use tokio::{sync::watch, time::timeout};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs a future on a thread that is on a host.
-pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_all().build().unwrap().block_on(future)
 }
 
 /// Binds an endpoint and waits until it has found out how its NAT behaves, and until whoever
 /// dials it is told so.
-pub(crate) async fn settled(builder: Builder) -> (Endpoint, NatReport) {
+pub async fn settled(builder: Builder) -> (Endpoint, NatReport) {
     let (found, mut finding) = watch::channel(None);
     let tell = move |status| {
         if let Status::NatFound { report } = status {

@@ -9,7 +9,7 @@ use netns_lab::Host;
 use tempfile::TempDir;
 
 /// The port of every server here; above those that only root may bind.
-pub(crate) const PORT: u16 = 2222;
+pub const PORT: u16 = 2222;
 
 /// sshd runs itself again for each connection and asks for its whole path.
 const SSHD: &str = "/usr/sbin/sshd";
@@ -17,12 +17,15 @@ const SSHD: &str = "/usr/sbin/sshd";
 const INSTALL: &str = "apt-get install openssh-server openssh-client, or tests/run";
 
 /// A directory with the keys of a server and a user; dropping it removes them.
-pub(crate) struct Keys {
+#[derive(Debug)]
+pub struct Keys {
     directory: TempDir,
 }
 
 impl Keys {
-    pub(crate) fn new() -> Self {
+    /// Makes the keys.
+    #[expect(clippy::new_without_default, reason = "it starts programs")]
+    pub fn new() -> Self {
         let directory = TempDir::new().unwrap();
         let keys = Self { directory };
         for name in ["host", "user"] {
@@ -40,7 +43,7 @@ impl Keys {
     }
 
     /// Returns what makes ssh use these keys, and no settings of whoever runs the tests.
-    pub(crate) fn options(&self) -> Vec<String> {
+    pub fn options(&self) -> Vec<String> {
         let mut options = ["-F", "none", "-i", &self.path("user")]
             .map(Into::into)
             .to_vec();
@@ -59,7 +62,7 @@ impl Keys {
     }
 
     /// Prepares to run something on `address` by ssh from `client`.
-    pub(crate) fn ssh(&self, client: &Host, address: Ipv4Addr) -> Ssh {
+    pub fn ssh(&self, client: &Host, address: Ipv4Addr) -> Ssh {
         let mut command = client.command("ssh");
         command.args(self.options());
         command.args(["-p", &PORT.to_string(), "-o", "ConnectTimeout=2"]);
@@ -69,23 +72,25 @@ impl Keys {
 }
 
 /// A run of ssh to be.
-pub(crate) struct Ssh {
+#[derive(Debug)]
+pub struct Ssh {
     command: Command,
 }
 
 impl Ssh {
-    pub(crate) fn arg(mut self, argument: &str) -> Self {
+    /// Adds an argument.
+    pub fn arg(mut self, argument: &str) -> Self {
         self.command.arg(argument);
         self
     }
 
     /// Returns what the remote command printed.
-    pub(crate) fn succeed(self) -> Vec<u8> {
+    pub fn succeed(self) -> Vec<u8> {
         self.feed(Vec::new())
     }
 
     /// Gives the remote command something to read, and returns what it printed.
-    pub(crate) fn feed(self, input: Vec<u8>) -> Vec<u8> {
+    pub fn feed(self, input: Vec<u8>) -> Vec<u8> {
         let output = self.run(input);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{}: {said}", output.status);
@@ -93,7 +98,7 @@ impl Ssh {
     }
 
     /// Returns what ssh said about a connection that did not come about.
-    pub(crate) fn fail(self) -> String {
+    pub fn fail(self) -> String {
         let output = self.run(Vec::new());
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         // What ssh exits with for errors of its own.
@@ -117,14 +122,15 @@ impl Ssh {
 }
 
 /// An sshd that listens; dropping it or its lab kills it.
-pub(crate) struct Server {
+#[derive(Debug)]
+pub struct Server {
     child: Child,
     said: BufReader<ChildStderr>,
 }
 
 impl Server {
     /// Starts sshd on a host and returns once it listens.
-    pub(crate) fn start(keys: &Keys, host: &Host) -> Self {
+    pub fn start(keys: &Keys, host: &Host) -> Self {
         let settings = format!(
             "Port {PORT}\nAddressFamily inet\nHostKey {}\nAuthorizedKeysFile {}.pub\n\
              PidFile none\nStrictModes no\nUsePAM no\nUseDNS no\nLogLevel VERBOSE\n\
@@ -156,7 +162,7 @@ impl Server {
     }
 
     /// Returns once every process that could write to its log has ended.
-    pub(crate) fn wait_for_end_of_log(&mut self) {
+    pub fn wait_for_end_of_log(&mut self) {
         std::io::copy(&mut self.said, &mut std::io::sink()).unwrap();
     }
 }
@@ -169,8 +175,10 @@ impl Drop for Server {
 }
 
 /// As whom sshd runs, and what it needs around it.
-pub(crate) struct Login {
-    pub(crate) name: String,
+#[derive(Debug)]
+pub struct Login {
+    /// The name of the user whom sshd lets in.
+    pub name: String,
     unshare: Vec<String>,
 }
 
@@ -180,7 +188,7 @@ pub(crate) struct Login {
 /// its own. An ordinary user is root of a user namespace without `setgroups`,
 /// which sshd as root insists on; one namespace further in it is that user
 /// again, and an ordinary sshd lets that user in.
-pub(crate) fn login() -> Login {
+pub fn login() -> Login {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap();
     let outside = map.split_whitespace().nth(1).unwrap();
     if outside == "0" {

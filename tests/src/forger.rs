@@ -12,19 +12,22 @@ use rustls::{
 };
 
 /// The length that the first datagram of a connection must have (RFC 9000 section 14.1).
-pub(crate) const DATAGRAM: usize = 1200;
+pub const DATAGRAM: usize = 1200;
 
 /// A frame that ends the connection, CONNECTION_CLOSE with no error and no reason.
 const CLOSE: [u8; 4] = [0x1c, 0, 0, 0];
 
 /// Makes datagrams, each of which a server takes for a new client.
-pub(crate) struct Forger {
+#[derive(Debug)]
+pub struct Forger {
     hello: Vec<u8>,
     count: u64,
 }
 
 impl Forger {
-    pub(crate) fn new() -> Self {
+    /// Prepares a ClientHello for all of them.
+    #[expect(clippy::new_without_default, reason = "it makes a key")]
+    pub fn new() -> Self {
         let key = SecretKey::generate().unwrap();
         let tls = client_config(&key, key.peer_id(), COORDINATION_ALPN).unwrap();
         let name = ServerName::try_from("p2pconnect").unwrap();
@@ -39,7 +42,7 @@ impl Forger {
 
     /// Returns an Initial packet (RFC 9000 section 17.2.2) with a whole ClientHello and a frame that
     /// closes the connection.
-    pub(crate) fn datagram(&mut self) -> Vec<u8> {
+    pub fn datagram(&mut self) -> Vec<u8> {
         const PACKET_NUMBER: usize = 4;
         const TAG: usize = 16;
 

@@ -2,22 +2,16 @@
 
 use std::net::Ipv4Addr;
 
-use p2pconnect_proto::message::DialPolicy;
+use p2pconnect_tests::forger::{DATAGRAM, Forger};
 use tokio::net::UdpSocket;
 
-use crate::{
-    IPV4,
-    client::Client,
-    config,
-    forger::{DATAGRAM, Forger},
-    start,
-};
+use crate::world::World;
 
 #[tokio::test]
 async fn forged_attempts_take_little_and_leave_room_for_honest_clients() {
     const FORGED: usize = 2_000;
 
-    let server = start(config(IPV4));
+    let world = World::start();
     let mut forger = Forger::new();
     for n in 0..FORGED {
         // Sixteen from each address, as many addresses as it takes.
@@ -26,14 +20,15 @@ async fn forged_attempts_take_little_and_leave_room_for_honest_clients() {
         let source = UdpSocket::bind((Ipv4Addr::new(127, 9, high, low), 0)).await;
         let source = source.unwrap();
         let datagram = forger.datagram();
-        let sent = source.send_to(&datagram, server.local_addr()).await;
+        let sent = source
+            .send_to(&datagram, world.coordinator.local_addr())
+            .await;
         assert_eq!(sent.unwrap(), DATAGRAM);
         // Some are lost if the server gets no turn.
         tokio::task::yield_now().await;
     }
-    let honest = Client::connect(&server).await;
-    honest.register(DialPolicy::Anyone).await;
-    let kept = server.connections();
+    let _honest = world.listener().await;
+    let kept = world.coordinator.connections();
     assert!(kept > 10, "the forged attempts are none: {kept}");
     assert!(kept < FORGED / 2, "{kept} of {FORGED} attempts are kept");
 }

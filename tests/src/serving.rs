@@ -12,28 +12,33 @@ use tokio::{
     process::{Child, Command},
 };
 
+use crate::program::p2pconnect;
+
 /// A coordinator and its STUN server, in a process of their own.
-pub(crate) struct Serving {
-    pub(crate) child: Child,
+#[derive(Debug)]
+pub struct Serving {
+    /// The process.
+    pub child: Child,
     key: PathBuf,
-    pub(crate) coordinator: CoordinatorAddr,
+    /// Where the coordinator is.
+    pub coordinator: CoordinatorAddr,
     stun: SocketAddr,
 }
 
 impl Serving {
     /// Starts a process on free ports, whose key is kept in `directory`.
-    pub(crate) async fn start(directory: &Path) -> Self {
+    pub async fn start(directory: &Path) -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         Self::on(any, any, directory.join("coordinator.pem")).await
     }
 
     /// Kills the process, as the system does when memory runs out: it says nothing to anybody.
-    pub(crate) async fn kill(&mut self) {
+    pub async fn kill(&mut self) {
         self.child.kill().await.unwrap();
     }
 
     /// Starts another process with the same key on the same ports, and returns when it serves.
-    pub(crate) async fn restart(&mut self) {
+    pub async fn restart(&mut self) {
         let listen = SocketAddr::new(
             self.coordinator.host.parse().unwrap(),
             self.coordinator.port,
@@ -46,8 +51,8 @@ impl Serving {
     }
 
     /// Returns the command, which logs nothing.
-    pub(crate) fn command(listen: SocketAddr, stun: SocketAddr, key: &Path) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_p2pconnect-under-test"));
+    pub fn command(listen: SocketAddr, stun: SocketAddr, key: &Path) -> Command {
+        let mut command = Command::new(p2pconnect());
         command
             .args(["serve", "--listen", &listen.to_string()])
             .args(["--stun", &stun.to_string(), "--key"])
@@ -59,7 +64,8 @@ impl Serving {
         command
     }
 
-    pub(crate) async fn spawn(mut command: Command, key: PathBuf) -> Self {
+    /// Starts the process of a command that serves with the key in this file, and returns when it serves.
+    pub async fn spawn(mut command: Command, key: PathBuf) -> Self {
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut value_of = async |name: &str| {

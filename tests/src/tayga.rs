@@ -11,7 +11,7 @@ use std::{
 
 use netns_lab::Host;
 
-use super::process::{run, wait_for};
+use crate::process::{run, wait_for};
 
 /// The prefix that stands for IPv4, 96 bits long.
 const PREFIX: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x6464, 0, 0, 0, 0, 0);
@@ -19,7 +19,8 @@ const PREFIX: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x6464, 0, 0, 0, 0, 0);
 /// The address of the router towards the home.
 pub(crate) const ROUTER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x7777, 0, 0, 0, 0, 1);
 
-pub(crate) const HOME: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x7777, 0, 0, 0, 0, 2);
+/// The address of the home.
+pub const HOME: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x7777, 0, 0, 0, 0, 2);
 
 /// What the home's address is between tayga and netfilter.
 const BETWEEN: &str = "192.168.255.2";
@@ -43,7 +44,7 @@ add rule inet router postrouting oifname eth0 meta nfproto ipv6 masquerade
 ";
 
 /// Returns the address that leads to an IPv4 address through the NAT64.
-pub(crate) fn translated(address: Ipv4Addr) -> IpAddr {
+pub fn translated(address: Ipv4Addr) -> IpAddr {
     Ipv6Addr::from_bits(PREFIX.to_bits() | u128::from(address.to_bits())).into()
 }
 

@@ -10,8 +10,9 @@ use std::{
 use netns_lab::{BoxSpec, Engine, HostSpec, Lab, LinkSpec, NatSpec};
 use tempfile::TempDir;
 
-use super::{
-    process::{Finished, P2PCONNECT, Process, run},
+use crate::{
+    process::{Finished, Process, run},
+    program::p2pconnect,
     router::{self, Kind, Ports, Router, Speaks},
     tayga,
 };
@@ -26,23 +27,28 @@ const ECHO_PORT: u16 = 7;
 const FIRST: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 
 /// Another one of a server that needs two.
-pub(crate) const SECOND: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 100);
+pub const SECOND: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 100);
 
 /// The name of the box that both peers are behind.
 const SHARED: &str = "shared";
 
 /// The boxes in front of a host, innermost first.
-pub(crate) type Boxes<'a> = &'a [NatSpec];
+pub type Boxes<'a> = &'a [NatSpec];
 
-pub(crate) struct Net {
+/// A lab with a server and two peers, in which the server serves.
+#[derive(Debug)]
+pub struct Net {
     /// The host that is a router, with its peer at home behind it.
     router: Option<(&'static str, Router)>,
-    pub(crate) lab: Lab,
+    /// The lab, with the hosts `server`, `a` and `b`.
+    pub lab: Lab,
     keys: TempDir,
-    pub(crate) coordinator: String,
+    /// The address of the coordinator, as peers are told it.
+    pub coordinator: String,
     /// The host that knows it by something else, and by what.
     named_otherwise: Option<(&'static str, String)>,
-    pub(crate) server: Child,
+    /// The process that serves.
+    pub server: Child,
 }
 
 /// What differs from one lab to another besides the boxes.
@@ -94,18 +100,21 @@ impl Setup<'_> {
     }
 }
 
-/// One way access links add up to 80 ms between the peers and 42 ms to the server.
-pub(crate) const PEER_LINK: Duration = Duration::from_millis(20);
-pub(crate) const SERVER_LINK: Duration = Duration::from_millis(1);
+/// The delay of a peer's access link, one way: with the server's, 80 ms round trip between the peers and 42 ms to
+/// the server.
+pub const PEER_LINK: Duration = Duration::from_millis(20);
+
+/// The delay of the server's access link, one way.
+pub const SERVER_LINK: Duration = Duration::from_millis(1);
 
 impl Net {
     /// Builds the lab and starts the server on its IPv4 address.
-    pub(crate) fn new(a: Boxes<'_>, b: Boxes<'_>) -> Self {
+    pub fn new(a: Boxes<'_>, b: Boxes<'_>) -> Self {
         Self::start(a, b, &Setup::default())
     }
 
     /// Builds a lab with boxes that the kernel cannot play.
-    pub(crate) fn on_model(a: Boxes<'_>, b: Boxes<'_>) -> Self {
+    pub fn on_model(a: Boxes<'_>, b: Boxes<'_>) -> Self {
         let setup = Setup {
             engine: Engine::Model,
             ..Setup::default()
@@ -115,7 +124,7 @@ impl Net {
 
     /// Builds a lab of public hosts in which each packet to or from the server arrives later by up to
     /// this, and out of order.
-    pub(crate) fn with_jitter(jitter: Duration) -> Self {
+    pub fn with_jitter(jitter: Duration) -> Self {
         let setup = Setup {
             jitter,
             ..Setup::default()
@@ -124,7 +133,7 @@ impl Net {
     }
 
     /// Builds a lab whose peers lose this share of what they send and receive.
-    pub(crate) fn with_loss(a: Boxes<'_>, b: Boxes<'_>, loss: f64) -> Self {
+    pub fn with_loss(a: Boxes<'_>, b: Boxes<'_>, loss: f64) -> Self {
         let setup = Setup {
             loss,
             ..Setup::default()
@@ -133,7 +142,7 @@ impl Net {
     }
 
     /// Builds a lab in which one peer's access link drops longer packets than this without a word.
-    pub(crate) fn with_small_packets(at: &str, most: u16, a: Boxes<'_>, b: Boxes<'_>) -> Self {
+    pub fn with_small_packets(at: &str, most: u16, a: Boxes<'_>, b: Boxes<'_>) -> Self {
         let setup = Setup {
             small_packets: Some((at, most)),
             ..Setup::default()
@@ -142,7 +151,7 @@ impl Net {
     }
 
     /// Builds a lab whose peers, with their own boxes, are behind one box.
-    pub(crate) fn behind_one(shared: NatSpec, a: Boxes<'_>, b: Boxes<'_>) -> Self {
+    pub fn behind_one(shared: NatSpec, a: Boxes<'_>, b: Boxes<'_>) -> Self {
         let setup = Setup {
             shared: Some(shared),
             ..Setup::default()
@@ -151,12 +160,7 @@ impl Net {
     }
 
     /// Builds a lab in which one host is a router, and its peer at home behind it.
-    pub(crate) fn with_router(
-        at: &'static str,
-        speaks: Speaks,
-        a: Boxes<'_>,
-        b: Boxes<'_>,
-    ) -> Self {
+    pub fn with_router(at: &'static str, speaks: Speaks, a: Boxes<'_>, b: Boxes<'_>) -> Self {
         let setup = Setup {
             router: Some((at, Kind::MapsPorts(speaks))),
             ..Setup::default()
@@ -166,7 +170,7 @@ impl Net {
 
     /// Builds a lab in which a is at home with IPv6 only, behind a router that is a NAT64. The server
     /// and b are reached by IPv4.
-    pub(crate) fn with_nat64(ports: Ports, b: Boxes<'_>) -> Self {
+    pub fn with_nat64(ports: Ports, b: Boxes<'_>) -> Self {
         let leads_out = false;
         let setup = Setup {
             router: Some(("a", Kind::Nat64 { ports, leads_out })),
@@ -177,7 +181,7 @@ impl Net {
 
     /// Builds such a lab with a server on all its addresses, of which a knows a name and b the IPv4
     /// address. If `leads_out`, the name has an IPv6 address too, which a reaches without the NAT64.
-    pub(crate) fn with_nat64_and_name(leads_out: bool, b: Boxes<'_>) -> Self {
+    pub fn with_nat64_and_name(leads_out: bool, b: Boxes<'_>) -> Self {
         let ports = Ports::Kept;
         let setup = Setup {
             address: |_| Ipv6Addr::UNSPECIFIED.into(),
@@ -194,12 +198,12 @@ impl Net {
     }
 
     /// Returns the router of a lab that has one.
-    pub(crate) fn router(&self) -> &Router {
+    pub fn router(&self) -> &Router {
         &self.router.as_ref().unwrap().1
     }
 
     /// Builds the lab and starts the server on its IPv6 address.
-    pub(crate) fn over_ipv6(a: Boxes<'_>, b: Boxes<'_>) -> Self {
+    pub fn over_ipv6(a: Boxes<'_>, b: Boxes<'_>) -> Self {
         let setup = Setup {
             address: |server| server.ipv6().into(),
             ..Setup::default()
@@ -208,7 +212,7 @@ impl Net {
     }
 
     /// Builds the lab and starts the server on all its addresses; peers know its IPv4 address.
-    pub(crate) fn on_every_address(a: Boxes<'_>, b: Boxes<'_>) -> Self {
+    pub fn on_every_address(a: Boxes<'_>, b: Boxes<'_>) -> Self {
         let setup = Setup {
             address: |_| Ipv6Addr::UNSPECIFIED.into(),
             ..Setup::default()
@@ -220,7 +224,7 @@ impl Net {
     }
 
     /// Builds such a lab in which a names the coordinator by its IPv4 address, and b by its IPv6 address.
-    pub(crate) fn named_by_two_families(a: Boxes<'_>, b: Boxes<'_>) -> Self {
+    pub fn named_by_two_families(a: Boxes<'_>, b: Boxes<'_>) -> Self {
         let mut net = Self::on_every_address(a, b);
         let server = net.lab.host("server");
         let [v4, v6] = [server.ipv4().to_string(), format!("[{}]", server.ipv6())];
@@ -229,7 +233,7 @@ impl Net {
     }
 
     /// Builds the lab and starts a server whose STUN port peers cannot reach.
-    pub(crate) fn with_closed_stun(a: Boxes<'_>, b: Boxes<'_>) -> Self {
+    pub fn with_closed_stun(a: Boxes<'_>, b: Boxes<'_>) -> Self {
         let stun = ["127.0.0.1:3478".to_owned()];
         let setup = Setup {
             stun: &stun,
@@ -239,7 +243,7 @@ impl Net {
     }
 
     /// Builds the lab with a server that has another address beside the one that it serves on.
-    pub(crate) fn with_second_address(a: Boxes<'_>, b: Boxes<'_>) -> Self {
+    pub fn with_second_address(a: Boxes<'_>, b: Boxes<'_>) -> Self {
         let setup = Setup {
             second: Some(SECOND),
             ..Setup::default()
@@ -249,7 +253,7 @@ impl Net {
 
     /// Builds the lab with a server that serves STUN on two addresses, so that peers learn all of
     /// how their NATs behave.
-    pub(crate) fn with_two_stun_addresses(a: Boxes<'_>, b: Boxes<'_>) -> Self {
+    pub fn with_two_stun_addresses(a: Boxes<'_>, b: Boxes<'_>) -> Self {
         let stun = [FIRST, SECOND].map(|address| format!("{address}:3478"));
         let setup = Setup {
             stun: &stun,
@@ -329,7 +333,7 @@ impl Net {
     }
 
     /// Ends the server, and starts it again with the same key, as a process whose log can be read.
-    pub(crate) fn start_server_again(&mut self) -> Process {
+    pub fn start_server_again(&mut self) -> Process {
         self.server.kill().unwrap();
         self.server.wait().unwrap();
         let (_, at) = self.coordinator.split_once('@').unwrap();
@@ -341,14 +345,14 @@ impl Net {
     }
 
     /// Returns `p2pconnect` with these arguments on a host, with the host's own key.
-    pub(crate) fn command(&self, host: &str, arguments: &[&str]) -> Command {
+    pub fn command(&self, host: &str, arguments: &[&str]) -> Command {
         let mut command = match &self.router {
             Some((at, router)) if *at == host => {
                 let mut command = router.at_home();
-                command.arg(P2PCONNECT);
+                command.arg(p2pconnect());
                 command
             }
-            _ => self.lab.host(host).command(P2PCONNECT),
+            _ => self.lab.host(host).command(p2pconnect()),
         };
         let coordinator = match &self.named_otherwise {
             Some((at, name)) if *at == host => name,
@@ -366,14 +370,14 @@ impl Net {
     }
 
     /// Runs `ip` on a host.
-    pub(crate) fn ip(&self, host: &str, arguments: &str) {
+    pub fn ip(&self, host: &str, arguments: &str) {
         let mut command = self.lab.host(host).command("ip");
         run(command.args(arguments.split(' ')));
     }
 
     /// Has a host ban whoever sends it a SYN that it does not expect, with one exception or none: for a
     /// minute nothing comes through from there.
-    pub(crate) fn ban_strangers(&self, host: &str, excepted: Option<Ipv4Addr>) {
+    pub fn ban_strangers(&self, host: &str, excepted: Option<Ipv4Addr>) {
         let excepted = excepted.map(|it| format!("add rule ip ban in ip saddr {it} accept"));
         let excepted = excepted.unwrap_or_default();
         let rules = format!(
@@ -389,13 +393,13 @@ impl Net {
     }
 
     /// Ends all bans of a host, which bans nobody any more.
-    pub(crate) fn end_bans(&self, host: &str) {
+    pub fn end_bans(&self, host: &str) {
         let rules = "delete table ip ban";
         run(self.lab.host(host).command("nft").arg(rules));
     }
 
     /// Has a host reach the server by the default route that it has now, whatever comes of that one.
-    pub(crate) fn keep_way_to_server(&self, host: &str) {
+    pub fn keep_way_to_server(&self, host: &str) {
         let mut ip = self.lab.host(host).command("ip");
         let routes = ip.args(["-4", "route"]).output().unwrap();
         let routes = String::from_utf8(routes.stdout).unwrap();
@@ -406,7 +410,7 @@ impl Net {
     }
 
     /// Returns the peer id of a host.
-    pub(crate) fn id(&self, host: &str) -> String {
+    pub fn id(&self, host: &str) -> String {
         let output = self.command(host, &["id"]).output().unwrap();
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout)
@@ -416,7 +420,7 @@ impl Net {
     }
 
     /// Starts a peer that echoes whatever is dialled to it, and waits until it can be dialled.
-    pub(crate) fn listen(&self, host: &str) -> Process {
+    pub fn listen(&self, host: &str) -> Process {
         let echo = self.echo(host).to_string();
         self.start_echo(host);
         self.listen_with(host, &["--allow-any", "--forward", &echo])
@@ -431,7 +435,8 @@ impl Net {
         SocketAddr::new(ip, ECHO_PORT)
     }
 
-    pub(crate) fn listen_with(&self, host: &str, options: &[&str]) -> Process {
+    /// Starts a peer with these options, and waits until it can be dialled.
+    pub fn listen_with(&self, host: &str, options: &[&str]) -> Process {
         let arguments = [&["listen", "--json"], options].concat();
         let mut listener = Process::spawn(self.command(host, &arguments));
         listener.wait_for("registered");
@@ -439,18 +444,19 @@ impl Net {
     }
 
     /// Dials from one host to another, sends a message and returns what became of it.
-    pub(crate) fn dial(&self, from: &str, peer: &str, message: &[u8]) -> Finished {
+    pub fn dial(&self, from: &str, peer: &str, message: &[u8]) -> Finished {
         self.dial_with(from, &["dial", "--json", peer], message)
     }
 
-    pub(crate) fn dial_with(&self, from: &str, arguments: &[&str], message: &[u8]) -> Finished {
+    /// Runs a command, such as `dial`, sends a message and returns what became of it.
+    pub fn dial_with(&self, from: &str, arguments: &[&str], message: &[u8]) -> Finished {
         let mut dial = Process::spawn(self.command(from, arguments));
         dial.give(message);
         dial.finish()
     }
 
     /// Dials and asserts that the message comes back.
-    pub(crate) fn dial_echo(&self, from: &str, peer: &str, message: &str) -> Finished {
+    pub fn dial_echo(&self, from: &str, peer: &str, message: &str) -> Finished {
         let dialled = self.dial(from, peer, message.as_bytes());
         assert_eq!(dialled.code(), 0, "{message}: {:#?}", dialled.stderr);
         assert_eq!(
@@ -463,7 +469,7 @@ impl Net {
     }
 
     /// Asserts what must be true of every lab when its test is over.
-    pub(crate) fn finish(self) {
+    pub fn finish(self) {
         let leaked = self.lab.capture().private_sources();
         assert!(
             leaked.is_empty(),
@@ -492,7 +498,7 @@ impl Net {
     }
 
     /// Returns the addresses of the connection that a dial reported.
-    pub(crate) fn reported(&self, dialled: &Finished) -> (String, SocketAddr, SocketAddr) {
+    pub fn reported(&self, dialled: &Finished) -> (String, SocketAddr, SocketAddr) {
         let established = dialled.event("established").unwrap();
         let text = |field: &str| established[field].as_str().unwrap().to_owned();
         (
@@ -503,14 +509,14 @@ impl Net {
     }
 
     /// Returns the IPv4 address that the core sees a host under.
-    pub(crate) fn external(&self, host: &str) -> Ipv4Addr {
+    pub fn external(&self, host: &str) -> Ipv4Addr {
         self.lab.host(host).external_ipv4()
     }
 }
 
 /// Returns the command that serves on an address of the server.
 fn serve(lab: &Lab, keys: &TempDir, listen: SocketAddr) -> Command {
-    let mut command = lab.host("server").command(P2PCONNECT);
+    let mut command = lab.host("server").command(p2pconnect());
     command.args(["serve", "--listen", &listen.to_string(), "--key"]);
     command
         .arg(keys.path().join("server.pem"))

@@ -13,7 +13,7 @@ use std::{
 use netns_lab::Host;
 use tempfile::TempDir;
 
-use super::{
+use crate::{
     nat_pmp,
     process::{run, wait_for},
     tayga,
@@ -21,10 +21,10 @@ use super::{
 
 /// The router's public address. miniupnpd maps no port behind an address for documentation, which
 /// those of the lab are.
-pub(crate) const PUBLIC: Ipv4Addr = Ipv4Addr::new(11, 0, 0, 3);
+pub const PUBLIC: Ipv4Addr = Ipv4Addr::new(11, 0, 0, 3);
 
 /// The router's address at home.
-pub(crate) const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 1);
+pub const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 1);
 
 /// Another device in the LAN.
 const DEVICE: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 66);
@@ -62,11 +62,12 @@ table inet router {
 
 /// What a router does for its home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// Maps ports for a home with IPv4 whose NAT cannot be punched.
     MapsPorts(Speaks),
     /// Translates the IPv6 of a home that has nothing else.
     Nat64 {
+        /// What its NAT does with ports.
         ports: Ports,
         /// Whether IPv6 leads out as it is, too, as it does behind most NAT64s.
         leads_out: bool,
@@ -75,7 +76,8 @@ pub(crate) enum Kind {
 
 /// Which external ports the router's NAT gives to connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ports {
+pub enum Ports {
+    /// That of the home, if it is free.
     Kept,
     /// Another random one for each destination.
     Random,
@@ -83,17 +85,20 @@ pub(crate) enum Ports {
 
 /// What the router maps ports by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Speaks {
+pub enum Speaks {
     /// PCP, and NAT-PMP.
     Pcp,
     /// NAT-PMP alone.
     NatPmp,
+    /// UPnP alone.
     Upnp,
+    /// It maps no ports.
     Nothing,
 }
 
 /// A router with a home behind it.
-pub(crate) struct Router {
+#[derive(Debug)]
+pub struct Router {
     host: Host,
     kind: Kind,
     home: Home,
@@ -102,6 +107,7 @@ pub(crate) struct Router {
 }
 
 /// A namespace behind the router.
+#[derive(Debug)]
 struct Home {
     /// Holds it until its input ends.
     holder: Child,
@@ -111,7 +117,7 @@ struct Home {
 
 impl Router {
     /// Makes a host of the lab a router, and waits until it answers.
-    pub(crate) fn start(host: &Host, kind: Kind) -> Self {
+    pub fn start(host: &Host, kind: Kind) -> Self {
         let files = tempfile::tempdir().unwrap();
         let home = match kind {
             Kind::MapsPorts(_) => Home::new(host, None),
@@ -228,7 +234,7 @@ impl Router {
     }
 
     /// Returns a command that runs its arguments at home.
-    pub(crate) fn at_home(&self) -> Command {
+    pub fn at_home(&self) -> Command {
         let mut command = self.host.command("nsenter");
         for (option, file) in [("net", "net"), ("mount", "mnt")] {
             command.arg(format!("--{option}=/proc/{}/ns/{file}", self.home.pid));
@@ -237,23 +243,23 @@ impl Router {
     }
 
     /// Tells whether the home has IPv6 only.
-    pub(crate) fn translates(&self) -> bool {
+    pub fn translates(&self) -> bool {
         matches!(self.kind, Kind::Nat64 { .. })
     }
 
     /// Returns the host that is the router.
-    pub(crate) fn host(&self) -> &Host {
+    pub fn host(&self) -> &Host {
         &self.host
     }
 
     /// Puts another device into the LAN, and returns its address. The router's kernel plays it.
-    pub(crate) fn add_device(&self) -> Ipv4Addr {
+    pub fn add_device(&self) -> Ipv4Addr {
         self.ip(&format!("addr add {DEVICE}/24 dev lan"));
         DEVICE
     }
 
     /// Returns how many ports the router forwards.
-    pub(crate) fn mappings(&self) -> usize {
+    pub fn mappings(&self) -> usize {
         let mut list = self.host.command("nft");
         let list = list.args(["list", "chain", "inet", "router", "upnp_in"]);
         let output = list.output().unwrap();

@@ -11,23 +11,23 @@ use std::{
 use serde_json::Value;
 
 /// How long anything may take before a test gives up on it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-
-/// The command under test.
-pub(crate) const P2PCONNECT: &str = env!("CARGO_BIN_EXE_p2pconnect-under-test");
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running program whose output is read line by line as it comes.
-pub(crate) struct Process {
+#[derive(Debug)]
+pub struct Process {
     child: Child,
-    pub(crate) stdin: Option<ChildStdin>,
+    /// Its input, until it is ended.
+    pub stdin: Option<ChildStdin>,
     stdout: Option<JoinHandle<Vec<u8>>>,
     stderr: Receiver<String>,
     /// Every line of stderr so far.
-    pub(crate) heard: Vec<String>,
+    pub heard: Vec<String>,
 }
 
 impl Process {
-    pub(crate) fn spawn(mut command: Command) -> Self {
+    /// Starts a program.
+    pub fn spawn(mut command: Command) -> Self {
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -58,36 +58,37 @@ impl Process {
         }
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    /// Returns its number.
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Ends the program by SIGKILL, of which it hears nothing.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// Writes to the program and ends its input.
-    pub(crate) fn give(&mut self, bytes: &[u8]) {
+    pub fn give(&mut self, bytes: &[u8]) {
         // A program that has ended already says more by its status than by this.
         drop(self.stdin.take().unwrap().write_all(bytes));
     }
 
     /// Waits for a status line with this event.
-    pub(crate) fn wait_for(&mut self, event: &str) -> Value {
+    pub fn wait_for(&mut self, event: &str) -> Value {
         self.hear_until(event, |line| parse(line, event))
     }
 
     /// Waits for a line of the log that has these words, unless it has come already.
-    pub(crate) fn wait_for_log(&mut self, words: &str) {
+    pub fn wait_for_log(&mut self, words: &str) {
         if self.heard.iter().all(|line| !line.contains(words)) {
             self.hear_until(words, |line| line.contains(words).then_some(()));
         }
     }
 
     /// Waits for a line in which something is found; `what` names it.
-    pub(crate) fn hear_until<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
+    pub fn hear_until<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self
@@ -108,7 +109,7 @@ impl Process {
     }
 
     /// Returns a status line with this event, which may have come already.
-    pub(crate) fn has_said(&mut self, event: &str) -> Value {
+    pub fn has_said(&mut self, event: &str) -> Value {
         let said = self.heard.iter().find_map(|line| parse(line, event));
         said.unwrap_or_else(|| self.wait_for(event))
     }
@@ -120,7 +121,7 @@ impl Process {
     }
 
     /// Waits for the end of the program.
-    pub(crate) fn finish(mut self) -> Finished {
+    pub fn finish(mut self) -> Finished {
         drop(self.stdin.take());
         let began = Instant::now();
         let status = loop {
@@ -158,24 +159,28 @@ impl Drop for Process {
 
 /// A program that has ended.
 #[derive(Debug)]
-pub(crate) struct Finished {
-    pub(crate) status: ExitStatus,
-    pub(crate) stdout: Vec<u8>,
-    pub(crate) stderr: Vec<String>,
+pub struct Finished {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// All that it wrote to stdout.
+    pub stdout: Vec<u8>,
+    /// All lines that it wrote to stderr.
+    pub stderr: Vec<String>,
 }
 
 impl Finished {
-    pub(crate) fn code(&self) -> i32 {
+    /// Returns its exit status, or -1 if a signal has ended it.
+    pub fn code(&self) -> i32 {
         self.status.code().unwrap_or(-1)
     }
 
     /// Returns the status object of an event, if the program reported it.
-    pub(crate) fn event(&self, event: &str) -> Option<Value> {
+    pub fn event(&self, event: &str) -> Option<Value> {
         self.stderr.iter().find_map(|line| parse(line, event))
     }
 
     /// Returns the reason that the program gave for its failure.
-    pub(crate) fn reason(&self) -> String {
+    pub fn reason(&self) -> String {
         let failed = self.event("failed");
         let reason = failed.as_ref().and_then(|it| it["reason"].as_str());
         reason.unwrap_or_default().to_owned()
@@ -183,7 +188,7 @@ impl Finished {
 }
 
 /// Runs a program and asserts that it succeeds.
-pub(crate) fn run(command: &mut Command) {
+pub fn run(command: &mut Command) {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {output:?}");
 }

@@ -5,16 +5,16 @@
 
 /// A command, and what the document says that it prints.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Documented {
+pub struct Documented {
     /// What a reader types, as one line.
-    pub(crate) command: String,
+    pub command: String,
     /// The lines after it, up to the next command.
-    pub(crate) output: Vec<String>,
+    pub output: Vec<String>,
 }
 
 /// Returns the commands in the fenced blocks of a Markdown text: the lines that begin with `$`, or all
 /// lines of a block without any, if the first word of the block is one of these programs.
-pub(crate) fn in_blocks(markdown: &str, programs: &[&str]) -> Vec<Documented> {
+pub fn in_blocks(markdown: &str, programs: &[&str]) -> Vec<Documented> {
     let fenced = markdown.split("\n```").skip(1).step_by(2);
     // A block whose fence names a language is not for a shell.
     let blocks = fenced.filter_map(|block| block.strip_prefix('\n'));
@@ -49,7 +49,7 @@ fn in_block(block: &str, programs: &[&str]) -> Vec<Documented> {
 }
 
 /// Returns the commands in the code spans of a Markdown text that begin with one of these programs.
-pub(crate) fn in_spans(markdown: &str, programs: &[&str]) -> Vec<String> {
+pub fn in_spans(markdown: &str, programs: &[&str]) -> Vec<String> {
     let outside: Vec<_> = markdown.split("\n```").step_by(2).collect();
     let spans = outside
         .iter()
@@ -60,7 +60,7 @@ pub(crate) fn in_spans(markdown: &str, programs: &[&str]) -> Vec<String> {
 
 /// Returns the commands that a help text gives as examples: after the word, those that begin with the
 /// program. Two spaces end a command, as remarks stand in a column of their own.
-pub(crate) fn in_help(help: &str, program: &str) -> Vec<String> {
+pub fn in_help(help: &str, program: &str) -> Vec<String> {
     let Some((_, examples)) = help.split_once("Example") else {
         return Vec::new();
     };

@@ -5,15 +5,12 @@
 //! A missing program is a failed test; `tests/run` installs it.
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
-#[path = "foreign/openssh.rs"]
-mod openssh;
-#[path = "foreign/ping.rs"]
 mod ping;
 
 use std::time::Duration;
 
 use netns_lab::{HostSpec, Lab, LinkSpec, NatSpec, UnsolicitedSyn};
-use openssh::{Keys, Server};
+use netns_lab_rig::openssh::{Keys, Server};
 
 /// A public host, one behind `nat`, and 24 ms between them.
 fn lab(nat: NatSpec) -> Lab {

@@ -1,0 +1,12 @@
+//! What the suites of `netns-lab` share with those of programs that are tested in it.
+//!
+//! - `documents`: the commands that documents tell their readers to type
+//! - `openssh`: OpenSSH's server and client on hosts of a lab
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "only tests use it, and a failing unwrap is a failing test"
+)]
+
+pub mod documents;
+pub mod openssh;
