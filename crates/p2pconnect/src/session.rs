@@ -105,7 +105,7 @@ pub(crate) struct Session {
     believed: (mpsc::Sender<Believing>, mpsc::Receiver<Believing>),
     pace: SynGate,
     /// What the agent's bets have taken, until it has ended.
-    stake: Option<Arc<GuessReservation>>,
+    stake: Option<GuessReservation>,
     holes: Arc<Holes>,
     lingering: Arc<Lingering>,
     /// Whether the holes that it has left open are closed.
@@ -182,7 +182,7 @@ impl Session {
     }
 
     /// Pays for what is sent, and holds what the agent bets with.
-    pub(crate) fn spending(mut self, account: Account, stake: Arc<GuessReservation>) -> Self {
+    pub(crate) fn spending(mut self, account: Account, stake: GuessReservation) -> Self {
         self.account = account;
         self.stake = Some(stake);
         self
@@ -277,8 +277,8 @@ impl Session {
         } else {
             LINGERING
         };
-        self.lingering
-            .hold(tasks, limit, self.over.clone(), self.stake.take());
+        let kept = self.stake.take().map(GuessReservation::left_open);
+        self.lingering.hold(tasks, limit, self.over.clone(), kept);
     }
 
     fn perform(&mut self, action: Action) {

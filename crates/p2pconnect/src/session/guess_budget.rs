@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use p2pconnect_proto::{NatReport, PeerId};
@@ -37,8 +40,10 @@ pub(crate) struct GuessBudget {
 #[derive(Debug, Default)]
 struct Taken {
     count: u32,
+    /// How much of that sessions have that go on, and not only what they have left open.
+    in_sessions: u32,
     /// What the holes for a peer have taken: all sessions with it have the same.
-    holes: BTreeMap<PeerId, Weak<GuessReservation>>,
+    holes: BTreeMap<PeerId, Weak<ReservedSockets>>,
     /// Which set of holes is begun next, whoever the peer is.
     next_set: u32,
 }
@@ -52,12 +57,18 @@ struct Placed {
 
 /// What one agent may bet with. Dropping it gives that back.
 #[derive(Debug)]
-pub(crate) struct GuessReservation {
+pub(crate) struct ReservedSockets {
     guess_budget: Arc<GuessBudget>,
     count: u32,
     /// Which set of holes it is for.
     set: u32,
+    /// How many sessions go on that have them. Changed while the budget is locked.
+    sessions: AtomicU32,
 }
+
+/// The sockets that the agent of one session may use for guesses. The session is over when this is dropped.
+#[derive(Debug)]
+pub(crate) struct GuessReservation(Arc<ReservedSockets>);
 
 impl GuessBudget {
     pub(crate) fn new(salt: [u8; 32]) -> Self {
@@ -81,7 +92,7 @@ impl GuessBudget {
 
     fn lacks_within(&self, wanted: u32, most: u32) -> bool {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.count > 0 && most.saturating_sub(taken.count) < wanted / 2
+        taken.in_sessions > 0 && most.saturating_sub(taken.count) < wanted / 2
     }
 
     /// Makes an agent whose bets are within what is left.
@@ -90,7 +101,7 @@ impl GuessBudget {
         peer: PeerId,
         mut config: PunchConfig,
         make: impl FnOnce(PunchConfig) -> PunchAgent,
-    ) -> (PunchAgent, Arc<GuessReservation>) {
+    ) -> (PunchAgent, GuessReservation) {
         self.place_within(peer, most(files_allowed()), |left, set| {
             config.max_bets = config.max_bets.min(left);
             config.hole_seed = Some(self.hole_seed(&peer, set));
@@ -109,7 +120,7 @@ impl GuessBudget {
         peer: PeerId,
         most: u32,
         make: impl FnOnce(u32, u32) -> (T, Placed),
-    ) -> (T, Arc<GuessReservation>) {
+    ) -> (T, GuessReservation) {
         let mut guard = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = &mut *guard;
         taken.holes.retain(|_, stake| stake.strong_count() > 0);
@@ -123,10 +134,11 @@ impl GuessBudget {
                 let count = placed.count.min(left);
                 taken.count += count;
                 let guess_budget = Arc::clone(self);
-                Arc::new(GuessReservation {
+                Arc::new(ReservedSockets {
                     guess_budget,
                     count,
                     set,
+                    sessions: AtomicU32::new(0),
                 })
             }
         };
@@ -136,8 +148,11 @@ impl GuessBudget {
             }
             taken.holes.insert(peer, Arc::downgrade(&stake));
         }
+        if stake.sessions.fetch_add(1, Ordering::Relaxed) == 0 {
+            taken.in_sessions += stake.count;
+        }
         drop(guard);
-        (made, stake)
+        (made, GuessReservation(stake))
     }
 
     /// Returns what the ports of a set of holes for a peer are drawn with.
@@ -153,7 +168,24 @@ impl GuessBudget {
     }
 }
 
+impl GuessReservation {
+    /// Ends with the session, and returns the sockets, for what the session leaves open.
+    pub(crate) fn left_open(self) -> Arc<ReservedSockets> {
+        Arc::clone(&self.0)
+    }
+}
+
 impl Drop for GuessReservation {
+    fn drop(&mut self) {
+        let taken = self.0.guess_budget.taken.lock();
+        let mut taken = taken.unwrap_or_else(PoisonError::into_inner);
+        if self.0.sessions.fetch_sub(1, Ordering::Relaxed) == 1 {
+            taken.in_sessions -= self.0.count;
+        }
+    }
+}
+
+impl Drop for ReservedSockets {
     fn drop(&mut self) {
         let taken = self.guess_budget.taken.lock();
         taken.unwrap_or_else(PoisonError::into_inner).count -= self.count;
@@ -211,7 +243,15 @@ mod tests {
         let second = place(100);
         assert!(bets.lacks_within(1280, 1000));
         assert!(!bets.lacks_within(0, 1000), "it needs none");
-        drop((first, second));
+        // What sessions leave open goes to nobody else, and is no reason to begin anew: nobody is in the way.
+        let open = [first, second].map(GuessReservation::left_open);
+        assert!(!bets.lacks_within(1280, 1000));
+        let third = place(0);
+        assert!(!bets.lacks_within(1280, 1000));
+        drop(third);
+        let _fourth = place(1);
+        assert!(bets.lacks_within(1280, 1000));
+        drop(open);
         assert!(!bets.lacks_within(1280, 1000));
     }
 
