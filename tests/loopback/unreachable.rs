@@ -114,7 +114,7 @@ async fn a_host_name_without_address_is_named() {
 #[tokio::test]
 async fn a_closed_stun_port_is_named() {
     let closed = closed_port().await;
-    let world = World::start_with_stun_at(closed);
+    let world = World::start_with_stun_at(closed).await;
     let listening = world.builder().allow(DialPolicy::Anyone).bind();
     let error = listening.await.unwrap_err();
     assert!(matches!(error, BindError::Stun { .. }), "{error}");

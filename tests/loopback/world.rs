@@ -1,7 +1,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use p2pconnect::{Builder, Connection, CoordinatorAddr, DialPolicy, Endpoint, PeerId, SecretKey};
-use p2pconnect_coordinator::{Config, Coordinator, RunningCoordinator};
+use p2pconnect_coordinator::{
+    Config, Coordinator, Rendezvous, RendezvousPorts, RunningCoordinator,
+};
 use p2pconnect_proto::TokenKey;
 use p2pconnect_stun::{StunServer, StunServerConfig, StunServerHandle};
 use p2pconnect_tests::error_log;
@@ -10,63 +12,87 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 /// What `p2pconnect serve` runs, on free ports.
 pub(crate) struct World {
     pub(crate) coordinator: RunningCoordinator,
+    /// The STUN server that the coordinator names when it is started again.
     pub(crate) stun: SocketAddr,
     key: SecretKey,
-    stun_server: Option<StunServerHandle>,
+    stun_servers: Vec<StunServerHandle>,
     _log: error_log::Watch,
 }
 
 impl World {
     pub(crate) fn start() -> Self {
-        Self::announcing(None, lift_limits)
+        Self::with(lift_limits)
     }
 
     /// Starts a STUN server with the limits that it has by default.
     pub(crate) fn start_with_default_limits() -> Self {
-        Self::announcing(None, |_| {})
+        Self::with(|_| {})
     }
 
     /// Starts a coordinator that names another STUN server than its own.
-    pub(crate) fn start_with_stun_at(elsewhere: SocketAddr) -> Self {
-        Self::announcing(Some(elsewhere), lift_limits)
+    pub(crate) async fn start_with_stun_at(elsewhere: SocketAddr) -> Self {
+        let mut world = Self::start();
+        world.stun = elsewhere;
+        world.restart_coordinator().await;
+        world
     }
 
-    fn announcing(elsewhere: Option<SocketAddr>, limit: fn(&mut StunServerConfig)) -> Self {
+    fn with(limit: fn(&mut StunServerConfig)) -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut config = StunServerConfig::default();
-        config.token_key = Some(token_key());
-        limit(&mut config);
-        let server = StunServer::bind(&[any], config).unwrap();
-        let stun = elsewhere.unwrap_or_else(|| server.local_addrs()[0]);
         let key = SecretKey::generate().unwrap();
-        let coordinator = coordinator(any, &key, stun);
-        Self {
+        let mut stun_config = StunServerConfig::default();
+        limit(&mut stun_config);
+        let ports = RendezvousPorts::bind(any, &[any], stun_config, token_key()).unwrap();
+        let config = ports.config(copy_of(&key));
+        let Rendezvous {
             coordinator,
             stun,
+            alternates,
+            ..
+        } = ports.coordinate(config).unwrap();
+        let address = stun.local_addrs()[0];
+        Self {
+            coordinator: coordinator.start(),
+            stun: address,
             key,
-            stun_server: Some(server.spawn()),
+            stun_servers: [stun]
+                .into_iter()
+                .chain(alternates)
+                .map(StunServer::spawn)
+                .collect(),
             _log: error_log::watch(),
         }
     }
 
-    /// Returns how many connections to the STUN server there are.
+    /// Returns how many connections to the STUN servers there are.
     pub(crate) fn stun_connections(&self) -> usize {
-        self.stun_server.as_ref().unwrap().connections()
+        self.stun_servers
+            .iter()
+            .map(StunServerHandle::connections)
+            .sum()
     }
 
-    /// Ends the STUN server, whose port refuses connections from now on.
+    /// Ends the STUN servers, whose ports refuse connections from now on.
     pub(crate) async fn close_stun(&mut self) {
-        self.stun_server.take().unwrap().shutdown().await;
+        for server in self.stun_servers.drain(..) {
+            server.shutdown().await;
+        }
     }
 
     /// Ends the coordinator and starts another with the same key and address.
     pub(crate) async fn restart_coordinator(&mut self) {
         let address = self.coordinator.local_addr();
-        let stand_in = coordinator((Ipv4Addr::LOCALHOST, 0).into(), &self.key, self.stun);
+        let any = (Ipv4Addr::LOCALHOST, 0).into();
+        let coordinator = |address| {
+            let mut config = Config::new(address, copy_of(&self.key), token_key());
+            config.stun_servers = vec![self.stun];
+            Coordinator::bind(config).unwrap().start()
+        };
+        let stand_in = coordinator(any);
         std::mem::replace(&mut self.coordinator, stand_in)
             .shutdown()
             .await;
-        self.coordinator = coordinator(address, &self.key, self.stun);
+        self.coordinator = coordinator(address);
     }
 
     pub(crate) fn address(&self) -> CoordinatorAddr {
@@ -109,11 +135,8 @@ fn token_key() -> TokenKey {
     TokenKey::from_bytes([7; 32])
 }
 
-fn coordinator(listen: SocketAddr, key: &SecretKey, stun: SocketAddr) -> RunningCoordinator {
-    let key = SecretKey::from_pem(&key.to_pem()).unwrap();
-    let mut config = Config::new(listen, key, token_key());
-    config.stun_servers = vec![stun];
-    Coordinator::bind(config).unwrap().start()
+fn copy_of(key: &SecretKey) -> SecretKey {
+    SecretKey::from_pem(&key.to_pem()).unwrap()
 }
 
 pub(crate) fn address_of(id: PeerId, address: SocketAddr) -> CoordinatorAddr {

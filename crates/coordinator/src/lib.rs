@@ -6,7 +6,8 @@
 //!
 //! The crate has two halves. [`registry`], [`admission`] and [`start_delays`] decide; they are
 //! pure and take time and randomness as arguments. [`Coordinator`] is the service: QUIC
-//! connections, mutual authentication, time bounds, and nothing that decides.
+//! connections, mutual authentication, time bounds, and nothing that decides. [`Rendezvous`] is a coordinator with
+//! the STUN servers that its clients need.
 //!
 //! What is deliberately absent: state that outlives a connection by more than seconds, relaying of
 //! application bytes, and trust in anything that a peer says about its own addresses.
@@ -18,9 +19,11 @@ mod concealed;
 mod network;
 mod rate;
 pub mod registry;
+mod rendezvous;
 mod service;
 mod start;
 
 pub use registry::Limits;
+pub use rendezvous::{Rendezvous, RendezvousError, RendezvousPorts, tcp_addresses};
 pub use service::{BindError, Config, Coordinator, RunningCoordinator, ServiceLimits};
 pub use start::{MAX_DELAY, relayed_rtt_us, start_delays};

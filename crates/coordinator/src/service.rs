@@ -57,19 +57,24 @@ impl Coordinator {
     /// [`BindError`] when the configuration or the address cannot be used.
     pub fn bind(config: Config) -> Result<Self, BindError> {
         config.check()?;
+        let address = config.listen;
+        let socket =
+            bind_socket(address).map_err(|source| BindError::Socket { address, source })?;
+        Self::on(socket, config)
+    }
+
+    /// Makes a coordinator of a socket, whatever the configuration says of its address.
+    pub(crate) fn on(socket: UdpSocket, config: Config) -> Result<Self, BindError> {
+        config.check()?;
         let server_id = config.key.peer_id();
         let quic = config.quic_server_config()?;
-        let socket = |source| BindError::Socket {
+        let reset = reset::endpoint_config(&config.key);
+        let failed = |source| BindError::Socket {
             address: config.listen,
             source,
         };
-        let endpoint = p2pconnect_quic::endpoint(
-            reset::endpoint_config(&config.key),
-            Some(quic),
-            bind_socket(config.listen).map_err(socket)?,
-        )
-        .map_err(socket)?;
-        let local_addr = endpoint.local_addr().map_err(socket)?;
+        let endpoint = p2pconnect_quic::endpoint(reset, Some(quic), socket).map_err(failed)?;
+        let local_addr = endpoint.local_addr().map_err(failed)?;
         Ok(Self {
             endpoint,
             local_addr,
@@ -194,7 +199,7 @@ impl Coordinator {
 }
 
 /// Binds a UDP socket with room for the datagrams of many clients at once.
-fn bind_socket(address: SocketAddr) -> io::Result<UdpSocket> {
+pub(crate) fn bind_socket(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(address)?;
     if let Err(error) = SockRef::from(&socket).set_recv_buffer_size(config::RECEIVE_BUFFER) {
         debug!(%error, "the receive buffer stays as the system has it");

@@ -1,12 +1,12 @@
 //! What `p2pconnect serve` runs, on a host of a lab, with STUN on two addresses.
 
-use std::{net::SocketAddr, sync::mpsc};
+use std::{future::pending, net::SocketAddr, sync::mpsc};
 
 use netns_lab::{Host, matrix::Program};
 use p2pconnect::{CoordinatorAddr, SecretKey};
-use p2pconnect_coordinator::{Config, Coordinator};
+use p2pconnect_coordinator::RendezvousPorts;
 use p2pconnect_proto::TokenKey;
-use p2pconnect_stun::{DEFAULT_PORT, StunServer, StunServerConfig, Witness};
+use p2pconnect_stun::{DEFAULT_PORT, StunServerConfig};
 use tokio::sync::oneshot;
 
 /// The lab's addresses are its own, so the port can be fixed.
@@ -20,27 +20,21 @@ pub(crate) async fn serve(
 ) {
     let address = host.ipv4();
     let stun = [address, Program::second_address()].map(|ip| SocketAddr::from((ip, DEFAULT_PORT)));
-    let listen = SocketAddr::from((address, PORT));
-    let token_key = TokenKey::from_bytes([7; 32]);
-    let witness = Witness::default();
-    let mut config = StunServerConfig::default();
-    config.token_key = Some(token_key.clone());
-    let alternate = StunServer::bind(&[listen], config.clone()).unwrap().spawn();
-    config.witness = Some(witness.clone());
-    let main = StunServer::bind(&stun, config).unwrap().spawn();
     let key = SecretKey::generate().unwrap();
-    let mut config = Config::new(listen, key, token_key);
-    config.stun_servers = stun.to_vec();
-    config.stun_alternates = vec![listen];
-    config.witness = Some(witness);
-    let coordinator = Coordinator::bind(config).unwrap().start();
+    let (listen, token_key) = ((address, PORT).into(), TokenKey::from_bytes([7; 32]));
+    let ports = RendezvousPorts::bind(listen, &stun, StunServerConfig::default(), token_key);
+    let ports = ports.unwrap();
+    let config = ports.config(key);
+    let rendezvous = ports.coordinate(config).unwrap();
     let address = CoordinatorAddr {
-        id: coordinator.server_id(),
+        id: rendezvous.coordinator.server_id(),
         host: address.to_string(),
         port: PORT,
     };
     at.send(address).unwrap();
-    // The sender is never used.
-    drop(stop.await);
-    drop((alternate, main, coordinator));
+    tokio::select! {
+        () = rendezvous.run(pending()) => {}
+        // The sender is never used.
+        _ = stop => {}
+    }
 }

@@ -2,17 +2,18 @@ mod addresses;
 
 use std::{
     io::{self, Write as _},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
 };
 
 use anyhow::Context as _;
-use p2pconnect::Shortage;
-use p2pconnect_coordinator::{BindError, Config, Coordinator, ServiceLimits};
+use p2pconnect_coordinator::{
+    Coordinator, Rendezvous, RendezvousError, RendezvousPorts, ServiceLimits,
+};
 use p2pconnect_proto::TokenKey;
-use p2pconnect_stun::{StunServer, StunServerConfig, Witness};
+use p2pconnect_stun::StunServerConfig;
 use tokio::task::JoinSet;
 
-use self::addresses::{Addresses, serves_both_families};
+use self::addresses::Addresses;
 use crate::{
     args,
     exit::{self, Exit},
@@ -21,9 +22,6 @@ use crate::{
     privileges::Privileges,
     signals, stdio,
 };
-
-/// How often a free port is looked for that is free for both UDP and TCP.
-const ATTEMPTS: usize = 16;
 
 /// How many files a process may have open at least, for all that is known: what Linux allows by
 /// default.
@@ -40,39 +38,25 @@ const STUN_SERVERS: usize = 3;
 
 /// Runs a coordinator and the STUN server beside it until it is told to end.
 pub(crate) async fn run(options: args::Serve) -> Exit {
-    let Started {
-        coordinator,
-        stun,
-        alternates,
-    } = match start(&options) {
-        Ok(started) => started,
+    let rendezvous = match start(&options) {
+        Ok(rendezvous) => rendezvous,
         Err(error) => return Exit::usage(error),
     };
-    let announced = exit::of_printing(announce(&coordinator, stun.local_addrs()));
+    let coordinator = &rendezvous.coordinator;
+    let announced = exit::of_printing(announce(coordinator, rendezvous.stun.local_addrs()));
     if announced != Exit::DONE {
         return announced;
     }
-    let mut servers = JoinSet::new();
-    for server in alternates.into_iter().chain([stun]) {
-        servers.spawn(server.run());
-    }
+    let mut warning = JoinSet::new();
     let hidden = coordinator.hidden_clients();
-    servers.spawn(async move { hidden.await.into_iter().for_each(warn_of) });
+    warning.spawn(async move { hidden.await.into_iter().for_each(warn_of) });
     let inside = coordinator.client_inside();
-    servers.spawn(async move { inside.await.into_iter().for_each(warn_of_inside) });
+    warning.spawn(async move { inside.await.into_iter().for_each(warn_of_inside) });
     let told_to_end = async {
         signals::interrupted().await;
     };
-    coordinator.run(told_to_end).await;
+    rendezvous.run(told_to_end).await;
     Exit::DONE
-}
-
-/// What is bound.
-struct Started {
-    coordinator: Coordinator,
-    stun: StunServer,
-    /// STUN at the coordinator's own port.
-    alternates: Vec<StunServer>,
 }
 
 /// Says that clients are hidden, and what to do about it.
@@ -94,46 +78,35 @@ fn warn_of_inside(address: IpAddr) {
     ));
 }
 
-fn start(options: &args::Serve) -> anyhow::Result<Started> {
+fn start(options: &args::Serve) -> anyhow::Result<Rendezvous> {
     let privileges = Privileges::wanted(options.user.as_deref())?;
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).context("no randomness from the system")?;
+    let Addresses { listen, stun } = Addresses::wanted(options)?;
     let token_key = TokenKey::from_bytes(secret);
-    let witness = Witness::default();
-
-    let Addresses {
-        listen,
-        stun: addresses,
-    } = Addresses::wanted(options)?;
-    let mut config = stun_config(&token_key);
-    config.witness = Some(witness.clone());
-    let stun =
-        StunServer::bind(&addresses, config).map_err(|error| stun_failed(error, &addresses))?;
-    let (coordinator, alternates) = bind_coordinator(
-        options,
-        listen,
-        &Shared {
-            token_key: &token_key,
-            witness: &witness,
-            stun: stun.local_addrs(),
-            limits: limits(),
-        },
-    )?;
+    let ports = RendezvousPorts::bind(listen, &stun, stun_config(), token_key);
+    let ports = ports.map_err(|error| match error {
+        RendezvousError::Stun(error) => stun_failed(error, &stun),
+        RendezvousError::Shortage(error) => error.into(),
+        RendezvousError::Coordinator(error) => error.into(),
+    })?;
+    let limits = limits();
+    if let Some(error) = ports.no_alternates() {
+        say_that_mappings_cannot_be_compared(listen, error);
+    }
+    let Loaded { key, path, is_new } = key::load(&options.key_file(), COORDINATOR_KEY)?;
+    if is_new {
+        stdio::say(format_args!(
+            "note: a new key was made, {}: peers know this coordinator by the id that goes with it",
+            path.display()
+        ));
+    }
+    let mut config = ports.config(key);
+    config.service = limits;
+    let rendezvous = ports.coordinate(config)?;
     // Nothing else is opened by its name, or at a port of its own choice, from here on.
     privileges.apply()?;
-    Ok(Started {
-        coordinator,
-        stun,
-        alternates,
-    })
-}
-
-/// What the coordinator has in common with the STUN server in this process.
-struct Shared<'a> {
-    token_key: &'a TokenKey,
-    witness: &'a Witness,
-    stun: &'a [SocketAddr],
-    limits: ServiceLimits,
+    Ok(rendezvous)
 }
 
 /// Returns how many clients the memory of this process bears, and says so if these are fewer than usual.
@@ -168,77 +141,6 @@ fn stun_failed(error: io::Error, addresses: &[SocketAddr]) -> anyhow::Error {
     anyhow::Error::new(error).context(format!("STUN cannot listen on TCP {addresses}{advice}"))
 }
 
-/// Binds the coordinator to the same port number on UDP as a second STUN address on TCP.
-///
-/// Two ports to ask show a peer whether its NAT maps each destination to another port. Where
-/// something else has the TCP port, peers do without.
-fn bind_coordinator(
-    options: &args::Serve,
-    wanted: SocketAddr,
-    shared: &Shared<'_>,
-) -> anyhow::Result<(Coordinator, Vec<StunServer>)> {
-    let Shared {
-        token_key,
-        witness,
-        stun,
-        ref limits,
-    } = *shared;
-    let mut listen = wanted;
-    for attempt in 1.. {
-        let alternates = bind_alternates(wanted, token_key)?;
-        if let Some(address) = alternates.first().and_then(|it| it.local_addrs().first()) {
-            listen.set_port(address.port());
-        }
-        let Loaded { key, path, is_new } = key::load(&options.key_file(), COORDINATOR_KEY)?;
-        if is_new {
-            stdio::say(format_args!(
-                "note: a new key was made, {}: peers know this coordinator by the id that goes with it",
-                path.display()
-            ));
-        }
-        let mut config = Config::new(listen, key, token_key.clone());
-        config.stun_servers = announced(stun, listen);
-        let alternate = alternates.iter().flat_map(StunServer::local_addrs);
-        config.stun_alternates = announced(alternate, listen);
-        config.witness = Some(witness.clone());
-        config.service = limits.clone();
-        match Coordinator::bind(config) {
-            Ok(coordinator) => return Ok((coordinator, alternates)),
-            Err(error) if wanted.port() == 0 && attempt < ATTEMPTS && is_taken(&error) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    anyhow::bail!("no port is free for both UDP and TCP")
-}
-
-/// Tells whether something else has an address, and another port may be free.
-fn is_taken(error: &BindError) -> bool {
-    matches!(error, BindError::Socket { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
-}
-
-/// Binds STUN to the coordinator's port number, for both families where QUIC serves both. None where something else
-/// has the port.
-///
-/// # Errors
-///
-/// What the machine lacks.
-fn bind_alternates(listen: SocketAddr, token_key: &TokenKey) -> io::Result<Vec<StunServer>> {
-    let bind = |address| StunServer::bind(&[address], stun_config(token_key));
-    let first = match bind(listen) {
-        Ok(first) => first,
-        Err(error) if Shortage::of(&error).is_some() => return Err(error),
-        Err(error) => {
-            say_that_mappings_cannot_be_compared(listen, &error);
-            return Ok(Vec::new());
-        }
-    };
-    let port = first.local_addrs().first().map(SocketAddr::port);
-    let v4 = port
-        .filter(|_| serves_both_families(listen.ip()))
-        .and_then(|port| bind((Ipv4Addr::UNSPECIFIED, port).into()).ok());
-    Ok([Some(first), v4].into_iter().flatten().collect())
-}
-
 fn say_that_mappings_cannot_be_compared(listen: SocketAddr, error: &impl std::fmt::Display) {
     stdio::say(format_args!(
         "note: TCP {listen} cannot be listened on as well ({error}), so peers with one STUN address \
@@ -247,9 +149,8 @@ fn say_that_mappings_cannot_be_compared(listen: SocketAddr, error: &impl std::fm
     ));
 }
 
-fn stun_config(token_key: &TokenKey) -> StunServerConfig {
+fn stun_config() -> StunServerConfig {
     let mut config = StunServerConfig::default();
-    config.token_key = Some(token_key.clone());
     share_files(
         &mut config,
         p2pconnect::raise_file_limit().unwrap_or(FEWEST_FILES),
@@ -267,23 +168,6 @@ fn share_files(config: &mut StunServerConfig, files: u64) {
     config.max_connect_backs = config.max_connect_backs.min(each / 8);
     let for_backs = 2 * config.max_connect_backs;
     config.max_connections = config.max_connections.min(each.saturating_sub(for_backs));
-}
-
-/// Returns what peers are told: where STUN is on the coordinator's own address, only the family and the
-/// port, since behind a NAT that address is another from outside.
-fn announced<'a>(
-    stun: impl IntoIterator<Item = &'a SocketAddr>,
-    listen: SocketAddr,
-) -> Vec<SocketAddr> {
-    let unspecified = |it: SocketAddr| match it {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, it.port()).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, it.port()).into(),
-    };
-    let announced = |it: &SocketAddr| match it.ip() == listen.ip() {
-        true => unspecified(*it),
-        false => *it,
-    };
-    stun.into_iter().map(announced).collect()
 }
 
 fn announce(coordinator: &Coordinator, stun: &[SocketAddr]) -> io::Result<()> {

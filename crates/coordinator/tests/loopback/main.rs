@@ -11,6 +11,7 @@ mod limits;
 mod meeting;
 mod path;
 mod relaying;
+mod rendezvous;
 mod silence;
 
 use std::net::SocketAddr;

@@ -2,11 +2,12 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
 };
 
 use anyhow::bail;
 use p2pconnect::Shortage;
+use p2pconnect_coordinator::tcp_addresses;
 use p2pconnect_stun::DEFAULT_PORT;
 
 use crate::{args, stdio};
@@ -49,8 +50,7 @@ impl Addresses {
         };
         let mut addresses = Vec::new();
         for address in stun {
-            let v4 = serves_both_families(address.ip()).then(|| all_of_ipv4(address.port()));
-            for address in [*address].into_iter().chain(v4) {
+            for address in tcp_addresses(*address) {
                 if !addresses.contains(&address) {
                     addresses.push(address);
                 }
@@ -88,11 +88,6 @@ fn has_ipv6() -> bool {
 
 fn all_of_ipv4(port: u16) -> SocketAddr {
     (Ipv4Addr::UNSPECIFIED, port).into()
-}
-
-/// QUIC on `[::]` serves IPv4 as well. A TCP socket there does not, so STUN needs a second one.
-pub(super) fn serves_both_families(ip: IpAddr) -> bool {
-    ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
 }
 
 #[cfg(test)]
