@@ -25,7 +25,7 @@ use self::{
 use crate::{
     Connection, DialError, Status,
     coordinator::requests::Coordination,
-    introduction::{attempt::Unanswered, shared::Inner},
+    introduction::{attempt::UnconfirmedAttempt, shared::Inner},
     machine::{port_mapping::ForwardedPort, randomness::random_fraction, task::AbortOnDrop},
     nat::{mappings::Failure, port_sets::Place},
     session::{Lost, SessionError},
@@ -96,7 +96,7 @@ struct Connected {
 /// What it takes to go on should a connection prove to be another one than the peer's.
 struct Following {
     round: Round,
-    unanswered: Unanswered,
+    unconfirmed: UnconfirmedAttempt,
     confirmation: watch::Receiver<bool>,
 }
 
@@ -149,7 +149,7 @@ impl Dial {
         confirmed: watch::Sender<bool>,
     ) {
         loop {
-            let Some(error) = self.loses(&mut following.unanswered.lost).await else {
+            let Some(error) = self.loses(&mut following.unconfirmed.lost).await else {
                 if *following.confirmation.borrow() {
                     confirmed.send_replace(true);
                 }
@@ -160,7 +160,7 @@ impl Dial {
                 return;
             }
             tracing::debug!("a connection was not the peer's; the dial goes on");
-            let failed = self.give_up(following.round, following.unanswered, error);
+            let failed = self.give_up(following.round, following.unconfirmed, error);
             let failed = failed.await;
             let connected = self.connect_after(Some(failed)).await;
             let (successor, next) = match connected {
@@ -185,14 +185,14 @@ impl Dial {
     async fn give_up(
         &self,
         round: Round,
-        unanswered: Unanswered,
+        unconfirmed: UnconfirmedAttempt,
         mut error: SessionError,
     ) -> Failed {
-        let Unanswered {
+        let UnconfirmedAttempt {
             pending,
             circumstances,
             ..
-        } = unanswered;
+        } = unconfirmed;
         if let SessionError::NoPath(report) | SessionError::PeerLeft(report) = &mut error {
             circumstances.explain(report, self.inner.behaviour.bans());
         }
@@ -308,7 +308,7 @@ impl Dial {
                 Err(error) => Err(error),
             },
         };
-        let (punched, place, unanswered) = match result {
+        let (punched, place, unconfirmed) = match result {
             Ok(connected) => connected,
             Err(error) => {
                 return Err(Failed {
@@ -324,16 +324,16 @@ impl Dial {
             usable: Instant::now(),
             rounds: self.counts.rounds,
         };
-        let confirmation = punched.in_use.confirmation();
+        let confirmation = punched.stream_path.confirmation();
         Ok(Connected {
             established: Established {
                 punched,
                 steps,
                 place,
             },
-            following: unanswered.map(|unanswered| Following {
+            following: unconfirmed.map(|unconfirmed| Following {
                 round,
-                unanswered,
+                unconfirmed,
                 confirmation,
             }),
         })

@@ -40,11 +40,11 @@ use crate::{
         inbound::{Arrival, Dialled, Inbox, Patience},
         path_faults::PathFaults,
         syn_budget::{Account, Network, PaidSyn, network_of},
-        verify::{Belief, Open, Origin, Verified, Verifier},
+        verify::{Open, Origin, UnconfirmedEvent, Verified, Verifier},
     },
     stream::{
-        coordinated_handshake::Left,
-        opened_path::{OpenedPath, Usage},
+        coordinated_handshake::Withdrawn,
+        opened_path::{OpenedPath, UsablePath},
         punched::Punched,
     },
 };
@@ -53,7 +53,7 @@ pub(crate) use handover::Handover;
 pub(crate) use syn_gate::SynGate;
 
 /// Connections that may be told of as usable at a time; only one is.
-const MAX_BELIEVED: usize = 4;
+const MAX_UNCONFIRMED: usize = 4;
 
 /// A connection, and what tells if it comes to nothing before the peer has answered on it, if that may be.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ pub(crate) struct Session {
     handover: Handover,
     checks: BTreeMap<CheckId, Check>,
     tasks: JoinSet<(CheckId, Done)>,
-    believed: (mpsc::Sender<Believing>, mpsc::Receiver<Believing>),
+    unconfirmed: (mpsc::Sender<Unconfirmed>, mpsc::Receiver<Unconfirmed>),
     pace: SynGate,
     /// What the agent's bets have taken, until it has ended.
     stake: Option<GuessReservation>,
@@ -114,7 +114,7 @@ pub(crate) struct Session {
 }
 
 /// What becomes of a connection before the peer has answered on it.
-type Believing = (CheckId, Belief);
+type Unconfirmed = (CheckId, UnconfirmedEvent);
 
 /// Addresses of the peer's that are not predicted, and that connections of its other sessions may come from all the same.
 #[derive(Debug, Default)]
@@ -135,15 +135,15 @@ enum Check {
     },
     Open {
         open: Open,
-        way: OpenedPath,
+        path: OpenedPath,
     },
     Verifying {
         task: AbortHandle,
-        way: OpenedPath,
+        path: OpenedPath,
     },
     Verified {
         verified: Verified,
-        way: OpenedPath,
+        path: OpenedPath,
     },
 }
 
@@ -171,7 +171,7 @@ impl Session {
             handover,
             checks: BTreeMap::new(),
             tasks: JoinSet::new(),
-            believed: mpsc::channel(MAX_BELIEVED),
+            unconfirmed: mpsc::channel(MAX_UNCONFIRMED),
             pace: SynGate::default(),
             stake: None,
             holes: Arc::default(),
@@ -234,8 +234,8 @@ impl Session {
             match self.agent.poll_event() {
                 Some(Event::Established { check, .. }) => {
                     let winner = match self.checks.remove(&check) {
-                        Some(Check::Verified { verified, way }) => {
-                            Some((verified, Usage::new(way, self.agent.stats())))
+                        Some(Check::Verified { verified, path }) => {
+                            Some((verified, UsablePath::new(path, self.agent.stats())))
                         }
                         _ => None,
                     };
@@ -243,10 +243,10 @@ impl Session {
                     return self.handover.finish(winner).await;
                 }
                 Some(Event::Failed(report)) => {
-                    let error = match self.left() {
-                        Some(Left::Begun) => SessionError::PeerLeft(report),
-                        Some(Left::Untouched) => SessionError::PeerBusy,
-                        Some(Left::Silent(silence)) => SessionError::PeerSilent(silence),
+                    let error = match self.withdrawn() {
+                        Some(Withdrawn::Begun) => SessionError::PeerLeft(report),
+                        Some(Withdrawn::Untouched) => SessionError::PeerBusy,
+                        Some(Withdrawn::Silent(silence)) => SessionError::PeerSilent(silence),
                         None => SessionError::NoPath(report),
                     };
                     self.leave_holes_open();
@@ -258,8 +258,8 @@ impl Session {
     }
 
     /// Tells whether, and how, the peer has given up.
-    fn left(&self) -> Option<Left> {
-        self.handover.left(self.signs())
+    fn withdrawn(&self) -> Option<Withdrawn> {
+        self.handover.withdrawn(self.signs())
     }
 
     fn signs(&self) -> Signs {
@@ -380,23 +380,23 @@ impl Session {
     }
 
     fn verify(&mut self, check: CheckId) {
-        let Some(Check::Open { open, way }) = self.checks.remove(&check) else {
+        let Some(Check::Open { open, path }) = self.checks.remove(&check) else {
             return;
         };
         let verifier = self.verifier.clone();
-        let (believing, mut beliefs) = mpsc::channel(1);
-        let believed = self.believed.0.clone();
+        let (sender, mut events) = mpsc::channel(1);
+        let unconfirmed = self.unconfirmed.0.clone();
         let task = self.tasks.spawn(async move {
             let telling = async {
-                while let Some(belief) = beliefs.recv().await {
+                while let Some(event) = events.recv().await {
                     // The session that would hear it runs this.
-                    drop(believed.send((check, belief)).await);
+                    drop(unconfirmed.send((check, event)).await);
                 }
             };
-            let (verified, ()) = tokio::join!(verifier.verify(open, believing), telling);
+            let (verified, ()) = tokio::join!(verifier.verify(open, sender), telling);
             (check, Done::Verify(verified))
         });
-        self.checks.insert(check, Check::Verifying { task, way });
+        self.checks.insert(check, Check::Verifying { task, path });
     }
 
     /// Waits for the next thing to happen and tells the agent.
@@ -409,16 +409,16 @@ impl Session {
         tokio::select! {
             // What can be used is used before its answer is looked at.
             biased;
-            Some((check, belief)) = self.believed.1.recv() => {
-                if let Some(Check::Verifying { way, .. }) = self.checks.get(&check) {
-                    let way = *way;
-                    match belief {
-                        Belief::Usable(half) => {
-                            let usage = Usage::new(way, self.agent.stats());
-                            self.handover.believe(half, usage).await;
+            Some((check, event)) = self.unconfirmed.1.recv() => {
+                if let Some(Check::Verifying { path, .. }) = self.checks.get(&check) {
+                    let path = *path;
+                    match event {
+                        UnconfirmedEvent::Usable(half) => {
+                            let path = UsablePath::new(path, self.agent.stats());
+                            self.handover.use_unconfirmed(half, path).await;
                             self.agent.handle_input(Input::Used { check }, Instant::now());
                         }
-                        Belief::Heard => self.handover.hear(&way.pair),
+                        UnconfirmedEvent::Heard => self.handover.hear(&path.pair),
                     }
                 }
             }
@@ -433,7 +433,7 @@ impl Session {
                 self.agent.handle_input(Input::LocalNat(report), Instant::now());
             }
             () = self.handover.abandoned(signs) => {
-                if self.left().is_some() {
+                if self.withdrawn().is_some() {
                     self.agent.give_up(Instant::now());
                 }
             }
@@ -464,7 +464,7 @@ impl Session {
                 Origin::Stranger
             };
             let kind = self.kinds.get(&remote).copied();
-            let way = OpenedPath {
+            let path = OpenedPath {
                 pair: CandidatePair {
                     local,
                     remote,
@@ -479,7 +479,7 @@ impl Session {
                 origin,
                 took: Duration::ZERO,
             };
-            self.checks.insert(check, Check::Open { open, way });
+            self.checks.insert(check, Check::Open { open, path });
         }
     }
 
@@ -502,7 +502,7 @@ impl Session {
             ) => {
                 let how = how_of(opened);
                 let kind = self.kinds.get(&remote).copied();
-                let way = OpenedPath {
+                let path = OpenedPath {
                     pair: CandidatePair {
                         // The agent may have left the port to the system.
                         local: stream.local_addr().unwrap_or(local),
@@ -518,18 +518,19 @@ impl Session {
                     origin: Origin::Dialled,
                     took: now - since,
                 };
-                self.checks.insert(check, Check::Open { open, way });
+                self.checks.insert(check, Check::Open { open, path });
                 Input::Connected { check, opened }
             }
             (Done::Connect(Err(failure)), _) => Input::ConnectFailed { check, failure },
-            (Done::Verify(Ok(verified)), Some(Check::Verifying { way, .. })) => {
-                self.account.prove(self.network_of(way.pair.remote.ip()));
-                self.checks.insert(check, Check::Verified { verified, way });
+            (Done::Verify(Ok(verified)), Some(Check::Verifying { path, .. })) => {
+                self.account.prove(self.network_of(path.pair.remote.ip()));
+                self.checks
+                    .insert(check, Check::Verified { verified, path });
                 Input::Verified { check }
             }
             (Done::Verify(Err(failure)), previous) => {
-                if let Some(Check::Verifying { way, .. }) = previous {
-                    self.handover.refute(&way.pair);
+                if let Some(Check::Verifying { path, .. }) = previous {
+                    self.handover.refute(&path.pair);
                 }
                 Input::VerifyFailed { check, failure }
             }

@@ -37,7 +37,7 @@ use crate::{
         wakers::{Direction, Wakers},
     },
     stream::{
-        answer::Answer, opened_path::Usage, path_ledger::InUse, punched::Punched,
+        answer::Answer, opened_path::UsablePath, path_ledger::StreamPath, punched::Punched,
         transport::Transport,
     },
 };
@@ -73,7 +73,7 @@ pub(crate) struct Established {
 pub(crate) struct Stream {
     current: Current,
     /// Until the peer has answered, and has what was written.
-    unanswered: Option<Box<Unanswered>>,
+    replay: Option<Box<Replay>>,
     /// Whether the peer has answered.
     confirmed: watch::Sender<bool>,
 }
@@ -83,7 +83,7 @@ pub(crate) struct Stream {
 struct Current {
     tls: TlsStream<Transport>,
     answer: Answer,
-    in_use: Arc<InUse>,
+    stream_path: Arc<StreamPath>,
     steps: Steps,
     /// What is free again when the connection ends.
     _place: Lease,
@@ -99,7 +99,7 @@ impl From<Established> for Current {
         Self {
             tls: punched.stream,
             answer: Answer::of(punched.role),
-            in_use: punched.in_use,
+            stream_path: punched.stream_path,
             steps,
             _place: place,
         }
@@ -108,11 +108,11 @@ impl From<Established> for Current {
 
 /// What it takes to begin anew.
 #[derive(Debug)]
-struct Unanswered {
+struct Replay {
     /// All that was written. [`Transport`] takes so much until the peer has answered, and TLS as much.
     written: Vec<u8>,
     /// How much of that the present TLS connection has.
-    rewritten: usize,
+    replayed: usize,
     is_flushed: bool,
     /// Why the present TLS connection is of no use any more.
     broken: Option<io::Error>,
@@ -141,19 +141,19 @@ impl Successor {
 impl Stream {
     pub(crate) fn new(established: Established) -> Self {
         let current = Current::from(established);
-        let confirmed = *current.in_use.confirmation().borrow();
+        let confirmed = *current.stream_path.confirmation().borrow();
         Self {
             current,
-            unanswered: None,
+            replay: None,
             confirmed: watch::Sender::new(confirmed),
         }
     }
 
     /// Begins anew with what the dial comes to, if it has to go on.
     pub(crate) fn expect(&mut self, successor: Successor) {
-        self.unanswered = Some(Box::new(Unanswered {
+        self.replay = Some(Box::new(Replay {
             written: Vec::new(),
-            rewritten: 0,
+            replayed: 0,
             is_flushed: true,
             broken: None,
             successor,
@@ -172,8 +172,8 @@ impl Stream {
     }
 
     /// Returns what it runs over now, and what that took.
-    pub(crate) fn path(&self) -> (Usage, Steps) {
-        (self.current.in_use.now(), self.current.steps)
+    pub(crate) fn path(&self) -> (UsablePath, Steps) {
+        (self.current.stream_path.now(), self.current.steps)
     }
 
     /// Returns what TLS has received; nothing if it is broken.
@@ -204,16 +204,16 @@ impl Stream {
     ) -> Poll<io::Result<T>> {
         loop {
             ready!(self.poll_usable(direction, cx))?;
-            let polled = match self.poll_rewritten(direction, cx) {
+            let polled = match self.poll_replayed(direction, cx) {
                 Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
                 // What is read does not wait for what is written.
                 Poll::Pending if matches!(direction, Direction::Writing) => Poll::Pending,
                 Poll::Pending | Poll::Ready(Ok(())) => poll(self, cx),
             };
             let is_certain = self.tcp().is_some();
-            match (polled, &mut self.unanswered) {
-                (Poll::Ready(Err(error)), Some(unanswered)) if !is_certain => {
-                    unanswered.broken = Some(error);
+            match (polled, &mut self.replay) {
+                (Poll::Ready(Err(error)), Some(replay)) if !is_certain => {
+                    replay.broken = Some(error);
                 }
                 (polled, _) => return polled,
             }
@@ -222,30 +222,30 @@ impl Stream {
 
     /// Waits until the stream is begun anew, if it has to be.
     fn poll_usable(&mut self, direction: Direction, cx: &Context<'_>) -> Poll<io::Result<()>> {
-        let Some(unanswered) = &mut self.unanswered else {
+        let Some(replay) = &mut self.replay else {
             return Poll::Ready(Ok(()));
         };
-        if unanswered.broken.is_none() {
+        if replay.broken.is_none() {
             return Poll::Ready(Ok(()));
         }
-        let waker = unanswered.waker(direction, cx);
-        let next = &mut unanswered.successor.next;
+        let waker = replay.waker(direction, cx);
+        let next = &mut replay.successor.next;
         let next = ready!(next.poll_recv(&mut Context::from_waker(&waker)));
         // The other direction waits for the same.
-        unanswered.wakers.wake_by_ref();
-        match (next, unanswered.broken.take()) {
+        replay.wakers.wake_by_ref();
+        match (next, replay.broken.take()) {
             (Some(Ok(established)), _) => {
-                unanswered.rewritten = 0;
-                unanswered.is_flushed = false;
+                replay.replayed = 0;
+                replay.is_flushed = false;
                 self.current = established.into();
                 Poll::Ready(Ok(()))
             }
             (Some(Err(error)), _) => {
-                self.unanswered = None;
+                self.replay = None;
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, error)))
             }
             (None, broken) => {
-                self.unanswered = None;
+                self.replay = None;
                 let broken = broken.unwrap_or_else(|| io::ErrorKind::ConnectionReset.into());
                 Poll::Ready(Err(broken))
             }
@@ -253,16 +253,16 @@ impl Stream {
     }
 
     /// Writes again what another TCP connection has had before, and forgets it as soon as the peer has answered.
-    fn poll_rewritten(&mut self, direction: Direction, cx: &Context<'_>) -> Poll<io::Result<()>> {
-        let Some(unanswered) = &mut self.unanswered else {
+    fn poll_replayed(&mut self, direction: Direction, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        let Some(replay) = &mut self.replay else {
             return Poll::Ready(Ok(()));
         };
-        if !unanswered.is_flushed {
-            let waker = unanswered.waker(direction, cx);
+        if !replay.is_flushed {
+            let waker = replay.waker(direction, cx);
             let cx = &mut Context::from_waker(&waker);
-            while let Some(rest) = unanswered.rest() {
+            while let Some(rest) = replay.rest() {
                 let bufs = [IoSlice::new(rest)];
-                unanswered.rewritten += ready!(self.current.answer.poll_write(
+                replay.replayed += ready!(self.current.answer.poll_write(
                     &mut self.current.tls,
                     cx,
                     &bufs
@@ -270,18 +270,18 @@ impl Stream {
             }
             ready!(self.current.answer.poll_given(&mut self.current.tls, cx))?;
             ready!(Pin::new(&mut self.current.tls).poll_flush(cx))?;
-            unanswered.is_flushed = true;
-            unanswered.wakers.wake_by_ref();
+            replay.is_flushed = true;
+            replay.wakers.wake_by_ref();
         }
         if self.tcp().is_some() {
-            self.unanswered = None;
+            self.replay = None;
             self.confirmed.send_replace(true);
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl Unanswered {
+impl Replay {
     /// Returns what wakes both directions, of which `cx` polls one.
     fn waker(&self, direction: Direction, cx: &Context<'_>) -> Waker {
         self.wakers.join(direction, cx.waker())
@@ -289,13 +289,13 @@ impl Unanswered {
 
     /// Returns what the present TLS connection lacks, if it lacks anything.
     fn rest(&self) -> Option<&[u8]> {
-        let rest = self.written.get(self.rewritten..)?;
+        let rest = self.written.get(self.replayed..)?;
         (!rest.is_empty()).then_some(rest)
     }
 
     /// Notes that so much of these has been written.
     fn note(&mut self, bufs: &[IoSlice<'_>], mut count: usize) {
-        self.rewritten += count;
+        self.replayed += count;
         for buf in bufs {
             let taken = count.min(buf.len());
             self.written.extend_from_slice(&buf[..taken]);
@@ -351,8 +351,8 @@ impl AsyncWrite for Stream {
                     .answer
                     .poll_write(&mut this.current.tls, cx, bufs)
             )?;
-            if let Some(unanswered) = &mut this.unanswered {
-                unanswered.note(bufs, taken);
+            if let Some(replay) = &mut this.replay {
+                replay.note(bufs, taken);
             }
             Poll::Ready(Ok(taken))
         })

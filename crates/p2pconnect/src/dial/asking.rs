@@ -21,7 +21,7 @@ use crate::{
     },
     machine::randomness::random_fraction,
     nat::{mappings::Claims, port_sets::Place},
-    stream::coordinated_handshake::Relayed,
+    stream::coordinated_handshake::CoordinatedHandshake,
 };
 
 /// The longest that the pause before a coordinator is asked again becomes, before chance: one that grants one dial each
@@ -79,7 +79,7 @@ impl Dial {
     /// a time, or has gone: it may be back soon.
     pub(super) async fn ask(&self, place: &Place) -> Result<Met, DialError> {
         let (peer, deadline) = (self.peer, self.deadline);
-        let (relayed, hello) = Relayed::dialling(&self.inner.key, peer).await?;
+        let (handshake, hello) = CoordinatedHandshake::dialling(&self.inner.key, peer).await?;
         let mut gone = None;
         let mut busy_pause = BUSY_PAUSE;
         loop {
@@ -113,7 +113,7 @@ impl Dial {
                         advertised,
                         &claims,
                         coordination,
-                        relayed,
+                        handshake,
                     );
                     return Ok(Met::Introduced(Box::new(meeting)));
                 }

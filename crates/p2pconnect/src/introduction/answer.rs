@@ -25,7 +25,7 @@ use crate::{
     coordinator::requests::Coordination,
     nat::{discovery, mappings::Claims, port_sets::Place},
     session::{Decision, SynGate},
-    stream::{coordinated_handshake::Relayed, punched::Punched},
+    stream::{coordinated_handshake::CoordinatedHandshake, punched::Punched},
 };
 
 /// Introductions that are being punched at a time; the coordinator keeps to 32 for each callee, and
@@ -165,9 +165,15 @@ impl Inner {
         let began = Instant::now();
         let hello = std::mem::take(&mut introduction.handshake);
         let dialler = introduction.peer;
-        let relayed = Relayed::called(&self.key, dialler, hello)?;
+        let handshake = CoordinatedHandshake::called(&self.key, dialler, hello)?;
         let (advertised, line) = (self.use_up(&introduction), Arc::clone(coordination));
-        let meeting = self.meeting(introduction, advertised, &Claims::default(), line, relayed);
+        let meeting = self.meeting(
+            introduction,
+            advertised,
+            &Claims::default(),
+            line,
+            handshake,
+        );
         let told = meeting.told(pace);
         let session = told.session;
         let (decision, deadline) = (Decision::default(), began + DIAL_LIMIT);
@@ -181,7 +187,7 @@ impl Inner {
         let telling = async {
             if is_in_the_way {
                 // The dialler has had the first flight by then, and takes it for an attempt.
-                sleep(told.relayed_rtt).await;
+                sleep(told.rtt_via_coordinator).await;
                 coordination.leave(session);
                 return future::pending().await;
             }

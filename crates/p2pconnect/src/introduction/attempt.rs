@@ -40,7 +40,8 @@ use crate::{
         verify::Verifier,
     },
     stream::{
-        coordinated_handshake::Relayed, opened_path::Usage, path_ledger::Books, punched::Punched,
+        coordinated_handshake::CoordinatedHandshake, opened_path::UsablePath,
+        path_ledger::PathLedger, punched::Punched,
     },
 };
 
@@ -54,7 +55,7 @@ pub(crate) struct Meeting {
     pub(crate) introduction: Introduction,
     pub(crate) advertised: Advertisement,
     pub(crate) coordination: Arc<Coordination>,
-    pub(crate) relayed: Relayed,
+    pub(crate) handshake: CoordinatedHandshake,
     /// From where this side looks at the peer's addresses.
     pub(crate) vantage: Vantage,
     /// In which families the two know each other.
@@ -68,7 +69,7 @@ impl Meeting {
             peer: introduction.peer,
             role: introduction.role,
             started: Instant::now(),
-            relayed_rtt: Duration::from_micros(introduction.relayed_rtt_us.into()),
+            rtt_via_coordinator: Duration::from_micros(introduction.relayed_rtt_us.into()),
             are_apart: self.known.are_apart(),
             is_held,
         }
@@ -83,7 +84,7 @@ impl Meeting {
             witnessed: self.introduction.witnessed,
             role: self.introduction.role,
             peer: self.introduction.nat,
-            relayed_rtt: Duration::from_micros(self.introduction.relayed_rtt_us.into()),
+            rtt_via_coordinator: Duration::from_micros(self.introduction.relayed_rtt_us.into()),
             pace: pace.clone(),
         }
     }
@@ -94,7 +95,7 @@ const GREETING: Duration = Duration::from_millis(50);
 
 /// What is wanted if a connection comes to nothing on which the peer has not answered: what tells that, by what to tell
 /// the peer, and what explains it.
-pub(crate) struct Unanswered {
+pub(crate) struct UnconfirmedAttempt {
     pub(crate) lost: Lost,
     pub(crate) pending: PendingWithdrawal,
     pub(crate) circumstances: Circumstances,
@@ -105,7 +106,7 @@ struct Begun {
     peer: PeerId,
     role: Role,
     started: Instant,
-    relayed_rtt: Duration,
+    rtt_via_coordinator: Duration,
     /// Whether the two are known to each other in different families.
     are_apart: bool,
     /// Whether nothing is tried, as the dialler is to begin anew.
@@ -138,7 +139,7 @@ impl Begun {
             } else {
                 BTreeSet::new()
             },
-            patience: self.relayed_rtt + GREETING,
+            patience: self.rtt_via_coordinator + GREETING,
         }
     }
 }
@@ -180,7 +181,7 @@ impl Inner {
         advertised: Advertisement,
         claims: &Claims,
         coordination: Arc<Coordination>,
-        relayed: Relayed,
+        handshake: CoordinatedHandshake,
     ) -> Meeting {
         let interfaces = advertised.interfaces.up_to_date();
         let vantage = self.vantage(&interfaces, &coordination, introduction.seen_together);
@@ -197,7 +198,7 @@ impl Inner {
             introduction,
             advertised,
             coordination,
-            relayed,
+            handshake,
             vantage,
             known,
         }
@@ -207,17 +208,17 @@ impl Inner {
     fn handover(
         &self,
         (peer, role): (PeerId, Role),
-        relayed: Relayed,
+        handshake: CoordinatedHandshake,
         decision: Decision,
     ) -> Handover {
-        Handover::new(role, relayed, self.books(peer))
+        Handover::new(role, handshake, self.ledger(peer))
             .unless(decision)
             .enduring(self.stream_silence)
     }
 
     /// Returns where it is noted which connections to a peer are used.
-    fn books(&self, peer: PeerId) -> Books {
-        Books {
+    fn ledger(&self, peer: PeerId) -> PathLedger {
+        PathLedger {
             peer,
             pair_rotation: Arc::clone(&self.pair_rotation),
             metrics: Arc::clone(&self.metrics),
@@ -234,7 +235,7 @@ impl Inner {
         meeting: Meeting,
         place: &Place,
         deadline: Instant,
-    ) -> Result<(Punched, Option<Unanswered>), DialError> {
+    ) -> Result<(Punched, Option<UnconfirmedAttempt>), DialError> {
         let pace = SynGate::new(Arc::clone(&self.behaviour.recent_tuples));
         let told = meeting.told(&pace);
         let mut pending = PendingWithdrawal::new(told.session, meeting.coordination.withdrawals());
@@ -246,12 +247,12 @@ impl Inner {
         match unless_outdated(outdated, punching, decision).await {
             Some(Ok((punched, unexplained))) => {
                 pending.connected();
-                let unanswered = unexplained.map(|(lost, circumstances)| Unanswered {
+                let unconfirmed = unexplained.map(|(lost, circumstances)| UnconfirmedAttempt {
                     lost,
                     pending,
                     circumstances,
                 });
-                Ok((punched, unanswered))
+                Ok((punched, unconfirmed))
             }
             // A callee that has left has told where it is before.
             Some(Err(error)) => {
@@ -280,7 +281,7 @@ impl Inner {
             introduction,
             advertised,
             coordination,
-            mut relayed,
+            mut handshake,
             vantage,
             known,
         } = meeting;
@@ -297,7 +298,7 @@ impl Inner {
             Circumstances::new(&vantage, &self.mappings.known(), &candidates, known);
         let (translated, may_be_reached) = self.prepare(&mut candidates, &vantage, coordinator);
         let flights = coordination.expect_flights(session);
-        relayed.connect(session, coordination, flights);
+        handshake.connect(session, coordination, flights);
         let remotes = fixed_addresses(&candidates);
         let shared = begun.shared_addresses(&candidates, [&advertised.nat, &nat]);
         let kinds = candidates.iter().map(|it| (it.address, it.kind)).collect();
@@ -321,7 +322,7 @@ impl Inner {
             remote_candidates: candidates,
             may_be_reached,
             families_apart: known.are_apart(),
-            relayed_rtt: begun.relayed_rtt,
+            relayed_rtt: begun.rtt_via_coordinator,
             local_nat: advertised.nat,
             remote_nat: nat,
         };
@@ -330,11 +331,11 @@ impl Inner {
             PunchAgent::new(config, introduced, random_seed(), begun.started)
         });
         // The callee's flight leaves when the dialler is told, and takes half the round trip.
-        let due = begun.started + begun.relayed_rtt / 2;
-        let verifier = Verifier::new(&self.key, (peer, role), session, (&relayed, due))?
-            .over(begun.relayed_rtt)
+        let due = begun.started + begun.rtt_via_coordinator / 2;
+        let verifier = Verifier::new(&self.key, (peer, role), session, (&handshake, due))?
+            .over(begun.rtt_via_coordinator)
             .enduring(self.stream_silence);
-        let handover = self.handover((peer, role), relayed, decision);
+        let handover = self.handover((peer, role), handshake, decision);
         let session = Session::new(agent, verifier, handover, inbox, self.behaviour.reports())
             .naming(kinds, shared, translated)
             .paced(pace)
@@ -366,7 +367,7 @@ impl Inner {
         let Begun {
             peer,
             role,
-            relayed_rtt,
+            rtt_via_coordinator,
             is_held,
             ..
         } = *begun;
@@ -377,7 +378,7 @@ impl Inner {
         self.observer.tell(Status::Punching {
             peer,
             candidates,
-            relayed_rtt,
+            relayed_rtt: rtt_via_coordinator,
         });
     }
 
@@ -388,14 +389,14 @@ impl Inner {
             peer,
             role,
             started,
-            relayed_rtt,
+            rtt_via_coordinator,
             are_apart,
             is_held,
         } = *begun;
         match result {
             Ok(Handed { punched, .. }) => {
-                let Usage { way, stats, .. } = punched.in_use.first();
-                let open = way.at.saturating_duration_since(started);
+                let UsablePath { opened, stats, .. } = punched.stream_path.first();
+                let open = opened.at.saturating_duration_since(started);
                 self.metrics.established(open, started.elapsed(), stats);
             }
             Err(SessionError::NoPath(report)) => self.metrics.failed(started, &report.pairs),
@@ -409,8 +410,8 @@ impl Inner {
             return;
         };
         // The word of it takes half a round trip, and the two may have started as much apart.
-        let soonest = self.punch.impossible_after.max(relayed_rtt * 4);
-        let is_early = !are_apart && started.elapsed() + relayed_rtt < soonest;
+        let soonest = self.punch.impossible_after.max(rtt_via_coordinator * 4);
+        let is_early = !are_apart && started.elapsed() + rtt_via_coordinator < soonest;
         if is_early || is_held {
             return;
         }

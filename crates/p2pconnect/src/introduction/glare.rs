@@ -312,9 +312,9 @@ mod tests {
     use crate::{
         nat::port_sets::PortSets,
         stream::{
-            coordinated_handshake::{Progress, Relayed, wire},
-            opened_path::{OpenedPath, Usage},
-            path_ledger::{Books, InUse},
+            coordinated_handshake::{CoordinatedHandshake, Progress, wire},
+            opened_path::{OpenedPath, UsablePath},
+            path_ledger::{PathLedger, StreamPath},
         },
     };
 
@@ -330,8 +330,10 @@ mod tests {
     async fn answered(peer: PeerId) -> (Answered, tokio::sync::mpsc::Receiver<Connection>) {
         let keys = [(); 2].map(|()| SecretKey::generate().unwrap());
         let [one, other] = &keys;
-        let (mut dialling, hello) = Relayed::dialling(one, other.peer_id()).await.unwrap();
-        let mut called = Relayed::called(other, one.peer_id(), hello).unwrap();
+        let (mut dialling, hello) = CoordinatedHandshake::dialling(one, other.peer_id())
+            .await
+            .unwrap();
+        let mut called = CoordinatedHandshake::called(other, one.peer_id(), hello).unwrap();
         wire(&mut dialling, &mut called);
         let is_done = |progress: &Progress| matches!(progress, Progress::Done(_));
         drop(called.progress().wait_for(is_done).await.unwrap());
@@ -341,20 +343,20 @@ mod tests {
             remote: any,
             kind: CandidateKind::Host,
         };
-        let way = OpenedPath {
+        let opened = OpenedPath {
             pair,
             how: How::Connected,
             at: Instant::now(),
         };
-        let books = Books {
+        let ledger = PathLedger {
             peer,
             pair_rotation: Arc::default(),
             metrics: Arc::default(),
         };
-        let in_use = InUse::new(&books, Usage::new(way, Stats::default()));
+        let stream_path = StreamPath::new(&ledger, UsablePath::new(opened, Stats::default()));
         let punched = Punched {
             stream: called.take_stream().unwrap(),
-            in_use: Arc::new(in_use),
+            stream_path: Arc::new(stream_path),
             role: p2pconnect_proto::Role::Controlled,
             silence: crate::machine::tcp::STREAM_SILENCE,
         };

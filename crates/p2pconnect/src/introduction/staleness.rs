@@ -38,7 +38,7 @@ pub(crate) struct Told {
     /// What the peer has told of its own NAT.
     pub(crate) peer: NatReport,
     /// The round-trip time by way of the coordinator.
-    pub(crate) relayed_rtt: Duration,
+    pub(crate) rtt_via_coordinator: Duration,
     pub(crate) pace: SynGate,
 }
 
@@ -49,7 +49,7 @@ impl Told {
         if self.peer.filtering.is_some() {
             return Duration::ZERO;
         }
-        (self.relayed_rtt * 3 / 2).min(MAX_PATIENCE)
+        (self.rtt_via_coordinator * 3 / 2).min(MAX_PATIENCE)
     }
 
     /// Returns what is known of both NATs, this side's first.
@@ -199,7 +199,7 @@ mod tests {
             witnessed,
             role: Role::Controlling,
             peer: NatReport::default(),
-            relayed_rtt: Duration::from_millis(84),
+            rtt_via_coordinator: Duration::from_millis(84),
             pace: SynGate::default(),
         }
     }

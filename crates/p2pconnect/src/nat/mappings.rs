@@ -558,7 +558,7 @@ impl Shared {
                 Ok(()) = recheck.changed() => held.refresh(),
                 // The connection may last for long where packets do not leave from any more.
                 () = turn_or(&mut moved) => {
-                    if self.has_left((punch_port, server), local).await {
+                    if self.has_withdrawn((punch_port, server), local).await {
                         return;
                     }
                 }
@@ -585,7 +585,7 @@ impl Shared {
             self.learn(punch_port, server, mapping);
             return true;
         };
-        if self.has_left(key, mapping.local).await {
+        if self.has_withdrawn(key, mapping.local).await {
             tracing::debug!(%error, "the last mapping from there was lost");
             return false;
         }
@@ -644,7 +644,7 @@ impl Shared {
     /// Tells whether packets to a server leave from another address by now, as they do after a change
     /// of networks, and drops what is known from the former one. While there is no way to it, they
     /// leave from none.
-    async fn has_left(&self, key: Key, local: SocketAddr) -> bool {
+    async fn has_withdrawn(&self, key: Key, local: SocketAddr) -> bool {
         let (_, server) = key;
         self.has_left_for(self.source_towards(server).await, key, local)
     }

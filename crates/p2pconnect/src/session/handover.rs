@@ -20,12 +20,12 @@ use crate::{
     machine::tcp,
     session::verify::{Tagged, Verified, expect_nomination, nominate},
     stream::{
-        coordinated_handshake::{Left, Relayed},
-        opened_path::Usage,
-        path_ledger::{Books, InUse},
+        coordinated_handshake::{CoordinatedHandshake, Withdrawn},
+        opened_path::UsablePath,
+        path_ledger::{PathLedger, StreamPath},
         preamble::Preamble,
         punched::Punched,
-        transport::{Believed, Transport, Update, Written},
+        transport::{Transport, Unconfirmed, Update, Written},
     },
 };
 
@@ -33,7 +33,7 @@ use crate::{
 /// small record.
 const NOMINATION_LIMIT: Duration = Duration::from_secs(1);
 
-/// Updates that wait until the stream is used: of as many connections as are believed one after the other in the
+/// Updates that wait until the stream is used: of as many connections as are used unconfirmed one after the other in the
 /// time of a session, three each.
 const MAX_UPDATES: usize = 64;
 
@@ -42,16 +42,16 @@ struct Out {
     updates: mpsc::Sender<Update>,
     /// What is sent on each connection that is used.
     written: Written,
-    told: Weak<InUse>,
+    stream_path: Weak<StreamPath>,
     /// Where to say that it has come to nothing.
     lost: oneshot::Sender<SessionError>,
 }
 
-/// The way from the race to whoever wants the connection.
+/// Takes the connection from the race to whoever wants it.
 pub(crate) struct Handover {
     role: Role,
-    relayed: Relayed,
-    books: Books,
+    handshake: CoordinatedHandshake,
+    ledger: PathLedger,
     /// For how long nothing may come from the peer.
     silence: Duration,
     decision: Decision,
@@ -70,11 +70,11 @@ enum State {
 }
 
 impl Handover {
-    pub(crate) fn new(role: Role, relayed: Relayed, books: Books) -> Self {
+    pub(crate) fn new(role: Role, handshake: CoordinatedHandshake, ledger: PathLedger) -> Self {
         Self {
             role,
-            relayed,
-            books,
+            handshake,
+            ledger,
             silence: tcp::STREAM_SILENCE,
             decision: Decision::default(),
             state: State::Idle,
@@ -117,50 +117,52 @@ impl Handover {
             State::Idle => std::future::pending().await,
             State::Awaited(handed) => tokio::select! {
                 () = handed.closed() => {}
-                () = self.relayed.left(counts) => {}
+                () = self.handshake.withdrawn(counts) => {}
             },
             State::Out(out) => tokio::select! {
                 () = out.updates.closed() => {}
-                () = self.relayed.left(counts) => {}
+                () = self.handshake.withdrawn(counts) => {}
             },
             State::Over => {}
         }
     }
 
     /// Tells whether, and how, the peer has given up before it had a connection.
-    pub(super) fn left(&self, signs: Signs) -> Option<Left> {
-        self.relayed.has_left().filter(|it| self.counts(signs)(*it))
+    pub(super) fn withdrawn(&self, signs: Signs) -> Option<Withdrawn> {
+        self.handshake
+            .has_withdrawn()
+            .filter(|it| self.counts(signs)(*it))
     }
 
     /// Returns what tells whether the peer's giving up in this way ends the attempt.
-    fn counts(&self, signs: Signs) -> impl Fn(Left) -> bool + use<> {
+    fn counts(&self, signs: Signs) -> impl Fn(Withdrawn) -> bool + use<> {
         let is_out = matches!(self.state, State::Out(_));
         move |left| match left {
             // The peer gives up what it has no connection of; the one that is out may become one.
-            Left::Begun | Left::Untouched => !(is_out && signs.may_have_taken),
-            Left::Silent(_) => !signs.is_heard,
+            Withdrawn::Begun | Withdrawn::Untouched => !(is_out && signs.may_have_taken),
+            Withdrawn::Silent(_) => !signs.is_heard,
         }
     }
 
     /// Lets a connection be used before the peer has answered on it.
-    pub(super) async fn believe(&mut self, half: OwnedWriteHalf, usage: Usage) {
+    pub(super) async fn use_unconfirmed(&mut self, half: OwnedWriteHalf, path: UsablePath) {
         match std::mem::replace(&mut self.state, State::Over) {
             State::Awaited(handed) => {
-                let stream = self.relayed.take_stream();
+                let stream = self.handshake.take_stream();
                 let Some(mut stream) = stream.filter(|_| self.decision.uses()) else {
                     self.state = State::Awaited(handed);
                     return;
                 };
                 let (updates, receiver) = mpsc::channel(MAX_UPDATES);
-                let believed = Believed::new(half, receiver);
-                let written = believed.written();
-                *stream.get_mut().0 = Transport::Believed(Box::new(believed));
-                let in_use = Arc::new(InUse::new(&self.books, usage));
-                let told = Arc::downgrade(&in_use);
+                let unconfirmed = Unconfirmed::new(half, receiver);
+                let written = unconfirmed.written();
+                *stream.get_mut().0 = Transport::Unconfirmed(Box::new(unconfirmed));
+                let stream_path = Arc::new(StreamPath::new(&self.ledger, path));
+                let used = Arc::downgrade(&stream_path);
                 let (lost, losing) = oneshot::channel();
                 let result = match nominated(&mut stream).await {
                     Ok(()) => Ok(Handed {
-                        punched: self.punched(stream, in_use),
+                        punched: self.punched(stream, stream_path),
                         lost: Some(losing),
                     }),
                     Err(error) => Err(SessionError::Broken(error)),
@@ -170,13 +172,13 @@ impl Handover {
                 self.state = State::Out(Out {
                     updates,
                     written,
-                    told,
+                    stream_path: used,
                     lost,
                 });
             }
             State::Out(out) => {
-                if let Some(in_use) = out.told.upgrade() {
-                    in_use.replace(usage);
+                if let Some(stream_path) = out.stream_path.upgrade() {
+                    stream_path.replace(path);
                 }
                 tell(&out.updates, Update::Joined(out.written.join(half)));
                 self.state = State::Out(out);
@@ -193,7 +195,7 @@ impl Handover {
         }
     }
 
-    /// Tells that a connection does not lead to the peer, which may have been believed to.
+    /// Tells that a connection does not lead to the peer; it may be one that is used unconfirmed.
     pub(super) fn refute(&self, pair: &CandidatePair) {
         if let State::Out(out) = &self.state {
             let (local, remote) = (pair.local, pair.remote);
@@ -202,8 +204,8 @@ impl Handover {
     }
 
     /// Ends with the connection that has won.
-    pub(super) async fn finish(&mut self, winner: Option<(Verified, Usage)>) {
-        let Some((verified, usage)) = winner else {
+    pub(super) async fn finish(&mut self, winner: Option<(Verified, UsablePath)>) {
+        let Some((verified, path)) = winner else {
             let broken = SessionError::Broken(io::ErrorKind::NotConnected.into());
             let signs = Signs {
                 is_heard: true,
@@ -214,21 +216,21 @@ impl Handover {
         match (verified, std::mem::replace(&mut self.state, State::Over)) {
             (Verified::Confirmed(half), State::Out(out)) => {
                 tell(&out.updates, Update::Confirmed(half));
-                if let Some(in_use) = out.told.upgrade() {
+                if let Some(stream_path) = out.stream_path.upgrade() {
                     // Others may have joined it since.
-                    if in_use.now().way.pair != usage.way.pair {
-                        in_use.replace(usage);
+                    if stream_path.now().opened.pair != path.opened.pair {
+                        stream_path.replace(path);
                     }
-                    in_use.confirm();
+                    stream_path.confirm();
                 }
             }
             (Verified::OnStream(stream), State::Awaited(handed)) => {
                 let stream = self.nominated_on(*stream).await;
-                drop(handed.send(stream.map(|stream| self.confirmed(stream, usage))));
+                drop(handed.send(stream.map(|stream| self.confirmed(stream, path))));
             }
             (Verified::Tagged(tagged), State::Awaited(handed)) => {
                 let stream = self.attach(tagged).await;
-                drop(handed.send(stream.map(|stream| self.confirmed(stream, usage))));
+                drop(handed.send(stream.map(|stream| self.confirmed(stream, path))));
             }
             (_, State::Awaited(handed)) => {
                 let broken = SessionError::Broken(io::ErrorKind::NotConnected.into());
@@ -253,19 +255,19 @@ impl Handover {
         }
     }
 
-    fn confirmed(&self, stream: TlsStream<Transport>, usage: Usage) -> Handed {
-        let in_use = Arc::new(InUse::new(&self.books, usage));
-        in_use.confirm();
+    fn confirmed(&self, stream: TlsStream<Transport>, path: UsablePath) -> Handed {
+        let stream_path = Arc::new(StreamPath::new(&self.ledger, path));
+        stream_path.confirm();
         Handed {
-            punched: self.punched(stream, in_use),
+            punched: self.punched(stream, stream_path),
             lost: None,
         }
     }
 
-    const fn punched(&self, stream: TlsStream<Transport>, in_use: Arc<InUse>) -> Punched {
+    const fn punched(&self, stream: TlsStream<Transport>, stream_path: Arc<StreamPath>) -> Punched {
         Punched {
             stream,
-            in_use,
+            stream_path,
             role: self.role,
             silence: self.silence,
         }
@@ -289,10 +291,10 @@ impl Handover {
         Ok(stream)
     }
 
-    /// Lets the relayed handshake's stream go on over the connection that the dialler uses, and tells it so.
+    /// Lets the coordinated handshake's stream go on over the connection that the dialler uses, and tells it so.
     async fn attach(&self, tagged: Tagged) -> Result<TlsStream<Transport>, SessionError> {
         let broken = |kind: io::ErrorKind| SessionError::Broken(kind.into());
-        let stream = self.relayed.take_stream();
+        let stream = self.handshake.take_stream();
         let mut stream = stream.ok_or_else(|| broken(io::ErrorKind::NotConnected))?;
         let tcp = tagged.answer().await.map_err(SessionError::Broken)?;
         tcp::settle(&tcp, self.silence).map_err(SessionError::Broken)?;

@@ -26,12 +26,12 @@ use super::{Decision, Handed, Lost, Session, SessionError, Signs, handover::Hand
 use crate::{
     session::{
         inbound::Inbound,
-        verify::{Belief, Open, Origin, Verified, Verifier},
+        verify::{Open, Origin, UnconfirmedEvent, Verified, Verifier},
     },
     stream::{
-        coordinated_handshake::{Left, Progress, Relayed, TAG_LEN, wire},
-        opened_path::{OpenedPath, Usage},
-        path_ledger::Books,
+        coordinated_handshake::{CoordinatedHandshake, Progress, TAG_LEN, Withdrawn, wire},
+        opened_path::{OpenedPath, UsablePath},
+        path_ledger::PathLedger,
         punched::Punched,
     },
 };
@@ -47,7 +47,7 @@ type Verifying = JoinHandle<Result<Verified, VerifyFailure>>;
 struct Side {
     verifier: Verifier,
     handover: Handover,
-    books: Books,
+    ledger: PathLedger,
     /// How many connections there have been.
     count: u16,
     handed: oneshot::Receiver<Result<Handed, SessionError>>,
@@ -55,21 +55,21 @@ struct Side {
 }
 
 impl Side {
-    fn new(key: &SecretKey, peer: &SecretKey, role: Role, relayed: Relayed) -> Self {
+    fn new(key: &SecretKey, peer: &SecretKey, role: Role, handshake: CoordinatedHandshake) -> Self {
         let of = (peer.peer_id(), role);
-        let verifier = Verifier::new(key, of, TOKEN, (&relayed, Instant::now())).unwrap();
-        let books = Books {
+        let verifier = Verifier::new(key, of, TOKEN, (&handshake, Instant::now())).unwrap();
+        let ledger = PathLedger {
             peer: peer.peer_id(),
             pair_rotation: Arc::default(),
             metrics: Arc::default(),
         };
-        let mut handover = Handover::new(role, relayed, books.clone());
+        let mut handover = Handover::new(role, handshake, ledger.clone());
         let (sender, handed) = oneshot::channel();
         handover.to(sender);
         Self {
             verifier,
             handover,
-            books,
+            ledger,
             count: 0,
             handed,
             lost: None,
@@ -84,17 +84,19 @@ impl Side {
             origin: Origin::Dialled,
             took: PATIENCE,
         };
-        let (believing, mut beliefs) = mpsc::channel(2);
-        let verifying = tokio::spawn(self.verifier.clone().verify(open, believing));
+        let (sender, mut events) = mpsc::channel(2);
+        let verifying = tokio::spawn(self.verifier.clone().verify(open, sender));
         self.count += 1;
-        if let Some(Belief::Usable(half)) = timeout(PATIENCE, beliefs.recv()).await.unwrap() {
-            self.handover.believe(half, usage(self.count)).await;
+        if let Some(UnconfirmedEvent::Usable(half)) =
+            timeout(PATIENCE, events.recv()).await.unwrap()
+        {
+            self.handover.use_unconfirmed(half, path(self.count)).await;
         }
         verifying
     }
 
     async fn finish(&mut self, verified: Verified) {
-        let winner = Some((verified, usage(self.count)));
+        let winner = Some((verified, path(self.count)));
         self.handover.finish(winner).await;
     }
 
@@ -117,8 +119,8 @@ fn pair(n: u16) -> CandidatePair {
 }
 
 /// Tells of the n-th connection, which took as many attempts.
-fn usage(n: u16) -> Usage {
-    let way = OpenedPath {
+fn path(n: u16) -> UsablePath {
+    let opened = OpenedPath {
         pair: pair(n),
         how: How::Connected,
         at: Instant::now(),
@@ -127,15 +129,17 @@ fn usage(n: u16) -> Usage {
         attempts: n.into(),
         ..Stats::default()
     };
-    Usage::new(way, stats)
+    UsablePath::new(opened, stats)
 }
 
 /// Returns the dialler and the callee, whose handshake goes past any connection.
 async fn sides() -> (Side, Side) {
     let keys = [(); 2].map(|()| SecretKey::generate().unwrap());
     let [dialler, callee] = &keys;
-    let (mut dialling, hello) = Relayed::dialling(dialler, callee.peer_id()).await.unwrap();
-    let mut called = Relayed::called(callee, dialler.peer_id(), hello).unwrap();
+    let (mut dialling, hello) = CoordinatedHandshake::dialling(dialler, callee.peer_id())
+        .await
+        .unwrap();
+    let mut called = CoordinatedHandshake::called(callee, dialler.peer_id(), hello).unwrap();
     wire(&mut dialling, &mut called);
     (
         Side::new(dialler, callee, Role::Controlling, dialling),
@@ -230,7 +234,7 @@ async fn is_refuted(attack: Attack) {
         .collect();
 
     let (one, mut attacker) = connection().await;
-    let believing = dialler.verify(one).await;
+    let unconfirmed = dialler.verify(one).await;
     let here = say(&mut dialler, &said).await;
     let callees = TOKEN.opening(Role::Controlled);
     match attack {
@@ -252,7 +256,7 @@ async fn is_refuted(attack: Attack) {
         }
     }
     if !matches!(attack, Attack::Silence) {
-        let refuted = timeout(PATIENCE, believing).await.unwrap().unwrap();
+        let refuted = timeout(PATIENCE, unconfirmed).await.unwrap().unwrap();
         let failure = refuted.expect_err("nobody proved anything");
         assert_ne!(failure, VerifyFailure::WrongIdentity, "{attack:?}");
     }
@@ -309,7 +313,7 @@ async fn held_up_by_the_token(round_trip: Duration) -> Duration {
     let callees = TOKEN.opening(Role::Controlled);
     attacker.write_all(callees.as_bytes()).await.unwrap();
     let since = tokio::time::Instant::now();
-    let _believing = dialler.verify(one).await;
+    let _unconfirmed = dialler.verify(one).await;
     let here = say(&mut dialler, b"said").await;
     let (next, other) = connection().await;
     // From here on, time passes as soon as nobody has anything else to do.
@@ -361,31 +365,31 @@ async fn a_peer_far_away_has_time_to_answer() {
 async fn what_is_told_of_a_connection_is_true_of_the_one_that_wins() {
     let (mut dialler, mut callee) = sides().await;
     let (one, attacker) = connection().await;
-    let believing = dialler.verify(one).await;
+    let unconfirmed = dialler.verify(one).await;
     let here = say(&mut dialler, b"said").await;
-    let Books {
+    let PathLedger {
         peer,
         pair_rotation,
         metrics,
-    } = dialler.books.clone();
-    let first = here.in_use.first();
+    } = dialler.ledger.clone();
+    let first = here.stream_path.first();
     metrics.established(Duration::ZERO, Duration::ZERO, first.stats);
-    let in_use = Arc::clone(&here.in_use);
-    assert_eq!(in_use.now().way.pair, pair(1));
+    let stream_path = Arc::clone(&here.stream_path);
+    assert_eq!(stream_path.now().opened.pair, pair(1));
     assert_eq!(pair_rotation.noted(peer, &pair(1)), Some(true));
 
     // With bytes that nobody has read, this is a reset.
     attacker.readable().await.unwrap();
     drop(attacker);
-    let refuted = timeout(PATIENCE, believing).await.unwrap().unwrap();
+    let refuted = timeout(PATIENCE, unconfirmed).await.unwrap().unwrap();
     assert_eq!(refuted.err(), Some(VerifyFailure::Closed));
     meet(&mut dialler, &mut callee, here, b"said").await;
-    assert_eq!(in_use.now().way.pair, pair(2));
+    assert_eq!(stream_path.now().opened.pair, pair(2));
     let noted = [1, 2].map(|n| pair_rotation.noted(peer, &pair(n)));
     assert_eq!(noted, [None, Some(true)]);
     let counted = metrics.read();
     assert_eq!((counted.established, counted.attempts), (1, 2));
-    drop(in_use);
+    drop(stream_path);
     assert_eq!(pair_rotation.noted(peer, &pair(2)), Some(false));
 }
 
@@ -447,7 +451,7 @@ async fn the_token_opens_nothing_at_the_callee() {
     }
     // The handshake is untouched: the dialler, who has it, gets through.
     let (one, _silent) = connection().await;
-    let _believing = dialler.verify(one).await;
+    let _unconfirmed = dialler.verify(one).await;
     let here = say(&mut dialler, b"still here").await;
     meet(&mut dialler, &mut callee, here, b"still here").await;
 }
@@ -456,15 +460,17 @@ async fn the_token_opens_nothing_at_the_callee() {
 async fn a_last_flight_that_the_coordinator_keeps_back_comes_on_the_connection() {
     let keys = [(); 2].map(|()| SecretKey::generate().unwrap());
     let [dialler, callee] = &keys;
-    let (mut dialling, hello) = Relayed::dialling(dialler, callee.peer_id()).await.unwrap();
-    let mut called = Relayed::called(callee, dialler.peer_id(), hello).unwrap();
+    let (mut dialling, hello) = CoordinatedHandshake::dialling(dialler, callee.peer_id())
+        .await
+        .unwrap();
+    let mut called = CoordinatedHandshake::called(callee, dialler.peer_id(), hello).unwrap();
     called.answer_only(&mut dialling);
     let mut progress = called.progress();
     let mut dialler = Side::new(dialler, callee, Role::Controlling, dialling);
     let mut callee = Side::new(callee, &keys[0], Role::Controlled, called);
 
     let (one, _silent) = connection().await;
-    let _believing = dialler.verify(one).await;
+    let _unconfirmed = dialler.verify(one).await;
     let here = say(&mut dialler, b"without help").await;
     assert!(matches!(*progress.borrow_and_update(), Progress::UnderWay));
     meet(&mut dialler, &mut callee, here, b"without help").await;
@@ -511,11 +517,13 @@ async fn closed() -> SocketAddr {
 }
 
 /// A callee's session with a dialler at this address, and what tells it that the dialler has left.
-async fn called_by(remote: SocketAddr) -> (Session, watch::Sender<Option<Left>>) {
+async fn called_by(remote: SocketAddr) -> (Session, watch::Sender<Option<Withdrawn>>) {
     let keys = [(); 2].map(|()| SecretKey::generate().unwrap());
     let [dialler, callee] = &keys;
-    let (_dialling, hello) = Relayed::dialling(dialler, callee.peer_id()).await.unwrap();
-    let called = Relayed::called(callee, dialler.peer_id(), hello).unwrap();
+    let (_dialling, hello) = CoordinatedHandshake::dialling(dialler, callee.peer_id())
+        .await
+        .unwrap();
+    let called = CoordinatedHandshake::called(callee, dialler.peer_id(), hello).unwrap();
     let introduced = Introduced {
         role: Role::Controlled,
         bases: vec![Base {
@@ -537,13 +545,13 @@ async fn called_by(remote: SocketAddr) -> (Session, watch::Sender<Option<Left>>)
     let inbox = Arc::new(Inbound::new(Arc::default()))
         .expect(TOKEN.opening(Role::Controlling), BTreeSet::from([remote]));
     let (_nat, local_nat) = watch::channel(NatReport::default());
-    let leave = called.leaving();
-    let books = Books {
+    let leave = called.withdrawing();
+    let ledger = PathLedger {
         peer: of.0,
         pair_rotation: Arc::default(),
         metrics: Arc::default(),
     };
-    let handover = Handover::new(of.1, called, books);
+    let handover = Handover::new(of.1, called, ledger);
     let session = Session::new(agent, verifier, handover, inbox, local_nat);
     (session, leave)
 }
@@ -551,7 +559,7 @@ async fn called_by(remote: SocketAddr) -> (Session, watch::Sender<Option<Left>>)
 #[tokio::test]
 async fn what_the_peer_has_left_ends_at_once() {
     let silence = Duration::from_secs(2);
-    for left in [Left::Begun, Left::Silent(silence)] {
+    for left in [Withdrawn::Begun, Withdrawn::Silent(silence)] {
         let remote = closed().await;
         let (session, leave) = called_by(remote).await;
         let (handed, handing) = oneshot::channel();
@@ -584,7 +592,7 @@ async fn a_peer_that_is_heard_on_a_connection_is_there_until_that_ends() {
         }
     };
     timeout(PATIENCE, hearing).await.unwrap();
-    leave.send_replace(Some(Left::Silent(PATIENCE)));
+    leave.send_replace(Some(Withdrawn::Silent(PATIENCE)));
     let early = timeout(Duration::from_millis(200), &mut handing).await;
     assert!(early.is_err(), "{early:?}");
 

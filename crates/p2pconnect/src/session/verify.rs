@@ -1,7 +1,7 @@
 //! Proves that the other end of an open connection is the peer.
 
 mod answer;
-mod unanswered;
+mod unconfirmed;
 
 use std::{
     io,
@@ -24,12 +24,12 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
-use self::{answer::CalleesAnswer, unanswered::Unanswered};
+use self::{answer::CalleesAnswer, unconfirmed::UnconfirmedConnections};
 use crate::{
     machine::tcp,
     session::path_faults::{PathFaults, expect_probe, probe},
     stream::{
-        coordinated_handshake::{Progress, Relayed, SERVER_NAME, TAG_LEN, Tags},
+        coordinated_handshake::{CoordinatedHandshake, Progress, SERVER_NAME, TAG_LEN, Tags},
         hearing::{Hearing, Hearings},
         preamble::{Preamble, read_opening, stranger},
         transport::Transport,
@@ -41,7 +41,7 @@ const ON_STREAM: u8 = 1;
 
 /// The dialler's byte behind its opening: the handshake ran by way of the coordinator, and the
 /// dialler's tag of it follows.
-const RELAYED: u8 = 2;
+const COORDINATED: u8 = 2;
 
 /// The controlling side's first application byte: "this connection is the one".
 ///
@@ -61,14 +61,14 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// seen the opening must not make all of them hold a handshake's state.
 const MAX_HANDSHAKES: usize = 8;
 
-/// How long a connection that is believed to lead to the peer may do without the opening, before the next one is
+/// How long a connection that is used unconfirmed may do without the opening, before the next one is
 /// used as well.
 ///
 /// The peer's opening comes half a round trip after TCP is open; the rest is for lost packets. Two round
 /// trips, if these are longer.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// How long a connection that is believed to lead to the peer may take to bring the whole answer, before the next
+/// How long a connection that is used unconfirmed may take to bring the whole answer, before the next
 /// one is used as well.
 ///
 /// The peer's tag comes a round trip after ours has left, and [`FLIGHT_PATIENCE`] later if the
@@ -87,7 +87,7 @@ const MAX_ROUND_TRIP: Duration = Duration::from_secs(2);
 /// only if it must be: whoever knows the token could end the handshake with a wrong one.
 const FLIGHT_PATIENCE: Duration = Duration::from_millis(500);
 
-/// The least that is waited for the relayed handshake, however short the direct round trip is: a
+/// The least that is waited for the coordinated handshake, however short the direct round trip is: a
 /// busy machine needs some milliseconds.
 const MIN_PATIENCE: Duration = Duration::from_millis(20);
 
@@ -99,19 +99,19 @@ pub(crate) struct Verifier {
     /// What the peer does.
     theirs: Opening,
     tls: Tls,
-    relayed: watch::Receiver<Progress>,
-    /// Takes bytes of the relayed handshake that came on a connection.
-    relayed_bytes: mpsc::Sender<Vec<u8>>,
-    /// When the relayed handshake should be over.
-    relayed_due: Instant,
+    handshake_progress: watch::Receiver<Progress>,
+    /// Takes bytes of the coordinated handshake that came on a connection.
+    handshake_bytes: mpsc::Sender<Vec<u8>>,
+    /// When the coordinated handshake should be over.
+    handshake_due: Instant,
     /// The round trip to the peer, as far as is known.
     round_trip: Duration,
     /// How the dialler goes about it: as for the first connection, so for all.
-    way: Arc<OnceLock<Way>>,
+    mode: Arc<OnceLock<HandshakeMode>>,
     /// For how long nothing may come from the peer once its connection is used.
     silence: Duration,
     /// One connection after the other begins to be used. Closed when the peer has answered on one.
-    turn: Arc<Semaphore>,
+    use_permits: Arc<Semaphore>,
     /// How many handshakes may run on connections.
     handshakes: Arc<Semaphore>,
     /// What has been found of the paths, by which further connections are opened.
@@ -119,7 +119,7 @@ pub(crate) struct Verifier {
     /// On which connections the peer is heard.
     hearings: Hearings,
     /// On which connections that this side uses the peer has not answered.
-    unanswered: Unanswered,
+    unconfirmed: UnconfirmedConnections,
 }
 
 #[derive(Debug, Clone)]
@@ -130,9 +130,9 @@ enum Tls {
 
 /// Where the handshake runs that a connection is verified by.
 #[derive(Debug, Clone)]
-enum Way {
+enum HandshakeMode {
     OnStream,
-    Relayed(Tags),
+    Coordinated(Tags),
 }
 
 /// An open connection, and what is known of it.
@@ -159,7 +159,7 @@ pub(crate) enum Origin {
 
 /// What is known of a connection before its other end has proved to be the peer.
 #[derive(Debug)]
-pub(crate) enum Belief {
+pub(crate) enum UnconfirmedEvent {
     /// It can be used.
     Usable(OwnedWriteHalf),
     /// It has brought the peer's opening.
@@ -171,9 +171,9 @@ pub(crate) enum Belief {
 pub(crate) enum Verified {
     /// The handshake ran on it.
     OnStream(Box<TlsStream<Transport>>),
-    /// The peer has shown its tag of the relayed handshake; the other half is in use already.
+    /// The peer has shown its tag of the coordinated handshake; the other half is in use already.
     Confirmed(OwnedReadHalf),
-    /// The dialler has shown its tag of the relayed handshake, and uses the connection.
+    /// The dialler has shown its tag of the coordinated handshake, and uses the connection.
     Tagged(Tagged),
 }
 
@@ -196,8 +196,8 @@ impl Tagged {
     }
 }
 
-/// The turn to be the newest connection that is used.
-struct Turn<'a> {
+/// The permit to use another connection unconfirmed.
+struct UsePermit<'a> {
     permit: Option<SemaphorePermit<'a>>,
     /// For how long nothing may come.
     silence: Duration,
@@ -205,8 +205,8 @@ struct Turn<'a> {
     until: Instant,
 }
 
-impl Turn<'_> {
-    /// Lets the next connection have it. This one ends by a reset unless it is the one in the end.
+impl UsePermit<'_> {
+    /// Lets the next connection be used as well. This one ends by a reset unless it is the one in the end.
     fn pass(&mut self, stream: &TcpStream) {
         self.permit = None;
         tcp::have_reset(stream);
@@ -218,7 +218,7 @@ impl Verifier {
         key: &SecretKey,
         (peer, role): (PeerId, Role),
         token: SessionToken,
-        (relayed, relayed_due): (&Relayed, Instant),
+        (handshake, handshake_due): (&CoordinatedHandshake, Instant),
     ) -> Result<Self, TlsConfigError> {
         let tls = match role {
             Role::Controlling => Tls::Controlling(Arc::new(client_config(key, peer, PEER_ALPN)?)),
@@ -230,17 +230,17 @@ impl Verifier {
             ours: token.opening(role),
             theirs: token.opening(role.other()),
             tls,
-            relayed: relayed.progress(),
-            relayed_bytes: relayed.incoming(),
-            relayed_due,
+            handshake_progress: handshake.progress(),
+            handshake_bytes: handshake.incoming(),
+            handshake_due,
             round_trip: Duration::ZERO,
-            way: Arc::default(),
+            mode: Arc::default(),
             silence: tcp::STREAM_SILENCE,
-            turn: Arc::new(Semaphore::new(1)),
+            use_permits: Arc::new(Semaphore::new(1)),
             handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
             faults: Arc::default(),
             hearings: Hearings::default(),
-            unanswered: Unanswered::default(),
+            unconfirmed: UnconfirmedConnections::default(),
         })
     }
 
@@ -251,7 +251,7 @@ impl Verifier {
 
     /// Tells whether the peer may have taken a connection that this side has used, and what was sent there.
     pub(crate) fn may_be_taken(&self) -> bool {
-        self.unanswered.are_there()
+        self.unconfirmed.are_there()
     }
 
     /// Returns where it notes what it finds of the paths.
@@ -274,18 +274,18 @@ impl Verifier {
 
     /// Verifies a connection; on the controlled side, waits for the nomination too.
     ///
-    /// The controlling side gives the writing half to `believed` as soon as it can be used, and tells when it is
+    /// The controlling side gives the writing half to `events` as soon as it can be used, and tells when it is
     /// heard there.
     ///
     /// Cancel safety: dropping the future resets the connection.
     pub(crate) async fn verify(
         self,
         open: Open,
-        believed: mpsc::Sender<Belief>,
+        events: mpsc::Sender<UnconfirmedEvent>,
     ) -> Result<Verified, VerifyFailure> {
         let verifying = async {
             match self.tls.clone() {
-                Tls::Controlling(config) => self.as_controlling(open, config, believed).await,
+                Tls::Controlling(config) => self.as_controlling(open, config, events).await,
                 Tls::Controlled(config) => self.as_controlled(open, config).await,
             }
         };
@@ -299,11 +299,11 @@ impl Verifier {
         &self,
         open: Open,
         config: Arc<ClientConfig>,
-        believed: mpsc::Sender<Belief>,
+        events: mpsc::Sender<UnconfirmedEvent>,
     ) -> io::Result<Verified> {
-        match self.way(&open).await {
-            Way::Relayed(tags) => self.believe(open, tags, believed).await,
-            Way::OnStream => self.shake_hands(open, config).await,
+        match self.mode(&open).await {
+            HandshakeMode::Coordinated(tags) => self.use_unconfirmed(open, tags, events).await,
+            HandshakeMode::OnStream => self.shake_hands(open, config).await,
         }
     }
 
@@ -340,31 +340,31 @@ impl Verifier {
     }
 
     /// Chooses where the handshake runs, once for all connections.
-    async fn way(&self, open: &Open) -> Way {
-        if let Some(way) = self.way.get() {
-            return way.clone();
+    async fn mode(&self, open: &Open) -> HandshakeMode {
+        if let Some(mode) = self.mode.get() {
+            return mode.clone();
         }
-        let way = match open.origin {
-            Origin::Dialled | Origin::Accepted => self.relayed_in_time(open.took).await,
+        let mode = match open.origin {
+            Origin::Dialled | Origin::Accepted => self.handshake_in_time(open.took).await,
             // Somebody who knows the token has to prove more before he is sent anything.
             Origin::Stranger => None,
         };
-        let choose = || way.map_or(Way::OnStream, Way::Relayed);
-        self.way.get_or_init(choose).clone()
+        let choose = || mode.map_or(HandshakeMode::OnStream, HandshakeMode::Coordinated);
+        self.mode.get_or_init(choose).clone()
     }
 
-    /// Waits for the relayed handshake, if it should end within a round trip of the connection,
+    /// Waits for the coordinated handshake, if it should end within a round trip of the connection,
     /// which is what a handshake there would take.
-    async fn relayed_in_time(&self, round_trip: Duration) -> Option<Tags> {
-        let mut progress = self.relayed.clone();
+    async fn handshake_in_time(&self, round_trip: Duration) -> Option<Tags> {
+        let mut progress = self.handshake_progress.clone();
         if let Progress::Done(tags) = &*progress.borrow() {
             return Some(tags.clone());
         }
         let (now, patience) = (Instant::now(), round_trip.max(MIN_PATIENCE));
-        if self.relayed_due > now + patience {
+        if self.handshake_due > now + patience {
             return None;
         }
-        let until = self.relayed_due.max(now) + patience;
+        let until = self.handshake_due.max(now) + patience;
         let over = progress.wait_for(|progress| !matches!(progress, Progress::UnderWay));
         match timeout_at(until.into(), over).await.ok()?.as_deref().ok()? {
             Progress::Done(tags) => Some(tags.clone()),
@@ -376,13 +376,13 @@ impl Verifier {
     ///
     /// Where that takes long, the next connection is used as well. This one stays open: the peer answers on
     /// the one that it has taken, and that may be this one still.
-    async fn believe(
+    async fn use_unconfirmed(
         &self,
         open: Open,
         tags: Tags,
-        believed: mpsc::Sender<Belief>,
+        events: mpsc::Sender<UnconfirmedEvent>,
     ) -> io::Result<Verified> {
-        let Ok(turn) = self.turn.acquire().await else {
+        let Ok(permit) = self.use_permits.acquire().await else {
             // The peer has answered on another one, with which the session ends.
             return std::future::pending().await;
         };
@@ -396,23 +396,23 @@ impl Verifier {
             // It was opened before that was known.
             return Err(io::ErrorKind::ConnectionReset.into());
         }
-        let mut turn = Turn {
-            permit: Some(turn),
+        let mut permit = UsePermit {
+            permit: Some(permit),
             silence: SILENCE.max(self.round_trip * 2),
             until: Instant::now() + ANSWER_LIMIT.max(self.round_trip * 4),
         };
         let mut hearing = opening_read.then(|| self.hearings.begin());
         if origin != Origin::Dialled && hearing.is_none() {
             // Whoever connects greets at once, so this costs nothing.
-            hearing = Some(self.expect_opening(&mut stream, turn.silence).await?);
+            hearing = Some(self.expect_opening(&mut stream, permit.silence).await?);
         }
-        stream.write_all(&self.greeting(RELAYED)).await?;
+        stream.write_all(&self.greeting(COORDINATED)).await?;
         let rest = [probe(&stream), proof(&tags)?].concat();
         stream.write_all(&rest).await?;
         tcp::settle(&stream, self.silence)?;
         let (mut read, write) = stream.into_split();
-        self.unanswered.begin();
-        if believed.send(Belief::Usable(write)).await.is_err() {
+        self.unconfirmed.begin();
+        if events.send(UnconfirmedEvent::Usable(write)).await.is_err() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         let mut answer = CalleesAnswer::default();
@@ -421,24 +421,24 @@ impl Verifier {
             let _hearing = match hearing {
                 Some(hearing) => hearing,
                 None => {
-                    let opening = self.hear_opening(&mut answer, &mut read, &mut turn).await;
+                    let opening = self.hear_opening(&mut answer, &mut read, &mut permit).await;
                     opening.inspect_err(|error| self.note_silent_end(origin, error))?
                 }
             };
             is_heard = true;
             // Where the session is over, nobody needs to know.
-            drop(believed.send(Belief::Heard).await);
-            self.hear_tag(&mut answer, &mut read, &mut turn, &tags)
+            drop(events.send(UnconfirmedEvent::Heard).await);
+            self.hear_tag(&mut answer, &mut read, &mut permit, &tags)
                 .await
         };
         if let Err(error) = answering.await {
             // What was written on it belongs to another connection now.
             tcp::have_reset(read.as_ref());
-            self.unanswered.ended(&error, is_heard);
+            self.unconfirmed.ended(&error, is_heard);
             return Err(error);
         }
         // Nobody takes this one's place any more.
-        self.turn.close();
+        self.use_permits.close();
         tcp::settle(read.as_ref(), self.silence)?;
         Ok(Verified::Confirmed(read))
     }
@@ -448,13 +448,13 @@ impl Verifier {
         &self,
         answer: &mut CalleesAnswer,
         read: &mut OwnedReadHalf,
-        turn: &mut Turn<'_>,
+        permit: &mut UsePermit<'_>,
     ) -> io::Result<Hearing> {
         let opening = answer.expect_opening(read, self.theirs);
-        match timeout(turn.silence, opening).await {
+        match timeout(permit.silence, opening).await {
             Ok(opening) => opening?,
             Err(_) => {
-                turn.pass((*read).as_ref());
+                permit.pass((*read).as_ref());
                 answer.expect_opening(read, self.theirs).await?;
             }
         }
@@ -467,15 +467,15 @@ impl Verifier {
         &self,
         answer: &mut CalleesAnswer,
         read: &mut OwnedReadHalf,
-        turn: &mut Turn<'_>,
+        permit: &mut UsePermit<'_>,
         tags: &Tags,
     ) -> io::Result<()> {
         let tag = answer.expect_tag(read, tags);
-        match timeout_at(turn.until.into(), tag).await {
+        match timeout_at(permit.until.into(), tag).await {
             Ok(tag) => tag,
             Err(_) => {
                 self.faults.look_at_silent((*read).as_ref());
-                turn.pass((*read).as_ref());
+                permit.pass((*read).as_ref());
                 answer.expect_tag(read, tags).await
             }
         }
@@ -491,8 +491,8 @@ impl Verifier {
 
     /// Returns what the dialler begins a connection with. It leaves in a small packet of its own, so that
     /// it arrives even where large ones do not.
-    fn greeting(&self, way: u8) -> Vec<u8> {
-        [self.ours.as_bytes(), &[way][..]].concat()
+    fn greeting(&self, mode: u8) -> Vec<u8> {
+        [self.ours.as_bytes(), &[mode][..]].concat()
     }
 
     async fn expect_opening(
@@ -519,9 +519,9 @@ impl Verifier {
             }
         }
         let _hearing = self.hearings.begin();
-        let way = stream.read_u8().await?;
+        let mode = stream.read_u8().await?;
         expect_probe(&mut stream).await?;
-        match way {
+        match mode {
             ON_STREAM => {
                 // The semaphore is never closed.
                 let _running = self.handshakes.acquire().await.map_err(io::Error::other)?;
@@ -531,7 +531,7 @@ impl Verifier {
                 expect_nomination(&mut tls).await?;
                 Ok(Verified::OnStream(Box::new(tls.into())))
             }
-            RELAYED => self.expect_tag(stream).await,
+            COORDINATED => self.expect_tag(stream).await,
             _ => Err(stranger()),
         }
     }
@@ -546,7 +546,7 @@ impl Verifier {
         }
         let mut flight = vec![0; len];
         stream.read_exact(&mut flight).await?;
-        let tags = self.relayed_with(flight).await.ok_or_else(stranger)?;
+        let tags = self.tags_with(flight).await.ok_or_else(stranger)?;
         if !tags.is_theirs(&tag) {
             return Err(stranger());
         }
@@ -559,15 +559,15 @@ impl Verifier {
         }))
     }
 
-    /// Waits for the end of the relayed handshake. If the coordinator does not pass the last
+    /// Waits for the end of the coordinated handshake. If the coordinator does not pass the last
     /// flight on, there is this copy of it.
-    async fn relayed_with(&self, flight: Vec<u8>) -> Option<Tags> {
-        let mut progress = self.relayed.clone();
+    async fn tags_with(&self, flight: Vec<u8>) -> Option<Tags> {
+        let mut progress = self.handshake_progress.clone();
         let is_over = |progress: &Progress| !matches!(progress, Progress::UnderWay);
         let is_late = timeout(FLIGHT_PATIENCE, progress.wait_for(is_over))
             .await
             .is_err();
-        if is_late && self.relayed_bytes.try_send(flight).is_err() {
+        if is_late && self.handshake_bytes.try_send(flight).is_err() {
             tracing::debug!("a last flight has come too often");
         }
         match &*progress.wait_for(is_over).await.ok()? {

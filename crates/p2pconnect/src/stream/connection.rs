@@ -22,7 +22,7 @@ use crate::{
     stream::{
         Established, Lease, Steps, Stream, Successor, ending,
         liveness::{Liveness, PEER},
-        opened_path::{OpenedPath, Usage},
+        opened_path::{OpenedPath, UsablePath},
     },
 };
 
@@ -245,8 +245,8 @@ impl Connection {
     /// byte of the peer's has been read, it changes no more.
     #[must_use]
     pub fn path(&self) -> Path {
-        let (usage, steps) = self.stream.path();
-        Path::new(usage, steps)
+        let (path, steps) = self.stream.path();
+        Path::new(path, steps)
     }
 }
 
@@ -308,8 +308,15 @@ pub struct PathTimes {
 }
 
 impl Path {
-    fn new(Usage { way, stats, since }: Usage, steps: Steps) -> Self {
-        let OpenedPath { pair, how, at } = way;
+    fn new(
+        UsablePath {
+            opened,
+            stats,
+            since,
+        }: UsablePath,
+        steps: Steps,
+    ) -> Self {
+        let OpenedPath { pair, how, at } = opened;
         let tcp = at.saturating_duration_since(steps.began);
         let usable = steps.usable.max(since);
         let times = PathTimes {

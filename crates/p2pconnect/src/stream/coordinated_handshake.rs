@@ -23,7 +23,7 @@ use crate::{
     },
     machine::task::AbortOnDrop,
     stream::{
-        handshake_pipe::{Ends, HandshakePipe},
+        handshake_pipe::{CoordinatorEnd, HandshakePipe},
         transport::Transport,
     },
 };
@@ -43,11 +43,11 @@ const FROM_CALLEE: usize = 1;
 /// The dialler's flights that the callee needs: the hello and the last one.
 const FROM_DIALLER: usize = 2;
 
-/// How long the relayed handshake may take: three times across, with lost packets. TCP connections
+/// How long the coordinated handshake may take: three times across, with lost packets. TCP connections
 /// go on without it long before.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// What proves on a TCP connection that the relayed handshake's two ends are there.
+/// What proves on a TCP connection that the coordinated handshake's two ends are there.
 ///
 /// Both sides derive the same two tags from the handshake's secrets, which nobody else has.
 #[derive(Debug, Clone)]
@@ -66,7 +66,7 @@ impl Tags {
     }
 }
 
-/// How far a relayed handshake is.
+/// The state of a coordinated handshake.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum Progress {
     #[default]
@@ -76,32 +76,32 @@ pub(crate) enum Progress {
     Failed,
 }
 
-/// How a peer gives an introduction up.
+/// How a peer withdraws from an introduction.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Left {
+pub(crate) enum Withdrawn {
     /// It had begun, and found that another introduction would be better.
     Begun,
-    /// It has not taken it up.
+    /// It has not taken the introduction up.
     Untouched,
-    /// It has not said so: the coordinator has heard nothing of it for so long.
+    /// It has said nothing: the coordinator has heard nothing of it for so long.
     Silent(Duration),
 }
 
-/// A relayed handshake. Dropping it ends it.
+/// A TLS handshake with a peer whose flights the coordinator passes on. Dropping this ends it.
 #[derive(Debug)]
-pub(crate) struct Relayed {
+pub(crate) struct CoordinatedHandshake {
     progress: watch::Receiver<Progress>,
     stream: Arc<Mutex<Option<TlsStream<Transport>>>>,
     outgoing: Option<mpsc::Receiver<Vec<u8>>>,
     incoming: mpsc::Sender<Vec<u8>>,
     /// Whether anything of the peer's handshake has come.
     heard: bool,
-    /// How the peer has given the introduction up, once it has.
-    left: watch::Sender<Option<Left>>,
+    /// How the peer has withdrawn from the introduction, once it has.
+    withdrawn: watch::Sender<Option<Withdrawn>>,
     tasks: Vec<AbortOnDrop>,
 }
 
-impl Relayed {
+impl CoordinatedHandshake {
     /// Begins as the dialler; returns the first bytes too, which travel with the dial.
     ///
     /// Without them the dial goes on, and each connection makes its own handshake.
@@ -110,19 +110,21 @@ impl Relayed {
         peer: PeerId,
     ) -> Result<(Self, Vec<u8>), TlsConfigError> {
         let config = Arc::new(client_config(key, peer, PEER_ALPN)?);
-        let (relay, ends) = HandshakePipe::new(FROM_CALLEE);
+        let (pipe, end) = HandshakePipe::new(FROM_CALLEE);
         let handshake = async move {
             let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
             let connector = TlsConnector::from(config);
-            let stream = connector.connect(name, Transport::Relayed(relay)).await?;
+            let stream = connector
+                .connect(name, Transport::Coordinated(pipe))
+                .await?;
             Ok(stream.into())
         };
-        let mut relayed = Self::start(handshake, ends);
-        let hello = match &mut relayed.outgoing {
+        let mut handshake = Self::start(handshake, end);
+        let hello = match &mut handshake.outgoing {
             Some(outgoing) => outgoing.recv().await,
             None => None,
         };
-        Ok((relayed, hello.unwrap_or_default()))
+        Ok((handshake, hello.unwrap_or_default()))
     }
 
     /// Begins as the callee, with the dialler's first bytes.
@@ -132,24 +134,25 @@ impl Relayed {
         hello: Vec<u8>,
     ) -> Result<Self, TlsConfigError> {
         let config = Arc::new(server_config(key, Some(peer), PEER_ALPN)?);
-        let (relay, ends) = HandshakePipe::new(FROM_DIALLER);
+        let (pipe, end) = HandshakePipe::new(FROM_DIALLER);
         let handshake = async move {
             let acceptor = TlsAcceptor::from(config);
-            let stream = acceptor.accept(Transport::Relayed(relay)).await?;
+            let stream = acceptor.accept(Transport::Coordinated(pipe)).await?;
             Ok(stream.into())
         };
-        let mut relayed = Self::start(handshake, ends);
-        relayed.heard = true;
-        if hello.is_empty() || relayed.incoming.try_send(hello).is_err() {
+        let mut handshake = Self::start(handshake, end);
+        handshake.heard = true;
+        if hello.is_empty() || handshake.incoming.try_send(hello).is_err() {
             tracing::debug!("no handshake by way of the coordinator");
         }
-        Ok(relayed)
+        Ok(handshake)
     }
 
     fn start(
         handshake: impl Future<Output = io::Result<TlsStream<Transport>>> + Send + 'static,
-        (outgoing, incoming): Ends,
+        end: CoordinatorEnd,
     ) -> Self {
+        let CoordinatorEnd { outgoing, incoming } = end;
         let (sender, progress) = watch::channel(Progress::UnderWay);
         let stream = Arc::new(Mutex::new(None));
         let place = Arc::clone(&stream);
@@ -175,7 +178,7 @@ impl Relayed {
             outgoing: Some(outgoing),
             incoming,
             heard: false,
-            left: watch::Sender::default(),
+            withdrawn: watch::Sender::default(),
             tasks: vec![task],
         }
     }
@@ -191,7 +194,7 @@ impl Relayed {
             return;
         };
         let incoming = self.incoming.clone();
-        let (left, mut heard) = (self.left.clone(), self.heard);
+        let (withdrawn, mut heard) = (self.withdrawn.clone(), self.heard);
         self.tasks.push(AbortOnDrop::spawn(async move {
             loop {
                 tokio::select! {
@@ -204,12 +207,12 @@ impl Relayed {
                         let bytes = match word {
                             Word::Bytes(bytes) if !bytes.is_empty() => bytes,
                             Word::Bytes(_) => {
-                                let how = if heard { Left::Begun } else { Left::Untouched };
-                                left.send_replace(Some(how));
+                                let how = if heard { Withdrawn::Begun } else { Withdrawn::Untouched };
+                                withdrawn.send_replace(Some(how));
                                 continue;
                             }
                             Word::Silent(silence) => {
-                                left.send_replace(Some(Left::Silent(silence)));
+                                withdrawn.send_replace(Some(Withdrawn::Silent(silence)));
                                 continue;
                             }
                         };
@@ -224,24 +227,24 @@ impl Relayed {
         }));
     }
 
-    /// Waits until the peer has given the introduction up in a way that counts. Cancel safe.
-    pub(crate) async fn left(&self, counts: impl Fn(Left) -> bool) {
-        let mut left = self.left.subscribe();
+    /// Waits until the peer has withdrawn from the introduction in a way that counts. Cancel safe.
+    pub(crate) async fn withdrawn(&self, counts: impl Fn(Withdrawn) -> bool) {
+        let mut withdrawn = self.withdrawn.subscribe();
         // The sender lives as long as `self`.
-        drop(left.wait_for(|left| left.is_some_and(&counts)).await);
+        drop(withdrawn.wait_for(|how| how.is_some_and(&counts)).await);
     }
 
-    /// Tells whether, and how, it has.
-    pub(crate) fn has_left(&self) -> Option<Left> {
-        *self.left.borrow()
+    /// Returns how the peer has withdrawn from the introduction, if it has.
+    pub(crate) fn has_withdrawn(&self) -> Option<Withdrawn> {
+        *self.withdrawn.borrow()
     }
 
-    /// Returns where bytes go in that came another way than by the coordinator.
+    /// Takes flights of the peer that came on a connection, and not by way of the coordinator.
     pub(crate) fn incoming(&self) -> mpsc::Sender<Vec<u8>> {
         self.incoming.clone()
     }
 
-    /// Watches how far it is.
+    /// Watches the state of the handshake.
     pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.clone()
     }
@@ -257,19 +260,19 @@ impl Relayed {
 
 /// Lets two ends speak to each other without a coordinator.
 #[cfg(test)]
-pub(crate) fn wire(one: &mut Relayed, other: &mut Relayed) {
+pub(crate) fn wire(one: &mut CoordinatedHandshake, other: &mut CoordinatedHandshake) {
     one.answer_only(other);
     other.answer_only(one);
 }
 
 #[cfg(test)]
-impl Relayed {
-    /// Returns what tells this end that the other one has given the introduction up.
-    pub(crate) fn leaving(&self) -> watch::Sender<Option<Left>> {
-        self.left.clone()
+impl CoordinatedHandshake {
+    /// Returns what tells this end that the other one has withdrawn.
+    pub(crate) fn withdrawing(&self) -> watch::Sender<Option<Withdrawn>> {
+        self.withdrawn.clone()
     }
 
-    /// Lets the other end hear this one, and not the other way round.
+    /// Lets the other end hear this one, but not this one the other.
     pub(crate) fn answer_only(&mut self, other: &mut Self) {
         let Some(mut outgoing) = self.outgoing.take() else {
             return;
@@ -303,8 +306,8 @@ fn tags(stream: &TlsStream<Transport>) -> io::Result<Tags> {
         TlsStream::Server(_) => (controlled, controlling),
     };
     let last_flight = match io(stream) {
-        Transport::Relayed(relay) => relay.last_flight.as_slice().into(),
-        Transport::Believed(_) | Transport::Direct(_) | Transport::Gone => Arc::default(),
+        Transport::Coordinated(pipe) => pipe.last_flight.as_slice().into(),
+        Transport::Unconfirmed(_) | Transport::Direct(_) | Transport::Gone => Arc::default(),
     };
     Ok(Tags {
         ours,
@@ -325,8 +328,10 @@ mod tests {
     #[tokio::test]
     async fn a_last_flight_that_comes_twice_does_no_harm() {
         let [one, other] = [(); 2].map(|()| SecretKey::generate().unwrap());
-        let (mut dialling, hello) = Relayed::dialling(&one, other.peer_id()).await.unwrap();
-        let mut called = Relayed::called(&other, one.peer_id(), hello).unwrap();
+        let (mut dialling, hello) = CoordinatedHandshake::dialling(&one, other.peer_id())
+            .await
+            .unwrap();
+        let mut called = CoordinatedHandshake::called(&other, one.peer_id(), hello).unwrap();
         called.answer_only(&mut dialling);
         let is_over = |progress: &Progress| !matches!(progress, Progress::UnderWay);
         let mut progress = dialling.progress();

@@ -1,4 +1,4 @@
-//! The way by the coordinator, as a byte stream for TLS.
+//! A byte stream for TLS by way of the coordinator.
 
 use std::{
     collections::VecDeque,
@@ -9,13 +9,19 @@ use std::{
 use p2pconnect_proto::message::MAX_HANDSHAKE;
 use tokio::{io::ReadBuf, sync::mpsc};
 
-/// Flights on their way out; each side sends two at most.
+/// The most flights that wait to be passed on; each side sends two at most.
 const MAX_FLIGHTS: usize = 4;
 
-/// The other end of a relay: what is to be passed on, and where what comes is put in.
-pub(crate) type Ends = (mpsc::Receiver<Vec<u8>>, mpsc::Sender<Vec<u8>>);
+/// The coordinator's end of a pipe.
+#[derive(Debug)]
+pub(crate) struct CoordinatorEnd {
+    /// Flights to be passed on to the peer.
+    pub(crate) outgoing: mpsc::Receiver<Vec<u8>>,
+    /// Takes the flights that come from the peer.
+    pub(crate) incoming: mpsc::Sender<Vec<u8>>,
+}
 
-/// One end of the way by the coordinator, a byte stream in whole flights.
+/// The end of a pipe that TLS reads and writes: a byte stream in whole flights.
 #[derive(Debug)]
 pub(crate) struct HandshakePipe {
     outgoing: mpsc::Sender<Vec<u8>>,
@@ -32,10 +38,14 @@ pub(crate) struct HandshakePipe {
 }
 
 impl HandshakePipe {
-    pub(crate) fn new(awaited: usize) -> (Self, Ends) {
+    pub(crate) fn new(awaited: usize) -> (Self, CoordinatorEnd) {
         let (outgoing, flights) = mpsc::channel(MAX_FLIGHTS);
         let (sender, incoming) = mpsc::channel(MAX_FLIGHTS);
-        let relay = Self {
+        let end = CoordinatorEnd {
+            outgoing: flights,
+            incoming: sender,
+        };
+        let pipe = Self {
             outgoing,
             flight: Vec::new(),
             last_flight: Vec::new(),
@@ -43,7 +53,7 @@ impl HandshakePipe {
             awaited,
             read: VecDeque::new(),
         };
-        (relay, (flights, sender))
+        (pipe, end)
     }
 
     pub(crate) fn poll_read(

@@ -12,20 +12,24 @@ pub(crate) struct OpenedPath {
     pub(crate) at: Instant,
 }
 
-/// One connection that a stream runs over.
+/// An opened path on which bytes can be sent.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Usage {
-    pub(crate) way: OpenedPath,
-    /// What it took to make it.
+pub(crate) struct UsablePath {
+    pub(crate) opened: OpenedPath,
+    /// How many attempts to connect it took to open the path.
     pub(crate) stats: Stats,
-    /// Since when bytes can be sent on it.
+    /// Since when bytes can be sent on the path.
     pub(crate) since: Instant,
 }
 
-impl Usage {
-    /// Begins now.
-    pub(crate) fn new(way: OpenedPath, stats: Stats) -> Self {
+impl UsablePath {
+    /// Returns a path on which bytes can be sent from now on.
+    pub(crate) fn new(opened: OpenedPath, stats: Stats) -> Self {
         let since = Instant::now();
-        Self { way, stats, since }
+        Self {
+            opened,
+            stats,
+            since,
+        }
     }
 }

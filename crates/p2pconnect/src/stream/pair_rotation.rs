@@ -1,8 +1,8 @@
-//! Takes the pairs of punch ports that lead to a peer in turn.
+//! Rotates the pairs of punch ports that lead to a peer.
 //!
 //! Two endpoints have four pairs: each of two ports here with each of two there. The agent begins
 //! with the two primary ones, and with another pair only when that should have been enough. But a
-//! pair that the last connection used may still be taken: by that connection, or by its end, which
+//! pair that the last connection used may still be in use: by that connection, or by its end, which
 //! takes a round trip and on one side a minute. So each introduction begins with the pair that was
 //! used longest ago. Both sides have made the same connections and come to the same pair; should
 //! they not, their SYNs cross a little later, where they had crossed at first.
@@ -34,28 +34,30 @@ const OTHERS: [[PunchPort; 2]; 2] = [
     [PunchPort::SPARE, PunchPort::PRIMARY],
 ];
 
-/// The pairs that connections were made on.
+/// The pairs of ports that introductions have tried and connections were made on, the oldest first.
 #[derive(Debug, Default)]
-pub(crate) struct PairRotation(Mutex<VecDeque<Used>>);
+pub(crate) struct PairRotation(Mutex<VecDeque<PairUse>>);
 
+/// A pair of ports that was tried or used.
 #[derive(Debug)]
-struct Used {
-    ends: Ends,
-    /// Ends with the connection, or with the introduction.
-    taken: Weak<Taken>,
+struct PairUse {
+    key: PairKey,
+    /// Dropped with the connection, or with the introduction.
+    lease: Weak<PairLease>,
     /// Whether there has been a connection. A pair that was only tried keeps its place: where a NAT
     /// refuses simultaneous open, the pair that serves at last must be the last one again.
     has_served: bool,
 }
 
+/// A pair of ports: one of this machine's and one of the peer's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Ends {
+struct PairKey {
     peer: PeerId,
     local_port: u16,
     remote: SocketAddr,
 }
 
-impl Ends {
+impl PairKey {
     const fn new(peer: PeerId, pair: &CandidatePair) -> Self {
         Self {
             peer,
@@ -65,20 +67,20 @@ impl Ends {
     }
 }
 
-/// As long as this exists, there is a connection on a pair, or an introduction begins with it.
+/// The use of a pair of ports, by a connection or by an introduction that begins with the pair. Ends when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Taken(());
+pub(crate) struct PairLease(());
 
 impl PairRotation {
     /// Notes that there is a connection on a pair.
-    pub(crate) fn note(&self, peer: PeerId, pair: &CandidatePair) -> Arc<Taken> {
-        let ends = Ends::new(peer, pair);
-        let taken = Arc::new(Taken(()));
+    pub(crate) fn note(&self, peer: PeerId, pair: &CandidatePair) -> Arc<PairLease> {
+        let key = PairKey::new(peer, pair);
+        let lease = Arc::new(PairLease(()));
         self.with(|all| {
-            all.retain(|it| !(it.ends == ends && it.has_served));
-            push(all, ends, &taken, true);
+            all.retain(|it| !(it.key == key && it.has_served));
+            push(all, key, &lease, true);
         });
-        taken
+        lease
     }
 
     /// Notes that there is a connection on a pair, and that there has been none on the one that was
@@ -88,19 +90,19 @@ impl PairRotation {
         peer: PeerId,
         wrong: &CandidatePair,
         right: &CandidatePair,
-    ) -> Arc<Taken> {
-        let ends = Ends::new(peer, wrong);
-        self.with(|all| all.retain(|it| !(it.ends == ends && it.has_served)));
+    ) -> Arc<PairLease> {
+        let key = PairKey::new(peer, wrong);
+        self.with(|all| all.retain(|it| !(it.key == key && it.has_served)));
         self.note(peer, right)
     }
 
-    /// Tells whether a connection on a pair is noted, and whether it lasts.
+    /// Returns whether a noted connection on a pair lasts; `None` if there is none.
     #[cfg(test)]
     pub(crate) fn noted(&self, peer: PeerId, pair: &CandidatePair) -> Option<bool> {
-        let ends = Ends::new(peer, pair);
+        let key = PairKey::new(peer, pair);
         self.with(|all| {
-            let it = all.iter().find(|it| it.ends == ends && it.has_served)?;
-            Some(it.taken.strong_count() > 0)
+            let it = all.iter().find(|it| it.key == key && it.has_served)?;
+            Some(it.lease.strong_count() > 0)
         })
     }
 
@@ -114,7 +116,7 @@ impl PairRotation {
         nats: [&NatReport; 2],
         bases: &mut [Base],
         candidates: &mut [Candidate],
-    ) -> Option<Arc<Taken>> {
+    ) -> Option<Arc<PairLease>> {
         let varies = |nat: &&NatReport| {
             nat.mapping
                 .is_some_and(|it| it != NatMapping::EndpointIndependent)
@@ -123,17 +125,17 @@ impl PairRotation {
             return None;
         }
         let last_use = |[local, remote]: [PunchPort; 2]| {
-            let is_on = |used: &Ends| {
+            let is_on = |used: &PairKey| {
                 let here =
                     |it: &Base| it.punch_port == local && it.address.port() == used.local_port;
                 let there = |it: &Candidate| it.punch_port == remote && it.address == used.remote;
                 used.peer == peer && bases.iter().any(here) && candidates.iter().any(there)
             };
             self.with(|all| {
-                let on_it = || all.iter().filter(|it| is_on(&it.ends));
-                let is_taken = on_it().any(|it| it.taken.strong_count() > 0);
-                let has_served = |it: &Used| it.has_served && is_on(&it.ends);
-                (is_taken, all.iter().rposition(has_served))
+                let on_it = || all.iter().filter(|it| is_on(&it.key));
+                let is_leased = on_it().any(|it| it.lease.strong_count() > 0);
+                let has_served = |it: &PairUse| it.has_served && is_on(&it.key);
+                (is_leased, all.iter().rposition(has_served))
             })
         };
         let exists = |[local, remote]: &[PunchPort; 2]| {
@@ -141,23 +143,23 @@ impl PairRotation {
                 && candidates.iter().any(|it| it.punch_port == *remote)
         };
         let rank = |(is_other, pair): &(bool, [PunchPort; 2])| {
-            let (is_taken, last) = last_use(*pair);
+            let (is_leased, last) = last_use(*pair);
             // What was never used comes before any use.
-            (is_taken, *is_other, last)
+            (is_leased, *is_other, last)
         };
         let all = in_order(own, peer, role).into_iter();
         let first = all.filter(|(_, pair)| exists(pair)).min_by_key(rank);
         let (_, [local, remote]) = first?;
         // The next introduction, which may come while this one lasts, begins with another.
-        let taken = Arc::new(Taken(()));
+        let lease = Arc::new(PairLease(()));
         for base in bases.iter().filter(|it| it.punch_port == local) {
             for candidate in candidates.iter().filter(|it| it.punch_port == remote) {
-                let ends = Ends {
+                let key = PairKey {
                     peer,
                     local_port: base.address.port(),
                     remote: candidate.address,
                 };
-                self.with(|all| push(all, ends, &taken, false));
+                self.with(|all| push(all, key, &lease, false));
             }
         }
         if local == PunchPort::SPARE {
@@ -168,23 +170,23 @@ impl PairRotation {
                 .iter_mut()
                 .for_each(|it| swap(&mut it.punch_port));
         }
-        Some(taken)
+        Some(lease)
     }
 
-    fn with<T>(&self, use_all: impl FnOnce(&mut VecDeque<Used>) -> T) -> T {
+    fn with<T>(&self, use_all: impl FnOnce(&mut VecDeque<PairUse>) -> T) -> T {
         use_all(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-fn push(all: &mut VecDeque<Used>, ends: Ends, taken: &Arc<Taken>, has_served: bool) {
-    all.retain(|it| it.has_served || it.taken.strong_count() > 0);
+fn push(all: &mut VecDeque<PairUse>, key: PairKey, lease: &Arc<PairLease>, has_served: bool) {
+    all.retain(|it| it.has_served || it.lease.strong_count() > 0);
     if all.len() == MAX_USED {
         all.pop_front();
     }
-    let taken = Arc::downgrade(taken);
-    all.push_back(Used {
-        ends,
-        taken,
+    let lease = Arc::downgrade(lease);
+    all.push_back(PairUse {
+        key,
+        lease,
         has_served,
     });
 }
@@ -301,12 +303,12 @@ mod tests {
     #[test]
     fn as_many_connections_are_made_as_there_are_pairs() {
         let [one, _] = Side::both();
-        let mut taken = Vec::new();
+        let mut lease = Vec::new();
         let mut seen = Vec::new();
         for _ in 0..4 {
             let pair = one.begin(&NatReport::default());
             assert!(!seen.contains(&pair));
-            taken.push(one.pair_rotation.note(one.peer(), &pair));
+            lease.push(one.pair_rotation.note(one.peer(), &pair));
             seen.push(pair);
         }
     }
@@ -323,13 +325,13 @@ mod tests {
         let [one, _] = Side::both();
         let nat = NatReport::default();
         let lasting = one.begin(&nat);
-        let taken = one.pair_rotation.note(one.peer(), &lasting);
+        let lease = one.pair_rotation.note(one.peer(), &lasting);
         for _ in 0..12 {
             let pair = one.begin(&nat);
             assert_ne!(pair, lasting);
             drop(one.pair_rotation.note(one.peer(), &pair));
         }
-        drop(taken);
+        drop(lease);
         assert_eq!(one.begin(&nat), lasting);
     }
 
@@ -337,12 +339,14 @@ mod tests {
     fn a_pair_whose_connection_came_to_nothing_is_as_good_as_unused() {
         let [one, _] = Side::both();
         let nat = NatReport::default();
-        let believed = one.begin(&nat);
-        let taken = one.pair_rotation.note(one.peer(), &believed);
+        let unconfirmed = one.begin(&nat);
+        let lease = one.pair_rotation.note(one.peer(), &unconfirmed);
         let another = one.begin(&nat);
-        let _taken = one.pair_rotation.correct(one.peer(), &believed, &another);
-        drop(taken);
-        assert_eq!(one.begin(&nat), believed);
+        let _lease = one
+            .pair_rotation
+            .correct(one.peer(), &unconfirmed, &another);
+        drop(lease);
+        assert_eq!(one.begin(&nat), unconfirmed);
         assert_eq!(one.pair_rotation.noted(one.peer(), &another), Some(true));
     }
 

@@ -8,47 +8,47 @@ use tokio::sync::watch;
 use crate::{
     metrics::Recorder,
     stream::{
-        opened_path::Usage,
-        pair_rotation::{PairRotation, Taken},
+        opened_path::UsablePath,
+        pair_rotation::{PairLease, PairRotation},
     },
 };
 
-/// Where it is noted which connections to a peer are used.
+/// The record of the connections to a peer that streams run over: pairs of ports that are in use, and metrics.
 #[derive(Debug, Clone)]
-pub(crate) struct Books {
+pub(crate) struct PathLedger {
     pub(crate) peer: PeerId,
     pub(crate) pair_rotation: Arc<PairRotation>,
     pub(crate) metrics: Arc<Recorder>,
 }
 
-/// The connection that a stream runs over. Its pair of addresses is taken as long as this exists.
+/// The connection that a stream runs over. Its pair of ports is in use as long as this exists.
 #[derive(Debug)]
-pub(crate) struct InUse {
-    books: Books,
-    first: Usage,
-    now: Mutex<(Usage, Arc<Taken>)>,
-    /// Whether the peer has answered on it, so that no other one takes its place.
+pub(crate) struct StreamPath {
+    ledger: PathLedger,
+    first: UsablePath,
+    now: Mutex<(UsablePath, Arc<PairLease>)>,
+    /// Whether the peer has answered on the connection, so that no other one replaces it.
     confirmed: watch::Sender<bool>,
 }
 
-impl InUse {
-    pub(crate) fn new(books: &Books, usage: Usage) -> Self {
-        let taken = books.pair_rotation.note(books.peer, &usage.way.pair);
+impl StreamPath {
+    pub(crate) fn new(ledger: &PathLedger, path: UsablePath) -> Self {
+        let lease = ledger.pair_rotation.note(ledger.peer, &path.opened.pair);
         Self {
-            books: books.clone(),
-            first: usage,
-            now: Mutex::new((usage, taken)),
+            ledger: ledger.clone(),
+            first: path,
+            now: Mutex::new((path, lease)),
             confirmed: watch::Sender::new(false),
         }
     }
 
     /// Returns the connection that the stream began on.
-    pub(crate) const fn first(&self) -> Usage {
+    pub(crate) const fn first(&self) -> UsablePath {
         self.first
     }
 
     /// Returns the connection that the stream runs over now.
-    pub(crate) fn now(&self) -> Usage {
+    pub(crate) fn now(&self) -> UsablePath {
         self.now.lock().unwrap_or_else(PoisonError::into_inner).0
     }
 
@@ -57,24 +57,24 @@ impl InUse {
         self.confirmed.send_replace(true);
     }
 
-    /// Watches whether it has.
+    /// Watches whether the peer has answered on the connection.
     pub(crate) fn confirmation(&self) -> watch::Receiver<bool> {
         self.confirmed.subscribe()
     }
 
-    /// Notes that the connection has come to nothing, and another one has taken its place.
-    pub(crate) fn replace(&self, usage: Usage) {
-        let Books {
+    /// Notes that the connection has come to nothing, and that the stream runs over another one.
+    pub(crate) fn replace(&self, path: UsablePath) {
+        let PathLedger {
             peer,
             pair_rotation,
             metrics,
-        } = &self.books;
+        } = &self.ledger;
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         let former = now.0;
-        let taken = pair_rotation.correct(*peer, &former.way.pair, &usage.way.pair);
-        *now = (usage, taken);
-        let open = usage.way.at.saturating_duration_since(former.way.at);
-        let usable = usage.since.saturating_duration_since(former.since);
-        metrics.replaced(open, usable, [former.stats, usage.stats]);
+        let lease = pair_rotation.correct(*peer, &former.opened.pair, &path.opened.pair);
+        *now = (path, lease);
+        let open = path.opened.at.saturating_duration_since(former.opened.at);
+        let usable = path.since.saturating_duration_since(former.since);
+        metrics.replaced(open, usable, [former.stats, path.stats]);
     }
 }

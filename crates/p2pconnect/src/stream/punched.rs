@@ -7,14 +7,14 @@ use tokio_rustls::TlsStream;
 
 use crate::{
     machine::task::AbortOnDrop,
-    stream::{path_ledger::InUse, transport::Transport},
+    stream::{path_ledger::StreamPath, transport::Transport},
 };
 
 /// A connection to the peer.
 #[derive(Debug)]
 pub(crate) struct Punched {
     pub(crate) stream: TlsStream<Transport>,
-    pub(crate) in_use: Arc<InUse>,
+    pub(crate) stream_path: Arc<StreamPath>,
     /// This side's.
     pub(crate) role: Role,
     /// For how long nothing may come from the peer.

@@ -14,11 +14,11 @@ use crate::{
     Connection,
     machine::tcp::STREAM_SILENCE,
     stream::{
-        coordinated_handshake::{Progress, Relayed, wire},
+        coordinated_handshake::{CoordinatedHandshake, Progress, wire},
         opened_path::OpenedPath,
-        path_ledger::Books,
+        path_ledger::PathLedger,
         preamble::Preamble,
-        transport::{Believed, Update},
+        transport::{Unconfirmed, Update},
     },
 };
 
@@ -32,8 +32,10 @@ const SAID: &[u8] = b"said before anybody has answered";
 /// Returns the dialler's and the callee's end of a handshake that is over.
 async fn ends() -> (TlsStream<Transport>, TlsStream<Transport>) {
     let [one, other] = [(); 2].map(|()| SecretKey::generate().unwrap());
-    let (mut dialling, hello) = Relayed::dialling(&one, other.peer_id()).await.unwrap();
-    let mut called = Relayed::called(&other, one.peer_id(), hello).unwrap();
+    let (mut dialling, hello) = CoordinatedHandshake::dialling(&one, other.peer_id())
+        .await
+        .unwrap();
+    let mut called = CoordinatedHandshake::called(&other, one.peer_id(), hello).unwrap();
     wire(&mut dialling, &mut called);
     for end in [&dialling, &called] {
         let is_done = |progress: &Progress| matches!(progress, Progress::Done(_));
@@ -62,20 +64,20 @@ fn established(stream: TlsStream<Transport>, role: Role, rounds: u32) -> Establi
         kind: CandidateKind::Host,
     };
     let now = Instant::now();
-    let way = OpenedPath {
+    let opened = OpenedPath {
         pair,
         how: How::Connected,
         at: now,
     };
-    let books = Books {
+    let ledger = PathLedger {
         peer: PEER,
         pair_rotation: Arc::default(),
         metrics: Arc::default(),
     };
-    let in_use = InUse::new(&books, Usage::new(way, Stats::default()));
+    let stream_path = StreamPath::new(&ledger, UsablePath::new(opened, Stats::default()));
     let punched = Punched {
         stream,
-        in_use: Arc::new(in_use),
+        stream_path: Arc::new(stream_path),
         role,
         silence: STREAM_SILENCE,
     };
@@ -94,7 +96,7 @@ fn established(stream: TlsStream<Transport>, role: Role, rounds: u32) -> Establi
 }
 
 /// A connection that is used before anybody has answered on it. It comes to nothing when the sender is dropped.
-async fn unanswered(rounds: u32) -> (Established, mpsc::Sender<Update>) {
+async fn unconfirmed(rounds: u32) -> (Established, mpsc::Sender<Update>) {
     let (established, Late { updates, .. }) = late(rounds).await;
     (established, updates)
 }
@@ -112,7 +114,7 @@ async fn late(rounds: u32) -> (Established, Late) {
     let (one, other) = tcp().await;
     let (answered, half) = one.into_split();
     let (updates, receiver) = mpsc::channel(1);
-    *here.get_mut().0 = Transport::Believed(Box::new(Believed::new(half, receiver)));
+    *here.get_mut().0 = Transport::Unconfirmed(Box::new(Unconfirmed::new(half, receiver)));
     *there.get_mut().0 = Transport::Direct(Preamble::passed(other));
     let late = Late {
         there,
@@ -164,13 +166,13 @@ async fn accept(mut there: TlsStream<Transport>, expected: &[u8]) -> TlsStream<T
 
 #[tokio::test]
 async fn what_was_written_is_written_again_and_nothing_twice() {
-    let (first, updates) = unanswered(1).await;
+    let (first, updates) = unconfirmed(1).await;
     let (mut stream, successors) = stream(first);
     stream.write_all(SAID).await.unwrap();
     stream.flush().await.unwrap();
     drop(updates);
     // Another one that comes to nothing, after it has had everything and a part more.
-    let (second, updates) = unanswered(2).await;
+    let (second, updates) = unconfirmed(2).await;
     successors.send(Ok(second)).await.unwrap();
     stream.write_all(b", and more").await.unwrap();
     drop(updates);
@@ -192,7 +194,7 @@ async fn what_was_written_is_written_again_and_nothing_twice() {
     let mut there = in_time(accepting).await.unwrap();
     assert_eq!(stream.path().1.rounds, 3);
     assert!(*stream.confirmation().borrow());
-    assert!(stream.unanswered.is_none(), "nothing is kept any more");
+    assert!(stream.replay.is_none(), "nothing is kept any more");
     // What is written now is not written a second time either.
     stream.write_all(b"at last").await.unwrap();
     stream.shutdown().await.unwrap();
@@ -203,7 +205,7 @@ async fn what_was_written_is_written_again_and_nothing_twice() {
 
 #[tokio::test]
 async fn both_halves_of_a_stream_begin_anew() {
-    let (first, updates) = unanswered(1).await;
+    let (first, updates) = unconfirmed(1).await;
     let (stream, successors) = stream(first);
     let (mut reader, mut writer) = split(stream);
     // As much as is taken before the peer has answered, of which TCP has got a part.
@@ -240,7 +242,7 @@ async fn a_connection_that_is_answered_on_late_has_everything_once() {
         let (mut stream, successors) = match rounds {
             1 => stream(first),
             _ => {
-                let (lost, _) = unanswered(1).await;
+                let (lost, _) = unconfirmed(1).await;
                 let (mut stream, successors) = stream(lost);
                 successors.send(Ok(first)).await.unwrap();
                 stream.write_all(SAID).await.unwrap();
@@ -272,14 +274,14 @@ async fn a_connection_that_is_answered_on_late_has_everything_once() {
         read.unwrap();
         assert_eq!(&buf, b"answer");
         assert_eq!(stream.path().1.rounds, rounds);
-        assert!(*stream.confirmation().borrow() && stream.unanswered.is_none());
+        assert!(*stream.confirmation().borrow() && stream.replay.is_none());
         drop(successors);
     }
 }
 
 #[tokio::test]
 async fn what_follows_may_be_the_peers_dial() {
-    let (first, updates) = unanswered(1).await;
+    let (first, updates) = unconfirmed(1).await;
     let (mut stream, successors) = stream(first);
     stream.write_all(SAID).await.unwrap();
     drop(updates);
@@ -308,7 +310,7 @@ async fn a_dial_that_comes_to_nothing_tells_why() {
         (Some(DialError::PeerBusy), "busy"),
         (None, "no answer of the peer"),
     ] {
-        let (first, updates) = unanswered(1).await;
+        let (first, updates) = unconfirmed(1).await;
         let (mut stream, successors) = stream(first);
         drop(updates);
         match why {
@@ -329,7 +331,7 @@ async fn a_dial_that_comes_to_nothing_tells_why() {
 
 #[tokio::test]
 async fn nothing_is_acknowledged_before_the_peer_has_answered() {
-    let (first, updates) = unanswered(1).await;
+    let (first, updates) = unconfirmed(1).await;
     let mut connection = Connection::new(PEER, first);
     connection.write_all(SAID).await.unwrap();
     tokio::select! {
@@ -343,7 +345,7 @@ async fn nothing_is_acknowledged_before_the_peer_has_answered() {
 
 #[tokio::test]
 async fn a_stream_that_breaks_after_an_answer_does_not_begin_anew() {
-    let (first, updates) = unanswered(1).await;
+    let (first, updates) = unconfirmed(1).await;
     let (mut stream, successors) = stream(first);
     drop(updates);
     let (second, there) = answered(Role::Controlling, 2).await;

@@ -40,16 +40,16 @@ const MAX_UNHEARD: usize = 4 * 1024;
 #[derive(Debug)]
 pub(crate) enum Transport {
     /// The coordinator passes the handshake on.
-    Relayed(HandshakePipe),
+    Coordinated(HandshakePipe),
     /// A TCP connection that the peer has not answered on yet.
-    Believed(Box<Believed>),
+    Unconfirmed(Box<Unconfirmed>),
     /// A TCP connection.
     Direct(Preamble),
     /// Nothing any more: putting a connection together has failed.
     Gone,
 }
 
-/// What becomes of connections that were believed to lead to the peer.
+/// What becomes of unconfirmed connections.
 #[derive(Debug)]
 pub(crate) enum Update {
     /// One does, and this is its other half.
@@ -70,15 +70,15 @@ pub(crate) enum Update {
     PeerSilent(Duration),
 }
 
-/// TCP connections that are used before the peer has answered on one, with everything that was
-/// written, in case it has to be sent again on another one.
+/// Unconfirmed connections: TCP connections that are used before the peer has answered on one. Everything that was
+/// written is kept, in case it has to be sent again on another one.
 ///
 /// Nobody but the peer can read what is sent: the handshake is over, and the peer has proved who
 /// it is in it. The peer takes one of them, and answers there.
 #[derive(Debug)]
-pub(crate) struct Believed {
-    /// In the order of their turns. What is written goes to the last one; what the others lack they get once
-    /// they are the one.
+pub(crate) struct Unconfirmed {
+    /// In the order in which they came into use. What is written goes to the last one; what the others lack they get
+    /// once they are confirmed.
     connections: Vec<Outgoing>,
     written: Written,
     /// The other half of the only one that is left, once the peer has answered.
@@ -168,7 +168,7 @@ impl Outgoing {
     }
 }
 
-impl Believed {
+impl Unconfirmed {
     pub(crate) fn new(half: OwnedWriteHalf, updates: mpsc::Receiver<Update>) -> Self {
         Self {
             connections: vec![Outgoing::new(half)],
@@ -258,7 +258,7 @@ impl Believed {
     /// Sends what can be sent now. A connection that breaks is the race's matter.
     fn send(&mut self, cx: &mut Context<'_>) {
         if let Poll::Ready(Err(error)) = self.poll_sent(cx) {
-            tracing::debug!(%error, "believed connection broke");
+            tracing::debug!(%error, "unconfirmed connection broke");
         }
     }
 
@@ -298,37 +298,37 @@ fn no_path() -> io::Error {
 impl Transport {
     /// Ties the race among the connections to this stream, as long as it goes on.
     pub(crate) fn keep(&mut self, race: AbortOnDrop) {
-        if let Self::Believed(believed) = self {
-            believed.race = Some(race);
+        if let Self::Unconfirmed(unconfirmed) = self {
+            unconfirmed.race = Some(race);
         }
     }
 
     /// Returns the TCP connection, once it is certain which.
     pub(crate) const fn tcp(&self) -> Option<&TcpStream> {
         match self {
-            Self::Relayed(_) | Self::Believed(_) | Self::Gone => None,
+            Self::Coordinated(_) | Self::Unconfirmed(_) | Self::Gone => None,
             Self::Direct(stream) => Some(stream.tcp()),
         }
     }
 
     /// Becomes direct as soon as the peer has answered.
     fn poll_direct(&mut self, cx: &mut Context<'_>, direction: Direction) -> Poll<io::Result<()>> {
-        let Self::Believed(believed) = self else {
+        let Self::Unconfirmed(unconfirmed) = self else {
             return Poll::Ready(Ok(()));
         };
-        let waker = believed.waker(direction, cx);
-        let settled = ready!(believed.poll_settled(&mut Context::from_waker(&waker)));
+        let waker = unconfirmed.waker(direction, cx);
+        let settled = ready!(unconfirmed.poll_settled(&mut Context::from_waker(&waker)));
         // The other direction has other things to wait for from now on.
-        believed.wakers.wake_by_ref();
+        unconfirmed.wakers.wake_by_ref();
         settled?;
-        let Self::Believed(believed) = std::mem::replace(self, Self::Gone) else {
+        let Self::Unconfirmed(unconfirmed) = std::mem::replace(self, Self::Gone) else {
             return Poll::Ready(Ok(()));
         };
-        let Believed {
+        let Unconfirmed {
             mut connections,
             confirmed,
             ..
-        } = *believed;
+        } = *unconfirmed;
         let halves = confirmed.zip(connections.pop());
         let (reading, writing) = halves.ok_or_else(no_path)?;
         let stream = reading.reunite(writing.half).map_err(io::Error::other)?;
@@ -346,8 +346,8 @@ impl AsyncRead for Transport {
         ready!(self.poll_direct(cx, Direction::Reading))?;
         match &mut *self {
             Self::Direct(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Relayed(relay) => relay.poll_read(cx, buf),
-            Self::Believed(_) | Self::Gone => Poll::Ready(Err(no_path())),
+            Self::Coordinated(pipe) => pipe.poll_read(cx, buf),
+            Self::Unconfirmed(_) | Self::Gone => Poll::Ready(Err(no_path())),
         }
     }
 }
@@ -361,12 +361,15 @@ impl AsyncWrite for Transport {
         let direct = self.poll_direct(cx, Direction::Writing)?;
         match &mut *self {
             Self::Direct(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Relayed(relay) => relay.write(bytes),
-            Self::Believed(believed) => {
-                debug_assert!(direct.is_pending(), "it stays believed only while it waits");
-                let taken = believed.take(bytes);
-                let waker = believed.waker(Direction::Writing, cx);
-                believed.send(&mut Context::from_waker(&waker));
+            Self::Coordinated(pipe) => pipe.write(bytes),
+            Self::Unconfirmed(unconfirmed) => {
+                debug_assert!(
+                    direct.is_pending(),
+                    "it stays unconfirmed only while it waits"
+                );
+                let taken = unconfirmed.take(bytes);
+                let waker = unconfirmed.waker(Direction::Writing, cx);
+                unconfirmed.send(&mut Context::from_waker(&waker));
                 if taken > 0 || bytes.is_empty() {
                     Poll::Ready(Ok(taken))
                 } else {
@@ -381,16 +384,16 @@ impl AsyncWrite for Transport {
         let direct = self.poll_direct(cx, Direction::Writing)?;
         match &mut *self {
             Self::Direct(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Relayed(relay) => relay.flush(),
+            Self::Coordinated(pipe) => pipe.flush(),
             // Whoever flushes may not come back before the peer has answered what was written.
-            Self::Believed(believed) if direct.is_pending() => {
-                if believed.is_sent() {
+            Self::Unconfirmed(unconfirmed) if direct.is_pending() => {
+                if unconfirmed.is_sent() {
                     Poll::Ready(Ok(()))
                 } else {
                     Poll::Pending
                 }
             }
-            Self::Believed(_) | Self::Gone => Poll::Ready(Err(no_path())),
+            Self::Unconfirmed(_) | Self::Gone => Poll::Ready(Err(no_path())),
         }
     }
 
@@ -399,8 +402,8 @@ impl AsyncWrite for Transport {
         ready!(self.poll_direct(cx, Direction::Writing))?;
         match &mut *self {
             Self::Direct(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Relayed(_) => Poll::Ready(Ok(())),
-            Self::Believed(_) | Self::Gone => Poll::Ready(Err(no_path())),
+            Self::Coordinated(_) => Poll::Ready(Ok(())),
+            Self::Unconfirmed(_) | Self::Gone => Poll::Ready(Err(no_path())),
         }
     }
 

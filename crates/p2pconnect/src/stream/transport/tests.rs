@@ -41,9 +41,9 @@ impl Early {
             remote: half.peer_addr().unwrap(),
         };
         updates.try_send(heard).unwrap();
-        let believed = Believed::new(half, receiver);
-        let written = believed.written();
-        let (reader, writer) = split(Transport::Believed(Box::new(believed)));
+        let unconfirmed = Unconfirmed::new(half, receiver);
+        let written = unconfirmed.written();
+        let (reader, writer) = split(Transport::Unconfirmed(Box::new(unconfirmed)));
         Self {
             reader,
             writer,
@@ -60,12 +60,12 @@ async fn a_connection_that_joins_brings_what_is_written_though_nobody_uses_the_s
     let mut early = Early::new().await;
     early.writer.write_all(b"said").await.unwrap();
     let mut other = Early::new().await;
-    let Transport::Believed(believed) = other.reader.unsplit(other.writer) else {
-        panic!("it is believed no more");
+    let Transport::Unconfirmed(unconfirmed) = other.reader.unsplit(other.writer) else {
+        panic!("it is unconfirmed no more");
     };
-    let Believed {
+    let Unconfirmed {
         mut connections, ..
-    } = *believed;
+    } = *unconfirmed;
     let _joined = early.written.join(connections.remove(0).half);
     let mut heard = [0; 4];
     let hearing = timeout(PATIENCE, other.peer.read_exact(&mut heard));
@@ -169,7 +169,7 @@ async fn little_is_sent_where_nobody_has_been_heard() {
     let (mut there, (_read, half)) = (accepted.unwrap().0, stream.unwrap().into_split());
     let (local, remote) = (half.local_addr().unwrap(), half.peer_addr().unwrap());
     let (updates, receiver) = mpsc::channel(1);
-    let mut early = Transport::Believed(Box::new(Believed::new(half, receiver)));
+    let mut early = Transport::Unconfirmed(Box::new(Unconfirmed::new(half, receiver)));
     early.write_all(&[1; MAX_UNCONFIRMED]).await.unwrap();
     assert!(timeout(Duration::ZERO, early.flush()).await.is_err());
     let mut heard = vec![0; MAX_UNCONFIRMED];

@@ -15,9 +15,9 @@ use std::{
 /// that has fallen silent may be, and so may one that has brought the opening: a reset does not wait for a tag that
 /// was lost on the way.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Unanswered(Arc<AtomicUsize>);
+pub(super) struct UnconfirmedConnections(Arc<AtomicUsize>);
 
-impl Unanswered {
+impl UnconfirmedConnections {
     /// Notes that a connection is used.
     pub(super) fn begin(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
@@ -56,11 +56,11 @@ mod tests {
             (io::ErrorKind::TimedOut, false, true),
             (io::ErrorKind::ConnectionReset, true, true),
         ] {
-            let unanswered = Unanswered::default();
-            unanswered.begin();
-            assert!(unanswered.are_there());
-            unanswered.ended(&kind.into(), is_heard);
-            assert_eq!(unanswered.are_there(), may_be, "{kind:?}");
+            let unconfirmed = UnconfirmedConnections::default();
+            unconfirmed.begin();
+            assert!(unconfirmed.are_there());
+            unconfirmed.ended(&kind.into(), is_heard);
+            assert_eq!(unconfirmed.are_there(), may_be, "{kind:?}");
         }
     }
 }
