@@ -237,7 +237,7 @@ impl Dial {
         while self.may_begin_round(failed.take()).await? {
             self.counts.rounds += 1;
             let forwarded = self.inner.port_mappings.known();
-            if !self.looks_in_time().await {
+            if !self.is_prepared_in_time().await {
                 break;
             }
             let met = match self.ask(&place).await {
@@ -286,9 +286,9 @@ impl Dial {
     }
 
     /// Sees where this machine and its NAT are, and returns whether there was time for it.
-    async fn looks_in_time(&self) -> bool {
-        let looking = self.inner.look(self.counts.rounds);
-        timeout_at(self.deadline.into(), looking).await.is_ok()
+    async fn is_prepared_in_time(&self) -> bool {
+        let preparing = self.inner.prepare_round(self.counts.rounds);
+        timeout_at(self.deadline.into(), preparing).await.is_ok()
     }
 
     /// Connects as the coordinator has arranged it.

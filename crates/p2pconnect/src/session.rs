@@ -103,9 +103,9 @@ pub(crate) struct Session {
     checks: BTreeMap<CheckId, Check>,
     tasks: JoinSet<(CheckId, Done)>,
     unconfirmed: (mpsc::Sender<Unconfirmed>, mpsc::Receiver<Unconfirmed>),
-    pace: SynGate,
-    /// What the agent's bets have taken, until it has ended.
-    stake: Option<GuessReservation>,
+    syn_gate: SynGate,
+    /// The sockets reserved for the agent's guesses, until it has ended.
+    reservation: Option<GuessReservation>,
     holes: Arc<Holes>,
     lingering: Arc<Lingering>,
     /// Whether the holes that it has left open are closed.
@@ -172,8 +172,8 @@ impl Session {
             checks: BTreeMap::new(),
             tasks: JoinSet::new(),
             unconfirmed: mpsc::channel(MAX_UNCONFIRMED),
-            pace: SynGate::default(),
-            stake: None,
+            syn_gate: SynGate::default(),
+            reservation: None,
             holes: Arc::default(),
             lingering: Arc::default(),
             over: watch::Sender::new(false),
@@ -181,10 +181,10 @@ impl Session {
         }
     }
 
-    /// Pays for what is sent, and holds what the agent bets with.
-    pub(crate) fn spending(mut self, account: Account, stake: GuessReservation) -> Self {
+    /// Pays for what is sent, and keeps the sockets that are reserved for guesses.
+    pub(crate) fn spending(mut self, account: Account, reservation: GuessReservation) -> Self {
         self.account = account;
-        self.stake = Some(stake);
+        self.reservation = Some(reservation);
         self
     }
 
@@ -195,9 +195,9 @@ impl Session {
         self
     }
 
-    /// Lets others see and hold what the session begins.
-    pub(crate) fn paced(mut self, pace: SynGate) -> Self {
-        self.pace = pace;
+    /// Counts the connections that the session begins, and lets others hold it.
+    pub(crate) fn gated(mut self, syn_gate: SynGate) -> Self {
+        self.syn_gate = syn_gate;
         self
     }
 
@@ -277,7 +277,7 @@ impl Session {
         } else {
             LINGERING
         };
-        let kept = self.stake.take().map(GuessReservation::left_open);
+        let kept = self.reservation.take().map(GuessReservation::left_open);
         self.lingering.hold(tasks, limit, self.over.clone(), kept);
     }
 
@@ -308,7 +308,7 @@ impl Session {
         (local, remote): (SocketAddr, SocketAddr),
         purpose: Purpose,
     ) {
-        if self.pace.is_held() {
+        if self.syn_gate.is_held() {
             return;
         }
         let network = self.network_of(remote.ip());
@@ -341,7 +341,7 @@ impl Session {
             return;
         };
         let is_over_ipv4 = remote.is_ipv4() || self.translated.contains(&remote.ip());
-        self.pace.begins((local, remote), is_over_ipv4);
+        self.syn_gate.begins((local, remote), is_over_ipv4);
         let connecting = Check::Connecting {
             task,
             local,
@@ -549,7 +549,7 @@ const fn how_of(opened: Opened) -> How {
 }
 
 /// Connects. The SYN leaves at once and not when the future is first polled: where a NAT gives out
-/// ports in a row, the order of the SYNs decides which gets which.
+/// ports in sequence, the order of the SYNs decides which gets which.
 fn connect(
     check: CheckId,
     (local, remote): (SocketAddr, SocketAddr),

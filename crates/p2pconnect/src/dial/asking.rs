@@ -159,7 +159,7 @@ impl Dial {
         let claims = place
             .claims()
             .unwrap_or_else(|| self.inner.mappings.claims());
-        let advertised = self.inner.announce_anew(place);
+        let advertised = self.inner.advertise_for_dial(place);
         let request = DialRequest {
             callee: self.peer,
             candidates: advertised.candidates.clone(),

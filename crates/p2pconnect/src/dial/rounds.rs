@@ -11,14 +11,14 @@ use crate::{DialError, nat::behaviour::varies};
 const MAX_ROUNDS: u32 = 3;
 
 /// How many it asks for if some are given up early, because more has become known of a NAT: each
-/// side may learn that once, and once more where it is in a row of ports.
-pub(super) const MAX_INTRODUCTIONS: u32 = MAX_FORETOLD_ROUNDS + 4;
+/// side may learn that once, and once more where it is in a sequence of ports.
+pub(super) const MAX_INTRODUCTIONS: u32 = MAX_PREDICTED_ROUNDS + 4;
 
-/// How many rounds of one dial may fail in which ports were foretold, while there is time. Others that dial at
+/// How many rounds of one dial may fail in which ports were predicted, while there is time. Others that dial at
 /// the same moment from behind the same NAT get these ports; a dozen of them are done after four rounds.
-const MAX_FORETOLD_ROUNDS: u32 = 6;
+const MAX_PREDICTED_ROUNDS: u32 = 6;
 
-/// The longest pause, at random, before ports are foretold or guessed anew for the first time, so that dials that have
+/// The longest pause, at random, before ports are predicted or guessed anew for the first time, so that dials that have
 /// been in each other's way are not again. Twice as long each time, as there may be several.
 const GUESS_PAUSE: Duration = Duration::from_millis(500);
 
@@ -73,7 +73,7 @@ pub(super) fn is_short(left: Duration) -> bool {
 /// Returns how many rounds may fail if this is how one of them has.
 pub(super) fn most(error: Option<&DialError>) -> u32 {
     match error {
-        Some(DialError::NoDirectPath(report)) if is_foretold(report) => MAX_FORETOLD_ROUNDS,
+        Some(DialError::NoDirectPath(report)) if is_predicted(report) => MAX_PREDICTED_ROUNDS,
         _ => MAX_ROUNDS,
     }
 }
@@ -102,7 +102,7 @@ fn pause(before: u32, drawn: f64) -> Duration {
 }
 
 /// Tells whether it counted on one port each.
-fn is_foretold(report: &PunchReport) -> bool {
+fn is_predicted(report: &PunchReport) -> bool {
     let nats = [&report.local_nat, &report.remote_nat];
     let is_random =
         |nat: &&NatReport| varies(nat) && matches!(nat.ports, Some(PortAssignment::Random { .. }));
@@ -153,7 +153,7 @@ pub(super) fn is_final(error: &DialError, is_apart: bool) -> bool {
         }
         // Whoever takes connections to others takes those of the next round as well.
         DialError::NoDirectPath(report) if report.verdict == Verdict::Intercepted => true,
-        // Foretold and guessed ports may be better ones next time.
+        // Predicted and guessed ports may be better ones next time.
         DialError::NoDirectPath(report) => is_proven(report) && !report.guessed,
         DialError::Broken(_) | DialError::PeerBusy | DialError::PeerLeft => false,
         _ => true,
@@ -201,13 +201,13 @@ mod tests {
         }))
     }
 
-    const ROW: PortAssignment = PortAssignment::Sequential { delta: 1 };
+    const SEQUENCE: PortAssignment = PortAssignment::Sequential { delta: 1 };
     const BLOCK: PortAssignment = PortAssignment::Random { first: 1, last: 9 };
 
     #[test]
     fn nothing_to_try_is_final_only_between_different_families() {
         for verdict in [Verdict::NoCommonFamily, Verdict::KnownInDifferentFamilies] {
-            let error = failed(verdict, ROW);
+            let error = failed(verdict, SEQUENCE);
             assert!(is_final(&error, true));
             assert!(!is_final(&error, false));
         }
@@ -217,7 +217,7 @@ mod tests {
     fn a_round_that_is_cut_off_replaces_no_whole_one() {
         let last = |is_cut_off| {
             let [whole, cut] = [Verdict::LocalMappingVaries, Verdict::Silent];
-            let [whole, cut] = [whole, cut].map(|it| Some(failed(it, ROW)));
+            let [whole, cut] = [whole, cut].map(|it| Some(failed(it, SEQUENCE)));
             match kept(whole, cut, is_cut_off) {
                 Some(DialError::NoDirectPath(report)) => Some(report.verdict),
                 _ => None,
@@ -244,15 +244,15 @@ mod tests {
     }
 
     #[test]
-    fn foretold_ports_are_tried_more_often_than_random_ones() {
-        let [row, block] = [ROW, BLOCK].map(|it| failed(Verdict::LocalMappingVaries, it));
-        assert!(!is_final(&row, false));
+    fn predicted_ports_are_tried_more_often_than_random_ones() {
+        let [sequence, block] = [SEQUENCE, BLOCK].map(|it| failed(Verdict::LocalMappingVaries, it));
+        assert!(!is_final(&sequence, false));
         let filled = failed(Verdict::PortsExhausted, BLOCK);
         assert!(!is_final(&filled, false));
-        assert_eq!((most(Some(&row)), most(Some(&block))), (6, 3));
-        assert_eq!(spread(Some(&row), 0, 1.0), GUESS_PAUSE);
-        assert_eq!(spread(Some(&row), 1, 0.5), GUESS_PAUSE);
-        assert_eq!(spread(Some(&row), 100, 1.0), MAX_GUESS_PAUSE);
+        assert_eq!((most(Some(&sequence)), most(Some(&block))), (6, 3));
+        assert_eq!(spread(Some(&sequence), 0, 1.0), GUESS_PAUSE);
+        assert_eq!(spread(Some(&sequence), 1, 0.5), GUESS_PAUSE);
+        assert_eq!(spread(Some(&sequence), 100, 1.0), MAX_GUESS_PAUSE);
         assert_eq!(spread(None, 0, 1.0), Duration::ZERO);
         let leaving = [1, 2, 3].map(|before| pause_after_leaving(before, 1.0));
         assert_eq!(leaving, [Duration::ZERO, GUESS_PAUSE, GUESS_PAUSE * 2]);

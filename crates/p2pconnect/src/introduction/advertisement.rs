@@ -1,4 +1,4 @@
-//! What this side tells of itself, to the coordinator and by way of it to a peer.
+//! What this side advertises to the coordinator, and by way of it to a peer.
 
 use std::{
     net::SocketAddr,
@@ -9,36 +9,35 @@ use p2pconnect_proto::{Candidate, NatReport};
 
 use crate::machine::interfaces::Interfaces;
 
-/// How old a look at a sequential allocator is at most that a dial has just waited for. Somebody
-/// else's connection in this time costs an attempt, and another one follows.
+/// How old a sequence probe is at most that a dial has just waited for. Somebody else's connection in this time costs
+/// an attempt, and another one follows.
 const JUST_BEFORE: Duration = Duration::from_millis(100);
 
 /// What an endpoint tells of itself, and acts by: what a peer does rests on the same.
 #[derive(Debug, Clone)]
 pub(crate) struct Advertisement {
-    /// When.
+    /// When this was advertised.
     pub(crate) at: Instant,
-    /// This machine's interfaces then.
+    /// The interfaces that this machine had then.
     pub(crate) interfaces: Interfaces,
     /// Whether a STUN server had told a mapping by then.
     pub(crate) is_mapped: bool,
     pub(crate) candidates: Vec<Candidate>,
     pub(crate) nat: NatReport,
-    /// From where the first connection out of that row is expected.
+    /// The address that the first connection out of `unused` is predicted to come from.
     pub(crate) predicted: Option<SocketAddr>,
-    /// When the newest connection was made that this rests on.
-    pub(crate) looked: Option<Instant>,
-    /// The first of a row of local ports for attempts that need one each, if the NAT asks for
-    /// that.
-    pub(crate) fresh: Option<SocketAddr>,
+    /// When the sequence probe was made that the prediction rests on.
+    pub(crate) probed_at: Option<Instant>,
+    /// The first of a block of unused local ports, for attempts that need a port each, if the NAT asks for that.
+    pub(crate) unused: Option<SocketAddr>,
 }
 
 impl Advertisement {
-    /// Tells whether this side had looked just before where the next connection would come from.
-    pub(crate) fn is_fresh(&self) -> bool {
+    /// Returns whether this side had probed the sequence just before it advertised.
+    pub(crate) fn was_probed_just_before(&self) -> bool {
         let age = self
-            .looked
-            .map(|looked| self.at.saturating_duration_since(looked));
+            .probed_at
+            .map(|probed| self.at.saturating_duration_since(probed));
         age.is_some_and(|age| age < JUST_BEFORE)
     }
 }

@@ -18,27 +18,27 @@ use crate::{
 impl Inner {
     /// Returns where this endpoint may be reached and what its NAT is like, as far as is known
     /// now.
-    pub(crate) fn announce(&self) -> Advertisement {
+    pub(crate) fn advertise(&self) -> Advertisement {
         let forwarded = self.port_mappings.known();
-        self.announce_with(&self.ports, &self.mappings.known(), &forwarded)
+        self.advertise_from(&self.ports, &self.mappings.known(), &forwarded)
     }
 
-    /// Does so for these punch ports, with their mappings and with what a router forwards to them.
-    fn announce_with(
+    /// Returns what is advertised of these punch ports, with their mappings and with what a router forwards to them.
+    fn advertise_from(
         &self,
         ports: &PunchPorts,
         mapped: &[Mapped],
         forwarded: &[ForwardedPort],
     ) -> Advertisement {
-        let row = self.unused_ports.row();
-        let (nat, predicted) = self.behaviour.foretell(row);
+        let block = self.unused_ports.block();
+        let (nat, predicted) = self.behaviour.predict(block);
         let primary = mapped
             .iter()
             .find(|it| it.punch_port == PunchPort::PRIMARY && it.mapped.is_ipv4());
         // Nobody is told of ports that this side could not use.
-        let foretold = predicted.filter(SocketAddr::is_ipv4).zip(primary);
-        let predicted = foretold.map(|(predicted, _)| predicted);
-        let fresh = foretold.map(|(_, primary)| (primary.local.ip(), row).into());
+        let with_primary = predicted.filter(SocketAddr::is_ipv4).zip(primary);
+        let predicted = with_primary.map(|(predicted, _)| predicted);
+        let unused = with_primary.map(|(_, primary)| (primary.local.ip(), block).into());
         let interfaces = Interfaces::now();
         let own = gather::host_addresses(mapped, &interfaces);
         Advertisement {
@@ -48,22 +48,22 @@ impl Inner {
             interfaces,
             nat,
             predicted,
-            looked: self.behaviour.looked_at(),
-            fresh,
+            probed_at: self.behaviour.probed_at(),
+            unused,
         }
     }
 
-    /// Does so for a dial, with local ports that no peer has been told of.
-    pub(crate) fn announce_anew(&self, place: &Place) -> Advertisement {
+    /// Returns what a dial advertises, with a block of local ports that no peer has been told of.
+    pub(crate) fn advertise_for_dial(&self, place: &Place) -> Advertisement {
         let advertised = || match place.further() {
-            Some((ports, mapped)) => self.announce_with(ports, &mapped, &[]),
-            None => self.announce(),
+            Some((ports, mapped)) => self.advertise_from(ports, &mapped, &[]),
+            None => self.advertise(),
         };
         let first = advertised();
-        if first.fresh.is_none() {
+        if first.unused.is_none() {
             return first;
         }
-        // What is betted from a row may be used by several: their peers are others.
+        // Several may guess from one block: their peers are others.
         self.unused_ports.advance([&first.nat, &first.nat]);
         let advertised = advertised();
         self.use_up_prediction(&advertised);
@@ -82,18 +82,18 @@ impl Inner {
     pub(super) fn use_up(&self, introduction: &Introduction) -> Advertisement {
         let advertised = self.registered().told(introduction.serial).cloned();
         // Nobody is introduced to an endpoint that has told nothing.
-        let advertised = advertised.unwrap_or_else(|| self.announce());
+        let advertised = advertised.unwrap_or_else(|| self.advertise());
         self.use_up_prediction(&advertised);
-        let row = self.unused_ports.row();
-        if advertised.fresh.is_some_and(|it| it.port() == row) {
+        let block = self.unused_ports.block();
+        if advertised.unused.is_some_and(|it| it.port() == block) {
             let nats = [&advertised.nat, &introduction.nat];
             self.unused_ports.advance(nats);
-            self.behaviour.outlook_changed();
+            self.behaviour.prediction_changed();
         }
         advertised
     }
 
-    /// Has the next peer told of another random port, which need not be used up as this one may be.
+    /// Has another random port predicted to the next peer, as this one may be used up.
     fn use_up_prediction(&self, advertised: &Advertisement) {
         if let Some(predicted) = advertised.predicted {
             self.behaviour.uses_up(predicted);
@@ -106,7 +106,7 @@ impl Inner {
         coordination: &Coordination,
         policy: &DialPolicy,
     ) -> Result<(), CoordinatorError> {
-        let advertised = self.announce();
+        let advertised = self.advertise();
         let serial = self.registered().add(advertised.clone());
         let registration = Registration {
             serial,
@@ -122,7 +122,7 @@ impl Inner {
             );
         }
         self.mappings
-            .doubt(&advertised.candidates, &registered.unproven);
+            .note_unproven(&advertised.candidates, &registered.unproven);
         Ok(())
     }
 }

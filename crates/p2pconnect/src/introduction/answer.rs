@@ -117,8 +117,8 @@ impl Inner {
         let (began, peer) = (Instant::now(), introduction.peer);
         let place = self.port_sets.answer(peer);
         let _reserved = self.behaviour.reserve();
-        let pace = SynGate::new(Arc::clone(&self.behaviour.recent_tuples));
-        let once = self.answer_once(introduction, &place, coordination, (listening, &pace));
+        let syn_gate = SynGate::new(Arc::clone(&self.behaviour.recent_tuples));
+        let once = self.answer_once(introduction, &place, coordination, (listening, &syn_gate));
         let result = tokio::select! {
             result = once => Some(result),
             () = answering.abandoned() => None,
@@ -152,7 +152,7 @@ impl Inner {
         if let Err(error) = settled {
             tracing::debug!(%error, "the coordinator was not told that a dial is over");
         }
-        discovery::keep_abreast(&self.mappings, &self.behaviour).await;
+        discovery::keep_position_current(&self.mappings, &self.behaviour).await;
     }
 
     async fn answer_once(
@@ -160,7 +160,7 @@ impl Inner {
         mut introduction: Introduction,
         place: &Place,
         coordination: &Arc<Coordination>,
-        (listening, pace): (&Listening, &SynGate),
+        (listening, syn_gate): (&Listening, &SynGate),
     ) -> Result<Punched, DialError> {
         let began = Instant::now();
         let hello = std::mem::take(&mut introduction.handshake);
@@ -174,16 +174,16 @@ impl Inner {
             line,
             handshake,
         );
-        let told = meeting.told(pace);
+        let told = meeting.told(syn_gate);
         let session = told.session;
         let (decision, deadline) = (Decision::default(), began + DIAL_LIMIT);
         let one = is_contended(told.nats()).then(|| self.one_each.take(dialler, began));
         let is_in_the_way =
             matches!(one, Some(None)) || self.guess_budget.lacks(&told.advertised.nat);
         if is_in_the_way {
-            pace.hold();
+            syn_gate.hold();
         }
-        let punching = self.punch(meeting, place, pace.clone(), decision, deadline);
+        let punching = self.punch(meeting, place, syn_gate.clone(), decision, deadline);
         let telling = async {
             if is_in_the_way {
                 // The dialler has had the first flight by then, and takes it for an attempt.
@@ -195,8 +195,8 @@ impl Inner {
             outdated(told, &self.mappings, &self.mappings, &self.behaviour).await;
             let since = Instant::now();
             // What is under way goes on: the dialler may be using it already.
-            pace.hold();
-            discovery::keep_abreast(&self.mappings, &self.behaviour).await;
+            syn_gate.hold();
+            discovery::keep_position_current(&self.mappings, &self.behaviour).await;
             if let Err(error) = self.register(coordination, &listening.policy).await {
                 tracing::debug!(%error, "a change could not be registered yet");
             }

@@ -76,7 +76,7 @@ impl Meeting {
     }
 
     /// Returns what the peer acts by.
-    pub(super) fn told(&self, pace: &SynGate) -> Told {
+    pub(super) fn told(&self, syn_gate: &SynGate) -> Told {
         Told {
             session: self.introduction.session,
             advertised: self.advertised.clone(),
@@ -85,7 +85,7 @@ impl Meeting {
             role: self.introduction.role,
             peer: self.introduction.nat,
             rtt_via_coordinator: Duration::from_micros(self.introduction.relayed_rtt_us.into()),
-            pace: pace.clone(),
+            syn_gate: syn_gate.clone(),
         }
     }
 }
@@ -147,12 +147,12 @@ impl Begun {
 impl Inner {
     /// Sees where this machine is before an introduction is asked for, and where a sequential allocator
     /// is. If an earlier one has failed, others may have got the ports.
-    pub(crate) async fn look(&self, round: u32) {
+    pub(crate) async fn prepare_round(&self, round: u32) {
         self.mappings.notice_moves().await;
         if round == 1 {
-            discovery::look_before_a_dial(&self.mappings, &self.behaviour).await;
+            discovery::probe_before_dial(&self.mappings, &self.behaviour).await;
         } else {
-            discovery::look_again(&self.mappings, &self.behaviour).await;
+            discovery::probe_again(&self.mappings, &self.behaviour).await;
         }
     }
 
@@ -236,13 +236,13 @@ impl Inner {
         place: &Place,
         deadline: Instant,
     ) -> Result<(Punched, Option<UnconfirmedAttempt>), DialError> {
-        let pace = SynGate::new(Arc::clone(&self.behaviour.recent_tuples));
-        let told = meeting.told(&pace);
+        let syn_gate = SynGate::new(Arc::clone(&self.behaviour.recent_tuples));
+        let told = meeting.told(&syn_gate);
         let mut pending = PendingWithdrawal::new(told.session, meeting.coordination.withdrawals());
         let pause = recovery(&meeting.introduction);
         let own = place.mappings().unwrap_or(&self.mappings);
         let decision = Decision::default();
-        let punching = self.punch(meeting, place, pace, decision.clone(), deadline);
+        let punching = self.punch(meeting, place, syn_gate, decision.clone(), deadline);
         let outdated = outdated(told, own, &self.mappings, &self.behaviour);
         match unless_outdated(outdated, punching, decision).await {
             Some(Ok((punched, unexplained))) => {
@@ -272,11 +272,11 @@ impl Inner {
         &self,
         meeting: Meeting,
         place: &Place,
-        pace: SynGate,
+        syn_gate: SynGate,
         decision: Decision,
         deadline: Instant,
     ) -> Result<(Punched, Option<(Lost, Circumstances)>), DialError> {
-        let begun = meeting.begun(pace.is_held());
+        let begun = meeting.begun(syn_gate.is_held());
         let Meeting {
             introduction,
             advertised,
@@ -307,7 +307,7 @@ impl Inner {
 
         let ports = place.ports().unwrap_or(&self.ports);
         let routes = gather::routes(&candidates);
-        let mut bases = gather::bases(ports, advertised.fresh, &routes, coordinator);
+        let mut bases = gather::bases(ports, advertised.unused, &routes, coordinator);
         let nats = [&advertised.nat, &nat];
         let parties = (self.key.peer_id(), peer, role);
         // Until this introduction is over.
@@ -327,7 +327,7 @@ impl Inner {
             remote_nat: nat,
         };
         let config = begun.config(&self.punch);
-        let (agent, stake) = self.guess_budget.place(peer, config, |config| {
+        let (agent, reservation) = self.guess_budget.reserve(peer, config, |config| {
             PunchAgent::new(config, introduced, random_seed(), begun.started)
         });
         // The callee's flight leaves when the dialler is told, and takes half the round trip.
@@ -338,8 +338,8 @@ impl Inner {
         let handover = self.handover((peer, role), handshake, decision);
         let session = Session::new(agent, verifier, handover, inbox, self.behaviour.reports())
             .naming(kinds, shared, translated)
-            .paced(pace)
-            .spending(self.syn_budget.open(peer), stake)
+            .gated(syn_gate)
+            .spending(self.syn_budget.open(peer), reservation)
             .opening(self.guess_budget.holes(), Arc::clone(&self.lingering));
         let (result, race) = run(session, deadline, &circumstances, &self.behaviour).await;
         self.note_end(&begun, &result);

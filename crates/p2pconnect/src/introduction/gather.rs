@@ -22,7 +22,7 @@ const MAX_HOST_ADDRESSES: usize = 6;
 
 /// Returns the candidates of this endpoint, those first that are most worth their place.
 ///
-/// `own` are addresses of this machine. `predicted` is from where the first connection out of a row of unused ports
+/// `own` are addresses of this machine. `predicted` is from where the first connection out of a block of unused ports
 /// is expected, as far as `nat` is known.
 pub(crate) fn candidates(
     ports: &PunchPorts,
@@ -84,7 +84,7 @@ pub(crate) fn candidates(
 /// that keeps ports: somebody else there had taken it, towards that server.
 ///
 /// Not where a mapping is known to be the same for all, or to vary: it is the right one then, or
-/// other ports are foretold.
+/// other ports are predicted.
 fn preserved(mapped: &[Mapped], nat: &NatReport) -> impl Iterator<Item = Candidate> {
     let keeps = |it: &Mapped| it.mapped.port() == it.local.port();
     let sometimes = nat.mapping.is_none() && mapped.iter().any(keeps);
@@ -126,10 +126,10 @@ pub(crate) fn put_in_zone(remotes: &mut [Candidate], coordinator: SocketAddr) {
 }
 
 /// Returns the addresses to connect from: those that routes begin at, with every punch port; and
-/// the first of a row of unused ports. Link-local ones are in the coordinator's zone.
+/// the first of a block of unused ports. Link-local ones are in the coordinator's zone.
 pub(crate) fn bases(
     ports: &PunchPorts,
-    fresh: Option<SocketAddr>,
+    unused: Option<SocketAddr>,
     routes: &BTreeMap<IpAddr, IpAddr>,
     coordinator: SocketAddr,
 ) -> Vec<Base> {
@@ -142,7 +142,7 @@ pub(crate) fn bases(
                 punch_port,
             })
         })
-        .chain(fresh.map(|address| Base {
+        .chain(unused.map(|address| Base {
             address,
             punch_port: PunchPort::FRESH,
         }))

@@ -50,8 +50,8 @@ mod tests {
             candidates: Vec::new(),
             nat: Default::default(),
             predicted: None,
-            looked: None,
-            fresh: Some(SocketAddr::from(([192, 0, 2, 1], port))),
+            probed_at: None,
+            unused: Some(SocketAddr::from(([192, 0, 2, 1], port))),
         }
     }
 
@@ -63,7 +63,7 @@ mod tests {
         let serials: Vec<_> = (1..=count)
             .map(|port| registrations.add(advertised(port)))
             .collect();
-        let port = |serial| registrations.told(serial)?.fresh.map(|it| it.port());
+        let port = |serial| registrations.told(serial)?.unused.map(|it| it.port());
         let ports: Vec<_> = serials.iter().map(|serial| port(*serial)).collect();
         // The first is forgotten.
         assert_eq!(ports[0], Some(count));

@@ -39,7 +39,7 @@ pub(crate) struct Told {
     pub(crate) peer: NatReport,
     /// The round-trip time by way of the coordinator.
     pub(crate) rtt_via_coordinator: Duration,
-    pub(crate) pace: SynGate,
+    pub(crate) syn_gate: SynGate,
 }
 
 impl Told {
@@ -93,7 +93,7 @@ pub(crate) async fn outdated(
         () = meets_by_another_family(&told, own) => {}
     }
     let first_ones = async {
-        told.pace.begun().await;
+        told.syn_gate.begun().await;
         sleep(LEAVING).await;
     };
     if timeout(BEGINNING, first_ones).await.is_err() {
@@ -112,12 +112,12 @@ async fn is_late(told: &Told, mappings: &Mappings) {
     future::pending().await
 }
 
-/// Waits for a mapping over another way out than that to the servers, of which the peer has not been told.
+/// Waits for a mapping over another route than that to the servers, of which the peer has not been told.
 async fn leaves_elsewhere(told: &Told, mappings: &Mappings) {
     let candidates = &told.advertised.candidates;
     let is_told = |it: &Mapped| candidates.iter().any(|known| known.address == it.mapped);
     mappings.elsewhere_lacking(is_told).await;
-    tracing::debug!("the peer does not know the mapping of the way that leads to it");
+    tracing::debug!("the peer does not know the mapping of the route that leads to it");
 }
 
 /// Waits for a mapping of the peer's family, if the peer knows this side in the other one alone.
@@ -136,16 +136,16 @@ async fn has_moved(told: &Told, mappings: &Mappings, behaviour: &Behaviour) {
     else {
         return future::pending().await;
     };
-    if told.role == Role::Controlling && told.advertised.is_fresh() {
+    if told.role == Role::Controlling && told.advertised.was_probed_just_before() {
         return future::pending().await;
     }
     let Some(spare) = spare_ports(told.nats()) else {
         return future::pending().await;
     };
-    told.pace.begun().await;
+    told.syn_gate.begun().await;
     sleep(LEAVING).await;
-    let own = told.pace.count();
-    let Some(looked) = discovery::look_again(mappings, behaviour).await else {
+    let own = told.syn_gate.count();
+    let Some(looked) = discovery::probe_again(mappings, behaviour).await else {
         return future::pending().await;
     };
     if is_within((predicted, delta), own + spare, looked) {
@@ -154,7 +154,7 @@ async fn has_moved(told: &Told, mappings: &Mappings, behaviour: &Behaviour) {
     tracing::debug!("others have got the ports that the peer expects");
 }
 
-/// Tells whether an address is among the next so many of a row, and the one behind them.
+/// Tells whether an address is among the next so many of a sequence, and the one behind them.
 fn is_within((first, delta): (SocketAddr, u16), count: u32, address: SocketAddr) -> bool {
     let mut port = first.port();
     for _ in 0..=count {
@@ -192,15 +192,15 @@ mod tests {
                 candidates,
                 nat: NatReport::default(),
                 predicted: None,
-                looked: None,
-                fresh: None,
+                probed_at: None,
+                unused: None,
             },
             known: KnownFamilies::default(),
             witnessed,
             role: Role::Controlling,
             peer: NatReport::default(),
             rtt_via_coordinator: Duration::from_millis(84),
-            pace: SynGate::default(),
+            syn_gate: SynGate::default(),
         }
     }
 
@@ -244,10 +244,10 @@ mod tests {
     #[test]
     fn own_connections_and_a_few_others_are_expected() {
         let at = |port: u16| SocketAddr::from(([203, 0, 113, 7], port));
-        let row = (at(65_532), 2);
-        assert!(is_within(row, 2, at(65_532)));
-        assert!(is_within(row, 2, at(0)));
-        assert!(!is_within(row, 2, at(2)));
-        assert!(!is_within(row, 2, at(65_530)));
+        let sequence = (at(65_532), 2);
+        assert!(is_within(sequence, 2, at(65_532)));
+        assert!(is_within(sequence, 2, at(0)));
+        assert!(!is_within(sequence, 2, at(2)));
+        assert!(!is_within(sequence, 2, at(65_530)));
     }
 }

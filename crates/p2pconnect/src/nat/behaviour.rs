@@ -18,13 +18,15 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::nat::{query_ports::QueryPorts, recent_tuples::RecentTuples, unused_ports::FORETOLD};
+use crate::nat::{
+    query_ports::QueryPorts, recent_tuples::RecentTuples, unused_ports::PREDICTED_BLOCK,
+};
 
 /// Connections that show whether ports follow each other, and if not, in which range they are: its size
 /// to within a third, with the connections that there are anyway.
 pub(crate) const SAMPLES: usize = 13;
 
-/// How far along a row the connections to other servers may be: there are a dozen of them.
+/// How far along a sequence the connections to other servers may be: there are a dozen of them.
 const MAX_AHEAD: i16 = 32;
 
 /// The most networks that are remembered for a firewall that bans. A machine is in few in its life, and
@@ -44,14 +46,14 @@ pub(crate) struct Behaviour {
     settled: watch::Sender<bool>,
     /// What was known when nothing more was being found out, until somebody is told.
     found: watch::Sender<Option<NatReport>>,
-    /// Changes whenever the next connection is expected to come from another port.
-    outlook: watch::Sender<()>,
+    /// Changes whenever another port is predicted for the next connection.
+    predictions: watch::Sender<()>,
     /// Which connections have got a port.
     pub(crate) recent_tuples: Arc<RecentTuples>,
     /// From where servers were asked lately which port a new connection gets.
     pub(crate) query_ports: QueryPorts,
-    /// Held while it is looked where a sequential allocator is.
-    pub(crate) looking: tokio::sync::Mutex<()>,
+    /// Held while a sequence probe is under way.
+    pub(crate) probing: tokio::sync::Mutex<()>,
     /// How many introductions are asked for or under way, the making of the endpoint counted as one.
     introductions: watch::Sender<usize>,
     /// The outsides of networks whose firewall has banned a server for connecting back.
@@ -70,14 +72,14 @@ struct Facts {
     /// How one server saw new connections from unused ports, in the order in which they were
     /// made.
     samples: Vec<Observation>,
-    /// The same of the newest one.
-    last: Option<SocketAddr>,
-    /// When that was taken in.
-    looked: Option<Instant>,
-    /// By how much ports of a row move on, where looks since the samples have shown that it is less than those say.
+    /// The position in the sequence: how a server saw the newest connection.
+    position: Option<SocketAddr>,
+    /// When the position was taken in.
+    probed_at: Option<Instant>,
+    /// The step of the sequence, where probes since the samples have shown that it is less than the samples say.
     step: Option<u16>,
-    /// How many connections had got a port when that one was about to be made.
-    trails_before: u64,
+    /// How many connections had got a port when the newest one was about to be made.
+    tuples_before: u64,
     backs: Vec<ConnectBack>,
     /// Whether a firewall here bans whoever sends a SYN that it does not expect.
     bans: bool,
@@ -94,17 +96,17 @@ impl Behaviour {
             report: watch::Sender::default(),
             settled: watch::Sender::default(),
             found: watch::Sender::default(),
-            outlook: watch::Sender::default(),
+            predictions: watch::Sender::default(),
             recent_tuples: Arc::default(),
             query_ports: QueryPorts::default(),
-            looking: tokio::sync::Mutex::default(),
+            probing: tokio::sync::Mutex::default(),
             introductions: watch::Sender::default(),
             banning: Mutex::default(),
         }
     }
 
-    /// Keeps looks that have time from taking the port that a peer is told of, and what may get the server banned
-    /// from being asked.
+    /// Puts off sequence probes that have time, so that none takes the port that a peer is told of, and the question
+    /// that may get the server banned.
     pub(crate) fn reserve(self: &Arc<Self>) -> Reserved {
         self.introductions.send_modify(|count| *count += 1);
         Reserved(Arc::clone(self))
@@ -184,14 +186,14 @@ impl Behaviour {
         self.report.subscribe()
     }
 
-    /// Watches for another answer of [`foretell`](Self::foretell).
-    pub(crate) fn outlook(&self) -> watch::Receiver<()> {
-        self.outlook.subscribe()
+    /// Watches for another answer of [`predict`](Self::predict).
+    pub(crate) fn predictions(&self) -> watch::Receiver<()> {
+        self.predictions.subscribe()
     }
 
-    /// Says that another port is expected now.
-    pub(crate) fn outlook_changed(&self) {
-        self.outlook.send_replace(());
+    /// Says that another port is predicted now.
+    pub(crate) fn prediction_changed(&self) {
+        self.predictions.send_replace(());
     }
 
     /// Says whether all is known that plans need.
@@ -267,33 +269,34 @@ impl Behaviour {
     pub(crate) fn sampled(&self, samples: Vec<Observation>) {
         self.learn(|facts| {
             if let Some(newest) = samples.last() {
-                facts.last = Some(newest.mapped);
-                facts.looked = Some(Instant::now());
+                facts.position = Some(newest.mapped);
+                facts.probed_at = Some(Instant::now());
             }
             facts.samples.extend(samples);
             facts.step = None;
         });
     }
 
-    /// Takes in from where the newest connection came, and how many had got a port before it.
-    pub(crate) fn looked(&self, mapped: SocketAddr, trails_before: u64) {
+    /// Takes in the position in the sequence: how a server saw the newest connection, and how many connections had got
+    /// a port before it.
+    pub(crate) fn set_position(&self, mapped: SocketAddr, tuples_before: u64) {
         self.learn(|facts| {
             facts.step = facts.step_by(mapped);
-            facts.last = Some(mapped);
-            facts.looked = Some(Instant::now());
-            facts.trails_before = trails_before;
+            facts.position = Some(mapped);
+            facts.probed_at = Some(Instant::now());
+            facts.tuples_before = tuples_before;
         });
-        self.outlook_changed();
+        self.prediction_changed();
     }
 
-    /// Tells whether this endpoint has made no connection since the newest one that was taken in.
-    pub(crate) fn is_abreast(&self) -> bool {
-        self.facts().trails_before == self.recent_tuples.count()
+    /// Returns whether the position in the sequence is current: this endpoint has made no connection since.
+    pub(crate) fn is_position_current(&self) -> bool {
+        self.facts().tuples_before == self.recent_tuples.count()
     }
 
-    /// Returns when the newest connection was taken in.
-    pub(crate) fn looked_at(&self) -> Option<Instant> {
-        self.facts().looked
+    /// Returns when the position in the sequence was taken in.
+    pub(crate) fn probed_at(&self) -> Option<Instant> {
+        self.facts().probed_at
     }
 
     /// Takes in what became of connections that a server made, and how it saw the one by which it
@@ -362,20 +365,20 @@ impl Behaviour {
         let Some(PortAssignment::Sequential { delta }) = report.ports else {
             return false;
         };
-        let way = i32::from(delta.cast_signed()) * i32::from(FORETOLD);
-        let is_beyond = |newest| !(1..=i32::from(u16::MAX)).contains(&(i32::from(newest) + way));
+        let ahead = i32::from(delta.cast_signed()) * i32::from(PREDICTED_BLOCK);
+        let is_beyond = |newest| !(1..=i32::from(u16::MAX)).contains(&(i32::from(newest) + ahead));
         varies(&report) && facts.newest(delta).is_some_and(is_beyond)
     }
 
-    /// Returns what is known now, and by that from where the first connection out of an unused local
-    /// port is expected, if the mappings of the punch ports do not tell.
+    /// Returns what is known now, and predicts the address that the first connection out of the port `unused` comes
+    /// from, if the mappings of the punch ports do not tell.
     ///
-    /// Of a random port it counts that it is one of the range and that nothing else uses it: where both
-    /// sides use up their whole ranges, they meet there.
-    pub(crate) fn foretell(&self, fresh: u16) -> (NatReport, Option<SocketAddr>) {
+    /// A random port is chosen so that it is in the range and nothing else uses it: where both sides use up their whole
+    /// ranges, they meet there.
+    pub(crate) fn predict(&self, unused: u16) -> (NatReport, Option<SocketAddr>) {
         let facts = self.facts();
         let report = facts.report();
-        (report, facts.predicted(&report, fresh))
+        (report, facts.predicted(&report, unused))
     }
 
     /// Waits until what is known of the NAT makes a plan possible that what was known did not.
@@ -418,14 +421,14 @@ impl Facts {
         self.bans = false;
         self.others.clear();
         self.named.clear();
-        self.last = None;
-        self.looked = None;
+        self.position = None;
+        self.probed_at = None;
         self.step = None;
     }
 
-    /// Returns by how much ports of a row move on, as far as the newest one shows.
+    /// Returns the step of the sequence, as far as the newest connection shows.
     fn step_by(&self, newest: SocketAddr) -> Option<u16> {
-        match (self.report().ports, self.last) {
+        match (self.report().ports, self.position) {
             (Some(PortAssignment::Sequential { delta }), Some(last))
                 if last.ip() == newest.ip() =>
             {
@@ -472,11 +475,11 @@ impl Facts {
         report
     }
 
-    fn predicted(&self, report: &NatReport, fresh: u16) -> Option<SocketAddr> {
+    fn predicted(&self, report: &NatReport, unused: u16) -> Option<SocketAddr> {
         let mut address = self.held_v4().last()?.mapped;
         let port = match report.ports {
             _ if !varies(report) => None,
-            Some(PortAssignment::Preserved) => Some(fresh),
+            Some(PortAssignment::Preserved) => Some(unused),
             Some(PortAssignment::Sequential { delta }) => {
                 let next = self.newest(delta)?.wrapping_add(delta);
                 Some(next).filter(|port| *port != 0)
@@ -499,9 +502,9 @@ impl Facts {
         SeenRange::with_others(&samples, &self.taken())
     }
 
-    /// Returns the port furthest along a row that has been given out.
+    /// Returns the port furthest along a sequence that has been given out.
     fn newest(&self, delta: u16) -> Option<u16> {
-        Some(furthest(self.last?.port(), delta, &self.taken()))
+        Some(furthest(self.position?.port(), delta, &self.taken()))
     }
 
     /// Returns the external ports that are or were in use lately.
@@ -512,11 +515,11 @@ impl Facts {
     }
 }
 
-/// Returns the port furthest along a row, of `newest` and of those a little further on: connections to
+/// Returns the port furthest along a sequence, of `newest` and of those a little further on: connections to
 /// other servers may have come after it.
 fn furthest(newest: u16, delta: u16, ports: &BTreeSet<u16>) -> u16 {
     let step = delta.cast_signed();
-    // In steps, whether the row goes up or down.
+    // In steps, whether the sequence goes up or down.
     let ahead = |port: &u16| {
         port.wrapping_sub(newest)
             .cast_signed()

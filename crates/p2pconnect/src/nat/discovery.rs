@@ -10,7 +10,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::{
     Status,
     machine::tcp,
-    nat::{behaviour::Behaviour, mappings::Mappings, network::Network, unused_ports::FORETOLD},
+    nat::{
+        behaviour::Behaviour, mappings::Mappings, network::Network, unused_ports::PREDICTED_BLOCK,
+    },
     status::Observer,
 };
 
@@ -28,16 +30,16 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(2);
 /// How much longer than the first half the second half of a number of questions may take.
 const STRAGGLERS: Duration = Duration::from_millis(100);
 
-/// How long a dial waits for a last look at where the next connection will come from: several
-/// round trips; a lost SYN would cost a second, and the dial may do without.
-const LOOK_LIMIT: Duration = Duration::from_millis(800);
+/// How long a dial waits for a sequence probe: several round trips. A lost SYN would cost a second, and the dial may
+/// do without.
+const SEQUENCE_PROBE_LIMIT: Duration = Duration::from_millis(800);
 
-/// How often an idle endpoint looks where a sequential allocator is: a multiple of what wakes it
-/// anyway. Each look takes the port that diallers have been told of, until they are told anew a
+/// How often an idle endpoint probes a sequential allocator: a multiple of what wakes it
+/// anyway. Each probe takes the port that diallers have been told of, until they are told anew a
 /// round trip later, so more often would do harm as well.
-const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+const SEQUENCE_PROBE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// For how long a look counts as recent: until the next one is due, and a little longer.
+/// For how long a sequence probe counts as recent: until the next one is due, and a little longer.
 const RECENT: Duration = Duration::from_secs(65);
 
 /// Keeps what is known of the NAT true, for as long as the future is polled.
@@ -68,7 +70,7 @@ async fn discover(
 ) {
     let filtering = async {
         behaviour.may_be_probed(PROBE_PATIENCE).await;
-        probe(network, behaviour, observer).await;
+        probe_filtering(network, behaviour, observer).await;
     };
     let ports = async {
         // What is not kept may be the same for all: then these are for nothing, but there is no
@@ -86,8 +88,7 @@ async fn discover(
     behaviour.finish();
 }
 
-/// Asks on whenever the servers contradict each other later on, and looks in time where a
-/// sequential allocator is.
+/// Asks on whenever the servers contradict each other later on, and probes a sequential allocator now and then.
 async fn follow(network: Network, behaviour: &Behaviour) -> Infallible {
     let mut reports = behaviour.reports();
     loop {
@@ -97,10 +98,10 @@ async fn follow(network: Network, behaviour: &Behaviour) -> Infallible {
                 reports.mark_unchanged();
                 sample(network, behaviour).await;
             }
-            () = sleep_until(next_keepalive(LOOK_INTERVAL)), if behaviour.is_sequential() => {
+            () = sleep_until(next_keepalive(SEQUENCE_PROBE_INTERVAL)), if behaviour.is_sequential() => {
                 // It would take the port that a peer is being told of.
                 if !behaviour.is_reserved() {
-                    look(network, behaviour).await;
+                    probe_sequence(network, behaviour).await;
                 }
             }
         }
@@ -108,7 +109,7 @@ async fn follow(network: Network, behaviour: &Behaviour) -> Infallible {
 }
 
 /// Finds out from where the NAT lets connections in, but once in a network whose firewall bans for it.
-async fn probe(network: Network, behaviour: &Behaviour, observer: &Observer) {
+async fn probe_filtering(network: Network, behaviour: &Behaviour, observer: &Observer) {
     if behaviour.has_banned(network.external) {
         return behaviour.banned(network.external);
     }
@@ -152,7 +153,7 @@ async fn sample(network: Network, behaviour: &Behaviour) {
         if wanted == 0 {
             return;
         }
-        let answers = ask_in_a_row(wanted, network, behaviour).await;
+        let answers = ask_in_order(wanted, network, behaviour).await;
         let is_newest_known = answers.last().is_some_and(Option::is_some);
         let samples: Vec<_> = answers.into_iter().flatten().collect();
         if samples.is_empty() {
@@ -162,17 +163,17 @@ async fn sample(network: Network, behaviour: &Behaviour) {
         behaviour.sampled(samples);
         // The one that was not answered in time has got a port as well.
         if !is_newest_known && behaviour.is_sequential() {
-            look(network, behaviour).await;
+            probe_sequence(network, behaviour).await;
         }
     }
 }
 
-/// Sees where a sequential allocator is.
-async fn look(network: Network, behaviour: &Behaviour) -> Option<SocketAddr> {
-    let _looking = behaviour.looking.lock().await;
+/// Finds out where in its sequence a sequential allocator is, by a new connection.
+async fn probe_sequence(network: Network, behaviour: &Behaviour) -> Option<SocketAddr> {
+    let _probing = behaviour.probing.lock().await;
     let before = behaviour.recent_tuples.count();
     let seen = ask(network, behaviour).await?;
-    behaviour.looked(seen.mapped, before);
+    behaviour.set_position(seen.mapped, before);
     pass_the_end(network, behaviour).await;
     Some(seen.mapped)
 }
@@ -183,15 +184,15 @@ async fn pass_the_end(network: Network, behaviour: &Behaviour) {
         return;
     }
     let before = behaviour.recent_tuples.count();
-    let answers = ask_in_a_row(FORETOLD.into(), network, behaviour).await;
+    let answers = ask_in_order(PREDICTED_BLOCK.into(), network, behaviour).await;
     if let Some(newest) = answers.into_iter().flatten().last() {
-        tracing::debug!(newest = %newest.mapped, "past the end of a row of ports");
-        behaviour.looked(newest.mapped, before);
+        tracing::debug!(newest = %newest.mapped, "past the end of a sequence of ports");
+        behaviour.set_position(newest.mapped, before);
     }
 }
 
 /// Asks the server how it sees so many new connections, in the order in which they are begun.
-async fn ask_in_a_row(
+async fn ask_in_order(
     count: usize,
     network: Network,
     behaviour: &Behaviour,
@@ -211,7 +212,7 @@ async fn ask(network: Network, behaviour: &Behaviour) -> Option<Observation> {
     }
 }
 
-/// Does so within a limit, unless there is no port to ask from.
+/// Asks the server how it sees a new connection, within a limit, unless there is no port to ask from.
 async fn ask_within(
     network: Network,
     behaviour: &Behaviour,
@@ -229,44 +230,48 @@ async fn ask_within(
     }))
 }
 
-/// Does so if the last look was before a connection of this endpoint. Another look than that takes
-/// the port that the next dialler has been told of.
-pub(crate) async fn keep_abreast(mappings: &Mappings, behaviour: &Behaviour) {
-    if !behaviour.is_abreast() {
-        look_again(mappings, behaviour).await;
+/// Probes a sequential allocator if this endpoint has made a connection since the last probe. Without that, a probe
+/// would only take the port that the next dialler has been told of.
+pub(crate) async fn keep_position_current(mappings: &Mappings, behaviour: &Behaviour) {
+    if !behaviour.is_position_current() {
+        probe_again(mappings, behaviour).await;
     }
 }
 
-/// Does so before a dial, unless this endpoint has looked lately and used no port since.
+/// Probes a sequential allocator before a dial, unless this endpoint has done so lately and used no port since.
 ///
-/// A look takes two round trips. Where nobody else has got ports meanwhile, which is so behind most
-/// NATs for some seconds, they are saved; else a look beside the first attempt shows it.
-pub(crate) async fn look_before_a_dial(mappings: &Mappings, behaviour: &Behaviour) {
-    // One that has begun has taken a port already.
-    if timeout(LOOK_LIMIT, behaviour.looking.lock()).await.is_err() {
-        tracing::debug!("going on without a look at the next port");
+/// A probe takes two round trips. Where nobody else has got ports meanwhile, which is so behind most
+/// NATs for some seconds, they are saved; else a probe beside the first attempt shows it.
+pub(crate) async fn probe_before_dial(mappings: &Mappings, behaviour: &Behaviour) {
+    // A probe that is under way has taken a port already.
+    if timeout(SEQUENCE_PROBE_LIMIT, behaviour.probing.lock())
+        .await
+        .is_err()
+    {
+        tracing::debug!("going on without a probe of the next port");
     }
-    let looked = behaviour.looked_at();
-    let is_recent = looked.is_some_and(|at| at.elapsed() < RECENT);
-    if !(is_recent && behaviour.is_abreast()) {
-        look_again(mappings, behaviour).await;
+    let probed = behaviour.probed_at();
+    let is_recent = probed.is_some_and(|at| at.elapsed() < RECENT);
+    if !(is_recent && behaviour.is_position_current()) {
+        probe_again(mappings, behaviour).await;
     }
 }
 
-/// Does so before another attempt or during one, if the NAT is of that kind.
-pub(crate) async fn look_again(mappings: &Mappings, behaviour: &Behaviour) -> Option<SocketAddr> {
+/// Probes a sequential allocator, if the NAT is one, before another attempt or during one. Returns where the probe came
+/// from.
+pub(crate) async fn probe_again(mappings: &Mappings, behaviour: &Behaviour) -> Option<SocketAddr> {
     if !behaviour.is_sequential() {
         return None;
     }
-    let looking = async {
+    let probing = async {
         let network = mappings.other_network(None).await;
-        look(network, behaviour).await
+        probe_sequence(network, behaviour).await
     };
-    let looked = timeout(LOOK_LIMIT, looking).await;
-    if looked.is_err() {
-        tracing::debug!("going on without a look at the next port");
+    let probed = timeout(SEQUENCE_PROBE_LIMIT, probing).await;
+    if probed.is_err() {
+        tracing::debug!("going on without a probe of the next port");
     }
-    looked.ok().flatten()
+    probed.ok().flatten()
 }
 
 /// Runs futures side by side, each begun after the one before it, and returns what they return in
@@ -280,12 +285,12 @@ async fn in_order<F: Future>(futures: impl Iterator<Item = F>) -> Vec<Option<F::
     let mut outputs: Vec<_> = running.iter().map(|_| None).collect();
     let mut patience = None;
     future::poll_fn(|context| {
-        for (place, output) in running.iter_mut().zip(&mut outputs) {
-            if let Some(future) = place
+        for (slot, output) in running.iter_mut().zip(&mut outputs) {
+            if let Some(future) = slot
                 && let Poll::Ready(ready) = future.as_mut().poll(context)
             {
                 *output = Some(ready);
-                *place = None;
+                *slot = None;
             }
         }
         let left = running.iter().flatten().count();
@@ -316,10 +321,10 @@ mod tests {
 
     use super::*;
 
-    /// The first port of a row.
+    /// The first port of a sequence.
     const FIRST: u16 = 50_000;
 
-    /// Where a NAT is that gives out ports in a row.
+    /// An address of a NAT that gives out ports in sequence.
     fn outside(port: u16) -> SocketAddr {
         ([203, 0, 113, 7], port).into()
     }
@@ -340,7 +345,7 @@ mod tests {
         stream.write_all(&response).await.unwrap();
     }
 
-    /// Answers every connection but one, behind a NAT that gives out ports in a row.
+    /// Answers every connection but one, behind a NAT that gives out ports in sequence.
     async fn serve(listener: TcpListener, silent: u16) {
         let mut streams = Vec::new();
         for n in 0.. {
@@ -374,9 +379,9 @@ mod tests {
             () = serve(listener, wanted - 1) => {}
             () = sample(network, &behaviour) => {}
         }
-        // The silent one, and the look that makes up for it.
+        // The silent one, and the probe that makes up for it.
         let next = outside(FIRST + wanted + 1);
-        assert_eq!(behaviour.foretell(10_000).1, Some(next));
+        assert_eq!(behaviour.predict(10_000).1, Some(next));
     }
 
     #[tokio::test]
@@ -392,7 +397,7 @@ mod tests {
         behaviour.banned(network.external);
         behaviour.start_over();
         assert!(!behaviour.bans());
-        probe(network, &behaviour, &Observer::none()).await;
+        probe_filtering(network, &behaviour, &Observer::none()).await;
         assert!(behaviour.bans());
         let report = behaviour.report();
         let strictest = NatFiltering::AddressAndPortDependent;

@@ -1,12 +1,12 @@
 //! Holds the NAT mappings of the punch ports.
 
 mod comparing;
-mod doubts;
 mod elsewhere;
 mod fallback;
 mod table;
 #[cfg(test)]
 mod tests;
+mod unproven_backoff;
 
 use std::{
     collections::BTreeMap,
@@ -89,7 +89,7 @@ struct Shared {
     freed: watch::Sender<()>,
     /// Changes when a connection to a server is lost that had told a mapping.
     losses: watch::Sender<()>,
-    /// Changes when every server shall be asked at once, and not at its turn.
+    /// Changes when every server shall be asked at once, and not with the next keep-alive.
     recheck: watch::Sender<()>,
     /// Changes when this machine has been seen to have another address.
     moved: watch::Sender<()>,
@@ -267,14 +267,14 @@ impl Mappings {
         self.shared.table.borrow().known()
     }
 
-    /// Takes in which addresses the coordinator does not believe of those that it was told. It hears
-    /// again of such a mapping when there is a new token for it, which is asked for at once.
-    pub(crate) fn doubt(&self, told: &[Candidate], unproven: &[SocketAddr]) {
+    /// Takes in which of the candidates that the coordinator was told it has found unproven. It is told again of such a
+    /// mapping when there is a new token, which is asked for at once.
+    pub(crate) fn note_unproven(&self, told: &[Candidate], unproven: &[SocketAddr]) {
         let mut is_new = false;
         self.shared.table.send_if_modified(|table| {
-            let doubted = table.doubt(told, unproven);
-            is_new = doubted.is_new;
-            doubted.is_news
+            let noted = table.note_unproven(told, unproven);
+            is_new = noted.is_new;
+            noted.is_news
         });
         if is_new {
             self.recheck();
@@ -307,7 +307,7 @@ impl Mappings {
         }
     }
 
-    /// Waits for mappings over another way out than that to the servers, one after the other. Cancel safe.
+    /// Waits for mappings over another route than that to the servers, one after the other. Cancel safe.
     pub(crate) async fn elsewhere_lacking(&self, is_told: impl Fn(&Mapped) -> bool) {
         let mut table = self.shared.table.subscribe();
         let lacks = |table: &Table| !table.elsewhere().all(&is_told);
@@ -327,7 +327,7 @@ impl Mappings {
         Changes {
             table: self.shared.table.subscribe(),
             nat: self.shared.behaviour.reports(),
-            outlook: self.shared.behaviour.outlook(),
+            predictions: self.shared.behaviour.predictions(),
         }
     }
 
@@ -402,7 +402,7 @@ impl Mappings {
 pub(crate) struct Changes {
     table: watch::Receiver<Table>,
     nat: watch::Receiver<NatReport>,
-    outlook: watch::Receiver<()>,
+    predictions: watch::Receiver<()>,
 }
 
 impl Changes {
@@ -412,7 +412,7 @@ impl Changes {
         tokio::select! {
             Ok(()) = self.table.changed() => {}
             Ok(()) = self.nat.changed() => {}
-            Ok(()) = self.outlook.changed() => {}
+            Ok(()) = self.predictions.changed() => {}
             else => std::future::pending().await,
         }
     }
@@ -456,7 +456,7 @@ impl Shared {
     /// Holds one mapping for as long as the future is polled.
     async fn hold(self: Arc<Self>, punch_port: PunchPort, port: u16, server: SocketAddr) {
         loop {
-            self.turn((punch_port, server)).await;
+            self.wait_to_ask((punch_port, server)).await;
             match self.open((punch_port, port), server).await {
                 Ok(held) => self.follow(punch_port, server, held).await,
                 Err(error) => {
@@ -465,7 +465,7 @@ impl Shared {
                     self.set(punch_port, server, Slot::Failed(error));
                     self.freed.send_replace(());
                     match no_route {
-                        // A look at the routes costs no packet, and no wake-up of its own.
+                        // Reading the routes costs no packet, and no wake-up of its own.
                         true => sleep_until(next_keepalive(KEEP_ALIVE)).await,
                         false => sleep(RETRY_PAUSE).await,
                     }
@@ -475,7 +475,7 @@ impl Shared {
     }
 
     /// Waits until a server may be asked, and notes that it is. Cancel safe.
-    async fn turn(&self, key: Key) {
+    async fn wait_to_ask(&self, key: Key) {
         let mut freed = self.freed.subscribe();
         loop {
             let mut may_ask = false;
@@ -557,8 +557,8 @@ impl Shared {
                 }
                 Ok(()) = recheck.changed() => held.refresh(),
                 // The connection may last for long where packets do not leave from any more.
-                () = turn_or(&mut moved) => {
-                    if self.has_withdrawn((punch_port, server), local).await {
+                () = wake_up_or(&mut moved) => {
+                    if self.has_left((punch_port, server), local).await {
                         return;
                     }
                 }
@@ -585,7 +585,7 @@ impl Shared {
             self.learn(punch_port, server, mapping);
             return true;
         };
-        if self.has_withdrawn(key, mapping.local).await {
+        if self.has_left(key, mapping.local).await {
             tracing::debug!(%error, "the last mapping from there was lost");
             return false;
         }
@@ -644,7 +644,7 @@ impl Shared {
     /// Tells whether packets to a server leave from another address by now, as they do after a change
     /// of networks, and drops what is known from the former one. While there is no way to it, they
     /// leave from none.
-    async fn has_withdrawn(&self, key: Key, local: SocketAddr) -> bool {
+    async fn has_left(&self, key: Key, local: SocketAddr) -> bool {
         let (_, server) = key;
         self.has_left_for(self.source_towards(server).await, key, local)
     }
@@ -666,9 +666,8 @@ impl Shared {
     }
 }
 
-/// Waits until it is time to look around, as the machine is awake anyway, or somebody has seen a change.
-/// Cancel safe.
-async fn turn_or(seen: &mut watch::Receiver<()>) {
+/// Waits until the machine is awake anyway, or somebody has seen that it has another address. Cancel safe.
+async fn wake_up_or(seen: &mut watch::Receiver<()>) {
     tokio::select! {
         Ok(()) = seen.changed() => {}
         () = sleep_until(next_keepalive(KEEP_ALIVE)) => {}

@@ -1,4 +1,4 @@
-//! From where to where connections have been begun lately.
+//! The 4-tuples of connections that were begun lately.
 
 use std::{
     collections::HashMap,
@@ -14,12 +14,12 @@ use std::{
 /// 120 s, and RFC 5382 (REQ-5) asks for 4 minutes where it was answered.
 const KEPT_FOR: Duration = Duration::from_secs(60);
 
-/// How many connections are remembered at most. Some are forgotten too early beyond that, which
-/// costs a needless introduction at worst.
-const MAX_TRAILS: usize = 8192;
+/// The most 4-tuples that are remembered. Beyond that some are forgotten too early, which costs a needless introduction
+/// at worst.
+const MAX_TUPLES: usize = 8192;
 
-/// Remembers from where to where connections were begun lately, by all sessions of an endpoint: the
-/// next one with the same addresses gets the same port from a NAT.
+/// Remembers the 4-tuples of the connections that all sessions of an endpoint have begun lately: a NAT gives the next
+/// connection with the same 4-tuple the same port.
 #[derive(Debug, Default)]
 pub(crate) struct RecentTuples {
     lately: Mutex<HashMap<(SocketAddr, SocketAddr), Instant>>,
@@ -27,19 +27,19 @@ pub(crate) struct RecentTuples {
 }
 
 impl RecentTuples {
-    /// Returns how many connections have got a port of their own.
+    /// Returns how many connections a NAT has given a port of their own.
     pub(crate) fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Tells whether a connection is the first one with these addresses.
+    /// Notes that a connection is begun, and returns whether it is the first one with this 4-tuple.
     pub(crate) fn is_new(&self, addresses: (SocketAddr, SocketAddr)) -> bool {
         let now = Instant::now();
         let mut recent_tuples = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
-        if recent_tuples.len() >= MAX_TRAILS {
+        if recent_tuples.len() >= MAX_TUPLES {
             recent_tuples.retain(|_, since| now.duration_since(*since) < KEPT_FOR);
         }
-        if recent_tuples.len() >= MAX_TRAILS {
+        if recent_tuples.len() >= MAX_TUPLES {
             recent_tuples.clear();
         }
         let before = recent_tuples.insert(addresses, now);

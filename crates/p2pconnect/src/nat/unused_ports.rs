@@ -1,4 +1,4 @@
-//! Rows of local ports for attempts that need one each.
+//! Blocks of unused local ports, for attempts that need a port each.
 
 use std::{
     net::{Ipv4Addr, TcpListener},
@@ -8,62 +8,62 @@ use std::{
 use p2pconnect_proto::NatReport;
 use p2pconnect_punch::{UNUSED_PORTS, ports_of_bets};
 
-/// The most ports that a round uses of a row: all of the largest range that is filled.
+/// The most ports of a block that a round uses: all of the largest range that is filled.
 const LONGEST: u16 = 3200;
 
-/// The ports that are used of a row where ports are foretold, with some to spare.
-pub(crate) const FORETOLD: u16 = 16;
+/// The ports of a block that a round uses where ports are predicted, with some to spare.
+pub(crate) const PREDICTED_BLOCK: u16 = 16;
 
-/// Where rows may lie.
+/// The ports that blocks are taken from.
 const RANGE: std::ops::Range<u16> = UNUSED_PORTS;
 
-/// How many places there are for a row to begin at.
-const PLACES: u16 = (RANGE.end - RANGE.start - LONGEST) / FORETOLD;
+/// The number of ports that a block may begin at.
+const BLOCK_STARTS: u16 = (RANGE.end - RANGE.start - LONGEST) / PREDICTED_BLOCK;
 
-/// The ports at the beginning of a row that must be free: where each stands for itself.
+/// The first ports of a block, which must be free: where ports are predicted, each of them stands for itself.
 const CHECKED: u16 = 8;
 
 /// Local ports that no NAT has seen lately.
 ///
-/// Each attempt to meet a peer takes a new row, because a NAT remembers for minutes which port
+/// Each attempt to meet a peer takes a new block, because a NAT remembers for minutes which port
 /// was sent from, and to whom.
 #[derive(Debug)]
 pub(crate) struct UnusedPorts(AtomicU16);
 
 impl UnusedPorts {
-    /// Begins at a random place, as other endpoints do on this machine and behind the same NAT.
+    /// Begins at a random block, as other endpoints do on this machine and behind the same NAT.
     pub(crate) fn new() -> Self {
-        let place = crate::machine::randomness::random_fraction() * f64::from(PLACES);
-        Self(AtomicU16::new(place as u16 % PLACES))
+        let start = crate::machine::randomness::random_fraction() * f64::from(BLOCK_STARTS);
+        Self(AtomicU16::new(start as u16 % BLOCK_STARTS))
     }
 
-    /// Returns the first port of the present row.
-    pub(crate) fn row(&self) -> u16 {
-        RANGE.start + self.0.load(Ordering::Relaxed) % PLACES * FORETOLD
+    /// Returns the first port of the present block.
+    pub(crate) fn block(&self) -> u16 {
+        RANGE.start + self.0.load(Ordering::Relaxed) % BLOCK_STARTS * PREDICTED_BLOCK
     }
 
-    /// Goes on to the next row that seems to be free, behind what an attempt between these NATs
+    /// Goes on to the next block that seems to be free, behind what an attempt between these NATs
     /// uses of the present one.
     pub(crate) fn advance(&self, nats: [&NatReport; 2]) {
-        let bets = nats.map(ports_of_bets).into_iter().max();
-        self.advance_by(bets.unwrap_or_default().max(FORETOLD));
-        for _ in 0..PLACES {
-            if is_free(self.row()) {
+        let guessed = nats.map(ports_of_bets).into_iter().max();
+        self.advance_by(guessed.unwrap_or_default().max(PREDICTED_BLOCK));
+        for _ in 0..BLOCK_STARTS {
+            if is_free(self.block()) {
                 return;
             }
-            self.advance_by(FORETOLD);
+            self.advance_by(PREDICTED_BLOCK);
         }
-        tracing::debug!("no row of local ports is free");
+        tracing::debug!("no block of local ports is free");
     }
 
     fn advance_by(&self, ports: u16) {
         self.0
-            .fetch_add(ports.div_ceil(FORETOLD), Ordering::Relaxed);
+            .fetch_add(ports.div_ceil(PREDICTED_BLOCK), Ordering::Relaxed);
     }
 }
 
-fn is_free(row: u16) -> bool {
-    (row..row + CHECKED).all(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok())
+fn is_free(block: u16) -> bool {
+    (block..block + CHECKED).all(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok())
 }
 
 #[cfg(test)]
@@ -75,29 +75,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_follow_each_other_within_the_range() {
+    fn blocks_follow_each_other_within_the_range() {
         let ports = UnusedPorts::new();
-        let (foretold, random) = (
+        let (predicted, random) = (
             NatReport::default(),
             PortAssignment::Random { first: 1, last: 9 },
         );
-        let bet = NatReport {
+        let guessing = NatReport {
             mapping: Some(NatMapping::AddressAndPortDependent),
             ports: Some(random),
-            ..foretold
+            ..predicted
         };
-        let mut rows = BTreeSet::new();
-        for _ in 0..PLACES {
-            let row = ports.row();
-            assert!(row >= RANGE.start && row + LONGEST <= RANGE.end);
-            rows.insert(row);
-            ports.advance([&foretold, &foretold]);
+        let mut blocks = BTreeSet::new();
+        for _ in 0..BLOCK_STARTS {
+            let block = ports.block();
+            assert!(block >= RANGE.start && block + LONGEST <= RANGE.end);
+            blocks.insert(block);
+            ports.advance([&predicted, &predicted]);
         }
         // One or the other may not be free here.
-        assert!(rows.len() > usize::from(PLACES) / 2, "{rows:?}");
+        assert!(blocks.len() > usize::from(BLOCK_STARTS) / 2, "{blocks:?}");
 
         let ports = UnusedPorts(AtomicU16::new(0));
-        ports.advance([&foretold, &bet]);
-        assert!(ports.row() >= RANGE.start + 1280, "{}", ports.row());
+        ports.advance([&predicted, &guessing]);
+        assert!(ports.block() >= RANGE.start + 1280, "{}", ports.block());
     }
 }

@@ -1,4 +1,4 @@
-//! How many sockets the bets of an endpoint may take, all together.
+//! Limits how many sockets all sessions of an endpoint may use for guessed ports.
 
 use std::{
     collections::BTreeMap,
@@ -13,56 +13,55 @@ use p2pconnect_punch::{PunchAgent, PunchConfig, ports_of_bets};
 
 use crate::{machine::file_limit::files_allowed, session::holes::Holes};
 
-/// The most connections that all bets of an endpoint have under way: all ports of the largest range that
+/// The most connections between guessed ports that an endpoint has under way: all ports of the largest range that
 /// is filled, or five batches of 640.
 ///
-/// A carrier gives a subscriber 256 to 4,096 flows, and a peer that dials decides whether there is
-/// a bet. A bet is over after some tenths of a second, as a rule, so whoever dials when too little is left is told to
-/// begin anew.
-const MAX_BETS: u32 = 3200;
+/// A carrier gives a subscriber 256 to 4,096 flows, and a peer that dials decides whether ports are guessed. Guessing
+/// is over after some tenths of a second, as a rule, so whoever dials when too little is left is told to begin anew.
+const MAX_GUESSES: u32 = 3200;
 
-/// The share of the open files that a process may have which bets leave to everything else.
+/// Guesses take one part in so many of the files that the process may have open, and leave the rest to everything else.
 const LEFT_TO_OTHERS: u64 = 2;
 
 /// How many sets of holes there are for each peer. One that has been closed spoils its ports in some NATs for two
 /// minutes, so the next set has others; more sets would leave a peer fewer ports that lead anywhere.
 const HOLE_SETS: u32 = 4;
 
-/// What the bets of an endpoint have taken.
+/// The sockets that an endpoint may use for guessed ports, and who has reserved some.
 #[derive(Debug)]
 pub(crate) struct GuessBudget {
-    taken: Mutex<Taken>,
+    reserved: Mutex<Reserved>,
     holes: Arc<Holes>,
     /// What nobody else knows of the holes that this endpoint opens.
     salt: [u8; 32],
 }
 
 #[derive(Debug, Default)]
-struct Taken {
+struct Reserved {
     count: u32,
-    /// How much of that sessions have that go on, and not only what they have left open.
+    /// How many of these are reserved by sessions that go on, and not left open by former ones.
     in_sessions: u32,
-    /// What the holes for a peer have taken: all sessions with it have the same.
+    /// The reservation for the holes to a peer, which all sessions with that peer share.
     holes: BTreeMap<PeerId, Weak<ReservedSockets>>,
-    /// Which set of holes is begun next, whoever the peer is.
+    /// Which set of holes is opened next, whoever the peer is.
     next_set: u32,
 }
 
-/// What an agent bets on.
+/// How many connections an agent makes between guessed ports, and whether they are holes.
 #[derive(Debug, Clone, Copy)]
-struct Placed {
+struct GuessCount {
     count: u32,
     are_holes: bool,
 }
 
-/// What one agent may bet with. Dropping it gives that back.
+/// Sockets that are reserved for guesses. They are free again when this is dropped.
 #[derive(Debug)]
 pub(crate) struct ReservedSockets {
     guess_budget: Arc<GuessBudget>,
     count: u32,
     /// Which set of holes it is for.
     set: u32,
-    /// How many sessions go on that have them. Changed while the budget is locked.
+    /// How many sessions go on that use them. Changed while the budget is locked.
     sessions: AtomicU32,
 }
 
@@ -73,66 +72,66 @@ pub(crate) struct GuessReservation(Arc<ReservedSockets>);
 impl GuessBudget {
     pub(crate) fn new(salt: [u8; 32]) -> Self {
         Self {
-            taken: Mutex::default(),
+            reserved: Mutex::default(),
             holes: Arc::default(),
             salt,
         }
     }
 
-    /// Returns the holes that all bets share.
+    /// Returns the holes that all guesses share.
     pub(crate) fn holes(&self) -> Arc<Holes> {
         Arc::clone(&self.holes)
     }
 
-    /// Tells whether others have taken so much that less than half is left of what a round behind a NAT of this kind may
-    /// take, which is what it takes as a rule.
+    /// Returns whether others have reserved so many sockets that less than half are left of what a round behind a NAT of
+    /// this kind may take, which is what it takes as a rule.
     pub(crate) fn lacks(&self, own: &NatReport) -> bool {
         self.lacks_within(ports_of_bets(own).into(), most(files_allowed()))
     }
 
     fn lacks_within(&self, wanted: u32, most: u32) -> bool {
-        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.in_sessions > 0 && most.saturating_sub(taken.count) < wanted / 2
+        let reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        reserved.in_sessions > 0 && most.saturating_sub(reserved.count) < wanted / 2
     }
 
-    /// Makes an agent whose bets are within what is left.
-    pub(crate) fn place(
+    /// Makes an agent that guesses no more ports than the budget has left, and reserves the sockets for them.
+    pub(crate) fn reserve(
         self: &Arc<Self>,
         peer: PeerId,
         mut config: PunchConfig,
         make: impl FnOnce(PunchConfig) -> PunchAgent,
     ) -> (PunchAgent, GuessReservation) {
-        self.place_within(peer, most(files_allowed()), |left, set| {
+        self.reserve_within(peer, most(files_allowed()), |left, set| {
             config.max_bets = config.max_bets.min(left);
             config.hole_seed = Some(self.hole_seed(&peer, set));
             let agent = make(config);
-            let placed = Placed {
+            let guesses = GuessCount {
                 count: agent.bets(),
                 are_holes: agent.opens_holes(),
             };
-            (agent, placed)
+            (agent, guesses)
         })
     }
 
-    /// Makes something of what is left, with a set of holes, and takes as much of that as it says.
-    fn place_within<T>(
+    /// Reserves what `make` says that it needs, given how many sockets are left and which set of holes is next.
+    fn reserve_within<T>(
         self: &Arc<Self>,
         peer: PeerId,
         most: u32,
-        make: impl FnOnce(u32, u32) -> (T, Placed),
+        make: impl FnOnce(u32, u32) -> (T, GuessCount),
     ) -> (T, GuessReservation) {
-        let mut guard = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = &mut *guard;
-        taken.holes.retain(|_, stake| stake.strong_count() > 0);
-        let shared = taken.holes.get(&peer).and_then(Weak::upgrade);
-        let left = most.saturating_sub(taken.count);
-        let set = shared.as_ref().map_or(taken.next_set, |it| it.set);
-        let (made, placed) = make(shared.as_ref().map_or(left, |it| left.max(it.count)), set);
-        let stake = match shared {
-            Some(shared) if placed.are_holes && placed.count <= shared.count => shared,
+        let mut guard = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        let reserved = &mut *guard;
+        reserved.holes.retain(|_, reservation| reservation.strong_count() > 0);
+        let shared = reserved.holes.get(&peer).and_then(Weak::upgrade);
+        let left = most.saturating_sub(reserved.count);
+        let set = shared.as_ref().map_or(reserved.next_set, |it| it.set);
+        let (made, guesses) = make(shared.as_ref().map_or(left, |it| left.max(it.count)), set);
+        let reservation = match shared {
+            Some(shared) if guesses.are_holes && guesses.count <= shared.count => shared,
             _ => {
-                let count = placed.count.min(left);
-                taken.count += count;
+                let count = guesses.count.min(left);
+                reserved.count += count;
                 let guess_budget = Arc::clone(self);
                 Arc::new(ReservedSockets {
                     guess_budget,
@@ -142,17 +141,17 @@ impl GuessBudget {
                 })
             }
         };
-        if placed.are_holes {
-            if set == taken.next_set {
-                taken.next_set = (set + 1) % HOLE_SETS;
+        if guesses.are_holes {
+            if set == reserved.next_set {
+                reserved.next_set = (set + 1) % HOLE_SETS;
             }
-            taken.holes.insert(peer, Arc::downgrade(&stake));
+            reserved.holes.insert(peer, Arc::downgrade(&reservation));
         }
-        if stake.sessions.fetch_add(1, Ordering::Relaxed) == 0 {
-            taken.in_sessions += stake.count;
+        if reservation.sessions.fetch_add(1, Ordering::Relaxed) == 0 {
+            reserved.in_sessions += reservation.count;
         }
         drop(guard);
-        (made, GuessReservation(stake))
+        (made, GuessReservation(reservation))
     }
 
     /// Returns what the ports of a set of holes for a peer are drawn with.
@@ -177,25 +176,25 @@ impl GuessReservation {
 
 impl Drop for GuessReservation {
     fn drop(&mut self) {
-        let taken = self.0.guess_budget.taken.lock();
-        let mut taken = taken.unwrap_or_else(PoisonError::into_inner);
+        let reserved = self.0.guess_budget.reserved.lock();
+        let mut reserved = reserved.unwrap_or_else(PoisonError::into_inner);
         if self.0.sessions.fetch_sub(1, Ordering::Relaxed) == 1 {
-            taken.in_sessions -= self.0.count;
+            reserved.in_sessions -= self.0.count;
         }
     }
 }
 
 impl Drop for ReservedSockets {
     fn drop(&mut self) {
-        let taken = self.guess_budget.taken.lock();
-        taken.unwrap_or_else(PoisonError::into_inner).count -= self.count;
+        let reserved = self.guess_budget.reserved.lock();
+        reserved.unwrap_or_else(PoisonError::into_inner).count -= self.count;
     }
 }
 
 /// Returns how many connections are within reason for a process that may have so many files open.
 fn most(files: u64) -> u32 {
     let share = u32::try_from(files / LEFT_TO_OTHERS).unwrap_or(u32::MAX);
-    share.min(MAX_BETS)
+    share.min(MAX_GUESSES)
 }
 
 #[cfg(test)]
@@ -203,105 +202,105 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bets_share_what_there_is() {
-        let bets = Arc::new(GuessBudget::new([0; 32]));
+    fn sessions_share_the_budget() {
+        let budget = Arc::new(GuessBudget::new([0; 32]));
         let peer = PeerId::from_public_key([1; 32]);
-        let place = |wanted: u32| {
-            bets.place_within(peer, 1000, |left, _| {
+        let reserve = |wanted: u32| {
+            budget.reserve_within(peer, 1000, |left, _| {
                 let count = wanted.min(left);
                 let are_holes = false;
-                (left, Placed { count, are_holes })
+                (left, GuessCount { count, are_holes })
             })
         };
-        let (left, first) = place(640);
+        let (left, first) = reserve(640);
         assert_eq!(left, 1000);
-        let (left, second) = place(640);
+        let (left, second) = reserve(640);
         assert_eq!(left, 360);
-        let (left, third) = place(640);
+        let (left, third) = reserve(640);
         assert_eq!(left, 0);
         drop((second, third));
-        assert_eq!(place(0).0, 360);
+        assert_eq!(reserve(0).0, 360);
         drop(first);
-        assert_eq!(place(0).0, 1000);
+        assert_eq!(reserve(0).0, 1000);
     }
 
     #[test]
     fn whoever_finds_too_little_left_waits_for_others() {
-        let bets = Arc::new(GuessBudget::new([0; 32]));
+        let budget = Arc::new(GuessBudget::new([0; 32]));
         let peer = PeerId::from_public_key([1; 32]);
-        let place = |count: u32| {
-            let placed = Placed {
+        let reserve = |count: u32| {
+            let guesses = GuessCount {
                 count,
                 are_holes: false,
             };
-            bets.place_within(peer, 1000, |_, _| ((), placed)).1
+            budget.reserve_within(peer, 1000, |_, _| ((), guesses)).1
         };
         // What nobody has taken is all that there will ever be.
-        assert!(!bets.lacks_within(3200, 1000));
-        let first = place(300);
-        assert!(!bets.lacks_within(1280, 1000));
-        let second = place(100);
-        assert!(bets.lacks_within(1280, 1000));
-        assert!(!bets.lacks_within(0, 1000), "it needs none");
+        assert!(!budget.lacks_within(3200, 1000));
+        let first = reserve(300);
+        assert!(!budget.lacks_within(1280, 1000));
+        let second = reserve(100);
+        assert!(budget.lacks_within(1280, 1000));
+        assert!(!budget.lacks_within(0, 1000), "it needs none");
         // What sessions leave open goes to nobody else, and is no reason to begin anew: nobody is in the way.
         let open = [first, second].map(GuessReservation::left_open);
-        assert!(!bets.lacks_within(1280, 1000));
-        let third = place(0);
-        assert!(!bets.lacks_within(1280, 1000));
+        assert!(!budget.lacks_within(1280, 1000));
+        let third = reserve(0);
+        assert!(!budget.lacks_within(1280, 1000));
         drop(third);
-        let _fourth = place(1);
-        assert!(bets.lacks_within(1280, 1000));
+        let _fourth = reserve(1);
+        assert!(budget.lacks_within(1280, 1000));
         drop(open);
-        assert!(!bets.lacks_within(1280, 1000));
+        assert!(!budget.lacks_within(1280, 1000));
     }
 
     #[test]
     fn the_holes_for_one_peer_are_counted_once() {
-        let bets = Arc::new(GuessBudget::new([0; 32]));
-        let place = |peer: u8| {
+        let budget = Arc::new(GuessBudget::new([0; 32]));
+        let reserve = |peer: u8| {
             let peer = PeerId::from_public_key([peer; 32]);
-            bets.place_within(peer, 1000, |left, _| {
+            budget.reserve_within(peer, 1000, |left, _| {
                 let count = left.min(640);
                 let are_holes = true;
-                (count, Placed { count, are_holes })
+                (count, GuessCount { count, are_holes })
             })
         };
-        let (count, first) = place(1);
+        let (count, first) = reserve(1);
         assert_eq!(count, 640);
-        let (count, second) = place(1);
+        let (count, second) = reserve(1);
         assert_eq!(count, 640);
-        let (count, other) = place(2);
+        let (count, other) = reserve(2);
         assert_eq!(count, 360);
         drop(first);
-        assert_eq!(place(3).0, 0);
+        assert_eq!(reserve(3).0, 0);
         drop((second, other));
-        assert_eq!(place(3).0, 640);
+        assert_eq!(reserve(3).0, 640);
     }
 
     #[test]
     fn holes_that_are_closed_are_followed_by_others() {
-        let bets = Arc::new(GuessBudget::new([0; 32]));
+        let budget = Arc::new(GuessBudget::new([0; 32]));
         let peer = PeerId::from_public_key([1; 32]);
-        let place = || {
-            bets.place_within(peer, 1000, |_, set| {
+        let reserve = || {
+            budget.reserve_within(peer, 1000, |_, set| {
                 let (count, are_holes) = (1, true);
-                (set, Placed { count, are_holes })
+                (set, GuessCount { count, are_holes })
             })
         };
-        let (first, stake) = place();
+        let (first, reservation) = reserve();
         // They are open.
-        assert_eq!(place().0, first);
-        drop(stake);
-        let others: Vec<_> = (1..HOLE_SETS).map(|_| place().0).collect();
+        assert_eq!(reserve().0, first);
+        drop(reservation);
+        let others: Vec<_> = (1..HOLE_SETS).map(|_| reserve().0).collect();
         assert!(!others.contains(&first));
-        assert_eq!(place().0, first);
-        let [one, other] = [0, 1].map(|set| bets.hole_seed(&peer, set));
+        assert_eq!(reserve().0, first);
+        let [one, other] = [0, 1].map(|set| budget.hole_seed(&peer, set));
         assert_ne!(one, other);
     }
 
     #[test]
     fn half_of_the_files_are_left_to_others() {
         assert_eq!((most(1024), most(0)), (512, 0));
-        assert_eq!((most(20_000), most(u64::MAX)), (MAX_BETS, MAX_BETS));
+        assert_eq!((most(20_000), most(u64::MAX)), (MAX_GUESSES, MAX_GUESSES));
     }
 }

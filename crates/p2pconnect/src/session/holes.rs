@@ -36,7 +36,7 @@ type Turn = oneshot::Sender<Result<Held, ConnectFailure>>;
 
 /// The holes that are open, and the sessions that want them next.
 ///
-/// There are no more than the bets of an endpoint may take, and no more sessions than introductions.
+/// There are no more than the guesses of an endpoint may take, and no more sessions than introductions.
 #[derive(Debug, Default)]
 pub(crate) struct Holes {
     open: Mutex<HashMap<Ends, VecDeque<Turn>>>,
@@ -121,7 +121,7 @@ impl Holes {
 pub(crate) const LINGERING: Duration = Duration::from_secs(3);
 
 /// How long the ports of a range stay in use that a session has filled. Dials that begin together come through them;
-/// those that go on one by one need as many bets for ports of their own.
+/// those that go on one by one need as many guesses for ports of their own.
 pub(crate) const FILLED: Duration = Duration::from_millis(700);
 
 /// How long a connection may take to open when the peer's SYN has come through such a hole: as long as a peer that has
@@ -409,22 +409,27 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn holes_stay_open_for_a_while_when_their_session_is_over() {
-        let (lingering, stake) = (Lingering::default(), Arc::new(()));
+        let (lingering, reservation) = (Lingering::default(), Arc::new(()));
         let mut tasks = JoinSet::new();
         tasks.spawn(std::future::pending::<()>());
         let over = watch::Sender::new(false);
-        lingering.hold(tasks, LINGERING, over.clone(), Arc::clone(&stake));
+        lingering.hold(tasks, LINGERING, over.clone(), Arc::clone(&reservation));
         sleep(LINGERING / 2).await;
-        assert_eq!(Arc::strong_count(&stake), 2);
+        assert_eq!(Arc::strong_count(&reservation), 2);
         assert!(!*over.borrow());
         sleep(LINGERING).await;
         assert!(*over.borrow());
-        assert_eq!(Arc::strong_count(&stake), 2);
+        assert_eq!(Arc::strong_count(&reservation), 2);
         sleep(OPENING).await;
-        assert_eq!(Arc::strong_count(&stake), 1);
+        assert_eq!(Arc::strong_count(&reservation), 1);
         // What has come to an end needs no time.
-        lingering.hold(JoinSet::<()>::new(), LINGERING, over, Arc::clone(&stake));
-        assert_eq!(Arc::strong_count(&stake), 1);
+        lingering.hold(
+            JoinSet::<()>::new(),
+            LINGERING,
+            over,
+            Arc::clone(&reservation),
+        );
+        assert_eq!(Arc::strong_count(&reservation), 1);
     }
 
     #[tokio::test]

@@ -54,7 +54,7 @@ impl PathFaults {
     }
 
     /// Looks why a connection has brought no answer, after the opening that shows that small things pass.
-    pub(crate) fn look_at_silent(&self, stream: &TcpStream) {
+    pub(crate) fn check_silent(&self, stream: &TcpStream) {
         if tcp::lacks_a_packet(stream) {
             tracing::debug!("large packets seem to be lost on the way");
             self.0.send_modify(|known| known.large_lost = true);

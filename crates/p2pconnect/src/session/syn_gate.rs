@@ -75,21 +75,21 @@ mod tests {
     fn what_a_nat_gives_no_new_port_is_not_counted() {
         let recent_tuples = Arc::new(RecentTuples::default());
         let address = |port: u16| SocketAddr::from(([192, 0, 2, 1], port));
-        let pace = SynGate::new(Arc::clone(&recent_tuples));
-        pace.begins((address(1), address(2)), true);
-        pace.begins((address(1), address(3)), true);
-        pace.begins((address(1), address(2)), true);
-        pace.begins((address(1), address(4)), false);
-        assert_eq!(pace.count(), 2);
+        let syn_gate = SynGate::new(Arc::clone(&recent_tuples));
+        syn_gate.begins((address(1), address(2)), true);
+        syn_gate.begins((address(1), address(3)), true);
+        syn_gate.begins((address(1), address(2)), true);
+        syn_gate.begins((address(1), address(4)), false);
+        assert_eq!(syn_gate.count(), 2);
         // Another session of the same endpoint.
-        let pace = SynGate::new(Arc::clone(&recent_tuples));
-        pace.begins((address(1), address(3)), true);
-        assert_eq!(pace.count(), 0);
-        pace.begins((address(4), address(3)), true);
-        assert_eq!(pace.count(), 1);
+        let syn_gate = SynGate::new(Arc::clone(&recent_tuples));
+        syn_gate.begins((address(1), address(3)), true);
+        assert_eq!(syn_gate.count(), 0);
+        syn_gate.begins((address(4), address(3)), true);
+        assert_eq!(syn_gate.count(), 1);
         assert_eq!(recent_tuples.count(), 3);
-        assert!(!pace.is_held());
-        pace.hold();
-        assert!(pace.clone().is_held());
+        assert!(!syn_gate.is_held());
+        syn_gate.hold();
+        assert!(syn_gate.clone().is_held());
     }
 }

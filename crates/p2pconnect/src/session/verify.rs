@@ -330,7 +330,7 @@ impl Verifier {
             Err(_) => {
                 // It may still be slow only, and goes on.
                 if let Some(tcp) = handshake.get_ref().and_then(Transport::tcp) {
-                    self.faults.look_at_silent(tcp);
+                    self.faults.check_silent(tcp);
                 }
                 handshake.await
             }
@@ -474,7 +474,7 @@ impl Verifier {
         match timeout_at(permit.until.into(), tag).await {
             Ok(tag) => tag,
             Err(_) => {
-                self.faults.look_at_silent((*read).as_ref());
+                self.faults.check_silent((*read).as_ref());
                 permit.pass((*read).as_ref());
                 answer.expect_tag(read, tags).await
             }

@@ -29,8 +29,8 @@ use crate::{
 /// How long a dialler that is refused may take to end its side: a few round trips, with lost packets.
 const REFUSAL_LIMIT: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether the peer has acknowledged everything: about as often as that may be.
-const ACKNOWLEDGEMENT_LOOKS: Duration = Duration::from_millis(20);
+/// How often it is checked whether the peer has acknowledged everything: about as often as that may be.
+const ACKNOWLEDGEMENT_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A direct, authenticated byte stream to a peer.
 ///
@@ -174,7 +174,7 @@ impl Connection {
             match self.stream.tcp() {
                 Some(tcp) if !ending::is_under_way(tcp) => return Ok(()),
                 // Without one, nobody has answered yet.
-                Some(_) | None => sleep(ACKNOWLEDGEMENT_LOOKS).await,
+                Some(_) | None => sleep(ACKNOWLEDGEMENT_POLL_INTERVAL).await,
             }
         }
     }

@@ -20,9 +20,9 @@ use crate::{
     stream::liveness::{Liveness, PEER},
 };
 
-/// How often it is looked within the silence that is allowed whether the peer still takes bytes. The silence may be found
+/// How often it is checked within the silence that is allowed whether the peer still takes bytes. The silence may be found
 /// that much later.
-const LOOKS: u32 = 20;
+const CHECKS: u32 = 20;
 
 /// What may be unacknowledged when the peer has everything: this side's FIN, which counts as one byte.
 const FIN: u32 = 1;
@@ -102,7 +102,7 @@ async fn idle_by(mut has_everything: impl FnMut() -> bool, silence: Duration) {
         if left.is_zero() {
             return;
         }
-        sleep(left.min(silence / LOOKS)).await;
+        sleep(left.min(silence / CHECKS)).await;
         if !has_everything() {
             since = Instant::now();
         }

@@ -2,7 +2,7 @@
 //!
 //! Linux by itself repeats what is not acknowledged for a quarter of an hour. `TCP_USER_TIMEOUT` would
 //! bound that, but it also ends a connection whose peer is alive and has only stopped reading, as a pager
-//! does. So the connection is looked at: it is dead if something has been repeated, or asked while the other side
+//! does. So the connection is checked: it is dead if something has been repeated, or asked while the other side
 //! takes no more, and no acknowledgement at all has come for as long as the silence that is allowed.
 
 use std::{
@@ -22,24 +22,24 @@ use crate::machine::tcp;
 /// What errors call the other side.
 pub(crate) const PEER: &str = "the peer";
 
-/// How often a connection is looked at within the silence that is allowed. A dead one is found that much later at
+/// How often a connection is checked within the silence that is allowed. A dead one is found that much later at
 /// most, and later by TCP's first repetition.
-const LOOKS: u32 = 20;
+const CHECKS: u32 = 20;
 
-/// Looks at a TCP connection now and then, while somebody waits for it, and tells when its path has died.
+/// Checks a TCP connection now and then, while somebody waits for it, and tells when its path has died.
 ///
 /// A [`Connection`](crate::Connection) has this by itself. It is public for the TCP connections that a program
 /// carries streams to, whose other end may vanish as well.
 #[derive(Debug)]
 pub struct Liveness {
-    next_look: Pin<Box<Sleep>>,
+    next_check: Pin<Box<Sleep>>,
     silence: Duration,
     /// Since when something has been repeated without an acknowledgement of anything.
     stuck_since: Option<Instant>,
 }
 
 impl Liveness {
-    /// Begins to look at a connection that ends when its other side has not been heard for as long as `silence`,
+    /// Begins to check a connection that ends when its other side has not been heard for as long as `silence`,
     /// though it should: it is asked on an idle connection (by TCP's keep-alive, which makes reading fail), and
     /// has to acknowledge what it is sent on another one (which [`poll_dead`](Self::poll_dead) watches).
     ///
@@ -57,17 +57,17 @@ impl Liveness {
         Ok(Self::new(silence))
     }
 
-    /// Begins to look at a connection on which nothing may be unacknowledged for longer than `silence`.
+    /// Begins to check a connection on which nothing may be unacknowledged for longer than `silence`.
     pub(crate) fn new(silence: Duration) -> Self {
         Self {
-            next_look: Box::pin(sleep_until(Instant::now())),
+            next_check: Box::pin(sleep_until(Instant::now())),
             silence,
             stuck_since: None,
         }
     }
 
     /// Is ready with an error once the other side of `stream`, which is always the same, has acknowledged nothing for
-    /// too long of what it was sent; and wakes the task to look again. Nobody is found dead who only reads nothing.
+    /// too long of what it was sent; and wakes the task to check again. Nobody is found dead who only reads nothing.
     /// `whom` names the other side in the error.
     pub fn poll_dead(
         &mut self,
@@ -121,21 +121,21 @@ impl Liveness {
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         loop {
-            ready!(self.next_look.as_mut().poll(cx));
+            ready!(self.next_check.as_mut().poll(cx));
             let now = Instant::now();
-            if self.look(unanswered(), now) {
+            if self.check(unanswered(), now) {
                 return Poll::Ready(());
             }
-            let next = now + self.silence / LOOKS;
+            let next = now + self.silence / CHECKS;
             // Exactly at its end, if it comes before.
             let over = self.stuck_since.map(|since| since + self.silence);
             let next = over.map_or(next, |over| over.min(next));
-            self.next_look.as_mut().reset(next);
+            self.next_check.as_mut().reset(next);
         }
     }
 
     /// Takes in for how long the peer has acknowledged nothing of what was repeated, if anything was.
-    fn look(&mut self, unanswered: Option<Duration>, now: Instant) -> bool {
+    fn check(&mut self, unanswered: Option<Duration>, now: Instant) -> bool {
         let Some(unanswered) = unanswered else {
             self.stuck_since = None;
             return false;
@@ -215,20 +215,20 @@ mod tests {
         let (mut liveness, now) = rig();
         // Idle for an hour before.
         let idle = SECOND * 3600;
-        assert!(!liveness.look(None, now));
-        assert!(!liveness.look(Some(idle), now));
-        assert!(!liveness.look(Some(idle + SECOND * 59), now + SECOND * 59));
-        assert!(liveness.look(Some(idle + SECOND * 60), now + SECOND * 60));
+        assert!(!liveness.check(None, now));
+        assert!(!liveness.check(Some(idle), now));
+        assert!(!liveness.check(Some(idle + SECOND * 59), now + SECOND * 59));
+        assert!(liveness.check(Some(idle + SECOND * 60), now + SECOND * 60));
     }
 
     #[tokio::test]
     async fn an_acknowledgement_is_a_sign_of_life() {
         let (mut liveness, now) = rig();
-        assert!(!liveness.look(Some(SECOND), now));
-        assert!(!liveness.look(Some(SECOND * 5), now + SECOND * 50));
-        assert!(!liveness.look(Some(SECOND * 55), now + SECOND * 100));
-        assert!(!liveness.look(None, now + SECOND * 150));
-        assert!(!liveness.look(Some(SECOND), now + SECOND * 200));
+        assert!(!liveness.check(Some(SECOND), now));
+        assert!(!liveness.check(Some(SECOND * 5), now + SECOND * 50));
+        assert!(!liveness.check(Some(SECOND * 55), now + SECOND * 100));
+        assert!(!liveness.check(None, now + SECOND * 150));
+        assert!(!liveness.check(Some(SECOND), now + SECOND * 200));
     }
 
     #[test]

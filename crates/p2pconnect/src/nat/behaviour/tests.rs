@@ -31,7 +31,7 @@ fn address(port: u16) -> Option<SocketAddr> {
 fn a_mapping_that_stays_needs_no_prediction() {
     let behaviour = behind([7000, 7000]);
     assert_eq!(behaviour.samples_wanted(), 0);
-    assert_eq!(behaviour.foretell(10_000).1, None);
+    assert_eq!(behaviour.predict(10_000).1, None);
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn what_is_learnt_at_the_same_moment_is_all_reported() {
 fn kept_ports_are_known_without_samples() {
     let behaviour = behind([40_000, 7000]);
     assert_eq!(behaviour.samples_wanted(), 0);
-    assert_eq!(behaviour.foretell(10_000).1, address(10_000));
+    assert_eq!(behaviour.predict(10_000).1, address(10_000));
 }
 
 #[test]
@@ -93,40 +93,40 @@ fn the_next_of_a_sequence_follows_the_newest_connection() {
     samples(&behaviour, &[7004, 7006, 7008, 7010]);
     assert!(behaviour.is_sequential());
     assert_eq!(behaviour.samples_wanted(), 0);
-    assert_eq!(behaviour.foretell(10_000).1, address(7012));
-    let mut outlook = behaviour.outlook();
-    behaviour.looked(([203, 0, 113, 7], 7030).into(), 0);
-    assert!(outlook.has_changed().is_ok_and(|changed| changed));
-    outlook.mark_unchanged();
-    assert_eq!(behaviour.foretell(10_000).1, address(7032));
+    assert_eq!(behaviour.predict(10_000).1, address(7012));
+    let mut predictions = behaviour.predictions();
+    behaviour.set_position(([203, 0, 113, 7], 7030).into(), 0);
+    assert!(predictions.has_changed().is_ok_and(|changed| changed));
+    predictions.mark_unchanged();
+    assert_eq!(behaviour.predict(10_000).1, address(7032));
     // A connection to another server came later, and another one long before.
     behaviour.saw(([203, 0, 113, 7], 7034).into());
     behaviour.saw(([203, 0, 113, 7], 9000).into());
-    assert_eq!(behaviour.foretell(10_000).1, address(7036));
+    assert_eq!(behaviour.predict(10_000).1, address(7036));
     // No connection comes from port 0.
-    behaviour.looked(([203, 0, 113, 7], 65_534).into(), 0);
-    assert_eq!(behaviour.foretell(10_000).1, None);
+    behaviour.set_position(([203, 0, 113, 7], 65_534).into(), 0);
+    assert_eq!(behaviour.predict(10_000).1, None);
 }
 
 #[test]
-fn a_row_that_is_about_to_begin_anew_is_known() {
+fn a_sequence_that_is_about_to_begin_anew_is_known() {
     let at = |port: u16| SocketAddr::from(([203, 0, 113, 2], port));
     let upwards = behind([65_480, 65_481]);
     samples(&upwards, &[65_482, 65_483, 65_484]);
     assert!(!upwards.is_at_an_end());
-    upwards.looked(at(65_519), 0);
+    upwards.set_position(at(65_519), 0);
     assert!(!upwards.is_at_an_end(), "the last one is 65,535");
     upwards.saw(at(65_520));
     assert!(upwards.is_at_an_end());
-    upwards.looked(at(1030), 0);
+    upwards.set_position(at(1030), 0);
     assert!(!upwards.is_at_an_end());
-    let predicted = upwards.foretell(10_000).1;
+    let predicted = upwards.predict(10_000).1;
     assert_eq!(predicted.map(|it| it.port()), Some(1031));
 
     let downwards = behind([60, 58]);
     samples(&downwards, &[56, 54, 52]);
     assert!(!downwards.is_at_an_end());
-    downwards.looked(at(32), 0);
+    downwards.set_position(at(32), 0);
     assert!(downwards.is_at_an_end());
 
     let random = behind([65_534, 2000]);
@@ -146,7 +146,7 @@ fn the_next_port_is_reserved_while_introductions_are_under_way() {
 }
 
 #[test]
-fn a_row_goes_on_from_the_port_furthest_along_it() {
+fn a_sequence_goes_on_from_the_port_furthest_along_it() {
     let ports = BTreeSet::from([10, 12, 14, 20_000, 65_530]);
     assert_eq!(furthest(10, 2, &ports), 14);
     assert_eq!(furthest(14, 2, &ports), 14);
@@ -172,14 +172,14 @@ fn a_random_port_is_one_between_those_seen_that_is_not_in_use() {
     };
     assert!((19_980..20_048).contains(&first) && (20_251..20_320).contains(&last));
     // The middle is in use.
-    assert_eq!(behaviour.foretell(10_000).1, address(20_150));
+    assert_eq!(behaviour.predict(10_000).1, address(20_150));
     // That of the connection by which a server was asked to connect back.
     behaviour.connected_back(([203, 0, 113, 7], 20_150).into(), Vec::new());
-    assert_eq!(behaviour.foretell(10_000).1, address(20_151));
+    assert_eq!(behaviour.predict(10_000).1, address(20_151));
     // What one peer has been told of says nothing of the range.
     let before = behaviour.report();
     behaviour.uses_up(([203, 0, 113, 7], 20_151).into());
-    assert_eq!(behaviour.foretell(10_000).1, address(20_152));
+    assert_eq!(behaviour.predict(10_000).1, address(20_152));
     assert_eq!(behaviour.report(), before);
 }
 
@@ -225,7 +225,7 @@ fn another_network_is_another_nat() {
     samples(&behaviour, &[7004, 7006, 7008]);
     behaviour.forget([192, 168, 1, 2].into());
     assert_eq!(behaviour.report(), NatReport::default());
-    assert_eq!(behaviour.foretell(10_000).1, None);
+    assert_eq!(behaviour.predict(10_000).1, None);
 }
 
 #[tokio::test]
@@ -293,23 +293,23 @@ fn a_step_that_others_made_longer_is_found_out_later() {
     let step = |behaviour: &Behaviour| behaviour.report().ports;
     let at = |port: u16| SocketAddr::from(([203, 0, 113, 7], port));
     let sequential = |delta: u16| Some(PortAssignment::Sequential { delta });
-    for (taken, looks, delta) in [
+    for (taken, probes, delta) in [
         ([7010, 7012, 7014, 7016], [7018, 7019], 1),
         ([7010, 7012, 7014, 7016], [7018, 7024], 2),
         ([7016, 7014, 7012, 7010], [7008, 7007], u16::MAX),
         ([7012, 7018, 7024, 7030], [7036, 7040], 2),
-        // The row has begun anew.
+        // The sequence has begun anew.
         ([7010, 7012, 7014, 7016], [7018, 1025], 2),
         ([65_528, 65_530, 65_532, 65_534], [65_535, 1024], 1),
         ([65_527, 65_529, 65_531, 65_533], [65_535, 1024], 2),
     ] {
         let behaviour = behind([6000, 6001]);
         samples(&behaviour, &taken);
-        for port in looks {
-            behaviour.looked(at(port), 0);
+        for port in probes {
+            behaviour.set_position(at(port), 0);
         }
-        assert_eq!(step(&behaviour), sequential(delta), "{looks:?}");
-        let next = looks[1].wrapping_add(delta);
-        assert_eq!(behaviour.foretell(10_000).1, Some(at(next)));
+        assert_eq!(step(&behaviour), sequential(delta), "{probes:?}");
+        let next = probes[1].wrapping_add(delta);
+        assert_eq!(behaviour.predict(10_000).1, Some(at(next)));
     }
 }

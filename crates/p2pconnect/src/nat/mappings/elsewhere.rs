@@ -1,8 +1,8 @@
-//! Mappings over the way out that the servers are not reached by.
+//! Mappings over another route than the one that leads to the servers.
 //!
-//! The routes of a machine may lead to a server by one way and to everybody else by another, as with a VPN
-//! that leaves out the route to its own server. Connections to a peer begin at the address of the other way
-//! then, so the servers are asked from there as well.
+//! A machine may reach a server by one route and everybody else by another, as with a VPN that leaves out the route to
+//! its own server. Connections to a peer begin at the address of the other route then, so the servers are asked from
+//! there as well.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -20,15 +20,15 @@ use super::KEEP_ALIVE;
 use super::{Mapped, Shared};
 use crate::Status;
 
-/// A way out of this machine.
+/// A route out of this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Way {
+struct Route {
     local: IpAddr,
     device: String,
 }
 
-impl Way {
-    /// Returns the way to everybody, if a server elsewhere is reached by another one. Costs no packet.
+impl Route {
+    /// Returns the route to everybody, if a server elsewhere is reached by another one. Costs no packet.
     fn other_than_to(server: SocketAddr) -> Option<Self> {
         if !is_global(server.ip()) {
             return None;
@@ -45,7 +45,7 @@ impl Way {
 }
 
 impl Shared {
-    /// Holds the mapping of a punch port over the other way, as long as there is one and the future is polled.
+    /// Holds the mapping of a punch port over the other route, as long as there is one and the future is polled.
     pub(super) async fn hold_elsewhere(
         self: Arc<Self>,
         punch_port: PunchPort,
@@ -53,10 +53,10 @@ impl Shared {
         server: SocketAddr,
     ) {
         loop {
-            if let Some(way) = Way::other_than_to(server) {
-                match self.open_over(&way, port, server).await {
-                    Ok(held) => self.follow_over(&way, (punch_port, server), held).await,
-                    Err(error) => tracing::debug!(%error, "no mapping over the other way out"),
+            if let Some(route) = Route::other_than_to(server) {
+                match self.open_over(&route, port, server).await {
+                    Ok(held) => self.follow_over(&route, (punch_port, server), held).await,
+                    Err(error) => tracing::debug!(%error, "no mapping over the other route"),
                 }
                 self.set_elsewhere((punch_port, server), None);
             }
@@ -66,22 +66,22 @@ impl Shared {
 
     async fn open_over(
         &self,
-        way: &Way,
+        route: &Route,
         port: u16,
         server: SocketAddr,
     ) -> Result<HeldMapping, MappingError> {
         let mut config = MappingConfig::default();
-        config.device = Some(way.device.clone());
+        config.device = Some(route.device.clone());
         // Of its own, since what the server sees for it is another address.
         let mut salt = [0; 16];
         if getrandom::fill(&mut salt).is_ok() {
             config.commitment = Some(Commitment::new(salt, &self.id));
         }
-        HeldMapping::open(SocketAddr::new(way.local, port), server, config).await
+        HeldMapping::open(SocketAddr::new(route.local, port), server, config).await
     }
 
-    /// Keeps the table true to a mapping, until the way is no longer another one.
-    async fn follow_over(&self, way: &Way, key: super::Key, mut held: HeldMapping) {
+    /// Keeps the table true to a mapping, until the route is no longer another one.
+    async fn follow_over(&self, route: &Route, key: super::Key, mut held: HeldMapping) {
         let (punch_port, server) = key;
         let mapped = |it: Mapping| Mapped {
             punch_port,
@@ -104,13 +104,13 @@ impl Shared {
                         self.set_elsewhere(key, Some(mapped(known)));
                     }
                     Some(MappingEvent::Lost { error }) => {
-                        tracing::debug!(%error, "stun connection over the other way out lost");
+                        tracing::debug!(%error, "stun connection over the other route lost");
                         self.set_elsewhere(key, None);
                     }
                     None => return,
                 },
                 () = sleep_until(next_keepalive(KEEP_ALIVE)) => {
-                    if Way::other_than_to(server).as_ref() != Some(way) {
+                    if Route::other_than_to(server).as_ref() != Some(route) {
                         return;
                     }
                     // With the token that came last.

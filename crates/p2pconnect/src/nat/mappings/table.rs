@@ -8,7 +8,7 @@ use std::{
 use p2pconnect_proto::{Candidate, PunchPort, message::MAX_STUN_SERVERS};
 use p2pconnect_stun::MappingError;
 
-use super::{Failure, Mapped, doubts::Doubts};
+use super::{Failure, Mapped, unproven_backoff::UnprovenBackoff};
 use crate::nat::network::Network;
 
 /// The most STUN servers of one address family that are asked at a time. A second one shows whether
@@ -30,21 +30,21 @@ pub(super) struct Table {
     servers: Vec<SocketAddr>,
     /// Those among them that are asked only where the others do not answer.
     fallbacks: Vec<SocketAddr>,
-    /// What servers tell that are asked over another way out than their own.
+    /// What servers tell that are asked over another route than their own.
     elsewhere: BTreeMap<Key, Mapped>,
-    doubts: Doubts,
+    unproven_backoff: UnprovenBackoff,
     /// Whether every server that there is has been named.
     pub(super) complete: bool,
     /// Whether others will be asked if those that were named do not answer.
     pub(super) may_fall_back: bool,
 }
 
-/// What follows from it that the coordinator does not believe mappings.
+/// What follows from a registration that has not proved all mappings.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Doubted {
-    /// Whether it did not say so before.
+pub(super) struct Unproven {
+    /// Whether a mapping is unproven that was not before.
     pub(super) is_new: bool,
-    /// Whether there is a token by now that it should hear of.
+    /// Whether there is a token by now that the coordinator should be told of.
     pub(super) is_news: bool,
 }
 
@@ -163,12 +163,12 @@ impl Table {
         let busy = others.clone().filter(|it| self.is_busy(**it)).count();
         let before = others.take_while(|it| **it != server);
         let is_first = before.clone().all(|it| !self.is_waiting(*it));
-        let port_sets = if is_fallback {
+        let limit = if is_fallback {
             1
         } else {
             MAX_SERVERS_PER_FAMILY
         };
-        busy < port_sets && is_first
+        busy < limit && is_first
     }
 
     fn is_busy(&self, server: SocketAddr) -> bool {
@@ -193,7 +193,7 @@ impl Table {
         let is_lost = slot.former().is_some();
         match self.slots.insert(key, slot) {
             Some(Slot::Held(old)) if Some(old.mapped) == new => {
-                token.is_some() && token != old.token && self.doubts.count(old.mapped)
+                token.is_some() && token != old.token && self.unproven_backoff.count(old.mapped)
             }
             Some(Slot::Held(_)) => true,
             Some(Slot::Lost(..)) => !is_lost,
@@ -238,20 +238,24 @@ impl Table {
         last.is_some_and(|last| last.local == local) && self.set(key, Slot::Asking)
     }
 
-    /// Takes in which addresses of those that the coordinator was told it does not believe.
-    pub(super) fn doubt(&mut self, told: &[Candidate], unproven: &[SocketAddr]) -> Doubted {
+    /// Takes in which of the candidates that the coordinator was told it has found unproven.
+    pub(super) fn note_unproven(
+        &mut self,
+        told: &[Candidate],
+        unproven: &[SocketAddr],
+    ) -> Unproven {
         let is_unproven = |it: &&Mapped| unproven.contains(&it.mapped);
-        let doubted = self.held().filter(is_unproven).map(|it| it.mapped);
-        let is_new = self.doubts.renew(doubted.collect());
+        let addresses = self.held().filter(is_unproven).map(|it| it.mapped);
+        let is_new = self.unproven_backoff.renew(addresses.collect());
         let is_told = |it: &Mapped| {
             let is_same = |told: &Candidate| told.address == it.mapped && told.token == it.token;
             it.token.is_none() || told.iter().any(is_same)
         };
         let mut is_news = false;
         for it in self.known().iter().filter(|it| !is_told(it)) {
-            is_news |= self.doubts.count(it.mapped);
+            is_news |= self.unproven_backoff.count(it.mapped);
         }
-        Doubted { is_new, is_news }
+        Unproven { is_new, is_news }
     }
 
     /// Returns the mappings known now, those of the primary port first, each address once. What a
@@ -272,7 +276,7 @@ impl Table {
         known
     }
 
-    /// Stores what a server tells over another way out. `true` if that is news.
+    /// Stores what a server tells over another route. `true` if that is news.
     pub(super) fn set_elsewhere(&mut self, key: Key, mapped: Option<Mapped>) -> bool {
         let new = mapped.as_ref().map(|it| it.mapped);
         let old = match mapped {
@@ -461,14 +465,17 @@ mod tests {
         assert!(!token_until(&mut table, 2));
         let first = told(&table);
         let (is_new, is_news) = (true, false);
-        assert_eq!(table.doubt(&first, &[address]), Doubted { is_new, is_news });
+        assert_eq!(
+            table.note_unproven(&first, &[address]),
+            Unproven { is_new, is_news }
+        );
         assert!(!token_until(&mut table, 2), "it is the same");
         assert!(token_until(&mut table, 3));
         let second = told(&table);
-        assert!(!table.doubt(&second, &[]).is_news);
-        assert!(!token_until(&mut table, 4), "it is believed");
+        assert!(!table.note_unproven(&second, &[]).is_news);
+        assert!(!token_until(&mut table, 4), "it is proved");
         // The answer comes when there is another one already.
-        assert!(table.doubt(&second, &[address]).is_news);
+        assert!(table.note_unproven(&second, &[address]).is_news);
     }
 
     #[test]
