@@ -28,10 +28,10 @@ use crate::{
         behaviour::Behaviour,
         discovery,
         mappings::{Failure, Mappings},
-        port_sets::{Accept, Opening, PortSets},
+        port_sets::{Accept, PortSetOpener, PortSets},
         unused_ports::UnusedPorts,
     },
-    online::{Line, RegistrationKeeper, learn},
+    online::{CoordinatorLink, RegistrationKeeper, learn},
     session::{closed_holes::ClosedHoles, guess_budget::GuessBudget, inbound::Inbound},
     status::Observer,
 };
@@ -200,7 +200,7 @@ impl Builder {
             // Who only dials need not know its mappings before the coordinator does.
             None => go_near(&dialer, &addresses, &mappings).await?,
         };
-        let opening = opening(&key, &inbound, &mappings, &nat64);
+        let opener = port_set_opener(&key, &inbound, &mappings, &nat64);
         let inner = Arc::new(Inner {
             key,
             observer: self.observer,
@@ -220,7 +220,7 @@ impl Builder {
             glare_table: Arc::default(),
             pair_rotation: Arc::default(),
             port_sets: PortSets::default(),
-            opening,
+            opener,
             one_each: Arc::default(),
             stream_silence: self.stream_silence,
         });
@@ -238,12 +238,12 @@ impl Builder {
         let (current, watched) = watch::channel(Some(Arc::clone(&coordination)));
         let keeper =
             RegistrationKeeper::new(Arc::clone(&inner), dialer, addresses, current, listening);
-        let line = Line {
+        let link = CoordinatorLink {
             coordination,
             introductions,
             changes,
         };
-        tasks.push(AbortOnDrop::spawn(keeper.run(line)));
+        tasks.push(AbortOnDrop::spawn(keeper.run(link)));
         let incoming = incoming.map(Mutex::new);
         Ok(Endpoint::new(inner, watched, incoming, tasks))
     }
@@ -340,13 +340,13 @@ fn accepting(inbound: &Arc<Inbound>) -> Box<Accept> {
 }
 
 /// Returns what further punch ports are opened with.
-fn opening(
+fn port_set_opener(
     key: &SecretKey,
     inbound: &Arc<Inbound>,
     mappings: &Arc<Mappings>,
     nat64: &Arc<Nat64>,
-) -> Opening {
-    Opening {
+) -> PortSetOpener {
+    PortSetOpener {
         id: key.peer_id(),
         accept: accepting(inbound),
         mappings: Arc::clone(mappings),

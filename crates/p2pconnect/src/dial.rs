@@ -19,7 +19,7 @@ use tokio::{
 
 use self::{
     alone::{Alone, alone},
-    asking::{Met, RemoteNat},
+    asking::{Arrangement, RemoteNat},
     rounds::pause_for_room,
 };
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
     coordinator::requests::Coordination,
     introduction::{attempt::UnconfirmedAttempt, shared::Inner},
     machine::{port_mapping::ForwardedPort, randomness::random_fraction, task::AbortOnDrop},
-    nat::{mappings::Failure, port_sets::Place},
+    nat::{mappings::Failure, port_sets::PortSetLease},
     session::{Lost, SessionError},
     stream::{Established, Steps, Successor},
 };
@@ -48,7 +48,7 @@ pub(crate) struct Dial {
     /// While it exists, other dials of this key wait.
     alone: Alone,
     /// Once there is one.
-    place: Option<Arc<Place>>,
+    lease: Option<Arc<PortSetLease>>,
 }
 
 /// How many rounds there have been, and how they have ended.
@@ -58,7 +58,7 @@ struct Counts {
     /// The peer had no room.
     turned_away: u32,
     /// One side had told of its NAT what does not hold.
-    outdated: u32,
+    stale: u32,
     /// There was no way.
     failed: u32,
     /// So many may fail like that.
@@ -79,7 +79,7 @@ struct Round {
 }
 
 /// A round that no connection has come of, and why.
-struct Failed {
+struct FailedRound {
     round: Round,
     error: Option<DialError>,
     /// Whether there was one, which has come to nothing.
@@ -87,7 +87,7 @@ struct Failed {
 }
 
 /// A connection of a dial.
-struct Connected {
+struct ConnectedRound {
     established: Established,
     /// If the peer has not answered on it yet.
     following: Option<Following>,
@@ -116,7 +116,7 @@ impl Dial {
             counts: Counts::default(),
             found: None,
             alone: Alone::default(),
-            place: None,
+            lease: None,
         }
     }
 
@@ -124,7 +124,7 @@ impl Dial {
     ///
     /// The dial goes on behind that until the peer has answered on it, as it may prove to be another one.
     pub(crate) async fn connect(mut self) -> Result<Connection, DialError> {
-        let Connected {
+        let ConnectedRound {
             established,
             following,
         } = self.connect_after(None).await?;
@@ -187,7 +187,7 @@ impl Dial {
         round: Round,
         unconfirmed: UnconfirmedAttempt,
         mut error: SessionError,
-    ) -> Failed {
+    ) -> FailedRound {
         let UnconfirmedAttempt {
             pending,
             circumstances,
@@ -197,7 +197,7 @@ impl Dial {
             circumstances.explain(report, self.inner.behaviour.bans());
         }
         pending.give_up(self.deadline).await;
-        Failed {
+        FailedRound {
             round,
             error: Some(error.into()),
             was_used: true,
@@ -216,7 +216,10 @@ impl Dial {
     }
 
     /// Makes a connection, after a round that has failed if there has been any.
-    async fn connect_after(&mut self, failed: Option<Failed>) -> Result<Connected, DialError> {
+    async fn connect_after(
+        &mut self,
+        failed: Option<FailedRound>,
+    ) -> Result<ConnectedRound, DialError> {
         let connected = self.connect_in_rounds(failed).await;
         connected.map_err(|error| {
             let error = error.or_shortage(shortage::since(self.began));
@@ -226,13 +229,13 @@ impl Dial {
 
     async fn connect_in_rounds(
         &mut self,
-        mut failed: Option<Failed>,
-    ) -> Result<Connected, DialError> {
-        let place = match &self.place {
-            Some(place) => Arc::clone(place),
-            None => Arc::new(self.take_place().await?),
+        mut failed: Option<FailedRound>,
+    ) -> Result<ConnectedRound, DialError> {
+        let lease = match &self.lease {
+            Some(lease) => Arc::clone(lease),
+            None => Arc::new(self.take_lease().await?),
         };
-        self.place = Some(Arc::clone(&place));
+        self.lease = Some(Arc::clone(&lease));
         let _reserved = self.inner.behaviour.reserve();
         while self.may_begin_round(failed.take()).await? {
             self.counts.rounds += 1;
@@ -240,19 +243,19 @@ impl Dial {
             if !self.is_prepared_in_time().await {
                 break;
             }
-            let met = match self.ask(&place).await {
-                Ok(met) => met,
+            let arranged = match self.ask(&lease).await {
+                Ok(arranged) => arranged,
                 Err(error) => return Err(rounds::telling(self.found.take(), error)),
             };
             let round = Round {
                 introduced: self.began.elapsed(),
-                are_apart: met.are_apart(),
-                remote: met.remote_nat(),
+                are_apart: arranged.are_apart(),
+                remote: arranged.remote_nat(),
                 is_short: rounds::is_short(self.time_left()),
                 forwarded,
             };
             self.inner.metrics.introduced(round.introduced);
-            match self.meet(met, &place, round).await {
+            match self.carry_out(arranged, &lease, round).await {
                 Ok(connected) => return Ok(connected),
                 Err(last) => failed = Some(last),
             }
@@ -261,7 +264,7 @@ impl Dial {
     }
 
     /// Waits until another round may begin after one that has failed, if there is to be one.
-    async fn may_begin_round(&mut self, failed: Option<Failed>) -> Result<bool, DialError> {
+    async fn may_begin_round(&mut self, failed: Option<FailedRound>) -> Result<bool, DialError> {
         if let Some(failed) = failed
             && !self.goes_on(failed).await?
         {
@@ -273,45 +276,50 @@ impl Dial {
         Ok(!is_over && introduced < rounds::MAX_INTRODUCTIONS)
     }
 
-    /// Takes a place among the connections to the peer, on further punch ports if need be.
-    async fn take_place(&self) -> Result<Place, DialError> {
+    /// Leases a port set for a connection to the peer; opens further punch ports if need be.
+    async fn take_lease(&self) -> Result<PortSetLease, DialError> {
         let Inner {
-            port_sets, opening, ..
+            port_sets, opener, ..
         } = &*self.inner;
-        port_sets.take(self.peer, self.deadline, opening).await
+        port_sets.take(self.peer, self.deadline, opener).await
     }
 
     fn time_left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// Sees where this machine and its NAT are, and returns whether there was time for it.
+    /// Prepares for an introduction, and returns whether there was time for it.
     async fn is_prepared_in_time(&self) -> bool {
         let preparing = self.inner.prepare_round(self.counts.rounds);
         timeout_at(self.deadline.into(), preparing).await.is_ok()
     }
 
     /// Connects as the coordinator has arranged it.
-    async fn meet(&self, met: Met, place: &Arc<Place>, round: Round) -> Result<Connected, Failed> {
-        let result = match met {
-            Met::Introduced(meeting) => {
+    async fn carry_out(
+        &self,
+        arranged: Arrangement,
+        lease: &Arc<PortSetLease>,
+        round: Round,
+    ) -> Result<ConnectedRound, FailedRound> {
+        let result = match arranged {
+            Arrangement::Attempt(attempt) => {
                 let punching = self
                     .inner
-                    .punch_unless_outdated(*meeting, place, self.deadline);
+                    .punch_unless_stale(*attempt, lease, self.deadline);
                 match punching.await {
-                    Ok((punched, it)) => Ok((punched, Arc::clone(place), it)),
+                    Ok((punched, it)) => Ok((punched, Arc::clone(lease), it)),
                     Err(error) => Err(Some(error)),
                 }
             }
-            Met::Crossed(crossed) => match crossed.outcome(self.deadline).await {
+            Arrangement::Crossed(crossed) => match crossed.outcome(self.deadline).await {
                 Ok((punched, theirs)) => Ok((punched, Arc::new(theirs), None)),
                 Err(error) => Err(error),
             },
         };
-        let (punched, place, unconfirmed) = match result {
+        let (punched, lease, unconfirmed) = match result {
             Ok(connected) => connected,
             Err(error) => {
-                return Err(Failed {
+                return Err(FailedRound {
                     round,
                     error,
                     was_used: false,
@@ -325,11 +333,11 @@ impl Dial {
             rounds: self.counts.rounds,
         };
         let confirmation = punched.stream_path.confirmation();
-        Ok(Connected {
+        Ok(ConnectedRound {
             established: Established {
                 punched,
                 steps,
-                place,
+                lease,
             },
             following: unconfirmed.map(|unconfirmed| Following {
                 round,
@@ -342,8 +350,8 @@ impl Dial {
     /// Takes note of how a round has ended, and waits until the next one may begin. Tells whether there is to be one.
     ///
     /// An error is what ends the dial at once.
-    async fn goes_on(&mut self, failed: Failed) -> Result<bool, DialError> {
-        let Failed {
+    async fn goes_on(&mut self, failed: FailedRound) -> Result<bool, DialError> {
+        let FailedRound {
             round,
             error,
             was_used,
@@ -354,8 +362,8 @@ impl Dial {
             // It was waited for what the next introduction needs.
             Some(left @ DialError::PeerLeft) => {
                 self.found = self.found.take().or(Some(left));
-                pause = rounds::pause_after_leaving(self.counts.outdated, random_fraction());
-                self.counts.outdated += 1;
+                pause = rounds::pause_after_leaving(self.counts.stale, random_fraction());
+                self.counts.stale += 1;
             }
             Some(DialError::PeerBusy) => {
                 self.found = Some(DialError::PeerBusy);

@@ -39,7 +39,7 @@ const REGISTER_PAUSE: Duration = Duration::from_secs(1);
 const MAX_REGISTER_PAUSE: Duration = Duration::from_secs(30);
 
 /// A connection to the coordinator and what comes of it.
-pub(crate) struct Line {
+pub(crate) struct CoordinatorLink {
     pub(crate) coordination: Arc<Coordination>,
     pub(crate) introductions: mpsc::Receiver<Introduction>,
     /// What has changed since the coordinator was told last.
@@ -81,13 +81,13 @@ impl RegistrationKeeper {
 
     /// Serves `line`, and whenever it breaks makes a new one, unless another endpoint has taken
     /// this one's place.
-    pub(crate) async fn run(mut self, mut line: Line) {
+    pub(crate) async fn run(mut self, mut link: CoordinatorLink) {
         let mut reconnecting = Reconnecting::default();
         loop {
-            let coordination = Arc::clone(&line.coordination);
+            let coordination = Arc::clone(&link.coordination);
             self.current.send_replace(Some(coordination));
             let since = Instant::now();
-            let error = self.serve(line).await;
+            let error = self.serve(link).await;
             let lasted = since.elapsed();
             self.current.send_replace(None);
             tracing::info!(%error, "coordinator lost");
@@ -98,16 +98,20 @@ impl RegistrationKeeper {
                 reason: error.to_string(),
             });
             let pause = reconnecting.lost(&error, lasted, random_fraction());
-            line = self.reconnect(&mut reconnecting, pause).await;
+            link = self.reconnect(&mut reconnecting, pause).await;
         }
     }
 
-    async fn reconnect(&self, reconnecting: &mut Reconnecting, mut pause: Duration) -> Line {
+    async fn reconnect(
+        &self,
+        reconnecting: &mut Reconnecting,
+        mut pause: Duration,
+    ) -> CoordinatorLink {
         let mut said = None;
         loop {
             sleep(pause).await;
             match self.try_reconnect().await {
-                Ok(line) => return line,
+                Ok(link) => return link,
                 Err(error) => {
                     tracing::debug!(%error, "coordinator still out of reach");
                     let reason = error.to_string();
@@ -122,7 +126,7 @@ impl RegistrationKeeper {
         }
     }
 
-    async fn try_reconnect(&self) -> Result<Line, CoordinatorError> {
+    async fn try_reconnect(&self) -> Result<CoordinatorLink, CoordinatorError> {
         let (coordination, introductions) = self.connect_again().await?;
         let changes = self.inner.mappings.changes();
         let registering = async {
@@ -142,7 +146,7 @@ impl RegistrationKeeper {
         if let Err(error) = learned {
             tracing::debug!(%error, "no welcome");
         }
-        Ok(Line {
+        Ok(CoordinatorLink {
             coordination: Arc::new(coordination),
             introductions,
             changes,
@@ -172,12 +176,12 @@ impl RegistrationKeeper {
         }
     }
 
-    async fn serve(&mut self, line: Line) -> CoordinatorError {
-        let Line {
+    async fn serve(&mut self, link: CoordinatorLink) -> CoordinatorError {
+        let CoordinatorLink {
             coordination,
             mut introductions,
             changes,
-        } = line;
+        } = link;
         let inner = Arc::clone(&self.inner);
         let policy = self.listening.as_ref().map(|it| it.policy.clone());
         // Goes on beside the introductions, whose arrival is the moment to start at.

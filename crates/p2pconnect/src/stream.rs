@@ -37,7 +37,7 @@ use crate::{
         wakers::{Direction, Wakers},
     },
     stream::{
-        answer::Answer, opened_path::UsablePath, path_ledger::StreamPath, punched::Punched,
+        answer::AnswerState, opened_path::UsablePath, path_ledger::StreamPath, punched::Punched,
         transport::Transport,
     },
 };
@@ -55,14 +55,14 @@ pub(crate) struct Steps {
 }
 
 /// What is free again when the last clone is dropped.
-pub(crate) type Lease = Arc<dyn Any + Send + Sync>;
+pub(crate) type AnyLease = Arc<dyn Any + Send + Sync>;
 
 /// A connection to the peer, and what it took.
 #[derive(Debug)]
 pub(crate) struct Established {
     pub(crate) punched: Punched,
     pub(crate) steps: Steps,
-    pub(crate) place: Lease,
+    pub(crate) lease: AnyLease,
 }
 
 /// The stream of a connection.
@@ -82,11 +82,11 @@ pub(crate) struct Stream {
 #[derive(Debug)]
 struct Current {
     tls: TlsStream<Transport>,
-    answer: Answer,
+    answer: AnswerState,
     stream_path: Arc<StreamPath>,
     steps: Steps,
     /// What is free again when the connection ends.
-    _place: Lease,
+    _lease: AnyLease,
 }
 
 impl From<Established> for Current {
@@ -94,14 +94,14 @@ impl From<Established> for Current {
         let Established {
             punched,
             steps,
-            place,
+            lease,
         } = established;
         Self {
             tls: punched.stream,
-            answer: Answer::of(punched.role),
+            answer: AnswerState::of(punched.role),
             stream_path: punched.stream_path,
             steps,
-            _place: place,
+            _lease: lease,
         }
     }
 }
@@ -187,9 +187,9 @@ impl Stream {
 
     /// Leaves it to the caller to answer the nomination, if this side has to and has not.
     pub(crate) fn take_answer(&mut self) -> bool {
-        let is_owed = matches!(self.current.answer, Answer::Owed);
+        let is_owed = matches!(self.current.answer, AnswerState::Owed);
         if is_owed {
-            self.current.answer = Answer::Given;
+            self.current.answer = AnswerState::Given;
         }
         is_owed
     }

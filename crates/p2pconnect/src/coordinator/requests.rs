@@ -97,7 +97,7 @@ pub(crate) struct Coordination {
 
 /// What a dial is answered.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub(crate) enum DialAnswer {
     /// The peer is told at the same moment.
     Introduced(Introduction),
     /// The peer has dialled just before, and its introduction serves both.
@@ -348,12 +348,12 @@ impl Coordination {
     pub(crate) async fn dial(
         &self,
         dial: DialRequest,
-    ) -> Result<Result<Answer, Refusal>, CoordinatorError> {
+    ) -> Result<Result<DialAnswer, Refusal>, CoordinatorError> {
         match self.link.request(&Request::Dial(dial)).await? {
             Response::Introduced(introduction) => {
-                Ok(Ok(Answer::Introduced(introduction.well_formed())))
+                Ok(Ok(DialAnswer::Introduced(introduction.well_formed())))
             }
-            Response::Crossed(session) => Ok(Ok(Answer::Crossed(session))),
+            Response::Crossed(session) => Ok(Ok(DialAnswer::Crossed(session))),
             Response::Refused(refusal) => Ok(Err(refusal)),
             Response::Registered(_) | Response::Settled | Response::Relayed => {
                 Err(self.link.unfit())

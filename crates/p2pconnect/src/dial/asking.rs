@@ -14,13 +14,13 @@ use tokio::time::{sleep, timeout_at};
 use super::Dial;
 use crate::{
     CoordinatorError, DialError,
-    coordinator::requests::{Answer, Coordination},
+    coordinator::requests::{Coordination, DialAnswer},
     dial::rounds::BUSY_PAUSE,
     introduction::{
-        advertisement::Advertisement, attempt::Meeting, glare::Crossed, recovery::recovery,
+        advertisement::Advertisement, attempt::Attempt, glare::CrossedDial, recovery::recovery,
     },
     machine::randomness::random_fraction,
-    nat::{mappings::Claims, port_sets::Place},
+    nat::{mappings::Claims, port_sets::PortSetLease},
     stream::coordinated_handshake::CoordinatedHandshake,
 };
 
@@ -29,18 +29,18 @@ use crate::{
 const MAX_BUSY_PAUSE: Duration = Duration::from_secs(2);
 
 /// What the coordinator has arranged for a dial.
-pub(super) enum Met {
+pub(super) enum Arrangement {
     /// An introduction of its own.
-    Introduced(Box<Meeting>),
+    Attempt(Box<Attempt>),
     /// Whatever comes of the introduction that the peer's dial has brought.
-    Crossed(Crossed),
+    Crossed(CrossedDial),
 }
 
-impl Met {
+impl Arrangement {
     /// Tells whether the two are known to each other in different families.
     pub(super) fn are_apart(&self) -> bool {
         match self {
-            Self::Introduced(meeting) => meeting.known.are_apart(),
+            Self::Attempt(attempt) => attempt.known.are_apart(),
             Self::Crossed(_) => false,
         }
     }
@@ -48,9 +48,9 @@ impl Met {
     /// Returns what is known of the peer's NAT.
     pub(super) fn remote_nat(&self) -> Option<RemoteNat> {
         match self {
-            Self::Introduced(meeting) => Some(RemoteNat {
-                report: meeting.introduction.nat,
-                recovery: recovery(&meeting.introduction),
+            Self::Attempt(attempt) => Some(RemoteNat {
+                report: attempt.introduction.nat,
+                recovery: recovery(&attempt.introduction),
             }),
             Self::Crossed(_) => None,
         }
@@ -71,20 +71,20 @@ struct Asked {
     advertised: Advertisement,
     /// What they were asked to find out.
     claims: Claims,
-    answer: Result<Answer, Refusal>,
+    answer: Result<DialAnswer, Refusal>,
 }
 
 impl Dial {
     /// Asks for an introduction, again and again while the coordinator is told to do too much at
     /// a time, or has gone: it may be back soon.
-    pub(super) async fn ask(&self, place: &Place) -> Result<Met, DialError> {
+    pub(super) async fn ask(&self, lease: &PortSetLease) -> Result<Arrangement, DialError> {
         let (peer, deadline) = (self.peer, self.deadline);
         let (handshake, hello) = CoordinatedHandshake::dialling(&self.inner.key, peer).await?;
         let mut gone = None;
         let mut busy_pause = BUSY_PAUSE;
         loop {
-            let outstanding = self.inner.glare_table.asking(peer);
-            let asking = timeout_at(deadline.into(), self.ask_once(place, hello.clone()));
+            let outstanding = self.inner.glare_table.begin_dial(peer);
+            let asking = timeout_at(deadline.into(), self.ask_once(lease, hello.clone()));
             let pause = busy_pause.mul_f64(1.0 + random_fraction());
             let is_in_time = |pause| Instant::now() + pause < deadline;
             let Asked {
@@ -105,21 +105,21 @@ impl Dial {
             };
             match answer {
                 // Somebody else, or one who dials as well, was not asked for.
-                Ok(Answer::Introduced(introduction))
+                Ok(DialAnswer::Introduced(introduction))
                     if introduction.peer == peer && introduction.role == Role::Controlling =>
                 {
-                    let meeting = self.inner.meeting(
+                    let attempt = self.inner.attempt(
                         introduction,
                         advertised,
                         &claims,
                         coordination,
                         handshake,
                     );
-                    return Ok(Met::Introduced(Box::new(meeting)));
+                    return Ok(Arrangement::Attempt(Box::new(attempt)));
                 }
-                Ok(Answer::Introduced(_)) => return Err(CoordinatorError::Answer.into()),
-                Ok(Answer::Crossed(session)) => match outstanding.crossed(session) {
-                    Some(crossed) => return Ok(Met::Crossed(crossed)),
+                Ok(DialAnswer::Introduced(_)) => return Err(CoordinatorError::Answer.into()),
+                Ok(DialAnswer::Crossed(session)) => match outstanding.crossed(session) {
+                    Some(crossed) => return Ok(Arrangement::Crossed(crossed)),
                     // It was over before we dialled, and its connection is another one.
                     None => continue,
                 },
@@ -147,19 +147,23 @@ impl Dial {
     }
 
     /// Asks once; returns whom, and what they said.
-    async fn ask_once(&self, place: &Place, handshake: Vec<u8>) -> Result<Asked, CoordinatorError> {
+    async fn ask_once(
+        &self,
+        lease: &PortSetLease,
+        handshake: Vec<u8>,
+    ) -> Result<Asked, CoordinatorError> {
         let mut coordination = self.coordination.clone();
-        let line = coordination.wait_for(Option::is_some).await;
+        let link = coordination.wait_for(Option::is_some).await;
         // As long as this endpoint exists, only another one with the same key ends the task that keeps the line.
-        let line = line
+        let link = link
             .ok()
-            .and_then(|line| line.clone())
+            .and_then(|link| link.clone())
             .ok_or(CoordinatorError::Replaced)?;
         // In this order: a mapping that comes to be known meanwhile is named twice, and not left out.
-        let claims = place
+        let claims = lease
             .claims()
             .unwrap_or_else(|| self.inner.mappings.claims());
-        let advertised = self.inner.advertise_for_dial(place);
+        let advertised = self.inner.advertise_for_dial(lease);
         let request = DialRequest {
             callee: self.peer,
             candidates: advertised.candidates.clone(),
@@ -167,9 +171,9 @@ impl Dial {
             claims: claims.list.clone(),
             handshake,
         };
-        let answer = line.dial(request).await?;
+        let answer = link.dial(request).await?;
         Ok(Asked {
-            coordination: line,
+            coordination: link,
             advertised,
             claims,
             answer,

@@ -12,7 +12,7 @@ use crate::{
     CoordinatorError,
     coordinator::requests::Coordination,
     machine::{interfaces::Interfaces, port_mapping::ForwardedPort, punch_ports::PunchPorts},
-    nat::{mappings::Mapped, port_sets::Place},
+    nat::{mappings::Mapped, port_sets::PortSetLease},
 };
 
 impl Inner {
@@ -54,8 +54,8 @@ impl Inner {
     }
 
     /// Returns what a dial advertises, with a block of local ports that no peer has been told of.
-    pub(crate) fn advertise_for_dial(&self, place: &Place) -> Advertisement {
-        let advertised = || match place.further() {
+    pub(crate) fn advertise_for_dial(&self, lease: &PortSetLease) -> Advertisement {
+        let advertised = || match lease.further() {
             Some((ports, mapped)) => self.advertise_from(ports, &mapped, &[]),
             None => self.advertise(),
         };

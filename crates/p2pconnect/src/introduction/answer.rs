@@ -15,15 +15,15 @@ use tokio::{
 
 use super::{
     attempt::DIAL_LIMIT,
-    glare::{Answered, Answering},
+    glare::{Answered, PendingAnswer},
     listening::{Listening, Room},
     shared::Inner,
-    staleness::outdated,
+    staleness::becomes_stale,
 };
 use crate::{
     DialError, Status,
     coordinator::requests::Coordination,
-    nat::{discovery, mappings::Claims, port_sets::Place},
+    nat::{discovery, mappings::Claims, port_sets::PortSetLease},
     session::{Decision, SynGate},
     stream::{coordinated_handshake::CoordinatedHandshake, punched::Punched},
 };
@@ -34,7 +34,7 @@ const MAX_SESSIONS: usize = 64;
 
 /// Diallers that are told at a time that there is no room for them; the coordinator introduces as
 /// many at a time.
-const MAX_FAREWELLS: usize = 32;
+const MAX_TURNED_AWAY: usize = 32;
 
 /// The introductions that are being answered, and the diallers that are being turned away.
 pub(crate) struct Answers {
@@ -63,7 +63,7 @@ impl Answers {
         };
         while self.sessions.try_join_next().is_some() {}
         // Whatever becomes of it, a dial of ours may be waiting for it.
-        let Some(answering) = self.inner.glare_table.answering(introduction.session) else {
+        let Some(answering) = self.inner.glare_table.begin_answer(introduction.session) else {
             tracing::debug!(peer = %introduction.peer.short(), "introduction comes too late");
             return;
         };
@@ -72,7 +72,7 @@ impl Answers {
             tracing::debug!(peer = %introduction.peer.short(), "introduction ignored");
             return;
         }
-        // The dialler may use a connection before this side knows of it, so its place is taken first.
+        // The dialler may use a connection before this side knows of it, so room is taken for it first.
         let room = listening.room(introduction.peer);
         let (Some(waiting), true) = (room, self.sessions.len() < MAX_SESSIONS) else {
             return self.turn_away(&introduction, coordination);
@@ -91,7 +91,7 @@ impl Answers {
         let (session, dialler) = (introduction.session, introduction.peer);
         tracing::debug!(peer = %dialler.short(), "no room for another connection");
         while self.turned_away.try_join_next().is_some() {}
-        if self.turned_away.len() >= MAX_FAREWELLS {
+        if self.turned_away.len() >= MAX_TURNED_AWAY {
             return;
         }
         let coordination = Arc::clone(coordination);
@@ -105,20 +105,20 @@ impl Answers {
 }
 
 impl Inner {
-    /// Connects to a peer that dials this endpoint, and that there is a place for among those who
+    /// Connects to a peer that dials this endpoint, and that there is room for among those that
     /// wait to be accepted.
     pub(crate) async fn answer(
         &self,
         introduction: Introduction,
         coordination: &Arc<Coordination>,
         listening: &Listening,
-        (mut answering, waiting): (Answering, Room),
+        (mut answering, waiting): (PendingAnswer, Room),
     ) {
         let (began, peer) = (Instant::now(), introduction.peer);
-        let place = self.port_sets.answer(peer);
+        let lease = self.port_sets.answer(peer);
         let _reserved = self.behaviour.reserve();
         let syn_gate = SynGate::new(Arc::clone(&self.behaviour.recent_tuples));
-        let once = self.answer_once(introduction, &place, coordination, (listening, &syn_gate));
+        let once = self.answer_once(introduction, &lease, coordination, (listening, &syn_gate));
         let result = tokio::select! {
             result = once => Some(result),
             () = answering.abandoned() => None,
@@ -128,7 +128,7 @@ impl Inner {
                 Some(Ok(punched)) => answering.ended(Ok(Answered {
                     punched,
                     peer,
-                    place,
+                    lease,
                     began,
                     waiting,
                 })),
@@ -158,7 +158,7 @@ impl Inner {
     async fn answer_once(
         &self,
         mut introduction: Introduction,
-        place: &Place,
+        lease: &PortSetLease,
         coordination: &Arc<Coordination>,
         (listening, syn_gate): (&Listening, &SynGate),
     ) -> Result<Punched, DialError> {
@@ -167,32 +167,32 @@ impl Inner {
         let dialler = introduction.peer;
         let handshake = CoordinatedHandshake::called(&self.key, dialler, hello)?;
         let (advertised, line) = (self.use_up(&introduction), Arc::clone(coordination));
-        let meeting = self.meeting(
+        let attempt = self.attempt(
             introduction,
             advertised,
             &Claims::default(),
             line,
             handshake,
         );
-        let told = meeting.told(syn_gate);
-        let session = told.session;
+        let check = attempt.staleness_check(syn_gate);
+        let session = check.session;
         let (decision, deadline) = (Decision::default(), began + DIAL_LIMIT);
-        let one = is_contended(told.nats()).then(|| self.one_each.take(dialler, began));
+        let one = is_contended(check.nats()).then(|| self.one_each.take(dialler, began));
         let is_in_the_way =
-            matches!(one, Some(None)) || self.guess_budget.lacks(&told.advertised.nat);
+            matches!(one, Some(None)) || self.guess_budget.lacks(&check.advertised.nat);
         if is_in_the_way {
             syn_gate.hold();
         }
-        let punching = self.punch(meeting, place, syn_gate.clone(), decision, deadline);
+        let punching = self.punch(attempt, lease, syn_gate.clone(), decision, deadline);
         let telling = async {
             if is_in_the_way {
                 // The dialler has had the first flight by then, and takes it for an attempt.
-                sleep(told.rtt_via_coordinator).await;
+                sleep(check.rtt_via_coordinator).await;
                 coordination.leave(session);
                 return future::pending().await;
             }
-            let patience = told.patience();
-            outdated(told, &self.mappings, &self.mappings, &self.behaviour).await;
+            let patience = check.patience();
+            becomes_stale(check, &self.mappings, &self.mappings, &self.behaviour).await;
             let since = Instant::now();
             // What is under way goes on: the dialler may be using it already.
             syn_gate.hold();

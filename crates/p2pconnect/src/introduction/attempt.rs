@@ -1,4 +1,4 @@
-//! PairRotation introductions into connections.
+//! Turns introductions into connections.
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +22,7 @@ use crate::{
         recovery::recovery,
         remote_candidates::Vantage,
         shared::Inner,
-        staleness::{Told, outdated},
+        staleness::{StalenessCheck, becomes_stale},
         {advertisement::Advertisement, gather},
     },
     machine::{
@@ -33,7 +33,7 @@ use crate::{
         behaviour::{Behaviour, varies},
         discovery,
         mappings::Claims,
-        port_sets::Place,
+        port_sets::PortSetLease,
     },
     session::{
         Decision, Handed, Handover, Lost, Session, SessionError, SharedAddresses, SynGate,
@@ -49,9 +49,9 @@ use crate::{
 /// path that works has been seen to need.
 pub(crate) const DIAL_LIMIT: Duration = Duration::from_secs(15);
 
-/// An introduction, what the peer was told of this side, over which line it came, and the handshake
-/// that begun with it.
-pub(crate) struct Meeting {
+/// What an attempt to connect begins with: an introduction, what this side had advertised to the peer, the coordinator
+/// that the introduction came from, and the handshake that began with it.
+pub(crate) struct Attempt {
     pub(crate) introduction: Introduction,
     pub(crate) advertised: Advertisement,
     pub(crate) coordination: Arc<Coordination>,
@@ -62,7 +62,7 @@ pub(crate) struct Meeting {
     pub(crate) known: KnownFamilies,
 }
 
-impl Meeting {
+impl Attempt {
     fn begun(&self, is_held: bool) -> Begun {
         let introduction = &self.introduction;
         Begun {
@@ -75,9 +75,9 @@ impl Meeting {
         }
     }
 
-    /// Returns what the peer acts by.
-    pub(super) fn told(&self, syn_gate: &SynGate) -> Told {
-        Told {
+    /// Returns what shows whether the introduction becomes stale.
+    pub(super) fn staleness_check(&self, syn_gate: &SynGate) -> StalenessCheck {
+        StalenessCheck {
             session: self.introduction.session,
             advertised: self.advertised.clone(),
             known: self.known,
@@ -93,8 +93,8 @@ impl Meeting {
 /// How much longer than a round trip a dialler may take to greet on a connection.
 const GREETING: Duration = Duration::from_millis(50);
 
-/// What is wanted if a connection comes to nothing on which the peer has not answered: what tells that, by what to tell
-/// the peer, and what explains it.
+/// An attempt whose connection is used unconfirmed: how it is known that the connection comes to nothing, how to tell
+/// the peer then, and what explains it.
 pub(crate) struct UnconfirmedAttempt {
     pub(crate) lost: Lost,
     pub(crate) pending: PendingWithdrawal,
@@ -145,8 +145,8 @@ impl Begun {
 }
 
 impl Inner {
-    /// Sees where this machine is before an introduction is asked for, and where a sequential allocator
-    /// is. If an earlier one has failed, others may have got the ports.
+    /// Prepares for an introduction: notices whether this machine has moved, and probes a sequential allocator. If an
+    /// earlier round has failed, others may have got the ports.
     pub(crate) async fn prepare_round(&self, round: u32) {
         self.mappings.notice_moves().await;
         if round == 1 {
@@ -175,14 +175,14 @@ impl Inner {
 
     /// Takes in an introduction, with what the peer was told of this side, and what the coordinator was asked to find
     /// out.
-    pub(crate) fn meeting(
+    pub(crate) fn attempt(
         &self,
         introduction: Introduction,
         advertised: Advertisement,
         claims: &Claims,
         coordination: Arc<Coordination>,
         handshake: CoordinatedHandshake,
-    ) -> Meeting {
+    ) -> Attempt {
         let interfaces = advertised.interfaces.up_to_date();
         let vantage = self.vantage(&interfaces, &coordination, introduction.seen_together);
         let seen = coordination.observed();
@@ -194,7 +194,7 @@ impl Inner {
             &introduction.candidates,
             &vantage,
         );
-        Meeting {
+        Attempt {
             introduction,
             advertised,
             coordination,
@@ -211,13 +211,13 @@ impl Inner {
         handshake: CoordinatedHandshake,
         decision: Decision,
     ) -> Handover {
-        Handover::new(role, handshake, self.ledger(peer))
+        Handover::new(role, handshake, self.path_ledger(peer))
             .unless(decision)
             .enduring(self.stream_silence)
     }
 
-    /// Returns where it is noted which connections to a peer are used.
-    fn ledger(&self, peer: PeerId) -> PathLedger {
+    /// Returns the record of the connections to a peer.
+    fn path_ledger(&self, peer: PeerId) -> PathLedger {
         PathLedger {
             peer,
             pair_rotation: Arc::clone(&self.pair_rotation),
@@ -225,26 +225,26 @@ impl Inner {
         }
     }
 
-    /// PairRotation an introduction into a connection, as the dialler, unless it turns out that the callee
-    /// acts by what does not hold: then another introduction is wanted.
+    /// Makes a connection of an introduction, as the dialler, unless the introduction becomes stale: then another one
+    /// is wanted.
     ///
-    /// Where no connection comes of it the callee is told, also if the future is dropped. Returns too what is wanted
-    /// should the connection come to nothing.
-    pub(crate) async fn punch_unless_outdated(
+    /// Where no connection comes of the introduction the callee is told, also if the future is dropped. If the
+    /// connection is unconfirmed, what is wanted should it come to nothing is returned with it.
+    pub(crate) async fn punch_unless_stale(
         &self,
-        meeting: Meeting,
-        place: &Place,
+        attempt: Attempt,
+        lease: &PortSetLease,
         deadline: Instant,
     ) -> Result<(Punched, Option<UnconfirmedAttempt>), DialError> {
         let syn_gate = SynGate::new(Arc::clone(&self.behaviour.recent_tuples));
-        let told = meeting.told(&syn_gate);
-        let mut pending = PendingWithdrawal::new(told.session, meeting.coordination.withdrawals());
-        let pause = recovery(&meeting.introduction);
-        let own = place.mappings().unwrap_or(&self.mappings);
+        let check = attempt.staleness_check(&syn_gate);
+        let mut pending = PendingWithdrawal::new(check.session, attempt.coordination.withdrawals());
+        let pause = recovery(&attempt.introduction);
+        let own = lease.mappings().unwrap_or(&self.mappings);
         let decision = Decision::default();
-        let punching = self.punch(meeting, place, syn_gate, decision.clone(), deadline);
-        let outdated = outdated(told, own, &self.mappings, &self.behaviour);
-        match unless_outdated(outdated, punching, decision).await {
+        let punching = self.punch(attempt, lease, syn_gate, decision.clone(), deadline);
+        let stale = becomes_stale(check, own, &self.mappings, &self.behaviour);
+        match unless_stale(stale, punching, decision).await {
             Some(Ok((punched, unexplained))) => {
                 pending.connected();
                 let unconfirmed = unexplained.map(|(lost, circumstances)| UnconfirmedAttempt {
@@ -267,24 +267,25 @@ impl Inner {
         }
     }
 
-    /// PairRotation an introduction into a connection. Returns too what would explain that it has come to nothing.
+    /// Makes a connection of an introduction. What would explain that an unconfirmed one has come to nothing is
+    /// returned with it.
     pub(super) async fn punch(
         &self,
-        meeting: Meeting,
-        place: &Place,
+        attempt: Attempt,
+        lease: &PortSetLease,
         syn_gate: SynGate,
         decision: Decision,
         deadline: Instant,
     ) -> Result<(Punched, Option<(Lost, Circumstances)>), DialError> {
-        let begun = meeting.begun(syn_gate.is_held());
-        let Meeting {
+        let begun = attempt.begun(syn_gate.is_held());
+        let Attempt {
             introduction,
             advertised,
             coordination,
             mut handshake,
             vantage,
             known,
-        } = meeting;
+        } = attempt;
         let Introduction {
             session,
             peer,
@@ -305,7 +306,7 @@ impl Inner {
         let inbox = self.inbound.expect(session.opening(role.other()), remotes);
         self.tell_of_begin(&begun, candidates.len());
 
-        let ports = place.ports().unwrap_or(&self.ports);
+        let ports = lease.ports().unwrap_or(&self.ports);
         let routes = gather::routes(&candidates);
         let mut bases = gather::bases(ports, advertised.unused, &routes, coordinator);
         let nats = [&advertised.nat, &nat];
@@ -431,11 +432,11 @@ impl Inner {
     }
 }
 
-/// Waits for a connection, unless the introduction is outdated before one is used.
+/// Waits for a connection, unless the introduction becomes stale before one is used.
 ///
 /// Cancel safety: dropping the future gives the introduction up.
-async fn unless_outdated<T>(
-    outdated: impl Future<Output = ()>,
+async fn unless_stale<T>(
+    stale: impl Future<Output = ()>,
     punching: impl Future<Output = T>,
     decision: Decision,
 ) -> Option<T> {
@@ -443,7 +444,7 @@ async fn unless_outdated<T>(
     tokio::select! {
         biased;
         result = &mut punching => return Some(result),
-        () = outdated => {}
+        () = stale => {}
     }
     if decision.gives_up() {
         return None;

@@ -17,7 +17,7 @@ use tokio::{sync::oneshot, time::timeout_at};
 use crate::{
     Connection, DialError,
     introduction::listening::Room,
-    nat::port_sets::Place,
+    nat::port_sets::PortSetLease,
     stream::{Established, Steps, punched::Punched},
 };
 
@@ -33,31 +33,32 @@ const MAX_ENDED: usize = 64;
 /// Connections that are held back until a dial is answered; others go to whoever accepts.
 const MAX_HELD: usize = 16;
 
-/// Brings what comes of others' dials to our own that crossed them.
+/// Brings the connections that peers have dialled to this side's dials of the same peers that crossed theirs.
 #[derive(Debug, Default)]
-pub(crate) struct GlareTable(Mutex<Table>);
+pub(crate) struct GlareTable(Mutex<State>);
 
 #[derive(Debug, Default)]
-struct Table {
+struct State {
     /// How many dials of a peer the coordinator has not answered yet.
     asking: BTreeMap<PeerId, usize>,
-    /// The dials that an introduction serves besides its own.
-    waiting: BTreeMap<SessionToken, Waiting>,
+    /// The dials that wait for what comes of the introduction that a peer's dial has brought.
+    waiting: BTreeMap<SessionToken, WaitingDial>,
     /// The introductions being answered; dropping the sender abandons one.
     answering: BTreeMap<SessionToken, oneshot::Sender<()>>,
-    /// What came of an introduction before it is known whether it serves a dial.
+    /// Connections that came before it was known whether they serve a dial.
     held: Vec<(SessionToken, Answered)>,
     /// Introductions that are over, the oldest first.
     ended: VecDeque<SessionToken>,
 }
 
+/// A dial that waits for what comes of the introduction that the peer's dial has brought.
 #[derive(Debug)]
-struct Waiting {
+struct WaitingDial {
     peer: PeerId,
     outcome: oneshot::Sender<Outcome>,
 }
 
-/// What came of an introduction, as far as it is known.
+/// What came of an introduction: a connection, or no connection and perhaps the reason.
 type Outcome = Result<Answered, Option<DialError>>;
 
 /// A connection that a peer has dialled.
@@ -65,10 +66,10 @@ type Outcome = Result<Answered, Option<DialError>>;
 pub(crate) struct Answered {
     pub(crate) punched: Punched,
     pub(crate) peer: PeerId,
-    pub(crate) place: Place,
+    pub(crate) lease: PortSetLease,
     /// When the introduction came.
     pub(crate) began: Instant,
-    /// Its place among those that wait to be accepted.
+    /// The room that is kept for it among those that wait to be accepted.
     pub(crate) waiting: Room,
 }
 
@@ -84,7 +85,7 @@ impl Answered {
         let established = Established {
             punched: self.punched,
             steps,
-            place: Arc::new(self.place),
+            lease: Arc::new(self.lease),
         };
         let connection = Connection::new(self.peer, established);
         self.waiting.offer(connection);
@@ -92,26 +93,26 @@ impl Answered {
 }
 
 impl GlareTable {
-    /// Notes that a dial is about to be sent.
-    pub(crate) fn asking(self: &Arc<Self>, peer: PeerId) -> Asking {
-        self.with(|table| *table.asking.entry(peer).or_insert(0) += 1);
-        Asking {
+    /// Notes that the coordinator is about to be asked for a dial.
+    pub(crate) fn begin_dial(self: &Arc<Self>, peer: PeerId) -> PendingDial {
+        self.with(|state| *state.asking.entry(peer).or_insert(0) += 1);
+        PendingDial {
             glare_table: Arc::clone(self),
             peer,
         }
     }
 
     /// Notes that an introduction is going to be answered; `None` if it has been given up already.
-    pub(crate) fn answering(self: &Arc<Self>, session: SessionToken) -> Option<Answering> {
+    pub(crate) fn begin_answer(self: &Arc<Self>, session: SessionToken) -> Option<PendingAnswer> {
         let (abandon, abandoned) = oneshot::channel();
-        let is_new = self.with(|table| {
-            let is_new = !table.ended.contains(&session);
+        let is_new = self.with(|state| {
+            let is_new = !state.ended.contains(&session);
             if is_new {
-                table.answering.insert(session, abandon);
+                state.answering.insert(session, abandon);
             }
             is_new
         });
-        is_new.then(|| Answering {
+        is_new.then(|| PendingAnswer {
             glare_table: Arc::clone(self),
             session,
             abandoned,
@@ -120,9 +121,9 @@ impl GlareTable {
 
     /// Brings what came of an introduction where it belongs.
     fn end(&self, session: SessionToken, outcome: Outcome) {
-        let left = self.with(|table| {
-            table.note_end(session);
-            if let Some(Waiting { peer, outcome: to }) = table.waiting.remove(&session) {
+        let left = self.with(|state| {
+            state.note_end(session);
+            if let Some(WaitingDial { peer, outcome: to }) = state.waiting.remove(&session) {
                 return match outcome {
                     // The coordinator is not believed who it was that our dial crossed.
                     Ok(answered) if answered.peer != peer => Some(answered),
@@ -131,8 +132,8 @@ impl GlareTable {
                 };
             }
             let answered = outcome.ok()?;
-            if table.asking.contains_key(&answered.peer) && table.held.len() < MAX_HELD {
-                table.held.push((session, answered));
+            if state.asking.contains_key(&answered.peer) && state.held.len() < MAX_HELD {
+                state.held.push((session, answered));
                 return None;
             }
             Some(answered)
@@ -142,12 +143,12 @@ impl GlareTable {
         }
     }
 
-    fn with<T>(&self, use_table: impl FnOnce(&mut Table) -> T) -> T {
-        use_table(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with<T>(&self, use_state: impl FnOnce(&mut State) -> T) -> T {
+        use_state(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl Table {
+impl State {
     fn note_end(&mut self, session: SessionToken) {
         self.answering.remove(&session);
         if self.ended.contains(&session) {
@@ -177,34 +178,34 @@ impl Table {
 ///
 /// As long as it exists, what its peer dials is held back: it may serve this dial.
 #[derive(Debug)]
-pub(crate) struct Asking {
+pub(crate) struct PendingDial {
     glare_table: Arc<GlareTable>,
     peer: PeerId,
 }
 
-impl Asking {
+impl PendingDial {
     /// Waits for what comes of an introduction instead; `None` if that is known and was not kept.
-    pub(crate) fn crossed(&self, session: SessionToken) -> Option<Crossed> {
+    pub(crate) fn crossed(&self, session: SessionToken) -> Option<CrossedDial> {
         let (sender, outcome) = oneshot::channel();
         let peer = self.peer;
-        self.glare_table.with(|table| {
+        self.glare_table.with(|state| {
             let is_it = |(held, answered): &(SessionToken, Answered)| {
                 *held == session && answered.peer == peer
             };
-            if let Some(place) = table.held.iter().position(is_it) {
-                let (_, answered) = table.held.swap_remove(place);
+            if let Some(at) = state.held.iter().position(is_it) {
+                let (_, answered) = state.held.swap_remove(at);
                 // The receiver is still here.
                 drop(sender.send(Ok(answered)));
-            } else if table.ended.contains(&session) {
+            } else if state.ended.contains(&session) {
                 return None;
             } else {
-                let waiting = Waiting {
+                let waiting = WaitingDial {
                     peer,
                     outcome: sender,
                 };
-                table.waiting.insert(session, waiting);
+                state.waiting.insert(session, waiting);
             }
-            Some(Crossed {
+            Some(CrossedDial {
                 glare_table: Arc::clone(&self.glare_table),
                 session,
                 outcome,
@@ -213,16 +214,16 @@ impl Asking {
     }
 }
 
-impl Drop for Asking {
+impl Drop for PendingDial {
     fn drop(&mut self) {
-        let released = self.glare_table.with(|table| {
-            if let Some(count) = table.asking.get_mut(&self.peer) {
+        let released = self.glare_table.with(|state| {
+            if let Some(count) = state.asking.get_mut(&self.peer) {
                 *count -= 1;
                 if *count == 0 {
-                    table.asking.remove(&self.peer);
+                    state.asking.remove(&self.peer);
                 }
             }
-            table.release(self.peer)
+            state.release(self.peer)
         });
         for answered in released {
             answered.offer();
@@ -232,37 +233,37 @@ impl Drop for Asking {
 
 /// A dial that is served by the introduction that the peer's dial has brought.
 #[derive(Debug)]
-pub(crate) struct Crossed {
+pub(crate) struct CrossedDial {
     glare_table: Arc<GlareTable>,
     session: SessionToken,
     outcome: oneshot::Receiver<Outcome>,
 }
 
-impl Crossed {
+impl CrossedDial {
     /// Waits for the connection. Without one, and without a reason, it is worth dialling again.
     ///
     /// Cancel safety: a connection that comes after the future is dropped can be accepted.
     pub(crate) async fn outcome(
         mut self,
         deadline: Instant,
-    ) -> Result<(Punched, Place), Option<DialError>> {
+    ) -> Result<(Punched, PortSetLease), Option<DialError>> {
         let until = deadline.min(Instant::now() + LIMIT);
         match timeout_at(until.into(), &mut self.outcome).await {
-            Ok(Ok(outcome)) => outcome.map(|answered| (answered.punched, answered.place)),
+            Ok(Ok(outcome)) => outcome.map(|answered| (answered.punched, answered.lease)),
             Ok(Err(_)) => Err(None),
             Err(_) => {
                 // Its attempts are in the way of those of the next dial.
-                self.glare_table.with(|table| table.note_end(self.session));
+                self.glare_table.with(|state| state.note_end(self.session));
                 Err(None)
             }
         }
     }
 }
 
-impl Drop for Crossed {
+impl Drop for CrossedDial {
     fn drop(&mut self) {
         self.glare_table
-            .with(|table| table.waiting.remove(&self.session));
+            .with(|state| state.waiting.remove(&self.session));
         if let Ok(Ok(answered)) = self.outcome.try_recv() {
             answered.offer();
         }
@@ -271,13 +272,13 @@ impl Drop for Crossed {
 
 /// An introduction being answered.
 #[derive(Debug)]
-pub(crate) struct Answering {
+pub(crate) struct PendingAnswer {
     glare_table: Arc<GlareTable>,
     session: SessionToken,
     abandoned: oneshot::Receiver<()>,
 }
 
-impl Answering {
+impl PendingAnswer {
     /// Waits until nobody wants the connection any more. Cancel safe.
     pub(crate) async fn abandoned(&mut self) {
         // Nothing is ever sent.
@@ -290,11 +291,11 @@ impl Answering {
     }
 }
 
-impl Drop for Answering {
+impl Drop for PendingAnswer {
     fn drop(&mut self) {
         let is_over = self
             .glare_table
-            .with(|table| table.ended.contains(&self.session));
+            .with(|state| state.ended.contains(&self.session));
         if !is_over {
             self.glare_table.end(self.session, Err(None));
         }
@@ -364,7 +365,7 @@ mod tests {
         let answered = Answered {
             punched,
             peer,
-            place: PortSets::default().answer(peer),
+            lease: PortSets::default().answer(peer),
             began: Instant::now(),
             waiting: Room::new(accepting.try_reserve_owned().unwrap(), None),
         };
@@ -374,9 +375,12 @@ mod tests {
     #[tokio::test]
     async fn what_comes_before_the_answer_to_a_dial_serves_it_all_the_same() {
         let glare_table = Arc::new(GlareTable::default());
-        let asking = glare_table.asking(PEER);
+        let asking = glare_table.begin_dial(PEER);
         let (answered, mut accepted) = answered(PEER).await;
-        glare_table.answering(SESSION).unwrap().ended(Ok(answered));
+        glare_table
+            .begin_answer(SESSION)
+            .unwrap()
+            .ended(Ok(answered));
         assert!(accepted.try_recv().is_err(), "it is held back");
         let crossed = asking.crossed(SESSION).unwrap();
         assert!(crossed.outcome(soon()).await.is_ok());
@@ -385,9 +389,12 @@ mod tests {
     #[tokio::test]
     async fn what_serves_no_dial_is_accepted_when_that_is_known() {
         let glare_table = Arc::new(GlareTable::default());
-        let asking = [(); 2].map(|()| glare_table.asking(PEER));
+        let asking = [(); 2].map(|()| glare_table.begin_dial(PEER));
         let (answered, mut accepted) = answered(PEER).await;
-        glare_table.answering(SESSION).unwrap().ended(Ok(answered));
+        glare_table
+            .begin_answer(SESSION)
+            .unwrap()
+            .ended(Ok(answered));
         for asking in asking {
             assert!(accepted.try_recv().is_err(), "it is held back");
             drop(asking);
@@ -398,9 +405,12 @@ mod tests {
     #[tokio::test]
     async fn a_dial_that_is_dropped_leaves_what_it_got_to_whoever_accepts() {
         let glare_table = Arc::new(GlareTable::default());
-        let crossed = glare_table.asking(PEER).crossed(SESSION).unwrap();
+        let crossed = glare_table.begin_dial(PEER).crossed(SESSION).unwrap();
         let (answered, mut accepted) = answered(PEER).await;
-        glare_table.answering(SESSION).unwrap().ended(Ok(answered));
+        glare_table
+            .begin_answer(SESSION)
+            .unwrap()
+            .ended(Ok(answered));
         assert!(accepted.try_recv().is_err(), "the dial has it");
         drop(crossed);
         assert!(accepted.try_recv().is_ok());
@@ -410,17 +420,17 @@ mod tests {
     async fn a_dial_does_not_return_a_connection_to_somebody_else() {
         let glare_table = Arc::new(GlareTable::default());
         let other = PeerId::from_public_key([9; 32]);
-        let asking = glare_table.asking(PEER);
+        let asking = glare_table.begin_dial(PEER);
         let crossed = asking.crossed(SESSION).unwrap();
         let (theirs, mut accepted) = answered(other).await;
-        glare_table.answering(SESSION).unwrap().ended(Ok(theirs));
+        glare_table.begin_answer(SESSION).unwrap().ended(Ok(theirs));
         assert!(matches!(crossed.outcome(soon()).await, Err(None)));
         assert_eq!(accepted.try_recv().unwrap().peer_id(), other);
 
         let early = SessionToken::from_bytes([3; SessionToken::LEN]);
-        let asking_other = glare_table.asking(other);
+        let asking_other = glare_table.begin_dial(other);
         let (theirs, mut accepted) = answered(other).await;
-        glare_table.answering(early).unwrap().ended(Ok(theirs));
+        glare_table.begin_answer(early).unwrap().ended(Ok(theirs));
         assert!(asking.crossed(early).is_none());
         drop(asking_other);
         assert_eq!(accepted.try_recv().unwrap().peer_id(), other);
@@ -429,8 +439,8 @@ mod tests {
     #[tokio::test]
     async fn a_dial_hears_why_what_it_crossed_came_to_nothing() {
         let glare_table = Arc::new(GlareTable::default());
-        let answering = glare_table.answering(SESSION).unwrap();
-        let crossed = glare_table.asking(PEER).crossed(SESSION).unwrap();
+        let answering = glare_table.begin_answer(SESSION).unwrap();
+        let crossed = glare_table.begin_dial(PEER).crossed(SESSION).unwrap();
         answering.ended(Err(DialError::OwnId));
         let outcome = crossed.outcome(soon()).await;
         assert!(matches!(outcome, Err(Some(DialError::OwnId))));
@@ -439,32 +449,32 @@ mod tests {
     #[tokio::test]
     async fn an_introduction_that_nobody_answers_keeps_no_dial_waiting() {
         let glare_table = Arc::new(GlareTable::default());
-        let crossed = glare_table.asking(PEER).crossed(SESSION).unwrap();
-        drop(glare_table.answering(SESSION).unwrap());
+        let crossed = glare_table.begin_dial(PEER).crossed(SESSION).unwrap();
+        drop(glare_table.begin_answer(SESSION).unwrap());
         assert!(matches!(crossed.outcome(soon()).await, Err(None)));
     }
 
     #[test]
     fn what_was_over_before_the_dial_serves_it_no_more() {
         let glare_table = Arc::new(GlareTable::default());
-        drop(glare_table.answering(SESSION).unwrap());
-        assert!(glare_table.asking(PEER).crossed(SESSION).is_none());
+        drop(glare_table.begin_answer(SESSION).unwrap());
+        assert!(glare_table.begin_dial(PEER).crossed(SESSION).is_none());
     }
 
     #[tokio::test]
     async fn what_a_dial_has_waited_for_in_vain_is_abandoned() {
         let glare_table = Arc::new(GlareTable::default());
-        let mut answering = glare_table.answering(SESSION).unwrap();
-        let crossed = glare_table.asking(PEER).crossed(SESSION).unwrap();
+        let mut answering = glare_table.begin_answer(SESSION).unwrap();
+        let crossed = glare_table.begin_dial(PEER).crossed(SESSION).unwrap();
         assert!(crossed.outcome(Instant::now()).await.is_err());
         answering.abandoned().await;
         drop(answering);
 
         let late = SessionToken::from_bytes([3; SessionToken::LEN]);
-        let crossed = glare_table.asking(PEER).crossed(late).unwrap();
+        let crossed = glare_table.begin_dial(PEER).crossed(late).unwrap();
         assert!(crossed.outcome(Instant::now()).await.is_err());
         assert!(
-            glare_table.answering(late).is_none(),
+            glare_table.begin_answer(late).is_none(),
             "a notice may come later than that"
         );
     }
@@ -474,13 +484,13 @@ mod tests {
         let glare_table = Arc::new(GlareTable::default());
         for n in 0..=255 {
             let session = SessionToken::from_bytes([n; SessionToken::LEN]);
-            drop(glare_table.asking(PEER).crossed(session));
-            drop(glare_table.answering(session));
+            drop(glare_table.begin_dial(PEER).crossed(session));
+            drop(glare_table.begin_answer(session));
         }
-        glare_table.with(|table| {
-            assert!(table.asking.is_empty() && table.waiting.is_empty());
-            assert!(table.answering.is_empty() && table.held.is_empty());
-            assert_eq!(table.ended.len(), MAX_ENDED);
+        glare_table.with(|state| {
+            assert!(state.asking.is_empty() && state.waiting.is_empty());
+            assert!(state.answering.is_empty() && state.held.is_empty());
+            assert_eq!(state.ended.len(), MAX_ENDED);
         });
     }
 }

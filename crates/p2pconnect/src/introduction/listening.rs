@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use crate::{
     Connection,
     introduction::shares::{Share, Shares},
-    stream::Lease,
+    stream::AnyLease,
 };
 
 /// Who may dial this endpoint, where the connections go, and how many there may be.
@@ -16,7 +16,7 @@ use crate::{
 pub(crate) struct Listening {
     pub(crate) policy: DialPolicy,
     pub(crate) connections: mpsc::Sender<Connection>,
-    /// The places of connections that may be open, accepted or not, if their number is limited.
+    /// The slots of connections that may be open, accepted or not, if their number is limited.
     pub(crate) open: Option<Arc<Shares>>,
 }
 
@@ -47,7 +47,7 @@ impl Room {
 
     /// Offers the connection to whoever accepts.
     pub(crate) fn offer(self, connection: Connection) {
-        let open = self.open.map(|it| Arc::new(it) as Lease);
+        let open = self.open.map(|it| Arc::new(it) as AnyLease);
         self.waiting.send(connection.taking(open));
     }
 }

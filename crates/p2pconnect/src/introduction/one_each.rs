@@ -14,7 +14,7 @@ use p2pconnect_proto::PeerId;
 
 /// For how long a dial has a peer's ports for itself at most: as a rule it is over in a second, and its dialler may be
 /// gone without a word.
-const TURN: Duration = Duration::from_secs(3);
+const LIMIT: Duration = Duration::from_secs(3);
 
 /// The peers whose dials are answered one at a time, and since when one of them is.
 #[derive(Debug, Default)]
@@ -34,7 +34,7 @@ impl OneEach {
     pub(crate) fn take(self: &Arc<Self>, peer: PeerId, now: Instant) -> Option<One> {
         let is_free = self.with(|all| {
             let since = all.get(&peer);
-            let is_free = since.is_none_or(|since| now.duration_since(*since) >= TURN);
+            let is_free = since.is_none_or(|since| now.duration_since(*since) >= LIMIT);
             if is_free {
                 all.insert(peer, now);
             }
@@ -55,7 +55,7 @@ impl OneEach {
 impl Drop for One {
     fn drop(&mut self) {
         self.all.with(|all| {
-            // Another one may have taken its turn.
+            // Another one may have begun since.
             if all.get(&self.peer) == Some(&self.since) {
                 all.remove(&self.peer);
             }
@@ -81,14 +81,14 @@ mod tests {
     }
 
     #[test]
-    fn a_dial_that_does_not_end_is_waited_for_no_longer_than_a_turn() {
+    fn a_dial_that_does_not_end_is_waited_for_no_longer_than_that() {
         let all = Arc::new(OneEach::default());
         let peer = PeerId::from_public_key([1; 32]);
         let begin = Instant::now();
         let stuck = all.take(peer, begin);
-        let next = all.take(peer, begin + TURN);
+        let next = all.take(peer, begin + LIMIT);
         assert!(next.is_some());
         drop(stuck);
-        assert!(all.take(peer, begin + TURN).is_none());
+        assert!(all.take(peer, begin + LIMIT).is_none());
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     nat::{
         behaviour::Behaviour,
         mappings::Mappings,
-        port_sets::{Opening, PortSets},
+        port_sets::{PortSetOpener, PortSets},
         unused_ports::UnusedPorts,
     },
     session::{
@@ -46,7 +46,7 @@ pub(crate) struct Inner {
     pub(crate) pair_rotation: Arc<PairRotation>,
     pub(crate) port_sets: PortSets,
     /// What further punch ports are opened with.
-    pub(crate) opening: Opening,
+    pub(crate) opener: PortSetOpener,
     /// Whose dials are answered one at a time, and are being answered.
     pub(crate) one_each: Arc<OneEach>,
     /// For how long nothing may come from the peer of a connection.

@@ -7,9 +7,9 @@ use std::{
 
 use p2pconnect_proto::PeerId;
 
-/// The places for connections, and who holds them.
+/// The slots for connections, and who holds them.
 ///
-/// A peer gets another place while it holds no more than are free. So one peer alone gets half of all, the next
+/// A peer gets another slot while it holds no more than are free. So one peer alone gets half of all, the next
 /// one half of the rest, and a peer that holds none gets one as long as there is any.
 #[derive(Debug)]
 pub(crate) struct Shares {
@@ -19,7 +19,7 @@ pub(crate) struct Shares {
     held: Mutex<BTreeMap<PeerId, usize>>,
 }
 
-/// One place, until this is dropped.
+/// One slot, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Share {
     shares: Arc<Shares>,
@@ -35,7 +35,7 @@ impl Shares {
         }
     }
 
-    /// Takes a place for a peer, if there is one for it.
+    /// Takes a slot for a peer, if there is one for it.
     pub(crate) fn take(self: &Arc<Self>, peer: PeerId) -> Option<Share> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let free = self.limit.saturating_sub(held.values().sum());
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn greedy_peers_leave_places_for_others() {
+    fn greedy_peers_leave_slots_for_others() {
         let shares = Arc::new(Shares::new(256, true));
         let all: Vec<_> = (0..8).map(|n| greedy(&shares, n)).collect();
         let counts: Vec<_> = all.iter().map(Vec::len).collect();
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn places_come_back() {
+    fn slots_come_back() {
         let shares = Arc::new(Shares::new(1, true));
         let held = greedy(&shares, 1);
         assert_eq!(held.len(), 1);

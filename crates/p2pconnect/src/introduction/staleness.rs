@@ -1,4 +1,4 @@
-//! Notices that what a peer was told of this side's NAT does not hold.
+//! Notices that an introduction is stale: what the peer was told of this side does not hold any more.
 
 use std::{future, net::SocketAddr, time::Duration};
 
@@ -25,9 +25,9 @@ const BEGINNING: Duration = Duration::from_millis(50);
 /// The longest time that is waited for them.
 const MAX_PATIENCE: Duration = Duration::from_millis(500);
 
-/// What a peer was told, and what has been done by it.
+/// What shows whether an introduction is stale: what the peer was told, and how many connections have been begun.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct StalenessCheck {
     pub(crate) session: SessionToken,
     pub(crate) advertised: Advertisement,
     /// In which families the two know each other.
@@ -42,7 +42,7 @@ pub(crate) struct Told {
     pub(crate) syn_gate: SynGate,
 }
 
-impl Told {
+impl StalenessCheck {
     /// Returns how long the first SYNs, once they have left, are waited for: should the peer let
     /// anybody in, of which it need not know yet, they suffice.
     pub(crate) fn patience(&self) -> Duration {
@@ -66,34 +66,34 @@ impl Told {
     /// Tells whether these mappings lead anywhere that the peer does not know.
     fn lacks(&self, mapped: &[Mapped]) -> bool {
         let candidates = &self.advertised.candidates;
-        let is_told = |it: &Mapped| candidates.iter().any(|known| known.address == it.mapped);
-        !mapped.iter().all(is_told)
+        let is_advertised = |it: &Mapped| candidates.iter().any(|known| known.address == it.mapped);
+        !mapped.iter().all(is_advertised)
     }
 }
 
-/// Waits until a new introduction would be better than to go on. Cancel safe.
+/// Waits until an introduction is stale, so that another one would be better than to go on. Cancel safe.
 ///
 /// `own` are the mappings of the ports that the session connects from, `mappings` those of the
 /// endpoint.
-pub(crate) async fn outdated(
-    told: Told,
+pub(crate) async fn becomes_stale(
+    check: StalenessCheck,
     own: &Mappings,
     mappings: &Mappings,
     behaviour: &Behaviour,
 ) {
     // The way to such a peer does not depend on this side's ports.
-    if lets_anybody_in(&told.peer) {
+    if lets_anybody_in(&check.peer) {
         return future::pending().await;
     }
     tokio::select! {
-        () = behaviour.outdates(&told.advertised.nat) => {}
-        () = has_moved(&told, mappings, behaviour) => {}
-        () = is_late(&told, own) => {}
-        () = leaves_elsewhere(&told, own) => {}
-        () = meets_by_another_family(&told, own) => {}
+        () = behaviour.makes_stale(&check.advertised.nat) => {}
+        () = has_moved(&check, mappings, behaviour) => {}
+        () = is_late(&check, own) => {}
+        () = leaves_elsewhere(&check, own) => {}
+        () = meets_by_another_family(&check, own) => {}
     }
     let first_ones = async {
-        told.syn_gate.begun().await;
+        check.syn_gate.begun().await;
         sleep(LEAVING).await;
     };
     if timeout(BEGINNING, first_ones).await.is_err() {
@@ -103,8 +103,10 @@ pub(crate) async fn outdated(
 
 /// Waits for a mapping that not even the coordinator knew when it introduced this side: packets to the
 /// STUN server were lost, and the peer dials nothing but private addresses.
-async fn is_late(told: &Told, mappings: &Mappings) {
-    if told.is_without_mapping() && mappings.first().await.is_ok() && told.lacks(&mappings.known())
+async fn is_late(check: &StalenessCheck, mappings: &Mappings) {
+    if check.is_without_mapping()
+        && mappings.first().await.is_ok()
+        && check.lacks(&mappings.known())
     {
         tracing::debug!("the peer does not know this side's mapping");
         return;
@@ -113,38 +115,38 @@ async fn is_late(told: &Told, mappings: &Mappings) {
 }
 
 /// Waits for a mapping over another route than that to the servers, of which the peer has not been told.
-async fn leaves_elsewhere(told: &Told, mappings: &Mappings) {
-    let candidates = &told.advertised.candidates;
-    let is_told = |it: &Mapped| candidates.iter().any(|known| known.address == it.mapped);
-    mappings.elsewhere_lacking(is_told).await;
+async fn leaves_elsewhere(check: &StalenessCheck, mappings: &Mappings) {
+    let candidates = &check.advertised.candidates;
+    let is_advertised = |it: &Mapped| candidates.iter().any(|known| known.address == it.mapped);
+    mappings.elsewhere_lacking(is_advertised).await;
     tracing::debug!("the peer does not know the mapping of the route that leads to it");
 }
 
 /// Waits for a mapping of the peer's family, if the peer knows this side in the other one alone.
-async fn meets_by_another_family(told: &Told, mappings: &Mappings) {
-    if !told.known.are_apart() {
+async fn meets_by_another_family(check: &StalenessCheck, mappings: &Mappings) {
+    if !check.known.are_apart() {
         return future::pending().await;
     }
-    mappings.mapped(|it| told.known.would_meet_by(it)).await;
+    mappings.mapped(|it| check.known.would_meet_by(it)).await;
     tracing::debug!("the peer does not know this side by an address of its family");
 }
 
 /// Waits until it is certain that others have got the ports that the peer expects connections from.
-async fn has_moved(told: &Told, mappings: &Mappings, behaviour: &Behaviour) {
+async fn has_moved(check: &StalenessCheck, mappings: &Mappings, behaviour: &Behaviour) {
     let (Some(predicted), Some(PortAssignment::Sequential { delta })) =
-        (told.advertised.predicted, told.advertised.nat.ports)
+        (check.advertised.predicted, check.advertised.nat.ports)
     else {
         return future::pending().await;
     };
-    if told.role == Role::Controlling && told.advertised.was_probed_just_before() {
+    if check.role == Role::Controlling && check.advertised.was_probed_just_before() {
         return future::pending().await;
     }
-    let Some(spare) = spare_ports(told.nats()) else {
+    let Some(spare) = spare_ports(check.nats()) else {
         return future::pending().await;
     };
-    told.syn_gate.begun().await;
+    check.syn_gate.begun().await;
     sleep(LEAVING).await;
-    let own = told.syn_gate.count();
+    let own = check.syn_gate.count();
     let Some(looked) = discovery::probe_again(mappings, behaviour).await else {
         return future::pending().await;
     };
@@ -182,8 +184,8 @@ mod tests {
     }
 
     /// A dialler with these addresses, of whose claims so many have been honoured.
-    fn told(candidates: Vec<Candidate>, is_mapped: bool, witnessed: u8) -> Told {
-        Told {
+    fn check(candidates: Vec<Candidate>, is_mapped: bool, witnessed: u8) -> StalenessCheck {
+        StalenessCheck {
             session: SessionToken::from_bytes([1; SessionToken::LEN]),
             advertised: Advertisement {
                 at: Instant::now(),
@@ -222,12 +224,12 @@ mod tests {
             Candidate::host(address(home), PORT),
             Candidate::server_reflexive(address(nat), PORT, None),
         ];
-        assert!(told(host.clone(), false, 0).is_without_mapping());
-        assert!(!told(host.clone(), false, 1).is_without_mapping());
-        assert!(!told(both, true, 0).is_without_mapping());
-        let callee = Told {
+        assert!(check(host.clone(), false, 0).is_without_mapping());
+        assert!(!check(host.clone(), false, 1).is_without_mapping());
+        assert!(!check(both, true, 0).is_without_mapping());
+        let callee = StalenessCheck {
             role: Role::Controlled,
-            ..told(host, false, 0)
+            ..check(host, false, 0)
         };
         assert!(!callee.is_without_mapping());
     }
@@ -235,9 +237,9 @@ mod tests {
     #[test]
     fn a_mapping_that_is_no_news_is_not_late() {
         let (home, nat, public) = ([192, 168, 1, 2], [203, 0, 113, 7], [203, 0, 113, 8]);
-        let behind_a_nat = told(vec![Candidate::host(address(home), PORT)], false, 0);
+        let behind_a_nat = check(vec![Candidate::host(address(home), PORT)], false, 0);
         assert!(behind_a_nat.lacks(&[mapped(home, nat)]));
-        let without_one = told(vec![Candidate::host(address(public), PORT)], false, 0);
+        let without_one = check(vec![Candidate::host(address(public), PORT)], false, 0);
         assert!(!without_one.lacks(&[mapped(public, public)]));
     }
 

@@ -384,7 +384,7 @@ impl Behaviour {
     /// Waits until what is known of the NAT makes a plan possible that what was known did not.
     ///
     /// Cancel safe.
-    pub(crate) async fn outdates(&self, known: &NatReport) {
+    pub(crate) async fn makes_stale(&self, known: &NatReport) {
         let could_plan = |report: &NatReport| varies(report) && report.ports.is_some();
         if could_plan(known) {
             return std::future::pending().await;

@@ -35,7 +35,7 @@ const MAX_MORE: usize = 16;
 /// All punch ports of an endpoint, and which connections use them.
 #[derive(Debug, Default)]
 pub(crate) struct PortSets {
-    first: Arc<Used>,
+    first: Arc<PairCount>,
     more: Mutex<Vec<Weak<PortSet>>>,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct PortSets {
 pub(crate) type Accept = dyn Fn(TcpListener) -> AbortOnDrop + Send + Sync;
 
 /// What further punch ports are opened with.
-pub(crate) struct Opening {
+pub(crate) struct PortSetOpener {
     pub(crate) id: PeerId,
     pub(crate) accept: Box<Accept>,
     /// Those of the first ports: the same servers are asked.
@@ -51,51 +51,51 @@ pub(crate) struct Opening {
     pub(crate) nat64: Arc<Nat64>,
 }
 
-/// How many connections to which peer there are, or are being made, on the same two ports.
+/// How many connections to each peer there are, or are being made, on the same two ports.
 #[derive(Debug, Default)]
-struct Used(Mutex<BTreeMap<PeerId, usize>>);
+struct PairCount(Mutex<BTreeMap<PeerId, usize>>);
 
 /// Two further punch ports.
 #[derive(Debug)]
 struct PortSet {
-    used: Arc<Used>,
+    used: Arc<PairCount>,
     ports: PunchPorts,
     mappings: Mappings,
     _accepting: Vec<AbortOnDrop>,
 }
 
-/// The room for one connection. It is free again when this is dropped.
+/// The use of a port set by one connection to a peer. Ends when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
-    used: Arc<Used>,
+pub(crate) struct PortSetLease {
+    used: Arc<PairCount>,
     peer: PeerId,
     more: Option<Arc<PortSet>>,
 }
 
 impl PortSets {
-    /// Takes a place for a connection that somebody else dials, on ports of their choice.
-    pub(crate) fn answer(&self, peer: PeerId) -> Place {
+    /// Leases the first port set for a connection that a peer has dialled, on pairs of the peer's choice.
+    pub(crate) fn answer(&self, peer: PeerId) -> PortSetLease {
         self.first.take(peer, usize::MAX);
-        Place {
+        PortSetLease {
             used: Arc::clone(&self.first),
             peer,
             more: None,
         }
     }
 
-    /// Takes a place for a connection to a peer, on further ports if need be.
+    /// Leases a port set for a connection to a peer; opens further ports if there is no room on those that are open.
     ///
     /// Cancel safe.
     pub(crate) async fn take(
         &self,
         peer: PeerId,
         deadline: Instant,
-        opening: &Opening,
-    ) -> Result<Place, DialError> {
-        if let Some(place) = self.find(peer) {
-            return Ok(place);
+        opener: &PortSetOpener,
+    ) -> Result<PortSetLease, DialError> {
+        if let Some(lease) = self.find(peer) {
+            return Ok(lease);
         }
-        let more = Arc::new(opening.open().map_err(DialError::Ports)?);
+        let more = Arc::new(opener.open().map_err(DialError::Ports)?);
         let is_room = self.with_more(|all| {
             all.retain(|it| it.strong_count() > 0);
             let is_room = all.len() < MAX_MORE;
@@ -109,35 +109,35 @@ impl PortSets {
         }
         tracing::debug!(peer = %peer.short(), "further punch ports opened");
         more.used.take(peer, usize::MAX);
-        let place = Place {
+        let lease = PortSetLease {
             used: Arc::clone(&more.used),
             peer,
             more: Some(Arc::clone(&more)),
         };
         match timeout_at(deadline.into(), more.mappings.first()).await {
-            Ok(Ok(())) => Ok(place),
+            Ok(Ok(())) => Ok(lease),
             // The peer may be near enough to be reached without.
             Ok(Err(failure)) => {
                 tracing::debug!(server = %failure.server, error = %failure.error, "no mapping");
-                Ok(place)
+                Ok(lease)
             }
             Err(_) => Err(DialError::TimedOut),
         }
     }
 
     /// Finds room for one more connection on the ports that are open.
-    fn find(&self, peer: PeerId) -> Option<Place> {
-        let place = |used: &Arc<Used>, more| {
-            used.take(peer, ROOM).then(|| Place {
+    fn find(&self, peer: PeerId) -> Option<PortSetLease> {
+        let lease = |used: &Arc<PairCount>, more| {
+            used.take(peer, ROOM).then(|| PortSetLease {
                 used: Arc::clone(used),
                 peer,
                 more,
             })
         };
-        place(&self.first, None).or_else(|| {
+        lease(&self.first, None).or_else(|| {
             self.with_more(|all| {
                 let mut open = all.iter().filter_map(Weak::upgrade);
-                open.find_map(|more| place(&Arc::clone(&more.used), Some(more)))
+                open.find_map(|more| lease(&Arc::clone(&more.used), Some(more)))
             })
         })
     }
@@ -147,15 +147,15 @@ impl PortSets {
     }
 }
 
-impl fmt::Debug for Opening {
+impl fmt::Debug for PortSetOpener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Opening")
+        f.debug_struct("PortSetOpener")
             .field("id", &self.id)
             .finish_non_exhaustive()
     }
 }
 
-impl Opening {
+impl PortSetOpener {
     fn open(&self) -> std::io::Result<PortSet> {
         let (ports, listeners) = PunchPorts::open()?;
         let accepting = listeners.into_iter().map(&self.accept).collect();
@@ -176,7 +176,7 @@ impl Opening {
     }
 }
 
-impl Place {
+impl PortSetLease {
     /// Returns the ports to connect from, if they are not the first ones.
     pub(crate) fn ports(&self) -> Option<&PunchPorts> {
         self.more.as_ref().map(|more| &more.ports)
@@ -199,13 +199,13 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for PortSetLease {
     fn drop(&mut self) {
         self.used.give_back(self.peer);
     }
 }
 
-impl Used {
+impl PairCount {
     /// Counts one more connection, unless there are so many.
     fn take(&self, peer: PeerId, room: usize) -> bool {
         self.with(|used| {
@@ -240,7 +240,7 @@ mod tests {
     const PEER: PeerId = PeerId::from_public_key([1; 32]);
 
     #[test]
-    fn a_place_is_free_again_when_its_connection_ends() {
+    fn a_lease_ends_with_its_connection() {
         let port_sets = PortSets::default();
         let mut taken: Vec<_> = (0..ROOM).map(|_| port_sets.find(PEER).unwrap()).collect();
         assert!(port_sets.find(PEER).is_none());

@@ -29,17 +29,17 @@ use crate::session::{
 /// Where from and where to.
 type Ends = (SocketAddr, SocketAddr);
 
-type Connected = Result<(TcpStream, Opened), ConnectFailure>;
+type ConnectResult = Result<(TcpStream, Opened), ConnectFailure>;
 
 /// What one session waits for while another one connects: to go on with that, or what became of it.
-type Turn = oneshot::Sender<Result<Held, ConnectFailure>>;
+type Waiter = oneshot::Sender<Result<Held, ConnectFailure>>;
 
 /// The holes that are open, and the sessions that want them next.
 ///
 /// There are no more than the guesses of an endpoint may take, and no more sessions than introductions.
 #[derive(Debug, Default)]
 pub(crate) struct Holes {
-    open: Mutex<HashMap<Ends, VecDeque<Turn>>>,
+    open: Mutex<HashMap<Ends, VecDeque<Waiter>>>,
     closed: Arc<ClosedHoles>,
 }
 
@@ -63,39 +63,39 @@ impl Holes {
         pay: F,
         faults: Arc<PathFaults>,
         mut over: watch::Receiver<bool>,
-    ) -> impl Future<Output = Connected> + use<F>
+    ) -> impl Future<Output = ConnectResult> + use<F>
     where
         F: FnOnce() -> Option<PaidSyn>,
     {
-        let place = self.with(|holes| match holes.get_mut(&ends) {
+        let access = self.with(|holes| match holes.get_mut(&ends) {
             Some(waiting) => {
-                let (turn, next) = oneshot::channel();
+                let (waiter, next) = oneshot::channel();
                 // Sessions that have ended meanwhile.
                 waiting.retain(|it| !it.is_closed());
-                waiting.push_back(turn);
-                Place::Next(next)
+                waiting.push_back(waiter);
+                HoleAccess::Queued(next)
             }
             None => match pay() {
                 Some(paid) => {
                     holes.insert(ends, VecDeque::new());
-                    Place::First(paid)
+                    HoleAccess::Owner(paid)
                 }
-                None => Place::None,
+                None => HoleAccess::Denied,
             },
         });
-        let (held, next) = match place {
-            Place::First(paid) => {
+        let (held, next) = match access {
+            HoleAccess::Owner(paid) => {
                 let held = Held::begin(Arc::clone(self), ends, paid, faults);
                 (Some(held), None)
             }
-            Place::Next(next) => (None, Some(next)),
-            Place::None => (None, None),
+            HoleAccess::Queued(next) => (None, Some(next)),
+            HoleAccess::Denied => (None, None),
         };
         async move {
             let mut held = match (held, next) {
                 (Some(held), _) => held,
                 (None, Some(next)) => match next.await {
-                    Ok(turn) => turn?,
+                    Ok(passed_on) => passed_on?,
                     // Nobody lets go of a hole without a word; the agent asks again.
                     Err(_) => return Err(ConnectFailure::Other),
                 },
@@ -111,7 +111,7 @@ impl Holes {
         }
     }
 
-    fn with<T>(&self, use_all: impl FnOnce(&mut HashMap<Ends, VecDeque<Turn>>) -> T) -> T {
+    fn with<T>(&self, use_all: impl FnOnce(&mut HashMap<Ends, VecDeque<Waiter>>) -> T) -> T {
         use_all(&mut self.open.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -169,25 +169,25 @@ impl Lingering {
     }
 }
 
-/// What there is for one who asks for a hole.
-enum Place {
-    /// Nobody has it.
-    First(PaidSyn),
-    /// Whoever has it passes it on.
-    Next(oneshot::Receiver<Result<Held, ConnectFailure>>),
-    /// Nothing is sent there.
-    None,
+/// What a session gets that asks for a hole.
+enum HoleAccess {
+    /// Nobody else has the hole: the session opens it.
+    Owner(PaidSyn),
+    /// Another session has the hole and passes it on.
+    Queued(oneshot::Receiver<Result<Held, ConnectFailure>>),
+    /// The SYN cannot be paid for.
+    Denied,
 }
 
 /// A connection being made, which passes to the next session when it is dropped.
 struct Held {
     holes: Arc<Holes>,
     ends: Ends,
-    connecting: Option<Pin<Box<dyn Future<Output = Connected> + Send>>>,
+    connecting: Option<Pin<Box<dyn Future<Output = ConnectResult> + Send>>>,
     /// Dropped to have the attempt given up, unless the peer has met it.
     may_go_on: Option<oneshot::Sender<()>>,
     /// What became of it in the first moment.
-    at_once: Option<Connected>,
+    at_once: Option<ConnectResult>,
 }
 
 impl Held {
@@ -212,7 +212,7 @@ impl Held {
 
     /// Closes the hole, or passes it on to a session that waits for it. If the peer is coming through it, the
     /// connection goes on.
-    async fn close(mut self) -> Connected {
+    async fn close(mut self) -> ConnectResult {
         if self.is_wanted() {
             return Err(ConnectFailure::AddressNotAvailable);
         }
@@ -227,7 +227,7 @@ impl Held {
 
     /// Tells whether another session waits for it.
     fn is_wanted(&self) -> bool {
-        let is_waiting = |it: &VecDeque<Turn>| it.iter().any(|turn| !turn.is_closed());
+        let is_waiting = |it: &VecDeque<Waiter>| it.iter().any(|waiter| !waiter.is_closed());
         self.holes
             .with(|holes| holes.get(&self.ends).is_some_and(is_waiting))
     }
@@ -239,7 +239,7 @@ impl Held {
     }
 
     /// Tells all who wait what has become of the connection.
-    fn end(&mut self, result: &Connected) {
+    fn end(&mut self, result: &ConnectResult) {
         self.connecting = None;
         if result.as_ref().is_err_and(|it| leaves_open(*it)) {
             self.note_closed();
@@ -249,9 +249,9 @@ impl Held {
             Err(failure) => *failure,
         };
         let waiting = self.holes.with(|holes| holes.remove(&self.ends));
-        for turn in waiting.into_iter().flatten() {
+        for waiter in waiting.into_iter().flatten() {
             // A session that has ended does not need to know.
-            drop(turn.send(Err(failure)));
+            drop(waiter.send(Err(failure)));
         }
     }
 }
@@ -274,9 +274,9 @@ const fn leaves_open(failure: ConnectFailure) -> bool {
 }
 
 impl Future for Held {
-    type Output = Connected;
+    type Output = ConnectResult;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Connected> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<ConnectResult> {
         if let Some(result) = self.at_once.take() {
             return Poll::Ready(result);
         }
@@ -303,7 +303,7 @@ impl Drop for Held {
             }
             next
         });
-        let Some(turn) = next else {
+        let Some(waiter) = next else {
             return self.note_closed();
         };
         let held = Self {
@@ -314,7 +314,7 @@ impl Drop for Held {
             at_once: None,
         };
         // Where that session has ended too, dropping this asks the one after it.
-        drop(turn.send(Ok(held)));
+        drop(waiter.send(Ok(held)));
     }
 }
 
@@ -349,7 +349,7 @@ mod tests {
         holes: &Arc<Holes>,
         account: &Account,
         ends: Ends,
-    ) -> impl Future<Output = Connected> + use<> {
+    ) -> impl Future<Output = ConnectResult> + use<> {
         let account = account.clone();
         let network = Network::of(ends.1.ip());
         holes.connect(

@@ -433,7 +433,7 @@ impl Inbound {
     }
 }
 
-/// Takes a place for a connection from another port of an address that a peer has named.
+/// Takes a seat for a connection from another port of an address that a peer has named.
 fn neighbour(sessions: &BTreeMap<Opening, Waiting>, ip: IpAddr) -> Expecting {
     let names = |it: &&Waiting| it.remotes.iter().any(|remote| remote.ip() == ip);
     let naming = sessions.values().filter(names);

@@ -1,4 +1,4 @@
-//! PortSets for those of whom nothing is known yet.
+//! A bounded number of seats for connections of which nothing is known yet.
 
 use std::{
     collections::VecDeque,
@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-/// A number of places. Whoever comes when all are taken gets that of the one who has been there longest: somebody who
+/// A number of seats. Whoever comes when all are taken gets the seat of the one who has been there longest: somebody who
 /// only sits there keeps nobody out.
 #[derive(Debug)]
 pub(crate) struct Seats {
@@ -17,7 +17,7 @@ pub(crate) struct Seats {
     taken: Mutex<VecDeque<oneshot::Sender<Infallible>>>,
 }
 
-/// A place, for as long as this exists or until somebody else gets it.
+/// A seat, for as long as this exists or until somebody else gets it.
 #[derive(Debug)]
 pub(crate) struct Seat(oneshot::Receiver<Infallible>);
 
@@ -30,9 +30,9 @@ impl Seats {
     }
 
     pub(crate) fn enter(&self) -> Seat {
-        let (place, seat) = oneshot::channel();
+        let (occupant, seat) = oneshot::channel();
         self.with(|taken| {
-            taken.push_back(place);
+            taken.push_back(occupant);
             if taken.len() > self.count {
                 taken.pop_front();
             }
@@ -40,7 +40,7 @@ impl Seats {
         Seat(seat)
     }
 
-    /// Returns how many places are taken.
+    /// Returns how many seats are taken.
     pub(crate) fn taken(&self) -> usize {
         self.with(|taken| taken.len())
     }
@@ -56,7 +56,7 @@ impl Seats {
 }
 
 impl Seat {
-    /// Waits until somebody else gets the place.
+    /// Waits until somebody else gets the seat.
     pub(crate) async fn given_up(self) {
         // Nothing is ever sent.
         drop(self.0.await);

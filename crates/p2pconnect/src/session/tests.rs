@@ -331,7 +331,7 @@ async fn the_connection_that_the_callee_has_taken_is_kept_though_it_is_slow() {
     let (slow, other) = connection().await;
     let dialling = dialler.verify(slow).await;
     let mut here = say(&mut dialler, b"said ").await;
-    // Another one has its turn meanwhile, and whoever is at its other end takes what is said.
+    // Another one may be used meanwhile, and whoever is at its other end takes what is said.
     let (next, mut unused) = connection().await;
     let later = dialler.verify(next).await;
     here.stream.write_all(b"in two parts").await.unwrap();
@@ -502,7 +502,7 @@ async fn once_the_peer_has_answered_no_other_connection_is_used() {
         .unwrap()
         .unwrap()
         .unwrap();
-    // Whoever has the next turn would use it by now.
+    // Whoever waits for the permit would use it by now.
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }

@@ -16,7 +16,7 @@ use crate::Refused;
 
 /// How far the answer is, seen from either side.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub(crate) enum AnswerState {
     /// The peer has nominated the connection, and this side has not answered yet.
     Owed,
     /// The peer has not answered. So much of its answer has come.
@@ -27,7 +27,7 @@ pub(crate) enum Answer {
     Given,
 }
 
-impl Answer {
+impl AnswerState {
     /// Returns what is to be done on the side with this role.
     pub(crate) const fn of(role: Role) -> Self {
         match role {
@@ -123,13 +123,13 @@ mod tests {
     #[tokio::test]
     async fn the_answer_is_in_front_of_the_first_bytes_and_is_no_part_of_them() {
         let (mut here, mut there) = duplex(64);
-        let mut owed = Answer::of(Role::Controlled);
+        let mut owed = AnswerState::of(Role::Controlled);
         for said in ["first", "second"] {
             let bufs = [IoSlice::new(said.as_bytes())];
             let taken = poll_fn(|cx| owed.poll_write(&mut there, cx, &bufs)).await;
             assert_eq!(taken.unwrap(), said.len());
         }
-        let mut awaited = Answer::of(Role::Controlling);
+        let mut awaited = AnswerState::of(Role::Controlling);
         let heard = poll_fn(|cx| awaited.poll_heard(&mut here, cx)).await;
         heard.unwrap();
         let mut stream = [0; 11];
@@ -142,7 +142,7 @@ mod tests {
         let (mut here, mut there) = duplex(1024);
         let refusal = NominationAnswer::Refused("no room".to_owned()).encode();
         there.write_all(&refusal).await.unwrap();
-        let mut awaited = Answer::of(Role::Controlling);
+        let mut awaited = AnswerState::of(Role::Controlling);
         for _ in 0..2 {
             let heard = poll_fn(|cx| awaited.poll_heard(&mut here, cx)).await;
             let error = heard.unwrap_err();

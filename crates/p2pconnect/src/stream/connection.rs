@@ -20,7 +20,7 @@ use crate::Refused;
 use crate::{
     machine::tcp::have_reset,
     stream::{
-        Established, Lease, Steps, Stream, Successor, ending,
+        AnyLease, Established, Steps, Stream, Successor, ending,
         liveness::{Liveness, PEER},
         opened_path::{OpenedPath, UsablePath},
     },
@@ -63,7 +63,7 @@ pub struct Connection {
     is_shut: bool,
     closing: Closing,
     /// What is free again when the connection ends, if this side has taken it up.
-    _open: Option<Lease>,
+    _open: Option<AnyLease>,
 }
 
 impl Connection {
@@ -91,7 +91,7 @@ impl Connection {
     }
 
     /// Keeps a place for as long as the connection is there.
-    pub(crate) fn taking(mut self, open: Option<Lease>) -> Self {
+    pub(crate) fn taking(mut self, open: Option<AnyLease>) -> Self {
         self._open = open;
         self
     }

@@ -155,7 +155,7 @@ impl CoordinatedHandshake {
         let CoordinatorEnd { outgoing, incoming } = end;
         let (sender, progress) = watch::channel(Progress::UnderWay);
         let stream = Arc::new(Mutex::new(None));
-        let place = Arc::clone(&stream);
+        let slot = Arc::clone(&stream);
         let task = AbortOnDrop::spawn(async move {
             let ended = match timeout(LIMIT, handshake).await {
                 Ok(result) => result.and_then(|stream| Ok((tags(&stream)?, stream))),
@@ -163,7 +163,7 @@ impl CoordinatedHandshake {
             };
             match ended {
                 Ok((tags, stream)) => {
-                    *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
+                    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
                     sender.send_replace(Progress::Done(tags));
                 }
                 Err(error) => {

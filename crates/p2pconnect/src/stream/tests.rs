@@ -87,11 +87,11 @@ fn established(stream: TlsStream<Transport>, role: Role, rounds: u32) -> Establi
         usable: now,
         rounds,
     };
-    let place = Arc::new(());
+    let lease = Arc::new(());
     Established {
         punched,
         steps,
-        place,
+        lease,
     }
 }
 
@@ -154,7 +154,7 @@ async fn in_time<T>(future: impl Future<Output = T>) -> T {
 
 /// Accepts a stream as the callee, and expects to read this.
 async fn accept(mut there: TlsStream<Transport>, expected: &[u8]) -> TlsStream<Transport> {
-    let mut answer = Answer::of(Role::Controlled);
+    let mut answer = AnswerState::of(Role::Controlled);
     let given = std::future::poll_fn(|cx| answer.poll_given(&mut there, cx)).await;
     given.unwrap();
     there.flush().await.unwrap();
@@ -288,7 +288,7 @@ async fn what_follows_may_be_the_peers_dial() {
     let (second, mut there) = answered(Role::Controlled, 2).await;
     successors.send(Ok(second)).await.unwrap();
     let answering = async {
-        let mut awaited = Answer::of(Role::Controlling);
+        let mut awaited = AnswerState::of(Role::Controlling);
         let heard = std::future::poll_fn(|cx| awaited.poll_heard(&mut there, cx)).await;
         heard.unwrap();
         let mut heard = vec![0; SAID.len()];

@@ -32,8 +32,8 @@ impl Prefix {
     pub(super) fn with(&self, address: Ipv4Addr) -> Ipv6Addr {
         let mut octets = [0; 16];
         octets[..self.length].copy_from_slice(&self.octets[..self.length]);
-        for (place, octet) in self.port_sets().zip(address.octets()) {
-            octets[place] = octet;
+        for (position, octet) in self.octet_positions().zip(address.octets()) {
+            octets[position] = octet;
         }
         octets.into()
     }
@@ -42,16 +42,16 @@ impl Prefix {
     pub(crate) fn without(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {
         let octets = address.octets();
         let mut v4 = [0; 4];
-        for (place, octet) in self.port_sets().zip(&mut v4) {
-            *octet = octets[place];
+        for (position, octet) in self.octet_positions().zip(&mut v4) {
+            *octet = octets[position];
         }
         let v4 = Ipv4Addr::from(v4);
         (self.with(v4) == address).then_some(v4)
     }
 
     /// Returns where the octets of IPv4 addresses are, and what follows them.
-    fn port_sets(&self) -> impl Iterator<Item = usize> + use<> {
-        (self.length..16).filter(|place| *place != ZERO_OCTET)
+    fn octet_positions(&self) -> impl Iterator<Item = usize> + use<> {
+        (self.length..16).filter(|position| *position != ZERO_OCTET)
     }
 }
 

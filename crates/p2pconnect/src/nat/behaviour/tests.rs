@@ -234,7 +234,7 @@ async fn only_what_makes_a_plan_possible_outdates_a_dial() {
     let behaviour = behind([7000, 7000]);
     behaviour.settle(true);
     let outdated = |behaviour: &Behaviour, known: NatReport| {
-        let mut waiting = Box::pin(behaviour.outdates(&known));
+        let mut waiting = Box::pin(behaviour.makes_stale(&known));
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         waiting.as_mut().poll(&mut context).is_ready()
     };
