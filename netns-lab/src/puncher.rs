@@ -265,7 +265,7 @@ fn start_session<S: Copy + Ord>(
         remote_candidates: other.candidates.clone(),
         may_be_reached: false,
         families_apart: false,
-        relayed_rtt: own.rtt + other.rtt,
+        rtt_via_coordinator: own.rtt + other.rtt,
         local_nat: own.nat,
         remote_nat: other.nat,
     };

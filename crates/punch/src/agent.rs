@@ -64,10 +64,15 @@ impl PunchAgent {
     /// Starts at `now`, the common start moment, with randomness from `seed`.
     #[must_use]
     pub fn new(config: PunchConfig, introduced: Introduced, seed: [u8; 32], now: Instant) -> Self {
-        let timing = Timing::new(&config, introduced.role, introduced.relayed_rtt, now);
-        let plan = Plan::new(&introduced, config.max_bets, seed, config.hole_seed);
+        let timing = Timing::new(
+            &config,
+            introduced.role,
+            introduced.rtt_via_coordinator,
+            now,
+        );
+        let plan = Plan::new(&introduced, config.max_guesses, seed, config.hole_seed);
         let mut redialler = Redialler::new(seed, &config);
-        redialler.allow_bets(plan.bets());
+        redialler.allow_guesses(plan.guesses());
         let mut agent = Self {
             role: introduced.role,
             state: State::Punching,
@@ -198,14 +203,14 @@ impl PunchAgent {
         !matches!(self.state, State::Punching)
     }
 
-    /// Returns how many connections it bets on, if it does.
+    /// Returns how many connections it guesses on, if it does.
     #[must_use]
-    pub fn bets(&self) -> u32 {
-        let bets = self.checklist.iter().filter(|pair| pair.is_bet).count();
-        u32::try_from(bets).unwrap_or(u32::MAX)
+    pub fn guesses(&self) -> u32 {
+        let guesses = self.checklist.iter().filter(|pair| pair.is_guess).count();
+        u32::try_from(guesses).unwrap_or(u32::MAX)
     }
 
-    /// Tells whether it opens holes from one port, for a peer whose ports are guessed or foretold: those that
+    /// Tells whether it opens holes from one port, for a peer whose ports are guessed or predicted: those that
     /// lead to no candidate, or to a predicted one. Another agent for the same peer opens some of them too.
     #[must_use]
     pub const fn opens_holes(&self) -> bool {
@@ -268,8 +273,12 @@ impl PunchAgent {
             self.handle_late_connection(check);
             return;
         };
-        let is_bet = self.checklist.pair(id).is_bet;
-        let source = if is_bet { Source::Bet } else { Source::Peer };
+        let is_guess = self.checklist.pair(id).is_guess;
+        let source = if is_guess {
+            Source::Guess
+        } else {
+            Source::Peer
+        };
         let scope = self.checklist.pair(id).scope;
         if !self.connections.has_room(source, scope) {
             self.actions.push_back(Action::Close { check });

@@ -26,7 +26,7 @@ pub const MIN_RANGE_SAMPLES: usize = 8;
 const BACKWARDS: usize = 12;
 
 /// By how much ports that go one way may move on at each connection, on average: by so many connections of others,
-/// for a NAT that counts. Behind one that is busier, the next port cannot be foretold.
+/// for a NAT that counts. Behind one that is busier, the next port cannot be predicted.
 const BUSIEST: u32 = 32;
 
 /// How far apart two ports of a row may be, the one looked at after the other: a minute of a busy NAT's connections.

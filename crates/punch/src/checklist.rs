@@ -101,7 +101,7 @@ impl Checklist {
             by_peer: 0,
             has_ipv6: false,
         };
-        // First, since the plain pairs may take the ports that it foretells.
+        // First, since the plain pairs may take the ports that it predicts.
         for attempt in &plan.attempts {
             let pair = planned_pair(attempt, scope(attempt.remote), timing, redialler);
             checklist.push(pair);
@@ -268,7 +268,7 @@ fn can_work(base: &Base, candidate: &Candidate, bases: &[Base]) -> bool {
     let (local, remote) = (base.address, candidate.address);
     let own = bases.iter().any(|base| same(base.address, remote));
     let reflexive = candidate.kind == CandidateKind::PeerReflexive;
-    // What is foretold of unused ports is for the plan.
+    // What is predicted of unused ports is for the plan.
     let planned = [base.punch_port, candidate.punch_port].contains(&PunchPort::FRESH);
     !own && !reflexive
         && !planned
@@ -313,13 +313,13 @@ fn planned_pair(
         kind: attempt.kind,
     };
     let due = timing.start_of(attempt.stage, 0) + attempt.after;
-    let due = if attempt.is_bet {
+    let due = if attempt.is_guess {
         due
     } else {
         due + redialler.toward(scope).jitter(timing, attempt.stage)
     };
     let mut pair = Pair::new(pair, scope, attempt.stage, CheckState::Waiting { due });
-    pair.is_bet = attempt.is_bet;
+    pair.is_guess = attempt.is_guess;
     pair
 }
 

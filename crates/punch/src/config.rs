@@ -41,11 +41,11 @@ pub struct PunchConfig {
     /// Default: 2.5 s. The side behind that NAT can still reach a peer that does not filter; that
     /// takes one round trip, or 1 s more when its SYNs were lost or it started late.
     pub hopeless_after: Duration,
-    /// When the controlling side gives up if every port was foretold, or all of small ranges tried, and
+    /// When the controlling side gives up if every port was predicted, or all of small ranges tried, and
     /// nothing has opened; at least 6 round-trip times.
     ///
     /// Default: 1.25 s. A lost SYN has been repeated by then. Somebody else behind the same NAT may
-    /// have got the ports that were foretold, and another round is the remedy for that. A range
+    /// have got the ports that were predicted, and another round is the remedy for that. A range
     /// that was used up stays so for minutes.
     pub mispredicted_after: Duration,
     /// When the controlling side gives up if both reports say that no port can be guessed and nobody is let
@@ -60,19 +60,19 @@ pub struct PunchConfig {
     /// Default: 200. Two refusing NATs 80 ms apart need fewer than 10, and 20 for each second
     /// that the two sides start apart; beyond 200 it looks like a scan to whoever counts.
     pub max_syns: u32,
-    /// The most SYNs of a bet on random ports, in addition to `max_syns`, unless there are more ports to
+    /// The most SYNs to random ports, in addition to `max_syns`, unless there are more ports to
     /// fill: each of these gets one.
     ///
     /// Default: 1,280. Two batches of 640, or one and as many redials; together they leave not one
-    /// of 100,000 bets without a match, and as many flows as a carrier NAT gives a subscriber are
+    /// of 100,000 guesses without a match, and as many flows as a carrier NAT gives a subscriber are
     /// not used up for long.
-    pub max_bet_syns: u32,
-    /// The most connections of a bet that are open or attempted at a time.
+    pub max_guess_syns: u32,
+    /// The most connections between guessed ports that are open or attempted at a time.
     ///
-    /// Default: 3,200, all ports of the largest range that is filled; other bets are two batches of 640.
+    /// Default: 3,200, all ports of the largest range that is filled; other guesses are two batches of 640.
     /// Whoever has fewer sockets to spare meets the peer less often: with 320 holes among all ports nine
     /// times in ten, and with none not at all.
-    pub max_bets: u32,
+    pub max_guesses: u32,
     /// What the ports are drawn with at which holes are opened for a peer whose ports are random;
     /// anew for each round if `None`.
     ///
@@ -94,8 +94,8 @@ impl Default for PunchConfig {
             mispredicted_after: Duration::from_millis(1250),
             impossible_after: Duration::from_millis(600),
             max_syns: 200,
-            max_bet_syns: 1280,
-            max_bets: 3200,
+            max_guess_syns: 1280,
+            max_guesses: 3200,
             hole_seed: None,
         }
     }

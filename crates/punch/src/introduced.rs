@@ -34,7 +34,7 @@ pub struct Introduced {
     /// never cross then, and only whoever lets strangers in is reached.
     pub families_apart: bool,
     /// The round-trip time between the peers by way of the coordinator.
-    pub relayed_rtt: Duration,
+    pub rtt_via_coordinator: Duration,
     /// What we know of our NAT so far.
     pub local_nat: NatReport,
     /// What the peer told of its NAT.

@@ -35,15 +35,15 @@
 //!
 //! | this side, the other side | plan |
 //! |---|---|
-//! | fixed mapping, ports that can be foretold | one after the other (ports preserved), or four at once to a window of eight (sequential) |
-//! | both foretold | the i-th port of one to the i-th of the other |
+//! | fixed mapping, ports that can be predicted | one after the other (ports preserved), or four at once to a window of eight (sequential) |
+//! | both predicted | the i-th port of one to the i-th of the other |
 //! | fixed mapping, filtering by port; random ports | birthday: 640 holes from one port; from other ports as many connections as miss all of them once in a hundred times, 462 of 64,512; after a hedge as many more |
-//! | foretold ports, filtering by address; random or unknown ports | four from foretold ports to a port of the other's that is in use; the other connects to these |
-//! | random or foretold ports, random ports, at most 1,024 each | all ports of each to the one that the other has named, which is among those in use then |
+//! | predicted ports, filtering by address; random or unknown ports | four from predicted ports to a port of the other's that is in use; the other connects to these |
+//! | random or predicted ports, random ports, at most 1,024 each | all ports of each to the one that the other has named, which is among those in use then |
 //! | the same, more than 1,024 on one side | none |
 //!
 //! Where one side lets in whoever comes, or the fixed side whomever it has sent to, no ports are
-//! guessed, and they are foretold only if one mapping is fixed: the pairs of the table do. A side with a
+//! guessed, and they are predicted only if one mapping is fixed: the pairs of the table do. A side with a
 //! varying mapping that lets in whoever comes leaves the dialling to its peer at first: for 500 ms or six
 //! round trips, whichever is longer.
 //!
@@ -100,5 +100,5 @@ pub use config::PunchConfig;
 pub use event::{Event, How};
 pub use input::{ConnectFailure, Input, Opened, VerifyFailure};
 pub use introduced::Introduced;
-pub use plan::{UNUSED_PORTS, is_contended, ports_of_bets, spare_ports};
+pub use plan::{UNUSED_PORTS, guessed_ports, is_contended, spare_ports};
 pub use report::{PairOutcome, PairReport, PunchReport, Verdict};

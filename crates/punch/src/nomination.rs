@@ -23,7 +23,7 @@ pub(crate) const MAX_VERIFYING: usize = 8;
 /// Half of all, so that strangers cannot keep the peer waiting.
 const MAX_UNKNOWN_VERIFYING: usize = MAX_VERIFYING / 2;
 
-/// The most open connections, verified or waiting, without the bets of the controlled side.
+/// The most open connections, verified or waiting, without the guesses of the controlled side.
 pub(crate) const MAX_CONNECTIONS: usize = 16;
 
 /// The most open connections from addresses that the peer did not name.
@@ -48,7 +48,7 @@ pub(crate) enum Source {
     /// The peer's: it is with an address that the peer named.
     Peer,
     /// The same, and one of hundreds that this side has dialled.
-    Bet,
+    Guess,
     /// Anybody's.
     Unknown,
 }
@@ -111,7 +111,7 @@ impl Connections {
             && (source != Source::Unknown || unknown().count() < MAX_UNKNOWN_CONNECTIONS)
     }
 
-    /// Returns the connections that share the room and the turns of a scope.
+    /// Returns the connections that share the room of a scope, and are verified one after the other.
     ///
     /// On the controlling side there is one room for all: it chooses, and nobody scans whom he is dialled
     /// by.
@@ -123,11 +123,11 @@ impl Connections {
 
     /// Tells whether a connection is outside all bounds.
     ///
-    /// If the peer turns out to let anybody in, hundreds of the controlled side's bets open at
+    /// If the peer turns out to let anybody in, hundreds of the controlled side's guesses open at
     /// once. The dialler has some of them and chooses one, so none may be closed here. Each
     /// keeps the socket that it was dialled with, and takes nothing else until the token has come.
     fn is_free(&self, source: Source) -> bool {
-        source == Source::Bet && self.role == Role::Controlled
+        source == Source::Guess && self.role == Role::Controlled
     }
 
     pub(crate) fn insert(&mut self, check: CheckId, connection: Connection) {
@@ -182,7 +182,7 @@ impl Connections {
             .table
             .iter()
             .filter(|(_, open)| open.verification == Verification::Queued)
-            .filter(|(_, open)| self.turn(open).has_come(now))
+            .filter(|(_, open)| self.start_of(open).has_come(now))
             .map(|(check, open)| {
                 let unknown = open.source == Source::Unknown;
                 (unknown, open.pair.kind, *check)
@@ -203,7 +203,7 @@ impl Connections {
             .table
             .values()
             .filter(|open| open.verification == Verification::Queued)
-            .filter_map(|open| self.turn(open).moment());
+            .filter_map(|open| self.start_of(open).moment());
         timeouts.chain(starts).min()
     }
 
@@ -219,10 +219,10 @@ impl Connections {
     ///
     /// The controlled side verifies all alike, since the other side chooses. The controlling side
     /// takes one after the other; strangers never keep the peer waiting.
-    fn turn(&self, waiting: &Connection) -> Turn {
+    fn start_of(&self, waiting: &Connection) -> VerificationStart {
         let source = waiting.source;
         if self.is_free(source) {
-            return Turn::Now;
+            return VerificationStart::Now;
         }
         let verifying = || {
             self.beside(waiting.scope)
@@ -232,28 +232,28 @@ impl Connections {
         let known = source != Source::Unknown;
         let unknown = verifying().filter(|(known, _)| !known).count();
         if verifying().count() >= MAX_VERIFYING || (!known && unknown >= MAX_UNKNOWN_VERIFYING) {
-            return Turn::AfterAnother;
+            return VerificationStart::AfterAnother;
         }
         match self.role {
-            Role::Controlled => Turn::Now,
+            Role::Controlled => VerificationStart::Now,
             Role::Controlling => verifying()
                 .filter(|(other, _)| *other || !known)
                 .map(|(_, since)| since + self.stagger)
                 .max()
-                .map_or(Turn::Now, Turn::At),
+                .map_or(VerificationStart::Now, VerificationStart::At),
         }
     }
 }
 
-/// When it is a waiting connection's turn.
+/// When the verification of a waiting connection may start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
+enum VerificationStart {
     Now,
     At(Instant),
     AfterAnother,
 }
 
-impl Turn {
+impl VerificationStart {
     fn has_come(self, now: Instant) -> bool {
         match self {
             Self::Now => true,

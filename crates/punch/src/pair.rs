@@ -18,9 +18,9 @@ const MAX_PRIVATE_ATTEMPTS: u32 = 16;
 /// The most attempts on any other pair: one each round-trip time of 60 ms for the whole round.
 const MAX_ATTEMPTS: u32 = 64;
 
-/// The most attempts on a pair of a bet: if both sides' SYNs were turned away so often, they do
+/// The most attempts on a pair of guessed ports: if both sides' SYNs were turned away so often, they do
 /// not cross.
-const MAX_BET_ATTEMPTS: u32 = 8;
+const MAX_GUESS_ATTEMPTS: u32 = 8;
 
 /// The place of a pair in the checklist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,7 +74,7 @@ pub(crate) struct Pair {
     /// Which group of pairs it starts with: 0 at once, the others as hedges.
     pub(crate) stage: u32,
     /// Whether it is one of hundreds, with a budget of their own.
-    pub(crate) is_bet: bool,
+    pub(crate) is_guess: bool,
     pub(crate) dialled_by: DialledBy,
     state: CheckState,
     pub(crate) attempts: u32,
@@ -91,7 +91,7 @@ impl Pair {
             pair,
             scope,
             stage,
-            is_bet: false,
+            is_guess: false,
             dialled_by: DialledBy::Both,
             state,
             attempts: 0,
@@ -112,8 +112,8 @@ impl Pair {
 
     /// Tells whether the pair may be tried once more.
     pub(crate) fn has_attempts_left(&self) -> bool {
-        let most = if self.is_bet {
-            MAX_BET_ATTEMPTS
+        let most = if self.is_guess {
+            MAX_GUESS_ATTEMPTS
         } else if self.is_private() {
             MAX_PRIVATE_ATTEMPTS
         } else {

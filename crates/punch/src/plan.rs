@@ -15,8 +15,8 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{Base, Introduced, report::mapping_varies};
 
-mod bet;
-mod foretell;
+mod guess;
+mod prediction;
 #[cfg(test)]
 mod tests;
 
@@ -51,7 +51,7 @@ const LEAD: Duration = Duration::from_millis(5);
 /// other programs (Linux: from 32,768; IANA: from 49,152).
 pub const UNUSED_PORTS: std::ops::Range<u16> = 10_000..32_000;
 
-/// SYNs of a bet that are sent in one millisecond.
+/// SYNs to guessed ports that are sent in one millisecond.
 ///
 /// 480 SYNs in about 20 ms were measured to arrive all; a burst of all at once overruns the queue
 /// of a slow uplink.
@@ -80,7 +80,14 @@ pub(crate) struct Planned {
     /// How much later than its group.
     pub(crate) after: Duration,
     /// Whether it is one of hundreds, with a budget of their own.
-    pub(crate) is_bet: bool,
+    pub(crate) is_guess: bool,
+}
+
+/// Of what kind the ports of each side are.
+#[derive(Debug, Clone, Copy)]
+struct Classes {
+    local: Class,
+    remote: Class,
 }
 
 /// How two NATs are brought together.
@@ -88,9 +95,9 @@ pub(crate) struct Planned {
 pub(crate) enum Strategy {
     /// The addresses that servers have seen suffice, or nothing better is known.
     Plain,
-    /// Every address that counts can be foretold.
+    /// Every address that counts can be predicted.
     Prediction,
-    /// `keeper` can be foretold and lets in whomever it has sent to, from any port.
+    /// `keeper` can be predicted and lets in whomever it has sent to, from any port.
     Door { keeper: Who },
     /// `random` has a random port for each connection, and the other a fixed one.
     Birthday { random: Who },
@@ -114,7 +121,7 @@ enum Class {
     /// The one that servers have seen.
     Stable,
     /// That of an unused local port plus so much for each further one.
-    Foretold { step: u16, counts_all: bool },
+    Predictable { step: u16, counts_all: bool },
     /// Any of a range.
     Random { first: u16, last: u16 },
     /// It varies, and that is all that is known.
@@ -132,7 +139,7 @@ struct Side {
 #[derive(Debug)]
 struct Addresses<'a> {
     /// The first of the row of unused local ports.
-    fresh: Option<SocketAddr>,
+    unused: Option<SocketAddr>,
     /// Where a side with a fixed mapping connects from.
     primary: Option<SocketAddr>,
     /// Those of the peer's candidates that are reached over IPv4.
@@ -141,16 +148,16 @@ struct Addresses<'a> {
 }
 
 impl Plan {
-    /// Makes the plan of one side, with so many bets at most and randomness from `seed`, but for the holes that are
+    /// Makes the plan of one side, with so many guesses at most and randomness from `seed`, but for the holes that are
     /// drawn by a seed of their own.
     pub(crate) fn new(
         introduced: &Introduced,
-        max_bets: u32,
+        max_guesses: u32,
         seed: [u8; 32],
         hole_seed: Option<[u8; 32]>,
     ) -> Self {
         let addresses = Addresses::of(introduced);
-        let local = Side::of(&introduced.local_nat, addresses.fresh.is_some());
+        let local = Side::of(&introduced.local_nat, addresses.unused.is_some());
         let remote = Side::of(&introduced.remote_nat, addresses.predicted().is_some());
         let strategy = choose(local, remote);
         // Apart from what draws the pauses.
@@ -159,34 +166,37 @@ impl Plan {
             random.set_stream(stream);
             random
         };
-        let classes = (local.class, remote.class);
+        let classes = Classes {
+            local: local.class,
+            remote: remote.class,
+        };
         let mut attempts = match strategy {
             Strategy::Plain | Strategy::OutOfReach => Vec::new(),
-            Strategy::Prediction => foretell::prediction(classes, &addresses),
-            Strategy::Door { keeper } => foretell::door(keeper, classes, &addresses),
+            Strategy::Prediction => prediction::attempts(classes, &addresses),
+            Strategy::Door { keeper } => prediction::door(keeper, classes, &addresses),
             Strategy::Birthday {
                 random: Who::Remote,
-            } => bet::open_holes(
+            } => guess::open_holes(
                 remote.class,
                 &addresses,
                 &mut draw(hole_seed.unwrap_or(seed), 1),
             ),
             Strategy::Birthday { random: Who::Local } => {
-                bet::try_ports(local.class, &addresses, &mut draw(seed, 2))
+                guess::try_ports(local.class, &addresses, &mut draw(seed, 2))
             }
-            Strategy::Fill => bet::fill(classes, &addresses),
+            Strategy::Fill => guess::fill(classes, &addresses),
         };
-        let mut bets = 0..max_bets;
-        attempts.retain(|attempt| !attempt.is_bet || bets.next().is_some());
+        let mut guesses = 0..max_guesses;
+        attempts.retain(|attempt| !attempt.is_guess || guesses.next().is_some());
         let last = attempts.iter().map(|attempt| attempt.after).max();
         let plain_after = match strategy {
             _ if holds(local, remote, introduced.role) => {
-                LEAST_HOLD.max(introduced.relayed_rtt.min(MAX_HOLD) * 6)
+                LEAST_HOLD.max(introduced.rtt_via_coordinator.min(MAX_HOLD) * 6)
             }
             // They would take ports of the range that is to be filled.
             Strategy::Fill => last.unwrap_or_default() + Duration::from_millis(1),
             Strategy::Plain if lets_the_peer_go_first(introduced) => {
-                LEAD.min(introduced.relayed_rtt / 4)
+                LEAD.min(introduced.rtt_via_coordinator / 4)
             }
             Strategy::Plain
             | Strategy::Prediction
@@ -209,26 +219,26 @@ impl Plan {
         }
     }
 
-    /// Returns how many bets it makes, each once.
-    pub(crate) fn bets(&self) -> u32 {
-        let bets = self.attempts.iter().filter(|attempt| attempt.is_bet);
-        u32::try_from(bets.count()).unwrap_or(u32::MAX)
+    /// Returns how many guesses it makes, each once.
+    pub(crate) fn guesses(&self) -> u32 {
+        let guesses = self.attempts.iter().filter(|attempt| attempt.is_guess);
+        u32::try_from(guesses.count()).unwrap_or(u32::MAX)
     }
 }
 
 impl Side {
     /// Unknown filtering counts as the strictest, and an unknown mapping as the friendliest: most
     /// NATs are like that, and a plain punch tells soon.
-    fn of(nat: &NatReport, has_fresh: bool) -> Self {
+    fn of(nat: &NatReport, has_unused: bool) -> Self {
         let class = match (mapping_varies(nat.mapping), nat.ports) {
             (None, _) => Class::Stable,
             (Some(_), None) => Class::Hidden,
-            (Some(_), Some(_)) if !has_fresh => Class::Hidden,
-            (Some(_), Some(PortAssignment::Preserved)) => Class::Foretold {
+            (Some(_), Some(_)) if !has_unused => Class::Hidden,
+            (Some(_), Some(PortAssignment::Preserved)) => Class::Predictable {
                 step: 1,
                 counts_all: false,
             },
-            (Some(_), Some(PortAssignment::Sequential { delta })) => Class::Foretold {
+            (Some(_), Some(PortAssignment::Sequential { delta })) => Class::Predictable {
                 step: delta,
                 counts_all: true,
             },
@@ -244,8 +254,8 @@ impl Side {
         }
     }
 
-    fn is_foretold(self) -> bool {
-        matches!(self.class, Class::Foretold { .. })
+    fn is_predictable(self) -> bool {
+        matches!(self.class, Class::Predictable { .. })
     }
 
     /// Tells whether whoever was sent to gets in from any port.
@@ -280,7 +290,7 @@ impl Strategy {
 }
 
 impl Strategy {
-    /// Tells whether attempts go to or from ports that are foretold or guessed.
+    /// Tells whether attempts go to or from ports that are predicted or guessed.
     pub(crate) const fn guesses(self) -> bool {
         match self {
             Self::Plain | Self::OutOfReach => false,
@@ -293,7 +303,7 @@ impl Class {
     /// Returns how many ports it may be.
     fn ports(self) -> u32 {
         match self {
-            Self::Stable | Self::Foretold { .. } => 1,
+            Self::Stable | Self::Predictable { .. } => 1,
             Self::Random { first, last } => u32::from(last - first) + 1,
             Self::Hidden => u32::MAX,
         }
@@ -310,16 +320,16 @@ impl Who {
 }
 
 /// Returns how many ports of this side's sequence others may get, so that the plan still holds, or
-/// nothing where nobody can foretell a port: both NATs give each destination another one, and too
+/// nothing where nobody can predict a port: both NATs give each destination another one, and too
 /// many are possible.
 #[must_use]
 pub fn spare_ports([local, remote]: [&NatReport; 2]) -> Option<u32> {
     let [local, remote] = [local, remote].map(|nat| Side::of(nat, true));
     match choose(local, remote) {
         Strategy::OutOfReach => None,
-        Strategy::Fill => Some(bet::SPARE_OF_A_FILL),
+        Strategy::Fill => Some(guess::SPARE_OF_A_FILL),
         Strategy::Prediction if remote.class == Class::Stable => {
-            Some(foretell::WINDOW - foretell::ATTEMPTS)
+            Some(prediction::WINDOW - prediction::ATTEMPTS)
         }
         Strategy::Prediction
         | Strategy::Door { .. }
@@ -334,7 +344,7 @@ pub fn spare_ports([local, remote]: [&NatReport; 2]) -> Option<u32> {
 #[must_use]
 pub fn is_contended([local, remote]: [&NatReport; 2]) -> bool {
     let [local, remote] = [local, remote].map(|nat| Side::of(nat, true));
-    let counts = [local, remote].map(|side| foretell::counts_all(side.class));
+    let counts = [local, remote].map(|side| prediction::counts_all(side.class));
     let varies = |side: Side| side.class != Class::Stable;
     let both_vary = varies(local) && varies(remote);
     match choose(local, remote) {
@@ -344,15 +354,15 @@ pub fn is_contended([local, remote]: [&NatReport; 2]) -> bool {
     }
 }
 
-/// Returns how many unused local ports a round from behind a NAT takes at most where it bets on random
+/// Returns how many unused local ports a round from behind a NAT takes at most where it guesses random
 /// ports; 0 if it does not.
 #[must_use]
-pub fn ports_of_bets(nat: &NatReport) -> u16 {
+pub fn guessed_ports(nat: &NatReport) -> u16 {
     let class = Side::of(nat, true).class;
     let most = match class {
-        Class::Stable | Class::Foretold { .. } | Class::Hidden => 0,
-        Class::Random { .. } if class.ports() > MAX_RANGE => 2 * bet::BATCH,
-        Class::Random { .. } => class.ports().clamp(2 * bet::BATCH, MAX_FILL),
+        Class::Stable | Class::Predictable { .. } | Class::Hidden => 0,
+        Class::Random { .. } if class.ports() > MAX_RANGE => 2 * guess::BATCH,
+        Class::Random { .. } => class.ports().clamp(2 * guess::BATCH, MAX_FILL),
     };
     // It is 3,200 at most.
     most as u16
@@ -401,7 +411,7 @@ fn choose(local: Side, remote: Side) -> Strategy {
     match other.class {
         // Also where whoever comes gets in: SYNs that cross are half a round trip sooner than one
         // that is accepted by the dialler.
-        Class::Foretold { .. } => Strategy::Prediction,
+        Class::Predictable { .. } => Strategy::Prediction,
         _ if is_open || stable.admits_addresses() => Strategy::Plain,
         Class::Stable | Class::Hidden => Strategy::Plain,
         Class::Random { .. } => Strategy::Birthday {
@@ -412,10 +422,10 @@ fn choose(local: Side, remote: Side) -> Strategy {
 
 /// Chooses the strategy where both mappings vary.
 fn choose_varying(local: Side, remote: Side) -> Strategy {
-    let keeps_door = |side: Side| side.is_foretold() && side.admits_addresses();
+    let keeps_door = |side: Side| side.is_predictable() && side.admits_addresses();
     let most = local.class.ports().max(remote.class.ports());
     match (local.class, remote.class) {
-        (Class::Foretold { .. }, Class::Foretold { .. }) => Strategy::Prediction,
+        (Class::Predictable { .. }, Class::Predictable { .. }) => Strategy::Prediction,
         _ if keeps_door(local) => Strategy::Door { keeper: Who::Local },
         _ if keeps_door(remote) => Strategy::Door {
             keeper: Who::Remote,
@@ -436,9 +446,9 @@ impl<'a> Addresses<'a> {
         };
         let bases = || introduced.bases.iter().filter(begins_there);
         let of_port = |port| bases().filter(move |base| base.punch_port == port);
-        let fresh = of_port(PunchPort::FRESH).next().map(|base| base.address);
+        let unused = of_port(PunchPort::FRESH).next().map(|base| base.address);
         let on_the_way =
-            |address: &SocketAddr| fresh.is_some_and(|fresh| fresh.ip() == address.ip());
+            |address: &SocketAddr| unused.is_some_and(|unused| unused.ip() == address.ip());
         let primaries = || of_port(PunchPort::PRIMARY).map(|base| base.address);
         let remote = introduced.remote_candidates.iter();
         let remote: Vec<_> = remote
@@ -451,7 +461,7 @@ impl<'a> Addresses<'a> {
         };
         let primary = primaries().find(on_the_way);
         Self {
-            fresh,
+            unused,
             primary: primary
                 .or_else(|| primaries().find(leads_out))
                 .or_else(|| primaries().next()),
@@ -461,8 +471,8 @@ impl<'a> Addresses<'a> {
     }
 
     /// Returns the local port of the `n`-th attempt from unused ones.
-    fn fresh(&self, n: u32) -> Option<SocketAddr> {
-        let first = self.fresh?;
+    fn unused(&self, n: u32) -> Option<SocketAddr> {
+        let first = self.unused?;
         let port = u16::try_from(u32::from(first.port()) + n).ok()?;
         Some(SocketAddr::new(first.ip(), port))
     }
@@ -502,7 +512,7 @@ impl<'a> Addresses<'a> {
     }
 }
 
-/// Returns how much later than the first SYN of a bet the `n`-th is sent.
+/// Returns how much later than the first SYN the `n`-th is sent.
 fn paced(n: u32) -> Duration {
     Duration::from_millis((n / SYNS_PER_MS).into())
 }

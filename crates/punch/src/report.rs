@@ -25,10 +25,10 @@ pub struct PunchReport {
     /// Whether the peer's IPv4 addresses were reached through a NAT64, which then is the NAT on our
     /// side.
     pub nat64: bool,
-    /// Whether ports were foretold or guessed. Another dial may find others.
+    /// Whether ports were predicted or guessed. Another dial may find others.
     pub guessed: bool,
-    /// Each pair of addresses that was to be tried: below a hundred, or up to 1,000 more where a bet
-    /// on random ports was made.
+    /// Each pair of addresses that was to be tried: below a hundred, or up to 1,000 more where random
+    /// ports were guessed.
     pub pairs: Vec<PairReport>,
 }
 

@@ -96,7 +96,7 @@ pub(crate) struct Timing {
     pub(crate) listen_from: Instant,
     /// Too late for a peer behind a NAT with a varying mapping.
     pub(crate) hopeless_at: Instant,
-    /// Too late for ports that were foretold.
+    /// Too late for ports that were predicted.
     pub(crate) mispredicted_at: Instant,
     /// Too late where the reports leave no hope from the start.
     pub(crate) impossible_at: Instant,
@@ -110,10 +110,10 @@ impl Timing {
     pub(crate) fn new(
         config: &PunchConfig,
         role: Role,
-        relayed_rtt: Duration,
+        rtt_via_coordinator: Duration,
         start: Instant,
     ) -> Self {
-        let rtt = relayed_rtt.min(MAX_RTT);
+        let rtt = rtt_via_coordinator.min(MAX_RTT);
         let at_least =
             |configured: Duration, rtts: u32| configured.min(MAX_CONFIGURED).max(rtt * rtts);
         let attempt_min = at_least(config.attempt_min, 4);
@@ -194,7 +194,7 @@ impl Redialler {
                 rng,
                 left: syns,
                 total: syns,
-                bets_left: config.max_bet_syns,
+                bets_left: config.max_guess_syns,
             }
         };
         Self {
@@ -203,8 +203,8 @@ impl Redialler {
         }
     }
 
-    /// Sees to it that so many bets can be made once, wherever they lead.
-    pub(crate) fn allow_bets(&mut self, count: u32) {
+    /// Sees to it that so many guesses can be made once, wherever they lead.
+    pub(crate) fn allow_guesses(&mut self, count: u32) {
         for share in [&mut self.inside, &mut self.outside] {
             share.bets_left = share.bets_left.max(count);
         }
@@ -229,16 +229,16 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    pub(crate) const fn is_exhausted(&self, is_bet: bool) -> bool {
-        if is_bet {
+    pub(crate) const fn is_exhausted(&self, is_guess: bool) -> bool {
+        if is_guess {
             self.bets_left == 0
         } else {
             self.left == 0
         }
     }
 
-    pub(crate) const fn count_syn(&mut self, is_bet: bool) {
-        let left = if is_bet {
+    pub(crate) const fn count_syn(&mut self, is_guess: bool) {
+        let left = if is_guess {
             &mut self.bets_left
         } else {
             &mut self.left
@@ -265,7 +265,7 @@ impl Share {
             Cause::Reset | Cause::Icmp => self.slow(),
             Cause::Local(times) => doubled(ACCEPT_WAIT, times) + self.up_to(QUICK_PAUSE_US),
         };
-        if pair.is_bet {
+        if pair.is_guess {
             return pause;
         }
         pause.max(self.thrift(remaining))

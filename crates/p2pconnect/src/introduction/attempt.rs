@@ -118,7 +118,7 @@ impl Begun {
     fn config(&self, config: &PunchConfig) -> PunchConfig {
         let mut config = config.clone();
         if self.is_held {
-            config.max_bets = 0;
+            config.max_guesses = 0;
         }
         config
     }
@@ -323,7 +323,7 @@ impl Inner {
             remote_candidates: candidates,
             may_be_reached,
             families_apart: known.are_apart(),
-            relayed_rtt: begun.rtt_via_coordinator,
+            rtt_via_coordinator: begun.rtt_via_coordinator,
             local_nat: advertised.nat,
             remote_nat: nat,
         };

@@ -6,7 +6,7 @@ use std::{
 };
 
 use p2pconnect_proto::NatReport;
-use p2pconnect_punch::{UNUSED_PORTS, ports_of_bets};
+use p2pconnect_punch::{UNUSED_PORTS, guessed_ports};
 
 /// The most ports of a block that a round uses: all of the largest range that is filled.
 const LONGEST: u16 = 3200;
@@ -45,7 +45,7 @@ impl UnusedPorts {
     /// Goes on to the next block that seems to be free, behind what an attempt between these NATs
     /// uses of the present one.
     pub(crate) fn advance(&self, nats: [&NatReport; 2]) {
-        let guessed = nats.map(ports_of_bets).into_iter().max();
+        let guessed = nats.map(guessed_ports).into_iter().max();
         self.advance_by(guessed.unwrap_or_default().max(PREDICTED_BLOCK));
         for _ in 0..BLOCK_STARTS {
             if is_free(self.block()) {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use p2pconnect_proto::{NatReport, PeerId};
-use p2pconnect_punch::{PunchAgent, PunchConfig, ports_of_bets};
+use p2pconnect_punch::{PunchAgent, PunchConfig, guessed_ports};
 
 use crate::{machine::file_limit::files_allowed, session::holes::Holes};
 
@@ -86,7 +86,7 @@ impl GuessBudget {
     /// Returns whether others have reserved so many sockets that less than half are left of what a round behind a NAT of
     /// this kind may take, which is what it takes as a rule.
     pub(crate) fn lacks(&self, own: &NatReport) -> bool {
-        self.lacks_within(ports_of_bets(own).into(), most(files_allowed()))
+        self.lacks_within(guessed_ports(own).into(), most(files_allowed()))
     }
 
     fn lacks_within(&self, wanted: u32, most: u32) -> bool {
@@ -102,11 +102,11 @@ impl GuessBudget {
         make: impl FnOnce(PunchConfig) -> PunchAgent,
     ) -> (PunchAgent, GuessReservation) {
         self.reserve_within(peer, most(files_allowed()), |left, set| {
-            config.max_bets = config.max_bets.min(left);
+            config.max_guesses = config.max_guesses.min(left);
             config.hole_seed = Some(self.hole_seed(&peer, set));
             let agent = make(config);
             let guesses = GuessCount {
-                count: agent.bets(),
+                count: agent.guesses(),
                 are_holes: agent.opens_holes(),
             };
             (agent, guesses)

@@ -535,7 +535,7 @@ async fn called_by(remote: SocketAddr) -> (Session, watch::Sender<Option<Withdra
         remote_candidates: vec![Candidate::host(remote, PunchPort::PRIMARY)],
         families_apart: false,
         may_be_reached: false,
-        relayed_rtt: Duration::from_millis(80),
+        rtt_via_coordinator: Duration::from_millis(80),
         local_nat: NatReport::default(),
         remote_nat: NatReport::default(),
     };

@@ -40,7 +40,7 @@ impl PunchAgent {
             if let CheckState::InProgress { check, .. } = pair.state() {
                 self.actions.push_back(Action::Close { check });
                 self.end(id, Ending::Passive);
-            } else if share.is_exhausted(pair.is_bet) {
+            } else if share.is_exhausted(pair.is_guess) {
                 self.end(id, Ending::Exhausted);
             } else {
                 self.dial(id);
@@ -68,7 +68,7 @@ impl PunchAgent {
     fn dial(&mut self, id: PairId) {
         let pair = self.checklist.pair(id);
         let share = self.redialler.toward(pair.scope);
-        share.count_syn(pair.is_bet);
+        share.count_syn(pair.is_guess);
         let check = self.new_check();
         let since = self.latest;
         self.checklist
@@ -79,7 +79,7 @@ impl PunchAgent {
         pair.attempts += 1;
         let (local, remote) = (pair.pair.local, pair.pair.remote);
         let purpose = match pair.attempts {
-            _ if pair.is_bet => Purpose::Guess,
+            _ if pair.is_guess => Purpose::Guess,
             1 => Purpose::First,
             _ => Purpose::Again,
         };
@@ -187,9 +187,9 @@ impl PunchAgent {
             .set_state(id, CheckState::AwaitingAccept { until });
     }
 
-    /// Goes on with a pair whose connection there is no room for. Of bets enough are open then.
+    /// Goes on with a pair whose connection there is no room for. Of guesses enough are open then.
     pub(super) fn retry_later(&mut self, id: PairId) {
-        if self.checklist.pair(id).is_bet {
+        if self.checklist.pair(id).is_guess {
             self.end(id, Ending::Exhausted);
         } else {
             self.retry_locally(id);
@@ -257,9 +257,9 @@ impl PunchAgent {
         pair.last = Some(PairOutcome::NotThePeer(failure));
         pair.broken += 1;
         let again = match failure {
-            // A listener that lets in all bets has no room for them, nor for another one.
+            // A listener that lets in all guesses has no room for them, nor for another one.
             VerifyFailure::Closed | VerifyFailure::TimedOut
-                if pair.is_bet && how == How::Connected =>
+                if pair.is_guess && how == How::Connected =>
             {
                 false
             }

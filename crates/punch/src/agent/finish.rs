@@ -141,7 +141,7 @@ impl PunchAgent {
             return Some(self.timing.impossible_at);
         }
         match self.strategy {
-            // Whoever comes from another port than was foretold may get in all the same.
+            // Whoever comes from another port than was predicted may get in all the same.
             Strategy::Prediction if nats.iter().any(admits_addresses) => None,
             // All ports of a range have been tried by then, or there are none left of it.
             Strategy::Prediction | Strategy::Door { .. } | Strategy::Fill => {

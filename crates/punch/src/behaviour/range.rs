@@ -80,6 +80,8 @@ impl SeenRange {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 mod tests {
+    use std::ops::RangeInclusive;
+
     use rand::{RngExt as _, SeedableRng as _, seq::SliceRandom as _};
     use rand_chacha::ChaCha8Rng;
 
@@ -89,8 +91,8 @@ mod tests {
     const SEEN: usize = 18;
 
     /// Draws ports of a block, each once.
-    fn draw((first, size): (u16, u16), count: usize, random: &mut ChaCha8Rng) -> BTreeSet<u16> {
-        let mut ports: Vec<u16> = (first..=first + (size - 1)).collect();
+    fn draw(block: RangeInclusive<u16>, count: usize, random: &mut ChaCha8Rng) -> BTreeSet<u16> {
+        let mut ports: Vec<u16> = block.collect();
         let (drawn, _) = ports.partial_shuffle(random, count);
         drawn.iter().copied().collect()
     }
@@ -108,7 +110,7 @@ mod tests {
         let (mut short, mut missing, mut found) = (0, 0.0, 0.0);
         for _ in 0..DRAWS {
             let (first, size) = block(&mut random);
-            let seen = draw((first, size), SEEN, &mut random);
+            let seen = draw(first..=first + (size - 1), SEEN, &mut random);
             let (from, to) = SeenRange::of(seen).unwrap().bounds();
             let taken_for = u32::from(to - from) + 1;
             let size = u32::from(size);
@@ -126,7 +128,7 @@ mod tests {
         let mut random = ChaCha8Rng::seed_from_u64(6);
         for _ in 0..2000 {
             let (first, size) = block(&mut random);
-            let seen = draw((first, size), SEEN, &mut random);
+            let seen = draw(first..=first + (size - 1), SEEN, &mut random);
             let named = SeenRange::of(seen.iter().copied())
                 .unwrap()
                 .free_port(&seen);

@@ -126,7 +126,7 @@ fn introduced(side: u8, nats: [NatReport; 2]) -> Introduced {
         remote_candidates: candidates(1 - side, &other),
         may_be_reached: false,
         families_apart: false,
-        relayed_rtt: Duration::from_millis(80),
+        rtt_via_coordinator: Duration::from_millis(80),
         local_nat: own,
         remote_nat: other,
     }
@@ -211,7 +211,8 @@ fn plans(nats: [NatReport; 2], seed: u8) -> [Plan; 2] {
 /// What the outside sees of a plan: from which port to which address, in the order of the SYNs,
 /// if others have got so many ports of a sequence.
 fn seen(
-    (side, lost): (u8, u32),
+    side: u8,
+    lost: u32,
     nat: &NatReport,
     plan: &Plan,
     random: &mut ChaCha8Rng,
@@ -255,7 +256,7 @@ fn seen(
 fn meet(nats: [NatReport; 2], plans: &[Plan; 2], lost: [u32; 2], random: &mut ChaCha8Rng) -> bool {
     let [one, other] = [0_u8, 1].map(|side| {
         let of = usize::from(side);
-        seen((side, lost[of]), &nats[of], &plans[of], random)
+        seen(side, lost[of], &nats[of], &plans[of], random)
     });
     one.iter().any(|(port, to)| {
         to.ip() == outside(1) && other.contains(&(to.port(), (outside(0), *port).into()))
@@ -303,7 +304,7 @@ fn both_sides_make_plans_that_fit() {
                 }
                 Strategy::Door { keeper } => {
                     let side = usize::from(keeper == Who::Remote);
-                    let keeps = seen((side as u8, 0), &nats[side], &plans[side], &mut random);
+                    let keeps = seen(side as u8, 0, &nats[side], &plans[side], &mut random);
                     let knocks = &plans[1 - side].attempts;
                     let fits = knocks.iter().any(|knock| {
                         let opens = |(port, _): &(u16, SocketAddr)| *port == knock.remote.port();
@@ -343,7 +344,7 @@ fn a_plan_bears_that_others_get_the_ports_it_has_to_spare() {
 }
 
 #[test]
-fn a_bet_hardly_ever_misses() {
+fn guessing_hardly_ever_misses() {
     for (first, last) in RANGES {
         let one = NatReport {
             mapping: Some(NatMapping::AddressAndPortDependent),
@@ -381,12 +382,12 @@ fn nothing_is_sprayed_at_whoever_lets_everybody_in() {
 
 #[test]
 fn a_row_of_local_ports_is_as_long_as_what_a_round_uses() {
-    assert_eq!(ports_of_bets(&NatReport::default()), 0);
-    assert_eq!(ports_of_bets(&varying(PortAssignment::Preserved)), 0);
-    assert_eq!(ports_of_bets(&random(20_001, 20_256)), 1280);
-    assert_eq!(ports_of_bets(&random(20_001, 22_016)), 2016);
-    assert_eq!(ports_of_bets(&random(20_001, 24_000)), 3200);
-    assert_eq!(ports_of_bets(&random(1024, 65_535)), 1280);
+    assert_eq!(guessed_ports(&NatReport::default()), 0);
+    assert_eq!(guessed_ports(&varying(PortAssignment::Preserved)), 0);
+    assert_eq!(guessed_ports(&random(20_001, 20_256)), 1280);
+    assert_eq!(guessed_ports(&random(20_001, 22_016)), 2016);
+    assert_eq!(guessed_ports(&random(20_001, 24_000)), 3200);
+    assert_eq!(guessed_ports(&random(1024, 65_535)), 1280);
 }
 
 #[test]
@@ -452,7 +453,7 @@ fn the_lead_is_short_on_a_short_path() {
     };
     let nats = [UnsolicitedSyn::Dropped, UnsolicitedSyn::Reset].map(unsolicited);
     let mut introduced = introduced(0, nats);
-    introduced.relayed_rtt = Duration::from_millis(8);
+    introduced.rtt_via_coordinator = Duration::from_millis(8);
     let plan = Plan::new(&introduced, 1280, [0; 32], None);
     assert_eq!(plan.plain_after, Duration::from_millis(2));
 }
@@ -471,7 +472,7 @@ fn holes_for_a_peer_stay_where_they_were() {
         remotes.collect::<BTreeSet<_>>()
     };
     let first = holes(1024);
-    assert_eq!(first.len(), bet::BATCH as usize);
+    assert_eq!(first.len(), guess::BATCH as usize);
     let taken = first
         .iter()
         .next()

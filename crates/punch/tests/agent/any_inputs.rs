@@ -63,7 +63,8 @@ proptest! {
         steps in proptest::collection::vec(step(), 0..400),
     ) {
         let role = if controlling { Role::Controlling } else { Role::Controlled };
-        let remote: Vec<_> = candidates.into_iter().enumerate().map(candidate).collect();
+        let remote = candidates.into_iter().enumerate();
+        let remote: Vec<_> = remote.map(|(n, (ip, spare))| candidate(n, ip, spare)).collect();
         let mut driver = Driver::new(role, &remote, seed);
         for step in steps {
             driver.take(step);
@@ -92,7 +93,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn candidate((n, (ip, spare)): (usize, (u8, bool))) -> Candidate {
+fn candidate(n: usize, ip: u8, spare: bool) -> Candidate {
     let punch_port = if spare { Q } else { P };
     match ip {
         0 => host(&format!("10.0.0.1:{}", 5000 + n), punch_port),

@@ -345,7 +345,7 @@ fn a_port_mapping_of_the_peer_is_no_proof_that_nothing_works() {
 }
 
 #[test]
-fn a_bet_is_bounded() {
+fn guessing_is_bounded() {
     let nat = NatReport {
         ports: Some(PortAssignment::Random {
             first: 1024,

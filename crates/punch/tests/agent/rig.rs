@@ -166,7 +166,7 @@ pub(crate) fn introduced(role: Role, bases: &[Base], remote: &[Candidate]) -> In
         remote_candidates: remote.to_vec(),
         may_be_reached: false,
         families_apart: false,
-        relayed_rtt: Duration::from_millis(80),
+        rtt_via_coordinator: Duration::from_millis(80),
         local_nat: NatReport::default(),
         remote_nat: NatReport::default(),
     }

@@ -125,8 +125,8 @@ fn the_controlled_side_verifies_eight_at_a_time() {
     assert_eq!(verifies(&mut rig), [accepted[8]]);
 }
 
-/// A side whose ports are random, and its bets on the port of a peer that turns out to listen.
-fn betting(role: Role) -> (Rig, Vec<CheckId>) {
+/// A side whose ports are random, and its guesses on the port of a peer that turns out to listen.
+fn guessing(role: Role) -> (Rig, Vec<CheckId>) {
     let fresh = base("192.168.1.2:10000", PunchPort::FRESH);
     let mut introduced = introduced(role, &[base(HERE, P), fresh], &[reflexive(PEER, P)]);
     introduced.local_nat = NatReport {
@@ -139,13 +139,13 @@ fn betting(role: Role) -> (Rig, Vec<CheckId>) {
     introduced.remote_nat = maps(NatMapping::EndpointIndependent);
     let mut rig = Rig::new(introduced);
     rig.run_to(20);
-    let bets = rig.connects().into_iter();
-    let bets: Vec<_> = bets
+    let guesses = rig.connects().into_iter();
+    let guesses: Vec<_> = guesses
         .filter(|(_, local, _)| *local != address(HERE))
         .map(|(check, ..)| check)
         .collect();
-    assert!(bets.len() > 400);
-    (rig, bets)
+    assert!(guesses.len() > 400);
+    (rig, guesses)
 }
 
 fn connect_actively(rig: &mut Rig, check: CheckId) {
@@ -156,19 +156,19 @@ fn connect_actively(rig: &mut Rig, check: CheckId) {
 }
 
 #[test]
-fn the_controlled_side_keeps_all_bets_for_the_dialler_to_choose_from() {
-    let (mut rig, bets) = betting(Role::Controlled);
+fn the_controlled_side_keeps_all_guesses_for_the_dialler_to_choose_from() {
+    let (mut rig, guesses) = guessing(Role::Controlled);
     rig.at(80);
-    for check in &bets {
+    for check in &guesses {
         connect_actively(&mut rig, *check);
     }
-    assert_eq!(verifies(&mut rig), bets);
+    assert_eq!(verifies(&mut rig), guesses);
     // Others are bounded as ever.
     for n in 0..30 {
         rig.accepted(&format!("192.0.2.{n}:7000"));
     }
     assert_eq!(verifies(&mut rig).len(), 4);
-    let chosen = bets[bets.len() - 1];
+    let chosen = guesses[guesses.len() - 1];
     rig.at(160).verified(chosen);
     assert!(matches!(
         rig.agent.poll_event(),
@@ -177,16 +177,16 @@ fn the_controlled_side_keeps_all_bets_for_the_dialler_to_choose_from() {
 }
 
 #[test]
-fn the_controlling_side_keeps_a_few_bets_and_dials_no_more_of_those_that_break() {
-    let (mut rig, bets) = betting(Role::Controlling);
+fn the_controlling_side_keeps_a_few_guesses_and_dials_no_more_of_those_that_break() {
+    let (mut rig, guesses) = guessing(Role::Controlling);
     rig.at(80);
-    for check in &bets {
+    for check in &guesses {
         connect_actively(&mut rig, *check);
     }
     let actions = rig.actions();
     let closed = |action: &&Action| matches!(action, Action::Close { .. });
-    assert_eq!(actions.iter().filter(closed).count(), bets.len() - 16);
-    rig.at(90).not_verified(bets[0], VerifyFailure::Closed);
+    assert_eq!(actions.iter().filter(closed).count(), guesses.len() - 16);
+    rig.at(90).not_verified(guesses[0], VerifyFailure::Closed);
     let attempts = rig.agent.stats().attempts;
     rig.run_to(120);
     assert_eq!(rig.agent.stats().attempts, attempts);

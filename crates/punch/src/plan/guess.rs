@@ -4,9 +4,9 @@ use p2pconnect_proto::CandidateKind;
 use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Addresses, Class, MAX_FILL, Planned, UNUSED_PORTS, foretell, paced};
+use super::{Addresses, Class, Classes, MAX_FILL, Planned, UNUSED_PORTS, paced, prediction};
 
-/// The most SYNs that a bet begins with.
+/// The most SYNs that guessing begins with.
 ///
 /// 640 holes for 640 connections among 64,512 ports meet in 99.8 %; 512 for 512 in 98.3 %.
 pub(crate) const BATCH: u32 = 640;
@@ -42,15 +42,15 @@ pub(super) fn open_holes(
     let (drawn, _) = ports.partial_shuffle(random, BATCH as usize + used.len());
     let chosen = drawn.iter().rev().filter(|port| !used.contains(port));
     let chosen = chosen.take(BATCH as usize);
-    let bet = |(n, port): (u32, &u16)| Planned {
+    let guess = |(n, port): (u32, &u16)| Planned {
         local,
         remote: (peer.ip(), *port).into(),
         kind: CandidateKind::Predicted,
         stage: 0,
         after: paced(n),
-        is_bet: true,
+        is_guess: true,
     };
-    (0..).zip(chosen).map(bet).collect()
+    (0..).zip(chosen).map(guess).collect()
 }
 
 /// Connects to the peer's fixed port from so many unused ones that one should meet a hole, and
@@ -63,21 +63,21 @@ pub(super) fn try_ports(
     addresses: &Addresses<'_>,
     random: &mut ChaCha8Rng,
 ) -> Vec<Planned> {
-    let (Some((remote, kind)), Some(fresh)) = (addresses.target(), addresses.fresh) else {
+    let (Some((remote, kind)), Some(unused)) = (addresses.target(), addresses.unused) else {
         return Vec::new();
     };
     let batch = tries(local.ports());
     let mut ports: Vec<u16> = UNUSED_PORTS.collect();
     let (drawn, _) = ports.partial_shuffle(random, 2 * batch as usize);
-    let bet = |(n, port): (u32, &u16)| Planned {
-        local: (fresh.ip(), *port).into(),
+    let guess = |(n, port): (u32, &u16)| Planned {
+        local: (unused.ip(), *port).into(),
         remote,
         kind,
         stage: n / batch,
         after: paced(n % batch),
-        is_bet: true,
+        is_guess: true,
     };
-    (0..).zip(&*drawn).map(bet).collect()
+    (0..).zip(&*drawn).map(guess).collect()
 }
 
 /// Connects from all of the own ports to the one that the peer has named.
@@ -86,31 +86,32 @@ pub(super) fn try_ports(
 /// this side has named, which is in use on its own side by the same reason. Of a sequence, a port
 /// a little further on is meant, and the side that makes it uses those around it as well: there is
 /// no second try before the NAT forgets this one.
-pub(super) fn fill((local, remote): (Class, Class), addresses: &Addresses<'_>) -> Vec<Planned> {
-    let named = if foretell::counts_all(remote) {
-        foretell::foretold(remote, addresses, SPARE_OF_A_FILL)
+pub(super) fn fill(classes: Classes, addresses: &Addresses<'_>) -> Vec<Planned> {
+    let Classes { local, remote } = classes;
+    let named = if prediction::counts_all(remote) {
+        prediction::predicted_port(remote, addresses, SPARE_OF_A_FILL)
     } else {
         addresses.predicted()
     };
     let Some(remote) = named else {
         return Vec::new();
     };
-    let count = if foretell::counts_all(local) {
+    let count = if prediction::counts_all(local) {
         2 * SPARE_OF_A_FILL + 1
     } else {
         local.ports().min(MAX_FILL)
     };
-    let bet = |n| {
+    let guess = |n| {
         Some(Planned {
-            local: addresses.fresh(n)?,
+            local: addresses.unused(n)?,
             remote,
             kind: CandidateKind::Predicted,
             stage: 0,
             after: paced(n),
-            is_bet: true,
+            is_guess: true,
         })
     };
-    (0..count).filter_map(bet).collect()
+    (0..count).filter_map(guess).collect()
 }
 
 /// Returns how many connections it takes to meet one of [`BATCH`] holes among so many ports.

@@ -1,12 +1,12 @@
-//! Attempts to and from ports that can be foretold.
+//! Attempts to and from ports that can be predicted.
 
 use std::net::SocketAddr;
 
 use p2pconnect_proto::CandidateKind;
 
-use super::{Addresses, Class, Planned, Who, paced};
+use super::{Addresses, Class, Classes, Planned, Who, paced};
 
-/// How many foretold ports are used, one after the other where each stands for itself.
+/// How many predicted ports are used, one after the other where each stands for itself.
 ///
 /// A lost SYN costs the next one, as with the plain pairs: one and three hedges.
 pub(super) const ATTEMPTS: u32 = 4;
@@ -21,19 +21,17 @@ pub(super) const WINDOW: u32 = 96;
 /// How many of these are waited for at any price: enough for a dial alone. The others are guesses.
 const LIKELY: u32 = 2 * ATTEMPTS;
 
-/// Returns the attempts where each port that counts can be foretold.
-pub(super) fn prediction(
-    (local, remote): (Class, Class),
-    addresses: &Addresses<'_>,
-) -> Vec<Planned> {
+/// Returns the attempts where each port that counts can be predicted.
+pub(super) fn attempts(classes: Classes, addresses: &Addresses<'_>) -> Vec<Planned> {
+    let Classes { local, remote } = classes;
     let at_once = counts_all(local) || counts_all(remote);
     let attempt = |n| match (local, remote) {
-        (Class::Stable, _) => to_foretold(addresses.primary?, remote, addresses, n),
+        (Class::Stable, _) => to_predicted(addresses.primary?, remote, addresses, n),
         (_, Class::Stable) => {
             let (remote, kind) = addresses.target()?;
-            Some((addresses.fresh(n)?, remote, kind))
+            Some((addresses.unused(n)?, remote, kind))
         }
-        _ => to_foretold(addresses.fresh(n)?, remote, addresses, n),
+        _ => to_predicted(addresses.unused(n)?, remote, addresses, n),
     };
     let count = if local == Class::Stable && at_once {
         WINDOW
@@ -44,26 +42,27 @@ pub(super) fn prediction(
 }
 
 /// Returns the attempts where one side lets in whomever it has sent to.
-pub(super) fn door(
-    keeper: Who,
-    (local, remote): (Class, Class),
-    addresses: &Addresses<'_>,
-) -> Vec<Planned> {
+pub(super) fn door(keeper: Who, classes: Classes, addresses: &Addresses<'_>) -> Vec<Planned> {
+    let Classes { local, remote } = classes;
     match keeper {
         // Any port will do; one that is in use at least leads to the right host.
         Who::Local => staged(ATTEMPTS, counts_all(local), |n| {
             let remote = addresses.used().next().or_else(|| addresses.predicted())?;
-            Some((addresses.fresh(n)?, remote, CandidateKind::Predicted))
+            Some((addresses.unused(n)?, remote, CandidateKind::Predicted))
         }),
         Who::Remote => staged(ATTEMPTS, counts_all(remote), |n| {
-            to_foretold(addresses.primary?, remote, addresses, n)
+            to_predicted(addresses.primary?, remote, addresses, n)
         }),
     }
 }
 
-/// Returns the `n`-th port of the peer's that can be foretold.
-pub(super) fn foretold(remote: Class, addresses: &Addresses<'_>, n: u32) -> Option<SocketAddr> {
-    let Class::Foretold { step, .. } = remote else {
+/// Returns the `n`-th port of the peer's that can be predicted.
+pub(super) fn predicted_port(
+    remote: Class,
+    addresses: &Addresses<'_>,
+    n: u32,
+) -> Option<SocketAddr> {
+    let Class::Predictable { step, .. } = remote else {
         return None;
     };
     let first = addresses.predicted()?;
@@ -73,13 +72,13 @@ pub(super) fn foretold(remote: Class, addresses: &Addresses<'_>, n: u32) -> Opti
     (port != 0).then(|| SocketAddr::new(first.ip(), port))
 }
 
-fn to_foretold(
+fn to_predicted(
     local: SocketAddr,
     remote: Class,
     addresses: &Addresses<'_>,
     n: u32,
 ) -> Option<(SocketAddr, SocketAddr, CandidateKind)> {
-    let remote = foretold(remote, addresses, n)?;
+    let remote = predicted_port(remote, addresses, n)?;
     Some((local, remote, CandidateKind::Predicted))
 }
 
@@ -87,7 +86,7 @@ fn to_foretold(
 pub(super) const fn counts_all(class: Class) -> bool {
     matches!(
         class,
-        Class::Foretold {
+        Class::Predictable {
             counts_all: true,
             ..
         }
@@ -107,7 +106,7 @@ fn staged(
             kind,
             stage: if at_once { 0 } else { n },
             after: paced(n),
-            is_bet: n >= LIKELY,
+            is_guess: n >= LIKELY,
         })
     };
     (0..count).filter_map(planned).collect()
