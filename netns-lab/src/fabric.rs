@@ -113,7 +113,8 @@ impl Fabric {
         &mut self,
         name: &str,
         middlebox: Option<Box<dyn Middlebox>>,
-        (outside, hides): (&[Network], Hides),
+        outside: &[Network],
+        hides: Hides,
         uplink: Uplink,
     ) -> Result<NodeId, WorldError> {
         let place = Place::middlebox(middlebox, hides);
@@ -136,7 +137,7 @@ impl Fabric {
     ) -> Result<NodeId, WorldError> {
         uplink.check()?;
         let id = self.nodes.len();
-        let seeds = (self.random.next_u64(), self.random.next_u64());
+        let seeds = [(); 2].map(|()| self.random.next_u64());
         let node = Node::new(name, place, networks, uplink, seeds);
         let routes: Vec<_> = networks
             .iter()

@@ -402,13 +402,14 @@ fn workers(options: &Options) -> usize {
 fn punch(
     options: &Options,
     chains: [&[NatSpec]; 2],
-    (seed, most): (u64, u32),
+    seed: u64,
+    most: u32,
     capture: Option<PathBuf>,
 ) -> Result<Vec<PunchOutcome>, GroundError> {
     let path = options.path;
     if let (Ground::Namespaces, Some(program)) = (options.ground, &options.program) {
         let runs = (program.runs_in_a_lab)(chains).clamp(1, most);
-        return program::punch((program, runs), options, chains, (seed, capture));
+        return program::punch(program, runs, options, chains, seed, capture);
     }
     let outcome = match (options.ground, capture) {
         (Ground::VirtualTime, None) => puncher::virtual_time(chains, path, seed)?,
@@ -419,8 +420,7 @@ fn punch(
             outcome
         }
         (Ground::Namespaces, capture) => {
-            let how = (options.engine, capture);
-            puncher::namespaces_with(chains, path, seed, how)?
+            puncher::namespaces_with(chains, path, seed, options.engine, capture)?
         }
     };
     Ok(vec![outcome])

@@ -254,7 +254,8 @@ fn start_after(dialler_rtt: Duration, listener_rtt: Duration) -> [Duration; 2] {
 fn start_session<S: Copy + Ord>(
     own: &Gathered,
     other: &Gathered,
-    (role, lots): (Role, &Lots),
+    role: Role,
+    lots: &Lots,
     now: Instant,
 ) -> Session<S> {
     let introduced = Introduced {

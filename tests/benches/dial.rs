@@ -54,9 +54,6 @@ struct Took {
 /// What dials took, `None` for one that failed.
 type Dials = Vec<Option<Took>>;
 
-/// Where a row's NATs differ from another's, and which dials it is about.
-type Row<'a> = (&'a str, &'a str);
-
 fn main() -> Result<ExitCode, netns_lab::Error> {
     bench::isolated(measure)
 }
@@ -84,9 +81,9 @@ fn measure(number: Option<usize>) {
             let peer = net.id("b");
             let _listener = net.listen("b");
             let cold = cold(&net, &peer, dials);
-            worst.extend(report((&name, "cold"), 2 * R_SERVER + R_PEERS, cold));
+            worst.extend(report(&name, "cold", 2 * R_SERVER + R_PEERS, cold));
             let warm = warm(&net, &peer, dials);
-            worst.extend(report((&name, "warm"), R_SERVER + R_PEERS, warm));
+            worst.extend(report(&name, "warm", R_SERVER + R_PEERS, warm));
         }
     }
     println!("\n| row | worst | introduced | TCP | rounds | attempts |\n|---|---|---|---|---|---|");
@@ -96,7 +93,7 @@ fn measure(number: Option<usize>) {
 }
 
 /// Prints a row, and returns what there is to say about its worst dial.
-fn report((nat, kind): Row<'_>, limit: Duration, dials: Dials) -> Option<String> {
+fn report(nat: &str, kind: &str, limit: Duration, dials: Dials) -> Option<String> {
     let all = dials.len();
     let mut times: Vec<_> = dials.into_iter().flatten().collect();
     times.sort();

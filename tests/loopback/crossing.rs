@@ -20,7 +20,7 @@ async fn dial_each_other(one: &Endpoint, other: &Endpoint) -> (Connection, Conne
     (here.unwrap(), there.unwrap())
 }
 
-async fn assert_are_ends_of_one((here, there): &mut (Connection, Connection)) {
+async fn assert_are_ends_of_one(here: &mut Connection, there: &mut Connection) {
     let (near, far) = (here.path(), there.path());
     assert_eq!((near.local, near.remote), (far.remote, far.local));
     assert_carries(here, there, b"one way").await;
@@ -53,7 +53,8 @@ async fn two_dials_that_cross_make_one_connection() {
     let world = World::start();
     for _ in 0..TIMES {
         let (one, other) = two(&world).await;
-        assert_are_ends_of_one(&mut dial_each_other(&one, &other).await).await;
+        let (mut here, mut there) = dial_each_other(&one, &other).await;
+        assert_are_ends_of_one(&mut here, &mut there).await;
         for endpoint in [&one, &other] {
             assert_nobody_waits(endpoint).await;
             let metrics = endpoint.metrics();
@@ -73,8 +74,8 @@ async fn the_same_two_endpoints_may_cross_again() {
         assert_eq!(one.metrics().established, established);
         assert_eq!(other.metrics().established, established);
     }
-    for stream in &mut streams {
-        assert_are_ends_of_one(stream).await;
+    for (here, there) in &mut streams {
+        assert_are_ends_of_one(here, there).await;
     }
 }
 
@@ -89,15 +90,14 @@ async fn dials_at_about_the_same_time_make_one_connection_or_two() {
             tokio::spawn(async move { from.dial(to).await.unwrap() })
         };
         let (here, there) = tokio::join!(dial(&one, &other), dial(&other, &one));
-        let mut dialled = (here.unwrap(), there.unwrap());
-        let (near, far) = (dialled.0.path(), dialled.1.path());
+        let (mut here, mut there) = (here.unwrap(), there.unwrap());
+        let (near, far) = (here.path(), there.path());
         if (near.local, near.remote) == (far.remote, far.local) {
-            assert_are_ends_of_one(&mut dialled).await;
+            assert_are_ends_of_one(&mut here, &mut there).await;
         } else {
             let accepted = tokio::join!(one.accept(), other.accept());
-            let (here, there) = dialled;
-            assert_are_ends_of_one(&mut (here, accepted.1.unwrap())).await;
-            assert_are_ends_of_one(&mut (accepted.0.unwrap(), there)).await;
+            assert_are_ends_of_one(&mut here, &mut accepted.1.unwrap()).await;
+            assert_are_ends_of_one(&mut accepted.0.unwrap(), &mut there).await;
         }
         assert_nobody_waits(&one).await;
         assert_nobody_waits(&other).await;
@@ -109,10 +109,10 @@ async fn a_dial_back_makes_a_connection_of_its_own() {
     let world = World::start();
     let (one, other) = two(&world).await;
     for _ in 0..2 {
-        let mut there = World::connect(&one, &other).await;
-        let (back, accepted) = tokio::join!(other.dial(one.peer_id()), one.accept());
-        assert_are_ends_of_one(&mut (back.unwrap(), accepted.unwrap())).await;
-        assert_are_ends_of_one(&mut there).await;
+        let (mut dialled, mut accepted) = World::connect(&one, &other).await;
+        let (back, taken) = tokio::join!(other.dial(one.peer_id()), one.accept());
+        assert_are_ends_of_one(&mut back.unwrap(), &mut taken.unwrap()).await;
+        assert_are_ends_of_one(&mut dialled, &mut accepted).await;
     }
 }
 
@@ -128,7 +128,7 @@ async fn a_dial_that_crosses_one_that_is_given_up_connects() {
     let (dialled, given_up) = tokio::join!(other.dial(one.peer_id()), dialling);
     assert!(given_up.unwrap_err().is_cancelled());
     let accepted = one.accept().await;
-    assert_are_ends_of_one(&mut (dialled.unwrap(), accepted.unwrap())).await;
+    assert_are_ends_of_one(&mut dialled.unwrap(), &mut accepted.unwrap()).await;
 }
 
 #[tokio::test]
@@ -142,7 +142,7 @@ async fn what_a_dial_that_is_given_up_has_crossed_can_be_accepted() {
     *task.lock().unwrap() = Some(dialling.abort_handle());
     let (dialled, accepted) = tokio::join!(one.dial(other.peer_id()), other.accept());
     assert!(dialling.await.unwrap_err().is_cancelled());
-    assert_are_ends_of_one(&mut (dialled.unwrap(), accepted.unwrap())).await;
+    assert_are_ends_of_one(&mut dialled.unwrap(), &mut accepted.unwrap()).await;
 }
 
 #[tokio::test]
@@ -157,5 +157,5 @@ async fn a_dial_of_somebody_who_does_not_admit_us_crosses_nothing() {
         other.accept()
     );
     assert!(matches!(refused, Err(DialError::Unavailable { .. })));
-    assert_are_ends_of_one(&mut (dialled.unwrap(), accepted.unwrap())).await;
+    assert_are_ends_of_one(&mut dialled.unwrap(), &mut accepted.unwrap()).await;
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use netns_lab::TestRun;
 use p2pconnect_tests::{
-    blocks::{BLOCKS, nat},
+    blocks::{BLOCKS, Block, nat},
     net::Net,
 };
 
@@ -20,7 +20,7 @@ fn rounds() -> Option<u32> {
 }
 
 /// Filling a block leaves no port of it for some minutes, so each dial has a lab of its own.
-fn dial(a: (u16, u16), b: (u16, u16), round: u32) {
+fn dial(a: Block, b: Block, round: u32) {
     let net = Net::new(&[nat(a)], &[nat(b)]);
     let peer = net.id("b");
     let mut listener = net.listen("b");

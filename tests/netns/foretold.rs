@@ -78,21 +78,21 @@ fn two_small_ranges_are_filled() {
 #[test]
 fn ports_that_others_have_got_meanwhile_cost_one_introduction() {
     // More than are waited for.
-    dials_while_others_get_ports(128, &[DROPS], (2, None));
+    dials_while_others_get_ports(128, &[DROPS], 2, None);
 }
 
 /// The first one that is missing could not be made up for: no other dial is possible soon.
 #[test]
 fn a_small_range_is_filled_while_others_get_two_ports() {
     for others in [1, 2] {
-        dials_while_others_get_ports(others, BLOCK.boxes, (1, None));
+        dials_while_others_get_ports(others, BLOCK.boxes, 1, None);
     }
 }
 
 #[test]
 fn ports_that_nobody_expects_may_be_got_by_others() {
     let random = [NatSpec::random_per_destination()];
-    dials_while_others_get_ports(32, &random, (1, Some(Verdict::BothMappingsVary)));
+    dials_while_others_get_ports(32, &random, 1, Some(Verdict::BothMappingsVary));
 }
 
 /// Dials from behind a NAT that gives out ports in a row, so many of which others get meanwhile.
@@ -100,7 +100,8 @@ fn ports_that_nobody_expects_may_be_got_by_others() {
 fn dials_while_others_get_ports(
     others: usize,
     b: Boxes<'_>,
-    (introductions, verdict): (u64, Option<Verdict>),
+    introductions: u64,
+    verdict: Option<Verdict>,
 ) {
     test(|| {
         let net = Net::new(COUNTS.boxes, b);

@@ -5,13 +5,13 @@
 
 use netns_lab::puncher::{Path, Trial, trial};
 use p2pconnect_punch::Event;
-use p2pconnect_tests::blocks::{BLOCKS, nat};
+use p2pconnect_tests::blocks::{BLOCKS, Block, nat};
 
 use crate::sweep::{in_parallel, seeds};
 
 const ROUNDS: u64 = 1;
 
-fn connects(blocks: [(u16, u16); 2], seed: u64) -> bool {
+fn connects(blocks: [Block; 2], seed: u64) -> bool {
     let [a, b] = blocks.map(nat);
     let outcome = trial(&Trial::new([&[a], &[b]], Path::default(), seed))
         .unwrap_or_else(|error| panic!("{error}: {blocks:?}, seed {seed}"));

@@ -134,8 +134,15 @@ impl RogueCoordinator {
         let (registering, registrations) = mpsc::unbounded_channel();
         task.spawn(async move {
             let connection = endpoint.accept().await.unwrap().await.unwrap();
-            let sinks = (passing, registering);
-            mislead(&connection, &deceit, &sinks).await;
+            mislead(
+                &connection,
+                &deceit,
+                &Sinks {
+                    passing,
+                    registering,
+                },
+            )
+            .await;
         });
         Self {
             address,
@@ -147,10 +154,11 @@ impl RogueCoordinator {
     }
 }
 
-type Sinks = (
-    mpsc::UnboundedSender<Flight>,
-    mpsc::UnboundedSender<Registration>,
-);
+/// Where what a peer has said goes.
+struct Sinks {
+    passing: mpsc::UnboundedSender<Flight>,
+    registering: mpsc::UnboundedSender<Registration>,
+}
 
 /// What a rogue coordinator says.
 struct Deceit {
@@ -187,7 +195,7 @@ impl Calls {
     }
 }
 
-async fn mislead(connection: &quinn::Connection, deceit: &Deceit, (passing, registering): &Sinks) {
+async fn mislead(connection: &quinn::Connection, deceit: &Deceit, sinks: &Sinks) {
     let welcome = Notice::Welcome(Welcome {
         observed: connection.remote_address(),
         stun_servers: deceit.stun.into_iter().collect(),
@@ -215,7 +223,7 @@ async fn mislead(connection: &quinn::Connection, deceit: &Deceit, (passing, regi
             Request::Register(registration) => {
                 let addresses = registration.candidates.iter().map(|it| it.address);
                 let unproven = addresses.collect();
-                drop(registering.send(registration));
+                drop(sinks.registering.send(registration));
                 if let Some(calls) = deceit.called.clone().filter(|_| calling.is_empty()) {
                     calling.spawn(calls.call(connection.clone()));
                 }
@@ -225,7 +233,7 @@ async fn mislead(connection: &quinn::Connection, deceit: &Deceit, (passing, regi
             request => {
                 // Where the test does not look at them, nobody takes them.
                 if let Request::Relay(flight) = request {
-                    drop(passing.send(flight));
+                    drop(sinks.passing.send(flight));
                 }
                 unanswered.push((send, receive));
                 continue;

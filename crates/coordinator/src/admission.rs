@@ -46,7 +46,7 @@ pub fn admit(candidates: &[Candidate], claimant: &Claimant, key: &TokenKey, now:
     for candidate in candidates {
         let candidate = candidate.clone().portable();
         let address = candidate.address;
-        if is_believable(&candidate, claimant, &attested, (key, now)) {
+        if is_believable(&candidate, claimant, &attested, key, now) {
             let known = |other: &Candidate| {
                 (other.address, other.punch_port) == (address, candidate.punch_port)
             };
@@ -78,7 +78,8 @@ fn is_believable(
     candidate: &Candidate,
     claimant: &Claimant,
     attested: &[IpAddr],
-    (key, now): (&TokenKey, u64),
+    key: &TokenKey,
+    now: u64,
 ) -> bool {
     let ip = candidate.address.ip();
     if !candidate.is_well_formed() {

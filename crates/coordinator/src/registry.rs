@@ -109,14 +109,14 @@ impl Registry {
                 request,
                 witnessed,
                 session,
-            } => self.dial(client, (request, witnessed), session, now),
+            } => self.dial(client, request, witnessed, session, now),
             Command::Settled(dialler) => {
                 self.in_flight.settle(dialler, client.peer);
                 self.unsettled.settle(dialler, client.connection);
                 Ok(Event::Settled)
             }
             Command::Relay { session, bytes } => {
-                let to = self.relay(client, (session, bytes), now);
+                let to = self.relay(client, session, bytes, now);
                 to.map(|to| Event::Pass { to })
             }
             Command::Disconnect => Ok(self.disconnect(client)),
@@ -196,7 +196,8 @@ impl Registry {
     fn dial(
         &mut self,
         client: &Client,
-        (request, witnessed): (DialRequest, Vec<Candidate>),
+        request: DialRequest,
+        witnessed: Vec<Candidate>,
         session: SessionToken,
         now: Moment,
     ) -> Result<Event, Refusal> {
@@ -278,7 +279,7 @@ impl Registry {
         let (_, dialler) = introduced.dialler;
         self.relays.expire(self.limits.relaying, now);
         self.relays
-            .start(introduced.session, (dialler, sent), introduced.callee, now);
+            .start(introduced.session, dialler, introduced.callee, sent, now);
         self.unsettled.expire(self.limits.relaying, now);
         self.unsettled.start(introduced, now);
     }
@@ -287,7 +288,8 @@ impl Registry {
     fn relay(
         &mut self,
         client: &Client,
-        (session, bytes): (SessionToken, usize),
+        session: SessionToken,
+        bytes: usize,
         now: Moment,
     ) -> Result<ConnectionId, Refusal> {
         self.relays.expire(self.limits.relaying, now.monotonic);

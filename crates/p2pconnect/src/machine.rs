@@ -2,6 +2,7 @@
 //! wakers need.
 
 pub(crate) mod file_limit;
+pub(crate) mod four_tuple;
 pub(crate) mod interfaces;
 pub(crate) mod local_route;
 pub(crate) mod names;

@@ -34,6 +34,7 @@ use tokio::{
 };
 
 use crate::{
+    machine::four_tuple::FourTuple,
     session::{
         guess_budget::GuessReservation,
         holes::{FILLED, Holes, LINGERING, Lingering},
@@ -288,7 +289,7 @@ impl Session {
                 local,
                 remote,
                 purpose,
-            } => self.connect(check, (local, remote), purpose),
+            } => self.connect(check, FourTuple { local, remote }, purpose),
             Action::Verify { check } => self.verify(check),
             Action::Close { check } => match self.checks.remove(&check) {
                 // The next session with this peer wants the same.
@@ -305,9 +306,10 @@ impl Session {
     fn connect(
         &mut self,
         check: CheckId,
-        (local, remote): (SocketAddr, SocketAddr),
+        four_tuple: FourTuple,
         purpose: Purpose,
     ) {
+        let FourTuple { local, remote } = four_tuple;
         if self.syn_gate.is_held() {
             return;
         }
@@ -318,7 +320,7 @@ impl Session {
             let account = self.account.clone();
             let pay = move || account.pay(network, purpose);
             let connecting = self.holes.connect(
-                (local, remote),
+                four_tuple,
                 pay,
                 self.verifier.faults(),
                 self.over.subscribe(),
@@ -334,14 +336,14 @@ impl Session {
         } else if let Some(paid) = self.account.pay(network, purpose) {
             let faults = self.verifier.faults();
             self.tasks
-                .spawn(connect(check, (local, remote), paid, faults))
+                .spawn(connect(check, four_tuple, paid, faults))
         } else {
             let withheld = Done::Connect(Err(ConnectFailure::Withheld));
             self.tasks.spawn(async move { (check, withheld) });
             return;
         };
         let is_over_ipv4 = remote.is_ipv4() || self.translated.contains(&remote.ip());
-        self.syn_gate.begins((local, remote), is_over_ipv4);
+        self.syn_gate.begins(four_tuple, is_over_ipv4);
         let connecting = Check::Connecting {
             task,
             local,
@@ -552,12 +554,12 @@ const fn how_of(opened: Opened) -> How {
 /// ports in sequence, the order of the SYNs decides which gets which.
 fn connect(
     check: CheckId,
-    (local, remote): (SocketAddr, SocketAddr),
+    four_tuple: FourTuple,
     paid: PaidSyn,
     faults: Arc<PathFaults>,
 ) -> impl Future<Output = (CheckId, Done)> + use<> {
     let mut connecting = Box::pin(async move {
-        connecting::connect((local, remote), paid, &faults, std::future::pending()).await
+        connecting::connect(four_tuple, paid, &faults, std::future::pending()).await
     });
     let mut nobody = Context::from_waker(Waker::noop());
     let ready = match connecting.as_mut().poll(&mut nobody) {

@@ -9,6 +9,7 @@ pub(crate) mod hearing;
 pub(crate) mod liveness;
 pub(crate) mod opened_path;
 pub(crate) mod pair_rotation;
+pub(crate) mod parties;
 pub(crate) mod path_ledger;
 pub(crate) mod preamble;
 pub(crate) mod punched;

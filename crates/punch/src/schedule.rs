@@ -194,7 +194,7 @@ impl Redialler {
                 rng,
                 left: syns,
                 total: syns,
-                bets_left: config.max_guess_syns,
+                guesses_left: config.max_guess_syns,
             }
         };
         Self {
@@ -206,7 +206,7 @@ impl Redialler {
     /// Sees to it that so many guesses can be made once, wherever they lead.
     pub(crate) fn allow_guesses(&mut self, count: u32) {
         for share in [&mut self.inside, &mut self.outside] {
-            share.bets_left = share.bets_left.max(count);
+            share.guesses_left = share.guesses_left.max(count);
         }
     }
 
@@ -225,13 +225,13 @@ pub(crate) struct Share {
     rng: ChaCha8Rng,
     left: u32,
     total: u32,
-    bets_left: u32,
+    guesses_left: u32,
 }
 
 impl Share {
     pub(crate) const fn is_exhausted(&self, is_guess: bool) -> bool {
         if is_guess {
-            self.bets_left == 0
+            self.guesses_left == 0
         } else {
             self.left == 0
         }
@@ -239,7 +239,7 @@ impl Share {
 
     pub(crate) const fn count_syn(&mut self, is_guess: bool) {
         let left = if is_guess {
-            &mut self.bets_left
+            &mut self.guesses_left
         } else {
             &mut self.left
         };

@@ -112,9 +112,9 @@ async fn ask(
     patience: Duration,
     deadline: Instant,
 ) -> Result<BindingAnswer, MappingError> {
-    let request = binding::request_back(patience);
+    let (transaction, request) = binding::request_back(patience);
     let left = deadline.saturating_duration_since(Instant::now());
-    timeout_at(deadline, connection.ask_with(request, left))
+    timeout_at(deadline, connection.ask_with(transaction, &request, left))
         .await
         .map_err(|_| MappingError::NoAnswer)?
 }

@@ -114,18 +114,19 @@ impl Connection {
 
     /// Sends a Binding request and waits for its answer. Not cancel safe.
     pub(crate) async fn ask(&mut self, within: Duration) -> Result<BindingAnswer, MappingError> {
-        let request = binding::request(self.commitment.as_ref());
-        self.ask_with(request, within).await
+        let (transaction, request) = binding::request(self.commitment.as_ref());
+        self.ask_with(transaction, &request, within).await
     }
 
     /// Sends this request and waits for its answer. Not cancel safe.
     pub(crate) async fn ask_with(
         &mut self,
-        (transaction, request): (TransactionId, Vec<u8>),
+        transaction: TransactionId,
+        request: &[u8],
         within: Duration,
     ) -> Result<BindingAnswer, MappingError> {
         let deadline = Instant::now() + within;
-        self.send_bytes(&request, within).await?;
+        self.send_bytes(request, within).await?;
         loop {
             let response = timeout_at(deadline, self.receive())
                 .await

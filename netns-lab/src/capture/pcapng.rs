@@ -69,7 +69,8 @@ impl PcapngWriter {
         &mut self,
         interface: u32,
         at: Duration,
-        (packet, leaves): (&[u8], bool),
+        packet: &[u8],
+        leaves: bool,
         comment: Option<&str>,
     ) -> io::Result<()> {
         if self.is_kept.get(interface as usize) == Some(&false) {

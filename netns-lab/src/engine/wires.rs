@@ -204,6 +204,6 @@ fn write(file: &mut PcapngWriter, seen: &Observation, clock: Clock) -> io::Resul
     // Interfaces come in pairs: the lower end of a link, and the upper one.
     let interface = 2 * seen.link.index() as u32 + u32::from(!at_lower_end);
     let comment = seen.event.comment();
-    let packet = (&*seen.packet, leaves);
-    file.packet(interface, clock.wall(seen.at), packet, comment.as_deref())
+    let at = clock.wall(seen.at);
+    file.packet(interface, at, &seen.packet, leaves, comment.as_deref())
 }

@@ -207,7 +207,7 @@ impl Node {
         place: Place,
         networks: &[Network],
         uplink: Uplink,
-        seeds: (u64, u64),
+        [up, down]: [u64; 2],
     ) -> Self {
         Self {
             name: name.into(),
@@ -215,8 +215,8 @@ impl Node {
             parent: uplink.parent.map(|BoxId(NodeId(id))| id),
             timer: None,
             networks: networks.to_vec(),
-            up: Link::new(uplink.link, seeds.0),
-            down: Link::new(uplink.link, seeds.1),
+            up: Link::new(uplink.link, up),
+            down: Link::new(uplink.link, down),
         }
     }
 

@@ -101,8 +101,7 @@ fn assemble(builder: &LabBuilder) -> Result<Lab, Error> {
     let plan = Plan::new(&builder.topology, builder.seed);
     let mut nats = BTreeMap::new();
     let gates = &builder.topology.gates;
-    let seed = (builder.seed, MAX_UNDER_WAY);
-    let (fabric, ids) = plan.fabric(seed, gates, |node, nat| {
+    let (fabric, ids) = plan.fabric(builder.seed, MAX_UNDER_WAY, gates, |node, nat| {
         if builder.engine == BoxEngine::Netfilter {
             return Ok(None);
         }
@@ -292,7 +291,7 @@ impl Ground<'_> {
             } else {
                 GATEWAY_V6
             };
-            messages.push(route::route((address, length), INSIDE_INDEX, Some(gateway)));
+            messages.push(route::route(address, length, INSIDE_INDEX, Some(gateway)));
         }
         request("configure a NAT", messages)?;
         Ok(namespace)
@@ -358,7 +357,7 @@ fn outside_messages(node: &PlannedNode) -> Vec<Message> {
         (Ipv4Addr::UNSPECIFIED.into(), GATEWAY_V4),
         (Ipv6Addr::UNSPECIFIED.into(), GATEWAY_V6),
     ] {
-        messages.push(route::route((anywhere, 0), OUTSIDE_INDEX, Some(gateway)));
+        messages.push(route::route(anywhere, 0, OUTSIDE_INDEX, Some(gateway)));
     }
     messages
 }

@@ -44,7 +44,7 @@ pub(super) fn run(options: &Options, index: usize, files: &Files) -> Result<Outc
             let [from, to] = kinds.map(|kind| &kind.name);
             directory.join(format!("{from}--{to}--{run}.pcapng"))
         });
-        let punch = || punch(options, chains(kinds), (seed, most), capture);
+        let punch = || punch(options, chains(kinds), seed, most, capture);
         let outcomes = match options.ground {
             Ground::VirtualTime => punch(),
             Ground::Namespaces => files.with(kinds, punch),

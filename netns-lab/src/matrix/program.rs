@@ -52,10 +52,12 @@ impl fmt::Debug for Program {
 
 /// Runs a program so many times in a lab of its own.
 pub(super) fn punch(
-    (program, runs): (&Program, u32),
+    program: &Program,
+    runs: u32,
     options: &Options,
     chains: [&[NatSpec]; 2],
-    (seed, capture): (u64, Option<PathBuf>),
+    seed: u64,
+    capture: Option<PathBuf>,
 ) -> Result<Vec<PunchOutcome>, GroundError> {
     let peer = |name, chain: &[NatSpec], link: LinkSpec| {
         let host = HostSpec::new(name).link(link);

@@ -6,7 +6,7 @@ use super::answer::{self, Unreachable};
 use super::packet::{Content, End, Flow, Packet, Protocol};
 use super::ports::Request;
 use super::session::SessionState;
-use super::table::{MappingId, Scope};
+use super::table::{MappingId, Scope, SessionKey};
 use super::verdict::{Answer, DropReason, Verdict};
 use super::{MAX_ANSWERS, NatModel, Output, Pending, Side};
 use crate::spec::{
@@ -87,9 +87,12 @@ impl NatModel {
             .table
             .get(id)
             .map_or(flow.source, |mapping| mapping.external());
-        let seen = (id, flow.destination);
+        let session = SessionKey {
+            mapping: id,
+            remote: flow.destination,
+        };
         self.table
-            .see(self.now, seen, Side::Internal, flow.flags, &self.spec);
+            .see(self.now, session, Side::Internal, flow.flags, &self.spec);
         if flow.flags.is_syn() {
             // The SYN from inside that RFC 5382 REQ-4 waits for.
             self.pending.remove(&(flow.destination, external));
@@ -187,8 +190,12 @@ impl NatModel {
             .get(id)
             .map_or(external, |mapping| mapping.internal());
         let flags = arrival.flow.flags;
+        let session = SessionKey {
+            mapping: id,
+            remote,
+        };
         self.table
-            .see(self.now, (id, remote), Side::External, flags, &self.spec);
+            .see(self.now, session, Side::External, flags, &self.spec);
         let mut packet = arrival.packet;
         if internal != external {
             packet.translate(&arrival.flow, End::Destination, internal);

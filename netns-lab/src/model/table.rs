@@ -33,6 +33,13 @@ pub(super) struct Scope {
 /// The number of a mapping; a later one is higher.
 pub(super) type MappingId = u64;
 
+/// A session of a mapping.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SessionKey {
+    pub(super) mapping: MappingId,
+    pub(super) remote: SocketAddr,
+}
+
 /// All mappings and sessions.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Table {
@@ -221,11 +228,15 @@ impl Table {
     pub(super) fn see(
         &mut self,
         now: Duration,
-        (id, remote): (MappingId, SocketAddr),
+        session: SessionKey,
         from: Side,
         flags: Flags,
         spec: &NatSpec,
     ) {
+        let SessionKey {
+            mapping: id,
+            remote,
+        } = session;
         let mapping = self.mappings.get_mut(&id);
         let Some(session) = mapping.and_then(|mapping| mapping.sessions.get_mut(&remote)) else {
             return;

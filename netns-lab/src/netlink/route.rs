@@ -115,7 +115,8 @@ pub(crate) fn address(index: u32, address: IpAddr, prefix: u8) -> Message {
 
 /// Adds a route to `destination/prefix` out of a link, through `gateway` if given.
 pub(crate) fn route(
-    (destination, prefix): (IpAddr, u8),
+    destination: IpAddr,
+    prefix: u8,
     index: u32,
     gateway: Option<IpAddr>,
 ) -> Message {

@@ -99,7 +99,8 @@ enum Backs {
 impl<S: Copy> Gathering<S> {
     /// Asks the first questions; gives up after `limit`.
     pub(super) fn begin<T: Sockets<Socket = S>>(
-        (ends, limit): (Ends, Duration),
+        ends: Ends,
+        limit: Duration,
         sockets: &mut T,
         now: Instant,
     ) -> Result<Self, GatherError> {

@@ -82,7 +82,7 @@ pub fn namespaces(
     path: Path,
     seed: u64,
 ) -> Result<PunchOutcome, NamespacesError> {
-    namespaces_with(chains, path, seed, (Engine::Model, None))
+    namespaces_with(chains, path, seed, Engine::Model, None)
 }
 
 /// Punches as [`namespaces`] does, between boxes of the engine, and writes
@@ -91,7 +91,8 @@ pub(crate) fn namespaces_with(
     chains: [&[NatSpec]; 2],
     path: Path,
     seed: u64,
-    (engine, capture): (Engine, Option<PathBuf>),
+    engine: Engine,
+    capture: Option<PathBuf>,
 ) -> Result<PunchOutcome, NamespacesError> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let peer = |name, chain: &[NatSpec]| {
@@ -147,13 +148,29 @@ fn between(
     let (to_listener, from_dialler) = mpsc::channel();
     let (to_dialler, from_listener) = mpsc::channel();
     let run = |host: &Host, role, mail| {
-        let ended = host.run(|| peer((host, addresses), (role, lots), mail));
+        let ended = host.run(|| peer(host, addresses, role, lots, mail));
         ended.unwrap_or_else(|error| Err(NamespacesError::from(error).into()))
     };
     let (dialler, listener) = thread::scope(|scope| {
         let serving = scope.spawn(|| serve(&mut answering, addresses, &stop));
-        let listener = scope.spawn(|| run(to, Role::Controlled, (to_dialler, from_dialler)));
-        let dialler = run(from, Role::Controlling, (to_listener, from_listener));
+        let listener = scope.spawn(|| {
+            run(
+                to,
+                Role::Controlled,
+                Mail {
+                    to: to_dialler,
+                    from: from_dialler,
+                },
+            )
+        });
+        let dialler = run(
+            from,
+            Role::Controlling,
+            Mail {
+                to: to_listener,
+                from: from_listener,
+            },
+        );
         let listener = joined(listener.join());
         stop.store(true, Ordering::Relaxed);
         joined(serving.join()).map(|()| (dialler, listener))
@@ -207,12 +224,15 @@ fn serve(
     Ok(())
 }
 
+/// How a peer exchanges letters with the other one.
+struct Mail {
+    to: Sender<Letter>,
+    from: Receiver<Letter>,
+}
+
 /// One peer, on its host.
-fn peer(
-    (host, servers): (&Host, &[IpAddr]),
-    (role, lots): (Role, &Lots),
-    (to, from): (Sender<Letter>, Receiver<Letter>),
-) -> PeerEnd {
+fn peer(host: &Host, servers: &[IpAddr], role: Role, lots: &Lots, mail: Mail) -> PeerEnd {
+    let Mail { to, from } = mail;
     let mut sockets = KernelSockets::new()?;
     let address = host.ipv4().into();
     let mut punch_port = || sockets.open_listener(address, 0);
@@ -242,7 +262,7 @@ fn peer(
     };
     let start = dialled + start_after(rtts.0, rtts.1)[side];
     wait_until(&mut sockets, start)?;
-    let mut session = start_session(&own, &other, (role, lots), Instant::now());
+    let mut session = start_session(&own, &other, role, lots, Instant::now());
     let limit = dialled + PUNCH_LIMIT;
     loop {
         let now = Instant::now();
@@ -268,7 +288,7 @@ fn peer(
 }
 
 fn gather(sockets: &mut KernelSockets, ends: Ends) -> Result<Gathered, PeerError> {
-    let mut gathering = Gathering::begin((ends, GATHER_LIMIT), sockets, Instant::now())?;
+    let mut gathering = Gathering::begin(ends, GATHER_LIMIT, sockets, Instant::now())?;
     let limit = Instant::now() + GATHER_LIMIT;
     loop {
         let now = Instant::now();

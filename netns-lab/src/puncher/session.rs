@@ -66,6 +66,14 @@ enum Check<S> {
 
 type TokenRead = bool;
 
+/// A connection that was accepted.
+#[derive(Debug)]
+struct Arrival<S> {
+    socket: S,
+    local: SocketAddr,
+    remote: SocketAddr,
+}
+
 #[derive(Debug)]
 struct Stranger<S> {
     socket: S,
@@ -173,8 +181,8 @@ impl<S: Copy + Ord> Session<S> {
                 let Some(Check::Open(socket, token_read)) = self.checks.get(&check).copied() else {
                     return;
                 };
-                let of = (self.role, self.token);
-                let state = match Verification::begin(of, token_read, sockets, socket) {
+                let began = Verification::begin(self.role, self.token, token_read, sockets, socket);
+                let state = match began {
                     Ok(verification) => Check::Verifying(socket, verification),
                     Err(failure) => {
                         sockets.abort(socket);
@@ -225,7 +233,16 @@ impl<S: Copy + Ord> Session<S> {
         while let Some((socket, local, remote)) = sockets.accept() {
             any = true;
             if self.known.contains(&remote.ip()) {
-                self.hand_over((socket, false), (local, remote), sockets, now);
+                self.hand_over(
+                    Arrival {
+                        socket,
+                        local,
+                        remote,
+                    },
+                    false,
+                    sockets,
+                    now,
+                );
             } else if self.strangers.len() < MAX_STRANGERS {
                 self.strangers.push(Stranger {
                     socket,
@@ -249,7 +266,16 @@ impl<S: Copy + Ord> Session<S> {
                 Some(false) => sockets.abort(socket),
                 Some(true) => {
                     any = true;
-                    self.hand_over((socket, true), (local, remote), sockets, now);
+                    self.hand_over(
+                        Arrival {
+                            socket,
+                            local,
+                            remote,
+                        },
+                        true,
+                        sockets,
+                        now,
+                    );
                 }
             }
         }
@@ -258,11 +284,16 @@ impl<S: Copy + Ord> Session<S> {
 
     fn hand_over<T: Sockets<Socket = S>>(
         &mut self,
-        (socket, token_read): (S, TokenRead),
-        (local, remote): (SocketAddr, SocketAddr),
+        arrival: Arrival<S>,
+        token_read: TokenRead,
         sockets: &mut T,
         now: Instant,
     ) {
+        let Arrival {
+            socket,
+            local,
+            remote,
+        } = arrival;
         match self.agent.handle_accepted(local, remote, now) {
             Some(check) => {
                 self.of_socket.insert(socket, check);

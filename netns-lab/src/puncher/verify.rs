@@ -28,7 +28,8 @@ pub(super) struct Verification {
 impl Verification {
     /// Begins, where the other side's token may have been read already.
     pub(super) fn begin<T: Sockets>(
-        (role, token): (Role, [u8; TOKEN]),
+        role: Role,
+        token: [u8; TOKEN],
         token_read: bool,
         sockets: &mut T,
         socket: T::Socket,

@@ -114,7 +114,7 @@ pub(crate) fn in_world(
     let servers = [at(&world, server).into()];
     let mut peer = |host| {
         let address = at(&world, host);
-        Run::settle(&mut world, &mut random, (host, address), &servers)
+        Run::settle(&mut world, &mut random, host, address, &servers)
     };
     let peers = [peer(dialler)?, peer(listener)?];
     let mut run = Run {
@@ -232,14 +232,15 @@ impl Run {
             }
         }
         let host = world.add_host(name, &[address.into()], uplink)?;
-        Self::settle(world, random, (host, address), &SERVERS.map(IpAddr::V4))
+        Self::settle(world, random, host, address, &SERVERS.map(IpAddr::V4))
     }
 
     /// Lets a peer listen where it will punch from.
     fn settle(
         world: &mut World,
         random: &mut ChaCha8Rng,
-        (host, address): (HostId, Ipv4Addr),
+        host: HostId,
+        address: Ipv4Addr,
         servers: &[IpAddr],
     ) -> Result<Peer, VirtualTimeError> {
         let primary = random.random_range(EPHEMERAL);
@@ -278,7 +279,7 @@ impl Run {
         let now = self.now();
         let mut gatherings = Vec::new();
         for (index, peer) in self.peers.into_iter().enumerate() {
-            let gathering = Gathering::begin((peer.ends, limit), &mut self.sockets(index), now);
+            let gathering = Gathering::begin(peer.ends, limit, &mut self.sockets(index), now);
             gatherings.push((gathering.map_err(|error| error.to_string())?, None));
         }
         let limit = self.world.now() + limit;
@@ -333,8 +334,8 @@ impl Run {
                 let instant = self.now();
                 let session = run.session.get_or_insert_with(|| {
                     let role = [Role::Controlling, Role::Controlled][side];
-                    let of = (role, &self.lots);
-                    start_session(&gathered[side], &gathered[1 - side], of, instant)
+                    let (own, other) = (&gathered[side], &gathered[1 - side]);
+                    start_session(own, other, role, &self.lots, instant)
                 });
                 if side == 1 && farewell.is_some_and(|at| at <= now) {
                     session.give_up(instant);

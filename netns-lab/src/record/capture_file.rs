@@ -57,8 +57,8 @@ impl EventLog {
             };
             let interface = interfaces.get(&end).copied().unwrap_or_default();
             let comment = entry.event.comment();
-            let packet = (&*entry.packet, leaves);
-            writer.packet(interface, entry.at, packet, comment.as_deref())?;
+            let comment = comment.as_deref();
+            writer.packet(interface, entry.at, &entry.packet, leaves, comment)?;
         }
         writer.flush()
     }

@@ -154,7 +154,8 @@ impl Plan {
     /// in the plan.
     pub(crate) fn fabric(
         &self,
-        (seed, capacity): (u64, usize),
+        seed: u64,
+        capacity: usize,
         gates: &[Gate],
         mut middlebox: impl FnMut(&PlannedNode, NatSpec) -> Result<Option<Box<dyn Middlebox>>, Error>,
     ) -> Result<(Fabric, Vec<NodeId>), Error> {
@@ -170,8 +171,13 @@ impl Plan {
                 Planned::Host => fabric.add_host(&node.name, &node.addresses, uplink)?,
                 Planned::Box(nat) => {
                     let middlebox = middlebox(node, *nat)?;
-                    let outside = (&node.networks()[..], node.hides());
-                    fabric.add_box(&node.name, middlebox, outside, uplink)?
+                    fabric.add_box(
+                        &node.name,
+                        middlebox,
+                        &node.networks(),
+                        node.hides(),
+                        uplink,
+                    )?
                 }
             });
         }
@@ -215,13 +221,15 @@ impl Planner {
         let ipv6 = Ipv6Addr::new(0x2001, 0xdb8, 0x1000 + u16::from(number), 0, 0, 0, 0, 1);
         addresses.push(self.inside_ipv6(parent, ipv6));
         let name: Arc<str> = shared.name.as_str().into();
-        let names = (Arc::clone(&name), name);
-        self.add(
-            names,
-            Planned::Box(shared.nat),
-            (parent, shared.link),
+        self.nodes.push(PlannedNode {
+            name: Arc::clone(&name),
+            owner: name,
+            kind: Planned::Box(shared.nat),
+            parent,
+            link: shared.link,
             addresses,
-        );
+            seed: self.random.next_u64(),
+        });
     }
 
     fn add_host(&mut self, number: u8, host: &HostSpec) {
@@ -241,8 +249,15 @@ impl Planner {
             };
             let ipv6 = Ipv6Addr::new(0x2001, 0xdb8, number.into(), layer.into(), 0, 0, 0, 1);
             let addresses = vec![ipv4.into(), self.inside_ipv6(parent, ipv6)];
-            let names = (name.into(), Arc::clone(&owner));
-            self.add(names, Planned::Box(*nat), (parent, link), addresses);
+            self.nodes.push(PlannedNode {
+                name: name.into(),
+                owner: Arc::clone(&owner),
+                kind: Planned::Box(*nat),
+                parent,
+                link,
+                addresses,
+                seed: self.random.next_u64(),
+            });
             parent = Some(self.nodes.len() - 1);
             link = LinkSpec::default();
         }
@@ -251,26 +266,14 @@ impl Planner {
         let second = host.second_ipv4.map(IpAddr::from);
         let addresses = [ipv4.into()].into_iter().chain(second);
         let addresses = addresses.chain([self.inside_ipv6(parent, ipv6)]).collect();
-        let names = (Arc::clone(&owner), owner);
-        self.add(names, Planned::Host, (parent, link), addresses);
-    }
-
-    fn add(
-        &mut self,
-        (name, owner): (Arc<str>, Arc<str>),
-        kind: Planned,
-        (parent, link): (Option<usize>, LinkSpec),
-        addresses: Vec<IpAddr>,
-    ) {
-        let seed = self.random.next_u64();
         self.nodes.push(PlannedNode {
-            name,
+            name: Arc::clone(&owner),
             owner,
-            kind,
+            kind: Planned::Host,
             parent,
             link,
             addresses,
-            seed,
+            seed: self.random.next_u64(),
         });
     }
 

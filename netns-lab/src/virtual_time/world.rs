@@ -60,7 +60,7 @@ impl World {
         topology.check()?;
         let plan = Plan::new(topology, seed);
         let mut models = BTreeMap::new();
-        let (fabric, ids) = plan.fabric((seed, usize::MAX), &topology.gates, |node, nat| {
+        let (fabric, ids) = plan.fabric(seed, usize::MAX, &topology.gates, |node, nat| {
             let model = node.model(nat)?;
             models.insert(Arc::clone(&node.name), model.clone());
             Ok(Some(Box::new(model)))
@@ -141,7 +141,7 @@ impl World {
         let hides = Hides::families_of(outside);
         let id = self
             .fabric
-            .add_box(name, middlebox, (outside, hides), uplink)?;
+            .add_box(name, middlebox, outside, hides, uplink)?;
         Ok(BoxId(id))
     }
 

@@ -182,8 +182,10 @@ fn class(seen: SocketAddr, port: u16) -> String {
 fn meet(
     ground: &mut dyn Ground,
     sight: &mut Sight,
-    (host, port): (&str, u16),
-    (server, to): (&str, SocketAddr),
+    host: &str,
+    port: u16,
+    server: &str,
+    to: SocketAddr,
 ) -> Option<(Sock, Sock, SocketAddr)> {
     let what = format!("{host}:{port} to {to}");
     let client = ground.dial(host, port, to);
@@ -215,7 +217,7 @@ fn destinations(ground: &mut dyn Ground, sight: &mut Sight) {
         (PORT, "t", (T, 1)),
         (PORT + 1, "s", (S, 1)),
     ] {
-        let met = meet(ground, sight, ("a", port), (server, to.into()));
+        let met = meet(ground, sight, "a", port, server, to.into());
         ends.push(met.map(|(_, _, seen)| seen));
     }
     for (one, other) in [(0, 1), (0, 2), (1, 2), (0, 3)] {
@@ -227,7 +229,7 @@ fn destinations(ground: &mut dyn Ground, sight: &mut Sight) {
 fn strangers(ground: &mut dyn Ground, sight: &mut Sight) {
     ground.listen("s", 1);
     ground.listen("a", PORT);
-    let Some((.., mapped)) = meet(ground, sight, ("a", PORT), ("s", (S, 1).into())) else {
+    let Some((.., mapped)) = meet(ground, sight, "a", PORT, "s", (S, 1).into()) else {
         return;
     };
     for (stranger, port) in [("s", 2), ("t", 1)] {
@@ -256,8 +258,8 @@ fn unsolicited(ground: &mut dyn Ground, sight: &mut Sight) {
 /// Learns the external endpoints of `a` and `b`.
 fn learn(ground: &mut dyn Ground, sight: &mut Sight) -> Option<[SocketAddr; 2]> {
     ground.listen("s", 1);
-    let (.., a) = meet(ground, sight, ("a", PORT), ("s", (S, 1).into()))?;
-    let (.., b) = meet(ground, sight, ("b", PORT), ("s", (S, 1).into()))?;
+    let (.., a) = meet(ground, sight, "a", PORT, "s", (S, 1).into())?;
+    let (.., b) = meet(ground, sight, "b", PORT, "s", (S, 1).into())?;
     Some([a, b])
 }
 
@@ -309,7 +311,7 @@ fn close_and_redial(ground: &mut dyn Ground, sight: &mut Sight) {
 fn end_of_both(ground: &mut dyn Ground, sight: &mut Sight) {
     ground.listen("s", 1);
     let to = SocketAddr::from((S, 1));
-    let Some((client, server, seen)) = meet(ground, sight, ("a", PORT), ("s", to)) else {
+    let Some((client, server, seen)) = meet(ground, sight, "a", PORT, "s", to) else {
         return;
     };
     ground.close(client);
@@ -317,7 +319,7 @@ fn end_of_both(ground: &mut dyn Ground, sight: &mut Sight) {
     // Nobody is there to read it any more.
     ground.send(server, "late");
     sight.note("s", ground.receive(server));
-    let next = meet(ground, sight, ("a", PORT + 1), ("s", to));
+    let next = meet(ground, sight, "a", PORT + 1, "s", to);
     sight.note("like the first", next.map(|(_, _, next)| next == seen));
 }
 
@@ -325,7 +327,7 @@ fn end_of_both(ground: &mut dyn Ground, sight: &mut Sight) {
 fn reset(ground: &mut dyn Ground, sight: &mut Sight, inside: bool) {
     ground.listen("s", 1);
     let to = SocketAddr::from((S, 1));
-    let Some((client, server, seen)) = meet(ground, sight, ("a", PORT), ("s", to)) else {
+    let Some((client, server, seen)) = meet(ground, sight, "a", PORT, "s", to) else {
         return;
     };
     // No acknowledgement must come behind the reset.
@@ -342,7 +344,7 @@ fn reset(ground: &mut dyn Ground, sight: &mut Sight, inside: bool) {
     let back = ground.dial("s", 1, seen);
     sight.note("back", ground.settle(back));
     ground.close(back);
-    let next = meet(ground, sight, ("a", PORT), ("s", to));
+    let next = meet(ground, sight, "a", PORT, "s", to);
     sight.note("a again", next.map(|(_, _, seen)| class(seen, PORT)));
 }
 
@@ -350,7 +352,7 @@ fn reset(ground: &mut dyn Ground, sight: &mut Sight, inside: bool) {
 fn reboot(ground: &mut dyn Ground, sight: &mut Sight, inside: bool) {
     ground.listen("s", 1);
     let to = SocketAddr::from((S, 1));
-    let Some((client, server, _)) = meet(ground, sight, ("a", PORT), ("s", to)) else {
+    let Some((client, server, _)) = meet(ground, sight, "a", PORT, "s", to) else {
         return;
     };
     // No acknowledgement must come behind the reboot.
@@ -371,7 +373,7 @@ fn reboot(ground: &mut dyn Ground, sight: &mut Sight, inside: bool) {
 fn hairpin(ground: &mut dyn Ground, sight: &mut Sight) {
     ground.listen("s", 1);
     ground.listen("b", PORT);
-    let Some((.., b)) = meet(ground, sight, ("b", PORT), ("s", (S, 1).into())) else {
+    let Some((.., b)) = meet(ground, sight, "b", PORT, "s", (S, 1).into()) else {
         return;
     };
     let dialled = ground.dial("a", PORT + 1, b);
@@ -417,7 +419,7 @@ fn same_port(ground: &mut dyn Ground, sight: &mut Sight) {
     ground.listen("t", 1);
     let ends = [("a", "s", S), ("b", "s", S), ("b", "t", T), ("a", "t", T)].map(
         |(host, server, address)| {
-            let met = meet(ground, sight, (host, PORT), (server, (address, 1).into()));
+            let met = meet(ground, sight, host, PORT, server, (address, 1).into());
             met.map(|(_, _, seen)| seen)
         },
     );

@@ -200,7 +200,7 @@ fn punch(lab: &Lab, dials: u32) -> Result<Vec<PunchOutcome>, ProgramError> {
             listener.run(listen).unwrap();
         });
         let peer = listening.recv()?;
-        let dial_all = || block_on(dial_all(builder(), peer, (listening, dials)));
+        let dial_all = || block_on(dial_all(builder(), peer, listening, dials));
         let outcomes = lab.host("dialler").run(dial_all)?;
         drop((done, stop));
         Ok(outcomes)
@@ -234,7 +234,8 @@ async fn listen(builder: Builder, online: mpsc::Sender<PeerId>, over: oneshot::R
 async fn dial_all(
     builder: Builder,
     peer: PeerId,
-    (online, dials): (mpsc::Receiver<PeerId>, u32),
+    online: mpsc::Receiver<PeerId>,
+    dials: u32,
 ) -> Vec<PunchOutcome> {
     let (endpoint, _) = settled(builder).await;
     // Both have begun at the same time and take as long; what is left is short.

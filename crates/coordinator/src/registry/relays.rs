@@ -46,8 +46,9 @@ impl Relays {
     pub(super) fn start(
         &mut self,
         session: SessionToken,
-        (dialler, sent): (ConnectionId, usize),
+        dialler: ConnectionId,
         callee: ConnectionId,
+        sent: usize,
         now: Instant,
     ) {
         let party = |connection, left| Party { connection, left };
@@ -108,7 +109,7 @@ mod tests {
 
     fn started(sent: usize, now: Instant) -> Relays {
         let mut relays = Relays::new();
-        relays.start(SESSION, (DIALLER, sent), CALLEE, now);
+        relays.start(SESSION, DIALLER, CALLEE, sent, now);
         relays
     }
 
@@ -172,7 +173,7 @@ mod tests {
         };
         let others = u32::try_from(MAX_TOTAL).expect("it is small");
         for n in 0..others {
-            relays.start(numbered(n), (DIALLER, 0), CALLEE, now);
+            relays.start(numbered(n), DIALLER, CALLEE, 0, now);
         }
         assert_eq!(relays.by_session.len(), MAX_TOTAL);
         assert_eq!(relays.pass(SESSION, DIALLER, 1), Err(Refusal::Unavailable));

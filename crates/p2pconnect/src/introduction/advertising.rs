@@ -44,7 +44,7 @@ impl Inner {
         Advertisement {
             at: Instant::now(),
             is_mapped: !mapped.is_empty(),
-            candidates: gather::candidates(ports, &own, (&nat, predicted), mapped, forwarded),
+            candidates: gather::candidates(ports, &own, &nat, predicted, mapped, forwarded),
             interfaces,
             nat,
             predicted,

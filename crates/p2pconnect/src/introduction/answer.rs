@@ -74,14 +74,13 @@ impl Answers {
         }
         // The dialler may use a connection before this side knows of it, so room is taken for it first.
         let room = listening.room(introduction.peer);
-        let (Some(waiting), true) = (room, self.sessions.len() < MAX_SESSIONS) else {
+        let (Some(room), true) = (room, self.sessions.len() < MAX_SESSIONS) else {
             return self.turn_away(&introduction, coordination);
         };
         let (inner, coordination) = (Arc::clone(&self.inner), Arc::clone(coordination));
         self.sessions.spawn(async move {
-            let answering = (answering, waiting);
             inner
-                .answer(introduction, &coordination, &listening, answering)
+                .answer(introduction, &coordination, &listening, answering, room)
                 .await;
         });
     }
@@ -112,13 +111,14 @@ impl Inner {
         introduction: Introduction,
         coordination: &Arc<Coordination>,
         listening: &Listening,
-        (mut answering, waiting): (PendingAnswer, Room),
+        mut answering: PendingAnswer,
+        room: Room,
     ) {
         let (began, peer) = (Instant::now(), introduction.peer);
         let lease = self.port_sets.answer(peer);
         let _reserved = self.behaviour.reserve();
         let syn_gate = SynGate::new(Arc::clone(&self.behaviour.recent_tuples));
-        let once = self.answer_once(introduction, &lease, coordination, (listening, &syn_gate));
+        let once = self.answer_once(introduction, &lease, coordination, listening, &syn_gate);
         let result = tokio::select! {
             result = once => Some(result),
             () = answering.abandoned() => None,
@@ -130,7 +130,7 @@ impl Inner {
                     peer,
                     lease,
                     began,
-                    waiting,
+                    room,
                 })),
                 Some(Err(error)) => {
                     let error = error.or_shortage(shortage::since(began));
@@ -160,7 +160,8 @@ impl Inner {
         mut introduction: Introduction,
         lease: &PortSetLease,
         coordination: &Arc<Coordination>,
-        (listening, syn_gate): (&Listening, &SynGate),
+        listening: &Listening,
+        syn_gate: &SynGate,
     ) -> Result<Punched, DialError> {
         let began = Instant::now();
         let hello = std::mem::take(&mut introduction.handshake);

@@ -40,7 +40,7 @@ use crate::{
         verify::Verifier,
     },
     stream::{
-        coordinated_handshake::CoordinatedHandshake, opened_path::UsablePath,
+        coordinated_handshake::CoordinatedHandshake, opened_path::UsablePath, parties::Parties,
         path_ledger::PathLedger, punched::Punched,
     },
 };
@@ -207,11 +207,11 @@ impl Inner {
     /// Returns what hands out the connection to a peer.
     fn handover(
         &self,
-        (peer, role): (PeerId, Role),
+        parties: Parties,
         handshake: CoordinatedHandshake,
         decision: Decision,
     ) -> Handover {
-        Handover::new(role, handshake, self.path_ledger(peer))
+        Handover::new(parties.role, handshake, self.path_ledger(parties.peer))
             .unless(decision)
             .enduring(self.stream_silence)
     }
@@ -310,7 +310,11 @@ impl Inner {
         let routes = gather::routes(&candidates);
         let mut bases = gather::bases(ports, advertised.unused, &routes, coordinator);
         let nats = [&advertised.nat, &nat];
-        let parties = (self.key.peer_id(), peer, role);
+        let parties = Parties {
+            own: self.key.peer_id(),
+            peer,
+            role,
+        };
         // Until this introduction is over.
         let _begun = self
             .pair_rotation
@@ -333,10 +337,11 @@ impl Inner {
         });
         // The callee's flight leaves when the dialler is told, and takes half the round trip.
         let due = begun.started + begun.rtt_via_coordinator / 2;
-        let verifier = Verifier::new(&self.key, (peer, role), session, (&handshake, due))?
+        let verifier = Verifier::new(&self.key, parties, session, &handshake)?
+            .handshaking_until(due)
             .over(begun.rtt_via_coordinator)
             .enduring(self.stream_silence);
-        let handover = self.handover((peer, role), handshake, decision);
+        let handover = self.handover(parties, handshake, decision);
         let session = Session::new(agent, verifier, handover, inbox, self.behaviour.reports())
             .naming(kinds, shared, translated)
             .gated(syn_gate)

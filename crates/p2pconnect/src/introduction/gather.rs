@@ -27,7 +27,8 @@ const MAX_HOST_ADDRESSES: usize = 6;
 pub(crate) fn candidates(
     ports: &PunchPorts,
     own: &[IpAddr],
-    (nat, predicted): (&NatReport, Option<SocketAddr>),
+    nat: &NatReport,
+    predicted: Option<SocketAddr>,
     mapped: &[Mapped],
     forwarded: &[ForwardedPort],
 ) -> Vec<Candidate> {
@@ -179,7 +180,8 @@ mod tests {
         let found = candidates(
             &ports,
             &[local.ip()],
-            (&NatReport::default(), None),
+            &NatReport::default(),
+            None,
             &[
                 mapped(PunchPort::PRIMARY, local, local),
                 mapped(PunchPort::SPARE, local, natted),

@@ -70,7 +70,7 @@ pub(crate) struct Answered {
     /// When the introduction came.
     pub(crate) began: Instant,
     /// The room that is kept for it among those that wait to be accepted.
-    pub(crate) waiting: Room,
+    pub(crate) room: Room,
 }
 
 impl Answered {
@@ -88,7 +88,7 @@ impl Answered {
             lease: Arc::new(self.lease),
         };
         let connection = Connection::new(self.peer, established);
-        self.waiting.offer(connection);
+        self.room.offer(connection);
     }
 }
 
@@ -367,7 +367,7 @@ mod tests {
             peer,
             lease: PortSets::default().answer(peer),
             began: Instant::now(),
-            waiting: Room::new(accepting.try_reserve_owned().unwrap(), None),
+            room: Room::new(accepting.try_reserve_owned().unwrap(), None),
         };
         (answered, accepted)
     }

@@ -147,25 +147,33 @@ async fn has_moved(check: &StalenessCheck, mappings: &Mappings, behaviour: &Beha
     check.syn_gate.begun().await;
     sleep(LEAVING).await;
     let own = check.syn_gate.count();
-    let Some(looked) = discovery::probe_again(mappings, behaviour).await else {
+    let Some(probed) = discovery::probe_again(mappings, behaviour).await else {
         return future::pending().await;
     };
-    if is_within((predicted, delta), own + spare, looked) {
+    let sequence = Sequence {
+        first: predicted,
+        delta,
+    };
+    if sequence.begins_with(own + spare, probed) {
         return future::pending().await;
     }
     tracing::debug!("others have got the ports that the peer expects");
 }
 
-/// Tells whether an address is among the next so many of a sequence, and the one behind them.
-fn is_within((first, delta): (SocketAddr, u16), count: u32, address: SocketAddr) -> bool {
-    let mut port = first.port();
-    for _ in 0..=count {
-        if port == address.port() {
-            return true;
-        }
-        port = port.wrapping_add(delta);
+/// The addresses that a NAT gives out next, by a step of `delta` ports.
+struct Sequence {
+    first: SocketAddr,
+    delta: u16,
+}
+
+impl Sequence {
+    /// Returns whether an address is among the first so many of the sequence, or is the one behind them.
+    fn begins_with(&self, count: u32, address: SocketAddr) -> bool {
+        let next = |port: &u16| Some(port.wrapping_add(self.delta));
+        let ports = std::iter::successors(Some(self.first.port()), next);
+        let mut ports = ports.zip(0..=count);
+        ports.any(|(port, _)| port == address.port())
     }
-    false
 }
 
 #[cfg(test)]
@@ -246,10 +254,13 @@ mod tests {
     #[test]
     fn own_connections_and_a_few_others_are_expected() {
         let at = |port: u16| SocketAddr::from(([203, 0, 113, 7], port));
-        let sequence = (at(65_532), 2);
-        assert!(is_within(sequence, 2, at(65_532)));
-        assert!(is_within(sequence, 2, at(0)));
-        assert!(!is_within(sequence, 2, at(2)));
-        assert!(!is_within(sequence, 2, at(65_530)));
+        let sequence = Sequence {
+            first: at(65_532),
+            delta: 2,
+        };
+        assert!(sequence.begins_with(2, at(65_532)));
+        assert!(sequence.begins_with(2, at(0)));
+        assert!(!sequence.begins_with(2, at(2)));
+        assert!(!sequence.begins_with(2, at(65_530)));
     }
 }

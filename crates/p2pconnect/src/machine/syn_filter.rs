@@ -96,18 +96,17 @@ mod program {
         attach(MAX_LEN).or_else(|_| attach(MAX_LEN_OF_OLD))
     }
 
-    /// One instruction; the jumps are those for a comparison that holds, and for one that does not.
+    /// One instruction. A comparison that holds skips so many others; after one that does not, the next one follows.
     #[derive(Debug, Clone, Copy)]
     struct Instruction {
         code: u16,
-        holds: u8,
-        fails: u8,
+        skipped: u8,
         operand: u32,
     }
 
     impl From<Instruction> for SockFilter {
         fn from(it: Instruction) -> Self {
-            Self::new(it.code, it.holds, it.fails, it.operand)
+            Self::new(it.code, it.skipped, 0, it.operand)
         }
     }
 
@@ -116,7 +115,7 @@ mod program {
         let mut program = vec![
             load(BPF_B, FLAGS),
             step(BPF_ALU | BPF_AND | BPF_K, SYN | ACK),
-            jump(BPF_JEQ, SYN, (1, 0)),
+            skip_if(BPF_JEQ, SYN, 1),
             step(BPF_RET | BPF_K, ALL),
         ];
         for (ip, ports) in runs(from) {
@@ -139,17 +138,17 @@ mod program {
             let to_end = u8::try_from(tests.len() + 1).unwrap_or(u8::MAX);
             let [first, last] = [*range.start(), *range.end()].map(u32::from);
             if first == last {
-                tests.push(jump(BPF_JEQ, first, (to_end, 0)));
+                tests.push(skip_if(BPF_JEQ, first, to_end));
             } else {
-                tests.push(jump(BPF_JGE, first, (to_end, 0)));
-                tests.push(jump(BPF_JGT, last, (1, 0)));
+                tests.push(skip_if(BPF_JGE, first, to_end));
+                tests.push(skip_if(BPF_JGT, last, 1));
             }
         }
         tests.reverse();
         let len = u32::try_from(tests.len()).unwrap_or(u32::MAX);
         let mut section = vec![
             load(BPF_W, SOURCE),
-            jump(BPF_JEQ, ip.to_bits(), (1, 0)),
+            skip_if(BPF_JEQ, ip.to_bits(), 1),
             step(BPF_JMP | BPF_JA, len.saturating_add(3)),
             load(BPF_H, PORT),
         ];
@@ -181,37 +180,36 @@ mod program {
     }
 
     fn step(code: u32, operand: u32) -> Instruction {
-        instruction(code, operand, (0, 0))
+        instruction(code, operand, 0)
     }
 
-    /// Jumps so many instructions ahead if the comparison holds, and if it does not.
-    fn jump(comparison: u32, operand: u32, ahead: (u8, u8)) -> Instruction {
-        instruction(BPF_JMP | BPF_K | comparison, operand, ahead)
+    fn skip_if(comparison: u32, operand: u32, skipped: u8) -> Instruction {
+        instruction(BPF_JMP | BPF_K | comparison, operand, skipped)
     }
 
-    fn instruction(code: u32, operand: u32, (holds, fails): (u8, u8)) -> Instruction {
+    fn instruction(code: u32, operand: u32, skipped: u8) -> Instruction {
         // The header's codes are all below 256.
         let code = u16::try_from(code).unwrap_or_default();
         Instruction {
             code,
-            holds,
-            fails,
+            skipped,
             operand,
         }
     }
 
     #[cfg(test)]
     mod tests {
+        use std::net::SocketAddrV4;
+
         use super::*;
 
         /// Runs a program as the system does; tells whether a segment is let through.
-        fn lets_through(program: &[Instruction], from: (Ipv4Addr, u16), flags: u32) -> bool {
+        fn lets_through(program: &[Instruction], from: SocketAddrV4, flags: u32) -> bool {
             let (mut at, mut value) = (0, 0);
             loop {
                 let Instruction {
                     code,
-                    holds,
-                    fails,
+                    skipped,
                     operand,
                 } = program[at];
                 let code = u32::from(code);
@@ -224,8 +222,8 @@ mod program {
                     value &= operand;
                 } else if code & 7 == BPF_LD {
                     value = match operand {
-                        SOURCE => from.0.to_bits(),
-                        PORT => from.1.into(),
+                        SOURCE => from.ip().to_bits(),
+                        PORT => from.port().into(),
                         _ => flags,
                     };
                 } else {
@@ -234,7 +232,7 @@ mod program {
                         BPF_JGT => value > operand,
                         _ => value >= operand,
                     };
-                    ahead = if is_so { holds } else { fails }.into();
+                    ahead = if is_so { skipped.into() } else { 0 };
                 }
                 at += 1 + usize::try_from(ahead).unwrap_or(usize::MAX);
             }
@@ -256,13 +254,13 @@ mod program {
             let program = without(&from.map(SocketAddr::from).collect(), MAX_LEN);
             for ip in [one, two, three] {
                 for port in 0..=u16::MAX {
-                    let is_through = lets_through(&program, (ip, port), SYN);
+                    let is_through = lets_through(&program, SocketAddrV4::new(ip, port), SYN);
                     assert_eq!(is_through, !is_left_out(ip, port), "{ip}:{port}");
                 }
             }
             // The answer to a SYN, and what comes on a connection.
             for flags in [SYN | ACK, ACK, 0x04] {
-                assert!(lets_through(&program, (one, 97), flags));
+                assert!(lets_through(&program, SocketAddrV4::new(one, 97), flags));
             }
         }
 
@@ -272,8 +270,8 @@ mod program {
             let from = (0..5000).map(|port| SocketAddr::from((one, port * 2)));
             let program = without(&from.collect(), MAX_LEN_OF_OLD);
             assert!(program.len() <= MAX_LEN_OF_OLD);
-            assert!(!lets_through(&program, (one, 0), SYN));
-            assert!(lets_through(&program, (one, 9998), SYN));
+            assert!(!lets_through(&program, SocketAddrV4::new(one, 0), SYN));
+            assert!(lets_through(&program, SocketAddrV4::new(one, 9998), SYN));
         }
     }
 }

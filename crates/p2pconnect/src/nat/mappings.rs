@@ -189,10 +189,11 @@ impl Mappings {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         for (punch_port, port) in self.ports.iter() {
             let shared = Arc::clone(&self.shared);
-            tasks.push(AbortOnDrop::spawn(shared.hold(punch_port, port, server)));
+            let key = Key { punch_port, server };
+            tasks.push(AbortOnDrop::spawn(shared.hold(key, port)));
             if is_asked_elsewhere {
                 let shared = Arc::clone(&self.shared);
-                let holding = shared.hold_elsewhere(punch_port, port, server);
+                let holding = shared.hold_elsewhere(key, port);
                 tasks.push(AbortOnDrop::spawn(holding));
             }
         }
@@ -295,12 +296,11 @@ impl Mappings {
         // Several punch ports have mappings at one server.
         let mut sources = BTreeMap::new();
         for (key, local) in locals {
-            let (_, server) = key;
-            let source = match sources.get(&server) {
+            let source = match sources.get(&key.server) {
                 Some(source) => *source,
-                None => self.shared.source_towards(server).await,
+                None => self.shared.source_towards(key.server).await,
             };
-            sources.insert(server, source);
+            sources.insert(key.server, source);
             if self.shared.has_left_for(source, key, local) {
                 self.shared.moved.send_replace(());
             }
@@ -420,8 +420,8 @@ impl Changes {
 
 impl Claimed {
     /// Tells whether it is for what a server tells of a punch port.
-    fn is_of(&self, (punch_port, server): &Key) -> bool {
-        self.punch_port == *punch_port && self.is_ipv4 == server.is_ipv4()
+    fn is_of(&self, key: &Key) -> bool {
+        self.punch_port == key.punch_port && self.is_ipv4 == key.server.is_ipv4()
     }
 
     fn claim(&self) -> ReflexiveClaim {
@@ -454,15 +454,15 @@ impl Shared {
     }
 
     /// Holds one mapping for as long as the future is polled.
-    async fn hold(self: Arc<Self>, punch_port: PunchPort, port: u16, server: SocketAddr) {
+    async fn hold(self: Arc<Self>, key: Key, port: u16) {
         loop {
-            self.wait_to_ask((punch_port, server)).await;
-            match self.open((punch_port, port), server).await {
-                Ok(held) => self.follow(punch_port, server, held).await,
+            self.wait_to_ask(key).await;
+            match self.open(key, port).await {
+                Ok(held) => self.follow(key, held).await,
                 Err(error) => {
                     tracing::debug!(%error, "stun server tells no mapping");
                     let no_route = matches!(error, MappingError::Unreachable);
-                    self.set(punch_port, server, Slot::Failed(error));
+                    self.set(key, Slot::Failed(error));
                     self.freed.send_replace(());
                     match no_route {
                         // Reading the routes costs no packet, and no wake-up of its own.
@@ -494,13 +494,8 @@ impl Shared {
         }
     }
 
-    async fn open(
-        &self,
-        (punch_port, port): (PunchPort, u16),
-        server: SocketAddr,
-    ) -> Result<HeldMapping, MappingError> {
-        let key = (punch_port, server);
-        let server = self.nat64.reach(server).await;
+    async fn open(&self, key: Key, port: u16) -> Result<HeldMapping, MappingError> {
+        let server = self.nat64.reach(key.server).await;
         let source = source_address(server).map_err(|_| MappingError::Unreachable)?;
         let mut config = MappingConfig::default();
         config.commitment = self.commitment(&key, source);
@@ -509,12 +504,8 @@ impl Shared {
     }
 
     /// Keeps the table true to a mapping, until it cannot be held from its address any more.
-    async fn follow(
-        self: &Arc<Self>,
-        punch_port: PunchPort,
-        server: SocketAddr,
-        mut held: HeldMapping,
-    ) {
+    async fn follow(self: &Arc<Self>, key: Key, mut held: HeldMapping) {
+        let Key { punch_port, server } = key;
         let first = held.current();
         let local = first.local;
         self.observer.tell(Status::Mapped {
@@ -522,7 +513,7 @@ impl Shared {
             mapped: first.mapped,
             server: first.server,
         });
-        let learn = |mapping| self.learn(punch_port, server, mapping);
+        let learn = |mapping| self.learn(key, mapping);
         learn(first);
         let mut states = held.subscribe();
         let mut recheck = self.recheck.subscribe();
@@ -551,14 +542,14 @@ impl Shared {
                 },
                 Ok(()) = states.changed() => {
                     let state = states.borrow_and_update().clone();
-                    if !self.take_in((punch_port, server), state, &mut losses).await {
+                    if !self.take_in(key, state, &mut losses).await {
                         return;
                     }
                 }
                 Ok(()) = recheck.changed() => held.refresh(),
                 // The connection may last for long where packets do not leave from any more.
                 () = wake_up_or(&mut moved) => {
-                    if self.has_left((punch_port, server), local).await {
+                    if self.has_left(key, local).await {
                         return;
                     }
                 }
@@ -578,11 +569,10 @@ impl Shared {
     /// Takes in what an answer or a loss shows. `false` if the mapping is not to be held like this
     /// any longer.
     async fn take_in(&self, key: Key, state: MappingState, losses: &mut u32) -> bool {
-        let (punch_port, server) = key;
         let MappingState { mapping, lost, .. } = state;
         let Some(error) = lost else {
             *losses = 0;
-            self.learn(punch_port, server, mapping);
+            self.learn(key, mapping);
             return true;
         };
         if self.has_left(key, mapping.local).await {
@@ -605,7 +595,8 @@ impl Shared {
 
     /// Takes in the mapping of a punch port that a server tells, which may be reached by another
     /// address than its own.
-    fn learn(&self, punch_port: PunchPort, asked: SocketAddr, mapping: Mapping) {
+    fn learn(&self, key: Key, mapping: Mapping) {
+        let punch_port = key.punch_port;
         let Mapping {
             local,
             server,
@@ -623,8 +614,7 @@ impl Shared {
             self.behaviour.saw(mapped);
         }
         self.set(
-            punch_port,
-            asked,
+            key,
             Slot::Held(Mapped {
                 punch_port,
                 local,
@@ -636,8 +626,7 @@ impl Shared {
     }
 
     /// Stores what is known of a mapping, and wakes those who watch if that is news.
-    fn set(&self, punch_port: PunchPort, server: SocketAddr, slot: Slot) {
-        let key = (punch_port, server);
+    fn set(&self, key: Key, slot: Slot) {
         self.table.send_if_modified(|table| table.set(key, slot));
     }
 
@@ -645,8 +634,8 @@ impl Shared {
     /// of networks, and drops what is known from the former one. While there is no way to it, they
     /// leave from none.
     async fn has_left(&self, key: Key, local: SocketAddr) -> bool {
-        let (_, server) = key;
-        self.has_left_for(self.source_towards(server).await, key, local)
+        let source = self.source_towards(key.server).await;
+        self.has_left_for(source, key, local)
     }
 
     /// Returns the address that packets to a server leave from, if there is a way to it.

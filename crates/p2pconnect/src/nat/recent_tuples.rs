@@ -2,13 +2,14 @@
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
+
+use crate::machine::four_tuple::FourTuple;
 
 /// For how long a NAT keeps the port of a connection that nobody has answered, at least: Linux for
 /// 120 s, and RFC 5382 (REQ-5) asks for 4 minutes where it was answered.
@@ -22,7 +23,7 @@ const MAX_TUPLES: usize = 8192;
 /// connection with the same 4-tuple the same port.
 #[derive(Debug, Default)]
 pub(crate) struct RecentTuples {
-    lately: Mutex<HashMap<(SocketAddr, SocketAddr), Instant>>,
+    lately: Mutex<HashMap<FourTuple, Instant>>,
     count: AtomicU64,
 }
 
@@ -33,7 +34,7 @@ impl RecentTuples {
     }
 
     /// Notes that a connection is begun, and returns whether it is the first one with this 4-tuple.
-    pub(crate) fn is_new(&self, addresses: (SocketAddr, SocketAddr)) -> bool {
+    pub(crate) fn is_new(&self, four_tuple: FourTuple) -> bool {
         let now = Instant::now();
         let mut recent_tuples = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
         if recent_tuples.len() >= MAX_TUPLES {
@@ -42,7 +43,7 @@ impl RecentTuples {
         if recent_tuples.len() >= MAX_TUPLES {
             recent_tuples.clear();
         }
-        let before = recent_tuples.insert(addresses, now);
+        let before = recent_tuples.insert(four_tuple, now);
         let is_new = before.is_none_or(|since| now.duration_since(since) >= KEPT_FOR);
         self.count.fetch_add(u64::from(is_new), Ordering::Relaxed);
         is_new

@@ -52,7 +52,7 @@ impl Default for ClosedHoles {
 impl ClosedHoles {
     /// Notes that the socket of a hole is gone.
     pub(crate) fn note(&self, port: u16, remote: SocketAddr) {
-        self.with(|record| record.note((port, remote), Instant::now()));
+        self.with(|record| record.note(port, remote, Instant::now()));
         self.changes.send_replace(());
     }
 
@@ -87,7 +87,7 @@ impl ClosedHoles {
 }
 
 impl Record {
-    fn note(&mut self, (port, remote): (u16, SocketAddr), now: Instant) {
+    fn note(&mut self, port: u16, remote: SocketAddr, now: Instant) {
         if let Some(former) = self.since.insert((port, remote), now) {
             self.order.remove(&(former, port, remote));
         }
@@ -174,11 +174,11 @@ mod tests {
     fn a_hole_is_remembered_as_long_as_a_nat_may_keep_it() {
         let mut record = Record::default();
         let began = Instant::now();
-        record.note((1, address(2)), began);
-        record.note((1, address(3)), began);
-        record.note((9, address(4)), began);
+        record.note(1, address(2), began);
+        record.note(1, address(3), began);
+        record.note(9, address(4), began);
         // Opened and closed once more.
-        record.note((1, address(2)), began + MEMORY / 2);
+        record.note(1, address(2), began + MEMORY / 2);
         assert_eq!(record.from(1), [2, 3].map(address).into());
         record.forget(began + MEMORY);
         assert_eq!(record.from(1), [address(2)].into());
@@ -193,7 +193,7 @@ mod tests {
         let most = u16::try_from(MAX_HOLES).unwrap();
         for port in 0..=most {
             let at = began + Duration::from_nanos(port.into());
-            record.note((1, address(port)), at);
+            record.note(1, address(port), at);
         }
         let left = record.from(1);
         assert_eq!(left.len(), MAX_HOLES);

@@ -1,6 +1,6 @@
 //! Opens TCP connections as the path asks for.
 
-use std::{io, net::SocketAddr, pin::pin};
+use std::{io, pin::pin};
 
 use p2pconnect_punch::{ConnectFailure, Opened};
 use p2pconnect_stun::socket::reusable_tcp_socket;
@@ -9,6 +9,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::{
     machine::{
+        four_tuple::FourTuple,
         tcp,
         tcp_info::{Handle, has_lost_its_scale, limit_window},
     },
@@ -21,7 +22,7 @@ use crate::{
 /// The largest window without scaling (RFC 9293 section 3.1).
 const UNSCALED_WINDOW: u32 = u16::MAX as u32;
 
-/// Connects from exactly `local`, as the faults of the path ask for, and tells how the connection came
+/// Connects from exactly the local address of the 4-tuple, as the faults of the path ask for, and tells how the connection came
 /// to be.
 ///
 /// A connection whose peer reads our windows wrongly fails as one that was reset, which it is then: so
@@ -32,11 +33,12 @@ const UNSCALED_WINDOW: u32 = u16::MAX as u32;
 ///
 /// Cancel safety: dropping the future closes the socket, which is what ends an attempt.
 pub(crate) async fn connect(
-    (local, remote): (SocketAddr, SocketAddr),
+    four_tuple: FourTuple,
     paid: PaidSyn,
     faults: &PathFaults,
     given_up: impl Future<Output = ()>,
 ) -> Result<(TcpStream, Opened), ConnectFailure> {
+    let FourTuple { local, remote } = four_tuple;
     let mut watched = faults.watch();
     let mut given_up = pin!(given_up);
     let mut is_given_up = false;

@@ -7,7 +7,6 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    net::SocketAddr,
     pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, Waker},
@@ -22,13 +21,12 @@ use tokio::{
     time::timeout,
 };
 
-use crate::session::{
-    closed_holes::ClosedHoles, connecting, path_faults::PathFaults, syn_budget::PaidSyn,
+use crate::{
+    machine::four_tuple::FourTuple,
+    session::{closed_holes::ClosedHoles, connecting, path_faults::PathFaults, syn_budget::PaidSyn},
 };
 
-/// Where from and where to.
-type Ends = (SocketAddr, SocketAddr);
-
+/// What becomes of an attempt to connect.
 type ConnectResult = Result<(TcpStream, Opened), ConnectFailure>;
 
 /// What one session waits for while another one connects: to go on with that, or what became of it.
@@ -39,7 +37,7 @@ type Waiter = oneshot::Sender<Result<Held, ConnectFailure>>;
 /// There are no more than the guesses of an endpoint may take, and no more sessions than introductions.
 #[derive(Debug, Default)]
 pub(crate) struct Holes {
-    open: Mutex<HashMap<Ends, VecDeque<Waiter>>>,
+    open: Mutex<HashMap<FourTuple, VecDeque<Waiter>>>,
     closed: Arc<ClosedHoles>,
 }
 
@@ -59,7 +57,7 @@ impl Holes {
     /// through it just then.
     pub(crate) fn connect<F>(
         self: &Arc<Self>,
-        ends: Ends,
+        four_tuple: FourTuple,
         pay: F,
         faults: Arc<PathFaults>,
         mut over: watch::Receiver<bool>,
@@ -67,7 +65,7 @@ impl Holes {
     where
         F: FnOnce() -> Option<PaidSyn>,
     {
-        let access = self.with(|holes| match holes.get_mut(&ends) {
+        let access = self.with(|holes| match holes.get_mut(&four_tuple) {
             Some(waiting) => {
                 let (waiter, next) = oneshot::channel();
                 // Sessions that have ended meanwhile.
@@ -77,7 +75,7 @@ impl Holes {
             }
             None => match pay() {
                 Some(paid) => {
-                    holes.insert(ends, VecDeque::new());
+                    holes.insert(four_tuple, VecDeque::new());
                     HoleAccess::Owner(paid)
                 }
                 None => HoleAccess::Denied,
@@ -85,7 +83,7 @@ impl Holes {
         });
         let (held, next) = match access {
             HoleAccess::Owner(paid) => {
-                let held = Held::begin(Arc::clone(self), ends, paid, faults);
+                let held = Held::begin(Arc::clone(self), four_tuple, paid, faults);
                 (Some(held), None)
             }
             HoleAccess::Queued(next) => (None, Some(next)),
@@ -111,7 +109,7 @@ impl Holes {
         }
     }
 
-    fn with<T>(&self, use_all: impl FnOnce(&mut HashMap<Ends, VecDeque<Waiter>>) -> T) -> T {
+    fn with<T>(&self, use_all: impl FnOnce(&mut HashMap<FourTuple, VecDeque<Waiter>>) -> T) -> T {
         use_all(&mut self.open.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -182,7 +180,7 @@ enum HoleAccess {
 /// A connection being made, which passes to the next session when it is dropped.
 struct Held {
     holes: Arc<Holes>,
-    ends: Ends,
+    four_tuple: FourTuple,
     connecting: Option<Pin<Box<dyn Future<Output = ConnectResult> + Send>>>,
     /// Dropped to have the attempt given up, unless the peer has met it.
     may_go_on: Option<oneshot::Sender<()>>,
@@ -191,14 +189,14 @@ struct Held {
 }
 
 impl Held {
-    fn begin(holes: Arc<Holes>, ends: Ends, paid: PaidSyn, faults: Arc<PathFaults>) -> Self {
+    fn begin(holes: Arc<Holes>, four_tuple: FourTuple, paid: PaidSyn, faults: Arc<PathFaults>) -> Self {
         let (may_go_on, ended) = oneshot::channel();
         let mut held = Self {
             holes,
-            ends,
+            four_tuple,
             connecting: Some(Box::pin(async move {
                 let given_up = async { drop(ended.await) };
-                connecting::connect(ends, paid, &faults, given_up).await
+                connecting::connect(four_tuple, paid, &faults, given_up).await
             })),
             may_go_on: Some(may_go_on),
             at_once: None,
@@ -229,12 +227,12 @@ impl Held {
     fn is_wanted(&self) -> bool {
         let is_waiting = |it: &VecDeque<Waiter>| it.iter().any(|waiter| !waiter.is_closed());
         self.holes
-            .with(|holes| holes.get(&self.ends).is_some_and(is_waiting))
+            .with(|holes| holes.get(&self.four_tuple).is_some_and(is_waiting))
     }
 
     /// Notes that the hole may be open in a NAT, and leads to no socket any more.
     fn note_closed(&self) {
-        let (local, remote) = self.ends;
+        let FourTuple { local, remote } = self.four_tuple;
         self.holes.closed.note(local.port(), remote);
     }
 
@@ -248,7 +246,7 @@ impl Held {
             Ok(_) => ConnectFailure::AddressNotAvailable,
             Err(failure) => *failure,
         };
-        let waiting = self.holes.with(|holes| holes.remove(&self.ends));
+        let waiting = self.holes.with(|holes| holes.remove(&self.four_tuple));
         for waiter in waiting.into_iter().flatten() {
             // A session that has ended does not need to know.
             drop(waiter.send(Err(failure)));
@@ -297,9 +295,9 @@ impl Drop for Held {
             return;
         }
         let next = self.holes.with(|holes| {
-            let next = holes.get_mut(&self.ends).and_then(VecDeque::pop_front);
+            let next = holes.get_mut(&self.four_tuple).and_then(VecDeque::pop_front);
             if next.is_none() {
-                holes.remove(&self.ends);
+                holes.remove(&self.four_tuple);
             }
             next
         });
@@ -308,7 +306,7 @@ impl Drop for Held {
         };
         let held = Self {
             holes: Arc::clone(&self.holes),
-            ends: self.ends,
+            four_tuple: self.four_tuple,
             connecting: self.connecting.take(),
             may_go_on: self.may_go_on.take(),
             at_once: None,
@@ -321,7 +319,7 @@ impl Drop for Held {
 impl std::fmt::Debug for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Held")
-            .field("ends", &self.ends)
+            .field("four_tuple", &self.four_tuple)
             .finish_non_exhaustive()
     }
 }
@@ -348,12 +346,12 @@ mod tests {
     fn connect(
         holes: &Arc<Holes>,
         account: &Account,
-        ends: Ends,
+        four_tuple: FourTuple,
     ) -> impl Future<Output = ConnectResult> + use<> {
         let account = account.clone();
-        let network = Network::of(ends.1.ip());
+        let network = Network::of(four_tuple.remote.ip());
         holes.connect(
-            ends,
+            four_tuple,
             move || account.pay(network, Purpose::Guess),
             Arc::default(),
             watch::Sender::new(false).subscribe(),
@@ -362,25 +360,25 @@ mod tests {
 
     /// Two sockets that connect to each other, of which the second has not begun, and the holes
     /// that the first is in: a socket that is bound and does not listen keeps the port.
-    fn ends() -> (tokio::net::TcpSocket, Ends) {
+    fn four_tuple() -> (tokio::net::TcpSocket, FourTuple) {
         let any = (Ipv4Addr::LOCALHOST, 0).into();
         let (one, other) = (
             reusable_tcp_socket(any).unwrap(),
             reusable_tcp_socket(any).unwrap(),
         );
-        let ends = (one.local_addr().unwrap(), other.local_addr().unwrap());
+        let [local, remote] = [&one, &other].map(|it| it.local_addr().unwrap());
         drop(one);
-        (other, ends)
+        (other, FourTuple { local, remote })
     }
 
     #[tokio::test]
     async fn what_became_of_a_hole_is_told_to_all_who_wait() {
         let (holes, account) = (Arc::new(Holes::default()), account());
-        let (peer, ends) = ends();
+        let (peer, four_tuple) = four_tuple();
         let listener = peer.listen(1).unwrap();
         let (first, second) = (
-            connect(&holes, &account, ends),
-            connect(&holes, &account, ends),
+            connect(&holes, &account, four_tuple),
+            connect(&holes, &account, four_tuple),
         );
         let (first, second) = tokio::join!(first, second);
         assert!(first.is_ok(), "{first:?}");
@@ -392,12 +390,12 @@ mod tests {
     #[tokio::test]
     async fn a_hole_passes_on_to_the_first_that_still_waits_for_it() {
         let (holes, account) = (Arc::new(Holes::default()), account());
-        let (peer, ends) = ends();
+        let (peer, four_tuple) = four_tuple();
         let listener = peer.listen(1).unwrap();
         let (first, gone, last) = (
-            connect(&holes, &account, ends),
-            connect(&holes, &account, ends),
-            connect(&holes, &account, ends),
+            connect(&holes, &account, four_tuple),
+            connect(&holes, &account, four_tuple),
+            connect(&holes, &account, four_tuple),
         );
         drop(gone);
         drop(first);
@@ -435,21 +433,21 @@ mod tests {
     #[tokio::test]
     async fn a_hole_is_closed_when_its_session_is_over_for_good() {
         let (holes, account) = (Arc::new(Holes::default()), account());
-        let (peer, ends) = ends();
+        let (peer, four_tuple) = four_tuple();
         // Where two connections wait to be accepted, Linux does not answer a third SYN.
         let listener = peer.listen(1).unwrap();
-        let [one, other] = [(); 2].map(|()| TcpStream::connect(ends.1));
+        let [one, other] = [(); 2].map(|()| TcpStream::connect(four_tuple.remote));
         let waiting = (one.await.unwrap(), other.await.unwrap());
         let over = watch::Sender::new(false);
-        let network = Network::of(ends.1.ip());
+        let network = Network::of(four_tuple.remote.ip());
         let pay = || account.pay(network, Purpose::Guess);
-        let hole = holes.connect(ends, pay, Arc::default(), over.subscribe());
+        let hole = holes.connect(four_tuple, pay, Arc::default(), over.subscribe());
         let mut hole = pin!(hole);
         assert!(timeout(SOON, &mut hole).await.is_err(), "it is open");
-        assert!(!holes.closed.leads(ends.0.port(), ends.1));
+        assert!(!holes.closed.leads(four_tuple.local.port(), four_tuple.remote));
         over.send_replace(true);
         assert_eq!(hole.await.unwrap_err(), ConnectFailure::Withheld);
-        assert!(holes.closed.leads(ends.0.port(), ends.1));
+        assert!(holes.closed.leads(four_tuple.local.port(), four_tuple.remote));
         assert!(holes.with(|all| all.is_empty()));
         drop((listener, waiting));
     }
@@ -457,10 +455,10 @@ mod tests {
     #[tokio::test]
     async fn a_hole_that_nobody_wants_is_closed() {
         let (holes, account) = (Arc::new(Holes::default()), account());
-        let (_peer, ends) = ends();
+        let (_peer, four_tuple) = four_tuple();
         drop((
-            connect(&holes, &account, ends),
-            connect(&holes, &account, ends),
+            connect(&holes, &account, four_tuple),
+            connect(&holes, &account, four_tuple),
         ));
         assert!(holes.with(|all| all.is_empty()));
     }

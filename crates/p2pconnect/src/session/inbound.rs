@@ -389,7 +389,7 @@ impl Inbound {
             } else if let Some(inbound) = inbound.upgrade() {
                 let failure = ConnectFailure::AddressNotAvailable;
                 drop(hole.claimant.send(Err(failure)));
-                inbound.hand_over(opening, stream, (remote, opened)).await;
+                inbound.hand_over(opening, stream, remote, opened).await;
             }
         });
     }
@@ -399,7 +399,8 @@ impl Inbound {
         &self,
         opening: Opening,
         stream: TcpStream,
-        (remote, opened): (SocketAddr, Opened),
+        remote: SocketAddr,
+        opened: Opened,
     ) {
         let Ok(arrival) = Arrival::new(stream, remote) else {
             return;

@@ -1,16 +1,13 @@
 //! How many connections a session begins, and whether it may.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use tokio::sync::watch;
 
-use crate::nat::recent_tuples::RecentTuples;
+use crate::{machine::four_tuple::FourTuple, nat::recent_tuples::RecentTuples};
 
 /// Lets others see how many connections a session begins, and have it begin no more. Clones share
 /// it.
@@ -40,8 +37,8 @@ impl SynGate {
     }
 
     /// Notes that a connection is begun, and counts it if it is over IPv4.
-    pub(super) fn begins(&self, addresses: (SocketAddr, SocketAddr), is_over_ipv4: bool) {
-        let new = u32::from(is_over_ipv4 && self.0.recent_tuples.is_new(addresses));
+    pub(super) fn begins(&self, four_tuple: FourTuple, is_over_ipv4: bool) {
+        let new = u32::from(is_over_ipv4 && self.0.recent_tuples.is_new(four_tuple));
         self.0
             .begun
             .send_modify(|begun| *begun = Some(begun.unwrap_or_default() + new));
@@ -74,18 +71,21 @@ mod tests {
     #[test]
     fn what_a_nat_gives_no_new_port_is_not_counted() {
         let recent_tuples = Arc::new(RecentTuples::default());
-        let address = |port: u16| SocketAddr::from(([192, 0, 2, 1], port));
+        let begin = |syn_gate: &SynGate, [from, to]: [u16; 2], is_over_ipv4| {
+            let [local, remote] = [from, to].map(|port| ([192, 0, 2, 1], port).into());
+            syn_gate.begins(FourTuple { local, remote }, is_over_ipv4);
+        };
         let syn_gate = SynGate::new(Arc::clone(&recent_tuples));
-        syn_gate.begins((address(1), address(2)), true);
-        syn_gate.begins((address(1), address(3)), true);
-        syn_gate.begins((address(1), address(2)), true);
-        syn_gate.begins((address(1), address(4)), false);
+        begin(&syn_gate, [1, 2], true);
+        begin(&syn_gate, [1, 3], true);
+        begin(&syn_gate, [1, 2], true);
+        begin(&syn_gate, [1, 4], false);
         assert_eq!(syn_gate.count(), 2);
         // Another session of the same endpoint.
         let syn_gate = SynGate::new(Arc::clone(&recent_tuples));
-        syn_gate.begins((address(1), address(3)), true);
+        begin(&syn_gate, [1, 3], true);
         assert_eq!(syn_gate.count(), 0);
-        syn_gate.begins((address(4), address(3)), true);
+        begin(&syn_gate, [4, 3], true);
         assert_eq!(syn_gate.count(), 1);
         assert_eq!(recent_tuples.count(), 3);
         assert!(!syn_gate.is_held());

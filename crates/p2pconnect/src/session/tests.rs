@@ -31,9 +31,11 @@ use crate::{
     stream::{
         coordinated_handshake::{CoordinatedHandshake, Progress, TAG_LEN, Withdrawn, wire},
         opened_path::{OpenedPath, UsablePath},
+        parties::Parties,
         path_ledger::PathLedger,
         punched::Punched,
     },
+    sync::Watched,
 };
 
 const TOKEN: SessionToken = SessionToken::from_bytes([7; SessionToken::LEN]);
@@ -56,8 +58,12 @@ struct Side {
 
 impl Side {
     fn new(key: &SecretKey, peer: &SecretKey, role: Role, handshake: CoordinatedHandshake) -> Self {
-        let of = (peer.peer_id(), role);
-        let verifier = Verifier::new(key, of, TOKEN, (&handshake, Instant::now())).unwrap();
+        let parties = Parties {
+            own: key.peer_id(),
+            peer: peer.peer_id(),
+            role,
+        };
+        let verifier = Verifier::new(key, parties, TOKEN, &handshake).unwrap();
         let ledger = PathLedger {
             peer: peer.peer_id(),
             pair_rotation: Arc::default(),
@@ -159,12 +165,13 @@ async fn connection() -> (TcpStream, TcpStream) {
 async fn meet(dialler: &mut Side, callee: &mut Side, here: Punched, said: &[u8]) {
     let (one, other) = connection().await;
     let dialling = dialler.verify(one).await;
-    meet_on((dialling, other), dialler, callee, here, said).await;
+    meet_on(dialling, other, dialler, callee, here, said).await;
 }
 
 /// The same on a connection that the dialler verifies, of which the callee gets the other end.
 async fn meet_on(
-    (dialling, other): (Verifying, TcpStream),
+    dialling: Verifying,
+    other: TcpStream,
     dialler: &mut Side,
     callee: &mut Side,
     mut here: Punched,
@@ -321,7 +328,7 @@ async fn held_up_by_the_token(round_trip: Duration) -> Duration {
     let dialling = dialler.verify(next).await;
     let held_up = since.elapsed();
     tokio::time::resume();
-    meet_on((dialling, other), &mut dialler, &mut callee, here, b"said").await;
+    meet_on(dialling, other, &mut dialler, &mut callee, here, b"said").await;
     held_up
 }
 
@@ -338,7 +345,7 @@ async fn the_connection_that_the_callee_has_taken_is_kept_though_it_is_slow() {
     here.stream.flush().await.unwrap();
     dialler.count = 1;
     let said = b"said in two parts";
-    meet_on((dialling, other), &mut dialler, &mut callee, here, said).await;
+    meet_on(dialling, other, &mut dialler, &mut callee, here, said).await;
     // The session is over.
     later.abort();
     let mut heard = Vec::new();
@@ -540,18 +547,22 @@ async fn called_by(remote: SocketAddr) -> (Session, watch::Sender<Option<Withdra
         remote_nat: NatReport::default(),
     };
     let agent = PunchAgent::new(PunchConfig::default(), introduced, [0; 32], Instant::now());
-    let of = (dialler.peer_id(), Role::Controlled);
-    let verifier = Verifier::new(callee, of, TOKEN, (&called, Instant::now())).unwrap();
+    let parties = Parties {
+        own: callee.peer_id(),
+        peer: dialler.peer_id(),
+        role: Role::Controlled,
+    };
+    let verifier = Verifier::new(callee, parties, TOKEN, &called).unwrap();
     let inbox = Arc::new(Inbound::new(Arc::default()))
         .expect(TOKEN.opening(Role::Controlling), BTreeSet::from([remote]));
     let (_nat, local_nat) = watch::channel(NatReport::default());
     let leave = called.withdrawing();
     let ledger = PathLedger {
-        peer: of.0,
+        peer: parties.peer,
         pair_rotation: Arc::default(),
         metrics: Arc::default(),
     };
-    let handover = Handover::new(of.1, called, ledger);
+    let handover = Handover::new(parties.role, called, ledger);
     let session = Session::new(agent, verifier, handover, inbox, local_nat);
     (session, leave)
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use p2pconnect_identity::{SecretKey, TlsConfigError, client_config, server_config};
-use p2pconnect_proto::{Opening, PEER_ALPN, PeerId, Role, SessionToken, message::MAX_HANDSHAKE};
+use p2pconnect_proto::{Opening, PEER_ALPN, Role, SessionToken, message::MAX_HANDSHAKE};
 use p2pconnect_punch::VerifyFailure;
 use rustls::{CertificateError, ClientConfig, ServerConfig, pki_types::ServerName};
 use tokio::{
@@ -31,6 +31,7 @@ use crate::{
     stream::{
         coordinated_handshake::{CoordinatedHandshake, Progress, SERVER_NAME, TAG_LEN, Tags},
         hearing::{Hearing, Hearings},
+        parties::Parties,
         preamble::{Preamble, read_opening, stranger},
         transport::Transport,
     },
@@ -216,10 +217,11 @@ impl UsePermit<'_> {
 impl Verifier {
     pub(crate) fn new(
         key: &SecretKey,
-        (peer, role): (PeerId, Role),
+        parties: Parties,
         token: SessionToken,
-        (handshake, handshake_due): (&CoordinatedHandshake, Instant),
+        handshake: &CoordinatedHandshake,
     ) -> Result<Self, TlsConfigError> {
+        let Parties { peer, role, .. } = parties;
         let tls = match role {
             Role::Controlling => Tls::Controlling(Arc::new(client_config(key, peer, PEER_ALPN)?)),
             Role::Controlled => {
@@ -232,7 +234,7 @@ impl Verifier {
             tls,
             handshake_progress: handshake.progress(),
             handshake_bytes: handshake.incoming(),
-            handshake_due,
+            handshake_due: Instant::now(),
             round_trip: Duration::ZERO,
             mode: Arc::default(),
             silence: tcp::STREAM_SILENCE,
@@ -257,6 +259,14 @@ impl Verifier {
     /// Returns where it notes what it finds of the paths.
     pub(crate) fn faults(&self) -> Arc<PathFaults> {
         Arc::clone(&self.faults)
+    }
+
+    /// Sets when the coordinated handshake should be over: from the beginning, unless set.
+    pub(crate) fn handshaking_until(self, handshake_due: Instant) -> Self {
+        Self {
+            handshake_due,
+            ..self
+        }
     }
 
     /// Gives peers that are far away the time that they need.

@@ -19,6 +19,8 @@ use std::{
 use p2pconnect_proto::{Candidate, NatMapping, NatReport, PeerId, PunchPort, Role};
 use p2pconnect_punch::{Base, CandidatePair};
 
+use crate::stream::parties::Parties;
+
 /// Connections that are remembered, a few for each of a thousand peers.
 const MAX_USED: usize = 4096;
 
@@ -112,7 +114,7 @@ impl PairRotation {
     /// Not where a NAT's mapping varies: there the agent plans with the ports that it is told of.
     pub(crate) fn take(
         &self,
-        (own, peer, role): (PeerId, PeerId, Role),
+        parties: Parties,
         nats: [&NatReport; 2],
         bases: &mut [Base],
         candidates: &mut [Candidate],
@@ -129,7 +131,7 @@ impl PairRotation {
                 let here =
                     |it: &Base| it.punch_port == local && it.address.port() == used.local_port;
                 let there = |it: &Candidate| it.punch_port == remote && it.address == used.remote;
-                used.peer == peer && bases.iter().any(here) && candidates.iter().any(there)
+                used.peer == parties.peer && bases.iter().any(here) && candidates.iter().any(there)
             };
             self.with(|all| {
                 let on_it = || all.iter().filter(|it| is_on(&it.key));
@@ -147,7 +149,7 @@ impl PairRotation {
             // What was never used comes before any use.
             (is_leased, *is_other, last)
         };
-        let all = in_order(own, peer, role).into_iter();
+        let all = in_order(parties).into_iter();
         let first = all.filter(|(_, pair)| exists(pair)).min_by_key(rank);
         let (_, [local, remote]) = first?;
         // The next introduction, which may come while this one lasts, begins with another.
@@ -155,7 +157,7 @@ impl PairRotation {
         for base in bases.iter().filter(|it| it.punch_port == local) {
             for candidate in candidates.iter().filter(|it| it.punch_port == remote) {
                 let key = PairKey {
-                    peer,
+                    peer: parties.peer,
                     local_port: base.address.port(),
                     remote: candidate.address,
                 };
@@ -192,7 +194,8 @@ fn push(all: &mut VecDeque<PairUse>, key: PairKey, lease: &Arc<PairLease>, has_s
 }
 
 /// Returns the pairs of a dial, our own port first, and whether they are the other direction's.
-fn in_order(own: PeerId, peer: PeerId, role: Role) -> [(bool, [PunchPort; 2]); 4] {
+fn in_order(parties: Parties) -> [(bool, [PunchPort; 2]); 4] {
+    let Parties { own, peer, role } = parties;
     let is_of_greater = (own > peer) == (role == Role::Controlling);
     let ([a, b], [c, d]) = if is_of_greater {
         (OTHERS, PAIRS)
@@ -262,10 +265,14 @@ mod tests {
             });
             let mut candidates = ports.map(|port| Candidate::host(address(self.other, port), port));
             let own = if self.host == 1 { LESSER } else { PEER };
-            let of = (own, self.peer(), self.role);
+            let parties = Parties {
+                own,
+                peer: self.peer(),
+                role: self.role,
+            };
             drop(
                 self.pair_rotation
-                    .take(of, [nat, nat], &mut bases, &mut candidates),
+                    .take(parties, [nat, nat], &mut bases, &mut candidates),
             );
             let primary = |it: &&Base| it.punch_port == PunchPort::PRIMARY;
             let local = bases.iter().find(primary).map(|it| it.address);

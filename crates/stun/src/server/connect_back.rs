@@ -19,7 +19,8 @@ const MAX_PATIENCE: Duration = Duration::from_secs(2);
 ///
 /// What fails on this side tells nothing and is left out.
 pub(super) async fn connect_back(
-    (local, remote): (SocketAddr, SocketAddr),
+    local: SocketAddr,
+    remote: SocketAddr,
     addresses: &[IpAddr],
     patience: Duration,
 ) -> Vec<ConnectBack> {

@@ -192,6 +192,6 @@ impl Connection {
         self.shared
             .limits()
             .charge(self.remote.ip(), Instant::now())?;
-        Ok(connect_back((local, self.remote), &self.shared.addresses, patience).await)
+        Ok(connect_back(local, self.remote, &self.shared.addresses, patience).await)
     }
 }

@@ -38,8 +38,9 @@ impl Report {
                 escape(&kind.name)
             ));
             for listener in 0..self.kinds.len() {
-                let place = (index, dialler, listener);
-                self.heat_cell(page, place, series.cell(dialler, listener), bands);
+                let id = format!("cell-{index}-{dialler}-{listener}");
+                let pair = format!("{} dials {}", self.kind(dialler), self.kind(listener));
+                self.heat_cell(page, &id, pair, series.cell(dialler, listener), bands);
             }
             page.add(format_args!("</tr>\n"));
         }
@@ -53,12 +54,11 @@ impl Report {
     fn heat_cell(
         &self,
         page: &mut Markup,
-        (series, dialler, listener): (usize, usize, usize),
+        id: &str,
+        pair: String,
         cell: Option<&Cell>,
         bands: &Bands,
     ) {
-        let pair = format!("{} dials {}", self.kind(dialler), self.kind(listener));
-        let id = format!("cell-{series}-{dialler}-{listener}");
         let Some(cell) = cell else {
             return page.add(format_args!(
                 "<td id=\"{id}\" class=\"unrun\" data-detail=\"{}&#10;not run\">&middot;</td>",

@@ -119,7 +119,8 @@ impl Report {
     fn differences(&self, page: &mut Markup) {
         let pairs = (0..self.kinds.len())
             .flat_map(|dialler| (0..self.kinds.len()).map(move |listener| (dialler, listener)));
-        let different: Vec<_> = pairs.filter(|pair| self.differs(*pair)).collect();
+        let different = pairs.filter(|&(dialler, listener)| self.differs(dialler, listener));
+        let different: Vec<_> = different.collect();
         if different.is_empty() {
             return page.add(format_args!(
                 "<p>All series agree on which pairs connect.</p>\n"
@@ -159,7 +160,7 @@ impl Report {
         page.add(format_args!("</tbody>\n</table>\n</div></details>\n"));
     }
 
-    fn differs(&self, (dialler, listener): (usize, usize)) -> bool {
+    fn differs(&self, dialler: usize, listener: usize) -> bool {
         let mut standings = self
             .series
             .iter()

@@ -103,13 +103,13 @@ impl<'a> Builder<'a> {
                     Crossing::Lost(loss) => Some(loss.to_string()),
                     Crossing::Exits { .. } => None,
                 };
-                self.depart((from, to), entry, loss);
+                self.depart(from, to, entry, loss);
             }
             Event::Arrived { verdict } => self.visit(to, entry, verdict),
             Event::AtGate { text, sent } => {
                 let place = if *sent { from } else { to };
                 let journey = self.new_journey();
-                self.note((journey, place), entry.at, text, Tone::Neutral);
+                self.note(journey, place, entry.at, text, Tone::Neutral);
             }
         }
     }
@@ -136,18 +136,18 @@ impl<'a> Builder<'a> {
         self.journeys[journey] |= kind == ColumnKind::Host;
         if !passes_core && verdict != DELIVERED {
             let tone = tone(verdict, kind, &entry.packet);
-            self.note((journey, place), entry.at, verdict, tone);
+            self.note(journey, place, entry.at, verdict, tone);
         }
     }
 
-    fn note(&mut self, (journey, column): (usize, usize), at: Duration, text: &str, tone: Tone) {
+    fn note(&mut self, journey: usize, column: usize, at: Duration, text: &str, tone: Tone) {
         let text = text.to_owned();
         let kind = StepKind::Note { column, text, tone };
         self.steps.push((journey, Step { at, kind }));
     }
 
     /// A packet is put on a link.
-    fn depart(&mut self, (from, to): (usize, usize), entry: &LogEntry, loss: Option<String>) {
+    fn depart(&mut self, from: usize, to: usize, entry: &LogEntry, loss: Option<String>) {
         let stop = self
             .stop
             .filter(|stop| stop.place == from && stop.at == entry.at);

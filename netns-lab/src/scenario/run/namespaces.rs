@@ -84,7 +84,7 @@ fn run_dials(scenario: &Scenario, dials: &[Dial], lab: &Lab) -> Result<Seen, Run
         limit: scenario.limit,
         missing: Mutex::new(missing),
     };
-    let dials = stage.play((scenario, lab), dials, &listeners)?;
+    let dials = stage.play(scenario, lab, dials, &listeners)?;
     Ok(Seen {
         dials,
         punch: None,
@@ -110,7 +110,8 @@ fn of_host(host: &Host, source: io::Error) -> RunError {
 impl<'s> Stage<'s> {
     fn play(
         &self,
-        (scenario, lab): (&'s Scenario, &Lab),
+        scenario: &'s Scenario,
+        lab: &Lab,
         dials: &'s [Dial],
         listeners: &[(&'s str, TcpListener)],
     ) -> Result<Vec<DialRun>, RunError> {

@@ -114,8 +114,8 @@ impl Model {
             Step::Dial { n, callee } => {
                 let who = client_of(n, 0);
                 match scene.handle(&who, dial(n, callee)) {
-                    Event::Meet(meeting) => self.check_met(&meeting, (n, callee), scene.now),
-                    Event::Crossed(_) => self.check_crossed((n, callee), scene.now),
+                    Event::Meet(meeting) => self.check_met(&meeting, n, callee, scene.now),
+                    Event::Crossed(_) => self.check_crossed(n, callee, scene.now),
                     Event::Refused(refusal) => self.check_refused(refusal, n, callee),
                     other => panic!("{other:?}"),
                 }
@@ -155,8 +155,8 @@ impl Model {
         }
     }
 
-    fn check_met(&mut self, meeting: &Meeting, (n, callee): (u8, u8), now: Instant) {
-        assert!(!self.crosses((n, callee), now));
+    fn check_met(&mut self, meeting: &Meeting, n: u8, callee: u8, now: Instant) {
+        assert!(!self.crosses(n, callee, now));
         let entry = self.registered.get(&callee);
         let entry = entry.expect("nobody meets a peer that is not there");
         assert!(entry.admits(n) && n != callee);
@@ -176,9 +176,9 @@ impl Model {
         self.met.entry((n, callee)).or_default().push(met);
     }
 
-    fn check_crossed(&mut self, (n, callee): (u8, u8), now: Instant) {
+    fn check_crossed(&mut self, n: u8, callee: u8, now: Instant) {
         assert!(self.registered[&callee].admits(n));
-        let ends = self.ends((n, callee));
+        let ends = self.ends(n, callee);
         let met = self.met.get_mut(&(callee, n));
         let mut met = met.into_iter().flatten();
         let met = met.find(|met| met.serves(ends, now));
@@ -186,14 +186,14 @@ impl Model {
     }
 
     /// Tells whether the callee has just dialled this dialler, endpoint by endpoint.
-    fn crosses(&self, (n, callee): (u8, u8), now: Instant) -> bool {
-        let ends = self.ends((n, callee));
+    fn crosses(&self, n: u8, callee: u8, now: Instant) -> bool {
+        let ends = self.ends(n, callee);
         let mut met = self.met.get(&(callee, n)).into_iter().flatten();
         met.any(|met| met.serves(ends, now))
     }
 
     /// Returns the connections of a meeting that would serve this dial.
-    fn ends(&self, (n, callee): (u8, u8)) -> Option<(ConnectionId, ConnectionId)> {
+    fn ends(&self, n: u8, callee: u8) -> Option<(ConnectionId, ConnectionId)> {
         let entry = self.registered.get(&callee)?;
         Some((entry.connection, client_of(n, 0).connection))
     }

@@ -9,15 +9,14 @@ use std::{
     sync::Arc,
 };
 
-use p2pconnect_proto::{PunchPort, is_global};
+use p2pconnect_proto::is_global;
 use p2pconnect_stun::{
     Commitment, HeldMapping, Mapping, MappingConfig, MappingError, MappingEvent, next_keepalive,
     route::{ELSEWHERE, source_address},
 };
 use tokio::time::sleep_until;
 
-use super::KEEP_ALIVE;
-use super::{Mapped, Shared};
+use super::{KEEP_ALIVE, Key, Mapped, Shared};
 use crate::Status;
 
 /// A route out of this machine.
@@ -48,17 +47,16 @@ impl Shared {
     /// Holds the mapping of a punch port over the other route, as long as there is one and the future is polled.
     pub(super) async fn hold_elsewhere(
         self: Arc<Self>,
-        punch_port: PunchPort,
+        key: Key,
         port: u16,
-        server: SocketAddr,
     ) {
         loop {
-            if let Some(route) = Route::other_than_to(server) {
-                match self.open_over(&route, port, server).await {
-                    Ok(held) => self.follow_over(&route, (punch_port, server), held).await,
+            if let Some(route) = Route::other_than_to(key.server) {
+                match self.open_over(&route, port, key.server).await {
+                    Ok(held) => self.follow_over(&route, key, held).await,
                     Err(error) => tracing::debug!(%error, "no mapping over the other route"),
                 }
-                self.set_elsewhere((punch_port, server), None);
+                self.set_elsewhere(key, None);
             }
             sleep_until(next_keepalive(KEEP_ALIVE)).await;
         }
@@ -81,8 +79,8 @@ impl Shared {
     }
 
     /// Keeps the table true to a mapping, until the route is no longer another one.
-    async fn follow_over(&self, route: &Route, key: super::Key, mut held: HeldMapping) {
-        let (punch_port, server) = key;
+    async fn follow_over(&self, route: &Route, key: Key, mut held: HeldMapping) {
+        let Key { punch_port, server } = key;
         let mapped = |it: Mapping| Mapped {
             punch_port,
             local: it.local,
@@ -122,7 +120,7 @@ impl Shared {
         }
     }
 
-    fn set_elsewhere(&self, key: super::Key, mapped: Option<Mapped>) {
+    fn set_elsewhere(&self, key: Key, mapped: Option<Mapped>) {
         let table = &self.table;
         table.send_if_modified(|table| table.set_elsewhere(key, mapped));
     }

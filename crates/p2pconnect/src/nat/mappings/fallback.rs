@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{task::JoinSet, time::timeout};
 
-use super::{Shared, table::Table};
+use super::{
+    Shared,
+    table::{Key, Table},
+};
 use crate::machine::punch_ports::PunchPorts;
 
 /// How long the servers that are asked first may take before others are asked beside them. An answer takes two
@@ -33,7 +36,8 @@ pub(super) async fn run(shared: Arc<Shared>, ports: PunchPorts) {
             if is_new {
                 tracing::debug!(%server, "asked for mappings as well");
                 for (punch_port, port) in ports.iter() {
-                    holding.spawn(Arc::clone(&shared).hold(punch_port, port, server));
+                    let key = Key { punch_port, server };
+                    holding.spawn(Arc::clone(&shared).hold(key, port));
                 }
             }
         }

@@ -19,8 +19,12 @@ const MAX_SERVERS_PER_FAMILY: usize = 2;
 /// and the guess that there is one beside it, in each family.
 const MAX_SERVERS: usize = 2 * MAX_STUN_SERVERS + 2;
 
-/// A punch port and a server.
-pub(super) type Key = (PunchPort, SocketAddr);
+/// What a mapping is of: a punch port, as a server sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    pub(super) punch_port: PunchPort,
+    pub(super) server: SocketAddr,
+}
 
 /// What is known of each punch port's mapping at each server.
 #[derive(Debug, Default)]
@@ -113,9 +117,10 @@ impl Table {
         }
         self.servers.push(server);
         for punch_port in ports {
-            self.slots.insert((punch_port, server), Slot::Waiting);
+            let key = Key { punch_port, server };
+            self.slots.insert(key, Slot::Waiting);
             // Those of the next server see at once that it takes up a place.
-            self.ask((punch_port, server));
+            self.ask(key);
         }
         true
     }
@@ -142,8 +147,7 @@ impl Table {
     /// Notes that a server is asked, if it may be: not while so many others of its family are, or
     /// have answered, and not before those that were named before it.
     pub(super) fn ask(&mut self, key: Key) -> bool {
-        let (_, server) = key;
-        let is_free = self.is_busy(server) || self.has_room_for(server);
+        let is_free = self.is_busy(key.server) || self.has_room_for(key.server);
         if is_free && let Some(slot) = self.slots.get_mut(&key) {
             *slot = match std::mem::replace(slot, Slot::Asking) {
                 Slot::Failed(error) => Slot::Retrying(error),
@@ -180,7 +184,7 @@ impl Table {
     }
 
     fn of(&self, server: SocketAddr) -> impl Iterator<Item = &Slot> {
-        let of_server = self.slots.iter().filter(move |((_, it), _)| *it == server);
+        let of_server = self.slots.iter().filter(move |(key, _)| key.server == server);
         of_server.map(|(_, slot)| slot)
     }
 
@@ -207,7 +211,7 @@ impl Table {
     ///
     /// Once others hold all the places of its family, it has failed like one that never answered.
     pub(super) fn lose(&mut self, key: Key, error: MappingError) -> bool {
-        let (_, server) = key;
+        let server = key.server;
         let is_other = |it: &&SocketAddr| **it != server && it.is_ipv4() == server.is_ipv4();
         let holds = |it: &&SocketAddr| self.of(**it).any(|slot| slot.mapped().is_some());
         let others = self.servers.iter().filter(is_other).filter(holds).count();
@@ -339,7 +343,7 @@ impl Table {
     /// will be named of that, or all of them have failed, IPv6 serves.
     pub(super) fn counts(&self, is_ipv4: bool) -> bool {
         let has_failed = |slot: &Slot| matches!(slot, Slot::Failed(_) | Slot::Retrying(_));
-        let mut over_v4 = self.slots.iter().filter(|((_, it), _)| it.is_ipv4());
+        let mut over_v4 = self.slots.iter().filter(|(key, _)| key.server.is_ipv4());
         is_ipv4 || (self.complete && over_v4.all(|(_, slot)| has_failed(slot)))
     }
 
@@ -356,9 +360,9 @@ impl Table {
     /// Returns the families (`true` for IPv4) that servers were named of, and none has told a mapping.
     pub(super) fn unmapped(&self) -> BTreeSet<bool> {
         let mut unmapped: BTreeSet<_> = self.servers.iter().map(SocketAddr::is_ipv4).collect();
-        for ((_, server), slot) in &self.slots {
+        for (key, slot) in &self.slots {
             if slot.last().is_some() {
-                unmapped.remove(&server.is_ipv4());
+                unmapped.remove(&key.server.is_ipv4());
             }
         }
         unmapped
@@ -369,9 +373,9 @@ impl Table {
         if self.any_held() {
             return None;
         }
-        let failed = self.slots.iter().filter_map(|((_, server), slot)| {
+        let failed = self.slots.iter().filter_map(|(key, slot)| {
             Some(Failure {
-                server: *server,
+                server: key.server,
                 error: slot.error()?.clone(),
             })
         });
@@ -401,14 +405,19 @@ mod tests {
         table
     }
 
+    const fn key(punch_port: PunchPort, server: SocketAddr) -> Key {
+        Key { punch_port, server }
+    }
+
     fn fail(table: &mut Table, server: SocketAddr) {
         for punch_port in PORTS {
             let error = MappingError::Refused;
-            table.set((punch_port, server), Slot::Failed(error));
+            table.set(Key { punch_port, server }, Slot::Failed(error));
         }
     }
 
-    fn hold(table: &mut Table, (punch_port, server): Key) {
+    fn hold(table: &mut Table, key: Key) {
+        let Key { punch_port, server } = key;
         let mapped = Mapped {
             punch_port,
             local: ([192, 168, 1, 2], 40_000).into(),
@@ -416,19 +425,19 @@ mod tests {
             server,
             token: None,
         };
-        assert!(table.set((punch_port, server), Slot::Held(mapped)));
+        assert!(table.set(key, Slot::Held(mapped)));
     }
 
     #[test]
     fn who_is_named_next_takes_the_place_of_one_that_failed() {
         let mut table = named(4);
         let [one, two, three, four] = [100, 99, 98, 97].map(server);
-        let may_ask = |table: &mut Table, server| PORTS.map(|port| table.ask((port, server)));
+        let may_ask = |table: &mut Table, server| PORTS.map(|port| table.ask(key(port, server)));
         assert_eq!(may_ask(&mut table, one), [true; 2]);
         assert_eq!(may_ask(&mut table, two), [true; 2]);
         assert_eq!(may_ask(&mut table, three), [false; 2]);
 
-        hold(&mut table, (PORTS[0], two));
+        hold(&mut table, key(PORTS[0], two));
         fail(&mut table, one);
         assert_eq!(may_ask(&mut table, four), [false; 2], "it was named last");
         assert_eq!(may_ask(&mut table, three), [true; 2]);
@@ -455,7 +464,7 @@ mod tests {
                     mac: [2; 16],
                 }),
             };
-            table.set((PunchPort::PRIMARY, server), Slot::Held(mapped))
+            table.set(key(PunchPort::PRIMARY, server), Slot::Held(mapped))
         };
         let told = |table: &Table| {
             let of = |it: Mapped| Candidate::server_reflexive(it.mapped, it.punch_port, it.token);
@@ -484,37 +493,37 @@ mod tests {
         let [one, two, three] = [100, 99, 98].map(server);
         let [primary, spare] = PORTS;
         for port in PORTS {
-            assert!(table.ask((port, one)));
-            hold(&mut table, (port, one));
+            assert!(table.ask(key(port, one)));
+            hold(&mut table, key(port, one));
         }
         table.complete = true;
-        assert!(table.lose((primary, one), MappingError::Refused));
-        assert!(!table.ask((primary, three)), "it serves the other port");
-        assert!(table.lose((spare, one), MappingError::Refused));
-        assert!(!table.lose((spare, one), MappingError::Reset), "no news");
-        assert!(table.ask((primary, three)));
+        assert!(table.lose(key(primary, one), MappingError::Refused));
+        assert!(!table.ask(key(primary, three)), "it serves the other port");
+        assert!(table.lose(key(spare, one), MappingError::Refused));
+        assert!(!table.lose(key(spare, one), MappingError::Reset), "no news");
+        assert!(table.ask(key(primary, three)));
         // All that is known is what it told.
         assert!(table.failure().is_some() && table.network().is_none());
         assert_eq!(table.known().len(), 1);
-        hold(&mut table, (spare, two));
+        hold(&mut table, key(spare, two));
         assert_eq!(table.known()[0].server, two);
 
-        hold(&mut table, (primary, three));
-        assert!(table.lose((primary, one), MappingError::Refused));
-        assert!(!table.is_lost((primary, one)), "others have both port_sets");
-        assert!(!table.ask((primary, one)));
+        hold(&mut table, key(primary, three));
+        assert!(table.lose(key(primary, one), MappingError::Refused));
+        assert!(!table.is_lost(key(primary, one)), "others have both port_sets");
+        assert!(!table.ask(key(primary, one)));
         fail(&mut table, two);
-        assert!(table.ask((primary, one)), "once more");
+        assert!(table.ask(key(primary, one)), "once more");
     }
 
     #[test]
     fn one_port_of_a_server_that_serves_the_other_is_asked_again() {
         let mut table = named(3);
         let one = server(100);
-        hold(&mut table, (PORTS[0], one));
+        hold(&mut table, key(PORTS[0], one));
         let failed = Slot::Failed(MappingError::Refused);
-        table.set((PORTS[1], one), failed);
-        assert!(table.ask((PORTS[1], one)));
+        table.set(key(PORTS[1], one), failed);
+        assert!(table.ask(key(PORTS[1], one)));
     }
 
     #[test]
@@ -526,12 +535,12 @@ mod tests {
             assert!(!table.is_hopeless());
         }
         let last = server(98);
-        assert!(PORTS.into_iter().all(|port| table.ask((port, last))));
+        assert!(PORTS.into_iter().all(|port| table.ask(key(port, last))));
         assert!(!table.is_hopeless());
         fail(&mut table, last);
         assert!(table.is_hopeless());
         // Neither is there more hope while one is asked again.
-        assert!(table.ask((PORTS[0], server(99))));
+        assert!(table.ask(key(PORTS[0], server(99))));
         assert!(table.is_hopeless());
         assert!(table.failure().is_some());
     }
@@ -541,7 +550,7 @@ mod tests {
         let mut table = named(2);
         let v6 = SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 3478));
         assert!(table.name(v6, PORTS.into_iter()));
-        assert!(table.ask((PORTS[0], v6)));
+        assert!(table.ask(key(PORTS[0], v6)));
         assert!(!table.name(v6, PORTS.into_iter()), "it is known");
     }
 
@@ -553,11 +562,11 @@ mod tests {
         assert!(!table.counts(is_ipv4), "it may answer yet");
         fail(&mut table, server(100));
         assert!(table.counts(is_ipv4));
-        assert!(table.ask((PORTS[0], server(100))));
+        assert!(table.ask(key(PORTS[0], server(100))));
         assert!(table.counts(is_ipv4), "it is asked again");
-        hold(&mut table, (PORTS[0], server(100)));
+        hold(&mut table, key(PORTS[0], server(100)));
         assert!(!table.counts(is_ipv4));
-        table.lose((PORTS[0], server(100)), MappingError::Refused);
+        table.lose(key(PORTS[0], server(100)), MappingError::Refused);
         assert!(!table.counts(is_ipv4), "it comes back");
     }
 

@@ -11,6 +11,14 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use super::*;
 
+/// The primary punch port, as a server sees it.
+const fn primary(server: SocketAddr) -> Key {
+    Key {
+        punch_port: PunchPort::PRIMARY,
+        server,
+    }
+}
+
 mod nat;
 
 use nat::Nat;
@@ -94,7 +102,7 @@ async fn a_machine_that_has_moved_is_not_known_by_its_former_commitments() {
     let server = "192.0.2.1:9".parse().unwrap();
     let shows = |punch_port, from: &str| {
         let from = from.parse().unwrap();
-        let commitment = mappings.shared.commitment(&(punch_port, server), from);
+        let commitment = mappings.shared.commitment(&Key { punch_port, server }, from);
         commitment.unwrap().salt()
     };
     let at_home = shows(PunchPort::PRIMARY, "192.168.1.2");
@@ -122,7 +130,7 @@ async fn a_mapping_is_given_up_when_its_address_is_not_ours_any_more() {
         assert_eq!(mappings.known().len(), 1);
         drop(server);
     };
-    let follow = shared.follow(PunchPort::PRIMARY, address, held);
+    let follow = shared.follow(primary(address), held);
     let both = async { tokio::join!(ends, follow) };
     timeout(LONG, both).await.unwrap();
     assert!(mappings.known().is_empty());
@@ -145,7 +153,7 @@ async fn follow_quickly(mappings: &Mappings, server: SocketAddr) -> AbortOnDrop 
         false
     });
     let mut changes = mappings.changes();
-    let follow = async move { shared.follow(PunchPort::PRIMARY, server, held).await };
+    let follow = async move { shared.follow(primary(server), held).await };
     let follow = AbortOnDrop::spawn(follow);
     timeout(LONG, changes.next()).await.unwrap();
     follow
@@ -186,7 +194,7 @@ async fn servers_that_died_leave_their_places_to_the_next() {
             .shared
             .table
             .borrow()
-            .is_lost((PunchPort::PRIMARY, server))
+            .is_lost(primary(server))
     };
     until(&mappings, || gone.into_iter().all(is_left)).await;
 }
@@ -215,7 +223,7 @@ async fn moved(mappings: &Mappings, meanwhile: impl Future<Output = ()>) {
     config.refresh_interval = Duration::from_secs(3600);
     let held = HeldMapping::open(formerly, address, config).await.unwrap();
     let shared = Arc::clone(&mappings.shared);
-    let follow = shared.follow(PunchPort::PRIMARY, address, held);
+    let follow = shared.follow(primary(address), held);
     let both = async { tokio::join!(meanwhile, follow) };
     timeout(LONG, both).await.unwrap();
     assert!(mappings.known().is_empty());

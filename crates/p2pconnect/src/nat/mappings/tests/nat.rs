@@ -39,7 +39,7 @@ impl Nat {
         let listener = reusable_listener(any_port(), 16).unwrap();
         let address = listener.local_addr().unwrap();
         let mut ways = self.ways.lock().unwrap();
-        let way = translate(Arc::clone(&self.state), listener, (server, ways.len()));
+        let way = translate(Arc::clone(&self.state), listener, server, ways.len());
         ways.spawn(way);
         address
     }
@@ -61,7 +61,8 @@ impl Nat {
 async fn translate(
     state: Arc<Mutex<State>>,
     listener: TcpListener,
-    (server, way): (SocketAddr, usize),
+    server: SocketAddr,
+    way: usize,
 ) {
     loop {
         let (inside, from) = listener.accept().await.unwrap();
