@@ -30,6 +30,7 @@ use crate::{
     nat::{mappings::Failure, port_sets::PortSetLease},
     session::{Lost, SessionError},
     stream::{Established, Steps, Successor},
+    sync::Watcher,
 };
 
 /// For how long other dials of a key wait until the peer has answered on the connection of one, which takes it a round trip.
@@ -57,11 +58,11 @@ struct Counts {
     rounds: u32,
     /// The peer had no room.
     turned_away: u32,
-    /// One side had told of its NAT what does not hold.
+    /// The introduction was stale.
     stale: u32,
-    /// There was no way.
+    /// The agent found no path.
     failed: u32,
-    /// So many may fail like that.
+    /// The most that may fail like that.
     most: u32,
 }
 
@@ -97,7 +98,7 @@ struct ConnectedRound {
 struct Following {
     round: Round,
     unconfirmed: UnconfirmedAttempt,
-    confirmation: watch::Receiver<bool>,
+    confirmation: Watcher<bool>,
 }
 
 impl Dial {

@@ -43,6 +43,7 @@ mod online;
 mod session;
 mod status;
 mod stream;
+mod sync;
 
 pub use builder::Builder;
 pub use coordinator::reconnecting::Reconnecting;

@@ -1,9 +1,11 @@
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
 use p2pconnect_punch::{PairReport, Stats};
+
+use crate::sync::lock;
 
 /// What an endpoint has done since it was bound, in both roles.
 ///
@@ -37,7 +39,7 @@ pub(crate) struct Recorder(Mutex<Metrics>);
 
 impl Recorder {
     pub(crate) fn read(&self) -> Metrics {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.0)
     }
 
     pub(crate) fn introduced(&self, time: Duration) {
@@ -86,6 +88,6 @@ impl Recorder {
     }
 
     fn write(&self, change: impl FnOnce(&mut Metrics)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut lock(&self.0));
     }
 }

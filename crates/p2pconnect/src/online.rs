@@ -79,7 +79,7 @@ impl RegistrationKeeper {
         }
     }
 
-    /// Serves `line`, and whenever it breaks makes a new one, unless another endpoint has taken
+    /// Serves `link`, and whenever it breaks makes a new one, unless another endpoint has taken
     /// this one's place.
     pub(crate) async fn run(mut self, mut link: CoordinatorLink) {
         let mut reconnecting = Reconnecting::default();
@@ -237,8 +237,7 @@ async fn watch_over(coordination: &Coordination, mappings: &Mappings) -> Infalli
     let mut losses = mappings.losses();
     loop {
         tokio::select! {
-            // The sender lives as long as the endpoint.
-            Ok(()) = losses.changed() => {}
+            () = losses.changed() => {}
             () = sleep_until(next_keepalive(KEEP_ALIVE)) => {}
         }
         coordination.check().await;
@@ -268,8 +267,7 @@ impl Inner {
                 // What is found has changed the report before.
                 biased;
                 () = changes.next() => {}
-                // The sender lives as long as the endpoint.
-                Ok(()) = forwarded.changed() => {}
+                () = forwarded.changed() => {}
                 never = self.tell_what_is_found() => match never {},
             }
             let mut pause = REGISTER_PAUSE;

@@ -28,7 +28,7 @@ use p2pconnect_punch::{
     PunchReport, Purpose, VerifyFailure,
 };
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, oneshot},
     task::{AbortHandle, JoinSet},
     time::sleep_until,
 };
@@ -48,12 +48,13 @@ use crate::{
         opened_path::{OpenedPath, UsablePath},
         punched::Punched,
     },
+    sync::{Watched, Watcher},
 };
 pub(crate) use decision::Decision;
 pub(crate) use handover::Handover;
 pub(crate) use syn_gate::SynGate;
 
-/// Connections that may be told of as usable at a time; only one is.
+/// The most events of unconfirmed connections that wait for the session.
 const MAX_UNCONFIRMED: usize = 4;
 
 /// A connection, and what tells if it comes to nothing before the peer has answered on it, if that may be.
@@ -79,7 +80,7 @@ pub(crate) struct Signs {
 /// Why a session ended without a connection.
 #[derive(Debug)]
 pub(crate) enum SessionError {
-    /// The agent found no way.
+    /// The agent found no path.
     NoPath(Box<PunchReport>),
     /// The connection broke while it was nominated.
     Broken(io::Error),
@@ -96,7 +97,7 @@ pub(crate) struct Session {
     agent: PunchAgent,
     verifier: Verifier,
     inbox: Inbox,
-    local_nat: watch::Receiver<NatReport>,
+    local_nat: Watcher<NatReport>,
     kinds: BTreeMap<SocketAddr, CandidateKind>,
     shared: SharedAddresses,
     translated: BTreeSet<IpAddr>,
@@ -110,7 +111,7 @@ pub(crate) struct Session {
     holes: Arc<Holes>,
     lingering: Arc<Lingering>,
     /// Whether the holes that it has left open are closed.
-    over: watch::Sender<bool>,
+    over: Watched<bool>,
     account: Account,
 }
 
@@ -159,7 +160,7 @@ impl Session {
         verifier: Verifier,
         handover: Handover,
         inbox: Inbox,
-        local_nat: watch::Receiver<NatReport>,
+        local_nat: Watcher<NatReport>,
     ) -> Self {
         Self {
             agent,
@@ -177,7 +178,7 @@ impl Session {
             reservation: None,
             holes: Arc::default(),
             lingering: Arc::default(),
-            over: watch::Sender::new(false),
+            over: Watched::new(false),
             account: Account::default(),
         }
     }
@@ -303,12 +304,7 @@ impl Session {
         }
     }
 
-    fn connect(
-        &mut self,
-        check: CheckId,
-        four_tuple: FourTuple,
-        purpose: Purpose,
-    ) {
+    fn connect(&mut self, check: CheckId, four_tuple: FourTuple, purpose: Purpose) {
         let FourTuple { local, remote } = four_tuple;
         if self.syn_gate.is_held() {
             return;
@@ -319,12 +315,9 @@ impl Session {
         let task = if is_hole {
             let account = self.account.clone();
             let pay = move || account.pay(network, purpose);
-            let connecting = self.holes.connect(
-                four_tuple,
-                pay,
-                self.verifier.faults(),
-                self.over.subscribe(),
-            );
+            let connecting =
+                self.holes
+                    .connect(four_tuple, pay, self.verifier.faults(), self.over.clone());
             let claim = self.inbox.claim(remote, self.patience(remote));
             self.tasks.spawn(async move {
                 let result = match connecting.await {
@@ -335,8 +328,7 @@ impl Session {
             })
         } else if let Some(paid) = self.account.pay(network, purpose) {
             let faults = self.verifier.faults();
-            self.tasks
-                .spawn(connect(check, four_tuple, paid, faults))
+            self.tasks.spawn(connect(check, four_tuple, paid, faults))
         } else {
             let withheld = Done::Connect(Err(ConnectFailure::Withheld));
             self.tasks.spawn(async move { (check, withheld) });
@@ -430,7 +422,7 @@ impl Session {
                 Err(error) => tracing::trace!(%error, "check ended without a result"),
             },
             Some(arrival) = self.inbox.next() => self.take_arrival(arrival),
-            Ok(()) = self.local_nat.changed() => {
+            () = self.local_nat.changed() => {
                 let report = *self.local_nat.borrow_and_update();
                 self.agent.handle_input(Input::LocalNat(report), Instant::now());
             }

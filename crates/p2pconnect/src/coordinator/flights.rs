@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -11,6 +11,8 @@ use p2pconnect_proto::{
     message::{Flight, Silent},
 };
 use tokio::sync::mpsc;
+
+use crate::sync::lock;
 
 /// Flights that wait in one session. A side of TLS 1.3 sends two at most.
 const MAX_WAITING: usize = 4;
@@ -83,7 +85,7 @@ impl Flights {
     }
 
     fn with<T>(&self, use_waiting: impl FnOnce(&mut Waiting) -> T) -> T {
-        use_waiting(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        use_waiting(&mut lock(&self.0))
     }
 }
 

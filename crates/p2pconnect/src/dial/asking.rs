@@ -154,7 +154,7 @@ impl Dial {
     ) -> Result<Asked, CoordinatorError> {
         let mut coordination = self.coordination.clone();
         let link = coordination.wait_for(Option::is_some).await;
-        // As long as this endpoint exists, only another one with the same key ends the task that keeps the line.
+        // As long as this endpoint exists, only another one with the same key ends the task that keeps this endpoint online.
         let link = link
             .ok()
             .and_then(|link| link.clone())

@@ -88,7 +88,7 @@ pub(super) fn spread(error: Option<&DialError>, failed: u32, drawn: f64) -> Dura
 }
 
 /// Returns how long to wait before the next introduction when one has been left because more had become known, and
-/// so many before. Each side learns of its NAT once; what goes on becoming outdated are ports that dials beside this one take,
+/// so many before. Each side learns of its NAT once; what goes on becoming stale are ports that dials beside this one take,
 /// and what the peer goes on turning away are dials that would take those of another one.
 pub(super) fn pause_after_leaving(before: u32, drawn: f64) -> Duration {
     before

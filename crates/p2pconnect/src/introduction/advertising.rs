@@ -1,6 +1,6 @@
 //! Advertises: tells the coordinator, and by way of it a peer, where this endpoint may be reached and what its NAT is like.
 
-use std::{net::SocketAddr, sync::PoisonError, time::Instant};
+use std::{net::SocketAddr, time::Instant};
 
 use p2pconnect_proto::{
     PunchPort,
@@ -13,6 +13,7 @@ use crate::{
     coordinator::requests::Coordination,
     machine::{interfaces::Interfaces, port_mapping::ForwardedPort, punch_ports::PunchPorts},
     nat::{mappings::Mapped, port_sets::PortSetLease},
+    sync::lock,
 };
 
 impl Inner {
@@ -72,9 +73,7 @@ impl Inner {
 
     /// Returns what the coordinator has been told.
     pub(crate) fn registered(&self) -> std::sync::MutexGuard<'_, Registrations> {
-        self.registered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.registered)
     }
 
     /// Returns what a dialler was told, and has the next one told of ports that no NAT has seen, as

@@ -7,7 +7,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -19,6 +19,7 @@ use crate::{
     introduction::listening::Room,
     nat::port_sets::PortSetLease,
     stream::{Established, Steps, punched::Punched},
+    sync::lock,
 };
 
 /// How long a dial waits for the peer's to end, before it goes on by itself.
@@ -144,7 +145,7 @@ impl GlareTable {
     }
 
     fn with<T>(&self, use_state: impl FnOnce(&mut State) -> T) -> T {
-        use_state(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        use_state(&mut lock(&self.0))
     }
 }
 

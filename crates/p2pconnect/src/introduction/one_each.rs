@@ -6,11 +6,13 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use p2pconnect_proto::PeerId;
+
+use crate::sync::lock;
 
 /// For how long a dial has a peer's ports for itself at most: as a rule it is over in a second, and its dialler may be
 /// gone without a word.
@@ -48,7 +50,7 @@ impl OneEach {
     }
 
     fn with<T>(&self, use_all: impl FnOnce(&mut BTreeMap<PeerId, Instant>) -> T) -> T {
-        use_all(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        use_all(&mut lock(&self.0))
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use p2pconnect_proto::PeerId;
+
+use crate::sync::lock;
 
 /// The slots for connections, and who holds them.
 ///
@@ -37,7 +39,7 @@ impl Shares {
 
     /// Takes a slot for a peer, if there is one for it.
     pub(crate) fn take(self: &Arc<Self>, peer: PeerId) -> Option<Share> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = lock(&self.held);
         let free = self.limit.saturating_sub(held.values().sum());
         let own = held.get(&peer).copied().unwrap_or_default();
         if free == 0 || self.is_shared && own > free {
@@ -51,8 +53,7 @@ impl Shares {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        let held = &self.shares.held;
-        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = lock(&self.shares.held);
         if let Some(own) = held.get_mut(&self.peer) {
             *own -= 1;
             if *own == 0 {

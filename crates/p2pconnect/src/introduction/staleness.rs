@@ -86,11 +86,11 @@ pub(crate) async fn becomes_stale(
         return future::pending().await;
     }
     tokio::select! {
-        () = behaviour.makes_stale(&check.advertised.nat) => {}
-        () = has_moved(&check, mappings, behaviour) => {}
-        () = is_late(&check, own) => {}
+        true = behaviour.makes_stale(&check.advertised.nat) => {}
+        true = has_moved(&check, mappings, behaviour) => {}
+        true = is_late(&check, own) => {}
         () = leaves_elsewhere(&check, own) => {}
-        () = meets_by_another_family(&check, own) => {}
+        true = meets_by_another_family(&check, own) => {}
     }
     let first_ones = async {
         check.syn_gate.begun().await;
@@ -102,16 +102,15 @@ pub(crate) async fn becomes_stale(
 }
 
 /// Waits for a mapping that not even the coordinator knew when it introduced this side: packets to the
-/// STUN server were lost, and the peer dials nothing but private addresses.
-async fn is_late(check: &StalenessCheck, mappings: &Mappings) {
-    if check.is_without_mapping()
+/// STUN server were lost, and the peer dials nothing but private addresses. Returns whether there is one.
+async fn is_late(check: &StalenessCheck, mappings: &Mappings) -> bool {
+    let is_late = check.is_without_mapping()
         && mappings.first().await.is_ok()
-        && check.lacks(&mappings.known())
-    {
+        && check.lacks(&mappings.known());
+    if is_late {
         tracing::debug!("the peer does not know this side's mapping");
-        return;
     }
-    future::pending().await
+    is_late
 }
 
 /// Waits for a mapping over another route than that to the servers, of which the peer has not been told.
@@ -122,42 +121,42 @@ async fn leaves_elsewhere(check: &StalenessCheck, mappings: &Mappings) {
     tracing::debug!("the peer does not know the mapping of the route that leads to it");
 }
 
-/// Waits for a mapping of the peer's family, if the peer knows this side in the other one alone.
-async fn meets_by_another_family(check: &StalenessCheck, mappings: &Mappings) {
+/// Waits for a mapping of the peer's family, if the peer knows this side in the other one alone. Returns whether it
+/// does.
+async fn meets_by_another_family(check: &StalenessCheck, mappings: &Mappings) -> bool {
     if !check.known.are_apart() {
-        return future::pending().await;
+        return false;
     }
     mappings.mapped(|it| check.known.would_meet_by(it)).await;
     tracing::debug!("the peer does not know this side by an address of its family");
+    true
 }
 
-/// Waits until it is certain that others have got the ports that the peer expects connections from.
-async fn has_moved(check: &StalenessCheck, mappings: &Mappings, behaviour: &Behaviour) {
-    let (Some(predicted), Some(PortAssignment::Sequential { delta })) =
+/// Waits until it is known whether others have got the ports that the peer expects connections from, and returns whether
+/// they have.
+async fn has_moved(check: &StalenessCheck, mappings: &Mappings, behaviour: &Behaviour) -> bool {
+    let (Some(first), Some(PortAssignment::Sequential { delta })) =
         (check.advertised.predicted, check.advertised.nat.ports)
     else {
-        return future::pending().await;
+        return false;
     };
     if check.role == Role::Controlling && check.advertised.was_probed_just_before() {
-        return future::pending().await;
+        return false;
     }
     let Some(spare) = spare_ports(check.nats()) else {
-        return future::pending().await;
+        return false;
     };
     check.syn_gate.begun().await;
     sleep(LEAVING).await;
     let own = check.syn_gate.count();
     let Some(probed) = discovery::probe_again(mappings, behaviour).await else {
-        return future::pending().await;
+        return false;
     };
-    let sequence = Sequence {
-        first: predicted,
-        delta,
-    };
-    if sequence.begins_with(own + spare, probed) {
-        return future::pending().await;
+    let has_moved = !Sequence { first, delta }.begins_with(own + spare, probed);
+    if has_moved {
+        tracing::debug!("others have got the ports that the peer expects");
     }
-    tracing::debug!("others have got the ports that the peer expects");
+    has_moved
 }
 
 /// The addresses that a NAT gives out next, by a step of `delta` ports.

@@ -9,7 +9,7 @@ use std::{
     collections::BTreeSet,
     io,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -20,9 +20,12 @@ use p2pconnect_stun::{
 };
 use tokio::time::{Instant, sleep_until};
 
-use crate::machine::{
-    names::{LOOKUP_LIMIT, look_up},
-    task::AbortOnDrop,
+use crate::{
+    machine::{
+        names::{LOOKUP_LIMIT, look_up},
+        task::AbortOnDrop,
+    },
+    sync::lock,
 };
 pub(crate) use prefix::Prefix;
 
@@ -149,11 +152,11 @@ fn translate_with(
 
 impl Shared {
     fn known(&self) -> Option<Prefix> {
-        *self.prefix.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.prefix)
     }
 
     fn set(&self, prefix: Option<Prefix>) {
-        *self.prefix.lock().unwrap_or_else(PoisonError::into_inner) = prefix;
+        *lock(&self.prefix) = prefix;
     }
 
     /// Looks for the prefix, unless that has been done at a moment that will do.

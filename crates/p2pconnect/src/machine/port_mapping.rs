@@ -10,21 +10,19 @@ mod upnp;
 use std::{
     net::SocketAddr,
     num::NonZeroU16,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use p2pconnect_proto::PunchPort;
 use p2pconnect_stun::next_keepalive;
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until, timeout},
-};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::{
     Status,
     machine::{punch_ports::PunchPorts, task::AbortOnDrop},
     status::Observer,
+    sync::{Watched, Watcher, lock},
 };
 use lease::Lease;
 use route::Route;
@@ -62,8 +60,8 @@ pub(crate) struct PortMappings {
 
 #[derive(Debug)]
 struct Shared {
-    forwarded: watch::Sender<Vec<ForwardedPort>>,
-    closing: watch::Sender<bool>,
+    forwarded: Watched<Vec<ForwardedPort>>,
+    closing: Watched<bool>,
     ports: PunchPorts,
     observer: Observer,
 }
@@ -82,8 +80,8 @@ impl PortMappings {
     /// Has nothing mapped until it is started.
     pub(crate) fn new(ports: PunchPorts, observer: Observer) -> Self {
         let shared = Shared {
-            forwarded: watch::Sender::default(),
-            closing: watch::Sender::default(),
+            forwarded: Watched::default(),
+            closing: Watched::default(),
             ports,
             observer,
         };
@@ -96,7 +94,7 @@ impl PortMappings {
     /// Starts to ask the router.
     pub(crate) fn start(&self) {
         let task = AbortOnDrop::spawn(Arc::clone(&self.shared).keep());
-        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        *lock(&self.task) = Some(task);
     }
 
     /// Returns what is forwarded now.
@@ -105,8 +103,8 @@ impl PortMappings {
     }
 
     /// Watches what is forwarded.
-    pub(crate) fn changes(&self) -> watch::Receiver<Vec<ForwardedPort>> {
-        self.shared.forwarded.subscribe()
+    pub(crate) fn changes(&self) -> Watcher<Vec<ForwardedPort>> {
+        self.shared.forwarded.watch()
     }
 
     /// Gives the mappings back, within half a second.
@@ -114,9 +112,8 @@ impl PortMappings {
         if self.known().is_empty() {
             return;
         }
-        let mut forwarded = self.changes();
-        self.shared.closing.send_replace(true);
-        let released = forwarded.wait_for(Vec::is_empty);
+        self.shared.closing.set(true);
+        let released = self.shared.forwarded.wait_for(Vec::is_empty);
         if timeout(RELEASE_LIMIT, released).await.is_err() {
             tracing::debug!("the router keeps the port mappings until they run out");
         }
@@ -190,11 +187,10 @@ impl Shared {
 
     /// Renews leases until that fails, this machine has moved, or they are to be given back.
     async fn hold(&self, route: Option<&Route>, mut held: Held) -> Ended {
-        let mut closing = self.closing.subscribe();
         let mut due = Instant::now() + renewal(&held);
         loop {
             tokio::select! {
-                Ok(_) = closing.wait_for(|closing| *closing) => return Ended::Closing(held),
+                () = self.closing.wait_for(|closing| *closing) => return Ended::Closing(held),
                 () = sleep_until(next_keepalive(CHECK_INTERVAL)) => {}
             }
             if Route::current().as_ref() != route {
@@ -227,7 +223,7 @@ impl Shared {
                 external: lease.external(),
             })
             .collect();
-        let changed = self.forwarded.send_if_modified(|forwarded| {
+        let changed = self.forwarded.change_if(|forwarded| {
             let changed = *forwarded != new;
             *forwarded = new;
             changed

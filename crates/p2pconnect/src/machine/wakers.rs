@@ -1,9 +1,11 @@
 //! Lets two tasks wait for the same thing.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     task::{Wake, Waker},
 };
+
+use crate::sync::lock;
 
 /// In which direction of a stream a task waits.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +36,7 @@ impl Wakers {
     }
 
     fn with<T>(&self, use_tasks: impl FnOnce(&mut [Option<Waker>; 2]) -> T) -> T {
-        use_tasks(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        use_tasks(&mut lock(&self.0))
     }
 }
 

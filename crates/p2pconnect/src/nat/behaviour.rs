@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
@@ -13,13 +13,11 @@ use p2pconnect_proto::{
 use p2pconnect_punch::behaviour::{
     MIN_RANGE_SAMPLES, Observation, SeenRange, conclude, finer_step,
 };
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 
-use crate::nat::{
-    query_ports::QueryPorts, recent_tuples::RecentTuples, unused_ports::PREDICTED_BLOCK,
+use crate::{
+    nat::{query_ports::QueryPorts, recent_tuples::RecentTuples, unused_ports::PREDICTED_BLOCK},
+    sync::{Watched, Watcher, lock},
 };
 
 /// Connections that show whether ports follow each other, and if not, in which range they are: its size
@@ -41,13 +39,13 @@ const BREATH: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) struct Behaviour {
     facts: Mutex<Facts>,
-    report: watch::Sender<NatReport>,
+    report: Watched<NatReport>,
     /// Whether all is known that plans need.
-    settled: watch::Sender<bool>,
+    settled: Watched<bool>,
     /// What was known when nothing more was being found out, until somebody is told.
-    found: watch::Sender<Option<NatReport>>,
+    found: Watched<Option<NatReport>>,
     /// Changes whenever another port is predicted for the next connection.
-    predictions: watch::Sender<()>,
+    predictions: Watched<()>,
     /// Which connections have got a port.
     pub(crate) recent_tuples: Arc<RecentTuples>,
     /// From where servers were asked lately which port a new connection gets.
@@ -55,7 +53,7 @@ pub(crate) struct Behaviour {
     /// Held while a sequence probe is under way.
     pub(crate) probing: tokio::sync::Mutex<()>,
     /// How many introductions are asked for or under way, the making of the endpoint counted as one.
-    introductions: watch::Sender<usize>,
+    introductions: Watched<usize>,
     /// The outsides of networks whose firewall has banned a server for connecting back.
     banning: Mutex<BTreeSet<IpAddr>>,
 }
@@ -93,14 +91,14 @@ impl Behaviour {
     pub(crate) fn new() -> Self {
         Self {
             facts: Mutex::default(),
-            report: watch::Sender::default(),
-            settled: watch::Sender::default(),
-            found: watch::Sender::default(),
-            predictions: watch::Sender::default(),
+            report: Watched::default(),
+            settled: Watched::default(),
+            found: Watched::default(),
+            predictions: Watched::default(),
             recent_tuples: Arc::default(),
             query_ports: QueryPorts::default(),
             probing: tokio::sync::Mutex::default(),
-            introductions: watch::Sender::default(),
+            introductions: Watched::default(),
             banning: Mutex::default(),
         }
     }
@@ -108,7 +106,7 @@ impl Behaviour {
     /// Puts off sequence probes that have time, so that none takes the port that a peer is told of, and the question
     /// that may get the server banned.
     pub(crate) fn reserve(self: &Arc<Self>) -> Reserved {
-        self.introductions.send_modify(|count| *count += 1);
+        self.introductions.change(|count| *count += 1);
         Reserved(Arc::clone(self))
     }
 
@@ -123,23 +121,20 @@ impl Behaviour {
     ///
     /// Cancel safe.
     pub(crate) async fn may_be_probed(&self, patience: Duration) {
-        let mut reports = self.reports();
         tokio::select! {
             () = self.is_idle() => {}
-            _ = reports.wait_for(varies) => {}
+            () = self.report.wait_for(varies) => {}
             () = sleep(patience) => {}
         }
     }
 
     /// Waits until nothing has been reserved for a moment.
     async fn is_idle(&self) {
-        let mut reserved = self.introductions.subscribe();
-        // The sender lives as long as `self`.
-        while reserved.wait_for(|count| *count == 0).await.is_ok() {
-            if timeout(BREATH, reserved.wait_for(|count| *count > 0))
-                .await
-                .is_err()
-            {
+        let mut reserved = self.introductions.watch();
+        loop {
+            reserved.wait_for(|count| *count == 0).await;
+            let reserving = reserved.wait_for(|count| *count > 0);
+            if timeout(BREATH, reserving).await.is_err() {
                 return;
             }
         }
@@ -173,7 +168,7 @@ impl Behaviour {
     }
 
     fn banning(&self) -> MutexGuard<'_, BTreeSet<IpAddr>> {
-        self.banning.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.banning)
     }
 
     /// Returns what is known now.
@@ -182,48 +177,45 @@ impl Behaviour {
     }
 
     /// Watches what is known.
-    pub(crate) fn reports(&self) -> watch::Receiver<NatReport> {
-        self.report.subscribe()
+    pub(crate) fn reports(&self) -> Watcher<NatReport> {
+        self.report.watch()
     }
 
     /// Watches for another answer of [`predict`](Self::predict).
-    pub(crate) fn predictions(&self) -> watch::Receiver<()> {
-        self.predictions.subscribe()
+    pub(crate) fn predictions(&self) -> Watcher<()> {
+        self.predictions.watch()
     }
 
     /// Says that another port is predicted now.
     pub(crate) fn prediction_changed(&self) {
-        self.predictions.send_replace(());
+        self.predictions.notify();
     }
 
     /// Says whether all is known that plans need.
     pub(crate) fn settle(&self, settled: bool) {
-        self.settled.send_replace(settled);
+        self.settled.set(settled);
     }
 
     /// Says that nothing more is being found out.
     pub(crate) fn finish(&self) {
-        self.found.send_replace(Some(self.report()));
+        self.found.set(Some(self.report()));
     }
 
     /// Waits until nothing more is being found out, and returns what is known then, once.
     ///
     /// Cancel safe.
     pub(crate) async fn found(&self) -> NatReport {
-        let mut found = self.found.subscribe();
+        let mut found = self.found.watch();
         loop {
             let mut report = None;
-            self.found.send_if_modified(|found| {
+            self.found.change_if(|found| {
                 report = found.take();
                 false
             });
             if let Some(report) = report {
                 return report;
             }
-            // The sender lives as long as `self`.
-            if found.changed().await.is_err() {
-                std::future::pending().await
-            }
+            found.changed().await;
         }
     }
 
@@ -319,7 +311,7 @@ impl Behaviour {
     /// Drops what was found out about a NAT that has another address now.
     pub(crate) fn start_over(&self) {
         self.settle(false);
-        self.found.send_replace(None);
+        self.found.set(None);
         self.learn(Facts::forget_samples);
     }
 
@@ -329,12 +321,12 @@ impl Behaviour {
         let report = facts.report();
         // Before the facts may change again, or a report of older ones could take the place of this.
         self.report
-            .send_if_modified(|known| std::mem::replace(known, report) != report);
+            .change_if(|known| std::mem::replace(known, report) != report);
         drop(facts);
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.facts)
     }
 
     /// Returns how many new connections would tell more than is known.
@@ -381,27 +373,23 @@ impl Behaviour {
         (report, facts.predicted(&report, unused))
     }
 
-    /// Waits until what is known of the NAT makes a plan possible that what was known did not.
+    /// Waits until all is known that plans need, and returns whether that makes a plan possible that `known` did not.
     ///
     /// Cancel safe.
-    pub(crate) async fn makes_stale(&self, known: &NatReport) {
+    pub(crate) async fn makes_stale(&self, known: &NatReport) -> bool {
         let could_plan = |report: &NatReport| varies(report) && report.ports.is_some();
         if could_plan(known) {
-            return std::future::pending().await;
+            return false;
         }
-        let mut settled = self.settled.subscribe();
-        // The sender lives as long as `self`.
-        if settled.wait_for(|settled| *settled).await.is_ok() && could_plan(&self.report()) {
-            return;
-        }
-        std::future::pending().await
+        self.settled.wait_for(|settled| *settled).await;
+        could_plan(&self.report())
     }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
         let count = &self.0.introductions;
-        count.send_modify(|count| *count = count.saturating_sub(1));
+        count.change(|count| *count = count.saturating_sub(1));
     }
 }
 

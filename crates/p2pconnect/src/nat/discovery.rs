@@ -93,8 +93,7 @@ async fn follow(network: Network, behaviour: &Behaviour) -> Infallible {
     let mut reports = behaviour.reports();
     loop {
         tokio::select! {
-            // The sender lives as long as the endpoint.
-            Ok(()) = reports.changed() => {
+            () = reports.changed() => {
                 reports.mark_unchanged();
                 sample(network, behaviour).await;
             }

@@ -11,7 +11,7 @@ mod unproven_backoff;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -24,7 +24,6 @@ use p2pconnect_stun::{
     next_keepalive, route::source_address,
 };
 use tokio::{
-    sync::watch,
     task::JoinSet,
     time::{sleep, sleep_until, timeout},
 };
@@ -34,6 +33,7 @@ use crate::{
     machine::{nat64::Nat64, punch_ports::PunchPorts, task::AbortOnDrop, tcp},
     nat::{behaviour::Behaviour, families::Families, network::Network},
     status::Observer,
+    sync::{Watched, Watcher, lock},
 };
 use table::{Key, Slot, Table};
 
@@ -84,21 +84,21 @@ pub(crate) struct Mappings {
 
 #[derive(Debug)]
 struct Shared {
-    table: watch::Sender<Table>,
-    /// Changes when a server has failed, whose place another may take.
-    freed: watch::Sender<()>,
+    table: Watched<Table>,
+    /// Changes when a server has failed, whose slot another may take.
+    freed: Watched<()>,
     /// Changes when a connection to a server is lost that had told a mapping.
-    losses: watch::Sender<()>,
+    losses: Watched<()>,
     /// Changes when every server shall be asked at once, and not with the next keep-alive.
-    recheck: watch::Sender<()>,
+    recheck: Watched<()>,
     /// Changes when this machine has been seen to have another address.
-    moved: watch::Sender<()>,
+    moved: Watched<()>,
     behaviour: Arc<Behaviour>,
     nat64: Arc<Nat64>,
     /// Which addresses serve for comparison, once that is known.
-    alternates: watch::Sender<Option<Vec<SocketAddr>>>,
+    alternates: Watched<Option<Vec<SocketAddr>>>,
     /// In which families the alternate addresses have been asked, if there are any.
-    compared: watch::Sender<Families>,
+    compared: Watched<Families>,
     claims: Mutex<Vec<Claimed>>,
     id: PeerId,
     observer: Observer,
@@ -156,15 +156,15 @@ impl Mappings {
         let both = |(punch_port, _)| [true, false].map(|is_ipv4| claim(punch_port, is_ipv4));
         let claims = ports.iter().flat_map(both).flatten().collect();
         let shared = Arc::new(Shared {
-            table: watch::Sender::default(),
-            freed: watch::Sender::default(),
-            losses: watch::Sender::default(),
-            recheck: watch::Sender::default(),
-            moved: watch::Sender::default(),
+            table: Watched::default(),
+            freed: Watched::default(),
+            losses: Watched::default(),
+            recheck: Watched::default(),
+            moved: Watched::default(),
             behaviour,
             nat64,
-            alternates: watch::Sender::default(),
-            compared: watch::Sender::default(),
+            alternates: Watched::default(),
+            compared: Watched::default(),
             claims: Mutex::new(claims),
             id: *id,
             observer,
@@ -182,11 +182,11 @@ impl Mappings {
     pub(crate) fn start(&self, server: SocketAddr) {
         let punch_ports = self.ports.iter().map(|(punch_port, _)| punch_port);
         let table = &self.shared.table;
-        if !table.send_if_modified(|table| table.name(server, punch_ports)) {
+        if !table.change_if(|table| table.name(server, punch_ports)) {
             return;
         }
         let is_asked_elsewhere = table.borrow().is_first_of_its_family(server);
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tasks = lock(&self.tasks);
         for (punch_port, port) in self.ports.iter() {
             let shared = Arc::clone(&self.shared);
             let key = Key { punch_port, server };
@@ -201,7 +201,7 @@ impl Mappings {
 
     /// Lets all mappings go.
     pub(crate) fn release(&self) {
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tasks = lock(&self.tasks);
         tasks.clear();
     }
 
@@ -210,13 +210,13 @@ impl Mappings {
     pub(crate) fn complete(&self, alternates: Vec<SocketAddr>) {
         let has_alternates = !alternates.is_empty();
         // Known to whoever sees that the table is complete, and looks again then.
-        let is_news = self.shared.alternates.send_if_modified(|known| {
+        let is_news = self.shared.alternates.change_if(|known| {
             let alternates = Some(alternates);
             let is_news = *known != alternates;
             *known = alternates;
             is_news
         });
-        self.shared.table.send_if_modified(|table| {
+        self.shared.table.change_if(|table| {
             table.may_fall_back |= has_alternates && is_news;
             !std::mem::replace(&mut table.complete, true) || is_news
         });
@@ -226,19 +226,15 @@ impl Mappings {
     ///
     /// Cancel safe.
     pub(crate) async fn first(&self) -> Result<(), Failure> {
-        let mut table = self.shared.table.subscribe();
-        // The sender lives as long as `self`.
-        if let Ok(table) = table
+        let table = &self.shared.table;
+        table
             .wait_for(|table| table.any_held() || table.is_hopeless())
-            .await
-            && let Some(failure) = table.failure()
-        {
+            .await;
+        if let Some(failure) = table.borrow().failure() {
             return Err(failure);
         }
-        if timeout(STRAGGLER_LIMIT, table.wait_for(|table| !table.any_asking()))
-            .await
-            .is_err()
-        {
+        let answered = table.wait_for(|table| !table.any_asking());
+        if timeout(STRAGGLER_LIMIT, answered).await.is_err() {
             tracing::debug!("going on without the mapping of every punch port");
         }
         Ok(())
@@ -272,7 +268,7 @@ impl Mappings {
     /// mapping when there is a new token, which is asked for at once.
     pub(crate) fn note_unproven(&self, told: &[Candidate], unproven: &[SocketAddr]) {
         let mut is_new = false;
-        self.shared.table.send_if_modified(|table| {
+        self.shared.table.change_if(|table| {
             let noted = table.note_unproven(told, unproven);
             is_new = noted.is_new;
             noted.is_news
@@ -284,7 +280,7 @@ impl Mappings {
 
     /// Asks the servers of all mappings anew, those as well whose connections are lost.
     pub(crate) fn recheck(&self) {
-        self.shared.recheck.send_replace(());
+        self.shared.recheck.notify();
     }
 
     /// Drops the mappings of an address that this machine does not send from any more, and has them
@@ -302,30 +298,26 @@ impl Mappings {
             };
             sources.insert(key.server, source);
             if self.shared.has_left_for(source, key, local) {
-                self.shared.moved.send_replace(());
+                self.shared.moved.notify();
             }
         }
     }
 
     /// Waits for mappings over another route than that to the servers, one after the other. Cancel safe.
     pub(crate) async fn elsewhere_lacking(&self, is_told: impl Fn(&Mapped) -> bool) {
-        let mut table = self.shared.table.subscribe();
         let lacks = |table: &Table| !table.elsewhere().all(&is_told);
-        // The sender lives as long as `self`.
-        if table.wait_for(lacks).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        self.shared.table.wait_for(lacks).await;
     }
 
     /// Watches for connections to servers that are lost from now on.
-    pub(crate) fn losses(&self) -> watch::Receiver<()> {
-        self.shared.losses.subscribe()
+    pub(crate) fn losses(&self) -> Watcher<()> {
+        self.shared.losses.watch()
     }
 
     /// Watches for whatever is new from now on and others should know.
     pub(crate) fn changes(&self) -> Changes {
         Changes {
-            table: self.shared.table.subscribe(),
+            table: self.shared.table.watch(),
             nat: self.shared.behaviour.reports(),
             predictions: self.shared.behaviour.predictions(),
         }
@@ -334,37 +326,26 @@ impl Mappings {
     /// Waits until the punch ports are mapped in another network than `known`, or for the first
     /// time, and returns it. Cancel safe.
     pub(crate) async fn other_network(&self, known: Option<Network>) -> Network {
-        let mut table = self.shared.table.subscribe();
+        let mut table = self.shared.table.watch();
         loop {
             let network = table.borrow_and_update().network();
             if let Some(network) = network.filter(|it| Some(*it) != known) {
                 return network;
             }
-            // The sender lives as long as `self`.
-            if table.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
+            table.changed().await;
         }
     }
 
     /// Waits until no further server will be named for now, and all that were have answered or failed. Cancel
     /// safe.
     pub(crate) async fn settled(&self) {
-        let mut table = self.shared.table.subscribe();
-        // The sender lives as long as `self`.
-        if table.wait_for(Table::is_settled).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        self.shared.table.wait_for(Table::is_settled).await;
     }
 
     /// Waits for a mapping of this kind. Cancel safe.
     pub(crate) async fn mapped(&self, is_wanted: impl Fn(&Mapped) -> bool) {
-        let mut table = self.shared.table.subscribe();
         let is_there = |table: &Table| table.known().iter().any(&is_wanted);
-        // The sender lives as long as `self`.
-        if table.wait_for(is_there).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        self.shared.table.wait_for(is_there).await;
     }
 
     /// Tells whether no further server will be named for now, and all that were have answered or failed.
@@ -375,8 +356,8 @@ impl Mappings {
     /// Waits until it is known how other addresses of the servers see the punch port, as far as it
     /// can be. Cancel safe.
     pub(crate) async fn compared(&self) {
-        let mut compared = self.shared.compared.subscribe();
-        let mut table = self.shared.table.subscribe();
+        let mut compared = self.shared.compared.watch();
+        let mut table = self.shared.table.watch();
         let counts = |family| self.shared.table.borrow().counts(family);
         loop {
             let done = *compared.borrow_and_update();
@@ -387,11 +368,9 @@ impl Mappings {
             {
                 return;
             }
-            // The senders live as long as `self`.
             tokio::select! {
-                Ok(()) = compared.changed() => {}
-                Ok(()) = table.changed() => {}
-                else => std::future::pending().await,
+                () = compared.changed() => {}
+                () = table.changed() => {}
             }
         }
     }
@@ -400,20 +379,18 @@ impl Mappings {
 /// Sees changes of an endpoint's mappings and of what is known of its NAT.
 #[derive(Debug)]
 pub(crate) struct Changes {
-    table: watch::Receiver<Table>,
-    nat: watch::Receiver<NatReport>,
-    predictions: watch::Receiver<()>,
+    table: Watcher<Table>,
+    nat: Watcher<NatReport>,
+    predictions: Watcher<()>,
 }
 
 impl Changes {
     /// Waits for the next change. Cancel safe.
     pub(crate) async fn next(&mut self) {
-        // The senders live as long as the endpoint.
         tokio::select! {
-            Ok(()) = self.table.changed() => {}
-            Ok(()) = self.nat.changed() => {}
-            Ok(()) = self.predictions.changed() => {}
-            else => std::future::pending().await,
+            () = self.table.changed() => {}
+            () = self.nat.changed() => {}
+            () = self.predictions.changed() => {}
         }
     }
 }
@@ -444,7 +421,7 @@ impl Claimed {
 
 impl Shared {
     fn claims(&self) -> MutexGuard<'_, Vec<Claimed>> {
-        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.claims)
     }
 
     fn commitment(&self, key: &Key, source: IpAddr) -> Option<Commitment> {
@@ -463,7 +440,7 @@ impl Shared {
                     tracing::debug!(%error, "stun server tells no mapping");
                     let no_route = matches!(error, MappingError::Unreachable);
                     self.set(key, Slot::Failed(error));
-                    self.freed.send_replace(());
+                    self.freed.notify();
                     match no_route {
                         // Reading the routes costs no packet, and no wake-up of its own.
                         true => sleep_until(next_keepalive(KEEP_ALIVE)).await,
@@ -476,10 +453,10 @@ impl Shared {
 
     /// Waits until a server may be asked, and notes that it is. Cancel safe.
     async fn wait_to_ask(&self, key: Key) {
-        let mut freed = self.freed.subscribe();
+        let mut freed = self.freed.watch();
         loop {
             let mut may_ask = false;
-            self.table.send_if_modified(|table| {
+            self.table.change_if(|table| {
                 may_ask = table.ask(key);
                 // That is no news to those who watch.
                 false
@@ -487,10 +464,7 @@ impl Shared {
             if may_ask {
                 return;
             }
-            // The sender lives as long as `self`.
-            if freed.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
+            freed.changed().await;
         }
     }
 
@@ -516,9 +490,9 @@ impl Shared {
         let learn = |mapping| self.learn(key, mapping);
         learn(first);
         let mut states = held.subscribe();
-        let mut recheck = self.recheck.subscribe();
-        let mut moved = self.moved.subscribe();
-        let mut alternates = self.alternates.subscribe();
+        let mut recheck = self.recheck.watch();
+        let mut moved = self.moved.watch();
+        let mut alternates = self.alternates.watch();
         alternates.mark_changed();
         let mut losses = 0;
         // One at a time: both would want the same pair of addresses.
@@ -530,7 +504,7 @@ impl Shared {
                         let changed = Status::MappingChanged { local, old, new: new.mapped };
                         self.observer.tell(changed);
                         learn(new);
-                        self.recheck.send_replace(());
+                        self.recheck.notify();
                         recheck.mark_unchanged();
                         alternates.mark_changed();
                     }
@@ -546,14 +520,14 @@ impl Shared {
                         return;
                     }
                 }
-                Ok(()) = recheck.changed() => held.refresh(),
+                () = recheck.changed() => held.refresh(),
                 // The connection may last for long where packets do not leave from any more.
                 () = wake_up_or(&mut moved) => {
                     if self.has_left(key, local).await {
                         return;
                     }
                 }
-                Ok(()) = alternates.changed(),
+                () = alternates.changed(),
                     if punch_port == PunchPort::PRIMARY && comparing.is_empty() =>
                 {
                     if let Some(alternates) = alternates.borrow_and_update().clone() {
@@ -579,7 +553,7 @@ impl Shared {
             tracing::debug!(%error, "the last mapping from there was lost");
             return false;
         }
-        self.losses.send_replace(());
+        self.losses.notify();
         // What was seen before says nothing of now.
         *losses += 1;
         *losses < MAX_LOSSES || self.lose(key, error)
@@ -588,8 +562,8 @@ impl Shared {
     /// Lets another server take the place of one that comes back no more. `false` if others have
     /// taken them all.
     fn lose(&self, key: Key, error: MappingError) -> bool {
-        self.table.send_if_modified(|table| table.lose(key, error));
-        self.freed.send_replace(());
+        self.table.change_if(|table| table.lose(key, error));
+        self.freed.notify();
         self.table.borrow().is_lost(key)
     }
 
@@ -627,7 +601,7 @@ impl Shared {
 
     /// Stores what is known of a mapping, and wakes those who watch if that is news.
     fn set(&self, key: Key, slot: Slot) {
-        self.table.send_if_modified(|table| table.set(key, slot));
+        self.table.change_if(|table| table.set(key, slot));
     }
 
     /// Tells whether packets to a server leave from another address by now, as they do after a change
@@ -649,16 +623,16 @@ impl Shared {
         if has_left {
             tracing::debug!("this machine has another address now");
             self.behaviour.forget(local.ip());
-            self.table.send_if_modified(|table| table.leave(key, local));
+            self.table.change_if(|table| table.leave(key, local));
         }
         has_left
     }
 }
 
 /// Waits until the machine is awake anyway, or somebody has seen that it has another address. Cancel safe.
-async fn wake_up_or(seen: &mut watch::Receiver<()>) {
+async fn wake_up_or(seen: &mut Watcher<()>) {
     tokio::select! {
-        Ok(()) = seen.changed() => {}
+        () = seen.changed() => {}
         () = sleep_until(next_keepalive(KEEP_ALIVE)) => {}
     }
 }

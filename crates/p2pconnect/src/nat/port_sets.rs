@@ -8,7 +8,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
     time::Instant,
 };
 
@@ -23,6 +23,7 @@ use crate::{
         mappings::{Claims, Mapped, Mappings},
     },
     status::Observer,
+    sync::lock,
 };
 
 /// How many connections to one peer there is room for on two punch ports, if it has two as well.
@@ -143,7 +144,7 @@ impl PortSets {
     }
 
     fn with_more<T>(&self, use_more: impl FnOnce(&mut Vec<Weak<PortSet>>) -> T) -> T {
-        use_more(&mut self.more.lock().unwrap_or_else(PoisonError::into_inner))
+        use_more(&mut lock(&self.more))
     }
 }
 
@@ -228,7 +229,7 @@ impl PairCount {
     }
 
     fn with<T>(&self, use_counts: impl FnOnce(&mut BTreeMap<PeerId, usize>) -> T) -> T {
-        use_counts(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        use_counts(&mut lock(&self.0))
     }
 }
 

@@ -1,12 +1,8 @@
 //! Local ports for questions to STUN servers.
 
-use std::{
-    collections::VecDeque,
-    io,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::VecDeque, io, sync::Mutex};
 
-use crate::machine::punch_ports::free_port;
+use crate::{machine::punch_ports::free_port, sync::lock};
 
 /// How many ports are remembered: what an endpoint asks in the minutes for which a NAT keeps the
 /// mapping of a connection that has ended, and far fewer than a system has to give.
@@ -29,7 +25,7 @@ impl QueryPorts {
     }
 
     fn next_of(&self, mut draw: impl FnMut() -> io::Result<u16>) -> io::Result<u16> {
-        let mut lately = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lately = lock(&self.0);
         let mut port = draw()?;
         for _ in 1..DRAWS {
             if !lately.contains(&port) {

@@ -3,13 +3,13 @@
 use std::{
     collections::HashMap,
     sync::{
-        Mutex, PoisonError,
+        Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use crate::machine::four_tuple::FourTuple;
+use crate::{machine::four_tuple::FourTuple, sync::lock};
 
 /// For how long a NAT keeps the port of a connection that nobody has answered, at least: Linux for
 /// 120 s, and RFC 5382 (REQ-5) asks for 4 minutes where it was answered.
@@ -36,7 +36,7 @@ impl RecentTuples {
     /// Notes that a connection is begun, and returns whether it is the first one with this 4-tuple.
     pub(crate) fn is_new(&self, four_tuple: FourTuple) -> bool {
         let now = Instant::now();
-        let mut recent_tuples = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recent_tuples = lock(&self.lately);
         if recent_tuples.len() >= MAX_TUPLES {
             recent_tuples.retain(|_, since| now.duration_since(*since) < KEPT_FOR);
         }

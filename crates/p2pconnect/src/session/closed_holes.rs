@@ -8,11 +8,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
-use tokio::{sync::watch, time::sleep_until};
+use tokio::time::sleep_until;
+
+use crate::sync::{Watched, Watcher, lock};
 
 /// How long a hole is remembered: as long as a NAT keeps it, which is for four minutes at least (RFC 5382, REQ-5).
 /// Linux does so for two.
@@ -30,7 +32,7 @@ const SETTLING: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub(crate) struct ClosedHoles {
     closed: Mutex<Record>,
-    changes: watch::Sender<()>,
+    changes: Watched<()>,
 }
 
 #[derive(Debug, Default)]
@@ -44,7 +46,7 @@ impl Default for ClosedHoles {
     fn default() -> Self {
         Self {
             closed: Mutex::default(),
-            changes: watch::Sender::new(()),
+            changes: Watched::default(),
         }
     }
 }
@@ -53,7 +55,7 @@ impl ClosedHoles {
     /// Notes that the socket of a hole is gone.
     pub(crate) fn note(&self, port: u16, remote: SocketAddr) {
         self.with(|record| record.note(port, remote, Instant::now()));
-        self.changes.send_replace(());
+        self.changes.notify();
     }
 
     /// Tells whether a connection has come through one.
@@ -76,13 +78,13 @@ impl ClosedHoles {
     pub(crate) fn changes(&self) -> Changes<'_> {
         Changes {
             holes: self,
-            news: self.changes.subscribe(),
+            news: self.changes.watch(),
             due: None,
         }
     }
 
     fn with<T>(&self, use_record: impl FnOnce(&mut Record) -> T) -> T {
-        use_record(&mut self.closed.lock().unwrap_or_else(PoisonError::into_inner))
+        use_record(&mut lock(&self.closed))
     }
 }
 
@@ -124,7 +126,7 @@ impl Record {
 /// Tells when holes have been closed or forgotten.
 pub(crate) struct Changes<'a> {
     holes: &'a ClosedHoles,
-    news: watch::Receiver<()>,
+    news: Watcher<()>,
     /// When to tell, if there is anything.
     due: Option<Instant>,
 }
@@ -152,8 +154,7 @@ impl Changes<'_> {
             }
         };
         tokio::select! {
-            // The sender is in the holes that this one borrows.
-            _ = self.news.changed() => {}
+            () = self.news.changed() => {}
             () = expiring => {}
         }
     }

@@ -55,7 +55,7 @@ pub(crate) async fn connect(
                 }
                 // Where ports are guessed, the peer's next attempts come by other ones: a hole that is open
                 // already must be of use to these.
-                Ok(_) = watched.wait_for(|now| now.scale_lost != known.scale_lost) => break,
+                () = watched.wait_for(|now| now.scale_lost != known.scale_lost) => break,
                 () = &mut given_up, if !is_given_up => {
                     if !handle.is_met() {
                         return Err(ConnectFailure::Withheld);

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, Weak,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -11,7 +11,7 @@ use std::{
 use p2pconnect_proto::{NatReport, PeerId};
 use p2pconnect_punch::{PunchAgent, PunchConfig, guessed_ports};
 
-use crate::{machine::file_limit::files_allowed, session::holes::Holes};
+use crate::{machine::file_limit::files_allowed, session::holes::Holes, sync::lock};
 
 /// The most connections between guessed ports that an endpoint has under way: all ports of the largest range that
 /// is filled, or five batches of 640.
@@ -90,7 +90,7 @@ impl GuessBudget {
     }
 
     fn lacks_within(&self, wanted: u32, most: u32) -> bool {
-        let reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        let reserved = lock(&self.reserved);
         reserved.in_sessions > 0 && most.saturating_sub(reserved.count) < wanted / 2
     }
 
@@ -120,9 +120,11 @@ impl GuessBudget {
         most: u32,
         make: impl FnOnce(u32, u32) -> (T, GuessCount),
     ) -> (T, GuessReservation) {
-        let mut guard = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = lock(&self.reserved);
         let reserved = &mut *guard;
-        reserved.holes.retain(|_, reservation| reservation.strong_count() > 0);
+        reserved
+            .holes
+            .retain(|_, reservation| reservation.strong_count() > 0);
         let shared = reserved.holes.get(&peer).and_then(Weak::upgrade);
         let left = most.saturating_sub(reserved.count);
         let set = shared.as_ref().map_or(reserved.next_set, |it| it.set);
@@ -176,8 +178,7 @@ impl GuessReservation {
 
 impl Drop for GuessReservation {
     fn drop(&mut self) {
-        let reserved = self.0.guess_budget.reserved.lock();
-        let mut reserved = reserved.unwrap_or_else(PoisonError::into_inner);
+        let mut reserved = lock(&self.0.guess_budget.reserved);
         if self.0.sessions.fetch_sub(1, Ordering::Relaxed) == 1 {
             reserved.in_sessions -= self.0.count;
         }
@@ -186,8 +187,7 @@ impl Drop for GuessReservation {
 
 impl Drop for ReservedSockets {
     fn drop(&mut self) {
-        let reserved = self.guess_budget.reserved.lock();
-        reserved.unwrap_or_else(PoisonError::into_inner).count -= self.count;
+        lock(&self.guess_budget.reserved).count -= self.count;
     }
 }
 

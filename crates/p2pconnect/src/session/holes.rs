@@ -8,22 +8,20 @@
 use std::{
     collections::{HashMap, VecDeque},
     pin::{Pin, pin},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use p2pconnect_punch::{ConnectFailure, Opened};
-use tokio::{
-    net::TcpStream,
-    sync::{oneshot, watch},
-    task::JoinSet,
-    time::timeout,
-};
+use tokio::{net::TcpStream, sync::oneshot, task::JoinSet, time::timeout};
 
 use crate::{
     machine::four_tuple::FourTuple,
-    session::{closed_holes::ClosedHoles, connecting, path_faults::PathFaults, syn_budget::PaidSyn},
+    session::{
+        closed_holes::ClosedHoles, connecting, path_faults::PathFaults, syn_budget::PaidSyn,
+    },
+    sync::{Watched, lock},
 };
 
 /// What becomes of an attempt to connect.
@@ -60,7 +58,7 @@ impl Holes {
         four_tuple: FourTuple,
         pay: F,
         faults: Arc<PathFaults>,
-        mut over: watch::Receiver<bool>,
+        over: Watched<bool>,
     ) -> impl Future<Output = ConnectResult> + use<F>
     where
         F: FnOnce() -> Option<PaidSyn>,
@@ -102,15 +100,14 @@ impl Holes {
             tokio::select! {
                 biased;
                 connected = &mut held => return connected,
-                // Where nobody will say it any more, the hole stays open until it is dropped.
-                Ok(_) = over.wait_for(|over| *over) => {}
+                () = over.wait_for(|over| *over) => {}
             }
             held.close().await
         }
     }
 
     fn with<T>(&self, use_all: impl FnOnce(&mut HashMap<FourTuple, VecDeque<Waiter>>) -> T) -> T {
-        use_all(&mut self.open.lock().unwrap_or_else(PoisonError::into_inner))
+        use_all(&mut lock(&self.open))
     }
 }
 
@@ -144,13 +141,13 @@ impl Lingering {
         &self,
         mut tasks: JoinSet<T>,
         limit: Duration,
-        over: watch::Sender<bool>,
+        over: Watched<bool>,
         kept: K,
     ) where
         T: Send + 'static,
         K: Send + 'static,
     {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.0);
         while all.try_join_next().is_some() {}
         if tasks.is_empty() || all.len() >= MAX_LINGERING {
             return;
@@ -158,7 +155,7 @@ impl Lingering {
         all.spawn(async move {
             let mut ending = pin!(async { while tasks.join_next().await.is_some() {} });
             if timeout(limit, &mut ending).await.is_err() {
-                over.send_replace(true);
+                over.set(true);
                 // Whatever is left is closed.
                 drop(timeout(OPENING, ending).await);
             }
@@ -189,7 +186,12 @@ struct Held {
 }
 
 impl Held {
-    fn begin(holes: Arc<Holes>, four_tuple: FourTuple, paid: PaidSyn, faults: Arc<PathFaults>) -> Self {
+    fn begin(
+        holes: Arc<Holes>,
+        four_tuple: FourTuple,
+        paid: PaidSyn,
+        faults: Arc<PathFaults>,
+    ) -> Self {
         let (may_go_on, ended) = oneshot::channel();
         let mut held = Self {
             holes,
@@ -295,7 +297,9 @@ impl Drop for Held {
             return;
         }
         let next = self.holes.with(|holes| {
-            let next = holes.get_mut(&self.four_tuple).and_then(VecDeque::pop_front);
+            let next = holes
+                .get_mut(&self.four_tuple)
+                .and_then(VecDeque::pop_front);
             if next.is_none() {
                 holes.remove(&self.four_tuple);
             }
@@ -354,7 +358,7 @@ mod tests {
             four_tuple,
             move || account.pay(network, Purpose::Guess),
             Arc::default(),
-            watch::Sender::new(false).subscribe(),
+            Watched::new(false),
         )
     }
 
@@ -410,7 +414,7 @@ mod tests {
         let (lingering, reservation) = (Lingering::default(), Arc::new(()));
         let mut tasks = JoinSet::new();
         tasks.spawn(std::future::pending::<()>());
-        let over = watch::Sender::new(false);
+        let over = Watched::new(false);
         lingering.hold(tasks, LINGERING, over.clone(), Arc::clone(&reservation));
         sleep(LINGERING / 2).await;
         assert_eq!(Arc::strong_count(&reservation), 2);
@@ -438,16 +442,24 @@ mod tests {
         let listener = peer.listen(1).unwrap();
         let [one, other] = [(); 2].map(|()| TcpStream::connect(four_tuple.remote));
         let waiting = (one.await.unwrap(), other.await.unwrap());
-        let over = watch::Sender::new(false);
+        let over = Watched::new(false);
         let network = Network::of(four_tuple.remote.ip());
         let pay = || account.pay(network, Purpose::Guess);
-        let hole = holes.connect(four_tuple, pay, Arc::default(), over.subscribe());
+        let hole = holes.connect(four_tuple, pay, Arc::default(), over.clone());
         let mut hole = pin!(hole);
         assert!(timeout(SOON, &mut hole).await.is_err(), "it is open");
-        assert!(!holes.closed.leads(four_tuple.local.port(), four_tuple.remote));
-        over.send_replace(true);
+        assert!(
+            !holes
+                .closed
+                .leads(four_tuple.local.port(), four_tuple.remote)
+        );
+        over.set(true);
         assert_eq!(hole.await.unwrap_err(), ConnectFailure::Withheld);
-        assert!(holes.closed.leads(four_tuple.local.port(), four_tuple.remote));
+        assert!(
+            holes
+                .closed
+                .leads(four_tuple.local.port(), four_tuple.remote)
+        );
         assert!(holes.with(|all| all.is_empty()));
         drop((listener, waiting));
     }

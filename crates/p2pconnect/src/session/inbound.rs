@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -16,7 +16,7 @@ use p2pconnect_punch::{ConnectFailure, Opened};
 use p2pconnect_stun::socket::reset_on_close;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, oneshot},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -28,6 +28,7 @@ use crate::{
         seats::{Seat, Seats},
     },
     stream::preamble::read_opening,
+    sync::{Watched, lock},
 };
 
 /// How many connections from unexpected addresses may be open before they have shown to
@@ -154,7 +155,7 @@ struct Hole {
 #[derive(Debug)]
 pub(crate) struct Inbound {
     sessions: Mutex<BTreeMap<Opening, Waiting>>,
-    changes: watch::Sender<()>,
+    changes: Watched<()>,
     strangers: Seats,
     /// Connections that have come through holes and have not said whose they are.
     unclaimed: Mutex<JoinSet<()>>,
@@ -186,7 +187,7 @@ impl Inbound {
     pub(crate) fn new(closed: Arc<ClosedHoles>) -> Self {
         Self {
             sessions: Mutex::default(),
-            changes: watch::Sender::new(()),
+            changes: Watched::default(),
             strangers: Seats::new(MAX_STRANGERS),
             unclaimed: Mutex::default(),
             closed,
@@ -208,7 +209,7 @@ impl Inbound {
             neighbours: Seats::new(MAX_NEIGHBOURS),
         };
         self.with_sessions(|sessions| sessions.insert(theirs, waiting));
-        self.changes.send_replace(());
+        self.changes.notify();
         Inbox {
             arrivals,
             named,
@@ -303,7 +304,7 @@ impl Inbound {
     /// turns out to expect the address before anything has come, the connection is that session's, whose
     /// side may have to speak first.
     async fn route_by_opening(&self, mut arrival: Arrival) {
-        let mut changes = self.changes.subscribe();
+        let mut changes = self.changes.watch();
         loop {
             tokio::select! {
                 biased;
@@ -312,10 +313,7 @@ impl Inbound {
                     Ok(1..) => break,
                     Ok(0) | Err(_) => return,
                 },
-                changed = changes.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
+                () = changes.changed() => {
                     if let Expecting::One(session) = self.expecting(arrival.remote) {
                         return offer(&session, arrival);
                     }
@@ -330,9 +328,7 @@ impl Inbound {
             if let Some(session) = self.session_opened_by(opening) {
                 return offer(&session, arrival);
             }
-            if changes.changed().await.is_err() {
-                return;
-            }
+            changes.changed().await;
         }
     }
 
@@ -362,10 +358,7 @@ impl Inbound {
 
     /// Reads what opens a connection, also when the session has ended whose hole it came through.
     fn wait_for_opening(self: &Arc<Self>, hole: Hole, mut stream: TcpStream) {
-        let mut unclaimed = self
-            .unclaimed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut unclaimed = lock(&self.unclaimed);
         while unclaimed.try_join_next().is_some() {}
         if unclaimed.len() >= MAX_UNCLAIMED {
             return;
@@ -410,15 +403,13 @@ impl Inbound {
             opened: Some(opened),
             ..arrival
         };
-        let mut changes = self.changes.subscribe();
+        let mut changes = self.changes.watch();
         let handing = async {
             loop {
                 if let Some(session) = self.session_opened_by(opening) {
                     return offer(&session, arrival);
                 }
-                if changes.changed().await.is_err() {
-                    return;
-                }
+                changes.changed().await;
             }
         };
         if timeout(STRANGER_LIMIT, handing).await.is_err() {
@@ -430,7 +421,7 @@ impl Inbound {
         &self,
         use_sessions: impl FnOnce(&mut BTreeMap<Opening, Waiting>) -> T,
     ) -> T {
-        use_sessions(&mut self.sessions.lock().unwrap_or_else(PoisonError::into_inner))
+        use_sessions(&mut lock(&self.sessions))
     }
 }
 

@@ -9,17 +9,17 @@ use std::io;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
     net::TcpStream,
-    sync::watch,
 };
 
 use crate::{
     machine::tcp,
     stream::preamble::{MAX_PROBE, stranger},
+    sync::{Watched, Watcher},
 };
 
 /// What has been found of the paths between the two peers of a session.
 #[derive(Debug, Default)]
-pub(crate) struct PathFaults(watch::Sender<Known>);
+pub(crate) struct PathFaults(Watched<Known>);
 
 /// The same at one moment: how a connection is opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,14 +35,14 @@ pub(crate) struct Known {
 
 impl PathFaults {
     /// Watches what is known.
-    pub(crate) fn watch(&self) -> watch::Receiver<Known> {
-        self.0.subscribe()
+    pub(crate) fn watch(&self) -> Watcher<Known> {
+        self.0.watch()
     }
 
     /// Notes that a SYN has lost its window scale.
     pub(crate) fn note_scale_lost(&self) {
         tracing::debug!("a SYN has lost its window scale on the way");
-        self.0.send_modify(|known| known.scale_lost = true);
+        self.0.change(|known| known.scale_lost = true);
     }
 
     /// Notes how a connection of ours has ended on which the peer has said nothing. The peer resets one
@@ -57,7 +57,7 @@ impl PathFaults {
     pub(crate) fn check_silent(&self, stream: &TcpStream) {
         if tcp::lacks_a_packet(stream) {
             tracing::debug!("large packets seem to be lost on the way");
-            self.0.send_modify(|known| known.large_lost = true);
+            self.0.change(|known| known.large_lost = true);
         }
     }
 

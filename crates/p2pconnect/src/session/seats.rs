@@ -1,12 +1,10 @@
 //! A bounded number of seats for connections of which nothing is known yet.
 
-use std::{
-    collections::VecDeque,
-    convert::Infallible,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::VecDeque, convert::Infallible, sync::Mutex};
 
 use tokio::sync::oneshot;
+
+use crate::sync::lock;
 
 /// A number of seats. Whoever comes when all are taken gets the seat of the one who has been there longest: somebody who
 /// only sits there keeps nobody out.
@@ -49,7 +47,7 @@ impl Seats {
         &self,
         use_taken: impl FnOnce(&mut VecDeque<oneshot::Sender<Infallible>>) -> T,
     ) -> T {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = lock(&self.taken);
         taken.retain(|it| !it.is_closed());
         use_taken(&mut taken)
     }

@@ -9,7 +9,7 @@
 use std::{
     collections::BTreeMap,
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -20,6 +20,8 @@ mod allowance;
 
 pub(crate) use allowance::Network;
 use allowance::{Allowance, Bill, Owed};
+
+use crate::sync::lock;
 
 /// The most peers whose spending is remembered beyond an introduction. Each owes something, so that a
 /// coordinator cannot name many more at the pace that all networks together are granted.
@@ -42,7 +44,7 @@ pub(crate) struct SynBudget {
 impl SynBudget {
     /// Begins the account of one introduction to a peer.
     pub(crate) fn open(self: &Arc<Self>, peer: PeerId) -> Account {
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = lock(&self.peers);
         if peers.len() >= MAX_PEERS {
             let now = Instant::now();
             peers.retain(|_, ledger| Arc::strong_count(ledger) > 1 || lock(ledger).owes(now));
@@ -62,10 +64,6 @@ impl SynBudget {
     fn with<T>(&self, use_all: impl FnOnce(&mut Allowance) -> T) -> T {
         use_all(&mut lock(&self.allowance))
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The account of one introduction. Clones share it.

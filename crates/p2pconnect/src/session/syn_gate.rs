@@ -5,9 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use tokio::sync::watch;
-
-use crate::{machine::four_tuple::FourTuple, nat::recent_tuples::RecentTuples};
+use crate::{machine::four_tuple::FourTuple, nat::recent_tuples::RecentTuples, sync::Watched};
 
 /// Lets others see how many connections a session begins, and have it begin no more. Clones share
 /// it.
@@ -18,7 +16,7 @@ pub(crate) struct SynGate(Arc<Shared>);
 struct Shared {
     /// How many connections over IPv4 have been begun that a NAT gives a port of their own, once
     /// any has been begun.
-    begun: watch::Sender<Option<u32>>,
+    begun: Watched<Option<u32>>,
     is_held: AtomicBool,
     recent_tuples: Arc<RecentTuples>,
 }
@@ -39,18 +37,13 @@ impl SynGate {
     /// Notes that a connection is begun, and counts it if it is over IPv4.
     pub(super) fn begins(&self, four_tuple: FourTuple, is_over_ipv4: bool) {
         let new = u32::from(is_over_ipv4 && self.0.recent_tuples.is_new(four_tuple));
-        self.0
-            .begun
-            .send_modify(|begun| *begun = Some(begun.unwrap_or_default() + new));
+        let begun = &self.0.begun;
+        begun.change(|begun| *begun = Some(begun.unwrap_or_default() + new));
     }
 
     /// Waits until a connection has been begun. Cancel safe.
     pub(crate) async fn begun(&self) {
-        let mut begun = self.0.begun.subscribe();
-        // The sender lives as long as `self`.
-        if begun.wait_for(Option::is_some).await.is_err() {
-            std::future::pending().await
-        }
+        self.0.begun.wait_for(Option::is_some).await;
     }
 
     /// Returns how many ports a NAT has given to the connections over IPv4 that have been begun.

@@ -17,7 +17,7 @@ use p2pconnect_punch::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, oneshot},
     task::JoinHandle,
     time::timeout,
 };
@@ -524,7 +524,7 @@ async fn closed() -> SocketAddr {
 }
 
 /// A callee's session with a dialler at this address, and what tells it that the dialler has left.
-async fn called_by(remote: SocketAddr) -> (Session, watch::Sender<Option<Withdrawn>>) {
+async fn called_by(remote: SocketAddr) -> (Session, Watched<Option<Withdrawn>>) {
     let keys = [(); 2].map(|()| SecretKey::generate().unwrap());
     let [dialler, callee] = &keys;
     let (_dialling, hello) = CoordinatedHandshake::dialling(dialler, callee.peer_id())
@@ -555,7 +555,7 @@ async fn called_by(remote: SocketAddr) -> (Session, watch::Sender<Option<Withdra
     let verifier = Verifier::new(callee, parties, TOKEN, &called).unwrap();
     let inbox = Arc::new(Inbound::new(Arc::default()))
         .expect(TOKEN.opening(Role::Controlling), BTreeSet::from([remote]));
-    let (_nat, local_nat) = watch::channel(NatReport::default());
+    let local_nat = Watched::new(NatReport::default()).watch();
     let leave = called.withdrawing();
     let ledger = PathLedger {
         peer: parties.peer,
@@ -575,7 +575,7 @@ async fn what_the_peer_has_left_ends_at_once() {
         let (session, leave) = called_by(remote).await;
         let (handed, handing) = oneshot::channel();
         let running = session.run(Instant::now() + PATIENCE, handed);
-        leave.send_replace(Some(left));
+        leave.set(Some(left));
         // The session and all its sockets have gone when this returns.
         timeout(PATIENCE / 10, running).await.unwrap();
         match handing.await.unwrap() {
@@ -603,7 +603,7 @@ async fn a_peer_that_is_heard_on_a_connection_is_there_until_that_ends() {
         }
     };
     timeout(PATIENCE, hearing).await.unwrap();
-    leave.send_replace(Some(Withdrawn::Silent(PATIENCE)));
+    leave.set(Some(Withdrawn::Silent(PATIENCE)));
     let early = timeout(Duration::from_millis(200), &mut handing).await;
     assert!(early.is_err(), "{early:?}");
 

@@ -90,7 +90,7 @@ impl Connection {
         self.stream.confirmation()
     }
 
-    /// Keeps a place for as long as the connection is there.
+    /// Keeps a lease for as long as the connection is there.
     pub(crate) fn taking(mut self, open: Option<AnyLease>) -> Self {
         self._open = open;
         self

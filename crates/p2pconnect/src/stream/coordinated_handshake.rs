@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -26,6 +26,7 @@ use crate::{
         handshake_pipe::{CoordinatorEnd, HandshakePipe},
         transport::Transport,
     },
+    sync::{Watched, lock},
 };
 
 /// The name that TLS libraries want from a client; the key alone counts.
@@ -97,7 +98,7 @@ pub(crate) struct CoordinatedHandshake {
     /// Whether anything of the peer's handshake has come.
     heard: bool,
     /// How the peer has withdrawn from the introduction, once it has.
-    withdrawn: watch::Sender<Option<Withdrawn>>,
+    withdrawn: Watched<Option<Withdrawn>>,
     tasks: Vec<AbortOnDrop>,
 }
 
@@ -163,7 +164,7 @@ impl CoordinatedHandshake {
             };
             match ended {
                 Ok((tags, stream)) => {
-                    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
+                    *lock(&slot) = Some(stream);
                     sender.send_replace(Progress::Done(tags));
                 }
                 Err(error) => {
@@ -178,7 +179,7 @@ impl CoordinatedHandshake {
             outgoing: Some(outgoing),
             incoming,
             heard: false,
-            withdrawn: watch::Sender::default(),
+            withdrawn: Watched::default(),
             tasks: vec![task],
         }
     }
@@ -208,11 +209,11 @@ impl CoordinatedHandshake {
                             Word::Bytes(bytes) if !bytes.is_empty() => bytes,
                             Word::Bytes(_) => {
                                 let how = if heard { Withdrawn::Begun } else { Withdrawn::Untouched };
-                                withdrawn.send_replace(Some(how));
+                                withdrawn.set(Some(how));
                                 continue;
                             }
                             Word::Silent(silence) => {
-                                withdrawn.send_replace(Some(Withdrawn::Silent(silence)));
+                                withdrawn.set(Some(Withdrawn::Silent(silence)));
                                 continue;
                             }
                         };
@@ -229,9 +230,9 @@ impl CoordinatedHandshake {
 
     /// Waits until the peer has withdrawn from the introduction in a way that counts. Cancel safe.
     pub(crate) async fn withdrawn(&self, counts: impl Fn(Withdrawn) -> bool) {
-        let mut withdrawn = self.withdrawn.subscribe();
-        // The sender lives as long as `self`.
-        drop(withdrawn.wait_for(|how| how.is_some_and(&counts)).await);
+        self.withdrawn
+            .wait_for(|how| how.is_some_and(&counts))
+            .await;
     }
 
     /// Returns how the peer has withdrawn from the introduction, if it has.
@@ -251,10 +252,7 @@ impl CoordinatedHandshake {
 
     /// Takes the stream whose handshake is over. There is one.
     pub(crate) fn take_stream(&self) -> Option<TlsStream<Transport>> {
-        self.stream
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        lock(&self.stream).take()
     }
 }
 
@@ -268,7 +266,7 @@ pub(crate) fn wire(one: &mut CoordinatedHandshake, other: &mut CoordinatedHandsh
 #[cfg(test)]
 impl CoordinatedHandshake {
     /// Returns what tells this end that the other one has withdrawn.
-    pub(crate) fn withdrawing(&self) -> watch::Sender<Option<Withdrawn>> {
+    pub(crate) fn withdrawing(&self) -> Watched<Option<Withdrawn>> {
         self.withdrawn.clone()
     }
 

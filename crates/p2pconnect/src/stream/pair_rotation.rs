@@ -13,13 +13,13 @@
 use std::{
     collections::VecDeque,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
 };
 
 use p2pconnect_proto::{Candidate, NatMapping, NatReport, PeerId, PunchPort, Role};
 use p2pconnect_punch::{Base, CandidatePair};
 
-use crate::stream::parties::Parties;
+use crate::{stream::parties::Parties, sync::lock};
 
 /// Connections that are remembered, a few for each of a thousand peers.
 const MAX_USED: usize = 4096;
@@ -46,7 +46,7 @@ struct PairUse {
     key: PairKey,
     /// Dropped with the connection, or with the introduction.
     lease: Weak<PairLease>,
-    /// Whether there has been a connection. A pair that was only tried keeps its place: where a NAT
+    /// Whether there has been a connection. A pair that was only tried keeps its rank: where a NAT
     /// refuses simultaneous open, the pair that serves at last must be the last one again.
     has_served: bool,
 }
@@ -176,7 +176,7 @@ impl PairRotation {
     }
 
     fn with<T>(&self, use_all: impl FnOnce(&mut VecDeque<PairUse>) -> T) -> T {
-        use_all(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        use_all(&mut lock(&self.0))
     }
 }
 
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_that_was_only_tried_keeps_its_place() {
+    fn a_pair_that_was_only_tried_keeps_its_rank() {
         let [one, _] = Side::both();
         let nat = NatReport::default();
         assert_eq!(one.begin(&nat), one.begin(&nat));

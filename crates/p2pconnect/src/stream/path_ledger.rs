@@ -1,9 +1,8 @@
 //! Which TCP connection a stream runs over: until the peer has answered, that may change.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use p2pconnect_proto::PeerId;
-use tokio::sync::watch;
 
 use crate::{
     metrics::Recorder,
@@ -11,6 +10,7 @@ use crate::{
         opened_path::UsablePath,
         pair_rotation::{PairLease, PairRotation},
     },
+    sync::{Watched, Watcher, lock},
 };
 
 /// The record of the connections to a peer that streams run over: pairs of ports that are in use, and metrics.
@@ -28,7 +28,7 @@ pub(crate) struct StreamPath {
     first: UsablePath,
     now: Mutex<(UsablePath, Arc<PairLease>)>,
     /// Whether the peer has answered on the connection, so that no other one replaces it.
-    confirmed: watch::Sender<bool>,
+    confirmed: Watched<bool>,
 }
 
 impl StreamPath {
@@ -38,7 +38,7 @@ impl StreamPath {
             ledger: ledger.clone(),
             first: path,
             now: Mutex::new((path, lease)),
-            confirmed: watch::Sender::new(false),
+            confirmed: Watched::new(false),
         }
     }
 
@@ -49,17 +49,17 @@ impl StreamPath {
 
     /// Returns the connection that the stream runs over now.
     pub(crate) fn now(&self) -> UsablePath {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner).0
+        lock(&self.now).0
     }
 
     /// Notes that the peer has answered on the connection.
     pub(crate) fn confirm(&self) {
-        self.confirmed.send_replace(true);
+        self.confirmed.set(true);
     }
 
     /// Watches whether the peer has answered on the connection.
-    pub(crate) fn confirmation(&self) -> watch::Receiver<bool> {
-        self.confirmed.subscribe()
+    pub(crate) fn confirmation(&self) -> Watcher<bool> {
+        self.confirmed.watch()
     }
 
     /// Notes that the connection has come to nothing, and that the stream runs over another one.
@@ -69,7 +69,7 @@ impl StreamPath {
             pair_rotation,
             metrics,
         } = &self.ledger;
-        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = lock(&self.now);
         let former = now.0;
         let lease = pair_rotation.correct(*peer, &former.opened.pair, &path.opened.pair);
         *now = (path, lease);

@@ -4,7 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     task::{Context, Poll, Wake as _, Waker, ready},
     time::Duration,
 };
@@ -26,6 +26,7 @@ use crate::{
         wakers::{Direction, Wakers},
     },
     stream::{handshake_pipe::HandshakePipe, preamble::Preamble},
+    sync::lock,
 };
 
 /// The most that is sent on a connection before the peer has answered on it, which takes a round
@@ -118,7 +119,7 @@ impl Written {
     }
 
     fn with<T>(&self, use_bytes: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-        use_bytes(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        use_bytes(&mut lock(&self.0))
     }
 }
 

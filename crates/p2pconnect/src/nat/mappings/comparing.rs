@@ -29,7 +29,7 @@ impl Shared {
             });
             self.ask_alternates(other.local, &alternates).await;
         }
-        self.compared.send_modify(|compared| compared.add(is_ipv4));
+        self.compared.change(|compared| compared.add(is_ipv4));
     }
 
     /// Returns the other punch port if it should be compared as well: of a small block, a NAT gives two destinations the

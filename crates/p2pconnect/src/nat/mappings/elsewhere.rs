@@ -45,11 +45,7 @@ impl Route {
 
 impl Shared {
     /// Holds the mapping of a punch port over the other route, as long as there is one and the future is polled.
-    pub(super) async fn hold_elsewhere(
-        self: Arc<Self>,
-        key: Key,
-        port: u16,
-    ) {
+    pub(super) async fn hold_elsewhere(self: Arc<Self>, key: Key, port: u16) {
         loop {
             if let Some(route) = Route::other_than_to(key.server) {
                 match self.open_over(&route, port, key.server).await {
@@ -122,6 +118,6 @@ impl Shared {
 
     fn set_elsewhere(&self, key: Key, mapped: Option<Mapped>) {
         let table = &self.table;
-        table.send_if_modified(|table| table.set_elsewhere(key, mapped));
+        table.change_if(|table| table.set_elsewhere(key, mapped));
     }
 }

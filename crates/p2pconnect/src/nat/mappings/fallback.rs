@@ -17,14 +17,12 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Has further servers asked whenever a family has no mapping, for as long as the future is polled.
 pub(super) async fn run(shared: Arc<Shared>, ports: PunchPorts) {
-    let mut table = shared.table.subscribe();
+    let mut table = shared.table.watch();
     // Ends with this future.
     let mut holding = JoinSet::new();
     loop {
         let is_needed = |table: &Table| table.complete && !table.unmapped().is_empty();
-        if table.wait_for(is_needed).await.is_err() {
-            return;
-        }
+        table.wait_for(is_needed).await;
         let is_clear = |table: &Table| table.unmapped().is_empty() || table.have_all_failed();
         // Waits longer only for those who may still answer.
         drop(timeout(PATIENCE, table.wait_for(is_clear)).await);
@@ -32,7 +30,7 @@ pub(super) async fn run(shared: Arc<Shared>, ports: PunchPorts) {
             let punch_ports = ports.iter().map(|(punch_port, _)| punch_port);
             let is_new = shared
                 .table
-                .send_if_modified(|table| table.name_fallback(server, punch_ports));
+                .change_if(|table| table.name_fallback(server, punch_ports));
             if is_new {
                 tracing::debug!(%server, "asked for mappings as well");
                 for (punch_port, port) in ports.iter() {
@@ -43,11 +41,9 @@ pub(super) async fn run(shared: Arc<Shared>, ports: PunchPorts) {
         }
         shared
             .table
-            .send_if_modified(|table| std::mem::take(&mut table.may_fall_back));
+            .change_if(|table| std::mem::take(&mut table.may_fall_back));
         table.mark_unchanged();
-        if table.changed().await.is_err() {
-            return;
-        }
+        table.changed().await;
     }
 }
 

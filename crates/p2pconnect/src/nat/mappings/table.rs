@@ -62,7 +62,7 @@ pub(super) enum Slot {
     Retrying(MappingError),
     Held(Mapped),
     /// It has answered, and comes back no more. It is tried on, and what it told may still be true,
-    /// but another one may take its place.
+    /// but another one may take its slot.
     Lost(Mapped, MappingError),
 }
 
@@ -119,7 +119,7 @@ impl Table {
         for punch_port in ports {
             let key = Key { punch_port, server };
             self.slots.insert(key, Slot::Waiting);
-            // Those of the next server see at once that it takes up a place.
+            // Those of the next server see at once that it takes up a slot.
             self.ask(key);
         }
         true
@@ -133,7 +133,7 @@ impl Table {
         ports: impl Iterator<Item = PunchPort>,
     ) -> bool {
         if self.is_new(server) {
-            // Before it is asked, since its place is another one.
+            // Before it is asked, since its slot is another one.
             self.fallbacks.push(server);
         }
         self.name(server, ports)
@@ -160,7 +160,7 @@ impl Table {
 
     fn has_room_for(&self, server: SocketAddr) -> bool {
         let is_fallback = self.fallbacks.contains(&server);
-        // The two kinds do not take each other's places.
+        // The two kinds do not take each other's slots.
         let others = self.servers.iter().filter(|it| {
             it.is_ipv4() == server.is_ipv4() && self.fallbacks.contains(it) == is_fallback
         });
@@ -184,7 +184,10 @@ impl Table {
     }
 
     fn of(&self, server: SocketAddr) -> impl Iterator<Item = &Slot> {
-        let of_server = self.slots.iter().filter(move |(key, _)| key.server == server);
+        let of_server = self
+            .slots
+            .iter()
+            .filter(move |(key, _)| key.server == server);
         of_server.map(|(_, slot)| slot)
     }
 
@@ -209,7 +212,7 @@ impl Table {
 
     /// Notes that a server that has answered comes back no more. `true` if that is news.
     ///
-    /// Once others hold all the places of its family, it has failed like one that never answered.
+    /// Once others hold all the slots of its family, it has failed like one that never answered.
     pub(super) fn lose(&mut self, key: Key, error: MappingError) -> bool {
         let server = key.server;
         let is_other = |it: &&SocketAddr| **it != server && it.is_ipv4() == server.is_ipv4();
@@ -222,7 +225,7 @@ impl Table {
         self.set(key, slot)
     }
 
-    /// Tells whether a server is lost, and nobody else has its place.
+    /// Tells whether a server is lost, and nobody else has its slot.
     pub(super) fn is_lost(&self, key: Key) -> bool {
         self.slots
             .get(&key)
@@ -510,7 +513,10 @@ mod tests {
 
         hold(&mut table, key(primary, three));
         assert!(table.lose(key(primary, one), MappingError::Refused));
-        assert!(!table.is_lost(key(primary, one)), "others have both port_sets");
+        assert!(
+            !table.is_lost(key(primary, one)),
+            "others have both port_sets"
+        );
         assert!(!table.ask(key(primary, one)));
         fail(&mut table, two);
         assert!(table.ask(key(primary, one)), "once more");
