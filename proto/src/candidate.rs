@@ -1,3 +1,5 @@
+//! Addresses at which a peer may be reached.
+
 use std::net::SocketAddr;
 
 use bincode::{Decode, Encode};

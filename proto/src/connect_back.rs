@@ -1,3 +1,5 @@
+//! What became of connections that a server made to a client's mapping.
+
 /// What became of a connection that a server made to a mapping of a client's.
 ///
 /// It tells of the NAT's filtering only if the connection that made the mapping is still open, and

@@ -1,3 +1,5 @@
+//! Where a coordinator is and who it must prove to be.
+
 use std::{
     fmt,
     net::{IpAddr, Ipv6Addr},

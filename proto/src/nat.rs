@@ -1,3 +1,5 @@
+//! How a NAT behaves, in the words of RFC 4787 and RFC 5382.
+
 use std::fmt;
 
 use bincode::{Decode, Encode};

@@ -1,3 +1,5 @@
+//! The names of peers, which are their public keys.
+
 use std::{fmt, str::FromStr};
 
 use bincode::{Decode, Encode};

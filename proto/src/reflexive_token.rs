@@ -1,3 +1,5 @@
+//! A STUN server's word that a peer was seen at an address.
+
 use std::{fmt, net::SocketAddr};
 
 use bincode::{Decode, Encode};

@@ -1,3 +1,5 @@
+//! The token of a session, and what each side opens a connection with.
+
 use std::fmt;
 
 use bincode::{Decode, Encode};

@@ -1,3 +1,5 @@
+//! Listeners that have no room for another connection.
+
 use std::{sync::Arc, time::Duration};
 
 use p2pconnect::{Connection, DialError, DialPolicy, Endpoint, Status};

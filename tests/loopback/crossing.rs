@@ -1,3 +1,5 @@
+//! Two endpoints that dial each other at the same moment.
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,

@@ -1,3 +1,5 @@
+//! Dials that connect, and what their streams carry.
+
 use std::{io, sync::Arc, time::Duration};
 
 use p2pconnect::{Connection, DialError, DialPolicy, How, SecretKey, Status};

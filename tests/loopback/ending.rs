@@ -1,3 +1,5 @@
+//! How streams end, and what either side knows of it.
+
 use std::{future::poll_fn, io, task::Context, time::Duration};
 
 use p2pconnect::{Connection, Refused};

@@ -1,3 +1,5 @@
+//! Streams that the command carries to and from TCP services.
+
 use std::{net::SocketAddr, time::Duration};
 
 use p2pconnect_stun::socket::reset_on_close;

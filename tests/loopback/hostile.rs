@@ -1,3 +1,5 @@
+//! Peers and strangers that break the protocol between peers.
+
 use std::{
     net::SocketAddr,
     process::{Command, Stdio},

@@ -1,3 +1,5 @@
+//! What `serve` says of those who use it.
+
 use std::{net::SocketAddr, process::Stdio, time::Duration};
 
 use p2pconnect::{DialError, DialPolicy, Endpoint, PeerId, SecretKey};

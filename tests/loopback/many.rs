@@ -1,3 +1,5 @@
+//! Many peers of one endpoint.
+
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use p2pconnect::{Connection, DialError, DialPolicy, Endpoint, PeerId, Status};

@@ -1,3 +1,5 @@
+//! Further dials to the same peer.
+
 use p2pconnect::{Connection, Endpoint};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 

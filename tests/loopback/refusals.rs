@@ -1,3 +1,5 @@
+//! Dials that the coordinator refuses.
+
 use std::time::Duration;
 
 use p2pconnect::{CoordinatorError, DialError, DialPolicy, SecretKey};

@@ -1,3 +1,5 @@
+//! Standard streams that somebody else has made non-blocking.
+
 use std::{
     io::{ErrorKind, Read as _, Write as _},
     os::{

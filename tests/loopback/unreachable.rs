@@ -1,3 +1,5 @@
+//! Coordinators and peers that cannot be reached.
+
 use std::{
     net::SocketAddr,
     time::{Duration, Instant},

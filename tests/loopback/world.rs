@@ -1,3 +1,5 @@
+//! A coordinator and a STUN server on free ports of the loopback, and endpoints that know them.
+
 use std::net::{Ipv4Addr, SocketAddr};
 
 use p2pconnect::{Builder, Connection, CoordinatorAddr, DialPolicy, Endpoint, PeerId, SecretKey};

@@ -1,3 +1,5 @@
+//! Dials to the same peer, one after the other.
+
 use std::{collections::BTreeSet, process::Command, sync::Barrier};
 
 use netns_lab::{Hairpinning, NatSpec, UnsolicitedSyn, test};

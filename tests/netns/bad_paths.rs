@@ -1,3 +1,5 @@
+//! Paths that change or lose what TCP needs.
+
 use std::time::{Duration, Instant};
 
 use netns_lab::{Directions, NatSpec, UnsolicitedSyn, test};

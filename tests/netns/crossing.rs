@@ -1,3 +1,5 @@
+//! Peers behind NATs that dial each other at the same moment.
+
 use netns_lab::{NatSpec, UnsolicitedSyn, test};
 use p2pconnect::{CoordinatorAddr, DialPolicy, Endpoint, PeerId, SecretKey};
 use p2pconnect_tests::{

@@ -1,3 +1,5 @@
+//! Streams whose path dies.
+
 use std::{
     io::Write as _,
     net::{SocketAddr, TcpListener, TcpStream},

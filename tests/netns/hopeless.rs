@@ -1,3 +1,5 @@
+//! Pairs that cannot be connected, and what is said of them.
+
 use std::time::{Duration, Instant};
 
 use netns_lab::{NatSpec, test};

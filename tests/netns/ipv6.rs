@@ -1,3 +1,5 @@
+//! Firewalls of IPv6.
+
 use std::net::SocketAddr;
 
 use netns_lab::{Handshake, NatSpec, test};

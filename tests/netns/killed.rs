@@ -1,3 +1,5 @@
+//! Sides that are killed while they connect.
+
 use std::{
     process::ChildStdin,
     thread::{scope, sleep},

@@ -1,3 +1,5 @@
+//! Dials over links that lose packets.
+
 use netns_lab::{Dependence, NatSpec, UnsolicitedSyn, test};
 use p2pconnect_tests::net::{Boxes, Net};
 

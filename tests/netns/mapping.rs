@@ -1,3 +1,5 @@
+//! Mappings that outlive the idle limit of their NAT.
+
 use std::time::Duration;
 
 use netns_lab::{NatSpec, TestRun};

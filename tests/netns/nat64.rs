@@ -1,3 +1,5 @@
+//! Peers behind a NAT64.
+
 use std::{
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},

@@ -1,3 +1,5 @@
+//! Each pair of kinds of NAT that can be connected.
+
 use std::time::Duration;
 
 use netns_lab::TestRun;

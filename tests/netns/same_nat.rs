@@ -1,3 +1,5 @@
+//! Peers behind the same NAT.
+
 use netns_lab::{Hairpinning, NatSpec, test};
 use p2pconnect_tests::net::{Boxes, Net};
 

@@ -1,3 +1,5 @@
+//! What the command ends with, by what has gone wrong.
+
 use std::{
     io::Write as _,
     net::{IpAddr, SocketAddr, TcpStream, UdpSocket},

@@ -1,3 +1,5 @@
+//! How TCP opened a connection, and through which NATs.
+
 use netns_lab::{Dependence, Handshake, NatSpec, TestRun, test};
 use p2pconnect::{Endpoint, How, NatFiltering, Path};
 use p2pconnect_tests::{

@@ -2,7 +2,7 @@
 //!
 //! - pure crates depend on nothing that has a socket, a clock or a runtime
 //! - pure modules of other crates do not name such things
-//! - files stay short enough to read
+//! - files stay short enough to read, and say what they are for
 //! - documents name commands, tests and files that there are
 //! - modules do not import each other in circles
 
@@ -91,6 +91,9 @@ const IMPURE_WORDS: [&str; 7] = [
     "UdpSocket",
     "std::thread",
 ];
+
+/// Where the Rust files of the repository are.
+const FOLDERS: [&str; 4] = ["proto", "crates", "netns-lab", "tests"];
 
 /// Longer files have more than one subject.
 const MAX_LINES: usize = 700;
@@ -255,8 +258,25 @@ fn no_module_names_its_file() {
 }
 
 #[test]
+fn every_file_says_what_it_is_for() {
+    let says = |file: &PathBuf| {
+        let text = std::fs::read_to_string(file).unwrap();
+        text.lines().any(|line| line.starts_with("//! "))
+    };
+    let mut files: Vec<_> = FOLDERS
+        .iter()
+        .flat_map(|it| rust_files(&root().join(it)))
+        .collect();
+    files.retain(|file| !says(file));
+    assert!(
+        files.is_empty(),
+        "these begin with no sentence behind `//!`: {files:#?}"
+    );
+}
+
+#[test]
 fn files_are_short_enough_to_read() {
-    for folder in ["proto", "crates", "netns-lab", "tests"] {
+    for folder in FOLDERS {
         for file in rust_files(&root().join(folder)) {
             let lines = std::fs::read_to_string(&file).unwrap().lines().count();
             assert!(lines <= MAX_LINES, "{} has {lines} lines", file.display());

@@ -1,3 +1,5 @@
+//! The statuses that the command ends with, by what has gone wrong.
+
 use std::{io, process::ExitCode};
 
 use p2pconnect::{BindError, CoordinatorError, DialError, Refusal, Refused};

@@ -1,3 +1,5 @@
+//! Loads the key files of peers and coordinators.
+
 use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow};

@@ -1,3 +1,5 @@
+//! Says on stderr what happens, for people or as JSON.
+
 use std::{
     io::{self, IsTerminal as _},
     net::{IpAddr, SocketAddr},

@@ -1,3 +1,5 @@
+//! Waits for the signals that end the command.
+
 use anyhow::anyhow;
 use tokio::signal::unix::{SignalKind, signal};
 

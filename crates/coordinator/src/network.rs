@@ -1,3 +1,5 @@
+//! Which addresses belong to one subscriber, and which to one site.
+
 use std::net::{IpAddr, Ipv6Addr};
 
 use p2pconnect_proto::represented;

@@ -1,3 +1,5 @@
+//! The QUIC service around the registry.
+
 mod buffers;
 mod config;
 mod connection;

@@ -1,3 +1,5 @@
+//! The common start: how long each side's message is held back so that both begin at one moment.
+
 use std::time::Duration;
 
 /// The longest that a message is held back so that both peers start together.

@@ -1,3 +1,5 @@
+//! Keeps a secret key in a file that nobody else can read.
+
 #[cfg(unix)]
 mod pipe;
 

@@ -1,3 +1,5 @@
+//! Ed25519 key pairs.
+
 use std::fmt;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};

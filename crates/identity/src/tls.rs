@@ -1,3 +1,5 @@
+//! TLS 1.3 that proves and demands a peer id.
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use p2pconnect_proto::PeerId;

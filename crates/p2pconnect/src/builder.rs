@@ -1,3 +1,5 @@
+//! Builds an endpoint: keys, coordinator, punch ports, and the tasks that keep it online.
+
 use std::{
     net::SocketAddr,
     sync::Arc,

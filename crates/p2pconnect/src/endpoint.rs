@@ -1,3 +1,5 @@
+//! An endpoint: what a program dials peers and accepts connections with.
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},

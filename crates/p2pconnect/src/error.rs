@@ -1,3 +1,5 @@
+//! Why something has failed, and whose matter it is.
+
 use std::{io, net::SocketAddr, time::Duration};
 
 use p2pconnect_identity::{InvalidKey, TlsConfigError};

@@ -1,3 +1,5 @@
+//! Counts what an endpoint has done.
+
 use std::{
     sync::Mutex,
     time::{Duration, Instant},

@@ -1,3 +1,5 @@
+//! What an endpoint tells whoever observes it.
+
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},

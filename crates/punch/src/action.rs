@@ -1,3 +1,5 @@
+//! What the agent asks its driver to do.
+
 use std::net::SocketAddr;
 
 use crate::CheckId;

@@ -1,3 +1,5 @@
+//! The punch agent: what has happened goes in, what to do comes out.
+
 use std::{collections::VecDeque, net::SocketAddr, time::Instant};
 
 use p2pconnect_proto::{NatReport, Role};

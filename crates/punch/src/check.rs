@@ -1,3 +1,5 @@
+//! The names of checks, and the addresses that a check is between.
+
 use std::{fmt, net::SocketAddr};
 
 use p2pconnect_proto::{CandidateKind, PunchPort};

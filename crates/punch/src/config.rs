@@ -1,3 +1,5 @@
+//! The limits and times of an agent.
+
 use std::time::Duration;
 
 /// How long the agent waits for what.

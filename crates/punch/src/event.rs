@@ -1,3 +1,5 @@
+//! What an agent ends with.
+
 use std::fmt;
 
 use crate::{CandidatePair, CheckId, PunchReport};

@@ -1,3 +1,5 @@
+//! What a driver tells an agent.
+
 use p2pconnect_proto::NatReport;
 
 use crate::CheckId;

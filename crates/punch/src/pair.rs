@@ -1,3 +1,5 @@
+//! One pair of addresses: its state, its attempts, and when the next one is due.
+
 use std::{
     collections::BTreeSet,
     net::IpAddr,

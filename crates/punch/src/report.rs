@@ -1,3 +1,5 @@
+//! What an agent has tried and what came back, if no connection came of it.
+
 use std::fmt;
 
 use p2pconnect_proto::NatReport;

@@ -1,3 +1,5 @@
+//! Has a server connect back, to see what the NATs on the way let in.
+
 use std::{io, net::SocketAddr, time::Duration};
 
 use p2pconnect_proto::{BackOutcome, ConnectBack};

@@ -1,3 +1,5 @@
+//! One TCP connection to a STUN server, as the client uses it.
+
 use std::{io, net::SocketAddr, time::Duration};
 
 #[cfg(target_os = "linux")]

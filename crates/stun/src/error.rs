@@ -1,3 +1,5 @@
+//! Why a server tells no mapping.
+
 use std::io;
 
 use crate::framing::FrameError;

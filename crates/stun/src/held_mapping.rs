@@ -1,3 +1,5 @@
+//! Holds a NAT mapping by a connection to a STUN server that stays open.
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use p2pconnect_proto::ReflexiveToken;

@@ -1,3 +1,5 @@
+//! Parses one STUN message, without a word about those that are none.
+
 use stun_types::message::{Message, StunParseError};
 use tracing::dispatcher::{Dispatch, with_default};
 

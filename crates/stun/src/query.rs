@@ -1,3 +1,5 @@
+//! Asks a server once how it sees a connection.
+
 use std::{net::SocketAddr, time::Duration};
 
 use tokio::time::{Instant, timeout_at};

@@ -1,3 +1,5 @@
+//! The moments at which everything of a process that keeps something alive does so.
+
 use std::{sync::LazyLock, time::Duration};
 
 use tokio::time::Instant;

@@ -1,3 +1,5 @@
+//! A STUN server over TCP.
+
 use std::{
     io,
     net::{IpAddr, SocketAddr},

@@ -1,3 +1,5 @@
+//! Remembers where the server has seen whom, for a coordinator in the same process.
+
 use std::{
     collections::{BTreeMap, VecDeque, btree_map::Entry},
     net::SocketAddr,

@@ -1,3 +1,5 @@
+//! What a program of the comparison is to do, by its arguments.
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

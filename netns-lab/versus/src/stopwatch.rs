@@ -1,3 +1,5 @@
+//! Measures when a stream comes to be, and how many bytes it carries.
+
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 

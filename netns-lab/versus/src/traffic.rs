@@ -1,3 +1,5 @@
+//! What is sent over each program's stream, and counted.
+
 use std::io;
 use std::time::{Duration, Instant};
 

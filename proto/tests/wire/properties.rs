@@ -1,3 +1,5 @@
+//! Whatever is encoded is decoded to the same, and whatever else is decoded does no harm.
+
 use std::fmt::Debug;
 
 use p2pconnect_proto::{

@@ -1,3 +1,5 @@
+//! The subcommand `dial`: connects to a peer and carries one stream.
+
 use std::{
     convert::Infallible,
     future::pending,

@@ -1,3 +1,5 @@
+//! The subcommand `id`: prints a peer id.
+
 use std::io::Write as _;
 
 use crate::{

@@ -1,3 +1,5 @@
+//! The subcommand `listen`: waits for peers and carries their streams.
+
 use std::time::Duration;
 
 use p2pconnect::{Connection, Endpoint, Status};

@@ -1,3 +1,5 @@
+//! The subcommand `serve`: runs a coordinator and a STUN server.
+
 mod addresses;
 
 use std::{

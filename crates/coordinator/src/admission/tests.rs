@@ -1,3 +1,5 @@
+//! Tests of what candidates a coordinator takes for true.
+
 use p2pconnect_proto::{PunchPort, ReflexiveToken};
 
 use super::*;

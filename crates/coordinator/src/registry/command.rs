@@ -1,3 +1,5 @@
+//! What the registry is told to do, and by whom.
+
 use std::{net::SocketAddr, time::Instant};
 
 use p2pconnect_proto::{

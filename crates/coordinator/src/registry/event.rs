@@ -1,3 +1,5 @@
+//! What came of a command to the registry.
+
 use std::{net::SocketAddr, time::Duration};
 
 use p2pconnect_proto::{

@@ -1,3 +1,5 @@
+//! The introductions in flight: how many each peer may have, and which dials one of them serves.
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::Instant,

@@ -1,3 +1,5 @@
+//! How much a registry does for whom.
+
 use std::time::Duration;
 
 /// How much a registry does for whom.

@@ -1,3 +1,5 @@
+//! Between whom the bytes of which handshake pass, and how many.
+
 use std::{
     collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},

@@ -1,3 +1,5 @@
+//! Tests of the registry: who is told of whom, and within what limits.
+
 use std::time::{Duration, Instant};
 
 use p2pconnect_proto::{PortAssignment, PunchPort, Role};

@@ -1,3 +1,5 @@
+//! The introductions that a callee has not settled: one side may wait for the other in vain.
+
 use std::{
     collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},

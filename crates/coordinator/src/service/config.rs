@@ -1,3 +1,5 @@
+//! What a coordinator is started with, and why it may not start.
+
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use p2pconnect_identity::{SecretKey, TlsConfigError, server_config};

@@ -1,3 +1,5 @@
+//! Serves one client's connection, from the handshake to its end.
+
 use std::{sync::Arc, time::Duration};
 
 use p2pconnect_identity::peer_id_of;

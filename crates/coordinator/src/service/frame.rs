@@ -1,3 +1,5 @@
+//! Reads and writes the frames of the protocol on QUIC streams.
+
 use super::shared::Room;
 use p2pconnect_proto::codec::{self, DecodeError, HEADER_LEN};
 use quinn::{ReadError, ReadExactError, RecvStream, SendStream, WriteError};

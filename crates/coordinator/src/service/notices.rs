@@ -1,3 +1,5 @@
+//! Sends notices to a client, in their order and without waiting for it.
+
 use std::{
     future::poll_fn,
     pin::pin,

@@ -1,3 +1,5 @@
+//! Reads a client's requests, has the registry carry them out, and answers.
+
 use std::{sync::Arc, time::Duration};
 
 use p2pconnect_proto::{

@@ -1,3 +1,5 @@
+//! What all connections of a coordinator share.
+
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},

@@ -1,3 +1,5 @@
+//! Claims to mappings, which the coordinator has its own STUN server attest.
+
 use std::net::{Ipv4Addr, SocketAddr};
 
 use p2pconnect_proto::{

@@ -1,3 +1,5 @@
+//! Clients that break the protocol.
+
 use std::sync::Arc;
 
 use p2pconnect_identity::{SecretKey, client_config};

@@ -1,3 +1,5 @@
+//! How long registrations and connections last.
+
 use std::time::Duration;
 
 use p2pconnect_coordinator::Coordinator;

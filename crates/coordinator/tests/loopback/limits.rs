@@ -1,3 +1,5 @@
+//! What a client may ask for, and how often.
+
 use std::time::Duration;
 
 use p2pconnect_coordinator::{BindError, Coordinator};

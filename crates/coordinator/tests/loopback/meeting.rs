@@ -1,3 +1,5 @@
+//! Registrations, dials, and what both sides are told of each other.
+
 use p2pconnect_proto::{
     Candidate, NatMapping, NatReport, PortAssignment, PunchPort, ReflexiveToken, Role,
     message::{DialPolicy, DialRequest, Refusal, Registration, Request, Response},

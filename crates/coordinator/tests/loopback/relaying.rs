@@ -1,3 +1,5 @@
+//! Bytes of handshakes that pass between the two sides of an introduction.
+
 use p2pconnect_proto::message::{DialPolicy, Flight, MAX_HANDSHAKE, Refusal, Request, Response};
 
 use crate::{IPV4, client::Client, config, start};

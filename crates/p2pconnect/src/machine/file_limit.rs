@@ -1,3 +1,5 @@
+//! How many files the process may have open.
+
 use std::io;
 
 /// Lets this process have as many files open as it may, and returns how many that are.

@@ -1,3 +1,5 @@
+//! Finds the punch ports of an endpoint, and listens on them.
+
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},

@@ -1,3 +1,5 @@
+//! Tasks that end with their owner.
+
 use tokio::task::JoinHandle;
 
 /// A spawned task that ends when its owner does.

@@ -1,3 +1,5 @@
+//! The connection to a peer that a program reads and writes.
+
 use std::{
     fmt, io,
     net::SocketAddr,

@@ -1,3 +1,5 @@
+//! What comes on a TCP connection before TLS: the peer's opening and its probe.
+
 use std::{
     io,
     pin::Pin,

@@ -1,3 +1,5 @@
+//! Tests of plans: the SYNs of both sides meet, whatever their NATs do.
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},

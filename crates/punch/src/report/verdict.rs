@@ -1,3 +1,5 @@
+//! The conclusion from the evidence of all pairs.
+
 use std::{collections::BTreeSet, fmt};
 
 use p2pconnect_proto::{CandidateKind, NatFiltering, NatMapping, NatReport, is_global};

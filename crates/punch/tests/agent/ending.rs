@@ -1,3 +1,5 @@
+//! When and how an agent ends.
+
 use p2pconnect_proto::{
     Candidate, CandidateKind, NatFiltering, NatMapping, NatReport, PortAssignment, PunchPort, Role,
     UnsolicitedSyn,

@@ -1,3 +1,5 @@
+//! Connections that are accepted.
+
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use p2pconnect_proto::{NatFiltering, NatReport, Role};

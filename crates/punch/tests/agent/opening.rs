@@ -1,3 +1,5 @@
+//! The attempts that an agent begins with.
+
 use std::collections::BTreeSet;
 
 use p2pconnect_proto::{Candidate, Role};

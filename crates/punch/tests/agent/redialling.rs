@@ -1,3 +1,5 @@
+//! When an attempt is repeated.
+
 use std::{collections::BTreeMap, time::Duration};
 
 use p2pconnect_proto::Role;

@@ -1,3 +1,5 @@
+//! An agent, a clock, and answers by hand.
+
 use std::{
     net::SocketAddr,
     time::{Duration, Instant},

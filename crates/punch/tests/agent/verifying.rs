@@ -1,3 +1,5 @@
+//! Which open connections are verified, and which one is nominated.
+
 use p2pconnect_proto::{CandidateKind, NatMapping, NatReport, PortAssignment, PunchPort, Role};
 use p2pconnect_punch::{Action, CheckId, Event, How, Input, Opened, VerifyFailure};
 

@@ -1,3 +1,5 @@
+//! Tests of what is written into Binding messages and read from them.
+
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Tests of how messages are found in a stream.
+
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
 use std::{

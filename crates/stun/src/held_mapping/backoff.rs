@@ -1,3 +1,5 @@
+//! When a lost connection is made again.
+
 use std::time::Duration;
 
 /// When to reconnect: at once, then after a delay that doubles up to a limit.

@@ -1,3 +1,5 @@
+//! The task that holds a mapping: asks again, reconnects, and tells of changes.
+
 use std::{collections::VecDeque, future, net::SocketAddr, sync::Arc};
 
 use stun_types::message::TransactionId;

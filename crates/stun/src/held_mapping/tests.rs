@@ -1,3 +1,5 @@
+//! Tests of mappings that are held, lost and found again.
+
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
 use std::{

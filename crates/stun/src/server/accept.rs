@@ -1,3 +1,5 @@
+//! Accepts the server's connections, within its limits.
+
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{

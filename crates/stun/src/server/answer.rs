@@ -1,3 +1,5 @@
+//! What the server answers to a message.
+
 use std::{net::SocketAddr, time::Duration};
 
 use p2pconnect_proto::ConnectBack;

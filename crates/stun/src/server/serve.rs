@@ -1,3 +1,5 @@
+//! Serves one connection to the server.
+
 use std::{
     io,
     net::SocketAddr,

@@ -1,3 +1,5 @@
+//! Tests of the server over the loopback.
+
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
 use std::net::Ipv4Addr;

@@ -1,3 +1,5 @@
+//! Tests of what punchers learn of the NATs in front of them.
+
 use anyhow::Context as _;
 use p2pconnect_proto::{
     Candidate, CandidateKind, NatFiltering, NatMapping, NatReport, PortAssignment, PunchPort,

@@ -1,3 +1,5 @@
+//! Runs this program on the hosts of the demo's lab, and reads what it says.
+
 use std::{
     io::{BufRead, BufReader},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},

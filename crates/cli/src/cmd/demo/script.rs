@@ -1,3 +1,5 @@
+//! Plays the demo: a coordinator and two peers behind NATs, in a lab of network namespaces.
+
 use std::{
     fmt,
     io::{BufRead as _, BufReader, Write as _},

@@ -1,3 +1,5 @@
+//! Sends random bytes through the demo's stream, and checks that they arrive.
+
 use std::{
     io::{Read, Write},
     process::{ChildStdin, ChildStdout},

@@ -1,3 +1,5 @@
+//! The prefix of a NAT64, and the IPv6 addresses that stand for IPv4 ones under it (RFC 6052).
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The addresses of the name that has IPv4 addresses only (RFC 7050 section 8.1).

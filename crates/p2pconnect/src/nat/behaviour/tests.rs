@@ -1,3 +1,5 @@
+//! Tests of what an endpoint concludes from how servers see it.
+
 use super::*;
 
 fn seen(local: u16, server: u16, mapped: u16) -> Observation {

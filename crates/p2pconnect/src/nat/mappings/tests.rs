@@ -1,3 +1,5 @@
+//! Tests of mappings that are held at STUN servers on the loopback.
+
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
 use std::{

@@ -1,3 +1,5 @@
+//! Tests of which session an accepted connection goes to.
+
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
 use std::net::Ipv4Addr;

@@ -1,3 +1,5 @@
+//! Tests of what the server answers to a message.
+
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
 use p2pconnect_proto::{PeerId, ReflexiveToken, TokenKey};

@@ -1,3 +1,5 @@
+//! Tests of how many connections a server has from whom.
+
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of port mapping by UPnP against routers that break off, lie or never end.
+
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
 use std::{
