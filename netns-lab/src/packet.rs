@@ -219,7 +219,7 @@ impl Content {
         let inner = IpHeader::read(quoted)?;
         let transport = quoted.get(inner.length..)?;
         match inner.protocol {
-            TCP => IcmpError::read(&inner, transport, (kind, code)).map(Self::Error),
+            TCP => IcmpError::read(&inner, transport, kind, code).map(Self::Error),
             _ => Echo::read(&inner, transport).map(|echo| Self::EchoError(echo, (kind, code))),
         }
     }
@@ -291,7 +291,7 @@ impl Segment {
 impl IcmpError {
     /// Reads what an error of this type and code quotes: RFC 792 promises no more
     /// than eight bytes of the segment.
-    fn read(inner: &IpHeader, segment: &[u8], (kind, code): (u8, u8)) -> Option<Self> {
+    fn read(inner: &IpHeader, segment: &[u8], kind: u8, code: u8) -> Option<Self> {
         Some(Self {
             source: SocketAddr::new(inner.source, be16(segment, 0)?),
             destination: SocketAddr::new(inner.destination, be16(segment, 2)?),

@@ -5,11 +5,13 @@
 //! - files stay short enough to read, and say what they are for
 //! - documents name commands, tests and files that there are
 //! - modules do not import each other in circles
+//! - no function takes an anonymous tuple
 
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
 mod documents;
 mod imports;
+mod parameters;
 
 use std::{
     path::{Path, PathBuf},

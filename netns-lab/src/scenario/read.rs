@@ -123,11 +123,8 @@ fn check_name(name: &str, span: &std::ops::Range<usize>) -> Result<(), Fault> {
 }
 
 impl<'t> Boxes<'t> {
-    fn add(
-        &mut self,
-        (name, span, value): Named<'t>,
-        topology: Topology,
-    ) -> Result<Topology, Fault> {
+    fn add(&mut self, named: Named<'t>, topology: Topology) -> Result<Topology, Fault> {
+        let (name, span, value) = named;
         let fields = value.fields(&schema::BOX)?;
         let specs = boxes::read(&fields, &value)?;
         let shared = fields.read("shared", |it| it.boolean())?;

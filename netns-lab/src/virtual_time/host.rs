@@ -91,9 +91,9 @@ impl Host {
                 "dropped: wrong checksum"
             }
             Some(Content::Echo(echo)) => self.pings.receive(&echo, packet, &mut self.stack),
-            Some(Content::EchoError(echo, what)) => {
+            Some(Content::EchoError(echo, (kind, code))) => {
                 let from = source.unwrap_or(echo.destination);
-                self.pings.receive_error(&echo, from, what)
+                self.pings.receive_error(&echo, from, kind, code)
             }
             Some(Content::Other) => "dropped: neither tcp nor echo nor an error about them",
             None => "dropped: malformed",

@@ -285,7 +285,7 @@ fn a_box_without_a_free_identifier_says_so() {
 fn what_is_not_carried_is_named_and_counted() {
     let mut bench = bench(SILENT);
     let (inside, server) = (address("10.1.0.2"), address(SERVERS[0][0]));
-    let timestamp = icmp_message(&[13, 0, 0, 0, 0, 77, 0, 1], (inside, server));
+    let timestamp = icmp_message(&[13, 0, 0, 0, 0, 77, 0, 1], inside, server);
     let mut tunnel = udp((inside, 1).into(), (server, 1).into(), b"", true);
     tunnel[9] = 47;
     let mut part = udp((inside, 1).into(), (server, 1).into(), b"", true);
@@ -314,9 +314,9 @@ fn what_is_not_carried_is_named_and_counted() {
 
 #[test]
 fn an_echo_without_identifier_is_malformed() {
-    let ends = (address("10.1.0.2"), address(SERVERS[0][0]));
+    let (inside, server) = (address("10.1.0.2"), address(SERVERS[0][0]));
     for length in 4..8 {
-        let cut = icmp_message(&[8, 0, 0, 0, 0, 77, 0][..length], ends);
+        let cut = icmp_message(&[8, 0, 0, 0, 0, 77, 0][..length], inside, server);
         let (verdict, _) = bench(SILENT).handle(Side::Internal, &cut);
         assert_eq!(verdict, Verdict::Dropped(DropReason::Malformed));
     }

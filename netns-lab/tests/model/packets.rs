@@ -84,28 +84,32 @@ pub(crate) fn icmp_error(from: IpAddr, to: IpAddr, quoted: &[u8], bytes: usize) 
     let (kind, code) = if from.is_ipv4() { (3, 1) } else { (1, 0) };
     let mut error = vec![kind, code, 0, 0, 0, 0, 0, 0];
     error.extend(quoted.iter().take(bytes));
-    icmp_message(&error, (from, to))
+    icmp_message(&error, from, to)
 }
 
 /// An ICMP echo request, from the endpoint that its identifier makes.
 pub(crate) fn echo_request(from: SocketAddr, to: IpAddr) -> Vec<u8> {
     let kind = if to.is_ipv4() { 8 } else { 128 };
-    echo(kind, from.port(), (from.ip(), to))
+    echo(kind, from.port(), from.ip(), to)
 }
 
 /// The reply to such a request.
 pub(crate) fn echo_reply(from: IpAddr, to: SocketAddr) -> Vec<u8> {
     let kind = if from.is_ipv4() { 0 } else { 129 };
-    echo(kind, to.port(), (from, to.ip()))
+    echo(kind, to.port(), from, to.ip())
 }
 
-fn echo(kind: u8, identifier: u16, ends: (IpAddr, IpAddr)) -> Vec<u8> {
+fn echo(kind: u8, identifier: u16, from: IpAddr, to: IpAddr) -> Vec<u8> {
     let [high, low] = identifier.to_be_bytes();
-    icmp_message(&[kind, 0, 0, 0, high, low, 0, 1, b'd', b'a', b't'], ends)
+    icmp_message(
+        &[kind, 0, 0, 0, high, low, 0, 1, b'd', b'a', b't'],
+        from,
+        to,
+    )
 }
 
 /// An ICMP message, with its checksum put in.
-pub(crate) fn icmp_message(message: &[u8], (from, to): (IpAddr, IpAddr)) -> Vec<u8> {
+pub(crate) fn icmp_message(message: &[u8], from: IpAddr, to: IpAddr) -> Vec<u8> {
     let mut message = message.to_vec();
     let (protocol, pseudo) = if from.is_ipv4() {
         (1, Vec::new())

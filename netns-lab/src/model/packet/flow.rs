@@ -130,7 +130,7 @@ impl Flow {
             Protocol::Echo if body.len() < ICMP_HEADER => return Err(DropReason::Malformed),
             Protocol::Echo => Flags::default(),
         };
-        Self::at(bytes, header, 0, (protocol, flags)).ok_or(DropReason::Malformed)
+        Self::at(bytes, header, 0, protocol, flags).ok_or(DropReason::Malformed)
     }
 
     /// Reads what an ICMP error quotes, of which the end may be cut off.
@@ -146,8 +146,7 @@ impl Flow {
             return Err(DropReason::Fragment);
         }
         let protocol = Protocol::of(&header, body)?;
-        let what = (protocol, Flags::default());
-        Self::at(bytes, &header, at, what).ok_or(DropReason::Malformed)
+        Self::at(bytes, &header, at, protocol, Flags::default()).ok_or(DropReason::Malformed)
     }
 
     /// Reads the endpoints of the packet whose IP header starts at `ip`.
@@ -155,7 +154,8 @@ impl Flow {
         bytes: &[u8],
         header: &Header,
         ip: usize,
-        (protocol, flags): (Protocol, Flags),
+        protocol: Protocol,
+        flags: Flags,
     ) -> Option<Self> {
         let transport = ip + header.length;
         let (source_port, destination_port) = match protocol {

@@ -60,7 +60,8 @@ impl Pings {
         &mut self,
         echo: &Echo,
         from: IpAddr,
-        (kind, code): (u8, u8),
+        kind: u8,
+        code: u8,
     ) -> &'static str {
         if !echo.is_request {
             return "ignored: about an echo reply";
