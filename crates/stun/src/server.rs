@@ -27,7 +27,7 @@ use limits::Limits;
 const BACKLOG: i32 = 4096;
 
 /// How long a connection is quiet before the system asks whether its other end still exists.
-/// Frees the places of clients that vanished without a word within half an hour instead of four.
+/// Frees the slots of clients that vanished without a word within half an hour instead of four.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(15 * 60);
 
 /// What a server allows. The default suits a public server beside a coordinator, of which it serves
@@ -40,11 +40,11 @@ pub struct StunServerConfig {
     /// The most connections altogether. 40,960 by default: the four of each registered peer, and
     /// some short questions. Less than 100 MiB of memory, and as many open files: where the system
     /// allows fewer, a program sets this below that, with some left for its other work. When all
-    /// places are taken, a newcomer from a network with a smaller share gets that of the quietest
+    /// slots are taken, a newcomer from a network with a smaller share gets that of the quietest
     /// connection of the network that has the most.
     pub max_connections: usize,
     /// The most connections of one IPv4 address or IPv6 /64; an IPv6 /48 gets four times as many.
-    /// Beyond, a newcomer gets the place of one on which nothing was asked for a minute, if there is
+    /// Beyond, a newcomer gets the slot of one on which nothing was asked for a minute, if there is
     /// one. 4,096 by default: the four of each
     /// client of one address, and as many again for short questions, of which a peer that finds
     /// out how its NAT behaves has some 15 at a time. A tenth of all, in 10 MiB.

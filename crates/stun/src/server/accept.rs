@@ -9,7 +9,7 @@ use tokio::{
 };
 use tracing::{debug, error, warn};
 
-use super::{Shared, limits::Place, serve};
+use super::{Shared, limits::Slot, serve};
 use crate::socket::reset_on_close;
 
 /// How long to wait after an accept that failed for lack of something, such as open files. Ten
@@ -47,10 +47,10 @@ fn admit(
     shared: &Arc<Shared>,
     connections: &mut JoinSet<()>,
 ) {
-    match Place::take(shared, remote.ip()) {
-        Ok((place, end)) => {
-            let place = serve::Held { place, end };
-            connections.spawn(serve::run(stream, remote, Arc::clone(shared), place));
+    match Slot::take(shared, remote.ip()) {
+        Ok((slot, end)) => {
+            let slot = serve::Held { slot, end };
+            connections.spawn(serve::run(stream, remote, Arc::clone(shared), slot));
         }
         Err(refusal) => {
             debug!(%remote, %refusal, "stun connection refused");

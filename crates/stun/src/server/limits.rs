@@ -1,4 +1,4 @@
-//! Who gets the places and the answers of a server: shares for each network, so that nobody can take
+//! Who gets the slots and the answers of a server: shares for each network, so that nobody can take
 //! what all others need.
 
 use std::{
@@ -236,7 +236,7 @@ impl Limits {
         }
     }
 
-    /// Puts a site in its new place after it got one more connection.
+    /// Sorts a site in anew after it got one more connection.
     fn count_site(&mut self, network: Network) {
         let held = self.networks.get(&network);
         let count = held.map_or(0, |it| it.connections.len());
@@ -292,15 +292,15 @@ impl Limits {
     }
 }
 
-/// A place among the connections, given back when dropped.
+/// A slot among the connections, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Slot {
     shared: Arc<Shared>,
     id: u64,
 }
 
-impl Place {
-    /// Returns a place, and what ends when it has to make room for another one.
+impl Slot {
+    /// Returns a slot, and what ends when it has to make room for another one.
     pub(super) fn take(
         shared: &Arc<Shared>,
         ip: IpAddr,
@@ -316,27 +316,27 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         self.shared.limits().release(self.id, Instant::now());
     }
 }
 
-/// A place among the connections back, given back when dropped.
+/// A slot among the connections back, given back when dropped.
 #[derive(Debug)]
-pub(super) struct BackPlace<'a> {
+pub(super) struct BackSlot<'a> {
     shared: &'a Shared,
     ip: IpAddr,
 }
 
-impl<'a> BackPlace<'a> {
+impl<'a> BackSlot<'a> {
     pub(super) fn take(shared: &'a Shared, ip: IpAddr) -> Option<Self> {
         let is_room = shared.limits().admit_back(ip, Instant::now());
         is_room.then_some(Self { shared, ip })
     }
 }
 
-impl Drop for BackPlace<'_> {
+impl Drop for BackSlot<'_> {
     fn drop(&mut self) {
         self.shared.limits().release_back(self.ip);
     }

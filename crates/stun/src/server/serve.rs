@@ -20,7 +20,7 @@ use super::{
     Shared,
     answer::{Answer, Caller, Unparsable, answer, wants_back},
     connect_back::connect_back,
-    limits::{BackPlace, Place, Refusal},
+    limits::{BackSlot, Refusal, Slot},
 };
 use crate::{
     framing::{FrameError, MessageReader},
@@ -52,13 +52,13 @@ enum End {
     Io(#[from] io::Error),
 }
 
-/// The place of a connection, and what ends when the connection has to make room for another one.
+/// The slot of a connection, and what ends when the connection has to make room for another one.
 pub(super) struct Held {
-    pub(super) place: Place,
+    pub(super) slot: Slot,
     pub(super) end: oneshot::Receiver<()>,
 }
 
-/// Serves one connection, whose place is given back at its end.
+/// Serves one connection, whose slot is given back at its end.
 pub(super) async fn run(stream: TcpStream, remote: SocketAddr, shared: Arc<Shared>, held: Held) {
     debug!(%remote, "stun connection opened");
     let local = stream.local_addr();
@@ -68,7 +68,7 @@ pub(super) async fn run(stream: TcpStream, remote: SocketAddr, shared: Arc<Share
         // Without the flow label and scope of IPv6, which mean nothing to others.
         remote: SocketAddr::new(remote.ip(), remote.port()),
         shared,
-        place: held.place,
+        slot: held.slot,
         unasked_since: Some(Instant::now()),
     };
     let end = tokio::select! {
@@ -90,7 +90,7 @@ struct Connection {
     local: Option<SocketAddr>,
     remote: SocketAddr,
     shared: Arc<Shared>,
-    place: Place,
+    slot: Slot,
     /// When the connection began, until something whole has come.
     unasked_since: Option<Instant>,
 }
@@ -152,7 +152,7 @@ impl Connection {
 
     async fn handle(&mut self, message: &[u8]) -> Result<(), End> {
         self.unasked_since = None;
-        self.place.heard();
+        self.slot.heard();
         let delay = self
             .shared
             .limits()
@@ -186,7 +186,7 @@ impl Connection {
         let (Some(patience), Some(local)) = (wants_back(message), self.local) else {
             return Ok(Vec::new());
         };
-        let Some(_place) = BackPlace::take(&self.shared, self.remote.ip()) else {
+        let Some(_slot) = BackSlot::take(&self.shared, self.remote.ip()) else {
             debug!(remote = %self.remote, "too busy to connect back");
             return Ok(Vec::new());
         };

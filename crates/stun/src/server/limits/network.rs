@@ -1,4 +1,4 @@
-//! The networks that an address is in, by which places and answers are shared out.
+//! The networks that an address is in, by which slots and answers are shared out.
 
 use std::net::{IpAddr, Ipv6Addr};
 
