@@ -16,7 +16,7 @@ use super::{
     frame::{self, FrameError},
     notices::Notices,
     request,
-    shared::{Session, Ticket},
+    shared::{ConnectedClient, Ticket},
     silence,
 };
 use crate::registry::Client;
@@ -55,20 +55,23 @@ pub(super) async fn serve(incoming: Incoming, ticket: Ticket) {
         has_moved: false,
     };
     debug!(%peer, %seen, "client connected");
-    let session = Arc::new(ticket.admit(client, connection.clone()));
+    let connected = Arc::new(ticket.admit(client, connection.clone()));
     let mut tasks = JoinSet::new();
-    tasks.spawn(welcome(Arc::clone(&session)));
+    tasks.spawn(welcome(Arc::clone(&connected)));
     tokio::select! {
-        () = serve_requests(&session, &mut tasks) => {}
-        never = silence::watch(&session) => match never {},
+        () = serve_requests(&connected, &mut tasks) => {}
+        never = silence::watch(&connected) => match never {},
     }
     tasks.shutdown().await;
-    silence::tell_of_end(&session).await;
+    silence::tell_of_end(&connected).await;
     debug!(reason = ?connection.close_reason(), "connection ended");
 }
 
-async fn serve_requests(session: &Arc<Session>, tasks: &mut JoinSet<Result<(), FrameError>>) {
-    let connection = &session.connection;
+async fn serve_requests(
+    connected: &Arc<ConnectedClient>,
+    tasks: &mut JoinSet<Result<(), FrameError>>,
+) {
+    let connection = &connected.connection;
     let mut paced = Instant::now();
     loop {
         let next = async move {
@@ -78,20 +81,20 @@ async fn serve_requests(session: &Arc<Session>, tasks: &mut JoinSet<Result<(), F
         tokio::select! {
             stream = next, if tasks.len() < MAX_TASKS => match stream {
                 Ok((send, recv)) => {
-                    session.notices.hear();
-                    tasks.spawn(request::serve(Arc::clone(session), send, recv));
-                    paced = Instant::now() + session.pace();
+                    connected.notices.hear();
+                    tasks.spawn(request::serve(Arc::clone(connected), send, recv));
+                    paced = Instant::now() + connected.pace();
                 }
                 Err(_) => return,
             },
             // Empty, and only a sign of life.
-            Ok(_) = connection.read_datagram() => session.notices.hear(),
+            Ok(_) = connection.read_datagram() => connected.notices.hear(),
             _ = connection.closed() => return,
             Some(ended) = tasks.join_next(), if !tasks.is_empty() => match ended {
                 Ok(Ok(())) => {}
                 Ok(Err(violation)) => {
-                    if session.may_log() {
-                        info!(peer = %session.client.peer, %violation, "peer broke the protocol");
+                    if connected.may_log() {
+                        info!(peer = %connected.client.peer, %violation, "peer broke the protocol");
                     }
                     return close_for(connection, &violation.to_string());
                 }
@@ -105,9 +108,9 @@ async fn serve_requests(session: &Arc<Session>, tasks: &mut JoinSet<Result<(), F
     }
 }
 
-async fn welcome(session: Arc<Session>) -> Result<(), FrameError> {
-    let notice = session.shared().welcome(session.client.seen);
-    if timeout(WELCOME, notify(&session.notices, &notice))
+async fn welcome(connected: Arc<ConnectedClient>) -> Result<(), FrameError> {
+    let notice = connected.shared().welcome(connected.client.seen);
+    if timeout(WELCOME, notify(&connected.notices, &notice))
         .await
         .is_err()
     {

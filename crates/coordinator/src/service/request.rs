@@ -18,7 +18,7 @@ use tracing::{debug, error, info};
 use super::{
     frame::{self, FrameError},
     notices::Notices,
-    shared::Session,
+    shared::ConnectedClient,
 };
 use crate::registry::{Command, ConnectionId, Event, Introductions, Meeting};
 
@@ -40,11 +40,11 @@ const SHORTEST_DELAY: Duration = Duration::from_micros(500);
 
 /// Serves one request stream. An error means that the client broke the protocol.
 pub(super) async fn serve(
-    session: Arc<Session>,
+    connected: Arc<ConnectedClient>,
     mut send: SendStream,
     mut recv: RecvStream,
 ) -> Result<(), FrameError> {
-    let request = match timeout(MESSAGE, read_request(&session, &mut recv)).await {
+    let request = match timeout(MESSAGE, read_request(&connected, &mut recv)).await {
         Ok(Ok(Some(request))) => request,
         Ok(Ok(None)) => return Ok(()),
         Ok(Err(error)) if error.is_violation() => return Err(error),
@@ -61,10 +61,10 @@ pub(super) async fn serve(
         }
     };
     match request {
-        Request::Register(registration) => register(&session, registration, &mut send).await,
-        Request::Dial(dial) => self::dial(&session, dial, &mut send).await,
-        Request::Settled(dialler) => settled(&session, dialler, &mut send).await,
-        Request::Relay(flight) => relay(&session, flight, &mut send).await,
+        Request::Register(registration) => register(&connected, registration, &mut send).await,
+        Request::Dial(dial) => self::dial(&connected, dial, &mut send).await,
+        Request::Settled(dialler) => settled(&connected, dialler, &mut send).await,
+        Request::Relay(flight) => relay(&connected, flight, &mut send).await,
     }
     // Only now, so that a client whose end of stream is late does not wait for its answer.
     match timeout(MESSAGE, frame::read_end(&mut recv)).await {
@@ -78,28 +78,28 @@ pub(super) async fn serve(
 }
 
 async fn read_request(
-    session: &Session,
+    connected: &ConnectedClient,
     recv: &mut RecvStream,
 ) -> Result<Option<Request>, FrameError> {
-    let mut room = session.room();
+    let mut room = connected.room();
     match frame::read_body(recv, &mut room).await? {
         Some(body) => Ok(Some(codec::decode(&body)?)),
         None => Ok(None),
     }
 }
 
-async fn register(session: &Session, registration: Registration, send: &mut SendStream) {
-    session
+async fn register(connected: &ConnectedClient, registration: Registration, send: &mut SendStream) {
+    connected
         .shared()
-        .compare(&session.client, &registration.candidates);
-    let event = session
+        .compare(&connected.client, &registration.candidates);
+    let event = connected
         .shared()
-        .command(&session.client_now(), Command::Register(registration));
+        .command(&connected.client_now(), Command::Register(registration));
     let response = match event {
         Event::Registered { unproven, replaced } => {
-            session.registered();
+            connected.registered();
             debug!(?unproven, "candidates left out");
-            if let Some(former) = replaced.and_then(|id| session.shared().notices(id)) {
+            if let Some(former) = replaced.and_then(|id| connected.shared().notices(id)) {
                 let (code, why) = (
                     close::REPLACED,
                     b"the same peer id has registered elsewhere",
@@ -109,10 +109,10 @@ async fn register(session: &Session, registration: Registration, send: &mut Send
             Response::Registered(Registered { unproven })
         }
         Event::Refused(refusal) => {
-            if session.may_log() {
-                info!(peer = %session.client.peer, %refusal, "registration refused");
+            if connected.may_log() {
+                info!(peer = %connected.client.peer, %refusal, "registration refused");
             }
-            refused(session, refusal)
+            refused(connected, refusal)
         }
         Event::Meet(_)
         | Event::Crossed(_)
@@ -125,25 +125,25 @@ async fn register(session: &Session, registration: Registration, send: &mut Send
     respond(send, &response).await;
 }
 
-async fn settled(session: &Session, dialler: PeerId, send: &mut SendStream) {
-    let event = session
+async fn settled(connected: &ConnectedClient, dialler: PeerId, send: &mut SendStream) {
+    let event = connected
         .shared()
-        .command(&session.client, Command::Settled(dialler));
+        .command(&connected.client, Command::Settled(dialler));
     debug_assert_eq!(event, Event::Settled, "nothing stands in the way of it");
-    if session.may_log() {
-        info!(%dialler, callee = %session.client.peer, "dial is over");
+    if connected.may_log() {
+        info!(%dialler, callee = %connected.client.peer, "dial is over");
     }
     respond(send, &Response::Settled).await;
 }
 
 /// Finds the addresses that a dialler claims; one that is not seen in time is left out.
-async fn witnessed(session: &Session, claims: &[ReflexiveClaim]) -> Vec<Candidate> {
-    let Some(witness) = session.shared().witness() else {
+async fn witnessed(connected: &ConnectedClient, claims: &[ReflexiveClaim]) -> Vec<Candidate> {
+    let Some(witness) = connected.shared().witness() else {
         return Vec::new();
     };
     let claims = &claims[..claims.len().min(MAX_CLAIMS)];
     let commitment =
-        |it: &ReflexiveClaim| ReflexiveToken::commitment(&it.salt, &session.client.peer);
+        |it: &ReflexiveClaim| ReflexiveToken::commitment(&it.salt, &connected.client.peer);
     let commitments: Vec<_> = claims.iter().map(commitment).collect();
     let seen = witness
         .look_up(&commitments, CLAIM_PATIENCE, CLAIM_LAG)
@@ -156,13 +156,13 @@ async fn witnessed(session: &Session, claims: &[ReflexiveClaim]) -> Vec<Candidat
 }
 
 /// Passes bytes of a handshake on, as long as it takes to hand them to QUIC.
-async fn relay(session: &Session, flight: Flight, send: &mut SendStream) {
+async fn relay(connected: &ConnectedClient, flight: Flight, send: &mut SendStream) {
     let command = Command::Relay {
         session: flight.session,
         bytes: flight.bytes.len(),
     };
-    let refusal = match session.shared().command(&session.client_now(), command) {
-        Event::Pass { to } => match pass_on(session, to, flight).await {
+    let refusal = match connected.shared().command(&connected.client_now(), command) {
+        Event::Pass { to } => match pass_on(connected, to, flight).await {
             Ok(()) => return respond(send, &Response::Relayed).await,
             Err(refusal) => refusal,
         },
@@ -175,11 +175,15 @@ async fn relay(session: &Session, flight: Flight, send: &mut SendStream) {
             unreachable!("no answer to a relay")
         }
     };
-    respond(send, &refused(session, refusal)).await;
+    respond(send, &refused(connected, refusal)).await;
 }
 
-async fn pass_on(session: &Session, to: ConnectionId, flight: Flight) -> Result<(), Refusal> {
-    let receiver = session.shared().notices(to);
+async fn pass_on(
+    connected: &ConnectedClient,
+    to: ConnectionId,
+    flight: Flight,
+) -> Result<(), Refusal> {
+    let receiver = connected.shared().notices(to);
     let receiver = receiver.ok_or(Refusal::Unavailable)?;
     let mut notice = receiver.stream().await?;
     let frame = codec::encode(&Notice::Flight(flight)).map_err(|_| Refusal::TooLarge)?;
@@ -187,29 +191,29 @@ async fn pass_on(session: &Session, to: ConnectionId, flight: Flight) -> Result<
     Ok(())
 }
 
-async fn dial(session: &Session, request: DialRequest, send: &mut SendStream) {
+async fn dial(connected: &ConnectedClient, request: DialRequest, send: &mut SendStream) {
     let mut token = [0; SessionToken::LEN];
     if let Err(error) = getrandom::fill(&mut token) {
         error!(%error, "the system gives no randomness");
         return reset(send, close::INTERNAL);
     }
-    session
+    connected
         .shared()
-        .compare(&session.client, &request.candidates);
-    let witnessed = witnessed(session, &request.claims).await;
-    let (dialler, callee) = (session.client.peer, request.callee);
+        .compare(&connected.client, &request.candidates);
+    let witnessed = witnessed(connected, &request.claims).await;
+    let (dialler, callee) = (connected.client.peer, request.callee);
     let command = Command::Dial {
         request,
         witnessed,
         session: SessionToken::from_bytes(token),
     };
-    let refusal = match session.shared().command(&session.client_now(), command) {
-        Event::Meet(meeting) => match introduce(session, *meeting, send).await {
+    let refusal = match connected.shared().command(&connected.client_now(), command) {
+        Event::Meet(meeting) => match introduce(connected, *meeting, send).await {
             Ok(()) => return,
             Err(refusal) => refusal,
         },
         Event::Crossed(token) => {
-            if session.may_log() {
+            if connected.may_log() {
                 info!(%dialler, %callee, "dial meets one the other way");
             }
             return respond(send, &Response::Crossed(token)).await;
@@ -222,40 +226,41 @@ async fn dial(session: &Session, request: DialRequest, send: &mut SendStream) {
             unreachable!("no answer to a dial")
         }
     };
-    if session.may_log() {
+    if connected.may_log() {
         info!(%dialler, %callee, %refusal, "dial refused");
     }
-    respond(send, &refused(session, refusal)).await;
+    respond(send, &refused(connected, refusal)).await;
 }
 
 /// Tells both peers of each other so that both messages arrive at the same moment.
 async fn introduce(
-    session: &Session,
+    connected: &ConnectedClient,
     meeting: Meeting,
     send: &mut SendStream,
 ) -> Result<(), Refusal> {
-    let callee = session.shared().notices(meeting.callee.connection);
+    let callee = connected.shared().notices(meeting.callee.connection);
     let callee = callee.ok_or(Refusal::Unavailable)?;
     // The dialler may be told first, so this cannot wait until the callee's notice leaves. It costs no
     // round trip, and tells whether the connection still stands.
     callee.room().await?;
 
-    let (dialler, called) = (session.client.peer, meeting.callee.peer);
-    if session.may_log() {
+    let (dialler, called) = (connected.client.peer, meeting.callee.peer);
+    if connected.may_log() {
         info!(%dialler, callee = %called, "peers are introduced");
     }
     debug!(callee = %called.short(), unproven = ?meeting.unproven, "peers meet");
-    let introductions = meeting.introductions(session.connection.rtt(), callee.connection().rtt());
+    let introductions =
+        meeting.introductions(connected.connection.rtt(), callee.connection().rtt());
     let Ok((to_dialler, to_callee)) = encode(introductions) else {
         error!("an introduction exceeds a frame");
         return Err(Refusal::TooLarge);
     };
-    for side in [&session.notices, &callee] {
+    for side in [&connected.notices, &callee] {
         side.await_client();
     }
     tokio::join!(
         notify_after(&callee, to_callee),
-        respond_after(&session.connection, to_dialler, send),
+        respond_after(&connected.connection, to_dialler, send),
     );
     Ok(())
 }
@@ -320,8 +325,8 @@ pub(super) async fn send_frame(stream: &mut SendStream, frame: &[u8]) {
     }
 }
 
-fn refused(session: &Session, refusal: Refusal) -> Response {
-    debug!(peer = %session.client.peer.short(), %refusal, "request refused");
+fn refused(connected: &ConnectedClient, refusal: Refusal) -> Response {
+    debug!(peer = %connected.client.peer.short(), %refusal, "request refused");
     Response::Refused(refusal)
 }
 

@@ -188,12 +188,12 @@ impl Ticket {
     }
 
     /// Turns the place of a handshake into the place of a client that has proved who it is.
-    pub(super) fn admit(mut self, client: Client, connection: Connection) -> Session {
+    pub(super) fn admit(mut self, client: Client, connection: Connection) -> ConnectedClient {
         self.in_handshake = false;
         lock(&self.shared.gate).handshake_succeeded();
         let notices = Arc::new(Notices::new(connection.clone()));
         lock(&self.shared.connections).insert(self.id, Arc::clone(&notices));
-        Session {
+        ConnectedClient {
             client,
             connection,
             notices,
@@ -216,7 +216,7 @@ impl Drop for Ticket {
 
 /// A client and its connection; dropping it forgets both.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct ConnectedClient {
     pub(super) client: Client,
     pub(super) connection: Connection,
     pub(super) notices: Arc<Notices>,
@@ -225,7 +225,7 @@ pub(super) struct Session {
     ticket: Ticket,
 }
 
-impl Session {
+impl ConnectedClient {
     /// Returns what is known of the client at this moment.
     pub(super) fn client_now(&self) -> Client {
         let from = portable(self.connection.remote_address());
@@ -277,7 +277,7 @@ impl Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for ConnectedClient {
     fn drop(&mut self) {
         let shared = &self.ticket.shared;
         lock(&shared.connections).remove(&self.ticket.id);

@@ -17,7 +17,7 @@ use tokio::{
 };
 use tracing::{debug, error, info};
 
-use super::{notices::Notices, request::send_frame, shared::Session};
+use super::{notices::Notices, request::send_frame, shared::ConnectedClient};
 
 /// How often a client that somebody waits for is asked. There are fourteen questions in [`PATIENCE`], and one answer
 /// is enough: where a fifth of all packets is lost each way, one client of 1.6 million is taken for gone.
@@ -31,45 +31,45 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 const LONGEST_TURN: Duration = Duration::from_millis(200);
 
 /// Looks after one client, for as long as the future is polled.
-pub(super) async fn watch(session: &Session) -> Infallible {
+pub(super) async fn watch(connected: &ConnectedClient) -> Infallible {
     loop {
-        session.notices.awaited().await;
-        if let Some(silent_for) = silence(session).await {
-            tell(session, silent_for).await;
+        connected.notices.awaited().await;
+        if let Some(silent_for) = silence(connected).await {
+            tell(connected, silent_for).await;
         }
     }
 }
 
 /// Tells who still waits for a client whose connection has ended, unless it has been closed: a client that says
 /// goodbye may be done.
-pub(super) async fn tell_of_end(session: &Session) {
+pub(super) async fn tell_of_end(connected: &ConnectedClient) {
     let is_lost = |error| matches!(error, ConnectionError::TimedOut | ConnectionError::Reset);
-    if session.connection.close_reason().is_some_and(is_lost) {
-        tell(session, session.notices.silent_for()).await;
+    if connected.connection.close_reason().is_some_and(is_lost) {
+        tell(connected, connected.notices.silent_for()).await;
     }
 }
 
 /// Waits until nobody waits for a client any more, or returns for how long nothing has come from it.
-async fn silence(session: &Session) -> Option<Duration> {
-    let notices = &session.notices;
-    let mut silence = Silence::new(datagrams(&session.connection));
+async fn silence(connected: &ConnectedClient) -> Option<Duration> {
+    let notices = &connected.notices;
+    let mut silence = Silence::new(datagrams(&connected.connection));
     let mut turn = Instant::now();
     loop {
         sleep(INTERVAL).await;
-        if !session.is_awaited() {
+        if !connected.is_awaited() {
             return None;
         }
-        let (came, took) = (datagrams(&session.connection), turn.elapsed());
+        let (came, took) = (datagrams(&connected.connection), turn.elapsed());
         turn = Instant::now();
-        match silence.take(came, took, session.connection.rtt()) {
+        match silence.take(came, took, connected.connection.rtt()) {
             Sign::Came => {
                 notices.hear();
-                if !can_be_asked(&session.connection) {
+                if !can_be_asked(&connected.connection) {
                     // Only what leaves for its own sake is acknowledged, and that has been.
                     return None;
                 }
             }
-            Sign::Awaited => ask(&session.connection),
+            Sign::Awaited => ask(&connected.connection),
             Sign::Lacks => return Some(notices.silent_for()),
         }
     }
@@ -137,13 +137,13 @@ impl Silence {
 }
 
 /// Tells all who wait for a client that it is gone.
-async fn tell(session: &Session, silent_for: Duration) {
-    let waiting = session.give_up();
+async fn tell(connected: &ConnectedClient, silent_for: Duration) {
+    let waiting = connected.give_up();
     if waiting.is_empty() {
         return;
     }
-    if session.may_log() {
-        let peer = session.client.peer;
+    if connected.may_log() {
+        let peer = connected.client.peer;
         info!(%peer, ?silent_for, waiting = waiting.len(), "peer is silent");
     }
     let mut telling = JoinSet::new();
