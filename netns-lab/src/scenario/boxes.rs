@@ -69,6 +69,19 @@ const HAIRPINNING: [(&str, Hairpinning); 3] = [
     ("external-source", Hairpinning::ExternalSource),
 ];
 
+const TRANSLATION: [(&str, Translation); 2] =
+    [("nat44", Translation::Nat44), ("none", Translation::None)];
+
+const POOLING: [(&str, Pooling); 2] = [
+    ("paired", Pooling::Paired),
+    ("arbitrary", Pooling::Arbitrary),
+];
+
+const WHEN_FULL: [(&str, WhenFull); 2] = [
+    ("refuse", WhenFull::Refuse),
+    ("evict-soonest-to-expire", WhenFull::EvictSoonestToExpire),
+];
+
 /// Returns the names that a box can be told by.
 fn known() -> Vec<&'static str> {
     let presets = preset::all().iter().map(|preset| preset.name);
@@ -99,8 +112,7 @@ pub(super) fn by_name(value: &Value<'_>, more: &[&str]) -> Result<Vec<NatSpec>, 
 /// Reads the boxes that a table describes: those of its preset, which can only
 /// be changed if it is one.
 pub(super) fn read(fields: &Fields<'_>, value: &Value<'_>) -> Result<Vec<NatSpec>, Fault> {
-    let named = fields.read("preset", |value| by_name(&value, &[]))?;
-    let mut specs = named.unwrap_or_else(|| vec![NatSpec::rfc5382()]);
+    let mut specs = fields.or("preset", vec![NatSpec::rfc5382()], |it| by_name(it, &[]))?;
     if let [spec] = specs.as_mut_slice() {
         change(spec, fields)?;
         spec.check()
@@ -117,180 +129,103 @@ pub(super) fn read(fields: &Fields<'_>, value: &Value<'_>) -> Result<Vec<NatSpec
     Ok(specs)
 }
 
-fn set<T>(place: &mut T, value: Option<T>) {
-    if let Some(value) = value {
-        *place = value;
-    }
+/// Changes those fields of a structure that a table of the same names has.
+macro_rules! change {
+    ($whole:expr, $fields:expr, { $($field:ident: $convert:expr,)* }) => {
+        let fields = &$fields;
+        $(if let Some(value) = fields.read(stringify!($field), $convert)? {
+            $whole.$field = value;
+        })*
+    };
 }
 
 fn change(spec: &mut NatSpec, fields: &Fields<'_>) -> Result<(), Fault> {
-    let translation = [("nat44", Translation::Nat44), ("none", Translation::None)];
-    let pooling = [
-        ("paired", Pooling::Paired),
-        ("arbitrary", Pooling::Arbitrary),
-    ];
-    set(
-        &mut spec.translation,
-        fields.read("translation", |it| it.word(&translation))?,
-    );
-    set(
-        &mut spec.translation6,
-        fields.read("translation6", |it| translation6(&it))?,
-    );
-    set(
-        &mut spec.mapping,
-        fields.read("mapping", |it| it.word(&DEPENDENCE))?,
-    );
-    set(
-        &mut spec.filtering,
-        fields.read("filtering", |it| it.word(&DEPENDENCE))?,
-    );
-    set(&mut spec.ports, fields.read("ports", |it| ports(&it))?);
-    set(
-        &mut spec.port_range,
-        fields.read("port_range", |it| port_range(&it))?,
-    );
-    set(
-        &mut spec.pooling,
-        fields.read("pooling", |it| it.word(&pooling))?,
-    );
-    change_answers(spec, fields)?;
-    change_memory(spec, fields)
-}
-
-fn change_answers(spec: &mut NatSpec, fields: &Fields<'_>) -> Result<(), Fault> {
-    set(
-        &mut spec.unsolicited,
-        fields.read("unsolicited", |it| unsolicited(&it))?,
-    );
-    set(
-        &mut spec.simultaneous_open,
-        fields.read("simultaneous_open", |it| it.word(&SIMULTANEOUS_OPEN))?,
-    );
-    set(&mut spec.rst, fields.read("rst", |it| it.word(&RST))?);
-    set(
-        &mut spec.strip_window_scale,
-        fields.read("strip_window_scale", |it| it.word(&DIRECTIONS))?,
-    );
-    set(
-        &mut spec.drop_echo,
-        fields.read("drop_echo", |it| it.boolean())?,
-    );
-    set(
-        &mut spec.drop_ecn_udp,
-        fields.read("drop_ecn_udp", |it| it.boolean())?,
-    );
-    set(
-        &mut spec.hairpinning,
-        fields.read("hairpinning", |it| it.word(&HAIRPINNING))?,
-    );
-    Ok(())
-}
-
-fn change_memory(spec: &mut NatSpec, fields: &Fields<'_>) -> Result<(), Fault> {
-    set(&mut spec.pickup, fields.read("pickup", |it| it.boolean())?);
-    set(
-        &mut spec.udp_inbound_refresh,
-        fields.read("udp_inbound_refresh", |it| it.boolean())?,
-    );
-    if let Some(table) = fields.get("timers") {
-        let fields = table.fields(&schema::TIMERS)?;
-        let timers = &mut spec.timers;
-        for (name, timer) in [
-            ("transitory", &mut timers.transitory),
-            ("established", &mut timers.established),
-            ("time_wait", &mut timers.time_wait),
-            ("udp", &mut timers.udp),
-            ("echo", &mut timers.echo),
-        ] {
-            set(timer, fields.read(name, |it| it.duration())?);
-        }
+    change!(spec, fields, {
+        translation: |it| it.word(&TRANSLATION),
+        translation6: translation6,
+        mapping: |it| it.word(&DEPENDENCE),
+        filtering: |it| it.word(&DEPENDENCE),
+        ports: ports,
+        port_range: port_range,
+        pooling: |it| it.word(&POOLING),
+        unsolicited: unsolicited,
+        simultaneous_open: |it| it.word(&SIMULTANEOUS_OPEN),
+        rst: |it| it.word(&RST),
+        pickup: Value::boolean,
+        hairpinning: |it| it.word(&HAIRPINNING),
+        udp_inbound_refresh: Value::boolean,
+        strip_window_scale: |it| it.word(&DIRECTIONS),
+        drop_echo: Value::boolean,
+        drop_ecn_udp: Value::boolean,
+    });
+    if let Some(timers) = fields.get("timers") {
+        change!(spec.timers, timers.fields(&schema::TIMERS)?, {
+            transitory: Value::duration,
+            established: Value::duration,
+            time_wait: Value::duration,
+            udp: Value::duration,
+            echo: Value::duration,
+        });
     }
-    if let Some(table) = fields.get("limits") {
-        let fields = table.fields(&schema::LIMITS)?;
-        let count = |it: Value<'_>| it.integer(1, 1 << 24).map(|count| count as usize);
-        set(&mut spec.limits.sessions, fields.read("sessions", count)?);
-        set(
-            &mut spec.limits.sessions_per_host,
-            fields.read("sessions_per_host", count)?,
-        );
-        let words = [
-            ("refuse", WhenFull::Refuse),
-            ("evict-soonest-to-expire", WhenFull::EvictSoonestToExpire),
-        ];
-        set(
-            &mut spec.limits.when_full,
-            fields.read("when_full", |it| it.word(&words))?,
-        );
+    if let Some(limits) = fields.get("limits") {
+        let count = |it: &Value<'_>| it.integer(1, 1 << 24).map(|count| count as usize);
+        change!(spec.limits, limits.fields(&schema::LIMITS)?, {
+            sessions: count,
+            sessions_per_host: count,
+            when_full: |it| it.word(&WHEN_FULL),
+        });
     }
     Ok(())
 }
 
 fn translation6(value: &Value<'_>) -> Result<Translation6, Fault> {
     let words = [("none", Translation6::None), ("nat66", Translation6::Nat66)];
-    if !value.is_table() {
-        return value.word(&words);
-    }
-    let fields = value.fields(&schema::TRANSLATION6)?;
-    let pair = the(&fields, "nptv6", value)?;
-    let fields = pair.fields(&schema::NPTV6)?;
-    let address = |name| {
-        let value = the(&fields, name, &pair)?;
-        let wanted = |_| value.fault("wanted is an IPv6 address such as \"fd00:1::\"");
-        value.text()?.parse().map_err(wanted)
-    };
-    Ok(Translation6::Nptv6(PrefixPair {
-        internal: address("internal")?,
-        external: address("external")?,
-        length: the(&fields, "length", &pair)?.integer(1, 64)? as u8,
-    }))
+    value.word_or_table(&words, &schema::TRANSLATION6, |fields| {
+        let fields = fields.need("nptv6")?.fields(&schema::NPTV6)?;
+        let address = |name| {
+            let value = fields.need(name)?;
+            let wanted = |_| value.fault("wanted is an IPv6 address such as \"fd00:1::\"");
+            value.text()?.parse().map_err(wanted)
+        };
+        Ok(Translation6::Nptv6(PrefixPair {
+            internal: address("internal")?,
+            external: address("external")?,
+            length: fields.need("length")?.integer(1, 64)? as u8,
+        }))
+    })
 }
 
 fn ports(value: &Value<'_>) -> Result<PortAssignment, Fault> {
-    if !value.is_table() {
-        return value.word(&PORTS);
-    }
-    let fields = value.fields(&schema::PORTS)?;
-    match (fields.get("sequential"), fields.get("random-in-block")) {
-        (Some(delta), None) => delta
-            .port()
-            .map(|delta| PortAssignment::Sequential { delta }),
-        (None, Some(size)) => size
-            .port()
-            .map(|size| PortAssignment::RandomInBlock { size }),
-        (None, None) | (Some(_), Some(_)) => {
-            Err(value.fault("wanted is either `sequential` or `random-in-block`"))
+    value.word_or_table(&PORTS, &schema::PORTS, |fields| {
+        match (fields.get("sequential"), fields.get("random-in-block")) {
+            (Some(delta), None) => {
+                let delta = delta.port()?;
+                Ok(PortAssignment::Sequential { delta })
+            }
+            (None, Some(size)) => {
+                let size = size.port()?;
+                Ok(PortAssignment::RandomInBlock { size })
+            }
+            (None, None) | (Some(_), Some(_)) => {
+                Err(value.fault("wanted is either `sequential` or `random-in-block`"))
+            }
         }
-    }
+    })
 }
 
 fn unsolicited(value: &Value<'_>) -> Result<UnsolicitedSyn, Fault> {
-    if !value.is_table() {
-        return value.word(&UNSOLICITED);
-    }
-    let fields = value.fields(&schema::UNSOLICITED)?;
-    let delay = the(&fields, "icmp-port-unreachable-after", value)?;
-    Ok(UnsolicitedSyn::IcmpPortUnreachableAfter(delay.duration()?))
+    value.word_or_table(&UNSOLICITED, &schema::UNSOLICITED, |fields| {
+        let delay = fields.need("icmp-port-unreachable-after")?.duration()?;
+        Ok(UnsolicitedSyn::IcmpPortUnreachableAfter(delay))
+    })
 }
 
 fn port_range(value: &Value<'_>) -> Result<PortRange, Fault> {
-    let list = value.list()?;
-    let [first, last] = list.as_slice() else {
+    let [first, last] = *value.each(Value::port)? else {
         return Err(value.fault("wanted are two ports, the lowest and the highest"));
     };
-    let (first, last) = (first.port()?, last.port()?);
     if first > last {
         return Err(value.fault("the lowest port comes first"));
     }
     Ok(PortRange { first, last })
-}
-
-/// Returns a field that must be there.
-pub(super) fn the<'t>(
-    fields: &Fields<'t>,
-    name: &str,
-    table: &Value<'t>,
-) -> Result<Value<'t>, Fault> {
-    let missing = || table.fault(format!("`{name}` is missing"));
-    fields.get(name).ok_or_else(missing)
 }

@@ -1,6 +1,7 @@
 //! Tables of a scenario: fields that are known, and values of the right type.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -8,13 +9,13 @@ use toml::de::{DeTable, DeValue};
 use super::error::Fault;
 use super::schema::Section;
 use super::values;
-use crate::preset::near;
-use std::time::Duration;
+use crate::preset::{near, suggestion};
 
 /// A table all of whose fields are known.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Fields<'t> {
     table: &'t DeTable<'t>,
+    span: Range<usize>,
 }
 
 /// The value of a field.
@@ -25,11 +26,21 @@ pub(super) struct Value<'t> {
 }
 
 /// A name that the scenario has made up, and what it stands for.
-pub(super) type Named<'t> = (&'t str, Range<usize>, Value<'t>);
+#[derive(Debug)]
+pub(super) struct Named<'t> {
+    pub(super) name: &'t str,
+    /// Where the name stands.
+    pub(super) span: Range<usize>,
+    pub(super) value: Value<'t>,
+}
 
 impl<'t> Fields<'t> {
     /// Takes a table that may have the fields of a section.
-    pub(super) fn new(table: &'t DeTable<'t>, section: &Section) -> Result<Self, Fault> {
+    pub(super) fn new(
+        table: &'t DeTable<'t>,
+        span: Range<usize>,
+        section: &Section,
+    ) -> Result<Self, Fault> {
         for key in table.keys() {
             let name = key.get_ref().as_ref();
             if !section.has(name) {
@@ -38,27 +49,65 @@ impl<'t> Fields<'t> {
                 return Err(Fault::new(key.span(), message));
             }
         }
-        Ok(Self { table })
+        Ok(Self { table, span })
     }
 
     pub(super) fn get(&self, name: &str) -> Option<Value<'t>> {
-        let (_, value) = self.table.iter().find(|(key, _)| key.get_ref() == name)?;
-        Some(Value::new(value))
+        self.table.get(name).map(Value::new)
+    }
+
+    /// Returns the value of a field that must be there.
+    pub(super) fn need(&self, name: &str) -> Result<Value<'t>, Fault> {
+        let missing = || Fault::new(self.span.clone(), format!("`{name}` is missing"));
+        self.get(name).ok_or_else(missing)
     }
 
     /// Returns the value of a field, after a conversion.
     pub(super) fn read<T>(
         &self,
         name: &str,
-        convert: impl FnOnce(Value<'t>) -> Result<T, Fault>,
+        convert: impl FnOnce(&Value<'t>) -> Result<T, Fault>,
     ) -> Result<Option<T>, Fault> {
-        self.get(name).map(convert).transpose()
+        self.get(name).map(|value| convert(&value)).transpose()
+    }
+
+    /// Returns the value of a field, after a conversion, or what it is unless told otherwise.
+    pub(super) fn or<T>(
+        &self,
+        name: &str,
+        usual: T,
+        convert: impl FnOnce(&Value<'t>) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        self.get(name).map_or(Ok(usual), |value| convert(&value))
+    }
+
+    /// Returns the members of a list, after a conversion; none if there is no list.
+    pub(super) fn each<T>(
+        &self,
+        name: &str,
+        convert: impl FnMut(&Value<'t>) -> Result<T, Fault>,
+    ) -> Result<Vec<T>, Fault> {
+        self.or(name, Vec::new(), |list| list.each(convert))
+    }
+
+    /// Returns what a table has under made-up names, in the order of the text.
+    pub(super) fn named(&self, name: &str) -> Result<Vec<Named<'t>>, Fault> {
+        let Some(value) = self.get(name) else {
+            return Ok(Vec::new());
+        };
+        let named = value.table()?.iter().map(|(key, value)| Named {
+            name: key.get_ref().as_ref(),
+            span: key.span(),
+            value: Value::new(value),
+        });
+        let mut named: Vec<_> = named.collect();
+        named.sort_by_key(|named| named.span.start);
+        Ok(named)
     }
 
     /// Returns where a field's name stands.
     pub(super) fn key(&self, name: &str) -> Option<Range<usize>> {
-        let key = self.table.keys().find(|key| key.get_ref() == name)?;
-        Some(key.span())
+        self.table.get_key_value(name).map(|(key, _)| key.span())
     }
 }
 
@@ -88,10 +137,6 @@ impl<'t> Value<'t> {
         matches!(self.value, DeValue::String(_))
     }
 
-    pub(super) const fn is_table(&self) -> bool {
-        matches!(self.value, DeValue::Table(_))
-    }
-
     pub(super) fn boolean(&self) -> Result<bool, Fault> {
         let wanted = "true or false";
         self.value.as_bool().ok_or_else(|| self.wrong_type(wanted))
@@ -114,10 +159,7 @@ impl<'t> Value<'t> {
     }
 
     fn parsed<T>(&self, wanted: &str, parse: fn(&str) -> Option<T>) -> Result<T, Fault> {
-        let text = match self.value {
-            DeValue::String(text) => text.as_ref(),
-            _ => return Err(self.wrong_type(wanted)),
-        };
+        let text = self.value.as_str().ok_or_else(|| self.wrong_type(wanted))?;
         parse(text).ok_or_else(|| self.fault(format!("wanted is {wanted}")))
     }
 
@@ -157,26 +199,32 @@ impl<'t> Value<'t> {
             .ok_or_else(|| self.fault(format!("unknown word{}", hint(text, &names))))
     }
 
-    pub(super) fn list(&self) -> Result<Vec<Self>, Fault> {
+    /// Returns what one of some words stands for, or what a table of a section says,
+    /// whose fields are words with a value.
+    pub(super) fn word_or_table<T: Copy>(
+        &self,
+        words: &[(&str, T)],
+        section: &Section,
+        read: impl FnOnce(&Fields<'t>) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        if self.value.is_table() {
+            return read(&self.fields(section)?);
+        }
+        self.word(words)
+    }
+
+    /// Returns the members of a list, after a conversion.
+    pub(super) fn each<T>(
+        &self,
+        mut convert: impl FnMut(&Self) -> Result<T, Fault>,
+    ) -> Result<Vec<T>, Fault> {
         let wanted = || self.wrong_type("a list in brackets");
         let list = self.value.as_array().ok_or_else(wanted)?;
-        Ok(list.iter().map(Value::new).collect())
+        list.iter().map(|it| convert(&Value::new(it))).collect()
     }
 
     pub(super) fn fields(&self, section: &Section) -> Result<Fields<'t>, Fault> {
-        Fields::new(self.table()?, section)
-    }
-
-    /// Returns what a table has under made-up names, in the order of the text.
-    pub(super) fn named(&self) -> Result<Vec<Named<'t>>, Fault> {
-        let entries = self.table()?.iter();
-        let named = |(key, value): (&'t Spanned<_>, &'t Spanned<DeValue<'t>>)| {
-            let name: &std::borrow::Cow<'t, str> = key.get_ref();
-            (name.as_ref(), key.span(), Value::new(value))
-        };
-        let mut named: Vec<_> = entries.map(named).collect();
-        named.sort_by_key(|(_, span, _)| span.start);
-        Ok(named)
+        Fields::new(self.table()?, self.span.clone(), section)
     }
 
     fn table(&self) -> Result<&'t DeTable<'t>, Fault> {
@@ -188,9 +236,5 @@ impl<'t> Value<'t> {
 /// Returns what could have been written instead, the near names first.
 pub(super) fn hint(name: &str, known: &[&str]) -> String {
     let near = near(name, known.iter().copied());
-    let did_you_mean = match near.as_slice() {
-        [] => String::new(),
-        near => format!("; did you mean {}?", near.join(" or ")),
-    };
-    format!("{did_you_mean} (there are {})", known.join(", "))
+    format!("{} (there are {})", suggestion(&near), known.join(", "))
 }

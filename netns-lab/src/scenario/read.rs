@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
-use super::boxes::{self, the};
+use super::boxes;
 use super::error::Fault;
-use super::fields::{Fields, Named, Value};
+use super::fields::{Fields, Named, Value, hint};
 use super::script::Script;
-use super::{Scenario, links, schema};
-use crate::fabric::{Gate, PacketPattern};
+use super::{Expect, Scenario, links, schema};
+use crate::fabric::{Gate, GateError, PacketPattern};
 use crate::spec::NatSpec;
 use crate::topology::{BoxSpec, HostSpec, Topology};
 use crate::virtual_time::World;
@@ -40,25 +40,24 @@ struct Behind<'t> {
 pub(super) fn read(text: &str) -> Result<Scenario, Fault> {
     let table = DeTable::parse(text)
         .map_err(|error| Fault::new(error.span().unwrap_or(0..0), error.message()))?;
-    let fields = Fields::new(table.get_ref(), &schema::TOP)?;
-    let title = fields.read("title", |it| it.text())?;
-    let seed = fields.read("seed", |it| it.integer(0, i64::MAX as u64))?;
-    let limit = fields.read("limit", |it| it.duration())?;
+    let fields = Fields::new(table.get_ref(), table.span(), &schema::TOP)?;
+    let title = fields.or("title", "", Value::text)?;
+    let seed = fields.or("seed", SEED, |it| it.integer(0, i64::MAX as u64))?;
+    let limit = fields.or("limit", LIMIT, Value::duration)?;
     let (topology, listeners) = read_topology(&fields)?;
-    let world = check(&topology, &fields)?;
-    let topology = read_gates(&fields, topology, world)?;
+    let mut world = check(&topology, &fields)?;
+    let gates = fields.each("gates", |it| read_gate(it, &mut world))?;
+    let topology = gates.into_iter().fold(topology, Topology::gate);
     let script = Script::new(&topology);
-    let (play, steps) = (script.play(&fields)?, script.steps(&fields)?);
-    let expect = fields.read("expect", super::script::expect)?;
     Ok(Scenario {
-        title: title.unwrap_or_default().into(),
-        seed: seed.unwrap_or(SEED),
-        limit: limit.unwrap_or(LIMIT),
+        title: title.into(),
+        seed,
+        limit,
+        play: script.play(&fields)?,
+        steps: script.steps(&fields)?,
+        expect: fields.or("expect", Expect::default(), super::script::expect)?,
         topology,
         listeners,
-        play,
-        steps,
-        expect: expect.unwrap_or_default(),
     })
 }
 
@@ -67,68 +66,63 @@ type Listeners = Vec<(String, u16)>;
 
 fn read_topology(fields: &Fields<'_>) -> Result<(Topology, Listeners), Fault> {
     let mut topology = Topology::new();
-    let described = fields.read("boxes", |it| it.named())?.unwrap_or_default();
     let mut boxes = Boxes::default();
-    for (name, span, value) in described {
-        check_name(name, &span)?;
-        if boxes::is_known(name) {
-            return Err(Fault::new(
-                span,
-                "this is the name of a preset; take another",
-            ));
-        }
-        topology = boxes.add((name, span, value), topology)?;
+    for described in fields.named("boxes")? {
+        topology = boxes.add(&described, topology)?;
     }
-    let hosts = fields.read("hosts", |it| it.named())?.unwrap_or_default();
+    let hosts = fields.named("hosts")?;
     if hosts.is_empty() {
-        return Err(Fault::new(
-            0..0,
-            "a scenario needs hosts, such as [hosts.a]",
-        ));
+        let message = "a scenario needs hosts, such as [hosts.a]";
+        return Err(Fault::new(0..0, message));
     }
     let mut listeners = Vec::new();
-    for (name, span, value) in hosts {
-        check_name(name, &span)?;
-        let fields = value.fields(&schema::HOST)?;
+    for host in hosts {
+        check_name(&host)?;
+        let name = host.name;
+        let fields = host.value.fields(&schema::HOST)?;
         let mut host = HostSpec::new(name);
         if let Some(link) = fields.read("link", links::read)? {
             host = host.link(link);
         }
-        let behind = fields.read("behind", |it| boxes.behind(&it))?;
-        let behind = behind.unwrap_or_default();
+        let behind = fields.or("behind", Behind::default(), |it| boxes.behind(it))?;
         host = behind.own.into_iter().fold(host, HostSpec::behind);
         if let Some(shared) = behind.shared {
             host = host.behind_shared(shared);
         }
         topology = topology.host(host);
-        let ports = fields.read("listen", |it| it.list())?.unwrap_or_default();
-        for port in ports {
+        fields.each("listen", |port| {
             let listener = (name.to_owned(), port.port()?);
             if listeners.contains(&listener) {
                 return Err(port.fault("the host listens on that port already"));
             }
             listeners.push(listener);
-        }
+            Ok(())
+        })?;
     }
     Ok((topology, listeners))
 }
 
-fn check_name(name: &str, span: &std::ops::Range<usize>) -> Result<(), Fault> {
+fn check_name(named: &Named<'_>) -> Result<(), Fault> {
     let is_word = |letter: char| letter.is_ascii_alphanumeric() || "-_".contains(letter);
-    if name.is_empty() || !name.chars().all(is_word) {
+    if named.name.is_empty() || !named.name.chars().all(is_word) {
         let message = "names are made of letters, digits, - and _";
-        return Err(Fault::new(span.clone(), message));
+        return Err(Fault::new(named.span.clone(), message));
     }
     Ok(())
 }
 
 impl<'t> Boxes<'t> {
-    fn add(&mut self, named: Named<'t>, topology: Topology) -> Result<Topology, Fault> {
-        let (name, span, value) = named;
+    /// Takes a box of the file, and puts it in the lab if it is shared.
+    fn add(&mut self, described: &Named<'t>, topology: Topology) -> Result<Topology, Fault> {
+        check_name(described)?;
+        let Named { name, span, value } = described;
+        if boxes::is_known(name) {
+            let message = "this is the name of a preset; take another";
+            return Err(Fault::new(span.clone(), message));
+        }
         let fields = value.fields(&schema::BOX)?;
-        let specs = boxes::read(&fields, &value)?;
-        let shared = fields.read("shared", |it| it.boolean())?;
-        if shared != Some(true) {
+        let specs = boxes::read(&fields, value)?;
+        if !fields.or("shared", false, Value::boolean)? {
             for name in ["behind", "link", "addresses"] {
                 if let Some(span) = fields.key(name) {
                     let message = "only a box with `shared = true` has this";
@@ -140,9 +134,9 @@ impl<'t> Boxes<'t> {
         }
         let [spec] = specs.as_slice() else {
             let message = format!("a shared box is one box; the preset has {}", specs.len());
-            return Err(Fault::new(span, message));
+            return Err(Fault::new(span.clone(), message));
         };
-        let mut described = BoxSpec::new(name, *spec);
+        let mut described = BoxSpec::new(*name, *spec);
         if let Some(link) = fields.read("link", links::read)? {
             described = described.link(link);
         }
@@ -152,7 +146,7 @@ impl<'t> Boxes<'t> {
         if let Some(above) = fields.get("behind") {
             let above_name = above.text()?;
             if !self.shared.contains(&above_name) {
-                let hint = super::fields::hint(above_name, &self.shared);
+                let hint = hint(above_name, &self.shared);
                 let message = format!("no shared box of this name stands before it{hint}");
                 return Err(above.fault(message));
             }
@@ -165,7 +159,7 @@ impl<'t> Boxes<'t> {
     /// Reads the chain of a host, innermost first.
     fn behind(&self, value: &Value<'t>) -> Result<Behind<'t>, Fault> {
         let mut behind = Behind::default();
-        for value in value.list()? {
+        value.each(|value| {
             if let Some(shared) = behind.shared {
                 return Err(value.fault(format!(
                     "nothing can come after the shared box {shared:?}: what it is behind, \
@@ -174,8 +168,8 @@ impl<'t> Boxes<'t> {
             }
             if !value.is_text() {
                 let fields = value.fields(&schema::OWN_BOX)?;
-                behind.own.extend(boxes::read(&fields, &value)?);
-                continue;
+                behind.own.extend(boxes::read(&fields, value)?);
+                return Ok(());
             }
             let name = value.text()?;
             if self.shared.contains(&name) {
@@ -183,11 +177,11 @@ impl<'t> Boxes<'t> {
             } else if let Some(specs) = self.own.get(name) {
                 behind.own.extend(specs);
             } else {
-                let own = self.own.keys().chain(&self.shared);
-                let more: Vec<_> = own.copied().collect();
-                behind.own.extend(boxes::by_name(&value, &more)?);
+                let more: Vec<_> = self.own.keys().chain(&self.shared).copied().collect();
+                behind.own.extend(boxes::by_name(value, &more)?);
             }
-        }
+            Ok(())
+        })?;
         Ok(behind)
     }
 }
@@ -200,32 +194,21 @@ fn check(topology: &Topology, fields: &Fields<'_>) -> Result<World, Fault> {
     })
 }
 
-fn read_gates(
-    fields: &Fields<'_>,
-    mut topology: Topology,
-    mut world: World,
-) -> Result<Topology, Fault> {
-    let gates = fields.read("gates", |it| it.list())?.unwrap_or_default();
-    for value in gates {
-        let fields = value.fields(&schema::GATE)?;
-        let pattern = |name| -> Result<(PacketPattern, Value<'_>), Fault> {
-            let text = the(&fields, name, &value)?;
-            let pattern = text.text()?.parse();
-            let pattern =
-                pattern.map_err(|error: crate::GateError| text.fault(error.to_string()))?;
-            Ok((pattern, text))
-        };
-        let ((hold, hold_text), (until, until_text)) = (pattern("hold")?, pattern("until")?);
-        for (pattern, text) in [(&hold, hold_text), (&until, until_text)] {
-            let gate = Gate::new(pattern.clone(), pattern.clone());
-            let added = world.add_gate(&gate);
-            added.map_err(|error| text.fault(error.to_string()))?;
-        }
-        let mut gate = Gate::new(hold, until);
-        if let Some(limit) = fields.read("limit", |it| it.duration())? {
-            gate = gate.limit(limit);
-        }
-        topology = topology.gate(gate);
+/// Reads a gate, and tries it in the lab.
+fn read_gate(value: &Value<'_>, world: &mut World) -> Result<Gate, Fault> {
+    let fields = value.fields(&schema::GATE)?;
+    let pattern = |name| -> Result<(PacketPattern, Value<'_>), Fault> {
+        let text = fields.need(name)?;
+        let pattern: Result<PacketPattern, GateError> = text.text()?.parse();
+        let pattern = pattern.map_err(|error| text.fault(error.to_string()))?;
+        Ok((pattern, text))
+    };
+    let ((hold, hold_text), (until, until_text)) = (pattern("hold")?, pattern("until")?);
+    for (pattern, text) in [(&hold, hold_text), (&until, until_text)] {
+        let gate = Gate::new(pattern.clone(), pattern.clone());
+        let added = world.add_gate(&gate);
+        added.map_err(|error| text.fault(error.to_string()))?;
     }
-    Ok(topology)
+    let limit = fields.or("limit", Gate::LIMIT, Value::duration)?;
+    Ok(Gate::new(hold, until).limit(limit))
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::boxes::the;
 use super::error::Fault;
 use super::fields::{Fields, Value, hint};
 use super::run::DialEnd;
@@ -34,115 +33,97 @@ impl Script {
     }
 
     fn host(&self, value: &Value<'_>) -> Result<String, Fault> {
-        one_of(value, "host", self.hosts.iter())
+        one_of(value, "host", &self.hosts)
     }
 
     /// Reads what the hosts do.
     pub(super) fn play(&self, fields: &Fields<'_>) -> Result<Play, Fault> {
-        match (fields.get("dials"), fields.get("punch")) {
-            (Some(_), Some(punch)) => Err(punch.fault("a scenario has either dials or a punch")),
-            (Some(dials), None) => {
-                let dials: Result<Vec<_>, _> =
-                    dials.list()?.iter().map(|it| self.dial(it)).collect();
-                let mut dials = dials?;
-                dials.sort_by_key(|dial| dial.at);
-                Ok(Play::Dials(dials))
-            }
-            (None, punch) => {
-                let mut hosts = Punch::default();
-                if let Some(value) = punch {
-                    let fields = value.fields(&schema::PUNCH)?;
-                    for (name, host) in [
-                        ("dialler", &mut hosts.dialler),
-                        ("listener", &mut hosts.listener),
-                        ("server", &mut hosts.server),
-                    ] {
-                        if let Some(named) = fields.read(name, |it| self.host(&it))? {
-                            *host = named;
-                        }
-                    }
-                    let all = [&hosts.dialler, &hosts.listener, &hosts.server];
-                    if BTreeSet::from(all).len() < all.len() {
-                        return Err(value.fault("a punch needs three different hosts"));
-                    }
-                    if let Some(lacking) = all.into_iter().find(|it| !self.hosts.contains(it)) {
-                        return Err(value.fault(format!("there is no host {lacking:?} for it")));
-                    }
-                }
-                Ok(Play::Punch(hosts))
-            }
+        if fields.get("dials").is_none() {
+            let punch = fields.or("punch", Punch::default(), |it| self.punch(it))?;
+            return Ok(Play::Punch(punch));
         }
+        if let Some(punch) = fields.get("punch") {
+            return Err(punch.fault("a scenario has either dials or a punch"));
+        }
+        let mut dials = fields.each("dials", |it| self.dial(it))?;
+        dials.sort_by_key(|dial| dial.at);
+        Ok(Play::Dials(dials))
+    }
+
+    fn punch(&self, value: &Value<'_>) -> Result<Punch, Fault> {
+        let fields = value.fields(&schema::PUNCH)?;
+        let usual = Punch::default();
+        let punch = Punch {
+            dialler: fields.or("dialler", usual.dialler, |it| self.host(it))?,
+            listener: fields.or("listener", usual.listener, |it| self.host(it))?,
+            server: fields.or("server", usual.server, |it| self.host(it))?,
+        };
+        let all = [&punch.dialler, &punch.listener, &punch.server];
+        if BTreeSet::from(all).len() < all.len() {
+            return Err(value.fault("a punch needs three different hosts"));
+        }
+        if let Some(lacking) = all.into_iter().find(|it| !self.hosts.contains(it)) {
+            return Err(value.fault(format!("there is no host {lacking:?} for it")));
+        }
+        Ok(punch)
     }
 
     fn dial(&self, value: &Value<'_>) -> Result<Dial, Fault> {
         let fields = value.fields(&schema::DIAL)?;
-        let (from, to) = (the(&fields, "from", value)?, the(&fields, "to", value)?);
+        let (from, to) = (fields.need("from")?, fields.need("to")?);
         let (from, to_host) = (self.host(&from)?, self.host(&to)?);
         if from == to_host {
             return Err(to.fault("a host does not dial itself"));
         }
-        let at = fields.read("at", |it| it.duration())?.unwrap_or_default();
-        let times = fields.read("send_at", |it| it.list())?.unwrap_or_default();
-        let times: Result<Vec<Duration>, _> = times.iter().map(Value::duration).collect();
-        let mut send_at = times?;
+        let mut send_at = fields.each("send_at", Value::duration)?;
         send_at.sort_unstable();
-        let from_port = fields.read("from_port", |it| it.port())?;
-        let to_port = fields.read("to_port", |it| it.port())?;
         Ok(Dial {
-            at,
+            at: fields.or("at", Duration::ZERO, Value::duration)?,
             from,
             to: to_host,
-            from_port: from_port.unwrap_or(PORT),
-            to_port: to_port.unwrap_or(PORT),
+            from_port: fields.or("from_port", PORT, Value::port)?,
+            to_port: fields.or("to_port", PORT, Value::port)?,
             send_at,
             expect: fields.read("expect", |it| it.word(&DialEnd::WORDS))?,
-            delivered: fields.read("delivered", |it| it.boolean())?,
+            delivered: fields.read("delivered", Value::boolean)?,
         })
     }
 
     /// Reads what happens to the lab.
     pub(super) fn steps(&self, fields: &Fields<'_>) -> Result<Vec<Step>, Fault> {
-        let steps = fields.read("steps", |it| it.list())?.unwrap_or_default();
-        let steps: Result<Vec<_>, _> = steps.iter().map(|it| self.step(it)).collect();
-        let mut steps = steps?;
+        let mut steps = fields.each("steps", |it| self.step(it))?;
         steps.sort_by_key(|step| step.at);
         Ok(steps)
     }
 
     fn step(&self, value: &Value<'_>) -> Result<Step, Fault> {
         let fields = value.fields(&schema::STEP)?;
-        let at = the(&fields, "at", value)?.duration()?;
-        let changes = [
-            ("reboot", Change::Reboot),
-            ("link_down", Change::LinkDown),
-            ("link_up", Change::LinkUp),
-        ];
-        let given: Vec<_> = changes
-            .into_iter()
-            .filter_map(|(name, change)| Some((fields.get(name)?, change)))
-            .collect();
-        let [(named, change)] = given.as_slice() else {
-            let message = "a step does one of `reboot`, `link_down` and `link_up`";
-            return Err(value.fault(message));
-        };
-        let place = match change {
-            Change::Reboot => one_of(named, "box", self.boxes.iter())?,
-            Change::LinkDown | Change::LinkUp => {
-                one_of(named, "host or box", self.hosts.iter().chain(&self.boxes))?
+        let at = fields.need("at")?.duration()?;
+        let changes = ["reboot", "link_down", "link_up"].map(|name| fields.get(name));
+        let (change, place) = match changes {
+            [Some(place), None, None] => (Change::Reboot, one_of(&place, "box", &self.boxes)?),
+            [None, Some(place), None] => (Change::LinkDown, self.place(&place)?),
+            [None, None, Some(place)] => (Change::LinkUp, self.place(&place)?),
+            _ => {
+                let message = "a step does one of `reboot`, `link_down` and `link_up`";
+                return Err(value.fault(message));
             }
         };
-        let change = *change;
         Ok(Step { at, place, change })
+    }
+
+    fn place(&self, value: &Value<'_>) -> Result<String, Fault> {
+        one_of(value, "host or box", self.hosts.iter().chain(&self.boxes))
     }
 }
 
 fn one_of<'n>(
     value: &Value<'_>,
     what: &str,
-    known: impl Iterator<Item = &'n String>,
+    known: impl IntoIterator<Item = &'n String>,
 ) -> Result<String, Fault> {
     let name = value.text()?;
-    let known: Vec<_> = known.map(String::as_str).collect();
+    let known: Vec<_> = known.into_iter().map(String::as_str).collect();
     if known.contains(&name) {
         return Ok(name.to_owned());
     }
@@ -150,26 +131,19 @@ fn one_of<'n>(
 }
 
 /// Reads what is to come of the scenario.
-pub(super) fn expect(value: Value<'_>) -> Result<Expect, Fault> {
+pub(super) fn expect(value: &Value<'_>) -> Result<Expect, Fault> {
     let fields = value.fields(&schema::EXPECT)?;
     let results = [("connected", true), ("failed", false)];
     let ways = ["simultaneous-open", "accepted", "connected"].map(|way| (way, way));
-    let how = fields.read("how", |it| match it.is_text() {
-        true => Ok(vec![it.word(&ways)?.to_owned()]),
-        false => {
-            let list = it.list()?;
-            list.iter()
-                .map(|it| Ok(it.word(&ways)?.to_owned()))
-                .collect()
-        }
-    })?;
+    let way = |it: &Value<'_>| it.word(&ways).map(str::to_owned);
     let expect = Expect {
         connected: fields.read("result", |it| it.word(&results))?,
-        how: how.unwrap_or_default(),
-        within: fields.read("within", |it| it.duration())?,
-        leaks: fields
-            .read("leaks", |it| it.integer(0, 1 << 32))?
-            .map(|it| it as usize),
+        how: fields.or("how", Vec::new(), |it| match it.is_text() {
+            true => Ok(vec![way(it)?]),
+            false => it.each(way),
+        })?,
+        within: fields.read("within", Value::duration)?,
+        leaks: fields.read("leaks", |it| it.integer(0, 1 << 32).map(|it| it as usize))?,
     };
     if expect.connected == Some(false)
         && let Some(span) = fields.key("how").or_else(|| fields.key("within"))
