@@ -210,7 +210,12 @@ impl<'t> Value<'t> {
         if self.value.is_table() {
             return read(&self.fields(section)?);
         }
-        self.word(words)
+        match self.value.as_str() {
+            Some(word) if section.has(word) => {
+                Err(self.fault(format!("this needs a value, as in {{ {word} = .. }}")))
+            }
+            Some(_) | None => self.word(words),
+        }
     }
 
     /// Returns the members of a list, after a conversion.
@@ -236,5 +241,10 @@ impl<'t> Value<'t> {
 /// Returns what could have been written instead, the near names first.
 pub(super) fn hint(name: &str, known: &[&str]) -> String {
     let near = near(name, known.iter().copied());
-    format!("{} (there are {})", suggestion(&near), known.join(", "))
+    let known = if known.is_empty() {
+        "none".to_owned()
+    } else {
+        known.join(", ")
+    };
+    format!("{} (there are {known})", suggestion(&near))
 }

@@ -38,6 +38,8 @@ fn errors_name_the_place_the_text_and_what_is_allowed() {
     check(text, "2:25", &["endpoint-independent, address-dependent"]);
     let text = "[hosts.a]\nbehind = [{ preset = \"home-behind-cgnat\", pickup = true }]";
     check(text, "2:11", &["chain of 2 boxes"]);
+    let text = "[hosts.a]\nbehind = [{ ports = \"sequential\" }]";
+    check(text, "2:21", &["needs a value", "{ sequential = .. }"]);
 }
 
 #[test]
@@ -63,6 +65,8 @@ fn errors_know_the_places_of_the_lab() {
     check(text, "2:1", &["shared = true"]);
     let text = "[boxes.x]\nshared = true\n[hosts.a]\nbehind = [\"x\", \"openwrt\"]";
     check(text, "4:16", &["nothing can come after"]);
+    let text = "[boxes.x]\nshared = true\nbehind = \"y\"\n[hosts.a]";
+    check(text, "3:10", &["no shared box", "there are none"]);
     check("", "1:1", &["needs hosts"]);
     check("[hosts.a", "1:9", &[]);
 }
