@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2pconnect_proto::{Candidate, CandidateKind, NatReport, PeerId, Role, message::Introduction};
+use p2pconnect_proto::{
+    Candidate, CandidateKind, NatReport, PeerId, Role, SessionToken, message::Introduction,
+};
 use p2pconnect_punch::{Introduced, PunchAgent, PunchConfig, is_contended};
 use p2pconnect_stun::shortage;
 use tokio::{sync::oneshot, time::sleep_until};
@@ -267,6 +269,22 @@ impl Inner {
         }
     }
 
+    /// Returns what verifies the connections of an introduction.
+    fn verifier(
+        &self,
+        begun: &Begun,
+        parties: Parties,
+        session: SessionToken,
+        handshake: &CoordinatedHandshake,
+    ) -> Result<Verifier, DialError> {
+        // The callee's flight leaves when the dialler is told, and takes half the round trip.
+        let due = begun.started + begun.rtt_via_coordinator / 2;
+        Ok(Verifier::new(&self.key, parties, session, handshake)?
+            .handshaking_until(due)
+            .over(begun.rtt_via_coordinator)
+            .enduring(self.stream_silence))
+    }
+
     /// Makes a connection of an introduction. What would explain that an unconfirmed one has come to nothing is
     /// returned with it.
     pub(super) async fn punch(
@@ -335,12 +353,7 @@ impl Inner {
         let (agent, reservation) = self.guess_budget.reserve(peer, config, |config| {
             PunchAgent::new(config, introduced, random_seed(), begun.started)
         });
-        // The callee's flight leaves when the dialler is told, and takes half the round trip.
-        let due = begun.started + begun.rtt_via_coordinator / 2;
-        let verifier = Verifier::new(&self.key, parties, session, &handshake)?
-            .handshaking_until(due)
-            .over(begun.rtt_via_coordinator)
-            .enduring(self.stream_silence);
+        let verifier = self.verifier(&begun, parties, session, &handshake)?;
         let handover = self.handover(parties, handshake, decision);
         let session = Session::new(agent, verifier, handover, inbox, self.behaviour.reports())
             .naming(kinds, shared, translated)

@@ -29,7 +29,7 @@ const SETTLING: Duration = Duration::from_millis(5);
 
 /// From which of our ports and to where holes led that are closed, and since when. Our address does not count:
 /// listeners have all of them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct ClosedHoles {
     closed: Mutex<Record>,
     changes: Watched<()>,
@@ -40,15 +40,6 @@ struct Record {
     since: BTreeMap<(u16, SocketAddr), Instant>,
     /// The same in the order of time.
     order: BTreeSet<(Instant, u16, SocketAddr)>,
-}
-
-impl Default for ClosedHoles {
-    fn default() -> Self {
-        Self {
-            closed: Mutex::default(),
-            changes: Watched::default(),
-        }
-    }
 }
 
 impl ClosedHoles {
