@@ -135,7 +135,7 @@ async fn connect(
     let mut swarm = ready_peer(&relay).await?;
     let control = swarm.behaviour().stream.new_control();
     stopwatch.ready();
-    let (arrival, relayed) = direct(&mut swarm, stopwatch, (relay, peer)).await?;
+    let (arrival, relayed) = direct(&mut swarm, stopwatch, relay, peer).await?;
     // The stream could be opened over any connection with the peer.
     for connection in relayed {
         swarm.close_connection(connection);
@@ -178,7 +178,8 @@ async fn open(
 async fn direct(
     swarm: &mut Swarm<Peer>,
     stopwatch: Stopwatch,
-    (relay, peer): (Multiaddr, PeerId),
+    relay: Multiaddr,
+    peer: PeerId,
 ) -> Result<(Arrival, BTreeSet<ConnectionId>)> {
     swarm.dial(relay.with(Protocol::P2pCircuit).with(Protocol::P2p(peer)))?;
     let mut relayed = BTreeSet::new();

@@ -124,14 +124,14 @@ fn draw([title, subtitle]: [&str; 2], projects: &[&Project], groups: &[Group]) -
     let mut y = TOP;
     for group in groups {
         if group.bars.iter().all(|bar| bar.label == NONE) {
-            text(&mut body, (LEFT - 12.0, y + BAR), "end", &group.title);
-            text(&mut body, (LEFT, y + BAR), "start", "none of them");
+            text(&mut body, [LEFT - 12.0, y + BAR], "end", &group.title);
+            text(&mut body, [LEFT, y + BAR], "start", "none of them");
             y += STEP + GAP;
             continue;
         }
         let height = group.bars.len() as f64 * STEP;
         let middle = y + height / 2.0 + 3.0;
-        text(&mut body, (LEFT - 12.0, middle), "end", &group.title);
+        text(&mut body, [LEFT - 12.0, middle], "end", &group.title);
         for bar in &group.bars {
             draw_bar(&mut body, y, bar, scale);
             y += STEP;
@@ -186,7 +186,7 @@ fn draw_bar(body: &mut String, y: f64, bar: &Bar, scale: f64) {
         } else {
             0.0
         };
-    text(body, (end, y + BAR - 0.5), "start", label);
+    text(body, [end, y + BAR - 0.5], "start", label);
 }
 
 fn legend(projects: &[&Project]) -> String {
@@ -199,14 +199,14 @@ fn legend(projects: &[&Project]) -> String {
             "<rect x=\"{x}\" y=\"65\" width=\"12\" height=\"12\" rx=\"2\" fill=\"{colour}\"/>"
         )
         .ok();
-        text(&mut svg, (x + 18.0, 75.0), "start", project.title);
+        text(&mut svg, [x + 18.0, 75.0], "start", project.title);
         // Room for the longest of the letters.
         x += 36.0 + 6.6 * project.title.len() as f64;
     }
     svg
 }
 
-fn text(svg: &mut String, (x, y): (f64, f64), anchor: &str, text: &str) {
+fn text(svg: &mut String, [x, y]: [f64; 2], anchor: &str, text: &str) {
     let text = escape(text);
     writeln!(
         svg,

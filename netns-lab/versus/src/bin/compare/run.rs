@@ -77,7 +77,7 @@ pub(crate) fn run(
     bulk: u32,
     keys: &Path,
 ) -> Result<Outcome> {
-    let start = |host, arguments: &[&str]| Program::start(ground, project, (host, keys), arguments);
+    let start = |host, arguments: &[&str]| Program::start(ground, project, host, keys, arguments);
     let server = start(Host::Server, &["serve", &ground.server().to_string()])?;
     let address = server.ready()?;
     let listener = start(Host::Listener, &["listen", &address])?;
@@ -116,7 +116,8 @@ impl Program {
     fn start(
         ground: &dyn Ground,
         project: &Project,
-        (host, keys): (Host, &Path),
+        host: Host,
+        keys: &Path,
         arguments: &[&str],
     ) -> Result<Self> {
         let path = std::env::current_exe()?.with_file_name(project.program);
