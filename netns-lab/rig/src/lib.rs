@@ -2,6 +2,7 @@
 //!
 //! - `documents`: the commands that documents tell their readers to type
 //! - `openssh`: OpenSSH's server and client on hosts of a lab
+//! - `packets`: IP packets, built, read and checked without any code of the lab
 
 #![expect(
     clippy::unwrap_used,
@@ -10,3 +11,4 @@
 
 pub mod documents;
 pub mod openssh;
+pub mod packets;

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use netns_lab::{Event, EventLog};
+use netns_lab_rig::packets::{ACK, RST, SYN, ends, flags, icmp};
 
 /// How long nothing must happen to count as silence: longer than any round
 /// trip here, shorter than the first repetition of a SYN after one second.
@@ -115,19 +116,17 @@ impl fmt::Display for Sight {
     }
 }
 
-/// Returns what kind of IPv4 packet this is, if it is one that decides.
+/// Returns what kind of packet this is, if it is one that decides.
 fn kind(packet: &[u8]) -> Option<String> {
-    let header = usize::from(packet.first()? & 0xf) * 4;
-    match packet.get(9)? {
-        1 => Some(format!(
-            "icmp {}/{}",
-            packet.get(header)?,
-            packet.get(header + 1)?
-        )),
-        6 => match packet.get(header + 13)? {
-            flags if flags & 4 != 0 => Some("rst".into()),
-            flags if flags & 0x12 == 0x12 => Some("syn-ack".into()),
-            flags if flags & 2 != 0 => Some("syn".into()),
+    match ends(packet).0 {
+        1 => {
+            let (kind, code, _) = icmp(packet);
+            Some(format!("icmp {kind}/{code}"))
+        }
+        6 => match flags(packet) {
+            flags if flags & RST != 0 => Some("rst".into()),
+            flags if flags & (SYN | ACK) == SYN | ACK => Some("syn-ack".into()),
+            flags if flags & SYN != 0 => Some("syn".into()),
             _ => None,
         },
         _ => None,

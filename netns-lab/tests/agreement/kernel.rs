@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use netns_lab::{Engine, EventLog, Host, Lab, Topology};
+use netns_lab_rig::packets::{body, ends, icmp, icmp_message};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -74,32 +75,21 @@ fn meaning(error: &std::io::Error) -> Seen {
     }
 }
 
-/// An ICMP echo request, with its header as RFC 792 has it.
+/// An ICMP echo request, without an IP header.
 fn echo_request(length: u16) -> Vec<u8> {
-    let mut message = vec![8, 0, 0, 0];
-    message.extend(IDENTIFIER.to_be_bytes());
-    message.extend([0, 1]);
+    let [high, low] = IDENTIFIER.to_be_bytes();
+    let mut message = vec![8, 0, 0, 0, high, low, 0, 1];
     message.resize(8 + usize::from(length), 0);
-    // Of the words of this one, only the first and the third and fourth are not zero.
-    let sum = !(0x0800 + IDENTIFIER + 1);
-    message[2..4].copy_from_slice(&sum.to_be_bytes());
-    message
+    let anybody = Ipv4Addr::UNSPECIFIED.into();
+    body(&icmp_message(&message, anybody, anybody)).to_vec()
 }
 
 /// What an ICMP packet says of an echo request of ours, if anything.
 fn pong(packet: &[u8]) -> Option<Seen> {
-    let body = |packet: &[u8]| {
-        packet
-            .get(usize::from(packet[0] & 15) * 4..)
-            .map(<[u8]>::to_vec)
-    };
-    let message = body(packet)?;
-    let of_ours = |echo: &[u8]| echo.get(4..6) == Some(&IDENTIFIER.to_be_bytes());
-    match message[0] {
-        0 if of_ours(&message) => Some(Seen::Echo),
-        kind @ (3 | 11 | 12) if of_ours(&body(message.get(8..)?)?) => {
-            Some(Seen::Told(kind, message[1]))
-        }
+    let (kind, code, rest) = icmp(packet);
+    match kind {
+        0 if ends(packet).2.port() == IDENTIFIER => Some(Seen::Echo),
+        3 | 11 | 12 if ends(rest).1.port() == IDENTIFIER => Some(Seen::Told(kind, code)),
         _ => None,
     }
 }

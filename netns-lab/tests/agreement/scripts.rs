@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use netns_lab::{BoxSpec, Gate, HostSpec, LinkSpec, NatSpec, Topology};
+use netns_lab_rig::packets::ends;
 
 use crate::ground::{Ground, IDENTIFIER, Seen, Sight, Sock};
 
@@ -407,9 +408,7 @@ fn echo(ground: &mut dyn Ground, sight: &mut Sight) {
         .entries()
         .iter()
         .filter(|entry| &*entry.to == "s" && entry.place() == "s");
-    let identifiers =
-        asked.filter_map(|entry| Some([*entry.packet.get(24)?, *entry.packet.get(25)?]));
-    let kept = identifiers.map(|identifier| u16::from_be_bytes(identifier) == IDENTIFIER);
+    let kept = asked.map(|entry| ends(&entry.packet).1.port() == IDENTIFIER);
     sight.note("identifiers kept", kept.collect::<Vec<_>>());
 }
 

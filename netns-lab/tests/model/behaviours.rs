@@ -7,11 +7,11 @@ use netns_lab::model::{
     DropReason, Limits, NatSpec, Protocol, RstEffect, SessionState, Side, SimultaneousOpen,
     SpecError, Timers, UnsolicitedSyn, Verdict, WhenFull,
 };
-
-use crate::bench::{AD, APD, Bench, EI, EXTERNAL};
-use crate::packets::{
+use netns_lab_rig::packets::{
     ACK, FIN, RST, SYN, body, endpoint, ends, flags, icmp, icmp_error, tcp, tcp_with, udp,
 };
+
+use crate::bench::{AD, APD, Bench, EI, EXTERNAL};
 
 const SILENT: NatSpec = NatSpec {
     filtering: APD,

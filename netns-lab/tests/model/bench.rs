@@ -4,8 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use netns_lab::model::{Dependence, NatModel, NatSpec, Output, PortAssignment, Side, Verdict};
-
-use crate::packets::{assert_checksums, echo_reply, echo_request, ends, tcp, udp};
+use netns_lab_rig::packets::{assert_checksums, echo_reply, echo_request, ends, tcp, udp};
 
 pub(crate) const EI: Dependence = Dependence::EndpointIndependent;
 pub(crate) const AD: Dependence = Dependence::AddressDependent;

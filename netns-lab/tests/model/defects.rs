@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use netns_lab::model::{Directions, NatSpec, Side, Verdict};
+use netns_lab_rig::packets::{ACK, SYN, body, endpoint, ends, mend, segment, udp};
 
 use crate::bench::Bench;
-use crate::packets::{ACK, SYN, body, endpoint, ends, tcp_with_options, udp};
 
 /// As Linux sends them: MSS, SACK permitted, timestamps, NOP, window scale 7.
 const OPTIONS: [u8; 20] = [
@@ -29,7 +29,7 @@ fn through(bench: &mut Bench, side: Side, flags: u8, options: &[u8]) -> Vec<u8> 
         Side::Internal => (a(), b()),
         Side::External => (b(), endpoint("203.0.113.2:40000")),
     };
-    let packet = tcp_with_options(ends.0, ends.1, flags, options);
+    let packet = segment(ends.0, ends.1, flags, options, &[]);
     let (_, outputs) = bench.handle(side, &packet);
     body(&outputs[0].packet)[20..].to_vec()
 }
@@ -82,10 +82,8 @@ fn udp_with_an_ecn_mark_is_dropped() {
     let mut bench = Bench::new(NatSpec::port_preserving().drop_ecn_udp());
     for (class, passes) in [(0, true), (1, false), (2, false), (3, false), (0xB8, true)] {
         let mut packet = udp(a(), b(), b"data", true);
-        // The header checksum covers the word with the class: the two must add up as before.
         packet[1] = class;
-        let sum = u16::from_be_bytes([packet[10], packet[11]]) - u16::from(class);
-        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        mend(&mut packet);
         let (verdict, outputs) = bench.handle(Side::Internal, &packet);
         assert_eq!(verdict.forwarded(), passes, "{class}: {verdict}");
         if passes {

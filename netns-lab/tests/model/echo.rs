@@ -6,11 +6,11 @@ use std::time::Duration;
 use netns_lab::model::{
     DropReason, NatSpec, PortRange, Protocol, Side, Timers, Translation6, UnsolicitedSyn, Verdict,
 };
-
-use crate::bench::{AD, APD, Bench, EI, EXTERNAL, PORT_ASSIGNMENTS};
-use crate::packets::{
+use netns_lab_rig::packets::{
     body, echo_reply, echo_request, endpoint, ends, icmp, icmp_error, icmp_message, udp,
 };
+
+use crate::bench::{AD, APD, Bench, EI, EXTERNAL, PORT_ASSIGNMENTS};
 
 const SILENT: NatSpec = NatSpec {
     unsolicited: UnsolicitedSyn::Nothing,
@@ -295,7 +295,7 @@ fn what_is_not_carried_is_named_and_counted() {
         (tunnel, 1, "DROP IP protocol 47, not carried by the model"),
         (part, 3, "DROP fragment, not carried by the model"),
     ] {
-        crate::packets::mend(&mut packet);
+        netns_lab_rig::packets::mend(&mut packet);
         for _ in 0..times {
             let (verdict, _) = bench.handle(Side::Internal, &packet);
             assert_eq!(verdict.to_string(), said);

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use netns_lab::model::{
     NatModel, NatSpec, PortAssignment, PrefixPair, Side, SpecError, Translation6, Verdict,
 };
+use netns_lab_rig::packets::{ACK, SYN, endpoint, ends, icmp, icmp_error, tcp, udp};
 
 use crate::bench::{APD, Bench, EI};
-use crate::packets::{ACK, SYN, endpoint, ends, icmp, icmp_error, tcp, udp};
 
 const INSIDE: &str = "[fd01:203:405:1::1234]:4000";
 const SERVER: &str = "[2001:db8:f::1]:443";

@@ -6,7 +6,6 @@ mod bench;
 mod defects;
 mod echo;
 mod ipv6;
-mod packets;
 mod ports;
 mod rfc5382;
 mod robustness;

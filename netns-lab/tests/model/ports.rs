@@ -6,10 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use netns_lab::model::{
     NatModel, NatSpec, Pooling, PortAssignment, PortRange, Side, SpecError, UnsolicitedSyn,
 };
+use netns_lab_rig::packets::{SYN, endpoint};
 use proptest::prelude::*;
 
 use crate::bench::{APD, Bench, EI, EXTERNAL};
-use crate::packets::{SYN, endpoint};
 
 fn with(ports: PortAssignment) -> NatSpec {
     NatSpec {

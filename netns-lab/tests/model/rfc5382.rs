@@ -8,10 +8,12 @@ use std::time::Duration;
 use netns_lab::model::{
     Hairpinning, NatSpec, PortAssignment, RstEffect, SessionState, Side, Verdict,
 };
+use netns_lab_rig::packets::{
+    ACK, FIN, RST, SYN, body, endpoint, ends, flags, icmp, icmp_error, tcp,
+};
 use proptest::prelude::*;
 
 use crate::bench::{AD, ALL, APD, Bench, EI, EXTERNAL, PORT_ASSIGNMENTS};
-use crate::packets::{ACK, FIN, RST, SYN, body, endpoint, ends, flags, icmp, icmp_error, tcp};
 
 fn spec() -> impl Strategy<Value = NatSpec> {
     spec_with(PORT_ASSIGNMENTS.to_vec())

@@ -7,12 +7,12 @@ use netns_lab::model::{
     Hairpinning, Limits, NatModel, NatSpec, Output, Pooling, PrefixPair, RstEffect, Side,
     SimultaneousOpen, Translation, Translation6, UnsolicitedSyn, Verdict, WhenFull,
 };
+use netns_lab_rig::packets::{
+    assert_checksums, echo_reply, echo_request, icmp_error, is_echo, mend, tcp_with, udp,
+};
 use proptest::prelude::*;
 
 use crate::bench::{ALL, PORT_ASSIGNMENTS};
-use crate::packets::{
-    assert_checksums, echo_reply, echo_request, icmp_error, is_echo, mend, tcp_with, udp,
-};
 
 /// The external addresses, IPv4 and IPv6.
 fn external() -> Vec<IpAddr> {
@@ -179,7 +179,7 @@ fn run(spec: NatSpec, seed: u64, steps: &[Step]) -> (Vec<Verdict>, Vec<Output>) 
             Step::Reply(_, _) | Step::Error(_, _) if outputs.is_empty() => continue,
             Step::Reply(at, flags) => {
                 let output = at.get(&outputs);
-                let (protocol, from, to) = crate::packets::ends(&output.packet);
+                let (protocol, from, to) = netns_lab_rig::packets::ends(&output.packet);
                 let packet = match protocol {
                     6 => tcp_with(to, from, *flags, b""),
                     1 | 58 => echo_reply(to.ip(), from),
@@ -189,7 +189,7 @@ fn run(spec: NatSpec, seed: u64, steps: &[Step]) -> (Vec<Verdict>, Vec<Output>) 
             }
             Step::Error(at, bytes) => {
                 let output = at.get(&outputs);
-                let (_, from, to) = crate::packets::ends(&output.packet);
+                let (_, from, to) = netns_lab_rig::packets::ends(&output.packet);
                 (
                     output.side,
                     icmp_error(to.ip(), from.ip(), &output.packet, *bytes),
@@ -257,14 +257,14 @@ proptest! {
         };
         let spec = NatSpec { translation: Translation::Nat44, translation6, ..spec };
         for output in run(spec, seed, &steps).1 {
-            let (protocol, source, _) = crate::packets::ends(&output.packet);
+            let (protocol, source, _) = netns_lab_rig::packets::ends(&output.packet);
             if output.side == Side::External {
                 prop_assert!(is_external(source.ip(), spec));
             }
             let is_error = !is_echo(&output.packet) && matches!(protocol, 1 | 58);
             if output.side == Side::External && is_error {
-                let (_, _, quoted) = crate::packets::icmp(&output.packet);
-                let (_, _, destination) = crate::packets::ends(quoted);
+                let (_, _, quoted) = netns_lab_rig::packets::icmp(&output.packet);
+                let (_, _, destination) = netns_lab_rig::packets::ends(quoted);
                 prop_assert!(is_external(destination.ip(), spec));
             }
         }

@@ -2,13 +2,14 @@
 //! host would appear.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use netns_lab::model::NatModel;
 use netns_lab::virtual_time::{HostId, Middlebox, Outgoing, Side, Uplink, World};
 use netns_lab::{LinkSpec, NatSpec};
+use netns_lab_rig::packets::{SYN, ends, tcp};
 
 /// One way over an access link: a packet from host to host takes two.
 const LINK: Duration = Duration::from_millis(10);
@@ -120,7 +121,7 @@ impl Stage {
     ) -> SocketAddr {
         let mut source = self.local(side, port);
         for glass in &self.places[side].boxes {
-            source = leave(glass, self.world.now(), &syn(source, remote));
+            source = leave(glass, self.world.now(), &tcp(source, remote, SYN));
         }
         source
     }
@@ -130,9 +131,7 @@ impl Stage {
 fn leave(nat: &mut NatModel, now: Duration, syn: &[u8]) -> SocketAddr {
     let verdict = nat.handle_packet(now, Side::Internal, syn);
     assert!(verdict.forwarded(), "{verdict}");
-    let out = nat.poll_output().unwrap().packet;
-    let address = Ipv4Addr::new(out[12], out[13], out[14], out[15]);
-    SocketAddr::new(address.into(), u16::from_be_bytes([out[20], out[21]]))
+    ends(&nat.poll_output().unwrap().packet).1
 }
 
 fn server() -> SocketAddr {
@@ -170,26 +169,4 @@ fn add_place(world: &mut World, chain: &[NatSpec], number: usize, seed: u64) -> 
         address: outside,
         boxes,
     }
-}
-
-/// Returns a SYN over IPv4 whose TCP checksum nobody looks at.
-fn syn(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
-    let mut packet = vec![0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0];
-    for address in [source.ip(), destination.ip()] {
-        let IpAddr::V4(address) = address else {
-            panic!("IPv4 only");
-        };
-        packet.extend(address.octets());
-    }
-    let words = packet
-        .chunks(2)
-        .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
-    let sum: u32 = words.sum();
-    let checksum = !((sum & 0xFFFF) + (sum >> 16)) as u16;
-    packet[10..12].copy_from_slice(&checksum.to_be_bytes());
-    packet.extend(source.port().to_be_bytes());
-    packet.extend(destination.port().to_be_bytes());
-    packet.extend([0; 8]);
-    packet.extend([0x50, 0x02, 0xFF, 0xFF, 0, 0, 0, 0]);
-    packet
 }

@@ -2,14 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use netns_lab::virtual_time::{Middlebox, Outgoing, Side};
-use smoltcp::phy::ChecksumCapabilities;
-use smoltcp::wire::{
-    Icmpv4DstUnreachable, Icmpv4Packet, Icmpv4Repr, IpProtocol, Ipv4Packet, Ipv4Repr, TcpPacket,
-};
+use netns_lab_rig::packets::{ACK, RST, body, edit_tcp, ends, icmp_error_of, tcp};
+use smoltcp::wire::{TcpPacket, TcpSeqNumber};
 
 /// What a firewall does with what nobody inside asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +45,7 @@ impl Middlebox for Firewall {
         packet: &[u8],
         out: &mut Vec<Outgoing>,
     ) -> Cow<'static, str> {
-        let (source, destination) = ends(packet);
+        let (_, source, destination) = ends(packet);
         if side == Side::Internal {
             self.flows.insert((source, destination));
         } else if !self.flows.contains(&(destination, source)) {
@@ -143,8 +141,7 @@ impl Middlebox for RefusesDataOnce {
         packet: &[u8],
         out: &mut Vec<Outgoing>,
     ) -> Cow<'static, str> {
-        let ip = Ipv4Packet::new_checked(packet).unwrap();
-        let tcp = TcpPacket::new_checked(ip.payload()).unwrap();
+        let tcp = TcpPacket::new_checked(body(packet)).unwrap();
         if side == Side::External && !tcp.payload().is_empty() && !self.done {
             self.done = true;
             let packet = unreachable(packet, self.code);
@@ -169,56 +166,21 @@ impl Middlebox for RefusesDataOnce {
     }
 }
 
-fn ends(packet: &[u8]) -> (SocketAddr, SocketAddr) {
-    let ip = Ipv4Packet::new_checked(packet).unwrap();
-    let tcp = TcpPacket::new_checked(ip.payload()).unwrap();
-    (
-        (ip.src_addr(), tcp.src_port()).into(),
-        (ip.dst_addr(), tcp.dst_port()).into(),
-    )
-}
-
 /// The answer of RFC 9293 section 3.10.7.1 to a SYN.
 fn rst(syn: &[u8]) -> Vec<u8> {
-    let ip = Ipv4Packet::new_checked(syn).unwrap();
-    let tcp = TcpPacket::new_checked(ip.payload()).unwrap();
-    let mut body = [0; 20];
-    let mut answer = TcpPacket::new_unchecked(&mut body[..]);
-    answer.set_src_port(tcp.dst_port());
-    answer.set_dst_port(tcp.src_port());
-    answer.set_ack_number(tcp.seq_number() + tcp.segment_len());
-    answer.set_header_len(20);
-    answer.set_rst(true);
-    answer.set_ack(true);
-    answer.fill_checksum(&ip.dst_addr().into(), &ip.src_addr().into());
-    datagram(ip.dst_addr(), ip.src_addr(), IpProtocol::Tcp, &body)
+    let (_, source, destination) = ends(syn);
+    let syn = TcpPacket::new_checked(body(syn)).unwrap();
+    let mut answer = tcp(destination, source, RST | ACK);
+    edit_tcp(&mut answer, |rst| {
+        rst.set_seq_number(TcpSeqNumber(0));
+        rst.set_ack_number(syn.seq_number() + syn.segment_len());
+    });
+    answer
 }
 
 /// Destination unreachable (RFC 792) about a packet.
 fn unreachable(about: &[u8], code: u8) -> Vec<u8> {
-    let ip = Ipv4Packet::new_checked(about).unwrap();
-    let caps = ChecksumCapabilities::default();
-    let repr = Icmpv4Repr::DstUnreachable {
-        reason: Icmpv4DstUnreachable::from(code),
-        header: Ipv4Repr::parse(&ip, &caps).unwrap(),
-        data: &ip.payload()[..8],
-    };
-    let mut body = vec![0; repr.buffer_len()];
-    repr.emit(&mut Icmpv4Packet::new_unchecked(&mut body), &caps);
-    datagram(ip.dst_addr(), ip.src_addr(), IpProtocol::Icmp, &body)
-}
-
-fn datagram(source: Ipv4Addr, destination: Ipv4Addr, protocol: IpProtocol, body: &[u8]) -> Vec<u8> {
-    let repr = Ipv4Repr {
-        src_addr: source,
-        dst_addr: destination,
-        next_header: protocol,
-        payload_len: body.len(),
-        hop_limit: 64,
-    };
-    let mut packet = vec![0; 20 + body.len()];
-    let mut ip = Ipv4Packet::new_unchecked(&mut packet[..]);
-    repr.emit(&mut ip, &ChecksumCapabilities::default());
-    ip.payload_mut().copy_from_slice(body);
-    packet
+    let (_, source, destination) = ends(about);
+    let quoted = &about[..about.len() - body(about).len() + 8];
+    icmp_error_of([3, code], destination.ip(), source.ip(), quoted)
 }
