@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-pub use packet::{Direction, Fate, Packet, TcpFlags, Transport};
+pub use packet::{Direction, Fate, Packet, Transport};
 pub use question::Handshake;
 
 pub(crate) use packet::is_private;

@@ -43,9 +43,7 @@
 //! There is no fallback where namespaces are refused, and no way to skip a
 //! test there: both would hide that nothing was tested.
 
-mod build;
 mod capture;
-mod checksum;
 mod engine;
 mod error;
 mod fabric;
@@ -74,13 +72,14 @@ mod topology;
 mod tracked;
 pub mod virtual_time;
 
-pub use capture::{Capture, Direction, End, Fate, Handshake, Packet, TcpFlags, Transport};
+pub use capture::{Capture, Direction, End, Fate, Handshake, Packet, Transport};
 pub use error::Error;
 pub use fabric::{Gate, GateError, PacketKind, PacketPattern};
 pub use isolation::{isolate, isolate_passing_signals, pass_signals_to};
 pub use lab::{BoxEngine as Engine, Host, Lab, LabBuilder, Nat};
 pub use link::{BurstLoss, Crossing, LinkError, LinkSpec, Loss};
 pub use middlebox::SharedModel;
+pub use packet::TcpFlags;
 pub use record::{Event, EventLog, LogEntry};
 pub use spec::{
     Dependence, Directions, Hairpinning, Limits, NatSpec, Pooling, PortAssignment, PortRange,

@@ -40,7 +40,6 @@
 //! - There are no application-level gateways (RFC 5382 REQ-6).
 //! - Nothing is translated between IPv4 and IPv6.
 
-mod answer;
 mod forward;
 mod packet;
 mod ports;
@@ -55,13 +54,13 @@ use std::time::Duration;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
+pub use crate::packet::Protocol;
 pub use crate::prefix::PrefixPair;
 pub use crate::spec::{
     Dependence, Directions, Hairpinning, Limits, NatSpec, Pooling, PortAssignment, PortRange,
     RstEffect, SimultaneousOpen, SpecError, Timers, Translation, Translation6, UnsolicitedSyn,
     WhenFull,
 };
-pub use packet::Protocol;
 pub use session::SessionState;
 pub use table::Mapping;
 pub use verdict::{Answer, DropReason, Verdict};

@@ -10,11 +10,13 @@
 )]
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::packet::IpHeader;
 
 /// Length of an Ethernet header.
 const ETHERNET: usize = 14;
@@ -282,12 +284,11 @@ fn raw_socket() -> Result<OwnedFd, Error> {
 pub(crate) fn unicast_packet(frame: &[u8]) -> Option<&[u8]> {
     let kind = frame.get(12..ETHERNET)?;
     let packet = &frame[ETHERNET..];
-    let is_multicast = match kind {
-        kind if kind == ETHERTYPE_IPV4 => packet.get(16)? >> 4 >= 14,
-        kind if kind == ETHERTYPE_IPV6 => *packet.get(24)? == 0xFF,
-        _ => return None,
-    };
-    (!is_multicast).then_some(packet)
+    let is_ip = kind == ETHERTYPE_IPV4 || kind == ETHERTYPE_IPV6;
+    let is_for_many = |to: IpAddr| to.is_multicast() || to == Ipv4Addr::BROADCAST;
+    let header = IpHeader::read(packet);
+    let is_unicast = header.is_none_or(|header| !is_for_many(header.destination));
+    (is_ip && is_unicast).then_some(packet)
 }
 
 /// Returns the header of a frame with an IP packet to a box.

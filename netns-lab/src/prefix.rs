@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use crate::checksum;
+use smoltcp::wire::checksum;
 
 /// The longest prefix that leaves room for a checksum in the interface
 /// identifier (RFC 6296 section 3.5).
@@ -48,8 +48,9 @@ impl PrefixPair {
         let words = words.get_mut(at..)?;
         let (word, _) = words.split_first_mut()?;
         // The sum of the address stays what it was, so no checksum changes.
-        let (before, after) = (address.octets(), translated.octets());
-        let adjusted = !checksum::update(!*word, &after, &before);
+        let before = checksum::data(&address.octets());
+        let after = checksum::data(&translated.octets());
+        let adjusted = checksum::combine(&[*word, before, !after]);
         let adjusted = if adjusted == 0xFFFF { 0 } else { adjusted };
         let shift = 112 - 16 * at;
         let cleared = translated.to_bits() & !(0xFFFF << shift);
@@ -118,7 +119,7 @@ mod tests {
             let internal = Ipv6Addr::from_bits(bits);
             if let Some(external) = pair.translate(internal) {
                 prop_assert!(pair.is_external(external));
-                let sum = |address: Ipv6Addr| checksum::compute(&[&address.octets()]) % 0xFFFF;
+                let sum = |address: Ipv6Addr| checksum::data(&address.octets()) % 0xFFFF;
                 prop_assert_eq!(sum(internal), sum(external));
                 let back = PrefixPair {
                     internal: pair.external,

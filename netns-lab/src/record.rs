@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::link::Crossing;
-use crate::packet::{Content, IpHeader};
+use crate::packet::Headers;
 
 /// What happened to a packet at one end of a link.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -158,17 +158,9 @@ impl fmt::Display for LogEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seconds, nanos) = (self.at.as_secs(), self.at.subsec_nanos());
         write!(f, "{seconds}.{nanos:09} {} -> {} ", self.from, self.to)?;
-        match Content::read(&self.packet) {
-            Some(Content::Tcp(segment)) => write!(f, "{segment}")?,
-            Some(Content::Echo(echo)) => write!(f, "{echo}")?,
-            Some(Content::Error(error)) => write!(f, "{error}")?,
-            Some(Content::EchoError(echo, (kind, code))) => {
-                write!(f, "icmp {kind}/{code} about {echo}")?;
-            }
-            Some(Content::Other) | None => match IpHeader::read(&self.packet) {
-                Some(header) => write!(f, "{} > {}", header.source, header.destination)?,
-                None => f.write_str("malformed")?,
-            },
+        match Headers::read(&self.packet) {
+            Some(headers) => write!(f, "{headers}")?,
+            None => f.write_str("malformed")?,
         }
         write!(f, ": {}", self.event)
     }

@@ -1,9 +1,10 @@
-//! Packets as tests see them, parsed from frames. Malformed input never panics.
+//! Packets as tests see them.
 
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+use crate::packet::{Body, Headers, TcpFlags};
 
 /// A packet that crossed an access link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,7 +99,7 @@ pub enum Transport {
         /// The code within the type.
         code: u8,
     },
-    /// Anything else, by its IP protocol number.
+    /// Anything else, fragments and malformed packets too, by its IP protocol number.
     Other(u8),
 }
 
@@ -113,91 +114,31 @@ impl Transport {
 
     /// Returns whether the packet opens or closes a connection or reports an error.
     pub(super) fn is_control(&self) -> bool {
-        let decisive = TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST;
-        self.tcp_flags().is_none_or(|flags| flags.0 & decisive != 0)
-    }
-}
-
-/// The flags of a TCP header.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct TcpFlags(u8);
-
-impl TcpFlags {
-    const FIN: u8 = 1;
-    const SYN: u8 = 2;
-    const RST: u8 = 4;
-    const PSH: u8 = 8;
-    const ACK: u8 = 16;
-
-    /// Returns whether this is a SYN without ACK.
-    pub const fn is_syn(self) -> bool {
-        self.0 & (Self::SYN | Self::ACK) == Self::SYN
+        self.tcp_flags()
+            .is_none_or(|flags| flags.has_syn() || flags.is_fin() || flags.is_rst())
     }
 
-    /// Returns whether this is a SYN with ACK.
-    pub const fn is_syn_ack(self) -> bool {
-        self.0 & (Self::SYN | Self::ACK) == Self::SYN | Self::ACK
-    }
-
-    /// Returns whether this is a reset.
-    pub const fn is_rst(self) -> bool {
-        self.0 & Self::RST != 0
-    }
-
-    /// Returns whether the sender has nothing more to send.
-    pub const fn is_fin(self) -> bool {
-        self.0 & Self::FIN != 0
-    }
-
-    /// Returns whether the acknowledgement number counts.
-    pub const fn is_ack(self) -> bool {
-        self.0 & Self::ACK != 0
-    }
-}
-
-impl fmt::Debug for TcpFlags {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = [
-            (Self::SYN, "SYN"),
-            (Self::FIN, "FIN"),
-            (Self::RST, "RST"),
-            (Self::PSH, "PSH"),
-            (Self::ACK, "ACK"),
-        ];
-        let set: Vec<_> = names
-            .iter()
-            .filter(|(bit, _)| self.0 & bit != 0)
-            .map(|(_, name)| *name)
-            .collect();
-        f.write_str(&set.join("-"))
-    }
-}
-
-/// Reads source, destination and transport header of an Ethernet frame.
-fn parse(packet: &[u8]) -> Option<(IpAddr, IpAddr, Transport)> {
-    let (source, destination, protocol, header, length) = match packet.first()? >> 4 {
-        4 => {
-            let total = usize::from(u16::from_be_bytes([*packet.get(2)?, *packet.get(3)?]));
-            let header = usize::from(packet[0] & 15) * 4;
-            let source = Ipv4Addr::from(<[u8; 4]>::try_from(packet.get(12..16)?).ok()?);
-            (
-                source.into(),
-                Ipv4Addr::from(<[u8; 4]>::try_from(packet.get(16..20)?).ok()?).into(),
-                packet[9],
-                header,
-                total.checked_sub(header)?,
-            )
+    fn of(headers: &Headers) -> Self {
+        match headers.body {
+            Body::Tcp(segment) => Self::Tcp {
+                source_port: segment.flow.source.port(),
+                destination_port: segment.flow.destination.port(),
+                flags: segment.flow.flags,
+                sequence: segment.flow.sequence,
+                acknowledgement: segment.acknowledgement,
+                payload: segment.payload,
+            },
+            Body::Udp(flow) => Self::Udp {
+                source_port: flow.source.port(),
+                destination_port: flow.destination.port(),
+            },
+            Body::Icmp(icmp) => Self::Icmp {
+                kind: icmp.kind,
+                code: icmp.code,
+            },
+            Body::Unread(_) => Self::Other(headers.ip.protocol.into()),
         }
-        6 => {
-            let payload = usize::from(u16::from_be_bytes([*packet.get(4)?, *packet.get(5)?]));
-            let source = Ipv6Addr::from(<[u8; 16]>::try_from(packet.get(8..24)?).ok()?);
-            let destination = Ipv6Addr::from(<[u8; 16]>::try_from(packet.get(24..40)?).ok()?);
-            (source.into(), destination.into(), packet[6], 40, payload)
-        }
-        _ => return None,
-    };
-    let transport = parse_transport(protocol, packet.get(header..)?, length)?;
-    Some((source, destination, transport))
+    }
 }
 
 /// Returns whether an address must never appear on the public network.
@@ -208,32 +149,8 @@ pub(crate) fn is_private(address: IpAddr) -> bool {
     }
 }
 
-fn parse_transport(protocol: u8, data: &[u8], length: usize) -> Option<Transport> {
-    let be16 = |at: usize| Some(u16::from_be_bytes([*data.get(at)?, *data.get(at + 1)?]));
-    let be32 = |at: usize| Some(u32::from_be_bytes(data.get(at..at + 4)?.try_into().ok()?));
-    Some(match i32::from(protocol) {
-        libc::IPPROTO_TCP => Transport::Tcp {
-            source_port: be16(0)?,
-            destination_port: be16(2)?,
-            flags: TcpFlags(*data.get(13)?),
-            sequence: be32(4)?,
-            acknowledgement: be32(8)?,
-            payload: length.saturating_sub(usize::from(data[12] >> 4) * 4),
-        },
-        libc::IPPROTO_UDP => Transport::Udp {
-            source_port: be16(0)?,
-            destination_port: be16(2)?,
-        },
-        libc::IPPROTO_ICMP | libc::IPPROTO_ICMPV6 => Transport::Icmp {
-            kind: *data.first()?,
-            code: *data.get(1)?,
-        },
-        _ => Transport::Other(protocol),
-    })
-}
-
 impl Packet {
-    /// Makes a record of a frame, or nothing if it is no IP packet.
+    /// Makes a record of a packet, or nothing if it is no whole IP packet.
     pub(crate) fn read(
         packet: &[u8],
         at: Duration,
@@ -241,42 +158,16 @@ impl Packet {
         direction: Direction,
         fate: Fate,
     ) -> Option<Self> {
-        let (source, destination, transport) = parse(packet)?;
-        let host = Arc::clone(host);
+        let headers = Headers::read(packet)?;
         Some(Self {
             at,
-            host,
+            host: Arc::clone(host),
             direction,
-            source,
-            destination,
-            transport,
+            source: headers.ip.source,
+            destination: headers.ip.destination,
+            transport: Transport::of(&headers),
             fate,
             number: 0,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn arbitrary_packets_never_panic(packet in prop::collection::vec(any::<u8>(), 0..120)) {
-            parse(&packet);
-        }
-
-        #[test]
-        fn truncated_tcp_never_panics(cut in 0usize..40) {
-            let mut packet = [0; 40];
-            packet[0] = 0x45;
-            packet[9] = 6;
-            packet[3] = 40;
-            prop_assert!(parse(&packet).is_some());
-            // The flags, the last field that is read, end at 34.
-            prop_assert_eq!(parse(&packet[..cut]).is_some(), cut >= 34);
-        }
     }
 }

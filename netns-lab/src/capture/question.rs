@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::{Direction, End, Packet, TcpFlags, Transport};
+use super::{Direction, End, Packet, Transport};
+use crate::packet::TcpFlags;
 
 /// How a TCP connection was opened, read from the packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

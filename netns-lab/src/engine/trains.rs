@@ -10,23 +10,19 @@
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 mod tests;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::ops::Range;
+use smoltcp::wire::{
+    IPV4_HEADER_LEN, IpProtocol, Ipv4Packet, Ipv6Packet, TcpPacket, TcpSeqNumber, checksum,
+};
 
 use super::wires::Due;
-use crate::build::pseudo_header;
-use crate::checksum;
+use crate::packet::{Body, Headers, IpHeader, Segment};
 use crate::packet_socket::{Division, Outgoing};
-
-const IPV4_HEADER: usize = 20;
-const IPV6_HEADER: usize = 40;
-const TCP_HEADER: usize = 20;
-const TCP: u8 = 6;
-const FLAG_PUSH: u8 = 8;
-const FLAG_ACK: u8 = 16;
 
 /// Longest packet, which is also what its length field can say.
 const MAX_LENGTH: usize = 65_535;
+
+/// Bytes of the longest headers: of IPv6, and of TCP with all options that it has room for.
+const MAX_HEADERS: usize = 40 + 60;
 
 /// Packets that are handed over as one.
 #[derive(Debug)]
@@ -49,8 +45,10 @@ struct Joined {
 #[derive(Debug, Clone, Copy)]
 struct Car<'a> {
     packet: &'a [u8],
-    transport: usize,
-    payload: usize,
+    ip: IpHeader,
+    segment: Segment,
+    /// Its headers, without what may differ within a train.
+    common: [u8; MAX_HEADERS],
 }
 
 impl<'a> Train<'a> {
@@ -123,133 +121,96 @@ impl<'a> Train<'a> {
 }
 
 impl<'a> Car<'a> {
-    /// Reads a segment that only brings data, and is undamaged.
+    /// Reads a segment that only brings data, and is undamaged: a damaged one must not
+    /// become whole by being joined.
     fn read(packet: &'a [u8]) -> Option<Self> {
-        Self::at(packet).filter(|car| car.only_brings_data() && car.is_intact())
+        let headers = Headers::read(packet)?;
+        let Headers {
+            ip,
+            body: Body::Tcp(segment),
+        } = headers
+        else {
+            return None;
+        };
+        let has_ip_options = ip.source.is_ipv4() && ip.length != IPV4_HEADER_LEN;
+        let only_brings_data = segment.payload > 0 && segment.flow.flags.only_acknowledges();
+        let is_whole = ip.total == packet.len();
+        if has_ip_options || !only_brings_data || !is_whole || !headers.is_intact(packet) {
+            return None;
+        }
+        let mut car = Self {
+            packet,
+            ip,
+            segment,
+            common: [0; MAX_HEADERS],
+        };
+        let length = car.headers();
+        car.common[..length].copy_from_slice(&packet[..length]);
+        car.forget_differences();
+        Some(car)
     }
 
-    fn at(packet: &'a [u8]) -> Option<Self> {
-        let (transport, length, protocol) = match packet.first()? {
-            0x45 => (IPV4_HEADER, usize::from(be16(packet, 2)?), *packet.get(9)?),
-            first if first >> 4 == 6 => (
-                IPV6_HEADER,
-                IPV6_HEADER + usize::from(be16(packet, 4)?),
-                *packet.get(6)?,
-            ),
-            _ => return None,
-        };
-        let payload = transport + usize::from(packet.get(transport + 12)? >> 4) * 4;
-        let is_whole = length == packet.len() && payload >= transport + TCP_HEADER;
-        (protocol == TCP && is_whole && payload < length).then_some(Self {
-            packet,
-            transport,
-            payload,
-        })
+    /// Blanks lengths, the number of the packet, checksums, the sequence number and PSH.
+    fn forget_differences(&mut self) {
+        let (header, segment) = self.common.split_at_mut(self.ip.length);
+        if self.ip.source.is_ipv4() {
+            let mut ip = Ipv4Packet::new_unchecked(header);
+            ip.set_total_len(0);
+            ip.set_ident(0);
+            ip.set_checksum(0);
+        } else {
+            Ipv6Packet::new_unchecked(header).set_payload_len(0);
+        }
+        let mut tcp = TcpPacket::new_unchecked(segment);
+        tcp.set_seq_number(TcpSeqNumber(0));
+        tcp.set_checksum(0);
+        tcp.set_psh(false);
+    }
+
+    /// Returns the bytes before its data.
+    fn headers(&self) -> usize {
+        self.ip.length + self.segment.header
     }
 
     fn data(&self) -> usize {
-        self.packet.len() - self.payload
-    }
-
-    fn flags(&self) -> u8 {
-        self.packet[self.transport + 13]
-    }
-
-    fn only_brings_data(&self) -> bool {
-        let reserved = self.packet[self.transport + 12] & 15;
-        // More fragments, or an offset.
-        let is_fragment = self.transport == IPV4_HEADER
-            && be16(self.packet, 6).is_none_or(|word| word & 0x3FFF != 0);
-        reserved == 0 && !is_fragment && self.flags() & !FLAG_PUSH == FLAG_ACK
-    }
-
-    /// A damaged segment must not become whole by being joined.
-    fn is_intact(&self) -> bool {
-        let (from, to) = self.addresses();
-        let segment = &self.packet[self.transport..];
-        let pseudo = pseudo_header(from, to, TCP, segment.len());
-        let is_ipv4 = self.transport == IPV4_HEADER;
-        checksum::compute(&[&pseudo, segment]) == 0
-            && (!is_ipv4 || checksum::compute(&[&self.packet[..IPV4_HEADER]]) == 0)
-    }
-
-    fn addresses(&self) -> (IpAddr, IpAddr) {
-        let at = |range: Range<usize>| -> IpAddr {
-            let bytes = &self.packet[range];
-            match <[u8; 4]>::try_from(bytes) {
-                Ok(v4) => Ipv4Addr::from(v4).into(),
-                Err(_) => <[u8; 16]>::try_from(bytes)
-                    .map_or(Ipv6Addr::UNSPECIFIED, Ipv6Addr::from)
-                    .into(),
-            }
-        };
-        if self.transport == IPV4_HEADER {
-            (at(12..16), at(16..20))
-        } else {
-            (at(8..24), at(24..40))
-        }
-    }
-
-    fn sequence(&self) -> u32 {
-        let at = self.transport + 4;
-        let bytes = self
-            .packet
-            .get(at..at + 4)
-            .and_then(|it| it.try_into().ok());
-        bytes.map_or(0, u32::from_be_bytes)
+        self.segment.payload
     }
 
     /// Whether this goes on where the last of a train ends, and differs from it in
     /// nothing else. In a train all but the last have as much data as the head.
     fn follows(&self, last: &Self, head: &Self) -> bool {
-        let (one, other) = (self.packet, last.packet);
-        let transport = self.transport;
-        // Of the headers, all but lengths, the number of the packet, checksums, sequence
-        // number and flags; those have been looked at.
-        let same: &[Range<usize>] = match transport {
-            IPV4_HEADER => &[0..2, 6..10, 12..24, 28..33, 34..36, 38..self.payload],
-            _ => &[0..4, 6..44, 48..53, 54..56, 58..self.payload],
-        };
-        transport == last.transport
-            && self.payload == last.payload
-            && last.data() == head.data()
-            && last.flags() & FLAG_PUSH == 0
+        let end = last.segment.flow.sequence.wrapping_add(last.data() as u32);
+        last.data() == head.data()
+            && !last.segment.flow.flags.is_psh()
             && self.data() <= head.data()
-            && self.sequence() == last.sequence().wrapping_add(last.data() as u32)
-            && same
-                .iter()
-                .all(|range| one[range.clone()] == other[range.clone()])
+            && self.segment.flow.sequence == end
+            && self.common == last.common
     }
 
     /// Returns the headers of a train of so many bytes.
     fn join(&self, last: &Self, length: usize) -> Joined {
-        let mut header = self.packet[..self.payload].to_vec();
-        let transport = self.transport;
-        header[transport + 13] |= last.flags();
-        if transport == IPV4_HEADER {
-            // It fits, as was seen to.
-            header[2..4].copy_from_slice(&(length as u16).to_be_bytes());
-            header[10..12].fill(0);
-            let sum = checksum::compute(&[&header[..IPV4_HEADER]]);
-            header[10..12].copy_from_slice(&sum.to_be_bytes());
+        let mut header = self.packet[..self.headers()].to_vec();
+        let transport = self.ip.length;
+        let (ip, segment) = header.split_at_mut(transport);
+        // It fits, as was seen to.
+        if self.ip.source.is_ipv4() {
+            let mut ip = Ipv4Packet::new_unchecked(ip);
+            ip.set_total_len(length as u16);
+            ip.fill_checksum();
         } else {
-            let body = (length - IPV6_HEADER) as u16;
-            header[4..6].copy_from_slice(&body.to_be_bytes());
+            Ipv6Packet::new_unchecked(ip).set_payload_len((length - transport) as u16);
         }
-        let (from, to) = self.addresses();
-        let pseudo = pseudo_header(from, to, TCP, length - transport);
-        let sum = !checksum::compute(&[&pseudo]);
-        header[transport + 16..transport + 18].copy_from_slice(&sum.to_be_bytes());
+        let mut tcp = TcpPacket::new_unchecked(segment);
+        tcp.set_psh(last.segment.flow.flags.is_psh());
+        let (from, to) = (self.ip.source.into(), self.ip.destination.into());
+        let length = (length - transport) as u32;
+        tcp.set_checksum(checksum::pseudo_header(&from, &to, IpProtocol::Tcp, length));
         // Headers and data are shorter than a packet.
         let division = Division {
             transport: transport as u16,
-            data: self.payload as u16,
+            data: self.headers() as u16,
             segment: self.data() as u16,
         };
         Joined { header, division }
     }
-}
-
-fn be16(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }

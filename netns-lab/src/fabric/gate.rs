@@ -14,7 +14,7 @@ use super::queue::What;
 use super::topology::{Network, Node};
 use super::{Fabric, NodeId};
 use crate::middlebox::Side;
-use crate::packet::{Content, IpHeader, Segment};
+use crate::packet::{Body, Headers, IcmpContent, Protocol, Segment};
 use crate::record::Event;
 
 /// Packets that wait at one gate: far more than any scenario needs.
@@ -137,18 +137,30 @@ impl PacketKind {
         (Self::Any, "any"),
     ];
 
-    fn matches(self, packet: &[u8]) -> bool {
-        let segment = |test: fn(&Segment) -> bool| match Content::read(packet) {
-            Some(Content::Tcp(segment)) => test(&segment),
-            _ => false,
-        };
+    fn matches(self, body: &Body) -> bool {
+        match body {
+            Body::Tcp(segment) => self.matches_segment(segment),
+            Body::Icmp(icmp) => match icmp.content {
+                IcmpContent::Error(Ok(about)) if about.protocol == Protocol::Tcp => {
+                    matches!(self, Self::Icmp | Self::Any)
+                }
+                IcmpContent::Error(_) | IcmpContent::Echo(_) | IcmpContent::Other => {
+                    self == Self::Any
+                }
+            },
+            Body::Udp(_) | Body::Unread(_) => self == Self::Any,
+        }
+    }
+
+    const fn matches_segment(self, segment: &Segment) -> bool {
+        let flags = segment.flow.flags;
         match self {
-            Self::Syn => segment(Segment::is_syn),
-            Self::SynAck => segment(Segment::is_syn_ack),
-            Self::Rst => segment(Segment::is_rst),
-            Self::Fin => segment(Segment::is_fin),
-            Self::Data => segment(|segment| segment.payload > 0),
-            Self::Icmp => matches!(Content::read(packet), Some(Content::Error(_))),
+            Self::Syn => flags.is_syn(),
+            Self::SynAck => flags.is_syn_ack(),
+            Self::Rst => flags.is_rst(),
+            Self::Fin => flags.is_fin(),
+            Self::Data => segment.payload > 0,
+            Self::Icmp => false,
             Self::Any => true,
         }
     }
@@ -251,19 +263,18 @@ impl Resolved {
             (Spot::Arrived { place, .. }, Some(At::Node(at))) => place == Some(at),
             (Spot::Sent { .. }, Some(_)) | (Spot::Arrived { .. }, _) => false,
         };
-        if !here || !self.kind.matches(packet) {
+        let Some(Headers { ip, body }) = Headers::read(packet).filter(|_| here) else {
             return false;
-        }
+        };
         let known = |networks: &[Network], address| {
             networks.iter().any(|network| network.contains(address))
         };
-        IpHeader::read(packet).is_some_and(|header| {
-            known(&self.from.1, header.source)
-                && self
-                    .to
-                    .as_ref()
-                    .is_none_or(|networks| known(networks, header.destination))
-        })
+        self.kind.matches(&body)
+            && known(&self.from.1, ip.source)
+            && self
+                .to
+                .as_ref()
+                .is_none_or(|networks| known(networks, ip.destination))
     }
 }
 

@@ -9,11 +9,10 @@ use super::gate::Spot;
 use super::queue::What;
 use super::topology::{NodeId, Place};
 use super::{Fabric, Observation, Output};
-use crate::build::{IcmpKind, icmp_error};
 use crate::capture::{Fate, is_private};
 use crate::link::{Crossing, Loss};
 use crate::middlebox::{Outgoing, Side};
-use crate::packet::{IpHeader, is_icmp_error};
+use crate::packet::{Headers, IcmpHeader, IpHeader, icmp_error};
 use crate::record::{Event as Seen, ROUTED};
 
 /// Who tells that a packet is too long for a link (RFC 5737, RFC 3849).
@@ -108,10 +107,9 @@ impl Fabric {
             return;
         };
         // No error is ever sent about an error (RFC 1122 section 3.2.2, RFC 4443 section 2.4).
-        let is_error = is_icmp_error(packet);
+        let headers = Headers::read(packet).filter(|headers| !headers.is_icmp_error());
         let from_box = towards == Side::Internal && self.nodes[node].parent.is_some();
-        let header = IpHeader::read(packet).filter(|_| !is_error && !from_box);
-        let Some(IpHeader { source, .. }) = header else {
+        let Some(source) = headers.filter(|_| !from_box).map(|it| it.ip.source) else {
             return;
         };
         let router = if source.is_ipv4() {
@@ -119,7 +117,7 @@ impl Fabric {
         } else {
             ROUTER_V6
         };
-        let what = IcmpKind::too_big(source.is_ipv4(), mtu);
+        let what = IcmpHeader::too_big(source.is_ipv4(), mtu);
         let error = icmp_error(what, packet, router, source);
         // It comes from the link that the packet should have gone by.
         self.queue

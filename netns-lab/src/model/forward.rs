@@ -2,13 +2,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::answer::{self, Unreachable};
-use super::packet::{Content, End, Flow, Packet, Protocol};
+use super::packet::{Content, Packet};
 use super::ports::Request;
 use super::session::SessionState;
 use super::table::{MappingId, Scope, SessionKey};
 use super::verdict::{Answer, DropReason, Verdict};
 use super::{MAX_ANSWERS, NatModel, Output, Pending, Side};
+use crate::packet::{
+    Body, End, Flow, Headers, IcmpHeader, Protocol, icmp_error, reset, rewrite_error,
+};
 use crate::spec::{
     Hairpinning, SimultaneousOpen, Translation, Translation6, UnsolicitedSyn, WhenFull,
 };
@@ -28,10 +30,11 @@ struct Arrival<'a> {
 impl NatModel {
     pub(super) fn forward(&mut self, side: Side, original: &[u8]) -> Result<Verdict, DropReason> {
         let packet = Packet::read(original)?;
-        if self.spec.drop_ecn_udp && packet.is_marked_udp() {
-            return Err(DropReason::EcnMark);
-        }
         if let Content::Flow(flow) = &packet.content {
+            let is_udp = flow.protocol == Protocol::Udp;
+            if self.spec.drop_ecn_udp && is_udp && packet.ip.has_ecn_mark {
+                return Err(DropReason::EcnMark);
+            }
             self.check_echo(side, flow)?;
         }
         match (packet.content, side) {
@@ -57,8 +60,8 @@ impl NatModel {
         }
         let (source, destination) = (flow.source.ip(), flow.destination.ip());
         let is_asked = match side {
-            Side::Internal => flow.is_echo_request() && !self.is_own(destination),
-            Side::External => !flow.is_echo_request(),
+            Side::Internal => flow.is_echo_request && !self.is_own(destination),
+            Side::External => !flow.is_echo_request,
         };
         if !is_asked {
             return Err(DropReason::UnaskedEcho {
@@ -98,19 +101,15 @@ impl NatModel {
             self.pending.remove(&(flow.destination, external));
         }
         if external != flow.source {
-            packet.translate(&flow, End::Source, external);
+            flow.rewrite(&mut packet.bytes, End::Source, external);
         }
         if hairpins {
-            let translated = Flow {
-                source: external,
-                ..flow
-            };
             return self.inbound(Arrival {
                 original,
                 original_flow: flow,
                 from: Side::Internal,
                 packet,
-                flow: translated,
+                flow: flow.with_end(End::Source, external),
             });
         }
         self.emit(Side::External, packet);
@@ -198,13 +197,15 @@ impl NatModel {
             .see(self.now, session, Side::External, flags, &self.spec);
         let mut packet = arrival.packet;
         if internal != external {
-            packet.translate(&arrival.flow, End::Destination, internal);
+            let flow = &arrival.flow;
+            flow.rewrite(&mut packet.bytes, End::Destination, internal);
         }
         let hairpins = arrival.from == Side::Internal;
         let mut source = remote;
         if hairpins && self.spec.hairpinning == Hairpinning::InternalSource {
             source = arrival.original_flow.source;
-            packet.translate(&arrival.flow, End::Source, source);
+            let flow = &arrival.flow;
+            flow.rewrite(&mut packet.bytes, End::Source, source);
         }
         self.emit(Side::Internal, packet);
         Ok(if hairpins {
@@ -286,17 +287,23 @@ impl NatModel {
             }
             _ => None,
         };
-        // It can be read, since it was.
-        let (Some(answer), Ok(syn)) = (answer, Packet::read(arrival.original)) else {
+        // It can be read, since it was, and it is a SYN.
+        let Some(Headers { ip, body }) = Headers::read(arrival.original) else {
             return Verdict::Dropped(drop);
         };
-        let (syn, flow) = (&syn, &arrival.original_flow);
-        let own = self.answering_address(flow.destination.ip());
+        let (Some(answer), Body::Tcp(syn)) = (answer, body) else {
+            return Verdict::Dropped(drop);
+        };
+        let ipv4 = ip.source.is_ipv4();
+        let error = |what| {
+            let own = self.answering_address(ip.destination);
+            icmp_error(what, &arrival.original[..ip.total], own, ip.source)
+        };
         let packet = match answer {
-            Answer::Rst => answer::rst(syn, flow),
-            Answer::IcmpProhibited => answer::unreachable(syn, Unreachable::Prohibited, own),
+            Answer::Rst => reset(&syn),
+            Answer::IcmpProhibited => error(IcmpHeader::prohibited(ipv4)),
             Answer::IcmpPortUnreachable | Answer::IcmpPending => {
-                answer::unreachable(syn, Unreachable::Port, own)
+                error(IcmpHeader::port_unreachable(ipv4))
             }
         };
         let output = Output {
@@ -325,17 +332,14 @@ impl NatModel {
         let id = self.table.by_flow(quoted.protocol, internal, remote);
         let mapping = id.and_then(|id| self.table.get(id));
         let external = mapping
-            .filter(|_| packet.destination == remote.ip())
+            .filter(|_| packet.ip.destination == remote.ip())
             .ok_or(DropReason::UnrelatedIcmp)?
             .external();
         if internal != external {
-            packet.translate_error(quoted, End::Destination, external);
+            rewrite_error(&mut packet.bytes, quoted, End::Destination, external);
         }
         if self.is_own(remote.ip()) {
-            let quoted = Flow {
-                destination: external,
-                ..*quoted
-            };
+            let quoted = quoted.with_end(End::Destination, external);
             return self.inbound_error(packet, &quoted);
         }
         let verdict = self.translation(internal, external);
@@ -351,11 +355,11 @@ impl NatModel {
             .table
             .at_external(quoted.protocol, external)
             .find(|(_, mapping)| mapping.session(remote).is_some())
-            .filter(|_| packet.destination == external.ip())
+            .filter(|_| packet.ip.destination == external.ip())
             .map(|(_, mapping)| mapping.internal())
             .ok_or(DropReason::UnrelatedIcmp)?;
         if internal != external {
-            packet.translate_error(quoted, End::Source, internal);
+            rewrite_error(&mut packet.bytes, quoted, End::Source, internal);
         }
         let verdict = self.translation(external, internal);
         self.emit(Side::Internal, packet);
@@ -440,8 +444,10 @@ impl NatModel {
 
     fn emit(&mut self, side: Side, mut packet: Packet) {
         let strip = self.spec.strip_window_scale;
-        if strip.include(side == Side::Internal) {
-            packet.strip_window_scale();
+        if strip.include(side == Side::Internal)
+            && let Content::Flow(flow) = packet.content
+        {
+            flow.strip_window_scale(&mut packet.bytes);
         }
         let packet = packet.bytes;
         self.send(Output { side, packet });

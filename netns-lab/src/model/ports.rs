@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 
-use super::packet::Protocol;
 use super::table::Table;
+use crate::packet::Protocol;
 use crate::spec::{NatSpec, Pooling, PortAssignment, PortRange};
 
 /// Chooses external endpoints.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Side;
-use super::packet::{Flags, Protocol};
+use crate::packet::{Protocol, TcpFlags};
 use crate::spec::{NatSpec, RstEffect, Timers};
 
 /// How far a session has come, as the box sees it.
@@ -124,20 +124,20 @@ impl Seen {
         }
     }
 
-    fn see(&mut self, from: Side, flags: Flags) {
+    fn see(&mut self, from: Side, flags: TcpFlags) {
         let over = matches!(self.state(), SessionState::TimeWait | SessionState::Reset);
         if flags.is_syn() && over {
             // The ends use their ports again (RFC 9293 section 3.6.1).
             *self = Self::default();
         }
-        if flags.syn() {
+        if flags.has_syn() {
             self.syn.set(from);
-            self.syn_ack |= flags.ack();
+            self.syn_ack |= flags.is_ack();
         }
-        if flags.ack() && self.syn.get(from.other()) {
+        if flags.is_ack() && self.syn.get(from.other()) {
             self.ack.set(from);
         }
-        if flags.fin() {
+        if flags.is_fin() {
             self.fin.set(from);
         }
     }
@@ -147,7 +147,7 @@ impl Session {
     /// Starts a session with its first packet, which it still has to see.
     ///
     /// Until a packet makes it last longer, it ends at `expires`.
-    pub(super) fn new(protocol: Protocol, flags: Flags, expires: Duration) -> Self {
+    pub(super) fn new(protocol: Protocol, flags: TcpFlags, expires: Duration) -> Self {
         let kind = match protocol {
             Protocol::Tcp if flags.is_syn() => Kind::Tcp(Seen::default()),
             Protocol::Tcp => Kind::Tcp(Seen::MIDSTREAM),
@@ -166,9 +166,15 @@ impl Session {
     }
 
     /// Takes note of a packet, and returns whether the session goes on.
-    pub(super) fn see(&mut self, now: Duration, from: Side, flags: Flags, spec: &NatSpec) -> bool {
+    pub(super) fn see(
+        &mut self,
+        now: Duration,
+        from: Side,
+        flags: TcpFlags,
+        spec: &NatSpec,
+    ) -> bool {
         match &mut self.kind {
-            Kind::Tcp(seen) if flags.rst() => match spec.rst {
+            Kind::Tcp(seen) if flags.is_rst() => match spec.rst {
                 RstEffect::Closes => return false,
                 RstEffect::Transitory => seen.rst = true,
                 // Not even a refresh: a reset shows no life.

@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::Side;
-use super::packet::{Flags, Protocol};
 use super::session::{Session, SessionState};
+use crate::packet::{Protocol, TcpFlags};
 use crate::spec::{Dependence, NatSpec};
 
 /// A mapping of an internal endpoint to an external one; the two are the same
@@ -209,7 +209,7 @@ impl Table {
         &mut self,
         id: MappingId,
         remote: SocketAddr,
-        flags: Flags,
+        flags: TcpFlags,
         expires: Duration,
     ) {
         let Some(mapping) = self.mappings.get_mut(&id) else {
@@ -230,7 +230,7 @@ impl Table {
         now: Duration,
         session: SessionKey,
         from: Side,
-        flags: Flags,
+        flags: TcpFlags,
         spec: &NatSpec,
     ) {
         let SessionKey {

@@ -14,7 +14,7 @@ use smoltcp::socket::tcp::State;
 
 use super::ping::{Ping, Pong};
 use super::socket::{Opening, SocketError, SocketState};
-use crate::packet::{Content, IcmpError, IpHeader, Segment, is_intact, is_intact_icmp};
+use crate::packet::{Body, Flow as Ends, Headers, Icmp, IcmpContent, Protocol, Segment, Unread};
 use connection::{Connection, Flow, Keeper};
 use pings::Pings;
 use stack::Stack;
@@ -22,6 +22,9 @@ use stack::Stack;
 /// Connections that a listener keeps until they are accepted, half-open ones
 /// included: Linux's `net.core.somaxconn`.
 const MAX_BACKLOG: usize = 4096;
+
+/// What is said of packets that no host has a use for.
+const NOT_FOR_HOSTS: &str = "dropped: neither tcp nor echo nor an error about them";
 
 /// A host and its sockets.
 #[derive(Debug)]
@@ -77,33 +80,31 @@ impl Host {
 
     /// Takes a packet off the link, and says what it did with it.
     pub(super) fn receive(&mut self, now: Duration, packet: &[u8]) -> &'static str {
-        let header = IpHeader::read(packet);
-        let source = header.map(|header| header.source);
-        let destination = header.map(|header| header.destination);
-        if !destination.is_some_and(|address| self.addresses.contains(&address)) {
+        let Some(headers) = Headers::read(packet) else {
+            return "dropped: malformed";
+        };
+        if !self.addresses.contains(&headers.ip.destination) {
             return "dropped: not an address of this host";
         }
-        match Content::read(packet) {
-            Some(Content::Tcp(_)) if !is_intact(packet) => "dropped: wrong checksum",
-            Some(Content::Tcp(segment)) => self.receive_segment(now, &segment, packet),
-            Some(Content::Error(error)) => self.receive_error(now, &error),
-            Some(Content::Echo(_) | Content::EchoError(..)) if !is_intact_icmp(packet) => {
-                "dropped: wrong checksum"
-            }
-            Some(Content::Echo(echo)) => self.pings.receive(&echo, packet, &mut self.stack),
-            Some(Content::EchoError(echo, (kind, code))) => {
-                let from = source.unwrap_or(echo.destination);
-                self.pings.receive_error(&echo, from, kind, code)
-            }
-            Some(Content::Other) => "dropped: neither tcp nor echo nor an error about them",
-            None => "dropped: malformed",
+        match headers.body {
+            _ if !headers.is_intact(packet) => "dropped: wrong checksum",
+            Body::Tcp(segment) => self.receive_segment(now, &segment, packet),
+            Body::Icmp(icmp) => match icmp.content {
+                IcmpContent::Echo(echo) => self.pings.receive(&echo, packet, &mut self.stack),
+                IcmpContent::Error(Ok(about)) => {
+                    self.receive_error(now, headers.ip.source, &icmp, &about)
+                }
+                IcmpContent::Error(Err(_)) | IcmpContent::Other => NOT_FOR_HOSTS,
+            },
+            Body::Unread(Unread::Malformed) => "dropped: malformed",
+            Body::Udp(_) | Body::Unread(_) => NOT_FOR_HOSTS,
         }
     }
 
     fn receive_segment(&mut self, now: Duration, segment: &Segment, packet: &[u8]) -> &'static str {
         let flow = Flow {
-            local: segment.destination,
-            remote: segment.source,
+            local: segment.flow.destination,
+            remote: segment.flow.source,
         };
         if let Some(&number) = self.flows.get(&flow) {
             if let Some(connection) = self.connections.get_mut(&number) {
@@ -113,7 +114,7 @@ impl Host {
             return "to its socket";
         }
         match self.listeners.get_mut(&flow.local.port()) {
-            Some(listener) if segment.is_syn() => {
+            Some(listener) if segment.flow.flags.is_syn() => {
                 if listener.held >= MAX_BACKLOG {
                     return "dropped: the listener's queue is full";
                 }
@@ -132,21 +133,36 @@ impl Host {
         }
     }
 
-    fn receive_error(&mut self, now: Duration, error: &IcmpError) -> &'static str {
+    /// Takes an ICMP error about a packet of ours.
+    fn receive_error(
+        &mut self,
+        now: Duration,
+        from: IpAddr,
+        error: &Icmp,
+        about: &Ends,
+    ) -> &'static str {
+        match about.protocol {
+            Protocol::Tcp => self.receive_tcp_error(now, error, about),
+            Protocol::Echo => self.pings.receive_error(about, from, error),
+            Protocol::Udp => NOT_FOR_HOSTS,
+        }
+    }
+
+    fn receive_tcp_error(&mut self, now: Duration, error: &Icmp, about: &Ends) -> &'static str {
         let flow = Flow {
-            local: error.source,
-            remote: error.destination,
+            local: about.source,
+            remote: about.destination,
         };
         let Some(&number) = self.flows.get(&flow) else {
             return "ignored: about no connection of this host";
         };
-        let Some((failure, ends_half_open)) = icmp::meaning(error) else {
+        let Some((failure, ends_half_open)) = icmp::meaning(error, flow.local.is_ipv4()) else {
             return "ignored: no failure";
         };
         let ended = self
             .connections
             .get_mut(&number)
-            .is_some_and(|connection| connection.icmp(error.sequence, failure, ends_half_open));
+            .is_some_and(|connection| connection.icmp(about.sequence, failure, ends_half_open));
         if !ended {
             return "ignored: the connection does not depend on it";
         }

@@ -1,9 +1,11 @@
 //! Which packets are joined, and what of.
 
+use std::net::SocketAddr;
+
+use netns_lab_rig::packets::{ACK, FIN, PSH, SYN, edit_tcp, segment};
 use proptest::prelude::*;
 
 use super::*;
-use crate::build::ip_packet;
 
 const ENDS: [[&str; 2]; 2] = [
     ["192.0.2.1", "203.0.113.7"],
@@ -27,7 +29,7 @@ const PLAIN: Made = Made {
     port: 4000,
     sequence: u32::MAX - 700,
     acknowledgement: 9,
-    flags: FLAG_ACK,
+    flags: ACK,
     data: 500,
     option: 1,
 };
@@ -43,19 +45,16 @@ impl Made {
 
     fn packet(&self) -> Vec<u8> {
         let [from, to] = ENDS[usize::from(self.ipv6)].map(|end| end.parse().unwrap());
-        let mut segment = Vec::new();
-        segment.extend(self.port.to_be_bytes());
-        segment.extend(80u16.to_be_bytes());
-        segment.extend(self.sequence.to_be_bytes());
-        segment.extend(self.acknowledgement.to_be_bytes());
-        segment.extend([6 << 4, self.flags, 1, 0, 0, 0, 0, 0]);
-        // An option of four bytes.
-        segment.extend([254, 4, 0, self.option]);
-        segment.extend((0..self.data).map(|at| (at as u32).wrapping_add(self.sequence) as u8));
-        let pseudo = pseudo_header(from, to, TCP, segment.len());
-        let sum = checksum::compute(&[&pseudo, &segment]);
-        segment[16..18].copy_from_slice(&sum.to_be_bytes());
-        ip_packet(from, to, TCP, &segment)
+        let data = (0..self.data).map(|at| (at as u32).wrapping_add(self.sequence) as u8);
+        let data: Vec<_> = data.collect();
+        let (from, to) = (SocketAddr::new(from, self.port), SocketAddr::new(to, 80));
+        let mut packet = segment(from, to, self.flags, &[254, 4, 0, self.option], &data);
+        edit_tcp(&mut packet, |tcp| {
+            tcp.set_seq_number(TcpSeqNumber(self.sequence.cast_signed()));
+            tcp.set_ack_number(TcpSeqNumber(self.acknowledgement.cast_signed()));
+            tcp.set_window_len(256);
+        });
+        packet
     }
 
     fn due(&self) -> Due {
@@ -81,7 +80,7 @@ fn segments_that_follow_each_other_are_one_packet() {
         let first = Made { ipv6, ..PLAIN };
         let last = Made {
             data: 300,
-            flags: FLAG_ACK | FLAG_PUSH,
+            flags: ACK | PSH,
             ..first.next().next()
         };
         let segments = [first, first.next(), last, last.next()];
@@ -117,11 +116,11 @@ fn the_checksum_of_a_train_is_that_of_its_pseudo_header() {
         let train = Train::all(&due).next().unwrap();
         let joined = train.outgoing().parts.concat();
         let transport = if ipv6 { 40 } else { 20 };
-        let complete = checksum::compute(&[&joined[transport..]]);
+        let complete = !checksum::data(&joined[transport..]);
         let mut complete_packet = joined;
-        let field = transport + 16;
-        complete_packet[field..field + 2].copy_from_slice(&complete.to_be_bytes());
-        assert!(crate::packet::is_intact(&complete_packet));
+        TcpPacket::new_unchecked(&mut complete_packet[transport..]).set_checksum(complete);
+        let headers = Headers::read(&complete_packet).unwrap();
+        assert!(headers.is_intact(&complete_packet));
     }
 }
 
@@ -139,14 +138,14 @@ fn what_differs_in_anything_else_stays_alone() {
             ..next
         },
         Made {
-            flags: FLAG_ACK | 1,
+            flags: ACK | FIN,
             ..next
         },
         Made {
-            flags: FLAG_ACK | 0x40,
+            flags: ACK | 0x40,
             ..next
         },
-        Made { flags: 2, ..next },
+        Made { flags: SYN, ..next },
         Made { data: 501, ..next },
         Made { data: 0, ..next },
         Made { option: 2, ..next },
@@ -155,7 +154,7 @@ fn what_differs_in_anything_else_stays_alone() {
         assert_eq!(lengths(&[PLAIN.due(), other.due()]), [1, 1], "{other:?}");
     }
     let pushed = Made {
-        flags: FLAG_ACK | FLAG_PUSH,
+        flags: ACK | PSH,
         ..PLAIN
     };
     assert_eq!(lengths(&[pushed.due(), next.due()]), [1, 1]);

@@ -7,7 +7,7 @@ use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 
 use super::stack::Stack;
-use crate::packet::{Content, Segment, without_syn};
+use crate::packet::{Body, Headers, Segment};
 use crate::virtual_time::socket::{Failure, Opening, SocketState};
 
 /// Room for data in each direction; takes Linux's initial window of ten
@@ -152,17 +152,15 @@ impl Connection {
             // Linux since 6.12 takes the ACK in a crossing SYN-ACK, and
             // answers the SYN in it, so that both ends are done after one
             // round trip; smoltcp would only answer, and wait for the answer.
-            if let Some(acknowledgement) = without_syn(packet) {
-                stack.input(now, &acknowledgement, &mut self.sockets);
-            }
+            stack.input(now, &segment.without_syn(packet), &mut self.sockets);
         }
         stack.input(now, packet, &mut self.sockets);
         let after = self.tcp_state();
         if before == State::SynSent && after == State::SynReceived {
             self.opening = Opening::Simultaneous;
-            self.peer_sequence = Some(segment.sequence);
+            self.peer_sequence = Some(segment.flow.sequence);
         }
-        if after == State::Closed && segment.is_rst() {
+        if after == State::Closed && segment.flow.flags.is_rst() {
             self.failure = match before {
                 State::SynSent => Some(Failure::Refused),
                 State::Closed | State::LastAck | State::TimeWait | State::Closing => self.failure,
@@ -178,8 +176,8 @@ impl Connection {
     fn completes_simultaneous_open(&self, segment: &Segment) -> bool {
         let ours = self.syn.as_ref().map(|syn| syn.sequence.wrapping_add(1));
         self.tcp_state() == State::SynReceived
-            && segment.is_syn_ack()
-            && self.peer_sequence == Some(segment.sequence)
+            && segment.flow.flags.is_syn_ack()
+            && self.peer_sequence == Some(segment.flow.sequence)
             && ours == Some(segment.acknowledgement)
     }
 
@@ -320,8 +318,8 @@ impl Connection {
 
 /// Returns the sequence number of a TCP packet that smoltcp made.
 fn sequence_of(packet: &[u8]) -> u32 {
-    match Content::read(packet) {
-        Some(Content::Tcp(segment)) => segment.sequence,
-        _ => 0,
+    match Headers::read(packet).map(|headers| headers.body) {
+        Some(Body::Tcp(segment)) => segment.flow.sequence,
+        Some(Body::Udp(_) | Body::Icmp(_) | Body::Unread(_)) | None => 0,
     }
 }

@@ -1,13 +1,13 @@
 //! What ICMP errors mean to a connection attempt: Linux's `icmp_err_convert`,
 //! `tcp_v4_err`, `icmpv6_err_convert` and `tcp_v6_err`.
 
-use crate::packet::IcmpError;
+use crate::packet::Icmp;
 use crate::virtual_time::socket::Failure;
 
 /// Returns how an attempt ends that gets this error, if it does, and whether
 /// the half-open connection of a listener ends with it.
-pub(super) fn meaning(error: &IcmpError) -> Option<(Failure, bool)> {
-    if error.source.is_ipv4() {
+pub(super) fn meaning(error: &Icmp, ipv4: bool) -> Option<(Failure, bool)> {
+    if ipv4 {
         meaning_v4(error.kind, error.code)
     } else {
         meaning_v6(error.kind, error.code)

@@ -4,8 +4,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use super::stack::{MTU, Stack};
-use crate::build::{IcmpKind, icmp};
-use crate::packet::Echo;
+use crate::packet::{Flow, Icmp, IcmpHeader, echo_reply, icmp};
 use crate::virtual_time::ping::{Ping, Pong, PongKind};
 
 /// Answers that wait to be taken; more than any program has under way.
@@ -32,7 +31,7 @@ impl Pings {
         if usize::from(length) > MTU - MAX_HEADERS {
             return false;
         }
-        let what = IcmpKind::echo(to.is_ipv4(), true, identifier, sequence);
+        let what = IcmpHeader::echo(to.is_ipv4(), true, identifier, sequence);
         let data = vec![0; length.into()];
         stack.send(icmp(what, &data, from, to));
         true
@@ -41,31 +40,29 @@ impl Pings {
     /// Answers a request, or keeps a reply; and says which.
     pub(super) fn receive(
         &mut self,
-        echo: &Echo,
+        echo: &Flow,
         packet: &[u8],
         stack: &mut Stack,
     ) -> &'static str {
-        if !echo.is_request {
-            self.keep(echo.source, echo, PongKind::Reply);
+        if !echo.is_echo_request {
+            self.keep(echo.source.ip(), echo, PongKind::Reply);
             return "to its ping";
         }
-        if let Some(reply) = echo.reply(packet) {
-            stack.send(reply);
-        }
+        stack.send(echo_reply(echo, packet));
         "echoed"
     }
 
     /// Keeps an error about an echo.
     pub(super) fn receive_error(
         &mut self,
-        echo: &Echo,
+        echo: &Flow,
         from: IpAddr,
-        kind: u8,
-        code: u8,
+        error: &Icmp,
     ) -> &'static str {
-        if !echo.is_request {
+        if !echo.is_echo_request {
             return "ignored: about an echo reply";
         }
+        let Icmp { kind, code, .. } = *error;
         self.keep(from, echo, PongKind::Error { kind, code });
         "to its ping"
     }
@@ -75,14 +72,15 @@ impl Pings {
         self.pongs.drain(..).collect()
     }
 
-    fn keep(&mut self, from: IpAddr, echo: &Echo, kind: PongKind) {
+    fn keep(&mut self, from: IpAddr, echo: &Flow, kind: PongKind) {
         if self.pongs.len() == MAX_PONGS {
             self.pongs.pop_front();
         }
         self.pongs.push_back(Pong {
             from,
-            identifier: echo.identifier,
-            sequence: echo.sequence,
+            identifier: echo.identifier(),
+            // That is the width of the field.
+            sequence: echo.sequence as u16,
             kind,
         });
     }

@@ -1,71 +1,47 @@
 //! A packet in a few words.
 
-use std::net::{IpAddr, SocketAddr};
-
-use smoltcp::wire::{Icmpv4Packet, IpProtocol, Ipv4Packet, Ipv6Packet, TcpPacket};
+use crate::packet::{Body, Headers, IcmpContent, Segment, Unread};
 
 /// Returns a packet in a few words. Its source address is left out, since a
 /// ladder shows where it comes from.
 pub(super) fn of(packet: &[u8]) -> String {
-    match packet.first().map(|first| first >> 4) {
-        Some(4) => Ipv4Packet::new_checked(packet).ok().map(|ip| {
-            let (source, destination) = (ip.src_addr().into(), ip.dst_addr().into());
-            body(source, destination, ip.next_header(), ip.payload())
-        }),
-        Some(6) => Ipv6Packet::new_checked(packet).ok().map(|ip| {
-            let (source, destination) = (ip.src_addr().into(), ip.dst_addr().into());
-            body(source, destination, ip.next_header(), ip.payload())
-        }),
-        _ => None,
-    }
-    .unwrap_or_else(|| "malformed packet".into())
-}
-
-fn body(source: IpAddr, destination: IpAddr, protocol: IpProtocol, payload: &[u8]) -> String {
-    match protocol {
-        IpProtocol::Tcp => TcpPacket::new_checked(payload).map_or_else(
-            |_| format!("malformed TCP > {destination}"),
-            |segment| tcp(destination, &segment),
-        ),
-        IpProtocol::Icmp | IpProtocol::Icmpv6 => {
-            // Both versions begin with type and code (RFC 792, RFC 4443 section 2.1).
-            Icmpv4Packet::new_checked(payload).map_or_else(
-                |_| format!("malformed ICMP > {destination}"),
-                |icmp| {
-                    let (kind, code) = (u8::from(icmp.msg_type()), icmp.msg_code());
-                    let is_ipv4 = destination.is_ipv4();
-                    match (is_ipv4, kind) {
-                        (true, 8) | (false, 128) => format!("echo request > {destination}"),
-                        (true, 0) | (false, 129) => format!("echo reply > {destination}"),
-                        _ => format!("ICMP {kind}/{code} > {destination}"),
-                    }
-                },
-            )
-        }
-        other => format!("{other} {source} > {destination}"),
+    let Some(Headers { ip, body }) = Headers::read(packet) else {
+        return "malformed packet".into();
+    };
+    let destination = ip.destination;
+    match body {
+        Body::Tcp(segment) => tcp(&segment),
+        Body::Icmp(icmp) => match icmp.content {
+            IcmpContent::Echo(echo) if echo.is_echo_request => {
+                format!("echo request > {destination}")
+            }
+            IcmpContent::Echo(_) => format!("echo reply > {destination}"),
+            IcmpContent::Error(_) | IcmpContent::Other => {
+                format!("ICMP {}/{} > {destination}", icmp.kind, icmp.code)
+            }
+        },
+        Body::Unread(Unread::Malformed) => format!("malformed {} > {destination}", ip.protocol),
+        Body::Udp(_) | Body::Unread(_) => format!("{} {ip}", ip.protocol),
     }
 }
 
-fn tcp(destination: IpAddr, segment: &TcpPacket<&[u8]>) -> String {
+fn tcp(segment: &Segment) -> String {
+    let (flow, length) = (&segment.flow, segment.payload);
+    let flags = flow.flags;
     let names = [
-        (segment.syn(), "SYN"),
-        (segment.fin(), "FIN"),
-        (segment.rst(), "RST"),
+        (flags.has_syn(), "SYN"),
+        (flags.is_fin(), "FIN"),
+        (flags.is_rst(), "RST"),
     ];
-    let mut flags: Vec<_> = names
-        .iter()
-        .filter(|flag| flag.0)
-        .map(|flag| flag.1)
-        .collect();
-    let length = segment.payload().len();
-    if segment.ack() && (length == 0 || !flags.is_empty()) {
-        flags.push("ACK");
+    let set = names.iter().filter(|(is_set, _)| *is_set);
+    let mut names: Vec<_> = set.map(|(_, name)| *name).collect();
+    if flags.is_ack() && (length == 0 || !names.is_empty()) {
+        names.push("ACK");
     }
-    let mut text = flags.join(",");
+    let mut text = names.join(",");
     if length > 0 {
         let space = if text.is_empty() { "" } else { " " };
         text = format!("{text}{space}{length} bytes");
     }
-    let destination = SocketAddr::new(destination, segment.dst_port());
-    format!("{text} :{} > {destination}", segment.src_port())
+    format!("{text} :{} > {}", flow.source.port(), flow.destination)
 }
