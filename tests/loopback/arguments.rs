@@ -3,9 +3,11 @@
 use std::os::unix::fs::PermissionsExt;
 
 use p2pconnect::{PeerId, SecretKey};
+use p2pconnect_tests::program::p2pconnect;
 use tokio::{
     io::AsyncWriteExt as _,
     net::{TcpListener, UdpSocket},
+    process::Command,
     time::timeout,
 };
 
@@ -198,3 +200,35 @@ async fn a_key_may_come_by_a_pipe() {
     drop(stdin);
     listen.wait_for(&format!("dial {id}")).await;
 }
+#[tokio::test]
+async fn a_key_is_made_in_a_directory_of_its_owners() {
+    let keys = tempfile::tempdir().unwrap();
+    let directory = keys.path().join("config").join("p2pconnect");
+    let key = directory.join("key.pem").display().to_string();
+    let program = p2pconnect();
+    let made = format!("umask 000; '{program}' id --key '{key}'");
+    let made = Command::new("sh").args(["-c", &made]).output();
+    let made = timeout(LIMIT, made).await.unwrap().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    for made in [directory.parent().unwrap(), &directory] {
+        let mode = made.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{}", made.display());
+    }
+    std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o777)).unwrap();
+    let (status, said) = run(&["id", "--key", &key], &[]).await;
+    assert_eq!(status, 2, "{said}");
+    let advice = format!("run: chmod go-w {}\n", directory.display());
+    assert!(said.ends_with(&advice), "{said}");
+}
+
+#[tokio::test]
+async fn nobody_is_told_to_change_the_mode_of_what_is_no_key() {
+    for path in ["/etc/passwd", "/etc", "/dev/null", "/proc/version"] {
+        for sharing in [&[][..], &["--shared-key"]] {
+            let (status, said) = run(&[&["id", "--key", path], sharing].concat(), &[]).await;
+            assert_eq!(status, 2, "{said}");
+            assert!(said.contains(path) && !said.contains("chmod"), "{said}");
+        }
+    }
+}
+

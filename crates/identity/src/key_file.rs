@@ -1,6 +1,8 @@
 //! Keeps a secret key in a file that nobody else can read.
 
 #[cfg(unix)]
+mod permissions;
+#[cfg(unix)]
 mod pipe;
 
 use std::{
@@ -25,8 +27,9 @@ pub enum Readers {
     Others,
 }
 
-/// Reads the key in `path`, or makes a new one there, readable by its owner alone. The path may be that of a pipe, which
-/// brings the key within a minute; it is read once and to its end.
+/// Reads the key in `path`, or makes a new one there, readable by its owner alone, in a directory that is made for its
+/// owner alone if it is not there. A directory that others can write is no place for a key. The path may be that of a
+/// pipe, which brings the key within a minute; it is read once and to its end.
 ///
 /// Two processes that start at the same moment end up with the same key: the file appears whole
 /// or not at all, and the first one stays.
@@ -62,8 +65,7 @@ fn load(path: &Path, readers: Readers) -> Result<SecretKey, KeyFileError> {
         path: path.to_owned(),
         source,
     };
-    let (source, metadata) = open(path)?;
-    refuse_open_to_others(path, &metadata, readers)?;
+    let (source, metadata) = open(path, readers)?;
     // With this capacity the text is never moved, so no copy of it stays in memory.
     let capacity = usize::try_from(MAX_KEY_FILE + 1).unwrap_or_default();
     let mut pem = zeroize::Zeroizing::new(Vec::with_capacity(capacity));
@@ -73,11 +75,21 @@ fn load(path: &Path, readers: Readers) -> Result<SecretKey, KeyFileError> {
         return Err(invalid(InvalidKey));
     }
     let text = str::from_utf8(&pem).map_err(|_| invalid(InvalidKey))?;
-    SecretKey::from_pem(text).map_err(invalid)
+    let key = SecretKey::from_pem(text).map_err(invalid)?;
+    // Only now: nobody is to be told to change the mode of what is no key.
+    #[cfg(unix)]
+    if let Some(metadata) = metadata {
+        permissions::check_file(path, &metadata, readers)?;
+        permissions::check_directories(path)?;
+    }
+    Ok(key)
 }
 
-/// Opens a file or a pipe. A device may have no end.
-fn open(path: &Path) -> Result<(Box<dyn Read>, fs::Metadata), KeyFileError> {
+/// Opens a file, and returns what is known of it, or a pipe that nobody else can read. A device may have no end.
+fn open(
+    path: &Path,
+    readers: Readers,
+) -> Result<(Box<dyn Read>, Option<fs::Metadata>), KeyFileError> {
     let read = |source| KeyFileError::Read {
         path: path.to_owned(),
         source,
@@ -86,8 +98,8 @@ fn open(path: &Path) -> Result<(Box<dyn Read>, fs::Metadata), KeyFileError> {
     #[cfg(unix)]
     if pipe::is_pipe(kind) {
         let pipe = pipe::open(path, pipe::LIMIT).map_err(read)?;
-        let metadata = pipe.file().metadata().map_err(read)?;
-        return Ok((Box::new(pipe), metadata));
+        permissions::check_pipe(path, &pipe.file().metadata().map_err(read)?, readers)?;
+        return Ok((Box::new(pipe), None));
     }
     if !kind.is_file() {
         return Err(KeyFileError::NotAFile {
@@ -96,7 +108,15 @@ fn open(path: &Path) -> Result<(Box<dyn Read>, fs::Metadata), KeyFileError> {
     }
     let file = fs::File::open(path).map_err(read)?;
     let metadata = file.metadata().map_err(read)?;
-    Ok((Box::new(file), metadata))
+    Ok((Box::new(file), Some(metadata)))
+}
+
+/// Returns the directory that a path names a file in.
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
 }
 
 fn create(path: &Path) -> Result<(), KeyFileError> {
@@ -104,11 +124,13 @@ fn create(path: &Path) -> Result<(), KeyFileError> {
         path: path.to_owned(),
         source,
     };
-    let directory = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    fs::create_dir_all(directory).map_err(write)?;
+    let directory = directory_of(path);
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(directory).map_err(write)?;
+    #[cfg(unix)]
+    permissions::check_directories(path)?;
     let key = SecretKey::generate().map_err(|source| KeyFileError::Invalid {
         path: path.to_owned(),
         source,
@@ -151,45 +173,6 @@ fn write_private(path: &Path, contents: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-#[cfg(unix)]
-fn refuse_open_to_others(
-    path: &Path,
-    metadata: &fs::Metadata,
-    readers: Readers,
-) -> Result<(), KeyFileError> {
-    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-    if !is_trusted(metadata.uid()) {
-        return Err(KeyFileError::NotOurs {
-            path: path.to_owned(),
-            owner: metadata.uid(),
-        });
-    }
-    let mode = metadata.permissions().mode() & 0o777;
-    let refused = match readers {
-        Readers::Owner => 0o077,
-        // Whoever can write it can put another key there.
-        Readers::Others => 0o022,
-    };
-    if mode & refused != 0 {
-        return Err(KeyFileError::TooOpen {
-            path: path.to_owned(),
-            mode,
-        });
-    }
-    Ok(())
-}
-
-/// Tells whether a key file's owner may decide who this process is: its own user, or root.
-#[cfg(unix)]
-fn is_trusted(owner: u32) -> bool {
-    owner == rustix::process::geteuid().as_raw() || owner == 0
-}
-
-#[cfg(not(unix))]
-fn refuse_open_to_others(_: &Path, _: &fs::Metadata, _: Readers) -> Result<(), KeyFileError> {
-    Ok(())
-}
-
 /// Why a key file cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -210,16 +193,42 @@ pub enum KeyFileError {
         /// The path.
         path: PathBuf,
     },
-    /// Another user owns the file, and could put another key there.
+    /// Another user owns the file or pipe, and could put another key there.
     #[error(
-        "the key file {} belongs to another user (number {owner}); run: chown $(id -u) {}",
-        path.display(), path.display()
+        "the key in {} belongs to another user (number {owner}); run this as that user, or name another file",
+        path.display()
     )]
     NotOurs {
         /// The file.
         path: PathBuf,
         /// The number of the user who owns it.
         owner: u32,
+    },
+    /// Others can write a directory that the file is in, or one above, and so put another file in its place.
+    #[error(
+        "the key file {} is not safe in {}, which others can write (mode {mode:03o}); {}",
+        path.display(), directory.display(), remedy(*is_own, "chmod go-w", directory, "name a file elsewhere")
+    )]
+    OpenDirectory {
+        /// The file.
+        path: PathBuf,
+        /// The directory.
+        directory: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+        /// Whether it is this user's.
+        is_own: bool,
+    },
+    /// Others than the owner can open the pipe.
+    #[error(
+        "the pipe {} is open to others (mode {mode:03o}), who could take the key; send it through one that is not \
+         (mkfifo -m 600)", path.display()
+    )]
+    OpenPipe {
+        /// The pipe.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
     },
     /// The file cannot be read.
     #[error("the key file {} cannot be read", path.display())]
@@ -231,14 +240,16 @@ pub enum KeyFileError {
     },
     /// Others than the owner may read the file, or change it.
     #[error(
-        "the key file {} is open to others (mode {mode:03o}); run: chmod 600 {}",
-        path.display(), path.display()
+        "the key file {} is open to others (mode {mode:03o}); {}",
+        path.display(), remedy(*is_own, "chmod 600", path, "name another file")
     )]
     TooOpen {
         /// The file.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
+        /// Whether it is this user's.
+        is_own: bool,
     },
     /// The file cannot be made.
     #[error("the key file {} cannot be written", path.display())]
@@ -250,6 +261,15 @@ pub enum KeyFileError {
     },
 }
 
+/// Says what to do about what others can open: change that where it is this user's, and else something else.
+fn remedy(is_own: bool, command: &str, path: &Path, otherwise: &str) -> String {
+    if is_own {
+        format!("run: {command} {}", path.display())
+    } else {
+        otherwise.to_owned()
+    }
+}
+
 #[cfg(all(test, unix))]
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 mod tests {
@@ -257,10 +277,10 @@ mod tests {
 
     use super::*;
 
-    struct TempDir(PathBuf);
+    pub(super) struct TempDir(pub(super) PathBuf);
 
     impl TempDir {
-        fn new(name: &str) -> Self {
+        pub(super) fn new(name: &str) -> Self {
             let path =
                 std::env::temp_dir().join(format!("p2pconnect-{}-{name}", std::process::id()));
             fs::create_dir_all(&path).unwrap();
@@ -286,34 +306,6 @@ mod tests {
         );
         let names: Vec<_> = fs::read_dir(path.parent().unwrap()).unwrap().collect();
         assert_eq!(names.len(), 1, "the draft is gone");
-    }
-
-    #[test]
-    fn a_key_that_others_can_read_is_refused() {
-        let dir = TempDir::new("too-open");
-        let path = dir.0.join("key.pem");
-        load_or_create(&path).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        let error = load_or_create(&path).unwrap_err();
-        assert!(
-            matches!(error, KeyFileError::TooOpen { mode: 0o644, .. }),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn a_key_on_a_volume_of_secrets_may_be_readable_but_not_writable() {
-        let dir = TempDir::new("volume");
-        let path = dir.0.join("key.pem");
-        let id = load_or_create(&path).unwrap().peer_id();
-        for (mode, is_taken) in [(0o440, true), (0o444, true), (0o460, false), (0o602, false)] {
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            assert!(load_or_create(&path).is_err(), "{mode:o}");
-            match load_or_create_for(&path, Readers::Others) {
-                Ok(key) => assert!(is_taken && key.peer_id() == id, "{mode:o}"),
-                Err(error) => assert!(!is_taken, "{mode:o}: {error}"),
-            }
-        }
     }
 
     #[test]
@@ -363,25 +355,5 @@ mod tests {
             Err(KeyFileError::Invalid { .. })
         ));
         assert_eq!(fs::read(&path).unwrap(), b"not a key");
-    }
-
-    #[test]
-    fn a_key_file_of_somebody_else_is_refused() {
-        let own = rustix::process::geteuid().as_raw();
-        assert!(is_trusted(own) && is_trusted(0));
-        assert!(!is_trusted(own + 4242));
-        // Only root may give a file away.
-        if own != 0 {
-            return;
-        }
-        let directory = TempDir::new("owner");
-        let path = directory.0.join("key.pem");
-        load_or_create(&path).unwrap();
-        std::os::unix::fs::chown(&path, Some(4242), None).unwrap();
-        let error = load_or_create(&path).unwrap_err();
-        assert!(
-            matches!(error, KeyFileError::NotOurs { owner: 4242, .. }),
-            "{error}"
-        );
     }
 }
