@@ -49,10 +49,15 @@ fn names_that_are_unknown_are_answered_with_near_ones() {
     let error = refused(&["run", "public,public", "--host", "serv", "--", "true"]);
     assert_eq!(
         error,
-        "netns-lab: there is no host \"serv\"; did you mean server? in public,public\n"
+        "netns-lab: there is no host \"serv\" in public,public; did you mean server?\n"
     );
     let error = refused(&["shell", "public,public", "z"]);
     assert!(error.contains("only a, b, server"), "{error}");
+    let error = refused(&["list", "crossing"]);
+    assert!(
+        error.ends_with("; did you mean crossing-syns?\n"),
+        "{error}"
+    );
     assert!(refused(&["list", "nowhere"]).contains("no scenario"));
     assert!(refused(&["matrix", "--kinds", "nowhere"]).contains("no preset"));
     assert!(refused(&["matrix", "--runs", "0"]).contains("--runs"));

@@ -41,8 +41,13 @@ pub(crate) fn of_netfilter() -> String {
     format!("Of the presets, netfilter can be {}", names.join(", "))
 }
 
-/// Returns the names that are near the one asked for, as the end of a message.
-pub(crate) fn known<'a>(what: &str, asked: &str, names: impl Iterator<Item = &'a str>) -> String {
+/// Returns a message that begins with what is missing, and ends with the names that are near the one asked for, or else
+/// with all.
+pub(crate) fn known<'a>(
+    missing: &str,
+    asked: &str,
+    names: impl Iterator<Item = &'a str>,
+) -> String {
     let names: Vec<_> = names.collect();
     let is_near = |name: &&&str| {
         let (name, asked) = (name.to_lowercase(), asked.to_lowercase());
@@ -50,11 +55,8 @@ pub(crate) fn known<'a>(what: &str, asked: &str, names: impl Iterator<Item = &'a
     };
     let near: Vec<_> = names.iter().filter(is_near).copied().collect();
     match (near.as_slice(), names.as_slice()) {
-        ([], []) => format!("there is no {what} {asked:?}"),
-        ([], names) => format!("there is no {what} {asked:?}, only {}", names.join(", ")),
-        (near, _) => format!(
-            "there is no {what} {asked:?}; did you mean {}?",
-            near.join(" or ")
-        ),
+        ([], []) => missing.to_owned(),
+        ([], names) => format!("{missing}; there are only {}", names.join(", ")),
+        (near, _) => format!("{missing}; did you mean {}?", near.join(" or ")),
     }
 }

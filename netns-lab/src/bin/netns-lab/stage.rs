@@ -35,23 +35,22 @@ pub(crate) fn find(text: &str) -> Result<Stage> {
     }
     match text.split(',').collect::<Vec<_>>().as_slice() {
         [a, b] => Ok(pair([chain::parse(a)?, chain::parse(b)?])),
-        [_] => bail!(
-            "{}; a file that ends in .toml, or a pair of presets, such as openwrt,public, would \
-             be one too",
-            unknown(text)
-        ),
+        [_] => bail!("{}", unknown(text)),
         _ => bail!("{text:?} names more than two kinds of access"),
     }
 }
 
-/// Returns the names that may have been meant, or else all.
+/// Returns what could be asked for, with the names that may have been meant, or else all.
 fn unknown(name: &str) -> String {
-    match scenario::find(name) {
-        Err(error) if !error.near.is_empty() => error.to_string(),
-        _ => {
-            let names = scenario::shipped().iter().map(|(name, _)| *name);
-            chain::known("scenario", name, names)
-        }
+    let missing = format!(
+        "there is no scenario {name:?}, and it is neither a file that ends in .toml nor a pair of presets, such as \
+         openwrt,public"
+    );
+    let shipped = scenario::shipped().iter().map(|(name, _)| *name);
+    let near = scenario::find(name).err().map(|error| error.near);
+    match near.filter(|near| !near.is_empty()) {
+        Some(near) => format!("{missing}; did you mean {}?", near.join(" or ")),
+        None => chain::known(&missing, name, shipped),
     }
 }
 
@@ -90,9 +89,8 @@ impl Stage {
         let is_known = self.topology.host_names().any(|known| known == name);
         ensure!(
             is_known,
-            "{} in {}",
-            chain::known("host", name, self.topology.host_names()),
-            self.name
+            "{}",
+            self.has_no("host", name, self.topology.host_names())
         );
         Ok(())
     }
@@ -112,11 +110,15 @@ impl Stage {
         let places: Vec<_> = places.chain(["core"]).collect();
         ensure!(
             places.contains(&name),
-            "{} in {}",
-            chain::known("place", name, places.iter().copied()),
-            self.name
+            "{}",
+            self.has_no("place", name, places.iter().copied())
         );
         Ok(())
+    }
+
+    fn has_no<'a>(&self, what: &str, name: &str, names: impl Iterator<Item = &'a str>) -> String {
+        let missing = format!("there is no {what} {name:?} in {}", self.name);
+        chain::known(&missing, name, names)
     }
 
     /// Returns the seed that was asked for, or else the scenario's.
