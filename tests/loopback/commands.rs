@@ -366,7 +366,7 @@ async fn a_dial_may_wait_for_its_peer() {
     let shell = Shell::new();
     let key = SecretKey::generate().unwrap();
     let peer = key.peer_id().to_string();
-    let mut dial = shell.start(&["dial", "--wait", "1m", &peer]);
+    let mut dial = shell.start(&["dial", "--wait", &peer]);
     dial.wait_for("waiting:").await;
     let listener = shell.world.builder().secret_key(key);
     let listener = listener.allow(DialPolicy::Anyone).bind().await.unwrap();

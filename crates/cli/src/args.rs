@@ -12,7 +12,7 @@ mod serve;
 mod target;
 mod time;
 
-use std::time::Instant;
+use std::{ffi::OsString, time::Instant};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -112,15 +112,16 @@ impl Output {
 
 /// Reads the command line, or says what is wrong with it. Help and version are no mistake.
 pub(crate) fn parse(started: Instant) -> Result<Command, Exit> {
-    let error = match Cli::try_parse() {
+    let arguments = dial::with_time_to_wait(std::env::args_os());
+    let error = match Cli::try_parse_from(&arguments) {
         Ok(cli) => return Ok(cli.command),
-        Err(error) => in_visible_characters(error),
+        Err(error) => in_visible_characters(error, &arguments),
     };
     if !error.use_stderr() {
         return Err(exit::of_printing(error.print()));
     }
     let usage = Exit(exit::USAGE);
-    if std::env::args_os().any(|it| it == "--json") {
+    if arguments.iter().any(|it| it == "--json") {
         let reason = error.render().to_string();
         let line = serde_json::json!({
             "event": "failed",
@@ -137,8 +138,8 @@ pub(crate) fn parse(started: Instant) -> Result<Command, Exit> {
 }
 
 /// Returns the same error with the control characters of the arguments escaped, which would reach a terminal.
-fn in_visible_characters(error: clap::Error) -> clap::Error {
-    let visible = std::env::args_os().map(|it| escaped(&it.to_string_lossy()));
+fn in_visible_characters(error: clap::Error, arguments: &[OsString]) -> clap::Error {
+    let visible = arguments.iter().map(|it| escaped(&it.to_string_lossy()));
     match Cli::try_parse_from(visible) {
         Err(visible) if error.use_stderr() => visible,
         _ => error,

@@ -1,6 +1,9 @@
 //! What `dial` is told.
 
-use std::time::Duration;
+use std::{
+    ffi::{OsStr, OsString},
+    time::Duration,
+};
 
 use anyhow::anyhow;
 use clap::Args;
@@ -20,9 +23,16 @@ pub(crate) struct Dial {
     /// How long to try, such as 15s or 500ms
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration)]
     pub(crate) timeout: Duration,
-    /// Wait for a peer that is not online yet, or a coordinator, for so long, or an hour; a peer that is there by
+    /// Wait for a peer that is not online yet, or a coordinator, for an hour, or for so long; a peer that is there by
     /// then is dialled for as long as --timeout says, also where it is busy
-    #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "1h", value_parser = wait)]
+    #[arg(
+        long,
+        value_name = "TIME",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "1h",
+        value_parser = duration
+    )]
     pub(crate) wait: Option<Duration>,
     #[command(flatten)]
     pub(crate) endpoint: Endpoint,
@@ -53,12 +63,29 @@ impl Dial {
     }
 }
 
-/// Reads how long to wait, which may be left out: the peer id is easily taken for it.
-fn wait(text: &str) -> Result<Duration, String> {
-    if text.trim().parse::<PeerId>().is_ok() {
-        return Err("this is a peer id; write it before --wait, or --wait=1h before it".to_owned());
+/// Returns the same arguments with `--wait TIME` as `--wait=TIME`. Without a time, the peer id may stand behind the
+/// option.
+pub(super) fn with_time_to_wait(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut joined: Vec<OsString> = Vec::new();
+    for argument in arguments {
+        match joined.last_mut() {
+            Some(last) if last == "--wait" && may_be_time(&argument) => {
+                last.push("=");
+                last.push(argument);
+            }
+            _ => joined.push(argument),
+        }
     }
-    duration(text)
+    joined
+}
+
+/// Tells whether a word may be meant for a time. A peer id may begin with a digit too, and is long, also where something
+/// is mistyped.
+fn may_be_time(word: &OsStr) -> bool {
+    const LONGEST: usize = 16;
+
+    let word = word.as_encoded_bytes();
+    word.len() <= LONGEST && word.first().is_some_and(u8::is_ascii_digit)
 }
 
 #[cfg(test)]
@@ -70,11 +97,36 @@ mod tests {
     use crate::args::{Cli, Command};
 
     #[test]
-    fn a_peer_id_is_not_taken_for_a_time() {
-        let id = PeerId::from_public_key([7; 32]).to_string();
-        assert!(id.parse::<PeerId>().is_ok());
-        assert!(wait(&id).unwrap_err().contains("before --wait"));
-        assert_eq!(wait("15m"), Ok(Duration::from_secs(900)));
+    fn how_long_to_wait_may_be_said_or_left_out_before_and_behind_the_peer() {
+        // Some ids begin with a digit.
+        let mut ids = (0..).map(|n| PeerId::from_public_key([n; 32]).to_string());
+        let id = ids.find(|id| id.starts_with(|it: char| it.is_ascii_digit()));
+        let id = id.unwrap();
+        let wait = |words: &str| {
+            let words = format!("p2pconnect dial {}", words.replace("ID", &id));
+            let words = with_time_to_wait(words.split(' ').map(OsString::from));
+            let dialled = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
+            match dialled.command {
+                Command::Dial(dial) => Ok(dial.wait.map(|it| it.as_secs())),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(wait("ID"), Ok(None));
+        for hour in ["--wait ID", "ID --wait", "--wait --json ID"] {
+            assert_eq!(wait(hour), Ok(Some(3600)), "{hour}");
+        }
+        for minute in [
+            "--wait 60 ID",
+            "ID --wait 60",
+            "--wait=1m ID",
+            "ID --wait=60s",
+        ] {
+            assert_eq!(wait(minute), Ok(Some(60)), "{minute}");
+        }
+        for (wrong, told) in [("--wait 5x ID", "no unit"), ("ID --wait 2h", "an hour")] {
+            let error: String = wait(wrong).unwrap_err();
+            assert!(error.contains(told), "{error}");
+        }
     }
 
     #[test]
