@@ -11,10 +11,11 @@ mod peer;
 mod serve;
 mod target;
 mod time;
+mod tips;
 
 use std::{ffi::OsString, time::Instant};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 #[cfg(feature = "demo")]
 pub(crate) use self::demo::Demo;
@@ -115,7 +116,7 @@ pub(crate) fn parse(started: Instant) -> Result<Command, Exit> {
     let arguments = dial::with_time_to_wait(std::env::args_os());
     let error = match Cli::try_parse_from(&arguments) {
         Ok(cli) => return Ok(cli.command),
-        Err(error) => in_visible_characters(error, &arguments),
+        Err(error) => tips::replace(in_visible_characters(error, &arguments), Cli::command()),
     };
     if !error.use_stderr() {
         return Err(exit::of_printing(error.print()));
@@ -152,6 +153,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_sound() {
-        <Cli as clap::CommandFactory>::command().debug_assert();
+        Cli::command().debug_assert();
     }
 }
