@@ -10,6 +10,7 @@ mod evidence;
 mod exit;
 mod forward;
 mod halves;
+mod hint;
 mod key;
 mod memory;
 mod patient;

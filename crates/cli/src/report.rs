@@ -11,15 +11,14 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use p2pconnect::{
-    Connection, CoordinatorAddr, DialError, PeerId, PunchReport, Role, Status, Verdict,
-};
+use p2pconnect::{Connection, CoordinatorAddr, DialError, PeerId, PunchReport, Role, Status};
 use p2pconnect_proto::is_global;
 use serde_json::{Value, json};
 
 use crate::{
     evidence,
     exit::{self, Exit},
+    hint::{Router, hint},
     pump::Transferred,
     signals::{self, Signal},
     stderr, stdio,
@@ -53,19 +52,6 @@ struct Settings {
     /// How many introductions this side has asked for and been given.
     rounds: AtomicU32,
     router: Mutex<Router>,
-}
-
-/// What the router on this side does about forwarding ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Router {
-    /// The user did not want it to be asked.
-    Unasked,
-    /// It has not answered, or does not forward.
-    Silent,
-    /// It forwards from an address that peers elsewhere cannot reach.
-    BehindNat,
-    /// It forwards.
-    Forwards,
 }
 
 impl Reporter {
@@ -380,7 +366,8 @@ impl Reporter {
             text.push_str("\n    ");
             text.push_str(&line);
         }
-        if let Some(hint) = self.hint(report) {
+        let router = *self.0.router.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hint) = hint(router, report) {
             extend(fields, &json!({ "hint": hint }));
             text.push_str("\n    ");
             text.push_str(hint);
@@ -394,45 +381,6 @@ impl Reporter {
             &json!({ "peer": peer.to_string(), "reason": format!("{error:#}") }),
             &format!("the stream with {peer} ended early: {error:#}"),
         );
-    }
-
-    /// Returns what the people could change beside what the verdict says.
-    fn hint(&self, report: &PunchReport) -> Option<&'static str> {
-        if matches!(
-            report.verdict,
-            Verdict::NoCommonFamily
-                | Verdict::KnownInDifferentFamilies
-                | Verdict::WrongIdentity
-                // A coordinator believes no port of a router that it sees nobody at.
-                | Verdict::ConcealedFromCoordinator
-                | Verdict::KnownInsideOnly
-                | Verdict::PeerKnownInsideOnly
-        ) {
-            return None;
-        }
-        if report.nat64 {
-            return Some(
-                "No ports of the NAT64 on this side can be forwarded. IPv6, or UPnP, PCP or NAT-PMP, \
-                 on the peer's side would help.",
-            );
-        }
-        Some(
-            match *self.0.router.lock().unwrap_or_else(PoisonError::into_inner) {
-                Router::Unasked => {
-                    "The router on this side was not asked to forward ports; without --no-port-mapping \
-                 it would be."
-                }
-                Router::Silent => {
-                    "No router on this side forwards ports. Switching UPnP, PCP or NAT-PMP on there \
-                 would help."
-                }
-                Router::BehindNat => {
-                    "The router on this side forwards ports, but is behind a NAT itself. UPnP, PCP or \
-                 NAT-PMP on the peer's side would help."
-                }
-                Router::Forwards => return None,
-            },
-        )
     }
 
     fn say(&self, event: &str, fields: &Value, sentence: &str) {
