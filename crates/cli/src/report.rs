@@ -235,7 +235,7 @@ impl Reporter {
     pub(crate) fn established(&self, connection: &Connection) {
         let (peer, path) = (connection.peer_id(), connection.path());
         let times = path.times;
-        self.say(
+        self.say_over_a_stream(
             "established",
             &json!({
                 "peer": peer.to_string(),
@@ -385,10 +385,12 @@ impl Reporter {
 
     fn say(&self, event: &str, fields: &Value, sentence: &str) {
         let settings = &self.0;
+        let over = settings.over.lock().unwrap_or_else(PoisonError::into_inner);
+        // Asked only now, lest another thread begins the stream meanwhile.
         let is_in_the_way =
             settings.streaming.load(Ordering::Relaxed) && settings.volume < Volume::Verbose;
-        if !is_in_the_way || settings.json {
-            self.say_over_a_stream(event, fields, sentence);
+        if !*over && (!is_in_the_way || settings.json) {
+            self.write(event, fields, sentence);
         }
     }
 

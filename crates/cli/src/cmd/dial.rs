@@ -60,8 +60,9 @@ async fn dial(options: &args::Dial, prepared: &Prepared<'_>, reporter: &Reporter
         }
     };
     let hung_up = signals::hung_up();
-    reporter.established(&connection);
+    // In this order: what another thread says comes before, or not at all.
     reporter.stream_begins();
+    reporter.established(&connection);
     let confirmed = connection.confirmed();
     let retiring = async {
         // Until then the handshake may still need the coordinator.

@@ -103,8 +103,9 @@ async fn serve_one(endpoint: &Endpoint, reporter: &Reporter) -> Exit {
     let Some(connection) = endpoint.accept().await else {
         return replaced(reporter);
     };
-    reporter.established(&connection);
+    // In this order: what another thread says comes before, or not at all.
     reporter.stream_begins();
+    reporter.established(&connection);
     let peer = connection.peer_id();
     // Whoever dials meanwhile is told that this peer is busy.
     let peer_ended = || reporter.peer_ended(peer);
