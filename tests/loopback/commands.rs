@@ -370,8 +370,11 @@ async fn a_dial_may_wait_for_its_peer() {
     dial.wait_for("waiting:").await;
     let listener = shell.world.builder().secret_key(key);
     let listener = listener.allow(DialPolicy::Anyone).bind().await.unwrap();
-    let _there = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
-    dial.wait_for("direct stream").await;
+    drop(timeout(LIMIT, listener.accept()).await.unwrap().unwrap());
+    let (_, said) = dial.end().await;
+    assert!(said.contains("direct stream"), "{said}");
+    // The first attempt has said so.
+    assert!(!said.contains("is seen as"), "{said}");
 }
 
 #[tokio::test]

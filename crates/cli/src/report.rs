@@ -1,11 +1,12 @@
 //! Says on stderr what happens, for people or as JSON.
 
 use std::{
+    collections::BTreeSet,
     io::{self, IsTerminal as _},
     net::{IpAddr, SocketAddr},
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, Instant, SystemTime},
@@ -52,6 +53,15 @@ struct Settings {
     /// How many introductions this side has asked for and been given.
     rounds: AtomicU32,
     router: Mutex<Router>,
+    facts: Mutex<Facts>,
+}
+
+/// What people have been told while something is tried again and again.
+#[derive(Debug, Default)]
+struct Facts {
+    told: BTreeSet<String>,
+    /// Whether something has been tried in vain before.
+    is_repeated: bool,
 }
 
 impl Reporter {
@@ -68,6 +78,7 @@ impl Reporter {
             is_terminal: io::stderr().is_terminal(),
             rounds: AtomicU32::new(0),
             router: Mutex::new(Router::Silent),
+            facts: Mutex::default(),
         }))
     }
 
@@ -93,6 +104,9 @@ impl Reporter {
 
     /// Reports what the endpoint is doing.
     pub(crate) fn status(&self, status: &Status) {
+        if fact(status).is_some_and(|fact| self.is_known(fact)) {
+            return;
+        }
         match status {
             Status::Mapped {
                 local,
@@ -122,15 +136,7 @@ impl Reporter {
                 &format!("the NAT here: {}", evidence::nat_in_words(report)),
             ),
             Status::FirewallBans { server } => self.firewall_bans(*server),
-            Status::SeenInside { address } => self.say(
-                "seen-inside",
-                &json!({ "address": address }),
-                &format!(
-                    "the coordinator sees this machine at {address}, inside a network, so peers that are not in \
-                     it cannot be told where this machine is; a coordinator outside that network, on a \
-                     machine with a public address, would help"
-                ),
-            ),
+            Status::SeenInside { address } => self.seen_inside(*address),
             Status::CoordinatorLost { reason } => self.say(
                 "coordinator-lost",
                 &json!({ "reason": reason }),
@@ -162,6 +168,18 @@ impl Reporter {
             } => self.punch_failed(peer, reason, report.as_deref()),
             _ => {}
         }
+    }
+
+    /// Notes what people are told, and tells whether they have been told it in an earlier attempt.
+    fn is_known(&self, fact: String) -> bool {
+        let mut facts = self.facts();
+        let is_known = !facts.told.insert(fact) && facts.is_repeated;
+        is_known && !self.0.json && self.0.volume < Volume::Verbose
+    }
+
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        let facts = self.0.facts.lock();
+        facts.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn introduced(&self, peer: &PeerId, role: Role) {
@@ -204,6 +222,18 @@ impl Reporter {
                 "a firewall here seems to ban, for a while, whoever it does not expect: the STUN server \
                  {server}, which tried what gets in, is not heard any more. An exception there for \
                  that address keeps this machine reachable"
+            ),
+        );
+    }
+
+    fn seen_inside(&self, address: IpAddr) {
+        self.say(
+            "seen-inside",
+            &json!({ "address": address }),
+            &format!(
+                "the coordinator sees this machine at {address}, inside a network, so peers that are not in it \
+                 cannot be told where this machine is; a coordinator outside that network, on a machine with a \
+                 public address, would help"
             ),
         );
     }
@@ -324,13 +354,17 @@ impl Reporter {
         Exit(status)
     }
 
-    /// Tells what a dial waits for.
+    /// Tells what a dial waits for before it is tried again, once for each reason.
     pub(crate) fn waiting(&self, error: &anyhow::Error) {
-        self.say(
-            "waiting",
-            &json!({ "reason": format!("{error:#}") }),
-            &format!("waiting: {error:#}"),
-        );
+        let reason = format!("{error:#}");
+        let mut facts = self.facts();
+        facts.is_repeated = true;
+        let is_news = facts.told.insert(reason.clone());
+        drop(facts);
+        if is_news {
+            let sentence = format!("waiting: {reason}");
+            self.say("waiting", &json!({ "reason": reason }), &sentence);
+        }
     }
 
     /// Tells of what is meant in another way, most likely, and does no harm.
@@ -427,6 +461,20 @@ impl Reporter {
     }
 }
 
+/// Returns what a status tells of where this machine is, if it does. Ports are no part of that: each attempt has
+/// others.
+fn fact(status: &Status) -> Option<String> {
+    match status {
+        Status::Mapped { local, mapped, .. } => Some(format!("{} is {}", local.ip(), mapped.ip())),
+        Status::PortMapped {
+            external, protocol, ..
+        } => Some(format!("{} by {protocol}", external.ip())),
+        Status::NatFound { report } => Some(evidence::nat_in_words(report)),
+        Status::FirewallBans { server } => Some(format!("{server} is banned")),
+        _ => None,
+    }
+}
+
 /// Shows control characters as escapes, except for the ends of lines: what others have sent must not
 /// move a terminal's cursor.
 pub(crate) fn escaped(text: &str) -> String {
@@ -451,4 +499,31 @@ fn extend(object: &mut Value, fields: &Value) {
 /// Returns milliseconds with three decimals.
 pub(crate) fn millis(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_are_told_once_what_each_attempt_finds_out() {
+        let local = |port| ([192, 168, 1, 2], port).into();
+        let seen_as = |last, port| Status::Mapped {
+            local: local(port),
+            mapped: ([203, 0, 113, last], port).into(),
+            server: local(1),
+        };
+        for (json, volume, is_told_once) in [
+            (false, Volume::Usual, true),
+            (false, Volume::Verbose, false),
+            (true, Volume::Usual, false),
+        ] {
+            let reporter = Reporter::new(json, volume, Instant::now());
+            let is_known = |status: Status| fact(&status).is_some_and(|it| reporter.is_known(it));
+            assert!(!is_known(seen_as(1, 5)) && !is_known(seen_as(1, 6)));
+            reporter.waiting(&anyhow::anyhow!("not online"));
+            assert_eq!(is_known(seen_as(1, 7)), is_told_once);
+            assert!(!is_known(seen_as(2, 8)), "it is elsewhere by now");
+        }
+    }
 }

@@ -160,9 +160,7 @@ async fn connect_at_last(
         let Some(give_up_at) = give_up_at.filter(|_| failed.may_become_right) else {
             return Err(failed);
         };
-        if last.is_none() {
-            reporter.waiting(&failed.error);
-        }
+        reporter.waiting(&failed.error);
         let pause = pauses.after(&failed.error);
         let Failed { endpoint, .. } = failed;
         if let Some(endpoint) = endpoint {
