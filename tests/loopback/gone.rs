@@ -17,6 +17,13 @@ struct Ended {
     stdin: ChildStdin,
 }
 
+/// What the peer is for the command.
+#[derive(Clone, Copy, PartialEq)]
+enum Peer {
+    Listener,
+    Dialler,
+}
+
 /// Waits until a command has handed over all that its peer has sent.
 async fn ended(mut running: Running, wanted: &[u8]) -> Ended {
     let stdin = running.child.stdin.take().unwrap();
@@ -29,10 +36,13 @@ async fn ended(mut running: Running, wanted: &[u8]) -> Ended {
 }
 
 impl Ended {
-    async fn assert_notices(self) {
+    async fn assert_notices(self, peer: Peer) {
         let (status, said) = self.running.end().await;
         assert_eq!(status.code(), Some(1), "{said}");
         assert!(said.contains("went away before it had"), "{said}");
+        // Nobody dials for a service.
+        let has_service = said.contains("or the service behind it");
+        assert_eq!(has_service, peer == Peer::Listener, "{said}");
     }
 }
 
@@ -55,7 +65,7 @@ async fn a_dial_ends_when_its_peer_is_gone_though_stdin_goes_on() {
         end_bytes(&mut there).await;
         let ended = ended(dial, b"all there is").await;
         leaving(there);
-        ended.assert_notices().await;
+        ended.assert_notices(Peer::Listener).await;
     }
 }
 
@@ -70,7 +80,7 @@ async fn a_listener_ends_when_its_peer_is_gone_though_stdin_goes_on() {
     end_bytes(&mut there).await;
     let ended = ended(listen, b"all there is").await;
     drop(there);
-    ended.assert_notices().await;
+    ended.assert_notices(Peer::Dialler).await;
 }
 
 #[tokio::test]
@@ -86,7 +96,7 @@ async fn a_dial_ends_when_its_peer_is_killed_after_its_end() {
     let mut output = listen.child.stdout.take().unwrap();
     output.read_exact(&mut [0; 16]).await.unwrap();
     listen.signal("KILL").await;
-    ended.assert_notices().await;
+    ended.assert_notices(Peer::Listener).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Carries a stream between the peer and this machine.
 
 use std::{
+    fmt,
     future::{pending, poll_fn},
     io,
     sync::Mutex,
@@ -222,6 +223,20 @@ impl Fault {
     }
 }
 
+/// The peer is gone, and has not said that it ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PeerLeft {
+    before: &'static str,
+}
+
+impl fmt::Display for PeerLeft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the peer went away before {}", self.before)
+    }
+}
+
+impl std::error::Error for PeerLeft {}
+
 /// Says what is wrong with the connection to the peer, which may have ended its bytes before.
 fn peers(error: io::Error, has_ended: bool) -> anyhow::Error {
     if let Some(refused) = Refused::of(&error) {
@@ -242,9 +257,7 @@ fn peers(error: io::Error, has_ended: bool) -> anyhow::Error {
             } else {
                 "the end of its bytes"
             };
-            anyhow!(
-                "the peer went away before {before}, or the service behind it did; only its side knows which"
-            )
+            PeerLeft { before }.into()
         }
         io::ErrorKind::InvalidData => anyhow!(
             "the connection to the peer broke: what came over it is not what the peer's side sends ({error}); a \

@@ -16,7 +16,7 @@ use crate::{
     args,
     exit::{self, Exit},
     pauses::{self, Pauses},
-    pump::{Transferred, pump},
+    pump::{PeerLeft, Transferred, pump},
     report::Reporter,
     signals::{self, Signal},
     stdio::{Stdin, Stdout},
@@ -93,9 +93,19 @@ async fn pump_until(
     let peer_ended = || reporter.peer_ended(peer);
     let pumping = pump(connection, Stdin::default(), Stdout::default(), peer_ended);
     tokio::pin!(pumping);
-    tokio::select! {
-        pumped = &mut pumping => Ok(pumped),
-        signal = hung_up => timeout(FAREWELL, pumping).await.map_err(|_| signal),
+    let pumped = tokio::select! {
+        pumped = &mut pumping => pumped,
+        signal = hung_up => timeout(FAREWELL, pumping).await.map_err(|_| signal)?,
+    };
+    Ok(pumped.map_err(of_a_listener))
+}
+
+/// Adds what else may have gone away at the other end: who listens may carry the stream to a service.
+fn of_a_listener(error: anyhow::Error) -> anyhow::Error {
+    if error.is::<PeerLeft>() {
+        anyhow!("{error:#}, or the service behind it did; only its side knows which")
+    } else {
+        error
     }
 }
 
