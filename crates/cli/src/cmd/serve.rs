@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use p2pconnect_coordinator::{
-    Coordinator, Rendezvous, RendezvousError, RendezvousPorts, ServiceLimits,
+    BindError, Coordinator, Rendezvous, RendezvousError, RendezvousPorts, ServiceLimits,
 };
 use p2pconnect_proto::TokenKey;
 use p2pconnect_stun::StunServerConfig;
@@ -84,19 +84,32 @@ fn start(options: &args::Serve) -> anyhow::Result<Rendezvous> {
     let privileges = Privileges::wanted(options.user.as_deref())?;
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).context("no randomness from the system")?;
-    let Addresses { listen, stun } = Addresses::wanted(options)?;
+    let addresses = Addresses::wanted(options)?;
     let token_key = TokenKey::from_bytes(secret);
-    let ports = RendezvousPorts::bind(listen, &stun, stun_config(), token_key);
+    let ports = RendezvousPorts::bind(addresses.listen, &addresses.stun, stun_config(), token_key);
     let ports = ports.map_err(|error| match error {
-        RendezvousError::Stun(error) => stun_failed(error, &stun),
+        RendezvousError::Stun(error) => {
+            let failed = format!("STUN cannot listen on TCP {}", join(&addresses.stun));
+            not_listening(error, &failed, "--stun")
+        }
         RendezvousError::Shortage(error) => error.into(),
+        RendezvousError::Coordinator(BindError::Socket { address, source }) => {
+            let failed = format!("the UDP address {address} cannot be listened on");
+            not_listening(source, &failed, "--listen")
+        }
         RendezvousError::Coordinator(error) => error.into(),
     })?;
+    // What is noted comes behind all that may be wrong.
+    let Loaded { key, path, is_new } = key::load(&options.key_file(), COORDINATOR_KEY)?;
+    if addresses.is_without_ipv6 {
+        stdio::say(
+            "note: this machine has no IPv6; listening on addresses of IPv4, such as 0.0.0.0",
+        );
+    }
     let limits = limits();
     if let Some(error) = ports.no_alternates() {
-        say_that_mappings_cannot_be_compared(listen, error);
+        say_that_mappings_cannot_be_compared(addresses.listen, error);
     }
-    let Loaded { key, path, is_new } = key::load(&options.key_file(), COORDINATOR_KEY)?;
     if is_new {
         stdio::say(format_args!(
             "note: a new key was made, {}: peers know this coordinator by the id that goes with it",
@@ -128,19 +141,16 @@ fn limits() -> ServiceLimits {
     limits
 }
 
-/// Says where STUN cannot listen, and what to do about it.
-fn stun_failed(error: io::Error, addresses: &[SocketAddr]) -> anyhow::Error {
+/// Says where nothing can listen, and what to do about it.
+fn not_listening(error: io::Error, failed: &str, option: &str) -> anyhow::Error {
     let advice = match error.kind() {
-        io::ErrorKind::AddrNotAvailable => {
-            "; if this is the address of a router or cloud in front of this machine, listen on 0.0.0.0 \
-             or [::]; or IPv6 is off here (sysctl net.ipv6.conf.all.disable_ipv6)"
+        io::ErrorKind::AddrInUse => format!("; name another with {option}, or end what has it"),
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 are for root, or for CAP_NET_BIND_SERVICE".to_owned()
         }
-        io::ErrorKind::AddrInUse => "; name another with --stun, or end what has it",
-        io::ErrorKind::PermissionDenied => "; ports below 1024 are for root alone",
-        _ => "",
+        _ => String::new(),
     };
-    let addresses = join(addresses);
-    anyhow::Error::new(error).context(format!("STUN cannot listen on TCP {addresses}{advice}"))
+    anyhow::Error::new(error).context(format!("{failed}{advice}"))
 }
 
 fn say_that_mappings_cannot_be_compared(listen: SocketAddr, error: &impl std::fmt::Display) {
@@ -196,6 +206,17 @@ fn join(addresses: &[SocketAddr]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_may_not_listen_is_told_why() {
+        for (kind, told) in [
+            (io::ErrorKind::PermissionDenied, "ports below 1024"),
+            (io::ErrorKind::AddrInUse, "another with --stun"),
+        ] {
+            let error = not_listening(kind.into(), "here", "--stun");
+            assert!(format!("{error:#}").contains(told), "{error:#}");
+        }
+    }
 
     #[test]
     fn stun_leaves_files_for_quic() {

@@ -10,7 +10,7 @@ use p2pconnect::Shortage;
 use p2pconnect_coordinator::tcp_addresses;
 use p2pconnect_stun::DEFAULT_PORT;
 
-use crate::{args, stdio};
+use crate::args;
 
 /// The port of the coordinator that README and help name.
 const DEFAULT_LISTEN_PORT: u16 = 4433;
@@ -20,24 +20,35 @@ const DEFAULT_LISTEN_PORT: u16 = 4433;
 pub(super) struct Addresses {
     pub(super) listen: SocketAddr,
     pub(super) stun: Vec<SocketAddr>,
+    /// Whether the system has no IPv6.
+    pub(super) is_without_ipv6: bool,
 }
 
 impl Addresses {
     /// Returns where to listen: on all addresses unless told otherwise, and on those of IPv4 where the system has no
-    /// IPv6, which is said.
+    /// IPv6.
     ///
     /// # Errors
     ///
-    /// An IPv6 address that was named, where there is no IPv6.
+    /// An address that was named and that the machine does not have.
     pub(super) fn wanted(options: &args::Serve) -> anyhow::Result<Self> {
         let wanted = Self::of(options.listen, &options.stun);
-        if has_ipv6() {
-            return Ok(wanted);
+        let addresses = match has_ipv6() {
+            true => wanted,
+            false => wanted.ipv4_only()?,
+        };
+        let stun = addresses.stun.iter().map(|it| ("--stun", it));
+        let missing = [("--listen", &addresses.listen)]
+            .into_iter()
+            .chain(stun)
+            .find(|(_, address)| is_elsewhere(**address));
+        if let Some((option, address)) = missing {
+            bail!(
+                "{address} cannot be listened on: this machine has no such address; name a port alone, {option} {}, \
+                 to listen on all addresses, and give peers the one that leads here",
+                address.port()
+            );
         }
-        let addresses = wanted.ipv4_only()?;
-        stdio::say(
-            "note: this machine has no IPv6; listening on addresses of IPv4, such as 0.0.0.0",
-        );
         Ok(addresses)
     }
 
@@ -59,6 +70,7 @@ impl Addresses {
         Self {
             listen,
             stun: addresses,
+            is_without_ipv6: false,
         }
     }
 
@@ -76,7 +88,11 @@ impl Addresses {
         };
         // Those that stand for both families are there a second time, for IPv4.
         let stun = self.stun.into_iter().filter(SocketAddr::is_ipv4).collect();
-        Ok(Self { listen, stun })
+        Ok(Self {
+            listen,
+            stun,
+            is_without_ipv6: true,
+        })
     }
 }
 
@@ -84,6 +100,12 @@ impl Addresses {
 fn has_ipv6() -> bool {
     let tells_otherwise = |error: io::Error| Shortage::of(&error).is_none();
     !UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_err_and(tells_otherwise)
+}
+
+/// Tells whether an address is none of this machine's: some router's or cloud's in front of it, most likely.
+fn is_elsewhere(mut address: SocketAddr) -> bool {
+    address.set_port(0);
+    UdpSocket::bind(address).is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
 }
 
 fn all_of_ipv4(port: u16) -> SocketAddr {
@@ -116,7 +138,12 @@ mod tests {
             .unwrap();
         let stun = vec![all_of_ipv4(7), all_of_ipv4(8), loopback];
         let listen = all_of_ipv4(DEFAULT_LISTEN_PORT);
-        assert_eq!(addresses, Addresses { listen, stun });
+        let expected = Addresses {
+            listen,
+            stun,
+            is_without_ipv6: true,
+        };
+        assert_eq!(addresses, expected);
         let named = SocketAddr::from((Ipv6Addr::LOCALHOST, 9));
         for addresses in [
             Addresses::of(Some(named), &[loopback]),
