@@ -206,6 +206,7 @@ fn the_demo_carries_all_bytes_both_ways() {
     let demo = demo.finish();
     let told = text(&demo.stdout);
     assert_eq!(demo.code(), 0, "{told}: {:#?}", demo.stderr);
+    assert!(demo.stderr.is_empty(), "{:#?}", demo.stderr);
     let sums = |word: &str| -> Vec<_> {
         let lines = told
             .lines()

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::SocketAddr,
     process::Stdio,
     time::{Duration, Instant},
@@ -138,8 +138,8 @@ impl Stage {
             .arg(self.keys.0.join("server.pem"))
             .stdout(Stdio::piped());
         if std::env::var_os("RUST_LOG").is_none() {
-            // The play is told by the peers.
-            serve.env("RUST_LOG", "off");
+            // The play is told by the peers. What is noted here, of a new key say, is no part of it.
+            serve.env("RUST_LOG", "off").stderr(Stdio::piped());
         }
         let mut child = serve.spawn().context("the server cannot be started")?;
         let lines = BufReader::new(child.stdout.take().context("the server has no output")?);
@@ -153,7 +153,11 @@ impl Stage {
                 return Ok(coordinator.to_owned());
             }
         }
-        anyhow::bail!("the server did not start")
+        let mut said = String::new();
+        if let Some(mut stderr) = child.stderr.take() {
+            stderr.read_to_string(&mut said)?;
+        }
+        anyhow::bail!("the server did not start; {}", said.trim_end())
     }
 
     fn listen(&self, coordinator: &str, mib: u32) -> anyhow::Result<(Process, String, Transfer)> {
