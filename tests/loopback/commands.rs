@@ -288,6 +288,7 @@ async fn the_older_of_two_listeners_with_one_key_ends() {
     let (status, said) = older.end().await;
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("with the same key"), "{said}");
+    assert!(said.contains("give each its own with --key"), "{said}");
 }
 
 #[tokio::test]

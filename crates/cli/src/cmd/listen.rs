@@ -168,7 +168,8 @@ async fn carry(
 
 fn replaced(reporter: &Reporter) -> Exit {
     let error = anyhow::anyhow!(
-        "another process has registered with the same key; give each its own with --key"
+        "another process has registered with the same key and is dialled in this one's place from now on; a key \
+         belongs to one machine alone: give each its own with --key, and start this again"
     );
     reporter.failed(exit::BROKEN, &error)
 }
