@@ -316,6 +316,8 @@ async fn go_near(
     mappings: &Mappings,
 ) -> Result<(Arc<Coordination>, mpsc::Receiver<Introduction>), CoordinatorError> {
     for address in one_of_each_family(addresses) {
+        // The port of a coordinator's number answers STUN as well.
+        mappings.presume(*address);
         // With the zone of a link-local one.
         let mut beside = *address;
         beside.set_port(DEFAULT_PORT);

@@ -1,6 +1,7 @@
 //! Holds the NAT mappings of the punch ports.
 
 mod comparing;
+mod early_question;
 mod elsewhere;
 mod fallback;
 mod table;
@@ -35,6 +36,7 @@ use crate::{
     status::Observer,
     sync::{Watched, Watcher, lock},
 };
+use early_question::EarlyQuestions;
 use table::{Key, Slot, Table};
 
 /// How often something is sent on an idle line, so that NATs keep its UDP mapping: RFC 4787 REQ-5
@@ -97,6 +99,8 @@ struct Shared {
     nat64: Arc<Nat64>,
     /// Which addresses serve for comparison, once that is known.
     alternates: Watched<Option<Vec<SocketAddr>>>,
+    /// What is asked for comparison before that.
+    early: EarlyQuestions,
     /// In which families the alternate addresses have been asked, if there are any.
     compared: Watched<Families>,
     claims: Mutex<Vec<Claimed>>,
@@ -164,6 +168,7 @@ impl Mappings {
             behaviour,
             nat64,
             alternates: Watched::default(),
+            early: EarlyQuestions::default(),
             compared: Watched::default(),
             claims: Mutex::new(claims),
             id: *id,
@@ -197,6 +202,13 @@ impl Mappings {
                 tasks.push(AbortOnDrop::spawn(holding));
             }
         }
+    }
+
+    /// Names an address that most likely serves for comparison, before [`complete`](Self::complete) says so. It is
+    /// asked at the same moment as the first server of its family, so that a dial knows in time whether its ports are
+    /// the same for all.
+    pub(crate) fn presume(&self, alternate: SocketAddr) {
+        self.shared.early.presume(alternate);
     }
 
     /// Lets all mappings go.
@@ -432,8 +444,13 @@ impl Shared {
 
     /// Holds one mapping for as long as the future is polled.
     async fn hold(self: Arc<Self>, key: Key, port: u16) {
+        // Ends with this future.
+        let mut asking = JoinSet::new();
         loop {
             self.wait_to_ask(key).await;
+            if let Some(question) = self.early_question(key, port) {
+                asking.spawn(question);
+            }
             match self.open(key, port).await {
                 Ok(held) => self.follow(key, held).await,
                 Err(error) => {

@@ -55,6 +55,9 @@ impl Shared {
     }
 
     async fn ask_alternate(&self, local: SocketAddr, alternate: SocketAddr) {
+        if self.early.has_answered(local, alternate).await {
+            return;
+        }
         let alternate = self.nat64.reach(alternate).await;
         match query(local, alternate, QUERY_LIMIT).await {
             Ok(mapped) => self.behaviour.observe(Observation {

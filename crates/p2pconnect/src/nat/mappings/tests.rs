@@ -333,6 +333,42 @@ async fn a_port_that_was_the_same_by_chance_is_not_believed() {
 }
 
 #[tokio::test]
+async fn whether_a_port_is_the_same_for_all_is_known_before_the_alternates_are_named() {
+    let ((_server, address), (_alternate, alternate)) = (server(), server());
+    let nat = Nat::default();
+    let [address, alternate] = [address, alternate].map(|it| nat.lead_to(it));
+    let (mappings, _listeners) = mappings();
+    let mut reports = mappings.shared.behaviour.reports();
+    mappings.presume(alternate);
+    mappings.start(address);
+    let known = reports.wait_for(|report| report.mapping.is_some());
+    timeout(LONG, known).await.unwrap();
+    let expected = Some(NatMapping::EndpointIndependent);
+    assert_eq!(mappings.shared.behaviour.report().mapping, expected);
+    // The comparison relies on the answer, and does not ask again.
+    mappings.complete(vec![alternate]);
+    timeout(LONG, mappings.compared()).await.unwrap();
+    let known = mappings.known();
+    let mut primary = known
+        .iter()
+        .filter(|it| it.punch_port == PunchPort::PRIMARY);
+    let local = primary.next().unwrap().local;
+    assert!(!mappings.shared.early.has_answered(local, alternate).await);
+}
+
+#[tokio::test]
+async fn a_presumed_alternate_that_does_not_answer_holds_up_no_mapping() {
+    let (_server, address) = server();
+    let silent = std::net::TcpListener::bind(any_port()).unwrap();
+    let (mappings, _listeners) = mappings();
+    mappings.presume(silent.local_addr().unwrap());
+    mappings.start(address);
+    first(&mappings).await.unwrap();
+    mappings.complete(Vec::new());
+    timeout(QUERY_LIMIT, mappings.compared()).await.unwrap();
+}
+
+#[tokio::test]
 async fn it_is_certain_that_no_server_answers_when_the_alternates_have_failed_too() {
     let (mappings, _listeners) = mappings();
     let ((_one, one), (_other, other)) = (closed(), closed());
