@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 
-use netns_lab::{Dependence, NatSpec, PortAssignment, UnsolicitedSyn, test};
+use netns_lab::{Dependence, NatSpec, PortAssignment, UnsolicitedSyn, preset, test};
 use p2pconnect::{Endpoint, Verdict};
 use p2pconnect_tests::{
     kinds::{BLOCK, COUNTS},
@@ -67,6 +67,32 @@ fn fills(a: Boxes<'_>, b: Boxes<'_>) {
             net.finish();
         }
     });
+}
+
+/// The kernel gives a port out for several destinations; these NATs do not, so that each connection too many leaves one
+/// port less to meet at. A fresh process dials, which does not know its NAT.
+fn fills_where_each_port_is_given_once(preset: &str) {
+    test(|| {
+        let boxes = preset::find(preset).unwrap().specs();
+        for _ in 0..RUNS {
+            let net = Net::on_model(&boxes, &boxes);
+            let peer = net.id("b");
+            let mut listener = net.listen("b");
+            listener.wait_for("nat-found");
+            net.dial_echo("a", &peer, preset);
+            net.finish();
+        }
+    });
+}
+
+#[test]
+fn two_carriers_blocks_are_filled() {
+    fills_where_each_port_is_given_once("cgnat-strict");
+}
+
+#[test]
+fn the_fewest_ports_that_a_cloud_gives_are_filled() {
+    fills_where_each_port_is_given_once("gcp-cloud-nat");
 }
 
 #[test]

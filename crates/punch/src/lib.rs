@@ -100,5 +100,5 @@ pub use config::PunchConfig;
 pub use event::{Event, How};
 pub use input::{ConnectFailure, Input, Opened, VerifyFailure};
 pub use introduced::Introduced;
-pub use plan::{UNUSED_PORTS, guessed_ports, is_contended, spare_ports};
+pub use plan::{UNUSED_PORTS, discovery_time, guessed_ports, is_contended, spare_ports};
 pub use report::{PairOutcome, PairReport, PunchReport, Verdict};

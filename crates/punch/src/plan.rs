@@ -33,6 +33,13 @@ pub(crate) const MAX_FILL: u32 = 3200;
 /// soon is too small to try.
 const MAX_RANGE: u32 = 5120;
 
+/// The largest range, as its NAT's report tells it, of which each port may be needed: the smallest that a cloud gives to a
+/// machine has 32 ports, and a dozen of them are in use.
+const SCARCE: u32 = 96;
+
+/// The most time that a peer is given to find out about its NAT.
+const MAX_DISCOVERY_TIME: Duration = Duration::from_secs(1);
+
 /// How long a side that everybody can reach leaves the dialling to its peer, at least, and at
 /// least 6 round-trip times: the peer's hedges come first.
 const LEAST_HOLD: Duration = Duration::from_millis(500);
@@ -204,7 +211,11 @@ impl Plan {
             | Strategy::Birthday { .. }
             | Strategy::OutOfReach => Duration::ZERO,
         };
-        tracing::debug!(?strategy, attempts = attempts.len(), "plan");
+        let patience = patience(local, introduced);
+        for attempt in &mut attempts {
+            attempt.after += patience;
+        }
+        tracing::debug!(?strategy, attempts = attempts.len(), ?patience, "plan");
         let opens_holes = match strategy {
             Strategy::Birthday { random } => random == Who::Remote,
             Strategy::Door { keeper } => keeper == Who::Remote,
@@ -215,7 +226,7 @@ impl Plan {
             strategy,
             attempts,
             opens_holes,
-            plain_after,
+            plain_after: plain_after + patience,
         }
     }
 
@@ -377,6 +388,28 @@ fn holds(local: Side, remote: Side, role: Role) -> bool {
         side.class != Class::Stable && side.filtering == NatFiltering::EndpointIndependent
     };
     open(local) && (!open(remote) || role == Role::Controlled)
+}
+
+/// Returns how long a peer that has just started takes to find out how its NAT assigns ports, and to say that the
+/// introduction is stale, by the round-trip time by way of the coordinator.
+#[must_use]
+pub fn discovery_time(rtt_via_coordinator: Duration) -> Duration {
+    (rtt_via_coordinator * 3).min(MAX_DISCOVERY_TIME)
+}
+
+/// Returns how long this side waits with all attempts. Each takes one of its NAT's few ports, and if the peer, which
+/// does not know its NAT yet, turns out to need them all, the next introduction needs the port that was taken.
+fn patience(local: Side, introduced: &Introduced) -> Duration {
+    match local.class {
+        Class::Random { .. }
+            if local.class.ports() <= SCARCE && introduced.remote_nat.mapping.is_none() =>
+        {
+            discovery_time(introduced.rtt_via_coordinator)
+        }
+        Class::Random { .. } | Class::Stable | Class::Predictable { .. } | Class::Hidden => {
+            Duration::ZERO
+        }
+    }
 }
 
 /// Tells whether the peer's SYN should leave before ours.

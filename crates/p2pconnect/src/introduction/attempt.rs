@@ -9,11 +9,15 @@ use std::{
 };
 
 use p2pconnect_proto::{
-    Candidate, CandidateKind, NatReport, PeerId, Role, SessionToken, message::Introduction,
+    Candidate, CandidateKind, NatReport, PeerId, PortAssignment, Role, SessionToken,
+    message::Introduction,
 };
-use p2pconnect_punch::{Introduced, PunchAgent, PunchConfig, is_contended};
+use p2pconnect_punch::{Introduced, PunchAgent, PunchConfig, discovery_time, is_contended};
 use p2pconnect_stun::shortage;
-use tokio::{sync::oneshot, time::sleep_until};
+use tokio::{
+    sync::oneshot,
+    time::{sleep, sleep_until, timeout},
+};
 
 use crate::{
     DialError, Status,
@@ -116,13 +120,41 @@ struct Begun {
 }
 
 impl Begun {
-    /// Returns how the attempt is made.
-    fn config(&self, config: &PunchConfig) -> PunchConfig {
+    /// Returns how the attempt is made, as soon as that is known.
+    async fn config(
+        &self,
+        config: &PunchConfig,
+        nats: [&NatReport; 2],
+        behaviour: &Behaviour,
+    ) -> PunchConfig {
         let mut config = config.clone();
-        if self.is_held {
+        if self.is_held || !self.may_guess(nats, behaviour).await {
             config.max_guesses = 0;
         }
         config
+    }
+
+    /// Tells whether this side may guess the peer's ports. If its own NAT gives each destination another port, guesses
+    /// are in vain and may use up what that NAT has, so this is waited for, if it was not known when the peer was told
+    /// of this side: for a round trip, after which the answer is lost or late.
+    ///
+    /// Where guesses would be in vain, other attempts have that cost as well, so time is left for the introduction
+    /// to become stale.
+    async fn may_guess(&self, [own, peer]: [&NatReport; 2], behaviour: &Behaviour) -> bool {
+        let is_random = matches!(peer.ports, Some(PortAssignment::Random { .. }));
+        if own.mapping.is_some() || !(varies(peer) && is_random) {
+            return true;
+        }
+        let mut reports = behaviour.reports();
+        let known = reports.wait_for(|report| report.mapping.is_some());
+        if timeout(self.rtt_via_coordinator, known).await.is_err() {
+            tracing::debug!("guessing although this side's mapping is not known");
+        }
+        if !varies(&behaviour.report()) {
+            return true;
+        }
+        sleep(discovery_time(self.rtt_via_coordinator)).await;
+        false
     }
 
     /// Returns the addresses that servers have seen the peer at, if connections of its other sessions may come from there:
@@ -349,7 +381,7 @@ impl Inner {
             local_nat: advertised.nat,
             remote_nat: nat,
         };
-        let config = begun.config(&self.punch);
+        let config = begun.config(&self.punch, nats, &self.behaviour).await;
         let (agent, reservation) = self.guess_budget.reserve(peer, config, |config| {
             PunchAgent::new(config, introduced, random_seed(), begun.started)
         });

@@ -483,3 +483,26 @@ fn holes_for_a_peer_stay_where_they_were() {
     let second = holes(taken);
     assert_eq!(first.intersection(&second).count(), first.len() - 1);
 }
+
+#[test]
+fn few_ports_are_spared_while_the_peer_does_not_know_its_nat() {
+    let few = random(2048, 2111);
+    let delays = |nats: [NatReport; 2]| {
+        let plan = &plans(nats, 1)[0];
+        let first = plan.attempts.iter().map(|attempt| attempt.after).min();
+        [first.unwrap_or_default(), plan.plain_after]
+    };
+    let unknown = NatReport::default();
+    let fixed = NatReport {
+        mapping: Some(NatMapping::EndpointIndependent),
+        ..unknown
+    };
+    let patience = discovery_time(Duration::from_millis(80));
+    assert!(patience > Duration::from_millis(80));
+    assert_eq!(delays([few, unknown]), [patience; 2]);
+    let at_once = [Duration::ZERO; 2];
+    assert_eq!(delays([few, fixed]), at_once);
+    assert_eq!(delays([random(2048, 2560), unknown]), at_once);
+    assert_eq!(delays([fixed, unknown]), at_once);
+    assert_eq!(discovery_time(Duration::from_secs(9)), MAX_DISCOVERY_TIME);
+}
