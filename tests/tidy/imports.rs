@@ -155,6 +155,32 @@ impl Crate {
 
     /// Returns which modules import each other in a circle, beside each other inside the one that is named first.
     pub(crate) fn circles(&self) -> Vec<String> {
+        let named = |(room, graph): (&Module, _)| {
+            let circle = circle(graph)?;
+            Some(format!("in {:?}: {circle:#?}", room.join("::")))
+        };
+        self.rooms().iter().filter_map(named).collect()
+    }
+
+    /// Returns which of the crate's rooms import one that stands on a higher floor, or on none. The highest floor is
+    /// named first.
+    pub(crate) fn climbs(&self, floors: &[&str]) -> Vec<String> {
+        let floor = |room: &str| floors.iter().position(|it| *it == room);
+        let rooms = self.rooms();
+        let imports = rooms.get(&Module::new()).into_iter().flatten();
+        let each = imports.flat_map(|(from, all)| all.iter().map(move |(to, why)| (from, to, why)));
+        let climbs = |(from, to, _): &(&String, &String, &String)| match (floor(from), floor(to)) {
+            (Some(from), Some(to)) => from >= to,
+            (None, _) | (_, None) => true,
+        };
+        let climbing = each.filter(climbs);
+        climbing
+            .map(|(from, to, why)| format!("{from} to {to}: {why}"))
+            .collect()
+    }
+
+    /// Returns, for each module, which of those right inside it import which, and an example.
+    fn rooms(&self) -> BTreeMap<Module, BTreeMap<String, BTreeMap<String, String>>> {
         let mut rooms: BTreeMap<Module, BTreeMap<String, BTreeMap<String, String>>> =
             BTreeMap::new();
         for (from, path) in &self.imports {
@@ -167,11 +193,7 @@ impl Crate {
                 imported.entry(other.clone()).or_insert(why);
             }
         }
-        let named = |(room, graph): (&Module, _)| {
-            let circle = circle(graph)?;
-            Some(format!("in {:?}: {circle:#?}", room.join("::")))
-        };
-        rooms.iter().filter_map(named).collect()
+        rooms
     }
 }
 

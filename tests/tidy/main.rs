@@ -99,6 +99,24 @@ const FOLDERS: [&str; 4] = ["proto", "crates", "netns-lab", "tests"];
 /// Longer files have more than one subject.
 const MAX_LINES: usize = 700;
 
+/// The rooms of the library, in the order of a dial. Each imports only those behind it.
+const FLOORS: [&str; 14] = [
+    "builder",
+    "endpoint",
+    "dial",
+    "online",
+    "introduction",
+    "session",
+    "nat",
+    "stream",
+    "coordinator",
+    "machine",
+    "status",
+    "error",
+    "metrics",
+    "sync",
+];
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -142,6 +160,13 @@ fn no_modules_import_each_other_in_a_circle() {
         })
         .collect();
     assert!(circles.is_empty(), "{}", circles.join("\n"));
+}
+
+#[test]
+fn no_room_of_the_library_imports_one_on_a_higher_floor() {
+    let library = imports::Crate::read(&root().join("crates/p2pconnect/src/lib.rs"));
+    let climbs = library.climbs(&FLOORS);
+    assert!(climbs.is_empty(), "{}", climbs.join("\n"));
 }
 
 #[test]
