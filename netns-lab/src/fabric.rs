@@ -139,10 +139,48 @@ impl Fabric {
         let id = self.nodes.len();
         let seeds = [(); 2].map(|()| self.random.next_u64());
         let node = Node::new(name, place, networks, uplink, seeds);
-        let routes: Vec<_> = networks
-            .iter()
-            .flat_map(|&network| self.hops(network, id, node.parent))
-            .collect();
+        let parent = node.parent;
+        self.nodes.push(node);
+        let added = self.add_routes(id, networks, parent);
+        if added.is_err() {
+            self.nodes.pop();
+        }
+        added.map(|()| NodeId(id))
+    }
+
+    /// Gives a node other addresses. Gates know nodes by the addresses that they
+    /// had when the gate was added.
+    pub(crate) fn set_networks(
+        &mut self,
+        node: NodeId,
+        networks: Vec<Network>,
+    ) -> Result<(), WorldError> {
+        let parent = self.nodes[node.0].parent;
+        let before = std::mem::take(&mut self.nodes[node.0].networks);
+        self.remove_routes(node.0, &before, parent);
+        let added = self.add_routes(node.0, &networks, parent);
+        if added.is_err() {
+            // Nobody else has taken them meanwhile.
+            let _added = self.add_routes(node.0, &before, parent);
+        }
+        self.nodes[node.0].networks = if added.is_ok() { networks } else { before };
+        added
+    }
+
+    /// Returns the addresses of a node.
+    pub(crate) fn networks(&self, node: NodeId) -> &[Network] {
+        &self.nodes[node.0].networks
+    }
+
+    /// Makes networks known as far up as they are seen, or changes nothing.
+    fn add_routes(
+        &mut self,
+        node: usize,
+        networks: &[Network],
+        parent: Option<usize>,
+    ) -> Result<(), WorldError> {
+        let hops = |network: &Network| self.hops(*network, node, parent);
+        let routes: Vec<_> = networks.iter().flat_map(hops).collect();
         for &(network, router, _) in &routes {
             if self.routes(router).contains(network) {
                 return Err(WorldError::AddressInUse(network));
@@ -151,8 +189,15 @@ impl Fabric {
         for (network, router, next) in routes {
             self.routes(router).add(network, next);
         }
-        self.nodes.push(node);
-        Ok(NodeId(id))
+        Ok(())
+    }
+
+    fn remove_routes(&mut self, node: usize, networks: &[Network], parent: Option<usize>) {
+        for &network in networks {
+            for (network, router, _) in self.hops(network, node, parent) {
+                self.routes(router).remove(network);
+            }
+        }
     }
 
     /// Returns where a network must be known for it to be reachable from as

@@ -197,7 +197,7 @@ impl NatModel {
     /// translate to; the box is then as before.
     pub fn reboot(&mut self, new_external: Option<Vec<IpAddr>>) -> Result<(), SpecError> {
         if let Some(external) = &new_external {
-            check_external(&self.spec, external)?;
+            self.check_external(external)?;
         }
         self.ports.reboot(new_external);
         self.table = Table::default();
@@ -217,6 +217,16 @@ impl NatModel {
     pub fn not_carried(&self) -> impl Iterator<Item = (DropReason, u64)> {
         let counts = self.not_carried.iter();
         counts.map(|(reason, packets)| (*reason, *packets))
+    }
+
+    /// Refuses addresses that lack a family to translate to.
+    pub(crate) fn check_external(&self, external: &[IpAddr]) -> Result<(), SpecError> {
+        check_external(&self.spec, external)
+    }
+
+    /// Returns the addresses that it translates to.
+    pub(crate) fn external(&self) -> &[IpAddr] {
+        self.ports.external()
     }
 
     /// Returns its TCP sessions in the form in which netfilter tells its own.

@@ -18,10 +18,10 @@ use std::net::IpAddr;
 
 use smoltcp::wire::{
     IPV4_HEADER_LEN, IPV6_HEADER_LEN, Icmpv4Packet, IpProtocol, IpVersion, Ipv4Packet, Ipv6Packet,
-    TcpPacket, UdpPacket, checksum,
+    TcpPacket, UDP_HEADER_LEN, UdpPacket, checksum,
 };
 
-pub(crate) use build::{IcmpHeader, echo_reply, icmp, icmp_error, reset};
+pub(crate) use build::{IcmpHeader, echo_reply, icmp, icmp_error, reset, udp};
 pub use flags::TcpFlags;
 pub use flow::Protocol;
 pub(crate) use flow::{End, Flow};
@@ -41,8 +41,8 @@ pub(crate) struct IpHeader {
     pub(crate) total: usize,
     /// Whether this is a fragment of an IPv4 packet.
     pub(crate) is_fragment: bool,
-    /// Whether it has an ECN mark (RFC 3168 section 5).
-    pub(crate) has_ecn_mark: bool,
+    /// The ECN codepoint (RFC 3168 section 5).
+    pub(crate) ecn: u8,
 }
 
 /// The headers of a packet.
@@ -90,7 +90,7 @@ impl IpHeader {
                     length: ip.header_len().into(),
                     total: ip.total_len().into(),
                     is_fragment: ip.more_frags() || ip.frag_offset() != 0,
-                    has_ecn_mark: ip.ecn() != 0,
+                    ecn: ip.ecn(),
                 }
             }
             IpVersion::Ipv6 => {
@@ -103,7 +103,7 @@ impl IpHeader {
                     length: ip.header_len(),
                     total: ip.total_len(),
                     is_fragment: false,
-                    has_ecn_mark: ip.traffic_class() & 3 != 0,
+                    ecn: ip.traffic_class() & 3,
                 }
             }
         };
@@ -206,7 +206,10 @@ impl fmt::Display for Headers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.body {
             Body::Tcp(segment) => write!(f, "{segment}"),
-            Body::Udp(flow) => write!(f, "{flow} udp"),
+            Body::Udp(flow) => {
+                let payload = self.ip.total - self.ip.length - UDP_HEADER_LEN;
+                write!(f, "{flow} udp len {payload}")
+            }
             Body::Icmp(Icmp {
                 kind,
                 code,

@@ -2,8 +2,10 @@
 //!
 //! A [`World`] has a clock that jumps from one event to the next, so that a
 //! binding which lives two hours expires at once, and thousands of punches run
-//! in a second. Its hosts have a TCP of their own (smoltcp) and never wait:
+//! in a second. Its hosts have UDP and a TCP of their own (smoltcp) and never wait:
 //! programs on them call, let time pass with [`World::run_until`], and look.
+//! [`World::take_changed`] says which sockets are worth a look, so that a driver can
+//! wake the tasks that wait for them.
 //!
 //! ```
 //! use std::net::SocketAddr;
@@ -61,8 +63,14 @@
 //!
 //! # What is deliberately absent
 //!
-//! There is no UDP, of ICMP hosts send echoes alone, and there is no fragmentation
-//! and no path MTU: no part of a TCP punch needs them.
+//! - Fragmentation and path MTU discovery: what a host sends fits into a packet of
+//!   1,500 bytes, a longer datagram is refused, and hosts ignore "packet too big".
+//! - Interfaces and routes: a host has one link, its addresses have no prefixes, and
+//!   what it sends to itself takes the way over the link like everything else.
+//! - Sockets for both families: one at `[::]` hears IPv6 alone. Only the listener of
+//!   [`World::listen`] hears both.
+//! - Broadcast, multicast, and ICMP beside echoes and errors; the errors that hosts
+//!   send (port unreachable) have no rate limit.
 
 mod host;
 mod ping;
@@ -73,5 +81,7 @@ pub use crate::fabric::{BoxId, HostId, Network, Uplink, WorldError};
 pub use crate::middlebox::{Middlebox, Outgoing, Side};
 pub use crate::record::{Event, EventLog, LogEntry};
 pub use ping::{Ping, Pong, PongKind};
-pub use socket::{Accepted, Failure, Opening, SocketError, SocketId, SocketState};
+pub use socket::{
+    Accepted, Datagram, Failure, Opening, SocketError, SocketId, SocketState, Transmit,
+};
 pub use world::{Change, World};

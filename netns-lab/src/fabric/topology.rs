@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::link::{Link, LinkError, LinkSpec};
 use crate::middlebox::{Middlebox, Side};
+use crate::spec::SpecError;
 
 /// A host or a box of a fabric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,15 +59,18 @@ impl Uplink {
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WorldError {
-    /// In virtual time, a host has at most one IPv4 and one IPv6 address.
-    #[error("in virtual time a host has at most one address of each family")]
-    TooManyAddresses,
     /// Somebody else would be reached by it.
     #[error("{0} is already somewhere else")]
     AddressInUse(Network),
     /// The link cannot be built as described.
     #[error("the link cannot be built: {0}")]
     InvalidLink(#[from] LinkError),
+    /// The box cannot be built as described.
+    #[error("the box cannot be built: {0}")]
+    InvalidNat(#[from] SpecError),
+    /// There is no such place in this world.
+    #[error("there is no such host or box in this world")]
+    UnknownPlace,
 }
 
 /// The addresses that begin with the same bits.
@@ -151,6 +155,10 @@ pub(super) struct Routes {
 impl Routes {
     pub(super) fn add(&mut self, network: Network, to: usize) {
         self.entries.push((network, to));
+    }
+
+    pub(super) fn remove(&mut self, network: Network) {
+        self.entries.retain(|(known, _)| *known != network);
     }
 
     pub(super) fn contains(&self, network: Network) -> bool {

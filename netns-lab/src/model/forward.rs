@@ -32,7 +32,7 @@ impl NatModel {
         let packet = Packet::read(original)?;
         if let Content::Flow(flow) = &packet.content {
             let is_udp = flow.protocol == Protocol::Udp;
-            if self.spec.drop_ecn_udp && is_udp && packet.ip.has_ecn_mark {
+            if self.spec.drop_ecn_udp && is_udp && packet.ip.ecn != 0 {
                 return Err(DropReason::EcnMark);
             }
             self.check_echo(side, flow)?;

@@ -1,12 +1,13 @@
 //! Making packets.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     IPV4_HEADER_LEN, IPV4_MIN_MTU, IPV6_HEADER_LEN, IPV6_MIN_MTU, Icmpv4DstUnreachable,
     Icmpv4Message, Icmpv4Packet, Icmpv6DstUnreachable, Icmpv6Message, Icmpv6Packet, IpProtocol,
-    IpRepr, TCP_HEADER_LEN, TcpPacket, TcpSeqNumber,
+    IpRepr, Ipv4Packet, Ipv6Packet, TCP_HEADER_LEN, TcpPacket, TcpSeqNumber, UDP_HEADER_LEN,
+    UdpPacket,
 };
 
 use super::class::ICMP_HEADER;
@@ -162,6 +163,29 @@ pub(crate) fn reset(syn: &Segment) -> Vec<u8> {
             rst.fill_checksum(&from.ip().into(), &to.ip().into());
         },
     )
+}
+
+/// Makes a UDP datagram with this ECN codepoint. Both ends are of one family, and the
+/// payload fits into one packet.
+pub(crate) fn udp(from: SocketAddr, to: SocketAddr, ecn: u8, payload: &[u8]) -> Vec<u8> {
+    let length = UDP_HEADER_LEN + payload.len();
+    let fill = |body: &mut [u8]| {
+        let mut udp = UdpPacket::new_unchecked(body);
+        udp.set_src_port(from.port());
+        udp.set_dst_port(to.port());
+        udp.set_len(length as u16);
+        udp.payload_mut().copy_from_slice(payload);
+        udp.fill_checksum(&from.ip().into(), &to.ip().into());
+    };
+    let mut packet = ip_packet(from.ip(), to.ip(), IpProtocol::Udp, length, fill);
+    if from.is_ipv4() {
+        let mut ip = Ipv4Packet::new_unchecked(&mut packet);
+        ip.set_ecn(ecn);
+        ip.fill_checksum();
+    } else {
+        Ipv6Packet::new_unchecked(&mut packet).set_traffic_class(ecn & 3);
+    }
+    packet
 }
 
 /// Makes an IP packet with a body of this length. Both addresses are of one family.

@@ -128,6 +128,12 @@ impl Flow {
         }
     }
 
+    /// Returns what the UDP datagram that this was read from carries.
+    pub(crate) fn datagram<'a>(&self, packet: &'a [u8]) -> &'a [u8] {
+        let udp = packet.get(self.transport..).unwrap_or_default();
+        UdpPacket::new_checked(udp).map_or(&[], |it| it.payload())
+    }
+
     /// Returns the identifier of an echo.
     pub(crate) const fn identifier(&self) -> u16 {
         if self.is_echo_request {

@@ -408,7 +408,7 @@ impl Sockets for HostSockets<'_> {
     }
 
     fn take_changed(&mut self) -> Vec<SocketId> {
-        self.world.take_changed(self.hosts[0])
+        self.world.take_changed_of(self.hosts[0])
     }
 
     fn accept(&mut self) -> Option<(SocketId, SocketAddr, SocketAddr)> {

@@ -1,68 +1,75 @@
 //! A host: which packet is for which socket, and the calls of its programs.
 
+mod addresses;
 mod connection;
+mod datagrams;
+mod ephemeral;
 mod icmp;
+mod listeners;
 mod pings;
 mod stack;
+mod streams;
+mod udp;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use smoltcp::iface::SocketSet;
 use smoltcp::socket::tcp::State;
 
 use super::ping::{Ping, Pong};
-use super::socket::{Opening, SocketError, SocketState};
-use crate::packet::{Body, Flow as Ends, Headers, Icmp, IcmpContent, Protocol, Segment, Unread};
+use super::socket::{Opening, SocketError};
+use crate::packet::{
+    Body, Flow as Ends, Headers, Icmp, IcmpContent, IpHeader, Protocol, Segment, Unread,
+};
+use addresses::Addresses;
 use connection::{Connection, Flow, Keeper};
+use ephemeral::Ephemeral;
+use listeners::{Listener, Listeners};
 use pings::Pings;
 use stack::Stack;
+use udp::DatagramSockets;
 
-/// Connections that a listener keeps until they are accepted, half-open ones
-/// included: Linux's `net.core.somaxconn`.
-const MAX_BACKLOG: usize = 4096;
+/// What is said of what comes to a listener with a full queue.
+const LISTENER_FULL: &str = "dropped: the listener's queue is full";
 
 /// What is said of packets that no host has a use for.
-const NOT_FOR_HOSTS: &str = "dropped: neither tcp nor echo nor an error about them";
+const NOT_FOR_HOSTS: &str = "dropped: neither tcp nor udp nor echo nor an error about them";
 
 /// A host and its sockets.
 #[derive(Debug)]
 pub(super) struct Host {
     stack: Stack,
-    addresses: Vec<IpAddr>,
+    addresses: Addresses,
     connections: BTreeMap<u64, Connection>,
     /// Whose the incoming segments are.
     flows: BTreeMap<Flow, u64>,
-    listeners: BTreeMap<u16, Listener>,
+    listeners: Listeners,
+    /// How many connections and listeners have each port.
+    tcp_ports: BTreeMap<u16, usize>,
+    udp: DatagramSockets,
+    ephemeral: Ephemeral,
     timers: BTreeSet<(Duration, u64)>,
-    /// Connections that something may have happened to since somebody asked.
+    /// Sockets that something has happened to since somebody asked.
     changed: BTreeSet<u64>,
-    /// Connections in the queues of all listeners.
-    queued: usize,
     pings: Pings,
     next_number: u64,
 }
 
-#[derive(Debug, Default)]
-struct Listener {
-    /// Half-open connections, and those in the queue.
-    held: usize,
-    queue: VecDeque<u64>,
-}
-
 impl Host {
-    /// Makes a host with at most one address of each family.
     pub(super) fn new(addresses: Vec<IpAddr>, seed: u64) -> Self {
         Self {
-            stack: Stack::new(&addresses, seed),
-            addresses,
+            stack: Stack::new(seed),
+            addresses: Addresses::new(addresses),
             connections: BTreeMap::new(),
             flows: BTreeMap::new(),
-            listeners: BTreeMap::new(),
+            listeners: Listeners::default(),
+            tcp_ports: BTreeMap::new(),
+            udp: DatagramSockets::default(),
+            ephemeral: Ephemeral::new(seed),
             timers: BTreeSet::new(),
             changed: BTreeSet::new(),
-            queued: 0,
             pings: Pings::default(),
             next_number: 0,
         }
@@ -70,12 +77,40 @@ impl Host {
 
     /// Returns the packets that the host sent since the last call.
     pub(super) fn take_sent(&mut self) -> Vec<Vec<u8>> {
-        std::mem::take(self.stack.sent())
+        let mut sent = std::mem::take(self.stack.sent());
+        let may_leave = |packet: &Vec<u8>| {
+            let header = IpHeader::read(packet);
+            header.is_some_and(|header| self.addresses.can_send_from(header.source))
+        };
+        sent.retain(may_leave);
+        sent
     }
 
     /// Returns its addresses.
     pub(super) fn addresses(&self) -> &[IpAddr] {
-        &self.addresses
+        self.addresses.all()
+    }
+
+    /// Starts anew without any socket, and returns those that are gone.
+    pub(super) fn crash(&mut self, seed: u64) -> Vec<u64> {
+        let addresses = self.addresses().to_vec();
+        let fresh = Self {
+            next_number: self.next_number,
+            ..Self::new(addresses, seed)
+        };
+        let gone = std::mem::replace(self, fresh);
+        let sockets = gone.connections.keys().chain(gone.listeners.numbers());
+        sockets.chain(gone.udp.numbers()).copied().collect()
+    }
+
+    /// Gives it other addresses; its sockets stay as they are.
+    pub(super) fn set_addresses(&mut self, addresses: &[IpAddr]) {
+        self.addresses.set(addresses);
+    }
+
+    /// Returns the address that packets come from where a socket does not say.
+    pub(super) fn source_for(&self, destination: IpAddr) -> Option<IpAddr> {
+        self.addresses.source_for(destination)
     }
 
     /// Takes a packet off the link, and says what it did with it.
@@ -83,12 +118,13 @@ impl Host {
         let Some(headers) = Headers::read(packet) else {
             return "dropped: malformed";
         };
-        if !self.addresses.contains(&headers.ip.destination) {
+        if !self.addresses.contains(headers.ip.destination) {
             return "dropped: not an address of this host";
         }
         match headers.body {
             _ if !headers.is_intact(packet) => "dropped: wrong checksum",
             Body::Tcp(segment) => self.receive_segment(now, &segment, packet),
+            Body::Udp(flow) => self.receive_datagram(&headers.ip, &flow, packet),
             Body::Icmp(icmp) => match icmp.content {
                 IcmpContent::Echo(echo) => self.pings.receive(&echo, packet, &mut self.stack),
                 IcmpContent::Error(Ok(about)) => {
@@ -97,7 +133,7 @@ impl Host {
                 IcmpContent::Error(Err(_)) | IcmpContent::Other => NOT_FOR_HOSTS,
             },
             Body::Unread(Unread::Malformed) => "dropped: malformed",
-            Body::Udp(_) | Body::Unread(_) => NOT_FOR_HOSTS,
+            Body::Unread(_) => NOT_FOR_HOSTS,
         }
     }
 
@@ -107,30 +143,62 @@ impl Host {
             remote: segment.flow.source,
         };
         if let Some(&number) = self.flows.get(&flow) {
-            if let Some(connection) = self.connections.get_mut(&number) {
-                connection.input(now, segment, packet, &mut self.stack);
-            }
-            self.settle(now, number);
-            return "to its socket";
+            return self.receive_for(now, number, segment, packet);
         }
-        match self.listeners.get_mut(&flow.local.port()) {
-            Some(listener) if segment.flow.flags.is_syn() => {
-                if listener.held >= MAX_BACKLOG {
-                    return "dropped: the listener's queue is full";
-                }
-                listener.held += 1;
-                let number = self.insert(Connection::new(flow, Opening::Passive));
-                if let Some(connection) = self.connections.get_mut(&number) {
-                    connection.answer(now, packet, &mut self.stack);
-                }
-                self.settle(now, number);
-                "to a listener"
-            }
-            Some(_) | None => {
+        let listener = self.listeners.hearing(flow.local, flow.remote);
+        match listener.filter(|_| segment.flow.flags.is_syn()) {
+            Some(listener) => self.receive_syn(now, listener, flow, packet),
+            None => {
                 self.stack.input(now, packet, &mut SocketSet::new(vec![]));
                 "to no socket"
             }
         }
+    }
+
+    /// A segment has come for a connection.
+    fn receive_for(
+        &mut self,
+        now: Duration,
+        number: u64,
+        segment: &Segment,
+        packet: &[u8],
+    ) -> &'static str {
+        let Some(connection) = self.connections.get_mut(&number) else {
+            return "to no socket";
+        };
+        if let Keeper::Listener(listener) = connection.keeper
+            && !segment.flow.flags.is_rst()
+            && self.listeners.get(listener).is_ok_and(Listener::is_full)
+        {
+            return LISTENER_FULL;
+        }
+        connection.input(now, segment, packet, &mut self.stack);
+        self.changed.insert(number);
+        self.settle(now, number);
+        "to its socket"
+    }
+
+    /// A SYN has come for a listener.
+    fn receive_syn(
+        &mut self,
+        now: Duration,
+        listener: u64,
+        flow: Flow,
+        packet: &[u8],
+    ) -> &'static str {
+        let number = self.new_number();
+        let Ok(keeper) = self.listeners.get_mut(listener) else {
+            return "to no socket";
+        };
+        if !keeper.has_room_for_syn() {
+            return LISTENER_FULL;
+        }
+        keeper.hold(number);
+        let mut connection = Connection::new(flow, Opening::Passive, Keeper::Listener(listener));
+        connection.answer(now, packet, &mut self.stack);
+        self.insert(number, connection);
+        self.settle(now, number);
+        "to a listener"
     }
 
     /// Takes an ICMP error about a packet of ours.
@@ -143,8 +211,8 @@ impl Host {
     ) -> &'static str {
         match about.protocol {
             Protocol::Tcp => self.receive_tcp_error(now, error, about),
+            Protocol::Udp => self.receive_udp_error(error, about),
             Protocol::Echo => self.pings.receive_error(about, from, error),
-            Protocol::Udp => NOT_FOR_HOSTS,
         }
     }
 
@@ -166,16 +234,34 @@ impl Host {
         if !ended {
             return "ignored: the connection does not depend on it";
         }
+        self.changed.insert(number);
         self.settle(now, number);
         "ended its socket"
     }
 
-    fn insert(&mut self, connection: Connection) -> u64 {
+    const fn new_number(&mut self) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
+        number
+    }
+
+    fn insert(&mut self, number: u64, connection: Connection) {
+        self.use_tcp_port(connection.flow.local.port());
         self.flows.insert(connection.flow, number);
         self.connections.insert(number, connection);
-        number
+    }
+
+    fn use_tcp_port(&mut self, port: u16) {
+        *self.tcp_ports.entry(port).or_default() += 1;
+    }
+
+    fn leave_tcp_port(&mut self, port: u16) {
+        if let Some(users) = self.tcp_ports.get_mut(&port) {
+            *users -= 1;
+            if *users == 0 {
+                self.tcp_ports.remove(&port);
+            }
+        }
     }
 
     /// Lets a connection send, and draws the consequences of its new state.
@@ -183,13 +269,12 @@ impl Host {
         let Some(connection) = self.connections.get_mut(&number) else {
             return;
         };
-        self.changed.insert(number);
         if let Some(timer) = connection.timer {
             self.timers.remove(&(timer, number));
         }
         connection.settle(now, &mut self.stack);
-        if connection.keeper == Keeper::Listener {
-            self.settle_half_open(number);
+        if let Keeper::Listener(listener) = connection.keeper {
+            self.settle_half_open(number, listener);
         }
         let Some(connection) = self.connections.get(&number) else {
             return;
@@ -208,23 +293,22 @@ impl Host {
     }
 
     /// Moves a listener's connection on: into the queue, or away.
-    fn settle_half_open(&mut self, number: u64) {
+    fn settle_half_open(&mut self, number: u64, listener: u64) {
         let Some(connection) = self.connections.get_mut(&number) else {
             return;
         };
-        let listener = self.listeners.get_mut(&connection.flow.local.port());
         // RFC 9293 section 3.10.7.4: RST returns a passive open to LISTEN.
         if matches!(connection.tcp_state(), State::Listen | State::Closed) {
-            if let Some(listener) = listener {
-                listener.held -= 1;
+            if let Ok(listener) = self.listeners.get_mut(listener) {
+                listener.release(number);
             }
             self.forget(number);
-        } else if let Some(listener) = listener
-            && connection.established.is_some()
+        } else if connection.established.is_some()
+            && let Ok(keeper) = self.listeners.get_mut(listener)
         {
             connection.keeper = Keeper::Queue;
-            listener.queue.push_back(number);
-            self.queued += 1;
+            keeper.enqueue(number);
+            self.changed.insert(listener);
         }
     }
 
@@ -239,6 +323,7 @@ impl Host {
     fn free(&mut self, flow: Flow, number: u64) {
         if self.flows.get(&flow) == Some(&number) {
             self.flows.remove(&flow);
+            self.leave_tcp_port(flow.local.port());
         }
     }
 
@@ -257,38 +342,21 @@ impl Host {
             if let Some(connection) = self.connections.get_mut(&number) {
                 connection.timer = None;
                 connection.timeout(now, &mut self.stack);
+                self.changed.insert(number);
             }
             self.settle(now, number);
         }
     }
-}
 
-impl Host {
-    /// Begins to connect.
-    pub(super) fn connect(
-        &mut self,
-        now: Duration,
-        local: SocketAddr,
-        remote: SocketAddr,
-    ) -> Result<u64, SocketError> {
-        let flow = Flow { local, remote };
-        if !self.addresses.contains(&local.ip()) || self.flows.contains_key(&flow) {
-            return Err(SocketError::AddressNotAvailable);
-        }
-        let mut connection = Connection::new(flow, Opening::Active);
-        if !connection.connect(now, &mut self.stack) {
-            return Err(SocketError::AddressNotAvailable);
-        }
-        let number = self.insert(connection);
-        self.settle(now, number);
-        Ok(number)
+    /// Takes the sockets that something has happened to since the last call.
+    pub(super) fn take_changed(&mut self) -> BTreeSet<u64> {
+        std::mem::take(&mut self.changed)
     }
 
     /// Asks for an echo.
     pub(super) fn ping(&mut self, ping: Ping) -> Result<(), SocketError> {
-        let mut own = self.addresses.iter();
-        let from = own.find(|own| own.is_ipv4() == ping.to.is_ipv4());
-        let from = *from.ok_or(SocketError::AddressNotAvailable)?;
+        let from = self.addresses.source_for(ping.to);
+        let from = from.ok_or(SocketError::AddressNotAvailable)?;
         let sent = self.pings.send(from, ping, &mut self.stack);
         sent.then_some(()).ok_or(SocketError::MessageTooLong)
     }
@@ -296,172 +364,5 @@ impl Host {
     /// Takes what has come of pings since the last call.
     pub(super) fn take_pongs(&mut self) -> Vec<Pong> {
         self.pings.take()
-    }
-
-    pub(super) fn listen(&mut self, port: u16) -> Result<(), SocketError> {
-        if port == 0 {
-            return Err(SocketError::AddressNotAvailable);
-        }
-        if self.listeners.contains_key(&port) {
-            return Err(SocketError::AddressInUse);
-        }
-        self.listeners.insert(port, Listener::default());
-        Ok(())
-    }
-
-    /// Closes a listener; what it has not handed out is reset.
-    pub(super) fn unlisten(&mut self, now: Duration, port: u16) {
-        let Some(listener) = self.listeners.remove(&port) else {
-            return;
-        };
-        self.queued -= listener.queue.len();
-        let unaccepted = |connection: &Connection| {
-            connection.keeper != Keeper::Program && connection.flow.local.port() == port
-        };
-        let numbers: Vec<u64> = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| unaccepted(connection))
-            .map(|(number, _)| *number)
-            .collect();
-        for number in numbers {
-            // It is there: it was just listed.
-            let _found = self.abort(now, number);
-        }
-    }
-
-    /// Takes the oldest connection out of a listener's queue.
-    pub(super) fn accept(&mut self, port: u16) -> Option<(u64, SocketAddr, SocketAddr)> {
-        let listener = self.listeners.get_mut(&port)?;
-        let number = listener.queue.pop_front()?;
-        listener.held -= 1;
-        self.queued -= 1;
-        let connection = self.connections.get_mut(&number)?;
-        connection.keeper = Keeper::Program;
-        Some((number, connection.flow.local, connection.flow.remote))
-    }
-
-    /// Takes the oldest connection out of the queue of some listener.
-    pub(super) fn accept_any(&mut self) -> Option<(u64, SocketAddr, SocketAddr)> {
-        while self.queued > 0 {
-            let mut listeners = self.listeners.iter();
-            let (&port, _) = listeners.find(|(_, listener)| !listener.queue.is_empty())?;
-            // One that has been reset since is not there any more.
-            if let Some(accepted) = self.accept(port) {
-                return Some(accepted);
-            }
-        }
-        None
-    }
-
-    /// Takes the numbers of the connections that something may have happened to
-    /// since the last call.
-    pub(super) fn take_changed(&mut self) -> BTreeSet<u64> {
-        std::mem::take(&mut self.changed)
-    }
-
-    pub(super) fn state(&self, number: u64) -> Result<SocketState, SocketError> {
-        Ok(self.get(number)?.state())
-    }
-
-    /// Returns how the connection came about and when, if it did.
-    pub(super) fn opened(&self, number: u64) -> Result<Option<(Opening, Duration)>, SocketError> {
-        let connection = self.get(number)?;
-        Ok(connection.established.map(|at| (connection.opening, at)))
-    }
-
-    pub(super) fn ends(&self, number: u64) -> Result<(SocketAddr, SocketAddr), SocketError> {
-        let flow = self.get(number)?.flow;
-        Ok((flow.local, flow.remote))
-    }
-
-    pub(super) fn send(
-        &mut self,
-        now: Duration,
-        number: u64,
-        data: &[u8],
-    ) -> Result<usize, SocketError> {
-        let connection = self.get_mut(number)?;
-        if let SocketState::Failed(failure) = connection.state() {
-            return Err(failure.into());
-        }
-        if connection.established.is_none() {
-            return Err(SocketError::NotConnected);
-        }
-        let sent = connection.tcp().send_slice(data);
-        self.settle(now, number);
-        sent.map_err(|_closed| SocketError::NotConnected)
-    }
-
-    /// Takes data that has come in: none yet is `None`, the end is 0.
-    pub(super) fn receive_data(
-        &mut self,
-        now: Duration,
-        number: u64,
-        buffer: &mut [u8],
-    ) -> Result<Option<usize>, SocketError> {
-        let connection = self.get_mut(number)?;
-        let state = connection.state();
-        let socket = connection.tcp();
-        if socket.can_recv() {
-            let taken = socket.recv_slice(buffer).unwrap_or(0);
-            // The other end may have waited for room.
-            self.settle(now, number);
-            return Ok(Some(taken));
-        }
-        match state {
-            SocketState::Failed(failure) => Err(failure.into()),
-            SocketState::Connecting => Ok(None),
-            SocketState::Connected if socket.may_recv() => Ok(None),
-            SocketState::Connected | SocketState::Closed => Ok(Some(0)),
-        }
-    }
-
-    /// Ends our direction with FIN.
-    pub(super) fn shutdown(&mut self, now: Duration, number: u64) -> Result<(), SocketError> {
-        let connection = self.get_mut(number)?;
-        match connection.state() {
-            SocketState::Failed(failure) => return Err(failure.into()),
-            SocketState::Connecting => return Err(SocketError::NotConnected),
-            SocketState::Connected | SocketState::Closed => connection.tcp().close(),
-        }
-        self.settle(now, number);
-        Ok(())
-    }
-
-    /// Gives a socket up, politely where that is possible.
-    pub(super) fn close(&mut self, now: Duration, number: u64) -> Result<(), SocketError> {
-        let connection = self.get_mut(number)?;
-        let unread = connection.tcp().recv_queue() > 0;
-        if unread || connection.established.is_none() {
-            return self.abort(now, number);
-        }
-        connection.released = true;
-        connection.tcp().close();
-        self.settle(now, number);
-        Ok(())
-    }
-
-    /// Gives a socket up at once.
-    pub(super) fn abort(&mut self, now: Duration, number: u64) -> Result<(), SocketError> {
-        let connection = self.get_mut(number)?;
-        connection.released = true;
-        connection.abort();
-        self.settle(now, number);
-        Ok(())
-    }
-
-    fn get(&self, number: u64) -> Result<&Connection, SocketError> {
-        let connection = self.connections.get(&number);
-        connection
-            .filter(|connection| !connection.released)
-            .ok_or(SocketError::UnknownSocket)
-    }
-
-    fn get_mut(&mut self, number: u64) -> Result<&mut Connection, SocketError> {
-        let connection = self.connections.get_mut(&number);
-        connection
-            .filter(|connection| !connection.released)
-            .ok_or(SocketError::UnknownSocket)
     }
 }

@@ -1,10 +1,10 @@
 //! The words for sockets and what becomes of them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::HostId;
 
-/// A TCP socket of one host.
+/// A socket of one host: a UDP socket, a TCP listener or a TCP connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketId {
     pub(super) host: HostId,
@@ -80,9 +80,12 @@ pub enum SocketError {
     /// family, or a connection between just these ends exists (`EADDRNOTAVAIL`).
     #[error("address not available")]
     AddressNotAvailable,
-    /// Somebody listens on that port already (`EADDRINUSE`).
+    /// Somebody has that port already, or there is none left (`EADDRINUSE`).
     #[error("address in use")]
     AddressInUse,
+    /// The host has no address to send from (`ENETUNREACH`).
+    #[error("network unreachable")]
+    NetworkUnreachable,
     /// The connection is not established, or closed in that direction.
     #[error("not connected")]
     NotConnected,
@@ -92,7 +95,7 @@ pub enum SocketError {
     /// The socket was closed or aborted.
     #[error("no such socket")]
     UnknownSocket,
-    /// The connection had ended.
+    /// The connection had ended, or an ICMP error has come for a UDP socket.
     #[error(transparent)]
     Failed(#[from] Failure),
 }
@@ -107,4 +110,31 @@ pub struct Accepted {
     pub local: SocketAddr,
     /// The other end, as the host saw it.
     pub remote: SocketAddr,
+}
+
+/// A UDP datagram to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Transmit<'a> {
+    /// Whom it is for.
+    pub destination: SocketAddr,
+    /// The address of the host to send it from, if not that of the socket.
+    pub source: Option<IpAddr>,
+    /// The ECN codepoint (RFC 3168 section 5), two bits.
+    pub ecn: u8,
+    /// What it carries.
+    pub payload: &'a [u8],
+}
+
+/// A UDP datagram that has come.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Datagram {
+    /// Whom it is from, as the host sees it.
+    pub source: SocketAddr,
+    /// The very address that it came to, and the port.
+    pub destination: SocketAddr,
+    /// The ECN codepoint (RFC 3168 section 5), two bits.
+    pub ecn: u8,
+    /// What it carries.
+    pub payload: Vec<u8>,
 }

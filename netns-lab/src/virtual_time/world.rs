@@ -1,20 +1,24 @@
 //! The world: places, packets between them, and the clock.
 
 mod changes;
+mod faults;
 mod sockets;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::host::Host;
+use super::socket::SocketId;
 use crate::error::Error;
 use crate::fabric::{
     BoxId, Fabric, Gate, GateError, Hides, HostId, Network, NodeId, Output, Uplink, WorldError,
 };
 use crate::middlebox::{Middlebox, SharedModel, Side};
+use crate::model::NatModel;
 use crate::record::EventLog;
+use crate::spec::NatSpec;
 use crate::topology::{Plan, Planned, Topology};
 use changes::Changes;
 
@@ -28,9 +32,11 @@ pub use changes::Change;
 pub struct World {
     fabric: Fabric,
     hosts: BTreeMap<NodeId, Host>,
-    /// Those that the world has made itself.
+    /// The boxes that the world has made itself.
     models: BTreeMap<Arc<str>, SharedModel>,
     changes: Changes,
+    /// Sockets that something has happened to since somebody asked.
+    changed: BTreeSet<SocketId>,
     log: EventLog,
     /// Whether anybody will read it.
     keeps_log: bool,
@@ -45,6 +51,7 @@ impl World {
             hosts: BTreeMap::new(),
             models: BTreeMap::new(),
             changes: Changes::default(),
+            changed: BTreeSet::new(),
             log: EventLog::default(),
             keeps_log: true,
         }
@@ -68,7 +75,6 @@ impl World {
         let mut hosts = BTreeMap::new();
         for (node, id) in plan.nodes.into_iter().zip(ids) {
             if matches!(node.kind, Planned::Host) {
-                check_addresses(&node.addresses)?;
                 hosts.insert(id, Host::new(node.addresses, node.seed));
             }
         }
@@ -77,6 +83,7 @@ impl World {
             hosts,
             models,
             changes: Changes::default(),
+            changed: BTreeSet::new(),
             log: EventLog::default(),
             keeps_log: true,
         })
@@ -94,26 +101,26 @@ impl World {
         self.hosts.get(&host.0).map_or(&[], Host::addresses)
     }
 
-    /// Returns the box with this name of a world that was made by
-    /// [`World::build`]: that of a shared box, or `<host>.nat`, `<host>.nat2`
-    /// and so on.
+    /// Returns the box with this name that was made by [`World::add_nat`] or
+    /// [`World::build`]; the latter calls it as the shared box, or `<host>.nat`,
+    /// `<host>.nat2` and so on.
     pub fn model(&self, name: &str) -> Option<&SharedModel> {
         self.models.get(name)
     }
 
-    /// Adds a host with at most one address of each family.
+    /// Adds a host with any number of addresses; the first ones count first where
+    /// one is chosen, see [`World::source_address`].
     ///
     /// # Errors
     ///
-    /// [`WorldError`] if it has more, or if an address is already in use where
-    /// it would have to be routed.
+    /// [`WorldError`] if an address is already in use where it would have to be
+    /// routed.
     pub fn add_host(
         &mut self,
         name: &str,
         addresses: &[IpAddr],
         uplink: Uplink,
     ) -> Result<HostId, WorldError> {
-        check_addresses(addresses)?;
         let host = Host::new(addresses.to_vec(), self.fabric.random());
         let id = self.fabric.add_host(name, addresses, uplink)?;
         self.hosts.insert(id, host);
@@ -143,6 +150,28 @@ impl World {
             .fabric
             .add_box(name, middlebox, outside, hides, uplink)?;
         Ok(BoxId(id))
+    }
+
+    /// Adds a NAT or a firewall as its specification says, which [`World::model`]
+    /// and [`World::reboot`] know by its name.
+    ///
+    /// # Errors
+    ///
+    /// [`WorldError`] if the specification contradicts itself, or if an address is
+    /// already in use where it would have to be routed.
+    pub fn add_nat(
+        &mut self,
+        name: &str,
+        spec: NatSpec,
+        external: &[IpAddr],
+        uplink: Uplink,
+    ) -> Result<BoxId, WorldError> {
+        let model = NatModel::new(spec, external.to_vec(), self.fabric.random())?;
+        let model = SharedModel::new(model);
+        let outside: Vec<Network> = external.iter().map(|&address| address.into()).collect();
+        let id = self.add_middlebox(name, Box::new(model.clone()), &outside, uplink)?;
+        self.models.insert(name.into(), model);
+        Ok(id)
     }
 
     /// Takes the link above a host or box up or down; what is on it already
@@ -263,19 +292,16 @@ impl World {
         let Some(host) = self.hosts.get_mut(&node) else {
             return;
         };
+        let changed = host.take_changed().into_iter();
+        let host_id = HostId(node);
+        self.changed.extend(changed.map(|number| SocketId {
+            host: host_id,
+            number,
+        }));
         for packet in host.take_sent() {
             self.fabric.send(now, node, Side::External, packet.into());
         }
         self.fabric.set_timer(node, host.next_timeout());
         self.keep_record();
     }
-}
-
-/// smoltcp has room for one address of each family.
-fn check_addresses(addresses: &[IpAddr]) -> Result<(), WorldError> {
-    let of_v4 = addresses.iter().filter(|address| address.is_ipv4()).count();
-    if of_v4 > 1 || addresses.len() - of_v4 > 1 {
-        return Err(WorldError::TooManyAddresses);
-    }
-    Ok(())
 }

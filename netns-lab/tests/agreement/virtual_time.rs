@@ -1,5 +1,6 @@
 //! Hosts of virtual time.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use netns_lab::virtual_time::{
@@ -12,6 +13,7 @@ use crate::ground::{Dial, Ground, IDENTIFIER, PATIENCE, Seen, Sock};
 pub(crate) struct Virtual {
     world: World,
     sockets: Vec<Result<SocketId, Seen>>,
+    listeners: BTreeMap<(String, u16), SocketId>,
 }
 
 impl Virtual {
@@ -19,6 +21,7 @@ impl Virtual {
         Self {
             world: World::build(topology, 7).unwrap(),
             sockets: vec![],
+            listeners: BTreeMap::new(),
         }
     }
 
@@ -62,8 +65,8 @@ impl Ground for Virtual {
     }
 
     fn listen(&mut self, host: &str, port: u16) {
-        let host = self.host(host);
-        self.world.listen(host, port).unwrap();
+        let listener = self.world.listen(self.host(host), port).unwrap();
+        self.listeners.insert((host.into(), port), listener);
     }
 
     fn dial(&mut self, host: &str, port: u16, to: SocketAddr) -> Sock {
@@ -99,8 +102,8 @@ impl Ground for Virtual {
     }
 
     fn accept(&mut self, host: &str, port: u16) -> Option<(Sock, SocketAddr)> {
-        let host = self.host(host);
-        let accepted = self.wait(|world| world.accept(host, port))?;
+        let listener = self.listeners[&(host.to_owned(), port)];
+        let accepted = self.wait(|world| world.accept(listener))?;
         self.sockets.push(Ok(accepted.socket));
         Some((Sock(self.sockets.len() - 1), accepted.remote))
     }

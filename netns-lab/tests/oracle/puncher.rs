@@ -109,10 +109,7 @@ pub(crate) fn punch(
 ) -> bool {
     let mut stage = Stage::new(chains, seed);
     let seen = [0, 1].map(|side| asked[side].then(|| stage.ask(side, PORT)));
-    for side in [0, 1] {
-        let host = stage.host(side);
-        stage.world.listen(host, PORT).unwrap();
-    }
+    let listeners = [0, 1].map(|side| stage.world.listen(stage.host(side), PORT).unwrap());
     let Some(targets) = targets(&stage, seen, strategy.plan) else {
         return false;
     };
@@ -142,7 +139,7 @@ pub(crate) fn punch(
             }
         }
     }
-    is_connected(&mut stage, &attempts, start + LIMIT)
+    is_connected(&mut stage, listeners, &attempts, start + LIMIT)
 }
 
 /// Returns what each side dials, if anything.
@@ -185,12 +182,16 @@ fn dial(stage: &mut Stage, side: usize, remote: SocketAddr) -> Attempt {
 }
 
 /// Waits for a connection at each side.
-fn is_connected(stage: &mut Stage, attempts: &[Attempt], limit: Duration) -> bool {
-    let hosts = [stage.host(0), stage.host(1)];
+fn is_connected(
+    stage: &mut Stage,
+    listeners: [SocketId; 2],
+    attempts: &[Attempt],
+    limit: Duration,
+) -> bool {
     let mut connected = [false; 2];
     stage.world.run_until(limit, |world| {
-        for (side, host) in hosts.into_iter().enumerate() {
-            connected[side] |= world.accept(host, PORT).is_some();
+        for (side, listener) in listeners.into_iter().enumerate() {
+            connected[side] |= world.accept(listener).is_some();
         }
         for attempt in attempts {
             let opened = |socket| matches!(world.opened(socket), Ok(Some(_)));

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use netns_lab::model::NatModel;
-use netns_lab::virtual_time::{HostId, Middlebox, Outgoing, Side, Uplink, World};
+use netns_lab::virtual_time::{HostId, Middlebox, Outgoing, Side, SocketId, Uplink, World};
 use netns_lab::{LinkSpec, NatSpec};
 use netns_lab_rig::packets::{SYN, ends, tcp};
 
@@ -58,7 +58,7 @@ struct Place {
 pub(crate) struct Stage {
     pub(crate) world: World,
     places: [Place; 2],
-    server: HostId,
+    server: SocketId,
 }
 
 impl Stage {
@@ -66,7 +66,7 @@ impl Stage {
         let mut world = World::new(seed);
         let link = Uplink::core(LinkSpec::delay(LINK));
         let server = world.add_host("server", &[server().ip()], link).unwrap();
-        world.listen(server, SERVER_PORT).unwrap();
+        let server = world.listen(server, SERVER_PORT).unwrap();
         let places = [0, 1].map(|number| add_place(&mut world, chains[number], number, seed));
         Self {
             world,
@@ -91,7 +91,7 @@ impl Stage {
         let limit = self.world.now() + ANSWER;
         let (mut seen, asked) = (None, self.server);
         self.world.run_until(limit, |world| {
-            seen = seen.or_else(|| world.accept(asked, SERVER_PORT));
+            seen = seen.or_else(|| world.accept(asked));
             seen.is_some()
         });
         seen.unwrap().remote

@@ -23,6 +23,7 @@ struct Lab {
     world: World,
     places: Vec<LadderPlace>,
     ends: Vec<(HostId, SocketAddr)>,
+    listener: SocketId,
 }
 
 impl Lab {
@@ -36,7 +37,7 @@ impl Lab {
         let core = Uplink::core(LinkSpec::delay(10 * MS));
         let address: IpAddr = Ipv4Addr::new(198, 51, 100, 1).into();
         let server = world.add_host("server", &[address], core).unwrap();
-        world.listen(server, 80).unwrap();
+        let listener = world.listen(server, 80).unwrap();
         let mut places = Vec::new();
         let mut ends = Vec::new();
         let count = sides[0].0.len();
@@ -64,18 +65,19 @@ impl Lab {
             world,
             places,
             ends,
+            listener,
         }
     }
 
     /// Returns what the server sees of each host.
     fn observe(&mut self) -> [SocketAddr; 2] {
-        let (server, service) = self.ends[2];
+        let (_, service) = self.ends[2];
         [0, 1].map(|side| {
             let (host, local) = self.ends[side];
             self.world.connect(host, local, service).unwrap();
             let limit = self.world.now() + 180 * MS;
             self.world.run_until(limit, |_| false);
-            self.world.accept(server, 80).unwrap().remote
+            self.world.accept(self.listener).unwrap().remote
         })
     }
 

@@ -1,17 +1,13 @@
 //! The NAT model between hosts in virtual time.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use netns_lab::model::{NatModel, NatSpec};
 use netns_lab::virtual_time::{HostId, Opening, Ping, PongKind, SocketError, Uplink, World};
 use netns_lab::{BoxSpec, HostSpec, LinkSpec, Topology};
 
-const MS: Duration = Duration::from_millis(1);
-
-fn end(text: &str) -> SocketAddr {
-    text.parse().unwrap()
-}
+use crate::stage::{MS, end};
 
 /// Adds a host with the same private address as the other, behind a NAT.
 fn home(world: &mut World, name: &str, external: IpAddr, seed: u64) -> HostId {

@@ -9,8 +9,7 @@ use netns_lab::LinkSpec;
 use netns_lab::virtual_time::{HostId, SocketId, SocketState, Uplink, World};
 
 use crate::boxes::{Answer, Firewall};
-
-const MS: Duration = Duration::from_millis(1);
+use crate::stage::MS;
 
 /// Seeds that are compared, as issue and README promise.
 const SEEDS: u64 = 1000;

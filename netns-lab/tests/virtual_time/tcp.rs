@@ -1,40 +1,12 @@
 //! TCP between hosts in virtual time, as Linux would do it.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use netns_lab::LinkSpec;
-use netns_lab::virtual_time::{
-    Failure, HostId, Opening, SocketError, SocketId, SocketState, Uplink, World,
-};
+use netns_lab::virtual_time::{Failure, HostId, Opening, SocketError, SocketState, Uplink, World};
 
 use crate::boxes::{Answer, Firewall, Loses, RefusesDataOnce};
-
-const MS: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
-
-const A: &str = "203.0.113.1:4000";
-const B: &str = "203.0.113.2:5000";
-
-fn end(text: &str) -> SocketAddr {
-    text.parse().unwrap()
-}
-
-/// Two public hosts, 40 ms apart.
-fn pair(link: LinkSpec) -> (World, HostId, HostId) {
-    let mut world = World::new(1);
-    let a = world
-        .add_host("a", &[end(A).ip()], Uplink::core(link))
-        .unwrap();
-    let b = world
-        .add_host("b", &[end(B).ip()], Uplink::core(link))
-        .unwrap();
-    (world, a, b)
-}
-
-fn near() -> LinkSpec {
-    LinkSpec::delay(20 * MS)
-}
+use crate::stage::{A, B, MS, SECOND, end, is, near, pair, times, wait};
 
 /// A public host `a`, and `b` behind a firewall.
 fn behind(answer: Answer) -> (World, HostId, HostId) {
@@ -50,44 +22,22 @@ fn behind(answer: Answer) -> (World, HostId, HostId) {
     (world, a, b)
 }
 
-fn is(world: &World, socket: SocketId, state: SocketState) -> bool {
-    world.state(socket) == Ok(state)
-}
-
-fn wait(world: &mut World, socket: SocketId, state: SocketState) {
-    let limit = world.now() + 200 * SECOND;
-    assert!(
-        world.run_until(limit, |world| is(world, socket, state)),
-        "never {state:?}:\n{}",
-        world.log()
-    );
-}
-
-/// When a place recorded a line with this text in it, in milliseconds.
-fn times(world: &World, place: &str, text: &str) -> Vec<u128> {
-    let entries = world.log().entries().iter();
-    entries
-        .filter(|entry| entry.place() == place && entry.to_string().contains(text))
-        .map(|entry| entry.at.as_millis())
-        .collect()
-}
-
 #[test]
 fn a_connection_takes_one_round_trip() {
     let (mut world, a, b) = pair(near());
-    world.listen(b, 5000).unwrap();
+    let listener = world.listen(b, 5000).unwrap();
     let socket = world.connect(a, end(A), end(B)).unwrap();
     assert!(is(&world, socket, SocketState::Connecting));
     wait(&mut world, socket, SocketState::Connected);
     assert_eq!(world.opened(socket), Ok(Some((Opening::Active, 80 * MS))));
-    assert_eq!(world.accept(b, 5000), None);
+    assert_eq!(world.accept(listener), None);
     assert!(world.run_until(SECOND, |world| world.now() >= 120 * MS));
-    let accepted = world.accept(b, 5000).unwrap();
+    let accepted = world.accept(listener).unwrap();
     assert_eq!((accepted.local, accepted.remote), (end(B), end(A)));
     assert_eq!(world.ends(accepted.socket), Ok((end(B), end(A))));
     let opened = world.opened(accepted.socket);
     assert_eq!(opened, Ok(Some((Opening::Passive, 120 * MS))));
-    assert_eq!(world.accept(b, 5000), None);
+    assert_eq!(world.accept(listener), None);
     assert_eq!(world.listen(b, 5000), Err(SocketError::AddressInUse));
 }
 
@@ -129,8 +79,8 @@ fn crossing_syns_make_one_connection_in_one_round_trip() {
 #[test]
 fn a_crossing_syn_does_not_go_to_the_listener_on_the_port() {
     let (mut world, a, b) = pair(near());
-    world.listen(a, 4000).unwrap();
-    world.listen(b, 5000).unwrap();
+    let at_a = world.listen(a, 4000).unwrap();
+    let at_b = world.listen(b, 5000).unwrap();
     let from_a = world.connect(a, end(A), end(B)).unwrap();
     world.run_until(30 * MS, |_| false);
     let from_b = world.connect(b, end(B), end(A)).unwrap();
@@ -138,13 +88,13 @@ fn a_crossing_syn_does_not_go_to_the_listener_on_the_port() {
     let opening = |socket| world.opened(socket).unwrap().map(|(how, _)| how);
     assert_eq!(opening(from_a), Some(Opening::Simultaneous));
     assert_eq!(opening(from_b), Some(Opening::Simultaneous));
-    assert_eq!(world.accept(a, 4000), None);
-    assert_eq!(world.accept(b, 5000), None);
+    assert_eq!(world.accept(at_a), None);
+    assert_eq!(world.accept(at_b), None);
     // A SYN from other ends goes to the listener, beside the connection.
     let other = world.connect(a, end("203.0.113.1:4001"), end(B)).unwrap();
     wait(&mut world, other, SocketState::Connected);
     world.run_until(2 * SECOND, |_| false);
-    let accepted = world.accept(b, 5000).unwrap();
+    let accepted = world.accept(at_b).unwrap();
     assert_eq!(accepted.remote, end("203.0.113.1:4001"));
 }
 
@@ -164,17 +114,16 @@ fn a_connection_that_the_listener_took_leaves_no_room_for_another() {
 #[test]
 fn sockets_share_a_port() {
     let (mut world, a, b) = pair(near());
-    let ports = 6000..6050;
     let mut dialled = vec![];
-    for port in ports.clone() {
-        world.listen(b, port).unwrap();
+    for port in 6000..6050 {
+        let listener = world.listen(b, port).unwrap();
         let remote = SocketAddr::new(end(B).ip(), port);
-        dialled.push(world.connect(a, end(A), remote).unwrap());
+        dialled.push((listener, world.connect(a, end(A), remote).unwrap()));
     }
     world.run_until(SECOND, |_| false);
-    for (port, socket) in ports.zip(dialled) {
+    for (listener, socket) in dialled {
         assert!(is(&world, socket, SocketState::Connected));
-        assert_eq!(world.accept(b, port).unwrap().remote, end(A));
+        assert_eq!(world.accept(listener).unwrap().remote, end(A));
     }
 }
 
@@ -228,11 +177,11 @@ fn an_icmp_error_about_its_data_does_not_end_a_connection() {
         let b = world
             .add_host("b", &[end(B).ip()], Uplink::behind(refuses))
             .unwrap();
-        world.listen(b, 5000).unwrap();
+        let listener = world.listen(b, 5000).unwrap();
         let socket = world.connect(a, end(A), end(B)).unwrap();
         wait(&mut world, socket, SocketState::Connected);
         world.run_until(SECOND, |_| false);
-        let accepted = world.accept(b, 5000).unwrap().socket;
+        let accepted = world.accept(listener).unwrap().socket;
         assert_eq!(world.send(socket, b"still"), Ok(5));
         world.run_until(5 * SECOND, |_| false);
         assert_eq!(times(&world, "a", "icmp").len(), 1, "{}", world.log());
@@ -268,19 +217,19 @@ fn a_lost_syn_costs_a_second() {
         .add_host("a", &[end(A).ip()], Uplink::behind(lossy))
         .unwrap();
     let b = world.add_host("b", &[end(B).ip()], core).unwrap();
-    world.listen(b, 5000).unwrap();
+    let listener = world.listen(b, 5000).unwrap();
     let socket = world.connect(a, end(A), end(B)).unwrap();
     wait(&mut world, socket, SocketState::Connected);
     assert_eq!(world.now(), 1080 * MS);
     // The third packet is the ACK: the SYN-ACK is repeated after a second.
-    assert!(world.run_until(5 * SECOND, |world| world.accept(b, 5000).is_some()));
+    assert!(world.run_until(5 * SECOND, |world| world.accept(listener).is_some()));
     assert_eq!(world.now(), 2120 * MS);
 }
 
 #[test]
 fn a_syn_ack_for_an_abandoned_attempt_is_reset() {
     let (mut world, a, b) = pair(near());
-    world.listen(b, 5000).unwrap();
+    let listener = world.listen(b, 5000).unwrap();
     let socket = world.connect(a, end(A), end(B)).unwrap();
     world.abort(socket).unwrap();
     assert_eq!(times(&world, "a", "sent").len(), 1, "no rst for an attempt");
@@ -288,17 +237,17 @@ fn a_syn_ack_for_an_abandoned_attempt_is_reset() {
     // The SYN-ACK met no socket, and the RST ended the half-open connection.
     assert_eq!(times(&world, "a", "to no socket"), [80]);
     assert_eq!(times(&world, "b", "sent").len(), 1);
-    assert_eq!(world.accept(b, 5000), None);
+    assert_eq!(world.accept(listener), None);
 }
 
 #[test]
 fn abort_resets_the_other_end() {
     let (mut world, a, b) = pair(near());
-    world.listen(b, 5000).unwrap();
+    let listener = world.listen(b, 5000).unwrap();
     let socket = world.connect(a, end(A), end(B)).unwrap();
     wait(&mut world, socket, SocketState::Connected);
     world.run_until(SECOND, |_| false);
-    let accepted = world.accept(b, 5000).unwrap().socket;
+    let accepted = world.accept(listener).unwrap().socket;
     world.abort(socket).unwrap();
     wait(&mut world, accepted, SocketState::Failed(Failure::Reset));
     assert_eq!(world.now(), 1040 * MS);
@@ -310,7 +259,7 @@ fn abort_resets_the_other_end() {
 #[test]
 fn a_closed_direction_leaves_the_other_open() {
     let (mut world, a, b) = pair(near());
-    world.listen(b, 5000).unwrap();
+    let listener = world.listen(b, 5000).unwrap();
     let socket = world.connect(a, end(A), end(B)).unwrap();
     assert_eq!(world.shutdown(socket), Err(SocketError::NotConnected));
     wait(&mut world, socket, SocketState::Connected);
@@ -318,7 +267,7 @@ fn a_closed_direction_leaves_the_other_open() {
     world.shutdown(socket).unwrap();
     assert_eq!(world.send(socket, b"more"), Err(SocketError::NotConnected));
     world.run_until(SECOND, |_| false);
-    let other = world.accept(b, 5000).unwrap().socket;
+    let other = world.accept(listener).unwrap().socket;
     let mut buffer = [0; 100];
     assert_eq!(world.recv(other, &mut buffer), Ok(Some(8)));
     assert_eq!(world.recv(other, &mut buffer), Ok(Some(0)));
@@ -340,10 +289,10 @@ fn a_closed_direction_leaves_the_other_open() {
 #[test]
 fn a_closed_listener_resets_what_nobody_took() {
     let (mut world, a, b) = pair(near());
-    world.listen(b, 5000).unwrap();
+    let listener = world.listen(b, 5000).unwrap();
     let socket = world.connect(a, end(A), end(B)).unwrap();
     world.run_until(SECOND, |_| false);
-    world.unlisten(b, 5000);
+    world.close(listener).unwrap();
     wait(&mut world, socket, SocketState::Failed(Failure::Reset));
     let refused = world.connect(a, end(A), end(B)).unwrap();
     wait(&mut world, refused, SocketState::Failed(Failure::Refused));

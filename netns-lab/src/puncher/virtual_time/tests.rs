@@ -106,13 +106,13 @@ fn predictions_come_true() -> anyhow::Result<()> {
         let mut predicted = candidates.filter(|it| it.kind == CandidateKind::Predicted);
         let predicted = predicted.next().context("nothing is predicted")?.address;
         let [dialler, listener] = run.peers;
-        run.world.listen(listener.host, 4000)?;
+        let listening = run.world.listen(listener.host, 4000)?;
         let to = SocketAddr::new(listener.ends.fresh.ip(), 4000);
         run.world.connect(dialler.host, fresh.address, to)?;
         let mut accepted = None;
         let limit = run.world.now() + Duration::from_secs(3);
         run.world.run_until(limit, |world| {
-            accepted = world.accept(listener.host, 4000);
+            accepted = world.accept(listening);
             accepted.is_some()
         });
         let seen = accepted.context("nobody came")?.remote;

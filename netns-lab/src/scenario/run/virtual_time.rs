@@ -20,13 +20,14 @@ pub(super) fn run(scenario: &Scenario, seed: u64) -> Result<Seen, RunError> {
             return Err(no_place(&step.place));
         }
     }
+    let mut listeners = Vec::new();
     for (name, port) in &scenario.listeners {
         let host = find(&world, name)?;
-        world.listen(host, *port).map_err(of_host(name))?;
+        listeners.push(world.listen(host, *port).map_err(of_host(name))?);
     }
     match &scenario.play {
         Play::Punch(hosts) => punch(world, hosts, seed),
-        Play::Dials(dials) => Stage::new(world, scenario, dials)?.play(scenario),
+        Play::Dials(dials) => Stage::new(world, scenario, dials, listeners)?.play(scenario),
     }
 }
 
@@ -69,7 +70,7 @@ struct Stage<'s> {
     sockets: Vec<Option<SocketId>>,
     /// Attempts that ended at once.
     failed: Vec<Option<Failure>>,
-    listeners: Vec<(HostId, u16)>,
+    listeners: Vec<SocketId>,
     accepted: Vec<SocketId>,
     /// Bytes sent to a host, and come there.
     sent: BTreeMap<String, usize>,
@@ -77,7 +78,12 @@ struct Stage<'s> {
 }
 
 impl<'s> Stage<'s> {
-    fn new(world: World, scenario: &Scenario, dials: &'s [Dial]) -> Result<Self, RunError> {
+    fn new(
+        world: World,
+        scenario: &Scenario,
+        dials: &'s [Dial],
+        listeners: Vec<SocketId>,
+    ) -> Result<Self, RunError> {
         let plan = Plan::new(&scenario.topology, 0);
         let place = |name: &str| {
             let mut nodes = plan.nodes.iter();
@@ -92,12 +98,8 @@ impl<'s> Stage<'s> {
             let local = (local, dial.from_port).into();
             ends.push((host, local, (remote, dial.to_port).into()));
         }
-        let listeners = scenario.listeners.iter();
-        let listeners: Result<Vec<_>, RunError> = listeners
-            .map(|(name, port)| Ok((find(&world, name)?, *port)))
-            .collect();
         Ok(Self {
-            listeners: listeners?,
+            listeners,
             world,
             dials,
             ends,
@@ -166,8 +168,8 @@ impl<'s> Stage<'s> {
 
     /// Takes what has come to hosts.
     fn listen(&mut self) {
-        for &(host, port) in &self.listeners {
-            while let Some(accepted) = self.world.accept(host, port) {
+        for &listener in &self.listeners {
+            while let Some(accepted) = self.world.accept(listener) {
                 self.accepted.push(accepted.socket);
             }
         }

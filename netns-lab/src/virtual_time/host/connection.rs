@@ -34,8 +34,8 @@ pub(super) struct Flow {
 /// Who has a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keeper {
-    /// A listener, while it is half-open.
-    Listener,
+    /// The listener with this number, while it is half-open.
+    Listener(u64),
     /// A listener's queue.
     Queue,
     /// A program of the host.
@@ -78,7 +78,7 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Makes a closed socket.
-    pub(super) fn new(flow: Flow, opening: Opening) -> Self {
+    pub(super) fn new(flow: Flow, opening: Opening, keeper: Keeper) -> Self {
         let buffer = || SocketBuffer::new(vec![0; BUFFER]);
         let mut socket = Socket::new(buffer(), buffer());
         // As TCP_NODELAY, which whoever punches sets.
@@ -92,10 +92,7 @@ impl Connection {
             handle,
             flow,
             opening,
-            keeper: match opening {
-                Opening::Active | Opening::Simultaneous => Keeper::Program,
-                Opening::Passive => Keeper::Listener,
-            },
+            keeper,
             released: false,
             timer: None,
             established: None,
@@ -199,7 +196,7 @@ impl Connection {
                 .syn
                 .as_ref()
                 .is_some_and(|syn| syn.sequence == sequence),
-            State::SynReceived => self.keeper != Keeper::Listener || ends_half_open,
+            State::SynReceived => !matches!(self.keeper, Keeper::Listener(_)) || ends_half_open,
             State::Closed
             | State::Listen
             | State::Established

@@ -14,6 +14,17 @@ pub(super) fn meaning(error: &Icmp, ipv4: bool) -> Option<(Failure, bool)> {
     }
 }
 
+/// Returns whether the error will not pass by itself: it ends a connected UDP
+/// socket's call, which others do not.
+pub(super) const fn is_lasting(error: &Icmp, ipv4: bool) -> bool {
+    match (ipv4, error.kind, error.code) {
+        (true, 3, code) => matches!(code, 2 | 3 | 6..=10 | 13..=15),
+        (true, kind, _) => kind == 12,
+        (false, 1, code) => matches!(code, 1 | 4..=6),
+        (false, kind, _) => kind == 4,
+    }
+}
+
 /// RFC 792, RFC 1122 section 3.2.2.1 and RFC 1812 section 5.2.7.1 for the codes.
 fn meaning_v4(kind: u8, code: u8) -> Option<(Failure, bool)> {
     let ends_half_open = kind != 3 || code < 2;

@@ -1,13 +1,13 @@
 //! smoltcp's interface, with one packet in and any number out.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use smoltcp::iface::{Config, Interface, PollResult, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
-use smoltcp::wire::{HardwareAddress, IpCidr};
+use smoltcp::wire::HardwareAddress;
 
 /// The MTU of Ethernet, as on the access links of the namespaces.
 pub(super) const MTU: usize = 1500;
@@ -19,19 +19,14 @@ pub(super) struct Stack {
 }
 
 impl Stack {
-    /// Makes a stack with at most one address of each family.
-    pub(super) fn new(addresses: &[IpAddr], seed: u64) -> Self {
+    /// Makes a stack that takes every packet for its own: the host has looked at
+    /// the address.
+    pub(super) fn new(seed: u64) -> Self {
         let mut wire = Wire::default();
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
         let mut interface = Interface::new(config, &mut wire, Instant::ZERO);
-        interface.update_ip_addrs(|list| {
-            for &address in addresses {
-                let full = if address.is_ipv4() { 32 } else { 128 };
-                // A host has one address of each family, and smoltcp room for two.
-                let _fits = list.push(IpCidr::new(address.into(), full));
-            }
-        });
+        interface.set_any_ip(true);
         // On a point-to-point link any gateway will do, and smoltcp has room
         // for these two routes.
         let routes = interface.routes_mut();

@@ -32,8 +32,8 @@ impl Changes {
 }
 
 impl World {
-    /// Lets something happen to a host or box of a world that was made by
-    /// [`World::build`], after the other events of that moment.
+    /// Lets something happen to a host or box, after the other events of that
+    /// moment.
     ///
     /// Returns whether there is such a place, which for a reboot is a box.
     pub fn change_at(&mut self, at: Duration, name: &str, change: Change) -> bool {
@@ -63,10 +63,8 @@ impl World {
         };
         match change {
             Change::Reboot => {
-                if let Some(model) = self.models.get(&*name) {
-                    // It keeps its addresses, which were enough before.
-                    let _rebooted = model.with(|model| model.reboot(None));
-                }
+                // The box is there, and keeps its addresses.
+                let _rebooted = self.reboot(&name, None);
             }
             Change::LinkDown | Change::LinkUp => {
                 self.set_link_up(&name, change == Change::LinkUp);

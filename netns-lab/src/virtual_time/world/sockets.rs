@@ -1,17 +1,23 @@
 //! The calls of the programs on a world's hosts.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::World;
 use crate::fabric::HostId;
 use crate::virtual_time::host::Host;
 use crate::virtual_time::ping::{Ping, Pong};
-use crate::virtual_time::socket::{Accepted, Opening, SocketError, SocketId, SocketState};
+use crate::virtual_time::socket::{
+    Accepted, Datagram, Opening, SocketError, SocketId, SocketState, Transmit,
+};
 
-/// Sockets. Calls never wait, and take no time.
+/// TCP. Calls never wait, and take no time.
 impl World {
     /// Begins to connect, from a port that several sockets may share.
+    ///
+    /// An unspecified address stands for [`World::source_address`], and port 0 for
+    /// one that no TCP socket of the host has.
     ///
     /// # Errors
     ///
@@ -24,61 +30,82 @@ impl World {
         local: SocketAddr,
         remote: SocketAddr,
     ) -> Result<SocketId, SocketError> {
-        let number = self.call(host, |host, now| host.connect(now, local, remote))?;
-        Ok(SocketId { host, number })
+        let (local, remote) = (plain(local), plain(remote));
+        self.open(host, |host, now| host.connect(now, local, remote))
     }
 
-    /// Begins to accept connections on all addresses of the host.
+    /// Begins to accept connections at all addresses of the host, of both
+    /// families, and with the longest queue that there is.
     ///
     /// # Errors
     ///
     /// [`SocketError::AddressInUse`] if somebody listens there already.
-    pub fn listen(&mut self, host: HostId, port: u16) -> Result<(), SocketError> {
-        self.call(host, |host, _now| host.listen(port))
+    pub fn listen(&mut self, host: HostId, port: u16) -> Result<SocketId, SocketError> {
+        self.open(host, |host, _now| host.listen(port))
     }
 
-    /// Closes a listener, if there is one; connections that have not been
-    /// accepted are reset.
-    pub fn unlisten(&mut self, host: HostId, port: u16) {
-        let close = |host: &mut Host, now| {
-            host.unlisten(now, port);
-            Ok(())
-        };
-        // The call itself cannot fail.
-        let _done = self.call(host, close);
+    /// Begins to accept connections at one address, or at all of a family where
+    /// it is unspecified; port 0 stands for one that no TCP socket of the host has.
+    ///
+    /// A listener at one address hears what comes there before one at all
+    /// addresses. Sockets that connect may share the port. Connections beyond
+    /// `backlog` wait to be accepted at most one; what comes meanwhile is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`SocketError::AddressNotAvailable`] if the host has no such address,
+    /// [`SocketError::AddressInUse`] if somebody listens there already.
+    pub fn listen_on(
+        &mut self,
+        host: HostId,
+        local: SocketAddr,
+        backlog: usize,
+    ) -> Result<SocketId, SocketError> {
+        let local = plain(local);
+        self.open(host, |host, _now| host.listen_on(local, backlog))
+    }
+
+    /// Has a listener not hear the SYNs of these ends, and of no others, any more;
+    /// as a filter on the socket does (`SO_ATTACH_FILTER`).
+    ///
+    /// # Errors
+    ///
+    /// [`SocketError::UnknownSocket`] if there is no such listener.
+    pub fn leave_out(
+        &mut self,
+        listener: SocketId,
+        remotes: BTreeSet<SocketAddr>,
+    ) -> Result<(), SocketError> {
+        let number = listener.number;
+        self.call(listener.host, |host, _now| host.leave_out(number, remotes))
     }
 
     /// Returns the oldest connection that a listener has and nobody took yet.
-    pub fn accept(&mut self, host: HostId, port: u16) -> Option<Accepted> {
-        let inner = self.hosts.get_mut(&host.0)?;
-        let (number, local, remote) = inner.accept(port)?;
-        let socket = SocketId { host, number };
-        Some(Accepted {
-            socket,
-            local,
-            remote,
-        })
+    pub fn accept(&mut self, listener: SocketId) -> Option<Accepted> {
+        let host = self.hosts.get_mut(&listener.host.0)?;
+        let number = host.accept(listener.number).ok()??;
+        self.accepted(listener.host, number)
     }
 
     /// The same for all listeners of a host.
     pub(crate) fn accept_any(&mut self, host: HostId) -> Option<Accepted> {
-        let inner = self.hosts.get_mut(&host.0)?;
-        let (number, local, remote) = inner.accept_any()?;
-        let socket = SocketId { host, number };
-        Some(Accepted {
-            socket,
-            local,
-            remote,
-        })
+        let number = self.hosts.get_mut(&host.0)?.accept_any()?;
+        self.accepted(host, number)
     }
 
-    /// Takes the sockets of a host that something may have happened to since
-    /// the last call, some of which may be gone by now.
-    pub(crate) fn take_changed(&mut self, host: HostId) -> Vec<SocketId> {
-        let inner = self.hosts.get_mut(&host.0);
-        let numbers = inner.map(Host::take_changed).unwrap_or_default();
-        let sockets = numbers.into_iter();
-        sockets.map(|number| SocketId { host, number }).collect()
+    /// Returns a port that no TCP socket of a host has.
+    ///
+    /// # Errors
+    ///
+    /// [`SocketError::AddressInUse`] if there is none left.
+    pub fn free_tcp_port(&mut self, host: HostId) -> Result<u16, SocketError> {
+        self.call(host, |host, _now| host.free_tcp_port())
+    }
+
+    /// Returns whether no TCP socket of a host has a port.
+    pub fn is_tcp_port_free(&self, host: HostId, port: u16) -> bool {
+        self.host(host)
+            .is_ok_and(|host| host.is_tcp_port_free(port))
     }
 
     /// Returns how far a socket has come.
@@ -151,7 +178,8 @@ impl World {
     }
 
     /// Gives a socket up: with FIN, or with RST where data is unread, as Linux
-    /// does. An attempt ends as with [`World::abort`].
+    /// does. An attempt ends as with [`World::abort`]; connections that a listener
+    /// has and nobody took are reset.
     ///
     /// # Errors
     ///
@@ -170,6 +198,118 @@ impl World {
         let number = socket.number;
         self.call(socket.host, |host, now| host.abort(now, number))
     }
+}
+
+/// UDP.
+impl World {
+    /// Opens a UDP socket at one address, or at all of a family where it is
+    /// unspecified; port 0 stands for one that is free.
+    ///
+    /// # Errors
+    ///
+    /// [`SocketError::AddressNotAvailable`] if the host has no such address,
+    /// [`SocketError::AddressInUse`] if another UDP socket hears what comes there.
+    pub fn bind_udp(&mut self, host: HostId, local: SocketAddr) -> Result<SocketId, SocketError> {
+        let local = plain(local);
+        self.open(host, |host, _now| host.bind_udp(local))
+    }
+
+    /// Has a UDP socket hear one end alone from now on, and of the ICMP errors
+    /// about what it sends there.
+    ///
+    /// # Errors
+    ///
+    /// [`SocketError::NetworkUnreachable`] if the host cannot send there.
+    pub fn connect_udp(&mut self, socket: SocketId, remote: SocketAddr) -> Result<(), SocketError> {
+        let (number, remote) = (socket.number, plain(remote));
+        self.call(socket.host, |host, _now| host.connect_udp(number, remote))
+    }
+
+    /// Sends a datagram.
+    ///
+    /// # Errors
+    ///
+    /// - [`SocketError::MessageTooLong`] if it does not fit into a packet of 1,500
+    ///   bytes.
+    /// - [`SocketError::NetworkUnreachable`] if the host has no address of the
+    ///   family, or not the one any more that the socket is bound to.
+    /// - [`SocketError::AddressNotAvailable`] if it asks for a source that the host
+    ///   does not have, or for another family.
+    /// - [`SocketError::Failed`] once for an ICMP error that came before.
+    pub fn send_to(
+        &mut self,
+        socket: SocketId,
+        transmit: &Transmit<'_>,
+    ) -> Result<(), SocketError> {
+        let destination = plain(transmit.destination);
+        let transmit = Transmit {
+            destination,
+            ..*transmit
+        };
+        let number = socket.number;
+        self.call(socket.host, |host, _now| host.send_to(number, &transmit))
+    }
+
+    /// Takes the oldest datagram that has come, if any.
+    ///
+    /// # Errors
+    ///
+    /// [`SocketError::Failed`] once for an ICMP error that came before.
+    pub fn recv_from(&mut self, socket: SocketId) -> Result<Option<Datagram>, SocketError> {
+        let number = socket.number;
+        self.call(socket.host, |host, _now| host.recv_from(number))
+    }
+
+    /// Returns how many datagrams came to a UDP socket while its queue was full.
+    ///
+    /// # Errors
+    ///
+    /// [`SocketError::UnknownSocket`] if there is no such UDP socket.
+    pub fn dropped(&self, socket: SocketId) -> Result<u64, SocketError> {
+        self.host(socket.host)?.dropped(socket.number)
+    }
+}
+
+/// Sockets of any kind, and what needs none.
+impl World {
+    /// Takes the sockets that something has happened to since the last call, by
+    /// which their programs may do what they could not do before. What programs
+    /// do themselves does not count. Some of them may be gone by now.
+    ///
+    /// Sockets come in the order of their hosts, and then in that in which they
+    /// were opened.
+    pub fn take_changed(&mut self) -> Vec<SocketId> {
+        std::mem::take(&mut self.changed).into_iter().collect()
+    }
+
+    /// The same for one host.
+    pub(crate) fn take_changed_of(&mut self, host: HostId) -> Vec<SocketId> {
+        let first = SocketId { host, number: 0 };
+        let number = u64::MAX;
+        let last = SocketId { host, number };
+        let changed: Vec<_> = self.changed.range(first..=last).copied().collect();
+        for socket in &changed {
+            self.changed.remove(socket);
+        }
+        changed
+    }
+
+    /// Returns the local end of a socket of any kind; of a listener at all
+    /// addresses of both families the one of IPv4.
+    ///
+    /// # Errors
+    ///
+    /// [`SocketError::UnknownSocket`] after [`World::close`] or [`World::abort`].
+    pub fn local_end(&self, socket: SocketId) -> Result<SocketAddr, SocketError> {
+        self.host(socket.host)?.local_end(socket.number)
+    }
+
+    /// Returns the address that packets of a host come from where their socket is
+    /// bound to none: of those of the destination's family the first of its scope
+    /// (link-local, or of IPv6 unique local), or else the first.
+    pub fn source_address(&self, host: HostId, destination: IpAddr) -> Option<IpAddr> {
+        self.host(host).ok()?.source_for(destination)
+    }
 
     /// Sends an ICMP echo request, as the program `ping` does; hosts answer them as
     /// Linux does. [`World::take_pongs`] tells what has come of it.
@@ -187,6 +327,26 @@ impl World {
     pub fn take_pongs(&mut self, host: HostId) -> Vec<Pong> {
         let inner = self.hosts.get_mut(&host.0);
         inner.map(Host::take_pongs).unwrap_or_default()
+    }
+
+    fn accepted(&self, host: HostId, number: u64) -> Option<Accepted> {
+        let socket = SocketId { host, number };
+        let (local, remote) = self.ends(socket).ok()?;
+        Some(Accepted {
+            socket,
+            local,
+            remote,
+        })
+    }
+
+    /// Opens a socket by a call.
+    fn open(
+        &mut self,
+        host: HostId,
+        call: impl FnOnce(&mut Host, Duration) -> Result<u64, SocketError>,
+    ) -> Result<SocketId, SocketError> {
+        let number = self.call(host, call)?;
+        Ok(SocketId { host, number })
     }
 
     fn host(&self, id: HostId) -> Result<&Host, SocketError> {
@@ -208,4 +368,9 @@ impl World {
         self.flush(id.0);
         result
     }
+}
+
+/// Returns an end without a zone: hosts have one interface.
+const fn plain(end: SocketAddr) -> SocketAddr {
+    SocketAddr::new(end.ip(), end.port())
 }
