@@ -21,7 +21,7 @@ use smoltcp::wire::{
     TcpPacket, UDP_HEADER_LEN, UdpPacket, checksum,
 };
 
-pub(crate) use build::{IcmpHeader, echo_reply, icmp, icmp_error, reset, udp};
+pub(crate) use build::{IcmpHeader, echo_reply, icmp, icmp_error, ip_packet, reset, udp};
 pub use flags::TcpFlags;
 pub use flow::Protocol;
 pub(crate) use flow::{End, Flow};
@@ -214,6 +214,7 @@ impl fmt::Display for Headers {
                 kind,
                 code,
                 content,
+                ..
             }) => match content {
                 IcmpContent::Echo(flow) => write!(f, "{flow}"),
                 IcmpContent::Error(Ok(flow)) => write!(f, "icmp {kind}/{code} about {flow}"),

@@ -2,7 +2,7 @@
 //!
 //! A [`World`] has a clock that jumps from one event to the next, so that a
 //! binding which lives two hours expires at once, and thousands of punches run
-//! in a second. Its hosts have UDP and a TCP of their own (smoltcp) and never wait:
+//! in a second. Its hosts have UDP and a TCP of their own and never wait:
 //! programs on them call, let time pass with [`World::run_until`], and look.
 //! [`World::take_changed`] says which sockets are worth a look, so that a driver can
 //! wake the tasks that wait for them.
@@ -40,31 +40,37 @@
 //!
 //! # Like Linux
 //!
-//! Where smoltcp differs from Linux 6.18 in what a punch can see, the host puts
-//! it right: a SYN goes to the socket in SYN-SENT between just these ends, and
-//! to the listener on the port otherwise; SYNs are repeated after 1, 2, 3, 4,
-//! 5, 7, 11, 19, 35 and 67 s and given up at 131 s; ICMP errors end attempts
-//! and nothing else; `connect` between ends that are in use says so; RST is
-//! sent for an aborted connection and not for an attempt; crossing SYNs make a
-//! connection after one round trip, not one and a half.
+//! Hosts do what Linux 6.18 does as far as a program or another host can see it:
+//!
+//! - A segment goes to the connection between just these ends, and a SYN otherwise to
+//!   the listener at the address, or to the one at all addresses. A SYN in TIME-WAIT
+//!   (60 s) begins anew.
+//! - SYNs are repeated after 1, 2, 3, 4, 5, 7, 11, 19, 35 and 67 s and given up at
+//!   131 s, SYN-ACKs after 1, 3, 7, 15 and 31 s and given up at 63 s. Data is given
+//!   up after 15 minutes, or 102 s once its program has closed the connection.
+//! - ICMP errors end attempts and nothing else, and shorten the segments of a
+//!   connection whose path carries no longer ones. Of UDP sockets only connected ones
+//!   hear of them.
+//! - `connect` between ends that are in use says so. RST is sent for an aborted
+//!   connection and not for an attempt. Crossing SYNs make a connection after one
+//!   round trip, not one and a half. What cannot be right is challenged (RFC 5961).
+//! - A listener's queue takes one connection more than it was told, and SYNs meet
+//!   silence while it is full.
 //!
 //! # Deviations from Linux
 //!
-//! - TIME-WAIT takes 10 s instead of 60, and refuses a new SYN for its ends.
-//! - The least retransmission timeout of data is 1 s instead of 200 ms, data is
-//!   repeated for ever, every segment is acknowledged at once, and there is no
-//!   congestion control; a path in virtual time has no rate to find out.
-//! - A SYN-RECEIVED repeats its SYN-ACK by its timer only, not when the SYN
-//!   comes again, and an established connection ignores a SYN without ACK
-//!   instead of challenging it (RFC 5961 section 4.2).
-//! - An established connection takes an RST anywhere in its window (RFC 9293
-//!   section 3.10.7.4), not only at its beginning (RFC 5961 section 3.2).
-//! - Closing our direction with data under way never times out in FIN-WAIT-2.
+//! - There are neither SACK (RFC 2018) nor timestamps (RFC 7323), and congestion
+//!   control is NewReno with the end of slow start by delay: several losses in one
+//!   window take a round trip each.
+//! - Every segment with data is acknowledged at once, small segments are never held
+//!   back, and buffers have one size, 512 KiB and 256 KiB.
+//! - A listener keeps 4,096 half-open connections whatever its queue, and sends no SYN
+//!   cookies.
 //!
 //! # What is deliberately absent
 //!
-//! - Fragmentation and path MTU discovery: what a host sends fits into a packet of
-//!   1,500 bytes, a longer datagram is refused, and hosts ignore "packet too big".
+//! - Fragmentation: what a host sends fits into a packet of 1,500 bytes, and a longer
+//!   datagram is refused.
 //! - Interfaces and routes: a host has one link, its addresses have no prefixes, and
 //!   what it sends to itself takes the way over the link like everything else.
 //! - Sockets for both families: one at `[::]` hears IPv6 alone. Only the listener of
@@ -75,6 +81,7 @@
 mod host;
 mod ping;
 mod socket;
+mod tcp;
 mod world;
 
 pub use crate::fabric::{BoxId, HostId, Network, Uplink, WorldError};
@@ -82,6 +89,7 @@ pub use crate::middlebox::{Middlebox, Outgoing, Side};
 pub use crate::record::{Event, EventLog, LogEntry};
 pub use ping::{Ping, Pong, PongKind};
 pub use socket::{
-    Accepted, Datagram, Failure, Opening, SocketError, SocketId, SocketState, Transmit,
+    Accepted, Datagram, Failure, KeepAlive, Opening, SocketError, SocketId, SocketState, TcpInfo,
+    TcpOptions, Transmit,
 };
 pub use world::{Change, World};

@@ -189,7 +189,7 @@ pub(crate) fn udp(from: SocketAddr, to: SocketAddr, ecn: u8, payload: &[u8]) -> 
 }
 
 /// Makes an IP packet with a body of this length. Both addresses are of one family.
-fn ip_packet(
+pub(crate) fn ip_packet(
     from: IpAddr,
     to: IpAddr,
     protocol: IpProtocol,

@@ -1,6 +1,8 @@
 //! ICMP and ICMPv6, whose messages begin alike (RFC 792, RFC 4443 section 2.1).
 
-use smoltcp::wire::Icmpv4Packet;
+use smoltcp::wire::{
+    Icmpv4DstUnreachable, Icmpv4Message, Icmpv4Packet, Icmpv6Message, Icmpv6Packet,
+};
 
 use super::class::{Class, ICMP_HEADER};
 use super::flow::Flow;
@@ -13,6 +15,8 @@ pub(crate) struct Icmp {
     pub(crate) kind: u8,
     /// The code within the type.
     pub(crate) code: u8,
+    /// The longest packet that the path carries, of an error that tells.
+    pub(crate) path_mtu: Option<u16>,
     pub(crate) content: IcmpContent,
 }
 
@@ -39,9 +43,28 @@ impl Icmp {
         Self {
             kind: icmp.msg_type().into(),
             code: icmp.msg_code(),
+            path_mtu: path_mtu(ip, icmp),
             content,
         }
     }
+}
+
+/// Reads how long packets may be (RFC 1191 section 4, RFC 4443 section 3.2).
+fn path_mtu(ip: &IpHeader, icmp: &Icmpv4Packet<&[u8]>) -> Option<u16> {
+    let (kind, code) = (icmp.msg_type(), icmp.msg_code());
+    if ip.source.is_ipv4() {
+        let tells = kind == Icmpv4Message::DstUnreachable
+            && code == Icmpv4DstUnreachable::FragRequired.into();
+        let field = icmp.as_ref().get(6..8).filter(|_| tells)?;
+        return Some(u16::from_be_bytes(field.try_into().ok()?));
+    }
+    if Icmpv6Message::from(u8::from(kind)) != Icmpv6Message::PktTooBig {
+        return None;
+    }
+    let mtu = Icmpv6Packet::new_checked(icmp.as_ref())
+        .ok()?
+        .pkt_too_big_mtu();
+    Some(u16::try_from(mtu).unwrap_or(u16::MAX))
 }
 
 /// Reads what an ICMP error quotes, of which the end may be cut off.

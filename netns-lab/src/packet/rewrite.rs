@@ -10,7 +10,6 @@ use smoltcp::wire::{
 
 use super::class::ICMP_HEADER;
 use super::flow::{End, Flow, Protocol};
-use super::tcp::Segment;
 
 /// Where the checksum of a TCP header ends (RFC 9293 section 3.1).
 const TCP_CHECKSUM_END: usize = 18;
@@ -141,18 +140,5 @@ fn set_address(packet: &mut [u8], end: End, to: IpAddr) {
         }
         (IpAddr::V6(to), End::Source) => Ipv6Packet::new_unchecked(packet).set_src_addr(to),
         (IpAddr::V6(to), End::Destination) => Ipv6Packet::new_unchecked(packet).set_dst_addr(to),
-    }
-}
-
-impl Segment {
-    /// Returns a SYN-ACK as the plain ACK that it also is.
-    pub(crate) fn without_syn(&self, packet: &[u8]) -> Vec<u8> {
-        let mut packet = packet.to_vec();
-        let mut tcp = TcpPacket::new_unchecked(&mut packet[self.flow.transport..]);
-        tcp.set_syn(false);
-        tcp.set_seq_number(tcp.seq_number() + 1);
-        let (source, destination) = (self.flow.source.ip(), self.flow.destination.ip());
-        tcp.fill_checksum(&source.into(), &destination.into());
-        packet
     }
 }

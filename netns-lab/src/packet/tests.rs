@@ -80,7 +80,6 @@ fn use_up(packet: &[u8]) {
     headers.is_intact(packet);
     headers.to_string();
     if let Body::Tcp(segment) = headers.body {
-        segment.without_syn(packet);
         reset(&segment);
     }
     let to = ENDS[usize::from(headers.ip.source.is_ipv6())].map(endpoint)[2];

@@ -7,32 +7,30 @@ mod ephemeral;
 mod icmp;
 mod listeners;
 mod pings;
-mod stack;
 mod streams;
 mod udp;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use smoltcp::iface::SocketSet;
-use smoltcp::socket::tcp::State;
-
 use super::ping::{Ping, Pong};
-use super::socket::{Opening, SocketError};
-use crate::packet::{
-    Body, Flow as Ends, Headers, Icmp, IcmpContent, IpHeader, Protocol, Segment, Unread,
-};
+use super::socket::SocketError;
+use super::tcp::{self, Flow, Segment, Seq, Tcb};
+use crate::packet::{Body, Flow as Ends, Headers, Icmp, IcmpContent, IpHeader, Protocol, Unread};
 use addresses::Addresses;
-use connection::{Connection, Flow, Keeper};
+use connection::{Connection, Keeper};
 use ephemeral::Ephemeral;
 use listeners::{Listener, Listeners};
 use pings::Pings;
-use stack::Stack;
 use udp::DatagramSockets;
 
 /// What is said of what comes to a listener with a full queue.
 const LISTENER_FULL: &str = "dropped: the listener's queue is full";
+
+/// What is said of packets that contradict themselves.
+const MALFORMED: &str = "dropped: malformed";
 
 /// What is said of packets that no host has a use for.
 const NOT_FOR_HOSTS: &str = "dropped: neither tcp nor udp nor echo nor an error about them";
@@ -40,7 +38,10 @@ const NOT_FOR_HOSTS: &str = "dropped: neither tcp nor udp nor echo nor an error 
 /// A host and its sockets.
 #[derive(Debug)]
 pub(super) struct Host {
-    stack: Stack,
+    /// Packets on their way out.
+    sent: Vec<Vec<u8>>,
+    /// What the sequence numbers of connections depend on.
+    secret: u64,
     addresses: Addresses,
     connections: BTreeMap<u64, Connection>,
     /// Whose the incoming segments are.
@@ -60,7 +61,8 @@ pub(super) struct Host {
 impl Host {
     pub(super) fn new(addresses: Vec<IpAddr>, seed: u64) -> Self {
         Self {
-            stack: Stack::new(seed),
+            sent: Vec::new(),
+            secret: seed,
             addresses: Addresses::new(addresses),
             connections: BTreeMap::new(),
             flows: BTreeMap::new(),
@@ -77,7 +79,7 @@ impl Host {
 
     /// Returns the packets that the host sent since the last call.
     pub(super) fn take_sent(&mut self) -> Vec<Vec<u8>> {
-        let mut sent = std::mem::take(self.stack.sent());
+        let mut sent = std::mem::take(&mut self.sent);
         let may_leave = |packet: &Vec<u8>| {
             let header = IpHeader::read(packet);
             header.is_some_and(|header| self.addresses.can_send_from(header.source))
@@ -116,65 +118,76 @@ impl Host {
     /// Takes a packet off the link, and says what it did with it.
     pub(super) fn receive(&mut self, now: Duration, packet: &[u8]) -> &'static str {
         let Some(headers) = Headers::read(packet) else {
-            return "dropped: malformed";
+            return MALFORMED;
         };
         if !self.addresses.contains(headers.ip.destination) {
             return "dropped: not an address of this host";
         }
         match headers.body {
             _ if !headers.is_intact(packet) => "dropped: wrong checksum",
-            Body::Tcp(segment) => self.receive_segment(now, &segment, packet),
+            Body::Tcp(_) => self.receive_segment(now, &headers.ip, packet),
             Body::Udp(flow) => self.receive_datagram(&headers.ip, &flow, packet),
             Body::Icmp(icmp) => match icmp.content {
-                IcmpContent::Echo(echo) => self.pings.receive(&echo, packet, &mut self.stack),
+                IcmpContent::Echo(echo) => self.pings.receive(&echo, packet, &mut self.sent),
                 IcmpContent::Error(Ok(about)) => {
                     self.receive_error(now, headers.ip.source, &icmp, &about)
                 }
                 IcmpContent::Error(Err(_)) | IcmpContent::Other => NOT_FOR_HOSTS,
             },
-            Body::Unread(Unread::Malformed) => "dropped: malformed",
+            Body::Unread(Unread::Malformed) => MALFORMED,
             Body::Unread(_) => NOT_FOR_HOSTS,
         }
     }
 
-    fn receive_segment(&mut self, now: Duration, segment: &Segment, packet: &[u8]) -> &'static str {
-        let flow = Flow {
-            local: segment.flow.destination,
-            remote: segment.flow.source,
+    fn receive_segment(&mut self, now: Duration, ip: &IpHeader, packet: &[u8]) -> &'static str {
+        let Some((flow, segment)) = tcp::read(ip, packet) else {
+            return MALFORMED;
         };
-        if let Some(&number) = self.flows.get(&flow) {
-            return self.receive_for(now, number, segment, packet);
-        }
+        let is_syn = tcp::is_syn(&segment);
         let listener = self.listeners.hearing(flow.local, flow.remote);
-        match listener.filter(|_| segment.flow.flags.is_syn()) {
-            Some(listener) => self.receive_syn(now, listener, flow, packet),
+        let listener = listener.filter(|_| is_syn);
+        if let Some(&number) = self.flows.get(&flow)
+            && (listener.is_none() || !self.gives_way(number, &segment))
+        {
+            return self.receive_for(now, number, &segment);
+        }
+        match listener {
+            Some(listener) => self.receive_syn(now, listener, flow, &segment),
+            None if is_syn && self.listeners.leaves_out(flow.local, flow.remote) => {
+                "dropped: left out by the listener"
+            }
             None => {
-                self.stack.input(now, packet, &mut SocketSet::new(vec![]));
+                self.sent.extend(flow.refusal(&segment));
                 "to no socket"
             }
         }
     }
 
+    /// Ends a connection in TIME-WAIT for a SYN that begins a new one.
+    fn gives_way(&mut self, number: u64, syn: &Segment<'_>) -> bool {
+        let connection = self.connections.get_mut(&number);
+        let Some(old) = connection.filter(|old| old.tcb.gives_way_to(syn)) else {
+            return false;
+        };
+        old.tcb.finish(None);
+        self.settle(number);
+        true
+    }
+
     /// A segment has come for a connection.
-    fn receive_for(
-        &mut self,
-        now: Duration,
-        number: u64,
-        segment: &Segment,
-        packet: &[u8],
-    ) -> &'static str {
+    fn receive_for(&mut self, now: Duration, number: u64, segment: &Segment<'_>) -> &'static str {
         let Some(connection) = self.connections.get_mut(&number) else {
             return "to no socket";
         };
         if let Keeper::Listener(listener) = connection.keeper
-            && !segment.flow.flags.is_rst()
+            && segment.ack_number.is_some()
             && self.listeners.get(listener).is_ok_and(Listener::is_full)
         {
             return LISTENER_FULL;
         }
-        connection.input(now, segment, packet, &mut self.stack);
-        self.changed.insert(number);
-        self.settle(now, number);
+        connection.tcb.input(now, segment);
+        self.hear(number);
+        self.settle(number);
         "to its socket"
     }
 
@@ -184,9 +197,10 @@ impl Host {
         now: Duration,
         listener: u64,
         flow: Flow,
-        packet: &[u8],
+        syn: &Segment<'_>,
     ) -> &'static str {
         let number = self.new_number();
+        let initial = self.initial_sequence(now, flow);
         let Ok(keeper) = self.listeners.get_mut(listener) else {
             return "to no socket";
         };
@@ -194,11 +208,28 @@ impl Host {
             return LISTENER_FULL;
         }
         keeper.hold(number);
-        let mut connection = Connection::new(flow, Opening::Passive, Keeper::Listener(listener));
-        connection.answer(now, packet, &mut self.stack);
-        self.insert(number, connection);
-        self.settle(now, number);
+        let tcb = Tcb::answer(now, flow, initial, keeper.options, syn);
+        self.insert(number, Connection::new(tcb, Keeper::Listener(listener)));
+        self.settle(number);
         "to a listener"
+    }
+
+    /// Returns the initial sequence number of a connection (RFC 6528), which is
+    /// beyond those of older connections between the same ends.
+    fn initial_sequence(&self, now: Duration, flow: Flow) -> Seq {
+        let mut hasher = DefaultHasher::new();
+        (self.secret, flow).hash(&mut hasher);
+        // Linux counts in units of 64 ns.
+        let clock = now.as_nanos() >> 6;
+        tcp::sequence((clock as u32).wrapping_add(hasher.finish() as u32))
+    }
+
+    /// Takes note of what a program may want to know of a connection.
+    fn hear(&mut self, number: u64) {
+        let connection = self.connections.get_mut(&number);
+        if connection.is_some_and(|connection| connection.tcb.take_news()) {
+            self.changed.insert(number);
+        }
     }
 
     /// Takes an ICMP error about a packet of ours.
@@ -224,19 +255,32 @@ impl Host {
         let Some(&number) = self.flows.get(&flow) else {
             return "ignored: about no connection of this host";
         };
+        if let Some(mtu) = error.path_mtu {
+            return self.shorten(now, number, mtu);
+        }
         let Some((failure, ends_half_open)) = icmp::meaning(error, flow.local.is_ipv4()) else {
             return "ignored: no failure";
         };
         let ended = self
             .connections
             .get_mut(&number)
-            .is_some_and(|connection| connection.icmp(about.sequence, failure, ends_half_open));
+            .is_some_and(|it| it.tcb.icmp(about.sequence, failure, ends_half_open));
         if !ended {
             return "ignored: the connection does not depend on it";
         }
-        self.changed.insert(number);
-        self.settle(now, number);
+        self.hear(number);
+        self.settle(number);
         "ended its socket"
+    }
+
+    /// The path of a connection carries no packet longer than this.
+    fn shorten(&mut self, now: Duration, number: u64, mtu: u16) -> &'static str {
+        let connection = self.connections.get_mut(&number);
+        if !connection.is_some_and(|it| it.tcb.shorten(now, mtu)) {
+            return "ignored: packets are no longer than that";
+        }
+        self.settle(number);
+        "shortened the segments of its socket"
     }
 
     const fn new_number(&mut self) -> u64 {
@@ -246,8 +290,9 @@ impl Host {
     }
 
     fn insert(&mut self, number: u64, connection: Connection) {
-        self.use_tcp_port(connection.flow.local.port());
-        self.flows.insert(connection.flow, number);
+        let flow = connection.tcb.flow;
+        self.use_tcp_port(flow.local.port());
+        self.flows.insert(flow, number);
         self.connections.insert(number, connection);
     }
 
@@ -265,14 +310,15 @@ impl Host {
     }
 
     /// Lets a connection send, and draws the consequences of its new state.
-    fn settle(&mut self, now: Duration, number: u64) {
+    fn settle(&mut self, number: u64) {
         let Some(connection) = self.connections.get_mut(&number) else {
             return;
         };
         if let Some(timer) = connection.timer {
             self.timers.remove(&(timer, number));
         }
-        connection.settle(now, &mut self.stack);
+        self.sent.append(&mut connection.tcb.take_sent());
+        connection.timer = connection.tcb.next_timeout();
         if let Keeper::Listener(listener) = connection.keeper {
             self.settle_half_open(number, listener);
         }
@@ -282,8 +328,8 @@ impl Host {
         if let Some(timer) = connection.timer {
             self.timers.insert((timer, number));
         }
-        if connection.tcp_state() == State::Closed {
-            let (flow, released) = (connection.flow, connection.released);
+        if connection.tcb.is_closed() {
+            let (flow, released) = (connection.tcb.flow, connection.released);
             self.free(flow, number);
             if released {
                 self.connections.remove(&number);
@@ -298,12 +344,12 @@ impl Host {
             return;
         };
         // RFC 9293 section 3.10.7.4: RST returns a passive open to LISTEN.
-        if matches!(connection.tcp_state(), State::Listen | State::Closed) {
+        if connection.tcb.is_closed() {
             if let Ok(listener) = self.listeners.get_mut(listener) {
                 listener.release(number);
             }
             self.forget(number);
-        } else if connection.established.is_some()
+        } else if connection.tcb.opened().is_some()
             && let Ok(keeper) = self.listeners.get_mut(listener)
         {
             connection.keeper = Keeper::Queue;
@@ -315,7 +361,7 @@ impl Host {
     fn forget(&mut self, number: u64) {
         if let Some(connection) = self.connections.remove(&number) {
             self.changed.remove(&number);
-            self.free(connection.flow, number);
+            self.free(connection.tcb.flow, number);
         }
     }
 
@@ -341,10 +387,10 @@ impl Host {
             self.timers.pop_first();
             if let Some(connection) = self.connections.get_mut(&number) {
                 connection.timer = None;
-                connection.timeout(now, &mut self.stack);
-                self.changed.insert(number);
+                connection.tcb.timeout(now);
             }
-            self.settle(now, number);
+            self.hear(number);
+            self.settle(number);
         }
     }
 
@@ -357,7 +403,7 @@ impl Host {
     pub(super) fn ping(&mut self, ping: Ping) -> Result<(), SocketError> {
         let from = self.addresses.source_for(ping.to);
         let from = from.ok_or(SocketError::AddressNotAvailable)?;
-        let sent = self.pings.send(from, ping, &mut self.stack);
+        let sent = self.pings.send(from, ping, &mut self.sent);
         sent.then_some(()).ok_or(SocketError::MessageTooLong)
     }
 

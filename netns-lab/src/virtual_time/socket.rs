@@ -1,6 +1,7 @@
 //! The words for sockets and what becomes of them.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use super::HostId;
 
@@ -98,6 +99,50 @@ pub enum SocketError {
     /// The connection had ended, or an ICMP error has come for a UDP socket.
     #[error(transparent)]
     Failed(#[from] Failure),
+}
+
+/// What a TCP socket asks for beside what all do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct TcpOptions {
+    /// The longest segment that is sent, and that the other end is told to send
+    /// (`TCP_MAXSEG`).
+    pub largest_segment: Option<u16>,
+    /// The largest window that is offered (`TCP_WINDOW_CLAMP`); one that fits into 16
+    /// bits is offered without a scale.
+    pub window: Option<u32>,
+    /// Asks on an idle connection whether the other end is there (`SO_KEEPALIVE`).
+    pub keep_alive: Option<KeepAlive>,
+}
+
+/// How an idle connection is asked whether its other end is there (RFC 9293 section
+/// 3.8.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeepAlive {
+    /// How long it is idle before the first question.
+    pub idle: Duration,
+    /// How long after each question the next one follows.
+    pub interval: Duration,
+    /// How many questions without an answer end it, one interval after the last.
+    pub questions: u32,
+}
+
+/// What Linux tells of a connection (`TCP_INFO`, `SIOCOUTQ`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct TcpInfo {
+    /// Whether the other end's SYN has come, in answer to ours or across it.
+    pub is_met: bool,
+    /// Whether windows are scaled: both SYNs had the option, as this end saw them.
+    pub is_scaled: bool,
+    /// The bytes of data that the longest segment carries.
+    pub largest_segment: u16,
+    /// How long nothing has come, if something had to be sent again or was asked
+    /// without an answer.
+    pub unanswered_for: Option<Duration>,
+    /// Bytes that the other end has not acknowledged, sent or not, FIN being one.
+    pub outstanding: usize,
+    /// Whether anything has come behind something that was missing.
+    pub has_come_out_of_order: bool,
 }
 
 /// A connection out of a listener's queue.

@@ -281,7 +281,7 @@ fn a_closed_direction_leaves_the_other_open() {
     // TIME-WAIT holds the ends for a while.
     let taken = Err(SocketError::AddressNotAvailable);
     assert_eq!(world.connect(a, end(A), end(B)), taken);
-    world.run_until(20 * SECOND, |_| false);
+    world.run_until(70 * SECOND, |_| false);
     assert!(is(&world, socket, SocketState::Closed));
     assert!(world.connect(a, end(A), end(B)).is_ok());
 }

@@ -29,8 +29,8 @@ impl Host {
             Receipt::QueueFull => "dropped: the socket's queue is full",
             Receipt::NoSocket => {
                 let what = IcmpHeader::port_unreachable(ip.source.is_ipv4());
-                self.stack
-                    .send(icmp_error(what, packet, ip.destination, ip.source));
+                let error = icmp_error(what, packet, ip.destination, ip.source);
+                self.sent.push(error);
                 "to no socket"
             }
         }
@@ -99,7 +99,7 @@ impl Host {
         }
         let source = SocketAddr::new(source, local.port());
         let packet = packet::udp(source, destination, transmit.ecn, transmit.payload);
-        self.stack.send(packet);
+        self.sent.push(packet);
         Ok(())
     }
 

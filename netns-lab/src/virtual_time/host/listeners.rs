@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use super::udp::unspecified;
-use crate::virtual_time::socket::SocketError;
+use crate::virtual_time::socket::{SocketError, TcpOptions};
 
 /// The longest queue of connections to be accepted: Linux's `net.core.somaxconn`.
 pub(super) const MAX_BACKLOG: usize = 4096;
@@ -25,6 +25,8 @@ pub(super) struct Listener {
     /// Where it listens: at one address, or at all of one family or of both.
     locals: Vec<SocketAddr>,
     backlog: usize,
+    /// What its connections ask for.
+    pub(super) options: TcpOptions,
     half_open: BTreeSet<u64>,
     queue: VecDeque<u64>,
     /// Whose SYNs it does not hear.
@@ -46,6 +48,7 @@ impl Listeners {
         let listener = Listener {
             locals: locals.to_vec(),
             backlog: backlog.min(MAX_BACKLOG),
+            options: TcpOptions::default(),
             half_open: BTreeSet::new(),
             queue: VecDeque::new(),
             left_out: BTreeSet::new(),
@@ -81,11 +84,23 @@ impl Listeners {
     /// Returns the listener that hears a SYN, if any: one at the very address, or
     /// else one at all addresses.
     pub(super) fn hearing(&self, local: SocketAddr, from: SocketAddr) -> Option<u64> {
-        let anywhere = SocketAddr::new(unspecified(local.ip()), local.port());
-        let number = self.bound.get(&local).or_else(|| self.bound.get(&anywhere));
-        let number = *number?;
-        let listener = self.all.get(&number)?;
+        let (number, listener) = self.at(local)?;
         (!listener.left_out.contains(&from)).then_some(number)
+    }
+
+    /// Returns whether the listener that would hear a SYN leaves its sender out.
+    pub(super) fn leaves_out(&self, local: SocketAddr, from: SocketAddr) -> bool {
+        let listener = self.at(local);
+        listener.is_some_and(|(_, listener)| listener.left_out.contains(&from))
+    }
+
+    fn at(&self, local: SocketAddr) -> Option<(u64, &Listener)> {
+        let anywhere = SocketAddr::new(unspecified(local.ip()), local.port());
+        let number = self
+            .bound
+            .get(&local)
+            .or_else(|| self.bound.get(&anywhere))?;
+        Some((*number, self.all.get(number)?))
     }
 
     /// Returns the first listener with a connection in its queue.

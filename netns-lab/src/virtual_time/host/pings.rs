@@ -3,15 +3,15 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use super::stack::{MTU, Stack};
 use crate::packet::{Flow, Icmp, IcmpHeader, echo_reply, icmp};
 use crate::virtual_time::ping::{Ping, Pong, PongKind};
+use crate::virtual_time::tcp::MTU;
 
 /// Answers that wait to be taken; more than any program has under way.
 const MAX_PONGS: usize = 1024;
 
 /// Bytes of an IPv6 header and an ICMP header, the most that stand before the data.
-const MAX_HEADERS: usize = 40 + 8;
+const MAX_HEADERS: u16 = 40 + 8;
 
 /// What has come of the echoes that a host asked for.
 #[derive(Debug, Default)]
@@ -21,19 +21,19 @@ pub(super) struct Pings {
 
 impl Pings {
     /// Sends a request, unless it is longer than the link carries.
-    pub(super) fn send(&mut self, from: IpAddr, ping: Ping, stack: &mut Stack) -> bool {
+    pub(super) fn send(&mut self, from: IpAddr, ping: Ping, sent: &mut Vec<Vec<u8>>) -> bool {
         let Ping {
             to,
             identifier,
             sequence,
             length,
         } = ping;
-        if usize::from(length) > MTU - MAX_HEADERS {
+        if length > MTU - MAX_HEADERS {
             return false;
         }
         let what = IcmpHeader::echo(to.is_ipv4(), true, identifier, sequence);
         let data = vec![0; length.into()];
-        stack.send(icmp(what, &data, from, to));
+        sent.push(icmp(what, &data, from, to));
         true
     }
 
@@ -42,13 +42,13 @@ impl Pings {
         &mut self,
         echo: &Flow,
         packet: &[u8],
-        stack: &mut Stack,
+        sent: &mut Vec<Vec<u8>>,
     ) -> &'static str {
         if !echo.is_echo_request {
             self.keep(echo.source.ip(), echo, PongKind::Reply);
             return "to its ping";
         }
-        stack.send(echo_reply(echo, packet));
+        sent.push(echo_reply(echo, packet));
         "echoed"
     }
 

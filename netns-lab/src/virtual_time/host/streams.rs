@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use super::connection::{Connection, Flow, Keeper};
+use super::connection::{Connection, Keeper};
 use super::{Host, listeners::MAX_BACKLOG};
-use crate::virtual_time::socket::{Opening, SocketError, SocketState};
+use crate::virtual_time::socket::{Opening, SocketError, SocketState, TcpInfo, TcpOptions};
+use crate::virtual_time::tcp::{Flow, Tcb};
 
 impl Host {
     /// Begins to connect.
@@ -15,20 +16,20 @@ impl Host {
         now: Duration,
         local: SocketAddr,
         remote: SocketAddr,
+        options: TcpOptions,
     ) -> Result<u64, SocketError> {
+        if remote.port() == 0 || remote.ip().is_unspecified() {
+            return Err(SocketError::AddressNotAvailable);
+        }
         let local = self.tcp_local(local, remote.ip())?;
         let flow = Flow { local, remote };
         if self.flows.contains_key(&flow) {
             return Err(SocketError::AddressNotAvailable);
         }
-        let mut connection = Connection::new(flow, Opening::Active, Keeper::Program);
-        if !connection.connect(now, &mut self.stack) {
-            return Err(SocketError::AddressNotAvailable);
-        }
         let number = self.new_number();
-        self.insert(number, connection);
-        self.changed.insert(number);
-        self.settle(now, number);
+        let tcb = Tcb::connect(now, flow, self.initial_sequence(now, flow), options);
+        self.insert(number, Connection::new(tcb, Keeper::Program));
+        self.settle(number);
         Ok(number)
     }
 
@@ -102,16 +103,24 @@ impl Host {
         Ok(())
     }
 
-    /// Closes a listener; what it has not handed out is reset.
-    fn unlisten(&mut self, now: Duration, listener: u64) -> Result<(), SocketError> {
+    /// Closes a listener. What it has not handed out is reset; half-open connections
+    /// are forgotten.
+    fn unlisten(&mut self, listener: u64) -> Result<(), SocketError> {
         let local = self.listeners.get(listener)?.local();
         let kept = self.listeners.remove(listener).unwrap_or_default();
         if let Some(local) = local {
             self.leave_tcp_port(local.port());
         }
         for number in kept {
-            // It is there: a listener keeps it.
-            let _found = self.abort(now, number);
+            let Some(connection) = self.connections.get_mut(&number) else {
+                continue;
+            };
+            connection.released = true;
+            match connection.keeper {
+                Keeper::Listener(_) => connection.tcb.finish(None),
+                Keeper::Queue | Keeper::Program => connection.tcb.abort(),
+            }
+            self.settle(number);
         }
         Ok(())
     }
@@ -145,11 +154,11 @@ impl Host {
         if let Ok(listener) = self.listeners.get(number) {
             return listener.local().ok_or(SocketError::UnknownSocket);
         }
-        Ok(self.get(number)?.flow.local)
+        Ok(self.get(number)?.tcb.flow.local)
     }
 
     pub(in crate::virtual_time) fn state(&self, number: u64) -> Result<SocketState, SocketError> {
-        Ok(self.get(number)?.state())
+        Ok(self.get(number)?.tcb.progress())
     }
 
     /// Returns how the connection came about and when, if it did.
@@ -157,16 +166,41 @@ impl Host {
         &self,
         number: u64,
     ) -> Result<Option<(Opening, Duration)>, SocketError> {
-        let connection = self.get(number)?;
-        Ok(connection.established.map(|at| (connection.opening, at)))
+        Ok(self.get(number)?.tcb.opened())
     }
 
     pub(in crate::virtual_time) fn ends(
         &self,
         number: u64,
     ) -> Result<(SocketAddr, SocketAddr), SocketError> {
-        let flow = self.get(number)?.flow;
+        let flow = self.get(number)?.tcb.flow;
         Ok((flow.local, flow.remote))
+    }
+
+    pub(in crate::virtual_time) fn info(
+        &self,
+        now: Duration,
+        number: u64,
+    ) -> Result<TcpInfo, SocketError> {
+        Ok(self.get(number)?.tcb.info(now))
+    }
+
+    /// Sets what a listener's connections ask for, or a connection for itself as far as
+    /// it has not told the other end yet.
+    pub(in crate::virtual_time) fn set_options(
+        &mut self,
+        now: Duration,
+        number: u64,
+        options: TcpOptions,
+    ) -> Result<(), SocketError> {
+        if let Ok(listener) = self.listeners.get_mut(number) {
+            listener.options = options;
+            return Ok(());
+        }
+        let connection = self.get_mut(number)?;
+        connection.tcb.keep_alive(now, options.keep_alive);
+        self.settle(number);
+        Ok(())
     }
 
     pub(in crate::virtual_time) fn send(
@@ -176,38 +210,40 @@ impl Host {
         data: &[u8],
     ) -> Result<usize, SocketError> {
         let connection = self.get_mut(number)?;
-        if let SocketState::Failed(failure) = connection.state() {
+        if let SocketState::Failed(failure) = connection.tcb.progress() {
             return Err(failure.into());
         }
-        if connection.established.is_none() {
-            return Err(SocketError::NotConnected);
-        }
-        let sent = connection.tcp().send_slice(data);
-        self.settle(now, number);
-        sent.map_err(|_closed| SocketError::NotConnected)
+        let written = connection.tcb.write(now, data);
+        self.settle(number);
+        written.ok_or(SocketError::NotConnected)
     }
 
     /// Takes data that has come in: none yet is `None`, the end is 0.
     pub(in crate::virtual_time) fn receive_data(
         &mut self,
-        now: Duration,
         number: u64,
         buffer: &mut [u8],
     ) -> Result<Option<usize>, SocketError> {
-        let connection = self.get_mut(number)?;
-        let state = connection.state();
-        let socket = connection.tcp();
-        if socket.can_recv() {
-            let taken = socket.recv_slice(buffer).unwrap_or(0);
-            // The other end may have waited for room.
-            self.settle(now, number);
-            return Ok(Some(taken));
+        let tcb = &mut self.get_mut(number)?.tcb;
+        if !tcb.has_data() {
+            return at_end(tcb);
         }
-        match state {
-            SocketState::Failed(failure) => Err(failure.into()),
-            SocketState::Connecting => Ok(None),
-            SocketState::Connected if socket.may_recv() => Ok(None),
-            SocketState::Connected | SocketState::Closed => Ok(Some(0)),
+        let taken = tcb.read(buffer);
+        self.settle(number);
+        Ok(Some(taken))
+    }
+
+    /// The same, and leaves it there.
+    pub(in crate::virtual_time) fn peek(
+        &self,
+        number: u64,
+        buffer: &mut [u8],
+    ) -> Result<Option<usize>, SocketError> {
+        let tcb = &self.get(number)?.tcb;
+        if tcb.has_data() {
+            Ok(Some(tcb.peek(buffer)))
+        } else {
+            at_end(tcb)
         }
     }
 
@@ -217,51 +253,41 @@ impl Host {
         now: Duration,
         number: u64,
     ) -> Result<(), SocketError> {
-        let connection = self.get_mut(number)?;
-        match connection.state() {
+        let tcb = &mut self.get_mut(number)?.tcb;
+        match tcb.progress() {
             SocketState::Failed(failure) => return Err(failure.into()),
             SocketState::Connecting => return Err(SocketError::NotConnected),
-            SocketState::Connected | SocketState::Closed => connection.tcp().close(),
+            SocketState::Connected | SocketState::Closed => tcb.shutdown(now),
         }
-        self.settle(now, number);
+        self.settle(number);
         Ok(())
     }
 
-    /// Gives a socket up, politely where that is possible.
+    /// Gives a socket of any kind up, politely where that is possible.
     pub(in crate::virtual_time) fn close(
         &mut self,
         now: Duration,
         number: u64,
     ) -> Result<(), SocketError> {
+        self.give_up(number, |tcb| tcb.close(now))
+    }
+
+    /// Gives a socket of any kind up at once.
+    pub(in crate::virtual_time) fn abort(&mut self, number: u64) -> Result<(), SocketError> {
+        self.give_up(number, Tcb::abort)
+    }
+
+    fn give_up(&mut self, number: u64, end: impl FnOnce(&mut Tcb)) -> Result<(), SocketError> {
         if self.udp.remove(number) {
             return Ok(());
         }
         if self.listeners.get(number).is_ok() {
-            return self.unlisten(now, number);
+            return self.unlisten(number);
         }
         let connection = self.get_mut(number)?;
-        let unread = connection.tcp().recv_queue() > 0;
-        if unread || connection.established.is_none() {
-            return self.abort(now, number);
-        }
         connection.released = true;
-        connection.tcp().close();
-        self.settle(now, number);
-        Ok(())
-    }
-
-    /// Gives a socket up at once.
-    pub(in crate::virtual_time) fn abort(
-        &mut self,
-        now: Duration,
-        number: u64,
-    ) -> Result<(), SocketError> {
-        let Ok(connection) = self.get_mut(number) else {
-            return self.close(now, number);
-        };
-        connection.released = true;
-        connection.abort();
-        self.settle(now, number);
+        end(&mut connection.tcb);
+        self.settle(number);
         Ok(())
     }
 
@@ -277,5 +303,15 @@ impl Host {
         connection
             .filter(|connection| !connection.released)
             .ok_or(SocketError::UnknownSocket)
+    }
+}
+
+/// Returns what there is to be read where there is no data.
+fn at_end(tcb: &Tcb) -> Result<Option<usize>, SocketError> {
+    match tcb.progress() {
+        SocketState::Failed(failure) => Err(failure.into()),
+        SocketState::Connecting => Ok(None),
+        SocketState::Connected if !tcb.is_at_end() => Ok(None),
+        SocketState::Connected | SocketState::Closed => Ok(Some(0)),
     }
 }

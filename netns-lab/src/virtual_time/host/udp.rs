@@ -6,9 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use smoltcp::wire::{IPV4_HEADER_LEN, IPV6_HEADER_LEN, UDP_HEADER_LEN};
 
 use super::icmp;
-use super::stack::MTU;
 use crate::packet::{Flow, Icmp};
 use crate::virtual_time::socket::{Datagram, Failure, SocketError};
+use crate::virtual_time::tcp::MTU;
 
 /// Bytes that may wait in a socket: Linux's `net.core.rmem_default`.
 const RECEIVE_BUFFER: usize = 212_992;
@@ -195,7 +195,8 @@ pub(super) const fn unspecified(family_of: IpAddr) -> IpAddr {
 /// Returns the most bytes that a datagram between addresses of a family carries
 /// in one packet.
 pub(super) const fn largest_payload(family_of: IpAddr) -> usize {
-    MTU - UDP_HEADER_LEN
+    MTU as usize
+        - UDP_HEADER_LEN
         - match family_of {
             IpAddr::V4(_) => IPV4_HEADER_LEN,
             IpAddr::V6(_) => IPV6_HEADER_LEN,

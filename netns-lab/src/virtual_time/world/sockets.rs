@@ -9,7 +9,7 @@ use crate::fabric::HostId;
 use crate::virtual_time::host::Host;
 use crate::virtual_time::ping::{Ping, Pong};
 use crate::virtual_time::socket::{
-    Accepted, Datagram, Opening, SocketError, SocketId, SocketState, Transmit,
+    Accepted, Datagram, Opening, SocketError, SocketId, SocketState, TcpInfo, TcpOptions, Transmit,
 };
 
 /// TCP. Calls never wait, and take no time.
@@ -30,8 +30,40 @@ impl World {
         local: SocketAddr,
         remote: SocketAddr,
     ) -> Result<SocketId, SocketError> {
+        self.connect_with(host, local, remote, TcpOptions::default())
+    }
+
+    /// Connects as [`World::connect`] does, with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::connect`].
+    pub fn connect_with(
+        &mut self,
+        host: HostId,
+        local: SocketAddr,
+        remote: SocketAddr,
+        options: TcpOptions,
+    ) -> Result<SocketId, SocketError> {
         let (local, remote) = (plain(local), plain(remote));
-        self.open(host, |host, now| host.connect(now, local, remote))
+        self.open(host, |host, now| host.connect(now, local, remote, options))
+    }
+
+    /// Sets what all connections that a listener accepts from now on ask for, or the
+    /// keep-alive of a connection, which has told the other end the rest already.
+    ///
+    /// # Errors
+    ///
+    /// [`SocketError::UnknownSocket`] after [`World::close`] or [`World::abort`].
+    pub fn set_options(
+        &mut self,
+        socket: SocketId,
+        options: TcpOptions,
+    ) -> Result<(), SocketError> {
+        let number = socket.number;
+        self.call(socket.host, |host, now| {
+            host.set_options(now, number, options)
+        })
     }
 
     /// Begins to accept connections at all addresses of the host, of both
@@ -136,6 +168,15 @@ impl World {
         self.host(socket.host)?.ends(socket.number)
     }
 
+    /// Returns what is known of a connection beside that.
+    ///
+    /// # Errors
+    ///
+    /// [`SocketError::UnknownSocket`] after [`World::close`] or [`World::abort`].
+    pub fn info(&self, socket: SocketId) -> Result<TcpInfo, SocketError> {
+        self.host(socket.host)?.info(self.now(), socket.number)
+    }
+
     /// Sends as much of the data as there is room for, and returns how much
     /// that is, possibly nothing.
     ///
@@ -161,9 +202,16 @@ impl World {
         buffer: &mut [u8],
     ) -> Result<Option<usize>, SocketError> {
         let number = socket.number;
-        self.call(socket.host, |host, now| {
-            host.receive_data(now, number, buffer)
-        })
+        self.call(socket.host, |host, _now| host.receive_data(number, buffer))
+    }
+
+    /// Copies data that has come in as [`World::recv`] does, and leaves it there.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::recv`].
+    pub fn peek(&self, socket: SocketId, buffer: &mut [u8]) -> Result<Option<usize>, SocketError> {
+        self.host(socket.host)?.peek(socket.number, buffer)
     }
 
     /// Ends our direction of the stream behind all that was sent; the other
@@ -196,7 +244,7 @@ impl World {
     /// [`SocketError::UnknownSocket`] if that was done before.
     pub fn abort(&mut self, socket: SocketId) -> Result<(), SocketError> {
         let number = socket.number;
-        self.call(socket.host, |host, now| host.abort(now, number))
+        self.call(socket.host, |host, _now| host.abort(number))
     }
 }
 
