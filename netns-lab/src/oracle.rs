@@ -51,12 +51,12 @@
 //!    used at all gets in; the server's will do, whatever the mapping. The host
 //!    listens and the other dials: certain. If its boxes refuse simultaneous
 //!    open, it must not dial first itself.
-//! 2. **Address-dependent**, with an endpoint that can be foretold. The host
+//! 2. **Address-dependent**, with a predictable endpoint. The host
 //!    sends one SYN to the other's address, to *any* port. Now the other gets in
 //!    from any port, known or not, and no box sees a simultaneous open: certain.
 //! 3. **Address- and port-dependent.** The host must send to exactly the
 //!    endpoint that the other will appear from, and the other to exactly its:
-//!    both must be foretold. If so, two SYNs are under way between the same two
+//!    both must be predictable. If so, two SYNs are under way between the same two
 //!    endpoints, and it is enough that *one* of them reaches the other host,
 //!    since its SYN-ACK, unlike a SYN, passes everywhere. See step 3.
 //!
@@ -92,21 +92,21 @@
 //! and 3 say so of the right ports. What each host may send for that is bounded:
 //! [`SYNS`] at ports that it guesses, [`FILL`] to use up a range.
 //!
-//! - **Holes.** s is foretold, and all ports of p see it at the same endpoint; p
+//! - **Holes.** s is predictable, and all ports of p see it at the same endpoint; p
 //!   is random. s opens holes to m ports of p, p dials that endpoint from k ports
 //!   of its own. Each of the k is in a hole with m/n: 1 - (1 - m/n)^k, with
 //!   m, k ≤ n. If n ≤ [`SYNS`] there is a hole for every port, and the first SYN
 //!   is in one: certain.
 //! - Where the random side filters by address only, the other needs no hole to
 //!   match: it tries m of its ports while k are open. The same formula.
-//! - **Filling.** Both are random, or the foretold one shows each port of p
+//! - **Filling.** Both are random, or the predictable one shows each port of p
 //!   another endpoint. Guessing two ports at once is hopeless: 1/(n₁n₂) for each
 //!   pair of SYNs. So each side names one port of its own that is free, x of a's
 //!   and y of b's, which the server's connections have not taken. Then a dials y
 //!   from as many ports as it can, and b dials x. Once a has all its ports, x is
 //!   among them, and has a hole for y; likewise y. The chance is
 //!   min(1, m/n₁) · min(1, k/n₂): certain if both ranges can be filled. A side
-//!   that is foretold has n = 1.
+//!   that is predictable has n = 1.
 //!
 //! A range counts as known, which is the most that luck can have. A program that knows some of its ports takes it
 //! for larger than it is, and may give it up: p2pconnect fills two of 3,000 each time, and two of 3,500 in one
@@ -189,8 +189,8 @@ pub enum Outcome {
     },
     /// It takes luck.
     Chance {
-        /// By which bet.
-        how: Birthday,
+        /// What has to be guessed.
+        how: Guess,
         /// How likely it is with [`SYNS`] or [`FILL`] on each side.
         probability: f64,
         /// In which order the SYNs that match must be sent.
@@ -218,9 +218,9 @@ pub enum How {
     Filling,
 }
 
-/// What is bet on.
+/// What has to be guessed, where no endpoint can be predicted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Birthday {
+pub enum Guess {
     /// One port among `ports`.
     OneSided {
         /// How many it could be.
@@ -228,9 +228,9 @@ pub enum Birthday {
     },
     /// That a named port is among those that each side gets.
     TwoSided {
-        /// How many a's could be; one if it is foretold.
+        /// How many a's could be; one if that is predictable.
         a: u32,
-        /// How many b's could be; one if it is foretold.
+        /// How many b's could be; one if that is predictable.
         b: u32,
     },
 }
@@ -279,7 +279,7 @@ impl Outcome {
     }
 }
 
-impl Birthday {
+impl Guess {
     const fn mirrored(self) -> Self {
         match self {
             Self::OneSided { .. } => self,
@@ -347,7 +347,7 @@ impl fmt::Display for Punchability {
 /// that is not filtered.
 pub fn punchable(a: &[NatSpec], b: &[NatSpec]) -> Punchability {
     let (a, b) = (Outside::of(a), Outside::of(b));
-    certain(&a, &b).unwrap_or_else(|| chance::bet(&a, &b))
+    certain(&a, &b).unwrap_or_else(|| chance::guess(&a, &b))
 }
 
 /// Returns what each chain of a pair shows to the outside, as a line of text for each.
@@ -379,7 +379,7 @@ fn certain(a: &Outside, b: &Outside) -> Option<Punchability> {
             return Some(Punchability { outcome, reason });
         }
     }
-    if a.endpoint.is_foretold() && b.endpoint.is_foretold() {
+    if a.endpoint.is_predictable() && b.endpoint.is_predictable() {
         let once = passage::both_dial(a, b).timing();
         if let Some(timing) = once.or_else(|| passage::both_redial(a, b).timing()) {
             let reflected = [a, b].map(|side| side.endpoint == Endpoint::Reflected);
@@ -397,7 +397,7 @@ fn certain(a: &Outside, b: &Outside) -> Option<Punchability> {
     }
     for (s, p, names) in [(a, b, ["a", "b"]), (b, a, ["b", "a"])] {
         let orders = passage::open_to_address(s, p);
-        if !s.endpoint.is_foretold() || orders == Orders::NONE {
+        if !s.endpoint.is_predictable() || orders == Orders::NONE {
             continue;
         }
         let orders = if names[0] == "a" {

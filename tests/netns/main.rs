@@ -15,7 +15,7 @@
 //! - `ways`: how a connection was opened, by the capture and not by the program's word
 //! - `families`: peers that name the coordinator by addresses of different families
 //! - `ipv6`: the same without translation
-//! - `foretold`: NATs with another external port for each destination
+//! - `predicted`: NATs with another external port for each destination
 //! - `hopeless`: a pair that cannot be punched says why
 //! - `dead_path`: streams whose path has died
 //! - `killed`: a process is killed while a dial is under way
@@ -41,7 +41,6 @@ mod causes;
 mod crossing;
 mod dead_path;
 mod families;
-mod foretold;
 mod hopeless;
 mod ipv6;
 mod killed;
@@ -51,6 +50,7 @@ mod names;
 mod nat64;
 mod pairs;
 mod port_mapping;
+mod predicted;
 mod readme;
 mod same_nat;
 mod statuses;

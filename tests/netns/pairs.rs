@@ -11,7 +11,7 @@ use p2pconnect_tests::{
 /// How many fresh processes dial in each direction.
 const RUNS: usize = 20;
 
-/// The same where ports have to be foretold or guessed, which takes two introductions.
+/// The same where ports have to be predicted or guessed, which takes two introductions.
 const HARD_RUNS: usize = 5;
 
 /// A pair's forty dials take twenty seconds; this allows for a machine that does much else.

@@ -1,5 +1,5 @@
 //! Dials of one pair close together, by processes that have the same key: what an editor, or git over
-//! ssh, does. Where ports are guessed or foretold, each dial is in the way of the others.
+//! ssh, does. Where ports are guessed or predicted, each dial is in the way of the others.
 //!
 //! `TOGETHER_ROUNDS=100` makes each test run so many rounds instead of one, and say how many failed.
 //! `TOGETHER_DIALS=12` makes it so many dials at the same moment.

@@ -58,13 +58,13 @@ pub(crate) fn all() -> Vec<Kind> {
 
 /// Returns the kinds with one external endpoint for all destinations: any two
 /// of them connect, by the oracle.
-pub(crate) fn foretold() -> Vec<Kind> {
-    let foretold = |kind: &Kind| Outside::of(kind.boxes).endpoint == Endpoint::Reflected;
-    all().into_iter().filter(foretold).collect()
+pub(crate) fn reflected() -> Vec<Kind> {
+    let reflected = |kind: &Kind| Outside::of(kind.boxes).endpoint == Endpoint::Reflected;
+    all().into_iter().filter(reflected).collect()
 }
 
-/// Tells whether the agent must connect, by the oracle: it foretells ports, and
-/// bets on them where that is more likely to work than not.
+/// Tells whether the agent must connect, by the oracle: it predicts ports, and
+/// guesses them where that is more likely to work than not.
 pub(crate) fn connects(a: &[NatSpec], b: &[NatSpec]) -> bool {
     punchable(a, b).outcome.probability() > 0.5
 }

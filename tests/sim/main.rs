@@ -22,7 +22,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
-    expected::{REFUSES_ALL, REFUSES_CROSSING, foretold},
+    expected::{REFUSES_ALL, REFUSES_CROSSING, reflected},
     sweep::{Scenario, seeds, sweep},
 };
 
@@ -146,14 +146,14 @@ fn sweep_pairs(
     seeds: Range<u64>,
     vary: impl Fn(Scenario, u64) -> Scenario + Sync,
 ) -> Vec<Vec<Duration>> {
-    let kinds = foretold();
+    let kinds = reflected();
     let pairs = kinds.iter().flat_map(|a| kinds.iter().map(|b| (*a, *b)));
     let scenarios: Vec<_> = pairs.map(|(a, b)| Scenario::of(a, b)).collect();
     sweep(&scenarios, seeds, vary)
 }
 
 fn print_table(times: &[Vec<Duration>], later_ms: i64) {
-    let kinds = foretold();
+    let kinds = reflected();
     let short = |kind: &Kind| -> String { kind.column.chars().take(19).collect() };
     println!("\nms until both sides hold the nominated connection: median / worst");
     println!(

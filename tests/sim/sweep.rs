@@ -15,7 +15,7 @@ use crate::expected;
 /// A peer's system calls take a moment, and not always the same.
 const JITTER: Duration = Duration::from_micros(200);
 
-/// What the agent allows itself: on plain pairs, and for a bet.
+/// What the agent allows itself: on plain pairs, and where ports are guessed.
 const MAX_SYNS: u32 = 200 + 1280;
 
 /// Peers have learnt their mappings long before they dial.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 /// The most lines of pairs; the rest is summed up in one.
 const MAX_LINES: usize = 12;
 
-/// The most pairs in an object for programs: a bet on ports has a thousand, which say the same. Those
+/// The most pairs in an object for programs: guessing ports takes a thousand, which say the same. Those
 /// that are left out are counted in their group.
 const MAX_PAIRS: usize = 64;
 
@@ -202,7 +202,7 @@ const fn kind_in_words(kind: CandidateKind) -> &'static str {
         CandidateKind::Host => "its own address",
         CandidateKind::ServerReflexive => "its NAT's, by STUN",
         CandidateKind::Mapped => "its router's, forwarded",
-        CandidateKind::Predicted => "its NAT's, foretold",
+        CandidateKind::Predicted => "its NAT's, predicted",
         CandidateKind::PeerReflexive => "where it came from",
     }
 }
@@ -311,10 +311,10 @@ mod tests {
         let expected = [
             "this side  endpoint-independent mapping, ports preserved",
             "the peer   nothing is known of its NAT, if it has one",
-            "from               to                               which is             tried  what came back",
-            "192.168.1.2        203.0.113.9, 300 pairs of ports  its NAT's, foretold  300x   nothing",
-            "192.168.1.2:40001  203.0.113.9:50001                its NAT's, by STUN   12x    RST: refused",
-            "192.168.1.2:40000  203.0.113.9:50000                its NAT's, by STUN   1x     nothing",
+            "from               to                               which is              tried  what came back",
+            "192.168.1.2        203.0.113.9, 300 pairs of ports  its NAT's, predicted  300x   nothing",
+            "192.168.1.2:40001  203.0.113.9:50001                its NAT's, by STUN    12x    RST: refused",
+            "192.168.1.2:40000  203.0.113.9:50000                its NAT's, by STUN    1x     nothing",
         ];
         assert_eq!(lines(&report()), expected);
         let nat64 = PunchReport {

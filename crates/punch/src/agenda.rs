@@ -14,7 +14,7 @@ use crate::{
 
 /// The pairs of a checklist by what they are waiting for.
 ///
-/// Guessing by the birthday paradox takes hundreds of pairs, and each answer to one of them asks what is due next.
+/// Guessing takes hundreds of pairs, and each answer to one of them asks what is due next.
 #[derive(Debug, Default)]
 pub(crate) struct Agenda {
     due: BTreeSet<(Instant, PairId)>,

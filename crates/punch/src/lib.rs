@@ -37,7 +37,7 @@
 //! |---|---|
 //! | fixed mapping, ports that can be predicted | one after the other (ports preserved), or four at once to a window of eight (sequential) |
 //! | both predicted | the i-th port of one to the i-th of the other |
-//! | fixed mapping, filtering by port; random ports | birthday: 640 holes from one port; from other ports as many connections as miss all of them once in a hundred times, 462 of 64,512; after a hedge as many more |
+//! | fixed mapping, filtering by port; random ports | guess: 640 holes from one port; from other ports as many connections as miss all of them once in a hundred times, 462 of 64,512; after a hedge as many more |
 //! | predicted ports, filtering by address; random or unknown ports | four from predicted ports to a port of the other's that is in use; the other connects to these |
 //! | random or predicted ports, random ports, at most 1,024 each | all ports of each to the one that the other has named, which is among those in use then |
 //! | the same, more than 1,024 on one side | none |

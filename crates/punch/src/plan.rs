@@ -107,7 +107,7 @@ pub(crate) enum Strategy {
     /// `keeper` can be predicted and lets in whomever it has sent to, from any port.
     Door { keeper: Who },
     /// `random` has a random port for each connection, and the other a fixed one.
-    Birthday { random: Who },
+    Guess { random: Who },
     /// All ports of small ranges are used at once, each side's to the one port that the other
     /// has named: it is in the range, and so among those that are in use then.
     Fill,
@@ -181,14 +181,14 @@ impl Plan {
             Strategy::Plain | Strategy::OutOfReach => Vec::new(),
             Strategy::Prediction => prediction::attempts(classes, &addresses),
             Strategy::Door { keeper } => prediction::door(keeper, classes, &addresses),
-            Strategy::Birthday {
+            Strategy::Guess {
                 random: Who::Remote,
             } => guess::open_holes(
                 remote.class,
                 &addresses,
                 &mut draw(hole_seed.unwrap_or(seed), 1),
             ),
-            Strategy::Birthday { random: Who::Local } => {
+            Strategy::Guess { random: Who::Local } => {
                 guess::try_ports(local.class, &addresses, &mut draw(seed, 2))
             }
             Strategy::Fill => guess::fill(classes, &addresses),
@@ -208,7 +208,7 @@ impl Plan {
             Strategy::Plain
             | Strategy::Prediction
             | Strategy::Door { .. }
-            | Strategy::Birthday { .. }
+            | Strategy::Guess { .. }
             | Strategy::OutOfReach => Duration::ZERO,
         };
         let patience = patience(local, introduced);
@@ -217,7 +217,7 @@ impl Plan {
         }
         tracing::debug!(?strategy, attempts = attempts.len(), ?patience, "plan");
         let opens_holes = match strategy {
-            Strategy::Birthday { random } => random == Who::Remote,
+            Strategy::Guess { random } => random == Who::Remote,
             Strategy::Door { keeper } => keeper == Who::Remote,
             Strategy::Prediction => local.class == Class::Stable,
             Strategy::Plain | Strategy::Fill | Strategy::OutOfReach => false,
@@ -295,7 +295,7 @@ impl Strategy {
         match self {
             Self::OutOfReach => closed,
             Self::Plain => varies && closed && nats.iter().all(no_way_in),
-            Self::Prediction | Self::Door { .. } | Self::Birthday { .. } | Self::Fill => false,
+            Self::Prediction | Self::Door { .. } | Self::Guess { .. } | Self::Fill => false,
         }
     }
 }
@@ -305,7 +305,7 @@ impl Strategy {
     pub(crate) const fn guesses(self) -> bool {
         match self {
             Self::Plain | Self::OutOfReach => false,
-            Self::Prediction | Self::Door { .. } | Self::Birthday { .. } | Self::Fill => true,
+            Self::Prediction | Self::Door { .. } | Self::Guess { .. } | Self::Fill => true,
         }
     }
 }
@@ -342,10 +342,9 @@ pub fn spare_ports([local, remote]: [&NatReport; 2]) -> Option<u32> {
         Strategy::Prediction if remote.class == Class::Stable => {
             Some(prediction::WINDOW - prediction::ATTEMPTS)
         }
-        Strategy::Prediction
-        | Strategy::Door { .. }
-        | Strategy::Birthday { .. }
-        | Strategy::Plain => Some(0),
+        Strategy::Prediction | Strategy::Door { .. } | Strategy::Guess { .. } | Strategy::Plain => {
+            Some(0)
+        }
     }
 }
 
@@ -361,7 +360,7 @@ pub fn is_contended([local, remote]: [&NatReport; 2]) -> bool {
     match choose(local, remote) {
         Strategy::Fill => true,
         Strategy::Prediction | Strategy::Door { .. } => both_vary && counts.contains(&true),
-        Strategy::Plain | Strategy::Birthday { .. } | Strategy::OutOfReach => false,
+        Strategy::Plain | Strategy::Guess { .. } | Strategy::OutOfReach => false,
     }
 }
 
@@ -447,7 +446,7 @@ fn choose(local: Side, remote: Side) -> Strategy {
         Class::Predictable { .. } => Strategy::Prediction,
         _ if is_open || stable.admits_addresses() => Strategy::Plain,
         Class::Stable | Class::Hidden => Strategy::Plain,
-        Class::Random { .. } => Strategy::Birthday {
+        Class::Random { .. } => Strategy::Guess {
             random: who.other(),
         },
     }

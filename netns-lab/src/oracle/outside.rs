@@ -85,8 +85,8 @@ impl Outside {
 }
 
 impl Endpoint {
-    /// Returns whether a peer can know it in advance.
-    pub const fn is_foretold(self) -> bool {
+    /// Returns whether a peer can know it beforehand.
+    pub const fn is_predictable(self) -> bool {
         !matches!(self, Self::Random(_))
     }
 

@@ -1,7 +1,7 @@
 //! The reasons in plain words.
 
 use super::outside::{Endpoint, Outside};
-use super::{Birthday, FILL, Outcome, SYNS, Timing, passage};
+use super::{FILL, Guess, Outcome, SYNS, Timing, passage};
 use crate::spec::{RstEffect, SimultaneousOpen, UnsolicitedSyn};
 
 /// Anybody can dial s; `names` are those of s and p.
@@ -129,22 +129,22 @@ pub(super) fn luck(a: &Outside, b: &Outside, outcome: &Outcome) -> String {
             ));
         }
     }
-    let bet = match outcome {
+    let syns = match outcome {
         Outcome::Certain { .. } => return format!("{}. {}.", parts.join("; "), filling(a, b)),
         Outcome::Chance {
-            how: Birthday::OneSided { ports },
+            how: Guess::OneSided { ports },
             ..
         } => format!("With {SYNS} SYNs from each side one of {ports} ports may be hit"),
         _ => format!("With {FILL} SYNs from each side too many ports are left out"),
     };
     let percent = outcome.probability() * 100.0;
-    let change = match (a.endpoint.is_foretold(), b.endpoint.is_foretold()) {
+    let change = match (a.endpoint.is_predictable(), b.endpoint.is_predictable()) {
         (false, false) => "either NAT had endpoint-independent mapping and filtered by address",
         (false, true) => "a's NAT had endpoint-independent mapping",
         _ => "b's NAT had endpoint-independent mapping",
     };
     format!(
-        "{}. {bet}: {percent:.3} %. It would be certain if {change}, or if either filtering were \
+        "{}. {syns}: {percent:.3} %. It would be certain if {change}, or if either filtering were \
          endpoint-independent.",
         parts.join("; ")
     )

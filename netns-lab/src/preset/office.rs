@@ -155,7 +155,7 @@ pub(super) const CORPORATE_FIREWALL: Preset = Preset {
             ),
             Fact::assumed(
                 B::Ports(PortAssignment::Random),
-                "the least foretellable choice",
+                "the least predictable choice",
             ),
             Fact::new(B::SimultaneousOpen(SimultaneousOpen::Dropped), GUHA),
             Fact::assumed(B::Rst(RstEffect::Closes), "state is not kept without need"),

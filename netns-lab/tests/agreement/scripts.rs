@@ -170,7 +170,7 @@ fn shared_box(nat: NatSpec) -> Topology {
         .host(behind("b"))
 }
 
-/// What can be foretold of an external endpoint.
+/// What can be predicted of an external endpoint.
 fn class(seen: SocketAddr, port: u16) -> String {
     let port = match seen.port() {
         same if same == port => "kept",

@@ -6,8 +6,8 @@
 //!
 //! - Mapping and port assignment decide which endpoint a host appears from, and
 //!   nothing else: that a peer's SYN is then let in looks at the mapping which
-//!   that endpoint has. `foretelling` goes through all 15 of them, and their
-//!   chains of two. Here one stands for those that are foretold, and one for
+//!   that endpoint has. `predicting` goes through all 15 of them, and their
+//!   chains of two. Here one stands for those that are predictable, and one for
 //!   those that are not.
 //! - The two ICMP errors end an attempt alike, whatever the program is told;
 //!   one stands for both. The late error comes after 6 s, when all SYNs have
@@ -33,7 +33,7 @@ use netns_lab::{
     preset,
 };
 
-use crate::foretelling::{ASSIGNMENTS, DEPENDENCES};
+use crate::predicting::{ASSIGNMENTS, DEPENDENCES};
 use crate::puncher::{Plan, Strategy, punch};
 
 const ANSWERS: [UnsolicitedSyn; 5] = [
@@ -107,11 +107,13 @@ fn kinds(ports: &[(Dependence, PortAssignment)], answers: &[UnsolicitedSyn]) -> 
 /// Returns what the reference puncher reaches between two chains.
 fn best(chains: [&[NatSpec]; 2], seed: u64) -> Best {
     let outside = chains.map(Outside::of);
-    let foretold = outside.each_ref().map(|side| side.endpoint.is_foretold());
+    let predictable = outside
+        .each_ref()
+        .map(|side| side.endpoint.is_predictable());
     let is_honest = |strategy: &Strategy| {
         [0, 1]
             .iter()
-            .all(|&side| foretold[side] || !strategy.needs(side))
+            .all(|&side| predictable[side] || !strategy.needs(side))
     };
     let works = |strategy: &Strategy| run(chains, &outside, *strategy, seed);
     let (honest, lucky): (Vec<_>, Vec<_>) = Strategy::all().into_iter().partition(is_honest);

@@ -74,18 +74,18 @@ fn check(a: NatSpec, b: NatSpec, won: impl Fn(u64) -> bool) {
     assert!(difference < TOLERANCE, "{measured} but {said}");
 }
 
-/// Returns the ports that one side bets on in a game: what to bet does not
+/// Returns the ports that one side guesses in a game: which they are does not
 /// matter where the other's are random, so they are in a row.
-fn bets(first: u16, last: u16, seed: u64) -> impl Iterator<Item = u16> {
+fn guesses(first: u16, last: u16, seed: u64) -> impl Iterator<Item = u16> {
     let count = u64::from(last - first) + 1;
-    (0..u64::from(SYNS)).map(move |bet| first + ((seed * 7919 + bet) % count) as u16)
+    (0..u64::from(SYNS)).map(move |nth| first + ((seed * 7919 + nth) % count) as u16)
 }
 
 #[test]
 fn one_random_side_against_holes() {
     let random = symmetric(PortAssignment::Random);
     check(keeping(), random, |seed| {
-        let holes: BTreeSet<u16> = bets(LOWEST, u16::MAX, seed).collect();
+        let holes: BTreeSet<u16> = guesses(LOWEST, u16::MAX, seed).collect();
         let to_home = (0..SYNS).map(|_| PORT);
         let ports = appears(random, seed, to_home);
         ports.iter().any(|port| holes.contains(port))

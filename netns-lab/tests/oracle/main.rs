@@ -2,8 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod agreement;
-mod foretelling;
 mod luck;
+mod predicting;
 mod puncher;
 mod stage;
 mod timing;

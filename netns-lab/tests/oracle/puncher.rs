@@ -88,7 +88,7 @@ impl Strategy {
         all
     }
 
-    /// Returns whether a side must be foretold for this.
+    /// Returns whether a side must be predictable for this.
     pub(crate) fn needs(self, side: usize) -> bool {
         match self.plan {
             Plan::DialReflected(_) => false,
@@ -98,7 +98,7 @@ impl Strategy {
     }
 }
 
-/// Punches, with the ports right wherever they must be foretold; `asked` says
+/// Punches, with the ports right wherever they must be predictable; `asked` says
 /// which sides have asked the server from the port that they punch from.
 /// Returns whether both sides have a connection then.
 pub(crate) fn punch(

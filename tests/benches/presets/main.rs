@@ -142,7 +142,7 @@ fn bound(path: &Path, [dialler, listener]: [&[NatSpec]; 2]) -> Duration {
     let (dialler, listener) = (Outside::of(dialler), Outside::of(listener));
     let lets_in = dialler.endpoint == oracle::Endpoint::Reflected
         && dialler.filtering != Dependence::AddressAndPortDependent;
-    let accepts = lets_in && !listener.endpoint.is_foretold()
+    let accepts = lets_in && !listener.endpoint.is_predictable()
         || listener.simultaneous_open != SimultaneousOpen::Allowed;
     let late = if accepts {
         path.between_peers() / 2
@@ -172,7 +172,7 @@ fn undisturbed_runs_in_a_lab(chains: [&[NatSpec]; 2]) -> u32 {
 /// Returns how often one lab is dialled in if its NATs only have to bear it.
 ///
 /// A range that is filled is used up for minutes, and in a row of ports the dialler looks anew after
-/// each dial. Of a bet among all ports a NAT holds some thousand, and of anything else a handful.
+/// each dial. Where all ports are guessed among, a NAT holds some thousand flows, and of anything else a handful.
 fn runs_in_a_lab(chains: [&[NatSpec]; 2]) -> u32 {
     let endpoints = chains.map(|chain| Outside::of(chain).endpoint);
     let runs = endpoints.map(|endpoint| match endpoint {

@@ -148,7 +148,7 @@ impl PunchAgent {
                 Some(self.timing.mispredicted_at)
             }
             // Somebody may yet let the other in, if nobody has found out.
-            Strategy::Plain | Strategy::Birthday { .. } | Strategy::OutOfReach => {
+            Strategy::Plain | Strategy::Guess { .. } | Strategy::OutOfReach => {
                 varies.then_some(self.timing.hopeless_at)
             }
         }

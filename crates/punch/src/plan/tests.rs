@@ -271,7 +271,7 @@ fn mirrored(strategy: Strategy) -> Strategy {
         Strategy::Door { keeper } => Strategy::Door {
             keeper: keeper.other(),
         },
-        Strategy::Birthday { random } => Strategy::Birthday {
+        Strategy::Guess { random } => Strategy::Guess {
             random: random.other(),
         },
     }
@@ -314,7 +314,7 @@ fn both_sides_make_plans_that_fit() {
                     });
                     assert!(fits, "{case}");
                 }
-                Strategy::Birthday { .. } => {}
+                Strategy::Guess { .. } => {}
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Records of thousands of packets, such as of a birthday attack on a NAT's
+//! Records of thousands of packets, such as of guesses at a NAT's
 //! ports, cut down to what can be read.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -37,17 +37,17 @@ fn connects(a: Boxes<'_>, b: Boxes<'_>) {
 }
 
 #[test]
-fn a_kept_port_is_foretold() {
+fn a_kept_port_is_predicted() {
     connects(&[KEEPS], &[DROPS]);
 }
 
 #[test]
-fn a_kept_port_is_foretold_where_early_syns_are_reset() {
+fn a_kept_port_is_predicted_where_early_syns_are_reset() {
     connects(&[KEEPS], &[RESETS]);
 }
 
 #[test]
-fn both_sides_can_be_foretold() {
+fn both_sides_can_be_predicted() {
     connects(&[KEEPS], &[KEEPS]);
 }
 
@@ -121,7 +121,7 @@ fn ports_that_nobody_expects_may_be_got_by_others() {
     dials_while_others_get_ports(32, &random, 1, Some(Verdict::BothMappingsVary));
 }
 
-/// Dials from behind a NAT that gives out ports in a row, so many of which others get meanwhile.
+/// Dials from behind a NAT that gives out ports in sequence, so many of which others get meanwhile.
 /// Asserts how many introductions that takes, and why it fails, if it does.
 fn dials_while_others_get_ports(
     others: usize,
