@@ -170,6 +170,7 @@ impl Host {
             return false;
         };
         old.tcb.finish(None);
+        self.hear(number);
         self.settle(number);
         true
     }

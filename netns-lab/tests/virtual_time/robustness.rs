@@ -1,7 +1,9 @@
-//! Whatever programs do and whatever happens to their hosts, nothing panics, and the
-//! same calls have the same effects.
+//! Whatever programs do and whatever happens to their hosts, nothing panics, programs
+//! hear of it, and the same calls have the same effects.
 
+use std::fmt::Debug;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use netns_lab::LinkSpec;
 use netns_lab::model::NatSpec;
@@ -210,10 +212,38 @@ impl Chaos {
             Fault::Reboot => world.reboot("nat", Some(&[address])).is_ok(),
             Fault::Link => world.set_link_up("b", number.is_multiple_of(2)),
             Fault::TimePasses => {
-                let until = world.now() + MS * number as u32 * 10;
-                world.run_until(until, |_| false)
+                let unit = if number.is_multiple_of(6) {
+                    2 * SECOND
+                } else {
+                    10 * MS
+                };
+                self.pass(unit * number as u32);
+                true
             }
         };
+    }
+
+    /// Lets time pass, in which no socket becomes another one unnoticed.
+    fn pass(&mut self, time: Duration) {
+        let before: Vec<_> = self.sockets.iter().map(|it| self.look(*it)).collect();
+        let until = self.world.now() + time;
+        self.world.run_until(until, |_| false);
+        let changed = self.world.take_changed();
+        for (socket, before) in self.sockets.iter().zip(before) {
+            let after = self.look(*socket);
+            let is_told = before == after || changed.contains(socket);
+            assert!(is_told, "{socket:?}: {before:?}, then {after:?}");
+        }
+        self.changed.extend(changed);
+    }
+
+    /// What a program sees of a connection without doing anything.
+    fn look(&self, socket: SocketId) -> impl Debug + PartialEq + use<> {
+        (
+            self.world.state(socket),
+            self.world.peek(socket, &mut [0; 4096]),
+            self.world.info(socket).map(|info| info.outstanding),
+        )
     }
 }
 

@@ -286,15 +286,18 @@ fn a_syn_begins_anew_what_is_in_time_wait() {
     let at_a = world.connect(a, end(A), end(B)).unwrap();
     pass(&mut world, SECOND);
     let at_b = world.accept(listener).unwrap().socket;
-    world.close(at_b).unwrap();
+    world.shutdown(at_b).unwrap();
     pass(&mut world, SECOND);
     world.close(at_a).unwrap();
     pass(&mut world, SECOND);
+    world.take_changed();
     // `b` closed first, and waits.
     let taken = Err(SocketError::AddressNotAvailable);
     assert_eq!(world.connect(b, end(B), end(A)), taken);
     let again = world.connect(a, end(A), end(B)).unwrap();
     wait(&mut world, again, SocketState::Connected);
+    assert!(is(&world, at_b, SocketState::Closed));
+    assert!(world.take_changed().contains(&at_b));
     pass(&mut world, SECOND);
     assert!(world.accept(listener).is_some());
 }
