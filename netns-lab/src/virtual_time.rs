@@ -54,6 +54,8 @@
 //! - `connect` between ends that are in use says so. RST is sent for an aborted
 //!   connection and not for an attempt. Crossing SYNs make a connection after one
 //!   round trip, not one and a half. What cannot be right is challenged (RFC 5961).
+//! - What a host sends to itself passes no link, at its addresses and at those of the
+//!   loopback; it takes 10 µs.
 //! - A listener's queue takes one connection more than it was told, and SYNs meet
 //!   silence while it is full.
 //!
@@ -71,8 +73,8 @@
 //!
 //! - Fragmentation: what a host sends fits into a packet of 1,500 bytes, and a longer
 //!   datagram is refused.
-//! - Interfaces and routes: a host has one link, its addresses have no prefixes, and
-//!   what it sends to itself takes the way over the link like everything else.
+//! - Interfaces and routes: a host has one link beside the loopback, and its addresses
+//!   have no prefixes.
 //! - Sockets for both families: one at `[::]` hears IPv6 alone. Only the listener of
 //!   [`World::listen`] hears both.
 //! - Broadcast, multicast, and ICMP beside echoes and errors; the errors that hosts

@@ -17,6 +17,16 @@ pub(crate) struct NodeId(pub(super) usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostId(pub(crate) NodeId);
 
+impl HostId {
+    /// Returns a number that no other host of its world has.
+    ///
+    /// The same calls make the same numbers, so that programs may draw their randomness
+    /// by them.
+    pub const fn number(self) -> u64 {
+        self.0.0 as u64
+    }
+}
+
 /// A middlebox of a world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BoxId(pub(crate) NodeId);

@@ -6,6 +6,7 @@ mod datagrams;
 mod ephemeral;
 mod icmp;
 mod listeners;
+mod loopback;
 mod pings;
 mod streams;
 mod udp;
@@ -23,6 +24,7 @@ use addresses::Addresses;
 use connection::{Connection, Keeper};
 use ephemeral::Ephemeral;
 use listeners::{Listener, Listeners};
+use loopback::Loopback;
 use pings::Pings;
 use udp::DatagramSockets;
 
@@ -40,6 +42,7 @@ const NOT_FOR_HOSTS: &str = "dropped: neither tcp nor udp nor echo nor an error 
 pub(super) struct Host {
     /// Packets on their way out.
     sent: Vec<Vec<u8>>,
+    loopback: Loopback,
     /// What the sequence numbers of connections depend on.
     secret: u64,
     addresses: Addresses,
@@ -62,6 +65,7 @@ impl Host {
     pub(super) fn new(addresses: Vec<IpAddr>, seed: u64) -> Self {
         Self {
             sent: Vec::new(),
+            loopback: Loopback::default(),
             secret: seed,
             addresses: Addresses::new(addresses),
             connections: BTreeMap::new(),
@@ -77,15 +81,23 @@ impl Host {
         }
     }
 
-    /// Returns the packets that the host sent since the last call.
-    pub(super) fn take_sent(&mut self) -> Vec<Vec<u8>> {
-        let mut sent = std::mem::take(&mut self.sent);
-        let may_leave = |packet: &Vec<u8>| {
-            let header = IpHeader::read(packet);
-            header.is_some_and(|header| self.addresses.can_send_from(header.source))
-        };
-        sent.retain(may_leave);
-        sent
+    /// Returns the packets that the host sent since the last call, without those to
+    /// itself.
+    pub(super) fn take_sent(&mut self, now: Duration) -> Vec<Vec<u8>> {
+        let mut leaving = Vec::new();
+        for packet in std::mem::take(&mut self.sent) {
+            let ip = IpHeader::read(&packet);
+            let Some(ip) = ip.filter(|ip| self.addresses.can_send(ip.source, ip.destination))
+            else {
+                continue;
+            };
+            if self.addresses.is_own(ip.destination) {
+                self.loopback.send(now, packet);
+            } else {
+                leaving.push(packet);
+            }
+        }
+        leaving
     }
 
     /// Returns its addresses.
@@ -123,6 +135,11 @@ impl Host {
         if !self.addresses.contains(headers.ip.destination) {
             return "dropped: not an address of this host";
         }
+        self.take(now, &headers, packet)
+    }
+
+    /// Takes a packet to an address of the host, and says what it did with it.
+    fn take(&mut self, now: Duration, headers: &Headers, packet: &[u8]) -> &'static str {
         match headers.body {
             _ if !headers.is_intact(packet) => "dropped: wrong checksum",
             Body::Tcp(_) => self.receive_segment(now, &headers.ip, packet),
@@ -376,11 +393,17 @@ impl Host {
 
     /// Returns when [`Self::handle_timeout`] wants to be called.
     pub(super) fn next_timeout(&self) -> Option<Duration> {
-        self.timers.first().map(|(at, _)| *at)
+        let timer = self.timers.first().map(|(at, _)| *at);
+        timer.into_iter().chain(self.loopback.next_due()).min()
     }
 
     /// Does what is due.
     pub(super) fn handle_timeout(&mut self, now: Duration) {
+        while let Some(packet) = self.loopback.receive(now) {
+            if let Some(headers) = Headers::read(&packet) {
+                self.take(now, &headers, &packet);
+            }
+        }
         while let Some(&(at, number)) = self.timers.first() {
             if at > now {
                 return;

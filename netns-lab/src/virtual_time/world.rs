@@ -298,7 +298,7 @@ impl World {
             host: host_id,
             number,
         }));
-        for packet in host.take_sent() {
+        for packet in host.take_sent(now) {
             self.fabric.send(now, node, Side::External, packet.into());
         }
         self.fabric.set_timer(node, host.next_timeout());

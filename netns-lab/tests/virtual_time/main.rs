@@ -4,6 +4,7 @@
 //! - `streams`: data, windows and the ends of TCP connections
 //! - `listeners`: listeners and the ports of TCP sockets
 //! - `udp`: UDP between hosts, as Linux would do it
+//! - `hosts`: what a host is to its programs, and what it sends to itself
 //! - `faults`: addresses come and go, and machines restart
 //! - `changed`: which sockets something has happened to
 //! - `nat`: the NAT model between hosts
@@ -15,6 +16,7 @@
 mod boxes;
 mod changed;
 mod faults;
+mod hosts;
 mod listeners;
 mod nat;
 mod robustness;

@@ -1,6 +1,6 @@
 //! The addresses of a host, and which of them its packets come from.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::virtual_time::socket::SocketError;
 
@@ -46,10 +46,24 @@ impl Addresses {
         self.0 = addresses.to_vec();
     }
 
+    /// Returns whether packets to an address come to the host itself.
+    pub(super) fn is_own(&self, address: IpAddr) -> bool {
+        address.is_loopback() || self.contains(address)
+    }
+
     /// Returns the address that packets to another one come from where a socket
     /// does not say: of those of its family the first of its scope, or else the
-    /// first.
+    /// first. What the host sends to itself comes from where it goes.
     pub(super) fn source_for(&self, destination: IpAddr) -> Option<IpAddr> {
+        if destination.is_loopback() {
+            return Some(match destination {
+                IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        if self.contains(destination) {
+            return Some(destination);
+        }
         let of_family = |own: &&IpAddr| own.is_ipv4() == destination.is_ipv4();
         let of_scope = |own: &&IpAddr| Scope::of(**own) == Scope::of(destination);
         let mut candidates = self.0.iter().filter(of_family);
@@ -69,22 +83,24 @@ impl Addresses {
         if local.is_unspecified() {
             self.source_for(destination)
                 .ok_or(SocketError::NetworkUnreachable)
-        } else if self.can_send_from(local) {
+        } else if self.can_send(local, destination) {
             Ok(local)
         } else {
             Err(SocketError::NetworkUnreachable)
         }
     }
 
-    /// Returns whether packets from an address may leave. Linux holds those of
-    /// IPv4 back whose source the host does not have, and lets those of IPv6 go.
-    pub(super) fn can_send_from(&self, source: IpAddr) -> bool {
-        source.is_ipv6() || self.contains(source)
+    /// Returns whether packets from one address to another may go. Linux holds those
+    /// of IPv4 back whose source the host does not have, and lets those of IPv6 go.
+    /// None leaves the host from a loopback address.
+    pub(super) fn can_send(&self, source: IpAddr, destination: IpAddr) -> bool {
+        let is_free = !source.is_loopback() || self.is_own(destination);
+        is_free && (source.is_ipv6() || self.is_own(source))
     }
 
     /// Returns whether a socket can be bound to an address.
     pub(super) fn can_bind(&self, address: IpAddr) -> bool {
-        address.is_unspecified() || self.contains(address)
+        address.is_unspecified() || self.is_own(address)
     }
 }
 
@@ -109,6 +125,10 @@ mod tests {
             ("2001:db8:7::1", "2001:db8::1"),
             ("fd00:7::1", "fd00::1"),
             ("fe80::7", "fe80::1"),
+            ("203.0.113.1", "203.0.113.1"),
+            ("fd00::1", "fd00::1"),
+            ("127.0.0.2", "127.0.0.1"),
+            ("::1", "::1"),
         ] {
             let source = source.parse().ok();
             assert_eq!(
@@ -118,6 +138,6 @@ mod tests {
             );
         }
         let ipv4 = Addresses::new(vec!["203.0.113.1".parse().unwrap()]);
-        assert_eq!(ipv4.source_for("::1".parse().unwrap()), None);
+        assert_eq!(ipv4.source_for("2001:db8::1".parse().unwrap()), None);
     }
 }

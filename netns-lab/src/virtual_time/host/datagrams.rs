@@ -109,9 +109,7 @@ impl Host {
         let own = self.addresses.bound_source(local, destination)?;
         match transmit.source {
             None => Ok(own),
-            Some(source)
-                if source.is_ipv4() == own.is_ipv4() && self.addresses.contains(source) =>
-            {
+            Some(source) if source.is_ipv4() == own.is_ipv4() && self.addresses.is_own(source) => {
                 Ok(source)
             }
             Some(_) => Err(SocketError::AddressNotAvailable),

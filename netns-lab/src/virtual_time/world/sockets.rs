@@ -354,7 +354,8 @@ impl World {
 
     /// Returns the address that packets of a host come from where their socket is
     /// bound to none: of those of the destination's family the first of its scope
-    /// (link-local, or of IPv6 unique local), or else the first.
+    /// (link-local, or of IPv6 unique local), or else the first. The source of what a
+    /// host sends to itself is the destination, or 127.0.0.1 on the loopback of IPv4.
     pub fn source_address(&self, host: HostId, destination: IpAddr) -> Option<IpAddr> {
         self.host(host).ok()?.source_for(destination)
     }
