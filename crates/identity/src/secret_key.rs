@@ -9,6 +9,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+/// What precedes the 32 bytes of an Ed25519 private key in PKCS #8 (RFC 8410 section 7).
+const PKCS8_HEAD: [u8; 16] = [
+    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
+];
+
 /// A party's Ed25519 key pair.
 pub struct SecretKey {
     pair: KeyPair,
@@ -23,6 +28,19 @@ impl SecretKey {
     /// [`InvalidKey`] when the system's randomness is out of reach.
     pub fn generate() -> Result<Self, InvalidKey> {
         Self::from_pair(KeyPair::generate_for(&PKCS_ED25519).map_err(|_| InvalidKey)?)
+    }
+
+    /// Returns the key that RFC 8032 section 5.1.5 makes of 32 bytes, which have to be random and secret where the key is
+    /// to protect anything.
+    ///
+    /// # Errors
+    ///
+    /// None is expected: any bytes are a key.
+    pub fn from_seed(seed: &[u8; 32]) -> Result<Self, InvalidKey> {
+        let der = Zeroizing::new([&PKCS8_HEAD[..], seed].concat());
+        let der = PrivatePkcs8KeyDer::from(der.as_slice());
+        let pair = KeyPair::from_pkcs8_der_and_sign_algo(&der, &PKCS_ED25519);
+        Self::from_pair(pair.map_err(|_| InvalidKey)?)
     }
 
     /// Reads a key from PKCS #8 in PEM, as [`to_pem`](Self::to_pem) writes it.
@@ -100,6 +118,18 @@ pub struct InvalidKey;
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_seed_makes_the_key_of_the_standard() {
+        // RFC 8032 section 7.1, test 1.
+        let hex = |text: &str| -> [u8; 32] {
+            std::array::from_fn(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap())
+        };
+        let secret = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
+        let public = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+        let key = SecretKey::from_seed(&hex(secret)).unwrap();
+        assert_eq!(key.peer_id(), PeerId::from_public_key(hex(public)));
+    }
 
     #[test]
     fn pem_round_trips_and_keys_differ() {
