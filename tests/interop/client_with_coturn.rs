@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use p2pconnect_host::Host;
 use p2pconnect_proto::PeerId;
 use p2pconnect_stun::{
     Commitment, HeldMapping, Mapping, MappingConfig, MappingError, MappingEvent, query,
@@ -107,6 +108,9 @@ async fn queries_from_one_port_follow_each_other_without_waiting() {
     let other = Coturn::start(&["--max-allocate-timeout=3600"]).await;
     let local = held.current().local;
     for _ in 0..5 {
-        assert_eq!(query(local, other.address(), LONG).await, Ok(local));
+        assert_eq!(
+            query(&Host::default(), local, other.address(), LONG).await,
+            Ok(local)
+        );
     }
 }

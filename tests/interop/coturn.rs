@@ -9,11 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2pconnect_stun::socket::reusable_tcp_socket;
-use tokio::{
-    net::{TcpSocket, TcpStream},
-    time::sleep,
-};
+use p2pconnect_host::{Host, Sharing, TcpSocket};
+use tokio::{net::TcpStream, time::sleep};
 
 /// How long it may take to start. It takes half a second on an idle machine.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -34,7 +31,8 @@ pub(crate) struct Coturn {
 impl Coturn {
     /// Starts coturn with `options` and waits until it accepts connections.
     pub(crate) async fn start(options: &[&str]) -> Self {
-        let port = reusable_tcp_socket((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let any = (Ipv4Addr::LOCALHOST, 0).into();
+        let port = Host::default().tcp_socket(any, Sharing::Shared).unwrap();
         let address = port.local_addr().unwrap();
         let name = format!(
             "p2pconnect-coturn-{}-{}",

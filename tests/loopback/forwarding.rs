@@ -2,7 +2,6 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use p2pconnect_stun::socket::reset_on_close;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -84,8 +83,8 @@ async fn until(is_so: impl Fn() -> bool) {
 
 /// Closes a connection so that the other end sees RST.
 fn reset(stream: TcpStream) {
-    reset_on_close(&stream).unwrap();
-    drop(stream);
+    let stream = p2pconnect_host::TcpStream::from(stream);
+    stream.reset_on_close().unwrap();
 }
 
 #[tokio::test]

@@ -206,7 +206,7 @@ fn file_of(inside: &Path, name: &str) -> Option<PathBuf> {
     files.into_iter().find(|it| it.exists())
 }
 
-fn is_left_out(attributes: &[Attribute]) -> bool {
+pub(crate) fn is_left_out(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|it| {
         it.path().is_ident("cfg")
             && it.meta.require_list().is_ok_and(|list| {
@@ -217,7 +217,7 @@ fn is_left_out(attributes: &[Attribute]) -> bool {
 }
 
 /// Returns the paths of a use declaration, and the names that it gives them.
-fn leaves(tree: &UseTree, before: &[String]) -> Vec<(Vec<String>, Option<String>)> {
+pub(crate) fn leaves(tree: &UseTree, before: &[String]) -> Vec<(Vec<String>, Option<String>)> {
     let with = |name: &syn::Ident| [before, &[name.to_string()]].concat();
     match tree {
         UseTree::Path(it) => leaves(&it.tree, &with(&it.ident)),

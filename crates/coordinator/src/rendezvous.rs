@@ -2,12 +2,13 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
+use p2pconnect_host::{Host, Shortage, UdpSocket};
 use p2pconnect_identity::SecretKey;
 use p2pconnect_proto::TokenKey;
-use p2pconnect_stun::{StunServer, StunServerConfig, Witness, shortage::Shortage};
+use p2pconnect_stun::{StunServer, StunServerConfig, Witness};
 use tokio::task::JoinSet;
 
 use crate::{BindError, Config, Coordinator, service::bind_socket};
@@ -32,6 +33,7 @@ const ATTEMPTS: usize = 16;
 /// ```
 #[derive(Debug)]
 pub struct RendezvousPorts {
+    host: Host,
     udp: UdpSocket,
     listen: SocketAddr,
     token_key: TokenKey,
@@ -45,7 +47,7 @@ impl RendezvousPorts {
     /// is free. Port 0 takes one that is free for both. Must be called within a Tokio runtime.
     ///
     /// `stun_config` is that of each STUN server, of which there are three at most; its token key and witness are
-    /// replaced.
+    /// replaced. All sockets are of its host.
     ///
     /// # Errors
     ///
@@ -64,6 +66,7 @@ impl RendezvousPorts {
         let stun = StunServer::bind(stun, stun_config).map_err(RendezvousError::Stun)?;
         let (udp, alternates) = bind_ports(listen, &alternate_config)?;
         Ok(Self {
+            host: alternate_config.host,
             udp,
             listen,
             token_key,
@@ -90,6 +93,7 @@ impl RendezvousPorts {
         config.stun_alternates =
             announced(alternates.flat_map(StunServer::local_addrs), self.listen);
         config.witness = Some(self.witness.clone());
+        config.host = self.host.clone();
         config
     }
 
@@ -177,7 +181,7 @@ fn bind_ports(
         let port = bound.map(SocketAddr::port).next();
         let port = port.unwrap_or_else(|| wanted.port());
         let address = SocketAddr::new(wanted.ip(), port);
-        match bind_socket(address) {
+        match bind_socket(&stun_config.host, address) {
             Ok(socket) => return Ok((socket, alternates)),
             Err(error) if wanted.port() == 0 && attempt < ATTEMPTS && is_taken(&error) => {
                 attempt += 1;

@@ -16,15 +16,15 @@ mod stun_servers;
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr},
     pin::pin,
     sync::Arc,
     time::Duration,
 };
 
+use p2pconnect_host::{Host, UdpSocket};
 use p2pconnect_proto::{PeerId, close};
 use quinn::{Endpoint, Incoming, VarInt};
-use socket2::SockRef;
 use tokio::{
     sync::oneshot,
     task::{JoinHandle, JoinSet},
@@ -60,8 +60,8 @@ impl Coordinator {
     pub fn bind(config: Config) -> Result<Self, BindError> {
         config.check()?;
         let address = config.listen;
-        let socket =
-            bind_socket(address).map_err(|source| BindError::Socket { address, source })?;
+        let socket = bind_socket(&config.host, address);
+        let socket = socket.map_err(|source| BindError::Socket { address, source })?;
         Self::on(socket, config)
     }
 
@@ -75,7 +75,8 @@ impl Coordinator {
             address: config.listen,
             source,
         };
-        let endpoint = p2pconnect_quic::endpoint(reset, Some(quic), socket).map_err(failed)?;
+        let endpoint = config.host.quic_endpoint(socket, reset, Some(quic));
+        let endpoint = endpoint.map_err(failed)?;
         let local_addr = endpoint.local_addr().map_err(failed)?;
         Ok(Self {
             endpoint,
@@ -201,12 +202,8 @@ impl Coordinator {
 }
 
 /// Binds a UDP socket with room for the datagrams of many clients at once.
-pub(crate) fn bind_socket(address: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind(address)?;
-    if let Err(error) = SockRef::from(&socket).set_recv_buffer_size(config::RECEIVE_BUFFER) {
-        debug!(%error, "the receive buffer stays as the system has it");
-    }
-    Ok(socket)
+pub(crate) fn bind_socket(host: &Host, address: SocketAddr) -> io::Result<UdpSocket> {
+    host.udp_socket(address, Some(config::RECEIVE_BUFFER))
 }
 
 /// A coordinator that serves in the background; dropping it ends the service at once.

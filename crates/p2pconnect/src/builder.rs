@@ -6,25 +6,23 @@ use std::{
     time::{Duration, Instant},
 };
 
+use p2pconnect_host::{Host, LOOKUP_LIMIT, TcpListener, shortage};
 use p2pconnect_identity::SecretKey;
 use p2pconnect_proto::{
     CoordinatorAddr,
     message::{DialPolicy, Introduction},
 };
 use p2pconnect_punch::PunchConfig;
-use p2pconnect_stun::{DEFAULT_PORT, shortage};
-use tokio::{
-    net::TcpListener,
-    sync::{Mutex, mpsc, watch},
-};
+use p2pconnect_stun::DEFAULT_PORT;
+use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::{
     BindError, CoordinatorError, Endpoint, Status,
     coordinator::requests::{Coordination, Dialer},
     introduction::{listening::Listening, shared::Inner, shares::Shares},
     machine::{
-        names::LOOKUP_LIMIT, nat64::Nat64, port_mapping::PortMappings, punch_ports::PunchPorts,
-        randomness::random_seed, task::AbortOnDrop, tcp::STREAM_SILENCE,
+        nat64::Nat64, port_mapping::PortMappings, punch_ports::PunchPorts, task::AbortOnDrop,
+        tcp::STREAM_SILENCE,
     },
     nat::{
         behaviour::Behaviour,
@@ -67,6 +65,7 @@ pub struct Builder {
     max_connections: Option<usize>,
     stream_silence: Duration,
     lookup_limit: Duration,
+    host: Host,
 }
 
 impl Endpoint {
@@ -77,7 +76,7 @@ impl Endpoint {
 }
 
 impl Builder {
-    const fn new() -> Self {
+    fn new() -> Self {
         Self {
             key: None,
             coordinator: None,
@@ -87,6 +86,7 @@ impl Builder {
             max_connections: None,
             stream_silence: STREAM_SILENCE,
             lookup_limit: LOOKUP_LIMIT,
+            host: Host::default(),
         }
     }
 
@@ -148,6 +148,13 @@ impl Builder {
         self
     }
 
+    /// Sets the host that the endpoint runs on: the operating system unless set otherwise. Anything in its place, such as a
+    /// host in virtual time, has no router that forwards ports.
+    pub fn host(mut self, host: Host) -> Self {
+        self.host = host;
+        self
+    }
+
     /// Has every [`Status`] told to `observe`, which must return quickly.
     pub fn observer(mut self, observe: impl Fn(Status) + Send + Sync + 'static) -> Self {
         self.observer = Observer::new(observe);
@@ -183,18 +190,19 @@ impl Builder {
     async fn open(self) -> Result<Endpoint, BindError> {
         let address = self.coordinator.ok_or(BindError::NoCoordinator)?;
         let key = self.key.map_or_else(SecretKey::generate, Ok)?;
-        let nat64 = Arc::new(Nat64::start());
-        let dialer = Dialer::new(&key, address, Arc::clone(&nat64))?;
-        let (ports, listeners) = PunchPorts::open().map_err(BindError::Ports)?;
-        let guess_budget = Arc::new(GuessBudget::new(random_seed()));
+        let nat64 = Arc::new(Nat64::start(self.host.clone()));
+        let dialer = Dialer::new(&key, address, self.host.clone(), Arc::clone(&nat64))?;
+        let (ports, listeners) = PunchPorts::open(&self.host).map_err(BindError::Ports)?;
+        let guess_budget = Arc::new(GuessBudget::new(self.host.clone()));
         let (inbound, mut tasks) = accept(listeners, guess_budget.holes().closed());
-        let (mappings, behaviour, discovery) = mappings(&ports, &key, &self.observer, &nat64);
+        let (mappings, behaviour, discovery) =
+            mappings(&self.host, &ports, &key, &self.observer, &nat64);
         tasks.push(discovery);
         // Until all that the server is needed for is done, a dial right after it included.
         let _reserved = behaviour.reserve();
         let addresses = dialer.resolve(self.lookup_limit).await?;
         let port_mappings = PortMappings::new(ports.clone(), self.observer.clone());
-        if self.port_mapping && !is_here(&addresses) {
+        if self.port_mapping && self.host.is_system() && !is_here(&addresses) {
             port_mappings.start();
         }
         let (coordination, introductions) = match self.policy {
@@ -202,14 +210,16 @@ impl Builder {
             // Who only dials need not know its mappings before the coordinator does.
             None => go_near(&dialer, &addresses, &mappings).await?,
         };
-        let opener = port_set_opener(&key, &inbound, &mappings, &nat64);
+        let opener = port_set_opener(&self.host, &key, &inbound, &mappings, &nat64);
+        let unused_ports = UnusedPorts::new(self.host.clone());
         let inner = Arc::new(Inner {
+            host: self.host,
             key,
             observer: self.observer,
             ports,
             mappings,
             behaviour,
-            unused_ports: UnusedPorts::new(),
+            unused_ports,
             registered: std::sync::Mutex::default(),
             port_mappings,
             inbound,
@@ -345,12 +355,14 @@ fn accepting(inbound: &Arc<Inbound>) -> Box<Accept> {
 
 /// Returns what further punch ports are opened with.
 fn port_set_opener(
+    host: &Host,
     key: &SecretKey,
     inbound: &Arc<Inbound>,
     mappings: &Arc<Mappings>,
     nat64: &Arc<Nat64>,
 ) -> PortSetOpener {
     PortSetOpener {
+        host: host.clone(),
         id: key.peer_id(),
         accept: accepting(inbound),
         mappings: Arc::clone(mappings),
@@ -360,13 +372,15 @@ fn port_set_opener(
 
 /// Makes what learns the mappings, and what finds out from them how the NAT behaves.
 fn mappings(
+    host: &Host,
     ports: &PunchPorts,
     key: &SecretKey,
     observer: &Observer,
     nat64: &Arc<Nat64>,
 ) -> (Arc<Mappings>, Arc<Behaviour>, AbortOnDrop) {
-    let behaviour = Arc::new(Behaviour::new());
+    let behaviour = Arc::new(Behaviour::new(host.clone()));
     let mappings = Arc::new(Mappings::new(
+        host,
         ports.clone(),
         &key.peer_id(),
         observer.clone(),

@@ -9,9 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use p2pconnect_host::shortage;
 use p2pconnect_proto::PeerId;
 use p2pconnect_punch::{Verdict, is_contended};
-use p2pconnect_stun::shortage;
 use tokio::{
     sync::{mpsc, watch},
     time::{sleep, timeout, timeout_at},
@@ -26,7 +26,7 @@ use crate::{
     Connection, DialError, Status,
     coordinator::requests::Coordination,
     introduction::{attempt::UnconfirmedAttempt, shared::Inner},
-    machine::{port_mapping::ForwardedPort, randomness::random_fraction, task::AbortOnDrop},
+    machine::{port_mapping::ForwardedPort, task::AbortOnDrop},
     nat::{mappings::Failure, port_sets::PortSetLease},
     session::{Lost, SessionError},
     stream::{Established, Steps, Successor},
@@ -363,7 +363,10 @@ impl Dial {
             // It was waited for what the next introduction needs.
             Some(left @ DialError::PeerLeft) => {
                 self.found = self.found.take().or(Some(left));
-                pause = rounds::pause_after_leaving(self.counts.stale, random_fraction());
+                pause = rounds::pause_after_leaving(
+                    self.counts.stale,
+                    self.inner.host.random_fraction(),
+                );
                 self.counts.stale += 1;
             }
             Some(DialError::PeerBusy) => {
@@ -372,7 +375,7 @@ impl Dial {
                     let peer = self.peer;
                     self.inner.observer.tell(Status::PeerBusy { peer });
                 }
-                pause = pause_for_room(self.counts.turned_away, random_fraction());
+                pause = pause_for_room(self.counts.turned_away, self.inner.host.random_fraction());
                 self.counts.turned_away += 1;
             }
             // What was proven impossible may be possible by what the router forwards by now.
@@ -388,7 +391,11 @@ impl Dial {
             // It was asked for since the peer was busy, which says more.
             Some(_) if round.is_short && self.found.is_some() => return Ok(false),
             error => {
-                pause += rounds::spread(error.as_ref(), self.counts.failed, random_fraction());
+                pause += rounds::spread(
+                    error.as_ref(),
+                    self.counts.failed,
+                    self.inner.host.random_fraction(),
+                );
                 self.counts.most = self.counts.most.max(rounds::most(error.as_ref()));
                 let is_cut_off = self.time_left().is_zero();
                 self.found = rounds::kept(self.found.take(), error, is_cut_off);
@@ -414,7 +421,7 @@ impl Dial {
         if let Some(remote) = in_the_way {
             let latest = self.deadline.checked_sub(rounds::LAST_ROUND);
             let latest = latest.unwrap_or(self.deadline);
-            self.alone = alone(&self.inner.key, latest).await;
+            self.alone = alone(&self.inner.host, &self.inner.key, latest).await;
             if self.alone.has_waited {
                 sleep(remote.recovery).await;
             }

@@ -2,10 +2,11 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
+use p2pconnect_host::Shortage;
 use p2pconnect_identity::{InvalidKey, TlsConfigError};
 use p2pconnect_proto::{PeerId, codec, message::Refusal};
 use p2pconnect_punch::PunchReport;
-use p2pconnect_stun::{MappingError, shortage::Shortage};
+use p2pconnect_stun::MappingError;
 
 /// Why an endpoint cannot start.
 #[derive(Debug, thiserror::Error)]

@@ -49,12 +49,12 @@ pub use builder::Builder;
 pub use coordinator::reconnecting::Reconnecting;
 pub use endpoint::Endpoint;
 pub use error::{BindError, CoordinatorError, DialError, Refused};
-pub use machine::file_limit::raise_file_limit;
 pub use metrics::Metrics;
 pub use status::{PortMappingProtocol, Status};
 pub use stream::connection::{Connection, Path, PathTimes};
 pub use stream::liveness::Liveness;
 
+pub use p2pconnect_host::{Host, Shortage, raise_file_limit};
 pub use p2pconnect_identity::{
     InvalidKey, KeyFileError, Readers, SecretKey, TlsConfigError, load_or_create,
     load_or_create_for,
@@ -69,4 +69,4 @@ pub use p2pconnect_punch::{
     CandidatePair, ConnectFailure, How, PairOutcome, PairReport, PunchReport, Verdict,
     VerifyFailure,
 };
-pub use p2pconnect_stun::{MappingError, shortage::Shortage};
+pub use p2pconnect_stun::MappingError;

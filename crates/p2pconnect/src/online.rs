@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use p2pconnect_host::{Host, LOOKUP_LIMIT};
 use p2pconnect_proto::message::{DialPolicy, Introduction};
 use p2pconnect_stun::next_keepalive;
 use tokio::{
@@ -24,7 +25,6 @@ use crate::{
     introduction::{
         answer::Answers, circumstances::are_inside, listening::Listening, shared::Inner,
     },
-    machine::{names::LOOKUP_LIMIT, randomness::random_fraction},
     nat::mappings::{Changes, KEEP_ALIVE, Mappings},
 };
 
@@ -97,7 +97,7 @@ impl RegistrationKeeper {
             self.inner.observer.tell(Status::CoordinatorLost {
                 reason: error.to_string(),
             });
-            let pause = reconnecting.lost(&error, lasted, random_fraction());
+            let pause = reconnecting.lost(&error, lasted, self.inner.host.random_fraction());
             link = self.reconnect(&mut reconnecting, pause).await;
         }
     }
@@ -120,7 +120,7 @@ impl RegistrationKeeper {
                         let status = Status::CoordinatorUnreachable { reason };
                         self.inner.observer.tell(status);
                     }
-                    pause = reconnecting.failed(&error, random_fraction());
+                    pause = reconnecting.failed(&error, self.inner.host.random_fraction());
                 }
             }
         }
@@ -187,7 +187,7 @@ impl RegistrationKeeper {
         // Goes on beside the introductions, whose arrival is the moment to start at.
         let telling = inner.tell_changes(&coordination, policy.as_ref(), changes);
         tokio::pin!(telling);
-        let watching = watch_over(&coordination, &inner.mappings);
+        let watching = watch_over(&inner.host, &coordination, &inner.mappings);
         tokio::pin!(watching);
         let seeing = seen_inside(&coordination, &inner.mappings);
         tokio::pin!(seeing);
@@ -233,12 +233,12 @@ async fn seen_inside(coordination: &Coordination, mappings: &Mappings) -> Option
 ///
 /// The system closes the TCP connections of a process that is killed, those to its STUN server among
 /// them. So a lost one is a reason to look, while an idle QUIC connection shows nothing for long.
-async fn watch_over(coordination: &Coordination, mappings: &Mappings) -> Infallible {
+async fn watch_over(host: &Host, coordination: &Coordination, mappings: &Mappings) -> Infallible {
     let mut losses = mappings.losses();
     loop {
         tokio::select! {
             () = losses.changed() => {}
-            () = sleep_until(next_keepalive(KEEP_ALIVE)) => {}
+            () = sleep_until(next_keepalive(host, KEEP_ALIVE)) => {}
         }
         coordination.check().await;
     }

@@ -22,6 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use p2pconnect_host::Host;
 use p2pconnect_proto::{CandidateKind, NatReport};
 use p2pconnect_punch::{
     Action, CandidatePair, CheckId, ConnectFailure, Event, How, Input, Opened, PunchAgent,
@@ -327,8 +328,9 @@ impl Session {
                 (check, Done::Connect(result))
             })
         } else if let Some(paid) = self.account.pay(network, purpose) {
-            let faults = self.verifier.faults();
-            self.tasks.spawn(connect(check, four_tuple, paid, faults))
+            let (faults, host) = (self.verifier.faults(), self.holes.host().clone());
+            self.tasks
+                .spawn(connect(check, four_tuple, paid, faults, host))
         } else {
             let withheld = Done::Connect(Err(ConnectFailure::Withheld));
             self.tasks.spawn(async move { (check, withheld) });
@@ -549,9 +551,11 @@ fn connect(
     four_tuple: FourTuple,
     paid: PaidSyn,
     faults: Arc<PathFaults>,
+    host: Host,
 ) -> impl Future<Output = (CheckId, Done)> + use<> {
     let mut connecting = Box::pin(async move {
-        connecting::connect(four_tuple, paid, &faults, std::future::pending()).await
+        let never = std::future::pending();
+        connecting::connect(&host, four_tuple, paid, &faults, never).await
     });
     let mut nobody = Context::from_waker(Waker::noop());
     let ready = match connecting.as_mut().poll(&mut nobody) {

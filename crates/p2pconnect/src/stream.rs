@@ -24,9 +24,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use p2pconnect_host::TcpStream;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     sync::{mpsc, watch},
 };
 use tokio_rustls::TlsStream;

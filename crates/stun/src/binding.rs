@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use p2pconnect_host::Host;
 use p2pconnect_proto::{BackFrom, BackOutcome, ConnectBack, PeerId, ReflexiveToken, portable};
 use stun_types::{
     attribute::{
@@ -56,11 +57,11 @@ impl Commitment {
     }
 
     /// Returns a commitment to the same peer that nobody can link with this one; this one itself if
-    /// the system has no random bytes.
+    /// the host has no random bytes.
     #[must_use]
-    pub fn renewed(&self) -> Self {
+    pub fn renewed(&self, host: &Host) -> Self {
         let mut salt = [0; 16];
-        match getrandom::fill(&mut salt) {
+        match host.fill_random(&mut salt) {
             Ok(()) => Self::new(salt, &self.peer),
             Err(_) => *self,
         }

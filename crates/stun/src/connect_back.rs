@@ -2,14 +2,14 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
+use p2pconnect_host::Host;
 use p2pconnect_proto::{BackOutcome, ConnectBack};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::{
     binding::{self, BindingAnswer},
-    connection::Connection,
+    connection::{Connection, Ends},
     error::MappingError,
-    socket::reusable_listener,
 };
 
 /// How long the server waits at least: a busy machine needs that much.
@@ -71,6 +71,7 @@ const BACKLOG: u32 = 2 * (1 + REPETITIONS);
 ///
 /// Dropping the future closes all connections; nothing is left behind.
 pub async fn connect_back(
+    host: &Host,
     local: SocketAddr,
     server: SocketAddr,
     within: Duration,
@@ -78,8 +79,9 @@ pub async fn connect_back(
     let bind = |error: io::Error| MappingError::Bind(error.kind());
     let began = Instant::now();
     // The system takes the connections; whoever made them learns all from that.
-    let _listener = reusable_listener(local, BACKLOG).map_err(bind)?;
-    let mut connection = Connection::open(local, server, within, None).await?;
+    let _listener = host.shared_listener(local, BACKLOG).map_err(bind)?;
+    let ends = Ends { local, server };
+    let mut connection = Connection::open(host, ends, within, None).await?;
     // A SYN that was lost makes it a second.
     let round_trip = began.elapsed().min(MOST_PATIENCE / ROUND_TRIPS);
     let patience = |round_trips| (round_trip * round_trips).max(LEAST_PATIENCE);

@@ -2,12 +2,10 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-#[cfg(target_os = "linux")]
-use socket2::SockRef;
+use p2pconnect_host::{Host, Sharing, TcpStream};
 use stun_types::message::TransactionId;
 use tokio::{
     io::AsyncWriteExt,
-    net::{TcpSocket, TcpStream},
     time::{Instant, timeout, timeout_at},
 };
 
@@ -15,18 +13,13 @@ use crate::{
     binding::{self, BindingAnswer, Commitment, Response},
     error::MappingError,
     framing::MessageReader,
-    socket::reusable_tcp_socket,
 };
 
-/// Has all packets of a socket leave by an interface.
-#[cfg(target_os = "linux")]
-fn leave_by(socket: &TcpSocket, device: &str) -> io::Result<()> {
-    SockRef::from(socket).bind_device(Some(device.as_bytes()))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn leave_by(_: &TcpSocket, _: &str) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
+/// The ends of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ends {
+    pub(crate) local: SocketAddr,
+    pub(crate) server: SocketAddr,
 }
 
 /// The client's end of a connection to a STUN server.
@@ -40,31 +33,32 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects from `local` to `server`, as the routes say.
+    /// Connects from a local address to a server, as the routes say.
     pub(crate) async fn open(
-        local: SocketAddr,
-        server: SocketAddr,
+        host: &Host,
+        ends: Ends,
         within: Duration,
         commitment: Option<Commitment>,
     ) -> Result<Self, MappingError> {
-        Self::open_over(None, local, server, within, commitment).await
+        Self::open_over(host, None, ends, within, commitment).await
     }
 
-    /// Connects from `local` to `server`, by a certain interface if one is named.
+    /// Connects from a local address to a server, by a certain interface if one is named.
     pub(crate) async fn open_over(
+        host: &Host,
         device: Option<&str>,
-        local: SocketAddr,
-        server: SocketAddr,
+        ends: Ends,
         within: Duration,
         commitment: Option<Commitment>,
     ) -> Result<Self, MappingError> {
+        let Ends { local, server } = ends;
+        let bind = |error: io::Error| MappingError::Bind(error.kind());
         if local.is_ipv4() != server.is_ipv4() {
             return Err(MappingError::Bind(io::ErrorKind::InvalidInput));
         }
-        let socket =
-            reusable_tcp_socket(local).map_err(|error| MappingError::Bind(error.kind()))?;
+        let socket = host.tcp_socket(local, Sharing::Shared).map_err(bind)?;
         if let Some(device) = device {
-            leave_by(&socket, device).map_err(|error| MappingError::Bind(error.kind()))?;
+            socket.leave_by(device).map_err(bind)?;
         }
         let stream = timeout(within, socket.connect(server))
             .await

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use p2pconnect_host::Host;
 use p2pconnect_proto::ReflexiveToken;
 use tokio::{
     sync::{Notify, watch},
@@ -9,7 +10,10 @@ use tokio::{
 };
 use tracing::Instrument;
 
-use crate::{Commitment, MappingError, connection::Connection};
+use crate::{
+    Commitment, MappingError,
+    connection::{Connection, Ends},
+};
 
 mod backoff;
 mod keeper;
@@ -48,6 +52,8 @@ pub struct MappingConfig {
     /// The interface that the connection goes out by, whatever the routes say; by them by default. Linux
     /// alone has that.
     pub device: Option<String>,
+    /// The host that connects; the operating system by default.
+    pub host: Host,
 }
 
 impl Default for MappingConfig {
@@ -61,6 +67,7 @@ impl Default for MappingConfig {
             stable_after: Duration::from_secs(30),
             commitment: None,
             device: None,
+            host: Host::default(),
         }
     }
 }
@@ -139,7 +146,7 @@ impl HeldMapping {
     ///
     /// Port 0 takes a free port, which it keeps over all reconnections. The address may be a
     /// wildcard. To keep the port from others between two connections, have a
-    /// [listener](crate::socket::reusable_listener) on it. Tries once only: a caller whose first
+    /// [listener](Host::shared_listener) on it. Tries once only: a caller whose first
     /// attempt fails says so, or asks another server.
     ///
     /// # Errors
@@ -160,8 +167,9 @@ impl HeldMapping {
     ) -> Result<Self, MappingError> {
         let (within, commitment) = (config.connect_timeout, config.commitment);
         let device = config.device.as_deref();
-        let mut connection =
-            Connection::open_over(device, local, server, within, commitment).await?;
+        let ends = Ends { local, server };
+        let opening = Connection::open_over(&config.host, device, ends, within, commitment);
+        let mut connection = opening.await?;
         let answer = connection.ask(config.request_timeout).await?;
         let state = MappingState {
             mapping: Mapping {

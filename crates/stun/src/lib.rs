@@ -9,9 +9,7 @@
 //! - [`query()`] asks once, to compare what another server sees; [`connect_back()`] has the server
 //!   connect to the client, which shows how the NAT filters.
 //! - [`StunServer`] is the server, with limits per address.
-//! - [`shortage`] keeps in mind what this machine lacked when a socket was to be made.
-//! - [`socket`] makes the sockets that share one local port; [`framing`] cuts the byte stream
-//!   into messages.
+//! - [`framing`] cuts the byte stream into messages.
 //!
 //! # Attributes of our own
 //!
@@ -52,10 +50,7 @@ mod query;
 #[cfg(test)]
 mod rfc5769;
 mod rhythm;
-pub mod route;
 mod server;
-pub mod shortage;
-pub mod socket;
 mod witness;
 
 pub use binding::Commitment;

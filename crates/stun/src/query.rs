@@ -2,9 +2,13 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use p2pconnect_host::Host;
 use tokio::time::{Instant, timeout_at};
 
-use crate::{connection::Connection, error::MappingError};
+use crate::{
+    connection::{Connection, Ends},
+    error::MappingError,
+};
 
 /// Asks `server` once, from `local`, how it sees this connection, and closes it again.
 ///
@@ -23,12 +27,14 @@ use crate::{connection::Connection, error::MappingError};
 ///
 /// Dropping the future closes the connection; nothing is left behind.
 pub async fn query(
+    host: &Host,
     local: SocketAddr,
     server: SocketAddr,
     within: Duration,
 ) -> Result<SocketAddr, MappingError> {
     let deadline = Instant::now() + within;
-    let mut connection = Connection::open(local, server, within, None).await?;
+    let ends = Ends { local, server };
+    let mut connection = Connection::open(host, ends, within, None).await?;
     let answer = timeout_at(deadline, connection.ask(within))
         .await
         .map_err(|_| MappingError::NoAnswer)??;

@@ -1,20 +1,17 @@
 //! The moments at which everything of a process that keeps something alive does so.
 
-use std::{sync::LazyLock, time::Duration};
+use std::time::Duration;
 
+use p2pconnect_host::Host;
 use tokio::time::Instant;
 
-/// When this process first asked. Every process has its own, so a server's clients do not all ask
-/// at the same moment.
-static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
-
-/// Returns the next of the moments, `interval` apart, at which this process keeps its connections
+/// Returns the next of the moments, `interval` apart, at which the programs of a host keep their connections
 /// alive: later than now, by `interval` at most.
 ///
 /// Whoever keeps something alive at these moments wakes an idle machine once for all of them.
 #[must_use]
-pub fn next_keepalive(interval: Duration) -> Instant {
-    next_after(Instant::now(), *BEGAN, interval)
+pub fn next_keepalive(host: &Host, interval: Duration) -> Instant {
+    next_after(Instant::now(), host.began().into(), interval)
 }
 
 fn next_after(now: Instant, began: Instant, interval: Duration) -> Instant {

@@ -8,9 +8,9 @@ use std::{
 };
 
 use crate::Witness;
+use p2pconnect_host::{Host, KeepAlive, Sharing, TcpListener};
 use p2pconnect_proto::TokenKey;
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::task::JoinSet;
 
 mod accept;
 mod answer;
@@ -24,11 +24,15 @@ use limits::Limits;
 
 /// The most connections that wait for being accepted: Linux cuts it to `somaxconn`, whose default
 /// since 5.4 is this.
-const BACKLOG: i32 = 4096;
+const BACKLOG: u32 = 4096;
 
-/// How long a connection is quiet before the system asks whether its other end still exists.
-/// Frees the slots of clients that vanished without a word within half an hour instead of four.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(15 * 60);
+/// How the system asks whether the other end of a quiet connection still exists. Frees the slots of clients that
+/// vanished without a word within half an hour instead of four.
+const KEEP_ALIVE: KeepAlive = KeepAlive {
+    idle: Duration::from_secs(15 * 60),
+    interval: Duration::from_secs(75),
+    questions: 9,
+};
 
 /// What a server allows. The default suits a public server beside a coordinator, of which it serves
 /// all peers: 10,000 that are registered, and 512 clients of one address, since a carrier's NAT puts
@@ -84,6 +88,8 @@ pub struct StunServerConfig {
     /// The SOFTWARE attribute of responses (RFC 8489 section 14.14), at most 127 characters of
     /// it. None by default, which tells an attacker nothing.
     pub software: Option<String>,
+    /// The host that serves; the operating system by default.
+    pub host: Host,
 }
 
 impl Default for StunServerConfig {
@@ -101,6 +107,7 @@ impl Default for StunServerConfig {
             max_connect_backs: 512,
             token_validity: Duration::from_secs(10 * 60),
             software: None,
+            host: Host::default(),
         }
     }
 }
@@ -142,7 +149,7 @@ impl StunServer {
     pub fn bind(addresses: &[SocketAddr], config: StunServerConfig) -> io::Result<Self> {
         let listeners: Vec<TcpListener> = addresses
             .iter()
-            .map(|address| listen(*address))
+            .map(|address| listen(&config.host, *address))
             .collect::<io::Result<_>>()?;
         let addresses: Vec<SocketAddr> = listeners
             .iter()
@@ -228,23 +235,10 @@ impl StunServerHandle {
     }
 }
 
-/// Unlike the sockets of the `socket` module this one has no `SO_REUSEPORT`, which would let a
-/// second server of the same user take half of the connections unnoticed.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    socket.set_nonblocking(true)?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    // Both are inherited by accepted connections.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+/// Listens on a port that is not shared: a second server of the same user would take half of the connections
+/// unnoticed.
+fn listen(host: &Host, address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = host.tcp_socket(address, Sharing::Exclusive)?;
+    socket.keep_alive(KEEP_ALIVE)?;
+    socket.listen(BACKLOG)
 }

@@ -9,9 +9,8 @@ use std::{
     time::Duration,
 };
 
-use p2pconnect_stun::{
-    HeldMapping, MappingConfig, StunServer, StunServerConfig, socket::reusable_tcp_socket,
-};
+use p2pconnect_host::{Host, Sharing};
+use p2pconnect_stun::{HeldMapping, MappingConfig, StunServer, StunServerConfig};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::timeout,
@@ -54,7 +53,8 @@ async fn a_shortage_delays_new_connections_and_nothing_else() {
     let held = HeldMapping::open(any_port(), address, config)
         .await
         .unwrap();
-    let newcomer = reusable_tcp_socket(any_port()).unwrap();
+    let newcomer = Host::default().tcp_socket(any_port(), Sharing::Shared);
+    let newcomer = newcomer.unwrap();
     let files = take_all_files();
 
     held.refresh();

@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use p2pconnect_host::Host;
 use p2pconnect_identity::{SecretKey, TlsConfigError, server_config};
 use p2pconnect_proto::{COORDINATION_ALPN, TokenKey, message::MAX_STUN_SERVERS};
 use p2pconnect_stun::Witness;
@@ -86,6 +87,8 @@ pub struct Config {
     pub limits: Limits,
     /// What the service around it allows.
     pub service: ServiceLimits,
+    /// The host that serves; the operating system by default.
+    pub host: Host,
 }
 
 /// How many connections a coordinator keeps, and for how long.
@@ -159,6 +162,7 @@ impl Config {
             witness: None,
             limits: Limits::default(),
             service: ServiceLimits::default(),
+            host: Host::default(),
         }
     }
 

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use p2pconnect_host::clock;
 use p2pconnect_proto::message::Refusal;
 use quinn::{Connection, SendStream};
 use tokio::{sync::Notify, time::timeout};
@@ -38,7 +39,7 @@ impl Notices {
     pub(super) fn new(connection: Connection) -> Self {
         Self {
             connection,
-            heard: Mutex::new(Instant::now()),
+            heard: Mutex::new(clock::now()),
             awaited: Notify::new(),
             next: Mutex::new(None),
         }
@@ -50,12 +51,12 @@ impl Notices {
 
     /// Notes that the client has been heard of.
     pub(super) fn hear(&self) {
-        *lock(&self.heard) = Instant::now();
+        *lock(&self.heard) = clock::now();
     }
 
     /// Returns for how long nothing has come from the client.
     pub(super) fn silent_for(&self) -> Duration {
-        lock(&self.heard).elapsed()
+        clock::since(*lock(&self.heard))
     }
 
     /// Notes that somebody waits for the client from now on.

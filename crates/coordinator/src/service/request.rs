@@ -193,7 +193,7 @@ async fn pass_on(
 
 async fn dial(connected: &ConnectedClient, request: DialRequest, send: &mut SendStream) {
     let mut token = [0; SessionToken::LEN];
-    if let Err(error) = getrandom::fill(&mut token) {
+    if let Err(error) = connected.shared().host.fill_random(&mut token) {
         error!(%error, "the system gives no randomness");
         return reset(send, close::INTERNAL);
     }

@@ -7,18 +7,16 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
+use p2pconnect_host::{ELSEWHERE, Host, clock};
 use p2pconnect_proto::{
     Candidate, SessionToken,
     message::{Notice, Welcome},
     portable,
 };
-use p2pconnect_stun::{
-    Witness,
-    route::{ELSEWHERE, source_address},
-};
+use p2pconnect_stun::Witness;
 use quinn::Connection;
 use tokio::sync::watch;
 use tracing::info;
@@ -63,6 +61,7 @@ pub(super) struct Shared {
     stun_servers: Vec<SocketAddr>,
     stun_alternates: Vec<SocketAddr>,
     witness: Option<Witness>,
+    pub(super) host: Host,
 }
 
 impl Shared {
@@ -80,17 +79,18 @@ impl Shared {
             stun_servers: config.stun_servers,
             stun_alternates: config.stun_alternates,
             witness: config.witness,
+            host: config.host,
         }
     }
 
     pub(super) fn judge(&self, attempt: Attempt) -> Verdict {
-        lock(&self.gate).judge(attempt, Instant::now())
+        lock(&self.gate).judge(attempt, clock::now())
     }
 
     /// Charges the network of `source` for a request, whatever is in it; returns how long its connection
     /// has to wait before the request is read. The connections of one network take turns so.
     pub(super) fn pace(&self, source: IpAddr) -> Duration {
-        lock(&self.requests).reserve(site(source), Instant::now())
+        lock(&self.requests).reserve(site(source), clock::now())
     }
 
     /// Tells whether an operator is to be told of something that a client at `source` has caused.
@@ -98,20 +98,28 @@ impl Shared {
         if !tracing::enabled!(tracing::Level::INFO) {
             return false;
         }
-        let taken = lock(&self.journal).take(source, Instant::now());
+        let taken = lock(&self.journal).take(source, clock::now());
         if let Some(left_out @ 1..) = taken {
             info!(left_out, "there were more lines than are written");
         }
         taken.is_some()
     }
 
+    fn now(&self) -> Moment {
+        Moment {
+            monotonic: clock::now(),
+            // A clock before 1970 makes every token valid until its expiry, as a slow clock does.
+            unix_secs: self.host.unix_time(),
+        }
+    }
+
     pub(super) fn command(&self, client: &Client, command: Command) -> Event {
-        lock(&self.registry).handle_command(client, command, now())
+        lock(&self.registry).handle_command(client, command, self.now())
     }
 
     /// Tells whether somebody waits for the client on this connection.
     pub(super) fn is_awaited(&self, id: ConnectionId) -> bool {
-        lock(&self.registry).is_awaited(id, Instant::now())
+        lock(&self.registry).is_awaited(id, clock::now())
     }
 
     /// Forgets that anybody waits for the client on this connection, and returns in which introductions
@@ -146,20 +154,20 @@ impl Shared {
     }
 
     pub(super) fn welcome(&self, observed: SocketAddr) -> Notice {
-        let told = |servers| told(servers, observed.ip(), own_address);
+        let told = |servers| told(servers, observed.ip(), |is_ipv4| self.own_address(is_ipv4));
         Notice::Welcome(Welcome {
             observed,
             stun_servers: told(&self.stun_servers),
             stun_alternates: told(&self.stun_alternates),
         })
     }
-}
 
-/// Returns the address of this machine that packets of a family leave from. That may change at any time, and costs
-/// no packet.
-fn own_address(is_ipv4: bool) -> Option<IpAddr> {
-    let everybody = ELSEWHERE.iter().find(|it| it.is_ipv4() == is_ipv4)?;
-    source_address(*everybody).ok()
+    /// Returns the address of this machine that packets of a family leave from. That may change at any time, and costs
+    /// no packet.
+    fn own_address(&self, is_ipv4: bool) -> Option<IpAddr> {
+        let everybody = ELSEWHERE.iter().find(|it| it.is_ipv4() == is_ipv4)?;
+        self.host.source_address(*everybody).ok()
+    }
 }
 
 /// A connection's place in the counts, given back when dropped.
@@ -207,7 +215,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         let mut gate = lock(&self.shared.gate);
         if self.in_handshake {
-            gate.handshake_failed(self.source, Instant::now());
+            gate.handshake_failed(self.source, clock::now());
         } else {
             gate.leave(self.source);
         }
@@ -316,15 +324,5 @@ impl Room<'_> {
 impl Drop for Room<'_> {
     fn drop(&mut self) {
         lock(&self.shared.buffers).give_back(self.source, self.bytes);
-    }
-}
-
-fn now() -> Moment {
-    Moment {
-        monotonic: Instant::now(),
-        // A clock before 1970 makes every token valid until its expiry, as a slow clock does.
-        unix_secs: SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs()),
     }
 }

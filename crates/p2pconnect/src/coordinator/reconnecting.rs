@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use crate::{CoordinatorError, machine::randomness::random_fraction};
+use p2pconnect_host::Host;
+
+use crate::CoordinatorError;
 
 /// The pauses before a coordinator that is out of reach is tried again. Short at first, because most
 /// losses are, and never long: a peer is to be dialable within three seconds of the coordinator's
@@ -73,7 +75,7 @@ impl Reconnecting {
     /// understand the other, and otherwise what the coordinator asks for (PROTOCOL.md section 3). Chance keeps clients
     /// that were sent away together from coming back together.
     pub fn pause_after(&mut self, error: &CoordinatorError) -> Duration {
-        self.failed(error, random_fraction())
+        self.failed(error, Host::default().random_fraction())
     }
 
     /// Does what [`pause_after`](Self::pause_after) does, with a number from 0 to 1 for chance.

@@ -2,11 +2,12 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
+use p2pconnect_host::{Host, Shortage};
 use p2pconnect_identity::{SecretKey, Stranger, client_config_noting};
 use p2pconnect_proto::{
     COORDINATION_ALPN, CoordinatorAddr, PeerId, SessionToken, codec,
@@ -15,7 +16,7 @@ use p2pconnect_proto::{
         Response, Welcome,
     },
 };
-use p2pconnect_stun::{route::source_address, shortage};
+use quinn::EndpointConfig;
 use quinn::crypto::rustls::QuicClientConfig;
 use tokio::{
     sync::{mpsc, watch},
@@ -34,8 +35,7 @@ use crate::{
         withdrawal::{self, Withdrawals},
     },
     machine::{
-        interfaces::Interfaces, names::look_up, nat64::Nat64, surroundings::Surroundings,
-        task::AbortOnDrop,
+        interfaces::Interfaces, nat64::Nat64, surroundings::Surroundings, task::AbortOnDrop,
     },
 };
 
@@ -90,6 +90,7 @@ pub(crate) struct Coordination {
     flights: Arc<Flights>,
     withdrawals: Withdrawals,
     endpoint: quinn::Endpoint,
+    local_host: Host,
     nat64: Arc<Nat64>,
     _reader: AbortOnDrop,
     _leaver: AbortOnDrop,
@@ -110,6 +111,7 @@ pub(crate) struct Dialer {
     address: CoordinatorAddr,
     config: quinn::ClientConfig,
     stranger: Stranger,
+    local_host: Host,
     nat64: Arc<Nat64>,
 }
 
@@ -117,6 +119,7 @@ impl Dialer {
     pub(crate) fn new(
         key: &SecretKey,
         address: CoordinatorAddr,
+        local_host: Host,
         nat64: Arc<Nat64>,
     ) -> Result<Self, BindError> {
         let stranger = Stranger::default();
@@ -136,6 +139,7 @@ impl Dialer {
             address,
             config,
             stranger,
+            local_host,
             nat64,
         })
     }
@@ -151,7 +155,7 @@ impl Dialer {
             host: host.clone(),
             reason,
         };
-        let found = look_up(host, *port, limit).await;
+        let found = self.local_host.look_up(host, *port, limit).await;
         let mut addresses = found.map_err(|error| failed(error.to_string()))?;
         self.nat64.untranslate(&mut addresses).await;
         if addresses.is_empty() {
@@ -186,8 +190,7 @@ impl Dialer {
             tokio::select! {
                 Some(joined) = attempts.join_next() => match joined {
                     Ok(Ok((host, endpoint, connection))) => {
-                        let nat64 = Arc::clone(&self.nat64);
-                        return Ok(Coordination::start(host, nat64, endpoint, connection));
+                        return Ok(Coordination::start(host, self.clone(), endpoint, connection));
                     }
                     // A server that is somebody else says more than one that is silent.
                     Ok(Err(_)) if matches!(error, CoordinatorError::WrongIdentity { .. }) => {}
@@ -207,18 +210,17 @@ impl Dialer {
         let address = self.nat64.reach(address).await;
         let unreachable = |reason: String| CoordinatorError::Unreachable { address, reason };
         // QUIC takes what cannot be sent for lost, and would wait for an answer.
-        if source_address(address).is_err_and(|error| is_unrouted(&error)) {
+        let source = self.local_host.source_address(address);
+        if source.is_err_and(|error| is_unrouted(&error)) {
             return Err(CoordinatorError::NoRoute { address });
         }
-        let any: SocketAddr = if address.is_ipv4() {
-            (Ipv4Addr::UNSPECIFIED, 0).into()
-        } else {
-            (Ipv6Addr::UNSPECIFIED, 0).into()
-        };
-        let bound = UdpSocket::bind(any)
-            .and_then(|socket| p2pconnect_quic::endpoint(Default::default(), None, socket));
+        let bound = self.local_host.udp_socket_towards(address);
+        let bound = bound.and_then(|socket| {
+            let config = EndpointConfig::default();
+            self.local_host.quic_endpoint(socket, config, None)
+        });
         let endpoint = bound.map_err(|error| {
-            let shortage = shortage::note(&error).map(CoordinatorError::Shortage);
+            let shortage = Shortage::of(&error).map(CoordinatorError::Shortage);
             shortage.unwrap_or_else(|| unreachable(error.to_string()))
         })?;
         let connecting = endpoint
@@ -260,7 +262,7 @@ fn is_wrong_identity(error: &quinn::ConnectionError) -> bool {
 impl Coordination {
     fn start(
         host: SocketAddr,
-        nat64: Arc<Nat64>,
+        dialer: Dialer,
         endpoint: quinn::Endpoint,
         connection: quinn::Connection,
     ) -> (Self, mpsc::Receiver<Introduction>) {
@@ -290,7 +292,8 @@ impl Coordination {
                 flights,
                 withdrawals,
                 endpoint,
-                nat64,
+                local_host: dialer.local_host,
+                nat64: dialer.nat64,
                 _reader: reader,
                 _leaver: leaver,
             },
@@ -308,7 +311,8 @@ impl Coordination {
             Ok(Err(_)) => return Err(self.link.closed_reason()),
             Err(_) => return Err(CoordinatorError::Silent(REQUEST_LIMIT)),
         };
-        let surroundings = Surroundings::new(&Interfaces::now(), self.nat64.prefix());
+        let surroundings =
+            Surroundings::new(&Interfaces::of(&self.local_host), self.nat64.prefix());
         for named in [&mut found.stun_servers, &mut found.stun_alternates] {
             let reached = named
                 .iter()
@@ -472,7 +476,7 @@ mod tests {
 
         let key = SecretKey::generate().unwrap();
         let nat64 = Arc::new(Nat64::told("::"));
-        let dialer = Dialer::new(&key, address, nat64).unwrap();
+        let dialer = Dialer::new(&key, address, Host::default(), nat64).unwrap();
         let addresses = [silent.local_addr().unwrap(), answers];
         let connecting = timeout(HANDSHAKE_LIMIT / 2, dialer.connect(&addresses));
         let (coordination, _) = connecting.await.unwrap().unwrap();

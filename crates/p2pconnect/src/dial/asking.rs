@@ -19,7 +19,6 @@ use crate::{
     introduction::{
         advertisement::Advertisement, attempt::Attempt, glare::CrossedDial, recovery::recovery,
     },
-    machine::randomness::random_fraction,
     nat::{mappings::Claims, port_sets::PortSetLease},
     stream::coordinated_handshake::CoordinatedHandshake,
 };
@@ -85,7 +84,7 @@ impl Dial {
         loop {
             let outstanding = self.inner.glare_table.begin_dial(peer);
             let asking = timeout_at(deadline.into(), self.ask_once(lease, hello.clone()));
-            let pause = busy_pause.mul_f64(1.0 + random_fraction());
+            let pause = busy_pause.mul_f64(1.0 + self.inner.host.random_fraction());
             let is_in_time = |pause| Instant::now() + pause < deadline;
             let Asked {
                 coordination,

@@ -40,7 +40,7 @@ impl Inner {
         let with_primary = predicted.filter(SocketAddr::is_ipv4).zip(primary);
         let predicted = with_primary.map(|(predicted, _)| predicted);
         let unused = with_primary.map(|(_, primary)| (primary.local.ip(), block).into());
-        let interfaces = Interfaces::now();
+        let interfaces = Interfaces::of(&self.host);
         let own = gather::host_addresses(mapped, &interfaces);
         Advertisement {
             at: Instant::now(),

@@ -2,12 +2,12 @@
 
 use std::{future, sync::Arc, time::Instant};
 
+use p2pconnect_host::shortage;
 use p2pconnect_proto::{
     PeerId, Role,
     message::{DialPolicy, Introduction},
 };
 use p2pconnect_punch::is_contended;
-use p2pconnect_stun::shortage;
 use tokio::{
     task::JoinSet,
     time::{sleep, sleep_until},

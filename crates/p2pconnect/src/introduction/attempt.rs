@@ -8,12 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use p2pconnect_host::shortage;
 use p2pconnect_proto::{
     Candidate, CandidateKind, NatReport, PeerId, PortAssignment, Role, SessionToken,
     message::Introduction,
 };
 use p2pconnect_punch::{Introduced, PunchAgent, PunchConfig, discovery_time, is_contended};
-use p2pconnect_stun::shortage;
 use tokio::{
     sync::oneshot,
     time::{sleep, sleep_until, timeout},
@@ -31,10 +31,7 @@ use crate::{
         staleness::{StalenessCheck, becomes_stale},
         {advertisement::Advertisement, gather},
     },
-    machine::{
-        interfaces::Interfaces, randomness::random_seed, surroundings::Surroundings,
-        task::AbortOnDrop,
-    },
+    machine::{interfaces::Interfaces, surroundings::Surroundings, task::AbortOnDrop},
     nat::{
         behaviour::{Behaviour, varies},
         discovery,
@@ -357,7 +354,7 @@ impl Inner {
         self.tell_of_begin(&begun, candidates.len());
 
         let ports = lease.ports().unwrap_or(&self.ports);
-        let routes = gather::routes(&candidates);
+        let routes = gather::routes(&self.host, &candidates);
         let mut bases = gather::bases(ports, advertised.unused, &routes, coordinator);
         let nats = [&advertised.nat, &nat];
         let parties = Parties {
@@ -383,7 +380,7 @@ impl Inner {
         };
         let config = begun.config(&self.punch, nats, &self.behaviour).await;
         let (agent, reservation) = self.guess_budget.reserve(peer, config, |config| {
-            PunchAgent::new(config, introduced, random_seed(), begun.started)
+            PunchAgent::new(config, introduced, self.host.random_seed(), begun.started)
         });
         let verifier = self.verifier(&begun, parties, session, &handshake)?;
         let handover = self.handover(parties, handshake, decision);

@@ -7,9 +7,9 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use p2pconnect_host::Host;
 use p2pconnect_proto::{Candidate, CandidateKind, NatReport, PunchPort, message::MAX_CANDIDATES};
 use p2pconnect_punch::Base;
-use p2pconnect_stun::route::source_address;
 
 use crate::{
     machine::{interfaces::Interfaces, port_mapping::ForwardedPort, punch_ports::PunchPorts, tcp},
@@ -101,7 +101,7 @@ fn preserved(mapped: &[Mapped], nat: &NatReport) -> impl Iterator<Item = Candida
 }
 
 /// Returns the address from which the kernel's routes reach each one of the peer's.
-pub(crate) fn routes(remotes: &[Candidate]) -> BTreeMap<IpAddr, IpAddr> {
+pub(crate) fn routes(host: &Host, remotes: &[Candidate]) -> BTreeMap<IpAddr, IpAddr> {
     let mut routes = BTreeMap::new();
     // A route leads to an address, whatever the port.
     let addresses: BTreeMap<_, _> = remotes
@@ -109,7 +109,7 @@ pub(crate) fn routes(remotes: &[Candidate]) -> BTreeMap<IpAddr, IpAddr> {
         .map(|it| (it.address.ip(), it.address))
         .collect();
     for (ip, address) in addresses {
-        match source_address(address) {
+        match host.source_address(address) {
             Ok(source) => {
                 routes.insert(ip, source);
             }
@@ -168,6 +168,7 @@ pub(crate) fn host_addresses(mapped: &[Mapped], interfaces: &Interfaces) -> Vec<
 
 #[cfg(test)]
 mod tests {
+    use p2pconnect_host::Host;
     use p2pconnect_proto::NatMapping;
 
     use super::*;
@@ -228,12 +229,12 @@ mod tests {
         }
     }
 
-    fn tokio_test_ports() -> (PunchPorts, Vec<tokio::net::TcpListener>) {
+    fn tokio_test_ports() -> (PunchPorts, Vec<p2pconnect_host::TcpListener>) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
         let runtime = runtime.expect("a runtime needs nothing special");
         let _guard = runtime.enter();
-        PunchPorts::open().expect("this machine has free ports")
+        PunchPorts::open(&Host::default()).expect("this machine has free ports")
     }
 }

@@ -45,7 +45,7 @@ mod tests {
     fn advertised(port: u16) -> Advertisement {
         Advertisement {
             at: Instant::now(),
-            interfaces: Interfaces::now(),
+            interfaces: Interfaces::of(&p2pconnect_host::Host::default()),
             is_mapped: true,
             candidates: Vec::new(),
             nat: Default::default(),

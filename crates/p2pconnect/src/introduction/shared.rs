@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use p2pconnect_host::Host;
 use p2pconnect_identity::SecretKey;
 use p2pconnect_punch::PunchConfig;
 
@@ -26,6 +27,7 @@ use crate::{
 /// What the tasks of an endpoint share.
 #[derive(Debug)]
 pub(crate) struct Inner {
+    pub(crate) host: Host,
     pub(crate) key: SecretKey,
     pub(crate) observer: Observer,
     pub(crate) ports: PunchPorts,

@@ -196,7 +196,7 @@ mod tests {
             session: SessionToken::from_bytes([1; SessionToken::LEN]),
             advertised: Advertisement {
                 at: Instant::now(),
-                interfaces: Interfaces::now(),
+                interfaces: Interfaces::of(&p2pconnect_host::Host::default()),
                 is_mapped,
                 candidates,
                 nat: NatReport::default(),

@@ -13,20 +13,12 @@ use std::{
     time::Duration,
 };
 
+use p2pconnect_host::{ELSEWHERE, Host, LOOKUP_LIMIT};
 use p2pconnect_proto::{Candidate, is_global};
-use p2pconnect_stun::{
-    next_keepalive,
-    route::{ELSEWHERE, source_address},
-};
+use p2pconnect_stun::next_keepalive;
 use tokio::time::{Instant, sleep_until};
 
-use crate::{
-    machine::{
-        names::{LOOKUP_LIMIT, look_up},
-        task::AbortOnDrop,
-    },
-    sync::lock,
-};
+use crate::{machine::task::AbortOnDrop, sync::lock};
 pub(crate) use prefix::Prefix;
 
 /// The name that has IPv4 addresses only: a resolver that answers with IPv6 addresses has made them
@@ -47,8 +39,9 @@ pub(crate) struct Nat64 {
     _task: AbortOnDrop,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
+    host: Host,
     prefix: Mutex<Option<Prefix>>,
     /// When it was looked for last. Taken while somebody looks.
     looked: tokio::sync::Mutex<Option<Instant>>,
@@ -56,13 +49,17 @@ struct Shared {
 
 impl Nat64 {
     /// Starts to look for a prefix, in the background, as long as there is no route to IPv4.
-    pub(crate) fn start() -> Self {
-        let shared = Arc::<Shared>::default();
+    pub(crate) fn start(host: Host) -> Self {
+        let shared = Arc::new(Shared {
+            host,
+            prefix: Mutex::default(),
+            looked: tokio::sync::Mutex::default(),
+        });
         let looking = Arc::clone(&shared);
         let task = AbortOnDrop::spawn(async move {
             loop {
                 looking.look_unless(|at| at.elapsed() < NEW_FOR).await;
-                sleep_until(next_keepalive(CHECK_INTERVAL)).await;
+                sleep_until(next_keepalive(&looking.host, CHECK_INTERVAL)).await;
             }
         });
         Self {
@@ -79,7 +76,7 @@ impl Nat64 {
         let IpAddr::V4(address) = server.ip() else {
             return server;
         };
-        if source_address(server).is_ok() {
+        if self.shared.is_routed(server) {
             return server;
         }
         self.shared.look_unless(|_| true).await;
@@ -96,7 +93,7 @@ impl Nat64 {
     /// one by now. Cancel safe.
     pub(crate) async fn untranslate(&self, servers: &mut Vec<SocketAddr>) {
         for server in servers.iter().filter(|it| it.is_ipv4()) {
-            if source_address(*server).is_err() {
+            if !self.shared.is_routed(*server) {
                 self.shared.look_unless(|at| at.elapsed() < NEW_FOR).await;
             }
         }
@@ -117,7 +114,7 @@ impl Nat64 {
     /// Puts the addresses that lead through the NAT64 in the place of a peer's public IPv4 addresses
     /// that there is no route to, and returns them. Cancel safe.
     pub(crate) fn translate(&self, candidates: &mut [Candidate]) -> BTreeSet<IpAddr> {
-        let is_routed = |remote| source_address(remote).is_ok();
+        let is_routed = |remote| self.shared.is_routed(remote);
         match self.shared.known() {
             Some(prefix) => translate_with(prefix, candidates, is_routed),
             None => BTreeSet::new(),
@@ -151,6 +148,11 @@ fn translate_with(
 }
 
 impl Shared {
+    /// Tells whether there is a route to an address.
+    fn is_routed(&self, remote: SocketAddr) -> bool {
+        self.host.source_address(remote).is_ok()
+    }
+
     fn known(&self) -> Option<Prefix> {
         *lock(&self.prefix)
     }
@@ -169,10 +171,10 @@ impl Shared {
     }
 
     async fn look_anew(&self) {
-        if source_address(ELSEWHERE[0]).is_ok() {
+        if self.is_routed(ELSEWHERE[0]) {
             return self.set(None);
         }
-        match discover().await {
+        match discover(&self.host).await {
             Ok(prefix) => {
                 tracing::debug!(found = prefix.is_some(), "looked for a NAT64");
                 self.set(prefix);
@@ -184,9 +186,9 @@ impl Shared {
 }
 
 /// Asks the system's resolver for the prefix.
-async fn discover() -> io::Result<Option<Prefix>> {
+async fn discover(host: &Host) -> io::Result<Option<Prefix>> {
     // The port means nothing here.
-    let found = look_up(IPV4_ONLY_NAME, 443, LOOKUP_LIMIT).await?;
+    let found = host.look_up(IPV4_ONLY_NAME, 443, LOOKUP_LIMIT).await?;
     let prefix = found.iter().find_map(|it| match it.ip() {
         IpAddr::V6(address) => Prefix::of(address),
         IpAddr::V4(_) => None,
@@ -200,6 +202,7 @@ impl Nat64 {
     /// Returns what is known where the resolver has answered with this address of the IPv4-only name.
     pub(crate) fn told(address: &str) -> Self {
         let shared = Shared {
+            host: Host::default(),
             prefix: Mutex::new(Prefix::of(address.parse().unwrap())),
             looked: tokio::sync::Mutex::new(Some(Instant::now())),
         };

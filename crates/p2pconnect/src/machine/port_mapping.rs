@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use p2pconnect_host::Host;
 use p2pconnect_proto::PunchPort;
 use p2pconnect_stun::next_keepalive;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -191,7 +192,7 @@ impl Shared {
         loop {
             tokio::select! {
                 () = self.closing.wait_for(|closing| *closing) => return Ended::Closing(held),
-                () = sleep_until(next_keepalive(CHECK_INTERVAL)) => {}
+                () = sleep_until(next_keepalive(&Host::default(), CHECK_INTERVAL)) => {}
             }
             if Route::current().as_ref() != route {
                 tracing::debug!("this machine has another router now");

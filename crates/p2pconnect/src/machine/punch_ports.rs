@@ -5,12 +5,8 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
+use p2pconnect_host::{Host, Sharing, Shortage, TcpListener};
 use p2pconnect_proto::PunchPort;
-use p2pconnect_stun::{
-    shortage::{self, Shortage},
-    socket::reusable_listener,
-};
-use tokio::net::{TcpListener, TcpSocket};
 
 /// The punch ports of an endpoint: the first is used, the second stands by.
 pub(crate) const PUNCH_PORTS: [PunchPort; 2] = [PunchPort::PRIMARY, PunchPort::SPARE];
@@ -30,11 +26,11 @@ pub(crate) struct PunchPorts([u16; PUNCH_PORTS.len()]);
 
 impl PunchPorts {
     /// Binds the ports and returns their listeners, for IPv4 and, where there is IPv6, for it too.
-    pub(crate) fn open() -> io::Result<(Self, Vec<TcpListener>)> {
+    pub(crate) fn open(host: &Host) -> io::Result<(Self, Vec<TcpListener>)> {
         let mut ports = [0; PUNCH_PORTS.len()];
         let mut listeners = Vec::new();
         for port in &mut ports {
-            let (number, bound) = open_one()?;
+            let (number, bound) = open_one(host)?;
             *port = number;
             listeners.extend(bound);
         }
@@ -47,10 +43,10 @@ impl PunchPorts {
     }
 }
 
-fn open_one() -> io::Result<(u16, Vec<TcpListener>)> {
+fn open_one(host: &Host) -> io::Result<(u16, Vec<TcpListener>)> {
     let mut last = None;
     for _ in 0..ATTEMPTS {
-        match free_port().and_then(|port| Ok((port, listeners(port)?))) {
+        match free_port(host).and_then(|port| Ok((port, listeners(host, port)?))) {
             Ok(found) => return Ok(found),
             Err(error) => last = Some(error),
         }
@@ -62,17 +58,19 @@ fn open_one() -> io::Result<(u16, Vec<TcpListener>)> {
 ///
 /// Port reuse alone would share a port with another process of the same user without a word, so
 /// the kernel is asked for a free one first.
-pub(crate) fn free_port() -> io::Result<u16> {
-    let socket = TcpSocket::new_v4().inspect_err(|error| {
-        shortage::note(error);
-    })?;
-    socket.bind((Ipv4Addr::UNSPECIFIED, 0).into())?;
+pub(crate) fn free_port(host: &Host) -> io::Result<u16> {
+    let any = (Ipv4Addr::UNSPECIFIED, 0).into();
+    let socket = host.tcp_socket(any, Sharing::Exclusive)?;
     Ok(socket.local_addr()?.port())
 }
 
-fn listeners(port: u16) -> io::Result<Vec<TcpListener>> {
-    let v4 = reusable_listener(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), BACKLOG)?;
-    match reusable_listener(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), BACKLOG) {
+fn listeners(host: &Host, port: u16) -> io::Result<Vec<TcpListener>> {
+    let any = [
+        SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+        SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+    ];
+    let v4 = host.shared_listener(any[0], BACKLOG)?;
+    match host.shared_listener(any[1], BACKLOG) {
         Ok(v6) => Ok(vec![v4, v6]),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),
         Err(error) if Shortage::of(&error).is_some() => Err(error),

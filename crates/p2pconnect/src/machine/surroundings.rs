@@ -1,11 +1,11 @@
 //! Where this host is: its own addresses, the networks that these are in, and the NAT64 in front of it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use p2pconnect_host::{Host, Interface};
 use p2pconnect_proto::{AddressScope, represented};
-use p2pconnect_stun::route::source_address;
 
-use crate::machine::{interfaces::Interfaces, local_route, nat64::Prefix};
+use crate::machine::{interfaces::Interfaces, nat64::Prefix};
 
 /// A network with a shorter prefix than this is no network that a host is in, but a way of writing
 /// "everything" (RFC 1918 has none above 10.0.0.0/8).
@@ -51,36 +51,38 @@ pub(crate) struct Surroundings {
     networks: Vec<Network>,
     /// The prefix of the NAT64, if this host has no other way to IPv4.
     nat64: Option<Prefix>,
-    /// Tells whether packets to an address stay on this machine.
-    stays_here: fn(IpAddr) -> bool,
+    routes: Routes,
 }
 
-/// Asks the system's routes. Where it does not tell, the source of packets does for IPv4: a machine sends to an
-/// address that it has by a route alone from that address.
-fn stays_here(ip: IpAddr) -> bool {
-    local_route::stays_here(ip).unwrap_or_else(|error| {
-        tracing::debug!(%error, "the system does not tell of its routes");
-        source_address(SocketAddr::new(ip, 0)).is_ok_and(|source| source == ip)
-    })
+/// Who tells whether packets to an address stay on this host.
+#[derive(Debug, Clone)]
+enum Routes {
+    OfHost(Host),
+    #[cfg(test)]
+    Told(fn(IpAddr) -> bool),
+}
+
+impl Routes {
+    fn stay_here(&self, ip: IpAddr) -> bool {
+        match self {
+            Self::OfHost(host) => host.stays_here(ip),
+            #[cfg(test)]
+            Self::Told(told) => told(ip),
+        }
+    }
 }
 
 impl Surroundings {
     /// Returns those of a host with these interfaces, behind this NAT64.
     pub(crate) fn new(interfaces: &Interfaces, nat64: Option<Prefix>) -> Self {
-        let network = |address: &if_addrs::IfAddr| match address {
-            if_addrs::IfAddr::V4(v4) => Network {
-                address: v4.ip.into(),
-                prefix: v4.prefixlen,
-            },
-            if_addrs::IfAddr::V6(v6) => Network {
-                address: v6.ip.into(),
-                prefix: v6.prefixlen,
-            },
+        let network = |it: &Interface| Network {
+            address: it.ip,
+            prefix: it.prefix,
         };
         Self {
-            networks: interfaces.iter().map(|it| network(&it.addr)).collect(),
+            networks: interfaces.iter().map(network).collect(),
             nat64,
-            stays_here,
+            routes: Routes::OfHost(interfaces.host().clone()),
         }
     }
 
@@ -92,7 +94,7 @@ impl Surroundings {
     /// Tells whether an address leads to this host itself, by an interface's address or a route.
     pub(crate) fn is_own(&self, ip: IpAddr) -> bool {
         let (ip, node) = (ip.to_canonical(), self.node(ip));
-        let is_here = |ip: IpAddr| self.own().any(|own| own == ip) || (self.stays_here)(ip);
+        let is_here = |ip: IpAddr| self.own().any(|own| own == ip) || self.routes.stay_here(ip);
         is_here(ip) || (node != ip && is_here(node))
     }
 
@@ -138,13 +140,16 @@ impl Surroundings {
         Self {
             networks: addresses.iter().map(network).collect(),
             nat64: None,
-            stays_here: |_| false,
+            routes: Routes::Told(|_| false),
         }
     }
 
     /// Has routes keep packets to some more addresses on the host.
     pub(crate) fn keeping(self, stays_here: fn(IpAddr) -> bool) -> Self {
-        Self { stays_here, ..self }
+        Self {
+            routes: Routes::Told(stays_here),
+            ..self
+        }
     }
 
     /// Puts a NAT64 in front, by an address of the IPv4-only name (RFC 7050).

@@ -2,15 +2,8 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
+use p2pconnect_host::{KeepAlive, TcpStream, shortage};
 use p2pconnect_punch::{ConnectFailure, Opened};
-use p2pconnect_stun::{
-    shortage,
-    socket::{clear_linger, reset_on_close},
-};
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
-
-use crate::machine::tcp_info;
 
 /// How long an established connection may be idle before TCP asks whether the peer is there.
 ///
@@ -30,36 +23,31 @@ pub(crate) const STREAM_SILENCE: Duration = Duration::from_secs(60);
 /// if the machine's owner says so. It fits the smallest packet of IPv6 with what tunnels add.
 pub(crate) const SMALL_SEGMENT: u16 = 1024;
 
-/// Returns how many bytes the longest segment holds that is sent on a connection; 0 if that is unknown.
-pub(crate) fn largest_segment(stream: &TcpStream) -> u16 {
-    tcp_info::largest_segment(stream)
-}
-
 /// Makes a nominated connection an ordinary one: it closes gracefully from now on, idles without losing
 /// its NAT entries, and ends with an error when the peer has not answered for as long as `silence`.
 pub(crate) fn settle(stream: &TcpStream, silence: Duration) -> io::Result<()> {
-    clear_linger(stream)?;
-    keep_alive(stream, silence)
+    stream.deliver_on_close()?;
+    stream.keep_alive(keep_alive(silence))
 }
 
 /// Has a connection end by RST when it is dropped.
 pub(crate) fn have_reset(stream: &TcpStream) {
-    if let Err(error) = reset_on_close(stream) {
+    if let Err(error) = stream.reset_on_close() {
         tracing::debug!(%error, "a connection will not be reset");
     }
 }
 
-/// Makes an idle connection end with an error when the other side has not answered for as long as `silence`
-/// whether it is there. That is asked on idle connections alone; [`unanswered_for`] is for the others.
-pub(crate) fn keep_alive(stream: &TcpStream, silence: Duration) -> io::Result<()> {
+/// Returns what makes an idle connection end with an error when the other side has not answered for as long as `silence`
+/// whether it is there. That is asked on idle connections alone; [`Liveness`](crate::Liveness) is for the others.
+pub(crate) fn keep_alive(silence: Duration) -> KeepAlive {
     let (pause, questions) = questions(silence);
     let pause = Duration::from_secs(pause);
-    let keepalive = TcpKeepalive::new()
-        .with_time(pause)
-        .with_interval(pause)
+    KeepAlive {
+        idle: pause,
+        interval: pause,
         // Silence after the last one ends it.
-        .with_retries(questions.saturating_sub(1).max(1));
-    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+        questions: questions.saturating_sub(1).max(1),
+    }
 }
 
 /// Returns the pause before each question whether the other side is there, in seconds, which are what Linux counts in,
@@ -74,27 +62,11 @@ fn questions(silence: Duration) -> (u64, u32) {
     (pause, u32::try_from(silence / pause).unwrap_or(u32::MAX))
 }
 
-/// Returns for how long the peer has acknowledged nothing, if something that it was sent had to be repeated, or it
-/// was asked whether it takes more; `None` where nothing is under way, or the peer has said that it takes no more
-/// for now.
-pub(crate) fn unanswered_for(stream: &TcpStream) -> Option<Duration> {
-    tcp_info::unanswered_for(stream)
-}
-
-/// Returns how many bytes the peer has not acknowledged, FIN being one, where the system tells.
-pub(crate) fn outstanding(stream: &TcpStream) -> Option<u32> {
-    tcp_info::outstanding(stream)
-}
-
 /// Tells whether a packet is missing on a connection: one of ours that is sent again and again, or one of the
 /// peer's of which a later one has come.
 pub(crate) fn lacks_a_packet(stream: &TcpStream) -> bool {
-    unanswered_for(stream).is_some() || tcp_info::has_come_out_of_order(stream)
-}
-
-/// Tells whether the connection is over, by RST or by FIN both ways, where the system tells.
-pub(crate) fn is_closed(stream: &TcpStream) -> bool {
-    tcp_info::is_closed(stream)
+    let info = stream.info();
+    info.unanswered_for.is_some() || info.has_come_out_of_order
 }
 
 /// Gives a link-local IPv6 address without a zone (RFC 4007 section 11) that of another address: it means
@@ -111,7 +83,7 @@ pub(crate) fn in_zone_of(address: SocketAddr, other: SocketAddr) -> SocketAddr {
     }
 }
 
-/// PairRotation the system's word into the agent's.
+/// Turns the system's word into the agent's.
 pub(crate) fn classify(error: &io::Error) -> ConnectFailure {
     use io::ErrorKind as Kind;
     match error.kind() {
@@ -127,15 +99,12 @@ pub(crate) fn classify(error: &io::Error) -> ConnectFailure {
     }
 }
 
-/// Tells from the segments that came in which way the connection left SYN-SENT.
-///
-/// An active open has seen one segment by now, the SYN-ACK. A simultaneous open has seen the
-/// peer's SYN as well (RFC 9293 section 3.5, figure 7). Segments with data are not counted: the
-/// peer may already be talking.
+/// Tells which way a connection left SYN-SENT.
 pub(crate) fn opened(stream: &TcpStream) -> Opened {
-    match tcp_info::segments_without_data(stream) {
-        Some(count) if count >= 2 => Opened::Simultaneously,
-        _ => Opened::Actively,
+    if stream.info().has_crossed {
+        Opened::Simultaneously
+    } else {
+        Opened::Actively
     }
 }
 

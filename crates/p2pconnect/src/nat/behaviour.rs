@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use p2pconnect_host::Host;
 use p2pconnect_proto::{
     BackFrom, BackOutcome, ConnectBack, NatFiltering, NatMapping, NatReport, PortAssignment,
 };
@@ -50,6 +51,7 @@ pub(crate) struct Behaviour {
     pub(crate) recent_tuples: Arc<RecentTuples>,
     /// From where servers were asked lately which port a new connection gets.
     pub(crate) query_ports: QueryPorts,
+    pub(crate) host: Host,
     /// Held while a sequence probe is under way.
     pub(crate) probing: tokio::sync::Mutex<()>,
     /// How many introductions are asked for or under way, the making of the endpoint counted as one.
@@ -88,7 +90,7 @@ struct Facts {
 }
 
 impl Behaviour {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(host: Host) -> Self {
         Self {
             facts: Mutex::default(),
             report: Watched::default(),
@@ -97,6 +99,7 @@ impl Behaviour {
             predictions: Watched::default(),
             recent_tuples: Arc::default(),
             query_ports: QueryPorts::default(),
+            host,
             probing: tokio::sync::Mutex::default(),
             introductions: Watched::default(),
             banning: Mutex::default(),

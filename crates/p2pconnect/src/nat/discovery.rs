@@ -97,7 +97,7 @@ async fn follow(network: Network, behaviour: &Behaviour) -> Infallible {
                 reports.mark_unchanged();
                 sample(network, behaviour).await;
             }
-            () = sleep_until(next_keepalive(SEQUENCE_PROBE_INTERVAL)), if behaviour.is_sequential() => {
+            () = sleep_until(next_keepalive(&behaviour.host, SEQUENCE_PROBE_INTERVAL)), if behaviour.is_sequential() => {
                 // It would take the port that a peer is being told of.
                 if !behaviour.is_reserved() {
                     probe_sequence(network, behaviour).await;
@@ -112,11 +112,11 @@ async fn probe_filtering(network: Network, behaviour: &Behaviour, observer: &Obs
     if behaviour.has_banned(network.external) {
         return behaviour.banned(network.external);
     }
-    let Ok(port) = behaviour.query_ports.next() else {
+    let Ok(port) = behaviour.query_ports.next(&behaviour.host) else {
         return;
     };
     let local = tcp::in_zone_of(SocketAddr::new(network.local, port), network.server);
-    match connect_back(local, network.server, QUESTION_LIMIT).await {
+    match connect_back(&behaviour.host, local, network.server, QUESTION_LIMIT).await {
         Ok((mapped, Some(backs))) => behaviour.connected_back(mapped, backs),
         Ok((_, None)) | Err(MappingError::NoAnswer) if is_silent(network, behaviour).await => {
             tracing::info!("a firewall bans whoever sends a SYN that it does not expect");
@@ -218,10 +218,10 @@ async fn ask_within(
     limit: Duration,
 ) -> Option<Result<Observation, MappingError>> {
     let Network { local, server, .. } = network;
-    let port = behaviour.query_ports.next();
+    let port = behaviour.query_ports.next(&behaviour.host);
     let port = port.map_err(|error| tracing::debug!(%error, "no port to ask from"));
     let local = tcp::in_zone_of(SocketAddr::new(local, port.ok()?), server);
-    let answer = query(local, server, limit).await;
+    let answer = query(&behaviour.host, local, server, limit).await;
     Some(answer.map(|mapped| Observation {
         local,
         server,
@@ -360,7 +360,7 @@ mod tests {
     async fn a_question_without_an_answer_has_got_a_port() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = listener.local_addr().unwrap();
-        let behaviour = Behaviour::new();
+        let behaviour = Behaviour::new(p2pconnect_host::Host::default());
         for (server, port) in [(server, 7000), (outside(3478), 7001)] {
             behaviour.observe(Observation {
                 local: ([127, 0, 0, 1], 4000).into(),
@@ -392,7 +392,7 @@ mod tests {
             external: outside(0).ip(),
             server,
         };
-        let behaviour = Behaviour::new();
+        let behaviour = Behaviour::new(p2pconnect_host::Host::default());
         behaviour.banned(network.external);
         behaviour.start_over();
         assert!(!behaviour.bans());

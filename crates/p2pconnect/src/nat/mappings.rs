@@ -16,13 +16,14 @@ use std::{
     time::Duration,
 };
 
+use p2pconnect_host::Host;
 use p2pconnect_proto::{
     Candidate, NatReport, PeerId, PunchPort, ReflexiveToken, message::ReflexiveClaim, represented,
 };
 use p2pconnect_punch::behaviour::Observation;
 use p2pconnect_stun::{
     Commitment, HeldMapping, Mapping, MappingConfig, MappingError, MappingEvent, MappingState,
-    next_keepalive, route::source_address,
+    next_keepalive,
 };
 use tokio::{
     task::JoinSet,
@@ -86,6 +87,7 @@ pub(crate) struct Mappings {
 
 #[derive(Debug)]
 struct Shared {
+    host: Host,
     table: Watched<Table>,
     /// Changes when a server has failed, whose slot another may take.
     freed: Watched<()>,
@@ -141,6 +143,7 @@ struct Claimed {
 
 impl Mappings {
     pub(crate) fn new(
+        host: &Host,
         ports: PunchPorts,
         id: &PeerId,
         observer: Observer,
@@ -149,7 +152,7 @@ impl Mappings {
     ) -> Self {
         let claim = |punch_port, is_ipv4| {
             let mut salt = [0; 16];
-            getrandom::fill(&mut salt).ok()?;
+            host.fill_random(&mut salt).ok()?;
             Some(Claimed {
                 punch_port,
                 is_ipv4,
@@ -160,6 +163,7 @@ impl Mappings {
         let both = |(punch_port, _)| [true, false].map(|is_ipv4| claim(punch_port, is_ipv4));
         let claims = ports.iter().flat_map(both).flatten().collect();
         let shared = Arc::new(Shared {
+            host: host.clone(),
             table: Watched::default(),
             freed: Watched::default(),
             losses: Watched::default(),
@@ -422,9 +426,9 @@ impl Claimed {
 
     /// Returns the commitment to show from this address of the machine: another one than in the
     /// network before, so that servers cannot tell where the machine has gone.
-    fn commitment_from(&mut self, source: IpAddr) -> Commitment {
+    fn commitment_from(&mut self, host: &Host, source: IpAddr) -> Commitment {
         if self.from.is_some_and(|from| from != source) {
-            self.commitment = self.commitment.renewed();
+            self.commitment = self.commitment.renewed(host);
         }
         self.from = Some(source);
         self.commitment
@@ -439,7 +443,7 @@ impl Shared {
     fn commitment(&self, key: &Key, source: IpAddr) -> Option<Commitment> {
         let mut claims = self.claims();
         let claimed = claims.iter_mut().find(|it| it.is_of(key));
-        claimed.map(|it| it.commitment_from(source))
+        claimed.map(|it| it.commitment_from(&self.host, source))
     }
 
     /// Holds one mapping for as long as the future is polled.
@@ -460,7 +464,7 @@ impl Shared {
                     self.freed.notify();
                     match no_route {
                         // Reading the routes costs no packet, and no wake-up of its own.
-                        true => sleep_until(next_keepalive(KEEP_ALIVE)).await,
+                        true => sleep_until(next_keepalive(&self.host, KEEP_ALIVE)).await,
                         false => sleep(RETRY_PAUSE).await,
                     }
                 }
@@ -487,9 +491,11 @@ impl Shared {
 
     async fn open(&self, key: Key, port: u16) -> Result<HeldMapping, MappingError> {
         let server = self.nat64.reach(key.server).await;
-        let source = source_address(server).map_err(|_| MappingError::Unreachable)?;
+        let source = self.host.source_address(server);
+        let source = source.map_err(|_| MappingError::Unreachable)?;
         let mut config = MappingConfig::default();
         config.commitment = self.commitment(&key, source);
+        config.host = self.host.clone();
         let local = tcp::in_zone_of(SocketAddr::new(source, port), server);
         HeldMapping::open(local, server, config).await
     }
@@ -539,7 +545,7 @@ impl Shared {
                 }
                 () = recheck.changed() => held.refresh(),
                 // The connection may last for long where packets do not leave from any more.
-                () = wake_up_or(&mut moved) => {
+                () = wake_up_or(&self.host, &mut moved) => {
                     if self.has_left(key, local).await {
                         return;
                     }
@@ -631,7 +637,8 @@ impl Shared {
 
     /// Returns the address that packets to a server leave from, if there is a way to it.
     async fn source_towards(&self, server: SocketAddr) -> Option<IpAddr> {
-        source_address(self.nat64.reach(server).await).ok()
+        let server = self.nat64.reach(server).await;
+        self.host.source_address(server).ok()
     }
 
     /// Does so where it is known that packets to the server leave from `source`.
@@ -647,9 +654,9 @@ impl Shared {
 }
 
 /// Waits until the machine is awake anyway, or somebody has seen that it has another address. Cancel safe.
-async fn wake_up_or(seen: &mut Watcher<()>) {
+async fn wake_up_or(host: &Host, seen: &mut Watcher<()>) {
     tokio::select! {
         () = seen.changed() => {}
-        () = sleep_until(next_keepalive(KEEP_ALIVE)) => {}
+        () = sleep_until(next_keepalive(host, KEEP_ALIVE)) => {}
     }
 }

@@ -12,8 +12,9 @@ use std::{
     time::Instant,
 };
 
+use p2pconnect_host::{Host, TcpListener};
 use p2pconnect_proto::PeerId;
-use tokio::{net::TcpListener, time::timeout_at};
+use tokio::time::timeout_at;
 
 use crate::{
     DialError,
@@ -45,6 +46,7 @@ pub(crate) type Accept = dyn Fn(TcpListener) -> AbortOnDrop + Send + Sync;
 
 /// What further punch ports are opened with.
 pub(crate) struct PortSetOpener {
+    pub(crate) host: Host,
     pub(crate) id: PeerId,
     pub(crate) accept: Box<Accept>,
     /// Those of the first ports: the same servers are asked.
@@ -158,12 +160,22 @@ impl fmt::Debug for PortSetOpener {
 
 impl PortSetOpener {
     fn open(&self) -> std::io::Result<PortSet> {
-        let (ports, listeners) = PunchPorts::open()?;
+        let (ports, listeners) = PunchPorts::open(&self.host)?;
         let accepting = listeners.into_iter().map(&self.accept).collect();
         // What these ports add to the first two is no news to whoever observes.
-        let (observer, behaviour) = (Observer::none(), Arc::new(Behaviour::new()));
+        let (observer, behaviour) = (
+            Observer::none(),
+            Arc::new(Behaviour::new(self.host.clone())),
+        );
         let nat64 = Arc::clone(&self.nat64);
-        let mappings = Mappings::new(ports.clone(), &self.id, observer, behaviour, nat64);
+        let mappings = Mappings::new(
+            &self.host,
+            ports.clone(),
+            &self.id,
+            observer,
+            behaviour,
+            nat64,
+        );
         for mapped in self.mappings.known() {
             mappings.start(mapped.server);
         }

@@ -2,6 +2,8 @@
 
 use std::{collections::VecDeque, io, sync::Mutex};
 
+use p2pconnect_host::Host;
+
 use crate::{machine::punch_ports::free_port, sync::lock};
 
 /// How many ports are remembered: what an endpoint asks in the minutes for which a NAT keeps the
@@ -20,8 +22,8 @@ pub(crate) struct QueryPorts(Mutex<VecDeque<u16>>);
 
 impl QueryPorts {
     /// Returns a port that nobody uses and that has not been returned lately.
-    pub(crate) fn next(&self) -> io::Result<u16> {
-        self.next_of(free_port)
+    pub(crate) fn next(&self, host: &Host) -> io::Result<u16> {
+        self.next_of(|| free_port(host))
     }
 
     fn next_of(&self, mut draw: impl FnMut() -> io::Result<u16>) -> io::Result<u16> {
@@ -71,7 +73,11 @@ mod tests {
 
     #[test]
     fn the_system_has_ports() {
+        let host = Host::default();
         let query_ports = QueryPorts::default();
-        assert_ne!(query_ports.next().unwrap(), query_ports.next().unwrap());
+        assert_ne!(
+            query_ports.next(&host).unwrap(),
+            query_ports.next(&host).unwrap()
+        );
     }
 }

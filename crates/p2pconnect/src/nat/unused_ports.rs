@@ -1,10 +1,11 @@
 //! Blocks of unused local ports, for attempts that need a port each.
 
 use std::{
-    net::{Ipv4Addr, TcpListener},
+    net::Ipv4Addr,
     sync::atomic::{AtomicU16, Ordering},
 };
 
+use p2pconnect_host::{Host, Sharing};
 use p2pconnect_proto::NatReport;
 use p2pconnect_punch::{UNUSED_PORTS, guessed_ports};
 
@@ -28,18 +29,24 @@ const CHECKED: u16 = 8;
 /// Each attempt to meet a peer takes a new block, because a NAT remembers for minutes which port
 /// was sent from, and to whom.
 #[derive(Debug)]
-pub(crate) struct UnusedPorts(AtomicU16);
+pub(crate) struct UnusedPorts {
+    host: Host,
+    next: AtomicU16,
+}
 
 impl UnusedPorts {
     /// Begins at a random block, as other endpoints do on this machine and behind the same NAT.
-    pub(crate) fn new() -> Self {
-        let start = crate::machine::randomness::random_fraction() * f64::from(BLOCK_STARTS);
-        Self(AtomicU16::new(start as u16 % BLOCK_STARTS))
+    pub(crate) fn new(host: Host) -> Self {
+        let start = host.random_fraction() * f64::from(BLOCK_STARTS);
+        Self {
+            next: AtomicU16::new(start as u16 % BLOCK_STARTS),
+            host,
+        }
     }
 
     /// Returns the first port of the present block.
     pub(crate) fn block(&self) -> u16 {
-        RANGE.start + self.0.load(Ordering::Relaxed) % BLOCK_STARTS * PREDICTED_BLOCK
+        RANGE.start + self.next.load(Ordering::Relaxed) % BLOCK_STARTS * PREDICTED_BLOCK
     }
 
     /// Goes on to the next block that seems to be free, behind what an attempt between these NATs
@@ -48,7 +55,7 @@ impl UnusedPorts {
         let guessed = nats.map(guessed_ports).into_iter().max();
         self.advance_by(guessed.unwrap_or_default().max(PREDICTED_BLOCK));
         for _ in 0..BLOCK_STARTS {
-            if is_free(self.block()) {
+            if self.is_free(self.block()) {
                 return;
             }
             self.advance_by(PREDICTED_BLOCK);
@@ -57,13 +64,17 @@ impl UnusedPorts {
     }
 
     fn advance_by(&self, ports: u16) {
-        self.0
+        self.next
             .fetch_add(ports.div_ceil(PREDICTED_BLOCK), Ordering::Relaxed);
     }
-}
 
-fn is_free(block: u16) -> bool {
-    (block..block + CHECKED).all(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok())
+    fn is_free(&self, block: u16) -> bool {
+        (block..block + CHECKED).all(|port| {
+            let any = (Ipv4Addr::UNSPECIFIED, port).into();
+            let socket = self.host.tcp_socket(any, Sharing::Exclusive);
+            socket.and_then(|it| it.listen(1)).is_ok()
+        })
+    }
 }
 
 #[cfg(test)]
@@ -74,9 +85,9 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn blocks_follow_each_other_within_the_range() {
-        let ports = UnusedPorts::new();
+    #[tokio::test]
+    async fn blocks_follow_each_other_within_the_range() {
+        let ports = UnusedPorts::new(Host::default());
         let (predicted, random) = (
             NatReport::default(),
             PortAssignment::Random { first: 1, last: 9 },
@@ -96,7 +107,10 @@ mod tests {
         // One or the other may not be free here.
         assert!(blocks.len() > usize::from(BLOCK_STARTS) / 2, "{blocks:?}");
 
-        let ports = UnusedPorts(AtomicU16::new(0));
+        let ports = UnusedPorts {
+            host: Host::default(),
+            next: AtomicU16::new(0),
+        };
         ports.advance([&predicted, &guessing]);
         assert!(ports.block() >= RANGE.start + 1280, "{}", ports.block());
     }

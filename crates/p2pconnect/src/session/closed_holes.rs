@@ -3,7 +3,7 @@
 //! A NAT keeps such a hole open for a while, and lets the peer's SYN pass. The socket that sent our SYN is gone, so
 //! a listener would answer, with a sequence number that the NAT does not know. Some NATs, Linux among them, pass
 //! that answer and nothing after it: the peer has a connection on which it never hears a word, and takes it for the
-//! one. So no listener answers there, see [`SynFilter`](crate::machine::syn_filter::SynFilter).
+//! one. So no listener answers there, see [`ignore`](p2pconnect_host::TcpListener::ignore).
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -2,17 +2,11 @@
 
 use std::{io, pin::pin};
 
+use p2pconnect_host::{Host, Sharing, TcpSocket, TcpStream};
 use p2pconnect_punch::{ConnectFailure, Opened};
-use p2pconnect_stun::socket::reusable_tcp_socket;
-use socket2::SockRef;
-use tokio::net::{TcpSocket, TcpStream};
 
 use crate::{
-    machine::{
-        four_tuple::FourTuple,
-        tcp,
-        tcp_info::{Handle, has_lost_its_scale, limit_window},
-    },
+    machine::{four_tuple::FourTuple, tcp},
     session::{
         path_faults::{Known, PathFaults},
         syn_budget::PaidSyn,
@@ -33,6 +27,7 @@ const UNSCALED_WINDOW: u32 = u16::MAX as u32;
 ///
 /// Cancel safety: dropping the future closes the socket, which is what ends an attempt.
 pub(crate) async fn connect(
+    host: &Host,
     four_tuple: FourTuple,
     paid: PaidSyn,
     faults: &PathFaults,
@@ -44,10 +39,10 @@ pub(crate) async fn connect(
     let mut is_given_up = false;
     let (stream, known) = 'opening: loop {
         let known = *watched.borrow_and_update();
-        let socket = reusable_tcp_socket(local).map_err(|error| tcp::classify(&error))?;
+        let socket = host.tcp_socket(local, Sharing::Shared);
+        let socket = socket.map_err(|error| tcp::classify(&error))?;
         prepare(&socket, known).map_err(|error| tcp::classify(&error))?;
-        let handle = Handle::of(&socket);
-        let mut connecting = pin!(socket.connect(remote));
+        let mut connecting = socket.connect(remote);
         loop {
             tokio::select! {
                 connected = &mut connecting => {
@@ -57,7 +52,7 @@ pub(crate) async fn connect(
                 // already must be of use to these.
                 () = watched.wait_for(|now| now.scale_lost != known.scale_lost) => break,
                 () = &mut given_up, if !is_given_up => {
-                    if !handle.is_met() {
+                    if !connecting.is_met() {
                         return Err(ConnectFailure::Withheld);
                     }
                     is_given_up = true;
@@ -66,7 +61,7 @@ pub(crate) async fn connect(
         }
         paid.repeat();
     };
-    if !known.scale_lost && has_lost_its_scale(&stream) {
+    if !known.scale_lost && stream.info().has_lost_its_scale {
         faults.note_scale_lost();
         return Err(ConnectFailure::Reset);
     }
@@ -77,11 +72,11 @@ pub(crate) async fn connect(
 /// Makes the SYN of a socket say what suits the path.
 fn prepare(socket: &TcpSocket, known: Known) -> io::Result<()> {
     if known.scale_lost {
-        limit_window(socket, UNSCALED_WINDOW)?;
+        socket.limit_window(UNSCALED_WINDOW)?;
     }
     if known.large_lost {
         // It limits what this side sends, and tells the other side to do the same.
-        SockRef::from(socket).set_tcp_mss(tcp::SMALL_SEGMENT.into())?;
+        socket.limit_segment(tcp::SMALL_SEGMENT)?;
     }
     Ok(())
 }

@@ -8,10 +8,11 @@ use std::{
     },
 };
 
+use p2pconnect_host::Host;
 use p2pconnect_proto::{NatReport, PeerId};
 use p2pconnect_punch::{PunchAgent, PunchConfig, guessed_ports};
 
-use crate::{machine::file_limit::files_allowed, session::holes::Holes, sync::lock};
+use crate::{session::holes::Holes, sync::lock};
 
 /// The most connections between guessed ports that an endpoint has under way: all ports of the largest range that
 /// is filled, or five batches of 640.
@@ -30,6 +31,7 @@ const HOLE_SETS: u32 = 4;
 /// The sockets that an endpoint may use for guessed ports, and who has reserved some.
 #[derive(Debug)]
 pub(crate) struct GuessBudget {
+    host: Host,
     reserved: Mutex<Reserved>,
     holes: Arc<Holes>,
     /// What nobody else knows of the holes that this endpoint opens.
@@ -70,11 +72,12 @@ pub(crate) struct ReservedSockets {
 pub(crate) struct GuessReservation(Arc<ReservedSockets>);
 
 impl GuessBudget {
-    pub(crate) fn new(salt: [u8; 32]) -> Self {
+    pub(crate) fn new(host: Host) -> Self {
         Self {
             reserved: Mutex::default(),
-            holes: Arc::default(),
-            salt,
+            salt: host.random_seed(),
+            holes: Arc::new(Holes::new(host.clone())),
+            host,
         }
     }
 
@@ -86,7 +89,7 @@ impl GuessBudget {
     /// Returns whether others have reserved so many sockets that less than half are left of what a round behind a NAT of
     /// this kind may take, which is what it takes as a rule.
     pub(crate) fn lacks(&self, own: &NatReport) -> bool {
-        self.lacks_within(guessed_ports(own).into(), most(files_allowed()))
+        self.lacks_within(guessed_ports(own).into(), most(self.host.files_allowed()))
     }
 
     fn lacks_within(&self, wanted: u32, most: u32) -> bool {
@@ -101,7 +104,7 @@ impl GuessBudget {
         mut config: PunchConfig,
         make: impl FnOnce(PunchConfig) -> PunchAgent,
     ) -> (PunchAgent, GuessReservation) {
-        self.reserve_within(peer, most(files_allowed()), |left, set| {
+        self.reserve_within(peer, most(self.host.files_allowed()), |left, set| {
             config.max_guesses = config.max_guesses.min(left);
             config.hole_seed = Some(self.hole_seed(&peer, set));
             let agent = make(config);
@@ -203,7 +206,7 @@ mod tests {
 
     #[test]
     fn sessions_share_the_budget() {
-        let budget = Arc::new(GuessBudget::new([0; 32]));
+        let budget = Arc::new(GuessBudget::new(Host::default()));
         let peer = PeerId::from_public_key([1; 32]);
         let reserve = |wanted: u32| {
             budget.reserve_within(peer, 1000, |left, _| {
@@ -226,7 +229,7 @@ mod tests {
 
     #[test]
     fn whoever_finds_too_little_left_waits_for_others() {
-        let budget = Arc::new(GuessBudget::new([0; 32]));
+        let budget = Arc::new(GuessBudget::new(Host::default()));
         let peer = PeerId::from_public_key([1; 32]);
         let reserve = |count: u32| {
             let guesses = GuessCount {
@@ -256,7 +259,7 @@ mod tests {
 
     #[test]
     fn the_holes_for_one_peer_are_counted_once() {
-        let budget = Arc::new(GuessBudget::new([0; 32]));
+        let budget = Arc::new(GuessBudget::new(Host::default()));
         let reserve = |peer: u8| {
             let peer = PeerId::from_public_key([peer; 32]);
             budget.reserve_within(peer, 1000, |left, _| {
@@ -279,7 +282,7 @@ mod tests {
 
     #[test]
     fn holes_that_are_closed_are_followed_by_others() {
-        let budget = Arc::new(GuessBudget::new([0; 32]));
+        let budget = Arc::new(GuessBudget::new(Host::default()));
         let peer = PeerId::from_public_key([1; 32]);
         let reserve = || {
             budget.reserve_within(peer, 1000, |_, set| {

@@ -6,10 +6,10 @@ use std::{
     time::Duration,
 };
 
+use p2pconnect_host::WriteHalf;
 use p2pconnect_proto::Role;
 use p2pconnect_punch::CandidatePair;
 use tokio::{
-    net::tcp::OwnedWriteHalf,
     sync::{mpsc, oneshot},
     time::timeout,
 };
@@ -145,7 +145,7 @@ impl Handover {
     }
 
     /// Lets a connection be used before the peer has answered on it.
-    pub(super) async fn use_unconfirmed(&mut self, half: OwnedWriteHalf, path: UsablePath) {
+    pub(super) async fn use_unconfirmed(&mut self, half: WriteHalf, path: UsablePath) {
         match std::mem::replace(&mut self.state, State::Over) {
             State::Awaited(handed) => {
                 let stream = self.handshake.take_stream();

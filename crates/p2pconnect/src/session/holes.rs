@@ -13,8 +13,9 @@ use std::{
     time::Duration,
 };
 
+use p2pconnect_host::{Host, TcpStream};
 use p2pconnect_punch::{ConnectFailure, Opened};
-use tokio::{net::TcpStream, sync::oneshot, task::JoinSet, time::timeout};
+use tokio::{sync::oneshot, task::JoinSet, time::timeout};
 
 use crate::{
     machine::four_tuple::FourTuple,
@@ -33,13 +34,35 @@ type Waiter = oneshot::Sender<Result<Held, ConnectFailure>>;
 /// The holes that are open, and the sessions that want them next.
 ///
 /// There are no more than the guesses of an endpoint may take, and no more sessions than introductions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Holes {
+    host: Host,
     open: Mutex<HashMap<FourTuple, VecDeque<Waiter>>>,
     closed: Arc<ClosedHoles>,
 }
 
+impl Default for Holes {
+    /// Returns no holes, of the operating system.
+    fn default() -> Self {
+        Self::new(Host::default())
+    }
+}
+
 impl Holes {
+    /// Returns no holes, of this host.
+    pub(crate) fn new(host: Host) -> Self {
+        Self {
+            host,
+            open: Mutex::default(),
+            closed: Arc::default(),
+        }
+    }
+
+    /// Returns whose holes they are.
+    pub(crate) const fn host(&self) -> &Host {
+        &self.host
+    }
+
     /// Returns where it is noted which holes have been closed.
     pub(crate) fn closed(&self) -> Arc<ClosedHoles> {
         Arc::clone(&self.closed)
@@ -193,12 +216,13 @@ impl Held {
         faults: Arc<PathFaults>,
     ) -> Self {
         let (may_go_on, ended) = oneshot::channel();
+        let host = holes.host.clone();
         let mut held = Self {
             holes,
             four_tuple,
             connecting: Some(Box::pin(async move {
                 let given_up = async { drop(ended.await) };
-                connecting::connect(four_tuple, paid, &faults, given_up).await
+                connecting::connect(&host, four_tuple, paid, &faults, given_up).await
             })),
             may_go_on: Some(may_go_on),
             at_once: None,
@@ -333,8 +357,8 @@ impl std::fmt::Debug for Held {
 mod tests {
     use std::net::Ipv4Addr;
 
+    use p2pconnect_host::{Sharing, TcpSocket};
     use p2pconnect_punch::Purpose;
-    use p2pconnect_stun::socket::reusable_tcp_socket;
     use tokio::time::sleep;
 
     use super::*;
@@ -364,11 +388,11 @@ mod tests {
 
     /// Two sockets that connect to each other, of which the second has not begun, and the holes
     /// that the first is in: a socket that is bound and does not listen keeps the port.
-    fn four_tuple() -> (tokio::net::TcpSocket, FourTuple) {
+    fn four_tuple() -> (TcpSocket, FourTuple) {
         let any = (Ipv4Addr::LOCALHOST, 0).into();
         let (one, other) = (
-            reusable_tcp_socket(any).unwrap(),
-            reusable_tcp_socket(any).unwrap(),
+            Host::default().tcp_socket(any, Sharing::Shared).unwrap(),
+            Host::default().tcp_socket(any, Sharing::Shared).unwrap(),
         );
         let [local, remote] = [&one, &other].map(|it| it.local_addr().unwrap());
         drop(one);
@@ -440,7 +464,7 @@ mod tests {
         let (peer, four_tuple) = four_tuple();
         // Where two connections wait to be accepted, Linux does not answer a third SYN.
         let listener = peer.listen(1).unwrap();
-        let [one, other] = [(); 2].map(|()| TcpStream::connect(four_tuple.remote));
+        let [one, other] = [(); 2].map(|()| tokio::net::TcpStream::connect(four_tuple.remote));
         let waiting = (one.await.unwrap(), other.await.unwrap());
         let over = Watched::new(false);
         let network = Network::of(four_tuple.remote.ip());

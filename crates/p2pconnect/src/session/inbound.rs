@@ -11,18 +11,16 @@ use std::{
     time::Duration,
 };
 
+use p2pconnect_host::{TcpListener, TcpStream};
 use p2pconnect_proto::Opening;
 use p2pconnect_punch::{ConnectFailure, Opened};
-use p2pconnect_stun::socket::reset_on_close;
 use tokio::{
-    net::{TcpListener, TcpStream},
     sync::{mpsc, oneshot},
     task::JoinSet,
     time::{sleep, timeout},
 };
 
 use crate::{
-    machine::syn_filter::SynFilter,
     session::{
         closed_holes::ClosedHoles,
         seats::{Seat, Seats},
@@ -221,20 +219,18 @@ impl Inbound {
     /// Accepts connections for as long as the future is polled.
     pub(crate) async fn accept_from(self: Arc<Self>, listener: TcpListener) {
         let mut strangers = JoinSet::new();
-        let mut filter = SynFilter::default();
         let mut changes = self.closed.changes();
         loop {
             while strangers.try_join_next().is_some() {}
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = changes.next() => {
-                    self.leave_out(&listener, &mut filter);
+                    self.leave_out(&listener);
                     continue;
                 }
             };
             match accepted {
                 Ok((stream, remote)) => {
-                    filter.free(&stream);
                     if let Some(stranger) = self.route(stream, remote) {
                         strangers.spawn(stranger);
                     }
@@ -248,11 +244,11 @@ impl Inbound {
     }
 
     /// Has a listener answer nobody who comes through a closed hole.
-    fn leave_out(&self, listener: &TcpListener, filter: &mut SynFilter) {
+    fn leave_out(&self, listener: &TcpListener) {
         match listener.local_addr() {
             // Nobody guesses ports of IPv6.
             Ok(local) if local.is_ipv6() => {}
-            Ok(local) => filter.leave_out(listener, &self.closed.from(local.port())),
+            Ok(local) => listener.ignore(&self.closed.from(local.port())),
             Err(error) => tracing::debug!(%error, "a listener has no address"),
         }
     }
@@ -476,8 +472,8 @@ impl Drop for Inbox {
 
 impl Arrival {
     fn new(stream: TcpStream, remote: SocketAddr) -> io::Result<Self> {
-        reset_on_close(&stream)?;
-        stream.set_nodelay(true)?;
+        stream.reset_on_close()?;
+        stream.send_at_once()?;
         let local = stream.local_addr()?;
         Ok(Self {
             stream,

@@ -6,10 +6,8 @@
 
 use std::io;
 
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _},
-    net::TcpStream,
-};
+use p2pconnect_host::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::{
     machine::tcp,
@@ -63,14 +61,14 @@ impl PathFaults {
 
     /// Tells whether a connection is not worth trying, since it sends packets that are lost.
     pub(crate) fn spoil(&self, stream: &TcpStream) -> bool {
-        self.0.borrow().large_lost && tcp::largest_segment(stream) > tcp::SMALL_SEGMENT
+        self.0.borrow().large_lost && stream.info().largest_segment > tcp::SMALL_SEGMENT
     }
 }
 
 /// Returns what shows that packets of any size pass: as many bytes as one segment holds, and their
 /// number before them.
 pub(crate) fn probe(stream: &TcpStream) -> Vec<u8> {
-    let len = usize::from(tcp::largest_segment(stream)).min(MAX_PROBE);
+    let len = usize::from(stream.info().largest_segment).min(MAX_PROBE);
     let mut probe = vec![0; size_of::<u16>() + len];
     // Bounded above by what two bytes count.
     probe[..2].copy_from_slice(&(len as u16).to_be_bytes());
@@ -97,17 +95,14 @@ pub(crate) async fn expect_probe(stream: &mut (impl AsyncRead + Unpin)) -> io::R
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 mod tests {
-    use std::net::Ipv4Addr;
-
-    use tokio::{io::AsyncWriteExt as _, net::TcpListener};
+    use tokio::io::AsyncWriteExt as _;
 
     use super::*;
+    use crate::machine::loopback;
 
     #[tokio::test]
     async fn a_probe_fills_a_segment_and_is_skipped_by_whoever_reads_it() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let stream = TcpStream::connect(address).await.unwrap();
+        let (stream, _other) = loopback::connection().await;
         let probe = probe(&stream);
         // The loopback's segments are longer than any probe.
         assert_eq!(probe.len(), 2 + MAX_PROBE);

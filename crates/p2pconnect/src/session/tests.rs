@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use p2pconnect_host::TcpStream;
 use p2pconnect_identity::SecretKey;
 use p2pconnect_proto::{
     Candidate, CandidateKind, NatReport, Opening, PunchPort, Role, SessionToken,
@@ -16,7 +17,6 @@ use p2pconnect_punch::{
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
     sync::{mpsc, oneshot},
     task::JoinHandle,
     time::timeout,
@@ -24,6 +24,7 @@ use tokio::{
 
 use super::{Decision, Handed, Lost, Session, SessionError, Signs, handover::Handover};
 use crate::{
+    machine::loopback,
     session::{
         inbound::Inbound,
         verify::{Open, Origin, UnconfirmedEvent, Verified, Verifier},
@@ -153,17 +154,9 @@ async fn sides() -> (Side, Side) {
     )
 }
 
-/// Returns the two ends of a new connection.
-async fn connection() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (one, other) = tokio::join!(TcpStream::connect(address), listener.accept());
-    (one.unwrap(), other.unwrap().0)
-}
-
 /// Connects the two sides and lets their streams talk, the dialler's first words being `said`.
 async fn meet(dialler: &mut Side, callee: &mut Side, here: Punched, said: &[u8]) {
-    let (one, other) = connection().await;
+    let (one, other) = loopback::connection().await;
     let dialling = dialler.verify(one).await;
     meet_on(dialling, other, dialler, callee, here, said).await;
 }
@@ -240,7 +233,7 @@ async fn is_refuted(attack: Attack) {
         .take(3_000)
         .collect();
 
-    let (one, mut attacker) = connection().await;
+    let (one, mut attacker) = loopback::connection().await;
     let unconfirmed = dialler.verify(one).await;
     let here = say(&mut dialler, &said).await;
     let callees = TOKEN.opening(Role::Controlled);
@@ -283,7 +276,7 @@ async fn a_connection_is_not_nominated_once_its_introduction_is_given_up() {
     let decision = Decision::default();
     dialler.handover = dialler.handover.unless(decision.clone());
     assert!(decision.gives_up());
-    let (one, other) = connection().await;
+    let (one, other) = loopback::connection().await;
     let at_callee = callee.verify(other);
     let at_dialler = dialler.verify(one);
     let (at_callee, _at_dialler) = tokio::join!(at_callee, at_dialler);
@@ -316,13 +309,13 @@ async fn an_attacker_who_is_there_first_holds_up_one_connection() {
 async fn held_up_by_the_token(round_trip: Duration) -> Duration {
     let (mut dialler, mut callee) = sides().await;
     dialler.verifier = dialler.verifier.over(round_trip);
-    let (one, mut attacker) = connection().await;
+    let (one, mut attacker) = loopback::connection().await;
     let callees = TOKEN.opening(Role::Controlled);
     attacker.write_all(callees.as_bytes()).await.unwrap();
     let since = tokio::time::Instant::now();
     let _unconfirmed = dialler.verify(one).await;
     let here = say(&mut dialler, b"said").await;
-    let (next, other) = connection().await;
+    let (next, other) = loopback::connection().await;
     // From here on, time passes as soon as nobody has anything else to do.
     tokio::time::pause();
     let dialling = dialler.verify(next).await;
@@ -335,11 +328,11 @@ async fn held_up_by_the_token(round_trip: Duration) -> Duration {
 #[tokio::test]
 async fn the_connection_that_the_callee_has_taken_is_kept_though_it_is_slow() {
     let (mut dialler, mut callee) = sides().await;
-    let (slow, other) = connection().await;
+    let (slow, other) = loopback::connection().await;
     let dialling = dialler.verify(slow).await;
     let mut here = say(&mut dialler, b"said ").await;
     // Another one may be used meanwhile, and whoever is at its other end takes what is said.
-    let (next, mut unused) = connection().await;
+    let (next, mut unused) = loopback::connection().await;
     let later = dialler.verify(next).await;
     here.stream.write_all(b"in two parts").await.unwrap();
     here.stream.flush().await.unwrap();
@@ -371,7 +364,7 @@ async fn a_peer_far_away_has_time_to_answer() {
 #[tokio::test]
 async fn what_is_told_of_a_connection_is_true_of_the_one_that_wins() {
     let (mut dialler, mut callee) = sides().await;
-    let (one, attacker) = connection().await;
+    let (one, attacker) = loopback::connection().await;
     let unconfirmed = dialler.verify(one).await;
     let here = say(&mut dialler, b"said").await;
     let PathLedger {
@@ -386,7 +379,7 @@ async fn what_is_told_of_a_connection_is_true_of_the_one_that_wins() {
     assert_eq!(pair_rotation.noted(peer, &pair(1)), Some(true));
 
     // With bytes that nobody has read, this is a reset.
-    attacker.readable().await.unwrap();
+    attacker.peek(&mut [0]).await.unwrap();
     drop(attacker);
     let refuted = timeout(PATIENCE, unconfirmed).await.unwrap().unwrap();
     assert_eq!(refuted.err(), Some(VerifyFailure::Closed));
@@ -404,7 +397,7 @@ async fn what_is_told_of_a_connection_is_true_of_the_one_that_wins() {
 /// said that the peer has got nothing.
 async fn is_lost(opening: Opening, then: Attack) -> bool {
     let (mut dialler, _callee) = sides().await;
-    let (one, mut other) = connection().await;
+    let (one, mut other) = loopback::connection().await;
     let verifying = dialler.verify(one).await;
     let _here = say(&mut dialler, b"said").await;
     other.write_all(opening.as_bytes()).await.unwrap();
@@ -448,7 +441,7 @@ async fn the_token_opens_nothing_at_the_callee() {
         vec![1, 0, 0, 0x16, 0x03, 0x01, 0x00, 0x01, 0x00],
         vec![3],
     ] {
-        let (mut attacker, other) = connection().await;
+        let (mut attacker, other) = loopback::connection().await;
         let verifying = callee.verify(other);
         let greeting = [diallers.as_bytes(), &rest[..]].concat();
         attacker.write_all(&greeting).await.unwrap();
@@ -457,7 +450,7 @@ async fn the_token_opens_nothing_at_the_callee() {
         assert!(verified.is_err(), "{rest:?}");
     }
     // The handshake is untouched: the dialler, who has it, gets through.
-    let (one, _silent) = connection().await;
+    let (one, _silent) = loopback::connection().await;
     let _unconfirmed = dialler.verify(one).await;
     let here = say(&mut dialler, b"still here").await;
     meet(&mut dialler, &mut callee, here, b"still here").await;
@@ -476,7 +469,7 @@ async fn a_last_flight_that_the_coordinator_keeps_back_comes_on_the_connection()
     let mut dialler = Side::new(dialler, callee, Role::Controlling, dialling);
     let mut callee = Side::new(callee, &keys[0], Role::Controlled, called);
 
-    let (one, _silent) = connection().await;
+    let (one, _silent) = loopback::connection().await;
     let _unconfirmed = dialler.verify(one).await;
     let here = say(&mut dialler, b"without help").await;
     assert!(matches!(*progress.borrow_and_update(), Progress::UnderWay));
@@ -486,8 +479,8 @@ async fn a_last_flight_that_the_coordinator_keeps_back_comes_on_the_connection()
 #[tokio::test]
 async fn once_the_peer_has_answered_no_other_connection_is_used() {
     let (mut dialler, mut callee) = sides().await;
-    let (one, other) = connection().await;
-    let (second, _open) = connection().await;
+    let (one, other) = loopback::connection().await;
+    let (second, _open) = loopback::connection().await;
     let confirming = dialler.verify(one).await;
     let open = |stream, origin| Open {
         stream,
@@ -518,8 +511,8 @@ async fn once_the_peer_has_answered_no_other_connection_is_used() {
 }
 
 /// Returns an address of this machine that nobody listens at.
-async fn closed() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+fn closed() -> SocketAddr {
+    let listener = loopback::listener();
     listener.local_addr().unwrap()
 }
 
@@ -534,7 +527,7 @@ async fn called_by(remote: SocketAddr) -> (Session, Watched<Option<Withdrawn>>) 
     let introduced = Introduced {
         role: Role::Controlled,
         bases: vec![Base {
-            address: closed().await,
+            address: closed(),
             punch_port: PunchPort::PRIMARY,
         }],
         routes: BTreeMap::new(),
@@ -571,7 +564,7 @@ async fn called_by(remote: SocketAddr) -> (Session, Watched<Option<Withdrawn>>) 
 async fn what_the_peer_has_left_ends_at_once() {
     let silence = Duration::from_secs(2);
     for left in [Withdrawn::Begun, Withdrawn::Silent(silence)] {
-        let remote = closed().await;
+        let remote = closed();
         let (session, leave) = called_by(remote).await;
         let (handed, handing) = oneshot::channel();
         let running = session.run(Instant::now() + PATIENCE, handed);
@@ -588,7 +581,7 @@ async fn what_the_peer_has_left_ends_at_once() {
 
 #[tokio::test]
 async fn a_peer_that_is_heard_on_a_connection_is_there_until_that_ends() {
-    let peer = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let peer = loopback::listener();
     let (session, leave) = called_by(peer.local_addr().unwrap()).await;
     let verifier = session.verifier.clone();
     let (handed, mut handing) = oneshot::channel();

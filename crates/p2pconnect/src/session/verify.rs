@@ -9,16 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use p2pconnect_host::{ReadHalf, TcpStream, WriteHalf};
 use p2pconnect_identity::{SecretKey, TlsConfigError, client_config, server_config};
 use p2pconnect_proto::{Opening, PEER_ALPN, Role, SessionToken, message::MAX_HANDSHAKE};
 use p2pconnect_punch::VerifyFailure;
 use rustls::{CertificateError, ClientConfig, ServerConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
     sync::{Semaphore, SemaphorePermit, mpsc, watch},
     time::{timeout, timeout_at},
 };
@@ -162,7 +159,7 @@ pub(crate) enum Origin {
 #[derive(Debug)]
 pub(crate) enum UnconfirmedEvent {
     /// It can be used.
-    Usable(OwnedWriteHalf),
+    Usable(WriteHalf),
     /// It has brought the peer's opening.
     Heard,
 }
@@ -173,7 +170,7 @@ pub(crate) enum Verified {
     /// The handshake ran on it.
     OnStream(Box<TlsStream<Transport>>),
     /// The peer has shown its tag of the coordinated handshake; the other half is in use already.
-    Confirmed(OwnedReadHalf),
+    Confirmed(ReadHalf),
     /// The dialler has shown its tag of the coordinated handshake, and uses the connection.
     Tagged(Tagged),
 }
@@ -457,7 +454,7 @@ impl Verifier {
     async fn hear_opening(
         &self,
         answer: &mut CalleesAnswer,
-        read: &mut OwnedReadHalf,
+        read: &mut ReadHalf,
         permit: &mut UsePermit<'_>,
     ) -> io::Result<Hearing> {
         let opening = answer.expect_opening(read, self.theirs);
@@ -476,7 +473,7 @@ impl Verifier {
     async fn hear_tag(
         &self,
         answer: &mut CalleesAnswer,
-        read: &mut OwnedReadHalf,
+        read: &mut ReadHalf,
         permit: &mut UsePermit<'_>,
         tags: &Tags,
     ) -> io::Result<()> {

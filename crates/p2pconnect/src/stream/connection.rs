@@ -10,7 +10,6 @@ use std::{
 
 use p2pconnect_proto::{CandidateKind, PeerId, answer::NominationAnswer};
 use p2pconnect_punch::How;
-use p2pconnect_stun::socket::{clear_linger, reset_on_close};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     sync::watch,
@@ -204,7 +203,7 @@ impl Connection {
         {
             return Poll::Ready(self.explained(error));
         }
-        self.liveness.poll_dead(tcp, &PEER, cx)
+        self.liveness.poll_dead_peer(tcp, cx)
     }
 
     /// Lets the dialler know that this side does not want the stream, and why: its reads and writes end with
@@ -351,7 +350,7 @@ impl Connection {
             return polled.map_err(|error| self.explained(error));
         }
         match self.stream.tcp() {
-            Some(tcp) => self.liveness.poll_dead(tcp, &PEER, cx).map(Err),
+            Some(tcp) => self.liveness.poll_dead_peer(tcp, cx).map(Err),
             None => Poll::Pending,
         }
     }
@@ -399,10 +398,10 @@ impl Drop for Connection {
         let closed = match self.closing {
             Closing::Ended => Ok(()),
             // Whoever has read to the end and drops the connection has no more to do with what came.
-            Closing::HandingOver if is_read => clear_linger(tcp),
+            Closing::HandingOver if is_read => tcp.deliver_on_close(),
             // The end of the bytes lacks before FIN then, and what was sent arrives.
-            Closing::Broken if !self.is_shut => clear_linger(tcp),
-            Closing::HandingOver | Closing::Broken => reset_on_close(tcp),
+            Closing::Broken if !self.is_shut => tcp.deliver_on_close(),
+            Closing::HandingOver | Closing::Broken => tcp.reset_on_close(),
         };
         if let Err(error) = closed {
             tracing::debug!(%error, "a connection closes in another way than meant");

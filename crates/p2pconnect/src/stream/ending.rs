@@ -11,14 +11,13 @@ use std::{
     time::Duration,
 };
 
-use p2pconnect_stun::socket::clear_linger;
-use socket2::SockRef;
-use tokio::{net::TcpStream, time::Instant, time::sleep};
-
-use crate::{
-    machine::tcp,
-    stream::liveness::{Liveness, PEER},
+use p2pconnect_host::TcpStream;
+use tokio::{
+    io::ReadBuf,
+    time::{Instant, sleep},
 };
+
+use crate::stream::liveness::Liveness;
 
 /// How often it is checked within the silence that is allowed whether the peer still takes bytes. The silence may be found
 /// that much later.
@@ -33,8 +32,8 @@ pub(crate) async fn hand_over(
     liveness: &mut Liveness,
     silence: Duration,
 ) -> io::Result<()> {
-    clear_linger(stream)?;
-    let sent = SockRef::from(stream).shutdown(std::net::Shutdown::Write);
+    stream.deliver_on_close()?;
+    let sent = stream.shutdown_now();
     sent.map_err(|error| match error.kind() {
         // RST has come in the place of FIN, and the system has forgotten the connection.
         io::ErrorKind::NotConnected => io::Error::new(
@@ -45,11 +44,11 @@ pub(crate) async fn hand_over(
     })?;
     tokio::select! {
         ended = poll_fn(|cx| poll_end(stream, cx)) => ended?,
-        error = poll_fn(|cx| liveness.poll_dead(stream, &PEER, cx)) => return Err(error),
+        error = poll_fn(|cx| liveness.poll_dead_peer(stream, cx)) => return Err(error),
         () = idle_for(stream, silence) => return Err(unconfirmed(silence)),
     }
     // A peer that has gone before these bytes came has sent FIN as well.
-    if tcp::outstanding(stream).is_some_and(|bytes| bytes > FIN) {
+    if stream.info().outstanding.is_some_and(|bytes| bytes > FIN) {
         return Err(closed_early());
     }
     Ok(())
@@ -70,18 +69,18 @@ fn closed_early() -> io::Error {
 
 /// Tells whether the peer has not acknowledged everything, and still may.
 pub(crate) fn is_under_way(stream: &TcpStream) -> bool {
-    !tcp::is_closed(stream) && tcp::outstanding(stream).is_some_and(|bytes| bytes > 0)
+    let info = stream.info();
+    !info.is_closed && info.outstanding.is_some_and(|bytes| bytes > 0)
 }
 
 /// Reads to FIN. What comes behind `close_notify` does not count (RFC 8446 section 6.1).
 fn poll_end(stream: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    let mut bytes = [0; 512];
     loop {
-        ready!(stream.poll_read_ready(cx))?;
-        match stream.try_read(&mut [0; 512]) {
-            Ok(0) => return Poll::Ready(Ok(())),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Poll::Ready(Err(error)),
+        let mut buf = ReadBuf::new(&mut bytes);
+        ready!(stream.poll_read_shared(cx, &mut buf))?;
+        if buf.filled().is_empty() {
+            return Poll::Ready(Ok(()));
         }
     }
 }
@@ -89,7 +88,7 @@ fn poll_end(stream: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
 /// Waits until the peer's system has had everything for as long as `silence`.
 async fn idle_for(stream: &TcpStream, silence: Duration) {
     idle_by(
-        || tcp::outstanding(stream).is_none_or(|bytes| bytes <= FIN),
+        || stream.info().outstanding.is_none_or(|bytes| bytes <= FIN),
         silence,
     )
     .await;

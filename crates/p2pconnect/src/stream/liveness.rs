@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use p2pconnect_host::{TcpConnection as _, TcpInfo};
 use tokio::{
     net::TcpStream,
     time::{Instant, Sleep, sleep_until},
@@ -53,7 +54,7 @@ impl Liveness {
     ///
     /// Outside a tokio runtime with time enabled.
     pub fn watch(stream: &TcpStream, silence: Duration) -> io::Result<Self> {
-        tcp::keep_alive(stream, silence)?;
+        stream.keep_alive(tcp::keep_alive(silence))?;
         Ok(Self::new(silence))
     }
 
@@ -75,7 +76,25 @@ impl Liveness {
         whom: &dyn fmt::Display,
         cx: &mut Context<'_>,
     ) -> Poll<io::Error> {
-        ready!(self.poll_silent(&mut || tcp::unanswered_for(stream), cx));
+        self.poll_dead_by(&mut || stream.info(), whom, cx)
+    }
+
+    /// Does the same for the connection to the peer.
+    pub(crate) fn poll_dead_peer(
+        &mut self,
+        stream: &p2pconnect_host::TcpStream,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Error> {
+        self.poll_dead_by(&mut || stream.info(), &PEER, cx)
+    }
+
+    fn poll_dead_by(
+        &mut self,
+        info: &mut dyn FnMut() -> TcpInfo,
+        whom: &dyn fmt::Display,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Error> {
+        ready!(self.poll_silent(&mut || info().unanswered_for, cx));
         let error = silent(whom, self.silence, "although it was sent something");
         Poll::Ready(error)
     }

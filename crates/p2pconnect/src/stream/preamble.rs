@@ -6,11 +6,9 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use p2pconnect_host::TcpStream;
 use p2pconnect_proto::Opening;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 use crate::stream::hearing::{Hearing, Hearings};
 

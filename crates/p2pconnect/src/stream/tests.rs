@@ -1,18 +1,18 @@
 //! A stream that begins anew, and what the peer gets of it.
 
+use p2pconnect_host::ReadHalf;
 use p2pconnect_identity::SecretKey;
 use p2pconnect_proto::{CandidateKind, PeerId, Role};
 use p2pconnect_punch::{CandidatePair, How, Stats};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, split},
-    net::{TcpListener, tcp::OwnedReadHalf},
     time::timeout,
 };
 
 use super::*;
 use crate::{
     Connection,
-    machine::tcp::STREAM_SILENCE,
+    machine::{loopback, tcp::STREAM_SILENCE},
     stream::{
         coordinated_handshake::{CoordinatedHandshake, Progress, wire},
         opened_path::OpenedPath,
@@ -45,14 +45,6 @@ async fn ends() -> (TlsStream<Transport>, TlsStream<Transport>) {
         dialling.take_stream().unwrap(),
         called.take_stream().unwrap(),
     )
-}
-
-/// Returns the two ends of a new TCP connection.
-async fn tcp() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (one, other) = tokio::join!(TcpStream::connect(address), listener.accept());
-    (one.unwrap(), other.unwrap().0)
 }
 
 /// Returns what a dial comes to with its n-th introduction.
@@ -104,14 +96,14 @@ async fn unconfirmed(rounds: u32) -> (Established, mpsc::Sender<Update>) {
 /// What it takes to answer on a connection that is used already.
 struct Late {
     there: TlsStream<Transport>,
-    answered: OwnedReadHalf,
+    answered: ReadHalf,
     updates: mpsc::Sender<Update>,
 }
 
 /// A connection that is used before the peer has answered on it, which may come.
 async fn late(rounds: u32) -> (Established, Late) {
     let (mut here, mut there) = ends().await;
-    let (one, other) = tcp().await;
+    let (one, other) = loopback::connection().await;
     let (answered, half) = one.into_split();
     let (updates, receiver) = mpsc::channel(1);
     *here.get_mut().0 = Transport::Unconfirmed(Box::new(Unconfirmed::new(half, receiver)));
@@ -131,7 +123,7 @@ async fn answered(role: Role, rounds: u32) -> (Established, TlsStream<Transport>
         Role::Controlling => (dialling, called),
         Role::Controlled => (called, dialling),
     };
-    let (one, other) = tcp().await;
+    let (one, other) = loopback::connection().await;
     *here.get_mut().0 = Transport::Direct(Preamble::passed(one));
     *there.get_mut().0 = Transport::Direct(Preamble::passed(other));
     (established(here, role, rounds), there)

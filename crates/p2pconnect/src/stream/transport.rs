@@ -9,12 +9,9 @@ use std::{
     time::Duration,
 };
 
+use p2pconnect_host::{ReadHalf, TcpStream, WriteHalf};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
     sync::mpsc,
 };
 
@@ -54,7 +51,7 @@ pub(crate) enum Transport {
 #[derive(Debug)]
 pub(crate) enum Update {
     /// One does, and this is its other half.
-    Confirmed(OwnedReadHalf),
+    Confirmed(ReadHalf),
     /// They may still, and so may this one.
     Joined(Outgoing),
     /// The one between these addresses has brought the peer's opening.
@@ -83,7 +80,7 @@ pub(crate) struct Unconfirmed {
     connections: Vec<Outgoing>,
     written: Written,
     /// The other half of the only one that is left, once the peer has answered.
-    confirmed: Option<OwnedReadHalf>,
+    confirmed: Option<ReadHalf>,
     /// For how long the peer has been silent, once it is taken for gone.
     silence: Option<Duration>,
     updates: mpsc::Receiver<Update>,
@@ -102,7 +99,7 @@ impl Written {
     ///
     /// The peer takes a connection only when it has brought something, so that this does not wait for whoever uses the
     /// stream.
-    pub(crate) fn join(&self, half: OwnedWriteHalf) -> Outgoing {
+    pub(crate) fn join(&self, half: WriteHalf) -> Outgoing {
         let mut outgoing = Outgoing::new(half);
         self.with(|written| {
             let end = outgoing.may_send(written.len());
@@ -126,7 +123,7 @@ impl Written {
 /// This side's half of a connection.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
-    half: OwnedWriteHalf,
+    half: WriteHalf,
     /// How much of what is written has been sent here.
     sent: usize,
     /// Whether it has brought the peer's opening.
@@ -134,7 +131,7 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
-    const fn new(half: OwnedWriteHalf) -> Self {
+    const fn new(half: WriteHalf) -> Self {
         Self {
             half,
             sent: 0,
@@ -159,18 +156,19 @@ impl Outgoing {
         self.half.forget();
     }
 
-    fn is_other_half_of(&self, half: &OwnedReadHalf) -> bool {
-        std::ptr::eq::<TcpStream>(self.half.as_ref(), half.as_ref())
+    fn is_other_half_of(&self, half: &ReadHalf) -> bool {
+        self.half.is_other_half_of(half)
     }
 
     fn is_between(&self, local: SocketAddr, remote: SocketAddr) -> bool {
         let is = |address: io::Result<SocketAddr>, wanted| address.is_ok_and(|it| it == wanted);
-        is(self.half.local_addr(), local) && is(self.half.peer_addr(), remote)
+        let tcp = self.half.as_ref();
+        is(tcp.local_addr(), local) && is(tcp.peer_addr(), remote)
     }
 }
 
 impl Unconfirmed {
-    pub(crate) fn new(half: OwnedWriteHalf, updates: mpsc::Receiver<Update>) -> Self {
+    pub(crate) fn new(half: WriteHalf, updates: mpsc::Receiver<Update>) -> Self {
         Self {
             connections: vec![Outgoing::new(half)],
             written: Written::default(),

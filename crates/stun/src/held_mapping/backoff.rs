@@ -30,7 +30,7 @@ impl Backoff {
 
     /// Returns how long to wait before the next attempt. `random` spreads the clients that lost
     /// the same server at the same moment over half of the delay.
-    pub(super) fn next_delay(&mut self, random: u32) -> Duration {
+    pub(super) fn next_delay(&mut self, random: f64) -> Duration {
         let delay = match self.attempts.checked_sub(1) {
             None => Duration::ZERO,
             // 31 doublings are beyond any limit and still fit.
@@ -40,7 +40,7 @@ impl Backoff {
                 .min(self.max),
         };
         self.attempts = self.attempts.saturating_add(1);
-        delay / 2 + (delay / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
+        delay / 2 + (delay / 2).mul_f64(random)
     }
 }
 
@@ -59,31 +59,31 @@ mod tests {
     #[test]
     fn the_first_attempt_is_immediate_and_later_ones_double_up_to_the_limit() {
         let mut backoff = backoff();
-        let delays: Vec<_> = (0..7).map(|_| backoff.next_delay(u32::MAX)).collect();
+        let delays: Vec<_> = (0..7).map(|_| backoff.next_delay(1.0)).collect();
         assert_eq!(delays, [0, 1, 2, 4, 8, 15, 15].map(seconds));
     }
 
     #[test]
     fn jitter_takes_at_most_half() {
         let mut backoff = backoff();
-        backoff.next_delay(0);
-        assert_eq!(backoff.next_delay(0), Duration::from_millis(500));
+        backoff.next_delay(0.0);
+        assert_eq!(backoff.next_delay(0.0), Duration::from_millis(500));
     }
 
     #[test]
     fn only_a_connection_that_lasted_starts_anew() {
         let mut backoff = backoff();
-        backoff.next_delay(0);
+        backoff.next_delay(0.0);
         backoff.lost_after(seconds(3));
-        assert_eq!(backoff.next_delay(u32::MAX), seconds(1));
+        assert_eq!(backoff.next_delay(1.0), seconds(1));
         backoff.lost_after(seconds(60));
-        assert_eq!(backoff.next_delay(u32::MAX), Duration::ZERO);
+        assert_eq!(backoff.next_delay(1.0), Duration::ZERO);
     }
 
     #[test]
     fn any_number_of_attempts_stays_within_the_limit() {
         let mut backoff = backoff();
         backoff.attempts = u32::MAX;
-        assert_eq!(backoff.next_delay(u32::MAX), seconds(15));
+        assert_eq!(backoff.next_delay(1.0), seconds(15));
     }
 }

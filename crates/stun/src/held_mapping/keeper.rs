@@ -13,7 +13,7 @@ use super::{MappingConfig, MappingState, backoff::Backoff};
 use crate::{
     MappingError,
     binding::{BindingAnswer, Response},
-    connection::Connection,
+    connection::{Connection, Ends},
     rhythm::next_keepalive,
 };
 
@@ -67,7 +67,7 @@ impl Keeper {
     /// Asks on `connection` for as long as it lasts and returns why it did not last longer.
     async fn hold(&self, connection: &mut Connection) -> MappingError {
         let mut in_flight = VecDeque::with_capacity(MAX_IN_FLIGHT);
-        let mut next_request = next_keepalive(self.config.refresh_interval);
+        let mut next_request = next_keepalive(&self.config.host, self.config.refresh_interval);
         loop {
             let asking = in_flight.len() < MAX_IN_FLIGHT;
             let deadline = in_flight.front().map(|(_, deadline)| *deadline);
@@ -85,7 +85,7 @@ impl Keeper {
                 () = sleep_until(next_request), if asking => {}
                 () = self.refresh.notified(), if asking => {}
             }
-            next_request = next_keepalive(self.config.refresh_interval);
+            next_request = next_keepalive(&self.config.host, self.config.refresh_interval);
             match connection.send(self.config.request_timeout).await {
                 Ok(transaction) => {
                     let deadline = Instant::now() + self.config.request_timeout;
@@ -98,14 +98,17 @@ impl Keeper {
 
     async fn reconnect(&mut self) -> Connection {
         loop {
-            let random = getrandom::u32().unwrap_or(u32::MAX);
+            let random = self.config.host.random_fraction();
             // Whoever asks knows more, for example that the server is there again.
             tokio::select! {
                 () = sleep(self.backoff.next_delay(random)) => {}
                 () = self.refresh.notified() => {}
             }
             // This machine may be in another network by now, where nobody should know it by this.
-            self.config.commitment = self.config.commitment.map(|it| it.renewed());
+            self.config.commitment = self
+                .config
+                .commitment
+                .map(|it| it.renewed(&self.config.host));
             match self.open().await {
                 Ok((connection, answer)) => {
                     self.publish_answer(answer, Some(connection.local()));
@@ -119,9 +122,12 @@ impl Keeper {
     async fn open(&self) -> Result<(Connection, BindingAnswer), MappingError> {
         let server = self.state.borrow().mapping.server;
         let mut connection = Connection::open_over(
+            &self.config.host,
             self.config.device.as_deref(),
-            self.local,
-            server,
+            Ends {
+                local: self.local,
+                server,
+            },
             self.config.connect_timeout,
             self.config.commitment,
         )

@@ -8,12 +8,9 @@ use std::{
     time::Duration,
 };
 
+use p2pconnect_host::{Sharing, TcpListener, TcpSocket, TcpStream};
 use p2pconnect_proto::{PeerId, TokenKey};
-use tokio::{
-    io::AsyncWriteExt,
-    net::{TcpListener, TcpSocket, TcpStream},
-    time::timeout,
-};
+use tokio::{io::AsyncWriteExt, time::timeout};
 
 use super::*;
 use crate::{
@@ -22,7 +19,6 @@ use crate::{
     own,
     parse::parse,
     query,
-    socket::{clear_linger, reset_on_close, reusable_listener, reusable_tcp_socket},
 };
 
 mod fake;
@@ -94,7 +90,7 @@ async fn a_real_server_maps_and_attests() {
     assert!(!key.verify(&token, &peer, public(1), token.expires_at));
     assert_eq!(server.connections(), 1);
     // From the held port, while it is held.
-    let seen = query(mapping.local, address, LONG).await;
+    let seen = query(&Host::default(), mapping.local, address, LONG).await;
     assert_eq!(
         seen,
         Err(MappingError::Bind(io::ErrorKind::AddrNotAvailable)),
@@ -115,9 +111,9 @@ async fn a_query_from_the_held_port_asks_another_server_port() {
         .await
         .unwrap();
     let local = held.current().local;
-    assert_eq!(query(local, other, LONG).await, Ok(local));
+    assert_eq!(query(&Host::default(), local, other, LONG).await, Ok(local));
     // It has left no TIME_WAIT behind.
-    assert_eq!(query(local, other, LONG).await, Ok(local));
+    assert_eq!(query(&Host::default(), local, other, LONG).await, Ok(local));
 }
 
 #[tokio::test]
@@ -313,11 +309,13 @@ async fn a_first_failure_says_what_is_wrong() {
     let unused = FakeServer::start().stop();
     let gone = unused.local_addr().unwrap();
     assert_eq!(
-        query(any_port(), gone, LONG).await,
+        query(&Host::default(), any_port(), gone, LONG).await,
         Err(MappingError::Refused)
     );
     let foreign = SocketAddr::from(([192, 0, 2, 1], 0));
-    let error = query(foreign, gone, LONG).await.unwrap_err();
+    let error = query(&Host::default(), foreign, gone, LONG)
+        .await
+        .unwrap_err();
     assert_eq!(error, MappingError::Bind(io::ErrorKind::AddrNotAvailable));
     assert!(error.is_local());
 
@@ -353,10 +351,10 @@ async fn a_first_failure_says_what_is_wrong() {
 
 #[tokio::test]
 async fn a_server_that_takes_no_connection_times_out() {
-    let listener = reusable_listener(any_port(), 0).unwrap();
+    let listener = Host::default().shared_listener(any_port(), 0).unwrap();
     let address = listener.local_addr().unwrap();
     // Linux completes one connection more than the backlog and then ignores SYNs.
-    let _occupant = TcpStream::connect(address).await.unwrap();
+    let _occupant = tokio::net::TcpStream::connect(address).await.unwrap();
     let config = MappingConfig {
         connect_timeout: Duration::from_millis(100),
         ..quick()

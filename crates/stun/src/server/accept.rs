@@ -2,15 +2,14 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use p2pconnect_host::{TcpListener, TcpStream};
 use tokio::{
-    net::{TcpListener, TcpStream},
     task::{JoinError, JoinSet},
     time::sleep,
 };
 use tracing::{debug, error, warn};
 
 use super::{Shared, limits::Slot, serve};
-use crate::socket::reset_on_close;
 
 /// How long to wait after an accept that failed for lack of something, such as open files. Ten
 /// attempts a second cost nothing, and a waiting connection hardly notices a tenth of one.
@@ -55,7 +54,7 @@ fn admit(
         Err(refusal) => {
             debug!(%remote, %refusal, "stun connection refused");
             // RST leaves no TIME_WAIT behind for each connection of a flood.
-            if let Err(error) = reset_on_close(&stream) {
+            if let Err(error) = stream.reset_on_close() {
                 debug!(%error, "cannot reset a refused connection");
             }
         }

@@ -6,19 +6,19 @@ use std::{
     time::Duration,
 };
 
+use p2pconnect_host::{Host, Sharing};
 use p2pconnect_proto::{BackFrom, BackOutcome, ConnectBack};
-use tokio::{net::TcpSocket, time::timeout};
-
-use crate::socket::reset_on_close;
+use tokio::time::timeout;
 
 /// The longest that a client may have the server wait.
 const MAX_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Connects to `remote` from other ports than that of `local`, the end of the connection that it
-/// came by: from the same address, and from the first other one of these.
+/// Connects to a client from other ports than that of the connection that it came by: from the same address, and from
+/// the first other one of these.
 ///
 /// What fails on this side tells nothing and is left out.
 pub(super) async fn connect_back(
+    host: &Host,
     local: SocketAddr,
     remote: SocketAddr,
     addresses: &[IpAddr],
@@ -28,8 +28,8 @@ pub(super) async fn connect_back(
     let here = local.ip().to_canonical();
     let is_other = |it: &&IpAddr| **it != here && it.is_ipv4() == remote.is_ipv4();
     let there = addresses.iter().find(is_other).copied();
-    let from_there = async { attempt(there?, remote, patience).await };
-    let (port, address) = tokio::join!(attempt(here, remote, patience), from_there);
+    let from_there = async { attempt(host, there?, remote, patience).await };
+    let (port, address) = tokio::join!(attempt(host, here, remote, patience), from_there);
     let backs = [
         (BackFrom::OtherPort, port),
         (BackFrom::OtherAddress, address),
@@ -39,20 +39,18 @@ pub(super) async fn connect_back(
     backs.into_iter().filter_map(known).collect()
 }
 
-async fn attempt(from: IpAddr, remote: SocketAddr, patience: Duration) -> Option<BackOutcome> {
-    let socket = match from {
-        IpAddr::V4(_) => TcpSocket::new_v4(),
-        IpAddr::V6(_) => TcpSocket::new_v6(),
-    };
-    let bound = socket.and_then(|socket| {
-        socket.bind((from, 0).into())?;
-        Ok(socket)
-    });
-    let connecting = timeout(patience, bound.ok()?.connect(remote)).await;
+async fn attempt(
+    host: &Host,
+    from: IpAddr,
+    remote: SocketAddr,
+    patience: Duration,
+) -> Option<BackOutcome> {
+    let socket = host.tcp_socket((from, 0).into(), Sharing::Exclusive).ok()?;
+    let connecting = timeout(patience, socket.connect(remote)).await;
     match connecting {
         Err(_) => Some(BackOutcome::Silent),
         Ok(Ok(stream)) => {
-            if let Err(error) = reset_on_close(&stream) {
+            if let Err(error) = stream.reset_on_close() {
                 tracing::debug!(%error, "a connection back leaves a trace");
             }
             Some(BackOutcome::Connected)

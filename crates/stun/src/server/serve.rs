@@ -1,16 +1,11 @@
 //! Serves one connection to the server.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use p2pconnect_host::TcpStream;
 use p2pconnect_proto::ConnectBack;
 use tokio::{
     io::AsyncWriteExt,
-    net::TcpStream,
     sync::oneshot,
     time::{Instant, sleep, timeout, timeout_at},
 };
@@ -22,10 +17,7 @@ use super::{
     connect_back::connect_back,
     limits::{BackSlot, Refusal, Slot},
 };
-use crate::{
-    framing::{FrameError, MessageReader},
-    socket::reset_on_close,
-};
+use crate::framing::{FrameError, MessageReader};
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +69,7 @@ pub(super) async fn run(stream: TcpStream, remote: SocketAddr, shared: Arc<Share
     };
     // RST leaves nothing behind for each connection of a flood.
     if matches!(end, End::Displaced | End::Silent)
-        && let Err(error) = reset_on_close(connection.reader.get_ref())
+        && let Err(error) = connection.reader.get_ref().reset_on_close()
     {
         debug!(%error, "cannot reset a connection that was not asked on");
     }
@@ -161,10 +153,7 @@ impl Connection {
             sleep(delay).await;
         }
         let backs = self.connect_back(message).await?;
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
+        let now = self.shared.config.host.unix_time();
         let caller = Caller {
             remote: self.remote,
             backs: &backs,
@@ -194,6 +183,7 @@ impl Connection {
         self.shared
             .limits()
             .charge(self.remote.ip(), Instant::now())?;
-        Ok(connect_back(local, self.remote, &self.shared.addresses, patience).await)
+        let host = &self.shared.config.host;
+        Ok(connect_back(host, local, self.remote, &self.shared.addresses, patience).await)
     }
 }

@@ -85,7 +85,11 @@ async fn garbage_ends_its_own_connection_only() {
     assert_eq!(held.state().reconnects, 0);
     assert_eq!(held.state().lost, None);
     assert_eq!(server.connections(), 1);
-    assert!(query(any_port(), address, LONG).await.is_ok());
+    assert!(
+        query(&Host::default(), any_port(), address, LONG)
+            .await
+            .is_ok()
+    );
 }
 
 #[tokio::test]
@@ -101,7 +105,11 @@ async fn an_address_gets_no_more_than_its_connections() {
     assert_eq!(server.connections(), 2);
     // Another address has its own.
     let elsewhere = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2), 0));
-    assert!(query(elsewhere, address, LONG).await.is_ok());
+    assert!(
+        query(&Host::default(), elsewhere, address, LONG)
+            .await
+            .is_ok()
+    );
     drop((first, second));
 }
 
@@ -152,7 +160,10 @@ async fn a_place_is_free_again_when_its_connection_has_ended() {
     // The end of the stream says that the server has let go of it, or is about to.
     assert!(!ends_by_reset(&mut stream).await);
     let again = async {
-        while query(any_port(), address, LONG).await.is_err() {
+        while query(&Host::default(), any_port(), address, LONG)
+            .await
+            .is_err()
+        {
             tokio::task::yield_now().await;
         }
     };
@@ -257,7 +268,7 @@ async fn dropping_or_shutting_down_closes_everything() {
         Ok(None) | Err(_)
     ));
     assert_eq!(
-        query(any_port(), address, LONG).await,
+        query(&Host::default(), any_port(), address, LONG).await,
         Err(MappingError::Refused)
     );
 }
@@ -269,11 +280,13 @@ async fn one_server_serves_both_address_families() {
         .unwrap()
         .spawn();
     for (local, address) in [any_port(), v6].into_iter().zip(server.local_addrs()) {
-        let mapped = query(local, *address, LONG).await.unwrap();
+        let mapped = query(&Host::default(), local, *address, LONG)
+            .await
+            .unwrap();
         assert_eq!(mapped.ip(), local.ip());
     }
     assert_eq!(
-        query(any_port(), server.local_addrs()[1], LONG).await,
+        query(&Host::default(), any_port(), server.local_addrs()[1], LONG).await,
         Err(MappingError::Bind(io::ErrorKind::InvalidInput))
     );
 }
@@ -298,7 +311,7 @@ async fn a_client_is_connected_back_to_from_another_port_and_another_address() {
     let server = StunServer::bind(&addresses, StunServerConfig::default()).unwrap();
     let server = server.spawn();
     let local = free_port();
-    let (mapped, backs) = connect_back(local, server.local_addrs()[0], LONG)
+    let (mapped, backs) = connect_back(&Host::default(), local, server.local_addrs()[0], LONG)
         .await
         .unwrap();
     assert_eq!(mapped, local);
@@ -327,7 +340,7 @@ async fn what_nobody_listens_for_is_reset() {
 
 /// Answers each question for a connection back by the next of these outcomes.
 async fn connected_back(answers: &[Option<BackOutcome>]) -> Option<Vec<BackOutcome>> {
-    let listener = TcpListener::bind(any_port()).await.unwrap();
+    let listener = tokio::net::TcpListener::bind(any_port()).await.unwrap();
     let address = listener.local_addr().unwrap();
     let serve = async {
         let (stream, remote) = listener.accept().await.unwrap();
@@ -348,7 +361,8 @@ async fn connected_back(answers: &[Option<BackOutcome>]) -> Option<Vec<BackOutco
         let more = reader.next().await;
         assert!(!matches!(more, Ok(Some(_))), "{more:?}");
     };
-    let asking = connect_back(free_port(), address, LONG);
+    let host = Host::default();
+    let asking = connect_back(&host, free_port(), address, LONG);
     let (_, answer) = timeout(LONG, async { tokio::join!(serve, asking) })
         .await
         .unwrap();
@@ -383,6 +397,8 @@ async fn a_server_that_does_not_connect_back_answers_without() {
     };
     let (_server, address) = start(config);
     let local = free_port();
-    let answer = connect_back(local, address, LONG).await.unwrap();
+    let answer = connect_back(&Host::default(), local, address, LONG)
+        .await
+        .unwrap();
     assert_eq!(answer, (local, None));
 }

@@ -3,11 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    path::Path,
 };
 
+use p2pconnect_host::{ELSEWHERE, Host};
 use p2pconnect_proto::{AddressScope, is_global};
-use p2pconnect_stun::route::{ELSEWHERE, source_address};
 
 use crate::machine::interfaces::Interfaces;
 
@@ -25,33 +24,31 @@ struct HostAddress<'a> {
 pub(super) fn by_usefulness(interfaces: &Interfaces) -> Vec<IpAddr> {
     let offerable: Vec<_> = interfaces
         .iter()
-        .filter(|it| is_offerable(&it.ip()))
+        .filter(|it| is_offerable(&it.ip))
         .collect();
     let names: BTreeSet<&str> = offerable.iter().map(|it| &*it.name).collect();
-    // The system is asked what tells interfaces apart only where there are several.
-    let (bridges, ways_out) = if names.len() > 1 {
-        let bridges = names.into_iter().filter(|it| is_bridge(it)).collect();
-        (bridges, ways_out())
-    } else {
-        <(BTreeSet<_>, Vec<_>)>::default()
+    // The routes are asked for only where they tell interfaces apart.
+    let ways_out = match names.len() {
+        0 | 1 => Vec::new(),
+        _ => ways_out(interfaces.host()),
     };
     let addresses: Vec<_> = offerable
         .iter()
         .map(|it| HostAddress {
             interface: &it.name,
-            ip: it.ip(),
-            is_running: it.is_oper_up(),
-            is_bridge: bridges.contains(&*it.name),
+            ip: it.ip,
+            is_running: it.is_running,
+            is_bridge: it.is_bridge,
         })
         .collect();
     order(&addresses, &ways_out)
 }
 
 /// Returns the addresses that default routes begin at.
-fn ways_out() -> Vec<IpAddr> {
+fn ways_out(host: &Host) -> Vec<IpAddr> {
     ELSEWHERE
         .into_iter()
-        .filter_map(|it| source_address(it).ok())
+        .filter_map(|it| host.source_address(it).ok())
         .collect()
 }
 
@@ -97,12 +94,6 @@ fn scope_rank(ip: IpAddr) -> u8 {
         IpAddr::V4(_) => 1,
         IpAddr::V6(_) => 2,
     }
-}
-
-/// Tells whether Linux says that an interface is a bridge. Where nobody says so, it counts as none.
-fn is_bridge(interface: &str) -> bool {
-    let interfaces = Path::new("/sys/class/net");
-    interfaces.join(interface).join("bridge").exists()
 }
 
 /// Tells whether a peer elsewhere could make use of an address. A link-local one means nothing

@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
 };
 
-use p2pconnect_stun::route::source_address;
+use p2pconnect_host::Host;
 
 /// The discard service (RFC 863), since a route is asked for with some port. Nothing is sent there.
 const DISCARD: u16 = 9;
@@ -29,7 +29,7 @@ impl Route {
     pub(super) fn current() -> Option<Self> {
         let table = beginning_of("/proc/net/route").ok()?;
         let gateway = default_gateway(&table)?;
-        match source_address(SocketAddr::from((gateway, DISCARD))) {
+        match Host::default().source_address(SocketAddr::from((gateway, DISCARD))) {
             Ok(std::net::IpAddr::V4(local)) => Some(Self { gateway, local }),
             Ok(std::net::IpAddr::V6(_)) | Err(_) => None,
         }

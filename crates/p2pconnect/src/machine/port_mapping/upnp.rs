@@ -23,6 +23,7 @@ use std::{
 use super::route::Route;
 use description::{Service, ServiceType};
 use http::HttpError;
+use p2pconnect_host::Host;
 use soap::{Action, Answer, Refusal, Wanted};
 use url::Url;
 use xml::XmlError;
@@ -169,9 +170,6 @@ impl Router {
 
 /// Returns a port that may be free on the router: any that needs no privilege.
 fn other_port() -> u16 {
-    let mut port = [0; 2];
-    if let Err(error) = getrandom::fill(&mut port) {
-        tracing::warn!(%error, "no randomness from the system");
-    }
-    u16::from_be_bytes(port).max(1024)
+    let [high, low, ..] = Host::default().random_seed();
+    u16::from_be_bytes([high, low]).max(1024)
 }

@@ -12,7 +12,7 @@ fn seen(local: u16, server: u16, mapped: u16) -> Observation {
 
 /// A NAT that gave the punch port these ports, one for each destination.
 fn behind(mapped: [u16; 2]) -> Behaviour {
-    let behaviour = Behaviour::new();
+    let behaviour = Behaviour::new(Host::default());
     behaviour.observe(seen(40_000, 3478, mapped[0]));
     behaviour.observe(seen(40_000, 4433, mapped[1]));
     behaviour
@@ -40,7 +40,7 @@ fn a_mapping_that_stays_needs_no_prediction() {
 fn a_nat64_is_judged_by_what_is_mapped_to_ipv4() {
     let local: SocketAddr = ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 40_000).into();
     let at = |last, port| SocketAddr::from(([0x64, 0xff9b, 0, 0, 0, 0, 0xc633, last], port));
-    let behaviour = Behaviour::new();
+    let behaviour = Behaviour::new(Host::default());
     for (server, mapped) in [
         // Over IPv6 nothing is translated.
         ("[2001:db8:1::1]:3478".parse().ok(), Some(local)),
@@ -70,7 +70,7 @@ fn a_nat64_is_judged_by_what_is_mapped_to_ipv4() {
 #[test]
 fn what_is_learnt_at_the_same_moment_is_all_reported() {
     for _ in 0..500 {
-        let behaviour = Behaviour::new();
+        let behaviour = Behaviour::new(Host::default());
         behaviour.observe(seen(40_000, 3478, 7000));
         std::thread::scope(|scope| {
             scope.spawn(|| behaviour.observe(seen(40_000, 4433, 7002)));
@@ -205,7 +205,7 @@ fn other_connections_show_more_of_a_range() {
 
 #[test]
 fn what_was_seen_before_a_mapping_changed_is_no_contradiction() {
-    let behaviour = Behaviour::new();
+    let behaviour = Behaviour::new(Host::default());
     let mapping = || behaviour.report().mapping;
     behaviour.holds(seen(40_000, 3478, 7000));
     behaviour.holds(seen(40_000, 4433, 7000));
@@ -250,13 +250,13 @@ async fn only_what_makes_a_plan_possible_makes_a_dial_stale() {
 
 #[test]
 fn a_port_that_is_not_kept_is_looked_into_at_once() {
-    let behaviour = Behaviour::new();
+    let behaviour = Behaviour::new(Host::default());
     assert_eq!(behaviour.samples_wanted(), 0);
     behaviour.observe(seen(40_000, 3478, 7000));
     assert_eq!(behaviour.samples_wanted(), SAMPLES);
     behaviour.observe(seen(40_000, 4433, 7000));
     assert_eq!(behaviour.samples_wanted(), 0);
-    let behaviour = Behaviour::new();
+    let behaviour = Behaviour::new(Host::default());
     behaviour.observe(seen(40_000, 3478, 40_000));
     assert_eq!(behaviour.samples_wanted(), 0);
 }

@@ -59,7 +59,7 @@ impl Shared {
             return;
         }
         let alternate = self.nat64.reach(alternate).await;
-        match query(local, alternate, QUERY_LIMIT).await {
+        match query(&self.host, local, alternate, QUERY_LIMIT).await {
             Ok(mapped) => self.behaviour.observe(Observation {
                 local,
                 server: alternate,

@@ -11,7 +11,7 @@ use std::{
 
 use p2pconnect_proto::PunchPort;
 use p2pconnect_punch::behaviour::Observation;
-use p2pconnect_stun::{query, route::source_address};
+use p2pconnect_stun::query;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use super::{QUERY_LIMIT, Shared, table::Key};
@@ -85,11 +85,11 @@ impl Shared {
         let shared = Arc::clone(self);
         Some(async move {
             let server = shared.nat64.reach(alternate).await;
-            let Ok(source) = source_address(server) else {
+            let Ok(source) = shared.host.source_address(server) else {
                 return;
             };
             let local = tcp::in_zone_of(SocketAddr::new(source, port), server);
-            match query(local, server, QUERY_LIMIT).await {
+            match query(&shared.host, local, server, QUERY_LIMIT).await {
                 Ok(mapped) => {
                     *answered = Some(local);
                     shared.behaviour.observe(Observation {

@@ -9,10 +9,10 @@ use std::{
     sync::Arc,
 };
 
+use p2pconnect_host::{ELSEWHERE, Host};
 use p2pconnect_proto::is_global;
 use p2pconnect_stun::{
     Commitment, HeldMapping, Mapping, MappingConfig, MappingError, MappingEvent, next_keepalive,
-    route::{ELSEWHERE, source_address},
 };
 use tokio::time::sleep_until;
 
@@ -28,17 +28,17 @@ struct Route {
 
 impl Route {
     /// Returns the route to everybody, if a server elsewhere is reached by another one. Costs no packet.
-    fn other_than_to(server: SocketAddr) -> Option<Self> {
+    fn other_than_to(host: &Host, server: SocketAddr) -> Option<Self> {
         if !is_global(server.ip()) {
             return None;
         }
         let everybody = ELSEWHERE.iter().find(|it| it.is_ipv4() == server.is_ipv4());
-        let local = source_address(*everybody?).ok()?;
-        if source_address(server).ok()? == local {
+        let local = host.source_address(*everybody?).ok()?;
+        if host.source_address(server).ok()? == local {
             return None;
         }
-        let interfaces = if_addrs::get_if_addrs().ok()?;
-        let device = interfaces.into_iter().find(|it| it.ip() == local)?.name;
+        let interfaces = host.interfaces();
+        let device = interfaces.into_iter().find(|it| it.ip == local)?.name;
         Some(Self { local, device })
     }
 }
@@ -47,14 +47,14 @@ impl Shared {
     /// Holds the mapping of a punch port over the other route, as long as there is one and the future is polled.
     pub(super) async fn hold_elsewhere(self: Arc<Self>, key: Key, port: u16) {
         loop {
-            if let Some(route) = Route::other_than_to(key.server) {
+            if let Some(route) = Route::other_than_to(&self.host, key.server) {
                 match self.open_over(&route, port, key.server).await {
                     Ok(held) => self.follow_over(&route, key, held).await,
                     Err(error) => tracing::debug!(%error, "no mapping over the other route"),
                 }
                 self.set_elsewhere(key, None);
             }
-            sleep_until(next_keepalive(KEEP_ALIVE)).await;
+            sleep_until(next_keepalive(&self.host, KEEP_ALIVE)).await;
         }
     }
 
@@ -65,10 +65,11 @@ impl Shared {
         server: SocketAddr,
     ) -> Result<HeldMapping, MappingError> {
         let mut config = MappingConfig::default();
+        config.host = self.host.clone();
         config.device = Some(route.device.clone());
         // Of its own, since what the server sees for it is another address.
         let mut salt = [0; 16];
-        if getrandom::fill(&mut salt).is_ok() {
+        if self.host.fill_random(&mut salt).is_ok() {
             config.commitment = Some(Commitment::new(salt, &self.id));
         }
         HeldMapping::open(SocketAddr::new(route.local, port), server, config).await
@@ -103,8 +104,8 @@ impl Shared {
                     }
                     None => return,
                 },
-                () = sleep_until(next_keepalive(KEEP_ALIVE)) => {
-                    if Route::other_than_to(server).as_ref() != Some(route) {
+                () = sleep_until(next_keepalive(&self.host, KEEP_ALIVE)) => {
+                    if Route::other_than_to(&self.host, server).as_ref() != Some(route) {
                         return;
                     }
                     // With the token that came last.

@@ -7,9 +7,10 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr},
 };
 
+use p2pconnect_host::TcpListener;
 use p2pconnect_proto::{NatMapping, message::MAX_CLAIMS};
 use p2pconnect_stun::{StunServer, StunServerConfig, StunServerHandle};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpSocket;
 
 use super::*;
 
@@ -64,11 +65,18 @@ fn closed() -> (TcpSocket, SocketAddr) {
 
 /// Returns mappings without any server, and what keeps their ports.
 fn mappings() -> (Mappings, Vec<TcpListener>) {
-    let (ports, listeners) = PunchPorts::open().unwrap();
+    let (ports, listeners) = PunchPorts::open(&Host::default()).unwrap();
     let id = PeerId::from_public_key([1; 32]);
-    let behaviour = Arc::new(Behaviour::new());
+    let behaviour = Arc::new(Behaviour::new(Host::default()));
     let nat64 = Arc::new(Nat64::told("::"));
-    let mappings = Mappings::new(ports, &id, Observer::none(), behaviour, nat64);
+    let mappings = Mappings::new(
+        &Host::default(),
+        ports,
+        &id,
+        Observer::none(),
+        behaviour,
+        nat64,
+    );
     (mappings, listeners)
 }
 

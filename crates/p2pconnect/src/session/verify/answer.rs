@@ -2,8 +2,9 @@
 
 use std::io;
 
+use p2pconnect_host::ReadHalf;
 use p2pconnect_proto::Opening;
-use tokio::{io::AsyncReadExt as _, net::tcp::OwnedReadHalf};
+use tokio::io::AsyncReadExt as _;
 
 use crate::stream::{
     coordinated_handshake::{TAG_LEN, Tags},
@@ -26,7 +27,7 @@ impl CalleesAnswer {
     /// Cancel safe.
     pub(super) async fn expect_opening(
         &mut self,
-        stream: &mut OwnedReadHalf,
+        stream: &mut ReadHalf,
         theirs: Opening,
     ) -> io::Result<()> {
         fill(stream, &mut self.opening, Opening::LEN).await?;
@@ -38,7 +39,7 @@ impl CalleesAnswer {
     /// Cancel safe.
     pub(super) async fn expect_tag(
         &mut self,
-        stream: &mut OwnedReadHalf,
+        stream: &mut ReadHalf,
         tags: &Tags,
     ) -> io::Result<()> {
         const HEAD: usize = size_of::<u16>();
@@ -53,7 +54,7 @@ impl CalleesAnswer {
 }
 
 /// Reads until there are so many bytes, and not one more.
-async fn fill(stream: &mut OwnedReadHalf, bytes: &mut Vec<u8>, len: usize) -> io::Result<()> {
+async fn fill(stream: &mut ReadHalf, bytes: &mut Vec<u8>, len: usize) -> io::Result<()> {
     while bytes.len() < len {
         let missing = (len - bytes.len()) as u64;
         if (&mut *stream).take(missing).read_buf(bytes).await? == 0 {

@@ -20,8 +20,8 @@ struct Early {
     writer: WriteHalf<Transport>,
     updates: mpsc::Sender<Update>,
     written: Written,
-    answered: OwnedReadHalf,
-    peer: TcpStream,
+    answered: p2pconnect_host::ReadHalf,
+    peer: tokio::net::TcpStream,
 }
 
 impl Early {
@@ -31,14 +31,15 @@ impl Early {
         let room = 4096;
         SockRef::from(&listener).set_recv_buffer_size(room).unwrap();
         let address = listener.local_addr().unwrap();
-        let (stream, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (stream, accepted) =
+            tokio::join!(tokio::net::TcpStream::connect(address), listener.accept());
         let stream = stream.unwrap();
         SockRef::from(&stream).set_send_buffer_size(room).unwrap();
-        let (answered, half) = stream.into_split();
+        let (answered, half) = TcpStream::from(stream).into_split();
         let (updates, receiver) = mpsc::channel(2);
         let heard = Update::Heard {
-            local: half.local_addr().unwrap(),
-            remote: half.peer_addr().unwrap(),
+            local: half.as_ref().local_addr().unwrap(),
+            remote: half.as_ref().peer_addr().unwrap(),
         };
         updates.try_send(heard).unwrap();
         let unconfirmed = Unconfirmed::new(half, receiver);
@@ -165,9 +166,14 @@ async fn both_directions_end_when_the_peer_is_silent() {
 async fn little_is_sent_where_nobody_has_been_heard() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (stream, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-    let (mut there, (_read, half)) = (accepted.unwrap().0, stream.unwrap().into_split());
-    let (local, remote) = (half.local_addr().unwrap(), half.peer_addr().unwrap());
+    let (stream, accepted) =
+        tokio::join!(tokio::net::TcpStream::connect(address), listener.accept());
+    let (_read, half) = TcpStream::from(stream.unwrap()).into_split();
+    let mut there = accepted.unwrap().0;
+    let (local, remote) = (
+        half.as_ref().local_addr().unwrap(),
+        half.as_ref().peer_addr().unwrap(),
+    );
     let (updates, receiver) = mpsc::channel(1);
     let mut early = Transport::Unconfirmed(Box::new(Unconfirmed::new(half, receiver)));
     early.write_all(&[1; MAX_UNCONFIRMED]).await.unwrap();

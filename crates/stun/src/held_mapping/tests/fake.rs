@@ -16,11 +16,17 @@ pub(super) struct FakeServer {
 
 impl FakeServer {
     pub(super) fn start() -> Self {
-        Self::listen(reusable_tcp_socket(any_port()).unwrap())
+        Self::listen(
+            Host::default()
+                .tcp_socket(any_port(), Sharing::Shared)
+                .unwrap(),
+        )
     }
 
     fn listen(port: TcpSocket) -> Self {
-        let listener = reusable_listener(port.local_addr().unwrap(), 8).unwrap();
+        let listener = Host::default()
+            .shared_listener(port.local_addr().unwrap(), 8)
+            .unwrap();
         Self { listener, port }
     }
 
@@ -82,9 +88,9 @@ pub(super) fn peer(connection: &MessageReader<TcpStream>) -> SocketAddr {
 
 pub(super) fn close(connection: MessageReader<TcpStream>, reset: bool) {
     if reset {
-        reset_on_close(connection.get_ref()).unwrap();
+        connection.get_ref().reset_on_close().unwrap();
     } else {
-        clear_linger(connection.get_ref()).unwrap();
+        connection.get_ref().deliver_on_close().unwrap();
     }
     drop(connection);
 }

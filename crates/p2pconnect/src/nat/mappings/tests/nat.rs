@@ -6,12 +6,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use p2pconnect_stun::socket::{reset_on_close, reusable_listener, reusable_tcp_socket};
-use tokio::{
-    io::copy_bidirectional,
-    net::{TcpListener, TcpSocket, TcpStream},
-    task::JoinSet,
-};
+use p2pconnect_host::{Host, Sharing, TcpListener, TcpSocket, TcpStream};
+use tokio::{io::copy_bidirectional, task::JoinSet};
 
 use super::any_port;
 
@@ -36,7 +32,7 @@ struct State {
 impl Nat {
     /// Returns an address at which the NAT takes connections to `server`.
     pub(super) fn lead_to(&self, server: SocketAddr) -> SocketAddr {
-        let listener = reusable_listener(any_port(), 16).unwrap();
+        let listener = Host::default().shared_listener(any_port(), 16).unwrap();
         let address = listener.local_addr().unwrap();
         let mut ways = self.ways.lock().unwrap();
         let way = translate(Arc::clone(&self.state), listener, server, ways.len());
@@ -67,7 +63,7 @@ async fn translate(
     loop {
         let (inside, from) = listener.accept().await.unwrap();
         let mut state = state.lock().unwrap();
-        let unused = || reusable_tcp_socket(any_port()).unwrap();
+        let unused = || shared_socket(any_port());
         let is_same = state.same_for.is_none_or(|same| same == from);
         let way = if is_same { 0 } else { way };
         let mapping = state.mappings.entry((from, way)).or_insert_with(unused);
@@ -77,9 +73,13 @@ async fn translate(
 }
 
 async fn carry(mut inside: TcpStream, mapped: SocketAddr, server: SocketAddr) {
-    reset_on_close(&inside).unwrap();
-    let socket = reusable_tcp_socket(mapped).unwrap();
+    inside.reset_on_close().unwrap();
+    let socket = shared_socket(mapped);
     let mut outside = socket.connect(server).await.unwrap();
     // That either side ends it is no failure.
     drop(copy_bidirectional(&mut inside, &mut outside).await);
+}
+
+fn shared_socket(local: SocketAddr) -> TcpSocket {
+    Host::default().tcp_socket(local, Sharing::Shared).unwrap()
 }

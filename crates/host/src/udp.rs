@@ -1,4 +1,4 @@
-//! What peers and coordinators ask of QUIC's UDP sockets.
+//! UDP sockets for QUIC.
 //!
 //! QUIC marks its packets for ECN from the first one on (RFC 9000 section 13.4), and repeats a lost one with
 //! the same mark. Some paths drop UDP with such a mark, and no connection comes about there. A few kilobytes
@@ -8,36 +8,32 @@
 use std::{
     fmt,
     io::{self, IoSliceMut},
-    net::{SocketAddr, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use quinn::{
-    AsyncUdpSocket, Endpoint, EndpointConfig, Runtime as _, ServerConfig, TokioRuntime, UdpPoller,
+    AsyncUdpSocket, UdpPoller,
     udp::{RecvMeta, Transmit},
 };
 
-/// Returns an endpoint on a socket, whose packets have no ECN mark.
-///
-/// Must be called within a Tokio runtime.
-///
-/// # Errors
-///
-/// Whatever the system reports about the socket.
-pub fn endpoint(
-    config: EndpointConfig,
-    server: Option<ServerConfig>,
-    socket: UdpSocket,
-) -> io::Result<Endpoint> {
-    let runtime = Arc::new(TokioRuntime);
-    let socket = Arc::new(Unmarked(runtime.wrap_udp_socket(socket)?));
-    Endpoint::new_with_abstract_socket(config, server, socket, runtime)
+/// A UDP socket that is bound, for the QUIC endpoint that [`Host::quic_endpoint`](crate::Host::quic_endpoint) makes of it.
+#[derive(Debug)]
+pub struct UdpSocket(pub(crate) Arc<dyn AsyncUdpSocket>);
+
+/// Returns the unspecified address of the other one's family, with port 0.
+pub(crate) fn unspecified(other: SocketAddr) -> SocketAddr {
+    if other.is_ipv4() {
+        (Ipv4Addr::UNSPECIFIED, 0).into()
+    } else {
+        (Ipv6Addr::UNSPECIFIED, 0).into()
+    }
 }
 
 /// A socket that leaves the ECN marks out.
-struct Unmarked(Arc<dyn AsyncUdpSocket>);
+pub(crate) struct Unmarked(pub(crate) Arc<dyn AsyncUdpSocket>);
 
 impl fmt::Debug for Unmarked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

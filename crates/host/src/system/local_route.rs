@@ -8,7 +8,6 @@ use std::{
     net::IpAddr,
 };
 
-use p2pconnect_stun::shortage;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// The lengths of a message's head (`nlmsghdr`) and of a route's (`rtmsg`).
@@ -28,12 +27,10 @@ const ANSWER: usize = 1024;
 /// # Errors
 ///
 /// What the system says where it does not let this process ask.
-pub(crate) fn stays_here(ip: IpAddr) -> io::Result<bool> {
+pub(super) fn stays_here(ip: IpAddr) -> io::Result<bool> {
     let domain = Domain::from(libc::AF_NETLINK);
     let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(libc::NETLINK_ROUTE)));
-    let mut socket = socket.inspect_err(|error| {
-        shortage::note(error);
-    })?;
+    let mut socket = socket?;
     socket.set_nonblocking(true)?;
     socket.send(&question(ip))?;
     let mut answer = [0; ANSWER];

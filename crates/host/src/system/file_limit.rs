@@ -7,7 +7,7 @@ use std::io;
 /// Reaching a peer whose NAT gives each connection a random port takes up to 3,200 sockets for a
 /// moment; Linux allows a process 1,024 unless it asks for more. Such attempts take half of what is
 /// allowed at most, so without this some more of them fail. The limit is that of the process, so a
-/// program that embeds an [`Endpoint`](crate::Endpoint) decides for itself: `select(2)` fails on
+/// program that embeds an endpoint decides for itself: `select(2)` fails on
 /// files beyond the 1,024th, which only old libraries still call.
 ///
 /// # Errors
@@ -27,7 +27,7 @@ pub fn raise_file_limit() -> io::Result<u64> {
 }
 
 /// Returns how many files this process may have open now.
-pub(crate) fn files_allowed() -> u64 {
+pub(super) fn files_allowed() -> u64 {
     use rustix::process::{Resource, getrlimit};
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }

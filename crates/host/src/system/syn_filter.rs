@@ -1,49 +1,17 @@
-//! Lets a listener not answer the SYNs that come through holes whose sockets are closed.
+//! Lets a listener of the operating system ignore SYNs from some addresses.
 
-use std::{collections::BTreeSet, io, net::SocketAddr};
+use std::io;
 
 use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
 
-/// What a listener does not answer.
-#[derive(Debug, Default)]
-pub(crate) struct SynFilter {
-    /// Whether connections may have inherited it.
-    was_attached: bool,
-}
+pub(super) use program::attach;
 
-impl SynFilter {
-    /// Has the listener answer no SYN from these addresses, in place of those of the last call.
-    ///
-    /// If there are too many for the system, some are answered. Addresses of IPv6 are: nobody guesses ports there.
-    pub(crate) fn leave_out(&mut self, listener: &TcpListener, from: &BTreeSet<SocketAddr>) {
-        let result = if from.is_empty() {
-            self.detach(SockRef::from(listener))
-        } else {
-            self.was_attached = true;
-            program::attach(listener, from)
-        };
-        if let Err(error) = result {
-            tracing::debug!(%error, "a listener answers in closed holes");
-        }
-    }
-
-    /// Frees an accepted connection of what it has inherited.
-    pub(crate) fn free(&self, accepted: &TcpStream) {
-        if let Err(error) = self.detach(SockRef::from(accepted)) {
-            tracing::debug!(%error, "an accepted connection keeps its listener's filter");
-        }
-    }
-
-    fn detach(&self, socket: SockRef<'_>) -> io::Result<()> {
-        if !self.was_attached {
-            return Ok(());
-        }
-        match socket.detach_filter() {
-            // There is none.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result,
-        }
+/// Frees a socket of its filter, if it has one.
+pub(super) fn detach(socket: SockRef<'_>) -> io::Result<()> {
+    match socket.detach_filter() {
+        // There is none.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
     }
 }
 
@@ -87,7 +55,9 @@ mod program {
     const NOTHING: u32 = 0;
     const ALL: u32 = u32::MAX;
 
-    pub(super) fn attach(listener: &TcpListener, from: &BTreeSet<SocketAddr>) -> io::Result<()> {
+    /// Has a listener answer no SYN from these addresses, in place of those of the last call. If there are too many for
+    /// the system, some are answered. Addresses of IPv6 are.
+    pub(crate) fn attach(listener: &TcpListener, from: &BTreeSet<SocketAddr>) -> io::Result<()> {
         let listener = SockRef::from(listener);
         let attach = |most| {
             let program = without(from, most).into_iter().map(SockFilter::from);
@@ -283,7 +253,9 @@ mod program {
 
     use tokio::net::TcpListener;
 
-    pub(super) fn attach(_: &TcpListener, _: &BTreeSet<SocketAddr>) -> io::Result<()> {
+    /// Has a listener answer no SYN from these addresses, in place of those of the last call. If there are too many for
+    /// the system, some are answered. Addresses of IPv6 are.
+    pub(crate) fn attach(_: &TcpListener, _: &BTreeSet<SocketAddr>) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
@@ -292,12 +264,15 @@ mod program {
 #[cfg(target_os = "linux")]
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 mod tests {
-    use std::{net::Ipv4Addr, time::Duration};
+    use std::{
+        collections::BTreeSet,
+        net::{Ipv4Addr, SocketAddr},
+        time::Duration,
+    };
 
-    use p2pconnect_stun::socket::reusable_tcp_socket;
-    use tokio::{net::TcpSocket, time::timeout};
+    use tokio::time::timeout;
 
-    use super::*;
+    use crate::{Host, Sharing, TcpListener, TcpSocket};
 
     /// Connects, if the other end of the loopback answers: it does so at once.
     async fn connects(socket: TcpSocket, listener: &TcpListener) -> bool {
@@ -307,20 +282,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_syn_from_a_closed_hole_is_not_answered() {
+    async fn an_ignored_syn_is_not_answered() {
+        let host = Host::default();
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let listener = TcpListener::bind(any).await.unwrap();
-        let [out, other, again] = [(); 3].map(|()| reusable_tcp_socket(any).unwrap());
-        let left_out = [&out, &again].map(|it| it.local_addr().unwrap());
-        let mut filter = SynFilter::default();
-        filter.leave_out(&listener, &left_out.into());
-        assert!(!connects(out, &listener).await);
+        let listener = host.shared_listener(any, 8).unwrap();
+        let sockets = [(); 3].map(|()| host.tcp_socket(any, Sharing::Shared).unwrap());
+        let [ignored, other, again] = sockets;
+        let from = [&ignored, &again].map(|it| it.local_addr().unwrap());
+        listener.ignore(&from.into());
+        assert!(!connects(ignored, &listener).await);
         assert!(connects(other, &listener).await);
-        let (accepted, _) = listener.accept().await.unwrap();
-        filter.free(&accepted);
-        // It has none any more.
-        filter.free(&accepted);
-        filter.leave_out(&listener, &BTreeSet::new());
+        // It has inherited no filter that would last.
+        let (_accepted, _) = listener.accept().await.unwrap();
+        listener.ignore(&BTreeSet::new());
         assert!(connects(again, &listener).await);
     }
 }

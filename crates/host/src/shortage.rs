@@ -10,6 +10,8 @@ use std::{
     time::Instant,
 };
 
+use crate::clock;
+
 /// The newest shortage that this process has met, and when.
 static NEWEST: Mutex<Option<(Instant, Shortage)>> = Mutex::new(None);
 
@@ -50,7 +52,7 @@ impl Shortage {
 pub fn note(error: &io::Error) -> Option<Shortage> {
     let shortage = Shortage::of(error)?;
     let mut newest = NEWEST.lock().unwrap_or_else(PoisonError::into_inner);
-    *newest = Some((Instant::now(), shortage));
+    *newest = Some((clock::now(), shortage));
     Some(shortage)
 }
 

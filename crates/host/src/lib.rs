@@ -1,0 +1,30 @@
+//! The host that a program runs on: its sockets, its addresses, its names, its randomness and its clock.
+//!
+//! Peers, coordinators and STUN servers ask for all of that here and nowhere else. A [`Host`] is the operating
+//! system, or something in its place that implements [`Platform`], such as a host in virtual time: then
+//! the same code runs without a kernel, and from the same seed the same way.
+//!
+//! Time is read by [`clock::now`] and waited for by `tokio::time`, so that a paused tokio runtime decides what time
+//! it is. All that is special to one operating system is in the module `system`.
+
+pub mod clock;
+mod host;
+mod interface;
+mod platform;
+pub mod shortage;
+mod system;
+mod tcp;
+mod udp;
+
+pub use self::{
+    host::{ELSEWHERE, Host, LOOKUP_LIMIT},
+    interface::Interface,
+    platform::{BoxFuture, HeldName, Platform},
+    shortage::Shortage,
+    system::file_limit::raise_file_limit,
+    tcp::{
+        Connecting, KeepAlive, ReadHalf, ReuniteError, Sharing, TcpAcceptor, TcpConnection,
+        TcpInfo, TcpListener, TcpSocket, TcpStream, UnconnectedTcp, WriteHalf,
+    },
+    udp::UdpSocket,
+};

@@ -1,0 +1,114 @@
+//! The operating system as a host: whatever is special to one system is in here.
+
+pub(crate) mod file_limit;
+mod held_name;
+mod local_route;
+mod route;
+mod syn_filter;
+mod tcp;
+mod tcp_info;
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr, UdpSocket},
+    path::Path,
+    sync::{Arc, LazyLock},
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use quinn::{AsyncUdpSocket, Runtime as _, TokioRuntime};
+use socket2::SockRef;
+
+use crate::{
+    Interface, Platform, Sharing, TcpSocket,
+    platform::{BoxFuture, HeldName},
+};
+
+/// When this process first asked. Every process has its own.
+static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// The operating system.
+#[derive(Debug)]
+pub(crate) struct System;
+
+impl Platform for System {
+    fn udp_socket(
+        &self,
+        local: SocketAddr,
+        receive_buffer: Option<usize>,
+    ) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        let socket = UdpSocket::bind(local)?;
+        if let Some(bytes) = receive_buffer
+            && let Err(error) = SockRef::from(&socket).set_recv_buffer_size(bytes)
+        {
+            tracing::debug!(%error, "the receive buffer stays as the system has it");
+        }
+        TokioRuntime.wrap_udp_socket(socket)
+    }
+
+    fn tcp_socket(&self, local: SocketAddr, sharing: Sharing) -> io::Result<TcpSocket> {
+        tcp::bound_socket(local, sharing)
+    }
+
+    fn interfaces(&self) -> io::Result<Vec<Interface>> {
+        let all = if_addrs::get_if_addrs()?;
+        Ok(all.into_iter().map(interface).collect())
+    }
+
+    fn source_address(&self, remote: SocketAddr) -> io::Result<IpAddr> {
+        route::source_address(remote)
+    }
+
+    fn stays_here(&self, ip: IpAddr) -> io::Result<bool> {
+        local_route::stays_here(ip)
+    }
+
+    fn look_up(&self, name: String, port: u16) -> BoxFuture<io::Result<Vec<SocketAddr>>> {
+        Box::pin(async move { Ok(tokio::net::lookup_host((name, port)).await?.collect()) })
+    }
+
+    fn hold_name(&self, name: String) -> BoxFuture<io::Result<HeldName>> {
+        Box::pin(async move { held_name::hold(&name).await })
+    }
+
+    fn fill_random(&self, bytes: &mut [u8]) -> io::Result<()> {
+        Ok(getrandom::fill(bytes)?)
+    }
+
+    fn unix_time(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        since.unwrap_or_default().as_secs()
+    }
+
+    fn began(&self) -> Instant {
+        *BEGAN
+    }
+
+    fn files_allowed(&self) -> u64 {
+        file_limit::files_allowed()
+    }
+
+    fn is_system(&self) -> bool {
+        true
+    }
+}
+
+fn interface(it: if_addrs::Interface) -> Interface {
+    let (ip, prefix) = match &it.addr {
+        if_addrs::IfAddr::V4(v4) => (v4.ip.into(), v4.prefixlen),
+        if_addrs::IfAddr::V6(v6) => (v6.ip.into(), v6.prefixlen),
+    };
+    Interface {
+        is_running: it.is_oper_up(),
+        is_bridge: is_bridge(&it.name),
+        name: it.name,
+        ip,
+        prefix,
+    }
+}
+
+/// Tells whether Linux says that an interface is a bridge.
+fn is_bridge(interface: &str) -> bool {
+    let interfaces = Path::new("/sys/class/net");
+    interfaces.join(interface).join("bridge").exists()
+}

@@ -1,0 +1,158 @@
+//! The seam between the product and the host that it runs on: what is at both ends of a dial and between them asks
+//! for sockets, addresses, names, randomness and the date in `p2pconnect-host` alone.
+
+use std::path::Path;
+
+use syn::{File, ItemImpl, ItemMod, ItemUse, visit::Visit};
+
+use crate::{
+    imports::{is_left_out, leaves},
+    root, rust_files,
+};
+
+/// The folders of what has to run on any host, a virtual one included.
+const SOURCES: [&str; 3] = [
+    "crates/coordinator/src",
+    "crates/p2pconnect/src",
+    "crates/stun/src",
+];
+
+/// What goes past the host, and why it may.
+const EXCEPTIONS: [&str; 2] = [
+    // Routers are spoken to by a library with sockets of its own, so this is for the operating system alone.
+    "crates/p2pconnect/src/machine/port_mapping",
+    // `Liveness` also watches connections that a program has with others than peers.
+    "crates/p2pconnect/src/stream/liveness.rs",
+];
+
+/// What asks the operating system.
+const SYSTEM: [&str; 14] = [
+    "crab_nat",
+    "getrandom",
+    "if_addrs",
+    "libc",
+    "nix",
+    "rustix",
+    "socket2",
+    "std::net::TcpListener",
+    "std::net::TcpStream",
+    "std::net::ToSocketAddrs",
+    "std::net::UdpSocket",
+    "std::os",
+    "std::time::SystemTime",
+    "tokio::net",
+];
+
+/// Finds what of a file asks the operating system. Tests are left out.
+#[derive(Default)]
+struct Asks(Vec<String>);
+
+impl Asks {
+    fn of(file: &File) -> Vec<String> {
+        let mut found = Self::default();
+        found.visit_file(file);
+        found.0
+    }
+
+    fn note(&mut self, path: &str) {
+        let is_below = |path: &str, other: &str| {
+            let rest = path.strip_prefix(other);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+        };
+        // Whoever imports a module can name all of it.
+        let is_module = |it: &str| path.contains("::") && is_below(it, path);
+        if SYSTEM.iter().any(|it| is_below(path, it) || is_module(it)) {
+            self.0.push(path.to_owned());
+        }
+    }
+}
+
+impl<'ast> Visit<'ast> for Asks {
+    fn visit_item_mod(&mut self, item: &'ast ItemMod) {
+        if !is_left_out(&item.attrs) {
+            syn::visit::visit_item_mod(self, item);
+        }
+    }
+
+    fn visit_item_impl(&mut self, item: &'ast ItemImpl) {
+        if !is_left_out(&item.attrs) {
+            syn::visit::visit_item_impl(self, item);
+        }
+    }
+
+    fn visit_item_use(&mut self, item: &'ast ItemUse) {
+        if !is_left_out(&item.attrs) {
+            for (path, _) in leaves(&item.tree, &[]) {
+                self.note(&path.join("::"));
+            }
+        }
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let segments = path.segments.iter().map(|it| it.ident.to_string());
+        self.note(&segments.collect::<Vec<_>>().join("::"));
+        syn::visit::visit_path(self, path);
+    }
+}
+
+/// Tells whether a file has nothing but tests.
+fn is_test(file: &Path) -> bool {
+    let is_tests = |it: &std::ffi::OsStr| it == "tests" || it == "tests.rs";
+    file.iter().any(is_tests)
+}
+
+#[test]
+fn the_product_asks_the_host_and_not_the_system() {
+    let exceptions = EXCEPTIONS.map(|it| root().join(it));
+    for source in SOURCES {
+        for file in rust_files(&root().join(source)) {
+            let within = file.strip_prefix(root()).unwrap();
+            let is_exception = exceptions.iter().any(|it| {
+                let beside = it.with_extension("rs");
+                file.starts_with(it) || file == beside
+            });
+            if is_exception || is_test(within) {
+                continue;
+            }
+            let text = std::fs::read_to_string(&file).unwrap();
+            let asks = Asks::of(&syn::parse_file(&text).unwrap());
+            assert!(asks.is_empty(), "{}: {asks:?}", within.display());
+            let is_special = text.contains("target_os") || text.contains("\"/proc/");
+            assert!(!is_special, "{} is special to one system", within.display());
+        }
+    }
+    for exception in exceptions {
+        let files = rust_files(&exception);
+        let asks = |file| {
+            let text = std::fs::read_to_string(file).unwrap();
+            !Asks::of(&syn::parse_file(&text).unwrap()).is_empty()
+        };
+        assert!(
+            files.iter().any(asks),
+            "{} is none any more",
+            exception.display()
+        );
+    }
+}
+
+#[test]
+fn what_asks_the_system_is_found() {
+    let asks = |text| Asks::of(&syn::parse_str(text).unwrap());
+    for asking in [
+        "use tokio::{net::TcpStream, time::sleep};",
+        "use std::net;",
+        "use std::net::{IpAddr, UdpSocket as Socket};",
+        "fn it() { drop(tokio::net::lookup_host((\"localhost\", 1))); }",
+        "fn it() -> i32 { libc::EMFILE }",
+        "mod within { type It = std::net::TcpListener; }",
+    ] {
+        assert_eq!(asks(asking).len(), 1, "{asking}");
+    }
+    for other in [
+        "use std::net::{IpAddr, SocketAddr};",
+        "use std::time::{Duration, Instant};",
+        "#[cfg(test)] mod tests { use tokio::net::TcpStream; }",
+    ] {
+        assert_eq!(asks(other), Vec::<String>::new(), "{other}");
+    }
+}
