@@ -1,9 +1,9 @@
 //! The seam between the product and the host that it runs on: what is at both ends of a dial and between them asks
-//! for sockets, addresses, names, randomness and the date in `p2pconnect-host` alone.
+//! for sockets, addresses, names, randomness and the time in `p2pconnect-host` alone.
 
 use std::path::Path;
 
-use syn::{File, ItemImpl, ItemMod, ItemUse, visit::Visit};
+use syn::{ExprMethodCall, File, ItemImpl, ItemMod, ItemUse, visit::Visit};
 
 use crate::{
     imports::{is_left_out, leaves},
@@ -45,13 +45,17 @@ const SYSTEM: [&str; 14] = [
 
 /// Finds what of a file asks the operating system. Tests are left out.
 #[derive(Default)]
-struct Asks(Vec<String>);
+struct Asks {
+    found: Vec<String>,
+    /// Whether `Instant` is that of the standard library, which has no clock but the system's.
+    has_system_instant: bool,
+}
 
 impl Asks {
     fn of(file: &File) -> Vec<String> {
-        let mut found = Self::default();
-        found.visit_file(file);
-        found.0
+        let mut asks = Self::default();
+        asks.visit_file(file);
+        asks.found
     }
 
     fn note(&mut self, path: &str) {
@@ -61,8 +65,12 @@ impl Asks {
         };
         // Whoever imports a module can name all of it.
         let is_module = |it: &str| path.contains("::") && is_below(it, path);
-        if SYSTEM.iter().any(|it| is_below(path, it) || is_module(it)) {
-            self.0.push(path.to_owned());
+        let is_clock = match path {
+            "Instant::now" => self.has_system_instant,
+            _ => path == "std::time::Instant::now",
+        };
+        if is_clock || SYSTEM.iter().any(|it| is_below(path, it) || is_module(it)) {
+            self.found.push(path.to_owned());
         }
     }
 }
@@ -83,9 +91,18 @@ impl<'ast> Visit<'ast> for Asks {
     fn visit_item_use(&mut self, item: &'ast ItemUse) {
         if !is_left_out(&item.attrs) {
             for (path, _) in leaves(&item.tree, &[]) {
-                self.note(&path.join("::"));
+                let path = path.join("::");
+                self.has_system_instant |= path == "std::time::Instant";
+                self.note(&path);
             }
         }
+    }
+
+    fn visit_expr_method_call(&mut self, call: &'ast ExprMethodCall) {
+        if self.has_system_instant && call.method == "elapsed" {
+            self.found.push("std::time::Instant::elapsed".to_owned());
+        }
+        syn::visit::visit_expr_method_call(self, call);
     }
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
@@ -145,12 +162,16 @@ fn what_asks_the_system_is_found() {
         "fn it() { drop(tokio::net::lookup_host((\"localhost\", 1))); }",
         "fn it() -> i32 { libc::EMFILE }",
         "mod within { type It = std::net::TcpListener; }",
+        "use std::time::{Duration, Instant}; fn it() -> Instant { Instant::now() }",
+        "use std::time::Instant; fn it(began: Instant) -> Duration { began.elapsed() }",
+        "fn it() { drop(std::time::Instant::now()); }",
     ] {
         assert_eq!(asks(asking).len(), 1, "{asking}");
     }
     for other in [
         "use std::net::{IpAddr, SocketAddr};",
         "use std::time::{Duration, Instant};",
+        "use tokio::time::Instant; fn it() -> Duration { Instant::now().elapsed() }",
         "#[cfg(test)] mod tests { use tokio::net::TcpStream; }",
     ] {
         assert_eq!(asks(other), Vec::<String>::new(), "{other}");

@@ -1,12 +1,8 @@
 //! Builds an endpoint: keys, coordinator, punch ports, and the tasks that keep it online.
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use p2pconnect_host::{Host, LOOKUP_LIMIT, TcpListener, shortage};
+use p2pconnect_host::{Host, LOOKUP_LIMIT, TcpListener, clock, shortage};
 use p2pconnect_identity::SecretKey;
 use p2pconnect_proto::{
     CoordinatorAddr,
@@ -182,7 +178,7 @@ impl Builder {
     ///
     /// Outside of a Tokio runtime with I/O and time enabled.
     pub async fn bind(self) -> Result<Endpoint, BindError> {
-        let began = Instant::now();
+        let began = clock::now();
         let bound = self.open().await;
         bound.map_err(|error| error.or_shortage(shortage::since(began)))
     }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2pconnect_host::shortage;
+use p2pconnect_host::{clock, shortage};
 use p2pconnect_proto::PeerId;
 use p2pconnect_punch::{Verdict, is_contended};
 use tokio::{
@@ -112,7 +112,7 @@ impl Dial {
             inner,
             coordination,
             peer,
-            began: Instant::now(),
+            began: clock::now(),
             deadline,
             counts: Counts::default(),
             found: None,
@@ -249,7 +249,7 @@ impl Dial {
                 Err(error) => return Err(rounds::telling(self.found.take(), error)),
             };
             let round = Round {
-                introduced: self.began.elapsed(),
+                introduced: clock::since(self.began),
                 are_apart: arranged.are_apart(),
                 remote: arranged.remote_nat(),
                 is_short: rounds::is_short(self.time_left()),
@@ -286,7 +286,7 @@ impl Dial {
     }
 
     fn time_left(&self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now())
+        self.deadline.saturating_duration_since(clock::now())
     }
 
     /// Prepares for an introduction, and returns whether there was time for it.
@@ -330,7 +330,7 @@ impl Dial {
         let steps = Steps {
             began: self.began,
             introduced: round.introduced,
-            usable: Instant::now(),
+            usable: clock::now(),
             rounds: self.counts.rounds,
         };
         let confirmation = punched.stream_path.confirmation();

@@ -1,10 +1,8 @@
 //! An endpoint: what a program dials peers and accepts connections with.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
+use p2pconnect_host::clock;
 use p2pconnect_proto::PeerId;
 use tokio::sync::{Mutex, mpsc, watch};
 
@@ -108,7 +106,7 @@ impl Endpoint {
         peer: PeerId,
         limit: Duration,
     ) -> Result<Connection, DialError> {
-        let deadline = Instant::now() + limit.min(MAX_DIAL_LIMIT);
+        let deadline = clock::now() + limit.min(MAX_DIAL_LIMIT);
         let (inner, coordination) = (Arc::clone(&self.inner), self.coordination.clone());
         Dial::new(inner, coordination, peer, deadline)
             .connect()

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use p2pconnect_host::clock;
 use p2pconnect_punch::{PairReport, Stats};
 
 use crate::sync::lock;
@@ -66,7 +67,7 @@ impl Recorder {
 
     /// Counts a punch that began at `started` and has just failed, after attempts on these pairs.
     pub(crate) fn failed(&self, started: Instant, pairs: &[PairReport]) {
-        let time = started.elapsed();
+        let time = clock::since(started);
         self.write(|metrics| {
             metrics.failed += 1;
             metrics.failed_time += time;

@@ -5,10 +5,10 @@ use std::{
     net::{IpAddr, SocketAddr},
     pin::pin,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use p2pconnect_host::{Host, LOOKUP_LIMIT};
+use p2pconnect_host::{Host, LOOKUP_LIMIT, clock};
 use p2pconnect_proto::message::{DialPolicy, Introduction};
 use p2pconnect_stun::next_keepalive;
 use tokio::{
@@ -86,9 +86,9 @@ impl RegistrationKeeper {
         loop {
             let coordination = Arc::clone(&link.coordination);
             self.current.send_replace(Some(coordination));
-            let since = Instant::now();
+            let since = clock::now();
             let error = self.serve(link).await;
-            let lasted = since.elapsed();
+            let lasted = clock::since(since);
             self.current.send_replace(None);
             tracing::info!(%error, "coordinator lost");
             if matches!(error, CoordinatorError::Replaced) {

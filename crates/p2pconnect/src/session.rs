@@ -22,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2pconnect_host::Host;
+use p2pconnect_host::{Host, clock};
 use p2pconnect_proto::{CandidateKind, NatReport};
 use p2pconnect_punch::{
     Action, CandidatePair, CheckId, ConnectFailure, Event, How, Input, Opened, PunchAgent,
@@ -342,7 +342,7 @@ impl Session {
             task,
             local,
             remote,
-            since: Instant::now(),
+            since: clock::now(),
             is_hole,
         };
         self.checks.insert(check, connecting);
@@ -412,7 +412,7 @@ impl Session {
                         UnconfirmedEvent::Usable(half) => {
                             let path = UsablePath::new(path, self.agent.stats());
                             self.handover.use_unconfirmed(half, path).await;
-                            self.agent.handle_input(Input::Used { check }, Instant::now());
+                            self.agent.handle_input(Input::Used { check }, clock::now());
                         }
                         UnconfirmedEvent::Heard => self.handover.hear(&path.pair),
                     }
@@ -426,15 +426,15 @@ impl Session {
             Some(arrival) = self.inbox.next() => self.take_arrival(arrival),
             () = self.local_nat.changed() => {
                 let report = *self.local_nat.borrow_and_update();
-                self.agent.handle_input(Input::LocalNat(report), Instant::now());
+                self.agent.handle_input(Input::LocalNat(report), clock::now());
             }
             () = self.handover.abandoned(signs) => {
                 if self.withdrawn().is_some() {
-                    self.agent.give_up(Instant::now());
+                    self.agent.give_up(clock::now());
                 }
             }
             () = sleep_until(wake_at.into()) => {
-                let now = Instant::now();
+                let now = clock::now();
                 if now >= deadline {
                     self.agent.give_up(now);
                 } else {
@@ -445,7 +445,7 @@ impl Session {
     }
 
     fn take_arrival(&mut self, arrival: Arrival) {
-        let now = Instant::now();
+        let now = clock::now();
         let Arrival {
             stream,
             local,
@@ -480,7 +480,7 @@ impl Session {
     }
 
     fn take_result(&mut self, check: CheckId, done: Done) {
-        let now = Instant::now();
+        let now = clock::now();
         let previous = self.checks.remove(&check);
         let input = match (done, previous) {
             (

@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use p2pconnect_host::clock;
 use p2pconnect_proto::{SessionToken, message::Flight};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -149,7 +150,7 @@ impl PendingWithdrawal {
             heard: Some(heard),
         };
         send(&self.withdrawals, withdrawal);
-        let until = deadline.min(Instant::now() + HEARD_LIMIT);
+        let until = deadline.min(clock::now() + HEARD_LIMIT);
         if timeout_at(until.into(), hearing).await.is_err() {
             tracing::debug!("the coordinator does not say that it has passed a withdrawal on");
         }

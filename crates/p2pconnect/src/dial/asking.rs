@@ -1,10 +1,8 @@
 //! Asks the coordinator for an introduction.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
+use p2pconnect_host::clock;
 use p2pconnect_proto::{
     NatReport, Role,
     message::{DialRequest, Refusal},
@@ -85,7 +83,7 @@ impl Dial {
             let outstanding = self.inner.glare_table.begin_dial(peer);
             let asking = timeout_at(deadline.into(), self.ask_once(lease, hello.clone()));
             let pause = busy_pause.mul_f64(1.0 + self.inner.host.random_fraction());
-            let is_in_time = |pause| Instant::now() + pause < deadline;
+            let is_in_time = |pause| clock::now() + pause < deadline;
             let Asked {
                 coordination,
                 advertised,

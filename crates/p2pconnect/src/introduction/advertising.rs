@@ -1,7 +1,8 @@
 //! Advertises: tells the coordinator, and by way of it a peer, where this endpoint may be reached and what its NAT is like.
 
-use std::{net::SocketAddr, time::Instant};
+use std::net::SocketAddr;
 
+use p2pconnect_host::clock;
 use p2pconnect_proto::{
     PunchPort,
     message::{DialPolicy, Introduction, Registration},
@@ -43,7 +44,7 @@ impl Inner {
         let interfaces = Interfaces::of(&self.host);
         let own = gather::host_addresses(mapped, &interfaces);
         Advertisement {
-            at: Instant::now(),
+            at: clock::now(),
             is_mapped: !mapped.is_empty(),
             candidates: gather::candidates(ports, &own, &nat, predicted, mapped, forwarded),
             interfaces,

@@ -1,8 +1,8 @@
 //! The callee's side of a dial: an introduction comes, and is turned into a connection or turned away.
 
-use std::{future, sync::Arc, time::Instant};
+use std::{future, sync::Arc};
 
-use p2pconnect_host::shortage;
+use p2pconnect_host::{clock, shortage};
 use p2pconnect_proto::{
     PeerId, Role,
     message::{DialPolicy, Introduction},
@@ -114,7 +114,7 @@ impl Inner {
         mut answering: PendingAnswer,
         room: Room,
     ) {
-        let (began, peer) = (Instant::now(), introduction.peer);
+        let (began, peer) = (clock::now(), introduction.peer);
         let lease = self.port_sets.answer(peer);
         let _reserved = self.behaviour.reserve();
         let syn_gate = SynGate::new(Arc::clone(&self.behaviour.recent_tuples));
@@ -163,7 +163,7 @@ impl Inner {
         listening: &Listening,
         syn_gate: &SynGate,
     ) -> Result<Punched, DialError> {
-        let began = Instant::now();
+        let began = clock::now();
         let hello = std::mem::take(&mut introduction.handshake);
         let dialler = introduction.peer;
         let handshake = CoordinatedHandshake::called(&self.key, dialler, hello)?;
@@ -194,7 +194,7 @@ impl Inner {
             }
             let patience = check.patience();
             becomes_stale(check, &self.mappings, &self.mappings, &self.behaviour).await;
-            let since = Instant::now();
+            let since = clock::now();
             // What is under way goes on: the dialler may be using it already.
             syn_gate.hold();
             discovery::keep_position_current(&self.mappings, &self.behaviour).await;

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2pconnect_host::shortage;
+use p2pconnect_host::{clock, shortage};
 use p2pconnect_proto::{
     Candidate, CandidateKind, NatReport, PeerId, PortAssignment, Role, SessionToken,
     message::Introduction,
@@ -71,7 +71,7 @@ impl Attempt {
         Begun {
             peer: introduction.peer,
             role: introduction.role,
-            started: Instant::now(),
+            started: clock::now(),
             rtt_via_coordinator: Duration::from_micros(introduction.relayed_rtt_us.into()),
             are_apart: self.known.are_apart(),
             is_held,
@@ -292,7 +292,7 @@ impl Inner {
             }
             None => {
                 pending.give_up(deadline).await;
-                sleep_until(deadline.min(Instant::now() + pause).into()).await;
+                sleep_until(deadline.min(clock::now() + pause).into()).await;
                 Err(DialError::PeerLeft)
             }
         }
@@ -445,7 +445,7 @@ impl Inner {
             Ok(Handed { punched, .. }) => {
                 let UsablePath { opened, stats, .. } = punched.stream_path.first();
                 let open = opened.at.saturating_duration_since(started);
-                self.metrics.established(open, started.elapsed(), stats);
+                self.metrics.established(open, clock::since(started), stats);
             }
             Err(SessionError::NoPath(report)) => self.metrics.failed(started, &report.pairs),
             Err(SessionError::Broken(_)) => self.metrics.failed(started, &[]),
@@ -459,7 +459,7 @@ impl Inner {
         };
         // The word of it takes half a round trip, and the two may have started as much apart.
         let soonest = self.punch.impossible_after.max(rtt_via_coordinator * 4);
-        let is_early = !are_apart && started.elapsed() + rtt_via_coordinator < soonest;
+        let is_early = !are_apart && clock::since(started) + rtt_via_coordinator < soonest;
         if is_early || is_held {
             return;
         }

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use p2pconnect_host::clock;
 use p2pconnect_proto::{PeerId, SessionToken};
 use tokio::{sync::oneshot, time::timeout_at};
 
@@ -80,7 +81,7 @@ impl Answered {
         let steps = Steps {
             began: self.began,
             introduced: Duration::ZERO,
-            usable: Instant::now(),
+            usable: clock::now(),
             rounds: 1,
         };
         let established = Established {
@@ -248,7 +249,7 @@ impl CrossedDial {
         mut self,
         deadline: Instant,
     ) -> Result<(Punched, PortSetLease), Option<DialError>> {
-        let until = deadline.min(Instant::now() + LIMIT);
+        let until = deadline.min(clock::now() + LIMIT);
         match timeout_at(until.into(), &mut self.outcome).await {
             Ok(Ok(outcome)) => outcome.map(|answered| (answered.punched, answered.lease)),
             Ok(Err(_)) => Err(None),

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2pconnect_host::Host;
+use p2pconnect_host::{Host, clock};
 use p2pconnect_proto::{
     BackFrom, BackOutcome, ConnectBack, NatFiltering, NatMapping, NatReport, PortAssignment,
 };
@@ -265,7 +265,7 @@ impl Behaviour {
         self.learn(|facts| {
             if let Some(newest) = samples.last() {
                 facts.position = Some(newest.mapped);
-                facts.probed_at = Some(Instant::now());
+                facts.probed_at = Some(clock::now());
             }
             facts.samples.extend(samples);
             facts.step = None;
@@ -278,7 +278,7 @@ impl Behaviour {
         self.learn(|facts| {
             facts.step = facts.step_by(mapped);
             facts.position = Some(mapped);
-            facts.probed_at = Some(Instant::now());
+            facts.probed_at = Some(clock::now());
             facts.tuples_before = tuples_before;
         });
         self.prediction_changed();

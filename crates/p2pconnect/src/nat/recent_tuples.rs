@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use p2pconnect_host::clock;
+
 use crate::{machine::four_tuple::FourTuple, sync::lock};
 
 /// For how long a NAT keeps the port of a connection that nobody has answered, at least: Linux for
@@ -35,7 +37,7 @@ impl RecentTuples {
 
     /// Notes that a connection is begun, and returns whether it is the first one with this 4-tuple.
     pub(crate) fn is_new(&self, four_tuple: FourTuple) -> bool {
-        let now = Instant::now();
+        let now = clock::now();
         let mut recent_tuples = lock(&self.lately);
         if recent_tuples.len() >= MAX_TUPLES {
             recent_tuples.retain(|_, since| now.duration_since(*since) < KEPT_FOR);

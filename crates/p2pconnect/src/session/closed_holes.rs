@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use p2pconnect_host::clock;
 use tokio::time::sleep_until;
 
 use crate::sync::{Watched, Watcher, lock};
@@ -45,14 +46,14 @@ struct Record {
 impl ClosedHoles {
     /// Notes that the socket of a hole is gone.
     pub(crate) fn note(&self, port: u16, remote: SocketAddr) {
-        self.with(|record| record.note(port, remote, Instant::now()));
+        self.with(|record| record.note(port, remote, clock::now()));
         self.changes.notify();
     }
 
     /// Tells whether a connection has come through one.
     pub(crate) fn leads(&self, port: u16, remote: SocketAddr) -> bool {
         self.with(|record| {
-            record.forget(Instant::now());
+            record.forget(clock::now());
             record.since.contains_key(&(port, remote))
         })
     }
@@ -60,7 +61,7 @@ impl ClosedHoles {
     /// Returns to where those lead that begin at a port.
     pub(crate) fn from(&self, port: u16) -> BTreeSet<SocketAddr> {
         self.with(|record| {
-            record.forget(Instant::now());
+            record.forget(clock::now());
             record.from(port)
         })
     }
@@ -129,7 +130,7 @@ impl Changes<'_> {
             Some(due) => due,
             None => {
                 self.news().await;
-                *self.due.insert(Instant::now() + SETTLING)
+                *self.due.insert(clock::now() + SETTLING)
             }
         };
         sleep_until(due.into()).await;

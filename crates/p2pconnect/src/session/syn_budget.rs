@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use p2pconnect_host::clock;
 use p2pconnect_proto::PeerId;
 use p2pconnect_punch::Purpose;
 
@@ -46,7 +47,7 @@ impl SynBudget {
     pub(crate) fn open(self: &Arc<Self>, peer: PeerId) -> Account {
         let mut peers = lock(&self.peers);
         if peers.len() >= MAX_PEERS {
-            let now = Instant::now();
+            let now = clock::now();
             peers.retain(|_, ledger| Arc::strong_count(ledger) > 1 || lock(ledger).owes(now));
         }
         let ledger = if peers.len() < MAX_PEERS || peers.contains_key(&peer) {
@@ -121,7 +122,7 @@ impl Account {
     /// Pays for a SYN to a network, and for its repetitions for as long as what is returned exists; `None`
     /// if too much has been spent there.
     pub(crate) fn pay(&self, network: Network, purpose: Purpose) -> Option<PaidSyn> {
-        let since = Instant::now();
+        let since = clock::now();
         let bill = Bill::new(network, purpose);
         let is_granted = self.0.budget.with(|all| all.take(bill, purpose, since));
         if !is_granted {
@@ -138,7 +139,7 @@ impl Account {
 
     /// Gives back what all introductions to the peer have sent to a network, where it has proved to be.
     pub(crate) fn prove(&self, network: Network) {
-        let now = Instant::now();
+        let now = clock::now();
         let spent = lock(&self.0.ledger).prove(network, now);
         self.0.budget.with(|all| {
             for (bill, owed) in spent {
@@ -166,7 +167,7 @@ impl PaidSyn {
     /// this introduction or in another one.
     fn charge(&self, count: u32) {
         let Shared { budget, ledger } = &*self.account.0;
-        let now = Instant::now();
+        let now = clock::now();
         {
             let mut ledger = lock(ledger);
             if count == 0 || ledger.is_proved(self.bill.network(), self.since) {
@@ -181,7 +182,7 @@ impl PaidSyn {
 impl Drop for PaidSyn {
     fn drop(&mut self) {
         // Linux repeats the first four once a second (net.ipv4.tcp_syn_linear_timeouts), others less often.
-        let repeated = self.since.elapsed().as_secs();
+        let repeated = clock::since(self.since).as_secs();
         self.charge(u32::try_from(repeated).unwrap_or(u32::MAX));
     }
 }

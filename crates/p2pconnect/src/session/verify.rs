@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2pconnect_host::{ReadHalf, TcpStream, WriteHalf};
+use p2pconnect_host::{ReadHalf, TcpStream, WriteHalf, clock};
 use p2pconnect_identity::{SecretKey, TlsConfigError, client_config, server_config};
 use p2pconnect_proto::{Opening, PEER_ALPN, Role, SessionToken, message::MAX_HANDSHAKE};
 use p2pconnect_punch::VerifyFailure;
@@ -231,7 +231,7 @@ impl Verifier {
             tls,
             handshake_progress: handshake.progress(),
             handshake_bytes: handshake.incoming(),
-            handshake_due: Instant::now(),
+            handshake_due: clock::now(),
             round_trip: Duration::ZERO,
             mode: Arc::default(),
             silence: tcp::STREAM_SILENCE,
@@ -367,7 +367,7 @@ impl Verifier {
         if let Progress::Done(tags) = &*progress.borrow() {
             return Some(tags.clone());
         }
-        let (now, patience) = (Instant::now(), round_trip.max(MIN_PATIENCE));
+        let (now, patience) = (clock::now(), round_trip.max(MIN_PATIENCE));
         if self.handshake_due > now + patience {
             return None;
         }
@@ -406,7 +406,7 @@ impl Verifier {
         let mut permit = UsePermit {
             permit: Some(permit),
             silence: SILENCE.max(self.round_trip * 2),
-            until: Instant::now() + ANSWER_LIMIT.max(self.round_trip * 4),
+            until: clock::now() + ANSWER_LIMIT.max(self.round_trip * 4),
         };
         let mut hearing = opening_read.then(|| self.hearings.begin());
         if origin != Origin::Dialled && hearing.is_none() {

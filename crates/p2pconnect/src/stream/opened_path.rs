@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use p2pconnect_host::clock;
 use p2pconnect_punch::{CandidatePair, How, Stats};
 
 /// How a connection was opened, between which addresses, and when.
@@ -25,7 +26,7 @@ pub(crate) struct UsablePath {
 impl UsablePath {
     /// Returns a path on which bytes can be sent from now on.
     pub(crate) fn new(opened: OpenedPath, stats: Stats) -> Self {
-        let since = Instant::now();
+        let since = clock::now();
         Self {
             opened,
             stats,
