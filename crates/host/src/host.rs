@@ -160,6 +160,15 @@ impl Host {
         noting(self.0.source_address(remote))
     }
 
+    /// Returns the default gateway of IPv4, if there is one and the system tells.
+    #[must_use]
+    pub fn gateway(&self) -> Option<Ipv4Addr> {
+        noting(self.0.gateway()).unwrap_or_else(|error| {
+            tracing::debug!(%error, "the system does not tell which router it uses");
+            None
+        })
+    }
+
     /// Tells whether packets to an address stay on the host, by an interface's address or by a route.
     #[must_use]
     pub fn stays_here(&self, ip: IpAddr) -> bool {

@@ -3,7 +3,7 @@
 use std::{
     fmt::Debug,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     pin::Pin,
     sync::Arc,
     time::Instant,
@@ -42,6 +42,9 @@ pub trait Platform: Debug + Send + Sync {
     /// Returns the address that packets to `remote` leave from, or an error where there is no route. It is asked often, so
     /// it must neither wait nor send anything.
     fn source_address(&self, remote: SocketAddr) -> io::Result<IpAddr>;
+
+    /// Returns the default gateway of IPv4, if there is one.
+    fn gateway(&self) -> io::Result<Option<Ipv4Addr>>;
 
     /// Tells whether packets to an address stay on the host.
     fn stays_here(&self, ip: IpAddr) -> io::Result<bool>;

@@ -1,6 +1,7 @@
 //! The operating system as a host: whatever is special to one system is in here.
 
 pub(crate) mod file_limit;
+mod gateway;
 mod held_name;
 mod local_route;
 mod route;
@@ -10,7 +11,7 @@ mod tcp_info;
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     path::Path,
     sync::{Arc, LazyLock},
     time::{Instant, SystemTime, UNIX_EPOCH},
@@ -57,6 +58,10 @@ impl Platform for System {
 
     fn source_address(&self, remote: SocketAddr) -> io::Result<IpAddr> {
         route::source_address(remote)
+    }
+
+    fn gateway(&self) -> io::Result<Option<Ipv4Addr>> {
+        gateway::gateway()
     }
 
     fn stays_here(&self, ip: IpAddr) -> io::Result<bool> {

@@ -197,7 +197,8 @@ impl Builder {
         // Until all that the server is needed for is done, a dial right after it included.
         let _reserved = behaviour.reserve();
         let addresses = dialer.resolve(self.lookup_limit).await?;
-        let port_mappings = PortMappings::new(ports.clone(), self.observer.clone());
+        let port_mappings =
+            PortMappings::new(self.host.clone(), ports.clone(), self.observer.clone());
         if self.port_mapping && self.host.is_system() && !is_here(&addresses) {
             port_mappings.start();
         }

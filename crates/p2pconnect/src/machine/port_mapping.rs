@@ -61,6 +61,7 @@ pub(crate) struct PortMappings {
 
 #[derive(Debug)]
 struct Shared {
+    host: Host,
     forwarded: Watched<Vec<ForwardedPort>>,
     closing: Watched<bool>,
     ports: PunchPorts,
@@ -79,8 +80,9 @@ enum Ended {
 
 impl PortMappings {
     /// Has nothing mapped until it is started.
-    pub(crate) fn new(ports: PunchPorts, observer: Observer) -> Self {
+    pub(crate) fn new(host: Host, ports: PunchPorts, observer: Observer) -> Self {
         let shared = Shared {
+            host,
             forwarded: Watched::default(),
             closing: Watched::default(),
             ports,
@@ -125,7 +127,7 @@ impl Shared {
     /// Keeps the punch ports mapped for as long as the future is polled, or until it is to close.
     async fn keep(self: Arc<Self>) {
         loop {
-            let route = Route::current();
+            let route = Route::current(&self.host);
             let obtaining = async {
                 match &route {
                     Some(route) => timeout(OBTAIN_LIMIT, self.obtain(route)).await.ok(),
@@ -192,9 +194,9 @@ impl Shared {
         loop {
             tokio::select! {
                 () = self.closing.wait_for(|closing| *closing) => return Ended::Closing(held),
-                () = sleep_until(next_keepalive(&Host::default(), CHECK_INTERVAL)) => {}
+                () = sleep_until(next_keepalive(&self.host, CHECK_INTERVAL)) => {}
             }
-            if Route::current().as_ref() != route {
+            if Route::current(&self.host).as_ref() != route {
                 tracing::debug!("this machine has another router now");
                 return Ended::Gone;
             }
