@@ -1,5 +1,6 @@
 //! The words for sockets and what becomes of them.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -99,6 +100,28 @@ pub enum SocketError {
     /// The connection had ended, or an ICMP error has come for a UDP socket.
     #[error(transparent)]
     Failed(#[from] Failure),
+}
+
+impl SocketError {
+    /// Returns the kind of what Linux would say.
+    #[must_use]
+    pub const fn kind(self) -> ErrorKind {
+        match self {
+            Self::AddressNotAvailable => ErrorKind::AddrNotAvailable,
+            Self::AddressInUse => ErrorKind::AddrInUse,
+            Self::NetworkUnreachable | Self::Failed(Failure::NetworkUnreachable) => {
+                ErrorKind::NetworkUnreachable
+            }
+            Self::NotConnected | Self::UnknownSocket => ErrorKind::NotConnected,
+            Self::MessageTooLong => ErrorKind::InvalidInput,
+            Self::Failed(Failure::Refused) => ErrorKind::ConnectionRefused,
+            Self::Failed(Failure::Reset) => ErrorKind::ConnectionReset,
+            Self::Failed(Failure::HostUnreachable) => ErrorKind::HostUnreachable,
+            Self::Failed(Failure::Prohibited) => ErrorKind::PermissionDenied,
+            Self::Failed(Failure::TimedOut) => ErrorKind::TimedOut,
+            Self::Failed(Failure::ProtocolUnreachable | Failure::ProtocolError) => ErrorKind::Other,
+        }
+    }
 }
 
 /// What a TCP socket asks for beside what all do.
