@@ -1,0 +1,291 @@
+//! Programs on the hosts of a lab in virtual time: what is written for an operating system runs there as it is.
+//!
+//! [`Programs`] gives each host of a [`World`] as a [`p2pconnect_host::Host`]. It needs a current-thread tokio runtime whose
+//! clock is paused: when no task can go on, tokio moves the clock to the next timer, which may be
+//! the world's next event. So a run takes as long as its computing takes, and the seed decides all of it, as long as the
+//! runtime has a seed of its own (`tokio::runtime::Builder::rng_seed`).
+//!
+//! Timers of tokio have a resolution of one millisecond. The world is exact, and programs hear of what has happened up to
+//! a millisecond later.
+
+mod connection;
+mod datagrams;
+mod listener;
+mod platform;
+mod sockets;
+
+use std::{
+    collections::BTreeMap,
+    future::pending,
+    io,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Waker},
+    time::Duration,
+};
+
+use p2pconnect_host::{Host, KeepAlive, Sharing};
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng as _};
+use tokio::{
+    sync::{Mutex as AsyncMutex, Notify},
+    time::{Instant, sleep_until},
+};
+
+use self::platform::VirtualHost;
+use netns_lab::virtual_time::{self, HostId, SocketError, SocketId, World};
+
+/// The seconds since 1970 at which all worlds begin: a moment of the year 2027.
+const EPOCH: u64 = 1_800_000_000;
+
+/// The longest that the programs of a host count at intervals before the world began.
+const LONGEST_UPTIME: Duration = Duration::from_secs(60);
+
+/// Returns the runtime that programs need: one thread, and a clock that moves when no task can go on.
+///
+/// The seed decides what tokio draws at random, for which tokio has to be compiled with `--cfg tokio_unstable`.
+///
+/// # Panics
+///
+/// If the system has no file for the runtime.
+#[must_use]
+pub fn virtual_runtime(seed: u64) -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true);
+    builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_be_bytes()));
+    builder
+        .build()
+        .expect("a runtime without I/O takes nothing")
+}
+
+/// The programs of a world.
+///
+/// Clones are of the same world.
+#[derive(Debug, Clone)]
+pub struct Programs(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// Notified when a program may have given the world something to do.
+    called: Notify,
+    /// When the world began, by the clock of the runtime.
+    began: Instant,
+    seed: u64,
+}
+
+#[derive(Debug)]
+struct State {
+    world: World,
+    waiting: BTreeMap<SocketId, Waiting>,
+    /// The ports that sockets are bound to which neither listen nor are connected yet, and how many of these there are.
+    bound: BTreeMap<HostPort, Bindings>,
+    /// The addresses of names, for all hosts.
+    names: BTreeMap<String, Vec<IpAddr>>,
+    /// Names that programs of a host hold, or have held.
+    held: BTreeMap<(HostId, String), Arc<AsyncMutex<()>>>,
+}
+
+/// A TCP port of a host.
+type HostPort = (HostId, u16);
+
+/// The sockets that are bound to a port.
+#[derive(Debug)]
+struct Bindings {
+    count: usize,
+    sharing: Sharing,
+}
+
+/// Who waits for a socket.
+#[derive(Debug, Default)]
+struct Waiting {
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy)]
+enum Interest {
+    Reading,
+    Writing,
+}
+
+impl Programs {
+    /// Begins to run programs on the hosts of a world, from this moment on. The seed decides what they draw at random.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with time enabled.
+    #[must_use]
+    pub fn new(world: World, seed: u64) -> Self {
+        Self(Arc::new(Shared {
+            state: Mutex::new(State {
+                world,
+                waiting: BTreeMap::new(),
+                bound: BTreeMap::new(),
+                names: BTreeMap::new(),
+                held: BTreeMap::new(),
+            }),
+            called: Notify::new(),
+            began: Instant::now(),
+            seed,
+        }))
+    }
+
+    /// Returns a host for a program on it. Its randomness begins anew with each call.
+    ///
+    /// # Panics
+    ///
+    /// If there is no host of this name.
+    #[must_use]
+    pub fn host(&self, name: &str, program: u64) -> Host {
+        let id = self.with(|world| world.find_host(name));
+        let id = id.unwrap_or_else(|| panic!("there is no host {name:?} in the world"));
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&self.0.seed.to_be_bytes());
+        seed[8..16].copy_from_slice(&program.to_be_bytes());
+        for (at, byte) in name.bytes().enumerate() {
+            seed[16 + at % 16] ^= byte;
+        }
+        let rng = ChaCha8Rng::from_seed(seed);
+        Host::new(VirtualHost::new(self.clone(), id, rng))
+    }
+
+    /// Gives a name an address, for all hosts.
+    pub fn name(&self, name: &str, addresses: &[IpAddr]) {
+        self.0
+            .lock()
+            .names
+            .insert(name.to_owned(), addresses.to_vec());
+    }
+
+    /// Looks at the world, or changes it, at this moment.
+    pub fn with<T>(&self, call: impl FnOnce(&mut World) -> T) -> T {
+        self.0.call(|state| call(&mut state.world))
+    }
+
+    /// Lets the world go on for as long as the future is polled.
+    pub async fn run(&self) {
+        loop {
+            let next = self.0.call(|state| state.world.next_event());
+            let happens = async {
+                match next {
+                    Some(at) => sleep_until(self.0.began + at).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = self.0.called.notified() => {}
+                () = happens => {}
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a call on the world of this moment.
+    fn call<T>(&self, call: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        state.catch_up(self.began.elapsed());
+        let result = call(&mut state);
+        state.wake_changed();
+        result
+    }
+
+    /// The same by a program, which may give the world something to do.
+    fn call_of_program<T>(&self, call: impl FnOnce(&mut State) -> T) -> T {
+        let result = self.call(call);
+        self.called.notify_one();
+        result
+    }
+}
+
+impl State {
+    /// Lets everything happen that is due.
+    fn catch_up(&mut self, now: Duration) {
+        while self.world.step(now) {}
+        self.wake_changed();
+    }
+
+    fn wake_changed(&mut self) {
+        for socket in self.world.take_changed() {
+            let Some(waiting) = self.waiting.get_mut(&socket) else {
+                continue;
+            };
+            let both = [waiting.reader.take(), waiting.writer.take()];
+            both.into_iter().flatten().for_each(Waker::wake);
+        }
+    }
+
+    fn wait(&mut self, socket: SocketId, interest: Interest, cx: &Context<'_>) {
+        let waiting = self.waiting.entry(socket).or_default();
+        let waker = Some(cx.waker().clone());
+        match interest {
+            Interest::Reading => waiting.reader = waker,
+            Interest::Writing => waiting.writer = waker,
+        }
+    }
+
+    /// Ends a socket that its program has dropped. A host that has crashed has forgotten it already.
+    fn end(
+        &mut self,
+        socket: SocketId,
+        ending: impl FnOnce(&mut World) -> Result<(), SocketError>,
+    ) {
+        self.waiting.remove(&socket);
+        let ended = ending(&mut self.world);
+        debug_assert!(matches!(ended, Ok(()) | Err(SocketError::UnknownSocket)));
+    }
+
+    /// Returns a TCP port that no socket of a host has.
+    fn free_port(&mut self, host: HostId) -> io::Result<u16> {
+        loop {
+            let port = self.world.free_tcp_port(host).map_err(system)?;
+            if !self.bound.contains_key(&(host, port)) {
+                return Ok(port);
+            }
+        }
+    }
+
+    /// Binds a socket to a port.
+    fn bind(&mut self, port: HostPort, sharing: Sharing) -> io::Result<()> {
+        let is_free = self.world.is_tcp_port_free(port.0, port.1);
+        let may_share = sharing == Sharing::Shared;
+        match self.bound.get_mut(&port) {
+            Some(bindings) if may_share && bindings.sharing == sharing => bindings.count += 1,
+            None if may_share || is_free => {
+                self.bound.insert(port, Bindings { count: 1, sharing });
+            }
+            Some(_) | None => return Err(io::ErrorKind::AddrInUse.into()),
+        }
+        Ok(())
+    }
+
+    /// Lets the port of a socket go.
+    fn unbind(&mut self, port: HostPort) {
+        if let Some(bindings) = self.bound.get_mut(&port) {
+            bindings.count -= 1;
+            if bindings.count == 0 {
+                self.bound.remove(&port);
+            }
+        }
+    }
+}
+
+/// Returns how the world asks on an idle connection.
+fn keep_alive(asked: KeepAlive) -> virtual_time::KeepAlive {
+    virtual_time::KeepAlive {
+        idle: asked.idle,
+        interval: asked.interval,
+        questions: asked.questions,
+    }
+}
+
+/// Returns what the operating system would say.
+fn system(error: SocketError) -> io::Error {
+    io::Error::new(error.kind(), error)
+}
