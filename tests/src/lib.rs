@@ -14,6 +14,10 @@
 //! - `serving`: `p2pconnect serve` as a process
 //! - `error_log`: an ERROR in the log fails a test
 //!
+//! In virtual time:
+//!
+//! - `virtual_ground`: the product on the hosts of a world
+//!
 //! Anywhere:
 //!
 //! - `program`: the command under test
@@ -39,3 +43,4 @@ pub mod scanner;
 pub mod serving;
 pub mod settled;
 pub mod tayga;
+pub mod virtual_ground;

@@ -1,0 +1,72 @@
+//! Dials that carry bytes.
+
+use std::time::Duration;
+
+use p2pconnect::{DialError, DialPolicy, Verdict};
+use p2pconnect_tests::{
+    kinds::{BLOCK, COUNTS, DROPS, PUBLIC, RANDOM_PER_DESTINATION},
+    virtual_ground::VirtualGround,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::Instant,
+};
+
+/// How long both may take until the one dials: longer than any NAT takes to be found out.
+const SETTLING: Duration = Duration::from_secs(5);
+
+/// Lets `a` dial `b`, which sends back what it gets, and returns how long it took until bytes were back.
+pub(crate) async fn dial(ground: &VirtualGround) -> Result<Duration, DialError> {
+    let listener = ground.endpoint("b").allow(DialPolicy::Anyone);
+    let listener = listener.bind().await.unwrap();
+    let peer = listener.peer_id();
+    let echoing = tokio::spawn(async move {
+        let mut connection = listener.accept().await.unwrap();
+        let mut message = Vec::new();
+        connection.read_to_end(&mut message).await.unwrap();
+        connection.write_all(&message).await.unwrap();
+        connection.shutdown().await.unwrap();
+    });
+    let dialler = ground.endpoint("a").bind().await.unwrap();
+    tokio::time::sleep(SETTLING).await;
+    let began = Instant::now();
+    let mut connection = dialler.dial(peer).await?;
+    connection.write_all(b"said").await.unwrap();
+    connection.shutdown().await.unwrap();
+    let mut heard = Vec::new();
+    connection.read_to_end(&mut heard).await.unwrap();
+    assert_eq!(heard, b"said");
+    let took = began.elapsed();
+    echoing.await.unwrap();
+    Ok(took)
+}
+
+/// From the question to the coordinator to the first bytes that come back: one way to the server and one from there, the
+/// SYNs one way, and two round trips for what is said, of which TLS takes none.
+const PHYSICS: Duration = Duration::from_millis(42 + 40 + 120);
+
+#[test]
+fn dials_between_all_kinds_of_nat_are_as_fast_as_the_path_lets_them() {
+    let kinds = [PUBLIC, DROPS, COUNTS, BLOCK].map(|it| it.boxes);
+    for (seed, a) in (0..).zip(kinds) {
+        for b in kinds {
+            let took = VirtualGround::run(seed, [a, b], async |ground| dial(&ground).await);
+            let took = took.unwrap_or_else(|error| panic!("seed {seed}, {a:?} to {b:?}: {error}"));
+            // Whoever fills a range sends its SYNs one after the other, and timers are of a millisecond.
+            let slack = Duration::from_millis(50);
+            let range = PHYSICS..PHYSICS + slack;
+            assert!(
+                range.contains(&took),
+                "{took:?}, seed {seed}, {a:?} to {b:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn two_nats_with_random_ports_explain_themselves() {
+    let random = RANDOM_PER_DESTINATION.boxes;
+    let error = VirtualGround::run(1, [random; 2], async |ground| dial(&ground).await);
+    let verdict = error.unwrap_err().report().map(|report| report.verdict);
+    assert_eq!(verdict, Some(Verdict::BothMappingsVary));
+}

@@ -1,0 +1,6 @@
+//! The product in virtual time: what is shipped runs, and a seed replays it.
+
+#![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+
+mod dials;
+mod seeds;
