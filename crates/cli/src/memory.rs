@@ -1,39 +1,37 @@
 //! How much memory this process may take.
 
+mod cgroups;
+
 use std::{fs, path::Path};
 
-/// Returns the least of what the process, its cgroups and the machine allow, in bytes; `None` where
-/// nothing says.
+/// The limits of a process that bound its memory (getrlimit(2)), as /proc/PID/limits names them.
+const OF_A_PROCESS: [&str; 2] = ["Max address space", "Max data size"];
+
+/// Returns the least of what the process, its control groups and the machine allow, in bytes; `None`
+/// where nothing says.
 pub(crate) fn limit() -> Option<u64> {
     let read = |path: &Path| fs::read_to_string(path).ok();
-    let process = read(Path::new("/proc/self/limits")).and_then(|it| of_process(&it));
-    let machine = read(Path::new("/proc/meminfo")).and_then(|it| of_machine(&it));
-    let cgroup = read(Path::new("/proc/self/cgroup"));
-    let folders = cgroup.as_deref().and_then(cgroup_path).map(|path| {
-        let mounted = Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/'));
-        let within = mounted
-            .ancestors()
-            .take_while(|it| it.starts_with("/sys/fs/cgroup"));
-        within.map(Path::to_owned).collect::<Vec<_>>()
-    });
-    let cgroups = folders.into_iter().flatten().filter_map(|folder| {
-        let text = read(&folder.join("memory.max"))?;
-        // "max" is no number.
-        text.trim().parse().ok()
-    });
-    [process, machine]
-        .into_iter()
-        .flatten()
-        .chain(cgroups)
-        .min()
+    let text = |path: &str| read(Path::new(path)).unwrap_or_default();
+    let mounts = text("/proc/self/mountinfo");
+    let groups = text("/proc/self/cgroup");
+    [
+        of_process(&text("/proc/self/limits")),
+        cgroups::limit(&mounts, &groups, read),
+        of_machine(&text("/proc/meminfo")),
+    ]
+    .into_iter()
+    .flatten()
+    .min()
 }
 
-/// Reads the address space that a process may have (proc(5), /proc/PID/limits).
+/// Reads the address space and the data that a process may have (proc(5), /proc/PID/limits).
 fn of_process(limits: &str) -> Option<u64> {
-    let line = limits
-        .lines()
-        .find_map(|it| it.strip_prefix("Max address space"))?;
-    line.split_whitespace().next()?.parse().ok()
+    let soft = |line: &str| {
+        let values = OF_A_PROCESS.iter().find_map(|it| line.strip_prefix(it))?;
+        // "unlimited" is no number.
+        values.split_whitespace().next()?.parse().ok()
+    };
+    limits.lines().filter_map(soft).min()
 }
 
 /// Reads the memory that a machine has (proc(5), /proc/meminfo), which is in KiB there.
@@ -43,32 +41,34 @@ fn of_machine(info: &str) -> Option<u64> {
     kib.checked_mul(1024)
 }
 
-/// Reads the path of a process in the unified hierarchy (cgroups(7), /proc/PID/cgroup).
-fn cgroup_path(groups: &str) -> Option<&str> {
-    groups.lines().find_map(|it| it.strip_prefix("0::"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Returns what /proc/PID/limits says of two limits.
+    fn limits(address_space: &str, data: &str) -> String {
+        format!(
+            "Limit                     Soft Limit           Hard Limit           Units     \n\
+             Max data size             {data:20} unlimited            bytes     \n\
+             Max resident set          1024                 1024                 bytes     \n\
+             Max address space         {address_space:20} unlimited            bytes     \n"
+        )
+    }
+
     #[test]
     fn what_the_system_says_is_read() {
-        let header = "Limit                     Soft Limit           Hard Limit           Units\n";
-        let limited = "Max address space         671088640            unlimited            bytes\n";
-        let without = "Max address space         unlimited            unlimited            bytes\n";
-        assert_eq!(of_process(&format!("{header}{limited}")), Some(640 << 20));
-        assert_eq!(of_process(&format!("{header}{without}")), None);
+        const UNLIMITED: &str = "unlimited";
+        let both = limits("671088640", "134217728");
+        assert_eq!(of_process(&limits("671088640", UNLIMITED)), Some(640 << 20));
+        assert_eq!(of_process(&limits(UNLIMITED, "134217728")), Some(128 << 20));
+        assert_eq!(of_process(&both), Some(128 << 20));
+        assert_eq!(of_process(&limits(UNLIMITED, UNLIMITED)), None);
         assert_eq!(
             of_machine("MemTotal:       1024 kB\nMemFree: 1 kB\n"),
             Some(1 << 20)
         );
-        assert_eq!(cgroup_path("12:pids:/a\n0::/b/c\n"), Some("/b/c"));
         for text in ["", "Max address space", "MemTotal: much", "0:"] {
-            assert_eq!(
-                (of_process(text), of_machine(text), cgroup_path(text)),
-                (None, None, None)
-            );
+            assert_eq!((of_process(text), of_machine(text)), (None, None));
         }
     }
 
