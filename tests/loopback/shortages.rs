@@ -5,7 +5,7 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
     time::Duration,
@@ -209,32 +209,80 @@ async fn a_machine_that_gives_no_thread_is_said_to_be_that() {
     assert!(said.contains("no more threads"), "{said}");
 }
 
-#[tokio::test]
-async fn a_coordinator_with_little_memory_takes_fewer_clients_and_says_so() {
+/// Starts a coordinator by way of a command that may limit it, and returns what it says of its memory.
+async fn said_of_memory(mut command: Command) -> String {
     let directory = tempfile::tempdir().unwrap();
-    let mut command = limited("--as=671088640", p2pconnect().as_ref());
-    command.args([
-        "serve",
-        "--listen",
-        "127.0.0.1:0",
-        "--stun",
-        "127.0.0.1:0",
-        "--key",
-    ]);
-    command.arg(directory.path().join("key.pem"));
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let plain = Serving::command(any, any, &directory.path().join("key.pem"));
+    command.args(plain.as_std().get_args());
     let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let note = async {
         while let Some(line) = lines.next_line().await.unwrap() {
-            if line.contains("640 MiB of memory") {
+            if line.contains("MiB of memory") {
                 return line;
             }
         }
         panic!("it ended and said nothing of memory");
     };
     let note = timeout(LIMIT, note).await.unwrap();
-    assert!(note.contains("room for 4608 clients"), "{note}");
     child.kill().await.unwrap();
+    note
+}
+
+#[tokio::test]
+async fn a_coordinator_with_little_memory_takes_fewer_clients_and_says_so() {
+    let note = said_of_memory(limited("--as=671088640", p2pconnect().as_ref())).await;
+    assert!(note.contains("640 MiB of memory"), "{note}");
+    assert!(note.contains("room for 4864 clients"), "{note}");
+    let note = said_of_memory(limited("--data=671088640", p2pconnect().as_ref())).await;
+    assert!(note.contains("640 MiB of memory"), "{note}");
+}
+
+/// A control group that is empty when it is dropped.
+struct Group(PathBuf);
+
+impl Group {
+    /// Makes a group whose memory is limited to so many bytes. `None` where the system does not let this user.
+    fn with_memory(bytes: u64) -> Option<Self> {
+        let name = format!("p2pconnect-test-{}", std::process::id());
+        let [v1, v2] = ["memory/", ""].map(|it| format!("/sys/fs/cgroup/{it}{name}"));
+        let made = [(v1, "memory.limit_in_bytes"), (v2, "memory.max")]
+            .into_iter()
+            .find(|(group, _)| fs::create_dir(group).is_ok());
+        let (group, file) = made?;
+        let group = Self(group.into());
+        let limited = fs::write(group.0.join(file), bytes.to_string());
+        limited.is_ok().then_some(group)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir(&self.0) {
+            eprintln!("{} stays: {error}", self.0.display());
+        }
+    }
+}
+
+/// Whatever version of control groups the system has, if the test may make one.
+#[tokio::test]
+async fn a_coordinator_in_a_control_group_takes_what_that_bears() {
+    let Some(group) = Group::with_memory(128 << 20) else {
+        return eprintln!("not tried: no control group can be made here");
+    };
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "echo $$ > $0/cgroup.procs && exec \"$@\""])
+        .arg(&group.0)
+        .arg(p2pconnect())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let note = said_of_memory(command).await;
+    assert!(note.contains("128 MiB of memory"), "{note}");
+    assert!(note.contains("room for 768 clients"), "{note}");
 }
 
 /// Each of these datagrams made a coordinator keep 26 KiB for half a minute, which is more than it may have.

@@ -25,5 +25,7 @@ mod start;
 
 pub use registry::Limits;
 pub use rendezvous::{Rendezvous, RendezvousError, RendezvousPorts, tcp_addresses};
-pub use service::{BindError, Config, Coordinator, RunningCoordinator, ServiceLimits};
+pub use service::{
+    BindError, Config, Coordinator, RunningCoordinator, ServiceLimits, memory_for_clients,
+};
 pub use start::{MAX_DELAY, relayed_rtt_us, start_delays};

@@ -32,7 +32,7 @@ use tokio::{
 };
 use tracing::{Instrument as _, debug, debug_span, error, info};
 
-pub use config::{BindError, Config, ServiceLimits};
+pub use config::{BindError, Config, ServiceLimits, memory_for_clients};
 
 use crate::concealed::Findings;
 use gate::{Attempt, Verdict};

@@ -118,6 +118,16 @@ impl TcpSocket {
         self.0.keep_alive(keep_alive)
     }
 
+    /// Bounds what is kept of what comes over the connection, or those that a listener accepts, and has not been read, and
+    /// of what is sent there, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// What the system reports; none is expected.
+    pub fn limit_buffers(&self, bytes: u32) -> io::Result<()> {
+        self.0.limit_buffers(bytes)
+    }
+
     /// Begins to connect. A SYN is sent when the future is polled for the first time.
     ///
     /// # Cancel safety

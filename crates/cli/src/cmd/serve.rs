@@ -10,9 +10,10 @@ use std::{
 use anyhow::Context as _;
 use p2pconnect_coordinator::{
     BindError, Coordinator, Rendezvous, RendezvousError, RendezvousPorts, ServiceLimits,
+    memory_for_clients,
 };
 use p2pconnect_proto::TokenKey;
-use p2pconnect_stun::StunServerConfig;
+use p2pconnect_stun::{BYTES_PER_CONNECTION, StunServerConfig};
 use tokio::task::JoinSet;
 
 use self::addresses::Addresses;
@@ -34,7 +35,7 @@ const FEWEST_FILES: u64 = 1024;
 /// Half of all where there are fewer.
 const FILES_KEPT: usize = 128;
 
-/// How many STUN servers share the files: one at its own port, and at the port of QUIC one for each
+/// How many STUN servers share the files and the memory: one at its own port, and at the port of QUIC one for each
 /// address family.
 const STUN_SERVERS: usize = 3;
 
@@ -86,7 +87,9 @@ fn start(options: &args::Serve) -> anyhow::Result<Rendezvous> {
     getrandom::fill(&mut secret).context("no randomness from the system")?;
     let addresses = Addresses::wanted(options)?;
     let token_key = TokenKey::from_bytes(secret);
-    let ports = RendezvousPorts::bind(addresses.listen, &addresses.stun, stun_config(), token_key);
+    let memory = memory::limit().unwrap_or(u64::MAX);
+    let stun = stun_config(memory);
+    let ports = RendezvousPorts::bind(addresses.listen, &addresses.stun, stun, token_key);
     let ports = ports.map_err(|error| match error {
         RendezvousError::Stun(error) => {
             let failed = format!("STUN cannot listen on TCP {}", join(&addresses.stun));
@@ -106,7 +109,7 @@ fn start(options: &args::Serve) -> anyhow::Result<Rendezvous> {
             "note: this machine has no IPv6; listening on addresses of IPv4, such as 0.0.0.0",
         );
     }
-    let limits = limits();
+    let limits = limits(memory);
     if let Some(error) = ports.no_alternates() {
         say_that_mappings_cannot_be_compared(addresses.listen, error);
     }
@@ -125,11 +128,8 @@ fn start(options: &args::Serve) -> anyhow::Result<Rendezvous> {
 }
 
 /// Returns how many clients the memory of this process bears, and says so if these are fewer than usual.
-fn limits() -> ServiceLimits {
+fn limits(bytes: u64) -> ServiceLimits {
     let usual = ServiceLimits::default();
-    let Some(bytes) = memory::limit() else {
-        return usual;
-    };
     let limits = usual.clone().within_memory(bytes);
     if limits.max_connections < usual.max_connections {
         stdio::say(format!(
@@ -161,13 +161,22 @@ fn say_that_mappings_cannot_be_compared(listen: SocketAddr, error: &impl std::fm
     ));
 }
 
-fn stun_config() -> StunServerConfig {
+fn stun_config(memory: u64) -> StunServerConfig {
     let mut config = StunServerConfig::default();
     share_files(
         &mut config,
         p2pconnect::raise_file_limit().unwrap_or(FEWEST_FILES),
     );
+    share_memory(&mut config, memory);
     config
+}
+
+/// Bounds what STUN takes of the memory that the process may have to a quarter of what clients may take, which is as
+/// many connections as the clients of the coordinator hold.
+fn share_memory(config: &mut StunServerConfig, bytes: u64) {
+    let all = memory_for_clients(bytes) / 4 / BYTES_PER_CONNECTION;
+    let all = usize::try_from(all).unwrap_or(usize::MAX);
+    config.max_connections = config.max_connections.min((all / STUN_SERVERS).max(1));
 }
 
 /// Bounds what STUN takes of the open files that the process may have, so that QUIC, and what the
@@ -216,6 +225,28 @@ mod tests {
             let error = not_listening(kind.into(), "here", "--stun");
             assert!(format!("{error:#}").contains(told), "{error:#}");
         }
+    }
+
+    #[test]
+    fn stun_takes_a_part_of_the_memory_and_holds_the_mappings_of_all_clients() {
+        for mib in [0, 32, 64, 128, 512, 1 << 20] {
+            let bytes = mib << 20;
+            let mut config = StunServerConfig::default();
+            share_memory(&mut config, bytes);
+            let taken = (config.max_connections * STUN_SERVERS) as u64 * BYTES_PER_CONNECTION;
+            assert!(taken <= (bytes / 4).max(15 << 10), "{mib} MiB: {taken}");
+            // A client has two punch ports.
+            let clients = ServiceLimits::default()
+                .within_memory(bytes)
+                .max_connections;
+            assert!(
+                config.max_connections >= 2 * clients || clients == 1,
+                "{mib} MiB"
+            );
+        }
+        let mut config = StunServerConfig::default();
+        share_memory(&mut config, u64::MAX);
+        assert_eq!(config.max_connections, 40_960);
     }
 
     #[test]

@@ -2,24 +2,24 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+use super::ServiceLimits;
 use crate::network::site;
-
-/// What is kept in all.
-const MAX_TOTAL: usize = 64 << 20;
 
 /// Counts the bytes of requests that are being read by where they come from.
 #[derive(Debug)]
 pub(super) struct Buffers {
+    max_total: usize,
     max_per_site: usize,
     total: usize,
     by_site: BTreeMap<IpAddr, usize>,
 }
 
 impl Buffers {
-    /// Returns buffers that hold nothing, with room for so many bytes from one network.
-    pub(super) const fn new(max_per_site: usize) -> Self {
+    /// Returns buffers that hold nothing.
+    pub(super) const fn new(limits: &ServiceLimits) -> Self {
         Self {
-            max_per_site,
+            max_total: limits.max_unfinished,
+            max_per_site: limits.max_unfinished_per_source,
             total: 0,
             by_site: BTreeMap::new(),
         }
@@ -31,8 +31,8 @@ impl Buffers {
     pub(super) fn take(&mut self, source: IpAddr, bytes: usize) -> bool {
         let site = site(source);
         let taken = self.by_site.get(&site).map_or(0, |&it| it) + bytes;
-        let free = MAX_TOTAL.saturating_sub(self.total);
-        let share = if free < MAX_TOTAL / 2 {
+        let free = self.max_total.saturating_sub(self.total);
+        let share = if free < self.max_total / 2 {
             free / 16
         } else {
             usize::MAX
@@ -65,7 +65,6 @@ mod tests {
     use super::*;
 
     const FRAME: usize = 64 << 10;
-    const MAX_PER_SITE: usize = 4 << 20;
 
     fn ip(n: u32) -> IpAddr {
         IpAddr::V4(Ipv4Addr::from_bits(n))
@@ -73,9 +72,10 @@ mod tests {
 
     #[test]
     fn one_network_has_so_much_and_gives_it_back() {
-        let mut buffers = Buffers::new(MAX_PER_SITE);
+        let limits = ServiceLimits::default();
+        let mut buffers = Buffers::new(&limits);
         let taken = (0..1_000).filter(|_| buffers.take(ip(1), FRAME)).count();
-        assert_eq!(taken, MAX_PER_SITE / FRAME);
+        assert_eq!(taken, limits.max_unfinished_per_source / FRAME);
         assert!(buffers.take(ip(2), FRAME));
         buffers.give_back(ip(1), FRAME);
         assert!(buffers.take(ip(1), FRAME));
@@ -88,11 +88,15 @@ mod tests {
 
     #[test]
     fn many_greedy_networks_leave_room_for_another() {
-        let mut buffers = Buffers::new(MAX_PER_SITE);
-        for n in 0..1_000 {
-            while buffers.take(ip(n), FRAME) {}
+        for mib in [48, 64, 128, 1 << 20] {
+            let limits = ServiceLimits::default().within_memory(mib << 20);
+            let mut buffers = Buffers::new(&limits);
+            for n in 0..1_000 {
+                while buffers.take(ip(n), FRAME) {}
+            }
+            assert!(buffers.total <= limits.max_unfinished);
+            assert!(buffers.total as u64 <= (mib << 20) / 8, "{mib} MiB");
+            assert!(buffers.take(ip(9_999), 4 << 10), "{}", buffers.total);
         }
-        assert!(buffers.total <= MAX_TOTAL);
-        assert!(buffers.take(ip(9_999), 4 << 10), "{}", buffers.total);
     }
 }

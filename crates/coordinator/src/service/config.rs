@@ -62,6 +62,23 @@ const BYTES_PER_CONNECTION: u64 = 64 * 1024;
 /// What the rest of the process takes: its code, the socket's buffer, handshakes that wait, and tables.
 const BYTES_BESIDES: u64 = 32 << 20;
 
+/// What is kept of requests that are not whole however little memory there is: the longest one of each of eight
+/// networks, as these share half of it.
+const LEAST_UNFINISHED: usize = 1 << 20;
+
+/// Which part of the places those may take, together, that have not shown that they receive what is sent to their
+/// address: one for handshakes under way, and as much again for what is left of those that failed.
+pub(super) const UNPROVEN_SHARE: usize = 8;
+
+/// Returns how much of a process's memory its clients may take, where it may have so many bytes.
+///
+/// [`ServiceLimits::within_memory`] gives half of it to connections and an eighth to requests that are not whole. A
+/// quarter is for the connections of STUN servers beside the coordinator, and the rest is in reserve.
+#[must_use]
+pub const fn memory_for_clients(bytes: u64) -> u64 {
+    bytes.saturating_sub(BYTES_BESIDES)
+}
+
 /// How a coordinator is set up.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -112,6 +129,10 @@ pub struct ServiceLimits {
     /// By default 128: more than honest clients ever cause together, unless all return at once
     /// after an outage, when a round trip matters little.
     pub handshakes_before_retry: usize,
+    /// The most bytes that are kept of requests that are not whole yet.
+    ///
+    /// By default 64 MiB: a thousand of the longest.
+    pub max_unfinished: usize,
     /// The most bytes that are kept of requests from one IPv4 address or IPv6 /48 that are not whole yet.
     ///
     /// By default 4 MiB: as many connections as one address may have, with four requests of 2 KiB each.
@@ -128,6 +149,7 @@ impl Default for ServiceLimits {
             max_connections: 16_384,
             max_connections_per_source: 512,
             handshakes_before_retry: 128,
+            max_unfinished: 64 << 20,
             max_unfinished_per_source: 4 << 20,
             idle_timeout: Duration::from_secs(30),
         }
@@ -135,16 +157,20 @@ impl Default for ServiceLimits {
 }
 
 impl ServiceLimits {
-    /// Returns these limits with no more connections than so many bytes of memory bear, so that the
+    /// Returns these limits with no more than so many bytes of memory bear, see [`memory_for_clients`], so that the
     /// coordinator refuses clients where the system would end it.
     ///
-    /// Half of the bytes count, as much of an address space goes to what is reserved and never
-    /// used. One connection is allowed however little there is.
+    /// One connection is allowed however little there is.
     #[must_use]
     pub fn within_memory(mut self, bytes: u64) -> Self {
-        let places = (bytes / 2).saturating_sub(BYTES_BESIDES) / BYTES_PER_CONNECTION;
-        let places = usize::try_from(places).unwrap_or(usize::MAX).max(1);
+        let number = |it: u64| usize::try_from(it).unwrap_or(usize::MAX);
+        let bytes = memory_for_clients(bytes);
+        let places = number(bytes / 2 / BYTES_PER_CONNECTION).max(1);
         self.max_connections = self.max_connections.min(places);
+        let unproven = (self.max_connections / UNPROVEN_SHARE).max(1);
+        self.handshakes_before_retry = self.handshakes_before_retry.min(unproven);
+        let unfinished = number(bytes / 8).max(LEAST_UNFINISHED);
+        self.max_unfinished = self.max_unfinished.min(unfinished);
         self
     }
 }
@@ -240,8 +266,9 @@ mod tests {
             limits.max_connections
         };
         assert_eq!(places(1 << 20), ServiceLimits::default().max_connections);
-        assert_eq!(places(640), 4_608);
-        assert_eq!(places(64), 1);
+        assert_eq!(places(640), 4_864);
+        assert_eq!(places(64), 256);
+        assert_eq!(places(32), 1);
         assert_eq!(places(0), 1);
     }
 }

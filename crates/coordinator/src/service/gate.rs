@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::ServiceLimits;
+use super::config::{ServiceLimits, UNPROVEN_SHARE};
 use crate::network::{site, subscriber};
 
 /// How many subscribers' worth of connections a site may have. A /48 is what one customer is given
@@ -90,8 +90,10 @@ impl Gate {
         // Forged attempts can thus take at most half of what an address may have.
         let limit = self.limits.max_connections_per_source;
         let from_source = count(&self.by_subscriber, subscriber(attempt.source));
-        let is_crowded =
-            self.handshakes >= self.limits.handshakes_before_retry || from_source >= limit / 2;
+        let failed = self.limits.max_connections / UNPROVEN_SHARE;
+        let is_crowded = self.handshakes >= self.limits.handshakes_before_retry
+            || self.lingering.len() >= failed.max(1)
+            || from_source >= limit / 2;
         if is_crowded || !self.pay(now) {
             return Verdict::Retry;
         }
@@ -277,6 +279,32 @@ mod tests {
             Verdict::Accept,
             "who proves its address"
         );
+    }
+
+    #[test]
+    fn forged_handshakes_leave_places_where_there_are_few() {
+        let mut rig = Rig::new(ServiceLimits::default().within_memory(64 << 20));
+        let mut under_way = VecDeque::new();
+        for n in 0..20_000_u32 {
+            rig.now += Duration::from_millis(1);
+            let source = IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + n));
+            if rig.judge(source, false) == Verdict::Accept {
+                rig.gate.enter(source);
+                under_way.push_back((rig.now + Duration::from_secs(10), source));
+            }
+            // Half of them end at once, and the others when they have taken too long.
+            let ended = match under_way.front() {
+                Some((ends, _)) if *ends <= rig.now => under_way.pop_front(),
+                Some(_) | None if n % 2 == 0 => under_way.pop_back(),
+                Some(_) | None => None,
+            };
+            if let Some((_, from)) = ended {
+                rig.gate.handshake_failed(from, rig.now);
+            }
+        }
+        for last in 0..128 {
+            assert!(rig.connects(ip(last)), "{last} of {}", rig.gate.connections);
+        }
     }
 
     #[test]

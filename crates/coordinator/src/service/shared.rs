@@ -69,7 +69,7 @@ impl Shared {
         Self {
             registry: Mutex::new(Registry::new(config.limits, config.token_key)),
             connections: Mutex::default(),
-            buffers: Mutex::new(Buffers::new(config.service.max_unfinished_per_source)),
+            buffers: Mutex::new(Buffers::new(&config.service)),
             gate: Mutex::new(Gate::new(config.service)),
             requests: Mutex::new(RateLimiter::new(REQUEST_BURST, REQUEST_INTERVAL)),
             journal: Mutex::new(Journal::new()),

@@ -85,6 +85,11 @@ impl UnconnectedTcp for Unconnected {
         set_keep_alive(SockRef::from(&self.0), keep_alive)
     }
 
+    fn limit_buffers(&self, bytes: u32) -> io::Result<()> {
+        self.0.set_recv_buffer_size(bytes)?;
+        self.0.set_send_buffer_size(bytes)
+    }
+
     fn connect(self: Box<Self>, remote: SocketAddr) -> Pin<Box<dyn Connecting>> {
         Box::pin(Attempt {
             handle: tcp_info::Handle::of(&self.0),

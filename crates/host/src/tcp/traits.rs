@@ -31,6 +31,12 @@ pub trait UnconnectedTcp: Debug + Send + Sync {
     /// Has the connection, or those that a listener accepts, asked while they are idle whether the other side is there.
     fn keep_alive(&self, keep_alive: KeepAlive) -> io::Result<()>;
 
+    /// Bounds what is kept of what comes over the connection, or those that a listener accepts, and has not been read, and
+    /// of what is sent there, in bytes. A platform that keeps little anyway need not do anything.
+    fn limit_buffers(&self, _: u32) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Begins to connect. A SYN is sent when the future is polled for the first time.
     fn connect(self: Box<Self>, remote: SocketAddr) -> Pin<Box<dyn Connecting>>;
 

@@ -20,6 +20,9 @@ use crate::{
 /// Above anything that loopback needs on a loaded machine.
 const LONG: Duration = Duration::from_secs(20);
 
+/// How long the system takes nothing from a sender whose bytes have no room anywhere.
+const STALLS: Duration = Duration::from_millis(500);
+
 fn any_port() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
 }
@@ -63,6 +66,21 @@ async fn pipelined_and_split_requests_are_answered_in_order() {
         assert_eq!(response.result.unwrap().mapped, local);
     }
     assert_eq!(timeout(LONG, reader.next()).await.unwrap().unwrap(), None);
+}
+
+/// By default the system would keep 64 KiB and more.
+#[tokio::test]
+async fn little_is_kept_of_what_is_not_read() {
+    let listener = listen(&Host::default(), any_port()).unwrap();
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_send_buffer_size(BUFFER).unwrap();
+    let connecting = socket.connect(listener.local_addr().unwrap());
+    let client = connecting.await.unwrap();
+    let mut kept = 0;
+    while timeout(STALLS, client.writable()).await.is_ok() {
+        kept += client.try_write(&[0; 1024]).unwrap_or(0);
+    }
+    assert!(kept <= 32 << 10, "{kept} bytes");
 }
 
 #[tokio::test]
