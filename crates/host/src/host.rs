@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::{
     HeldName, Interface, Platform, Sharing, TcpListener, TcpSocket, UdpSocket, shortage,
     system::System,
-    udp::{Unmarked, unspecified},
+    udp::{QuicSocket, unspecified},
 };
 
 /// Addresses for documentation (RFC 5737, RFC 3849), which no network has: the routes to them are those to
@@ -55,7 +55,7 @@ impl Host {
         self.0.is_system()
     }
 
-    /// Returns a UDP socket bound to `local`, whose packets have no ECN mark. Port 0 lets the system choose a free port.
+    /// Returns a UDP socket bound to `local`. Port 0 lets the system choose a free port.
     /// `receive_buffer` is how many bytes it has room for that nobody has read yet; by default the system decides.
     ///
     /// # Errors
@@ -70,8 +70,7 @@ impl Host {
         local: SocketAddr,
         receive_buffer: Option<usize>,
     ) -> io::Result<UdpSocket> {
-        let socket = noting(self.0.udp_socket(local, receive_buffer))?;
-        Ok(UdpSocket(Arc::new(Unmarked(socket))))
+        noting(self.0.udp_socket(local, receive_buffer)).map(UdpSocket)
     }
 
     /// Returns a UDP socket for reaching a server, bound to a free port of all addresses of the server's family.
@@ -87,7 +86,8 @@ impl Host {
         self.udp_socket(unspecified(server), None)
     }
 
-    /// Returns a QUIC endpoint on a UDP socket of this host.
+    /// Returns a QUIC endpoint on a UDP socket of this host, whose packets have no ECN mark. One that serves sends in
+    /// handshakes three times what has come at most to an address that may be forged.
     ///
     /// # Errors
     ///
@@ -105,7 +105,8 @@ impl Host {
         if !self.is_system() {
             config.rng_seed(Some(self.random_seed()));
         }
-        Endpoint::new_with_abstract_socket(config, server, socket.0, Arc::new(TokioRuntime))
+        let socket = Arc::new(QuicSocket::new(socket, server.is_some()));
+        Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime))
     }
 
     /// Returns a TCP socket bound to `local`, which neither listens nor is connected.

@@ -10,6 +10,7 @@ mod lifetime;
 mod limits;
 mod meeting;
 mod path;
+mod reflection;
 mod relaying;
 mod rendezvous;
 mod silence;
