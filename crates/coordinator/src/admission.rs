@@ -15,8 +15,8 @@ use crate::network::subscriber;
 pub struct Claimant {
     /// The id that the peer proved in the handshake.
     pub peer: PeerId,
-    /// The address at which the peer finished the QUIC handshake; `None` if it is elsewhere by now.
-    pub seen: Option<SocketAddr>,
+    /// The address at which the peer finished the QUIC handshake.
+    pub seen: SocketAddr,
 }
 
 /// What is left of a list of candidates.
@@ -87,24 +87,18 @@ fn is_believable(
     }
     if ip.is_loopback() {
         // Development on one machine: this peer is there itself.
-        let is_here = |seen: SocketAddr| seen.ip().to_canonical().is_loopback();
-        return claimant.seen.is_some_and(is_here);
+        return claimant.seen.ip().to_canonical().is_loopback();
     }
+    let is_seen = || subscriber(ip) == subscriber(claimant.seen.ip());
     match candidate.kind {
         CandidateKind::PeerReflexive => false,
         CandidateKind::Host if is_local(ip) => true,
         CandidateKind::Host | CandidateKind::ServerReflexive => {
-            is_seen(ip, claimant.seen) || is_attested(candidate, claimant, key, now)
+            is_seen() || is_attested(candidate, claimant, key, now)
         }
         // No server has seen this port. The address must be that of the peer's NAT.
-        CandidateKind::Mapped | CandidateKind::Predicted => {
-            is_seen(ip, claimant.seen) || attested.contains(&ip)
-        }
+        CandidateKind::Mapped | CandidateKind::Predicted => is_seen() || attested.contains(&ip),
     }
-}
-
-fn is_seen(ip: IpAddr, seen: Option<SocketAddr>) -> bool {
-    seen.is_some_and(|seen| subscriber(ip) == subscriber(seen.ip()))
 }
 
 fn is_attested(candidate: &Candidate, claimant: &Claimant, key: &TokenKey, now: u64) -> bool {

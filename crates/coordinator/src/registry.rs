@@ -247,8 +247,7 @@ impl Registry {
         };
         let witnessed = reachable(&witnessed, &callee.client).len();
         let serial = callee.serial;
-        let seen_together = !client.has_moved
-            && subscriber(client.seen.ip()) == subscriber(callee.client.seen.ip());
+        let seen_together = subscriber(client.seen.ip()) == subscriber(callee.client.seen.ip());
         let callee = Side {
             peer: request.callee,
             connection: callee.client.connection,
@@ -320,7 +319,7 @@ impl Registry {
     fn admit(&self, client: &Client, candidates: &[Candidate], now: Moment) -> Admitted {
         let claimant = Claimant {
             peer: client.peer,
-            seen: (!client.has_moved).then_some(client.seen),
+            seen: client.seen,
         };
         admit(candidates, &claimant, &self.key, now.unix_secs)
     }

@@ -29,7 +29,7 @@ fn token(peer: &PeerId, at: SocketAddr, expires_at: u64) -> ReflexiveToken {
 fn admit_from(seen: &str, candidates: &[Candidate]) -> Admitted {
     let claimant = Claimant {
         peer: PEER,
-        seen: Some(address(seen)),
+        seen: address(seen),
     };
     admit(candidates, &claimant, &key(), NOW)
 }

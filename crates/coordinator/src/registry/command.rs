@@ -18,14 +18,9 @@ pub struct Client {
     pub peer: PeerId,
     /// The connection.
     pub connection: ConnectionId,
-    /// The address at which the peer finished the handshake.
-    ///
-    /// It stays the same when the connection migrates: only a finished handshake shows that the
-    /// peer receives what is sent to an address, while a migrated packet's source may be forged.
+    /// The address at which the peer finished the handshake, which shows that the peer receives what is
+    /// sent there. All of the connection's packets come from there.
     pub seen: SocketAddr,
-    /// Whether the connection's packets come from another address by now, so that
-    /// [`seen`](Self::seen) may be somebody else's. It shows nothing then.
-    pub has_moved: bool,
 }
 
 /// A moment by both clocks that the registry goes by.

@@ -206,7 +206,6 @@ mod tests {
             peer,
             connection: ConnectionId(1),
             seen: ([192, 0, 2, 1], 4433).into(),
-            has_moved: false,
         };
         let introducing = Introducing {
             session: SessionToken::from_bytes([0; 16]),

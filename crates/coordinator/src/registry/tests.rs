@@ -16,7 +16,6 @@ fn client(n: u8, c: u64) -> Client {
         peer: peer(n),
         connection: ConnectionId(c),
         seen: ([192, 0, 2, n], 4433).into(),
-        has_moved: false,
     }
 }
 
@@ -268,7 +267,6 @@ fn many_identities_at_one_address_share_a_rate() {
     });
     let at_one_address = |n| Client {
         seen: ([192, 0, 2, 200], u16::from(n)).into(),
-        has_moved: false,
         ..client(n, n.into())
     };
     for n in 1..=3 {
@@ -286,7 +284,6 @@ fn loopback_addresses_stay_on_the_host() {
     let mut scene = Scene::new(Limits::default());
     let own_host = |n: u8| Client {
         seen: ([127, 0, 0, 1], u16::from(n) + 1).into(),
-        has_moved: false,
         ..client(n, n.into())
     };
     let loopback = Candidate::host(([127, 0, 0, 1], 40_000).into(), PunchPort::PRIMARY);
@@ -393,7 +390,6 @@ fn carry(scene: &mut Scene, callee: &Client) -> usize {
     for n in (1..=250).cycle().take(4_000) {
         let dialler = Client {
             seen: ([192, 0, 2, 1], 4433).into(),
-            has_moved: false,
             ..client(n, u64::from(n))
         };
         let Event::Meet(meeting) = scene.handle(&dialler, dial(n, 0)) else {

@@ -52,7 +52,6 @@ pub(super) async fn serve(incoming: Incoming, ticket: Ticket) {
         peer,
         connection: ticket.id(),
         seen,
-        has_moved: false,
     };
     debug!(%peer, %seen, "client connected");
     let connected = Arc::new(ticket.admit(client, connection.clone()));

@@ -94,7 +94,7 @@ async fn register(connected: &ConnectedClient, registration: Registration, send:
         .compare(&connected.client, &registration.candidates);
     let event = connected
         .shared()
-        .command(&connected.client_now(), Command::Register(registration));
+        .command(&connected.client, Command::Register(registration));
     let response = match event {
         Event::Registered { unproven, replaced } => {
             connected.registered();
@@ -161,7 +161,7 @@ async fn relay(connected: &ConnectedClient, flight: Flight, send: &mut SendStrea
         session: flight.session,
         bytes: flight.bytes.len(),
     };
-    let refusal = match connected.shared().command(&connected.client_now(), command) {
+    let refusal = match connected.shared().command(&connected.client, command) {
         Event::Pass { to } => match pass_on(connected, to, flight).await {
             Ok(()) => return respond(send, &Response::Relayed).await,
             Err(refusal) => refusal,
@@ -207,7 +207,7 @@ async fn dial(connected: &ConnectedClient, request: DialRequest, send: &mut Send
         witnessed,
         session: SessionToken::from_bytes(token),
     };
-    let refusal = match connected.shared().command(&connected.client_now(), command) {
+    let refusal = match connected.shared().command(&connected.client, command) {
         Event::Meet(meeting) => match introduce(connected, *meeting, send).await {
             Ok(()) => return,
             Err(refusal) => refusal,

@@ -14,7 +14,6 @@ use p2pconnect_host::{ELSEWHERE, Host, clock};
 use p2pconnect_proto::{
     Candidate, SessionToken,
     message::{Notice, Welcome},
-    portable,
 };
 use p2pconnect_stun::Witness;
 use quinn::Connection;
@@ -234,15 +233,6 @@ pub(super) struct ConnectedClient {
 }
 
 impl ConnectedClient {
-    /// Returns what is known of the client at this moment.
-    pub(super) fn client_now(&self) -> Client {
-        let from = portable(self.connection.remote_address());
-        Client {
-            has_moved: from.ip() != self.client.seen.ip(),
-            ..self.client
-        }
-    }
-
     pub(super) fn shared(&self) -> &Shared {
         &self.ticket.shared
     }
