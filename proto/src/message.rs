@@ -183,8 +183,8 @@ pub struct Introduction {
 
 impl Introduction {
     /// Returns the introduction without what no peer can mean, whoever has said it: malformed
-    /// candidates, those beyond [`MAX_CANDIDATES`], and a NAT that no NAT is like. IPv4 addresses mapped into
-    /// IPv6 are what they are.
+    /// candidates, those beyond [`MAX_CANDIDATES`], a NAT that no NAT is like, and a handshake of more than
+    /// [`MAX_HANDSHAKE`] bytes. IPv4 addresses mapped into IPv6 are what they are.
     ///
     /// A peer acts by this. What somebody else has made up must not throw it off.
     #[must_use]
@@ -193,6 +193,9 @@ impl Introduction {
         self.candidates = portable.filter(Candidate::is_well_formed).collect();
         self.candidates.truncate(MAX_CANDIDATES);
         self.nat = self.nat.well_formed();
+        if self.handshake.len() > MAX_HANDSHAKE {
+            self.handshake = Vec::new();
+        }
         self
     }
 }

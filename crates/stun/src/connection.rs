@@ -22,6 +22,10 @@ pub(crate) struct Ends {
     pub(crate) server: SocketAddr,
 }
 
+/// How many messages a server may send from one request to the next: several times the answers that a client waits
+/// for. Whoever sends more has this side read for as long as it likes.
+const MAX_MESSAGES: u32 = 32;
+
 /// The client's end of a connection to a STUN server.
 ///
 /// Its socket has `SO_LINGER` 0, so that dropping it frees the pair of addresses at once.
@@ -30,6 +34,8 @@ pub(crate) struct Connection {
     reader: MessageReader<TcpStream>,
     local: SocketAddr,
     commitment: Option<Commitment>,
+    /// How many messages have come since the last request.
+    received: u32,
 }
 
 impl Connection {
@@ -71,6 +77,7 @@ impl Connection {
             reader: MessageReader::new(stream),
             local,
             commitment,
+            received: 0,
         })
     }
 
@@ -87,6 +94,7 @@ impl Connection {
     }
 
     async fn send_bytes(&mut self, request: &[u8], within: Duration) -> Result<(), MappingError> {
+        self.received = 0;
         timeout(within, self.reader.get_mut().write_all(request))
             .await
             .map_err(|_| MappingError::NoAnswer)?
@@ -102,6 +110,10 @@ impl Connection {
                 .await
                 .map_err(|error| MappingError::from_stream(&error))?
                 .ok_or(MappingError::Closed)?;
+            self.received += 1;
+            if self.received > MAX_MESSAGES {
+                return Err(MappingError::MalformedAnswer);
+            }
             if let Some(response) = binding::response(&message, self.commitment.as_ref())? {
                 return Ok(response);
             }

@@ -7,12 +7,13 @@ use p2pconnect_proto::{
     ReflexiveToken, UnsolicitedSyn,
     codec::{self, DecodeError, EncodeError, HEADER_LEN, MAX_BODY, Message, VERSION},
     message::{
-        DialPolicy, MAX_ALLOWED_PEERS, MAX_CANDIDATES, Notice, Registration, Request, Response,
+        DialPolicy, MAX_ALLOWED_PEERS, MAX_CANDIDATES, MAX_HANDSHAKE, Notice, Registration,
+        Request, Response,
     },
 };
 use proptest::prelude::*;
 
-use crate::strategies::{notice, request, response};
+use crate::strategies::{introduction, notice, request, response};
 
 /// Takes a frame apart as a receiver does.
 fn body_of(frame: &[u8]) -> &[u8] {
@@ -85,6 +86,22 @@ proptest! {
 }
 
 proptest! {
+    /// As a coordinator may say it that lies.
+    #[test]
+    fn an_introduction_is_cut_to_what_a_peer_can_mean(
+        mut introduction in introduction(),
+        candidates in 0_usize..800,
+        handshake in 0_usize..60_000,
+    ) {
+        let all = introduction.candidates.iter().cycle().take(candidates);
+        introduction.candidates = all.cloned().collect();
+        introduction.handshake = vec![0; handshake];
+        let cut = introduction.well_formed();
+        prop_assert!(cut.candidates.len() <= MAX_CANDIDATES);
+        let is_meant = handshake <= MAX_HANDSHAKE;
+        prop_assert_eq!(cut.handshake.len(), if is_meant { handshake } else { 0 });
+    }
+
     #[test]
     fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..2_000)) {
         decode_as_everything(&bytes);

@@ -89,7 +89,7 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
     vec(any::<u8>(), 0..300)
 }
 
-fn introduction() -> impl Strategy<Value = Introduction> {
+pub(crate) fn introduction() -> impl Strategy<Value = Introduction> {
     let role = prop_oneof![Just(Role::Controlling), Just(Role::Controlled)];
     (
         any::<[u8; 16]>(),

@@ -8,7 +8,7 @@ use std::{
 
 use p2pconnect_proto::{
     SessionToken,
-    message::{Flight, Silent},
+    message::{Flight, MAX_HANDSHAKE, Silent},
 };
 use tokio::sync::mpsc;
 
@@ -61,9 +61,11 @@ impl Flights {
         }
     }
 
-    /// Hands bytes to their session.
+    /// Hands bytes to their session, unless they are more than a coordinator passes on.
     pub(crate) fn deliver(&self, flight: Flight) {
-        self.hand(flight.session, Word::Bytes(flight.bytes));
+        if flight.bytes.len() <= MAX_HANDSHAKE {
+            self.hand(flight.session, Word::Bytes(flight.bytes));
+        }
     }
 
     /// Tells a session that nothing has come from its other side.
@@ -152,5 +154,14 @@ mod tests {
             flights.deliver(flight(n, n));
         }
         flights.with(|waiting| assert_eq!(waiting.early.len(), MAX_EARLY));
+        for n in 0..=255 {
+            flights.deliver(Flight {
+                bytes: vec![n; 60_000],
+                ..flight(n, n)
+            });
+        }
+        let is_short =
+            |word: &Word| matches!(word, Word::Bytes(bytes) if bytes.len() <= MAX_HANDSHAKE);
+        flights.with(|waiting| assert!(waiting.early.iter().all(|(_, word)| is_short(word))));
     }
 }

@@ -216,6 +216,31 @@ async fn an_answer_to_nothing_that_was_asked_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_server_that_says_no_end_of_things_is_left() {
+    let server = FakeServer::start();
+    let config = MappingConfig {
+        request_timeout: Duration::from_millis(500),
+        ..quick()
+    };
+    // A message that is announced and never whole, and as many whole ones as there is room for.
+    let unfinished = [&[1, 1, 4, 0, 0x21, 0x12, 0xA4, 0x42][..], &[0; 500]].concat();
+    let indication = [&[0, 0x11, 0, 0, 0x21, 0x12, 0xA4, 0x42][..], &[0; 12]].concat();
+    let floods = [
+        (unfinished, MappingError::NoAnswer),
+        (indication.repeat(1_000), MappingError::MalformedAnswer),
+    ];
+    for (said, expected) in floods {
+        let (mut held, mut connection) = open(&server, public(5), config.clone()).await;
+        connection.get_mut().write_all(&said).await.unwrap();
+        held.refresh();
+        let MappingEvent::Lost { error } = next(&mut held).await else {
+            panic!("{expected} is not noticed");
+        };
+        assert_eq!(error, expected);
+    }
+}
+
+#[tokio::test]
 async fn a_mapping_that_changed_with_the_connection_is_reported() {
     let server = FakeServer::start();
     let (mut held, connection) = open(&server, public(5), quick()).await;
