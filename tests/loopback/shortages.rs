@@ -259,13 +259,16 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir(&self.0) {
-            eprintln!("{} stays: {error}", self.0.display());
-        }
+        // What is left is empty, and bears the number of a process that is gone.
+        drop(fs::remove_dir(&self.0));
     }
 }
 
 /// Whatever version of control groups the system has, if the test may make one.
+#[expect(
+    clippy::print_stderr,
+    reason = "whoever may make no control group is told that nothing was tried"
+)]
 #[tokio::test]
 async fn a_coordinator_in_a_control_group_takes_what_that_bears() {
     let Some(group) = Group::with_memory(128 << 20) else {

@@ -73,7 +73,7 @@ impl Mount {
         };
         // A container may see its own group as the root of all, under whatever name the system has for it.
         let inside = Path::new(group).strip_prefix(&self.root);
-        let folder = self.point.join(inside.unwrap_or(Path::new("")));
+        let folder = self.point.join(inside.unwrap_or_else(|_| Path::new("")));
         let names = if self.is_unified { UNIFIED } else { VERSION_1 };
         let folders = folder.ancestors();
         let folders = folders.take_while(|it| it.starts_with(&self.point));
