@@ -6,7 +6,7 @@ use std::{
     str::FromStr,
 };
 
-use crate::{InvalidHost, ParsePeerIdError, PeerId, parse_host};
+use crate::{InvalidHost, ParsePeerIdError, PeerId, parse_host, parse_port};
 
 /// Where a coordinator is and who it must prove to be: `<server-id>@<host>:<port>`.
 ///
@@ -54,14 +54,9 @@ impl FromStr for CoordinatorAddr {
         // The colons of an address in brackets are no separators.
         let port_at = (!place.ends_with(']')).then(|| place.rsplit_once(':'));
         let (host, port) = port_at.flatten().ok_or(ParseCoordinatorAddrError::NoPort)?;
-        let port = match port.parse() {
-            Ok(0) | Err(_) => {
-                return Err(ParseCoordinatorAddrError::Port {
-                    found: port.to_owned(),
-                });
-            }
-            Ok(port) => port,
-        };
+        let port = parse_port(port).ok_or_else(|| ParseCoordinatorAddrError::Port {
+            found: port.to_owned(),
+        })?;
         let host = parse_host(host)?;
         if host
             .parse()
@@ -188,6 +183,9 @@ mod tests {
     fn mistakes_are_told_apart() {
         use ParseCoordinatorAddrError as E;
         let id = PeerId::from_public_key([1; 32]);
+        let port = |text: &str| E::Port {
+            found: text.to_owned(),
+        };
         let cases = [
             ("192.0.2.1:4433".to_owned(), E::NoId),
             (
@@ -214,18 +212,9 @@ mod tests {
                     found: "::".to_owned(),
                 },
             ),
-            (
-                format!("{id}@host:0"),
-                E::Port {
-                    found: "0".to_owned(),
-                },
-            ),
-            (
-                format!("{id}@host:99999"),
-                E::Port {
-                    found: "99999".to_owned(),
-                },
-            ),
+            (format!("{id}@host:0"), port("0")),
+            (format!("{id}@host:+4433"), port("+4433")),
+            (format!("{id}@host:99999"), port("99999")),
             (format!("{id}@:1"), E::Host(InvalidHost::Missing)),
             (
                 format!("{id}@2001:db8::1:1"),

@@ -61,6 +61,14 @@ pub fn parse_host(text: &str) -> Result<&str, InvalidHost> {
     }
 }
 
+/// Reads a port that stands behind a host: a number from 1 to 65,535, of nothing but digits.
+#[must_use]
+pub fn parse_port(text: &str) -> Option<u16> {
+    // A sign in front would be understood by the library.
+    let is_number = text.bytes().all(|it| it.is_ascii_digit());
+    text.parse().ok().filter(|port| is_number && *port != 0)
+}
+
 /// Tells whether a text is an IPv6 address, with a zone (RFC 6874) perhaps.
 fn is_ipv6(text: &str) -> bool {
     let (address, zone) = text.split_once('%').unwrap_or((text, "0"));
@@ -86,6 +94,17 @@ mod tests {
             ("[fe80::2%eth0]", "fe80::2%eth0"),
         ] {
             assert_eq!(parse_host(text), Ok(host));
+        }
+    }
+
+    #[test]
+    fn ports_are_numbers_without_a_sign() {
+        assert_eq!(parse_port("1"), Some(1));
+        assert_eq!(parse_port("04433"), Some(4433));
+        for text in [
+            "", "0", "65536", "+4433", "-1", " 1", "1 ", "0x1", "ssh", "١",
+        ] {
+            assert_eq!(parse_port(text), None, "{text:?}");
         }
     }
 

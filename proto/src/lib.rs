@@ -35,7 +35,7 @@ pub use candidate::{Candidate, CandidateKind, PunchPort};
 pub use connect_back::{BackFrom, BackOutcome, ConnectBack};
 pub use coordinator_addr::{CoordinatorAddr, ParseCoordinatorAddrError};
 pub use embedded::{portable, represented, unmapped};
-pub use host::{InvalidHost, parse_host};
+pub use host::{InvalidHost, parse_host, parse_port};
 pub use nat::{NatFiltering, NatMapping, NatReport, PortAssignment, UnsolicitedSyn};
 pub use peer_id::{ParsePeerIdError, PeerId};
 pub use reflexive_token::{ReflexiveToken, TokenKey};

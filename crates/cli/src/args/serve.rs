@@ -46,6 +46,14 @@ impl Serve {
 
 /// Reads an address to listen on: `IP:PORT`, a name in the place of the address, or a port alone.
 fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let wanted =
+        "write IP:PORT, such as 0.0.0.0:4433, [::]:4433 or 192.0.2.1:4433, or a port alone";
+    let no_address = || format!("this is no address to listen on; {wanted}");
+    let (_, port) = text.rsplit_once(':').unwrap_or(("", text));
+    // The standard library would take the sign.
+    if port.starts_with('+') {
+        return Err(no_address());
+    }
     let port = text.strip_prefix(':').unwrap_or(text);
     if let Ok(port) = port.parse::<u16>() {
         return Ok((Ipv6Addr::UNSPECIFIED, port).into());
@@ -53,15 +61,13 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
-    let wanted =
-        "write IP:PORT, such as 0.0.0.0:4433, [::]:4433 or 192.0.2.1:4433, or a port alone";
     let host = text.rsplit_once(':').map(|(host, _)| parse_host(host));
     if let Some(Err(error)) = host {
         return Err(format!("{}; {wanted}", escaped(&error.to_string())));
     }
     let found = text.to_socket_addrs();
     let first = found.ok().and_then(|mut it| it.next());
-    first.ok_or_else(|| format!("this is no address to listen on; {wanted}"))
+    first.ok_or_else(no_address)
 }
 
 #[cfg(test)]
@@ -76,7 +82,9 @@ mod tests {
         assert_eq!(listen_address("5000"), Ok(all(5000)));
         assert_eq!(listen_address("[::1]:5"), Ok("[::1]:5".parse().unwrap()));
         assert!(listen_address("localhost:5000").unwrap().ip().is_loopback());
-        for wrong in ["", "nowhere", "192.0.2.1", "no-such-host.invalid:1"] {
+        let signs = ["+5000", ":+5000", "localhost:+5000"];
+        let others = ["", "nowhere", "192.0.2.1", "no-such-host.invalid:1"];
+        for wrong in signs.into_iter().chain(others) {
             assert!(listen_address(wrong).is_err(), "{wrong}");
         }
         let error = listen_address("1.2.3:5000").unwrap_err();

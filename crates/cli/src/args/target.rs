@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use p2pconnect_proto::{InvalidHost, parse_host};
+use p2pconnect_proto::{InvalidHost, parse_host, parse_port};
 
 use crate::report::escaped;
 
@@ -60,16 +60,12 @@ pub(super) fn target(text: &str) -> Result<Target, String> {
             escaped(&error.to_string())
         ),
     })?;
-    match port.parse::<u16>() {
-        Ok(port @ 1..) => Ok(Target {
-            host: host.to_owned(),
-            port,
-        }),
-        Ok(0) | Err(_) => Err(format!(
-            "'{}' is not a port number from 1 to 65535",
-            escaped(port)
-        )),
-    }
+    let port = parse_port(port)
+        .ok_or_else(|| format!("'{}' is not a port number from 1 to 65535", escaped(port)))?;
+    Ok(Target {
+        host: host.to_owned(),
+        port,
+    })
 }
 
 #[cfg(test)]
