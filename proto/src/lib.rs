@@ -8,6 +8,7 @@
 //! - [`AddressScope`] says where such an address leads, in whatever form it is named.
 //! - [`message`] holds the requests and answers exchanged with the coordinator.
 //! - [`codec`] turns messages into bytes and back, within bounds.
+//! - [`preamble`] is what comes first on a connection between two peers.
 //! - [`answer`] is what a peer says to a stream that begins: it takes it, or why not.
 //! - [`close`] holds the codes with which connections end.
 //!
@@ -27,6 +28,7 @@ mod host;
 pub mod message;
 mod nat;
 mod peer_id;
+pub mod preamble;
 mod reflexive_token;
 mod session;
 

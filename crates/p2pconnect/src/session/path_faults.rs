@@ -7,11 +7,10 @@
 use std::io;
 
 use p2pconnect_host::TcpStream;
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use p2pconnect_proto::preamble::MAX_PROBE;
 
 use crate::{
     machine::tcp,
-    stream::preamble::{MAX_PROBE, stranger},
     sync::{Watched, Watcher},
 };
 
@@ -75,30 +74,14 @@ pub(crate) fn probe(stream: &TcpStream) -> Vec<u8> {
     probe
 }
 
-/// Reads the peer's, whose bytes mean nothing.
-///
-/// Cancel safety: bytes read so far are lost, so the connection must be dropped.
-pub(crate) async fn expect_probe(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
-    let len = usize::from(stream.read_u16().await?);
-    if len > MAX_PROBE {
-        return Err(stranger());
-    }
-    let mut bytes = [0; 1024];
-    let mut left = len;
-    while left > 0 {
-        let part = left.min(bytes.len());
-        left -= stream.read_exact(&mut bytes[..part]).await?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 mod tests {
-    use tokio::io::AsyncWriteExt as _;
+    use p2pconnect_proto::{Opening, preamble::PreambleReader};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
-    use crate::machine::loopback;
+    use crate::{machine::loopback, stream::preamble::read_to_end};
 
     #[tokio::test]
     async fn a_probe_fills_a_segment_and_is_skipped_by_whoever_reads_it() {
@@ -107,7 +90,7 @@ mod tests {
         // The loopback's segments are longer than any probe.
         assert_eq!(probe.len(), 2 + MAX_PROBE);
         let mut sent = probe.as_slice().chain(&b"what follows"[..]);
-        expect_probe(&mut sent).await.unwrap();
+        read_to_end(&mut sent, &mut expected()).await.unwrap();
         let mut rest = Vec::new();
         sent.read_to_end(&mut rest).await.unwrap();
         assert_eq!(rest, b"what follows");
@@ -117,9 +100,14 @@ mod tests {
     async fn a_probe_has_a_limit_and_an_end() {
         let (mut ours, mut theirs) = tokio::io::duplex(64);
         theirs.write_u16(MAX_PROBE as u16 + 1).await.unwrap();
-        let error = expect_probe(&mut ours).await.unwrap_err();
+        let error = read_to_end(&mut ours, &mut expected()).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-        let error = expect_probe(&mut &[0, 3, 0, 0][..]).await.unwrap_err();
+        let mut cut = &[0, 3, 0, 0][..];
+        let error = read_to_end(&mut cut, &mut expected()).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    fn expected() -> PreambleReader {
+        PreambleReader::behind(Opening::from_bytes([1; Opening::LEN]))
     }
 }

@@ -11,7 +11,9 @@ use std::{
 
 use p2pconnect_host::{ReadHalf, TcpStream, WriteHalf, clock};
 use p2pconnect_identity::{SecretKey, TlsConfigError, client_config, server_config};
-use p2pconnect_proto::{Opening, PEER_ALPN, Role, SessionToken, message::MAX_HANDSHAKE};
+use p2pconnect_proto::{
+    Opening, PEER_ALPN, Role, SessionToken, message::MAX_HANDSHAKE, preamble::PreambleReader,
+};
 use p2pconnect_punch::VerifyFailure;
 use rustls::{CertificateError, ClientConfig, ServerConfig, pki_types::ServerName};
 use tokio::{
@@ -24,12 +26,12 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use self::{answer::CalleesAnswer, unconfirmed::UnconfirmedConnections};
 use crate::{
     machine::tcp,
-    session::path_faults::{PathFaults, expect_probe, probe},
+    session::path_faults::{PathFaults, probe},
     stream::{
         coordinated_handshake::{CoordinatedHandshake, Progress, SERVER_NAME, TAG_LEN, Tags},
         hearing::{Hearing, Hearings},
         parties::Parties,
-        preamble::{Preamble, read_opening, stranger},
+        preamble::{Preamble, read_opening, read_to_end, stranger},
         transport::Transport,
     },
 };
@@ -422,7 +424,11 @@ impl Verifier {
         if events.send(UnconfirmedEvent::Usable(write)).await.is_err() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let mut answer = CalleesAnswer::default();
+        let mut answer = CalleesAnswer::new(if hearing.is_some() {
+            PreambleReader::behind(self.theirs)
+        } else {
+            PreambleReader::new(self.theirs)
+        });
         let mut is_heard = hearing.is_some();
         let answering = async {
             let _hearing = match hearing {
@@ -457,12 +463,12 @@ impl Verifier {
         read: &mut ReadHalf,
         permit: &mut UsePermit<'_>,
     ) -> io::Result<Hearing> {
-        let opening = answer.expect_opening(read, self.theirs);
+        let opening = answer.expect_opening(read);
         match timeout(permit.silence, opening).await {
             Ok(opening) => opening?,
             Err(_) => {
                 permit.pass((*read).as_ref());
-                answer.expect_opening(read, self.theirs).await?;
+                answer.expect_opening(read).await?;
             }
         }
         Ok(self.hearings.begin())
@@ -527,7 +533,7 @@ impl Verifier {
         }
         let _hearing = self.hearings.begin();
         let mode = stream.read_u8().await?;
-        expect_probe(&mut stream).await?;
+        read_to_end(&mut stream, &mut PreambleReader::behind(self.theirs)).await?;
         match mode {
             ON_STREAM => {
                 // The semaphore is never closed.

@@ -1,20 +1,17 @@
 //! What comes on a TCP connection before TLS: the peer's opening and its probe.
 
 use std::{
+    future::poll_fn,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use p2pconnect_host::TcpStream;
-use p2pconnect_proto::Opening;
+use p2pconnect_proto::{Opening, preamble::PreambleReader};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 use crate::stream::hearing::{Hearing, Hearings};
-
-/// The most that a probe holds. Segments are longer on no link but the loopback; a peer that sends more
-/// breaks the protocol.
-pub(crate) const MAX_PROBE: usize = 16 * 1024;
 
 /// A punched TCP connection on which the peer's opening and probe come first, if they have not been read.
 ///
@@ -22,34 +19,10 @@ pub(crate) const MAX_PROBE: usize = 16 * 1024;
 #[derive(Debug)]
 pub(crate) struct Preamble {
     stream: TcpStream,
-    expected: Option<Expected>,
+    expected: Option<PreambleReader>,
     hearings: Hearings,
     /// There once the peer has been heard.
     hearing: Option<Hearing>,
-}
-
-/// What is read before the stream begins. Bytes that have come in part are kept in the state.
-#[derive(Debug)]
-enum Expected {
-    Opening {
-        theirs: Opening,
-        received: [u8; Opening::LEN],
-        len: usize,
-    },
-    ProbeLen {
-        received: [u8; size_of::<u16>()],
-        len: usize,
-    },
-    Probe {
-        left: usize,
-    },
-}
-
-impl Expected {
-    const PROBE: Self = Self::ProbeLen {
-        received: [0; size_of::<u16>()],
-        len: 0,
-    };
 }
 
 impl Preamble {
@@ -62,13 +35,9 @@ impl Preamble {
         hearings: Hearings,
     ) -> Self {
         let expected = if already_read {
-            Expected::PROBE
+            PreambleReader::behind(theirs)
         } else {
-            Expected::Opening {
-                theirs,
-                received: [0; Opening::LEN],
-                len: 0,
-            }
+            PreambleReader::new(theirs)
         };
         Self {
             stream,
@@ -94,77 +63,58 @@ impl Preamble {
 
     fn poll_expected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(expected) = &mut self.expected {
-            let next = match expected {
-                Expected::Opening {
-                    theirs,
-                    received,
-                    len,
-                } => {
-                    ready!(poll_fill(&mut self.stream, cx, received, len))?;
-                    if Opening::from_bytes(*received) != *theirs {
-                        return Poll::Ready(Err(stranger()));
-                    }
-                    self.hearing = Some(self.hearings.begin());
-                    Some(Expected::PROBE)
-                }
-                Expected::ProbeLen { received, len } => {
-                    ready!(poll_fill(&mut self.stream, cx, received, len))?;
-                    let left = usize::from(u16::from_be_bytes(*received));
-                    if left > MAX_PROBE {
-                        return Poll::Ready(Err(stranger()));
-                    }
-                    Some(Expected::Probe { left })
-                }
-                Expected::Probe { left } => {
-                    ready!(poll_skip(&mut self.stream, cx, left))?;
-                    None
-                }
-            };
-            self.expected = next;
+            ready!(poll_some(&mut self.stream, cx, expected))?;
+            if expected.is_opened() && self.hearing.is_none() {
+                self.hearing = Some(self.hearings.begin());
+            }
+            if expected.lacks() == 0 {
+                self.expected = None;
+            }
         }
         Poll::Ready(Ok(()))
     }
 }
 
-/// Reads until a buffer is full, of which `len` bytes are there already.
-fn poll_fill(
-    stream: &mut TcpStream,
+/// Reads some of a preamble that is not whole, from a stream that must not end here.
+fn poll_some(
+    stream: &mut (impl AsyncRead + Unpin),
     cx: &mut Context<'_>,
-    buffer: &mut [u8],
-    len: &mut usize,
-) -> Poll<io::Result<()>> {
-    while *len < buffer.len() {
-        let mut rest = ReadBuf::new(&mut buffer[*len..]);
-        *len += ready!(poll_some(stream, cx, &mut rest))?;
-    }
-    Poll::Ready(Ok(()))
-}
-
-/// Reads so many bytes and forgets them.
-fn poll_skip(
-    stream: &mut TcpStream,
-    cx: &mut Context<'_>,
-    left: &mut usize,
+    preamble: &mut PreambleReader,
 ) -> Poll<io::Result<()>> {
     let mut bytes = [0; 1024];
-    while *left > 0 {
-        let part = (*left).min(bytes.len());
-        *left -= ready!(poll_some(stream, cx, &mut ReadBuf::new(&mut bytes[..part])))?;
+    let len = preamble.lacks().min(bytes.len());
+    let mut buf = ReadBuf::new(&mut bytes[..len]);
+    ready!(Pin::new(stream).poll_read(cx, &mut buf))?;
+    if buf.filled().is_empty() {
+        return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
     }
-    Poll::Ready(Ok(()))
+    Poll::Ready(preamble.take(buf.filled()).map_err(|_| stranger()))
 }
 
-/// Reads some bytes, of a stream that must not end here.
-fn poll_some(
-    stream: &mut TcpStream,
-    cx: &mut Context<'_>,
-    buf: &mut ReadBuf<'_>,
-) -> Poll<io::Result<usize>> {
-    ready!(Pin::new(stream).poll_read(cx, buf))?;
-    match buf.filled().len() {
-        0 => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-        read => Poll::Ready(Ok(read)),
+/// Reads a preamble as far as its opening.
+///
+/// Cancel safe: what has come is kept.
+pub(crate) async fn read_to_opening(
+    stream: &mut (impl AsyncRead + Unpin),
+    preamble: &mut PreambleReader,
+) -> io::Result<()> {
+    while !preamble.is_opened() {
+        poll_fn(|cx| poll_some(stream, cx, preamble)).await?;
     }
+    Ok(())
+}
+
+/// Reads a preamble to its end.
+///
+/// Cancel safe: what has come is kept.
+pub(crate) async fn read_to_end(
+    stream: &mut (impl AsyncRead + Unpin),
+    preamble: &mut PreambleReader,
+) -> io::Result<()> {
+    while preamble.lacks() > 0 {
+        poll_fn(|cx| poll_some(stream, cx, preamble)).await?;
+    }
+    Ok(())
 }
 
 /// Reads what opens a connection.

@@ -3,35 +3,37 @@
 use std::io;
 
 use p2pconnect_host::ReadHalf;
-use p2pconnect_proto::Opening;
+use p2pconnect_proto::preamble::PreambleReader;
 use tokio::io::AsyncReadExt as _;
 
 use crate::stream::{
     coordinated_handshake::{TAG_LEN, Tags},
-    preamble::{MAX_PROBE, stranger},
+    preamble::{read_to_end, read_to_opening, stranger},
 };
 
 /// The opening, the probe and the tag, as far as they have come.
 ///
 /// Reading can be interrupted at any time and go on: what has come is kept.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct CalleesAnswer {
-    opening: Vec<u8>,
-    /// The probe with its length, and the tag.
-    rest: Vec<u8>,
+    preamble: PreambleReader,
+    tag: Vec<u8>,
 }
 
 impl CalleesAnswer {
+    /// Expects what the preamble lacks, and the tag.
+    pub(super) const fn new(preamble: PreambleReader) -> Self {
+        Self {
+            preamble,
+            tag: Vec::new(),
+        }
+    }
+
     /// Reads the opening.
     ///
     /// Cancel safe.
-    pub(super) async fn expect_opening(
-        &mut self,
-        stream: &mut ReadHalf,
-        theirs: Opening,
-    ) -> io::Result<()> {
-        fill(stream, &mut self.opening, Opening::LEN).await?;
-        is_right(self.opening == theirs.as_bytes())
+    pub(super) async fn expect_opening(&mut self, stream: &mut ReadHalf) -> io::Result<()> {
+        read_to_opening(stream, &mut self.preamble).await
     }
 
     /// Reads what follows: the callee uses this connection and no other.
@@ -42,14 +44,10 @@ impl CalleesAnswer {
         stream: &mut ReadHalf,
         tags: &Tags,
     ) -> io::Result<()> {
-        const HEAD: usize = size_of::<u16>();
-        fill(stream, &mut self.rest, HEAD).await?;
-        let probe_len = usize::from(u16::from_be_bytes([self.rest[0], self.rest[1]]));
-        is_right(probe_len <= MAX_PROBE)?;
-        let probe_end = HEAD + probe_len;
-        fill(stream, &mut self.rest, probe_end + TAG_LEN).await?;
-        let tag = self.rest[probe_end..].try_into().map_err(|_| stranger())?;
-        is_right(tags.is_theirs(&tag))
+        read_to_end(stream, &mut self.preamble).await?;
+        fill(stream, &mut self.tag, TAG_LEN).await?;
+        let tag = self.tag.as_slice().try_into().map_err(|_| stranger())?;
+        tags.is_theirs(&tag).then_some(()).ok_or_else(stranger)
     }
 }
 
@@ -62,8 +60,4 @@ async fn fill(stream: &mut ReadHalf, bytes: &mut Vec<u8>, len: usize) -> io::Res
         }
     }
     Ok(())
-}
-
-fn is_right(it_is: bool) -> io::Result<()> {
-    it_is.then_some(()).ok_or_else(stranger)
 }
