@@ -101,10 +101,15 @@ impl Checklist {
             by_peer: 0,
             has_ipv6: false,
         };
+        let seen: BTreeSet<_> = ordered
+            .iter()
+            .map(|(_, pair)| ends(pair.local, pair.remote))
+            .collect();
         // First, since the plain pairs may take the ports that it predicts.
         for attempt in &plan.attempts {
-            let pair = planned_pair(attempt, scope(attempt.remote), timing, redialler);
-            checklist.push(pair);
+            let mut pair = planned_pair(attempt, scope(attempt.remote), timing, redialler);
+            pair.is_guess &= !seen.contains(&ends(attempt.local, attempt.remote));
+            checklist.push_once(pair);
         }
         let last = Last::of(introduced, plan, &ordered);
         let after = |pair: &CandidatePair| {
@@ -117,9 +122,19 @@ impl Checklist {
         };
         for mut pair in start_moments(ordered, after, scope, timing, redialler) {
             last.apply(&mut pair, timing);
-            checklist.push(pair);
+            checklist.push_once(pair);
         }
         checklist
+    }
+
+    /// Adds a pair, unless there is one with the same ends: the system makes one connection between them.
+    ///
+    /// A port may be predicted that servers have seen, and steps may come back to where they began.
+    fn push_once(&mut self, pair: Pair) {
+        let CandidatePair { local, remote, .. } = pair.pair;
+        if !self.by_address.contains_key(&ends(local, remote)) {
+            self.push(pair);
+        }
     }
 
     fn push(&mut self, pair: Pair) -> PairId {

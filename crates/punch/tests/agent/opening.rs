@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use p2pconnect_proto::{Candidate, Role};
+use p2pconnect_proto::{
+    Candidate, CandidateKind, NatMapping, NatReport, PortAssignment, PunchPort, Role,
+};
 use p2pconnect_punch::{Action, Base, Event, Introduced, Verdict};
 
 use crate::rig::{
     HERE, HERE_SPARE, P, PEER, PEER_SPARE, Q, Rig, address, base, behind_nats, host, introduced,
-    reflexive,
+    maps, reflexive,
 };
 
 #[test]
@@ -52,6 +54,24 @@ fn an_address_that_is_host_and_reflexive_is_dialled_once() {
     let remote = [reflexive(PEER, P), host(PEER, P)];
     let mut rig = Rig::new(introduced(Role::Controlling, &[base(HERE, P)], &remote));
     assert_eq!(rig.connects().len(), 1);
+}
+
+#[test]
+fn a_port_that_is_predicted_twice_and_seen_is_dialled_once() {
+    let predicted = Candidate {
+        kind: CandidateKind::Predicted,
+        ..host(PEER, PunchPort::FRESH)
+    };
+    let remote = [reflexive(PEER, P), predicted];
+    let mut told = introduced(Role::Controlling, &[base(HERE, P)], &remote);
+    told.remote_nat = NatReport {
+        ports: Some(PortAssignment::Sequential { delta: 0x8000 }),
+        ..maps(NatMapping::AddressAndPortDependent)
+    };
+    let mut rig = Rig::new(told);
+    rig.run_to(500);
+    let remotes: Vec<_> = rig.connects().into_iter().map(|(_, _, to)| to).collect();
+    assert_eq!(remotes, [PEER, "198.51.100.7:37768"].map(address));
 }
 
 #[test]
