@@ -44,9 +44,8 @@ pub struct Introduced {
 impl Introduced {
     /// Tells whether the system may reach an address from a local one.
     pub(crate) fn is_routed(&self, local: IpAddr, remote: IpAddr) -> bool {
-        self.routes
-            .get(&remote)
-            .is_none_or(|source| *source == local)
+        let route = self.routes.get(&remote);
+        local.is_ipv4() == remote.is_ipv4() && route.is_none_or(|source| *source == local)
     }
 
     /// Tells whether packets to an address arrive there as IPv4.

@@ -193,6 +193,8 @@ impl Plan {
             }
             Strategy::Fill => guess::fill(classes, &addresses),
         };
+        // Behind a NAT64 the peer's addresses are IPv6, and ours may still be those of another network.
+        attempts.retain(|attempt| attempt.local.is_ipv4() == attempt.remote.is_ipv4());
         let mut guesses = 0..max_guesses;
         attempts.retain(|attempt| !attempt.is_guess || guesses.next().is_some());
         let last = attempts.iter().map(|attempt| attempt.after).max();

@@ -75,6 +75,27 @@ fn a_port_that_is_predicted_twice_and_seen_is_dialled_once() {
 }
 
 #[test]
+fn no_port_is_predicted_from_an_address_of_the_other_family() {
+    let there = |port, kind, punch_port| Candidate {
+        kind,
+        ..host(&format!("[64:ff9b::c633:6407]:{port}"), punch_port)
+    };
+    let remote = [
+        there(5000, CandidateKind::ServerReflexive, P),
+        there(5100, CandidateKind::Predicted, PunchPort::FRESH),
+    ];
+    let bases = [base(HERE, P), base("192.168.1.2:4002", PunchPort::FRESH)];
+    let mut told = introduced(Role::Controlling, &bases, &remote);
+    told.translated = [remote[0].address.ip()].into();
+    told.remote_nat = NatReport {
+        ports: Some(PortAssignment::Sequential { delta: 1 }),
+        ..maps(NatMapping::AddressAndPortDependent)
+    };
+    let mut rig = Rig::new(told);
+    assert_eq!(rig.actions(), []);
+}
+
+#[test]
 fn pairs_that_cannot_work_are_left_out() {
     let cases: [(Base, Candidate); 9] = [
         (base(HERE, P), host("127.0.0.1:5000", P)),
