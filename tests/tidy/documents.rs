@@ -13,8 +13,9 @@ use p2pconnect_tests::program::p2pconnect;
 use crate::{root, rust_files};
 
 /// What a line to be typed begins with.
-const PROGRAMS: [&str; 6] = [
+const PROGRAMS: [&str; 7] = [
     "cargo",
+    "fuzz/run",
     "netns-lab",
     "netns-lab/versus/run",
     "p2pconnect",
@@ -94,6 +95,10 @@ fn check(command: &str) -> Result<(), String> {
     match words[0] {
         "cargo" => cargo(ours, others),
         "tests/run" => cargo(ours, others),
+        "fuzz/run" => {
+            let mut targets = words.iter().skip(2);
+            targets.try_for_each(|target| exists(&format!("fuzz/corpus/{target}")))
+        }
         "netns-lab" => the_lab_tries(command),
         "p2pconnect" => takes(&words[1..]),
         "run" | "netns-lab/versus/run" => options_are_in(&words[1..], "netns-lab/versus/src"),

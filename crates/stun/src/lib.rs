@@ -43,6 +43,8 @@ mod connect_back;
 mod connection;
 mod error;
 pub mod framing;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod held_mapping;
 mod own;
 mod parse;

@@ -13,7 +13,7 @@ use p2pconnect_proto::TokenKey;
 use tokio::task::JoinSet;
 
 mod accept;
-mod answer;
+pub(crate) mod answer;
 mod connect_back;
 mod limits;
 mod serve;

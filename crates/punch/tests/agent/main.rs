@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
-mod any_inputs;
 mod ending;
 mod interference;
 mod listening;

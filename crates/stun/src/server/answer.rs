@@ -44,22 +44,22 @@ const MAX_SOFTWARE_CHARS: usize = 127;
 
 /// What to do about a message.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     Send(Vec<u8>),
     Nothing,
 }
 
 /// Who asks, and what was found out at their request.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Caller<'a> {
-    pub(super) remote: SocketAddr,
-    pub(super) backs: &'a [ConnectBack],
+pub(crate) struct Caller<'a> {
+    pub(crate) remote: SocketAddr,
+    pub(crate) backs: &'a [ConnectBack],
 }
 
 /// A message that is framed but makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a malformed message: {0}")]
-pub(super) struct Unparsable(#[from] StunParseError);
+pub(crate) struct Unparsable(#[from] StunParseError);
 
 /// Returns how long the sender of a message gives a connection back, if it asks for one.
 pub(super) fn wants_back(message: &[u8]) -> Option<Duration> {
@@ -69,7 +69,7 @@ pub(super) fn wants_back(message: &[u8]) -> Option<Duration> {
 }
 
 /// Answers `request`, which came from `caller` at `now`, in seconds since the Unix epoch.
-pub(super) fn answer(
+pub(crate) fn answer(
     request: &[u8],
     caller: Caller<'_>,
     config: &StunServerConfig,
