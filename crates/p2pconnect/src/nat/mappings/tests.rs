@@ -9,7 +9,7 @@ use std::{
 
 use p2pconnect_host::TcpListener;
 use p2pconnect_proto::{NatMapping, message::MAX_CLAIMS};
-use p2pconnect_stun::{StunServer, StunServerConfig, StunServerHandle};
+use p2pconnect_stun::{HeldMapping, MappingConfig, StunServer, StunServerConfig, StunServerHandle};
 use tokio::net::TcpSocket;
 
 use super::*;

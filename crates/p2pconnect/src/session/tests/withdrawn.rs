@@ -1,0 +1,121 @@
+//! What a session does when its peer has withdrawn.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use p2pconnect_identity::SecretKey;
+use p2pconnect_proto::{Candidate, NatReport, PunchPort, Role};
+use p2pconnect_punch::{Base, Introduced, PunchAgent, PunchConfig};
+use tokio::{io::AsyncWriteExt as _, sync::oneshot, time::timeout};
+
+use super::{PATIENCE, TOKEN};
+use crate::{
+    machine::loopback,
+    session::{Session, SessionError, handover::Handover, inbound::Inbound, verify::Verifier},
+    stream::{
+        coordinated_handshake::{CoordinatedHandshake, Withdrawn},
+        parties::Parties,
+        path_ledger::PathLedger,
+    },
+    sync::Watched,
+};
+
+/// Returns an address of this machine that nobody listens at.
+fn closed() -> SocketAddr {
+    let listener = loopback::listener();
+    listener.local_addr().unwrap()
+}
+
+/// A callee's session with a dialler at this address, and what tells it that the dialler has left.
+async fn called_by(remote: SocketAddr) -> (Session, Watched<Option<Withdrawn>>) {
+    let keys = [(); 2].map(|()| SecretKey::generate().unwrap());
+    let [dialler, callee] = &keys;
+    let (_dialling, hello) = CoordinatedHandshake::dialling(dialler, callee.peer_id())
+        .await
+        .unwrap();
+    let called = CoordinatedHandshake::called(callee, dialler.peer_id(), hello).unwrap();
+    let introduced = Introduced {
+        role: Role::Controlled,
+        bases: vec![Base {
+            address: closed(),
+            punch_port: PunchPort::PRIMARY,
+        }],
+        routes: BTreeMap::new(),
+        translated: Default::default(),
+        remote_candidates: vec![Candidate::host(remote, PunchPort::PRIMARY)],
+        families_apart: false,
+        may_be_reached: false,
+        rtt_via_coordinator: Duration::from_millis(80),
+        local_nat: NatReport::default(),
+        remote_nat: NatReport::default(),
+    };
+    let agent = PunchAgent::new(PunchConfig::default(), introduced, [0; 32], Instant::now());
+    let parties = Parties {
+        own: callee.peer_id(),
+        peer: dialler.peer_id(),
+        role: Role::Controlled,
+    };
+    let verifier = Verifier::new(callee, parties, TOKEN, &called).unwrap();
+    let inbox = Arc::new(Inbound::new(Arc::default()))
+        .expect(TOKEN.opening(Role::Controlling), BTreeSet::from([remote]));
+    let local_nat = Watched::new(NatReport::default()).watch();
+    let leave = called.withdrawing();
+    let ledger = PathLedger {
+        peer: parties.peer,
+        pair_rotation: Arc::default(),
+        metrics: Arc::default(),
+    };
+    let handover = Handover::new(parties.role, called, ledger);
+    let session = Session::new(agent, verifier, handover, inbox, local_nat);
+    (session, leave)
+}
+
+#[tokio::test]
+async fn what_the_peer_has_left_ends_at_once() {
+    let silence = Duration::from_secs(2);
+    for left in [Withdrawn::Begun, Withdrawn::Silent(silence)] {
+        let remote = closed();
+        let (session, leave) = called_by(remote).await;
+        let (handed, handing) = oneshot::channel();
+        let running = session.run(Instant::now() + PATIENCE, handed);
+        leave.set(Some(left));
+        // The session and all its sockets have gone when this returns.
+        timeout(PATIENCE / 10, running).await.unwrap();
+        match handing.await.unwrap() {
+            Err(SessionError::PeerLeft(report)) => assert_eq!(report.pairs[0].pair.remote, remote),
+            Err(SessionError::PeerSilent(it)) => assert_eq!(it, silence),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_is_heard_on_a_connection_is_there_until_that_ends() {
+    let peer = loopback::listener();
+    let (session, leave) = called_by(peer.local_addr().unwrap()).await;
+    let verifier = session.verifier.clone();
+    let (handed, mut handing) = oneshot::channel();
+    let running = tokio::spawn(session.run(Instant::now() + PATIENCE, handed));
+    let (mut open, _) = timeout(PATIENCE, peer.accept()).await.unwrap().unwrap();
+    drop(peer);
+    let opening = TOKEN.opening(Role::Controlling);
+    open.write_all(opening.as_bytes()).await.unwrap();
+    let hearing = async {
+        while !verifier.hears_peer() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, hearing).await.unwrap();
+    leave.set(Some(Withdrawn::Silent(PATIENCE)));
+    let early = timeout(Duration::from_millis(200), &mut handing).await;
+    assert!(early.is_err(), "{early:?}");
+
+    drop(open);
+    let end = timeout(PATIENCE / 10, handing).await.unwrap().unwrap();
+    assert!(matches!(end, Err(SessionError::PeerSilent(_))), "{end:?}");
+    running.await.unwrap();
+}
