@@ -3,10 +3,11 @@
 //! - pure crates depend on nothing that has a socket, a clock or a runtime
 //! - pure modules of other crates do not name such things
 //! - files stay short enough to read, and say what they are for
-//! - documents name commands, tests and files that there are
+//! - documents name commands, variables, tests and files that there are
 //! - modules do not import each other in circles
 //! - no function takes an anonymous tuple
 //! - the product asks the host that it runs on, and not the operating system
+//! - tasks have owners, and a picture
 
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
@@ -14,6 +15,7 @@ mod documents;
 mod imports;
 mod parameters;
 mod seam;
+mod tasks;
 
 use std::{
     path::{Path, PathBuf},
