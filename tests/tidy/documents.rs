@@ -10,7 +10,7 @@ use std::{fs, path::PathBuf, process::Command};
 use netns_lab_rig::documents::{in_blocks, in_spans};
 use p2pconnect_tests::program::p2pconnect;
 
-use crate::{root, rust_files};
+use crate::{FOLDERS, root, rust_files};
 
 /// What a line to be typed begins with.
 const PROGRAMS: [&str; 7] = [
@@ -86,8 +86,32 @@ fn every_file_that_a_document_names_is_there() {
     assert!(seen > 20, "{seen}");
 }
 
+#[test]
+fn every_path_that_a_document_names_is_there() {
+    let mut seen = 0;
+    for (path, text) in listed(&["*.md", ":!CHANGELOG.md"]) {
+        for named in text.split('`').skip(1).step_by(2) {
+            let is_path = !named.contains([' ', '*', '\n', '(']);
+            let folder = named.split_once('/').filter(|_| is_path).map(|it| it.0);
+            if folder.is_some_and(|it| it == ".ci" || FOLDERS.contains(&it)) {
+                let beside = PathBuf::from(&path).with_file_name(named);
+                let is_there = root().join(named).exists() || root().join(beside).exists();
+                assert!(is_there, "{path} names {named}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 20, "{seen}");
+}
+
 fn check(command: &str) -> Result<(), String> {
-    let words: Vec<_> = command.split_whitespace().collect();
+    let mut words: Vec<_> = command.split_whitespace().collect();
+    while let Some((variable, _)) = words[0].split_once('=') {
+        if !some_source_has(&format!("\"{variable}\"")) {
+            return Err(format!("nothing reads {variable}"));
+        }
+        words.remove(0);
+    }
     let (ours, others) = match words.iter().position(|word| *word == "--") {
         Some(at) => (&words[..at], &words[at + 1..]),
         None => (&words[..], &[][..]),
@@ -109,13 +133,10 @@ fn check(command: &str) -> Result<(), String> {
 /// Looks up what cargo is told to build, and what the program is told that it then runs.
 fn cargo(words: &[&str], others: &[&str]) -> Result<(), String> {
     let after = |option: &str| words.iter().skip_while(|it| **it != option).nth(1).copied();
-    if let Some(package) = after("-p") {
-        let manifests = listed(&["*Cargo.toml"]);
-        let line = format!("name = \"{package}\"");
-        if !manifests.iter().any(|(_, text)| text.contains(&line)) {
-            return Err(format!("there is no package {package}"));
-        }
-    }
+    let folder = match after("-p") {
+        Some(package) => folder_of(package)?,
+        None => "tests".to_owned(),
+    };
     if let Some(path) = after("--path") {
         exists(&format!("{path}/Cargo.toml"))?;
     }
@@ -133,10 +154,17 @@ fn cargo(words: &[&str], others: &[&str]) -> Result<(), String> {
         ])?;
     }
     if let Some(name) = after("--test") {
-        one_of(&[&format!("tests/{name}/main.rs")])?;
+        let suites = match &*folder {
+            "tests" => folder,
+            _ => format!("{folder}/tests"),
+        };
+        one_of(&[
+            &format!("{suites}/{name}/main.rs"),
+            &format!("{suites}/{name}.rs"),
+        ])?;
         let filter = words.iter().skip_while(|it| **it != name).nth(1);
         if let Some(filter) = filter.filter(|it| !it.starts_with('-')) {
-            some_test_has(&format!("tests/{name}"), filter)?;
+            some_test_has(&format!("{suites}/{name}"), filter)?;
         }
     }
     match (after("--bin"), others) {
@@ -145,6 +173,16 @@ fn cargo(words: &[&str], others: &[&str]) -> Result<(), String> {
         (Some(other), _) => Err(format!("there is no program {other}")),
         (None, _) => Ok(()),
     }
+}
+
+/// Returns where a package is.
+fn folder_of(package: &str) -> Result<String, String> {
+    let line = format!("name = \"{package}\"");
+    let manifests = listed(&["*Cargo.toml"]).into_iter();
+    let found = manifests.filter(|(_, text)| text.contains(&line));
+    let mut folders = found.filter_map(|(path, _)| Some(path.strip_suffix("/Cargo.toml")?.into()));
+    let folder = folders.next();
+    folder.ok_or_else(|| format!("there is no package {package}"))
 }
 
 /// What is said of the lab is tried in its own suite, if the lab's own documents say it.
@@ -201,6 +239,11 @@ fn some_test_has(path: &str, filter: &str) -> Result<(), String> {
     named
         .then_some(())
         .ok_or_else(|| format!("no test has {filter} in its name"))
+}
+
+fn some_source_has(text: &str) -> bool {
+    let mut sources = FOLDERS.iter().flat_map(|it| sources(it));
+    sources.any(|(_, source)| source.contains(text))
 }
 
 fn exists(path: &str) -> Result<(), String> {

@@ -87,8 +87,11 @@ fn extend(command: &mut String, line: &str) {
     command.push_str(line.trim().trim_end_matches('\\').trim_end());
 }
 
+/// Tells whether the first word is one of these programs, behind variables that are set for it.
 fn starts_with_one_of(text: &str, programs: &[&str]) -> bool {
-    let first = text.split_whitespace().next();
+    let is_variable =
+        |word: &&str| word.starts_with(|it: char| it.is_ascii_uppercase()) && word.contains('=');
+    let first = text.split_whitespace().find(|word| !is_variable(word));
     first.is_some_and(|first| programs.contains(&first))
 }
 
