@@ -168,7 +168,7 @@ pub struct Introduction {
     pub nat: NatReport,
     /// The round-trip time between the peers by way of the coordinator, in microseconds: an
     /// estimate of the direct one, usually too high.
-    pub relayed_rtt_us: u32,
+    pub rtt_via_coordinator_us: u32,
     /// The first bytes of the dialler's handshake. Empty towards the dialler itself.
     pub handshake: Vec<u8>,
     /// By which of its registrations the callee is known to the dialler. Zero towards the dialler

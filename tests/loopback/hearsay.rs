@@ -115,7 +115,7 @@ async fn what_no_peer_can_mean_throws_nobody_off() {
         let unknown = (3..=255).map(|number| malformed(number, CandidateKind::Host));
         told.candidates.splice(0..0, learnt.chain(unknown));
         // More than an hour.
-        told.relayed_rtt_us = u32::MAX;
+        told.rtt_via_coordinator_us = u32::MAX;
         // The connection is made all the same, and who is at its end is found out.
         let error = dialled(told, None).await;
         assert!(

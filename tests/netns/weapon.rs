@@ -70,7 +70,7 @@ fn lie(addresses: Vec<SocketAddr>, n: u64, nat: NatReport) -> Introduction {
         session: SessionToken::from_bytes(session),
         role: Role::Controlled,
         nat,
-        relayed_rtt_us: 40_000,
+        rtt_via_coordinator_us: 40_000,
         ..told
     }
 }

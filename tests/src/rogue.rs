@@ -264,7 +264,7 @@ pub fn introduction(candidates: Vec<SocketAddr>) -> Introduction {
         role: Role::Controlling,
         candidates: candidates.iter().map(host).collect(),
         nat: NatReport::default(),
-        relayed_rtt_us: 1_000,
+        rtt_via_coordinator_us: 1_000,
         handshake: Vec::new(),
         serial: 0,
         // As if it had seen the dialler, who need not begin anew then.

@@ -151,8 +151,8 @@ impl Reporter {
             Status::Punching {
                 peer,
                 candidates,
-                relayed_rtt,
-            } => self.punching(peer, *candidates, *relayed_rtt),
+                rtt_via_coordinator,
+            } => self.punching(peer, *candidates, *rtt_via_coordinator),
             Status::PeerBusy { peer } => self.say(
                 "busy",
                 &json!({ "peer": peer.to_string() }),
@@ -193,13 +193,13 @@ impl Reporter {
         );
     }
 
-    fn punching(&self, peer: &PeerId, candidates: usize, relayed_rtt: Duration) {
+    fn punching(&self, peer: &PeerId, candidates: usize, rtt_via_coordinator: Duration) {
         self.say_of_round(
             "punching",
             &json!({
                 "peer": peer.to_string(),
                 "candidates": candidates,
-                "relayed_rtt_ms": millis(relayed_rtt),
+                "relayed_rtt_ms": millis(rtt_via_coordinator),
             }),
             &format!("connecting to {candidates} addresses of the peer, which does the same"),
         );

@@ -28,4 +28,4 @@ pub use rendezvous::{Rendezvous, RendezvousError, RendezvousPorts, tcp_addresses
 pub use service::{
     BindError, Config, Coordinator, RunningCoordinator, ServiceLimits, memory_for_clients,
 };
-pub use start::{MAX_DELAY, relayed_rtt_us, start_delays};
+pub use start::{MAX_DELAY, rtt_via_coordinator_us, start_delays};

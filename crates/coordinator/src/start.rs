@@ -22,7 +22,7 @@ pub fn start_delays(rtt_dialler: Duration, rtt_callee: Duration) -> (Duration, D
 
 /// Returns the round-trip time between two peers by way of the coordinator in microseconds.
 #[must_use]
-pub fn relayed_rtt_us(rtt_dialler: Duration, rtt_callee: Duration) -> u32 {
+pub fn rtt_via_coordinator_us(rtt_dialler: Duration, rtt_callee: Duration) -> u32 {
     u32::try_from(rtt_dialler.saturating_add(rtt_callee).as_micros()).unwrap_or(u32::MAX)
 }
 
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn the_relayed_round_trip_is_the_sum() {
-        assert_eq!(relayed_rtt_us(ms(40), ms(2)), 42_000);
-        assert_eq!(relayed_rtt_us(Duration::MAX, ms(1)), u32::MAX);
+        assert_eq!(rtt_via_coordinator_us(ms(40), ms(2)), 42_000);
+        assert_eq!(rtt_via_coordinator_us(Duration::MAX, ms(1)), u32::MAX);
     }
 }

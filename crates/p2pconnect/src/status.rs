@@ -92,7 +92,7 @@ pub enum Status {
         /// How many of the peer's addresses are tried.
         candidates: usize,
         /// The round-trip time by way of the coordinator.
-        relayed_rtt: Duration,
+        rtt_via_coordinator: Duration,
     },
     /// The peer that is dialled has no room for another connection. It is asked again until the dial's time is
     /// over, or there is room; told once for each dial.

@@ -105,7 +105,7 @@ fn introduction(role: Role) -> Introduction {
             None,
         )],
         nat: nat(),
-        relayed_rtt_us: 84_000,
+        rtt_via_coordinator_us: 84_000,
         handshake: match role {
             Role::Controlling => Vec::new(),
             Role::Controlled => vec![0x16, 0x03, 0x01],

@@ -8,7 +8,7 @@ use p2pconnect_proto::{
 };
 
 use super::ConnectionId;
-use crate::start::{relayed_rtt_us, start_delays};
+use crate::start::{rtt_via_coordinator_us, start_delays};
 
 /// What came of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl Meeting {
     #[must_use]
     pub fn introductions(self, rtt_dialler: Duration, rtt_callee: Duration) -> Introductions {
         let (dialler_waits, callee_waits) = start_delays(rtt_dialler, rtt_callee);
-        let relayed_rtt_us = relayed_rtt_us(rtt_dialler, rtt_callee);
+        let rtt_via_coordinator_us = rtt_via_coordinator_us(rtt_dialler, rtt_callee);
         let session = self.session;
         let introduce = |other: Side, role| Introduction {
             session,
@@ -96,7 +96,7 @@ impl Meeting {
             role,
             candidates: other.candidates,
             nat: other.nat,
-            relayed_rtt_us,
+            rtt_via_coordinator_us,
             handshake: Vec::new(),
             serial: 0,
             witnessed: 0,

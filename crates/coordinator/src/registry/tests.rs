@@ -111,7 +111,7 @@ fn a_meeting_tells_each_side_of_the_other() {
     );
     assert_eq!(to_dialler.candidates, [candidate(1)]);
     assert_eq!(to_callee.candidates, [candidate(2)]);
-    assert_eq!(to_dialler.relayed_rtt_us, 40_000);
+    assert_eq!(to_dialler.rtt_via_coordinator_us, 40_000);
     assert_eq!(to_dialler.session, to_callee.session);
 }
 

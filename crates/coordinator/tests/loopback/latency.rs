@@ -104,7 +104,7 @@ async fn the_relayed_round_trip_is_that_of_both_paths() {
     let server = start(config(IPV4));
     let (near, far, _path) = near_and_far(&server).await;
     let introduction = near.dial(far.id).await.unwrap();
-    let relayed = Duration::from_micros(introduction.relayed_rtt_us.into());
+    let relayed = Duration::from_micros(introduction.rtt_via_coordinator_us.into());
     assert!(relayed >= FAR && relayed < 2 * FAR, "{relayed:?}");
 }
 

@@ -34,7 +34,10 @@ async fn both_sides_are_told_of_each_other() {
         let at_callee = callee.introduction().await;
 
         assert_eq!(at_dialler.session, at_callee.session);
-        assert_eq!(at_dialler.relayed_rtt_us, at_callee.relayed_rtt_us);
+        assert_eq!(
+            at_dialler.rtt_via_coordinator_us,
+            at_callee.rtt_via_coordinator_us
+        );
         assert_eq!(
             (at_dialler.peer, at_dialler.role, at_dialler.candidates),
             (callee.id, Role::Controlling, callee.candidates())

@@ -72,7 +72,7 @@ impl Attempt {
             peer: introduction.peer,
             role: introduction.role,
             started: clock::now(),
-            rtt_via_coordinator: Duration::from_micros(introduction.relayed_rtt_us.into()),
+            rtt_via_coordinator: Duration::from_micros(introduction.rtt_via_coordinator_us.into()),
             are_apart: self.known.are_apart(),
             is_held,
         }
@@ -87,7 +87,9 @@ impl Attempt {
             witnessed: self.introduction.witnessed,
             role: self.introduction.role,
             peer: self.introduction.nat,
-            rtt_via_coordinator: Duration::from_micros(self.introduction.relayed_rtt_us.into()),
+            rtt_via_coordinator: Duration::from_micros(
+                self.introduction.rtt_via_coordinator_us.into(),
+            ),
             syn_gate: syn_gate.clone(),
         }
     }
@@ -426,7 +428,7 @@ impl Inner {
         self.observer.tell(Status::Punching {
             peer,
             candidates,
-            relayed_rtt: rtt_via_coordinator,
+            rtt_via_coordinator,
         });
     }
 

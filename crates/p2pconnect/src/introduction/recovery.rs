@@ -27,6 +27,6 @@ pub(crate) fn recovery(introduction: &Introduction) -> Duration {
         Some(_) if counts => PROBE_ROUND_TRIPS,
         Some(_) | None => TELL_ROUND_TRIPS,
     };
-    let round_trip = Duration::from_micros(introduction.relayed_rtt_us.into());
+    let round_trip = Duration::from_micros(introduction.rtt_via_coordinator_us.into());
     (round_trip * round_trips).min(MAX_RECOVERY)
 }
