@@ -41,7 +41,7 @@ use crate::{
         holes::{FILLED, Holes, LINGERING, Lingering},
         inbound::{Arrival, Dialled, Inbox, Patience},
         path_faults::PathFaults,
-        syn_budget::{Account, Network, PaidSyn, network_of},
+        syn_budget::{Account, PaidSyn, TargetNetwork, network_of},
         verify::{Open, Origin, UnconfirmedEvent, Verified, Verifier},
     },
     stream::{
@@ -371,7 +371,7 @@ impl Session {
         kind.is_none_or(|kind| *kind == CandidateKind::Predicted)
     }
 
-    fn network_of(&self, remote: IpAddr) -> Network {
+    fn network_of(&self, remote: IpAddr) -> TargetNetwork {
         network_of(remote, self.translated.contains(&remote))
     }
 

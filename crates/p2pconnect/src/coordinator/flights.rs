@@ -23,7 +23,7 @@ const MAX_EARLY: usize = 32;
 
 /// What a coordinator says about a session under way.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Word {
+pub(crate) enum SessionNotice {
     /// Bytes of the handshake; none if the other side has given the introduction up.
     Bytes(Vec<u8>),
     /// Nothing has come from the other side for so long.
@@ -36,8 +36,8 @@ pub(crate) struct Flights(Mutex<Waiting>);
 
 #[derive(Debug, Default)]
 struct Waiting {
-    sessions: BTreeMap<SessionToken, mpsc::Sender<Word>>,
-    early: VecDeque<(SessionToken, Word)>,
+    sessions: BTreeMap<SessionToken, mpsc::Sender<SessionNotice>>,
+    early: VecDeque<(SessionToken, SessionNotice)>,
 }
 
 impl Flights {
@@ -64,24 +64,24 @@ impl Flights {
     /// Hands bytes to their session, unless they are more than a coordinator passes on.
     pub(crate) fn deliver(&self, flight: Flight) {
         if flight.bytes.len() <= MAX_HANDSHAKE {
-            self.hand(flight.session, Word::Bytes(flight.bytes));
+            self.hand(flight.session, SessionNotice::Bytes(flight.bytes));
         }
     }
 
     /// Tells a session that nothing has come from its other side.
     pub(crate) fn tell_of_silence(&self, silent: &Silent) {
         let silence = Duration::from_millis(silent.silent_ms.into());
-        self.hand(silent.session, Word::Silent(silence));
+        self.hand(silent.session, SessionNotice::Silent(silence));
     }
 
-    fn hand(&self, session: SessionToken, word: Word) {
+    fn hand(&self, session: SessionToken, notice: SessionNotice) {
         self.with(|waiting| match waiting.sessions.get(&session) {
-            Some(session) => offer(session, word),
+            Some(session) => offer(session, notice),
             None => {
                 if waiting.early.len() == MAX_EARLY {
                     waiting.early.pop_front();
                 }
-                waiting.early.push_back((session, word));
+                waiting.early.push_back((session, notice));
             }
         });
     }
@@ -91,8 +91,8 @@ impl Flights {
     }
 }
 
-fn offer(session: &mpsc::Sender<Word>, word: Word) {
-    if session.try_send(word).is_err() {
+fn offer(session: &mpsc::Sender<SessionNotice>, notice: SessionNotice) {
+    if session.try_send(notice).is_err() {
         tracing::debug!("bytes of a handshake dropped: nobody wants so many");
     }
 }
@@ -100,14 +100,14 @@ fn offer(session: &mpsc::Sender<Word>, word: Word) {
 /// Where the bytes for one session arrive, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Incoming {
-    receiver: mpsc::Receiver<Word>,
+    receiver: mpsc::Receiver<SessionNotice>,
     session: SessionToken,
     flights: Arc<Flights>,
 }
 
 impl Incoming {
-    /// Waits for the next word. Cancel safe.
-    pub(crate) async fn next(&mut self) -> Option<Word> {
+    /// Waits for the next notice. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Option<SessionNotice> {
         self.receiver.recv().await
     }
 }
@@ -137,10 +137,10 @@ mod tests {
         flights.deliver(flight(2, 20));
         let mut first = flights.expect(SessionToken::from_bytes([1; 16]));
         flights.deliver(flight(1, 11));
-        assert_eq!(first.next().await, Some(Word::Bytes(vec![10])));
-        assert_eq!(first.next().await, Some(Word::Bytes(vec![11])));
+        assert_eq!(first.next().await, Some(SessionNotice::Bytes(vec![10])));
+        assert_eq!(first.next().await, Some(SessionNotice::Bytes(vec![11])));
         let mut second = flights.expect(SessionToken::from_bytes([2; 16]));
-        assert_eq!(second.next().await, Some(Word::Bytes(vec![20])));
+        assert_eq!(second.next().await, Some(SessionNotice::Bytes(vec![20])));
         drop((first, second));
         flights.with(|waiting| {
             assert!(waiting.sessions.is_empty() && waiting.early.is_empty());
@@ -160,8 +160,7 @@ mod tests {
                 ..flight(n, n)
             });
         }
-        let is_short =
-            |word: &Word| matches!(word, Word::Bytes(bytes) if bytes.len() <= MAX_HANDSHAKE);
-        flights.with(|waiting| assert!(waiting.early.iter().all(|(_, word)| is_short(word))));
+        let is_short = |notice: &SessionNotice| matches!(notice, SessionNotice::Bytes(bytes) if bytes.len() <= MAX_HANDSHAKE);
+        flights.with(|waiting| assert!(waiting.early.iter().all(|(_, notice)| is_short(notice))));
     }
 }

@@ -16,12 +16,12 @@ const MIN_IPV6_PREFIX: u8 = 32;
 
 /// A network that this host has an address in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Network {
+struct Subnet {
     address: IpAddr,
     prefix: u8,
 }
 
-impl Network {
+impl Subnet {
     fn contains(self, ip: IpAddr) -> bool {
         match (self.address, ip) {
             (IpAddr::V4(own), IpAddr::V4(other)) if self.prefix >= MIN_IPV4_PREFIX => {
@@ -48,7 +48,7 @@ fn cut_v6(ip: Ipv6Addr, prefix: u8) -> u128 {
 /// What tells whom an address leads to from this host.
 #[derive(Debug, Clone)]
 pub(crate) struct Surroundings {
-    networks: Vec<Network>,
+    networks: Vec<Subnet>,
     /// The prefix of the NAT64, if this host has no other way to IPv4.
     nat64: Option<Prefix>,
     routes: Routes,
@@ -75,7 +75,7 @@ impl Routes {
 impl Surroundings {
     /// Returns those of a host with these interfaces, behind this NAT64.
     pub(crate) fn new(interfaces: &Interfaces, nat64: Option<Prefix>) -> Self {
-        let network = |it: &Interface| Network {
+        let network = |it: &Interface| Subnet {
             address: it.ip,
             prefix: it.prefix,
         };
@@ -133,7 +133,7 @@ impl Surroundings {
 impl Surroundings {
     /// Returns those of a host with these addresses, each with the length of its network's prefix.
     pub(crate) fn told(addresses: &[(&str, u8)]) -> Self {
-        let network = |(address, prefix): &(&str, u8)| Network {
+        let network = |(address, prefix): &(&str, u8)| Subnet {
             address: address.parse().unwrap(),
             prefix: *prefix,
         };

@@ -67,8 +67,8 @@ impl ClosedHoles {
     }
 
     /// Watches which there are.
-    pub(crate) fn changes(&self) -> Changes<'_> {
-        Changes {
+    pub(crate) fn changes(&self) -> HoleChanges<'_> {
+        HoleChanges {
             holes: self,
             news: self.changes.watch(),
             due: None,
@@ -116,14 +116,14 @@ impl Record {
 }
 
 /// Tells when holes have been closed or forgotten.
-pub(crate) struct Changes<'a> {
+pub(crate) struct HoleChanges<'a> {
     holes: &'a ClosedHoles,
     news: Watcher<()>,
     /// When to tell, if there is anything.
     due: Option<Instant>,
 }
 
-impl Changes<'_> {
+impl HoleChanges<'_> {
     /// Waits for the next change. Cancel safe.
     pub(crate) async fn next(&mut self) {
         let due = match self.due {

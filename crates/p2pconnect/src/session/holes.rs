@@ -362,7 +362,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::session::syn_budget::{Account, Network};
+    use crate::session::syn_budget::{Account, TargetNetwork};
 
     /// Longer than it takes to connect over the loopback, and not long.
     const SOON: Duration = Duration::from_millis(300);
@@ -377,7 +377,7 @@ mod tests {
         four_tuple: FourTuple,
     ) -> impl Future<Output = ConnectResult> + use<> {
         let account = account.clone();
-        let network = Network::of(four_tuple.remote.ip());
+        let network = TargetNetwork::of(four_tuple.remote.ip());
         holes.connect(
             four_tuple,
             move || account.pay(network, Purpose::Guess),
@@ -467,7 +467,7 @@ mod tests {
         let [one, other] = [(); 2].map(|()| tokio::net::TcpStream::connect(four_tuple.remote));
         let waiting = (one.await.unwrap(), other.await.unwrap());
         let over = Watched::new(false);
-        let network = Network::of(four_tuple.remote.ip());
+        let network = TargetNetwork::of(four_tuple.remote.ip());
         let pay = || account.pay(network, Purpose::Guess);
         let hole = holes.connect(four_tuple, pay, Arc::default(), over.clone());
         let mut hole = pin!(hole);

@@ -83,7 +83,7 @@ pub(crate) struct Dialled {
 /// The side whose ports are guessed does not know which of the sockets that it meets belongs to
 /// which session. So it speaks first, and the connection is that of the session it names.
 #[derive(Debug)]
-pub(crate) struct Claim {
+pub(crate) struct HoleClaim {
     inbound: Arc<Inbound>,
     theirs: Opening,
     remote: SocketAddr,
@@ -102,7 +102,7 @@ pub(crate) enum Patience {
     Briefly(Duration),
 }
 
-impl Claim {
+impl HoleClaim {
     /// Finds out whose a connection is. If it is another session's, that one gets it.
     ///
     /// The controlled side waits for the opening wherever ports are guessed, which costs nothing: the dialler greets as
@@ -448,8 +448,8 @@ impl Inbox {
     }
 
     /// Claims the connection that comes through a hole to an address, which is another session's if what opens it says so.
-    pub(crate) fn claim(&self, remote: SocketAddr, patience: Patience) -> Claim {
-        Claim {
+    pub(crate) fn claim(&self, remote: SocketAddr, patience: Patience) -> HoleClaim {
+        HoleClaim {
             inbound: Arc::clone(&self.inbound),
             theirs: self.theirs,
             remote,

@@ -19,7 +19,7 @@ use p2pconnect_punch::Purpose;
 
 mod allowance;
 
-pub(crate) use allowance::Network;
+pub(crate) use allowance::TargetNetwork;
 use allowance::{Allowance, Bill, Owed};
 
 use crate::sync::lock;
@@ -82,7 +82,7 @@ struct Shared {
 struct Ledger {
     spent: BTreeMap<Bill, Owed>,
     /// Where the peer has proved to be, and when it did so last.
-    proved: BTreeMap<Network, Instant>,
+    proved: BTreeMap<TargetNetwork, Instant>,
 }
 
 impl Ledger {
@@ -101,7 +101,7 @@ impl Ledger {
     }
 
     /// Notes a proof; returns what the peer has spent there.
-    fn prove(&mut self, network: Network, now: Instant) -> Vec<(Bill, Owed)> {
+    fn prove(&mut self, network: TargetNetwork, now: Instant) -> Vec<(Bill, Owed)> {
         self.proved
             .retain(|_, at| now.saturating_duration_since(*at) < PROOF_LASTS);
         if self.proved.len() < MAX_NETWORKS_OF_PEER {
@@ -113,7 +113,7 @@ impl Ledger {
     }
 
     /// Tells whether the peer has proved to be there since.
-    fn is_proved(&self, network: Network, since: Instant) -> bool {
+    fn is_proved(&self, network: TargetNetwork, since: Instant) -> bool {
         self.proved.get(&network).is_some_and(|at| *at >= since)
     }
 }
@@ -121,7 +121,7 @@ impl Ledger {
 impl Account {
     /// Pays for a SYN to a network, and for its repetitions for as long as what is returned exists; `None`
     /// if too much has been spent there.
-    pub(crate) fn pay(&self, network: Network, purpose: Purpose) -> Option<PaidSyn> {
+    pub(crate) fn pay(&self, network: TargetNetwork, purpose: Purpose) -> Option<PaidSyn> {
         let since = clock::now();
         let bill = Bill::new(network, purpose);
         let is_granted = self.0.budget.with(|all| all.take(bill, purpose, since));
@@ -138,7 +138,7 @@ impl Account {
     }
 
     /// Gives back what all introductions to the peer have sent to a network, where it has proved to be.
-    pub(crate) fn prove(&self, network: Network) {
+    pub(crate) fn prove(&self, network: TargetNetwork) {
         let now = clock::now();
         let spent = lock(&self.0.ledger).prove(network, now);
         self.0.budget.with(|all| {
@@ -189,11 +189,11 @@ impl Drop for PaidSyn {
 
 /// Returns the network that an address is in, as the budget counts; one that stands for an IPv4 address
 /// behind a NAT64 is a network by itself.
-pub(crate) fn network_of(ip: IpAddr, is_translated: bool) -> Network {
+pub(crate) fn network_of(ip: IpAddr, is_translated: bool) -> TargetNetwork {
     if is_translated {
-        Network::single(ip)
+        TargetNetwork::single(ip)
     } else {
-        Network::of(ip)
+        TargetNetwork::of(ip)
     }
 }
 
@@ -202,12 +202,12 @@ pub(crate) fn network_of(ip: IpAddr, is_translated: bool) -> Network {
 mod tests {
     use super::*;
 
-    fn network(n: u8) -> Network {
-        Network::of([198, 51, n, 1].into())
+    fn network(n: u8) -> TargetNetwork {
+        TargetNetwork::of([198, 51, n, 1].into())
     }
 
     /// Spends all that there is for guesses in a network; returns how much that was.
-    fn exhaust(account: &Account, network: Network) -> usize {
+    fn exhaust(account: &Account, network: TargetNetwork) -> usize {
         let paid: Vec<_> = std::iter::from_fn(|| account.pay(network, Purpose::Guess)).collect();
         paid.len()
     }

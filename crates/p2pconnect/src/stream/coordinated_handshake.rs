@@ -18,7 +18,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use crate::{
     coordinator::{
-        flights::{Incoming, Word},
+        flights::{Incoming, SessionNotice},
         requests::Coordination,
     },
     machine::task::AbortOnDrop,
@@ -204,15 +204,15 @@ impl CoordinatedHandshake {
                             tracing::debug!(%error, "bytes of a handshake not passed on");
                         }
                     }
-                    Some(word) = flights.next() => {
-                        let bytes = match word {
-                            Word::Bytes(bytes) if !bytes.is_empty() => bytes,
-                            Word::Bytes(_) => {
+                    Some(notice) = flights.next() => {
+                        let bytes = match notice {
+                            SessionNotice::Bytes(bytes) if !bytes.is_empty() => bytes,
+                            SessionNotice::Bytes(_) => {
                                 let how = if heard { Withdrawn::Begun } else { Withdrawn::Untouched };
                                 withdrawn.set(Some(how));
                                 continue;
                             }
-                            Word::Silent(silence) => {
+                            SessionNotice::Silent(silence) => {
                                 withdrawn.set(Some(Withdrawn::Silent(silence)));
                                 continue;
                             }

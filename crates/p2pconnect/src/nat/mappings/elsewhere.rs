@@ -21,12 +21,12 @@ use crate::Status;
 
 /// A route out of this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Route {
+struct OtherRoute {
     local: IpAddr,
     device: String,
 }
 
-impl Route {
+impl OtherRoute {
     /// Returns the route to everybody, if a server elsewhere is reached by another one. Costs no packet.
     fn other_than_to(host: &Host, server: SocketAddr) -> Option<Self> {
         if !is_global(server.ip()) {
@@ -47,7 +47,7 @@ impl Shared {
     /// Holds the mapping of a punch port over the other route, as long as there is one and the future is polled.
     pub(super) async fn hold_elsewhere(self: Arc<Self>, key: Key, port: u16) {
         loop {
-            if let Some(route) = Route::other_than_to(&self.host, key.server) {
+            if let Some(route) = OtherRoute::other_than_to(&self.host, key.server) {
                 match self.open_over(&route, port, key.server).await {
                     Ok(held) => self.follow_over(&route, key, held).await,
                     Err(error) => tracing::debug!(%error, "no mapping over the other route"),
@@ -60,7 +60,7 @@ impl Shared {
 
     async fn open_over(
         &self,
-        route: &Route,
+        route: &OtherRoute,
         port: u16,
         server: SocketAddr,
     ) -> Result<HeldMapping, MappingError> {
@@ -76,7 +76,7 @@ impl Shared {
     }
 
     /// Keeps the table true to a mapping, until the route is no longer another one.
-    async fn follow_over(&self, route: &Route, key: Key, mut held: HeldMapping) {
+    async fn follow_over(&self, route: &OtherRoute, key: Key, mut held: HeldMapping) {
         let Key { punch_port, server } = key;
         let mapped = |it: Mapping| Mapped {
             punch_port,
@@ -105,7 +105,7 @@ impl Shared {
                     None => return,
                 },
                 () = sleep_until(next_keepalive(&self.host, KEEP_ALIVE)) => {
-                    if Route::other_than_to(&self.host, server).as_ref() != Some(route) {
+                    if OtherRoute::other_than_to(&self.host, server).as_ref() != Some(route) {
                         return;
                     }
                     // With the token that came last.

@@ -63,12 +63,12 @@ const PRUNE_EVERY: Duration = Duration::from_secs(1);
 /// The smallest that are routed between providers, so that whoever is attacked is one network. An IPv6
 /// site has all of a /48.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Network {
+pub(crate) struct TargetNetwork {
     first: IpAddr,
     is_private: bool,
 }
 
-impl Network {
+impl TargetNetwork {
     /// Returns the network of an address, or of the IPv4 address that it stands for: whoever is attacked is the
     /// same in either form.
     pub(crate) fn of(ip: IpAddr) -> Self {
@@ -101,19 +101,19 @@ impl Network {
 /// address that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Bill {
-    network: Network,
+    network: TargetNetwork,
     is_guess: bool,
 }
 
 impl Bill {
-    pub(crate) fn new(network: Network, purpose: Purpose) -> Self {
+    pub(crate) fn new(network: TargetNetwork, purpose: Purpose) -> Self {
         Self {
             network,
             is_guess: purpose == Purpose::Guess,
         }
     }
 
-    pub(crate) const fn network(self) -> Network {
+    pub(crate) const fn network(self) -> TargetNetwork {
         self.network
     }
 }
@@ -173,7 +173,7 @@ struct Total {
 }
 
 impl Total {
-    fn of(&mut self, network: Network) -> (&mut Debt, u32, Duration) {
+    fn of(&mut self, network: TargetNetwork) -> (&mut Debt, u32, Duration) {
         let (most, interval) = Self::limits(network);
         let debt = if network.is_private {
             &mut self.private
@@ -184,7 +184,7 @@ impl Total {
     }
 
     /// Returns how many SYNs there are, and after which time there is another one.
-    fn limits(network: Network) -> (u32, Duration) {
+    fn limits(network: TargetNetwork) -> (u32, Duration) {
         if network.is_private {
             (PRIVATE, PRIVATE_INTERVAL)
         } else {

@@ -40,7 +40,7 @@ impl Attack {
                 self.allowance.charge(bill, repeats, self.now);
             }
             for _ in 0..AT_A_TIME {
-                let bill = Bill::new(Network::of(address(asked)), purpose);
+                let bill = Bill::new(TargetNetwork::of(address(asked)), purpose);
                 asked += 1;
                 if self.allowance.take(bill, purpose, self.now) {
                     sent += 1 + u64::from(repeats);
@@ -113,10 +113,10 @@ fn what_is_wasted_keeps_nobody_else_out() {
         attack.run(many, purpose, 0, 60);
     }
     let Attack { mut allowance, now } = attack;
-    let another = Network::of([203, 0, 113, 5].into());
+    let another = TargetNetwork::of([203, 0, 113, 5].into());
     let mut take = |network, purpose| allowance.take(Bill::new(network, purpose), purpose, now);
     assert!(take(another, Purpose::First));
-    assert!(take(Network::of(neighbour(1)), Purpose::Again));
+    assert!(take(TargetNetwork::of(neighbour(1)), Purpose::Again));
     let guesses = (0..100).filter(|_| take(another, Purpose::Guess)).count();
     assert!(guesses < 20, "{guesses} of what is kept for the first SYNs");
 }
@@ -125,7 +125,7 @@ fn what_is_wasted_keeps_nobody_else_out() {
 fn what_is_given_back_can_be_spent_again() {
     let mut allowance = Allowance::default();
     let now = Instant::now();
-    let bill = Bill::new(Network::of(one(0)), Purpose::Guess);
+    let bill = Bill::new(TargetNetwork::of(one(0)), Purpose::Guess);
     let spend = |allowance: &mut Allowance| {
         let granted = (0..2 * GUESSED).filter(|_| allowance.take(bill, Purpose::Guess, now));
         u32::try_from(granted.count())
@@ -156,14 +156,14 @@ fn what_is_given_back_can_be_spent_again() {
 
 #[test]
 fn an_ipv6_site_is_one_network() {
-    let network = |text: &str| Network::of(text.parse().expect("an address"));
+    let network = |text: &str| TargetNetwork::of(text.parse().expect("an address"));
     assert_eq!(network("2001:db8:1:2::3"), network("2001:db8:1:ffff::9"));
     assert_ne!(network("2001:db8:1:2::3"), network("2001:db8:2:2::3"));
 }
 
 #[test]
 fn an_ipv4_network_is_one_in_whatever_form_its_addresses_are_named() {
-    let network = |text: &str| Network::of(text.parse().expect("an address"));
+    let network = |text: &str| TargetNetwork::of(text.parse().expect("an address"));
     for form in ["::ffff:192.0.2.1", "64:ff9b::192.0.2.1", "2002:c000:201::1"] {
         assert_eq!(network(form), network("192.0.2.9"), "{form}");
     }
@@ -179,7 +179,7 @@ fn the_table_has_an_end() {
     let mut now = Instant::now();
     let mut take = |n: usize, now| {
         allowance.total = Total::default();
-        let bill = Bill::new(Network::of(many(n as u64)), Purpose::First);
+        let bill = Bill::new(TargetNetwork::of(many(n as u64)), Purpose::First);
         let is_granted = allowance.take(bill, Purpose::First, now);
         assert!(allowance.toward.len() <= MAX_NETWORKS);
         is_granted
