@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, process::Command, sync::Barrier};
 
-use netns_lab::{Hairpinning, NatSpec, UnsolicitedSyn, test};
+use netns_lab::{Hairpinning, NatSpec, TestRun, UnsolicitedSyn, test};
 use p2pconnect::{Builder, Connection, DialPolicy, Endpoint, PeerId, SecretKey};
 use p2pconnect_tests::{
     net::{Boxes, Net},
@@ -194,7 +194,8 @@ fn side_by_side_between_public_hosts() {
 /// A listener with room for one stream. It would go on with the first dial for seven seconds.
 #[test]
 fn a_dial_that_is_interrupted_leaves_its_place_to_the_next() {
-    test(|| {
+    // Alone: the signal has to come before the connection, which takes 86 ms.
+    TestRun::new().alone().run(|| {
         let net = Net::new(&[NatSpec::port_preserving()], &[NatSpec::port_preserving()]);
         let peer = net.id("b");
         for signal in ["-INT", "-HUP"] {

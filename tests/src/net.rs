@@ -352,7 +352,12 @@ impl Net {
                 command.arg(p2pconnect());
                 command
             }
-            _ => self.lab.host(host).command(p2pconnect()),
+            // Whoever runs the tests with nohup has children that do not hear a hang-up either.
+            _ => {
+                let mut command = self.lab.host(host).command("env");
+                command.arg("--default-signal=HUP").arg(p2pconnect());
+                command
+            }
         };
         let coordinator = match &self.named_otherwise {
             Some((at, name)) if *at == host => name,

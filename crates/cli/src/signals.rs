@@ -14,15 +14,17 @@ pub(crate) fn ended_by(signal: Signal) -> anyhow::Error {
 /// Waits for whatever ends a service: Ctrl-C, the request of a service manager, or the hang-up of the
 /// terminal that it was started in. Returns which of them it was.
 pub(crate) async fn told_to_end() -> Signal {
-    or_hung_up(interrupted()).await
+    either(interrupted(), hung_up()).await
 }
 
-/// Waits for something else, or for the hang-up, whichever comes first.
-pub(crate) async fn or_hung_up(other: impl Future<Output = Signal>) -> Signal {
-    let hung_up = hung_up();
+/// Waits for one of two signals, whichever comes first.
+pub(crate) async fn either(
+    one: impl Future<Output = Signal>,
+    other: impl Future<Output = Signal>,
+) -> Signal {
     tokio::select! {
+        signal = one => signal,
         signal = other => signal,
-        signal = hung_up => signal,
     }
 }
 
@@ -48,14 +50,23 @@ pub(crate) async fn interrupted() -> Signal {
 ///
 /// Who was started with `nohup` does not hear it.
 pub(crate) fn hung_up() -> impl Future<Output = Signal> {
-    let signal = (!ignores_hang_up())
-        .then(|| signal(SignalKind::hangup()).ok())
-        .flatten();
+    let hung_up = (!ignores_hang_up()).then(|| received(SignalKind::hangup(), "SIGHUP"));
+    async move {
+        match hung_up {
+            Some(hung_up) => hung_up.await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Waits for a signal, and returns its name. Counts from the call, not from the first poll.
+fn received(kind: SignalKind, name: Signal) -> impl Future<Output = Signal> {
+    let signal = signal(kind).ok();
     async move {
         match signal {
             Some(mut signal) => {
                 signal.recv().await;
-                "SIGHUP"
+                name
             }
             None => std::future::pending().await,
         }
@@ -76,7 +87,20 @@ fn is_hang_up_ignored(status: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::{future::ready, pin::pin};
+
+    use rustix::process::{Signal as Kind, getpid, kill_process};
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_signal_that_comes_while_nobody_waits_is_heard_by_the_next_wait() {
+        let mut told = pin!(received(SignalKind::user_defined1(), "SIGUSR1"));
+        let first = either(&mut told, ready("something else")).await;
+        assert_eq!(first, "something else");
+        kill_process(getpid(), Kind::USR1).expect("a process may signal itself");
+        assert_eq!(either(std::future::pending(), told).await, "SIGUSR1");
+    }
 
     #[test]
     fn nohup_is_seen_in_the_mask_of_ignored_signals() {

@@ -42,9 +42,11 @@ pub(crate) async fn run(options: args::Dial, reporter: &Reporter) -> Exit {
 }
 
 async fn dial(options: &args::Dial, prepared: &Prepared<'_>, reporter: &Reporter) -> Exit {
+    // One of each for all of the dial: a signal that comes when nobody waits for it is lost.
     let mut interrupted = pin!(signals::interrupted());
+    let mut hung_up = pin!(signals::hung_up());
     let connected = {
-        let mut stopped = pin!(signals::or_hung_up(&mut interrupted));
+        let mut stopped = pin!(signals::either(&mut interrupted, &mut hung_up));
         let mut stopped: Stopped<'_> = stopped.as_mut();
         connect_at_last(options, prepared, reporter, &mut stopped).await
     };
@@ -59,7 +61,6 @@ async fn dial(options: &args::Dial, prepared: &Prepared<'_>, reporter: &Reporter
             return exit;
         }
     };
-    let hung_up = signals::hung_up();
     // In this order: what another thread says comes before, or not at all.
     reporter.stream_begins();
     reporter.established(&connection);
