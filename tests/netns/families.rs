@@ -3,7 +3,7 @@
 use netns_lab::{NatSpec, test};
 use p2pconnect_tests::{
     net::Net,
-    process::{Finished, run},
+    process::{Finished, Process, run},
 };
 
 /// A NAT for IPv4, and a firewall for IPv6.
@@ -38,6 +38,24 @@ fn what_no_punch_over_ipv4_can_do_ipv6_does_where_the_coordinator_is_known_by_ip
         assert_eq!(dialled.code(), 0, "{:#?}", dialled.stderr);
         let (_, _, remote) = net.reported(&dialled);
         assert!(remote.is_ipv6(), "{remote}");
+        net.finish();
+    });
+}
+
+/// The coordinator, which sees the dialler over IPv4, passes on its address of IPv6 only once a STUN server has seen it.
+#[test]
+fn a_dialler_that_no_stun_server_answers_over_ipv4_is_met_by_ipv6_as_soon_as_that_is_proved() {
+    test(|| {
+        let net = Net::on_every_address(&DROPS, &DROPS);
+        let rules = "add table ip closed
+            add chain ip closed out { type filter hook output priority 0; }
+            add rule ip closed out tcp dport { 3478, 4433 } drop";
+        run(net.lab.host("a").command("nft").arg(rules));
+        let peer = net.id("b");
+        let _listener = net.listen("b");
+        // An attempt that is in vain takes longer.
+        let dial = net.command("a", &["dial", "--json", "--timeout", "3s", &peer]);
+        Process::spawn(dial).wait_for("established");
         net.finish();
     });
 }

@@ -17,6 +17,8 @@ use crate::{
 pub(crate) struct KnownFamilies {
     own: Families,
     peer: Families,
+    /// Whether they know private addresses of each other as well.
+    are_in_one_network: bool,
 }
 
 impl KnownFamilies {
@@ -32,8 +34,10 @@ impl KnownFamilies {
         vantage: &Vantage,
     ) -> Self {
         if vantage.is_in_one_network_with(peers) {
-            // They know private addresses of each other as well.
-            return Self::default();
+            return Self {
+                are_in_one_network: true,
+                ..Self::default()
+            };
         }
         let is_seen = |ip: IpAddr| represented(ip).is_ipv4() == represented(seen).is_ipv4();
         let is_believed = |it: &&Candidate| {
@@ -48,6 +52,22 @@ impl KnownFamilies {
         Self {
             own,
             peer: vantage.public_families(peers),
+            are_in_one_network: false,
+        }
+    }
+
+    /// Tells whether the peer was told of an address that this side has named: one that is public was passed on only
+    /// if the coordinator believed it.
+    pub(crate) fn were_passed_on(self, named: IpAddr) -> bool {
+        self.are_in_one_network || !is_global(named) || self.own.has(represented(named).is_ipv4())
+    }
+
+    /// Returns what is known of a side that is known at these addresses.
+    #[cfg(test)]
+    pub(crate) fn of_own(known: impl IntoIterator<Item = IpAddr>) -> Self {
+        Self {
+            own: known.into_iter().collect(),
+            ..Self::default()
         }
     }
 

@@ -66,8 +66,11 @@ impl StalenessCheck {
     /// Tells whether these mappings lead anywhere that the peer does not know.
     fn lacks(&self, mapped: &[Mapped]) -> bool {
         let candidates = &self.advertised.candidates;
-        let is_advertised = |it: &Mapped| candidates.iter().any(|known| known.address == it.mapped);
-        !mapped.iter().all(is_advertised)
+        let is_known = |it: &Mapped| {
+            let is_named = candidates.iter().any(|known| known.address == it.mapped);
+            is_named && self.known.were_passed_on(it.mapped.ip())
+        };
+        !mapped.iter().all(is_known)
     }
 }
 
@@ -246,7 +249,10 @@ mod tests {
         let (home, nat, public) = ([192, 168, 1, 2], [203, 0, 113, 7], [203, 0, 113, 8]);
         let behind_a_nat = check(vec![Candidate::host(address(home), PORT)], false, 0);
         assert!(behind_a_nat.lacks(&[mapped(home, nat)]));
-        let without_one = check(vec![Candidate::host(address(public), PORT)], false, 0);
+        let mut without_one = check(vec![Candidate::host(address(public), PORT)], false, 0);
+        // The coordinator has seen nothing at that address, so it has not passed it on.
+        assert!(without_one.lacks(&[mapped(public, public)]));
+        without_one.known = KnownFamilies::of_own([address(public).ip()]);
         assert!(!without_one.lacks(&[mapped(public, public)]));
     }
 
