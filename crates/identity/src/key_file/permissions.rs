@@ -15,15 +15,11 @@ pub(super) fn check_file(
     metadata: &fs::Metadata,
     readers: Readers,
 ) -> Result<(), KeyFileError> {
-    check_owner(path, metadata.uid())?;
-    match mode_for_others(metadata, readers) {
-        Some(mode) => Err(KeyFileError::TooOpen {
-            path: path.to_owned(),
-            mode,
-            is_own: is_own(metadata.uid()),
-        }),
-        None => Ok(()),
-    }
+    check(path, metadata, readers, |mode| KeyFileError::TooOpen {
+        path: path.to_owned(),
+        mode,
+        is_own: is_own(metadata.uid()),
+    })
 }
 
 /// Refuses a pipe that others can open: a key that is read from it is read once.
@@ -32,14 +28,21 @@ pub(super) fn check_pipe(
     metadata: &fs::Metadata,
     readers: Readers,
 ) -> Result<(), KeyFileError> {
+    check(path, metadata, readers, |mode| KeyFileError::OpenPipe {
+        path: path.to_owned(),
+        mode,
+    })
+}
+
+/// Refuses what belongs to another user, and what a mode lets others do.
+fn check(
+    path: &Path,
+    metadata: &fs::Metadata,
+    readers: Readers,
+    too_open: impl FnOnce(u32) -> KeyFileError,
+) -> Result<(), KeyFileError> {
     check_owner(path, metadata.uid())?;
-    match mode_for_others(metadata, readers) {
-        Some(mode) => Err(KeyFileError::OpenPipe {
-            path: path.to_owned(),
-            mode,
-        }),
-        None => Ok(()),
-    }
+    mode_for_others(metadata, readers).map_or(Ok(()), |mode| Err(too_open(mode)))
 }
 
 /// Refuses directories that others can write, from the one that holds the file up to the root, as sshd does
