@@ -65,12 +65,15 @@ impl StalenessCheck {
 
     /// Tells whether these mappings lead anywhere that the peer does not know.
     fn lacks(&self, mapped: &[Mapped]) -> bool {
-        let candidates = &self.advertised.candidates;
-        let is_known = |it: &Mapped| {
-            let is_named = candidates.iter().any(|known| known.address == it.mapped);
-            is_named && self.known.were_passed_on(it.mapped.ip())
-        };
+        let is_known =
+            |it: &Mapped| self.has_named(it) && self.known.were_passed_on(it.mapped.ip());
         !mapped.iter().all(is_known)
+    }
+
+    /// Tells whether this side has named a mapping.
+    fn has_named(&self, mapped: &Mapped) -> bool {
+        let mut candidates = self.advertised.candidates.iter();
+        candidates.any(|it| it.address == mapped.mapped)
     }
 }
 
@@ -118,9 +121,7 @@ async fn is_late(check: &StalenessCheck, mappings: &Mappings) -> bool {
 
 /// Waits for a mapping over another route than that to the servers, of which the peer has not been told.
 async fn leaves_elsewhere(check: &StalenessCheck, mappings: &Mappings) {
-    let candidates = &check.advertised.candidates;
-    let is_advertised = |it: &Mapped| candidates.iter().any(|known| known.address == it.mapped);
-    mappings.elsewhere_lacking(is_advertised).await;
+    mappings.elsewhere_lacking(|it| check.has_named(it)).await;
     tracing::debug!("the peer does not know the mapping of the route that leads to it");
 }
 
