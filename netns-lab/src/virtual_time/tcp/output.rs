@@ -19,20 +19,7 @@ impl Tcb {
         self.send_syn_again();
         self.repetition.count += 1;
         self.repetition.since.get_or_insert(now);
-        let wait = match self.state {
-            State::SynSent => wait_after_syn(self.repetition.count),
-            State::SynReceived
-            | State::Established
-            | State::FinWait1
-            | State::FinWait2
-            | State::CloseWait
-            | State::Closing
-            | State::LastAck
-            | State::TimeWait
-            | State::Closed => {
-                wait_after_syn_ack(self.repetition.count, self.opening != Opening::Passive)
-            }
-        };
+        let wait = self.wait_after_syns(self.repetition.count);
         self.repetition.due = wait.map(|wait| now + wait);
     }
 
@@ -166,9 +153,9 @@ impl Tcb {
         }
     }
 
-    fn repeat_syn(&mut self, now: Duration) {
-        let sent = self.repetition.count + 1;
-        let goes_on = match self.state {
+    /// Returns how long to wait for an answer after so many SYNs, or SYN-ACKs, or nothing where no more are sent.
+    fn wait_after_syns(&self, sent: u32) -> Option<Duration> {
+        match self.state {
             State::SynSent => wait_after_syn(sent),
             State::SynReceived
             | State::Established
@@ -179,8 +166,12 @@ impl Tcb {
             | State::LastAck
             | State::TimeWait
             | State::Closed => wait_after_syn_ack(sent, self.opening != Opening::Passive),
-        };
-        if goes_on.is_some() {
+        }
+    }
+
+    fn repeat_syn(&mut self, now: Duration) {
+        let sent = self.repetition.count + 1;
+        if self.wait_after_syns(sent).is_some() {
             self.send_syn(now);
         } else {
             self.finish(Some(Failure::TimedOut));
