@@ -3,9 +3,10 @@
 use std::io;
 use std::time::Duration;
 
+use p2pconnect_nat::SpecError;
+
 use crate::fabric::{GateError, WorldError};
 use crate::link::LinkError;
-use crate::spec::SpecError;
 
 /// An error of the lab itself; what the programs inside it do is not its business.
 #[derive(Debug, thiserror::Error)]

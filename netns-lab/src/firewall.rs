@@ -7,11 +7,12 @@ mod tracking;
 
 use std::net::Ipv4Addr;
 
+use p2pconnect_nat::{Hairpinning, NatSpec, SimultaneousOpen, Timers, UnsolicitedSyn};
+
 use crate::error::Error;
 use crate::namespace::set_sysctl;
 use crate::netlink::nftables::{Chain, Ruleset, Set, empty_set};
 use crate::netlink::rule::{Family, Rule};
-use crate::spec::{Hairpinning, NatSpec, SimultaneousOpen, Timers, UnsolicitedSyn};
 
 pub(crate) use expressible::check;
 

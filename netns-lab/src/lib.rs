@@ -65,7 +65,6 @@ pub mod puncher;
 mod record;
 pub mod report;
 pub mod scenario;
-mod spec;
 mod support;
 mod testing;
 mod topology;
@@ -79,13 +78,13 @@ pub use isolation::{isolate, isolate_passing_signals, pass_signals_to};
 pub use lab::{BoxEngine as Engine, Host, Lab, LabBuilder, Nat};
 pub use link::{BurstLoss, Crossing, LinkError, LinkSpec, Loss};
 pub use middlebox::SharedModel;
-pub use packet::TcpFlags;
-pub use record::{Event, EventLog, LogEntry};
-pub use spec::{
+pub use p2pconnect_nat::{
     Dependence, Directions, Hairpinning, Limits, NatSpec, Pooling, PortAssignment, PortRange,
     RstEffect, SimultaneousOpen, SpecError, Timers, Translation, Translation6, UnsolicitedSyn,
     WhenFull,
 };
+pub use packet::TcpFlags;
+pub use record::{Event, EventLog, LogEntry};
 pub use support::support;
 pub use testing::{Outcome, TestRun, test};
 pub use topology::{BoxSpec, HostSpec, Topology};

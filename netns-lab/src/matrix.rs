@@ -40,12 +40,13 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use p2pconnect_nat::NatSpec;
+
 use crate::Engine;
 use crate::oracle::{self, Outcome, Punchability};
 use crate::preset::{self, Preset};
 use crate::puncher::{self, NamespacesError, Path, PunchOutcome, VirtualTimeError};
 use crate::report::{self, Expected, Ladder, Report, Series};
-use crate::spec::NatSpec;
 
 use files::Files;
 

@@ -55,11 +55,10 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
 pub use crate::packet::Protocol;
-pub use crate::prefix::PrefixPair;
-pub use crate::spec::{
+pub use p2pconnect_nat::{
     Dependence, Directions, Hairpinning, Limits, NatSpec, Pooling, PortAssignment, PortRange,
-    RstEffect, SimultaneousOpen, SpecError, Timers, Translation, Translation6, UnsolicitedSyn,
-    WhenFull,
+    PrefixPair, RstEffect, SimultaneousOpen, SpecError, Timers, Translation, Translation6,
+    UnsolicitedSyn, WhenFull,
 };
 pub use session::SessionState;
 pub use table::Mapping;

@@ -3,6 +3,8 @@
 use std::io;
 use std::net::Ipv4Addr;
 
+use p2pconnect_nat::{Dependence, NatSpec, UnsolicitedSyn};
+
 use crate::error::Error;
 use crate::firewall;
 use crate::isolation::{is_isolated, probe_namespaces};
@@ -10,7 +12,6 @@ use crate::namespace::Namespace;
 use crate::netlink::Netlink;
 use crate::netlink::route::{self, VethEnd};
 use crate::packet_socket::PacketSocket;
-use crate::spec::{Dependence, NatSpec, UnsolicitedSyn};
 
 /// Checks that this system can run labs.
 ///

@@ -7,10 +7,11 @@ mod plan;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use p2pconnect_nat::NatSpec;
+
 use crate::error::Error;
 use crate::fabric::Gate;
 use crate::link::LinkSpec;
-use crate::spec::NatSpec;
 
 pub(crate) use plan::{Plan, Planned, PlannedNode};
 

@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use p2pconnect_nat::SpecError;
+
 use crate::link::{Link, LinkError, LinkSpec};
 use crate::middlebox::{Middlebox, Side};
-use crate::spec::SpecError;
 
 /// A host or a box of a fabric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,11 +1,12 @@
 //! What netfilter can be made to do.
 
-use super::tracking;
-use crate::error::Error;
-use crate::spec::{
+use p2pconnect_nat::{
     Dependence, Directions, Hairpinning, NatSpec, Pooling, PortAssignment, RstEffect, SpecError,
     Translation6, UnsolicitedSyn, WhenFull,
 };
+
+use super::tracking;
+use crate::error::Error;
 
 /// Why netfilter cannot be a box.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,10 +5,11 @@
 
 use std::net::Ipv4Addr;
 
+use p2pconnect_nat::{Dependence, NatSpec};
+
 use super::{OUTSIDE, hairpins, outgoing, timeout, when_it_counts};
 use crate::netlink::nftables::{Set, Value};
 use crate::netlink::rule::{Direction, Family, Part, Rule};
-use crate::spec::{Dependence, NatSpec};
 
 /// External port to internal endpoint.
 const MAPPED: &str = "mapped";

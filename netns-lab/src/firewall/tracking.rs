@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use p2pconnect_nat::{Limits, NatSpec, Timers};
+
 use crate::error::Error;
 use crate::namespace::set_sysctl;
-use crate::spec::{Limits, NatSpec, Timers};
 
 /// Returns how many connections may go out at once, if there is a limit.
 ///

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
+use p2pconnect_nat::NatSpec;
+
 use super::builder::{Engine as BoxEngine, LabBuilder};
 use super::core::{Core, lab_was_built};
 use super::host::HostAddresses;
@@ -24,7 +26,6 @@ use crate::netlink::route::{self, VethEnd};
 use crate::netlink::{Message, Netlink};
 use crate::packet_socket::{BOX_MAC, CORE_MAC, disable_offload};
 use crate::record::SharedLog;
-use crate::spec::NatSpec;
 use crate::topology::{Plan, Planned, PlannedNode};
 
 /// Ethernet's usual size.

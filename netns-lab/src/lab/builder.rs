@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use p2pconnect_nat::NatSpec;
+
 use crate::error::Error;
 use crate::fabric::Gate;
 use crate::firewall;
-use crate::spec::NatSpec;
 use crate::topology::{BoxSpec, HostSpec, Topology};
 
 /// Frames are at most this long, so this keeps them whole.

@@ -10,6 +10,8 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::sync::Arc;
 
+use p2pconnect_nat::NatSpec;
+
 use super::reaper::Enrolment;
 use crate::error::Error;
 use crate::firewall;
@@ -17,7 +19,6 @@ use crate::middlebox::SharedModel;
 use crate::model::DropReason;
 use crate::namespace::{self, Namespace};
 use crate::netlink::conntrack;
-use crate::spec::NatSpec;
 use crate::tracked::TrackedConnection;
 
 /// A host of a lab; clones refer to the same host.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use p2pconnect_nat::NatSpec;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -10,7 +11,6 @@ use super::files::Files;
 use super::{Expectation, Ground, Kind, MatrixError, Options, ShownRun, punch};
 use crate::puncher::PunchOutcome;
 use crate::report::{Cell, Standing};
-use crate::spec::NatSpec;
 
 /// The offset basis and the prime of the 64-bit FNV-1a hash.
 const FNV: (u64, u64) = (0xcbf2_9ce4_8422_2325, 0x0100_0000_01b3);

@@ -2,6 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use p2pconnect_nat::{
+    Hairpinning, SimultaneousOpen, Translation, Translation6, UnsolicitedSyn, WhenFull,
+};
+
 use super::packet::{Content, Packet};
 use super::ports::Request;
 use super::session::SessionState;
@@ -11,9 +15,7 @@ use super::{MAX_ANSWERS, NatModel, Output, Pending, Side};
 use crate::packet::{
     Body, End, Flow, Headers, IcmpHeader, Protocol, icmp_error, reset, rewrite_error,
 };
-use crate::spec::{
-    Hairpinning, SimultaneousOpen, Translation, Translation6, UnsolicitedSyn, WhenFull,
-};
+use crate::prefix;
 
 /// A packet that wants in, from outside or by hairpinning.
 struct Arrival<'a> {
@@ -156,7 +158,7 @@ impl NatModel {
         };
         let external = match (flow.source.ip(), self.spec.translation6) {
             (IpAddr::V6(address), Translation6::Nptv6(prefixes)) => {
-                let translated = prefixes.translate(address);
+                let translated = prefix::translate(&prefixes, address);
                 let address = translated.ok_or(DropReason::Untranslatable(flow.source))?;
                 SocketAddr::new(address.into(), flow.source.port())
             }
@@ -426,7 +428,9 @@ impl NatModel {
     /// Returns whether the box translates to this address.
     fn is_own(&self, address: IpAddr) -> bool {
         match (address, self.spec.translation6) {
-            (IpAddr::V6(address), Translation6::Nptv6(prefixes)) => prefixes.is_external(address),
+            (IpAddr::V6(address), Translation6::Nptv6(prefixes)) => {
+                prefix::is_external(&prefixes, address)
+            }
             _ => self.translates(address) && self.ports.external().contains(&address),
         }
     }

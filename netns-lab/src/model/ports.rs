@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use p2pconnect_nat::{NatSpec, Pooling, PortAssignment, PortRange};
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 
 use super::table::Table;
 use crate::packet::Protocol;
-use crate::spec::{NatSpec, Pooling, PortAssignment, PortRange};
 
 /// Chooses external endpoints.
 #[derive(Debug, Clone)]

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use p2pconnect_nat::{NatSpec, RstEffect, Timers};
+
 use super::Side;
 use crate::packet::{Protocol, TcpFlags};
-use crate::spec::{NatSpec, RstEffect, Timers};
 
 /// How far a session has come, as the box sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use p2pconnect_nat::{Dependence, NatSpec};
+
 use super::Side;
 use super::session::{Session, SessionState};
 use crate::packet::{Protocol, TcpFlags};
-use crate::spec::{Dependence, NatSpec};
 
 /// A mapping of an internal endpoint to an external one; the two are the same
 /// where nothing is translated.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::spec::{Dependence, UnsolicitedSyn};
+use p2pconnect_nat::{Dependence, UnsolicitedSyn};
 
 /// What became of a packet. Its `Display` form is one line for captures and
 /// diagrams.
@@ -217,16 +217,6 @@ impl fmt::Display for Answer {
             Self::IcmpProhibited => "answered by ICMP administratively prohibited",
             Self::IcmpPortUnreachable => "answered by ICMP port unreachable",
             Self::IcmpPending => "ICMP port unreachable pending",
-        })
-    }
-}
-
-impl fmt::Display for Dependence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::EndpointIndependent => "endpoint-independent",
-            Self::AddressDependent => "address-dependent",
-            Self::AddressAndPortDependent => "address-and-port-dependent",
         })
     }
 }

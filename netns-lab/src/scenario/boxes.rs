@@ -1,14 +1,15 @@
 //! Boxes of a scenario.
 
+use p2pconnect_nat::{
+    Dependence, Directions, Hairpinning, NatSpec, Pooling, PortAssignment, PortRange, RstEffect,
+    SimultaneousOpen, Translation, Translation6, UnsolicitedSyn, WhenFull,
+};
+
 use super::error::Fault;
 use super::fields::{Fields, Value, hint};
 use super::schema;
 use crate::model::PrefixPair;
 use crate::preset;
-use crate::spec::{
-    Dependence, Directions, Hairpinning, NatSpec, Pooling, PortAssignment, PortRange, RstEffect,
-    SimultaneousOpen, Translation, Translation6, UnsolicitedSyn, WhenFull,
-};
 
 /// Boxes that are known by a name without being a device.
 const KINDS: [(&str, NatSpec); 5] = [

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use p2pconnect_nat::NatSpec;
 use toml::de::DeTable;
 
 use super::boxes;
@@ -11,7 +12,6 @@ use super::fields::{Fields, Named, Value, hint};
 use super::script::Script;
 use super::{Expect, Scenario, links, schema};
 use crate::fabric::{Gate, GateError, PacketPattern};
-use crate::spec::NatSpec;
 use crate::topology::{BoxSpec, HostSpec, Topology};
 use crate::virtual_time::World;
 

@@ -13,6 +13,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use p2pconnect_nat::{NatSpec, Translation, Translation6};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -22,7 +23,6 @@ use crate::fabric::{BoxId, Fabric, Gate, Hides, Network, NodeId, Uplink};
 use crate::link::LinkSpec;
 use crate::middlebox::{Middlebox, SharedModel};
 use crate::model::NatModel;
-use crate::spec::{NatSpec, Translation, Translation6};
 
 /// The first of the last octets of shared boxes.
 const FIRST_SHARED: u8 = 151;

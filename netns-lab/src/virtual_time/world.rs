@@ -9,6 +9,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use p2pconnect_nat::NatSpec;
+
 use super::host::Host;
 use super::socket::SocketId;
 use crate::error::Error;
@@ -18,7 +20,6 @@ use crate::fabric::{
 use crate::middlebox::{Middlebox, SharedModel, Side};
 use crate::model::NatModel;
 use crate::record::EventLog;
-use crate::spec::NatSpec;
 use crate::topology::{Plan, Planned, Topology};
 use changes::Changes;
 

@@ -1,6 +1,7 @@
 //! Tests of what punchers learn of the NATs in front of them.
 
 use anyhow::Context as _;
+use p2pconnect_nat::{Dependence, UnsolicitedSyn};
 use p2pconnect_proto::{
     Candidate, CandidateKind, NatFiltering, NatMapping, NatReport, PortAssignment, PunchPort,
     UnsolicitedSyn as Answer,
@@ -10,7 +11,6 @@ use p2pconnect_punch::Base;
 use super::*;
 use crate::oracle::{Endpoint, Outside};
 use crate::preset;
-use crate::spec::{Dependence, UnsolicitedSyn};
 
 /// Lets both peers learn what they can behind two chains.
 fn gather(chains: [&[NatSpec]; 2], seed: u64) -> anyhow::Result<(Run, [Gathered; 2])> {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use p2pconnect_nat::NatSpec;
 use p2pconnect_punch::{Event, Stats};
 
 use super::super::GATHER_LIMIT;
 use super::super::sockets::{Received, Sockets as _};
 use super::{Path, Run, SideRun, VirtualTimeError};
 use crate::link::LinkSpec;
-use crate::spec::NatSpec;
 
 /// How long both sides go on after their ends: a byte that is lost three times
 /// in a row still arrives, and inputs that were under way have come.

@@ -2,18 +2,17 @@
 
 mod named;
 
+use std::fmt;
+use std::net::Ipv6Addr;
 use std::time::Duration;
-
-use crate::prefix::PrefixPair;
 
 /// The behaviour of a NAT or stateful firewall, whoever plays it.
 ///
-/// [`NatModel`](crate::model::NatModel) can be every such box. The kernel's
-/// netfilter, which plays the boxes of a [`Lab`](crate::Lab), can be most;
+/// The lab's model can be every such box. The kernel's netfilter can be most;
 /// building a lab says what it cannot be.
 ///
 /// ```
-/// use netns_lab::{Dependence, NatSpec, PortAssignment};
+/// use p2pconnect_nat::{Dependence, NatSpec, PortAssignment};
 ///
 /// let symmetric = NatSpec {
 ///     mapping: Dependence::AddressAndPortDependent,
@@ -104,6 +103,17 @@ pub enum Translation6 {
     /// The prefix of addresses, without a change of checksums (RFC 6296); a
     /// stateful firewall with the filtering of the box is part of it.
     Nptv6(PrefixPair),
+}
+
+/// An internal IPv6 prefix and the external one that stands for it (RFC 6296).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PrefixPair {
+    /// An address in the internal prefix.
+    pub internal: Ipv6Addr,
+    /// An address in the external prefix.
+    pub external: Ipv6Addr,
+    /// The length of both in bits, 1 to 64.
+    pub length: u8,
 }
 
 /// On which part of the remote endpoint a behaviour depends (RFC 4787 sections
@@ -305,8 +315,26 @@ impl PortRange {
     };
 
     /// Returns how many ports it has.
-    pub(crate) fn count(self) -> u32 {
+    pub fn count(self) -> u32 {
         (u32::from(self.last) + 1).saturating_sub(u32::from(self.first))
+    }
+}
+
+impl PrefixPair {
+    /// The longest prefix that leaves room for a checksum in the interface
+    /// identifier (RFC 6296 section 3.5).
+    const MAX_LENGTH: u8 = 64;
+
+    /// Returns the bits of an address that are of the prefix.
+    pub fn mask(&self) -> u128 {
+        let host_bits = 128 - u32::from(self.length.min(128));
+        u128::MAX.checked_shl(host_bits).unwrap_or_default()
+    }
+
+    fn is_valid(&self) -> bool {
+        let mask = self.mask();
+        let differ = self.internal.to_bits() & mask != self.external.to_bits() & mask;
+        (1..=Self::MAX_LENGTH).contains(&self.length) && differ
     }
 }
 
@@ -348,7 +376,12 @@ impl NatSpec {
         }
     }
 
-    pub(crate) fn check(&self) -> Result<(), SpecError> {
+    /// Checks that there can be such a box.
+    ///
+    /// # Errors
+    ///
+    /// A [`SpecError`] that names the first thing that is wrong.
+    pub fn check(&self) -> Result<(), SpecError> {
         let range = self.port_range.count();
         if range == 0 || self.port_range.first == 0 {
             return Err(SpecError::PortRange);
@@ -374,7 +407,7 @@ impl NatSpec {
 
 impl Directions {
     /// Returns whether what goes inside, or what comes from there, is meant.
-    pub(crate) const fn include(self, inbound: bool) -> bool {
+    pub const fn include(self, inbound: bool) -> bool {
         match self {
             Self::Neither => false,
             Self::Outbound => !inbound,
@@ -386,8 +419,18 @@ impl Directions {
 
 impl NatSpec {
     /// Returns whether the box rewrites IPv4 addresses.
-    pub(crate) const fn translates(&self) -> bool {
+    pub const fn translates(&self) -> bool {
         matches!(self.translation, Translation::Nat44)
+    }
+}
+
+impl fmt::Display for Dependence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::EndpointIndependent => "endpoint-independent",
+            Self::AddressDependent => "address-dependent",
+            Self::AddressAndPortDependent => "address-and-port-dependent",
+        })
     }
 }
 
