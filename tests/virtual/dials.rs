@@ -1,8 +1,13 @@
 //! Dials that carry bytes.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use p2pconnect::{DialError, DialPolicy, Verdict};
+use p2pconnect::{
+    ConnectFailure, DialError, DialPolicy, PairOutcome, PunchReport, Status, Verdict,
+};
 use p2pconnect_tests::{
     kinds::{BLOCK, COUNTS, DROPS, PUBLIC, RANDOM_PER_DESTINATION},
     virtual_ground::VirtualGround,
@@ -69,4 +74,45 @@ fn two_nats_with_random_ports_explain_themselves() {
     let error = VirtualGround::run(1, [random; 2], async |ground| dial(&ground).await);
     let verdict = error.unwrap_err().report().map(|report| report.verdict);
     assert_eq!(verdict, Some(Verdict::BothMappingsVary));
+}
+
+/// Lets `a` dial `b` with all that it does not know yet, and returns the reports of both once they are there.
+async fn reports_of_a_fresh_dial(ground: &VirtualGround) -> [PunchReport; 2] {
+    let told = Arc::new(Mutex::new(None));
+    let telling = Arc::clone(&told);
+    let observer = move |status| {
+        if let Status::PunchFailed { report, .. } = status {
+            *telling.lock().unwrap() = report;
+        }
+    };
+    let listener = ground.endpoint("b").allow(DialPolicy::Anyone);
+    let listener = listener.observer(observer).bind().await.unwrap();
+    tokio::time::sleep(SETTLING).await;
+    let dialler = ground.endpoint("a").bind().await.unwrap();
+    let error = dialler.dial(listener.peer_id()).await.unwrap_err();
+    tokio::time::sleep(SETTLING).await;
+    let told = told.lock().unwrap().take().unwrap();
+    [error.report().unwrap().clone(), *told]
+}
+
+#[test]
+fn nothing_is_told_to_have_come_that_has_not() {
+    // The listener, whose ports nobody knows, opens holes to the dialler until that knows its NAT. The next introduction meets
+    // these.
+    let random = RANDOM_PER_DESTINATION.boxes;
+    let reports = VirtualGround::run(1, [random; 2], async |ground| {
+        reports_of_a_fresh_dial(&ground).await
+    });
+    for report in reports {
+        for it in &report.pairs {
+            let came = PairOutcome::Failed(ConnectFailure::AddressNotAvailable);
+            assert_ne!(it.outcome, came, "{it:?}");
+        }
+        assert_eq!(report.verdict, Verdict::BothMappingsVary);
+        let text = report.to_string();
+        assert!(
+            text.ends_with("4 attempts on 4 pairs of addresses: 4 unanswered."),
+            "{text}"
+        );
+    }
 }

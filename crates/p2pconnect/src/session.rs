@@ -311,8 +311,10 @@ impl Session {
             return;
         }
         let network = self.network_of(remote.ip());
-        let is_hole = self.may_be_shared(remote)
-            && (self.handover.is_controlled() || self.agent.opens_holes());
+        let may_be_hole = self.handover.is_controlled() || self.agent.opens_holes();
+        let is_hole = (self.may_be_shared(remote) && may_be_hole)
+            // A session of another introduction that expected more of this address, as less was known then.
+            || self.holes.is_open(&four_tuple);
         let task = if is_hole {
             let account = self.account.clone();
             let pay = move || account.pay(network, purpose);

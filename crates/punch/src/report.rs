@@ -1,6 +1,6 @@
 //! What an agent has tried and what came back, if no connection came of it.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use p2pconnect_proto::NatReport;
 
@@ -71,36 +71,76 @@ impl PunchReport {
 impl fmt::Display for PunchReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.verdict.explain(f, self)?;
-        let count = |counts: fn(PairOutcome) -> bool| {
-            self.pairs
-                .iter()
-                .filter(|pair| counts(pair.outcome))
-                .count()
-        };
-        let attempts: u32 = self.pairs.iter().map(|pair| pair.attempts).sum();
+        let tried: Vec<_> = self.pairs.iter().filter(|pair| pair.attempts > 0).collect();
+        let attempts: u32 = tried.iter().map(|pair| pair.attempts).sum();
         if attempts == 0 {
             return Ok(());
         }
-        let tried = self.pairs.iter().filter(|pair| pair.attempts > 0).count();
         write!(
             f,
-            " {attempts} {} on {tried} {} of addresses",
+            " {attempts} {} on {} {} of addresses",
             plural(attempts as usize, "attempt", "attempts"),
-            plural(tried, "pair", "pairs"),
+            tried.len(),
+            plural(tried.len(), "pair", "pairs"),
         )?;
-        let counts = [
-            (count(PairOutcome::is_silent), "unanswered"),
-            (count(PairOutcome::is_refused), "refused"),
-            (count(PairOutcome::is_unreachable), "unreachable"),
-            (count(PairOutcome::is_stranger), "answered by somebody else"),
-            (count(PairOutcome::is_withheld), "withheld"),
-        ];
+        let mut counts = BTreeMap::<_, usize>::new();
+        for pair in tried {
+            *counts.entry(Answer::of(pair.outcome)).or_default() += 1;
+        }
         let mut separator = ": ";
-        for (number, outcome) in counts.into_iter().filter(|(number, _)| *number > 0) {
-            write!(f, "{separator}{number} {outcome}")?;
+        for (answer, number) in counts {
+            write!(f, "{separator}{number} {}", answer.in_words())?;
             separator = ", ";
         }
         f.write_str(".")
+    }
+}
+
+/// What came back on a pair, as far as one sentence tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Answer {
+    Nothing,
+    Reset,
+    Icmp,
+    SomebodyElse,
+    Unproven,
+    Withheld,
+    NotSent,
+    Untold,
+}
+
+impl Answer {
+    const fn of(outcome: PairOutcome) -> Self {
+        match outcome {
+            PairOutcome::Silent => Self::Nothing,
+            PairOutcome::Failed(failure) => match failure {
+                ConnectFailure::TimedOut => Self::Nothing,
+                ConnectFailure::Refused | ConnectFailure::Reset => Self::Reset,
+                ConnectFailure::HostUnreachable | ConnectFailure::NetworkUnreachable => Self::Icmp,
+                ConnectFailure::AddressNotAvailable => Self::Unproven,
+                ConnectFailure::Withheld => Self::Withheld,
+                ConnectFailure::AddressInUse | ConnectFailure::NoResources => Self::NotSent,
+                ConnectFailure::Other => Self::Untold,
+            },
+            PairOutcome::NotThePeer(failure) => match failure {
+                VerifyFailure::Stranger | VerifyFailure::WrongIdentity => Self::SomebodyElse,
+                VerifyFailure::Closed | VerifyFailure::TimedOut => Self::Unproven,
+            },
+            PairOutcome::NotTried => Self::Untold,
+        }
+    }
+
+    const fn in_words(self) -> &'static str {
+        match self {
+            Self::Nothing => "unanswered",
+            Self::Reset => "refused",
+            Self::Icmp => "unreachable",
+            Self::SomebodyElse => "answered by somebody else",
+            Self::Unproven => "answered, and nobody proved to be the peer",
+            Self::Withheld => "withheld",
+            Self::NotSent => "not sent, as this machine lacked a port or a socket",
+            Self::Untold => "failed on this machine",
+        }
     }
 }
 
@@ -134,31 +174,80 @@ pub enum PairOutcome {
 
 impl PairOutcome {
     const fn is_silent(self) -> bool {
-        matches!(self, Self::Silent | Self::Failed(ConnectFailure::TimedOut))
+        matches!(Answer::of(self), Answer::Nothing)
     }
 
     const fn is_refused(self) -> bool {
-        matches!(
-            self,
-            Self::Failed(ConnectFailure::Refused | ConnectFailure::Reset)
-        )
+        matches!(Answer::of(self), Answer::Reset)
     }
 
     const fn is_unreachable(self) -> bool {
-        matches!(
-            self,
-            Self::Failed(ConnectFailure::HostUnreachable | ConnectFailure::NetworkUnreachable)
-        )
+        matches!(Answer::of(self), Answer::Icmp)
     }
 
     const fn is_withheld(self) -> bool {
-        matches!(self, Self::Failed(ConnectFailure::Withheld))
+        matches!(Answer::of(self), Answer::Withheld)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use p2pconnect_proto::CandidateKind;
+
+    use super::*;
+
+    fn pair(port: u16, attempts: u32, outcome: PairOutcome) -> PairReport {
+        let pair = CandidatePair {
+            local: (Ipv4Addr::LOCALHOST, 1).into(),
+            remote: (Ipv4Addr::LOCALHOST, port).into(),
+            kind: CandidateKind::ServerReflexive,
+        };
+        PairReport {
+            pair,
+            attempts,
+            outcome,
+        }
     }
 
-    const fn is_stranger(self) -> bool {
-        matches!(
-            self,
-            Self::NotThePeer(VerifyFailure::Stranger | VerifyFailure::WrongIdentity)
-        )
+    #[test]
+    fn the_numbers_of_a_report_add_up() {
+        let failures = [
+            ConnectFailure::Refused,
+            ConnectFailure::Reset,
+            ConnectFailure::TimedOut,
+            ConnectFailure::HostUnreachable,
+            ConnectFailure::NetworkUnreachable,
+            ConnectFailure::AddressInUse,
+            ConnectFailure::AddressNotAvailable,
+            ConnectFailure::NoResources,
+            ConnectFailure::Withheld,
+            ConnectFailure::Other,
+        ];
+        let refutations = [
+            VerifyFailure::Stranger,
+            VerifyFailure::WrongIdentity,
+            VerifyFailure::Closed,
+            VerifyFailure::TimedOut,
+        ];
+        let outcomes = failures.map(PairOutcome::Failed).into_iter();
+        let outcomes = outcomes.chain(refutations.map(PairOutcome::NotThePeer));
+        let outcomes = outcomes.chain([PairOutcome::Silent]);
+        let mut pairs: Vec<_> = (1..)
+            .zip(outcomes)
+            .map(|(port, outcome)| pair(port, 2, outcome))
+            .collect();
+        pairs.push(pair(99, 0, PairOutcome::NotTried));
+        let nothing = [NatReport::default(), NatReport::default()];
+        let text = PunchReport::new(nothing, false, pairs).to_string();
+        let (_, numbers) = text
+            .split_once("30 attempts on 15 pairs of addresses: ")
+            .expect(&text);
+        let sum: usize = numbers
+            .split(|c: char| !c.is_ascii_digit())
+            .filter_map(|it| it.parse::<usize>().ok())
+            .sum();
+        assert_eq!(sum, 15, "{numbers}");
     }
 }

@@ -68,6 +68,12 @@ impl Holes {
         Arc::clone(&self.closed)
     }
 
+    /// Tells whether a session, that may be over, has a hole open between these addresses: then the kernel lets nobody
+    /// else connect there.
+    pub(crate) fn is_open(&self, four_tuple: &FourTuple) -> bool {
+        self.with(|holes| holes.contains_key(four_tuple))
+    }
+
     /// Connects, or waits for a session that does so between the same addresses already.
     ///
     /// The SYN leaves at once, if it can be paid for. `AddressNotAvailable` means that the other session
