@@ -32,8 +32,8 @@ pub enum BindError {
     Shortage(Shortage),
     /// No STUN server told this endpoint's mapping.
     #[error(
-        "no STUN server tells how this machine is seen from outside, the last one asked being {server}; \
-         is TCP to it open?"
+        "no STUN server tells how this machine is seen from outside, the last one asked being {server}; {}",
+        stun_advice(source)
     )]
     Stun {
         /// The last server that was tried.
@@ -63,6 +63,18 @@ impl BindError {
             ) => Self::Shortage(shortage),
             (error, _) => error,
         }
+    }
+}
+
+/// Says what to look at when a STUN server tells nothing. A NAT without a free port drops a SYN without a word, as a firewall
+/// does.
+const fn stun_advice(error: &MappingError) -> &'static str {
+    match error {
+        MappingError::ConnectTimedOut => {
+            "is TCP to it open, or has the NAT here no port left? Some NATs give each machine few, and those of \
+             an earlier dial are taken for some minutes"
+        }
+        _ => "is TCP to it open?",
     }
 }
 
@@ -200,7 +212,8 @@ pub enum DialError {
     /// The peer was not reached, and no STUN server tells this endpoint's mapping, which may be why.
     #[error(
         "the peer was not reached, perhaps because no STUN server tells how this machine is seen from \
-         outside, the last one asked being {server}; is TCP to it open?"
+         outside, the last one asked being {server}; {}",
+        stun_advice(source)
     )]
     Stun {
         /// The last server that was tried.

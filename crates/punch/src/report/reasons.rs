@@ -27,10 +27,10 @@ pub(super) const KNOWN_INSIDE_ONLY: &str = "\
     a public address, would help.";
 
 pub(super) const PEER_KNOWN_INSIDE_ONLY: &str = "\
-    The coordinator knows the peer only by addresses inside a network that this side is not in: it \
-    is in that network itself, a router there puts an address in the place of the peer's, or the \
-    peer reaches no STUN server. A coordinator outside that network, on a machine with a public \
-    address, would help.";
+    This side was told no address of the peer but such as lead nowhere from here: no STUN server has \
+    told the peer how its NAT maps it, or the coordinator and the STUN servers see it from inside its \
+    own network. The peer's report says which. Against the latter, a coordinator outside that \
+    network, on a machine with a public address, would help.";
 
 pub(super) const UNMAPPED_ROUTE: &str = "\
     Packets to the peer leave this machine by another way, such as a VPN, than those to the \
