@@ -12,7 +12,9 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use p2pconnect::{Connection, CoordinatorAddr, DialError, PeerId, PunchReport, Role, Status};
+use p2pconnect::{
+    Connection, CoordinatorAddr, DialError, PeerId, PunchReport, Role, Status, Verdict,
+};
 use p2pconnect_proto::is_global;
 use serde_json::{Value, json};
 
@@ -54,7 +56,28 @@ struct Settings {
     rounds: AtomicU32,
     router: Mutex<Router>,
     facts: Mutex<Facts>,
+    /// The failure that people were told last.
+    last_failure: Mutex<Option<Failure>>,
 }
+
+/// Why a peer that was introduced could not be connected to.
+#[derive(Debug, Clone, Copy)]
+struct Failure {
+    peer: PeerId,
+    verdict: Verdict,
+    at: Instant,
+}
+
+impl Failure {
+    /// Tells whether whoever has read of `other` learns nothing new.
+    fn is_like(&self, other: &Self) -> bool {
+        let is_recent = self.at.saturating_duration_since(other.at) < REMEMBERED;
+        (self.peer, self.verdict) == (other.peer, other.verdict) && is_recent
+    }
+}
+
+/// For how long a failure of the same kind is not explained again: a dial fails several times within it.
+const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// What people have been told while something is tried again and again.
 #[derive(Debug, Default)]
@@ -79,6 +102,7 @@ impl Reporter {
             rounds: AtomicU32::new(0),
             router: Mutex::new(Router::Silent),
             facts: Mutex::default(),
+            last_failure: Mutex::default(),
         }))
     }
 
@@ -263,8 +287,24 @@ impl Reporter {
         let mut text = format!("no connection to {peer}: {reason}");
         if let Some(report) = report {
             self.add_evidence(report, &mut fields, &mut text);
+            if self.is_like_the_last_failure(peer, report.verdict) {
+                text = format!("no connection to {peer} once more, for the same reason");
+            }
         }
         self.say("punch-failed", &fields, &text);
+    }
+
+    /// Notes a failure, and tells whether people have just read of one like it.
+    fn is_like_the_last_failure(&self, peer: &PeerId, verdict: Verdict) -> bool {
+        let failure = Failure {
+            peer: *peer,
+            verdict,
+            at: Instant::now(),
+        };
+        let last = &self.0.last_failure;
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_like = last.replace(failure).is_some_and(|it| failure.is_like(&it));
+        is_like && self.0.volume < Volume::Verbose
     }
 
     /// Reports a connection that application bytes can travel on.
@@ -531,5 +571,26 @@ mod tests {
             assert_eq!(is_known(seen_as(1, 7)), is_told_once);
             assert!(!is_known(seen_as(2, 8)), "it is elsewhere by now");
         }
+    }
+
+    #[test]
+    fn a_failure_of_the_same_kind_is_explained_once() {
+        let [one, other] = [1, 2].map(|it| PeerId::from_public_key([it; 32]));
+        for (volume, is_told_once) in [(Volume::Usual, true), (Volume::Verbose, false)] {
+            let reporter = Reporter::new(false, volume, Instant::now());
+            let tell = |peer, verdict| reporter.is_like_the_last_failure(peer, verdict);
+            assert!(!tell(&one, Verdict::Silent));
+            assert_eq!(tell(&one, Verdict::Silent), is_told_once);
+            assert!(!tell(&one, Verdict::Refused));
+            assert!(!tell(&other, Verdict::Refused));
+        }
+        let peer = one;
+        let failed = |at| Failure {
+            peer,
+            verdict: Verdict::Silent,
+            at,
+        };
+        let long_ago = Instant::now();
+        assert!(!failed(long_ago + REMEMBERED).is_like(&failed(long_ago)));
     }
 }
