@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use netns_lab::{Dependence, NatSpec, PortAssignment};
 use p2pconnect::{
     ConnectFailure, DialError, DialPolicy, PairOutcome, PunchReport, Status, Verdict,
 };
@@ -65,6 +66,26 @@ fn dials_between_all_kinds_of_nat_are_as_fast_as_the_path_lets_them() {
                 "{took:?}, seed {seed}, {a:?} to {b:?}"
             );
         }
+    }
+}
+
+/// The NAT of one lets in whomever it has sent to, so the other connects to it from a port that nobody can know.
+#[test]
+fn a_random_port_gets_in_where_a_port_can_be_predicted_and_the_address_suffices() {
+    let keeper = NatSpec {
+        mapping: Dependence::AddressAndPortDependent,
+        filtering: Dependence::AddressDependent,
+        ports: PortAssignment::Sequential { delta: 1 },
+        ..NatSpec::rfc5382()
+    };
+    let random = NatSpec::random_per_destination();
+    for (seed, boxes) in (0..).zip([[[keeper], [random]], [[random], [keeper]]]) {
+        let boxes = [&boxes[0][..], &boxes[1]];
+        let took = VirtualGround::run(seed, boxes, async |ground| dial(&ground).await);
+        // Whoever predicts asks the server once more before.
+        let limit = PHYSICS + Duration::from_millis(42 + 50);
+        let took = took.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert!(took < limit, "{took:?}, seed {seed}");
     }
 }
 

@@ -230,6 +230,7 @@ impl Session {
         handed: oneshot::Sender<Result<Handed, SessionError>>,
     ) {
         self.handover.to(handed);
+        self.inbox.open_doors(self.holes.host(), self.agent.doors());
         while !self.handover.is_abandoned() {
             while let Some(action) = self.agent.poll_action() {
                 self.perform(action);
@@ -454,12 +455,13 @@ impl Session {
             remote,
             opening_read,
             opened,
+            at_door,
         } = arrival;
         if let Some(check) = self.agent.handle_accepted(local, remote, now) {
-            let origin = if self.inbox.names(remote.ip()) {
-                Origin::Accepted
-            } else {
-                Origin::Stranger
+            let origin = match self.inbox.names(remote.ip()) {
+                true if at_door => Origin::Door,
+                true => Origin::Accepted,
+                false => Origin::Stranger,
             };
             let kind = self.kinds.get(&remote).copied();
             let path = OpenedPath {

@@ -1,6 +1,10 @@
 //! The punch agent: what has happened goes in, what to do comes out.
 
-use std::{collections::VecDeque, net::SocketAddr, time::Instant};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    net::SocketAddr,
+    time::Instant,
+};
 
 use p2pconnect_proto::{NatReport, Role};
 
@@ -42,6 +46,7 @@ pub struct PunchAgent {
     connections: Connections,
     strategy: Strategy,
     opens_holes: bool,
+    doors: BTreeSet<SocketAddr>,
     may_be_reached: bool,
     families_apart: bool,
     local_nat: NatReport,
@@ -88,6 +93,7 @@ impl PunchAgent {
             timing,
             strategy: plan.strategy,
             opens_holes: plan.opens_holes,
+            doors: plan.doors(),
             may_be_reached: introduced.may_be_reached,
             families_apart: introduced.families_apart,
             local_nat: introduced.local_nat,
@@ -217,6 +223,13 @@ impl PunchAgent {
     #[must_use]
     pub const fn opens_holes(&self) -> bool {
         self.opens_holes
+    }
+
+    /// Returns local addresses at which its driver accepts connections, beside the punch ports: ones that no other agent uses,
+    /// and to which the peer connects from ports that nobody knows.
+    #[must_use]
+    pub const fn doors(&self) -> &BTreeSet<SocketAddr> {
+        &self.doors
     }
 
     /// Tells whether it connects from all ports of a range, each from a local port that no other agent uses.

@@ -232,6 +232,13 @@ impl Plan {
         }
     }
 
+    /// Returns the local addresses to which the peer connects from ports that nobody knows.
+    pub(crate) fn doors(&self) -> BTreeSet<SocketAddr> {
+        let keeps = self.strategy == Strategy::Door { keeper: Who::Local };
+        let attempts = self.attempts.iter().filter(|_| keeps);
+        attempts.map(|attempt| attempt.local).collect()
+    }
+
     /// Returns how many guesses it makes, each once.
     pub(crate) fn guesses(&self) -> u32 {
         let guesses = self.attempts.iter().filter(|attempt| attempt.is_guess);

@@ -5,13 +5,16 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    future::poll_fn,
     io,
     net::{IpAddr, SocketAddr},
+    pin::pin,
     sync::{Arc, Mutex},
+    task::Poll,
     time::Duration,
 };
 
-use p2pconnect_host::{TcpListener, TcpStream};
+use p2pconnect_host::{Host, TcpListener, TcpStream};
 use p2pconnect_proto::Opening;
 use p2pconnect_punch::{ConnectFailure, Opened};
 use tokio::{
@@ -54,6 +57,9 @@ const MAX_UNCLAIMED: usize = 256;
 /// Accepted connections that wait for one session to take them. Both sides try a handful of pairs.
 const MAX_ARRIVALS: usize = 16;
 
+/// Connections that wait at a port of one session alone to be accepted: the peer makes a handful there.
+const DOOR_BACKLOG: u32 = 16;
+
 /// How long accepting pauses when the system is out of sockets, instead of spinning.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -67,6 +73,8 @@ pub(crate) struct Arrival {
     pub(crate) opening_read: bool,
     /// How it opened, if another session's attempt to connect became this connection.
     pub(crate) opened: Option<Opened>,
+    /// Whether it came to a port that no other session uses.
+    pub(crate) at_door: bool,
 }
 
 /// A connection that this side made.
@@ -213,6 +221,7 @@ impl Inbound {
             named,
             theirs,
             inbound: Arc::clone(self),
+            doors: Vec::new(),
         }
     }
 
@@ -439,6 +448,8 @@ pub(crate) struct Inbox {
     named: BTreeSet<IpAddr>,
     theirs: Opening,
     inbound: Arc<Inbound>,
+    /// Listeners at ports that no other session uses.
+    doors: Vec<TcpListener>,
 }
 
 impl Inbox {
@@ -457,9 +468,26 @@ impl Inbox {
         }
     }
 
+    /// Accepts connections of the peer's at further local addresses, which are this session's alone.
+    pub(crate) fn open_doors(&mut self, host: &Host, locals: &BTreeSet<SocketAddr>) {
+        for local in locals {
+            match host.shared_listener(*local, DOOR_BACKLOG) {
+                Ok(listener) => self.doors.push(listener),
+                Err(error) => tracing::debug!(%local, %error, "the peer cannot connect here"),
+            }
+        }
+    }
+
     /// Waits for the next connection. Cancel safe.
     pub(crate) async fn next(&mut self) -> Option<Arrival> {
-        self.arrivals.recv().await
+        let is_named = |arrival: &Arrival| self.named.contains(&arrival.remote.ip());
+        tokio::select! {
+            arrival = self.arrivals.recv() => arrival,
+            arrival = through(&self.doors, is_named) => Some(Arrival {
+                at_door: true,
+                ..arrival
+            }),
+        }
     }
 }
 
@@ -481,7 +509,27 @@ impl Arrival {
             remote,
             opening_read: false,
             opened: None,
+            at_door: false,
         })
+    }
+}
+
+/// Waits for the next connection of a wanted side at one of these listeners. Cancel safe.
+async fn through(doors: &[TcpListener], is_wanted: impl Fn(&Arrival) -> bool) -> Arrival {
+    let mut accepting = poll_fn(|cx| {
+        let mut accepted = doors.iter().map(|door| pin!(door.accept()).poll(cx));
+        accepted.find(Poll::is_ready).unwrap_or(Poll::Pending)
+    });
+    loop {
+        let accepted = (&mut accepting).await;
+        match accepted.and_then(|(stream, remote)| Arrival::new(stream, remote)) {
+            Ok(arrival) if is_wanted(&arrival) => return arrival,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(%error, "accepting a connection failed");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
     }
 }
 

@@ -152,6 +152,9 @@ pub(crate) enum Origin {
     Dialled,
     /// Somebody came from an address that the peer named.
     Accepted,
+    /// Somebody came from an address that the peer named, to a port that no other session uses. The peer may wait for this
+    /// side to speak: its port shows nobody which of its sessions the connection is of.
+    Door,
     /// Somebody came from elsewhere.
     Stranger,
 }
@@ -353,7 +356,9 @@ impl Verifier {
             return mode.clone();
         }
         let mode = match open.origin {
-            Origin::Dialled | Origin::Accepted => self.handshake_in_time(open.took).await,
+            Origin::Dialled | Origin::Accepted | Origin::Door => {
+                self.handshake_in_time(open.took).await
+            }
             // Somebody who knows the token has to prove more before he is sent anything.
             Origin::Stranger => None,
         };
@@ -410,7 +415,11 @@ impl Verifier {
             until: clock::now() + ANSWER_LIMIT.max(self.round_trip * 4),
         };
         let mut hearing = opening_read.then(|| self.hearings.begin());
-        if origin != Origin::Dialled && hearing.is_none() {
+        let greets = match origin {
+            Origin::Accepted | Origin::Stranger => true,
+            Origin::Dialled | Origin::Door => false,
+        };
+        if greets && hearing.is_none() {
             // Whoever connects greets at once, so this costs nothing.
             hearing = Some(self.expect_opening(&mut stream, permit.silence).await?);
         }
@@ -497,7 +506,7 @@ impl Verifier {
     fn note_silent_end(&self, origin: Origin, error: &io::Error) {
         match origin {
             Origin::Dialled => self.faults.note_silent_end(error),
-            Origin::Accepted | Origin::Stranger => {}
+            Origin::Accepted | Origin::Door | Origin::Stranger => {}
         }
     }
 

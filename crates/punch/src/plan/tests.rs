@@ -313,6 +313,8 @@ fn both_sides_make_plans_that_fit() {
                         keeps.iter().any(opens)
                     });
                     assert!(fits, "{case}");
+                    let (opened, other) = (plans[side].doors(), plans[1 - side].doors());
+                    assert!(opened.len() == plans[side].attempts.len() && other.is_empty());
                 }
                 Strategy::Guess { .. } => {}
             }
