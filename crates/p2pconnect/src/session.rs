@@ -98,7 +98,6 @@ pub(crate) struct Session {
     agent: PunchAgent,
     verifier: Verifier,
     inbox: Inbox,
-    local_nat: Watcher<NatReport>,
     kinds: BTreeMap<SocketAddr, CandidateKind>,
     shared: SharedAddresses,
     translated: BTreeSet<IpAddr>,
@@ -161,13 +160,12 @@ impl Session {
         verifier: Verifier,
         handover: Handover,
         inbox: Inbox,
-        local_nat: Watcher<NatReport>,
+        holes: Arc<Holes>,
     ) -> Self {
         Self {
             agent,
             verifier,
             inbox,
-            local_nat,
             kinds: BTreeMap::new(),
             shared: SharedAddresses::default(),
             translated: BTreeSet::new(),
@@ -177,7 +175,7 @@ impl Session {
             unconfirmed: mpsc::channel(MAX_UNCONFIRMED),
             syn_gate: SynGate::default(),
             reservation: None,
-            holes: Arc::default(),
+            holes,
             lingering: Arc::default(),
             over: Watched::new(false),
             account: Account::default(),
@@ -191,9 +189,8 @@ impl Session {
         self
     }
 
-    /// Shares its holes with other sessions, and leaves them where they stay open for the next one.
-    pub(crate) fn opening(mut self, holes: Arc<Holes>, lingering: Arc<Lingering>) -> Self {
-        self.holes = holes;
+    /// Leaves its holes where they stay open for the next session.
+    pub(crate) fn leaving_open(mut self, lingering: Arc<Lingering>) -> Self {
         self.lingering = lingering;
         self
     }
@@ -221,12 +218,14 @@ impl Session {
     /// Runs until there is a connection that the peer has answered on, or the agent gives up, at
     /// the latest at `deadline`.
     ///
-    /// The connection is handed out as soon as it can be used, which may be earlier.
+    /// The connection is handed out as soon as it can be used, which may be earlier. What becomes known of the own NAT
+    /// meanwhile is told to the agent.
     ///
     /// Cancel safety: dropping the future resets every connection that was not handed out.
     pub(crate) async fn run(
         mut self,
         deadline: Instant,
+        mut local_nat: Watcher<NatReport>,
         handed: oneshot::Sender<Result<Handed, SessionError>>,
     ) {
         self.handover.to(handed);
@@ -256,7 +255,7 @@ impl Session {
                     self.leave_holes_open();
                     return self.handover.fail(error, self.signs());
                 }
-                None => self.wait(deadline).await,
+                None => self.wait(deadline, &mut local_nat).await,
             }
         }
     }
@@ -399,7 +398,7 @@ impl Session {
     }
 
     /// Waits for the next thing to happen and tells the agent.
-    async fn wait(&mut self, deadline: Instant) {
+    async fn wait(&mut self, deadline: Instant, local_nat: &mut Watcher<NatReport>) {
         let signs = self.signs();
         let wake_at = self
             .agent
@@ -427,8 +426,8 @@ impl Session {
                 Err(error) => tracing::trace!(%error, "check ended without a result"),
             },
             Some(arrival) = self.inbox.next() => self.take_arrival(arrival),
-            () = self.local_nat.changed() => {
-                let report = *self.local_nat.borrow_and_update();
+            () = local_nat.changed() => {
+                let report = *local_nat.borrow_and_update();
                 self.agent.handle_input(Input::LocalNat(report), clock::now());
             }
             () = self.handover.abandoned(signs) => {

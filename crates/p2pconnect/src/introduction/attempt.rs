@@ -386,11 +386,11 @@ impl Inner {
         });
         let verifier = self.verifier(&begun, parties, session, &handshake)?;
         let handover = self.handover(parties, handshake, decision);
-        let session = Session::new(agent, verifier, handover, inbox, self.behaviour.reports())
+        let session = Session::new(agent, verifier, handover, inbox, self.guess_budget.holes())
             .naming(kinds, shared, translated)
             .gated(syn_gate)
             .spending(self.syn_budget.open(peer), reservation)
-            .opening(self.guess_budget.holes(), Arc::clone(&self.lingering));
+            .leaving_open(Arc::clone(&self.lingering));
         let (result, race) = run(session, deadline, &circumstances, &self.behaviour).await;
         self.note_end(&begun, &result);
         let Handed { punched, lost } = result?;
@@ -523,7 +523,7 @@ async fn run(
     behaviour: &Behaviour,
 ) -> (Result<Handed, SessionError>, AbortOnDrop) {
     let (handed, handing) = oneshot::channel();
-    let race = AbortOnDrop::spawn(session.run(deadline, handed));
+    let race = AbortOnDrop::spawn(session.run(deadline, behaviour.reports(), handed));
     let Ok(mut result) = handing.await else {
         let broken = SessionError::Broken(io::ErrorKind::BrokenPipe.into());
         return (Err(broken), race);

@@ -41,13 +41,6 @@ pub(crate) struct Holes {
     closed: Arc<ClosedHoles>,
 }
 
-impl Default for Holes {
-    /// Returns no holes, of the operating system.
-    fn default() -> Self {
-        Self::new(Host::default())
-    }
-}
-
 impl Holes {
     /// Returns no holes, of this host.
     pub(crate) fn new(host: Host) -> Self {
@@ -407,7 +400,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_became_of_a_hole_is_told_to_all_who_wait() {
-        let (holes, account) = (Arc::new(Holes::default()), account());
+        let (holes, account) = (Arc::new(Holes::new(Host::default())), account());
         let (peer, four_tuple) = four_tuple();
         let listener = peer.listen(1).unwrap();
         let (first, second) = (
@@ -423,7 +416,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_hole_passes_on_to_the_first_that_still_waits_for_it() {
-        let (holes, account) = (Arc::new(Holes::default()), account());
+        let (holes, account) = (Arc::new(Holes::new(Host::default())), account());
         let (peer, four_tuple) = four_tuple();
         let listener = peer.listen(1).unwrap();
         let (first, gone, last) = (
@@ -466,7 +459,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_hole_is_closed_when_its_session_is_over_for_good() {
-        let (holes, account) = (Arc::new(Holes::default()), account());
+        let (holes, account) = (Arc::new(Holes::new(Host::default())), account());
         let (peer, four_tuple) = four_tuple();
         // Where two connections wait to be accepted, Linux does not answer a third SYN.
         let listener = peer.listen(1).unwrap();
@@ -496,7 +489,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_hole_that_nobody_wants_is_closed() {
-        let (holes, account) = (Arc::new(Holes::default()), account());
+        let (holes, account) = (Arc::new(Holes::new(Host::default())), account());
         let (_peer, four_tuple) = four_tuple();
         drop((
             connect(&holes, &account, four_tuple),

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use p2pconnect_host::Host;
 use p2pconnect_identity::SecretKey;
 use p2pconnect_proto::{Candidate, NatReport, PunchPort, Role};
 use p2pconnect_punch::{Base, Introduced, PunchAgent, PunchConfig};
@@ -15,13 +16,15 @@ use tokio::{io::AsyncWriteExt as _, sync::oneshot, time::timeout};
 use super::{PATIENCE, TOKEN};
 use crate::{
     machine::loopback,
-    session::{Session, SessionError, handover::Handover, inbound::Inbound, verify::Verifier},
+    session::{
+        Session, SessionError, handover::Handover, holes::Holes, inbound::Inbound, verify::Verifier,
+    },
     stream::{
         coordinated_handshake::{CoordinatedHandshake, Withdrawn},
         parties::Parties,
         path_ledger::PathLedger,
     },
-    sync::Watched,
+    sync::{Watched, Watcher},
 };
 
 /// Returns an address of this machine that nobody listens at.
@@ -62,7 +65,6 @@ async fn called_by(remote: SocketAddr) -> (Session, Watched<Option<Withdrawn>>) 
     let verifier = Verifier::new(callee, parties, TOKEN, &called).unwrap();
     let inbox = Arc::new(Inbound::new(Arc::default()))
         .expect(TOKEN.opening(Role::Controlling), BTreeSet::from([remote]));
-    let local_nat = Watched::new(NatReport::default()).watch();
     let leave = called.withdrawing();
     let ledger = PathLedger {
         peer: parties.peer,
@@ -70,8 +72,14 @@ async fn called_by(remote: SocketAddr) -> (Session, Watched<Option<Withdrawn>>) 
         metrics: Arc::default(),
     };
     let handover = Handover::new(parties.role, called, ledger);
-    let session = Session::new(agent, verifier, handover, inbox, local_nat);
+    let holes = Arc::new(Holes::new(Host::default()));
+    let session = Session::new(agent, verifier, handover, inbox, holes);
     (session, leave)
+}
+
+/// Returns what watches a NAT of which nothing becomes known.
+fn unknown_nat() -> Watcher<NatReport> {
+    Watched::new(NatReport::default()).watch()
 }
 
 #[tokio::test]
@@ -81,7 +89,7 @@ async fn what_the_peer_has_left_ends_at_once() {
         let remote = closed();
         let (session, leave) = called_by(remote).await;
         let (handed, handing) = oneshot::channel();
-        let running = session.run(Instant::now() + PATIENCE, handed);
+        let running = session.run(Instant::now() + PATIENCE, unknown_nat(), handed);
         leave.set(Some(left));
         // The session and all its sockets have gone when this returns.
         timeout(PATIENCE / 10, running).await.unwrap();
@@ -99,7 +107,7 @@ async fn a_peer_that_is_heard_on_a_connection_is_there_until_that_ends() {
     let (session, leave) = called_by(peer.local_addr().unwrap()).await;
     let verifier = session.verifier.clone();
     let (handed, mut handing) = oneshot::channel();
-    let running = tokio::spawn(session.run(Instant::now() + PATIENCE, handed));
+    let running = tokio::spawn(session.run(Instant::now() + PATIENCE, unknown_nat(), handed));
     let (mut open, _) = timeout(PATIENCE, peer.accept()).await.unwrap().unwrap();
     drop(peer);
     let opening = TOKEN.opening(Role::Controlling);
