@@ -102,6 +102,7 @@ impl Host {
         mut config: EndpointConfig,
         server: Option<ServerConfig>,
     ) -> io::Result<Endpoint> {
+        // On the system, QUIC has a generator of its own.
         if !self.is_system() {
             config.rng_seed(Some(self.random_seed()));
         }

@@ -3,8 +3,6 @@
 
 pub(crate) mod four_tuple;
 pub(crate) mod interfaces;
-#[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 pub(crate) mod loopback;
 pub(crate) mod nat64;
 pub(crate) mod port_mapping;

@@ -1,5 +1,8 @@
 //! Connections over the loopback, for tests.
 
+#![cfg(test)]
+#![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+
 use std::net::{Ipv4Addr, SocketAddr};
 
 use p2pconnect_host::{Host, Sharing, TcpListener, TcpStream};
