@@ -121,17 +121,23 @@ async fn a_closed_stun_port_is_named() {
     let error = listening.await.unwrap_err();
     assert!(matches!(error, BindError::Stun { .. }), "{error}");
 
-    // Who only dials does not wait for it.
+    // Who only dials does not wait for it, and is told the same whether it is certain by then or not.
     let dialler = world.dialler().await;
     let nobody = SecretKey::generate().unwrap().peer_id();
-    let error = dialler.dial(nobody).await.unwrap_err();
-    assert!(
-        matches!(
-            error,
-            DialError::Stun { .. } | DialError::Unavailable { .. }
-        ),
-        "{error}"
-    );
+    for is_certain in [false, true] {
+        if is_certain {
+            until_no_stun_server_answers(&world).await;
+        }
+        let error = dialler.dial(nobody).await.unwrap_err();
+        assert!(matches!(error, DialError::Unavailable { .. }), "{error}");
+    }
+}
+
+/// Waits until an endpoint is certain that no STUN server answers: those that were bound before are certain then as well.
+async fn until_no_stun_server_answers(world: &World) {
+    let listening = world.builder().allow(DialPolicy::Anyone).bind();
+    let error = timeout(Duration::from_secs(15), listening).await.unwrap();
+    assert!(matches!(error, Err(BindError::Stun { .. })), "{error:?}");
 }
 
 #[tokio::test]
@@ -140,15 +146,7 @@ async fn who_reaches_no_stun_server_reaches_a_peer_that_needs_none() {
     let listener = world.listener().await;
     world.close_stun().await;
     let dialler = world.dialler().await;
-    let nobody = SecretKey::generate().unwrap().peer_id();
-    let until_it_is_certain = async {
-        while !matches!(dialler.dial(nobody).await, Err(DialError::Stun { .. })) {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(Duration::from_secs(15), until_it_is_certain)
-        .await
-        .unwrap();
+    until_no_stun_server_answers(&world).await;
     let mut here = dialler.dial(listener.peer_id()).await.unwrap();
     let mut there = listener.accept().await.unwrap();
     assert_carries(&mut here, &mut there, b"without a mapping").await;

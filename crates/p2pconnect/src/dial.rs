@@ -448,8 +448,8 @@ impl From<SessionError> for DialError {
 /// Names the STUN server that tells no mapping, if none does and that may be why a dial failed.
 ///
 /// A peer in the same network, a public one or one whose router forwards ports is reached without,
-/// so that nothing is given up for the lack of a mapping. A peer that cannot learn its own is not
-/// online.
+/// so that nothing is given up for the lack of a mapping. That a peer is not online is the coordinator's word, which may
+/// come before or after it is certain that no server answers: it is told either way.
 fn explained(error: DialError, failure: Option<Failure>) -> DialError {
     let Some(Failure {
         server,
@@ -460,7 +460,7 @@ fn explained(error: DialError, failure: Option<Failure>) -> DialError {
     };
     let report = match error {
         DialError::NoDirectPath(report) => Some(report),
-        DialError::Unavailable { .. } | DialError::PeerLeft => None,
+        DialError::PeerLeft => None,
         error => return error,
     };
     DialError::Stun {
