@@ -9,8 +9,13 @@ const SECTION_HEADER: u32 = 0x0A0D_0D0A;
 const INTERFACE: u32 = 1;
 const ENHANCED_PACKET: u32 = 6;
 const BYTE_ORDER_MAGIC: u32 = 0x1A2B_3C4D;
-/// Raw IPv4 and IPv6 packets.
-const LINKTYPE_RAW: u16 = 101;
+/// IPv4 and IPv6 packets behind [`FAMILY`] bytes that tell which. LINKTYPE_RAW has none, but libpcap, and so tcpdump,
+/// refuses it where there are several interfaces: it compares the number 101 with its own, which is 12 (1.10.3).
+const LINKTYPE_NULL: u16 = 0;
+const FAMILY: usize = 4;
+/// The families as BSD numbers them, and with `AF_INET6` as macOS does.
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 30;
 const OPTION_COMMENT: u16 = 1;
 const OPTION_INTERFACE_NAME: u16 = 2;
 const OPTION_RESOLUTION: u16 = 9;
@@ -46,9 +51,9 @@ impl PcapngWriter {
         section.extend_from_slice(&u64::MAX.to_ne_bytes());
         writer.block(SECTION_HEADER, &section)?;
         for name in interfaces {
-            let mut body = LINKTYPE_RAW.to_ne_bytes().to_vec();
+            let mut body = LINKTYPE_NULL.to_ne_bytes().to_vec();
             body.extend_from_slice(&0u16.to_ne_bytes());
-            body.extend_from_slice(&(snap_length as u32).to_ne_bytes());
+            body.extend_from_slice(&((FAMILY + snap_length) as u32).to_ne_bytes());
             option(&mut body, OPTION_INTERFACE_NAME, name.as_bytes());
             option(&mut body, OPTION_RESOLUTION, &[NANOSECONDS]);
             option(&mut body, 0, &[]);
@@ -78,13 +83,18 @@ impl PcapngWriter {
         }
         let kept = &packet[..packet.len().min(self.snap_length)];
         let at = at.as_nanos() as u64;
+        let family = match packet.first() {
+            Some(first) if first >> 4 == 6 => AF_INET6,
+            _ => AF_INET,
+        };
         let mut body = Vec::with_capacity(64 + kept.len());
         for value in [
             interface,
             (at >> 32) as u32,
             (at & u64::from(u32::MAX)) as u32,
-            kept.len() as u32,
-            packet.len() as u32,
+            (FAMILY + kept.len()) as u32,
+            (FAMILY + packet.len()) as u32,
+            family,
         ] {
             body.extend_from_slice(&value.to_ne_bytes());
         }
