@@ -40,6 +40,19 @@ fn the_hosts_of_a_pair_are_listed_with_their_boxes() {
 }
 
 #[test]
+fn a_number_that_is_none_is_told_what_there_may_be() {
+    for (arguments, told) in [
+        (["matrix", "--runs", "x"], "from 1 to 4294967295"),
+        (["matrix", "--labs", "0"], "from 1 to"),
+        (["demo", "--seed", "-"], "from 0 to"),
+    ] {
+        let error = refused(&arguments);
+        let told = format!("write a whole number {told}");
+        assert!(error.contains(&told), "{error}");
+    }
+}
+
+#[test]
 fn names_that_are_unknown_are_answered_with_near_ones() {
     let error = refused(&["explain", "opnwrt", "public"]);
     assert_eq!(

@@ -22,7 +22,7 @@ pub(crate) struct Serve {
     pub(crate) stun: Vec<SocketAddr>,
     /// The user to run as from when the ports are open and the key is read, by name or number; root stays root
     /// with `--user root` [default: nobody, where root starts this]
-    #[arg(long, value_name = "USER")]
+    #[arg(long, value_name = "USER", value_parser = user)]
     pub(crate) user: Option<String>,
     /// The file with the secret key, or a pipe that brings it [env: P2PCONNECT_COORDINATOR_KEY] [default:
     /// p2pconnect/coordinator.pem in the XDG config directory]
@@ -41,6 +41,14 @@ impl Serve {
             path: self.key.clone().or_else(variable),
             readers: self.sharing.readers(),
         }
+    }
+}
+
+/// Reads a user, who is looked up later.
+fn user(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("write a name or a number, such as nobody, or leave --user out".to_owned()),
+        user => Ok(user.to_owned()),
     }
 }
 
@@ -74,6 +82,12 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_user_has_a_name_or_a_number() {
+        assert_eq!(user("nobody "), Ok("nobody".to_owned()));
+        assert!(user(" ").unwrap_err().contains("such as nobody"));
+    }
 
     #[test]
     fn what_to_listen_on_may_be_a_port_alone() {

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// How a time may be written.
+const SUCH_AS: &str = "write 500ms, 90s, 15m or 1h";
+
 /// Reads a time, in seconds where nothing else is said.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = match text.find(|c: char| c.is_ascii_alphabetic()) {
@@ -13,12 +16,13 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         "s" => 1.0,
         "m" | "min" => 60.0,
         "h" => 3600.0,
-        _ if number.is_empty() => return Err(format!("'{unit}' is no time; write 90s, 15m or 1h")),
+        _ if number.is_empty() => return Err(format!("'{unit}' is no time; {SUCH_AS}")),
         _ => return Err(format!("'{unit}' is no unit of time; use ms, s, m or h")),
     };
-    let value: f64 = number
-        .parse()
-        .map_err(|_| format!("'{number}' is not a number"))?;
+    let value: f64 = number.parse().map_err(|_| match number {
+        "" => format!("the number is missing; {SUCH_AS}"),
+        _ => format!("'{number}' is not a number; {SUCH_AS}"),
+    })?;
     Duration::try_from_secs_f64(value * scale)
         .ok()
         .filter(|time| !time.is_zero() && *time <= Duration::from_secs(3600))
@@ -48,6 +52,10 @@ mod tests {
         assert_eq!(duration("3").unwrap(), Duration::from_secs(3));
         for wrong in ["", "s", "0s", "-1s", "5h", "61m", "nan", "inf", "1e99s"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["", "s", "soon", "1,5s"] {
+            let error = duration(wrong).unwrap_err();
+            assert!(error.ends_with("90s, 15m or 1h"), "{error}");
         }
     }
 }

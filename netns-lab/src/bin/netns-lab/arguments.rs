@@ -1,8 +1,10 @@
 //! What can be asked for on the command line.
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::num::NonZero;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, ValueEnum};
 
@@ -83,6 +85,19 @@ impl From<Engine> for netns_lab::Engine {
     }
 }
 
+/// Returns what reads a whole number, and says what there may be.
+fn whole<T>(least: T, most: T) -> impl Fn(&str) -> Result<T, String> + Clone
+where
+    T: FromStr + PartialOrd + Display + Copy,
+{
+    move |text| {
+        let number = text.parse().ok();
+        number
+            .filter(|number| (least..=most).contains(number))
+            .ok_or_else(|| format!("write a whole number from {least} to {most}"))
+    }
+}
+
 /// Puts what netfilter can be in front of the examples.
 fn with_engines(help: &str) -> String {
     let presets = chain::of_netfilter();
@@ -102,7 +117,7 @@ pub(crate) struct DemoArguments {
     #[arg(long, value_enum, default_value = "netns")]
     pub(crate) ground: Ground,
     /// What all randomness comes from
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = whole(0, u64::MAX))]
     pub(crate) seed: u64,
     /// Writes all packets to demo.pcapng in this directory
     #[arg(long, value_name = "DIR")]
@@ -183,14 +198,13 @@ pub(crate) struct LabArguments {
     #[arg(long, value_enum, default_value = "model")]
     pub(crate) engine: Engine,
     /// What all randomness of the lab comes from, instead of the scenario's own
-    #[arg(long)]
+    #[arg(long, value_parser = whole(0, u64::MAX))]
     pub(crate) seed: Option<u64>,
     /// Writes all packets to a pcapng file in this directory, for Wireshark
     #[arg(long, value_name = "DIR")]
     pub(crate) pcap: Option<PathBuf>,
     /// Writes no more of a packet than this; 128 bytes keep all headers
-    #[arg(long, value_name = "BYTES", requires = "pcap",
-          value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "BYTES", requires = "pcap", value_parser = whole(1, u16::MAX))]
     pub(crate) snap: Option<u16>,
     /// Writes only what is seen at these hosts, boxes or the core
     #[arg(long, value_name = "NAME,…", requires = "pcap", value_delimiter = ',')]
@@ -213,17 +227,17 @@ pub(crate) struct MatrixArguments {
     #[arg(long, value_enum, default_value = "model")]
     pub(crate) engine: Engine,
     /// How often each pair is tried
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 1, value_parser = whole(1, u32::MAX))]
     pub(crate) runs: u32,
     /// What all randomness comes from
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = whole(0, u64::MAX))]
     pub(crate) seed: u64,
     /// The rows and columns; all presets if not given
     #[arg(long, value_delimiter = ',', value_name = "A,B,…")]
     pub(crate) kinds: Vec<String>,
     /// How many labs run at a time; between real kernels one for each two processors if not
     /// given, so that times are those of the path
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole(NonZero::<usize>::MIN, NonZero::<usize>::MAX))]
     pub(crate) labs: Option<NonZero<usize>>,
     /// Writes a page with the matrix as a heat map
     #[arg(long, value_name = "FILE.html")]
@@ -247,7 +261,7 @@ pub(crate) struct ExplainArguments {
     /// What host b is behind
     pub(crate) kind_b: String,
     /// What the randomness of the run comes from
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = whole(0, u64::MAX))]
     pub(crate) seed: u64,
     /// Shows what happened to the packets of that run
     #[arg(long)]
