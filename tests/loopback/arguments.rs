@@ -217,8 +217,12 @@ async fn a_key_is_made_in_a_directory_of_its_owners() {
     let directory = keys.path().join("config").join("p2pconnect");
     let key = directory.join("key.pem").display().to_string();
     let program = p2pconnect();
-    let made = format!("umask 000; '{program}' id --key '{key}'");
-    let made = Command::new("sh").args(["-c", &made]).output();
+    let made = format!("umask 000; '{program}' id");
+    let made = Command::new("sh")
+        .args(["-c", &made])
+        .env("XDG_CONFIG_HOME", directory.parent().unwrap())
+        .env_remove("P2PCONNECT_KEY")
+        .output();
     let made = timeout(LIMIT, made).await.unwrap().unwrap();
     assert!(made.status.success(), "{made:?}");
     for made in [directory.parent().unwrap(), &directory] {
@@ -241,6 +245,17 @@ async fn nobody_is_told_to_change_the_mode_of_what_is_no_key() {
             assert!(said.contains(path) && !said.contains("chmod"), "{said}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_mistyped_path_of_a_key_makes_no_directory() {
+    let keys = tempfile::tempdir().unwrap();
+    let directory = keys.path().join("mistyped");
+    let key = directory.join("key.pem").display().to_string();
+    let (status, said) = run(&["id", "--key", &key], &[]).await;
+    assert_eq!(status, 2, "{said}");
+    assert!(said.contains("run: mkdir -p"), "{said}");
+    assert!(!directory.exists());
 }
 
 #[tokio::test]

@@ -1,10 +1,10 @@
 //! Loads the key files of peers and coordinators.
 
-use std::path::PathBuf;
+use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt as _, path::PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use etcetera::BaseStrategy as _;
-use p2pconnect::{KeyFileError, Readers, SecretKey, load_or_create_for};
+use p2pconnect::{KeyFileError, Readers, SecretKey, Shortage, load_or_create_for};
 
 use crate::args::KeyFile;
 
@@ -27,7 +27,7 @@ pub(crate) struct Loaded {
 pub(crate) fn load(file: &KeyFile, name: &str) -> anyhow::Result<Loaded> {
     let path = match &file.path {
         Some(path) => path.clone(),
-        None => default_path(name)?,
+        None => usual_directory()?.join(name),
     };
     // Only what is said depends on this, should two processes make the key at the same moment.
     let is_new = !path.exists();
@@ -39,6 +39,18 @@ pub(crate) fn load(file: &KeyFile, name: &str) -> anyhow::Result<Loaded> {
 /// Adds what this command can do about it.
 fn remedied(error: KeyFileError, readers: Readers) -> anyhow::Error {
     match (&error, readers) {
+        // What the machine lacks says itself what to do.
+        (KeyFileError::Read { source, .. } | KeyFileError::Write { source, .. }, _)
+            if Shortage::of(source).is_some() || source.kind() == io::ErrorKind::TimedOut =>
+        {
+            error.into()
+        }
+        (KeyFileError::Read { source, .. }, _) => {
+            anyhow!("{error}: {source}; let this user read it, or name another one with --key")
+        }
+        (KeyFileError::Write { source, .. }, _) => anyhow!(
+            "{error}: {source}; with --key, name a file in a directory where this user can make one"
+        ),
         (KeyFileError::TooOpen { mode, .. }, Readers::Owner) if mode & 0o022 == 0 => anyhow!(
             "{error}; where that cannot be done, as on a read-only volume of secrets, give --shared-key"
         ),
@@ -46,8 +58,45 @@ fn remedied(error: KeyFileError, readers: Readers) -> anyhow::Error {
     }
 }
 
-fn default_path(name: &str) -> anyhow::Result<PathBuf> {
+/// Returns the directory of the keys that no option names. Makes it for its owner alone if it is not there.
+fn usual_directory() -> anyhow::Result<PathBuf> {
     let base = etcetera::choose_base_strategy()
         .context("no home directory is known; name a key file with --key")?;
-    Ok(base.config_dir().join("p2pconnect").join(name))
+    let directory = base.config_dir().join("p2pconnect");
+    let made = DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&directory);
+    made.with_context(|| {
+        format!(
+            "the directory {} cannot be made for the key; name a key file elsewhere with --key",
+            directory.display()
+        )
+    })?;
+    Ok(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_file_that_cannot_be_used_has_an_advice() {
+        let path = || PathBuf::from("/k.pem");
+        let denied = || io::ErrorKind::PermissionDenied.into();
+        for error in [
+            KeyFileError::Read {
+                path: path(),
+                source: denied(),
+            },
+            KeyFileError::Write {
+                path: path(),
+                source: denied(),
+            },
+        ] {
+            let told = format!("{:#}", remedied(error, Readers::Owner));
+            assert!(told.contains("permission denied; "), "{told}");
+            assert!(told.contains("with --key"), "{told}");
+        }
+    }
 }

@@ -27,9 +27,9 @@ pub enum Readers {
     Others,
 }
 
-/// Reads the key in `path`, or makes a new one there, readable by its owner alone, in a directory that is made for its
-/// owner alone if it is not there. A directory that others can write is no place for a key. The path may be that of a
-/// pipe, which brings the key within a minute; it is read once and to its end.
+/// Reads the key in `path`, or makes a new one there, readable by its owner alone, in a directory that is there. One that
+/// others can write is no place for a key. The path may be that of a pipe, which brings the key within a minute; it is
+/// read once and to its end.
 ///
 /// Two processes that start at the same moment end up with the same key: the file appears whole
 /// or not at all, and the first one stays.
@@ -125,10 +125,21 @@ fn create(path: &Path) -> Result<(), KeyFileError> {
         source,
     };
     let directory = directory_of(path);
-    let mut builder = fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.recursive(true).create(directory).map_err(write)?;
+    if let Ok(target) = fs::read_link(path) {
+        return Err(KeyFileError::Dangling {
+            path: path.to_owned(),
+            target,
+        });
+    }
+    // Whoever mistypes a path wants no directories.
+    if let Err(error) = fs::metadata(directory)
+        && error.kind() == io::ErrorKind::NotFound
+    {
+        return Err(KeyFileError::NoDirectory {
+            path: path.to_owned(),
+            directory: directory.to_owned(),
+        });
+    }
     #[cfg(unix)]
     permissions::check_directories(path)?;
     let key = SecretKey::generate().map_err(|source| KeyFileError::Invalid {
@@ -177,6 +188,17 @@ fn write_private(path: &Path, contents: &[u8]) -> io::Result<()> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyFileError {
+    /// The path is that of a symbolic link to what is not there.
+    #[error(
+        "the key file {} is a link to {}, which is not there; remove the link, or name another file",
+        path.display(), target.display()
+    )]
+    Dangling {
+        /// The path.
+        path: PathBuf,
+        /// Where the link leads.
+        target: PathBuf,
+    },
     /// The file holds something else.
     #[error("the file {} holds no key that can be used here, which is one that this program has made; name another file", path.display())]
     Invalid {
@@ -184,6 +206,17 @@ pub enum KeyFileError {
         path: PathBuf,
         /// What is wrong with its contents.
         source: InvalidKey,
+    },
+    /// The directory that the file is to be made in is not there.
+    #[error(
+        "there is no directory {} for the key file {}; run: mkdir -p {}",
+        directory.display(), path.display(), directory.display()
+    )]
+    NoDirectory {
+        /// The file.
+        path: PathBuf,
+        /// The directory.
+        directory: PathBuf,
     },
     /// The path leads to a directory, a terminal or another device.
     #[error(
@@ -297,7 +330,7 @@ mod tests {
     #[test]
     fn a_key_is_made_once_and_private() {
         let dir = TempDir::new("made-once");
-        let path = dir.0.join("deeper").join("key.pem");
+        let path = dir.0.join("key.pem");
         let first = load_or_create(&path).unwrap().peer_id();
         assert_eq!(load_or_create(&path).unwrap().peer_id(), first);
         assert_eq!(
@@ -306,6 +339,21 @@ mod tests {
         );
         let names: Vec<_> = fs::read_dir(path.parent().unwrap()).unwrap().collect();
         assert_eq!(names.len(), 1, "the draft is gone");
+    }
+
+    #[test]
+    fn a_path_that_leads_nowhere_is_no_place_for_a_key() {
+        let dir = TempDir::new("nowhere");
+        let directory = dir.0.join("mistyped").join("deeper");
+        let error = load_or_create(&directory.join("key.pem")).unwrap_err();
+        let advice = format!("run: mkdir -p {}", directory.display());
+        assert!(error.to_string().ends_with(&advice), "{error}");
+        let link = dir.0.join("link");
+        std::os::unix::fs::symlink("gone", &link).unwrap();
+        let error = load_or_create(&link).unwrap_err();
+        assert!(matches!(error, KeyFileError::Dangling { .. }), "{error}");
+        let left = fs::read_dir(&dir.0).unwrap();
+        assert_eq!(left.count(), 1, "nothing but the link");
     }
 
     #[test]

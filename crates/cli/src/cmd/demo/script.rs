@@ -2,8 +2,10 @@
 
 use std::{
     fmt,
+    fs::DirBuilder,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::SocketAddr,
+    os::unix::fs::DirBuilderExt as _,
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -88,6 +90,15 @@ struct Narrator(Instant);
 /// The directory of the peers' keys, which goes with the demo.
 struct Keys(std::path::PathBuf);
 
+impl Keys {
+    fn make(name: &str) -> anyhow::Result<Self> {
+        let directory = std::env::temp_dir().join(name);
+        let made = DirBuilder::new().mode(0o700).create(&directory);
+        made.with_context(|| format!("the directory {} cannot be made", directory.display()))?;
+        Ok(Self(directory))
+    }
+}
+
 impl Drop for Keys {
     fn drop(&mut self) {
         // What cannot be removed are keys that nobody uses.
@@ -118,7 +129,7 @@ impl Stage {
         }
         let lab = lab.build().context("the lab cannot be built")?;
         let unique = SecretKey::generate()?.peer_id().short();
-        let keys = Keys(std::env::temp_dir().join(format!("p2pconnect-demo-{unique}")));
+        let keys = Keys::make(&format!("p2pconnect-demo-{unique}"))?;
         narrator.say("lab", "three hosts, two NATs and their links are up");
         Ok(Self {
             lab,
