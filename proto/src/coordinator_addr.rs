@@ -45,7 +45,7 @@ impl FromStr for CoordinatorAddr {
                 Err(_) => ParseCoordinatorAddrError::NoId,
             });
         };
-        let id = id.parse()?;
+        let id = id.parse().map_err(ParseCoordinatorAddrError::Id)?;
         if let Some((scheme, _)) = place.split_once("://") {
             return Err(ParseCoordinatorAddrError::Scheme {
                 found: scheme.to_owned(),
@@ -57,7 +57,7 @@ impl FromStr for CoordinatorAddr {
         let port = parse_port(port).ok_or_else(|| ParseCoordinatorAddrError::Port {
             found: port.to_owned(),
         })?;
-        let host = parse_host(host)?;
+        let host = parse_host(host).map_err(ParseCoordinatorAddrError::Host)?;
         if host
             .parse()
             .is_ok_and(|ip: Ipv6Addr| ip.is_unicast_link_local())
@@ -85,10 +85,10 @@ impl FromStr for CoordinatorAddr {
 pub enum ParseCoordinatorAddrError {
     /// The host part is empty or malformed.
     #[error("the host behind '@' is wrong: {0}")]
-    Host(#[from] InvalidHost),
+    Host(InvalidHost),
     /// The part before `@` is not a peer id.
     #[error("the server id before '@' is wrong: {0}")]
-    Id(#[from] ParsePeerIdError),
+    Id(ParsePeerIdError),
     /// There is a server id, and nothing behind it.
     #[error("the host and port are missing; write <server-id>@<host>:<port>, as `serve` prints it")]
     NoHost,

@@ -190,6 +190,10 @@ async fn this_machines_own_id_in_the_place_of_the_coordinators_is_pointed_out() 
         let (status, said) = shell.start(&arguments).end().await;
         assert_eq!(status.code(), Some(7), "{said}");
         assert!(said.contains("this machine's own peer id"), "{said}");
+        let place = shell.world.coordinator.local_addr();
+        let advice = format!("type --coordinator SERVER-ID@{place} with");
+        assert!(said.contains(&advice), "{said}");
+        assert!(!said.contains("new key"), "{said}");
     }
 }
 

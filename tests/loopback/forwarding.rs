@@ -165,7 +165,7 @@ async fn a_dialler_that_is_gone_after_its_end_ends_the_stream() {
     forwarded.dial.signal("KILL").await;
     let (status, said) = forwarded.listen.end().await;
     assert_eq!(status.code(), Some(1), "{said}");
-    assert!(said.contains("went away before it had"), "{said}");
+    assert!(said.contains("went away, and has not confirmed"), "{said}");
 }
 
 #[tokio::test]

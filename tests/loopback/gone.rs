@@ -39,7 +39,7 @@ impl Ended {
     async fn assert_notices(self, peer: Peer) {
         let (status, said) = self.running.end().await;
         assert_eq!(status.code(), Some(1), "{said}");
-        assert!(said.contains("went away before it had"), "{said}");
+        assert!(said.contains("went away, and has not confirmed"), "{said}");
         // Nobody dials for a service.
         let has_service = said.contains("or the service behind it");
         assert_eq!(has_service, peer == Peer::Listener, "{said}");

@@ -18,7 +18,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::world::{World, address_of, assert_carries};
+use crate::{
+    commands::Shell,
+    world::{World, address_of, assert_carries},
+};
 
 #[tokio::test]
 async fn a_coordinator_with_another_key_is_told_apart() {
@@ -138,6 +141,15 @@ async fn until_no_stun_server_answers(world: &World) {
     let listening = world.builder().allow(DialPolicy::Anyone).bind();
     let error = timeout(Duration::from_secs(15), listening).await.unwrap();
     assert!(matches!(error, Err(BindError::Stun { .. })), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_listener_without_a_stun_server_blames_nobody_else() {
+    let shell = Shell::of(World::start_with_stun_at(closed_port().await).await);
+    let mut listen = shell.start(&["listen", "--allow-any"]);
+    let said = listen.wait_for("waiting: no STUN server tells").await;
+    assert!(!said.contains("coordinator"), "{said}");
+    assert!(said.ends_with("is TCP to it open?"), "{said}");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use p2pconnect::{BindError, CoordinatorError, DialError, Refusal, Refused};
 use crate::{
     shortage,
     stdio::{self, ReaderLeft},
+    words::with_causes,
 };
 
 pub(crate) const DONE: u8 = 0;
@@ -40,7 +41,7 @@ impl Exit {
     }
 
     fn print(status: u8, error: &anyhow::Error) -> Self {
-        stdio::say(format_args!("error: {error:#}"));
+        stdio::say(format_args!("error: {}", with_causes(error)));
         Self(status)
     }
 }

@@ -108,11 +108,8 @@ pub(crate) async fn pump_until(
         }
     };
     let connection = open.0.take().context(GONE)?;
-    connection
-        .finish()
-        .await
-        .map_err(|error| peers(error, true))
-        .context("it is not known whether the peer has all that was sent")?;
+    let finished = connection.finish().await;
+    finished.map_err(|error| peers(error, true))?;
     Ok(transferred)
 }
 
@@ -223,15 +220,43 @@ impl Fault {
     }
 }
 
+/// What is known of the bytes of this side, and what can be done.
+const UNCONFIRMED: &str = "has not confirmed that it has all that was sent to it; look there how much has arrived, \
+                           or send it again";
+
 /// The peer is gone, and has not said that it ends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PeerLeft {
-    before: &'static str,
+    /// Whether it had ended its bytes.
+    has_ended: bool,
+    /// Whether it may be a service that has gone, which the peer carries the stream to.
+    may_be_service: bool,
+}
+
+impl PeerLeft {
+    pub(crate) const fn or_a_service(self) -> Self {
+        Self {
+            may_be_service: true,
+            ..self
+        }
+    }
 }
 
 impl fmt::Display for PeerLeft {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the peer went away before {}", self.before)
+        let who = if self.may_be_service {
+            "the peer, or the service behind it,"
+        } else {
+            "the peer"
+        };
+        if self.has_ended {
+            write!(f, "{who} went away, and {UNCONFIRMED}")
+        } else {
+            write!(
+                f,
+                "{who} went away before the end of its bytes, so some of them are missing here"
+            )
+        }
     }
 }
 
@@ -251,19 +276,17 @@ fn peers(error: io::Error, has_ended: bool) -> anyhow::Error {
         // The TLS library's own text is for programmers.
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::ConnectionReset
-        | io::ErrorKind::BrokenPipe => {
-            let before = if has_ended {
-                "it had all that was sent"
-            } else {
-                "the end of its bytes"
-            };
-            PeerLeft { before }.into()
+        | io::ErrorKind::BrokenPipe => PeerLeft {
+            has_ended,
+            may_be_service: false,
         }
+        .into(),
         io::ErrorKind::InvalidData => anyhow!(
-            "the connection to the peer broke: what came over it is not what the peer's side sends ({error}); a \
-             device on the way changes it, or a machine is faulty, so a new connection may be better"
+            "what came from the peer is not what its side sends ({error}); a device on the way changes it, or a \
+             machine is faulty, so a new connection may be better"
         ),
-        _ => anyhow::Error::new(error).context("the connection to the peer broke"),
+        _ if has_ended => anyhow!("{error}. The peer {UNCONFIRMED}"),
+        _ => error.into(),
     }
 }
 
@@ -272,6 +295,7 @@ mod tests {
     use tokio::io::{DuplexStream, duplex, empty, sink};
 
     use super::*;
+    use crate::words::with_causes;
 
     const UNBROKEN: PollBroken<DuplexStream> = |_, _| Poll::Pending;
 
@@ -297,9 +321,19 @@ mod tests {
         assert!(changed.contains("on the way changes it"), "{changed}");
         let reset = text(io::ErrorKind::ConnectionReset);
         assert!(
-            reset.contains("went away before the end of its bytes"),
+            reset.ends_with("the end of its bytes, so some of them are missing here"),
             "{reset}"
         );
+    }
+
+    #[test]
+    fn what_is_known_of_the_bytes_is_said_once_with_what_to_do() {
+        for kind in [io::ErrorKind::BrokenPipe, io::ErrorKind::TimedOut] {
+            let told = with_causes(&peers(kind.into(), true));
+            assert_eq!(told.matches("sent").count(), 1, "{told}");
+            assert!(told.contains("has not confirmed"), "{told}");
+            assert!(told.ends_with("or send it again"), "{told}");
+        }
     }
 
     #[tokio::test]

@@ -25,6 +25,7 @@ use crate::{
     pump::Transferred,
     signals::{self, Signal},
     stderr, stdio,
+    words::with_causes,
 };
 
 /// Says on stderr what happens: lines for people, or JSON objects for programs.
@@ -164,12 +165,12 @@ impl Reporter {
             Status::CoordinatorLost { reason } => self.say(
                 "coordinator-lost",
                 &json!({ "reason": reason }),
-                &format!("the coordinator is gone ({reason}); connecting again"),
+                &format!("connecting again: {reason}"),
             ),
             Status::CoordinatorUnreachable { reason } => self.say(
                 "coordinator-unreachable",
                 &json!({ "reason": reason }),
-                &format!("the coordinator is still out of reach ({reason}); trying again"),
+                &format!("trying again: {reason}"),
             ),
             Status::Introduced { peer, role } => self.introduced(peer, *role),
             Status::Punching {
@@ -383,8 +384,9 @@ impl Reporter {
     /// ended the command knows, and only programs and those who want all are told.
     pub(crate) fn failed(&self, status: u8, error: &anyhow::Error) -> Exit {
         let settings = &self.0;
-        let mut fields = json!({ "status": status, "reason": format!("{error:#}") });
-        let mut text = format!("failed: {error:#}");
+        let reason = with_causes(error);
+        let mut text = format!("failed: {reason}");
+        let mut fields = json!({ "status": status, "reason": reason });
         if let Some(report) = error
             .downcast_ref::<DialError>()
             .and_then(DialError::report)
@@ -456,10 +458,11 @@ impl Reporter {
 
     /// Reports that one peer's stream could not be served; the command goes on.
     pub(crate) fn stream_failed(&self, peer: PeerId, error: &anyhow::Error) {
+        let reason = with_causes(error);
         self.say(
             "stream-failed",
-            &json!({ "peer": peer.to_string(), "reason": format!("{error:#}") }),
-            &format!("the stream with {peer} ended early: {error:#}"),
+            &json!({ "peer": peer.to_string(), "reason": reason }),
+            &format!("the stream with {peer} ended early: {reason}"),
         );
     }
 

@@ -1,4 +1,15 @@
-//! The system's errors, for people.
+//! Errors, for people.
+
+/// Returns what an error and its causes say, each of them once: some errors have the words of their cause in their own.
+pub(crate) fn with_causes(error: &anyhow::Error) -> String {
+    let mut told = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
+}
 
 /// Returns a text without the numbers that the system has for its errors, which mean nothing on another machine.
 pub(crate) fn in_words(text: &str) -> String {
@@ -25,7 +36,34 @@ pub(crate) fn in_words(text: &str) -> String {
 mod tests {
     use std::io;
 
+    use p2pconnect::{BindError, CoordinatorError};
+    use p2pconnect_stun::{MappingError, framing::FrameError};
+
     use super::*;
+
+    #[test]
+    fn a_cause_that_an_error_tells_of_itself_is_said_once() {
+        let cause = io::Error::from_raw_os_error(1);
+        let error = anyhow::anyhow!("no entry ({cause})");
+        let error = anyhow::Error::new(cause).context(error.to_string());
+        let error = error.context("no lab");
+        assert_eq!(
+            in_words(&with_causes(&error)),
+            "no lab: no entry (Operation not permitted)"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_server_is_said_once() {
+        let reason = MappingError::NotStun(FrameError::MagicCookie);
+        let server = ([192, 0, 2, 1], 3478).into();
+        let told = with_causes(&BindError::Stun { server, reason }.into());
+        assert_eq!(told.matches("magic cookie").count(), 1, "{told}");
+        assert!(told.ends_with("is that a STUN server?"), "{told}");
+        let lost = CoordinatorError::GoingAway;
+        let told = with_causes(&BindError::Coordinator(lost.clone()).into());
+        assert_eq!(told, lost.to_string());
+    }
 
     #[test]
     fn no_number_of_the_system_is_told() {

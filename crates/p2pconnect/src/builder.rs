@@ -311,7 +311,7 @@ async fn go_online(
     let (met, mapped) = tokio::try_join!(meeting, mapped)?;
     mapped.map_err(|Failure { server, error }| BindError::Stun {
         server,
-        source: error,
+        reason: error,
     })?;
     Ok(met)
 }

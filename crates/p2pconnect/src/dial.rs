@@ -453,7 +453,7 @@ impl From<SessionError> for DialError {
 fn explained(error: DialError, failure: Option<Failure>) -> DialError {
     let Some(Failure {
         server,
-        error: source,
+        error: reason,
     }) = failure
     else {
         return error;
@@ -465,7 +465,7 @@ fn explained(error: DialError, failure: Option<Failure>) -> DialError {
     };
     DialError::Stun {
         server,
-        source,
+        reason,
         report,
     }
 }

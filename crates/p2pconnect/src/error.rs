@@ -16,7 +16,7 @@ pub enum BindError {
     #[error("the TLS library lacks the cipher suite that QUIC begins with")]
     CipherSuite(#[from] quinn::crypto::rustls::NoInitialCipherSuite),
     /// The coordinator cannot be used.
-    #[error("the coordinator cannot be used")]
+    #[error(transparent)]
     Coordinator(#[from] CoordinatorError),
     /// No key could be made.
     #[error("no key can be made")]
@@ -32,14 +32,15 @@ pub enum BindError {
     Shortage(Shortage),
     /// No STUN server told this endpoint's mapping.
     #[error(
-        "no STUN server tells how this machine is seen from outside, the last one asked being {server}; {}",
-        stun_advice(source)
+        "no STUN server tells how this machine is seen from outside, the last one asked being {server} \
+         ({reason}); {}",
+        stun_advice(reason)
     )]
     Stun {
         /// The last server that was tried.
         server: SocketAddr,
         /// What went wrong.
-        source: MappingError,
+        reason: MappingError,
     },
     /// The secret key cannot be used.
     #[error("the secret key cannot be used")]
@@ -73,6 +74,9 @@ const fn stun_advice(error: &MappingError) -> &'static str {
         MappingError::ConnectTimedOut => {
             "is TCP to it open, or has the NAT here no port left? Some NATs give each machine few, and those of \
              an earlier dial are taken for some minutes"
+        }
+        MappingError::NotStun(_) | MappingError::MalformedAnswer | MappingError::Rejected(_) => {
+            "is that a STUN server?"
         }
         _ => "is TCP to it open?",
     }
@@ -187,7 +191,7 @@ pub enum DialError {
     #[error("the connection broke as it was made")]
     Broken(#[source] io::Error),
     /// The coordinator cannot be used.
-    #[error("the coordinator cannot be used")]
+    #[error(transparent)]
     Coordinator(#[from] CoordinatorError),
     /// The peer is known to the coordinator, and there is no direct path to it.
     #[error("there is no direct path to the peer: {0}")]
@@ -212,14 +216,14 @@ pub enum DialError {
     /// The peer was not reached, and no STUN server tells this endpoint's mapping, which may be why.
     #[error(
         "the peer was not reached, perhaps because no STUN server tells how this machine is seen from \
-         outside, the last one asked being {server}; {}",
-        stun_advice(source)
+         outside, the last one asked being {server} ({reason}); {}",
+        stun_advice(reason)
     )]
     Stun {
         /// The last server that was tried.
         server: SocketAddr,
         /// What went wrong.
-        source: MappingError,
+        reason: MappingError,
         /// What was tried and what came back, if the peer was online.
         report: Option<Box<PunchReport>>,
     },

@@ -34,7 +34,7 @@ pub enum MappingError {
     Reset,
     /// What listens there does not speak STUN.
     #[error("the server does not speak STUN over TCP: {0}")]
-    NotStun(#[from] FrameError),
+    NotStun(FrameError),
     /// The server's message is framed well but malformed, or lacks a usable mapped address.
     #[error("the STUN server sent a malformed answer")]
     MalformedAnswer,

@@ -103,10 +103,9 @@ async fn pump_until(
 
 /// Adds what else may have gone away at the other end: who listens may carry the stream to a service.
 fn of_a_listener(error: anyhow::Error) -> anyhow::Error {
-    if error.is::<PeerLeft>() {
-        anyhow!("{error:#}, or the service behind it did; only its side knows which")
-    } else {
-        error
+    match error.downcast::<PeerLeft>() {
+        Ok(left) => left.or_a_service().into(),
+        Err(error) => error,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use p2pconnect::{Connection, Endpoint, Status};
+use p2pconnect::{Connection, Endpoint};
 use tokio::{task::JoinSet, time::sleep};
 
 use super::prepared::{Failed, Prepared};
@@ -69,7 +69,6 @@ async fn bind_at_last(
     reporter: &Reporter,
 ) -> Result<Endpoint, Failed> {
     let mut pauses = Pauses::default();
-    let mut said = None;
     loop {
         let binding = prepared
             .builder()?
@@ -87,13 +86,7 @@ async fn bind_at_last(
             return Err((exit::of_bind(&error), prepared.explained(error.into())));
         }
         let error = anyhow::Error::new(error);
-        let reason = format!("{error:#}");
-        if said.as_ref() != Some(&reason) {
-            reporter.status(&Status::CoordinatorUnreachable {
-                reason: reason.clone(),
-            });
-            said = Some(reason);
-        }
+        reporter.waiting(&error);
         sleep(pauses.after(&error)).await;
     }
 }

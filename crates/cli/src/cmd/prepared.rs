@@ -1,5 +1,6 @@
 //! What `dial` and `listen` have before they bind their endpoint.
 
+use anyhow::anyhow;
 use p2pconnect::{Builder, CoordinatorAddr, CoordinatorError, Endpoint, PeerId, SecretKey};
 
 use crate::{
@@ -59,11 +60,14 @@ impl<'a> Prepared<'a> {
     /// Points out what the user has mistaken, where an error shows that.
     pub(super) fn explained(&self, error: anyhow::Error) -> anyhow::Error {
         match pauses::of_coordinator(&error) {
-            Some(CoordinatorError::WrongIdentity { expected, .. }) if *expected == self.id() => error
-                .context(
-                    "the coordinator's address has this machine's own peer id in the place of the coordinator's; \
-                     give the address as `serve` prints it there",
-                ),
+            Some(CoordinatorError::WrongIdentity { expected, .. }) if *expected == self.id() => {
+                let address = self.coordinator.to_string();
+                let (_, place) = address.split_once('@').unwrap_or_default();
+                anyhow!(
+                    "the coordinator's address begins with this machine's own peer id; type --coordinator \
+                     SERVER-ID@{place} with the server id that `serve` prints there"
+                )
+            }
             _ => error,
         }
     }
