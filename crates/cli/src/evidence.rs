@@ -87,8 +87,7 @@ pub(crate) fn nat_in_words(nat: &NatReport) -> String {
     let words: Vec<_> = [
         nat.mapping.map(|it| it.to_string()),
         nat.ports.map(|it| it.to_string()),
-        nat.filtering.map(|it| it.to_string()),
-        nat.unsolicited.map(|it| it.to_string()),
+        Some(filtering_in_words(nat)).filter(|it| !it.is_empty()),
     ]
     .into_iter()
     .flatten()
@@ -98,6 +97,14 @@ pub(crate) fn nat_in_words(nat: &NatReport) -> String {
     } else {
         words.join(", ")
     }
+}
+
+pub(crate) fn filtering_in_words(nat: &NatReport) -> String {
+    let words = [
+        nat.filtering.map(|it| it.to_string()),
+        nat.unsolicited.map(|it| it.to_string()),
+    ];
+    words.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 pub(crate) fn nat_fields(nat: &NatReport) -> Value {

@@ -1,7 +1,8 @@
 //! Says on stderr what happens, for people or as JSON.
 
+mod facts;
+
 use std::{
-    collections::BTreeSet,
     io::{self, IsTerminal as _},
     net::{IpAddr, SocketAddr},
     path::Path,
@@ -18,6 +19,7 @@ use p2pconnect::{
 use p2pconnect_proto::is_global;
 use serde_json::{Value, json};
 
+use self::facts::{Facts, fact};
 use crate::{
     evidence,
     exit::{self, Exit},
@@ -80,14 +82,6 @@ impl Failure {
 /// For how long a failure of the same kind is not explained again: a dial fails several times within it.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
-/// What people have been told while something is tried again and again.
-#[derive(Debug, Default)]
-struct Facts {
-    told: BTreeSet<String>,
-    /// Whether something has been tried in vain before.
-    is_repeated: bool,
-}
-
 impl Reporter {
     pub(crate) fn new(json: bool, volume: Volume, started: Instant) -> Self {
         if json {
@@ -132,6 +126,7 @@ impl Reporter {
         if fact(status).is_some_and(|fact| self.is_known(fact)) {
             return;
         }
+        self.facts().note(status);
         match status {
             Status::Mapped {
                 local,
@@ -158,7 +153,7 @@ impl Reporter {
             Status::NatFound { report } => self.say(
                 "nat-found",
                 &json!({ "local_nat": evidence::nat_fields(report) }),
-                &format!("the NAT here: {}", evidence::nat_in_words(report)),
+                &self.facts().what_is_here(report),
             ),
             Status::FirewallBans { server } => self.firewall_bans(*server),
             Status::SeenInside { address } => self.seen_inside(*address),
@@ -178,14 +173,7 @@ impl Reporter {
                 candidates,
                 rtt_via_coordinator,
             } => self.punching(peer, *candidates, *rtt_via_coordinator),
-            Status::PeerBusy { peer } => self.say(
-                "busy",
-                &json!({ "peer": peer.to_string() }),
-                &format!(
-                    "{peer} is busy: it has no room for another stream; asking again until there is, or the \
-                     time is over"
-                ),
-            ),
+            Status::PeerBusy { peer } => self.busy(peer),
             Status::PunchFailed {
                 peer,
                 reason,
@@ -205,6 +193,16 @@ impl Reporter {
     fn facts(&self) -> MutexGuard<'_, Facts> {
         let facts = self.0.facts.lock();
         facts.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn busy(&self, peer: &PeerId) {
+        self.say(
+            "busy",
+            &json!({ "peer": peer.to_string() }),
+            &format!(
+                "{peer} is busy: it has no room for another stream; asking again until there is, or the time is over"
+            ),
+        );
     }
 
     fn introduced(&self, peer: &PeerId, role: Role) {
@@ -507,20 +505,6 @@ impl Reporter {
             }
         };
         stdio::say(line);
-    }
-}
-
-/// Returns what a status tells of where this machine is, if it does. Ports are no part of that: each attempt has
-/// others.
-fn fact(status: &Status) -> Option<String> {
-    match status {
-        Status::Mapped { local, mapped, .. } => Some(format!("{} is {}", local.ip(), mapped.ip())),
-        Status::PortMapped {
-            external, protocol, ..
-        } => Some(format!("{} by {protocol}", external.ip())),
-        Status::NatFound { report } => Some(evidence::nat_in_words(report)),
-        Status::FirewallBans { server } => Some(format!("{server} is banned")),
-        _ => None,
     }
 }
 

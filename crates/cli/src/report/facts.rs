@@ -1,0 +1,96 @@
+//! What is known while something is tried again and again.
+
+use std::collections::BTreeSet;
+
+use p2pconnect::{NatFiltering, NatReport, Status};
+
+use crate::evidence;
+
+/// What people have been told, and what is known of this machine and its peer.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    pub(super) told: BTreeSet<String>,
+    /// Whether something has been tried in vain before.
+    pub(super) is_repeated: bool,
+    /// Whether a peer that is dialled has said that it has no room.
+    pub(super) is_peer_busy: bool,
+    /// Whether any address of this machine is seen as another one, once one is seen.
+    is_translated: Option<bool>,
+}
+
+impl Facts {
+    /// Takes in what happens.
+    pub(super) fn note(&mut self, status: &Status) {
+        let is_other = match status {
+            Status::Mapped { local, mapped, .. } => local != mapped,
+            Status::MappingChanged { local, new, .. } => local != new,
+            Status::PeerBusy { .. } => {
+                self.is_peer_busy = true;
+                return;
+            }
+            _ => return,
+        };
+        self.is_translated = Some(is_other || self.is_translated == Some(true));
+    }
+
+    /// Says what is in front of this machine: a NAT, or where its addresses stay as they are, a firewall at most.
+    pub(super) fn what_is_here(&self, report: &NatReport) -> String {
+        if self.is_translated != Some(false) {
+            return format!("the NAT here: {}", evidence::nat_in_words(report));
+        }
+        match report.filtering {
+            None => "there is no NAT here".to_owned(),
+            Some(NatFiltering::EndpointIndependent) => {
+                "there is no NAT here, and nothing is filtered".to_owned()
+            }
+            Some(_) => format!(
+                "there is no NAT here; the firewall here: {}",
+                evidence::filtering_in_words(report)
+            ),
+        }
+    }
+}
+
+/// Returns what a status tells of where this machine is, if it does. Ports are no part of that: each attempt has
+/// others.
+pub(super) fn fact(status: &Status) -> Option<String> {
+    match status {
+        Status::Mapped { local, mapped, .. } => Some(format!("{} is {}", local.ip(), mapped.ip())),
+        Status::PortMapped {
+            external, protocol, ..
+        } => Some(format!("{} by {protocol}", external.ip())),
+        Status::NatFound { report } => Some(evidence::nat_in_words(report)),
+        Status::FirewallBans { server } => Some(format!("{server} is banned")),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    #[test]
+    fn where_no_address_is_translated_there_is_no_nat() {
+        let local = SocketAddr::from(([203, 0, 113, 7], 5));
+        let report = NatReport {
+            filtering: Some(NatFiltering::AddressDependent),
+            ..NatReport::default()
+        };
+        for (mapped, told) in [
+            (local, "there is no NAT here; the firewall here: address-"),
+            (([203, 0, 113, 8], 5).into(), "the NAT here: address-"),
+        ] {
+            let mut facts = Facts::default();
+            let server = local;
+            facts.note(&Status::Mapped {
+                local,
+                mapped,
+                server,
+            });
+            let here = facts.what_is_here(&report);
+            assert!(here.starts_with(told), "{here}");
+        }
+    }
+}
