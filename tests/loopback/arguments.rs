@@ -111,6 +111,16 @@ async fn wrong_usage_is_told_to_programs_as_json() {
 }
 
 #[tokio::test]
+async fn wrong_usage_is_told_to_those_who_want_to_hear_nothing() {
+    let peer = PeerId::from_public_key([7; 32]).to_string();
+    for arguments in [&["dial", "-q", &peer][..], &["listen", "-q", "--allow-any"]] {
+        let (status, said) = run(arguments, &[]).await;
+        assert_eq!(status, 2, "{said}");
+        assert!(said.contains("no coordinator is named"), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn control_characters_of_arguments_do_not_reach_a_terminal() {
     for arguments in [
         ["dial", "abc\r"],

@@ -39,7 +39,11 @@ async fn a_terminal_shows_what_was_asked_for_and_nothing_else() {
     let shell = Shell::new();
     let id = shell.id().await;
     assert_eq!(seen(&shell, "id").await, format!("{id}\r\n"));
-    assert_eq!(seen(&shell, &format!("dial --quiet {id}")).await, "");
+    let nobody = Shell::beside(&shell).id().await;
+    assert_eq!(seen(&shell, &format!("dial --quiet {nobody}")).await, "");
+    // What is wrong with the command line has to be seen.
+    let own = seen(&shell, &format!("dial --quiet {id}")).await;
+    assert!(own.contains("this machine's own"), "{own}");
     let said = seen(&shell, &format!("dial --json {id}")).await;
     for line in said.lines() {
         let object: serde_json::Value = serde_json::from_str(line).expect(line);

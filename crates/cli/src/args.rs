@@ -91,7 +91,7 @@ pub(crate) struct Output {
     /// Go on saying what happens when there is a stream
     #[arg(long, short, conflicts_with = "quiet")]
     verbose: bool,
-    /// Say nothing on stderr
+    /// Say nothing on stderr but what is wrong with the command line, the variables or the key (status 2)
     #[arg(long, short)]
     quiet: bool,
 }

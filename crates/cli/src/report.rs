@@ -37,7 +37,7 @@ pub(crate) struct Reporter(Arc<Settings>);
 /// How much is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Volume {
-    /// Nothing at all.
+    /// Nothing but what is wrong with the command line.
     Quiet,
     /// What happens until there is a stream, and what ends it.
     Usual,
@@ -393,7 +393,10 @@ impl Reporter {
         }
         let mut over = settings.over.lock().unwrap_or_else(PoisonError::into_inner);
         let is_known = matches!(status, exit::INTERRUPTED | exit::READER_LEFT);
-        if !*over && (!is_known || settings.json || settings.volume == Volume::Verbose) {
+        if !*over && status == exit::USAGE {
+            // As it is said of what clap refuses: nobody can want to miss that.
+            self.write_always("failed", &fields, &text);
+        } else if !*over && (!is_known || settings.json || settings.volume == Volume::Verbose) {
             self.write("failed", &fields, &text);
         }
         *over = true;
@@ -484,10 +487,13 @@ impl Reporter {
     }
 
     fn write(&self, event: &str, fields: &Value, sentence: &str) {
-        let settings = &self.0;
-        if settings.volume == Volume::Quiet {
-            return;
+        if self.0.volume > Volume::Quiet {
+            self.write_always(event, fields, sentence);
         }
+    }
+
+    fn write_always(&self, event: &str, fields: &Value, sentence: &str) {
+        let settings = &self.0;
         let since_start = settings.started.elapsed();
         let line = if settings.json {
             let mut object = json!({ "event": event, "since_start_ms": millis(since_start) });
