@@ -251,17 +251,6 @@ async fn a_key_is_made_in_a_directory_of_its_owners() {
 }
 
 #[tokio::test]
-async fn nobody_is_told_to_change_the_mode_of_what_is_no_key() {
-    for path in ["/etc/passwd", "/etc", "/dev/null", "/proc/version"] {
-        for sharing in [&[][..], &["--shared-key"]] {
-            let (status, said) = run(&[&["id", "--key", path], sharing].concat(), &[]).await;
-            assert_eq!(status, 2, "{said}");
-            assert!(said.contains(path) && !said.contains("chmod"), "{said}");
-        }
-    }
-}
-
-#[tokio::test]
 async fn a_mistyped_path_of_a_key_makes_no_directory() {
     let keys = tempfile::tempdir().unwrap();
     let directory = keys.path().join("mistyped");
@@ -270,6 +259,17 @@ async fn a_mistyped_path_of_a_key_makes_no_directory() {
     assert_eq!(status, 2, "{said}");
     assert!(said.contains("run: mkdir -p"), "{said}");
     assert!(!directory.exists());
+}
+
+#[tokio::test]
+async fn nobody_is_told_to_change_the_mode_of_what_is_no_key() {
+    for path in ["/etc/passwd", "/etc", "/dev/null", "/proc/version"] {
+        for sharing in [&[][..], &["--shared-key"]] {
+            let (status, said) = run(&[&["id", "--key", path], sharing].concat(), &[]).await;
+            assert_eq!(status, 2, "{said}");
+            assert!(said.contains(path) && !said.contains("chmod"), "{said}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -413,7 +413,11 @@ async fn a_dial_waits_no_longer_than_it_is_told_to_though_nobody_answers() {
     let (status, said) = dial.end().await;
     assert_eq!(status.code(), Some(6), "{said}");
     assert!(said.contains("waited for 500ms"), "{said}");
-    assert!(said.contains("is it running"), "{said}");
+    assert_eq!(said.matches("is it running").count(), 1, "{said}");
+    // At once, whom it waits for.
+    let told = format!("waiting for {nobody}, 500ms at most");
+    let place = said.find(&told);
+    assert!(place < said.find("failed") && place.is_some(), "{said}");
     // An attempt takes five seconds, if it is let.
     assert!(began.elapsed() < Duration::from_millis(4500), "{said}");
 }

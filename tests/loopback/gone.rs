@@ -100,6 +100,20 @@ async fn a_dial_ends_when_its_peer_is_killed_after_its_end() {
 }
 
 #[tokio::test]
+async fn a_dial_to_a_peer_that_was_killed_before_says_what_it_waits_for() {
+    let shell = Shell::new();
+    let peer = shell.id().await.to_string();
+    let mut listen = shell.start(&["listen", "--allow-any"]);
+    listen.wait_for("can be dialled").await;
+    listen.signal("KILL").await;
+    let other = Shell::beside(&shell);
+    let mut dial = other.start(&["dial", &peer]);
+    dial.wait_for("no answer from the peer yet").await;
+    let (status, said) = dial.end().await;
+    assert_eq!(status.code(), Some(3), "{said}");
+}
+
+#[tokio::test]
 async fn a_peer_that_has_ended_and_reads_on_is_there() {
     let shell = Shell::new();
     let listener = shell.world.listener().await;

@@ -57,7 +57,7 @@ async fn people_are_not_told_that_they_have_ended_a_command() {
     let shell = Shell::new();
     let nobody = SecretKey::generate().unwrap().peer_id().to_string();
     let mut dial = shell.start(&["dial", "--wait", "1h", &nobody]);
-    dial.wait_for("waiting").await;
+    dial.wait_for("waiting:").await;
     dial.signal("INT").await;
     let (status, said) = dial.end().await;
     assert_eq!(status.code(), Some(130));

@@ -403,9 +403,41 @@ impl Reporter {
         Exit(status)
     }
 
-    /// Tells what a dial waits for before it is tried again, once for each reason.
+    /// Tells whom a dial waits for, and for how long at most.
+    pub(crate) fn wait_begins(&self, peer: &PeerId, limit: Duration) {
+        self.say(
+            "wait-begins",
+            &json!({ "peer": peer.to_string(), "limit_ms": millis(limit) }),
+            &format!(
+                "waiting for {peer}, {} at most; it is dialled as soon as it is online",
+                humantime::format_duration(limit)
+            ),
+        );
+    }
+
+    /// Tells once what a dial waits for that has no connection yet, for so long at most: the answer of the peer that it has
+    /// been introduced to, or else the introduction.
+    pub(crate) fn unanswered(&self, peer: Option<&PeerId>, limit: Duration) {
+        let limit = humantime::format_duration(limit);
+        let sentence = match peer {
+            // It has answered that it is busy.
+            Some(_) if self.facts().is_peer_busy => return,
+            Some(_) => format!(
+                "no answer from the peer yet; this ends when the coordinator finds that it is gone, or after {limit}"
+            ),
+            None => {
+                format!("the coordinator has not introduced the peer yet; this ends after {limit}")
+            }
+        };
+        if self.facts().told.insert(sentence.clone()) {
+            let fields = json!({ "peer": peer.map(ToString::to_string) });
+            self.say("unanswered", &fields, &sentence);
+        }
+    }
+
+    /// Tells what is waited for before something is tried again, once for each reason.
     pub(crate) fn waiting(&self, error: &anyhow::Error) {
-        let reason = format!("{error:#}");
+        let reason = with_causes(error);
         let mut facts = self.facts();
         facts.is_repeated = true;
         let is_news = facts.told.insert(reason.clone());

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::anyhow;
+use humantime::format_duration;
 use p2pconnect::{Connection, Endpoint};
 use tokio::time::{sleep, sleep_until, timeout};
 
@@ -29,6 +30,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// How much earlier than the dial its parts end: what a busy machine takes to pass their reports on.
 const HEARD_BEFORE: Duration = Duration::from_millis(50);
 
+/// How long a dial may take until people are told what it waits for: longer than most dials take.
+const SILENT_FOR: Duration = Duration::from_secs(1);
+
 /// Connects to a peer and makes stdin and stdout the stream.
 pub(crate) async fn run(options: args::Dial, reporter: &Reporter) -> Exit {
     let prepared = Prepared::new(&options.endpoint, reporter, |own_id, coordinator| {
@@ -42,6 +46,9 @@ pub(crate) async fn run(options: args::Dial, reporter: &Reporter) -> Exit {
 }
 
 async fn dial(options: &args::Dial, prepared: &Prepared<'_>, reporter: &Reporter) -> Exit {
+    if let Some(limit) = options.wait {
+        reporter.wait_begins(&options.peer, limit);
+    }
     // One of each for all of the dial: a signal that comes when nobody waits for it is lost.
     let mut interrupted = pin!(signals::interrupted());
     let mut hung_up = pin!(signals::hung_up());
@@ -156,7 +163,9 @@ async fn connect_at_last(
     let mut pauses = Pauses::default();
     let mut last = None;
     loop {
-        let attempt = timeout(options.timeout, connect(options, prepared, stopped));
+        let connecting = connect(options, prepared, stopped);
+        let connecting = saying_what_is_lacking(connecting, options, reporter);
+        let attempt = timeout(options.timeout, connecting);
         let failed = tokio::select! {
             connected = attempt => match connected {
                 Ok(Ok(connected)) => return Ok(connected),
@@ -191,7 +200,9 @@ async fn connect_at_last(
 fn in_vain(options: &args::Dial, failed: Failed) -> Failed {
     let waited = options.wait.unwrap_or_default();
     Failed {
-        error: failed.error.context(format!("waited for {waited:?}")),
+        error: failed
+            .error
+            .context(format!("waited for {}", format_duration(waited))),
         ..failed
     }
 }
@@ -206,6 +217,22 @@ async fn waited_in_vain(give_up_at: Option<Instant>, reporter: &Reporter) {
     if give_up_at.is_none() || reporter.introductions() > before {
         pending().await
     }
+}
+
+/// Waits for a connection, and says after a while whose answer it is that is waited for.
+async fn saying_what_is_lacking<T>(
+    connecting: impl Future<Output = T>,
+    options: &args::Dial,
+    reporter: &Reporter,
+) -> T {
+    let before = reporter.introductions();
+    let mut connecting = pin!(connecting);
+    if let Ok(connected) = timeout(SILENT_FOR, &mut connecting).await {
+        return connected;
+    }
+    let is_introduced = reporter.introductions() > before;
+    reporter.unanswered(is_introduced.then_some(&options.peer), options.timeout);
+    connecting.await
 }
 
 async fn connect(
