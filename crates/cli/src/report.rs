@@ -19,7 +19,7 @@ use p2pconnect::{
 use p2pconnect_proto::is_global;
 use serde_json::{Value, json};
 
-use self::facts::{Facts, fact};
+use self::facts::{Facts, Failure, fact};
 use crate::{
     evidence,
     exit::{self, Exit},
@@ -59,28 +59,7 @@ struct Settings {
     rounds: AtomicU32,
     router: Mutex<Router>,
     facts: Mutex<Facts>,
-    /// The failure that people were told last.
-    last_failure: Mutex<Option<Failure>>,
 }
-
-/// Why a peer that was introduced could not be connected to.
-#[derive(Debug, Clone, Copy)]
-struct Failure {
-    peer: PeerId,
-    verdict: Verdict,
-    at: Instant,
-}
-
-impl Failure {
-    /// Tells whether whoever has read of `other` learns nothing new.
-    fn is_like(&self, other: &Self) -> bool {
-        let is_recent = self.at.saturating_duration_since(other.at) < REMEMBERED;
-        (self.peer, self.verdict) == (other.peer, other.verdict) && is_recent
-    }
-}
-
-/// For how long a failure of the same kind is not explained again: a dial fails several times within it.
-const REMEMBERED: Duration = Duration::from_secs(60);
 
 impl Reporter {
     pub(crate) fn new(json: bool, volume: Volume, started: Instant) -> Self {
@@ -97,7 +76,6 @@ impl Reporter {
             rounds: AtomicU32::new(0),
             router: Mutex::new(Router::Silent),
             facts: Mutex::default(),
-            last_failure: Mutex::default(),
         }))
     }
 
@@ -300,10 +278,7 @@ impl Reporter {
             verdict,
             at: Instant::now(),
         };
-        let last = &self.0.last_failure;
-        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_like = last.replace(failure).is_some_and(|it| failure.is_like(&it));
-        is_like && self.0.volume < Volume::Verbose
+        self.facts().is_like_the_last(failure) && self.0.volume < Volume::Verbose
     }
 
     /// Reports a connection that application bytes can travel on.
@@ -609,13 +584,5 @@ mod tests {
             assert!(!tell(&one, Verdict::Refused));
             assert!(!tell(&other, Verdict::Refused));
         }
-        let peer = one;
-        let failed = |at| Failure {
-            peer,
-            verdict: Verdict::Silent,
-            at,
-        };
-        let long_ago = Instant::now();
-        assert!(!failed(long_ago + REMEMBERED).is_like(&failed(long_ago)));
     }
 }

@@ -1,8 +1,11 @@
 //! What is known while something is tried again and again.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
-use p2pconnect::{NatFiltering, NatReport, Status};
+use p2pconnect::{NatFiltering, NatReport, PeerId, Status, Verdict};
 
 use crate::evidence;
 
@@ -16,9 +19,36 @@ pub(super) struct Facts {
     pub(super) is_peer_busy: bool,
     /// Whether any address of this machine is seen as another one, once one is seen.
     is_translated: Option<bool>,
+    /// The failure that people were told last.
+    last_failure: Option<Failure>,
 }
 
+/// Why a peer that was introduced could not be connected to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Failure {
+    pub(super) peer: PeerId,
+    pub(super) verdict: Verdict,
+    pub(super) at: Instant,
+}
+
+impl Failure {
+    /// Tells whether whoever has read of `other` learns nothing new.
+    fn is_like(&self, other: &Self) -> bool {
+        let is_recent = self.at.saturating_duration_since(other.at) < REMEMBERED;
+        (self.peer, self.verdict) == (other.peer, other.verdict) && is_recent
+    }
+}
+
+/// For how long a failure of the same kind is not explained again: a dial fails several times within it.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
 impl Facts {
+    /// Notes a failure, and tells whether the last one was like it.
+    pub(super) fn is_like_the_last(&mut self, failure: Failure) -> bool {
+        let last = self.last_failure.replace(failure);
+        last.is_some_and(|it| failure.is_like(&it))
+    }
+
     /// Takes in what happens.
     pub(super) fn note(&mut self, status: &Status) {
         let is_other = match status {
@@ -92,5 +122,17 @@ mod tests {
             let here = facts.what_is_here(&report);
             assert!(here.starts_with(told), "{here}");
         }
+    }
+
+    #[test]
+    fn a_failure_is_remembered_for_a_while() {
+        let peer = PeerId::from_public_key([1; 32]);
+        let failed = |at| Failure {
+            peer,
+            verdict: Verdict::Silent,
+            at,
+        };
+        let long_ago = Instant::now();
+        assert!(!failed(long_ago + REMEMBERED).is_like(&failed(long_ago)));
     }
 }
