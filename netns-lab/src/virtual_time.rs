@@ -92,6 +92,6 @@ pub use crate::record::{Event, EventLog, LogEntry};
 pub use ping::{Ping, Pong, PongKind};
 pub use socket::{
     Accepted, Datagram, Failure, KeepAlive, Opening, SocketError, SocketId, SocketState, TcpInfo,
-    TcpOptions, Transmit,
+    TcpOptions, Transmit, addresses_overlap,
 };
 pub use world::{Change, World};

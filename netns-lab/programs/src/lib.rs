@@ -18,7 +18,7 @@ use std::{
     collections::BTreeMap,
     future::pending,
     io,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Waker},
     time::Duration,
@@ -32,7 +32,7 @@ use tokio::{
 };
 
 use self::platform::VirtualHost;
-use netns_lab::virtual_time::{self, HostId, SocketError, SocketId, World};
+use netns_lab::virtual_time::{self, HostId, SocketError, SocketId, World, addresses_overlap};
 
 /// The seconds since 1970 at which all worlds begin: a moment of the year 2027.
 const EPOCH: u64 = 1_800_000_000;
@@ -77,8 +77,8 @@ struct Shared {
 struct State {
     world: World,
     waiting: BTreeMap<SocketId, Waiting>,
-    /// The ports that sockets are bound to which neither listen nor are connected yet, and how many of these there are.
-    bound: BTreeMap<HostPort, Bindings>,
+    /// The ports that sockets are bound to which neither listen nor are connected yet.
+    bound: BTreeMap<HostPort, Vec<Bindings>>,
     /// The addresses of names, for all hosts.
     names: BTreeMap<String, Vec<IpAddr>>,
     /// Names that programs of a host hold, or have held.
@@ -88,9 +88,10 @@ struct State {
 /// A TCP port of a host.
 type HostPort = (HostId, u16);
 
-/// The sockets that are bound to a port.
+/// The sockets that are bound to a port at one address, or at all of a family.
 #[derive(Debug)]
 struct Bindings {
+    address: IpAddr,
     count: usize,
     sharing: Sharing,
 }
@@ -251,27 +252,42 @@ impl State {
         }
     }
 
-    /// Binds a socket to a port.
-    fn bind(&mut self, port: HostPort, sharing: Sharing) -> io::Result<()> {
-        let is_free = self.world.is_tcp_port_free(port.0, port.1);
+    /// Binds a socket to a port at an address, or at all of a family.
+    fn bind(&mut self, host: HostId, local: SocketAddr, sharing: Sharing) -> io::Result<()> {
+        let port = (host, local.port());
         let may_share = sharing == Sharing::Shared;
-        match self.bound.get_mut(&port) {
-            Some(bindings) if may_share && bindings.sharing == sharing => bindings.count += 1,
-            None if may_share || is_free => {
-                self.bound.insert(port, Bindings { count: 1, sharing });
-            }
-            Some(_) | None => return Err(io::ErrorKind::AddrInUse.into()),
+        let is_free = may_share || self.world.is_tcp_end_free(host, local);
+        let is_in_the_way = |it: &Bindings| {
+            let shares = may_share && it.sharing == sharing;
+            addresses_overlap(it.address, local.ip()) && !shares
+        };
+        let bound = self.bound.get(&port).into_iter().flatten();
+        if !is_free || bound.into_iter().any(is_in_the_way) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        let all = self.bound.entry(port).or_default();
+        match all.iter_mut().find(|it| it.address == local.ip()) {
+            Some(bindings) => bindings.count += 1,
+            None => all.push(Bindings {
+                address: local.ip(),
+                count: 1,
+                sharing,
+            }),
         }
         Ok(())
     }
 
     /// Lets the port of a socket go.
-    fn unbind(&mut self, port: HostPort) {
-        if let Some(bindings) = self.bound.get_mut(&port) {
-            bindings.count -= 1;
-            if bindings.count == 0 {
-                self.bound.remove(&port);
-            }
+    fn unbind(&mut self, host: HostId, local: SocketAddr) {
+        let port = (host, local.port());
+        let Some(all) = self.bound.get_mut(&port) else {
+            return;
+        };
+        let at_it = all.iter_mut().filter(|it| it.address == local.ip());
+        at_it.for_each(|it| it.count -= 1);
+        all.retain(|it| it.count > 0);
+        if all.is_empty() {
+            self.bound.remove(&port);
         }
     }
 }
@@ -288,4 +304,37 @@ fn keep_alive(asked: KeepAlive) -> virtual_time::KeepAlive {
 /// Returns what the operating system would say.
 fn system(error: SocketError) -> io::Error {
     io::Error::new(error.kind(), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use netns_lab::{LinkSpec, virtual_time::Uplink};
+
+    use super::*;
+
+    #[test]
+    fn a_port_is_bound_at_one_address_and_free_at_another() {
+        let own: [IpAddr; 2] = [[203, 0, 113, 1].into(), [203, 0, 113, 2].into()];
+        let mut world = World::new(1);
+        world
+            .add_host("a", &own, Uplink::core(LinkSpec::default()))
+            .expect("the addresses are free");
+        let runtime = virtual_runtime(1);
+        let _inside = runtime.enter();
+        let host = Programs::new(world, 1).host("a", 0);
+        let listen = |ip: IpAddr, sharing| {
+            let socket = host.tcp_socket((ip, 80).into(), sharing)?;
+            socket.listen(1)
+        };
+        let anywhere = IpAddr::from([0, 0, 0, 0]);
+        let first = listen(own[0], Sharing::Exclusive).expect("nobody is there");
+        let bound = host.tcp_socket((own[1], 80).into(), Sharing::Exclusive);
+        for ip in [own[0], own[1], anywhere] {
+            let error = listen(ip, Sharing::Exclusive).expect_err("somebody is there");
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{ip}");
+        }
+        drop(bound.expect("nobody is at the other address"));
+        let second = listen(own[1], Sharing::Exclusive);
+        assert!(second.is_ok(), "{first:?}");
+    }
 }

@@ -40,7 +40,7 @@ pub(super) fn bind(
         if local.port() == 0 {
             local.set_port(state.free_port(host)?);
         }
-        state.bind((host, local.port()), sharing)
+        state.bind(host, local, sharing)
     });
     bound.map(|()| Bound {
         shared,
@@ -59,8 +59,8 @@ impl Bound {
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        let port = (self.host, self.local.port());
-        self.shared.call(|state| state.unbind(port));
+        let (host, local) = (self.host, self.local);
+        self.shared.call(|state| state.unbind(host, local));
     }
 }
 

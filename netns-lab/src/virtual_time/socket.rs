@@ -20,6 +20,13 @@ impl SocketId {
     }
 }
 
+/// Returns whether some packet would be for both of two addresses that sockets are bound to: they are the same, or one is
+/// the unspecified one of their family.
+pub fn addresses_overlap(one: IpAddr, other: IpAddr) -> bool {
+    let same_family = one.is_ipv4() == other.is_ipv4();
+    same_family && (one == other || one.is_unspecified() || other.is_unspecified())
+}
+
 /// How far a socket has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SocketState {

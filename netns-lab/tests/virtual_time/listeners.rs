@@ -102,7 +102,9 @@ fn the_host_chooses_what_an_attempt_leaves_open() {
         let socket = world.connect(a, end("0.0.0.0:0"), end(B)).unwrap();
         let local = world.local_end(socket).unwrap();
         assert_eq!(local.ip(), own[0]);
-        assert!(!world.is_tcp_port_free(a, local.port()));
+        assert!(!world.is_tcp_end_free(a, local));
+        assert!(!world.is_tcp_end_free(a, SocketAddr::new(end("0.0.0.0:0").ip(), local.port())));
+        assert!(world.is_tcp_end_free(a, SocketAddr::new(own[1], local.port())));
         ports.insert(local.port());
     }
     assert_eq!(ports.len(), 20);
@@ -111,7 +113,9 @@ fn the_host_chooses_what_an_attempt_leaves_open() {
     let port = world.local_end(chosen).unwrap().port();
     assert!((32_768..=60_999).contains(&port));
     let free = world.free_tcp_port(b).unwrap();
-    assert!(world.is_tcp_port_free(b, free) && free != port);
+    let anywhere = |port| SocketAddr::new(end("0.0.0.0:0").ip(), port);
+    assert!(world.is_tcp_end_free(b, anywhere(free)) && free != port);
+    assert!(!world.is_tcp_end_free(b, anywhere(port)));
     pass(&mut world, SECOND);
     let accepted = std::iter::from_fn(|| world.accept(listener));
     assert_eq!(accepted.count(), 20);
@@ -128,7 +132,7 @@ fn half_open_connections_are_forgotten_with_their_listener() {
     // The ACK of the SYN-ACK finds nobody.
     wait(&mut world, socket, SocketState::Connected);
     wait(&mut world, socket, SocketState::Failed(Failure::Reset));
-    assert!(world.is_tcp_port_free(b, 5000));
+    assert!(world.is_tcp_end_free(b, end("0.0.0.0:5000")));
 }
 
 #[test]

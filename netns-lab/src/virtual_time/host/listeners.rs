@@ -69,6 +69,11 @@ impl Listeners {
         Some(kept)
     }
 
+    /// Returns where they listen.
+    pub(super) fn locals(&self) -> impl Iterator<Item = SocketAddr> {
+        self.bound.keys().copied()
+    }
+
     pub(super) fn numbers(&self) -> impl Iterator<Item = &u64> {
         self.all.keys()
     }

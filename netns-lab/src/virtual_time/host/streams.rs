@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::connection::{Connection, Keeper};
 use super::{Host, listeners::MAX_BACKLOG};
-use crate::virtual_time::socket::{Opening, SocketError, SocketState, TcpInfo, TcpOptions};
+use crate::virtual_time::socket::{
+    Opening, SocketError, SocketState, TcpInfo, TcpOptions, addresses_overlap,
+};
 use crate::virtual_time::tcp::{Flow, Tcb};
 
 impl Host {
@@ -53,8 +55,13 @@ impl Host {
         free.ok_or(SocketError::AddressInUse)
     }
 
-    pub(in crate::virtual_time) fn is_tcp_port_free(&self, port: u16) -> bool {
-        !self.tcp_ports.contains_key(&port)
+    /// Returns whether no TCP socket of the host has a port at an address, or at any if that is unspecified.
+    pub(in crate::virtual_time) fn is_tcp_end_free(&self, local: SocketAddr) -> bool {
+        let has_it =
+            |end: SocketAddr| end.port() == local.port() && addresses_overlap(end.ip(), local.ip());
+        !self.tcp_ports.contains_key(&local.port())
+            || !self.listeners.locals().any(has_it)
+                && !self.flows.keys().any(|flow| has_it(flow.local))
     }
 
     /// Listens at all addresses of both families.

@@ -134,10 +134,11 @@ impl World {
         self.call(host, |host, _now| host.free_tcp_port())
     }
 
-    /// Returns whether no TCP socket of a host has a port.
-    pub fn is_tcp_port_free(&self, host: HostId, port: u16) -> bool {
+    /// Returns whether no TCP socket of a host has a port at an address, or at any of a family if the address is
+    /// unspecified.
+    pub fn is_tcp_end_free(&self, host: HostId, local: SocketAddr) -> bool {
         self.host(host)
-            .is_ok_and(|host| host.is_tcp_port_free(port))
+            .is_ok_and(|host| host.is_tcp_end_free(local))
     }
 
     /// Returns how far a socket has come.
