@@ -22,7 +22,7 @@ fn the_list_has_every_shipped_scenario_with_its_title() {
 
 #[test]
 fn every_file_of_the_corpus_is_shipped() {
-    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios");
     let mut files: Vec<_> = fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().path())

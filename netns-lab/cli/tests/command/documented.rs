@@ -8,8 +8,8 @@ use netns_lab_rig::documents::{Documented, in_blocks, in_help, in_spans};
 
 use super::{said, text};
 
-const README: &str = include_str!("../../README.md");
-const SCENARIOS: &str = include_str!("../../SCENARIOS.md");
+const README: &str = include_str!("../../../README.md");
+const SCENARIOS: &str = include_str!("../../../SCENARIOS.md");
 
 const SUBCOMMANDS: [&str; 6] = ["demo", "list", "run", "shell", "matrix", "explain"];
 
@@ -145,7 +145,7 @@ fn in_toml(markdown: &str) -> &str {
 /// What cargo is told to build or to install is there: building it anew would take minutes, and the
 /// checks build each target anyway.
 fn assert_names_a_target(command: &str) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let after = |option: &str| {
         let mut words = command
             .split_whitespace()
@@ -163,6 +163,6 @@ fn assert_names_a_target(command: &str) {
         target.display()
     );
     if let Some(package) = after("-p") {
-        assert_eq!(package, env!("CARGO_PKG_NAME"), "{command}");
+        assert_eq!(package, "netns-lab", "{command}");
     }
 }

@@ -1,9 +1,9 @@
 //! The command, as its users meet it.
-#![cfg(feature = "cli")]
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod captures;
 mod documented;
+mod killed;
 mod programs;
 mod scenarios;
 mod texts;
