@@ -44,6 +44,7 @@
 //! test there: both would hide that nothing was tested.
 
 mod capture;
+pub mod contender;
 mod engine;
 mod error;
 mod fabric;

@@ -86,6 +86,13 @@ impl HostSpec {
         self
     }
 
+    /// Puts several NATs or firewalls of its own in front of the host, the innermost first.
+    #[must_use]
+    pub fn behind_all(mut self, nats: &[NatSpec]) -> Self {
+        self.nats.extend(nats);
+        self
+    }
+
     /// Puts the host with its own boxes behind a shared one.
     #[must_use]
     pub fn behind_shared(mut self, name: impl Into<String>) -> Self {
@@ -104,8 +111,7 @@ impl HostSpec {
 
     /// Gives the host a second IPv4 address on its own link, behind the first
     /// one: for a server that shows clients how their NATs treat another
-    /// destination (RFC 5780). In namespaces only, and without NATs in front of
-    /// the host.
+    /// destination (RFC 5780). Without NATs in front of the host only.
     #[must_use]
     pub const fn second_ipv4(mut self, address: Ipv4Addr) -> Self {
         self.second_ipv4 = Some(address);

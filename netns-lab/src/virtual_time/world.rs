@@ -241,9 +241,9 @@ impl World {
         }
     }
 
-    /// Leaves the log as it is: of a punch with a thousand sockets nobody reads
+    /// Leaves the log as it is: of a dial with a thousand sockets nobody reads
     /// every packet.
-    pub(crate) const fn stop_log(&mut self) {
+    pub const fn stop_log(&mut self) {
         self.keeps_log = false;
     }
 
