@@ -151,6 +151,7 @@ fn no_modules_import_each_other_in_a_circle() {
         "crates/host/src/lib.rs",
         "crates/stun/src/lib.rs",
         "netns-lab/cli/src/bin/netns-lab/main.rs",
+        "netns-lab/cli/src/lib.rs",
         "netns-lab/programs/src/lib.rs",
         "netns-lab/rig/src/lib.rs",
         "netns-lab/src/lib.rs",

@@ -2,5 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
+mod behaviour;
 mod dials;
 mod seeds;
