@@ -1,8 +1,47 @@
-//! The matrix: every kind of access dials every other one.
+//! The matrix: every kind of access dials every other one, with one [`Contender`].
 //!
 //! ```
+//! use std::time::Duration;
+//!
+//! use netns_lab::contender::{Contender, ContenderError, Established, Path, Punch, PunchOutcome};
 //! use netns_lab::matrix::{self, Kind, Options};
-//! use netns_lab::preset;
+//! use netns_lab::virtual_time::World;
+//! use netns_lab::{EventLog, NatSpec, preset};
+//!
+//! /// Connects to port 80 and knows nothing of NATs.
+//! struct Plain;
+//!
+//! impl Contender for Plain {
+//!     fn name(&self) -> &str {
+//!         "plain"
+//!     }
+//!
+//!     fn bound(&self, path: &Path, _: [&[NatSpec]; 2]) -> Duration {
+//!         path.between_peers()
+//!     }
+//!
+//!     fn dial_in_world(
+//!         &self,
+//!         mut world: World,
+//!         hosts: &Punch,
+//!         _seed: u64,
+//!     ) -> Result<(PunchOutcome, EventLog), ContenderError> {
+//!         let find = |name| world.find_host(name).ok_or("there is no such host");
+//!         let (from, to) = (find(&hosts.dialler)?, find(&hosts.listener)?);
+//!         let (local, remote) = (world.addresses(from)[0], world.addresses(to)[0]);
+//!         world.listen(to, 80)?;
+//!         let socket = world.connect(from, (local, 4000).into(), (remote, 80).into())?;
+//!         let limit = Duration::from_secs(1);
+//!         world.run_until(limit, |world| matches!(world.opened(socket), Ok(Some(_))));
+//!         let opened = world.opened(socket)?;
+//!         let outcome = PunchOutcome {
+//!             established: opened.map(|(_, after)| Established { how: "connected".into(), after }),
+//!             failure: opened.is_none().then(|| "no answer".into()),
+//!             failed_after: opened.is_none().then_some(limit),
+//!         };
+//!         Ok((outcome, world.log().clone()))
+//!     }
+//! }
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let kinds = ["public", "openwrt"].map(|name| preset::find(name).map(Kind::from));
@@ -10,27 +49,29 @@
 //!     kinds: kinds.into_iter().collect::<Result<_, _>>()?,
 //!     ..Options::default()
 //! };
-//! let matrix = matrix::run(&options, |progress| {
+//! let matrix = matrix::run(&options, &Plain, |progress| {
 //!     // A progress bar would move here.
 //!     assert!(progress.done <= progress.total);
 //! })?;
-//! assert_eq!(matrix.series.cells.len(), 4);
+//! let successes: Vec<_> = matrix.series.cells.iter().map(|cell| cell.successes).collect();
+//! // Nobody gets through OpenWrt from outside.
+//! assert_eq!(successes, [1, 0, 1, 0]);
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! # What always holds
 //!
-//! - In virtual time, the seed decides everything but [`Series::took`]: the
+//! - In virtual time, the seed decides everything but [`Series::took`], if it decides what the contender does: the
 //!   same options have the same result, however many threads share the work.
 //! - The seed of a cell comes from the names of its kinds, so that it is the
 //!   same in a smaller matrix.
 //! - A run that fails counts as a run, and its cell says why.
 
 mod cell;
+mod dial;
 mod files;
 mod ladder;
-mod program;
 
 use std::io;
 use std::num::NonZero;
@@ -38,20 +79,20 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use p2pconnect_nat::NatSpec;
 
 use crate::Engine;
+use crate::contender::{Contender, ContenderError, Path};
+use crate::error::Error;
 use crate::oracle::{self, Outcome, Punchability};
 use crate::preset::{self, Preset};
-use crate::puncher::{self, NamespacesError, Path, PunchOutcome, VirtualTimeError};
 use crate::report::{self, Expected, Ladder, Report, Series};
 
 use files::Files;
 
 pub use cell::run_seed;
-pub use program::{Program, ProgramError};
 
 /// Labs side by side for each processor: they mostly wait for round trips.
 const LABS_PER_PROCESSOR: usize = 8;
@@ -136,8 +177,6 @@ pub struct Options {
     pub ground: Ground,
     /// Who does the work of the boxes in namespaces.
     pub engine: Engine,
-    /// What punches in namespaces; the punch agent if not given.
-    pub program: Option<Program>,
     /// Where each run leaves a pcapng file, called `<dialler>--<listener>--<run>.pcapng`;
     /// the directory must exist.
     pub captures: Option<PathBuf>,
@@ -160,7 +199,6 @@ impl Default for Options {
             path: Path::default(),
             ground: Ground::VirtualTime,
             engine: Engine::Model,
-            program: None,
             captures: None,
             max_ladders: MAX_LADDERS,
             workers: None,
@@ -169,23 +207,11 @@ impl Default for Options {
     }
 }
 
-impl Options {
-    /// Returns what the report calls that which punches.
-    const fn subject(&self) -> &'static str {
-        match (self.ground, &self.program) {
-            (Ground::Namespaces, Some(program)) => program.name,
-            (Ground::Namespaces, None) | (Ground::VirtualTime, _) => "punch agent",
-        }
-    }
-
-    /// Returns the least time that the path takes between these chains until that
-    /// calls it a connection.
-    fn bound(&self, chains: [&[NatSpec]; 2]) -> Duration {
-        match (self.ground, &self.program) {
-            (Ground::Namespaces, Some(program)) => (program.bound)(&self.path, chains),
-            (Ground::Namespaces, None) | (Ground::VirtualTime, _) => self.path.bound(),
-        }
-    }
+/// What a matrix is made of.
+#[derive(Clone, Copy)]
+struct Setup<'a> {
+    options: &'a Options,
+    contender: &'a dyn Contender,
 }
 
 /// A cell that is done.
@@ -227,8 +253,7 @@ pub struct ShownRun {
     pub listener: usize,
     /// Which of the cell's runs it is, from 0 on.
     pub run: u32,
-    /// Its seed; [`virtual_time_with_log`](puncher::virtual_time_with_log)
-    /// repeats it and says what each packet met with.
+    /// Its seed, with which it can be repeated in virtual time.
     pub seed: u64,
 }
 
@@ -255,15 +280,12 @@ pub enum MatrixError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GroundError {
-    /// Not in virtual time.
+    /// The lab or the world cannot be built.
     #[error(transparent)]
-    VirtualTime(#[from] VirtualTimeError),
-    /// Not in namespaces.
+    Lab(#[from] Error),
+    /// The contender cannot dial there.
     #[error(transparent)]
-    Namespaces(#[from] NamespacesError),
-    /// Not with this program.
-    #[error(transparent)]
-    Program(ProgramError),
+    Contender(ContenderError),
     /// What crossed the links could not be written down.
     #[error("cannot write {file}: {source}", file = .file.display())]
     Capture {
@@ -279,15 +301,20 @@ pub enum GroundError {
 /// # Errors
 ///
 /// [`MatrixError`] for kinds that cannot be told apart, and if the ground for a
-/// run cannot be built. An agent that fails is no error.
-pub fn run(options: &Options, mut progress: impl FnMut(Progress)) -> Result<Matrix, MatrixError> {
+/// run cannot be built. A dial that fails is no error.
+pub fn run(
+    options: &Options,
+    contender: &dyn Contender,
+    mut progress: impl FnMut(Progress),
+) -> Result<Matrix, MatrixError> {
     let began = Instant::now();
+    let setup = Setup { options, contender };
     check(&options.kinds)?;
     let total = options.kinds.len().pow(2);
     let mut cells: Vec<Option<cell::Outcomes>> = Vec::new();
     cells.resize_with(total, || None);
     let mut done = 0;
-    run_cells(options, |index, outcomes| {
+    run_cells(setup, |index, outcomes| {
         done += 1;
         progress(Progress {
             done,
@@ -299,12 +326,12 @@ pub fn run(options: &Options, mut progress: impl FnMut(Progress)) -> Result<Matr
         cells[index] = Some(outcomes);
     })?;
     let cells: Vec<_> = cells.into_iter().flatten().collect();
-    let (mut cells, shown) = cell::evaluate(options, &cells);
-    let ladders = ladder::of_runs(options, &shown, &mut cells)?;
+    let (mut cells, shown) = cell::evaluate(setup, &cells);
+    let ladders = ladder::of_runs(setup, &shown, &mut cells)?;
     let ground = options.ground.name();
     Ok(Matrix {
         series: Series {
-            name: format!("{}, {ground}", options.subject()),
+            name: format!("{}, {ground}", contender.name()),
             ground: ground.into(),
             cells,
             took: began.elapsed(),
@@ -347,16 +374,16 @@ fn check(kinds: &[Kind]) -> Result<(), MatrixError> {
 
 /// Runs all cells on several threads, and hands them over as they come.
 fn run_cells(
-    options: &Options,
+    setup: Setup<'_>,
     mut take: impl FnMut(usize, cell::Outcomes),
 ) -> Result<(), MatrixError> {
-    let total = options.kinds.len().pow(2);
+    let total = setup.options.kinds.len().pow(2);
     let next = AtomicUsize::new(0);
     let files = Files::new();
     let stop = AtomicBool::new(false);
     let (sender, results) = mpsc::channel();
     thread::scope(|scope| {
-        for _ in 0..workers(options).min(total) {
+        for _ in 0..workers(setup.options).min(total) {
             let (sender, next, stop, files) = (sender.clone(), &next, &stop, &files);
             scope.spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
@@ -365,7 +392,7 @@ fn run_cells(
                         return;
                     }
                     if sender
-                        .send((index, cell::run(options, index, files)))
+                        .send((index, cell::run(setup, index, files)))
                         .is_err()
                     {
                         return;
@@ -396,33 +423,4 @@ fn workers(options: &Options) -> usize {
         }
     };
     options.workers.map_or_else(fitting, NonZero::get)
-}
-
-/// Lets one chain dial another on the ground of the options, as often as one
-/// lab is good for, and leaves a capture file if there is to be one.
-fn punch(
-    options: &Options,
-    chains: [&[NatSpec]; 2],
-    seed: u64,
-    most: u32,
-    capture: Option<PathBuf>,
-) -> Result<Vec<PunchOutcome>, GroundError> {
-    let path = options.path;
-    if let (Ground::Namespaces, Some(program)) = (options.ground, &options.program) {
-        let runs = (program.runs_in_a_lab)(chains).clamp(1, most);
-        return program::punch(program, runs, options, chains, seed, capture);
-    }
-    let outcome = match (options.ground, capture) {
-        (Ground::VirtualTime, None) => puncher::virtual_time(chains, path, seed)?,
-        (Ground::VirtualTime, Some(file)) => {
-            let (outcome, log) = puncher::virtual_time_with_log(chains, path, seed)?;
-            log.write_pcapng(&file)
-                .map_err(|source| GroundError::Capture { file, source })?;
-            outcome
-        }
-        (Ground::Namespaces, capture) => {
-            puncher::namespaces_with(chains, path, seed, options.engine, capture)?
-        }
-    };
-    Ok(vec![outcome])
 }

@@ -39,9 +39,9 @@ use crate::link::LinkSpec;
 use gather::{EXTRA_PORTS, Gathered};
 use session::{Parties, Session};
 
-pub(crate) use namespaces::namespaces_with;
+pub use namespaces::namespaces_with;
 pub use namespaces::{NamespacesError, namespaces, on_hosts};
-pub(crate) use virtual_time::in_world;
+pub use virtual_time::in_world;
 pub use virtual_time::{
     SideOutcome, Trial, TrialError, TrialOutcome, VirtualTimeError, trial, virtual_time,
     virtual_time_with_log,

@@ -28,7 +28,7 @@
 //!     within = "40ms"
 //!     "#,
 //! )?;
-//! let run = scenario::run(&scenario, Ground::VirtualTime, 1)?;
+//! let run = scenario::run(&scenario, Ground::VirtualTime, 1, None)?;
 //! assert_eq!(run.unmet, [] as [&str; 0]);
 //! # Ok(())
 //! # }
@@ -49,6 +49,7 @@ use std::time::Duration;
 
 use crate::topology::Topology;
 
+pub use crate::contender::Punch;
 pub use crate::virtual_time::Change;
 pub use error::ScenarioError;
 pub use run::{DialEnd, DialRun, Ground, Outcome, RunError, ScenarioRun, run};
@@ -74,20 +75,8 @@ pub struct Scenario {
 pub enum Play {
     /// Each dial happens once; nothing is tried again but by TCP itself.
     Dials(Vec<Dial>),
-    /// The punch agent dials, with all that it knows.
+    /// A contender dials, with all that it knows.
     Punch(Punch),
-}
-
-/// The hosts of a punch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Punch {
-    /// The host that dials.
-    pub dialler: String,
-    /// The host that is dialled.
-    pub listener: String,
-    /// The host that tells both what it sees of them.
-    pub server: String,
 }
 
 /// A TCP connection that a host asks for once.
@@ -148,7 +137,7 @@ impl Scenario {
         read::read(text).map_err(|fault| ScenarioError::at(text, &fault))
     }
 
-    /// Makes a scenario of a lab in which the punch agent dials from host `a`
+    /// Makes a scenario of a lab in which a contender dials from host `a`
     /// to host `b`, with the help of host `server`.
     pub fn new(topology: Topology) -> Self {
         Self {
@@ -197,15 +186,5 @@ impl Scenario {
     /// Returns what is to come of it.
     pub const fn expect(&self) -> &Expect {
         &self.expect
-    }
-}
-
-impl Default for Punch {
-    fn default() -> Self {
-        Self {
-            dialler: "a".into(),
-            listener: "b".into(),
-            server: "server".into(),
-        }
     }
 }

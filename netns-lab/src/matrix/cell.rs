@@ -7,9 +7,10 @@ use p2pconnect_nat::NatSpec;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
+use super::dial::Dial;
 use super::files::Files;
-use super::{Expectation, Ground, Kind, MatrixError, Options, ShownRun, punch};
-use crate::puncher::PunchOutcome;
+use super::{Expectation, Ground, Kind, MatrixError, Setup, ShownRun};
+use crate::contender::PunchOutcome;
 use crate::report::{Cell, Standing};
 
 /// The offset basis and the prime of the 64-bit FNV-1a hash.
@@ -35,7 +36,8 @@ pub fn run_seed(master: u64, dialler: &str, listener: &str, run: u32) -> u64 {
 }
 
 /// Runs the cell with a number, row by row.
-pub(super) fn run(options: &Options, index: usize, files: &Files) -> Result<Outcomes, MatrixError> {
+pub(super) fn run(setup: Setup<'_>, index: usize, files: &Files) -> Result<Outcomes, MatrixError> {
+    let options = setup.options;
     let (dialler, listener) = (index / options.kinds.len(), index % options.kinds.len());
     let kinds = [&options.kinds[dialler], &options.kinds[listener]];
     let lab = |run, most| {
@@ -44,10 +46,15 @@ pub(super) fn run(options: &Options, index: usize, files: &Files) -> Result<Outc
             let [from, to] = kinds.map(|kind| &kind.name);
             directory.join(format!("{from}--{to}--{run}.pcapng"))
         });
-        let punch = || punch(options, chains(kinds), seed, most, capture);
+        let dial = Dial {
+            setup,
+            chains: chains(kinds),
+            seed,
+        };
+        let dial = || dial.run(most, capture);
         let outcomes = match options.ground {
-            Ground::VirtualTime => punch(),
-            Ground::Namespaces => files.with(kinds, punch),
+            Ground::VirtualTime => dial(),
+            Ground::Namespaces => files.with(kinds, dial),
         };
         outcomes.map_err(|source| MatrixError::Run {
             dialler: kinds[0].name.clone(),
@@ -68,17 +75,18 @@ pub(super) fn run(options: &Options, index: usize, files: &Files) -> Result<Outc
     })
 }
 
-fn chains(kinds: [&Kind; 2]) -> [&[NatSpec]; 2] {
+pub(super) fn chains(kinds: [&Kind; 2]) -> [&[NatSpec]; 2] {
     kinds.map(|kind| kind.chain.as_slice())
 }
 
 /// Measures the cells by what was expected, and chooses the runs to be shown.
-pub(super) fn evaluate(options: &Options, outcomes: &[Outcomes]) -> (Vec<Cell>, Vec<ShownRun>) {
+pub(super) fn evaluate(setup: Setup<'_>, outcomes: &[Outcomes]) -> (Vec<Cell>, Vec<ShownRun>) {
+    let options = setup.options;
     let mut cells = Vec::new();
     let mut shown = Vec::new();
     let mut ways_shown = Vec::new();
     for outcomes in outcomes {
-        let cell = outcomes.cell(options);
+        let cell = outcomes.cell(setup);
         let (dialler, listener) = (outcomes.dialler, outcomes.listener);
         if let Some(run) = outcomes.run_to_show(&cell, &mut ways_shown) {
             let [from, to] = [dialler, listener].map(|it| options.kinds[it].name.as_str());
@@ -99,7 +107,8 @@ impl Outcomes {
         count(self.runs.iter().filter(|run| run.established.is_some()))
     }
 
-    fn cell(&self, options: &Options) -> Cell {
+    fn cell(&self, setup: Setup<'_>) -> Cell {
+        let Setup { options, contender } = setup;
         let [dialler, listener] = [self.dialler, self.listener].map(|it| &options.kinds[it]);
         let Expectation { expected, reason } =
             (options.expectation)(&dialler.chain, &listener.chain);
@@ -124,7 +133,7 @@ impl Outcomes {
             median: percentile(&times, 50),
             p95: percentile(&times, 95),
             worst: times.last().copied(),
-            bound: Some(options.bound(chains([dialler, listener]))),
+            bound: Some(contender.bound(&options.path, chains([dialler, listener]))),
             gave_up: percentile(&gave_up, 50),
             how: how.into_iter().map(|(way, n)| (way.into(), n)).collect(),
             expected,

@@ -25,7 +25,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Counts what the hard limit allows, to which a punch raises the soft one.
+    /// Counts what the hard limit allows, to which a contender raises the soft one.
     pub(super) fn new() -> Self {
         let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
         Self::of(limit)

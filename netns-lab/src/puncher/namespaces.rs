@@ -87,7 +87,7 @@ pub fn namespaces(
 
 /// Punches as [`namespaces`] does, between boxes of the engine, and writes
 /// what crossed the links to a file.
-pub(crate) fn namespaces_with(
+pub fn namespaces_with(
     chains: [&[NatSpec]; 2],
     path: Path,
     seed: u64,

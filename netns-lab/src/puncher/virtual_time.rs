@@ -94,7 +94,7 @@ pub fn virtual_time_with_log(
 /// # Errors
 ///
 /// [`VirtualTimeError`] if somebody listens on the server's ports.
-pub(crate) fn in_world(
+pub fn in_world(
     mut world: World,
     [dialler, listener, server]: [HostId; 3],
     seed: u64,

@@ -2,15 +2,14 @@
 
 mod judge;
 mod namespaces;
-
 mod virtual_time;
 
 use std::time::Duration;
 
 use super::Scenario;
 use crate::Engine;
+use crate::contender::{Contender, ContenderError, PunchOutcome};
 use crate::error::Error;
-use crate::puncher::{NamespacesError, VirtualTimeError};
 use crate::record::EventLog;
 use crate::report::Ladder;
 use crate::virtual_time::SocketError;
@@ -105,9 +104,12 @@ pub enum RunError {
     /// The lab cannot be built, or does not work.
     #[error(transparent)]
     Lab(#[from] Error),
-    /// The punch has no world to be in.
+    /// The scenario has a punch, and nobody is there to dial.
+    #[error("the scenario has a punch, which needs a contender")]
+    NoContender,
+    /// The contender cannot dial.
     #[error(transparent)]
-    Punch(#[from] VirtualTimeError),
+    Contender(ContenderError),
     /// A host cannot do what the scenario wants of it.
     #[error("host {host:?} cannot do what the scenario says: {source}")]
     Host {
@@ -130,9 +132,6 @@ pub enum RunError {
         /// What it wants.
         name: String,
     },
-    /// The punch cannot run on hosts in namespaces.
-    #[error(transparent)]
-    PunchInNamespaces(#[from] NamespacesError),
 }
 
 /// What a ground has seen of a run.
@@ -144,16 +143,35 @@ struct Seen {
     log: EventLog,
 }
 
-/// Does what a scenario says, and compares the outcome with what it expects.
+/// Does what a scenario says, and compares the outcome with what it expects. If it has a punch, the contender dials.
 ///
 /// # Errors
 ///
 /// [`RunError`] if the ground cannot show it; an outcome that was not expected
 /// is no error.
-pub fn run(scenario: &Scenario, ground: Ground, seed: u64) -> Result<ScenarioRun, RunError> {
+pub fn run(
+    scenario: &Scenario,
+    ground: Ground,
+    seed: u64,
+    contender: Option<&dyn Contender>,
+) -> Result<ScenarioRun, RunError> {
+    let contender = contender.ok_or(RunError::NoContender);
     let seen = match ground {
-        Ground::VirtualTime => virtual_time::run(scenario, seed)?,
-        Ground::Namespaces(engine) => namespaces::run(scenario, engine, seed)?,
+        Ground::VirtualTime => virtual_time::run(scenario, seed, contender)?,
+        Ground::Namespaces(engine) => namespaces::run(scenario, engine, seed, contender)?,
     };
     Ok(judge::judge(scenario, seen, seed))
+}
+
+impl Seen {
+    /// Returns what came of a punch.
+    fn punch(outcome: PunchOutcome, log: EventLog) -> Self {
+        let established = outcome.established.map(|it| (it.how, it.after));
+        let why = outcome.failure.unwrap_or_default();
+        Self {
+            dials: Vec::new(),
+            punch: Some(established.ok_or(why)),
+            log,
+        }
+    }
 }

@@ -53,7 +53,7 @@ fn run(scenario: &Scenario) {
     if scenario.limit() > LONGEST || dials.len() > MOST_DIALS {
         return;
     }
-    match scenario::run(scenario, Ground::VirtualTime, scenario.seed()) {
+    match scenario::run(scenario, Ground::VirtualTime, scenario.seed(), None) {
         Ok(run) => {
             assert_eq!(run.dials.len(), dials.len());
             assert!(run.unmet.iter().all(|it| !it.is_empty()));

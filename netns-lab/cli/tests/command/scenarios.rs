@@ -48,7 +48,7 @@ fn a_scenario_plays_and_shows_its_packets() {
 }
 
 #[test]
-fn the_punch_agent_dials_through_a_pair_of_presets_on_either_ground() {
+fn p2pconnect_dials_through_a_pair_of_presets_on_either_ground() {
     for ground in ["sim", "netns"] {
         let out = said(&["run", "openwrt,linux-router", "--ground", ground]);
         assert!(out.contains("connected, simultaneous-open"), "{out}");

@@ -161,7 +161,7 @@ fn an_explanation_begins_with_the_verdict_and_fits_on_a_screen() {
 #[test]
 fn a_demo_in_virtual_time_tells_what_the_boxes_do() {
     let told = said(&["demo", "--ground", "sim"]);
-    assert!(told.contains("dialler nat 1   SYN 192.168.1.2:"), "{told}");
+    assert!(told.contains("dialler.nat   SYN 192.168.1.2:"), "{told}");
     assert!(told.contains("by simultaneous-open."), "{told}");
 }
 

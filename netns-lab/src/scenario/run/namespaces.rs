@@ -12,7 +12,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::virtual_time::LINE;
 use super::{DialEnd, DialRun, RunError, Seen};
-use crate::puncher;
+use crate::contender::Contender;
 use crate::scenario::{Change, Dial, Play, Punch, Scenario};
 use crate::{Engine, Host, Lab};
 
@@ -31,7 +31,12 @@ struct Stage<'s> {
 /// The end of the run: every thread waits with its own receiver.
 type End = Receiver<()>;
 
-pub(super) fn run(scenario: &Scenario, engine: Engine, seed: u64) -> Result<Seen, RunError> {
+pub(super) fn run(
+    scenario: &Scenario,
+    engine: Engine,
+    seed: u64,
+    contender: Result<&dyn Contender, RunError>,
+) -> Result<Seen, RunError> {
     let lab = Lab::builder()
         .topology(scenario.topology())
         .engine(engine)
@@ -40,32 +45,32 @@ pub(super) fn run(scenario: &Scenario, engine: Engine, seed: u64) -> Result<Seen
         .build()?;
     match &scenario.play {
         Play::Dials(dials) => run_dials(scenario, dials, &lab),
-        Play::Punch(hosts) => run_punch(scenario, hosts, &lab, seed),
+        Play::Punch(hosts) => run_punch(scenario, hosts, &lab, contender?),
     }
 }
 
-fn run_punch(scenario: &Scenario, hosts: &Punch, lab: &Lab, seed: u64) -> Result<Seen, RunError> {
+fn run_punch(
+    scenario: &Scenario,
+    hosts: &Punch,
+    lab: &Lab,
+    contender: &dyn Contender,
+) -> Result<Seen, RunError> {
     let stage = Stage {
         hosts: BTreeMap::new(),
         start: Instant::now(),
         limit: scenario.limit,
         missing: Mutex::new(BTreeMap::new()),
     };
-    let names = [&hosts.dialler, &hosts.listener, &hosts.server];
-    let outcome = thread::scope(|scope| {
+    let outcomes = thread::scope(|scope| {
         let steps = scope.spawn(|| stage.make_steps(scenario, lab));
-        let outcome = puncher::on_hosts(names.map(|name| lab.host(name)), seed);
+        let outcomes = contender.dial_in_lab(lab, hosts, 1);
         let steps = steps.join();
         steps.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok::<_, RunError>(outcome?)
+        outcomes.map_err(RunError::Contender)
     })?;
-    let established = outcome.established.map(|it| (it.how, it.after));
-    let why = outcome.failure.unwrap_or_default();
-    Ok(Seen {
-        dials: Vec::new(),
-        punch: Some(established.ok_or(why)),
-        log: lab.log(),
-    })
+    let outcome = outcomes.into_iter().next();
+    let outcome = outcome.ok_or_else(|| RunError::Contender("it has told no outcome".into()))?;
+    Ok(Seen::punch(outcome, lab.log()))
 }
 
 fn run_dials(scenario: &Scenario, dials: &[Dial], lab: &Lab) -> Result<Seen, RunError> {

@@ -5,15 +5,19 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{DialEnd, DialRun, RunError, Seen};
-use crate::puncher;
-use crate::scenario::{Dial, Play, Punch, Scenario};
+use crate::contender::Contender;
+use crate::scenario::{Dial, Play, Scenario};
 use crate::topology::Plan;
 use crate::virtual_time::{Failure, HostId, Opening, SocketError, SocketId, SocketState, World};
 
 /// What a dial sends each time.
 pub(super) const LINE: &[u8] = b"hello\n";
 
-pub(super) fn run(scenario: &Scenario, seed: u64) -> Result<Seen, RunError> {
+pub(super) fn run(
+    scenario: &Scenario,
+    seed: u64,
+    contender: Result<&dyn Contender, RunError>,
+) -> Result<Seen, RunError> {
     let mut world = World::build(&scenario.topology, seed)?;
     for step in &scenario.steps {
         if !world.change_at(step.at, &step.place, step.change) {
@@ -26,26 +30,13 @@ pub(super) fn run(scenario: &Scenario, seed: u64) -> Result<Seen, RunError> {
         listeners.push(world.listen(host, *port).map_err(of_host(name))?);
     }
     match &scenario.play {
-        Play::Punch(hosts) => punch(world, hosts, seed),
+        Play::Punch(hosts) => {
+            let dialled = contender?.dial_in_world(world, hosts, seed);
+            let (outcome, log) = dialled.map_err(RunError::Contender)?;
+            Ok(Seen::punch(outcome, log))
+        }
         Play::Dials(dials) => Stage::new(world, scenario, dials, listeners)?.play(scenario),
     }
-}
-
-fn punch(world: World, hosts: &Punch, seed: u64) -> Result<Seen, RunError> {
-    let Punch {
-        dialler,
-        listener,
-        server,
-    } = hosts;
-    let [dialler, listener, server] = [dialler, listener, server].map(|name| find(&world, name));
-    let (outcome, log) = puncher::in_world(world, [dialler?, listener?, server?], seed)?;
-    let established = outcome.established.map(|it| (it.how, it.after));
-    let why = outcome.failure.unwrap_or_default();
-    Ok(Seen {
-        dials: Vec::new(),
-        punch: Some(established.ok_or(why)),
-        log,
-    })
 }
 
 fn no_place(name: &str) -> RunError {

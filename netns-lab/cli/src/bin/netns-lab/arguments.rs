@@ -133,8 +133,8 @@ pub(crate) struct ListArguments {
 
 const RUN_HELP: &str = "\
 Without a program, the scenario's own script runs, and the exit status is 0 if all that
-it expects comes true, else 1. For a pair, the punch agent dials from a to b, and the
-status is 0 if that connects.
+it expects comes true, else 1. For a pair, p2pconnect dials from a to b, and the status
+is 0 if that connects.
 
 In the words of a command, {NAME} is the address of a host or box as its own side
 sees it, {NAME.external} the one that the core sees the host under, and {NAME.ipv6}
@@ -148,7 +148,7 @@ signals are those of netns-lab; when it ends, the others are killed.
 
 Examples:
   netns-lab run crossing-syns                    a scenario with a script of its own
-  netns-lab run openwrt,cgnat-rfc6888 --ground netns     the punch agent dials
+  netns-lab run openwrt,cgnat-rfc6888 --ground netns     p2pconnect dials
   netns-lab run openwrt,public --on b 'python3 -m http.server 8000' \\
       --on a 'curl -s http://{b}:8000/'
   netns-lab run openwrt,cgnat-rfc6888 \\

@@ -2,13 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use netns_lab::report::{Ladder, LadderPlace};
-use netns_lab::{EventLog, LogEntry};
+use netns_lab::contender::Punch;
+use netns_lab::report::Ladder;
+use netns_lab::{EventLog, LogEntry, Topology};
 
 use crate::watch;
 
+/// Returns the hosts of a dial between two kinds.
+pub(crate) fn hosts() -> Punch {
+    Punch::between("dialler", "listener")
+}
+
 /// Draws what the peers said to each other; what a server said to them is left out.
-pub(crate) fn ladder(title: &str, places: &[LadderPlace], log: &EventLog) -> Ladder {
+pub(crate) fn ladder(title: &str, topology: &Topology, log: &EventLog) -> Ladder {
+    let hosts = hosts();
+    let places = topology.ladder_places(&[&hosts.dialler, &hosts.listener]);
     let at_server = |entry: &&LogEntry| [&*entry.from, &*entry.to].contains(&"server");
     let entries = log.entries().iter().filter(at_server);
     let servers: BTreeSet<_> = entries.filter_map(server_of).collect();
@@ -18,7 +26,7 @@ pub(crate) fn ladder(title: &str, places: &[LadderPlace], log: &EventLog) -> Lad
         let is_quiet = text.contains(" . seq ");
         !is_quiet && !servers.iter().any(|server| text.contains(server.as_str()))
     });
-    Ladder::from_log(title, places, &log)
+    Ladder::from_log(title, &places, &log)
 }
 
 /// Returns the address of the server, followed by the mark of a port.

@@ -6,10 +6,11 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use netns_lab::contender::{Contender as _, PunchOutcome};
 use netns_lab::matrix::{Kind, run_seed};
-use netns_lab::puncher::{self, Path, PunchOutcome};
 use netns_lab::report::Ladder;
-use netns_lab::{Engine, EventLog, HostSpec, Lab, Topology, oracle};
+use netns_lab::{Engine, EventLog, Lab, Topology, oracle};
+use netns_lab_cli::P2pconnect;
 
 use crate::arguments::{DemoArguments, Ground};
 use crate::watch::Watch;
@@ -76,11 +77,9 @@ fn virtual_time(
     seed: u64,
     capture: Option<PathBuf>,
 ) -> Result<(PunchOutcome, Ladder)> {
-    let chains = [&*kinds[0].chain, &*kinds[1].chain];
-    let (outcome, log) = puncher::virtual_time_with_log(chains, Path::default(), seed)?;
-    let places = explain::places(kinds);
-    let boxes = places.iter().map(|place| place.name.clone());
-    let watch = Watch::new(boxes.filter(|name| name.contains(" nat ")));
+    let (outcome, log) = explain::dial(kinds, seed)?;
+    let topology = explain::topology(kinds);
+    let watch = watch(&topology);
     for line in log.entries().iter().filter_map(|entry| watch.line(entry)) {
         output::say(&line)?;
     }
@@ -88,7 +87,14 @@ fn virtual_time(
         log.write_pcapng(&file)
             .with_context(|| format!("cannot write {}", file.display()))?;
     }
-    Ok((outcome, conversation::ladder(TITLE, &places, &log)))
+    Ok((outcome, conversation::ladder(TITLE, &topology, &log)))
+}
+
+/// Watches the boxes in front of the peers.
+fn watch(topology: &Topology) -> Watch {
+    let hosts = conversation::hosts();
+    let boxes = [&hosts.dialler, &hosts.listener].map(|name| topology.boxes_of(name));
+    Watch::new(boxes.into_iter().flatten().map(|(name, _)| name))
 }
 
 fn namespaces(
@@ -96,15 +102,7 @@ fn namespaces(
     seed: u64,
     capture: Option<PathBuf>,
 ) -> Result<(PunchOutcome, Ladder)> {
-    let path = Path::default();
-    let host = |name: &str, kind: &Kind| {
-        let host = HostSpec::new(name).link(path.peer);
-        kind.chain.iter().fold(host, |host, nat| host.behind(*nat))
-    };
-    let topology = Topology::new()
-        .host(host("dialler", &kinds[0]))
-        .host(host("listener", &kinds[1]))
-        .host(HostSpec::new("server").link(path.server));
+    let topology = explain::topology(kinds);
     let lab = Lab::builder()
         .topology(topology.clone())
         .engine(Engine::Model)
@@ -115,25 +113,23 @@ fn namespaces(
         .into_iter()
         .fold(lab, netns_lab::LabBuilder::capture);
     let lab = lab.build()?;
-    let hosts = ["dialler", "listener", "server"].map(|name| lab.host(name));
-    let boxes = ["dialler", "listener"].map(|name| topology.boxes_of(name));
-    let boxes = boxes.into_iter().flatten().map(|(name, _)| name);
-    let watch = Watch::new(boxes);
-    let outcome = thread::scope(|scope| {
-        let punch = scope.spawn(|| puncher::on_hosts(hosts, seed));
+    let watch = watch(&topology);
+    let outcomes = thread::scope(|scope| {
+        let dial = scope.spawn(|| P2pconnect.dial_in_lab(&lab, &conversation::hosts(), 1));
         let mut told = 0;
-        while !punch.is_finished() {
+        while !dial.is_finished() {
             thread::sleep(LOOK);
             told = tell(&watch, &lab.log(), told)?;
         }
         tell(&watch, &lab.log(), told)?;
-        let joined = punch.join();
-        Ok::<_, anyhow::Error>(joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?)
+        let joined = dial.join();
+        let dialled = joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        dialled.map_err(anyhow::Error::from_boxed)
     })?;
-    let places = topology.ladder_places(&["dialler", "listener"]);
-    let ladder = conversation::ladder(TITLE, &places, &lab.log());
+    let ladder = conversation::ladder(TITLE, &topology, &lab.log());
     lab.close()?;
-    Ok((outcome, ladder))
+    let outcome = outcomes.into_iter().next();
+    Ok((outcome.context("nothing was dialled")?, ladder))
 }
 
 /// Tells what is new in the log, and returns how much is told then.

@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
+use netns_lab::contender::{Contender as _, Path, PunchOutcome};
 use netns_lab::matrix::{Kind, run_seed};
-use netns_lab::puncher::{self, Path, PunchOutcome};
-use netns_lab::report::LadderPlace;
-use netns_lab::{HostSpec, Topology, oracle};
+use netns_lab::virtual_time::World;
+use netns_lab::{EventLog, Topology, oracle};
+use netns_lab_cli::P2pconnect;
 
 use crate::arguments::ExplainArguments;
 use crate::{chain, conversation, output};
@@ -24,14 +25,13 @@ pub(crate) fn main(arguments: &ExplainArguments) -> Result<ExitCode> {
         a.name, b.name, a.name, a.title, b.name, b.title
     ))?;
     let seed = run_seed(arguments.seed, &a.name, &b.name, 0);
-    let (outcome, log) =
-        puncher::virtual_time_with_log([&a.chain, &b.chain], Path::default(), seed)?;
+    let (outcome, log) = dial(&kinds, seed)?;
     let title = format!(
         "a, the dialler, dials b, the listener, in virtual time, --seed {}",
         arguments.seed
     );
     output::say(&format!("\n{title}: {}", said(&outcome)))?;
-    let ladder = conversation::ladder("", &places(&kinds), &log).to_text(output::width());
+    let ladder = conversation::ladder("", &topology(&kinds), &log).to_text(output::width());
     if arguments.ladder {
         output::say(&ladder)?;
     } else {
@@ -54,23 +54,16 @@ pub(crate) fn output_file(directory: &std::path::Path, name: &str) -> Result<std
     Ok(directory.join(format!("{name}.pcapng")))
 }
 
-/// The columns of a punch in virtual time: the names are those of its world.
-pub(crate) fn places(kinds: &[Kind; 2]) -> Vec<LadderPlace> {
-    let host = |name: &str, kind: &Kind| {
-        let host = HostSpec::new(name);
-        kind.chain.iter().fold(host, |host, nat| host.behind(*nat))
-    };
-    let topology = Topology::new()
-        .host(host("dialler", &kinds[0]))
-        .host(host("listener", &kinds[1]));
-    let mut places = topology.ladder_places(&["dialler", "listener"]);
-    for place in &mut places {
-        if let Some((host, number)) = place.name.split_once(".nat") {
-            let number = if number.is_empty() { "1" } else { number };
-            place.name = format!("{host} nat {number}");
-        }
-    }
-    places
+/// Returns the network that two kinds dial each other in.
+pub(crate) fn topology([from, to]: &[Kind; 2]) -> Topology {
+    Path::default().topology(&conversation::hosts(), [&from.chain, &to.chain])
+}
+
+/// Lets the first kind dial the second one in virtual time.
+pub(crate) fn dial(kinds: &[Kind; 2], seed: u64) -> Result<(PunchOutcome, EventLog)> {
+    let world = World::build(&topology(kinds), seed)?;
+    let dialled = P2pconnect.dial_in_world(world, &conversation::hosts(), seed);
+    dialled.map_err(anyhow::Error::from_boxed)
 }
 
 /// Says in a sentence what came of a punch.

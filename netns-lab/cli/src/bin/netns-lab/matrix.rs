@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use netns_lab::matrix::{self, Ground, Kind, MAX_LADDERS, Options};
 use netns_lab::preset;
 use netns_lab::report::{Cell, Expected, Report, Standing};
+use netns_lab_cli::P2pconnect;
 use serde_json::{Value, json};
 
 use crate::arguments::{Engine, Grounds, MatrixArguments};
@@ -100,7 +101,7 @@ fn run(arguments: &MatrixArguments, kinds: &[Kind], ground: Ground) -> Result<Re
         ..Options::default()
     };
     let mut bar = Bar::new(name);
-    let matrix = matrix::run(&options, |progress| {
+    let matrix = matrix::run(&options, &P2pconnect, |progress| {
         let [from, to] = [progress.dialler, progress.listener].map(|it| &kinds[it].name);
         bar.show(progress.done, progress.total, &format!("{from} dials {to}"));
     })?;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use netns_lab::scenario::{self, Outcome, ScenarioRun};
+use netns_lab_cli::P2pconnect;
 
 use crate::arguments::{Ground, RunArguments};
 use crate::stage::Stage;
@@ -22,7 +23,7 @@ pub(crate) fn play(stage: &Stage, arguments: &RunArguments) -> Result<ExitCode> 
         }
     };
     let seed = stage.seed(&arguments.lab);
-    let run = scenario::run(&stage.scenario, ground, seed)
+    let run = scenario::run(&stage.scenario, ground, seed, Some(&P2pconnect))
         .with_context(|| format!("{} cannot run in {name}", stage.name))?;
     if let Some(directory) = &arguments.lab.pcap {
         let file = explain::output_file(directory, &stage.file_name())?;

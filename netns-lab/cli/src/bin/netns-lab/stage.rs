@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use netns_lab::contender::{Path, Punch};
 use netns_lab::matrix::Kind;
-use netns_lab::puncher::Path;
 use netns_lab::scenario::{self, Scenario};
-use netns_lab::{Host, HostSpec, Lab, Topology};
+use netns_lab::{Host, Lab, Topology};
 
 use crate::arguments::LabArguments;
 use crate::{chain, explain, output};
@@ -66,15 +66,7 @@ fn read(name: &str, file: &str) -> Result<Stage> {
 
 /// Hosts a and b behind boxes, and a server, on the links of the matrix.
 pub(crate) fn pair([a, b]: [Kind; 2]) -> Stage {
-    let path = Path::default();
-    let host = |name: &str, kind: &Kind| {
-        let host = HostSpec::new(name).link(path.peer);
-        kind.chain.iter().fold(host, |host, nat| host.behind(*nat))
-    };
-    let topology = Topology::new()
-        .host(host("a", &a))
-        .host(host("b", &b))
-        .host(HostSpec::new("server").link(path.server));
+    let topology = Path::default().topology(&Punch::default(), [&a.chain, &b.chain]);
     Stage {
         name: format!("{},{}", a.name, b.name),
         scenario: Scenario::new(topology.clone()),

@@ -35,6 +35,8 @@ impl Watch {
         let what = what(entry)?;
         let (packet, verdict) = what.split_once(": ")?;
         let what = match packet.split(' ').collect::<Vec<_>>().as_slice() {
+            // What the coordinator and its clients say to each other.
+            [_, _, _, "udp", ..] => return None,
             [source, _, destination, flags, ..] if flags.chars().all(is_flag) => {
                 let name = name(flags, &entry.from, verdict)?;
                 format!("{name} {source} > {destination}")

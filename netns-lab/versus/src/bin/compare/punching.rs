@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use anyhow::{Context as _, Result};
-use netns_lab::puncher;
+use netns_lab::contender;
 use netns_lab::{HostSpec, Lab, NatSpec};
 
 use crate::projects::Project;
@@ -93,7 +93,7 @@ impl Plan {
         if attempt.turned {
             std::mem::swap(&mut dialler, &mut listener);
         }
-        let path = puncher::Path::default();
+        let path = contender::Path::default();
         let lab = lab(attempt.run.into(), path, [dialler.nat, listener.nat])?;
         let outcome = run::run(&InLab(&lab), self.projects[attempt.project], 0, keys)?;
         lab.close()?;
@@ -104,7 +104,7 @@ impl Plan {
 /// Returns a lab with a server, a dialler and a listener.
 pub(crate) fn lab(
     seed: u64,
-    path: puncher::Path,
+    path: contender::Path,
     [dialler, listener]: [NatSpec; 2],
 ) -> Result<Lab> {
     let peer = |name, nat| HostSpec::new(name).behind(nat).link(path.peer);

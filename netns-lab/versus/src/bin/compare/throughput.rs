@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use netns_lab::{LinkSpec, NatSpec, puncher};
+use netns_lab::{LinkSpec, NatSpec, contender};
 
 use crate::projects::Project;
 use crate::punching;
@@ -69,7 +69,7 @@ pub(crate) fn run(plan: &Plan, keys: &Path) -> Result<Measured> {
 
 impl Plan {
     fn turn(&self, course: Course, project: &Project, keys: &Path) -> Result<Outcome> {
-        let mut path = puncher::Path::default();
+        let mut path = contender::Path::default();
         match course {
             Course::Wire => return run::run(&Wire::new()?, project, self.seconds, keys),
             Course::Lab => path.peer = LinkSpec::delay(Duration::ZERO),

@@ -2,10 +2,13 @@
 
 use std::num::NonZero;
 
+use netns_lab::contender::Path;
 use netns_lab::matrix::{self, Expectation, Kind, Matrix, MatrixError, Options, run_seed};
-use netns_lab::puncher::{Path, virtual_time};
 use netns_lab::report::{Expected, Standing};
 use netns_lab::{NatSpec, preset};
+use netns_lab_cli::P2pconnect;
+
+use crate::dial;
 
 /// Everything should connect, so that every failure is on the work list.
 fn certain(_dialler: &[NatSpec], _listener: &[NatSpec]) -> Expectation {
@@ -27,7 +30,7 @@ fn options(kinds: &[&str], runs: u32) -> Options {
 }
 
 fn run(options: &Options) -> Matrix {
-    matrix::run(options, |_| {}).unwrap()
+    matrix::run(options, &P2pconnect, |_| {}).unwrap()
 }
 
 const SOME: &[&str] = &["public", "linux-router", "corporate-firewall"];
@@ -65,7 +68,7 @@ fn a_run_can_be_repeated_alone() {
     let matrix = run(&options(&["linux-router"], 1));
     let seed = run_seed(7, "linux-router", "linux-router", 0);
     let chain = preset::find("linux-router").unwrap().specs();
-    let again = virtual_time([&chain, &chain], Path::default(), seed).unwrap();
+    let (again, _) = dial([&chain, &chain], Path::default(), seed);
     let after = again.established.map(|it| it.after);
     assert_eq!(matrix.series.cells[0].median, after);
     assert_ne!(seed, run_seed(7, "linux-router", "linux-router", 1));
@@ -77,7 +80,7 @@ fn a_run_can_be_repeated_alone() {
 fn every_cell_is_there_in_order_and_told_of_once() {
     let mut told = Vec::new();
     let options = options(SOME, 2);
-    let matrix = matrix::run(&options, |progress| {
+    let matrix = matrix::run(&options, &P2pconnect, |progress| {
         told.push((progress.dialler, progress.listener));
         assert_eq!((progress.done, progress.total), (told.len(), 9));
         assert!(progress.successes <= 2);
@@ -91,7 +94,7 @@ fn every_cell_is_there_in_order_and_told_of_once() {
 }
 
 #[test]
-fn a_cell_that_fails_is_on_the_work_list_with_the_agents_words() {
+fn a_cell_that_fails_is_on_the_work_list_with_the_contenders_words() {
     let options = options(SOME, 2);
     let report = run(&options).into_report(&options);
     let failed: Vec<_> = report
@@ -132,7 +135,7 @@ fn a_shown_run_is_drawn_packet_by_packet() {
     let matrix = run(&options(&["linux-router"], 1));
     assert_eq!(matrix.series.cells[0].ladder, Some(0));
     let ladder = matrix.ladders[0].to_text(100);
-    for name in ["dialler nat 1", "core", "listener nat 1", "SYN"] {
+    for name in ["dialler.nat", "core", "listener.nat", "SYN"] {
         assert!(ladder.contains(name), "{name} is missing in\n{ladder}");
     }
 }
@@ -152,7 +155,7 @@ fn a_success_against_all_expectation_is_an_alarm() {
 
 #[test]
 fn kinds_that_cannot_be_told_apart_are_refused() {
-    let refused = matrix::run(&options(&["public", "public"], 1), |_| {});
+    let refused = matrix::run(&options(&["public", "public"], 1), &P2pconnect, |_| {});
     assert!(matches!(refused, Err(MatrixError::DuplicateKind(name)) if name == "public"));
 }
 
@@ -160,6 +163,8 @@ fn kinds_that_cannot_be_told_apart_are_refused() {
 fn a_kind_that_cannot_be_built_is_named() {
     let mut options = options(&["public", "openwrt"], 1);
     options.kinds[1].chain[0].port_range.first = 0;
-    let error = matrix::run(&options, |_| {}).unwrap_err().to_string();
+    let error = matrix::run(&options, &P2pconnect, |_| {})
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("openwrt"), "{error}");
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use netns_lab::Engine;
 use netns_lab::scenario::{self, Ground, RunError, Scenario};
+use netns_lab_cli::P2pconnect;
 
 use super::corpus::corpus;
 
@@ -26,7 +27,12 @@ fn runs_on(engine: Engine) {
                 continue;
             }
             assert_eq!(scenario.limit(), Duration::from_secs(5));
-            match scenario::run(&scenario, Ground::Namespaces(engine), scenario.seed()) {
+            match scenario::run(
+                &scenario,
+                Ground::Namespaces(engine),
+                scenario.seed(),
+                Some(&P2pconnect),
+            ) {
                 Ok(run) => {
                     shown += 1;
                     if !run.unmet.is_empty() {

@@ -1,11 +1,13 @@
-//! The agent between boxes of all behaviours, drawn at random.
+//! Dials between boxes of all behaviours, drawn at random.
 
+use netns_lab::contender::Path;
 use netns_lab::oracle::{Outcome, punchable};
-use netns_lab::puncher::{Path, virtual_time};
 use netns_lab::{Dependence, NatSpec, PortAssignment, RstEffect, SimultaneousOpen, UnsolicitedSyn};
 use rand::seq::IndexedRandom as _;
 use rand::{Rng, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
+
+use crate::dial;
 
 /// Says how many combinations a long run draws, and from which seed on.
 const COUNT: &str = "NETNS_LAB_COMBINATIONS";
@@ -72,9 +74,11 @@ fn whatever_the_oracle_is_certain_of_connects() {
             continue;
         }
         certain += 1;
-        let outcome = virtual_time(chains, Path::default(), seed).unwrap();
-        if outcome.established.is_none() {
-            missed.push(format!("seed {seed}: {punchability}\n{a:?}\n{b:?}"));
+        let (outcome, _) = dial(chains, Path::default(), seed);
+        if let Some(failure) = outcome.failure {
+            missed.push(format!(
+                "seed {seed}: {punchability}\n{a:?}\n{b:?}\n{failure}"
+            ));
         }
     }
     let count = missed.len();

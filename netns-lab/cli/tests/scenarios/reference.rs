@@ -1,8 +1,9 @@
 //! The reference is complete, and its example works.
 
 use netns_lab::scenario::{self, Ground, Scenario};
+use netns_lab_cli::P2pconnect;
 
-const REFERENCE: &str = include_str!("../../SCENARIOS.md");
+const REFERENCE: &str = include_str!("../../../SCENARIOS.md");
 
 #[test]
 fn every_field_is_in_the_reference() {
@@ -19,7 +20,13 @@ fn the_example_of_the_reference_works() {
     let (_, rest) = REFERENCE.split_once("```toml\n").unwrap();
     let (example, _) = rest.split_once("```").unwrap();
     let scenario = Scenario::parse(example).unwrap();
-    let run = scenario::run(&scenario, Ground::VirtualTime, scenario.seed()).unwrap();
+    let run = scenario::run(
+        &scenario,
+        Ground::VirtualTime,
+        scenario.seed(),
+        Some(&P2pconnect),
+    )
+    .unwrap();
     assert_eq!(run.unmet, [] as [&str; 0]);
 }
 
@@ -79,6 +86,6 @@ fn all_fields_can_be_written() {
         how = ["accepted", "connected"]
     "#;
     let scenario = Scenario::parse(text).unwrap();
-    let run = scenario::run(&scenario, Ground::VirtualTime, 3).unwrap();
+    let run = scenario::run(&scenario, Ground::VirtualTime, 3, Some(&P2pconnect)).unwrap();
     assert_eq!(run.dials, []);
 }
