@@ -2,7 +2,7 @@
 
 use netns_lab::oracle::{Endpoint, Outside, punchable};
 use netns_lab::{Dependence, NatSpec, SimultaneousOpen, UnsolicitedSyn};
-use p2pconnect_punch::Verdict;
+use p2pconnect::Verdict;
 use p2pconnect_tests::kinds::{self, Kind};
 
 /// A NAT that tells strangers by ICMP that a port is closed, at once; the
@@ -63,8 +63,8 @@ pub(crate) fn reflected() -> Vec<Kind> {
     all().into_iter().filter(reflected).collect()
 }
 
-/// Tells whether the agent must connect, by the oracle: it predicts ports, and
-/// guesses them where that is more likely to work than not.
+/// Tells whether a dial must connect, by the oracle: ports are predicted, and guessed where that is
+/// more likely to work than not.
 pub(crate) fn connects(a: &[NatSpec], b: &[NatSpec]) -> bool {
     punchable(a, b).outcome.probability() > 0.5
 }

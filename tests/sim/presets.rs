@@ -1,75 +1,43 @@
-//! The agent between all pairs of presets.
+//! Dials between all pairs of presets, and of blocks of ports.
+//!
+//! A cell that differs is run again by `netns-lab explain A B --seed SEED`.
 
-use netns_lab::oracle::{Outcome, punchable};
-use netns_lab::preset;
-use netns_lab::puncher::{Path, Trial, trial};
-use p2pconnect_punch::Event;
+use netns_lab::matrix::{self, Kind, Options};
+use netns_lab_cli::P2pconnect;
+use p2pconnect_tests::blocks::{BLOCKS, nat};
 
-use crate::expected::connects;
-use crate::sweep::{in_parallel, seeds};
+use crate::sweep::{rounds, seeds};
 
-const RUNS: u64 = 20;
-
-/// Runs of a pair where it takes luck: a thousand sockets each.
-const RUNS_OF_BETS: u64 = 2;
-
-/// What the oracle and the agent say of a pair.
-struct Pair {
-    names: [&'static str; 2],
-    oracle: Outcome,
-    connects: bool,
-    /// The seeds with which no connection came about.
-    missed: Vec<u64>,
+/// Lets each kind dial each other, and holds every cell to the oracle.
+fn hold_to_the_oracle(kinds: Vec<Kind>) {
+    let options = Options {
+        kinds,
+        runs: rounds(),
+        seed: seeds(1).start,
+        max_ladders: 0,
+        ..Options::default()
+    };
+    let matrix = matrix::run(&options, &P2pconnect, |_| {});
+    let report = matrix
+        .expect("the worlds are well-formed")
+        .into_report(&options);
+    println!("{}", report.summary());
+    assert!(report.work_list().is_empty() && report.alarms().is_empty());
 }
 
 #[test]
 fn no_pair_of_presets_is_missed() {
-    let all = preset::all();
-    let pairs: Vec<_> = all
-        .iter()
-        .flat_map(|a| all.iter().map(move |b| (a, b)))
-        .collect();
-    let pairs = in_parallel(&pairs, |(a, b)| {
-        let (from, to) = (a.specs(), b.specs());
-        let punches = |seed: &u64| {
-            let what = Trial::new([&from, &to], Path::default(), *seed);
-            let outcome = trial(&what)
-                .unwrap_or_else(|e| panic!("{e}: {} dials {}, seed {seed}", a.name, b.name));
-            let established = |side| matches!(side, &Event::Established { .. });
-            let both = outcome.sides.iter().all(|side| established(&side.event));
-            assert_eq!(both, outcome.same_connection, "{outcome:#?}");
-            both
-        };
-        let oracle = punchable(&from, &to).outcome;
-        let runs = match oracle {
-            Outcome::Chance { .. } => RUNS_OF_BETS,
-            _ => RUNS,
-        };
-        Pair {
-            names: [a.name, b.name],
-            oracle,
-            connects: connects(&from, &to),
-            missed: seeds(0..runs).filter(|seed| !punches(seed)).collect(),
-        }
-    });
-    println!("What the agent misses, of {RUNS} seeds, or {RUNS_OF_BETS} where it takes luck:");
-    for pair in pairs.iter().filter(|pair| !pair.missed.is_empty()) {
-        let Pair {
-            names,
-            oracle,
-            missed,
-            ..
-        } = pair;
-        let [from, to] = names;
-        println!("{from} dials {to}: {} missed; {oracle}", missed.len());
-    }
-    let wrong: Vec<_> = pairs
-        .iter()
-        .filter(|pair| pair.connects && !pair.missed.is_empty())
-        .map(|pair| (pair.names, pair.oracle, &pair.missed))
-        .collect();
-    assert!(
-        wrong.is_empty(),
-        "replay with P2PCONNECT_SIM_SEED: {wrong:#?}"
-    );
+    hold_to_the_oracle(Options::default().kinds);
+}
+
+/// Two NATs that draw ports from blocks of any size that begin anywhere, as carriers give them to their
+/// subscribers.
+#[test]
+fn blocks_that_begin_anywhere_meet_each_other() {
+    let kind = |(number, block)| Kind {
+        name: format!("block-{number}"),
+        title: format!("{block:?}"),
+        chain: vec![nat(block)],
+    };
+    hold_to_the_oracle((1..).zip(BLOCKS).map(kind).collect());
 }
