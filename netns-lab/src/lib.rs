@@ -62,7 +62,6 @@ mod packet;
 mod packet_socket;
 mod prefix;
 pub mod preset;
-pub mod puncher;
 mod record;
 pub mod report;
 pub mod scenario;

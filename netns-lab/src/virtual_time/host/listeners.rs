@@ -107,13 +107,6 @@ impl Listeners {
             .or_else(|| self.bound.get(&anywhere))?;
         Some((*number, self.all.get(number)?))
     }
-
-    /// Returns the first listener with a connection in its queue.
-    pub(super) fn with_queue(&self) -> Option<u64> {
-        let mut all = self.all.iter();
-        let found = all.find(|(_, listener)| !listener.queue.is_empty());
-        found.map(|(number, _)| *number)
-    }
 }
 
 impl Listener {

@@ -144,12 +144,6 @@ impl Host {
         Ok(taken)
     }
 
-    /// Takes the oldest connection out of the queue of some listener.
-    pub(in crate::virtual_time) fn accept_any(&mut self) -> Option<u64> {
-        let listener = self.listeners.with_queue()?;
-        self.accept(listener).ok().flatten()
-    }
-
     /// Returns the local end of a socket of any kind.
     pub(in crate::virtual_time) fn local_end(
         &self,

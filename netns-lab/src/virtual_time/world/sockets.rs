@@ -119,12 +119,6 @@ impl World {
         self.accepted(listener.host, number)
     }
 
-    /// The same for all listeners of a host.
-    pub(crate) fn accept_any(&mut self, host: HostId) -> Option<Accepted> {
-        let number = self.hosts.get_mut(&host.0)?.accept_any()?;
-        self.accepted(host, number)
-    }
-
     /// Returns a port that no TCP socket of a host has.
     ///
     /// # Errors
@@ -329,18 +323,6 @@ impl World {
     /// were opened.
     pub fn take_changed(&mut self) -> Vec<SocketId> {
         std::mem::take(&mut self.changed).into_iter().collect()
-    }
-
-    /// The same for one host.
-    pub(crate) fn take_changed_of(&mut self, host: HostId) -> Vec<SocketId> {
-        let first = SocketId { host, number: 0 };
-        let number = u64::MAX;
-        let last = SocketId { host, number };
-        let changed: Vec<_> = self.changed.range(first..=last).copied().collect();
-        for socket in &changed {
-            self.changed.remove(socket);
-        }
-        changed
     }
 
     /// Returns the local end of a socket of any kind; of a listener at all
