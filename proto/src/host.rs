@@ -69,10 +69,11 @@ pub fn parse_port(text: &str) -> Option<u16> {
     text.parse().ok().filter(|port| is_number && *port != 0)
 }
 
-/// Tells whether a text is an IPv6 address, with a zone (RFC 6874) perhaps.
+/// Tells whether a text is an IPv6 address, with a zone perhaps: of the characters that need no escape (RFC 6874 section
+/// 2), which those of interface names are.
 fn is_ipv6(text: &str) -> bool {
     let (address, zone) = text.split_once('%').unwrap_or((text, "0"));
-    let is_zone = |c: char| c.is_ascii_graphic() && !matches!(c, '[' | ']' | '%' | '/');
+    let is_zone = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~');
     address.parse::<Ipv6Addr>().is_ok() && !zone.is_empty() && zone.chars().all(is_zone)
 }
 
@@ -126,8 +127,21 @@ mod tests {
     #[test]
     fn what_no_name_has_is_refused() {
         for text in [
-            "*", "my host", " ", "a/b", "a@b", "a\u{7}", "[]", "[[]", "[::1", "[host]", "::1]",
-            "a:z", "[::1%]",
+            "*",
+            "my host",
+            " ",
+            "a/b",
+            "a@b",
+            "a\u{7}",
+            "[]",
+            "[[]",
+            "[::1",
+            "[host]",
+            "::1]",
+            "a:z",
+            "[::1%]",
+            "[fe80::2%eth0@if3]",
+            "[fe80::2%eth0,eth1]",
         ] {
             let found = text.to_owned();
             assert_eq!(parse_host(text), Err(InvalidHost::Name { found }));
