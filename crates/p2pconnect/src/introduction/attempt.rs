@@ -135,7 +135,8 @@ impl Begun {
 
     /// Tells whether this side may guess the peer's ports. If its own NAT gives each destination another port, guesses
     /// are in vain and may use up what that NAT has, so this is waited for, if it was not known when the peer was told
-    /// of this side: for a round trip, after which the answer is lost or late.
+    /// of this side: for two round trips, after which the answer is lost. It takes one on a machine that has time; those
+    /// who go on without it may leave no port for minutes to the dials that come after.
     ///
     /// Where guesses would be in vain, other attempts have that cost as well, so time is left for the introduction
     /// to become stale.
@@ -146,7 +147,7 @@ impl Begun {
         }
         let mut reports = behaviour.reports();
         let known = reports.wait_for(|report| report.mapping.is_some());
-        if timeout(self.rtt_via_coordinator, known).await.is_err() {
+        if timeout(self.rtt_via_coordinator * 2, known).await.is_err() {
             tracing::debug!("guessing although this side's mapping is not known");
         }
         if !varies(&behaviour.report()) {
