@@ -84,7 +84,7 @@ pub use p2pconnect_nat::{
     WhenFull,
 };
 pub use packet::TcpFlags;
-pub use record::{Event, EventLog, LogEntry};
+pub use record::{Event, EventLog, LogEntry, Remark};
 pub use support::support;
 pub use testing::{Outcome, TestRun, test};
 pub use topology::{BoxSpec, HostSpec, Topology};

@@ -2,9 +2,10 @@
 
 mod nat_model;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
+
+use crate::record::Remark;
 
 pub use crate::model::{Output as Outgoing, Side};
 pub use nat_model::SharedModel;
@@ -25,12 +26,12 @@ pub trait Middlebox: fmt::Debug + Send {
         side: Side,
         packet: &[u8],
         out: &mut Vec<Outgoing>,
-    ) -> Cow<'static, str>;
+    ) -> Remark;
 
     /// Returns when [`Middlebox::handle_timeout`] wants to be called, if ever.
     fn next_timeout(&self) -> Option<Duration>;
 
     /// Does all that is due, so that the next timeout is later than `now`, and
     /// returns the reason for what it sends.
-    fn handle_timeout(&mut self, now: Duration, out: &mut Vec<Outgoing>) -> Cow<'static, str>;
+    fn handle_timeout(&mut self, now: Duration, out: &mut Vec<Outgoing>) -> Remark;
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::link::Crossing;
+use crate::model::Verdict;
 use crate::packet::Headers;
 
 /// What happened to a packet at one end of a link.
@@ -35,12 +36,12 @@ pub enum Event {
         /// What the link makes of it.
         crossing: Crossing,
         /// Why it was sent, where it is no consequence of another packet's arrival.
-        why: Option<Cow<'static, str>>,
+        why: Option<Remark>,
     },
     /// It came to the end of the link.
     Arrived {
         /// What was done with it there, and why.
-        verdict: Cow<'static, str>,
+        verdict: Remark,
     },
     /// It waited, or waited no longer, for another one.
     AtGate {
@@ -49,6 +50,43 @@ pub enum Event {
         /// Whether that was before it entered the link, or at the link's end.
         sent: bool,
     },
+}
+
+/// What was done with a packet, and why. It becomes text only where somebody reads it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Remark {
+    /// In words.
+    Text(Cow<'static, str>),
+    /// What a model of a NAT did.
+    Verdict(Verdict),
+}
+
+impl From<&'static str> for Remark {
+    fn from(text: &'static str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<String> for Remark {
+    fn from(text: String) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<Verdict> for Remark {
+    fn from(verdict: Verdict) -> Self {
+        Self::Verdict(verdict)
+    }
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Verdict(verdict) => verdict.fmt(f),
+        }
+    }
 }
 
 /// What is said of a packet that came to its host, or to a box of the kernel's.
@@ -69,9 +107,9 @@ impl Event {
                 let words: Vec<_> = why.iter().map(ToString::to_string).chain(fate).collect();
                 (!words.is_empty()).then(|| words.join(", "))
             }
-            Self::Arrived { verdict } => match &**verdict {
-                DELIVERED | ROUTED => None,
-                verdict => Some(verdict.into()),
+            Self::Arrived { verdict } => match verdict {
+                Remark::Text(text) if [DELIVERED, ROUTED].contains(&&**text) => None,
+                Remark::Text(_) | Remark::Verdict(_) => Some(verdict.to_string()),
             },
             Self::AtGate { text, .. } => Some(text.clone()),
         }
@@ -182,7 +220,7 @@ impl fmt::Display for Event {
                     },
                 }
             }
-            Self::Arrived { verdict } => f.write_str(verdict),
+            Self::Arrived { verdict } => verdict.fmt(f),
             Self::AtGate { text, .. } => f.write_str(text),
         }
     }

@@ -88,7 +88,7 @@ mod world;
 
 pub use crate::fabric::{BoxId, HostId, Network, Uplink, WorldError};
 pub use crate::middlebox::{Middlebox, Outgoing, Side};
-pub use crate::record::{Event, EventLog, LogEntry};
+pub use crate::record::{Event, EventLog, LogEntry, Remark};
 pub use ping::{Ping, Pong, PongKind};
 pub use socket::{
     Accepted, Datagram, Failure, KeepAlive, Opening, SocketError, SocketId, SocketState, TcpInfo,

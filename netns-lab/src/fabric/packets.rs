@@ -1,6 +1,5 @@
 //! The ways of packets: onto links, through boxes and the core, to hosts.
 
-use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use crate::capture::{Fate, is_private};
 use crate::link::{Crossing, Loss};
 use crate::middlebox::{Outgoing, Side};
 use crate::packet::{Headers, IcmpHeader, IpHeader, icmp_error};
-use crate::record::{Event as Seen, ROUTED};
+use crate::record::{Event as Seen, ROUTED, Remark};
 
 /// Who tells that a packet is too long for a link (RFC 5737, RFC 3849).
 const ROUTER_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -45,7 +44,7 @@ impl Fabric {
         &mut self,
         link: NodeId,
         towards: Side,
-        verdict: Cow<'static, str>,
+        verdict: Remark,
         packet: Arc<[u8]>,
     ) {
         self.observe(link.0, towards, Seen::Arrived { verdict }, packet);
@@ -68,7 +67,7 @@ impl Fabric {
         node: usize,
         towards: Side,
         packet: Arc<[u8]>,
-        why: Option<Cow<'static, str>>,
+        why: Option<Remark>,
     ) {
         let crossing = if self.queue.len() >= self.capacity {
             Crossing::Lost(Loss::Overflow)
@@ -233,12 +232,7 @@ impl Fabric {
     }
 
     /// Packets leave a box.
-    pub(super) fn leave_box(
-        &mut self,
-        node: usize,
-        out: Vec<Outgoing>,
-        why: Option<&Cow<'static, str>>,
-    ) {
+    pub(super) fn leave_box(&mut self, node: usize, out: Vec<Outgoing>, why: Option<&Remark>) {
         for Outgoing { side, packet } in out {
             let packet = Arc::from(packet);
             match side {
@@ -255,7 +249,7 @@ impl Fabric {
         at: Duration,
         node: usize,
         packet: Arc<[u8]>,
-        why: Option<Cow<'static, str>>,
+        why: Option<Remark>,
     ) {
         let Place::Box(inner) = &self.nodes[node].place else {
             return;

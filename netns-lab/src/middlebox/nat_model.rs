@@ -1,11 +1,11 @@
 //! The NAT model as a middlebox.
 
-use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{Middlebox, Outgoing, Side};
 use crate::model::NatModel;
+use crate::record::Remark;
 
 impl Middlebox for NatModel {
     fn handle(
@@ -14,17 +14,17 @@ impl Middlebox for NatModel {
         side: Side,
         packet: &[u8],
         out: &mut Vec<Outgoing>,
-    ) -> Cow<'static, str> {
+    ) -> Remark {
         let verdict = self.handle_packet(now, side, packet);
         take_outputs(self, out);
-        verdict.to_string().into()
+        verdict.into()
     }
 
     fn next_timeout(&self) -> Option<Duration> {
         self.poll_timeout()
     }
 
-    fn handle_timeout(&mut self, now: Duration, out: &mut Vec<Outgoing>) -> Cow<'static, str> {
+    fn handle_timeout(&mut self, now: Duration, out: &mut Vec<Outgoing>) -> Remark {
         Self::handle_timeout(self, now);
         take_outputs(self, out);
         "sent the answer that was due".into()
@@ -64,7 +64,7 @@ impl Middlebox for SharedModel {
         side: Side,
         packet: &[u8],
         out: &mut Vec<Outgoing>,
-    ) -> Cow<'static, str> {
+    ) -> Remark {
         self.with(|model| model.handle(now, side, packet, out))
     }
 
@@ -72,7 +72,7 @@ impl Middlebox for SharedModel {
         self.with(|model| model.next_timeout())
     }
 
-    fn handle_timeout(&mut self, now: Duration, out: &mut Vec<Outgoing>) -> Cow<'static, str> {
+    fn handle_timeout(&mut self, now: Duration, out: &mut Vec<Outgoing>) -> Remark {
         self.with(|model| Middlebox::handle_timeout(model, now, out))
     }
 }

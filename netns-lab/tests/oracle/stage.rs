@@ -1,13 +1,12 @@
 //! Two hosts behind chains of boxes, a server, and the gift of seeing where a
 //! host would appear.
 
-use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use netns_lab::model::NatModel;
-use netns_lab::virtual_time::{HostId, Middlebox, Outgoing, Side, SocketId, Uplink, World};
+use netns_lab::virtual_time::{HostId, Middlebox, Outgoing, Remark, Side, SocketId, Uplink, World};
 use netns_lab::{LinkSpec, NatSpec};
 use netns_lab_rig::packets::{SYN, ends, tcp};
 
@@ -33,7 +32,7 @@ impl Middlebox for Glass {
         side: Side,
         packet: &[u8],
         out: &mut Vec<Outgoing>,
-    ) -> Cow<'static, str> {
+    ) -> Remark {
         Middlebox::handle(&mut *self.0.lock().unwrap(), now, side, packet, out)
     }
 
@@ -41,7 +40,7 @@ impl Middlebox for Glass {
         self.0.lock().unwrap().next_timeout()
     }
 
-    fn handle_timeout(&mut self, now: Duration, out: &mut Vec<Outgoing>) -> Cow<'static, str> {
+    fn handle_timeout(&mut self, now: Duration, out: &mut Vec<Outgoing>) -> Remark {
         Middlebox::handle_timeout(&mut *self.0.lock().unwrap(), now, out)
     }
 }

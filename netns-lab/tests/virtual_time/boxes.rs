@@ -1,11 +1,10 @@
 //! Middleboxes for tests, simple enough to be obviously right.
 
-use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use netns_lab::virtual_time::{Middlebox, Outgoing, Side};
+use netns_lab::virtual_time::{Middlebox, Outgoing, Remark, Side};
 use netns_lab_rig::packets::{ACK, RST, body, edit_tcp, ends, icmp_error_of, tcp};
 use smoltcp::wire::{TcpPacket, TcpSeqNumber};
 
@@ -44,7 +43,7 @@ impl Middlebox for Firewall {
         side: Side,
         packet: &[u8],
         out: &mut Vec<Outgoing>,
-    ) -> Cow<'static, str> {
+    ) -> Remark {
         let (_, source, destination) = ends(packet);
         if side == Side::Internal {
             self.flows.insert((source, destination));
@@ -78,7 +77,7 @@ impl Middlebox for Firewall {
         self.late.front().map(|(at, _)| *at)
     }
 
-    fn handle_timeout(&mut self, now: Duration, out: &mut Vec<Outgoing>) -> Cow<'static, str> {
+    fn handle_timeout(&mut self, now: Duration, out: &mut Vec<Outgoing>) -> Remark {
         let due = self.late.partition_point(|(at, _)| *at <= now);
         let side = Side::External;
         let packets = self.late.drain(..due);
@@ -101,7 +100,7 @@ impl Middlebox for Loses {
         side: Side,
         packet: &[u8],
         out: &mut Vec<Outgoing>,
-    ) -> Cow<'static, str> {
+    ) -> Remark {
         if side == Side::Internal {
             self.seen += 1;
             if self.numbers.contains(&self.seen) {
@@ -121,7 +120,7 @@ impl Middlebox for Loses {
         None
     }
 
-    fn handle_timeout(&mut self, _now: Duration, _out: &mut Vec<Outgoing>) -> Cow<'static, str> {
+    fn handle_timeout(&mut self, _now: Duration, _out: &mut Vec<Outgoing>) -> Remark {
         "nothing".into()
     }
 }
@@ -140,7 +139,7 @@ impl Middlebox for RefusesDataOnce {
         side: Side,
         packet: &[u8],
         out: &mut Vec<Outgoing>,
-    ) -> Cow<'static, str> {
+    ) -> Remark {
         let tcp = TcpPacket::new_checked(body(packet)).unwrap();
         if side == Side::External && !tcp.payload().is_empty() && !self.done {
             self.done = true;
@@ -161,7 +160,7 @@ impl Middlebox for RefusesDataOnce {
         None
     }
 
-    fn handle_timeout(&mut self, _now: Duration, _out: &mut Vec<Outgoing>) -> Cow<'static, str> {
+    fn handle_timeout(&mut self, _now: Duration, _out: &mut Vec<Outgoing>) -> Remark {
         "nothing".into()
     }
 }

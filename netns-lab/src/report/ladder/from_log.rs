@@ -105,7 +105,7 @@ impl<'a> Builder<'a> {
                 };
                 self.depart(from, to, entry, loss);
             }
-            Event::Arrived { verdict } => self.visit(to, entry, verdict),
+            Event::Arrived { verdict } => self.visit(to, entry, &verdict.to_string()),
             Event::AtGate { text, sent } => {
                 let place = if *sent { from } else { to };
                 let journey = self.new_journey();
