@@ -137,6 +137,11 @@ impl Registry {
         self.unsettled.forget(connection)
     }
 
+    /// The same for those introductions alone that this client has asked for.
+    pub fn give_up_dials(&mut self, connection: ConnectionId) -> Vec<(SessionToken, ConnectionId)> {
+        self.unsettled.forget_dials(connection)
+    }
+
     /// Returns how many peers are registered.
     #[must_use]
     pub fn registered_count(&self) -> usize {

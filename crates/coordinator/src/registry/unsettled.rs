@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    iter,
     time::{Duration, Instant},
 };
 
@@ -89,11 +90,25 @@ impl Unsettled {
     /// Forgets all introductions of the client on this connection, as it is gone. Returns who waits for it, and
     /// in which.
     pub(super) fn forget(&mut self, connection: ConnectionId) -> Vec<(SessionToken, ConnectionId)> {
-        let mut forgotten = Vec::new();
-        while let Some(removed) = self.remove(connection, |_| true) {
-            forgotten.push((removed.session, removed.other));
-        }
-        forgotten
+        self.forget_those(connection, |_| true)
+    }
+
+    /// Forgets the introductions that the client on this connection has asked for. Returns who waits for it, and in
+    /// which.
+    pub(super) fn forget_dials(
+        &mut self,
+        connection: ConnectionId,
+    ) -> Vec<(SessionToken, ConnectionId)> {
+        self.forget_those(connection, |it| it.called_by.is_none())
+    }
+
+    fn forget_those(
+        &mut self,
+        connection: ConnectionId,
+        are_meant: impl Fn(&Waiting) -> bool,
+    ) -> Vec<(SessionToken, ConnectionId)> {
+        let removed = iter::from_fn(|| self.remove(connection, &are_meant));
+        removed.map(|it| (it.session, it.other)).collect()
     }
 
     /// Forgets the introductions that are older than this.
@@ -176,6 +191,17 @@ mod tests {
             let told = [8, 9].map(|n| (session(n), other));
             assert_eq!(unsettled.forget(gone), told);
             assert!(unsettled.by_connection.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_a_client_has_asked_for_is_forgotten_apart_from_what_it_is_called_for() {
+        for (client, forgotten) in [(DIALLER, 2), (CALLEE, 0)] {
+            let mut unsettled = started(&[7, 8], Instant::now());
+            let told = unsettled.forget_dials(client);
+            assert_eq!(told.len(), forgotten);
+            assert!(told.iter().all(|(_, other)| *other == CALLEE));
+            assert_eq!(unsettled.by_connection.is_empty(), forgotten > 0);
         }
     }
 

@@ -124,7 +124,19 @@ impl Shared {
     /// Forgets that anybody waits for the client on this connection, and returns in which introductions
     /// somebody did, with the way to tell them.
     pub(super) fn give_up(&self, id: ConnectionId) -> Vec<(SessionToken, Arc<Notices>)> {
-        let waiting = lock(&self.registry).give_up(id);
+        self.with_ways(lock(&self.registry).give_up(id))
+    }
+
+    /// The same for those introductions alone that this client has asked for.
+    pub(super) fn give_up_dials(&self, id: ConnectionId) -> Vec<(SessionToken, Arc<Notices>)> {
+        self.with_ways(lock(&self.registry).give_up_dials(id))
+    }
+
+    /// Returns the way to tell each of these, of those who are still there.
+    fn with_ways(
+        &self,
+        waiting: Vec<(SessionToken, ConnectionId)>,
+    ) -> Vec<(SessionToken, Arc<Notices>)> {
         let connections = lock(&self.connections);
         let told = |(session, id)| Some((session, Arc::clone(connections.get(&id)?)));
         waiting.into_iter().filter_map(told).collect()
@@ -246,6 +258,11 @@ impl ConnectedClient {
     /// to tell them.
     pub(super) fn give_up(&self) -> Vec<(SessionToken, Arc<Notices>)> {
         self.shared().give_up(self.ticket.id)
+    }
+
+    /// The same for those introductions alone that this client has asked for.
+    pub(super) fn give_up_dials(&self) -> Vec<(SessionToken, Arc<Notices>)> {
+        self.shared().give_up_dials(self.ticket.id)
     }
 
     /// Returns room for a request of this client, of no size yet.

@@ -4,13 +4,13 @@
 //! client is not settled, the client is asked for a sign of life again and again, and who waits for it is told when
 //! none comes.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use p2pconnect_proto::{
-    SessionToken, codec,
-    message::{Notice, Silent},
+    close, codec,
+    message::{Flight, Notice, Silent},
 };
-use quinn::{Connection, ConnectionError};
+use quinn::{ApplicationClose, Connection, ConnectionError, VarInt};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
@@ -41,11 +41,24 @@ pub(super) async fn watch(connected: &ConnectedClient) -> Infallible {
 }
 
 /// Tells who still waits for a client whose connection has ended, unless it has been closed: a client that says
-/// goodbye may be done.
+/// goodbye may be done. One that has heard nothing from here has not heard of its last introductions either, and begins
+/// anew: its callees are told that it has given these up.
 pub(super) async fn tell_of_end(connected: &ConnectedClient) {
-    let is_lost = |error| matches!(error, ConnectionError::TimedOut | ConnectionError::Reset);
-    if connected.connection.close_reason().is_some_and(is_lost) {
-        tell(connected, connected.notices.silent_for()).await;
+    let hears_nothing = VarInt::from_u32(close::TIMED_OUT);
+    let Some(reason) = connected.connection.close_reason() else {
+        return;
+    };
+    if matches!(reason, ConnectionError::TimedOut | ConnectionError::Reset) {
+        return tell(connected, connected.notices.silent_for()).await;
+    }
+    let is_deaf = |close: &ApplicationClose| close.error_code == hears_nothing;
+    if matches!(&reason, ConnectionError::ApplicationClosed(close) if is_deaf(close)) {
+        let given_up = connected.give_up_dials().into_iter();
+        tell_each(given_up.map(|(session, callee)| {
+            let bytes = Vec::new();
+            (callee, Notice::Flight(Flight { session, bytes }))
+        }))
+        .await;
     }
 }
 
@@ -146,22 +159,26 @@ async fn tell(connected: &ConnectedClient, silent_for: Duration) {
         let peer = connected.client.peer;
         info!(%peer, ?silent_for, waiting = waiting.len(), "peer is silent");
     }
-    let mut telling = JoinSet::new();
-    for (token, notices) in waiting {
-        telling.spawn(async move { tell_one(&notices, token, silent_for).await });
-    }
-    telling.join_all().await;
+    let silent_ms = u32::try_from(silent_for.as_millis()).unwrap_or(u32::MAX);
+    let notice = |session| Notice::Silent(Silent { session, silent_ms });
+    tell_each(
+        waiting
+            .into_iter()
+            .map(|(session, other)| (other, notice(session))),
+    )
+    .await;
 }
 
-async fn tell_one(notices: &Notices, session: SessionToken, silent_for: Duration) {
-    let notice = Notice::Silent(Silent {
-        session,
-        silent_ms: u32::try_from(silent_for.as_millis()).unwrap_or(u32::MAX),
-    });
+async fn tell_each(notices: impl Iterator<Item = (Arc<Notices>, Notice)>) {
+    let telling = notices.map(|(client, notice)| async move { tell_one(&client, notice).await });
+    telling.collect::<JoinSet<_>>().join_all().await;
+}
+
+async fn tell_one(notices: &Notices, notice: Notice) {
     match (codec::encode(&notice), notices.stream().await) {
         (Ok(frame), Ok(mut stream)) => send_frame(&mut stream, &frame).await,
         (Err(error), _) => error!(%error, "a notice exceeds a frame"),
-        (_, Err(refusal)) => debug!(%refusal, "a client is not told that another is silent"),
+        (_, Err(refusal)) => debug!(%refusal, "a client is not told of the other side"),
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use p2pconnect_coordinator::RunningCoordinator;
 use p2pconnect_identity::SecretKey;
-use p2pconnect_proto::{PeerId, message::DialPolicy};
+use p2pconnect_proto::{PeerId, close, message::DialPolicy};
 use tokio::{runtime, sync::oneshot, time::timeout};
 
 use crate::{
@@ -110,6 +110,19 @@ async fn a_callee_hears_that_its_dialler_is_gone() {
     let introduced = callee.introduction().await;
     let silence = callee.silent().await;
     assert_eq!(silence.session, introduced.session);
+}
+
+#[tokio::test]
+async fn a_callee_hears_that_its_dialler_gives_up_as_it_has_heard_nothing() {
+    let server = start(config(IPV4));
+    let callee = registered(&server).await;
+    let dialler = Client::connect(&server).await;
+    dialler.dial(callee.id).await.unwrap();
+    let introduced = callee.introduction().await;
+    dialler.connection.close(close::TIMED_OUT.into(), &[]);
+    let flight = callee.flight().await;
+    assert_eq!(flight.session, introduced.session);
+    assert!(flight.bytes.is_empty());
 }
 
 /// Has a callee that settles nothing be dialled over a path with this round trip, and asserts that it is not
