@@ -21,6 +21,7 @@ use std::time::Duration;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
+use crate::link::LinkSpec;
 use crate::middlebox::{Middlebox, Side};
 use crate::record::{Event as Seen, LogEntry};
 use gate::Gates;
@@ -259,6 +260,13 @@ impl Fabric {
     pub(crate) fn set_link_up(&mut self, node: NodeId, up: bool) {
         for towards in [Side::Internal, Side::External] {
             self.nodes[node.0].link(towards).set_up(up);
+        }
+    }
+
+    /// Gives the link above a node another behaviour.
+    pub(crate) fn set_link(&mut self, node: NodeId, spec: LinkSpec) {
+        for towards in [Side::Internal, Side::External] {
+            self.nodes[node.0].link(towards).set_spec(spec);
         }
     }
 

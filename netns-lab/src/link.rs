@@ -109,6 +109,16 @@ impl Link {
         if self.spec.tells { self.spec.mtu } else { None }
     }
 
+    /// Gives the link another behaviour. What has entered it leaves as it would have, and what waits in the queue of a
+    /// rate makes nothing wait that enters from now on.
+    pub(crate) fn set_spec(&mut self, spec: LinkSpec) {
+        if self.spec.rate != spec.rate {
+            self.queue = spec.rate.map(Queue::new);
+        }
+        self.in_burst &= spec.bursts.is_some();
+        self.spec = spec;
+    }
+
     /// Takes the link up or down. What has entered it is still carried.
     pub(crate) const fn set_up(&mut self, up: bool) {
         self.up = up;

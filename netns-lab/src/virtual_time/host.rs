@@ -117,6 +117,13 @@ impl Host {
         sockets.chain(gone.udp.numbers()).copied().collect()
     }
 
+    /// Returns how many sockets its programs have not closed.
+    pub(super) fn open_sockets(&self) -> usize {
+        let is_open = |it: &&Connection| !it.released && it.keeper == Keeper::Program;
+        let connections = self.connections.values().filter(is_open).count();
+        connections + self.listeners.numbers().count() + self.udp.numbers().count()
+    }
+
     /// Gives it other addresses; its sockets stay as they are.
     pub(super) fn set_addresses(&mut self, addresses: &[IpAddr]) {
         self.addresses.set(addresses);

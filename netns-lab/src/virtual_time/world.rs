@@ -109,6 +109,13 @@ impl World {
         self.models.get(name)
     }
 
+    /// Returns the addresses that the box with this name translates to, if it has a
+    /// model ([`World::model`]).
+    pub fn external_addresses(&self, name: &str) -> Vec<IpAddr> {
+        let model = self.models.get(name);
+        model.map_or_else(Vec::new, |it| it.with(|model| model.external().to_vec()))
+    }
+
     /// Adds a host with any number of addresses; the first ones count first where
     /// one is chosen, see [`World::source_address`].
     ///

@@ -215,6 +215,7 @@ fn a_nat_may_come_back_with_another_address() {
     let new = end("203.0.113.50:4000");
     for external in [end(A), new] {
         world.reboot("nat", Some(&[external.ip()])).unwrap();
+        assert_eq!(world.external_addresses("nat"), [external.ip()]);
         hello(&mut world, at_a, B).unwrap();
         pass(&mut world, SECOND);
         let seen = world.recv_from(at_b).unwrap().unwrap().source;
@@ -233,4 +234,42 @@ fn a_nat_may_come_back_with_another_address() {
     hello(&mut world, at_b, &new.to_string()).unwrap();
     pass(&mut world, SECOND);
     assert!(world.recv_from(at_a).unwrap().is_some(), "as before");
+}
+
+#[test]
+fn a_link_may_become_another() {
+    let (mut world, a, b) = pair(near());
+    let at_a = world.bind_udp(a, end(A)).unwrap();
+    let at_b = world.bind_udp(b, end(B)).unwrap();
+    for (spec, comes) in [
+        (near().loss(1.0), 0),
+        (near().duplicating(1.0), 2),
+        (near(), 1),
+    ] {
+        world.set_link("a", spec).unwrap();
+        for (from, to, other) in [(at_a, B, at_b), (at_b, A, at_a)] {
+            hello(&mut world, from, to).unwrap();
+            pass(&mut world, SECOND);
+            let come = std::iter::from_fn(|| world.recv_from(other).unwrap());
+            assert_eq!(come.count(), comes);
+        }
+    }
+    let invalid = world.set_link("a", near().loss(2.0));
+    assert!(matches!(invalid, Err(WorldError::InvalidLink(_))));
+    let unknown = world.set_link("c", near());
+    assert_eq!(unknown, Err(WorldError::UnknownPlace));
+}
+
+#[test]
+fn sockets_are_open_until_their_programs_close_them() {
+    let (mut world, a, b) = pair(near());
+    let (socket, accepted) = connected(&mut world, a, b);
+    let datagrams = world.bind_udp(a, end(A)).unwrap();
+    assert_eq!((world.open_sockets(a), world.open_sockets(b)), (2, 2));
+    world.close(socket).unwrap();
+    world.close(datagrams).unwrap();
+    world.close(accepted).unwrap();
+    assert_eq!((world.open_sockets(a), world.open_sockets(b)), (0, 1));
+    world.crash(b).unwrap();
+    assert_eq!(world.open_sockets(b), 0);
 }

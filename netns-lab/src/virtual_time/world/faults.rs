@@ -4,10 +4,25 @@ use std::net::IpAddr;
 
 use super::World;
 use crate::fabric::{HostId, Network, NodeId, WorldError};
+use crate::link::LinkSpec;
 use crate::virtual_time::socket::SocketId;
 
 /// Faults. They take no time; [`World::set_link_up`] makes some last.
 impl World {
+    /// Gives the link above a host or box another behaviour, in both directions. What
+    /// is on it already leaves it as it would have.
+    ///
+    /// # Errors
+    ///
+    /// - [`WorldError::UnknownPlace`] if there is no such host or box.
+    /// - [`WorldError::InvalidLink`] if there can be no such link.
+    pub fn set_link(&mut self, name: &str, spec: LinkSpec) -> Result<(), WorldError> {
+        spec.check()?;
+        let node = self.fabric.find(name).ok_or(WorldError::UnknownPlace)?;
+        self.fabric.set_link(node, spec);
+        Ok(())
+    }
+
     /// Gives a host one more address, behind those that it has.
     ///
     /// # Errors

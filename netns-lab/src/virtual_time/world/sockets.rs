@@ -315,6 +315,12 @@ impl World {
 
 /// Sockets of any kind, and what needs none.
 impl World {
+    /// Returns how many sockets the programs of a host have opened, or accepted, and not
+    /// closed. What the host keeps of a closed one, as in TIME-WAIT, does not count.
+    pub fn open_sockets(&self, host: HostId) -> usize {
+        self.hosts.get(&host.0).map_or(0, Host::open_sockets)
+    }
+
     /// Takes the sockets that something has happened to since the last call, by
     /// which their programs may do what they could not do before. What programs
     /// do themselves does not count. Some of them may be gone by now.
