@@ -83,6 +83,8 @@ struct State {
     names: BTreeMap<String, Vec<IpAddr>>,
     /// Names that programs of a host hold, or have held.
     held: BTreeMap<(HostId, String), Arc<AsyncMutex<()>>>,
+    /// How many seconds the calendars of hosts are ahead, where they are not right.
+    ahead: BTreeMap<HostId, i64>,
 }
 
 /// A TCP port of a host.
@@ -125,6 +127,7 @@ impl Programs {
                 bound: BTreeMap::new(),
                 names: BTreeMap::new(),
                 held: BTreeMap::new(),
+                ahead: BTreeMap::new(),
             }),
             called: Notify::new(),
             began: Instant::now(),
@@ -157,6 +160,23 @@ impl Programs {
             .lock()
             .names
             .insert(name.to_owned(), addresses.to_vec());
+    }
+
+    /// Sets the calendar of a host so many seconds ahead of the right time, or back. What it counts by itself goes on as
+    /// before.
+    pub fn set_calendar(&self, host: HostId, ahead: i64) {
+        self.0.lock().ahead.insert(host, ahead);
+    }
+
+    /// Returns how many sockets the programs of a host have, those included that are bound and neither listen nor connect.
+    #[must_use]
+    pub fn open_sockets(&self, host: HostId) -> usize {
+        self.0.call(|state| {
+            let of_host = state.bound.iter().filter(|((at, _), _)| *at == host);
+            let bound = of_host.flat_map(|(_, all)| all.iter().map(|it| it.count));
+            let bound: usize = bound.sum();
+            bound + state.world.open_sockets(host)
+        })
     }
 
     /// Looks at the world, or changes it, at this moment.

@@ -121,7 +121,10 @@ impl Platform for VirtualHost {
     }
 
     fn unix_time(&self) -> u64 {
-        EPOCH + self.programs.0.began.elapsed().as_secs()
+        let programs = &self.programs.0;
+        let right = EPOCH + programs.began.elapsed().as_secs();
+        let ahead = programs.lock().ahead.get(&self.id).copied();
+        right.saturating_add_signed(ahead.unwrap_or_default())
     }
 
     fn began(&self) -> Instant {
