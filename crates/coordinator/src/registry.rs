@@ -148,6 +148,14 @@ impl Registry {
         self.peers.len()
     }
 
+    /// Returns how many entries are kept of introductions of the last seconds.
+    pub fn introductions(&mut self, now: Instant) -> usize {
+        self.in_flight.expire(&self.limits, now);
+        self.relays.expire(self.limits.relaying, now);
+        self.unsettled.expire(self.limits.relaying, now);
+        self.in_flight.len() + self.relays.len() + self.unsettled.len()
+    }
+
     fn register(
         &mut self,
         client: &Client,

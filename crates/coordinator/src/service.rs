@@ -166,6 +166,7 @@ impl Coordinator {
             server_id: self.server_id,
             stop: Some(stop),
             endpoint: Some(self.endpoint.clone()),
+            shared: Arc::clone(&self.shared),
             task: tokio::spawn(self.run(async move {
                 // The sender is dropped without a word only when the task is aborted too.
                 drop(stopped.await);
@@ -214,6 +215,7 @@ pub struct RunningCoordinator {
     stop: Option<oneshot::Sender<()>>,
     /// Given up before the end is waited for: the last handle keeps the socket.
     endpoint: Option<Endpoint>,
+    shared: Arc<Shared>,
     task: JoinHandle<()>,
 }
 
@@ -235,6 +237,18 @@ impl RunningCoordinator {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.endpoint.as_ref().map_or(0, Endpoint::open_connections)
+    }
+
+    /// Returns how many peers can be dialled.
+    #[must_use]
+    pub fn registered(&self) -> usize {
+        self.shared.registered()
+    }
+
+    /// Returns how many entries are kept of introductions of the last seconds.
+    #[must_use]
+    pub fn introductions(&self) -> usize {
+        self.shared.introductions()
     }
 
     /// Closes every connection with [`close::GOING_AWAY`] and returns when that is done, after

@@ -171,7 +171,13 @@ impl InFlight {
             .count()
     }
 
-    fn expire(&mut self, limits: &Limits, now: Instant) {
+    /// Returns how many entries there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_callee.len() + self.by_dialler.len() + self.oldest_first.len()
+    }
+
+    /// Forgets what has been in flight for too long.
+    pub(super) fn expire(&mut self, limits: &Limits, now: Instant) {
         while let Some(&Started {
             at,
             dialler,

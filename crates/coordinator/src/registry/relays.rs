@@ -88,6 +88,11 @@ impl Relays {
         Ok(receiver.connection)
     }
 
+    /// Returns how many entries there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_session.len() + self.oldest_first.len()
+    }
+
     /// Forgets the introductions that are older than this.
     pub(super) fn expire(&mut self, age: Duration, now: Instant) {
         while let Some(&(at, session)) = self.oldest_first.front() {

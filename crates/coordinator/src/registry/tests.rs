@@ -337,6 +337,16 @@ fn an_introduction_that_is_over_serves_no_other_dial() {
 }
 
 #[test]
+fn nothing_is_kept_of_an_introduction_after_a_while() {
+    let (mut scene, one, other) = two(Limits::default());
+    assert!(scene.dial(&one, 2).is_ok());
+    scene.handle(&other, Command::Disconnect);
+    assert!(scene.registry.introductions(scene.now) > 0);
+    scene.now += scene.registry.limits.relaying;
+    assert_eq!(scene.registry.introductions(scene.now), 0);
+}
+
+#[test]
 fn a_late_word_of_the_end_of_one_introduction_does_not_end_the_next() {
     let (mut scene, one, other) = two(Limits::default());
     assert!(scene.dial(&one, 2).is_ok());

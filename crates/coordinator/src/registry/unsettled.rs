@@ -111,6 +111,11 @@ impl Unsettled {
         removed.map(|it| (it.session, it.other)).collect()
     }
 
+    /// Returns how many entries there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_connection.len() + self.oldest_first.len()
+    }
+
     /// Forgets the introductions that are older than this.
     pub(super) fn expire(&mut self, age: Duration, now: Instant) {
         while let Some(&(at, callee, session)) = self.oldest_first.front() {

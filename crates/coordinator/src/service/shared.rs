@@ -116,6 +116,16 @@ impl Shared {
         lock(&self.registry).handle_command(client, command, self.now())
     }
 
+    /// Returns how many peers are registered.
+    pub(super) fn registered(&self) -> usize {
+        lock(&self.registry).registered_count()
+    }
+
+    /// Returns how many entries the registry keeps of introductions of the last seconds.
+    pub(super) fn introductions(&self) -> usize {
+        lock(&self.registry).introductions(clock::now())
+    }
+
     /// Tells whether somebody waits for the client on this connection.
     pub(super) fn is_awaited(&self, id: ConnectionId) -> bool {
         lock(&self.registry).is_awaited(id, clock::now())
