@@ -1,0 +1,188 @@
+//! The end of a run: with the network whole again, all must be as if nothing had happened, and leave nothing behind.
+
+use std::time::Duration;
+
+use netns_lab::oracle::{Endpoint, How, Outcome, Outside, punchable};
+use p2pconnect::DialError;
+use tokio::{
+    sync::oneshot,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    checks::Broken,
+    machine::{DialOrder, Ended},
+    play::Play,
+};
+
+/// How long it may take until what was out of order works again: a NAT's mapping is refreshed every 15 s, and looked
+/// for again after up to 15 s more.
+const RECOVERY: Duration = Duration::from_secs(60);
+
+/// The pause between two dials, in which holes of the first one are closed.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// How much later than the other one's a peer's dial begins that crosses it.
+const LATER_MS: [u64; 5] = [0, 1, 20, 80, 300];
+
+/// The limit of a dial, as without one.
+const DIAL_LIMIT: Duration = Duration::from_secs(15);
+
+/// How long a dial may take that has to connect. The slowest ones wait for one or two repetitions of a SYN; what has
+/// missed its cue goes on when something has timed out, 3 s later or more.
+const SOON: Duration = Duration::from_secs(3);
+
+/// How long after a dial what is said may take.
+const TALK_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a coordinator may take to notice that a client is gone without a word.
+const FORGETTING: Duration = Duration::from_secs(40);
+
+/// How long tasks may take to end that nobody waits for.
+const ENDING: Duration = Duration::from_secs(10);
+
+/// What has to come of a dial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    Connects,
+    /// The policy does not let it.
+    Refused,
+    /// It takes luck, or ports that are used up.
+    Open,
+}
+
+impl Play {
+    /// Has all peers dial each other, and both of each two at about the same moment.
+    pub(crate) async fn meet(&mut self) {
+        self.whole = self.checks.now();
+        self.pass(RECOVERY).await;
+        for one in 0..self.machines.len() {
+            for other in one + 1..self.machines.len() {
+                let ended = self.dial(one, other).await;
+                let due = self.due(one, other);
+                self.judge(one, other, ended, due);
+                self.pass(PAUSE).await;
+                let later = LATER_MS[(self.seed as usize + one + other) % LATER_MS.len()];
+                let crossing = async {
+                    sleep(Duration::from_millis(later)).await;
+                    self.dial(one, other).await
+                };
+                let (theirs, ended) = tokio::join!(self.dial(other, one), crossing);
+                for (from, to, ended) in [(other, one, theirs), (one, other, ended)] {
+                    let due = match self.due(from, to) {
+                        Due::Connects if self.counts(from) || self.counts(to) => Due::Open,
+                        due => due,
+                    };
+                    self.judge(from, to, ended, due);
+                }
+                self.pass(PAUSE).await;
+            }
+        }
+    }
+
+    async fn dial(&self, from: usize, to: usize) -> Option<Ended> {
+        let (ended, end) = oneshot::channel();
+        self.machines[from].dial(DialOrder {
+            to,
+            limit: DIAL_LIMIT,
+            patience: None,
+            ended: Some(ended),
+        });
+        timeout(DIAL_LIMIT + TALK_LIMIT, end).await.ok()?.ok()
+    }
+
+    /// Returns whether a peer appears from the next port of a box, which what its own dial sends is in the way of when
+    /// it is dialled at the same moment: the oracle knows no other users of a box.
+    fn counts(&self, peer: usize) -> bool {
+        let endpoint = Outside::of(self.ground.boxes(peer)).endpoint;
+        matches!(endpoint, Endpoint::Sequential(_))
+    }
+
+    /// Checks that what had to come of a dial did.
+    fn judge(&mut self, from: usize, to: usize, ended: Option<Ended>, due: Due) {
+        self.look();
+        let is_full = |peer| self.wire.was_full(peer, self.whole);
+        let due = match due {
+            Due::Connects if is_full(from) || is_full(to) => Due::Open,
+            due => due,
+        };
+        let is_met = ended.as_ref().is_some_and(|ended| match due {
+            Due::Connects => matches!(ended.result, Ok(Ok(()))),
+            Due::Refused => matches!(ended.result, Err(DialError::Unavailable { .. })),
+            Due::Open => true,
+        });
+        if !is_met {
+            let text = format!("{from} dials {to}, which is {due:?}: {ended:?}");
+            self.checks.breaks(Broken::Reach, text);
+        }
+        if let (Due::Connects, Some(Ended { took, .. })) = (due, ended) {
+            if took > SOON {
+                let text = format!("{from} dials {to} for {took:?}");
+                self.checks.breaks(Broken::Slow, text);
+            }
+            self.checks.tally(|it| {
+                it.met += 1;
+                it.slowest = it.slowest.max(took);
+            });
+        }
+    }
+
+    /// Returns what has to come of a dial.
+    fn due(&self, from: usize, to: usize) -> Due {
+        if !self.machines[to].policy().admits(from) {
+            return Due::Refused;
+        }
+        let [own, other] = [from, to].map(|peer| self.ground.boxes(peer));
+        match punchable(own, other).outcome {
+            Outcome::Certain {
+                how: How::Filling, ..
+            } => Due::Open,
+            Outcome::Certain { .. } => Due::Connects,
+            Outcome::Chance { .. } | Outcome::Impossible { .. } => Due::Open,
+        }
+    }
+
+    /// Ends everything, and checks that nothing is left.
+    pub(crate) async fn leave(&mut self) {
+        for peer in 0..self.machines.len() {
+            let busy = self.checks.busy_of(peer);
+            if busy > 0 {
+                let text = format!("{busy} dials or streams of {peer} go on");
+                self.checks.breaks(Broken::Rest, text);
+            }
+        }
+        for (number, machine) in self.machines.iter_mut().enumerate() {
+            match number % 2 {
+                0 => machine.close().await,
+                _ => machine.kill().await,
+            }
+        }
+        self.pass(FORGETTING).await;
+        if let Some(coordinator) = self.server.coordinator() {
+            let left = [
+                ("peers", coordinator.registered()),
+                ("connections", coordinator.connections()),
+                ("entries of introductions", coordinator.introductions()),
+            ];
+            for (what, count) in left.iter().filter(|(_, count)| *count > 0) {
+                let text = format!("the coordinator has {count} {what}");
+                self.checks.breaks(Broken::Rest, text);
+            }
+        }
+        self.server.stop(false);
+        self.pass(ENDING).await;
+        let tasks = self.tasks();
+        if tasks > 0 {
+            self.checks
+                .breaks(Broken::Rest, format!("{tasks} tasks go on"));
+        }
+        let hosts = (0..self.machines.len()).map(|peer| self.ground.host(peer));
+        for host in hosts.chain([self.ground.server()]) {
+            let sockets = self.ground.programs.open_sockets(host);
+            if sockets > 0 {
+                let text = format!("{sockets} sockets are open on {host:?}");
+                self.checks.breaks(Broken::Rest, text);
+            }
+        }
+    }
+}
