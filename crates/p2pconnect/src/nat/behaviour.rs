@@ -320,12 +320,17 @@ impl Behaviour {
 
     fn learn(&self, change: impl FnOnce(&mut Facts)) {
         let mut facts = self.facts();
+        let before = facts.newest_of_sequence(&self.report());
         change(&mut facts);
         let report = facts.report();
+        let moved = facts.newest_of_sequence(&report) != before;
         // Before the facts may change again, or a report of older ones could take the place of this.
         self.report
             .change_if(|known| std::mem::replace(known, report) != report);
         drop(facts);
+        if moved {
+            self.prediction_changed();
+        }
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {
@@ -496,6 +501,14 @@ impl Facts {
     /// Returns the port furthest along a sequence that has been given out.
     fn newest(&self, delta: u16) -> Option<u16> {
         Some(furthest(self.position?.port(), delta, &self.taken()))
+    }
+
+    /// The same, if the NAT is known to give out ports in a sequence.
+    fn newest_of_sequence(&self, report: &NatReport) -> Option<u16> {
+        match report.ports {
+            Some(PortAssignment::Sequential { delta }) => self.newest(delta),
+            Some(PortAssignment::Preserved | PortAssignment::Random { .. }) | None => None,
+        }
     }
 
     /// Returns the external ports that are or were in use lately.

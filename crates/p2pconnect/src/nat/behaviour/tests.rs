@@ -105,6 +105,7 @@ fn the_next_of_a_sequence_follows_the_newest_connection() {
     behaviour.saw(([203, 0, 113, 7], 7034).into());
     behaviour.saw(([203, 0, 113, 7], 9000).into());
     assert_eq!(behaviour.predict(10_000).1, address(7036));
+    assert!(predictions.has_changed(), "whoever was told is told anew");
     // No connection comes from port 0.
     behaviour.set_position(([203, 0, 113, 7], 65_534).into(), 0);
     assert_eq!(behaviour.predict(10_000).1, None);
