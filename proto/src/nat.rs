@@ -92,7 +92,7 @@ impl fmt::Display for PortAssignment {
                 };
                 write!(f, "ports in steps of {step}")
             }
-            Self::Random { first, last } => write!(f, "random ports from {first} to {last}"),
+            Self::Random { first, last } => write!(f, "random ports from about {first} to {last}"),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use netns_lab::{Dependence, NatSpec, PortAssignment};
+use netns_lab::{Dependence, NatSpec, PortAssignment, preset};
 use p2pconnect::{
     ConnectFailure, DialError, DialPolicy, PairOutcome, PunchReport, Status, Verdict,
 };
@@ -136,4 +136,30 @@ fn nothing_is_told_to_have_come_that_has_not() {
             "{text}"
         );
     }
+}
+
+/// How often a cloud's machine with 32 ports is dialled within the two minutes for which its NAT keeps each.
+const IN_A_ROW: usize = 10;
+
+#[test]
+fn a_machine_with_few_ports_is_dialled_again_and_again() {
+    let few = preset::find("gcp-cloud-nat").unwrap().specs();
+    let reached = VirtualGround::run(1, [DROPS.boxes, &few], async |ground| {
+        let listener = ground.endpoint("b").allow(DialPolicy::Anyone);
+        let listener = listener.bind().await.unwrap();
+        let peer = listener.peer_id();
+        tokio::time::sleep(SETTLING).await;
+        for n in 0..IN_A_ROW {
+            // As a process of its own, that knows nothing yet.
+            let dialler = ground.endpoint("a").bind().await.unwrap();
+            let Ok(connection) = dialler.dial(peer).await else {
+                return n;
+            };
+            drop((connection, listener.accept().await.unwrap()));
+            dialler.close().await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        IN_A_ROW
+    });
+    assert_eq!(reached, IN_A_ROW);
 }

@@ -15,7 +15,9 @@ use tokio::sync::{Mutex, mpsc, watch};
 use crate::{
     BindError, CoordinatorError, Endpoint, Status,
     coordinator::requests::{Coordination, Dialer},
-    introduction::{listening::Listening, shared::Inner, shares::Shares},
+    introduction::{
+        listening::Listening, pending_failures::PendingFailures, shared::Inner, shares::Shares,
+    },
     machine::{
         nat64::Nat64, port_mapping::PortMappings, punch_ports::PunchPorts, task::AbortOnDrop,
         tcp::STREAM_SILENCE,
@@ -231,6 +233,7 @@ impl Builder {
             port_sets: PortSets::default(),
             opener,
             one_each: Arc::default(),
+            pending_failures: PendingFailures::default(),
             stream_silence: self.stream_silence,
         });
         let listening = self.policy.map(|it| listening(it, self.max_connections));

@@ -10,6 +10,7 @@ pub(crate) mod glare;
 pub(crate) mod known_families;
 pub(crate) mod listening;
 pub(crate) mod one_each;
+pub(crate) mod pending_failures;
 pub(crate) mod recovery;
 pub(crate) mod registrations;
 pub(crate) mod remote_candidates;

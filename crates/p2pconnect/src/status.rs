@@ -101,7 +101,8 @@ pub enum Status {
         peer: PeerId,
     },
     /// A peer that was introduced could not be connected to. The dialler is told by its own
-    /// endpoint.
+    /// endpoint. Where a dialler gives an introduction up, this is told once it has not begun anew
+    /// within some seconds.
     PunchFailed {
         /// The peer.
         peer: PeerId,

@@ -108,6 +108,14 @@ fn mapping(observations: &[Observation]) -> Option<NatMapping> {
     depends.or(independent)
 }
 
+/// Returns the mapping if it differs from one destination to the next.
+pub(crate) const fn mapping_varies(mapping: Option<NatMapping>) -> Option<NatMapping> {
+    match mapping {
+        Some(NatMapping::AddressDependent | NatMapping::AddressAndPortDependent) => mapping,
+        Some(NatMapping::EndpointIndependent) | None => None,
+    }
+}
+
 /// RFC 4787 section 4.2.
 fn ports(observations: &[Observation]) -> Option<PortAssignment> {
     if observations.is_empty() {

@@ -13,7 +13,7 @@ use p2pconnect_proto::{
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
-use crate::{Base, Introduced, report::mapping_varies};
+use crate::{Base, Introduced, behaviour::mapping_varies};
 
 mod guess;
 mod prediction;
@@ -204,6 +204,8 @@ impl Plan {
             }
             // They would take ports of the range that is to be filled.
             Strategy::Fill => last.unwrap_or_default() + Duration::from_millis(1),
+            // Or of the few that there are, where any one suffices.
+            Strategy::Guess { random: Who::Local } if local.class.is_scarce() => LEAST_HOLD,
             Strategy::Plain if lets_the_peer_go_first(introduced) => {
                 LEAD.min(introduced.rtt_via_coordinator / 4)
             }
@@ -328,6 +330,11 @@ impl Class {
             Self::Hidden => u32::MAX,
         }
     }
+
+    /// Tells whether it is one of so few that a dial has to be sparing with them.
+    fn is_scarce(self) -> bool {
+        self.ports() <= SCARCE && matches!(self, Self::Random { .. })
+    }
 }
 
 impl Who {
@@ -387,6 +394,11 @@ pub fn guessed_ports(nat: &NatReport) -> u16 {
     most as u16
 }
 
+/// Tells whether a NAT has so few ports that a dial has to be sparing with them.
+pub(crate) fn is_scarce(nat: &NatReport) -> bool {
+    Side::of(nat, true).class.is_scarce()
+}
+
 /// Tells whether this side only listens at first.
 ///
 /// Its NAT lets everybody in at the ports that servers have seen, but its own SYNs to the peer come
@@ -410,7 +422,7 @@ pub fn discovery_time(rtt_via_coordinator: Duration) -> Duration {
 fn patience(local: Side, introduced: &Introduced) -> Duration {
     match local.class {
         Class::Random { .. }
-            if local.class.ports() <= SCARCE && introduced.remote_nat.mapping.is_none() =>
+            if local.class.is_scarce() && introduced.remote_nat.mapping.is_none() =>
         {
             discovery_time(introduced.rtt_via_coordinator)
         }

@@ -4,13 +4,12 @@ use std::{collections::BTreeMap, fmt};
 
 use p2pconnect_proto::NatReport;
 
-use crate::{CandidatePair, ConnectFailure, VerifyFailure};
+use crate::{CandidatePair, ConnectFailure, VerifyFailure, plan::is_scarce};
 
 mod reasons;
 mod verdict;
 
 pub use verdict::Verdict;
-pub(crate) use verdict::mapping_varies;
 
 /// What was tried and what came back, when no direct path was found.
 ///
@@ -61,6 +60,11 @@ impl PunchReport {
         }
     }
 
+    /// Tells whether one of the NATs has so few ports that dials use them up.
+    fn lacks_ports(&self) -> bool {
+        [self.local_nat, self.remote_nat].iter().any(is_scarce)
+    }
+
     /// Tells whether there were attempts that met no NAT of IPv4.
     fn has_tried_ipv6(&self) -> bool {
         let is_tried = |it: &PairReport| it.attempts > 0 && it.pair.remote.is_ipv6();
@@ -78,7 +82,7 @@ impl fmt::Display for PunchReport {
         }
         write!(
             f,
-            " {attempts} {} on {} {} of addresses",
+            " The last introduction had {attempts} {} on {} {} of addresses",
             plural(attempts as usize, "attempt", "attempts"),
             tried.len(),
             plural(tried.len(), "pair", "pairs"),

@@ -422,6 +422,9 @@ impl Inner {
             is_held,
             ..
         } = *begun;
+        if role == Role::Controlled {
+            self.pending_failures.introduced(peer);
+        }
         if is_held {
             return;
         }
@@ -474,11 +477,13 @@ impl Inner {
                 (reason, Some(report.clone()))
             }
         };
-        self.observer.tell(Status::PunchFailed {
+        let failure = Status::PunchFailed {
             peer,
             reason,
             report,
-        });
+        };
+        self.pending_failures
+            .tell_later(peer, &self.observer, failure);
     }
 }
 

@@ -7,8 +7,10 @@ use p2pconnect_identity::SecretKey;
 use p2pconnect_punch::PunchConfig;
 
 use crate::{
-    introduction::one_each::OneEach,
-    introduction::{glare::GlareTable, registrations::Registrations},
+    introduction::{
+        glare::GlareTable, one_each::OneEach, pending_failures::PendingFailures,
+        registrations::Registrations,
+    },
     machine::{nat64::Nat64, port_mapping::PortMappings, punch_ports::PunchPorts},
     metrics::Recorder,
     nat::{
@@ -51,6 +53,7 @@ pub(crate) struct Inner {
     pub(crate) opener: PortSetOpener,
     /// Whose dials are answered one at a time, and are being answered.
     pub(crate) one_each: Arc<OneEach>,
+    pub(crate) pending_failures: PendingFailures,
     /// For how long nothing may come from the peer of a connection.
     pub(crate) stream_silence: Duration,
 }

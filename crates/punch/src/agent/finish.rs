@@ -7,10 +7,10 @@ use p2pconnect_proto::{NatFiltering, NatReport, Role};
 use super::State;
 use crate::{
     Action, CheckId, Event, PunchAgent, PunchReport, Verdict, VerifyFailure,
+    behaviour::mapping_varies,
     nomination::Connection,
     pair::{CheckState, Ending},
     plan::Strategy,
-    report::mapping_varies,
 };
 
 /// Tells whether a NAT lets in from any port, as far as is known.

@@ -21,6 +21,10 @@ const MISS: f64 = 0.01;
 /// The fewest connections of a batch: so many may be lost.
 const LEAST: u32 = 4;
 
+/// The same behind a NAT that has few ports, each of which it keeps for minutes: the peer has holes for all of them, and a SYN
+/// that is lost is repeated.
+const LEAST_OF_FEW: u32 = 1;
+
 /// How many ports of a sequence may have been given to others, or be left over, where a range is
 /// filled for one of them.
 pub(super) const SPARE_OF_A_FILL: u32 = 2;
@@ -66,7 +70,12 @@ pub(super) fn try_ports(
     let (Some((remote, kind)), Some(unused)) = (addresses.target(), addresses.unused) else {
         return Vec::new();
     };
-    let batch = tries(local.ports());
+    let least = if local.is_scarce() {
+        LEAST_OF_FEW
+    } else {
+        LEAST
+    };
+    let batch = tries(local.ports(), least);
     let mut ports: Vec<u16> = UNUSED_PORTS.collect();
     let (drawn, _) = ports.partial_shuffle(random, 2 * batch as usize);
     let guess = |(n, port): (u32, &u16)| Planned {
@@ -115,11 +124,11 @@ pub(super) fn fill(classes: Classes, addresses: &Addresses<'_>) -> Vec<Planned> 
 }
 
 /// Returns how many connections it takes to meet one of [`BATCH`] holes among so many ports.
-fn tries(ports: u32) -> u32 {
+fn tries(ports: u32, least: u32) -> u32 {
     let missed = 1.0 - f64::from(BATCH.min(ports)) / f64::from(ports);
     // A logarithm of 0 makes it 0.
     let wanted = (MISS.ln() / missed.ln()).ceil();
-    (wanted as u32).clamp(LEAST, BATCH)
+    (wanted as u32).clamp(least, BATCH)
 }
 
 #[cfg(test)]
@@ -128,6 +137,7 @@ mod tests {
 
     #[test]
     fn small_ranges_take_few_connections_and_large_ones_a_batch() {
+        let tries = |ports| tries(ports, LEAST);
         assert_eq!((tries(1), tries(512), tries(640)), (4, 4, 4));
         assert_eq!((tries(1024), tries(2048)), (5, 13));
         assert_eq!((tries(64_512), tries(u32::MAX)), (462, BATCH));

@@ -501,9 +501,10 @@ fn few_ports_are_spared_while_the_peer_does_not_know_its_nat() {
     };
     let patience = discovery_time(Duration::from_millis(80));
     assert!(patience > Duration::from_millis(80));
-    assert_eq!(delays([few, unknown]), [patience; 2]);
+    // Plain pairs would take some too, where one port suffices.
+    assert_eq!(delays([few, unknown]), [patience, patience + LEAST_HOLD]);
+    assert_eq!(delays([few, fixed]), [Duration::ZERO, LEAST_HOLD]);
     let at_once = [Duration::ZERO; 2];
-    assert_eq!(delays([few, fixed]), at_once);
     assert_eq!(delays([random(2048, 2560), unknown]), at_once);
     assert_eq!(delays([fixed, unknown]), at_once);
     assert_eq!(discovery_time(Duration::from_secs(9)), MAX_DISCOVERY_TIME);

@@ -242,7 +242,12 @@ struct Help<'a>(&'a PunchReport);
 impl fmt::Display for Help<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.guessed {
-            f.write_str("Ports were guessed and none led to the other; trying again may. ")?;
+            f.write_str("Ports were guessed and none led to the other; ")?;
+            f.write_str(if self.0.lacks_ports() {
+                "a NAT that gives a machine so few has none left for some minutes after several dials. "
+            } else {
+                "trying again may help. "
+            })?;
         }
         if self.0.has_tried_ipv6() {
             f.write_str(
@@ -267,13 +272,5 @@ impl fmt::Display for Varying {
             Some(ports) => write!(f, ", {ports}"),
             None => Ok(()),
         }
-    }
-}
-
-/// Returns the mapping if it differs from one destination to the next.
-pub(crate) const fn mapping_varies(mapping: Option<NatMapping>) -> Option<NatMapping> {
-    match mapping {
-        Some(NatMapping::AddressDependent | NatMapping::AddressAndPortDependent) => mapping,
-        Some(NatMapping::EndpointIndependent) | None => None,
     }
 }
