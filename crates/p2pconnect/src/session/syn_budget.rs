@@ -90,6 +90,10 @@ impl Ledger {
         self.spent.values().any(|owed| owed.is_some(now))
     }
 
+    fn has_wasted_little(&self, bill: Bill, now: Instant) -> bool {
+        self.spent.get(&bill).is_none_or(|owed| owed.is_little(now))
+    }
+
     fn note(&mut self, bill: Bill, count: u32, now: Instant) {
         if self.spent.len() >= MAX_NETWORKS_OF_PEER {
             self.spent.retain(|_, owed| owed.is_some(now));
@@ -124,7 +128,11 @@ impl Account {
     pub(crate) fn pay(&self, network: TargetNetwork, purpose: Purpose) -> Option<PaidSyn> {
         let since = clock::now();
         let bill = Bill::new(network, purpose);
-        let is_granted = self.0.budget.with(|all| all.take(bill, purpose, since));
+        let has_wasted_little = lock(&self.0.ledger).has_wasted_little(bill, since);
+        let is_granted = self
+            .0
+            .budget
+            .with(|all| all.take(bill, purpose, has_wasted_little, since));
         if !is_granted {
             tracing::debug!(?purpose, "too much was sent to a network in vain");
             return None;
@@ -283,6 +291,30 @@ mod tests {
 
     fn paid_again(account: &Account) -> PaidSyn {
         account.pay(network(1), Purpose::Guess).unwrap()
+    }
+
+    #[test]
+    fn what_one_peer_wastes_keeps_no_other_out_of_its_network() {
+        let budget = Arc::new(SynBudget::default());
+        let first = |account: &Account| account.pay(network(1), Purpose::First);
+        // Each is repeated for a dial's time, which is paid for when it ends: minutes are owed then.
+        let wasted: Vec<_> = {
+            let account = budget.open(peer(1));
+            std::iter::from_fn(|| first(&account)).collect()
+        };
+        end(wasted, Duration::from_secs(12));
+        assert!(
+            first(&budget.open(peer(1))).is_none(),
+            "it has had its part"
+        );
+        for n in 2..6 {
+            let account = budget.open(peer(n));
+            let paid: Vec<_> = (0..4).filter_map(|_| first(&account)).collect();
+            assert_eq!(paid.len(), 4, "peer {n}");
+        }
+        // However many come, the network is not flooded for it.
+        let crowd = (6..1_000).filter(|n| first(&budget.open(peer(*n))).is_some());
+        assert!(crowd.count() < 64);
     }
 
     #[test]

@@ -26,6 +26,16 @@ const AGAIN: u32 = 384;
 /// the first 462.
 const GUESSED: u32 = 5_120;
 
+/// The most first SYNs to addresses in one network for peers that have wasted nothing there, when all else is spent: what
+/// others waste keeps no peer out. It takes four of them to dial one, as a rule, and 16 where it names as many addresses.
+const RESERVED: u32 = 64;
+
+/// After how long one more of these is granted.
+const RESERVED_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Up to how many SYNs a peer counts as one that has wasted nothing in a network: two pairs each for 16 addresses.
+const UNPROVEN: u32 = 32;
+
 /// After how long one more SYN to a network is granted.
 ///
 /// Eight a second are what it takes to dial a peer that cannot be reached again and again for ever: four
@@ -162,6 +172,11 @@ impl Owed {
     pub(super) fn is_some(&self, now: Instant) -> bool {
         !self.network.owed(now).is_zero()
     }
+
+    /// Tells whether it is so little that it may be the beginning of a dial that succeeds.
+    pub(super) fn is_little(&self, now: Instant) -> bool {
+        self.network.is_below(UNPROVEN, NETWORK_INTERVAL, now)
+    }
 }
 
 /// What is owed for all networks that are public, or private.
@@ -197,13 +212,44 @@ impl Total {
 #[derive(Debug, Default)]
 pub(super) struct Allowance {
     toward: BTreeMap<Bill, Debt>,
+    /// What was sent to networks of the SYNs that are reserved.
+    reserved: BTreeMap<TargetNetwork, Debt>,
     total: Total,
     pruned_at: Option<Instant>,
 }
 
 impl Allowance {
-    /// Takes one SYN of what is left; tells whether there was one.
-    pub(super) fn take(&mut self, bill: Bill, purpose: Purpose, now: Instant) -> bool {
+    /// Takes one SYN of what is left, or of what is reserved for those who have wasted little; tells whether there was
+    /// one.
+    pub(super) fn take(
+        &mut self,
+        bill: Bill,
+        purpose: Purpose,
+        has_wasted_little: bool,
+        now: Instant,
+    ) -> bool {
+        if self.takes(bill, purpose, now) {
+            return true;
+        }
+        let is_reserved = has_wasted_little && purpose == Purpose::First;
+        is_reserved && self.takes_reserved(bill, now)
+    }
+
+    fn takes_reserved(&mut self, bill: Bill, now: Instant) -> bool {
+        let (total, all, interval) = self.total.of(bill.network);
+        if !total.is_below(all, interval, now) || !self.has_room(bill, now) {
+            return false;
+        }
+        let reserved = self.reserved.entry(bill.network).or_default();
+        if !reserved.is_below(RESERVED, RESERVED_INTERVAL, now) {
+            return false;
+        }
+        reserved.add(1, RESERVED_INTERVAL, now);
+        self.charge(bill, 1, now);
+        true
+    }
+
+    fn takes(&mut self, bill: Bill, purpose: Purpose, now: Instant) -> bool {
         let most = match purpose {
             Purpose::First => NAMED,
             Purpose::Again => AGAIN,
@@ -247,6 +293,7 @@ impl Allowance {
         if self.toward.len() >= MAX_NETWORKS && !self.pruned_at.is_some_and(is_recent) {
             self.pruned_at = Some(now);
             self.toward.retain(|_, debt| !debt.owed(now).is_zero());
+            self.reserved.retain(|_, debt| !debt.owed(now).is_zero());
         }
         self.toward.len() < MAX_NETWORKS || self.toward.contains_key(&bill)
     }
