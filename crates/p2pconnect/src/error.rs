@@ -90,7 +90,7 @@ pub enum CoordinatorError {
     #[error("the coordinator breaks the protocol: its answer does not fit the request")]
     Answer,
     /// The coordinator closed the connection, and not for one of the reasons that have a variant of their own.
-    #[error("the coordinator closed the connection: {reason}")]
+    #[error("the coordinator closed the connection: {}", shown(reason))]
     Closed {
         /// The coordinator's words.
         reason: String,
@@ -100,7 +100,7 @@ pub enum CoordinatorError {
     GoingAway,
     /// The connection has ended without a word of the coordinator's: it was started anew, or the way to it is
     /// gone, or this endpoint is closed.
-    #[error("the connection to the coordinator is lost: {reason}")]
+    #[error("the connection to the coordinator is lost: {}", shown(reason))]
     Lost {
         /// How it went.
         reason: String,
@@ -153,7 +153,8 @@ pub enum CoordinatorError {
     },
     /// The coordinator closed the connection because of something that this endpoint sent.
     #[error(
-        "the coordinator does not understand this version ({reason}); are both of the same version?"
+        "the coordinator does not understand this version ({}); are both of the same version?",
+        shown(reason)
     )]
     Violation {
         /// The coordinator's words.
@@ -289,11 +290,16 @@ impl Refused {
     }
 }
 
-/// Shows control characters as escapes: what a peer has sent must not move a terminal's cursor, nor make lines.
+/// Shows as escapes what is no character to read: what a peer or a coordinator has sent must not move a terminal's cursor, nor
+/// make lines, nor turn the direction in which they are read.
 fn shown(reason: &str) -> String {
+    let is_format = |c| {
+        matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e0fff}')
+    };
     let mut shown = String::with_capacity(reason.len());
     for c in reason.chars() {
-        if c.is_control() {
+        if c.is_control() || is_format(c) {
             shown.extend(c.escape_default());
         } else {
             shown.push(c);
@@ -327,6 +333,37 @@ impl DialError {
             Self::NoDirectPath(report) | Self::WrongIdentity(report) => Some(report),
             Self::Stun { report, .. } => report.as_deref(),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_say_makes_no_lines_and_turns_none() {
+        let reason = "bye\n\u{1b}[2J\u{202e}txt.\u{2028}\u{200b}é".to_owned();
+        let said = [
+            CoordinatorError::Closed {
+                reason: reason.clone(),
+            }
+            .to_string(),
+            CoordinatorError::Lost {
+                reason: reason.clone(),
+            }
+            .to_string(),
+            CoordinatorError::Violation {
+                reason: reason.clone(),
+            }
+            .to_string(),
+            Refused::new(reason).to_string(),
+        ];
+        for said in said {
+            assert!(
+                said.contains("bye\\n\\u{1b}[2J\\u{202e}txt.\\u{2028}\\u{200b}é"),
+                "{said}"
+            );
         }
     }
 }
