@@ -237,6 +237,20 @@ pub enum KeyFileError {
         /// The number of the user who owns it.
         owner: u32,
     },
+    /// Another user owns a directory that the file is in, or one above, and could put another file in its place.
+    #[error(
+        "the key file {} is not safe in {}, which belongs to another user (number {owner}); name a file elsewhere, \
+         or run this as that user",
+        path.display(), directory.display()
+    )]
+    DirectoryOfAnother {
+        /// The file.
+        path: PathBuf,
+        /// The directory.
+        directory: PathBuf,
+        /// The number of the user who owns it.
+        owner: u32,
+    },
     /// Others can write a directory that the file is in, or one above, and so put another file in its place.
     #[error(
         "the key file {} is not safe in {}, which others can write (mode {mode:03o}); {}",

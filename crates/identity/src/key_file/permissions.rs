@@ -9,6 +9,9 @@ use super::{KeyFileError, Readers, directory_of};
 /// Others may delete and rename nothing in a directory that has this bit, as `/tmp` has.
 const STICKY: u32 = 0o1000;
 
+/// Whom everybody outside a user namespace looks like (`/proc/sys/kernel/overflowuid`).
+const OVERFLOW_UID: u32 = 65_534;
+
 /// Refuses a key file that others can change, or read where that is not wanted.
 pub(super) fn check_file(
     path: &Path,
@@ -49,8 +52,8 @@ fn check(
 /// (`StrictModes`). Others could put another file, or another directory, in the place of what is there.
 ///
 /// Two kinds that sshd refuses are let pass: a directory with the sticky bit, and one that the process's own group can
-/// write, which on many systems is that of one user alone. Owners are not looked at: in a user namespace, those
-/// outside it cannot be told apart.
+/// write, which on many systems is that of one user alone. Nor is a directory refused that belongs to somebody outside
+/// a user namespace, as these cannot be told apart.
 pub(super) fn check_directories(path: &Path) -> Result<(), KeyFileError> {
     let read = |source| KeyFileError::Read {
         path: path.to_owned(),
@@ -70,6 +73,14 @@ pub(super) fn check_directories(path: &Path) -> Result<(), KeyFileError> {
         .flat_map(Path::ancestors)
     {
         let metadata = fs::metadata(directory).map_err(read)?;
+        let owner = metadata.uid();
+        if !is_own(owner) && owner != 0 && owner != OVERFLOW_UID {
+            return Err(KeyFileError::DirectoryOfAnother {
+                path: path.to_owned(),
+                directory: directory.to_owned(),
+                owner,
+            });
+        }
         if is_open(&metadata) {
             return Err(KeyFileError::OpenDirectory {
                 path: path.to_owned(),
@@ -251,5 +262,25 @@ mod tests {
         let error = load_or_create(&path).unwrap_err();
         let told = matches!(error, KeyFileError::NotOurs { owner: 4242, .. });
         assert!(told && !error.to_string().contains("chown"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_of_somebody_else_holds_no_key() {
+        if !is_own(0) {
+            return;
+        }
+        let dir = TempDir::new("foreign-directory");
+        let path = dir.0.join("key.pem");
+        load_or_create(&path).unwrap();
+        for (owner, is_taken) in [(4242, false), (OVERFLOW_UID, true), (0, true)] {
+            chown(&dir.0, Some(owner), None).unwrap();
+            match load_or_create(&path) {
+                Ok(_) => assert!(is_taken, "{owner}"),
+                Err(KeyFileError::DirectoryOfAnother { owner: told, .. }) => {
+                    assert!(!is_taken && told == owner);
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 }
