@@ -117,23 +117,29 @@ impl Dial {
                 Ok(DialAnswer::Introduced(_)) => return Err(CoordinatorError::Answer.into()),
                 Ok(DialAnswer::Crossed(session)) => match outstanding.crossed(session) {
                     Some(crossed) => return Ok(Arrangement::Crossed(crossed)),
-                    // It was over before we dialled, and its connection is another one.
-                    None => continue,
+                    // It was over before we dialled, and its connection is another one. Or the coordinator lies.
+                    None if is_in_time(pause) => sleep(pause).await,
+                    None => return Err(DialError::TimedOut),
                 },
-                Err(Refusal::Unavailable) => {
-                    let own_id = self.inner.key.peer_id();
-                    return Err(DialError::Unavailable { own_id });
-                }
-                Err(Refusal::OwnId) => return Err(DialError::OwnId),
-                Err(refusal) => {
+                Err(Refusal::TooMany) if is_in_time(pause) => {
                     drop(outstanding);
-                    if refusal != Refusal::TooMany || !is_in_time(pause) {
-                        return Err(CoordinatorError::Refused(refusal).into());
-                    }
                     sleep(pause).await;
                     busy_pause = (busy_pause * 2).min(MAX_BUSY_PAUSE);
                 }
+                Err(refusal) => return Err(self.refused(refusal)),
             }
+        }
+    }
+
+    /// Returns what ends the dial where the coordinator refuses it.
+    fn refused(&self, refusal: Refusal) -> DialError {
+        if refusal == Refusal::Unavailable {
+            let own_id = self.inner.key.peer_id();
+            DialError::Unavailable { own_id }
+        } else if refusal == Refusal::OwnId {
+            DialError::OwnId
+        } else {
+            CoordinatorError::Refused(refusal).into()
         }
     }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt};
 use p2pconnect_proto::{CandidateKind, NatFiltering, NatMapping, NatReport, is_global};
 
 use super::reasons;
-use crate::{PairOutcome, PairReport, PunchReport, VerifyFailure};
+use crate::{PairOutcome, PairReport, PunchReport, VerifyFailure, behaviour::mapping_varies};
 
 /// How many ports of the peer's somebody else has to answer at: one may be that of a service which a router
 /// forwards.
