@@ -210,15 +210,14 @@ impl Builder {
             None => go_near(&dialer, &addresses, &mappings).await?,
         };
         let opener = port_set_opener(&self.host, &key, &inbound, &mappings, &nat64);
-        let unused_ports = UnusedPorts::new(self.host.clone());
         let inner = Arc::new(Inner {
+            unused_ports: UnusedPorts::new(self.host.clone()),
             host: self.host,
             key,
             observer: self.observer,
             ports,
             mappings,
             behaviour,
-            unused_ports,
             registered: std::sync::Mutex::default(),
             port_mappings,
             inbound,
