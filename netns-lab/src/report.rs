@@ -86,7 +86,7 @@ pub struct Kind {
 /// One run of the whole matrix.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Series {
-    /// What ran, and where, such as "punch agent, virtual time".
+    /// What ran, and where, such as "p2pconnect, virtual time".
     pub name: String,
     /// The ground it ran on.
     pub ground: String,
