@@ -97,6 +97,8 @@ async fn serve_requests(
                     }
                     return close_for(connection, &violation.to_string());
                 }
+                // The process ends: nobody else cancels a request.
+                Err(error) if error.is_cancelled() => return,
                 Err(error) => {
                     error!(%error, "serving a request failed");
                     let code = VarInt::from_u32(close::INTERNAL);
