@@ -10,16 +10,16 @@ use p2pconnect_tests::{
 
 const DROPS: [NatSpec; 1] = [NatSpec::port_preserving()];
 
-/// Builds a lab in which something is in the way, dials in vain, and returns what the dialler said.
-fn fails(a: Boxes<'_>, change: impl FnOnce(&mut Net)) -> (Finished, Process) {
+/// Builds a lab in which something is in the way, dials in vain, and returns what the dialler said, the listener that goes on,
+/// and the lab.
+fn fails(a: Boxes<'_>, change: impl FnOnce(&mut Net)) -> (Finished, Process, Net) {
     let mut net = Net::new(a, &DROPS);
     change(&mut net);
     let peer = net.id("b");
     let listener = net.listen_with("b", &["--allow-any"]);
     let dialled = net.dial("a", &peer, b"never arrives");
     assert_eq!(dialled.code(), 5, "{:#?}", dialled.stderr);
-    net.finish();
-    (dialled, listener)
+    (dialled, listener, net)
 }
 
 fn verdict(dialled: &Finished) -> String {
@@ -44,7 +44,7 @@ fn filter(net: &Net, host: &str, rules: &str) {
 fn a_coordinator_that_sees_everybody_at_a_bridge_is_named() {
     test(|| {
         let mut server = None;
-        let (dialled, mut listener) = fails(&DROPS, |net| {
+        let (dialled, mut listener, net) = fails(&DROPS, |net| {
             net.ip("server", "route add 172.17.0.0/16 dev eth0");
             let rules = "add table ip engine
                 add chain ip engine in { type nat hook input priority 100; }
@@ -60,6 +60,7 @@ fn a_coordinator_that_sees_everybody_at_a_bridge_is_named() {
         // Whoever runs the server is told as well.
         let mut server = server.unwrap();
         server.wait_for_log("warning: different peers are seen at 172.17.0.1");
+        net.finish();
     });
 }
 
@@ -81,7 +82,7 @@ fn serve_at_home_of(net: &mut Net, beside: &str) -> Process {
 fn a_coordinator_that_sees_one_peer_inside_a_network_is_named() {
     test(|| {
         let mut server = None;
-        let (dialled, mut listener) = fails(&DROPS, |net| {
+        let (dialled, mut listener, net) = fails(&DROPS, |net| {
             server = Some(serve_at_home_of(net, "b"));
         });
         assert_eq!(verdict(&dialled), "peer-known-inside-only");
@@ -93,6 +94,7 @@ fn a_coordinator_that_sees_one_peer_inside_a_network_is_named() {
         // Whoever runs the server is told as well.
         let mut server = server.unwrap();
         server.wait_for_log("warning: a peer is seen at 192.168.77.1");
+        net.finish();
     });
 }
 
@@ -115,7 +117,7 @@ fn a_peer_that_is_known_inside_only_reaches_a_dialler_that_lets_it_in() {
 #[test]
 fn a_transparent_proxy_is_named() {
     test(|| {
-        let (dialled, listener) = fails(&DROPS, |net| {
+        let (dialled, listener, net) = fails(&DROPS, |net| {
             let proxy = net
                 .lab
                 .host("a")
@@ -135,6 +137,7 @@ fn a_transparent_proxy_is_named() {
         assert_eq!(verdict(&dialled), "intercepted", "{:#?}", dialled.stderr);
         assert!(dialled.reason().contains("transparent proxy"));
         points_to_the_other_side(listener);
+        net.finish();
     });
 }
 
@@ -142,7 +145,7 @@ fn a_transparent_proxy_is_named() {
 #[test]
 fn another_way_to_the_peer_than_to_the_coordinator_is_named() {
     test(|| {
-        let (dialled, listener) = fails(&DROPS, |net| {
+        let (dialled, listener, net) = fails(&DROPS, |net| {
             net.ip("a", "link add tun type veth peer name far");
             net.ip("a", "addr add 10.8.0.2/24 dev tun");
             for link in ["tun", "far"] {
@@ -155,5 +158,6 @@ fn another_way_to_the_peer_than_to_the_coordinator_is_named() {
         assert_eq!(verdict(&dialled), "unmapped-route");
         assert!(dialled.reason().contains("VPN"));
         points_to_the_other_side(listener);
+        net.finish();
     });
 }

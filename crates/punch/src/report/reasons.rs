@@ -29,8 +29,8 @@ pub(super) const KNOWN_INSIDE_ONLY: &str = "\
 pub(super) const PEER_KNOWN_INSIDE_ONLY: &str = "\
     This side was told no address of the peer but such as lead nowhere from here. The peer's report \
     says why: no STUN server answers it, which is so as well where its NAT has no port left for some \
-    minutes; or the coordinator and the STUN servers see it from inside its own network, and one \
-    outside, on a machine with a public address, would help.";
+    minutes; or the coordinator and the STUN servers see it from inside its own network. Then a \
+    coordinator outside that network, on a machine with a public address, would help.";
 
 pub(super) const UNMAPPED_ROUTE: &str = "\
     Packets to the peer leave this machine by another way, such as a VPN, than those to the \
