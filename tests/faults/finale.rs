@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use netns_lab::oracle::{Endpoint, How, Outcome, Outside, punchable};
+use netns_lab::{
+    Dependence,
+    oracle::{Endpoint, How, Outcome, Outside, punchable},
+};
 use p2pconnect::DialError;
 use tokio::{
     sync::oneshot,
@@ -47,7 +50,7 @@ enum Due {
     Connects,
     /// The policy does not let it.
     Refused,
-    /// It takes luck, or ports that are used up.
+    /// It takes luck, or ports that are taken: a NAT keeps what it has for a host at its former address.
     Open,
 }
 
@@ -59,8 +62,7 @@ impl Play {
         for one in 0..self.machines.len() {
             for other in one + 1..self.machines.len() {
                 let ended = self.dial(one, other).await;
-                let due = self.due(one, other);
-                self.judge(one, other, ended, due);
+                self.judge(one, other, ended);
                 self.pass(PAUSE).await;
                 let later = LATER_MS[(self.seed as usize + one + other) % LATER_MS.len()];
                 let crossing = async {
@@ -68,13 +70,8 @@ impl Play {
                     self.dial(one, other).await
                 };
                 let (theirs, ended) = tokio::join!(self.dial(other, one), crossing);
-                for (from, to, ended) in [(other, one, theirs), (one, other, ended)] {
-                    let due = match self.due(from, to) {
-                        Due::Connects if self.counts(from) || self.counts(to) => Due::Open,
-                        due => due,
-                    };
-                    self.judge(from, to, ended, due);
-                }
+                self.judge(other, one, theirs);
+                self.judge(one, other, ended);
                 self.pass(PAUSE).await;
             }
         }
@@ -91,19 +88,25 @@ impl Play {
         timeout(DIAL_LIMIT + TALK_LIMIT, end).await.ok()?.ok()
     }
 
-    /// Returns whether a peer appears from the next port of a box, which what its own dial sends is in the way of when
-    /// it is dialled at the same moment: the oracle knows no other users of a box.
-    fn counts(&self, peer: usize) -> bool {
-        let endpoint = Outside::of(self.ground.boxes(peer)).endpoint;
-        matches!(endpoint, Endpoint::Sequential(_))
+    /// Returns whether somebody has to know the next port of a box beforehand. The oracle takes that for certain, but knows
+    /// no other users of a box: what a peer asks STUN servers, and a dial of its own at the same moment, take ports too, and
+    /// what was found out while packets came out of order goes on to be believed.
+    fn needs_prediction(&self, one: usize, other: usize) -> bool {
+        let [one, other] = [one, other].map(|peer| Outside::of(self.ground.boxes(peer)));
+        let predicts = |of: &Outside, by: &Outside| {
+            let counts = matches!(of.endpoint, Endpoint::Sequential(_));
+            counts && by.filtering == Dependence::AddressAndPortDependent
+        };
+        predicts(&one, &other) || predicts(&other, &one)
     }
 
     /// Checks that what had to come of a dial did.
-    fn judge(&mut self, from: usize, to: usize, ended: Option<Ended>, due: Due) {
+    fn judge(&mut self, from: usize, to: usize, ended: Option<Ended>) {
         self.look();
-        let is_full = |peer| self.wire.was_full(peer, self.whole);
-        let due = match due {
-            Due::Connects if is_full(from) || is_full(to) => Due::Open,
+        let wire = &self.wire;
+        let lacks_ports = |peer| wire.was_full(peer, self.whole) || wire.is_crowded(peer);
+        let due = match self.due(from, to) {
+            Due::Connects if lacks_ports(from) || lacks_ports(to) => Due::Open,
             due => due,
         };
         let is_met = ended.as_ref().is_some_and(|ended| match due {
@@ -137,6 +140,7 @@ impl Play {
             Outcome::Certain {
                 how: How::Filling, ..
             } => Due::Open,
+            Outcome::Certain { .. } if self.needs_prediction(from, to) => Due::Open,
             Outcome::Certain { .. } => Due::Connects,
             Outcome::Chance { .. } | Outcome::Impossible { .. } => Due::Open,
         }

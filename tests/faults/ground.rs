@@ -1,11 +1,15 @@
 //! The world that a schedule is played in: its hosts and boxes by name, and where each peer has been.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
 
-use netns_lab::{BurstLoss, HostSpec, LinkSpec, NatSpec, Topology, preset, virtual_time::HostId};
+use netns_lab::{
+    BurstLoss, Dependence, HostSpec, LinkSpec, NatSpec, PortAssignment, Topology, preset,
+    virtual_time::HostId,
+};
 use netns_lab_programs::Programs;
 use p2pconnect_identity::SecretKey;
 use p2pconnect_tests::kinds;
@@ -126,6 +130,22 @@ impl Ground {
             1 => format!("{host}.nat"),
             _ => format!("{host}.nat{number}"),
         }
+    }
+
+    /// Returns the names of all boxes that keep ports, if these are free, for all destinations.
+    pub(crate) fn port_keeping_boxes(&self) -> BTreeSet<String> {
+        let keeps = |spec: &NatSpec| {
+            let is_same = spec.mapping == Dependence::EndpointIndependent;
+            spec.ports == PortAssignment::PreservedWithOverload
+                || spec.ports == PortAssignment::Preserved && is_same
+        };
+        let of_peer = |(peer, place): (usize, &Place)| {
+            let boxes = place.boxes.iter().zip(1..);
+            let keeping = boxes.filter(|(spec, _)| keeps(spec));
+            let named = keeping.map(|(_, number)| self.box_name(peer, number));
+            named.collect::<Vec<_>>()
+        };
+        self.peers.iter().enumerate().flat_map(of_peer).collect()
     }
 
     /// Has a link do something to what it carries, or nothing any more.

@@ -1,4 +1,4 @@
-//! What the packets show: who goes to whose addresses, and which box has no ports left.
+//! What the packets show: who goes to whose addresses, and which box has not the ports that a peer needs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,6 +32,11 @@ pub(crate) struct Wire {
     hosts: BTreeMap<String, usize>,
     /// When a box of a peer had no ports left last.
     full: BTreeMap<usize, Duration>,
+    /// The boxes that keep ports wherever they can, by name.
+    keeping: BTreeSet<String>,
+    /// The peers that a box could not keep a port for, since somebody else has it: the peer itself, at an address that it
+    /// had before.
+    crowded: BTreeSet<usize>,
     /// How many entries of the log have been read.
     read: usize,
 }
@@ -42,6 +47,8 @@ impl Wire {
             owners: BTreeMap::new(),
             hosts: (0..ground.peers()).map(|it| (host_name(it), it)).collect(),
             full: BTreeMap::new(),
+            keeping: ground.port_keeping_boxes(),
+            crowded: BTreeSet::new(),
             read: 0,
         };
         wire.note(ground);
@@ -67,10 +74,14 @@ impl Wire {
                     verdict:
                         Remark::Verdict(Verdict::Dropped(DropReason::NoPort(_) | DropReason::TableFull)),
                 } => {
-                    let host = entry.to.split('.').next().unwrap_or_default();
-                    if let Some(peer) = self.hosts.get(host) {
-                        self.full.insert(*peer, entry.at);
+                    if let Some(peer) = self.behind(&entry.to) {
+                        self.full.insert(peer, entry.at);
                     }
+                }
+                Event::Arrived {
+                    verdict: Remark::Verdict(Verdict::Mapped { internal, external }),
+                } if internal.port() != external.port() && self.keeping.contains(&*entry.to) => {
+                    self.crowded.extend(self.behind(&entry.to));
                 }
                 _ => {}
             }
@@ -91,6 +102,16 @@ impl Wire {
             let text = format!("{peer} goes to {to} of {owners:?} at {:?}", entry.at);
             checks.breaks(Broken::Admission, text);
         }
+    }
+
+    /// Returns the peer that is behind a box.
+    fn behind(&self, name: &str) -> Option<usize> {
+        self.hosts.get(name.split('.').next()?).copied()
+    }
+
+    /// Returns whether a box could not keep a port for a peer.
+    pub(crate) fn is_crowded(&self, peer: usize) -> bool {
+        self.crowded.contains(&peer)
     }
 
     /// Returns whether a box of a peer has had no ports left since then.
