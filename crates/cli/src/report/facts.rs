@@ -68,12 +68,15 @@ impl Facts {
         if self.is_translated != Some(false) {
             return format!("the NAT here: {}", evidence::nat_in_words(report));
         }
-        match report.filtering {
-            None => "there is no NAT here".to_owned(),
-            Some(NatFiltering::EndpointIndependent) => {
+        match (report.filtering, report.unsolicited) {
+            (Some(NatFiltering::EndpointIndependent), None) => {
                 "there is no NAT here, and nothing is filtered".to_owned()
             }
-            Some(_) => format!(
+            // A STUN server with one address cannot tell whether addresses make a difference: that is assumed.
+            (None | Some(NatFiltering::AddressDependent), None) => {
+                "there is no NAT here".to_owned()
+            }
+            (Some(NatFiltering::AddressAndPortDependent), _) | (_, Some(_)) => format!(
                 "there is no NAT here; the firewall here: {}",
                 evidence::filtering_in_words(report)
             ),
@@ -99,13 +102,15 @@ pub(super) fn fact(status: &Status) -> Option<String> {
 mod tests {
     use std::net::SocketAddr;
 
+    use p2pconnect::UnsolicitedSyn;
+
     use super::*;
 
     #[test]
     fn where_no_address_is_translated_there_is_no_nat() {
         let local = SocketAddr::from(([203, 0, 113, 7], 5));
         let report = NatReport {
-            filtering: Some(NatFiltering::AddressDependent),
+            filtering: Some(NatFiltering::AddressAndPortDependent),
             ..NatReport::default()
         };
         for (mapped, told) in [
@@ -121,6 +126,32 @@ mod tests {
             });
             let here = facts.what_is_here(&report);
             assert!(here.starts_with(told), "{here}");
+        }
+    }
+
+    #[test]
+    fn a_firewall_is_named_where_one_is_known() {
+        let facts = Facts {
+            is_translated: Some(false),
+            ..Facts::default()
+        };
+        for (filtering, unsolicited, is_firewall) in [
+            (None, None, false),
+            (Some(NatFiltering::EndpointIndependent), None, false),
+            (Some(NatFiltering::AddressDependent), None, false),
+            (
+                Some(NatFiltering::AddressDependent),
+                Some(UnsolicitedSyn::Dropped),
+                true,
+            ),
+            (Some(NatFiltering::AddressAndPortDependent), None, true),
+        ] {
+            let here = facts.what_is_here(&NatReport {
+                filtering,
+                unsolicited,
+                ..NatReport::default()
+            });
+            assert_eq!(here.contains("firewall"), is_firewall, "{here}");
         }
     }
 
