@@ -1,9 +1,9 @@
 //! What programs hear of a command that a signal has ended.
 
 use p2pconnect::SecretKey;
-use tokio::time::timeout;
+use tokio::{io::AsyncReadExt as _, time::timeout};
 
-use crate::commands::{LIMIT, Running, Shell};
+use crate::commands::{LIMIT, Running, Shell, program};
 
 /// Sends a signal to a command, which has to end for it with a last word that names it.
 async fn assert_is_interrupted(running: Running, signal: &str) {
@@ -48,6 +48,25 @@ async fn a_listener_that_is_interrupted_before_its_stream_has_failed() {
         let mut listen = shell.start(&["listen", "--json", "--allow-any"]);
         listen.wait_for("\"registered\"").await;
         assert_is_interrupted(listen, signal).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_ends_by_being_told_to() {
+    let keys = tempfile::tempdir().unwrap();
+    let key = keys.path().join("key.pem").display().to_string();
+    let serve = ["serve", "--listen=127.0.0.1:0", "--stun=127.0.0.1:0"];
+    for signal in ["INT", "TERM", "HUP"] {
+        let mut command = program();
+        command.args(serve).args(["--key", &key]);
+        let mut serve = Shell::spawn(command);
+        let mut stdout = serve.child.stdout.take().unwrap();
+        // It has said where it listens.
+        let heard = timeout(LIMIT, stdout.read_exact(&mut [0; 1])).await;
+        heard.unwrap().unwrap();
+        serve.signal(signal).await;
+        let (status, said) = serve.end().await;
+        assert_eq!(status.code(), Some(0), "{signal}: {said}");
     }
 }
 

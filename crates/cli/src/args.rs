@@ -47,6 +47,13 @@ Exit status:
   141  whoever reads stdout has closed it, as `head` does; nothing is said of that
 A stdout that is closed from the beginning (>&-) is taken for /dev/null.";
 
+const STATUSES_OF_SERVE: &str = "\
+Exit status:
+  0  told to end, by Ctrl-C, SIGTERM or a hang-up
+  1  this machine failed
+  2  wrong usage, or an address or key file that cannot be used
+  141  whoever reads stdout has closed it before the addresses were there";
+
 /// Connects two machines behind different NATs by a direct, authenticated TCP stream.
 #[derive(Debug, Parser)]
 #[command(name = "p2pconnect", version, after_help = STATUSES, max_term_width = 100)]
@@ -63,6 +70,7 @@ pub(crate) enum Command {
     ///
     /// Says on stderr who comes, dials and goes, by peer id, and whom it refuses; the lines are bounded. RUST_LOG
     /// selects more or less of it, and `off` nothing.
+    #[command(after_help = STATUSES_OF_SERVE)]
     Serve(Serve),
     /// Wait for peers that dial this machine; unless they are forwarded, the first one's stream is
     /// stdin and stdout

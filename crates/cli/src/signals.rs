@@ -12,9 +12,9 @@ pub(crate) fn ended_by(signal: Signal) -> anyhow::Error {
 }
 
 /// Waits for whatever ends a service: Ctrl-C, the request of a service manager, or the hang-up of the
-/// terminal that it was started in. Returns which of them it was.
-pub(crate) async fn told_to_end() -> Signal {
-    either(interrupted(), hung_up()).await
+/// terminal that it was started in. Returns which of them it was. Counts from the call, not from the first poll.
+pub(crate) fn told_to_end() -> impl Future<Output = Signal> {
+    either(interrupted(), hung_up())
 }
 
 /// Waits for one of two signals, whichever comes first.
@@ -28,21 +28,13 @@ pub(crate) async fn either(
     }
 }
 
-/// Waits for Ctrl-C, or for the polite request to end that service managers send.
-pub(crate) async fn interrupted() -> Signal {
-    match (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) {
-        (Ok(mut interrupt), Ok(mut terminate)) => {
-            tokio::select! {
-                _ = interrupt.recv() => "SIGINT",
-                _ = terminate.recv() => "SIGTERM",
-            }
-        }
-        // Without handlers the system's own behaviour stays: the signal ends the process.
-        _ => std::future::pending().await,
-    }
+/// Waits for Ctrl-C, or for the polite request to end that service managers send. Counts from the call, not from the
+/// first poll.
+pub(crate) fn interrupted() -> impl Future<Output = Signal> {
+    either(
+        received(SignalKind::interrupt(), "SIGINT"),
+        received(SignalKind::terminate(), "SIGTERM"),
+    )
 }
 
 /// Waits for the hang-up that a terminal sends when it goes, and ssh to its `ProxyCommand` when the
@@ -68,6 +60,7 @@ fn received(kind: SignalKind, name: Signal) -> impl Future<Output = Signal> {
                 signal.recv().await;
                 name
             }
+            // Without a handler the system's own behaviour stays: the signal ends the process.
             None => std::future::pending().await,
         }
     }

@@ -45,6 +45,8 @@ pub(crate) async fn run(options: args::Serve) -> Exit {
         Ok(rendezvous) => rendezvous,
         Err(error) => return Exit::usage(error),
     };
+    // Whoever has read where it listens may tell it to end.
+    let told_to_end = signals::told_to_end();
     let coordinator = &rendezvous.coordinator;
     let announced = exit::of_printing(announce(coordinator, rendezvous.stun.local_addrs()));
     if announced != Exit::DONE {
@@ -55,10 +57,7 @@ pub(crate) async fn run(options: args::Serve) -> Exit {
     warning.spawn(async move { hidden.await.into_iter().for_each(warn_of) });
     let inside = coordinator.client_inside();
     warning.spawn(async move { inside.await.into_iter().for_each(warn_of_inside) });
-    let told_to_end = async {
-        signals::interrupted().await;
-    };
-    rendezvous.run(told_to_end).await;
+    rendezvous.run(async { _ = told_to_end.await }).await;
     Exit::DONE
 }
 
