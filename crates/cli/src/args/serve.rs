@@ -1,7 +1,7 @@
 //! What `serve` is told.
 
 use std::{
-    net::{Ipv6Addr, SocketAddr, ToSocketAddrs as _},
+    net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs as _},
     path::PathBuf,
 };
 
@@ -52,11 +52,28 @@ fn user(text: &str) -> Result<String, String> {
     }
 }
 
-/// Reads an address to listen on: `IP:PORT`, a name in the place of the address, or a port alone.
+/// What an address to listen on is.
+const WANTED: &str =
+    "write IP:PORT, such as 0.0.0.0:4433, [::]:4433 or 192.0.2.1:4433, or a port alone";
+
+/// Reads an address to listen on, which is one that a machine may have. The system lets servers listen on those of groups
+/// as well, whom nobody can connect to there.
 fn listen_address(text: &str) -> Result<SocketAddr, String> {
-    let wanted =
-        "write IP:PORT, such as 0.0.0.0:4433, [::]:4433 or 192.0.2.1:4433, or a port alone";
-    let no_address = || format!("this is no address to listen on; {wanted}");
+    let address = any_address(text)?;
+    let kind = match address.ip().to_canonical() {
+        ip if ip.is_multicast() => "a multicast address",
+        IpAddr::V4(ip) if ip.is_broadcast() => "the broadcast address",
+        IpAddr::V4(_) | IpAddr::V6(_) => return Ok(address),
+    };
+    Err(format!(
+        "{} is {kind}, where no peer can reach this machine; {WANTED}",
+        address.ip()
+    ))
+}
+
+/// Reads `IP:PORT`, a name in the place of the address, or a port alone.
+fn any_address(text: &str) -> Result<SocketAddr, String> {
+    let no_address = || format!("this is no address to listen on; {WANTED}");
     let (_, port) = text.rsplit_once(':').unwrap_or(("", text));
     // The standard library would take the sign.
     if port.starts_with('+') {
@@ -71,7 +88,7 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
     }
     let host = text.rsplit_once(':').map(|(host, _)| parse_host(host));
     if let Some(Err(error)) = host {
-        return Err(format!("{}; {wanted}", escaped(&error.to_string())));
+        return Err(format!("{}; {WANTED}", escaped(&error.to_string())));
     }
     let found = text.to_socket_addrs();
     let first = found.ok().and_then(|mut it| it.next());
@@ -101,7 +118,15 @@ mod tests {
         for wrong in signs.into_iter().chain(others) {
             assert!(listen_address(wrong).is_err(), "{wrong}");
         }
-        let error = listen_address("1.2.3:5000").unwrap_err();
-        assert!(error.contains("no IPv4 address"), "{error}");
+        for (wrong, told) in [
+            ("1.2.3:5000", "no IPv4 address"),
+            ("224.0.0.1:5000", "224.0.0.1 is a multicast address"),
+            ("[ff02::1]:5000", "ff02::1 is a multicast address"),
+            ("[::ffff:224.0.0.1]:5000", "is a multicast address"),
+            ("255.255.255.255:5000", "is the broadcast address"),
+        ] {
+            let error = listen_address(wrong).unwrap_err();
+            assert!(error.contains(told) && error.contains(WANTED), "{error}");
+        }
     }
 }
