@@ -72,24 +72,25 @@ impl Privileges {
             Self::Kept => {}
             Self::Wanted(account) => account.assume().map_err(|error| {
                 anyhow!(
-                    "this process cannot become user {}: {}",
-                    account.user,
+                    "this process cannot become {}: {}",
+                    account.name(),
                     error.desc()
                 )
             })?,
-            Self::Usual(account) => stdio::say(match account.assume() {
-                Ok(()) => format!(
-                    "note: from here on this runs as user {}, no longer as root; --user names another",
-                    account.user
-                ),
-                // As in a container that may not, or has one user alone.
-                Err(error) => format!(
-                    "warning: this goes on as root, since it cannot become user {} ({}); start it as another user, or \
-                     name one with --user",
-                    account.user,
-                    error.desc()
-                ),
-            }),
+            Self::Usual(account) => {
+                let name = account.name();
+                stdio::say(match account.assume() {
+                    Ok(()) => format!(
+                        "note: from here on this runs as {name}, no longer as root; --user names another"
+                    ),
+                    // As in a container that may not, or has one user alone.
+                    Err(error) => format!(
+                        "warning: this goes on as root, since it cannot become {name} ({}); start it as another user, \
+                         or name one with --user",
+                        error.desc()
+                    ),
+                });
+            }
         }
         Ok(())
     }
@@ -100,6 +101,14 @@ impl Account {
         user: Uid::from_raw(USUAL_NUMBER),
         group: Gid::from_raw(USUAL_NUMBER),
     };
+
+    /// Returns the user's name with the number, or the number alone where it has no name.
+    fn name(self) -> String {
+        match User::from_uid(self.user) {
+            Ok(Some(user)) => format!("{} ({})", escaped(&user.name), self.user),
+            Ok(None) | Err(_) => format!("user {}", self.user),
+        }
+    }
 
     /// Makes all threads those of this account and of none of root's groups, nor able to become root again: the C
     /// library sees to all of them (nptl(7)), and the kernel takes the capabilities of whoever leaves root
@@ -174,6 +183,12 @@ mod tests {
         assert_eq!(own, Privileges::Kept);
         let error = Privileges::of(Some("54322"), SOMEBODY).unwrap_err();
         assert!(error.to_string().contains("only root"), "{error}");
+    }
+
+    #[test]
+    fn a_user_is_told_by_name_where_there_is_one() {
+        assert_eq!(number(0).name(), "root (0)");
+        assert_eq!(number(54_321).name(), "user 54321");
     }
 
     #[test]
