@@ -1,9 +1,15 @@
 //! Loads the key files of peers and coordinators.
 
-use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt as _, path::PathBuf};
+use std::{
+    fs::DirBuilder,
+    io,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    path::PathBuf,
+};
 
 use anyhow::{Context as _, anyhow};
 use etcetera::BaseStrategy as _;
+use nix::unistd::{Uid, geteuid};
 use p2pconnect::{KeyFileError, Readers, SecretKey, Shortage, load_or_create_for};
 
 use crate::args::KeyFile;
@@ -45,8 +51,13 @@ fn remedied(error: KeyFileError, readers: Readers) -> anyhow::Error {
         {
             error.into()
         }
-        (KeyFileError::Read { source, .. }, _) => {
-            anyhow!("{error}: {source}; let this user read it, or name another one with --key")
+        (KeyFileError::Read { path, source }, _) => {
+            let owner = path.metadata().ok().map(|it| Uid::from_raw(it.uid()));
+            let is_others = owner.is_some_and(|owner| owner != geteuid());
+            anyhow!(
+                "{error}: {source}; {}",
+                to_read_one(source.kind(), is_others)
+            )
         }
         (KeyFileError::Write { source, .. }, _) => anyhow!(
             "{error}: {source}; with --key, name a file in a directory where this user can make one"
@@ -55,6 +66,18 @@ fn remedied(error: KeyFileError, readers: Readers) -> anyhow::Error {
             "{error}; where that cannot be done, as on a read-only volume of secrets, give --shared-key"
         ),
         _ => error.into(),
+    }
+}
+
+/// Says what to do where a key file cannot be read, which may be another user's.
+const fn to_read_one(why: io::ErrorKind, is_others: bool) -> &'static str {
+    match why {
+        // This user would be refused the key of another one, too.
+        io::ErrorKind::PermissionDenied if is_others => {
+            "it belongs to another user; name one of this user's own with --key"
+        }
+        io::ErrorKind::PermissionDenied => "let this user read it, or name another one with --key",
+        _ => "name another one with --key",
     }
 }
 
@@ -98,5 +121,16 @@ mod tests {
             assert!(told.contains("permission denied; "), "{told}");
             assert!(told.contains("with --key"), "{told}");
         }
+    }
+
+    #[test]
+    fn nobody_is_told_to_let_this_user_read_what_that_does_not_help_with() {
+        let denied = io::ErrorKind::PermissionDenied;
+        assert!(to_read_one(denied, false).contains("let this user read it"));
+        let advice = to_read_one(denied, true);
+        assert!(advice.contains("of this user's own"), "{advice}");
+        // As where links lead in a circle.
+        let advice = to_read_one(io::Error::from_raw_os_error(40).kind(), false);
+        assert_eq!(advice, "name another one with --key");
     }
 }

@@ -47,6 +47,12 @@ pub fn load_or_create(path: &Path) -> Result<SecretKey, KeyFileError> {
 ///
 /// [`KeyFileError`], which names the path.
 pub fn load_or_create_for(path: &Path, readers: Readers) -> Result<SecretKey, KeyFileError> {
+    let text = path.as_os_str().as_encoded_bytes();
+    if text.ends_with(b"/") || text.ends_with(b"/.") {
+        return Err(KeyFileError::Directory {
+            path: path.to_owned(),
+        });
+    }
     match load(path, readers) {
         Err(KeyFileError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             create(path)?;
@@ -198,6 +204,14 @@ pub enum KeyFileError {
         path: PathBuf,
         /// Where the link leads.
         target: PathBuf,
+    },
+    /// The path is one of a directory by its end, whether that is there or not.
+    #[error(
+        "the path {} names a directory; name a key file, which is made if it is not there", path.display()
+    )]
+    Directory {
+        /// The path.
+        path: PathBuf,
     },
     /// The file holds something else.
     #[error("the file {} holds no key that can be used here, which is one that this program has made; name another file", path.display())]
@@ -368,6 +382,16 @@ mod tests {
         assert!(matches!(error, KeyFileError::Dangling { .. }), "{error}");
         let left = fs::read_dir(&dir.0).unwrap();
         assert_eq!(left.count(), 1, "nothing but the link");
+    }
+
+    #[test]
+    fn a_path_that_ends_as_one_of_a_directory_is_said_to_be_that() {
+        let dir = TempDir::new("directory");
+        for end in ["", "missing/", "missing/."] {
+            let error = load_or_create(&dir.0.join(end)).unwrap_err();
+            assert!(error.to_string().contains("names a directory"), "{error}");
+        }
+        assert_eq!(fs::read_dir(&dir.0).unwrap().count(), 0, "nothing is made");
     }
 
     #[test]
