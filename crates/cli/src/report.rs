@@ -415,7 +415,7 @@ impl Reporter {
         let reason = with_causes(error);
         let mut facts = self.facts();
         facts.is_repeated = true;
-        let is_news = facts.told.insert(reason.clone());
+        let is_news = facts.is_news(&reason);
         drop(facts);
         if is_news {
             let sentence = format!("waiting: {reason}");

@@ -43,6 +43,13 @@ impl Failure {
 const REMEMBERED: Duration = Duration::from_secs(60);
 
 impl Facts {
+    /// Notes what people are told, and tells whether they learn anything new. A number that differs, as that of the
+    /// seconds for which a peer has been silent, makes nothing new.
+    pub(super) fn is_news(&mut self, text: &str) -> bool {
+        self.told
+            .insert(text.replace(|c: char| c.is_ascii_digit(), ""))
+    }
+
     /// Notes a failure, and tells whether the last one was like it.
     pub(super) fn is_like_the_last(&mut self, failure: Failure) -> bool {
         let last = self.last_failure.replace(failure);
@@ -102,7 +109,7 @@ pub(super) fn fact(status: &Status) -> Option<String> {
 mod tests {
     use std::net::SocketAddr;
 
-    use p2pconnect::UnsolicitedSyn;
+    use p2pconnect::{DialError, UnsolicitedSyn};
 
     use super::*;
 
@@ -153,6 +160,15 @@ mod tests {
             });
             assert_eq!(here.contains("firewall"), is_firewall, "{here}");
         }
+    }
+
+    #[test]
+    fn a_reason_with_another_number_is_the_same() {
+        let mut facts = Facts::default();
+        let silent = |ms| DialError::PeerSilent(Duration::from_millis(ms)).to_string();
+        assert!(facts.is_news(&silent(3_000)));
+        assert!(!facts.is_news(&silent(13_200)));
+        assert!(facts.is_news(&DialError::PeerBusy.to_string()));
     }
 
     #[test]
