@@ -108,7 +108,7 @@ async fn a_dial_to_a_peer_that_was_killed_before_says_what_it_waits_for() {
     listen.signal("KILL").await;
     let other = Shell::beside(&shell);
     let mut dial = other.start(&["dial", &peer]);
-    dial.wait_for("no answer from the peer yet").await;
+    dial.wait_for("no connection to the peer yet").await;
     let (status, said) = dial.end().await;
     assert_eq!(status.code(), Some(3), "{said}");
 }

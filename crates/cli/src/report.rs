@@ -27,7 +27,7 @@ use crate::{
     pump::Transferred,
     signals::{self, Signal},
     stderr, stdio,
-    words::with_causes,
+    words::{in_tenths, with_causes},
 };
 
 /// Says on stderr what happens: lines for people, or JSON objects for programs.
@@ -390,22 +390,21 @@ impl Reporter {
         );
     }
 
-    /// Tells once what a dial waits for that has no connection yet, for so long at most: the answer of the peer that it has
-    /// been introduced to, or else the introduction.
+    /// Tells once what an attempt that takes so long at most has not got yet: a connection to the peer that it has been
+    /// introduced to, or else the introduction.
     pub(crate) fn unanswered(&self, peer: Option<&PeerId>, limit: Duration) {
-        let limit = humantime::format_duration(limit);
-        let sentence = match peer {
+        let lacking = match peer {
             // It has answered that it is busy.
             Some(_) if self.facts().is_peer_busy => return,
-            Some(_) => format!(
-                "no answer from the peer yet; this ends when the coordinator finds that it is gone, or after {limit}"
-            ),
-            None => {
-                format!("the coordinator has not introduced the peer yet; this ends after {limit}")
-            }
+            Some(_) => "connection",
+            None => "introduction",
         };
-        if self.facts().told.insert(sentence.clone()) {
-            let fields = json!({ "peer": peer.map(ToString::to_string) });
+        let limit_in_words = in_tenths(limit);
+        let sentence =
+            format!("no {lacking} to the peer yet; this attempt takes {limit_in_words} at most");
+        if self.facts().is_news(&sentence) {
+            let peer = peer.map(ToString::to_string);
+            let fields = json!({ "peer": peer, "limit_ms": millis(limit) });
             self.say("unanswered", &fields, &sentence);
         }
     }

@@ -1,4 +1,6 @@
-//! Errors, for people.
+//! Errors and times, for people.
+
+use std::time::Duration;
 
 /// Returns what an error and its causes say, each of them once: some errors have the words of their cause in their own.
 pub(crate) fn with_causes(error: &anyhow::Error) -> String {
@@ -32,6 +34,18 @@ pub(crate) fn in_words(text: &str) -> String {
     words
 }
 
+/// Returns a time that was computed in tenths of seconds, or in milliseconds where it is less than a second.
+pub(crate) fn in_tenths(time: Duration) -> String {
+    let unit = if time < Duration::from_secs(1) {
+        1
+    } else {
+        100
+    };
+    let units = (time.as_secs_f64() * 1e3 / f64::from(unit)).round();
+    let rounded = Duration::from_secs_f64(units * f64::from(unit) / 1e3);
+    humantime::format_duration(rounded).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -63,6 +77,18 @@ mod tests {
         let lost = CoordinatorError::GoingAway;
         let told = with_causes(&BindError::Coordinator(lost.clone()).into());
         assert_eq!(told, lost.to_string());
+    }
+
+    #[test]
+    fn what_is_left_of_a_time_is_told_in_tenths() {
+        for (millis, told) in [
+            (15_000, "15s"),
+            (2_999, "3s"),
+            (1_512, "1s 500ms"),
+            (512, "512ms"),
+        ] {
+            assert_eq!(in_tenths(Duration::from_millis(millis)), told);
+        }
     }
 
     #[test]

@@ -23,8 +23,8 @@ pub(crate) struct Dial {
     /// How long to try, such as 15s or 500ms
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration)]
     pub(crate) timeout: Duration,
-    /// Wait for a peer that is not online yet, or a coordinator, for an hour, or for so long; a peer that is there by
-    /// then is dialled for as long as --timeout says, also where it is busy
+    /// Wait for a peer that is not online yet, or a coordinator, for an hour, or for so long; an attempt within takes as
+    /// long as --timeout says at most, also where the peer is busy
     #[arg(
         long,
         value_name = "TIME",

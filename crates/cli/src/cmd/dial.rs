@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::anyhow;
 use humantime::format_duration;
-use p2pconnect::{Connection, Endpoint};
+use p2pconnect::{Connection, DialError, Endpoint, PeerId};
 use tokio::time::{sleep, sleep_until, timeout};
 
 use super::prepared::Prepared;
@@ -135,16 +135,56 @@ impl Failed {
         }
     }
 
-    /// Nobody has answered within the time of an option.
-    fn unanswered(option: &str) -> Self {
+    /// The time is over.
+    fn late(limit: Limit) -> Self {
         Self {
             status: exit::UNREACHABLE,
-            error: anyhow!(
-                "no answer from the coordinator in time; is it running, is UDP to it open, and the {option} long \
-                 enough?"
-            ),
+            error: late(limit),
             endpoint: None,
             may_become_right: true,
+        }
+    }
+
+    /// Returns the failure of the attempt before, where this one had too little time to learn anything.
+    fn or_as_before(self, before: Option<Self>) -> Self {
+        let tells_less = match self.error.downcast_ref() {
+            Some(DialError::TimedOut) => true,
+            // There is no path to whoever has gone.
+            Some(DialError::NoDirectPath(_)) => {
+                let before = before.as_ref().and_then(|it| it.error.downcast_ref());
+                matches!(before, Some(DialError::PeerSilent(_)))
+            }
+            _ => false,
+        };
+        match before {
+            Some(before) if tells_less => Self {
+                endpoint: self.endpoint,
+                ..before
+            },
+            _ => self,
+        }
+    }
+}
+
+/// How long an attempt may take, and by which option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Limit {
+    time: Duration,
+    option: &'static str,
+}
+
+impl Limit {
+    /// Returns that of an attempt, by what is left of the time for which a peer is waited for, if it is.
+    fn of(timeout: Duration, left: Option<Duration>) -> Self {
+        match left {
+            Some(time) if time < timeout => Self {
+                time,
+                option: "--wait",
+            },
+            _ => Self {
+                time: timeout,
+                option: "--timeout",
+            },
         }
     }
 }
@@ -163,22 +203,27 @@ async fn connect_at_last(
     let mut pauses = Pauses::default();
     let mut last = None;
     loop {
-        let connecting = connect(options, prepared, stopped);
-        let connecting = saying_what_is_lacking(connecting, options, reporter);
-        let attempt = timeout(options.timeout, connecting);
-        let failed = tokio::select! {
-            connected = attempt => match connected {
-                Ok(Ok(connected)) => return Ok(connected),
-                Ok(Err(failed)) => failed,
-                Err(_) => Failed::unanswered("--timeout"),
-            },
-            () = waited_in_vain(give_up_at, reporter) => {
-                return Err(in_vain(options, last.unwrap_or_else(|| Failed::unanswered("--wait"))));
-            }
+        let left = give_up_at.map(|at| at.saturating_duration_since(Instant::now()));
+        let limit = Limit::of(options.timeout, left);
+        let connecting = connect(options, prepared, limit, stopped);
+        let connecting = saying_what_is_lacking(connecting, &options.peer, limit, reporter);
+        let failed = match timeout(limit.time, connecting).await {
+            Ok(Ok(connected)) => return Ok(connected),
+            Ok(Err(failed)) => failed,
+            Err(_) => Failed::late(limit),
+        };
+        let is_over = give_up_at.is_some_and(|at| at <= Instant::now() + HEARD_BEFORE);
+        let failed = match is_over {
+            true => failed.or_as_before(last.take()),
+            false => failed,
         };
         let Some(give_up_at) = give_up_at.filter(|_| failed.may_become_right) else {
             return Err(failed);
         };
+        if is_over {
+            sleep_until(give_up_at.into()).await;
+            return Err(in_vain(options, failed));
+        }
         reporter.waiting(&failed.error);
         let pause = pauses.after(&failed.error);
         let Failed { endpoint, .. } = failed;
@@ -207,22 +252,11 @@ fn in_vain(options: &args::Dial, failed: Failed) -> Failed {
     }
 }
 
-/// Returns at the end of the time for which a peer is waited for, unless this side has been introduced to it in this
-/// attempt: that the two connect takes as long as any dial may take.
-async fn waited_in_vain(give_up_at: Option<Instant>, reporter: &Reporter) {
-    let before = reporter.introductions();
-    if let Some(give_up_at) = give_up_at {
-        sleep_until(give_up_at.into()).await;
-    }
-    if give_up_at.is_none() || reporter.introductions() > before {
-        pending().await
-    }
-}
-
-/// Waits for a connection, and says after a while whose answer it is that is waited for.
+/// Waits for a connection, and says after a while what there is not yet.
 async fn saying_what_is_lacking<T>(
     connecting: impl Future<Output = T>,
-    options: &args::Dial,
+    peer: &PeerId,
+    limit: Limit,
     reporter: &Reporter,
 ) -> T {
     let before = reporter.introductions();
@@ -231,13 +265,14 @@ async fn saying_what_is_lacking<T>(
         return connected;
     }
     let is_introduced = reporter.introductions() > before;
-    reporter.unanswered(is_introduced.then_some(&options.peer), options.timeout);
+    reporter.unanswered(is_introduced.then_some(peer), limit.time);
     connecting.await
 }
 
 async fn connect(
     options: &args::Dial,
     prepared: &Prepared<'_>,
+    limit: Limit,
     stopped: &mut Stopped<'_>,
 ) -> Result<(Endpoint, Connection), Failed> {
     let failed = |status, error| Failed {
@@ -247,7 +282,7 @@ async fn connect(
         may_become_right: false,
     };
     // The parts end a little before the whole does, so that their reports are heard.
-    let time = options.timeout - HEARD_BEFORE.min(options.timeout / 10);
+    let time = limit.time - HEARD_BEFORE.min(limit.time / 10);
     let deadline = Instant::now() + time;
     let builder = prepared.builder();
     let builder = builder.map_err(|(status, error)| failed(status, error))?;
@@ -271,8 +306,70 @@ async fn connect(
         Err(error) => Err(Failed {
             status: exit::of_dial(&error),
             may_become_right: pauses::dial_may_become_right(&error),
-            error: error.into(),
+            error: match error {
+                DialError::TimedOut => late(limit),
+                error => error.into(),
+            },
             endpoint: Some(endpoint),
         }),
+    }
+}
+
+/// Says what to look after where the time of an attempt is over.
+fn late(limit: Limit) -> anyhow::Error {
+    let error = DialError::TimedOut;
+    let told = format!(
+        "{error}; is it running, is UDP to it open, and the {} long enough?",
+        limit.option
+    );
+    anyhow::Error::new(error).context(told)
+}
+
+#[cfg(test)]
+mod tests {
+    use p2pconnect::{CoordinatorError, NatReport, PunchReport, Verdict};
+
+    use super::*;
+
+    #[test]
+    fn an_attempt_takes_no_longer_than_is_left_of_the_wait() {
+        let [second, minute] = [1, 60].map(Duration::from_secs);
+        let of = |timeout, left| {
+            let limit = Limit::of(timeout, left);
+            (limit.time, limit.option)
+        };
+        assert_eq!(of(second, None), (second, "--timeout"));
+        assert_eq!(of(second, Some(minute)), (second, "--timeout"));
+        assert_eq!(of(minute, Some(second)), (second, "--wait"));
+    }
+
+    #[test]
+    fn an_attempt_that_was_cut_short_tells_no_more_than_the_one_before() {
+        let no_path = || {
+            DialError::NoDirectPath(Box::new(PunchReport {
+                verdict: Verdict::Silent,
+                local_nat: NatReport::default(),
+                remote_nat: NatReport::default(),
+                nat64: false,
+                guessed: false,
+                pairs: Vec::new(),
+            }))
+        };
+        let failed = |status, error: DialError| Failed {
+            status,
+            error: error.into(),
+            endpoint: None,
+            may_become_right: true,
+        };
+        let silent = || DialError::PeerSilent(Duration::ZERO);
+        let before = || Some(failed(exit::UNAVAILABLE, silent()));
+        let late = || Failed::late(Limit::of(Duration::ZERO, None));
+        assert_eq!(late().or_as_before(before()).status, exit::UNAVAILABLE);
+        assert_eq!(late().or_as_before(None).status, exit::UNREACHABLE);
+        let no_path = || failed(exit::NO_PATH, no_path());
+        assert_eq!(no_path().or_as_before(before()).status, exit::UNAVAILABLE);
+        assert_eq!(no_path().or_as_before(None).status, exit::NO_PATH);
+        let lost = failed(exit::UNREACHABLE, CoordinatorError::GoingAway.into());
+        assert_eq!(lost.or_as_before(before()).status, exit::UNREACHABLE);
     }
 }
