@@ -470,6 +470,11 @@ async fn the_second_dial_of_a_listener_with_one_stream_is_status_5() {
     for once in ["asking again", "introduces", "connecting to"] {
         assert_eq!(said.matches(once).count(), 1, "{once}: {said}");
     }
+    assert!(said.contains("for 3s, and a longer --timeout"), "{said}");
+    // What is left of the time for a peer that is not there bounds this as well.
+    let (status, said) = dial(&["--wait=2s"]).await;
+    assert_eq!(status.code(), Some(5), "{said}");
+    assert!(said.contains("for 2s, and a longer --wait"), "{said}");
     let (status, said) = dial(&["--json"]).await;
     assert_eq!(status.code(), Some(5), "{said}");
     assert_eq!(said.matches("\"busy\"").count(), 1, "{said}");

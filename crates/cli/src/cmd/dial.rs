@@ -21,6 +21,7 @@ use crate::{
     report::Reporter,
     signals::{self, Signal},
     stdio::{Stdin, Stdout},
+    words::in_tenths,
 };
 
 /// How long the stream may take to end after a hang-up: some round trips, for the last bytes and
@@ -306,12 +307,29 @@ async fn connect(
         Err(error) => Err(Failed {
             status: exit::of_dial(&error),
             may_become_right: pauses::dial_may_become_right(&error),
-            error: match error {
-                DialError::TimedOut => late(limit),
-                error => error.into(),
-            },
+            error: explained(error, &options.peer, limit),
             endpoint: Some(endpoint),
         }),
+    }
+}
+
+/// Adds what the user can look after: the id that was dialled, and how long a busy peer was asked.
+fn explained(error: DialError, peer: &PeerId, limit: Limit) -> anyhow::Error {
+    match error {
+        DialError::Unavailable { own_id } => anyhow!(
+            "{peer} (check the id) is not online at this coordinator, or does not allow this machine, whose peer id \
+             is {own_id}"
+        ),
+        DialError::PeerBusy => {
+            let told = format!(
+                "{error}; it was asked for {}, and a longer {} asks for longer",
+                in_tenths(limit.time),
+                limit.option
+            );
+            anyhow::Error::new(error).context(told)
+        }
+        DialError::TimedOut => late(limit),
+        error => error.into(),
     }
 }
 
@@ -330,6 +348,7 @@ mod tests {
     use p2pconnect::{CoordinatorError, NatReport, PunchReport, Verdict};
 
     use super::*;
+    use crate::words::with_causes;
 
     #[test]
     fn an_attempt_takes_no_longer_than_is_left_of_the_wait() {
@@ -341,6 +360,23 @@ mod tests {
         assert_eq!(of(second, None), (second, "--timeout"));
         assert_eq!(of(second, Some(minute)), (second, "--timeout"));
         assert_eq!(of(minute, Some(second)), (second, "--wait"));
+    }
+
+    #[test]
+    fn a_dial_that_fails_says_what_to_look_after() {
+        let [own_id, peer] = [1, 2].map(|it| PeerId::from_public_key([it; 32]));
+        let limit = Limit::of(Duration::from_secs(15), None);
+        let told = |error| with_causes(&explained(error, &peer, limit));
+        let unavailable = told(DialError::Unavailable { own_id });
+        for id in [own_id, peer] {
+            assert!(unavailable.contains(&id.to_string()), "{unavailable}");
+        }
+        let busy = told(DialError::PeerBusy);
+        assert!(
+            busy.contains("asked for 15s, and a longer --timeout"),
+            "{busy}"
+        );
+        assert_eq!(busy.matches("busy").count(), 1, "{busy}");
     }
 
     #[test]
