@@ -8,10 +8,12 @@
     reason = "the figures are what this program is for"
 )]
 
-use std::io::{self, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use netns_lab::{Engine, Host, HostSpec, Lab, LinkSpec, NatSpec};

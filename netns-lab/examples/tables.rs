@@ -2,8 +2,7 @@
 //!
 //! `cargo run -p netns-lab --example tables`
 
-use std::fs;
-use std::path::Path;
+use std::{fs, path::Path};
 
 use netns_lab::{oracle, preset};
 

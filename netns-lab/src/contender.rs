@@ -3,17 +3,17 @@
 //! A [matrix](crate::matrix) lets a [`Contender`] dial between boxes of all kinds, a
 //! [scenario](crate::scenario) in a network of its own. The lab itself has none: its command dials with p2pconnect.
 
-use std::error::Error;
-use std::net::Ipv4Addr;
-use std::time::Duration;
+use std::{error::Error, net::Ipv4Addr, time::Duration};
 
 use p2pconnect_nat::NatSpec;
 
-use crate::Lab;
-use crate::link::LinkSpec;
-use crate::record::EventLog;
-use crate::topology::{HostSpec, Topology};
-use crate::virtual_time::World;
+use crate::{
+    Lab,
+    link::LinkSpec,
+    record::EventLog,
+    topology::{HostSpec, Topology},
+    virtual_time::World,
+};
 
 /// What kept a contender from dialling at all.
 pub type ContenderError = Box<dyn Error + Send + Sync>;

@@ -10,15 +10,21 @@ mod priority;
 mod trains;
 mod wires;
 
-use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
-use std::os::fd::AsRawFd as _;
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    io::{self, PipeReader, PipeWriter, Read as _, Write as _},
+    os::fd::AsRawFd as _,
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{self, Receiver, Sender},
+    },
+    time::{Duration, Instant, SystemTime},
+};
 
-use crate::error::Error;
-use crate::fabric::NodeId;
-use crate::packet_socket::{PacketSocket, SEND_BATCH};
+use crate::{
+    error::Error,
+    fabric::NodeId,
+    packet_socket::{PacketSocket, SEND_BATCH},
+};
 use trains::Train;
 
 pub(crate) use wires::{Records, Wires};

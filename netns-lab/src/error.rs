@@ -1,12 +1,13 @@
 //! What can go wrong while a lab is built or used.
 
-use std::io;
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use p2pconnect_nat::SpecError;
 
-use crate::fabric::{GateError, WorldError};
-use crate::link::LinkError;
+use crate::{
+    fabric::{GateError, WorldError},
+    link::LinkError,
+};
 
 /// An error of the lab itself; what the programs inside it do is not its business.
 #[derive(Debug, thiserror::Error)]

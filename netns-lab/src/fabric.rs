@@ -13,17 +13,16 @@ mod packets;
 mod queue;
 mod topology;
 
-use std::collections::VecDeque;
-use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{collections::VecDeque, net::IpAddr, sync::Arc, time::Duration};
 
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use crate::link::LinkSpec;
-use crate::middlebox::{Middlebox, Side};
-use crate::record::{Event as Seen, LogEntry};
+use crate::{
+    link::LinkSpec,
+    middlebox::{Middlebox, Side},
+    record::{Event as Seen, LogEntry},
+};
 use gate::Gates;
 use queue::{Queue, What};
 use topology::{Node, Place, Routes};

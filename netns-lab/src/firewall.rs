@@ -9,10 +9,14 @@ use std::net::Ipv4Addr;
 
 use p2pconnect_nat::{Hairpinning, NatSpec, SimultaneousOpen, Timers, UnsolicitedSyn};
 
-use crate::error::Error;
-use crate::namespace::set_sysctl;
-use crate::netlink::nftables::{Chain, Ruleset, Set, empty_set};
-use crate::netlink::rule::{Family, Rule};
+use crate::{
+    error::Error,
+    namespace::set_sysctl,
+    netlink::{
+        nftables::{Chain, Ruleset, Set, empty_set},
+        rule::{Family, Rule},
+    },
+};
 
 pub(crate) use expressible::check;
 

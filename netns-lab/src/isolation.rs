@@ -19,10 +19,12 @@
 mod guard;
 mod signals;
 
-use std::ffi::OsStr;
-use std::io;
-use std::path::Path;
-use std::process::{Child, Command, ExitCode};
+use std::{
+    ffi::OsStr,
+    io,
+    path::Path,
+    process::{Child, Command, ExitCode},
+};
 
 use crate::error::Error;
 

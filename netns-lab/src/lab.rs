@@ -8,17 +8,18 @@ mod quiet;
 mod readiness;
 mod reaper;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 pub use builder::{Engine as BoxEngine, LabBuilder};
 pub use host::{Host, Nat};
 
-use crate::capture::Capture;
-use crate::engine::Engine;
-use crate::error::Error;
-use crate::fabric::NodeId;
-use crate::record::{EventLog, SharedLog};
+use crate::{
+    capture::Capture,
+    engine::Engine,
+    error::Error,
+    fabric::NodeId,
+    record::{EventLog, SharedLog},
+};
 use reaper::Reaper;
 
 /// A network of hosts, NATs and links; dropping it removes everything.

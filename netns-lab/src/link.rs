@@ -6,8 +6,7 @@ mod spec;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;

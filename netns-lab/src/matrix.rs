@@ -73,22 +73,28 @@ mod dial;
 mod files;
 mod ladder;
 
-use std::io;
-use std::num::NonZero;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc;
-use std::thread;
-use std::time::Instant;
+use std::{
+    io,
+    num::NonZero,
+    path::PathBuf,
+    sync::{
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Instant,
+};
 
 use p2pconnect_nat::NatSpec;
 
-use crate::Engine;
-use crate::contender::{Contender, ContenderError, Path};
-use crate::error::Error;
-use crate::oracle::{self, Outcome, Punchability};
-use crate::preset::{self, Preset};
-use crate::report::{self, Expected, Ladder, Report, Series};
+use crate::{
+    Engine,
+    contender::{Contender, ContenderError, Path},
+    error::Error,
+    oracle::{self, Outcome, Punchability},
+    preset::{self, Preset},
+    report::{self, Expected, Ladder, Report, Series},
+};
 
 use files::Files;
 

@@ -2,8 +2,7 @@
 
 mod nat_model;
 
-use std::fmt;
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use crate::record::Remark;
 

@@ -47,9 +47,11 @@ mod session;
 mod table;
 mod verdict;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;

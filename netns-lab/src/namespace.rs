@@ -2,10 +2,12 @@
 //! the last process are gone, the kernel takes the namespace and its links away.
 #![expect(unsafe_code, reason = "namespaces are entered by system calls")]
 
-use std::fs::File;
-use std::io;
-use std::os::fd::{AsRawFd, RawFd};
-use std::path::Path;
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsRawFd, RawFd},
+    path::Path,
+};
 
 use crate::error::Error;
 

@@ -13,8 +13,7 @@ mod tcp;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
 use smoltcp::wire::{
     IPV4_HEADER_LEN, IPV6_HEADER_LEN, Icmpv4Packet, IpProtocol, IpVersion, Ipv4Packet, Ipv6Packet,

@@ -9,14 +9,15 @@
     reason = "packet sockets and their rings exist only as system calls"
 )]
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
-use crate::error::Error;
-use crate::packet::IpHeader;
+use crate::{error::Error, packet::IpHeader};
 
 /// Length of an Ethernet header.
 const ETHERNET: usize = 14;

@@ -2,14 +2,14 @@
 
 mod capture_file;
 
-use std::borrow::Cow;
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use crate::link::Crossing;
-use crate::model::Verdict;
-use crate::packet::Headers;
+use crate::{link::Crossing, model::Verdict, packet::Headers};
 
 /// What happened to a packet at one end of a link.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -16,8 +16,7 @@ mod standing;
 mod summary;
 mod text;
 
-use std::fmt;
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 pub use ladder::{Column, ColumnKind, Fate, Ladder, LadderPlace, Step, StepKind, Tone};
 pub use standing::Standing;

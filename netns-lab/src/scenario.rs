@@ -49,8 +49,7 @@ use std::time::Duration;
 
 use crate::topology::Topology;
 
-pub use crate::contender::Punch;
-pub use crate::virtual_time::Change;
+pub use crate::{contender::Punch, virtual_time::Change};
 pub use error::ScenarioError;
 pub use run::{DialEnd, DialRun, Ground, Outcome, RunError, ScenarioRun, run};
 pub use schema::fields;

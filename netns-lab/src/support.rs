@@ -1,17 +1,20 @@
 //! Finding out whether this system can run labs, and if not, why not.
 
-use std::io;
-use std::net::Ipv4Addr;
+use std::{io, net::Ipv4Addr};
 
 use p2pconnect_nat::{Dependence, NatSpec, UnsolicitedSyn};
 
-use crate::error::Error;
-use crate::firewall;
-use crate::isolation::{is_isolated, probe_namespaces};
-use crate::namespace::Namespace;
-use crate::netlink::Netlink;
-use crate::netlink::route::{self, VethEnd};
-use crate::packet_socket::PacketSocket;
+use crate::{
+    error::Error,
+    firewall,
+    isolation::{is_isolated, probe_namespaces},
+    namespace::Namespace,
+    netlink::{
+        Netlink,
+        route::{self, VethEnd},
+    },
+    packet_socket::PacketSocket,
+};
 
 /// Checks that this system can run labs.
 ///

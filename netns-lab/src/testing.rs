@@ -1,14 +1,20 @@
 //! Running tests in namespaces of their own.
 
-use std::fmt::Debug;
-use std::io::{self, PipeReader, Read as _};
-use std::process::{Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::{
+    fmt::Debug,
+    io::{self, PipeReader, Read as _},
+    process::{Command, ExitStatus, Stdio},
+    sync::{
+        PoisonError, RwLock,
+        mpsc::{self, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
+};
 
-use crate::error::Error;
-use crate::isolation::{is_isolated, spawn_isolated};
+use crate::{
+    error::Error,
+    isolation::{is_isolated, spawn_isolated},
+};
 
 /// Long enough for any test of a lab with timeouts of its own, short enough to
 /// notice a hang.

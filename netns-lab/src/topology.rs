@@ -4,14 +4,11 @@
 mod places;
 mod plan;
 
-use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use p2pconnect_nat::NatSpec;
 
-use crate::error::Error;
-use crate::fabric::Gate;
-use crate::link::LinkSpec;
+use crate::{error::Error, fabric::Gate, link::LinkSpec};
 
 pub(crate) use plan::{Plan, Planned, PlannedNode};
 

@@ -86,9 +86,11 @@ mod socket;
 mod tcp;
 mod world;
 
-pub use crate::fabric::{BoxId, HostId, Network, Uplink, WorldError};
-pub use crate::middlebox::{Middlebox, Outgoing, Side};
-pub use crate::record::{Event, EventLog, LogEntry, Remark};
+pub use crate::{
+    fabric::{BoxId, HostId, Network, Uplink, WorldError},
+    middlebox::{Middlebox, Outgoing, Side},
+    record::{Event, EventLog, LogEntry, Remark},
+};
 pub use ping::{Ping, Pong, PongKind};
 pub use socket::{
     Accepted, Datagram, Failure, KeepAlive, Opening, SocketError, SocketId, SocketState, TcpInfo,

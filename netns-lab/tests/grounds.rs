@@ -1,15 +1,17 @@
 //! One description on both grounds: the same boxes, the same order of packets.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::thread;
-use std::time::Duration;
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    thread,
+    time::Duration,
+};
 
-use netns_lab::virtual_time::{Failure, Opening, SocketId, SocketState, World};
 use netns_lab::{
     BoxSpec, Engine, EventLog, Gate, Host, HostSpec, Lab, LinkSpec, NatSpec, Topology,
     UnsolicitedSyn,
+    virtual_time::{Failure, Opening, SocketId, SocketState, World},
 };
 use socket2::{Domain, Socket, Type};
 

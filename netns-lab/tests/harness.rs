@@ -1,8 +1,10 @@
 //! The test harness itself fails when it should.
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
-use std::panic::catch_unwind;
-use std::time::{Duration, Instant};
+use std::{
+    panic::catch_unwind,
+    time::{Duration, Instant},
+};
 
 use netns_lab::TestRun;
 

@@ -4,9 +4,11 @@
 //! programs in it and waits to be killed.
 #![expect(clippy::print_stdout, reason = "this is a test runner of its own")]
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Command, ExitCode, Stdio};
-use std::time::Duration;
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    process::{Command, ExitCode, Stdio},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use netns_lab::{HostSpec, Lab, NatSpec};

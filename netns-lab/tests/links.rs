@@ -1,13 +1,15 @@
 //! Hosts reach each other through the links, with the delay asked for.
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
-use std::collections::BTreeSet;
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::unix::process::ExitStatusExt as _;
-use std::process::Stdio;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    io::{Read as _, Write as _},
+    net::{IpAddr, TcpListener, TcpStream, UdpSocket},
+    os::unix::process::ExitStatusExt as _,
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
 
 use netns_lab::{
     Direction, Engine, Error, Fate, Handshake, Host, HostSpec, Lab, LinkSpec, NatSpec, Packet,

@@ -1,7 +1,9 @@
 //! The kinds of the suite, and what the lab's oracle expects of each pair.
 
-use netns_lab::oracle::{Endpoint, Outside, punchable};
-use netns_lab::{Dependence, NatSpec, SimultaneousOpen, UnsolicitedSyn};
+use netns_lab::{
+    Dependence, NatSpec, SimultaneousOpen, UnsolicitedSyn,
+    oracle::{Endpoint, Outside, punchable},
+};
 use p2pconnect::Verdict;
 use p2pconnect_tests::kinds::{self, Kind};
 

@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
-use netns_lab::oracle::{Endpoint, How, Outcome, Outside, punchable};
-use netns_lab::{Dependence, NatSpec, PortAssignment, UnsolicitedSyn};
+use netns_lab::{
+    Dependence, NatSpec, PortAssignment, UnsolicitedSyn,
+    oracle::{Endpoint, How, Outcome, Outside, punchable},
+};
 
 /// What stands between a peer and the internet, the innermost box first.
 #[derive(Debug, Clone, Copy)]

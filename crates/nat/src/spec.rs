@@ -2,9 +2,7 @@
 
 mod named;
 
-use std::fmt;
-use std::net::Ipv6Addr;
-use std::time::Duration;
+use std::{fmt, net::Ipv6Addr, time::Duration};
 
 /// The behaviour of a NAT or stateful firewall, whoever plays it.
 ///

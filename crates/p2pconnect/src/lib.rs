@@ -51,19 +51,21 @@ pub use endpoint::Endpoint;
 pub use error::{BindError, CoordinatorError, DialError, Refused};
 pub use metrics::Metrics;
 pub use status::{PortMappingProtocol, Status};
-pub use stream::connection::{Connection, Path, PathTimes};
-pub use stream::liveness::Liveness;
+pub use stream::{
+    connection::{Connection, Path, PathTimes},
+    liveness::Liveness,
+};
 
 pub use p2pconnect_host::{Host, Shortage, raise_file_limit};
 pub use p2pconnect_identity::{
     InvalidKey, KeyFileError, Readers, SecretKey, TlsConfigError, load_or_create,
     load_or_create_for,
 };
-pub use p2pconnect_proto::codec::DecodeError;
-pub use p2pconnect_proto::message::{DialPolicy, Refusal};
 pub use p2pconnect_proto::{
     CandidateKind, CoordinatorAddr, NatFiltering, NatMapping, NatReport, ParseCoordinatorAddrError,
     ParsePeerIdError, PeerId, PortAssignment, Role, UnsolicitedSyn,
+    codec::DecodeError,
+    message::{DialPolicy, Refusal},
 };
 pub use p2pconnect_punch::{
     CandidatePair, ConnectFailure, How, PairOutcome, PairReport, PunchReport, Verdict,

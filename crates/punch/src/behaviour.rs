@@ -2,8 +2,7 @@
 //!
 //! Pure: whoever has sockets asks the servers, and [`conclude`] draws the conclusions.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::{collections::BTreeSet, net::SocketAddr};
 
 pub use p2pconnect_proto::{BackFrom, BackOutcome, ConnectBack};
 use p2pconnect_proto::{NatFiltering, NatMapping, NatReport, PortAssignment, UnsolicitedSyn};

@@ -1,9 +1,11 @@
 //! OpenSSH's server and client, with keys and settings of their own.
 
-use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::Ipv4Addr;
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    net::Ipv4Addr,
+    process::{Child, ChildStderr, Command, Output, Stdio},
+};
 
 use netns_lab::Host;
 use tempfile::TempDir;

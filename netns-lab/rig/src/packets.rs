@@ -2,9 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use smoltcp::phy::ChecksumCapabilities;
-use smoltcp::wire::{
-    Icmpv4Packet, Icmpv6Packet, IpProtocol, IpRepr, Ipv4Packet, Ipv6Packet, TcpPacket, UdpPacket,
+use smoltcp::{
+    phy::ChecksumCapabilities,
+    wire::{
+        Icmpv4Packet, Icmpv6Packet, IpProtocol, IpRepr, Ipv4Packet, Ipv6Packet, TcpPacket,
+        UdpPacket,
+    },
 };
 
 /// The flag FIN of TCP.

@@ -1,8 +1,6 @@
 //! Packets as tests see them.
 
-use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use crate::packet::{Body, Headers, TcpFlags};
 

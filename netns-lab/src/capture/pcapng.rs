@@ -1,9 +1,11 @@
 //! Writing capture files (draft-ietf-opsawg-pcapng).
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write as _};
-use std::path::Path;
-use std::time::Duration;
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write as _},
+    path::Path,
+    time::Duration,
+};
 
 const SECTION_HEADER: u32 = 0x0A0D_0D0A;
 const INTERFACE: u32 = 1;

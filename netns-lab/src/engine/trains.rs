@@ -15,8 +15,10 @@ use smoltcp::wire::{
 };
 
 use super::wires::Due;
-use crate::packet::{Body, Headers, IpHeader, Segment};
-use crate::packet_socket::{Division, Outgoing};
+use crate::{
+    packet::{Body, Headers, IpHeader, Segment},
+    packet_socket::{Division, Outgoing},
+};
 
 /// Longest packet, which is also what its length field can say.
 const MAX_LENGTH: usize = 65_535;

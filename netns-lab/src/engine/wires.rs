@@ -1,18 +1,17 @@
 //! The fabric with its places outside of it: which link device is which side of
 //! which node, and the record of what crosses. No socket and no clock here.
 
-use std::collections::BTreeMap;
-use std::io;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
 use super::Clock;
-use crate::capture::{Capture, Direction, Fate, Packet, PcapngWriter};
-use crate::fabric::{Fabric, NodeId, Observation, Output};
-use crate::link::{Crossing, Loss};
-use crate::middlebox::Side;
-use crate::packet_socket::{Frame, unicast_packet};
-use crate::record::{DELIVERED, Event, SharedLog};
+use crate::{
+    capture::{Capture, Direction, Fate, Packet, PcapngWriter},
+    fabric::{Fabric, NodeId, Observation, Output},
+    link::{Crossing, Loss},
+    middlebox::Side,
+    packet_socket::{Frame, unicast_packet},
+    record::{DELIVERED, Event, SharedLog},
+};
 
 /// A packet on its way out of the engine.
 #[derive(Debug)]

@@ -4,18 +4,18 @@
 //! cross: each side's SYN waits, before its first NAT, until the other side has
 //! sent its own.
 
-use std::collections::VecDeque;
-use std::fmt;
-use std::str::FromStr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{collections::VecDeque, fmt, str::FromStr, sync::Arc, time::Duration};
 
-use super::queue::What;
-use super::topology::{Network, Node};
-use super::{Fabric, NodeId};
-use crate::middlebox::Side;
-use crate::packet::{Body, Headers, IcmpContent, Protocol, Segment};
-use crate::record::Event;
+use super::{
+    Fabric, NodeId,
+    queue::What,
+    topology::{Network, Node},
+};
+use crate::{
+    middlebox::Side,
+    packet::{Body, Headers, IcmpContent, Protocol, Segment},
+    record::Event,
+};
 
 /// Packets that wait at one gate: far more than any scenario needs.
 const MAX_HELD: usize = 1024;

@@ -1,18 +1,24 @@
 //! The ways of packets: onto links, through boxes and the core, to hosts.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
-use std::time::Duration;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+    time::Duration,
+};
 
-use super::gate::Spot;
-use super::queue::What;
-use super::topology::{NodeId, Place};
-use super::{Fabric, Observation, Output};
-use crate::capture::{Fate, is_private};
-use crate::link::{Crossing, Loss};
-use crate::middlebox::{Outgoing, Side};
-use crate::packet::{Headers, IcmpHeader, IpHeader, icmp_error};
-use crate::record::{Event as Seen, ROUTED, Remark};
+use super::{
+    Fabric, Observation, Output,
+    gate::Spot,
+    queue::What,
+    topology::{NodeId, Place},
+};
+use crate::{
+    capture::{Fate, is_private},
+    link::{Crossing, Loss},
+    middlebox::{Outgoing, Side},
+    packet::{Headers, IcmpHeader, IpHeader, icmp_error},
+    record::{Event as Seen, ROUTED, Remark},
+};
 
 /// Who tells that a packet is too long for a link (RFC 5737, RFC 3849).
 const ROUTER_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));

@@ -1,14 +1,13 @@
 //! The places of a world and the ways between them.
 
-use std::fmt;
-use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use p2pconnect_nat::SpecError;
 
-use crate::link::{Link, LinkError, LinkSpec};
-use crate::middlebox::{Middlebox, Side};
+use crate::{
+    link::{Link, LinkError, LinkSpec},
+    middlebox::{Middlebox, Side},
+};
 
 /// A host or a box of a fabric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -8,8 +8,10 @@ use std::net::Ipv4Addr;
 use p2pconnect_nat::{Dependence, NatSpec};
 
 use super::{OUTSIDE, hairpins, outgoing, timeout, when_it_counts};
-use crate::netlink::nftables::{Set, Value};
-use crate::netlink::rule::{Direction, Family, Part, Rule};
+use crate::netlink::{
+    nftables::{Set, Value},
+    rule::{Direction, Family, Part, Rule},
+};
 
 /// External port to internal endpoint.
 const MAPPED: &str = "mapped";

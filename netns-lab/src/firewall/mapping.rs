@@ -12,8 +12,10 @@ use std::net::Ipv4Addr;
 use p2pconnect_nat::{Dependence, NatSpec, PortAssignment, PortRange};
 
 use super::{outgoing, timeout, when_it_counts};
-use crate::netlink::nftables::{Ruleset, Set, Value};
-use crate::netlink::rule::{Direction, Family, Part, Rule};
+use crate::netlink::{
+    nftables::{Ruleset, Set, Value},
+    rule::{Direction, Family, Part, Rule},
+};
 
 /// Internal endpoint, and what else the mapping depends on, to external port.
 const PORTS: &str = "ports";

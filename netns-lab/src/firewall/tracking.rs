@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use p2pconnect_nat::{Limits, NatSpec, Timers};
 
-use crate::error::Error;
-use crate::namespace::set_sysctl;
+use crate::{error::Error, namespace::set_sysctl};
 
 /// Returns how many connections may go out at once, if there is a limit.
 ///

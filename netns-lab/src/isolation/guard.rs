@@ -2,9 +2,7 @@
 //! process may have been a thread among many.
 #![expect(unsafe_code, reason = "fork, unshare and prctl are system calls")]
 
-use std::io;
-use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::{io, os::unix::process::CommandExt as _, process::Command};
 
 use super::signals;
 

@@ -1,32 +1,40 @@
 //! From a description to namespaces, links, addresses and rules.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::RawFd;
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::RawFd,
+    sync::Arc,
+};
 
 use p2pconnect_nat::NatSpec;
 
-use super::builder::{Engine as BoxEngine, LabBuilder};
-use super::core::{Core, lab_was_built};
-use super::host::HostAddresses;
-use super::quiet::quiet;
-use super::readiness::await_links;
-use super::reaper::{Enrolment, reaper};
-use super::{Host, Lab, Nat};
-use crate::capture::{Capture, PcapngWriter};
-use crate::engine::{Engine, Records, Wires};
-use crate::error::Error;
-use crate::fabric::{CORE, Fabric, NodeId};
-use crate::firewall::{self, INSIDE, OUTSIDE};
-use crate::isolation::is_isolated;
-use crate::middlebox::Side;
-use crate::namespace::{Namespace, set_sysctl};
-use crate::netlink::route::{self, VethEnd};
-use crate::netlink::{Message, Netlink};
-use crate::packet_socket::{BOX_MAC, CORE_MAC, disable_offload};
-use crate::record::SharedLog;
-use crate::topology::{Plan, Planned, PlannedNode};
+use super::{
+    Host, Lab, Nat,
+    builder::{Engine as BoxEngine, LabBuilder},
+    core::{Core, lab_was_built},
+    host::HostAddresses,
+    quiet::quiet,
+    readiness::await_links,
+    reaper::{Enrolment, reaper},
+};
+use crate::{
+    capture::{Capture, PcapngWriter},
+    engine::{Engine, Records, Wires},
+    error::Error,
+    fabric::{CORE, Fabric, NodeId},
+    firewall::{self, INSIDE, OUTSIDE},
+    isolation::is_isolated,
+    middlebox::Side,
+    namespace::{Namespace, set_sysctl},
+    netlink::{
+        Message, Netlink,
+        route::{self, VethEnd},
+    },
+    packet_socket::{BOX_MAC, CORE_MAC, disable_offload},
+    record::SharedLog,
+    topology::{Plan, Planned, PlannedNode},
+};
 
 /// Ethernet's usual size.
 const MTU: u32 = 1500;

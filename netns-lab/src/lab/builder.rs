@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use p2pconnect_nat::NatSpec;
 
-use crate::error::Error;
-use crate::fabric::Gate;
-use crate::firewall;
-use crate::topology::{BoxSpec, HostSpec, Topology};
+use crate::{
+    error::Error,
+    fabric::Gate,
+    firewall,
+    topology::{BoxSpec, HostSpec, Topology},
+};
 
 /// Frames are at most this long, so this keeps them whole.
 const WHOLE_FRAMES: usize = 65_535;

@@ -5,14 +5,16 @@
 //! a lab is made meanwhile, and is ready earlier. A process that builds one lab
 //! after the other has the core of the next one made ahead.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+};
 
 use super::quiet::quiet;
-use crate::error::Error;
-use crate::namespace::Namespace;
-use crate::packet_socket::PacketSocket;
+use crate::{error::Error, namespace::Namespace, packet_socket::PacketSocket};
 
 /// Labs that this process has built.
 static BUILT: AtomicUsize = AtomicUsize::new(0);

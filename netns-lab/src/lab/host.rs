@@ -4,22 +4,26 @@
     reason = "a command enters its namespace between fork and exec"
 )]
 
-use std::ffi::OsStr;
-use std::net::{Ipv4Addr, Ipv6Addr};
-use std::os::unix::process::CommandExt as _;
-use std::process::Command;
-use std::sync::Arc;
+use std::{
+    ffi::OsStr,
+    net::{Ipv4Addr, Ipv6Addr},
+    os::unix::process::CommandExt as _,
+    process::Command,
+    sync::Arc,
+};
 
 use p2pconnect_nat::NatSpec;
 
 use super::reaper::Enrolment;
-use crate::error::Error;
-use crate::firewall;
-use crate::middlebox::SharedModel;
-use crate::model::DropReason;
-use crate::namespace::{self, Namespace};
-use crate::netlink::conntrack;
-use crate::tracked::TrackedConnection;
+use crate::{
+    error::Error,
+    firewall,
+    middlebox::SharedModel,
+    model::DropReason,
+    namespace::{self, Namespace},
+    netlink::conntrack,
+    tracked::TrackedConnection,
+};
 
 /// A host of a lab; clones refer to the same host.
 #[derive(Debug, Clone)]

@@ -1,7 +1,6 @@
 //! Keeps namespaces quiet.
 
-use crate::error::Error;
-use crate::namespace::set_sysctl;
+use crate::{error::Error, namespace::set_sysctl};
 
 /// Keeps the kernel from sending packets of its own accord on new links.
 pub(super) fn quiet() -> Result<(), Error> {

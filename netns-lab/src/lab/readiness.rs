@@ -1,10 +1,14 @@
 //! Waiting until links carry packets.
 
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
-use crate::error::Error;
-use crate::netlink::{Netlink, route};
+use crate::{
+    error::Error,
+    netlink::{Netlink, route},
+};
 
 /// The kernel needs microseconds, on a machine that is short of time milliseconds.
 const LIMIT: Duration = Duration::from_secs(5);

@@ -5,9 +5,11 @@
 //! is for a lab that is dropped while its process goes on.
 #![expect(unsafe_code, reason = "signals to processes are system calls")]
 
-use std::io::{self, PipeReader, PipeWriter, Read as _};
-use std::os::fd::AsRawFd as _;
-use std::sync::Arc;
+use std::{
+    io::{self, PipeReader, PipeWriter, Read as _},
+    os::fd::AsRawFd as _,
+    sync::Arc,
+};
 
 use crate::error::Error;
 

@@ -1,17 +1,16 @@
 //! One cell: its runs, and what they come to.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use p2pconnect_nat::NatSpec;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use super::dial::Dial;
-use super::files::Files;
-use super::{Expectation, Ground, Kind, MatrixError, Setup, ShownRun};
-use crate::contender::PunchOutcome;
-use crate::report::{Cell, Standing};
+use super::{Expectation, Ground, Kind, MatrixError, Setup, ShownRun, dial::Dial, files::Files};
+use crate::{
+    contender::PunchOutcome,
+    report::{Cell, Standing},
+};
 
 /// The offset basis and the prime of the 64-bit FNV-1a hash.
 const FNV: (u64, u64) = (0xcbf2_9ce4_8422_2325, 0x0100_0000_01b3);

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use p2pconnect_nat::NatSpec;
 
 use super::{Ground, GroundError, Setup};
-use crate::contender::{Punch, PunchOutcome};
-use crate::record::EventLog;
-use crate::virtual_time::World;
-use crate::{Lab, LabBuilder};
+use crate::{
+    Lab, LabBuilder,
+    contender::{Punch, PunchOutcome},
+    record::EventLog,
+    virtual_time::World,
+};
 
 /// One dial, or several in a lab that is good for them.
 #[derive(Clone, Copy)]

@@ -1,8 +1,6 @@
 //! Runs of cells, packet by packet.
 
-use super::cell::chains;
-use super::dial::Dial;
-use super::{Ground, GroundError, Kind, MatrixError, Setup, ShownRun};
+use super::{Ground, GroundError, Kind, MatrixError, Setup, ShownRun, cell::chains, dial::Dial};
 use crate::report::{Cell, Ladder};
 
 /// Repeats the runs that are to be shown, which comes to the same, and tells

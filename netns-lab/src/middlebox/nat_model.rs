@@ -1,11 +1,12 @@
 //! The NAT model as a middlebox.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use super::{Middlebox, Outgoing, Side};
-use crate::model::NatModel;
-use crate::record::Remark;
+use crate::{model::NatModel, record::Remark};
 
 impl Middlebox for NatModel {
     fn handle(

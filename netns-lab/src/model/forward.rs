@@ -6,16 +6,18 @@ use p2pconnect_nat::{
     Hairpinning, SimultaneousOpen, Translation, Translation6, UnsolicitedSyn, WhenFull,
 };
 
-use super::packet::{Content, Packet};
-use super::ports::Request;
-use super::session::SessionState;
-use super::table::{MappingId, Scope, SessionKey};
-use super::verdict::{Answer, DropReason, Verdict};
-use super::{MAX_ANSWERS, NatModel, Output, Pending, Side};
-use crate::packet::{
-    Body, End, Flow, Headers, IcmpHeader, Protocol, icmp_error, reset, rewrite_error,
+use super::{
+    MAX_ANSWERS, NatModel, Output, Pending, Side,
+    packet::{Content, Packet},
+    ports::Request,
+    session::SessionState,
+    table::{MappingId, Scope, SessionKey},
+    verdict::{Answer, DropReason, Verdict},
 };
-use crate::prefix;
+use crate::{
+    packet::{Body, End, Flow, Headers, IcmpHeader, Protocol, icmp_error, reset, rewrite_error},
+    prefix,
+};
 
 /// A packet that wants in, from outside or by hairpinning.
 struct Arrival<'a> {

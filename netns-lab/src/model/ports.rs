@@ -1,7 +1,9 @@
 //! Which external endpoint a new mapping gets.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use p2pconnect_nat::{NatSpec, Pooling, PortAssignment, PortRange};
 use rand::RngExt as _;

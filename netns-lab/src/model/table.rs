@@ -3,14 +3,18 @@
 //! A mapping lives as long as one of its sessions. All maps are ordered, so
 //! that the same calls always find the same things.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use p2pconnect_nat::{Dependence, NatSpec};
 
-use super::Side;
-use super::session::{Session, SessionState};
+use super::{
+    Side,
+    session::{Session, SessionState},
+};
 use crate::packet::{Protocol, TcpFlags};
 
 /// A mapping of an internal endpoint to an external one; the two are the same

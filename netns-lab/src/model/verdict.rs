@@ -1,7 +1,9 @@
 //! What the box did with a packet, and why.
 
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use p2pconnect_nat::{Dependence, UnsolicitedSyn};
 

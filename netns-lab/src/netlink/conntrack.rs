@@ -2,10 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::message::{find, read_u32};
-use super::{Message, Netlink};
-use crate::error::Error;
-use crate::tracked::{TcpState, TrackedConnection};
+use super::{
+    Message, Netlink,
+    message::{find, read_u32},
+};
+use crate::{
+    error::Error,
+    tracked::{TcpState, TrackedConnection},
+};
 
 const SUBSYSTEM: u16 = 1;
 const GET: u16 = 1;

@@ -1,7 +1,9 @@
 //! nf_tables over nfnetlink: a whole ruleset in one atomic batch.
 
-use super::rule::{Family, Part, Rule, length};
-use super::{Message, Netlink};
+use super::{
+    Message, Netlink,
+    rule::{Family, Part, Rule, length},
+};
 use crate::error::Error;
 
 const SUBSYSTEM: u16 = 10;

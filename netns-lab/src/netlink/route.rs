@@ -1,10 +1,14 @@
 //! rtnetlink: virtual Ethernet pairs, addresses and routes.
 
-use std::net::{IpAddr, Ipv6Addr};
-use std::os::fd::RawFd;
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    os::fd::RawFd,
+};
 
-use super::Message;
-use super::message::{find, read_u32};
+use super::{
+    Message,
+    message::{find, read_u32},
+};
 
 /// Index of the loopback device in every network namespace.
 pub(crate) const LOOPBACK: u32 = 1;

@@ -1,8 +1,10 @@
 //! Netlink sockets: requests with acknowledgement, and dumps.
 #![expect(unsafe_code, reason = "netlink sockets exist only as system calls")]
 
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::{
+    io,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+};
 
 use super::message::{HEADER, Message, find, messages, read_u32};
 use crate::error::Error;

@@ -2,17 +2,17 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use smoltcp::phy::ChecksumCapabilities;
-use smoltcp::wire::{
-    IPV4_HEADER_LEN, IPV4_MIN_MTU, IPV6_HEADER_LEN, IPV6_MIN_MTU, Icmpv4DstUnreachable,
-    Icmpv4Message, Icmpv4Packet, Icmpv6DstUnreachable, Icmpv6Message, Icmpv6Packet, IpProtocol,
-    IpRepr, Ipv4Packet, Ipv6Packet, TCP_HEADER_LEN, TcpPacket, TcpSeqNumber, UDP_HEADER_LEN,
-    UdpPacket,
+use smoltcp::{
+    phy::ChecksumCapabilities,
+    wire::{
+        IPV4_HEADER_LEN, IPV4_MIN_MTU, IPV6_HEADER_LEN, IPV6_MIN_MTU, Icmpv4DstUnreachable,
+        Icmpv4Message, Icmpv4Packet, Icmpv6DstUnreachable, Icmpv6Message, Icmpv6Packet, IpProtocol,
+        IpRepr, Ipv4Packet, Ipv6Packet, TCP_HEADER_LEN, TcpPacket, TcpSeqNumber, UDP_HEADER_LEN,
+        UdpPacket,
+    },
 };
 
-use super::class::ICMP_HEADER;
-use super::flow::Flow;
-use super::tcp::Segment;
+use super::{class::ICMP_HEADER, flow::Flow, tcp::Segment};
 
 /// Hops that a packet may take: what RFC 1700 recommends, and Linux uses.
 const HOP_LIMIT: u8 = 64;

@@ -1,13 +1,10 @@
 //! The ends of a packet, or of one that an ICMP error quotes.
 
-use std::fmt;
-use std::net::SocketAddr;
+use std::{fmt, net::SocketAddr};
 
 use smoltcp::wire::{Icmpv4Packet, IpProtocol, TcpPacket, UdpPacket};
 
-use super::class::Class;
-use super::flags::TcpFlags;
-use super::{IpHeader, Unread};
+use super::{IpHeader, Unread, class::Class, flags::TcpFlags};
 
 /// Bytes of a transport header that an ICMP error surely quotes (RFC 792).
 const QUOTED_TRANSPORT: usize = 8;

@@ -4,9 +4,11 @@ use smoltcp::wire::{
     Icmpv4DstUnreachable, Icmpv4Message, Icmpv4Packet, Icmpv6Message, Icmpv6Packet,
 };
 
-use super::class::{Class, ICMP_HEADER};
-use super::flow::Flow;
-use super::{IpHeader, Unread};
+use super::{
+    IpHeader, Unread,
+    class::{Class, ICMP_HEADER},
+    flow::Flow,
+};
 
 /// An ICMP or ICMPv6 message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

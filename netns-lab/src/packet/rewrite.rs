@@ -1,15 +1,19 @@
 //! Other ends for packets, as boxes give them. Checksums are updated, never computed
 //! anew: a damaged packet stays damaged.
 
-use std::net::{IpAddr, SocketAddr};
-use std::ops::Range;
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::Range,
+};
 
 use smoltcp::wire::{
     Icmpv4Packet, Ipv4Packet, Ipv6Packet, TcpOption, TcpPacket, UdpPacket, checksum,
 };
 
-use super::class::ICMP_HEADER;
-use super::flow::{End, Flow, Protocol};
+use super::{
+    class::ICMP_HEADER,
+    flow::{End, Flow, Protocol},
+};
 
 /// Where the checksum of a TCP header ends (RFC 9293 section 3.1).
 const TCP_CHECKSUM_END: usize = 18;

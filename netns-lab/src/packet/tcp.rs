@@ -4,8 +4,7 @@ use std::fmt;
 
 use smoltcp::wire::TcpPacket;
 
-use super::flags::TcpFlags;
-use super::flow::Flow;
+use super::{flags::TcpFlags, flow::Flow};
 
 /// The header of a TCP segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,8 +10,7 @@ use netns_lab_rig::packets::{
 use proptest::prelude::*;
 use smoltcp::wire::checksum;
 
-use super::rewrite::updated;
-use super::*;
+use super::{rewrite::updated, *};
 
 /// Three ends of each family.
 const ENDS: [[&str; 3]; 2] = [

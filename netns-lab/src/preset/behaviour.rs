@@ -1,7 +1,6 @@
 //! One field of a specification, and how it is said in words.
 
-use std::fmt;
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use crate::model::{
     Dependence, Directions, Hairpinning, NatSpec, PortAssignment, PortRange, RstEffect,

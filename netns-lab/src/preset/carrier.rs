@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::Behaviour as B;
-use super::{Fact, Layer, Preset, Source, home};
+use super::{Behaviour as B, Fact, Layer, Preset, Source, home};
 use crate::model::{Dependence, Hairpinning, PortAssignment, UnsolicitedSyn};
 
 const RICHTER: Source = Source::Document {

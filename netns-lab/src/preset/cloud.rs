@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::Behaviour as B;
-use super::{Fact, Layer, Preset, Source};
+use super::{Behaviour as B, Fact, Layer, Preset, Source};
 use crate::model::{Dependence, Hairpinning, PortAssignment, UnsolicitedSyn};
 
 const AWS: Source = Source::Document {

@@ -1,12 +1,12 @@
 //! Presets against what they say of themselves.
 
-use std::collections::BTreeSet;
-use std::mem::discriminant;
-use std::net::IpAddr;
+use std::{collections::BTreeSet, mem::discriminant, net::IpAddr};
 
 use super::*;
-use crate::model::NatModel;
-use crate::model::UnsolicitedSyn::{Nothing, Rst};
+use crate::model::{
+    NatModel,
+    UnsolicitedSyn::{Nothing, Rst},
+};
 
 #[test]
 fn names_are_unique_and_fit_for_a_command_line() {

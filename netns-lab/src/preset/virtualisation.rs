@@ -2,8 +2,7 @@
 //!
 //! The machine itself is often behind another preset.
 
-use super::Behaviour as B;
-use super::{Fact, Layer, Preset, Source, home};
+use super::{Behaviour as B, Fact, Layer, Preset, Source, home};
 use crate::model::{Dependence, Hairpinning, PortAssignment, PortRange, RstEffect, UnsolicitedSyn};
 
 const DOCKER_NAT: Source = Source::Document {

@@ -1,8 +1,6 @@
 //! The record of a run as a capture file.
 
-use std::collections::BTreeMap;
-use std::io;
-use std::path::Path;
+use std::{collections::BTreeMap, io, path::Path};
 
 use super::{Event, EventLog};
 use crate::capture::PcapngWriter;

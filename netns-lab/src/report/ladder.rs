@@ -3,8 +3,7 @@
 mod from_log;
 mod text;
 
-use std::borrow::Cow;
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 pub use from_log::LadderPlace;
 

@@ -1,7 +1,9 @@
 //! How fast cells connect or give up, measured by what the path allows.
 
-use super::text::{clean, millis};
-use super::{Cell, Report, Series, Standing};
+use super::{
+    Cell, Report, Series, Standing,
+    text::{clean, millis},
+};
 
 impl Cell {
     /// Returns how many times longer than the path takes its median is.

@@ -1,7 +1,9 @@
 //! The summary of a report for a terminal.
 
-use super::text::{clean, push};
-use super::{Cell, Report, Series, Standing};
+use super::{
+    Cell, Report, Series, Standing,
+    text::{clean, push},
+};
 
 const LEGEND: &str = "number: median ms; n/m: connected n times of m; FAIL: never connected, but \
                       should;\n-: cannot connect, as the oracle says; !!: connected, but the \

@@ -1,8 +1,6 @@
 //! Texts of others, made harmless, and durations in words.
 
-use std::fmt;
-use std::fmt::Write as _;
-use std::time::Duration;
+use std::{fmt, fmt::Write as _, time::Duration};
 
 /// Stands for characters that would do something else than be seen.
 const REPLACEMENT: char = '\u{fffd}';

@@ -5,11 +5,12 @@ use p2pconnect_nat::{
     SimultaneousOpen, Translation, Translation6, UnsolicitedSyn, WhenFull,
 };
 
-use super::error::Fault;
-use super::fields::{Fields, Value, hint};
-use super::schema;
-use crate::model::PrefixPair;
-use crate::preset;
+use super::{
+    error::Fault,
+    fields::{Fields, Value, hint},
+    schema,
+};
+use crate::{model::PrefixPair, preset};
 
 /// Boxes that are known by a name without being a device.
 const KINDS: [(&str, NatSpec); 5] = [

@@ -1,7 +1,6 @@
 //! What is wrong with a scenario, and where.
 
-use std::fmt;
-use std::ops::Range;
+use std::{fmt, ops::Range};
 
 /// The longest piece of a scenario that an error repeats, in characters.
 const MAX_TEXT: usize = 60;

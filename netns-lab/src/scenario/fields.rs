@@ -1,14 +1,13 @@
 //! Tables of a scenario: fields that are known, and values of the right type.
 
-use std::ops::Range;
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
 
-use super::error::Fault;
-use super::schema::Section;
-use super::values;
+use super::{error::Fault, schema::Section, values};
 use crate::preset::{near, suggestion};
 
 /// A table all of whose fields are known.

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use super::error::Fault;
-use super::fields::{Fields, Value};
-use super::schema;
+use super::{
+    error::Fault,
+    fields::{Fields, Value},
+    schema,
+};
 use crate::link::{BurstLoss, LinkSpec};
 
 /// What waits for a link with a rate unless told otherwise, in bytes.

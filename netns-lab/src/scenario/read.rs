@@ -1,19 +1,22 @@
 //! From the text of a scenario to its parts.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use p2pconnect_nat::NatSpec;
 use toml::de::DeTable;
 
-use super::boxes;
-use super::error::Fault;
-use super::fields::{Fields, Named, Value, hint};
-use super::script::Script;
-use super::{Expect, Scenario, links, schema};
-use crate::fabric::{Gate, GateError, PacketPattern};
-use crate::topology::{BoxSpec, HostSpec, Topology};
-use crate::virtual_time::World;
+use super::{
+    Expect, Scenario, boxes,
+    error::Fault,
+    fields::{Fields, Named, Value, hint},
+    links, schema,
+    script::Script,
+};
+use crate::{
+    fabric::{Gate, GateError, PacketPattern},
+    topology::{BoxSpec, HostSpec, Topology},
+    virtual_time::World,
+};
 
 /// The seed of a scenario that names none.
 pub(super) const SEED: u64 = 1;

@@ -7,12 +7,14 @@ mod virtual_time;
 use std::time::Duration;
 
 use super::Scenario;
-use crate::Engine;
-use crate::contender::{Contender, ContenderError, PunchOutcome};
-use crate::error::Error;
-use crate::record::EventLog;
-use crate::report::Ladder;
-use crate::virtual_time::SocketError;
+use crate::{
+    Engine,
+    contender::{Contender, ContenderError, PunchOutcome},
+    error::Error,
+    record::EventLog,
+    report::Ladder,
+    virtual_time::SocketError,
+};
 
 /// Where a scenario runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

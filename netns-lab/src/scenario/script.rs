@@ -1,12 +1,14 @@
 //! What happens in a scenario, and what is to come of it.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use super::error::Fault;
-use super::fields::{Fields, Value, hint};
-use super::run::DialEnd;
-use super::{Change, Dial, Expect, Play, Punch, Step, schema};
+use super::{
+    Change, Dial, Expect, Play, Punch, Step,
+    error::Fault,
+    fields::{Fields, Value, hint},
+    run::DialEnd,
+    schema,
+};
 use crate::topology::{Plan, Planned, Topology};
 
 /// Where a dial comes from and goes to unless it says so.

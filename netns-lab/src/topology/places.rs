@@ -1,8 +1,10 @@
 //! The places of a topology, by name and as columns of a ladder.
 
 use super::Topology;
-use crate::fabric::CORE;
-use crate::report::{ColumnKind, LadderPlace};
+use crate::{
+    fabric::CORE,
+    report::{ColumnKind, LadderPlace},
+};
 
 impl Topology {
     /// Returns the names of the hosts, in the order of description.

@@ -10,19 +10,23 @@
 //! Shared boxes have addresses from 203.0.113.151 on, one after the other, or
 //! 10.151.n.2 and on behind another one, and 2001:db8:1000+n::1.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
 use p2pconnect_nat::{NatSpec, Translation, Translation6};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use super::{BoxSpec, HostSpec, Topology};
-use crate::error::Error;
-use crate::fabric::{BoxId, Fabric, Gate, Hides, Network, NodeId, Uplink};
-use crate::link::LinkSpec;
-use crate::middlebox::{Middlebox, SharedModel};
-use crate::model::NatModel;
+use crate::{
+    error::Error,
+    fabric::{BoxId, Fabric, Gate, Hides, Network, NodeId, Uplink},
+    link::LinkSpec,
+    middlebox::{Middlebox, SharedModel},
+    model::NatModel,
+};
 
 /// The first of the last octets of shared boxes.
 const FIRST_SHARED: u8 = 151;

@@ -11,14 +11,18 @@ mod pings;
 mod streams;
 mod udp;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::net::IpAddr;
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    net::IpAddr,
+    time::Duration,
+};
 
-use super::ping::{Ping, Pong};
-use super::socket::SocketError;
-use super::tcp::{self, Flow, Segment, Seq, Tcb};
+use super::{
+    ping::{Ping, Pong},
+    socket::SocketError,
+    tcp::{self, Flow, Segment, Seq, Tcb},
+};
 use crate::packet::{Body, Flow as Ends, Headers, Icmp, IcmpContent, IpHeader, Protocol, Unread};
 use addresses::Addresses;
 use connection::{Connection, Keeper};

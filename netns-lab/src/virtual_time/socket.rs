@@ -1,8 +1,10 @@
 //! The words for sockets and what becomes of them.
 
-use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use super::HostId;
 

@@ -11,9 +11,7 @@ mod segment;
 mod sender;
 mod timers;
 
-use std::collections::VecDeque;
-use std::net::IpAddr;
-use std::time::Duration;
+use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 use super::socket::{Failure, KeepAlive, Opening, SocketState, TcpInfo, TcpOptions};
 use receiver::Receiver;

@@ -4,23 +4,26 @@ mod changes;
 mod faults;
 mod sockets;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use p2pconnect_nat::NatSpec;
 
-use super::host::Host;
-use super::socket::SocketId;
-use crate::error::Error;
-use crate::fabric::{
-    BoxId, Fabric, Gate, GateError, Hides, HostId, Network, NodeId, Output, Uplink, WorldError,
+use super::{host::Host, socket::SocketId};
+use crate::{
+    error::Error,
+    fabric::{
+        BoxId, Fabric, Gate, GateError, Hides, HostId, Network, NodeId, Output, Uplink, WorldError,
+    },
+    middlebox::{Middlebox, SharedModel, Side},
+    model::NatModel,
+    record::EventLog,
+    topology::{Plan, Planned, Topology},
 };
-use crate::middlebox::{Middlebox, SharedModel, Side};
-use crate::model::NatModel;
-use crate::record::EventLog;
-use crate::topology::{Plan, Planned, Topology};
 use changes::Changes;
 
 pub use changes::Change;

@@ -1,9 +1,11 @@
 //! What scripts do on every ground, and what they see.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use netns_lab::{Event, EventLog};
 use netns_lab_rig::packets::{ACK, RST, SYN, ends, flags, icmp};

@@ -1,11 +1,13 @@
 //! Real sockets in namespaces.
 
-use std::collections::BTreeMap;
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::mem;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::AsFd;
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    io::{ErrorKind, Read as _, Write as _},
+    mem,
+    net::{Ipv4Addr, SocketAddr},
+    os::fd::AsFd,
+    time::Duration,
+};
 
 use netns_lab::{Engine, EventLog, Host, Lab, Topology};
 use netns_lab_rig::packets::{body, ends, icmp, icmp_message};

@@ -10,9 +10,13 @@ mod scripts;
 mod specs;
 mod virtual_time;
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
 
 use ground::{Ground, Sight};
 use kernel::Kernel;

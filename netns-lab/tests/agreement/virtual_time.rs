@@ -1,12 +1,14 @@
 //! Hosts of virtual time.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-
-use netns_lab::virtual_time::{
-    Failure, HostId, Ping, PongKind, SocketError, SocketId, SocketState, World,
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
 };
-use netns_lab::{EventLog, Topology};
+
+use netns_lab::{
+    EventLog, Topology,
+    virtual_time::{Failure, HostId, Ping, PongKind, SocketError, SocketId, SocketState, World},
+};
 
 use crate::ground::{Dial, Ground, IDENTIFIER, PATIENCE, Seen, Sock};
 

@@ -1,7 +1,9 @@
 //! `ping` of iputils, through boxes of both engines.
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use netns_lab::{BoxSpec, Engine, Host, HostSpec, Lab, LinkSpec, NatSpec};
 

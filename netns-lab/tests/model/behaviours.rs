@@ -1,7 +1,9 @@
 //! The knobs that RFC 5382 leaves open or forbids, one by one.
 
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use netns_lab::model::{
     DropReason, Limits, NatSpec, Protocol, RstEffect, SessionState, Side, SimultaneousOpen,

@@ -1,7 +1,9 @@
 //! A box on the bench: packets go in, what comes out is checked and read.
 
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use netns_lab::model::{Dependence, NatModel, NatSpec, Output, PortAssignment, Side, Verdict};
 use netns_lab_rig::packets::{assert_checksums, echo_reply, echo_request, ends, tcp, udp};

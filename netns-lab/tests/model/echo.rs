@@ -1,7 +1,9 @@
 //! ICMP echo through boxes (RFC 5508).
 
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use netns_lab::model::{
     DropReason, NatSpec, PortRange, Protocol, Side, Timers, Translation6, UnsolicitedSyn, Verdict,

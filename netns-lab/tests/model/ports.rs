@@ -1,7 +1,9 @@
 //! Which external endpoint a mapping gets (RFC 4787 sections 4.1 and 4.2).
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+};
 
 use netns_lab::model::{
     NatModel, NatSpec, Pooling, PortAssignment, PortRange, Side, SpecError, UnsolicitedSyn,

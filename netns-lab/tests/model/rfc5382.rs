@@ -1,9 +1,7 @@
 //! The requirements of RFC 5382, one by one. REQ-6 is about application-level
 //! gateways, of which the model has none.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use netns_lab::model::{
     Hairpinning, NatSpec, PortAssignment, RstEffect, SessionState, Side, Verdict,

@@ -1,7 +1,9 @@
 //! What holds for any packets, in any order, on any box.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
+use std::{
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use netns_lab::model::{
     Hairpinning, Limits, NatModel, NatSpec, Output, Pooling, PrefixPair, RstEffect, Side,

@@ -1,13 +1,17 @@
 //! Who gets in.
 
-use std::io::{ErrorKind, Read as _};
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    io::{ErrorKind, Read as _},
+    net::{IpAddr, SocketAddr},
+};
 
 use netns_lab::{Dependence, Hairpinning, Host, NatSpec, PortAssignment};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::net::{PATIENCE, connect, connect_and_accept, listen};
-use crate::{EIF, lab};
+use crate::{
+    EIF, lab,
+    net::{PATIENCE, connect, connect_and_accept, listen},
+};
 
 /// Opens a mapping to one server. Returns whether it gets in from another port,
 /// and whether another server gets in.

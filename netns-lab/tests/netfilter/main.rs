@@ -8,9 +8,11 @@ mod memory;
 mod net;
 mod simultaneous;
 
-use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
-use std::time::{Duration, Instant};
+use std::{
+    io::{self, ErrorKind, Read as _, Write as _},
+    net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
+    time::{Duration, Instant},
+};
 
 use net::{connect, connect_and_accept, listen, ms};
 use netns_lab::{Dependence, Error, HostSpec, Lab, LinkSpec, NatSpec, TcpState, UnsolicitedSyn};

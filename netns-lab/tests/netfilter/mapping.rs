@@ -1,12 +1,17 @@
 //! Which external endpoint servers see.
 
-use std::collections::BTreeSet;
-use std::net::{SocketAddr, UdpSocket};
+use std::{
+    collections::BTreeSet,
+    net::{SocketAddr, UdpSocket},
+};
 
 use netns_lab::{Dependence, NatSpec, PortAssignment};
 
-use crate::net::{PATIENCE, connect_and_accept, listen};
-use crate::{lab, seen_by_servers};
+use crate::{
+    lab,
+    net::{PATIENCE, connect_and_accept, listen},
+    seen_by_servers,
+};
 
 const RANGE: (u16, u16) = (20_000, 20_999);
 

@@ -1,13 +1,17 @@
 //! What a box remembers, and for how long.
 
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::Ipv4Addr;
-use std::time::Duration;
+use std::{
+    io::{ErrorKind, Read as _, Write as _},
+    net::Ipv4Addr,
+    time::Duration,
+};
 
 use netns_lab::{Limits, NatSpec, TcpState, Timers};
 
-use crate::lab;
-use crate::net::{PATIENCE, connect, connect_and_accept, listen};
+use crate::{
+    lab,
+    net::{PATIENCE, connect, connect_and_accept, listen},
+};
 
 /// An address that no host of a lab has.
 const NOBODY: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 250);

@@ -1,8 +1,10 @@
 //! Sockets with chosen local ports, and what peers see of them.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
+use std::{
+    io,
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    time::Duration,
+};
 
 use netns_lab::Host;
 use socket2::{Domain, Socket, Type};

@@ -1,8 +1,10 @@
 //! Simultaneous opens through two boxes.
 
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::SocketAddr;
-use std::sync::Barrier;
+use std::{
+    io::{ErrorKind, Read as _, Write as _},
+    net::SocketAddr,
+    sync::Barrier,
+};
 
 use netns_lab::{
     Handshake, Host, HostSpec, Lab, LinkSpec, NatSpec, SimultaneousOpen, Transport, UnsolicitedSyn,

@@ -18,23 +18,30 @@
 //!   among them, different ones in each run, look for faults in these reasons.
 //!   The boxes of a chain answer alike (see the limits of the oracle).
 
-use std::num::NonZero;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
-use std::{env, thread};
+use std::{
+    env,
+    num::NonZero,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, SystemTime},
+};
 
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use netns_lab::oracle::{Endpoint, How, Outcome, Outside, punchable};
 use netns_lab::{
     Dependence, NatSpec, PortAssignment, RstEffect, SimultaneousOpen, Translation, UnsolicitedSyn,
+    oracle::{Endpoint, How, Outcome, Outside, punchable},
     preset,
 };
 
-use crate::predicting::{ASSIGNMENTS, DEPENDENCES};
-use crate::puncher::{Plan, Strategy, punch};
+use crate::{
+    predicting::{ASSIGNMENTS, DEPENDENCES},
+    puncher::{Plan, Strategy, punch},
+};
 
 const ANSWERS: [UnsolicitedSyn; 5] = [
     UnsolicitedSyn::Nothing,

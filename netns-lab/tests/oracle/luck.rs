@@ -1,16 +1,15 @@
 //! The formulas for many SYNs, against the port allocator of the model and
 //! against real TCP stacks.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
-use netns_lab::oracle::{FILL, How, Outcome, SYNS, punchable};
-use netns_lab::virtual_time::SocketId;
-use netns_lab::{Dependence, NatSpec, PortAssignment};
+use netns_lab::{
+    Dependence, NatSpec, PortAssignment,
+    oracle::{FILL, How, Outcome, SYNS, punchable},
+    virtual_time::SocketId,
+};
 
-use crate::puncher::PORT;
-use crate::stage::Stage;
+use crate::{puncher::PORT, stage::Stage};
 
 /// Games that are played; the standard deviation of their mean is 0.025 at most.
 const GAMES: u64 = 400;

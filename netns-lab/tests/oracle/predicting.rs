@@ -1,10 +1,11 @@
 //! Where hosts appear, against what the oracle says can be known of it.
 
-use netns_lab::oracle::{Endpoint, Outside};
-use netns_lab::{Dependence, NatSpec, PortAssignment};
+use netns_lab::{
+    Dependence, NatSpec, PortAssignment,
+    oracle::{Endpoint, Outside},
+};
 
-use crate::puncher::PORT;
-use crate::stage::Stage;
+use crate::{puncher::PORT, stage::Stage};
 
 pub(crate) const DEPENDENCES: [Dependence; 3] = [
     Dependence::EndpointIndependent,

@@ -1,11 +1,12 @@
 //! The reference puncher: every way to punch that the oracle's rules know of,
 //! and some more.
 
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
-use netns_lab::NatSpec;
-use netns_lab::virtual_time::{SocketError, SocketId, SocketState};
+use netns_lab::{
+    NatSpec,
+    virtual_time::{SocketError, SocketId, SocketState},
+};
 
 use crate::stage::{ONE_WAY, Stage};
 

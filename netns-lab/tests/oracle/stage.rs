@@ -1,13 +1,17 @@
 //! Two hosts behind chains of boxes, a server, and the gift of seeing where a
 //! host would appear.
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use netns_lab::model::NatModel;
-use netns_lab::virtual_time::{HostId, Middlebox, Outgoing, Remark, Side, SocketId, Uplink, World};
-use netns_lab::{LinkSpec, NatSpec};
+use netns_lab::{
+    LinkSpec, NatSpec,
+    model::NatModel,
+    virtual_time::{HostId, Middlebox, Outgoing, Remark, Side, SocketId, Uplink, World},
+};
 use netns_lab_rig::packets::{SYN, ends, tcp};
 
 /// One way over an access link: a packet from host to host takes two.

@@ -1,7 +1,9 @@
 //! The order of SYNs that the oracle asks for, against all orders.
 
-use netns_lab::oracle::{Outcome, Timing, punchable};
-use netns_lab::{NatSpec, RstEffect, SimultaneousOpen, UnsolicitedSyn};
+use netns_lab::{
+    NatSpec, RstEffect, SimultaneousOpen, UnsolicitedSyn,
+    oracle::{Outcome, Timing, punchable},
+};
 
 use crate::puncher::{Order, Plan, Strategy, punch};
 

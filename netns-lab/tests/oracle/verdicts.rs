@@ -1,10 +1,12 @@
 //! What the oracle says of real devices.
 
-use std::fs;
-use std::path::Path;
+use std::{fs, path::Path};
 
-use netns_lab::oracle::{self, How, Outcome, Timing, punchable};
-use netns_lab::{NatSpec, preset};
+use netns_lab::{
+    NatSpec,
+    oracle::{self, How, Outcome, Timing, punchable},
+    preset,
+};
 
 fn boxes(name: &str) -> Vec<NatSpec> {
     preset::find(name).unwrap().specs()

@@ -1,7 +1,9 @@
 //! The page in a real browser, which needs Chromium.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
 
 use crate::{sample, world};
 

@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 
-use netns_lab::LinkSpec;
-use netns_lab::report::{ColumnKind, Fate, Ladder, LadderPlace, StepKind, Tone};
-use netns_lab::virtual_time::{Uplink, World};
+use netns_lab::{
+    LinkSpec,
+    report::{ColumnKind, Fate, Ladder, LadderPlace, StepKind, Tone},
+    virtual_time::{Uplink, World},
+};
 
-use crate::sample::MS;
-use crate::world;
+use crate::{sample::MS, world};
 
 #[test]
 fn a_packet_is_one_arrow_across_the_core_with_its_time() {

@@ -1,15 +1,19 @@
 //! A matrix of the presets as a simple puncher finds it in virtual time, so
 //! that pages are tested with what they will show.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
-use netns_lab::model::NatModel;
-use netns_lab::preset::{self, Preset};
-use netns_lab::report::{Cell, ColumnKind, Expected, Kind, Ladder, LadderPlace, Report, Series};
-use netns_lab::virtual_time::{HostId, Opening, SocketId, SocketState, Uplink, World};
-use netns_lab::{LinkSpec, Translation};
+use netns_lab::{
+    LinkSpec, Translation,
+    model::NatModel,
+    preset::{self, Preset},
+    report::{Cell, ColumnKind, Expected, Kind, Ladder, LadderPlace, Report, Series},
+    virtual_time::{HostId, Opening, SocketId, SocketState, Uplink, World},
+};
 
 use crate::sample::MS;
 

@@ -1,8 +1,10 @@
 //! Middleboxes for tests, simple enough to be obviously right.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::{
+    collections::{BTreeSet, VecDeque},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use netns_lab::virtual_time::{Middlebox, Outgoing, Remark, Side};
 use netns_lab_rig::packets::{ACK, RST, body, edit_tcp, ends, icmp_error_of, tcp};

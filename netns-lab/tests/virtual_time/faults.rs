@@ -1,9 +1,11 @@
 //! Addresses come and go, and machines restart.
 
-use netns_lab::LinkSpec;
-use netns_lab::model::NatSpec;
-use netns_lab::virtual_time::{
-    Failure, HostId, SocketError, SocketId, SocketState, Transmit, Uplink, World, WorldError,
+use netns_lab::{
+    LinkSpec,
+    model::NatSpec,
+    virtual_time::{
+        Failure, HostId, SocketError, SocketId, SocketState, Transmit, Uplink, World, WorldError,
+    },
 };
 
 use crate::stage::{A, B, MS, SECOND, end, is, near, pair, pass, times, wait};

@@ -1,7 +1,6 @@
 //! Listeners and the ports of TCP sockets, as Linux has them.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use netns_lab::virtual_time::{Failure, SocketError, SocketState, Uplink, World};
 

@@ -1,11 +1,12 @@
 //! The NAT model between hosts in virtual time.
 
-use std::net::IpAddr;
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
-use netns_lab::model::{NatModel, NatSpec};
-use netns_lab::virtual_time::{HostId, Opening, Ping, PongKind, SocketError, Uplink, World};
-use netns_lab::{BoxSpec, HostSpec, LinkSpec, Topology};
+use netns_lab::{
+    BoxSpec, HostSpec, LinkSpec, Topology,
+    model::{NatModel, NatSpec},
+    virtual_time::{HostId, Opening, Ping, PongKind, SocketError, Uplink, World},
+};
 
 use crate::stage::{MS, end};
 

@@ -1,13 +1,17 @@
 //! Whatever programs do and whatever happens to their hosts, nothing panics, programs
 //! hear of it, and the same calls have the same effects.
 
-use std::fmt::Debug;
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::{
+    fmt::Debug,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
-use netns_lab::LinkSpec;
-use netns_lab::model::NatSpec;
-use netns_lab::virtual_time::{HostId, SocketId, TcpOptions, Transmit, Uplink, World};
+use netns_lab::{
+    LinkSpec,
+    model::NatSpec,
+    virtual_time::{HostId, SocketId, TcpOptions, Transmit, Uplink, World},
+};
 use proptest::prelude::*;
 
 use crate::stage::{MS, SECOND};

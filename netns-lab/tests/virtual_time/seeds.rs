@@ -1,15 +1,21 @@
 //! The same seed makes the same log, byte for byte.
 
-use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    net::SocketAddr,
+    time::Duration,
+};
 
-use netns_lab::LinkSpec;
-use netns_lab::virtual_time::{HostId, SocketId, SocketState, Uplink, World};
+use netns_lab::{
+    LinkSpec,
+    virtual_time::{HostId, SocketId, SocketState, Uplink, World},
+};
 
-use crate::boxes::{Answer, Firewall};
-use crate::stage::MS;
+use crate::{
+    boxes::{Answer, Firewall},
+    stage::MS,
+};
 
 /// Seeds that are compared, as issue and README promise.
 const SEEDS: u64 = 1000;

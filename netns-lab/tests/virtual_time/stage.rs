@@ -1,10 +1,11 @@
 //! Two hosts, and looking at them.
 
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
-use netns_lab::LinkSpec;
-use netns_lab::virtual_time::{HostId, SocketId, SocketState, Uplink, World};
+use netns_lab::{
+    LinkSpec,
+    virtual_time::{HostId, SocketId, SocketState, Uplink, World},
+};
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
 pub(crate) const SECOND: Duration = Duration::from_secs(1);

@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
-use netns_lab::LinkSpec;
-use netns_lab::model::{Directions, NatSpec};
-use netns_lab::virtual_time::{
-    Failure, HostId, KeepAlive, Opening, SocketError, SocketId, SocketState, TcpOptions, Uplink,
-    World,
+use netns_lab::{
+    LinkSpec,
+    model::{Directions, NatSpec},
+    virtual_time::{
+        Failure, HostId, KeepAlive, Opening, SocketError, SocketId, SocketState, TcpOptions,
+        Uplink, World,
+    },
 };
 
-use crate::boxes::Loses;
-use crate::stage::{A, B, MS, SECOND, end, is, near, pair, pass, times, wait};
+use crate::{
+    boxes::Loses,
+    stage::{A, B, MS, SECOND, end, is, near, pair, pass, times, wait},
+};
 
 /// Connects `a` to `b`, which has a listener then.
 fn connected(world: &mut World, a: HostId, b: HostId) -> (SocketId, SocketId) {

@@ -2,11 +2,15 @@
 
 use std::net::SocketAddr;
 
-use netns_lab::LinkSpec;
-use netns_lab::virtual_time::{Failure, HostId, Opening, SocketError, SocketState, Uplink, World};
+use netns_lab::{
+    LinkSpec,
+    virtual_time::{Failure, HostId, Opening, SocketError, SocketState, Uplink, World},
+};
 
-use crate::boxes::{Answer, Firewall, Loses, RefusesDataOnce};
-use crate::stage::{A, B, MS, SECOND, end, is, near, pair, times, wait};
+use crate::{
+    boxes::{Answer, Firewall, Loses, RefusesDataOnce},
+    stage::{A, B, MS, SECOND, end, is, near, pair, times, wait},
+};
 
 /// A public host `a`, and `b` behind a firewall.
 fn behind(answer: Answer) -> (World, HostId, HostId) {

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use netns_lab::LinkSpec;
-use netns_lab::model::{NatSpec, Timers};
-use netns_lab::virtual_time::{
-    Datagram, Failure, HostId, SocketError, SocketId, Transmit, Uplink, World,
+use netns_lab::{
+    LinkSpec,
+    model::{NatSpec, Timers},
+    virtual_time::{Datagram, Failure, HostId, SocketError, SocketId, Transmit, Uplink, World},
 };
 
 use crate::stage::{A, B, MS, SECOND, end, near, pair, pass, times};

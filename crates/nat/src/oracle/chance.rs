@@ -1,7 +1,8 @@
 //! How likely it is to hit a port that nobody can predict.
 
-use super::outside::Outside;
-use super::{FILL, Guess, How, LEAST_CHANCE, Outcome, Punchability, SYNS, passage, reason};
+use super::{
+    FILL, Guess, How, LEAST_CHANCE, Outcome, Punchability, SYNS, outside::Outside, passage, reason,
+};
 use crate::oracle::Timing;
 
 /// How likely a guess is right, and in which order its SYNs must be sent.

@@ -1,7 +1,6 @@
 //! Which SYN passes which box, in which order.
 
-use super::Timing;
-use super::outside::Outside;
+use super::{Timing, outside::Outside};
 use crate::spec::{Dependence, RstEffect, SimultaneousOpen, UnsolicitedSyn};
 
 /// In which orders of two SYNs a way works.

@@ -1,7 +1,10 @@
 //! The reasons in plain words.
 
-use super::outside::{Endpoint, Outside};
-use super::{FILL, Guess, Outcome, SYNS, Timing, passage};
+use super::{
+    FILL, Guess, Outcome, SYNS, Timing,
+    outside::{Endpoint, Outside},
+    passage,
+};
 use crate::spec::{RstEffect, SimultaneousOpen, UnsolicitedSyn};
 
 /// Anybody can dial s; `names` are those of s and p.

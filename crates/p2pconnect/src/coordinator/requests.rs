@@ -16,8 +16,7 @@ use p2pconnect_proto::{
         Response, Welcome,
     },
 };
-use quinn::EndpointConfig;
-use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{EndpointConfig, crypto::rustls::QuicClientConfig};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,

@@ -23,13 +23,14 @@ use crate::{
     DialError, Status,
     coordinator::{requests::Coordination, withdrawal::PendingWithdrawal},
     introduction::{
+        advertisement::Advertisement,
         circumstances::Circumstances,
+        gather,
         known_families::KnownFamilies,
         recovery::recovery,
         remote_candidates::Vantage,
         shared::Inner,
         staleness::{StalenessCheck, becomes_stale},
-        {advertisement::Advertisement, gather},
     },
     machine::{interfaces::Interfaces, surroundings::Surroundings, task::AbortOnDrop},
     nat::{

@@ -1,7 +1,6 @@
 //! Capture files, as a program reads them that is not ours.
 
-use std::path::Path;
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 use super::{said, text};
 

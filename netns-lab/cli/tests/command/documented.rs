@@ -1,8 +1,10 @@
 //! What README, the reference of scenarios and the help texts tell people to type works.
 
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
-use std::sync::Mutex;
+use std::{
+    path::Path,
+    process::{Command, Output, Stdio},
+    sync::Mutex,
+};
 
 use netns_lab_rig::documents::{Documented, in_blocks, in_help, in_spans};
 

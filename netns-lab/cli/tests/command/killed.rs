@@ -1,8 +1,10 @@
 //! The command is killed, in each way and at random moments.
 
-use std::process::{Command, Stdio, id};
-use std::thread::sleep;
-use std::time::Duration;
+use std::{
+    process::{Command, Stdio, id},
+    thread::sleep,
+    time::Duration,
+};
 
 use netns_lab_rig::killing::{Victim, links};
 use rand::{RngExt as _, SeedableRng as _};

@@ -1,7 +1,9 @@
 //! Programs on hosts.
 
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Command, Stdio};
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    process::{Command, Stdio},
+};
 
 use super::{netns_lab, said, text};
 

@@ -1,8 +1,10 @@
 //! What needs no namespaces: help, lists, explanations, the matrix in virtual time.
 
-use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+};
 
 use super::{netns_lab, refused, said, text};
 

@@ -1,10 +1,11 @@
 //! Dials between boxes of all behaviours, drawn at random.
 
-use netns_lab::contender::Path;
-use netns_lab::oracle::{Outcome, punchable};
-use netns_lab::{Dependence, NatSpec, PortAssignment, RstEffect, SimultaneousOpen, UnsolicitedSyn};
-use rand::seq::IndexedRandom as _;
-use rand::{Rng, SeedableRng as _};
+use netns_lab::{
+    Dependence, NatSpec, PortAssignment, RstEffect, SimultaneousOpen, UnsolicitedSyn,
+    contender::Path,
+    oracle::{Outcome, punchable},
+};
+use rand::{Rng, SeedableRng as _, seq::IndexedRandom as _};
 use rand_chacha::ChaCha8Rng;
 
 use crate::dial;

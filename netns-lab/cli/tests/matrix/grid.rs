@@ -2,10 +2,13 @@
 
 use std::num::NonZero;
 
-use netns_lab::contender::Path;
-use netns_lab::matrix::{self, Expectation, Kind, Matrix, MatrixError, Options, run_seed};
-use netns_lab::report::{Expected, Standing};
-use netns_lab::{NatSpec, preset};
+use netns_lab::{
+    NatSpec,
+    contender::Path,
+    matrix::{self, Expectation, Kind, Matrix, MatrixError, Options, run_seed},
+    preset,
+    report::{Expected, Standing},
+};
 use netns_lab_cli::P2pconnect;
 
 use crate::dial;

@@ -6,9 +6,11 @@ mod grid;
 mod namespaces;
 mod pairs;
 
-use netns_lab::contender::{Contender as _, Path, Punch, PunchOutcome};
-use netns_lab::virtual_time::World;
-use netns_lab::{EventLog, NatSpec, Topology};
+use netns_lab::{
+    EventLog, NatSpec, Topology,
+    contender::{Contender as _, Path, Punch, PunchOutcome},
+    virtual_time::World,
+};
 use netns_lab_cli::P2pconnect;
 
 fn hosts() -> Punch {

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use netns_lab::contender::{Contender as _, Path, PunchOutcome};
-use netns_lab::matrix::{self, Ground, Kind, Options};
-use netns_lab::{Lab, LinkSpec, NatSpec};
+use netns_lab::{
+    Lab, LinkSpec, NatSpec,
+    contender::{Contender as _, Path, PunchOutcome},
+    matrix::{self, Ground, Kind, Options},
+};
 use netns_lab_cli::P2pconnect;
 
 use crate::hosts;

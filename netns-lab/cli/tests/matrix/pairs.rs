@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use netns_lab::contender::{Path, PunchOutcome};
-use netns_lab::matrix::{self, Kind, Options};
-use netns_lab::{LinkSpec, NatSpec, PortRange, preset};
+use netns_lab::{
+    LinkSpec, NatSpec, PortRange,
+    contender::{Path, PunchOutcome},
+    matrix::{self, Kind, Options},
+    preset,
+};
 use netns_lab_cli::P2pconnect;
 
 use crate::dial;

@@ -1,7 +1,6 @@
 //! Every file of the corpus runs and meets its own expectations.
 
-use std::fs;
-use std::path::Path;
+use std::{fs, path::Path};
 
 use netns_lab::scenario::{self, Ground, Play, Scenario};
 use netns_lab_cli::P2pconnect;

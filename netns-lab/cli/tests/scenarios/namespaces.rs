@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use netns_lab::Engine;
-use netns_lab::scenario::{self, Ground, RunError, Scenario};
+use netns_lab::{
+    Engine,
+    scenario::{self, Ground, RunError, Scenario},
+};
 use netns_lab_cli::P2pconnect;
 
 use super::corpus::corpus;

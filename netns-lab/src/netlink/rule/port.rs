@@ -4,8 +4,10 @@ use std::net::Ipv4Addr;
 
 use p2pconnect_nat::PortRange;
 
-use super::key::{self, Part};
-use super::{DATA, Field, KEY, PORT, Rule};
+use super::{
+    DATA, Field, KEY, PORT, Rule,
+    key::{self, Part},
+};
 
 /// The end of a range that starts in [`PORT`].
 const LAST_PORT: u32 = PORT + 1;

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use crate::report::text::millis;
-use crate::report::{Cell, Report, Standing};
+use crate::report::{Cell, Report, Standing, text::millis};
 
 /// How many shades of time there are; the style has a class for each.
 pub(super) const SHADES: usize = 5;

@@ -1,7 +1,9 @@
 //! A series as a table of colours.
 
-use super::bands::{Bands, look};
-use super::markup::{Markup, escape};
+use super::{
+    bands::{Bands, look},
+    markup::{Markup, escape},
+};
 use crate::report::{Cell, Report, Series, Standing};
 
 impl Report {

@@ -4,11 +4,12 @@
 //! many rows as it needs, and where nothing happens little room is given. Texts
 //! stand in rows and never share a place in one, so that none covers another.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use crate::report::text::{millis, wrap};
-use crate::report::{ColumnKind, Fate, Ladder, Step, StepKind, Tone};
+use crate::report::{
+    ColumnKind, Fate, Ladder, Step, StepKind, Tone,
+    text::{millis, wrap},
+};
 
 /// Pixels from a column to the next; a column of the core needs less.
 const PITCH: i32 = 184;

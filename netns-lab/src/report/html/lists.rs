@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::markup::{Markup, escape};
-use crate::report::text::millis;
-use crate::report::{Cell, Report, Series, Standing};
+use crate::report::{Cell, Report, Series, Standing, text::millis};
 
 impl Report {
     /// Writes the cells in which the oracle is wrong, if there are any.

@@ -1,7 +1,9 @@
 //! A ladder as a picture in a page.
 
-use super::layout::{Arrow, End, LINE, Layout, PADDING, Style, Text};
-use super::markup::{Markup, escape};
+use super::{
+    layout::{Arrow, End, LINE, Layout, PADDING, Style, Text},
+    markup::{Markup, escape},
+};
 use crate::report::{ColumnKind, Ladder, Tone};
 
 impl Ladder {

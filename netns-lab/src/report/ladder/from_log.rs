@@ -5,13 +5,17 @@
 mod label;
 mod summarise;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{Column, ColumnKind, Fate, Ladder, Step, StepKind, Tone};
-use crate::link::Crossing;
-use crate::record::{DELIVERED, Event, EventLog, LogEntry, ROUTED};
+use crate::{
+    link::Crossing,
+    record::{DELIVERED, Event, EventLog, LogEntry, ROUTED},
+};
 
 /// A place of a world, for the columns of a ladder.
 #[derive(Debug, Clone, PartialEq, Eq)]

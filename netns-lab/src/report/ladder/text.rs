@@ -1,8 +1,7 @@
 //! A ladder for a terminal: a rail for each column at the left, what happened
 //! in words at the right.
 
-use std::fmt;
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use super::{Fate, Ladder, Step, StepKind, Tone};
 use crate::report::text::{clean, millis, push, wrap};

@@ -1,15 +1,16 @@
 //! What was expected of a run, and what came of it.
 
-use std::net::IpAddr;
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use super::{DialEnd, Outcome, ScenarioRun, Seen};
-use crate::fabric::CORE;
-use crate::packet::IpHeader;
-use crate::record::{Event, EventLog};
-use crate::report::{ColumnKind, Ladder, LadderPlace};
-use crate::scenario::{Play, Scenario};
-use crate::topology::{Plan, Planned};
+use crate::{
+    fabric::CORE,
+    packet::IpHeader,
+    record::{Event, EventLog},
+    report::{ColumnKind, Ladder, LadderPlace},
+    scenario::{Play, Scenario},
+    topology::{Plan, Planned},
+};
 
 pub(super) fn judge(scenario: &Scenario, seen: Seen, seed: u64) -> ScenarioRun {
     let (outcome, how, after) = match &seen.punch {

@@ -1,20 +1,25 @@
 //! Scenarios between real kernels.
 
-use std::collections::BTreeMap;
-use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
-use std::sync::mpsc::{self, Receiver};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    io::{self, Read as _, Write as _},
+    net::{SocketAddr, TcpListener},
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{self, Receiver},
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
 use socket2::{Domain, Socket, Type};
 
-use super::virtual_time::LINE;
-use super::{DialEnd, DialRun, RunError, Seen};
-use crate::contender::Contender;
-use crate::scenario::{Change, Dial, Play, Punch, Scenario};
-use crate::{Engine, Host, Lab};
+use super::{DialEnd, DialRun, RunError, Seen, virtual_time::LINE};
+use crate::{
+    Engine, Host, Lab,
+    contender::Contender,
+    scenario::{Change, Dial, Play, Punch, Scenario},
+};
 
 /// How often those who wait for packets look whether the run is over.
 const TICK: Duration = Duration::from_millis(20);

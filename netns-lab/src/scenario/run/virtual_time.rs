@@ -1,14 +1,14 @@
 //! Scenarios in virtual time.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use super::{DialEnd, DialRun, RunError, Seen};
-use crate::contender::Contender;
-use crate::scenario::{Dial, Play, Scenario};
-use crate::topology::Plan;
-use crate::virtual_time::{Failure, HostId, Opening, SocketError, SocketId, SocketState, World};
+use crate::{
+    contender::Contender,
+    scenario::{Dial, Play, Scenario},
+    topology::Plan,
+    virtual_time::{Failure, HostId, Opening, SocketError, SocketId, SocketState, World},
+};
 
 /// What a dial sends each time.
 pub(super) const LINE: &[u8] = b"hello\n";

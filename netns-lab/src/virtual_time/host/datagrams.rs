@@ -2,10 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::Host;
-use super::udp::{DatagramSocket, Receipt, largest_payload};
-use crate::packet::{self, Flow, Icmp, IcmpHeader, IpHeader, icmp_error};
-use crate::virtual_time::socket::{Datagram, SocketError, Transmit};
+use super::{
+    Host,
+    udp::{DatagramSocket, Receipt, largest_payload},
+};
+use crate::{
+    packet::{self, Flow, Icmp, IcmpHeader, IpHeader, icmp_error},
+    virtual_time::socket::{Datagram, SocketError, Transmit},
+};
 
 impl Host {
     /// Gives a datagram to its socket, or tells its sender that there is none.

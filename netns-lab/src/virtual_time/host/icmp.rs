@@ -1,8 +1,7 @@
 //! What ICMP errors mean to a connection attempt: Linux's `icmp_err_convert`,
 //! `tcp_v4_err`, `icmpv6_err_convert` and `tcp_v6_err`.
 
-use crate::packet::Icmp;
-use crate::virtual_time::socket::Failure;
+use crate::{packet::Icmp, virtual_time::socket::Failure};
 
 /// Returns how an attempt ends that gets this error, if it does, and whether
 /// the half-open connection of a listener ends with it.

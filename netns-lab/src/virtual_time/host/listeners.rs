@@ -1,7 +1,9 @@
 //! The listeners of a host, and the connections that they keep.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::SocketAddr,
+};
 
 use super::udp::unspecified;
 use crate::virtual_time::socket::{SocketError, TcpOptions};

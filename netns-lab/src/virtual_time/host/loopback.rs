@@ -1,7 +1,6 @@
 //! Packets of a host to itself, which pass no link.
 
-use std::collections::VecDeque;
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 /// How long they take: less than any link, and not nothing, so that programs that answer
 /// each other do not stop the clock.

@@ -1,11 +1,14 @@
 //! ICMP echo: what hosts ask for and what they answer.
 
-use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::{collections::VecDeque, net::IpAddr};
 
-use crate::packet::{Flow, Icmp, IcmpHeader, echo_reply, icmp};
-use crate::virtual_time::ping::{Ping, Pong, PongKind};
-use crate::virtual_time::tcp::MTU;
+use crate::{
+    packet::{Flow, Icmp, IcmpHeader, echo_reply, icmp},
+    virtual_time::{
+        ping::{Ping, Pong, PongKind},
+        tcp::MTU,
+    },
+};
 
 /// Answers that wait to be taken; more than any program has under way.
 const MAX_PONGS: usize = 1024;

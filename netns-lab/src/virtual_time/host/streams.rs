@@ -1,15 +1,20 @@
 //! The calls of a host's programs on TCP sockets.
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
-
-use super::connection::{Connection, Keeper};
-use super::{Host, listeners::MAX_BACKLOG};
-use crate::virtual_time::socket::{
-    Opening, SocketError, SocketState, TcpInfo, TcpOptions, addresses_overlap,
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
 };
-use crate::virtual_time::tcp::{Flow, Tcb};
+
+use super::{
+    Host,
+    connection::{Connection, Keeper},
+    listeners::MAX_BACKLOG,
+};
+use crate::virtual_time::{
+    socket::{Opening, SocketError, SocketState, TcpInfo, TcpOptions, addresses_overlap},
+    tcp::{Flow, Tcb},
+};
 
 impl Host {
     /// Begins to connect.

@@ -1,14 +1,20 @@
 //! UDP sockets of a host.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
 
 use smoltcp::wire::{IPV4_HEADER_LEN, IPV6_HEADER_LEN, UDP_HEADER_LEN};
 
 use super::icmp;
-use crate::packet::{Flow, Icmp};
-use crate::virtual_time::socket::{Datagram, Failure, SocketError};
-use crate::virtual_time::tcp::MTU;
+use crate::{
+    packet::{Flow, Icmp},
+    virtual_time::{
+        socket::{Datagram, Failure, SocketError},
+        tcp::MTU,
+    },
+};
 
 /// Bytes that may wait in a socket: Linux's `net.core.rmem_default`.
 const RECEIVE_BUFFER: usize = 212_992;

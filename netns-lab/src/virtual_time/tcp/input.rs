@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use smoltcp::wire::TcpControl;
 
-use super::segment::{self, Segment, Seq, distance};
-use super::{CHALLENGE_PAUSE, FIN_TIMEOUT, HEADERS_V4, HEADERS_V6, State, Tcb};
+use super::{
+    CHALLENGE_PAUSE, FIN_TIMEOUT, HEADERS_V4, HEADERS_V6, State, Tcb,
+    segment::{self, Segment, Seq, distance},
+};
 use crate::virtual_time::socket::{Failure, Opening};
 
 /// The longest segment where the other end names none (RFC 9293 section 3.7.1).

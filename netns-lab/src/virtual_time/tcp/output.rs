@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use smoltcp::wire::TcpControl;
 
-use super::segment::Segment;
-use super::sender::Piece;
-use super::timers::{DATA_LIFETIME, ORPHAN_LIFETIME, wait_after_syn, wait_after_syn_ack};
-use super::{MAX_UNSCALED, Repetition, State, Tcb};
+use super::{
+    MAX_UNSCALED, Repetition, State, Tcb,
+    segment::Segment,
+    sender::Piece,
+    timers::{DATA_LIFETIME, ORPHAN_LIFETIME, wait_after_syn, wait_after_syn_ack},
+};
 use crate::virtual_time::socket::{Failure, Opening};
 
 /// The window of Linux's SYNs, as many segments of Ethernet as 16 bits have room for.

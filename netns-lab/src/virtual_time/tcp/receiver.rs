@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::copy;
-use super::segment::{Seq, distance};
+use super::{
+    copy,
+    segment::{Seq, distance},
+};
 
 /// The data of one direction until a program takes it.
 #[derive(Debug)]

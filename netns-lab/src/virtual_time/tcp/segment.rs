@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 
-use smoltcp::phy::ChecksumCapabilities;
-use smoltcp::wire::{IpProtocol, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
+use smoltcp::{
+    phy::ChecksumCapabilities,
+    wire::{IpProtocol, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber},
+};
 
 use crate::packet::{IpHeader, ip_packet};
 

@@ -1,10 +1,11 @@
 //! What goes out: data until it is acknowledged, the window, and congestion control.
 
-use std::collections::VecDeque;
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
-use super::copy;
-use super::segment::{Seq, distance};
+use super::{
+    copy,
+    segment::{Seq, distance},
+};
 
 /// Segments that are sent before anything is acknowledged (RFC 6928).
 const INITIAL_WINDOW: usize = 10;

@@ -1,7 +1,6 @@
 //! Changes of a world that happen by themselves.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::World;
 

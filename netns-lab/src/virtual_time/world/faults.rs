@@ -3,9 +3,11 @@
 use std::net::IpAddr;
 
 use super::World;
-use crate::fabric::{HostId, Network, NodeId, WorldError};
-use crate::link::LinkSpec;
-use crate::virtual_time::socket::SocketId;
+use crate::{
+    fabric::{HostId, Network, NodeId, WorldError},
+    link::LinkSpec,
+    virtual_time::socket::SocketId,
+};
 
 /// Faults. They take no time; [`World::set_link_up`] makes some last.
 impl World {

@@ -1,15 +1,22 @@
 //! The calls of the programs on a world's hosts.
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use super::World;
-use crate::fabric::HostId;
-use crate::virtual_time::host::Host;
-use crate::virtual_time::ping::{Ping, Pong};
-use crate::virtual_time::socket::{
-    Accepted, Datagram, Opening, SocketError, SocketId, SocketState, TcpInfo, TcpOptions, Transmit,
+use crate::{
+    fabric::HostId,
+    virtual_time::{
+        host::Host,
+        ping::{Ping, Pong},
+        socket::{
+            Accepted, Datagram, Opening, SocketError, SocketId, SocketState, TcpInfo, TcpOptions,
+            Transmit,
+        },
+    },
 };
 
 /// TCP. Calls never wait, and take no time.

@@ -1,10 +1,6 @@
 //! What can be asked for on the command line.
 
-use std::ffi::OsString;
-use std::fmt::Display;
-use std::num::NonZero;
-use std::path::PathBuf;
-use std::str::FromStr;
+use std::{ffi::OsString, fmt::Display, num::NonZero, path::PathBuf, str::FromStr};
 
 use clap::{Args, Parser, ValueEnum};
 

@@ -1,8 +1,7 @@
 //! Kinds of access as people write them: presets, joined by `+`.
 
 use anyhow::{Result, ensure};
-use netns_lab::matrix::Kind;
-use netns_lab::preset;
+use netns_lab::{matrix::Kind, preset};
 
 /// Reads a kind: the name of a preset, or several from the innermost outwards.
 pub(crate) fn parse(text: &str) -> Result<Kind> {

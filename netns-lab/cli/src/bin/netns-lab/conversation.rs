@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use netns_lab::contender::Punch;
-use netns_lab::report::Ladder;
-use netns_lab::{EventLog, LogEntry, Topology};
+use netns_lab::{EventLog, LogEntry, Topology, contender::Punch, report::Ladder};
 
 use crate::watch;
 

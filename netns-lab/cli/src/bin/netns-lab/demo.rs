@@ -1,20 +1,22 @@
 //! `netns-lab demo`.
 
-use std::path::PathBuf;
-use std::process::ExitCode;
-use std::thread;
-use std::time::Duration;
+use std::{path::PathBuf, process::ExitCode, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
-use netns_lab::contender::{Contender as _, PunchOutcome};
-use netns_lab::matrix::{Kind, run_seed};
-use netns_lab::report::Ladder;
-use netns_lab::{Engine, EventLog, Lab, Topology, oracle};
+use netns_lab::{
+    Engine, EventLog, Lab, Topology,
+    contender::{Contender as _, PunchOutcome},
+    matrix::{Kind, run_seed},
+    oracle,
+    report::Ladder,
+};
 use netns_lab_cli::P2pconnect;
 
-use crate::arguments::{DemoArguments, Ground};
-use crate::watch::Watch;
-use crate::{chain, conversation, explain, output};
+use crate::{
+    arguments::{DemoArguments, Ground},
+    chain, conversation, explain, output,
+    watch::Watch,
+};
 
 /// What the ladder shows.
 const TITLE: &str = "What the peers said to each other:";

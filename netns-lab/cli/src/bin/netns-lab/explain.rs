@@ -3,14 +3,16 @@
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use netns_lab::contender::{Contender as _, Path, PunchOutcome};
-use netns_lab::matrix::{Kind, run_seed};
-use netns_lab::virtual_time::World;
-use netns_lab::{EventLog, Topology, oracle};
+use netns_lab::{
+    EventLog, Topology,
+    contender::{Contender as _, Path, PunchOutcome},
+    matrix::{Kind, run_seed},
+    oracle,
+    virtual_time::World,
+};
 use netns_lab_cli::P2pconnect;
 
-use crate::arguments::ExplainArguments;
-use crate::{chain, conversation, output};
+use crate::{arguments::ExplainArguments, chain, conversation, output};
 
 pub(crate) fn main(arguments: &ExplainArguments) -> Result<ExitCode> {
     let kinds = [

@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use netns_lab::preset::{self, Layer, Preset};
-use netns_lab::scenario::{self, Scenario};
-use netns_lab::{Dependence, NatSpec, PortAssignment, Translation, UnsolicitedSyn};
+use netns_lab::{
+    Dependence, NatSpec, PortAssignment, Translation, UnsolicitedSyn,
+    preset::{self, Layer, Preset},
+    scenario::{self, Scenario},
+};
 
-use crate::arguments::ListArguments;
-use crate::{output, stage};
+use crate::{arguments::ListArguments, output, stage};
 
 pub(crate) fn main(arguments: &ListArguments) -> Result<ExitCode> {
     match &arguments.scenario {

@@ -1,21 +1,21 @@
 //! `netns-lab matrix`.
 
-use std::fs;
-use std::num::NonZero;
-use std::path::Path;
-use std::process::ExitCode;
-use std::thread;
+use std::{fs, num::NonZero, path::Path, process::ExitCode, thread};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use netns_lab::matrix::{self, Ground, Kind, MAX_LADDERS, Options};
-use netns_lab::preset;
-use netns_lab::report::{Cell, Expected, Report, Standing};
+use netns_lab::{
+    matrix::{self, Ground, Kind, MAX_LADDERS, Options},
+    preset,
+    report::{Cell, Expected, Report, Standing},
+};
 use netns_lab_cli::P2pconnect;
 use serde_json::{Value, json};
 
-use crate::arguments::{Engine, Grounds, MatrixArguments};
-use crate::progress::Bar;
-use crate::{chain, output};
+use crate::{
+    arguments::{Engine, Grounds, MatrixArguments},
+    chain, output,
+    progress::Bar,
+};
 
 pub(crate) fn main(arguments: &MatrixArguments) -> Result<ExitCode> {
     let kinds = kinds(arguments)?;

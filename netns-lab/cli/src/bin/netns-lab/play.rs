@@ -6,9 +6,11 @@ use anyhow::{Context as _, Result};
 use netns_lab::scenario::{self, Outcome, ScenarioRun};
 use netns_lab_cli::P2pconnect;
 
-use crate::arguments::{Ground, RunArguments};
-use crate::stage::Stage;
-use crate::{explain, output};
+use crate::{
+    arguments::{Ground, RunArguments},
+    explain, output,
+    stage::Stage,
+};
 
 /// Lets the hosts of a scenario do what it says, and tells what came of it.
 pub(crate) fn play(stage: &Stage, arguments: &RunArguments) -> Result<ExitCode> {

@@ -1,7 +1,9 @@
 //! How far a long run has come.
 
-use std::io::{self, IsTerminal as _, Write as _};
-use std::time::{Duration, Instant};
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    time::{Duration, Instant},
+};
 
 /// A terminal is not drawn to more often.
 const REDRAW: Duration = Duration::from_millis(50);

@@ -1,19 +1,22 @@
 //! `netns-lab run`.
 
-use std::ffi::OsString;
-use std::io;
-use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::{
+    ffi::OsString,
+    io,
+    os::unix::process::ExitStatusExt as _,
+    process::{Child, Command, ExitCode, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
-use netns_lab::report::Ladder;
-use netns_lab::{Host, Lab};
+use netns_lab::{Host, Lab, report::Ladder};
 
-use crate::arguments::RunArguments;
-use crate::stage::{self, Stage};
-use crate::{output, play};
+use crate::{
+    arguments::RunArguments,
+    output, play,
+    stage::{self, Stage},
+};
 
 /// How long a program in the background may take until it listens; one that
 /// never does holds the next one up for so long.

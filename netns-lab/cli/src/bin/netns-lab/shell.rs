@@ -1,12 +1,10 @@
 //! `netns-lab shell`.
 
-use std::env;
-use std::process::ExitCode;
+use std::{env, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 
-use crate::arguments::ShellArguments;
-use crate::{output, run, stage};
+use crate::{arguments::ShellArguments, output, run, stage};
 
 pub(crate) fn main(arguments: &ShellArguments) -> Result<ExitCode> {
     let stage = stage::find(&arguments.scenario)?;

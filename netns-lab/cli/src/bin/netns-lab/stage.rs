@@ -1,16 +1,16 @@
 //! Networks that are asked for by a name, a file, or a pair of kinds.
 
-use std::collections::BTreeSet;
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use netns_lab::contender::{Path, Punch};
-use netns_lab::matrix::Kind;
-use netns_lab::scenario::{self, Scenario};
-use netns_lab::{Host, Lab, Topology};
+use netns_lab::{
+    Host, Lab, Topology,
+    contender::{Path, Punch},
+    matrix::Kind,
+    scenario::{self, Scenario},
+};
 
-use crate::arguments::LabArguments;
-use crate::{chain, explain, output};
+use crate::{arguments::LabArguments, chain, explain, output};
 
 /// A network and what it is called.
 pub(crate) struct Stage {

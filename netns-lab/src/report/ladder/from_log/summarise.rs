@@ -1,8 +1,10 @@
 //! Records of thousands of packets, such as of guesses at a NAT's
 //! ports, cut down to what can be read.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::super::{Fate, MAX_STEPS, Step, StepKind, Tone};
 
