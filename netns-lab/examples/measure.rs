@@ -1,6 +1,6 @@
-//! Measures what labs cost: the time to set one up and to take it down, how
-//! exact its delays are, how fast one TCP connection goes through it, and how much
-//! of a processor the thread that carries the packets takes meanwhile.
+//! Measures what labs cost: the time to set one up and to take it down, how exact its delays are,
+//! how fast one TCP connection goes through it, and how much of a processor the thread that carries
+//! the packets takes meanwhile.
 //!
 //! `cargo run --release -p netns-lab --example measure`
 #![expect(

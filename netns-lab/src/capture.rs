@@ -17,8 +17,8 @@ pub use question::Handshake;
 pub(crate) use packet::is_private;
 pub(crate) use pcapng::PcapngWriter;
 
-/// Packets that open or close connections, or report errors, that are kept:
-/// enough for a port-guessing punch of a thousand SYNs a side, sixteen times.
+/// Packets that open or close connections, or report errors, that are kept: enough for a
+/// port-guessing punch of a thousand SYNs a side, sixteen times.
 const MAX_CONTROL_PACKETS: usize = 32_768;
 
 /// Other packets that are kept, the last ones: some MiB of a transfer.
@@ -26,10 +26,10 @@ const MAX_DATA_PACKETS: usize = 16_384;
 
 /// The packets that crossed the access links of a lab so far.
 ///
-/// Every packet is recorded at the outer side of its box: when it leaves the
-/// outermost NAT (or the host, if it has none), and when it arrives there.
-/// Memory is bounded: the last 32,768 packets that matter to connections (SYN,
-/// FIN, RST, ICMP) and the last 16,384 others are kept; the file has them all.
+/// Every packet is recorded at the outer side of its box: when it leaves the outermost NAT (or the
+/// host, if it has none), and when it arrives there. Memory is bounded: the last 32,768 packets
+/// that matter to connections (SYN, FIN, RST, ICMP) and the last 16,384 others are kept; the file
+/// has them all.
 #[derive(Debug, Clone, Default)]
 pub struct Capture {
     shared: Arc<Shared>,
@@ -95,17 +95,15 @@ impl Capture {
 
     /// Returns the packets that left a box towards the core with a private source.
     ///
-    /// A NAT that works lets none out; Linux does when connection tracking
-    /// calls a packet invalid, which is why the NATs of a lab drop those.
+    /// A NAT that works lets none out; Linux does when connection tracking calls a packet invalid,
+    /// which is why the NATs of a lab drop those.
     pub fn private_sources(&self) -> Vec<Packet> {
         self.select(|packet| packet.direction == Direction::FromHost && is_private(packet.source))
     }
 
-    /// Tells how the TCP connection between two addresses, as the core sees
-    /// them, was opened.
+    /// Tells how the TCP connection between two addresses, as the core sees them, was opened.
     ///
-    /// Either may be an [`IpAddr`] or a
-    /// [`SocketAddr`]. The last connection counts.
+    /// Either may be an [`IpAddr`] or a [`SocketAddr`]. The last connection counts.
     pub fn tcp_handshake(&self, one: impl Into<End>, other: impl Into<End>) -> Handshake {
         question::handshake(&self.packets(), one.into(), other.into())
     }

@@ -1,7 +1,8 @@
 //! Who dials: a program that connects two hosts behind boxes, and is to be tried.
 //!
 //! A [matrix](crate::matrix) lets a [`Contender`] dial between boxes of all kinds, a
-//! [scenario](crate::scenario) in a network of its own. The lab itself has none: its command dials with p2pconnect.
+//! [scenario](crate::scenario) in a network of its own. The lab itself has none: its command dials
+//! with p2pconnect.
 
 use std::{error::Error, net::Ipv4Addr, time::Duration};
 
@@ -20,8 +21,8 @@ pub type ContenderError = Box<dyn Error + Send + Sync>;
 
 /// A program that connects two hosts, a hole puncher most likely.
 ///
-/// It runs on one ground at least. Host names are those of a [`Punch`]. The host called its server has a public address,
-/// and in a matrix a second one ([`Path::topology`]).
+/// It runs on one ground at least. Host names are those of a [`Punch`]. The host called its server
+/// has a public address, and in a matrix a second one ([`Path::topology`]).
 pub trait Contender: Sync {
     /// Returns what reports call it.
     fn name(&self) -> &str;
@@ -53,7 +54,8 @@ pub trait Contender: Sync {
         Err(format!("{} does not run in virtual time", self.name()).into())
     }
 
-    /// Dials so many times in a lab of namespaces, one dial after the other, and returns what came of each.
+    /// Dials so many times in a lab of namespaces, one dial after the other, and returns what came
+    /// of each.
     ///
     /// # Errors
     ///
@@ -128,8 +130,7 @@ impl Default for Punch {
 }
 
 impl Default for Path {
-    /// Returns a path with 80 ms between the peers and 42 ms to the server,
-    /// there and back.
+    /// Returns a path with 80 ms between the peers and 42 ms to the server, there and back.
     fn default() -> Self {
         Self {
             peer: LinkSpec::delay(Duration::from_millis(20)),

@@ -1,9 +1,8 @@
 //! The core of a lab: one thread that carries packets between access links.
 //!
-//! It reads frames off every link that ends at a host or a box of the kernel's,
-//! hands their packets to the fabric, and writes what comes out of it. Delays
-//! count from the kernel's time stamp of a frame, so that a late wake-up of this
-//! thread does not add to them.
+//! It reads frames off every link that ends at a host or a box of the kernel's, hands their packets
+//! to the fabric, and writes what comes out of it. Delays count from the kernel's time stamp of a
+//! frame, so that a late wake-up of this thread does not add to them.
 #![expect(unsafe_code, reason = "waiting with nanoseconds needs ppoll")]
 
 mod priority;
@@ -29,8 +28,8 @@ use trains::Train;
 
 pub(crate) use wires::{Records, Wires};
 
-/// Frames read before due packets are sent: reading is much faster than what
-/// fills the ring, so this is only reached when something is wrong.
+/// Frames read before due packets are sent: reading is much faster than what fills the ring, so
+/// this is only reached when something is wrong.
 const RECEIVE_BATCH: usize = 4096;
 
 /// Packets due this soon are sent at once: a wake-up costs about as much time.
@@ -82,8 +81,8 @@ impl Engine {
                 }
                 // Nobody listens if the lab could not be built to its end.
                 let _listened = report.send(result);
-                // Only now does the socket close: the kernel takes 20 ms for
-                // that, and nobody needs to wait for it.
+                // Only now does the socket close: the kernel takes 20 ms for that, and nobody needs
+                // to wait for it.
             })
             .map_err(system)?;
         Ok(Self {
@@ -107,8 +106,7 @@ impl Engine {
         }
     }
 
-    /// Stops the thread, waits until its work is complete, and returns what
-    /// went wrong in it.
+    /// Stops the thread, waits until its work is complete, and returns what went wrong in it.
     pub(crate) fn stop(&mut self) -> io::Result<()> {
         if self.stop.take().is_none() {
             return Ok(());

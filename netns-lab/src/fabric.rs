@@ -1,12 +1,11 @@
 //! The graph of hosts, boxes, links and the core, and the packets on it.
 //!
-//! Both grounds carry their packets with this: in virtual time its owner moves
-//! the clock from event to event, in namespaces it follows the clock of the
-//! machine. It is pure: packets come in by [`Fabric::send`], leave by
-//! [`Fabric::poll_output`], and time is an argument.
+//! Both grounds carry their packets with this: in virtual time its owner moves the clock from event
+//! to event, in namespaces it follows the clock of the machine. It is pure: packets come in by
+//! [`Fabric::send`], leave by [`Fabric::poll_output`], and time is an argument.
 //!
-//! The core has no private addresses (RFC 1918 section 3) and routes the others
-//! by address, as does each box for what is inside of it.
+//! The core has no private addresses (RFC 1918 section 3) and routes the others by address, as does
+//! each box for what is inside of it.
 
 mod gate;
 mod packets;
@@ -107,8 +106,8 @@ impl Fabric {
         self.add(name, &networks, Place::Host, uplink)
     }
 
-    /// Adds a box with the addresses that it has outside; without a middlebox,
-    /// the owner does its work.
+    /// Adds a box with the addresses that it has outside; without a middlebox, the owner does its
+    /// work.
     pub(crate) fn add_box(
         &mut self,
         name: &str,
@@ -148,8 +147,8 @@ impl Fabric {
         added.map(|()| NodeId(id))
     }
 
-    /// Gives a node other addresses. Gates know nodes by the addresses that they
-    /// had when the gate was added.
+    /// Gives a node other addresses. Gates know nodes by the addresses that they had when the gate
+    /// was added.
     pub(crate) fn set_networks(
         &mut self,
         node: NodeId,
@@ -200,8 +199,8 @@ impl Fabric {
         }
     }
 
-    /// Returns where a network must be known for it to be reachable from as
-    /// far up as it is seen, and which way it is from there.
+    /// Returns where a network must be known for it to be reachable from as far up as it is seen,
+    /// and which way it is from there.
     fn hops(
         &self,
         network: Network,
@@ -315,8 +314,8 @@ impl Fabric {
 
 /// Time.
 impl Fabric {
-    /// Lets the next event happen if it is due until `limit`; else moves the
-    /// clock there and returns false.
+    /// Lets the next event happen if it is due until `limit`; else moves the clock there and
+    /// returns false.
     pub(crate) fn step(&mut self, limit: Duration) -> bool {
         if self.next_due().is_none_or(|at| at > limit) {
             self.now = self.now.max(limit);

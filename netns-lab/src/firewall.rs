@@ -42,8 +42,7 @@ pub(crate) fn install(spec: &NatSpec, external: Ipv4Addr, seed: u32) -> Result<(
         .chain(INPUT, input_rules(spec))
         .chain(FORWARD, forward_rules(spec));
     if hairpins(spec) {
-        // Whether a packet came from inside is not known any more where its
-        // source is rewritten.
+        // Whether a packet came from inside is not known any more where its source is rewritten.
         ruleset = ruleset.chain(MARK, vec![Rule::new().entering(INSIDE).mark()]);
         // A packet back to where it came from makes Linux send redirects.
         set_sysctl("ipv4/conf/all/send_redirects", "0")?;
@@ -57,8 +56,8 @@ pub(crate) fn install(spec: &NatSpec, external: Ipv4Addr, seed: u32) -> Result<(
     let mut remember = mapping::remember(spec);
     remember.extend(filtering::remember(spec));
     ruleset.chain(REMEMBER, remember).install()?;
-    // After the rules, since they make the kernel track connections and only
-    // then some of these settings count.
+    // After the rules, since they make the kernel track connections and only then some of these
+    // settings count.
     tracking::configure(spec)
 }
 
@@ -118,8 +117,8 @@ const REMEMBER: Chain = Chain {
 
 fn input_rules(spec: &NatSpec) -> Vec<Rule> {
     let mut rules = guard(spec, vec![]);
-    // The box itself offers nothing, and what should have been sent back must
-    // not meet the answers of its own network stack.
+    // The box itself offers nothing, and what should have been sent back must not meet the answers
+    // of its own network stack.
     rules.push(Rule::new().entering(INSIDE).drop());
     rules
 }
@@ -176,8 +175,7 @@ fn hairpins(spec: &NatSpec) -> bool {
     spec.translates() && spec.hairpinning == Hairpinning::ExternalSource
 }
 
-/// Without a timeout, noting an endpoint once is enough and saves work on
-/// every later packet.
+/// Without a timeout, noting an endpoint once is enough and saves work on every later packet.
 fn when_it_counts(rule: Rule, spec: &NatSpec) -> Rule {
     if expires(spec) {
         rule
@@ -186,8 +184,7 @@ fn when_it_counts(rule: Rule, spec: &NatSpec) -> Rule {
     }
 }
 
-/// Whether what is remembered is ever forgotten; Linux's own five days are
-/// longer than any lab.
+/// Whether what is remembered is ever forgotten; Linux's own five days are longer than any lab.
 fn expires(spec: &NatSpec) -> bool {
     spec.timers.established != Timers::LINUX.established
 }

@@ -1,20 +1,18 @@
 //! Entering namespaces of one's own by running the program again inside them.
 //!
-//! `unshare(CLONE_NEWUSER)` is refused to a process with threads, and every
-//! test process has threads; so the namespaces are made between fork and exec
-//! of the same program. A PID namespace makes sure that nothing outlives the
-//! lab: when its first process ends, for whatever reason, the kernel kills the
-//! others.
+//! `unshare(CLONE_NEWUSER)` is refused to a process with threads, and every test process has
+//! threads; so the namespaces are made between fork and exec of the same program. A PID namespace
+//! makes sure that nothing outlives the lab: when its first process ends, for whatever reason, the
+//! kernel kills the others.
 //!
 //! ```text
 //! program -- spawns --> guard -- forks --> init (PID 1) -- forks --> program, again
 //! ```
 //!
-//! The guard dies with the thread that spawned it (that thread waits for the
-//! guard, so it lives as long as it should), init dies with the guard, and
-//! everything else dies with init. /proc need not be mounted anew: the lab
-//! uses only /proc/self, /proc/thread-self and /proc/sys/net, and those follow
-//! the process that looks.
+//! The guard dies with the thread that spawned it (that thread waits for the guard, so it lives as
+//! long as it should), init dies with the guard, and everything else dies with init. /proc need not
+//! be mounted anew: the lab uses only /proc/self, /proc/thread-self and /proc/sys/net, and those
+//! follow the process that looks.
 
 mod guard;
 mod signals;
@@ -38,10 +36,10 @@ const NAMESPACE_ADVICE: &str = "run as root, or allow user namespaces: on Ubuntu
 
 /// Makes sure that the program runs in namespaces of its own.
 ///
-/// Call it first thing in `main`. Outside, it runs the program again with the
-/// same arguments in new namespaces, waits for it, and returns its exit code,
-/// which `main` should return at once. Inside, it returns `None`, and labs can
-/// be built. As an ordinary user the program sees itself as root inside.
+/// Call it first thing in `main`. Outside, it runs the program again with the same arguments in new
+/// namespaces, waits for it, and returns its exit code, which `main` should return at once. Inside,
+/// it returns `None`, and labs can be built. As an ordinary user the program sees itself as root
+/// inside.
 ///
 /// ```no_run
 /// use std::process::ExitCode;
@@ -62,12 +60,12 @@ pub fn isolate() -> Result<Option<ExitCode>, Error> {
     isolate_then(|_child| {})
 }
 
-/// Does what [`isolate`] does for a program that hands its signals on, as a
-/// shell or `env` would seem to: SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1 and
-/// SIGUSR2 do not end the lab, but go to the program inside.
+/// Does what [`isolate`] does for a program that hands its signals on, as a shell or `env` would
+/// seem to: SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 do not end the lab, but go to the
+/// program inside.
 ///
-/// What the terminal sends is not handed on: it comes to everybody anyway. The
-/// program inside calls [`pass_signals_to`], or the signals end it.
+/// What the terminal sends is not handed on: it comes to everybody anyway. The program inside calls
+/// [`pass_signals_to`], or the signals end it.
 ///
 /// # Errors
 ///
@@ -76,9 +74,8 @@ pub fn isolate_passing_signals() -> Result<Option<ExitCode>, Error> {
     isolate_then(pass_signals_to)
 }
 
-/// Hands the signals that somebody sends to this process on to a program that
-/// it has started, and ignores those of the terminal, which come to both; see
-/// [`isolate_passing_signals`].
+/// Hands the signals that somebody sends to this process on to a program that it has started, and
+/// ignores those of the terminal, which come to both; see [`isolate_passing_signals`].
 pub fn pass_signals_to(program: &Child) {
     signals::pass_to(program.id().cast_signed());
 }
@@ -100,8 +97,8 @@ fn isolate_then(spawned: impl FnOnce(&Child)) -> Result<Option<ExitCode>, Error>
     Ok(Some(code.map_or(ExitCode::FAILURE, ExitCode::from)))
 }
 
-/// Returns whether this process runs in a PID namespace that /proc does not
-/// belong to, which is what [`isolate`] leaves behind and hardly anyone else.
+/// Returns whether this process runs in a PID namespace that /proc does not belong to, which is
+/// what [`isolate`] leaves behind and hardly anyone else.
 pub(crate) fn is_isolated() -> bool {
     std::fs::read_link("/proc/self")
         .is_ok_and(|target| target != Path::new(&std::process::id().to_string()))

@@ -24,8 +24,8 @@ use reaper::Reaper;
 
 /// A network of hosts, NATs and links; dropping it removes everything.
 ///
-/// Its namespaces belong to this process alone, so any number of labs can
-/// exist at once, in one process and in several.
+/// Its namespaces belong to this process alone, so any number of labs can exist at once, in one
+/// process and in several.
 #[derive(Debug)]
 pub struct Lab {
     hosts: BTreeMap<String, Host>,
@@ -88,8 +88,7 @@ impl Lab {
         self.nats.values()
     }
 
-    /// Takes the link above a host or box up or down, at once; what is on it
-    /// already still arrives.
+    /// Takes the link above a host or box up or down, at once; what is on it already still arrives.
     ///
     /// # Errors
     ///
@@ -109,8 +108,8 @@ impl Lab {
             })
     }
 
-    /// Returns what happened to each packet at both ends of each link so far,
-    /// if [`LabBuilder::log`] asked for it; the first 100,000 events.
+    /// Returns what happened to each packet at both ends of each link so far, if
+    /// [`LabBuilder::log`] asked for it; the first 100,000 events.
     pub fn log(&self) -> EventLog {
         self.log.read()
     }

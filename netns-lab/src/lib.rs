@@ -1,9 +1,8 @@
 //! NAT labs made of Linux network namespaces, without root and without ip or nft.
 //!
-//! A [`Lab`] is a set of hosts, each public or behind a chain of NATs and
-//! firewalls ([`NatSpec`]), joined by links with delay, rate, loss and more
-//! ([`LinkSpec`]). Real programs and real sockets run on its hosts, and what
-//! crosses the links is on record ([`Capture`]).
+//! A [`Lab`] is a set of hosts, each public or behind a chain of NATs and firewalls ([`NatSpec`]),
+//! joined by links with delay, rate, loss and more ([`LinkSpec`]). Real programs and real sockets
+//! run on its hosts, and what crosses the links is on record ([`Capture`]).
 //!
 //! ```no_run
 //! use std::net::{TcpListener, TcpStream};
@@ -30,18 +29,18 @@
 //!
 //! # What always holds
 //!
-//! - Nothing touches the network of the machine: every link of a lab is in
-//!   namespaces that only its process holds.
-//! - Nothing is left behind. Dropping a [`Lab`] kills its programs; the end of
-//!   the process, by whatever cause, kills them and everything they started.
+//! - Nothing touches the network of the machine: every link of a lab is in namespaces that only its
+//!   process holds.
+//! - Nothing is left behind. Dropping a [`Lab`] kills its programs; the end of the process, by
+//!   whatever cause, kills them and everything they started.
 //! - Only the links lose packets, as their seed says.
-//! - A lab can only be built inside [`isolate`] or [`test()`], so that the two
-//!   points above cannot be forgotten.
+//! - A lab can only be built inside [`isolate`] or [`test()`], so that the two points above cannot
+//!   be forgotten.
 //!
 //! # What is deliberately absent
 //!
-//! There is no fallback where namespaces are refused, and no way to skip a
-//! test there: both would hide that nothing was tested.
+//! There is no fallback where namespaces are refused, and no way to skip a test there: both would
+//! hide that nothing was tested.
 
 mod capture;
 pub mod contender;

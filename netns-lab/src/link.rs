@@ -1,5 +1,5 @@
-//! What a link does to packets: queue, delay, jitter, loss, duplication, MTU,
-//! outage. Pure: no socket, no clock.
+//! What a link does to packets: queue, delay, jitter, loss, duplication, MTU, outage. Pure: no
+//! socket, no clock.
 
 mod queue;
 mod spec;
@@ -39,8 +39,8 @@ pub enum Crossing {
     Exits {
         /// When it leaves.
         at: Duration,
-        /// When a copy of it leaves, if the link makes one: not before the
-        /// packet unless the link reorders.
+        /// When a copy of it leaves, if the link makes one: not before the packet unless the link
+        /// reorders.
         duplicate: Option<Duration>,
     },
 }
@@ -108,8 +108,8 @@ impl Link {
         if self.spec.tells { self.spec.mtu } else { None }
     }
 
-    /// Gives the link another behaviour. What has entered it leaves as it would have, and what waits in the queue of a
-    /// rate makes nothing wait that enters from now on.
+    /// Gives the link another behaviour. What has entered it leaves as it would have, and what
+    /// waits in the queue of a rate makes nothing wait that enters from now on.
     pub(crate) fn set_spec(&mut self, spec: LinkSpec) {
         if self.spec.rate != spec.rate {
             self.queue = spec.rate.map(Queue::new);
@@ -127,8 +127,8 @@ impl Link {
     ///
     /// Times count from any fixed moment and must not go back.
     pub(crate) fn carry(&mut self, now: Duration, bytes: usize) -> Crossing {
-        // All draws are always made: a packet's fate must not depend on
-        // whether another knob of the link is turned.
+        // All draws are always made: a packet's fate must not depend on whether another knob of the
+        // link is turned.
         let lost = self.random.random::<f64>() < self.spec.loss;
         let jitter = self.spec.jitter.mul_f64(unit(self.random.next_u32()));
         let lost_in_burst = self.loses_in_burst();

@@ -62,10 +62,10 @@
 //!
 //! # What always holds
 //!
-//! - In virtual time, the seed decides everything but [`Series::took`], if it decides what the contender does: the
-//!   same options have the same result, however many threads share the work.
-//! - The seed of a cell comes from the names of its kinds, so that it is the
-//!   same in a smaller matrix.
+//! - In virtual time, the seed decides everything but [`Series::took`], if it decides what the
+//!   contender does: the same options have the same result, however many threads share the work.
+//! - The seed of a cell comes from the names of its kinds, so that it is the same in a smaller
+//!   matrix.
 //! - A run that fails counts as a run, and its cell says why.
 
 mod cell;
@@ -103,8 +103,8 @@ pub use cell::run_seed;
 /// Labs side by side for each processor: they mostly wait for round trips.
 const LABS_PER_PROCESSOR: usize = 8;
 
-/// Runs that are drawn unless told otherwise: more than anybody looks at, and a
-/// page that a browser still shows at once.
+/// Runs that are drawn unless told otherwise: more than anybody looks at, and a page that a browser
+/// still shows at once.
 pub const MAX_LADDERS: usize = 50;
 
 /// A row and column: what stands between a peer and the core.
@@ -186,8 +186,8 @@ pub struct Options {
     /// Where each run leaves a pcapng file, called `<dialler>--<listener>--<run>.pcapng`;
     /// the directory must exist.
     pub captures: Option<PathBuf>,
-    /// The most runs that are drawn packet by packet, in virtual time only: a
-    /// picture takes a second run and half a megabyte of a page.
+    /// The most runs that are drawn packet by packet, in virtual time only: a picture takes a
+    /// second run and half a megabyte of a page.
     pub max_ladders: usize,
     /// Threads that share the work; as many as fit the ground if not given.
     pub workers: Option<NonZero<usize>>,
@@ -241,8 +241,8 @@ pub struct Progress {
 pub struct Matrix {
     /// The cells, row by row.
     pub series: Series,
-    /// One run of each cell on the work list, of each cell that connected
-    /// against all expectation, and of a success of each way.
+    /// One run of each cell on the work list, of each cell that connected against all expectation,
+    /// and of a success of each way.
     pub shown: Vec<ShownRun>,
     /// The first of those runs packet by packet, in virtual time only;
     /// [`Cell::ladder`](report::Cell::ladder) counts in here.
@@ -306,8 +306,8 @@ pub enum GroundError {
 ///
 /// # Errors
 ///
-/// [`MatrixError`] for kinds that cannot be told apart, and if the ground for a
-/// run cannot be built. A dial that fails is no error.
+/// [`MatrixError`] for kinds that cannot be told apart, and if the ground for a run cannot be
+/// built. A dial that fails is no error.
 pub fn run(
     options: &Options,
     contender: &dyn Contender,

@@ -11,8 +11,8 @@ pub use nat_model::SharedModel;
 
 /// A NAT, a firewall, or anything else that packets pass.
 ///
-/// It has no clock and no randomness but its own seed: the same calls must
-/// have the same effects. Times count from the start of the world.
+/// It has no clock and no randomness but its own seed: the same calls must have the same effects.
+/// Times count from the start of the world.
 pub trait Middlebox: fmt::Debug + Send {
     /// Takes an IP packet that came in by `side`, adds to `out` what leaves in
     /// consequence, and returns for the record what it did and why.
@@ -30,7 +30,7 @@ pub trait Middlebox: fmt::Debug + Send {
     /// Returns when [`Middlebox::handle_timeout`] wants to be called, if ever.
     fn next_timeout(&self) -> Option<Duration>;
 
-    /// Does all that is due, so that the next timeout is later than `now`, and
-    /// returns the reason for what it sends.
+    /// Does all that is due, so that the next timeout is later than `now`, and returns the reason
+    /// for what it sends.
     fn handle_timeout(&mut self, now: Duration, out: &mut Vec<Outgoing>) -> Remark;
 }

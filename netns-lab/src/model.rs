@@ -1,8 +1,7 @@
-//! A NAT or stateful firewall as pure code: IP packets in, packets out, at a
-//! given time.
+//! A NAT or stateful firewall as pure code: IP packets in, packets out, at a given time.
 //!
-//! [`NatModel`] is one box. Its owner hands it each packet with the time and the
-//! side it came from, and takes what leaves from [`NatModel::poll_output`].
+//! [`NatModel`] is one box. Its owner hands it each packet with the time and the side it came from,
+//! and takes what leaves from [`NatModel::poll_output`].
 //!
 //! ```
 //! use std::net::IpAddr;
@@ -24,17 +23,16 @@
 //! # What always holds
 //!
 //! - The same specification, seed and calls give the same verdicts and packets.
-//! - Whatever comes in, nothing panics, and memory stays within [`Limits`] as
-//!   long as its owner takes what leaves.
-//! - Checksums are corrected, never computed afresh (RFC 1624): a damaged
-//!   packet stays damaged.
+//! - Whatever comes in, nothing panics, and memory stays within [`Limits`] as long as its owner
+//!   takes what leaves.
+//! - Checksums are corrected, never computed afresh (RFC 1624): a damaged packet stays damaged.
 //!
 //! # What is deliberately absent
 //!
-//! - Sequence numbers are not looked at, so every reset and acknowledgement is
-//!   believed; nor are they rewritten.
-//! - Fragments are dropped, and of ICMP only echoes pass, and errors about echoes,
-//!   TCP and UDP. [`NatModel::not_carried`] counts what is dropped for this.
+//! - Sequence numbers are not looked at, so every reset and acknowledgement is believed; nor are
+//!   they rewritten.
+//! - Fragments are dropped, and of ICMP only echoes pass, and errors about echoes, TCP and UDP.
+//!   [`NatModel::not_carried`] counts what is dropped for this.
 //! - A box answers no echo request itself, whoever asks.
 //! - Hop limits are not counted down.
 //! - There are no application-level gateways (RFC 5382 REQ-6).
@@ -70,8 +68,8 @@ use crate::tracked::{TcpState, TrackedConnection};
 use ports::PortAllocator;
 use table::Table;
 
-/// Most SYNs that wait for a late answer. Far more than labs have under way,
-/// and little memory; a SYN beyond it is dropped silently.
+/// Most SYNs that wait for a late answer. Far more than labs have under way, and little memory; a
+/// SYN beyond it is dropped silently.
 const MAX_ANSWERS: usize = 1024;
 
 /// A side of a box.
@@ -128,10 +126,9 @@ impl Side {
 impl NatModel {
     /// Makes a box with nothing in its table; the seed decides all its randomness.
     ///
-    /// A NAT translates to the addresses of each family among `external`. A
-    /// firewall and prefix translation need none, and send ICMP errors from the
-    /// first of the right family, or else in the name of the host that the SYN
-    /// was for.
+    /// A NAT translates to the addresses of each family among `external`. A firewall and prefix
+    /// translation need none, and send ICMP errors from the first of the right family, or else in
+    /// the name of the host that the SYN was for.
     ///
     /// # Errors
     ///
@@ -189,13 +186,13 @@ impl NatModel {
         }
     }
 
-    /// Forgets everything, as a box does that loses power; with `new_external`
-    /// it comes back with other addresses.
+    /// Forgets everything, as a box does that loses power; with `new_external` it comes back with
+    /// other addresses.
     ///
     /// # Errors
     ///
-    /// [`SpecError::NoExternalAddress`] if the new addresses have none to
-    /// translate to; the box is then as before.
+    /// [`SpecError::NoExternalAddress`] if the new addresses have none to translate to; the box is
+    /// then as before.
     pub fn reboot(&mut self, new_external: Option<Vec<IpAddr>>) -> Result<(), SpecError> {
         if let Some(external) = &new_external {
             self.check_external(external)?;
@@ -207,14 +204,13 @@ impl NatModel {
         Ok(())
     }
 
-    /// Returns the mappings as of the last call that brought the time, the
-    /// oldest first.
+    /// Returns the mappings as of the last call that brought the time, the oldest first.
     pub fn mappings(&self) -> impl Iterator<Item = &Mapping> {
         self.table.mappings()
     }
 
-    /// Returns how many packets were dropped so far because the model carries no
-    /// such packets, by the reason.
+    /// Returns how many packets were dropped so far because the model carries no such packets, by
+    /// the reason.
     pub fn not_carried(&self) -> impl Iterator<Item = (DropReason, u64)> {
         let counts = self.not_carried.iter();
         counts.map(|(reason, packets)| (*reason, *packets))

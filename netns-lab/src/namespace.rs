@@ -1,5 +1,5 @@
-//! Network namespaces, held by descriptors only: when the last descriptor and
-//! the last process are gone, the kernel takes the namespace and its links away.
+//! Network namespaces, held by descriptors only: when the last descriptor and the last process are
+//! gone, the kernel takes the namespace and its links away.
 #![expect(unsafe_code, reason = "namespaces are entered by system calls")]
 
 use std::{

@@ -1,5 +1,5 @@
-//! Netlink: the kernel's interface to links, addresses, routes, NAT rules and
-//! connection tracking, spoken directly so that a lab needs no program.
+//! Netlink: the kernel's interface to links, addresses, routes, NAT rules and connection tracking,
+//! spoken directly so that a lab needs no program.
 
 pub(crate) mod conntrack;
 pub(crate) mod message;

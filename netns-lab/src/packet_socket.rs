@@ -1,9 +1,8 @@
 //! AF_PACKET: reading and writing whole frames on every link of a namespace.
 //!
-//! Frames arrive in a ring shared with the kernel rather than in a socket
-//! buffer: the size of the latter is limited for ordinary users (208 KiB by
-//! default, some ninety packets), and a lab must never lose a packet that its
-//! links did not lose.
+//! Frames arrive in a ring shared with the kernel rather than in a socket buffer: the size of the
+//! latter is limited for ordinary users (208 KiB by default, some ninety packets), and a lab must
+//! never lose a packet that its links did not lose.
 #![expect(
     unsafe_code,
     reason = "packet sockets and their rings exist only as system calls"
@@ -26,9 +25,9 @@ const ETHERNET: usize = 14;
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
 const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xDD];
 
-/// On a link without ARP, Linux sends to the sender's own hardware address, so
-/// all hosts and boxes have the same one; the core's ends have another, so that
-/// its own network stack ignores what it gets.
+/// On a link without ARP, Linux sends to the sender's own hardware address, so all hosts and boxes
+/// have the same one; the core's ends have another, so that its own network stack ignores what it
+/// gets.
 pub(crate) const BOX_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// The hardware address of the core's ends.
 pub(crate) const CORE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -54,12 +53,12 @@ const TCP_CHECKSUM: u16 = 16;
 const SLOT: usize = 2048;
 /// Slots per physically contiguous block of 32 KiB, a size that is easy to get.
 const SLOTS_PER_BLOCK: usize = 16;
-/// Slots in the ring: at 100 MB/s these last for 60 ms in which the engine does
-/// not get onto a processor, for 8 MiB of memory for each lab.
+/// Slots in the ring: at 100 MB/s these last for 60 ms in which the engine does not get onto a
+/// processor, for 8 MiB of memory for each lab.
 const SLOTS: usize = 4096;
 
-/// Packets per `sendmmsg` call: enough that the call itself hardly counts, few
-/// enough that the answers to them fit the ring.
+/// Packets per `sendmmsg` call: enough that the call itself hardly counts, few enough that the
+/// answers to them fit the ring.
 pub(crate) const SEND_BATCH: usize = 32;
 
 /// A frame in the ring.
@@ -140,8 +139,8 @@ unsafe impl Send for Ring {}
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        // SAFETY: `start` is what mmap returned for this length, and no slice
-        // into the ring outlives the socket.
+        // SAFETY: `start` is what mmap returned for this length, and no slice into the ring
+        // outlives the socket.
         unsafe { libc::munmap(self.start.cast(), SLOT * SLOTS) };
     }
 }
@@ -196,14 +195,14 @@ impl PacketSocket {
     pub(crate) fn receive(&mut self, most: usize, mut each: impl FnMut(Frame<'_>)) -> usize {
         for count in 0..most {
             let slot = self.next * SLOT;
-            // SAFETY: `slot` is within the ring, slots are aligned to 2048, and
-            // both sides access the status word atomically.
+            // SAFETY: `slot` is within the ring, slots are aligned to 2048, and both sides access
+            // the status word atomically.
             let status = unsafe { AtomicU32::from_ptr(self.ring.start.add(slot).cast()) };
             if status.load(Ordering::Acquire) & STATUS_USER == 0 {
                 return count;
             }
-            // SAFETY: the kernel gave this slot to us and writes nothing to it
-            // until the status goes back.
+            // SAFETY: the kernel gave this slot to us and writes nothing to it until the status
+            // goes back.
             let bytes = unsafe { std::slice::from_raw_parts(self.ring.start.add(slot), SLOT) };
             each(parse_slot(bytes));
             status.store(STATUS_KERNEL, Ordering::Release);
@@ -214,8 +213,7 @@ impl PacketSocket {
 
     /// Sends IP packets, each out of its link; returns how many the kernel took.
     ///
-    /// The first packet that fails ends the batch, and fails the call if it is
-    /// the first of all.
+    /// The first packet that fails ends the batch, and fails the call if it is the first of all.
     pub(crate) fn send(&self, packets: &[Outgoing<'_>]) -> io::Result<usize> {
         let packets = &packets[..packets.len().min(SEND_BATCH)];
         let heads: Vec<_> = packets.iter().map(Outgoing::head).collect();
@@ -280,8 +278,8 @@ fn raw_socket() -> Result<OwnedFd, Error> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
-/// Returns the IP packet in a frame, unless it is for many: neighbours of a
-/// link talk among themselves by multicast, not to a lab.
+/// Returns the IP packet in a frame, unless it is for many: neighbours of a link talk among
+/// themselves by multicast, not to a lab.
 pub(crate) fn unicast_packet(frame: &[u8]) -> Option<&[u8]> {
     let kind = frame.get(12..ETHERNET)?;
     let packet = &frame[ETHERNET..];
@@ -373,8 +371,8 @@ fn option<T>(fd: &OwnedFd, name: libc::c_int, value: &T) -> Result<(), Error> {
 
 /// Switches checksum offload off for a link of the calling thread's namespace.
 ///
-/// The kernel then also segments large TCP packets before they leave, so that
-/// frames on this link are what they would be on a wire.
+/// The kernel then also segments large TCP packets before they leave, so that frames on this link
+/// are what they would be on a wire.
 pub(crate) fn disable_offload(link: &str) -> Result<(), Error> {
     /// `ETHTOOL_STXCSUM`.
     const SET_TX_CHECKSUM: u32 = 0x17;

@@ -5,8 +5,7 @@ use std::net::Ipv6Addr;
 use p2pconnect_nat::PrefixPair;
 use smoltcp::wire::checksum;
 
-/// The longest prefix whose checksum is made up for in the subnet number
-/// (RFC 6296 section 3.4).
+/// The longest prefix whose checksum is made up for in the subnet number (RFC 6296 section 3.4).
 const MAX_LENGTH_BEFORE_SUBNET: u8 = 48;
 
 /// Returns whether an address is in the external prefix.
@@ -14,8 +13,8 @@ pub(super) fn is_external(pair: &PrefixPair, address: Ipv6Addr) -> bool {
     (address.to_bits() ^ pair.external.to_bits()) & pair.mask() == 0
 }
 
-/// Returns the external address of an internal one, or `None` if it is not
-/// in the internal prefix or has none.
+/// Returns the external address of an internal one, or `None` if it is not in the internal prefix
+/// or has none.
 pub(super) fn translate(pair: &PrefixPair, address: Ipv6Addr) -> Option<Ipv6Addr> {
     let mask = pair.mask();
     if (address.to_bits() ^ pair.internal.to_bits()) & mask != 0 {
@@ -37,8 +36,8 @@ pub(super) fn translate(pair: &PrefixPair, address: Ipv6Addr) -> Option<Ipv6Addr
     Some(Ipv6Addr::from_bits(cleared | u128::from(adjusted) << shift))
 }
 
-/// Chooses the word that makes up for the change. All ones cannot, because
-/// it could not be told from zero on the way back.
+/// Chooses the word that makes up for the change. All ones cannot, because it could not be told
+/// from zero on the way back.
 fn adjusted_word(length: u8, words: &[u16; 8]) -> Option<usize> {
     let candidates = if length <= MAX_LENGTH_BEFORE_SUBNET {
         3..4

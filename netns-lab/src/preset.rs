@@ -1,9 +1,8 @@
 //! Presets: what stands between real devices and the world.
 //!
-//! A [`Preset`] is a chain of boxes. Each [`Layer`] starts as the NAT that RFC
-//! 5382 asks for ([`NatSpec::rfc5382`]) and differs from it by [`Fact`]s, each
-//! with the [`Source`] that says so. Specifications are made of the facts, so
-//! that no difference can lack its source.
+//! A [`Preset`] is a chain of boxes. Each [`Layer`] starts as the NAT that RFC 5382 asks for
+//! ([`NatSpec::rfc5382`]) and differs from it by [`Fact`]s, each with the [`Source`] that says so.
+//! Specifications are made of the facts, so that no difference can lack its source.
 //!
 //! ```
 //! let router = netns_lab::preset::find("openwrt")?;
@@ -17,9 +16,8 @@
 //!
 //! # Limits
 //!
-//! A preset is what its sources say of the default configuration. Devices of
-//! one make differ by version and configuration; what a source leaves open is
-//! marked [`Source::Assumed`].
+//! A preset is what its sources say of the default configuration. Devices of one make differ by
+//! version and configuration; what a source leaves open is marked [`Source::Assumed`].
 
 mod behaviour;
 mod carrier;
@@ -34,8 +32,8 @@ use crate::model::NatSpec;
 
 pub use behaviour::Behaviour;
 
-/// Most differences (insertions, deletions, changes of a letter) between what
-/// was asked for and a name that is suggested instead.
+/// Most differences (insertions, deletions, changes of a letter) between what was asked for and a
+/// name that is suggested instead.
 const NEAR: usize = 3;
 
 /// A real device, or the chain of them that a kind of customer is behind.
@@ -214,8 +212,8 @@ pub(crate) fn near<'n>(asked: &str, names: impl Iterator<Item = &'n str>) -> Vec
     near.into_iter().map(|(_, name)| name).collect()
 }
 
-/// Returns how far apart two names are, if they are near each other: one is
-/// part of the other, or they differ in a few letters.
+/// Returns how far apart two names are, if they are near each other: one is part of the other, or
+/// they differ in a few letters.
 fn distance(asked: &str, name: &str) -> Option<usize> {
     let edits = edits(asked, name);
     let is_part = !asked.is_empty() && (name.contains(asked) || asked.contains(name));

@@ -128,8 +128,8 @@ impl LogEntry {
 
 /// All that happened to the packets of a lab, in order.
 ///
-/// The [`Display`](fmt::Display) form has one line for each entry. The same
-/// world driven in the same way has the same log, byte for byte.
+/// The [`Display`](fmt::Display) form has one line for each entry. The same world driven in the
+/// same way has the same log, byte for byte.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct EventLog {
     entries: Vec<LogEntry>,
@@ -157,8 +157,8 @@ impl EventLog {
 
 /// A log that is written in one thread and read in others.
 ///
-/// It keeps the first [`SharedLog::MAX_ENTRIES`] entries, which are the ones
-/// that tell how connections came about.
+/// It keeps the first [`SharedLog::MAX_ENTRIES`] entries, which are the ones that tell how
+/// connections came about.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SharedLog {
     log: Arc<Mutex<EventLog>>,

@@ -1,12 +1,11 @@
 //! The report of a matrix: a page, ladder diagrams, and the same for a terminal.
 //!
-//! A [`Report`] is plain data that whoever ran the matrix fills in. From it
-//! come a self-contained page ([`Report::html`]) and a summary for a terminal
-//! ([`Report::summary`]). A [`Ladder`] is what the packets of one run did, as
-//! a picture in the page or as text ([`Ladder::to_text`]).
+//! A [`Report`] is plain data that whoever ran the matrix fills in. From it come a self-contained
+//! page ([`Report::html`]) and a summary for a terminal ([`Report::summary`]). A [`Ladder`] is what
+//! the packets of one run did, as a picture in the page or as text ([`Ladder::to_text`]).
 //!
-//! Nothing here reads a clock or a file. Every text may contain anything: it
-//! is escaped where it is written.
+//! Nothing here reads a clock or a file. Every text may contain anything: it is escaped where it is
+//! written.
 
 #[cfg(feature = "html")]
 mod html;
@@ -32,8 +31,7 @@ pub struct Report {
     pub seed: u64,
     /// The rows and columns.
     pub kinds: Vec<Kind>,
-    /// Each run of the whole matrix; the first is the one that others are
-    /// compared with.
+    /// Each run of the whole matrix; the first is the one that others are compared with.
     pub series: Vec<Series>,
     /// The runs that are shown packet by packet.
     pub ladders: Vec<Ladder>,

@@ -1,9 +1,9 @@
 //! Scenarios: a lab, what happens in it and what is to come of it, as a file.
 //!
 //! A scenario is TOML, in the words of [`Topology`] and [`NatSpec`](crate::NatSpec).
-//! [`Scenario::parse`] reads it, [`Scenario::topology`] is the lab for either
-//! ground, and [`run()`] does what the scenario says and compares it with what
-//! it expects. `SCENARIOS.md` describes every field.
+//! [`Scenario::parse`] reads it, [`Scenario::topology`] is the lab for either ground, and [`run()`]
+//! does what the scenario says and compares it with what it expects. `SCENARIOS.md` describes every
+//! field.
 //!
 //! ```
 //! use netns_lab::scenario::{self, Ground, Scenario};
@@ -136,8 +136,8 @@ impl Scenario {
         read::read(text).map_err(|fault| ScenarioError::at(text, &fault))
     }
 
-    /// Makes a scenario of a lab in which a contender dials from host `a`
-    /// to host `b`, with the help of host `server`.
+    /// Makes a scenario of a lab in which a contender dials from host `a` to host `b`, with the
+    /// help of host `server`.
     pub fn new(topology: Topology) -> Self {
         Self {
             title: String::new(),
@@ -151,8 +151,8 @@ impl Scenario {
         }
     }
 
-    /// Returns the lab, for [`World::build`](crate::virtual_time::World::build)
-    /// or [`LabBuilder::topology`](crate::LabBuilder::topology).
+    /// Returns the lab, for [`World::build`](crate::virtual_time::World::build) or
+    /// [`LabBuilder::topology`](crate::LabBuilder::topology).
     pub fn topology(&self) -> Topology {
         self.topology.clone()
     }

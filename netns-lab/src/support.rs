@@ -18,9 +18,9 @@ use crate::{
 
 /// Checks that this system can run labs.
 ///
-/// Outside of [`isolate`](crate::isolate) it checks that namespaces can be
-/// made; inside also network namespaces, virtual Ethernet, packet sockets and
-/// every kind of NAT rule. It takes some milliseconds and leaves nothing behind.
+/// Outside of [`isolate`](crate::isolate) it checks that namespaces can be made; inside also
+/// network namespaces, virtual Ethernet, packet sockets and every kind of NAT rule. It takes some
+/// milliseconds and leaves nothing behind.
 ///
 /// # Errors
 ///
@@ -88,8 +88,8 @@ fn probe_veth(namespace: &Namespace) -> Result<(), Error> {
     Netlink::open(libc::NETLINK_ROUTE)?.request("make a link", vec![pair])
 }
 
-/// Installs rules that need every expression but those of rare boxes (numgen,
-/// connlimit); each on a namespace of its own, since a box has only one table.
+/// Installs rules that need every expression but those of rare boxes (numgen, connlimit); each on a
+/// namespace of its own, since a box has only one table.
 fn probe_rules() -> Result<(), Error> {
     for nat in [
         NatSpec::random_port()

@@ -16,12 +16,10 @@ use crate::{
     isolation::{is_isolated, spawn_isolated},
 };
 
-/// Long enough for any test of a lab with timeouts of its own, short enough to
-/// notice a hang.
+/// Long enough for any test of a lab with timeouts of its own, short enough to notice a hang.
 const DEFAULT_LIMIT: Duration = Duration::from_secs(120);
 
-/// What the test prints first inside, so that a test that was never run there
-/// cannot pass.
+/// What the test prints first inside, so that a test that was never run there cannot pass.
 const INSIDE: &str = "netns-lab: inside namespaces of its own, running";
 
 /// Held for writing by a test that runs alone, and for reading by every other one.
@@ -29,10 +27,9 @@ static MACHINE: RwLock<()> = RwLock::new(());
 
 /// Runs the body of a `#[test]` in namespaces of its own, where labs can be built.
 ///
-/// The test program is run again inside new namespaces, for this test alone;
-/// its output is printed here, and the test fails as it fails there, or when it
-/// takes longer than two minutes. Where the system refuses namespaces the test
-/// fails and says what to do; it is never skipped.
+/// The test program is run again inside new namespaces, for this test alone; its output is printed
+/// here, and the test fails as it fails there, or when it takes longer than two minutes. Where the
+/// system refuses namespaces the test fails and says what to do; it is never skipped.
 ///
 /// ```no_run
 /// // In a function with #[test]:
@@ -75,9 +72,9 @@ impl TestRun {
 
     /// Lets no other test of the same test program run beside this one.
     ///
-    /// Labs wait for round trips most of the time, so that many of them can run side by side. One that keeps
-    /// all processors busy by itself would starve beside others, and starve them. The limit counts from when
-    /// the test begins.
+    /// Labs wait for round trips most of the time, so that many of them can run side by side. One
+    /// that keeps all processors busy by itself would starve beside others, and starve them. The
+    /// limit counts from when the test begins.
     #[must_use]
     pub const fn alone(mut self) -> Self {
         self.is_alone = true;

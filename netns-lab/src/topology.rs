@@ -1,5 +1,5 @@
-//! The description of a lab, the same for both grounds: hosts, the boxes in
-//! front of them, links and gates. Pure.
+//! The description of a lab, the same for both grounds: hosts, the boxes in front of them, links
+//! and gates. Pure.
 
 mod places;
 mod plan;
@@ -75,8 +75,8 @@ impl HostSpec {
         }
     }
 
-    /// Puts a NAT or firewall of its own in front of the host, and of those
-    /// named so far. They are called `<host>.nat`, `<host>.nat2` and so on.
+    /// Puts a NAT or firewall of its own in front of the host, and of those named so far. They are
+    /// called `<host>.nat`, `<host>.nat2` and so on.
     #[must_use]
     pub fn behind(mut self, nat: NatSpec) -> Self {
         self.nats.push(nat);
@@ -97,26 +97,26 @@ impl HostSpec {
         self
     }
 
-    /// Gives the host, or the outermost NAT of its own, another public IPv4
-    /// address than the lab's usual one, which is for documentation: some
-    /// programs do not take those for public. Behind a shared NAT it means nothing.
+    /// Gives the host, or the outermost NAT of its own, another public IPv4 address than the lab's
+    /// usual one, which is for documentation: some programs do not take those for public. Behind a
+    /// shared NAT it means nothing.
     #[must_use]
     pub const fn external_ipv4(mut self, address: Ipv4Addr) -> Self {
         self.external_ipv4 = Some(address);
         self
     }
 
-    /// Gives the host a second IPv4 address on its own link, behind the first
-    /// one: for a server that shows clients how their NATs treat another
-    /// destination (RFC 5780). Without NATs in front of the host only.
+    /// Gives the host a second IPv4 address on its own link, behind the first one: for a server
+    /// that shows clients how their NATs treat another destination (RFC 5780). Without NATs in
+    /// front of the host only.
     #[must_use]
     pub const fn second_ipv4(mut self, address: Ipv4Addr) -> Self {
         self.second_ipv4 = Some(address);
         self
     }
 
-    /// Sets the behaviour of the access link: the one between the outermost box
-    /// of the host's own, or the host, and the core or the shared box.
+    /// Sets the behaviour of the access link: the one between the outermost box of the host's own,
+    /// or the host, and the core or the shared box.
     #[must_use]
     pub const fn link(mut self, link: LinkSpec) -> Self {
         self.link = link;
@@ -125,8 +125,8 @@ impl HostSpec {
 }
 
 impl BoxSpec {
-    /// Describes a box between the core and whatever names it, with one
-    /// external address and a link without delay.
+    /// Describes a box between the core and whatever names it, with one external address and a link
+    /// without delay.
     pub fn new(name: impl Into<String>, nat: NatSpec) -> Self {
         Self {
             name: name.into(),

@@ -1,7 +1,7 @@
 //! Kills labs at many moments and looks for what they leave behind.
 //!
-//! It is its own victim: run with the argument `victim`, it builds a lab with
-//! programs in it and waits to be killed.
+//! It is its own victim: run with the argument `victim`, it builds a lab with programs in it and
+//! waits to be killed.
 #![expect(clippy::print_stdout, reason = "this is a test runner of its own")]
 
 use std::{

@@ -6,16 +6,16 @@ use std::net::IpAddr;
 
 use crate::embedded::represented;
 
-/// Where an IP address leads, whoever names it, judged by the node that it [stands for](represented), and for that by
-/// the IANA special-purpose address registries (RFC 6890).
+/// Where an IP address leads, whoever names it, judged by the node that it [stands
+/// for](represented), and for that by the IANA special-purpose address registries (RFC 6890).
 ///
-/// The documentation ranges (RFC 5737, RFC 3849, RFC 9637) are global on purpose: laboratories use them as the
-/// Internet's addresses, and in real life they lead nowhere.
+/// The documentation ranges (RFC 5737, RFC 3849, RFC 9637) are global on purpose: laboratories use
+/// them as the Internet's addresses, and in real life they lead nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AddressScope {
-    /// To no single host: the unspecified address and the rest of "this network" (RFC 1122 section 3.2.1.3),
-    /// multicast, limited broadcast, what is reserved or for protocols, and forms of IPv6 addresses that stand for no
-    /// host with IPv4.
+    /// To no single host: the unspecified address and the rest of "this network" (RFC 1122 section
+    /// 3.2.1.3), multicast, limited broadcast, what is reserved or for protocols, and forms of IPv6
+    /// addresses that stand for no host with IPv4.
     Nobody,
     /// To the machine itself.
     Loopback,
@@ -34,7 +34,8 @@ impl AddressScope {
             IpAddr::V4(v4) => special_purpose::of_v4(v4),
             IpAddr::V6(v6) => special_purpose::of_v6(v6),
         };
-        // What translators and tunnels lead to is public (RFC 6052 section 3.1, RFC 3056 section 2).
+        // What translators and tunnels lead to is public (RFC 6052 section 3.1, RFC 3056 section
+        // 2).
         if node != ip.to_canonical() && scope != Self::Global {
             return Self::Nobody;
         }
@@ -68,9 +69,9 @@ mod tests {
         }
     }
 
-    /// The IANA special-purpose address registries (RFC 6890), in their order, and what else is set apart; without
-    /// what translates or tunnels. Ranges of which a part is apart are followed by what comes just before and behind
-    /// that part.
+    /// The IANA special-purpose address registries (RFC 6890), in their order, and what else is set
+    /// apart; without what translates or tunnels. Ranges of which a part is apart are followed by
+    /// what comes just before and behind that part.
     const SPECIAL_PURPOSE: [(AddressScope, &[&str]); 4] = [
         (
             AddressScope::Nobody,

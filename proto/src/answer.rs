@@ -2,7 +2,8 @@
 
 use thiserror::Error;
 
-/// The longest reason of a refusal, in bytes: a sentence, and no way to send much before one is accepted.
+/// The longest reason of a refusal, in bytes: a sentence, and no way to send much before one is
+/// accepted.
 pub const MAX_REASON: usize = 256;
 
 const ACCEPTED: u8 = 1;
@@ -16,7 +17,8 @@ const REFUSAL_HEADER: usize = 3;
 pub enum NominationAnswer {
     /// The stream follows.
     Accepted,
-    /// There is no stream, for this reason. The text is the peer's: whoever shows it escapes control characters.
+    /// There is no stream, for this reason. The text is the peer's: whoever shows it escapes
+    /// control characters.
     Refused(String),
 }
 
@@ -54,7 +56,8 @@ impl NominationAnswer {
         }
     }
 
-    /// Reads an answer from the bytes that have come of it. What is no UTF-8 in a reason is replaced.
+    /// Reads an answer from the bytes that have come of it. What is no UTF-8 in a reason is
+    /// replaced.
     ///
     /// # Errors
     ///

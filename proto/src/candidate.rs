@@ -21,8 +21,8 @@ pub enum CandidateKind {
     /// of the range if they are random. Of a random range it names a port that is not in use, so
     /// that a peer with connections from all of its ports has one from this port too.
     ///
-    /// With another punch port than [`FRESH`](PunchPort::FRESH), it is where that port is seen if the
-    /// NAT keeps its number.
+    /// With another punch port than [`FRESH`](PunchPort::FRESH), it is where that port is seen if
+    /// the NAT keeps its number.
     Predicted,
     /// An address learnt from a connection that the peer made to us. Never sent.
     PeerReflexive,
@@ -77,8 +77,8 @@ impl Candidate {
         }
     }
 
-    /// Tells whether this can be an address of a peer, whoever says so: it is one that a single host can
-    /// have, with a port, of a kind that is sent and for a punch port that has a meaning.
+    /// Tells whether this can be an address of a peer, whoever says so: it is one that a single
+    /// host can have, with a port, of a kind that is sent and for a punch port that has a meaning.
     #[must_use]
     pub fn is_well_formed(&self) -> bool {
         self.kind != CandidateKind::PeerReflexive

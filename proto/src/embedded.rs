@@ -1,12 +1,12 @@
 //! IPv4 addresses inside IPv6 addresses.
 //!
-//! Translators and tunnels lead some IPv6 addresses to a node with IPv4. Judged by its outer form alone, such an
-//! address is a public one whatever is inside.
+//! Translators and tunnels lead some IPv6 addresses to a node with IPv4. Judged by its outer form
+//! alone, such an address is a public one whatever is inside.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// Returns an IPv4 address that is mapped into IPv6 as the one that it is. Any other address stays as it is, with its
-/// zone (RFC 4007 section 11), which a socket of this machine needs.
+/// Returns an IPv4 address that is mapped into IPv6 as the one that it is. Any other address stays
+/// as it is, with its zone (RFC 4007 section 11), which a socket of this machine needs.
 #[must_use]
 pub fn unmapped(address: SocketAddr) -> SocketAddr {
     let mapped = match address {
@@ -16,19 +16,19 @@ pub fn unmapped(address: SocketAddr) -> SocketAddr {
     mapped.map_or(address, |ip| (ip, address.port()).into())
 }
 
-/// Returns what an address says to other machines, which is what is sent and what is compared: an IPv4 address that is
-/// mapped into IPv6 as the one that it is, and no zone or flow label.
+/// Returns what an address says to other machines, which is what is sent and what is compared: an
+/// IPv4 address that is mapped into IPv6 as the one that it is, and no zone or flow label.
 #[must_use]
 pub fn portable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// Returns the address of the node that an address stands for: the IPv4 address inside if it has a form that
-/// leads there for everybody, else the address itself.
+/// Returns the address of the node that an address stands for: the IPv4 address inside if it has a
+/// form that leads there for everybody, else the address itself.
 ///
-/// These are IPv4-mapped addresses (RFC 4291 section 2.5.5.2), the well-known prefix of NAT64 (RFC 6052 section
-/// 2.1), and 6to4 (RFC 3056 section 2). A network may have another prefix for its NAT64, which only those in it
-/// know.
+/// These are IPv4-mapped addresses (RFC 4291 section 2.5.5.2), the well-known prefix of NAT64 (RFC
+/// 6052 section 2.1), and 6to4 (RFC 3056 section 2). A network may have another prefix for its
+/// NAT64, which only those in it know.
 #[must_use]
 pub fn represented(ip: IpAddr) -> IpAddr {
     let canonical = ip.to_canonical();

@@ -6,14 +6,15 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidHost {
-    /// An IPv6 address, or a piece of one, without brackets: a port behind it would be taken for a part of it.
+    /// An IPv6 address, or a piece of one, without brackets: a port behind it would be taken for a
+    /// part of it.
     #[error("an IPv6 address needs brackets: [{found}]")]
     Brackets {
         /// The text.
         found: String,
     },
-    /// It looks like an IPv4 address, and is none. No host name ends with a number (RFC 1123 section 2.1), so
-    /// asking a name server for it would only take time.
+    /// It looks like an IPv4 address, and is none. No host name ends with a number (RFC 1123
+    /// section 2.1), so asking a name server for it would only take time.
     #[error("'{found}' is no IPv4 address, which has four numbers from 0 to 255, and no host name")]
     Ipv4 {
         /// The text.
@@ -30,8 +31,8 @@ pub enum InvalidHost {
     },
 }
 
-/// Reads a host that stands before a port: a name, an IPv4 address, or an IPv6 address in brackets, with a zone perhaps
-/// (RFC 6874). Returns it without the brackets.
+/// Reads a host that stands before a port: a name, an IPv4 address, or an IPv6 address in brackets,
+/// with a zone perhaps (RFC 6874). Returns it without the brackets.
 ///
 /// # Errors
 ///
@@ -69,8 +70,8 @@ pub fn parse_port(text: &str) -> Option<u16> {
     text.parse().ok().filter(|port| is_number && *port != 0)
 }
 
-/// Tells whether a text is an IPv6 address, with a zone perhaps: of the characters that need no escape (RFC 6874 section
-/// 2), which those of interface names are.
+/// Tells whether a text is an IPv6 address, with a zone perhaps: of the characters that need no
+/// escape (RFC 6874 section 2), which those of interface names are.
 fn is_ipv6(text: &str) -> bool {
     let (address, zone) = text.split_once('%').unwrap_or((text, "0"));
     let is_zone = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~');

@@ -26,8 +26,8 @@ pub const MAX_STUN_SERVERS: usize = 8;
 /// The most bytes of a handshake that a coordinator passes on from one side of an introduction to
 /// the other.
 ///
-/// The larger side of a handshake with two Ed25519 certificates takes 1 KiB. More than a few times that
-/// would be a way for other things than handshakes.
+/// The larger side of a handshake with two Ed25519 certificates takes 1 KiB. More than a few times
+/// that would be a way for other things than handshakes.
 pub const MAX_HANDSHAKE: usize = 4 * 1024;
 
 /// The most server-reflexive addresses that a dial leaves to the coordinator: one for each punch
@@ -174,7 +174,8 @@ pub struct Introduction {
     /// By which of its registrations the callee is known to the dialler. Zero towards the dialler
     /// itself.
     pub serial: u32,
-    /// How many of the dialler's claims the callee is told the address for. Zero towards the callee.
+    /// How many of the dialler's claims the callee is told the address for. Zero towards the
+    /// callee.
     pub witnessed: u8,
     /// Whether the coordinator sees both at one IPv4 address or in one IPv6 /64: they may be in one
     /// network then, in which private addresses lead to each other.
@@ -183,8 +184,8 @@ pub struct Introduction {
 
 impl Introduction {
     /// Returns the introduction without what no peer can mean, whoever has said it: malformed
-    /// candidates, those beyond [`MAX_CANDIDATES`], a NAT that no NAT is like, and a handshake of more than
-    /// [`MAX_HANDSHAKE`] bytes. IPv4 addresses mapped into IPv6 are what they are.
+    /// candidates, those beyond [`MAX_CANDIDATES`], a NAT that no NAT is like, and a handshake of
+    /// more than [`MAX_HANDSHAKE`] bytes. IPv4 addresses mapped into IPv6 are what they are.
     ///
     /// A peer acts by this. What somebody else has made up must not throw it off.
     #[must_use]
@@ -235,7 +236,8 @@ pub enum Notice {
     Silent(Silent),
 }
 
-/// What a coordinator tells one side of an introduction of the other, which may have gone without a word.
+/// What a coordinator tells one side of an introduction of the other, which may have gone without a
+/// word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Silent {
     /// The introduction.

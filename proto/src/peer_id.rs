@@ -62,8 +62,9 @@ impl PeerId {
         SMALL_ORDER.contains(&y)
     }
 
-    /// Tells whether the text of this id is that of another one with a slip of the pen: one character is
-    /// different, or two neighbours have changed places. No two keys are so alike by chance.
+    /// Tells whether the text of this id is that of another one with a slip of the pen: one
+    /// character is different, or two neighbours have changed places. No two keys are so alike by
+    /// chance.
     #[must_use]
     pub fn is_slip_of(&self, other: &Self) -> bool {
         let (ours, theirs) = (self.to_string(), other.to_string());

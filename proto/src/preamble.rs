@@ -1,4 +1,5 @@
-//! What a side reads on a connection before the stream: the other side's opening and probe (PROTOCOL.md section 9).
+//! What a side reads on a connection before the stream: the other side's opening and probe
+//! (PROTOCOL.md section 9).
 
 use thiserror::Error;
 

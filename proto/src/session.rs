@@ -85,9 +85,9 @@ impl fmt::Debug for SessionToken {
 /// [`SessionToken`].
 ///
 /// A stranger's connection is told apart by it before any cryptography is done. It proves nothing:
-/// that is the TLS handshake's part. Since it is a hash, a coordinator cannot choose what peers write to
-/// the addresses that it names; since it depends on the role, a service that sends back what it
-/// receives is not taken for the peer.
+/// that is the TLS handshake's part. Since it is a hash, a coordinator cannot choose what peers
+/// write to the addresses that it names; since it depends on the role, a service that sends back
+/// what it receives is not taken for the peer.
 #[derive(Clone, Copy, Eq, PartialOrd, Ord)]
 pub struct Opening([u8; Self::LEN]);
 

@@ -2,10 +2,10 @@
 //!
 //! `cargo bench -p p2pconnect-tests --bench bans [-- DIALS]`
 //!
-//! Each host bans for a minute, and lets through nothing from a banned address then. Every dial is by a fresh
-//! process in a lab of its own, over the path of the namespace tests: 80 ms round trip between the peers,
-//! 42 ms to the server, and up to so much jitter on each packet to or from the server. A dial that fails takes
-//! 15 s.
+//! Each host bans for a minute, and lets through nothing from a banned address then. Every dial is
+//! by a fresh process in a lab of its own, over the path of the namespace tests: 80 ms round trip
+//! between the peers, 42 ms to the server, and up to so much jitter on each packet to or from the
+//! server. A dial that fails takes 15 s.
 
 #![expect(clippy::print_stdout, reason = "the figures")]
 

@@ -7,9 +7,9 @@
 //! least 2r + R. *Warm* is an endpoint that is bound already: from the call of `dial`, at least
 //! r + R. *With loss*, one packet in twenty is lost on each way between the peers.
 //!
-//! A second table tells what the worst dial of each row took: how long from the call of `dial` until
-//! the introduction that served and until TCP was open, and how many introductions and attempts to
-//! connect.
+//! A second table tells what the worst dial of each row took: how long from the call of `dial`
+//! until the introduction that served and until TCP was open, and how many introductions and
+//! attempts to connect.
 
 #![expect(
     clippy::unwrap_used,

@@ -2,10 +2,10 @@
 //!
 //! `cargo bench -p p2pconnect-tests --bench flood`
 //!
-//! On loopback, with `serve` in a process of its own. For 20 s, 3,000 datagrams a second arrive, each from
-//! another address of 127.0.0.0/8, with a ClientHello and a frame that ends the connection. Beside
-//! them an endpoint connects to the coordinator, again and again. The same without the flood is
-//! measured just before. It takes some 40 s.
+//! On loopback, with `serve` in a process of its own. For 20 s, 3,000 datagrams a second arrive,
+//! each from another address of 127.0.0.0/8, with a ClientHello and a frame that ends the
+//! connection. Beside them an endpoint connects to the coordinator, again and again. The same
+//! without the flood is measured just before. It takes some 40 s.
 
 #![expect(
     clippy::unwrap_used,

@@ -3,9 +3,9 @@
 //! `cargo bench -p p2pconnect-tests --bench restart`
 //!
 //! On loopback, with `serve` in a process of its own that is killed by SIGKILL and stays away for
-//! 0, 1, 10, 30 or 60 s. The time counts from the moment at which the new process says that it serves,
-//! until a dial by another endpoint has a connection. Twenty listeners, each with a coordinator of
-//! its own, go through this side by side, which takes some 70 s.
+//! 0, 1, 10, 30 or 60 s. The time counts from the moment at which the new process says that it
+//! serves, until a dial by another endpoint has a connection. Twenty listeners, each with a
+//! coordinator of its own, go through this side by side, which takes some 70 s.
 
 #![expect(
     clippy::unwrap_used,

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use crate::schedule::Policy;
 
-/// For how long an introduction may be on its way that a policy had allowed which has been replaced: for as long as a
-/// QUIC connection on which nothing comes.
+/// For how long an introduction may be on its way that a policy had allowed which has been
+/// replaced: for as long as a QUIC connection on which nothing comes.
 const UNDER_WAY: Duration = Duration::from_secs(35);
 
 /// What must never happen.
@@ -64,7 +64,8 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Which program of a peer it is: the first one, or a later one after the host or the program before has ended.
+/// Which program of a peer it is: the first one, or a later one after the host or the program
+/// before has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Program {
     pub(crate) peer: usize,
@@ -123,7 +124,8 @@ struct Notes {
     heard: BTreeSet<usize>,
     /// When a peer was introduced to another one first.
     introduced: BTreeMap<[usize; 2], Duration>,
-    /// How many streams of a peer a program may accept: one for each introduction in which it was called.
+    /// How many streams of a peer a program may accept: one for each introduction in which it was
+    /// called.
     acceptable: BTreeMap<(Program, usize), usize>,
     /// What is going on: dials and streams.
     busy: BTreeMap<usize, usize>,
@@ -244,8 +246,8 @@ impl Checks {
 }
 
 impl Notes {
-    /// Returns whether a policy of a callee that admits a dialler may have been in force a while ago. One is until the
-    /// next one is registered.
+    /// Returns whether a policy of a callee that admits a dialler may have been in force a while
+    /// ago. One is until the next one is registered.
     fn may_admit(&self, callee: usize, dialler: usize, now: Duration) -> bool {
         let lives = self.lives.iter().filter(|(it, _)| it.peer == callee);
         lives.clone().any(|(program, life)| {

@@ -1,4 +1,5 @@
-//! The end of a run: with the network whole again, all must be as if nothing had happened, and leave nothing behind.
+//! The end of a run: with the network whole again, all must be as if nothing had happened, and
+//! leave nothing behind.
 
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ use crate::{
     play::Play,
 };
 
-/// How long it may take until what was out of order works again: a NAT's mapping is refreshed every 15 s, and looked
-/// for again after up to 15 s more.
+/// How long it may take until what was out of order works again: a NAT's mapping is refreshed every
+/// 15 s, and looked for again after up to 15 s more.
 const RECOVERY: Duration = Duration::from_secs(60);
 
 /// The pause between two dials, in which holes of the first one are closed.
@@ -31,8 +32,8 @@ const LATER_MS: [u64; 5] = [0, 1, 20, 80, 300];
 /// The limit of a dial, as without one.
 const DIAL_LIMIT: Duration = Duration::from_secs(15);
 
-/// How long a dial may take that has to connect. The slowest ones wait for one or two repetitions of a SYN; what has
-/// missed its cue goes on when something has timed out, 3 s later or more.
+/// How long a dial may take that has to connect. The slowest ones wait for one or two repetitions
+/// of a SYN; what has missed its cue goes on when something has timed out, 3 s later or more.
 const SOON: Duration = Duration::from_secs(3);
 
 /// How long after a dial what is said may take.
@@ -50,7 +51,8 @@ enum Due {
     Connects,
     /// The policy does not let it.
     Refused,
-    /// It takes luck, or ports that are taken: a NAT keeps what it has for a host at its former address.
+    /// It takes luck, or ports that are taken: a NAT keeps what it has for a host at its former
+    /// address.
     Open,
 }
 
@@ -88,9 +90,10 @@ impl Play {
         timeout(DIAL_LIMIT + TALK_LIMIT, end).await.ok()?.ok()
     }
 
-    /// Returns whether somebody has to know the next port of a box beforehand. The oracle takes that for certain, but knows
-    /// no other users of a box: what a peer asks STUN servers, and a dial of its own at the same moment, take ports too, and
-    /// what was found out while packets came out of order goes on to be believed.
+    /// Returns whether somebody has to know the next port of a box beforehand. The oracle takes
+    /// that for certain, but knows no other users of a box: what a peer asks STUN servers, and a
+    /// dial of its own at the same moment, take ports too, and what was found out while packets
+    /// came out of order goes on to be believed.
     fn needs_prediction(&self, one: usize, other: usize) -> bool {
         let [one, other] = [one, other].map(|peer| Outside::of(self.ground.boxes(peer)));
         let predicts = |of: &Outside, by: &Outside| {

@@ -1,4 +1,5 @@
-//! The world that a schedule is played in: its hosts and boxes by name, and where each peer has been.
+//! The world that a schedule is played in: its hosts and boxes by name, and where each peer has
+//! been.
 
 use std::{
     collections::BTreeSet,
@@ -22,8 +23,8 @@ pub(crate) const SERVER: &str = "server";
 /// The delay of the server's link.
 const SERVER_LINK: Duration = Duration::from_millis(1);
 
-/// How far the last number of an address is from that of the one before it, when a peer has moved. Hosts are numbered
-/// from 1 to 5.
+/// How far the last number of an address is from that of the one before it, when a peer has moved.
+/// Hosts are numbered from 1 to 5.
 const ADDRESS_STEP: u8 = 10;
 
 /// A world, and what is known of its places.
@@ -186,8 +187,8 @@ impl Ground {
         given.expect("nobody else has it");
     }
 
-    /// Has a NAT of a peer forget everything, and come back with other addresses if it is to and has any. Nothing happens
-    /// if there is no such box.
+    /// Has a NAT of a peer forget everything, and come back with other addresses if it is to and
+    /// has any. Nothing happens if there is no such box.
     pub(crate) fn reboot(&self, peer: usize, is_outermost: bool, moves: bool) {
         let layers = self.peers[peer].boxes.len();
         let number = if is_outermost {

@@ -1,4 +1,5 @@
-//! A peer's machine, and the program on it: it dials when it is told to, accepts who dials it, and talks.
+//! A peer's machine, and the program on it: it dials when it is told to, accepts who dials it, and
+//! talks.
 
 use std::{io, pin::pin, sync::Arc, time::Duration};
 

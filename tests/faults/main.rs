@@ -1,10 +1,12 @@
-//! Fault schedules: the product in virtual time while networks fail, hosts crash, NATs restart and addresses change.
+//! Fault schedules: the product in virtual time while networks fail, hosts crash, NATs restart and
+//! addresses change.
 //!
-//! A schedule is drawn from a seed. What must never happen is checked at every step, and at the end, with the network whole
-//! again, all must work and nothing be left. A schedule that breaks an invariant is made as small as possible, and printed
-//! as text to be pasted into `regressions.rs`.
+//! A schedule is drawn from a seed. What must never happen is checked at every step, and at the
+//! end, with the network whole again, all must work and nothing be left. A schedule that breaks an
+//! invariant is made as small as possible, and printed as text to be pasted into `regressions.rs`.
 //!
-//! `P2PCONNECT_SCHEDULES=100000` plays so many schedules instead of 2,000, from the seed `P2PCONNECT_SCHEDULE_SEED` on.
+//! `P2PCONNECT_SCHEDULES=100000` plays so many schedules instead of 2,000, from the seed
+//! `P2PCONNECT_SCHEDULE_SEED` on.
 
 #![expect(
     clippy::print_stdout,
@@ -57,7 +59,8 @@ fn number(name: &str, otherwise: u64) -> u64 {
     set.map_or(otherwise, |it| it.parse().expect("it is a number"))
 }
 
-/// Plays schedules on all cores until enough have failed. Returns those that have, and what was played.
+/// Plays schedules on all cores until enough have failed. Returns those that have, and what was
+/// played.
 fn play_all(seeds: Range<u64>) -> (Vec<u64>, Tally) {
     let next = AtomicU64::new(seeds.start);
     let found = Mutex::new((Vec::new(), Tally::default()));
@@ -85,7 +88,8 @@ fn play_all(seeds: Range<u64>) -> (Vec<u64>, Tally) {
     found.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Says what a schedule breaks, if it breaks anything, and what is left of it when it is made as small as possible.
+/// Says what a schedule breaks, if it breaks anything, and what is left of it when it is made as
+/// small as possible.
 fn told(schedule: &Schedule) -> Option<String> {
     let broken = play(schedule, false).violations.first()?.what;
     let least = shrink(schedule, broken);

@@ -1,4 +1,5 @@
-//! What a schedule is: the peers, and what befalls them when. Plain data, whose text can be pasted as Rust.
+//! What a schedule is: the peers, and what befalls them when. Plain data, whose text can be pasted
+//! as Rust.
 
 use std::fmt;
 
@@ -74,8 +75,8 @@ pub(crate) enum What {
     },
     /// A peer's host has another address after a while without any.
     Move { peer: usize, gap_ms: u64 },
-    /// A NAT forgets all its mappings, the outermost one of a peer or the one before it, and perhaps comes back with
-    /// other addresses.
+    /// A NAT forgets all its mappings, the outermost one of a peer or the one before it, and
+    /// perhaps comes back with other addresses.
     Reboot {
         peer: usize,
         is_outermost: bool,
@@ -89,7 +90,8 @@ pub(crate) enum What {
         trouble: Trouble,
         for_ms: u64,
     },
-    /// The coordinator and its STUN servers end, at once or after a word to the peers, and are back with the same keys.
+    /// The coordinator and its STUN servers end, at once or after a word to the peers, and are back
+    /// with the same keys.
     ServerRestart { is_polite: bool, down_ms: u64 },
     /// The STUN server ends, and is back later.
     StunRestart { down_ms: u64 },

@@ -27,8 +27,8 @@ pub(crate) struct Talk {
     pub(crate) dial: Option<usize>,
 }
 
-/// Talks to whoever is at the other end, and checks that it is who it should be. Returns once the other one has said
-/// everything, and has heard everything.
+/// Talks to whoever is at the other end, and checks that it is who it should be. Returns once the
+/// other one has said everything, and has heard everything.
 pub(crate) async fn talk(
     mut connection: Connection,
     said: Talk,

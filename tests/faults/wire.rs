@@ -1,4 +1,5 @@
-//! What the packets show: who goes to whose addresses, and which box has not the ports that a peer needs.
+//! What the packets show: who goes to whose addresses, and which box has not the ports that a peer
+//! needs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,8 +35,8 @@ pub(crate) struct Wire {
     full: BTreeMap<usize, Duration>,
     /// The boxes that keep ports wherever they can, by name.
     keeping: BTreeSet<String>,
-    /// The peers that a box could not keep a port for, since somebody else has it: the peer itself, at an address that it
-    /// had before.
+    /// The peers that a box could not keep a port for, since somebody else has it: the peer itself,
+    /// at an address that it had before.
     crowded: BTreeSet<usize>,
     /// How many entries of the log have been read.
     read: usize,
@@ -64,8 +65,8 @@ impl Wire {
         }
     }
 
-    /// Reads what is new in a log, and checks that nobody has gone to addresses of peers that it had not been introduced
-    /// to.
+    /// Reads what is new in a log, and checks that nobody has gone to addresses of peers that it
+    /// had not been introduced to.
     pub(crate) fn check(&mut self, log: &[LogEntry], checks: &Checks) {
         for entry in log.iter().skip(self.read) {
             match &entry.event {

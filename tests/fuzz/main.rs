@@ -1,4 +1,5 @@
-//! What fuzzing has found, and what it begins with, on any toolchain: each file of the corpora goes to its target.
+//! What fuzzing has found, and what it begins with, on any toolchain: each file of the corpora goes
+//! to its target.
 
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 

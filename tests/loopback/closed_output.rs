@@ -1,4 +1,5 @@
-//! Output that nobody takes: what a pipe's reader that has left, and a full disk, make of the command.
+//! Output that nobody takes: what a pipe's reader that has left, and a full disk, make of the
+//! command.
 
 use std::{
     fs::File,
@@ -26,8 +27,8 @@ fn full() -> Stdio {
         .into()
 }
 
-/// Dials a peer that has something to say; returns how the command ends whose stdout is this, and what it says from
-/// when there is a stream.
+/// Dials a peer that has something to say; returns how the command ends whose stdout is this, and
+/// what it says from when there is a stream.
 async fn dial_into(stdout: Stdio, options: &[&str]) -> (ExitStatus, String) {
     let shell = Shell::new();
     let listener = shell.world.listener().await;
@@ -76,7 +77,8 @@ const SPEAKERS: [&[&str]; 4] = [
     &["serve", "--listen=127.0.0.1:0", "--stun=127.0.0.1:0"],
 ];
 
-/// Runs a command whose stdout is this to its end, and returns its status and what it says on stderr.
+/// Runs a command whose stdout is this to its end, and returns its status and what it says on
+/// stderr.
 async fn run(arguments: &[&str], stdout: Stdio) -> (Option<i32>, String) {
     let keys = tempfile::tempdir().unwrap();
     let mut command = program();

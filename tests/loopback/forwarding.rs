@@ -12,7 +12,8 @@ use crate::commands::{Running, Shell};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// A service that streams are carried to, a listener that does it, and a dialler with a key of its own.
+/// A service that streams are carried to, a listener that does it, and a dialler with a key of its
+/// own.
 struct Forwarded {
     service: TcpListener,
     listen: Running,
@@ -56,8 +57,8 @@ async fn forward_to(target: SocketAddr, options: &[&str]) -> (Running, Running, 
     (listen, dial, [shell, other])
 }
 
-/// Returns how many bytes the other end of a connection has not acknowledged, FIN being one, as this end's system sees
-/// it (proc_net_tcp); `None` if there is no such connection any more.
+/// Returns how many bytes the other end of a connection has not acknowledged, FIN being one, as
+/// this end's system sees it (proc_net_tcp); `None` if there is no such connection any more.
 fn unsent(here: SocketAddr, there: SocketAddr) -> Option<u64> {
     let written = |address: SocketAddr| match address {
         SocketAddr::V4(it) => {

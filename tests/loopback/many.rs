@@ -111,8 +111,8 @@ async fn echo(endpoint: Arc<Endpoint>) {
     }
 }
 
-/// Dials, and hears the peer say its own id again. A stream may be used before the peer has answered
-/// on it, and must not be lost for that.
+/// Dials, and hears the peer say its own id again. A stream may be used before the peer has
+/// answered on it, and must not be lost for that.
 async fn dial_and_hear(hub: &Endpoint, peer: PeerId) -> Connection {
     let mut stream = hub.dial_within(peer, PATIENCE).await.unwrap();
     let sent = peer.to_string();

@@ -171,8 +171,8 @@ async fn what_this_side_does_not_understand_is_not_called_silence() {
     assert_eq!(asked, 1);
 }
 
-/// Frames that are no answer: an unknown response, one of another version, one with bytes behind it, one that is
-/// longer than any message, and one to another request.
+/// Frames that are no answer: an unknown response, one of another version, one with bytes behind
+/// it, one that is longer than any message, and one to another request.
 const BAD_ANSWERS: [&[u8]; 5] = [
     &[0, 0, 0, 5, 1, 0, 0, 0, 99],
     &[0, 0, 0, 5, 2, 0, 0, 0, 3],

@@ -11,8 +11,8 @@ use tokio::{
 
 use crate::commands::LIMIT;
 
-/// Runs a program to which the system refuses sockets of IPv6, as one that was started with `ipv6.disable=1` does
-/// (seccomp(2), EAFNOSUPPORT).
+/// Runs a program to which the system refuses sockets of IPv6, as one that was started with
+/// `ipv6.disable=1` does (seccomp(2), EAFNOSUPPORT).
 const WITHOUT_IPV6: &str = r#"
 import ctypes, os, platform, struct, sys
 

@@ -11,8 +11,8 @@ use tokio::{
 
 use crate::{commands::LIMIT, world::World};
 
-/// Starts a server as root: as that of the machine, if root runs the tests, and otherwise as that of a user
-/// namespace in which there is nobody else.
+/// Starts a server as root: as that of the machine, if root runs the tests, and otherwise as that
+/// of a user namespace in which there is nobody else.
 async fn start_as_root(directory: &Path, options: &[&str]) -> (Serving, ChildStderr) {
     let any = ([127, 0, 0, 1], 0).into();
     let key = directory.join("key.pem");
@@ -41,7 +41,8 @@ fn is_root(directory: &Path) -> bool {
     fs::metadata(directory).unwrap().uid() == 0
 }
 
-/// Returns the values that all threads of a process have for a line of their status (proc_pid_status(5)).
+/// Returns the values that all threads of a process have for a line of their status
+/// (proc_pid_status(5)).
 fn of_all_threads(serving: &Serving, name: &str) -> Vec<String> {
     let tasks = format!("/proc/{}/task", serving.child.id().unwrap());
     let tasks = fs::read_dir(tasks).unwrap().map(|task| task.unwrap());

@@ -1,4 +1,5 @@
-//! A coordinator that dies without a word and comes back, or does not hear a listener that has another address.
+//! A coordinator that dies without a word and comes back, or does not hear a listener that has
+//! another address.
 
 use std::{
     net::SocketAddr,
@@ -15,8 +16,8 @@ use tokio::{net::UdpSocket, sync::mpsc, task::JoinSet, time::timeout};
 
 use crate::world::{World, address_of, assert_carries};
 
-/// Less than a request that nobody answers and the reconnection after it take, and much less than QUIC's
-/// idle timeout.
+/// Less than a request that nobody answers and the reconnection after it take, and much less than
+/// QUIC's idle timeout.
 const LIMIT: Duration = Duration::from_secs(6);
 
 #[tokio::test]
@@ -98,7 +99,8 @@ async fn translate(inner: UdpSocket, outer: [UdpSocket; 2], port: Arc<AtomicUsiz
     }
 }
 
-/// A coordinator does not follow it, since anybody can say that. Only a handshake proves where it is.
+/// A coordinator does not follow it, since anybody can say that. Only a handshake proves where it
+/// is.
 #[tokio::test]
 async fn a_listener_whose_nat_gives_it_another_port_registers_from_there() {
     let mut world = World::start();
@@ -106,7 +108,8 @@ async fn a_listener_whose_nat_gives_it_another_port_registers_from_there() {
     let coordinator = address_of(world.coordinator.server_id(), nat.inside);
     let (listener, mut heard) = listener(coordinator).await;
     nat.port.store(1, Ordering::Relaxed);
-    // The NAT has forgotten these connections as well. Without that, the next keep-alive would bring it out.
+    // The NAT has forgotten these connections as well. Without that, the next keep-alive would
+    // bring it out.
     world.close_stun().await;
     registered(&mut heard).await;
 

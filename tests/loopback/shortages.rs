@@ -116,7 +116,8 @@ async fn a_coordinator_without_files_blames_no_port_and_no_key() {
     assert!(failed >= 5 && serving >= 2, "{failed}, {serving} serve");
 }
 
-/// Dials a listener that may open so few files; returns whether the stream was whole, and what was said.
+/// Dials a listener that may open so few files; returns whether the stream was whole, and what was
+/// said.
 async fn dial_one_with_few_files(shell: &Shell, limit: u32, key: &Path) -> (bool, String) {
     let mut command = with_files(limit);
     command.args(["listen", "--allow-any", "--no-port-mapping"]);
@@ -209,7 +210,8 @@ async fn a_machine_that_gives_no_thread_is_said_to_be_that() {
     assert!(said.contains("no more threads"), "{said}");
 }
 
-/// Starts a coordinator by way of a command that may limit it, and returns what it says of its memory.
+/// Starts a coordinator by way of a command that may limit it, and returns what it says of its
+/// memory.
 async fn said_of_memory(mut command: Command) -> String {
     let directory = tempfile::tempdir().unwrap();
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -243,7 +245,8 @@ async fn a_coordinator_with_little_memory_takes_fewer_clients_and_says_so() {
 struct Group(PathBuf);
 
 impl Group {
-    /// Makes a group whose memory is limited to so many bytes. `None` where the system does not let this user.
+    /// Makes a group whose memory is limited to so many bytes. `None` where the system does not let
+    /// this user.
     fn with_memory(bytes: u64) -> Option<Self> {
         let name = format!("p2pconnect-test-{}", std::process::id());
         let [v1, v2] = ["memory/", ""].map(|it| format!("/sys/fs/cgroup/{it}{name}"));
@@ -288,7 +291,8 @@ async fn a_coordinator_in_a_control_group_takes_what_that_bears() {
     assert!(note.contains("room for 768 clients"), "{note}");
 }
 
-/// Each of these datagrams made a coordinator keep 26 KiB for half a minute, which is more than it may have.
+/// Each of these datagrams made a coordinator keep 26 KiB for half a minute, which is more than it
+/// may have.
 #[tokio::test]
 async fn forged_attempts_do_not_end_a_coordinator_with_little_memory() {
     const FORGED: u32 = 6_000;

@@ -57,8 +57,8 @@ fn fill(mut file: &UnixStream) -> usize {
     }
 }
 
-/// Reads what a file was filled with, and then up to the end of a line. Gives a program that does not wait
-/// for a reader the time to fail before.
+/// Reads what a file was filled with, and then up to the end of a line. Gives a program that does
+/// not wait for a reader the time to fail before.
 fn line_behind(mut file: UnixStream, filled: usize) -> String {
     std::thread::sleep(Duration::from_millis(500));
     file.read_exact(&mut vec![0; filled]).unwrap();

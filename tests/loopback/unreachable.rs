@@ -124,7 +124,8 @@ async fn a_closed_stun_port_is_named() {
     let error = listening.await.unwrap_err();
     assert!(matches!(error, BindError::Stun { .. }), "{error}");
 
-    // Who only dials does not wait for it, and is told the same whether it is certain by then or not.
+    // Who only dials does not wait for it, and is told the same whether it is certain by then or
+    // not.
     let dialler = world.dialler().await;
     let nobody = SecretKey::generate().unwrap().peer_id();
     for is_certain in [false, true] {
@@ -136,7 +137,8 @@ async fn a_closed_stun_port_is_named() {
     }
 }
 
-/// Waits until an endpoint is certain that no STUN server answers: those that were bound before are certain then as well.
+/// Waits until an endpoint is certain that no STUN server answers: those that were bound before are
+/// certain then as well.
 async fn until_no_stun_server_answers(world: &World) {
     let listening = world.builder().allow(DialPolicy::Anyone).bind();
     let error = timeout(Duration::from_secs(15), listening).await.unwrap();
@@ -211,7 +213,8 @@ async fn a_coordinator_with_another_token_key_is_told_the_next_token() {
         config.token_key = Some(TokenKey::from_bytes(key));
         StunServer::bind(&[address], config).unwrap()
     };
-    // An address of its own: other tests' connections take free ports of the usual one at any moment.
+    // An address of its own: other tests' connections take free ports of the usual one at any
+    // moment.
     let before = server(([127, 0, 0, 9], 0).into(), [1; 32]);
     let address = before.local_addrs()[0];
     let before = before.spawn();

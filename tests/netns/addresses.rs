@@ -105,8 +105,8 @@ fn a_line_that_swallows_everything_is_in_nobodys_way() {
     });
 }
 
-/// A VPN that everything goes through but what goes to the coordinator. Its server is on the same machine, and
-/// sends what comes out of it from an address of its own.
+/// A VPN that everything goes through but what goes to the coordinator. Its server is on the same
+/// machine, and sends what comes out of it from an address of its own.
 #[test]
 fn a_way_out_that_the_server_is_not_reached_by_is_mapped_too() {
     test(|| {

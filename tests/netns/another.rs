@@ -8,8 +8,8 @@ use p2pconnect_tests::{
 
 const NAT: [NatSpec; 1] = [NatSpec::port_preserving()];
 
-/// Lets connections from one host to another open between one pair of ports, where they break as soon as the first host
-/// says something, or between all. The other host is not heard.
+/// Lets connections from one host to another open between one pair of ports, where they break as
+/// soon as the first host says something, or between all. The other host is not heard.
 fn breaks(net: &Net, from: &str, to: &str, pairs: Pairs) {
     let from = net.external(from);
     let syn = format!("ip saddr {from} tcp flags & syn == syn");

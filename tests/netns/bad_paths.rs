@@ -8,8 +8,8 @@ use p2pconnect_tests::net::{Boxes, Net};
 /// More than goes into the buffers of both ends, whose windows then count.
 const PAYLOAD: usize = 400_000;
 
-/// How long the payload may take there and back: it takes 1.5 s with windows of 64 KiB. Read wrongly, they let
-/// through 400 bytes a second.
+/// How long the payload may take there and back: it takes 1.5 s with windows of 64 KiB. Read
+/// wrongly, they let through 400 bytes a second.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Dials with a payload that comes back, and returns how long that took.

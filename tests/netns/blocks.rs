@@ -1,7 +1,8 @@
-//! NATs of the kernel that draw ports from blocks that are neither a power of two nor aligned to one.
+//! NATs of the kernel that draw ports from blocks that are neither a power of two nor aligned to
+//! one.
 //!
-//! `BLOCK_ROUNDS=20` makes fresh processes dial between all pairs of sizes, so many times each, instead of
-//! between one pair.
+//! `BLOCK_ROUNDS=20` makes fresh processes dial between all pairs of sizes, so many times each,
+//! instead of between one pair.
 
 use std::time::Duration;
 

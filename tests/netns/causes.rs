@@ -10,8 +10,8 @@ use p2pconnect_tests::{
 
 const DROPS: [NatSpec; 1] = [NatSpec::port_preserving()];
 
-/// Builds a lab in which something is in the way, dials in vain, and returns what the dialler said, the listener that goes on,
-/// and the lab.
+/// Builds a lab in which something is in the way, dials in vain, and returns what the dialler said,
+/// the listener that goes on, and the lab.
 fn fails(a: Boxes<'_>, change: impl FnOnce(&mut Net)) -> (Finished, Process, Net) {
     let mut net = Net::new(a, &DROPS);
     change(&mut net);
@@ -64,8 +64,8 @@ fn a_coordinator_that_sees_everybody_at_a_bridge_is_named() {
     });
 }
 
-/// Starts the server again behind a router that leads `beside` to it by an address of its own, as one does at
-/// home with those inside.
+/// Starts the server again behind a router that leads `beside` to it by an address of its own, as
+/// one does at home with those inside.
 fn serve_at_home_of(net: &mut Net, beside: &str) -> Process {
     net.ip("server", "route add 192.168.77.0/24 dev eth0");
     let beside = net.external(beside);

@@ -17,8 +17,8 @@ const NAT: [NatSpec; 1] = [NatSpec::port_preserving()];
 /// How long nothing may come, for all streams here.
 const SILENCE: [&str; 2] = ["--stream-timeout", "3s"];
 
-/// Drops all TCP that comes to a host, without a word to anybody. What it has sent, such as its first answer,
-/// still arrives.
+/// Drops all TCP that comes to a host, without a word to anybody. What it has sent, such as its
+/// first answer, still arrives.
 const CUT: &str = "add table ip cut
     add chain ip cut in { type filter hook input priority 0; }
     add rule ip cut in meta l4proto tcp drop";
@@ -100,7 +100,8 @@ fn bytes_that_the_kernel_has_taken_are_not_said_to_have_arrived() {
     );
 }
 
-/// The path is cut when the peer has said all that it has to say, so that reading finds nothing out.
+/// The path is cut when the peer has said all that it has to say, so that reading finds nothing
+/// out.
 #[test]
 fn a_path_that_dies_after_the_peers_end_is_noticed() {
     test(|| {
@@ -120,8 +121,8 @@ fn a_path_that_dies_after_the_peers_end_is_noticed() {
     });
 }
 
-/// Has a peer carry a stream to a service on another machine, which vanishes, does this with it and with the dial, and
-/// looks what becomes of the listener. The dialler goes on.
+/// Has a peer carry a stream to a service on another machine, which vanishes, does this with it and
+/// with the dial, and looks what becomes of the listener. The dialler goes on.
 fn with_a_service_that_vanishes(then: fn(&mut Process, &TcpStream)) {
     with_a_service_that_vanishes_after(|_, _| {}, then);
 }
@@ -194,9 +195,9 @@ fn a_service_that_takes_no_more_and_vanishes_ends_a_stream() {
     );
 }
 
-/// Tells whether a host has a connection whose other side has closed its window, for so long that this is asked once in
-/// more than four seconds by now (timer 4 of proc_net_tcp, and when it is due). It has been closed for twice as long then
-/// as anybody here may be silent.
+/// Tells whether a host has a connection whose other side has closed its window, for so long that
+/// this is asked once in more than four seconds by now (timer 4 of proc_net_tcp, and when it is
+/// due). It has been closed for twice as long then as anybody here may be silent.
 fn asks_whether_there_is_room(net: &Net, host: &str) -> bool {
     let table = || std::fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
     let table = net.lab.host(host).run(table).unwrap();

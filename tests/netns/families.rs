@@ -42,7 +42,8 @@ fn what_no_punch_over_ipv4_can_do_ipv6_does_where_the_coordinator_is_known_by_ip
     });
 }
 
-/// The coordinator, which sees the dialler over IPv4, passes on its address of IPv6 only once a STUN server has seen it.
+/// The coordinator, which sees the dialler over IPv4, passes on its address of IPv6 only once a
+/// STUN server has seen it.
 #[test]
 fn a_dialler_that_no_stun_server_answers_over_ipv4_is_met_by_ipv6_as_soon_as_that_is_proved() {
     test(|| {
@@ -60,8 +61,8 @@ fn a_dialler_that_no_stun_server_answers_over_ipv4_is_met_by_ipv6_as_soon_as_tha
     });
 }
 
-/// As with a coordinator that does not know its own addresses: a reaches none of its IPv6 addresses, and b none of
-/// its IPv4 addresses.
+/// As with a coordinator that does not know its own addresses: a reaches none of its IPv6
+/// addresses, and b none of its IPv4 addresses.
 #[test]
 fn peers_that_are_known_in_different_families_are_told_so_soon() {
     test(|| {

@@ -13,18 +13,20 @@ use p2pconnect_tests::{
 };
 use tempfile::TempDir;
 
-/// When a side is killed, in milliseconds from the moment at which both are told of each other. On a machine that has
-/// nothing else to do, SYNs cross until 80, and the callee's answer on the connection is there after 160.
+/// When a side is killed, in milliseconds from the moment at which both are told of each other. On
+/// a machine that has nothing else to do, SYNs cross until 80, and the callee's answer on the
+/// connection is there after 160.
 const MOMENTS: [u64; 9] = [0, 20, 40, 60, 80, 100, 120, 140, 160];
 
-/// How long a stream may take to break when the peer's system resets it, on a machine that is busy. A dial that has
-/// to find out that the peer answers on no connection takes longer.
+/// How long a stream may take to break when the peer's system resets it, on a machine that is busy.
+/// A dial that has to find out that the peer answers on no connection takes longer.
 const RESET: Duration = Duration::from_secs(3);
 
 /// What is said of a peer that the coordinator hears no more.
 const SILENT: &str = "has heard nothing of it for";
 
-/// What is said of a connection on which the peer's system answers, as the peer is gone, and the peer has not.
+/// What is said of a connection on which the peer's system answers, as the peer is gone, and the
+/// peer has not.
 const BROKEN: &str = "broke as it was made";
 
 /// A pair of peers with keys of their own, one of many in a lab.
@@ -81,8 +83,8 @@ fn kill_listener(net: &Net, moment: u64) {
 
 fn assert_tells_why(dialled: &Finished, moment: u64, took: Duration) {
     let (code, reason) = (dialled.code(), dialled.reason());
-    // There was a connection before the listener was killed, at the latest moments: with the peer's answer a stream,
-    // or else an attempt that has failed.
+    // There was a connection before the listener was killed, at the latest moments: with the peer's
+    // answer a stream, or else an attempt that has failed.
     if reason.contains(BROKEN) || (dialled.event("established").is_some() && code == 1) {
         let expected = if reason.contains(BROKEN) { 5 } else { 1 };
         assert_eq!(code, expected, "{moment}: {:#?}", dialled.stderr);
@@ -95,8 +97,8 @@ fn assert_tells_why(dialled: &Finished, moment: u64, took: Duration) {
     }
     assert_eq!(code, 3, "{moment}: {:#?}", dialled.stderr);
     assert!(reason.contains(SILENT), "{moment}: {reason}");
-    // The attempts end after 1.2 s where the peer's system resets them, and another introduction is asked for; the
-    // coordinator knows after 1.6 s. Who is not told of that asks for more.
+    // The attempts end after 1.2 s where the peer's system resets them, and another introduction is
+    // asked for; the coordinator knows after 1.6 s. Who is not told of that asks for more.
     let introductions = dialled.stderr.iter();
     let introductions = introductions.filter(|it| it.contains("\"introduced\""));
     assert!(

@@ -20,8 +20,9 @@ const RANDOM: Boxes<'_> = &[NatSpec::random_per_destination()];
 /// How many fresh processes dial in each direction.
 const RUNS: usize = 5;
 
-/// Dials in both directions, and asserts that every dial connects, between a's IPv6 address and what
-/// stands for b's, and between b and the NAT64. Returns what was reported, the diallers' first.
+/// Dials in both directions, and asserts that every dial connects, between a's IPv6 address and
+/// what stands for b's, and between b and the NAT64. Returns what was reported, the diallers'
+/// first.
 fn dials(net: &Net) -> Vec<Finished> {
     let (id_a, id_b) = (net.id("a"), net.id("b"));
     let _listeners = [net.listen("a"), net.listen("b")];
@@ -39,8 +40,8 @@ fn dials(net: &Net) -> Vec<Finished> {
     all
 }
 
-/// Does so where both sides keep ports, and asserts that SYNs crossed. On a machine that is busy one
-/// side may start too late for that once in a while.
+/// Does so where both sides keep ports, and asserts that SYNs crossed. On a machine that is busy
+/// one side may start too late for that once in a while.
 fn crosses(net: Net) {
     let seen = dials(&net).into_iter().map(|dialled| {
         let (how, local, remote) = net.reported(&dialled);

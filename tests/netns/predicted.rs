@@ -69,8 +69,8 @@ fn fills(a: Boxes<'_>, b: Boxes<'_>) {
     });
 }
 
-/// The kernel gives a port out for several destinations; these NATs do not, so that each connection too many leaves one
-/// port less to meet at. A fresh process dials, which does not know its NAT.
+/// The kernel gives a port out for several destinations; these NATs do not, so that each connection
+/// too many leaves one port less to meet at. A fresh process dials, which does not know its NAT.
 fn fills_where_each_port_is_given_once(preset: &str) {
     test(|| {
         let boxes = preset::find(preset).unwrap().specs();
@@ -151,8 +151,8 @@ fn dials_while_others_get_ports(
     });
 }
 
-/// The NATs have no port left for another connection in the end, which is not tried for long: three times, since many
-/// NATs give a port out again for another destination.
+/// The NATs have no port left for another connection in the end, which is not tried for long: three
+/// times, since many NATs give a port out again for another destination.
 #[test]
 fn ranges_that_are_used_up_are_given_up_soon() {
     test(|| {

@@ -1,8 +1,8 @@
-//! Dials of one pair close together, by processes that have the same key: what an editor, or git over
-//! ssh, does. Where ports are guessed or predicted, each dial is in the way of the others.
+//! Dials of one pair close together, by processes that have the same key: what an editor, or git
+//! over ssh, does. Where ports are guessed or predicted, each dial is in the way of the others.
 //!
-//! `TOGETHER_ROUNDS=100` makes each test run so many rounds instead of one, and say how many failed.
-//! `TOGETHER_DIALS=12` makes it so many dials at the same moment.
+//! `TOGETHER_ROUNDS=100` makes each test run so many rounds instead of one, and say how many
+//! failed. `TOGETHER_DIALS=12` makes it so many dials at the same moment.
 
 use std::{io::Write as _, thread::sleep, time::Duration};
 
@@ -14,7 +14,8 @@ use p2pconnect_tests::{
     process::{Finished, Process},
 };
 
-/// How long a round may take: a dial gives up after 15 s, and the last one begins 5 s after the first.
+/// How long a round may take: a dial gives up after 15 s, and the last one begins 5 s after the
+/// first.
 const ROUND_LIMIT: Duration = Duration::from_secs(60);
 
 /// What filters, and has the same port for everybody.
@@ -44,8 +45,9 @@ const FOUR: Dials = Dials::AtOnce(4);
 /// After 1 to 5 s; the rounds go through these.
 const LATER: Dials = Dials::After(Duration::from_secs(1));
 
-/// At moments at which the SYN of the second one is under way as the listener closes the holes that it has opened for
-/// the first one, 3 s after that was over; or is just there, or comes a little later.
+/// At moments at which the SYN of the second one is under way as the listener closes the holes that
+/// it has opened for the first one, 3 s after that was over; or is just there, or comes a little
+/// later.
 const AS_HOLES_CLOSE: [Dials; 3] = [
     Dials::After(Duration::from_millis(2840)),
     Dials::After(Duration::from_millis(2865)),
@@ -93,8 +95,8 @@ fn message(n: usize) -> String {
     format!("stream {n}")
 }
 
-/// Makes such dials from behind one NAT to a peer behind another, in a lab of their own, and returns what
-/// those say that did not get their message back.
+/// Makes such dials from behind one NAT to a peer behind another, in a lab of their own, and
+/// returns what those say that did not get their message back.
 fn missed(dials: Dials, from: NatSpec, to: NatSpec) -> Vec<String> {
     let net = Net::new(&[from], &[to]);
     let peer = net.id("b");
@@ -144,8 +146,8 @@ fn all_connect(dials: Dials, from: NatSpec, to: NatSpec) {
 /// How often a burst of dials meets the same listener.
 const BURSTS: u32 = 6;
 
-/// Dials in bursts one peer that goes on listening, and by itself in the end: the holes that were opened for those
-/// before are still in its NAT, and lead to sockets that are closed.
+/// Dials in bursts one peer that goes on listening, and by itself in the end: the holes that were
+/// opened for those before are still in its NAT, and lead to sockets that are closed.
 fn burst_after_burst(dials: Dials, from: NatSpec, to: NatSpec) {
     TestRun::new().limit(ROUND_LIMIT * 2).run(|| {
         let net = Net::new(&[from], &[to]);

@@ -1,5 +1,5 @@
-//! A device in the LAN of a peer that answers the search for a router by UPnP with a description that
-//! costs whoever parses it without a bound more than there is.
+//! A device in the LAN of a peer that answers the search for a router by UPnP with a description
+//! that costs whoever parses it without a bound more than there is.
 
 use std::{
     fmt::Write as _,

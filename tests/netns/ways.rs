@@ -110,7 +110,8 @@ fn a_dialler_that_filters_nothing_can_be_the_one_that_accepts() {
 /// A fresh process does not know yet that its NAT lets anybody in, and opens holes for a peer who
 /// dials from hundreds of ports. All of these connections open, and both sides keep the same one.
 ///
-/// Where the peer gets no processor for a second, the dialler uses a second one. So nothing runs beside this.
+/// Where the peer gets no processor for a second, the dialler uses a second one. So nothing runs
+/// beside this.
 #[test]
 fn of_hundreds_of_connections_the_first_one_that_is_used_stays() {
     TestRun::new().alone().run(|| {

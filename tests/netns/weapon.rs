@@ -86,8 +86,8 @@ fn three_hosts() -> Lab {
     lab.build().unwrap()
 }
 
-/// Returns how many SYNs reach the victim, and in how many seconds, while a listener believes what a
-/// coordinator says of it.
+/// Returns how many SYNs reach the victim, and in how many seconds, while a listener believes what
+/// a coordinator says of it.
 fn attack(is_silent: bool, nat: NatReport) -> (u64, u64) {
     let lab = three_hosts();
     let victim = IpAddr::from(lab.host("victim").ipv4());
@@ -212,7 +212,8 @@ fn a_third_party_whose_ports_are_guessed_is_sent_little() {
     });
 }
 
-/// Addresses that a listener's machine has by a route alone, as one that answers for whole networks.
+/// Addresses that a listener's machine has by a route alone, as one that answers for whole
+/// networks.
 #[test]
 fn nobody_is_led_to_addresses_that_only_its_routes_say_are_its_own() {
     const PORT: u16 = 2222;

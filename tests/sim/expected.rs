@@ -7,8 +7,8 @@ use netns_lab::{
 use p2pconnect::Verdict;
 use p2pconnect_tests::kinds::{self, Kind};
 
-/// A NAT that tells strangers by ICMP that a port is closed, at once; the
-/// kernel of the one who dials treats that unlike a prohibition.
+/// A NAT that tells strangers by ICMP that a port is closed, at once; the kernel of the one who
+/// dials treats that unlike a prohibition.
 const SENDS_ICMP_PORT: Kind = Kind {
     row: "keeps ports, answers with ICMP port unreachable",
     column: "ICMP port",
@@ -22,9 +22,9 @@ const HOME_BEHIND_RANDOM_PORT: Kind = Kind {
     boxes: &[NatSpec::port_preserving(), NatSpec::random_port()],
 };
 
-/// NATs that refuse simultaneous open, and let in everybody, or whoever has an
-/// address that was sent to. With filtering by address and port as well, a SYN
-/// that comes in is always one in answer to a SYN, and there is no way.
+/// NATs that refuse simultaneous open, and let in everybody, or whoever has an address that was
+/// sent to. With filtering by address and port as well, a SYN that comes in is always one in answer
+/// to a SYN, and there is no way.
 pub(crate) const REFUSES_CROSSING: [Kind; 2] = [
     Kind {
         row: "refuses simultaneous open, filters nothing",
@@ -58,8 +58,8 @@ pub(crate) fn all() -> Vec<Kind> {
     kinds::ALL.into_iter().chain(more).collect()
 }
 
-/// Returns the kinds with one external endpoint for all destinations: any two
-/// of them connect, by the oracle.
+/// Returns the kinds with one external endpoint for all destinations: any two of them connect, by
+/// the oracle.
 pub(crate) fn reflected() -> Vec<Kind> {
     let reflected = |kind: &Kind| Outside::of(kind.boxes).endpoint == Endpoint::Reflected;
     all().into_iter().filter(reflected).collect()
@@ -71,8 +71,7 @@ pub(crate) fn connects(a: &[NatSpec], b: &[NatSpec]) -> bool {
     punchable(a, b).outcome.probability() > 0.5
 }
 
-/// Returns what `local` should find when it punches to `remote`; `None` is a
-/// connection.
+/// Returns what `local` should find when it punches to `remote`; `None` is a connection.
 pub(crate) fn verdict(local: Kind, remote: Kind) -> Option<Verdict> {
     if connects(local.boxes, remote.boxes) {
         return None;

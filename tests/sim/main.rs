@@ -1,8 +1,8 @@
 //! Dials of p2pconnect in virtual time, with NATs, loss and late starts.
 //!
-//! Peers and server are as they are shipped, the hosts' TCP and the boxes are the lab's, and the lab's oracle says what
-//! is expected of each pair. `P2PCONNECT_SIM_SEED=<number>` runs every scenario with that seed only,
-//! `P2PCONNECT_SIM_ROUNDS=<number>` with so many times as many seeds.
+//! Peers and server are as they are shipped, the hosts' TCP and the boxes are the lab's, and the
+//! lab's oracle says what is expected of each pair. `P2PCONNECT_SIM_SEED=<number>` runs every
+//! scenario with that seed only, `P2PCONNECT_SIM_ROUNDS=<number>` with so many times as many seeds.
 
 #![expect(
     clippy::print_stdout,

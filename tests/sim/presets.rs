@@ -30,8 +30,8 @@ fn no_pair_of_presets_is_missed() {
     hold_to_the_oracle(Options::default().kinds);
 }
 
-/// Two NATs that draw ports from blocks of any size that begin anywhere, as carriers give them to their
-/// subscribers.
+/// Two NATs that draw ports from blocks of any size that begin anywhere, as carriers give them to
+/// their subscribers.
 #[test]
 fn blocks_that_begin_anywhere_meet_each_other() {
     let kind = |(number, block)| Kind {

@@ -28,7 +28,8 @@ const MAX_SYNS: u32 = 200 + 1280;
 /// Peers have learnt all about their NATs long before they dial.
 const SETTLING: Duration = Duration::from_secs(20);
 
-/// How long both sides go on after a dial: what was under way has come by then, and a second connection would have.
+/// How long both sides go on after a dial: what was under way has come by then, and a second
+/// connection would have.
 const AFTERWARDS: Duration = Duration::from_secs(20);
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 100);
@@ -74,8 +75,7 @@ pub(crate) struct Outcome {
 }
 
 impl Scenario {
-    /// On time, with 80 ms there and back as in the namespaces, and 1 ms to a
-    /// router at home.
+    /// On time, with 80 ms there and back as in the namespaces, and 1 ms to a router at home.
     pub(crate) const fn of(controlling: Kind, controlled: Kind) -> Self {
         Self {
             controlling,
@@ -134,7 +134,8 @@ impl Scenario {
             .expect("the address is free");
     }
 
-    /// Holds up what the server says to the side that is to be late from now on, so that its introduction comes late.
+    /// Holds up what the server says to the side that is to be late from now on, so that its
+    /// introduction comes late.
     fn skew(self, ground: &VirtualGround) {
         let late = if self.skew_us < 0 { "a" } else { "b" };
         let by = Duration::from_micros(self.skew_us.unsigned_abs());

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-/// Runs a bench inside namespaces of its own. It is given the number that the command line names, beside which
-/// cargo adds `--bench`.
+/// Runs a bench inside namespaces of its own. It is given the number that the command line names,
+/// beside which cargo adds `--bench`.
 ///
 /// # Errors
 ///

@@ -40,8 +40,8 @@ impl Forger {
         Self { hello, count: 0 }
     }
 
-    /// Returns an Initial packet (RFC 9000 section 17.2.2) with a whole ClientHello and a frame that
-    /// closes the connection.
+    /// Returns an Initial packet (RFC 9000 section 17.2.2) with a whole ClientHello and a frame
+    /// that closes the connection.
     pub fn datagram(&mut self) -> Vec<u8> {
         const PACKET_NUMBER: usize = 4;
         const TAG: usize = 16;

@@ -100,8 +100,8 @@ impl Setup<'_> {
     }
 }
 
-/// The delay of a peer's access link, one way: with the server's, 80 ms round trip between the peers and 42 ms to
-/// the server.
+/// The delay of a peer's access link, one way: with the server's, 80 ms round trip between the
+/// peers and 42 ms to the server.
 pub const PEER_LINK: Duration = Duration::from_millis(20);
 
 /// The delay of the server's access link, one way.
@@ -122,8 +122,8 @@ impl Net {
         Self::start(a, b, &setup)
     }
 
-    /// Builds a lab of public hosts in which each packet to or from the server arrives later by up to
-    /// this, and out of order.
+    /// Builds a lab of public hosts in which each packet to or from the server arrives later by up
+    /// to this, and out of order.
     pub fn with_jitter(jitter: Duration) -> Self {
         let setup = Setup {
             jitter,
@@ -168,8 +168,8 @@ impl Net {
         Self::start(a, b, &setup)
     }
 
-    /// Builds a lab in which a is at home with IPv6 only, behind a router that is a NAT64. The server
-    /// and b are reached by IPv4.
+    /// Builds a lab in which a is at home with IPv6 only, behind a router that is a NAT64. The
+    /// server and b are reached by IPv4.
     pub fn with_nat64(ports: Ports, b: Boxes<'_>) -> Self {
         let leads_out = false;
         let setup = Setup {
@@ -180,7 +180,8 @@ impl Net {
     }
 
     /// Builds such a lab with a server on all its addresses, of which a knows a name and b the IPv4
-    /// address. If `leads_out`, the name has an IPv6 address too, which a reaches without the NAT64.
+    /// address. If `leads_out`, the name has an IPv6 address too, which a reaches without the
+    /// NAT64.
     pub fn with_nat64_and_name(leads_out: bool, b: Boxes<'_>) -> Self {
         let ports = Ports::Kept;
         let setup = Setup {
@@ -223,7 +224,8 @@ impl Net {
         net
     }
 
-    /// Builds such a lab in which a names the coordinator by its IPv4 address, and b by its IPv6 address.
+    /// Builds such a lab in which a names the coordinator by its IPv4 address, and b by its IPv6
+    /// address.
     pub fn named_by_two_families(a: Boxes<'_>, b: Boxes<'_>) -> Self {
         let mut net = Self::on_every_address(a, b);
         let server = net.lab.host("server");
@@ -380,8 +382,8 @@ impl Net {
         run(command.args(arguments.split(' ')));
     }
 
-    /// Has a host ban whoever sends it a SYN that it does not expect, with one exception or none: for a
-    /// minute nothing comes through from there.
+    /// Has a host ban whoever sends it a SYN that it does not expect, with one exception or none:
+    /// for a minute nothing comes through from there.
     pub fn ban_strangers(&self, host: &str, excepted: Option<Ipv4Addr>) {
         let excepted = excepted.map(|it| format!("add rule ip ban in ip saddr {it} accept"));
         let excepted = excepted.unwrap_or_default();
@@ -403,7 +405,8 @@ impl Net {
         run(self.lab.host(host).command("nft").arg(rules));
     }
 
-    /// Has a host reach the server by the default route that it has now, whatever comes of that one.
+    /// Has a host reach the server by the default route that it has now, whatever comes of that
+    /// one.
     pub fn keep_way_to_server(&self, host: &str) {
         let mut ip = self.lab.host(host).command("ip");
         let routes = ip.args(["-4", "route"]).output().unwrap();

@@ -1,6 +1,7 @@
 //! The command under test.
 
-/// Returns the file of the command `p2pconnect`, which Cargo builds for each suite and bench of this package.
+/// Returns the file of the command `p2pconnect`, which Cargo builds for each suite and bench of
+/// this package.
 pub fn p2pconnect() -> String {
     let own = std::env::current_exe().unwrap();
     // Suites and benches are in a folder beside it.

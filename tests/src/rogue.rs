@@ -60,8 +60,8 @@ impl RogueCoordinator {
         })
     }
 
-    /// Starts a coordinator on the host of a STUN server that introduces whoever registers again and
-    /// again, with such a pause, as `introduction` says for each time.
+    /// Starts a coordinator on the host of a STUN server that introduces whoever registers again
+    /// and again, with such a pause, as `introduction` says for each time.
     pub fn flooding(
         stun: SocketAddr,
         pause: Duration,
@@ -80,8 +80,8 @@ impl RogueCoordinator {
         Self::at(stun.ip(), deceit)
     }
 
-    /// Starts a coordinator that introduces whoever registers to a dialler of its own invention, with a
-    /// session token of its choice.
+    /// Starts a coordinator that introduces whoever registers to a dialler of its own invention,
+    /// with a session token of its choice.
     pub fn calling(
         stun: SocketAddr,
         dialler: PeerId,
@@ -107,7 +107,8 @@ impl RogueCoordinator {
         })
     }
 
-    /// Starts a coordinator that answers one dial with this, and says so much to the dialler before.
+    /// Starts a coordinator that answers one dial with this, and says so much to the dialler
+    /// before.
     pub fn lying(stun: SocketAddr, introduction: Introduction, notice: Option<Notice>) -> Self {
         Self::with(Deceit {
             dials: 1,

@@ -64,7 +64,8 @@ impl Serving {
         command
     }
 
-    /// Starts the process of a command that serves with the key in this file, and returns when it serves.
+    /// Starts the process of a command that serves with the key in this file, and returns when it
+    /// serves.
     pub async fn spawn(mut command: Command, key: PathBuf) -> Self {
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();

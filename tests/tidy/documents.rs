@@ -1,9 +1,9 @@
-//! What documents name is there: the commands that they tell people to type, the tests that they call as
-//! witnesses, and source files.
+//! What documents name is there: the commands that they tell people to type, the tests that they
+//! call as witnesses, and source files.
 //!
-//! Two suites type what can be typed as it stands: `netns-lab/cli/tests/command/documented.rs` what is
-//! said of the lab, and `tests/netns/readme.rs` README's ssh and demo. The rest is built or takes
-//! minutes; here it is looked up.
+//! Two suites type what can be typed as it stands: `netns-lab/cli/tests/command/documented.rs` what
+//! is said of the lab, and `tests/netns/readme.rs` README's ssh and demo. The rest is built or
+//! takes minutes; here it is looked up.
 
 use std::{fs, path::PathBuf, process::Command};
 

@@ -1,7 +1,8 @@
 //! What imports what: in no crate, and in no room of one, do modules import each other in a circle.
 //!
-//! Modules are compared with those beside them, each with all that is inside. So a module and what is inside it may
-//! import each other, as they are one subject; two rooms may not, whatever files do it.
+//! Modules are compared with those beside them, each with all that is inside. So a module and what
+//! is inside it may import each other, as they are one subject; two rooms may not, whatever files
+//! do it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -153,7 +154,8 @@ impl Crate {
         known.find(|it| self.modules.contains(it)).unwrap()
     }
 
-    /// Returns which modules import each other in a circle, beside each other inside the one that is named first.
+    /// Returns which modules import each other in a circle, beside each other inside the one that
+    /// is named first.
     pub(crate) fn circles(&self) -> Vec<String> {
         let named = |(room, graph): (&Module, _)| {
             let circle = circle(graph)?;
@@ -162,8 +164,8 @@ impl Crate {
         self.rooms().iter().filter_map(named).collect()
     }
 
-    /// Returns which of the crate's rooms import one that stands on a higher floor, or on none. The highest floor is
-    /// named first.
+    /// Returns which of the crate's rooms import one that stands on a higher floor, or on none. The
+    /// highest floor is named first.
     pub(crate) fn climbs(&self, floors: &[&str]) -> Vec<String> {
         let floor = |room: &str| floors.iter().position(|it| *it == room);
         let rooms = self.rooms();

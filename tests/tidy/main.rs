@@ -8,6 +8,7 @@
 //! - no function takes an anonymous tuple
 //! - the product asks the host that it runs on, and not the operating system
 //! - tasks have owners, and a picture
+//! - imports and comments are set alike in all files
 
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
@@ -15,6 +16,7 @@ mod documents;
 mod imports;
 mod parameters;
 mod seam;
+mod style;
 mod tasks;
 
 use std::{
@@ -207,8 +209,8 @@ fn the_command_builds_without_the_lab() {
     assert!(!needs_lab(&["--no-default-features"]));
 }
 
-/// The comparison with other punchers is a workspace that no check here builds, so nothing else would
-/// say that its lock file is out of date.
+/// The comparison with other punchers is a workspace that no check here builds, so nothing else
+/// would say that its lock file is out of date.
 #[test]
 fn the_comparison_locks_what_these_crates_depend_on() {
     let lock = std::fs::read_to_string(root().join("netns-lab/versus/Cargo.lock")).unwrap();
@@ -280,8 +282,8 @@ fn pure_code_names_nothing_impure() {
     }
 }
 
-/// A file that is included in two places is compiled twice, and neither place uses all of it. What suites share
-/// belongs to a library.
+/// A file that is included in two places is compiled twice, and neither place uses all of it. What
+/// suites share belongs to a library.
 #[test]
 fn no_module_names_its_file() {
     let attribute = concat!("#[", "path");

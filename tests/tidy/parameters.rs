@@ -1,5 +1,5 @@
-//! What functions take: no anonymous tuples, whose parts a caller could confuse. A type with named fields says what
-//! each part is.
+//! What functions take: no anonymous tuples, whose parts a caller could confuse. A type with named
+//! fields says what each part is.
 
 use std::fs;
 

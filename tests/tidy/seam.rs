@@ -1,5 +1,6 @@
-//! The seam between the product and the host that it runs on: what is at both ends of a dial and between them asks
-//! for sockets, addresses, names, randomness and the time in `p2pconnect-host` alone.
+//! The seam between the product and the host that it runs on: what is at both ends of a dial and
+//! between them asks for sockets, addresses, names, randomness and the time in `p2pconnect-host`
+//! alone.
 
 use std::path::Path;
 
@@ -19,7 +20,8 @@ const SOURCES: [&str; 3] = [
 
 /// What goes past the host, and why it may.
 const EXCEPTIONS: [&str; 2] = [
-    // Routers are spoken to by a library with sockets of its own, so this is for the operating system alone.
+    // Routers are spoken to by a library with sockets of its own, so this is for the operating
+    // system alone.
     "crates/p2pconnect/src/machine/port_mapping",
     // `Liveness` also watches connections that a program has with others than peers.
     "crates/p2pconnect/src/stream/liveness.rs",

@@ -21,7 +21,8 @@ use tokio::{
 /// How long both may take until the one dials: longer than any NAT takes to be found out.
 const SETTLING: Duration = Duration::from_secs(5);
 
-/// Lets `a` dial `b`, which sends back what it gets, and returns how long it took until bytes were back.
+/// Lets `a` dial `b`, which sends back what it gets, and returns how long it took until bytes were
+/// back.
 pub(crate) async fn dial(ground: &VirtualGround) -> Result<Duration, DialError> {
     let listener = ground.endpoint("b").allow(DialPolicy::Anyone);
     let listener = listener.bind().await.unwrap();
@@ -47,8 +48,9 @@ pub(crate) async fn dial(ground: &VirtualGround) -> Result<Duration, DialError> 
     Ok(took)
 }
 
-/// From the question to the coordinator to the first bytes that come back: one way to the server and one from there, the
-/// SYNs one way, and two round trips for what is said, of which TLS takes none.
+/// From the question to the coordinator to the first bytes that come back: one way to the server
+/// and one from there, the SYNs one way, and two round trips for what is said, of which TLS takes
+/// none.
 const PHYSICS: Duration = Duration::from_millis(42 + 40 + 120);
 
 #[test]
@@ -58,7 +60,8 @@ fn dials_between_all_kinds_of_nat_are_as_fast_as_the_path_lets_them() {
         for b in kinds {
             let took = VirtualGround::run(seed, [a, b], async |ground| dial(&ground).await);
             let took = took.unwrap_or_else(|error| panic!("seed {seed}, {a:?} to {b:?}: {error}"));
-            // Whoever fills a range sends its SYNs one after the other, and timers are of a millisecond.
+            // Whoever fills a range sends its SYNs one after the other, and timers are of a
+            // millisecond.
             let slack = Duration::from_millis(50);
             let range = PHYSICS..PHYSICS + slack;
             assert!(
@@ -69,7 +72,8 @@ fn dials_between_all_kinds_of_nat_are_as_fast_as_the_path_lets_them() {
     }
 }
 
-/// The NAT of one lets in whomever it has sent to, so the other connects to it from a port that nobody can know.
+/// The NAT of one lets in whomever it has sent to, so the other connects to it from a port that
+/// nobody can know.
 #[test]
 fn a_random_port_gets_in_where_a_port_can_be_predicted_and_the_address_suffices() {
     let keeper = NatSpec {
@@ -97,7 +101,8 @@ fn two_nats_with_random_ports_explain_themselves() {
     assert_eq!(verdict, Some(Verdict::BothMappingsVary));
 }
 
-/// Lets `a` dial `b` with all that it does not know yet, and returns the reports of both once they are there.
+/// Lets `a` dial `b` with all that it does not know yet, and returns the reports of both once they
+/// are there.
 async fn reports_of_a_fresh_dial(ground: &VirtualGround) -> [PunchReport; 2] {
     let told = Arc::new(Mutex::new(None));
     let telling = Arc::clone(&told);
@@ -118,8 +123,8 @@ async fn reports_of_a_fresh_dial(ground: &VirtualGround) -> [PunchReport; 2] {
 
 #[test]
 fn nothing_is_told_to_have_come_that_has_not() {
-    // The listener, whose ports nobody knows, opens holes to the dialler until that knows its NAT. The next introduction meets
-    // these.
+    // The listener, whose ports nobody knows, opens holes to the dialler until that knows its NAT.
+    // The next introduction meets these.
     let random = RANDOM_PER_DESTINATION.boxes;
     let reports = VirtualGround::run(1, [random; 2], async |ground| {
         reports_of_a_fresh_dial(&ground).await
@@ -138,7 +143,8 @@ fn nothing_is_told_to_have_come_that_has_not() {
     }
 }
 
-/// How often a cloud's machine with 32 ports is dialled within the two minutes for which its NAT keeps each.
+/// How often a cloud's machine with 32 ports is dialled within the two minutes for which its NAT
+/// keeps each.
 const IN_A_ROW: usize = 10;
 
 #[test]

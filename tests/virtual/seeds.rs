@@ -1,4 +1,5 @@
-//! The same seed makes the same run, packet by packet, but for what is encrypted: the keys of TLS are drawn by its library.
+//! The same seed makes the same run, packet by packet, but for what is encrypted: the keys of TLS
+//! are drawn by its library.
 
 use std::thread;
 

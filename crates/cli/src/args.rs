@@ -68,8 +68,8 @@ pub(crate) enum Command {
     Id(Id),
     /// Run a coordinator, where peers meet, and the STUN server beside it
     ///
-    /// Says on stderr who comes, dials and goes, by peer id, and whom it refuses; the lines are bounded. RUST_LOG
-    /// selects more or less of it, and `off` nothing.
+    /// Says on stderr who comes, dials and goes, by peer id, and whom it refuses; the lines are
+    /// bounded. RUST_LOG selects more or less of it, and `off` nothing.
     #[command(after_help = STATUSES_OF_SERVE)]
     Serve(Serve),
     /// Wait for peers that dial this machine; unless they are forwarded, the first one's stream is
@@ -99,7 +99,8 @@ pub(crate) struct Output {
     /// Go on saying what happens when there is a stream
     #[arg(long, short, conflicts_with = "quiet")]
     verbose: bool,
-    /// Say nothing on stderr but what is wrong with the command line, the variables or the key (status 2)
+    /// Say nothing on stderr but what is wrong with the command line, the variables or the key
+    /// (status 2)
     #[arg(long, short)]
     quiet: bool,
 }
@@ -146,7 +147,8 @@ pub(crate) fn parse(started: Instant) -> Result<Command, Exit> {
     Err(usage)
 }
 
-/// Returns the same error with the control characters of the arguments escaped, which would reach a terminal.
+/// Returns the same error with the control characters of the arguments escaped, which would reach a
+/// terminal.
 fn in_visible_characters(error: clap::Error, arguments: &[OsString]) -> clap::Error {
     let visible = arguments.iter().map(|it| escaped(&it.to_string_lossy()));
     match Cli::try_parse_from(visible) {

@@ -13,8 +13,8 @@ pub(crate) fn path(name: &str) -> Option<PathBuf> {
     trimmed(value(name)?)
 }
 
-/// Who sets a variable from a file may have the end of the line in it as well. A path that is no text is taken as it
-/// is.
+/// Who sets a variable from a file may have the end of the line in it as well. A path that is no
+/// text is taken as it is.
 fn trimmed(value: OsString) -> Option<PathBuf> {
     let path = match value.to_str() {
         Some(text) => PathBuf::from(text.trim()),

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 /// The most lines of pairs; the rest is summed up in one.
 const MAX_LINES: usize = 12;
 
-/// The most pairs in an object for programs: guessing ports takes a thousand, which say the same. Those
-/// that are left out are counted in their group.
+/// The most pairs in an object for programs: guessing ports takes a thousand, which say the same.
+/// Those that are left out are counted in their group.
 const MAX_PAIRS: usize = 64;
 
 /// Why addresses of the peer's are not those that it has, and what the NAT of this side is.

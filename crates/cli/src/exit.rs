@@ -19,7 +19,8 @@ pub(crate) const NO_PATH: u8 = 5;
 pub(crate) const UNREACHABLE: u8 = 6;
 pub(crate) const WRONG_IDENTITY: u8 = 7;
 pub(crate) const INTERRUPTED: u8 = 130;
-/// What a shell says of a program that SIGPIPE has ended, as it ends those that write on when nobody reads.
+/// What a shell says of a program that SIGPIPE has ended, as it ends those that write on when
+/// nobody reads.
 pub(crate) const READER_LEFT: u8 = 141;
 
 /// The status that the process ends with. Whatever is to be said has been said.
@@ -34,7 +35,8 @@ impl Exit {
         Self::print(BROKEN, error)
     }
 
-    /// Prints an error that the user can mend by another command line, or one of a machine that lacks something.
+    /// Prints an error that the user can mend by another command line, or one of a machine that
+    /// lacks something.
     pub(crate) fn usage(error: anyhow::Error) -> Self {
         let (status, error) = of_usage(error);
         Self::print(status, &error)
@@ -52,8 +54,8 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Returns the status for what the user can mend by another command line, and the error; where it comes of something
-/// that the machine lacks, both say so.
+/// Returns the status for what the user can mend by another command line, and the error; where it
+/// comes of something that the machine lacks, both say so.
 pub(crate) fn of_usage(error: anyhow::Error) -> (u8, anyhow::Error) {
     let error = shortage::named(error);
     let status = match shortage::of(&error) {
@@ -100,8 +102,8 @@ pub(crate) fn of_stream(error: &anyhow::Error) -> u8 {
     }
 }
 
-/// Returns the status of a command that only prints something; says why it could not, except to those who do not
-/// want to read it.
+/// Returns the status of a command that only prints something; says why it could not, except to
+/// those who do not want to read it.
 pub(crate) fn of_printing(printed: io::Result<()>) -> Exit {
     match printed {
         Ok(()) => Exit::DONE,

@@ -30,9 +30,9 @@ use crate::{
 
 /// Connects to `target` and carries the stream there, or tells the peer why not.
 ///
-/// A service that answers nothing for as long as `silence`, though it should, ends the stream, so that its place is
-/// free: one that has vanished, and one that has closed the connection wholly, whose system says so, at the latest
-/// when it has forgotten the connection.
+/// A service that answers nothing for as long as `silence`, though it should, ends the stream, so
+/// that its place is free: one that has vanished, and one that has closed the connection wholly,
+/// whose system says so, at the latest when it has forgotten the connection.
 ///
 /// # Errors
 ///
@@ -101,7 +101,8 @@ async fn connect(target: &Target, silence: Duration) -> io::Result<(TcpStream, L
     Ok((stream, liveness))
 }
 
-/// The half of a connection that a service sends on, and whoever looks whether the service is still there.
+/// The half of a connection that a service sends on, and whoever looks whether the service is still
+/// there.
 struct Source {
     half: OwnedReadHalf,
     liveness: Liveness,
@@ -172,8 +173,8 @@ impl AsyncRead for Input<'_> {
     }
 }
 
-/// What goes to a service. Unless it is whole, the service sees that the stream has broken, and does not take
-/// what it has for all there is.
+/// What goes to a service. Unless it is whole, the service sees that the stream has broken, and
+/// does not take what it has for all there is.
 struct Output<'a> {
     service: Service<'a>,
     half: Option<OwnedWriteHalf>,

@@ -1,11 +1,13 @@
-//! What the people could change on their side when there is no direct path, beside what the verdict says.
+//! What the people could change on their side when there is no direct path, beside what the verdict
+//! says.
 
 use std::net::IpAddr;
 
 use p2pconnect::{PairReport, PortAssignment, PunchReport, Verdict};
 use p2pconnect_proto::is_global;
 
-/// The most ports of a block that carriers give to a subscriber, and far fewer than the NAT of one household has.
+/// The most ports of a block that carriers give to a subscriber, and far fewer than the NAT of one
+/// household has.
 const LARGEST_BLOCK: u16 = 8192;
 
 /// What the router on this side does about forwarding ports.
@@ -69,15 +71,15 @@ fn outwards(report: &PunchReport) -> impl Iterator<Item = &PairReport> {
         .filter(|it| is_global(it.pair.remote.ip()))
 }
 
-/// Tells whether there may be a router between this machine and the peer. A machine with a public IPv4 address has a
-/// firewall at most, its own or that of a cloud.
+/// Tells whether there may be a router between this machine and the peer. A machine with a public
+/// IPv4 address has a firewall at most, its own or that of a cloud.
 fn is_nat_a_routers(report: &PunchReport) -> bool {
     let is_public = |it: &PairReport| it.pair.local.is_ipv4() && is_global(it.pair.local.ip());
     !outwards(report).all(is_public)
 }
 
-/// Tells whether the NAT is shared by subscribers: it gives them addresses that are for this alone (RFC 6598), or each a
-/// block of ports.
+/// Tells whether the NAT is shared by subscribers: it gives them addresses that are for this alone
+/// (RFC 6598), or each a block of ports.
 fn is_carriers(report: &PunchReport) -> bool {
     let is_shared = |ip| match ip {
         IpAddr::V4(ip) => matches!(ip.octets(), [100, 64..=127, ..]),

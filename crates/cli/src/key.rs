@@ -81,7 +81,8 @@ const fn to_read_one(why: io::ErrorKind, is_others: bool) -> &'static str {
     }
 }
 
-/// Returns the directory of the keys that no option names. Makes it for its owner alone if it is not there.
+/// Returns the directory of the keys that no option names. Makes it for its owner alone if it is
+/// not there.
 fn usual_directory() -> anyhow::Result<PathBuf> {
     let base = etcetera::choose_base_strategy()
         .context("no home directory is known; name a key file with --key")?;

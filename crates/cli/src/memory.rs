@@ -7,8 +7,8 @@ use std::{fs, path::Path};
 /// The limits of a process that bound its memory (getrlimit(2)), as /proc/PID/limits names them.
 const OF_A_PROCESS: [&str; 2] = ["Max address space", "Max data size"];
 
-/// Returns the least of what the process, its control groups and the machine allow, in bytes; `None`
-/// where nothing says.
+/// Returns the least of what the process, its control groups and the machine allow, in bytes;
+/// `None` where nothing says.
 pub(crate) fn limit() -> Option<u64> {
     let read = |path: &Path| fs::read_to_string(path).ok();
     let text = |path: &str| read(Path::new(path)).unwrap_or_default();

@@ -8,8 +8,9 @@ use crate::{report::escaped, stdio};
 /// The user that a server of root's becomes unless another one is named: it owns nothing.
 const USUAL: &str = "nobody";
 
-/// Its number, and that of its group, where the system has no list of users, as in a container of one program:
-/// what Linux takes for users that it has no number for (`overflowuid`, user_namespaces(7)).
+/// Its number, and that of its group, where the system has no list of users, as in a container of
+/// one program: what Linux takes for users that it has no number for (`overflowuid`,
+/// user_namespaces(7)).
 const USUAL_NUMBER: u32 = 65_534;
 
 /// Who a process is to be.
@@ -110,9 +111,9 @@ impl Account {
         }
     }
 
-    /// Makes all threads those of this account and of none of root's groups, nor able to become root again: the C
-    /// library sees to all of them (nptl(7)), and the kernel takes the capabilities of whoever leaves root
-    /// (capabilities(7)).
+    /// Makes all threads those of this account and of none of root's groups, nor able to become
+    /// root again: the C library sees to all of them (nptl(7)), and the kernel takes the
+    /// capabilities of whoever leaves root (capabilities(7)).
     fn assume(self) -> nix::Result<()> {
         setgroups(&[])?;
         setresgid(self.group, self.group, self.group)?;
@@ -120,7 +121,8 @@ impl Account {
     }
 }
 
-/// What stands for "as it is" where the system is told to change a number (setresuid(2)): nobody has it.
+/// What stands for "as it is" where the system is told to change a number (setresuid(2)): nobody
+/// has it.
 const NO_NUMBER: u32 = u32::MAX;
 
 /// Finds a user by name or by number; one that is only a number has the group of the same number.

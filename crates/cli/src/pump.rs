@@ -21,7 +21,8 @@ use crate::{halves::Half, shortage, stdio::ReaderLeft};
 /// Four TLS records; larger buffers gained nothing, smaller ones cost system calls.
 const BUFFER: usize = 64 * 1024;
 
-/// How long the last bytes before an error on this side may take to the peer, which may read slowly.
+/// How long the last bytes before an error on this side may take to the peer, which may read
+/// slowly.
 const LAST_BYTES: Duration = Duration::from_secs(60);
 
 /// How many bytes went each way.
@@ -52,18 +53,19 @@ struct Broken {
     error: anyhow::Error,
 }
 
-/// Tells whether a connection has broken though its peer has ended its bytes, as [`Connection::poll_broken`] does.
+/// Tells whether a connection has broken though its peer has ended its bytes, as
+/// [`Connection::poll_broken`] does.
 type PollBroken<C> = fn(&mut C, &mut Context<'_>) -> Poll<io::Error>;
 
-/// Carries bytes both ways until both directions have ended, and each side has handed over what the other sent.
-/// The end of one direction is passed on at once and leaves the other open; `peer_ended` is called where it is this
-/// side that goes on.
+/// Carries bytes both ways until both directions have ended, and each side has handed over what the
+/// other sent. The end of one direction is passed on at once and leaves the other open;
+/// `peer_ended` is called where it is this side that goes on.
 ///
 /// # Errors
 ///
-/// The first error on either side. An output that nobody reads any more is one. The peer sees that the stream
-/// has broken, also where the future is dropped. [`Refused`] if the peer does not want the stream, and
-/// [`DialError`] if it has not answered on any connection that was used.
+/// The first error on either side. An output that nobody reads any more is one. The peer sees that
+/// the stream has broken, also where the future is dropped. [`Refused`] if the peer does not want
+/// the stream, and [`DialError`] if it has not answered on any connection that was used.
 pub(crate) async fn pump(
     connection: Connection,
     input: impl AsyncRead,

@@ -52,7 +52,8 @@ struct Settings {
     started: Instant,
     /// Whether the terminal belongs to a stream by now, and not to this command.
     streaming: AtomicBool,
-    /// Whether the last word has been said. Whoever says something holds it, so that nothing comes behind that.
+    /// Whether the last word has been said. Whoever says something holds it, so that nothing comes
+    /// behind that.
     over: Mutex<bool>,
     is_terminal: bool,
     /// How many introductions this side has asked for and been given.
@@ -79,8 +80,8 @@ impl Reporter {
         }))
     }
 
-    /// Says no more than what ends the stream from now on, unless all is wanted: a full-screen program
-    /// may have the terminal, at the other end of the stream.
+    /// Says no more than what ends the stream from now on, unless all is wanted: a full-screen
+    /// program may have the terminal, at the other end of the stream.
     pub(crate) fn stream_begins(&self) {
         self.0.streaming.store(true, Ordering::Relaxed);
     }
@@ -311,8 +312,8 @@ impl Reporter {
         );
     }
 
-    /// Reports that the peer has ended its bytes, and this side goes on. Whoever types has to end it, and would wait
-    /// for the command.
+    /// Reports that the peer has ended its bytes, and this side goes on. Whoever types has to end
+    /// it, and would wait for the command.
     pub(crate) fn peer_ended(&self, peer: PeerId) {
         let fields = json!({ "peer": peer.to_string() });
         if self.0.is_terminal && io::stdin().is_terminal() {
@@ -334,7 +335,8 @@ impl Reporter {
         );
     }
 
-    /// Reports how a stream of stdin and stdout has ended, and returns the status that the process ends with.
+    /// Reports how a stream of stdin and stdout has ended, and returns the status that the process
+    /// ends with.
     pub(crate) fn stream_ended(&self, peer: PeerId, pumped: anyhow::Result<Transferred>) -> Exit {
         match pumped {
             Ok(transferred) => {
@@ -348,13 +350,14 @@ impl Reporter {
         }
     }
 
-    /// Reports that a signal has ended what was not done, and returns the status that the process ends with.
+    /// Reports that a signal has ended what was not done, and returns the status that the process
+    /// ends with.
     pub(crate) fn interrupted(&self, signal: Signal) -> Exit {
         self.failed(exit::INTERRUPTED, &signals::ended_by(signal))
     }
 
-    /// Reports what went wrong, with the causes, and returns the status that the process ends with. Whoever has
-    /// ended the command knows, and only programs and those who want all are told.
+    /// Reports what went wrong, with the causes, and returns the status that the process ends with.
+    /// Whoever has ended the command knows, and only programs and those who want all are told.
     pub(crate) fn failed(&self, status: u8, error: &anyhow::Error) -> Exit {
         let settings = &self.0;
         let reason = with_causes(error);
@@ -390,8 +393,8 @@ impl Reporter {
         );
     }
 
-    /// Tells once what an attempt that takes so long at most has not got yet: a connection to the peer that it has been
-    /// introduced to, or else the introduction.
+    /// Tells once what an attempt that takes so long at most has not got yet: a connection to the
+    /// peer that it has been introduced to, or else the introduction.
     pub(crate) fn unanswered(&self, peer: Option<&PeerId>, limit: Duration) {
         let lacking = match peer {
             // It has answered that it is busy.
@@ -520,8 +523,8 @@ impl Reporter {
     }
 }
 
-/// Shows control characters as escapes, except for the ends of lines: what others have sent must not
-/// move a terminal's cursor.
+/// Shows control characters as escapes, except for the ends of lines: what others have sent must
+/// not move a terminal's cursor.
 pub(crate) fn escaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {

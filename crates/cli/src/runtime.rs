@@ -21,8 +21,8 @@ const MAX_WORKERS: usize = 4;
 /// Threads for what the system has no other way for: reading a terminal, looking names up.
 const SPARE_THREADS: usize = 2;
 
-/// How many pairs of sockets take as many files as the runtime does: three to wait for events, three to hear
-/// signals.
+/// How many pairs of sockets take as many files as the runtime does: three to wait for events,
+/// three to hear signals.
 const PAIRS: usize = 3;
 
 /// Runs a command to its end.

@@ -11,8 +11,9 @@ pub(crate) fn ended_by(signal: Signal) -> anyhow::Error {
     anyhow!("ended by {signal}")
 }
 
-/// Waits for whatever ends a service: Ctrl-C, the request of a service manager, or the hang-up of the
-/// terminal that it was started in. Returns which of them it was. Counts from the call, not from the first poll.
+/// Waits for whatever ends a service: Ctrl-C, the request of a service manager, or the hang-up of
+/// the terminal that it was started in. Returns which of them it was. Counts from the call, not
+/// from the first poll.
 pub(crate) fn told_to_end() -> impl Future<Output = Signal> {
     either(interrupted(), hung_up())
 }
@@ -28,8 +29,8 @@ pub(crate) async fn either(
     }
 }
 
-/// Waits for Ctrl-C, or for the polite request to end that service managers send. Counts from the call, not from the
-/// first poll.
+/// Waits for Ctrl-C, or for the polite request to end that service managers send. Counts from the
+/// call, not from the first poll.
 pub(crate) fn interrupted() -> impl Future<Output = Signal> {
     either(
         received(SignalKind::interrupt(), "SIGINT"),

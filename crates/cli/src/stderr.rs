@@ -1,8 +1,8 @@
 //! Stderr, which nothing waits for: its reader may have stopped.
 //!
-//! What stderr does not take at once is kept, up to a limit, until a thread of its own has written it; what there is no
-//! room for is counted. The thread is there only if it is needed: the C library reserves 64 MiB of address space for
-//! each, which may be all that the process has left.
+//! What stderr does not take at once is kept, up to a limit, until a thread of its own has written
+//! it; what there is no room for is counted. The thread is there only if it is needed: the C
+//! library reserves 64 MiB of address space for each, which may be all that the process has left.
 
 use std::{
     io::{self, IoSlice, Write as _},
@@ -20,12 +20,13 @@ use serde_json::json;
 
 use crate::patient::Patient;
 
-/// The most that is kept, in bytes. Some thousand lines, which is more than all parts of the command together log
-/// in the moment that a busy machine takes to run the thread that writes.
+/// The most that is kept, in bytes. Some thousand lines, which is more than all parts of the
+/// command together log in the moment that a busy machine takes to run the thread that writes.
 const MAX_KEPT: usize = 1 << 20;
 
-/// How long the end of the process may be held up by its last lines: a terminal that was stopped by Ctrl-S, or a
-/// program that is just busy, has them then, and a reader that is stuck holds nobody up for long.
+/// How long the end of the process may be held up by its last lines: a terminal that was stopped by
+/// Ctrl-S, or a program that is just busy, has them then, and a reader that is stuck holds nobody
+/// up for long.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// The thread writes, and touches hardly anything else.
@@ -46,7 +47,8 @@ static STDERR: Stderr = Stderr {
     changed: Condvar::new(),
 };
 
-/// Writes a line, or several, at once or as soon as stderr takes it. Somebody who closed stderr does not want to know.
+/// Writes a line, or several, at once or as soon as stderr takes it. Somebody who closed stderr
+/// does not want to know.
 pub(crate) fn write(lines: &[u8]) {
     STDERR.write(lines);
 }
@@ -172,8 +174,9 @@ fn write_now(lines: &[u8]) -> usize {
 
 /// Writes what stderr takes at once.
 ///
-/// Whether writing waits belongs to the open file, which others have as well. So the system is asked before, and
-/// where it can be, told not to wait, since another program may fill a pipe meanwhile.
+/// Whether writing waits belongs to the open file, which others have as well. So the system is
+/// asked before, and where it can be, told not to wait, since another program may fill a pipe
+/// meanwhile.
 fn write_some(lines: &[u8]) -> Result<usize, Errno> {
     const HERE: u64 = u64::MAX;
     const AT_ONCE: Timespec = Timespec {

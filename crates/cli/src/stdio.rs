@@ -1,8 +1,8 @@
 //! Stdin and stdout, and what is said on stderr, also where somebody has made them non-blocking.
 //!
-//! `O_NONBLOCK` belongs to the open file, which is shared with whoever has it as well: a shell, a parent
-//! process, another program on the same terminal. None of them expects this program to change it, so reading and
-//! writing wait until the file is ready, and go on.
+//! `O_NONBLOCK` belongs to the open file, which is shared with whoever has it as well: a shell, a
+//! parent process, another program on the same terminal. None of them expects this program to
+//! change it, so reading and writing wait until the file is ready, and go on.
 
 use std::{
     fmt,
@@ -23,7 +23,8 @@ use tokio::{
 
 use crate::{patient::Patient, stderr, words::in_words};
 
-/// How much is read or written at a time, off the runtime's own threads: as much as the stream is carried in.
+/// How much is read or written at a time, off the runtime's own threads: as much as the stream is
+/// carried in.
 const CHUNK: usize = 64 * 1024;
 
 /// Returns stdout, for what is no stream.
@@ -64,7 +65,8 @@ fn broken(what: &'static str, error: io::Error) -> io::Error {
 
 /// The stream's way in.
 ///
-/// A read that has begun cannot be cancelled: it goes on, and takes bytes, after this has been dropped.
+/// A read that has begun cannot be cancelled: it goes on, and takes bytes, after this has been
+/// dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Stdin {
     reading: Option<JoinHandle<io::Result<Vec<u8>>>>,

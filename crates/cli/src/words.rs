@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Returns what an error and its causes say, each of them once: some errors have the words of their cause in their own.
+/// Returns what an error and its causes say, each of them once: some errors have the words of their
+/// cause in their own.
 pub(crate) fn with_causes(error: &anyhow::Error) -> String {
     let mut told = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
@@ -13,7 +14,8 @@ pub(crate) fn with_causes(error: &anyhow::Error) -> String {
     told
 }
 
-/// Returns a text without the numbers that the system has for its errors, which mean nothing on another machine.
+/// Returns a text without the numbers that the system has for its errors, which mean nothing on
+/// another machine.
 pub(crate) fn in_words(text: &str) -> String {
     const NUMBER: &str = " (os error ";
 
@@ -34,7 +36,8 @@ pub(crate) fn in_words(text: &str) -> String {
     words
 }
 
-/// Returns a time that was computed in tenths of seconds, or in milliseconds where it is less than a second.
+/// Returns a time that was computed in tenths of seconds, or in milliseconds where it is less than
+/// a second.
 pub(crate) fn in_tenths(time: Duration) -> String {
     let unit = if time < Duration::from_secs(1) {
         1

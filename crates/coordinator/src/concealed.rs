@@ -16,15 +16,17 @@ pub(crate) struct Findings {
     pub(crate) inside: Option<IpAddr>,
 }
 
-/// Looks at where clients are seen, until it is clear that they are hidden, or on both sides of a NAT.
+/// Looks at where clients are seen, until it is clear that they are hidden, or on both sides of a
+/// NAT.
 ///
-/// A container with published ports, or a router that lets those inside reach it by its public address, puts an
-/// address of its own in the place of each client's. So different clients are seen at one private address
-/// that none of them has. The same is true of clients behind a NAT inside a private network, which is no
-/// harm if the coordinator is for that network: who runs it has to judge.
+/// A container with published ports, or a router that lets those inside reach it by its public
+/// address, puts an address of its own in the place of each client's. So different clients are seen
+/// at one private address that none of them has. The same is true of clients behind a NAT inside a
+/// private network, which is no harm if the coordinator is for that network: who runs it has to
+/// judge.
 ///
-/// A coordinator at home sees the clients beside it inside, and those elsewhere outside. It cannot tell these
-/// where the former are.
+/// A coordinator at home sees the clients beside it inside, and those elsewhere outside. It cannot
+/// tell these where the former are.
 #[derive(Debug, Default)]
 pub(crate) struct Concealed {
     /// Who was seen first at each address.
@@ -36,8 +38,8 @@ pub(crate) struct Concealed {
 }
 
 impl Concealed {
-    /// Takes in where a client is seen and what it says of itself. Returns what is clear by now if that has
-    /// changed.
+    /// Takes in where a client is seen and what it says of itself. Returns what is clear by now if
+    /// that has changed.
     pub(crate) fn note(
         &mut self,
         peer: PeerId,

@@ -20,8 +20,9 @@ pub(crate) fn site(ip: IpAddr) -> IpAddr {
     cut(ip, !(u128::MAX >> 48))
 }
 
-/// Returns an IPv4 address as it is, and of an IPv6 address the bits in `mask`. One that stands for an IPv4
-/// address is that one: whoever has it would not be a neighbour of all who come by the same translator.
+/// Returns an IPv4 address as it is, and of an IPv6 address the bits in `mask`. One that stands for
+/// an IPv4 address is that one: whoever has it would not be a neighbour of all who come by the same
+/// translator.
 fn cut(ip: IpAddr, mask: u128) -> IpAddr {
     match represented(ip) {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & mask)),

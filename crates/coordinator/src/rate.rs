@@ -64,8 +64,8 @@ impl<K: Ord + Copy> RateLimiter<K> {
         owed.saturating_sub(self.whole())
     }
 
-    /// Returns when the bucket would be full again if so many tokens were taken; `None` if there is no
-    /// room for another key.
+    /// Returns when the bucket would be full again if so many tokens were taken; `None` if there is
+    /// no room for another key.
     fn full_after(&mut self, key: K, tokens: u32, now: Instant) -> Option<Instant> {
         let full_at = match self.full_at.get(&key).copied() {
             Some(full_at) => full_at.max(now),

@@ -5,8 +5,8 @@
 //!
 //! What always holds:
 //! - Nobody is told an address of a peer whose policy does not admit them.
-//! - A peer id has one registration, the newest, and it ends with the connection it came over. On one
-//!   connection the newest is the one that was sent last.
+//! - A peer id has one registration, the newest, and it ends with the connection it came over. On
+//!   one connection the newest is the one that was sent last.
 //! - Every table has a limit.
 
 mod command;
@@ -124,15 +124,15 @@ impl Registry {
         result.unwrap_or_else(Event::Refused)
     }
 
-    /// Tells whether somebody may still wait for the client on this connection, in an introduction of the last
-    /// seconds.
+    /// Tells whether somebody may still wait for the client on this connection, in an introduction
+    /// of the last seconds.
     pub fn is_awaited(&mut self, connection: ConnectionId, now: Instant) -> bool {
         self.unsettled.expire(self.limits.relaying, now);
         self.unsettled.is_awaited(connection)
     }
 
-    /// Forgets that anybody waits for the client on this connection, and returns in which introductions, and on
-    /// which connections, somebody did.
+    /// Forgets that anybody waits for the client on this connection, and returns in which
+    /// introductions, and on which connections, somebody did.
     pub fn give_up(&mut self, connection: ConnectionId) -> Vec<(SessionToken, ConnectionId)> {
         self.unsettled.forget(connection)
     }
@@ -285,8 +285,8 @@ impl Registry {
         })))
     }
 
-    /// Notes what may follow an introduction whose dialler has sent so many bytes with it: more bytes, and that
-    /// one side waits for the other in vain.
+    /// Notes what may follow an introduction whose dialler has sent so many bytes with it: more
+    /// bytes, and that one side waits for the other in vain.
     fn follow(&mut self, introduced: Introduced, sent: usize, now: Instant) {
         let (_, dialler) = introduced.dialler;
         self.relays.expire(self.limits.relaying, now);

@@ -43,11 +43,12 @@ pub struct RendezvousPorts {
 }
 
 impl RendezvousPorts {
-    /// Binds UDP at `listen`, a STUN server at the addresses `stun`, and STUN at the port of `listen` as well, if that
-    /// is free. Port 0 takes one that is free for both. Must be called within a Tokio runtime.
+    /// Binds UDP at `listen`, a STUN server at the addresses `stun`, and STUN at the port of
+    /// `listen` as well, if that is free. Port 0 takes one that is free for both. Must be called
+    /// within a Tokio runtime.
     ///
-    /// `stun_config` is that of each STUN server, of which there are three at most; its token key and witness are
-    /// replaced. All sockets are of its host.
+    /// `stun_config` is that of each STUN server, of which there are three at most; its token key
+    /// and witness are replaced. All sockets are of its host.
     ///
     /// # Errors
     ///
@@ -76,15 +77,16 @@ impl RendezvousPorts {
         })
     }
 
-    /// Returns why STUN is not at the coordinator's own port, if it is not. A client that asks a second port sees
-    /// whether its NAT gives each destination another one; without it, clients of one STUN server do not learn that.
+    /// Returns why STUN is not at the coordinator's own port, if it is not. A client that asks a
+    /// second port sees whether its NAT gives each destination another one; without it, clients of
+    /// one STUN server do not learn that.
     #[must_use]
     pub fn no_alternates(&self) -> Option<&io::Error> {
         self.alternates.as_ref().err()
     }
 
-    /// Returns the configuration of a coordinator that names these STUN servers to its clients, and hears from them
-    /// which addresses they have seen.
+    /// Returns the configuration of a coordinator that names these STUN servers to its clients, and
+    /// hears from them which addresses they have seen.
     #[must_use]
     pub fn config(&self, key: SecretKey) -> Config {
         let mut config = Config::new(self.listen, key, self.token_key.clone());
@@ -124,7 +126,8 @@ pub struct Rendezvous {
 }
 
 impl Rendezvous {
-    /// Serves until `shutdown` completes, then closes every connection as [`Coordinator::run`] does.
+    /// Serves until `shutdown` completes, then closes every connection as [`Coordinator::run`]
+    /// does.
     ///
     /// # Cancel safety
     ///
@@ -152,8 +155,8 @@ pub enum RendezvousError {
     Coordinator(#[from] BindError),
 }
 
-/// Returns where TCP listens to be reached wherever UDP at an address is: at `[::]`, UDP serves IPv4 as well, and TCP
-/// does not.
+/// Returns where TCP listens to be reached wherever UDP at an address is: at `[::]`, UDP serves
+/// IPv4 as well, and TCP does not.
 #[must_use]
 pub fn tcp_addresses(udp: SocketAddr) -> Vec<SocketAddr> {
     let serves_both = udp.ip() == Ipv6Addr::UNSPECIFIED;
@@ -196,7 +199,8 @@ fn is_taken(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrInUse
 }
 
-/// Binds STUN to the port of a UDP address, for both families if UDP serves both there and the port is free for both.
+/// Binds STUN to the port of a UDP address, for both families if UDP serves both there and the port
+/// is free for both.
 fn bind_alternates(udp: SocketAddr, config: &StunServerConfig) -> io::Result<Vec<StunServer>> {
     let bind = |address| StunServer::bind(&[address], config.clone());
     let first = bind(udp)?;
@@ -208,8 +212,8 @@ fn bind_alternates(udp: SocketAddr, config: &StunServerConfig) -> io::Result<Vec
     Ok([first].into_iter().chain(others).collect())
 }
 
-/// Returns what clients are told: where STUN is on the coordinator's own address, only the family and the port, since
-/// behind a NAT that address is another from outside.
+/// Returns what clients are told: where STUN is on the coordinator's own address, only the family
+/// and the port, since behind a NAT that address is another from outside.
 fn announced<'a>(
     stun: impl IntoIterator<Item = &'a SocketAddr>,
     coordinator: SocketAddr,

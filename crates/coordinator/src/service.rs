@@ -99,17 +99,19 @@ impl Coordinator {
         self.server_id
     }
 
-    /// Returns a future that is ready once different clients are seen at one private address that none of them
-    /// has, with this address: a container with published ports or a router puts it in the place of theirs.
-    /// Peers cannot be told where each other are then, unless all of them are inside.
+    /// Returns a future that is ready once different clients are seen at one private address that
+    /// none of them has, with this address: a container with published ports or a router puts it in
+    /// the place of theirs. Peers cannot be told where each other are then, unless all of them are
+    /// inside.
     ///
     /// Ends without an address with the coordinator. Cancel safe.
     pub fn hidden_clients(&self) -> impl Future<Output = Option<IpAddr>> + Send + use<> {
         self.found(|findings| findings.hidden_behind)
     }
 
-    /// Returns a future that is ready once some clients are seen outside all networks, and another one inside
-    /// one and nowhere else, with the address of that one. Those outside cannot be told where it is then.
+    /// Returns a future that is ready once some clients are seen outside all networks, and another
+    /// one inside one and nowhere else, with the address of that one. Those outside cannot be told
+    /// where it is then.
     ///
     /// Ends without an address with the coordinator. Cancel safe.
     pub fn client_inside(&self) -> impl Future<Output = Option<IpAddr>> + Send + use<> {

@@ -17,9 +17,9 @@ use crate::{
     udp::{QuicSocket, unspecified},
 };
 
-/// Addresses for documentation (RFC 5737, RFC 3849), which no network has: the routes to them are those to
-/// everybody elsewhere, of IPv4 and of IPv6. Nothing is sent there. The port is that of the discard service
-/// (RFC 863), since a route is asked for with some port.
+/// Addresses for documentation (RFC 5737, RFC 3849), which no network has: the routes to them are
+/// those to everybody elsewhere, of IPv4 and of IPv6. Nothing is sent there. The port is that of
+/// the discard service (RFC 863), since a route is asked for with some port.
 pub const ELSEWHERE: [SocketAddr; 2] = [
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9),
     SocketAddr::new(
@@ -49,18 +49,21 @@ impl Host {
         Self(Arc::new(platform))
     }
 
-    /// Tells whether the host is the operating system itself, on which programs may also use what no platform offers.
+    /// Tells whether the host is the operating system itself, on which programs may also use what
+    /// no platform offers.
     #[must_use]
     pub fn is_system(&self) -> bool {
         self.0.is_system()
     }
 
     /// Returns a UDP socket bound to `local`. Port 0 lets the system choose a free port.
-    /// `receive_buffer` is how many bytes it has room for that nobody has read yet; by default the system decides.
+    /// `receive_buffer` is how many bytes it has room for that nobody has read yet; by default the
+    /// system decides.
     ///
     /// # Errors
     ///
-    /// What the system reports, above all that a port is in use (`AddrInUse`) or not allowed. A shortage is noted.
+    /// What the system reports, above all that a port is in use (`AddrInUse`) or not allowed. A
+    /// shortage is noted.
     ///
     /// # Panics
     ///
@@ -73,7 +76,8 @@ impl Host {
         noting(self.0.udp_socket(local, receive_buffer)).map(UdpSocket)
     }
 
-    /// Returns a UDP socket for reaching a server, bound to a free port of all addresses of the server's family.
+    /// Returns a UDP socket for reaching a server, bound to a free port of all addresses of the
+    /// server's family.
     ///
     /// # Errors
     ///
@@ -86,8 +90,9 @@ impl Host {
         self.udp_socket(unspecified(server), None)
     }
 
-    /// Returns a QUIC endpoint on a UDP socket of this host, whose packets have no ECN mark. One that serves sends in
-    /// handshakes three times what has come at most to an address that may be forged.
+    /// Returns a QUIC endpoint on a UDP socket of this host, whose packets have no ECN mark. One
+    /// that serves sends in handshakes three times what has come at most to an address that may be
+    /// forged.
     ///
     /// # Errors
     ///
@@ -112,16 +117,19 @@ impl Host {
 
     /// Returns a TCP socket bound to `local`, which neither listens nor is connected.
     ///
-    /// It has `TCP_NODELAY`, so that the small messages of a handshake are not held back. Port 0 lets the system choose a
-    /// port that no other socket has. IPv6 sockets are IPv6 only. Closing a [shared](Sharing::Shared) one, or a connection
-    /// that has come of it, sends RST and leaves no TIME-WAIT, which would keep the next attempt from using the same pair
-    /// of addresses. RST also discards data that is not yet delivered, so call
-    /// [`TcpStream::deliver_on_close`](crate::TcpStream::deliver_on_close) on a connection that is going to carry any.
+    /// It has `TCP_NODELAY`, so that the small messages of a handshake are not held back. Port 0
+    /// lets the system choose a port that no other socket has. IPv6 sockets are IPv6 only. Closing
+    /// a [shared](Sharing::Shared) one, or a connection that has come of it, sends RST and leaves
+    /// no TIME-WAIT, which would keep the next attempt from using the same pair of addresses. RST
+    /// also discards data that is not yet delivered, so call
+    /// [`TcpStream::deliver_on_close`](crate::TcpStream::deliver_on_close) on a connection that is
+    /// going to carry any.
     ///
     /// # Errors
     ///
-    /// What the system reports: above all that the port belongs to a socket that does not share it (`AddrInUse`) or that
-    /// the address is not one of this host's (`AddrNotAvailable`). A shortage is noted.
+    /// What the system reports: above all that the port belongs to a socket that does not share it
+    /// (`AddrInUse`) or that the address is not one of this host's (`AddrNotAvailable`). A shortage
+    /// is noted.
     ///
     /// # Panics
     ///
@@ -130,12 +138,13 @@ impl Host {
         noting(self.0.tcp_socket(local, sharing))
     }
 
-    /// Returns a listener on `local` beside other shared sockets. So many connections may wait to be accepted.
+    /// Returns a listener on `local` beside other shared sockets. So many connections may wait to
+    /// be accepted.
     ///
     /// # Errors
     ///
-    /// As [`tcp_socket`](Self::tcp_socket); besides `AddrInUse` if an established connection that does not share it has the
-    /// port.
+    /// As [`tcp_socket`](Self::tcp_socket); besides `AddrInUse` if an established connection that
+    /// does not share it has the port.
     ///
     /// # Panics
     ///
@@ -144,7 +153,8 @@ impl Host {
         self.tcp_socket(local, Sharing::Shared)?.listen(backlog)
     }
 
-    /// Lists the addresses of the host's interfaces. Where the system does not tell them, there are none.
+    /// Lists the addresses of the host's interfaces. Where the system does not tell them, there are
+    /// none.
     #[must_use]
     pub fn interfaces(&self) -> Vec<Interface> {
         noting(self.0.interfaces()).unwrap_or_else(|error| {
@@ -153,7 +163,8 @@ impl Host {
         })
     }
 
-    /// Returns the address that the system would send from towards `remote`. Nothing is sent, and nothing is waited for.
+    /// Returns the address that the system would send from towards `remote`. Nothing is sent, and
+    /// nothing is waited for.
     ///
     /// # Errors
     ///
@@ -171,7 +182,8 @@ impl Host {
         })
     }
 
-    /// Tells whether packets to an address stay on the host, by an interface's address or by a route.
+    /// Tells whether packets to an address stay on the host, by an interface's address or by a
+    /// route.
     #[must_use]
     pub fn stays_here(&self, ip: IpAddr) -> bool {
         noting(self.0.stays_here(ip)).unwrap_or_else(|error| {
@@ -190,7 +202,8 @@ impl Host {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future is safe; the resolver goes on in a thread until it has an answer or none.
+    /// Dropping the future is safe; the resolver goes on in a thread until it has an answer or
+    /// none.
     pub async fn look_up(
         &self,
         name: &str,
@@ -209,11 +222,13 @@ impl Host {
         Ok(found.into_iter().map(unmapped).collect())
     }
 
-    /// Waits until no other program of this user on the host holds a name, and holds it until the guard is dropped.
+    /// Waits until no other program of this user on the host holds a name, and holds it until the
+    /// guard is dropped.
     ///
     /// # Errors
     ///
-    /// What the system reports: that somebody else has the name, or that there is nothing to hold it by.
+    /// What the system reports: that somebody else has the name, or that there is nothing to hold
+    /// it by.
     ///
     /// # Cancel safety
     ///
@@ -231,8 +246,9 @@ impl Host {
         self.0.fill_random(bytes)
     }
 
-    /// Returns what randomness comes from that has to be repeatable elsewhere. It spreads things in time and over ports,
-    /// and protects nothing, so a fixed one is no harm where the system has none.
+    /// Returns what randomness comes from that has to be repeatable elsewhere. It spreads things in
+    /// time and over ports, and protects nothing, so a fixed one is no harm where the system has
+    /// none.
     #[must_use]
     pub fn random_seed(&self) -> [u8; 32] {
         let mut seed = [0; 32];
@@ -255,7 +271,8 @@ impl Host {
         self.0.unix_time()
     }
 
-    /// Returns a moment of this host's past from which its programs count what they do at intervals.
+    /// Returns a moment of this host's past from which its programs count what they do at
+    /// intervals.
     #[must_use]
     pub fn began(&self) -> Instant {
         self.0.began()

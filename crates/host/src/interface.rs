@@ -13,6 +13,7 @@ pub struct Interface {
     pub prefix: u8,
     /// Whether the interface is up and has a carrier. A bridge has none while it has no members.
     pub is_running: bool,
-    /// Whether the interface is a bridge, as far as the system says so: the network of containers, as a rule.
+    /// Whether the interface is a bridge, as far as the system says so: the network of containers,
+    /// as a rule.
     pub is_bridge: bool,
 }

@@ -1,11 +1,13 @@
-//! The host that a program runs on: its sockets, its addresses, its names, its randomness and its clock.
+//! The host that a program runs on: its sockets, its addresses, its names, its randomness and its
+//! clock.
 //!
-//! Peers, coordinators and STUN servers ask for all of that here and nowhere else. A [`Host`] is the operating
-//! system, or something in its place that implements [`Platform`], such as a host in virtual time: then
-//! the same code runs without a kernel, and from the same seed the same way.
+//! Peers, coordinators and STUN servers ask for all of that here and nowhere else. A [`Host`] is
+//! the operating system, or something in its place that implements [`Platform`], such as a host in
+//! virtual time: then the same code runs without a kernel, and from the same seed the same way.
 //!
-//! Programs call [`Host`] and the sockets that it returns. Who writes another platform implements [`Platform`] and, for TCP,
-//! [`UnconnectedTcp`], [`Connecting`], [`TcpAcceptor`] and [`TcpConnection`]; the module `system` shows how.
+//! Programs call [`Host`] and the sockets that it returns. Who writes another platform implements
+//! [`Platform`] and, for TCP, [`UnconnectedTcp`], [`Connecting`], [`TcpAcceptor`] and
+//! [`TcpConnection`]; the module `system` shows how.
 //!
 //! ```
 //! # use p2pconnect_host::{Host, Sharing};
@@ -23,8 +25,8 @@
 //! # }
 //! ```
 //!
-//! Time is read by [`clock::now`] and waited for by `tokio::time`, so that a paused tokio runtime decides what time
-//! it is. All that is special to one operating system is in the module `system`.
+//! Time is read by [`clock::now`] and waited for by `tokio::time`, so that a paused tokio runtime
+//! decides what time it is. All that is special to one operating system is in the module `system`.
 
 pub mod clock;
 mod host;

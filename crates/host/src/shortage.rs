@@ -1,8 +1,9 @@
 //! What this machine has run out of.
 //!
-//! Where there is no file or no memory left, whatever asks for it first fails, and says something of a
-//! peer or a server that has done nothing wrong. What the machine lacked is told instead. Files and
-//! memory belong to the process and the machine, not to an endpoint, so what is noted here is, too.
+//! Where there is no file or no memory left, whatever asks for it first fails, and says something
+//! of a peer or a server that has done nothing wrong. What the machine lacked is told instead.
+//! Files and memory belong to the process and the machine, not to an endpoint, so what is noted
+//! here is, too.
 
 use std::{
     io,

@@ -22,8 +22,8 @@ pub use traits::{Connecting, TcpAcceptor, TcpConnection, UnconnectedTcp};
 /// How a TCP socket shares its local address and port with others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sharing {
-    /// With all others that are shared as well, of the same user. On Linux that takes `SO_REUSEADDR` and `SO_REUSEPORT`
-    /// on every one of them before it is bound.
+    /// With all others that are shared as well, of the same user. On Linux that takes
+    /// `SO_REUSEADDR` and `SO_REUSEPORT` on every one of them before it is bound.
     Shared,
     /// With connections that its listener has accepted, and with nobody else.
     Exclusive,
@@ -36,22 +36,26 @@ pub struct KeepAlive {
     pub idle: Duration,
     /// How long after each question the next one follows.
     pub interval: Duration,
-    /// How many questions in a row without an answer end the connection with an error, one interval after the last.
+    /// How many questions in a row without an answer end the connection with an error, one interval
+    /// after the last.
     pub questions: u32,
 }
 
-/// What a host knows of a TCP connection. What a system does not tell is as on a connection without a fault.
+/// What a host knows of a TCP connection. What a system does not tell is as on a connection without
+/// a fault.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TcpInfo {
-    /// Whether SYNs have crossed: tells of an active open which way it left SYN-SENT (RFC 9293 section 3.5).
+    /// Whether SYNs have crossed: tells of an active open which way it left SYN-SENT (RFC 9293
+    /// section 3.5).
     pub has_crossed: bool,
-    /// Whether SYNs have crossed of which the other side's had no window scale. An active open that has found none in
-    /// the SYN-ACK scales nothing, as it should.
+    /// Whether SYNs have crossed of which the other side's had no window scale. An active open that
+    /// has found none in the SYN-ACK scales nothing, as it should.
     pub has_lost_its_scale: bool,
     /// How many bytes the longest segment holds that is sent; 0 if that is unknown.
     pub largest_segment: u16,
-    /// For how long the other side has acknowledged nothing, if something that it was sent had to be repeated, or it was
-    /// asked whether it takes more; `None` where nothing is under way, or it has said that it takes no more for now.
+    /// For how long the other side has acknowledged nothing, if something that it was sent had to
+    /// be repeated, or it was asked whether it takes more; `None` where nothing is under way, or it
+    /// has said that it takes no more for now.
     pub unanswered_for: Option<Duration>,
     /// How many bytes the other side has not acknowledged, FIN being one, where that is known.
     pub outstanding: Option<u32>,
@@ -80,7 +84,8 @@ impl TcpSocket {
         self.0.local_addr()
     }
 
-    /// Bounds the segments that this side sends, and that it tells the other side to send, in bytes.
+    /// Bounds the segments that this side sends, and that it tells the other side to send, in
+    /// bytes.
     ///
     /// # Errors
     ///
@@ -89,8 +94,8 @@ impl TcpSocket {
         self.0.limit_segment(bytes)
     }
 
-    /// Bounds the window that is ever offered, in bytes. One that fits into 16 bits is offered without a scale
-    /// (RFC 7323 section 2).
+    /// Bounds the window that is ever offered, in bytes. One that fits into 16 bits is offered
+    /// without a scale (RFC 7323 section 2).
     ///
     /// # Errors
     ///
@@ -103,13 +108,14 @@ impl TcpSocket {
     ///
     /// # Errors
     ///
-    /// What the system reports, above all that there is no such interface; [`io::ErrorKind::Unsupported`] where
-    /// that cannot be asked for.
+    /// What the system reports, above all that there is no such interface;
+    /// [`io::ErrorKind::Unsupported`] where that cannot be asked for.
     pub fn leave_by(&self, interface: &str) -> io::Result<()> {
         self.0.leave_by(interface)
     }
 
-    /// Has the connection, or those that a listener accepts, asked while they are idle whether the other side is there.
+    /// Has the connection, or those that a listener accepts, asked while they are idle whether the
+    /// other side is there.
     ///
     /// # Errors
     ///
@@ -118,8 +124,8 @@ impl TcpSocket {
         self.0.keep_alive(keep_alive)
     }
 
-    /// Bounds what is kept of what comes over the connection, or those that a listener accepts, and has not been read, and
-    /// of what is sent there, in bytes.
+    /// Bounds what is kept of what comes over the connection, or those that a listener accepts, and
+    /// has not been read, and of what is sent there, in bytes.
     ///
     /// # Errors
     ///
@@ -182,7 +188,8 @@ impl TcpListener {
 
     /// Answers no SYN from these addresses from now on, in place of those of the last call.
     ///
-    /// If there are too many for the system, some are answered. Addresses of IPv6 are: nobody guesses ports there.
+    /// If there are too many for the system, some are answered. Addresses of IPv6 are: nobody
+    /// guesses ports there.
     pub fn ignore(&self, from: &BTreeSet<SocketAddr>) {
         if let Err(error) = self.0.ignore(from) {
             tracing::debug!(%error, "a listener answers SYNs that it was to ignore");
@@ -249,7 +256,8 @@ impl TcpStream {
         self.connection().poll_read(cx, buf)
     }
 
-    /// Waits for the first bytes and leaves them there. Returns how many there are; 0 if the stream ends before.
+    /// Waits for the first bytes and leaves them there. Returns how many there are; 0 if the stream
+    /// ends before.
     ///
     /// # Errors
     ///
@@ -291,7 +299,8 @@ impl TcpStream {
         self.connection().reset_on_close(true)
     }
 
-    /// Lets the connection deliver what was written when it is closed, as one that carries data must.
+    /// Lets the connection deliver what was written when it is closed, as one that carries data
+    /// must.
     ///
     /// # Errors
     ///
@@ -315,7 +324,8 @@ impl TcpStream {
         self.connection().info()
     }
 
-    /// Splits the connection into halves that two tasks can own. Dropping the writing half sends FIN.
+    /// Splits the connection into halves that two tasks can own. Dropping the writing half sends
+    /// FIN.
     #[must_use]
     pub fn into_split(self) -> (ReadHalf, WriteHalf) {
         let (read, write) = match self.0 {
@@ -396,8 +406,8 @@ impl WriteHalf {
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::WouldBlock`] if the connection takes none now; what the system reports of a connection that is
-    /// broken.
+    /// [`io::ErrorKind::WouldBlock`] if the connection takes none now; what the system reports of a
+    /// connection that is broken.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match &self.stream.0 {
             // Not by polling, for which tokio may put a task off that has done much.

@@ -1,9 +1,10 @@
 //! UDP sockets for QUIC.
 //!
-//! QUIC marks its packets for ECN from the first one on (RFC 9000 section 13.4), and repeats a lost one with
-//! the same mark. Some paths drop UDP with such a mark, and no connection comes about there. A few kilobytes
-//! for each introduction gain nothing from ECN, so nothing is marked: falling back would cost those who need
-//! it a second each time, and the answers of a coordinator that has no way to tell would be lost still.
+//! QUIC marks its packets for ECN from the first one on (RFC 9000 section 13.4), and repeats a lost
+//! one with the same mark. Some paths drop UDP with such a mark, and no connection comes about
+//! there. A few kilobytes for each introduction gain nothing from ECN, so nothing is marked:
+//! falling back would cost those who need it a second each time, and the answers of a coordinator
+//! that has no way to tell would be lost still.
 //!
 //! A server sends no more in handshakes than RFC 9000 section 8.1 allows: see `balances`.
 
@@ -26,7 +27,8 @@ use quinn::{
 
 use balances::{Balances, is_handshake};
 
-/// A UDP socket that is bound, for the QUIC endpoint that [`Host::quic_endpoint`](crate::Host::quic_endpoint) makes of it.
+/// A UDP socket that is bound, for the QUIC endpoint that
+/// [`Host::quic_endpoint`](crate::Host::quic_endpoint) makes of it.
 #[derive(Debug)]
 pub struct UdpSocket(pub(crate) Arc<dyn AsyncUdpSocket>);
 
@@ -60,7 +62,8 @@ impl QuicSocket {
         Some(balances.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes in what has been received with one call of the system, which may be several datagrams of one sender.
+    /// Takes in what has been received with one call of the system, which may be several datagrams
+    /// of one sender.
     fn received(&self, buffer: &[u8], meta: &RecvMeta) {
         let datagrams = buffer[..meta.len].chunks(meta.stride.max(1));
         for datagram in datagrams.filter(|it| is_handshake(it)) {
@@ -127,7 +130,8 @@ impl AsyncUdpSocket for QuicSocket {
         self.inner.local_addr()
     }
 
-    /// One datagram at a time, so that each is judged by itself. A few kilobytes gain nothing from more.
+    /// One datagram at a time, so that each is judged by itself. A few kilobytes gain nothing from
+    /// more.
     fn max_transmit_segments(&self) -> usize {
         1
     }

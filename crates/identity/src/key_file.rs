@@ -22,14 +22,14 @@ pub enum Readers {
     /// Its owner alone.
     #[default]
     Owner,
-    /// Others on this machine too, as where a read-only volume of secrets gives its files a mode of its own. Whoever
-    /// can read the file can be this peer. Others must not be able to change it.
+    /// Others on this machine too, as where a read-only volume of secrets gives its files a mode of
+    /// its own. Whoever can read the file can be this peer. Others must not be able to change it.
     Others,
 }
 
-/// Reads the key in `path`, or makes a new one there, readable by its owner alone, in a directory that is there. One that
-/// others can write is no place for a key. The path may be that of a pipe, which brings the key within a minute; it is
-/// read once and to its end.
+/// Reads the key in `path`, or makes a new one there, readable by its owner alone, in a directory
+/// that is there. One that others can write is no place for a key. The path may be that of a pipe,
+/// which brings the key within a minute; it is read once and to its end.
 ///
 /// Two processes that start at the same moment end up with the same key: the file appears whole
 /// or not at all, and the first one stays.
@@ -91,7 +91,8 @@ fn load(path: &Path, readers: Readers) -> Result<SecretKey, KeyFileError> {
     Ok(key)
 }
 
-/// Opens a file, and returns what is known of it, or a pipe that nobody else can read. A device may have no end.
+/// Opens a file, and returns what is known of it, or a pipe that nobody else can read. A device may
+/// have no end.
 fn open(
     path: &Path,
     readers: Readers,
@@ -158,8 +159,8 @@ fn create(path: &Path) -> Result<(), KeyFileError> {
     let written = write_private(&draft, key.to_pem().as_bytes()).and_then(|()| {
         // A hard link, unlike a rename, never replaces a key that another process has made since.
         let linked = match fs::hard_link(&draft, path) {
-            // Some file systems have no hard links (FAT, FUSE, Android's policy). Another process may
-            // see the file before it is whole there.
+            // Some file systems have no hard links (FAT, FUSE, Android's policy). Another process
+            // may see the file before it is whole there.
             Err(error) if has_no_links(&error) => write_private(path, key.to_pem().as_bytes()),
             result => result,
         };
@@ -251,7 +252,8 @@ pub enum KeyFileError {
         /// The number of the user who owns it.
         owner: u32,
     },
-    /// Another user owns a directory that the file is in, or one above, and could put another file in its place.
+    /// Another user owns a directory that the file is in, or one above, and could put another file
+    /// in its place.
     #[error(
         "the key file {} is not safe in {}, which belongs to another user (number {owner}); name a file elsewhere, \
          or run this as that user",
@@ -265,7 +267,8 @@ pub enum KeyFileError {
         /// The number of the user who owns it.
         owner: u32,
     },
-    /// Others can write a directory that the file is in, or one above, and so put another file in its place.
+    /// Others can write a directory that the file is in, or one above, and so put another file in
+    /// its place.
     #[error(
         "the key file {} is not safe in {}, which others can write (mode {mode:03o}); {}",
         path.display(), directory.display(), remedy(*is_own, "chmod go-w", directory, "name a file elsewhere")
@@ -322,7 +325,8 @@ pub enum KeyFileError {
     },
 }
 
-/// Says what to do about what others can open: change that where it is this user's, and else something else.
+/// Says what to do about what others can open: change that where it is this user's, and else
+/// something else.
 fn remedy(is_own: bool, command: &str, path: &Path, otherwise: &str) -> String {
     if is_own {
         format!("run: {command} {}", path.display())

@@ -30,8 +30,8 @@ impl SecretKey {
         Self::from_pair(KeyPair::generate_for(&PKCS_ED25519).map_err(|_| InvalidKey)?)
     }
 
-    /// Returns the key that RFC 8032 section 5.1.5 makes of 32 bytes, which have to be random and secret where the key is
-    /// to protect anything.
+    /// Returns the key that RFC 8032 section 5.1.5 makes of 32 bytes, which have to be random and
+    /// secret where the key is to protect anything.
     ///
     /// # Errors
     ///
@@ -68,8 +68,8 @@ impl SecretKey {
 
     /// Derives a secret for one purpose that stays the same for as long as the key does.
     ///
-    /// Each `purpose` gives another secret, and none of them tells anything of the key. A server that
-    /// is started anew has the secrets of the former process in this way.
+    /// Each `purpose` gives another secret, and none of them tells anything of the key. A server
+    /// that is started anew has the secrets of the former process in this way.
     #[must_use]
     pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
         let key = Zeroizing::new(self.pair.serialize_der());

@@ -62,8 +62,8 @@ pub fn client_config_noting(
     Ok(config)
 }
 
-/// Who has come last in the place of a server that was expected, if anybody has. It need not have the key of its id:
-/// it was refused before it could prove that.
+/// Who has come last in the place of a server that was expected, if anybody has. It need not have
+/// the key of its id: it was refused before it could prove that.
 #[derive(Debug, Clone, Default)]
 pub struct Stranger(Arc<Mutex<Option<PeerId>>>);
 

@@ -6,8 +6,8 @@ use std::{fmt, net::Ipv6Addr, time::Duration};
 
 /// The behaviour of a NAT or stateful firewall, whoever plays it.
 ///
-/// The lab's model can be every such box. The kernel's netfilter can be most;
-/// building a lab says what it cannot be.
+/// The lab's model can be every such box. The kernel's netfilter can be most; building a lab says
+/// what it cannot be.
 ///
 /// ```
 /// use p2pconnect_nat::{Dependence, NatSpec, PortAssignment};
@@ -25,11 +25,10 @@ pub struct NatSpec {
     pub translation: Translation,
     /// What the box rewrites in IPv6.
     pub translation6: Translation6,
-    /// For which destinations an internal endpoint keeps its external one
-    /// (RFC 4787 section 4.1, RFC 5382 REQ-1).
+    /// For which destinations an internal endpoint keeps its external one (RFC 4787 section 4.1,
+    /// RFC 5382 REQ-1).
     pub mapping: Dependence,
-    /// From which remote endpoints packets are let in (RFC 4787 section 5,
-    /// RFC 5382 REQ-3).
+    /// From which remote endpoints packets are let in (RFC 4787 section 5, RFC 5382 REQ-3).
     pub filtering: Dependence,
     /// Which external port a mapping gets (RFC 4787 section 4.2, RFC 5382 REQ-7).
     pub ports: PortAssignment,
@@ -43,27 +42,24 @@ pub struct NatSpec {
     pub simultaneous_open: SimultaneousOpen,
     /// What a reset does to the connection's state (RFC 7857 section 2.2).
     pub rst: RstEffect,
-    /// Whether a segment of an unknown connection makes state, as it does after
-    /// a reboot of Linux with `nf_conntrack_tcp_loose`. Without it such segments
-    /// are dropped.
+    /// Whether a segment of an unknown connection makes state, as it does after a reboot of Linux
+    /// with `nf_conntrack_tcp_loose`. Without it such segments are dropped.
     pub pickup: bool,
-    /// What becomes of packets from inside to an external endpoint of the box
-    /// (RFC 5382 REQ-8).
+    /// What becomes of packets from inside to an external endpoint of the box (RFC 5382 REQ-8).
     pub hairpinning: Hairpinning,
     /// How long idle sessions are remembered (RFC 5382 REQ-5).
     pub timers: Timers,
     /// Whether UDP packets from outside keep a session alive (RFC 4787 REQ-6).
     pub udp_inbound_refresh: bool,
-    /// In which direction the window scale option is taken out of SYNs (RFC 7323
-    /// section 2), as some firewalls do.
+    /// In which direction the window scale option is taken out of SYNs (RFC 7323 section 2), as
+    /// some firewalls do.
     pub strip_window_scale: Directions,
-    /// Whether ICMP echo requests from inside are dropped, which RFC 5508 REQ-1 leaves
-    /// to local policy. Otherwise they go out as UDP does, with an identifier that
-    /// [`NatSpec::ports`] chooses, and [`NatSpec::filtering`] decides which replies
-    /// come in. Requests from outside never come in.
+    /// Whether ICMP echo requests from inside are dropped, which RFC 5508 REQ-1 leaves to local
+    /// policy. Otherwise they go out as UDP does, with an identifier that [`NatSpec::ports`]
+    /// chooses, and [`NatSpec::filtering`] decides which replies come in. Requests from outside
+    /// never come in.
     pub drop_echo: bool,
-    /// Whether UDP with an ECN mark (RFC 3168 section 5) is dropped, as on some
-    /// paths.
+    /// Whether UDP with an ECN mark (RFC 3168 section 5) is dropped, as on some paths.
     pub drop_ecn_udp: bool,
     /// How much is remembered.
     pub limits: Limits,
@@ -98,8 +94,8 @@ pub enum Translation6 {
     None,
     /// Addresses and ports, as with IPv4.
     Nat66,
-    /// The prefix of addresses, without a change of checksums (RFC 6296); a
-    /// stateful firewall with the filtering of the box is part of it.
+    /// The prefix of addresses, without a change of checksums (RFC 6296); a stateful firewall with
+    /// the filtering of the box is part of it.
     Nptv6(PrefixPair),
 }
 
@@ -114,8 +110,7 @@ pub struct PrefixPair {
     pub length: u8,
 }
 
-/// On which part of the remote endpoint a behaviour depends (RFC 4787 sections
-/// 4.1 and 5).
+/// On which part of the remote endpoint a behaviour depends (RFC 4787 sections 4.1 and 5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Dependence {
     /// On none.
@@ -129,14 +124,12 @@ pub enum Dependence {
 /// Which external port a mapping gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PortAssignment {
-    /// The internal port where no mapping has it, else a random one (RFC 4787
-    /// section 4.2.1, "port preservation"). Where the mapping depends on the
-    /// remote endpoint, only the first of an internal endpoint's mappings can
-    /// have its port.
+    /// The internal port where no mapping has it, else a random one (RFC 4787 section 4.2.1, "port
+    /// preservation"). Where the mapping depends on the remote endpoint, only the first of an
+    /// internal endpoint's mappings can have its port.
     Preserved,
-    /// The internal port even if another mapping has it ("port overloading");
-    /// only what would talk to the same remote endpoint gets a random one for
-    /// that, as with Linux.
+    /// The internal port even if another mapping has it ("port overloading"); only what would talk
+    /// to the same remote endpoint gets a random one for that, as with Linux.
     PreservedWithOverload,
     /// The last port given out plus `delta`, starting at a random one.
     Sequential {
@@ -181,13 +174,12 @@ pub enum UnsolicitedSyn {
     IcmpProhibited,
     /// ICMP "port unreachable", at once.
     IcmpPortUnreachable,
-    /// ICMP "port unreachable" after this time, unless a SYN from inside for
-    /// the same connection comes first (RFC 5382 REQ-4).
+    /// ICMP "port unreachable" after this time, unless a SYN from inside for the same connection
+    /// comes first (RFC 5382 REQ-4).
     IcmpPortUnreachableAfter(Duration),
 }
 
-/// What becomes of a SYN from outside for a connection that has so far seen
-/// only a SYN from inside.
+/// What becomes of a SYN from outside for a connection that has so far seen only a SYN from inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SimultaneousOpen {
     /// It passes (RFC 5382 REQ-2a).
@@ -211,8 +203,7 @@ pub enum RstEffect {
     Ignored,
 }
 
-/// What becomes of packets from inside to an external endpoint of the box
-/// (RFC 4787 section 6).
+/// What becomes of packets from inside to an external endpoint of the box (RFC 4787 section 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Hairpinning {
     /// They are dropped.
@@ -283,9 +274,8 @@ pub enum SpecError {
 }
 
 impl Timers {
-    /// The least that RFC 5382 REQ-5 allows: 4 minutes, 2 hours 4 minutes; for
-    /// UDP what RFC 4787 REQ-5 recommends, 5 minutes; for echo the least that RFC
-    /// 5508 REQ-2 allows, 1 minute.
+    /// The least that RFC 5382 REQ-5 allows: 4 minutes, 2 hours 4 minutes; for UDP what RFC 4787
+    /// REQ-5 recommends, 5 minutes; for echo the least that RFC 5508 REQ-2 allows, 1 minute.
     pub const RFC5382: Self = Self {
         transitory: Duration::from_secs(4 * 60),
         established: Duration::from_secs(124 * 60),
@@ -294,8 +284,8 @@ impl Timers {
         echo: Duration::from_secs(60),
     };
 
-    /// What Linux does unless told otherwise, as far as five numbers say it: 2
-    /// minutes, 5 days, 2 minutes; 2 minutes for UDP that was answered, 30 s for echo.
+    /// What Linux does unless told otherwise, as far as five numbers say it: 2 minutes, 5 days, 2
+    /// minutes; 2 minutes for UDP that was answered, 30 s for echo.
     pub const LINUX: Self = Self {
         transitory: Duration::from_secs(2 * 60),
         established: Duration::from_secs(5 * 24 * 60 * 60),
@@ -319,8 +309,8 @@ impl PortRange {
 }
 
 impl PrefixPair {
-    /// The longest prefix that leaves room for a checksum in the interface
-    /// identifier (RFC 6296 section 3.5).
+    /// The longest prefix that leaves room for a checksum in the interface identifier (RFC 6296
+    /// section 3.5).
     const MAX_LENGTH: u8 = 64;
 
     /// Returns the bits of an address that are of the prefix.
@@ -349,8 +339,8 @@ impl NatSpec {
     /// How long RFC 5382 REQ-4 has a NAT wait before it answers an unsolicited SYN.
     pub const RFC5382_ANSWER_DELAY: Duration = Duration::from_secs(6);
 
-    /// Returns the NAT that RFC 5382 asks for, with what its REQ-3 recommends
-    /// where transparency matters most, and ports preserved.
+    /// Returns the NAT that RFC 5382 asks for, with what its REQ-3 recommends where transparency
+    /// matters most, and ports preserved.
     pub const fn rfc5382() -> Self {
         Self {
             translation: Translation::Nat44,

@@ -40,7 +40,8 @@ use crate::{
 /// The coordinator introduces 32 peers at a time to a callee; as many more may wait.
 const MAX_WAITING_CONNECTIONS: usize = 64;
 
-/// The shortest silence that may end a connection: three questions a second apart, which is what Linux counts in.
+/// The shortest silence that may end a connection: three questions a second apart, which is what
+/// Linux counts in.
 const MIN_STREAM_SILENCE: Duration = Duration::from_secs(3);
 
 /// Builds an [`Endpoint`].
@@ -116,12 +117,13 @@ impl Builder {
         self
     }
 
-    /// Limits how many connections that others have dialled there may be at a time, accepted or not. Whoever
-    /// dials when there are so many is told that this peer is busy, before anything is sent. A connection
-    /// counts until it is dropped.
+    /// Limits how many connections that others have dialled there may be at a time, accepted or
+    /// not. Whoever dials when there are so many is told that this peer is busy, before anything is
+    /// sent. A connection counts until it is dropped.
     ///
-    /// Where several peers may dial, each has a share: one that holds more connections than are free gets no further
-    /// one. So a single peer takes half of them, and leaves room for the others.
+    /// Where several peers may dial, each has a share: one that holds more connections than are
+    /// free gets no further one. So a single peer takes half of them, and leaves room for the
+    /// others.
     ///
     /// Without a limit only those count that are not accepted yet, see
     /// [`Endpoint::accept`].
@@ -130,24 +132,24 @@ impl Builder {
         self
     }
 
-    /// Sets for how long nothing may come from a peer although something should, be it that it takes data
-    /// or that it answers whether it is there; the connection ends with an error then. By default 60 s, and
-    /// 3 s at least.
+    /// Sets for how long nothing may come from a peer although something should, be it that it
+    /// takes data or that it answers whether it is there; the connection ends with an error then.
+    /// By default 60 s, and 3 s at least.
     pub fn stream_silence(mut self, limit: Duration) -> Self {
         self.stream_silence = limit.max(MIN_STREAM_SILENCE);
         self
     }
 
-    /// Limits how long [`bind`](Self::bind) waits for the coordinator's name to be looked up: 15 s unless set
-    /// otherwise, in which a resolver asks three name servers. Whoever has less time than that learns by this that
-    /// it is the name servers that do not answer.
+    /// Limits how long [`bind`](Self::bind) waits for the coordinator's name to be looked up: 15 s
+    /// unless set otherwise, in which a resolver asks three name servers. Whoever has less time
+    /// than that learns by this that it is the name servers that do not answer.
     pub const fn lookup_limit(mut self, limit: Duration) -> Self {
         self.lookup_limit = limit;
         self
     }
 
-    /// Sets the host that the endpoint runs on: the operating system unless set otherwise. Anything in its place, such as a
-    /// host in virtual time, has no router that forwards ports.
+    /// Sets the host that the endpoint runs on: the operating system unless set otherwise. Anything
+    /// in its place, such as a host in virtual time, has no router that forwards ports.
     pub fn host(mut self, host: Host) -> Self {
         self.host = host;
         self
@@ -169,8 +171,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`BindError`], within about ten seconds, or ten for every two STUN servers of a family if the
-    /// coordinator names more of them and none answers.
+    /// [`BindError`], within about ten seconds, or ten for every two STUN servers of a family if
+    /// the coordinator names more of them and none answers.
     ///
     /// # Cancel safety
     ///

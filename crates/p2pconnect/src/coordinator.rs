@@ -1,4 +1,5 @@
-//! This side of the coordination protocol: the connection to the coordinator, and what is said over it.
+//! This side of the coordination protocol: the connection to the coordinator, and what is said over
+//! it.
 
 pub(crate) mod flights;
 pub(crate) mod link;

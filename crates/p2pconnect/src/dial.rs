@@ -1,4 +1,5 @@
-//! A dial, round by round: ask for an introduction, try to make a connection of it, wait for the next.
+//! A dial, round by round: ask for an introduction, try to make a connection of it, wait for the
+//! next.
 
 mod alone;
 mod asking;
@@ -33,7 +34,8 @@ use crate::{
     sync::Watcher,
 };
 
-/// For how long other dials of a key wait until the peer has answered on the connection of one, which takes it a round trip.
+/// For how long other dials of a key wait until the peer has answered on the connection of one,
+/// which takes it a round trip.
 const ALONE_LIMIT: Duration = Duration::from_millis(1500);
 
 /// A dial that goes on, until there is a connection or nothing left to try.
@@ -123,7 +125,8 @@ impl Dial {
 
     /// Dials until there is a connection.
     ///
-    /// The dial goes on behind that until the peer has answered on it, as it may prove to be another one.
+    /// The dial goes on behind that until the peer has answered on it, as it may prove to be
+    /// another one.
     pub(crate) async fn connect(mut self) -> Result<Connection, DialError> {
         let ConnectedRound {
             established,
@@ -141,8 +144,8 @@ impl Dial {
         Ok(connection)
     }
 
-    /// Waits until the peer has answered on a connection. Makes another one if it turns out that the peer has got
-    /// nothing of what was sent.
+    /// Waits until the peer has answered on a connection. Makes another one if it turns out that
+    /// the peer has got nothing of what was sent.
     async fn follow(
         mut self,
         mut following: Following,
@@ -205,7 +208,8 @@ impl Dial {
         }
     }
 
-    /// Waits until a connection has come to nothing, or is the one. Other dials of this key wait for a while meanwhile.
+    /// Waits until a connection has come to nothing, or is the one. Other dials of this key wait
+    /// for a while meanwhile.
     async fn loses(&mut self, lost: &mut Lost) -> Option<SessionError> {
         match timeout(ALONE_LIMIT, &mut *lost).await {
             Ok(lost) => lost.ok(),
@@ -348,7 +352,8 @@ impl Dial {
         })
     }
 
-    /// Takes note of how a round has ended, and waits until the next one may begin. Tells whether there is to be one.
+    /// Takes note of how a round has ended, and waits until the next one may begin. Tells whether
+    /// there is to be one.
     ///
     /// An error is what ends the dial at once.
     async fn goes_on(&mut self, failed: FailedRound) -> Result<bool, DialError> {
@@ -408,8 +413,9 @@ impl Dial {
         Ok(self.waits_for_next(pause, round.remote).await)
     }
 
-    /// Waits until another introduction is worth asking for, if there is time for one: so long, and until no other
-    /// dial of this key goes on and the peer has recovered from that, where dials are in each other's way.
+    /// Waits until another introduction is worth asking for, if there is time for one: so long, and
+    /// until no other dial of this key goes on and the peer has recovered from that, where dials
+    /// are in each other's way.
     async fn waits_for_next(&mut self, pause: Duration, remote: Option<RemoteNat>) -> bool {
         let wait = rounds::wait_for_next(self.found.as_ref(), pause, self.time_left());
         let Some(wait) = wait else {
@@ -448,8 +454,9 @@ impl From<SessionError> for DialError {
 /// Names the STUN server that tells no mapping, if none does and that may be why a dial failed.
 ///
 /// A peer in the same network, a public one or one whose router forwards ports is reached without,
-/// so that nothing is given up for the lack of a mapping. That a peer is not online is the coordinator's word, which may
-/// come before or after it is certain that no server answers: it is told either way.
+/// so that nothing is given up for the lack of a mapping. That a peer is not online is the
+/// coordinator's word, which may come before or after it is certain that no server answers: it is
+/// told either way.
 fn explained(error: DialError, failure: Option<Failure>) -> DialError {
     let Some(Failure {
         server,

@@ -60,12 +60,14 @@ impl Endpoint {
     /// The connection is returned as soon as bytes can be sent, a round trip before any of the
     /// peer's can be read. The peer has proved its key by then and has room for the connection, and
     /// nobody else can read what is sent. But only what is read tells that the peer has it. Until
-    /// then TCP may prove to lead elsewhere, and what was sent is sent again over the next path, also
-    /// if that takes another introduction: within its time the dial goes on while the connection is in use. Where
-    /// that finds no path, or the peer may have got what was sent and does not answer, reading and writing end with
-    /// an error, most likely [`ConnectionReset`](std::io::ErrorKind::ConnectionReset); the first such error holds a
-    /// [`DialError`]. Dialling again may help. It is [`DialError::PeerSilent`] if the peer's process has gone without a word.
-    /// The endpoint is needed for this until the connection is [confirmed](Connection::confirmed).
+    /// then TCP may prove to lead elsewhere, and what was sent is sent again over the next path,
+    /// also if that takes another introduction: within its time the dial goes on while the
+    /// connection is in use. Where that finds no path, or the peer may have got what was sent and
+    /// does not answer, reading and writing end with an error, most likely
+    /// [`ConnectionReset`](std::io::ErrorKind::ConnectionReset); the first such error holds a
+    /// [`DialError`]. Dialling again may help. It is [`DialError::PeerSilent`] if the peer's
+    /// process has gone without a word. The endpoint is needed for this until the connection is
+    /// [confirmed](Connection::confirmed).
     ///
     /// A peer that has no room for a connection just now is asked again until the time is over,
     /// and the dial ends with [`DialError::PeerBusy`] then.
@@ -73,9 +75,9 @@ impl Endpoint {
     /// If the peer dials this endpoint at the same moment, one connection results: both dials
     /// return it, and neither side's [`accept`](Self::accept) does.
     ///
-    /// Several dials at the same moment, of one process or of several with the same key on one machine, do not harm each
-    /// other. Where the NATs of both sides give each destination another port, they are made one after the other if
-    /// need be.
+    /// Several dials at the same moment, of one process or of several with the same key on one
+    /// machine, do not harm each other. Where the NATs of both sides give each destination another
+    /// port, they are made one after the other if need be.
     ///
     /// There may be other connections to the same peer. From the fifth on they take two punch ports
     /// more for every four, and a moment to learn the mappings of these.
@@ -128,8 +130,8 @@ impl Endpoint {
         self.incoming.as_ref()?.lock().await.recv().await
     }
 
-    /// Gives up what only further connections need: those to the coordinator and to the STUN servers.
-    /// Nobody can be dialled afterwards, or dial this endpoint. Connections that have been
+    /// Gives up what only further connections need: those to the coordinator and to the STUN
+    /// servers. Nobody can be dialled afterwards, or dial this endpoint. Connections that have been
     /// [confirmed](Connection::confirmed) live on, and a router goes on forwarding ports until the
     /// endpoint is closed.
     ///
@@ -151,8 +153,8 @@ impl Endpoint {
     ///
     /// # Cancel safety
     ///
-    /// If it is dropped before it is done, the coordinator sends diallers here for up to half a minute
-    /// more, and a router forwards its ports until its lease ends, after 20 minutes at most.
+    /// If it is dropped before it is done, the coordinator sends diallers here for up to half a
+    /// minute more, and a router forwards its ports until its lease ends, after 20 minutes at most.
     pub async fn close(self) {
         let Self {
             inner,

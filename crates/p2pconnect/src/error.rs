@@ -67,8 +67,8 @@ impl BindError {
     }
 }
 
-/// Says what to look at when a STUN server tells nothing. A NAT without a free port drops a SYN without a word, as a firewall
-/// does.
+/// Says what to look at when a STUN server tells nothing. A NAT without a free port drops a SYN
+/// without a word, as a firewall does.
 const fn stun_advice(error: &MappingError) -> &'static str {
     match error {
         MappingError::ConnectTimedOut => {
@@ -89,7 +89,8 @@ pub enum CoordinatorError {
     /// The answer is not what the request asks for.
     #[error("the coordinator breaks the protocol: its answer does not fit the request")]
     Answer,
-    /// The coordinator closed the connection, and not for one of the reasons that have a variant of their own.
+    /// The coordinator closed the connection, and not for one of the reasons that have a variant of
+    /// their own.
     #[error("the coordinator closed the connection: {}", shown(reason))]
     Closed {
         /// The coordinator's words.
@@ -98,8 +99,8 @@ pub enum CoordinatorError {
     /// The coordinator has said that it shuts down.
     #[error("the coordinator shuts down; it may be back soon")]
     GoingAway,
-    /// The connection has ended without a word of the coordinator's: it was started anew, or the way to it is
-    /// gone, or this endpoint is closed.
+    /// The connection has ended without a word of the coordinator's: it was started anew, or the
+    /// way to it is gone, or this endpoint is closed.
     #[error("the connection to the coordinator is lost: {}", shown(reason))]
     Lost {
         /// How it went.
@@ -169,7 +170,8 @@ pub enum CoordinatorError {
         address: SocketAddr,
         /// The server id that was expected.
         expected: PeerId,
-        /// The id that the server shows, without a proof, where it differs from the expected one by a slip of the pen.
+        /// The id that the server shows, without a proof, where it differs from the expected one by
+        /// a slip of the pen.
         similar: Option<PeerId>,
     },
 }
@@ -205,8 +207,8 @@ pub enum DialError {
     /// There are connections to the peer on all punch ports, and no further ones can be bound.
     #[error("no further port can be bound for another connection to the same peer")]
     Ports(#[source] io::Error),
-    /// The peer has no room for another connection: it has as many as it takes, in all or from this endpoint, or
-    /// accepts them more slowly than they come.
+    /// The peer has no room for another connection: it has as many as it takes, in all or from this
+    /// endpoint, or accepts them more slowly than they come.
     #[error(
         "the peer is busy: it has as many connections as it takes, in all or from this machine"
     )]
@@ -214,7 +216,8 @@ pub enum DialError {
     /// The peer gave this attempt up, most likely to begin another.
     #[error("the peer gave the attempt up, perhaps to begin anew; dialling again may help")]
     PeerLeft,
-    /// The peer was not reached, and no STUN server tells this endpoint's mapping, which may be why.
+    /// The peer was not reached, and no STUN server tells this endpoint's mapping, which may be
+    /// why.
     #[error(
         "the peer was not reached, perhaps because no STUN server tells how this machine is seen from \
          outside, the last one asked being {server} ({reason}); {}",
@@ -228,8 +231,8 @@ pub enum DialError {
         /// What was tried and what came back, if the peer was online.
         report: Option<Box<PunchReport>>,
     },
-    /// The peer was registered with the coordinator, which has heard nothing of it for so long: its process was
-    /// killed, or its machine is off or out of reach.
+    /// The peer was registered with the coordinator, which has heard nothing of it for so long: its
+    /// process was killed, or its machine is off or out of reach.
     #[error(
         "the peer has gone without a word: the coordinator has heard nothing of it for {:.1} s", .0.as_secs_f64()
     )]
@@ -248,8 +251,8 @@ pub enum DialError {
         "there are too many connections to the same peer; close one, or carry several streams in one"
     )]
     TooManyConnections,
-    /// The peer is not registered with the coordinator, or its policy does not admit this endpoint. A
-    /// coordinator does not tell these apart, so that nobody learns who is online.
+    /// The peer is not registered with the coordinator, or its policy does not admit this endpoint.
+    /// A coordinator does not tell these apart, so that nobody learns who is online.
     #[error(
         "the peer is not online at this coordinator, or does not allow this machine, whose peer id is \
          {own_id}"
@@ -265,7 +268,8 @@ pub enum DialError {
 
 /// The peer does not want the stream that it was dialled for, and says why.
 ///
-/// Reading and writing on the [`Connection`](crate::Connection) end with an [`io::Error`] that holds this.
+/// Reading and writing on the [`Connection`](crate::Connection) end with an [`io::Error`] that
+/// holds this.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the peer refuses the stream: {}", shown(.reason))]
 pub struct Refused {
@@ -277,7 +281,8 @@ impl Refused {
         Self { reason }
     }
 
-    /// Returns the peer's words, at most 256 bytes. They may hold anything, such as control characters.
+    /// Returns the peer's words, at most 256 bytes. They may hold anything, such as control
+    /// characters.
     #[must_use]
     pub fn reason(&self) -> &str {
         &self.reason
@@ -290,8 +295,8 @@ impl Refused {
     }
 }
 
-/// Shows as escapes what is no character to read: what a peer or a coordinator has sent must not move a terminal's cursor, nor
-/// make lines, nor turn the direction in which they are read.
+/// Shows as escapes what is no character to read: what a peer or a coordinator has sent must not
+/// move a terminal's cursor, nor make lines, nor turn the direction in which they are read.
 fn shown(reason: &str) -> String {
     let is_format = |c| {
         matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'

@@ -1,4 +1,5 @@
-//! What this side says of itself, what it hears of the other side, and the connection that comes of both.
+//! What this side says of itself, what it hears of the other side, and the connection that comes of
+//! both.
 
 pub(crate) mod advertisement;
 pub(crate) mod advertising;

@@ -27,8 +27,8 @@
 //! once (RFC 9293 section 3.5) or accepted by one of them. The coordinator, which the command
 //! `p2pconnect serve` runs, introduces; it never sees application bytes.
 //!
-//! The library is for Linux. It needs a Tokio runtime with I/O and time enabled. To reach peers whose
-//! NAT gives every connection a random port, a program calls [`raise_file_limit`] before.
+//! The library is for Linux. It needs a Tokio runtime with I/O and time enabled. To reach peers
+//! whose NAT gives every connection a random port, a program calls [`raise_file_limit`] before.
 
 mod builder;
 mod coordinator;

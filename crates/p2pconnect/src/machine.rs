@@ -1,5 +1,5 @@
-//! What an endpoint makes of the host that it runs on: interfaces, routes, names, free ports, the router; and what tasks
-//! and their wakers need.
+//! What an endpoint makes of the host that it runs on: interfaces, routes, names, free ports, the
+//! router; and what tasks and their wakers need.
 
 pub(crate) mod four_tuple;
 pub(crate) mod interfaces;

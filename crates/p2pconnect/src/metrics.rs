@@ -20,7 +20,8 @@ pub struct Metrics {
     pub introduced: u64,
     /// How long the dials waited for these.
     pub introduced_time: Duration,
-    /// Punches that ended in a connection, also if that proved to be another one before the peer had answered on it.
+    /// Punches that ended in a connection, also if that proved to be another one before the peer
+    /// had answered on it.
     pub established: u64,
     /// How long these took from the introduction until TCP had the connection open.
     pub tcp_time: Duration,
@@ -52,8 +53,8 @@ impl Recorder {
         });
     }
 
-    /// Counts a punch that has ended in a connection: so long after its beginning TCP was open, and the connection to be
-    /// used.
+    /// Counts a punch that has ended in a connection: so long after its beginning TCP was open, and
+    /// the connection to be used.
     pub(crate) fn established(&self, open: Duration, usable: Duration, stats: Stats) {
         self.write(|metrics| {
             // What has taken its place since is counted besides.
@@ -78,8 +79,9 @@ impl Recorder {
         });
     }
 
-    /// Counts what it took besides that a connection in use came to nothing and another one has its place: so much
-    /// later TCP was open, and that one to be used, after so many attempts in all where there had been fewer.
+    /// Counts what it took besides that a connection in use came to nothing and another one has its
+    /// place: so much later TCP was open, and that one to be used, after so many attempts in all
+    /// where there had been fewer.
     pub(crate) fn replaced(&self, open: Duration, usable: Duration, [before, now]: [Stats; 2]) {
         let more = |before: u32, now: u32| u64::from(now.saturating_sub(before));
         self.write(|metrics| {

@@ -59,8 +59,8 @@ pub(crate) struct RegistrationKeeper {
 }
 
 impl RegistrationKeeper {
-    /// Returns a keeper that looks for the coordinator at `addresses` while its name leads nowhere, and tells
-    /// `current` of each connection to it.
+    /// Returns a keeper that looks for the coordinator at `addresses` while its name leads nowhere,
+    /// and tells `current` of each connection to it.
     pub(crate) fn new(
         inner: Arc<Inner>,
         dialer: Dialer,
@@ -163,7 +163,8 @@ impl RegistrationKeeper {
                 let addresses = found.as_deref().unwrap_or(&self.addresses);
                 self.dialer.connect(addresses).await
             }
-            // Name servers that are slow to answer need not keep anybody from the place that is known.
+            // Name servers that are slow to answer need not keep anybody from the place that is
+            // known.
             Err(_) => match self.dialer.connect(&self.addresses).await {
                 Ok(connected) => Ok(connected),
                 Err(error) => match found.await {
@@ -218,8 +219,8 @@ impl RegistrationKeeper {
     }
 }
 
-/// Waits until the STUN servers have answered, and returns where the coordinator sees this endpoint if it is
-/// seen only inside a network. Cancel safe.
+/// Waits until the STUN servers have answered, and returns where the coordinator sees this endpoint
+/// if it is seen only inside a network. Cancel safe.
 async fn seen_inside(coordination: &Coordination, mappings: &Mappings) -> Option<IpAddr> {
     mappings.settled().await;
     let observed = coordination.observed()?.to_canonical();
@@ -228,11 +229,12 @@ async fn seen_inside(coordination: &Coordination, mappings: &Mappings) -> Option
     are_inside(&seen.collect()).then_some(observed)
 }
 
-/// Keeps a NAT's UDP mapping for the connection, and finds out soon whether the coordinator is gone, for
-/// as long as the future is polled.
+/// Keeps a NAT's UDP mapping for the connection, and finds out soon whether the coordinator is
+/// gone, for as long as the future is polled.
 ///
-/// The system closes the TCP connections of a process that is killed, those to its STUN server among
-/// them. So a lost one is a reason to look, while an idle QUIC connection shows nothing for long.
+/// The system closes the TCP connections of a process that is killed, those to its STUN server
+/// among them. So a lost one is a reason to look, while an idle QUIC connection shows nothing for
+/// long.
 async fn watch_over(host: &Host, coordination: &Coordination, mappings: &Mappings) -> Infallible {
     let mut losses = mappings.losses();
     loop {

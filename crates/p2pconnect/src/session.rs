@@ -58,15 +58,16 @@ pub(crate) use syn_gate::SynGate;
 /// The most events of unconfirmed connections that wait for the session.
 const MAX_UNCONFIRMED: usize = 4;
 
-/// A connection, and what tells if it comes to nothing before the peer has answered on it, if that may be.
+/// A connection, and what tells if it comes to nothing before the peer has answered on it, if that
+/// may be.
 #[derive(Debug)]
 pub(crate) struct Handed {
     pub(crate) punched: Punched,
     pub(crate) lost: Option<Lost>,
 }
 
-/// Tells why a connection that was used before the peer had answered on it has come to nothing, if the peer has not got
-/// what was sent. Without a word, the peer has answered, or may have got it.
+/// Tells why a connection that was used before the peer had answered on it has come to nothing, if
+/// the peer has not got what was sent. Without a word, the peer has answered, or may have got it.
 pub(crate) type Lost = oneshot::Receiver<SessionError>;
 
 /// What connections tell of the peer.
@@ -118,7 +119,8 @@ pub(crate) struct Session {
 /// What becomes of a connection before the peer has answered on it.
 type Unconfirmed = (CheckId, UnconfirmedEvent);
 
-/// Addresses of the peer's that are not predicted, and that connections of its other sessions may come from all the same.
+/// Addresses of the peer's that are not predicted, and that connections of its other sessions may
+/// come from all the same.
 #[derive(Debug, Default)]
 pub(crate) struct SharedAddresses {
     pub(crate) addresses: BTreeSet<SocketAddr>,
@@ -201,8 +203,8 @@ impl Session {
         self
     }
 
-    /// Tells what the addresses are that the peer named, from which of them connections of its other sessions may come
-    /// although they are not predicted, and which lead through a NAT64.
+    /// Tells what the addresses are that the peer named, from which of them connections of its
+    /// other sessions may come although they are not predicted, and which lead through a NAT64.
     pub(crate) fn naming(
         mut self,
         kinds: BTreeMap<SocketAddr, CandidateKind>,
@@ -218,8 +220,8 @@ impl Session {
     /// Runs until there is a connection that the peer has answered on, or the agent gives up, at
     /// the latest at `deadline`.
     ///
-    /// The connection is handed out as soon as it can be used, which may be earlier. What becomes known of the own NAT
-    /// meanwhile is told to the agent.
+    /// The connection is handed out as soon as it can be used, which may be earlier. What becomes
+    /// known of the own NAT meanwhile is told to the agent.
     ///
     /// Cancel safety: dropping the future resets every connection that was not handed out.
     pub(crate) async fn run(
@@ -313,7 +315,8 @@ impl Session {
         let network = self.network_of(remote.ip());
         let may_be_hole = self.handover.is_controlled() || self.agent.opens_holes();
         let is_hole = (self.may_be_shared(remote) && may_be_hole)
-            // A session of another introduction that expected more of this address, as less was known then.
+            // A session of another introduction that expected more of this address, as less was
+            // known then.
             || self.holes.is_open(&four_tuple);
         let task = if is_hole {
             let account = self.account.clone();
@@ -362,8 +365,8 @@ impl Session {
         }
     }
 
-    /// Tells whether the peer's port may turn out to be another one's: of its other sessions with this
-    /// endpoint, if there are any.
+    /// Tells whether the peer's port may turn out to be another one's: of its other sessions with
+    /// this endpoint, if there are any.
     fn may_be_shared(&self, remote: SocketAddr) -> bool {
         self.is_predicted(remote) || self.shared.addresses.contains(&remote)
     }

@@ -52,18 +52,18 @@ pub enum Status {
         /// What was found; what it leaves out is not known.
         report: NatReport,
     },
-    /// A firewall on this side seems to ban, for a while, whoever sends a SYN that it does not expect. A STUN
-    /// server that was asked to connect back, which tells how the NAT filters, has not been heard since, and
-    /// the coordinator is likely to be out of reach as well until the ban ends. No server is asked for that
-    /// again in this network.
+    /// A firewall on this side seems to ban, for a while, whoever sends a SYN that it does not
+    /// expect. A STUN server that was asked to connect back, which tells how the NAT filters, has
+    /// not been heard since, and the coordinator is likely to be out of reach as well until the ban
+    /// ends. No server is asked for that again in this network.
     FirewallBans {
         /// The server that is banned.
         server: IpAddr,
     },
-    /// The coordinator, and the STUN servers that it names, see this endpoint only at addresses inside a
-    /// network, so that peers elsewhere cannot be told where it is. The coordinator is in that network itself,
-    /// or a router puts an address there in the place of this endpoint's. Told once for each address, to an
-    /// endpoint that can be dialled.
+    /// The coordinator, and the STUN servers that it names, see this endpoint only at addresses
+    /// inside a network, so that peers elsewhere cannot be told where it is. The coordinator is in
+    /// that network itself, or a router puts an address there in the place of this endpoint's. Told
+    /// once for each address, to an endpoint that can be dialled.
     SeenInside {
         /// Where the coordinator sees this endpoint.
         address: IpAddr,
@@ -73,7 +73,8 @@ pub enum Status {
         /// What happened.
         reason: String,
     },
-    /// The coordinator is still out of reach, for another reason than was last said. It is tried again.
+    /// The coordinator is still out of reach, for another reason than was last said. It is tried
+    /// again.
     CoordinatorUnreachable {
         /// Why.
         reason: String,
@@ -94,8 +95,8 @@ pub enum Status {
         /// The round-trip time by way of the coordinator.
         rtt_via_coordinator: Duration,
     },
-    /// The peer that is dialled has no room for another connection. It is asked again until the dial's time is
-    /// over, or there is room; told once for each dial.
+    /// The peer that is dialled has no room for another connection. It is asked again until the
+    /// dial's time is over, or there is room; told once for each dial.
     PeerBusy {
         /// The peer.
         peer: PeerId,

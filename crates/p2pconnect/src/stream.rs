@@ -68,8 +68,8 @@ pub(crate) struct Established {
 
 /// The stream of a connection.
 ///
-/// The dialler may write before the peer has answered on the TCP connection. Should that prove to be another one, the
-/// dial goes on, and what was written is written again on what comes of it.
+/// The dialler may write before the peer has answered on the TCP connection. Should that prove to
+/// be another one, the dial goes on, and what was written is written again on what comes of it.
 #[derive(Debug)]
 pub(crate) struct Stream {
     current: Current,
@@ -110,7 +110,8 @@ impl From<Established> for Current {
 /// What it takes to begin anew.
 #[derive(Debug)]
 struct Replay {
-    /// All that was written. [`Transport`] takes so much until the peer has answered, and TLS as much.
+    /// All that was written. [`Transport`] takes so much until the peer has answered, and TLS as
+    /// much.
     written: Vec<u8>,
     /// How much of that the present TLS connection has.
     replayed: usize,
@@ -195,8 +196,8 @@ impl Stream {
         is_owed
     }
 
-    /// Does something with the stream, and once more on another TCP connection where the present one proves to be
-    /// of no use.
+    /// Does something with the stream, and once more on another TCP connection where the present
+    /// one proves to be of no use.
     fn poll_on<T>(
         &mut self,
         direction: Direction,
@@ -253,7 +254,8 @@ impl Stream {
         }
     }
 
-    /// Writes again what another TCP connection has had before, and forgets it as soon as the peer has answered.
+    /// Writes again what another TCP connection has had before, and forgets it as soon as the peer
+    /// has answered.
     fn poll_replayed(&mut self, direction: Direction, cx: &Context<'_>) -> Poll<io::Result<()>> {
         let Some(replay) = &mut self.replay else {
             return Poll::Ready(Ok(()));

@@ -7,7 +7,8 @@ use std::{
 
 use tokio::sync::watch;
 
-/// Locks a mutex, also if a task has panicked while it held the lock: no task leaves what it has locked half changed.
+/// Locks a mutex, also if a task has panicked while it held the lock: no task leaves what it has
+/// locked half changed.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -31,8 +32,8 @@ impl<T> Watched<T> {
         self.0.send_modify(change);
     }
 
-    /// Changes the value, and wakes those who wait for a change if `change` returns that it is one. Returns whether it
-    /// is.
+    /// Changes the value, and wakes those who wait for a change if `change` returns that it is one.
+    /// Returns whether it is.
     pub(crate) fn change_if(&self, change: impl FnOnce(&mut T) -> bool) -> bool {
         self.0.send_if_modified(change)
     }
@@ -65,7 +66,8 @@ impl<T> Clone for Watched<T> {
     }
 }
 
-/// Sees the changes of a [`Watched`] value. Once nobody is left to change the value, waiting does not end.
+/// Sees the changes of a [`Watched`] value. Once nobody is left to change the value, waiting does
+/// not end.
 #[derive(Debug)]
 pub(crate) struct Watcher<T>(watch::Receiver<T>);
 

@@ -87,8 +87,8 @@ impl Agenda {
         hedges.lateness = hedges.lateness.max(lateness);
     }
 
-    /// Returns the pair to dial next, or to leave to the peer, and when, where no hedge to an address is to
-    /// start before `promising`.
+    /// Returns the pair to dial next, or to leave to the peer, and when, where no hedge to an
+    /// address is to start before `promising`.
     pub(crate) fn next(
         &self,
         promising: impl Fn(IpAddr) -> Option<Instant>,

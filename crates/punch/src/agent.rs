@@ -218,21 +218,23 @@ impl PunchAgent {
         u32::try_from(guesses).unwrap_or(u32::MAX)
     }
 
-    /// Tells whether it opens holes from one port, for a peer whose ports are guessed or predicted: those that
-    /// lead to no candidate, or to a predicted one. Another agent for the same peer opens some of them too.
+    /// Tells whether it opens holes from one port, for a peer whose ports are guessed or predicted:
+    /// those that lead to no candidate, or to a predicted one. Another agent for the same peer
+    /// opens some of them too.
     #[must_use]
     pub const fn opens_holes(&self) -> bool {
         self.opens_holes
     }
 
-    /// Returns local addresses at which its driver accepts connections, beside the punch ports: ones that no other agent uses,
-    /// and to which the peer connects from ports that nobody knows.
+    /// Returns local addresses at which its driver accepts connections, beside the punch ports:
+    /// ones that no other agent uses, and to which the peer connects from ports that nobody knows.
     #[must_use]
     pub const fn doors(&self) -> &BTreeSet<SocketAddr> {
         &self.doors
     }
 
-    /// Tells whether it connects from all ports of a range, each from a local port that no other agent uses.
+    /// Tells whether it connects from all ports of a range, each from a local port that no other
+    /// agent uses.
     #[must_use]
     pub const fn fills_range(&self) -> bool {
         matches!(self.strategy, Strategy::Fill)

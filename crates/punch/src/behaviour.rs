@@ -17,19 +17,20 @@ const MIN_SEQUENCE: usize = 3;
 
 /// How many new mappings it takes to judge the range of a random allocator.
 ///
-/// Of eight, the lowest and the highest are seven ninths of the range apart, on average; what is added
-/// for the rest makes it half as large again.
+/// Of eight, the lowest and the highest are seven ninths of the range apart, on average; what is
+/// added for the rest makes it half as large again.
 pub const MIN_RANGE_SAMPLES: usize = 8;
 
 /// Of how many steps in a row one may go back.
 const BACKWARDS: usize = 12;
 
-/// By how much ports that go one way may move on at each connection, on average: by so many connections of others,
-/// for a NAT that counts. Behind one that is busier, the next port cannot be predicted.
+/// By how much ports that go one way may move on at each connection, on average: by so many
+/// connections of others, for a NAT that counts. Behind one that is busier, the next port cannot be
+/// predicted.
 const BUSIEST: u32 = 32;
 
-/// How far apart two ports of a row may be, the one looked at after the other: a minute of a busy NAT's connections.
-/// What is further apart need not be of the same row.
+/// How far apart two ports of a row may be, the one looked at after the other: a minute of a busy
+/// NAT's connections. What is further apart need not be of the same row.
 const LONGEST_WAY: u16 = 4096;
 
 /// The ports that NATs give out (RFC 4787 section 4.2.1 keeps the well-known ones apart).
@@ -77,8 +78,8 @@ pub fn wants_samples(observations: &[Observation]) -> bool {
 
 /// RFC 5780 section 4.3, on each local address.
 ///
-/// A NAT that draws ports from a small block gives two destinations the same one now and then, so that one local address
-/// with different mappings outweighs others.
+/// A NAT that draws ports from a small block gives two destinations the same one now and then, so
+/// that one local address with different mappings outweighs others.
 fn mapping(observations: &[Observation]) -> Option<NatMapping> {
     let mut compared = false;
     let mut depends = None;
@@ -155,8 +156,8 @@ fn new_mappings(observations: &[Observation]) -> Vec<u16> {
 
 /// Returns by how much the ports move on, if they follow each other.
 ///
-/// Whoever connects in between makes a step a multiple of what it is, so that the common measure of all steps
-/// is the one that is looked for.
+/// Whoever connects in between makes a step a multiple of what it is, so that the common measure of
+/// all steps is the one that is looked for.
 fn step_of_row(ports: &[u16]) -> Option<u16> {
     let steps: Vec<u16> = ports
         .windows(2)
@@ -172,7 +173,8 @@ fn step_of_row(ports: &[u16]) -> Option<u16> {
     Some(in_way_of(step, measure))
 }
 
-/// Returns the step of a row that was found to have this one, by a port of it and one that was given out later.
+/// Returns the step of a row that was found to have this one, by a port of it and one that was
+/// given out later.
 ///
 /// Whoever connected each time in between, while it was found out, made it look like a multiple.
 #[must_use]
@@ -192,12 +194,12 @@ pub fn finer_step(step: u16, earlier: u16, later: u16) -> u16 {
 
 /// Returns the step from most of the ports to the next one, if it is nearly always the same.
 ///
-/// Of many ports, half of the steps suffice: in between, somebody else behind the same NAT may
-/// have connected, or a SYN was lost and repeated. Of few, chance would show that too often. And so
-/// it would where the range is small, above all if a port in use leads to the next free one. So two
+/// Of many ports, half of the steps suffice: in between, somebody else behind the same NAT may have
+/// connected, or a SYN was lost and repeated. Of few, chance would show that too often. And so it
+/// would where the range is small, above all if a port in use leads to the next free one. So two
 /// thirds of the ports have to follow each other by the same step in their own order as well, which
-/// those of a repeated SYN do; and hardly a step may go back, which it does only at the end of a range
-/// and after a port that came late.
+/// those of a repeated SYN do; and hardly a step may go back, which it does only at the end of a
+/// range and after a port that came late.
 fn most_common_step(ports: &[u16], steps: &[u16]) -> Option<u16> {
     let count = |delta: u16| steps.iter().filter(|step| **step == delta).count();
     let step = steps.iter().copied().max_by_key(|step| count(*step))?;
@@ -214,8 +216,9 @@ fn most_common_step(ports: &[u16], steps: &[u16]) -> Option<u16> {
 
 /// Returns the first step that goes the way of nearly all, if there are enough of them.
 ///
-/// That is how a row looks while others behind the same NAT connect all the time. Eight ports that are drawn
-/// at random go one way once in 20,160 times (two of 8!), and thirteen with one step back once in 380,000 times.
+/// That is how a row looks while others behind the same NAT connect all the time. Eight ports that
+/// are drawn at random go one way once in 20,160 times (two of 8!), and thirteen with one step back
+/// once in 380,000 times.
 fn one_way(steps: &[u16]) -> Option<u16> {
     if steps.len() + 1 < MIN_RANGE_SAMPLES {
         return None;
@@ -225,7 +228,8 @@ fn one_way(steps: &[u16]) -> Option<u16> {
         .iter()
         .copied()
         .filter(|step| is_upwards(*step) == goes_up);
-    // Steps are less than half of all ports, so that those of a large range would go round and round one way.
+    // Steps are less than half of all ports, so that those of a large range would go round and
+    // round one way.
     let way: u32 = ahead.clone().map(|step| u32::from(size(step))).sum();
     let is_near = way <= BUSIEST * u32::try_from(steps.len()).unwrap_or(u32::MAX);
     let is_row = is_near && against(goes_up, steps) <= steps.len() / BACKWARDS;

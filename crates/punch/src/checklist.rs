@@ -127,7 +127,8 @@ impl Checklist {
         checklist
     }
 
-    /// Adds a pair, unless there is one with the same ends: the system makes one connection between them.
+    /// Adds a pair, unless there is one with the same ends: the system makes one connection between
+    /// them.
     ///
     /// A port may be predicted that servers have seen, and steps may come back to where they began.
     fn push_once(&mut self, pair: Pair) {

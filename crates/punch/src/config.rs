@@ -43,21 +43,21 @@ pub struct PunchConfig {
     /// Default: 2.5 s. The side behind that NAT can still reach a peer that does not filter; that
     /// takes one round trip, or 1 s more when its SYNs were lost or it started late.
     pub hopeless_after: Duration,
-    /// When the controlling side gives up if every port was predicted, or all of small ranges tried, and
-    /// nothing has opened; at least 6 round-trip times.
+    /// When the controlling side gives up if every port was predicted, or all of small ranges
+    /// tried, and nothing has opened; at least 6 round-trip times.
     ///
     /// Default: 1.25 s. A lost SYN has been repeated by then. Somebody else behind the same NAT may
     /// have got the ports that were predicted, and another round is the remedy for that. A range
     /// that was used up stays so for minutes.
     pub mispredicted_after: Duration,
-    /// When the controlling side gives up if both reports say that no port can be guessed and nobody is let
-    /// in unasked, whatever else they do not know; at least 4 round-trip times.
+    /// When the controlling side gives up if both reports say that no port can be guessed and
+    /// nobody is let in unasked, whatever else they do not know; at least 4 round-trip times.
     ///
     /// Default: 600 ms. Nothing is expected to open any more; the plain pairs with their hedges
     /// have been tried by then, in case a report is wrong.
     pub impossible_after: Duration,
-    /// The most SYNs that a round sends to addresses that can be reached from anywhere, not counting the
-    /// kernel's own repetitions; half as many go to others besides.
+    /// The most SYNs that a round sends to addresses that can be reached from anywhere, not
+    /// counting the kernel's own repetitions; half as many go to others besides.
     ///
     /// Default: 200. Two refusing NATs 80 ms apart need fewer than 10, and 20 for each second
     /// that the two sides start apart; beyond 200 it looks like a scan to whoever counts.
@@ -66,21 +66,22 @@ pub struct PunchConfig {
     /// fill: each of these gets one.
     ///
     /// Default: 1,280. Two batches of 640, or one and as many redials; together they leave not one
-    /// of 100,000 guesses without a match, and as many flows as a carrier NAT gives a subscriber are
-    /// not used up for long.
+    /// of 100,000 guesses without a match, and as many flows as a carrier NAT gives a subscriber
+    /// are not used up for long.
     pub max_guess_syns: u32,
     /// The most connections between guessed ports that are open or attempted at a time.
     ///
-    /// Default: 3,200, all ports of the largest range that is filled; other guesses are two batches of 640.
-    /// Whoever has fewer sockets to spare meets the peer less often: with 320 holes among all ports nine
-    /// times in ten, and with none not at all.
+    /// Default: 3,200, all ports of the largest range that is filled; other guesses are two batches
+    /// of 640. Whoever has fewer sockets to spare meets the peer less often: with 320 holes among
+    /// all ports nine times in ten, and with none not at all.
     pub max_guesses: u32,
     /// What the ports are drawn with at which holes are opened for a peer whose ports are random;
     /// anew for each round if `None`.
     ///
-    /// The same for all rounds with a peer for as long as the holes stay open is best, and another seed afterwards:
-    /// NATs remember holes for minutes, and a SYN that comes through one whose socket is closed leads nowhere, and
-    /// spoils it for a new socket in some NATs. Default: `None`.
+    /// The same for all rounds with a peer for as long as the holes stay open is best, and another
+    /// seed afterwards: NATs remember holes for minutes, and a SYN that comes through one whose
+    /// socket is closed leads nowhere, and spoils it for a new socket in some NATs. Default:
+    /// `None`.
     pub hole_seed: Option<[u8; 32]>,
 }
 

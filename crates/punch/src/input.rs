@@ -21,8 +21,8 @@ pub enum Input {
         /// What came back.
         failure: ConnectFailure,
     },
-    /// The driver of the controlling side uses a connection already, before the other end has answered
-    /// on it.
+    /// The driver of the controlling side uses a connection already, before the other end has
+    /// answered on it.
     ///
     /// The peer may have taken it for the one, so it is not given up for being slow, and is in
     /// nobody's way.

@@ -22,16 +22,16 @@ pub struct Introduced {
     /// No pair is formed with another local address then: its packets would leave by the same way
     /// and could take the port, in a NAT there, that the right one's packets are expected from.
     pub routes: BTreeMap<IpAddr, IpAddr>,
-    /// Which IPv6 addresses among the candidates stand for public IPv4 addresses of the peer's, behind
-    /// a NAT64 on this side (RFC 6052). What is known of NATs holds for these as for IPv4.
+    /// Which IPv6 addresses among the candidates stand for public IPv4 addresses of the peer's,
+    /// behind a NAT64 on this side (RFC 6052). What is known of NATs holds for these as for IPv4.
     pub translated: BTreeSet<IpAddr>,
     /// Where the peer may be reached.
     pub remote_candidates: Vec<Candidate>,
-    /// Whether the peer may connect although none of its addresses serves: it has some, which mean nothing
-    /// from here, and knows ours.
+    /// Whether the peer may connect although none of its addresses serves: it has some, which mean
+    /// nothing from here, and knows ours.
     pub may_be_reached: bool,
-    /// Whether the peer knows no address of ours in the families that its addresses are of: its SYNs and ours
-    /// never cross then, and only whoever lets strangers in is reached.
+    /// Whether the peer knows no address of ours in the families that its addresses are of: its
+    /// SYNs and ours never cross then, and only whoever lets strangers in is reached.
     pub families_apart: bool,
     /// The round-trip time between the peers by way of the coordinator.
     pub rtt_via_coordinator: Duration,
@@ -53,7 +53,8 @@ impl Introduced {
         remote.is_ipv4() || self.translated.contains(&remote)
     }
 
-    /// Tells whether packets to an address arrive as IPv4, at one that can be reached from anywhere.
+    /// Tells whether packets to an address arrive as IPv4, at one that can be reached from
+    /// anywhere.
     pub(crate) fn is_global_ipv4(&self, remote: IpAddr) -> bool {
         self.translated.contains(&remote) || (remote.is_ipv4() && is_global(remote))
     }

@@ -17,9 +17,9 @@
 //! # The schedule
 //!
 //! Both sides form the same pairs and start them at the same moments, counted from the common
-//! start; a *hedge* is 100 ms or 1.5 round-trip times, whichever is longer, and each of them is later by
-//! up to half a round trip, at random. A side whose NAT drops a stranger's SYN gives one whose NAT
-//! answers it up to 5 ms of lead.
+//! start; a *hedge* is 100 ms or 1.5 round-trip times, whichever is longer, and each of them is
+//! later by up to half a round trip, at random. A side whose NAT drops a stranger's SYN gives one
+//! whose NAT answers it up to 5 ms of lead.
 //!
 //! | moment | pairs (punch port of the controlling side, of the controlled side) |
 //! |---|---|
@@ -30,8 +30,8 @@
 //!
 //! Where a NAT's mapping depends on the destination, what servers have seen is of no use to the
 //! peer. Then each side makes a *plan* from the two NAT reports, which fits the other's, and its
-//! attempts go out before the pairs of the table. On a side whose mapping varies they use local ports
-//! that nothing was sent from.
+//! attempts go out before the pairs of the table. On a side whose mapping varies they use local
+//! ports that nothing was sent from.
 //!
 //! | this side, the other side | plan |
 //! |---|---|
@@ -43,30 +43,30 @@
 //! | the same, more than 1,024 on one side | none |
 //!
 //! Where one side lets in whoever comes, or the fixed side whomever it has sent to, no ports are
-//! guessed, and they are predicted only if one mapping is fixed: the pairs of the table do. A side with a
-//! varying mapping that lets in whoever comes leaves the dialling to its peer at first: for 500 ms or six
-//! round trips, whichever is longer.
+//! guessed, and they are predicted only if one mapping is fixed: the pairs of the table do. A side
+//! with a varying mapping that lets in whoever comes leaves the dialling to its peer at first: for
+//! 500 ms or six round trips, whichever is longer.
 //!
-//! A hedge waits while a connection that seems to be the peer's is being verified, for 250 ms or two
-//! round trips at most. When ICMP answers to the first SYNs show that the peer starts late, the hedges
-//! on this side start as much later, so that at least these SYNs cross: the first by 0.1 s at most, the
-//! next by 0.4 s, the last by 1.6 s.
+//! A hedge waits while a connection that seems to be the peer's is being verified, for 250 ms or
+//! two round trips at most. When ICMP answers to the first SYNs show that the peer starts late, the
+//! hedges on this side start as much later, so that at least these SYNs cross: the first by 0.1 s
+//! at most, the next by 0.4 s, the last by 1.6 s.
 //!
-//! An attempt that hears nothing stays in SYN-SENT until the end. Only the last pair of the table is
-//! for listening: one side leaves that to its peer, from the start where its NAT lets in whomever it
-//! has sent to, else after 3 s of silence. After a RST a pair is dialled again within 10 ms, later
-//! within 40 ms, at random. After ICMP it is dialled again at once, 20 times, because the NAT on this
-//! side still lets the peer's SYN in, and a SYN that finds no socket in SYN-SENT spoils the pair for two
-//! minutes. When the kernel says that the connection exists already, the listener is given time to hand
-//! it out.
+//! An attempt that hears nothing stays in SYN-SENT until the end. Only the last pair of the table
+//! is for listening: one side leaves that to its peer, from the start where its NAT lets in
+//! whomever it has sent to, else after 3 s of silence. After a RST a pair is dialled again within
+//! 10 ms, later within 40 ms, at random. After ICMP it is dialled again at once, 20 times, because
+//! the NAT on this side still lets the peer's SYN in, and a SYN that finds no socket in SYN-SENT
+//! spoils the pair for two minutes. When the kernel says that the connection exists already, the
+//! listener is given time to hand it out.
 //!
 //! # What the controlled side does not show
 //!
-//! Whoever dials may name addresses in the controlled side's own network, and sees what that side sends to him.
-//! So attempts to private addresses and to public ones have budgets, pauses and room of their own on that
-//! side, and it gives nothing up as hopeless: the dialler does. If the dialler does not say so, the agent of
-//! the controlled side ends when the last attempt has had its time, 7 s or ten round trips after the
-//! start.
+//! Whoever dials may name addresses in the controlled side's own network, and sees what that side
+//! sends to him. So attempts to private addresses and to public ones have budgets, pauses and room
+//! of their own on that side, and it gives nothing up as hopeless: the dialler does. If the dialler
+//! does not say so, the agent of the controlled side ends when the last attempt has had its time, 7
+//! s or ten round trips after the start.
 //!
 //! # Deviations from RFC 8445
 //!

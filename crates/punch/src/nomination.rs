@@ -111,10 +111,11 @@ impl Connections {
             && (source != Source::Unknown || unknown().count() < MAX_UNKNOWN_CONNECTIONS)
     }
 
-    /// Returns the connections that share the room of a scope, and are verified one after the other.
+    /// Returns the connections that share the room of a scope, and are verified one after the
+    /// other.
     ///
-    /// On the controlling side there is one room for all: it chooses, and nobody scans whom he is dialled
-    /// by.
+    /// On the controlling side there is one room for all: it chooses, and nobody scans whom he is
+    /// dialled by.
     fn beside(&self, scope: Scope) -> impl Iterator<Item = &Connection> {
         let is_one_room = self.role == Role::Controlling;
         let all = self.table.values();
@@ -207,7 +208,8 @@ impl Connections {
         timeouts.chain(starts).min()
     }
 
-    /// Returns until when hedges of a scope can wait, because a verification is under way that looks good.
+    /// Returns until when hedges of a scope can wait, because a verification is under way that
+    /// looks good.
     pub(crate) fn promising_until(&self, scope: Scope) -> Option<Instant> {
         self.beside(scope)
             .filter(|open| open.source != Source::Unknown)

@@ -20,8 +20,8 @@ const MAX_PRIVATE_ATTEMPTS: u32 = 16;
 /// The most attempts on any other pair: one each round-trip time of 60 ms for the whole round.
 const MAX_ATTEMPTS: u32 = 64;
 
-/// The most attempts on a pair of guessed ports: if both sides' SYNs were turned away so often, they do
-/// not cross.
+/// The most attempts on a pair of guessed ports: if both sides' SYNs were turned away so often,
+/// they do not cross.
 const MAX_GUESS_ATTEMPTS: u32 = 8;
 
 /// The place of a pair in the checklist.
@@ -150,9 +150,9 @@ impl Pair {
 
 /// Where an address means something, in the order in which pairs start.
 ///
-/// Whoever dials may name addresses in the network of the side that he dials, and sees what that side sends
-/// to him. So what is found in one scope must not change what is done in the other one: each has a
-/// budget of attempts, a source of randomness and room for connections of its own.
+/// Whoever dials may name addresses in the network of the side that he dials, and sees what that
+/// side sends to him. So what is found in one scope must not change what is done in the other one:
+/// each has a budget of attempts, a source of randomness and room for connections of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Scope {
     /// Everywhere.
@@ -162,8 +162,8 @@ pub(crate) enum Scope {
 }
 
 impl Scope {
-    /// Returns the scope of an address; one of those that are `translated` stands for a public one, whatever the
-    /// NAT64's prefix is.
+    /// Returns the scope of an address; one of those that are `translated` stands for a public one,
+    /// whatever the NAT64's prefix is.
     pub(crate) fn of(ip: IpAddr, translated: &BTreeSet<IpAddr>) -> Self {
         if is_global(ip) || translated.contains(&ip) {
             Self::Outside

@@ -22,19 +22,19 @@ mod tests;
 
 /// The most ports of a range that are used to fill it.
 ///
-/// Carrier NATs give a subscriber 256 to 4,096 flows. With 3,200 all ports of blocks of 3,000 are in use,
-/// the largest but one that is common.
+/// Carrier NATs give a subscriber 256 to 4,096 flows. With 3,200 all ports of blocks of 3,000 are
+/// in use, the largest but one that is common.
 pub(crate) const MAX_FILL: u32 = 3200;
 
 /// The largest range, as its NAT's report tells it, that is filled as far as [`MAX_FILL`] goes.
 ///
-/// A report takes a range for up to two thirds larger than it is, so this may be one of 3,072 ports, which
-/// is filled. Two of 4,000, which may be taken for no more than this, meet in 64 %; beyond that the chance
-/// soon is too small to try.
+/// A report takes a range for up to two thirds larger than it is, so this may be one of 3,072
+/// ports, which is filled. Two of 4,000, which may be taken for no more than this, meet in 64 %;
+/// beyond that the chance soon is too small to try.
 const MAX_RANGE: u32 = 5120;
 
-/// The largest range, as its NAT's report tells it, of which each port may be needed: the smallest that a cloud gives to a
-/// machine has 32 ports, and a dozen of them are in use.
+/// The largest range, as its NAT's report tells it, of which each port may be needed: the smallest
+/// that a cloud gives to a machine has 32 ports, and a dozen of them are in use.
 const SCARCE: u32 = 96;
 
 /// The most time that a peer is given to find out about its NAT.
@@ -54,8 +54,8 @@ const MAX_HOLD: Duration = Duration::from_millis(300);
 /// long as the start moments of two hosts differ: on paths of a few milliseconds.
 const LEAD: Duration = Duration::from_millis(5);
 
-/// Local ports that hardly anything else uses: above what services use by custom, and below what systems give to
-/// other programs (Linux: from 32,768; IANA: from 49,152).
+/// Local ports that hardly anything else uses: above what services use by custom, and below what
+/// systems give to other programs (Linux: from 32,768; IANA: from 49,152).
 pub const UNUSED_PORTS: std::ops::Range<u16> = 10_000..32_000;
 
 /// SYNs to guessed ports that are sent in one millisecond.
@@ -69,7 +69,8 @@ const SYNS_PER_MS: u32 = 32;
 pub(crate) struct Plan {
     pub(crate) strategy: Strategy,
     pub(crate) attempts: Vec<Planned>,
-    /// Whether they all go from one port to several of the peer's, of which each belongs to one session there.
+    /// Whether they all go from one port to several of the peer's, of which each belongs to one
+    /// session there.
     pub(crate) opens_holes: bool,
     /// How long the plain pairs wait, so that they do not take the ports that the plan needs.
     pub(crate) plain_after: Duration,
@@ -155,8 +156,8 @@ struct Addresses<'a> {
 }
 
 impl Plan {
-    /// Makes the plan of one side, with so many guesses at most and randomness from `seed`, but for the holes that are
-    /// drawn by a seed of their own.
+    /// Makes the plan of one side, with so many guesses at most and randomness from `seed`, but for
+    /// the holes that are drawn by a seed of their own.
     pub(crate) fn new(
         introduced: &Introduced,
         max_guesses: u32,
@@ -193,7 +194,8 @@ impl Plan {
             }
             Strategy::Fill => guess::fill(classes, &addresses),
         };
-        // Behind a NAT64 the peer's addresses are IPv6, and ours may still be those of another network.
+        // Behind a NAT64 the peer's addresses are IPv6, and ours may still be those of another
+        // network.
         attempts.retain(|attempt| attempt.local.is_ipv4() == attempt.remote.is_ipv4());
         let mut guesses = 0..max_guesses;
         attempts.retain(|attempt| !attempt.is_guess || guesses.next().is_some());
@@ -364,9 +366,9 @@ pub fn spare_ports([local, remote]: [&NatReport; 2]) -> Option<u32> {
     }
 }
 
-/// Tells whether sessions of the same two peers take ports from each other, by what the two are told of each other: both
-/// NATs give each destination another port, and there are not enough ports, or their order counts. No address stands for
-/// one of their sessions alone then.
+/// Tells whether sessions of the same two peers take ports from each other, by what the two are
+/// told of each other: both NATs give each destination another port, and there are not enough
+/// ports, or their order counts. No address stands for one of their sessions alone then.
 #[must_use]
 pub fn is_contended([local, remote]: [&NatReport; 2]) -> bool {
     let [local, remote] = [local, remote].map(|nat| Side::of(nat, true));
@@ -380,8 +382,8 @@ pub fn is_contended([local, remote]: [&NatReport; 2]) -> bool {
     }
 }
 
-/// Returns how many unused local ports a round from behind a NAT takes at most where it guesses random
-/// ports; 0 if it does not.
+/// Returns how many unused local ports a round from behind a NAT takes at most where it guesses
+/// random ports; 0 if it does not.
 #[must_use]
 pub fn guessed_ports(nat: &NatReport) -> u16 {
     let class = Side::of(nat, true).class;
@@ -410,15 +412,16 @@ fn holds(local: Side, remote: Side, role: Role) -> bool {
     open(local) && (!open(remote) || role == Role::Controlled)
 }
 
-/// Returns how long a peer that has just started takes to find out how its NAT assigns ports, and to say that the
-/// introduction is stale, by the round-trip time by way of the coordinator.
+/// Returns how long a peer that has just started takes to find out how its NAT assigns ports, and
+/// to say that the introduction is stale, by the round-trip time by way of the coordinator.
 #[must_use]
 pub fn discovery_time(rtt_via_coordinator: Duration) -> Duration {
     (rtt_via_coordinator * 3).min(MAX_DISCOVERY_TIME)
 }
 
-/// Returns how long this side waits with all attempts. Each takes one of its NAT's few ports, and if the peer, which
-/// does not know its NAT yet, turns out to need them all, the next introduction needs the port that was taken.
+/// Returns how long this side waits with all attempts. Each takes one of its NAT's few ports, and
+/// if the peer, which does not know its NAT yet, turns out to need them all, the next introduction
+/// needs the port that was taken.
 fn patience(local: Side, introduced: &Introduced) -> Duration {
     match local.class {
         Class::Random { .. }

@@ -28,8 +28,8 @@ pub struct PunchReport {
     pub nat64: bool,
     /// Whether ports were predicted or guessed. Another dial may find others.
     pub guessed: bool,
-    /// Each pair of addresses that was to be tried: below a hundred, or up to 1,000 more where random
-    /// ports were guessed.
+    /// Each pair of addresses that was to be tried: below a hundred, or up to 1,000 more where
+    /// random ports were guessed.
     pub pairs: Vec<PairReport>,
 }
 
@@ -50,7 +50,8 @@ impl PunchReport {
         }
     }
 
-    /// Names the families that this side and the peer are known in, where each is known in one alone.
+    /// Names the families that this side and the peer are known in, where each is known in one
+    /// alone.
     fn families_known(&self) -> (&'static str, &'static str) {
         let is_ipv4 = |it: &PairReport| self.nat64 || it.pair.remote.is_ipv4();
         match self.pairs.first().map(is_ipv4) {

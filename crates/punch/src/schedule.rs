@@ -74,8 +74,8 @@ const ACCEPT_WAIT: Duration = Duration::from_millis(50);
 /// TCP repeats a lost nomination after 1 s, 3 s and 7 s at the latest.
 const NOMINATION_PATIENCE: u32 = 3;
 
-/// The part of the SYNs of a round that may be sent besides to addresses inside networks, whose owners
-/// answer the first as a rule.
+/// The part of the SYNs of a round that may be sent besides to addresses inside networks, whose
+/// owners answer the first as a rule.
 const INSIDE: u32 = 2;
 
 /// How often a wait is doubled: to 800 ms.

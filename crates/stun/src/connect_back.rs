@@ -26,9 +26,9 @@ const ROUND_TRIPS_AGAIN: u32 = 2;
 
 /// How often the server tries again after silence.
 ///
-/// It sends one SYN, whose loss looks like a NAT that drops it, and so does that of the answer: with
-/// one packet in twenty lost each way, one connection in ten is like that, and three are one time
-/// in a thousand.
+/// It sends one SYN, whose loss looks like a NAT that drops it, and so does that of the answer:
+/// with one packet in twenty lost each way, one connection in ten is like that, and three are one
+/// time in a thousand.
 const REPETITIONS: u32 = 2;
 
 /// The pause before it does so: a lost packet is seldom alone. Most NATs are silent, so that it is
@@ -51,8 +51,8 @@ const BACKLOG: u32 = 2 * (1 + REPETITIONS);
 /// packet: the server is asked twice more then, on the same connection, and connects from other
 /// ports. All outcomes are returned.
 ///
-/// `None` in the place of the outcomes means that this server does not connect back, or that silence
-/// was not repeated because it answers no more.
+/// `None` in the place of the outcomes means that this server does not connect back, or that
+/// silence was not repeated because it answers no more.
 ///
 /// `within` bounds the whole: two round trips and the time that the server waits, which is four
 /// round trips, at least 200 ms and at most 2 s. After silence it takes six round trips more, and

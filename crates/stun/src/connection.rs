@@ -22,8 +22,8 @@ pub(crate) struct Ends {
     pub(crate) server: SocketAddr,
 }
 
-/// How many messages a server may send from one request to the next: several times the answers that a client waits
-/// for. Whoever sends more has this side read for as long as it likes.
+/// How many messages a server may send from one request to the next: several times the answers that
+/// a client waits for. Whoever sends more has this side read for as long as it likes.
 const MAX_MESSAGES: u32 = 32;
 
 /// The client's end of a connection to a STUN server.

@@ -9,8 +9,8 @@ use crate::{
     server::answer::{self, Answer, Caller},
 };
 
-/// Answers a message that has come from `remote` at `now`, in seconds since the Unix epoch; `None` where it is not
-/// answered.
+/// Answers a message that has come from `remote` at `now`, in seconds since the Unix epoch; `None`
+/// where it is not answered.
 ///
 /// # Errors
 ///

@@ -27,8 +27,8 @@ use keeper::Keeper;
 #[non_exhaustive]
 pub struct MappingConfig {
     /// The time between two Binding requests on the connection, at the moments of
-    /// [`next_keepalive`](crate::next_keepalive). 15 s by default: below the 20 s
-    /// that the strictest NATs give an idle connection, and as often as RFC 8445 section 11 sends
+    /// [`next_keepalive`](crate::next_keepalive). 15 s by default: below the 20 s that the
+    /// strictest NATs give an idle connection, and as often as RFC 8445 section 11 sends
     /// keepalives.
     pub refresh_interval: Duration,
     /// The time allowed for connecting. 5 s by default: covers two retransmissions of the SYN,
@@ -49,8 +49,8 @@ pub struct MappingConfig {
     pub stable_after: Duration,
     /// What the server shall attest, if it can.
     pub commitment: Option<Commitment>,
-    /// The interface that the connection goes out by, whatever the routes say; by them by default. Linux
-    /// alone has that.
+    /// The interface that the connection goes out by, whatever the routes say; by them by default.
+    /// Linux alone has that.
     pub device: Option<String>,
     /// The host that connects; the operating system by default.
     pub host: Host,
@@ -210,15 +210,15 @@ impl HeldMapping {
         self.state.borrow().clone()
     }
 
-    /// Returns a receiver that sees each answer, also one that says what the last one said, and each
-    /// loss.
+    /// Returns a receiver that sees each answer, also one that says what the last one said, and
+    /// each loss.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<MappingState> {
         self.state.clone()
     }
 
-    /// Asks at once instead of at the next turn, for example after the network has changed. Where the connection
-    /// is lost, this makes it again at once.
+    /// Asks at once instead of at the next turn, for example after the network has changed. Where
+    /// the connection is lost, this makes it again at once.
     pub fn refresh(&self) {
         self.refresh.notify_one();
     }

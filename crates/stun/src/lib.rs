@@ -15,9 +15,9 @@
 //!
 //! A coordinator believes a server-reflexive address only on a STUN server's word
 //! ([`ReflexiveToken`](p2pconnect_proto::ReflexiveToken)). Attributes of one comprehension-optional
-//! type, `0xD2C0`, carry it, so that other servers and clients ignore them. Each value begins with the
-//! 10 bytes `p2pconnect`, and 2 bytes that tell which one it is; what does not begin like that is
-//! somebody else's, and passed over:
+//! type, `0xD2C0`, carry it, so that other servers and clients ignore them. Each value begins with
+//! the 10 bytes `p2pconnect`, and 2 bytes that tell which one it is; what does not begin like that
+//! is somebody else's, and passed over:
 //!
 //! | bytes | name | in | value |
 //! |---|---|---|---|

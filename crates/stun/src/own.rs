@@ -2,8 +2,8 @@
 //!
 //! RFC 8489 section 18.3 sets no attribute types aside for private use. So this is one number for
 //! all, from the comprehension-optional range, which others ignore; and each value begins with a
-//! marker, so that an attribute that somebody else has given the same number is told apart and passed
-//! over.
+//! marker, so that an attribute that somebody else has given the same number is told apart and
+//! passed over.
 
 use stun_types::{
     attribute::{AttributeType, RawAttribute},

@@ -5,8 +5,8 @@ use std::time::Duration;
 use p2pconnect_host::Host;
 use tokio::time::Instant;
 
-/// Returns the next of the moments, `interval` apart, at which the programs of a host keep their connections
-/// alive: later than now, by `interval` at most.
+/// Returns the next of the moments, `interval` apart, at which the programs of a host keep their
+/// connections alive: later than now, by `interval` at most.
 ///
 /// Whoever keeps something alive at these moments wakes an idle machine once for all of them.
 #[must_use]

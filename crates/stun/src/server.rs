@@ -26,44 +26,45 @@ use limits::Limits;
 /// since 5.4 is this.
 const BACKLOG: u32 = 4096;
 
-/// How the system asks whether the other end of a quiet connection still exists. Frees the slots of clients that
-/// vanished without a word within half an hour instead of four.
+/// How the system asks whether the other end of a quiet connection still exists. Frees the slots of
+/// clients that vanished without a word within half an hour instead of four.
 const KEEP_ALIVE: KeepAlive = KeepAlive {
     idle: Duration::from_secs(15 * 60),
     interval: Duration::from_secs(75),
     questions: 9,
 };
 
-/// What a connection costs: 3 KiB of this process, and 1.5 KiB of the system's for it while its buffers are empty.
+/// What a connection costs: 3 KiB of this process, and 1.5 KiB of the system's for it while its
+/// buffers are empty.
 pub const BYTES_PER_CONNECTION: u64 = 5 * 1024;
 
-/// How much the system keeps of what comes over a connection, and of what is sent: many times the longest message. The
-/// system doubles it for its own records.
+/// How much the system keeps of what comes over a connection, and of what is sent: many times the
+/// longest message. The system doubles it for its own records.
 const BUFFER: u32 = 4096;
 
 /// What a server allows. The default suits a public server beside a coordinator, of which it serves
-/// all peers: 10,000 that are registered, and 512 clients of one address, since a carrier's NAT puts
-/// many subscribers behind one. A peer holds a connection from each of its two punch ports, to two
-/// servers at most, which may be addresses of this one.
+/// all peers: 10,000 that are registered, and 512 clients of one address, since a carrier's NAT
+/// puts many subscribers behind one. A peer holds a connection from each of its two punch ports, to
+/// two servers at most, which may be addresses of this one.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct StunServerConfig {
     /// The most connections altogether. 40,960 by default: the four of each registered peer, and
-    /// some short questions. 200 MiB of memory ([`BYTES_PER_CONNECTION`]), and as many open files: where the system
-    /// allows fewer, a program sets this below that, with some left for its other work. When all
-    /// slots are taken, a newcomer from a network with a smaller share gets that of the quietest
-    /// connection of the network that has the most.
+    /// some short questions. 200 MiB of memory ([`BYTES_PER_CONNECTION`]), and as many open files:
+    /// where the system allows fewer, a program sets this below that, with some left for its other
+    /// work. When all slots are taken, a newcomer from a network with a smaller share gets that of
+    /// the quietest connection of the network that has the most.
     pub max_connections: usize,
     /// The most connections of one IPv4 address or IPv6 /64; an IPv6 /48 gets four times as many.
     /// Beyond, a newcomer gets the slot of one on which nothing was asked for a minute, if there is
-    /// one. 4,096 by default: the four of each
-    /// client of one address, and as many again for short questions, of which a peer that finds
-    /// out how its NAT behaves has some 15 at a time. A tenth of all, in 10 MiB.
+    /// one. 4,096 by default: the four of each client of one address, and as many again for short
+    /// questions, of which a peer that finds out how its NAT behaves has some 15 at a time. A tenth
+    /// of all, in 10 MiB.
     pub max_connections_per_address: usize,
     /// The requests and connections per second of one IPv4 address or IPv6 /64 in the long run; an
-    /// IPv6 /48 gets four times as many.
-    /// 256 by default: the 2,048 connections that may be held ask every 15 s, which takes 137, and
-    /// the rest serves two peers that start in each second. What comes faster is answered later.
+    /// IPv6 /48 gets four times as many. 256 by default: the 2,048 connections that may be held ask
+    /// every 15 s, which takes 137, and the rest serves two peers that start in each second. What
+    /// comes faster is answered later.
     pub requests_per_second: u32,
     /// How many of them may come at once. 24,576 by default: 48 for each client of one address,
     /// as all of them begin anew when that address changes. Four connections and their requests
@@ -74,8 +75,8 @@ pub struct StunServerConfig {
     /// RFC 5382 REQ-5 lets NATs forget an idle connection after 2 h 4 min, so a client that keeps
     /// its mapping by TCP keepalives alone asks nothing for longer than that.
     pub idle_limit: Duration,
-    /// How long the first whole request may take from the moment at which a connection was accepted.
-    /// 30 s by default: a client asks at once, and five retransmissions take less.
+    /// How long the first whole request may take from the moment at which a connection was
+    /// accepted. 30 s by default: a client asks at once, and five retransmissions take less.
     pub first_request_limit: Duration,
     /// How long the rest of a message may take, and how long a client may leave its answers
     /// unread. 30 s by default: a message is one packet, and five retransmissions of it take
@@ -242,8 +243,8 @@ impl StunServerHandle {
     }
 }
 
-/// Listens on a port that is not shared: a second server of the same user would take half of the connections
-/// unnoticed.
+/// Listens on a port that is not shared: a second server of the same user would take half of the
+/// connections unnoticed.
 fn listen(host: &Host, address: SocketAddr) -> io::Result<TcpListener> {
     let socket = host.tcp_socket(address, Sharing::Exclusive)?;
     // The connections that it accepts inherit both.

@@ -1,4 +1,5 @@
-//! p2pconnect as the contender of a matrix: a server, a listener and a dialler, all of them as they are shipped.
+//! p2pconnect as the contender of a matrix: a server, a listener and a dialler, all of them as they
+//! are shipped.
 
 use std::{sync::mpsc, thread, time::Duration};
 
@@ -23,10 +24,11 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// The dials of one lab between boxes that these leave as they were.
 const DIALS_IN_A_LAB: u32 = 10;
 
-/// The library, between a listener and a dialler that have found out how their NATs behave before the dial.
+/// The library, between a listener and a dialler that have found out how their NATs behave before
+/// the dial.
 ///
-/// Counted is from the call of `dial` until application bytes can be sent. A dial is a success if the peer answers on the
-/// connection that it gives.
+/// Counted is from the call of `dial` until application bytes can be sent. A dial is a success if
+/// the peer answers on the connection that it gives.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct P2pconnect;
 
@@ -35,8 +37,9 @@ impl Contender for P2pconnect {
         "p2pconnect"
     }
 
-    /// A dial takes a round trip to the server and one between the peers, and half of one more where the dialler can only
-    /// accept, because the listener's port is not known, or its NAT refuses a SYN in answer to its own.
+    /// A dial takes a round trip to the server and one between the peers, and half of one more
+    /// where the dialler can only accept, because the listener's port is not known, or its NAT
+    /// refuses a SYN in answer to its own.
     fn bound(&self, path: &Path, [dialler, listener]: [&[NatSpec]; 2]) -> Duration {
         let (dialler, listener) = (Outside::of(dialler), Outside::of(listener));
         let lets_in = dialler.endpoint == oracle::Endpoint::Reflected
@@ -51,8 +54,9 @@ impl Contender for P2pconnect {
         path.to_server() + path.between_peers() + late
     }
 
-    /// Between mappings that are the same for all, the peers take turns with their ports; and what is given up at once leaves
-    /// nothing behind. In any other lab a second dial may be slower for the first.
+    /// Between mappings that are the same for all, the peers take turns with their ports; and what
+    /// is given up at once leaves nothing behind. In any other lab a second dial may be slower for
+    /// the first.
     fn dials_in_a_lab(&self, chains: [&[NatSpec]; 2]) -> u32 {
         let is_fixed = |chain: &[NatSpec]| {
             use oracle::Endpoint::{Kept, Reflected};
@@ -131,8 +135,8 @@ impl Contender for P2pconnect {
     }
 }
 
-/// Answers whoever dials until the dialler is done. The sender of `online` is dropped when diallers are told how the NAT
-/// behaves, or when nobody can dial.
+/// Answers whoever dials until the dialler is done. The sender of `online` is dropped when diallers
+/// are told how the NAT behaves, or when nobody can dial.
 async fn listen(builder: Builder, online: oneshot::Sender<()>, over: oneshot::Receiver<()>) {
     // Whoever dials finds out that nobody is there.
     let Ok((endpoint, _)) = settled(builder.allow(DialPolicy::Anyone)).await else {

@@ -1,4 +1,5 @@
-//! p2pconnect in a lab: what the command `netns-lab` dials with, and the suites of p2pconnect as well.
+//! p2pconnect in a lab: what the command `netns-lab` dials with, and the suites of p2pconnect as
+//! well.
 //!
 //! - [`P2pconnect`]: the contender of matrices and scenarios, on both grounds
 //! - [`VirtualGround`]: coordinator, STUN servers and endpoints in virtual time

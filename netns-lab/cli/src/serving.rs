@@ -11,8 +11,8 @@ use p2pconnect_stun::{DEFAULT_PORT, StunServerConfig};
 /// The port of the coordinator. The lab's addresses are its own, so it can be fixed.
 pub const COORDINATOR_PORT: u16 = 4433;
 
-/// Opens the ports of a coordinator at the first IPv4 address of a host, and of STUN at all of them; returns what serves there,
-/// and where peers find it. Must be called within a Tokio runtime.
+/// Opens the ports of a coordinator at the first IPv4 address of a host, and of STUN at all of
+/// them; returns what serves there, and where peers find it. Must be called within a Tokio runtime.
 ///
 /// # Errors
 ///

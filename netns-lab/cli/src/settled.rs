@@ -8,8 +8,8 @@ use tokio::{sync::watch, time::timeout};
 /// How long finding out may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Binds an endpoint and waits until it has found out how its NAT behaves, and until whoever dials it is told so. There is no
-/// report where that takes too long, as it does without a server.
+/// Binds an endpoint and waits until it has found out how its NAT behaves, and until whoever dials
+/// it is told so. There is no report where that takes too long, as it does without a server.
 ///
 /// # Errors
 ///

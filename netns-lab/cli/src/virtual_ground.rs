@@ -1,4 +1,5 @@
-//! The product itself in virtual time: coordinator, STUN servers and endpoints on the hosts of the lab's world.
+//! The product itself in virtual time: coordinator, STUN servers and endpoints on the hosts of the
+//! lab's world.
 
 use std::{
     future::{Future, pending},
@@ -11,7 +12,8 @@ use p2pconnect::{Builder, CoordinatorAddr, Endpoint, SecretKey};
 
 use crate::serving::rendezvous;
 
-/// The delays of the access links, one way: 80 ms between the peers and 42 ms to the server, there and back.
+/// The delays of the access links, one way: 80 ms between the peers and 42 ms to the server, there
+/// and back.
 const PEER_LINK: Duration = Duration::from_millis(20);
 const SERVER_LINK: Duration = Duration::from_millis(1);
 
@@ -26,7 +28,8 @@ pub struct VirtualGround {
 }
 
 impl VirtualGround {
-    /// Runs a body beside the server, in the virtual time of a world that a seed decides, and returns what it returns.
+    /// Runs a body beside the server, in the virtual time of a world that a seed decides, and
+    /// returns what it returns.
     ///
     /// # Panics
     ///
@@ -40,7 +43,8 @@ impl VirtualGround {
         Self::run_in(world, "server", seed, body)
     }
 
-    /// Runs a body beside the server, which is on the host of a name, in the virtual time of this world.
+    /// Runs a body beside the server, which is on the host of a name, in the virtual time of this
+    /// world.
     ///
     /// # Panics
     ///

@@ -16,7 +16,8 @@ use quinn::{
 use super::{Interest, Shared, system};
 use netns_lab::virtual_time::{self, Datagram, HostId, SocketError, SocketId};
 
-/// A UDP socket. One at all addresses of IPv6 serves IPv4 as well, and has two sockets of the world, of one port.
+/// A UDP socket. One at all addresses of IPv6 serves IPv4 as well, and has two sockets of the
+/// world, of one port.
 #[derive(Debug)]
 pub(super) struct Datagrams {
     shared: Arc<Shared>,

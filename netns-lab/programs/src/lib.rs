@@ -1,12 +1,14 @@
-//! Programs on the hosts of a lab in virtual time: what is written for an operating system runs there as it is.
+//! Programs on the hosts of a lab in virtual time: what is written for an operating system runs
+//! there as it is.
 //!
-//! [`Programs`] gives each host of a [`World`] as a [`p2pconnect_host::Host`]. It needs a current-thread tokio runtime whose
-//! clock is paused: when no task can go on, tokio moves the clock to the next timer, which may be
-//! the world's next event. So a run takes as long as its computing takes, and the seed decides all of it, as long as the
-//! runtime has a seed of its own (`tokio::runtime::Builder::rng_seed`).
+//! [`Programs`] gives each host of a [`World`] as a [`p2pconnect_host::Host`]. It needs a
+//! current-thread tokio runtime whose clock is paused: when no task can go on, tokio moves the
+//! clock to the next timer, which may be the world's next event. So a run takes as long as its
+//! computing takes, and the seed decides all of it, as long as the runtime has a seed of its own
+//! (`tokio::runtime::Builder::rng_seed`).
 //!
-//! Timers of tokio have a resolution of one millisecond. The world is exact, and programs hear of what has happened up to
-//! a millisecond later.
+//! Timers of tokio have a resolution of one millisecond. The world is exact, and programs hear of
+//! what has happened up to a millisecond later.
 
 mod connection;
 mod datagrams;
@@ -40,9 +42,11 @@ const EPOCH: u64 = 1_800_000_000;
 /// The longest that the programs of a host count at intervals before the world began.
 const LONGEST_UPTIME: Duration = Duration::from_secs(60);
 
-/// Returns the runtime that programs need: one thread, and a clock that moves when no task can go on.
+/// Returns the runtime that programs need: one thread, and a clock that moves when no task can go
+/// on.
 ///
-/// The seed decides what tokio draws at random, for which tokio has to be compiled with `--cfg tokio_unstable`.
+/// The seed decides what tokio draws at random, for which tokio has to be compiled with
+/// `--cfg tokio_unstable`.
 ///
 /// # Panics
 ///
@@ -113,7 +117,8 @@ enum Interest {
 }
 
 impl Programs {
-    /// Begins to run programs on the hosts of a world, from this moment on. The seed decides what they draw at random.
+    /// Begins to run programs on the hosts of a world, from this moment on. The seed decides what
+    /// they draw at random.
     ///
     /// # Panics
     ///
@@ -162,13 +167,14 @@ impl Programs {
             .insert(name.to_owned(), addresses.to_vec());
     }
 
-    /// Sets the calendar of a host so many seconds ahead of the right time, or back. What it counts by itself goes on as
-    /// before.
+    /// Sets the calendar of a host so many seconds ahead of the right time, or back. What it counts
+    /// by itself goes on as before.
     pub fn set_calendar(&self, host: HostId, ahead: i64) {
         self.0.lock().ahead.insert(host, ahead);
     }
 
-    /// Returns how many sockets the programs of a host have, those included that are bound and neither listen nor connect.
+    /// Returns how many sockets the programs of a host have, those included that are bound and
+    /// neither listen nor connect.
     #[must_use]
     pub fn open_sockets(&self, host: HostId) -> usize {
         self.0.call(|state| {
@@ -251,7 +257,8 @@ impl State {
         }
     }
 
-    /// Ends a socket that its program has dropped. A host that has crashed has forgotten it already.
+    /// Ends a socket that its program has dropped. A host that has crashed has forgotten it
+    /// already.
     fn end(
         &mut self,
         socket: SocketId,

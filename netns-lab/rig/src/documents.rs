@@ -1,7 +1,7 @@
 //! The commands that documents tell their readers to type.
 //!
-//! A document is Markdown, or the help text of a command. A test runs what it finds here, so that no
-//! reader is the first to try.
+//! A document is Markdown, or the help text of a command. A test runs what it finds here, so that
+//! no reader is the first to try.
 
 /// A command, and what the document says that it prints.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,8 +12,8 @@ pub struct Documented {
     pub output: Vec<String>,
 }
 
-/// Returns the commands in the fenced blocks of a Markdown text: the lines that begin with `$`, or all
-/// lines of a block without any, if the first word of the block is one of these programs.
+/// Returns the commands in the fenced blocks of a Markdown text: the lines that begin with `$`, or
+/// all lines of a block without any, if the first word of the block is one of these programs.
 pub fn in_blocks(markdown: &str, programs: &[&str]) -> Vec<Documented> {
     let fenced = markdown.split("\n```").skip(1).step_by(2);
     // A block whose fence names a language is not for a shell.
@@ -58,8 +58,8 @@ pub fn in_spans(markdown: &str, programs: &[&str]) -> Vec<String> {
     commands.map(|span| words(span).join(" ")).collect()
 }
 
-/// Returns the commands that a help text gives as examples: after the word, those that begin with the
-/// program. Two spaces end a command, as remarks stand in a column of their own.
+/// Returns the commands that a help text gives as examples: after the word, those that begin with
+/// the program. Two spaces end a command, as remarks stand in a column of their own.
 pub fn in_help(help: &str, program: &str) -> Vec<String> {
     let Some((_, examples)) = help.split_once("Example") else {
         return Vec::new();

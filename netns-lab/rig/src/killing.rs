@@ -23,8 +23,8 @@ pub struct Victim {
 }
 
 impl Victim {
-    /// Kills the process at this depth below the one that was started: that
-    /// one, its guard, init, or the program that built the lab.
+    /// Kills the process at this depth below the one that was started: that one, its guard, init,
+    /// or the program that built the lab.
     ///
     /// # Errors
     ///

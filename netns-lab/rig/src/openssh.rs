@@ -186,10 +186,9 @@ pub struct Login {
 
 /// Finds out what sshd can be run as in these namespaces.
 ///
-/// Real root only lacks /run/sshd where no service has made it, and gets one of
-/// its own. An ordinary user is root of a user namespace without `setgroups`,
-/// which sshd as root insists on; one namespace further in it is that user
-/// again, and an ordinary sshd lets that user in.
+/// Real root only lacks /run/sshd where no service has made it, and gets one of its own. An
+/// ordinary user is root of a user namespace without `setgroups`, which sshd as root insists on;
+/// one namespace further in it is that user again, and an ordinary sshd lets that user in.
 pub fn login() -> Login {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap();
     let outside = map.split_whitespace().nth(1).unwrap();

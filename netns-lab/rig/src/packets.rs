@@ -130,8 +130,8 @@ fn ip(source: IpAddr, destination: IpAddr, protocol: IpProtocol, body: &[u8]) ->
     packet
 }
 
-/// The IP protocol, source and destination of a packet; the identifier of an echo is
-/// the port of the end that asks, and other ports are zero in ICMP.
+/// The IP protocol, source and destination of a packet; the identifier of an echo is the port of
+/// the end that asks, and other ports are zero in ICMP.
 pub fn ends(packet: &[u8]) -> (u8, SocketAddr, SocketAddr) {
     let (protocol, source, destination) = addresses(packet);
     let body = body(packet);

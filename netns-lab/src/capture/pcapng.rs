@@ -11,8 +11,9 @@ const SECTION_HEADER: u32 = 0x0A0D_0D0A;
 const INTERFACE: u32 = 1;
 const ENHANCED_PACKET: u32 = 6;
 const BYTE_ORDER_MAGIC: u32 = 0x1A2B_3C4D;
-/// IPv4 and IPv6 packets behind [`FAMILY`] bytes that tell which. LINKTYPE_RAW has none, but libpcap, and so tcpdump,
-/// refuses it where there are several interfaces: it compares the number 101 with its own, which is 12 (1.10.3).
+/// IPv4 and IPv6 packets behind [`FAMILY`] bytes that tell which. LINKTYPE_RAW has none, but
+/// libpcap, and so tcpdump, refuses it where there are several interfaces: it compares the number
+/// 101 with its own, which is 12 (1.10.3).
 const LINKTYPE_NULL: u16 = 0;
 const FAMILY: usize = 4;
 /// The families as BSD numbers them, and with `AF_INET6` as macOS does.
@@ -70,8 +71,7 @@ impl PcapngWriter {
         self
     }
 
-    /// Writes an IP packet that leaves the interface, or comes to it; `at`
-    /// counts from 1970.
+    /// Writes an IP packet that leaves the interface, or comes to it; `at` counts from 1970.
     pub(crate) fn packet(
         &mut self,
         interface: u32,

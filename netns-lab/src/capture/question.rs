@@ -95,8 +95,8 @@ impl Attempt {
     }
 }
 
-/// Reads a packet between the two ends: whether `one` sent it, the ports of
-/// `one` and `other`, and the flags. Each packet counts once, where it left.
+/// Reads a packet between the two ends: whether `one` sent it, the ports of `one` and `other`, and
+/// the flags. Each packet counts once, where it left.
 fn step(packet: &Packet, one: End, other: End) -> Option<(bool, (u16, u16), TcpFlags)> {
     let Transport::Tcp {
         source_port,

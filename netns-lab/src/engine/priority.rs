@@ -3,12 +3,11 @@
 
 use std::io;
 
-/// Shortest slice that Linux gives: a thread with a short slice is let onto a
-/// busy processor before those with the usual 3 ms (EEVDF, Linux 6.12).
+/// Shortest slice that Linux gives: a thread with a short slice is let onto a busy processor before
+/// those with the usual 3 ms (EEVDF, Linux 6.12).
 const SLICE_NS: u64 = 100_000;
 
-/// Ahead of compilers and tests at 0, behind what an administrator has put
-/// further ahead.
+/// Ahead of compilers and tests at 0, behind what an administrator has put further ahead.
 const NICE: i32 = -10;
 
 /// `struct sched_attr` in its first version.
@@ -26,13 +25,13 @@ struct Attributes {
 
 /// Gives the calling thread precise timers and an early start.
 pub(super) fn raise() -> io::Result<()> {
-    // SAFETY: no pointers; 1 is the smallest slack in nanoseconds, the usual
-    // one being 50 microseconds.
+    // SAFETY: no pointers; 1 is the smallest slack in nanoseconds, the usual one being 50
+    // microseconds.
     if unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) } < 0 {
         return Err(io::Error::last_os_error());
     }
-    // Ordinary users may shorten the slice but not lower the nice value, and
-    // older kernels ignore the slice: on a busy machine packets are then late.
+    // Ordinary users may shorten the slice but not lower the nice value, and older kernels ignore
+    // the slice: on a busy machine packets are then late.
     if !schedule(NICE) && !schedule(0) {
         tracing::debug!("the scheduler gives the engine no early start");
     }

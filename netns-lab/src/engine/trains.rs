@@ -1,10 +1,9 @@
-//! Trains: segments of one TCP stream that leave by one device at one moment, handed
-//! over as one packet.
+//! Trains: segments of one TCP stream that leave by one device at one moment, handed over as one
+//! packet.
 //!
-//! Drivers of network cards do the same for their hosts (Linux calls it GRO): it costs
-//! the kernel little more than one segment does, and a host acknowledges once. The
-//! record has each segment as it came, and a box of the kernel's divides the packet
-//! again where it leaves.
+//! Drivers of network cards do the same for their hosts (Linux calls it GRO): it costs the kernel
+//! little more than one segment does, and a host acknowledges once. The record has each segment as
+//! it came, and a box of the kernel's divides the packet again where it leaves.
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]

@@ -1,5 +1,5 @@
-//! The fabric with its places outside of it: which link device is which side of
-//! which node, and the record of what crosses. No socket and no clock here.
+//! The fabric with its places outside of it: which link device is which side of which node, and the
+//! record of what crosses. No socket and no clock here.
 
 use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
@@ -159,8 +159,8 @@ impl Wires {
         Ok(())
     }
 
-    /// Reads what matters to a capture: what is at the lower end of a link to
-    /// the core, and what the core does with it.
+    /// Reads what matters to a capture: what is at the lower end of a link to the core, and what
+    /// the core does with it.
     fn packet(&self, seen: &Observation) -> Option<Packet> {
         let owner = self.owners.get(&seen.link)?;
         let (direction, fate) = match (&seen.event, seen.towards) {

@@ -1,8 +1,7 @@
 //! Gates: a packet waits until another one has been seen.
 //!
-//! They put packets into an exact order without sleeps. Two gates make SYNs
-//! cross: each side's SYN waits, before its first NAT, until the other side has
-//! sent its own.
+//! They put packets into an exact order without sleeps. Two gates make SYNs cross: each side's SYN
+//! waits, before its first NAT, until the other side has sent its own.
 
 use std::{collections::VecDeque, fmt, str::FromStr, sync::Arc, time::Duration};
 
@@ -43,10 +42,10 @@ pub struct Gate {
 
 /// Describes packets, such as `syn from a to b at b.nat`.
 ///
-/// A packet is `from` a host if it has the source address of the host or of a
-/// box in front of it, and `to` one likewise; so an answer of a's NAT is from a
-/// as well. Without `at` it is seen where its host sends it, before its first
-/// box; with `at`, where it arrives at that host or box, or the `core`.
+/// A packet is `from` a host if it has the source address of the host or of a box in front of it,
+/// and `to` one likewise; so an answer of a's NAT is from a as well. Without `at` it is seen where
+/// its host sends it, before its first box; with `at`, where it arrives at that host or box, or the
+/// `core`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PacketPattern {
     kind: PacketKind,
@@ -98,12 +97,12 @@ pub enum GateError {
 }
 
 impl Gate {
-    /// How long a packet waits at most, unless told otherwise: longer than the
-    /// first seven SYNs of Linux take.
+    /// How long a packet waits at most, unless told otherwise: longer than the first seven SYNs of
+    /// Linux take.
     pub const LIMIT: Duration = Duration::from_secs(10);
 
-    /// Makes a gate that holds packets until one of the others has been seen,
-    /// and no longer than [`Gate::LIMIT`].
+    /// Makes a gate that holds packets until one of the others has been seen, and no longer than
+    /// [`Gate::LIMIT`].
     pub const fn new(hold: PacketPattern, until: PacketPattern) -> Self {
         Self {
             hold,

@@ -26,11 +26,10 @@ const ROUTER_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const ROUTER_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
 
 impl Fabric {
-    /// Takes a packet that a host, or a box that is not the fabric's own, sends
-    /// by one of its sides at `at`.
+    /// Takes a packet that a host, or a box that is not the fabric's own, sends by one of its sides
+    /// at `at`.
     ///
-    /// That may be a little earlier than what happened last, never later than
-    /// the next event.
+    /// That may be a little earlier than what happened last, never later than the next event.
     pub(crate) fn send(&mut self, at: Duration, from: NodeId, by: Side, packet: Arc<[u8]>) {
         self.now = self.now.max(at);
         match by {
@@ -44,8 +43,7 @@ impl Fabric {
         }
     }
 
-    /// Notes what the owner did with a packet that it was given by
-    /// [`Output::Packet`].
+    /// Notes what the owner did with a packet that it was given by [`Output::Packet`].
     pub(crate) fn note_arrival(
         &mut self,
         link: NodeId,
@@ -104,9 +102,9 @@ impl Fabric {
         });
     }
 
-    /// Sends the ICMP error for a packet that is too long for the link above a
-    /// node, if the link tells; only a box that would have to tell inwards, with
-    /// the packet as it was before translation, keeps silent.
+    /// Sends the ICMP error for a packet that is too long for the link above a node, if the link
+    /// tells; only a box that would have to tell inwards, with the packet as it was before
+    /// translation, keeps silent.
     fn tell_too_long(&mut self, at: Duration, node: usize, towards: Side, packet: &[u8]) {
         let Some(mtu) = self.nodes[node].link(towards).told_mtu() else {
             return;

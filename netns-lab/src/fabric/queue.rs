@@ -52,12 +52,12 @@ enum Place {
     Lane(usize, Side),
 }
 
-/// All that will happen, and is taken in the order of time; what has one time, in
-/// the order in which it was put in.
+/// All that will happen, and is taken in the order of time; what has one time, in the order in
+/// which it was put in.
 ///
-/// Packets leave most links in the order in which they entered. So each direction
-/// of a link has a lane, of which only the first packet takes part in the sorting:
-/// thousands of packets under way cost no more than some.
+/// Packets leave most links in the order in which they entered. So each direction of a link has a
+/// lane, of which only the first packet takes part in the sorting: thousands of packets under way
+/// cost no more than some.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     heap: BinaryHeap<Reverse<Entry>>,

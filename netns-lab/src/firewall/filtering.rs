@@ -1,7 +1,7 @@
 //! Who may send to a mapped endpoint.
 //!
-//! Connection tracking lets in who was sent to. What lets others in as well is
-//! noted behind source NAT, where the external port of a connection is known.
+//! Connection tracking lets in who was sent to. What lets others in as well is noted behind source
+//! NAT, where the external port of a connection is known.
 
 use std::net::Ipv4Addr;
 
@@ -17,8 +17,8 @@ use crate::netlink::{
 const MAPPED: &str = "mapped";
 /// External ports with remote addresses that they were used for.
 const PERMITTED: &str = "permitted";
-/// Internal endpoints that have sent, where nothing is translated; with the
-/// remote addresses, where it depends on them.
+/// Internal endpoints that have sent, where nothing is translated; with the remote addresses, where
+/// it depends on them.
 const OPEN_V4: &str = "open4";
 const OPEN_V6: &str = "open6";
 

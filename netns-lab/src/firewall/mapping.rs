@@ -1,11 +1,10 @@
 //! Which external port a mapping gets.
 //!
-//! Linux's own `snat` keeps the port, or draws one that no seed decides. So all
-//! other ways are spelled out as rules for the first packet of a connection. The
-//! first that applies decides: the port that this internal endpoint has already;
-//! a port in the specification's way; some ports by a seeded hash, each unless it
-//! is given out. What was given out is noted after the kernel's source NAT, from
-//! the connection itself. Ports are given out apart for TCP and UDP.
+//! Linux's own `snat` keeps the port, or draws one that no seed decides. So all other ways are
+//! spelled out as rules for the first packet of a connection. The first that applies decides: the
+//! port that this internal endpoint has already; a port in the specification's way; some ports by a
+//! seeded hash, each unless it is given out. What was given out is noted after the kernel's source
+//! NAT, from the connection itself. Ports are given out apart for TCP and UDP.
 
 use std::net::Ipv4Addr;
 
@@ -21,16 +20,15 @@ use crate::netlink::{
 const PORTS: &str = "ports";
 /// External ports that are given out.
 const TAKEN: &str = "taken";
-/// The ports that are given out one after the other, where the kernel cannot count
-/// them up.
+/// The ports that are given out one after the other, where the kernel cannot count them up.
 const SEQUENCE: &str = "sequence";
 
-/// Most ports of such a list, which then begins anew: more mappings than a dial
-/// makes, and little work for the kernel. A dozen dials that guess make more.
+/// Most ports of such a list, which then begins anew: more mappings than a dial makes, and little
+/// work for the kernel. A dozen dials that guess make more.
 const SEQUENCE_LENGTH: u32 = 1024;
 
-/// How often a hash is tried before the kernel draws a port. With a tenth of
-/// the ports given out, all fail once in 100 million times.
+/// How often a hash is tried before the kernel draws a port. With a tenth of the ports given out,
+/// all fail once in 100 million times.
 const HASHES: u32 = 8;
 
 const EXTERNAL_PORT: [Part; 2] = [Part::Protocol, Part::MappedPort];

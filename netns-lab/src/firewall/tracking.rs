@@ -8,8 +8,8 @@ use crate::{error::Error, namespace::set_sysctl};
 
 /// Returns how many connections may go out at once, if there is a limit.
 ///
-/// The kernel's own limit cannot be set for one namespace, so rules count. One
-/// host is behind each box, so the lower of both limits holds.
+/// The kernel's own limit cannot be set for one namespace, so rules count. One host is behind each
+/// box, so the lower of both limits holds.
 pub(super) fn limit(spec: &NatSpec) -> Option<u32> {
     let Limits {
         sessions,

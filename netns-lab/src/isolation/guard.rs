@@ -1,5 +1,5 @@
-//! What happens between fork and exec. No allocation, no locks: the forked
-//! process may have been a thread among many.
+//! What happens between fork and exec. No allocation, no locks: the forked process may have been a
+//! thread among many.
 #![expect(unsafe_code, reason = "fork, unshare and prctl are system calls")]
 
 use std::{io, os::unix::process::CommandExt as _, process::Command};
@@ -41,8 +41,7 @@ pub(super) fn install(command: &mut Command) {
     let (uid_map, gid_map) = identity_maps();
     let enter = move || {
         die_with_parent()?;
-        // The parent may have ended before the request.
-        // SAFETY: no pointers.
+        // The parent may have ended before the request. SAFETY: no pointers.
         unsafe {
             if libc::getppid() != parent {
                 libc::_exit(1);
@@ -78,12 +77,12 @@ fn unshare(uid_map: &str, gid_map: &str) -> io::Result<()> {
     write_file(c"/proc/self/gid_map", gid_map.as_bytes())
 }
 
-/// Returns only in a process two forks on: this one stays behind as guard,
-/// the first child as init of the PID namespace.
+/// Returns only in a process two forks on: this one stays behind as guard, the first child as init
+/// of the PID namespace.
 fn become_supervised() -> io::Result<()> {
     let mut pipe = [0; 2];
-    // SAFETY: `pipe` has room for two descriptors; only system calls follow in
-    // either process until exec or exit.
+    // SAFETY: `pipe` has room for two descriptors; only system calls follow in either process until
+    // exec or exit.
     unsafe {
         check(libc::pipe2(pipe.as_mut_ptr(), libc::O_CLOEXEC))?;
         let [guard_lives, held_by_guard] = pipe;
@@ -105,8 +104,8 @@ fn become_supervised() -> io::Result<()> {
     Ok(())
 }
 
-/// Ends the process if the guard ended before it could be asked to take init
-/// along: its number tells nothing from inside the PID namespace.
+/// Ends the process if the guard ended before it could be asked to take init along: its number
+/// tells nothing from inside the PID namespace.
 fn exit_if_closed(guard_lives: libc::c_int) {
     let mut poll = libc::pollfd {
         fd: guard_lives,

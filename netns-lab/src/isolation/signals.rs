@@ -1,5 +1,5 @@
-//! Handing signals on from process to process. No allocation, no locks: it
-//! happens in signal handlers, and is set up between fork and exec.
+//! Handing signals on from process to process. No allocation, no locks: it happens in signal
+//! handlers, and is set up between fork and exec.
 #![expect(unsafe_code, reason = "signal handlers are system calls")]
 
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -22,8 +22,8 @@ pub(super) fn pass_to(child: libc::pid_t) {
     TARGET.store(child, Ordering::Relaxed);
     let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = pass;
     for signal in PASSED {
-        // SAFETY: all-zero is a valid sigaction; the handler makes one system
-        // call and touches an atomic. This cannot fail for these signals.
+        // SAFETY: all-zero is a valid sigaction; the handler makes one system call and touches an
+        // atomic. This cannot fail for these signals.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = handler as libc::sighandler_t;
@@ -51,11 +51,11 @@ pub(super) fn let_through(before: &libc::sigset_t) {
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, before, std::ptr::null_mut()) };
 }
 
-/// Passes a signal on if a process sent it; the kernel's own (the terminal's)
-/// have come to the whole process group already.
+/// Passes a signal on if a process sent it; the kernel's own (the terminal's) have come to the
+/// whole process group already.
 extern "C" fn pass(signal: libc::c_int, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
-    // SAFETY: the kernel passes a valid siginfo; kill and errno are safe to use
-    // in a handler. A child that has gone is a zombie until it is waited for.
+    // SAFETY: the kernel passes a valid siginfo; kill and errno are safe to use in a handler. A
+    // child that has gone is a zombie until it is waited for.
     unsafe {
         let sent_by_process = (*info).si_code <= 0;
         let target = TARGET.load(Ordering::Relaxed);

@@ -47,18 +47,17 @@ const OUTSIDE_INDEX: u32 = 2;
 const INSIDE_INDEX: u32 = 3;
 const FIRST_CORE_INDEX: u32 = 2;
 
-/// The next hop of every box and host, on every link: no address needs to
-/// exist there, since frames go to the other end of the link anyway.
+/// The next hop of every box and host, on every link: no address needs to exist there, since frames
+/// go to the other end of the link anyway.
 const GATEWAY_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 /// The same for IPv6.
 const GATEWAY_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
 
-/// Packets under way at most: 98 MB of full packets, which is 100 MB/s over a
-/// second of delay.
+/// Packets under way at most: 98 MB of full packets, which is 100 MB/s over a second of delay.
 const MAX_UNDER_WAY: usize = 65_536;
 
-/// Largest socket buffers of hosts, for the tcp_rmem and tcp_wmem settings:
-/// four times the 8 MB under way at 100 MB/s and 80 ms.
+/// Largest socket buffers of hosts, for the tcp_rmem and tcp_wmem settings: four times the 8 MB
+/// under way at 100 MB/s and 80 ms.
 const TCP_RECEIVE_BUFFER: &str = "4096 131072 33554432";
 const TCP_SEND_BUFFER: &str = "4096 16384 33554432";
 
@@ -72,9 +71,9 @@ impl LabBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::NotIsolated`] outside of [`isolate`](crate::isolate) and
-    /// [`test`](crate::test); an error that names the host for a description
-    /// that cannot be built; otherwise what the kernel refused.
+    /// [`Error::NotIsolated`] outside of [`isolate`](crate::isolate) and [`test`](crate::test); an
+    /// error that names the host for a description that cannot be built; otherwise what the kernel
+    /// refused.
     pub fn build(self) -> Result<Lab, Error> {
         self.topology.check()?;
         if self.engine == BoxEngine::Netfilter {
@@ -306,8 +305,8 @@ impl Ground<'_> {
         Ok(namespace)
     }
 
-    /// Makes a link between a side of a node and the core, and returns the
-    /// device at the core's end.
+    /// Makes a link between a side of a node and the core, and returns the device at the core's
+    /// end.
     fn connect(&self, place: usize, side: Side, end: VethEnd<'_>) -> Result<u32, Error> {
         // The topology has limited the number of places.
         let device = FIRST_CORE_INDEX + 2 * place as u32 + u32::from(side == Side::Internal);
@@ -348,8 +347,7 @@ const fn box_end(name: &str, index: u32, namespace: RawFd) -> VethEnd<'_> {
     }
 }
 
-/// Brings a node's outer link up and gives it the node's addresses and the
-/// routes to everywhere.
+/// Brings a node's outer link up and gives it the node's addresses and the routes to everywhere.
 fn outside_messages(node: &PlannedNode) -> Vec<Message> {
     let mut messages = vec![
         route::link_up(route::LOOPBACK),

@@ -17,25 +17,22 @@ const WHOLE_FRAMES: usize = 65_535;
 /// Who does the work of the boxes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Engine {
-    /// The kernel: each box is a network namespace with netfilter rules. What
-    /// most peers really sit behind, with all its quirks; not every
-    /// [`NatSpec`] can be expressed.
+    /// The kernel: each box is a network namespace with netfilter rules. What most peers really sit
+    /// behind, with all its quirks; not every [`NatSpec`] can be expressed.
     #[default]
     Netfilter,
-    /// The [model](crate::model), between the same hosts: every
-    /// [`NatSpec`], the seed decides all, and the record tells
-    /// what a box did with each packet and why.
+    /// The [model](crate::model), between the same hosts: every [`NatSpec`], the seed decides all,
+    /// and the record tells what a box did with each packet and why.
     Model,
 }
 
 impl Engine {
-    /// Checks that a box of this engine can behave as the specification says;
-    /// the name is for the error.
+    /// Checks that a box of this engine can behave as the specification says; the name is for the
+    /// error.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidNat`] if nothing could, [`Error::Inexpressible`] if this
-    /// engine cannot.
+    /// [`Error::InvalidNat`] if nothing could, [`Error::Inexpressible`] if this engine cannot.
     pub fn check(self, name: &str, nat: &NatSpec) -> Result<(), Error> {
         match self {
             Self::Netfilter => firewall::check(nat).map_err(|error| error.of_host(name.into())),
@@ -88,8 +85,8 @@ impl LabBuilder {
         self
     }
 
-    /// Takes the whole description of the network from elsewhere, in place of
-    /// what was described so far.
+    /// Takes the whole description of the network from elsewhere, in place of what was described so
+    /// far.
     #[must_use]
     pub fn topology(mut self, topology: Topology) -> Self {
         self.topology = topology;
@@ -131,15 +128,16 @@ impl LabBuilder {
         self
     }
 
-    /// Writes to the capture file only what is seen at these hosts and boxes, or at the `core`; without
-    /// any, at all of them.
+    /// Writes to the capture file only what is seen at these hosts and boxes, or at the `core`;
+    /// without any, at all of them.
     #[must_use]
     pub fn capture_at(mut self, places: impl IntoIterator<Item = String>) -> Self {
         self.captured_at.extend(places);
         self
     }
 
-    /// Sets whether packets are recorded for [`Lab::capture`](super::Lab::capture); they are by default.
+    /// Sets whether packets are recorded for [`Lab::capture`](super::Lab::capture); they are by
+    /// default.
     #[must_use]
     pub const fn record(mut self, record: bool) -> Self {
         self.record = record;

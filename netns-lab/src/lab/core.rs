@@ -1,9 +1,8 @@
 //! The core of a lab to be: its namespace, and the socket that will read it.
 //!
-//! To make the ring of a packet socket, the kernel waits for a grace period of
-//! RCU or two, which takes 7 to 16 ms however fast the machine is. The rest of
-//! a lab is made meanwhile, and is ready earlier. A process that builds one lab
-//! after the other has the core of the next one made ahead.
+//! To make the ring of a packet socket, the kernel waits for a grace period of RCU or two, which
+//! takes 7 to 16 ms however fast the machine is. The rest of a lab is made meanwhile, and is ready
+//! earlier. A process that builds one lab after the other has the core of the next one made ahead.
 
 use std::{
     sync::{
@@ -30,8 +29,8 @@ pub(super) struct Core {
 }
 
 impl Core {
-    /// Takes the core that was made ahead, or begins one. The calling thread
-    /// may be in its namespace afterwards.
+    /// Takes the core that was made ahead, or begins one. The calling thread may be in its
+    /// namespace afterwards.
     pub(super) fn take() -> Result<Self, Error> {
         let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).take();
         spare.map_or_else(Self::begin, Ok)
@@ -55,8 +54,8 @@ impl Core {
     }
 }
 
-/// Takes note that a lab was built, and makes a core for the next one if a
-/// process that has built two is going to build more.
+/// Takes note that a lab was built, and makes a core for the next one if a process that has built
+/// two is going to build more.
 pub(super) fn lab_was_built() {
     let first = BUILT.fetch_add(1, Ordering::Relaxed) == 0;
     let spare = || SPARE.lock().unwrap_or_else(PoisonError::into_inner);

@@ -95,9 +95,8 @@ impl Host {
 
     /// Returns a command that will run on the host.
     ///
-    /// The program is killed when the lab is dropped, and, with everything it
-    /// has started itself, when the process that built the lab ends, however
-    /// it ends.
+    /// The program is killed when the lab is dropped, and, with everything it has started itself,
+    /// when the process that built the lab ends, however it ends.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         let namespace = Arc::clone(&self.inner.namespace);
@@ -113,8 +112,8 @@ impl Host {
 
     /// Runs `work` on a new thread on the host, and returns its result.
     ///
-    /// Sockets opened there, and threads started there, belong to the host. A
-    /// panic in `work` goes on in the caller.
+    /// Sockets opened there, and threads started there, belong to the host. A panic in `work` goes
+    /// on in the caller.
     ///
     /// # Errors
     ///
@@ -171,9 +170,8 @@ impl Nat {
         }
     }
 
-    /// Returns how many packets the box has dropped so far for no behaviour of its
-    /// own, but because the model carries no such packets, by the reason. Netfilter
-    /// carries all.
+    /// Returns how many packets the box has dropped so far for no behaviour of its own, but because
+    /// the model carries no such packets, by the reason. Netfilter carries all.
     pub fn not_carried(&self) -> Vec<(DropReason, u64)> {
         match &self.inner {
             Inner::Netfilter(_) => Vec::new(),

@@ -18,9 +18,9 @@ const PAUSE: Duration = Duration::from_micros(100);
 
 /// Waits until links of the thread's namespace send what is given to them.
 ///
-/// Of a pair, the end that is set up first gets its carrier with the other one,
-/// but its queue only a moment later, from a worker of the kernel. Until then it
-/// drops every packet without a word, and a lost SYN costs a second.
+/// Of a pair, the end that is set up first gets its carrier with the other one, but its queue only
+/// a moment later, from a worker of the kernel. Until then it drops every packet without a word,
+/// and a lost SYN costs a second.
 pub(super) fn await_links(links: &[u32]) -> Result<(), Error> {
     let action = "look at the links";
     let mut netlink = Netlink::open(libc::NETLINK_ROUTE)?;

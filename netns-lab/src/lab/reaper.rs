@@ -1,8 +1,8 @@
 //! Ending the programs of a lab together with it.
 //!
-//! Programs write their process number into a pipe before they start. Should
-//! the process that built the lab end, the PID namespace ends them all; this
-//! is for a lab that is dropped while its process goes on.
+//! Programs write their process number into a pipe before they start. Should the process that built
+//! the lab end, the PID namespace ends them all; this is for a lab that is dropped while its
+//! process goes on.
 #![expect(unsafe_code, reason = "signals to processes are system calls")]
 
 use std::{
@@ -49,9 +49,9 @@ pub(super) fn reaper() -> Result<(Reaper, Enrolment), Error> {
     };
     let (reader, writer) = io::pipe().map_err(system)?;
     for descriptor in [reader.as_raw_fd(), writer.as_raw_fd()] {
-        // A list that is full (16,384 programs) refuses the next program
-        // instead of blocking it, and an empty one ends the reaper's reading.
-        // SAFETY: no pointers; the descriptors are open.
+        // A list that is full (16,384 programs) refuses the next program instead of blocking it,
+        // and an empty one ends the reaper's reading. SAFETY: no pointers; the descriptors are
+        // open.
         if unsafe { libc::fcntl(descriptor, libc::F_SETFL, libc::O_NONBLOCK) } < 0 {
             return Err(Error::system("configure a pipe"));
         }
@@ -67,9 +67,8 @@ pub(super) fn reaper() -> Result<(Reaper, Enrolment), Error> {
 impl Reaper {
     /// Kills every program that has enrolled so far.
     ///
-    /// Numbers are those of our own PID namespace, so nothing else can be hit;
-    /// a number comes up again only after as many processes as the system
-    /// allows at once.
+    /// Numbers are those of our own PID namespace, so nothing else can be hit; a number comes up
+    /// again only after as many processes as the system allows at once.
     pub(super) fn kill_all(&mut self) {
         let mut number = [0; 4];
         while self.pipe.read_exact(&mut number).is_ok() {

@@ -7,11 +7,11 @@ use super::spec::Rate;
 /// Bits that a byte has, in nanobits.
 const NANOBITS_PER_BYTE: u128 = 8_000_000_000;
 
-/// What waits to be sent, counted so finely that nothing is ever rounded: a
-/// rate in bits per second sends as many nanobits in each nanosecond.
+/// What waits to be sent, counted so finely that nothing is ever rounded: a rate in bits per second
+/// sends as many nanobits in each nanosecond.
 ///
-/// What waits is one number, not a list of packets: a rate of any height and
-/// a queue of any length cost the same.
+/// What waits is one number, not a list of packets: a rate of any height and a queue of any length
+/// cost the same.
 #[derive(Debug, Clone)]
 pub(super) struct Queue {
     rate: Rate,
@@ -29,8 +29,8 @@ impl Queue {
         }
     }
 
-    /// Takes a packet, and returns how long it takes until its last bit is
-    /// sent, or `None` if the queue is full.
+    /// Takes a packet, and returns how long it takes until its last bit is sent, or `None` if the
+    /// queue is full.
     pub(super) fn take(&mut self, now: Duration, bytes: usize) -> Option<Duration> {
         // A rate of zero is refused before, and must not divide by zero.
         let rate = u128::from(self.rate.bits_per_second.max(1));

@@ -7,9 +7,9 @@ const LEAST_MTU: u16 = 68;
 
 /// The behaviour of a link, the same in both directions.
 ///
-/// Each direction has its own queue and its own randomness. A knob that is
-/// turned changes nothing for the packets that it spares, except that fewer
-/// packets wait in the queue where it keeps some out.
+/// Each direction has its own queue and its own randomness. A knob that is turned changes nothing
+/// for the packets that it spares, except that fewer packets wait in the queue where it keeps some
+/// out.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct LinkSpec {
     pub(super) delay: Duration,
@@ -25,12 +25,11 @@ pub struct LinkSpec {
     pub(super) outage: Option<(Duration, Duration)>,
 }
 
-/// Loss that comes in bursts: the model of Gilbert and Elliott, with a good
-/// state that loses nothing.
+/// Loss that comes in bursts: the model of Gilbert and Elliott, with a good state that loses
+/// nothing.
 ///
 /// Each packet may change the state, and then meets it. Of many packets
-/// `loss * enter / (enter + leave)` are lost, in bursts of `1 / leave` on
-/// average if `loss` is 1.
+/// `loss * enter / (enter + leave)` are lost, in bursts of `1 / leave` on average if `loss` is 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BurstLoss {
     /// The probability that a packet in the good state begins the bad one.
@@ -131,24 +130,23 @@ impl LinkSpec {
         self
     }
 
-    /// Delivers every packet that is not lost a second time with this
-    /// probability, independently of the others.
+    /// Delivers every packet that is not lost a second time with this probability, independently of
+    /// the others.
     ///
-    /// The copy is made behind the queue and takes no rate. It leaves right
-    /// behind the packet, or with a jitter of its own on a link that reorders.
+    /// The copy is made behind the queue and takes no rate. It leaves right behind the packet, or
+    /// with a jitter of its own on a link that reorders.
     #[must_use]
     pub const fn duplicating(mut self, probability: f64) -> Self {
         self.duplication = probability;
         self
     }
 
-    /// Sends packets one after the other at this rate, which counts IP packets
-    /// without the headers of the link.
+    /// Sends packets one after the other at this rate, which counts IP packets without the headers
+    /// of the link.
     ///
-    /// A packet that would make more than `queue_bytes` wait, itself and the
-    /// rest of the one being sent included, is lost (tail drop). A packet that
-    /// meets an idle link is always sent. The time in the queue comes before
-    /// the delay.
+    /// A packet that would make more than `queue_bytes` wait, itself and the rest of the one being
+    /// sent included, is lost (tail drop). A packet that meets an idle link is always sent. The
+    /// time in the queue comes before the delay.
     #[must_use]
     pub const fn rate(mut self, bits_per_second: u64, queue_bytes: u32) -> Self {
         self.rate = Some(Rate {
@@ -160,9 +158,8 @@ impl LinkSpec {
 
     /// Carries no IP packet longer than this.
     ///
-    /// A longer packet is lost, and its sender is told by an ICMP error (RFC
-    /// 1191, RFC 8201) from where the link begins. IPv6 wants at least 1280
-    /// (RFC 8200 section 5), which is not checked.
+    /// A longer packet is lost, and its sender is told by an ICMP error (RFC 1191, RFC 8201) from
+    /// where the link begins. IPv6 wants at least 1280 (RFC 8200 section 5), which is not checked.
     #[must_use]
     pub const fn mtu(mut self, bytes: u16) -> Self {
         self.mtu = Some(bytes);
@@ -170,8 +167,8 @@ impl LinkSpec {
         self
     }
 
-    /// Carries no IP packet longer than this, and tells nobody: a black hole
-    /// (RFC 2923 section 2.1).
+    /// Carries no IP packet longer than this, and tells nobody: a black hole (RFC 2923 section
+    /// 2.1).
     #[must_use]
     pub const fn silent_mtu(mut self, bytes: u16) -> Self {
         self.mtu = Some(bytes);
@@ -179,8 +176,8 @@ impl LinkSpec {
         self
     }
 
-    /// Loses every packet that enters at `from` or later and before `until`,
-    /// counted from the start of the lab. What has entered is still carried.
+    /// Loses every packet that enters at `from` or later and before `until`, counted from the start
+    /// of the lab. What has entered is still carried.
     #[must_use]
     pub const fn outage(mut self, from: Duration, until: Duration) -> Self {
         self.outage = Some((from, until));

@@ -26,8 +26,8 @@ impl Dial<'_> {
         Punch::between("dialler", "listener")
     }
 
-    /// Dials on the ground of the options, as often as one lab is good for and at most so often, and leaves a capture
-    /// file if there is to be one.
+    /// Dials on the ground of the options, as often as one lab is good for and at most so often,
+    /// and leaves a capture file if there is to be one.
     pub(super) fn run(
         self,
         most: u32,

@@ -10,8 +10,8 @@ use crate::oracle::{Endpoint, Outside};
 /// What a lab and two peers need whose endpoints a server has seen.
 const PLAIN: u64 = 128;
 
-/// The same where ports must be guessed: 640 sockets of one side, and two
-/// batches of 640 of the other.
+/// The same where ports must be guessed: 640 sockets of one side, and two batches of 640 of the
+/// other.
 const GUESSING: u64 = 2048;
 
 /// What the rest of the process may need.

@@ -3,8 +3,8 @@
 use super::{Ground, GroundError, Kind, MatrixError, Setup, ShownRun, cell::chains, dial::Dial};
 use crate::report::{Cell, Ladder};
 
-/// Repeats the runs that are to be shown, which comes to the same, and tells
-/// their cells of the ladders.
+/// Repeats the runs that are to be shown, which comes to the same, and tells their cells of the
+/// ladders.
 pub(super) fn of_runs(
     setup: Setup<'_>,
     shown: &[ShownRun],

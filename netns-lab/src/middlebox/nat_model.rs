@@ -36,8 +36,7 @@ fn take_outputs(model: &mut NatModel, out: &mut Vec<Outgoing>) {
     out.extend(std::iter::from_fn(|| model.poll_output()));
 }
 
-/// A NAT model that its owner can look at, and restart, while it works in a
-/// fabric.
+/// A NAT model that its owner can look at, and restart, while it works in a fabric.
 #[derive(Debug, Clone)]
 pub struct SharedModel {
     model: Arc<Mutex<NatModel>>,

@@ -55,9 +55,9 @@ impl NatModel {
         }
     }
 
-    /// Of echoes, lets requests out and replies in alone. A request that comes from
-    /// elsewhere, or is for the box, has no identifier of the box's that would tell
-    /// the host it is for; so there is no reply that could go out.
+    /// Of echoes, lets requests out and replies in alone. A request that comes from elsewhere, or
+    /// is for the box, has no identifier of the box's that would tell the host it is for; so there
+    /// is no reply that could go out.
     fn check_echo(&self, side: Side, flow: &Flow) -> Result<(), DropReason> {
         if flow.protocol != Protocol::Echo {
             return Ok(());
@@ -131,8 +131,7 @@ impl NatModel {
         })
     }
 
-    /// Finds or makes the session of a packet from inside, and says whether its
-    /// mapping is new.
+    /// Finds or makes the session of a packet from inside, and says whether its mapping is new.
     fn outbound_session(&mut self, flow: &Flow) -> Result<(MappingId, bool), DropReason> {
         let (protocol, internal, remote) = (flow.protocol, flow.source, flow.destination);
         if let Some(id) = self.table.by_flow(protocol, internal, remote) {
@@ -257,8 +256,8 @@ impl NatModel {
         if self.table.get(id).is_none() {
             return Err(DropReason::TableFull);
         }
-        // Without inbound refresh a stranger's packets do not make a UDP
-        // mapping live longer (RFC 4787 REQ-6).
+        // Without inbound refresh a stranger's packets do not make a UDP mapping live longer (RFC
+        // 4787 REQ-6).
         self.table.add_session(id, remote, flow.flags, expires);
         Ok(id)
     }
@@ -351,8 +350,8 @@ impl NatModel {
         Ok(verdict)
     }
 
-    /// Translates an ICMP error about a packet that had left (RFC 5382 REQ-9).
-    /// It changes no state (REQ-10).
+    /// Translates an ICMP error about a packet that had left (RFC 5382 REQ-9). It changes no state
+    /// (REQ-10).
     fn inbound_error(&mut self, mut packet: Packet, quoted: &Flow) -> Result<Verdict, DropReason> {
         let (external, remote) = (quoted.source, quoted.destination);
         let internal = self
@@ -410,8 +409,8 @@ impl NatModel {
         }
     }
 
-    /// Returns whether another host that shares the mapping's port has a session
-    /// with the remote endpoint.
+    /// Returns whether another host that shares the mapping's port has a session with the remote
+    /// endpoint.
     fn is_overloaded(&self, id: MappingId, remote: SocketAddr) -> bool {
         self.table.get(id).is_some_and(|own| {
             self.table

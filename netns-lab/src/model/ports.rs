@@ -138,8 +138,8 @@ impl PortAllocator {
     ) -> Option<PortRange> {
         let count = range.count() / u32::from(size);
         let start = number(host) % count;
-        // Neighbours get neighbouring blocks; a host whose block another has
-        // gets the next that is free.
+        // Neighbours get neighbouring blocks; a host whose block another has gets the next that is
+        // free.
         let index = (start..count).chain(0..start).find(|index| {
             let owner = self.blocks.get(&(address, *index));
             owner.is_none_or(|owner| *owner == host)
@@ -152,8 +152,8 @@ impl PortAllocator {
     }
 }
 
-/// Returns whether another mapping with an external endpoint has a session with
-/// the same remote endpoint, so that answers could not be told apart.
+/// Returns whether another mapping with an external endpoint has a session with the same remote
+/// endpoint, so that answers could not be told apart.
 fn clashes(request: Request, external: SocketAddr, table: &Table) -> bool {
     table
         .at_external(request.protocol, external)

@@ -193,9 +193,8 @@ impl Session {
 }
 
 impl SessionState {
-    /// Returns how long the state lasts without packets. A connection that one
-    /// end has closed counts as established until the other has as well (RFC
-    /// 5382 section 5).
+    /// Returns how long the state lasts without packets. A connection that one end has closed
+    /// counts as established until the other has as well (RFC 5382 section 5).
     const fn timeout(self, timers: &Timers) -> Duration {
         match self {
             Self::Udp => timers.udp,

@@ -1,7 +1,7 @@
 //! The mappings of a box and their sessions.
 //!
-//! A mapping lives as long as one of its sessions. All maps are ordered, so
-//! that the same calls always find the same things.
+//! A mapping lives as long as one of its sessions. All maps are ordered, so that the same calls
+//! always find the same things.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,8 +17,8 @@ use super::{
 };
 use crate::packet::{Protocol, TcpFlags};
 
-/// A mapping of an internal endpoint to an external one; the two are the same
-/// where nothing is translated.
+/// A mapping of an internal endpoint to an external one; the two are the same where nothing is
+/// translated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping {
     protocol: Protocol,

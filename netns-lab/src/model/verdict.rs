@@ -7,8 +7,7 @@ use std::{
 
 use p2pconnect_nat::{Dependence, UnsolicitedSyn};
 
-/// What became of a packet. Its `Display` form is one line for captures and
-/// diagrams.
+/// What became of a packet. Its `Display` form is one line for captures and diagrams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Verdict {
@@ -19,8 +18,8 @@ pub enum Verdict {
         /// The source it left with.
         external: SocketAddr,
     },
-    /// It belongs to a mapping, and left with one endpoint translated: the
-    /// source if it came from inside, the destination if from outside.
+    /// It belongs to a mapping, and left with one endpoint translated: the source if it came from
+    /// inside, the destination if from outside.
     Translated {
         /// The endpoint it came with.
         from: SocketAddr,
@@ -85,8 +84,7 @@ pub enum DropReason {
     SimultaneousOpen(SocketAddr),
     /// It is for an external endpoint of the box, which does not hairpin.
     NoHairpinning(SocketAddr),
-    /// Prefix translation has no external address for this endpoint (RFC 6296
-    /// section 3).
+    /// Prefix translation has no external address for this endpoint (RFC 6296 section 3).
     Untranslatable(SocketAddr),
     /// No external port is left for this internal endpoint.
     NoPort(SocketAddr),
@@ -94,8 +92,8 @@ pub enum DropReason {
     TableFull,
     /// It is an ICMP error about no session that the box knows.
     UnrelatedIcmp,
-    /// It is an echo request that does not come from inside and go out, or a reply
-    /// that goes out: whom it is for cannot be told, or nobody has asked for it.
+    /// It is an echo request that does not come from inside and go out, or a reply that goes out:
+    /// whom it is for cannot be told, or nobody has asked for it.
     UnaskedEcho {
         /// Its source.
         source: IpAddr,

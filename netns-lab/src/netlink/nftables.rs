@@ -67,8 +67,8 @@ impl Value {
     }
 }
 
-/// Returns the number that the nft program knows a tuple by; the kernel only
-/// stores it, for people who look with nft.
+/// Returns the number that the nft program knows a tuple by; the kernel only stores it, for people
+/// who look with nft.
 fn nft_type(parts: &[Part]) -> u32 {
     parts
         .iter()
@@ -92,8 +92,7 @@ impl Ruleset {
         }
     }
 
-    /// Adds a base chain that accepts what no rule decides, with its rules; none
-    /// without rules.
+    /// Adds a base chain that accepts what no rule decides, with its rules; none without rules.
     pub(crate) fn chain(mut self, chain: Chain, rules: Vec<Rule>) -> Self {
         if rules.is_empty() {
             return self;

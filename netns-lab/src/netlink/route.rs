@@ -53,8 +53,8 @@ impl VethEnd<'_> {
     }
 }
 
-/// Creates a pair with its ends directly in their namespaces. Only the first is
-/// up: the kernel makes the other before it has anything to be connected to.
+/// Creates a pair with its ends directly in their namespaces. Only the first is up: the kernel
+/// makes the other before it has anything to be connected to.
 pub(crate) fn veth(one: VethEnd<'_>, other: VethEnd<'_>) -> Message {
     let message = Message::new(libc::RTM_NEWLINK, CREATE).raw(&one.header(libc::IFF_UP));
     one.describe(message).nest(libc::IFLA_LINKINFO, |message| {
@@ -85,8 +85,8 @@ pub(crate) fn links() -> Message {
 
 /// Reads an answer to [`links`]: the link's index, if it is running.
 ///
-/// `IFF_RUNNING` would say so too early: it is also set while the state is not
-/// known yet, and the queue of such a link drops what it is given.
+/// `IFF_RUNNING` would say so too early: it is also set while the state is not known yet, and the
+/// queue of such a link drops what it is given.
 pub(crate) fn running_link(body: &[u8]) -> Option<u32> {
     /// Behind struct ifinfomsg.
     const ATTRIBUTES: usize = 16;
@@ -159,9 +159,8 @@ pub(crate) fn route(
 
 /// Makes what comes for one of this namespace's IPv6 addresses arrive here.
 ///
-/// The kernel adds such a route for every address, but for IPv6 only later and
-/// from a worker, which may take tens of milliseconds where many wait for the
-/// same lock; until then it drops what comes.
+/// The kernel adds such a route for every address, but for IPv6 only later and from a worker, which
+/// may take tens of milliseconds where many wait for the same lock; until then it drops what comes.
 pub(crate) fn local(address: Ipv6Addr, index: u32) -> Message {
     let header = [
         libc::AF_INET6 as u8,

@@ -1,8 +1,7 @@
 //! Expressions of nf_tables rules.
 //!
-//! A rule is a list of expressions that load values into registers, compare
-//! them (a comparison that fails ends the rule) and finally act. The numbers
-//! are those of `linux/netfilter/nf_tables.h`.
+//! A rule is a list of expressions that load values into registers, compare them (a comparison that
+//! fails ends the rule) and finally act. The numbers are those of `linux/netfilter/nf_tables.h`.
 
 mod key;
 mod port;
@@ -20,8 +19,8 @@ const fn register(n: u32) -> u32 {
 
 /// Where matches and keys are loaded.
 const KEY: u32 = register(0);
-/// Where map data and NAT addresses are loaded; clear of the largest key (an
-/// IPv6 address and a port, five registers).
+/// Where map data and NAT addresses are loaded; clear of the largest key (an IPv6 address and a
+/// port, five registers).
 const DATA: u32 = register(8);
 /// Where NAT ports are loaded.
 const PORT: u32 = register(9);

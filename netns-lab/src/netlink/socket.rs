@@ -12,8 +12,8 @@ use crate::error::Error;
 /// The kernel sends a dump in datagrams of at most 32 KiB.
 const RECEIVE_BUFFER: usize = 64 * 1024;
 
-/// A whole ruleset goes out in one write; this holds some hundred rules and is
-/// within the limit for ordinary users.
+/// A whole ruleset goes out in one write; this holds some hundred rules and is within the limit for
+/// ordinary users.
 const SEND_BUFFER: libc::c_int = 200 * 1024;
 
 /// `NLMSGERR_ATTR_MSG`: the kernel's own words about an error.

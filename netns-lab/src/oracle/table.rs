@@ -5,8 +5,7 @@ use std::fmt::Write as _;
 use super::{How, Outcome, Timing, percent, punchable};
 use crate::preset::Preset;
 
-/// Returns a Markdown table of all pairs of presets, a in rows and b in columns,
-/// with a legend.
+/// Returns a Markdown table of all pairs of presets, a in rows and b in columns, with a legend.
 ///
 /// It is half full: the other half has a and b exchanged.
 pub fn table(presets: &[Preset]) -> String {

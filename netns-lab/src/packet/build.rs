@@ -45,8 +45,8 @@ impl IcmpHeader {
         }
     }
 
-    /// Tells that a packet is longer than a link carries (RFC 1191 section 4,
-    /// RFC 4443 section 3.2).
+    /// Tells that a packet is longer than a link carries (RFC 1191 section 4, RFC 4443 section
+    /// 3.2).
     pub(crate) fn too_big(ipv4: bool, mtu: u16) -> Self {
         let [high, low] = mtu.to_be_bytes();
         let header = if ipv4 {
@@ -70,8 +70,7 @@ impl IcmpHeader {
         }
     }
 
-    /// Tells that a packet is not let through (RFC 1812 section 5.2.7.1, RFC 4443
-    /// section 3.1).
+    /// Tells that a packet is not let through (RFC 1812 section 5.2.7.1, RFC 4443 section 3.1).
     pub(crate) fn prohibited(ipv4: bool) -> Self {
         if ipv4 {
             Self::unreachable_v4(Icmpv4DstUnreachable::CommProhibited)

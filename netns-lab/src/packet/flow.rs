@@ -16,8 +16,8 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
-    /// ICMP or ICMPv6 echo. The identifier of a request and its reply is the port of
-    /// the end that asks (RFC 5508 section 3.1); the end that answers has port 0.
+    /// ICMP or ICMPv6 echo. The identifier of a request and its reply is the port of the end that
+    /// asks (RFC 5508 section 3.1); the end that answers has port 0.
     Echo,
 }
 

@@ -29,8 +29,7 @@ const fn measured(behaviour: B) -> Fact {
     Fact::new(behaviour, Source::Measured(how))
 }
 
-/// What masquerade of Linux has in common everywhere; the answer to strangers
-/// is up to the rules.
+/// What masquerade of Linux has in common everywhere; the answer to strangers is up to the rules.
 pub(super) const NETFILTER: &[Fact] = &[
     measured(B::Mapping(Dependence::EndpointIndependent)),
     measured(B::Filtering(Dependence::AddressAndPortDependent)),

@@ -42,12 +42,11 @@ pub(super) const LIBVIRT: Preset = Preset {
     }],
 };
 
-/// A proxy, not a NAT: each connection of the guest ends here and goes on by a
-/// socket of the machine. A punch sees from outside what such sockets show: a
-/// new port for each destination, nobody let in, resets from the machine's
-/// stack. What it cannot show is that the guest's handshake is not the one
-/// outside; a SYN that crosses is answered by the machine, and the guest has
-/// its connection all the same.
+/// A proxy, not a NAT: each connection of the guest ends here and goes on by a socket of the
+/// machine. A punch sees from outside what such sockets show: a new port for each destination,
+/// nobody let in, resets from the machine's stack. What it cannot show is that the guest's
+/// handshake is not the one outside; a SYN that crosses is answered by the machine, and the guest
+/// has its connection all the same.
 pub(super) const VIRTUALBOX_NAT: Preset = Preset {
     name: "virtualbox-nat",
     title: "guest behind VirtualBox NAT, a proxy shown as the NAT it resembles",

@@ -9,11 +9,11 @@ use crate::capture::PcapngWriter;
 const WHOLE_PACKETS: usize = 65_535;
 
 impl EventLog {
-    /// Writes the packets to a pcapng file that has an interface for each end
-    /// of each link that was used, and what was done with a packet as its comment.
+    /// Writes the packets to a pcapng file that has an interface for each end of each link that was
+    /// used, and what was done with a packet as its comment.
     ///
-    /// Times count from the start of the lab, as if that had been in 1970; so
-    /// the same log makes the same file.
+    /// Times count from the start of the lab, as if that had been in 1970; so the same log makes
+    /// the same file.
     ///
     /// # Errors
     ///

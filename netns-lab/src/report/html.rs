@@ -17,10 +17,9 @@ const SCRIPT: &str = include_str!("html/script.js");
 impl Report {
     /// Returns the report as one page that needs nothing besides itself.
     ///
-    /// It has the numbers, a heat map for each series, every pair that failed
-    /// or about which the oracle is wrong, and the ladders. It follows the
-    /// reader's choice of light or dark, can be used by keyboard alone and
-    /// without scripts, and prints.
+    /// It has the numbers, a heat map for each series, every pair that failed or about which the
+    /// oracle is wrong, and the ladders. It follows the reader's choice of light or dark, can be
+    /// used by keyboard alone and without scripts, and prints.
     pub fn html(&self) -> String {
         let title = escape(&self.title);
         let mut page = Markup::default();

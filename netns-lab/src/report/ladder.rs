@@ -101,8 +101,8 @@ pub enum Tone {
 }
 
 impl Ladder {
-    /// Returns the ladder with as many steps and columns as anybody can read,
-    /// and in the order of time.
+    /// Returns the ladder with as many steps and columns as anybody can read, and in the order of
+    /// time.
     pub(super) fn bounded(&self) -> Cow<'_, Self> {
         let ordered = self.steps.is_sorted_by_key(|step| step.at);
         let fits = self.steps.len() <= MAX_STEPS && self.columns.len() <= MAX_COLUMNS;

@@ -34,8 +34,8 @@ impl Cell {
 }
 
 impl Report {
-    /// Returns how fast the cells of a series were, in lines: those that
-    /// connected, and those that cannot.
+    /// Returns how fast the cells of a series were, in lines: those that connected, and those that
+    /// cannot.
     pub(super) fn pace(&self, series: &Series) -> Vec<String> {
         let mut lines = Vec::new();
         let mut connected: Vec<_> = series

@@ -7,8 +7,7 @@ use super::{Cell, Expected, Report, Series};
 /// How much longer than the path takes the median of a cell may be.
 const MAX_RATIO: f64 = 1.3;
 
-/// The fewest runs whose median is judged: of fewer, a single one that needed a
-/// second try decides.
+/// The fewest runs whose median is judged: of fewer, a single one that needed a second try decides.
 const MIN_RUNS: u32 = 10;
 
 /// How long a pair that cannot connect may be tried.
@@ -24,8 +23,8 @@ pub enum Standing {
     AsExpected,
     /// It connected, but not as often as the oracle lets expect.
     TooSeldom,
-    /// It connected as often as the oracle lets expect, but half of the time
-    /// much later than the path allows.
+    /// It connected as often as the oracle lets expect, but half of the time much later than the
+    /// path allows.
     Slow,
     /// It never connected, though the oracle allows it.
     Failed,
@@ -68,11 +67,10 @@ impl Standing {
 impl Cell {
     /// Returns how the cell did.
     ///
-    /// Where the oracle gives a chance, few successes count as a failure only
-    /// if they are less likely than one in a hundred; no success at all always
-    /// does, so that nothing is hidden by bad luck. Of enough runs the median
-    /// must be within 1.3 times what the path takes; what cannot connect must
-    /// be given up within a second.
+    /// Where the oracle gives a chance, few successes count as a failure only if they are less
+    /// likely than one in a hundred; no success at all always does, so that nothing is hidden by
+    /// bad luck. Of enough runs the median must be within 1.3 times what the path takes; what
+    /// cannot connect must be given up within a second.
     pub fn standing(&self) -> Standing {
         if self.runs == 0 {
             return Standing::NotRun;
@@ -140,14 +138,14 @@ impl Series {
 }
 
 impl Report {
-    /// Returns every cell that the oracle allows and that failed, or connected
-    /// less often or more slowly than it should, with the series it is of.
+    /// Returns every cell that the oracle allows and that failed, or connected less often or more
+    /// slowly than it should, with the series it is of.
     pub fn work_list(&self) -> Vec<(&Series, &Cell)> {
         self.cells_that(Standing::is_work)
     }
 
-    /// Returns every cell that connected although the oracle says that it
-    /// cannot, or was given up too late, with the series it is of.
+    /// Returns every cell that connected although the oracle says that it cannot, or was given up
+    /// too late, with the series it is of.
     pub fn alarms(&self) -> Vec<(&Series, &Cell)> {
         self.cells_that(Standing::is_alarm)
     }

@@ -11,11 +11,11 @@ const LEGEND: &str = "number: median ms; n/m: connected n times of m; FAIL: neve
                       time; .: not run\n";
 
 impl Report {
-    /// Returns the report for a terminal: a matrix for each series, the pairs
-    /// that failed, and those about which the oracle is wrong.
+    /// Returns the report for a terminal: a matrix for each series, the pairs that failed, and
+    /// those about which the oracle is wrong.
     ///
-    /// A matrix of 20 kinds is some 130 characters wide. No line is broken, so
-    /// that the list can be searched.
+    /// A matrix of 20 kinds is some 130 characters wide. No line is broken, so that the list can be
+    /// searched.
     pub fn summary(&self) -> String {
         let mut text = format!("{}\n", clean(&self.title));
         if !self.path.is_empty() {

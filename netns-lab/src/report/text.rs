@@ -5,8 +5,8 @@ use std::{fmt, fmt::Write as _, time::Duration};
 /// Stands for characters that would do something else than be seen.
 const REPLACEMENT: char = '\u{fffd}';
 
-/// Returns a text as one line without control characters, which could make a
-/// terminal or a reader take it for something else.
+/// Returns a text as one line without control characters, which could make a terminal or a reader
+/// take it for something else.
 pub(super) fn clean(text: &str) -> String {
     text.chars()
         .map(|character| match character {
@@ -41,8 +41,8 @@ pub(super) fn millis(duration: Duration) -> String {
     }
 }
 
-/// Breaks a cleaned text into lines of at most `width` characters, between
-/// words where that is possible, else behind a hyphen.
+/// Breaks a cleaned text into lines of at most `width` characters, between words where that is
+/// possible, else behind a hyphen.
 pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     let width = width.max(1);
     let mut lines = Vec::new();

@@ -95,8 +95,8 @@ pub(super) fn is_known(name: &str) -> bool {
     known().contains(&name)
 }
 
-/// Returns the boxes that a name stands for, innermost first; `more` names
-/// would have been right as well.
+/// Returns the boxes that a name stands for, innermost first; `more` names would have been right as
+/// well.
 pub(super) fn by_name(value: &Value<'_>, more: &[&str]) -> Result<Vec<NatSpec>, Fault> {
     let name = value.text()?;
     if let Some((_, spec)) = KINDS.iter().find(|(kind, _)| *kind == name) {
@@ -111,8 +111,8 @@ pub(super) fn by_name(value: &Value<'_>, more: &[&str]) -> Result<Vec<NatSpec>, 
     )
 }
 
-/// Reads the boxes that a table describes: those of its preset, which can only
-/// be changed if it is one.
+/// Reads the boxes that a table describes: those of its preset, which can only be changed if it is
+/// one.
 pub(super) fn read(fields: &Fields<'_>, value: &Value<'_>) -> Result<Vec<NatSpec>, Fault> {
     let mut specs = fields.or("preset", vec![NatSpec::rfc5382()], |it| by_name(it, &[]))?;
     if let [spec] = specs.as_mut_slice() {

@@ -70,8 +70,7 @@ impl DialEnd {
 pub struct DialRun {
     /// How it ended.
     pub end: DialEnd,
-    /// In what way it connected: `simultaneous-open` or `connected`. Real
-    /// kernels do not tell.
+    /// In what way it connected: `simultaneous-open` or `connected`. Real kernels do not tell.
     pub how: Option<String>,
     /// When it connected, counted from the start of the run.
     pub at: Option<Duration>,
@@ -145,12 +144,12 @@ struct Seen {
     log: EventLog,
 }
 
-/// Does what a scenario says, and compares the outcome with what it expects. If it has a punch, the contender dials.
+/// Does what a scenario says, and compares the outcome with what it expects. If it has a punch, the
+/// contender dials.
 ///
 /// # Errors
 ///
-/// [`RunError`] if the ground cannot show it; an outcome that was not expected
-/// is no error.
+/// [`RunError`] if the ground cannot show it; an outcome that was not expected is no error.
 pub fn run(
     scenario: &Scenario,
     ground: Ground,

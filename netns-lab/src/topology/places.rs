@@ -12,8 +12,8 @@ impl Topology {
         self.hosts.iter().map(|host| host.name.as_str())
     }
 
-    /// Returns the boxes in front of a host, the innermost first, with their
-    /// names; none if there is no such host.
+    /// Returns the boxes in front of a host, the innermost first, with their names; none if there
+    /// is no such host.
     pub fn boxes_of(&self, host: &str) -> Vec<(String, &crate::NatSpec)> {
         let Some(host) = self.hosts.iter().find(|it| it.name == host) else {
             return Vec::new();
@@ -35,8 +35,8 @@ impl Topology {
         boxes
     }
 
-    /// Returns the columns of a ladder that shows some of the hosts with their
-    /// boxes: the first host on the left of the core, the others on its right.
+    /// Returns the columns of a ladder that shows some of the hosts with their boxes: the first
+    /// host on the left of the core, the others on its right.
     ///
     /// A box that hosts share is shown once.
     pub fn ladder_places(&self, hosts: &[&str]) -> Vec<LadderPlace> {

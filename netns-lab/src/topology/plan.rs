@@ -7,8 +7,8 @@
 //! - 198.51.100.n for a box of its own that translates nothing;
 //! - 2001:db8:n::2, unless a box translates IPv6; behind NAT66, fd00:0:n::2.
 //!
-//! Shared boxes have addresses from 203.0.113.151 on, one after the other, or
-//! 10.151.n.2 and on behind another one, and 2001:db8:1000+n::1.
+//! Shared boxes have addresses from 203.0.113.151 on, one after the other, or 10.151.n.2 and on
+//! behind another one, and 2001:db8:1000+n::1.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -47,8 +47,7 @@ pub(crate) struct PlannedNode {
     /// The place of the box above it in the list.
     pub(crate) parent: Option<usize>,
     pub(crate) link: LinkSpec,
-    /// The addresses on the link above it: one IPv4 address or more, and one
-    /// IPv6 address.
+    /// The addresses on the link above it: one IPv4 address or more, and one IPv6 address.
     pub(crate) addresses: Vec<IpAddr>,
     /// Of all that it draws at random.
     pub(crate) seed: u64,
@@ -153,9 +152,8 @@ impl Plan {
 }
 
 impl Plan {
-    /// Makes the places of the plan; those boxes for which `middlebox` returns
-    /// nothing are left to the owner. The numbers of the nodes are their places
-    /// in the plan.
+    /// Makes the places of the plan; those boxes for which `middlebox` returns nothing are left to
+    /// the owner. The numbers of the nodes are their places in the plan.
     pub(crate) fn fabric(
         &self,
         seed: u64,
@@ -304,8 +302,7 @@ impl Planner {
         }
     }
 
-    /// Moves an IPv6 address into the network that the next box above which
-    /// translates has inside.
+    /// Moves an IPv6 address into the network that the next box above which translates has inside.
     fn inside_ipv6(&self, parent: Option<usize>, address: Ipv6Addr) -> IpAddr {
         let hiding = self.hiding(parent, |hides| hides.ipv6);
         let Some(Planned::Box(nat)) = hiding.map(|node| &self.nodes[node].kind) else {

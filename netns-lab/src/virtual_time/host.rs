@@ -243,8 +243,8 @@ impl Host {
         "to a listener"
     }
 
-    /// Returns the initial sequence number of a connection (RFC 6528), which is
-    /// beyond those of older connections between the same ends.
+    /// Returns the initial sequence number of a connection (RFC 6528), which is beyond those of
+    /// older connections between the same ends.
     fn initial_sequence(&self, now: Duration, flow: Flow) -> Seq {
         let mut hasher = DefaultHasher::new();
         (self.secret, flow).hash(&mut hasher);

@@ -22,8 +22,8 @@ impl SocketId {
     }
 }
 
-/// Returns whether some packet would be for both of two addresses that sockets are bound to: they are the same, or one is
-/// the unspecified one of their family.
+/// Returns whether some packet would be for both of two addresses that sockets are bound to: they
+/// are the same, or one is the unspecified one of their family.
 pub fn addresses_overlap(one: IpAddr, other: IpAddr) -> bool {
     let same_family = one.is_ipv4() == other.is_ipv4();
     same_family && (one == other || one.is_unspecified() || other.is_unspecified())
@@ -87,8 +87,8 @@ pub enum Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum SocketError {
-    /// The host does not have the local address, the two ends are not of one
-    /// family, or a connection between just these ends exists (`EADDRNOTAVAIL`).
+    /// The host does not have the local address, the two ends are not of one family, or a
+    /// connection between just these ends exists (`EADDRNOTAVAIL`).
     #[error("address not available")]
     AddressNotAvailable,
     /// Somebody has that port already, or there is none left (`EADDRINUSE`).
@@ -168,8 +168,7 @@ pub struct TcpInfo {
     pub is_scaled: bool,
     /// The bytes of data that the longest segment carries.
     pub largest_segment: u16,
-    /// How long nothing has come, if something had to be sent again or was asked
-    /// without an answer.
+    /// How long nothing has come, if something had to be sent again or was asked without an answer.
     pub unanswered_for: Option<Duration>,
     /// Bytes that the other end has not acknowledged, sent or not, FIN being one.
     pub outstanding: usize,

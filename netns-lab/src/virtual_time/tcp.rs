@@ -1,5 +1,4 @@
-//! A TCP connection (RFC 9293), as Linux runs it: segments in, packets out, at a
-//! given time.
+//! A TCP connection (RFC 9293), as Linux runs it: segments in, packets out, at a given time.
 //!
 //! It knows nothing of other connections, nor of listeners: its host decides which
 //! segments are for it.
@@ -20,8 +19,8 @@ use timers::RoundTrip;
 
 pub(super) use segment::{Flow, Segment, Seq, is_syn, read, sequence};
 
-/// Bytes that may wait to be read, and to be acknowledged: between what Linux begins
-/// with and what it goes up to (`tcp_rmem`, `tcp_wmem`).
+/// Bytes that may wait to be read, and to be acknowledged: between what Linux begins with and what
+/// it goes up to (`tcp_rmem`, `tcp_wmem`).
 const RECEIVE_BUFFER: usize = 512 * 1024;
 const SEND_BUFFER: usize = 256 * 1024;
 
@@ -42,8 +41,7 @@ pub(super) const MTU: u16 = 1500;
 /// (`tcp_invalid_ratelimit`).
 const CHALLENGE_PAUSE: Duration = Duration::from_millis(500);
 
-/// How long FIN-WAIT-2 lasts when the program is gone (`tcp_fin_timeout`), and
-/// TIME-WAIT.
+/// How long FIN-WAIT-2 lasts when the program is gone (`tcp_fin_timeout`), and TIME-WAIT.
 const FIN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The states of RFC 9293 section 3.3.2, without LISTEN.
@@ -177,8 +175,8 @@ impl Tcb {
         self.send_data(now);
     }
 
-    /// Closes the connection for its program: with FIN, or with RST where data is
-    /// unread, as Linux does.
+    /// Closes the connection for its program: with FIN, or with RST where data is unread, as Linux
+    /// does.
     pub(super) fn close(&mut self, now: Duration) {
         if self.established.is_none() || self.receiver.len() > 0 {
             return self.abort();
@@ -301,8 +299,8 @@ impl Tcb {
         self.state == State::Closed
     }
 
-    /// Returns whether a SYN with this sequence number begins a new connection
-    /// between these ends (RFC 9293 section 3.10.7.4, in TIME-WAIT).
+    /// Returns whether a SYN with this sequence number begins a new connection between these ends
+    /// (RFC 9293 section 3.10.7.4, in TIME-WAIT).
     pub(super) fn gives_way_to(&self, syn: &Segment<'_>) -> bool {
         self.state == State::TimeWait
             && is_syn(syn)

@@ -30,8 +30,8 @@ pub use changes::Change;
 
 /// Hosts, middleboxes and a core, with a clock of their own.
 ///
-/// Nothing happens but in [`World::run_until`] and [`World::step`]; the calls
-/// on sockets return at once, and take no time.
+/// Nothing happens but in [`World::run_until`] and [`World::step`]; the calls on sockets return at
+/// once, and take no time.
 #[derive(Debug)]
 pub struct World {
     fabric: Fabric,
@@ -61,8 +61,8 @@ impl World {
         }
     }
 
-    /// Makes the world that a description describes; with the addresses, and
-    /// the luck, that a lab in namespaces would have.
+    /// Makes the world that a description describes; with the addresses, and the luck, that a lab
+    /// in namespaces would have.
     ///
     /// # Errors
     ///
@@ -112,20 +112,19 @@ impl World {
         self.models.get(name)
     }
 
-    /// Returns the addresses that the box with this name translates to, if it has a
-    /// model ([`World::model`]).
+    /// Returns the addresses that the box with this name translates to, if it has a model
+    /// ([`World::model`]).
     pub fn external_addresses(&self, name: &str) -> Vec<IpAddr> {
         let model = self.models.get(name);
         model.map_or_else(Vec::new, |it| it.with(|model| model.external().to_vec()))
     }
 
-    /// Adds a host with any number of addresses; the first ones count first where
-    /// one is chosen, see [`World::source_address`].
+    /// Adds a host with any number of addresses; the first ones count first where one is chosen,
+    /// see [`World::source_address`].
     ///
     /// # Errors
     ///
-    /// [`WorldError`] if an address is already in use where it would have to be
-    /// routed.
+    /// [`WorldError`] if an address is already in use where it would have to be routed.
     pub fn add_host(
         &mut self,
         name: &str,
@@ -140,14 +139,12 @@ impl World {
 
     /// Adds a middlebox with the addresses that it has outside, if any.
     ///
-    /// What is behind a box is reachable from outside it by its own addresses
-    /// in a family where the box has none (a firewall), and by the box's
-    /// otherwise (a NAT).
+    /// What is behind a box is reachable from outside it by its own addresses in a family where the
+    /// box has none (a firewall), and by the box's otherwise (a NAT).
     ///
     /// # Errors
     ///
-    /// [`WorldError`] if an address is already in use where it would have to
-    /// be routed.
+    /// [`WorldError`] if an address is already in use where it would have to be routed.
     pub fn add_middlebox(
         &mut self,
         name: &str,
@@ -163,8 +160,8 @@ impl World {
         Ok(BoxId(id))
     }
 
-    /// Adds a NAT or a firewall as its specification says, which [`World::model`]
-    /// and [`World::reboot`] know by its name.
+    /// Adds a NAT or a firewall as its specification says, which [`World::model`] and
+    /// [`World::reboot`] know by its name.
     ///
     /// # Errors
     ///
@@ -185,8 +182,8 @@ impl World {
         Ok(id)
     }
 
-    /// Takes the link above a host or box up or down; what is on it already
-    /// still arrives. Returns whether there is such a place.
+    /// Takes the link above a host or box up or down; what is on it already still arrives. Returns
+    /// whether there is such a place.
     pub fn set_link_up(&mut self, name: &str, up: bool) -> bool {
         let node = self.fabric.find(name);
         if let Some(node) = node {
@@ -219,8 +216,8 @@ impl World {
         change.into_iter().chain(packet).min()
     }
 
-    /// Lets the next event happen if it is due until `limit`; else moves the
-    /// clock there and returns false.
+    /// Lets the next event happen if it is due until `limit`; else moves the clock there and
+    /// returns false.
     pub fn step(&mut self, limit: Duration) -> bool {
         let happened = self.change(limit) || self.fabric.step(limit);
         while let Some(output) = self.fabric.poll_output() {
@@ -235,11 +232,10 @@ impl World {
         happened
     }
 
-    /// Lets time pass until `done` says so, or until `limit`; returns whether
-    /// it said so.
+    /// Lets time pass until `done` says so, or until `limit`; returns whether it said so.
     ///
-    /// It is asked before anything happens and after each event, and may act
-    /// on the world itself, as programs on its hosts do.
+    /// It is asked before anything happens and after each event, and may act on the world itself,
+    /// as programs on its hosts do.
     pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) -> bool {
         loop {
             if done(self) {
@@ -251,8 +247,7 @@ impl World {
         }
     }
 
-    /// Leaves the log as it is: of a dial with a thousand sockets nobody reads
-    /// every packet.
+    /// Leaves the log as it is: of a dial with a thousand sockets nobody reads every packet.
     pub const fn stop_log(&mut self) {
         self.keeps_log = false;
     }

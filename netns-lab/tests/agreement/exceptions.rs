@@ -10,8 +10,8 @@ use crate::ground::Sight;
 pub(crate) struct Exception {
     scripts: &'static [&'static str],
     applies: fn(&NatSpec) -> bool,
-    /// What netfilter shows and the model does not; if there is nothing, it is
-    /// a matter of chance, since it depends on initial sequence numbers.
+    /// What netfilter shows and the model does not; if there is nothing, it is a matter of chance,
+    /// since it depends on initial sequence numbers.
     netfilter: Option<&'static str>,
     /// What the model shows and netfilter does not, where it is always the same.
     model: Option<&'static str>,

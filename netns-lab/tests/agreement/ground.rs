@@ -10,8 +10,8 @@ use std::{
 use netns_lab::{Event, EventLog};
 use netns_lab_rig::packets::{ACK, RST, SYN, ends, flags, icmp};
 
-/// How long nothing must happen to count as silence: longer than any round
-/// trip here, shorter than the first repetition of a SYN after one second.
+/// How long nothing must happen to count as silence: longer than any round trip here, shorter than
+/// the first repetition of a SYN after one second.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(700);
 
 /// A socket, in the order in which the script got it.

@@ -1,5 +1,5 @@
-//! The same scripts on boxes of netfilter and of the model, and on hosts of
-//! kernels and of virtual time: all must see the same.
+//! The same scripts on boxes of netfilter and of the model, and on hosts of kernels and of virtual
+//! time: all must see the same.
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 #![expect(clippy::print_stdout, reason = "what was seen explains a failure")]
 

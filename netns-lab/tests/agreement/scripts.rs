@@ -137,8 +137,7 @@ fn crossing_gates(nat: NatSpec) -> Topology {
     )
 }
 
-/// The SYN from `a` is at the other box before `b` sends its own, whose way is
-/// open then.
+/// The SYN from `a` is at the other box before `b` sends its own, whose way is open then.
 fn a_first_gate(nat: NatSpec) -> Topology {
     gated(nat, &[("syn from b to a", "syn from a to b at b.nat")])
 }
@@ -205,8 +204,7 @@ fn meet(
     Some((client, socket, seen))
 }
 
-/// Three destinations for one port, and one for another (mapping, port
-/// assignment, table limit).
+/// Three destinations for one port, and one for another (mapping, port assignment, table limit).
 fn destinations(ground: &mut dyn Ground, sight: &mut Sight) {
     for (server, port) in [("s", 1), ("s", 2), ("t", 1)] {
         ground.listen(server, port);

@@ -29,8 +29,8 @@ const CROSSINGS: [SimultaneousOpen; 3] = [
     SimultaneousOpen::Reset,
 ];
 
-/// The number of choices of each behaviour: mapping, filtering, ports, answer,
-/// crossing SYNs, hairpinning, pickup, translation.
+/// The number of choices of each behaviour: mapping, filtering, ports, answer, crossing SYNs,
+/// hairpinning, pickup, translation.
 const CHOICES: [usize; 8] = [3, 3, 5, 4, 3, 2, 2, 2];
 
 type Choice = [usize; 8];

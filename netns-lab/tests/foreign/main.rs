@@ -1,6 +1,5 @@
-//! Programs that are not ours run in a lab: OpenSSH, which opens TCP
-//! connections as any program does and says in its own words how they fare,
-//! and `ping`, which everybody tries first.
+//! Programs that are not ours run in a lab: OpenSSH, which opens TCP connections as any program
+//! does and says in its own words how they fare, and `ping`, which everybody tries first.
 //!
 //! A missing program is a failed test; `tests/run` installs it.
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]

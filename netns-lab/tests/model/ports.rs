@@ -162,8 +162,7 @@ proptest! {
         prop_assert_ne!(ports(seed), ports(seed ^ 1));
     }
 
-    /// RFC 7422 section 2: all ports of a host lie in its block, and no two
-    /// hosts share one.
+    /// RFC 7422 section 2: all ports of a host lie in its block, and no two hosts share one.
     #[test]
     fn each_host_has_a_block_of_its_own(
         seed: u64,

@@ -1,5 +1,5 @@
-//! The requirements of RFC 5382, one by one. REQ-6 is about application-level
-//! gateways, of which the model has none.
+//! The requirements of RFC 5382, one by one. REQ-6 is about application-level gateways, of which
+//! the model has none.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
@@ -46,8 +46,8 @@ fn remote() -> impl Strategy<Value = SocketAddr> {
 }
 
 proptest! {
-    /// REQ-1: the mapping is endpoint-independent; and for the other classes,
-    /// that it depends on just what RFC 4787 section 4.1 says.
+    /// REQ-1: the mapping is endpoint-independent; and for the other classes, that it depends on
+    /// just what RFC 4787 section 4.1 says.
     #[test]
     fn req_1_mappings_depend_on_what_their_class_says(
         spec in spec_without_overload(),
@@ -72,8 +72,8 @@ proptest! {
         prop_assert_eq!(external.len(), seen.len());
     }
 
-    /// REQ-2: the three-way handshake from inside, data and both orders of FIN
-    /// pass every class, and the state follows.
+    /// REQ-2: the three-way handshake from inside, data and both orders of FIN pass every class,
+    /// and the state follows.
     #[test]
     fn req_2_connections_from_inside_pass(spec in spec(), a in internal(), b in remote(), first in any::<bool>()) {
         let mut bench = Bench::new(spec);
@@ -96,8 +96,8 @@ proptest! {
         prop_assert_eq!(bench.send(a, b, ACK), Some(external));
     }
 
-    /// REQ-2a: simultaneous open passes every class, whichever SYN comes first
-    /// once there is permission.
+    /// REQ-2a: simultaneous open passes every class, whichever SYN comes first once there is
+    /// permission.
     #[test]
     fn req_2a_simultaneous_open_passes(spec in spec(), a in internal(), b in remote()) {
         let mut bench = Bench::new(spec);
@@ -109,8 +109,8 @@ proptest! {
         prop_assert_eq!(state(&bench), SessionState::Established);
     }
 
-    /// REQ-2: a connection from outside passes where filtering permits it, and
-    /// its answers leave from the endpoint that was asked.
+    /// REQ-2: a connection from outside passes where filtering permits it, and its answers leave
+    /// from the endpoint that was asked.
     #[test]
     fn req_2_connections_from_outside_pass(spec in spec(), a in internal(), b in remote()) {
         let spec = NatSpec { filtering: EI, ..spec };
@@ -177,8 +177,8 @@ proptest! {
         }
     }
 
-    /// REQ-5: established connections stay for 2 h 4 min, partially open ones
-    /// for 4 min after their last packet, and no longer.
+    /// REQ-5: established connections stay for 2 h 4 min, partially open ones for 4 min after their
+    /// last packet, and no longer.
     #[test]
     fn req_5_idle_connections_are_kept_for_their_time(
         spec in spec(),
@@ -214,8 +214,8 @@ proptest! {
         }
     }
 
-    /// REQ-8 and REQ-8a: two hosts inside connect through their external
-    /// endpoints, and each sees the other's external one.
+    /// REQ-8 and REQ-8a: two hosts inside connect through their external endpoints, and each sees
+    /// the other's external one.
     #[test]
     fn req_8_hosts_inside_meet_by_hairpinning(spec in spec_without_overload(), port in 1024u16..60_000) {
         let spec = NatSpec { mapping: EI, ..spec };

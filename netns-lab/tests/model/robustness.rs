@@ -298,8 +298,8 @@ proptest! {
         }
     }
 
-    /// Any damage to a good packet: cut off, and a byte changed, with the
-    /// header checksum mended so that it gets past the first look.
+    /// Any damage to a good packet: cut off, and a byte changed, with the header checksum mended so
+    /// that it gets past the first look.
     #[test]
     fn damaged_packets_never_panic(
         spec in spec(),

@@ -13,8 +13,8 @@ use crate::{
     net::{PATIENCE, connect, connect_and_accept, listen},
 };
 
-/// Opens a mapping to one server. Returns whether it gets in from another port,
-/// and whether another server gets in.
+/// Opens a mapping to one server. Returns whether it gets in from another port, and whether another
+/// server gets in.
 fn who_gets_in(nat: NatSpec, ipv6: bool) -> [bool; 2] {
     let lab = lab(nat);
     let (s, t, a) = (lab.host("s"), lab.host("t"), lab.host("a"));

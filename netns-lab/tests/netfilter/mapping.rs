@@ -29,8 +29,8 @@ fn ports_seen(nat: NatSpec) -> [u16; 3] {
     [seen[0].port(), seen[1].port(), seen[2].port()]
 }
 
-/// Checks all mappings with one way of choosing ports; `check` sees the ports
-/// in the order in which they were given out.
+/// Checks all mappings with one way of choosing ports; `check` sees the ports in the order in which
+/// they were given out.
 fn every_mapping(ports: PortAssignment, check: impl Fn(&[u16])) {
     for (mapping, is_right) in [
         (

@@ -1,22 +1,20 @@
 //! The oracle against the best that the reference puncher can do.
 //!
-//! A box has 3 mappings x 5 port assignments x 3 filterings x 5 answers x 3
-//! ways with a simultaneous open x 3 effects of a reset: 2,025 kinds, 2 million
-//! pairs. They are covered like this:
+//! A box has 3 mappings x 5 port assignments x 3 filterings x 5 answers x 3 ways with a
+//! simultaneous open x 3 effects of a reset: 2,025 kinds, 2 million pairs. They are covered like
+//! this:
 //!
-//! - Mapping and port assignment decide which endpoint a host appears from, and
-//!   nothing else: that a peer's SYN is then let in looks at the mapping which
-//!   that endpoint has. `predicting` goes through all 15 of them, and their
-//!   chains of two. Here one stands for those that are predictable, and one for
-//!   those that are not.
-//! - The two ICMP errors end an attempt alike, whatever the program is told;
-//!   one stands for both. The late error comes after 6 s, when all SYNs have
-//!   been sent: it is silence.
-//! - All that is left is run for every pair with real TCP stacks:
-//!   2 x 3 x 3 x 3 x 3 kinds, 13,203 pairs.
-//! - Pairs of chains of up to two boxes drawn from all 2,025 kinds, firewalls
-//!   among them, different ones in each run, look for faults in these reasons.
-//!   The boxes of a chain answer alike (see the limits of the oracle).
+//! - Mapping and port assignment decide which endpoint a host appears from, and nothing else: that
+//!   a peer's SYN is then let in looks at the mapping which that endpoint has. `predicting` goes
+//!   through all 15 of them, and their chains of two. Here one stands for those that are
+//!   predictable, and one for those that are not.
+//! - The two ICMP errors end an attempt alike, whatever the program is told; one stands for both.
+//!   The late error comes after 6 s, when all SYNs have been sent: it is silence.
+//! - All that is left is run for every pair with real TCP stacks: 2 x 3 x 3 x 3 x 3 kinds, 13,203
+//!   pairs.
+//! - Pairs of chains of up to two boxes drawn from all 2,025 kinds, firewalls among them, different
+//!   ones in each run, look for faults in these reasons. The boxes of a chain answer alike (see the
+//!   limits of the oracle).
 
 use std::{
     env,

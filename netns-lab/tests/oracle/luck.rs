@@ -1,5 +1,4 @@
-//! The formulas for many SYNs, against the port allocator of the model and
-//! against real TCP stacks.
+//! The formulas for many SYNs, against the port allocator of the model and against real TCP stacks.
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
@@ -49,8 +48,7 @@ fn keeping() -> NatSpec {
     }
 }
 
-/// Returns the ports that a host appears from when it dials each of these from
-/// a port of its own.
+/// Returns the ports that a host appears from when it dials each of these from a port of its own.
 fn appears(spec: NatSpec, seed: u64, targets: impl Iterator<Item = u16>) -> Vec<u16> {
     let chain = [spec];
     let mut stage = Stage::new([&chain, &[]], seed);
@@ -73,8 +71,8 @@ fn check(a: NatSpec, b: NatSpec, won: impl Fn(u64) -> bool) {
     assert!(difference < TOLERANCE, "{measured} but {said}");
 }
 
-/// Returns the ports that one side guesses in a game: which they are does not
-/// matter where the other's are random, so they are in a row.
+/// Returns the ports that one side guesses in a game: which they are does not matter where the
+/// other's are random, so they are in a row.
 fn guesses(first: u16, last: u16, seed: u64) -> impl Iterator<Item = u16> {
     let count = u64::from(last - first) + 1;
     (0..u64::from(SYNS)).map(move |nth| first + ((seed * 7919 + nth) % count) as u16)
@@ -108,15 +106,13 @@ fn block_of(port: u16, size: u16) -> u16 {
     LOWEST + (port - LOWEST) / size * size
 }
 
-/// What a side sends in a game: from how many of its ports to which of the
-/// other's.
+/// What a side sends in a game: from how many of its ports to which of the other's.
 struct Volley {
     from: std::ops::Range<u16>,
     to: Vec<SocketAddr>,
 }
 
-/// Lets both sides send all their SYNs at once, and returns whether just one
-/// connection came of it.
+/// Lets both sides send all their SYNs at once, and returns whether just one connection came of it.
 fn play(mut stage: Stage, volleys: [Volley; 2]) -> bool {
     let mut attempts: [Vec<SocketId>; 2] = [Vec::new(), Vec::new()];
     for (side, volley) in volleys.into_iter().enumerate() {
@@ -148,8 +144,8 @@ fn assert_filling(a: NatSpec, b: NatSpec) {
     assert!(certain, "{said}");
 }
 
-/// Each side names a port that its connection to the server has not taken, and
-/// dials the other's from all of its own.
+/// Each side names a port that its connection to the server has not taken, and dials the other's
+/// from all of its own.
 #[test]
 fn two_small_blocks_are_filled() {
     for (sizes, seed) in [[512, 512], [32, 512], [512, 64], [1024, 32]]
@@ -177,8 +173,7 @@ fn two_small_blocks_are_filled() {
     }
 }
 
-/// The port that is kept needs no more than one SYN, however the other's
-/// mapping depends on it.
+/// The port that is kept needs no more than one SYN, however the other's mapping depends on it.
 #[test]
 fn a_port_that_is_kept_meets_a_small_block() {
     let (kept, block) = (symmetric(PortAssignment::Preserved), in_block(256));

@@ -1,5 +1,4 @@
-//! The reference puncher: every way to punch that the oracle's rules know of,
-//! and some more.
+//! The reference puncher: every way to punch that the oracle's rules know of, and some more.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -99,9 +98,9 @@ impl Strategy {
     }
 }
 
-/// Punches, with the ports right wherever they must be predictable; `asked` says
-/// which sides have asked the server from the port that they punch from.
-/// Returns whether both sides have a connection then.
+/// Punches, with the ports right wherever they must be predictable; `asked` says which sides have
+/// asked the server from the port that they punch from. Returns whether both sides have a
+/// connection then.
 pub(crate) fn punch(
     chains: [&[NatSpec]; 2],
     asked: [bool; 2],

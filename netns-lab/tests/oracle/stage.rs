@@ -1,5 +1,4 @@
-//! Two hosts behind chains of boxes, a server, and the gift of seeing where a
-//! host would appear.
+//! Two hosts behind chains of boxes, a server, and the gift of seeing where a host would appear.
 
 use std::{
     net::{IpAddr, SocketAddr},

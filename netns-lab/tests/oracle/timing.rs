@@ -42,8 +42,7 @@ fn routers() -> Vec<NatSpec> {
     routers
 }
 
-/// Returns whether both dialling in an order works, with second tries if that
-/// is what it takes.
+/// Returns whether both dialling in an order works, with second tries if that is what it takes.
 fn works(chains: [&[NatSpec]; 2], order: Order, tries: &[[bool; 2]]) -> bool {
     tries.iter().any(|&redial| {
         let plan = Plan::Both;

@@ -1,5 +1,5 @@
-//! A matrix of the presets as a simple puncher finds it in virtual time, so
-//! that pages are tested with what they will show.
+//! A matrix of the presets as a simple puncher finds it in virtual time, so that pages are tested
+//! with what they will show.
 
 use std::{
     collections::BTreeMap,

@@ -144,8 +144,7 @@ impl Chaos {
         SocketAddr::new(address, port)
     }
 
-    /// Makes a call. Many cannot be made on what they are made on; then nothing
-    /// happens.
+    /// Makes a call. Many cannot be made on what they are made on; then nothing happens.
     fn call(&mut self, call: Call, first: usize, second: usize) {
         let host = self.hosts[first % self.hosts.len()];
         match call {

@@ -1,7 +1,6 @@
 //! What a program of the comparison is to do, by its arguments.
 
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 

@@ -1,7 +1,9 @@
 //! Measures when a stream comes to be, and how many bytes it carries.
 
-use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use tokio::io::{AsyncRead, AsyncWrite};

@@ -1,14 +1,16 @@
 //! What is sent over each program's stream, and counted.
 
-use std::io;
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::processor_time;
 
-/// How much is written and read at a time: as much as a program that copies files
-/// would, and the same for everybody.
+/// How much is written and read at a time: as much as a program that copies files would, and the
+/// same for everybody.
 const CHUNK: usize = 64 * 1024;
 
 /// What arrived at a listener.

@@ -1,8 +1,8 @@
 //! The IANA special-purpose address registries (RFC 6890), as data.
 //!
-//! What may be a destination and is not globally reachable leads to a host in some network. What may be no
-//! destination leads nowhere, and an anycast address of a protocol to whichever server of that is near: neither is
-//! an address that a peer can have.
+//! What may be a destination and is not globally reachable leads to a host in some network. What
+//! may be no destination leads nowhere, and an anycast address of a protocol to whichever server of
+//! that is near: neither is an address that a peer can have.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -11,8 +11,8 @@ use crate::AddressScope::{self, Global, Local, Loopback, Nobody};
 /// The addresses that begin with the same bits, so many, one at least.
 type Block<A> = (A, u8, AddressScope);
 
-/// The blocks of IPv4, smaller ones before those that they are in. The documentation ranges (RFC 5737) and those of
-/// AS112 and AMT are left out, as ordinary addresses.
+/// The blocks of IPv4, smaller ones before those that they are in. The documentation ranges
+/// (RFC 5737) and those of AS112 and AMT are left out, as ordinary addresses.
 const IPV4: [Block<Ipv4Addr>; 13] = [
     // "This network" (RFC 1122 section 3.2.1.3).
     (Ipv4Addr::new(0, 0, 0, 0), 8, Nobody),
@@ -37,12 +37,14 @@ const IPV4: [Block<Ipv4Addr>; 13] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4, Nobody),
 ];
 
-/// The blocks of IPv6, likewise; the documentation ranges (RFC 3849, RFC 9637) are left out. What has an IPv4 address
-/// inside is judged before. The rest of the address space counts as global (RFC 4291 section 2.4), assigned or not.
+/// The blocks of IPv6, likewise; the documentation ranges (RFC 3849, RFC 9637) are left out. What
+/// has an IPv4 address inside is judged before. The rest of the address space counts as global (RFC
+/// 4291 section 2.4), assigned or not.
 const IPV6: [Block<Ipv6Addr>; 17] = [
     (Ipv6Addr::LOCALHOST, 128, Loopback),
     (Ipv6Addr::UNSPECIFIED, 128, Nobody),
-    // Translators inside a network (RFC 8215). Where in it the IPv4 address is, only those in that network know.
+    // Translators inside a network (RFC 8215). Where in it the IPv4 address is, only those in that
+    // network know.
     (Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 48, Local),
     // Discarded (RFC 6666), and for nobody (RFC 9780).
     (Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0), 63, Nobody),
@@ -64,7 +66,8 @@ const IPV6: [Block<Ipv6Addr>; 17] = [
     // Site-local, deprecated and still to be found (RFC 3879 section 4).
     (Ipv6Addr::new(0xfec0, 0, 0, 0, 0, 0, 0, 0), 10, Local),
     (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8, Nobody),
-    // IPv4-compatible addresses (RFC 4291 section 2.5.5.1), and what only translators used (RFC 2765 section 2.1).
+    // IPv4-compatible addresses (RFC 4291 section 2.5.5.1), and what only translators used (RFC
+    // 2765 section 2.1).
     (Ipv6Addr::UNSPECIFIED, 96, Nobody),
     (Ipv6Addr::new(0, 0, 0, 0, 0xffff, 0, 0, 0), 96, Nobody),
 ];

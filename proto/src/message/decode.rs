@@ -1,7 +1,7 @@
 //! Decoding of the requests with lists whose items take more memory than they have bytes.
 //!
-//! A list that is too long is decoded like any other, so that the receiver can say what is wrong with
-//! it. Of its items as many are kept as show that it is.
+//! A list that is too long is decoded like any other, so that the receiver can say what is wrong
+//! with it. Of its items as many are kept as show that it is.
 
 use bincode::{Decode, de::Decoder, error::DecodeError, impl_borrow_decode};
 

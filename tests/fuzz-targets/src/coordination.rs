@@ -13,11 +13,11 @@ use p2pconnect_proto::{
 
 use crate::says_why;
 
-/// Takes an input for frames of the coordination protocol, one after the other, each of them for a message of
-/// every type.
+/// Takes an input for frames of the coordination protocol, one after the other, each of them for a
+/// message of every type.
 ///
-/// What decodes encodes to the same bytes, but for a list that is too long: of that as many items are kept as
-/// show that it is. What peers act by after that is well-formed.
+/// What decodes encodes to the same bytes, but for a list that is too long: of that as many items
+/// are kept as show that it is. What peers act by after that is well-formed.
 pub fn coordination(input: &[u8]) {
     let mut rest = input;
     while let Some((header, behind)) = rest.split_first_chunk::<HEADER_LEN>() {

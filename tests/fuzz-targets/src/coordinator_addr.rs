@@ -6,10 +6,11 @@ use p2pconnect_proto::{CoordinatorAddr, PeerId, parse_host};
 
 use crate::says_why;
 
-/// Takes an input for what a person types in a coordinator's place, and for what stands behind the `@` there.
+/// Takes an input for what a person types in a coordinator's place, and for what stands behind the
+/// `@` there.
 ///
-/// What is understood is shown as it can be typed again. Nothing is understood that looks like something else
-/// than it is taken for.
+/// What is understood is shown as it can be typed again. Nothing is understood that looks like
+/// something else than it is taken for.
 pub fn coordinator_addr(input: &[u8]) {
     let Ok(text) = str::from_utf8(input) else {
         return;

@@ -11,8 +11,8 @@ const MAX_KEY_FILE: usize = 16 * 1024;
 
 /// Takes an input for what is in a key file.
 ///
-/// A key that is taken can be written, read again and used. Any other file is left as it is, and no word of it
-/// is told: it may be somebody's key.
+/// A key that is taken can be written, read again and used. Any other file is left as it is, and no
+/// word of it is told: it may be somebody's key.
 pub fn key_file(input: &[u8]) {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(input).unwrap();

@@ -1,7 +1,9 @@
-//! Functions that take any bytes whatsoever and panic where the code under test does not keep its promises.
+//! Functions that take any bytes whatsoever and panic where the code under test does not keep its
+//! promises.
 //!
-//! `fuzz/` hands them what libFuzzer makes up, a test on stable Rust what is in `fuzz/corpus`. Each takes its
-//! input for what comes from outside: a peer, a coordinator, a server, a person, a file, or a driver.
+//! `fuzz/` hands them what libFuzzer makes up, a test on stable Rust what is in `fuzz/corpus`. Each
+//! takes its input for what comes from outside: a peer, a coordinator, a server, a person, a file,
+//! or a driver.
 
 #![expect(
     clippy::unwrap_used,
@@ -47,7 +49,8 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("stun", stun),
 ];
 
-/// The longest text of an error, without what it repeats of the input: some list what could have been meant.
+/// The longest text of an error, without what it repeats of the input: some list what could have
+/// been meant.
 const MAX_WHY: usize = 1000;
 
 /// Checks that a refusal says something, and not at any length.

@@ -6,8 +6,8 @@ use crate::says_why;
 
 /// Takes an input for what comes of an answer to a nomination.
 ///
-/// It is the same whether it comes at once or as a driver reads it, which is never more than is lacking. So no
-/// byte of the stream behind it is taken.
+/// It is the same whether it comes at once or as a driver reads it, which is never more than is
+/// lacking. So no byte of the stream behind it is taken.
 pub fn nomination_answer(input: &[u8]) {
     let at_once = NominationAnswer::decode(input);
     let mut come = 0;

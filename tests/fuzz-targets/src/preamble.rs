@@ -10,11 +10,11 @@ use crate::{input::Input, says_why};
 /// The opening, and the length of the probe.
 const HEAD: usize = Opening::LEN + 2;
 
-/// Takes an input for what comes first on a connection, in pieces of some size, with the right opening before it or
-/// without.
+/// Takes an input for what comes first on a connection, in pieces of some size, with the right
+/// opening before it or without.
 ///
-/// It is taken to the end of the probe and no further, whatever the pieces are. Nothing else than the session's
-/// opening passes, nor a probe that is too long.
+/// It is taken to the end of the probe and no further, whatever the pieces are. Nothing else than
+/// the session's opening passes, nor a probe that is too long.
 pub fn preamble(input: &[u8]) {
     let mut input = Input::new(input);
     let (flags, piece) = (input.u8(), usize::from(input.u8()).max(1));

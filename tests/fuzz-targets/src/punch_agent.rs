@@ -13,8 +13,8 @@ use p2pconnect_punch::{Base, ConnectFailure, Introduced, PunchConfig, VerifyFail
 use self::driver::{Driver, Step};
 use crate::input::Input;
 
-/// The peer's addresses, by the byte that picks one; the last but one is this side's own, and the last one
-/// stands for an IPv4 address behind a NAT64.
+/// The peer's addresses, by the byte that picks one; the last but one is this side's own, and the
+/// last one stands for an IPv4 address behind a NAT64.
 const REMOTE: [&str; 9] = [
     "198.51.100.2",
     "198.51.100.3",
@@ -70,12 +70,14 @@ const MAX_CANDIDATES: u8 = 16;
 
 /// Takes an input for an introduction and for what a driver says to the punch agent, step by step.
 ///
-/// Whatever that is, limits are kept, there is one outcome by a moment that is known before, at most one
-/// connection is nominated and every other one is closed. The same again gives the same run.
+/// Whatever that is, limits are kept, there is one outcome by a moment that is known before, at
+/// most one connection is nominated and every other one is closed. The same again gives the same
+/// run.
 ///
-/// Bytes, in this order: flags (1 controlling, 2 the peer may come, 4 families apart, 8 small budgets, 16 a seed for
-/// holes); the round-trip time in hundredths of a second; the seed; both NAT reports; which local addresses there
-/// are, a bit for each; how many candidates, and each of them as address, kind, punch port and port. Then steps.
+/// Bytes, in this order: flags (1 controlling, 2 the peer may come, 4 families apart, 8 small
+/// budgets, 16 a seed for holes); the round-trip time in hundredths of a second; the seed; both NAT
+/// reports; which local addresses there are, a bit for each; how many candidates, and each of them
+/// as address, kind, punch port and port. Then steps.
 pub fn punch_agent(input: &[u8]) {
     let first = run(&mut Input::new(input));
     assert_eq!(first, run(&mut Input::new(input)), "another run");

@@ -12,11 +12,11 @@ use crate::input::Input;
 /// The bytes of a token: salt, expiry and MAC.
 const LEN: usize = 16 + 8 + 16;
 
-/// Takes an input for the key of a STUN server, a peer that asks it, the two moments at which it answers and the
-/// token is shown, and what somebody makes of the token meanwhile.
+/// Takes an input for the key of a STUN server, a peer that asks it, the two moments at which it
+/// answers and the token is shown, and what somebody makes of the token meanwhile.
 ///
-/// The token travels through a STUN answer and through a message, and attests this peer at this address until
-/// it expires. Whatever is changed in it, it attests nothing.
+/// The token travels through a STUN answer and through a message, and attests this peer at this
+/// address until it expires. Whatever is changed in it, it attests nothing.
 pub fn reflexive_token(input: &[u8]) {
     let mut input = Input::new(input);
     let key = TokenKey::from_bytes(input.array());

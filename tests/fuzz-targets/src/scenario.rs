@@ -15,8 +15,8 @@ const MAX_REPEATED: usize = 60;
 
 /// Takes an input for a scenario of the lab.
 ///
-/// What is wrong with it is at the place that the error names, and moves with it. A short one is also run, in
-/// virtual time, and comes to an end.
+/// What is wrong with it is at the place that the error names, and moves with it. A short one is
+/// also run, in virtual time, and comes to an end.
 pub fn scenario(input: &[u8]) {
     let Ok(text) = str::from_utf8(input) else {
         return;

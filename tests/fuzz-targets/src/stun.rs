@@ -21,13 +21,14 @@ const REQUEST: u16 = 0x0001;
 const SUCCESS: u16 = 0x0101;
 const ERROR: u16 = 0x0111;
 
-/// What a server says to a request that holds what it must understand and does not (RFC 8489 section 14.8).
+/// What a server says to a request that holds what it must understand and does not (RFC 8489
+/// section 14.8).
 const UNKNOWN_ATTRIBUTE: u16 = 420;
 
 /// Takes an input for what comes to a STUN server, and to a client, in pieces of some size.
 ///
-/// The messages do not depend on the pieces. Binding requests are answered and nothing else is, least of all an
-/// answer. A client understands what the server says.
+/// The messages do not depend on the pieces. Binding requests are answered and nothing else is,
+/// least of all an answer. A client understands what the server says.
 pub fn stun(input: &[u8]) {
     let mut input = Input::new(input);
     let (piece, is_ipv6) = (usize::from(input.u8()).max(1), input.u8() % 2 == 1);

@@ -23,8 +23,8 @@ pub(crate) struct Dial {
     /// How long to try, such as 15s or 500ms
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration)]
     pub(crate) timeout: Duration,
-    /// Wait for a peer that is not online yet, or a coordinator, for an hour, or for so long; an attempt within takes as
-    /// long as --timeout says at most, also where the peer is busy
+    /// Wait for a peer that is not online yet, or a coordinator, for an hour, or for so long; an
+    /// attempt within takes as long as --timeout says at most, also where the peer is busy
     #[arg(
         long,
         value_name = "TIME",
@@ -39,8 +39,8 @@ pub(crate) struct Dial {
 }
 
 impl Dial {
-    /// Refuses this machine's own id, the coordinator's, and one that is another one's with a slip of the pen, of those that are known
-    /// here.
+    /// Refuses this machine's own id, the coordinator's, and one that is another one's with a slip
+    /// of the pen, of those that are known here.
     pub(crate) fn check_peer(&self, own_id: &PeerId, coordinator: &PeerId) -> anyhow::Result<()> {
         if self.peer == *own_id {
             return Err(DialError::OwnId.into());
@@ -63,8 +63,8 @@ impl Dial {
     }
 }
 
-/// Returns the same arguments with `--wait TIME` as `--wait=TIME`. Without a time, the peer id may stand behind the
-/// option.
+/// Returns the same arguments with `--wait TIME` as `--wait=TIME`. Without a time, the peer id may
+/// stand behind the option.
 pub(super) fn with_time_to_wait(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut joined: Vec<OsString> = Vec::new();
     for argument in arguments {
@@ -79,8 +79,8 @@ pub(super) fn with_time_to_wait(arguments: impl Iterator<Item = OsString>) -> Ve
     joined
 }
 
-/// Tells whether a word may be meant for a time. A peer id may begin with a digit too, and is long, also where something
-/// is mistyped.
+/// Tells whether a word may be meant for a time. A peer id may begin with a digit too, and is long,
+/// also where something is mistyped.
 fn may_be_time(word: &OsStr) -> bool {
     const LONGEST: usize = 16;
 

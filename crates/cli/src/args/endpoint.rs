@@ -13,8 +13,8 @@ pub(crate) struct Endpoint {
     /// Do not ask the router to forward ports to this machine
     #[arg(long)]
     pub(crate) no_port_mapping: bool,
-    /// End a stream when nothing comes from the other end, the peer or a service that it is forwarded to, for so
-    /// long although something should
+    /// End a stream when nothing comes from the other end, the peer or a service that it is
+    /// forwarded to, for so long although something should
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = stream_silence)]
     pub(crate) stream_timeout: Duration,
     #[command(flatten)]

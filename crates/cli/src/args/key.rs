@@ -9,8 +9,8 @@ use crate::environment;
 
 #[derive(Debug, Args)]
 pub(crate) struct Key {
-    /// The file with the secret key, or a pipe that brings it [env: P2PCONNECT_KEY] [default: p2pconnect/key.pem in the XDG
-    /// config directory]
+    /// The file with the secret key, or a pipe that brings it [env: P2PCONNECT_KEY] [default:
+    /// p2pconnect/key.pem in the XDG config directory]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
     #[command(flatten)]
@@ -36,8 +36,8 @@ impl Key {
 /// Whether others may read the key file.
 #[derive(Debug, Args)]
 pub(super) struct Sharing {
-    /// Take the key file though others on this machine can read it, as on a read-only volume of secrets; they
-    /// must not be able to change it
+    /// Take the key file though others on this machine can read it, as on a read-only volume of
+    /// secrets; they must not be able to change it
     #[arg(long)]
     shared_key: bool,
 }

@@ -52,8 +52,8 @@ impl Allowed {
 }
 
 impl Listen {
-    /// Refuses a policy that lets in nobody but this machine itself, or has the coordinator's id or one with a slip of
-    /// the pen. Returns what is to be noted beside.
+    /// Refuses a policy that lets in nobody but this machine itself, or has the coordinator's id or
+    /// one with a slip of the pen. Returns what is to be noted beside.
     pub(crate) fn check_policy(
         &self,
         own_id: &PeerId,

@@ -22,7 +22,8 @@ pub(super) fn peer_id(text: &str) -> Result<PeerId, String> {
         .map_err(|error: ParsePeerIdError| error.to_string())
 }
 
-/// Says that one id is given for a peer and for the coordinator. Nobody can tell here which of the two is mistaken.
+/// Says that one id is given for a peer and for the coordinator. Nobody can tell here which of the
+/// two is mistaken.
 pub(super) fn both_peer_and_coordinator(id: &PeerId) -> anyhow::Error {
     anyhow!(
         "{id} is given for both the peer and the coordinator, and one of them is mistaken: `p2pconnect id` prints \
@@ -30,8 +31,8 @@ pub(super) fn both_peer_and_coordinator(id: &PeerId) -> anyhow::Error {
     )
 }
 
-/// Reads peer ids with commas between them. A list that a program has put together may have spaces, and a comma at its
-/// end.
+/// Reads peer ids with commas between them. A list that a program has put together may have spaces,
+/// and a comma at its end.
 pub(super) fn peer_ids(text: &str) -> Result<PeerIds, String> {
     let text = text.trim();
     let list = text.strip_suffix(',').unwrap_or(text);

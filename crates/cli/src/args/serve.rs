@@ -20,12 +20,12 @@ pub(crate) struct Serve {
     /// An address for STUN over TCP; repeat it for more [default: port 3478 of the same address]
     #[arg(long, value_name = "IP:PORT", value_parser = listen_address)]
     pub(crate) stun: Vec<SocketAddr>,
-    /// The user to run as from when the ports are open and the key is read, by name or number; root stays root
-    /// with `--user root` [default: nobody, where root starts this]
+    /// The user to run as from when the ports are open and the key is read, by name or number; root
+    /// stays root with `--user root` [default: nobody, where root starts this]
     #[arg(long, value_name = "USER", value_parser = user)]
     pub(crate) user: Option<String>,
-    /// The file with the secret key, or a pipe that brings it [env: P2PCONNECT_COORDINATOR_KEY] [default:
-    /// p2pconnect/coordinator.pem in the XDG config directory]
+    /// The file with the secret key, or a pipe that brings it [env: P2PCONNECT_COORDINATOR_KEY]
+    /// [default: p2pconnect/coordinator.pem in the XDG config directory]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
     #[command(flatten)]
@@ -56,8 +56,8 @@ fn user(text: &str) -> Result<String, String> {
 const WANTED: &str =
     "write IP:PORT, such as 0.0.0.0:4433, [::]:4433 or 192.0.2.1:4433, or a port alone";
 
-/// Reads an address to listen on, which is one that a machine may have. The system lets servers listen on those of groups
-/// as well, whom nobody can connect to there.
+/// Reads an address to listen on, which is one that a machine may have. The system lets servers
+/// listen on those of groups as well, whom nobody can connect to there.
 fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let address = any_address(text)?;
     let kind = match address.ip().to_canonical() {

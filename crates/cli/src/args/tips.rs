@@ -6,8 +6,8 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-/// Puts what there is into an error in the place of guesses: all commands for one that there is not, and the commands
-/// of an option that stands elsewhere.
+/// Puts what there is into an error in the place of guesses: all commands for one that there is
+/// not, and the commands of an option that stands elsewhere.
 pub(super) fn replace(mut error: Error, mut commands: Command) -> Error {
     commands.build();
     let tip = if error.kind() == ErrorKind::InvalidSubcommand {

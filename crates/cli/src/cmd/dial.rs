@@ -28,7 +28,8 @@ use crate::{
 /// the peer's.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// How much earlier than the dial its parts end: what a busy machine takes to pass their reports on.
+/// How much earlier than the dial its parts end: what a busy machine takes to pass their reports
+/// on.
 const HEARD_BEFORE: Duration = Duration::from_millis(50);
 
 /// How long a dial may take until people are told what it waits for: longer than most dials take.
@@ -62,7 +63,8 @@ async fn dial(options: &args::Dial, prepared: &Prepared<'_>, reporter: &Reporter
         Ok(connected) => connected,
         Err(failed) => {
             let exit = reporter.failed(failed.status, &prepared.explained(failed.error));
-            // Takes a while where a router forwards ports, so whoever waits for the reason has it first.
+            // Takes a while where a router forwards ports, so whoever waits for the reason has it
+            // first.
             if let Some(endpoint) = failed.endpoint {
                 endpoint.close().await;
             }
@@ -109,7 +111,8 @@ async fn pump_until(
     Ok(pumped.map_err(of_a_listener))
 }
 
-/// Adds what else may have gone away at the other end: who listens may carry the stream to a service.
+/// Adds what else may have gone away at the other end: who listens may carry the stream to a
+/// service.
 fn of_a_listener(error: anyhow::Error) -> anyhow::Error {
     match error.downcast::<PeerLeft>() {
         Ok(left) => left.or_a_service().into(),
@@ -146,7 +149,8 @@ impl Failed {
         }
     }
 
-    /// Returns the failure of the attempt before, where this one had too little time to learn anything.
+    /// Returns the failure of the attempt before, where this one had too little time to learn
+    /// anything.
     fn or_as_before(self, before: Option<Self>) -> Self {
         let tells_less = match self.error.downcast_ref() {
             Some(DialError::TimedOut) => true,
@@ -175,7 +179,8 @@ struct Limit {
 }
 
 impl Limit {
-    /// Returns that of an attempt, by what is left of the time for which a peer is waited for, if it is.
+    /// Returns that of an attempt, by what is left of the time for which a peer is waited for, if
+    /// it is.
     fn of(timeout: Duration, left: Option<Duration>) -> Self {
         match left {
             Some(time) if time < timeout => Self {

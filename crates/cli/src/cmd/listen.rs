@@ -61,8 +61,8 @@ async fn serve(endpoint: &Endpoint, options: &args::Listen, reporter: &Reporter)
     }
 }
 
-/// Binds the endpoint as soon as the network and the coordinator are there: a machine that boots is to
-/// be dialable in the end. Only what cannot become right by itself ends this.
+/// Binds the endpoint as soon as the network and the coordinator are there: a machine that boots is
+/// to be dialable in the end. Only what cannot become right by itself ends this.
 async fn bind_at_last(
     options: &args::Listen,
     prepared: &Prepared<'_>,

@@ -22,10 +22,11 @@ pub(super) struct Prepared<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    /// Reads the options and the key, which is made on first use, once `check` has nothing against this machine's
-    /// peer id and the coordinator. What `check` notes is said.
+    /// Reads the options and the key, which is made on first use, once `check` has nothing against
+    /// this machine's peer id and the coordinator. What `check` notes is said.
     ///
-    /// Waits for whoever writes the key where that comes by a pipe, so nothing else should be under way.
+    /// Waits for whoever writes the key where that comes by a pipe, so nothing else should be under
+    /// way.
     pub(super) fn new(
         options: &'a args::Endpoint,
         reporter: &'a Reporter,
@@ -72,7 +73,8 @@ impl<'a> Prepared<'a> {
         }
     }
 
-    /// Returns what binds an endpoint. One that could not be bound has taken its builder, so this can be asked again.
+    /// Returns what binds an endpoint. One that could not be bound has taken its builder, so this
+    /// can be asked again.
     pub(super) fn builder(&self) -> Result<Builder, Failed> {
         let key = SecretKey::from_pem(&self.key.to_pem());
         let observer = self.reporter.clone();

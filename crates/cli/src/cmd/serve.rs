@@ -35,8 +35,8 @@ const FEWEST_FILES: u64 = 1024;
 /// Half of all where there are fewer.
 const FILES_KEPT: usize = 128;
 
-/// How many STUN servers share the files and the memory: one at its own port, and at the port of QUIC one for each
-/// address family.
+/// How many STUN servers share the files and the memory: one at its own port, and at the port of
+/// QUIC one for each address family.
 const STUN_SERVERS: usize = 3;
 
 /// Runs a coordinator and the STUN server beside it until it is told to end.
@@ -126,7 +126,8 @@ fn start(options: &args::Serve) -> anyhow::Result<Rendezvous> {
     Ok(rendezvous)
 }
 
-/// Returns how many clients the memory of this process bears, and says so if these are fewer than usual.
+/// Returns how many clients the memory of this process bears, and says so if these are fewer than
+/// usual.
 fn limits(bytes: u64) -> ServiceLimits {
     let usual = ServiceLimits::default();
     let limits = usual.clone().within_memory(bytes);
@@ -170,8 +171,8 @@ fn stun_config(memory: u64) -> StunServerConfig {
     config
 }
 
-/// Bounds what STUN takes of the memory that the process may have to a quarter of what clients may take, which is as
-/// many connections as the clients of the coordinator hold.
+/// Bounds what STUN takes of the memory that the process may have to a quarter of what clients may
+/// take, which is as many connections as the clients of the coordinator hold.
 fn share_memory(config: &mut StunServerConfig, bytes: u64) {
     let all = memory_for_clients(bytes) / 4 / BYTES_PER_CONNECTION;
     let all = usize::try_from(all).unwrap_or(usize::MAX);

@@ -1,17 +1,17 @@
-//! The memory limits of the control groups that a process is in (cgroups(7)). Pure: the files are read
-//! by the caller.
+//! The memory limits of the control groups that a process is in (cgroups(7)). Pure: the files are
+//! read by the caller.
 
 use std::path::{Path, PathBuf};
 
 #[cfg(test)]
 mod tests;
 
-/// The files of a group in which the unified hierarchy states limits. Beyond `memory.high` a process is not
-/// ended, and slowed down until it serves nobody.
+/// The files of a group in which the unified hierarchy states limits. Beyond `memory.high` a
+/// process is not ended, and slowed down until it serves nobody.
 const UNIFIED: [&str; 2] = ["memory.max", "memory.high"];
 
-/// The same in the hierarchy of the memory controller of version 1. `memory.stat` has the least limit of the
-/// group and of all above it, also of those that a container cannot see.
+/// The same in the hierarchy of the memory controller of version 1. `memory.stat` has the least
+/// limit of the group and of all above it, also of those that a container cannot see.
 const VERSION_1: [&str; 2] = ["memory.limit_in_bytes", "memory.stat"];
 
 /// How `memory.stat` of version 1 begins the line with that limit.
@@ -27,8 +27,8 @@ const ESCAPES: [(&str, &str); 4] = [
 
 /// Returns the least limit of the groups of a process and of all groups above them.
 ///
-/// `mounts` is the text of /proc/PID/mountinfo, `groups` that of /proc/PID/cgroup, and `read` returns the
-/// text of a file, if there is one.
+/// `mounts` is the text of /proc/PID/mountinfo, `groups` that of /proc/PID/cgroup, and `read`
+/// returns the text of a file, if there is one.
 pub(super) fn limit(
     mounts: &str,
     groups: &str,
@@ -48,8 +48,8 @@ struct Mount {
 }
 
 impl Mount {
-    /// Reads a line of /proc/PID/mountinfo (proc_pid_mountinfo(5)). `None` if what is mounted limits no
-    /// memory.
+    /// Reads a line of /proc/PID/mountinfo (proc_pid_mountinfo(5)). `None` if what is mounted
+    /// limits no memory.
     fn parse(line: &str) -> Option<Self> {
         let (mount, system) = line.split_once(" - ")?;
         let mut mount = mount.split(' ').skip(3);
@@ -71,7 +71,8 @@ impl Mount {
         let Some(group) = groups.lines().find_map(|it| self.group(it)) else {
             return Vec::new();
         };
-        // A container may see its own group as the root of all, under whatever name the system has for it.
+        // A container may see its own group as the root of all, under whatever name the system has
+        // for it.
         let inside = Path::new(group).strip_prefix(&self.root);
         let folder = self.point.join(inside.unwrap_or_else(|_| Path::new("")));
         let names = if self.is_unified { UNIFIED } else { VERSION_1 };

@@ -39,12 +39,13 @@ impl Failure {
     }
 }
 
-/// For how long a failure of the same kind is not explained again: a dial fails several times within it.
+/// For how long a failure of the same kind is not explained again: a dial fails several times
+/// within it.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
 impl Facts {
-    /// Notes what people are told, and tells whether they learn anything new. A number that differs, as that of the
-    /// seconds for which a peer has been silent, makes nothing new.
+    /// Notes what people are told, and tells whether they learn anything new. A number that
+    /// differs, as that of the seconds for which a peer has been silent, makes nothing new.
     pub(super) fn is_news(&mut self, text: &str) -> bool {
         self.told
             .insert(text.replace(|c: char| c.is_ascii_digit(), ""))
@@ -70,7 +71,8 @@ impl Facts {
         self.is_translated = Some(is_other || self.is_translated == Some(true));
     }
 
-    /// Says what is in front of this machine: a NAT, or where its addresses stay as they are, a firewall at most.
+    /// Says what is in front of this machine: a NAT, or where its addresses stay as they are, a
+    /// firewall at most.
     pub(super) fn what_is_here(&self, report: &NatReport) -> String {
         if self.is_translated != Some(false) {
             return format!("the NAT here: {}", evidence::nat_in_words(report));
@@ -79,7 +81,8 @@ impl Facts {
             (Some(NatFiltering::EndpointIndependent), None) => {
                 "there is no NAT here, and nothing is filtered".to_owned()
             }
-            // A STUN server with one address cannot tell whether addresses make a difference: that is assumed.
+            // A STUN server with one address cannot tell whether addresses make a difference: that
+            // is assumed.
             (None | Some(NatFiltering::AddressDependent), None) => {
                 "there is no NAT here".to_owned()
             }
@@ -91,8 +94,8 @@ impl Facts {
     }
 }
 
-/// Returns what a status tells of where this machine is, if it does. Ports are no part of that: each attempt has
-/// others.
+/// Returns what a status tells of where this machine is, if it does. Ports are no part of that:
+/// each attempt has others.
 pub(super) fn fact(status: &Status) -> Option<String> {
     match status {
         Status::Mapped { local, mapped, .. } => Some(format!("{} is {}", local.ip(), mapped.ip())),

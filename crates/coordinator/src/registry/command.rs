@@ -18,8 +18,8 @@ pub struct Client {
     pub peer: PeerId,
     /// The connection.
     pub connection: ConnectionId,
-    /// The address at which the peer finished the handshake, which shows that the peer receives what is
-    /// sent there. All of the connection's packets come from there.
+    /// The address at which the peer finished the handshake, which shows that the peer receives
+    /// what is sent there. All of the connection's packets come from there.
     pub seen: SocketAddr,
 }
 

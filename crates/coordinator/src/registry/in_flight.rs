@@ -106,8 +106,8 @@ impl InFlight {
         true
     }
 
-    /// Finds the introduction that serves this dial as well: the callee has dialled the dialler just
-    /// before. Each serves one dial.
+    /// Finds the introduction that serves this dial as well: the callee has dialled the dialler
+    /// just before. Each serves one dial.
     ///
     /// Only where both dial over the connection that they are registered on is the endpoint that
     /// dials the one that would be dialled.
@@ -128,7 +128,8 @@ impl InFlight {
         Some(found.session)
     }
 
-    /// Forgets an introduction that the callee is done with: the oldest, since it does not say which.
+    /// Forgets an introduction that the callee is done with: the oldest, since it does not say
+    /// which.
     ///
     /// The dialler may have dialled again before this was heard of.
     pub(super) fn settle(&mut self, dialler: PeerId, callee: PeerId) {

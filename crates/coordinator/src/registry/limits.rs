@@ -10,8 +10,8 @@ pub struct Limits {
     /// The most registered peers.
     ///
     /// By default 16,384, as many as there may be connections: these are shared among networks, and
-    /// fewer registrations than connections would be first come, first served. At most 35 KiB each, for
-    /// peers that allow a thousand others, and a few hundred bytes for most.
+    /// fewer registrations than connections would be first come, first served. At most 35 KiB each,
+    /// for peers that allow a thousand others, and a few hundred bytes for most.
     pub max_peers: usize,
     /// The most introductions that a peer is busy with at a time, counted apart for those that
     /// it asked for and those that others asked for.
@@ -23,8 +23,8 @@ pub struct Limits {
     ///
     /// By default 5 s: an attempt lasts 3 s or more unless it succeeds sooner.
     pub in_flight: Duration,
-    /// For how long the two sides of an introduction can send each other bytes, and may wait for each
-    /// other.
+    /// For how long the two sides of an introduction can send each other bytes, and may wait for
+    /// each other.
     ///
     /// By default 20 s: a dial ends within 15 s, and its last word is that it has been given up.
     pub relaying: Duration,
@@ -51,12 +51,13 @@ pub struct Limits {
     pub dial_interval_per_source: Duration,
     /// The most registrations of a peer at once.
     ///
-    /// By default 64: where a NAT counts, each dial moves the next port on, which is to be told before the next
-    /// dial. A dozen dials at once take 46.
+    /// By default 64: where a NAT counts, each dial moves the next port on, which is to be told
+    /// before the next dial. A dozen dials at once take 46.
     pub register_burst: u32,
     /// The time after which a peer may register once more.
     ///
-    /// By default 250 ms: twice for each of the dials that follow each other, of which two fit into a second.
+    /// By default 250 ms: twice for each of the dials that follow each other, of which two fit into
+    /// a second.
     pub register_interval: Duration,
     /// The most bytes of handshakes that are passed on at once for one IPv4 address or IPv6 /48.
     ///

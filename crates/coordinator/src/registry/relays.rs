@@ -12,8 +12,8 @@ use p2pconnect_proto::{
 
 use super::ConnectionId;
 
-/// The most introductions that are remembered, some tens of MiB. There may be 65,536 in flight, for a
-/// quarter of the time that is theirs here. The oldest make room: most are over within a second.
+/// The most introductions that are remembered, some tens of MiB. There may be 65,536 in flight, for
+/// a quarter of the time that is theirs here. The oldest make room: most are over within a second.
 const MAX_TOTAL: usize = 4 * 65_536;
 
 /// What a flight counts for at least, so that there is an end to short ones too. It is some tens of

@@ -10,14 +10,14 @@ use p2pconnect_proto::{PeerId, SessionToken};
 
 use super::ConnectionId;
 
-/// The most introductions that are remembered, some tens of MiB: as many as there may be in flight. The
-/// oldest make room: most are settled within a second.
+/// The most introductions that are remembered, some tens of MiB: as many as there may be in flight.
+/// The oldest make room: most are settled within a second.
 const MAX_TOTAL: usize = 65_536;
 
 /// Who waits for whom in the introductions of the last seconds that no callee has called settled.
 ///
-/// Other than [`InFlight`](super::in_flight::InFlight), which is about how much work a peer has, this is about
-/// either side's being there, for as long as the other may wait for it.
+/// Other than [`InFlight`](super::in_flight::InFlight), which is about how much work a peer has,
+/// this is about either side's being there, for as long as the other may wait for it.
 #[derive(Debug)]
 pub(super) struct Unsettled {
     /// What the client on each connection takes part in, the oldest first.
@@ -76,8 +76,8 @@ impl Unsettled {
         self.oldest_first.push_back((now, callee, session));
     }
 
-    /// Forgets an introduction that the callee on this connection is done with: the oldest, since it does not
-    /// say which.
+    /// Forgets an introduction that the callee on this connection is done with: the oldest, since
+    /// it does not say which.
     pub(super) fn settle(&mut self, dialler: PeerId, callee: ConnectionId) {
         self.remove(callee, |it| it.called_by == Some(dialler));
     }
@@ -87,14 +87,14 @@ impl Unsettled {
         self.by_connection.contains_key(&connection)
     }
 
-    /// Forgets all introductions of the client on this connection, as it is gone. Returns who waits for it, and
-    /// in which.
+    /// Forgets all introductions of the client on this connection, as it is gone. Returns who waits
+    /// for it, and in which.
     pub(super) fn forget(&mut self, connection: ConnectionId) -> Vec<(SessionToken, ConnectionId)> {
         self.forget_those(connection, |_| true)
     }
 
-    /// Forgets the introductions that the client on this connection has asked for. Returns who waits for it, and in
-    /// which.
+    /// Forgets the introductions that the client on this connection has asked for. Returns who
+    /// waits for it, and in which.
     pub(super) fn forget_dials(
         &mut self,
         connection: ConnectionId,
@@ -127,7 +127,8 @@ impl Unsettled {
         }
     }
 
-    /// Removes the first introduction of a client that is meant, on both sides; returns the client's.
+    /// Removes the first introduction of a client that is meant, on both sides; returns the
+    /// client's.
     fn remove(
         &mut self,
         connection: ConnectionId,

@@ -16,33 +16,34 @@ use crate::Limits;
 /// Requests of one client at a time: as many as it may have introductions in flight.
 const MAX_REQUEST_STREAMS: u32 = 32;
 
-/// What a client may send on one stream before it is read: any request but a registration that allows
-/// more than 500 peers, whose rest follows a round trip later. Whatever arrives is read at once.
+/// What a client may send on one stream before it is read: any request but a registration that
+/// allows more than 500 peers, whose rest follows a round trip later. Whatever arrives is read at
+/// once.
 const STREAM_WINDOW: u32 = 16 * 1024;
 
-/// What a client may send on all streams before it is read: a request of usual size on each, which also
-/// bounds what 512 clients at one address make QUIC keep to 16 MiB.
+/// What a client may send on all streams before it is read: a request of usual size on each, which
+/// also bounds what 512 clients at one address make QUIC keep to 16 MiB.
 const CONNECTION_WINDOW: u32 = 2 * STREAM_WINDOW;
 
 /// What the socket keeps of datagrams that have not been read yet: some hundred milliseconds of ten
-/// thousand clients that all come back at once. The system may grant less (`net.core.rmem_max`), which
-/// is no reason not to serve.
+/// thousand clients that all come back at once. The system may grant less (`net.core.rmem_max`),
+/// which is no reason not to serve.
 pub(super) const RECEIVE_BUFFER: usize = 8 << 20;
 
 /// What a client that reads nothing makes the coordinator keep: a hundred introductions.
 const SEND_WINDOW: u64 = 128 * 1024;
 
-/// The round-trip time that is assumed until it is measured; a packet of the handshake that is lost is
-/// sent again after three times as long.
+/// The round-trip time that is assumed until it is measured; a packet of the handshake that is lost
+/// is sent again after three times as long.
 ///
-/// RFC 9002 section 6.2.2 recommends 333 ms, and the dial of a peer that has just connected would stand
-/// still for a second. On longer paths than this some packets are sent twice.
+/// RFC 9002 section 6.2.2 recommends 333 ms, and the dial of a peer that has just connected would
+/// stand still for a second. On longer paths than this some packets are sent twice.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 
-/// What is kept of datagrams, which nobody reads: they are empty, and keep the line alive. It is also the
-/// longest DATAGRAM frame that the coordinator says it takes (RFC 9221 section 3), and QUIC counts
-/// some tens of bytes more for each. No UDP datagram that it takes has 1,500 bytes, so none is too
-/// long for what it has said.
+/// What is kept of datagrams, which nobody reads: they are empty, and keep the line alive. It is
+/// also the longest DATAGRAM frame that the coordinator says it takes (RFC 9221 section 3), and
+/// QUIC counts some tens of bytes more for each. No UDP datagram that it takes has 1,500 bytes, so
+/// none is too long for what it has said.
 const DATAGRAM_BUFFER: usize = 2048;
 
 /// Connection attempts that wait to be looked at. They are looked at at once, so this is what a
@@ -59,21 +60,24 @@ const WAITING_BUFFER_TOTAL: u64 = 4 * 1024 * 1024;
 /// What a client costs that asks for much: twice the 32 KiB of one that is registered and quiet.
 const BYTES_PER_CONNECTION: u64 = 64 * 1024;
 
-/// What the rest of the process takes: its code, the socket's buffer, handshakes that wait, and tables.
+/// What the rest of the process takes: its code, the socket's buffer, handshakes that wait, and
+/// tables.
 const BYTES_BESIDES: u64 = 32 << 20;
 
-/// What is kept of requests that are not whole however little memory there is: the longest one of each of eight
-/// networks, as these share half of it.
+/// What is kept of requests that are not whole however little memory there is: the longest one of
+/// each of eight networks, as these share half of it.
 const LEAST_UNFINISHED: usize = 1 << 20;
 
-/// Which part of the places those may take, together, that have not shown that they receive what is sent to their
-/// address: one for handshakes under way, and as much again for what is left of those that failed.
+/// Which part of the places those may take, together, that have not shown that they receive what is
+/// sent to their address: one for handshakes under way, and as much again for what is left of those
+/// that failed.
 pub(super) const UNPROVEN_SHARE: usize = 8;
 
 /// Returns how much of a process's memory its clients may take, where it may have so many bytes.
 ///
-/// [`ServiceLimits::within_memory`] gives half of it to connections and an eighth to requests that are not whole. A
-/// quarter is for the connections of STUN servers beside the coordinator, and the rest is in reserve.
+/// [`ServiceLimits::within_memory`] gives half of it to connections and an eighth to requests that
+/// are not whole. A quarter is for the connections of STUN servers beside the coordinator, and the
+/// rest is in reserve.
 #[must_use]
 pub const fn memory_for_clients(bytes: u64) -> u64 {
     bytes.saturating_sub(BYTES_BESIDES)
@@ -92,9 +96,9 @@ pub struct Config {
     /// The STUN servers that clients are told of, at most [`MAX_STUN_SERVERS`], the preferred
     /// first.
     ///
-    /// An unspecified address (`0.0.0.0` or `::`) is this machine's of that family: where a client has
-    /// reached it, and for clients that came by the other family the public address that packets to
-    /// everybody leave from, if there is one.
+    /// An unspecified address (`0.0.0.0` or `::`) is this machine's of that family: where a client
+    /// has reached it, and for clients that came by the other family the public address that
+    /// packets to everybody leave from, if there is one.
     pub stun_servers: Vec<SocketAddr>,
     /// Further addresses that answer STUN, at most [`MAX_STUN_SERVERS`], unspecified ones as above.
     pub stun_alternates: Vec<SocketAddr>,
@@ -116,13 +120,13 @@ pub struct ServiceLimits {
     /// By default 16,384: the registered peers and half as many that only dial, in half a GiB.
     pub max_connections: usize,
     /// The most connections from one IPv4 address or IPv6 /64; four times as many from an IPv6 /48.
-    /// When half of all places are taken, each may have a share of the free ones only, so that there
-    /// is a place for whoever has none.
+    /// When half of all places are taken, each may have a share of the free ones only, so that
+    /// there is a place for whoever has none.
     ///
     /// By default 512, since a carrier's NAT puts many subscribers behind one address.
     pub max_connections_per_source: usize,
-    /// The handshakes at a time, and at once, above which a client must first show that it receives what is
-    /// sent to its address (a Retry packet, RFC 9000 section 8.1.2, one more round trip).
+    /// The handshakes at a time, and at once, above which a client must first show that it receives
+    /// what is sent to its address (a Retry packet, RFC 9000 section 8.1.2, one more round trip).
     ///
     /// So many may begin at once, and 64 a second after that, whatever becomes of them.
     ///
@@ -133,9 +137,11 @@ pub struct ServiceLimits {
     ///
     /// By default 64 MiB: a thousand of the longest.
     pub max_unfinished: usize,
-    /// The most bytes that are kept of requests from one IPv4 address or IPv6 /48 that are not whole yet.
+    /// The most bytes that are kept of requests from one IPv4 address or IPv6 /48 that are not
+    /// whole yet.
     ///
-    /// By default 4 MiB: as many connections as one address may have, with four requests of 2 KiB each.
+    /// By default 4 MiB: as many connections as one address may have, with four requests of 2 KiB
+    /// each.
     pub max_unfinished_per_source: usize,
     /// The time without a packet after which a client counts as gone.
     ///
@@ -157,8 +163,9 @@ impl Default for ServiceLimits {
 }
 
 impl ServiceLimits {
-    /// Returns these limits with no more than so many bytes of memory bear, see [`memory_for_clients`], so that the
-    /// coordinator refuses clients where the system would end it.
+    /// Returns these limits with no more than so many bytes of memory bear, see
+    /// [`memory_for_clients`], so that the coordinator refuses clients where the system would end
+    /// it.
     ///
     /// One connection is allowed however little there is.
     #[must_use]
@@ -206,8 +213,9 @@ impl Config {
         let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
         config
             .transport_config(Arc::new(self.transport_config()?))
-            // QUIC shows that a client receives at another address with 1,200 bytes or more for each packet that
-            // seems to come from there. One that has another address connects anew, by which it proves that.
+            // QUIC shows that a client receives at another address with 1,200 bytes or more for
+            // each packet that seems to come from there. One that has another address connects
+            // anew, by which it proves that.
             .migration(false)
             .max_incoming(MAX_WAITING)
             .incoming_buffer_size(WAITING_BUFFER)

@@ -7,16 +7,19 @@ use std::{
 
 use crate::{network::site, rate::RateLimiter};
 
-/// The lines that one IPv4 address or IPv6 /48 may cause at once: some peers that come, dial and go.
+/// The lines that one IPv4 address or IPv6 /48 may cause at once: some peers that come, dial and
+/// go.
 const SITE_BURST: u32 = 32;
 
 /// How long it takes until a network may cause another line.
 const SITE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The lines that all networks may cause at once: those of a thousand peers that come back after an outage.
+/// The lines that all networks may cause at once: those of a thousand peers that come back after an
+/// outage.
 const BURST: u32 = 1024;
 
-/// How long it takes until another line may be written. With 200 bytes a line, a day has 70 MB at most.
+/// How long it takes until another line may be written. With 200 bytes a line, a day has 70 MB at
+/// most.
 const INTERVAL: Duration = Duration::from_millis(250);
 
 /// Counts the lines that are written, by whom they are due to. Pure.
@@ -36,8 +39,8 @@ impl Journal {
         }
     }
 
-    /// Takes the room for a line that `source` causes. Returns how many were left out since the last one, or
-    /// `None` where this one is to be left out.
+    /// Takes the room for a line that `source` causes. Returns how many were left out since the
+    /// last one, or `None` where this one is to be left out.
     pub(super) fn take(&mut self, source: IpAddr, now: Instant) -> Option<u64> {
         if self.by_site.take(site(source), now) && self.all.take((), now) {
             return Some(std::mem::take(&mut self.left_out));

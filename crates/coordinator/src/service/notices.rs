@@ -85,7 +85,8 @@ impl Notices {
     ) -> Result<T, Refusal> {
         let mut opening = pin!(self.connection.open_uni());
         let opened = poll_fn(|cx| {
-            // Streams are opened under the lock, so that they are used in the order of their numbers.
+            // Streams are opened under the lock, so that they are used in the order of their
+            // numbers.
             let mut next = lock(&self.next);
             if self.connection.close_reason().is_some() {
                 return Poll::Ready(None);

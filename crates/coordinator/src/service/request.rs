@@ -26,8 +26,8 @@ use crate::registry::{Command, ConnectionId, Event, Introductions, Meeting};
 /// slow line with a lost packet or two.
 const MESSAGE: Duration = Duration::from_secs(5);
 
-/// How long a dial waits for the Binding requests that it claims the addresses of: they leave at the
-/// same moment as it does, so only a lost packet makes them later than this.
+/// How long a dial waits for the Binding requests that it claims the addresses of: they leave at
+/// the same moment as it does, so only a lost packet makes them later than this.
 const CLAIM_PATIENCE: Duration = Duration::from_millis(100);
 
 /// How long it waits for the others once one of them has come. They left at the same moment too, so
@@ -240,8 +240,8 @@ async fn introduce(
 ) -> Result<(), Refusal> {
     let callee = connected.shared().notices(meeting.callee.connection);
     let callee = callee.ok_or(Refusal::Unavailable)?;
-    // The dialler may be told first, so this cannot wait until the callee's notice leaves. It costs no
-    // round trip, and tells whether the connection still stands.
+    // The dialler may be told first, so this cannot wait until the callee's notice leaves. It costs
+    // no round trip, and tells whether the connection still stands.
     callee.room().await?;
 
     let (dialler, called) = (connected.client.peer, meeting.callee.peer);

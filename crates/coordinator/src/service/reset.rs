@@ -1,10 +1,10 @@
 //! Lets clients know at once that a coordinator has been started anew.
 //!
-//! A process that is killed says nothing to its clients. When one of them sends its next packet, the
-//! process that has taken its place answers with a stateless reset (RFC 9000 section 10.3), which ends
-//! the connection without waiting for the idle timeout. For that the new process has to know the
-//! connection ids that the former one gave out and the reset tokens that belong to them: both come
-//! from the server's key.
+//! A process that is killed says nothing to its clients. When one of them sends its next packet,
+//! the process that has taken its place answers with a stateless reset (RFC 9000 section 10.3),
+//! which ends the connection without waiting for the idle timeout. For that the new process has to
+//! know the connection ids that the former one gave out and the reset tokens that belong to them:
+//! both come from the server's key.
 
 use std::{sync::Arc, time::Duration};
 
@@ -51,8 +51,9 @@ pub(super) fn endpoint_config(key: &SecretKey) -> EndpointConfig {
     let (first, _) = secret.split_first_chunk().expect("32 bytes hold 8");
     let id_key = u64::from_be_bytes(*first);
     config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
-    // A reset is shorter than the packet that it answers, so it makes nothing of an attack that is not
-    // there without it. By default there is one each 20 ms, for which a thousand peers would wait long.
+    // A reset is shorter than the packet that it answers, so it makes nothing of an attack that is
+    // not there without it. By default there is one each 20 ms, for which a thousand peers would
+    // wait long.
     config.min_reset_interval(MIN_RESET_INTERVAL);
     config
 }

@@ -39,8 +39,8 @@ use crate::{
 /// The requests that one network may send at once: those of 2,000 dials.
 const REQUEST_BURST: u32 = 8_192;
 
-/// How long it takes until a network may send another request. A request takes 8 µs at least, so these
-/// are 1 % of a core.
+/// How long it takes until a network may send another request. A request takes 8 µs at least, so
+/// these are 1 % of a core.
 const REQUEST_INTERVAL: Duration = Duration::from_millis(1);
 
 /// What all connections of a coordinator have in common.
@@ -86,8 +86,9 @@ impl Shared {
         lock(&self.gate).judge(attempt, clock::now())
     }
 
-    /// Charges the network of `source` for a request, whatever is in it; returns how long its connection
-    /// has to wait before the request is read. The connections of one network take turns so.
+    /// Charges the network of `source` for a request, whatever is in it; returns how long its
+    /// connection has to wait before the request is read. The connections of one network take turns
+    /// so.
     pub(super) fn pace(&self, source: IpAddr) -> Duration {
         lock(&self.requests).reserve(site(source), clock::now())
     }
@@ -131,8 +132,8 @@ impl Shared {
         lock(&self.registry).is_awaited(id, clock::now())
     }
 
-    /// Forgets that anybody waits for the client on this connection, and returns in which introductions
-    /// somebody did, with the way to tell them.
+    /// Forgets that anybody waits for the client on this connection, and returns in which
+    /// introductions somebody did, with the way to tell them.
     pub(super) fn give_up(&self, id: ConnectionId) -> Vec<(SessionToken, Arc<Notices>)> {
         self.with_ways(lock(&self.registry).give_up(id))
     }
@@ -183,8 +184,8 @@ impl Shared {
         })
     }
 
-    /// Returns the address of this machine that packets of a family leave from. That may change at any time, and costs
-    /// no packet.
+    /// Returns the address of this machine that packets of a family leave from. That may change at
+    /// any time, and costs no packet.
     fn own_address(&self, is_ipv4: bool) -> Option<IpAddr> {
         let everybody = ELSEWHERE.iter().find(|it| it.is_ipv4() == is_ipv4)?;
         self.host.source_address(*everybody).ok()
@@ -264,8 +265,8 @@ impl ConnectedClient {
         self.shared().is_awaited(self.ticket.id)
     }
 
-    /// Forgets that anybody waits for this client, and returns in which introductions somebody did, with the way
-    /// to tell them.
+    /// Forgets that anybody waits for this client, and returns in which introductions somebody did,
+    /// with the way to tell them.
     pub(super) fn give_up(&self) -> Vec<(SessionToken, Arc<Notices>)> {
         self.shared().give_up(self.ticket.id)
     }

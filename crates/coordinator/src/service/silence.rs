@@ -1,8 +1,8 @@
 //! Notices that a client is gone without a word while somebody waits for it.
 //!
-//! A process that is killed says nothing, and QUIC alone takes half a minute to notice. So while an introduction of a
-//! client is not settled, the client is asked for a sign of life again and again, and who waits for it is told when
-//! none comes.
+//! A process that is killed says nothing, and QUIC alone takes half a minute to notice. So while an
+//! introduction of a client is not settled, the client is asked for a sign of life again and again,
+//! and who waits for it is told when none comes.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -19,15 +19,17 @@ use tracing::{debug, error, info};
 
 use super::{notices::Notices, request::send_frame, shared::ConnectedClient};
 
-/// How often a client that somebody waits for is asked. There are fourteen questions in [`PATIENCE`], and one answer
-/// is enough: where a fifth of all packets is lost each way, one client of 1.6 million is taken for gone.
+/// How often a client that somebody waits for is asked. There are fourteen questions in
+/// [`PATIENCE`], and one answer is enough: where a fifth of all packets is lost each way, one
+/// client of 1.6 million is taken for gone.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// For how long a client may send nothing at all, and two round trips more: one for the answer to the last
-/// question, and one as the path may be slower than it was.
+/// For how long a client may send nothing at all, and two round trips more: one for the answer to
+/// the last question, and one as the path may be slower than it was.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
-/// The most of a turn's time that counts as silence. A coordinator that stood still itself has heard nobody.
+/// The most of a turn's time that counts as silence. A coordinator that stood still itself has
+/// heard nobody.
 const LONGEST_TURN: Duration = Duration::from_millis(200);
 
 /// Looks after one client, for as long as the future is polled.
@@ -40,9 +42,9 @@ pub(super) async fn watch(connected: &ConnectedClient) -> Infallible {
     }
 }
 
-/// Tells who still waits for a client whose connection has ended, unless it has been closed: a client that says
-/// goodbye may be done. One that has heard nothing from here has not heard of its last introductions either, and begins
-/// anew: its callees are told that it has given these up.
+/// Tells who still waits for a client whose connection has ended, unless it has been closed: a
+/// client that says goodbye may be done. One that has heard nothing from here has not heard of its
+/// last introductions either, and begins anew: its callees are told that it has given these up.
 pub(super) async fn tell_of_end(connected: &ConnectedClient) {
     let hears_nothing = VarInt::from_u32(close::TIMED_OUT);
     let Some(reason) = connected.connection.close_reason() else {
@@ -62,7 +64,8 @@ pub(super) async fn tell_of_end(connected: &ConnectedClient) {
     }
 }
 
-/// Waits until nobody waits for a client any more, or returns for how long nothing has come from it.
+/// Waits until nobody waits for a client any more, or returns for how long nothing has come from
+/// it.
 async fn silence(connected: &ConnectedClient) -> Option<Duration> {
     let notices = &connected.notices;
     let mut silence = Silence::new(datagrams(&connected.connection));
@@ -93,7 +96,8 @@ fn datagrams(connection: &Connection) -> u64 {
     connection.stats().udp_rx.datagrams
 }
 
-/// Tells whether a client takes datagrams. A limit that leaves no byte may leave no room for the frame's head either.
+/// Tells whether a client takes datagrams. A limit that leaves no byte may leave no room for the
+/// frame's head either.
 fn can_be_asked(connection: &Connection) -> bool {
     connection.max_datagram_size().is_some_and(|room| room > 0)
 }
@@ -134,7 +138,8 @@ impl Silence {
         }
     }
 
-    /// Takes in how many datagrams have come by the end of a turn, how long that took, and how long the path is.
+    /// Takes in how many datagrams have come by the end of a turn, how long that took, and how long
+    /// the path is.
     fn take(&mut self, datagrams: u64, took: Duration, round_trip: Duration) -> Sign {
         if datagrams != self.datagrams {
             *self = Self::new(datagrams);

@@ -4,11 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 
 use p2pconnect_proto::is_global;
 
-/// Returns what a client that is seen at `seen` is told of these servers, those of its own family first.
+/// Returns what a client that is seen at `seen` is told of these servers, those of its own family
+/// first.
 ///
-/// An unspecified address is this machine's. A client that came by that family has reached it there, and reads the
-/// unspecified address as that one. Of the other family the client is told the public address that `own` finds: it
-/// learns mappings in both families then, and its peers may know this coordinator by the other one.
+/// An unspecified address is this machine's. A client that came by that family has reached it
+/// there, and reads the unspecified address as that one. Of the other family the client is told the
+/// public address that `own` finds: it learns mappings in both families then, and its peers may
+/// know this coordinator by the other one.
 pub(super) fn told(
     servers: &[SocketAddr],
     seen: IpAddr,

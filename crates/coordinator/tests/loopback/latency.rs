@@ -114,8 +114,8 @@ async fn be_done(callee: &Client, dialler: PeerId) {
     assert_eq!(over, Response::Settled);
 }
 
-/// Has `near` dial again and again while an introduction of `far` is under way; returns how long the
-/// callee waited for a notice after a near dial was answered, at most.
+/// Has `near` dial again and again while an introduction of `far` is under way; returns how long
+/// the callee waited for a notice after a near dial was answered, at most.
 async fn longest_wait(near: &Client, far: &Client, callee: &Client) -> Duration {
     let mut longest = Duration::ZERO;
     let dials = async {

@@ -1,4 +1,5 @@
-//! What a coordinator sends to addresses from which packets seem to come: somebody else may have forged that.
+//! What a coordinator sends to addresses from which packets seem to come: somebody else may have
+//! forged that.
 
 use std::{
     net::SocketAddr,
@@ -27,8 +28,8 @@ const VICTIM: &str = "127.0.0.2:0";
 /// How often it is looked whether a coordinator has forgotten a connection.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Starts a coordinator that soon forgets a connection of which nothing is heard, though not before all packets
-/// are repeated that may be.
+/// Starts a coordinator that soon forgets a connection of which nothing is heard, though not before
+/// all packets are repeated that may be.
 fn forgetful() -> RunningCoordinator {
     let mut config = config(IPV4);
     config.service.idle_timeout = Duration::from_secs(2);
@@ -126,8 +127,8 @@ async fn pass(entrance: Arc<UdpSocket>, exit: Arc<UdpSocket>, seen: Arc<Mutex<Ve
     }
 }
 
-/// To follow a connection to another address would be to show that the client receives there, by 1,200 bytes and more
-/// for each packet of 40.
+/// To follow a connection to another address would be to show that the client receives there, by
+/// 1,200 bytes and more for each packet of 40.
 #[tokio::test]
 async fn packets_of_a_connection_from_another_address_bring_nothing_there() {
     let server = forgetful();

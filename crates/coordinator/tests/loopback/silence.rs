@@ -125,8 +125,8 @@ async fn a_callee_hears_that_its_dialler_gives_up_as_it_has_heard_nothing() {
     assert!(flight.bytes.is_empty());
 }
 
-/// Has a callee that settles nothing be dialled over a path with this round trip, and asserts that it is not
-/// called silent for as long as that, though a fifth of all packets is lost each way.
+/// Has a callee that settles nothing be dialled over a path with this round trip, and asserts that
+/// it is not called silent for as long as that, though a fifth of all packets is lost each way.
 async fn is_heard(round_trip: Duration, for_long: Duration) {
     let server = start(config(IPV4));
     let path = Path::to(server.local_addr(), round_trip).await;

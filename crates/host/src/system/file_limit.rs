@@ -7,8 +7,8 @@ use std::io;
 /// Reaching a peer whose NAT gives each connection a random port takes up to 3,200 sockets for a
 /// moment; Linux allows a process 1,024 unless it asks for more. Such attempts take half of what is
 /// allowed at most, so without this some more of them fail. The limit is that of the process, so a
-/// program that embeds an endpoint decides for itself: `select(2)` fails on
-/// files beyond the 1,024th, which only old libraries still call.
+/// program that embeds an endpoint decides for itself: `select(2)` fails on files beyond the
+/// 1,024th, which only old libraries still call.
 ///
 /// # Errors
 ///

@@ -5,8 +5,8 @@ use std::{
     net::Ipv4Addr,
 };
 
-/// How much of the system's table of routes is read, in bytes: five hundred lines. Linux lists the default
-/// routes first.
+/// How much of the system's table of routes is read, in bytes: five hundred lines. Linux lists the
+/// default routes first.
 const MAX_TABLE: u64 = 64 * 1024;
 
 /// Returns the default gateway of IPv4, as Linux tells it (proc(5)).
@@ -14,8 +14,8 @@ pub(super) fn gateway() -> io::Result<Option<Ipv4Addr>> {
     Ok(default_gateway(&beginning_of("/proc/net/route")?))
 }
 
-/// Reads the beginning of a file of the system's. A router that knows the routes of the whole internet has
-/// millions of lines there.
+/// Reads the beginning of a file of the system's. A router that knows the routes of the whole
+/// internet has millions of lines there.
 fn beginning_of(path: &str) -> io::Result<String> {
     let mut beginning = Vec::new();
     let file = std::fs::File::open(path)?;
@@ -23,8 +23,8 @@ fn beginning_of(path: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&beginning).into_owned())
 }
 
-/// Reads the default route with the lowest metric out of Linux's table. Addresses are in hexadecimal
-/// there, of a number in the machine's byte order.
+/// Reads the default route with the lowest metric out of Linux's table. Addresses are in
+/// hexadecimal there, of a number in the machine's byte order.
 fn default_gateway(table: &str) -> Option<Ipv4Addr> {
     let routes = table.lines().skip(1).filter_map(|line| {
         let mut fields = line.split_ascii_whitespace();

@@ -1,8 +1,9 @@
 //! Names that one process of a user holds at a time.
 //!
-//! Whoever holds a name has a Unix socket with an abstract name (unix(7)), which only one socket can have, and which is
-//! free again with the end of its process at the latest. The others connect to it, and are told by the system when it
-//! is closed. The name is in the network namespace, as ports are.
+//! Whoever holds a name has a Unix socket with an abstract name (unix(7)), which only one socket
+//! can have, and which is free again with the end of its process at the latest. The others connect
+//! to it, and are told by the system when it is closed. The name is in the network namespace, as
+//! ports are.
 
 use std::{
     ffi::OsStr,
@@ -20,8 +21,8 @@ use tokio::{
 
 use crate::platform::HeldName;
 
-/// How long to wait until a name is tried again that somebody has who does not listen: somebody else has begun or ended
-/// just then.
+/// How long to wait until a name is tried again that somebody has who does not listen: somebody
+/// else has begun or ended just then.
 const AGAIN: Duration = Duration::from_millis(10);
 
 /// How often in a row that may be so. Whoever goes on not to listen is no program of ours.

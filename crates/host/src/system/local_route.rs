@@ -1,7 +1,8 @@
 //! Whether packets to an address stay on this machine, as its routes say (rtnetlink(7)).
 //!
-//! A machine may answer for more addresses than its interfaces have: for whole networks by a route of type `local`,
-//! and as a router for the anycast address of each of its IPv6 networks (RFC 4291 section 2.6.1).
+//! A machine may answer for more addresses than its interfaces have: for whole networks by a route
+//! of type `local`, and as a router for the anycast address of each of its IPv6 networks (RFC 4291
+//! section 2.6.1).
 
 use std::{
     io::{self, Read as _},
@@ -21,8 +22,9 @@ const ERROR: std::ops::Range<usize> = HEAD..HEAD + 4;
 /// More than an answer about one route has, whose attributes do not matter here.
 const ANSWER: usize = 1024;
 
-/// Tells whether the kernel would deliver packets to an address to this machine. Nothing is sent, and nothing waited
-/// for: the kernel has answered when it has taken the question. Where there is no route it says no.
+/// Tells whether the kernel would deliver packets to an address to this machine. Nothing is sent,
+/// and nothing waited for: the kernel has answered when it has taken the question. Where there is
+/// no route it says no.
 ///
 /// # Errors
 ///

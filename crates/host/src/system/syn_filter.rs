@@ -35,8 +35,8 @@ mod program {
     /// The most instructions that Linux takes (`BPF_MAXINSNS`).
     const MAX_LEN: usize = 4096;
 
-    /// How many there may be where the options of a socket have no more than 20 KiB (`net.core.optmem_max`), as before
-    /// Linux 6.3: each takes 8 bytes once it is translated.
+    /// How many there may be where the options of a socket have no more than 20 KiB
+    /// (`net.core.optmem_max`), as before Linux 6.3: each takes 8 bytes once it is translated.
     const MAX_LEN_OF_OLD: usize = 2400;
 
     /// The most ports in one section, of two instructions each: a jump leads at most 255 ahead.
@@ -55,8 +55,8 @@ mod program {
     const NOTHING: u32 = 0;
     const ALL: u32 = u32::MAX;
 
-    /// Has a listener answer no SYN from these addresses, in place of those of the last call. If there are too many for
-    /// the system, some are answered. Addresses of IPv6 are.
+    /// Has a listener answer no SYN from these addresses, in place of those of the last call. If
+    /// there are too many for the system, some are answered. Addresses of IPv6 are.
     pub(crate) fn attach(listener: &TcpListener, from: &BTreeSet<SocketAddr>) -> io::Result<()> {
         let listener = SockRef::from(listener);
         let attach = |most| {
@@ -66,7 +66,8 @@ mod program {
         attach(MAX_LEN).or_else(|_| attach(MAX_LEN_OF_OLD))
     }
 
-    /// One instruction. A comparison that holds skips so many others; after one that does not, the next one follows.
+    /// One instruction. A comparison that holds skips so many others; after one that does not, the
+    /// next one follows.
     #[derive(Debug, Clone, Copy)]
     struct Instruction {
         code: u16,
@@ -80,7 +81,8 @@ mod program {
         }
     }
 
-    /// Returns a program, of so many instructions at most, that lets no SYN through from these addresses.
+    /// Returns a program, of so many instructions at most, that lets no SYN through from these
+    /// addresses.
     fn without(from: &BTreeSet<SocketAddr>, most: usize) -> Vec<Instruction> {
         let mut program = vec![
             load(BPF_B, FLAGS),
@@ -100,11 +102,13 @@ mod program {
         program
     }
 
-    /// Ends the program with nothing if a SYN comes from one of these ports; goes on behind its end otherwise.
+    /// Ends the program with nothing if a SYN comes from one of these ports; goes on behind its end
+    /// otherwise.
     fn section(ip: Ipv4Addr, ports: &[RangeInclusive<u16>]) -> Vec<Instruction> {
         let mut tests = Vec::new();
         for range in ports.iter().rev() {
-            // The last instruction of all is to let nothing through, the one before that jumps over it.
+            // The last instruction of all is to let nothing through, the one before that jumps over
+            // it.
             let to_end = u8::try_from(tests.len() + 1).unwrap_or(u8::MAX);
             let [first, last] = [*range.start(), *range.end()].map(u32::from);
             if first == last {
@@ -253,8 +257,8 @@ mod program {
 
     use tokio::net::TcpListener;
 
-    /// Has a listener answer no SYN from these addresses, in place of those of the last call. If there are too many for
-    /// the system, some are answered. Addresses of IPv6 are.
+    /// Has a listener answer no SYN from these addresses, in place of those of the last call. If
+    /// there are too many for the system, some are answered. Addresses of IPv6 are.
     pub(crate) fn attach(_: &TcpListener, _: &BTreeSet<SocketAddr>) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }

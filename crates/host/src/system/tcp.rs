@@ -1,8 +1,8 @@
 //! TCP sockets of the operating system.
 //!
-//! Hole punching over TCP needs several sockets on one local address and port: the connection to the STUN server, the
-//! connections to the peer and a listener. Linux allows that only if *every* one of them has `SO_REUSEADDR` and
-//! `SO_REUSEPORT` set before it is bound.
+//! Hole punching over TCP needs several sockets on one local address and port: the connection to
+//! the STUN server, the connections to the peer and a listener. Linux allows that only if *every*
+//! one of them has `SO_REUSEADDR` and `SO_REUSEPORT` set before it is bound.
 
 use std::{
     collections::BTreeSet,
@@ -25,9 +25,10 @@ use crate::{
 
 /// Returns a socket bound to `local`.
 ///
-/// All have `TCP_NODELAY`, so that the small messages of a handshake are not held back. IPv6 sockets are IPv6 only.
-/// Shared ones have `SO_LINGER` 0: closing sends RST and leaves no TIME_WAIT, which would keep the next attempt from
-/// using the same pair of addresses. Accepted connections inherit both from their listener.
+/// All have `TCP_NODELAY`, so that the small messages of a handshake are not held back. IPv6
+/// sockets are IPv6 only. Shared ones have `SO_LINGER` 0: closing sends RST and leaves no
+/// TIME_WAIT, which would keep the next attempt from using the same pair of addresses. Accepted
+/// connections inherit both from their listener.
 pub(super) fn bound_socket(local: SocketAddr, sharing: Sharing) -> io::Result<TcpSocket> {
     let socket = Socket::new(
         Domain::for_address(local),
@@ -98,7 +99,8 @@ impl UnconnectedTcp for Unconnected {
     }
 
     fn listen(self: Box<Self>, backlog: u32) -> io::Result<TcpListener> {
-        // Connections inherit it, and are in TIME-WAIT no hindrance to the next listener on the port.
+        // Connections inherit it, and are in TIME-WAIT no hindrance to the next listener on the
+        // port.
         self.0.set_reuseaddr(true)?;
         Ok(TcpListener::new(Acceptor {
             listener: self.0.listen(backlog)?,

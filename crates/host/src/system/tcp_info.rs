@@ -28,14 +28,15 @@ mod info {
     }
 
     fn meaning(info: &libc::tcp_info) -> TcpInfo {
-        // An active open has seen one segment by now, the SYN-ACK. A simultaneous open has seen the peer's SYN as well
-        // (RFC 9293 section 3.5, figure 7). Segments with data are not counted: the peer may already be talking.
+        // An active open has seen one segment by now, the SYN-ACK. A simultaneous open has seen the
+        // peer's SYN as well (RFC 9293 section 3.5, figure 7). Segments with data are not counted:
+        // the peer may already be talking.
         let without_data = info.tcpi_segs_in.saturating_sub(info.tcpi_data_segs_in);
         // Where the peer's SYN-ACK is lost, its data completes the crossing.
         let may_have_crossed = info.tcpi_segs_in >= 2 || info.tcpi_data_segs_in > 0;
         let is_repeating = info.tcpi_unacked > 0 && info.tcpi_retransmits > 0;
-        // Whoever takes no more for now answers when it is asked about that (RFC 9293 section 3.8.6.1), and an idle
-        // side answers keep-alives: without an answer, both are counted here.
+        // Whoever takes no more for now answers when it is asked about that (RFC 9293 section
+        // 3.8.6.1), and an idle side answers keep-alives: without an answer, both are counted here.
         let is_asking = info.tcpi_probes > 0;
         TcpInfo {
             has_crossed: without_data >= 2,
@@ -50,8 +51,8 @@ mod info {
         }
     }
 
-    /// Bounds the window that is ever offered, before connecting; one that fits into 16 bits is offered
-    /// without a scale.
+    /// Bounds the window that is ever offered, before connecting; one that fits into 16 bits is
+    /// offered without a scale.
     #[expect(unsafe_code, reason = "TCP_WINDOW_CLAMP has no safe binding")]
     pub(crate) fn limit_window(socket: &tokio::net::TcpSocket, window: u32) -> std::io::Result<()> {
         let len = libc::socklen_t::try_from(size_of_val(&window)).unwrap_or_default();
@@ -111,7 +112,8 @@ mod info {
                 &raw mut len,
             )
         };
-        // Kernels before 4.6 return a shorter structure, without the last fields that are read here.
+        // Kernels before 4.6 return a shorter structure, without the last fields that are read
+        // here.
         let last_field = std::mem::offset_of!(libc::tcp_info, tcpi_data_segs_out);
         (result == 0 && len as usize >= last_field).then_some(info)
     }

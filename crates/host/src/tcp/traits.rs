@@ -18,21 +18,24 @@ pub trait UnconnectedTcp: Debug + Send + Sync {
     /// Returns the address that it is bound to.
     fn local_addr(&self) -> io::Result<SocketAddr>;
 
-    /// Bounds the segments that this side sends, and that it tells the other side to send, in bytes.
+    /// Bounds the segments that this side sends, and that it tells the other side to send, in
+    /// bytes.
     fn limit_segment(&self, bytes: u16) -> io::Result<()>;
 
-    /// Bounds the window that is ever offered, in bytes. One that fits into 16 bits is offered without a scale
-    /// (RFC 7323 section 2).
+    /// Bounds the window that is ever offered, in bytes. One that fits into 16 bits is offered
+    /// without a scale (RFC 7323 section 2).
     fn limit_window(&self, bytes: u32) -> io::Result<()>;
 
     /// Has all packets leave by an interface, whatever the routes say.
     fn leave_by(&self, interface: &str) -> io::Result<()>;
 
-    /// Has the connection, or those that a listener accepts, asked while they are idle whether the other side is there.
+    /// Has the connection, or those that a listener accepts, asked while they are idle whether the
+    /// other side is there.
     fn keep_alive(&self, keep_alive: KeepAlive) -> io::Result<()>;
 
-    /// Bounds what is kept of what comes over the connection, or those that a listener accepts, and has not been read, and
-    /// of what is sent there, in bytes. A platform that keeps little anyway need not do anything.
+    /// Bounds what is kept of what comes over the connection, or those that a listener accepts, and
+    /// has not been read, and of what is sent there, in bytes. A platform that keeps little anyway
+    /// need not do anything.
     fn limit_buffers(&self, _: u32) -> io::Result<()> {
         Ok(())
     }
@@ -62,8 +65,8 @@ pub trait TcpAcceptor: Debug + Send + Sync {
     fn ignore(&self, from: &BTreeSet<SocketAddr>) -> io::Result<()>;
 }
 
-/// A TCP connection. One task may read and one may write at a time. Dropping it closes it, by FIN or as
-/// [`reset_on_close`](Self::reset_on_close) says.
+/// A TCP connection. One task may read and one may write at a time. Dropping it closes it, by FIN
+/// or as [`reset_on_close`](Self::reset_on_close) says.
 pub trait TcpConnection: Debug + Send + Sync {
     /// Returns this side's address.
     fn local_addr(&self) -> io::Result<SocketAddr>;

@@ -1,7 +1,8 @@
-//! How much a server may send to addresses that have not shown that they receive anything (RFC 9000 section 8.1).
+//! How much a server may send to addresses that have not shown that they receive anything (RFC 9000
+//! section 8.1).
 //!
-//! QUIC's own count is kept by connection, and lets a whole datagram go while one byte of it is allowed
-//! (<https://github.com/quinn-rs/quinn/issues/1082>).
+//! QUIC's own count is kept by connection, and lets a whole datagram go while one byte of it is
+//! allowed (<https://github.com/quinn-rs/quinn/issues/1082>).
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,14 +12,15 @@ use std::{
 /// How many bytes may be sent for each that has come.
 const FACTOR: usize = 3;
 
-/// The most addresses that are known, in some 2 MiB: those of five seconds in which 3,000 connections are
-/// begun in each. Of others, QUIC's own count has to do.
+/// The most addresses that are known, in some 2 MiB: those of five seconds in which 3,000
+/// connections are begun in each. Of others, QUIC's own count has to do.
 const MAX_ADDRESSES: usize = 16_384;
 
 /// The first bit of the packets of a handshake, which have a long header (RFC 9000 section 17.2).
 const LONG_HEADER: u8 = 0x80;
 
-/// Tells whether a datagram is one of a handshake, which may go to somebody who has asked for nothing.
+/// Tells whether a datagram is one of a handshake, which may go to somebody who has asked for
+/// nothing.
 pub(crate) fn is_handshake(datagram: &[u8]) -> bool {
     datagram.first().is_some_and(|it| it & LONG_HEADER != 0)
 }
@@ -46,8 +48,8 @@ impl Balances {
         *left = left.saturating_add(bytes.saturating_mul(FACTOR));
     }
 
-    /// Takes the bytes of a datagram off what may be sent to an address; tells whether the datagram may be sent.
-    /// What is no part of a handshake may always be.
+    /// Takes the bytes of a datagram off what may be sent to an address; tells whether the datagram
+    /// may be sent. What is no part of a handshake may always be.
     pub(crate) fn take(&mut self, to: SocketAddr, datagram: &[u8]) -> bool {
         let Some(left) = self.left.get_mut(&to) else {
             return true;

@@ -48,12 +48,14 @@ fn check(
     mode_for_others(metadata, readers).map_or(Ok(()), |mode| Err(too_open(mode)))
 }
 
-/// Refuses directories that others can write, from the one that holds the file up to the root, as sshd does
-/// (`StrictModes`). Others could put another file, or another directory, in the place of what is there.
+/// Refuses directories that others can write, from the one that holds the file up to the root, as
+/// sshd does (`StrictModes`). Others could put another file, or another directory, in the place of
+/// what is there.
 ///
-/// Two kinds that sshd refuses are let pass: a directory with the sticky bit, and one that the process's own group can
-/// write, which on many systems is that of one user alone. Nor is a directory refused that belongs to somebody outside
-/// a user namespace, as these cannot be told apart.
+/// Two kinds that sshd refuses are let pass: a directory with the sticky bit, and one that the
+/// process's own group can write, which on many systems is that of one user alone. Nor is a
+/// directory refused that belongs to somebody outside a user namespace, as these cannot be told
+/// apart.
 pub(super) fn check_directories(path: &Path) -> Result<(), KeyFileError> {
     let read = |source| KeyFileError::Read {
         path: path.to_owned(),
@@ -110,7 +112,8 @@ fn mode_for_others(metadata: &fs::Metadata, readers: Readers) -> Option<u32> {
     (mode & refused != 0).then_some(mode)
 }
 
-/// Refuses what belongs to anybody but the process's own user and root: its owner decides who this process is.
+/// Refuses what belongs to anybody but the process's own user and root: its owner decides who this
+/// process is.
 fn check_owner(path: &Path, owner: u32) -> Result<(), KeyFileError> {
     if is_own(owner) || owner == 0 {
         return Ok(());

@@ -14,7 +14,8 @@ use rustix::{
     io::Errno,
 };
 
-/// How long a key may take to come. Somebody may have to type a passphrase for the program that sends it.
+/// How long a key may take to come. Somebody may have to type a passphrase for the program that
+/// sends it.
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
 
 /// Tells whether a file is a pipe, with a name or without.

@@ -76,8 +76,8 @@ fn one_sided(random: &Outside) -> (Guess, f64) {
     (Guess::OneSided { ports }, hit(ports))
 }
 
-/// Returns the chance that one of [`SYNS`] random ports is one of as many that
-/// are tried, of `ports` that there are.
+/// Returns the chance that one of [`SYNS`] random ports is one of as many that are tried, of
+/// `ports` that there are.
 fn hit(ports: u32) -> f64 {
     let syns = SYNS.min(ports);
     let missed = 1.0 - f64::from(syns) / f64::from(ports);

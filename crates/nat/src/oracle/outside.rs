@@ -19,8 +19,8 @@ pub struct Outside {
     pub filtering: Dependence,
     /// The answer to a SYN that it does not let in.
     pub unsolicited: UnsolicitedSyn,
-    /// What it does with a SYN that crosses one from inside: the answer of the
-    /// outermost box that refuses it.
+    /// What it does with a SYN that crosses one from inside: the answer of the outermost box that
+    /// refuses it.
     pub simultaneous_open: SimultaneousOpen,
     pub(super) boxes: Vec<NatSpec>,
 }

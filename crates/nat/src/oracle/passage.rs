@@ -48,8 +48,8 @@ pub(super) fn open_to_all(s: &Outside) -> Option<bool> {
     open.then_some(s.simultaneous_open == SimultaneousOpen::Allowed)
 }
 
-/// Returns in which orders p can dial s after s has sent a SYN to another port
-/// of p's address; a is s.
+/// Returns in which orders p can dial s after s has sent a SYN to another port of p's address; a is
+/// s.
 pub(super) fn open_to_address(s: &Outside, p: &Outside) -> Orders {
     if s.filtering == Dependence::AddressAndPortDependent {
         return Orders::NONE;
@@ -94,8 +94,8 @@ fn after_refusal(s: &Outside, p: &Outside) -> bool {
     }
 }
 
-/// Returns whether s takes p's SYN when TCP repeats it: p was first, in
-/// silence, and s's SYN has come since.
+/// Returns whether s takes p's SYN when TCP repeats it: p was first, in silence, and s's SYN has
+/// come since.
 fn at_repetition(s: &Outside, p: &Outside) -> bool {
     is_silent(s)
         && match p.simultaneous_open {
@@ -105,9 +105,8 @@ fn at_repetition(s: &Outside, p: &Outside) -> bool {
         }
 }
 
-/// Returns whether s takes p's SYN when TCP repeats it: s was first, in
-/// silence, both have dropped the other's SYN since, and a repetition of s's
-/// has met a reset.
+/// Returns whether s takes p's SYN when TCP repeats it: s was first, in silence, both have dropped
+/// the other's SYN since, and a repetition of s's has met a reset.
 fn at_own_repetition(s: &Outside, p: &Outside) -> bool {
     let drops = s.simultaneous_open == SimultaneousOpen::Dropped;
     let resets = p.simultaneous_open == SimultaneousOpen::Reset;
@@ -122,8 +121,7 @@ fn is_silent(s: &Outside) -> bool {
     )
 }
 
-/// Returns whether s takes p's SYN that crosses its own, at once or when TCP
-/// repeats it.
+/// Returns whether s takes p's SYN that crosses its own, at once or when TCP repeats it.
 fn in_crossing(s: &Outside, p: &Outside) -> bool {
     match (s.simultaneous_open, p.simultaneous_open) {
         (SimultaneousOpen::Allowed, SimultaneousOpen::Reset) => !s.closes_at_rst(),
@@ -133,8 +131,7 @@ fn in_crossing(s: &Outside, p: &Outside) -> bool {
     }
 }
 
-/// Returns whether s takes p's second SYN after their first have crossed, and
-/// both were reset.
+/// Returns whether s takes p's second SYN after their first have crossed, and both were reset.
 fn in_second_crossing(s: &Outside, p: &Outside) -> bool {
     let resets = |side: &Outside| side.simultaneous_open == SimultaneousOpen::Reset;
     // A new mapping would come from elsewhere.
@@ -142,8 +139,8 @@ fn in_second_crossing(s: &Outside, p: &Outside) -> bool {
     resets(s) && resets(p) && keeps_open_after_rst(s) && same
 }
 
-/// Returns whether s takes p's second SYN after its first was refused with an
-/// error that left p's hole open, into which s has dialled since.
+/// Returns whether s takes p's second SYN after its first was refused with an error that left p's
+/// hole open, into which s has dialled since.
 fn at_second_dial(s: &Outside, p: &Outside) -> bool {
     let closed = s.unsolicited == UnsolicitedSyn::Rst && p.closes_at_rst();
     let resets = p.simultaneous_open == SimultaneousOpen::Reset;

@@ -7,22 +7,19 @@ use super::{
     RstEffect, SimultaneousOpen, Timers, Translation, Translation6, UnsolicitedSyn,
 };
 
-/// Apart from the ports that Linux gives to sockets (32,768 on), so that none
-/// is kept by chance.
+/// Apart from the ports that Linux gives to sockets (32,768 on), so that none is kept by chance.
 const NOT_OF_SOCKETS: PortRange = PortRange {
     first: 20_000,
     last: 29_999,
 };
 
 impl NatSpec {
-    /// Returns the NAT of most home routers, which is Linux `masquerade`:
-    /// endpoint-independent mapping that keeps the port, address- and
-    /// port-dependent filtering, silence to strangers.
+    /// Returns the NAT of most home routers, which is Linux `masquerade`: endpoint-independent
+    /// mapping that keeps the port, address- and port-dependent filtering, silence to strangers.
     ///
-    /// A reset ends a connection, one that was never answered at once and
-    /// without a trace. A segment of an unknown connection from inside makes
-    /// state, as after a restart of the router. Packets to its own external
-    /// endpoint are dropped.
+    /// A reset ends a connection, one that was never answered at once and without a trace. A
+    /// segment of an unknown connection from inside makes state, as after a restart of the router.
+    /// Packets to its own external endpoint are dropped.
     pub const fn port_preserving() -> Self {
         Self {
             translation: Translation::Nat44,
@@ -46,8 +43,8 @@ impl NatSpec {
         }
     }
 
-    /// Returns a NAT with endpoint-independent mapping to a random port between
-    /// 20,000 and 29,999, otherwise like [`port_preserving`](Self::port_preserving).
+    /// Returns a NAT with endpoint-independent mapping to a random port between 20,000 and 29,999,
+    /// otherwise like [`port_preserving`](Self::port_preserving).
     pub const fn random_port() -> Self {
         Self {
             ports: PortAssignment::Random,
@@ -66,9 +63,8 @@ impl NatSpec {
         }
     }
 
-    /// Returns a stateful firewall that translates nothing, lets in only what
-    /// was asked for and is silent to the rest (RFC 6092): the host behind it
-    /// has a public address.
+    /// Returns a stateful firewall that translates nothing, lets in only what was asked for and is
+    /// silent to the rest (RFC 6092): the host behind it has a public address.
     pub const fn firewall() -> Self {
         Self {
             translation: Translation::None,
@@ -139,8 +135,7 @@ impl NatSpec {
         self
     }
 
-    /// Sets whether a segment of an unknown connection makes state; otherwise
-    /// it is dropped.
+    /// Sets whether a segment of an unknown connection makes state; otherwise it is dropped.
     #[must_use]
     pub const fn pickup(mut self, pickup: bool) -> Self {
         self.pickup = pickup;

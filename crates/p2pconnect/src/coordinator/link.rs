@@ -1,5 +1,5 @@
-//! One QUIC connection to a coordinator: requests and their answers, whether it is alive, and why it
-//! has ended.
+//! One QUIC connection to a coordinator: requests and their answers, whether it is alive, and why
+//! it has ended.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -99,11 +99,11 @@ impl Link {
         }
     }
 
-    /// Sends a packet that the coordinator acknowledges, and closes the connection if nothing at all
-    /// comes for a second (four round trips, where these are longer).
+    /// Sends a packet that the coordinator acknowledges, and closes the connection if nothing at
+    /// all comes for a second (four round trips, where these are longer).
     ///
-    /// A coordinator that was started anew answers with a stateless reset, which ends the connection
-    /// at once.
+    /// A coordinator that was started anew answers with a stateless reset, which ends the
+    /// connection at once.
     ///
     /// Cancel safe.
     pub(super) async fn check(&self) {

@@ -9,17 +9,17 @@ use p2pconnect_host::Host;
 
 use crate::CoordinatorError;
 
-/// The pauses before a coordinator that is out of reach is tried again. Short at first, because most
-/// losses are, and never long: a peer is to be dialable within three seconds of the coordinator's
-/// return. An attempt in vain costs four packets in five seconds.
+/// The pauses before a coordinator that is out of reach is tried again. Short at first, because
+/// most losses are, and never long: a peer is to be dialable within three seconds of the
+/// coordinator's return. An attempt in vain costs four packets in five seconds.
 const PAUSES: [Duration; 3] = [
     Duration::from_millis(250),
     Duration::from_millis(500),
     Duration::from_secs(1),
 ];
 
-/// The first pause after a coordinator has said that it shuts down, or closed a connection without saying when
-/// to come back. Most are started anew within a second.
+/// The first pause after a coordinator has said that it shuts down, or closed a connection without
+/// saying when to come back. Most are started anew within a second.
 const AFTER_GOING_AWAY: Duration = Duration::from_millis(500);
 
 /// The first pause after a coordinator has said that it has no room, "some seconds"; it doubles.
@@ -35,14 +35,15 @@ const AFTER_VIOLATION: Duration = Duration::from_secs(60);
 /// A connection that has lasted for so long shows that what was wrong before is over.
 const LASTED: Duration = Duration::from_secs(10);
 
-/// One that has lasted for so long before the coordinator went is that of a process that has been started anew,
-/// and perhaps is again: nobody sends a peer away whom it has served.
+/// One that has lasted for so long before the coordinator went is that of a process that has been
+/// started anew, and perhaps is again: nobody sends a peer away whom it has served.
 const SERVED: Duration = Duration::from_secs(1);
 
-/// What has gone wrong in a row with a coordinator, and with it how long to wait before it is asked again.
+/// What has gone wrong in a row with a coordinator, and with it how long to wait before it is asked
+/// again.
 ///
-/// An [`Endpoint`](crate::Endpoint) that is bound keeps to this by itself. It is for programs that go on trying to
-/// bind one.
+/// An [`Endpoint`](crate::Endpoint) that is bound keeps to this by itself. It is for programs that
+/// go on trying to bind one.
 #[derive(Debug, Default)]
 pub struct Reconnecting {
     /// Attempts that nobody has answered, and connections that broke.
@@ -70,10 +71,11 @@ impl Reconnecting {
         self.failed(error, random)
     }
 
-    /// Takes in that an attempt has failed, or a connection was lost at once, and returns the pause before the next
-    /// attempt: half a second to a second and a half where nobody answers, a minute or two where one side does not
-    /// understand the other, and otherwise what the coordinator asks for (PROTOCOL.md section 3). Chance keeps clients
-    /// that were sent away together from coming back together.
+    /// Takes in that an attempt has failed, or a connection was lost at once, and returns the pause
+    /// before the next attempt: half a second to a second and a half where nobody answers, a minute
+    /// or two where one side does not understand the other, and otherwise what the coordinator asks
+    /// for (PROTOCOL.md section 3). Chance keeps clients that were sent away together from coming
+    /// back together.
     pub fn pause_after(&mut self, error: &CoordinatorError) -> Duration {
         self.failed(error, Host::default().random_fraction())
     }

@@ -51,12 +51,12 @@ const MAX_ADDRESSES: usize = 8;
 const HEAD_START: Duration = Duration::from_millis(250);
 
 /// After what silence QUIC itself sends a PING. Only a coordinator that takes no datagrams lets it
-/// come to that, see [`Link::check`]; it is short of the 30 seconds after which many
-/// NATs forget a UDP mapping.
+/// come to that, see [`Link::check`]; it is short of the 30 seconds after which many NATs forget a
+/// UDP mapping.
 const PING_AFTER: Duration = Duration::from_secs(25);
 
-/// The round-trip time that is assumed until it is measured; a packet of the handshake that is lost is
-/// sent again after three times as long.
+/// The round-trip time that is assumed until it is measured; a packet of the handshake that is lost
+/// is sent again after three times as long.
 ///
 /// RFC 9002 section 6.2.2 recommends 333 ms, and a dial by a fresh process would stand still for a
 /// second. On longer paths than this some packets are sent twice.
@@ -67,7 +67,8 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 const IDLE_LIMIT_MS: u32 = 30_000;
 
 /// What is kept of the coordinator's datagrams, which nobody reads: they are empty, and ask for an
-/// acknowledgement. It is also the longest DATAGRAM frame that this side says it takes (RFC 9221 section 3).
+/// acknowledgement. It is also the longest DATAGRAM frame that this side says it takes (RFC 9221
+/// section 3).
 const DATAGRAM_BUFFER: usize = 2048;
 
 /// How long closing may take.
@@ -143,8 +144,8 @@ impl Dialer {
         })
     }
 
-    /// Looks up the coordinator's addresses, and how to reach IPv4 ones from a machine that has IPv6
-    /// only.
+    /// Looks up the coordinator's addresses, and how to reach IPv4 ones from a machine that has
+    /// IPv6 only.
     pub(crate) async fn resolve(
         &self,
         limit: Duration,
@@ -398,7 +399,8 @@ impl Coordination {
         self.flights.expect(session)
     }
 
-    /// Keeps the NAT's mapping for the connection, and finds out whether the coordinator still answers, see [`Link::check`].
+    /// Keeps the NAT's mapping for the connection, and finds out whether the coordinator still
+    /// answers, see [`Link::check`].
     pub(crate) async fn check(&self) {
         self.link.check().await;
     }

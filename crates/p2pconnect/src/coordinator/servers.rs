@@ -1,7 +1,7 @@
 //! Which of the STUN servers that a coordinator names are asked.
 //!
-//! Asking one is to connect to it and write some bytes there, so a coordinator that need not be honest could
-//! lead its peers to services inside their networks.
+//! Asking one is to connect to it and write some bytes there, so a coordinator that need not be
+//! honest could lead its peers to services inside their networks.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,11 +9,12 @@ use p2pconnect_proto::{AddressScope, is_global};
 
 use crate::machine::{surroundings::Surroundings, tcp};
 
-/// Returns where to ask a server that a coordinator at `host` names, or `None` if it is not asked: one on
-/// loopback, at an address of this machine's own or in a private network is asked only if the coordinator is in such
-/// a place itself.
+/// Returns where to ask a server that a coordinator at `host` names, or `None` if it is not asked:
+/// one on loopback, at an address of this machine's own or in a private network is asked only if
+/// the coordinator is in such a place itself.
 ///
-/// An address left open is the coordinator's own, and a link-local one is in the coordinator's zone.
+/// An address left open is the coordinator's own, and a link-local one is in the coordinator's
+/// zone.
 pub(super) fn reached(
     named: SocketAddr,
     host: SocketAddr,
@@ -36,7 +37,8 @@ fn is_asked(server: IpAddr, host: IpAddr, surroundings: &Surroundings) -> bool {
         || match surroundings.scope(server) {
             AddressScope::Nobody => false,
             AddressScope::Loopback => host.is_loopback(),
-            // What this machine sends to itself comes by its loopback interface, whatever the address.
+            // What this machine sends to itself comes by its loopback interface, whatever the
+            // address.
             _ if surroundings.is_own(server) => host.is_loopback() || surroundings.is_own(host),
             AddressScope::Local => !is_global(host),
             AddressScope::Global => true,

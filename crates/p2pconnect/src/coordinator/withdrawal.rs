@@ -1,8 +1,8 @@
 //! Lets the peer know when an introduction is given up.
 //!
-//! Its attempts would be in the way of those of the next introduction: they hold the same ports, and
-//! connections that they make belong to nobody. So whoever ends without a connection says so, also
-//! where the dial is dropped.
+//! Its attempts would be in the way of those of the next introduction: they hold the same ports,
+//! and connections that they make belong to nobody. So whoever ends without a connection says so,
+//! also where the dial is dropped.
 
 use std::time::{Duration, Instant};
 
@@ -50,8 +50,8 @@ pub(crate) fn withdrawals() -> (Withdrawals, mpsc::Receiver<Withdrawal>) {
     mpsc::channel(MAX_WAITING)
 }
 
-/// Tells the coordinator of every introduction that is given up, for as long as the future is polled
-/// and somebody may give one up.
+/// Tells the coordinator of every introduction that is given up, for as long as the future is
+/// polled and somebody may give one up.
 pub(crate) async fn tell(link: Link, mut given_up: mpsc::Receiver<Withdrawal>) {
     let mut telling = JoinSet::new();
     loop {
@@ -89,8 +89,8 @@ fn report(waiting: oneshot::Sender<()>) {
     }
 }
 
-/// Waits a little until everything that has been said is passed on, before the connection to the coordinator ends. Takes
-/// no time if there is nothing.
+/// Waits a little until everything that has been said is passed on, before the connection to the
+/// coordinator ends. Takes no time if there is nothing.
 pub(crate) async fn finish(withdrawals: &Withdrawals) {
     let (waiting, passed_on) = oneshot::channel();
     send(withdrawals, Withdrawal::Last(waiting));
@@ -99,8 +99,8 @@ pub(crate) async fn finish(withdrawals: &Withdrawals) {
     }
 }
 
-/// Says that an introduction is given up. What there is no room for, or no coordinator any more, the
-/// peer finds out by itself some seconds later.
+/// Says that an introduction is given up. What there is no room for, or no coordinator any more,
+/// the peer finds out by itself some seconds later.
 pub(crate) fn say(withdrawals: &Withdrawals, session: SessionToken) {
     send(
         withdrawals,

@@ -1,9 +1,10 @@
-//! Keeps dials of one machine out of each other's way where both NATs give each destination another port.
+//! Keeps dials of one machine out of each other's way where both NATs give each destination another
+//! port.
 //!
-//! Each side has to know from which ports the other side connects, and each connection of a dial beside it takes
-//! one of those. A few dials find a gap by themselves; of a dozen, all with the same key as those of an editor, none
-//! does. So a dial that has failed, or begun anew, under such circumstances goes on when no other one of its key
-//! does.
+//! Each side has to know from which ports the other side connects, and each connection of a dial
+//! beside it takes one of those. A few dials find a gap by themselves; of a dozen, all with the
+//! same key as those of an editor, none does. So a dial that has failed, or begun anew, under such
+//! circumstances goes on when no other one of its key does.
 //!
 //! The dialler that goes on holds a [name](Host::hold_name) on its host.
 //!
@@ -26,8 +27,8 @@ pub(super) struct Alone {
     pub(super) has_waited: bool,
 }
 
-/// Waits until no other dial of this key goes on, and not longer than until then. Does not wait if somebody else has
-/// the name, or if there is no socket for it.
+/// Waits until no other dial of this key goes on, and not longer than until then. Does not wait if
+/// somebody else has the name, or if there is no socket for it.
 ///
 /// Cancel safe.
 pub(super) async fn alone(host: &Host, key: &SecretKey, deadline: Instant) -> Alone {

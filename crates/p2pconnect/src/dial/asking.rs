@@ -21,8 +21,8 @@ use crate::{
     stream::coordinated_handshake::CoordinatedHandshake,
 };
 
-/// The longest that the pause before a coordinator is asked again becomes, before chance: one that grants one dial each
-/// 100 ms has granted twenty by then.
+/// The longest that the pause before a coordinator is asked again becomes, before chance: one that
+/// grants one dial each 100 ms has granted twenty by then.
 const MAX_BUSY_PAUSE: Duration = Duration::from_secs(2);
 
 /// What the coordinator has arranged for a dial.
@@ -117,7 +117,8 @@ impl Dial {
                 Ok(DialAnswer::Introduced(_)) => return Err(CoordinatorError::Answer.into()),
                 Ok(DialAnswer::Crossed(session)) => match outstanding.crossed(session) {
                     Some(crossed) => return Ok(Arrangement::Crossed(crossed)),
-                    // It was over before we dialled, and its connection is another one. Or the coordinator lies.
+                    // It was over before we dialled, and its connection is another one. Or the
+                    // coordinator lies.
                     None if is_in_time(pause) => sleep(pause).await,
                     None => return Err(DialError::TimedOut),
                 },
@@ -143,8 +144,8 @@ impl Dial {
         }
     }
 
-    /// Tells whether the coordinator is connected to again where the connection is lost: not by an endpoint that is
-    /// closed.
+    /// Tells whether the coordinator is connected to again where the connection is lost: not by an
+    /// endpoint that is closed.
     pub(super) fn may_come_back(&self) -> bool {
         self.coordination.has_changed().is_ok()
     }
@@ -157,12 +158,14 @@ impl Dial {
     ) -> Result<Asked, CoordinatorError> {
         let mut coordination = self.coordination.clone();
         let link = coordination.wait_for(Option::is_some).await;
-        // As long as this endpoint exists, only another one with the same key ends the task that keeps this endpoint online.
+        // As long as this endpoint exists, only another one with the same key ends the task that
+        // keeps this endpoint online.
         let link = link
             .ok()
             .and_then(|link| link.clone())
             .ok_or(CoordinatorError::Replaced)?;
-        // In this order: a mapping that comes to be known meanwhile is named twice, and not left out.
+        // In this order: a mapping that comes to be known meanwhile is named twice, and not left
+        // out.
         let claims = lease
             .claims()
             .unwrap_or_else(|| self.inner.mappings.claims());

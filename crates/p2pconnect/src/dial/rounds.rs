@@ -14,12 +14,14 @@ const MAX_ROUNDS: u32 = 3;
 /// side may learn that once, and once more where it is in a sequence of ports.
 pub(super) const MAX_INTRODUCTIONS: u32 = MAX_PREDICTED_ROUNDS + 4;
 
-/// How many rounds of one dial may fail in which ports were predicted, while there is time. Others that dial at
-/// the same moment from behind the same NAT get these ports; a dozen of them are done after four rounds.
+/// How many rounds of one dial may fail in which ports were predicted, while there is time. Others
+/// that dial at the same moment from behind the same NAT get these ports; a dozen of them are done
+/// after four rounds.
 const MAX_PREDICTED_ROUNDS: u32 = 6;
 
-/// The longest pause, at random, before ports are predicted or guessed anew for the first time, so that dials that have
-/// been in each other's way are not again. Twice as long each time, as there may be several.
+/// The longest pause, at random, before ports are predicted or guessed anew for the first time, so
+/// that dials that have been in each other's way are not again. Twice as long each time, as there
+/// may be several.
 const GUESS_PAUSE: Duration = Duration::from_millis(500);
 
 /// The longest that this becomes: four rounds and their pauses must fit into a dial.
@@ -28,31 +30,34 @@ const MAX_GUESS_PAUSE: Duration = Duration::from_secs(2);
 /// A new round is not worth asking for when less than this is left.
 const MINIMUM: Duration = Duration::from_secs(1);
 
-/// How much of a dial's time is kept for a last round, however many other dials there are to wait for: what goes on
-/// before it may have been stopped.
+/// How much of a dial's time is kept for a last round, however many other dials there are to wait
+/// for: what goes on before it may have been stopped.
 pub(super) const LAST_ROUND: Duration = Duration::from_secs(2);
 
-/// How much of a dial's time is kept for asking a busy peer for the last time: an introduction and a connection take
-/// some round trips.
+/// How much of a dial's time is kept for asking a busy peer for the last time: an introduction and
+/// a connection take some round trips.
 const LAST_QUESTION: Duration = Duration::from_millis(500);
 
-/// How long at least to wait before a coordinator that is asked too much is asked again, or a peer that has no room; up
-/// to twice as long at random. A few introductions end in this time. It doubles each time.
+/// How long at least to wait before a coordinator that is asked too much is asked again, or a peer
+/// that has no room; up to twice as long at random. A few introductions end in this time. It
+/// doubles each time.
 pub(super) const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
-/// The longest pause before a peer that has no room for a connection is asked again. Each time, SYNs
-/// leave for nothing.
+/// The longest pause before a peer that has no room for a connection is asked again. Each time,
+/// SYNs leave for nothing.
 const MAX_PEER_BUSY_PAUSE: Duration = Duration::from_secs(2);
 
 /// Returns how long to wait before a peer is asked again that has turned this endpoint away so many
-/// times before, by a number from 0 to 1 that is drawn at random: twice as long each time, and up to twice that.
+/// times before, by a number from 0 to 1 that is drawn at random: twice as long each time, and up
+/// to twice that.
 pub(super) fn pause_for_room(times: u32, drawn: f64) -> Duration {
     let pause = BUSY_PAUSE.saturating_mul(1 << times.min(8));
     pause.mul_f64(1.0 + drawn).min(MAX_PEER_BUSY_PAUSE)
 }
 
-/// Returns how long to wait for another round, which should be so long, when so much time is left; `None` where
-/// no round is worth it. A peer that was busy says at once whether it still is, so it is asked until the end.
+/// Returns how long to wait for another round, which should be so long, when so much time is left;
+/// `None` where no round is worth it. A peer that was busy says at once whether it still is, so it
+/// is asked until the end.
 pub(super) fn wait_for_next(
     found: Option<&DialError>,
     pause: Duration,
@@ -78,8 +83,8 @@ pub(super) fn most(error: Option<&DialError>) -> u32 {
     }
 }
 
-/// Returns how much later than need be the next round is asked for, after one that has failed like this and so many
-/// before, by a number from 0 to 1 that is drawn at random.
+/// Returns how much later than need be the next round is asked for, after one that has failed like
+/// this and so many before, by a number from 0 to 1 that is drawn at random.
 pub(super) fn spread(error: Option<&DialError>, failed: u32, drawn: f64) -> Duration {
     match error {
         Some(DialError::NoDirectPath(report)) if report.guessed => pause(failed, drawn),
@@ -87,9 +92,10 @@ pub(super) fn spread(error: Option<&DialError>, failed: u32, drawn: f64) -> Dura
     }
 }
 
-/// Returns how long to wait before the next introduction when one has been left because more had become known, and
-/// so many before. Each side learns of its NAT once; what goes on becoming stale are ports that dials beside this one take,
-/// and what the peer goes on turning away are dials that would take those of another one.
+/// Returns how long to wait before the next introduction when one has been left because more had
+/// become known, and so many before. Each side learns of its NAT once; what goes on becoming stale
+/// are ports that dials beside this one take, and what the peer goes on turning away are dials that
+/// would take those of another one.
 pub(super) fn pause_after_leaving(before: u32, drawn: f64) -> Duration {
     before
         .checked_sub(2)
@@ -109,8 +115,8 @@ fn is_predicted(report: &PunchReport) -> bool {
     report.guessed && !nats.iter().any(is_random)
 }
 
-/// Returns what says more: what the rounds before have found, or what this one has, which the end of the dial's time may
-/// have cut off.
+/// Returns what says more: what the rounds before have found, or what this one has, which the end
+/// of the dial's time may have cut off.
 pub(super) fn kept(
     found: Option<DialError>,
     error: Option<DialError>,
@@ -135,11 +141,12 @@ pub(super) fn telling(found: Option<DialError>, error: DialError) -> DialError {
     }
 }
 
-/// Tells whether another round could not end differently, by whether the two are known in different families, and
-/// nothing more will become known of this side.
+/// Tells whether another round could not end differently, by whether the two are known in different
+/// families, and nothing more will become known of this side.
 ///
-/// Where ranges of ports were filled it could: a dial beside this one may have had the ports that led to the
-/// other side, and most NATs give the same ports out again for another one of the peer's.
+/// Where ranges of ports were filled it could: a dial beside this one may have had the ports that
+/// led to the other side, and most NATs give the same ports out again for another one of the
+/// peer's.
 pub(super) fn is_final(error: &DialError, is_apart: bool) -> bool {
     match error {
         // Without that, this machine had no route or no socket for a moment.
@@ -160,7 +167,8 @@ pub(super) fn is_final(error: &DialError, is_apart: bool) -> bool {
     }
 }
 
-/// Tells whether connections are opened by somebody who is not the peer, whatever ports they are between.
+/// Tells whether connections are opened by somebody who is not the peer, whatever ports they are
+/// between.
 pub(super) fn is_somebody_else(error: &DialError) -> bool {
     match error {
         DialError::NoDirectPath(report) => report.verdict == Verdict::Intercepted,

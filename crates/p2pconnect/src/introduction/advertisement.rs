@@ -9,8 +9,8 @@ use p2pconnect_proto::{Candidate, NatReport};
 
 use crate::machine::interfaces::Interfaces;
 
-/// How old a sequence probe is at most that a dial has just waited for. Somebody else's connection in this time costs
-/// an attempt, and another one follows.
+/// How old a sequence probe is at most that a dial has just waited for. Somebody else's connection
+/// in this time costs an attempt, and another one follows.
 const JUST_BEFORE: Duration = Duration::from_millis(100);
 
 /// What an endpoint tells of itself, and acts by: what a peer does rests on the same.
@@ -28,7 +28,8 @@ pub(crate) struct Advertisement {
     pub(crate) predicted: Option<SocketAddr>,
     /// When the sequence probe was made that the prediction rests on.
     pub(crate) probed_at: Option<Instant>,
-    /// The first of a block of unused local ports, for attempts that need a port each, if the NAT asks for that.
+    /// The first of a block of unused local ports, for attempts that need a port each, if the NAT
+    /// asks for that.
     pub(crate) unused: Option<SocketAddr>,
 }
 

@@ -1,4 +1,5 @@
-//! Advertises: tells the coordinator, and by way of it a peer, where this endpoint may be reached and what its NAT is like.
+//! Advertises: tells the coordinator, and by way of it a peer, where this endpoint may be reached
+//! and what its NAT is like.
 
 use std::net::SocketAddr;
 
@@ -25,7 +26,8 @@ impl Inner {
         self.advertise_from(&self.ports, &self.mappings.known(), &forwarded)
     }
 
-    /// Returns what is advertised of these punch ports, with their mappings and with what a router forwards to them.
+    /// Returns what is advertised of these punch ports, with their mappings and with what a router
+    /// forwards to them.
     fn advertise_from(
         &self,
         ports: &PunchPorts,

@@ -1,4 +1,5 @@
-//! The callee's side of a dial: an introduction comes, and is turned into a connection or turned away.
+//! The callee's side of a dial: an introduction comes, and is turned into a connection or turned
+//! away.
 
 use std::{future, sync::Arc};
 
@@ -72,7 +73,8 @@ impl Answers {
             tracing::debug!(peer = %introduction.peer.short(), "introduction ignored");
             return;
         }
-        // The dialler may use a connection before this side knows of it, so room is taken for it first.
+        // The dialler may use a connection before this side knows of it, so room is taken for it
+        // first.
         let room = listening.room(introduction.peer);
         let (Some(room), true) = (room, self.sessions.len() < MAX_SESSIONS) else {
             return self.turn_away(&introduction, coordination);
@@ -213,8 +215,8 @@ impl Inner {
     }
 }
 
-/// Tells whether a callee may have this introduction. The coordinator has checked it already, but need not be
-/// trusted with it.
+/// Tells whether a callee may have this introduction. The coordinator has checked it already, but
+/// need not be trusted with it.
 fn makes_sense(role: Role, peer: &PeerId, own: &PeerId, policy: &DialPolicy) -> bool {
     role == Role::Controlled && peer != own && policy.admits(peer)
 }

@@ -49,12 +49,12 @@ use crate::{
     },
 };
 
-/// How long [`Endpoint::dial`](crate::Endpoint::dial) tries. Three rounds of four seconds fit, which is more than any
-/// path that works has been seen to need.
+/// How long [`Endpoint::dial`](crate::Endpoint::dial) tries. Three rounds of four seconds fit,
+/// which is more than any path that works has been seen to need.
 pub(crate) const DIAL_LIMIT: Duration = Duration::from_secs(15);
 
-/// What an attempt to connect begins with: an introduction, what this side had advertised to the peer, the coordinator
-/// that the introduction came from, and the handshake that began with it.
+/// What an attempt to connect begins with: an introduction, what this side had advertised to the
+/// peer, the coordinator that the introduction came from, and the handshake that began with it.
 pub(crate) struct Attempt {
     pub(crate) introduction: Introduction,
     pub(crate) advertised: Advertisement,
@@ -99,8 +99,8 @@ impl Attempt {
 /// How much longer than a round trip a dialler may take to greet on a connection.
 const GREETING: Duration = Duration::from_millis(50);
 
-/// An attempt whose connection is used unconfirmed: how it is known that the connection comes to nothing, how to tell
-/// the peer then, and what explains it.
+/// An attempt whose connection is used unconfirmed: how it is known that the connection comes to
+/// nothing, how to tell the peer then, and what explains it.
 pub(crate) struct UnconfirmedAttempt {
     pub(crate) lost: Lost,
     pub(crate) pending: PendingWithdrawal,
@@ -134,13 +134,14 @@ impl Begun {
         config
     }
 
-    /// Tells whether this side may guess the peer's ports. If its own NAT gives each destination another port, guesses
-    /// are in vain and may use up what that NAT has, so this is waited for, if it was not known when the peer was told
-    /// of this side: for two round trips, after which the answer is lost. It takes one on a machine that has time; those
-    /// who go on without it may leave no port for minutes to the dials that come after.
+    /// Tells whether this side may guess the peer's ports. If its own NAT gives each destination
+    /// another port, guesses are in vain and may use up what that NAT has, so this is waited for,
+    /// if it was not known when the peer was told of this side: for two round trips, after which
+    /// the answer is lost. It takes one on a machine that has time; those who go on without it may
+    /// leave no port for minutes to the dials that come after.
     ///
-    /// Where guesses would be in vain, other attempts have that cost as well, so time is left for the introduction
-    /// to become stale.
+    /// Where guesses would be in vain, other attempts have that cost as well, so time is left for
+    /// the introduction to become stale.
     async fn may_guess(&self, [own, peer]: [&NatReport; 2], behaviour: &Behaviour) -> bool {
         let is_random = matches!(peer.ports, Some(PortAssignment::Random { .. }));
         if own.mapping.is_some() || !(varies(peer) && is_random) {
@@ -158,8 +159,9 @@ impl Begun {
         false
     }
 
-    /// Returns the addresses that servers have seen the peer at, if connections of its other sessions may come from there:
-    /// a NAT that gives out all of its ports for one of them gives it those as well. A dialler may not know its NAT yet.
+    /// Returns the addresses that servers have seen the peer at, if connections of its other
+    /// sessions may come from there: a NAT that gives out all of its ports for one of them gives it
+    /// those as well. A dialler may not know its NAT yet.
     fn shared_addresses(
         &self,
         candidates: &[Candidate],
@@ -180,8 +182,8 @@ impl Begun {
 }
 
 impl Inner {
-    /// Prepares for an introduction: notices whether this machine has moved, and probes a sequential allocator. If an
-    /// earlier round has failed, others may have got the ports.
+    /// Prepares for an introduction: notices whether this machine has moved, and probes a
+    /// sequential allocator. If an earlier round has failed, others may have got the ports.
     pub(crate) async fn prepare_round(&self, round: u32) {
         self.mappings.notice_moves().await;
         if round == 1 {
@@ -191,7 +193,8 @@ impl Inner {
         }
     }
 
-    /// Returns from where this endpoint looks at the addresses of a peer that a coordinator introduces.
+    /// Returns from where this endpoint looks at the addresses of a peer that a coordinator
+    /// introduces.
     fn vantage(
         &self,
         interfaces: &Interfaces,
@@ -208,8 +211,8 @@ impl Inner {
         )
     }
 
-    /// Takes in an introduction, with what the peer was told of this side, and what the coordinator was asked to find
-    /// out.
+    /// Takes in an introduction, with what the peer was told of this side, and what the coordinator
+    /// was asked to find out.
     pub(crate) fn attempt(
         &self,
         introduction: Introduction,
@@ -260,11 +263,12 @@ impl Inner {
         }
     }
 
-    /// Makes a connection of an introduction, as the dialler, unless the introduction becomes stale: then another one
-    /// is wanted.
+    /// Makes a connection of an introduction, as the dialler, unless the introduction becomes
+    /// stale: then another one is wanted.
     ///
-    /// Where no connection comes of the introduction the callee is told, also if the future is dropped. If the
-    /// connection is unconfirmed, what is wanted should it come to nothing is returned with it.
+    /// Where no connection comes of the introduction the callee is told, also if the future is
+    /// dropped. If the connection is unconfirmed, what is wanted should it come to nothing is
+    /// returned with it.
     pub(crate) async fn punch_unless_stale(
         &self,
         attempt: Attempt,
@@ -318,8 +322,8 @@ impl Inner {
             .enduring(self.stream_silence))
     }
 
-    /// Makes a connection of an introduction. What would explain that an unconfirmed one has come to nothing is
-    /// returned with it.
+    /// Makes a connection of an introduction. What would explain that an unconfirmed one has come
+    /// to nothing is returned with it.
     pub(super) async fn punch(
         &self,
         attempt: Attempt,
@@ -400,8 +404,9 @@ impl Inner {
         Ok((punched.tied_to(race), unexplained))
     }
 
-    /// Leaves those of a peer's candidates that are connected to, as this host reaches them. Returns which
-    /// addresses lead through a NAT64, and whether the peer may connect although none is left.
+    /// Leaves those of a peer's candidates that are connected to, as this host reaches them.
+    /// Returns which addresses lead through a NAT64, and whether the peer may connect although none
+    /// is left.
     fn prepare(
         &self,
         candidates: &mut Vec<Candidate>,
@@ -437,8 +442,9 @@ impl Inner {
         });
     }
 
-    /// Counts an attempt, and says that a dialler has found no way, if it gave up only when there had been time to find one:
-    /// a dial that begins anew, or that this side has turned away, has not failed.
+    /// Counts an attempt, and says that a dialler has found no way, if it gave up only when there
+    /// had been time to find one: a dial that begins anew, or that this side has turned away, has
+    /// not failed.
     fn note_end(&self, begun: &Begun, result: &Result<Handed, SessionError>) {
         let Begun {
             peer,
@@ -508,8 +514,8 @@ async fn unless_stale<T>(
     Some(punching.await)
 }
 
-/// Returns the addresses that connections of this session's peer alone come from. What is predicted may be another
-/// session's: what opens the connection tells.
+/// Returns the addresses that connections of this session's peer alone come from. What is predicted
+/// may be another session's: what opens the connection tells.
 fn fixed_addresses(candidates: &[Candidate]) -> BTreeSet<SocketAddr> {
     let is_fixed = |it: &&Candidate| it.kind != CandidateKind::Predicted;
     candidates
@@ -519,8 +525,8 @@ fn fixed_addresses(candidates: &[Candidate]) -> BTreeSet<SocketAddr> {
         .collect()
 }
 
-/// Runs a session until it hands a connection out, and returns what goes on with it. A failure is explained
-/// by all that is known.
+/// Runs a session until it hands a connection out, and returns what goes on with it. A failure is
+/// explained by all that is known.
 ///
 /// Cancel safety: dropping the future ends the session.
 async fn run(

@@ -25,7 +25,8 @@ pub(crate) struct Circumstances {
     peer: BTreeSet<IpAddr>,
     /// Whether both may be in one network.
     is_shared: bool,
-    /// Whether each is known to the other in one address family alone, and these are different ones.
+    /// Whether each is known to the other in one address family alone, and these are different
+    /// ones.
     are_apart: bool,
 }
 
@@ -53,8 +54,8 @@ impl Circumstances {
         }
     }
 
-    /// Puts what these explain in the place of a verdict that knows the attempts alone. A firewall that `bans`
-    /// may have turned out to do so since the attempts began.
+    /// Puts what these explain in the place of a verdict that knows the attempts alone. A firewall
+    /// that `bans` may have turned out to do so since the attempts began.
     pub(crate) fn explain(&self, report: &mut PunchReport, bans: bool) {
         if matches!(
             report.verdict,
@@ -77,15 +78,15 @@ impl Circumstances {
         }
     }
 
-    /// Tells whether a coordinator outside sees this endpoint inside, at an address that it does not have: then
-    /// something in front of the coordinator puts its own address there.
+    /// Tells whether a coordinator outside sees this endpoint inside, at an address that it does
+    /// not have: then something in front of the coordinator puts its own address there.
     fn is_concealed(&self) -> bool {
         let is_hidden = |ip: &IpAddr| is_local(*ip) && !self.own.contains(ip);
         is_global(self.coordinator) && self.seen.iter().any(is_hidden)
     }
 
-    /// Tells whether packets to all of the peer's public addresses leave from an address from which no STUN
-    /// server was asked, though one was from another.
+    /// Tells whether packets to all of the peer's public addresses leave from an address from which
+    /// no STUN server was asked, though one was from another.
     fn is_unmapped(&self, report: &PunchReport) -> bool {
         let is_asked_elsewhere = |source: IpAddr| {
             let is_other = |ip: &IpAddr| ip.is_ipv4() == source.is_ipv4() && *ip != source;

@@ -22,8 +22,8 @@ const MAX_HOST_ADDRESSES: usize = 6;
 
 /// Returns the candidates of this endpoint, those first that are most worth their place.
 ///
-/// `own` are addresses of this machine. `predicted` is from where the first connection out of a block of unused ports
-/// is expected, as far as `nat` is known.
+/// `own` are addresses of this machine. `predicted` is from where the first connection out of a
+/// block of unused ports is expected, as far as `nat` is known.
 pub(crate) fn candidates(
     ports: &PunchPorts,
     own: &[IpAddr],

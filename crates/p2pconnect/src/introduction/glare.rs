@@ -35,7 +35,8 @@ const MAX_ENDED: usize = 64;
 /// Connections that are held back until a dial is answered; others go to whoever accepts.
 const MAX_HELD: usize = 16;
 
-/// Brings the connections that peers have dialled to this side's dials of the same peers that crossed theirs.
+/// Brings the connections that peers have dialled to this side's dials of the same peers that
+/// crossed theirs.
 #[derive(Debug, Default)]
 pub(crate) struct GlareTable(Mutex<State>);
 

@@ -1,7 +1,8 @@
 //! In which address families two peers that are introduced know each other.
 //!
-//! A coordinator believes a public address only where it has seen the peer in that family, or where a STUN server has.
-//! So peers that have named it by addresses of different families may know each other in different ones.
+//! A coordinator believes a public address only where it has seen the peer in that family, or where
+//! a STUN server has. So peers that have named it by addresses of different families may know each
+//! other in different ones.
 
 use std::net::IpAddr;
 
@@ -24,8 +25,9 @@ pub(crate) struct KnownFamilies {
 impl KnownFamilies {
     /// Takes in what both sides were told.
     ///
-    /// This side has named `told`, was seen by the coordinator at `seen`, and was seen in the families
-    /// `witnessed` by the STUN server beside that. `peers` are the candidates that the peer has named.
+    /// This side has named `told`, was seen by the coordinator at `seen`, and was seen in the
+    /// families `witnessed` by the STUN server beside that. `peers` are the candidates that the
+    /// peer has named.
     pub(crate) fn new(
         told: &[Candidate],
         seen: IpAddr,
@@ -56,8 +58,8 @@ impl KnownFamilies {
         }
     }
 
-    /// Tells whether the peer was told of an address that this side has named: one that is public was passed on only
-    /// if the coordinator believed it.
+    /// Tells whether the peer was told of an address that this side has named: one that is public
+    /// was passed on only if the coordinator believed it.
     pub(crate) fn were_passed_on(self, named: IpAddr) -> bool {
         self.are_in_one_network || !is_global(named) || self.own.has(represented(named).is_ipv4())
     }
@@ -76,7 +78,8 @@ impl KnownFamilies {
         self.own.are_apart_from(self.peer)
     }
 
-    /// Tells whether they are, and the peer would know this side in its own family if it were told of a mapping.
+    /// Tells whether they are, and the peer would know this side in its own family if it were told
+    /// of a mapping.
     pub(crate) fn would_meet_by(self, mapped: &Mapped) -> bool {
         let is_believed = mapped.token.is_some();
         self.are_apart() && is_believed && self.peer.has(mapped.mapped.is_ipv4())
@@ -111,7 +114,8 @@ mod tests {
         }
     }
 
-    /// Returns what is known where this side, seen at `seen`, has named the first ones, and the peer the others.
+    /// Returns what is known where this side, seen at `seen`, has named the first ones, and the
+    /// peer the others.
     fn known(told: &[Candidate], seen: &str, peers: &[&str]) -> KnownFamilies {
         let seen = seen.parse().unwrap();
         let vantage = Vantage::new(

@@ -32,7 +32,8 @@ impl Listening {
     }
 }
 
-/// The room for one connection: among those that wait to be accepted, and among those that are open.
+/// The room for one connection: among those that wait to be accepted, and among those that are
+/// open.
 #[derive(Debug)]
 pub(crate) struct Room {
     waiting: mpsc::OwnedPermit<Connection>,

@@ -1,8 +1,8 @@
 //! Answers one dial of each peer at a time where both NATs give each destination another port.
 //!
-//! Each side has to know from which ports the other side connects, and each connection of a dial beside it takes one of
-//! those. So further diallers with the same key are told to begin anew. Those of a dozen that begin at the same moment
-//! are held up by that before any of them knows.
+//! Each side has to know from which ports the other side connects, and each connection of a dial
+//! beside it takes one of those. So further diallers with the same key are told to begin anew.
+//! Those of a dozen that begin at the same moment are held up by that before any of them knows.
 
 use std::{
     collections::BTreeMap,
@@ -14,16 +14,16 @@ use p2pconnect_proto::PeerId;
 
 use crate::sync::lock;
 
-/// For how long a dial has a peer's ports for itself at most: as a rule it is over in a second, and its dialler may be
-/// gone without a word.
+/// For how long a dial has a peer's ports for itself at most: as a rule it is over in a second, and
+/// its dialler may be gone without a word.
 const LIMIT: Duration = Duration::from_secs(3);
 
 /// The peers whose dials are answered one at a time, and since when one of them is.
 #[derive(Debug, Default)]
 pub(crate) struct OneEach(Mutex<BTreeMap<PeerId, Instant>>);
 
-/// As long as this exists, and for some seconds at most, no other dial of the same peer is answered that would be in the
-/// way.
+/// As long as this exists, and for some seconds at most, no other dial of the same peer is answered
+/// that would be in the way.
 #[derive(Debug)]
 pub(crate) struct One {
     all: Arc<OneEach>,

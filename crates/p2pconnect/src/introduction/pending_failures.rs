@@ -11,14 +11,15 @@ use crate::{
     sync::lock,
 };
 
-/// How long a dialler may take to begin anew: the longest pause between two introductions of a dial, and what the
-/// coordinator takes.
+/// How long a dialler may take to begin anew: the longest pause between two introductions of a
+/// dial, and what the coordinator takes.
 const ANEW: Duration = Duration::from_secs(3);
 
 /// The most diallers that are waited for.
 const MAX_WAITED_FOR: usize = 256;
 
-/// Failures of introductions that a dialler has given up. A dial has several of them, and one that connects has not failed.
+/// Failures of introductions that a dialler has given up. A dial has several of them, and one that
+/// connects has not failed.
 #[derive(Debug, Default)]
 pub(crate) struct PendingFailures(Mutex<HashMap<PeerId, AbortOnDrop>>);
 

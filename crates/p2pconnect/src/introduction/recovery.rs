@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use p2pconnect_proto::{NatMapping, PortAssignment, message::Introduction};
 
-/// The round trips, by way of the coordinator, after which a peer has probed the sequence of its NAT and told the
-/// coordinator: word of the end takes a half of one, asking a STUN server two to the server, telling another half.
+/// The round trips, by way of the coordinator, after which a peer has probed the sequence of its
+/// NAT and told the coordinator: word of the end takes a half of one, asking a STUN server two to
+/// the server, telling another half.
 const PROBE_ROUND_TRIPS: u32 = 3;
 
-/// The round trips after which a peer has told the coordinator without a probe: because its NAT has turned out to be of
-/// another kind, or to have other ports used up.
+/// The round trips after which a peer has told the coordinator without a probe: because its NAT has
+/// turned out to be of another kind, or to have other ports used up.
 const TELL_ROUND_TRIPS: u32 = 1;
 
 /// The longest wait for a peer to recover.

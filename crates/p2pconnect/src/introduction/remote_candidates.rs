@@ -1,9 +1,9 @@
 //! Which of the addresses that a peer is said to have are connected to.
 //!
-//! A coordinator passes on what a peer says of itself, and need not be honest either. An address inside
-//! a network means something to those only who are in that network; anywhere else it leads to a
-//! machine of somebody's who asked for nothing. So such an address counts only where this host can tell
-//! that both are in one network.
+//! A coordinator passes on what a peer says of itself, and need not be honest either. An address
+//! inside a network means something to those only who are in that network; anywhere else it leads
+//! to a machine of somebody's who asked for nothing. So such an address counts only where this host
+//! can tell that both are in one network.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -82,8 +82,9 @@ impl Vantage {
 
     /// Tells whether the peer is seen from outside where this host is: both are behind one NAT.
     pub(crate) fn is_in_one_network_with(&self, candidates: &[Candidate]) -> bool {
-        // A coordinator inside a network introduces those who are inside as well. One that sees this host
-        // at a private address reaches it without a NAT, as it does the peers that it sees so.
+        // A coordinator inside a network introduces those who are inside as well. One that sees
+        // this host at a private address reaches it without a NAT, as it does the peers that it
+        // sees so.
         let is_inside = is_local(self.coordinator) || self.outside.iter().copied().any(is_local);
         let node = |it: &Candidate| self.surroundings.node(it.address.ip());
         let mut remotes = candidates.iter().map(node);
@@ -98,8 +99,8 @@ impl Vantage {
             // Development on one machine.
             AddressScope::Loopback => self.coordinator.is_loopback(),
             AddressScope::Local if !is_shared && !self.surroundings.is_near(ip) => false,
-            // What comes from this machine itself is let in by firewalls, and trusted by services. Two peers on
-            // one machine are seen at one address.
+            // What comes from this machine itself is let in by firewalls, and trusted by services.
+            // Two peers on one machine are seen at one address.
             _ if self.surroundings.is_own(ip) => self.seen_together,
             AddressScope::Local | AddressScope::Global => true,
         }

@@ -1,4 +1,5 @@
-//! How many connections each of the peers that dial this endpoint may have: shares, and not first come.
+//! How many connections each of the peers that dial this endpoint may have: shares, and not first
+//! come.
 
 use std::{
     collections::BTreeMap,
@@ -11,8 +12,8 @@ use crate::sync::lock;
 
 /// The slots for connections, and who holds them.
 ///
-/// A peer gets another slot while it holds no more than are free. So one peer alone gets half of all, the next
-/// one half of the rest, and a peer that holds none gets one as long as there is any.
+/// A peer gets another slot while it holds no more than are free. So one peer alone gets half of
+/// all, the next one half of the rest, and a peer that holds none gets one as long as there is any.
 #[derive(Debug)]
 pub(crate) struct Shares {
     limit: usize,

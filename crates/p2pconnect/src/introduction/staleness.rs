@@ -1,4 +1,5 @@
-//! Notices that an introduction is stale: what the peer was told of this side does not hold any more.
+//! Notices that an introduction is stale: what the peer was told of this side does not hold any
+//! more.
 
 use std::{future, net::SocketAddr, time::Duration};
 
@@ -25,7 +26,8 @@ const BEGINNING: Duration = Duration::from_millis(50);
 /// The longest time that is waited for them.
 const MAX_PATIENCE: Duration = Duration::from_millis(500);
 
-/// What shows whether an introduction is stale: what the peer was told, and how many connections have been begun.
+/// What shows whether an introduction is stale: what the peer was told, and how many connections
+/// have been begun.
 #[derive(Debug)]
 pub(crate) struct StalenessCheck {
     pub(crate) session: SessionToken,
@@ -77,7 +79,8 @@ impl StalenessCheck {
     }
 }
 
-/// Waits until an introduction is stale, so that another one would be better than to go on. Cancel safe.
+/// Waits until an introduction is stale, so that another one would be better than to go on. Cancel
+/// safe.
 ///
 /// `own` are the mappings of the ports that the session connects from, `mappings` those of the
 /// endpoint.
@@ -107,8 +110,9 @@ pub(crate) async fn becomes_stale(
     }
 }
 
-/// Waits for a mapping that not even the coordinator knew when it introduced this side: packets to the
-/// STUN server were lost, and the peer dials nothing but private addresses. Returns whether there is one.
+/// Waits for a mapping that not even the coordinator knew when it introduced this side: packets to
+/// the STUN server were lost, and the peer dials nothing but private addresses. Returns whether
+/// there is one.
 async fn is_late(check: &StalenessCheck, mappings: &Mappings) -> bool {
     let is_late = check.is_without_mapping()
         && mappings.first().await.is_ok()
@@ -119,14 +123,15 @@ async fn is_late(check: &StalenessCheck, mappings: &Mappings) -> bool {
     is_late
 }
 
-/// Waits for a mapping over another route than that to the servers, of which the peer has not been told.
+/// Waits for a mapping over another route than that to the servers, of which the peer has not been
+/// told.
 async fn leaves_elsewhere(check: &StalenessCheck, mappings: &Mappings) {
     mappings.elsewhere_lacking(|it| check.has_named(it)).await;
     tracing::debug!("the peer does not know the mapping of the route that leads to it");
 }
 
-/// Waits for a mapping of the peer's family, if the peer knows this side in the other one alone. Returns whether it
-/// does.
+/// Waits for a mapping of the peer's family, if the peer knows this side in the other one alone.
+/// Returns whether it does.
 async fn meets_by_another_family(check: &StalenessCheck, mappings: &Mappings) -> bool {
     if !check.known.are_apart() {
         return false;
@@ -136,8 +141,8 @@ async fn meets_by_another_family(check: &StalenessCheck, mappings: &Mappings) ->
     true
 }
 
-/// Waits until it is known whether others have got the ports that the peer expects connections from, and returns whether
-/// they have.
+/// Waits until it is known whether others have got the ports that the peer expects connections
+/// from, and returns whether they have.
 async fn has_moved(check: &StalenessCheck, mappings: &Mappings, behaviour: &Behaviour) -> bool {
     let (Some(first), Some(PortAssignment::Sequential { delta })) =
         (check.advertised.predicted, check.advertised.nat.ports)
@@ -170,7 +175,8 @@ struct Sequence {
 }
 
 impl Sequence {
-    /// Returns whether an address is among the first so many of the sequence, or is the one behind them.
+    /// Returns whether an address is among the first so many of the sequence, or is the one behind
+    /// them.
     fn begins_with(&self, count: u32, address: SocketAddr) -> bool {
         let next = |port: &u16| Some(port.wrapping_add(self.delta));
         let ports = std::iter::successors(Some(self.first.port()), next);

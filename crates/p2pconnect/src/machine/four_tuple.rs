@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-/// The 4-tuple of a TCP connection: address and port on this machine, and address and port at the other end.
+/// The 4-tuple of a TCP connection: address and port on this machine, and address and port at the
+/// other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct FourTuple {
     pub(crate) local: SocketAddr,

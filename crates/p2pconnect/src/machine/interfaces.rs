@@ -7,8 +7,8 @@ use std::{
 
 use p2pconnect_host::{Host, Interface, clock};
 
-/// How old a list may be for what belongs to the same dial: a dialler is introduced a round trip after it has told
-/// its addresses. To list the interfaces takes two dozen calls of the system.
+/// How old a list may be for what belongs to the same dial: a dialler is introduced a round trip
+/// after it has told its addresses. To list the interfaces takes two dozen calls of the system.
 const RECENT: Duration = Duration::from_secs(1);
 
 /// The addresses of this host, each with its interface, and when they were listed.

@@ -111,8 +111,8 @@ impl Nat64 {
         });
     }
 
-    /// Puts the addresses that lead through the NAT64 in the place of a peer's public IPv4 addresses
-    /// that there is no route to, and returns them. Cancel safe.
+    /// Puts the addresses that lead through the NAT64 in the place of a peer's public IPv4
+    /// addresses that there is no route to, and returns them. Cancel safe.
     pub(crate) fn translate(&self, candidates: &mut [Candidate]) -> BTreeSet<IpAddr> {
         let is_routed = |remote| self.shared.is_routed(remote);
         match self.shared.known() {
@@ -199,7 +199,8 @@ async fn discover(host: &Host) -> io::Result<Option<Prefix>> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 impl Nat64 {
-    /// Returns what is known where the resolver has answered with this address of the IPv4-only name.
+    /// Returns what is known where the resolver has answered with this address of the IPv4-only
+    /// name.
     pub(crate) fn told(address: &str) -> Self {
         let shared = Shared {
             host: Host::default(),

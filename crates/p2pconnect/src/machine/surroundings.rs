@@ -1,4 +1,5 @@
-//! Where this host is: its own addresses, the networks that these are in, and the NAT64 in front of it.
+//! Where this host is: its own addresses, the networks that these are in, and the NAT64 in front of
+//! it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -109,8 +110,8 @@ impl Surroundings {
         self.translated(ip).unwrap_or_else(|| represented(ip))
     }
 
-    /// Returns where an address leads from here. What a NAT64 leads to beside public addresses is in its own
-    /// networks, which nobody elsewhere can mean.
+    /// Returns where an address leads from here. What a NAT64 leads to beside public addresses is
+    /// in its own networks, which nobody elsewhere can mean.
     pub(crate) fn scope(&self, ip: IpAddr) -> AddressScope {
         match self.translated(ip).map(AddressScope::of) {
             Some(AddressScope::Global) => AddressScope::Global,

@@ -13,18 +13,19 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// For how long nothing may come from the peer of a connection, unless set otherwise.
 ///
-/// By itself Linux waits for a quarter of an hour with data under way. Paths that change take seconds to
-/// be there again, rarely more than half a minute.
+/// By itself Linux waits for a quarter of an hour with data under way. Paths that change take
+/// seconds to be there again, rarely more than half a minute.
 pub(crate) const STREAM_SILENCE: Duration = Duration::from_secs(60);
 
 /// The longest segment where packets of the links' own size are lost, in bytes.
 ///
-/// What Linux begins with where it looks for such paths by itself (`tcp_base_mss`), which it does only
-/// if the machine's owner says so. It fits the smallest packet of IPv6 with what tunnels add.
+/// What Linux begins with where it looks for such paths by itself (`tcp_base_mss`), which it does
+/// only if the machine's owner says so. It fits the smallest packet of IPv6 with what tunnels add.
 pub(crate) const SMALL_SEGMENT: u16 = 1024;
 
-/// Makes a nominated connection an ordinary one: it closes gracefully from now on, idles without losing
-/// its NAT entries, and ends with an error when the peer has not answered for as long as `silence`.
+/// Makes a nominated connection an ordinary one: it closes gracefully from now on, idles without
+/// losing its NAT entries, and ends with an error when the peer has not answered for as long as
+/// `silence`.
 pub(crate) fn settle(stream: &TcpStream, silence: Duration) -> io::Result<()> {
     stream.deliver_on_close()?;
     stream.keep_alive(keep_alive(silence))
@@ -37,8 +38,9 @@ pub(crate) fn have_reset(stream: &TcpStream) {
     }
 }
 
-/// Returns what makes an idle connection end with an error when the other side has not answered for as long as `silence`
-/// whether it is there. That is asked on idle connections alone; [`Liveness`](crate::Liveness) is for the others.
+/// Returns what makes an idle connection end with an error when the other side has not answered for
+/// as long as `silence` whether it is there. That is asked on idle connections alone;
+/// [`Liveness`](crate::Liveness) is for the others.
 pub(crate) fn keep_alive(silence: Duration) -> KeepAlive {
     let (pause, questions) = questions(silence);
     let pause = Duration::from_secs(pause);
@@ -50,8 +52,9 @@ pub(crate) fn keep_alive(silence: Duration) -> KeepAlive {
     }
 }
 
-/// Returns the pause before each question whether the other side is there, in seconds, which are what Linux counts in,
-/// and how many pauses come as near as can be to the silence that is allowed. Three at least fit into it.
+/// Returns the pause before each question whether the other side is there, in seconds, which are
+/// what Linux counts in, and how many pauses come as near as can be to the silence that is allowed.
+/// Three at least fit into it.
 fn questions(silence: Duration) -> (u64, u32) {
     let silence = silence.as_secs();
     let longest = KEEPALIVE.as_secs().min(silence / 3).max(1);
@@ -62,15 +65,15 @@ fn questions(silence: Duration) -> (u64, u32) {
     (pause, u32::try_from(silence / pause).unwrap_or(u32::MAX))
 }
 
-/// Tells whether a packet is missing on a connection: one of ours that is sent again and again, or one of the
-/// peer's of which a later one has come.
+/// Tells whether a packet is missing on a connection: one of ours that is sent again and again, or
+/// one of the peer's of which a later one has come.
 pub(crate) fn lacks_a_packet(stream: &TcpStream) -> bool {
     let info = stream.info();
     info.unanswered_for.is_some() || info.has_come_out_of_order
 }
 
-/// Gives a link-local IPv6 address without a zone (RFC 4007 section 11) that of another address: it means
-/// nothing to the system alone, and what comes from peers and servers has none.
+/// Gives a link-local IPv6 address without a zone (RFC 4007 section 11) that of another address: it
+/// means nothing to the system alone, and what comes from peers and servers has none.
 pub(crate) fn in_zone_of(address: SocketAddr, other: SocketAddr) -> SocketAddr {
     match (address, other) {
         (SocketAddr::V6(mut address), SocketAddr::V6(other))

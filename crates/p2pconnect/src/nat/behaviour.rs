@@ -21,19 +21,19 @@ use crate::{
     sync::{Watched, Watcher, lock},
 };
 
-/// Connections that show whether ports follow each other, and if not, in which range they are: its size
-/// to within a third, with the connections that there are anyway.
+/// Connections that show whether ports follow each other, and if not, in which range they are: its
+/// size to within a third, with the connections that there are anyway.
 pub(crate) const SAMPLES: usize = 13;
 
 /// How far along a sequence the connections to other servers may be: there are a dozen of them.
 const MAX_AHEAD: i16 = 32;
 
-/// The most networks that are remembered for a firewall that bans. A machine is in few in its life, and
-/// in one beyond them the firewall is met anew.
+/// The most networks that are remembered for a firewall that bans. A machine is in few in its life,
+/// and in one beyond them the firewall is met anew.
 const MAX_BANNING: usize = 32;
 
-/// How long a program that binds an endpoint may take to begin a dial: it is about to as a rule, on another
-/// thread perhaps.
+/// How long a program that binds an endpoint may take to begin a dial: it is about to as a rule, on
+/// another thread perhaps.
 const BREATH: Duration = Duration::from_millis(20);
 
 /// Collects what servers see, and concludes from it.
@@ -54,14 +54,15 @@ pub(crate) struct Behaviour {
     pub(crate) host: Host,
     /// Held while a sequence probe is under way.
     pub(crate) probing: tokio::sync::Mutex<()>,
-    /// How many introductions are asked for or under way, the making of the endpoint counted as one.
+    /// How many introductions are asked for or under way, the making of the endpoint counted as
+    /// one.
     introductions: Watched<usize>,
     /// The outsides of networks whose firewall has banned a server for connecting back.
     banning: Mutex<BTreeSet<IpAddr>>,
 }
 
-/// An introduction that is asked for or under way, or may be in a moment: until this is dropped, the next port
-/// is for it, and so is the server.
+/// An introduction that is asked for or under way, or may be in a moment: until this is dropped,
+/// the next port is for it, and so is the server.
 #[derive(Debug)]
 pub(crate) struct Reserved(Arc<Behaviour>);
 
@@ -76,7 +77,8 @@ struct Facts {
     position: Option<SocketAddr>,
     /// When the position was taken in.
     probed_at: Option<Instant>,
-    /// The step of the sequence, where probes since the samples have shown that it is less than the samples say.
+    /// The step of the sequence, where probes since the samples have shown that it is less than the
+    /// samples say.
     step: Option<u16>,
     /// How many connections had got a port when the newest one was about to be made.
     tuples_before: u64,
@@ -106,8 +108,8 @@ impl Behaviour {
         }
     }
 
-    /// Puts off sequence probes that have time, so that none takes the port that a peer is told of, and the question
-    /// that may get the server banned.
+    /// Puts off sequence probes that have time, so that none takes the port that a peer is told of,
+    /// and the question that may get the server banned.
     pub(crate) fn reserve(self: &Arc<Self>) -> Reserved {
         self.introductions.change(|count| *count += 1);
         Reserved(Arc::clone(self))
@@ -118,9 +120,9 @@ impl Behaviour {
         *self.introductions.borrow() > 0
     }
 
-    /// Waits until a question that may cost the way to the server can be asked: as soon as the endpoint is
-    /// bound and no introduction is asked for or under way, or their plans need the answer, and after so
-    /// long at the latest.
+    /// Waits until a question that may cost the way to the server can be asked: as soon as the
+    /// endpoint is bound and no introduction is asked for or under way, or their plans need the
+    /// answer, and after so long at the latest.
     ///
     /// Cancel safe.
     pub(crate) async fn may_be_probed(&self, patience: Duration) {
@@ -143,7 +145,8 @@ impl Behaviour {
         }
     }
 
-    /// Takes in that the firewall of the network with this outside has banned a server for connecting back.
+    /// Takes in that the firewall of the network with this outside has banned a server for
+    /// connecting back.
     pub(crate) fn banned(&self, outside: IpAddr) {
         let mut banning = self.banning();
         if banning.len() < MAX_BANNING {
@@ -165,7 +168,8 @@ impl Behaviour {
         self.banning().contains(&outside)
     }
 
-    /// Tells whether a firewall where this endpoint is now bans whoever sends a SYN that it does not expect.
+    /// Tells whether a firewall where this endpoint is now bans whoever sends a SYN that it does
+    /// not expect.
     pub(crate) fn bans(&self) -> bool {
         self.facts().bans
     }
@@ -250,9 +254,11 @@ impl Behaviour {
         });
     }
 
-    /// Takes in that a peer connects to a random port that it was told of, so that another one is told of next.
+    /// Takes in that a peer connects to a random port that it was told of, so that another one is
+    /// told of next.
     ///
-    /// A NAT that has given out its whole range to reach one port may do so again only for another one.
+    /// A NAT that has given out its whole range to reach one port may do so again only for another
+    /// one.
     pub(crate) fn uses_up(&self, predicted: SocketAddr) {
         let mut facts = self.facts();
         if matches!(facts.report().ports, Some(PortAssignment::Random { .. })) {
@@ -272,8 +278,8 @@ impl Behaviour {
         });
     }
 
-    /// Takes in the position in the sequence: how a server saw the newest connection, and how many connections had got
-    /// a port before it.
+    /// Takes in the position in the sequence: how a server saw the newest connection, and how many
+    /// connections had got a port before it.
     pub(crate) fn set_position(&self, mapped: SocketAddr, tuples_before: u64) {
         self.learn(|facts| {
             facts.step = facts.step_by(mapped);
@@ -284,7 +290,8 @@ impl Behaviour {
         self.prediction_changed();
     }
 
-    /// Returns whether the position in the sequence is current: this endpoint has made no connection since.
+    /// Returns whether the position in the sequence is current: this endpoint has made no
+    /// connection since.
     pub(crate) fn is_position_current(&self) -> bool {
         self.facts().tuples_before == self.recent_tuples.count()
     }
@@ -324,7 +331,8 @@ impl Behaviour {
         change(&mut facts);
         let report = facts.report();
         let moved = facts.newest_of_sequence(&report) != before;
-        // Before the facts may change again, or a report of older ones could take the place of this.
+        // Before the facts may change again, or a report of older ones could take the place of
+        // this.
         self.report
             .change_if(|known| std::mem::replace(known, report) != report);
         drop(facts);
@@ -370,18 +378,19 @@ impl Behaviour {
         varies(&report) && facts.newest(delta).is_some_and(is_beyond)
     }
 
-    /// Returns what is known now, and predicts the address that the first connection out of the port `unused` comes
-    /// from, if the mappings of the punch ports do not tell.
+    /// Returns what is known now, and predicts the address that the first connection out of the
+    /// port `unused` comes from, if the mappings of the punch ports do not tell.
     ///
-    /// A random port is chosen so that it is in the range and nothing else uses it: where both sides use up their whole
-    /// ranges, they meet there.
+    /// A random port is chosen so that it is in the range and nothing else uses it: where both
+    /// sides use up their whole ranges, they meet there.
     pub(crate) fn predict(&self, unused: u16) -> (NatReport, Option<SocketAddr>) {
         let facts = self.facts();
         let report = facts.report();
         (report, facts.predicted(&report, unused))
     }
 
-    /// Waits until all is known that plans need, and returns whether that makes a plan possible that `known` did not.
+    /// Waits until all is known that plans need, and returns whether that makes a plan possible
+    /// that `known` did not.
     ///
     /// Cancel safe.
     pub(crate) async fn makes_stale(&self, known: &NatReport) -> bool {
@@ -519,8 +528,8 @@ impl Facts {
     }
 }
 
-/// Returns the port furthest along a sequence, of `newest` and of those a little further on: connections to
-/// other servers may have come after it.
+/// Returns the port furthest along a sequence, of `newest` and of those a little further on:
+/// connections to other servers may have come after it.
 fn furthest(newest: u16, delta: u16, ports: &BTreeSet<u16>) -> u16 {
     let step = delta.cast_signed();
     // In steps, whether the sequence goes up or down.

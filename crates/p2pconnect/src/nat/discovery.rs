@@ -19,19 +19,19 @@ use crate::{
 /// How long one question may take.
 const QUESTION_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long a dial puts off the question that may get the server banned: a dial that succeeds is over by
-/// then, as a rule, and one that does not needs the answer to explain itself.
+/// How long a dial puts off the question that may get the server banned: a dial that succeeds is
+/// over by then, as a rule, and one that does not needs the answer to explain itself.
 const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long a server that has fallen silent is given to answer on another connection: a repeated SYN, and
-/// some more.
+/// How long a server that has fallen silent is given to answer on another connection: a repeated
+/// SYN, and some more.
 const SILENCE_LIMIT: Duration = Duration::from_secs(2);
 
 /// How much longer than the first half the second half of a number of questions may take.
 const STRAGGLERS: Duration = Duration::from_millis(100);
 
-/// How long a dial waits for a sequence probe: several round trips. A lost SYN would cost a second, and the dial may
-/// do without.
+/// How long a dial waits for a sequence probe: several round trips. A lost SYN would cost a second,
+/// and the dial may do without.
 const SEQUENCE_PROBE_LIMIT: Duration = Duration::from_millis(800);
 
 /// How often an idle endpoint probes a sequential allocator: a multiple of what wakes it
@@ -88,7 +88,8 @@ async fn discover(
     behaviour.finish();
 }
 
-/// Asks on whenever the servers contradict each other later on, and probes a sequential allocator now and then.
+/// Asks on whenever the servers contradict each other later on, and probes a sequential allocator
+/// now and then.
 async fn follow(network: Network, behaviour: &Behaviour) -> Infallible {
     let mut reports = behaviour.reports();
     loop {
@@ -107,7 +108,8 @@ async fn follow(network: Network, behaviour: &Behaviour) -> Infallible {
     }
 }
 
-/// Finds out from where the NAT lets connections in, but once in a network whose firewall bans for it.
+/// Finds out from where the NAT lets connections in, but once in a network whose firewall bans for
+/// it.
 async fn probe_filtering(network: Network, behaviour: &Behaviour, observer: &Observer) {
     if behaviour.has_banned(network.external) {
         return behaviour.banned(network.external);
@@ -132,8 +134,8 @@ async fn probe_filtering(network: Network, behaviour: &Behaviour, observer: &Obs
     }
 }
 
-/// Tells whether a server that was heard a moment ago is not any more, on a new connection either: nothing
-/// comes back, not even that it is gone.
+/// Tells whether a server that was heard a moment ago is not any more, on a new connection either:
+/// nothing comes back, not even that it is gone.
 async fn is_silent(network: Network, behaviour: &Behaviour) -> bool {
     match ask_within(network, behaviour, SILENCE_LIMIT).await {
         Some(Err(MappingError::ConnectTimedOut | MappingError::NoAnswer)) => true,
@@ -211,7 +213,8 @@ async fn ask(network: Network, behaviour: &Behaviour) -> Option<Observation> {
     }
 }
 
-/// Asks the server how it sees a new connection, within a limit, unless there is no port to ask from.
+/// Asks the server how it sees a new connection, within a limit, unless there is no port to ask
+/// from.
 async fn ask_within(
     network: Network,
     behaviour: &Behaviour,
@@ -229,18 +232,19 @@ async fn ask_within(
     }))
 }
 
-/// Probes a sequential allocator if this endpoint has made a connection since the last probe. Without that, a probe
-/// would only take the port that the next dialler has been told of.
+/// Probes a sequential allocator if this endpoint has made a connection since the last probe.
+/// Without that, a probe would only take the port that the next dialler has been told of.
 pub(crate) async fn keep_position_current(mappings: &Mappings, behaviour: &Behaviour) {
     if !behaviour.is_position_current() {
         probe_again(mappings, behaviour).await;
     }
 }
 
-/// Probes a sequential allocator before a dial, unless this endpoint has done so lately and used no port since.
+/// Probes a sequential allocator before a dial, unless this endpoint has done so lately and used no
+/// port since.
 ///
-/// A probe takes two round trips. Where nobody else has got ports meanwhile, which is so behind most
-/// NATs for some seconds, they are saved; else a probe beside the first attempt shows it.
+/// A probe takes two round trips. Where nobody else has got ports meanwhile, which is so behind
+/// most NATs for some seconds, they are saved; else a probe beside the first attempt shows it.
 pub(crate) async fn probe_before_dial(mappings: &Mappings, behaviour: &Behaviour) {
     // A probe that is under way has taken a port already.
     if timeout(SEQUENCE_PROBE_LIMIT, behaviour.probing.lock())
@@ -256,8 +260,8 @@ pub(crate) async fn probe_before_dial(mappings: &Mappings, behaviour: &Behaviour
     }
 }
 
-/// Probes a sequential allocator, if the NAT is one, before another attempt or during one. Returns where the probe came
-/// from.
+/// Probes a sequential allocator, if the NAT is one, before another attempt or during one. Returns
+/// where the probe came from.
 pub(crate) async fn probe_again(mappings: &Mappings, behaviour: &Behaviour) -> Option<SocketAddr> {
     if !behaviour.is_sequential() {
         return None;

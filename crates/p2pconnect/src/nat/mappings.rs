@@ -163,9 +163,9 @@ impl Mappings {
         }
     }
 
-    /// Names an address that most likely serves for comparison, before [`complete`](Self::complete) says so. It is
-    /// asked at the same moment as the first server of its family, so that a dial knows in time whether its ports are
-    /// the same for all.
+    /// Names an address that most likely serves for comparison, before [`complete`](Self::complete)
+    /// says so. It is asked at the same moment as the first server of its family, so that a dial
+    /// knows in time whether its ports are the same for all.
     pub(crate) fn presume(&self, alternate: SocketAddr) {
         self.shared.early.presume(alternate);
     }
@@ -176,8 +176,8 @@ impl Mappings {
         tasks.clear();
     }
 
-    /// Says that no further server will be named for now, and which addresses serve for comparison, and for
-    /// mappings where the servers that were named do not answer.
+    /// Says that no further server will be named for now, and which addresses serve for comparison,
+    /// and for mappings where the servers that were named do not answer.
     pub(crate) fn complete(&self, alternates: Vec<SocketAddr>) {
         let has_alternates = !alternates.is_empty();
         // Known to whoever sees that the table is complete, and looks again then.
@@ -235,8 +235,8 @@ impl Mappings {
         self.shared.table.borrow().known()
     }
 
-    /// Takes in which of the candidates that the coordinator was told it has found unproven. It is told again of such a
-    /// mapping when there is a new token, which is asked for at once.
+    /// Takes in which of the candidates that the coordinator was told it has found unproven. It is
+    /// told again of such a mapping when there is a new token, which is asked for at once.
     pub(crate) fn note_unproven(&self, told: &[Candidate], unproven: &[SocketAddr]) {
         let mut is_new = false;
         self.shared.table.change_if(|table| {
@@ -274,7 +274,8 @@ impl Mappings {
         }
     }
 
-    /// Waits for mappings over another route than that to the servers, one after the other. Cancel safe.
+    /// Waits for mappings over another route than that to the servers, one after the other. Cancel
+    /// safe.
     pub(crate) async fn elsewhere_lacking(&self, is_told: impl Fn(&Mapped) -> bool) {
         let lacks = |table: &Table| !table.elsewhere().all(&is_told);
         self.shared.table.wait_for(lacks).await;
@@ -307,8 +308,8 @@ impl Mappings {
         }
     }
 
-    /// Waits until no further server will be named for now, and all that were have answered or failed. Cancel
-    /// safe.
+    /// Waits until no further server will be named for now, and all that were have answered or
+    /// failed. Cancel safe.
     pub(crate) async fn settled(&self) {
         self.shared.table.wait_for(Table::is_settled).await;
     }
@@ -319,7 +320,8 @@ impl Mappings {
         self.shared.table.wait_for(is_there).await;
     }
 
-    /// Tells whether no further server will be named for now, and all that were have answered or failed.
+    /// Tells whether no further server will be named for now, and all that were have answered or
+    /// failed.
     pub(crate) fn is_settled(&self) -> bool {
         self.shared.table.borrow().is_settled()
     }

@@ -76,7 +76,8 @@ pub(crate) struct PortSetLease {
 }
 
 impl PortSets {
-    /// Leases the first port set for a connection that a peer has dialled, on pairs of the peer's choice.
+    /// Leases the first port set for a connection that a peer has dialled, on pairs of the peer's
+    /// choice.
     pub(crate) fn answer(&self, peer: PeerId) -> PortSetLease {
         self.first.take(peer, usize::MAX);
         PortSetLease {
@@ -86,7 +87,8 @@ impl PortSets {
         }
     }
 
-    /// Leases a port set for a connection to a peer; opens further ports if there is no room on those that are open.
+    /// Leases a port set for a connection to a peer; opens further ports if there is no room on
+    /// those that are open.
     ///
     /// Cancel safe.
     pub(crate) async fn take(

@@ -15,8 +15,9 @@ const DRAWS: usize = 16;
 
 /// Remembers from where servers were asked lately.
 ///
-/// A system gives out ports at random, so that one comes back now and then. A NAT that still has its
-/// mapping uses that again, and the answer says nothing of the port that the next connection gets.
+/// A system gives out ports at random, so that one comes back now and then. A NAT that still has
+/// its mapping uses that again, and the answer says nothing of the port that the next connection
+/// gets.
 #[derive(Debug, Default)]
 pub(crate) struct QueryPorts(Mutex<VecDeque<u16>>);
 

@@ -17,12 +17,12 @@ use crate::{machine::four_tuple::FourTuple, sync::lock};
 /// 120 s, and RFC 5382 (REQ-5) asks for 4 minutes where it was answered.
 const KEPT_FOR: Duration = Duration::from_secs(60);
 
-/// The most 4-tuples that are remembered. Beyond that some are forgotten too early, which costs a needless introduction
-/// at worst.
+/// The most 4-tuples that are remembered. Beyond that some are forgotten too early, which costs a
+/// needless introduction at worst.
 const MAX_TUPLES: usize = 8192;
 
-/// Remembers the 4-tuples of the connections that all sessions of an endpoint have begun lately: a NAT gives the next
-/// connection with the same 4-tuple the same port.
+/// Remembers the 4-tuples of the connections that all sessions of an endpoint have begun lately: a
+/// NAT gives the next connection with the same 4-tuple the same port.
 #[derive(Debug, Default)]
 pub(crate) struct RecentTuples {
     lately: Mutex<HashMap<FourTuple, Instant>>,

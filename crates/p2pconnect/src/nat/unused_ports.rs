@@ -21,7 +21,8 @@ const RANGE: std::ops::Range<u16> = UNUSED_PORTS;
 /// The number of ports that a block may begin at.
 const BLOCK_STARTS: u16 = (RANGE.end - RANGE.start - LONGEST) / PREDICTED_BLOCK;
 
-/// The first ports of a block, which must be free: where ports are predicted, each of them stands for itself.
+/// The first ports of a block, which must be free: where ports are predicted, each of them stands
+/// for itself.
 const CHECKED: u16 = 8;
 
 /// Local ports that no NAT has seen lately.

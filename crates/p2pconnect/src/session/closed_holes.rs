@@ -1,9 +1,10 @@
 //! The holes whose sockets have been closed before anything came through them.
 //!
-//! A NAT keeps such a hole open for a while, and lets the peer's SYN pass. The socket that sent our SYN is gone, so
-//! a listener would answer, with a sequence number that the NAT does not know. Some NATs, Linux among them, pass
-//! that answer and nothing after it: the peer has a connection on which it never hears a word, and takes it for the
-//! one. So no listener answers there, see [`ignore`](p2pconnect_host::TcpListener::ignore).
+//! A NAT keeps such a hole open for a while, and lets the peer's SYN pass. The socket that sent our
+//! SYN is gone, so a listener would answer, with a sequence number that the NAT does not know. Some
+//! NATs, Linux among them, pass that answer and nothing after it: the peer has a connection on
+//! which it never hears a word, and takes it for the one. So no listener answers there, see
+//! [`ignore`](p2pconnect_host::TcpListener::ignore).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,19 +18,19 @@ use tokio::time::sleep_until;
 
 use crate::sync::{Watched, Watcher, lock};
 
-/// How long a hole is remembered: as long as a NAT keeps it, which is for four minutes at least (RFC 5382, REQ-5).
-/// Linux does so for two.
+/// How long a hole is remembered: as long as a NAT keeps it, which is for four minutes at least
+/// (RFC 5382, REQ-5). Linux does so for two.
 const MEMORY: Duration = Duration::from_secs(240);
 
-/// The most holes that are remembered, as a filter has room for no more: five sets of 640, or all ports of the largest range
-/// that is filled. The oldest are forgotten.
+/// The most holes that are remembered, as a filter has room for no more: five sets of 640, or all
+/// ports of the largest range that is filled. The oldest are forgotten.
 const MAX_HOLES: usize = 3500;
 
 /// How long to wait for more before a listener is told: a session closes its holes one by one.
 const SETTLING: Duration = Duration::from_millis(5);
 
-/// From which of our ports and to where holes led that are closed, and since when. Our address does not count:
-/// listeners have all of them.
+/// From which of our ports and to where holes led that are closed, and since when. Our address does
+/// not count: listeners have all of them.
 #[derive(Debug, Default)]
 pub(crate) struct ClosedHoles {
     closed: Mutex<Record>,

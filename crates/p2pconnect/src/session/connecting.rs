@@ -16,14 +16,14 @@ use crate::{
 /// The largest window without scaling (RFC 9293 section 3.1).
 const UNSCALED_WINDOW: u32 = u16::MAX as u32;
 
-/// Connects from exactly the local address of the 4-tuple, as the faults of the path ask for, and tells how the connection came
-/// to be.
+/// Connects from exactly the local address of the 4-tuple, as the faults of the path ask for, and
+/// tells how the connection came to be.
 ///
-/// A connection whose peer reads our windows wrongly fails as one that was reset, which it is then: so
-/// the peer learns that it has to open anew as well.
+/// A connection whose peer reads our windows wrongly fails as one that was reset, which it is then:
+/// so the peer learns that it has to open anew as well.
 ///
-/// The attempt is given up when `given_up` ends, unless the peer's SYN has come by then: the peer believes that the
-/// connection is open, or will in a moment.
+/// The attempt is given up when `given_up` ends, unless the peer's SYN has come by then: the peer
+/// believes that the connection is open, or will in a moment.
 ///
 /// Cancel safety: dropping the future closes the socket, which is what ends an attempt.
 pub(crate) async fn connect(
@@ -48,8 +48,8 @@ pub(crate) async fn connect(
                 connected = &mut connecting => {
                     break 'opening (connected.map_err(|error| tcp::classify(&error))?, known);
                 }
-                // Where ports are guessed, the peer's next attempts come by other ones: a hole that is open
-                // already must be of use to these.
+                // Where ports are guessed, the peer's next attempts come by other ones: a hole that
+                // is open already must be of use to these.
                 () = watched.wait_for(|now| now.scale_lost != known.scale_lost) => break,
                 () = &mut given_up, if !is_given_up => {
                     if !connecting.is_met() {

@@ -1,11 +1,12 @@
-//! Whether a session's connection is used or its introduction given up: one of the two, and for good.
+//! Whether a session's connection is used or its introduction given up: one of the two, and for
+//! good.
 
 use std::sync::{Arc, OnceLock};
 
 /// What becomes of a session. Clones share it.
 ///
-/// The callee takes a connection for the one as soon as it is nominated. Whoever gives the introduction up at that
-/// moment would leave it with a connection that is dead.
+/// The callee takes a connection for the one as soon as it is nominated. Whoever gives the
+/// introduction up at that moment would leave it with a connection that is dead.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Decision(Arc<OnceLock<End>>);
 

@@ -14,18 +14,21 @@ use p2pconnect_punch::{PunchAgent, PunchConfig, guessed_ports};
 
 use crate::{session::holes::Holes, sync::lock};
 
-/// The most connections between guessed ports that an endpoint has under way: all ports of the largest range that
-/// is filled, or five batches of 640.
+/// The most connections between guessed ports that an endpoint has under way: all ports of the
+/// largest range that is filled, or five batches of 640.
 ///
-/// A carrier gives a subscriber 256 to 4,096 flows, and a peer that dials decides whether ports are guessed. Guessing
-/// is over after some tenths of a second, as a rule, so whoever dials when too little is left is told to begin anew.
+/// A carrier gives a subscriber 256 to 4,096 flows, and a peer that dials decides whether ports are
+/// guessed. Guessing is over after some tenths of a second, as a rule, so whoever dials when too
+/// little is left is told to begin anew.
 const MAX_GUESSES: u32 = 3200;
 
-/// Guesses take one part in so many of the files that the process may have open, and leave the rest to everything else.
+/// Guesses take one part in so many of the files that the process may have open, and leave the rest
+/// to everything else.
 const LEFT_TO_OTHERS: u64 = 2;
 
-/// How many sets of holes there are for each peer. One that has been closed spoils its ports in some NATs for two
-/// minutes, so the next set has others; more sets would leave a peer fewer ports that lead anywhere.
+/// How many sets of holes there are for each peer. One that has been closed spoils its ports in
+/// some NATs for two minutes, so the next set has others; more sets would leave a peer fewer ports
+/// that lead anywhere.
 const HOLE_SETS: u32 = 4;
 
 /// The sockets that an endpoint may use for guessed ports, and who has reserved some.
@@ -67,7 +70,8 @@ pub(crate) struct ReservedSockets {
     sessions: AtomicU32,
 }
 
-/// The sockets that the agent of one session may use for guesses. The session is over when this is dropped.
+/// The sockets that the agent of one session may use for guesses. The session is over when this is
+/// dropped.
 #[derive(Debug)]
 pub(crate) struct GuessReservation(Arc<ReservedSockets>);
 
@@ -86,8 +90,8 @@ impl GuessBudget {
         Arc::clone(&self.holes)
     }
 
-    /// Returns whether others have reserved so many sockets that less than half are left of what a round behind a NAT of
-    /// this kind may take, which is what it takes as a rule.
+    /// Returns whether others have reserved so many sockets that less than half are left of what a
+    /// round behind a NAT of this kind may take, which is what it takes as a rule.
     pub(crate) fn lacks(&self, own: &NatReport) -> bool {
         self.lacks_within(guessed_ports(own).into(), most(self.host.files_allowed()))
     }
@@ -97,7 +101,8 @@ impl GuessBudget {
         reserved.in_sessions > 0 && most.saturating_sub(reserved.count) < wanted / 2
     }
 
-    /// Makes an agent that guesses no more ports than the budget has left, and reserves the sockets for them.
+    /// Makes an agent that guesses no more ports than the budget has left, and reserves the sockets
+    /// for them.
     pub(crate) fn reserve(
         self: &Arc<Self>,
         peer: PeerId,
@@ -116,7 +121,8 @@ impl GuessBudget {
         })
     }
 
-    /// Reserves what `make` says that it needs, given how many sockets are left and which set of holes is next.
+    /// Reserves what `make` says that it needs, given how many sockets are left and which set of
+    /// holes is next.
     fn reserve_within<T>(
         self: &Arc<Self>,
         peer: PeerId,
@@ -245,7 +251,8 @@ mod tests {
         let second = reserve(100);
         assert!(budget.lacks_within(1280, 1000));
         assert!(!budget.lacks_within(0, 1000), "it needs none");
-        // What sessions leave open goes to nobody else, and is no reason to begin anew: nobody is in the way.
+        // What sessions leave open goes to nobody else, and is no reason to begin anew: nobody is
+        // in the way.
         let open = [first, second].map(GuessReservation::left_open);
         assert!(!budget.lacks_within(1280, 1000));
         let third = reserve(0);

@@ -33,8 +33,8 @@ use crate::{
 /// small record.
 const NOMINATION_LIMIT: Duration = Duration::from_secs(1);
 
-/// Updates that wait until the stream is used: of as many connections as are used unconfirmed one after the other in the
-/// time of a session, three each.
+/// Updates that wait until the stream is used: of as many connections as are used unconfirmed one
+/// after the other in the time of a session, three each.
 const MAX_UPDATES: usize = 64;
 
 /// A connection that is out.
@@ -109,8 +109,8 @@ impl Handover {
         }
     }
 
-    /// Waits until nobody wants a connection any more, or the peer has given up before it had one. That a
-    /// coordinator does not hear the peer counts unless this side hears it. Cancel safe.
+    /// Waits until nobody wants a connection any more, or the peer has given up before it had one.
+    /// That a coordinator does not hear the peer counts unless this side hears it. Cancel safe.
     pub(super) async fn abandoned(&mut self, signs: Signs) {
         let counts = self.counts(signs);
         match &mut self.state {
@@ -291,7 +291,8 @@ impl Handover {
         Ok(stream)
     }
 
-    /// Lets the coordinated handshake's stream go on over the connection that the dialler uses, and tells it so.
+    /// Lets the coordinated handshake's stream go on over the connection that the dialler uses, and
+    /// tells it so.
     async fn attach(&self, tagged: Tagged) -> Result<TlsStream<Transport>, SessionError> {
         let broken = |kind: io::ErrorKind| SessionError::Broken(kind.into());
         let stream = self.handshake.take_stream();

@@ -1,9 +1,9 @@
 //! The holes that all sessions of an endpoint with the same peer share.
 //!
-//! Where a peer's ports have to be guessed, a session opens hundreds of holes from one punch port. The
-//! next session with that peer needs the same holes: a socket for each pair of addresses is all that the
-//! system gives, and to close one in SYN-SENT spoils its pair in some NATs. So a session that ends passes
-//! on what is under way to one that asked for the same.
+//! Where a peer's ports have to be guessed, a session opens hundreds of holes from one punch port.
+//! The next session with that peer needs the same holes: a socket for each pair of addresses is all
+//! that the system gives, and to close one in SYN-SENT spoils its pair in some NATs. So a session
+//! that ends passes on what is under way to one that asked for the same.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -33,7 +33,8 @@ type Waiter = oneshot::Sender<Result<Held, ConnectFailure>>;
 
 /// The holes that are open, and the sessions that want them next.
 ///
-/// There are no more than the guesses of an endpoint may take, and no more sessions than introductions.
+/// There are no more than the guesses of an endpoint may take, and no more sessions than
+/// introductions.
 #[derive(Debug)]
 pub(crate) struct Holes {
     host: Host,
@@ -61,20 +62,20 @@ impl Holes {
         Arc::clone(&self.closed)
     }
 
-    /// Tells whether a session, that may be over, has a hole open between these addresses: then the kernel lets nobody
-    /// else connect there.
+    /// Tells whether a session, that may be over, has a hole open between these addresses: then the
+    /// kernel lets nobody else connect there.
     pub(crate) fn is_open(&self, four_tuple: &FourTuple) -> bool {
         self.with(|holes| holes.contains_key(four_tuple))
     }
 
     /// Connects, or waits for a session that does so between the same addresses already.
     ///
-    /// The SYN leaves at once, if it can be paid for. `AddressNotAvailable` means that the other session
-    /// has the connection: if it is this one's, it arrives as one that was accepted.
+    /// The SYN leaves at once, if it can be paid for. `AddressNotAvailable` means that the other
+    /// session has the connection: if it is this one's, it arrives as one that was accepted.
     ///
     /// Cancel safety: dropping the future closes the socket, unless another session takes it over.
-    /// When `over` says so, the hole is closed, unless another session waits for it or the peer is coming
-    /// through it just then.
+    /// When `over` says so, the hole is closed, unless another session waits for it or the peer is
+    /// coming through it just then.
     pub(crate) fn connect<F>(
         self: &Arc<Self>,
         four_tuple: FourTuple,
@@ -133,32 +134,34 @@ impl Holes {
     }
 }
 
-/// How long holes stay open when the session that opened them is over. A program that makes several connections
-/// makes them within a second or two; what comes later finds other holes, see [`GuessBudget`](crate::session::guess_budget::GuessBudget).
+/// How long holes stay open when the session that opened them is over. A program that makes several
+/// connections makes them within a second or two; what comes later finds other holes, see
+/// [`GuessBudget`](crate::session::guess_budget::GuessBudget).
 pub(crate) const LINGERING: Duration = Duration::from_secs(3);
 
-/// How long the ports of a range stay in use that a session has filled. Dials that begin together come through them;
-/// those that go on one by one need as many guesses for ports of their own.
+/// How long the ports of a range stay in use that a session has filled. Dials that begin together
+/// come through them; those that go on one by one need as many guesses for ports of their own.
 pub(crate) const FILLED: Duration = Duration::from_millis(700);
 
-/// How long a connection may take to open when the peer's SYN has come through such a hole: as long as a peer that has
-/// sent it waits.
+/// How long a connection may take to open when the peer's SYN has come through such a hole: as long
+/// as a peer that has sent it waits.
 const OPENING: Duration = Duration::from_secs(3);
 
-/// How long listeners are given to learn that a hole is about to be closed: then nobody answers there, neither its
-/// socket nor a listener.
+/// How long listeners are given to learn that a hole is about to be closed: then nobody answers
+/// there, neither its socket nor a listener.
 const TELLING: Duration = Duration::from_millis(50);
 
 /// The most sessions whose holes stay open: those that a peer may have under way.
 const MAX_LINGERING: usize = 64;
 
-/// The holes of sessions that are over. The next session with the same peer takes them over, and until then what
-/// comes through them goes to the session that it names.
+/// The holes of sessions that are over. The next session with the same peer takes them over, and
+/// until then what comes through them goes to the session that it names.
 #[derive(Debug, Default)]
 pub(crate) struct Lingering(Mutex<JoinSet<()>>);
 
 impl Lingering {
-    /// Goes on with what a session has under way, and keeps what that has taken, for so long. Says when it is `over`.
+    /// Goes on with what a session has under way, and keeps what that has taken, for so long. Says
+    /// when it is `over`.
     pub(crate) fn hold<T, K>(
         &self,
         mut tasks: JoinSet<T>,
@@ -233,13 +236,14 @@ impl Held {
         held
     }
 
-    /// Closes the hole, or passes it on to a session that waits for it. If the peer is coming through it, the
-    /// connection goes on.
+    /// Closes the hole, or passes it on to a session that waits for it. If the peer is coming
+    /// through it, the connection goes on.
     async fn close(mut self) -> ConnectResult {
         if self.is_wanted() {
             return Err(ConnectFailure::AddressNotAvailable);
         }
-        // Listeners have to know it first: a SYN that comes when the socket is gone would be answered by one.
+        // Listeners have to know it first: a SYN that comes when the socket is gone would be
+        // answered by one.
         self.note_closed();
         if let Ok(connected) = timeout(TELLING, &mut self).await {
             return connected;

@@ -32,32 +32,34 @@ use crate::{
     sync::{Watched, lock},
 };
 
-/// How many connections from unexpected addresses may be open before they have shown to
-/// belong to a session. Beyond that the oldest makes room: a peer's shows it within milliseconds, as it greets as soon
-/// as it is connected. More would only help somebody who wants to use up our sockets.
+/// How many connections from unexpected addresses may be open before they have shown to belong to a
+/// session. Beyond that the oldest makes room: a peer's shows it within milliseconds, as it greets
+/// as soon as it is connected. More would only help somebody who wants to use up our sockets.
 const MAX_STRANGERS: usize = 32;
 
-/// The same for connections from an address that a session's peer has named, at another port: a
-/// NAT may have given each of them one. Counted for each session, so that strangers elsewhere cannot keep the peer out;
-/// those who share the peer's address would have to make some thousand connections a second.
+/// The same for connections from an address that a session's peer has named, at another port: a NAT
+/// may have given each of them one. Counted for each session, so that strangers elsewhere cannot
+/// keep the peer out; those who share the peer's address would have to make some thousand
+/// connections a second.
 const MAX_NEIGHBOURS: usize = 32;
 
-/// How long a stranger may take to open the connection, and the session to become known: the peer may
-/// have been told of it a little before us.
+/// How long a stranger may take to open the connection, and the session to become known: the peer
+/// may have been told of it a little before us.
 const STRANGER_LIMIT: Duration = Duration::from_secs(3);
 
 /// How long the peer may take to open a connection that has come through a hole: a dialler that has
 /// several tries one after the other, for 1.5 s each.
 const HOLE_LIMIT: Duration = Duration::from_secs(10);
 
-/// Connections that wait at a time to say whose they are: five for each of the dials that a peer may
-/// have under way come through on average, and never more than there are holes.
+/// Connections that wait at a time to say whose they are: five for each of the dials that a peer
+/// may have under way come through on average, and never more than there are holes.
 const MAX_UNCLAIMED: usize = 256;
 
 /// Accepted connections that wait for one session to take them. Both sides try a handful of pairs.
 const MAX_ARRIVALS: usize = 16;
 
-/// Connections that wait at a port of one session alone to be accepted: the peer makes a handful there.
+/// Connections that wait at a port of one session alone to be accepted: the peer makes a handful
+/// there.
 const DOOR_BACKLOG: u32 = 16;
 
 /// How long accepting pauses when the system is out of sockets, instead of spinning.
@@ -98,8 +100,8 @@ pub(crate) struct HoleClaim {
     patience: Patience,
 }
 
-/// How long the peer's opening is waited for on a connection that may be another session's, before this side's own is
-/// sent.
+/// How long the peer's opening is waited for on a connection that may be another session's, before
+/// this side's own is sent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Patience {
     /// Until it comes: the peer speaks first.
@@ -113,9 +115,10 @@ pub(crate) enum Patience {
 impl HoleClaim {
     /// Finds out whose a connection is. If it is another session's, that one gets it.
     ///
-    /// The controlled side waits for the opening wherever ports are guessed, which costs nothing: the dialler greets as
-    /// soon as it is connected, and acts by the answer to that alone. The controlling side could use the connection at
-    /// once, and waits only while there are several sessions with that address.
+    /// The controlled side waits for the opening wherever ports are guessed, which costs nothing:
+    /// the dialler greets as soon as it is connected, and acts by the answer to that alone. The
+    /// controlling side could use the connection at once, and waits only while there are several
+    /// sessions with that address.
     pub(crate) async fn take(
         self,
         stream: TcpStream,
@@ -306,8 +309,8 @@ impl Inbound {
     }
 
     /// Waits for what opens the connection, and for the session that it belongs to. If a session
-    /// turns out to expect the address before anything has come, the connection is that session's, whose
-    /// side may have to speak first.
+    /// turns out to expect the address before anything has come, the connection is that session's,
+    /// whose side may have to speak first.
     async fn route_by_opening(&self, mut arrival: Arrival) {
         let mut changes = self.changes.watch();
         loop {
@@ -458,7 +461,8 @@ impl Inbox {
         self.named.contains(&ip)
     }
 
-    /// Claims the connection that comes through a hole to an address, which is another session's if what opens it says so.
+    /// Claims the connection that comes through a hole to an address, which is another session's if
+    /// what opens it says so.
     pub(crate) fn claim(&self, remote: SocketAddr, patience: Patience) -> HoleClaim {
         HoleClaim {
             inbound: Arc::clone(&self.inbound),
@@ -468,7 +472,8 @@ impl Inbox {
         }
     }
 
-    /// Accepts connections of the peer's at further local addresses, which are this session's alone.
+    /// Accepts connections of the peer's at further local addresses, which are this session's
+    /// alone.
     pub(crate) fn open_doors(&mut self, host: &Host, locals: &BTreeSet<SocketAddr>) {
         for local in locals {
             match host.shared_listener(*local, DOOR_BACKLOG) {

@@ -1,8 +1,9 @@
-//! What a path does to packets that it should leave alone, and how connections are opened in spite of it.
+//! What a path does to packets that it should leave alone, and how connections are opened in spite
+//! of it.
 //!
-//! Two faults are silent: the connection opens, small things pass, and the stream then all but stands
-//! still. Both can be told before any byte of an application is sent, and both are mended by opening the
-//! connection anew in another way, which is what a session does.
+//! Two faults are silent: the connection opens, small things pass, and the stream then all but
+//! stands still. Both can be told before any byte of an application is sent, and both are mended by
+//! opening the connection anew in another way, which is what a session does.
 
 use std::io;
 
@@ -21,9 +22,9 @@ pub(crate) struct PathFaults(Watched<Known>);
 /// The same at one moment: how a connection is opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Known {
-    /// SYNs lose the window scale option on the way (RFC 7323 section 2). Linux goes on scaling what it
-    /// announces when SYNs cross and the peer's has lost the option, and the peer takes the windows for
-    /// what they look like: 128 times too small. So no scaling is offered.
+    /// SYNs lose the window scale option on the way (RFC 7323 section 2). Linux goes on scaling
+    /// what it announces when SYNs cross and the peer's has lost the option, and the peer takes the
+    /// windows for what they look like: 128 times too small. So no scaling is offered.
     pub(crate) scale_lost: bool,
     /// Packets of the links' own size are dropped without a word to their sender (RFC 2923 section
     /// 2.1). So both sides send smaller ones.
@@ -42,15 +43,16 @@ impl PathFaults {
         self.0.change(|known| known.scale_lost = true);
     }
 
-    /// Notes how a connection of ours has ended on which the peer has said nothing. The peer resets one
-    /// whose SYN has come to it without a window scale, and has no other way to tell.
+    /// Notes how a connection of ours has ended on which the peer has said nothing. The peer resets
+    /// one whose SYN has come to it without a window scale, and has no other way to tell.
     pub(crate) fn note_silent_end(&self, error: &io::Error) {
         if error.kind() == io::ErrorKind::ConnectionReset {
             self.note_scale_lost();
         }
     }
 
-    /// Looks why a connection has brought no answer, after the opening that shows that small things pass.
+    /// Looks why a connection has brought no answer, after the opening that shows that small things
+    /// pass.
     pub(crate) fn check_silent(&self, stream: &TcpStream) {
         if tcp::lacks_a_packet(stream) {
             tracing::debug!("large packets seem to be lost on the way");

@@ -6,8 +6,8 @@ use tokio::sync::oneshot;
 
 use crate::sync::lock;
 
-/// A number of seats. Whoever comes when all are taken gets the seat of the one who has been there longest: somebody who
-/// only sits there keeps nobody out.
+/// A number of seats. Whoever comes when all are taken gets the seat of the one who has been there
+/// longest: somebody who only sits there keeps nobody out.
 #[derive(Debug)]
 pub(crate) struct Seats {
     count: usize,

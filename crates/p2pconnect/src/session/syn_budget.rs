@@ -1,10 +1,10 @@
 //! How many SYNs an endpoint sends for its introductions, whoever asks for them.
 //!
-//! A coordinator names the addresses that a peer connects to, and so does any peer that may dial. Either
-//! may name somebody who has nothing to do with it. So what is sent to a network in vain is counted, over
-//! all introductions, and soon only a few SYNs a second are left for it. Once a peer has proved in a
-//! network that it is the one, what its introductions have sent there is forgotten, also of those that have
-//! failed: who is really there costs nothing.
+//! A coordinator names the addresses that a peer connects to, and so does any peer that may dial.
+//! Either may name somebody who has nothing to do with it. So what is sent to a network in vain is
+//! counted, over all introductions, and soon only a few SYNs a second are left for it. Once a peer
+//! has proved in a network that it is the one, what its introductions have sent there is forgotten,
+//! also of those that have failed: who is really there costs nothing.
 
 use std::{
     collections::BTreeMap,
@@ -24,15 +24,16 @@ use allowance::{Allowance, Bill, Owed};
 
 use crate::sync::lock;
 
-/// The most peers whose spending is remembered beyond an introduction. Each owes something, so that a
-/// coordinator cannot name many more at the pace that all networks together are granted.
+/// The most peers whose spending is remembered beyond an introduction. Each owes something, so that
+/// a coordinator cannot name many more at the pace that all networks together are granted.
 const MAX_PEERS: usize = 1_024;
 
-/// The most networks in which a peer's spending, or its proofs, are remembered. It names 16 addresses.
+/// The most networks in which a peer's spending, or its proofs, are remembered. It names 16
+/// addresses.
 const MAX_NETWORKS_OF_PEER: usize = 256;
 
-/// For how long it is remembered that a peer has proved to be in a network: longer than an attempt lives
-/// that began before.
+/// For how long it is remembered that a peer has proved to be in a network: longer than an attempt
+/// lives that began before.
 const PROOF_LASTS: Duration = Duration::from_secs(60);
 
 /// What all introductions of an endpoint have spent, as of now.
@@ -123,8 +124,8 @@ impl Ledger {
 }
 
 impl Account {
-    /// Pays for a SYN to a network, and for its repetitions for as long as what is returned exists; `None`
-    /// if too much has been spent there.
+    /// Pays for a SYN to a network, and for its repetitions for as long as what is returned exists;
+    /// `None` if too much has been spent there.
     pub(crate) fn pay(&self, network: TargetNetwork, purpose: Purpose) -> Option<PaidSyn> {
         let since = clock::now();
         let bill = Bill::new(network, purpose);
@@ -145,7 +146,8 @@ impl Account {
         })
     }
 
-    /// Gives back what all introductions to the peer have sent to a network, where it has proved to be.
+    /// Gives back what all introductions to the peer have sent to a network, where it has proved to
+    /// be.
     pub(crate) fn prove(&self, network: TargetNetwork) {
         let now = clock::now();
         let spent = lock(&self.0.ledger).prove(network, now);
@@ -157,7 +159,8 @@ impl Account {
     }
 }
 
-/// A SYN that has been paid for. The kernel repeats it until the attempt ends, when this is dropped.
+/// A SYN that has been paid for. The kernel repeats it until the attempt ends, when this is
+/// dropped.
 #[derive(Debug)]
 pub(crate) struct PaidSyn {
     account: Account,
@@ -171,8 +174,8 @@ impl PaidSyn {
         self.charge(1);
     }
 
-    /// Charges for what has been sent in any case, unless the peer has proved to be there meanwhile, in
-    /// this introduction or in another one.
+    /// Charges for what has been sent in any case, unless the peer has proved to be there
+    /// meanwhile, in this introduction or in another one.
     fn charge(&self, count: u32) {
         let Shared { budget, ledger } = &*self.account.0;
         let now = clock::now();
@@ -189,14 +192,15 @@ impl PaidSyn {
 
 impl Drop for PaidSyn {
     fn drop(&mut self) {
-        // Linux repeats the first four once a second (net.ipv4.tcp_syn_linear_timeouts), others less often.
+        // Linux repeats the first four once a second (net.ipv4.tcp_syn_linear_timeouts), others
+        // less often.
         let repeated = clock::since(self.since).as_secs();
         self.charge(u32::try_from(repeated).unwrap_or(u32::MAX));
     }
 }
 
-/// Returns the network that an address is in, as the budget counts; one that stands for an IPv4 address
-/// behind a NAT64 is a network by itself.
+/// Returns the network that an address is in, as the budget counts; one that stands for an IPv4
+/// address behind a NAT64 is a network by itself.
 pub(crate) fn network_of(ip: IpAddr, is_translated: bool) -> TargetNetwork {
     if is_translated {
         TargetNetwork::single(ip)
@@ -297,7 +301,8 @@ mod tests {
     fn what_one_peer_wastes_keeps_no_other_out_of_its_network() {
         let budget = Arc::new(SynBudget::default());
         let first = |account: &Account| account.pay(network(1), Purpose::First);
-        // Each is repeated for a dial's time, which is paid for when it ends: minutes are owed then.
+        // Each is repeated for a dial's time, which is paid for when it ends: minutes are owed
+        // then.
         let wasted: Vec<_> = {
             let account = budget.open(peer(1));
             std::iter::from_fn(|| first(&account)).collect()
@@ -340,7 +345,8 @@ mod tests {
             account.prove(network(1));
             before
         };
-        // The proof at the end of one forgives what began before it, as the attempts of three seconds would have.
+        // The proof at the end of one forgives what began before it, as the attempts of three
+        // seconds would have.
         let repeated = owed(100, 3);
         let once = owed(100, 0);
         assert!(repeated + 250 < once, "{once} and {repeated}");

@@ -385,8 +385,8 @@ async fn what_is_told_of_a_connection_is_true_of_the_one_that_wins() {
     assert_eq!(pair_rotation.noted(peer, &pair(2)), Some(false));
 }
 
-/// Has the dialler use a connection whose other end does this, and end without another one. Returns whether it is
-/// said that the peer has got nothing.
+/// Has the dialler use a connection whose other end does this, and end without another one. Returns
+/// whether it is said that the peer has got nothing.
 async fn is_lost(opening: Opening, then: Attack) -> bool {
     let (mut dialler, _callee) = sides().await;
     let (one, mut other) = loopback::connection().await;

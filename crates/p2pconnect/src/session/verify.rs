@@ -60,24 +60,24 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// seen the opening must not make all of them hold a handshake's state.
 const MAX_HANDSHAKES: usize = 8;
 
-/// How long a connection that is used unconfirmed may do without the opening, before the next one is
-/// used as well.
+/// How long a connection that is used unconfirmed may do without the opening, before the next one
+/// is used as well.
 ///
-/// The peer's opening comes half a round trip after TCP is open; the rest is for lost packets. Two round
-/// trips, if these are longer.
+/// The peer's opening comes half a round trip after TCP is open; the rest is for lost packets. Two
+/// round trips, if these are longer.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// How long a connection that is used unconfirmed may take to bring the whole answer, before the next
-/// one is used as well.
+/// How long a connection that is used unconfirmed may take to bring the whole answer, before the
+/// next one is used as well.
 ///
 /// The peer's tag comes a round trip after ours has left, and [`FLIGHT_PATIENCE`] later if the
 /// coordinator keeps the last flight back; the rest is for a lost packet. Whoever has the token
-/// alone holds the others up for no longer. Four round trips, if these are longer: a packet that is lost
-/// is sent again after three at first.
+/// alone holds the others up for no longer. Four round trips, if these are longer: a packet that is
+/// lost is sent again after three at first.
 const ANSWER_LIMIT: Duration = Duration::from_millis(1500);
 
-/// The longest round trip that counts for these: nobody is held up for longer than [`LIMIT`], whatever
-/// a coordinator says.
+/// The longest round trip that counts for these: nobody is held up for longer than [`LIMIT`],
+/// whatever a coordinator says.
 const MAX_ROUND_TRIP: Duration = Duration::from_secs(2);
 
 /// How long the coordinator may take to pass the last flight on after it came on a connection.
@@ -86,8 +86,8 @@ const MAX_ROUND_TRIP: Duration = Duration::from_secs(2);
 /// only if it must be: whoever knows the token could end the handshake with a wrong one.
 const FLIGHT_PATIENCE: Duration = Duration::from_millis(500);
 
-/// The least that is waited for the coordinated handshake, however short the direct round trip is: a
-/// busy machine needs some milliseconds.
+/// The least that is waited for the coordinated handshake, however short the direct round trip is:
+/// a busy machine needs some milliseconds.
 const MIN_PATIENCE: Duration = Duration::from_millis(20);
 
 /// What a side needs to verify the connections of one session.
@@ -152,8 +152,9 @@ pub(crate) enum Origin {
     Dialled,
     /// Somebody came from an address that the peer named.
     Accepted,
-    /// Somebody came from an address that the peer named, to a port that no other session uses. The peer may wait for this
-    /// side to speak: its port shows nobody which of its sessions the connection is of.
+    /// Somebody came from an address that the peer named, to a port that no other session uses. The
+    /// peer may wait for this side to speak: its port shows nobody which of its sessions the
+    /// connection is of.
     Door,
     /// Somebody came from elsewhere.
     Stranger,
@@ -181,8 +182,8 @@ pub(crate) enum Verified {
 
 /// A connection that the dialler uses, and that waits for this side's tag.
 ///
-/// The dialler may use several, one after the other where answers are slow, and keeps the one that is answered
-/// on. So there is one answer.
+/// The dialler may use several, one after the other where answers are slow, and keeps the one that
+/// is answered on. So there is one answer.
 #[derive(Debug)]
 pub(crate) struct Tagged {
     stream: TcpStream,
@@ -208,7 +209,8 @@ struct UsePermit<'a> {
 }
 
 impl UsePermit<'_> {
-    /// Lets the next connection be used as well. This one ends by a reset unless it is the one in the end.
+    /// Lets the next connection be used as well. This one ends by a reset unless it is the one in
+    /// the end.
     fn pass(&mut self, stream: &TcpStream) {
         self.permit = None;
         tcp::have_reset(stream);
@@ -252,7 +254,8 @@ impl Verifier {
         self.hearings.are_there()
     }
 
-    /// Tells whether the peer may have taken a connection that this side has used, and what was sent there.
+    /// Tells whether the peer may have taken a connection that this side has used, and what was
+    /// sent there.
     pub(crate) fn may_be_taken(&self) -> bool {
         self.unconfirmed.are_there()
     }
@@ -285,8 +288,8 @@ impl Verifier {
 
     /// Verifies a connection; on the controlled side, waits for the nomination too.
     ///
-    /// The controlling side gives the writing half to `events` as soon as it can be used, and tells when it is
-    /// heard there.
+    /// The controlling side gives the writing half to `events` as soon as it can be used, and tells
+    /// when it is heard there.
     ///
     /// Cancel safety: dropping the future resets the connection.
     pub(crate) async fn verify(
@@ -387,8 +390,8 @@ impl Verifier {
 
     /// Uses a connection before the peer has answered on it, and waits for the answer.
     ///
-    /// Where that takes long, the next connection is used as well. This one stays open: the peer answers on
-    /// the one that it has taken, and that may be this one still.
+    /// Where that takes long, the next connection is used as well. This one stays open: the peer
+    /// answers on the one that it has taken, and that may be this one still.
     async fn use_unconfirmed(
         &self,
         open: Open,
@@ -464,7 +467,8 @@ impl Verifier {
         Ok(Verified::Confirmed(read))
     }
 
-    /// Waits for the callee's opening, and lets the next connection be used as well where that is late.
+    /// Waits for the callee's opening, and lets the next connection be used as well where that is
+    /// late.
     async fn hear_opening(
         &self,
         answer: &mut CalleesAnswer,
@@ -482,8 +486,8 @@ impl Verifier {
         Ok(self.hearings.begin())
     }
 
-    /// Waits for what the callee says on the connection that it has taken, and lets the next connection be used
-    /// as well where that is late.
+    /// Waits for what the callee says on the connection that it has taken, and lets the next
+    /// connection be used as well where that is late.
     async fn hear_tag(
         &self,
         answer: &mut CalleesAnswer,
@@ -510,8 +514,8 @@ impl Verifier {
         }
     }
 
-    /// Returns what the dialler begins a connection with. It leaves in a small packet of its own, so that
-    /// it arrives even where large ones do not.
+    /// Returns what the dialler begins a connection with. It leaves in a small packet of its own,
+    /// so that it arrives even where large ones do not.
     fn greeting(&self, mode: u8) -> Vec<u8> {
         [self.ours.as_bytes(), &[mode][..]].concat()
     }

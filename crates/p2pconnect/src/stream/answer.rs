@@ -66,7 +66,8 @@ impl AnswerState {
         }
     }
 
-    /// Writes `bufs` with what has to be in front of them, and returns how much of `bufs` was taken.
+    /// Writes `bufs` with what has to be in front of them, and returns how much of `bufs` was
+    /// taken.
     pub(crate) fn poll_write<S: AsyncWrite + Unpin>(
         &mut self,
         stream: &mut S,

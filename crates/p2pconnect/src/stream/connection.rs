@@ -27,10 +27,12 @@ use crate::{
     },
 };
 
-/// How long a dialler that is refused may take to end its side: a few round trips, with lost packets.
+/// How long a dialler that is refused may take to end its side: a few round trips, with lost
+/// packets.
 const REFUSAL_LIMIT: Duration = Duration::from_secs(5);
 
-/// How often it is checked whether the peer has acknowledged everything: about as often as that may be.
+/// How often it is checked whether the peer has acknowledged everything: about as often as that may
+/// be.
 const ACKNOWLEDGEMENT_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A direct, authenticated byte stream to a peer.
@@ -39,22 +41,24 @@ const ACKNOWLEDGEMENT_POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// end-of-file, and can go on writing. A connection that the peer drops without that ends with
 /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof), so a cut stream is never taken for a whole one.
 ///
-/// Bytes that have been written may still be lost, as with any TCP connection. [`finish`](Self::finish) returns
-/// when the peer has handed over all of them. The peer's side says so when it is finished or, after it has read
-/// everything, dropped; [`abort`](Self::abort) never does.
+/// Bytes that have been written may still be lost, as with any TCP connection.
+/// [`finish`](Self::finish) returns when the peer has handed over all of them. The peer's side says
+/// so when it is finished or, after it has read everything, dropped; [`abort`](Self::abort) never
+/// does.
 ///
 /// The side that was dialled accepts the stream by its first write, flush or shutdown, or calls
-/// [`refuse`](Self::refuse). The dialler's reads and writes end with an error that is [`Refused`] then.
+/// [`refuse`](Self::refuse). The dialler's reads and writes end with an error that is [`Refused`]
+/// then.
 ///
-/// Small writes are sent at once (`TCP_NODELAY`). Every 15 s of silence TCP asks whether the peer is
-/// still there, which keeps the NATs from forgetting an idle connection. Where nothing comes from the peer for a
-/// minute although something should, the connection ends with an error; the
+/// Small writes are sent at once (`TCP_NODELAY`). Every 15 s of silence TCP asks whether the peer
+/// is still there, which keeps the NATs from forgetting an idle connection. Where nothing comes
+/// from the peer for a minute although something should, the connection ends with an error; the
 /// [builder](crate::Builder::stream_silence) sets another time.
 ///
 /// # Cancel safety
 ///
-/// As a [`TcpStream`](tokio::net::TcpStream): `read` and `write` lose nothing, what moves several pieces,
-/// such as `read_exact` and `write_all`, may have moved some.
+/// As a [`TcpStream`](tokio::net::TcpStream): `read` and `write` lose nothing, what moves several
+/// pieces, such as `read_exact` and `write_all`, may have moved some.
 pub struct Connection {
     stream: Stream,
     peer: PeerId,
@@ -103,13 +107,14 @@ impl Connection {
         self.peer
     }
 
-    /// Returns a future that waits until the peer has answered on the TCP connection, or the connection is dropped.
-    /// That takes a round trip from the return of `dial`, or longer if the dial has to go on. Nothing else of the
-    /// endpoint is needed for this connection from then on, see [`Endpoint::retire`](crate::Endpoint::retire).
+    /// Returns a future that waits until the peer has answered on the TCP connection, or the
+    /// connection is dropped. That takes a round trip from the return of `dial`, or longer if the
+    /// dial has to go on. Nothing else of the endpoint is needed for this connection from then on,
+    /// see [`Endpoint::retire`](crate::Endpoint::retire).
     ///
-    /// What is written before may be read twice by the peer's application, in two streams of which the first one breaks:
-    /// a packet that is lost at the wrong moment, or somebody on the path, can bring that about. Whoever cannot bear
-    /// that waits for this before it writes.
+    /// What is written before may be read twice by the peer's application, in two streams of which
+    /// the first one breaks: a packet that is lost at the wrong moment, or somebody on the path,
+    /// can bring that about. Whoever cannot bear that waits for this before it writes.
     ///
     /// # Cancel safety
     ///
@@ -122,24 +127,26 @@ impl Connection {
         }
     }
 
-    /// Ends the stream, and waits until the peer has handed over everything that it was sent: has written it out,
-    /// has it on its disk, or whatever handing over means to its application. This side says the same of what it
-    /// has read, so call this after that is done. Shuts the writing half down if that has not been done.
+    /// Ends the stream, and waits until the peer has handed over everything that it was sent: has
+    /// written it out, has it on its disk, or whatever handing over means to its application. This
+    /// side says the same of what it has read, so call this after that is done. Shuts the writing
+    /// half down if that has not been done.
     ///
     /// # Errors
     ///
-    /// - [`InvalidInput`](io::ErrorKind::InvalidInput) if the peer's bytes have not been read to their end; the
-    ///   stream is broken then
-    /// - [`TimedOut`](io::ErrorKind::TimedOut) if the peer's machine has received everything, and the peer's
-    ///   application says nothing for as long as the peer may be silent, a minute unless set otherwise
+    /// - [`InvalidInput`](io::ErrorKind::InvalidInput) if the peer's bytes have not been read to
+    ///   their end; the stream is broken then
+    /// - [`TimedOut`](io::ErrorKind::TimedOut) if the peer's machine has received everything, and
+    ///   the peer's application says nothing for as long as the peer may be silent, a minute unless
+    ///   set otherwise
     /// - whatever has broken the connection
     ///
     /// After an error it is not known what the peer has.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the connection, and the peer may take that for this side's word that all has been
-    /// handed over.
+    /// Dropping the future drops the connection, and the peer may take that for this side's word
+    /// that all has been handed over.
     pub async fn finish(mut self) -> io::Result<()> {
         self.shutdown().await?;
         if self.read(&mut [0]).await? != 0 {
@@ -152,15 +159,15 @@ impl Connection {
         ended.map_err(|error| self.explained(error))
     }
 
-    /// Breaks the stream off: the peer's reads end with an error, or if the writing half has been shut down its
-    /// [`finish`](Self::finish) does. In that case bytes under way are lost; wait for
+    /// Breaks the stream off: the peer's reads end with an error, or if the writing half has been
+    /// shut down its [`finish`](Self::finish) does. In that case bytes under way are lost; wait for
     /// [`acknowledged`](Self::acknowledged) before where they matter.
     pub fn abort(mut self) {
         self.closing = Closing::Broken;
     }
 
-    /// Waits until the peer's machine has received everything that was written, which says nothing of its
-    /// application. There is no limit on how long the peer may take.
+    /// Waits until the peer's machine has received everything that was written, which says nothing
+    /// of its application. There is no limit on how long the peer may take.
     ///
     /// # Errors
     ///
@@ -180,18 +187,20 @@ impl Connection {
         }
     }
 
-    /// Is ready with an error once the connection has broken though the peer has ended its bytes, and wakes the task
-    /// to look again. Reading has nothing more to tell then, and whoever has nothing to write would not notice that
-    /// the peer is gone. A peer that has ended its bytes and reads on is not.
+    /// Is ready with an error once the connection has broken though the peer has ended its bytes,
+    /// and wakes the task to look again. Reading has nothing more to tell then, and whoever has
+    /// nothing to write would not notice that the peer is gone. A peer that has ended its bytes and
+    /// reads on is not.
     ///
     /// After this side's own end, only a peer that acknowledges nothing is found by this;
     /// [`finish`](Self::finish) finds out about the others.
     ///
     /// # Errors
     ///
-    /// - [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) if the peer has closed the connection before this side's end
-    /// - [`InvalidInput`](io::ErrorKind::InvalidInput) if the peer's bytes have not been read to their end: until then,
-    ///   reading tells
+    /// - [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) if the peer has closed the connection
+    ///   before this side's end
+    /// - [`InvalidInput`](io::ErrorKind::InvalidInput) if the peer's bytes have not been read to
+    ///   their end: until then, reading tells
     /// - whatever has broken the connection
     pub fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let tcp = self.stream.tcp();
@@ -206,15 +215,16 @@ impl Connection {
         self.liveness.poll_dead_peer(tcp, cx)
     }
 
-    /// Lets the dialler know that this side does not want the stream, and why: its reads and writes end with
-    /// [`Refused`]. Of the reason, at most 256 bytes are sent; it is shown to the people at the other end.
+    /// Lets the dialler know that this side does not want the stream, and why: its reads and writes
+    /// end with [`Refused`]. Of the reason, at most 256 bytes are sent; it is shown to the people
+    /// at the other end.
     ///
     /// What the dialler has sent meanwhile is discarded.
     ///
     /// # Errors
     ///
-    /// - [`InvalidInput`](io::ErrorKind::InvalidInput) on the side that dialled, and if the stream has been accepted
-    ///   already, by writing, flushing or shutting down
+    /// - [`InvalidInput`](io::ErrorKind::InvalidInput) on the side that dialled, and if the stream
+    ///   has been accepted already, by writing, flushing or shutting down
     /// - whatever has broken the connection
     ///
     /// # Cancel safety
@@ -241,9 +251,9 @@ impl Connection {
 
     /// Returns how the connection was made.
     ///
-    /// The dialler may use a TCP connection before the peer has answered on it. Should another one take its place, the
-    /// path is another from then on, or once the stream is read or written if that took another introduction; when a
-    /// byte of the peer's has been read, it changes no more.
+    /// The dialler may use a TCP connection before the peer has answered on it. Should another one
+    /// take its place, the path is another from then on, or once the stream is read or written if
+    /// that took another introduction; when a byte of the peer's has been read, it changes no more.
     #[must_use]
     pub fn path(&self) -> Path {
         let (path, steps) = self.stream.path();
@@ -265,8 +275,8 @@ impl fmt::Debug for Connection {
 enum Closing {
     /// That there is nothing more to come.
     Ended,
-    /// The peer has sent all that it will. Closing says that it has been handed over, so a process that is killed
-    /// before must not close in that way.
+    /// The peer has sent all that it will. Closing says that it has been handed over, so a process
+    /// that is killed before must not close in that way.
     HandingOver,
     /// That the stream has broken.
     Broken,
@@ -340,7 +350,8 @@ impl Path {
 }
 
 impl Connection {
-    /// Returns what became of reading or writing, or an error if that waits for a peer that is gone.
+    /// Returns what became of reading or writing, or an error if that waits for a peer that is
+    /// gone.
     fn or_dead<T>(
         &mut self,
         polled: Poll<io::Result<T>>,
@@ -397,7 +408,8 @@ impl Drop for Connection {
         };
         let closed = match self.closing {
             Closing::Ended => Ok(()),
-            // Whoever has read to the end and drops the connection has no more to do with what came.
+            // Whoever has read to the end and drops the connection has no more to do with what
+            // came.
             Closing::HandingOver if is_read => tcp.deliver_on_close(),
             // The end of the bytes lacks before FIN then, and what was sent arrives.
             Closing::Broken if !self.is_shut => tcp.deliver_on_close(),

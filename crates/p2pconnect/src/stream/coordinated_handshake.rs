@@ -44,8 +44,8 @@ const FROM_CALLEE: usize = 1;
 /// The dialler's flights that the callee needs: the hello and the last one.
 const FROM_DIALLER: usize = 2;
 
-/// How long the coordinated handshake may take: three times across, with lost packets. TCP connections
-/// go on without it long before.
+/// How long the coordinated handshake may take: three times across, with lost packets. TCP
+/// connections go on without it long before.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// What proves on a TCP connection that the coordinated handshake's two ends are there.

@@ -1,8 +1,9 @@
 //! The end of a stream: FIN says that this side has handed over all that the peer sent.
 //!
-//! TLS's `close_notify` ends one direction. It says nothing of the other one's bytes, which the peer's kernel
-//! acknowledges before any application has them. So each side holds its FIN back until it has read the
-//! peer's `close_notify` and the application has handed over what came before.
+//! TLS's `close_notify` ends one direction. It says nothing of the other one's bytes, which the
+//! peer's kernel acknowledges before any application has them. So each side holds its FIN back
+//! until it has read the peer's `close_notify` and the application has handed over what came
+//! before.
 
 use std::{
     future::poll_fn,
@@ -19,11 +20,12 @@ use tokio::{
 
 use crate::stream::liveness::Liveness;
 
-/// How often it is checked within the silence that is allowed whether the peer still takes bytes. The silence may be found
-/// that much later.
+/// How often it is checked within the silence that is allowed whether the peer still takes bytes.
+/// The silence may be found that much later.
 const CHECKS: u32 = 20;
 
-/// What may be unacknowledged when the peer has everything: this side's FIN, which counts as one byte.
+/// What may be unacknowledged when the peer has everything: this side's FIN, which counts as one
+/// byte.
 const FIN: u32 = 1;
 
 /// Sends FIN, and waits for the peer's.
@@ -54,8 +56,8 @@ pub(crate) async fn hand_over(
     Ok(())
 }
 
-/// Is ready with an error once a peer that has ended its bytes is gone: it has sent FIN before this side's end, or
-/// the connection is broken.
+/// Is ready with an error once a peer that has ended its bytes is gone: it has sent FIN before this
+/// side's end, or the connection is broken.
 pub(crate) fn poll_gone(stream: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Error> {
     poll_end(stream, cx).map(|ended| ended.err().unwrap_or_else(closed_early))
 }

@@ -30,8 +30,8 @@ pub(crate) struct HandshakePipe {
     /// What was flushed last.
     pub(crate) last_flight: Vec<u8>,
     incoming: mpsc::Receiver<Vec<u8>>,
-    /// How many flights are still to come. The last one may come again on connections, and TLS takes
-    /// nothing of a handshake once that is over.
+    /// How many flights are still to come. The last one may come again on connections, and TLS
+    /// takes nothing of a handshake once that is over.
     awaited: usize,
     /// What has come and not been read.
     read: VecDeque<u8>,

@@ -7,8 +7,9 @@ use std::sync::{
 
 /// How many connections have brought the peer's opening and are being verified.
 ///
-/// The system resets the connections of a process that is killed, so whoever has said something on one that is open
-/// is there. A coordinator that hears nothing of the peer may just be out of its reach.
+/// The system resets the connections of a process that is killed, so whoever has said something on
+/// one that is open is there. A coordinator that hears nothing of the peer may just be out of its
+/// reach.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Hearings(Arc<AtomicUsize>);
 

@@ -1,9 +1,10 @@
 //! Ends a connection whose path has died with data under way.
 //!
-//! Linux by itself repeats what is not acknowledged for a quarter of an hour. `TCP_USER_TIMEOUT` would
-//! bound that, but it also ends a connection whose peer is alive and has only stopped reading, as a pager
-//! does. So the connection is checked: it is dead if something has been repeated, or asked while the other side
-//! takes no more, and no acknowledgement at all has come for as long as the silence that is allowed.
+//! Linux by itself repeats what is not acknowledged for a quarter of an hour. `TCP_USER_TIMEOUT`
+//! would bound that, but it also ends a connection whose peer is alive and has only stopped
+//! reading, as a pager does. So the connection is checked: it is dead if something has been
+//! repeated, or asked while the other side takes no more, and no acknowledgement at all has come
+//! for as long as the silence that is allowed.
 
 use std::{
     fmt, io,
@@ -23,14 +24,15 @@ use crate::machine::tcp;
 /// What errors call the other side.
 pub(crate) const PEER: &str = "the peer";
 
-/// How often a connection is checked within the silence that is allowed. A dead one is found that much later at
-/// most, and later by TCP's first repetition.
+/// How often a connection is checked within the silence that is allowed. A dead one is found that
+/// much later at most, and later by TCP's first repetition.
 const CHECKS: u32 = 20;
 
-/// Checks a TCP connection now and then, while somebody waits for it, and tells when its path has died.
+/// Checks a TCP connection now and then, while somebody waits for it, and tells when its path has
+/// died.
 ///
-/// A [`Connection`](crate::Connection) has this by itself. It is public for the TCP connections that a program
-/// carries streams to, whose other end may vanish as well.
+/// A [`Connection`](crate::Connection) has this by itself. It is public for the TCP connections
+/// that a program carries streams to, whose other end may vanish as well.
 #[derive(Debug)]
 pub struct Liveness {
     next_check: Pin<Box<Sleep>>,
@@ -40,9 +42,10 @@ pub struct Liveness {
 }
 
 impl Liveness {
-    /// Begins to check a connection that ends when its other side has not been heard for as long as `silence`,
-    /// though it should: it is asked on an idle connection (by TCP's keep-alive, which makes reading fail), and
-    /// has to acknowledge what it is sent on another one (which [`poll_dead`](Self::poll_dead) watches).
+    /// Begins to check a connection that ends when its other side has not been heard for as long as
+    /// `silence`, though it should: it is asked on an idle connection (by TCP's keep-alive, which
+    /// makes reading fail), and has to acknowledge what it is sent on another one (which
+    /// [`poll_dead`](Self::poll_dead) watches).
     ///
     /// The system counts in seconds, and 3 s are the least that it can tell.
     ///
@@ -58,7 +61,8 @@ impl Liveness {
         Ok(Self::new(silence))
     }
 
-    /// Begins to check a connection on which nothing may be unacknowledged for longer than `silence`.
+    /// Begins to check a connection on which nothing may be unacknowledged for longer than
+    /// `silence`.
     pub(crate) fn new(silence: Duration) -> Self {
         Self {
             next_check: Box::pin(sleep_until(Instant::now())),
@@ -67,9 +71,9 @@ impl Liveness {
         }
     }
 
-    /// Is ready with an error once the other side of `stream`, which is always the same, has acknowledged nothing for
-    /// too long of what it was sent; and wakes the task to check again. Nobody is found dead who only reads nothing.
-    /// `whom` names the other side in the error.
+    /// Is ready with an error once the other side of `stream`, which is always the same, has
+    /// acknowledged nothing for too long of what it was sent; and wakes the task to check again.
+    /// Nobody is found dead who only reads nothing. `whom` names the other side in the error.
     pub fn poll_dead(
         &mut self,
         stream: &TcpStream,
@@ -99,8 +103,8 @@ impl Liveness {
         Poll::Ready(error)
     }
 
-    /// Says what an error of the system's means for this connection, whose other side is called `whom`. Others stay as
-    /// they are.
+    /// Says what an error of the system's means for this connection, whose other side is called
+    /// `whom`. Others stay as they are.
     #[must_use]
     pub fn explained(error: io::Error, whom: &dyn fmt::Display, silence: Duration) -> io::Error {
         use io::ErrorKind as Kind;
@@ -133,7 +137,8 @@ impl Liveness {
         io::Error::new(error.kind(), text)
     }
 
-    /// Is ready once nothing has been acknowledged for too long, by what `unanswered` tells of the connection.
+    /// Is ready once nothing has been acknowledged for too long, by what `unanswered` tells of the
+    /// connection.
     fn poll_silent(
         &mut self,
         unanswered: &mut dyn FnMut() -> Option<Duration>,
@@ -153,7 +158,8 @@ impl Liveness {
         }
     }
 
-    /// Takes in for how long the peer has acknowledged nothing of what was repeated, if anything was.
+    /// Takes in for how long the peer has acknowledged nothing of what was repeated, if anything
+    /// was.
     fn check(&mut self, unanswered: Option<Duration>, now: Instant) -> bool {
         let Some(unanswered) = unanswered else {
             self.stuck_since = None;
@@ -161,8 +167,8 @@ impl Liveness {
         };
         let since = *self.stuck_since.get_or_insert(now);
         let stuck = now.saturating_duration_since(since);
-        // An idle connection has had no acknowledgement for long either, so only the time counts since
-        // something was repeated.
+        // An idle connection has had no acknowledgement for long either, so only the time counts
+        // since something was repeated.
         if unanswered < stuck {
             // What has come since was a sign of life, and what is repeated now began later.
             self.stuck_since = Some(now - unanswered);
@@ -196,7 +202,8 @@ mod tests {
         (Liveness::new(SILENCE), Instant::now())
     }
 
-    /// Returns how long after the first repetition a connection is found dead that was idle for so long before.
+    /// Returns how long after the first repetition a connection is found dead that was idle for so
+    /// long before.
     async fn found_after(idle: Duration) -> Duration {
         let (mut liveness, began) = rig();
         let repeated = began + idle;

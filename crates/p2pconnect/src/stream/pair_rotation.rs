@@ -69,7 +69,8 @@ impl PairKey {
     }
 }
 
-/// The use of a pair of ports, by a connection or by an introduction that begins with the pair. Ends when this is dropped.
+/// The use of a pair of ports, by a connection or by an introduction that begins with the pair.
+/// Ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct PairLease(());
 
@@ -108,8 +109,8 @@ impl PairRotation {
         })
     }
 
-    /// Names the punch ports so that the pair that was used longest ago comes first, of those without
-    /// a connection if there are such.
+    /// Names the punch ports so that the pair that was used longest ago comes first, of those
+    /// without a connection if there are such.
     ///
     /// Not where a NAT's mapping varies: there the agent plans with the ports that it is told of.
     pub(crate) fn take(

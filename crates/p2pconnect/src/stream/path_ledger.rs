@@ -13,7 +13,8 @@ use crate::{
     sync::{Watched, Watcher, lock},
 };
 
-/// The record of the connections to a peer that streams run over: pairs of ports that are in use, and metrics.
+/// The record of the connections to a peer that streams run over: pairs of ports that are in use,
+/// and metrics.
 #[derive(Debug, Clone)]
 pub(crate) struct PathLedger {
     pub(crate) peer: PeerId,

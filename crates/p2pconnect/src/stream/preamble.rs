@@ -13,7 +13,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 use crate::stream::hearing::{Hearing, Hearings};
 
-/// A punched TCP connection on which the peer's opening and probe come first, if they have not been read.
+/// A punched TCP connection on which the peer's opening and probe come first, if they have not been
+/// read.
 ///
 /// Whoever reads first checks them, so that our part of the TLS handshake does not wait for them.
 #[derive(Debug)]
@@ -26,8 +27,9 @@ pub(crate) struct Preamble {
 }
 
 impl Preamble {
-    /// Takes a connection on which our opening has been sent, and expects the peer's, unless that has
-    /// been read already, and its probe. Notes that the peer is heard when its opening has been read.
+    /// Takes a connection on which our opening has been sent, and expects the peer's, unless that
+    /// has been read already, and its probe. Notes that the peer is heard when its opening has been
+    /// read.
     pub(crate) fn expecting(
         stream: TcpStream,
         theirs: Opening,

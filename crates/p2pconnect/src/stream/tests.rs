@@ -87,7 +87,8 @@ fn established(stream: TlsStream<Transport>, role: Role, rounds: u32) -> Establi
     }
 }
 
-/// A connection that is used before anybody has answered on it. It comes to nothing when the sender is dropped.
+/// A connection that is used before anybody has answered on it. It comes to nothing when the sender
+/// is dropped.
 async fn unconfirmed(rounds: u32) -> (Established, mpsc::Sender<Update>) {
     let (established, Late { updates, .. }) = late(rounds).await;
     (established, updates)

@@ -30,8 +30,8 @@ use crate::{
 /// trip. TCP itself sends some 15 KiB in its first one.
 const MAX_UNCONFIRMED: usize = 64 * 1024;
 
-/// The most of it that is sent on a connection that has not even brought the peer's opening: enough for a request. A
-/// coordinator that lies names addresses where anybody may listen.
+/// The most of it that is sent on a connection that has not even brought the peer's opening: enough
+/// for a request. A coordinator that lies names addresses where anybody may listen.
 const MAX_UNHEARD: usize = 4 * 1024;
 
 /// What TLS with the peer runs over.
@@ -68,15 +68,15 @@ pub(crate) enum Update {
     PeerSilent(Duration),
 }
 
-/// Unconfirmed connections: TCP connections that are used before the peer has answered on one. Everything that was
-/// written is kept, in case it has to be sent again on another one.
+/// Unconfirmed connections: TCP connections that are used before the peer has answered on one.
+/// Everything that was written is kept, in case it has to be sent again on another one.
 ///
 /// Nobody but the peer can read what is sent: the handshake is over, and the peer has proved who
 /// it is in it. The peer takes one of them, and answers there.
 #[derive(Debug)]
 pub(crate) struct Unconfirmed {
-    /// In the order in which they came into use. What is written goes to the last one; what the others lack they get
-    /// once they are confirmed.
+    /// In the order in which they came into use. What is written goes to the last one; what the
+    /// others lack they get once they are confirmed.
     connections: Vec<Outgoing>,
     written: Written,
     /// The other half of the only one that is left, once the peer has answered.
@@ -97,8 +97,8 @@ pub(crate) struct Written(Arc<Mutex<Vec<u8>>>);
 impl Written {
     /// Begins to send it on a connection that is used as well from now on.
     ///
-    /// The peer takes a connection only when it has brought something, so that this does not wait for whoever uses the
-    /// stream.
+    /// The peer takes a connection only when it has brought something, so that this does not wait
+    /// for whoever uses the stream.
     pub(crate) fn join(&self, half: WriteHalf) -> Outgoing {
         let mut outgoing = Outgoing::new(half);
         self.with(|written| {
@@ -148,8 +148,8 @@ impl Outgoing {
         }
     }
 
-    /// Ends a connection by a reset, as soon as its other half is dropped as well: what was written on it belongs
-    /// to another one.
+    /// Ends a connection by a reset, as soon as its other half is dropped as well: what was written
+    /// on it belongs to another one.
     fn reset(self) {
         tcp::have_reset(self.half.as_ref());
         // Dropping it would send FIN.

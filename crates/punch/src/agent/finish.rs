@@ -62,9 +62,10 @@ impl PunchAgent {
 
     /// Tells whether there is nothing left to hope for.
     ///
-    /// The controlled side does not judge: whoever dials says when he gives up, and must not see from its end
-    /// what there is at the addresses that he named. Where he says nothing, it ends at a moment that is fixed
-    /// at the start, unless somebody outside of its networks holds a connection then.
+    /// The controlled side does not judge: whoever dials says when he gives up, and must not see
+    /// from its end what there is at the addresses that he named. Where he says nothing, it ends at
+    /// a moment that is fixed at the start, unless somebody outside of its networks holds a
+    /// connection then.
     pub(super) fn is_over(&self) -> bool {
         let now = self.latest;
         if now >= self.timing.ends_at {

@@ -1,9 +1,10 @@
 //! Which range a NAT draws random ports from, by the ports that it has given out.
 //!
-//! A subscriber's block may have any size and begin anywhere (RFC 7422 section 2 has examples of 2,000
-//! ports; Juniper's blocks begin at 1,024), so nothing is rounded. What is certain is that each port between
-//! the lowest and the highest that was seen is in the range. How far the range goes on beyond these two is
-//! estimated from the gaps between the ports, as the number of tanks is from the serial numbers of a few.
+//! A subscriber's block may have any size and begin anywhere (RFC 7422 section 2 has examples of
+//! 2,000 ports; Juniper's blocks begin at 1,024), so nothing is rounded. What is certain is that
+//! each port between the lowest and the highest that was seen is in the range. How far the range
+//! goes on beyond these two is estimated from the gaps between the ports, as the number of tanks is
+//! from the serial numbers of a few.
 
 use std::collections::BTreeSet;
 
@@ -12,8 +13,9 @@ use super::{MIN_RANGE_SAMPLES, WHOLE_RANGE};
 /// By how many mean gaps the range is taken to go on at each end.
 ///
 /// What is missing at both ends together is larger than eight mean gaps in 0.3 % of cases (a gamma
-/// distribution of shape 2), and by a gap or two then, so that a range that is filled lacks a few ports
-/// of a thousand. Ports that no NAT has cost a SYN each; a port that is left out may be the one that counts.
+/// distribution of shape 2), and by a gap or two then, so that a range that is filled lacks a few
+/// ports of a thousand. Ports that no NAT has cost a SYN each; a port that is left out may be the
+/// one that counts.
 const MARGIN: u32 = 4;
 
 /// What the ports that a random allocator gave out say of its range.
@@ -39,7 +41,8 @@ impl SeenRange {
         })
     }
 
-    /// Returns what these ports say together with others, as far as the others may be of the same range.
+    /// Returns what these ports say together with others, as far as the others may be of the same
+    /// range.
     ///
     /// A port that is further away is another NAT's, or was kept.
     #[must_use]
@@ -49,8 +52,8 @@ impl SeenRange {
         Self::of(samples.iter().chain(near).copied())
     }
 
-    /// Returns the first and the last port that the range may have. It hardly ever has more ports; it may
-    /// have fewer.
+    /// Returns the first and the last port that the range may have. It hardly ever has more ports;
+    /// it may have fewer.
     #[must_use]
     pub fn bounds(self) -> (u16, u16) {
         let spread = u32::from(self.highest - self.lowest);
@@ -64,8 +67,8 @@ impl SeenRange {
         )
     }
 
-    /// Returns a port that is certainly in the range, if one is not taken: the one in its middle, or the
-    /// nearest above or else below that.
+    /// Returns a port that is certainly in the range, if one is not taken: the one in its middle,
+    /// or the nearest above or else below that.
     #[must_use]
     pub fn free_port(self, taken: &BTreeSet<u16>) -> Option<u16> {
         let middle = self.lowest.midpoint(self.highest);

@@ -21,8 +21,8 @@ const MISS: f64 = 0.01;
 /// The fewest connections of a batch: so many may be lost.
 const LEAST: u32 = 4;
 
-/// The same behind a NAT that has few ports, each of which it keeps for minutes: the peer has holes for all of them, and a SYN
-/// that is lost is repeated.
+/// The same behind a NAT that has few ports, each of which it keeps for minutes: the peer has holes
+/// for all of them, and a SYN that is lost is repeated.
 const LEAST_OF_FEW: u32 = 1;
 
 /// How many ports of a sequence may have been given to others, or be left over, where a range is
@@ -60,8 +60,9 @@ pub(super) fn open_holes(
 /// Connects to the peer's fixed port from so many unused ones that one should meet a hole, and
 /// later from as many others.
 ///
-/// The ports are drawn anew each time: a NAT gives one that it has seen lately, with the same destination, the port
-/// that missed before, and programs that dial at the same moment are not to have the same ones.
+/// The ports are drawn anew each time: a NAT gives one that it has seen lately, with the same
+/// destination, the port that missed before, and programs that dial at the same moment are not to
+/// have the same ones.
 pub(super) fn try_ports(
     local: Class,
     addresses: &Addresses<'_>,

@@ -13,9 +13,9 @@ pub(super) const ATTEMPTS: u32 = 4;
 
 /// How many ports of a sequence are waited for at a port that is fixed.
 ///
-/// The four connections that are meant to come from there, and what others behind the same NAT may have
-/// made in between: eight connections, the pairs among them, for each of a dozen dials that begin at the
-/// same moment.
+/// The four connections that are meant to come from there, and what others behind the same NAT may
+/// have made in between: eight connections, the pairs among them, for each of a dozen dials that
+/// begin at the same moment.
 pub(super) const WINDOW: u32 = 96;
 
 /// How many of these are waited for at any price: enough for a dial alone. The others are guesses.

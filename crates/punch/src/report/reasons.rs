@@ -1,4 +1,5 @@
-//! Why there was no direct path, and what would help, where that does not depend on how the NATs behave.
+//! Why there was no direct path, and what would help, where that does not depend on how the NATs
+//! behave.
 
 pub(super) const NO_COMMON_FAMILY: &str = "\
     The peers have no address family in common, or one of them has no usable address. An IPv4 \

@@ -7,8 +7,8 @@ use p2pconnect_proto::{CandidateKind, NatFiltering, NatMapping, NatReport, is_gl
 use super::reasons;
 use crate::{PairOutcome, PairReport, PunchReport, VerifyFailure, behaviour::mapping_varies};
 
-/// How many ports of the peer's somebody else has to answer at: one may be that of a service which a router
-/// forwards.
+/// How many ports of the peer's somebody else has to answer at: one may be that of a service which
+/// a router forwards.
 const MIN_TAKEN_PORTS: usize = 2;
 
 /// Why no direct path was found.
@@ -31,7 +31,8 @@ pub enum Verdict {
     KnownInDifferentFamilies,
     /// Packets to the peer take a route that no STUN server was asked over.
     UnmappedRoute,
-    /// A firewall on this side seems to ban whoever sends a SYN that it does not expect, as the peer may have.
+    /// A firewall on this side seems to ban whoever sends a SYN that it does not expect, as the
+    /// peer may have.
     FirewallBans,
     /// Our NAT uses another external port for each destination, and the peer's side filters.
     LocalMappingVaries,
@@ -201,8 +202,8 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Tells whether connections opened to several ports of the peer's, and none led to it: these are the ports
-/// of its NAT, where hardly anything else can listen.
+/// Tells whether connections opened to several ports of the peer's, and none led to it: these are
+/// the ports of its NAT, where hardly anything else can listen.
 fn is_intercepted(pairs: &[PairReport]) -> bool {
     let is_taken = |pair: &&PairReport| {
         matches!(

@@ -285,8 +285,8 @@ fn peers_that_know_each_other_in_different_families_are_given_up_as_soon() {
     }
 }
 
-/// Returns when two peers give up, in milliseconds; the one that dials has a NAT that varies, and nobody
-/// knows its ports.
+/// Returns when two peers give up, in milliseconds; the one that dials has a NAT that varies, and
+/// nobody knows its ports.
 fn gives_up_after(here: NatReport, there: NatReport) -> u128 {
     let mut introduced = behind_nats(Role::Controlling);
     introduced.local_nat = NatReport {

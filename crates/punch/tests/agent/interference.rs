@@ -1,5 +1,5 @@
-//! Whoever dials names addresses inside the callee's network, and sees what the callee sends to him. He
-//! must not see from that what is there.
+//! Whoever dials names addresses inside the callee's network, and sees what the callee sends to
+//! him. He must not see from that what is there.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -63,8 +63,8 @@ impl Answer {
     }
 }
 
-/// What the dialler sees: what the callee does towards him and when, whether it takes a connection of his,
-/// and when the introduction is over.
+/// What the dialler sees: what the callee does towards him and when, whether it takes a connection
+/// of his, and when the introduction is over.
 type Seen = (
     Vec<(Duration, SocketAddr, Option<SocketAddr>)>,
     bool,

@@ -52,7 +52,8 @@ fn a_refused_attempt_is_repeated_within_10_ms_and_later_within_40_ms() {
     );
 }
 
-/// Has every attempt refused at an address that stands for a public one, and returns how many there were.
+/// Has every attempt refused at an address that stands for a public one, and returns how many there
+/// were.
 fn attempts_through_a_nat64(remote: &str) -> u32 {
     let peer = host(remote, P);
     let bases = [base("[2001:db8::1]:9000", P)];

@@ -13,8 +13,8 @@ use tokio::time::timeout;
 /// The longest that a client may have the server wait.
 const MAX_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Connects to a client from other ports than that of the connection that it came by: from the same address, and from
-/// the first other one of these.
+/// Connects to a client from other ports than that of the connection that it came by: from the same
+/// address, and from the first other one of these.
 ///
 /// What fails on this side tells nothing and is left out.
 pub(super) async fn connect_back(

@@ -39,8 +39,8 @@ const QUIET: Duration = Duration::from_secs(60);
 const SITE_SHARES: u32 = 4;
 
 /// Which part of the connections back that are left a network may have taken and still take another
-/// one. A hundred clients behind one address that start at the same moment are served by default, and
-/// no number of greedy networks takes what is left from one that has none.
+/// one. A hundred clients behind one address that start at the same moment are served by default,
+/// and no number of greedy networks takes what is left from one that has none.
 const BACK_SHARE: usize = 4;
 
 /// Connections and request rates by network.
@@ -119,8 +119,8 @@ impl Limits {
         self.connections.len()
     }
 
-    /// Counts a connection from `ip`, which also costs as much as a request. If there is no room, the
-    /// quietest connection of the network that has the most makes way.
+    /// Counts a connection from `ip`, which also costs as much as a request. If there is no room,
+    /// the quietest connection of the network that has the most makes way.
     fn admit(&mut self, ip: IpAddr, now: Instant) -> Result<Admitted, Refusal> {
         self.forget_idle(now);
         let networks = Network::all_of(ip);

@@ -32,8 +32,8 @@ fn a_punch_takes_no_less_than_the_path() {
     });
 }
 
-/// However late one of them starts: the SYN that comes too early is dropped,
-/// and the later one meets a socket in SYN-SENT.
+/// However late one of them starts: the SYN that comes too early is dropped, and the later one
+/// meets a socket in SYN-SENT.
 #[test]
 fn two_silent_nats_let_through_nothing_but_crossing_syns() {
     netns_lab::test(|| {

@@ -39,7 +39,8 @@ fn assert_connects(from: &str, to: &str, how: &str, least: Duration) {
     );
 }
 
-/// The way by the server takes 42 ms, and crossing SYNs 80 ms. The handshake by way of the server takes no longer.
+/// The way by the server takes 42 ms, and crossing SYNs 80 ms. The handshake by way of the server
+/// takes no longer.
 #[test]
 fn crossing_syns_take_a_round_trip_more_than_the_way_by_the_server() {
     for (dialler, listener) in [
@@ -55,8 +56,8 @@ fn crossing_syns_take_a_round_trip_more_than_the_way_by_the_server() {
     }
 }
 
-/// The dialler hears a SYN from a port that it did not expect, and its SYN-ACK
-/// is answered 40 ms later than where SYNs cross.
+/// The dialler hears a SYN from a port that it did not expect, and its SYN-ACK is answered 40 ms
+/// later than where SYNs cross.
 #[test]
 fn a_dialler_that_filters_nothing_accepts_what_comes_from_a_symmetric_nat() {
     assert_connects("public", "corporate-firewall", "accepted", 162 * MS);

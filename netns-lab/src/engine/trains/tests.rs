@@ -98,8 +98,8 @@ fn segments_that_follow_each_other_are_one_packet() {
         let division = outgoing.division.unwrap();
         let told = (division.transport, division.data, division.segment);
         assert_eq!(told, (transport, transport + 24, 500));
-        // But for the checksum, which the kernel completes, it is what one segment
-        // of that length would be.
+        // But for the checksum, which the kernel completes, it is what one segment of that length
+        // would be.
         let mut joined = outgoing.parts.concat();
         let field = usize::from(transport) + 16;
         joined[field..field + 2].copy_from_slice(&whole[field..field + 2]);

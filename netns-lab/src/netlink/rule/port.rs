@@ -78,8 +78,8 @@ impl Rule {
             .nat(SOURCE_NAT, Some((PORT, PORT)), 0)
     }
 
-    /// Rewrites the source to this address, keeping the port where it is in the
-    /// range, if there is one, and free.
+    /// Rewrites the source to this address, keeping the port where it is in the range, if there is
+    /// one, and free.
     pub(crate) fn source(self, external: Ipv4Addr, range: Option<PortRange>) -> Self {
         self.source_in(external, range, 0)
     }

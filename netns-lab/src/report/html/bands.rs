@@ -93,8 +93,8 @@ pub(super) fn look(cell: &Cell, bands: &Bands) -> (String, String) {
     }
 }
 
-/// Returns a time in at most four narrow characters, in milliseconds without a
-/// unit or in seconds with one.
+/// Returns a time in at most four narrow characters, in milliseconds without a unit or in seconds
+/// with one.
 fn brief(time: Duration) -> String {
     match time.as_millis() {
         0 => "<1".into(),

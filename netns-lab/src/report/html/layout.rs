@@ -1,8 +1,8 @@
 //! Where everything in a ladder's picture goes.
 //!
-//! Time runs down the page, but not evenly: what happens at one time gets as
-//! many rows as it needs, and where nothing happens little room is given. Texts
-//! stand in rows and never share a place in one, so that none covers another.
+//! Time runs down the page, but not evenly: what happens at one time gets as many rows as it needs,
+//! and where nothing happens little room is given. Texts stand in rows and never share a place in
+//! one, so that none covers another.
 
 use std::{collections::BTreeSet, time::Duration};
 

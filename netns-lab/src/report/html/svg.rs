@@ -7,8 +7,8 @@ use super::{
 use crate::report::{ColumnKind, Ladder, Tone};
 
 impl Ladder {
-    /// Returns the ladder as SVG for a page that has the report's style; `id`
-    /// tells it from others in the page.
+    /// Returns the ladder as SVG for a page that has the report's style; `id` tells it from others
+    /// in the page.
     pub(super) fn svg(&self, id: &str) -> String {
         let ladder = self.bounded();
         let layout = Layout::of(&ladder);

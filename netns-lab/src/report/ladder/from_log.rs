@@ -61,10 +61,10 @@ struct Builder<'a> {
 impl Ladder {
     /// Makes a ladder of the record of a world in virtual time.
     ///
-    /// The columns are `places`, in this order; what happened elsewhere is
-    /// left out. A packet that the core carries on is one arrow across it. Of
-    /// a record with more steps than anybody reads, the packets that came to a
-    /// host are shown, then the first of the others; the rest is counted.
+    /// The columns are `places`, in this order; what happened elsewhere is left out. A packet that
+    /// the core carries on is one arrow across it. Of a record with more steps than anybody reads,
+    /// the packets that came to a host are shown, then the first of the others; the rest is
+    /// counted.
     pub fn from_log(title: &str, places: &[LadderPlace], log: &EventLog) -> Self {
         let mut builder = Builder::new(places);
         for entry in log.entries() {

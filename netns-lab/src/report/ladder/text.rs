@@ -1,5 +1,5 @@
-//! A ladder for a terminal: a rail for each column at the left, what happened
-//! in words at the right.
+//! A ladder for a terminal: a rail for each column at the left, what happened in words at the
+//! right.
 
 use std::{fmt, time::Duration};
 
@@ -22,11 +22,11 @@ const LEAST_WORDS: usize = 24;
 const GAP: Duration = Duration::from_millis(500);
 
 impl Ladder {
-    /// Returns the ladder as text of at most `width` characters a line, or a
-    /// little more if there is hardly room for words.
+    /// Returns the ladder as text of at most `width` characters a line, or a little more if there
+    /// is hardly room for words.
     ///
-    /// A packet is shown when it leaves, with the time it takes; what is made
-    /// of it stands where it arrives, which may be some lines further down.
+    /// A packet is shown when it leaves, with the time it takes; what is made of it stands where it
+    /// arrives, which may be some lines further down.
     pub fn to_text(&self, width: usize) -> String {
         let ladder = self.bounded();
         let rails = TIME + 2 + ladder.columns.len() * PITCH;
@@ -57,8 +57,7 @@ impl Ladder {
         text
     }
 
-    /// Returns the names of the columns, each above its rail where that is
-    /// wide enough.
+    /// Returns the names of the columns, each above its rail where that is wide enough.
     fn names(&self) -> String {
         let names: Vec<_> = self.columns.iter().map(|one| clean(&one.name)).collect();
         let mut text = String::new();

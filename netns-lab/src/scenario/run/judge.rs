@@ -116,8 +116,8 @@ fn is_private(address: IpAddr) -> bool {
     }
 }
 
-/// The columns: what takes part, from the first host outwards to the core, and
-/// inwards to the others.
+/// The columns: what takes part, from the first host outwards to the core, and inwards to the
+/// others.
 fn places(scenario: &Scenario) -> Vec<LadderPlace> {
     let plan = Plan::new(&scenario.topology, 0);
     let hosts: Vec<&str> = match &scenario.play {

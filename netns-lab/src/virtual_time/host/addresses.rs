@@ -8,8 +8,8 @@ use crate::virtual_time::socket::SocketError;
 #[derive(Debug)]
 pub(super) struct Addresses(Vec<IpAddr>);
 
-/// How far an address leads (RFC 6724 section 3.1), as far as hosts of a world
-/// tell addresses apart.
+/// How far an address leads (RFC 6724 section 3.1), as far as hosts of a world tell addresses
+/// apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scope {
     LinkLocal,
@@ -51,9 +51,9 @@ impl Addresses {
         address.is_loopback() || self.contains(address)
     }
 
-    /// Returns the address that packets to another one come from where a socket
-    /// does not say: of those of its family the first of its scope, or else the
-    /// first. What the host sends to itself comes from where it goes.
+    /// Returns the address that packets to another one come from where a socket does not say: of
+    /// those of its family the first of its scope, or else the first. What the host sends to itself
+    /// comes from where it goes.
     pub(super) fn source_for(&self, destination: IpAddr) -> Option<IpAddr> {
         if destination.is_loopback() {
             return Some(match destination {
@@ -90,9 +90,9 @@ impl Addresses {
         }
     }
 
-    /// Returns whether packets from one address to another may go. Linux holds those
-    /// of IPv4 back whose source the host does not have, and lets those of IPv6 go.
-    /// None leaves the host from a loopback address.
+    /// Returns whether packets from one address to another may go. Linux holds those of IPv4 back
+    /// whose source the host does not have, and lets those of IPv6 go. None leaves the host from a
+    /// loopback address.
     pub(super) fn can_send(&self, source: IpAddr, destination: IpAddr) -> bool {
         let is_free = !source.is_loopback() || self.is_own(destination);
         is_free && (source.is_ipv6() || self.is_own(source))

@@ -3,8 +3,8 @@
 
 use crate::{packet::Icmp, virtual_time::socket::Failure};
 
-/// Returns how an attempt ends that gets this error, if it does, and whether
-/// the half-open connection of a listener ends with it.
+/// Returns how an attempt ends that gets this error, if it does, and whether the half-open
+/// connection of a listener ends with it.
 pub(super) fn meaning(error: &Icmp, ipv4: bool) -> Option<(Failure, bool)> {
     if ipv4 {
         meaning_v4(error.kind, error.code)
@@ -13,8 +13,8 @@ pub(super) fn meaning(error: &Icmp, ipv4: bool) -> Option<(Failure, bool)> {
     }
 }
 
-/// Returns whether the error will not pass by itself: it ends a connected UDP
-/// socket's call, which others do not.
+/// Returns whether the error will not pass by itself: it ends a connected UDP socket's call, which
+/// others do not.
 pub(super) const fn is_lasting(error: &Icmp, ipv4: bool) -> bool {
     match (ipv4, error.kind, error.code) {
         (true, 3, code) => matches!(code, 2 | 3 | 6..=10 | 13..=15),

@@ -59,8 +59,7 @@ impl Listeners {
         Ok(())
     }
 
-    /// Closes a listener, and returns the connections that it kept, the oldest
-    /// first.
+    /// Closes a listener, and returns the connections that it kept, the oldest first.
     pub(super) fn remove(&mut self, number: u64) -> Option<BTreeSet<u64>> {
         let listener = self.all.remove(&number)?;
         for local in &listener.locals {
@@ -88,8 +87,8 @@ impl Listeners {
         self.all.get_mut(&number).ok_or(SocketError::UnknownSocket)
     }
 
-    /// Returns the listener that hears a SYN, if any: one at the very address, or
-    /// else one at all addresses.
+    /// Returns the listener that hears a SYN, if any: one at the very address, or else one at all
+    /// addresses.
     pub(super) fn hearing(&self, local: SocketAddr, from: SocketAddr) -> Option<u64> {
         let (number, listener) = self.at(local)?;
         (!listener.left_out.contains(&from)).then_some(number)
@@ -121,8 +120,7 @@ impl Listener {
         self.left_out = remotes;
     }
 
-    /// Returns whether the queue has no room, as Linux counts: it takes one more
-    /// than it was told.
+    /// Returns whether the queue has no room, as Linux counts: it takes one more than it was told.
     pub(super) fn is_full(&self) -> bool {
         self.queue.len() > self.backlog
     }

@@ -60,7 +60,8 @@ impl Host {
         free.ok_or(SocketError::AddressInUse)
     }
 
-    /// Returns whether no TCP socket of the host has a port at an address, or at any if that is unspecified.
+    /// Returns whether no TCP socket of the host has a port at an address, or at any if that is
+    /// unspecified.
     pub(in crate::virtual_time) fn is_tcp_end_free(&self, local: SocketAddr) -> bool {
         let has_it =
             |end: SocketAddr| end.port() == local.port() && addresses_overlap(end.ip(), local.ip());
@@ -115,8 +116,7 @@ impl Host {
         Ok(())
     }
 
-    /// Closes a listener. What it has not handed out is reset; half-open connections
-    /// are forgotten.
+    /// Closes a listener. What it has not handed out is reset; half-open connections are forgotten.
     fn unlisten(&mut self, listener: u64) -> Result<(), SocketError> {
         let local = self.listeners.get(listener)?.local();
         let kept = self.listeners.remove(listener).unwrap_or_default();

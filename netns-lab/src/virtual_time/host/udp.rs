@@ -19,8 +19,8 @@ use crate::{
 /// Bytes that may wait in a socket: Linux's `net.core.rmem_default`.
 const RECEIVE_BUFFER: usize = 212_992;
 
-/// What Linux counts for a datagram beside its bytes: most of the buffer that a
-/// network card receives it into.
+/// What Linux counts for a datagram beside its bytes: most of the buffer that a network card
+/// receives it into.
 const OVERHEAD: usize = 768;
 
 /// The UDP sockets of a host.
@@ -52,8 +52,8 @@ pub(super) enum Receipt {
 }
 
 impl DatagramSockets {
-    /// Returns whether no socket has a port at an address, or at any where the
-    /// address is unspecified.
+    /// Returns whether no socket has a port at an address, or at any where the address is
+    /// unspecified.
     pub(super) fn is_free(&self, address: IpAddr, port: u16) -> bool {
         let least = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let most = IpAddr::V6(Ipv6Addr::from_bits(u128::MAX));
@@ -99,8 +99,7 @@ impl DatagramSockets {
         socket.ok_or(SocketError::UnknownSocket)
     }
 
-    /// Sets the only end that a socket hears of from now on, and the address
-    /// that it is reached at.
+    /// Sets the only end that a socket hears of from now on, and the address that it is reached at.
     pub(super) fn connect(
         &mut self,
         number: u64,
@@ -135,8 +134,8 @@ impl DatagramSockets {
 
     /// Takes an ICMP error about a datagram of ours, and returns whom it was told.
     ///
-    /// Linux tells connected sockets alone, and these of lasting errors only, as
-    /// long as a program does not ask for more (`IP_RECVERR`).
+    /// Linux tells connected sockets alone, and these of lasting errors only, as long as a program
+    /// does not ask for more (`IP_RECVERR`).
     pub(super) fn receive_error(&mut self, error: &Icmp, about: &Flow) -> Option<u64> {
         let (number, socket) = self.socket_between(about.source, about.destination)?;
         socket.remote?;
@@ -198,8 +197,7 @@ pub(super) const fn unspecified(family_of: IpAddr) -> IpAddr {
     }
 }
 
-/// Returns the most bytes that a datagram between addresses of a family carries
-/// in one packet.
+/// Returns the most bytes that a datagram between addresses of a family carries in one packet.
 pub(super) const fn largest_payload(family_of: IpAddr) -> usize {
     MTU as usize
         - UDP_HEADER_LEN

@@ -47,8 +47,7 @@ impl Tcb {
             return;
         };
         if ack != self.sender.end {
-            // The other end has an older connection; the RST ends it, and the next
-            // SYN is heard.
+            // The other end has an older connection; the RST ends it, and the next SYN is heard.
             self.sent.extend(self.flow.refusal(segment));
             if self.repetition.count <= 1 {
                 self.repetition.due = Some(now + SOON);
@@ -180,8 +179,8 @@ impl Tcb {
             && segment.seq_number + 1 == self.receiver.next
     }
 
-    /// Linux since 6.12 takes the ACK in a crossing SYN-ACK, and answers the SYN in
-    /// it, so that both ends are done after one round trip.
+    /// Linux since 6.12 takes the ACK in a crossing SYN-ACK, and answers the SYN in it, so that
+    /// both ends are done after one round trip.
     fn completes_crossing(&self, segment: &Segment<'_>) -> bool {
         self.state == State::SynReceived
             && self.opening == Opening::Simultaneous
@@ -191,9 +190,8 @@ impl Tcb {
             && segment.payload.is_empty()
     }
 
-    /// Only a reset at the very beginning of the window ends a connection; another
-    /// one is challenged (RFC 5961 section 3.2). A half-open connection of a listener
-    /// believes each.
+    /// Only a reset at the very beginning of the window ends a connection; another one is
+    /// challenged (RFC 5961 section 3.2). A half-open connection of a listener believes each.
     fn input_reset(&mut self, now: Duration, segment: &Segment<'_>) {
         let is_half_open = self.state == State::SynReceived && self.opening == Opening::Passive;
         if !is_half_open && segment.seq_number != self.receiver.next {
@@ -313,8 +311,8 @@ impl Tcb {
         }
     }
 
-    /// Answers what cannot be right with where the connection is (RFC 5961), which is
-    /// not so often that two ends could answer each other for ever.
+    /// Answers what cannot be right with where the connection is (RFC 5961), which is not so often
+    /// that two ends could answer each other for ever.
     fn challenge(&mut self, now: Duration, segment: &Segment<'_>) {
         let is_limited = segment.payload.is_empty() || segment.control == TcpControl::Syn;
         if is_limited && self.challenged.is_some_and(|at| now < at + CHALLENGE_PAUSE) {
@@ -334,9 +332,8 @@ impl Tcb {
         }
     }
 
-    /// Takes an ICMP error about a segment of ours, as Linux does: it ends an
-    /// attempt and is ignored later on (RFC 5461 section 4.1 says why).
-    /// Returns whether it ended this one.
+    /// Takes an ICMP error about a segment of ours, as Linux does: it ends an attempt and is
+    /// ignored later on (RFC 5461 section 4.1 says why). Returns whether it ended this one.
     pub(in crate::virtual_time) fn icmp(
         &mut self,
         sequence: u32,

@@ -155,7 +155,8 @@ impl Tcb {
         }
     }
 
-    /// Returns how long to wait for an answer after so many SYNs, or SYN-ACKs, or nothing where no more are sent.
+    /// Returns how long to wait for an answer after so many SYNs, or SYN-ACKs, or nothing where no
+    /// more are sent.
     fn wait_after_syns(&self, sent: u32) -> Option<Duration> {
         match self.state {
             State::SynSent => wait_after_syn(sent),
@@ -180,8 +181,8 @@ impl Tcb {
         }
     }
 
-    /// Sends the first of what is under way again, or asks whether the window is
-    /// open, with doubled patience.
+    /// Sends the first of what is under way again, or asks whether the window is open, with doubled
+    /// patience.
     fn repeat_data(&mut self, now: Duration) {
         let since = *self.repetition.since.get_or_insert(now);
         let lifetime = if self.is_orphan {
@@ -205,8 +206,7 @@ impl Tcb {
         self.arm(now);
     }
 
-    /// Asks an idle connection's other end whether it is there (RFC 9293 section
-    /// 3.8.4).
+    /// Asks an idle connection's other end whether it is there (RFC 9293 section 3.8.4).
     fn ask(&mut self, now: Duration) {
         let Some(keep_alive) = self.options.keep_alive else {
             return;

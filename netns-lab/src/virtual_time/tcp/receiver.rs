@@ -17,8 +17,7 @@ pub(super) struct Receiver {
     /// The shift of windows that are announced.
     pub(super) scale: u8,
     ready: VecDeque<u8>,
-    /// How many bytes have come in order so far, which is where `next` is in the
-    /// stream.
+    /// How many bytes have come in order so far, which is where `next` is in the stream.
     position: u64,
     /// What has come behind a gap, by its place in the stream.
     early: BTreeMap<u64, Vec<u8>>,
@@ -66,8 +65,8 @@ impl Receiver {
         field
     }
 
-    /// Returns whether the window has grown so much since it was announced that the
-    /// other end should hear of it: Linux tells when it has doubled.
+    /// Returns whether the window has grown so much since it was announced that the other end
+    /// should hear of it: Linux tells when it has doubled.
     pub(super) fn should_announce(&self) -> bool {
         let known = usize::try_from(distance(self.next, self.announced)).unwrap_or(0);
         let window = self.window();

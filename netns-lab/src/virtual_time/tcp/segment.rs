@@ -51,8 +51,8 @@ impl Flow {
         })
     }
 
-    /// Returns the answer to a segment that no socket takes, if there is one (RFC
-    /// 9293 section 3.10.7.1).
+    /// Returns the answer to a segment that no socket takes, if there is one (RFC 9293 section
+    /// 3.10.7.1).
     pub(in crate::virtual_time) fn refusal(&self, segment: &Segment<'_>) -> Option<Vec<u8>> {
         if segment.control == TcpControl::Rst {
             return None;
@@ -66,8 +66,8 @@ impl Flow {
     }
 }
 
-/// Reads a packet with a segment, which comes from the remote end and whose checksums
-/// are right; nothing if the segment contradicts itself.
+/// Reads a packet with a segment, which comes from the remote end and whose checksums are right;
+/// nothing if the segment contradicts itself.
 pub(in crate::virtual_time) fn read<'a>(
     ip: &IpHeader,
     packet: &'a [u8],

@@ -41,8 +41,7 @@ pub(super) struct Sender {
     /// The longest segment.
     pub(super) largest_segment: usize,
     congestion: Congestion,
-    /// The segments whose acknowledgement tells the round trip time, and when each
-    /// was sent.
+    /// The segments whose acknowledgement tells the round trip time, and when each was sent.
     timed: VecDeque<(Seq, Duration)>,
 }
 
@@ -158,8 +157,8 @@ impl Sender {
         self.window_from = segment;
     }
 
-    /// Takes an acknowledgement of something that has been sent; `is_bare` says
-    /// that the segment brings nothing else, and no other window.
+    /// Takes an acknowledgement of something that has been sent; `is_bare` says that the segment
+    /// brings nothing else, and no other window.
     pub(super) fn acknowledge(&mut self, ack: Seq, is_bare: bool) -> Acknowledged {
         let count = distance(self.unacknowledged, ack);
         let Ok(count @ 1..) = usize::try_from(count) else {
@@ -193,8 +192,8 @@ impl Sender {
         let left = self.buffer.len().checked_sub(from)?;
         let usable = self.window.min(self.congestion.window).saturating_sub(from);
         let wanted = left.min(self.largest_segment);
-        // A small segment because of a small window only if nothing else is under
-        // way, whose acknowledgement would open it (RFC 9293 section 3.8.6.2.1).
+        // A small segment because of a small window only if nothing else is under way, whose
+        // acknowledgement would open it (RFC 9293 section 3.8.6.2.1).
         let length = if wanted <= usable || from == 0 {
             wanted.min(usable)
         } else {

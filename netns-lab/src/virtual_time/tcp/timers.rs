@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-/// Waits after each SYN, in seconds. Linux since 6.5 waits five times one
-/// second (`tcp_syn_linear_timeouts` 4), then doubles until it has sent
-/// `tcp_syn_retries` (6) more: the last SYN leaves after 67 s, the end is at
-/// 131 s.
+/// Waits after each SYN, in seconds. Linux since 6.5 waits five times one second
+/// (`tcp_syn_linear_timeouts` 4), then doubles until it has sent `tcp_syn_retries` (6) more: the
+/// last SYN leaves after 67 s, the end is at 131 s.
 const SYN_WAITS: [u64; 11] = [1, 1, 1, 1, 1, 2, 4, 8, 16, 32, 64];
 
 /// How often a listener's SYN-ACK is repeated (`tcp_synack_retries`), and one that
@@ -19,9 +18,8 @@ const INITIAL_RTO: Duration = Duration::from_secs(1);
 const MIN_RTO: Duration = Duration::from_millis(200);
 const MAX_RTO: Duration = Duration::from_secs(120);
 
-/// For how long data is repeated: as long as 15 repetitions (`tcp_retries2`) of the
-/// least timeout take, and 8 (`tcp_orphan_retries`) of a connection that its program
-/// has closed.
+/// For how long data is repeated: as long as 15 repetitions (`tcp_retries2`) of the least timeout
+/// take, and 8 (`tcp_orphan_retries`) of a connection that its program has closed.
 pub(super) const DATA_LIFETIME: Duration = Duration::from_millis(924_600);
 pub(super) const ORPHAN_LIFETIME: Duration = Duration::from_millis(102_200);
 
@@ -39,8 +37,8 @@ pub(super) struct RoundTrip {
 }
 
 impl RoundTrip {
-    /// Takes a measurement; returns whether it is so long that packets wait on the
-    /// way, as HyStart sees it, by which Linux ends slow start (RFC 9406).
+    /// Takes a measurement; returns whether it is so long that packets wait on the way, as HyStart
+    /// sees it, by which Linux ends slow start (RFC 9406).
     pub(super) fn measure(&mut self, sample: Duration) -> bool {
         let least = self.least.map_or(sample, |least| least.min(sample));
         self.least = Some(least);

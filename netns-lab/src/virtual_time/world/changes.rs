@@ -31,8 +31,7 @@ impl Changes {
 }
 
 impl World {
-    /// Lets something happen to a host or box, after the other events of that
-    /// moment.
+    /// Lets something happen to a host or box, after the other events of that moment.
     ///
     /// Returns whether there is such a place, which for a reboot is a box.
     pub fn change_at(&mut self, at: Duration, name: &str, change: Change) -> bool {

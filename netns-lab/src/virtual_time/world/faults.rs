@@ -11,8 +11,8 @@ use crate::{
 
 /// Faults. They take no time; [`World::set_link_up`] makes some last.
 impl World {
-    /// Gives the link above a host or box another behaviour, in both directions. What
-    /// is on it already leaves it as it would have.
+    /// Gives the link above a host or box another behaviour, in both directions. What is on it
+    /// already leaves it as it would have.
     ///
     /// # Errors
     ///
@@ -29,8 +29,8 @@ impl World {
     ///
     /// # Errors
     ///
-    /// [`WorldError`] if the address is already in use where it would have to be
-    /// routed, by the host itself perhaps.
+    /// [`WorldError`] if the address is already in use where it would have to be routed, by the
+    /// host itself perhaps.
     pub fn add_address(&mut self, host: HostId, address: IpAddr) -> Result<(), WorldError> {
         let mut addresses = self.addresses(host).to_vec();
         if addresses.contains(&address) {
@@ -42,8 +42,8 @@ impl World {
 
     /// Takes an address from a host; nothing happens if it does not have it.
     ///
-    /// Sockets that are bound to it stay. As on Linux, they can send nothing in
-    /// IPv4, and in IPv6 they send what nobody can answer.
+    /// Sockets that are bound to it stay. As on Linux, they can send nothing in IPv4, and in IPv6
+    /// they send what nobody can answer.
     ///
     /// # Errors
     ///
@@ -62,9 +62,9 @@ impl World {
         Ok(())
     }
 
-    /// Lets a host lose its power and start again at once: all its sockets are
-    /// gone without a packet, and it answers what comes for them as it answers
-    /// strangers. The sockets count as changed ([`World::take_changed`]).
+    /// Lets a host lose its power and start again at once: all its sockets are gone without a
+    /// packet, and it answers what comes for them as it answers strangers. The sockets count as
+    /// changed ([`World::take_changed`]).
     ///
     /// # Errors
     ///
@@ -79,16 +79,14 @@ impl World {
         Ok(())
     }
 
-    /// Lets a box that has a model ([`World::model`]) lose its power and start
-    /// again at once, without its mappings; with `external` it comes back with
-    /// other external addresses.
+    /// Lets a box that has a model ([`World::model`]) lose its power and start again at once,
+    /// without its mappings; with `external` it comes back with other external addresses.
     ///
     /// # Errors
     ///
     /// - [`WorldError::UnknownPlace`] if there is no such box.
     /// - [`WorldError::InvalidNat`] if the addresses lack a family to translate to.
-    /// - [`WorldError::AddressInUse`] if somebody else has one of them. The box is
-    ///   then as before.
+    /// - [`WorldError::AddressInUse`] if somebody else has one of them. The box is then as before.
     pub fn reboot(&mut self, name: &str, external: Option<&[IpAddr]>) -> Result<(), WorldError> {
         let (Some(node), Some(model)) = (self.fabric.find(name), self.models.get(name)) else {
             return Err(WorldError::UnknownPlace);

@@ -23,14 +23,13 @@ use crate::{
 impl World {
     /// Begins to connect, from a port that several sockets may share.
     ///
-    /// An unspecified address stands for [`World::source_address`], and port 0 for
-    /// one that no TCP socket of the host has.
+    /// An unspecified address stands for [`World::source_address`], and port 0 for one that no TCP
+    /// socket of the host has.
     ///
     /// # Errors
     ///
-    /// [`SocketError::AddressNotAvailable`] if `local` is not an address of
-    /// the host, or if there already is a connection between just these ends:
-    /// one that a listener took, perhaps.
+    /// [`SocketError::AddressNotAvailable`] if `local` is not an address of the host, or if there
+    /// already is a connection between just these ends: one that a listener took, perhaps.
     pub fn connect(
         &mut self,
         host: HostId,
@@ -73,8 +72,8 @@ impl World {
         })
     }
 
-    /// Begins to accept connections at all addresses of the host, of both
-    /// families, and with the longest queue that there is.
+    /// Begins to accept connections at all addresses of the host, of both families, and with the
+    /// longest queue that there is.
     ///
     /// # Errors
     ///
@@ -83,12 +82,12 @@ impl World {
         self.open(host, |host, _now| host.listen(port))
     }
 
-    /// Begins to accept connections at one address, or at all of a family where
-    /// it is unspecified; port 0 stands for one that no TCP socket of the host has.
+    /// Begins to accept connections at one address, or at all of a family where it is unspecified;
+    /// port 0 stands for one that no TCP socket of the host has.
     ///
-    /// A listener at one address hears what comes there before one at all
-    /// addresses. Sockets that connect may share the port. Connections beyond
-    /// `backlog` wait to be accepted at most one; what comes meanwhile is dropped.
+    /// A listener at one address hears what comes there before one at all addresses. Sockets that
+    /// connect may share the port. Connections beyond `backlog` wait to be accepted at most one;
+    /// what comes meanwhile is dropped.
     ///
     /// # Errors
     ///
@@ -104,8 +103,8 @@ impl World {
         self.open(host, |host, _now| host.listen_on(local, backlog))
     }
 
-    /// Has a listener not hear the SYNs of these ends, and of no others, any more;
-    /// as a filter on the socket does (`SO_ATTACH_FILTER`).
+    /// Has a listener not hear the SYNs of these ends, and of no others, any more; as a filter on
+    /// the socket does (`SO_ATTACH_FILTER`).
     ///
     /// # Errors
     ///
@@ -135,8 +134,8 @@ impl World {
         self.call(host, |host, _now| host.free_tcp_port())
     }
 
-    /// Returns whether no TCP socket of a host has a port at an address, or at any of a family if the address is
-    /// unspecified.
+    /// Returns whether no TCP socket of a host has a port at an address, or at any of a family if
+    /// the address is unspecified.
     pub fn is_tcp_end_free(&self, host: HostId, local: SocketAddr) -> bool {
         self.host(host)
             .is_ok_and(|host| host.is_tcp_end_free(local))
@@ -151,8 +150,8 @@ impl World {
         self.host(socket.host)?.state(socket.number)
     }
 
-    /// Returns how a connection came about, and when it was established; or
-    /// nothing if it never was.
+    /// Returns how a connection came about, and when it was established; or nothing if it never
+    /// was.
     ///
     /// # Errors
     ///
@@ -179,25 +178,25 @@ impl World {
         self.host(socket.host)?.info(self.now(), socket.number)
     }
 
-    /// Sends as much of the data as there is room for, and returns how much
-    /// that is, possibly nothing.
+    /// Sends as much of the data as there is room for, and returns how much that is, possibly
+    /// nothing.
     ///
     /// # Errors
     ///
-    /// [`SocketError::NotConnected`] before the connection is established and
-    /// after [`World::shutdown`], [`SocketError::Failed`] after a failure.
+    /// [`SocketError::NotConnected`] before the connection is established and after
+    /// [`World::shutdown`], [`SocketError::Failed`] after a failure.
     pub fn send(&mut self, socket: SocketId, data: &[u8]) -> Result<usize, SocketError> {
         let number = socket.number;
         self.call(socket.host, |host, now| host.send(now, number, data))
     }
 
-    /// Takes data that has come in, and returns how much: nothing yet is
-    /// `None`, the end of the stream is 0.
+    /// Takes data that has come in, and returns how much: nothing yet is `None`, the end of the
+    /// stream is 0.
     ///
     /// # Errors
     ///
-    /// [`SocketError::Failed`] when the connection has failed and all data
-    /// that had come before is taken.
+    /// [`SocketError::Failed`] when the connection has failed and all data that had come before is
+    /// taken.
     pub fn recv(
         &mut self,
         socket: SocketId,
@@ -216,8 +215,7 @@ impl World {
         self.host(socket.host)?.peek(socket.number, buffer)
     }
 
-    /// Ends our direction of the stream behind all that was sent; the other
-    /// one goes on.
+    /// Ends our direction of the stream behind all that was sent; the other one goes on.
     ///
     /// # Errors
     ///
@@ -227,9 +225,8 @@ impl World {
         self.call(socket.host, |host, now| host.shutdown(now, number))
     }
 
-    /// Gives a socket up: with FIN, or with RST where data is unread, as Linux
-    /// does. An attempt ends as with [`World::abort`]; connections that a listener
-    /// has and nobody took are reset.
+    /// Gives a socket up: with FIN, or with RST where data is unread, as Linux does. An attempt
+    /// ends as with [`World::abort`]; connections that a listener has and nobody took are reset.
     ///
     /// # Errors
     ///
@@ -252,8 +249,8 @@ impl World {
 
 /// UDP.
 impl World {
-    /// Opens a UDP socket at one address, or at all of a family where it is
-    /// unspecified; port 0 stands for one that is free.
+    /// Opens a UDP socket at one address, or at all of a family where it is unspecified; port 0
+    /// stands for one that is free.
     ///
     /// # Errors
     ///
@@ -264,8 +261,8 @@ impl World {
         self.open(host, |host, _now| host.bind_udp(local))
     }
 
-    /// Has a UDP socket hear one end alone from now on, and of the ICMP errors
-    /// about what it sends there.
+    /// Has a UDP socket hear one end alone from now on, and of the ICMP errors about what it sends
+    /// there.
     ///
     /// # Errors
     ///
@@ -279,12 +276,11 @@ impl World {
     ///
     /// # Errors
     ///
-    /// - [`SocketError::MessageTooLong`] if it does not fit into a packet of 1,500
-    ///   bytes.
-    /// - [`SocketError::NetworkUnreachable`] if the host has no address of the
-    ///   family, or not the one any more that the socket is bound to.
-    /// - [`SocketError::AddressNotAvailable`] if it asks for a source that the host
-    ///   does not have, or for another family.
+    /// - [`SocketError::MessageTooLong`] if it does not fit into a packet of 1,500 bytes.
+    /// - [`SocketError::NetworkUnreachable`] if the host has no address of the family, or not the
+    ///   one any more that the socket is bound to.
+    /// - [`SocketError::AddressNotAvailable`] if it asks for a source that the host does not have,
+    ///   or for another family.
     /// - [`SocketError::Failed`] once for an ICMP error that came before.
     pub fn send_to(
         &mut self,
@@ -328,18 +324,17 @@ impl World {
         self.hosts.get(&host.0).map_or(0, Host::open_sockets)
     }
 
-    /// Takes the sockets that something has happened to since the last call, by
-    /// which their programs may do what they could not do before. What programs
-    /// do themselves does not count. Some of them may be gone by now.
+    /// Takes the sockets that something has happened to since the last call, by which their
+    /// programs may do what they could not do before. What programs do themselves does not count.
+    /// Some of them may be gone by now.
     ///
-    /// Sockets come in the order of their hosts, and then in that in which they
-    /// were opened.
+    /// Sockets come in the order of their hosts, and then in that in which they were opened.
     pub fn take_changed(&mut self) -> Vec<SocketId> {
         std::mem::take(&mut self.changed).into_iter().collect()
     }
 
-    /// Returns the local end of a socket of any kind; of a listener at all
-    /// addresses of both families the one of IPv4.
+    /// Returns the local end of a socket of any kind; of a listener at all addresses of both
+    /// families the one of IPv4.
     ///
     /// # Errors
     ///
@@ -348,16 +343,16 @@ impl World {
         self.host(socket.host)?.local_end(socket.number)
     }
 
-    /// Returns the address that packets of a host come from where their socket is
-    /// bound to none: of those of the destination's family the first of its scope
-    /// (link-local, or of IPv6 unique local), or else the first. The source of what a
-    /// host sends to itself is the destination, or 127.0.0.1 on the loopback of IPv4.
+    /// Returns the address that packets of a host come from where their socket is bound to none: of
+    /// those of the destination's family the first of its scope (link-local, or of IPv6 unique
+    /// local), or else the first. The source of what a host sends to itself is the destination, or
+    /// 127.0.0.1 on the loopback of IPv4.
     pub fn source_address(&self, host: HostId, destination: IpAddr) -> Option<IpAddr> {
         self.host(host).ok()?.source_for(destination)
     }
 
-    /// Sends an ICMP echo request, as the program `ping` does; hosts answer them as
-    /// Linux does. [`World::take_pongs`] tells what has come of it.
+    /// Sends an ICMP echo request, as the program `ping` does; hosts answer them as Linux does.
+    /// [`World::take_pongs`] tells what has come of it.
     ///
     /// # Errors
     ///
@@ -367,8 +362,7 @@ impl World {
         self.call(host, |host, _now| host.ping(ping))
     }
 
-    /// Takes the answers to a host's pings since the last call, the last 1,024 at
-    /// most.
+    /// Takes the answers to a host's pings since the last call, the last 1,024 at most.
     pub fn take_pongs(&mut self, host: HostId) -> Vec<Pong> {
         let inner = self.hosts.get_mut(&host.0);
         inner.map(Host::take_pongs).unwrap_or_default()

@@ -1,18 +1,24 @@
-//! TLS 1.3 over one TCP connection by tokio and rustls, and nothing else: what a
-//! stream could at best carry. It needs no server and passes no NAT.
+//! TLS 1.3 over one TCP connection by tokio and rustls, and nothing else: what a stream could at
+//! best carry. It needs no server and passes no NAT.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::process::ExitCode;
-use std::sync::Arc;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use anyhow::{Context as _, Result};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::crypto::ring::default_provider;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::version::TLS13;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::{
+    TlsAcceptor, TlsConnector,
+    client::TlsStream,
+    rustls::{
+        ClientConfig, RootCertStore, ServerConfig,
+        crypto::ring::default_provider,
+        pki_types::{CertificateDer, PrivateKeyDer},
+        version::TLS13,
+    },
+};
 use versus::{Arrival, Dial, Role, Stopwatch, announce};
 
 const NAME: &str = "bare";

@@ -1,19 +1,19 @@
-//! gday_hole_punch for the comparison, with the server and the encryption that its
-//! own command uses.
+//! gday_hole_punch for the comparison, with the server and the encryption that its own command
+//! uses.
 //!
-//! The peers share a room and a secret, as the command's users share a code. The
-//! server is spoken to without TLS, which the server offers (`--unencrypted`) and
-//! which is one round trip faster. If a punch ends with an error, it is tried again
-//! on both sides, as the command's users would.
+//! The peers share a room and a secret, as the command's users share a code. The server is spoken
+//! to without TLS, which the server offers (`--unencrypted`) and which is one round trip faster. If
+//! a punch ends with an error, it is tried again on both sides, as the command's users would.
 
-use std::net::SocketAddr;
-use std::process::ExitCode;
+use std::{net::SocketAddr, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 use gday_contact_exchange_protocol::{Contact, FullContact};
 use gday_encryption::EncryptedStream;
-use gday_hole_punch::server_connector::{ServerConnection, connect_tcp};
-use gday_hole_punch::{share_contacts, try_connect_to_peer};
+use gday_hole_punch::{
+    server_connector::{ServerConnection, connect_tcp},
+    share_contacts, try_connect_to_peer,
+};
 use tokio::net::TcpStream;
 use versus::{Arrival, Dial, Role, Stopwatch, announce};
 
@@ -54,8 +54,8 @@ async fn serve(address: SocketAddr) -> Result<ExitCode> {
 
 async fn listen(mut stopwatch: Stopwatch, server: String) -> Result<ExitCode> {
     let mut server = connect_tcp(server).await?;
-    // The library says nothing between making the room and waiting for the peer, so
-    // this is said as late as can be.
+    // The library says nothing between making the room and waiting for the peer, so this is said as
+    // late as can be.
     let (own, peer) = share_contacts(&mut server, ROOM, true).await?;
     stopwatch.ready();
     announce(ROOM);

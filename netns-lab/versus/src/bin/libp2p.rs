@@ -1,27 +1,31 @@
-//! rust-libp2p's TCP hole punching as a program for a lab: a relay, a peer
-//! that waits at it, and a peer that dials.
+//! rust-libp2p's TCP hole punching as a program for a lab: a relay, a peer that waits at it, and a
+//! peer that dials.
 //!
-//! It sets libp2p up as libp2p's own example `dcutr` does: one TCP listener on
-//! a port of the kernel's choice whose port every outgoing connection reuses,
-//! Noise, Yamux, and the observed address from the relay by identify. TCP is
-//! the only transport, so that what is measured is TCP.
+//! It sets libp2p up as libp2p's own example `dcutr` does: one TCP listener on a port of the
+//! kernel's choice whose port every outgoing connection reuses, Noise, Yamux, and the observed
+//! address from the relay by identify. TCP is the only transport, so that what is measured is TCP.
 //!
-//! Its time is counted to the direct connection, authenticated and ready for
-//! streams; the stream over it is opened without a round trip.
+//! Its time is counted to the direct connection, authenticated and ready for streams; the stream
+//! over it is opened without a round trip.
 
-use std::collections::BTreeSet;
-use std::error::Error;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    error::Error,
+    net::{Ipv4Addr, SocketAddr},
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, anyhow};
-use libp2p::core::transport::TransportError;
-use libp2p::futures::StreamExt as _;
-use libp2p::multiaddr::Protocol;
-use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, SwarmEvent};
 use libp2p::{
-    Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, dcutr, identify, noise, ping, relay,
+    Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder,
+    core::transport::TransportError,
+    dcutr,
+    futures::StreamExt as _,
+    identify,
+    multiaddr::Protocol,
+    noise, ping, relay,
+    swarm::{ConnectionId, DialError, NetworkBehaviour, SwarmEvent},
     tcp, yamux,
 };
 use libp2p_stream::Control;
@@ -77,8 +81,8 @@ async fn serve_relay(address: SocketAddr) -> Result<ExitCode> {
         .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE))
         .build();
     let address = Multiaddr::from(address.ip()).with(Protocol::Tcp(address.port()));
-    // A relay hands out the addresses that it knows to be reachable, and
-    // refuses reservations while it knows none.
+    // A relay hands out the addresses that it knows to be reachable, and refuses reservations while
+    // it knows none.
     swarm.add_external_address(address.clone());
     swarm.listen_on(address.clone())?;
     let address = address.with(Protocol::P2p(*swarm.local_peer_id()));
@@ -221,8 +225,8 @@ async fn direct(
     }
 }
 
-/// Returns a peer that listens, is connected to the relay and knows which
-/// address the relay sees: DCUtR offers nothing else to the other peer.
+/// Returns a peer that listens, is connected to the relay and knows which address the relay sees:
+/// DCUtR offers nothing else to the other peer.
 async fn ready_peer(relay: &Multiaddr) -> Result<Swarm<Peer>> {
     let mut swarm = SwarmBuilder::with_new_identity()
         .with_tokio()

@@ -1,8 +1,9 @@
-//! p2pconnect for the comparison: the command's `serve`, and the library's `dial`
-//! and `accept`.
+//! p2pconnect for the comparison: the command's `serve`, and the library's `dial` and `accept`.
 
-use std::os::unix::process::CommandExt as _;
-use std::process::{Command, ExitCode};
+use std::{
+    os::unix::process::CommandExt as _,
+    process::{Command, ExitCode},
+};
 
 use anyhow::{Context as _, Result};
 use p2pconnect::{DialPolicy, Endpoint};

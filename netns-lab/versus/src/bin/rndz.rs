@@ -1,11 +1,10 @@
-//! rndz over TCP for the comparison, as its own command uses it: `listen` opens its
-//! NAT when it is told of a dialler, and the dialler then connects.
+//! rndz over TCP for the comparison, as its own command uses it: `listen` opens its NAT when it is
+//! told of a dialler, and the dialler then connects.
 //!
-//! What it gives is a TCP stream to whoever answers: neither encrypted nor
-//! authenticated. It tries once; here a dialler tries three times.
+//! What it gives is a TCP stream to whoever answers: neither encrypted nor authenticated. It tries
+//! once; here a dialler tries three times.
 
-use std::process::ExitCode;
-use std::time::Duration;
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result};
 use rndz::tcp::{AsyncClient, Server};
@@ -16,8 +15,8 @@ const LISTENER: &str = "listener";
 
 const ATTEMPTS: usize = 3;
 
-/// How long one attempt may take: its connect() waits for the kernel, which repeats
-/// the SYN for two minutes.
+/// How long one attempt may take: its connect() waits for the kernel, which repeats the SYN for two
+/// minutes.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[tokio::main]

@@ -21,7 +21,8 @@ const MAX_PLANNED: usize = 8;
 /// The most pairs that are learnt from those who connect.
 const MAX_LEARNT: usize = 8;
 
-/// The most open connections of a scope, and verifications at a time, but for the controlled side's guesses.
+/// The most open connections of a scope, and verifications at a time, but for the controlled side's
+/// guesses.
 const MAX_CONNECTIONS: usize = 16;
 const MAX_VERIFYING: usize = 8;
 
@@ -162,7 +163,8 @@ impl Driver {
                     socket.attempt = None;
                 }
             }
-            // The driver closes a socket that does not connect; what the agent says of an open one counts.
+            // The driver closes a socket that does not connect; what the agent says of an open one
+            // counts.
             Input::ConnectFailed { .. } => {
                 let is_attempt = |it: &Socket| it.attempt.is_some();
                 if self.sockets.get(&check).is_some_and(is_attempt) {

@@ -149,7 +149,8 @@ impl Stage {
             .arg(self.keys.0.join("server.pem"))
             .stdout(Stdio::piped());
         if std::env::var_os("RUST_LOG").is_none() {
-            // The play is told by the peers. What is noted here, of a new key say, is no part of it.
+            // The play is told by the peers. What is noted here, of a new key say, is no part of
+            // it.
             serve.env("RUST_LOG", "off").stderr(Stdio::piped());
         }
         let mut child = serve.spawn().context("the server cannot be started")?;

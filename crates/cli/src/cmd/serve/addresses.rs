@@ -25,8 +25,8 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
-    /// Returns where to listen: on all addresses unless told otherwise, and on those of IPv4 where the system has no
-    /// IPv6.
+    /// Returns where to listen: on all addresses unless told otherwise, and on those of IPv4 where
+    /// the system has no IPv6.
     ///
     /// # Errors
     ///
@@ -96,13 +96,15 @@ impl Addresses {
     }
 }
 
-/// Tells whether sockets of IPv6 can be had. A machine that has no file left for one may have IPv6 all the same.
+/// Tells whether sockets of IPv6 can be had. A machine that has no file left for one may have IPv6
+/// all the same.
 fn has_ipv6() -> bool {
     let tells_otherwise = |error: io::Error| Shortage::of(&error).is_none();
     !UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_err_and(tells_otherwise)
 }
 
-/// Tells whether an address is none of this machine's: some router's or cloud's in front of it, most likely.
+/// Tells whether an address is none of this machine's: some router's or cloud's in front of it,
+/// most likely.
 fn is_elsewhere(mut address: SocketAddr) -> bool {
     address.set_port(0);
     UdpSocket::bind(address).is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)

@@ -41,8 +41,8 @@ pub(super) enum LeaseError {
 }
 
 impl LeaseError {
-    /// Tells whether the router has understood the request, and said no. To ask it by another protocol
-    /// would be to ask until it says yes.
+    /// Tells whether the router has understood the request, and said no. To ask it by another
+    /// protocol would be to ask until it says yes.
     pub(super) const fn is_refusal(&self) -> bool {
         use natpmp::Failure as NatPmp;
         use pcp::Failure as Pcp;

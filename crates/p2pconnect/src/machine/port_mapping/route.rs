@@ -17,8 +17,8 @@ pub(super) struct Route {
 }
 
 impl Route {
-    /// Returns the way out over IPv4, if there is one and the system tells whose it is: nobody but the
-    /// default gateway is asked for anything.
+    /// Returns the way out over IPv4, if there is one and the system tells whose it is: nobody but
+    /// the default gateway is asked for anything.
     pub(super) fn current(host: &Host) -> Option<Self> {
         let gateway = host.gateway()?;
         match host.source_address(SocketAddr::from((gateway, DISCARD))) {

@@ -1,8 +1,9 @@
 //! Port mappings by UPnP (the service WANIPConnection), of the default gateway alone.
 //!
-//! Any device of a LAN can answer a search, and a router can be broken or taken over. So the gateway alone
-//! is listened to, and nothing is fetched from anywhere else; each answer is bounded in time
-//! (`exchange`), in bytes before it is read (`http`), and in what it may consist of (`xml`).
+//! Any device of a LAN can answer a search, and a router can be broken or taken over. So the
+//! gateway alone is listened to, and nothing is fetched from anywhere else; each answer is bounded
+//! in time (`exchange`), in bytes before it is read (`http`), and in what it may consist of
+//! (`xml`).
 
 mod description;
 mod exchange;
@@ -28,8 +29,8 @@ use soap::{Action, Answer, Refusal, Wanted};
 use url::Url;
 use xml::XmlError;
 
-/// How many external ports are asked for where routers do not choose one themselves: the chance that each is
-/// taken is small.
+/// How many external ports are asked for where routers do not choose one themselves: the chance
+/// that each is taken is small.
 const MAX_TRIES: usize = 4;
 
 /// Error codes (WANIPConnection:2 section 2.5, UPnP Device Architecture section 3.2.2).

@@ -18,8 +18,9 @@ pub(crate) struct Claims {
 }
 
 impl Claims {
-    /// Returns the families in which the coordinator, which sees this endpoint at `seen`, has found something, if it
-    /// has found so many. Of some only, these are most likely of the family that it is reached by.
+    /// Returns the families in which the coordinator, which sees this endpoint at `seen`, has found
+    /// something, if it has found so many. Of some only, these are most likely of the family that
+    /// it is reached by.
     pub(crate) fn found(&self, count: u8, seen: IpAddr) -> Families {
         match usize::from(count) {
             0 => Families::default(),

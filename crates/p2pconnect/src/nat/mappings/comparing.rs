@@ -32,8 +32,8 @@ impl Shared {
         self.compared.change(|compared| compared.add(is_ipv4));
     }
 
-    /// Returns the other punch port if it should be compared as well: of a small block, a NAT gives two destinations the
-    /// same port now and then, and would be taken for one that always does.
+    /// Returns the other punch port if it should be compared as well: of a small block, a NAT gives
+    /// two destinations the same port now and then, and would be taken for one that always does.
     fn other_to_compare(&self, local: SocketAddr) -> Option<Mapped> {
         let is_fixed = self.behaviour.report().mapping == Some(NatMapping::EndpointIndependent);
         let known = self.table.borrow().known();

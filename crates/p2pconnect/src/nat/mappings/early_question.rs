@@ -1,8 +1,8 @@
 //! Asks for comparison before a coordinator has named the addresses that serve for that.
 //!
-//! A dialler that has just started plans its first attempt a round trip before it would hear from those. If it does not
-//! know by then that its NAT gives each destination another port, it opens holes to all of a peer's ports, and a NAT
-//! that has a block of ports for it gives them all out.
+//! A dialler that has just started plans its first attempt a round trip before it would hear from
+//! those. If it does not know by then that its NAT gives each destination another port, it opens
+//! holes to all of a peer's ports, and a NAT that has a block of ports for it gives them all out.
 
 use std::{
     net::SocketAddr,
@@ -28,7 +28,8 @@ pub(super) struct EarlyQuestions {
 struct EarlyQuestion {
     /// Whom to ask.
     alternate: Mutex<Option<SocketAddr>>,
-    /// Locked while the question is under way. The local address that has got an answer, until somebody relies on that.
+    /// Locked while the question is under way. The local address that has got an answer, until
+    /// somebody relies on that.
     answered: Arc<AsyncMutex<Option<SocketAddr>>>,
 }
 
@@ -44,8 +45,8 @@ impl EarlyQuestions {
         }
     }
 
-    /// Waits for the early question to an address, if there is one, and tells, once, whether it has been answered from
-    /// this local address.
+    /// Waits for the early question to an address, if there is one, and tells, once, whether it has
+    /// been answered from this local address.
     ///
     /// Cancel safe.
     pub(super) async fn has_answered(&self, local: SocketAddr, alternate: SocketAddr) -> bool {
@@ -68,8 +69,8 @@ impl EarlyQuestion {
 }
 
 impl Shared {
-    /// Returns the question that goes out beside the one to the first server of a family from the primary port, if
-    /// another address to ask is known.
+    /// Returns the question that goes out beside the one to the first server of a family from the
+    /// primary port, if another address to ask is known.
     pub(super) fn early_question(
         self: &Arc<Self>,
         key: Key,

@@ -1,8 +1,8 @@
 //! Mappings over another route than the one that leads to the servers.
 //!
-//! A machine may reach a server by one route and everybody else by another, as with a VPN that leaves out the route to
-//! its own server. Connections to a peer begin at the address of the other route then, so the servers are asked from
-//! there as well.
+//! A machine may reach a server by one route and everybody else by another, as with a VPN that
+//! leaves out the route to its own server. Connections to a peer begin at the address of the other
+//! route then, so the servers are asked from there as well.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -27,7 +27,8 @@ struct OtherRoute {
 }
 
 impl OtherRoute {
-    /// Returns the route to everybody, if a server elsewhere is reached by another one. Costs no packet.
+    /// Returns the route to everybody, if a server elsewhere is reached by another one. Costs no
+    /// packet.
     fn other_than_to(host: &Host, server: SocketAddr) -> Option<Self> {
         if !is_global(server.ip()) {
             return None;
@@ -44,7 +45,8 @@ impl OtherRoute {
 }
 
 impl Shared {
-    /// Holds the mapping of a punch port over the other route, as long as there is one and the future is polled.
+    /// Holds the mapping of a punch port over the other route, as long as there is one and the
+    /// future is polled.
     pub(super) async fn hold_elsewhere(self: Arc<Self>, key: Key, port: u16) {
         loop {
             if let Some(route) = OtherRoute::other_than_to(&self.host, key.server) {

@@ -10,9 +10,9 @@ use super::{
 };
 use crate::machine::punch_ports::PunchPorts;
 
-/// How long the servers that are asked first may take before others are asked beside them. An answer takes two
-/// round trips, and the first half of them is over when the coordinator has named its servers. A firewall that
-/// drops what is sent to their port never answers.
+/// How long the servers that are asked first may take before others are asked beside them. An
+/// answer takes two round trips, and the first half of them is over when the coordinator has named
+/// its servers. A firewall that drops what is sent to their port never answers.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Has further servers asked whenever a family has no mapping, for as long as the future is polled.

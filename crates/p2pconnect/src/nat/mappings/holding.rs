@@ -27,8 +27,8 @@ use crate::{Status, machine::tcp, sync::Watcher};
 const RETRY_PAUSE: Duration = Duration::from_secs(15);
 
 /// How many times in a row a server that has answered may be lost before another one may take its
-/// place: the connection, and three attempts to make it again. They take 2 to 20 s, in which a server
-/// that was started anew is there again.
+/// place: the connection, and three attempts to make it again. They take 2 to 20 s, in which a
+/// server that was started anew is there again.
 const MAX_LOSSES: u32 = 4;
 
 impl Shared {
@@ -213,9 +213,9 @@ impl Shared {
         self.table.change_if(|table| table.set(key, slot));
     }
 
-    /// Tells whether packets to a server leave from another address by now, as they do after a change
-    /// of networks, and drops what is known from the former one. While there is no way to it, they
-    /// leave from none.
+    /// Tells whether packets to a server leave from another address by now, as they do after a
+    /// change of networks, and drops what is known from the former one. While there is no way to
+    /// it, they leave from none.
     pub(super) async fn has_left(&self, key: Key, local: SocketAddr) -> bool {
         let source = self.source_towards(key.server).await;
         self.has_left_for(source, key, local)
@@ -239,7 +239,8 @@ impl Shared {
     }
 }
 
-/// Waits until the machine is awake anyway, or somebody has seen that it has another address. Cancel safe.
+/// Waits until the machine is awake anyway, or somebody has seen that it has another address.
+/// Cancel safe.
 async fn wake_up_or(host: &Host, seen: &mut Watcher<()>) {
     tokio::select! {
         () = seen.changed() => {}

@@ -15,8 +15,8 @@ use crate::nat::network::Network;
 /// the NAT's mapping depends on the destination; more would show the same.
 const MAX_SERVERS_PER_FAMILY: usize = 2;
 
-/// The most servers that are remembered: those that a coordinator names, for mappings and for comparison,
-/// and the guess that there is one beside it, in each family.
+/// The most servers that are remembered: those that a coordinator names, for mappings and for
+/// comparison, and the guess that there is one beside it, in each family.
 const MAX_SERVERS: usize = 2 * MAX_STUN_SERVERS + 2;
 
 /// What a mapping is of: a punch port, as a server sees it.
@@ -125,8 +125,8 @@ impl Table {
         true
     }
 
-    /// Takes in a server to be asked from these ports where no other one of its family answers. `false` as in
-    /// [`name`](Self::name).
+    /// Takes in a server to be asked from these ports where no other one of its family answers.
+    /// `false` as in [`name`](Self::name).
     pub(super) fn name_fallback(
         &mut self,
         server: SocketAddr,
@@ -238,8 +238,8 @@ impl Table {
         self.slots.iter().filter_map(local).collect()
     }
 
-    /// Notes that this machine has left an address, and that the server that was asked from there is
-    /// asked again, without having failed. `true` if that is news.
+    /// Notes that this machine has left an address, and that the server that was asked from there
+    /// is asked again, without having failed. `true` if that is news.
     pub(super) fn leave(&mut self, key: Key, local: SocketAddr) -> bool {
         let last = self.slots.get(&key).and_then(Slot::last);
         last.is_some_and(|last| last.local == local) && self.set(key, Slot::Asking)
@@ -330,8 +330,8 @@ impl Table {
             && slots().all(|(_, slot)| slot.mapped().is_none())
     }
 
-    /// Returns where the primary punch port is mapped: over IPv4, or where that is not to be had, over
-    /// IPv6.
+    /// Returns where the primary punch port is mapped: over IPv4, or where that is not to be had,
+    /// over IPv6.
     pub(super) fn network(&self) -> Option<Network> {
         let mut primary = self.held().filter(|it| it.punch_port == PunchPort::PRIMARY);
         let found = primary.find(|it| self.counts(it.mapped.is_ipv4()))?;
@@ -342,8 +342,8 @@ impl Table {
         })
     }
 
-    /// Tells whether mappings of a family show how the NAT behaves: NATs are in front of IPv4. Where no server
-    /// will be named of that, or all of them have failed, IPv6 serves.
+    /// Tells whether mappings of a family show how the NAT behaves: NATs are in front of IPv4.
+    /// Where no server will be named of that, or all of them have failed, IPv6 serves.
     pub(super) fn counts(&self, is_ipv4: bool) -> bool {
         let has_failed = |slot: &Slot| matches!(slot, Slot::Failed(_) | Slot::Retrying(_));
         let mut over_v4 = self.slots.iter().filter(|(key, _)| key.server.is_ipv4());
@@ -360,7 +360,8 @@ impl Table {
         self.slots.values().all(|slot| slot.error().is_some())
     }
 
-    /// Returns the families (`true` for IPv4) that servers were named of, and none has told a mapping.
+    /// Returns the families (`true` for IPv4) that servers were named of, and none has told a
+    /// mapping.
     pub(super) fn unmapped(&self) -> BTreeSet<bool> {
         let mut unmapped: BTreeSet<_> = self.servers.iter().map(SocketAddr::is_ipv4).collect();
         for (key, slot) in &self.slots {

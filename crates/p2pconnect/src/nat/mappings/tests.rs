@@ -219,8 +219,8 @@ async fn a_server_that_died_is_tried_on_where_there_is_no_other() {
     until(&mappings, || mappings.failure().is_none()).await;
 }
 
-/// Has a mapping held, for as long as the first future lasts, at an address that is not the one that
-/// the routes choose, as after a move.
+/// Has a mapping held, for as long as the first future lasts, at an address that is not the one
+/// that the routes choose, as after a move.
 async fn moved(mappings: &Mappings, meanwhile: impl Future<Output = ()>) {
     let (_server, address) = server();
     let formerly = "127.0.0.2:0".parse().unwrap();

@@ -25,7 +25,8 @@ struct Backoff {
 }
 
 impl UnprovenBackoff {
-    /// Takes in all mappings that a registration did not prove. Returns whether any of them was not unproven before.
+    /// Takes in all mappings that a registration did not prove. Returns whether any of them was not
+    /// unproven before.
     pub(super) fn renew(&mut self, unproven: BTreeSet<SocketAddr>) -> bool {
         let before = std::mem::take(&mut self.0);
         let mut is_new = false;
@@ -45,7 +46,8 @@ impl UnprovenBackoff {
         is_new
     }
 
-    /// Takes in that there is a new token for a mapping, and returns whether the coordinator should be told of it.
+    /// Takes in that there is a new token for a mapping, and returns whether the coordinator should
+    /// be told of it.
     pub(super) fn count(&mut self, mapped: SocketAddr) -> bool {
         match self.0.get_mut(&mapped) {
             Some(backoff) if backoff.left > 0 => {

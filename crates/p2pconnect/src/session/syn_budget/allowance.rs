@@ -11,67 +11,71 @@ use p2pconnect_punch::Purpose;
 
 /// The most SYNs to addresses in one network that a peer has named, repeated ones apart.
 ///
-/// Two for each of 256 peers behind one carrier's NAT that are dialled at once: as many as a coordinator lets
-/// one dial at a time.
+/// Two for each of 256 peers behind one carrier's NAT that are dialled at once: as many as a
+/// coordinator lets one dial at a time.
 const NAMED: u32 = 512;
 
-/// How many of these may repeat an attempt that was turned away, so that others find something left. A
-/// round between two NATs that answer with RST sends 200 at most, and fewer than 10 as a rule.
+/// How many of these may repeat an attempt that was turned away, so that others find something
+/// left. A round between two NATs that answer with RST sends 200 at most, and fewer than 10 as a
+/// rule.
 const AGAIN: u32 = 384;
 
 /// The most SYNs to ports in one network that are guessed.
 ///
-/// Two rounds of a dial that meets nobody: 924 connections, each repeated twice before its round is given up. A third
-/// one finds little left, and is hardly ever needed. A dozen dials at once need less, since most get theirs within
-/// the first 462.
+/// Two rounds of a dial that meets nobody: 924 connections, each repeated twice before its round is
+/// given up. A third one finds little left, and is hardly ever needed. A dozen dials at once need
+/// less, since most get theirs within the first 462.
 const GUESSED: u32 = 5_120;
 
-/// The most first SYNs to addresses in one network for peers that have wasted nothing there, when all else is spent: what
-/// others waste keeps no peer out. It takes four of them to dial one, as a rule, and 16 where it names as many addresses.
+/// The most first SYNs to addresses in one network for peers that have wasted nothing there, when
+/// all else is spent: what others waste keeps no peer out. It takes four of them to dial one, as a
+/// rule, and 16 where it names as many addresses.
 const RESERVED: u32 = 64;
 
 /// After how long one more of these is granted.
 const RESERVED_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Up to how many SYNs a peer counts as one that has wasted nothing in a network: two pairs each for 16 addresses.
+/// Up to how many SYNs a peer counts as one that has wasted nothing in a network: two pairs each
+/// for 16 addresses.
 const UNPROVEN: u32 = 32;
 
 /// After how long one more SYN to a network is granted.
 ///
-/// Eight a second are what it takes to dial a peer that cannot be reached again and again for ever: four
-/// pairs of ports, which the kernel repeats for 7 s, twice in 15 s. A full batch of guesses is there again
-/// after a minute.
+/// Eight a second are what it takes to dial a peer that cannot be reached again and again for ever:
+/// four pairs of ports, which the kernel repeats for 7 s, twice in 15 s. A full batch of guesses is
+/// there again after a minute.
 const NETWORK_INTERVAL: Duration = Duration::from_millis(125);
 
 /// The most SYNs to all public networks: those of 256 peers, some of them guessed.
 const PUBLIC: u32 = 8_192;
 
-/// The time after which one more SYN to public networks is granted: 128 a second, which is sixteen peers
-/// that cannot be reached, all the time.
+/// The time after which one more SYN to public networks is granted: 128 a second, which is sixteen
+/// peers that cannot be reached, all the time.
 const PUBLIC_INTERVAL: Duration = Duration::from_micros(7_812);
 
-/// The most SYNs to all networks that only those inside can reach. There are few of these, and a machine
-/// in them answers the first.
+/// The most SYNs to all networks that only those inside can reach. There are few of these, and a
+/// machine in them answers the first.
 const PRIVATE: u32 = 2_048;
 
 /// The time after which one more SYN to these is granted: 32 a second.
 const PRIVATE_INTERVAL: Duration = Duration::from_micros(31_250);
 
-/// The share of what may be sent to all networks that is kept for the first SYNs to addresses that a peer
-/// has named: whoever makes an endpoint waste the rest keeps nobody else from it.
+/// The share of what may be sent to all networks that is kept for the first SYNs to addresses that
+/// a peer has named: whoever makes an endpoint waste the rest keeps nobody else from it.
 const KEPT_FOR_FIRST: u32 = 4;
 
-/// The most networks that are remembered, 2 MiB of them. One is forgotten when its debt is paid: after a
-/// second, if it was sent a few SYNs.
+/// The most networks that are remembered, 2 MiB of them. One is forgotten when its debt is paid:
+/// after a second, if it was sent a few SYNs.
 const MAX_NETWORKS: usize = 16_384;
 
-/// How often a full table is searched for networks to forget, so that a flood does not cost a search each.
+/// How often a full table is searched for networks to forget, so that a flood does not cost a
+/// search each.
 const PRUNE_EVERY: Duration = Duration::from_secs(1);
 
 /// A network whose addresses are counted together: an IPv4 /24, an IPv6 /48.
 ///
-/// The smallest that are routed between providers, so that whoever is attacked is one network. An IPv6
-/// site has all of a /48.
+/// The smallest that are routed between providers, so that whoever is attacked is one network. An
+/// IPv6 site has all of a /48.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TargetNetwork {
     first: IpAddr,
@@ -79,8 +83,8 @@ pub(crate) struct TargetNetwork {
 }
 
 impl TargetNetwork {
-    /// Returns the network of an address, or of the IPv4 address that it stands for: whoever is attacked is the
-    /// same in either form.
+    /// Returns the network of an address, or of the IPv4 address that it stands for: whoever is
+    /// attacked is the same in either form.
     pub(crate) fn of(ip: IpAddr) -> Self {
         let first = match represented(ip) {
             IpAddr::V4(v4) => {
@@ -107,8 +111,8 @@ impl TargetNetwork {
     }
 }
 
-/// What a SYN is charged to. Guessed ports have a bill of their own, so that they keep nobody from an
-/// address that is known.
+/// What a SYN is charged to. Guessed ports have a bill of their own, so that they keep nobody from
+/// an address that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Bill {
     network: TargetNetwork,
@@ -154,8 +158,8 @@ impl Debt {
     }
 }
 
-/// The part of what is owed that one peer is the reason for. It is paid off no more slowly than the whole, so
-/// that to give it back forgives nobody else.
+/// The part of what is owed that one peer is the reason for. It is paid off no more slowly than the
+/// whole, so that to give it back forgives nobody else.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Owed {
     network: Debt,
@@ -219,8 +223,8 @@ pub(super) struct Allowance {
 }
 
 impl Allowance {
-    /// Takes one SYN of what is left, or of what is reserved for those who have wasted little; tells whether there was
-    /// one.
+    /// Takes one SYN of what is left, or of what is reserved for those who have wasted little;
+    /// tells whether there was one.
     pub(super) fn take(
         &mut self,
         bill: Bill,

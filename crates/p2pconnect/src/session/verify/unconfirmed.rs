@@ -8,12 +8,13 @@ use std::{
     },
 };
 
-/// How many connections this side has used that the peer may have taken for the one, though no answer has come.
+/// How many connections this side has used that the peer may have taken for the one, though no
+/// answer has come.
 ///
-/// The callee's opening and tag are the first bytes that it sends on the connection that it takes. So a connection that
-/// has brought something else first, or has been ended by the other side with nothing of the kind, is not that one. One
-/// that has fallen silent may be, and so may one that has brought the opening: a reset does not wait for a tag that
-/// was lost on the way.
+/// The callee's opening and tag are the first bytes that it sends on the connection that it takes.
+/// So a connection that has brought something else first, or has been ended by the other side with
+/// nothing of the kind, is not that one. One that has fallen silent may be, and so may one that has
+/// brought the opening: a reset does not wait for a tag that was lost on the way.
 #[derive(Debug, Clone, Default)]
 pub(super) struct UnconfirmedConnections(Arc<AtomicUsize>);
 
@@ -23,8 +24,8 @@ impl UnconfirmedConnections {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Notes how a connection that is used has ended, or been found to be another one, and whether it had brought the
-    /// peer's opening.
+    /// Notes how a connection that is used has ended, or been found to be another one, and whether
+    /// it had brought the peer's opening.
     pub(super) fn ended(&self, error: &io::Error, is_heard: bool) {
         if !is_heard && shows_another(error) {
             self.0.fetch_sub(1, Ordering::Relaxed);

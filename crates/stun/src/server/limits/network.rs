@@ -6,8 +6,8 @@ use p2pconnect_proto::represented;
 
 use super::SITE_SHARES;
 
-/// One customer, or one site: an IPv4 address is both; of IPv6, whoever has one address has its whole
-/// /64, and a site is given a /48 at most (RFC 6177).
+/// One customer, or one site: an IPv4 address is both; of IPv6, whoever has one address has its
+/// whole /64, and a site is given a /48 at most (RFC 6177).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Network {
     first: IpAddr,

@@ -18,8 +18,8 @@ Examples:
 No root is needed where the system allows user namespaces, nothing touches the
 network of the machine, and nothing is left behind.";
 
-/// A NAT lab: hosts behind the NATs of real devices, in virtual time or between
-/// real kernels in network namespaces.
+/// A NAT lab: hosts behind the NATs of real devices, in virtual time or between real kernels in
+/// network namespaces.
 #[derive(Debug, Parser)]
 #[command(name = "netns-lab", version, after_help = EXAMPLES, max_term_width = 100)]
 pub(crate) struct Arguments {
@@ -155,8 +155,8 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = with_engines(RUN_HELP))]
 pub(crate) struct RunArguments {
-    /// A file, a name from `netns-lab list`, or KIND_A,KIND_B: hosts a and b
-    /// behind these presets, and a public server
+    /// A file, a name from `netns-lab list`, or KIND_A,KIND_B: hosts a and b behind these presets,
+    /// and a public server
     pub(crate) scenario: String,
     /// The host that the command after -- runs on
     #[arg(long, value_name = "NAME", requires = "command")]

@@ -40,8 +40,8 @@ pub(crate) fn of_netfilter() -> String {
     format!("Of the presets, netfilter can be {}", names.join(", "))
 }
 
-/// Returns a message that begins with what is missing, and ends with the names that are near the one asked for, or else
-/// with all.
+/// Returns a message that begins with what is missing, and ends with the names that are near the
+/// one asked for, or else with all.
 pub(crate) fn known<'a>(
     missing: &str,
     asked: &str,

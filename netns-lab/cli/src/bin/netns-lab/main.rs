@@ -22,8 +22,7 @@ use netns_lab::{Error, scenario::RunError};
 
 use arguments::{Arguments, Subcommand};
 
-/// The exit status for what is wrong with a request or with the system, as
-/// that of clap.
+/// The exit status for what is wrong with a request or with the system, as that of clap.
 const TROUBLE: u8 = 2;
 
 fn main() -> ExitCode {

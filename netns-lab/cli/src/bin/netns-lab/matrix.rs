@@ -130,8 +130,8 @@ fn write(arguments: &MatrixArguments, report: &Report) -> Result<()> {
     Ok(())
 }
 
-/// Returns how many labs run at a time on so many processors, and a warning if that makes the times those of a
-/// busy machine.
+/// Returns how many labs run at a time on so many processors, and a warning if that makes the times
+/// those of a busy machine.
 fn labs(
     wanted: Option<NonZero<usize>>,
     ground: Ground,

@@ -37,8 +37,8 @@ pub(crate) fn is_closed(error: &Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(is_pipe)
 }
 
-/// Returns how many characters fit on a line: those of the terminal, or as
-/// many as text in a file usually has.
+/// Returns how many characters fit on a line: those of the terminal, or as many as text in a file
+/// usually has.
 pub(crate) fn width() -> usize {
     let size = rustix::termios::tcgetwinsize(io::stdout());
     let columns = size.map_or(0, |size| usize::from(size.ws_col));

@@ -18,8 +18,8 @@ use crate::{
     stage::{self, Stage},
 };
 
-/// How long a program in the background may take until it listens; one that
-/// never does holds the next one up for so long.
+/// How long a program in the background may take until it listens; one that never does holds the
+/// next one up for so long.
 const LISTENS_WITHIN: Duration = Duration::from_secs(3);
 
 /// How often one looks whether it does.
@@ -126,8 +126,7 @@ fn refused(program: &Program, error: &io::Error) -> ExitCode {
     })
 }
 
-/// Waits until something listens on the host that did not before, the program
-/// ends, or time is up.
+/// Waits until something listens on the host that did not before, the program ends, or time is up.
 fn await_listener(host: &Host, child: &mut Child) -> Result<()> {
     let limit = Instant::now() + LISTENS_WITHIN;
     while Instant::now() < limit {

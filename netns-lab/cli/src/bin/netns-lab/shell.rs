@@ -49,8 +49,8 @@ fn join(child: &std::process::Child) -> String {
     })
 }
 
-/// Finds the number that the rest of the machine knows one of our processes
-/// by: /proc is the machine's, and there NSpid has the numbers inside, too.
+/// Finds the number that the rest of the machine knows one of our processes by: /proc is the
+/// machine's, and there NSpid has the numbers inside, too.
 fn outer_id(inner: u32) -> Option<u32> {
     let own = std::fs::read_link("/proc/self").ok()?;
     let own = own.to_str()?.to_owned();

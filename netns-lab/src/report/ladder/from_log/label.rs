@@ -2,8 +2,8 @@
 
 use crate::packet::{Body, Headers, IcmpContent, Segment, Unread};
 
-/// Returns a packet in a few words. Its source address is left out, since a
-/// ladder shows where it comes from.
+/// Returns a packet in a few words. Its source address is left out, since a ladder shows where it
+/// comes from.
 pub(super) fn of(packet: &[u8]) -> String {
     let Some(Headers { ip, body }) = Headers::read(packet) else {
         return "malformed packet".into();

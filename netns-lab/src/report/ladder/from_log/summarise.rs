@@ -1,5 +1,5 @@
-//! Records of thousands of packets, such as of guesses at a NAT's
-//! ports, cut down to what can be read.
+//! Records of thousands of packets, such as of guesses at a NAT's ports, cut down to what can be
+//! read.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,8 +11,8 @@ use super::super::{Fate, MAX_STEPS, Step, StepKind, Tone};
 /// Of that many steps some are kept for what is said about the rest.
 const SHOWN: usize = MAX_STEPS - 50;
 
-/// Returns the steps, or if they are too many, those of the journeys that came
-/// to a host, of the first others, and the number of the rest.
+/// Returns the steps, or if they are too many, those of the journeys that came to a host, of the
+/// first others, and the number of the rest.
 pub(super) fn summarised(steps: Vec<(usize, Step)>, came_to_host: &[bool]) -> Vec<Step> {
     if steps.len() <= SHOWN {
         return steps.into_iter().map(|(_, step)| step).collect();

@@ -1,12 +1,13 @@
-//! The results as pictures, on a ground of their own that follows the reader's
-//! colour scheme.
+//! The results as pictures, on a ground of their own that follows the reader's colour scheme.
 
 use std::fmt::Write as _;
 
-use crate::projects::Project;
-use crate::punching::{Cells, Plan};
-use crate::table::{median, rate, successes};
-use crate::throughput::{self, Course, Measured};
+use crate::{
+    projects::Project,
+    punching::{Cells, Plan},
+    table::{median, rate, successes},
+    throughput::{self, Course, Measured},
+};
 
 const WIDTH: f64 = 880.0;
 

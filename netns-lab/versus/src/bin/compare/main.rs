@@ -1,5 +1,4 @@
-//! Puts TCP hole punchers through the same NATs and over the same wires; see
-//! README.md.
+//! Puts TCP hole punchers through the same NATs and over the same wires; see README.md.
 
 mod chart;
 mod projects;
@@ -10,9 +9,11 @@ mod table;
 mod throughput;
 mod wire;
 
-use std::num::NonZero;
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::{
+    num::NonZero,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
@@ -23,9 +24,9 @@ use rows::{ROWS, Row};
 /// Compares p2pconnect with other TCP hole punchers: success, time and processor time
 /// behind pairs of NATs, and throughput.
 ///
-/// Every attempt has a lab of its own and fresh processes: a server in public, a
-/// listener and a dialler. 80 ms pass between the peers there and back, 42 ms to the
-/// server. Writes results.md, punching.svg, throughput.svg and attempts.tsv.
+/// Every attempt has a lab of its own and fresh processes: a server in public, a listener and a
+/// dialler. 80 ms pass between the peers there and back, 42 ms to the server. Writes results.md,
+/// punching.svg, throughput.svg and attempts.tsv.
 #[derive(Debug, Parser)]
 #[command(name = "compare", max_term_width = 90)]
 struct Options {

@@ -1,15 +1,15 @@
 //! Every project between every pair of NATs.
 
-use std::path::Path;
-use std::sync::Mutex;
+use std::{path::Path, sync::Mutex};
 
 use anyhow::{Context as _, Result};
-use netns_lab::contender;
-use netns_lab::{HostSpec, Lab, NatSpec};
+use netns_lab::{HostSpec, Lab, NatSpec, contender};
 
-use crate::projects::Project;
-use crate::rows::Row;
-use crate::run::{self, InLab, Outcome};
+use crate::{
+    projects::Project,
+    rows::Row,
+    run::{self, InLab, Outcome},
+};
 
 /// How many attempts pass between two words on how far it is.
 const PROGRESS: usize = 25;
@@ -69,8 +69,7 @@ pub(crate) fn run(plan: &Plan, keys: &Path) -> Result<Cells> {
 }
 
 impl Plan {
-    /// Returns the attempts, the projects in turns: what else the machine does is
-    /// shared by all.
+    /// Returns the attempts, the projects in turns: what else the machine does is shared by all.
     fn attempts(&self) -> Vec<Attempt> {
         let mut attempts = Vec::new();
         for run in 0..self.runs {

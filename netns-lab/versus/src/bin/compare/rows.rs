@@ -51,8 +51,8 @@ const FIREWALL: Kind = Kind {
     nat: NatSpec::firewall(),
 };
 
-/// As the preset `cisco-asa`: the port is kept for the first destination that a
-/// socket talks to, and for the others only where it is free.
+/// As the preset `cisco-asa`: the port is kept for the first destination that a socket talks to,
+/// and for the others only where it is free.
 const ASA: Kind = Kind {
     title: "Cisco ASA style",
     nat: each(PortAssignment::Preserved),

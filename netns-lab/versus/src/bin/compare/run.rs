@@ -1,12 +1,14 @@
 //! The processes of one attempt.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail};
 use netns_lab::Lab;
@@ -69,8 +71,8 @@ pub(crate) const fn port() -> u16 {
 ///
 /// # Errors
 ///
-/// What keeps the attempt from being one: a program that is missing, a listener that
-/// does not come up. That the dial failed is an outcome.
+/// What keeps the attempt from being one: a program that is missing, a listener that does not come
+/// up. That the dial failed is an outcome.
 pub(crate) fn run(
     ground: &dyn Ground,
     project: &Project,

@@ -5,11 +5,13 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use netns_lab::oracle::{self, Outcome as Oracle};
 
-use crate::projects::Project;
-use crate::punching::{Cells, Plan};
-use crate::rows::Row;
-use crate::run::Outcome;
-use crate::throughput::{self, Course, Measured};
+use crate::{
+    projects::Project,
+    punching::{Cells, Plan},
+    rows::Row,
+    run::Outcome,
+    throughput::{self, Course, Measured},
+};
 
 /// What a dial measures, with the names of its numbers.
 const COSTS: [(&str, &str); 3] = [

@@ -1,15 +1,16 @@
 //! How fast a stream is, through NATs and over a bare wire.
 
-use std::path::Path;
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
 use netns_lab::{LinkSpec, NatSpec, contender};
 
-use crate::projects::Project;
-use crate::punching;
-use crate::run::{self, InLab, Outcome};
-use crate::wire::Wire;
+use crate::{
+    projects::Project,
+    punching,
+    run::{self, InLab, Outcome},
+    wire::Wire,
+};
 
 /// What is to be run.
 pub(crate) struct Plan {

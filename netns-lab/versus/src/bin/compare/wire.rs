@@ -4,13 +4,17 @@
     reason = "namespaces and processor masks have no safe interface in std"
 )]
 
-use std::fs::File;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::{AsRawFd as _, RawFd};
-use std::os::unix::process::CommandExt as _;
-use std::path::Path;
-use std::process::Command;
+use std::{
+    fs::File,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    os::{
+        fd::{AsRawFd as _, RawFd},
+        unix::process::CommandExt as _,
+    },
+    path::Path,
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth};

@@ -20,7 +20,8 @@ use super::{
     url::Url,
 };
 
-/// How long a router may take for one answer, whole. Slow ones take a second to change their firewall.
+/// How long a router may take for one answer, whole. Slow ones take a second to change their
+/// firewall.
 const EXCHANGE_LIMIT: Duration = Duration::from_secs(4);
 
 /// Fetches what is at an address of the router.

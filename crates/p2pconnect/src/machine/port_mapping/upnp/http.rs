@@ -136,7 +136,8 @@ impl Reading {
         Ok(self.head)
     }
 
-    /// Moves whole chunks into the body (RFC 9112 section 7.1), and tells whether that was the last one.
+    /// Moves whole chunks into the body (RFC 9112 section 7.1), and tells whether that was the last
+    /// one.
     fn read_chunks(&mut self) -> Result<bool, HttpError> {
         let mut read = 0;
         let is_last = loop {

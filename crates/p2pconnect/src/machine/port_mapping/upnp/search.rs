@@ -30,11 +30,13 @@ const LONGEST_DELAY_S: u8 = 1;
 const REPEATED: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(1500)];
 const LIMIT: Duration = Duration::from_secs(3);
 
-/// The most datagrams that are looked at, of whomever. Each device of a LAN has some answers at most.
+/// The most datagrams that are looked at, of whomever. Each device of a LAN has some answers at
+/// most.
 const MAX_ANSWERS: usize = 64;
 
 /// Asks the router where its description is, by multicast as the standard has it, and at its own
-/// address, since many networks do not carry multicast. Whatever another device says is not looked at.
+/// address, since many networks do not carry multicast. Whatever another device says is not looked
+/// at.
 pub(super) async fn search(route: &Route, port: u16) -> Result<Url, UpnpError> {
     let socket = UdpSocket::bind((route.local, 0)).await?;
     SockRef::from(&socket).set_multicast_if_v4(&route.local)?;

@@ -17,8 +17,8 @@ pub(crate) struct Url {
 }
 
 impl Url {
-    /// Reads an absolute address. Names of hosts are not known here: routers name numbers, and looking a
-    /// name up would ask somebody else.
+    /// Reads an absolute address. Names of hosts are not known here: routers name numbers, and
+    /// looking a name up would ask somebody else.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let scheme = text.get(..7)?;
         if !scheme.eq_ignore_ascii_case("http://") {
@@ -35,8 +35,8 @@ impl Url {
         Some(Self { host, path })
     }
 
-    /// Reads an address that may be relative to this one, as far as routers use that: absolute, or the
-    /// path alone.
+    /// Reads an address that may be relative to this one, as far as routers use that: absolute, or
+    /// the path alone.
     pub(super) fn join(&self, text: &str) -> Option<Self> {
         if text.contains("://") {
             return Self::parse(text);

@@ -1,7 +1,7 @@
 //! Walks through XML that a stranger wrote, in work and memory that its length bounds.
 //!
-//! Names are told without their prefixes and namespaces, and attributes are not looked at: nothing that
-//! UPnP asks for is in either. No entity is known but those of XML itself.
+//! Names are told without their prefixes and namespaces, and attributes are not looked at: nothing
+//! that UPnP asks for is in either. No entity is known but those of XML itself.
 
 use quick_xml::{
     Reader,

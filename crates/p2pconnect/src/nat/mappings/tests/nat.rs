@@ -40,7 +40,8 @@ impl Nat {
         address
     }
 
-    /// From now on gives each address inside another one outside for each further way, but for one, by chance.
+    /// From now on gives each address inside another one outside for each further way, but for one,
+    /// by chance.
     pub(super) fn keep_by_chance(&self, inside: SocketAddr) {
         self.state.lock().unwrap().same_for = Some(inside);
     }

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use super::*;
 
-/// How often the attacker asks, and for how many SYNs: as many as 64 sessions want between two redials.
+/// How often the attacker asks, and for how many SYNs: as many as 64 sessions want between two
+/// redials.
 const STEP: Duration = Duration::from_millis(100);
 const AT_A_TIME: u64 = 64;
 
@@ -22,8 +23,8 @@ impl Attack {
         }
     }
 
-    /// Asks for SYNs to these addresses for so many seconds; returns how many packets that makes, if the
-    /// kernel repeats each so often, once a second.
+    /// Asks for SYNs to these addresses for so many seconds; returns how many packets that makes,
+    /// if the kernel repeats each so often, once a second.
     fn run(
         &mut self,
         address: impl Fn(u64) -> IpAddr,
