@@ -235,7 +235,9 @@ impl Allowance {
         if self.takes(bill, purpose, now) {
             return true;
         }
-        let is_reserved = has_wasted_little && purpose == Purpose::First;
+        // In a network that only those inside can reach, a crowd would find out who is there.
+        let is_outside = !bill.network.is_private;
+        let is_reserved = has_wasted_little && purpose == Purpose::First && is_outside;
         is_reserved && self.takes_reserved(bill, now)
     }
 
