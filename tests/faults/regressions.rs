@@ -1,8 +1,76 @@
 //! Schedules that have broken something.
 
-use crate::schedule::Schedule;
+use crate::schedule::{
+    Link, Peer,
+    Policy::Anyone,
+    Schedule, Step,
+    Trouble::Reordering,
+    What::{Crash, Dial, Move, Trouble},
+};
 
 /// Returns all of them, the oldest first.
 pub(crate) fn all() -> Vec<Schedule> {
-    Vec::new()
+    vec![ports_of_a_former_address(), counted_out_of_order()]
+}
+
+/// A NAT that keeps ports has sessions of the peer's former address. What the peer guessed
+/// meanwhile are closed holes later, just where the other one's NAT counts on to.
+fn ports_of_a_former_address() -> Schedule {
+    Schedule::of(
+        426,
+        &[peer("public"), peer("filters nothing"), peer("next port²")],
+        &[
+            Step {
+                at_us: 5_309_100,
+                what: Move {
+                    peer: 1,
+                    gap_ms: 3000,
+                },
+            },
+            Step {
+                at_us: 5_590_451,
+                what: Dial {
+                    from: 1,
+                    to: 2,
+                    limit_ms: 15_000,
+                    patience_ms: None,
+                },
+            },
+        ],
+    )
+}
+
+/// A peer finds out how its NAT counts while its packets come out of order.
+fn counted_out_of_order() -> Schedule {
+    Schedule::of(
+        670,
+        &[peer("keeps ports, drops"), peer("next port²")],
+        &[
+            Step {
+                at_us: 4_174_639,
+                what: Trouble {
+                    link: Link::Inside(1),
+                    trouble: Reordering(400),
+                    for_ms: 6024,
+                },
+            },
+            Step {
+                at_us: 5_301_720,
+                what: Crash {
+                    peer: 1,
+                    down_ms: 319,
+                    back: Anyone,
+                },
+            },
+        ],
+    )
+}
+
+/// Returns a peer that is like most but for its NAT.
+const fn peer(nat: &'static str) -> Peer {
+    Peer {
+        nat,
+        delay_ms: 20,
+        policy: Anyone,
+    }
 }
