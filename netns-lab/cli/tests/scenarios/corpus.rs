@@ -2,8 +2,9 @@
 
 use std::{fs, path::Path};
 
-use netns_lab::scenario::{self, Ground, Play, Scenario};
-use netns_lab_cli::P2pconnect;
+use netns_lab::scenario::{Play, Scenario};
+
+use crate::run;
 
 /// All files, with their names.
 pub(super) fn corpus() -> Vec<(String, String)> {
@@ -28,13 +29,7 @@ fn every_scenario_comes_out_as_it_says() {
     let mut unmet = Vec::new();
     for (name, text) in corpus {
         let scenario = Scenario::parse(&text).unwrap_or_else(|error| panic!("{name}:{error}"));
-        let run = scenario::run(
-            &scenario,
-            Ground::VirtualTime,
-            scenario.seed(),
-            Some(&P2pconnect),
-        )
-        .unwrap();
+        let run = run(&scenario, scenario.seed());
         assert!(!run.ladder.steps.is_empty(), "{name}");
         if !run.unmet.is_empty() {
             let (how, after, dials) = (&run.how, run.after, &run.dials);
@@ -51,9 +46,7 @@ fn every_scenario_comes_out_as_it_says() {
 fn a_seed_decides_a_run_to_the_byte() {
     for (name, text) in corpus() {
         let scenario = Scenario::parse(&text).unwrap();
-        let run =
-            |seed| scenario::run(&scenario, Ground::VirtualTime, seed, Some(&P2pconnect)).unwrap();
-        let (first, second) = (run(7), run(7));
+        let (first, second) = (run(&scenario, 7), run(&scenario, 7));
         assert_eq!(first.log.to_string(), second.log.to_string(), "{name}");
         assert_eq!(first.outcome, second.outcome, "{name}");
         // What a contender encrypts differs, since TLS draws keys of its own.
@@ -77,13 +70,7 @@ fn expectations_can_fail() {
             text.replace(right, wrong)
         };
         let scenario = Scenario::parse(&text).unwrap();
-        let run = scenario::run(
-            &scenario,
-            Ground::VirtualTime,
-            scenario.seed(),
-            Some(&P2pconnect),
-        )
-        .unwrap();
+        let run = run(&scenario, scenario.seed());
         assert_eq!(run.unmet.len(), 1, "{name}: {:?}", run.unmet);
     }
 }

@@ -1,7 +1,8 @@
 //! The reference is complete, and its example works.
 
-use netns_lab::scenario::{self, Ground, Scenario};
-use netns_lab_cli::P2pconnect;
+use netns_lab::scenario::{self, Scenario};
+
+use crate::run;
 
 const REFERENCE: &str = include_str!("../../../SCENARIOS.md");
 
@@ -20,13 +21,7 @@ fn the_example_of_the_reference_works() {
     let (_, rest) = REFERENCE.split_once("```toml\n").unwrap();
     let (example, _) = rest.split_once("```").unwrap();
     let scenario = Scenario::parse(example).unwrap();
-    let run = scenario::run(
-        &scenario,
-        Ground::VirtualTime,
-        scenario.seed(),
-        Some(&P2pconnect),
-    )
-    .unwrap();
+    let run = run(&scenario, scenario.seed());
     assert_eq!(run.unmet, [] as [&str; 0]);
 }
 
@@ -86,6 +81,6 @@ fn all_fields_can_be_written() {
         how = ["accepted", "connected"]
     "#;
     let scenario = Scenario::parse(text).unwrap();
-    let run = scenario::run(&scenario, Ground::VirtualTime, 3, Some(&P2pconnect)).unwrap();
+    let run = run(&scenario, 3);
     assert_eq!(run.dials, []);
 }
