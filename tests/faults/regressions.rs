@@ -5,12 +5,16 @@ use crate::schedule::{
     Policy::Anyone,
     Schedule, Step,
     Trouble::Reordering,
-    What::{Crash, Dial, Move, Trouble},
+    What::{Crash, Dial, Move, Reboot, Trouble},
 };
 
 /// Returns all of them, the oldest first.
 pub(crate) fn all() -> Vec<Schedule> {
-    vec![ports_of_a_former_address(), counted_out_of_order()]
+    vec![
+        ports_of_a_former_address(),
+        counted_out_of_order(),
+        answer_to_a_former_address(),
+    ]
 }
 
 /// A NAT that keeps ports has sessions of the peer's former address. What the peer guessed
@@ -62,6 +66,40 @@ fn counted_out_of_order() -> Schedule {
                     back: Anyone,
                 },
             },
+        ],
+    )
+}
+
+/// The dialler's NAT forgets the connection just when the callee has taken it: what the dialler
+/// sends again is answered by a reset, as if the callee had taken nothing.
+fn answer_to_a_former_address() -> Schedule {
+    let far = Peer {
+        delay_ms: 60,
+        ..peer("filters nothing")
+    };
+    let reboot = |at_us, peer, moves| Step {
+        at_us,
+        what: Reboot {
+            peer,
+            is_outermost: true,
+            moves,
+        },
+    };
+    Schedule::of(
+        2863,
+        &[peer("public"), peer("next port²"), far],
+        &[
+            Step {
+                at_us: 5_806_822,
+                what: Dial {
+                    from: 1,
+                    to: 2,
+                    limit_ms: 15_000,
+                    patience_ms: None,
+                },
+            },
+            reboot(6_069_757, 1, true),
+            reboot(7_632_911, 2, false),
         ],
     )
 }

@@ -279,6 +279,7 @@ fn listening(
             policy,
             connections,
             open,
+            called_sessions: Arc::default(),
         },
         incoming,
     )

@@ -11,7 +11,7 @@ use std::{
 };
 
 use p2pconnect_host::{clock, shortage};
-use p2pconnect_proto::PeerId;
+use p2pconnect_proto::{Opening, PeerId};
 use p2pconnect_punch::{Verdict, is_contended};
 use tokio::{
     sync::{mpsc, watch},
@@ -52,6 +52,9 @@ pub(crate) struct Dial {
     alone: Alone,
     /// Once there is one.
     lease: Option<Arc<PortSetLease>>,
+    /// The introductions whose connections were used and have come to nothing, by this side's
+    /// opening.
+    used: Vec<Opening>,
 }
 
 /// How many rounds there have been, and how they have ended.
@@ -120,6 +123,7 @@ impl Dial {
             found: None,
             alone: Alone::default(),
             lease: None,
+            used: Vec::new(),
         }
     }
 
@@ -187,16 +191,18 @@ impl Dial {
 
     /// Gives up the introduction of a round whose connection was used and has come to nothing.
     async fn give_up(
-        &self,
+        &mut self,
         round: Round,
         unconfirmed: UnconfirmedAttempt,
         mut error: SessionError,
     ) -> FailedRound {
         let UnconfirmedAttempt {
+            opening,
             pending,
             circumstances,
             ..
         } = unconfirmed;
+        self.used.push(opening);
         if let SessionError::NoPath(report) | SessionError::PeerLeft(report) = &mut error {
             circumstances.explain(report, self.inner.behaviour.bans());
         }

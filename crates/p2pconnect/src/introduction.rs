@@ -5,6 +5,7 @@ pub(crate) mod advertisement;
 pub(crate) mod advertising;
 pub(crate) mod answer;
 pub(crate) mod attempt;
+pub(crate) mod called_sessions;
 pub(crate) mod circumstances;
 pub(crate) mod gather;
 pub(crate) mod glare;

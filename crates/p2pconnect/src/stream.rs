@@ -264,14 +264,8 @@ impl Stream {
             let waker = replay.waker(direction, cx);
             let cx = &mut Context::from_waker(&waker);
             while let Some(rest) = replay.rest() {
-                let bufs = [IoSlice::new(rest)];
-                replay.replayed += ready!(self.current.answer.poll_write(
-                    &mut self.current.tls,
-                    cx,
-                    &bufs
-                ))?;
+                replay.replayed += ready!(Pin::new(&mut self.current.tls).poll_write(cx, rest))?;
             }
-            ready!(self.current.answer.poll_given(&mut self.current.tls, cx))?;
             ready!(Pin::new(&mut self.current.tls).poll_flush(cx))?;
             replay.is_flushed = true;
             replay.wakers.wake_by_ref();

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use p2pconnect_host::clock;
 use p2pconnect_proto::{
-    NatReport, Role,
+    NatReport, Role, SessionToken,
     message::{DialRequest, Refusal},
 };
 use tokio::time::{sleep, timeout_at};
@@ -15,7 +15,10 @@ use crate::{
     coordinator::requests::{Coordination, DialAnswer},
     dial::rounds::BUSY_PAUSE,
     introduction::{
-        advertisement::Advertisement, attempt::Attempt, glare::CrossedDial, recovery::recovery,
+        advertisement::Advertisement,
+        attempt::Attempt,
+        glare::{CrossedDial, PendingDial},
+        recovery::recovery,
     },
     nat::{mappings::Claims, port_sets::PortSetLease},
     stream::coordinated_handshake::CoordinatedHandshake,
@@ -105,20 +108,20 @@ impl Dial {
                 Ok(DialAnswer::Introduced(introduction))
                     if introduction.peer == peer && introduction.role == Role::Controlling =>
                 {
-                    let attempt = self.inner.attempt(
+                    let mut attempt = self.inner.attempt(
                         introduction,
                         advertised,
                         &claims,
                         coordination,
                         handshake,
                     );
+                    attempt.predecessors.clone_from(&self.used);
                     return Ok(Arrangement::Attempt(Box::new(attempt)));
                 }
                 Ok(DialAnswer::Introduced(_)) => return Err(CoordinatorError::Answer.into()),
-                Ok(DialAnswer::Crossed(session)) => match outstanding.crossed(session) {
+                Ok(DialAnswer::Crossed(session)) => match self.serve(&outstanding, session) {
                     Some(crossed) => return Ok(Arrangement::Crossed(crossed)),
-                    // It was over before we dialled, and its connection is another one. Or the
-                    // coordinator lies.
+                    // Its connection is another one, or the coordinator lies.
                     None if is_in_time(pause) => sleep(pause).await,
                     None => return Err(DialError::TimedOut),
                 },
@@ -130,6 +133,14 @@ impl Dial {
                 Err(refusal) => return Err(self.refused(refusal)),
             }
         }
+    }
+
+    /// Returns the introduction that the peer's dial has brought, if it may serve this one: it was
+    /// not over before, and nothing was sent on a connection of another one. Nobody but a dialler
+    /// can name that one to the peer.
+    fn serve(&self, outstanding: &PendingDial, session: SessionToken) -> Option<CrossedDial> {
+        let crossed = outstanding.crossed(session);
+        crossed.filter(|_| self.used.is_empty())
     }
 
     /// Returns what ends the dial where the coordinator refuses it.

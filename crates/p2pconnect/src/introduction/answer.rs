@@ -25,7 +25,7 @@ use crate::{
     DialError, Status,
     coordinator::requests::Coordination,
     nat::{discovery, mappings::Claims, port_sets::PortSetLease},
-    session::{Decision, SynGate},
+    session::SynGate,
     stream::{coordinated_handshake::CoordinatedHandshake, punched::Punched},
 };
 
@@ -36,6 +36,10 @@ const MAX_SESSIONS: usize = 64;
 /// Diallers that are told at a time that there is no room for them; the coordinator introduces as
 /// many at a time.
 const MAX_TURNED_AWAY: usize = 32;
+
+/// Why a dial that may have brought a stream already gets no other one.
+const TAKEN_BEFORE: &str =
+    "an earlier connection of this dial may have been taken, with what was sent on it; it is lost";
 
 /// The introductions that are being answered, and the diallers that are being turned away.
 pub(crate) struct Answers {
@@ -127,13 +131,24 @@ impl Inner {
         };
         let hand_over = async {
             match result {
-                Some(Ok(punched)) => answering.ended(Ok(Answered {
-                    punched,
-                    peer,
-                    lease,
-                    began,
-                    room,
-                })),
+                Some(Ok(punched)) => {
+                    let may_be_second = !listening
+                        .called_sessions
+                        .give_up(peer, &punched.predecessors);
+                    let answered = Answered {
+                        punched,
+                        peer,
+                        lease,
+                        began,
+                        room,
+                    };
+                    if may_be_second {
+                        drop(answering);
+                        answered.refuse(TAKEN_BEFORE).await;
+                    } else {
+                        answering.ended(Ok(answered));
+                    }
+                }
                 Some(Err(error)) => {
                     let error = error.or_shortage(shortage::since(began));
                     // A dial that begins anew has not failed.
@@ -179,7 +194,9 @@ impl Inner {
         );
         let check = attempt.staleness_check(syn_gate);
         let session = check.session;
-        let (decision, deadline) = (Decision::default(), began + DIAL_LIMIT);
+        let opening = session.opening(Role::Controlling);
+        let decision = listening.called_sessions.begin(dialler, opening);
+        let deadline = began + DIAL_LIMIT;
         let one = is_contended(check.nats()).then(|| self.one_each.take(dialler, began));
         let is_in_the_way =
             matches!(one, Some(None)) || self.guess_budget.lacks(&check.advertised.nat);

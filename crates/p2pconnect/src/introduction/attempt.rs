@@ -10,7 +10,7 @@ use std::{
 
 use p2pconnect_host::{clock, shortage};
 use p2pconnect_proto::{
-    Candidate, CandidateKind, NatReport, PeerId, PortAssignment, Role, SessionToken,
+    Candidate, CandidateKind, NatReport, Opening, PeerId, PortAssignment, Role, SessionToken,
     message::Introduction,
 };
 use p2pconnect_punch::{Introduced, PunchAgent, PunchConfig, discovery_time, is_contended};
@@ -64,6 +64,8 @@ pub(crate) struct Attempt {
     pub(crate) vantage: Vantage,
     /// In which families the two know each other.
     pub(crate) known: KnownFamilies,
+    /// The introductions that the dial has used connections of before.
+    pub(crate) predecessors: Vec<Opening>,
 }
 
 impl Attempt {
@@ -103,6 +105,8 @@ const GREETING: Duration = Duration::from_millis(50);
 /// nothing, how to tell the peer then, and what explains it.
 pub(crate) struct UnconfirmedAttempt {
     pub(crate) lost: Lost,
+    /// What this side opens its connections with.
+    pub(crate) opening: Opening,
     pub(crate) pending: PendingWithdrawal,
     pub(crate) circumstances: Circumstances,
 }
@@ -239,6 +243,7 @@ impl Inner {
             handshake,
             vantage,
             known,
+            predecessors: Vec::new(),
         }
     }
 
@@ -248,9 +253,11 @@ impl Inner {
         parties: Parties,
         handshake: CoordinatedHandshake,
         decision: Decision,
+        predecessors: Vec<Opening>,
     ) -> Handover {
         Handover::new(parties.role, handshake, self.path_ledger(parties.peer))
             .unless(decision)
+            .succeeding(predecessors)
             .enduring(self.stream_silence)
     }
 
@@ -278,6 +285,7 @@ impl Inner {
         let syn_gate = SynGate::new(Arc::clone(&self.behaviour.recent_tuples));
         let check = attempt.staleness_check(&syn_gate);
         let mut pending = PendingWithdrawal::new(check.session, attempt.coordination.withdrawals());
+        let opening = check.session.opening(Role::Controlling);
         let pause = recovery(&attempt.introduction);
         let own = lease.mappings().unwrap_or(&self.mappings);
         let decision = Decision::default();
@@ -288,6 +296,7 @@ impl Inner {
                 pending.connected();
                 let unconfirmed = unexplained.map(|(lost, circumstances)| UnconfirmedAttempt {
                     lost,
+                    opening,
                     pending,
                     circumstances,
                 });
@@ -340,6 +349,7 @@ impl Inner {
             mut handshake,
             vantage,
             known,
+            predecessors,
         } = attempt;
         let Introduction {
             session,
@@ -371,9 +381,8 @@ impl Inner {
             role,
         };
         // Until this introduction is over.
-        let _begun = self
-            .pair_rotation
-            .take(parties, nats, &mut bases, &mut candidates);
+        let rotation = &self.pair_rotation;
+        let _begun = rotation.take(parties, nats, &mut bases, &mut candidates);
         let introduced = Introduced {
             role,
             bases,
@@ -391,7 +400,7 @@ impl Inner {
             PunchAgent::new(config, introduced, self.host.random_seed(), begun.started)
         });
         let verifier = self.verifier(&begun, parties, session, &handshake)?;
-        let handover = self.handover(parties, handshake, decision);
+        let handover = self.handover(parties, handshake, decision, predecessors);
         let session = Session::new(agent, verifier, handover, inbox, self.guess_budget.holes())
             .naming(kinds, shared, translated)
             .gated(syn_gate)
@@ -400,8 +409,8 @@ impl Inner {
         let (result, race) = run(session, deadline, &circumstances, &self.behaviour).await;
         self.note_end(&begun, &result);
         let Handed { punched, lost } = result?;
-        let unexplained = lost.map(|lost| (lost, circumstances));
-        Ok((punched.tied_to(race), unexplained))
+        let lost = lost.map(|lost| (lost, circumstances));
+        Ok((punched.tied_to(race), lost))
     }
 
     /// Leaves those of a peer's candidates that are connected to, as this host reaches them.

@@ -79,6 +79,19 @@ pub(crate) struct Answered {
 impl Answered {
     /// Offers the connection to whoever accepts.
     fn offer(self) {
+        let (room, connection) = self.connected();
+        room.offer(connection);
+    }
+
+    /// Lets the dialler know that this side does not want the stream, and why.
+    pub(crate) async fn refuse(self, reason: &str) {
+        let (_room, connection) = self.connected();
+        if let Err(error) = connection.refuse(reason).await {
+            tracing::debug!(%error, "a dialler does not hear that it is refused");
+        }
+    }
+
+    fn connected(self) -> (Room, Connection) {
         let steps = Steps {
             began: self.began,
             introduced: Duration::ZERO,
@@ -90,8 +103,7 @@ impl Answered {
             steps,
             lease: Arc::new(self.lease),
         };
-        let connection = Connection::new(self.peer, established);
-        self.room.offer(connection);
+        (self.room, Connection::new(self.peer, established))
     }
 }
 
@@ -363,6 +375,7 @@ mod tests {
             stream_path: Arc::new(stream_path),
             role: p2pconnect_proto::Role::Controlled,
             silence: crate::machine::tcp::STREAM_SILENCE,
+            predecessors: Vec::new(),
         };
         let (accepting, accepted) = tokio::sync::mpsc::channel(1);
         let answered = Answered {

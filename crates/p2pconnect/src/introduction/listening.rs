@@ -7,7 +7,10 @@ use tokio::sync::mpsc;
 
 use crate::{
     Connection,
-    introduction::shares::{Share, Shares},
+    introduction::{
+        called_sessions::CalledSessions,
+        shares::{Share, Shares},
+    },
     stream::AnyLease,
 };
 
@@ -18,6 +21,7 @@ pub(crate) struct Listening {
     pub(crate) connections: mpsc::Sender<Connection>,
     /// The slots of connections that may be open, accepted or not, if their number is limited.
     pub(crate) open: Option<Arc<Shares>>,
+    pub(crate) called_sessions: Arc<CalledSessions>,
 }
 
 impl Listening {

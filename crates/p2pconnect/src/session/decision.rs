@@ -18,7 +18,7 @@ enum End {
 
 impl Decision {
     /// Has a connection used, unless the introduction has been given up; tells whether it is.
-    pub(super) fn uses(&self) -> bool {
+    pub(crate) fn uses(&self) -> bool {
         self.is(End::Used)
     }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use p2pconnect_host::WriteHalf;
-use p2pconnect_proto::Role;
+use p2pconnect_proto::{Opening, Role};
 use p2pconnect_punch::CandidatePair;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -55,6 +55,9 @@ pub(crate) struct Handover {
     /// For how long nothing may come from the peer.
     silence: Duration,
     decision: Decision,
+    /// The other introductions that connections of this dial have been used of: the callee is to
+    /// give up this one if it has taken one of those.
+    predecessors: Vec<Opening>,
     state: State,
 }
 
@@ -77,6 +80,7 @@ impl Handover {
             ledger,
             silence: tcp::STREAM_SILENCE,
             decision: Decision::default(),
+            predecessors: Vec::new(),
             state: State::Idle,
         }
     }
@@ -84,6 +88,14 @@ impl Handover {
     /// Lets somebody else give the introduction up.
     pub(crate) fn unless(self, decision: Decision) -> Self {
         Self { decision, ..self }
+    }
+
+    /// Names the introductions that connections of this dial have been used of before.
+    pub(crate) fn succeeding(self, predecessors: Vec<Opening>) -> Self {
+        Self {
+            predecessors,
+            ..self
+        }
     }
 
     /// Sets for how long nothing may come from the peer.
@@ -160,7 +172,7 @@ impl Handover {
                 let stream_path = Arc::new(StreamPath::new(&self.ledger, path));
                 let used = Arc::downgrade(&stream_path);
                 let (lost, losing) = oneshot::channel();
-                let result = match nominated(&mut stream).await {
+                let result = match nominated(&mut stream, &self.predecessors).await {
                     Ok(()) => Ok(Handed {
                         punched: self.punched(stream, stream_path),
                         lost: Some(losing),
@@ -224,7 +236,10 @@ impl Handover {
                     stream_path.confirm();
                 }
             }
-            (Verified::OnStream(stream), State::Awaited(handed)) => {
+            (Verified::OnStream(stream, predecessors), State::Awaited(handed)) => {
+                if self.is_controlled() {
+                    self.predecessors = predecessors;
+                }
                 let stream = self.nominated_on(*stream).await;
                 drop(handed.send(stream.map(|stream| self.confirmed(stream, path))));
             }
@@ -264,12 +279,13 @@ impl Handover {
         }
     }
 
-    const fn punched(&self, stream: TlsStream<Transport>, stream_path: Arc<StreamPath>) -> Punched {
+    fn punched(&self, stream: TlsStream<Transport>, stream_path: Arc<StreamPath>) -> Punched {
         Punched {
             stream,
             stream_path,
             role: self.role,
             silence: self.silence,
+            predecessors: self.predecessors.clone(),
         }
     }
 
@@ -283,7 +299,8 @@ impl Handover {
             ));
         }
         if self.role == Role::Controlling {
-            nominated(&mut stream).await.map_err(SessionError::Broken)?;
+            let nominated = nominated(&mut stream, &self.predecessors).await;
+            nominated.map_err(SessionError::Broken)?;
         }
         if let Some(tcp) = stream.get_ref().0.tcp() {
             tcp::settle(tcp, self.silence).map_err(SessionError::Broken)?;
@@ -293,7 +310,7 @@ impl Handover {
 
     /// Lets the coordinated handshake's stream go on over the connection that the dialler uses, and
     /// tells it so.
-    async fn attach(&self, tagged: Tagged) -> Result<TlsStream<Transport>, SessionError> {
+    async fn attach(&mut self, tagged: Tagged) -> Result<TlsStream<Transport>, SessionError> {
         let broken = |kind: io::ErrorKind| SessionError::Broken(kind.into());
         let stream = self.handshake.take_stream();
         let mut stream = stream.ok_or_else(|| broken(io::ErrorKind::NotConnected))?;
@@ -301,15 +318,18 @@ impl Handover {
         tcp::settle(&tcp, self.silence).map_err(SessionError::Broken)?;
         *stream.get_mut().0 = Transport::Direct(Preamble::passed(tcp));
         match timeout(NOMINATION_LIMIT, expect_nomination(&mut stream)).await {
-            Ok(result) => result.map_err(SessionError::Broken)?,
+            Ok(result) => self.predecessors = result.map_err(SessionError::Broken)?,
             Err(_) => return Err(broken(io::ErrorKind::TimedOut)),
         }
-        Ok(stream)
+        let is_used = self.decision.uses();
+        is_used
+            .then_some(stream)
+            .ok_or_else(|| broken(io::ErrorKind::ConnectionAborted))
     }
 }
 
-async fn nominated(stream: &mut TlsStream<Transport>) -> io::Result<()> {
-    match timeout(NOMINATION_LIMIT, nominate(stream)).await {
+async fn nominated(stream: &mut TlsStream<Transport>, predecessors: &[Opening]) -> io::Result<()> {
+    match timeout(NOMINATION_LIMIT, nominate(stream, predecessors)).await {
         Ok(result) => result,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }

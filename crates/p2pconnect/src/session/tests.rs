@@ -284,6 +284,25 @@ async fn a_connection_is_not_nominated_once_its_introduction_is_given_up() {
 }
 
 #[tokio::test]
+async fn the_callee_hears_which_introductions_the_dial_has_used_before() {
+    let (mut dialler, mut callee) = sides().await;
+    let before = vec![Opening::from_bytes([3; Opening::LEN])];
+    dialler.handover = dialler.handover.succeeding(before.clone());
+    let (one, other) = loopback::connection().await;
+    let dialling = dialler.verify(one).await;
+    let here = say(&mut dialler, b"said").await;
+    let called = callee.verify(other).await;
+    let tagged = timeout(PATIENCE, called).await.unwrap().unwrap().unwrap();
+    callee.finish(tagged).await;
+    let mut there = callee.handed().await;
+    assert_eq!(there.predecessors, before);
+    let mut heard = [0; 4];
+    there.stream.read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"said");
+    drop((here, dialling));
+}
+
+#[tokio::test]
 async fn an_attacker_who_is_there_first_holds_up_one_connection() {
     for attack in [
         Attack::Silence,

@@ -2,6 +2,7 @@
 
 mod answer;
 mod controlled;
+mod nomination;
 mod unconfirmed;
 
 use std::{
@@ -16,12 +17,13 @@ use p2pconnect_proto::{Opening, PEER_ALPN, Role, SessionToken, preamble::Preambl
 use p2pconnect_punch::VerifyFailure;
 use rustls::{CertificateError, ClientConfig, ServerConfig, pki_types::ServerName};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::AsyncWriteExt as _,
     sync::{Semaphore, SemaphorePermit, mpsc, watch},
     time::{timeout, timeout_at},
 };
 use tokio_rustls::{TlsConnector, TlsStream};
 
+pub(crate) use self::nomination::{expect_nomination, nominate};
 use self::{answer::CalleesAnswer, unconfirmed::UnconfirmedConnections};
 use crate::{
     machine::tcp,
@@ -41,12 +43,6 @@ const ON_STREAM: u8 = 1;
 /// The dialler's byte behind its opening: the handshake ran by way of the coordinator, and the
 /// dialler's tag of it follows.
 const COORDINATED: u8 = 2;
-
-/// The controlling side's first application byte: "this connection is the one".
-///
-/// Both sides may finish several handshakes; only this byte makes them keep the same one. It costs
-/// no round trip, since it travels right behind the handshake's last flight.
-const NOMINATION: u8 = 1;
 
 /// The longest that a verification may take.
 ///
@@ -172,8 +168,8 @@ pub(crate) enum UnconfirmedEvent {
 /// A connection whose other end is the peer.
 #[derive(Debug)]
 pub(crate) enum Verified {
-    /// The handshake ran on it.
-    OnStream(Box<TlsStream<Transport>>),
+    /// The handshake ran on it. The dialler has nominated it, in the place of one of these.
+    OnStream(Box<TlsStream<Transport>>, Vec<Opening>),
     /// The peer has shown its tag of the coordinated handshake; the other half is in use already.
     Confirmed(ReadHalf),
     /// The dialler has shown its tag of the coordinated handshake, and uses the connection.
@@ -350,7 +346,7 @@ impl Verifier {
             }
         };
         let stream = ended.inspect_err(|error| self.note_silent_end(origin, error))?;
-        Ok(Verified::OnStream(Box::new(stream.into())))
+        Ok(Verified::OnStream(Box::new(stream.into()), Vec::new()))
     }
 
     /// Chooses where the handshake runs, once for all connections.
@@ -539,23 +535,6 @@ fn proof(tags: &Tags) -> io::Result<Vec<u8>> {
     let flight = &tags.last_flight;
     let len = u16::try_from(flight.len()).map_err(io::Error::other)?;
     Ok([&tags.ours[..], &len.to_be_bytes(), flight].concat())
-}
-
-/// Tells the controlled side that this connection is the one.
-pub(crate) async fn nominate(stream: &mut TlsStream<Transport>) -> io::Result<()> {
-    stream.write_u8(NOMINATION).await?;
-    stream.flush().await
-}
-
-/// Reads what [`nominate`] writes.
-pub(crate) async fn expect_nomination(
-    stream: &mut (impl tokio::io::AsyncRead + Unpin),
-) -> io::Result<()> {
-    if stream.read_u8().await? == NOMINATION {
-        Ok(())
-    } else {
-        Err(io::ErrorKind::InvalidData.into())
-    }
 }
 
 fn classify(error: &io::Error) -> VerifyFailure {

@@ -112,9 +112,9 @@ impl Connection {
     /// dial has to go on. Nothing else of the endpoint is needed for this connection from then on,
     /// see [`Endpoint::retire`](crate::Endpoint::retire).
     ///
-    /// What is written before may be read twice by the peer's application, in two streams of which
-    /// the first one breaks: a packet that is lost at the wrong moment, or somebody on the path,
-    /// can bring that about. Whoever cannot bear that waits for this before it writes.
+    /// What is written before is sent again if the dial has to go on. The peer's application still
+    /// reads it in one stream at most: a peer that has taken a connection whose answer was lost
+    /// refuses the next one of the dial, and reads and writes end with [`Refused`].
     ///
     /// # Cancel safety
     ///

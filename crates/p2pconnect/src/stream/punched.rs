@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use p2pconnect_proto::Role;
+use p2pconnect_proto::{Opening, Role};
 use tokio_rustls::TlsStream;
 
 use crate::{
@@ -19,6 +19,8 @@ pub(crate) struct Punched {
     pub(crate) role: Role,
     /// For how long nothing may come from the peer.
     pub(crate) silence: Duration,
+    /// The other introductions of which the dial has used connections, by the dialler's opening.
+    pub(crate) predecessors: Vec<Opening>,
 }
 
 impl Punched {

@@ -48,7 +48,7 @@ async fn ends() -> (TlsStream<Transport>, TlsStream<Transport>) {
 }
 
 /// Returns what a dial comes to with its n-th introduction.
-fn established(stream: TlsStream<Transport>, role: Role, rounds: u32) -> Established {
+fn established(stream: TlsStream<Transport>, rounds: u32) -> Established {
     let at = ([127, 0, 0, 1], 1).into();
     let pair = CandidatePair {
         local: at,
@@ -70,8 +70,9 @@ fn established(stream: TlsStream<Transport>, role: Role, rounds: u32) -> Establi
     let punched = Punched {
         stream,
         stream_path: Arc::new(stream_path),
-        role,
+        role: Role::Controlling,
         silence: STREAM_SILENCE,
+        predecessors: Vec::new(),
     };
     let steps = Steps {
         began: now,
@@ -114,20 +115,16 @@ async fn late(rounds: u32) -> (Established, Late) {
         answered,
         updates,
     };
-    (established(here, Role::Controlling, rounds), late)
+    (established(here, rounds), late)
 }
 
-/// A connection that the peer has answered on, and the peer's end. This side dials in this role.
-async fn answered(role: Role, rounds: u32) -> (Established, TlsStream<Transport>) {
-    let (dialling, called) = ends().await;
-    let (mut here, mut there) = match role {
-        Role::Controlling => (dialling, called),
-        Role::Controlled => (called, dialling),
-    };
+/// A connection that the peer has answered on, and the peer's end.
+async fn answered(rounds: u32) -> (Established, TlsStream<Transport>) {
+    let (mut here, mut there) = ends().await;
     let (one, other) = loopback::connection().await;
     *here.get_mut().0 = Transport::Direct(Preamble::passed(one));
     *there.get_mut().0 = Transport::Direct(Preamble::passed(other));
-    (established(here, role, rounds), there)
+    (established(here, rounds), there)
 }
 
 type Successors = mpsc::Sender<Result<Established, DialError>>;
@@ -169,7 +166,7 @@ async fn what_was_written_is_written_again_and_nothing_twice() {
     successors.send(Ok(second)).await.unwrap();
     stream.write_all(b", and more").await.unwrap();
     drop(updates);
-    let (third, there) = answered(Role::Controlling, 3).await;
+    let (third, there) = answered(3).await;
     successors.send(Ok(third)).await.unwrap();
     assert!(!*stream.confirmation().borrow());
 
@@ -215,7 +212,7 @@ async fn both_halves_of_a_stream_begin_anew() {
     });
     tokio::task::yield_now().await;
     drop(updates);
-    let (second, there) = answered(Role::Controlling, 2).await;
+    let (second, there) = answered(2).await;
     successors.send(Ok(second)).await.unwrap();
     let mut there = accept(there, &[]).await;
     let mut heard = Vec::new();
@@ -273,31 +270,6 @@ async fn a_connection_that_is_answered_on_late_has_everything_once() {
 }
 
 #[tokio::test]
-async fn what_follows_may_be_the_peers_dial() {
-    let (first, updates) = unconfirmed(1).await;
-    let (mut stream, successors) = stream(first);
-    stream.write_all(SAID).await.unwrap();
-    drop(updates);
-    let (second, mut there) = answered(Role::Controlled, 2).await;
-    successors.send(Ok(second)).await.unwrap();
-    let answering = async {
-        let mut awaited = AnswerState::of(Role::Controlling);
-        let heard = std::future::poll_fn(|cx| awaited.poll_heard(&mut there, cx)).await;
-        heard.unwrap();
-        let mut heard = vec![0; SAID.len()];
-        there.read_exact(&mut heard).await.unwrap();
-        assert_eq!(heard, SAID);
-        there.write_all(b"answer").await.unwrap();
-        there.flush().await.unwrap();
-    };
-    let mut heard = [0; 6];
-    let reading = stream.read_exact(&mut heard);
-    let (read, ()) = in_time(async { tokio::join!(reading, answering) }).await;
-    read.unwrap();
-    assert_eq!(&heard, b"answer");
-}
-
-#[tokio::test]
 async fn a_dial_that_comes_to_nothing_tells_why() {
     for (why, expected) in [
         (Some(DialError::PeerBusy), "busy"),
@@ -341,7 +313,7 @@ async fn a_stream_that_breaks_after_an_answer_does_not_begin_anew() {
     let (first, updates) = unconfirmed(1).await;
     let (mut stream, successors) = stream(first);
     drop(updates);
-    let (second, there) = answered(Role::Controlling, 2).await;
+    let (second, there) = answered(2).await;
     successors.send(Ok(second)).await.unwrap();
     // The stream finds its successor, and waits there.
     let mut buf = [0];
@@ -350,7 +322,7 @@ async fn a_stream_that_breaks_after_an_answer_does_not_begin_anew() {
         read = stream.read(&mut buf) => panic!("{read:?}"),
         () = tokio::task::yield_now() => {}
     }
-    let (third, _other) = answered(Role::Controlling, 3).await;
+    let (third, _other) = answered(3).await;
     drop(successors.try_send(Ok(third)));
     drop(there);
     let error = in_time(stream.read(&mut [0])).await.unwrap_err();

@@ -49,8 +49,8 @@ impl Verifier {
                 stream.write_all(&probe(&stream)).await?;
                 let transport = Transport::Direct(Preamble::passed(stream));
                 let mut tls = TlsAcceptor::from(config).accept(transport).await?;
-                expect_nomination(&mut tls).await?;
-                Ok(Verified::OnStream(Box::new(tls.into())))
+                let predecessors = expect_nomination(&mut tls).await?;
+                Ok(Verified::OnStream(Box::new(tls.into()), predecessors))
             }
             COORDINATED => self.expect_tag(stream).await,
             _ => Err(stranger()),
