@@ -169,3 +169,29 @@ fn a_machine_with_few_ports_is_dialled_again_and_again() {
     });
     assert_eq!(reached, IN_A_ROW);
 }
+
+/// A NAT that keeps ports gives a block of them to one peer alone.
+#[test]
+fn whoever_has_dialled_names_other_ports_to_each_peer_that_dials_it() {
+    let keeper = [NatSpec {
+        mapping: Dependence::AddressAndPortDependent,
+        filtering: Dependence::AddressAndPortDependent,
+        ports: PortAssignment::Preserved,
+        ..NatSpec::rfc5382()
+    }];
+    VirtualGround::run(1, [DROPS.boxes, &keeper], async |ground| {
+        let bind = |name| ground.endpoint(name).allow(DialPolicy::Anyone).bind();
+        let (a, b) = (bind("a").await.unwrap(), bind("b").await.unwrap());
+        tokio::time::sleep(SETTLING).await;
+        let mut open = vec![b.dial(a.peer_id()).await.unwrap()];
+        open.push(a.accept().await.unwrap());
+        for number in 0..3 {
+            tokio::time::sleep(SETTLING).await;
+            let began = Instant::now();
+            open.push(a.dial(b.peer_id()).await.unwrap());
+            let took = began.elapsed();
+            assert!(took < PHYSICS, "{took:?}, dial {number}");
+            open.push(b.accept().await.unwrap());
+        }
+    });
+}

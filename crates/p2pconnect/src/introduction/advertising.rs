@@ -64,12 +64,16 @@ impl Inner {
             None => self.advertise(),
         };
         let first = advertised();
-        if first.unused.is_none() {
+        let Some(unused) = first.unused else {
             return first;
+        };
+        let advance = || self.unused_ports.advance([&first.nat, &first.nat]);
+        if self.registered().tell_of(unused) {
+            advance();
         }
-        // Several may guess from one block: their peers are others.
-        self.unused_ports.advance([&first.nat, &first.nat]);
         let advertised = advertised();
+        // Whoever registers next tells of others.
+        advance();
         self.use_up_prediction(&advertised);
         advertised
     }
@@ -86,11 +90,15 @@ impl Inner {
         // Nobody is introduced to an endpoint that has told nothing.
         let advertised = advertised.unwrap_or_else(|| self.advertise());
         self.use_up_prediction(&advertised);
-        let block = self.unused_ports.block();
-        if advertised.unused.is_some_and(|it| it.port() == block) {
-            let nats = [&advertised.nat, &introduction.nat];
-            self.unused_ports.advance(nats);
-            self.behaviour.prediction_changed();
+        if let Some(unused) = advertised.unused {
+            // Dials of this side may have taken others since.
+            if unused.port() == self.unused_ports.block() {
+                let nats = [&advertised.nat, &introduction.nat];
+                self.unused_ports.advance(nats);
+            }
+            if self.registered().tell_of(unused) {
+                self.behaviour.prediction_changed();
+            }
         }
         advertised
     }

@@ -1,6 +1,6 @@
 //! Remembers what the coordinator was told.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, net::SocketAddr};
 
 use crate::introduction::advertisement::Advertisement;
 
@@ -26,6 +26,12 @@ impl Registrations {
         self.last
     }
 
+    /// Tells whether whoever is introduced next is told of these unused ports, as far as is known.
+    pub(crate) fn tell_of(&self, unused: SocketAddr) -> bool {
+        let newest = self.known.front();
+        newest.is_some_and(|(_, advertised)| advertised.unused == Some(unused))
+    }
+
     /// Returns what was told under a number, or what was told last if that is too long ago.
     pub(crate) fn told(&self, serial: u32) -> Option<&Advertisement> {
         let named = self.known.iter().find(|(known, _)| *known == serial);
@@ -37,7 +43,7 @@ impl Registrations {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::SocketAddr, time::Instant};
+    use std::time::Instant;
 
     use super::*;
     use crate::machine::interfaces::Interfaces;
