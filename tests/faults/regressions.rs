@@ -5,7 +5,7 @@ use crate::schedule::{
     Policy::Anyone,
     Schedule, Step,
     Trouble::Reordering,
-    What::{Crash, Dial, Move, Reboot, Trouble},
+    What::{Crash, Cut, Dial, Move, Reboot, StunRestart, Trouble},
 };
 
 /// Returns all of them, the oldest first.
@@ -14,6 +14,8 @@ pub(crate) fn all() -> Vec<Schedule> {
         ports_of_a_former_address(),
         counted_out_of_order(),
         answer_to_a_former_address(),
+        block_of_ports_for_one_peer(),
+        guesses_that_are_repeated(),
     ]
 }
 
@@ -100,6 +102,54 @@ fn answer_to_a_former_address() -> Schedule {
             },
             reboot(6_069_757, 1, true),
             reboot(7_632_911, 2, false),
+        ],
+    )
+}
+
+/// A peer has dialled others, and goes on telling of a block of ports that it has used since.
+fn block_of_ports_for_one_peer() -> Schedule {
+    let far = Peer {
+        delay_ms: 150,
+        ..peer("next port²")
+    };
+    let asa = peer("cisco-asa");
+    Schedule::of(
+        2521,
+        &[peer("public"), far, peer("keeps ports, drops"), asa],
+        &[],
+    )
+}
+
+/// What the kernel repeats of guesses for one peer uses up what is kept for others.
+fn guesses_that_are_repeated() -> Schedule {
+    let far = Peer {
+        delay_ms: 60,
+        ..peer("keeps ports, drops")
+    };
+    Schedule::of(
+        2503,
+        &[peer("linux-masquerade"), peer("random of all²"), far],
+        &[
+            Step {
+                at_us: 856_620,
+                what: Dial {
+                    from: 1,
+                    to: 2,
+                    limit_ms: 15_000,
+                    patience_ms: None,
+                },
+            },
+            Step {
+                at_us: 1_099_232,
+                what: Cut {
+                    link: Link::Access(1),
+                    for_ms: 24_363,
+                },
+            },
+            Step {
+                at_us: 9_812_136,
+                what: StunRestart { down_ms: 8 },
+            },
         ],
     )
 }

@@ -20,7 +20,7 @@ use p2pconnect_punch::Purpose;
 mod allowance;
 
 pub(crate) use allowance::TargetNetwork;
-use allowance::{Allowance, Bill, Owed};
+use allowance::{Allowance, Bill, Owed, Sent};
 
 use crate::sync::lock;
 
@@ -95,13 +95,13 @@ impl Ledger {
         self.spent.get(&bill).is_none_or(|owed| owed.is_little(now))
     }
 
-    fn note(&mut self, bill: Bill, count: u32, now: Instant) {
+    fn note(&mut self, bill: Bill, sent: Sent, now: Instant) {
         if self.spent.len() >= MAX_NETWORKS_OF_PEER {
             self.spent.retain(|_, owed| owed.is_some(now));
         }
         // What does not fit is not forgiven.
         if self.spent.len() < MAX_NETWORKS_OF_PEER || self.spent.contains_key(&bill) {
-            self.spent.entry(bill).or_default().add(bill, count, now);
+            self.spent.entry(bill).or_default().add(bill, sent, now);
         }
     }
 
@@ -138,7 +138,7 @@ impl Account {
             tracing::debug!(?purpose, "too much was sent to a network in vain");
             return None;
         }
-        lock(&self.0.ledger).note(bill, 1, since);
+        lock(&self.0.ledger).note(bill, Sent::Once, since);
         Some(PaidSyn {
             account: self.clone(),
             bill,
@@ -177,6 +177,7 @@ impl PaidSyn {
     /// Charges for what has been sent in any case, unless the peer has proved to be there
     /// meanwhile, in this introduction or in another one.
     fn charge(&self, count: u32) {
+        let sent = Sent::Repeatedly(count);
         let Shared { budget, ledger } = &*self.account.0;
         let now = clock::now();
         {
@@ -184,9 +185,9 @@ impl PaidSyn {
             if count == 0 || ledger.is_proved(self.bill.network(), self.since) {
                 return;
             }
-            ledger.note(self.bill, count, now);
+            ledger.note(self.bill, sent, now);
         }
-        budget.with(|all| all.charge(self.bill, count, now));
+        budget.with(|all| all.charge(self.bill, sent, now));
     }
 }
 

@@ -132,6 +132,24 @@ impl Bill {
     }
 }
 
+/// What is charged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// A SYN that has been granted.
+    Once,
+    /// So many more, as the kernel does.
+    Repeatedly(u32),
+}
+
+impl Sent {
+    const fn count(self) -> u32 {
+        match self {
+            Self::Once => 1,
+            Self::Repeatedly(count) => count,
+        }
+    }
+}
+
 /// What has been sent and is not paid off: a leaky bucket, kept as the moment at which it is empty.
 #[derive(Debug, Clone, Copy, Default)]
 struct Debt(Option<Instant>);
@@ -163,14 +181,13 @@ impl Debt {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Owed {
     network: Debt,
-    total: Debt,
+    total: Shares,
 }
 
 impl Owed {
-    pub(super) fn add(&mut self, bill: Bill, count: u32, now: Instant) {
-        let (_, interval) = Total::limits(bill.network);
-        self.total.add(count, interval, now);
-        self.network.add(count, NETWORK_INTERVAL, now);
+    pub(super) fn add(&mut self, bill: Bill, sent: Sent, now: Instant) {
+        self.total.add(bill, sent, now);
+        self.network.add(sent.count(), NETWORK_INTERVAL, now);
     }
 
     pub(super) fn is_some(&self, now: Instant) -> bool {
@@ -186,29 +203,61 @@ impl Owed {
 /// What is owed for all networks that are public, or private.
 #[derive(Debug, Clone, Copy, Default)]
 struct Total {
-    public: Debt,
+    public: Shares,
     /// By itself, so that what is found inside a network cannot be told from what is sent outside.
-    private: Debt,
+    private: Shares,
 }
 
 impl Total {
-    fn of(&mut self, network: TargetNetwork) -> (&mut Debt, u32, Duration) {
-        let (most, interval) = Self::limits(network);
-        let debt = if network.is_private {
+    const fn of(&mut self, network: TargetNetwork) -> &mut Shares {
+        if network.is_private {
             &mut self.private
         } else {
             &mut self.public
-        };
-        (debt, most, interval)
+        }
     }
+}
 
+/// What is owed for such networks.
+#[derive(Debug, Clone, Copy, Default)]
+struct Shares {
+    all: Debt,
+    /// The same without what the kernel has repeated of guesses, which may be several times as much
+    /// as is granted: nobody is kept from a named address by it.
+    granted: Debt,
+}
+
+impl Shares {
     /// Returns how many SYNs there are, and after which time there is another one.
-    fn limits(network: TargetNetwork) -> (u32, Duration) {
+    const fn limits(network: TargetNetwork) -> (u32, Duration) {
         if network.is_private {
             (PRIVATE, PRIVATE_INTERVAL)
         } else {
             (PUBLIC, PUBLIC_INTERVAL)
         }
+    }
+
+    /// Tells whether there is a SYN left.
+    fn has_left(&self, network: TargetNetwork, purpose: Purpose, now: Instant) -> bool {
+        let (most, interval) = Self::limits(network);
+        let kept = most / KEPT_FOR_FIRST;
+        match purpose {
+            Purpose::First => self.granted.is_below(most, interval, now),
+            Purpose::Again | Purpose::Guess => self.all.is_below(most - kept, interval, now),
+        }
+    }
+
+    fn add(&mut self, bill: Bill, sent: Sent, now: Instant) {
+        let (_, interval) = Self::limits(bill.network);
+        self.all.add(sent.count(), interval, now);
+        if !bill.is_guess || sent == Sent::Once {
+            self.granted.add(sent.count(), interval, now);
+        }
+    }
+
+    fn give_back(&mut self, owed: Self, now: Instant) {
+        self.all.give_back(owed.all.owed(now));
+        self.granted.give_back(owed.granted.owed(now));
     }
 }
 
@@ -242,8 +291,8 @@ impl Allowance {
     }
 
     fn takes_reserved(&mut self, bill: Bill, now: Instant) -> bool {
-        let (total, all, interval) = self.total.of(bill.network);
-        if !total.is_below(all, interval, now) || !self.has_room(bill, now) {
+        let total = self.total.of(bill.network);
+        if !total.has_left(bill.network, Purpose::First, now) || !self.has_room(bill, now) {
             return false;
         }
         let reserved = self.reserved.entry(bill.network).or_default();
@@ -251,7 +300,7 @@ impl Allowance {
             return false;
         }
         reserved.add(1, RESERVED_INTERVAL, now);
-        self.charge(bill, 1, now);
+        self.charge(bill, Sent::Once, now);
         true
     }
 
@@ -261,34 +310,28 @@ impl Allowance {
             Purpose::Again => AGAIN,
             Purpose::Guess => GUESSED,
         };
-        let (total, all, interval) = self.total.of(bill.network);
-        let all = match purpose {
-            Purpose::First => all,
-            Purpose::Again | Purpose::Guess => all - all / KEPT_FOR_FIRST,
-        };
-        if !total.is_below(all, interval, now) {
+        let total = self.total.of(bill.network);
+        if !total.has_left(bill.network, purpose, now) {
             return false;
         }
         let debt = self.toward.get(&bill).copied().unwrap_or_default();
         if !debt.is_below(most, NETWORK_INTERVAL, now) || !self.has_room(bill, now) {
             return false;
         }
-        self.charge(bill, 1, now);
+        self.charge(bill, Sent::Once, now);
         true
     }
 
     /// Charges for what has been sent in any case.
-    pub(super) fn charge(&mut self, bill: Bill, count: u32, now: Instant) {
-        let (total, _, interval) = self.total.of(bill.network);
-        total.add(count, interval, now);
+    pub(super) fn charge(&mut self, bill: Bill, sent: Sent, now: Instant) {
+        self.total.of(bill.network).add(bill, sent, now);
         let debt = self.toward.entry(bill).or_default();
-        debt.add(count, NETWORK_INTERVAL, now);
+        debt.add(sent.count(), NETWORK_INTERVAL, now);
     }
 
     /// Gives back what was not sent in vain and is not paid off.
     pub(super) fn give_back(&mut self, bill: Bill, owed: Owed, now: Instant) {
-        let (total, _, _) = self.total.of(bill.network);
-        total.give_back(owed.total.owed(now));
+        self.total.of(bill.network).give_back(owed.total, now);
         if let Some(debt) = self.toward.get_mut(&bill) {
             debt.give_back(owed.network.owed(now));
         }

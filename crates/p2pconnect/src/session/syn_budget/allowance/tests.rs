@@ -38,7 +38,8 @@ impl Attack {
         let (mut asked, mut sent) = (0, 0);
         while self.now <= until {
             while let Some((_, bill)) = alive.pop_front_if(|(end, _)| *end <= self.now) {
-                self.allowance.charge(bill, repeats, self.now);
+                self.allowance
+                    .charge(bill, Sent::Repeatedly(repeats), self.now);
             }
             for _ in 0..AT_A_TIME {
                 let bill = Bill::new(TargetNetwork::of(address(asked)), purpose);
@@ -113,6 +114,8 @@ fn what_is_wasted_keeps_nobody_else_out() {
     for purpose in [Purpose::Guess, Purpose::Again] {
         attack.run(many, purpose, 0, 60);
     }
+    // The kernel repeats guesses, whatever there is left for it.
+    attack.run(many, Purpose::Guess, 7, 20);
     let Attack { mut allowance, now } = attack;
     let another = TargetNetwork::of([203, 0, 113, 5].into());
     let mut take =
@@ -135,7 +138,7 @@ fn what_is_given_back_can_be_spent_again() {
     assert_eq!(spend(&mut allowance), Ok(GUESSED));
     let owed = |count| {
         let mut owed = Owed::default();
-        owed.add(bill, count, now);
+        (0..count).for_each(|_| owed.add(bill, Sent::Once, now));
         owed
     };
     allowance.give_back(bill, owed(640), now);
@@ -146,7 +149,7 @@ fn what_is_given_back_can_be_spent_again() {
     // Half of it is paid off by itself.
     let later = now + NETWORK_INTERVAL * (GUESSED / 2);
     let old = owed(GUESSED);
-    allowance.charge(bill, GUESSED / 2, later);
+    allowance.charge(bill, Sent::Repeatedly(GUESSED / 2), later);
     allowance.give_back(bill, old, later);
     let debt = allowance.toward[&bill];
     assert_eq!(
