@@ -115,7 +115,7 @@ fn the_next_of_a_sequence_follows_the_newest_connection() {
 fn a_sequence_that_is_about_to_begin_anew_is_known() {
     let at = |port: u16| SocketAddr::from(([203, 0, 113, 2], port));
     let upwards = behind([65_480, 65_481]);
-    samples(&upwards, &[65_482, 65_483, 65_484]);
+    samples(&upwards, &[65_482, 65_483, 65_484, 65_485]);
     assert!(!upwards.is_at_an_end());
     upwards.set_position(at(65_519), 0);
     assert!(!upwards.is_at_an_end(), "the last one is 65,535");
@@ -127,7 +127,7 @@ fn a_sequence_that_is_about_to_begin_anew_is_known() {
     assert_eq!(predicted.map(|it| it.port()), Some(1031));
 
     let downwards = behind([60, 58]);
-    samples(&downwards, &[56, 54, 52]);
+    samples(&downwards, &[56, 54, 52, 50]);
     assert!(!downwards.is_at_an_end());
     downwards.set_position(at(32), 0);
     assert!(downwards.is_at_an_end());
