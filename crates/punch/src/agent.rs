@@ -71,13 +71,14 @@ impl PunchAgent {
     /// Starts at `now`, the common start moment, with randomness from `seed`.
     #[must_use]
     pub fn new(config: PunchConfig, introduced: Introduced, seed: [u8; 32], now: Instant) -> Self {
-        let timing = Timing::new(
+        let mut timing = Timing::new(
             &config,
             introduced.role,
             introduced.rtt_via_coordinator,
             now,
         );
         let plan = Plan::new(&introduced, config.max_guesses, seed, config.hole_seed);
+        timing.mispredicted_at += plan.lasts_longer;
         let mut redialler = Redialler::new(seed, &config);
         redialler.allow_guesses(plan.guesses());
         let mut agent = Self {

@@ -15,6 +15,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{Base, Introduced, behaviour::mapping_varies};
 
+mod fill;
 mod guess;
 mod prediction;
 #[cfg(test)]
@@ -74,6 +75,8 @@ pub(crate) struct Plan {
     pub(crate) opens_holes: bool,
     /// How long the plain pairs wait, so that they do not take the ports that the plan needs.
     pub(crate) plain_after: Duration,
+    /// How much longer than others it takes, whichever side waits for the other.
+    pub(crate) lasts_longer: Duration,
 }
 
 /// One attempt.
@@ -192,7 +195,7 @@ impl Plan {
             Strategy::Guess { random: Who::Local } => {
                 guess::try_ports(local.class, &addresses, &mut draw(seed, 2))
             }
-            Strategy::Fill => guess::fill(classes, &addresses),
+            Strategy::Fill => fill::attempts(classes, &addresses),
         };
         // Behind a NAT64 the peer's addresses are IPv6, and ours may still be those of another
         // network.
@@ -217,11 +220,14 @@ impl Plan {
             | Strategy::Guess { .. }
             | Strategy::OutOfReach => Duration::ZERO,
         };
-        let patience = patience(local, introduced);
+        let second = (strategy == Strategy::Fill).then(|| fill::second(classes, introduced));
+        let second = second.flatten();
+        let turn = second.map_or(Duration::ZERO, fill::Second::local_wait);
+        let wait = patience(local, introduced) + turn;
         for attempt in &mut attempts {
-            attempt.after += patience;
+            attempt.after += wait;
         }
-        tracing::debug!(?strategy, attempts = attempts.len(), ?patience, "plan");
+        tracing::debug!(?strategy, attempts = attempts.len(), ?wait, "plan");
         let opens_holes = match strategy {
             Strategy::Guess { random } => random == Who::Remote,
             Strategy::Door { keeper } => keeper == Who::Remote,
@@ -232,7 +238,8 @@ impl Plan {
             strategy,
             attempts,
             opens_holes,
-            plain_after: plain_after + patience,
+            plain_after: plain_after + wait,
+            lasts_longer: second.map_or(Duration::ZERO, |it| it.after),
         }
     }
 
@@ -356,7 +363,7 @@ pub fn spare_ports([local, remote]: [&NatReport; 2]) -> Option<u32> {
     let [local, remote] = [local, remote].map(|nat| Side::of(nat, true));
     match choose(local, remote) {
         Strategy::OutOfReach => None,
-        Strategy::Fill => Some(guess::SPARE_OF_A_FILL),
+        Strategy::Fill => Some(fill::SPARE),
         Strategy::Prediction if remote.class == Class::Stable => {
             Some(prediction::WINDOW - prediction::ATTEMPTS)
         }

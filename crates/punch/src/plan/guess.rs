@@ -4,7 +4,7 @@ use p2pconnect_proto::CandidateKind;
 use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Addresses, Class, Classes, MAX_FILL, Planned, UNUSED_PORTS, paced, prediction};
+use super::{Addresses, Class, Planned, UNUSED_PORTS, paced};
 
 /// The most SYNs that guessing begins with.
 ///
@@ -24,10 +24,6 @@ const LEAST: u32 = 4;
 /// The same behind a NAT that has few ports, each of which it keeps for minutes: the peer has holes
 /// for all of them, and a SYN that is lost is repeated.
 const LEAST_OF_FEW: u32 = 1;
-
-/// How many ports of a sequence may have been given to others, or be left over, where a range is
-/// filled for one of them.
-pub(super) const SPARE_OF_A_FILL: u32 = 2;
 
 /// Opens holes from the fixed port to random ports of the peer's.
 pub(super) fn open_holes(
@@ -88,40 +84,6 @@ pub(super) fn try_ports(
         is_guess: true,
     };
     (0..).zip(&*drawn).map(guess).collect()
-}
-
-/// Connects from all of the own ports to the one that the peer has named.
-///
-/// Once all ports of a range are in use, the named one is; and all of them lead to the port that
-/// this side has named, which is in use on its own side by the same reason. Of a sequence, a port
-/// a little further on is meant, and the side that makes it uses those around it as well: there is
-/// no second try before the NAT forgets this one.
-pub(super) fn fill(classes: Classes, addresses: &Addresses<'_>) -> Vec<Planned> {
-    let Classes { local, remote } = classes;
-    let named = if prediction::counts_all(remote) {
-        prediction::predicted_port(remote, addresses, SPARE_OF_A_FILL)
-    } else {
-        addresses.predicted()
-    };
-    let Some(remote) = named else {
-        return Vec::new();
-    };
-    let count = if prediction::counts_all(local) {
-        2 * SPARE_OF_A_FILL + 1
-    } else {
-        local.ports().min(MAX_FILL)
-    };
-    let guess = |n| {
-        Some(Planned {
-            local: addresses.unused(n)?,
-            remote,
-            kind: CandidateKind::Predicted,
-            stage: 0,
-            after: paced(n),
-            is_guess: true,
-        })
-    };
-    (0..count).filter_map(guess).collect()
 }
 
 /// Returns how many connections it takes to meet one of [`BATCH`] holes among so many ports.

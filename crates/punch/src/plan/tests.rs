@@ -449,6 +449,63 @@ fn the_side_whose_syn_meets_silence_goes_first() {
     assert_eq!(after([Some(Dropped); 2]), [Duration::ZERO; 2]);
 }
 
+/// The first and the last moment of the SYNs of both sides.
+fn under_way(nats: [NatReport; 2]) -> [[Duration; 2]; 2] {
+    plans(nats, 1).map(|plan| {
+        assert_eq!(plan.strategy, Strategy::Fill);
+        let after = || plan.attempts.iter().map(|attempt| attempt.after);
+        let moments = [after().min(), after().max()].map(Option::unwrap_or_default);
+        // The plain pairs would take ports, too.
+        assert!(plan.plain_after > moments[1]);
+        assert!(plan.lasts_longer >= moments[0]);
+        moments
+    })
+}
+
+/// A SYN for which a NAT has no port left may take that of a SYN that has just met the peer's.
+#[test]
+fn no_syn_of_the_peers_comes_while_there_may_be_no_port_left() {
+    use UnsolicitedSyn::{Dropped, Reset};
+    let with = |nat: NatReport, unsolicited| NatReport { unsolicited, ..nat };
+    let dropped = |nat| with(nat, Some(Dropped));
+    let [small, large] = [random(3072, 3327), random(30_001, 32_016)];
+    let counts = varying(PortAssignment::Sequential { delta: 1 });
+    let on_the_way = Duration::from_millis(40);
+    for nats in [
+        [dropped(small), dropped(large)],
+        [dropped(large); 2],
+        [dropped(counts), dropped(small)],
+        [dropped(counts), dropped(large)],
+        [with(large, Some(Reset)), dropped(small)],
+        // Nobody knows what its NAT does whose process has just started.
+        [with(large, None), dropped(large)],
+    ] {
+        let sides = under_way(nats);
+        for (nat, [own, peers]) in nats.iter().zip([sides, [sides[1], sides[0]]]) {
+            if let Some(PortAssignment::Random { .. }) = nat.ports {
+                let sure = own[0] + (own[1] - own[0]) * 3 / 5;
+                // The way may be as short as it can be.
+                let done_before = peers[0] > own[1];
+                let come_before = peers[1] + on_the_way < sure;
+                assert!(done_before || come_before, "{sides:?}, {nats:?}");
+            }
+        }
+        // Where only the roles differ, so do the sides.
+        if nats[0] != nats[1] {
+            let [other, own] = under_way([nats[1], nats[0]]);
+            assert_eq!([own, other], sides, "{nats:?}");
+        }
+    }
+    // What is not dropped ends an attempt, so the SYNs leave together.
+    for unsolicited in [None, Some(Reset)] {
+        let [one, other] = under_way([with(large, unsolicited); 2]);
+        assert_eq!([one[0], other[0]], [Duration::ZERO; 2]);
+    }
+    // There is nothing to wait for.
+    let [one, other] = under_way([dropped(counts), dropped(large)]);
+    assert_eq!([one[0], other[0]], [Duration::ZERO; 2]);
+}
+
 #[test]
 fn the_lead_is_short_on_a_short_path() {
     let unsolicited = |answer| NatReport {
