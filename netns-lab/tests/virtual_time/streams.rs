@@ -284,6 +284,22 @@ fn a_closed_connection_forgets_an_end_that_never_closes() {
 }
 
 #[test]
+fn ends_that_close_at_the_same_moment_send_one_fin_each() {
+    let (mut world, a, b) = pair(near());
+    let (at_a, at_b) = connected(&mut world, a, b);
+    world.close(at_a).unwrap();
+    world.close(at_b).unwrap();
+    pass(&mut world, 61 * SECOND);
+    let log = world.log().to_string();
+    let fins = |from| {
+        let lines = log.lines().filter(|line| line.contains(from));
+        lines.filter(|line| line.contains(" F. ")).count()
+    };
+    assert_eq!([fins(" a -> core "), fins(" b -> core ")], [2, 2], "{log}");
+    assert!(world.connect(a, end(A), end(B)).is_ok());
+}
+
+#[test]
 fn a_syn_begins_anew_what_is_in_time_wait() {
     let (mut world, a, b) = pair(near());
     let listener = world.listen(b, 5000).unwrap();

@@ -188,6 +188,9 @@ impl Sender {
 
     /// Returns the piece that the windows have room for now, if any.
     pub(super) fn next_piece(&self) -> Option<Piece> {
+        if self.is_complete {
+            return None;
+        }
         let from = usize::try_from(distance(self.unacknowledged, self.next)).ok()?;
         let left = self.buffer.len().checked_sub(from)?;
         let usable = self.window.min(self.congestion.window).saturating_sub(from);
