@@ -236,14 +236,16 @@ impl Behaviour {
     /// If that is another address than before, the NAT has begun anew, and what others saw of the
     /// port is out of date: it would look as if the mapping depended on whom one asks.
     pub(crate) fn holds(&self, observation: Observation) {
+        self.learn(|facts| facts.hold(observation));
+    }
+
+    /// Takes in the same of the other punch port, which tells nothing unless it has been compared.
+    pub(crate) fn holds_other(&self, observation: Observation) {
         self.learn(|facts| {
-            let Observation { local, server, .. } = observation;
-            let mut known = facts.held.iter();
-            let known = known.find(|it| (it.local, it.server) == (local, server));
-            if known.is_some_and(|known| known.mapped != observation.mapped) {
-                facts.held.retain(|it| it.local != local);
+            facts.others.insert(observation.mapped.port());
+            if facts.held.iter().any(|it| it.local == observation.local) {
+                facts.hold(observation);
             }
-            facts.observe(observation);
         });
     }
 
@@ -418,6 +420,16 @@ impl Facts {
             Some(known) => *known = observation,
             None => self.held.push(observation),
         }
+    }
+
+    fn hold(&mut self, observation: Observation) {
+        let Observation { local, server, .. } = observation;
+        let mut known = self.held.iter();
+        let known = known.find(|it| (it.local, it.server) == (local, server));
+        if known.is_some_and(|known| known.mapped != observation.mapped) {
+            self.held.retain(|it| it.local != local);
+        }
+        self.observe(observation);
     }
 
     fn forget_samples(&mut self) {

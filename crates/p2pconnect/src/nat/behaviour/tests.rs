@@ -87,6 +87,21 @@ fn kept_ports_are_known_without_samples() {
     assert_eq!(behaviour.predict(10_000).1, address(10_000));
 }
 
+/// The two punch ports are not seen anew at the same moment.
+#[test]
+fn a_nat_that_begins_anew_is_not_judged_by_what_was_seen_before() {
+    let behaviour = behind([7000, 7000]);
+    let mapping = || behaviour.report().mapping;
+    assert_eq!(mapping(), Some(NatMapping::EndpointIndependent));
+    behaviour.holds_other(seen(40_001, 3478, 7001));
+    // The first server's answer is of before.
+    behaviour.observe(seen(40_001, 3478, 7001));
+    behaviour.observe(seen(40_001, 4433, 8001));
+    assert_eq!(mapping(), Some(NatMapping::AddressAndPortDependent));
+    behaviour.holds_other(seen(40_001, 3478, 8001));
+    assert_eq!(mapping(), Some(NatMapping::EndpointIndependent));
+}
+
 #[test]
 fn the_next_of_a_sequence_follows_the_newest_connection() {
     // The second server answered first, although it was asked last.

@@ -115,7 +115,8 @@ impl Shared {
                         learn(new);
                         self.recheck.notify();
                         recheck.mark_unchanged();
-                        alternates.mark_changed();
+                        // The primary port's holder compares both.
+                        self.alternates.change(|_| ());
                     }
                     Some(MappingEvent::Mapped(mapping)) => learn(mapping),
                     Some(MappingEvent::Lost { error }) => {
@@ -187,14 +188,15 @@ impl Shared {
             token,
             ..
         } = mapping;
+        let observation = Observation {
+            local,
+            server,
+            mapped,
+        };
         if punch_port == PunchPort::PRIMARY {
-            self.behaviour.holds(Observation {
-                local,
-                server,
-                mapped,
-            });
+            self.behaviour.holds(observation);
         } else {
-            self.behaviour.saw(mapped);
+            self.behaviour.holds_other(observation);
         }
         self.set(
             key,
