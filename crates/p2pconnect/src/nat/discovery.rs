@@ -11,7 +11,10 @@ use crate::{
     Status,
     machine::tcp,
     nat::{
-        behaviour::Behaviour, mappings::Mappings, network::Network, unused_ports::PREDICTED_BLOCK,
+        behaviour::Behaviour,
+        mappings::{KEEP_ALIVE, Mappings},
+        network::Network,
+        unused_ports::PREDICTED_BLOCK,
     },
     status::Observer,
 };
@@ -38,6 +41,10 @@ const SEQUENCE_PROBE_LIMIT: Duration = Duration::from_millis(800);
 /// anyway. Each probe takes the port that diallers have been told of, until they are told anew a
 /// round trip later, so more often would do harm as well.
 const SEQUENCE_PROBE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The longest pause before a server that has not answered is asked again which ports new
+/// connections get. It is a keep-alive's at first, and doubles.
+const MAX_SAMPLING_PAUSE: Duration = Duration::from_secs(960);
 
 /// For how long a sequence probe counts as recent: until the next one is due, and a little longer.
 const RECENT: Duration = Duration::from_secs(65);
@@ -88,14 +95,20 @@ async fn discover(
     behaviour.finish();
 }
 
-/// Asks on whenever the servers contradict each other later on, and probes a sequential allocator
-/// now and then.
+/// Asks on whenever the servers contradict each other later on or have not answered, and probes a
+/// sequential allocator now and then.
 async fn follow(network: Network, behaviour: &Behaviour) -> Infallible {
     let mut reports = behaviour.reports();
+    let mut pause = KEEP_ALIVE;
     loop {
         tokio::select! {
             () = reports.changed() => {
                 reports.mark_unchanged();
+                sample(network, behaviour).await;
+            }
+            // The server did not answer.
+            () = sleep_until(next_keepalive(&behaviour.host, pause)), if behaviour.samples_wanted() > 0 => {
+                pause = (pause * 2).min(MAX_SAMPLING_PAUSE);
                 sample(network, behaviour).await;
             }
             () = sleep_until(next_keepalive(&behaviour.host, SEQUENCE_PROBE_INTERVAL)), if behaviour.is_sequential() => {
