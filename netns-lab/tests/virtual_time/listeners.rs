@@ -118,6 +118,9 @@ fn the_host_chooses_what_an_attempt_leaves_open() {
     pass(&mut world, SECOND);
     let accepted = std::iter::from_fn(|| world.accept(listener));
     assert_eq!(accepted.count(), 20);
+    assert!(!world.is_tcp_end_free(b, anywhere(5000)));
+    world.close(listener).unwrap();
+    assert!(world.is_tcp_end_free(b, anywhere(5000)), "for a new one");
 }
 
 #[test]

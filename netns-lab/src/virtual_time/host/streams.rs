@@ -61,13 +61,24 @@ impl Host {
     }
 
     /// Returns whether no TCP socket of the host has a port at an address, or at any if that is
-    /// unspecified.
+    /// unspecified. Connections that a listener has taken are no hindrance to the next one
+    /// (`SO_REUSEADDR`).
     pub(in crate::virtual_time) fn is_tcp_end_free(&self, local: SocketAddr) -> bool {
         let has_it =
             |end: SocketAddr| end.port() == local.port() && addresses_overlap(end.ip(), local.ip());
         !self.tcp_ports.contains_key(&local.port())
             || !self.listeners.locals().any(has_it)
-                && !self.flows.keys().any(|flow| has_it(flow.local))
+                && !self
+                    .flows
+                    .iter()
+                    .any(|(flow, number)| has_it(flow.local) && !self.was_taken(*number))
+    }
+
+    /// Returns whether a connection came about by a listener.
+    fn was_taken(&self, number: u64) -> bool {
+        let connection = self.connections.get(&number);
+        let opened = connection.and_then(|it| it.tcb.opened());
+        matches!(opened, Some((Opening::Passive, _)))
     }
 
     /// Listens at all addresses of both families.

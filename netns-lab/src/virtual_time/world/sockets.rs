@@ -135,7 +135,7 @@ impl World {
     }
 
     /// Returns whether no TCP socket of a host has a port at an address, or at any of a family if
-    /// the address is unspecified.
+    /// the address is unspecified. Connections that a listener has taken are no hindrance.
     pub fn is_tcp_end_free(&self, host: HostId, local: SocketAddr) -> bool {
         self.host(host)
             .is_ok_and(|host| host.is_tcp_end_free(local))
