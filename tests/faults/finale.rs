@@ -64,7 +64,7 @@ impl Play {
         for one in 0..self.machines.len() {
             for other in one + 1..self.machines.len() {
                 let ended = self.dial(one, other).await;
-                self.judge(one, other, ended);
+                self.judge([one, other], ended, false);
                 self.pass(PAUSE).await;
                 let later = LATER_MS[(self.seed as usize + one + other) % LATER_MS.len()];
                 let crossing = async {
@@ -72,8 +72,8 @@ impl Play {
                     self.dial(one, other).await
                 };
                 let (theirs, ended) = tokio::join!(self.dial(other, one), crossing);
-                self.judge(other, one, theirs);
-                self.judge(one, other, ended);
+                self.judge([other, one], theirs, true);
+                self.judge([one, other], ended, true);
                 self.pass(PAUSE).await;
             }
         }
@@ -90,12 +90,15 @@ impl Play {
         timeout(DIAL_LIMIT + TALK_LIMIT, end).await.ok()?.ok()
     }
 
-    /// Returns whether somebody has to know the next port of a box beforehand. The oracle takes
-    /// that for certain, but knows no other users of a box: what a peer asks STUN servers, and a
-    /// dial of its own at the same moment, take ports too, and what was found out while packets
-    /// came out of order goes on to be believed.
-    fn needs_prediction(&self, one: usize, other: usize) -> bool {
-        let [one, other] = [one, other].map(|peer| Outside::of(self.ground.boxes(peer)));
+    /// Returns whether somebody has to know the next port of a box beforehand, and that is not
+    /// certain. The oracle knows no other users of a box, and a dial of a peer's own at the same
+    /// moment takes ports too. What was found out while packets came out of order on the way to the
+    /// box goes on to be believed.
+    fn may_mispredict(&self, peers: [usize; 2], crosses: bool) -> bool {
+        if !crosses && !peers.iter().any(|peer| self.reordered.contains(peer)) {
+            return false;
+        }
+        let [one, other] = peers.map(|peer| Outside::of(self.ground.boxes(peer)));
         let predicts = |of: &Outside, by: &Outside| {
             let counts = matches!(of.endpoint, Endpoint::Sequential(_));
             counts && by.filtering == Dependence::AddressAndPortDependent
@@ -104,11 +107,11 @@ impl Play {
     }
 
     /// Checks that what had to come of a dial did.
-    fn judge(&mut self, from: usize, to: usize, ended: Option<Ended>) {
+    fn judge(&mut self, [from, to]: [usize; 2], ended: Option<Ended>, crosses: bool) {
         self.look();
         let wire = &self.wire;
         let lacks_ports = |peer| wire.was_full(peer, self.whole) || wire.is_crowded(peer);
-        let due = match self.due(from, to) {
+        let due = match self.due(from, to, crosses) {
             Due::Connects if lacks_ports(from) || lacks_ports(to) => Due::Open,
             due => due,
         };
@@ -134,7 +137,7 @@ impl Play {
     }
 
     /// Returns what has to come of a dial.
-    fn due(&self, from: usize, to: usize) -> Due {
+    fn due(&self, from: usize, to: usize, crosses: bool) -> Due {
         if !self.machines[to].policy().admits(from) {
             return Due::Refused;
         }
@@ -143,7 +146,7 @@ impl Play {
             Outcome::Certain {
                 how: How::Filling, ..
             } => Due::Open,
-            Outcome::Certain { .. } if self.needs_prediction(from, to) => Due::Open,
+            Outcome::Certain { .. } if self.may_mispredict([from, to], crosses) => Due::Open,
             Outcome::Certain { .. } => Due::Connects,
             Outcome::Chance { .. } | Outcome::Impossible { .. } => Due::Open,
         }

@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     panic::{self, AssertUnwindSafe},
     sync::{Arc, Once},
@@ -20,7 +20,7 @@ use crate::{
     checks::{Broken, Checks, Tally, Violation},
     ground::{Ground, key, topology},
     machine::{DialOrder, Machine},
-    schedule::{Schedule, What},
+    schedule::{Link, Schedule, Trouble, What},
     server::Server,
     wire::Wire,
 };
@@ -52,6 +52,8 @@ pub(crate) struct Play {
     pub(crate) machines: Vec<Machine>,
     pub(crate) wire: Wire,
     pub(crate) seed: u64,
+    /// The peers whose packets came out of order at their box for a while.
+    pub(crate) reordered: BTreeSet<usize>,
     /// Since when the network is whole again.
     pub(crate) whole: Duration,
     wants_log: bool,
@@ -147,6 +149,7 @@ impl Play {
         let mut play = Self {
             wire: Wire::new(&ground),
             seed,
+            reordered: BTreeSet::new(),
             whole: Duration::ZERO,
             wants_log,
             agenda: agenda.collect(),
@@ -283,7 +286,12 @@ impl Play {
                 self.wire.note(&self.ground);
             }
             What::Cut { link, .. } => self.ground.set_up(link, false),
-            What::Trouble { link, trouble, .. } => self.ground.set_trouble(link, Some(trouble)),
+            What::Trouble { link, trouble, .. } => {
+                if let (Link::Inside(peer), Trouble::Reordering(_)) = (link, trouble) {
+                    self.reordered.insert(peer);
+                }
+                self.ground.set_trouble(link, Some(trouble));
+            }
             What::ServerRestart { is_polite, .. } => self.server.stop(is_polite),
             What::StunRestart { .. } => self.server.stop_stun(),
             What::Calendar { ahead_s } => {

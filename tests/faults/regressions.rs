@@ -4,8 +4,8 @@ use crate::schedule::{
     Link, Peer,
     Policy::Anyone,
     Schedule, Step,
-    Trouble::Reordering,
-    What::{Crash, Cut, Dial, Move, Reboot, StunRestart, Trouble},
+    Trouble::{Bursts, Jitter, Reordering},
+    What::{Crash, Cut, Dial, Move, Reboot, ServerRestart, StunRestart, Trouble},
 };
 
 /// Returns all of them, the oldest first.
@@ -16,6 +16,8 @@ pub(crate) fn all() -> Vec<Schedule> {
         answer_to_a_former_address(),
         block_of_ports_for_one_peer(),
         guesses_that_are_repeated(),
+        other_port_seen_before(),
+        questions_without_an_answer(),
     ]
 }
 
@@ -33,15 +35,7 @@ fn ports_of_a_former_address() -> Schedule {
                     gap_ms: 3000,
                 },
             },
-            Step {
-                at_us: 5_590_451,
-                what: Dial {
-                    from: 1,
-                    to: 2,
-                    limit_ms: 15_000,
-                    patience_ms: None,
-                },
-            },
+            dial(5_590_451, 1, 2),
         ],
     )
 }
@@ -91,15 +85,7 @@ fn answer_to_a_former_address() -> Schedule {
         2863,
         &[peer("public"), peer("next port²"), far],
         &[
-            Step {
-                at_us: 5_806_822,
-                what: Dial {
-                    from: 1,
-                    to: 2,
-                    limit_ms: 15_000,
-                    patience_ms: None,
-                },
-            },
+            dial(5_806_822, 1, 2),
             reboot(6_069_757, 1, true),
             reboot(7_632_911, 2, false),
         ],
@@ -130,15 +116,7 @@ fn guesses_that_are_repeated() -> Schedule {
         2503,
         &[peer("linux-masquerade"), peer("random of all²"), far],
         &[
-            Step {
-                at_us: 856_620,
-                what: Dial {
-                    from: 1,
-                    to: 2,
-                    limit_ms: 15_000,
-                    patience_ms: None,
-                },
-            },
+            dial(856_620, 1, 2),
             Step {
                 at_us: 1_099_232,
                 what: Cut {
@@ -152,6 +130,83 @@ fn guesses_that_are_repeated() -> Schedule {
             },
         ],
     )
+}
+
+/// The server restarts, and a NAT begins anew for one punch port after the other.
+fn other_port_seen_before() -> Schedule {
+    let far = |nat| Peer {
+        delay_ms: 150,
+        ..peer(nat)
+    };
+    let troubled = |at_us, link, trouble, for_ms| Step {
+        at_us,
+        what: Trouble {
+            link,
+            trouble,
+            for_ms,
+        },
+    };
+    Schedule::of(
+        512,
+        &[
+            peer("random ports¹"),
+            far("filters nothing"),
+            far("keeps ports, RST"),
+            far("juniper-cgn"),
+        ],
+        &[
+            restart(2_372_032, true, 1853),
+            Step {
+                at_us: 3_617_212,
+                what: Move {
+                    peer: 1,
+                    gap_ms: 3000,
+                },
+            },
+            troubled(4_071_997, Link::Access(3), Jitter(50), 3480),
+            dial(4_077_247, 1, 0),
+            troubled(4_200_911, Link::Server, Bursts(5), 5021),
+        ],
+    )
+}
+
+/// A peer comes to a network while no server answers which ports new connections get.
+fn questions_without_an_answer() -> Schedule {
+    Schedule::of(
+        1633,
+        &[peer("next port²"), peer("keeps ports, drops")],
+        &[
+            Step {
+                at_us: 6_037_587,
+                what: StunRestart { down_ms: 21_543 },
+            },
+            restart(6_193_924, false, 2599),
+            Step {
+                at_us: 8_828_730,
+                what: Move {
+                    peer: 0,
+                    gap_ms: 3000,
+                },
+            },
+        ],
+    )
+}
+
+/// Returns a dial without anything special.
+const fn dial(at_us: u64, from: usize, to: usize) -> Step {
+    let what = Dial {
+        from,
+        to,
+        limit_ms: 15_000,
+        patience_ms: None,
+    };
+    Step { at_us, what }
+}
+
+/// Returns a restart of the server.
+const fn restart(at_us: u64, is_polite: bool, down_ms: u64) -> Step {
+    let what = ServerRestart { is_polite, down_ms };
+    Step { at_us, what }
 }
 
 /// Returns a peer that is like most but for its NAT.
