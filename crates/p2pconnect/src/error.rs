@@ -261,8 +261,9 @@ pub enum DialError {
         /// The id that the peer has to allow.
         own_id: PeerId,
     },
-    /// What answers at the peer's address holds another key.
-    #[error("what answers at the peer's address is not the peer: {0}")]
+    /// What answers in the peer's place, at its address or by way of the coordinator, holds another
+    /// key.
+    #[error("what answers in the peer's place is not the peer: {0}")]
     WrongIdentity(Box<PunchReport>),
 }
 

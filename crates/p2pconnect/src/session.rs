@@ -26,7 +26,7 @@ use p2pconnect_host::{Host, clock};
 use p2pconnect_proto::{CandidateKind, NatReport};
 use p2pconnect_punch::{
     Action, CandidatePair, CheckId, ConnectFailure, Event, How, Input, Opened, PunchAgent,
-    PunchReport, Purpose, VerifyFailure,
+    PunchReport, Purpose, Verdict, VerifyFailure,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -248,17 +248,27 @@ impl Session {
                     return self.handover.finish(winner).await;
                 }
                 Some(Event::Failed(report)) => {
-                    let error = match self.withdrawn() {
-                        Some(Withdrawn::Begun) => SessionError::PeerLeft(report),
-                        Some(Withdrawn::Untouched) => SessionError::PeerBusy,
-                        Some(Withdrawn::Silent(silence)) => SessionError::PeerSilent(silence),
-                        None => SessionError::NoPath(report),
-                    };
+                    let error = self.explained(report);
                     self.leave_holes_open();
                     return self.handover.fail(error, self.signs());
                 }
                 None => self.wait(deadline, &mut local_nat).await,
             }
+        }
+    }
+
+    /// Returns why there is no connection, by what has been heard of the peer beside the attempts.
+    /// Somebody else's word that the peer gives up is none of the peer's.
+    fn explained(&self, mut report: Box<PunchReport>) -> SessionError {
+        if self.handover.handshake().is_with_another() {
+            report.verdict = Verdict::WrongIdentity;
+            return SessionError::NoPath(report);
+        }
+        match self.withdrawn() {
+            Some(Withdrawn::Begun) => SessionError::PeerLeft(report),
+            Some(Withdrawn::Untouched) => SessionError::PeerBusy,
+            Some(Withdrawn::Silent(silence)) => SessionError::PeerSilent(silence),
+            None => SessionError::NoPath(report),
         }
     }
 

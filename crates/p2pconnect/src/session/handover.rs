@@ -107,6 +107,11 @@ impl Handover {
         self.state = State::Awaited(handed);
     }
 
+    /// Returns the handshake by way of the coordinator.
+    pub(super) const fn handshake(&self) -> &CoordinatedHandshake {
+        &self.handshake
+    }
+
     pub(super) fn is_controlled(&self) -> bool {
         self.role == Role::Controlled
     }

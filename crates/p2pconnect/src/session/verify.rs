@@ -15,7 +15,7 @@ use p2pconnect_host::{ReadHalf, TcpStream, WriteHalf, clock};
 use p2pconnect_identity::{SecretKey, TlsConfigError, client_config, server_config};
 use p2pconnect_proto::{Opening, PEER_ALPN, Role, SessionToken, preamble::PreambleReader};
 use p2pconnect_punch::VerifyFailure;
-use rustls::{CertificateError, ClientConfig, ServerConfig, pki_types::ServerName};
+use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 use tokio::{
     io::AsyncWriteExt as _,
     sync::{Semaphore, SemaphorePermit, mpsc, watch},
@@ -29,7 +29,9 @@ use crate::{
     machine::tcp,
     session::path_faults::{PathFaults, probe},
     stream::{
-        coordinated_handshake::{CoordinatedHandshake, Progress, SERVER_NAME, TAG_LEN, Tags},
+        coordinated_handshake::{
+            CoordinatedHandshake, Progress, SERVER_NAME, TAG_LEN, Tags, classify,
+        },
         hearing::{Hearing, Hearings},
         parties::Parties,
         preamble::{Preamble, read_opening, stranger},
@@ -380,7 +382,7 @@ impl Verifier {
         let over = progress.wait_for(|progress| !matches!(progress, Progress::UnderWay));
         match timeout_at(until.into(), over).await.ok()?.as_deref().ok()? {
             Progress::Done(tags) => Some(tags.clone()),
-            Progress::UnderWay | Progress::Failed => None,
+            Progress::UnderWay | Progress::Failed(_) => None,
         }
     }
 
@@ -535,19 +537,4 @@ fn proof(tags: &Tags) -> io::Result<Vec<u8>> {
     let flight = &tags.last_flight;
     let len = u16::try_from(flight.len()).map_err(io::Error::other)?;
     Ok([&tags.ours[..], &len.to_be_bytes(), flight].concat())
-}
-
-fn classify(error: &io::Error) -> VerifyFailure {
-    let tls = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match tls {
-        Some(rustls::Error::InvalidCertificate(
-            CertificateError::ApplicationVerificationFailure,
-        )) => VerifyFailure::WrongIdentity,
-        Some(_) => VerifyFailure::Stranger,
-        None if error.kind() == io::ErrorKind::InvalidData => VerifyFailure::Stranger,
-        None if error.kind() == io::ErrorKind::TimedOut => VerifyFailure::TimedOut,
-        None => VerifyFailure::Closed,
-    }
 }

@@ -8,7 +8,8 @@ use std::{
 
 use p2pconnect_identity::{SecretKey, TlsConfigError, client_config, server_config};
 use p2pconnect_proto::{PEER_ALPN, PeerId, SessionToken, message::Flight};
-use rustls::pki_types::ServerName;
+use p2pconnect_punch::VerifyFailure;
+use rustls::{CertificateError, pki_types::ServerName};
 use subtle::ConstantTimeEq as _;
 use tokio::{
     sync::{mpsc, watch},
@@ -73,8 +74,8 @@ pub(crate) enum Progress {
     #[default]
     UnderWay,
     Done(Tags),
-    /// It will not end; each connection has to make its own.
-    Failed,
+    /// It will not end, for this reason; each connection has to make its own.
+    Failed(VerifyFailure),
 }
 
 /// How a peer withdraws from an introduction.
@@ -169,7 +170,7 @@ impl CoordinatedHandshake {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "no handshake by way of the coordinator");
-                    sender.send_replace(Progress::Failed);
+                    sender.send_replace(Progress::Failed(classify(&error)));
                 }
             }
         });
@@ -240,6 +241,12 @@ impl CoordinatedHandshake {
         *self.withdrawn.borrow()
     }
 
+    /// Tells whether somebody who holds another key has answered in the peer's place.
+    pub(crate) fn is_with_another(&self) -> bool {
+        let another = VerifyFailure::WrongIdentity;
+        matches!(*self.progress.borrow(), Progress::Failed(failure) if failure == another)
+    }
+
     /// Takes flights of the peer that came on a connection, and not by way of the coordinator.
     pub(crate) fn incoming(&self) -> mpsc::Sender<Vec<u8>> {
         self.incoming.clone()
@@ -283,6 +290,22 @@ impl CoordinatedHandshake {
                 }
             }
         }));
+    }
+}
+
+/// Says what an error of a handshake tells of the other side.
+pub(crate) fn classify(error: &io::Error) -> VerifyFailure {
+    let tls = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::InvalidCertificate(
+            CertificateError::ApplicationVerificationFailure,
+        )) => VerifyFailure::WrongIdentity,
+        Some(_) => VerifyFailure::Stranger,
+        None if error.kind() == io::ErrorKind::InvalidData => VerifyFailure::Stranger,
+        None if error.kind() == io::ErrorKind::TimedOut => VerifyFailure::TimedOut,
+        None => VerifyFailure::Closed,
     }
 }
 
@@ -335,7 +358,7 @@ mod tests {
         let mut progress = dialling.progress();
         let flight = match &*progress.wait_for(is_over).await.unwrap() {
             Progress::Done(tags) => tags.last_flight.to_vec(),
-            Progress::UnderWay | Progress::Failed => panic!("the dialler needs no more"),
+            Progress::UnderWay | Progress::Failed(_) => panic!("the dialler needs no more"),
         };
         // By the coordinator and on a connection, before the callee gets any time.
         for _ in 0..2 {

@@ -7,8 +7,8 @@ pub(super) const NO_COMMON_FAMILY: &str = "\
     names the coordinator by a host name that has both.";
 
 pub(super) const WRONG_IDENTITY: &str = "\
-    Somebody who holds another key answered in the peer's place, so the connection was not used. \
-    Check the peer id, and who runs the peer's network.";
+    Somebody who holds another key answered in the peer's place, and was not believed. Check the \
+    peer id, and who runs the coordinator and the peer's network.";
 
 pub(super) const INTERCEPTED: &str = "\
     Connections from this side are taken at once by somebody who is not the peer, at ports that have \

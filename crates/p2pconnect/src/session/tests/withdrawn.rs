@@ -1,4 +1,4 @@
-//! What a session does when its peer has withdrawn.
+//! What a session does when its peer has withdrawn, or is not the one at the other end.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,8 +9,8 @@ use std::{
 
 use p2pconnect_host::Host;
 use p2pconnect_identity::SecretKey;
-use p2pconnect_proto::{Candidate, NatReport, PunchPort, Role};
-use p2pconnect_punch::{Base, Introduced, PunchAgent, PunchConfig};
+use p2pconnect_proto::{Candidate, NatReport, PeerId, PunchPort, Role};
+use p2pconnect_punch::{Base, Introduced, PunchAgent, PunchConfig, Verdict};
 use tokio::{io::AsyncWriteExt as _, sync::oneshot, time::timeout};
 
 use super::{PATIENCE, TOKEN};
@@ -20,7 +20,7 @@ use crate::{
         Session, SessionError, handover::Handover, holes::Holes, inbound::Inbound, verify::Verifier,
     },
     stream::{
-        coordinated_handshake::{CoordinatedHandshake, Withdrawn},
+        coordinated_handshake::{CoordinatedHandshake, Progress, Withdrawn, wire},
         parties::Parties,
         path_ledger::PathLedger,
     },
@@ -35,14 +35,24 @@ fn closed() -> SocketAddr {
 
 /// A callee's session with a dialler at this address, and what tells it that the dialler has left.
 async fn called_by(remote: SocketAddr) -> (Session, Watched<Option<Withdrawn>>) {
-    let keys = [(); 2].map(|()| SecretKey::generate().unwrap());
-    let [dialler, callee] = &keys;
-    let (_dialling, hello) = CoordinatedHandshake::dialling(dialler, callee.peer_id())
+    let [dialler, callee] = [(); 2].map(|()| SecretKey::generate().unwrap());
+    let (_dialling, hello) = CoordinatedHandshake::dialling(&dialler, callee.peer_id())
         .await
         .unwrap();
-    let called = CoordinatedHandshake::called(callee, dialler.peer_id(), hello).unwrap();
+    let called = CoordinatedHandshake::called(&callee, dialler.peer_id(), hello).unwrap();
+    session(&callee, dialler.peer_id(), Role::Controlled, called, remote)
+}
+
+/// A session with a peer at this address, and what tells it that the peer has left.
+fn session(
+    key: &SecretKey,
+    peer: PeerId,
+    role: Role,
+    handshake: CoordinatedHandshake,
+    remote: SocketAddr,
+) -> (Session, Watched<Option<Withdrawn>>) {
     let introduced = Introduced {
-        role: Role::Controlled,
+        role,
         bases: vec![Base {
             address: closed(),
             punch_port: PunchPort::PRIMARY,
@@ -58,20 +68,20 @@ async fn called_by(remote: SocketAddr) -> (Session, Watched<Option<Withdrawn>>) 
     };
     let agent = PunchAgent::new(PunchConfig::default(), introduced, [0; 32], Instant::now());
     let parties = Parties {
-        own: callee.peer_id(),
-        peer: dialler.peer_id(),
-        role: Role::Controlled,
+        own: key.peer_id(),
+        peer,
+        role,
     };
-    let verifier = Verifier::new(callee, parties, TOKEN, &called).unwrap();
+    let verifier = Verifier::new(key, parties, TOKEN, &handshake).unwrap();
     let inbox = Arc::new(Inbound::new(Arc::default()))
-        .expect(TOKEN.opening(Role::Controlling), BTreeSet::from([remote]));
-    let leave = called.withdrawing();
+        .expect(TOKEN.opening(role.other()), BTreeSet::from([remote]));
+    let leave = handshake.withdrawing();
     let ledger = PathLedger {
-        peer: parties.peer,
+        peer,
         pair_rotation: Arc::default(),
         metrics: Arc::default(),
     };
-    let handover = Handover::new(parties.role, called, ledger);
+    let handover = Handover::new(role, handshake, ledger);
     let holes = Arc::new(Holes::new(Host::default()));
     let session = Session::new(agent, verifier, handover, inbox, holes);
     (session, leave)
@@ -126,4 +136,51 @@ async fn a_peer_that_is_heard_on_a_connection_is_there_until_that_ends() {
     let end = timeout(PATIENCE / 10, handing).await.unwrap().unwrap();
     assert!(matches!(end, Err(SessionError::PeerSilent(_))), "{end:?}");
     running.await.unwrap();
+}
+
+/// Both ends of a handshake of which one holds another key than it should, the dialler's first, when
+/// the other one has found that out.
+async fn with_an_impostor(impostor: Role) -> ([SecretKey; 3], [CoordinatedHandshake; 2]) {
+    let keys = [(); 3].map(|()| SecretKey::generate().unwrap());
+    let [dialler, callee, other] = &keys;
+    let [dials, is_called] = match impostor {
+        Role::Controlling => [other, callee],
+        Role::Controlled => [dialler, other],
+    };
+    let (mut dialling, hello) = CoordinatedHandshake::dialling(dials, callee.peer_id())
+        .await
+        .unwrap();
+    let mut called =
+        CoordinatedHandshake::called(is_called, dialler.peer_id(), hello).unwrap();
+    wire(&mut dialling, &mut called);
+    let mut progress = match impostor {
+        Role::Controlling => called.progress(),
+        Role::Controlled => dialling.progress(),
+    };
+    let failed = progress.wait_for(|it| matches!(it, Progress::Failed(_)));
+    drop(timeout(PATIENCE, failed).await.unwrap().unwrap());
+    (keys, [dialling, called])
+}
+
+#[tokio::test]
+async fn whoever_answers_by_way_of_the_coordinator_with_another_key_is_not_the_peer() {
+    for role in [Role::Controlling, Role::Controlled] {
+        let ([dialler, callee, _], [dialling, called]) = with_an_impostor(role.other()).await;
+        let (own, peer, handshake) = match role {
+            Role::Controlling => (&dialler, &callee, dialling),
+            Role::Controlled => (&callee, &dialler, called),
+        };
+        let (session, leave) = session(own, peer.peer_id(), role, handshake, closed());
+        // That it gives up is not the peer's word.
+        leave.set(Some(Withdrawn::Begun));
+        let (handed, handing) = oneshot::channel();
+        let running = session.run(Instant::now() + PATIENCE, unknown_nat(), handed);
+        timeout(PATIENCE, running).await.unwrap();
+        match handing.await.unwrap() {
+            Err(SessionError::NoPath(report)) => {
+                assert_eq!(report.verdict, Verdict::WrongIdentity, "{role:?}");
+            }
+            other => panic!("{role:?}: {other:?}"),
+        }
+    }
 }

@@ -93,7 +93,7 @@ impl Verifier {
         }
         match &*progress.wait_for(is_over).await.ok()? {
             Progress::Done(tags) => Some(tags.clone()),
-            Progress::UnderWay | Progress::Failed => None,
+            Progress::UnderWay | Progress::Failed(_) => None,
         }
     }
 }
