@@ -107,6 +107,10 @@ async fn a_dial_to_a_peer_that_was_killed_before_says_what_it_waits_for() {
     listen.wait_for("can be dialled").await;
     listen.signal("KILL").await;
     let other = Shell::beside(&shell);
+    // Before the coordinator has noticed.
+    let (status, said) = other.start(&["dial", "--wait=1s", &peer]).end().await;
+    assert_eq!(status.code(), Some(3), "{said}");
+    assert!(said.contains("the peer has not answered in the "), "{said}");
     let mut dial = other.start(&["dial", &peer]);
     dial.wait_for("no connection to the peer yet").await;
     let (status, said) = dial.end().await;

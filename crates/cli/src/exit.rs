@@ -80,7 +80,9 @@ pub(crate) fn of_dial(error: &DialError) -> u8 {
         DialError::Coordinator(error) => of_coordinator(error),
         DialError::TimedOut | DialError::Stun { .. } => UNREACHABLE,
         DialError::OwnId => USAGE,
-        DialError::Unavailable { .. } | DialError::PeerSilent(_) => UNAVAILABLE,
+        DialError::Unavailable { .. } | DialError::PeerSilent(_) | DialError::PeerUnheard(_) => {
+            UNAVAILABLE
+        }
         DialError::NoDirectPath(_)
         | DialError::Broken(_)
         | DialError::PeerBusy

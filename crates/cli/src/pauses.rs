@@ -54,6 +54,7 @@ pub(crate) fn dial_may_become_right(error: &DialError) -> bool {
         DialError::Coordinator(error) => coordinator_may_become_right(error),
         DialError::Unavailable { .. }
         | DialError::PeerSilent(_)
+        | DialError::PeerUnheard(_)
         | DialError::Stun { .. }
         | DialError::TimedOut => true,
         _ => false,

@@ -453,6 +453,7 @@ impl From<SessionError> for DialError {
             SessionError::PeerLeft(_) => Self::PeerLeft,
             SessionError::PeerBusy => Self::PeerBusy,
             SessionError::PeerSilent(silence) => Self::PeerSilent(silence),
+            SessionError::PeerUnheard(time) => Self::PeerUnheard(time),
         }
     }
 }

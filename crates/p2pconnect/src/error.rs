@@ -237,6 +237,13 @@ pub enum DialError {
         "the peer has gone without a word: the coordinator has heard nothing of it for {:.1} s", .0.as_secs_f64()
     )]
     PeerSilent(Duration),
+    /// Nothing has come from the peer since the coordinator introduced it, so long ago, when the
+    /// time of the dial was over: sooner than a coordinator notices that a peer has gone.
+    #[error(
+        "the peer has not answered in the {:.1} s since the coordinator introduced it; it may have gone without \
+         a word", .0.as_secs_f64()
+    )]
+    PeerUnheard(Duration),
     /// This machine ran out of something, so that nothing can be said of the peer.
     #[error("{0}")]
     Shortage(Shortage),
@@ -325,7 +332,11 @@ impl DialError {
     pub(crate) fn or_shortage(self, shortage: Option<Shortage>) -> Self {
         match (self, shortage) {
             (
-                Self::Broken(_) | Self::NoDirectPath(_) | Self::Ports(_) | Self::TimedOut,
+                Self::Broken(_)
+                | Self::NoDirectPath(_)
+                | Self::PeerUnheard(_)
+                | Self::Ports(_)
+                | Self::TimedOut,
                 Some(shortage),
             ) => Self::Shortage(shortage),
             (error, _) => error,

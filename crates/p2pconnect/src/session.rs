@@ -7,6 +7,7 @@ pub(crate) mod guess_budget;
 mod handover;
 pub(crate) mod holes;
 pub(crate) mod inbound;
+mod outcome;
 pub(crate) mod path_faults;
 mod seats;
 pub(crate) mod syn_budget;
@@ -15,7 +16,6 @@ pub(crate) mod verify;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -47,28 +47,16 @@ use crate::{
     stream::{
         coordinated_handshake::Withdrawn,
         opened_path::{OpenedPath, UsablePath},
-        punched::Punched,
     },
     sync::{Watched, Watcher},
 };
 pub(crate) use decision::Decision;
 pub(crate) use handover::Handover;
+pub(crate) use outcome::{Handed, Lost, SessionError};
 pub(crate) use syn_gate::SynGate;
 
 /// The most events of unconfirmed connections that wait for the session.
 const MAX_UNCONFIRMED: usize = 4;
-
-/// A connection, and what tells if it comes to nothing before the peer has answered on it, if that
-/// may be.
-#[derive(Debug)]
-pub(crate) struct Handed {
-    pub(crate) punched: Punched,
-    pub(crate) lost: Option<Lost>,
-}
-
-/// Tells why a connection that was used before the peer had answered on it has come to nothing, if
-/// the peer has not got what was sent. Without a word, the peer has answered, or may have got it.
-pub(crate) type Lost = oneshot::Receiver<SessionError>;
 
 /// What connections tell of the peer.
 #[derive(Debug, Clone, Copy)]
@@ -77,21 +65,6 @@ pub(crate) struct Signs {
     is_heard: bool,
     /// It may have taken one that is used, and what was sent on it.
     may_have_taken: bool,
-}
-
-/// Why a session ended without a connection.
-#[derive(Debug)]
-pub(crate) enum SessionError {
-    /// The agent found no path.
-    NoPath(Box<PunchReport>),
-    /// The connection broke while it was nominated.
-    Broken(io::Error),
-    /// The peer has given the introduction up. So much had been tried.
-    PeerLeft(Box<PunchReport>),
-    /// The peer has not taken the introduction up.
-    PeerBusy,
-    /// The coordinator has heard nothing of the peer for so long.
-    PeerSilent(Duration),
 }
 
 /// One introduction being turned into a connection.
@@ -113,6 +86,9 @@ pub(crate) struct Session {
     lingering: Arc<Lingering>,
     /// Whether the holes that it has left open are closed.
     over: Watched<bool>,
+    began: Instant,
+    /// Whether nothing has come from the peer until the time was over.
+    is_peer_unheard: bool,
     account: Account,
 }
 
@@ -180,6 +156,8 @@ impl Session {
             holes,
             lingering: Arc::default(),
             over: Watched::new(false),
+            began: clock::now(),
+            is_peer_unheard: false,
             account: Account::default(),
         }
     }
@@ -268,6 +246,7 @@ impl Session {
             Some(Withdrawn::Begun) => SessionError::PeerLeft(report),
             Some(Withdrawn::Untouched) => SessionError::PeerBusy,
             Some(Withdrawn::Silent(silence)) => SessionError::PeerSilent(silence),
+            None if self.is_peer_unheard => SessionError::PeerUnheard(clock::since(self.began)),
             None => SessionError::NoPath(report),
         }
     }
@@ -451,6 +430,8 @@ impl Session {
             () = sleep_until(wake_at.into()) => {
                 let now = clock::now();
                 if now >= deadline {
+                    let is_heard = self.signs().is_heard || self.handover.handshake().is_heard();
+                    self.is_peer_unheard = !is_heard;
                     self.agent.give_up(now);
                 } else {
                     self.agent.handle_timeout(now);

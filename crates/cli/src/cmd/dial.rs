@@ -155,7 +155,7 @@ impl Failed {
         let tells_less = match self.error.downcast_ref() {
             Some(DialError::TimedOut) => true,
             // There is no path to whoever has gone.
-            Some(DialError::NoDirectPath(_)) => {
+            Some(DialError::NoDirectPath(_) | DialError::PeerUnheard(_)) => {
                 let before = before.as_ref().and_then(|it| it.error.downcast_ref());
                 matches!(before, Some(DialError::PeerSilent(_)))
             }
@@ -407,6 +407,9 @@ mod tests {
         let late = || Failed::late(Limit::of(Duration::ZERO, None));
         assert_eq!(late().or_as_before(before()).status, exit::UNAVAILABLE);
         assert_eq!(late().or_as_before(None).status, exit::UNREACHABLE);
+        let unheard = failed(exit::UNAVAILABLE, DialError::PeerUnheard(Duration::ZERO));
+        let told = unheard.or_as_before(before()).error.to_string();
+        assert_eq!(told, silent().to_string());
         let no_path = || failed(exit::NO_PATH, no_path());
         assert_eq!(no_path().or_as_before(before()).status, exit::UNAVAILABLE);
         assert_eq!(no_path().or_as_before(None).status, exit::NO_PATH);

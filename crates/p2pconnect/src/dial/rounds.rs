@@ -123,11 +123,10 @@ pub(super) fn kept(
     is_cut_off: bool,
 ) -> Option<DialError> {
     match (found, error) {
-        (Some(whole @ DialError::NoDirectPath(_)), Some(DialError::NoDirectPath(_)))
-            if is_cut_off =>
-        {
-            Some(whole)
-        }
+        (
+            Some(whole @ DialError::NoDirectPath(_)),
+            Some(DialError::NoDirectPath(_) | DialError::PeerUnheard(_)),
+        ) if is_cut_off => Some(whole),
         (found, error) => error.or(found),
     }
 }
@@ -162,7 +161,10 @@ pub(super) fn is_final(error: &DialError, is_apart: bool) -> bool {
         DialError::NoDirectPath(report) if report.verdict == Verdict::Intercepted => true,
         // Predicted and guessed ports may be better ones next time.
         DialError::NoDirectPath(report) => is_proven(report) && !report.guessed,
-        DialError::Broken(_) | DialError::PeerBusy | DialError::PeerLeft => false,
+        DialError::Broken(_)
+        | DialError::PeerBusy
+        | DialError::PeerLeft
+        | DialError::PeerUnheard(_) => false,
         _ => true,
     }
 }
@@ -223,16 +225,18 @@ mod tests {
 
     #[test]
     fn a_round_that_is_cut_off_replaces_no_whole_one() {
-        let last = |is_cut_off| {
-            let [whole, cut] = [Verdict::LocalMappingVaries, Verdict::Silent];
-            let [whole, cut] = [whole, cut].map(|it| Some(failed(it, SEQUENCE)));
-            match kept(whole, cut, is_cut_off) {
+        let last = |cut, is_cut_off| {
+            let whole = failed(Verdict::LocalMappingVaries, SEQUENCE);
+            match kept(Some(whole), Some(cut), is_cut_off) {
                 Some(DialError::NoDirectPath(report)) => Some(report.verdict),
                 _ => None,
             }
         };
-        assert_eq!(last(true), Some(Verdict::LocalMappingVaries));
-        assert_eq!(last(false), Some(Verdict::Silent));
+        let silent = || failed(Verdict::Silent, SEQUENCE);
+        assert_eq!(last(silent(), true), Some(Verdict::LocalMappingVaries));
+        assert_eq!(last(silent(), false), Some(Verdict::Silent));
+        let unheard = DialError::PeerUnheard(MINIMUM);
+        assert_eq!(last(unheard, true), Some(Verdict::LocalMappingVaries));
         let busy = kept(Some(DialError::PeerBusy), None, false);
         assert!(matches!(busy, Some(DialError::PeerBusy)));
     }

@@ -473,7 +473,10 @@ impl Inner {
             Err(SessionError::Broken(_)) => self.metrics.failed(started, &[]),
             // It is counted when it begins anew.
             Err(
-                SessionError::PeerLeft(_) | SessionError::PeerBusy | SessionError::PeerSilent(_),
+                SessionError::PeerLeft(_)
+                | SessionError::PeerBusy
+                | SessionError::PeerSilent(_)
+                | SessionError::PeerUnheard(_),
             ) => {}
         }
         let (Role::Controlled, Err(SessionError::PeerLeft(report))) = (role, result) else {

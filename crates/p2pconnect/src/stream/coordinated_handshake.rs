@@ -2,7 +2,10 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -97,7 +100,7 @@ pub(crate) struct CoordinatedHandshake {
     outgoing: Option<mpsc::Receiver<Vec<u8>>>,
     incoming: mpsc::Sender<Vec<u8>>,
     /// Whether anything of the peer's handshake has come.
-    heard: bool,
+    heard: Arc<AtomicBool>,
     /// How the peer has withdrawn from the introduction, once it has.
     withdrawn: Watched<Option<Withdrawn>>,
     tasks: Vec<AbortOnDrop>,
@@ -142,8 +145,8 @@ impl CoordinatedHandshake {
             let stream = acceptor.accept(Transport::Coordinated(pipe)).await?;
             Ok(stream.into())
         };
-        let mut handshake = Self::start(handshake, end);
-        handshake.heard = true;
+        let handshake = Self::start(handshake, end);
+        handshake.heard.store(true, Ordering::Relaxed);
         if hello.is_empty() || handshake.incoming.try_send(hello).is_err() {
             tracing::debug!("no handshake by way of the coordinator");
         }
@@ -179,7 +182,7 @@ impl CoordinatedHandshake {
             stream,
             outgoing: Some(outgoing),
             incoming,
-            heard: false,
+            heard: Arc::default(),
             withdrawn: Watched::default(),
             tasks: vec![task],
         }
@@ -196,7 +199,7 @@ impl CoordinatedHandshake {
             return;
         };
         let incoming = self.incoming.clone();
-        let (withdrawn, mut heard) = (self.withdrawn.clone(), self.heard);
+        let (withdrawn, heard) = (self.withdrawn.clone(), Arc::clone(&self.heard));
         self.tasks.push(AbortOnDrop::spawn(async move {
             loop {
                 tokio::select! {
@@ -209,8 +212,10 @@ impl CoordinatedHandshake {
                         let bytes = match notice {
                             SessionNotice::Bytes(bytes) if !bytes.is_empty() => bytes,
                             SessionNotice::Bytes(_) => {
-                                let how = if heard { Withdrawn::Begun } else { Withdrawn::Untouched };
-                                withdrawn.set(Some(how));
+                                withdrawn.set(Some(match heard.load(Ordering::Relaxed) {
+                                    true => Withdrawn::Begun,
+                                    false => Withdrawn::Untouched,
+                                }));
                                 continue;
                             }
                             SessionNotice::Silent(silence) => {
@@ -218,7 +223,7 @@ impl CoordinatedHandshake {
                                 continue;
                             }
                         };
-                        heard = true;
+                        heard.store(true, Ordering::Relaxed);
                         if incoming.try_send(bytes).is_err() {
                             tracing::debug!("bytes of a handshake dropped");
                         }
@@ -239,6 +244,11 @@ impl CoordinatedHandshake {
     /// Returns how the peer has withdrawn from the introduction, if it has.
     pub(crate) fn has_withdrawn(&self) -> Option<Withdrawn> {
         *self.withdrawn.borrow()
+    }
+
+    /// Tells whether anything of the peer's handshake has come.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed)
     }
 
     /// Tells whether somebody who holds another key has answered in the peer's place.
@@ -282,9 +292,10 @@ impl CoordinatedHandshake {
         let Some(mut outgoing) = self.outgoing.take() else {
             return;
         };
-        let incoming = other.incoming.clone();
+        let (incoming, heard) = (other.incoming.clone(), Arc::clone(&other.heard));
         self.tasks.push(AbortOnDrop::spawn(async move {
             while let Some(bytes) = outgoing.recv().await {
+                heard.store(true, Ordering::Relaxed);
                 if incoming.send(bytes).await.is_err() {
                     return;
                 }

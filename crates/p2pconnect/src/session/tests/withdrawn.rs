@@ -184,3 +184,31 @@ async fn whoever_answers_by_way_of_the_coordinator_with_another_key_is_not_the_p
         }
     }
 }
+
+/// Returns why a dialler's session ends whose time is over at once.
+async fn cut_off(is_answered: bool) -> SessionError {
+    let [dialler, callee] = [(); 2].map(|()| SecretKey::generate().unwrap());
+    let (mut dialling, hello) = CoordinatedHandshake::dialling(&dialler, callee.peer_id())
+        .await
+        .unwrap();
+    let mut called = CoordinatedHandshake::called(&callee, dialler.peer_id(), hello).unwrap();
+    if is_answered {
+        wire(&mut dialling, &mut called);
+        let mut progress = dialling.progress();
+        let done = progress.wait_for(|it| matches!(it, Progress::Done(_)));
+        drop(timeout(PATIENCE, done).await.unwrap().unwrap());
+    }
+    let (peer, role) = (callee.peer_id(), Role::Controlling);
+    let (session, _leave) = session(&dialler, peer, role, dialling, closed());
+    let (handed, handing) = oneshot::channel();
+    session.run(Instant::now(), unknown_nat(), handed).await;
+    handing.await.unwrap().unwrap_err()
+}
+
+#[tokio::test]
+async fn a_peer_of_which_nothing_has_come_by_the_end_of_the_time_has_not_answered() {
+    let end = cut_off(false).await;
+    assert!(matches!(end, SessionError::PeerUnheard(_)), "{end:?}");
+    let end = cut_off(true).await;
+    assert!(matches!(end, SessionError::NoPath(_)), "{end:?}");
+}
