@@ -144,7 +144,8 @@ pub enum CoordinatorError {
     Silent(Duration),
     /// Nothing answers.
     #[error(
-        "the coordinator at {address} does not answer ({reason}); is it running, and is UDP to it open?"
+        "the coordinator at {address} does not answer ({}); is it running, and is UDP to it open?",
+        shown(reason)
     )]
     Unreachable {
         /// The address that was tried last.
@@ -304,8 +305,12 @@ impl Refused {
 }
 
 /// Shows as escapes what is no character to read: what a peer or a coordinator has sent must not
-/// move a terminal's cursor, nor make lines, nor turn the direction in which they are read.
+/// move a terminal's cursor, nor make lines, nor turn the direction in which they are read. Whoever
+/// gives no reason is said to give none.
 fn shown(reason: &str) -> String {
+    if reason.trim().is_empty() {
+        return "no reason given".to_owned();
+    }
     let is_format = |c| {
         matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e0fff}')
@@ -358,29 +363,40 @@ impl DialError {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_others_say_makes_no_lines_and_turns_none() {
-        let reason = "bye\n\u{1b}[2J\u{202e}txt.\u{2028}\u{200b}é".to_owned();
-        let said = [
-            CoordinatorError::Closed {
-                reason: reason.clone(),
-            }
-            .to_string(),
-            CoordinatorError::Lost {
-                reason: reason.clone(),
-            }
-            .to_string(),
-            CoordinatorError::Violation {
-                reason: reason.clone(),
+    /// Returns all errors that have the words of somebody else in them.
+    fn with_words(words: &str) -> [String; 5] {
+        let reason = words.to_owned();
+        let said = || reason.clone();
+        let address = ([192, 0, 2, 1], 1).into();
+        [
+            CoordinatorError::Closed { reason: said() }.to_string(),
+            CoordinatorError::Lost { reason: said() }.to_string(),
+            CoordinatorError::Violation { reason: said() }.to_string(),
+            CoordinatorError::Unreachable {
+                address,
+                reason: said(),
             }
             .to_string(),
             Refused::new(reason).to_string(),
-        ];
-        for said in said {
+        ]
+    }
+
+    #[test]
+    fn what_others_say_makes_no_lines_and_turns_none() {
+        for said in with_words("bye\n\u{1b}[2J\u{202e}txt.\u{2028}\u{200b}é") {
             assert!(
                 said.contains("bye\\n\\u{1b}[2J\\u{202e}txt.\\u{2028}\\u{200b}é"),
                 "{said}"
             );
+        }
+    }
+
+    #[test]
+    fn whoever_gives_no_reason_is_said_to_give_none() {
+        for words in ["", " \n"] {
+            for said in with_words(words) {
+                assert!(said.contains("no reason given"), "{said}");
+            }
         }
     }
 }
