@@ -34,6 +34,10 @@ pub const MAX_HANDSHAKE: usize = 4 * 1024;
 /// port and address family.
 pub const MAX_CLAIMS: usize = 4;
 
+/// The longest silence of a peer that a coordinator tells of, in milliseconds: its connection has
+/// ended by then.
+pub const MAX_SILENT_MS: u32 = 30_000;
+
 /// What a peer asks of its coordinator.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Request {
@@ -242,8 +246,19 @@ pub enum Notice {
 pub struct Silent {
     /// The introduction.
     pub session: SessionToken,
-    /// For how many milliseconds nothing has come from the other side.
+    /// For how many milliseconds nothing has come from the other side, at most [`MAX_SILENT_MS`].
     pub silent_ms: u32,
+}
+
+impl Silent {
+    /// Returns the notice with a silence that there can be.
+    #[must_use]
+    pub fn well_formed(self) -> Self {
+        Self {
+            silent_ms: self.silent_ms.min(MAX_SILENT_MS),
+            ..self
+        }
+    }
 }
 
 /// What a peer should know about the coordinator.

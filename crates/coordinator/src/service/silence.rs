@@ -165,7 +165,7 @@ async fn tell(connected: &ConnectedClient, silent_for: Duration) {
         info!(%peer, ?silent_for, waiting = waiting.len(), "peer is silent");
     }
     let silent_ms = u32::try_from(silent_for.as_millis()).unwrap_or(u32::MAX);
-    let notice = |session| Notice::Silent(Silent { session, silent_ms });
+    let notice = |session| Notice::Silent(Silent { session, silent_ms }.well_formed());
     tell_each(
         waiting
             .into_iter()

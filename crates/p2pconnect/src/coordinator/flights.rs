@@ -70,8 +70,9 @@ impl Flights {
 
     /// Tells a session that nothing has come from its other side.
     pub(crate) fn tell_of_silence(&self, silent: &Silent) {
-        let silence = Duration::from_millis(silent.silent_ms.into());
-        self.hand(silent.session, SessionNotice::Silent(silence));
+        let Silent { session, silent_ms } = silent.well_formed();
+        let silence = Duration::from_millis(silent_ms.into());
+        self.hand(session, SessionNotice::Silent(silence));
     }
 
     fn hand(&self, session: SessionToken, notice: SessionNotice) {
@@ -145,6 +146,18 @@ mod tests {
         flights.with(|waiting| {
             assert!(waiting.sessions.is_empty() && waiting.early.is_empty());
         });
+    }
+
+    #[tokio::test]
+    async fn a_silence_is_no_longer_than_a_connection_bears() {
+        let flights = Arc::new(Flights::default());
+        let session = SessionToken::from_bytes([1; 16]);
+        let mut waiting = flights.expect(session);
+        for (silent_ms, seconds) in [(17_000, 17), (u32::MAX, 30)] {
+            flights.tell_of_silence(&Silent { session, silent_ms });
+            let silence = SessionNotice::Silent(Duration::from_secs(seconds));
+            assert_eq!(waiting.next().await, Some(silence));
+        }
     }
 
     #[test]
