@@ -23,7 +23,6 @@
 //! - `hearsay`: what a coordinator tells of a peer, and what is believed of it
 //! - `restarting`: a coordinator that is killed and comes back
 //! - `one_family`: `serve` on a kernel without IPv6
-//! - `obedience`: what a coordinator says when it sends a peer away
 //! - `privileges`: what `serve` is allowed once it serves
 //! - `memory`: a stream does not grow with its bytes
 
@@ -44,7 +43,6 @@ mod hostile;
 mod journal;
 mod many;
 mod memory;
-mod obedience;
 mod one_family;
 mod privileges;
 mod redialling;

@@ -4,4 +4,5 @@
 
 mod behaviour;
 mod dials;
+mod obedience;
 mod seeds;

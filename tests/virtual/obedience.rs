@@ -1,7 +1,7 @@
 //! What a coordinator says when it sends a peer away is obeyed (PROTOCOL.md section 3).
 
 use std::{
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -9,19 +9,23 @@ use std::{
     time::Duration,
 };
 
-use p2pconnect::{CoordinatorAddr, CoordinatorError, DialError, Endpoint, SecretKey};
+use p2pconnect::{CoordinatorAddr, CoordinatorError, DialError, SecretKey};
 use p2pconnect_identity::server_config;
 use p2pconnect_proto::{
     COORDINATION_ALPN, close, codec,
     message::{Refusal, Response},
 };
-use quinn::{Connection, ConnectionError, VarInt, crypto::rustls::QuicServerConfig};
+use p2pconnect_tests::{kinds::PUBLIC, virtual_ground::VirtualGround};
+use quinn::{
+    Connection, ConnectionError, EndpointConfig, VarInt, crypto::rustls::QuicServerConfig,
+};
 use tokio::{sync::mpsc, task::JoinSet};
-
-use crate::world::address_of;
 
 /// How long each dial tries.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Where the coordinator is.
+const PORT: u16 = 4433;
 
 /// What a coordinator does with its clients.
 #[derive(Debug, Clone, Copy)]
@@ -47,13 +51,26 @@ struct Unwilling {
 }
 
 impl Unwilling {
-    fn start(manner: Manner) -> Self {
+    /// Starts on the host `b`.
+    fn start(ground: &VirtualGround, manner: Manner) -> Self {
         let key = SecretKey::generate().unwrap();
         let tls = server_config(&key, None, COORDINATION_ALPN).unwrap();
         let quic = Arc::new(QuicServerConfig::try_from(tls).unwrap());
         let config = quinn::ServerConfig::with_crypto(quic);
-        let endpoint = quinn::Endpoint::server(config, (Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-        let address = address_of(key.peer_id(), endpoint.local_addr().unwrap());
+        let host = ground.programs.host("b", 1);
+        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT));
+        let socket = host.udp_socket(any, None).unwrap();
+        let endpoint = host.quic_endpoint(socket, EndpointConfig::default(), Some(config));
+        let endpoint = endpoint.unwrap();
+        let ip = ground.programs.with(|world| {
+            let host = world.find_host("b").unwrap();
+            world.addresses(host)[0]
+        });
+        let address = CoordinatorAddr {
+            id: key.peer_id(),
+            host: ip.to_string(),
+            port: PORT,
+        };
         let asked = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&asked);
         let (closes, closed_with) = mpsc::unbounded_channel();
@@ -82,15 +99,17 @@ impl Unwilling {
     }
 
     /// Returns why a dial fails, and how often the coordinator was asked meanwhile.
-    async fn dial(manner: Manner) -> (CoordinatorError, usize) {
-        let coordinator = Self::start(manner);
-        let error = coordinator.refuse().await;
-        (error, coordinator.asked.load(Ordering::Relaxed))
+    fn dial(manner: Manner) -> (CoordinatorError, usize) {
+        VirtualGround::run(1, [PUBLIC.boxes; 2], async |ground| {
+            let coordinator = Self::start(&ground, manner);
+            let error = coordinator.refuse(&ground).await;
+            (error, coordinator.asked.load(Ordering::Relaxed))
+        })
     }
 
     /// Returns why a dial fails.
-    async fn refuse(&self) -> CoordinatorError {
-        let endpoint = Endpoint::builder().coordinator(self.address.clone());
+    async fn refuse(&self, ground: &VirtualGround) -> CoordinatorError {
+        let endpoint = ground.endpoint("a").coordinator(self.address.clone());
         let endpoint = endpoint.bind().await.unwrap();
         let nobody = SecretKey::generate().unwrap().peer_id();
         let error = endpoint.dial_within(nobody, PATIENCE).await.unwrap_err();
@@ -132,9 +151,9 @@ async fn behave(connection: &Connection, manner: Manner, asked: &AtomicUsize) {
     }
 }
 
-#[tokio::test]
-async fn who_breaks_the_protocol_does_not_try_the_same_again() {
-    let (error, asked) = Unwilling::dial(Manner::Close(close::PROTOCOL_VIOLATION)).await;
+#[test]
+fn who_breaks_the_protocol_does_not_try_the_same_again() {
+    let (error, asked) = Unwilling::dial(Manner::Close(close::PROTOCOL_VIOLATION));
     assert!(
         matches!(error, CoordinatorError::Violation { .. }),
         "{error}"
@@ -142,31 +161,31 @@ async fn who_breaks_the_protocol_does_not_try_the_same_again() {
     assert_eq!(asked, 1);
 }
 
-#[tokio::test]
-async fn a_coordinator_without_room_is_left_alone_for_some_seconds() {
-    let (error, asked) = Unwilling::dial(Manner::Close(close::OVERLOADED)).await;
+#[test]
+fn a_coordinator_without_room_is_left_alone_for_some_seconds() {
+    let (error, asked) = Unwilling::dial(Manner::Close(close::OVERLOADED));
     assert!(matches!(error, CoordinatorError::Overloaded), "{error}");
     assert_eq!(asked, 1);
 }
 
-#[tokio::test]
-async fn a_coordinator_that_shuts_down_has_time_to_come_back() {
-    let (error, asked) = Unwilling::dial(Manner::Close(close::GOING_AWAY)).await;
+#[test]
+fn a_coordinator_that_shuts_down_has_time_to_come_back() {
+    let (error, asked) = Unwilling::dial(Manner::Close(close::GOING_AWAY));
     assert!(matches!(error, CoordinatorError::GoingAway), "{error}");
     assert!(asked <= 3, "asked {asked} times");
 }
 
-#[tokio::test]
-async fn who_asks_too_much_asks_less() {
-    let (error, asked) = Unwilling::dial(Manner::Refuse).await;
+#[test]
+fn who_asks_too_much_asks_less() {
+    let (error, asked) = Unwilling::dial(Manner::Refuse);
     let expected = CoordinatorError::Refused(Refusal::TooMany).to_string();
     assert_eq!(error.to_string(), expected);
     assert!(asked <= 6, "asked {asked} times");
 }
 
-#[tokio::test]
-async fn what_this_side_does_not_understand_is_not_called_silence() {
-    let (error, asked) = Unwilling::dial(Manner::Babble).await;
+#[test]
+fn what_this_side_does_not_understand_is_not_called_silence() {
+    let (error, asked) = Unwilling::dial(Manner::Babble);
     assert!(matches!(error, CoordinatorError::Message(_)), "{error}");
     assert_eq!(asked, 1);
 }
@@ -181,21 +200,23 @@ const BAD_ANSWERS: [&[u8]; 5] = [
     &[0, 0, 0, 5, 1, 0, 0, 0, 3],
 ];
 
-#[tokio::test]
-async fn an_answer_that_makes_no_sense_ends_the_connection_and_is_not_asked_for_again() {
+#[test]
+fn an_answer_that_makes_no_sense_ends_the_connection_and_is_not_asked_for_again() {
     for frame in BAD_ANSWERS {
-        let mut coordinator = Unwilling::start(Manner::Answer(frame));
-        let error = coordinator.refuse().await;
-        assert!(
-            matches!(
-                error,
-                CoordinatorError::Message(_) | CoordinatorError::Answer
-            ),
-            "{frame:?}: {error}"
-        );
-        let code = coordinator.closed_with.recv().await;
-        assert_eq!(code, Some(close::PROTOCOL_VIOLATION.into()), "{frame:?}");
-        let asked = coordinator.asked.load(Ordering::Relaxed);
-        assert_eq!(asked, 1, "{frame:?}");
+        VirtualGround::run(1, [PUBLIC.boxes; 2], async |ground| {
+            let mut coordinator = Unwilling::start(&ground, Manner::Answer(frame));
+            let error = coordinator.refuse(&ground).await;
+            assert!(
+                matches!(
+                    error,
+                    CoordinatorError::Message(_) | CoordinatorError::Answer
+                ),
+                "{frame:?}: {error}"
+            );
+            let code = coordinator.closed_with.recv().await;
+            assert_eq!(code, Some(close::PROTOCOL_VIOLATION.into()), "{frame:?}");
+            let asked = coordinator.asked.load(Ordering::Relaxed);
+            assert_eq!(asked, 1, "{frame:?}");
+        });
     }
 }
