@@ -36,6 +36,8 @@ enum Manner {
     Babble,
     /// Refuses each request because there are too many.
     Refuse,
+    /// Answers nothing.
+    Ignore,
     /// Answers each request with a frame, and waits for the code by which that is called a fault.
     Answer(&'static [u8]),
 }
@@ -100,19 +102,24 @@ impl Unwilling {
 
     /// Returns why a dial fails, and how often the coordinator was asked meanwhile.
     fn dial(manner: Manner) -> (CoordinatorError, usize) {
+        Self::dial_for(PATIENCE, manner)
+    }
+
+    /// Does the same with a dial that tries for so long.
+    fn dial_for(patience: Duration, manner: Manner) -> (CoordinatorError, usize) {
         VirtualGround::run(1, [PUBLIC.boxes; 2], async |ground| {
             let coordinator = Self::start(&ground, manner);
-            let error = coordinator.refuse(&ground).await;
+            let error = coordinator.refuse(&ground, patience).await;
             (error, coordinator.asked.load(Ordering::Relaxed))
         })
     }
 
     /// Returns why a dial fails.
-    async fn refuse(&self, ground: &VirtualGround) -> CoordinatorError {
+    async fn refuse(&self, ground: &VirtualGround, patience: Duration) -> CoordinatorError {
         let endpoint = ground.endpoint("a").coordinator(self.address.clone());
         let endpoint = endpoint.bind().await.unwrap();
         let nobody = SecretKey::generate().unwrap().peer_id();
-        let error = endpoint.dial_within(nobody, PATIENCE).await.unwrap_err();
+        let error = endpoint.dial_within(nobody, patience).await.unwrap_err();
         let DialError::Coordinator(error) = error else {
             panic!("{error:?}");
         };
@@ -139,6 +146,13 @@ async fn behave(connection: &Connection, manner: Manner, asked: &AtomicUsize) {
             send.write_all(frame).await.unwrap();
             send.finish().unwrap();
             connection.closed().await;
+        }
+        Manner::Ignore => {
+            let mut unanswered = Vec::new();
+            while let Ok(request) = connection.accept_bi().await {
+                asked.fetch_add(1, Ordering::Relaxed);
+                unanswered.push(request);
+            }
         }
         Manner::Refuse => {
             let refused = codec::encode(&Response::Refused(Refusal::TooMany)).unwrap();
@@ -190,6 +204,13 @@ fn what_this_side_does_not_understand_is_not_called_silence() {
     assert_eq!(asked, 1);
 }
 
+#[test]
+fn a_coordinator_that_is_reached_and_answers_nothing_is_not_called_out_of_reach() {
+    let (error, asked) = Unwilling::dial_for(Duration::from_secs(6), Manner::Ignore);
+    assert!(matches!(error, CoordinatorError::Unanswered(_)), "{error}");
+    assert_eq!(asked, 2);
+}
+
 /// Frames that are no answer: an unknown response, one of another version, one with bytes behind
 /// it, one that is longer than any message, and one to another request.
 const BAD_ANSWERS: [&[u8]; 5] = [
@@ -205,7 +226,7 @@ fn an_answer_that_makes_no_sense_ends_the_connection_and_is_not_asked_for_again(
     for frame in BAD_ANSWERS {
         VirtualGround::run(1, [PUBLIC.boxes; 2], async |ground| {
             let mut coordinator = Unwilling::start(&ground, Manner::Answer(frame));
-            let error = coordinator.refuse(&ground).await;
+            let error = coordinator.refuse(&ground, PATIENCE).await;
             assert!(
                 matches!(
                     error,

@@ -142,6 +142,12 @@ pub enum CoordinatorError {
     /// There is a connection, but nothing comes over it any more.
     #[error("the coordinator has not answered for {} s; is UDP to it still open?", .0.as_secs())]
     Silent(Duration),
+    /// The coordinator is reached, but has answered nothing for so long.
+    #[error(
+        "the coordinator is reached, but has answered nothing for {} s; is it overloaded, or of another \
+         version?", .0.as_secs()
+    )]
+    Unanswered(Duration),
     /// Nothing answers.
     #[error(
         "the coordinator at {address} does not answer ({}); is it running, and is UDP to it open?",

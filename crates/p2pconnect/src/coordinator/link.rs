@@ -181,8 +181,9 @@ impl Link {
     /// Asks for something, and returns the answer.
     pub(super) async fn request(&self, request: &Request) -> Result<Response, CoordinatorError> {
         // The coordinator takes a few requests of a peer at a time; the others wait here.
+        let heard_before = self.heard();
         let opening = timeout(STREAM_LIMIT, self.connection.open_bi()).await;
-        let opened = opening.map_err(|_| CoordinatorError::Silent(STREAM_LIMIT))?;
+        let opened = opening.map_err(|_| self.unanswered(heard_before, STREAM_LIMIT))?;
         let (mut send, mut receive) = opened.map_err(|error| self.told(error))?;
         let heard_before = self.heard();
         let exchange = async {
@@ -209,13 +210,23 @@ impl Link {
                 if self.heard() == heard_before {
                     self.close_for(OwnClose::Silence(REQUEST_LIMIT));
                 }
-                Err(CoordinatorError::Silent(REQUEST_LIMIT))
+                Err(self.unanswered(heard_before, REQUEST_LIMIT))
             }
         }
     }
 
+    /// Says what is wrong where there is no answer for so long, by whether anything at all has come
+    /// meanwhile.
+    pub(super) fn unanswered(&self, heard_before: u64, limit: Duration) -> CoordinatorError {
+        if self.heard() == heard_before {
+            CoordinatorError::Silent(limit)
+        } else {
+            CoordinatorError::Unanswered(limit)
+        }
+    }
+
     /// Returns how many datagrams have come from the coordinator.
-    fn heard(&self) -> u64 {
+    pub(super) fn heard(&self) -> u64 {
         self.connection.stats().udp_rx.datagrams
     }
 }

@@ -306,10 +306,11 @@ impl Coordination {
     /// Cancel safe.
     pub(crate) async fn welcome(&self) -> Result<Welcome, CoordinatorError> {
         let mut welcome = self.welcome.clone();
+        let heard_before = self.link.heard();
         let mut found = match timeout(REQUEST_LIMIT, welcome.wait_for(Option::is_some)).await {
             Ok(Ok(found)) => found.clone().ok_or(CoordinatorError::Answer)?,
             Ok(Err(_)) => return Err(self.link.closed_reason()),
-            Err(_) => return Err(CoordinatorError::Silent(REQUEST_LIMIT)),
+            Err(_) => return Err(self.link.unanswered(heard_before, REQUEST_LIMIT)),
         };
         let surroundings =
             Surroundings::new(&Interfaces::of(&self.local_host), self.nat64.prefix());

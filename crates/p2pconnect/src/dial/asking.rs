@@ -207,5 +207,6 @@ fn is_gone(error: &CoordinatorError) -> bool {
             | CoordinatorError::Lost { .. }
             | CoordinatorError::Overloaded
             | CoordinatorError::Silent(_)
+            | CoordinatorError::Unanswered(_)
     )
 }

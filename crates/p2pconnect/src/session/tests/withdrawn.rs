@@ -150,8 +150,7 @@ async fn with_an_impostor(impostor: Role) -> ([SecretKey; 3], [CoordinatedHandsh
     let (mut dialling, hello) = CoordinatedHandshake::dialling(dials, callee.peer_id())
         .await
         .unwrap();
-    let mut called =
-        CoordinatedHandshake::called(is_called, dialler.peer_id(), hello).unwrap();
+    let mut called = CoordinatedHandshake::called(is_called, dialler.peer_id(), hello).unwrap();
     wire(&mut dialling, &mut called);
     let mut progress = match impostor {
         Role::Controlling => called.progress(),
