@@ -34,6 +34,8 @@ enum Manner {
     Close(u32),
     /// Sends a notice that is no message.
     Babble,
+    /// Sends such a notice and then the answer that the peer is not online.
+    BabbleAndAnswer,
     /// Refuses each request because there are too many.
     Refuse,
     /// Answers nothing.
@@ -135,9 +137,15 @@ async fn behave(connection: &Connection, manner: Manner, asked: &AtomicUsize) {
         }
         Manner::Babble => {
             asked.fetch_add(1, Ordering::Relaxed);
-            let mut stream = connection.open_uni().await.unwrap();
-            stream.write_all(&[0, 0, 0, 1, 255]).await.unwrap();
-            stream.finish().unwrap();
+            babble(connection).await;
+            connection.closed().await;
+        }
+        Manner::BabbleAndAnswer => {
+            asked.fetch_add(1, Ordering::Relaxed);
+            let (mut send, _receive) = connection.accept_bi().await.unwrap();
+            babble(connection).await;
+            let refused = codec::encode(&Response::Refused(Refusal::Unavailable)).unwrap();
+            send.write_all(&refused).await.unwrap();
             connection.closed().await;
         }
         Manner::Answer(frame) => {
@@ -163,6 +171,13 @@ async fn behave(connection: &Connection, manner: Manner, asked: &AtomicUsize) {
             }
         }
     }
+}
+
+/// Sends a notice that is no message.
+async fn babble(connection: &Connection) {
+    let mut stream = connection.open_uni().await.unwrap();
+    stream.write_all(&[0, 0, 0, 1, 255]).await.unwrap();
+    stream.finish().unwrap();
 }
 
 #[test]
@@ -199,9 +214,11 @@ fn who_asks_too_much_asks_less() {
 
 #[test]
 fn what_this_side_does_not_understand_is_not_called_silence() {
-    let (error, asked) = Unwilling::dial(Manner::Babble);
-    assert!(matches!(error, CoordinatorError::Message(_)), "{error}");
-    assert_eq!(asked, 1);
+    for manner in [Manner::Babble, Manner::BabbleAndAnswer] {
+        let (error, asked) = Unwilling::dial(manner);
+        assert!(matches!(error, CoordinatorError::Message(_)), "{error}");
+        assert_eq!(asked, 1);
+    }
 }
 
 #[test]

@@ -12,7 +12,10 @@ use p2pconnect_proto::{
     message::{Flight, Refusal, Request, Response},
 };
 use quinn::{ConnectionError, RecvStream};
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{sleep, timeout},
+};
 
 use crate::CoordinatorError;
 
@@ -36,13 +39,21 @@ const CHECK_ROUND_TRIPS: u32 = 4;
 /// How often it is looked whether something has come meanwhile.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
+/// How many answers may wait at a time until the notices before them are read; others wait for a
+/// place.
+const MAX_ASKING: usize = 8;
+
 /// A connection to a coordinator. Clones are the same connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
     connection: quinn::Connection,
     /// Why this side has closed it, unless the application has.
     closed_for: Arc<OnceLock<OwnClose>>,
+    reader: mpsc::Sender<CatchUp>,
 }
+
+/// What whoever reads the notices drops as soon as none that has come is left.
+pub(super) type CatchUp = oneshot::Sender<()>;
 
 /// Why this side closes a connection.
 #[derive(Debug, Clone)]
@@ -56,11 +67,15 @@ pub(super) enum OwnClose {
 }
 
 impl Link {
-    pub(super) fn new(connection: quinn::Connection) -> Self {
-        Self {
+    /// Returns a connection, and where whoever reads its notices is asked to catch up.
+    pub(super) fn new(connection: quinn::Connection) -> (Self, mpsc::Receiver<CatchUp>) {
+        let (reader, asked) = mpsc::channel(MAX_ASKING);
+        let link = Self {
             connection,
             closed_for: Arc::default(),
-        }
+            reader,
+        };
+        (link, asked)
     }
 
     #[cfg(test)]
@@ -195,7 +210,10 @@ impl Link {
             // Finishing fails only on a stream that is already finished.
             send.finish().map_err(|_| self.closed_reason())?;
             match read_message(&mut receive).await {
-                Ok(response) => response.ok_or_else(|| self.closed_reason()),
+                Ok(response) => {
+                    self.take_in_notices().await?;
+                    response.ok_or_else(|| self.closed_reason())
+                }
                 Err(error) => {
                     self.close_for(OwnClose::Malformed(error.clone()));
                     Err(error.into())
@@ -212,6 +230,20 @@ impl Link {
                 }
                 Err(self.unanswered(heard_before, REQUEST_LIMIT))
             }
+        }
+    }
+
+    /// Waits until the notices that have come are read: one that is no message counts before an
+    /// answer that has come behind it.
+    async fn take_in_notices(&self) -> Result<(), CoordinatorError> {
+        let (asking, caught_up) = oneshot::channel();
+        if self.reader.send(asking).await.is_ok() {
+            // It is dropped, and nothing is said.
+            drop(caught_up.await);
+        }
+        match self.closed_for.get() {
+            Some(OwnClose::Malformed(error)) => Err(error.clone().into()),
+            Some(OwnClose::Silence(_) | OwnClose::Unfit) | None => Ok(()),
         }
     }
 

@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::{
-    link::{Link, OwnClose, REQUEST_LIMIT, read_message},
+    link::{CatchUp, Link, OwnClose, REQUEST_LIMIT, read_message},
     servers,
 };
 use crate::{
@@ -269,7 +269,7 @@ impl Coordination {
         let (notices, receiver) = mpsc::channel(NOTICE_QUEUE);
         let (welcome_sender, welcome) = watch::channel(None);
         let flights = Arc::new(Flights::default());
-        let link = Link::new(connection);
+        let (link, mut catching_up) = Link::new(connection);
         let reader = link.clone();
         let sinks = Sinks {
             welcome: welcome_sender,
@@ -277,7 +277,7 @@ impl Coordination {
             flights: Arc::clone(&flights),
         };
         let reader = AbortOnDrop::spawn(async move {
-            if let Err(error) = read_notices(&reader, &sinks).await {
+            if let Err(error) = read_notices(&reader, &sinks, &mut catching_up).await {
                 tracing::warn!(%error, "coordinator sent a notice that is no message");
                 reader.close_for(OwnClose::Malformed(error));
             }
@@ -432,10 +432,15 @@ struct Sinks {
     flights: Arc<Flights>,
 }
 
-/// Takes in the coordinator's notices until the connection ends.
-async fn read_notices(link: &Link, sinks: &Sinks) -> Result<(), codec::DecodeError> {
-    while let Ok(mut stream) = link.accept_uni().await {
-        match read_message(&mut stream).await? {
+/// Takes in the coordinator's notices until the connection ends. Whoever wants to know when all
+/// that have come are taken in hears of it.
+async fn read_notices(
+    link: &Link,
+    sinks: &Sinks,
+    catching_up: &mut mpsc::Receiver<CatchUp>,
+) -> Result<(), codec::DecodeError> {
+    while let Ok(mut stream) = behind(link.accept_uni(), catching_up).await {
+        match behind(read_message(&mut stream), catching_up).await? {
             Some(Notice::Welcome(message)) => {
                 sinks.welcome.send_replace(Some(message.well_formed()));
             }
@@ -449,6 +454,18 @@ async fn read_notices(link: &Link, sinks: &Sinks) -> Result<(), codec::DecodeErr
         }
     }
     Ok(())
+}
+
+/// Waits for what comes next, and tells whoever asks meanwhile that it has not come yet.
+async fn behind<T>(next: impl Future<Output = T>, catching_up: &mut mpsc::Receiver<CatchUp>) -> T {
+    let mut next = std::pin::pin!(next);
+    loop {
+        tokio::select! {
+            biased;
+            next = &mut next => return next,
+            Some(asking) = catching_up.recv() => drop(asking),
+        }
+    }
 }
 
 #[cfg(test)]
