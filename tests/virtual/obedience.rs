@@ -3,13 +3,13 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use p2pconnect::{CoordinatorAddr, CoordinatorError, DialError, SecretKey};
+use p2pconnect::{CoordinatorAddr, CoordinatorError, DialError, SecretKey, Status};
 use p2pconnect_identity::server_config;
 use p2pconnect_proto::{
     COORDINATION_ALPN, close, codec,
@@ -49,6 +49,8 @@ struct Unwilling {
     address: CoordinatorAddr,
     /// Connections, or requests where it takes any.
     asked: Arc<AtomicUsize>,
+    /// What an endpoint has told of it.
+    told: Arc<Mutex<Vec<Status>>>,
     /// The codes that clients closed their connections with.
     closed_with: mpsc::UnboundedReceiver<VarInt>,
     _task: JoinSet<()>,
@@ -97,6 +99,7 @@ impl Unwilling {
         Self {
             address,
             asked,
+            told: Arc::default(),
             closed_with,
             _task: task,
         }
@@ -118,7 +121,10 @@ impl Unwilling {
 
     /// Returns why a dial fails.
     async fn refuse(&self, ground: &VirtualGround, patience: Duration) -> CoordinatorError {
+        let told = Arc::clone(&self.told);
+        let observer = move |status| told.lock().unwrap().push(status);
         let endpoint = ground.endpoint("a").coordinator(self.address.clone());
+        let endpoint = endpoint.observer(observer);
         let endpoint = endpoint.bind().await.unwrap();
         let nobody = SecretKey::generate().unwrap().peer_id();
         let error = endpoint.dial_within(nobody, patience).await.unwrap_err();
@@ -226,6 +232,20 @@ fn a_coordinator_that_is_reached_and_answers_nothing_is_not_called_out_of_reach(
     let (error, asked) = Unwilling::dial_for(Duration::from_secs(6), Manner::Ignore);
     assert!(matches!(error, CoordinatorError::Unanswered(_)), "{error}");
     assert_eq!(asked, 2);
+}
+
+#[test]
+fn it_is_told_once_that_a_dial_is_refused_for_now() {
+    let told = VirtualGround::run(1, [PUBLIC.boxes; 2], async |ground| {
+        let coordinator = Unwilling::start(&ground, Manner::Refuse);
+        coordinator.refuse(&ground, PATIENCE).await;
+        std::mem::take(&mut *coordinator.told.lock().unwrap())
+    });
+    let refusals = told.iter().filter_map(|status| match status {
+        Status::DialRefused { refusal, .. } => Some(*refusal),
+        _ => None,
+    });
+    assert_eq!(refusals.collect::<Vec<_>>(), [Refusal::TooMany]);
 }
 
 /// Frames that are no answer: an unknown response, one of another version, one with bytes behind

@@ -29,8 +29,9 @@ pub(crate) use self::{
 };
 use crate::{
     exit::{self, Exit},
-    report::{Reporter, Volume, escaped, millis},
+    report::{Reporter, Volume, millis},
     stdio,
+    words::escaped,
 };
 
 const STATUSES: &str = "\

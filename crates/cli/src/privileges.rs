@@ -3,7 +3,7 @@
 use anyhow::{Context as _, anyhow, bail};
 use nix::unistd::{Gid, Uid, User, geteuid, setgroups, setresgid, setresuid};
 
-use crate::{report::escaped, stdio};
+use crate::{stdio, words::escaped};
 
 /// The user that a server of root's becomes unless another one is named: it owns nothing.
 const USUAL: &str = "nobody";

@@ -14,7 +14,7 @@ use std::{
 };
 
 use p2pconnect::{
-    Connection, CoordinatorAddr, DialError, PeerId, PunchReport, Role, Status, Verdict,
+    Connection, CoordinatorAddr, DialError, PeerId, PunchReport, Refusal, Role, Status, Verdict,
 };
 use p2pconnect_proto::is_global;
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ use crate::{
     pump::Transferred,
     signals::{self, Signal},
     stderr, stdio,
-    words::{in_tenths, with_causes},
+    words::{escaped, in_tenths, with_causes},
 };
 
 /// Says on stderr what happens: lines for people, or JSON objects for programs.
@@ -152,6 +152,7 @@ impl Reporter {
                 candidates,
                 rtt_via_coordinator,
             } => self.punching(peer, *candidates, *rtt_via_coordinator),
+            Status::DialRefused { peer, refusal } => self.refused(peer, *refusal),
             Status::PeerBusy { peer } => self.busy(peer),
             Status::PunchFailed {
                 peer,
@@ -172,6 +173,17 @@ impl Reporter {
     fn facts(&self) -> MutexGuard<'_, Facts> {
         let facts = self.0.facts.lock();
         facts.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refused(&self, peer: &PeerId, refusal: Refusal) {
+        self.say(
+            "refused",
+            &json!({ "peer": peer.to_string(), "reason": refusal.to_string() }),
+            &format!(
+                "the coordinator refuses to introduce {peer} for now: {refusal}; it is asked again until it does, \
+                 or the time is over"
+            ),
+        );
     }
 
     fn busy(&self, peer: &PeerId) {
@@ -397,8 +409,9 @@ impl Reporter {
     /// peer that it has been introduced to, or else the introduction.
     pub(crate) fn unanswered(&self, peer: Option<&PeerId>, limit: Duration) {
         let lacking = match peer {
-            // It has answered that it is busy.
+            // It is known what is in the way.
             Some(_) if self.facts().is_peer_busy => return,
+            None if self.facts().is_refused => return,
             Some(_) => "connection",
             None => "introduction",
         };
@@ -521,20 +534,6 @@ impl Reporter {
         };
         stdio::say(line);
     }
-}
-
-/// Shows control characters as escapes, except for the ends of lines: what others have sent must
-/// not move a terminal's cursor.
-pub(crate) fn escaped(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() && c != '\n' {
-            shown.extend(c.escape_default());
-        } else {
-            shown.push(c);
-        }
-    }
-    shown
 }
 
 /// Adds fields to an object.

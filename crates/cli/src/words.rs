@@ -49,6 +49,20 @@ pub(crate) fn in_tenths(time: Duration) -> String {
     humantime::format_duration(rounded).to_string()
 }
 
+/// Shows control characters as escapes, except for the ends of lines: what others have sent must
+/// not move a terminal's cursor.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\n' {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;

@@ -46,6 +46,8 @@ pub(crate) struct Dial {
     began: Instant,
     deadline: Instant,
     counts: Counts,
+    /// Whether it has been told that the coordinator refuses the dial for now.
+    is_refusal_told: bool,
     /// What the rounds have found.
     found: Option<DialError>,
     /// While it exists, other dials of this key wait.
@@ -120,6 +122,7 @@ impl Dial {
             began: clock::now(),
             deadline,
             counts: Counts::default(),
+            is_refusal_told: false,
             found: None,
             alone: Alone::default(),
             lease: None,

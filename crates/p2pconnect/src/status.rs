@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use p2pconnect_proto::{NatReport, PeerId, Role};
+use p2pconnect_proto::{NatReport, PeerId, Role, message::Refusal};
 use p2pconnect_punch::PunchReport;
 
 /// What an endpoint is doing, for somebody who watches.
@@ -94,6 +94,14 @@ pub enum Status {
         candidates: usize,
         /// The round-trip time by way of the coordinator.
         rtt_via_coordinator: Duration,
+    },
+    /// The coordinator refuses a dial for now. It is asked again until it does not, or the dial's
+    /// time is over; told once for each dial.
+    DialRefused {
+        /// The peer that is dialled.
+        peer: PeerId,
+        /// What the coordinator says.
+        refusal: Refusal,
     },
     /// The peer that is dialled has no room for another connection. It is asked again until the
     /// dial's time is over, or there is room; told once for each dial.

@@ -4,7 +4,7 @@ use anyhow::anyhow;
 use clap::Args;
 use p2pconnect::CoordinatorAddr;
 
-use crate::{environment, report::escaped};
+use crate::{environment, words::escaped};
 
 #[derive(Debug, Args)]
 pub(crate) struct Coordinator {

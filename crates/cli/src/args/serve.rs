@@ -9,7 +9,7 @@ use clap::Args;
 use p2pconnect_proto::parse_host;
 
 use super::key::{KeyFile, Sharing};
-use crate::{environment, report::escaped};
+use crate::{environment, words::escaped};
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {

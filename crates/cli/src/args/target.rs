@@ -4,7 +4,7 @@ use std::fmt;
 
 use p2pconnect_proto::{InvalidHost, parse_host, parse_port};
 
-use crate::report::escaped;
+use crate::words::escaped;
 
 /// A TCP service, by its name or address.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,6 +17,8 @@ pub(super) struct Facts {
     pub(super) is_repeated: bool,
     /// Whether a peer that is dialled has said that it has no room.
     pub(super) is_peer_busy: bool,
+    /// Whether the coordinator has refused a dial for now.
+    pub(super) is_refused: bool,
     /// Whether any address of this machine is seen as another one, once one is seen.
     is_translated: Option<bool>,
     /// The failure that people were told last.
@@ -64,6 +66,10 @@ impl Facts {
             Status::MappingChanged { local, new, .. } => local != new,
             Status::PeerBusy { .. } => {
                 self.is_peer_busy = true;
+                return;
+            }
+            Status::DialRefused { .. } => {
+                self.is_refused = true;
                 return;
             }
             _ => return,

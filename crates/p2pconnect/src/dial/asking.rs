@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout_at};
 
 use super::Dial;
 use crate::{
-    CoordinatorError, DialError,
+    CoordinatorError, DialError, Status,
     coordinator::requests::{Coordination, DialAnswer},
     dial::rounds::BUSY_PAUSE,
     introduction::{
@@ -77,10 +77,11 @@ struct Asked {
 impl Dial {
     /// Asks for an introduction, again and again while the coordinator is told to do too much at
     /// a time, or has gone: it may be back soon.
-    pub(super) async fn ask(&self, lease: &PortSetLease) -> Result<Arrangement, DialError> {
+    pub(super) async fn ask(&mut self, lease: &PortSetLease) -> Result<Arrangement, DialError> {
         let (peer, deadline) = (self.peer, self.deadline);
         let (handshake, hello) = CoordinatedHandshake::dialling(&self.inner.key, peer).await?;
-        let mut gone = None;
+        // Why it is asked again.
+        let mut again = None;
         let mut busy_pause = BUSY_PAUSE;
         loop {
             let outstanding = self.inner.glare_table.begin_dial(peer);
@@ -96,12 +97,12 @@ impl Dial {
                 Ok(Ok(asked)) => asked,
                 Ok(Err(error)) if is_gone(&error) && self.may_come_back() && is_in_time(pause) => {
                     drop(outstanding);
-                    gone = Some(error);
+                    again = Some(error);
                     sleep(pause).await;
                     continue;
                 }
                 Ok(Err(error)) => return Err(error.into()),
-                Err(_) => return Err(gone.map_or(DialError::TimedOut, DialError::from)),
+                Err(_) => return Err(again.map_or(DialError::TimedOut, DialError::from)),
             };
             match answer {
                 // Somebody else, or one who dials as well, was not asked for.
@@ -125,8 +126,13 @@ impl Dial {
                     None if is_in_time(pause) => sleep(pause).await,
                     None => return Err(DialError::TimedOut),
                 },
-                Err(Refusal::TooMany) if is_in_time(pause) => {
+                Err(refusal @ Refusal::TooMany) if is_in_time(pause) => {
                     drop(outstanding);
+                    again = Some(CoordinatorError::Refused(refusal));
+                    if !std::mem::replace(&mut self.is_refusal_told, true) {
+                        let refused = Status::DialRefused { peer, refusal };
+                        self.inner.observer.tell(refused);
+                    }
                     sleep(pause).await;
                     busy_pause = (busy_pause * 2).min(MAX_BUSY_PAUSE);
                 }
