@@ -144,6 +144,34 @@ fn nothing_is_told_to_have_come_that_has_not() {
     }
 }
 
+/// Returns how many addresses a dial says that it connects to, for each introduction.
+async fn targets_of_a_fresh_dial(ground: &VirtualGround) -> Vec<usize> {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let telling = Arc::clone(&told);
+    let observer = move |status| {
+        if let Status::Punching { candidates, .. } = status {
+            telling.lock().unwrap().push(candidates);
+        }
+    };
+    let listener = ground.endpoint("b").allow(DialPolicy::Anyone);
+    let listener = listener.bind().await.unwrap();
+    tokio::time::sleep(SETTLING).await;
+    let dialler = ground.endpoint("a").observer(observer);
+    let dialler = dialler.bind().await.unwrap();
+    dialler.dial(listener.peer_id()).await.unwrap();
+    std::mem::take(&mut *told.lock().unwrap())
+}
+
+#[test]
+fn a_dial_tells_of_all_addresses_that_it_connects_to() {
+    let boxes = [DROPS, RANDOM_PER_DESTINATION].map(|it| it.boxes);
+    let told = VirtualGround::run(1, boxes, async |ground| {
+        targets_of_a_fresh_dial(&ground).await
+    });
+    // The peer's own address and its NAT's, and a hole for each port that it may come from.
+    assert!(told.iter().all(|it| (600..700).contains(it)), "{told:?}");
+}
+
 /// How often a cloud's machine with 32 ports is dialled within the two minutes for which its NAT
 /// keeps each.
 const IN_A_ROW: usize = 10;

@@ -216,7 +216,8 @@ impl Reporter {
                 "relayed_rtt_ms": millis(rtt_via_coordinator),
             }),
             &match candidates {
-                0 => "waiting for the peer, of which no address is known".to_owned(),
+                0 => "waiting for the peer, of which no address is known that can be connected to"
+                    .to_owned(),
                 1 => "connecting to an address of the peer, which does the same".to_owned(),
                 _ => {
                     format!("connecting to {candidates} addresses of the peer, which does the same")

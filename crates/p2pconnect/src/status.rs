@@ -90,7 +90,7 @@ pub enum Status {
     Punching {
         /// The peer.
         peer: PeerId,
-        /// How many of the peer's addresses are tried.
+        /// How many of the peer's addresses are tried, guessed ones included.
         candidates: usize,
         /// The round-trip time by way of the coordinator.
         rtt_via_coordinator: Duration,

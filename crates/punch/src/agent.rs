@@ -12,6 +12,7 @@ use crate::{
     Action, CheckId, Event, How, Input, Introduced, Opened, PunchConfig, VerifyFailure,
     checklist::Checklist,
     nomination::{Connection, Connections, Source, Verification},
+    pair::DialledBy,
     plan::{Plan, Strategy},
     schedule::{Redialler, Timing},
 };
@@ -217,6 +218,17 @@ impl PunchAgent {
     pub fn guesses(&self) -> u32 {
         let guesses = self.checklist.iter().filter(|pair| pair.is_guess).count();
         u32::try_from(guesses).unwrap_or(u32::MAX)
+    }
+
+    /// Returns how many of the peer's addresses it connects to, guessed ones included.
+    #[must_use]
+    pub fn targets(&self) -> usize {
+        let dialled = self.checklist.iter();
+        let dialled = dialled.filter(|pair| pair.dialled_by != DialledBy::Peer);
+        dialled
+            .map(|pair| pair.pair.remote)
+            .collect::<BTreeSet<_>>()
+            .len()
     }
 
     /// Tells whether it opens holes from one port, for a peer whose ports are guessed or predicted:

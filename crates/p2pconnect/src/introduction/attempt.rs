@@ -124,6 +124,12 @@ struct Begun {
 }
 
 impl Begun {
+    /// Returns who connects, this side having that id.
+    const fn parties(&self, own: PeerId) -> Parties {
+        let Self { peer, role, .. } = *self;
+        Parties { own, peer, role }
+    }
+
     /// Returns how the attempt is made, as soon as that is known.
     async fn config(
         &self,
@@ -363,23 +369,18 @@ impl Inner {
         let circumstances =
             Circumstances::new(&vantage, &self.mappings.known(), &candidates, known);
         let (translated, may_be_reached) = self.prepare(&mut candidates, &vantage, coordinator);
-        let flights = coordination.expect_flights(session);
-        handshake.connect(session, coordination, flights);
+        handshake.connect(session, coordination);
         let remotes = fixed_addresses(&candidates);
         let shared = begun.shared_addresses(&candidates, [&advertised.nat, &nat]);
         let kinds = candidates.iter().map(|it| (it.address, it.kind)).collect();
         let inbox = self.inbound.expect(session.opening(role.other()), remotes);
-        self.tell_of_begin(&begun, candidates.len());
+        self.tell_of_introduction(&begun);
 
         let ports = lease.ports().unwrap_or(&self.ports);
         let routes = gather::routes(&self.host, &candidates);
         let mut bases = gather::bases(ports, advertised.unused, &routes, coordinator);
         let nats = [&advertised.nat, &nat];
-        let parties = Parties {
-            own: self.key.peer_id(),
-            peer,
-            role,
-        };
+        let parties = begun.parties(self.key.peer_id());
         // Until this introduction is over.
         let rotation = &self.pair_rotation;
         let _begun = rotation.take(parties, nats, &mut bases, &mut candidates);
@@ -399,6 +400,7 @@ impl Inner {
         let (agent, reservation) = self.guess_budget.reserve(peer, config, |config| {
             PunchAgent::new(config, introduced, self.host.random_seed(), begun.started)
         });
+        self.tell_of_begin(&begun, agent.targets());
         let verifier = self.verifier(&begun, parties, session, &handshake)?;
         let handover = self.handover(parties, handshake, decision, predecessors);
         let session = Session::new(agent, verifier, handover, inbox, self.guess_budget.holes())
@@ -429,26 +431,30 @@ impl Inner {
         (translated, is_named && candidates.is_empty())
     }
 
-    fn tell_of_begin(&self, begun: &Begun, candidates: usize) {
-        let Begun {
-            peer,
-            role,
-            rtt_via_coordinator,
-            is_held,
-            ..
-        } = *begun;
+    fn tell_of_introduction(&self, begun: &Begun) {
+        let Begun { peer, role, .. } = *begun;
         if role == Role::Controlled {
             self.pending_failures.introduced(peer);
         }
-        if is_held {
-            return;
+        if !begun.is_held {
+            self.observer.tell(Status::Introduced { peer, role });
         }
-        self.observer.tell(Status::Introduced { peer, role });
-        self.observer.tell(Status::Punching {
+    }
+
+    /// Tells of how many addresses of the peer are connected to, as soon as that is planned.
+    fn tell_of_begin(&self, begun: &Begun, candidates: usize) {
+        let Begun {
             peer,
-            candidates,
             rtt_via_coordinator,
-        });
+            ..
+        } = *begun;
+        if !begun.is_held {
+            self.observer.tell(Status::Punching {
+                peer,
+                candidates,
+                rtt_via_coordinator,
+            });
+        }
     }
 
     /// Counts an attempt, and says that a dialler has found no way, if it gave up only when there

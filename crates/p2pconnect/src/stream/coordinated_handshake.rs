@@ -21,10 +21,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use crate::{
-    coordinator::{
-        flights::{Incoming, SessionNotice},
-        requests::Coordination,
-    },
+    coordinator::{flights::SessionNotice, requests::Coordination},
     machine::task::AbortOnDrop,
     stream::{
         handshake_pipe::{CoordinatorEnd, HandshakePipe},
@@ -189,15 +186,11 @@ impl CoordinatedHandshake {
     }
 
     /// Lets the bytes of the handshake pass by way of the coordinator from now on.
-    pub(crate) fn connect(
-        &mut self,
-        session: SessionToken,
-        coordination: Arc<Coordination>,
-        mut flights: Incoming,
-    ) {
+    pub(crate) fn connect(&mut self, session: SessionToken, coordination: Arc<Coordination>) {
         let Some(mut outgoing) = self.outgoing.take() else {
             return;
         };
+        let mut flights = coordination.expect_flights(session);
         let incoming = self.incoming.clone();
         let (withdrawn, heard) = (self.withdrawn.clone(), Arc::clone(&self.heard));
         self.tasks.push(AbortOnDrop::spawn(async move {
