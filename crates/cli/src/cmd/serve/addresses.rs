@@ -30,7 +30,8 @@ impl Addresses {
     ///
     /// # Errors
     ///
-    /// An address that was named and that the machine does not have.
+    /// An address that was named and that the machine does not have, or that is the broadcast
+    /// address of a network.
     pub(super) fn wanted(options: &args::Serve) -> anyhow::Result<Self> {
         let wanted = Self::of(options.listen, &options.stun);
         let addresses = match has_ipv6() {
@@ -38,14 +39,17 @@ impl Addresses {
             false => wanted.ipv4_only()?,
         };
         let stun = addresses.stun.iter().map(|it| ("--stun", it));
-        let missing = [("--listen", &addresses.listen)]
-            .into_iter()
-            .chain(stun)
-            .find(|(_, address)| is_elsewhere(**address));
-        if let Some((option, address)) = missing {
+        for (option, address) in [("--listen", &addresses.listen)].into_iter().chain(stun) {
+            let why = match address {
+                _ if is_elsewhere(*address) => "this machine has no such address",
+                _ if is_broadcast(*address) => {
+                    "it is the broadcast address of a network, where no peer can reach this machine"
+                }
+                _ => continue,
+            };
             bail!(
-                "{address} cannot be listened on: this machine has no such address; name a port alone, {option} {}, \
-                 to listen on all addresses, and give peers the one that leads here",
+                "{address} cannot be listened on: {why}; name a port alone, {option} {}, to listen on all addresses, \
+                 and give peers the one that leads here",
                 address.port()
             );
         }
@@ -110,6 +114,18 @@ fn is_elsewhere(mut address: SocketAddr) -> bool {
     UdpSocket::bind(address).is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
 }
 
+/// Tells whether an address that this machine has is that of all in a network. The system lets
+/// servers listen there, but asks whoever sends there for a permission that nobody has asked for.
+fn is_broadcast(address: SocketAddr) -> bool {
+    let target = SocketAddr::new(address.ip().to_canonical(), address.port().max(1));
+    if target.is_ipv6() {
+        return false;
+    }
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
+    let connected = socket.and_then(|socket| socket.connect(target));
+    connected.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+}
+
 fn all_of_ipv4(port: u16) -> SocketAddr {
     (Ipv4Addr::UNSPECIFIED, port).into()
 }
@@ -130,6 +146,19 @@ mod tests {
         assert_eq!(stun(&[], v6(4433)), [v6(DEFAULT_PORT), v4(DEFAULT_PORT)]);
         assert_eq!(stun(&[], v4(4433)), [v4(DEFAULT_PORT)]);
         assert_eq!(stun(&[v6(9), v4(9)], v6(4433)), [v6(9), v4(9)]);
+    }
+
+    #[test]
+    fn nobody_listens_on_the_broadcast_address_of_a_network() {
+        for (address, is_one) in [
+            ("127.255.255.255:9", true),
+            ("[::ffff:127.255.255.255]:0", true),
+            ("127.0.0.1:9", false),
+            ("0.0.0.0:9", false),
+            ("[::1]:9", false),
+        ] {
+            assert_eq!(is_broadcast(address.parse().unwrap()), is_one, "{address}");
+        }
     }
 
     #[test]
