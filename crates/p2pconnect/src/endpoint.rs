@@ -130,6 +130,19 @@ impl Endpoint {
         self.incoming.as_ref()?.lock().await.recv().await
     }
 
+    /// Tells the observer at once of failed introductions
+    /// ([`PunchFailed`](crate::Status::PunchFailed)) that it would be told of some seconds later,
+    /// if their diallers have not begun anew. [`close`](Self::close) does the same; whoever says a
+    /// last word may want to hear of these before.
+    pub fn tell_of_failures(&self) {
+        let Inner {
+            pending_failures,
+            observer,
+            ..
+        } = &*self.inner;
+        pending_failures.tell_all(observer);
+    }
+
     /// Gives up what only further connections need: those to the coordinator and to the STUN
     /// servers. Nobody can be dialled afterwards, or dial this endpoint. Connections that have been
     /// [confirmed](Connection::confirmed) live on, and a router goes on forwarding ports until the
@@ -156,6 +169,7 @@ impl Endpoint {
     /// If it is dropped before it is done, the coordinator sends diallers here for up to half a
     /// minute more, and a router forwards its ports until its lease ends, after 20 minutes at most.
     pub async fn close(self) {
+        self.tell_of_failures();
         let Self {
             inner,
             coordination,

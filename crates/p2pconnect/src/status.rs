@@ -111,7 +111,7 @@ pub enum Status {
     },
     /// A peer that was introduced could not be connected to. The dialler is told by its own
     /// endpoint. Where a dialler gives an introduction up, this is told once it has not begun anew
-    /// within some seconds.
+    /// within some seconds, or when the endpoint is closed.
     PunchFailed {
         /// The peer.
         peer: PeerId,

@@ -47,7 +47,10 @@ pub(crate) async fn run(options: args::Listen, reporter: &Reporter) -> Exit {
     };
     let exit = tokio::select! {
         exit = serve(&endpoint, &options, reporter) => exit,
-        signal = &mut interrupted => told_to_end(signal),
+        signal = &mut interrupted => {
+            endpoint.tell_of_failures();
+            told_to_end(signal)
+        }
     };
     // Otherwise diallers would be sent here until the coordinator notices.
     endpoint.close().await;
@@ -94,7 +97,7 @@ async fn bind_at_last(
 /// Makes stdin and stdout the first peer's stream.
 async fn serve_one(endpoint: &Endpoint, reporter: &Reporter) -> Exit {
     let Some(connection) = endpoint.accept().await else {
-        return replaced(reporter);
+        return replaced(endpoint, reporter);
     };
     // In this order: what another thread says comes before, or not at all.
     reporter.stream_begins();
@@ -103,6 +106,8 @@ async fn serve_one(endpoint: &Endpoint, reporter: &Reporter) -> Exit {
     // Whoever dials meanwhile is told that this peer is busy.
     let peer_ended = || reporter.peer_ended(peer);
     let pumped = pump(connection, Stdin::default(), Stdout::default(), peer_ended).await;
+    // Nothing is said behind the last word.
+    endpoint.tell_of_failures();
     reporter.stream_ended(peer, pumped)
 }
 
@@ -126,7 +131,7 @@ async fn forward_all(
                         let (target, reporter) = (target.clone(), reporter.clone());
                         streams.spawn(async move { carry(connection, &target, silence, &reporter).await });
                     }
-                    None => taken_over = Some(replaced(reporter)),
+                    None => taken_over = Some(replaced(endpoint, reporter)),
                 }
             }
             Some(ended) = streams.join_next() => {
@@ -159,7 +164,8 @@ async fn carry(
     }
 }
 
-fn replaced(reporter: &Reporter) -> Exit {
+fn replaced(endpoint: &Endpoint, reporter: &Reporter) -> Exit {
+    endpoint.tell_of_failures();
     let error = anyhow::anyhow!(
         "another process has registered with the same key and is dialled in this one's place from now on; a key \
          belongs to one machine alone: give each its own with --key, and start this again"

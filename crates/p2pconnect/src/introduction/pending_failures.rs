@@ -1,6 +1,10 @@
 //! Failures that are told of only if the dialler does not begin anew.
 
-use std::{collections::HashMap, sync::Mutex, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use p2pconnect_proto::PeerId;
 use tokio::time::sleep;
@@ -21,22 +25,43 @@ const MAX_WAITED_FOR: usize = 256;
 /// Failures of introductions that a dialler has given up. A dial has several of them, and one that
 /// connects has not failed.
 #[derive(Debug, Default)]
-pub(crate) struct PendingFailures(Mutex<HashMap<PeerId, AbortOnDrop>>);
+pub(crate) struct PendingFailures(Arc<Mutex<BTreeMap<PeerId, Pending>>>);
+
+/// The last failure of a dialler.
+#[derive(Debug)]
+struct Pending {
+    failure: Status,
+    _telling: AbortOnDrop,
+}
 
 impl PendingFailures {
     /// Tells an observer of a failure unless its dialler is introduced again soon.
     pub(crate) fn tell_later(&self, dialler: PeerId, observer: &Observer, failure: Status) {
         let mut pending = lock(&self.0);
-        pending.retain(|_, telling| !telling.is_over());
         if pending.len() >= MAX_WAITED_FOR {
             return observer.tell(failure);
         }
-        let observer = observer.clone();
+        let (all, observer) = (Arc::downgrade(&self.0), observer.clone());
         let telling = AbortOnDrop::spawn(async move {
             sleep(ANEW).await;
-            observer.tell(failure);
+            let due = all.upgrade().and_then(|all| lock(&all).remove(&dialler));
+            if let Some(due) = due {
+                observer.tell(due.failure);
+            }
         });
-        pending.insert(dialler, telling);
+        let failure = Pending {
+            failure,
+            _telling: telling,
+        };
+        pending.insert(dialler, failure);
+    }
+
+    /// Tells an observer of all failures at once: nobody will be introduced again.
+    pub(crate) fn tell_all(&self, observer: &Observer) {
+        let pending = std::mem::take(&mut *lock(&self.0));
+        for it in pending.into_values() {
+            observer.tell(it.failure);
+        }
     }
 
     /// Takes note that a dialler is introduced: what has failed before is not the end of its dial.
@@ -47,8 +72,6 @@ impl PendingFailures {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -87,5 +110,21 @@ mod tests {
         assert_eq!(*lock(&count), 1);
         sleep(ANEW * 2).await;
         assert_eq!(*lock(&count), MAX_WAITED_FOR + 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_the_end_all_are_told_of_at_once() {
+        let count = Arc::new(Mutex::new(0));
+        let counting = Arc::clone(&count);
+        let observer = Observer::new(move |_| *lock(&counting) += 1);
+        let peers = [1, 2].map(|it| PeerId::from_public_key([it; 32]));
+        let pending = PendingFailures::default();
+        for peer in peers {
+            pending.tell_later(peer, &observer, Status::PeerBusy { peer });
+        }
+        pending.tell_all(&observer);
+        assert_eq!(*lock(&count), 2);
+        sleep(ANEW * 2).await;
+        assert_eq!(*lock(&count), 2);
     }
 }

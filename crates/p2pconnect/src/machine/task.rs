@@ -10,11 +10,6 @@ impl AbortOnDrop {
     pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Self {
         Self(tokio::spawn(future))
     }
-
-    /// Tells whether the task has ended by itself.
-    pub(crate) fn is_over(&self) -> bool {
-        self.0.is_finished()
-    }
 }
 
 impl Drop for AbortOnDrop {
