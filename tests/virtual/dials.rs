@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use netns_lab::{Dependence, NatSpec, PortAssignment, preset};
+use netns_lab::{Dependence, NatSpec, PortAssignment, SimultaneousOpen, preset};
 use p2pconnect::{
     ConnectFailure, DialError, DialPolicy, PairOutcome, PunchReport, Status, Verdict,
 };
@@ -100,6 +100,26 @@ fn two_nats_with_random_ports_explain_themselves() {
     let error = VirtualGround::run(1, [random; 2], async |ground| dial(&ground).await);
     let verdict = error.unwrap_err().report().map(|report| report.verdict);
     assert_eq!(verdict, Some(Verdict::BothMappingsVary));
+}
+
+/// Each of the three introductions guesses hundreds of ports, and no connection opens.
+#[test]
+fn a_report_tells_of_the_attempts_of_all_introductions() {
+    let refusing = |spec| NatSpec {
+        simultaneous_open: SimultaneousOpen::Dropped,
+        ..spec
+    };
+    let random = [refusing(NatSpec::random_per_destination())];
+    let preserving = [refusing(NatSpec::port_preserving())];
+    let boxes = [&random[..], &preserving];
+    let error = VirtualGround::run(1, boxes, async |ground| dial(&ground).await);
+    let error = error.unwrap_err();
+    let report = error.report().unwrap();
+    assert_eq!(report.others.introductions, 2, "{report}");
+    assert!(report.others.attempts > 2 * 400, "{report}");
+    let in_all = report.others.attempts + report.attempts();
+    let told = format!("In 3 introductions there were {in_all} attempts.");
+    assert!(report.to_string().contains(&told), "{report}");
 }
 
 /// Lets `a` dial `b` with all that it does not know yet, and returns the reports of both once they

@@ -80,6 +80,8 @@ pub(crate) fn fields(report: &PunchReport) -> Value {
         "groups": groups,
         "pairs_in_all": report.pairs.len(),
         "pairs": pairs,
+        "introductions": report.others.introductions + 1,
+        "attempts_in_all": report.others.attempts + report.attempts(),
     })
 }
 
@@ -265,7 +267,7 @@ pub(crate) fn kebab(variant: &impl Debug) -> String {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 mod tests {
-    use p2pconnect::{CandidatePair, NatMapping, Verdict};
+    use p2pconnect::{CandidatePair, NatMapping, OtherIntroductions, Verdict};
 
     use super::*;
 
@@ -310,6 +312,10 @@ mod tests {
             nat64: false,
             guessed: true,
             pairs,
+            others: OtherIntroductions {
+                introductions: 1,
+                attempts: 926,
+            },
         }
     }
 
@@ -342,6 +348,8 @@ mod tests {
         assert!(fields["remote_nat"]["mapping"].is_null());
         assert_eq!(fields["nat64"], false);
         assert_eq!(fields["pairs_in_all"], 302);
+        assert_eq!(fields["introductions"], 2);
+        assert_eq!(fields["attempts_in_all"], 300 + 1 + 12 + 926);
         assert_eq!(fields["pairs"].as_array().map(Vec::len), Some(MAX_PAIRS));
         // What is not one of hundreds is not left out for these.
         let pairs = fields["pairs"].as_array().unwrap();

@@ -121,6 +121,7 @@ mod tests {
             nat64: false,
             guessed: false,
             pairs,
+            others: Default::default(),
         };
         hint(router, &report)
     }

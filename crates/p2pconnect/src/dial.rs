@@ -12,7 +12,7 @@ use std::{
 
 use p2pconnect_host::{clock, shortage};
 use p2pconnect_proto::{Opening, PeerId};
-use p2pconnect_punch::{Verdict, is_contended};
+use p2pconnect_punch::{OtherIntroductions, PunchReport, Verdict, is_contended};
 use tokio::{
     sync::{mpsc, watch},
     time::{sleep, timeout, timeout_at},
@@ -29,7 +29,7 @@ use crate::{
     introduction::{attempt::UnconfirmedAttempt, shared::Inner},
     machine::{port_mapping::ForwardedPort, task::AbortOnDrop},
     nat::{mappings::Failure, port_sets::PortSetLease},
-    session::{Lost, SessionError},
+    session::{Lost, SessionError, SynGate},
     stream::{Established, Steps, Successor},
     sync::Watcher,
 };
@@ -71,6 +71,26 @@ struct Counts {
     failed: u32,
     /// The most that may fail like that.
     most: u32,
+    /// What has been tried in all rounds that are over.
+    tried: OtherIntroductions,
+}
+
+impl Counts {
+    /// Counts what a round has tried that is over: what its report tells, if there is one.
+    fn note(&mut self, round: &Round, error: Option<&DialError>) {
+        let report = error.and_then(DialError::report);
+        let begun = round.syn_gate.attempts();
+        self.tried.introductions += 1;
+        self.tried.attempts += report.map_or(begun, PunchReport::attempts);
+    }
+
+    /// Has a report tell of what has been tried beside it.
+    fn complete(&self, report: &mut PunchReport) {
+        report.others = OtherIntroductions {
+            introductions: self.tried.introductions.saturating_sub(1),
+            attempts: self.tried.attempts.saturating_sub(report.attempts()),
+        };
+    }
 }
 
 /// What is known of a round.
@@ -84,6 +104,8 @@ struct Round {
     is_short: bool,
     /// What the router forwarded when it began.
     forwarded: Vec<ForwardedPort>,
+    /// What counts its attempts.
+    syn_gate: SynGate,
 }
 
 /// A round that no connection has come of, and why.
@@ -237,7 +259,11 @@ impl Dial {
         let connected = self.connect_in_rounds(failed).await;
         connected.map_err(|error| {
             let error = error.or_shortage(shortage::since(self.began));
-            explained(error, self.inner.mappings.failure())
+            let mut error = explained(error, self.inner.mappings.failure());
+            if let Some(report) = error.report_mut() {
+                self.counts.complete(report);
+            }
+            error
         })
     }
 
@@ -267,6 +293,7 @@ impl Dial {
                 remote: arranged.remote_nat(),
                 is_short: rounds::is_short(self.time_left()),
                 forwarded,
+                syn_gate: SynGate::new(Arc::clone(&self.inner.behaviour.recent_tuples)),
             };
             self.inner.metrics.introduced(round.introduced);
             match self.carry_out(arranged, &lease, round).await {
@@ -317,9 +344,10 @@ impl Dial {
     ) -> Result<ConnectedRound, FailedRound> {
         let result = match arranged {
             Arrangement::Attempt(attempt) => {
-                let punching = self
-                    .inner
-                    .punch_unless_stale(*attempt, lease, self.deadline);
+                let syn_gate = round.syn_gate.clone();
+                let punching =
+                    self.inner
+                        .punch_unless_stale(*attempt, lease, syn_gate, self.deadline);
                 match punching.await {
                     Ok((punched, it)) => Ok((punched, Arc::clone(lease), it)),
                     Err(error) => Err(Some(error)),
@@ -371,6 +399,7 @@ impl Dial {
             error,
             was_used,
         } = failed;
+        self.counts.note(&round, error.as_ref());
         let mut pause = round.remote.map_or(Duration::ZERO, |it| it.recovery);
         self.alone = Alone::default();
         match error {

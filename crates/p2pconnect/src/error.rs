@@ -363,6 +363,15 @@ impl DialError {
             _ => None,
         }
     }
+
+    /// Returns the report to be completed, where there is one.
+    pub(crate) fn report_mut(&mut self) -> Option<&mut PunchReport> {
+        match self {
+            Self::NoDirectPath(report) | Self::WrongIdentity(report) => Some(report),
+            Self::Stun { report, .. } => report.as_deref_mut(),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ pub use p2pconnect_proto::{
     message::{DialPolicy, Refusal},
 };
 pub use p2pconnect_punch::{
-    CandidatePair, ConnectFailure, How, PairOutcome, PairReport, PunchReport, Verdict,
-    VerifyFailure,
+    CandidatePair, ConnectFailure, How, OtherIntroductions, PairOutcome, PairReport, PunchReport,
+    Verdict, VerifyFailure,
 };
 pub use p2pconnect_stun::MappingError;

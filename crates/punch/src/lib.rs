@@ -101,4 +101,4 @@ pub use event::{Event, How};
 pub use input::{ConnectFailure, Input, Opened, VerifyFailure};
 pub use introduced::Introduced;
 pub use plan::{UNUSED_PORTS, discovery_time, guessed_ports, is_contended, spare_ports};
-pub use report::{PairOutcome, PairReport, PunchReport, Verdict};
+pub use report::{OtherIntroductions, PairOutcome, PairReport, PunchReport, Verdict};

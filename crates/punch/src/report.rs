@@ -31,6 +31,18 @@ pub struct PunchReport {
     /// Each pair of addresses that was to be tried: below a hundred, or up to 1,000 more where
     /// random ports were guessed.
     pub pairs: Vec<PairReport>,
+    /// What was tried in other introductions of the same dial, of which this report tells nothing
+    /// else.
+    pub others: OtherIntroductions,
+}
+
+/// What was tried in introductions that a report does not tell of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OtherIntroductions {
+    /// How many there were.
+    pub introductions: u32,
+    /// How many times we connected.
+    pub attempts: u32,
 }
 
 impl PunchReport {
@@ -47,7 +59,14 @@ impl PunchReport {
             nat64,
             guessed: false,
             pairs,
+            others: OtherIntroductions::default(),
         }
+    }
+
+    /// Returns how many times we connected, in the introduction that this report tells of.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.pairs.iter().map(|it| it.attempts).sum()
     }
 
     /// Names the families that this side and the peer are known in, where each is known in one
@@ -77,7 +96,15 @@ impl fmt::Display for PunchReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.verdict.explain(f, self)?;
         let tried: Vec<_> = self.pairs.iter().filter(|pair| pair.attempts > 0).collect();
-        let attempts: u32 = tried.iter().map(|pair| pair.attempts).sum();
+        let attempts = self.attempts();
+        let in_all = attempts + self.others.attempts;
+        if in_all > attempts {
+            let introductions = self.others.introductions + 1;
+            write!(
+                f,
+                " In {introductions} introductions there were {in_all} attempts."
+            )?;
+        }
         if attempts == 0 {
             return Ok(());
         }
@@ -245,7 +272,15 @@ mod tests {
             .collect();
         pairs.push(pair(99, 0, PairOutcome::NotTried));
         let nothing = [NatReport::default(), NatReport::default()];
-        let text = PunchReport::new(nothing, false, pairs).to_string();
+        let mut report = PunchReport::new(nothing, false, pairs);
+        assert!(!report.to_string().contains("introductions"), "{report}");
+        report.others = OtherIntroductions {
+            introductions: 2,
+            attempts: 900,
+        };
+        let text = report.to_string();
+        let in_all = " In 3 introductions there were 930 attempts. ";
+        assert!(text.contains(in_all), "{text}");
         let (_, numbers) = text
             .split_once("30 attempts on 15 pairs of addresses: ")
             .expect(&text);

@@ -394,6 +394,7 @@ mod tests {
                 nat64: false,
                 guessed: false,
                 pairs: Vec::new(),
+                others: Default::default(),
             }))
         };
         let failed = |status, error: DialError| Failed {

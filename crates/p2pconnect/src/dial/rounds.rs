@@ -208,6 +208,7 @@ mod tests {
             nat64: false,
             guessed: true,
             pairs: Vec::new(),
+            others: Default::default(),
         }))
     }
 

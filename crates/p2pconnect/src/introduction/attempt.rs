@@ -286,9 +286,9 @@ impl Inner {
         &self,
         attempt: Attempt,
         lease: &PortSetLease,
+        syn_gate: SynGate,
         deadline: Instant,
     ) -> Result<(Punched, Option<UnconfirmedAttempt>), DialError> {
-        let syn_gate = SynGate::new(Arc::clone(&self.behaviour.recent_tuples));
         let check = attempt.staleness_check(&syn_gate);
         let mut pending = PendingWithdrawal::new(check.session, attempt.coordination.withdrawals());
         let opening = check.session.opening(Role::Controlling);

@@ -141,6 +141,7 @@ mod tests {
             nat64: false,
             guessed: false,
             pairs: routes.iter().map(pair).collect(),
+            others: Default::default(),
         };
         it.explain(&mut report, bans);
         report.verdict

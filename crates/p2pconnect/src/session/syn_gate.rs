@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 use crate::{machine::four_tuple::FourTuple, nat::recent_tuples::RecentTuples, sync::Watched};
@@ -17,6 +17,8 @@ struct Shared {
     /// How many connections over IPv4 have been begun that a NAT gives a port of their own, once
     /// any has been begun.
     begun: Watched<Option<u32>>,
+    /// How many connections have been begun in all.
+    attempts: AtomicU32,
     is_held: AtomicBool,
     recent_tuples: Arc<RecentTuples>,
 }
@@ -36,6 +38,7 @@ impl SynGate {
 
     /// Notes that a connection is begun, and counts it if it is over IPv4.
     pub(super) fn begins(&self, four_tuple: FourTuple, is_over_ipv4: bool) {
+        self.0.attempts.fetch_add(1, Ordering::Relaxed);
         let new = u32::from(is_over_ipv4 && self.0.recent_tuples.is_new(four_tuple));
         let begun = &self.0.begun;
         begun.change(|begun| *begun = Some(begun.unwrap_or_default() + new));
@@ -49,6 +52,11 @@ impl SynGate {
     /// Returns how many ports a NAT has given to the connections over IPv4 that have been begun.
     pub(crate) fn count(&self) -> u32 {
         self.0.begun.borrow().unwrap_or_default()
+    }
+
+    /// Returns how many connections have been begun, whatever a NAT does about them.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.0.attempts.load(Ordering::Relaxed)
     }
 
     /// Has no further connection begun. Those that are under way go on.
@@ -73,7 +81,7 @@ mod tests {
         begin(&syn_gate, [1, 3], true);
         begin(&syn_gate, [1, 2], true);
         begin(&syn_gate, [1, 4], false);
-        assert_eq!(syn_gate.count(), 2);
+        assert_eq!((syn_gate.count(), syn_gate.attempts()), (2, 4));
         // Another session of the same endpoint.
         let syn_gate = SynGate::new(Arc::clone(&recent_tuples));
         begin(&syn_gate, [1, 3], true);
