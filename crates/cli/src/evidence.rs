@@ -227,6 +227,8 @@ const fn outcome_in_words(outcome: PairOutcome) -> &'static str {
             ConnectFailure::NetworkUnreachable => "no route to that network",
             ConnectFailure::AddressInUse => "nothing was sent: the local port is in use",
             ConnectFailure::AddressNotAvailable => "the peer's SYN, and no connection",
+            ConnectFailure::NoLocalAddress => "nothing was sent: no address to send from",
+            ConnectFailure::NotPermitted => "nothing was sent: it is not permitted",
             ConnectFailure::NoResources => "nothing was sent: no sockets are left",
             ConnectFailure::Withheld => "nothing more was sent: too much was in vain lately",
             ConnectFailure::TimedOut | ConnectFailure::Other => "an error of this system",

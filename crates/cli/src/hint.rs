@@ -28,6 +28,7 @@ pub(crate) fn hint(router: Router, report: &PunchReport) -> Option<&'static str>
     if matches!(
         report.verdict,
         Verdict::NoCommonFamily
+            | Verdict::NotSent
             | Verdict::KnownInDifferentFamilies
             | Verdict::WrongIdentity
             // A coordinator believes no port of a router that it sees nobody at.

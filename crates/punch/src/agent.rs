@@ -9,7 +9,7 @@ use std::{
 use p2pconnect_proto::{NatReport, Role};
 
 use crate::{
-    Action, CheckId, Event, How, Input, Introduced, Opened, PunchConfig, VerifyFailure,
+    Action, CheckId, Event, How, Input, Introduced, Opened, PairReport, PunchConfig, VerifyFailure,
     checklist::Checklist,
     nomination::{Connection, Connections, Source, Verification},
     pair::DialledBy,
@@ -49,6 +49,8 @@ pub struct PunchAgent {
     opens_holes: bool,
     doors: BTreeSet<SocketAddr>,
     may_be_reached: bool,
+    /// What is told if there is no pair.
+    unrouted: Vec<PairReport>,
     families_apart: bool,
     local_nat: NatReport,
     remote_nat: NatReport,
@@ -97,6 +99,7 @@ impl PunchAgent {
             opens_holes: plan.opens_holes,
             doors: plan.doors(),
             may_be_reached: introduced.may_be_reached,
+            unrouted: finish::unrouted_pairs(&introduced),
             families_apart: introduced.families_apart,
             local_nat: introduced.local_nat,
             remote_nat: introduced.remote_nat,

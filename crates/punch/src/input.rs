@@ -77,12 +77,40 @@ pub enum ConnectFailure {
     /// A connection with these addresses exists already (EADDRNOTAVAIL): the peer's SYN reached
     /// our listener first, and the connection is waiting to be accepted.
     AddressNotAvailable,
+    /// This machine does not have the local address, or none to send from (EADDRNOTAVAIL before
+    /// anything was sent).
+    NoLocalAddress,
+    /// The system does not let this process connect there (EPERM).
+    NotPermitted,
     /// The system has no room for another socket (EMFILE, ENFILE, ENOBUFS, ENOMEM).
     NoResources,
     /// This side has sent too much in vain lately, and sends nothing more there for now.
     Withheld,
     /// Anything else the system said.
     Other,
+}
+
+impl ConnectFailure {
+    /// Tells what on this machine kept it from sending anything, where that is why; of a route that
+    /// is missing, that nothing was sent has to be known.
+    pub(crate) const fn local_cause(self, was_sent: bool) -> Option<&'static str> {
+        Some(match self {
+            Self::AddressInUse => "the local ports are in use",
+            Self::NoLocalAddress => "it has no address to send from",
+            Self::NotPermitted => "its system does not permit it",
+            Self::NoResources => "it has no sockets left",
+            Self::Other => "its system reports an error",
+            Self::NetworkUnreachable if !was_sent => "it has no route there",
+            Self::HostUnreachable if !was_sent => "its routes or its firewall forbid it",
+            Self::Refused
+            | Self::Reset
+            | Self::HostUnreachable
+            | Self::NetworkUnreachable
+            | Self::TimedOut
+            | Self::AddressNotAvailable
+            | Self::Withheld => return None,
+        })
+    }
 }
 
 /// What ended the verification of an open connection.

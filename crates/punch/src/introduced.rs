@@ -8,7 +8,7 @@ use std::{
 
 use p2pconnect_proto::{Candidate, NatReport, Role, is_global};
 
-use crate::Base;
+use crate::{Base, ConnectFailure};
 
 /// What an agent starts from: one introduction, seen from one side.
 #[derive(Debug, Clone)]
@@ -22,6 +22,8 @@ pub struct Introduced {
     /// No pair is formed with another local address then: its packets would leave by the same way
     /// and could take the port, in a NAT there, that the right one's packets are expected from.
     pub routes: BTreeMap<IpAddr, IpAddr>,
+    /// Why the system reaches no others, of the families that this machine has addresses of.
+    pub unrouted: BTreeMap<IpAddr, ConnectFailure>,
     /// Which IPv6 addresses among the candidates stand for public IPv4 addresses of the peer's,
     /// behind a NAT64 on this side (RFC 6052). What is known of NATs holds for these as for IPv4.
     pub translated: BTreeSet<IpAddr>,

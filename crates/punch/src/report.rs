@@ -151,7 +151,10 @@ impl Answer {
                 ConnectFailure::HostUnreachable | ConnectFailure::NetworkUnreachable => Self::Icmp,
                 ConnectFailure::AddressNotAvailable => Self::Unproven,
                 ConnectFailure::Withheld => Self::Withheld,
-                ConnectFailure::AddressInUse | ConnectFailure::NoResources => Self::NotSent,
+                ConnectFailure::AddressInUse
+                | ConnectFailure::NoLocalAddress
+                | ConnectFailure::NotPermitted
+                | ConnectFailure::NoResources => Self::NotSent,
                 ConnectFailure::Other => Self::Untold,
             },
             PairOutcome::NotThePeer(failure) => match failure {
@@ -170,7 +173,7 @@ impl Answer {
             Self::SomebodyElse => "answered by somebody else",
             Self::Unproven => "answered, and nobody proved to be the peer",
             Self::Withheld => "withheld",
-            Self::NotSent => "not sent, as this machine lacked a port or a socket",
+            Self::NotSent => "not sent by this machine",
             Self::Untold => "failed on this machine",
         }
     }
@@ -189,6 +192,16 @@ pub struct PairReport {
     pub attempts: u32,
     /// The last thing that happened.
     pub outcome: PairOutcome,
+}
+
+impl PairReport {
+    /// Tells what on this machine kept it from sending anything here, if that is what happened.
+    fn local_cause(&self) -> Option<&'static str> {
+        match self.outcome {
+            PairOutcome::Failed(failure) => failure.local_cause(self.attempts > 0),
+            PairOutcome::NotTried | PairOutcome::Silent | PairOutcome::NotThePeer(_) => None,
+        }
+    }
 }
 
 /// The last thing that happened on a pair.
@@ -253,6 +266,8 @@ mod tests {
             ConnectFailure::NetworkUnreachable,
             ConnectFailure::AddressInUse,
             ConnectFailure::AddressNotAvailable,
+            ConnectFailure::NoLocalAddress,
+            ConnectFailure::NotPermitted,
             ConnectFailure::NoResources,
             ConnectFailure::Withheld,
             ConnectFailure::Other,
@@ -279,15 +294,15 @@ mod tests {
             attempts: 900,
         };
         let text = report.to_string();
-        let in_all = " In 3 introductions there were 930 attempts. ";
+        let in_all = " In 3 introductions there were 934 attempts. ";
         assert!(text.contains(in_all), "{text}");
         let (_, numbers) = text
-            .split_once("30 attempts on 15 pairs of addresses: ")
+            .split_once("34 attempts on 17 pairs of addresses: ")
             .expect(&text);
         let sum: usize = numbers
             .split(|c: char| !c.is_ascii_digit())
             .filter_map(|it| it.parse::<usize>().ok())
             .sum();
-        assert_eq!(sum, 15, "{numbers}");
+        assert_eq!(sum, 17, "{numbers}");
     }
 }

@@ -45,7 +45,7 @@ const KINDS: [CandidateKind; 5] = [
     CandidateKind::PeerReflexive,
 ];
 
-const CONNECT_FAILURES: [ConnectFailure; 10] = [
+const CONNECT_FAILURES: [ConnectFailure; 12] = [
     ConnectFailure::Refused,
     ConnectFailure::Reset,
     ConnectFailure::HostUnreachable,
@@ -56,6 +56,8 @@ const CONNECT_FAILURES: [ConnectFailure; 10] = [
     ConnectFailure::NoResources,
     ConnectFailure::Withheld,
     ConnectFailure::Other,
+    ConnectFailure::NoLocalAddress,
+    ConnectFailure::NotPermitted,
 ];
 
 const VERIFY_FAILURES: [VerifyFailure; 4] = [
@@ -98,6 +100,7 @@ fn run(input: &mut Input<'_>) -> Vec<String> {
         },
         bases,
         routes: Default::default(),
+        unrouted: Default::default(),
         translated: translated
             .filter(|ip| ip.to_string().starts_with("64:"))
             .collect::<BTreeSet<_>>(),

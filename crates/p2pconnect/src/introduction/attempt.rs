@@ -25,7 +25,7 @@ use crate::{
     introduction::{
         advertisement::Advertisement,
         circumstances::Circumstances,
-        gather,
+        gather::{self, Routes},
         known_families::KnownFamilies,
         recovery::recovery,
         remote_candidates::Vantage,
@@ -377,8 +377,8 @@ impl Inner {
         self.tell_of_introduction(&begun);
 
         let ports = lease.ports().unwrap_or(&self.ports);
-        let routes = gather::routes(&self.host, &candidates);
-        let mut bases = gather::bases(ports, advertised.unused, &routes, coordinator);
+        let Routes { sources, missing } = gather::routes(&self.host, &candidates, vantage.own());
+        let mut bases = gather::bases(ports, advertised.unused, &sources, coordinator);
         let nats = [&advertised.nat, &nat];
         let parties = begun.parties(self.key.peer_id());
         // Until this introduction is over.
@@ -387,7 +387,8 @@ impl Inner {
         let introduced = Introduced {
             role,
             bases,
-            routes,
+            routes: sources,
+            unrouted: missing,
             translated: translated.clone(),
             remote_candidates: candidates,
             may_be_reached,

@@ -59,7 +59,7 @@ impl Circumstances {
     pub(crate) fn explain(&self, report: &mut PunchReport, bans: bool) {
         if matches!(
             report.verdict,
-            Verdict::WrongIdentity | Verdict::Intercepted
+            Verdict::WrongIdentity | Verdict::Intercepted | Verdict::NotSent
         ) {
             return;
         }

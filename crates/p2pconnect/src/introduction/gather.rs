@@ -8,8 +8,10 @@ use std::{
 };
 
 use p2pconnect_host::Host;
-use p2pconnect_proto::{Candidate, CandidateKind, NatReport, PunchPort, message::MAX_CANDIDATES};
-use p2pconnect_punch::Base;
+use p2pconnect_proto::{
+    Candidate, CandidateKind, NatReport, PunchPort, is_global, message::MAX_CANDIDATES,
+};
+use p2pconnect_punch::{Base, ConnectFailure};
 
 use crate::{
     machine::{interfaces::Interfaces, port_mapping::ForwardedPort, punch_ports::PunchPorts, tcp},
@@ -100,9 +102,23 @@ fn preserved(mapped: &[Mapped], nat: &NatReport) -> impl Iterator<Item = Candida
         })
 }
 
-/// Returns the address from which the kernel's routes reach each one of the peer's.
-pub(crate) fn routes(host: &Host, remotes: &[Candidate]) -> BTreeMap<IpAddr, IpAddr> {
-    let mut routes = BTreeMap::new();
+/// What the kernel says of the ways to a peer's addresses.
+#[derive(Debug, Default)]
+pub(crate) struct Routes {
+    /// From which address it reaches each of them.
+    pub(crate) sources: BTreeMap<IpAddr, IpAddr>,
+    /// Why it does not reach others, though this machine has addresses of their families.
+    pub(crate) missing: BTreeMap<IpAddr, ConnectFailure>,
+}
+
+/// Asks the kernel for the ways to a peer's addresses; `own` are those of this machine.
+pub(crate) fn routes(
+    host: &Host,
+    remotes: &[Candidate],
+    own: impl Iterator<Item = IpAddr>,
+) -> Routes {
+    let own: Vec<_> = own.collect();
+    let mut routes = Routes::default();
     // A route leads to an address, whatever the port.
     let addresses: BTreeMap<_, _> = remotes
         .iter()
@@ -111,12 +127,29 @@ pub(crate) fn routes(host: &Host, remotes: &[Candidate]) -> BTreeMap<IpAddr, IpA
     for (ip, address) in addresses {
         match host.source_address(address) {
             Ok(source) => {
-                routes.insert(ip, source);
+                routes.sources.insert(ip, source);
             }
-            Err(error) => tracing::debug!(%error, "no route to a candidate of the peer"),
+            Err(error) => {
+                tracing::debug!(%error, "no route to a candidate of the peer");
+                if own.iter().any(|it| may_reach(*it, ip)) {
+                    routes.missing.insert(ip, tcp::classify_unsent(&error));
+                }
+            }
         }
     }
     routes
+}
+
+/// Tells whether a machine with the one address is in the family of the other: a machine with local
+/// addresses of IPv6 alone has no IPv6 that leads out of its network.
+fn may_reach(own: IpAddr, remote: IpAddr) -> bool {
+    let is_usable = match own {
+        IpAddr::V4(own) => !own.is_loopback() && !own.is_link_local(),
+        IpAddr::V6(own) => !own.is_loopback() && !own.is_unicast_link_local(),
+    };
+    is_usable
+        && own.is_ipv4() == remote.is_ipv4()
+        && (own.is_ipv4() || is_global(own) || !is_global(remote))
 }
 
 /// Puts a peer's link-local addresses into the zone in which the coordinator was reached.
@@ -167,6 +200,7 @@ pub(crate) fn host_addresses(mapped: &[Mapped], interfaces: &Interfaces) -> Vec<
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 mod tests {
     use p2pconnect_host::Host;
     use p2pconnect_proto::NatMapping;
@@ -217,6 +251,24 @@ mod tests {
         assert!(kept(&[primary.clone(), spare.clone()], stays).is_empty());
         assert!(kept(&[primary], None).is_empty());
         assert!(kept(&[spare], None).is_empty());
+    }
+
+    #[test]
+    fn only_a_machine_with_addresses_of_a_family_lacks_a_route_in_it() {
+        let [v4, lan, v6] = ["203.0.113.9", "fd00::9", "2001:db8::9"].map(|it| it.parse().unwrap());
+        for (own, reached) in [
+            ("192.168.1.5", [true, false, false]),
+            ("127.0.0.1", [false; 3]),
+            ("169.254.1.1", [false; 3]),
+            ("::1", [false; 3]),
+            ("fe80::1", [false; 3]),
+            ("fd00::5", [false, true, false]),
+            ("2001:db8::5", [false, true, true]),
+        ] {
+            let own = own.parse().unwrap();
+            let may = [v4, lan, v6].map(|remote| may_reach(own, remote));
+            assert_eq!(may, reached, "{own}");
+        }
     }
 
     fn mapped(punch_port: PunchPort, local: SocketAddr, mapped: SocketAddr) -> Mapped {

@@ -23,6 +23,9 @@ pub(crate) const STREAM_SILENCE: Duration = Duration::from_secs(60);
 /// only if the machine's owner says so. It fits the smallest packet of IPv6 with what tunnels add.
 pub(crate) const SMALL_SEGMENT: u16 = 1024;
 
+/// The code of Linux for what a process may not do.
+const EPERM: i32 = 1;
+
 /// Makes a nominated connection an ordinary one: it closes gracefully from now on, idles without
 /// losing its NAT entries, and ends with an error when the peer has not answered for as long as
 /// `silence`.
@@ -86,10 +89,23 @@ pub(crate) fn in_zone_of(address: SocketAddr, other: SocketAddr) -> SocketAddr {
     }
 }
 
+/// Turns the system's word into the agent's, where it has been asked for nothing but a socket or a
+/// route.
+pub(crate) fn classify_unsent(error: &io::Error) -> ConnectFailure {
+    match error.kind() {
+        io::ErrorKind::AddrNotAvailable => ConnectFailure::NoLocalAddress,
+        _ => classify(error),
+    }
+}
+
 /// Turns the system's word into the agent's.
 pub(crate) fn classify(error: &io::Error) -> ConnectFailure {
     use io::ErrorKind as Kind;
     match error.kind() {
+        // The other code of this kind, EACCES, may stand for ICMP.
+        Kind::PermissionDenied if error.raw_os_error() == Some(EPERM) => {
+            ConnectFailure::NotPermitted
+        }
         Kind::ConnectionRefused => ConnectFailure::Refused,
         Kind::ConnectionReset | Kind::ConnectionAborted => ConnectFailure::Reset,
         Kind::HostUnreachable | Kind::PermissionDenied => ConnectFailure::HostUnreachable,
@@ -114,6 +130,27 @@ pub(crate) fn opened(stream: &TcpStream) -> Opened {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_this_machine_does_not_let_out_is_told_from_what_the_network_says() {
+        let not_permitted = io::Error::from_raw_os_error(EPERM);
+        assert_eq!(classify(&not_permitted), ConnectFailure::NotPermitted);
+        for (kind, sent, unsent) in [
+            (
+                io::ErrorKind::PermissionDenied,
+                ConnectFailure::HostUnreachable,
+                ConnectFailure::HostUnreachable,
+            ),
+            (
+                io::ErrorKind::AddrNotAvailable,
+                ConnectFailure::AddressNotAvailable,
+                ConnectFailure::NoLocalAddress,
+            ),
+        ] {
+            let error = kind.into();
+            assert_eq!((classify(&error), classify_unsent(&error)), (sent, unsent));
+        }
+    }
 
     #[test]
     fn an_idle_connection_ends_when_the_silence_is_over() {

@@ -40,7 +40,7 @@ pub(crate) async fn connect(
     let (stream, known) = 'opening: loop {
         let known = *watched.borrow_and_update();
         let socket = host.tcp_socket(local, Sharing::Shared);
-        let socket = socket.map_err(|error| tcp::classify(&error))?;
+        let socket = socket.map_err(|error| tcp::classify_unsent(&error))?;
         prepare(&socket, known).map_err(|error| tcp::classify(&error))?;
         let mut connecting = socket.connect(remote);
         loop {

@@ -293,6 +293,8 @@ const fn leaves_open(failure: ConnectFailure) -> bool {
         // RST closes it, and in the other cases none was sent.
         ConnectFailure::Refused
         | ConnectFailure::Reset
+        | ConnectFailure::NoLocalAddress
+        | ConnectFailure::NotPermitted
         | ConnectFailure::AddressInUse
         | ConnectFailure::AddressNotAvailable
         | ConnectFailure::NoResources

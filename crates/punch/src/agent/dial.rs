@@ -121,6 +121,8 @@ impl PunchAgent {
             }
             ConnectFailure::AddressNotAvailable => self.await_accept(id),
             ConnectFailure::AddressInUse
+            | ConnectFailure::NoLocalAddress
+            | ConnectFailure::NotPermitted
             | ConnectFailure::NoResources
             | ConnectFailure::Withheld
             | ConnectFailure::Other => {
@@ -143,6 +145,8 @@ impl PunchAgent {
             | ConnectFailure::TimedOut
             | ConnectFailure::AddressInUse
             | ConnectFailure::AddressNotAvailable
+            | ConnectFailure::NoLocalAddress
+            | ConnectFailure::NotPermitted
             | ConnectFailure::NoResources
             | ConnectFailure::Withheld
             | ConnectFailure::Other => false,

@@ -1,12 +1,16 @@
 //! The end: one connection wins, or the agent says why none can.
 
-use std::time::Instant;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Instant,
+};
 
-use p2pconnect_proto::{NatFiltering, NatReport, Role};
+use p2pconnect_proto::{Candidate, NatFiltering, NatReport, Role};
 
 use super::State;
 use crate::{
-    Action, CheckId, Event, PunchAgent, PunchReport, Verdict, VerifyFailure,
+    Action, CandidatePair, CheckId, Event, Introduced, PairOutcome, PairReport, PunchAgent,
+    PunchReport, Verdict, VerifyFailure,
     behaviour::mapping_varies,
     nomination::Connection,
     pair::{CheckState, Ending},
@@ -19,6 +23,28 @@ fn admits_addresses(nat: &NatReport) -> bool {
         Some(NatFiltering::EndpointIndependent | NatFiltering::AddressDependent) => true,
         Some(NatFiltering::AddressAndPortDependent) | None => false,
     }
+}
+
+/// Returns what there is to tell of candidates that the system does not reach.
+pub(super) fn unrouted_pairs(introduced: &Introduced) -> Vec<PairReport> {
+    let failed = |it: &Candidate| {
+        let failure = *introduced.unrouted.get(&it.address.ip())?;
+        let any: IpAddr = match it.address {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        Some(PairReport {
+            pair: CandidatePair {
+                local: (any, 0).into(),
+                remote: it.address,
+                kind: it.kind,
+            },
+            attempts: 0,
+            outcome: PairOutcome::Failed(failure),
+        })
+    };
+    let remotes = introduced.remote_candidates.iter();
+    remotes.filter_map(failed).collect()
 }
 
 impl PunchAgent {
@@ -34,7 +60,11 @@ impl PunchAgent {
     }
 
     pub(super) fn fail(&mut self) {
-        let pairs = self.checklist.iter().map(|pair| pair.report()).collect();
+        let pairs = if self.checklist.is_empty() {
+            std::mem::take(&mut self.unrouted)
+        } else {
+            self.checklist.iter().map(|pair| pair.report()).collect()
+        };
         let nats = [self.local_nat, self.remote_nat];
         let mut report = PunchReport::new(nats, self.checklist.has_nat64(), pairs);
         report.guessed = self.strategy.guesses() && self.stats.attempts > 0;

@@ -119,6 +119,7 @@ fn introduced(side: u8, nats: [NatReport; 2]) -> Introduced {
     Introduced {
         role: [Role::Controlling, Role::Controlled][usize::from(side)],
         routes: Default::default(),
+        unrouted: Default::default(),
         translated: Default::default(),
         bases: vec![
             base(4000, PunchPort::PRIMARY),

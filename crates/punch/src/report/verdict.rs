@@ -17,6 +17,8 @@ const MIN_TAKEN_PORTS: usize = 2;
 pub enum Verdict {
     /// The peers have no address family in common.
     NoCommonFamily,
+    /// This machine could send nothing to any of the peer's addresses.
+    NotSent,
     /// Somebody else answered in the peer's place.
     WrongIdentity,
     /// Somebody between the peers takes every connection at once, as a transparent proxy does.
@@ -66,6 +68,12 @@ impl Verdict {
         let withheld = pairs.iter().filter(|pair| pair.outcome.is_withheld());
         if withheld.count() * 2 > pairs.len() {
             return Self::Withheld;
+        }
+        let mut tried = pairs
+            .iter()
+            .filter(|pair| pair.outcome != PairOutcome::NotTried);
+        if tried.clone().next().is_some() && tried.all(|pair| pair.local_cause().is_some()) {
+            return Self::NotSent;
         }
         if is_intercepted(pairs) {
             return Self::Intercepted;
@@ -154,6 +162,16 @@ impl Verdict {
                      family, on both sides would help.",
                 )
             }
+            Self::NotSent => {
+                let causes = report.pairs.iter().filter_map(PairReport::local_cause);
+                let causes = causes.collect::<BTreeSet<_>>().into_iter();
+                write!(
+                    f,
+                    "This machine could send nothing to the peer's addresses: {}. Its routes, its \
+                     firewall, or what confines this program may have to be changed.",
+                    causes.collect::<Vec<_>>().join(", "),
+                )
+            }
             Self::NoCommonFamily
             | Self::WrongIdentity
             | Self::Intercepted
@@ -177,6 +195,7 @@ impl Verdict {
             | Self::RemoteMappingVaries
             | Self::BothMappingsVary
             | Self::KnownInDifferentFamilies
+            | Self::NotSent
             | Self::PortsExhausted => return None,
             Self::NoCommonFamily => reasons::NO_COMMON_FAMILY,
             Self::WrongIdentity => reasons::WRONG_IDENTITY,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use p2pconnect_proto::{
     Candidate, CandidateKind, NatMapping, NatReport, PortAssignment, PunchPort, Role,
 };
-use p2pconnect_punch::{Action, Base, Event, Introduced, Verdict};
+use p2pconnect_punch::{Action, Base, ConnectFailure, Event, Introduced, Verdict};
 
 use crate::rig::{
     HERE, HERE_SPARE, P, PEER, PEER_SPARE, Q, Rig, address, base, behind_nats, host, introduced,
@@ -187,4 +187,28 @@ fn a_peer_whose_addresses_mean_nothing_here_may_connect_all_the_same() {
     assert_eq!(rig.agent.poll_event(), None);
     rig.run_to(601);
     assert_eq!(rig.report().verdict, Verdict::NoCommonFamily);
+}
+
+#[test]
+fn where_the_system_reaches_no_address_its_reason_is_told() {
+    let mut told = introduced(Role::Controlling, &[], &[reflexive(PEER, P)]);
+    told.unrouted = [(address(PEER).ip(), ConnectFailure::NetworkUnreachable)].into();
+    let report = Rig::new(told).report();
+    assert_eq!(report.verdict, Verdict::NotSent);
+    assert_eq!(report.pairs[0].pair.remote, address(PEER));
+    assert!(
+        report.to_string().contains("it has no route there"),
+        "{report}"
+    );
+}
+
+#[test]
+fn where_nothing_may_be_sent_the_reason_is_told() {
+    let (mut rig, first) = Rig::dialling(Role::Controlling);
+    rig.failed(first, ConnectFailure::NotPermitted);
+    rig.at(1).give_up();
+    let report = rig.report();
+    assert_eq!(report.verdict, Verdict::NotSent);
+    let reason = "its system does not permit it";
+    assert!(report.to_string().contains(reason), "{report}");
 }

@@ -163,6 +163,7 @@ pub(crate) fn introduced(role: Role, bases: &[Base], remote: &[Candidate]) -> In
     Introduced {
         role,
         routes: Default::default(),
+        unrouted: Default::default(),
         translated: Default::default(),
         bases: bases.to_vec(),
         remote_candidates: remote.to_vec(),

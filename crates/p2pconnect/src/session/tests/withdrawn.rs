@@ -58,6 +58,7 @@ fn session(
             punch_port: PunchPort::PRIMARY,
         }],
         routes: BTreeMap::new(),
+        unrouted: Default::default(),
         translated: Default::default(),
         remote_candidates: vec![Candidate::host(remote, PunchPort::PRIMARY)],
         families_apart: false,
@@ -138,8 +139,8 @@ async fn a_peer_that_is_heard_on_a_connection_is_there_until_that_ends() {
     running.await.unwrap();
 }
 
-/// Both ends of a handshake of which one holds another key than it should, the dialler's first, when
-/// the other one has found that out.
+/// Both ends of a handshake of which one holds another key than it should, the dialler's first,
+/// when the other one has found that out.
 async fn with_an_impostor(impostor: Role) -> ([SecretKey; 3], [CoordinatedHandshake; 2]) {
     let keys = [(); 3].map(|()| SecretKey::generate().unwrap());
     let [dialler, callee, other] = &keys;
