@@ -502,9 +502,10 @@ fn no_syn_of_the_peers_comes_while_there_may_be_no_port_left() {
         let [one, other] = under_way([with(large, unsolicited); 2]);
         assert_eq!([one[0], other[0]], [Duration::ZERO; 2]);
     }
-    // There is nothing to wait for.
+    // There is hardly anything to wait for.
     let [one, other] = under_way([dropped(counts), dropped(large)]);
-    assert_eq!([one[0], other[0]], [Duration::ZERO; 2]);
+    assert_eq!(one[0], Duration::ZERO);
+    assert!(other[0] < Duration::from_millis(10), "{other:?}");
 }
 
 #[test]
