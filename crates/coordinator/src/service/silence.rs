@@ -34,9 +34,11 @@ const LONGEST_TURN: Duration = Duration::from_millis(200);
 
 /// Looks after one client, for as long as the future is polled.
 pub(super) async fn watch(connected: &ConnectedClient) -> Infallible {
+    let mut silence = Silence::new(datagrams(&connected.connection));
     loop {
         connected.notices.awaited().await;
-        if let Some(silent_for) = silence(connected).await {
+        silence.goes_on(datagrams(&connected.connection));
+        if let Some(silent_for) = silent_for(connected, &mut silence).await {
             tell(connected, silent_for).await;
         }
     }
@@ -66,9 +68,8 @@ pub(super) async fn tell_of_end(connected: &ConnectedClient) {
 
 /// Waits until nobody waits for a client any more, or returns for how long nothing has come from
 /// it.
-async fn silence(connected: &ConnectedClient) -> Option<Duration> {
+async fn silent_for(connected: &ConnectedClient, silence: &mut Silence) -> Option<Duration> {
     let notices = &connected.notices;
-    let mut silence = Silence::new(datagrams(&connected.connection));
     let mut turn = Instant::now();
     loop {
         sleep(INTERVAL).await;
@@ -135,6 +136,17 @@ impl Silence {
         Self {
             datagrams,
             lasts: Duration::ZERO,
+        }
+    }
+
+    /// Begins to count again, when so many datagrams have come. A client that has answered none of
+    /// the questions before has two round trips more for the next ones: an attempt of whoever dials
+    /// it again may be over before it has as long as at first.
+    fn goes_on(&mut self, datagrams: u64) {
+        if datagrams == self.datagrams {
+            self.lasts = self.lasts.min(PATIENCE);
+        } else {
+            *self = Self::new(datagrams);
         }
     }
 
@@ -207,6 +219,19 @@ mod tests {
     fn who_is_far_away_has_more_time() {
         assert_eq!(turns(INTERVAL, NEAR), 16);
         assert_eq!(turns(INTERVAL, Duration::from_millis(2_400)), 63);
+    }
+
+    #[test]
+    fn who_has_not_answered_before_has_a_little_time() {
+        let mut silence = Silence::new(7);
+        let mut turns = |datagrams: u64| {
+            silence.goes_on(datagrams);
+            let is_awaited = |_: &u32| silence.take(datagrams, INTERVAL, NEAR) == Sign::Awaited;
+            (1..100).take_while(is_awaited).count() + 1
+        };
+        assert_eq!(turns(7), 16);
+        assert_eq!(turns(7), 1);
+        assert_eq!(turns(8), 16);
     }
 
     #[test]
