@@ -16,6 +16,9 @@ use crate::schedule::Policy;
 /// replaced: for as long as a QUIC connection on which nothing comes.
 const UNDER_WAY: Duration = Duration::from_secs(35);
 
+/// Within how much time two things happen in an order that does not count.
+const TOGETHER: Duration = Duration::from_millis(2);
+
 /// What must never happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Broken {
@@ -33,6 +36,12 @@ pub(crate) enum Broken {
     Reach,
     /// With the network whole, a dial took as long as one that waits for nothing but a timer.
     Slow,
+    /// With the network whole, a dial had more introductions than it needs.
+    Rounds,
+    /// With the network whole, two dials that crossed made two connections.
+    Glare,
+    /// With the network whole, it was not told in time that a peer is gone without a word.
+    Silence,
     /// Something was left when all was over.
     Rest,
     /// A task panicked.
@@ -120,10 +129,16 @@ struct Notes {
     violations: Vec<Violation>,
     lives: BTreeMap<Program, Life>,
     dials: Vec<[usize; 2]>,
+    /// Which of them go on, and since when.
+    going_on: BTreeMap<usize, Instant>,
+    /// How many streams of a peer another one has accepted that had dialled it itself before.
+    beside: BTreeMap<[usize; 2], usize>,
     /// The dials whose bytes somebody has read to their end.
     heard: BTreeSet<usize>,
     /// When a peer was introduced to another one first.
     introduced: BTreeMap<[usize; 2], Duration>,
+    /// How many introductions to a peer another one has had as dialler.
+    introductions: BTreeMap<[usize; 2], usize>,
     /// How many streams of a peer a program may accept: one for each introduction in which it was
     /// called.
     acceptable: BTreeMap<(Program, usize), usize>,
@@ -223,7 +238,10 @@ impl Checks {
         notes.tally.introduced += 1;
         notes.introduced.entry([program.peer, peer]).or_insert(now);
         let is_admitted = match role {
-            Role::Controlling => notes.may_admit(peer, program.peer, now),
+            Role::Controlling => {
+                *notes.introductions.entry([program.peer, peer]).or_default() += 1;
+                notes.may_admit(peer, program.peer, now)
+            }
             Role::Controlled => {
                 *notes.acceptable.entry((program, peer)).or_default() += 1;
                 let own = notes.lives.get(&program);
@@ -235,6 +253,13 @@ impl Checks {
             let text = format!("{program:?} is introduced to {peer} as {role:?}");
             self.breaks(Broken::Admission, text);
         }
+    }
+
+    /// Returns how many introductions to a peer another one has had as dialler.
+    pub(crate) fn introductions(&self, from: usize, to: usize) -> usize {
+        let notes = self.notes();
+        let count = notes.introductions.get(&[from, to]);
+        count.copied().unwrap_or_default()
     }
 
     /// Returns whether a peer may know the addresses of another one by an introduction.
@@ -257,6 +282,12 @@ impl Notes {
             life.policy.admits(dialler) && may_be_under_way
         })
     }
+
+    /// Returns whether a peer's dial of another one goes on that had begun before this moment.
+    fn is_dialling(&self, from: usize, to: usize) -> bool {
+        let mut going_on = self.going_on.iter();
+        going_on.any(|(dial, since)| self.dials[*dial] == [from, to] && since.elapsed() > TOGETHER)
+    }
 }
 
 /// Dials and streams.
@@ -269,6 +300,19 @@ impl Checks {
         notes.dials.len() - 1
     }
 
+    /// Notes that a dial goes on until the guard is dropped.
+    pub(crate) fn goes_on(&self, dial: usize) -> GoingOn<'_> {
+        self.notes().going_on.insert(dial, Instant::now());
+        GoingOn { checks: self, dial }
+    }
+
+    /// Returns how many streams of a peer another one has accepted that had dialled it itself
+    /// before.
+    pub(crate) fn beside(&self, own: usize, peer: usize) -> usize {
+        let notes = self.notes();
+        notes.beside.get(&[own, peer]).copied().unwrap_or_default()
+    }
+
     /// Returns whether a dial of this number was made from one peer to the other.
     pub(crate) fn is_dialled(&self, dial: usize, from: usize, to: usize) -> bool {
         self.notes().dials.get(dial) == Some(&[from, to])
@@ -278,6 +322,11 @@ impl Checks {
     pub(crate) fn accepts(&self, program: Program, id: PeerId) {
         let peer = self.number(id);
         let mut notes = self.notes();
+        if let Some(peer) = peer
+            && notes.is_dialling(program.peer, peer)
+        {
+            *notes.beside.entry([program.peer, peer]).or_default() += 1;
+        }
         let left = peer.and_then(|peer| notes.acceptable.get_mut(&(program, peer)));
         let may_accept = left.is_some_and(|left| {
             let fewer = left.checked_sub(1);
@@ -308,6 +357,19 @@ impl Checks {
     /// Returns how many dials and streams of a peer go on.
     pub(crate) fn busy_of(&self, peer: usize) -> usize {
         self.notes().busy.get(&peer).copied().unwrap_or_default()
+    }
+}
+
+/// A dial that goes on.
+#[derive(Debug)]
+pub(crate) struct GoingOn<'a> {
+    checks: &'a Checks,
+    dial: usize,
+}
+
+impl Drop for GoingOn<'_> {
+    fn drop(&mut self) {
+        self.checks.notes().going_on.remove(&self.dial);
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
 const RECOVERY: Duration = Duration::from_secs(60);
 
 /// The pause between two dials, in which holes of the first one are closed.
-const PAUSE: Duration = Duration::from_secs(5);
+pub(crate) const PAUSE: Duration = Duration::from_secs(5);
 
 /// How much later than the other one's a peer's dial begins that crosses it.
 const LATER_MS: [u64; 5] = [0, 1, 20, 80, 300];
@@ -47,7 +47,7 @@ const ENDING: Duration = Duration::from_secs(10);
 
 /// What has to come of a dial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Due {
+pub(crate) enum Due {
     Connects,
     /// The policy does not let it.
     Refused,
@@ -63,23 +63,49 @@ impl Play {
         self.pass(RECOVERY).await;
         for one in 0..self.machines.len() {
             for other in one + 1..self.machines.len() {
-                let ended = self.dial(one, other).await;
-                self.judge([one, other], ended, false);
-                self.pass(PAUSE).await;
+                self.dial_alone(one, other).await;
                 let later = LATER_MS[(self.seed as usize + one + other) % LATER_MS.len()];
-                let crossing = async {
-                    sleep(Duration::from_millis(later)).await;
-                    self.dial(one, other).await
-                };
-                let (theirs, ended) = tokio::join!(self.dial(other, one), crossing);
-                self.judge([other, one], theirs, true);
-                self.judge([one, other], ended, true);
-                self.pass(PAUSE).await;
+                self.cross(one, other, Duration::from_millis(later)).await;
             }
         }
     }
 
-    async fn dial(&self, from: usize, to: usize) -> Option<Ended> {
+    /// Has a peer dial another one, which takes one introduction where nothing is to be learnt of
+    /// their NATs meanwhile.
+    async fn dial_alone(&mut self, from: usize, to: usize) {
+        let before = self.checks.introductions(from, to);
+        let ended = self.dial(from, to).await;
+        let count = self.checks.introductions(from, to) - before;
+        let is_plain = self.ground.is_seen_alike(from) && self.ground.is_seen_alike(to);
+        let due = self.judge([from, to], ended, false);
+        if due == Due::Connects && is_plain && count > 1 {
+            let text = format!("{from} dials {to} with {count} introductions");
+            self.checks.breaks(Broken::Rounds, text);
+        }
+        self.pass(PAUSE).await;
+    }
+
+    /// Has two dial each other, one of them so much later. If its dial is under way when the other
+    /// one's connection comes, that is the connection of both.
+    pub(crate) async fn cross(&mut self, one: usize, other: usize, later: Duration) {
+        let before = self.checks.beside(one, other);
+        let crossing = async {
+            sleep(later).await;
+            self.dial(one, other).await
+        };
+        let (theirs, ended) = tokio::join!(self.dial(other, one), crossing);
+        let is_due = self.judge([other, one], theirs, true) == Due::Connects;
+        let is_due = self.judge([one, other], ended, true) == Due::Connects && is_due;
+        // Who has to find out the next port first asks later.
+        let is_plain = self.ground.is_seen_alike(one);
+        if is_due && is_plain && self.checks.beside(one, other) > before {
+            let text = format!("{one} accepts a stream of {other}, which it dials {later:?} later");
+            self.checks.breaks(Broken::Glare, text);
+        }
+        self.pass(PAUSE).await;
+    }
+
+    pub(crate) async fn dial(&self, from: usize, to: usize) -> Option<Ended> {
         let (ended, end) = oneshot::channel();
         self.machines[from].dial(DialOrder {
             to,
@@ -95,9 +121,12 @@ impl Play {
     /// moment takes ports too. What was found out while packets came out of order on the way to the
     /// box goes on to be believed.
     fn may_mispredict(&self, peers: [usize; 2], crosses: bool) -> bool {
-        if !crosses && !peers.iter().any(|peer| self.reordered.contains(peer)) {
-            return false;
-        }
+        let is_uncertain = crosses || peers.iter().any(|peer| self.reordered.contains(peer));
+        is_uncertain && self.needs_prediction(peers)
+    }
+
+    /// Returns whether somebody has to know the next port of a box beforehand.
+    pub(crate) fn needs_prediction(&self, peers: [usize; 2]) -> bool {
         let [one, other] = peers.map(|peer| Outside::of(self.ground.boxes(peer)));
         let predicts = |of: &Outside, by: &Outside| {
             let counts = matches!(of.endpoint, Endpoint::Sequential(_));
@@ -106,13 +135,16 @@ impl Play {
         predicts(&one, &other) || predicts(&other, &one)
     }
 
-    /// Checks that what had to come of a dial did.
-    fn judge(&mut self, [from, to]: [usize; 2], ended: Option<Ended>, crosses: bool) {
+    /// Returns whether a box has not the ports that a peer needs.
+    pub(crate) fn lacks_ports(&self, peer: usize) -> bool {
+        self.wire.was_full(peer, self.whole) || self.wire.is_crowded(peer)
+    }
+
+    /// Checks that what had to come of a dial did, and returns what that was.
+    fn judge(&mut self, [from, to]: [usize; 2], ended: Option<Ended>, crosses: bool) -> Due {
         self.look();
-        let wire = &self.wire;
-        let lacks_ports = |peer| wire.was_full(peer, self.whole) || wire.is_crowded(peer);
-        let due = match self.due(from, to, crosses) {
-            Due::Connects if lacks_ports(from) || lacks_ports(to) => Due::Open,
+        let due = match self.due([from, to], crosses) {
+            Due::Connects if self.lacks_ports(from) || self.lacks_ports(to) => Due::Open,
             due => due,
         };
         let is_met = ended.as_ref().is_some_and(|ended| match due {
@@ -134,10 +166,11 @@ impl Play {
                 it.slowest = it.slowest.max(took);
             });
         }
+        due
     }
 
     /// Returns what has to come of a dial.
-    fn due(&self, from: usize, to: usize, crosses: bool) -> Due {
+    pub(crate) fn due(&self, [from, to]: [usize; 2], crosses: bool) -> Due {
         if !self.machines[to].policy().admits(from) {
             return Due::Refused;
         }

@@ -3,12 +3,14 @@
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
 use netns_lab::{
-    BurstLoss, Dependence, HostSpec, LinkSpec, NatSpec, PortAssignment, Topology, preset,
+    BurstLoss, Dependence, HostSpec, LinkSpec, NatSpec, PortAssignment, Topology,
+    oracle::{Endpoint, Outside},
+    preset,
     virtual_time::HostId,
 };
 use netns_lab_programs::Programs;
@@ -22,6 +24,9 @@ pub(crate) const SERVER: &str = "server";
 
 /// The delay of the server's link.
 const SERVER_LINK: Duration = Duration::from_millis(1);
+
+/// A port of the server's that nobody listens at.
+const CLOSED_PORT: u16 = 9;
 
 /// How far the last number of an address is from that of the one before it, when a peer has moved.
 /// Hosts are numbered from 1 to 5.
@@ -93,6 +98,46 @@ impl Ground {
     /// Returns what a peer is behind, the innermost box first.
     pub(crate) fn boxes(&self, peer: usize) -> &[NatSpec] {
         &self.peers[peer].boxes
+    }
+
+    /// Returns the delay of a peer's access link.
+    pub(crate) fn delay(&self, peer: usize) -> Duration {
+        self.peers[peer].delay
+    }
+
+    /// Returns whether a box of a peer takes one port after the other.
+    pub(crate) fn counts_ports(&self, peer: usize) -> bool {
+        let outside = Outside::of(self.boxes(peer));
+        matches!(outside.endpoint, Endpoint::Sequential(_))
+    }
+
+    /// Returns whether each destination sees a peer's port as the server does.
+    pub(crate) fn is_seen_alike(&self, peer: usize) -> bool {
+        Outside::of(self.boxes(peer)).endpoint == Endpoint::Reflected
+    }
+
+    /// Returns how long a dial takes by its round trips alone: to the coordinator, and between the
+    /// two.
+    pub(crate) fn time_to_connect(&self, from: usize, to: usize) -> Duration {
+        let [own, other] = [from, to].map(|peer| self.delay(peer));
+        own + own.max(other) + (SERVER_LINK + own + other) * 2
+    }
+
+    /// Has another program on a peer's host begin so many connections, which a NAT gives ports of
+    /// their own.
+    pub(crate) fn take_ports(&self, peer: usize, count: u32) {
+        let server = SocketAddr::new(self.server_ip(), CLOSED_PORT);
+        let host = self.host(peer);
+        self.programs.with(|world| {
+            let own = world.addresses(host).iter().find(|it| it.is_ipv4());
+            let own = *own.expect("it has not moved away");
+            for _ in 0..count {
+                let port = world.free_tcp_port(host).expect("there are many");
+                let socket = world.connect(host, (own, port).into(), server);
+                let aborted = world.abort(socket.expect("the port is free"));
+                aborted.expect("it is there");
+            }
+        });
     }
 
     pub(crate) fn peers(&self) -> usize {

@@ -264,7 +264,10 @@ impl Live {
                 None => Some(dialling.await),
             }
         };
-        let result = match timeout(limit + SLACK, dialling).await {
+        let going_on = self.checks.goes_on(dial);
+        let result = timeout(limit + SLACK, dialling).await;
+        drop(going_on);
+        let result = match result {
             Ok(Some(result)) => result,
             Ok(None) => return self.checks.tally(|it| it.dropped += 1),
             Err(_) => {

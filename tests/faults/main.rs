@@ -24,6 +24,7 @@ mod schedule;
 mod server;
 mod shrink;
 mod talk;
+mod trials;
 mod wire;
 
 use std::{

@@ -184,6 +184,7 @@ impl Play {
         }
         assert!(self.out_of_order.is_empty(), "{:?}", self.out_of_order);
         self.meet().await;
+        self.try_out().await;
         self.leave().await;
         let wants_log = self.wants_log;
         let log = |world: &mut World| wants_log.then(|| world.log().to_string());

@@ -61,7 +61,8 @@ impl Server {
         stun_config.token_key = Some(token_key.clone());
         let listen = (self.ip, PORT).into();
         let ports = RendezvousPorts::bind(listen, &[self.stun()], stun_config.clone(), token_key);
-        let Ok(ports) = ports else {
+        // Without the second port, peers do not learn whether each destination sees another port.
+        let Some(ports) = ports.ok().filter(|it| it.no_alternates().is_none()) else {
             return false;
         };
         let config = ports.config(key(self.seed, None));
