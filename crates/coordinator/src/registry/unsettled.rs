@@ -31,6 +31,8 @@ struct Waiting {
     session: SessionToken,
     /// The dialler, on the callee's side.
     called_by: Option<PeerId>,
+    /// Whether the callee has called one of this dialler's introductions settled for it.
+    is_settled: bool,
     /// Where the other side is told that it waits in vain.
     other: ConnectionId,
 }
@@ -68,6 +70,7 @@ impl Unsettled {
             let waiting = Waiting {
                 session,
                 called_by,
+                is_settled: false,
                 other,
             };
             let of = self.by_connection.entry(connection).or_default();
@@ -76,10 +79,27 @@ impl Unsettled {
         self.oldest_first.push_back((now, callee, session));
     }
 
-    /// Forgets an introduction that the callee on this connection is done with: the oldest, since
-    /// it does not say which.
+    /// Notes that the callee on this connection is done with an introduction of this dialler.
+    ///
+    /// It does not say with which, and a process that has been killed may have left another one
+    /// behind. So all of them are forgotten when it is done with as many; who is told too much of
+    /// an introduction that is over pays no heed.
     pub(super) fn settle(&mut self, dialler: PeerId, callee: ConnectionId) {
-        self.remove(callee, |it| it.called_by == Some(dialler));
+        let Some(of) = self.by_connection.get_mut(&callee) else {
+            return;
+        };
+        let mut left = of
+            .iter_mut()
+            .filter(|it| it.called_by == Some(dialler) && !it.is_settled);
+        if let Some(oldest) = left.next() {
+            oldest.is_settled = true;
+        }
+        if left.next().is_none() {
+            while self
+                .remove(callee, |it| it.called_by == Some(dialler))
+                .is_some()
+            {}
+        }
     }
 
     /// Tells whether anybody waits for the client on this connection.
@@ -187,17 +207,38 @@ mod tests {
         }
         unsettled.settle(peer(1), CALLEE);
         assert!(unsettled.by_connection.is_empty());
+        let mut unsettled = started(&[7, 8], Instant::now());
+        unsettled.settle(peer(1), CALLEE);
+        assert!(unsettled.is_awaited(DIALLER));
+        unsettled.settle(peer(1), CALLEE);
+        assert!(unsettled.by_connection.is_empty());
     }
 
     #[test]
-    fn the_oldest_is_settled_first_and_the_others_are_forgotten_with_who_is_gone() {
+    fn what_is_settled_may_be_another_introduction_so_all_are_told_of() {
         for (gone, other) in [(DIALLER, CALLEE), (CALLEE, DIALLER)] {
             let mut unsettled = started(&[7, 8, 9], Instant::now());
             unsettled.settle(peer(1), CALLEE);
-            let told = [8, 9].map(|n| (session(n), other));
+            let told = [7, 8, 9].map(|n| (session(n), other));
             assert_eq!(unsettled.forget(gone), told);
             assert!(unsettled.by_connection.is_empty());
         }
+    }
+
+    #[test]
+    fn a_dialler_that_is_killed_and_comes_again_is_still_awaited() {
+        let mut unsettled = started(&[7], Instant::now());
+        let again = ConnectionId(3);
+        let introduced = Introduced {
+            session: session(8),
+            dialler: (peer(1), again),
+            callee: CALLEE,
+        };
+        unsettled.start(introduced, Instant::now());
+        // The second one was turned away, as there was no room.
+        unsettled.settle(peer(1), CALLEE);
+        assert_eq!(unsettled.forget(DIALLER), [(session(7), CALLEE)]);
+        assert!(!unsettled.is_awaited(DIALLER) && unsettled.is_awaited(again));
     }
 
     #[test]
