@@ -15,7 +15,7 @@ use p2pconnect_tests::{
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 /// How long both may take until the one dials: longer than any NAT takes to be found out.
@@ -245,4 +245,38 @@ fn whoever_has_dialled_names_other_ports_to_each_peer_that_dials_it() {
             open.push(b.accept().await.unwrap());
         }
     });
+}
+
+/// Dials a listener that has room for one connection and drops the dial after so long, with its
+/// endpoint or without. Returns how long the next dial takes.
+async fn dial_after_another(ground: &VirtualGround, after: Duration, ends: bool) -> Duration {
+    let listener = ground.endpoint("b").allow(DialPolicy::Anyone);
+    let listener = listener.max_connections(1).bind().await.unwrap();
+    let mut dialler = ground.endpoint("a").bind().await.unwrap();
+    tokio::time::sleep(SETTLING).await;
+    let dialling = dialler.dial(listener.peer_id());
+    assert!(timeout(after, dialling).await.is_err(), "it is not over");
+    if ends {
+        dialler.close().await;
+        dialler = ground.endpoint("a").bind().await.unwrap();
+    }
+    let began = Instant::now();
+    dialler.dial(listener.peer_id()).await.unwrap();
+    began.elapsed()
+}
+
+/// Wherever a dial is dropped: before it was asked for, on the way to the coordinator, on the way
+/// back, and while the two connect.
+#[test]
+fn a_dial_that_is_dropped_leaves_its_place_to_the_next_one() {
+    let boxes = [DROPS.boxes; 2];
+    for ends in [false, true] {
+        for after in (0..120).step_by(10).map(Duration::from_millis) {
+            let took = VirtualGround::run(1, boxes, async |ground| {
+                dial_after_another(&ground, after, ends).await
+            });
+            let limit = Duration::from_secs(1);
+            assert!(took < limit, "{took:?} after {after:?}, {ends}");
+        }
+    }
 }

@@ -31,7 +31,7 @@ use crate::{
     BindError, CoordinatorError,
     coordinator::{
         flights::{Flights, Incoming},
-        withdrawal::{self, Withdrawals},
+        withdrawal::{self, Asking, Withdrawals},
     },
     machine::{
         interfaces::Interfaces, nat64::Nat64, surroundings::Surroundings, task::AbortOnDrop,
@@ -350,11 +350,13 @@ impl Coordination {
     }
 
     /// Asks for an introduction. The answer's arrival is the start moment.
+    ///
+    /// If this is dropped before, the introduction is given up once it is known.
     pub(crate) async fn dial(
         &self,
         dial: DialRequest,
     ) -> Result<Result<DialAnswer, Refusal>, CoordinatorError> {
-        match self.link.request(&Request::Dial(dial)).await? {
+        match Asking::new(self.link.clone(), dial, self.withdrawals()).await? {
             Response::Introduced(introduction) => {
                 Ok(Ok(DialAnswer::Introduced(introduction.well_formed())))
             }

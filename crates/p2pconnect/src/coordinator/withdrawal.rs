@@ -4,10 +4,18 @@
 //! and connections that they make belong to nobody. So whoever ends without a connection says so,
 //! also where the dial is dropped.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
 
 use p2pconnect_host::clock;
-use p2pconnect_proto::{SessionToken, message::Flight};
+use p2pconnect_proto::{
+    SessionToken,
+    message::{DialRequest, Flight, Request, Response},
+};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
@@ -15,6 +23,7 @@ use tokio::{
 };
 
 use super::link::Link;
+use crate::CoordinatorError;
 
 /// Introductions that are given up and not told of yet. An endpoint is in no more at a time.
 const MAX_WAITING: usize = 64;
@@ -41,6 +50,8 @@ pub(crate) enum Withdrawal {
         /// Who waits until it is passed on.
         heard: Option<oneshot::Sender<()>>,
     },
+    /// Whoever has asked for an introduction does not want it any more, and does not know it yet.
+    Unanswered(Asking),
     /// Somebody waits until everything before is passed on.
     Last(oneshot::Sender<()>),
 }
@@ -59,6 +70,9 @@ pub(crate) async fn tell(link: Link, mut given_up: mpsc::Receiver<Withdrawal>) {
             withdrawal = given_up.recv(), if telling.len() < MAX_TELLING => match withdrawal {
                 Some(Withdrawal::GivenUp { session, heard }) => {
                     telling.spawn(pass_on(link.clone(), session, heard));
+                }
+                Some(Withdrawal::Unanswered(asking)) => {
+                    telling.spawn(give_up_unknown(link.clone(), asking));
                 }
                 Some(Withdrawal::Last(waiting)) => {
                     while telling.join_next().await.is_some() {}
@@ -80,6 +94,12 @@ async fn pass_on(link: Link, session: SessionToken, heard: Option<oneshot::Sende
     }
     if let Some(heard) = heard {
         report(heard);
+    }
+}
+
+async fn give_up_unknown(link: Link, asking: Asking) {
+    if let Ok(Response::Introduced(introduction)) = asking.await {
+        pass_on(link, introduction.session, None).await;
     }
 }
 
@@ -114,6 +134,68 @@ pub(crate) fn say(withdrawals: &Withdrawals, session: SessionToken) {
 fn send(withdrawals: &Withdrawals, withdrawal: Withdrawal) {
     if withdrawals.try_send(withdrawal).is_err() {
         tracing::debug!("the peer is not told that an attempt is given up");
+    }
+}
+
+/// A request for an introduction, and its answer.
+///
+/// If it is dropped before the answer has come, the peer may be told of the introduction all the
+/// same, and waits for nobody. So the answer is waited for elsewhere then, and the introduction is
+/// given up.
+pub(crate) struct Asking {
+    exchange: Option<Exchange>,
+    /// Whether the request may have left.
+    has_begun: bool,
+    withdrawals: Withdrawals,
+}
+
+type Exchange = Pin<Box<dyn Future<Output = Result<Response, CoordinatorError>> + Send>>;
+
+impl Asking {
+    pub(crate) fn new(link: Link, dial: DialRequest, withdrawals: Withdrawals) -> Self {
+        let exchange = async move { link.request(&Request::Dial(dial)).await };
+        Self {
+            exchange: Some(Box::pin(exchange)),
+            has_begun: false,
+            withdrawals,
+        }
+    }
+}
+
+impl Future for Asking {
+    type Output = Result<Response, CoordinatorError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.has_begun = true;
+        let Some(exchange) = &mut self.exchange else {
+            return Poll::Pending;
+        };
+        let answer = ready!(exchange.as_mut().poll(cx));
+        self.exchange = None;
+        Poll::Ready(answer)
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if let Some(exchange) = self.exchange.take()
+            && self.has_begun
+        {
+            let asking = Self {
+                exchange: Some(exchange),
+                has_begun: false,
+                withdrawals: self.withdrawals.clone(),
+            };
+            send(&self.withdrawals, Withdrawal::Unanswered(asking));
+        }
+    }
+}
+
+impl fmt::Debug for Asking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut asking = f.debug_struct("Asking");
+        asking.field("has_begun", &self.has_begun);
+        asking.finish_non_exhaustive()
     }
 }
 
@@ -175,7 +257,7 @@ mod tests {
     fn parts(withdrawal: Withdrawal) -> (SessionToken, Option<oneshot::Sender<()>>) {
         match withdrawal {
             Withdrawal::GivenUp { session, heard } => (session, heard),
-            Withdrawal::Last(_) => panic!("nobody waits for the last one"),
+            Withdrawal::Unanswered(_) | Withdrawal::Last(_) => panic!("{withdrawal:?}"),
         }
     }
 
@@ -243,7 +325,7 @@ mod tests {
         };
         match last {
             Withdrawal::Last(waiting) => waiting.send(()).unwrap(),
-            Withdrawal::GivenUp { .. } => panic!("there was one"),
+            Withdrawal::GivenUp { .. } | Withdrawal::Unanswered(_) => panic!("there was one"),
         }
         finishing.await;
         // A coordinator that says nothing holds nobody up.
