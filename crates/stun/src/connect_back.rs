@@ -54,7 +54,10 @@ const BACKLOG: u32 = 2 * (1 + REPETITIONS);
 /// `None` in the place of the outcomes means that this server does not connect back, or that
 /// silence was not repeated because it answers no more.
 ///
-/// `within` bounds the whole: two round trips and the time that the server waits, which is four
+/// How the server sees `local` is told to `seen` as soon as it is known, long before the outcomes
+/// are: no other connection gets that mapping meanwhile.
+///
+/// `within` bounds the whole: three round trips and the time that the server waits, which is four
 /// round trips, at least 200 ms and at most 2 s. After silence it takes six round trips more, and
 /// 600 ms at least.
 ///
@@ -75,6 +78,7 @@ pub async fn connect_back(
     local: SocketAddr,
     server: SocketAddr,
     within: Duration,
+    seen: impl FnOnce(SocketAddr),
 ) -> Result<(SocketAddr, Option<Vec<ConnectBack>>), MappingError> {
     let bind = |error: io::Error| MappingError::Bind(error.kind());
     let began = Instant::now();
@@ -86,6 +90,12 @@ pub async fn connect_back(
     let round_trip = began.elapsed().min(MOST_PATIENCE / ROUND_TRIPS);
     let patience = |round_trips| (round_trip * round_trips).max(LEAST_PATIENCE);
     let deadline = began + within;
+    seen(
+        connection
+            .ask(deadline.saturating_duration_since(Instant::now()))
+            .await?
+            .mapped,
+    );
     let first = ask(&mut connection, patience(ROUND_TRIPS), deadline).await?;
     let mapped = first.mapped;
     let mut backs = first.backs.unwrap_or_default();

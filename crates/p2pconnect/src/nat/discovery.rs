@@ -131,7 +131,9 @@ async fn probe_filtering(network: Network, behaviour: &Behaviour, observer: &Obs
         return;
     };
     let local = tcp::in_zone_of(SocketAddr::new(network.local, port), network.server);
-    match connect_back(&behaviour.host, local, network.server, QUESTION_LIMIT).await {
+    let seen = |mapped| behaviour.saw(mapped);
+    let asking = connect_back(&behaviour.host, local, network.server, QUESTION_LIMIT, seen);
+    match asking.await {
         Ok((mapped, Some(backs))) => behaviour.connected_back(mapped, backs),
         Ok((_, None)) | Err(MappingError::NoAnswer) if is_silent(network, behaviour).await => {
             tracing::info!("a firewall bans whoever sends a SYN that it does not expect");

@@ -329,10 +329,12 @@ async fn a_client_is_connected_back_to_from_another_port_and_another_address() {
     let server = StunServer::bind(&addresses, StunServerConfig::default()).unwrap();
     let server = server.spawn();
     let local = free_port();
-    let (mapped, backs) = connect_back(&Host::default(), local, server.local_addrs()[0], LONG)
-        .await
-        .unwrap();
-    assert_eq!(mapped, local);
+    let (host, mut seen) = (Host::default(), None);
+    let asking = connect_back(&host, local, server.local_addrs()[0], LONG, |mapped| {
+        seen = Some(mapped)
+    });
+    let (mapped, backs) = asking.await.unwrap();
+    assert_eq!((mapped, seen), (local, Some(local)));
     let arrived = |from| ConnectBack {
         from,
         outcome: BackOutcome::Connected,
@@ -363,7 +365,8 @@ async fn connected_back(answers: &[Option<BackOutcome>]) -> Option<Vec<BackOutco
     let serve = async {
         let (stream, remote) = listener.accept().await.unwrap();
         let mut reader = MessageReader::new(stream);
-        for outcome in answers {
+        // It is asked for the mapping alone before.
+        for outcome in [&None].into_iter().chain(answers) {
             let message = reader.next().await.unwrap().unwrap();
             let from = BackFrom::OtherPort;
             let back = outcome.map(|outcome| ConnectBack { from, outcome });
@@ -380,7 +383,7 @@ async fn connected_back(answers: &[Option<BackOutcome>]) -> Option<Vec<BackOutco
         assert!(!matches!(more, Ok(Some(_))), "{more:?}");
     };
     let host = Host::default();
-    let asking = connect_back(&host, free_port(), address, LONG);
+    let asking = connect_back(&host, free_port(), address, LONG, drop);
     let (_, answer) = timeout(LONG, async { tokio::join!(serve, asking) })
         .await
         .unwrap();
@@ -415,7 +418,7 @@ async fn a_server_that_does_not_connect_back_answers_without() {
     };
     let (_server, address) = start(config);
     let local = free_port();
-    let answer = connect_back(&Host::default(), local, address, LONG)
+    let answer = connect_back(&Host::default(), local, address, LONG, drop)
         .await
         .unwrap();
     assert_eq!(answer, (local, None));
