@@ -6,7 +6,7 @@ mod virtual_time;
 
 use std::time::Duration;
 
-use super::Scenario;
+use super::{Play, Scenario};
 use crate::{
     Engine,
     contender::{Contender, ContenderError, PunchOutcome},
@@ -127,7 +127,8 @@ pub enum RunError {
         /// The kernel's answer.
         source: std::io::Error,
     },
-    /// The scenario names a place that its topology has not.
+    /// The scenario, or the punch between `a`, `b` and `server` of one that says nothing else,
+    /// names a place that its topology has not.
     #[error("the scenario wants a place {name:?}, which its lab has not")]
     NoPlace {
         /// What it wants.
@@ -156,12 +157,25 @@ pub fn run(
     seed: u64,
     contender: Option<&dyn Contender>,
 ) -> Result<ScenarioRun, RunError> {
+    check_hosts(scenario)?;
     let contender = contender.ok_or(RunError::NoContender);
     let seen = match ground {
         Ground::VirtualTime => virtual_time::run(scenario, seed, contender)?,
         Ground::Namespaces(engine) => namespaces::run(scenario, engine, seed, contender)?,
     };
     Ok(judge::judge(scenario, seen, seed))
+}
+
+/// Refuses a punch between hosts that the lab has not. A file that is about programs alone has the
+/// punch that is usual, and may have other hosts.
+fn check_hosts(scenario: &Scenario) -> Result<(), RunError> {
+    let Play::Punch(hosts) = &scenario.play else {
+        return Ok(());
+    };
+    let known: Vec<_> = scenario.topology.host_names().collect();
+    let needed = [&hosts.dialler, &hosts.listener, &hosts.server];
+    let lacking = needed.into_iter().find(|name| !known.contains(&&***name));
+    lacking.map_or(Ok(()), |name| Err(RunError::NoPlace { name: name.clone() }))
 }
 
 impl Seen {

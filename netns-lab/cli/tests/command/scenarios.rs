@@ -67,6 +67,12 @@ fn what_is_wrong_with_a_file_is_said_with_its_place() {
     fs::write(&file, "\nseed = \"x\"\n").unwrap();
     let error = refused(&["run", name]);
     assert!(error.contains(&format!("{name}:2:8: ")), "{error}");
+    // Its hosts are for programs, and the usual punch needs others.
+    fs::write(&file, "[hosts.a]\n").unwrap();
+    for ground in ["sim", "netns"] {
+        let error = refused(&["run", name, "--ground", ground]);
+        assert!(error.contains("wants a place \"b\""), "{error}");
+    }
     let error = refused(&["run", "no/such/file.toml"]);
     assert!(error.contains("cannot read no/such/file.toml"), "{error}");
     let error = refused(&["run", "crossing"]);
