@@ -400,7 +400,7 @@ impl Reporter {
             "wait-begins",
             &json!({ "peer": peer.to_string(), "limit_ms": millis(limit) }),
             &format!(
-                "waiting for {peer}, {} at most; it is dialled as soon as it is online",
+                "waiting for {peer}, {} at most; it is dialled within seconds of being online",
                 humantime::format_duration(limit)
             ),
         );
