@@ -31,7 +31,7 @@ use crate::{
     BindError, CoordinatorError,
     coordinator::{
         flights::{Flights, Incoming},
-        withdrawal::{self, Asking, Withdrawals},
+        withdrawal::{self, Withdrawals},
     },
     machine::{
         interfaces::Interfaces, nat64::Nat64, surroundings::Surroundings, task::AbortOnDrop,
@@ -356,7 +356,7 @@ impl Coordination {
         &self,
         dial: DialRequest,
     ) -> Result<Result<DialAnswer, Refusal>, CoordinatorError> {
-        match Asking::new(self.link.clone(), dial, self.withdrawals()).await? {
+        match withdrawal::ask(self.link.clone(), dial, self.withdrawals()).await? {
             Response::Introduced(introduction) => {
                 Ok(Ok(DialAnswer::Introduced(introduction.well_formed())))
             }

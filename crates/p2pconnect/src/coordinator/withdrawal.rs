@@ -5,9 +5,8 @@
 //! also where the dial is dropped.
 
 use std::{
-    fmt,
+    future, mem,
     pin::Pin,
-    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
@@ -42,7 +41,6 @@ const CLOSING_LIMIT: Duration = Duration::from_millis(300);
 pub(crate) type Withdrawals = mpsc::Sender<Withdrawal>;
 
 /// What the coordinator is to be told, or has been.
-#[derive(Debug)]
 pub(crate) enum Withdrawal {
     /// An introduction is given up.
     GivenUp {
@@ -51,7 +49,7 @@ pub(crate) enum Withdrawal {
         heard: Option<oneshot::Sender<()>>,
     },
     /// Whoever has asked for an introduction does not want it any more, and does not know it yet.
-    Unanswered(Asking),
+    Unanswered(Exchange),
     /// Somebody waits until everything before is passed on.
     Last(oneshot::Sender<()>),
 }
@@ -71,8 +69,8 @@ pub(crate) async fn tell(link: Link, mut given_up: mpsc::Receiver<Withdrawal>) {
                 Some(Withdrawal::GivenUp { session, heard }) => {
                     telling.spawn(pass_on(link.clone(), session, heard));
                 }
-                Some(Withdrawal::Unanswered(asking)) => {
-                    telling.spawn(give_up_unknown(link.clone(), asking));
+                Some(Withdrawal::Unanswered(exchange)) => {
+                    telling.spawn(give_up_unknown(link.clone(), exchange));
                 }
                 Some(Withdrawal::Last(waiting)) => {
                     while telling.join_next().await.is_some() {}
@@ -97,8 +95,8 @@ async fn pass_on(link: Link, session: SessionToken, heard: Option<oneshot::Sende
     }
 }
 
-async fn give_up_unknown(link: Link, asking: Asking) {
-    if let Ok(Response::Introduced(introduction)) = asking.await {
+async fn give_up_unknown(link: Link, exchange: Exchange) {
+    if let Ok(Response::Introduced(introduction)) = exchange.await {
         pass_on(link, introduction.session, None).await;
     }
 }
@@ -137,65 +135,42 @@ fn send(withdrawals: &Withdrawals, withdrawal: Withdrawal) {
     }
 }
 
-/// A request for an introduction, and its answer.
+/// A request, and its answer.
+type Exchange = Pin<Box<dyn Future<Output = Result<Response, CoordinatorError>> + Send>>;
+
+/// Asks for an introduction.
 ///
-/// If it is dropped before the answer has come, the peer may be told of the introduction all the
+/// If this is dropped before the answer has come, the peer may be told of the introduction all the
 /// same, and waits for nobody. So the answer is waited for elsewhere then, and the introduction is
 /// given up.
-pub(crate) struct Asking {
-    exchange: Option<Exchange>,
-    /// Whether the request may have left.
-    has_begun: bool,
+pub(crate) async fn ask(
+    link: Link,
+    dial: DialRequest,
+    withdrawals: Withdrawals,
+) -> Result<Response, CoordinatorError> {
+    let mut dial = UnansweredDial {
+        exchange: Box::pin(async move { link.request(&Request::Dial(dial)).await }),
+        is_answered: false,
+        withdrawals,
+    };
+    let answer = dial.exchange.as_mut().await;
+    dial.is_answered = true;
+    answer
+}
+
+/// A request for an introduction that has left, or is about to.
+struct UnansweredDial {
+    exchange: Exchange,
+    is_answered: bool,
     withdrawals: Withdrawals,
 }
 
-type Exchange = Pin<Box<dyn Future<Output = Result<Response, CoordinatorError>> + Send>>;
-
-impl Asking {
-    pub(crate) fn new(link: Link, dial: DialRequest, withdrawals: Withdrawals) -> Self {
-        let exchange = async move { link.request(&Request::Dial(dial)).await };
-        Self {
-            exchange: Some(Box::pin(exchange)),
-            has_begun: false,
-            withdrawals,
-        }
-    }
-}
-
-impl Future for Asking {
-    type Output = Result<Response, CoordinatorError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.has_begun = true;
-        let Some(exchange) = &mut self.exchange else {
-            return Poll::Pending;
-        };
-        let answer = ready!(exchange.as_mut().poll(cx));
-        self.exchange = None;
-        Poll::Ready(answer)
-    }
-}
-
-impl Drop for Asking {
+impl Drop for UnansweredDial {
     fn drop(&mut self) {
-        if let Some(exchange) = self.exchange.take()
-            && self.has_begun
-        {
-            let asking = Self {
-                exchange: Some(exchange),
-                has_begun: false,
-                withdrawals: self.withdrawals.clone(),
-            };
-            send(&self.withdrawals, Withdrawal::Unanswered(asking));
+        if !self.is_answered {
+            let exchange = mem::replace(&mut self.exchange, Box::pin(future::pending()));
+            send(&self.withdrawals, Withdrawal::Unanswered(exchange));
         }
-    }
-}
-
-impl fmt::Debug for Asking {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut asking = f.debug_struct("Asking");
-        asking.field("has_begun", &self.has_begun);
-        asking.finish_non_exhaustive()
     }
 }
 
@@ -257,7 +232,8 @@ mod tests {
     fn parts(withdrawal: Withdrawal) -> (SessionToken, Option<oneshot::Sender<()>>) {
         match withdrawal {
             Withdrawal::GivenUp { session, heard } => (session, heard),
-            Withdrawal::Unanswered(_) | Withdrawal::Last(_) => panic!("{withdrawal:?}"),
+            Withdrawal::Unanswered(_) => panic!("there is nothing to answer"),
+            Withdrawal::Last(_) => panic!("nobody waits for the last one"),
         }
     }
 
@@ -267,7 +243,7 @@ mod tests {
         let (withdrawals, mut given_up) = withdrawals();
         let mut pending = PendingWithdrawal::new(SESSION, withdrawals);
         let dialling = async move {
-            std::future::pending::<()>().await;
+            future::pending::<()>().await;
             pending.connected();
         };
         assert!(given_up.try_recv().is_err());
