@@ -95,10 +95,7 @@ impl Unsettled {
             oldest.is_settled = true;
         }
         if left.next().is_none() {
-            while self
-                .remove(callee, |it| it.called_by == Some(dialler))
-                .is_some()
-            {}
+            self.forget_those(callee, |it| it.called_by == Some(dialler));
         }
     }
 
