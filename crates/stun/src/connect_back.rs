@@ -38,8 +38,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// As many as the server makes in all.
 const BACKLOG: u32 = 2 * (1 + REPETITIONS);
 
-/// Has `server` connect back to `local`, and returns the mapped address of `local` and what became
-/// of the connections: from another port of the server, and from another address if it has one.
+/// Has `server` connect back to `local`, and returns what became of the connections: from another
+/// port of the server, and from another address if it has one.
 ///
 /// This tells how NATs and firewalls filter (RFC 5780 section 4.4) and what they answer to a SYN
 /// that they do not let in (RFC 5382 REQ-4). `local` must be an address and a port that nothing
@@ -51,8 +51,8 @@ const BACKLOG: u32 = 2 * (1 + REPETITIONS);
 /// packet: the server is asked twice more then, on the same connection, and connects from other
 /// ports. All outcomes are returned.
 ///
-/// `None` in the place of the outcomes means that this server does not connect back, or that
-/// silence was not repeated because it answers no more.
+/// `None` means that this server does not connect back, or that silence was not repeated because it
+/// answers no more.
 ///
 /// How the server sees `local` is told to `seen` as soon as it is known, long before the outcomes
 /// are: no other connection gets that mapping meanwhile.
@@ -79,7 +79,7 @@ pub async fn connect_back(
     server: SocketAddr,
     within: Duration,
     seen: impl FnOnce(SocketAddr),
-) -> Result<(SocketAddr, Option<Vec<ConnectBack>>), MappingError> {
+) -> Result<Option<Vec<ConnectBack>>, MappingError> {
     let bind = |error: io::Error| MappingError::Bind(error.kind());
     let began = Instant::now();
     // The system takes the connections; whoever made them learns all from that.
@@ -97,7 +97,6 @@ pub async fn connect_back(
             .mapped,
     );
     let first = ask(&mut connection, patience(ROUND_TRIPS), deadline).await?;
-    let mapped = first.mapped;
     let mut backs = first.backs.unwrap_or_default();
     let mut certain = !is_silent(&backs);
     for _ in 0..REPETITIONS {
@@ -118,7 +117,7 @@ pub async fn connect_back(
         }
     }
     let is_known = certain && !backs.is_empty();
-    Ok((mapped, is_known.then_some(backs)))
+    Ok(is_known.then_some(backs))
 }
 
 async fn ask(

@@ -303,13 +303,9 @@ impl Behaviour {
         self.facts().probed_at
     }
 
-    /// Takes in what became of connections that a server made, and how it saw the one by which it
-    /// was asked for them.
-    pub(crate) fn connected_back(&self, mapped: SocketAddr, backs: Vec<ConnectBack>) {
-        self.learn(|facts| {
-            facts.others.insert(mapped.port());
-            facts.backs = backs;
-        });
+    /// Takes in what became of connections that a server made.
+    pub(crate) fn connected_back(&self, backs: Vec<ConnectBack>) {
+        self.learn(|facts| facts.backs = backs);
     }
 
     /// Drops what was seen from an address that this machine has left, with its NAT.

@@ -134,16 +134,16 @@ async fn probe_filtering(network: Network, behaviour: &Behaviour, observer: &Obs
     let seen = |mapped| behaviour.saw(mapped);
     let asking = connect_back(&behaviour.host, local, network.server, QUESTION_LIMIT, seen);
     match asking.await {
-        Ok((mapped, Some(backs))) => behaviour.connected_back(mapped, backs),
-        Ok((_, None)) | Err(MappingError::NoAnswer) if is_silent(network, behaviour).await => {
+        Ok(Some(backs)) => behaviour.connected_back(backs),
+        Ok(None) | Err(MappingError::NoAnswer) if is_silent(network, behaviour).await => {
             tracing::info!("a firewall bans whoever sends a SYN that it does not expect");
             behaviour.banned(network.external);
             let server = network.server.ip();
             observer.tell(Status::FirewallBans { server });
         }
-        Ok((mapped, None)) => {
+        Ok(None) => {
             tracing::debug!("the stun server does not connect back");
-            behaviour.connected_back(mapped, Vec::new());
+            behaviour.connected_back(Vec::new());
         }
         Err(error) => tracing::debug!(%error, "filtering unknown"),
     }

@@ -192,7 +192,7 @@ fn a_random_port_is_one_between_those_seen_that_is_not_in_use() {
     // The middle is in use.
     assert_eq!(behaviour.predict(10_000).1, address(20_150));
     // That of the connection by which a server was asked to connect back.
-    behaviour.connected_back(([203, 0, 113, 7], 20_150).into(), Vec::new());
+    behaviour.saw(([203, 0, 113, 7], 20_150).into());
     assert_eq!(behaviour.predict(10_000).1, address(20_151));
     // What one peer has been told of says nothing of the range.
     let before = behaviour.report();
@@ -215,7 +215,7 @@ fn other_connections_show_more_of_a_range() {
     };
     let before = last(&behaviour);
     assert!(before < 21_000, "one that was kept is not of the range");
-    behaviour.connected_back(([203, 0, 113, 7], before).into(), Vec::new());
+    behaviour.saw(([203, 0, 113, 7], before).into());
     assert!(last(&behaviour) > before);
 }
 
