@@ -120,6 +120,17 @@ impl Punch {
             server: "server".into(),
         }
     }
+
+    /// Returns the names of all hosts that take part.
+    pub(crate) const fn hosts(&self) -> [&String; 3] {
+        [&self.dialler, &self.listener, &self.server]
+    }
+
+    /// Returns a host that takes part and is none of these.
+    pub(crate) fn lacking(&self, known: &[impl AsRef<str>]) -> Option<&String> {
+        let is_known = |name: &str| known.iter().any(|it| it.as_ref() == name);
+        self.hosts().into_iter().find(|name| !is_known(name))
+    }
 }
 
 impl Default for Punch {

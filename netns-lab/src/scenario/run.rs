@@ -173,8 +173,7 @@ fn check_hosts(scenario: &Scenario) -> Result<(), RunError> {
         return Ok(());
     };
     let known: Vec<_> = scenario.topology.host_names().collect();
-    let needed = [&hosts.dialler, &hosts.listener, &hosts.server];
-    let lacking = needed.into_iter().find(|name| !known.contains(&&***name));
+    let lacking = hosts.lacking(&known);
     lacking.map_or(Ok(()), |name| Err(RunError::NoPlace { name: name.clone() }))
 }
 

@@ -60,11 +60,11 @@ impl Script {
             listener: fields.or("listener", usual.listener, |it| self.host(it))?,
             server: fields.or("server", usual.server, |it| self.host(it))?,
         };
-        let all = [&punch.dialler, &punch.listener, &punch.server];
+        let all = punch.hosts();
         if BTreeSet::from(all).len() < all.len() {
             return Err(value.fault("a punch needs three different hosts"));
         }
-        if let Some(lacking) = all.into_iter().find(|it| !self.hosts.contains(it)) {
+        if let Some(lacking) = punch.lacking(&self.hosts) {
             return Err(value.fault(format!("there is no host {lacking:?} for it")));
         }
         Ok(punch)
