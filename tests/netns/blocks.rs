@@ -10,6 +10,7 @@ use netns_lab::TestRun;
 use p2pconnect_tests::{
     blocks::{BLOCKS, Block, nat},
     net::Net,
+    process::{Process, run},
 };
 
 /// How long one dial may take, with the lab that it has of its own: a dial gives up after 15 s.
@@ -47,5 +48,31 @@ fn blocks_that_begin_anywhere_meet_each_other() {
                 dial(a, b, round);
             }
         }
+    });
+}
+
+/// The NAT gives out all of its ports once more, as the peer names another one.
+#[test]
+fn a_range_that_was_used_up_in_vain_is_used_up_again() {
+    TestRun::new().limit(DIAL_LIMIT).run(|| {
+        let [.., large, _] = BLOCKS;
+        let net = Net::new(&[nat(large)], &[nat(large)]);
+        let peer = net.id("b");
+        let mut listener = net.listen("b");
+        listener.wait_for("nat-found");
+        let mut dial = Process::spawn(net.command("a", &["dial", "--json", &peer]));
+        let [rules, none] = ["add", "delete"].map(|it| format!("{it} table inet lost"));
+        let chain = "add chain inet lost in { type filter hook input priority 0; }";
+        let dialler = net.lab.host("a").external_ipv4();
+        let rule = format!("add rule inet lost in ip saddr {dialler} tcp flags syn drop");
+        let nft = |rules: &str| run(net.lab.host("b").command("nft").arg(rules));
+        nft(&[&rules, chain, &rule].join("; "));
+        dial.wait_for("punching");
+        dial.wait_for("introduced");
+        nft(&none);
+        dial.give(b"said");
+        let dialled = dial.finish();
+        assert_eq!(dialled.code(), 0, "{:#?}", dialled.stderr);
+        net.finish();
     });
 }

@@ -227,7 +227,10 @@ impl Session {
                 }
                 Some(Event::Failed(report)) => {
                     let error = self.explained(report);
-                    self.leave_holes_open();
+                    // The next round takes as many ports as these, and they lead nowhere.
+                    if !self.agent.fills_range() {
+                        self.leave_holes_open();
+                    }
                     return self.handover.fail(error, self.signs());
                 }
                 None => self.wait(deadline, &mut local_nat).await,

@@ -22,10 +22,11 @@ const AGAIN: u32 = 384;
 
 /// The most SYNs to ports in one network that are guessed.
 ///
-/// Two rounds of a dial that meets nobody: 924 connections, each repeated twice before its round is
-/// given up. A third one finds little left, and is hardly ever needed. A dozen dials at once need
-/// less, since most get theirs within the first 462.
-const GUESSED: u32 = 5_120;
+/// Two rounds of a dial that meets nobody: all ports of the largest range that is filled, each
+/// repeated once before its round is given up; or 924 connections, each repeated twice. A third
+/// round finds little left, and is hardly ever needed. A dozen dials at once need less, since most
+/// get theirs within the first 462.
+const GUESSED: u32 = 3 * 3_200;
 
 /// The most first SYNs to addresses in one network for peers that have wasted nothing there, when
 /// all else is spent: what others waste keeps no peer out. It takes four of them to dial one, as a
@@ -46,8 +47,9 @@ const UNPROVEN: u32 = 32;
 /// there again after a minute.
 const NETWORK_INTERVAL: Duration = Duration::from_millis(125);
 
-/// The most SYNs to all public networks: those of 256 peers, some of them guessed.
-const PUBLIC: u32 = 8_192;
+/// The most SYNs to all public networks: those of 256 peers, some of them guessed. What is left of
+/// them for guesses is more than [`GUESSED`].
+const PUBLIC: u32 = 13_056;
 
 /// The time after which one more SYN to public networks is granted: 128 a second, which is sixteen
 /// peers that cannot be reached, all the time.

@@ -159,6 +159,24 @@ fn what_is_given_back_can_be_spent_again() {
     );
 }
 
+/// The kernel repeats each SYN of a round after a second, and the next round begins behind that.
+#[test]
+fn the_largest_range_is_used_up_in_vain_and_once_more() {
+    let ports = 3_200;
+    let mut allowance = Allowance::default();
+    let bill = Bill::new(TargetNetwork::of(one(0)), Purpose::Guess);
+    let now = Instant::now();
+    let mut round = |now| {
+        let granted = (0..ports).filter(|_| allowance.take(bill, Purpose::Guess, false, now));
+        let granted = granted.count();
+        allowance.charge(bill, Sent::Repeatedly(ports), now);
+        granted
+    };
+    let granted = [now, now + Duration::from_secs(2)].map(&mut round);
+    assert_eq!(granted, [3_200, 3_200]);
+    assert!(round(now + Duration::from_secs(4)) < 100, "a third time");
+}
+
 #[test]
 fn an_ipv6_site_is_one_network() {
     let network = |text: &str| TargetNetwork::of(text.parse().expect("an address"));
