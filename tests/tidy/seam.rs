@@ -1,6 +1,6 @@
 //! The seam between the product and the host that it runs on: what is at both ends of a dial and
 //! between them asks for sockets, addresses, names, randomness and the time in `p2pconnect-host`
-//! alone.
+//! alone, and for the connection between a peer and a coordinator in `p2pconnect-link`.
 
 use std::path::Path;
 
@@ -12,8 +12,9 @@ use crate::{
 };
 
 /// The folders of what has to run on any host, a virtual one included.
-const SOURCES: [&str; 3] = [
+const SOURCES: [&str; 4] = [
     "crates/coordinator/src",
+    "crates/link/src",
     "crates/p2pconnect/src",
     "crates/stun/src",
 ];
@@ -168,6 +169,27 @@ fn the_product_asks_the_host_and_not_the_system() {
             exception.display()
         );
     }
+}
+
+/// Where QUIC is named: what makes links of it, and what gives it sockets.
+const KNOW_QUIC: [&str; 2] = ["crates/host", "crates/link"];
+
+#[test]
+fn peers_and_coordinators_know_a_link_and_not_quic() {
+    let knows = |folder: &Path| {
+        let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+        let (_, rest) = manifest.split_once("[dependencies]").unwrap();
+        let dependencies = rest.split("\n[").next().unwrap();
+        dependencies.lines().any(|line| line.starts_with("quinn"))
+    };
+    let crates = std::fs::read_dir(root().join("crates")).unwrap();
+    let mut knowing: Vec<_> = crates
+        .map(|entry| entry.unwrap().path())
+        .filter(|folder| knows(folder))
+        .map(|folder| folder.strip_prefix(root()).unwrap().to_owned())
+        .collect();
+    knowing.sort();
+    assert_eq!(knowing, KNOW_QUIC.map(Path::new));
 }
 
 #[test]

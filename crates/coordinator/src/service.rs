@@ -9,7 +9,6 @@ mod journal;
 mod lock;
 mod notices;
 mod request;
-mod reset;
 mod shared;
 mod silence;
 mod stun_servers;
@@ -23,8 +22,8 @@ use std::{
 };
 
 use p2pconnect_host::{Host, UdpSocket};
+use p2pconnect_link::quic::{Incoming, Server};
 use p2pconnect_proto::{PeerId, close};
-use quinn::{Endpoint, Incoming, VarInt};
 use tokio::{
     sync::oneshot,
     task::{JoinHandle, JoinSet},
@@ -45,8 +44,7 @@ const CLOSING: Duration = Duration::from_secs(2);
 /// A coordinator that has its socket and does not serve yet.
 #[derive(Debug)]
 pub struct Coordinator {
-    endpoint: Endpoint,
-    local_addr: SocketAddr,
+    quic: Server,
     server_id: PeerId,
     shared: Arc<Shared>,
 }
@@ -69,18 +67,9 @@ impl Coordinator {
     pub(crate) fn on(socket: UdpSocket, config: Config) -> Result<Self, BindError> {
         config.check()?;
         let server_id = config.key.peer_id();
-        let quic = config.quic_server_config()?;
-        let reset = reset::endpoint_config(&config.key);
-        let failed = |source| BindError::Socket {
-            address: config.listen,
-            source,
-        };
-        let endpoint = config.host.quic_endpoint(socket, reset, Some(quic));
-        let endpoint = endpoint.map_err(failed)?;
-        let local_addr = endpoint.local_addr().map_err(failed)?;
+        let idle_timeout = config.service.idle_timeout;
         Ok(Self {
-            endpoint,
-            local_addr,
+            quic: Server::new(&config.host, socket, &config.key, idle_timeout)?,
             server_id,
             shared: Arc::new(Shared::new(config)),
         })
@@ -90,7 +79,7 @@ impl Coordinator {
     /// configuration left it open.
     #[must_use]
     pub const fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+        self.quic.local_addr()
     }
 
     /// Returns the identity that clients must pin.
@@ -140,7 +129,7 @@ impl Coordinator {
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
-                incoming = self.endpoint.accept() => match incoming {
+                incoming = self.quic.accept() => match incoming {
                     Some(incoming) => self.receive(incoming, &mut connections),
                     None => break,
                 },
@@ -151,9 +140,8 @@ impl Coordinator {
                 }
             }
         }
-        self.endpoint
-            .close(VarInt::from_u32(close::GOING_AWAY), b"shutting down");
-        if timeout(CLOSING, self.endpoint.wait_idle()).await.is_err() {
+        self.quic.close(close::GOING_AWAY, "shutting down");
+        if timeout(CLOSING, self.quic.wait_idle()).await.is_err() {
             debug!("some connections have not acknowledged their end");
         }
         info!("coordinator has stopped");
@@ -164,10 +152,10 @@ impl Coordinator {
     pub fn start(self) -> RunningCoordinator {
         let (stop, stopped) = oneshot::channel();
         RunningCoordinator {
-            local_addr: self.local_addr,
+            local_addr: self.local_addr(),
             server_id: self.server_id,
             stop: Some(stop),
-            endpoint: Some(self.endpoint.clone()),
+            quic: Some(self.quic.clone()),
             shared: Arc::clone(&self.shared),
             task: tokio::spawn(self.run(async move {
                 // The sender is dropped without a word only when the task is aborted too.
@@ -180,8 +168,8 @@ impl Coordinator {
         let source = incoming.remote_address().ip();
         let attempt = Attempt {
             source,
-            validated: incoming.remote_address_validated(),
-            held: self.endpoint.open_connections(),
+            validated: incoming.is_validated(),
+            held: self.quic.open_connections(),
         };
         match self.shared.judge(attempt) {
             Verdict::Accept => {
@@ -189,11 +177,7 @@ impl Coordinator {
                 let span = debug_span!("connection", id = ticket.id().0);
                 connections.spawn(connection::serve(incoming, ticket).instrument(span));
             }
-            Verdict::Retry if incoming.may_retry() => {
-                if let Err(error) = incoming.retry() {
-                    error.into_incoming().refuse();
-                }
-            }
+            Verdict::Retry if incoming.may_retry() => incoming.retry(),
             Verdict::Retry | Verdict::Refuse => {
                 if self.shared.may_log(source) {
                     info!("connection refused for want of room");
@@ -216,7 +200,7 @@ pub struct RunningCoordinator {
     server_id: PeerId,
     stop: Option<oneshot::Sender<()>>,
     /// Given up before the end is waited for: the last handle keeps the socket.
-    endpoint: Option<Endpoint>,
+    quic: Option<Server>,
     shared: Arc<Shared>,
     task: JoinHandle<()>,
 }
@@ -238,7 +222,7 @@ impl RunningCoordinator {
     /// forgotten yet.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.endpoint.as_ref().map_or(0, Endpoint::open_connections)
+        self.quic.as_ref().map_or(0, Server::open_connections)
     }
 
     /// Returns how many peers can be dialled.
@@ -260,7 +244,7 @@ impl RunningCoordinator {
     ///
     /// Dropping the future ends the service at once.
     pub async fn shutdown(mut self) {
-        drop(self.endpoint.take());
+        drop(self.quic.take());
         drop(self.stop.take());
         if let Err(error) = (&mut self.task).await {
             error!(%error, "the coordinator ended with a failure");

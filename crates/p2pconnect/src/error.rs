@@ -4,6 +4,7 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use p2pconnect_host::Shortage;
 use p2pconnect_identity::{InvalidKey, TlsConfigError};
+use p2pconnect_link::SetupError;
 use p2pconnect_proto::{PeerId, codec, message::Refusal};
 use p2pconnect_punch::PunchReport;
 use p2pconnect_stun::MappingError;
@@ -12,9 +13,6 @@ use p2pconnect_stun::MappingError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
-    /// The TLS library cannot speak QUIC.
-    #[error("the TLS library lacks the cipher suite that QUIC begins with")]
-    CipherSuite(#[from] quinn::crypto::rustls::NoInitialCipherSuite),
     /// The coordinator cannot be used.
     #[error(transparent)]
     Coordinator(#[from] CoordinatorError),
@@ -42,9 +40,9 @@ pub enum BindError {
         /// What went wrong.
         reason: MappingError,
     },
-    /// The secret key cannot be used.
-    #[error("the secret key cannot be used")]
-    Tls(#[from] TlsConfigError),
+    /// The transport to the coordinator cannot be set up.
+    #[error(transparent)]
+    Transport(#[from] SetupError),
 }
 
 impl BindError {

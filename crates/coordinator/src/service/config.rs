@@ -1,61 +1,19 @@
 //! What a coordinator is started with, and why it may not start.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use p2pconnect_host::Host;
-use p2pconnect_identity::{SecretKey, TlsConfigError, server_config};
-use p2pconnect_proto::{COORDINATION_ALPN, TokenKey, message::MAX_STUN_SERVERS};
+use p2pconnect_identity::SecretKey;
+use p2pconnect_link::{SetupError, quic::MAX_IDLE_TIMEOUT};
+use p2pconnect_proto::{TokenKey, message::MAX_STUN_SERVERS};
 use p2pconnect_stun::Witness;
-use quinn::{
-    IdleTimeout, ServerConfig, TransportConfig, VarInt,
-    crypto::rustls::{NoInitialCipherSuite, QuicServerConfig},
-};
 
 use crate::Limits;
-
-/// Requests of one client at a time: as many as it may have introductions in flight.
-const MAX_REQUEST_STREAMS: u32 = 32;
-
-/// What a client may send on one stream before it is read: any request but a registration that
-/// allows more than 500 peers, whose rest follows a round trip later. Whatever arrives is read at
-/// once.
-const STREAM_WINDOW: u32 = 16 * 1024;
-
-/// What a client may send on all streams before it is read: a request of usual size on each, which
-/// also bounds what 512 clients at one address make QUIC keep to 16 MiB.
-const CONNECTION_WINDOW: u32 = 2 * STREAM_WINDOW;
 
 /// What the socket keeps of datagrams that have not been read yet: some hundred milliseconds of ten
 /// thousand clients that all come back at once. The system may grant less (`net.core.rmem_max`),
 /// which is no reason not to serve.
 pub(super) const RECEIVE_BUFFER: usize = 8 << 20;
-
-/// What a client that reads nothing makes the coordinator keep: a hundred introductions.
-const SEND_WINDOW: u64 = 128 * 1024;
-
-/// The round-trip time that is assumed until it is measured; a packet of the handshake that is lost
-/// is sent again after three times as long.
-///
-/// RFC 9002 section 6.2.2 recommends 333 ms, and the dial of a peer that has just connected would
-/// stand still for a second. On longer paths than this some packets are sent twice.
-const INITIAL_RTT: Duration = Duration::from_millis(100);
-
-/// What is kept of datagrams, which nobody reads: they are empty, and keep the line alive. It is
-/// also the longest DATAGRAM frame that the coordinator says it takes (RFC 9221 section 3), and
-/// QUIC counts some tens of bytes more for each. No UDP datagram that it takes has 1,500 bytes, so
-/// none is too long for what it has said.
-const DATAGRAM_BUFFER: usize = 2048;
-
-/// Connection attempts that wait to be looked at. They are looked at at once, so this is what a
-/// burst within one turn of the scheduler may bring.
-const MAX_WAITING: usize = 1024;
-
-/// What may arrive for one waiting attempt beyond its first packet: a client's whole first flight
-/// is below 2 KiB.
-const WAITING_BUFFER: u64 = 16 * 1024;
-
-/// What may arrive for all waiting attempts.
-const WAITING_BUFFER_TOTAL: u64 = 4 * 1024 * 1024;
 
 /// What a client costs that asks for much: twice the 32 KiB of one that is registered and quiet.
 const BYTES_PER_CONNECTION: u64 = 64 * 1024;
@@ -199,7 +157,10 @@ impl Config {
         }
     }
 
-    pub(super) const fn check(&self) -> Result<(), BindError> {
+    pub(super) fn check(&self) -> Result<(), BindError> {
+        if self.service.idle_timeout > MAX_IDLE_TIMEOUT {
+            return Err(BindError::IdleTimeout(self.service.idle_timeout));
+        }
         if self.stun_servers.len() > MAX_STUN_SERVERS
             || self.stun_alternates.len() > MAX_STUN_SERVERS
         {
@@ -207,46 +168,12 @@ impl Config {
         }
         Ok(())
     }
-
-    pub(super) fn quic_server_config(&self) -> Result<ServerConfig, BindError> {
-        let tls = server_config(&self.key, None, COORDINATION_ALPN)?;
-        let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
-        config
-            .transport_config(Arc::new(self.transport_config()?))
-            // QUIC shows that a client receives at another address with 1,200 bytes or more for
-            // each packet that seems to come from there. One that has another address connects
-            // anew, by which it proves that.
-            .migration(false)
-            .max_incoming(MAX_WAITING)
-            .incoming_buffer_size(WAITING_BUFFER)
-            .incoming_buffer_size_total(WAITING_BUFFER_TOTAL);
-        Ok(config)
-    }
-
-    fn transport_config(&self) -> Result<TransportConfig, BindError> {
-        let idle = IdleTimeout::try_from(self.service.idle_timeout)
-            .map_err(|_| BindError::IdleTimeout(self.service.idle_timeout))?;
-        let mut transport = TransportConfig::default();
-        transport
-            .initial_rtt(INITIAL_RTT)
-            .max_concurrent_bidi_streams(VarInt::from_u32(MAX_REQUEST_STREAMS))
-            .max_concurrent_uni_streams(VarInt::from_u32(0))
-            .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
-            .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
-            .send_window(SEND_WINDOW)
-            .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
-            .max_idle_timeout(Some(idle));
-        Ok(transport)
-    }
 }
 
 /// Why a coordinator cannot be set up.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
-    /// QUIC's first packets need a cipher suite that the TLS configuration lacks.
-    #[error("the TLS library lacks the cipher suite that QUIC begins with")]
-    CipherSuite(#[from] NoInitialCipherSuite),
     /// The idle timeout is longer than QUIC can express.
     #[error("the idle timeout of {0:?} is too long")]
     IdleTimeout(Duration),
@@ -258,9 +185,9 @@ pub enum BindError {
         /// The system's word.
         source: io::Error,
     },
-    /// The key cannot be used.
-    #[error("the TLS configuration cannot be made")]
-    Tls(#[from] TlsConfigError),
+    /// The transport cannot be set up.
+    #[error(transparent)]
+    Transport(#[from] SetupError),
     /// There are more STUN servers than a message holds.
     #[error("more than {MAX_STUN_SERVERS} STUN servers of one kind")]
     TooManyStunServers,

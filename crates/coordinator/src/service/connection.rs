@@ -2,10 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use p2pconnect_identity::peer_id_of;
-use p2pconnect_proto::{PeerId, close, codec, message::Notice, portable};
-use quinn::{Connection, Incoming, VarInt};
-use rustls::pki_types::CertificateDer;
+use p2pconnect_link::{Link, quic::Incoming};
+use p2pconnect_proto::{close, codec, message::Notice, portable};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until, timeout},
@@ -28,7 +26,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long the welcome may take: as long as any message.
 const WELCOME: Duration = Duration::from_secs(5);
 
-/// The most tasks of one connection. QUIC allows a client 32 requests at a time; an answered
+/// The most tasks of one connection. A client is allowed 32 requests at a time; an answered
 /// dial's task may go on for seconds while the callee's message waits.
 const MAX_TASKS: usize = 64;
 
@@ -36,17 +34,13 @@ const MAX_TASKS: usize = 64;
 pub(super) async fn serve(incoming: Incoming, ticket: Ticket) {
     // Taken before the handshake, since this is the address that finishing it proves.
     let seen = portable(incoming.remote_address());
-    let connecting = match incoming.accept() {
-        Ok(connecting) => connecting,
-        Err(error) => return debug!(%error, "connection attempt failed"),
-    };
-    let connection = match timeout(HANDSHAKE, connecting).await {
-        Ok(Ok(connection)) => connection,
+    let link = match timeout(HANDSHAKE, incoming.accept()).await {
+        Ok(Ok(connection)) => Link::from(connection),
         Ok(Err(error)) => return debug!(%error, "handshake failed"),
         Err(_) => return debug!("handshake took too long"),
     };
-    let Some(peer) = identity(&connection) else {
-        return close_for(&connection, "no Ed25519 certificate");
+    let Some(peer) = link.peer_id() else {
+        return close_for(&link, "no Ed25519 certificate");
     };
     let client = Client {
         peer,
@@ -54,7 +48,7 @@ pub(super) async fn serve(incoming: Incoming, ticket: Ticket) {
         seen,
     };
     debug!(%peer, %seen, "client connected");
-    let connected = Arc::new(ticket.admit(client, connection.clone()));
+    let connected = Arc::new(ticket.admit(client, link.clone()));
     let mut tasks = JoinSet::new();
     tasks.spawn(welcome(Arc::clone(&connected)));
     tokio::select! {
@@ -63,19 +57,19 @@ pub(super) async fn serve(incoming: Incoming, ticket: Ticket) {
     }
     tasks.shutdown().await;
     silence::tell_of_end(&connected).await;
-    debug!(reason = ?connection.close_reason(), "connection ended");
+    debug!(reason = ?link.close_reason(), "connection ended");
 }
 
 async fn serve_requests(
     connected: &Arc<ConnectedClient>,
     tasks: &mut JoinSet<Result<(), FrameError>>,
 ) {
-    let connection = &connected.connection;
+    let link = &connected.link;
     let mut paced = Instant::now();
     loop {
         let next = async move {
             sleep_until(paced).await;
-            connection.accept_bi().await
+            link.accept_bi().await
         };
         tokio::select! {
             stream = next, if tasks.len() < MAX_TASKS => match stream {
@@ -86,23 +80,21 @@ async fn serve_requests(
                 }
                 Err(_) => return,
             },
-            // Empty, and only a sign of life.
-            Ok(_) = connection.read_datagram() => connected.notices.hear(),
-            _ = connection.closed() => return,
+            Ok(()) = link.sign_of_life() => connected.notices.hear(),
+            _ = link.closed() => return,
             Some(ended) = tasks.join_next(), if !tasks.is_empty() => match ended {
                 Ok(Ok(())) => {}
                 Ok(Err(violation)) => {
                     if connected.may_log() {
                         info!(peer = %connected.client.peer, %violation, "peer broke the protocol");
                     }
-                    return close_for(connection, &violation.to_string());
+                    return close_for(link, &violation.to_string());
                 }
                 // The process ends: nobody else cancels a request.
                 Err(error) if error.is_cancelled() => return,
                 Err(error) => {
                     error!(%error, "serving a request failed");
-                    let code = VarInt::from_u32(close::INTERNAL);
-                    return connection.close(code, b"internal failure");
+                    return link.close(close::INTERNAL, "internal failure");
                 }
             },
         }
@@ -131,18 +123,7 @@ async fn notify(notices: &Notices, notice: &Notice) {
     }
 }
 
-fn identity(connection: &Connection) -> Option<PeerId> {
-    let certificates = connection
-        .peer_identity()?
-        .downcast::<Vec<CertificateDer<'static>>>()
-        .ok()?;
-    peer_id_of(&certificates)
-}
-
-fn close_for(connection: &Connection, violation: &str) {
+fn close_for(link: &Link, violation: &str) {
     debug!(violation, "client broke the protocol");
-    connection.close(
-        VarInt::from_u32(close::PROTOCOL_VIOLATION),
-        violation.as_bytes(),
-    );
+    link.close(close::PROTOCOL_VIOLATION, violation);
 }

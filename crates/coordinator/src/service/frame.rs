@@ -1,8 +1,8 @@
-//! Reads and writes the frames of the protocol on QUIC streams.
+//! Reads and writes the frames of the protocol on streams.
 
 use super::shared::Room;
+use p2pconnect_link::{RecvStream, SendStream, StreamError};
 use p2pconnect_proto::codec::{self, DecodeError, HEADER_LEN};
-use quinn::{ReadError, ReadExactError, RecvStream, SendStream, WriteError};
 
 /// Reads the body of the one frame on a stream; `None` when the stream ends before it begins.
 ///
@@ -13,19 +13,19 @@ pub(super) async fn read_body(
     room: &mut Room<'_>,
 ) -> Result<Option<Vec<u8>>, FrameError> {
     let mut header = [0; HEADER_LEN];
-    match stream.read_exact(&mut header).await {
-        Ok(()) => {}
-        Err(ReadExactError::FinishedEarly(0)) => return Ok(None),
-        Err(ReadExactError::FinishedEarly(_)) => return Err(FrameError::Truncated),
-        Err(ReadExactError::ReadError(error)) => return Err(error.into()),
+    match stream.read_full(&mut header).await? {
+        HEADER_LEN => {}
+        0 => return Ok(None),
+        _ => return Err(FrameError::Truncated),
     }
     let length = codec::body_len(header)?;
     let mut body = Vec::new();
     while body.len() < length {
-        match stream.read_chunk(length - body.len(), true).await? {
-            Some(chunk) if room.grow(chunk.bytes.len()) => body.extend_from_slice(&chunk.bytes),
-            Some(_) => return Err(FrameError::NoRoom),
-            None => return Err(FrameError::Truncated),
+        let missing = length - body.len();
+        match stream.read_more(&mut body, missing).await? {
+            0 => return Err(FrameError::Truncated),
+            read if room.grow(read) => {}
+            _ => return Err(FrameError::NoRoom),
         }
     }
     Ok(Some(body))
@@ -33,17 +33,17 @@ pub(super) async fn read_body(
 
 /// Checks that nothing but the end of the stream follows the frame.
 pub(super) async fn read_end(stream: &mut RecvStream) -> Result<(), FrameError> {
-    match stream.read_chunk(1, true).await? {
-        None => Ok(()),
-        Some(_) => Err(FrameError::Surplus),
+    match stream.read_full(&mut [0]).await? {
+        0 => Ok(()),
+        _ => Err(FrameError::Surplus),
     }
 }
 
 /// Writes a whole frame and ends the stream.
-pub(super) async fn write(stream: &mut SendStream, frame: &[u8]) -> Result<(), WriteError> {
+pub(super) async fn write(stream: &mut SendStream, frame: &[u8]) -> Result<(), StreamError> {
     stream.write_all(frame).await?;
     // The stream may be closed already only because the client wants no answer.
-    stream.finish().map_err(|_| WriteError::ClosedStream)
+    stream.finish()
 }
 
 /// Why there is no frame to be had from a stream.
@@ -57,7 +57,7 @@ pub(super) enum FrameError {
     NoRoom,
     /// The stream or its connection has ended.
     #[error("the stream broke off")]
-    Read(#[from] ReadError),
+    Read(#[from] StreamError),
     /// There is something behind the frame.
     #[error("bytes follow the frame")]
     Surplus,

@@ -9,8 +9,8 @@ use std::{
 };
 
 use p2pconnect_host::clock;
+use p2pconnect_link::{Link, SendStream};
 use p2pconnect_proto::message::Refusal;
-use quinn::{Connection, SendStream};
 use tokio::{sync::Notify, time::timeout};
 
 use super::lock::lock;
@@ -26,7 +26,7 @@ const NOTICE_ROOM: Duration = Duration::from_secs(1);
 /// at most one is kept in advance, as a sign that there is room, and whatever leaves next takes it.
 #[derive(Debug)]
 pub(super) struct Notices {
-    connection: Connection,
+    link: Link,
     /// When the client was heard of last: a request, or what it keeps the connection alive with.
     heard: Mutex<Instant>,
     /// Wakes who looks after the client when somebody waits for it.
@@ -36,17 +36,17 @@ pub(super) struct Notices {
 }
 
 impl Notices {
-    pub(super) fn new(connection: Connection) -> Self {
+    pub(super) fn new(link: Link) -> Self {
         Self {
-            connection,
+            link,
             heard: Mutex::new(clock::now()),
             awaited: Notify::new(),
             next: Mutex::new(None),
         }
     }
 
-    pub(super) const fn connection(&self) -> &Connection {
-        &self.connection
+    pub(super) const fn link(&self) -> &Link {
+        &self.link
     }
 
     /// Notes that the client has been heard of.
@@ -83,12 +83,12 @@ impl Notices {
         &self,
         take: impl Fn(&mut Option<SendStream>) -> Option<T>,
     ) -> Result<T, Refusal> {
-        let mut opening = pin!(self.connection.open_uni());
+        let mut opening = pin!(self.link.open_uni());
         let opened = poll_fn(|cx| {
             // Streams are opened under the lock, so that they are used in the order of their
             // numbers.
             let mut next = lock(&self.next);
-            if self.connection.close_reason().is_some() {
+            if self.link.close_reason().is_some() {
                 return Poll::Ready(None);
             }
             if next.is_none() {

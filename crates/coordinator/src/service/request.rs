@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use p2pconnect_link::{Link, RecvStream, SendStream};
 use p2pconnect_proto::{
     Candidate, PeerId, ReflexiveToken, SessionToken, close,
     codec::{self, EncodeError},
@@ -11,7 +12,6 @@ use p2pconnect_proto::{
     },
     portable,
 };
-use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error, info};
 
@@ -49,14 +49,14 @@ pub(super) async fn serve(
         Ok(Ok(None)) => return Ok(()),
         Ok(Err(error)) if error.is_violation() => return Err(error),
         Ok(Err(FrameError::NoRoom)) => {
-            stop(&mut recv, close::OVERLOADED);
-            reset(&mut send, close::OVERLOADED);
+            recv.stop(close::OVERLOADED);
+            send.reset(close::OVERLOADED);
             return Ok(());
         }
         Ok(Err(_)) => return Ok(()),
         Err(_) => {
-            stop(&mut recv, close::TIMED_OUT);
-            reset(&mut send, close::TIMED_OUT);
+            recv.stop(close::TIMED_OUT);
+            send.reset(close::TIMED_OUT);
             return Ok(());
         }
     };
@@ -71,7 +71,7 @@ pub(super) async fn serve(
         Ok(Err(error)) if error.is_violation() => Err(error),
         Ok(_) => Ok(()),
         Err(_) => {
-            stop(&mut recv, close::TIMED_OUT);
+            recv.stop(close::TIMED_OUT);
             Ok(())
         }
     }
@@ -100,11 +100,8 @@ async fn register(connected: &ConnectedClient, registration: Registration, send:
             connected.registered();
             debug!(?unproven, "candidates left out");
             if let Some(former) = replaced.and_then(|id| connected.shared().notices(id)) {
-                let (code, why) = (
-                    close::REPLACED,
-                    b"the same peer id has registered elsewhere",
-                );
-                former.connection().close(VarInt::from_u32(code), why);
+                let why = "the same peer id has registered elsewhere";
+                former.link().close(close::REPLACED, why);
             }
             Response::Registered(Registered { unproven })
         }
@@ -155,7 +152,7 @@ async fn witnessed(connected: &ConnectedClient, claims: &[ReflexiveClaim]) -> Ve
     found.collect()
 }
 
-/// Passes bytes of a handshake on, as long as it takes to hand them to QUIC.
+/// Passes bytes of a handshake on, as long as it takes to hand them to the connection.
 async fn relay(connected: &ConnectedClient, flight: Flight, send: &mut SendStream) {
     let command = Command::Relay {
         session: flight.session,
@@ -195,7 +192,7 @@ async fn dial(connected: &ConnectedClient, request: DialRequest, send: &mut Send
     let mut token = [0; SessionToken::LEN];
     if let Err(error) = connected.shared().host.fill_random(&mut token) {
         error!(%error, "the system gives no randomness");
-        return reset(send, close::INTERNAL);
+        return send.reset(close::INTERNAL);
     }
     connected
         .shared()
@@ -249,8 +246,7 @@ async fn introduce(
         info!(%dialler, callee = %called, "peers are introduced");
     }
     debug!(callee = %called.short(), unproven = ?meeting.unproven, "peers meet");
-    let introductions =
-        meeting.introductions(connected.connection.rtt(), callee.connection().rtt());
+    let introductions = meeting.introductions(connected.link.rtt(), callee.link().rtt());
     let Ok((to_dialler, to_callee)) = encode(introductions) else {
         error!("an introduction exceeds a frame");
         return Err(Refusal::TooLarge);
@@ -260,7 +256,7 @@ async fn introduce(
     }
     tokio::join!(
         notify_after(&callee, to_callee),
-        respond_after(&connected.connection, to_dialler, send),
+        respond_after(&connected.link, to_dialler, send),
     );
     Ok(())
 }
@@ -286,7 +282,7 @@ fn encode(introductions: Introductions) -> Result<(Delayed, Delayed), EncodeErro
 }
 
 async fn notify_after(callee: &Notices, message: Delayed) {
-    hold_back(callee.connection(), message.delay).await;
+    hold_back(callee.link(), message.delay).await;
     match callee.stream().await {
         Ok(mut notice) => send_frame(&mut notice, &message.frame).await,
         // The dialler's attempt ends by its own limit.
@@ -294,17 +290,17 @@ async fn notify_after(callee: &Notices, message: Delayed) {
     }
 }
 
-async fn respond_after(dialler: &Connection, message: Delayed, stream: &mut SendStream) {
+async fn respond_after(dialler: &Link, message: Delayed, stream: &mut SendStream) {
     hold_back(dialler, message.delay).await;
     send_frame(stream, &message.frame).await;
 }
 
-async fn hold_back(connection: &Connection, delay: Duration) {
+async fn hold_back(link: &Link, delay: Duration) {
     if delay >= SHORTEST_DELAY {
         // The connection's end needs no watch meanwhile: what follows reports it.
         sleep(delay).await;
     }
-    debug!(rtt = ?connection.rtt(), ?delay, "introduction leaves");
+    debug!(rtt = ?link.rtt(), ?delay, "introduction leaves");
 }
 
 async fn respond(stream: &mut SendStream, response: &Response) {
@@ -312,7 +308,7 @@ async fn respond(stream: &mut SendStream, response: &Response) {
         Ok(frame) => send_frame(stream, &frame).await,
         Err(error) => {
             error!(%error, "an answer exceeds a frame");
-            reset(stream, close::INTERNAL);
+            stream.reset(close::INTERNAL);
         }
     }
 }
@@ -321,23 +317,11 @@ pub(super) async fn send_frame(stream: &mut SendStream, frame: &[u8]) {
     match timeout(MESSAGE, frame::write(stream, frame)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => debug!(%error, "message not sent"),
-        Err(_) => reset(stream, close::TIMED_OUT),
+        Err(_) => stream.reset(close::TIMED_OUT),
     }
 }
 
 fn refused(connected: &ConnectedClient, refusal: Refusal) -> Response {
     debug!(peer = %connected.client.peer.short(), %refusal, "request refused");
     Response::Refused(refusal)
-}
-
-fn stop(stream: &mut RecvStream, code: u32) {
-    if stream.stop(VarInt::from_u32(code)).is_err() {
-        debug!("a stream to be stopped has ended meanwhile");
-    }
-}
-
-fn reset(stream: &mut SendStream, code: u32) {
-    if stream.reset(VarInt::from_u32(code)).is_err() {
-        debug!("a stream to be reset has ended meanwhile");
-    }
 }

@@ -11,12 +11,12 @@ use std::{
 };
 
 use p2pconnect_host::{ELSEWHERE, Host, clock};
+use p2pconnect_link::Link;
 use p2pconnect_proto::{
     Candidate, SessionToken,
     message::{Notice, Welcome},
 };
 use p2pconnect_stun::Witness;
-use quinn::Connection;
 use tokio::sync::watch;
 use tracing::info;
 
@@ -218,14 +218,14 @@ impl Ticket {
     }
 
     /// Turns the place of a handshake into the place of a client that has proved who it is.
-    pub(super) fn admit(mut self, client: Client, connection: Connection) -> ConnectedClient {
+    pub(super) fn admit(mut self, client: Client, link: Link) -> ConnectedClient {
         self.in_handshake = false;
         lock(&self.shared.gate).handshake_succeeded();
-        let notices = Arc::new(Notices::new(connection.clone()));
+        let notices = Arc::new(Notices::new(link.clone()));
         lock(&self.shared.connections).insert(self.id, Arc::clone(&notices));
         ConnectedClient {
             client,
-            connection,
+            link,
             notices,
             is_known: AtomicBool::new(false),
             ticket: self,
@@ -248,7 +248,7 @@ impl Drop for Ticket {
 #[derive(Debug)]
 pub(super) struct ConnectedClient {
     pub(super) client: Client,
-    pub(super) connection: Connection,
+    pub(super) link: Link,
     pub(super) notices: Arc<Notices>,
     /// Whether the peer can be dialled, and an operator has been told so.
     is_known: AtomicBool,

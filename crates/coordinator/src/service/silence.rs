@@ -6,11 +6,11 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
+use p2pconnect_link::{End, Link};
 use p2pconnect_proto::{
     close, codec,
     message::{Flight, Notice, Silent},
 };
-use quinn::{ApplicationClose, Connection, ConnectionError, VarInt};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
@@ -34,10 +34,10 @@ const LONGEST_TURN: Duration = Duration::from_millis(200);
 
 /// Looks after one client, for as long as the future is polled.
 pub(super) async fn watch(connected: &ConnectedClient) -> Infallible {
-    let mut silence = Silence::new(datagrams(&connected.connection));
+    let mut silence = Silence::new(connected.link.heard());
     loop {
         connected.notices.awaited().await;
-        silence.goes_on(datagrams(&connected.connection));
+        silence.goes_on(connected.link.heard());
         if let Some(silent_for) = silent_for(connected, &mut silence).await {
             tell(connected, silent_for).await;
         }
@@ -48,21 +48,17 @@ pub(super) async fn watch(connected: &ConnectedClient) -> Infallible {
 /// client that says goodbye may be done. One that has heard nothing from here has not heard of its
 /// last introductions either, and begins anew: its callees are told that it has given these up.
 pub(super) async fn tell_of_end(connected: &ConnectedClient) {
-    let hears_nothing = VarInt::from_u32(close::TIMED_OUT);
-    let Some(reason) = connected.connection.close_reason() else {
-        return;
-    };
-    if matches!(reason, ConnectionError::TimedOut | ConnectionError::Reset) {
-        return tell(connected, connected.notices.silent_for()).await;
-    }
-    let is_deaf = |close: &ApplicationClose| close.error_code == hears_nothing;
-    if matches!(&reason, ConnectionError::ApplicationClosed(close) if is_deaf(close)) {
-        let given_up = connected.give_up_dials().into_iter();
-        tell_each(given_up.map(|(session, callee)| {
-            let bytes = Vec::new();
-            (callee, Notice::Flight(Flight { session, bytes }))
-        }))
-        .await;
+    match connected.link.close_reason() {
+        Some(End::Silence | End::Reset) => tell(connected, connected.notices.silent_for()).await,
+        Some(End::Closed { code, .. }) if code.known() == Some(close::TIMED_OUT) => {
+            let given_up = connected.give_up_dials().into_iter();
+            tell_each(given_up.map(|(session, callee)| {
+                let bytes = Vec::new();
+                (callee, Notice::Flight(Flight { session, bytes }))
+            }))
+            .await;
+        }
+        Some(End::Closed { .. } | End::ClosedHere | End::Failed(_)) | None => {}
     }
 }
 
@@ -76,40 +72,26 @@ async fn silent_for(connected: &ConnectedClient, silence: &mut Silence) -> Optio
         if !connected.is_awaited() {
             return None;
         }
-        let (came, took) = (datagrams(&connected.connection), turn.elapsed());
+        let (came, took) = (connected.link.heard(), turn.elapsed());
         turn = Instant::now();
-        match silence.take(came, took, connected.connection.rtt()) {
+        match silence.take(came, took, connected.link.rtt()) {
             Sign::Came => {
                 notices.hear();
-                if !can_be_asked(&connected.connection) {
+                if !connected.link.can_be_asked() {
                     // Only what leaves for its own sake is acknowledged, and that has been.
                     return None;
                 }
             }
-            Sign::Awaited => ask(&connected.connection),
+            Sign::Awaited => ask(&connected.link),
             Sign::Lacks => return Some(notices.silent_for()),
         }
     }
 }
 
-/// Returns how many datagrams have come from a client, if only with an acknowledgement.
-fn datagrams(connection: &Connection) -> u64 {
-    connection.stats().udp_rx.datagrams
-}
-
-/// Tells whether a client takes datagrams. A limit that leaves no byte may leave no room for the
-/// frame's head either.
-fn can_be_asked(connection: &Connection) -> bool {
-    connection.max_datagram_size().is_some_and(|room| room > 0)
-}
-
-/// Sends something that is acknowledged, if the client takes it: an empty datagram (RFC 9221).
-fn ask(connection: &Connection) {
-    if !can_be_asked(connection) {
-        return;
-    }
-    if let Err(error) = connection.send_datagram(Default::default()) {
-        debug!(%error, "a client cannot be asked for a sign of life");
+/// Asks a client for a sign of life, if it answers such a question.
+fn ask(link: &Link) {
+    if link.can_be_asked() {
+        link.send_sign_of_life();
     }
 }
 
@@ -127,34 +109,34 @@ enum Sign {
 /// For how long a client has been silent, counted in turns.
 #[derive(Debug)]
 struct Silence {
-    datagrams: u64,
+    heard: u64,
     lasts: Duration,
 }
 
 impl Silence {
-    const fn new(datagrams: u64) -> Self {
+    const fn new(heard: u64) -> Self {
         Self {
-            datagrams,
+            heard,
             lasts: Duration::ZERO,
         }
     }
 
-    /// Begins to count again, when so many datagrams have come. A client that has answered none of
+    /// Begins to count again, when so much has come. A client that has answered none of
     /// the questions before has two round trips more for the next ones: an attempt of whoever dials
     /// it again may be over before it has as long as at first.
-    fn goes_on(&mut self, datagrams: u64) {
-        if datagrams == self.datagrams {
+    fn goes_on(&mut self, heard: u64) {
+        if heard == self.heard {
             self.lasts = self.lasts.min(PATIENCE);
         } else {
-            *self = Self::new(datagrams);
+            *self = Self::new(heard);
         }
     }
 
-    /// Takes in how many datagrams have come by the end of a turn, how long that took, and how long
-    /// the path is.
-    fn take(&mut self, datagrams: u64, took: Duration, round_trip: Duration) -> Sign {
-        if datagrams != self.datagrams {
-            *self = Self::new(datagrams);
+    /// Takes in how much has come by the end of a turn, how long that took, and how long the path
+    /// is.
+    fn take(&mut self, heard: u64, took: Duration, round_trip: Duration) -> Sign {
+        if heard != self.heard {
+            *self = Self::new(heard);
             return Sign::Came;
         }
         self.lasts += took.min(LONGEST_TURN);
@@ -224,9 +206,9 @@ mod tests {
     #[test]
     fn who_has_not_answered_before_has_a_little_time() {
         let mut silence = Silence::new(7);
-        let mut turns = |datagrams: u64| {
-            silence.goes_on(datagrams);
-            let is_awaited = |_: &u32| silence.take(datagrams, INTERVAL, NEAR) == Sign::Awaited;
+        let mut turns = |heard: u64| {
+            silence.goes_on(heard);
+            let is_awaited = |_: &u32| silence.take(heard, INTERVAL, NEAR) == Sign::Awaited;
             (1..100).take_while(is_awaited).count() + 1
         };
         assert_eq!(turns(7), 16);

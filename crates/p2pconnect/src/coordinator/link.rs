@@ -1,4 +1,4 @@
-//! One QUIC connection to a coordinator: requests and their answers, whether it is alive, and why
+//! One connection to a coordinator: requests and their answers, whether it is alive, and why
 //! it has ended.
 
 use std::{
@@ -6,12 +6,12 @@ use std::{
     time::Duration,
 };
 
+use p2pconnect_link::{self as transport, End, RecvStream};
 use p2pconnect_proto::{
     close,
     codec::{self, DecodeError},
     message::{Flight, Refusal, Request, Response},
 };
-use quinn::{ConnectionError, RecvStream};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{sleep, timeout},
@@ -30,7 +30,7 @@ const STREAM_LIMIT: Duration = Duration::from_secs(15);
 
 /// How long a coordinator that may have gone has to show that it is there.
 ///
-/// QUIC repeats what is not acknowledged several times in this time, so two or three losses pass.
+/// What is not acknowledged is repeated several times in this time, so two or three losses pass.
 const CHECK_LIMIT: Duration = Duration::from_secs(1);
 
 /// The same in round trips, where that is longer: the packet, its repetition and the answer.
@@ -46,7 +46,7 @@ const MAX_ASKING: usize = 8;
 /// A connection to a coordinator. Clones are the same connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
-    connection: quinn::Connection,
+    connection: transport::Link,
     /// Why this side has closed it, unless the application has.
     closed_for: Arc<OnceLock<OwnClose>>,
     reader: mpsc::Sender<CatchUp>,
@@ -68,7 +68,7 @@ pub(super) enum OwnClose {
 
 impl Link {
     /// Returns a connection, and where whoever reads its notices is asked to catch up.
-    pub(super) fn new(connection: quinn::Connection) -> (Self, mpsc::Receiver<CatchUp>) {
+    pub(super) fn new(connection: transport::Link) -> (Self, mpsc::Receiver<CatchUp>) {
         let (reader, asked) = mpsc::channel(MAX_ASKING);
         let link = Self {
             connection,
@@ -84,11 +84,11 @@ impl Link {
     }
 
     /// Waits for the next stream of the coordinator's. Cancel safe.
-    pub(super) async fn accept_uni(&self) -> Result<RecvStream, ConnectionError> {
+    pub(super) async fn accept_uni(&self) -> Result<RecvStream, End> {
         self.connection.accept_uni().await
     }
 
-    /// Closes the connection and notes why, since QUIC itself only remembers by whom.
+    /// Closes the connection and notes why, since the connection only remembers by whom.
     pub(super) fn close_for(&self, why: OwnClose) {
         let (code, words) = match &why {
             OwnClose::Silence(_) => (close::TIMED_OUT, "no answer"),
@@ -97,33 +97,29 @@ impl Link {
         };
         // The first reason is the one that counts.
         if self.closed_for.set(why).is_ok() {
-            self.connection.close(code.into(), words.as_bytes());
+            self.connection.close(code, words);
         }
     }
 
     /// Closes the connection because nothing more is wanted.
     pub(super) fn goodbye(&self) {
-        self.connection.close(close::DONE.into(), b"done");
+        self.connection.close(close::DONE, "done");
     }
 
-    /// Sends a packet that the coordinator acknowledges: an empty datagram (RFC 9221). QUIC's own
-    /// keep-alive would do the same, but at moments of its own.
-    fn keep_alive(&self) {
-        if let Err(error) = self.connection.send_datagram(Default::default()) {
-            tracing::trace!(%error, "left to QUIC to keep the line alive");
-        }
+    /// Waits until the coordinator knows that this side has closed the connection. Cancel safe.
+    pub(super) async fn let_go(&self) {
+        self.connection.let_go().await;
     }
 
-    /// Sends a packet that the coordinator acknowledges, and closes the connection if nothing at
+    /// Sends a sign of life, which the coordinator answers, and closes the connection if nothing at
     /// all comes for a second (four round trips, where these are longer).
     ///
-    /// A coordinator that was started anew answers with a stateless reset, which ends the
-    /// connection at once.
+    /// A coordinator that was started anew answers with a reset, which ends the connection at once.
     ///
     /// Cancel safe.
     pub(super) async fn check(&self) {
         let heard_before = self.heard();
-        self.keep_alive();
+        self.connection.send_sign_of_life();
         let limit = CHECK_LIMIT.max(self.connection.rtt() * CHECK_ROUND_TRIPS);
         let hearing = async {
             while self.heard() == heard_before && self.connection.close_reason().is_none() {
@@ -145,24 +141,24 @@ impl Link {
     pub(super) fn closed_reason(&self) -> CoordinatorError {
         self.connection
             .close_reason()
-            .map_or(CoordinatorError::Answer, |error| self.told(error))
+            .map_or(CoordinatorError::Answer, |end| self.told(end))
     }
 
-    fn told(&self, error: ConnectionError) -> CoordinatorError {
-        let reason = match error {
-            ConnectionError::ApplicationClosed(frame) => {
-                let reason = String::from_utf8_lossy(&frame.reason).into_owned();
-                match u32::try_from(frame.error_code.into_inner()) {
-                    Ok(close::REPLACED) => return CoordinatorError::Replaced,
-                    Ok(close::GOING_AWAY) => return CoordinatorError::GoingAway,
-                    Ok(close::OVERLOADED) => return CoordinatorError::Overloaded,
-                    Ok(close::PROTOCOL_VIOLATION) => {
-                        return CoordinatorError::Violation { reason };
-                    }
-                    _ => return CoordinatorError::Closed { reason },
-                }
+    fn told(&self, end: End) -> CoordinatorError {
+        let reason = match end {
+            End::Closed {
+                code,
+                words: reason,
+            } => {
+                return match code.known() {
+                    Some(close::REPLACED) => CoordinatorError::Replaced,
+                    Some(close::GOING_AWAY) => CoordinatorError::GoingAway,
+                    Some(close::OVERLOADED) => CoordinatorError::Overloaded,
+                    Some(close::PROTOCOL_VIOLATION) => CoordinatorError::Violation { reason },
+                    _ => CoordinatorError::Closed { reason },
+                };
             }
-            ConnectionError::LocallyClosed => match self.closed_for.get() {
+            End::ClosedHere => match self.closed_for.get() {
                 Some(OwnClose::Silence(limit)) => return CoordinatorError::Silent(*limit),
                 Some(OwnClose::Malformed(error)) => {
                     return CoordinatorError::Message(error.clone());
@@ -170,7 +166,7 @@ impl Link {
                 Some(OwnClose::Unfit) => return CoordinatorError::Answer,
                 None => "this endpoint is closed".to_owned(),
             },
-            other => other.to_string(),
+            end @ (End::Silence | End::Reset | End::Failed(_)) => end.to_string(),
         };
         CoordinatorError::Lost { reason }
     }
@@ -199,7 +195,7 @@ impl Link {
         let heard_before = self.heard();
         let opening = timeout(STREAM_LIMIT, self.connection.open_bi()).await;
         let opened = opening.map_err(|_| self.unanswered(heard_before, STREAM_LIMIT))?;
-        let (mut send, mut receive) = opened.map_err(|error| self.told(error))?;
+        let (mut send, mut receive) = opened.map_err(|end| self.told(end))?;
         let heard_before = self.heard();
         let exchange = async {
             let frame =
@@ -223,8 +219,8 @@ impl Link {
         match timeout(REQUEST_LIMIT, exchange).await {
             Ok(result) => result,
             Err(_) => {
-                // Not even QUIC answers: the coordinator may have been started anew, and is asked
-                // sooner on another connection.
+                // Not even the transport answers: the coordinator may have been started anew, and
+                // is asked sooner on another connection.
                 if self.heard() == heard_before {
                     self.close_for(OwnClose::Silence(REQUEST_LIMIT));
                 }
@@ -257,9 +253,9 @@ impl Link {
         }
     }
 
-    /// Returns how many datagrams have come from the coordinator.
+    /// Returns a number that grows with everything that comes from the coordinator.
     pub(super) fn heard(&self) -> u64 {
-        self.connection.stats().udp_rx.datagrams
+        self.connection.heard()
     }
 }
 
@@ -268,11 +264,11 @@ pub(super) async fn read_message<M: codec::Message>(
     stream: &mut RecvStream,
 ) -> Result<Option<M>, DecodeError> {
     let mut header = [0; codec::HEADER_LEN];
-    if stream.read_exact(&mut header).await.is_err() {
+    if stream.read_full(&mut header).await != Ok(header.len()) {
         return Ok(None);
     }
     let mut body = vec![0; codec::body_len(header)?];
-    if stream.read_exact(&mut body).await.is_err() {
+    if stream.read_full(&mut body).await != Ok(body.len()) {
         return Ok(None);
     }
     codec::decode(&body).map(Some)

@@ -1,4 +1,4 @@
-//! The client's side of the coordination protocol: one QUIC connection to one coordinator.
+//! The client's side of the coordination protocol: one connection to one coordinator.
 
 use std::{
     io,
@@ -8,15 +8,15 @@ use std::{
 };
 
 use p2pconnect_host::{Host, Shortage};
-use p2pconnect_identity::{SecretKey, Stranger, client_config_noting};
+use p2pconnect_identity::{SecretKey, Stranger};
+use p2pconnect_link::{self as transport, ConnectError, quic};
 use p2pconnect_proto::{
-    COORDINATION_ALPN, CoordinatorAddr, PeerId, SessionToken, codec,
+    CoordinatorAddr, PeerId, SessionToken, codec,
     message::{
         DialRequest, Flight, Introduction, Notice, Refusal, Registered, Registration, Request,
         Response, Welcome,
     },
 };
-use quinn::{EndpointConfig, crypto::rustls::QuicClientConfig};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -38,11 +38,6 @@ use crate::{
     },
 };
 
-/// How long a coordinator may take to answer the handshake at one address.
-///
-/// QUIC sends its first packet again after about 0.3, 1 and 2.3 seconds, so three losses pass.
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
-
 /// The most addresses of a coordinator that are tried, so that the last of them starts within
 /// 2 seconds.
 const MAX_ADDRESSES: usize = 8;
@@ -50,35 +45,11 @@ const MAX_ADDRESSES: usize = 8;
 /// How long an address is tried alone, as RFC 8305 section 8 recommends.
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// After what silence QUIC itself sends a PING. Only a coordinator that takes no datagrams lets it
-/// come to that, see [`Link::check`]; it is short of the 30 seconds after which many NATs forget a
-/// UDP mapping.
-const PING_AFTER: Duration = Duration::from_secs(25);
-
-/// The round-trip time that is assumed until it is measured; a packet of the handshake that is lost
-/// is sent again after three times as long.
-///
-/// RFC 9002 section 6.2.2 recommends 333 ms, and a dial by a fresh process would stand still for a
-/// second. On longer paths than this some packets are sent twice.
-const INITIAL_RTT: Duration = Duration::from_millis(100);
-
-/// How long the other side may be silent before the connection counts as lost, in milliseconds:
-/// two keep-alives, each of which QUIC repeats until it is acknowledged.
-const IDLE_LIMIT_MS: u32 = 30_000;
-
-/// What is kept of the coordinator's datagrams, which nobody reads: they are empty, and ask for an
-/// acknowledgement. It is also the longest DATAGRAM frame that this side says it takes (RFC 9221
-/// section 3).
-const DATAGRAM_BUFFER: usize = 2048;
-
 /// How long closing may take.
 const GOODBYE_LIMIT: Duration = Duration::from_millis(10);
 
 /// Introductions that wait to be taken up; the coordinator allows 32 in flight.
 const NOTICE_QUEUE: usize = 64;
-
-/// How many notices the coordinator may be sending at a time.
-const MAX_NOTICE_STREAMS: u32 = 16;
 
 /// An open connection to the coordinator.
 #[derive(Debug)]
@@ -89,7 +60,6 @@ pub(crate) struct Coordination {
     welcome: watch::Receiver<Option<Welcome>>,
     flights: Arc<Flights>,
     withdrawals: Withdrawals,
-    endpoint: quinn::Endpoint,
     local_host: Host,
     nat64: Arc<Nat64>,
     _reader: AbortOnDrop,
@@ -109,7 +79,7 @@ pub(crate) enum DialAnswer {
 #[derive(Debug, Clone)]
 pub(crate) struct Dialer {
     address: CoordinatorAddr,
-    config: quinn::ClientConfig,
+    quic: quic::Client,
     stranger: Stranger,
     local_host: Host,
     nat64: Arc<Nat64>,
@@ -123,21 +93,10 @@ impl Dialer {
         nat64: Arc<Nat64>,
     ) -> Result<Self, BindError> {
         let stranger = Stranger::default();
-        let tls = client_config_noting(key, address.id, COORDINATION_ALPN, &stranger)?;
-        let quic = QuicClientConfig::try_from(tls)?;
-        let mut transport = quinn::TransportConfig::default();
-        transport
-            .initial_rtt(INITIAL_RTT)
-            .keep_alive_interval(Some(PING_AFTER))
-            .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
-            .max_concurrent_bidi_streams(0_u8.into())
-            .max_concurrent_uni_streams(MAX_NOTICE_STREAMS.into());
-        transport.max_idle_timeout(Some(quinn::VarInt::from_u32(IDLE_LIMIT_MS).into()));
-        let mut config = quinn::ClientConfig::new(Arc::new(quic));
-        config.transport_config(Arc::new(transport));
+        let quic = quic::Client::new(key, address.id, &stranger)?;
         Ok(Self {
             address,
-            config,
+            quic,
             stranger,
             local_host,
             nat64,
@@ -182,15 +141,12 @@ impl Dialer {
         loop {
             if let Some(address) = waiting.next() {
                 let dialer = self.clone();
-                attempts.spawn(async move {
-                    let (endpoint, connection) = dialer.connect_to(address).await?;
-                    Ok((address, endpoint, connection))
-                });
+                attempts.spawn(async move { Ok((address, dialer.connect_to(address).await?)) });
             }
             tokio::select! {
                 Some(joined) = attempts.join_next() => match joined {
-                    Ok(Ok((host, endpoint, connection))) => {
-                        return Ok(Coordination::start(host, self.clone(), endpoint, connection));
+                    Ok(Ok((host, connection))) => {
+                        return Ok(Coordination::start(host, self.clone(), connection));
                     }
                     // A server that is somebody else says more than one that is silent.
                     Ok(Err(_)) if matches!(error, CoordinatorError::WrongIdentity { .. }) => {}
@@ -203,41 +159,33 @@ impl Dialer {
         }
     }
 
-    async fn connect_to(
-        &self,
-        address: SocketAddr,
-    ) -> Result<(quinn::Endpoint, quinn::Connection), CoordinatorError> {
+    async fn connect_to(&self, address: SocketAddr) -> Result<transport::Link, CoordinatorError> {
         let address = self.nat64.reach(address).await;
-        let unreachable = |reason: String| CoordinatorError::Unreachable { address, reason };
         // QUIC takes what cannot be sent for lost, and would wait for an answer.
         let source = self.local_host.source_address(address);
         if source.is_err_and(|error| is_unrouted(&error)) {
             return Err(CoordinatorError::NoRoute { address });
         }
-        let bound = self.local_host.udp_socket_towards(address);
-        let bound = bound.and_then(|socket| {
-            let config = EndpointConfig::default();
-            self.local_host.quic_endpoint(socket, config, None)
-        });
-        let endpoint = bound.map_err(|error| {
-            let shortage = Shortage::of(&error).map(CoordinatorError::Shortage);
-            shortage.unwrap_or_else(|| unreachable(error.to_string()))
-        })?;
-        let connecting = endpoint
-            .connect_with(self.config.clone(), address, "p2pconnect")
-            .map_err(|e| unreachable(e.to_string()))?;
-        match timeout(HANDSHAKE_LIMIT, connecting).await {
-            Ok(Ok(connection)) => Ok((endpoint, connection)),
-            Ok(Err(error)) if is_wrong_identity(&error) => Err(CoordinatorError::WrongIdentity {
+        let connected = self.quic.connect(&self.local_host, address).await;
+        let connected = connected.map_err(|error| self.told(address, &error))?;
+        Ok(connected.into())
+    }
+
+    fn told(&self, address: SocketAddr, error: &ConnectError) -> CoordinatorError {
+        let unreachable = || CoordinatorError::Unreachable {
+            address,
+            reason: error.to_string(),
+        };
+        match error {
+            ConnectError::WrongIdentity => CoordinatorError::WrongIdentity {
                 address,
                 expected: self.address.id,
                 similar: (self.stranger.id()).filter(|id| id.is_slip_of(&self.address.id)),
-            }),
-            Ok(Err(error)) => Err(unreachable(error.to_string())),
-            Err(_) => Err(unreachable(format!(
-                "no answer for {} s",
-                HANDSHAKE_LIMIT.as_secs()
-            ))),
+            },
+            ConnectError::Socket(error) => {
+                Shortage::of(error).map_or_else(unreachable, CoordinatorError::Shortage)
+            }
+            ConnectError::Failed(_) | ConnectError::Silent(_) => unreachable(),
         }
     }
 }
@@ -252,19 +200,11 @@ fn is_unrouted(error: &io::Error) -> bool {
     )
 }
 
-/// The pinned verifier refuses with an alert that nothing else in the handshake uses.
-fn is_wrong_identity(error: &quinn::ConnectionError) -> bool {
-    let refused = u8::from(rustls::AlertDescription::AccessDenied);
-    matches!(error, quinn::ConnectionError::TransportError(error)
-        if error.code == quinn::TransportErrorCode::crypto(refused))
-}
-
 impl Coordination {
     fn start(
         host: SocketAddr,
         dialer: Dialer,
-        endpoint: quinn::Endpoint,
-        connection: quinn::Connection,
+        connection: transport::Link,
     ) -> (Self, mpsc::Receiver<Introduction>) {
         let (notices, receiver) = mpsc::channel(NOTICE_QUEUE);
         let (welcome_sender, welcome) = watch::channel(None);
@@ -291,7 +231,6 @@ impl Coordination {
                 welcome,
                 flights,
                 withdrawals,
-                endpoint,
                 local_host: dialer.local_host,
                 nat64: dialer.nat64,
                 _reader: reader,
@@ -418,10 +357,7 @@ impl Coordination {
         withdrawal::finish(&self.withdrawals).await;
         self.link.goodbye();
         // The packet leaves at once; waiting longer would only serve its repetition.
-        if timeout(GOODBYE_LIMIT, self.endpoint.wait_idle())
-            .await
-            .is_err()
-        {
+        if timeout(GOODBYE_LIMIT, self.link.let_go()).await.is_err() {
             tracing::trace!("coordinator connection closed without waiting for its end");
         }
     }
@@ -499,7 +435,7 @@ mod tests {
         let nat64 = Arc::new(Nat64::told("::"));
         let dialer = Dialer::new(&key, address, Host::default(), nat64).unwrap();
         let addresses = [silent.local_addr().unwrap(), answers];
-        let connecting = timeout(HANDSHAKE_LIMIT / 2, dialer.connect(&addresses));
+        let connecting = timeout(quic::HANDSHAKE_LIMIT / 2, dialer.connect(&addresses));
         let (coordination, _) = connecting.await.unwrap().unwrap();
         assert_eq!(coordination.link.remote_address(), answers);
     }

@@ -1,0 +1,36 @@
+//! Why there is no connection.
+
+use std::{io, time::Duration};
+
+use p2pconnect_identity::TlsConfigError;
+
+/// Why a transport cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// QUIC's first packets need a cipher suite that the TLS library lacks.
+    #[error("the TLS library lacks the cipher suite that QUIC begins with")]
+    CipherSuite,
+    /// The socket is of no use.
+    #[error("the socket cannot be used")]
+    Socket(#[from] io::Error),
+    /// The key cannot be used.
+    #[error("the TLS configuration cannot be made")]
+    Tls(#[from] TlsConfigError),
+}
+
+/// Why connecting has failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The handshake has failed, in the transport's words.
+    #[error("{0}")]
+    Failed(String),
+    /// Nothing has answered for so long.
+    #[error("no answer for {} s", .0.as_secs())]
+    Silent(Duration),
+    /// There is no socket to connect with.
+    #[error(transparent)]
+    Socket(#[from] io::Error),
+    /// The server has another key.
+    #[error("the server has another key")]
+    WrongIdentity,
+}
