@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use p2pconnect_host::clock;
 use p2pconnect_proto::{
-    NatReport, Role, SessionToken,
+    NatReport, Opening, Role,
     message::{DialRequest, Refusal},
 };
 use tokio::time::{sleep, timeout_at};
@@ -15,10 +15,7 @@ use crate::{
     coordinator::requests::{Coordination, DialAnswer},
     dial::rounds::BUSY_PAUSE,
     introduction::{
-        advertisement::Advertisement,
-        attempt::Attempt,
-        glare::{CrossedDial, PendingDial},
-        recovery::recovery,
+        advertisement::Advertisement, attempt::Attempt, glare::CrossedDial, recovery::recovery,
     },
     nat::{mappings::Claims, port_sets::PortSetLease},
     stream::coordinated_handshake::CoordinatedHandshake,
@@ -120,12 +117,14 @@ impl Dial {
                     return Ok(Arrangement::Attempt(Box::new(attempt)));
                 }
                 Ok(DialAnswer::Introduced(_)) => return Err(CoordinatorError::Answer.into()),
-                Ok(DialAnswer::Crossed(session)) => match self.serve(&outstanding, session) {
-                    Some(crossed) => return Ok(Arrangement::Crossed(crossed)),
-                    // Its connection is another one, or the coordinator lies.
-                    None if is_in_time(pause) => sleep(pause).await,
-                    None => return Err(DialError::TimedOut),
-                },
+                Ok(DialAnswer::Crossed(session)) => {
+                    match serving(outstanding.crossed(session), &self.used) {
+                        Some(crossed) => return Ok(Arrangement::Crossed(crossed)),
+                        // Its connection is another one, or the coordinator lies.
+                        None if is_in_time(pause) => sleep(pause).await,
+                        None => return Err(DialError::TimedOut),
+                    }
+                }
                 Err(refusal @ Refusal::TooMany) if is_in_time(pause) => {
                     drop(outstanding);
                     again = Some(CoordinatorError::Refused(refusal));
@@ -139,14 +138,6 @@ impl Dial {
                 Err(refusal) => return Err(self.refused(refusal)),
             }
         }
-    }
-
-    /// Returns the introduction that the peer's dial has brought, if it may serve this one: it was
-    /// not over before, and nothing was sent on a connection of another one. Nobody but a dialler
-    /// can name that one to the peer.
-    fn serve(&self, outstanding: &PendingDial, session: SessionToken) -> Option<CrossedDial> {
-        let crossed = outstanding.crossed(session);
-        crossed.filter(|_| self.used.is_empty())
     }
 
     /// Returns what ends the dial where the coordinator refuses it.
@@ -204,6 +195,13 @@ impl Dial {
     }
 }
 
+/// Returns the introduction that the peer's dial has brought, if it may serve a dial that has used
+/// connections of these introductions: it was not over before, and nothing was sent on a connection
+/// of another one. Nobody but a dialler can name that one to the peer.
+fn serving<T>(crossed: Option<T>, used: &[Opening]) -> Option<T> {
+    crossed.filter(|_| used.is_empty())
+}
+
 /// Tells whether the coordinator is not there any more, while the connection to it is made anew.
 fn is_gone(error: &CoordinatorError) -> bool {
     matches!(
@@ -215,4 +213,25 @@ fn is_gone(error: &CoordinatorError) -> bool {
             | CoordinatorError::Silent(_)
             | CoordinatorError::Unanswered(_)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use p2pconnect_proto::SessionToken;
+
+    use super::*;
+
+    #[test]
+    fn what_the_peers_dial_has_brought_serves_only_a_dial_that_has_sent_nothing() {
+        let session = SessionToken::from_bytes([1; SessionToken::LEN]);
+        let used = [session.opening(Role::Controlling)];
+        for (crossed, used, served) in [
+            (Some(1), &[][..], Some(1)),
+            (Some(1), &used, None),
+            (None, &[], None),
+            (None, &used, None),
+        ] {
+            assert_eq!(serving(crossed, used), served, "{used:?}");
+        }
+    }
 }
