@@ -118,6 +118,10 @@ impl<'ast> Visit<'ast> for Asks {
         if self.has_system_instant && call.method == "elapsed" {
             self.found.push("std::time::Instant::elapsed".to_owned());
         }
+        // The numbers of errors are one system's.
+        if call.method == "raw_os_error" {
+            self.found.push("std::io::Error::raw_os_error".to_owned());
+        }
         syn::visit::visit_expr_method_call(self, call);
     }
 
@@ -206,6 +210,7 @@ fn what_asks_the_system_is_found() {
         "use std::time::{Duration, Instant}; fn it() -> Instant { Instant::now() }",
         "use std::time::Instant; fn it(began: Instant) -> Duration { began.elapsed() }",
         "fn it() { drop(std::time::Instant::now()); }",
+        "fn it(error: &Error) -> bool { error.raw_os_error() == Some(1) }",
     ] {
         assert_eq!(asks(asking).len(), 1, "{asking}");
     }

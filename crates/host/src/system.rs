@@ -6,7 +6,7 @@ mod held_name;
 mod local_route;
 mod route;
 mod syn_filter;
-mod tcp;
+pub(crate) mod tcp;
 mod tcp_info;
 
 use std::{

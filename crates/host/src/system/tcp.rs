@@ -56,6 +56,13 @@ pub(super) fn bound_socket(local: SocketAddr, sharing: Sharing) -> io::Result<Tc
     Ok(TcpSocket::new(Unconnected(socket)))
 }
 
+/// Tells whether the machine itself does not let this process connect (EPERM). The other code of
+/// the same kind, EACCES, may stand for ICMP.
+#[must_use]
+pub fn is_not_permitted(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EPERM)
+}
+
 #[derive(Debug)]
 struct Unconnected(tokio::net::TcpSocket);
 

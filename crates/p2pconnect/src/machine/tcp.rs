@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use p2pconnect_host::{KeepAlive, TcpStream, shortage};
+use p2pconnect_host::{KeepAlive, TcpStream, is_not_permitted, shortage};
 use p2pconnect_punch::{ConnectFailure, Opened};
 
 /// How long an established connection may be idle before TCP asks whether the peer is there.
@@ -22,9 +22,6 @@ pub(crate) const STREAM_SILENCE: Duration = Duration::from_secs(60);
 /// What Linux begins with where it looks for such paths by itself (`tcp_base_mss`), which it does
 /// only if the machine's owner says so. It fits the smallest packet of IPv6 with what tunnels add.
 pub(crate) const SMALL_SEGMENT: u16 = 1024;
-
-/// The code of Linux for what a process may not do.
-const EPERM: i32 = 1;
 
 /// Makes a nominated connection an ordinary one: it closes gracefully from now on, idles without
 /// losing its NAT entries, and ends with an error when the peer has not answered for as long as
@@ -102,10 +99,7 @@ pub(crate) fn classify_unsent(error: &io::Error) -> ConnectFailure {
 pub(crate) fn classify(error: &io::Error) -> ConnectFailure {
     use io::ErrorKind as Kind;
     match error.kind() {
-        // The other code of this kind, EACCES, may stand for ICMP.
-        Kind::PermissionDenied if error.raw_os_error() == Some(EPERM) => {
-            ConnectFailure::NotPermitted
-        }
+        _ if is_not_permitted(error) => ConnectFailure::NotPermitted,
         Kind::ConnectionRefused => ConnectFailure::Refused,
         Kind::ConnectionReset | Kind::ConnectionAborted => ConnectFailure::Reset,
         Kind::HostUnreachable | Kind::PermissionDenied => ConnectFailure::HostUnreachable,
@@ -133,7 +127,7 @@ mod tests {
 
     #[test]
     fn what_this_machine_does_not_let_out_is_told_from_what_the_network_says() {
-        let not_permitted = io::Error::from_raw_os_error(EPERM);
+        let not_permitted = io::Error::from_raw_os_error(libc::EPERM);
         assert_eq!(classify(&not_permitted), ConnectFailure::NotPermitted);
         for (kind, sent, unsent) in [
             (
