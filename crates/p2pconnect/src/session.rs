@@ -317,18 +317,23 @@ impl Session {
                 self.holes
                     .connect(four_tuple, pay, self.verifier.faults(), self.over.clone());
             let claim = self.inbox.claim(remote, self.patience(remote));
-            self.tasks.spawn(async move {
-                let result = match connecting.await {
-                    Ok((stream, opened)) => claim.take(stream, opened).await,
-                    Err(failure) => Err(failure),
-                };
-                (check, Done::Connect(result))
+            connecting.map(|connecting| {
+                self.tasks.spawn(async move {
+                    let result = match connecting.await {
+                        Ok((stream, opened)) => claim.take(stream, opened).await,
+                        Err(failure) => Err(failure),
+                    };
+                    (check, Done::Connect(result))
+                })
             })
-        } else if let Some(paid) = self.account.pay(network, purpose) {
-            let (faults, host) = (self.verifier.faults(), self.holes.host().clone());
-            self.tasks
-                .spawn(connect(check, four_tuple, paid, faults, host))
         } else {
+            self.account.pay(network, purpose).map(|paid| {
+                let (faults, host) = (self.verifier.faults(), self.holes.host().clone());
+                self.tasks
+                    .spawn(connect(check, four_tuple, paid, faults, host))
+            })
+        };
+        let Some(task) = task else {
             let withheld = Done::Connect(Err(ConnectFailure::Withheld));
             self.tasks.spawn(async move { (check, withheld) });
             return;

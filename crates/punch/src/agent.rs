@@ -23,7 +23,7 @@ mod finish;
 /// What an agent has done so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// How many attempts to connect were made.
+    /// How many attempts to connect were made, but for those that were withheld.
     pub attempts: u32,
     /// How many of them repeated an earlier one on the same pair.
     pub redials: u32,

@@ -80,6 +80,8 @@ pub(crate) struct Pair {
     pub(crate) dialled_by: DialledBy,
     state: CheckState,
     pub(crate) attempts: u32,
+    /// Attempts that sent nothing, since this side has sent too much in vain lately.
+    pub(crate) withheld: u32,
     /// Failures in a row that came from this machine and sent no SYN.
     pub(crate) local_failures: u32,
     /// Connections that opened here and broke before they were verified.
@@ -97,6 +99,7 @@ impl Pair {
             dialled_by: DialledBy::Both,
             state,
             attempts: 0,
+            withheld: 0,
             local_failures: 0,
             broken: 0,
             last: None,
@@ -124,6 +127,11 @@ impl Pair {
         self.attempts < most
     }
 
+    /// Returns how many attempts have sent anything.
+    pub(crate) const fn sent(&self) -> u32 {
+        self.attempts - self.withheld
+    }
+
     /// Tells whether the pair leads to an interface address that only its own network can reach.
     fn is_private(&self) -> bool {
         self.pair.kind == CandidateKind::Host && self.scope == Scope::Inside
@@ -142,7 +150,7 @@ impl Pair {
         };
         PairReport {
             pair: self.pair,
-            attempts: self.attempts,
+            attempts: self.sent(),
             outcome: self.last.unwrap_or(silent),
         }
     }

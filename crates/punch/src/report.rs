@@ -188,7 +188,8 @@ const fn plural(number: usize, one: &'static str, many: &'static str) -> &'stati
 pub struct PairReport {
     /// The pair.
     pub pair: CandidatePair,
-    /// How many times we connected; the kernel's repetitions are not counted.
+    /// How many times we connected; the kernel's repetitions are not counted, nor what was
+    /// withheld.
     pub attempts: u32,
     /// The last thing that happened.
     pub outcome: PairOutcome,

@@ -70,7 +70,7 @@ impl Holes {
 
     /// Connects, or waits for a session that does so between the same addresses already.
     ///
-    /// The SYN leaves at once, if it can be paid for. `AddressNotAvailable` means that the other
+    /// The SYN leaves at once; `None` if it cannot be paid for. `AddressNotAvailable` means that the other
     /// session has the connection: if it is this one's, it arrives as one that was accepted.
     ///
     /// Cancel safety: dropping the future closes the socket, unless another session takes it over.
@@ -82,7 +82,7 @@ impl Holes {
         pay: F,
         faults: Arc<PathFaults>,
         over: Watched<bool>,
-    ) -> impl Future<Output = ConnectResult> + use<F>
+    ) -> Option<impl Future<Output = ConnectResult> + use<F>>
     where
         F: FnOnce() -> Option<PaidSyn>,
     {
@@ -92,33 +92,28 @@ impl Holes {
                 // Sessions that have ended meanwhile.
                 waiting.retain(|it| !it.is_closed());
                 waiting.push_back(waiter);
-                HoleAccess::Queued(next)
+                Some(Access::Queued(next))
             }
-            None => match pay() {
-                Some(paid) => {
-                    holes.insert(four_tuple, VecDeque::new());
-                    HoleAccess::Owner(paid)
-                }
-                None => HoleAccess::Denied,
-            },
-        });
-        let (held, next) = match access {
-            HoleAccess::Owner(paid) => {
-                let held = Held::begin(Arc::clone(self), four_tuple, paid, faults);
-                (Some(held), None)
+            None => {
+                let paid = pay()?;
+                holes.insert(four_tuple, VecDeque::new());
+                Some(Access::Owner(paid))
             }
-            HoleAccess::Queued(next) => (None, Some(next)),
-            HoleAccess::Denied => (None, None),
+        })?;
+        let access = match access {
+            Access::Owner(paid) => {
+                Access::Owner(Held::begin(Arc::clone(self), four_tuple, paid, faults))
+            }
+            Access::Queued(next) => Access::Queued(next),
         };
-        async move {
-            let mut held = match (held, next) {
-                (Some(held), _) => held,
-                (None, Some(next)) => match next.await {
+        Some(async move {
+            let mut held = match access {
+                Access::Owner(held) => held,
+                Access::Queued(next) => match next.await {
                     Ok(passed_on) => passed_on?,
                     // Nobody lets go of a hole without a word; the agent asks again.
                     Err(_) => return Err(ConnectFailure::Other),
                 },
-                (None, None) => return Err(ConnectFailure::Withheld),
             };
             tokio::select! {
                 biased;
@@ -126,7 +121,7 @@ impl Holes {
                 () = over.wait_for(|over| *over) => {}
             }
             held.close().await
-        }
+        })
     }
 
     fn with<T>(&self, use_all: impl FnOnce(&mut HashMap<FourTuple, VecDeque<Waiter>>) -> T) -> T {
@@ -190,13 +185,11 @@ impl Lingering {
 }
 
 /// What a session gets that asks for a hole.
-enum HoleAccess {
+enum Access<T> {
     /// Nobody else has the hole: the session opens it.
-    Owner(PaidSyn),
+    Owner(T),
     /// Another session has the hole and passes it on.
     Queued(oneshot::Receiver<Result<Held, ConnectFailure>>),
-    /// The SYN cannot be paid for.
-    Denied,
 }
 
 /// A connection being made, which passes to the next session when it is dropped.
@@ -383,12 +376,14 @@ mod tests {
     ) -> impl Future<Output = ConnectResult> + use<> {
         let account = account.clone();
         let network = TargetNetwork::of(four_tuple.remote.ip());
-        holes.connect(
-            four_tuple,
-            move || account.pay(network, Purpose::Guess),
-            Arc::default(),
-            Watched::new(false),
-        )
+        holes
+            .connect(
+                four_tuple,
+                move || account.pay(network, Purpose::Guess),
+                Arc::default(),
+                Watched::new(false),
+            )
+            .unwrap()
     }
 
     /// Two sockets that connect to each other, of which the second has not begun, and the holes
@@ -475,7 +470,7 @@ mod tests {
         let network = TargetNetwork::of(four_tuple.remote.ip());
         let pay = || account.pay(network, Purpose::Guess);
         let hole = holes.connect(four_tuple, pay, Arc::default(), over.clone());
-        let mut hole = pin!(hole);
+        let mut hole = pin!(hole.unwrap());
         assert!(timeout(SOON, &mut hole).await.is_err(), "it is open");
         assert!(
             !holes
@@ -491,6 +486,14 @@ mod tests {
         );
         assert!(holes.with(|all| all.is_empty()));
         drop((listener, waiting));
+    }
+
+    #[tokio::test]
+    async fn a_hole_that_is_not_paid_for_is_none() {
+        let holes = Arc::new(Holes::new(Host::default()));
+        let (_peer, four_tuple) = four_tuple();
+        let hole = holes.connect(four_tuple, || None, Arc::default(), Watched::new(false));
+        assert!(hole.is_none() && !holes.is_open(&four_tuple));
     }
 
     #[tokio::test]

@@ -74,7 +74,7 @@ impl PunchAgent {
         self.checklist
             .set_state(id, CheckState::InProgress { check, since });
         let pair = self.checklist.pair_mut(id);
-        self.stats.redials += u32::from(pair.attempts > 0);
+        self.stats.redials += u32::from(pair.sent() > 0);
         self.stats.attempts += 1;
         pair.attempts += 1;
         let (local, remote) = (pair.pair.local, pair.pair.remote);
@@ -101,6 +101,11 @@ impl PunchAgent {
         tracing::trace!(%check, ?failure, ?lived, "connect failed");
         let pair = self.checklist.pair_mut(id);
         pair.last = Some(PairOutcome::Failed(failure));
+        if failure == ConnectFailure::Withheld {
+            pair.withheld += 1;
+            self.stats.attempts -= 1;
+            self.stats.redials -= u32::from(pair.sent() > 0);
+        }
         if self.connections.holds_pair(id) {
             self.checklist.set_state(id, CheckState::Open);
             return;

@@ -67,7 +67,7 @@ impl PunchAgent {
         };
         let nats = [self.local_nat, self.remote_nat];
         let mut report = PunchReport::new(nats, self.checklist.has_nat64(), pairs);
-        report.guessed = self.strategy.guesses() && self.stats.attempts > 0;
+        report.guessed = self.strategy.guesses() && self.checklist.iter().any(|it| it.attempts > 0);
         if self.strategy == Strategy::Fill && report.verdict == Verdict::BothMappingsVary {
             report.verdict = Verdict::PortsExhausted;
         }

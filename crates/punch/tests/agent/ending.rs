@@ -186,6 +186,28 @@ fn another_identity_is_named_whatever_else_happened() {
 }
 
 #[test]
+fn what_is_withheld_is_no_attempt() {
+    let remote = [reflexive(PEER, P)];
+    let mut rig = Rig::new(introduced(Role::Controlling, &[base(HERE, P)], &remote));
+    let check = rig.connects()[0].0;
+    rig.at(20).failed(check, ConnectFailure::Withheld);
+    let stats = rig.agent.stats();
+    assert_eq!((stats.attempts, stats.redials), (0, 0));
+    rig.run_to(200);
+    let check = rig.connects()[0].0;
+    rig.at(220).failed(check, ConnectFailure::Refused);
+    rig.run_to(300);
+    let check = rig.connects()[0].0;
+    rig.at(320).failed(check, ConnectFailure::Withheld);
+    let stats = rig.agent.stats();
+    assert_eq!((stats.attempts, stats.redials), (1, 0));
+    rig.give_up();
+    let report = rig.report();
+    assert_eq!(report.attempts(), 1);
+    assert_eq!(report.verdict, Verdict::Withheld);
+}
+
+#[test]
 fn the_report_counts_what_came_back() {
     let (mut rig, check) = Rig::dialling(Role::Controlling);
     rig.at(80).failed(check, ConnectFailure::Refused);
