@@ -116,7 +116,9 @@ async fn wrong_usage_is_told_to_those_who_want_to_hear_nothing() {
     for arguments in [&["dial", "-q", &peer][..], &["listen", "-q", "--allow-any"]] {
         let (status, said) = run(arguments, &[]).await;
         assert_eq!(status, 2, "{said}");
-        assert!(said.contains("no coordinator is named"), "{said}");
+        // As all that is wrong with a command line.
+        let told = "error: no coordinator is named";
+        assert!(said.starts_with(told), "{said}");
     }
 }
 
@@ -259,6 +261,38 @@ async fn a_mistyped_path_of_a_key_makes_no_directory() {
     assert_eq!(status, 2, "{said}");
     assert!(said.contains("run: mkdir -p"), "{said}");
     assert!(!directory.exists());
+}
+
+#[tokio::test]
+async fn a_home_that_is_not_there_is_not_made() {
+    let keys = tempfile::tempdir().unwrap();
+    let home = keys.path().join("nonexistent");
+    let environment = [("HOME", home.to_str().unwrap()), ("XDG_CONFIG_HOME", "")];
+    let (status, said) = run(&["id"], &environment).await;
+    assert_eq!(status, 2, "{said}");
+    let told = format!("error: there is no home directory {}", home.display());
+    assert!(said.starts_with(&told), "{said}");
+    assert!(said.contains("--key") && !home.exists());
+    std::fs::create_dir(&home).unwrap();
+    let (status, said) = run(&["id"], &environment).await;
+    assert_eq!(status, 0, "{said}");
+}
+
+#[tokio::test]
+async fn a_key_of_another_kind_is_called_what_it_is() {
+    let keys = tempfile::tempdir().unwrap();
+    for (label, told) in [
+        ("ENCRYPTED", "openssl pkey -in"),
+        ("OPENSSH", "in the format of OpenSSH"),
+    ] {
+        let key = keys.path().join(label).display().to_string();
+        let label = format!("{label} PRIVATE KEY");
+        let text = format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
+        std::fs::write(&key, text).unwrap();
+        let (status, said) = run(&["id", "--key", &key], &[]).await;
+        assert_eq!(status, 2, "{said}");
+        assert!(said.contains(told) && said.contains("a new key"), "{said}");
+    }
 }
 
 #[tokio::test]

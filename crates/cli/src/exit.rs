@@ -7,7 +7,7 @@ use p2pconnect::{BindError, CoordinatorError, DialError, Refusal, Refused};
 use crate::{
     shortage,
     stdio::{self, ReaderLeft},
-    words::with_causes,
+    words::{escaped, with_causes},
 };
 
 pub(crate) const DONE: u8 = 0;
@@ -42,8 +42,9 @@ impl Exit {
         Self::print(status, &error)
     }
 
-    fn print(status: u8, error: &anyhow::Error) -> Self {
-        stdio::say(format_args!("error: {}", with_causes(error)));
+    /// Prints an error with its causes, in the style in which wrong command lines are refused.
+    pub(crate) fn print(status: u8, error: &anyhow::Error) -> Self {
+        stdio::say(format_args!("error: {}", escaped(&with_causes(error))));
         Self(status)
     }
 }

@@ -25,7 +25,7 @@ pub(crate) const COORDINATOR_KEY: &str = "coordinator.pem";
 pub(crate) struct Loaded {
     pub(crate) key: SecretKey,
     pub(crate) path: PathBuf,
-    /// Whether there was none before.
+    /// Whether this process has made it.
     pub(crate) is_new: bool,
 }
 
@@ -35,11 +35,13 @@ pub(crate) fn load(file: &KeyFile, name: &str) -> anyhow::Result<Loaded> {
         Some(path) => path.clone(),
         None => usual_directory()?.join(name),
     };
-    // Only what is said depends on this, should two processes make the key at the same moment.
-    let is_new = !path.exists();
-    let key =
-        load_or_create_for(&path, file.readers).map_err(|error| remedied(error, file.readers))?;
-    Ok(Loaded { key, path, is_new })
+    let loaded = load_or_create_for(&path, file.readers);
+    let loaded = loaded.map_err(|error| remedied(error, file.readers))?;
+    Ok(Loaded {
+        key: loaded.key,
+        path,
+        is_new: loaded.is_new,
+    })
 }
 
 /// Adds what this command can do about it.
@@ -87,6 +89,14 @@ fn usual_directory() -> anyhow::Result<PathBuf> {
     let base = etcetera::choose_base_strategy()
         .context("no home directory is known; name a key file with --key")?;
     let directory = base.config_dir().join("p2pconnect");
+    let home = base.home_dir();
+    // Root could make one, as where a service has the home of a user who has none.
+    if directory.starts_with(home) && !home.exists() {
+        return Err(anyhow!(
+            "there is no home directory {} for the key; set HOME, or name a key file with --key",
+            home.display()
+        ));
+    }
     let made = DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -386,7 +386,11 @@ impl Reporter {
         let is_known = matches!(status, exit::INTERRUPTED | exit::READER_LEFT);
         if !*over && status == exit::USAGE {
             // As it is said of what clap refuses: nobody can want to miss that.
-            self.write_always("failed", &fields, &text);
+            if settings.json {
+                self.write_always("failed", &fields, &text);
+            } else {
+                Exit::print(status, error);
+            }
         } else if !*over && (!is_known || settings.json || settings.volume == Volume::Verbose) {
             self.write("failed", &fields, &text);
         }

@@ -27,6 +27,17 @@ pub enum Readers {
     Others,
 }
 
+/// A key that is in a file.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct KeyOfFile {
+    /// The key.
+    pub key: SecretKey,
+    /// Whether it was made just now, and by this process: of several that start at the same moment,
+    /// one makes it.
+    pub is_new: bool,
+}
+
 /// Reads the key in `path`, or makes a new one there, readable by its owner alone, in a directory
 /// that is there. One that others can write is no place for a key. The path may be that of a pipe,
 /// which brings the key within a minute; it is read once and to its end.
@@ -38,15 +49,16 @@ pub enum Readers {
 ///
 /// [`KeyFileError`], which names the path.
 pub fn load_or_create(path: &Path) -> Result<SecretKey, KeyFileError> {
-    load_or_create_for(path, Readers::Owner)
+    Ok(load_or_create_for(path, Readers::Owner)?.key)
 }
 
-/// Does what [`load_or_create`] does, and says who may read a key file that is there already.
+/// Does what [`load_or_create`] does, where others may be let read a key file that is there already,
+/// and tells whether the key is new.
 ///
 /// # Errors
 ///
 /// [`KeyFileError`], which names the path.
-pub fn load_or_create_for(path: &Path, readers: Readers) -> Result<SecretKey, KeyFileError> {
+pub fn load_or_create_for(path: &Path, readers: Readers) -> Result<KeyOfFile, KeyFileError> {
     let text = path.as_os_str().as_encoded_bytes();
     if text.ends_with(b"/") || text.ends_with(b"/.") {
         return Err(KeyFileError::Directory {
@@ -55,10 +67,11 @@ pub fn load_or_create_for(path: &Path, readers: Readers) -> Result<SecretKey, Ke
     }
     match load(path, readers) {
         Err(KeyFileError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            create(path)?;
-            load(path, readers)
+            let is_new = create(path)?;
+            let key = load(path, readers)?;
+            Ok(KeyOfFile { key, is_new })
         }
-        result => result,
+        loaded => loaded.map(|key| KeyOfFile { key, is_new: false }),
     }
 }
 
@@ -78,9 +91,9 @@ fn load(path: &Path, readers: Readers) -> Result<SecretKey, KeyFileError> {
     let mut bounded = source.take(MAX_KEY_FILE + 1);
     bounded.read_to_end(&mut pem).map_err(read)?;
     if pem.len() as u64 > MAX_KEY_FILE {
-        return Err(invalid(InvalidKey));
+        return Err(invalid(InvalidKey::Other));
     }
-    let text = str::from_utf8(&pem).map_err(|_| invalid(InvalidKey))?;
+    let text = str::from_utf8(&pem).map_err(|_| invalid(InvalidKey::Other))?;
     let key = SecretKey::from_pem(text).map_err(invalid)?;
     // Only now: nobody is to be told to change the mode of what is no key.
     #[cfg(unix)]
@@ -126,7 +139,8 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-fn create(path: &Path) -> Result<(), KeyFileError> {
+/// Makes a key, and returns whether it is the one that is there now.
+fn create(path: &Path) -> Result<bool, KeyFileError> {
     let write = |source| KeyFileError::Write {
         path: path.to_owned(),
         source,
@@ -165,12 +179,14 @@ fn create(path: &Path) -> Result<(), KeyFileError> {
             result => result,
         };
         match linked {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            result => result,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            linked => linked.map(|()| true),
         }
     });
     let removed = fs::remove_file(&draft);
-    written.and(removed).map_err(write)
+    written
+        .and_then(|is_new| removed.map(|()| is_new))
+        .map_err(write)
 }
 
 /// Tells whether a file system, or the system's policy, allows no hard links.
@@ -215,7 +231,7 @@ pub enum KeyFileError {
         path: PathBuf,
     },
     /// The file holds something else.
-    #[error("the file {} holds no key that can be used here, which is one that this program has made; name another file", path.display())]
+    #[error("the file {} holds {}; {}", path.display(), source, usable(source, path))]
     Invalid {
         /// The file.
         path: PathBuf,
@@ -325,6 +341,20 @@ pub enum KeyFileError {
     },
 }
 
+/// Says how to come by a key that can be used, where a file holds another one or none.
+fn usable(found: &InvalidKey, path: &Path) -> String {
+    let name_another = "name a file with a key that this program has made, or one that is not there, for a new key";
+    match found {
+        InvalidKey::Encrypted => {
+            format!(
+                "write it to another file in the clear (openssl pkey -in {} -out FILE), or {name_another}",
+                path.display()
+            )
+        }
+        InvalidKey::OpenSsh | InvalidKey::Other => name_another.to_owned(),
+    }
+}
+
 /// Says what to do about what others can open: change that where it is this user's, and else
 /// something else.
 fn remedy(is_own: bool, command: &str, path: &Path, otherwise: &str) -> String {
@@ -403,13 +433,16 @@ mod tests {
         let dir = TempDir::new("threads");
         for round in 0..20 {
             let path = dir.0.join(format!("{round}.pem"));
-            let ids: Vec<_> = std::thread::scope(|scope| {
-                let load = || load_or_create(&path).unwrap().peer_id();
+            let keys: Vec<_> = std::thread::scope(|scope| {
+                let load = || load_or_create_for(&path, Readers::Owner).unwrap();
                 let threads: Vec<_> = (0..8).map(|_| scope.spawn(load)).collect();
                 threads.into_iter().map(|it| it.join().unwrap()).collect()
             });
             let kept = load_or_create(&path).unwrap().peer_id();
-            assert!(ids.iter().all(|id| *id == kept), "round {round}: {ids:?}");
+            let is_kept = |it: &KeyOfFile| it.key.peer_id() == kept;
+            assert!(keys.iter().all(is_kept), "round {round}: {keys:?}");
+            let makers = keys.iter().filter(|it| it.is_new).count();
+            assert_eq!(makers, 1, "round {round}");
         }
         assert_eq!(fs::read_dir(&dir.0).unwrap().count(), 20, "no draft stays");
     }

@@ -9,7 +9,7 @@ mod key_file;
 mod secret_key;
 mod tls;
 
-pub use key_file::{KeyFileError, Readers, load_or_create, load_or_create_for};
+pub use key_file::{KeyFileError, KeyOfFile, Readers, load_or_create, load_or_create_for};
 pub use secret_key::{InvalidKey, SecretKey};
 pub use tls::{
     Stranger, TlsConfigError, client_config, client_config_noting, peer_id_of, server_config,

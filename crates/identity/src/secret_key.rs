@@ -27,7 +27,7 @@ impl SecretKey {
     ///
     /// [`InvalidKey`] when the system's randomness is out of reach.
     pub fn generate() -> Result<Self, InvalidKey> {
-        Self::from_pair(KeyPair::generate_for(&PKCS_ED25519).map_err(|_| InvalidKey)?)
+        Self::from_pair(KeyPair::generate_for(&PKCS_ED25519).map_err(|_| InvalidKey::Other)?)
     }
 
     /// Returns the key that RFC 8032 section 5.1.5 makes of 32 bytes, which have to be random and
@@ -40,7 +40,7 @@ impl SecretKey {
         let der = Zeroizing::new([&PKCS8_HEAD[..], seed].concat());
         let der = PrivatePkcs8KeyDer::from(der.as_slice());
         let pair = KeyPair::from_pkcs8_der_and_sign_algo(&der, &PKCS_ED25519);
-        Self::from_pair(pair.map_err(|_| InvalidKey)?)
+        Self::from_pair(pair.map_err(|_| InvalidKey::Other)?)
     }
 
     /// Reads a key from PKCS #8 in PEM, as [`to_pem`](Self::to_pem) writes it.
@@ -49,8 +49,8 @@ impl SecretKey {
     ///
     /// [`InvalidKey`] when the text is not PEM or not an Ed25519 key.
     pub fn from_pem(pem: &str) -> Result<Self, InvalidKey> {
-        let pair =
-            KeyPair::from_pkcs8_pem_and_sign_algo(pem, &PKCS_ED25519).map_err(|_| InvalidKey)?;
+        let pair = KeyPair::from_pkcs8_pem_and_sign_algo(pem, &PKCS_ED25519)
+            .map_err(|_| InvalidKey::of(pem))?;
         Self::from_pair(pair)
     }
 
@@ -93,7 +93,7 @@ impl SecretKey {
     }
 
     fn from_pair(pair: KeyPair) -> Result<Self, InvalidKey> {
-        let public = <[u8; 32]>::try_from(pair.der_bytes()).map_err(|_| InvalidKey)?;
+        let public = <[u8; 32]>::try_from(pair.der_bytes()).map_err(|_| InvalidKey::Other)?;
         Ok(Self {
             pair,
             id: PeerId::from_public_key(public),
@@ -111,8 +111,31 @@ impl fmt::Debug for SecretKey {
 
 /// A text that holds no usable Ed25519 key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not an Ed25519 private key in PEM (PKCS #8)")]
-pub struct InvalidKey;
+#[non_exhaustive]
+pub enum InvalidKey {
+    /// A private key that is encrypted (`ENCRYPTED PRIVATE KEY`).
+    #[error("a private key that is encrypted, and no passphrase is asked for")]
+    Encrypted,
+    /// A private key in the format of OpenSSH.
+    #[error("a private key in the format of OpenSSH, not in PEM (PKCS #8)")]
+    OpenSsh,
+    /// Anything else.
+    #[error("no Ed25519 private key in PEM (PKCS #8)")]
+    Other,
+}
+
+impl InvalidKey {
+    /// Returns what a text holds that is no key to be used.
+    fn of(pem: &str) -> Self {
+        if pem.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") {
+            Self::Encrypted
+        } else if pem.contains("-----BEGIN OPENSSH PRIVATE KEY-----") {
+            Self::OpenSsh
+        } else {
+            Self::Other
+        }
+    }
+}
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
@@ -151,12 +174,16 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for text in [
-            "",
-            "hello",
-            "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+        let labelled =
+            |label| format!("-----BEGIN {label} KEY-----\nAAAA\n-----END {label} KEY-----\n");
+        for (text, is_invalid_as) in [
+            (String::new(), InvalidKey::Other),
+            ("hello".to_owned(), InvalidKey::Other),
+            (labelled("PRIVATE"), InvalidKey::Other),
+            (labelled("ENCRYPTED PRIVATE"), InvalidKey::Encrypted),
+            (labelled("OPENSSH PRIVATE"), InvalidKey::OpenSsh),
         ] {
-            assert_eq!(SecretKey::from_pem(text).unwrap_err(), InvalidKey);
+            assert_eq!(SecretKey::from_pem(&text).unwrap_err(), is_invalid_as);
         }
     }
 

@@ -58,7 +58,7 @@ pub use stream::{
 
 pub use p2pconnect_host::{Host, Shortage, raise_file_limit};
 pub use p2pconnect_identity::{
-    InvalidKey, KeyFileError, Readers, SecretKey, TlsConfigError, load_or_create,
+    InvalidKey, KeyFileError, KeyOfFile, Readers, SecretKey, TlsConfigError, load_or_create,
     load_or_create_for,
 };
 pub use p2pconnect_link::SetupError;

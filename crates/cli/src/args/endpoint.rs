@@ -14,7 +14,7 @@ pub(crate) struct Endpoint {
     #[arg(long)]
     pub(crate) no_port_mapping: bool,
     /// End a stream when nothing comes from the other end, the peer or a service that it is
-    /// forwarded to, for so long although something should
+    /// forwarded to, for so long although something should; a number alone is in seconds
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = stream_silence)]
     pub(crate) stream_timeout: Duration,
     #[command(flatten)]

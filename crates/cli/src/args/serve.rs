@@ -13,11 +13,13 @@ use crate::{environment, words::escaped};
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// The address of the QUIC service, UDP and, for comparing mappings, TCP; port 0 picks a free
-    /// one [default: port 4433 of all addresses]
+    /// The address of the QUIC service, UDP and, for comparing mappings, TCP: IP:PORT, with
+    /// brackets around IPv6, NAME:PORT of this machine, or a port alone, of all addresses; port 0
+    /// picks a free one [default: port 4433 of all addresses]
     #[arg(long, value_name = "IP:PORT", value_parser = listen_address)]
     pub(crate) listen: Option<SocketAddr>,
-    /// An address for STUN over TCP; repeat it for more [default: port 3478 of the same address]
+    /// An address for STUN over TCP, written like that; repeat it for more [default: port 3478 of
+    /// the same address]
     #[arg(long, value_name = "IP:PORT", value_parser = listen_address)]
     pub(crate) stun: Vec<SocketAddr>,
     /// The user to run as from when the ports are open and the key is read, by name or number; root
@@ -98,7 +100,26 @@ fn any_address(text: &str) -> Result<SocketAddr, String> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
+    use crate::args::Cli;
+
+    #[test]
+    fn the_help_names_all_forms_of_an_address() {
+        let mut commands = Cli::command();
+        let serve = commands.find_subcommand_mut("serve").unwrap();
+        let help = serve.render_help().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        for form in [
+            "IP:PORT",
+            "brackets around IPv6",
+            "NAME:PORT",
+            "a port alone",
+        ] {
+            assert!(help.contains(form), "{form}: {help}");
+        }
+    }
 
     #[test]
     fn a_user_has_a_name_or_a_number() {

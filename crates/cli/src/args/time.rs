@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// How a time may be written.
-const SUCH_AS: &str = "write 500ms, 90s, 15m or 1h";
+const SUCH_AS: &str = "write 90 for seconds, or 500ms, 90s, 15m or 1h";
 
 /// Reads a time, in seconds where nothing else is said.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -17,7 +17,11 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         "m" | "min" => 60.0,
         "h" => 3600.0,
         _ if number.is_empty() => return Err(format!("'{unit}' is no time; {SUCH_AS}")),
-        _ => return Err(format!("'{unit}' is no unit of time; use ms, s, m or h")),
+        _ => {
+            return Err(format!(
+                "'{unit}' is no unit of time; use ms, s, m or h, or none for seconds"
+            ));
+        }
     };
     let value: f64 = number.parse().map_err(|_| match number {
         "" => format!("the number is missing; {SUCH_AS}"),

@@ -182,7 +182,7 @@ mod tests {
             set_mode(&path, mode);
             assert!(load_or_create(&path).is_err(), "{mode:o}");
             match load_or_create_for(&path, Readers::Others) {
-                Ok(key) => assert!(is_taken && key.peer_id() == id, "{mode:o}"),
+                Ok(it) => assert!(is_taken && it.key.peer_id() == id, "{mode:o}"),
                 Err(error) => assert!(!is_taken, "{mode:o}: {error}"),
             }
         }
