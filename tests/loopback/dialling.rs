@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::world::{World, assert_carries};
+use crate::world::{World, alone, assert_carries};
 
 #[tokio::test]
 async fn two_endpoints_find_and_know_each_other() {
@@ -92,38 +92,40 @@ async fn several_peers_are_served_at_once() {
     }
 }
 
-#[tokio::test]
-async fn the_observer_hears_what_happens_in_order() {
-    let world = World::start();
-    let listener = world.listener().await;
-    let (sender, mut statuses) = mpsc::unbounded_channel();
-    let dialler = world
-        .builder()
-        .observer(move |status| drop(sender.send(status)))
-        .bind()
-        .await
-        .unwrap();
-    let mut heard = Vec::new();
-    let is_mapped = |status: &&Status| matches!(status, Status::Mapped { .. });
-    // Who dials before its mappings are known may need another introduction.
-    while heard.iter().filter(is_mapped).count() < 2 {
-        let status = timeout(Duration::from_secs(20), statuses.recv()).await;
-        heard.push(status.unwrap().unwrap());
-    }
-    World::connect(&dialler, &listener).await;
-    heard.extend(std::iter::from_fn(|| statuses.try_recv().ok()));
-    let names: Vec<_> = heard
-        .iter()
-        // What is found out about the NAT may be told before or after.
-        .filter(|status| !matches!(status, Status::NatFound { .. }))
-        .map(|status| match status {
-            Status::Mapped { .. } => "mapped",
-            Status::Introduced { .. } => "introduced",
-            Status::Punching { .. } => "punching",
-            _ => "other",
-        })
-        .collect();
-    assert_eq!(names, ["mapped", "mapped", "introduced", "punching"]);
+#[test]
+fn the_observer_hears_what_happens_in_order() {
+    alone(async || {
+        let world = World::start();
+        let listener = world.listener().await;
+        let (sender, mut statuses) = mpsc::unbounded_channel();
+        let dialler = world
+            .builder()
+            .observer(move |status| drop(sender.send(status)))
+            .bind()
+            .await
+            .unwrap();
+        let mut heard = Vec::new();
+        let is_mapped = |status: &&Status| matches!(status, Status::Mapped { .. });
+        // Who dials before its mappings are known may need another introduction.
+        while heard.iter().filter(is_mapped).count() < 2 {
+            let status = timeout(Duration::from_secs(20), statuses.recv()).await;
+            heard.push(status.unwrap().unwrap());
+        }
+        World::connect(&dialler, &listener).await;
+        heard.extend(std::iter::from_fn(|| statuses.try_recv().ok()));
+        let names: Vec<_> = heard
+            .iter()
+            // What is found out about the NAT may be told before or after.
+            .filter(|status| !matches!(status, Status::NatFound { .. }))
+            .map(|status| match status {
+                Status::Mapped { .. } => "mapped",
+                Status::Introduced { .. } => "introduced",
+                Status::Punching { .. } => "punching",
+                _ => "other",
+            })
+            .collect();
+        assert_eq!(names, ["mapped", "mapped", "introduced", "punching"]);
+    });
 }
 
 #[tokio::test]

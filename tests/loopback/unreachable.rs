@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::{
     commands::Shell,
-    world::{World, address_of, assert_carries},
+    world::{World, address_of, alone, assert_carries},
 };
 
 #[tokio::test]
@@ -116,25 +116,27 @@ async fn a_host_name_without_address_is_named() {
     );
 }
 
-#[tokio::test]
-async fn a_closed_stun_port_is_named() {
-    let closed = closed_port().await;
-    let world = World::start_with_stun_at(closed).await;
-    let listening = world.builder().allow(DialPolicy::Anyone).bind();
-    let error = listening.await.unwrap_err();
-    assert!(matches!(error, BindError::Stun { .. }), "{error}");
+#[test]
+fn a_closed_stun_port_is_named() {
+    alone(async || {
+        let closed = closed_port().await;
+        let world = World::start_with_stun_at(closed).await;
+        let listening = world.builder().allow(DialPolicy::Anyone).bind();
+        let error = listening.await.unwrap_err();
+        assert!(matches!(error, BindError::Stun { .. }), "{error}");
 
-    // Who only dials does not wait for it, and is told the same whether it is certain by then or
-    // not.
-    let dialler = world.dialler().await;
-    let nobody = SecretKey::generate().unwrap().peer_id();
-    for is_certain in [false, true] {
-        if is_certain {
-            until_no_stun_server_answers(&world).await;
+        // Who only dials does not wait for it, and is told the same whether it is certain by then or
+        // not.
+        let dialler = world.dialler().await;
+        let nobody = SecretKey::generate().unwrap().peer_id();
+        for is_certain in [false, true] {
+            if is_certain {
+                until_no_stun_server_answers(&world).await;
+            }
+            let error = dialler.dial(nobody).await.unwrap_err();
+            assert!(matches!(error, DialError::Unavailable { .. }), "{error}");
         }
-        let error = dialler.dial(nobody).await.unwrap_err();
-        assert!(matches!(error, DialError::Unavailable { .. }), "{error}");
-    }
+    });
 }
 
 /// Waits until an endpoint is certain that no STUN server answers: those that were bound before are
@@ -145,25 +147,29 @@ async fn until_no_stun_server_answers(world: &World) {
     assert!(matches!(error, Err(BindError::Stun { .. })), "{error:?}");
 }
 
-#[tokio::test]
-async fn a_listener_without_a_stun_server_blames_nobody_else() {
-    let shell = Shell::of(World::start_with_stun_at(closed_port().await).await);
-    let mut listen = shell.start(&["listen", "--allow-any"]);
-    let said = listen.wait_for("waiting: no STUN server tells").await;
-    assert!(!said.contains("coordinator"), "{said}");
-    assert!(said.ends_with("is TCP to it open?"), "{said}");
+#[test]
+fn a_listener_without_a_stun_server_blames_nobody_else() {
+    alone(async || {
+        let shell = Shell::of(World::start_with_stun_at(closed_port().await).await);
+        let mut listen = shell.start(&["listen", "--allow-any"]);
+        let said = listen.wait_for("waiting: no STUN server tells").await;
+        assert!(!said.contains("coordinator"), "{said}");
+        assert!(said.ends_with("is TCP to it open?"), "{said}");
+    });
 }
 
-#[tokio::test]
-async fn who_reaches_no_stun_server_reaches_a_peer_that_needs_none() {
-    let mut world = World::start();
-    let listener = world.listener().await;
-    world.close_stun().await;
-    let dialler = world.dialler().await;
-    until_no_stun_server_answers(&world).await;
-    let mut here = dialler.dial(listener.peer_id()).await.unwrap();
-    let mut there = listener.accept().await.unwrap();
-    assert_carries(&mut here, &mut there, b"without a mapping").await;
+#[test]
+fn who_reaches_no_stun_server_reaches_a_peer_that_needs_none() {
+    alone(async || {
+        let mut world = World::start();
+        let listener = world.listener().await;
+        world.close_stun().await;
+        let dialler = world.dialler().await;
+        until_no_stun_server_answers(&world).await;
+        let mut here = dialler.dial(listener.peer_id()).await.unwrap();
+        let mut there = listener.accept().await.unwrap();
+        assert_carries(&mut here, &mut there, b"without a mapping").await;
+    });
 }
 
 #[tokio::test]

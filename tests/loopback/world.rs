@@ -2,13 +2,14 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use netns_lab::{HostSpec, Lab};
 use p2pconnect::{Builder, Connection, CoordinatorAddr, DialPolicy, Endpoint, PeerId, SecretKey};
 use p2pconnect_coordinator::{
     Config, Coordinator, Rendezvous, RendezvousPorts, RunningCoordinator,
 };
 use p2pconnect_proto::TokenKey;
 use p2pconnect_stun::{StunServer, StunServerConfig, StunServerHandle};
-use p2pconnect_tests::error_log;
+use p2pconnect_tests::{error_log, settled::block_on};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// What `p2pconnect serve` runs, on free ports.
@@ -131,6 +132,15 @@ impl World {
 fn lift_limits(config: &mut StunServerConfig) {
     config.max_connections_per_address = config.max_connections;
     config.request_burst = u32::MAX;
+}
+
+/// Runs a test on a host of its own, where nobody else serves STUN at the port that is looked for
+/// first, beside a coordinator.
+pub(crate) fn alone(test: impl AsyncFnOnce() + Send) {
+    netns_lab::test(|| {
+        let lab = Lab::builder().host(HostSpec::new("alone")).build().unwrap();
+        lab.host("alone").run(|| block_on(test())).unwrap();
+    });
 }
 
 fn token_key() -> TokenKey {
