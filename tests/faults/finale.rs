@@ -135,16 +135,20 @@ impl Play {
         predicts(&one, &other) || predicts(&other, &one)
     }
 
-    /// Returns whether a box has not the ports that a peer needs.
-    pub(crate) fn lacks_ports(&self, peer: usize) -> bool {
-        self.wire.was_full(peer, self.whole) || self.wire.is_crowded(peer)
+    /// Returns whether boxes have not the ports that two peers need: any at all or, where a port is
+    /// predicted or guessed, one that they would have kept.
+    pub(crate) fn lack_ports(&self, peers: [usize; 2]) -> bool {
+        let is_full = |it: &usize| self.wire.was_full(*it, self.whole);
+        let is_crowded = |it: &usize| self.wire.is_crowded(*it);
+        let all_are_seen = peers.iter().all(|it| self.ground.is_seen_alike(*it));
+        peers.iter().any(is_full) || !all_are_seen && peers.iter().any(is_crowded)
     }
 
     /// Checks that what had to come of a dial did, and returns what that was.
     fn judge(&mut self, [from, to]: [usize; 2], ended: Option<Ended>, crosses: bool) -> Due {
         self.look();
         let due = match self.due([from, to], crosses) {
-            Due::Connects if self.lacks_ports(from) || self.lacks_ports(to) => Due::Open,
+            Due::Connects if self.lack_ports([from, to]) => Due::Open,
             due => due,
         };
         let is_met = ended.as_ref().is_some_and(|ended| match due {

@@ -52,7 +52,8 @@ pub(crate) struct Play {
     pub(crate) machines: Vec<Machine>,
     pub(crate) wire: Wire,
     pub(crate) seed: u64,
-    /// The peers whose packets came out of order at their box for a while.
+    /// The peers whose packets came out of order at their box for a while, in the time of the program
+    /// that runs there.
     pub(crate) reordered: BTreeSet<usize>,
     /// Since when the network is whole again.
     pub(crate) whole: Duration,
@@ -327,6 +328,10 @@ impl Play {
         match what {
             What::Crash { peer, back, .. } | What::Exit { peer, back, .. } => {
                 self.machines[peer].start(back);
+                let inside = Thing::Troubled(self.ground.below(Link::Inside(peer)));
+                if !self.out_of_order.contains_key(&inside) {
+                    self.reordered.remove(&peer);
+                }
             }
             What::Move { peer, .. } => {
                 if let Some(address) = self.moving.remove(&peer) {

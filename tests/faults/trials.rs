@@ -53,11 +53,12 @@ impl Play {
         rng: &mut ChaCha8Rng,
         is_wanted: impl Fn([usize; 2]) -> bool,
     ) -> Option<[usize; 2]> {
-        let peers = (0..self.machines.len()).filter(|it| !self.lacks_ports(*it));
+        let peers = 0..self.machines.len();
         let pairs = peers
             .clone()
             .flat_map(|from| peers.clone().map(move |to| [from, to]));
-        let wanted = pairs.filter(|[from, to]| from != to && is_wanted([*from, *to]));
+        let pairs = pairs.filter(|pair| pair[0] != pair[1] && !self.lack_ports(*pair));
+        let wanted = pairs.filter(|pair| is_wanted(*pair));
         wanted.collect::<Vec<_>>().choose(rng).copied()
     }
 
