@@ -21,7 +21,7 @@ use crate::{
 
 /// How long it may take until what was out of order works again: a NAT's mapping is refreshed every
 /// 15 s, and looked for again after up to 15 s more.
-const RECOVERY: Duration = Duration::from_secs(60);
+pub(crate) const RECOVERY: Duration = Duration::from_secs(60);
 
 /// The pause between two dials, in which holes of the first one are closed.
 pub(crate) const PAUSE: Duration = Duration::from_secs(5);

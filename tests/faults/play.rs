@@ -29,7 +29,7 @@ use crate::{
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The pause before something is started again whose ports were not free yet.
-const RETRY_PAUSE: Duration = Duration::from_millis(20);
+pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// The most sockets that the programs of a peer's host have: those of guesses, which have a limit,
 /// and some hundred more.

@@ -6,12 +6,13 @@ use std::{ops::RangeInclusive, time::Duration};
 use p2pconnect::DialError;
 use rand::{RngExt as _, SeedableRng as _, seq::IndexedRandom as _};
 use rand_chacha::ChaCha8Rng;
+use tokio::time::sleep;
 
 use crate::{
     checks::Broken,
-    finale::{Due, PAUSE},
+    finale::{Due, PAUSE, RECOVERY},
     machine::Ended,
-    play::Play,
+    play::{Play, RETRY_PAUSE},
     schedule::Link,
 };
 
@@ -32,6 +33,12 @@ const TAKING: Duration = Duration::from_millis(50);
 /// begin.
 const SILENCE: Duration = Duration::from_millis(2 * (1500 + 200));
 
+/// In one of how many runs the STUN server ends: the trial takes as long as a whole schedule.
+const LOST_STUN: u32 = 4;
+
+/// How long it takes until a STUN server that has ended is given up: four attempts to connect.
+const LOSS: Duration = Duration::from_secs(30);
+
 /// How much longer a dial may take that begins anew since one of the sides has learnt something:
 /// what is learnt, and another introduction.
 const ANEW: Duration = Duration::from_millis(500);
@@ -43,6 +50,7 @@ impl Play {
         rng.set_stream(STREAM);
         self.try_crossing(&mut rng).await;
         self.try_taken_ports(&mut rng).await;
+        self.try_lost_stun(&mut rng).await;
         self.try_silence(&mut rng).await;
     }
 
@@ -102,6 +110,32 @@ impl Play {
             self.checks.breaks(Broken::Slow, text);
         }
         self.pass(PAUSE).await;
+    }
+
+    /// Has a peer dial another one whose NAT has begun anew after the STUN server had ended for good.
+    /// The other addresses of the server tell where it is now, but with one of them alone nobody
+    /// finds out whether others see the same port.
+    async fn try_lost_stun(&mut self, rng: &mut ChaCha8Rng) {
+        let pair = self.draw_pair(rng, |pair| {
+            self.connects(pair) && pair.iter().all(|it| self.ground.is_seen_alike(*it))
+        });
+        let Some([from, to]) = pair.filter(|_| rng.random_ratio(1, LOST_STUN)) else {
+            return;
+        };
+        self.server.stop_stun();
+        self.pass(LOSS).await;
+        self.ground.reboot(to, true, true);
+        self.wire.note(&self.ground);
+        self.pass(RECOVERY).await;
+        let ended = self.dial(from, to).await;
+        if !ended.is_some_and(|it| matches!(it.result, Ok(Ok(())))) {
+            let text = format!("{from} dials {to} without a STUN server");
+            self.checks.breaks(Broken::Reach, text);
+        }
+        while !self.server.start_stun() {
+            sleep(RETRY_PAUSE).await;
+        }
+        self.pass(RECOVERY).await;
     }
 
     /// Has a peer dial another one that has lost its power.

@@ -239,6 +239,17 @@ impl Behaviour {
         self.learn(|facts| facts.hold(observation));
     }
 
+    /// Takes in the same of a server that stands in for others. What these saw may be out of date,
+    /// unless the mapping is known to depend on whom one asks.
+    pub(crate) fn holds_instead(&self, observation: Observation) {
+        self.learn(|facts| {
+            if !varies(&facts.report()) {
+                facts.held.retain(|it| it.local != observation.local);
+            }
+            facts.observe(observation);
+        });
+    }
+
     /// Takes in the same of the other punch port, which tells nothing unless it has been compared.
     pub(crate) fn holds_other(&self, observation: Observation) {
         self.learn(|facts| {

@@ -238,6 +238,20 @@ fn what_was_seen_before_a_mapping_changed_is_no_contradiction() {
 }
 
 #[test]
+fn what_lost_servers_saw_does_not_contradict_one_that_stands_in_for_them() {
+    let behaviour = behind([7000, 7000]);
+    behaviour.holds_instead(seen(40_000, 4433, 8000));
+    assert_eq!(behaviour.report().mapping, None);
+    behaviour.holds(seen(40_000, 3478, 8000));
+    let stays = Some(NatMapping::EndpointIndependent);
+    assert_eq!(behaviour.report().mapping, stays);
+    let behaviour = behind([7000, 7001]);
+    behaviour.holds_instead(seen(40_000, 4433, 8000));
+    let depends = Some(NatMapping::AddressAndPortDependent);
+    assert_eq!(behaviour.report().mapping, depends);
+}
+
+#[test]
 fn another_network_is_another_nat() {
     let behaviour = behind([7000, 7002]);
     samples(&behaviour, &[7004, 7006, 7008]);

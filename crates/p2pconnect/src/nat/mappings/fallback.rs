@@ -1,4 +1,4 @@
-//! Asks the addresses that serve for comparison for mappings too, where no other server answers.
+//! Asks the addresses that serve for comparison for mappings too, while no other server answers.
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 

@@ -42,7 +42,11 @@ impl Shared {
                 asking.spawn(question);
             }
             match self.open(key, port).await {
-                Ok(held) => self.follow(key, held).await,
+                Ok(held) => tokio::select! {
+                    biased;
+                    () = self.superseded(key) => self.set(key, Slot::Waiting),
+                    () = self.follow(key, held) => {}
+                },
                 Err(error) => {
                     tracing::debug!(%error, "stun server tells no mapping");
                     let no_route = matches!(error, MappingError::Unreachable);
@@ -73,6 +77,11 @@ impl Shared {
             }
             freed.changed().await;
         }
+    }
+
+    /// Waits until a server that stands in for others is not needed any more. Cancel safe.
+    async fn superseded(&self, key: Key) {
+        self.table.wait_for(|table| table.is_superseded(key)).await;
     }
 
     async fn open(&self, key: Key, port: u16) -> Result<HeldMapping, MappingError> {
@@ -193,10 +202,12 @@ impl Shared {
             server,
             mapped,
         };
-        if punch_port == PunchPort::PRIMARY {
-            self.behaviour.holds(observation);
-        } else {
+        if punch_port != PunchPort::PRIMARY {
             self.behaviour.holds_other(observation);
+        } else if self.table.borrow().is_fallback(key.server) {
+            self.behaviour.holds_instead(observation);
+        } else {
+            self.behaviour.holds(observation);
         }
         self.set(
             key,

@@ -219,6 +219,20 @@ async fn a_server_that_died_is_tried_on_where_there_is_no_other() {
     until(&mappings, || mappings.failure().is_none()).await;
 }
 
+#[tokio::test]
+async fn an_alternate_stands_in_for_a_server_that_died_until_it_is_back() {
+    let ((dying, address), (_alternate, alternate)) = (server(), server());
+    let (mappings, _listeners) = mappings();
+    let _follow = follow_quickly(&mappings, address).await;
+    mappings.complete(vec![alternate]);
+    let told_by = |server| mappings.known().iter().all(|it| it.server == server);
+    assert!(told_by(address));
+    dying.shutdown().await;
+    until(&mappings, || told_by(alternate)).await;
+    let _reborn = server_at(address);
+    until(&mappings, || told_by(address)).await;
+}
+
 /// Has a mapping held, for as long as the first future lasts, at an address that is not the one
 /// that the routes choose, as after a move.
 async fn moved(mappings: &Mappings, meanwhile: impl Future<Output = ()>) {
