@@ -102,6 +102,26 @@ fn two_nats_with_random_ports_explain_themselves() {
     assert_eq!(verdict, Some(Verdict::BothMappingsVary));
 }
 
+/// What the listener's NAT lets in is found out last.
+#[test]
+fn no_way_to_a_listener_that_has_just_started_is_soon_known() {
+    let random = RANDOM_PER_DESTINATION.boxes;
+    for settling in [0, 500].map(Duration::from_millis) {
+        let (took, error) = VirtualGround::run(1, [random; 2], async |ground| {
+            let listener = ground.endpoint("b").allow(DialPolicy::Anyone);
+            let listener = listener.bind().await.unwrap();
+            tokio::time::sleep(settling).await;
+            let began = Instant::now();
+            let dialler = ground.endpoint("a").bind().await.unwrap();
+            let error = dialler.dial(listener.peer_id()).await.unwrap_err();
+            (began.elapsed(), error)
+        });
+        let verdict = error.report().map(|report| report.verdict);
+        assert_eq!(verdict, Some(Verdict::BothMappingsVary));
+        assert!(took < Duration::from_secs(2), "{took:?}");
+    }
+}
+
 /// Each of the three introductions guesses hundreds of ports, and no connection opens.
 #[test]
 fn a_report_tells_of_the_attempts_of_all_introductions() {

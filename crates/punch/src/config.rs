@@ -44,7 +44,8 @@ pub struct PunchConfig {
     /// takes one round trip, or 1 s more when its SYNs were lost or it started late.
     pub hopeless_after: Duration,
     /// When the controlling side gives up if every port was predicted, or all of small ranges
-    /// tried, and nothing has opened; at least 6 round-trip times.
+    /// tried, or none can be guessed on either side, and nothing has opened; at least 6 round-trip
+    /// times.
     ///
     /// Default: 1.25 s. A lost SYN has been repeated by then. Somebody else behind the same NAT may
     /// have got the ports that were predicted, and another round is the remedy for that. A range

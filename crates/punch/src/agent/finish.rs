@@ -25,6 +25,11 @@ fn admits_addresses(nat: &NatReport) -> bool {
     }
 }
 
+/// Tells whether a NAT is known to let in everybody.
+fn admits_anybody(nat: &NatReport) -> bool {
+    nat.filtering == Some(NatFiltering::EndpointIndependent)
+}
+
 /// Returns what there is to tell of candidates that the system does not reach.
 pub(super) fn unrouted_pairs(introduced: &Introduced) -> Vec<PairReport> {
     let failed = |it: &Candidate| {
@@ -176,6 +181,10 @@ impl PunchAgent {
             Strategy::Prediction if nats.iter().any(admits_addresses) => None,
             // All ports of a range have been tried by then, or there are none left of it.
             Strategy::Prediction | Strategy::Door { .. } | Strategy::Fill => {
+                Some(self.timing.mispredicted_at)
+            }
+            // Who lets anybody in has had our SYN by then, also one that was lost and repeated.
+            Strategy::OutOfReach if !nats.iter().any(admits_anybody) => {
                 Some(self.timing.mispredicted_at)
             }
             // Somebody may yet let the other in, if nobody has found out.
