@@ -52,8 +52,8 @@ pub(crate) struct Play {
     pub(crate) machines: Vec<Machine>,
     pub(crate) wire: Wire,
     pub(crate) seed: u64,
-    /// The peers whose packets came out of order at their box for a while, in the time of the program
-    /// that runs there.
+    /// The peers whose packets came out of order at their box for a while, in the time of the
+    /// program that runs there.
     pub(crate) reordered: BTreeSet<usize>,
     /// Since when the network is whole again.
     pub(crate) whole: Duration,

@@ -112,9 +112,9 @@ impl Play {
         self.pass(PAUSE).await;
     }
 
-    /// Has a peer dial another one whose NAT has begun anew after the STUN server had ended for good.
-    /// The other addresses of the server tell where it is now, but with one of them alone nobody
-    /// finds out whether others see the same port.
+    /// Has a peer dial another one whose NAT has begun anew after the STUN server had ended for
+    /// good. The other addresses of the server tell where it is now, but with one of them alone
+    /// nobody finds out whether others see the same port.
     async fn try_lost_stun(&mut self, rng: &mut ChaCha8Rng) {
         let pair = self.draw_pair(rng, |pair| {
             self.connects(pair) && pair.iter().all(|it| self.ground.is_seen_alike(*it))

@@ -125,8 +125,8 @@ fn a_closed_stun_port_is_named() {
         let error = listening.await.unwrap_err();
         assert!(matches!(error, BindError::Stun { .. }), "{error}");
 
-        // Who only dials does not wait for it, and is told the same whether it is certain by then or
-        // not.
+        // Who only dials does not wait for it, and is told the same whether it is certain by then
+        // or not.
         let dialler = world.dialler().await;
         let nobody = SecretKey::generate().unwrap().peer_id();
         for is_certain in [false, true] {

@@ -52,8 +52,8 @@ pub fn load_or_create(path: &Path) -> Result<SecretKey, KeyFileError> {
     Ok(load_or_create_for(path, Readers::Owner)?.key)
 }
 
-/// Does what [`load_or_create`] does, where others may be let read a key file that is there already,
-/// and tells whether the key is new.
+/// Does what [`load_or_create`] does, where others may be let read a key file that is there
+/// already, and tells whether the key is new.
 ///
 /// # Errors
 ///

@@ -23,8 +23,9 @@ pub(crate) struct Dial {
     /// How long to try, such as 15s or 500ms; a number alone is in seconds
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration)]
     pub(crate) timeout: Duration,
-    /// Wait for a peer that is not online yet, or a coordinator, for an hour, or for so long, such as
-    /// 90s or 15m; an attempt within takes as long as --timeout says at most, also where the peer is busy
+    /// Wait for a peer that is not online yet, or a coordinator, for an hour, or for so long, such
+    /// as 90s or 15m; an attempt within takes as long as --timeout says at most, also where the
+    /// peer is busy
     #[arg(
         long,
         value_name = "TIME",

@@ -70,8 +70,9 @@ impl Holes {
 
     /// Connects, or waits for a session that does so between the same addresses already.
     ///
-    /// The SYN leaves at once; `None` if it cannot be paid for. `AddressNotAvailable` means that the other
-    /// session has the connection: if it is this one's, it arrives as one that was accepted.
+    /// The SYN leaves at once; `None` if it cannot be paid for. `AddressNotAvailable` means that
+    /// the other session has the connection: if it is this one's, it arrives as one that was
+    /// accepted.
     ///
     /// Cancel safety: dropping the future closes the socket, unless another session takes it over.
     /// When `over` says so, the hole is closed, unless another session waits for it or the peer is
