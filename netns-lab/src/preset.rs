@@ -215,25 +215,9 @@ pub(crate) fn near<'n>(asked: &str, names: impl Iterator<Item = &'n str>) -> Vec
 /// Returns how far apart two names are, if they are near each other: one is part of the other, or
 /// they differ in a few letters.
 fn distance(asked: &str, name: &str) -> Option<usize> {
-    let edits = edits(asked, name);
+    let edits = strsim::levenshtein(asked, name);
     let is_part = !asked.is_empty() && (name.contains(asked) || asked.contains(name));
     (is_part || edits <= NEAR && edits < asked.len()).then_some(edits)
-}
-
-/// Returns the Levenshtein distance.
-fn edits(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (line, letter) in one.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = line + 1;
-        for (column, another) in other.iter().enumerate() {
-            let changed = diagonal + usize::from(letter != *another);
-            diagonal = row[column + 1];
-            row[column + 1] = changed.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[other.len()]
 }
 
 /// Returns the end of a message about a name that is none.

@@ -24,7 +24,7 @@ pub(crate) use self::{
     endpoint::Endpoint,
     key::{Key, KeyFile},
     listen::Listen,
-    serve::Serve,
+    serve::{Given, Serve, listen_address},
     target::Target,
 };
 use crate::{
@@ -49,10 +49,13 @@ Exit status:
 A stdout that is closed from the beginning (>&-) is taken for /dev/null.";
 
 const STATUSES_OF_SERVE: &str = "\
+Each setting may also stand in the file that --config names, or in a variable such as
+P2PCONNECT_SERVE_LIMITS_PEERS. Options count before variables, and these before the file.
+
 Exit status:
   0  told to end, by Ctrl-C, SIGTERM or a hang-up
   1  this machine failed
-  2  wrong usage, or an address or key file that cannot be used
+  2  wrong usage, or a setting, an address or a key file that cannot be used
   141  whoever reads stdout has closed it before the addresses were there";
 
 /// Connects two machines behind different NATs by a direct, authenticated TCP stream.

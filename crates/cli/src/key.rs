@@ -33,7 +33,7 @@ pub(crate) struct Loaded {
 pub(crate) fn load(file: &KeyFile, name: &str) -> anyhow::Result<Loaded> {
     let path = match &file.path {
         Some(path) => path.clone(),
-        None => usual_directory()?.join(name),
+        None => made(usual_directory()?)?.join(name),
     };
     let loaded = load_or_create_for(&path, file.readers);
     let loaded = loaded.map_err(|error| remedied(error, file.readers))?;
@@ -42,6 +42,27 @@ pub(crate) fn load(file: &KeyFile, name: &str) -> anyhow::Result<Loaded> {
         path,
         is_new: loaded.is_new,
     })
+}
+
+/// Reads the secret key as [`load`] does, and makes none. Returns where it would be made if there
+/// is none.
+pub(crate) fn look(file: &KeyFile, name: &str) -> anyhow::Result<Result<Loaded, PathBuf>> {
+    let path = match &file.path {
+        Some(path) => path.clone(),
+        None => usual_directory()?.join(name),
+    };
+    if !path.exists() {
+        return Ok(Err(path));
+    }
+    let readers = file.readers;
+    load(
+        &KeyFile {
+            path: Some(path),
+            readers,
+        },
+        name,
+    )
+    .map(Ok)
 }
 
 /// Adds what this command can do about it.
@@ -83,8 +104,7 @@ const fn to_read_one(why: io::ErrorKind, is_others: bool) -> &'static str {
     }
 }
 
-/// Returns the directory of the keys that no option names. Makes it for its owner alone if it is
-/// not there.
+/// Returns the directory of the keys that no option names.
 fn usual_directory() -> anyhow::Result<PathBuf> {
     let base = etcetera::choose_base_strategy()
         .context("no home directory is known; name a key file with --key")?;
@@ -97,6 +117,11 @@ fn usual_directory() -> anyhow::Result<PathBuf> {
             home.display()
         ));
     }
+    Ok(directory)
+}
+
+/// Makes a directory for its owner alone if it is not there.
+fn made(directory: PathBuf) -> anyhow::Result<PathBuf> {
     let made = DirBuilder::new()
         .recursive(true)
         .mode(0o700)

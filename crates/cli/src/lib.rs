@@ -61,10 +61,7 @@ fn run(command: Command, started: Instant) -> Exit {
         Command::Id(options) => cmd::id::run(&options),
         #[cfg(feature = "demo")]
         Command::Demo(options) => cmd::demo::run(&options),
-        Command::Serve(options) => {
-            let served = runtime::block_on(cmd::serve::run(options));
-            served.unwrap_or_else(|error| Exit::failure(&error))
-        }
+        Command::Serve(options) => cmd::serve::run(&options),
         Command::Listen(options) => {
             let reporter = options.endpoint.output.reporter(started);
             let listened = runtime::block_on(cmd::listen::run(options, &reporter));

@@ -63,6 +63,16 @@ impl Privileges {
         Ok(Self::Wanted(account))
     }
 
+    /// Says who the process would be.
+    pub(crate) fn told(self) -> String {
+        match self {
+            Self::Kept => "as the user that starts it".to_owned(),
+            Self::Wanted(account) | Self::Usual(account) => {
+                format!("as {} once its ports are open", account.name())
+            }
+        }
+    }
+
     /// Gives them up for all threads, for good.
     ///
     /// # Errors

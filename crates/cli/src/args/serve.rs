@@ -6,43 +6,82 @@ use std::{
 };
 
 use clap::Args;
+use p2pconnect::Readers;
 use p2pconnect_proto::parse_host;
+use toml::Value;
 
-use super::key::{KeyFile, Sharing};
-use crate::{environment, words::escaped};
+use super::key::Sharing;
+use crate::words::escaped;
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
+    /// A file with settings, in TOML; `packaging/serve.toml` explains all of them [env:
+    /// P2PCONNECT_SERVE_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Read all settings, say what each is, where it comes from and what would be done, and end:
+    /// with 0, or with 2 if that cannot be done
+    #[arg(long)]
+    pub(crate) check: bool,
     /// The address of the QUIC service, UDP and, for comparing mappings, TCP: IP:PORT, with
     /// brackets around IPv6, NAME:PORT of this machine, or a port alone, of all addresses; port 0
     /// picks a free one [default: port 4433 of all addresses]
     #[arg(long, value_name = "IP:PORT", value_parser = listen_address)]
-    pub(crate) listen: Option<SocketAddr>,
+    listen: Option<SocketAddr>,
     /// An address for STUN over TCP, written like that; repeat it for more [default: port 3478 of
     /// the same address]
     #[arg(long, value_name = "IP:PORT", value_parser = listen_address)]
-    pub(crate) stun: Vec<SocketAddr>,
+    stun: Vec<SocketAddr>,
     /// The user to run as from when the ports are open and the key is read, by name or number; root
     /// stays root with `--user root` [default: nobody, where root starts this]
     #[arg(long, value_name = "USER", value_parser = user)]
-    pub(crate) user: Option<String>,
+    user: Option<String>,
     /// The file with the secret key, or a pipe that brings it [env: P2PCONNECT_COORDINATOR_KEY]
     /// [default: p2pconnect/coordinator.pem in the XDG config directory]
     #[arg(long, value_name = "FILE")]
-    key: Option<PathBuf>,
+    key: Option<String>,
     #[command(flatten)]
     sharing: Sharing,
 }
 
+/// A setting that the command line gives.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Given {
+    /// The name that the setting has in a file.
+    pub(crate) key: &'static str,
+    pub(crate) option: &'static str,
+    pub(crate) value: Value,
+}
+
 impl Serve {
-    /// Returns the key file that was named, by the option or by the variable. A peer's key has a
-    /// variable of its own: a machine that is both has two identities.
-    pub(crate) fn key_file(&self) -> KeyFile {
-        let variable = || environment::path("P2PCONNECT_COORDINATOR_KEY");
-        KeyFile {
-            path: self.key.clone().or_else(variable),
-            readers: self.sharing.readers(),
-        }
+    /// Returns the settings that are given.
+    pub(crate) fn given(&self) -> Vec<Given> {
+        let address = |it: &SocketAddr| Value::from(it.to_string());
+        let stun = || self.stun.iter().map(address).collect();
+        let is_shared = matches!(self.sharing.readers(), Readers::Others);
+        let all = [
+            ("listen", "--listen", self.listen.as_ref().map(address)),
+            (
+                "stun",
+                "--stun",
+                (!self.stun.is_empty()).then(|| Value::Array(stun())),
+            ),
+            ("user", "--user", self.user.clone().map(Value::from)),
+            ("key", "--key", self.key.clone().map(Value::from)),
+            (
+                "shared-key",
+                "--shared-key",
+                is_shared.then_some(Value::Boolean(true)),
+            ),
+        ];
+        let given = all.into_iter().filter_map(|(key, option, value)| {
+            Some(Given {
+                key,
+                option,
+                value: value?,
+            })
+        });
+        given.collect()
     }
 }
 
@@ -60,7 +99,7 @@ const WANTED: &str =
 
 /// Reads an address to listen on, which is one that a machine may have. The system lets servers
 /// listen on those of groups as well, whom nobody can connect to there.
-fn listen_address(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let address = any_address(text)?;
     let kind = match address.ip().to_canonical() {
         ip if ip.is_multicast() => "a multicast address",

@@ -1,6 +1,9 @@
 //! The subcommand `serve`: runs a coordinator and a STUN server.
 
 mod addresses;
+mod check;
+mod resources;
+mod settings;
 
 use std::{
     io::{self, Write as _},
@@ -9,39 +12,48 @@ use std::{
 
 use anyhow::Context as _;
 use p2pconnect_coordinator::{
-    BindError, Coordinator, Rendezvous, RendezvousError, RendezvousPorts, ServiceLimits,
-    memory_for_clients,
+    BindError, Coordinator, Rendezvous, RendezvousError, RendezvousPorts,
 };
 use p2pconnect_proto::TokenKey;
-use p2pconnect_stun::{BYTES_PER_CONNECTION, StunServerConfig};
 use tokio::task::JoinSet;
 
-use self::addresses::Addresses;
+use self::{
+    addresses::Addresses,
+    settings::{Configuration, Settings, Sources},
+};
 use crate::{
     args,
     exit::{self, Exit},
     key::{self, COORDINATOR_KEY, Loaded},
     memory,
     privileges::Privileges,
-    signals, stdio,
+    runtime, signals, stdio,
+    words::escaped,
 };
 
-/// How many files a process may have open at least, for all that is known: what Linux allows by
-/// default.
-const FEWEST_FILES: u64 = 1024;
+/// Runs a coordinator and the STUN server beside it until it is told to end, or says what it would
+/// run.
+pub(crate) fn run(options: &args::Serve) -> Exit {
+    let read = Configuration::read(&Sources::of(options));
+    let configuration = match read {
+        Ok(configuration) => configuration,
+        Err(error) => return Exit::usage(error),
+    };
+    for (name, nearest) in &configuration.unknown_variables {
+        stdio::say(format_args!(
+            "note: nothing reads the variable {}; the nearest is {nearest}",
+            escaped(name)
+        ));
+    }
+    if options.check {
+        return check::run(&configuration);
+    }
+    let served = runtime::block_on(serve(&configuration.settings));
+    served.unwrap_or_else(|error| Exit::failure(&error))
+}
 
-/// How many open files are kept for all but STUN: UDP sockets, listeners, what the runtime and the
-/// resolver need, and connections that are accepted only to be refused, or are about to be closed.
-/// Half of all where there are fewer.
-const FILES_KEPT: usize = 128;
-
-/// How many STUN servers share the files and the memory: one at its own port, and at the port of
-/// QUIC one for each address family.
-const STUN_SERVERS: usize = 3;
-
-/// Runs a coordinator and the STUN server beside it until it is told to end.
-pub(crate) async fn run(options: args::Serve) -> Exit {
-    let rendezvous = match start(&options) {
+async fn serve(settings: &Settings) -> Exit {
+    let rendezvous = match start(settings) {
         Ok(rendezvous) => rendezvous,
         Err(error) => return Exit::usage(error),
     };
@@ -80,14 +92,14 @@ fn warn_of_inside(address: IpAddr) {
     ));
 }
 
-fn start(options: &args::Serve) -> anyhow::Result<Rendezvous> {
-    let privileges = Privileges::wanted(options.user.as_deref())?;
+fn start(settings: &Settings) -> anyhow::Result<Rendezvous> {
+    let privileges = Privileges::wanted(settings.user.as_deref())?;
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).context("no randomness from the system")?;
-    let addresses = Addresses::wanted(options)?;
+    let addresses = Addresses::wanted(settings)?;
     let token_key = TokenKey::from_bytes(secret);
     let memory = memory::limit().unwrap_or(u64::MAX);
-    let stun = stun_config(memory);
+    let stun = resources::of_stun(settings.limits.of_stun(), memory);
     let ports = RendezvousPorts::bind(addresses.listen, &addresses.stun, stun, token_key);
     let ports = ports.map_err(|error| match error {
         RendezvousError::Stun(error) => {
@@ -102,13 +114,13 @@ fn start(options: &args::Serve) -> anyhow::Result<Rendezvous> {
         RendezvousError::Coordinator(error) => error.into(),
     })?;
     // What is noted comes behind all that may be wrong.
-    let Loaded { key, path, is_new } = key::load(&options.key_file(), COORDINATOR_KEY)?;
+    let Loaded { key, path, is_new } = key::load(&settings.key_file(), COORDINATOR_KEY)?;
     if addresses.is_without_ipv6 {
         stdio::say(
             "note: this machine has no IPv6; listening on addresses of IPv4, such as 0.0.0.0",
         );
     }
-    let limits = limits(memory);
+    let service = resources::of_service(settings.limits.of_service(), memory);
     if let Some(error) = ports.no_alternates() {
         say_that_mappings_cannot_be_compared(addresses.listen, error);
     }
@@ -119,26 +131,12 @@ fn start(options: &args::Serve) -> anyhow::Result<Rendezvous> {
         ));
     }
     let mut config = ports.config(key);
-    config.service = limits;
+    config.limits = settings.limits.of_registry();
+    config.service = service;
     let rendezvous = ports.coordinate(config)?;
     // Nothing else is opened by its name, or at a port of its own choice, from here on.
     privileges.apply()?;
     Ok(rendezvous)
-}
-
-/// Returns how many clients the memory of this process bears, and says so if these are fewer than
-/// usual.
-fn limits(bytes: u64) -> ServiceLimits {
-    let usual = ServiceLimits::default();
-    let limits = usual.clone().within_memory(bytes);
-    if limits.max_connections < usual.max_connections {
-        stdio::say(format!(
-            "note: this process may have {} MiB of memory, which is room for {} clients",
-            bytes >> 20,
-            limits.max_connections
-        ));
-    }
-    limits
 }
 
 /// Says where nothing can listen, and what to do about it.
@@ -159,36 +157,6 @@ fn say_that_mappings_cannot_be_compared(listen: SocketAddr, error: &impl std::fm
          cannot tell whether their NAT gives each destination another port; free it, or name two \
          addresses with --stun"
     ));
-}
-
-fn stun_config(memory: u64) -> StunServerConfig {
-    let mut config = StunServerConfig::default();
-    share_files(
-        &mut config,
-        p2pconnect::raise_file_limit().unwrap_or(FEWEST_FILES),
-    );
-    share_memory(&mut config, memory);
-    config
-}
-
-/// Bounds what STUN takes of the memory that the process may have to a quarter of what clients may
-/// take, which is as many connections as the clients of the coordinator hold.
-fn share_memory(config: &mut StunServerConfig, bytes: u64) {
-    let all = memory_for_clients(bytes) / 4 / BYTES_PER_CONNECTION;
-    let all = usize::try_from(all).unwrap_or(usize::MAX);
-    config.max_connections = config.max_connections.min((all / STUN_SERVERS).max(1));
-}
-
-/// Bounds what STUN takes of the open files that the process may have, so that QUIC, and what the
-/// runtime needs, always find some.
-fn share_files(config: &mut StunServerConfig, files: u64) {
-    let files = usize::try_from(files).unwrap_or(usize::MAX);
-    let kept = FILES_KEPT.min(files / 2);
-    let each = (files - kept) / STUN_SERVERS;
-    // A connection back takes two, from two addresses of the server.
-    config.max_connect_backs = config.max_connect_backs.min(each / 8);
-    let for_backs = 2 * config.max_connect_backs;
-    config.max_connections = config.max_connections.min(each.saturating_sub(for_backs));
 }
 
 fn announce(coordinator: &Coordinator, stun: &[SocketAddr]) -> io::Result<()> {
@@ -225,41 +193,5 @@ mod tests {
             let error = not_listening(kind.into(), "here", "--stun");
             assert!(format!("{error:#}").contains(told), "{error:#}");
         }
-    }
-
-    #[test]
-    fn stun_takes_a_part_of_the_memory_and_holds_the_mappings_of_all_clients() {
-        for mib in [0, 32, 64, 128, 512, 1 << 20] {
-            let bytes = mib << 20;
-            let mut config = StunServerConfig::default();
-            share_memory(&mut config, bytes);
-            let taken = (config.max_connections * STUN_SERVERS) as u64 * BYTES_PER_CONNECTION;
-            assert!(taken <= (bytes / 4).max(15 << 10), "{mib} MiB: {taken}");
-            // A client has two punch ports.
-            let clients = ServiceLimits::default()
-                .within_memory(bytes)
-                .max_connections;
-            assert!(
-                config.max_connections >= 2 * clients || clients == 1,
-                "{mib} MiB"
-            );
-        }
-        let mut config = StunServerConfig::default();
-        share_memory(&mut config, u64::MAX);
-        assert_eq!(config.max_connections, 40_960);
-    }
-
-    #[test]
-    fn stun_leaves_files_for_quic() {
-        for files in [0, 20, 1024, 4096, 20_000, 1 << 20, u64::MAX] {
-            let mut config = StunServerConfig::default();
-            share_files(&mut config, files);
-            let each = config.max_connections + 2 * config.max_connect_backs;
-            let kept = files.saturating_sub(3 * each as u64);
-            assert!(kept >= (files / 2).min(128), "{files}: {kept} kept");
-        }
-        let mut config = StunServerConfig::default();
-        share_files(&mut config, u64::MAX);
-        assert_eq!(config.max_connections, 40_960);
     }
 }

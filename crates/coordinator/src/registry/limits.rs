@@ -85,7 +85,7 @@ impl Default for Limits {
             register_burst: 64,
             register_interval: Duration::from_millis(250),
             relay_burst_per_source: 2 << 20,
-            relay_interval_per_source: Duration::from_nanos(7_630),
+            relay_interval_per_source: Duration::from_nanos(7_629),
         }
     }
 }

@@ -10,10 +10,7 @@ use p2pconnect::Shortage;
 use p2pconnect_coordinator::tcp_addresses;
 use p2pconnect_stun::DEFAULT_PORT;
 
-use crate::args;
-
-/// The port of the coordinator that README and help name.
-const DEFAULT_LISTEN_PORT: u16 = 4433;
+use super::settings::Settings;
 
 /// Where each of the two listens.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,8 +29,8 @@ impl Addresses {
     ///
     /// An address that was named and that the machine does not have, or that is the broadcast
     /// address of a network.
-    pub(super) fn wanted(options: &args::Serve) -> anyhow::Result<Self> {
-        let wanted = Self::of(options.listen, &options.stun);
+    pub(super) fn wanted(settings: &Settings) -> anyhow::Result<Self> {
+        let wanted = Self::of(settings.listen, &settings.stun);
         let addresses = match has_ipv6() {
             true => wanted,
             false => wanted.ipv4_only()?,
@@ -56,8 +53,7 @@ impl Addresses {
         Ok(addresses)
     }
 
-    fn of(listen: Option<SocketAddr>, stun: &[SocketAddr]) -> Self {
-        let listen = listen.unwrap_or_else(|| (Ipv6Addr::UNSPECIFIED, DEFAULT_LISTEN_PORT).into());
+    fn of(listen: SocketAddr, stun: &[SocketAddr]) -> Self {
         let beside = [SocketAddr::new(listen.ip(), DEFAULT_PORT)];
         let stun = match stun {
             [] => beside.as_slice(),
@@ -141,7 +137,7 @@ mod tests {
 
     #[test]
     fn stun_is_for_both_families_wherever_it_is() {
-        let stun = |wanted: &[SocketAddr], listen| Addresses::of(Some(listen), wanted).stun;
+        let stun = |wanted: &[SocketAddr], listen| Addresses::of(listen, wanted).stun;
         let v4 = all_of_ipv4;
         assert_eq!(stun(&[], v6(4433)), [v6(DEFAULT_PORT), v4(DEFAULT_PORT)]);
         assert_eq!(stun(&[], v4(4433)), [v4(DEFAULT_PORT)]);
@@ -164,11 +160,11 @@ mod tests {
     #[test]
     fn without_ipv6_the_same_ports_of_ipv4_are_left() {
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
-        let addresses = Addresses::of(None, &[v6(7), v6(8), loopback])
+        let addresses = Addresses::of(v6(4433), &[v6(7), v6(8), loopback])
             .ipv4_only()
             .unwrap();
         let stun = vec![all_of_ipv4(7), all_of_ipv4(8), loopback];
-        let listen = all_of_ipv4(DEFAULT_LISTEN_PORT);
+        let listen = all_of_ipv4(4433);
         let expected = Addresses {
             listen,
             stun,
@@ -177,8 +173,8 @@ mod tests {
         assert_eq!(addresses, expected);
         let named = SocketAddr::from((Ipv6Addr::LOCALHOST, 9));
         for addresses in [
-            Addresses::of(Some(named), &[loopback]),
-            Addresses::of(Some(loopback), &[named]),
+            Addresses::of(named, &[loopback]),
+            Addresses::of(loopback, &[named]),
         ] {
             let error = addresses.ipv4_only().unwrap_err().to_string();
             assert!(error.contains("[::1]:9"), "{error}");

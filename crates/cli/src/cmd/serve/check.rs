@@ -1,0 +1,82 @@
+//! Says what `serve` would do with its settings, without doing it.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+};
+
+use super::{
+    Addresses, join, resources,
+    settings::{Configuration, Settings},
+};
+use crate::{
+    exit::{self, Exit},
+    key::{self, COORDINATOR_KEY},
+    memory,
+    privileges::Privileges,
+    stdio,
+    words::escaped,
+};
+
+/// Prints all settings with where they come from, and what would be done.
+pub(super) fn run(configuration: &Configuration) -> Exit {
+    let mut told = values(configuration);
+    match plan(&configuration.settings) {
+        Ok(plan) => {
+            told.push_str(&plan);
+            exit::of_printing(print(&told))
+        }
+        // What the values are may show what is wrong with them.
+        Err(error) => match exit::of_printing(print(&told)) {
+            Exit::DONE => Exit::usage(error),
+            other => other,
+        },
+    }
+}
+
+fn print(text: &str) -> io::Result<()> {
+    stdio::stdout().write_all(text.as_bytes())
+}
+
+/// Returns a line for each setting, which are TOML together.
+fn values(configuration: &Configuration) -> String {
+    let mut told = String::new();
+    for setting in &configuration.all {
+        let line = format!("{} = {}", setting.key, setting.value);
+        // Writing into a text does not fail.
+        drop(writeln!(told, "{:60}# {}", escaped(&line), setting.origin));
+    }
+    told
+}
+
+/// Returns what would be done.
+fn plan(settings: &Settings) -> anyhow::Result<String> {
+    let user = Privileges::wanted(settings.user.as_deref())?;
+    let Addresses { listen, stun, .. } = Addresses::wanted(settings)?;
+    let key = match key::look(&settings.key_file(), COORDINATOR_KEY)? {
+        Ok(loaded) => format!("{} ({})", loaded.key.peer_id(), loaded.path.display()),
+        Err(path) => format!("a new one, to be made in {}", path.display()),
+    };
+    let bytes = memory::limit().unwrap_or(u64::MAX);
+    let service = settings.limits.of_service().within_memory(bytes);
+    let stun_config = resources::of_stun(settings.limits.of_stun(), bytes);
+    let room = match bytes {
+        u64::MAX => "memory without a limit".to_owned(),
+        _ => format!("{} MiB of memory", bytes >> 20),
+    };
+    Ok(format!(
+        "\n\
+         # It would serve with the identity {}\n\
+         # by QUIC over UDP at {}, and compare mappings over TCP there\n\
+         # by STUN over TCP at {}\n\
+         # {}\n\
+         # with {} connections and {} peers at most, and {} connections of each STUN server, in {room}\n",
+        escaped(&key),
+        listen,
+        join(&stun),
+        user.told(),
+        service.max_connections,
+        settings.limits.of_registry().max_peers,
+        stun_config.max_connections,
+    ))
+}

@@ -1,0 +1,99 @@
+//! How much of what is done for whom, as an operator counts it.
+
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    time::Duration,
+};
+
+use p2pconnect_coordinator::ServiceLimits;
+use p2pconnect_stun::StunServerConfig;
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+/// The table `[limits]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(in super::super) struct Limits {
+    connections: NonZeroUsize,
+    connections_per_network: NonZeroUsize,
+    handshakes_before_retry: usize,
+    unfinished_bytes: NonZeroUsize,
+    unfinished_bytes_per_network: NonZeroUsize,
+    #[serde(deserialize_with = "duration")]
+    idle_timeout: Duration,
+    peers: NonZeroUsize,
+    introductions_in_flight: NonZeroUsize,
+    dials_at_once: NonZeroU32,
+    dials_per_second: NonZeroU32,
+    dials_at_once_per_network: NonZeroU32,
+    dials_per_second_per_network: NonZeroU32,
+    registrations_at_once: NonZeroU32,
+    registrations_per_second: NonZeroU32,
+    handshake_bytes_at_once_per_network: NonZeroU32,
+    handshake_bytes_per_second_per_network: NonZeroU32,
+    stun: Stun,
+}
+
+/// The table `[limits.stun]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Stun {
+    connections: NonZeroUsize,
+    connections_per_network: NonZeroUsize,
+    requests_at_once: NonZeroU32,
+    requests_per_second: NonZeroU32,
+    connections_back: usize,
+}
+
+impl Limits {
+    /// Returns what is done for whom.
+    pub(in super::super) fn of_registry(&self) -> p2pconnect_coordinator::Limits {
+        p2pconnect_coordinator::Limits {
+            max_peers: self.peers.get(),
+            max_in_flight: self.introductions_in_flight.get(),
+            dial_burst_per_peer: self.dials_at_once.get(),
+            dial_interval_per_peer: interval(self.dials_per_second),
+            dial_burst_per_source: self.dials_at_once_per_network.get(),
+            dial_interval_per_source: interval(self.dials_per_second_per_network),
+            register_burst: self.registrations_at_once.get(),
+            register_interval: interval(self.registrations_per_second),
+            relay_burst_per_source: self.handshake_bytes_at_once_per_network.get(),
+            relay_interval_per_source: interval(self.handshake_bytes_per_second_per_network),
+            ..p2pconnect_coordinator::Limits::default()
+        }
+    }
+
+    /// Returns what the service allows, whatever the memory bears.
+    pub(in super::super) const fn of_service(&self) -> ServiceLimits {
+        ServiceLimits {
+            max_connections: self.connections.get(),
+            max_connections_per_source: self.connections_per_network.get(),
+            handshakes_before_retry: self.handshakes_before_retry,
+            max_unfinished: self.unfinished_bytes.get(),
+            max_unfinished_per_source: self.unfinished_bytes_per_network.get(),
+            idle_timeout: self.idle_timeout,
+        }
+    }
+
+    /// Returns how each STUN server is set up, whatever files and memory bear.
+    pub(in super::super) fn of_stun(&self) -> StunServerConfig {
+        let mut config = StunServerConfig::default();
+        config.max_connections = self.stun.connections.get();
+        config.max_connections_per_address = self.stun.connections_per_network.get();
+        config.request_burst = self.stun.requests_at_once.get();
+        config.requests_per_second = self.stun.requests_per_second.get();
+        config.max_connect_backs = self.stun.connections_back;
+        config
+    }
+}
+
+fn interval(per_second: NonZeroU32) -> Duration {
+    Duration::from_secs(1) / per_second.get()
+}
+
+fn duration<'de, D: Deserializer<'de>>(value: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(value)?;
+    let read = humantime::parse_duration(&text)
+        .ok()
+        .filter(|it| !it.is_zero());
+    read.ok_or_else(|| D::Error::custom("write a number and its unit, such as 30s or 1m"))
+}
