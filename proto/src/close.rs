@@ -24,3 +24,6 @@ pub const TIMED_OUT: u32 = 5;
 
 /// The side that closes has failed itself.
 pub const INTERNAL: u32 = 6;
+
+/// The coordinator does not serve this peer id; try again when its operator has allowed it.
+pub const NOT_SERVED: u32 = 7;

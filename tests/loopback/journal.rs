@@ -13,14 +13,21 @@ use tokio::{
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// The log of a service, as far as it has been read.
-struct Log {
+pub(crate) struct Log {
     lines: Lines<BufReader<ChildStderr>>,
-    read: Vec<String>,
+    pub(crate) read: Vec<String>,
 }
 
 impl Log {
+    /// Takes the log of a service whose stderr is a pipe.
+    pub(crate) fn of(serving: &mut Serving) -> Self {
+        let lines = BufReader::new(serving.child.stderr.take().unwrap()).lines();
+        let read = Vec::new();
+        Self { lines, read }
+    }
+
     /// Waits for a line that has all of these words.
-    async fn wait_for(&mut self, words: &[&str]) {
+    pub(crate) async fn wait_for(&mut self, words: &[&str]) {
         let search = async {
             while let Some(line) = self.lines.next_line().await.unwrap() {
                 self.read.push(line.clone());
@@ -35,7 +42,7 @@ impl Log {
     }
 }
 
-async fn endpoint(serving: &Serving, policy: Option<DialPolicy>) -> Endpoint {
+pub(crate) async fn endpoint(serving: &Serving, policy: Option<DialPolicy>) -> Endpoint {
     let builder = Endpoint::builder().coordinator(serving.coordinator.clone());
     match policy {
         Some(policy) => builder.allow(policy).bind().await.unwrap(),
@@ -51,9 +58,7 @@ async fn who_comes_dials_and_goes_is_said_and_from_where_is_not() {
     let mut command = Serving::command(any, any, &key);
     command.env_remove("RUST_LOG").stderr(Stdio::piped());
     let mut serving = Serving::spawn(command, key).await;
-    let lines = BufReader::new(serving.child.stderr.take().unwrap()).lines();
-    let read = Vec::new();
-    let mut log = Log { lines, read };
+    let mut log = Log::of(&mut serving);
 
     let listener = endpoint(&serving, Some(DialPolicy::Anyone)).await;
     let callee = listener.peer_id().to_string();

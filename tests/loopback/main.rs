@@ -22,6 +22,7 @@
 //! - `hostile`: an impostor in the peer's place, and garbage on every port
 //! - `hearsay`: what a coordinator tells of a peer, and what is believed of it
 //! - `restarting`: a coordinator that is killed and comes back
+//! - `operating`: settings of `serve`, and what changes while it serves
 //! - `one_family`: `serve` on a kernel without IPv6
 //! - `privileges`: what `serve` is allowed once it serves
 //! - `memory`: a stream does not grow with its bytes
@@ -44,6 +45,7 @@ mod journal;
 mod many;
 mod memory;
 mod one_family;
+mod operating;
 mod privileges;
 mod redialling;
 mod refusals;

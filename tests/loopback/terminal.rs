@@ -130,3 +130,40 @@ async fn the_end_of_a_peers_bytes_is_an_event() {
     there.shutdown().await.unwrap();
     dial.wait_for("\"peer-ended\"").await;
 }
+
+/// Tells whether a process goes on; one whose end nobody has asked for does not.
+fn goes_on(process: &str) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.trim()));
+    status.is_ok_and(|status| !status.contains("State:\tZ"))
+}
+
+#[tokio::test]
+async fn a_server_ends_with_the_terminal_that_it_was_started_in() {
+    let directory = tempfile::tempdir().unwrap();
+    let [key, process] = ["key.pem", "process"].map(|it| directory.path().join(it));
+    let started = format!(
+        "echo $$ >'{}'; exec env --default-signal=HUP {} serve --listen=127.0.0.1:0 --stun=127.0.0.1:0 --key='{}'",
+        process.display(),
+        p2pconnect(),
+        key.display()
+    );
+    let mut terminal = Command::new("script")
+        .args(["-qec", &started, "/dev/null"])
+        .env("RUST_LOG", "off")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    wait_to_see(&mut terminal, "stun: ").await;
+    let process = std::fs::read_to_string(process).unwrap();
+    assert!(goes_on(&process));
+    terminal.kill().await.unwrap();
+    let ended = async {
+        let mut pause = tokio::time::interval(std::time::Duration::from_millis(1));
+        while goes_on(&process) {
+            pause.tick().await;
+        }
+    };
+    timeout(LIMIT, ended).await.unwrap();
+}

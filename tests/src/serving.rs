@@ -64,6 +64,13 @@ impl Serving {
         command
     }
 
+    /// Sends a signal to the process.
+    pub async fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id().unwrap());
+        let sent = Command::new("sh").args(["-c", &kill]).status().await;
+        assert!(sent.unwrap().success());
+    }
+
     /// Starts the process of a command that serves with the key in this file, and returns when it
     /// serves.
     pub async fn spawn(mut command: Command, key: PathBuf) -> Self {

@@ -51,9 +51,10 @@ A stdout that is closed from the beginning (>&-) is taken for /dev/null.";
 const STATUSES_OF_SERVE: &str = "\
 Each setting may also stand in the file that --config names, or in a variable such as
 P2PCONNECT_SERVE_LIMITS_PEERS. Options count before variables, and these before the file.
+SIGHUP has all of them read again: limits and the list of allowed peers change at once.
 
 Exit status:
-  0  told to end, by Ctrl-C, SIGTERM or a hang-up
+  0  told to end, by Ctrl-C or SIGTERM, or its terminal is gone
   1  this machine failed
   2  wrong usage, or a setting, an address or a key file that cannot be used
   141  whoever reads stdout has closed it before the addresses were there";

@@ -51,7 +51,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command, started: Instant) -> Exit {
     start_logging(match command {
         // A service is read by its operator.
-        Command::Serve(_) => "error,p2pconnect_coordinator=info",
+        Command::Serve(_) => "error,p2pconnect_coordinator=info,p2pconnect_cli=info",
         _ => "off",
     });
     if let Err(error) = p2pconnect::raise_file_limit() {

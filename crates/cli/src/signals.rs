@@ -1,7 +1,9 @@
 //! Waits for the signals that end the command.
 
+use std::fs::File;
+
 use anyhow::anyhow;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind, signal};
 
 /// The name of a signal.
 pub(crate) type Signal = &'static str;
@@ -11,11 +13,43 @@ pub(crate) fn ended_by(signal: Signal) -> anyhow::Error {
     anyhow!("ended by {signal}")
 }
 
-/// Waits for whatever ends a service: Ctrl-C, the request of a service manager, or the hang-up of
+/// Waits for whatever ends a listener: Ctrl-C, the request of a service manager, or the hang-up of
 /// the terminal that it was started in. Returns which of them it was. Counts from the call, not
 /// from the first poll.
 pub(crate) fn told_to_end() -> impl Future<Output = Signal> {
     either(interrupted(), hung_up())
+}
+
+/// Hears the hang-ups of a server, by which its operator has it read its settings again. They end
+/// it only when they come of the terminal that it was started in, and this is gone.
+pub(crate) struct HangUps {
+    signal: Option<unix::Signal>,
+    ends_with_terminal: bool,
+}
+
+impl HangUps {
+    /// Counts from here.
+    pub(crate) fn new() -> Self {
+        let ends_with_terminal = has_terminal() && !ignores_hang_up();
+        Self {
+            signal: signal(SignalKind::hangup()).ok(),
+            ends_with_terminal,
+        }
+    }
+
+    /// Waits for the next one, and tells whether it is the end. Cancel safe.
+    pub(crate) async fn next(&mut self) -> bool {
+        match &mut self.signal {
+            Some(signal) => drop(signal.recv().await),
+            None => std::future::pending().await,
+        }
+        self.ends_with_terminal && !has_terminal()
+    }
+}
+
+/// Tells whether the process has a controlling terminal (tty(4)).
+fn has_terminal() -> bool {
+    File::open("/dev/tty").is_ok()
 }
 
 /// Waits for one of two signals, whichever comes first.

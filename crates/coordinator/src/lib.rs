@@ -26,6 +26,6 @@ mod start;
 pub use registry::Limits;
 pub use rendezvous::{Rendezvous, RendezvousError, RendezvousPorts, tcp_addresses};
 pub use service::{
-    BindError, Config, Coordinator, RunningCoordinator, ServiceLimits, memory_for_clients,
+    BindError, Config, Control, Coordinator, RunningCoordinator, ServiceLimits, memory_for_clients,
 };
 pub use start::{MAX_DELAY, rtt_via_coordinator_us, start_delays};

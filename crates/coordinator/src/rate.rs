@@ -34,6 +34,13 @@ impl<K: Ord + Copy> RateLimiter<K> {
         }
     }
 
+    /// Allows so many at once from now on, and one more after each `interval`. Whoever has taken
+    /// some has to wait for them as long as before.
+    pub(crate) const fn set(&mut self, burst: u32, interval: Duration) {
+        self.burst = burst;
+        self.interval = interval;
+    }
+
     /// Takes one token of `key`'s; tells whether there was one.
     pub(crate) fn take(&mut self, key: K, now: Instant) -> bool {
         self.take_many(key, 1, now)

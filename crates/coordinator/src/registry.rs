@@ -16,7 +16,12 @@ mod limits;
 mod relays;
 mod unsettled;
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, time::Instant};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use p2pconnect_proto::{
     Candidate, NatReport, PeerId, SessionToken, TokenKey,
@@ -77,28 +82,35 @@ impl Registered {
 impl Registry {
     /// Returns an empty registry that believes the tokens made with `key`.
     #[must_use]
-    pub const fn new(limits: Limits, key: TokenKey) -> Self {
-        Self {
-            dials_by_peer: RateLimiter::new(
-                limits.dial_burst_per_peer,
-                limits.dial_interval_per_peer,
-            ),
-            dials_by_source: RateLimiter::new(
-                limits.dial_burst_per_source,
-                limits.dial_interval_per_source,
-            ),
-            registrations: RateLimiter::new(limits.register_burst, limits.register_interval),
-            relayed_by_source: RateLimiter::new(
-                limits.relay_burst_per_source,
-                limits.relay_interval_per_source,
-            ),
+    pub fn new(limits: Limits, key: TokenKey) -> Self {
+        let mut registry = Self {
+            dials_by_peer: RateLimiter::new(0, Duration::ZERO),
+            dials_by_source: RateLimiter::new(0, Duration::ZERO),
+            registrations: RateLimiter::new(0, Duration::ZERO),
+            relayed_by_source: RateLimiter::new(0, Duration::ZERO),
             in_flight: InFlight::new(),
             relays: Relays::new(),
             unsettled: Unsettled::new(),
             peers: BTreeMap::new(),
-            limits,
+            limits: Limits::default(),
             key,
-        }
+        };
+        registry.set_limits(limits);
+        registry
+    }
+
+    /// Sets how much is done for whom from now on. What is above a limit already may stay.
+    pub fn set_limits(&mut self, limits: Limits) {
+        let of = &limits;
+        self.dials_by_peer
+            .set(of.dial_burst_per_peer, of.dial_interval_per_peer);
+        self.dials_by_source
+            .set(of.dial_burst_per_source, of.dial_interval_per_source);
+        self.registrations
+            .set(of.register_burst, of.register_interval);
+        self.relayed_by_source
+            .set(of.relay_burst_per_source, of.relay_interval_per_source);
+        self.limits = limits;
     }
 
     /// Carries out one command that `client` has sent at `now`.

@@ -3,6 +3,7 @@
 mod buffers;
 mod config;
 mod connection;
+mod control;
 mod frame;
 mod gate;
 mod journal;
@@ -32,6 +33,7 @@ use tokio::{
 use tracing::{Instrument as _, debug, debug_span, error, info};
 
 pub use config::{BindError, Config, ServiceLimits, memory_for_clients};
+pub use control::Control;
 
 use crate::concealed::Findings;
 use gate::{Attempt, Verdict};
@@ -86,6 +88,12 @@ impl Coordinator {
     #[must_use]
     pub const fn server_id(&self) -> PeerId {
         self.server_id
+    }
+
+    /// Returns a way to change what it does while it serves.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        Control::new(Arc::clone(&self.shared))
     }
 
     /// Returns a future that is ready once different clients are seen at one private address that

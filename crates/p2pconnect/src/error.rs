@@ -117,6 +117,12 @@ pub enum CoordinatorError {
         /// The address.
         address: SocketAddr,
     },
+    /// The coordinator does not serve this endpoint's peer id, as its operator has not allowed it.
+    #[error("{}", shown(reason))]
+    NotServed {
+        /// The coordinator's words.
+        reason: String,
+    },
     /// The coordinator has no room for this endpoint.
     #[error("the coordinator has no room; it says to try again after some seconds")]
     Overloaded,

@@ -305,6 +305,7 @@ fn the_numbers_of_the_document_are_right() {
         (close::OVERLOADED, "OVERLOADED"),
         (close::TIMED_OUT, "TIMED_OUT"),
         (close::INTERNAL, "INTERNAL"),
+        (close::NOT_SERVED, "NOT_SERVED"),
     ] {
         assert_row(number, name);
     }

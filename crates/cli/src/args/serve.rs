@@ -42,6 +42,10 @@ pub(crate) struct Serve {
     key: Option<String>,
     #[command(flatten)]
     sharing: Sharing,
+    /// A file with the ids of the peers that are served, one a line, read again on SIGHUP [default:
+    /// every peer is served]
+    #[arg(long, value_name = "FILE")]
+    allowed: Option<String>,
 }
 
 /// A setting that the command line gives.
@@ -72,6 +76,11 @@ impl Serve {
                 "shared-key",
                 "--shared-key",
                 is_shared.then_some(Value::Boolean(true)),
+            ),
+            (
+                "allowed",
+                "--allowed",
+                self.allowed.clone().map(Value::from),
             ),
         ];
         let given = all.into_iter().filter_map(|(key, option, value)| {

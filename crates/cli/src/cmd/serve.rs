@@ -1,16 +1,21 @@
 //! The subcommand `serve`: runs a coordinator and a STUN server.
 
 mod addresses;
+mod allowed;
 mod check;
+mod reload;
 mod resources;
 mod settings;
 
 use std::{
+    collections::BTreeSet,
     io::{self, Write as _},
     net::{IpAddr, SocketAddr},
+    pin::pin,
 };
 
 use anyhow::Context as _;
+use p2pconnect::PeerId;
 use p2pconnect_coordinator::{
     BindError, Coordinator, Rendezvous, RendezvousError, RendezvousPorts,
 };
@@ -19,6 +24,7 @@ use tokio::task::JoinSet;
 
 use self::{
     addresses::Addresses,
+    reload::Reload,
     settings::{Configuration, Settings, Sources},
 };
 use crate::{
@@ -27,15 +33,17 @@ use crate::{
     key::{self, COORDINATOR_KEY, Loaded},
     memory,
     privileges::Privileges,
-    runtime, signals, stdio,
+    runtime,
+    signals::{self, HangUps, Signal},
+    stdio,
     words::escaped,
 };
 
 /// Runs a coordinator and the STUN server beside it until it is told to end, or says what it would
 /// run.
 pub(crate) fn run(options: &args::Serve) -> Exit {
-    let read = Configuration::read(&Sources::of(options));
-    let configuration = match read {
+    let sources = Sources::of(options);
+    let configuration = match Configuration::read(&sources) {
         Ok(configuration) => configuration,
         Err(error) => return Exit::usage(error),
     };
@@ -48,18 +56,23 @@ pub(crate) fn run(options: &args::Serve) -> Exit {
     if options.check {
         return check::run(&configuration);
     }
-    let served = runtime::block_on(serve(&configuration.settings));
+    let served = runtime::block_on(serve(sources, configuration));
     served.unwrap_or_else(|error| Exit::failure(&error))
 }
 
-async fn serve(settings: &Settings) -> Exit {
-    let rendezvous = match start(settings) {
-        Ok(rendezvous) => rendezvous,
+async fn serve(sources: Sources, configuration: Configuration) -> Exit {
+    // Whoever has read where it listens may tell it to end, or to read its settings again.
+    let (hang_ups, interrupted) = (HangUps::new(), signals::interrupted());
+    let started = allowed::read(&configuration.settings).and_then(|allowed| {
+        let rendezvous = start(&configuration.settings, allowed.clone())?;
+        Ok((rendezvous, allowed))
+    });
+    let (rendezvous, allowed) = match started {
+        Ok(started) => started,
         Err(error) => return Exit::usage(error),
     };
-    // Whoever has read where it listens may tell it to end.
-    let told_to_end = signals::told_to_end();
     let coordinator = &rendezvous.coordinator;
+    let reload = Reload::new(sources, configuration, allowed, coordinator.control());
     let announced = exit::of_printing(announce(coordinator, rendezvous.stun.local_addrs()));
     if announced != Exit::DONE {
         return announced;
@@ -69,8 +82,26 @@ async fn serve(settings: &Settings) -> Exit {
     warning.spawn(async move { hidden.await.into_iter().for_each(warn_of) });
     let inside = coordinator.client_inside();
     warning.spawn(async move { inside.await.into_iter().for_each(warn_of_inside) });
-    rendezvous.run(async { _ = told_to_end.await }).await;
+    rendezvous.run(operate(hang_ups, interrupted, reload)).await;
     Exit::DONE
+}
+
+/// Does what signals ask for, and ends with the one that ends the server.
+async fn operate(
+    mut hang_ups: HangUps,
+    interrupted: impl Future<Output = Signal>,
+    mut reload: Reload,
+) {
+    let mut interrupted = pin!(interrupted);
+    loop {
+        tokio::select! {
+            _ = &mut interrupted => return,
+            is_end = hang_ups.next() => match is_end {
+                true => return,
+                false => reload.reload(),
+            },
+        }
+    }
 }
 
 /// Says that clients are hidden, and what to do about it.
@@ -92,7 +123,10 @@ fn warn_of_inside(address: IpAddr) {
     ));
 }
 
-fn start(settings: &Settings) -> anyhow::Result<Rendezvous> {
+fn start(
+    settings: &Settings,
+    allowed: Option<BTreeSet<PeerId>>,
+) -> anyhow::Result<Rendezvous> {
     let privileges = Privileges::wanted(settings.user.as_deref())?;
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).context("no randomness from the system")?;
@@ -133,6 +167,7 @@ fn start(settings: &Settings) -> anyhow::Result<Rendezvous> {
     let mut config = ports.config(key);
     config.limits = settings.limits.of_registry();
     config.service = service;
+    config.allowed = allowed;
     let rendezvous = ports.coordinate(config)?;
     // Nothing else is opened by its name, or at a port of its own choice, from here on.
     privileges.apply()?;

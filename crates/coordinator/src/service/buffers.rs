@@ -25,6 +25,12 @@ impl Buffers {
         }
     }
 
+    /// Sets the limits for what comes from now on.
+    pub(super) const fn set_limits(&mut self, limits: &ServiceLimits) {
+        self.max_total = limits.max_unfinished;
+        self.max_per_site = limits.max_unfinished_per_source;
+    }
+
     /// Makes room for so many more bytes from `source`; tells whether there is any.
     ///
     /// As with connections, whoever has much takes nothing of what is left when half is gone.

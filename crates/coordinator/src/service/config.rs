@@ -1,11 +1,11 @@
 //! What a coordinator is started with, and why it may not start.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, io, net::SocketAddr, time::Duration};
 
 use p2pconnect_host::Host;
 use p2pconnect_identity::SecretKey;
 use p2pconnect_link::{SetupError, quic::MAX_IDLE_TIMEOUT};
-use p2pconnect_proto::{TokenKey, message::MAX_STUN_SERVERS};
+use p2pconnect_proto::{PeerId, TokenKey, message::MAX_STUN_SERVERS};
 use p2pconnect_stun::Witness;
 
 use crate::Limits;
@@ -66,6 +66,8 @@ pub struct Config {
     pub limits: Limits,
     /// What the service around it allows.
     pub service: ServiceLimits,
+    /// The peers that are served. Everybody by default.
+    pub allowed: Option<BTreeSet<PeerId>>,
     /// The host that serves; the operating system by default.
     pub host: Host,
 }
@@ -153,6 +155,7 @@ impl Config {
             witness: None,
             limits: Limits::default(),
             service: ServiceLimits::default(),
+            allowed: None,
             host: Host::default(),
         }
     }

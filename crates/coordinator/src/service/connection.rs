@@ -14,7 +14,7 @@ use super::{
     frame::{self, FrameError},
     notices::Notices,
     request,
-    shared::{ConnectedClient, Ticket},
+    shared::{ConnectedClient, Ticket, not_served},
     silence,
 };
 use crate::registry::Client;
@@ -48,7 +48,10 @@ pub(super) async fn serve(incoming: Incoming, ticket: Ticket) {
         seen,
     };
     debug!(%peer, %seen, "client connected");
-    let connected = Arc::new(ticket.admit(client, link.clone()));
+    let Some(connected) = ticket.admit(client, link.clone()) else {
+        return link.close(close::NOT_SERVED, &not_served(&peer));
+    };
+    let connected = Arc::new(connected);
     let mut tasks = JoinSet::new();
     tasks.spawn(welcome(Arc::clone(&connected)));
     tokio::select! {

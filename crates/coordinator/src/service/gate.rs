@@ -76,6 +76,16 @@ impl Gate {
         }
     }
 
+    /// Sets the limits for what comes from now on. The idle timeout stays, since those that linger
+    /// are in its order.
+    pub(super) fn set_limits(&mut self, limits: ServiceLimits) {
+        let idle_timeout = self.limits.idle_timeout;
+        self.limits = ServiceLimits {
+            idle_timeout,
+            ..limits
+        };
+    }
+
     /// Decides on an attempt.
     pub(super) fn judge(&mut self, attempt: Attempt, now: Instant) -> Verdict {
         self.forget(now);

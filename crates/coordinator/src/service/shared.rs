@@ -1,7 +1,7 @@
 //! What all connections of a coordinator share.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex,
@@ -13,7 +13,7 @@ use std::{
 use p2pconnect_host::{ELSEWHERE, Host, clock};
 use p2pconnect_link::Link;
 use p2pconnect_proto::{
-    Candidate, SessionToken,
+    Candidate, PeerId, SessionToken, close,
     message::{Notice, Welcome},
 };
 use p2pconnect_stun::Witness;
@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tracing::info;
 
 use super::{
-    Config,
+    Config, ServiceLimits,
     buffers::Buffers,
     gate::{Attempt, Gate, Verdict},
     journal::Journal,
@@ -30,6 +30,7 @@ use super::{
     stun_servers::told,
 };
 use crate::{
+    Limits,
     concealed::{Concealed, Findings},
     network::site,
     rate::RateLimiter,
@@ -49,6 +50,8 @@ const REQUEST_INTERVAL: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(super) struct Shared {
     registry: Mutex<Registry>,
+    /// Locked before the connections where both are.
+    allowed: Mutex<Option<BTreeSet<PeerId>>>,
     connections: Mutex<BTreeMap<ConnectionId, Arc<Notices>>>,
     gate: Mutex<Gate>,
     buffers: Mutex<Buffers>,
@@ -67,6 +70,7 @@ impl Shared {
     pub(super) fn new(config: Config) -> Self {
         Self {
             registry: Mutex::new(Registry::new(config.limits, config.token_key)),
+            allowed: Mutex::new(config.allowed),
             connections: Mutex::default(),
             buffers: Mutex::new(Buffers::new(&config.service)),
             gate: Mutex::new(Gate::new(config.service)),
@@ -103,6 +107,29 @@ impl Shared {
             info!(left_out, "there were more lines than are written");
         }
         taken.is_some()
+    }
+
+    pub(super) fn set_limits(&self, limits: Limits, service: ServiceLimits) {
+        lock(&self.registry).set_limits(limits);
+        lock(&self.buffers).set_limits(&service);
+        lock(&self.gate).set_limits(service);
+    }
+
+    /// Lets nobody in but these from now on, or everybody, and closes the connections of those who
+    /// are there and are not allowed any more. Returns how many these are.
+    pub(super) fn set_allowed(&self, allowed: Option<BTreeSet<PeerId>>) -> usize {
+        let mut current = lock(&self.allowed);
+        *current = allowed;
+        let mut closed = 0;
+        for notices in lock(&self.connections).values() {
+            let link = notices.link();
+            let peer = link.peer_id().filter(|it| !is_among(current.as_ref(), it));
+            if let Some(peer) = peer {
+                link.close(close::NOT_SERVED, &not_served(&peer));
+                closed += 1;
+            }
+        }
+        closed
     }
 
     fn now(&self) -> Moment {
@@ -192,6 +219,15 @@ impl Shared {
     }
 }
 
+fn is_among(allowed: Option<&BTreeSet<PeerId>>, peer: &PeerId) -> bool {
+    allowed.is_none_or(|them| them.contains(peer))
+}
+
+/// Says to a peer that it is not served, and what to do about it.
+pub(super) fn not_served(peer: &PeerId) -> String {
+    format!("this coordinator does not serve this peer id: ask its operator to allow {peer}")
+}
+
 /// A connection's place in the counts, given back when dropped.
 #[derive(Debug)]
 pub(super) struct Ticket {
@@ -217,19 +253,32 @@ impl Ticket {
         self.id
     }
 
-    /// Turns the place of a handshake into the place of a client that has proved who it is.
-    pub(super) fn admit(mut self, client: Client, link: Link) -> ConnectedClient {
-        self.in_handshake = false;
-        lock(&self.shared.gate).handshake_succeeded();
+    /// Turns the place of a handshake into the place of a client that has proved who it is; `None`
+    /// if it is none of those who are served. Its handshake counts as one that has failed then, so
+    /// that it cannot come again and again.
+    pub(super) fn admit(mut self, client: Client, link: Link) -> Option<ConnectedClient> {
         let notices = Arc::new(Notices::new(link.clone()));
-        lock(&self.shared.connections).insert(self.id, Arc::clone(&notices));
-        ConnectedClient {
+        let shared = Arc::clone(&self.shared);
+        // Whoever changes it finds the connection among the others, or this finds the change.
+        let allowed = lock(&shared.allowed);
+        if !is_among(allowed.as_ref(), &client.peer) {
+            drop(allowed);
+            if shared.may_log(self.source) {
+                info!(peer = %client.peer, "peer is not served");
+            }
+            return None;
+        }
+        lock(&shared.connections).insert(self.id, Arc::clone(&notices));
+        drop(allowed);
+        self.in_handshake = false;
+        lock(&shared.gate).handshake_succeeded();
+        Some(ConnectedClient {
             client,
             link,
             notices,
             is_known: AtomicBool::new(false),
             ticket: self,
-        }
+        })
     }
 }
 

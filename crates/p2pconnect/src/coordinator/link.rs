@@ -154,6 +154,7 @@ impl Link {
                     Some(close::REPLACED) => CoordinatorError::Replaced,
                     Some(close::GOING_AWAY) => CoordinatorError::GoingAway,
                     Some(close::OVERLOADED) => CoordinatorError::Overloaded,
+                    Some(close::NOT_SERVED) => CoordinatorError::NotServed { reason },
                     Some(close::PROTOCOL_VIOLATION) => CoordinatorError::Violation { reason },
                     _ => CoordinatorError::Closed { reason },
                 };

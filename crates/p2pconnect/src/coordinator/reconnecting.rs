@@ -28,8 +28,8 @@ const AFTER_OVERLOADED: Duration = Duration::from_secs(4);
 /// The longest that such a pause becomes.
 const MAX_OVERLOADED: Duration = Duration::from_secs(60);
 
-/// The pause after one of both has not understood the other. The same would happen again until one
-/// of them is another version.
+/// The pause after one of both has not understood the other, or this side is not served. The same
+/// would happen again until one of them is another version, or an operator has changed something.
 const AFTER_VIOLATION: Duration = Duration::from_secs(60);
 
 /// A connection that has lasted for so long shows that what was wrong before is over.
@@ -84,6 +84,7 @@ impl Reconnecting {
     pub(crate) fn failed(&mut self, error: &CoordinatorError, random: f64) -> Duration {
         match error {
             CoordinatorError::Violation { .. }
+            | CoordinatorError::NotServed { .. }
             | CoordinatorError::Message(_)
             | CoordinatorError::Answer => AFTER_VIOLATION.mul_f64(1.0 + random),
             CoordinatorError::Overloaded | CoordinatorError::Refused(_) => {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Addresses, join, resources,
+    Addresses, allowed, join, resources,
     settings::{Configuration, Settings},
 };
 use crate::{
@@ -57,6 +57,10 @@ fn plan(settings: &Settings) -> anyhow::Result<String> {
         Ok(loaded) => format!("{} ({})", loaded.key.peer_id(), loaded.path.display()),
         Err(path) => format!("a new one, to be made in {}", path.display()),
     };
+    let allowed = match allowed::read(settings)? {
+        Some(peers) => format!("{} peers that are listed", peers.len()),
+        None => "every peer".to_owned(),
+    };
     let bytes = memory::limit().unwrap_or(u64::MAX);
     let service = settings.limits.of_service().within_memory(bytes);
     let stun_config = resources::of_stun(settings.limits.of_stun(), bytes);
@@ -70,6 +74,7 @@ fn plan(settings: &Settings) -> anyhow::Result<String> {
          # by QUIC over UDP at {}, and compare mappings over TCP there\n\
          # by STUN over TCP at {}\n\
          # {}\n\
+         # for {allowed}\n\
          # with {} connections and {} peers at most, and {} connections of each STUN server, in {room}\n",
         escaped(&key),
         listen,

@@ -52,6 +52,8 @@ pub(super) struct Settings {
     #[serde(deserialize_with = "unless_empty")]
     pub(super) key: Option<PathBuf>,
     pub(super) shared_key: bool,
+    #[serde(deserialize_with = "unless_empty")]
+    pub(super) allowed: Option<PathBuf>,
     pub(super) limits: Limits,
 }
 
@@ -199,7 +201,7 @@ impl Configuration {
     }
 
     fn take_file(&mut self, path: &Path, known: &[String]) -> anyhow::Result<()> {
-        let text = read_text(path)?;
+        let text = read_text(path, MAX_BYTES)?;
         for document::Entry { key, line, value } in document::entries(&text, Some(known))? {
             let origin = Origin::File {
                 path: path.to_owned(),
@@ -269,12 +271,12 @@ fn put(table: &mut Table, key: &str, value: Value) {
 /// # Errors
 ///
 /// What the system says, or that the file is longer, or no text.
-pub(super) fn read_text(path: &Path) -> anyhow::Result<String> {
+pub(super) fn read_text(path: &Path, max_bytes: u64) -> anyhow::Result<String> {
     let mut text = String::new();
     let file = File::open(path)?;
-    let length = file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
-    if length as u64 > MAX_BYTES {
-        bail!("the file has more than {} MiB", MAX_BYTES >> 20);
+    let length = file.take(max_bytes + 1).read_to_string(&mut text)?;
+    if length as u64 > max_bytes {
+        bail!("the file has more than {} MiB", max_bytes >> 20);
     }
     Ok(text)
 }

@@ -55,10 +55,12 @@ fn the_example_file_has_every_setting_with_its_default() {
         user,
         key,
         shared_key,
+        allowed,
         limits: _,
     } = nothing.settings;
     assert_eq!(listen.to_string(), "[::]:4433");
     assert!(stun.is_empty() && user.is_none() && key.is_none() && !shared_key);
+    assert!(allowed.is_none());
 }
 
 #[test]

@@ -1,0 +1,110 @@
+//! What changes while a coordinator serves, when its operator has it read its settings again.
+
+use std::collections::BTreeSet;
+
+use p2pconnect::PeerId;
+use p2pconnect_coordinator::Control;
+use tracing::{error, info, warn};
+
+use super::{
+    allowed, resources,
+    settings::{Configuration, Setting, Sources},
+};
+use crate::{memory, words::with_causes};
+
+/// What takes effect at the next start only, below what else does at once.
+const FIXED_LIMITS: [&str; 2] = ["limits.idle-timeout", "limits.stun."];
+
+/// What a server runs with, and how it changes.
+pub(super) struct Reload {
+    sources: Sources,
+    /// What is in effect. What waits for the next start is not.
+    running: Configuration,
+    allowed: Option<BTreeSet<PeerId>>,
+    control: Control,
+}
+
+impl Reload {
+    pub(super) const fn new(
+        sources: Sources,
+        running: Configuration,
+        allowed: Option<BTreeSet<PeerId>>,
+        control: Control,
+    ) -> Self {
+        Self {
+            sources,
+            running,
+            allowed,
+            control,
+        }
+    }
+
+    /// Reads everything again and does what can be done at once. What is wrong with the settings
+    /// leaves all as it was, and is logged.
+    pub(super) fn reload(&mut self) {
+        let read = Configuration::read(&self.sources).and_then(|configuration| {
+            let allowed = allowed::read(&configuration.settings)?;
+            Ok((configuration, allowed))
+        });
+        let (read, allowed) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                let reason = with_causes(&error);
+                return error!(%reason, "nothing is reloaded, and everything stays as it was");
+            }
+        };
+        let changed = self.take_over(&read.all);
+        self.running.settings.limits = read.settings.limits;
+        let limits = &self.running.settings.limits;
+        let memory = memory::limit().unwrap_or(u64::MAX);
+        let service = resources::of_service(limits.of_service(), memory);
+        self.control.set_limits(limits.of_registry(), service);
+        self.allow(allowed);
+        info!(changed, "the settings are reloaded");
+    }
+
+    /// Notes the settings that take effect at once, and says which do and which do not. Returns how
+    /// many do.
+    fn take_over(&mut self, all: &[Setting]) -> usize {
+        let mut changed = 0;
+        for (new, old) in all.iter().zip(&mut self.running.all) {
+            let (setting, value, origin) = (&new.key, &new.value, &new.origin);
+            if *value == old.value {
+                continue;
+            }
+            if takes_effect_at_once(setting) {
+                info!(%setting, %value, before = %old.value, %origin, "a setting has changed");
+                *old = new.clone();
+                changed += 1;
+            } else {
+                warn!(
+                    %setting, %value, before = %old.value, %origin,
+                    "a setting has changed, and takes effect when this is started anew"
+                );
+            }
+        }
+        changed
+    }
+
+    fn allow(&mut self, allowed: Option<BTreeSet<PeerId>>) {
+        let before = self.allowed.take();
+        let closed = self.control.set_allowed(allowed.clone());
+        match (&before, &allowed) {
+            (None, None) => {}
+            (Some(_), None) => info!("every peer is served from now on"),
+            (before, Some(now)) => {
+                let before = before.as_ref();
+                let kept = before.map_or(0, |it| it.intersection(now).count());
+                let removed = before.map_or(0, BTreeSet::len) - kept;
+                let (peers, added) = (now.len(), now.len() - kept);
+                info!(peers, added, removed, closed, "the list of allowed peers is reloaded");
+            }
+        }
+        self.allowed = allowed;
+    }
+}
+
+fn takes_effect_at_once(setting: &str) -> bool {
+    let is_fixed = FIXED_LIMITS.iter().any(|it| setting.starts_with(it));
+    setting == "allowed" || setting.starts_with("limits.") && !is_fixed
+}

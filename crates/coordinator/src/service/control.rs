@@ -1,0 +1,33 @@
+//! What an operator changes while a coordinator serves.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use p2pconnect_proto::PeerId;
+
+use super::{ServiceLimits, shared::Shared};
+use crate::Limits;
+
+/// A way to change what a coordinator does while it serves. Clones are for the same coordinator,
+/// and none keeps it going.
+#[derive(Debug, Clone)]
+pub struct Control {
+    shared: Arc<Shared>,
+}
+
+impl Control {
+    pub(super) const fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Sets how much is done for whom from now on. What is above a limit already may stay. The idle
+    /// timeout stays as it was.
+    pub fn set_limits(&self, limits: Limits, service: ServiceLimits) {
+        self.shared.set_limits(limits, service);
+    }
+
+    /// Serves these peers alone from now on, or everybody, and closes the connections of all
+    /// others. Returns how many these are.
+    pub fn set_allowed(&self, allowed: Option<BTreeSet<PeerId>>) -> usize {
+        self.shared.set_allowed(allowed)
+    }
+}
