@@ -9,11 +9,16 @@ use std::{
 
 use p2pconnect::{BindError, CoordinatorError, DialPolicy, Endpoint, SecretKey};
 use p2pconnect_tests::serving::Serving;
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
 
 use crate::{
     commands::{LIMIT, program},
     journal::Log,
+    world::World,
 };
 
 /// A server with a file of settings and a list of peers, and its log.
@@ -65,7 +70,10 @@ impl Operated {
         let error = self.bind(key).await.unwrap_err();
         let told = error.to_string();
         let is_told = told.contains("this coordinator does not serve this peer id");
-        assert!(is_told && told.contains(&key.peer_id().to_string()), "{told}");
+        assert!(
+            is_told && told.contains(&key.peer_id().to_string()),
+            "{told}"
+        );
         let BindError::Coordinator(CoordinatorError::NotServed { .. }) = error else {
             panic!("{error:?}");
         };
@@ -81,18 +89,27 @@ async fn a_list_of_peers_is_read_again_on_a_hang_up() {
     let mut server = Operated::start(directory.path(), "allowed = \"peers\"", &[]).await;
     let served = server.bind(&one).await.unwrap();
     server.assert_is_not_served(&other).await;
-    server.log.wait_for(&["peer is not served", &other.peer_id().to_string()]).await;
+    server
+        .log
+        .wait_for(&["peer is not served", &other.peer_id().to_string()])
+        .await;
 
     server.reload_with("peers", &line(&other)).await;
     let told = "peers=1 added=1 removed=1 closed=1";
-    server.log.wait_for(&["list of allowed peers is reloaded", told]).await;
+    server
+        .log
+        .wait_for(&["list of allowed peers is reloaded", told])
+        .await;
     server.bind(&other).await.unwrap();
     server.assert_is_not_served(&one).await;
     served.close().await;
 
     // What is wrong changes nothing.
     server.reload_with("peers", "laptop\n").await;
-    server.log.wait_for(&["nothing is reloaded", "peers: line 1: 'laptop'"]).await;
+    server
+        .log
+        .wait_for(&["nothing is reloaded", "peers: line 1: 'laptop'"])
+        .await;
     server.bind(&other).await.unwrap();
     server.reload_with("serve.toml", "").await;
     server.log.wait_for(&["every peer is served"]).await;
@@ -104,20 +121,97 @@ async fn settings_are_read_again_on_a_hang_up_and_what_waits_is_said() {
     let directory = tempfile::tempdir().unwrap();
     let mut server = Operated::start(directory.path(), "", &[]).await;
     server.reload_with("serve.toml", "[limits]\npeer = 1").await;
-    server.log.wait_for(&["nothing is reloaded", "serve.toml: line 2", "`limits.peers`"]).await;
+    server
+        .log
+        .wait_for(&[
+            "nothing is reloaded",
+            "serve.toml: line 2",
+            "`limits.peers`",
+        ])
+        .await;
     let key = SecretKey::generate().unwrap();
     let first = server.bind(&key).await.unwrap();
 
     let settings = "user = \"nobody\"\n[limits]\npeers = 1\nidle-timeout = \"60s\"";
     server.reload_with("serve.toml", settings).await;
     for setting in ["user", "limits.idle-timeout"] {
-        server.log.wait_for(&[setting, "takes effect when this is started anew"]).await;
+        server
+            .log
+            .wait_for(&[setting, "takes effect when this is started anew"])
+            .await;
     }
-    server.log.wait_for(&["limits.peers", "value=1", "before=16384", "line 3"]).await;
-    server.log.wait_for(&["the settings are reloaded", "changed=1"]).await;
-    let error = server.bind(&SecretKey::generate().unwrap()).await.unwrap_err();
+    server
+        .log
+        .wait_for(&["limits.peers", "value=1", "before=16384", "line 3"])
+        .await;
+    server
+        .log
+        .wait_for(&["the settings are reloaded", "changed=1"])
+        .await;
+    let error = server
+        .bind(&SecretKey::generate().unwrap())
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("full"), "{error}");
     first.close().await;
+}
+
+/// Returns the answer to a request for a page.
+async fn page(at: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {at}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let read = timeout(LIMIT, stream.read_to_string(&mut answer)).await;
+    read.unwrap().unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn what_happens_is_counted_and_names_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = "metrics = \"127.0.0.1:0\"";
+    let server = Operated::start(directory.path(), settings, &[]).await;
+    let metrics = server.serving.metrics.unwrap();
+    for path in ["/healthz", "/readyz"] {
+        let answer = page(metrics, path).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    }
+    let [listener, dialler] = [(); 2].map(|()| SecretKey::generate().unwrap());
+    let endpoint = server.bind(&listener).await.unwrap();
+    let other = server.bind(&dialler).await.unwrap();
+    World::connect(&other, &endpoint).await;
+    let nobody = SecretKey::generate().unwrap().peer_id();
+    other.dial(nobody).await.unwrap_err();
+
+    let told = page(metrics, "/metrics").await;
+    let value = |name: &str| {
+        let line = told.lines().find_map(|it| it.strip_prefix(name));
+        line.map(|it| it.trim().parse::<f64>().unwrap())
+    };
+    for (name, least) in [
+        ("p2pconnect_connections{way=\"quic\"}", 2.0),
+        ("p2pconnect_registered_peers", 2.0),
+        ("p2pconnect_handshakes_total{outcome=\"succeeded\"}", 2.0),
+        ("p2pconnect_introductions_total{event=\"made\"}", 1.0),
+        (
+            "p2pconnect_refusals_total{request=\"dial\",reason=\"unavailable\"}",
+            1.0,
+        ),
+        ("p2pconnect_introduction_seconds_count", 1.0),
+        ("p2pconnect_start_wait_seconds_count", 1.0),
+        ("p2pconnect_relayed_bytes_total", 100.0),
+        (
+            "p2pconnect_stun_requests_total{server=\"stun\",transport=\"tcp\"}",
+            1.0,
+        ),
+    ] {
+        assert!(value(name).is_some_and(|it| it >= least), "{name}: {told}");
+    }
+    for user in [listener.peer_id(), dialler.peer_id(), nobody] {
+        assert!(!told.contains(&user.to_string()), "{told}");
+    }
+    assert!(!told.contains("127.0.0.1:"), "{told}");
 }
 
 #[tokio::test]
@@ -142,7 +236,11 @@ async fn what_would_be_done_is_said_without_doing_it() {
     assert!(line("stun = [\"127.0.0.1:3478\"]").ends_with("# P2PCONNECT_SERVE_STUN"));
     assert!(line("key = \"no.pem\"").ends_with("# --key"));
     assert!(line("limits.peers = 16384").ends_with("# default"));
-    for done in ["a new one, to be made in no.pem", "127.0.0.1:4433", "77 connections"] {
+    for done in [
+        "a new one, to be made in no.pem",
+        "127.0.0.1:4433",
+        "77 connections",
+    ] {
         assert!(told.contains(done), "{done}: {told}");
     }
     assert!(!directory.path().join("no.pem").exists());

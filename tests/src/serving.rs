@@ -23,6 +23,8 @@ pub struct Serving {
     /// Where the coordinator is.
     pub coordinator: CoordinatorAddr,
     stun: SocketAddr,
+    /// Where its metrics are, if it serves any.
+    pub metrics: Option<SocketAddr>,
 }
 
 impl Serving {
@@ -82,11 +84,18 @@ impl Serving {
         };
         let coordinator = value_of("coordinator:").await.parse().unwrap();
         let stun = value_of("stun:").await.parse().unwrap();
+        // All lines come in one piece, and a server without metrics has said its last.
+        let rest = String::from_utf8(lines.into_inner().buffer().to_vec()).unwrap();
+        let metrics = rest.lines().find_map(|it| {
+            let at = it.strip_prefix("metrics: http://")?;
+            at.strip_suffix("/metrics")?.parse().ok()
+        });
         Self {
             child,
             key,
             coordinator,
             stun,
+            metrics,
         }
     }
 }

@@ -16,6 +16,8 @@
 
 pub mod admission;
 mod concealed;
+mod meter;
+pub mod metrics;
 mod network;
 mod rate;
 pub mod registry;
@@ -23,6 +25,7 @@ mod rendezvous;
 mod service;
 mod start;
 
+pub use meter::Meter;
 pub use registry::Limits;
 pub use rendezvous::{Rendezvous, RendezvousError, RendezvousPorts, tcp_addresses};
 pub use service::{

@@ -11,7 +11,11 @@ use p2pconnect_proto::TokenKey;
 use p2pconnect_stun::{StunServer, StunServerConfig, Witness};
 use tokio::task::JoinSet;
 
-use crate::{BindError, Config, Coordinator, service::bind_socket};
+use crate::{
+    BindError, Config, Coordinator, Meter,
+    meter::{ALTERNATES, STUN},
+    service::bind_socket,
+};
 
 /// How often a port is looked for that is free for both UDP and TCP.
 const ATTEMPTS: usize = 16;
@@ -126,6 +130,16 @@ pub struct Rendezvous {
 }
 
 impl Rendezvous {
+    /// Returns what measures the coordinator and its STUN servers while they serve.
+    #[must_use]
+    pub fn meter(&self) -> Meter {
+        let alternates = self.alternates.iter().map(|it| (ALTERNATES, it.meter()));
+        Meter {
+            control: self.coordinator.control(),
+            stun: alternates.chain([(STUN, self.stun.meter())]).collect(),
+        }
+    }
+
     /// Serves until `shutdown` completes, then closes every connection as [`Coordinator::run`]
     /// does.
     ///

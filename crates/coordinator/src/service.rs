@@ -4,6 +4,7 @@ mod buffers;
 mod config;
 mod connection;
 mod control;
+mod counts;
 mod frame;
 mod gate;
 mod journal;
@@ -36,6 +37,7 @@ pub use config::{BindError, Config, ServiceLimits, memory_for_clients};
 pub use control::Control;
 
 use crate::concealed::Findings;
+use counts::Handshake;
 use gate::{Attempt, Verdict};
 use shared::{Shared, Ticket};
 
@@ -90,7 +92,7 @@ impl Coordinator {
         self.server_id
     }
 
-    /// Returns a way to change what it does while it serves.
+    /// Returns a way to change and to measure what it does while it serves.
     #[must_use]
     pub fn control(&self) -> Control {
         Control::new(Arc::clone(&self.shared))
@@ -185,8 +187,12 @@ impl Coordinator {
                 let span = debug_span!("connection", id = ticket.id().0);
                 connections.spawn(connection::serve(incoming, ticket).instrument(span));
             }
-            Verdict::Retry if incoming.may_retry() => incoming.retry(),
+            Verdict::Retry if incoming.may_retry() => {
+                self.shared.counts.handshake(Handshake::Retried);
+                incoming.retry();
+            }
             Verdict::Retry | Verdict::Refuse => {
+                self.shared.counts.handshake(Handshake::NoRoom);
                 if self.shared.may_log(source) {
                     info!("connection refused for want of room");
                 }

@@ -61,7 +61,7 @@ pub use error::MappingError;
 pub use held_mapping::{HeldMapping, Mapping, MappingConfig, MappingEvent, MappingState};
 pub use query::query;
 pub use rhythm::next_keepalive;
-pub use server::{BYTES_PER_CONNECTION, StunServer, StunServerConfig, StunServerHandle};
+pub use server::{BYTES_PER_CONNECTION, StunMeter, StunServer, StunServerConfig, StunServerHandle};
 pub use witness::Witness;
 
 /// The port assigned to STUN over TCP and UDP (RFC 8489 section 17.6).

@@ -16,11 +16,15 @@ mod accept;
 pub(crate) mod answer;
 mod connect_back;
 mod limits;
+mod meter;
 mod serve;
 #[cfg(test)]
 mod tests;
 
 use limits::Limits;
+use meter::Counts;
+
+pub use meter::StunMeter;
 
 /// The most connections that wait for being accepted: Linux cuts it to `somaxconn`, whose default
 /// since 5.4 is this.
@@ -125,6 +129,7 @@ impl Default for StunServerConfig {
 struct Shared {
     config: StunServerConfig,
     limits: Mutex<Limits>,
+    counts: Counts,
     /// Those that a client can be connected back from.
     addresses: Vec<IpAddr>,
 }
@@ -166,6 +171,7 @@ impl StunServer {
         let concrete = addresses.iter().map(SocketAddr::ip);
         let shared = Shared {
             limits: Mutex::new(Limits::new(&config)),
+            counts: Counts::default(),
             addresses: concrete.filter(|ip| !ip.is_unspecified()).collect(),
             config,
         };
@@ -180,6 +186,12 @@ impl StunServer {
     #[must_use]
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Returns what measures this server while it serves.
+    #[must_use]
+    pub fn meter(&self) -> StunMeter {
+        StunMeter::new(Arc::clone(&self.shared))
     }
 
     /// Serves until the future is dropped, which closes all listeners and connections.

@@ -46,6 +46,9 @@ pub(crate) struct Serve {
     /// every peer is served]
     #[arg(long, value_name = "FILE")]
     allowed: Option<String>,
+    /// Where metrics for Prometheus, /healthz and /readyz are served by HTTP [default: nowhere]
+    #[arg(long, value_name = "IP:PORT")]
+    metrics: Option<SocketAddr>,
 }
 
 /// A setting that the command line gives.
@@ -82,6 +85,7 @@ impl Serve {
                 "--allowed",
                 self.allowed.clone().map(Value::from),
             ),
+            ("metrics", "--metrics", self.metrics.as_ref().map(address)),
         ];
         let given = all.into_iter().filter_map(|(key, option, value)| {
             Some(Given {

@@ -3,6 +3,8 @@
 mod addresses;
 mod allowed;
 mod check;
+mod http;
+mod metrics;
 mod reload;
 mod resources;
 mod settings;
@@ -16,14 +18,13 @@ use std::{
 
 use anyhow::Context as _;
 use p2pconnect::PeerId;
-use p2pconnect_coordinator::{
-    BindError, Coordinator, Rendezvous, RendezvousError, RendezvousPorts,
-};
+use p2pconnect_coordinator::{BindError, Rendezvous, RendezvousError, RendezvousPorts};
 use p2pconnect_proto::TokenKey;
 use tokio::task::JoinSet;
 
 use self::{
     addresses::Addresses,
+    metrics::{Metrics, Readiness},
     reload::Reload,
     settings::{Configuration, Settings, Sources},
 };
@@ -63,27 +64,45 @@ pub(crate) fn run(options: &args::Serve) -> Exit {
 async fn serve(sources: Sources, configuration: Configuration) -> Exit {
     // Whoever has read where it listens may tell it to end, or to read its settings again.
     let (hang_ups, interrupted) = (HangUps::new(), signals::interrupted());
-    let started = allowed::read(&configuration.settings).and_then(|allowed| {
-        let rendezvous = start(&configuration.settings, allowed.clone())?;
-        Ok((rendezvous, allowed))
-    });
-    let (rendezvous, allowed) = match started {
+    let started = match start(&configuration.settings) {
         Ok(started) => started,
         Err(error) => return Exit::usage(error),
     };
-    let coordinator = &rendezvous.coordinator;
-    let reload = Reload::new(sources, configuration, allowed, coordinator.control());
-    let announced = exit::of_printing(announce(coordinator, rendezvous.stun.local_addrs()));
+    let announced = exit::of_printing(announce(&started));
     if announced != Exit::DONE {
         return announced;
     }
-    let mut warning = JoinSet::new();
+    let Started {
+        rendezvous,
+        metrics,
+        allowed,
+    } = started;
+    let coordinator = &rendezvous.coordinator;
+    let reload = Reload::new(sources, configuration, allowed, coordinator.control());
+    let mut beside = JoinSet::new();
     let hidden = coordinator.hidden_clients();
-    warning.spawn(async move { hidden.await.into_iter().for_each(warn_of) });
+    beside.spawn(async move { hidden.await.into_iter().for_each(warn_of) });
     let inside = coordinator.client_inside();
-    warning.spawn(async move { inside.await.into_iter().for_each(warn_of_inside) });
-    rendezvous.run(operate(hang_ups, interrupted, reload)).await;
+    beside.spawn(async move { inside.await.into_iter().for_each(warn_of_inside) });
+    let readiness = Readiness::default();
+    // All sockets are there: what comes from now on waits at most.
+    readiness.set(true);
+    if let Some(metrics) = metrics {
+        beside.spawn(metrics.run(rendezvous.meter(), readiness.clone()));
+    }
+    let operated = async {
+        operate(hang_ups, interrupted, reload).await;
+        readiness.set(false);
+    };
+    rendezvous.run(operated).await;
     Exit::DONE
+}
+
+/// All that is opened and read before anything is served.
+struct Started {
+    rendezvous: Rendezvous,
+    metrics: Option<Metrics>,
+    allowed: Option<BTreeSet<PeerId>>,
 }
 
 /// Does what signals ask for, and ends with the one that ends the server.
@@ -123,10 +142,7 @@ fn warn_of_inside(address: IpAddr) {
     ));
 }
 
-fn start(
-    settings: &Settings,
-    allowed: Option<BTreeSet<PeerId>>,
-) -> anyhow::Result<Rendezvous> {
+fn start(settings: &Settings) -> anyhow::Result<Started> {
     let privileges = Privileges::wanted(settings.user.as_deref())?;
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).context("no randomness from the system")?;
@@ -147,6 +163,8 @@ fn start(
         }
         RendezvousError::Coordinator(error) => error.into(),
     })?;
+    let metrics = settings.metrics.map(bind_metrics).transpose()?;
+    let allowed = allowed::read(settings)?;
     // What is noted comes behind all that may be wrong.
     let Loaded { key, path, is_new } = key::load(&settings.key_file(), COORDINATOR_KEY)?;
     if addresses.is_without_ipv6 {
@@ -167,11 +185,22 @@ fn start(
     let mut config = ports.config(key);
     config.limits = settings.limits.of_registry();
     config.service = service;
-    config.allowed = allowed;
+    config.allowed = allowed.clone();
     let rendezvous = ports.coordinate(config)?;
     // Nothing else is opened by its name, or at a port of its own choice, from here on.
     privileges.apply()?;
-    Ok(rendezvous)
+    Ok(Started {
+        rendezvous,
+        metrics,
+        allowed,
+    })
+}
+
+fn bind_metrics(address: SocketAddr) -> anyhow::Result<Metrics> {
+    Metrics::bind(address).map_err(|error| {
+        let failed = format!("metrics cannot be served at {address}");
+        not_listening(error, &failed, "--metrics")
+    })
 }
 
 /// Says where nothing can listen, and what to do about it.
@@ -194,10 +223,14 @@ fn say_that_mappings_cannot_be_compared(listen: SocketAddr, error: &impl std::fm
     ));
 }
 
-fn announce(coordinator: &Coordinator, stun: &[SocketAddr]) -> io::Result<()> {
+fn announce(started: &Started) -> io::Result<()> {
+    let coordinator = &started.rendezvous.coordinator;
+    let stun = started.rendezvous.stun.local_addrs();
     let address = coordinator.local_addr();
     let mut lines = format!("coordinator: {}@{address}\n", coordinator.server_id());
     lines.extend(stun.iter().map(|address| format!("stun: {address}\n")));
+    let metrics = started.metrics.iter();
+    lines.extend(metrics.map(|it| format!("metrics: http://{}/metrics\n", it.local_addr)));
     // In one piece, so that whoever reads only the first line does not break the second.
     stdio::stdout().write_all(lines.as_bytes())?;
     if address.ip().is_unspecified() {

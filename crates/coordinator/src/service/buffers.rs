@@ -31,6 +31,11 @@ impl Buffers {
         self.max_per_site = limits.max_unfinished_per_source;
     }
 
+    /// Returns how many bytes are kept.
+    pub(super) const fn total(&self) -> usize {
+        self.total
+    }
+
     /// Makes room for so many more bytes from `source`; tells whether there is any.
     ///
     /// As with connections, whoever has much takes nothing of what is left when half is gone.

@@ -1,14 +1,14 @@
-//! What an operator changes while a coordinator serves.
+//! What an operator changes while a coordinator serves, and sees of it.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use p2pconnect_proto::PeerId;
 
 use super::{ServiceLimits, shared::Shared};
-use crate::Limits;
+use crate::{Limits, metrics::Family};
 
-/// A way to change what a coordinator does while it serves. Clones are for the same coordinator,
-/// and none keeps it going.
+/// A way to change and to measure what a coordinator does while it serves. Clones are for the same
+/// coordinator, and none keeps it going.
 #[derive(Debug, Clone)]
 pub struct Control {
     shared: Arc<Shared>,
@@ -23,6 +23,11 @@ impl Control {
     /// timeout stays as it was.
     pub fn set_limits(&self, limits: Limits, service: ServiceLimits) {
         self.shared.set_limits(limits, service);
+    }
+
+    /// Returns all metrics as they are now.
+    pub(crate) fn measure(&self) -> Vec<Family> {
+        self.shared.counts.measure(self.shared.present())
     }
 
     /// Serves these peers alone from now on, or everybody, and closes the connections of all

@@ -86,6 +86,12 @@ impl Gate {
         };
     }
 
+    /// Returns how many handshakes are under way, and how many places failed ones still take.
+    pub(super) fn handshakes(&mut self, now: Instant) -> (usize, usize) {
+        self.forget(now);
+        (self.handshakes, self.lingering.len())
+    }
+
     /// Decides on an attempt.
     pub(super) fn judge(&mut self, attempt: Attempt, now: Instant) -> Verdict {
         self.forget(now);

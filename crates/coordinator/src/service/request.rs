@@ -1,7 +1,11 @@
 //! Reads a client's requests, has the registry carry them out, and answers.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use p2pconnect_host::clock;
 use p2pconnect_link::{Link, RecvStream, SendStream};
 use p2pconnect_proto::{
     Candidate, PeerId, ReflexiveToken, SessionToken, close,
@@ -16,6 +20,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, error, info};
 
 use super::{
+    counts::{Asked, Introduction},
     frame::{self, FrameError},
     notices::Notices,
     shared::ConnectedClient,
@@ -98,6 +103,7 @@ async fn register(connected: &ConnectedClient, registration: Registration, send:
     let response = match event {
         Event::Registered { unproven, replaced } => {
             connected.registered();
+            connected.shared().counts.registrations.add(1);
             debug!(?unproven, "candidates left out");
             if let Some(former) = replaced.and_then(|id| connected.shared().notices(id)) {
                 let why = "the same peer id has registered elsewhere";
@@ -109,7 +115,7 @@ async fn register(connected: &ConnectedClient, registration: Registration, send:
             if connected.may_log() {
                 info!(peer = %connected.client.peer, %refusal, "registration refused");
             }
-            refused(connected, refusal)
+            refused(connected, Asked::Register, refusal)
         }
         Event::Meet(_)
         | Event::Crossed(_)
@@ -127,6 +133,8 @@ async fn settled(connected: &ConnectedClient, dialler: PeerId, send: &mut SendSt
         .shared()
         .command(&connected.client, Command::Settled(dialler));
     debug_assert_eq!(event, Event::Settled, "nothing stands in the way of it");
+    let counts = &connected.shared().counts;
+    counts.introduction(Introduction::Settled);
     if connected.may_log() {
         info!(%dialler, callee = %connected.client.peer, "dial is over");
     }
@@ -172,7 +180,7 @@ async fn relay(connected: &ConnectedClient, flight: Flight, send: &mut SendStrea
             unreachable!("no answer to a relay")
         }
     };
-    respond(send, &refused(connected, refusal)).await;
+    respond(send, &refused(connected, Asked::Relay, refusal)).await;
 }
 
 async fn pass_on(
@@ -183,12 +191,15 @@ async fn pass_on(
     let receiver = connected.shared().notices(to);
     let receiver = receiver.ok_or(Refusal::Unavailable)?;
     let mut notice = receiver.stream().await?;
+    let bytes = flight.bytes.len() as u64;
     let frame = codec::encode(&Notice::Flight(flight)).map_err(|_| Refusal::TooLarge)?;
+    connected.shared().counts.relayed.add(bytes);
     send_frame(&mut notice, &frame).await;
     Ok(())
 }
 
 async fn dial(connected: &ConnectedClient, request: DialRequest, send: &mut SendStream) {
+    let asked_at = clock::now();
     let mut token = [0; SessionToken::LEN];
     if let Err(error) = connected.shared().host.fill_random(&mut token) {
         error!(%error, "the system gives no randomness");
@@ -205,7 +216,7 @@ async fn dial(connected: &ConnectedClient, request: DialRequest, send: &mut Send
         session: SessionToken::from_bytes(token),
     };
     let refusal = match connected.shared().command(&connected.client, command) {
-        Event::Meet(meeting) => match introduce(connected, *meeting, send).await {
+        Event::Meet(meeting) => match introduce(connected, *meeting, asked_at, send).await {
             Ok(()) => return,
             Err(refusal) => refusal,
         },
@@ -213,6 +224,8 @@ async fn dial(connected: &ConnectedClient, request: DialRequest, send: &mut Send
             if connected.may_log() {
                 info!(%dialler, %callee, "dial meets one the other way");
             }
+            let counts = &connected.shared().counts;
+            counts.introduction(Introduction::Crossed);
             return respond(send, &Response::Crossed(token)).await;
         }
         Event::Refused(refusal) => refusal,
@@ -226,13 +239,14 @@ async fn dial(connected: &ConnectedClient, request: DialRequest, send: &mut Send
     if connected.may_log() {
         info!(%dialler, %callee, %refusal, "dial refused");
     }
-    respond(send, &refused(connected, refusal)).await;
+    respond(send, &refused(connected, Asked::Dial, refusal)).await;
 }
 
 /// Tells both peers of each other so that both messages arrive at the same moment.
 async fn introduce(
     connected: &ConnectedClient,
     meeting: Meeting,
+    asked_at: Instant,
     send: &mut SendStream,
 ) -> Result<(), Refusal> {
     let callee = connected.shared().notices(meeting.callee.connection);
@@ -246,11 +260,15 @@ async fn introduce(
         info!(%dialler, callee = %called, "peers are introduced");
     }
     debug!(callee = %called.short(), unproven = ?meeting.unproven, "peers meet");
+    let relayed = meeting.handshake.len() as u64;
     let introductions = meeting.introductions(connected.link.rtt(), callee.link().rtt());
     let Ok((to_dialler, to_callee)) = encode(introductions) else {
         error!("an introduction exceeds a frame");
         return Err(Refusal::TooLarge);
     };
+    let counts = &connected.shared().counts;
+    let start_wait = to_dialler.delay.max(to_callee.delay);
+    counts.introduced(relayed, clock::since(asked_at), start_wait);
     for side in [&connected.notices, &callee] {
         side.await_client();
     }
@@ -321,7 +339,8 @@ pub(super) async fn send_frame(stream: &mut SendStream, frame: &[u8]) {
     }
 }
 
-fn refused(connected: &ConnectedClient, refusal: Refusal) -> Response {
+fn refused(connected: &ConnectedClient, asked: Asked, refusal: Refusal) -> Response {
+    connected.shared().counts.refused(asked, refusal);
     debug!(peer = %connected.client.peer.short(), %refusal, "request refused");
     Response::Refused(refusal)
 }

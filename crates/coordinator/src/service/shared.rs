@@ -23,6 +23,7 @@ use tracing::info;
 use super::{
     Config, ServiceLimits,
     buffers::Buffers,
+    counts::{Counts, Handshake, Present},
     gate::{Attempt, Gate, Verdict},
     journal::Journal,
     lock::lock,
@@ -59,6 +60,7 @@ pub(super) struct Shared {
     journal: Mutex<Journal>,
     concealed: Mutex<Concealed>,
     findings: watch::Sender<Findings>,
+    pub(super) counts: Counts,
     next_connection: AtomicU64,
     stun_servers: Vec<SocketAddr>,
     stun_alternates: Vec<SocketAddr>,
@@ -78,6 +80,7 @@ impl Shared {
             journal: Mutex::new(Journal::new()),
             concealed: Mutex::default(),
             findings: watch::Sender::default(),
+            counts: Counts::default(),
             next_connection: AtomicU64::new(0),
             stun_servers: config.stun_servers,
             stun_alternates: config.stun_alternates,
@@ -130,6 +133,19 @@ impl Shared {
             }
         }
         closed
+    }
+
+    /// Returns what there is at the moment.
+    pub(super) fn present(&self) -> Present {
+        let (handshakes, lingering) = lock(&self.gate).handshakes(clock::now());
+        Present {
+            connections: lock(&self.connections).len() as u64,
+            handshakes: handshakes as u64,
+            lingering: lingering as u64,
+            registered: self.registered() as u64,
+            introductions: self.introductions() as u64,
+            unfinished: lock(&self.buffers).total() as u64,
+        }
     }
 
     fn now(&self) -> Moment {
@@ -234,7 +250,8 @@ pub(super) struct Ticket {
     shared: Arc<Shared>,
     id: ConnectionId,
     source: IpAddr,
-    in_handshake: bool,
+    /// How the handshake ends if nothing else comes.
+    outcome: Handshake,
 }
 
 impl Ticket {
@@ -245,7 +262,7 @@ impl Ticket {
             shared,
             id,
             source,
-            in_handshake: true,
+            outcome: Handshake::Failed,
         }
     }
 
@@ -263,6 +280,7 @@ impl Ticket {
         let allowed = lock(&shared.allowed);
         if !is_among(allowed.as_ref(), &client.peer) {
             drop(allowed);
+            self.outcome = Handshake::NotServed;
             if shared.may_log(self.source) {
                 info!(peer = %client.peer, "peer is not served");
             }
@@ -270,7 +288,8 @@ impl Ticket {
         }
         lock(&shared.connections).insert(self.id, Arc::clone(&notices));
         drop(allowed);
-        self.in_handshake = false;
+        self.outcome = Handshake::Succeeded;
+        shared.counts.handshake(self.outcome);
         lock(&shared.gate).handshake_succeeded();
         Some(ConnectedClient {
             client,
@@ -285,10 +304,11 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut gate = lock(&self.shared.gate);
-        if self.in_handshake {
-            gate.handshake_failed(self.source, clock::now());
-        } else {
+        if self.outcome == Handshake::Succeeded {
             gate.leave(self.source);
+        } else {
+            gate.handshake_failed(self.source, clock::now());
+            self.shared.counts.handshake(self.outcome);
         }
     }
 }

@@ -17,7 +17,7 @@ use tokio::{
 };
 use tracing::{debug, error, info};
 
-use super::{notices::Notices, request::send_frame, shared::ConnectedClient};
+use super::{counts::Introduction, notices::Notices, request::send_frame, shared::ConnectedClient};
 
 /// How often a client that somebody waits for is asked. There are fourteen questions in
 /// [`PATIENCE`], and one answer is enough: where a fifth of all packets is lost each way, one
@@ -157,6 +157,10 @@ async fn tell(connected: &ConnectedClient, silent_for: Duration) {
     if connected.may_log() {
         let peer = connected.client.peer;
         info!(%peer, ?silent_for, waiting = waiting.len(), "peer is silent");
+    }
+    for _ in &waiting {
+        let counts = &connected.shared().counts;
+        counts.introduction(Introduction::Silent);
     }
     let silent_ms = u32::try_from(silent_for.as_millis()).unwrap_or(u32::MAX);
     let notice = |session| Notice::Silent(Silent { session, silent_ms }.well_formed());

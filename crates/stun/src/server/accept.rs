@@ -9,7 +9,7 @@ use tokio::{
 };
 use tracing::{debug, error, warn};
 
-use super::{Shared, limits::Slot, serve};
+use super::{Shared, limits::Slot, meter::Counts, serve};
 
 /// How long to wait after an accept that failed for lack of something, such as open files. Ten
 /// attempts a second cost nothing, and a waiting connection hardly notices a tenth of one.
@@ -48,10 +48,12 @@ fn admit(
 ) {
     match Slot::take(shared, remote.ip()) {
         Ok((slot, end)) => {
+            Counts::add(&shared.counts.accepted);
             let slot = serve::Held { slot, end };
             connections.spawn(serve::run(stream, remote, Arc::clone(shared), slot));
         }
         Err(refusal) => {
+            Counts::add(&shared.counts.refused);
             debug!(%remote, %refusal, "stun connection refused");
             // RST leaves no TIME_WAIT behind for each connection of a flood.
             if let Err(error) = stream.reset_on_close() {

@@ -16,6 +16,7 @@ use super::{
     answer::{Answer, Caller, Unparsable, answer, wants_back},
     connect_back::connect_back,
     limits::{BackSlot, Refusal, Slot},
+    meter::Counts,
 };
 use crate::framing::{FrameError, MessageReader};
 
@@ -145,6 +146,7 @@ impl Connection {
     async fn handle(&mut self, message: &[u8]) -> Result<(), End> {
         self.unasked_since = None;
         self.slot.heard();
+        Counts::add(&self.shared.counts.requests);
         let delay = self
             .shared
             .limits()

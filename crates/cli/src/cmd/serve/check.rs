@@ -1,13 +1,10 @@
 //! Says what `serve` would do with its settings, without doing it.
 
-use std::{
-    fmt::Write as _,
-    io::{self, Write as _},
-};
+use std::io::{self, Write as _};
 
 use super::{
     Addresses, allowed, join, resources,
-    settings::{Configuration, Settings},
+    settings::{Configuration, Setting, Settings},
 };
 use crate::{
     exit::{self, Exit},
@@ -40,13 +37,11 @@ fn print(text: &str) -> io::Result<()> {
 
 /// Returns a line for each setting, which are TOML together.
 fn values(configuration: &Configuration) -> String {
-    let mut told = String::new();
-    for setting in &configuration.all {
+    let line = |setting: &Setting| {
         let line = format!("{} = {}", setting.key, setting.value);
-        // Writing into a text does not fail.
-        drop(writeln!(told, "{:60}# {}", escaped(&line), setting.origin));
-    }
-    told
+        format!("{:60}# {}\n", escaped(&line), setting.origin)
+    };
+    configuration.all.iter().map(line).collect()
 }
 
 /// Returns what would be done.
@@ -60,6 +55,10 @@ fn plan(settings: &Settings) -> anyhow::Result<String> {
     let allowed = match allowed::read(settings)? {
         Some(peers) => format!("{} peers that are listed", peers.len()),
         None => "every peer".to_owned(),
+    };
+    let metrics = match settings.metrics {
+        Some(address) => format!("at http://{address}/metrics"),
+        None => "nowhere".to_owned(),
     };
     let bytes = memory::limit().unwrap_or(u64::MAX);
     let service = settings.limits.of_service().within_memory(bytes);
@@ -75,6 +74,7 @@ fn plan(settings: &Settings) -> anyhow::Result<String> {
          # by STUN over TCP at {}\n\
          # {}\n\
          # for {allowed}\n\
+         # with metrics {metrics}\n\
          # with {} connections and {} peers at most, and {} connections of each STUN server, in {room}\n",
         escaped(&key),
         listen,

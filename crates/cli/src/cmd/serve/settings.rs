@@ -54,6 +54,8 @@ pub(super) struct Settings {
     pub(super) shared_key: bool,
     #[serde(deserialize_with = "unless_empty")]
     pub(super) allowed: Option<PathBuf>,
+    #[serde(deserialize_with = "unless_empty")]
+    pub(super) metrics: Option<SocketAddr>,
     pub(super) limits: Limits,
 }
 

@@ -56,11 +56,12 @@ fn the_example_file_has_every_setting_with_its_default() {
         key,
         shared_key,
         allowed,
+        metrics,
         limits: _,
     } = nothing.settings;
     assert_eq!(listen.to_string(), "[::]:4433");
     assert!(stun.is_empty() && user.is_none() && key.is_none() && !shared_key);
-    assert!(allowed.is_none());
+    assert!(allowed.is_none() && metrics.is_none());
 }
 
 #[test]
@@ -147,6 +148,7 @@ fn a_value_that_cannot_be_used_is_named_with_its_place() {
         ("[limits]\npeers = \"many\"", "limits.peers = \"many\": invalid type: string"),
         ("[limits]\nidle-timeout = \"30\"", "such as 30s or 1m"),
         ("shared-key = \"yes\"", "expected a boolean"),
+        ("metrics = \"9464\"", "metrics = \"9464\": invalid socket address"),
     ] {
         let fault = fault(text);
         assert!(fault.contains(told), "{text}: {fault}");
