@@ -23,6 +23,7 @@
 //! - `hearsay`: what a coordinator tells of a peer, and what is believed of it
 //! - `restarting`: a coordinator that is killed and comes back
 //! - `operating`: settings of `serve`, and what changes while it serves
+//! - `service_manager`: `serve` under a service manager such as systemd
 //! - `one_family`: `serve` on a kernel without IPv6
 //! - `privileges`: what `serve` is allowed once it serves
 //! - `memory`: a stream does not grow with its bytes
@@ -50,6 +51,7 @@ mod privileges;
 mod redialling;
 mod refusals;
 mod restarting;
+mod service_manager;
 mod shortages;
 mod signals;
 mod stalled;

@@ -12,7 +12,8 @@ use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime};
 use tokio::time::timeout;
 
 use crate::{
-    HeldName, Interface, Platform, Sharing, TcpListener, TcpSocket, UdpSocket, shortage,
+    HeldName, InheritedSockets, Interface, Platform, Sharing, TcpListener, TcpSocket, UdpSocket,
+    shortage,
     system::System,
     udp::{QuicSocket, unspecified},
 };
@@ -39,7 +40,7 @@ pub struct Host(Arc<dyn Platform>);
 impl Default for Host {
     /// Returns the operating system.
     fn default() -> Self {
-        Self::new(System)
+        Self::new(System::default())
     }
 }
 
@@ -47,6 +48,13 @@ impl Host {
     /// Returns a host that is this platform.
     pub fn new(platform: impl Platform + 'static) -> Self {
         Self(Arc::new(platform))
+    }
+
+    /// Returns the operating system, with sockets that the process was started with: whoever asks
+    /// for a socket at the address of one of them gets that one.
+    #[must_use]
+    pub fn with_sockets(inherited: InheritedSockets) -> Self {
+        Self::new(System { inherited })
     }
 
     /// Tells whether the host is the operating system itself, on which programs may also use what

@@ -42,7 +42,7 @@ pub use self::{
     interface::Interface,
     platform::{BoxFuture, HeldName, Platform},
     shortage::Shortage,
-    system::{file_limit::raise_file_limit, tcp::is_not_permitted},
+    system::{file_limit::raise_file_limit, inherited::InheritedSockets, tcp::is_not_permitted},
     tcp::{
         Connecting, KeepAlive, ReadHalf, ReuniteError, Sharing, TcpAcceptor, TcpConnection,
         TcpInfo, TcpListener, TcpSocket, TcpStream, UnconnectedTcp, WriteHalf,

@@ -3,6 +3,7 @@
 pub(crate) mod file_limit;
 mod gateway;
 mod held_name;
+pub(crate) mod inherited;
 mod local_route;
 mod route;
 mod syn_filter;
@@ -18,8 +19,9 @@ use std::{
 };
 
 use quinn::{AsyncUdpSocket, Runtime as _, TokioRuntime};
-use socket2::SockRef;
+use socket2::{SockRef, Type};
 
+use self::inherited::InheritedSockets;
 use crate::{
     Interface, Platform, Sharing, TcpSocket,
     platform::{BoxFuture, HeldName},
@@ -29,8 +31,10 @@ use crate::{
 static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// The operating system.
-#[derive(Debug)]
-pub(crate) struct System;
+#[derive(Debug, Default)]
+pub(crate) struct System {
+    pub(crate) inherited: InheritedSockets,
+}
 
 impl Platform for System {
     fn udp_socket(
@@ -38,7 +42,8 @@ impl Platform for System {
         local: SocketAddr,
         receive_buffer: Option<usize>,
     ) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        let socket = UdpSocket::bind(local)?;
+        let inherited = self.inherited.take(Type::DGRAM, local);
+        let socket = inherited.map_or_else(|| UdpSocket::bind(local), |it| Ok(it.into()))?;
         if let Some(bytes) = receive_buffer
             && let Err(error) = SockRef::from(&socket).set_recv_buffer_size(bytes)
         {
@@ -48,7 +53,10 @@ impl Platform for System {
     }
 
     fn tcp_socket(&self, local: SocketAddr, sharing: Sharing) -> io::Result<TcpSocket> {
-        tcp::bound_socket(local, sharing)
+        match self.inherited.take(Type::STREAM, local) {
+            Some(listener) => tcp::inherited_socket(listener),
+            None => tcp::bound_socket(local, sharing),
+        }
     }
 
     fn interfaces(&self) -> io::Result<Vec<Interface>> {

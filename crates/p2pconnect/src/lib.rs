@@ -56,7 +56,7 @@ pub use stream::{
     liveness::Liveness,
 };
 
-pub use p2pconnect_host::{Host, Shortage, raise_file_limit};
+pub use p2pconnect_host::{Host, InheritedSockets, Shortage, raise_file_limit};
 pub use p2pconnect_identity::{
     InvalidKey, KeyFileError, KeyOfFile, Readers, SecretKey, TlsConfigError, load_or_create,
     load_or_create_for,

@@ -7,6 +7,7 @@ mod http;
 mod metrics;
 mod reload;
 mod resources;
+mod service_manager;
 mod settings;
 
 use std::{
@@ -17,7 +18,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use p2pconnect::PeerId;
+use p2pconnect::{Host, InheritedSockets, PeerId};
 use p2pconnect_coordinator::{BindError, Rendezvous, RendezvousError, RendezvousPorts};
 use p2pconnect_proto::TokenKey;
 use tokio::task::JoinSet;
@@ -26,6 +27,7 @@ use self::{
     addresses::Addresses,
     metrics::{Metrics, Readiness},
     reload::Reload,
+    service_manager::ServiceManager,
     settings::{Configuration, Settings, Sources},
 };
 use crate::{
@@ -64,6 +66,8 @@ pub(crate) fn run(options: &args::Serve) -> Exit {
 async fn serve(sources: Sources, configuration: Configuration) -> Exit {
     // Whoever has read where it listens may tell it to end, or to read its settings again.
     let (hang_ups, interrupted) = (HangUps::new(), signals::interrupted());
+    // As whoever has started this: another user may not get there.
+    let manager = ServiceManager::of_environment();
     let started = match start(&configuration.settings) {
         Ok(started) => started,
         Err(error) => return Exit::usage(error),
@@ -78,7 +82,7 @@ async fn serve(sources: Sources, configuration: Configuration) -> Exit {
         allowed,
     } = started;
     let coordinator = &rendezvous.coordinator;
-    let reload = Reload::new(sources, configuration, allowed, coordinator.control());
+    let mut reload = Reload::new(sources, configuration, allowed, coordinator.control());
     let mut beside = JoinSet::new();
     let hidden = coordinator.hidden_clients();
     beside.spawn(async move { hidden.await.into_iter().for_each(warn_of) });
@@ -87,12 +91,21 @@ async fn serve(sources: Sources, configuration: Configuration) -> Exit {
     let readiness = Readiness::default();
     // All sockets are there: what comes from now on waits at most.
     readiness.set(true);
+    let meter = rendezvous.meter();
+    beside.spawn(manager.clone().watchdog(move || drop(meter.measure())));
     if let Some(metrics) = metrics {
         beside.spawn(metrics.run(rendezvous.meter(), readiness.clone()));
     }
+    manager.ready();
     let operated = async {
-        operate(hang_ups, interrupted, reload).await;
+        operate(hang_ups, interrupted, || {
+            manager.reloading();
+            reload.reload();
+            manager.ready();
+        })
+        .await;
         readiness.set(false);
+        manager.stopping();
     };
     rendezvous.run(operated).await;
     Exit::DONE
@@ -109,7 +122,7 @@ struct Started {
 async fn operate(
     mut hang_ups: HangUps,
     interrupted: impl Future<Output = Signal>,
-    mut reload: Reload,
+    mut reload: impl FnMut(),
 ) {
     let mut interrupted = pin!(interrupted);
     loop {
@@ -117,7 +130,7 @@ async fn operate(
             _ = &mut interrupted => return,
             is_end = hang_ups.next() => match is_end {
                 true => return,
-                false => reload.reload(),
+                false => reload(),
             },
         }
     }
@@ -149,7 +162,9 @@ fn start(settings: &Settings) -> anyhow::Result<Started> {
     let addresses = Addresses::wanted(settings)?;
     let token_key = TokenKey::from_bytes(secret);
     let memory = memory::limit().unwrap_or(u64::MAX);
-    let stun = resources::of_stun(settings.limits.of_stun(), memory);
+    let mut stun = resources::of_stun(settings.limits.of_stun(), memory);
+    let inherited = InheritedSockets::from_environment()?;
+    stun.host = Host::with_sockets(inherited.clone());
     let ports = RendezvousPorts::bind(addresses.listen, &addresses.stun, stun, token_key);
     let ports = ports.map_err(|error| match error {
         RendezvousError::Stun(error) => {
@@ -173,6 +188,11 @@ fn start(settings: &Settings) -> anyhow::Result<Started> {
         );
     }
     let service = resources::of_service(settings.limits.of_service(), memory);
+    for address in inherited.left() {
+        stdio::say(format_args!(
+            "note: the service manager has opened {address}, and no setting names it"
+        ));
+    }
     if let Some(error) = ports.no_alternates() {
         say_that_mappings_cannot_be_compared(addresses.listen, error);
     }

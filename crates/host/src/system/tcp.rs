@@ -52,8 +52,19 @@ pub(super) fn bound_socket(local: SocketAddr, sharing: Sharing) -> io::Result<Tc
         Sharing::Exclusive => socket.set_reuse_address(true)?,
     }
     socket.bind(&local.into())?;
+    Ok(unconnected(socket))
+}
+
+/// Returns a socket that is bound already, and perhaps listens.
+pub(super) fn inherited_socket(socket: Socket) -> io::Result<TcpSocket> {
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    Ok(unconnected(socket))
+}
+
+fn unconnected(socket: Socket) -> TcpSocket {
     let socket = tokio::net::TcpSocket::from_std_stream(socket.into());
-    Ok(TcpSocket::new(Unconnected(socket)))
+    TcpSocket::new(Unconnected(socket))
 }
 
 /// Tells whether the machine itself does not let this process connect (EPERM). The other code of
