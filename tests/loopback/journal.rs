@@ -52,10 +52,31 @@ pub(crate) async fn endpoint(serving: &Serving, policy: Option<DialPolicy>) -> E
 
 #[tokio::test]
 async fn who_comes_dials_and_goes_is_said_and_from_where_is_not() {
+    let read = log_of_dials("text").await;
+    assert!(
+        read.iter().any(|line| line.starts_with("note: ")),
+        "{read:#?}"
+    );
+}
+
+#[tokio::test]
+async fn the_same_is_said_to_programs_in_one_object_a_line() {
+    for line in log_of_dials("json").await {
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        for field in ["timestamp", "level", "message", "target"] {
+            assert!(line[field].is_string(), "{field}: {line}");
+        }
+    }
+}
+
+/// Returns what a server logs in this form while peers come, dial and go, in which nothing says
+/// from where.
+async fn log_of_dials(format: &str) -> Vec<String> {
     let directory = tempfile::tempdir().unwrap();
     let key = directory.path().join("coordinator.pem");
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let mut command = Serving::command(any, any, &key);
+    command.args(["--log", format]);
     command.env_remove("RUST_LOG").stderr(Stdio::piped());
     let mut serving = Serving::spawn(command, key).await;
     let mut log = Log::of(&mut serving);
@@ -84,4 +105,5 @@ async fn who_comes_dials_and_goes_is_said_and_from_where_is_not() {
         assert!(!line.contains("127.0.0.1"), "{line}");
         assert!(!line.contains('\u{1b}'), "{line}");
     }
+    log.read
 }

@@ -51,7 +51,8 @@ A stdout that is closed from the beginning (>&-) is taken for /dev/null.";
 const STATUSES_OF_SERVE: &str = "\
 Each setting may also stand in the file that --config names, or in a variable such as
 P2PCONNECT_SERVE_LIMITS_PEERS. Options count before variables, and these before the file.
-SIGHUP has all of them read again: limits and the list of allowed peers change at once.
+SIGHUP has all of them read again: limits, the list of allowed peers and the level of the log
+change at once.
 
 Exit status:
   0  told to end, by Ctrl-C or SIGTERM, or its terminal is gone

@@ -12,6 +12,7 @@ mod forward;
 mod halves;
 mod hint;
 mod key;
+mod logging;
 mod memory;
 mod patient;
 mod pauses;
@@ -29,13 +30,7 @@ use std::{process::ExitCode, time::Instant};
 
 use args::{Command, parse};
 use exit::Exit;
-use tracing::{Level, Metadata};
-use tracing_subscriber::{
-    EnvFilter,
-    filter::{FilterExt as _, filter_fn},
-    layer::{Layer as _, SubscriberExt as _},
-    util::SubscriberInitExt as _,
-};
+use logging::{Format, Logging};
 
 /// Runs the command with the arguments of this process.
 pub fn main() -> ExitCode {
@@ -49,11 +44,10 @@ pub fn main() -> ExitCode {
 }
 
 fn run(command: Command, started: Instant) -> Exit {
-    start_logging(match command {
-        // A service is read by its operator.
-        Command::Serve(_) => "error,p2pconnect_coordinator=info,p2pconnect_cli=info",
-        _ => "off",
-    });
+    // What a server logs is a setting.
+    if !matches!(command, Command::Serve(_)) {
+        Logging::start("off", Format::Text);
+    }
     if let Err(error) = p2pconnect::raise_file_limit() {
         tracing::debug!(%error, "the limit of open files stays");
     }
@@ -73,18 +67,4 @@ fn run(command: Command, started: Instant) -> Exit {
             dialled.unwrap_or_else(|error| reporter.failed(exit::BROKEN, &error))
         }
     }
-}
-
-/// Sends what `RUST_LOG` selects to stderr, or else what `usual` does.
-fn start_logging(usual: &str) {
-    let asked = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
-    // QUIC's own traces have the tokens in them by which whoever reads them ends a connection.
-    let is_secret =
-        |it: &Metadata<'_>| *it.level() == Level::TRACE && it.target().starts_with("quinn_proto");
-    let lines = tracing_subscriber::fmt::layer()
-        // The crate is built without colours, and complains on stderr where it is asked for them.
-        .with_ansi(false)
-        .with_writer(|| stderr::Log)
-        .with_filter(asked.and(filter_fn(move |it| !is_secret(it))));
-    tracing_subscriber::registry().with(lines).init();
 }

@@ -11,10 +11,13 @@ use std::{
     net::Shutdown,
     os::fd::BorrowedFd,
     pin::Pin,
+    sync::atomic::{AtomicBool, Ordering},
     task::{Context, Poll, ready},
+    time::SystemTime,
 };
 
 use rustix::io::Errno;
+use serde_json::json;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -32,9 +35,39 @@ pub(crate) fn stdout() -> impl Write {
     Patient(rustix::stdio::stdout())
 }
 
+/// Whether what is said is for programs, as the lines of a log are.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
+
+/// Has everything said to programs from now on, as the lines of a log in JSON.
+pub(crate) fn speak_json() {
+    IS_JSON.store(true, Ordering::Relaxed);
+    stderr::speak_json();
+}
+
 /// Says a line on stderr, in one piece, without the numbers that the system has for its errors.
 pub(crate) fn say(line: impl fmt::Display) {
-    stderr::write(format!("{}\n", in_words(&line.to_string())).as_bytes());
+    let mut line = in_words(&line.to_string());
+    if IS_JSON.load(Ordering::Relaxed) {
+        line = as_json(&line, SystemTime::now());
+    }
+    stderr::write(format!("{line}\n").as_bytes());
+}
+
+/// Returns what a log in JSON has for a line to people, whose first word says how grave it is.
+fn as_json(line: &str, now: SystemTime) -> String {
+    let levels = [
+        ("error: ", "ERROR"),
+        ("warning: ", "WARN"),
+        ("note: ", "INFO"),
+    ];
+    let known = levels
+        .into_iter()
+        .find_map(|(word, level)| Some((level, line.strip_prefix(word)?)));
+    let (level, message) = known.unwrap_or(("INFO", line));
+    let timestamp = humantime::format_rfc3339_micros(now).to_string();
+    let target = env!("CARGO_CRATE_NAME");
+    json!({ "timestamp": timestamp, "level": level, "message": message, "target": target })
+        .to_string()
 }
 
 /// Whoever reads stdout has closed it, and needs no more of it.
@@ -165,4 +198,30 @@ fn end(stdout: BorrowedFd<'_>) -> io::Result<()> {
     let nowhere = OpenOptions::new().write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdout(&nowhere)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_are_told_is_a_line_of_a_log_for_programs() {
+        for (line, level, message) in [
+            ("error: it is \"taken\"", "ERROR", "it is \"taken\""),
+            ("warning: as root", "WARN", "as root"),
+            ("note: a\nb", "INFO", "a\nb"),
+            ("else", "INFO", "else"),
+        ] {
+            let told = as_json(line, SystemTime::UNIX_EPOCH);
+            assert!(!told.contains('\n'), "{told}");
+            let told: serde_json::Value = serde_json::from_str(&told).unwrap_or_default();
+            let wanted = json!({
+                "timestamp": "1970-01-01T00:00:00.000000Z",
+                "level": level,
+                "message": message,
+                "target": "p2pconnect_cli",
+            });
+            assert_eq!(told, wanted);
+        }
+    }
 }

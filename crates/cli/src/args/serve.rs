@@ -11,7 +11,7 @@ use p2pconnect_proto::parse_host;
 use toml::Value;
 
 use super::key::Sharing;
-use crate::words::escaped;
+use crate::{logging::Format, words::escaped};
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
@@ -49,6 +49,9 @@ pub(crate) struct Serve {
     /// Where metrics for Prometheus, /healthz and /readyz are served by HTTP [default: nowhere]
     #[arg(long, value_name = "IP:PORT")]
     metrics: Option<SocketAddr>,
+    /// How lines are logged on stderr [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log: Option<Format>,
 }
 
 /// A setting that the command line gives.
@@ -86,6 +89,16 @@ impl Serve {
                 self.allowed.clone().map(Value::from),
             ),
             ("metrics", "--metrics", self.metrics.as_ref().map(address)),
+            (
+                "log.format",
+                "--log",
+                self.log.map(|it| {
+                    Value::from(match it {
+                        Format::Text => "text",
+                        Format::Json => "json",
+                    })
+                }),
+            ),
         ];
         let given = all.into_iter().filter_map(|(key, option, value)| {
             Some(Given {

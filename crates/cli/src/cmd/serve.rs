@@ -34,6 +34,7 @@ use crate::{
     args,
     exit::{self, Exit},
     key::{self, COORDINATOR_KEY, Loaded},
+    logging::Logging,
     memory,
     privileges::Privileges,
     runtime,
@@ -50,20 +51,22 @@ pub(crate) fn run(options: &args::Serve) -> Exit {
         Ok(configuration) => configuration,
         Err(error) => return Exit::usage(error),
     };
+    if options.check {
+        return check::run(&configuration);
+    }
+    let log = configuration.settings.log;
+    let logging = Logging::start(&log.selection(), log.format);
     for (name, nearest) in &configuration.unknown_variables {
         stdio::say(format_args!(
             "note: nothing reads the variable {}; the nearest is {nearest}",
             escaped(name)
         ));
     }
-    if options.check {
-        return check::run(&configuration);
-    }
-    let served = runtime::block_on(serve(sources, configuration));
+    let served = runtime::block_on(serve(sources, configuration, logging));
     served.unwrap_or_else(|error| Exit::failure(&error))
 }
 
-async fn serve(sources: Sources, configuration: Configuration) -> Exit {
+async fn serve(sources: Sources, configuration: Configuration, logging: Logging) -> Exit {
     // Whoever has read where it listens may tell it to end, or to read its settings again.
     let (hang_ups, interrupted) = (HangUps::new(), signals::interrupted());
     // As whoever has started this: another user may not get there.
@@ -82,7 +85,8 @@ async fn serve(sources: Sources, configuration: Configuration) -> Exit {
         allowed,
     } = started;
     let coordinator = &rendezvous.coordinator;
-    let mut reload = Reload::new(sources, configuration, allowed, coordinator.control());
+    let control = coordinator.control();
+    let mut reload = Reload::new(sources, configuration, allowed, control, logging);
     let mut beside = JoinSet::new();
     let hidden = coordinator.hidden_clients();
     beside.spawn(async move { hidden.await.into_iter().for_each(warn_of) });
@@ -149,10 +153,11 @@ fn warn_of(hidden_behind: IpAddr) {
 /// Says that some clients are inside a network, and others are not, and what to do about it.
 fn warn_of_inside(address: IpAddr) {
     stdio::say(format_args!(
-        "warning: a peer is seen at {address}, inside a network, and others are outside it. These cannot be \
-         told where that one is, and most dials between them fail: run this on a machine with a public \
-         address, outside that network"
+        "warning: a peer is seen inside a network, and others are outside it. These cannot be told where that \
+         one is, and most dials between them fail: run this on a machine with a public address, outside that \
+         network"
     ));
+    tracing::debug!(%address, "this peer is inside");
 }
 
 fn start(settings: &Settings) -> anyhow::Result<Started> {

@@ -10,7 +10,7 @@ use super::{
     allowed, resources,
     settings::{Configuration, Setting, Sources},
 };
-use crate::{memory, words::with_causes};
+use crate::{logging::Logging, memory, words::with_causes};
 
 /// What takes effect at the next start only, below what else does at once.
 const FIXED_LIMITS: [&str; 2] = ["limits.idle-timeout", "limits.stun."];
@@ -22,6 +22,7 @@ pub(super) struct Reload {
     running: Configuration,
     allowed: Option<BTreeSet<PeerId>>,
     control: Control,
+    logging: Logging,
 }
 
 impl Reload {
@@ -30,12 +31,14 @@ impl Reload {
         running: Configuration,
         allowed: Option<BTreeSet<PeerId>>,
         control: Control,
+        logging: Logging,
     ) -> Self {
         Self {
             sources,
             running,
             allowed,
             control,
+            logging,
         }
     }
 
@@ -54,6 +57,9 @@ impl Reload {
             }
         };
         let changed = self.take_over(&read.all);
+        if !self.logging.set(&read.settings.log.selection()) {
+            info!("what is logged is as RUST_LOG has it, whatever the settings say");
+        }
         self.running.settings.limits = read.settings.limits;
         let limits = &self.running.settings.limits;
         let memory = memory::limit().unwrap_or(u64::MAX);
@@ -97,7 +103,10 @@ impl Reload {
                 let kept = before.map_or(0, |it| it.intersection(now).count());
                 let removed = before.map_or(0, BTreeSet::len) - kept;
                 let (peers, added) = (now.len(), now.len() - kept);
-                info!(peers, added, removed, closed, "the list of allowed peers is reloaded");
+                info!(
+                    peers,
+                    added, removed, closed, "the list of allowed peers is reloaded"
+                );
             }
         }
         self.allowed = allowed;
@@ -106,5 +115,5 @@ impl Reload {
 
 fn takes_effect_at_once(setting: &str) -> bool {
     let is_fixed = FIXED_LIMITS.iter().any(|it| setting.starts_with(it));
-    setting == "allowed" || setting.starts_with("limits.") && !is_fixed
+    matches!(setting, "allowed" | "log.level") || setting.starts_with("limits.") && !is_fixed
 }

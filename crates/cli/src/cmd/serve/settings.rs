@@ -21,6 +21,7 @@ use self::limits::Limits;
 use crate::{
     args::{self, Given, KeyFile, listen_address},
     environment,
+    logging::Format,
     words::escaped,
 };
 
@@ -56,7 +57,45 @@ pub(super) struct Settings {
     pub(super) allowed: Option<PathBuf>,
     #[serde(deserialize_with = "unless_empty")]
     pub(super) metrics: Option<SocketAddr>,
+    pub(super) log: Log,
     pub(super) limits: Limits,
+}
+
+/// The table `[log]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Log {
+    pub(super) format: Format,
+    level: Level,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Level {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl Log {
+    /// Returns what selects the lines of the server itself, and the errors of all else.
+    pub(super) fn selection(self) -> String {
+        let level = match self.level {
+            Level::Off => return "off".to_owned(),
+            Level::Error => "error",
+            Level::Warn => "warn",
+            Level::Info => "info",
+            Level::Debug => "debug",
+            Level::Trace => "trace",
+        };
+        let parts = ["coordinator", "stun", "cli"];
+        let parts = parts.map(|part| format!(",p2pconnect_{part}={level}"));
+        format!("error{}", parts.concat())
+    }
 }
 
 impl Settings {
@@ -210,8 +249,7 @@ impl Configuration {
                 line,
             };
             let setting = Setting { key, value, origin };
-            self.set(setting)
-                .with_context(|| format!("line {line}"))?;
+            self.set(setting).with_context(|| format!("line {line}"))?;
         }
         Ok(())
     }

@@ -1,3 +1,5 @@
+//! What settings come of which sources, and what is said of those that cannot be used.
+
 use p2pconnect_coordinator::ServiceLimits;
 use p2pconnect_stun::StunServerConfig;
 
@@ -13,9 +15,9 @@ fn read(
     variables: &[(&str, &str)],
     options: Vec<Given>,
 ) -> anyhow::Result<Configuration> {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir()?;
     let file = directory.path().join("serve.toml");
-    std::fs::write(&file, text).unwrap();
+    std::fs::write(&file, text)?;
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     Configuration::read(&Sources {
         file: Some(file),
@@ -45,7 +47,10 @@ fn the_example_file_has_every_setting_with_its_default() {
     assert!(example.all.iter().all(from_file));
     // What the library does unless it is told otherwise is what the file says.
     let limits = &nothing.settings.limits;
-    assert_eq!(limits.of_registry(), p2pconnect_coordinator::Limits::default());
+    assert_eq!(
+        limits.of_registry(),
+        p2pconnect_coordinator::Limits::default()
+    );
     assert_eq!(limits.of_service(), ServiceLimits::default());
     let (stun, usual) = (limits.of_stun(), StunServerConfig::default());
     assert_eq!(format!("{stun:?}"), format!("{usual:?}"));
@@ -57,11 +62,15 @@ fn the_example_file_has_every_setting_with_its_default() {
         shared_key,
         allowed,
         metrics,
+        log,
         limits: _,
     } = nothing.settings;
     assert_eq!(listen.to_string(), "[::]:4433");
     assert!(stun.is_empty() && user.is_none() && key.is_none() && !shared_key);
     assert!(allowed.is_none() && metrics.is_none());
+    assert_eq!(log.format, Format::Text);
+    let selection = "error,p2pconnect_coordinator=info,p2pconnect_stun=info,p2pconnect_cli=info";
+    assert_eq!(log.selection(), selection);
 }
 
 #[test]
@@ -125,7 +134,12 @@ fn what_is_not_known_is_named_with_its_line_and_what_is_nearest() {
         ("\n[limits]\npeer = 5", 3, "limits.peer", "limits.peers"),
         ("peers = 5", 1, "peers", "limits.peers"),
         ("[limit]\npeers = 5", 1, "limit", "limits"),
-        ("limits.stun.conections = 5", 1, "limits.stun.conections", "limits.stun.connections"),
+        (
+            "limits.stun.conections = 5",
+            1,
+            "limits.stun.conections",
+            "limits.stun.connections",
+        ),
         ("[limits.stun.more]", 1, "limits.stun.more", ""),
     ] {
         let fault = fault(text);
@@ -140,15 +154,34 @@ fn what_is_not_known_is_named_with_its_line_and_what_is_nearest() {
 fn a_value_that_cannot_be_used_is_named_with_its_place() {
     for (text, told) in [
         ("listen = \"[::]:4433", "line 1: "),
-        ("listen = 4433", "line 1: listen = 4433: invalid type: integer"),
-        ("listen = \"nowhere\"", "line 1: listen = \"nowhere\": this is no address"),
-        ("\nstun = [\"224.0.0.1:1\"]", "224.0.0.1 is a multicast address"),
+        (
+            "listen = 4433",
+            "line 1: listen = 4433: invalid type: integer",
+        ),
+        (
+            "listen = \"nowhere\"",
+            "line 1: listen = \"nowhere\": this is no address",
+        ),
+        (
+            "\nstun = [\"224.0.0.1:1\"]",
+            "224.0.0.1 is a multicast address",
+        ),
         ("[limits]\n\npeers = 0", "line 3: limits.peers = 0: "),
         ("[limits]\npeers = -1", "line 2: limits.peers = -1: "),
-        ("[limits]\npeers = \"many\"", "limits.peers = \"many\": invalid type: string"),
+        (
+            "[limits]\npeers = \"many\"",
+            "limits.peers = \"many\": invalid type: string",
+        ),
         ("[limits]\nidle-timeout = \"30\"", "such as 30s or 1m"),
         ("shared-key = \"yes\"", "expected a boolean"),
-        ("metrics = \"9464\"", "metrics = \"9464\": invalid socket address"),
+        (
+            "[log]\nlevel = \"loud\"",
+            "line 2: log.level = \"loud\": unknown variant",
+        ),
+        (
+            "metrics = \"9464\"",
+            "metrics = \"9464\": invalid socket address",
+        ),
     ] {
         let fault = fault(text);
         assert!(fault.contains(told), "{text}: {fault}");
@@ -177,7 +210,10 @@ fn a_variable_that_nothing_reads_is_pointed_out() {
     let mistyped = ("P2PCONNECT_SERVE_LIMIT_PEERS", "5");
     let read = read("", &[mistyped], Vec::new()).unwrap();
     let near = "P2PCONNECT_SERVE_LIMITS_PEERS";
-    assert_eq!(read.unknown_variables, [(mistyped.0.to_owned(), near.to_owned())]);
+    assert_eq!(
+        read.unknown_variables,
+        [(mistyped.0.to_owned(), near.to_owned())]
+    );
 }
 
 #[test]
@@ -186,7 +222,10 @@ fn a_file_that_is_no_file_or_too_long_says_so() {
     let missing = directory.path().join("missing.toml");
     let long = directory.path().join("long.toml");
     std::fs::write(&long, "#".repeat(MAX_BYTES as usize + 1)).unwrap();
-    for (path, told) in [(missing, "missing.toml: No such file"), (long, "more than 1 MiB")] {
+    for (path, told) in [
+        (missing, "missing.toml: No such file"),
+        (long, "more than 1 MiB"),
+    ] {
         let sources = Sources {
             file: Some(path),
             ..Sources::default()
