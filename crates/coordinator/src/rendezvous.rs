@@ -68,7 +68,8 @@ impl RendezvousPorts {
         stun_config.witness = None;
         let alternate_config = stun_config.clone();
         stun_config.witness = Some(witness.clone());
-        let stun = StunServer::bind(stun, stun_config).map_err(RendezvousError::Stun)?;
+        let stun = StunServer::bind(stun, stun_config)
+            .map_err(|error| RendezvousError::Stun(error.source))?;
         let (udp, alternates) = bind_ports(listen, &alternate_config)?;
         Ok(Self {
             host: alternate_config.host,
@@ -216,7 +217,10 @@ fn is_taken(error: &io::Error) -> bool {
 /// Binds STUN to the port of a UDP address, for both families if UDP serves both there and the port
 /// is free for both.
 fn bind_alternates(udp: SocketAddr, config: &StunServerConfig) -> io::Result<Vec<StunServer>> {
-    let bind = |address| StunServer::bind(&[address], config.clone());
+    let bind = |address| {
+        let bound = StunServer::bind(&[address], config.clone());
+        bound.map_err(|error| error.source)
+    };
     let first = bind(udp)?;
     let port = first.local_addrs().first().map_or(0, SocketAddr::port);
     let others = tcp_addresses(SocketAddr::new(udp.ip(), port))

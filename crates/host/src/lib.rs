@@ -47,5 +47,5 @@ pub use self::{
         Connecting, KeepAlive, ReadHalf, ReuniteError, Sharing, TcpAcceptor, TcpConnection,
         TcpInfo, TcpListener, TcpSocket, TcpStream, UnconnectedTcp, WriteHalf,
     },
-    udp::UdpSocket,
+    udp::{Received, UdpSocket},
 };

@@ -1,4 +1,4 @@
-//! UDP sockets for QUIC.
+//! UDP sockets, for QUIC and for datagrams alone (`datagrams`).
 //!
 //! QUIC marks its packets for ECN from the first one on (RFC 9000 section 13.4), and repeats a lost
 //! one with the same mark. Some paths drop UDP with such a mark, and no connection comes about
@@ -9,6 +9,7 @@
 //! A server sends no more in handshakes than RFC 9000 section 8.1 allows: see `balances`.
 
 mod balances;
+mod datagrams;
 
 use std::{
     fmt,
@@ -26,8 +27,9 @@ use quinn::{
 };
 
 use balances::{Balances, is_handshake};
+pub use datagrams::Received;
 
-/// A UDP socket that is bound, for the QUIC endpoint that
+/// A UDP socket that is bound, for datagrams or for the QUIC endpoint that
 /// [`Host::quic_endpoint`](crate::Host::quic_endpoint) makes of it.
 #[derive(Debug)]
 pub struct UdpSocket(pub(crate) Arc<dyn AsyncUdpSocket>);

@@ -18,7 +18,7 @@ pub const HEADER: usize = 20;
 const CHUNK: usize = 512;
 
 /// The value that bytes 4 to 7 of each message have (RFC 8489 section 5).
-const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xA4, 0x42];
+pub(crate) const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xA4, 0x42];
 
 /// Why a byte stream is not a sequence of STUN messages. It is always the sender's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -1,4 +1,5 @@
-//! STUN over TCP (RFC 8489): a client that holds a mapping and a server that lets it.
+//! STUN (RFC 8489): a client that holds a mapping over TCP, and a server that lets it and answers
+//! datagrams as well.
 //!
 //! A NAT forgets the mapping of a TCP connection when the connection ends. So whoever wants to be
 //! reached at a mapped address keeps the connection to the STUN server open, which is what
@@ -8,7 +9,8 @@
 //!   and reports a lost or changed mapping.
 //! - [`query()`] asks once, to compare what another server sees; [`connect_back()`] has the server
 //!   connect to the client, which shows how the NAT filters.
-//! - [`StunServer`] is the server, with limits per address.
+//! - [`StunServer`] is the server, over TCP and UDP, with limits by network. At two addresses it
+//!   lets clients find out how their NAT behaves (RFC 5780).
 //! - [`framing`] cuts the byte stream into messages.
 //!
 //! # Attributes of our own
@@ -35,8 +37,10 @@
 //!
 //! - A message that cannot be parsed ends the connection: after it the framing of the byte stream
 //!   is not to be trusted. One whose FINGERPRINT is wrong is framed well and discarded alone.
-//! - Authentication, ALTERNATE-SERVER and the backwards compatibility with RFC 3489 are absent.
-//!   Credentials in a request are ignored.
+//! - Authentication and ALTERNATE-SERVER are absent. Credentials in a request are ignored.
+//! - Requests of RFC 3489 are answered by UDP alone, and without RESPONSE-ADDRESS.
+//! - Of RFC 5780, a server with two addresses leaves PADDING out, which asks for long answers; one
+//!   with one address all of it. CHANGE-REQUEST and RESPONSE-PORT are for UDP alone.
 
 mod binding;
 mod connect_back;
@@ -61,7 +65,10 @@ pub use error::MappingError;
 pub use held_mapping::{HeldMapping, Mapping, MappingConfig, MappingEvent, MappingState};
 pub use query::query;
 pub use rhythm::next_keepalive;
-pub use server::{BYTES_PER_CONNECTION, StunMeter, StunServer, StunServerConfig, StunServerHandle};
+pub use server::{
+    BYTES_PER_CONNECTION, ListenError, StunMeter, StunServer, StunServerConfig, StunServerHandle,
+    StunTransports,
+};
 pub use witness::Witness;
 
 /// The port assigned to STUN over TCP and UDP (RFC 8489 section 17.6).

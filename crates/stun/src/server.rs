@@ -1,50 +1,45 @@
-//! A STUN server over TCP.
+//! A STUN server over TCP and UDP.
 
 use std::{
-    io,
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use crate::Witness;
-use p2pconnect_host::{Host, KeepAlive, Sharing, TcpListener};
+use p2pconnect_host::Host;
 use p2pconnect_proto::TokenKey;
 use tokio::task::JoinSet;
 
 mod accept;
 pub(crate) mod answer;
 mod connect_back;
+pub(crate) mod datagram;
+pub(crate) mod discovery;
 mod limits;
 mod meter;
+mod ports;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod udp;
 
-use limits::Limits;
-use meter::Counts;
+pub use self::{
+    meter::StunMeter,
+    ports::{ListenError, StunTransports},
+};
 
-pub use meter::StunMeter;
-
-/// The most connections that wait for being accepted: Linux cuts it to `somaxconn`, whose default
-/// since 5.4 is this.
-const BACKLOG: u32 = 4096;
-
-/// How the system asks whether the other end of a quiet connection still exists. Frees the slots of
-/// clients that vanished without a word within half an hour instead of four.
-const KEEP_ALIVE: KeepAlive = KeepAlive {
-    idle: Duration::from_secs(15 * 60),
-    interval: Duration::from_secs(75),
-    questions: 9,
+use self::{
+    discovery::{Place, Quad},
+    limits::{Limits, datagrams::DatagramLimits},
+    meter::Counts,
+    ports::Ports,
 };
 
 /// What a connection costs: 3 KiB of this process, and 1.5 KiB of the system's for it while its
 /// buffers are empty.
 pub const BYTES_PER_CONNECTION: u64 = 5 * 1024;
-
-/// How much the system keeps of what comes over a connection, and of what is sent: many times the
-/// longest message. The system doubles it for its own records.
-const BUFFER: u32 = 4096;
 
 /// What a server allows. The default suits a public server beside a coordinator, of which it serves
 /// all peers: 10,000 that are registered, and 512 clients of one address, since a carrier's NAT
@@ -94,6 +89,22 @@ pub struct StunServerConfig {
     /// 512 by default, of which one IPv4 address or IPv6 /48 gets a fifth, and less the more others
     /// have. What is asked beyond is answered without.
     pub max_connect_backs: usize,
+    /// Over what the server is asked; TCP alone by default.
+    pub transports: StunTransports,
+    /// Other addresses of this host, each with a port that differs as well: each goes with the one
+    /// address of its family that the server listens on, and both ports are listened on at both, so
+    /// that clients find out how their NAT behaves (RFC 5780). None by default.
+    pub alternates: Vec<SocketAddr>,
+    /// By which addresses others know this host's, where something in front of it translates them
+    /// one to one. Answers name the alternates by these. None by default.
+    pub known_as: BTreeMap<IpAddr, IpAddr>,
+    /// The datagrams per second of one IPv4 address or IPv6 /64 that are answered in the long run;
+    /// an IPv6 /48 gets four times as many. 128 by default: a dozen calls by WebRTC that begin in
+    /// each second, or 1,280 clients that ask every 10 s, and 16 KiB a second for whoever is
+    /// flooded by way of this server. What comes faster is not answered.
+    pub datagrams_per_second: u32,
+    /// How many of them may come at once. 1,024 by default, whose answers have 140 KiB.
+    pub datagram_burst: u32,
     /// How long a reflexive token is valid. 10 minutes by default: holders get a new one every
     /// 15 s, and a NAT may give the address to somebody else after the connection has ended.
     pub token_validity: Duration,
@@ -117,10 +128,22 @@ impl Default for StunServerConfig {
             token_key: None,
             witness: None,
             max_connect_backs: 512,
+            transports: StunTransports::default(),
+            alternates: Vec::new(),
+            known_as: BTreeMap::new(),
+            datagrams_per_second: 128,
+            datagram_burst: 1024,
             token_validity: Duration::from_secs(10 * 60),
             software: None,
             host: Host::default(),
         }
+    }
+}
+
+impl StunServerConfig {
+    /// Returns what others are told of a place.
+    fn known(&self, place: Place) -> Place {
+        place.map(|ip| self.known_as.get(&ip).copied().unwrap_or(ip))
     }
 }
 
@@ -129,63 +152,82 @@ impl Default for StunServerConfig {
 struct Shared {
     config: StunServerConfig,
     limits: Mutex<Limits>,
+    datagram_limits: Mutex<DatagramLimits>,
     counts: Counts,
+    quads: Vec<Quad>,
     /// Those that a client can be connected back from.
     addresses: Vec<IpAddr>,
 }
 
 impl Shared {
-    fn limits(&self) -> std::sync::MutexGuard<'_, Limits> {
+    fn limits(&self) -> MutexGuard<'_, Limits> {
         // The counters stay usable whatever the panicking thread was doing.
         self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn datagram_limits(&self) -> MutexGuard<'_, DatagramLimits> {
+        let limits = self.datagram_limits.lock();
+        limits.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the four addresses that one belongs to, if it does.
+    fn quad_of(&self, address: SocketAddr) -> Option<Quad> {
+        let mut quads = self.quads.iter();
+        quads.find(|it| it.all().contains(&address)).copied()
+    }
 }
 
-/// A STUN server over TCP that keeps each connection as long as its client does.
+/// A STUN server that keeps each connection as long as its client does, and answers datagrams where
+/// that is asked for.
 #[derive(Debug)]
 pub struct StunServer {
-    listeners: Vec<TcpListener>,
-    addresses: Vec<SocketAddr>,
+    ports: Ports,
     shared: Arc<Shared>,
 }
 
 impl StunServer {
-    /// Listens on each of `addresses`; port 0 takes a free one. IPv6 addresses are IPv6 only.
+    /// Listens on each of `addresses`; port 0 takes a free one. IPv6 addresses are IPv6 only, but
+    /// for UDP at all addresses, which serves IPv4 as well.
     ///
     /// # Errors
     ///
-    /// What the system reports, above all that a port is in use (`AddrInUse`) or not allowed.
+    /// [`ListenError`]: which address cannot be had, or that an alternate goes with none or
+    /// several.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime with I/O enabled.
-    pub fn bind(addresses: &[SocketAddr], config: StunServerConfig) -> io::Result<Self> {
-        let listeners: Vec<TcpListener> = addresses
-            .iter()
-            .map(|address| listen(&config.host, *address))
-            .collect::<io::Result<_>>()?;
-        let addresses: Vec<SocketAddr> = listeners
-            .iter()
-            .map(TcpListener::local_addr)
-            .collect::<io::Result<_>>()?;
-        let concrete = addresses.iter().map(SocketAddr::ip);
+    pub fn bind(addresses: &[SocketAddr], config: StunServerConfig) -> Result<Self, ListenError> {
+        let mut ports = Ports::bind(addresses, &config)?;
+        let concrete = ports.addresses.iter().map(SocketAddr::ip);
+        let datagram_limits =
+            DatagramLimits::new(config.datagrams_per_second, config.datagram_burst);
         let shared = Shared {
             limits: Mutex::new(Limits::new(&config)),
+            datagram_limits: Mutex::new(datagram_limits),
             counts: Counts::default(),
+            quads: std::mem::take(&mut ports.quads),
             addresses: concrete.filter(|ip| !ip.is_unspecified()).collect(),
             config,
         };
         Ok(Self {
-            listeners,
-            addresses,
+            ports,
             shared: Arc::new(shared),
         })
     }
 
-    /// Returns the addresses that it listens on, in the order of `bind`.
+    /// Returns the addresses that it listens on, in the order of `bind`, and those that alternates
+    /// add.
     #[must_use]
     pub fn local_addrs(&self) -> &[SocketAddr] {
-        &self.addresses
+        &self.ports.addresses
+    }
+
+    /// Returns what clients at an address are told to be the other one, if there is one.
+    #[must_use]
+    pub fn other_address(&self, address: SocketAddr) -> Option<SocketAddr> {
+        let quad = self.shared.quad_of(address)?;
+        Some(self.shared.config.known(quad.place(address)).other)
     }
 
     /// Returns what measures this server while it serves.
@@ -194,15 +236,20 @@ impl StunServer {
         StunMeter::new(Arc::clone(&self.shared))
     }
 
-    /// Serves until the future is dropped, which closes all listeners and connections.
+    /// Serves until the future is dropped, which closes all sockets and connections.
     ///
     /// Neither a client nor a failing accept ends it.
     pub async fn run(self) {
-        let mut listeners = JoinSet::new();
-        for listener in self.listeners {
-            listeners.spawn(accept::run(listener, Arc::clone(&self.shared)));
+        let mut sockets = JoinSet::new();
+        for listener in self.ports.listeners {
+            sockets.spawn(accept::run(listener, Arc::clone(&self.shared)));
         }
-        while listeners.join_next().await.is_some() {}
+        let datagrams: Arc<[_]> = self.ports.datagrams.into();
+        for index in 0..datagrams.len() {
+            let (datagrams, shared) = (Arc::clone(&datagrams), Arc::clone(&self.shared));
+            sockets.spawn(udp::run(index, datagrams, shared));
+        }
+        while sockets.join_next().await.is_some() {}
     }
 
     /// Serves in the background until the handle is dropped.
@@ -212,7 +259,7 @@ impl StunServer {
     /// Outside a tokio runtime.
     #[must_use = "dropping the handle ends the server"]
     pub fn spawn(self) -> StunServerHandle {
-        let addresses = self.addresses.clone();
+        let addresses = self.ports.addresses.clone();
         let shared = Arc::clone(&self.shared);
         let mut task = JoinSet::new();
         task.spawn(self.run());
@@ -245,7 +292,7 @@ impl StunServerHandle {
         self.shared.limits().connections()
     }
 
-    /// Closes all listeners and connections and waits until they are closed.
+    /// Closes all sockets and connections and waits until they are closed.
     ///
     /// # Cancel safety
     ///
@@ -253,14 +300,4 @@ impl StunServerHandle {
     pub async fn shutdown(mut self) {
         self.task.shutdown().await;
     }
-}
-
-/// Listens on a port that is not shared: a second server of the same user would take half of the
-/// connections unnoticed.
-fn listen(host: &Host, address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = host.tcp_socket(address, Sharing::Exclusive)?;
-    // The connections that it accepts inherit both.
-    socket.keep_alive(KEEP_ALIVE)?;
-    socket.limit_buffers(BUFFER)?;
-    socket.listen(BACKLOG)
 }

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     pin::Pin,
     task::{Context, Poll, Waker},
 };
@@ -21,6 +22,9 @@ const REQUEST: u16 = 0x0001;
 const SUCCESS: u16 = 0x0101;
 const ERROR: u16 = 0x0111;
 
+/// Two addresses of a server, with two ports.
+const ADDRESSES: [&str; 2] = ["198.51.100.1:3478", "198.51.100.2:3479"];
+
 /// What a server says to a request that holds what it must understand and does not (RFC 8489
 /// section 14.8).
 const UNKNOWN_ATTRIBUTE: u16 = 420;
@@ -28,7 +32,8 @@ const UNKNOWN_ATTRIBUTE: u16 = 420;
 /// Takes an input for what comes to a STUN server, and to a client, in pieces of some size.
 ///
 /// The messages do not depend on the pieces. Binding requests are answered and nothing else is,
-/// least of all an answer. A client understands what the server says.
+/// least of all an answer. A client understands what the server says. What has come as one datagram
+/// is answered from one of the server's addresses, to whoever has sent it, and shortly.
 pub fn stun(input: &[u8]) {
     let mut input = Input::new(input);
     let (piece, is_ipv6) = (usize::from(input.u8()).max(1), input.u8() % 2 == 1);
@@ -47,6 +52,28 @@ pub fn stun(input: &[u8]) {
     for message in messages {
         check(&message, remote);
     }
+    check_datagram(bytes, remote);
+}
+
+fn check_datagram(bytes: &[u8], remote: SocketAddr) {
+    let config = StunServerConfig::default();
+    let addresses = ADDRESSES.map(|it| it.parse().unwrap());
+    let Some(reply) = fuzzing::answer_datagram(bytes, remote, addresses, &config) else {
+        return;
+    };
+    assert_eq!(kind(bytes), REQUEST);
+    assert_eq!(
+        reply.bytes[4..HEADER],
+        bytes[4..HEADER],
+        "another transaction"
+    );
+    assert!(reply.bytes.len() <= 3 * bytes.len() + 3 * HEADER);
+    assert!(addresses.iter().any(|it| it.ip() == reply.from.ip()));
+    assert!(addresses.iter().any(|it| it.port() == reply.from.port()));
+    assert_eq!(reply.to.ip(), remote.ip());
+    assert!(reply.to.port() != 0);
+    let again = fuzzing::answer_datagram(&reply.bytes, remote, addresses, &config);
+    assert_eq!(again, None, "an answer is answered");
 }
 
 /// Cuts what has come as a whole into messages, and says why there are no more.
@@ -113,7 +140,7 @@ fn kind(message: &[u8]) -> u16 {
     u16::from_be_bytes([message[0], message[1]])
 }
 
-fn check(message: &[u8], remote: std::net::SocketAddr) {
+fn check(message: &[u8], remote: SocketAddr) {
     let mut config = StunServerConfig::default();
     config.software = Some("p2pconnect".to_owned());
     match fuzzing::answer(message, remote, &config, 1) {

@@ -1,17 +1,24 @@
 //! What the server answers to a message.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use p2pconnect_proto::ConnectBack;
 use stun_types::{
     attribute::{
-        AttributeType, ErrorCode, Fingerprint, Software, UnknownAttributes, XorMappedAddress,
+        AttributeType, ErrorCode, Fingerprint, RawAttribute, Software, UnknownAttributes,
+        XorMappedAddress,
     },
     message::{BINDING, Message, MessageClass, MessageWriteVec, StunParseError},
     prelude::{Attribute, AttributeStaticType, AttributeWrite, MessageWrite, MessageWriteExt},
 };
 
-use super::StunServerConfig;
+use super::{
+    StunServerConfig,
+    discovery::{Place, is_obeyed},
+};
 use crate::{
     binding::{asked_back, encode_backs, encode_token},
     own::{self, Kind},
@@ -22,7 +29,7 @@ use crate::{
 /// they mean nothing in a request without credentials (section 6.3: known but unexpected ones are
 /// ignored).
 const KNOWN: [AttributeType; 11] = [
-    AttributeType::new(0x0001), // MAPPED-ADDRESS
+    MAPPED_ADDRESS,
     AttributeType::new(0x0006), // USERNAME
     AttributeType::new(0x0008), // MESSAGE-INTEGRITY
     ErrorCode::TYPE,
@@ -34,6 +41,16 @@ const KNOWN: [AttributeType; 11] = [
     AttributeType::new(0x001E), // USERHASH
     XorMappedAddress::TYPE,
 ];
+
+/// Where the client was seen, in a form that some NATs rewrite (RFC 8489 section 14.1).
+const MAPPED_ADDRESS: AttributeType = AttributeType::new(0x0001);
+
+/// Where an answer leaves from, and where it would leave from if both IP address and port were to
+/// be changed: RESPONSE-ORIGIN and OTHER-ADDRESS (RFC 5780 section 7).
+const PLACE: [AttributeType; 2] = [AttributeType::new(0x802B), AttributeType::new(0x802C)];
+
+/// The same for clients of RFC 3489: SOURCE-ADDRESS and CHANGED-ADDRESS.
+const CLASSIC_PLACE: [AttributeType; 2] = [AttributeType::new(0x0004), AttributeType::new(0x0005)];
 
 /// The most attributes listed as unknown. All that RFC 8489 and 5780 define would fit; a request
 /// of nothing but unknown attributes shall not be answered at length.
@@ -54,6 +71,31 @@ pub(crate) enum Answer {
 pub(crate) struct Caller<'a> {
     pub(crate) remote: SocketAddr,
     pub(crate) backs: &'a [ConnectBack],
+    /// Where the answer leaves from, of a server that has four addresses.
+    pub(crate) place: Option<Place>,
+    pub(crate) manner: Manner,
+}
+
+impl Caller<'_> {
+    /// Tells whether the address that an answer leaves from, and the port that it goes to, can be
+    /// chosen.
+    const fn is_chosen(&self) -> bool {
+        match self.manner {
+            Manner::Stream => false,
+            Manner::Datagram | Manner::Classic => self.place.is_some(),
+        }
+    }
+}
+
+/// How a request has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// Over a connection.
+    Stream,
+    /// In a datagram.
+    Datagram,
+    /// In a datagram of RFC 3489.
+    Classic,
 }
 
 /// A message that is framed but makes no sense.
@@ -75,26 +117,33 @@ pub(crate) fn answer(
     config: &StunServerConfig,
     now: u64,
 ) -> Result<Answer, Unparsable> {
-    let request = match parse(request) {
+    Ok(match read(request)? {
+        Some(request) => Answer::Send(respond(&request, caller, config, now)),
+        None => Answer::Nothing,
+    })
+}
+
+/// Reads a message, and returns it if it is to be answered.
+pub(super) fn read(message: &[u8]) -> Result<Option<Message<'_>>, Unparsable> {
+    let request = match parse(message) {
         // It is framed well, so that what follows can still be read.
-        Err(StunParseError::FingerprintMismatch) => return Ok(Answer::Nothing),
+        Err(StunParseError::FingerprintMismatch) => return Ok(None),
         parsed => parsed?,
     };
     // A Binding indication is a keepalive; a response is a mistake, and so is a method that is
     // unknown here. None is answered (RFC 8489 section 6.3).
-    if !request.has_class(MessageClass::Request) || !request.has_method(BINDING) {
-        return Ok(Answer::Nothing);
-    }
-    Ok(Answer::Send(respond(&request, caller, config, now)))
+    let is_request = request.has_class(MessageClass::Request) && request.has_method(BINDING);
+    Ok(is_request.then_some(request))
 }
 
-fn respond(
+/// Answers a Binding request.
+pub(super) fn respond(
     request: &Message<'_>,
     caller: Caller<'_>,
     config: &StunServerConfig,
     now: u64,
 ) -> Vec<u8> {
-    let unknown = unknown_attributes(request);
+    let unknown = unknown_attributes(request, &caller);
     let mut response = if unknown.is_empty() {
         success(request, caller, config, now)
     } else {
@@ -119,15 +168,34 @@ fn success(
     config: &StunServerConfig,
     now: u64,
 ) -> MessageWriteVec {
-    let Caller { remote, backs } = caller;
+    let Caller { remote, backs, .. } = caller;
     let mut response = Message::builder_success(request, MessageWriteVec::new());
     let transaction = request.transaction_id();
-    if let (Some(witness), Some(commitment)) = (&config.witness, commitment(request)) {
-        witness.saw(commitment, remote);
+    if caller.manner != Manner::Classic {
+        add(&mut response, &XorMappedAddress::new(remote, transaction));
     }
-    add(&mut response, &XorMappedAddress::new(remote, transaction));
-    if let Some(token) = token(request, remote, config, now) {
-        own::add(&mut response, Kind::Token, &token);
+    if caller.manner == Manner::Classic || caller.place.is_some() {
+        add_address(&mut response, MAPPED_ADDRESS, remote);
+    }
+    if let Some(place) = caller.place {
+        let kinds = match caller.manner {
+            Manner::Classic => CLASSIC_PLACE,
+            Manner::Stream | Manner::Datagram => PLACE,
+        };
+        for (kind, address) in kinds.into_iter().zip([place.origin, place.other]) {
+            add_address(&mut response, kind, address);
+        }
+    }
+    // What a datagram says of its source proves nothing, and is no mapping of TCP.
+    if caller.manner == Manner::Stream
+        && let Some(commitment) = commitment(request)
+    {
+        if let Some(witness) = &config.witness {
+            witness.saw(commitment, remote);
+        }
+        if let Some(token) = token(&commitment, remote, config, now) {
+            own::add(&mut response, Kind::Token, &token);
+        }
     }
     if !backs.is_empty() {
         own::add(&mut response, Kind::ConnectedBack, &encode_backs(backs));
@@ -140,15 +208,14 @@ fn commitment(request: &Message<'_>) -> Option<[u8; 32]> {
 }
 
 fn token(
-    request: &Message<'_>,
+    commitment: &[u8; 32],
     remote: SocketAddr,
     config: &StunServerConfig,
     now: u64,
 ) -> Option<[u8; crate::binding::TOKEN_LENGTH]> {
     let key = config.token_key.as_ref()?;
-    let commitment = commitment(request)?;
     let expires_at = now.saturating_add(config.token_validity.as_secs());
-    let mac = key.mint(&commitment, remote, expires_at);
+    let mac = key.mint(commitment, remote, expires_at);
     Some(encode_token(expires_at, &mac))
 }
 
@@ -167,6 +234,16 @@ fn add(response: &mut MessageWriteVec, attribute: &dyn AttributeWrite) {
         .expect("a response without FINGERPRINT takes attributes, and a vector has room");
 }
 
+/// Adds an address as it is (RFC 8489 section 14.1).
+fn add_address(response: &mut MessageWriteVec, kind: AttributeType, address: SocketAddr) {
+    let (family, ip) = match address.ip() {
+        IpAddr::V4(ip) => (1, ip.octets().to_vec()),
+        IpAddr::V6(ip) => (2, ip.octets().to_vec()),
+    };
+    let value = [&[0, family], &address.port().to_be_bytes()[..], &ip].concat();
+    add(response, &RawAttribute::new(kind, &value));
+}
+
 fn software(text: &str) -> Option<Software> {
     let end = text
         .char_indices()
@@ -175,12 +252,18 @@ fn software(text: &str) -> Option<Software> {
     Software::new(&text[..end]).ok()
 }
 
-fn unknown_attributes(request: &Message<'_>) -> Vec<AttributeType> {
+/// Tells whether a request has nothing that is unknown here or cannot be obeyed.
+pub(super) fn is_understood(request: &Message<'_>, caller: &Caller<'_>) -> bool {
+    unknown_attributes(request, caller).is_empty()
+}
+
+fn unknown_attributes(request: &Message<'_>, caller: &Caller<'_>) -> Vec<AttributeType> {
     let mut unknown = Vec::new();
     for (_, attribute) in request.iter_attributes() {
         let kind = attribute.get_type();
         if kind.comprehension_required()
             && !KNOWN.contains(&kind)
+            && !is_obeyed(&attribute, caller.is_chosen())
             && !unknown.contains(&kind)
             && unknown.len() < MAX_UNKNOWN_LISTED
         {

@@ -12,8 +12,11 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{Shared, StunServerConfig};
 use network::Network;
+use rate::Rate;
 
+pub(super) mod datagrams;
 mod network;
+mod rate;
 
 /// Why a connection is not let in, or not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -49,10 +52,7 @@ pub(super) struct Limits {
     max_connections: usize,
     max_per_address: usize,
     max_backs: usize,
-    /// The time that one request costs in the long run.
-    cost: Duration,
-    /// How much of that time may be used up in advance.
-    burst: Duration,
+    rate: Rate,
     next: u64,
     connections: BTreeMap<u64, Connection>,
     networks: BTreeMap<Network, Usage>,
@@ -75,8 +75,7 @@ struct Usage {
     /// The connections, the quietest first.
     connections: BTreeSet<(Instant, u64)>,
     backs: usize,
-    /// When everything asked so far would be used up at the long-run rate (the theoretical
-    /// arrival time of the generic cell rate algorithm).
+    /// When everything asked so far would be used up at the long-run rate.
     paid_until: Instant,
 }
 
@@ -100,13 +99,11 @@ struct Admitted {
 
 impl Limits {
     pub(super) fn new(config: &StunServerConfig) -> Self {
-        let cost = Duration::from_secs(1) / config.requests_per_second.max(1);
         Self {
             max_connections: config.max_connections,
             max_per_address: config.max_connections_per_address,
             max_backs: config.max_connect_backs,
-            cost,
-            burst: cost * config.request_burst,
+            rate: Rate::new(config.requests_per_second, config.request_burst),
             next: 0,
             connections: BTreeMap::new(),
             networks: BTreeMap::new(),
@@ -182,21 +179,16 @@ impl Limits {
     /// Returns how long to hold back the answer to a request from `ip`.
     pub(super) fn charge(&mut self, ip: IpAddr, now: Instant) -> Result<Duration, Refusal> {
         let networks = Network::all_of(ip);
-        let (cost, burst) = (self.cost, self.burst);
-        let mut longest = Duration::ZERO;
-        for network in &networks {
-            let paid_until = self.usage(*network, now).paid_until.max(now);
-            let delay = (paid_until + cost / network.shares())
-                .saturating_duration_since(now)
-                .saturating_sub(burst);
-            longest = longest.max(delay);
-        }
+        let rate = self.rate;
+        let delays = networks
+            .iter()
+            .map(|it| rate.delay(self.usage(*it, now).paid_until, *it, now));
+        let longest = delays.max().unwrap_or_default();
         if longest > MAX_DELAY {
             return Err(Refusal::TooFast);
         }
         for network in networks {
-            let usage = self.usage(network, now);
-            usage.paid_until = usage.paid_until.max(now) + cost / network.shares();
+            rate.pay(&mut self.usage(network, now).paid_until, network, now);
         }
         Ok(longest)
     }

@@ -13,6 +13,9 @@ pub(super) struct Counts {
     pub(super) accepted: AtomicU64,
     pub(super) refused: AtomicU64,
     pub(super) requests: AtomicU64,
+    pub(super) datagrams: AtomicU64,
+    pub(super) foreign: AtomicU64,
+    pub(super) too_fast: AtomicU64,
 }
 
 impl Counts {
@@ -54,5 +57,23 @@ impl StunMeter {
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.shared.counts.requests.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many datagrams were answered so far.
+    #[must_use]
+    pub fn datagrams(&self) -> u64 {
+        self.shared.counts.datagrams.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many datagrams were no Binding request so far, and not answered.
+    #[must_use]
+    pub fn foreign(&self) -> u64 {
+        self.shared.counts.foreign.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many datagrams were not answered so far since their network asks too fast.
+    #[must_use]
+    pub fn too_fast(&self) -> u64 {
+        self.shared.counts.too_fast.load(Ordering::Relaxed)
     }
 }

@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use p2pconnect_host::TcpStream;
-use p2pconnect_proto::ConnectBack;
+use p2pconnect_proto::{ConnectBack, portable};
 use tokio::{
     io::AsyncWriteExt,
     sync::oneshot,
@@ -13,8 +13,9 @@ use tracing::debug;
 
 use super::{
     Shared,
-    answer::{Answer, Caller, Unparsable, answer, wants_back},
+    answer::{Answer, Caller, Manner, Unparsable, answer, wants_back},
     connect_back::connect_back,
+    discovery::Place,
     limits::{BackSlot, Refusal, Slot},
     meter::Counts,
 };
@@ -159,6 +160,8 @@ impl Connection {
         let caller = Caller {
             remote: self.remote,
             backs: &backs,
+            place: self.place(),
+            manner: Manner::Stream,
         };
         match answer(message, caller, &self.shared.config, now)? {
             Answer::Nothing => Ok(()),
@@ -169,6 +172,13 @@ impl Connection {
                     .map_err(|_| End::Unread)??)
             }
         }
+    }
+
+    /// Returns what answers say of the server, if it has four addresses.
+    fn place(&self) -> Option<Place> {
+        let local = portable(self.local?);
+        let quad = self.shared.quad_of(local)?;
+        Some(self.shared.config.known(quad.place(local)))
     }
 
     /// Connects to where the client was seen, if a message asks for that and not too many others

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
-use std::net::Ipv4Addr;
+use std::{io, net::Ipv4Addr};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -71,9 +71,9 @@ async fn pipelined_and_split_requests_are_answered_in_order() {
 /// By default the system would keep 64 KiB and more.
 #[tokio::test]
 async fn little_is_kept_of_what_is_not_read() {
-    let listener = listen(&Host::default(), any_port()).unwrap();
+    let listener = ports::listen(&Host::default(), any_port()).unwrap();
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.set_send_buffer_size(BUFFER).unwrap();
+    socket.set_send_buffer_size(ports::BUFFER).unwrap();
     let connecting = socket.connect(listener.local_addr().unwrap());
     let client = connecting.await.unwrap();
     let mut kept = 0;
@@ -313,7 +313,8 @@ async fn one_server_serves_both_address_families() {
 async fn a_second_server_on_the_same_port_is_an_error() {
     let (_server, address) = start(StunServerConfig::default());
     let error = StunServer::bind(&[address], StunServerConfig::default()).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    assert_eq!(error.source.kind(), io::ErrorKind::AddrInUse);
+    assert_eq!((error.address, error.transport), (address, "TCP"));
 }
 
 fn free_port() -> SocketAddr {
@@ -371,7 +372,12 @@ async fn connected_back(answers: &[Option<BackOutcome>]) -> Option<Vec<BackOutco
             let from = BackFrom::OtherPort;
             let back = outcome.map(|outcome| ConnectBack { from, outcome });
             let backs = back.as_slice();
-            let caller = answer::Caller { remote, backs };
+            let caller = answer::Caller {
+                remote,
+                backs,
+                place: None,
+                manner: answer::Manner::Stream,
+            };
             let config = StunServerConfig::default();
             let Ok(answer::Answer::Send(bytes)) = answer::answer(&message, caller, &config, 0)
             else {
@@ -422,4 +428,103 @@ async fn a_server_that_does_not_connect_back_answers_without() {
     let asking = connect_back(&host, local, address, LONG, |mapped| seen = Some(mapped));
     let answer = asking.await.unwrap();
     assert_eq!((seen, answer), (Some(local), None));
+}
+
+/// Sends a request by UDP, and returns who answers and what they say.
+async fn asked_by_udp(server: SocketAddr, attributes: &[u8]) -> (SocketAddr, Vec<u8>) {
+    let socket = tokio::net::UdpSocket::bind(any_port()).await.unwrap();
+    let mut request = b"\x00\x01\x00\x00\x21\x12\xa4\x42abcdefghijkl".to_vec();
+    request[3] = attributes.len().try_into().unwrap();
+    request.extend(attributes);
+    socket.send_to(&request, server).await.unwrap();
+    let mut answer = vec![0; 200];
+    let received = timeout(LONG, socket.recv_from(&mut answer)).await.unwrap();
+    let (len, from) = received.unwrap();
+    answer.truncate(len);
+    let response = binding::response(&answer, None).unwrap().unwrap();
+    let mapped = response.result.unwrap().mapped;
+    assert_eq!(mapped, socket.local_addr().unwrap());
+    (from, answer)
+}
+
+fn at_two(transports: StunTransports) -> StunServerConfig {
+    StunServerConfig {
+        transports,
+        alternates: vec![([127, 0, 0, 2], 0).into()],
+        ..StunServerConfig::default()
+    }
+}
+
+#[tokio::test]
+async fn a_datagram_is_answered_from_where_the_client_wishes() {
+    let any = [any_port()];
+    let server = StunServer::bind(&any, at_two(StunTransports::Both)).unwrap();
+    let (meter, address) = (server.meter(), server.local_addrs()[0]);
+    let server = server.spawn();
+    let [one, second, third, other] = *server.local_addrs() else {
+        panic!("{:?}", server.local_addrs());
+    };
+    assert_eq!(one, address);
+    for (flags, expected) in [(0, one), (2, second), (4, third), (6, other)] {
+        let (from, _) = asked_by_udp(one, &[0, 3, 0, 4, 0, 0, 0, flags]).await;
+        assert_eq!(from, expected);
+    }
+    assert_eq!(asked_by_udp(other, &[]).await.0, other);
+    assert_eq!((meter.datagrams(), meter.requests()), (5, 0));
+    // And all four take connections.
+    for address in server.local_addrs() {
+        let seen = query(&Host::default(), any_port(), *address, LONG).await;
+        assert!(seen.is_ok());
+    }
+    assert_eq!((meter.accepted(), meter.requests()), (4, 4));
+}
+
+#[tokio::test]
+async fn a_server_at_all_addresses_answers_datagrams_from_the_one_that_was_asked() {
+    let all = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 0));
+    let config = StunServerConfig {
+        transports: StunTransports::Udp,
+        ..StunServerConfig::default()
+    };
+    let server = StunServer::bind(&[all], config).unwrap().spawn();
+    let asked = SocketAddr::from(([127, 0, 0, 5], server.local_addrs()[0].port()));
+    assert_eq!(asked_by_udp(asked, &[]).await.0, asked);
+}
+
+#[tokio::test]
+async fn datagrams_that_come_too_fast_are_not_answered() {
+    let config = StunServerConfig {
+        transports: StunTransports::Udp,
+        datagrams_per_second: 1,
+        datagram_burst: 3,
+        ..StunServerConfig::default()
+    };
+    let server = StunServer::bind(&[any_port()], config).unwrap();
+    let (meter, address) = (server.meter(), server.local_addrs()[0]);
+    let _server = server.spawn();
+    for _ in 0..3 {
+        asked_by_udp(address, &[]).await;
+    }
+    let socket = tokio::net::UdpSocket::bind(any_port()).await.unwrap();
+    let (_, request) = binding::request(None);
+    socket.send_to(&request, address).await.unwrap();
+    socket.send_to(b"no request", address).await.unwrap();
+    while meter.foreign() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((meter.datagrams(), meter.too_fast()), (3, 1));
+}
+
+#[tokio::test]
+async fn an_alternate_goes_with_one_address_of_its_family() {
+    let second = SocketAddr::from(([127, 0, 0, 3], 0));
+    let v6 = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 0));
+    for addresses in [
+        &[any_port(), second][..],
+        &[v6],
+        &[(Ipv4Addr::UNSPECIFIED, 0).into()],
+    ] {
+        let error = StunServer::bind(addresses, at_two(StunTransports::Both)).unwrap_err();
+        assert_eq!(error.source.kind(), io::ErrorKind::InvalidInput);
+    }
 }

@@ -22,6 +22,8 @@ fn caller() -> Caller<'static> {
     Caller {
         remote: remote(),
         backs: &[],
+        place: None,
+        manner: Manner::Stream,
     }
 }
 
