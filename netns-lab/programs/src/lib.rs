@@ -81,8 +81,10 @@ struct Shared {
 struct State {
     world: World,
     waiting: BTreeMap<SocketId, Waiting>,
-    /// The ports that sockets are bound to which neither listen nor are connected yet.
+    /// The ports that sockets are bound to which neither listen nor are connected.
     bound: BTreeMap<HostPort, Vec<Bindings>>,
+    /// How many of these connect, for which the world has a socket as well.
+    connecting: BTreeMap<HostId, usize>,
     /// The addresses of names, for all hosts.
     names: BTreeMap<String, Vec<IpAddr>>,
     /// Names that programs of a host hold, or have held.
@@ -130,6 +132,7 @@ impl Programs {
                 world,
                 waiting: BTreeMap::new(),
                 bound: BTreeMap::new(),
+                connecting: BTreeMap::new(),
                 names: BTreeMap::new(),
                 held: BTreeMap::new(),
                 ahead: BTreeMap::new(),
@@ -181,7 +184,8 @@ impl Programs {
             let of_host = state.bound.iter().filter(|((at, _), _)| *at == host);
             let bound = of_host.flat_map(|(_, all)| all.iter().map(|it| it.count));
             let bound: usize = bound.sum();
-            bound + state.world.open_sockets(host)
+            let connecting = state.connecting.get(&host).copied().unwrap_or_default();
+            bound - connecting + state.world.open_sockets(host)
         })
     }
 
@@ -338,6 +342,29 @@ mod tests {
     use netns_lab::{LinkSpec, virtual_time::Uplink};
 
     use super::*;
+
+    #[test]
+    fn a_socket_that_connects_counts_once() {
+        let own = IpAddr::from([203, 0, 113, 1]);
+        let mut world = World::new(1);
+        let uplink = Uplink::core(LinkSpec::default());
+        let id = world.add_host("a", &[own], uplink);
+        let id = id.expect("the address is free");
+        virtual_runtime(1).block_on(async {
+            let programs = Programs::new(world, 1);
+            let host = programs.host("a", 0);
+            let socket = host.tcp_socket((own, 80).into(), Sharing::Shared);
+            let socket = socket.expect("nobody is there");
+            assert_eq!(programs.open_sockets(id), 1);
+            let connecting = socket.connect(([203, 0, 113, 2], 80).into());
+            let mut connecting = Box::pin(connecting);
+            let ended = tokio::time::timeout(Duration::from_millis(1), &mut connecting).await;
+            assert!(ended.is_err(), "nobody answers: {ended:?}");
+            assert_eq!(programs.open_sockets(id), 1);
+            drop(connecting);
+            assert_eq!(programs.open_sockets(id), 0);
+        });
+    }
 
     #[test]
     fn a_port_is_bound_at_one_address_and_free_at_another() {

@@ -21,6 +21,8 @@ pub(super) struct Bound {
     local: SocketAddr,
     sharing: Sharing,
     options: Mutex<TcpOptions>,
+    /// Whether the world has a socket in its place, which connects.
+    connects: bool,
 }
 
 /// Binds a socket.
@@ -48,6 +50,7 @@ pub(super) fn bind(
         local,
         sharing,
         options: Mutex::default(),
+        connects: false,
     })
 }
 
@@ -60,7 +63,12 @@ impl Bound {
 impl Drop for Bound {
     fn drop(&mut self) {
         let (host, local) = (self.host, self.local);
-        self.shared.call(|state| state.unbind(host, local));
+        self.shared.call(|state| {
+            state.unbind(host, local);
+            if self.connects {
+                *state.connecting.entry(host).or_default() -= 1;
+            }
+        });
     }
 }
 
@@ -131,8 +139,11 @@ impl Attempt {
         let options = *self.bound.options();
         let socket = self.bound.shared.call_of_program(|state| {
             let connecting = state.world.connect_with(host, local, self.remote, options);
-            connecting.map_err(system)
+            let socket = connecting.map_err(system)?;
+            *state.connecting.entry(host).or_default() += 1;
+            Ok::<_, io::Error>(socket)
         })?;
+        self.bound.connects = true;
         self.socket = Some(socket);
         Ok(socket)
     }
