@@ -156,6 +156,33 @@ async fn settings_are_read_again_on_a_hang_up_and_what_waits_is_said() {
     first.close().await;
 }
 
+#[tokio::test]
+async fn what_is_logged_changes_on_a_hang_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = "[log]\nlevel = \"off\"";
+    let mut server = Operated::start(directory.path(), settings, &[]).await;
+    let key = SecretKey::generate().unwrap();
+    server.bind(&key).await.unwrap().close().await;
+    let settings = "[log]\nlevel = \"debug\"\nformat = \"json\"";
+    server.reload_with("serve.toml", settings).await;
+    let told = ["log.format", "takes effect when this is started anew"];
+    server.log.wait_for(&told).await;
+    server.log.wait_for(&["the settings are reloaded"]).await;
+    let is_told = |it: &String| it.contains(&key.peer_id().to_string());
+    assert!(
+        !server.log.read.iter().any(is_told),
+        "{:?}",
+        server.log.read
+    );
+    let other = SecretKey::generate().unwrap();
+    server.bind(&other).await.unwrap();
+    let peer = other.peer_id().to_string();
+    server
+        .log
+        .wait_for(&["client connected", "127.0.0.1", &peer])
+        .await;
+}
+
 /// Returns the answer to a request for a page.
 async fn page(at: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(at).await.unwrap();

@@ -56,8 +56,10 @@ impl Reload {
                 return error!(%reason, "nothing is reloaded, and everything stays as it was");
             }
         };
+        // What is said of the changes is by the new level already.
+        let selects = self.logging.set(&read.settings.log.selection());
         let changed = self.take_over(&read.all);
-        if !self.logging.set(&read.settings.log.selection()) {
+        if !selects {
             info!("what is logged is as RUST_LOG has it, whatever the settings say");
         }
         self.running.settings.limits = read.settings.limits;
