@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
+mod client_of_coturn;
 mod client_with_coturn;
 mod coturn;
 mod server_with_raw_bytes;

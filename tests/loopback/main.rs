@@ -15,6 +15,7 @@
 //! - `forwarding`: streams that are carried to a service, which may not be there
 //! - `shortages`: a machine that lacks something
 //! - `stdio`: the command where somebody has made its files non-blocking
+//! - `stun_server`: `stun-server`, what it is told and how it ends
 //! - `journal`: what `serve` says of peers
 //! - `busy`: an endpoint that accepts nobody for a while
 //! - `many`: hundreds of peers of one endpoint at once
@@ -56,6 +57,7 @@ mod shortages;
 mod signals;
 mod stalled;
 mod stdio;
+mod stun_server;
 mod terminal;
 mod unreachable;
 mod world;

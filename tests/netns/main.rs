@@ -27,6 +27,7 @@
 //! - `readme`: what README tells people to type for ssh through two NATs
 //! - `same_nat`: peers behind the same NAT
 //! - `weapon`: what a coordinator that lies makes a listener send to others
+//! - `stun_server`: what clients of others find out about their NAT from `stun-server`
 //! - `statuses`: what goes wrong ends with the right exit status, in time, and disturbs nobody
 
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
@@ -54,6 +55,7 @@ mod predicted;
 mod readme;
 mod same_nat;
 mod statuses;
+mod stun_server;
 mod together;
 mod upnp;
 mod ways;

@@ -9,6 +9,7 @@ mod key;
 mod listen;
 mod peer;
 mod serve;
+mod stun_server;
 mod target;
 mod time;
 mod tips;
@@ -25,6 +26,7 @@ pub(crate) use self::{
     key::{Key, KeyFile},
     listen::Listen,
     serve::{Given, Serve, listen_address},
+    stun_server::{Alternate, StunServer},
     target::Target,
 };
 use crate::{
@@ -60,6 +62,13 @@ Exit status:
   2  wrong usage, or a setting, an address or a key file that cannot be used
   141  whoever reads stdout has closed it before the addresses were there";
 
+const STATUSES_OF_STUN_SERVER: &str = "\
+Exit status:
+  0  told to end, by Ctrl-C, SIGTERM or a hang-up
+  1  this machine failed
+  2  wrong usage, or an address that cannot be used
+  141  whoever reads stdout has closed it before the addresses were there";
+
 /// Connects two machines behind different NATs by a direct, authenticated TCP stream.
 #[derive(Debug, Parser)]
 #[command(name = "p2pconnect", version, after_help = STATUSES, max_term_width = 100)]
@@ -78,6 +87,13 @@ pub(crate) enum Command {
     /// bounded. RUST_LOG selects more or less of it, and `off` nothing.
     #[command(after_help = STATUSES_OF_SERVE)]
     Serve(Serve),
+    /// Run a STUN server alone, for clients of any kind
+    ///
+    /// It answers Binding requests (RFC 8489), also those of RFC 3489, over UDP and TCP. With a
+    /// second address of the machine clients find out how their NAT behaves (RFC 5780). Nobody is
+    /// asked who they are; answers are bounded by network, and not much longer than requests.
+    #[command(after_help = STATUSES_OF_STUN_SERVER)]
+    StunServer(StunServer),
     /// Wait for peers that dial this machine; unless they are forwarded, the first one's stream is
     /// stdin and stdout
     #[command(after_help = STATUSES)]

@@ -7,3 +7,4 @@ pub(crate) mod id;
 pub(crate) mod listen;
 mod prepared;
 pub(crate) mod serve;
+pub(crate) mod stun_server;

@@ -46,7 +46,12 @@ pub fn main() -> ExitCode {
 fn run(command: Command, started: Instant) -> Exit {
     // What a server logs is a setting.
     if !matches!(command, Command::Serve(_)) {
-        Logging::start("off", Format::Text);
+        // A service is read by its operator.
+        let usual = match matches!(command, Command::StunServer(_)) {
+            true => "error,p2pconnect_stun=warn",
+            false => "off",
+        };
+        Logging::start(usual, Format::Text);
     }
     if let Err(error) = p2pconnect::raise_file_limit() {
         tracing::debug!(%error, "the limit of open files stays");
@@ -56,6 +61,10 @@ fn run(command: Command, started: Instant) -> Exit {
         #[cfg(feature = "demo")]
         Command::Demo(options) => cmd::demo::run(&options),
         Command::Serve(options) => cmd::serve::run(&options),
+        Command::StunServer(options) => {
+            let served = runtime::block_on(cmd::stun_server::run(options));
+            served.unwrap_or_else(|error| Exit::failure(&error))
+        }
         Command::Listen(options) => {
             let reporter = options.endpoint.output.reporter(started);
             let listened = runtime::block_on(cmd::listen::run(options, &reporter));

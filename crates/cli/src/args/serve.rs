@@ -112,7 +112,7 @@ impl Serve {
 }
 
 /// Reads a user, who is looked up later.
-fn user(text: &str) -> Result<String, String> {
+pub(super) fn user(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("write a name or a number, such as nobody, or leave --user out".to_owned()),
         user => Ok(user.to_owned()),

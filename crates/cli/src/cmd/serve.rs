@@ -1,12 +1,12 @@
 //! The subcommand `serve`: runs a coordinator and a STUN server.
 
-mod addresses;
+pub(super) mod addresses;
 mod allowed;
 mod check;
 mod http;
 mod metrics;
 mod reload;
-mod resources;
+pub(super) mod resources;
 mod service_manager;
 mod settings;
 
@@ -229,7 +229,7 @@ fn bind_metrics(address: SocketAddr) -> anyhow::Result<Metrics> {
 }
 
 /// Says where nothing can listen, and what to do about it.
-fn not_listening(error: io::Error, failed: &str, option: &str) -> anyhow::Error {
+pub(super) fn not_listening(error: io::Error, failed: &str, option: &str) -> anyhow::Error {
     let advice = match error.kind() {
         io::ErrorKind::AddrInUse => format!("; name another with {option}, or end what has it"),
         io::ErrorKind::PermissionDenied => {

@@ -37,12 +37,8 @@ impl Addresses {
         };
         let stun = addresses.stun.iter().map(|it| ("--stun", it));
         for (option, address) in [("--listen", &addresses.listen)].into_iter().chain(stun) {
-            let why = match address {
-                _ if is_elsewhere(*address) => "this machine has no such address",
-                _ if is_broadcast(*address) => {
-                    "it is the broadcast address of a network, where no peer can reach this machine"
-                }
-                _ => continue,
+            let Some(why) = why_not(*address) else {
+                continue;
             };
             bail!(
                 "{address} cannot be listened on: {why}; name a port alone, {option} {}, to listen on all addresses, \
@@ -98,9 +94,20 @@ impl Addresses {
 
 /// Tells whether sockets of IPv6 can be had. A machine that has no file left for one may have IPv6
 /// all the same.
-fn has_ipv6() -> bool {
+pub(crate) fn has_ipv6() -> bool {
     let tells_otherwise = |error: io::Error| Shortage::of(&error).is_none();
     !UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_err_and(tells_otherwise)
+}
+
+/// Returns why an address cannot be listened on, if it is none of this machine's own.
+pub(crate) fn why_not(address: SocketAddr) -> Option<&'static str> {
+    if is_elsewhere(address) {
+        Some("this machine has no such address")
+    } else if is_broadcast(address) {
+        Some("it is the broadcast address of a network, where no peer can reach this machine")
+    } else {
+        None
+    }
 }
 
 /// Tells whether an address is none of this machine's: some router's or cloud's in front of it,

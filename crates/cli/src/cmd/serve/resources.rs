@@ -32,30 +32,37 @@ pub(super) fn of_service(usual: ServiceLimits, bytes: u64) -> ServiceLimits {
     limits
 }
 
-/// Returns how each STUN server is set up with the files and the memory that there are.
-pub(super) fn of_stun(mut config: StunServerConfig, memory: u64) -> StunServerConfig {
-    share_files(
-        &mut config,
-        p2pconnect::raise_file_limit().unwrap_or(FEWEST_FILES),
-    );
-    share_memory(&mut config, memory);
+/// Returns how each STUN server is set up with the files and the memory that there are. Of the
+/// memory STUN takes a quarter of what clients may take, which is as many connections as the
+/// clients of the coordinator hold.
+pub(super) fn of_stun(config: StunServerConfig, memory: u64) -> StunServerConfig {
+    within(config, memory_for_clients(memory) / 4, STUN_SERVERS)
+}
+
+/// Returns how a STUN server without a coordinator is set up, which may take all that clients may.
+pub(crate) fn of_stun_alone(config: StunServerConfig, memory: u64) -> StunServerConfig {
+    within(config, memory_for_clients(memory), 1)
+}
+
+/// Sets each of so many STUN servers up, which have so much memory together.
+fn within(mut config: StunServerConfig, memory: u64, servers: usize) -> StunServerConfig {
+    let files = p2pconnect::raise_file_limit().unwrap_or(FEWEST_FILES);
+    share_files(&mut config, files, servers);
+    share_memory(&mut config, memory, servers);
     config
 }
 
-/// Bounds what STUN takes of the memory that the process may have to a quarter of what clients may
-/// take, which is as many connections as the clients of the coordinator hold.
-fn share_memory(config: &mut StunServerConfig, bytes: u64) {
-    let all = memory_for_clients(bytes) / 4 / BYTES_PER_CONNECTION;
-    let all = usize::try_from(all).unwrap_or(usize::MAX);
-    config.max_connections = config.max_connections.min((all / STUN_SERVERS).max(1));
+fn share_memory(config: &mut StunServerConfig, bytes: u64, servers: usize) {
+    let all = usize::try_from(bytes / BYTES_PER_CONNECTION).unwrap_or(usize::MAX);
+    config.max_connections = config.max_connections.min((all / servers).max(1));
 }
 
 /// Bounds what STUN takes of the open files that the process may have, so that QUIC, and what the
 /// runtime needs, always find some.
-fn share_files(config: &mut StunServerConfig, files: u64) {
+fn share_files(config: &mut StunServerConfig, files: u64, servers: usize) {
     let files = usize::try_from(files).unwrap_or(usize::MAX);
     let kept = FILES_KEPT.min(files / 2);
-    let each = (files - kept) / STUN_SERVERS;
+    let each = (files - kept) / servers;
     // A connection back takes two, from two addresses of the server.
     config.max_connect_backs = config.max_connect_backs.min(each / 8);
     let for_backs = 2 * config.max_connect_backs;
@@ -71,7 +78,7 @@ mod tests {
         for mib in [0, 32, 64, 128, 512, 1 << 20] {
             let bytes = mib << 20;
             let mut config = StunServerConfig::default();
-            share_memory(&mut config, bytes);
+            share_memory(&mut config, memory_for_clients(bytes) / 4, STUN_SERVERS);
             let taken = (config.max_connections * STUN_SERVERS) as u64 * BYTES_PER_CONNECTION;
             assert!(taken <= (bytes / 4).max(15 << 10), "{mib} MiB: {taken}");
             // A client has two punch ports.
@@ -84,7 +91,7 @@ mod tests {
             );
         }
         let mut config = StunServerConfig::default();
-        share_memory(&mut config, u64::MAX);
+        share_memory(&mut config, u64::MAX, STUN_SERVERS);
         assert_eq!(config.max_connections, 40_960);
     }
 
@@ -92,13 +99,13 @@ mod tests {
     fn stun_leaves_files_for_quic() {
         for files in [0, 20, 1024, 4096, 20_000, 1 << 20, u64::MAX] {
             let mut config = StunServerConfig::default();
-            share_files(&mut config, files);
+            share_files(&mut config, files, STUN_SERVERS);
             let each = config.max_connections + 2 * config.max_connect_backs;
             let kept = files.saturating_sub(3 * each as u64);
             assert!(kept >= (files / 2).min(128), "{files}: {kept} kept");
         }
         let mut config = StunServerConfig::default();
-        share_files(&mut config, u64::MAX);
+        share_files(&mut config, u64::MAX, STUN_SERVERS);
         assert_eq!(config.max_connections, 40_960);
     }
 }
