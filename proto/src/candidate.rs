@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 
-use bincode::{Decode, Encode};
-
-use crate::{AddressScope, ReflexiveToken, portable};
+use crate::{
+    AddressScope, ReflexiveToken,
+    codec::wire::{fields, numbers},
+    portable,
+};
 
 /// What an address of a peer is, in the order of preference (RFC 8445 section 5.1.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CandidateKind {
     /// An address of one of the peer's own interfaces.
     Host,
@@ -27,14 +29,16 @@ pub enum CandidateKind {
     /// An address learnt from a connection that the peer made to us. Never sent.
     PeerReflexive,
 }
+numbers!(CandidateKind { 0 Host, 1 ServerReflexive, 2 Mapped, 3 Predicted, 4 PeerReflexive });
 
 /// Which of its punch ports a peer connects from.
 ///
 /// An endpoint binds several ports, each with a mapping of its own, because some NATs spoil a
 /// pair of ports for minutes when an attempt between them fails. Two candidates with the same
 /// punch port share a base port (RFC 8445 section 4, "base").
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PunchPort(pub u8);
+fields!(PunchPort { 0 });
 
 impl PunchPort {
     /// The port that is tried first.
@@ -53,7 +57,7 @@ impl PunchPort {
 }
 
 /// An address at which a peer may be reached over TCP.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Candidate {
     /// What the address is.
     pub kind: CandidateKind,
@@ -64,6 +68,7 @@ pub struct Candidate {
     /// The STUN server's word that this peer was seen at this address.
     pub token: Option<ReflexiveToken>,
 }
+fields!(sized Candidate { kind, address, punch_port, token });
 
 impl Candidate {
     /// Returns a host candidate.

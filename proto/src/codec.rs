@@ -1,58 +1,37 @@
-//! Messages as bytes: a four-byte length, a version byte, and the message in bincode.
+//! Messages as bytes: a four-byte length and the message.
 //!
-//! This is the only module that names bincode, so that another implementation of the same bytes
-//! can take its place. Decoding is bounded twice: the frame's length is checked before anything is
-//! read, and bincode itself counts what it would allocate against the same limit.
+//! Decoding is bounded: the frame's length is checked before anything is read, and each list has a
+//! number of items that are kept of it at most.
 
-use bincode::{
-    Decode, Encode,
-    config::{BigEndian, Configuration, Fixint, Limit},
-    error::{DecodeError as BincodeDecodeError, EncodeError as BincodeEncodeError},
-};
+pub(crate) mod wire;
 
-/// The version of the message encoding, the first byte of every frame's body.
-pub const VERSION: u8 = 1;
+pub use wire::Wire;
 
-/// The longest body of a frame in bytes, version byte included.
+/// The longest body of a frame in bytes, which is one message.
 ///
-/// The largest honest message is a registration with a full list of allowed peers, 34 KiB.
+/// The largest honest message is a registration with a full list of allowed peers, 35 KiB.
 pub const MAX_BODY: usize = 64 * 1024;
 
-/// The most memory in bytes that decoding one body takes, whatever it holds.
-///
-/// Room for one list's items is taken before they are read, as far as [`MAX_BODY`] goes; a
-/// message has only one whose items take more memory than they have bytes.
+/// The most memory in bytes that decoding one body takes, whatever it holds: that of its bytes, and
+/// as much again for the items of lists that take more memory than they have bytes.
 pub const MAX_DECODED: usize = 2 * MAX_BODY;
 
 /// The length of a frame's header in bytes.
 pub const HEADER_LEN: usize = 4;
-
-const CONFIG: Configuration<BigEndian, Fixint, Limit<MAX_BODY>> = bincode::config::standard()
-    .with_big_endian()
-    .with_fixed_int_encoding()
-    .with_limit::<MAX_BODY>();
-
-/// What can travel in a frame: every type in [`message`](crate::message).
-///
-/// Its only use is to spare callers the name of the encoding library.
-pub trait Message: Encode + Decode<()> {}
-
-impl<T: Encode + Decode<()>> Message for T {}
 
 /// Encodes a message as a whole frame, header included.
 ///
 /// # Errors
 ///
 /// [`EncodeError::TooLong`] when the body would exceed [`MAX_BODY`].
-pub fn encode<M: Message>(message: &M) -> Result<Vec<u8>, EncodeError> {
+pub fn encode<M: Wire>(message: &M) -> Result<Vec<u8>, EncodeError> {
     let mut frame = vec![0; HEADER_LEN];
-    frame.push(VERSION);
-    let written = bincode::encode_into_std_write(message, &mut frame, CONFIG)?;
-    let body = written + 1;
-    if body > MAX_BODY {
+    message.write(&mut frame);
+    let length = frame.len() - HEADER_LEN;
+    if length > MAX_BODY {
         return Err(EncodeError::TooLong);
     }
-    let length = u32::try_from(body).map_err(|_| EncodeError::TooLong)?;
+    let length = u32::try_from(length).map_err(|_| EncodeError::TooLong)?;
     frame[..HEADER_LEN].copy_from_slice(&length.to_be_bytes());
     Ok(frame)
 }
@@ -76,21 +55,19 @@ pub const fn body_len(header: [u8; HEADER_LEN]) -> Result<usize, DecodeError> {
 /// # Errors
 ///
 /// Any [`DecodeError`]; the bytes are somebody else's fault.
-pub fn decode<M: Message>(body: &[u8]) -> Result<M, DecodeError> {
-    let (&version, rest) = body.split_first().ok_or(DecodeError::Empty)?;
+pub fn decode<M: Wire>(body: &[u8]) -> Result<M, DecodeError> {
+    if body.is_empty() {
+        return Err(DecodeError::Empty);
+    }
     if body.len() > MAX_BODY {
         return Err(DecodeError::TooLong { length: body.len() });
     }
-    if version != VERSION {
-        return Err(DecodeError::Version { found: version });
+    let mut rest = body;
+    let message = M::read(&mut rest).ok_or(DecodeError::Malformed)?;
+    match rest.len() {
+        0 => Ok(message),
+        count => Err(DecodeError::TrailingBytes { count }),
     }
-    let (message, consumed) = bincode::decode_from_slice(rest, CONFIG)?;
-    if consumed != rest.len() {
-        return Err(DecodeError::TrailingBytes {
-            count: rest.len() - consumed,
-        });
-    }
-    Ok(message)
 }
 
 /// Why a message cannot be sent.
@@ -100,13 +77,6 @@ pub enum EncodeError {
     /// The message does not fit a frame.
     #[error("the message is longer than {MAX_BODY} bytes")]
     TooLong,
-}
-
-impl From<BincodeEncodeError> for EncodeError {
-    fn from(_: BincodeEncodeError) -> Self {
-        // The message types hold no map, cell or borrowed lock: size is all that can go wrong.
-        Self::TooLong
-    }
 }
 
 /// Why received bytes are not a message.
@@ -131,16 +101,4 @@ pub enum DecodeError {
         /// How many bytes too many.
         count: usize,
     },
-    /// The other side speaks another version.
-    #[error("the message has version {found}, this side speaks version {VERSION}")]
-    Version {
-        /// The version byte received.
-        found: u8,
-    },
-}
-
-impl From<BincodeDecodeError> for DecodeError {
-    fn from(_: BincodeDecodeError) -> Self {
-        Self::Malformed
-    }
 }

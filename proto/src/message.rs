@@ -3,13 +3,20 @@
 //! A peer opens a bidirectional stream for each [`Request`] and reads one [`Response`] from it.
 //! The coordinator opens a unidirectional stream for each [`Notice`].
 
-mod decode;
+mod extension;
+mod refusal;
 
 use std::net::SocketAddr;
 
-use bincode::{Decode, Encode};
+use crate::{
+    Candidate, NatReport, PeerId, PunchPort, Role, SessionToken,
+    codec::wire::{Wire, fields, kinds, read_list, read_sized, write_list, write_sized},
+};
 
-use crate::{Candidate, NatReport, PeerId, PunchPort, Role, SessionToken};
+pub use extension::{
+    Extension, Extensions, MAX_EXTENSION_BYTES, MAX_EXTENSIONS, MAX_PEER_EXTENSIONS,
+};
+pub use refusal::{Refusal, RefusalReason, Unsupported};
 
 /// The most candidates that a peer may register or send with a dial.
 ///
@@ -22,6 +29,13 @@ pub const MAX_ALLOWED_PEERS: usize = 1024;
 
 /// The most STUN servers that a coordinator announces.
 pub const MAX_STUN_SERVERS: usize = 8;
+
+/// The most items that are kept of a list in what a coordinator says. What makes no sense is left
+/// out afterwards, and the limits are for what is left then.
+const MAX_TOLD: usize = 512;
+
+/// The most features that a coordinator names.
+pub const MAX_FEATURES: usize = 64;
 
 /// The most bytes of a handshake that a coordinator passes on from one side of an introduction to
 /// the other.
@@ -39,7 +53,7 @@ pub const MAX_CLAIMS: usize = 4;
 pub const MAX_SILENT_MS: u32 = 30_000;
 
 /// What a peer asks of its coordinator.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
     /// Makes the peer known, so that it can be dialled, or replaces what it registered before.
     Register(Registration),
@@ -51,13 +65,25 @@ pub enum Request {
     Settled(PeerId),
     /// Passes bytes of the handshake on to the other side of an introduction.
     Relay(Flight),
+    /// Something of a later version, which is refused.
+    Unknown(Unknown),
+}
+kinds!(Request { 0 Register(it), 1 Dial(it), 2 Settled(it), 3 Relay(it) });
+
+/// A message of a kind that this version does not know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unknown {
+    /// The number of its kind.
+    pub kind: u16,
+    /// Everything else.
+    pub fields: Vec<u8>,
 }
 
 /// Bytes of the handshake between two peers that were introduced to each other.
 ///
 /// What is in them is no business of the coordinator, which can neither read nor alter it
 /// unnoticed: it is TLS.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flight {
     /// The introduction.
     pub session: SessionToken,
@@ -65,9 +91,10 @@ pub struct Flight {
     /// has given the introduction up.
     pub bytes: Vec<u8>,
 }
+fields!(Flight { session, bytes });
 
 /// What others need in order to reach a peer.
-#[derive(Debug, Clone, PartialEq, Eq, Encode)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registration {
     /// Where the peer may be reached, at most [`MAX_CANDIDATES`].
     pub candidates: Vec<Candidate>,
@@ -78,15 +105,70 @@ pub struct Registration {
     /// The peer's own number of this registration, which an introduction names. Of two on one
     /// connection the one with the higher number counts, modulo 2^32.
     pub serial: u32,
+    /// What the peer tells its peers of itself, see [`Extensions::of_peer`]; at most
+    /// [`MAX_PEER_EXTENSIONS`] bytes, which the coordinator passes on unread.
+    pub peer_extensions: Vec<u8>,
+    /// What later versions add.
+    pub extensions: Extensions,
+}
+fields!(Registration {
+    candidates[MAX_CANDIDATES],
+    nat,
+    policy,
+    serial,
+    peer_extensions,
+    extensions,
+});
+
+impl Registration {
+    /// Returns a registration that says nothing but who may dial.
+    #[must_use]
+    pub fn new(policy: DialPolicy) -> Self {
+        Self {
+            candidates: Vec::new(),
+            nat: NatReport::default(),
+            policy,
+            serial: 0,
+            peer_extensions: Vec::new(),
+            extensions: Extensions::default(),
+        }
+    }
 }
 
 /// Who may dial a peer. Nobody else is told its addresses.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DialPolicy {
     /// Anybody who knows the peer id.
     Anyone,
     /// Only these, at most [`MAX_ALLOWED_PEERS`].
     Only(Vec<PeerId>),
+    /// A policy of a later version, by its number. It admits nobody, and a coordinator refuses the
+    /// registration.
+    Unknown(u16),
+}
+
+/// With its length in front.
+impl Wire for DialPolicy {
+    fn write(&self, out: &mut Vec<u8>) {
+        write_sized(out, |out| match self {
+            Self::Anyone => 0_u16.write(out),
+            Self::Only(peers) => {
+                1_u16.write(out);
+                write_list(peers, out);
+            }
+            Self::Unknown(number) => number.write(out),
+        });
+    }
+
+    fn read(bytes: &mut &[u8]) -> Option<Self> {
+        read_sized(bytes, |fields| {
+            Some(match u16::read(fields)? {
+                0 => Self::Anyone,
+                1 => Self::Only(read_list(fields, MAX_ALLOWED_PEERS)?),
+                number => Self::Unknown(number),
+            })
+        })?
+    }
 }
 
 impl DialPolicy {
@@ -96,12 +178,13 @@ impl DialPolicy {
         match self {
             Self::Anyone => true,
             Self::Only(peers) => peers.contains(peer),
+            Self::Unknown(_) => false,
         }
     }
 }
 
 /// A wish to be introduced.
-#[derive(Debug, Clone, PartialEq, Eq, Encode)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DialRequest {
     /// The peer to dial.
     pub callee: PeerId,
@@ -114,6 +197,35 @@ pub struct DialRequest {
     /// The first bytes of the handshake, for the callee; may be empty. They count towards
     /// [`MAX_HANDSHAKE`].
     pub handshake: Vec<u8>,
+    /// What the dialler tells its peer of itself, see [`Registration::peer_extensions`].
+    pub peer_extensions: Vec<u8>,
+    /// What later versions add.
+    pub extensions: Extensions,
+}
+fields!(DialRequest {
+    callee,
+    candidates[MAX_CANDIDATES],
+    nat,
+    claims[MAX_CLAIMS],
+    handshake,
+    peer_extensions,
+    extensions,
+});
+
+impl DialRequest {
+    /// Returns a request that says nothing but whom to dial.
+    #[must_use]
+    pub fn new(callee: PeerId) -> Self {
+        Self {
+            callee,
+            candidates: Vec::new(),
+            nat: NatReport::default(),
+            claims: Vec::new(),
+            handshake: Vec::new(),
+            peer_extensions: Vec::new(),
+            extensions: Extensions::default(),
+        }
+    }
 }
 
 /// A server-reflexive address that the coordinator's own STUN server has seen, or is about to see.
@@ -121,16 +233,17 @@ pub struct DialRequest {
 /// The Binding request carries the commitment to this salt and the peer id. The coordinator puts
 /// the address in the claim's place, so that a dial need not wait for the STUN server's answer. The
 /// introduction says for how many it has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReflexiveClaim {
     /// The punch port that the address stands for.
     pub punch_port: PunchPort,
     /// The salt of the commitment.
     pub salt: [u8; 16],
 }
+fields!(ReflexiveClaim { punch_port, salt });
 
 /// What a coordinator answers to a [`Request`].
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Response {
     /// The peer can be dialled now.
     Registered(Registered),
@@ -145,20 +258,33 @@ pub enum Response {
     /// The peer that is dialled has dialled the dialler just before. The introduction of this name,
     /// which the dialler is told of as a callee, serves this dial as well.
     Crossed(SessionToken),
+    /// Something of a later version. The request has failed.
+    Unknown(Unknown),
 }
+kinds!(Response {
+    0 Registered(it),
+    1 Introduced(it),
+    2 Refused(it),
+    3 Settled,
+    4 Relayed,
+    5 Crossed(it),
+});
 
 /// The answer to a registration.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registered {
     /// The candidates that were left out because nothing shows that they are the peer's.
     pub unproven: Vec<SocketAddr>,
+    /// What later versions add.
+    pub extensions: Extensions,
 }
+fields!(Registered { unproven[MAX_TOLD], extensions });
 
 /// Everything that a peer needs in order to connect to another.
 ///
 /// It is delivered to both peers at the same moment, as near as the round-trip times that QUIC
 /// measures allow, and that moment is when both start.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Introduction {
     /// The secret name of this introduction.
     pub session: SessionToken,
@@ -184,7 +310,25 @@ pub struct Introduction {
     /// Whether the coordinator sees both at one IPv4 address or in one IPv6 /64: they may be in one
     /// network then, in which private addresses lead to each other.
     pub seen_together: bool,
+    /// What the other peer tells of itself, see [`Extensions::of_peer`].
+    pub peer_extensions: Vec<u8>,
+    /// What later versions add.
+    pub extensions: Extensions,
 }
+fields!(Introduction {
+    session,
+    peer,
+    role,
+    candidates[MAX_TOLD],
+    nat,
+    rtt_via_coordinator_us,
+    handshake,
+    serial,
+    witnessed,
+    seen_together,
+    peer_extensions,
+    extensions,
+});
 
 impl Introduction {
     /// Returns the introduction without what no peer can mean, whoever has said it: malformed
@@ -198,6 +342,9 @@ impl Introduction {
         self.candidates = portable.filter(Candidate::is_well_formed).collect();
         self.candidates.truncate(MAX_CANDIDATES);
         self.nat = self.nat.well_formed();
+        if self.peer_extensions.len() > MAX_PEER_EXTENSIONS {
+            self.peer_extensions = Vec::new();
+        }
         if self.handshake.len() > MAX_HANDSHAKE {
             self.handshake = Vec::new();
         }
@@ -205,30 +352,8 @@ impl Introduction {
     }
 }
 
-/// Why a coordinator turned a request down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, thiserror::Error)]
-#[non_exhaustive]
-pub enum Refusal {
-    /// The callee is not registered here, or its policy does not admit the dialler: one answer for
-    /// both, since nobody else is to learn who is online. Also for a session that is not known.
-    #[error("the peer is not online, or does not allow this peer id")]
-    Unavailable,
-    /// A peer cannot dial itself.
-    #[error("a peer cannot dial itself")]
-    OwnId,
-    /// Too many requests or introductions in too short a time.
-    #[error("too many requests; wait a few seconds before the next")]
-    TooMany,
-    /// More candidates or allowed peers than the limits permit.
-    #[error("the request holds more candidates or peer ids than allowed")]
-    TooLarge,
-    /// The coordinator has no room for another peer.
-    #[error("the coordinator is full")]
-    Full,
-}
-
 /// What a coordinator tells a peer unasked.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// Sent once on every connection, when the handshake is finished.
     Welcome(Welcome),
@@ -238,17 +363,21 @@ pub enum Notice {
     Flight(Flight),
     /// The other side of an introduction is not heard of any more.
     Silent(Silent),
+    /// Something of a later version, which is ignored.
+    Unknown(Unknown),
 }
+kinds!(Notice { 0 Welcome(it), 1 Introduction(it), 2 Flight(it), 3 Silent(it) });
 
 /// What a coordinator tells one side of an introduction of the other, which may have gone without a
 /// word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Silent {
     /// The introduction.
     pub session: SessionToken,
     /// For how many milliseconds nothing has come from the other side, at most [`MAX_SILENT_MS`].
     pub silent_ms: u32,
 }
+fields!(Silent { session, silent_ms });
 
 impl Silent {
     /// Returns the notice with a silence that there can be.
@@ -265,7 +394,7 @@ impl Silent {
 ///
 /// An unspecified IP address (`0.0.0.0` or `::`) in a STUN server's place stands for the one at
 /// which the peer reached the coordinator, which a coordinator behind a NAT does not know.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Welcome {
     /// The address that the peer's QUIC packets come from.
     pub observed: SocketAddr,
@@ -276,7 +405,19 @@ pub struct Welcome {
     /// Further addresses that answer STUN, only for telling how the NAT maps; at most
     /// [`MAX_STUN_SERVERS`], unspecified ones as above.
     pub stun_alternates: Vec<SocketAddr>,
+    /// What the coordinator can do besides, as a set of numbers; at most [`MAX_FEATURES`]. None is
+    /// defined yet.
+    pub features: Vec<u16>,
+    /// What later versions add.
+    pub extensions: Extensions,
 }
+fields!(Welcome {
+    observed,
+    stun_servers[MAX_TOLD],
+    stun_alternates[MAX_TOLD],
+    features[MAX_FEATURES],
+    extensions,
+});
 
 impl Welcome {
     /// Returns the welcome with as many STUN servers as count, each with a port.
@@ -286,6 +427,7 @@ impl Welcome {
             servers.retain(|server| server.port() != 0);
             servers.truncate(MAX_STUN_SERVERS);
         }
+        self.features.truncate(MAX_FEATURES);
         self
     }
 }

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use bincode::{Decode, Encode};
+use crate::codec::wire::{Wire, numbers, read_sized, write_sized};
 
 /// How a NAT chooses the external address and port of a new connection (RFC 4787 section 4.1,
 /// for TCP RFC 5382 section 4.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NatMapping {
     /// The same for every destination.
     EndpointIndependent,
@@ -15,10 +15,11 @@ pub enum NatMapping {
     /// Another one for each destination address and port.
     AddressAndPortDependent,
 }
+numbers!(NatMapping { 0 EndpointIndependent, 1 AddressDependent, 2 AddressAndPortDependent });
 
 /// From where a NAT or firewall lets connections in (RFC 4787 section 5, for TCP RFC 5382
 /// section 4.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NatFiltering {
     /// From anywhere, to an address and port that is in use.
     EndpointIndependent,
@@ -28,9 +29,10 @@ pub enum NatFiltering {
     /// From addresses and ports that something was sent to.
     AddressAndPortDependent,
 }
+numbers!(NatFiltering { 0 EndpointIndependent, 1 AddressDependent, 2 AddressAndPortDependent });
 
 /// Which external port a NAT gives to a new mapping (RFC 4787 section 4.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PortAssignment {
     /// The local port. Where mappings depend on the destination, this holds for the first
     /// connection from a local port only.
@@ -50,7 +52,7 @@ pub enum PortAssignment {
 }
 
 /// What a NAT or firewall does with a SYN that it does not let in (RFC 5382 REQ-4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum UnsolicitedSyn {
     /// It drops it without a word.
     Dropped,
@@ -59,6 +61,7 @@ pub enum UnsolicitedSyn {
     /// It answers with ICMP.
     Icmp,
 }
+numbers!(UnsolicitedSyn { 0 Dropped, 1 Reset, 2 Icmp });
 
 impl fmt::Display for NatMapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -109,7 +112,7 @@ impl fmt::Display for UnsolicitedSyn {
 
 /// What a peer has found out about the NATs and firewalls in front of it, taken as one. `None`
 /// means unknown.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct NatReport {
     /// How mappings are chosen, as far as the destinations asked so far tell.
     pub mapping: Option<NatMapping>,
@@ -122,6 +125,66 @@ pub struct NatReport {
     /// Whether a connection from inside to an external endpoint of the NAT comes back in
     /// (RFC 5382 REQ-8).
     pub hairpinning: Option<bool>,
+}
+
+/// With its length in front.
+impl Wire for PortAssignment {
+    fn write(&self, out: &mut Vec<u8>) {
+        write_sized(out, |out| {
+            let numbers: Vec<u16> = match *self {
+                Self::Preserved => vec![0],
+                Self::Sequential { delta } => vec![1, delta],
+                Self::Random { first, last } => vec![2, first, last],
+            };
+            numbers.iter().for_each(|number| number.write(out));
+        });
+    }
+
+    fn read(bytes: &mut &[u8]) -> Option<Self> {
+        Self::read_known(bytes)?
+    }
+
+    fn read_known(bytes: &mut &[u8]) -> Option<Option<Self>> {
+        read_sized(bytes, |fields| {
+            let number = u16::read(fields)?;
+            let mut port = || u16::read(fields);
+            Some(match number {
+                0 => Self::Preserved,
+                1 => Self::Sequential { delta: port()? },
+                2 => Self::Random {
+                    first: port()?,
+                    last: port()?,
+                },
+                _ => return None,
+            })
+        })
+    }
+}
+
+/// With its length in front. What is of an unknown kind counts as unknown.
+impl Wire for NatReport {
+    fn write(&self, out: &mut Vec<u8>) {
+        write_sized(out, |out| {
+            self.mapping.write(out);
+            self.ports.write(out);
+            self.filtering.write(out);
+            self.unsolicited.write(out);
+            self.hairpinning.write(out);
+        });
+    }
+
+    fn read(bytes: &mut &[u8]) -> Option<Self> {
+        let report = read_sized(bytes, |fields| {
+            Some(Self {
+                mapping: Wire::read_known(fields)??,
+                ports: Wire::read_known(fields)??,
+                filtering: Wire::read_known(fields)??,
+                unsolicited: Wire::read_known(fields)??,
+                hairpinning: Wire::read(fields)?,
+            })
+        });
+        report.map(Option::unwrap_or_default)
+    }
 }
 
 impl PortAssignment {

@@ -2,15 +2,17 @@
 
 use std::{fmt, str::FromStr};
 
-use bincode::{Decode, Encode};
 use data_encoding::{BASE32_NOPAD, DecodeKind};
+
+use crate::codec::wire::fields;
 
 /// The name of a peer: its Ed25519 public key.
 ///
 /// The text form is lower-case base32 (RFC 4648 section 6) without padding, 52 characters.
 /// Parsing accepts upper case as well, since people read such names aloud.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId([u8; 32]);
+fields!(PeerId { 0 });
 
 /// The y coordinates of the points of small order on Curve25519 in Edwards form (RFC 8032 section
 /// 5.1), those included that are not in their shortest form: 0, 1, the two of order 8, and p - 1 to

@@ -2,18 +2,17 @@
 
 use std::{fmt, net::SocketAddr};
 
-use bincode::{Decode, Encode};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
-use crate::PeerId;
+use crate::{PeerId, codec::wire::fields};
 
 /// A STUN server's word that a peer was seen at an address until some moment.
 ///
 /// Without it anybody could register somebody else's address as its own and have other peers
 /// send SYNs there. The peer is named to the STUN server only by a salted hash, the
 /// [commitment](Self::commitment), because STUN over TCP is readable on the way.
-#[derive(Clone, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ReflexiveToken {
     /// The salt of the commitment, chosen by the peer.
     pub salt: [u8; 16],
@@ -22,6 +21,11 @@ pub struct ReflexiveToken {
     /// The server's HMAC-SHA256 over commitment, expiry and address, cut to 16 bytes.
     pub mac: [u8; 16],
 }
+fields!(ReflexiveToken {
+    salt,
+    expires_at,
+    mac
+});
 
 impl ReflexiveToken {
     /// Returns what a peer shows a STUN server in place of its name: SHA-256 over a fixed label,

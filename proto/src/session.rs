@@ -2,18 +2,20 @@
 
 use std::fmt;
 
-use bincode::{Decode, Encode};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::codec::wire::{fields, numbers};
+
 /// Which side of a session a peer is on (RFC 8445 section 6.1.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// The dialler, which nominates the connection that both sides keep.
     Controlling,
     /// The peer that was dialled.
     Controlled,
 }
+numbers!(Role { 0 Controlling, 1 Controlled });
 
 impl Role {
     /// Returns the other side's role.
@@ -32,8 +34,9 @@ const OPENING_LABEL: &[u8] = b"p2pconnect session opening v1";
 /// The name of one introduction, known only to the two peers and their coordinator.
 ///
 /// It never travels on a connection between the two, whose first bytes are an [`Opening`].
-#[derive(Clone, Copy, Eq, PartialOrd, Ord, Encode, Decode)]
+#[derive(Clone, Copy, Eq, PartialOrd, Ord)]
 pub struct SessionToken([u8; 16]);
+fields!(SessionToken { 0 });
 
 impl SessionToken {
     /// The length in bytes, on the wire and in memory.

@@ -12,9 +12,12 @@ use std::{
 };
 
 use p2pconnect_proto::{
-    PeerId,
-    codec::{self, HEADER_LEN, MAX_BODY, MAX_DECODED, Message, VERSION},
-    message::{DialPolicy, MAX_ALLOWED_PEERS, Notice, Registration, Request, Response},
+    Candidate, PeerId, PunchPort,
+    codec::{self, HEADER_LEN, MAX_BODY, MAX_DECODED, Wire},
+    message::{
+        DialPolicy, Extension, Extensions, MAX_ALLOWED_PEERS, Notice, Registration, Request,
+        Response,
+    },
 };
 use proptest::prelude::*;
 
@@ -54,7 +57,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// Returns how many bytes decoding asks for in all, and whether it succeeds.
-fn decode<M: Message>(body: &[u8]) -> (usize, bool) {
+fn decode<M: Wire>(body: &[u8]) -> (usize, bool) {
     let before = ASKED_FOR.get();
     let decoded = black_box(codec::decode::<M>(black_box(body)));
     (ASKED_FOR.get() - before, decoded.is_ok())
@@ -77,81 +80,104 @@ fn the_counter_counts() {
     assert_eq!(ASKED_FOR.get() - before, 12_345);
 }
 
+/// A message that begins so goes on with a list.
+struct UpToList {
+    start: Vec<u8>,
+    decode: fn(&[u8]) -> (usize, bool),
+}
+
+fn up_to_lists() -> [UpToList; 5] {
+    let up_to = |decode, kind: u8, fields: &[u8]| UpToList {
+        start: [&[0, kind], fields].concat(),
+        decode,
+    };
+    [
+        // Register.
+        up_to(decode::<Request> as fn(&[u8]) -> _, 0, &[]),
+        // Dial, with its callee.
+        up_to(decode::<Request>, 1, &[0; 32]),
+        // Introduced, with session, peer and role.
+        up_to(decode::<Response>, 1, &[0; 50]),
+        // Flight, with its session.
+        up_to(decode::<Notice>, 2, &[0; 16]),
+        // A welcome, with an IPv4 address.
+        up_to(decode::<Notice>, 0, &[4, 0, 0, 0, 0, 0, 0]),
+    ]
+}
+
 #[test]
 fn lists_that_promise_too_much_take_nothing() {
-    // Up to the first list: Register; Dial with its callee; Registered; Introduced with session,
-    // peer and role; Welcome with an IPv4 address.
-    let prefixes: [&[u8]; 5] = [
-        &[VERSION, 0, 0, 0, 0],
-        &[&[VERSION, 0, 0, 0, 1], &[7; 32][..]].concat(),
-        &[VERSION, 0, 0, 0, 0],
-        &[&[VERSION, 0, 0, 0, 1], &[7; 48][..], &[0; 4]].concat(),
-        &[&[VERSION, 0, 0, 0, 0], &[0; 10][..]].concat(),
-    ];
-    let most = u64::try_from(MAX_BODY).expect("64 KiB are few");
-    for prefix in prefixes {
-        for promised in [most, most + 1, 1 << 32, 1 << 60, u64::MAX / 88, u64::MAX] {
-            let body = [prefix, &promised.to_be_bytes()].concat();
-            for (asked, decoded) in [
-                decode::<Request>(&body),
-                decode::<Response>(&body),
-                decode::<Notice>(&body),
-            ] {
-                assert!(!decoded);
-                assert_eq!(asked, 0, "{promised} items promised");
+    for UpToList { start, decode } in up_to_lists() {
+        for promised in [1, 2, 100, u16::MAX] {
+            let body = [&start[..], &promised.to_be_bytes()].concat();
+            assert_eq!(decode(&body), (0, false), "{promised} items promised");
+        }
+    }
+}
+
+#[test]
+fn lists_that_are_too_long_take_no_more_than_their_limit() {
+    let mut largest = 0;
+    for UpToList { start, .. } in up_to_lists() {
+        for item in [
+            &[0][..],
+            &[0, 0],
+            &[4, 1, 1, 1, 1, 1, 1],
+            &[0, 1, 0, 0],
+            &[7; 32],
+        ] {
+            let mut body = start.clone();
+            body.extend_from_slice(&u16::MAX.to_be_bytes());
+            while body.len() + item.len() <= MAX_BODY {
+                body.extend_from_slice(item);
             }
+            assert_bounded(&body);
+            largest = largest.max(decode::<Request>(&body).0);
         }
     }
+    assert!(largest > 0, "lists are made room for");
 }
 
 #[test]
-fn every_promise_is_refused_or_within_the_limit() {
-    let mut largest = 0;
-    for promised in 0..5_000_u64 {
-        let body = [&[VERSION, 0, 0, 0, 0][..], &promised.to_be_bytes()].concat();
-        // A registration begins with candidates, which are made room for as they come.
-        let (asked, _) = decode::<Request>(&body);
-        assert_eq!(asked, 0, "{promised} candidates that are not there");
-        let (asked, _) = decode::<Response>(&body);
-        assert!(asked <= MAX_BODY, "{promised} items took {asked} bytes");
-        largest = largest.max(asked);
-    }
-    assert!(largest > 0, "short lists are made room for");
-}
-
-#[test]
-fn two_lists_stay_within_the_limit_for_messages() {
-    // As many candidates as a list may promise, all there, then as many peer ids as still fit.
-    let candidate = [0; 4 + 4 + 4 + 2 + 1 + 1];
-    let mut largest = 0;
-    for candidates in (0..1_000_u64).step_by(31) {
-        let mut start = vec![VERSION, 0, 0, 0, 0];
-        start.extend_from_slice(&candidates.to_be_bytes());
-        for _ in 0..candidates {
-            start.extend_from_slice(&candidate);
-        }
-        // Nothing known of the NAT, then `DialPolicy::Only`.
-        start.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 1]);
-        for peers in (0..2_100_u64).step_by(13) {
-            let body = [&start[..], &peers.to_be_bytes()].concat();
-            let (asked, _) = decode::<Request>(&body);
-            assert!(asked <= MAX_DECODED, "{asked} bytes");
-            largest = largest.max(asked);
-        }
-    }
-    assert!(
-        largest > MAX_BODY,
-        "the worst case was not reached: {largest}"
-    );
+fn the_worst_message_stays_within_the_limit() {
+    // As many peer ids and extensions as are kept, and the longest bytes that still fit.
+    let mut worst = Registration {
+        serial: 1,
+        candidates: vec![Candidate::host(([192, 0, 2, 1], 1).into(), PunchPort::PRIMARY); 17],
+        nat: Default::default(),
+        peer_extensions: Vec::new(),
+        extensions: Extensions(vec![
+            Extension {
+                kind: 1,
+                value: Vec::new(),
+            };
+            33
+        ]),
+        ..Registration::new(DialPolicy::Only(vec![
+            PeerId::from_public_key([1; 32]);
+            MAX_ALLOWED_PEERS + 1
+        ]))
+    };
+    let taken = codec::encode(&Request::Register(worst.clone()));
+    let left = MAX_BODY + HEADER_LEN - taken.expect("it fits").len();
+    worst.peer_extensions = vec![1; left];
+    let frame = codec::encode(&Request::Register(worst)).expect("it fits");
+    let (asked, decoded) = decode::<Request>(&frame[HEADER_LEN..]);
+    assert!(decoded);
+    assert!((MAX_BODY..=MAX_DECODED).contains(&asked), "{asked} bytes");
 }
 
 #[test]
 fn the_longest_honest_message_passes() {
     let message = Request::Register(Registration {
         serial: 1,
-        candidates: Vec::new(),
         nat: Default::default(),
-        policy: DialPolicy::Only(vec![PeerId::from_public_key([1; 32]); MAX_ALLOWED_PEERS]),
+        peer_extensions: Vec::new(),
+        extensions: Extensions::default(),
+        ..Registration::new(DialPolicy::Only(vec![
+            PeerId::from_public_key([1; 32]);
+            MAX_ALLOWED_PEERS
+        ]))
     });
     let frame = codec::encode(&message).expect("the limits leave room for it");
     let (asked, decoded) = decode::<Request>(&frame[HEADER_LEN..]);
@@ -162,13 +188,13 @@ fn the_longest_honest_message_passes() {
 proptest! {
     #[test]
     fn arbitrary_bytes_stay_within_the_limit(
-        variant in 0..4_u8,
+        kind in 0..6_u8,
         bytes in prop::collection::vec(any::<u8>(), 0..4_000),
         sparse in any::<bool>(),
     ) {
         // Mostly zero bytes make plausible tags and lengths, so that decoding gets further.
         let thin = |byte: u8| if sparse && byte > 16 { 0 } else { byte };
-        let mut body = vec![VERSION, 0, 0, 0, variant];
+        let mut body = vec![0, kind];
         body.extend(bytes.into_iter().map(thin));
         assert_bounded(&body);
     }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use p2pconnect_identity::{SecretKey, client_config};
 use p2pconnect_proto::{
-    COORDINATION_ALPN, NatReport, PeerId,
+    COORDINATION_ALPN, PeerId,
     codec::{self, HEADER_LEN},
     message::{DialPolicy, Notice, Registration, Request, Response},
 };
@@ -57,12 +57,7 @@ impl Peer {
     }
 
     async fn register(&self) {
-        let registration = Request::Register(Registration {
-            candidates: Vec::new(),
-            nat: NatReport::default(),
-            policy: DialPolicy::Anyone,
-            serial: 1,
-        });
+        let registration = Request::Register(Registration::new(DialPolicy::Anyone));
         let answer = self.ask(&registration).await;
         assert!(
             matches!(answer, Some(Response::Registered(_))),

@@ -2,10 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use p2pconnect_proto::{
-    NatReport,
-    message::{DialRequest, Request, Response},
-};
+use p2pconnect_proto::message::{DialRequest, Request, Response};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::{
     task::JoinSet,
@@ -78,17 +75,16 @@ async fn introduce(dialler: Peer, callee: Peer, due: Instant) -> Option<Duration
         return Some(Duration::ZERO);
     }
     let request = Request::Dial(DialRequest {
-        callee: callee.id,
-        candidates: Vec::new(),
-        nat: NatReport::default(),
-        claims: Vec::new(),
         handshake: vec![0; 512],
+        ..DialRequest::new(callee.id)
     });
     match dialler.ask(&request).await? {
         Response::Introduced(_) | Response::Crossed(_) => Some(due.elapsed()),
-        Response::Registered(_) | Response::Refused(_) | Response::Settled | Response::Relayed => {
-            None
-        }
+        Response::Registered(_)
+        | Response::Refused(_)
+        | Response::Settled
+        | Response::Relayed
+        | Response::Unknown(_) => None,
     }
 }
 

@@ -11,7 +11,10 @@ use p2pconnect_identity::server_config;
 use p2pconnect_proto::{
     COORDINATION_ALPN, Candidate, NatReport, Opening, PEER_ALPN, PunchPort, Role, SessionToken,
     codec,
-    message::{Flight, Introduction, Notice, Registered, Registration, Request, Response, Welcome},
+    message::{
+        Extensions, Flight, Introduction, Notice, Registered, Registration, Request, Response,
+        Welcome,
+    },
 };
 use quinn::crypto::rustls::QuicServerConfig;
 use tokio::{
@@ -201,6 +204,8 @@ async fn mislead(connection: &quinn::Connection, deceit: &Deceit, sinks: &Sinks)
         observed: connection.remote_address(),
         stun_servers: deceit.stun.into_iter().collect(),
         stun_alternates: Vec::new(),
+        features: Vec::new(),
+        extensions: Extensions::default(),
     });
     notify(connection, &welcome).await;
     let mut unanswered = Vec::new();
@@ -228,7 +233,10 @@ async fn mislead(connection: &quinn::Connection, deceit: &Deceit, sinks: &Sinks)
                 if let Some(calls) = deceit.called.clone().filter(|_| calling.is_empty()) {
                     calling.spawn(calls.call(connection.clone()));
                 }
-                Response::Registered(Registered { unproven })
+                Response::Registered(Registered {
+                    unproven,
+                    extensions: Extensions::default(),
+                })
             }
             Request::Settled(_) => Response::Settled,
             request => {
@@ -271,6 +279,8 @@ pub fn introduction(candidates: Vec<SocketAddr>) -> Introduction {
         // As if it had seen the dialler, who need not begin anew then.
         witnessed: 1,
         seen_together: false,
+        peer_extensions: Vec::new(),
+        extensions: Extensions::default(),
     }
 }
 

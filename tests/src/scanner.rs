@@ -6,7 +6,7 @@ use p2pconnect::{CoordinatorAddr, PeerId, SecretKey};
 use p2pconnect_identity::client_config;
 use p2pconnect_proto::{
     COORDINATION_ALPN, Candidate, NatReport, codec,
-    message::{DialRequest, Refusal, Request, Response},
+    message::{DialRequest, RefusalReason, Request, Response},
 };
 use quinn::{ClientConfig, Connection, Endpoint, crypto::rustls::QuicClientConfig};
 
@@ -47,13 +47,11 @@ impl Scanner {
         callee: PeerId,
         candidates: Vec<Candidate>,
         nat: NatReport,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RefusalReason> {
         let request = Request::Dial(DialRequest {
-            callee,
             candidates,
             nat,
-            claims: Vec::new(),
-            handshake: Vec::new(),
+            ..DialRequest::new(callee)
         });
         let (mut send, mut receive) = self.connection.open_bi().await.unwrap();
         let bytes = codec::encode(&request).unwrap();
@@ -64,7 +62,7 @@ impl Scanner {
             .await;
         match codec::decode(&answer.unwrap()[codec::HEADER_LEN..]).unwrap() {
             Response::Introduced(_) => Ok(()),
-            Response::Refused(refusal) => Err(refusal),
+            Response::Refused(refusal) => Err(refusal.reason),
             other => panic!("{other:?}"),
         }
     }

@@ -13,7 +13,7 @@ use p2pconnect::{CoordinatorAddr, CoordinatorError, DialError, SecretKey, Status
 use p2pconnect_identity::server_config;
 use p2pconnect_proto::{
     COORDINATION_ALPN, close, codec,
-    message::{Refusal, Response},
+    message::{Refusal, RefusalReason, Response},
 };
 use p2pconnect_tests::{kinds::PUBLIC, virtual_ground::VirtualGround};
 use quinn::{
@@ -150,7 +150,8 @@ async fn behave(connection: &Connection, manner: Manner, asked: &AtomicUsize) {
             asked.fetch_add(1, Ordering::Relaxed);
             let (mut send, _receive) = connection.accept_bi().await.unwrap();
             babble(connection).await;
-            let refused = codec::encode(&Response::Refused(Refusal::Unavailable)).unwrap();
+            let refused =
+                codec::encode(&Response::Refused(RefusalReason::Unavailable.into())).unwrap();
             send.write_all(&refused).await.unwrap();
             connection.closed().await;
         }
@@ -169,7 +170,7 @@ async fn behave(connection: &Connection, manner: Manner, asked: &AtomicUsize) {
             }
         }
         Manner::Refuse => {
-            let refused = codec::encode(&Response::Refused(Refusal::TooMany)).unwrap();
+            let refused = codec::encode(&Response::Refused(RefusalReason::TooMany.into())).unwrap();
             while let Ok((mut send, _receive)) = connection.accept_bi().await {
                 asked.fetch_add(1, Ordering::Relaxed);
                 send.write_all(&refused).await.unwrap();
@@ -213,7 +214,7 @@ fn a_coordinator_that_shuts_down_has_time_to_come_back() {
 #[test]
 fn who_asks_too_much_asks_less() {
     let (error, asked) = Unwilling::dial(Manner::Refuse);
-    let expected = CoordinatorError::Refused(Refusal::TooMany).to_string();
+    let expected = CoordinatorError::from(RefusalReason::TooMany).to_string();
     assert_eq!(error.to_string(), expected);
     assert!(asked <= 6, "asked {asked} times");
 }
@@ -242,20 +243,22 @@ fn it_is_told_once_that_a_dial_is_refused_for_now() {
         std::mem::take(&mut *coordinator.told.lock().unwrap())
     });
     let refusals = told.iter().filter_map(|status| match status {
-        Status::DialRefused { refusal, .. } => Some(*refusal),
+        Status::DialRefused { refusal, .. } => Some(refusal.clone()),
         _ => None,
     });
-    assert_eq!(refusals.collect::<Vec<_>>(), [Refusal::TooMany]);
+    assert_eq!(
+        refusals.collect::<Vec<_>>(),
+        [Refusal::from(RefusalReason::TooMany)]
+    );
 }
 
-/// Frames that are no answer: an unknown response, one of another version, one with bytes behind
-/// it, one that is longer than any message, and one to another request.
-const BAD_ANSWERS: [&[u8]; 5] = [
-    &[0, 0, 0, 5, 1, 0, 0, 0, 99],
-    &[0, 0, 0, 5, 2, 0, 0, 0, 3],
-    &[0, 0, 0, 6, 1, 0, 0, 0, 3, 0],
+/// Frames that are no answer: one that ends within a number, one with bytes behind it, one that is
+/// longer than any message, and one to another request.
+const BAD_ANSWERS: [&[u8]; 4] = [
+    &[0, 0, 0, 1, 0],
+    &[0, 0, 0, 3, 0, 3, 0],
     &[0, 1, 0, 1],
-    &[0, 0, 0, 5, 1, 0, 0, 0, 3],
+    &[0, 0, 0, 2, 0, 3],
 ];
 
 #[test]

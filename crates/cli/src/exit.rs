@@ -2,7 +2,7 @@
 
 use std::{io, process::ExitCode};
 
-use p2pconnect::{BindError, CoordinatorError, DialError, Refusal, Refused};
+use p2pconnect::{BindError, CoordinatorError, DialError, RefusalReason, Refused};
 
 use crate::{
     shortage,
@@ -69,7 +69,11 @@ pub(crate) fn of_usage(error: anyhow::Error) -> (u8, anyhow::Error) {
 pub(crate) fn of_bind(error: &BindError) -> u8 {
     match error {
         // All that may be too much in a registration is the list of those who may dial.
-        BindError::Coordinator(CoordinatorError::Refused(Refusal::TooLarge)) => USAGE,
+        BindError::Coordinator(CoordinatorError::Refused(refusal))
+            if refusal.reason == RefusalReason::TooLarge =>
+        {
+            USAGE
+        }
         BindError::Coordinator(error) => of_coordinator(error),
         BindError::Stun { .. } => UNREACHABLE,
         _ => BROKEN,
@@ -140,7 +144,7 @@ mod tests {
 
     #[test]
     fn only_a_list_of_peers_that_is_too_long_is_the_users() {
-        let too_large = || CoordinatorError::Refused(Refusal::TooLarge);
+        let too_large = || CoordinatorError::from(RefusalReason::TooLarge);
         assert_eq!(of_bind(&BindError::Coordinator(too_large())), USAGE);
         assert_eq!(of_dial(&DialError::Coordinator(too_large())), UNREACHABLE);
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use p2pconnect::{BindError, CoordinatorError, DialError, Reconnecting, Refusal};
+use p2pconnect::{BindError, CoordinatorError, DialError, Reconnecting, RefusalReason};
 
 /// The first pause: what was only late is there soon.
 const FIRST: Duration = Duration::from_millis(500);
@@ -62,13 +62,13 @@ pub(crate) fn dial_may_become_right(error: &DialError) -> bool {
 }
 
 fn coordinator_may_become_right(error: &CoordinatorError) -> bool {
-    !matches!(
-        error,
+    match error {
         CoordinatorError::WrongIdentity { .. }
-            | CoordinatorError::Replaced
-            | CoordinatorError::Shortage(_)
-            | CoordinatorError::Refused(Refusal::TooLarge)
-    )
+        | CoordinatorError::Replaced
+        | CoordinatorError::Shortage(_) => false,
+        CoordinatorError::Refused(refusal) => refusal.reason != RefusalReason::TooLarge,
+        _ => true,
+    }
 }
 
 /// Returns what a coordinator has to do with an error.

@@ -152,7 +152,7 @@ impl Reporter {
                 candidates,
                 rtt_via_coordinator,
             } => self.punching(peer, *candidates, *rtt_via_coordinator),
-            Status::DialRefused { peer, refusal } => self.refused(peer, *refusal),
+            Status::DialRefused { peer, refusal } => self.refused(peer, refusal),
             Status::PeerBusy { peer } => self.busy(peer),
             Status::PunchFailed {
                 peer,
@@ -175,7 +175,7 @@ impl Reporter {
         facts.unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn refused(&self, peer: &PeerId, refusal: Refusal) {
+    fn refused(&self, peer: &PeerId, refusal: &Refusal) {
         self.say(
             "refused",
             &json!({ "peer": peer.to_string(), "reason": refusal.to_string() }),

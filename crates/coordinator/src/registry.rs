@@ -27,7 +27,7 @@ use p2pconnect_proto::{
     Candidate, NatReport, PeerId, SessionToken, TokenKey,
     message::{
         DialPolicy, DialRequest, MAX_ALLOWED_PEERS, MAX_CANDIDATES, MAX_CLAIMS, MAX_HANDSHAKE,
-        Refusal, Registration,
+        MAX_PEER_EXTENSIONS, Refusal, RefusalReason, Registration, Unsupported,
     },
 };
 
@@ -65,6 +65,7 @@ struct Registered {
     candidates: Vec<Candidate>,
     nat: NatReport,
     policy: DialPolicy,
+    peer_extensions: Vec<u8>,
 }
 
 impl Registered {
@@ -179,17 +180,26 @@ impl Registry {
             candidates,
             nat,
             policy,
+            peer_extensions,
+            extensions: _,
         } = registration;
-        refuse_too_many_candidates(&candidates)?;
-        if matches!(&policy, DialPolicy::Only(peers) if peers.len() > MAX_ALLOWED_PEERS) {
-            return Err(Refusal::TooLarge);
+        refuse_too_much(&candidates, &peer_extensions)?;
+        match &policy {
+            DialPolicy::Only(peers) if peers.len() > MAX_ALLOWED_PEERS => {
+                return Err(RefusalReason::TooLarge.into());
+            }
+            DialPolicy::Unknown(number) => {
+                let unknown = Unsupported::DialPolicy(*number);
+                return Err(RefusalReason::Unsupported(unknown).into());
+            }
+            DialPolicy::Anyone | DialPolicy::Only(_) => {}
         }
         if !self.registrations.take(client.peer, now.monotonic) {
-            return Err(Refusal::TooMany);
+            return Err(RefusalReason::TooMany.into());
         }
         let is_new = !self.peers.contains_key(&client.peer);
         if is_new && self.peers.len() >= self.limits.max_peers {
-            return Err(Refusal::Full);
+            return Err(RefusalReason::Full.into());
         }
 
         let admitted = self.admit(client, &candidates, now);
@@ -208,6 +218,7 @@ impl Registry {
                 candidates: admitted.candidates,
                 nat: nat.well_formed(),
                 policy,
+                peer_extensions,
             },
         );
         Ok(Event::Registered {
@@ -226,12 +237,12 @@ impl Registry {
         session: SessionToken,
         now: Moment,
     ) -> Result<Event, Refusal> {
-        refuse_too_many_candidates(&request.candidates)?;
+        refuse_too_much(&request.candidates, &request.peer_extensions)?;
         if request.handshake.len() > MAX_HANDSHAKE || request.claims.len() > MAX_CLAIMS {
-            return Err(Refusal::TooLarge);
+            return Err(RefusalReason::TooLarge.into());
         }
         if request.callee == client.peer {
-            return Err(Refusal::OwnId);
+            return Err(RefusalReason::OwnId.into());
         }
         // Both are charged before anything is looked up, so that asking who is online is slow.
         let source = site(client.seen.ip());
@@ -239,7 +250,7 @@ impl Registry {
             || !self.dials_by_source.take(source, now.monotonic)
             || !self.charge(client, request.handshake.len(), now)
         {
-            return Err(Refusal::TooMany);
+            return Err(RefusalReason::TooMany.into());
         }
         let mut admitted = self.admit(client, &request.candidates, now);
         let witnessed: Vec<_> = witnessed
@@ -251,7 +262,7 @@ impl Registry {
         let callee = self.peers.get(&request.callee);
         let callee = callee.filter(|it| it.policy.admits(&client.peer));
         // The same for both, so that nobody else learns who is online.
-        let callee = callee.ok_or(Refusal::Unavailable)?;
+        let callee = callee.ok_or(RefusalReason::Unavailable)?;
         let (flights, limits) = (&mut self.in_flight, &self.limits);
         if let Some(session) = flights.share(client, &callee.client, limits, now.monotonic) {
             return Ok(Event::Crossed(session));
@@ -262,13 +273,14 @@ impl Registry {
             callee: &callee.client,
         };
         if !flights.start(introducing, limits, now.monotonic) {
-            return Err(Refusal::TooMany);
+            return Err(RefusalReason::TooMany.into());
         }
         let dialler = Side {
             peer: client.peer,
             connection: client.connection,
             candidates: reachable(&admitted.candidates, &callee.client),
             nat: request.nat.well_formed(),
+            peer_extensions: request.peer_extensions,
         };
         let witnessed = reachable(&witnessed, &callee.client).len();
         let serial = callee.serial;
@@ -278,6 +290,7 @@ impl Registry {
             connection: callee.client.connection,
             candidates: reachable(&callee.candidates, client),
             nat: callee.nat,
+            peer_extensions: callee.peer_extensions.clone(),
         };
         let introduced = Introduced {
             session,
@@ -318,9 +331,10 @@ impl Registry {
     ) -> Result<ConnectionId, Refusal> {
         self.relays.expire(self.limits.relaying, now.monotonic);
         if !self.charge(client, bytes, now) {
-            return Err(Refusal::TooMany);
+            return Err(RefusalReason::TooMany.into());
         }
-        self.relays.pass(session, client.connection, bytes)
+        let passed = self.relays.pass(session, client.connection, bytes);
+        passed.map_err(Refusal::from)
     }
 
     /// Charges a client's network for bytes that are to pass to somebody else.
@@ -359,9 +373,9 @@ impl fmt::Debug for Registry {
     }
 }
 
-fn refuse_too_many_candidates(candidates: &[Candidate]) -> Result<(), Refusal> {
-    if candidates.len() > MAX_CANDIDATES {
-        return Err(Refusal::TooLarge);
+fn refuse_too_much(candidates: &[Candidate], peer_extensions: &[u8]) -> Result<(), RefusalReason> {
+    if candidates.len() > MAX_CANDIDATES || peer_extensions.len() > MAX_PEER_EXTENSIONS {
+        return Err(RefusalReason::TooLarge);
     }
     Ok(())
 }

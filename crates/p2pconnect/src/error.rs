@@ -5,7 +5,10 @@ use std::{io, net::SocketAddr, time::Duration};
 use p2pconnect_host::Shortage;
 use p2pconnect_identity::{InvalidKey, TlsConfigError};
 use p2pconnect_link::SetupError;
-use p2pconnect_proto::{PeerId, codec, message::Refusal};
+use p2pconnect_proto::{
+    PeerId, codec,
+    message::{Refusal, RefusalReason},
+};
 use p2pconnect_punch::PunchReport;
 use p2pconnect_stun::MappingError;
 
@@ -152,6 +155,11 @@ pub enum CoordinatorError {
          version?", .0.as_secs()
     )]
     Unanswered(Duration),
+    /// The coordinator's answer is one that only a later version knows.
+    #[error(
+        "the coordinator answers what this version does not know (answer {0}); is there a newer one?"
+    )]
+    UnknownAnswer(u16),
     /// Nothing answers.
     #[error(
         "the coordinator at {address} does not answer ({}); is it running, and is UDP to it open?",
@@ -185,6 +193,12 @@ pub enum CoordinatorError {
         /// a slip of the pen.
         similar: Option<PeerId>,
     },
+}
+
+impl From<RefusalReason> for CoordinatorError {
+    fn from(reason: RefusalReason) -> Self {
+        Self::Refused(reason.into())
+    }
 }
 
 /// Says what may be meant by the id of a server that is somebody else.

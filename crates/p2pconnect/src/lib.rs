@@ -66,7 +66,7 @@ pub use p2pconnect_proto::{
     CandidateKind, CoordinatorAddr, NatFiltering, NatMapping, NatReport, ParseCoordinatorAddrError,
     ParsePeerIdError, PeerId, PortAssignment, Role, UnsolicitedSyn,
     codec::DecodeError,
-    message::{DialPolicy, Refusal},
+    message::{DialPolicy, Refusal, RefusalReason, Unsupported},
 };
 pub use p2pconnect_punch::{
     CandidatePair, ConnectFailure, How, OtherIntroductions, PairOutcome, PairReport, PunchReport,

@@ -1,22 +1,26 @@
 //! The blocks of `PROTOCOL.md` are the messages' bytes, and its tables are the code's numbers.
 
-use std::{collections::BTreeMap, fmt::Debug};
+use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
 use p2pconnect_proto::{
     Candidate, NatFiltering, NatMapping, NatReport, PeerId, PortAssignment, PunchPort,
     ReflexiveToken, Role, SessionToken, TokenKey, UnsolicitedSyn,
     answer::NominationAnswer,
     close,
-    codec::{self, HEADER_LEN, Message},
+    codec::{self, HEADER_LEN, Wire},
     message::{
-        DialPolicy, DialRequest, Flight, Introduction, Notice, ReflexiveClaim, Refusal, Registered,
-        Registration, Request, Response, Silent, Welcome,
+        DialPolicy, DialRequest, Extension, Extensions, Flight, Introduction, Notice,
+        ReflexiveClaim, Refusal, RefusalReason, Registered, Registration, Request, Response,
+        Silent, Unknown, Unsupported, Welcome,
     },
 };
 
 const PROTOCOL: &str = include_str!("../../PROTOCOL.md");
 
 const ALICE: PeerId = PeerId::from_public_key([0xA1; 32]);
+/// The bytes of the length in front of what has one.
+const LENGTH: usize = 2;
+
 const BOB: PeerId = PeerId::from_public_key([0xB0; 32]);
 
 /// The fenced blocks whose info string is `hex <name>`, without the comments in them.
@@ -46,7 +50,7 @@ struct Checker {
 }
 
 impl Checker {
-    fn message<M: Message + PartialEq + Debug>(&mut self, name: &str, message: &M) {
+    fn message<M: Wire + PartialEq + Debug>(&mut self, name: &str, message: &M) {
         let encoded = codec::encode(message).unwrap();
         self.bytes(name, &encoded);
         assert_eq!(
@@ -78,6 +82,14 @@ fn nat() -> NatReport {
         unsolicited: Some(UnsolicitedSyn::Reset),
         hairpinning: None,
     }
+}
+
+/// An extension that nothing is known of.
+fn extensions() -> Extensions {
+    Extensions(vec![Extension {
+        kind: 0x1A2A,
+        value: vec![0xEE; 3],
+    }])
 }
 
 fn silent() -> Silent {
@@ -119,6 +131,8 @@ fn introduction(role: Role) -> Introduction {
             Role::Controlled => 0,
         },
         seen_together: true,
+        peer_extensions: extensions().to_peer(),
+        extensions: Extensions::default(),
     }
 }
 
@@ -135,6 +149,41 @@ fn registration() -> Registration {
         ],
         nat: nat(),
         policy: DialPolicy::Only(vec![ALICE]),
+        peer_extensions: extensions().to_peer(),
+        extensions: extensions(),
+    }
+}
+
+fn dial() -> DialRequest {
+    let v6 = [0x2001, 0xDB8, 0, 0, 0, 0, 0, 1];
+    DialRequest {
+        callee: BOB,
+        candidates: vec![Candidate::host((v6, 50_000).into(), PunchPort::PRIMARY)],
+        nat: NatReport::default(),
+        claims: vec![ReflexiveClaim {
+            punch_port: PunchPort::SPARE,
+            salt: [0x5A; 16],
+        }],
+        handshake: vec![0x16, 0x03, 0x01],
+        peer_extensions: Vec::new(),
+        extensions: Extensions::default(),
+    }
+}
+
+fn welcome() -> Welcome {
+    Welcome {
+        observed: ([198, 51, 100, 7], 4_433).into(),
+        stun_servers: vec![([192, 0, 2, 1], 3_478).into()],
+        stun_alternates: Vec::new(),
+        features: vec![0x3A4A],
+        extensions: Extensions::default(),
+    }
+}
+
+fn registered() -> Registered {
+    Registered {
+        unproven: vec![([203, 0, 113, 9], 50_000).into()],
+        extensions: Extensions::default(),
     }
 }
 
@@ -142,43 +191,26 @@ fn registration() -> Registration {
 fn the_blocks_of_the_document_are_right() {
     let mut checker = Checker { blocks: blocks() };
     checker.message("register", &Request::Register(registration()));
-    let v6 = [0x2001, 0xDB8, 0, 0, 0, 0, 0, 1];
-    checker.message(
-        "dial",
-        &Request::Dial(DialRequest {
-            callee: BOB,
-            candidates: vec![Candidate::host((v6, 50_000).into(), PunchPort::PRIMARY)],
-            nat: NatReport::default(),
-            claims: vec![ReflexiveClaim {
-                punch_port: PunchPort::SPARE,
-                salt: [0x5A; 16],
-            }],
-            handshake: vec![0x16, 0x03, 0x01],
-        }),
-    );
+    checker.message("dial", &Request::Dial(dial()));
     checker.message("settled", &Request::Settled(BOB));
     checker.message("relay", &Request::Relay(flight()));
-    let unproven = vec![([203, 0, 113, 9], 50_000).into()];
-    checker.message("registered", &Response::Registered(Registered { unproven }));
+    checker.message("registered", &Response::Registered(registered()));
     checker.message(
         "introduced",
         &Response::Introduced(introduction(Role::Controlling)),
     );
-    checker.message("refused", &Response::Refused(Refusal::TooMany));
+    let wait = Duration::from_millis(2_500);
+    let too_many = Refusal::until(RefusalReason::TooMany, wait);
+    checker.message("refused", &Response::Refused(too_many));
+    let unsupported = RefusalReason::Unsupported(Unsupported::Extension(0x8001));
+    checker.message("unsupported", &Response::Refused(unsupported.into()));
     checker.message("settled-answer", &Response::Settled);
     checker.message("relayed", &Response::Relayed);
     let session = SessionToken::from_bytes([0x77; 16]);
     checker.message("crossed", &Response::Crossed(session));
     checker.message("flight", &Notice::Flight(flight()));
     checker.message("silent", &Notice::Silent(silent()));
-    checker.message(
-        "welcome",
-        &Notice::Welcome(Welcome {
-            observed: ([198, 51, 100, 7], 4_433).into(),
-            stun_servers: vec![([192, 0, 2, 1], 3_478).into()],
-            stun_alternates: Vec::new(),
-        }),
-    );
+    checker.message("welcome", &Notice::Welcome(welcome()));
     checker.message(
         "introduction",
         &Notice::Introduction(introduction(Role::Controlled)),
@@ -208,16 +240,26 @@ fn the_blocks_of_the_document_are_right() {
     );
 }
 
-fn assert_row(number: u32, name: &str) {
+fn assert_row(number: u16, name: &str) {
     let row = format!("| {number} | `{name}` |");
     assert!(PROTOCOL.contains(&row), "PROTOCOL.md lacks the row {row}");
 }
 
-fn assert_variants<M: Message + Debug>(path: &str, variants: impl IntoIterator<Item = M>) {
-    for (number, variant) in (0_u32..).zip(variants) {
+/// Checks the numbers of variants, each of which is written as a number.
+fn assert_variants<M: Wire + Debug>(path: &str, variants: impl IntoIterator<Item = M>) {
+    assert_variants_behind(0, path, variants);
+}
+
+/// Checks the numbers of variants that are behind so many bytes.
+fn assert_variants_behind<M: Wire + Debug>(
+    bytes: usize,
+    path: &str,
+    variants: impl IntoIterator<Item = M>,
+) {
+    for (number, variant) in (0_u16..).zip(variants) {
         let frame = codec::encode(&variant).unwrap();
-        let tag = frame[HEADER_LEN + 1..].first_chunk::<4>().unwrap();
-        assert_eq!(u32::from_be_bytes(*tag), number, "{variant:?}");
+        let tag = frame[HEADER_LEN + bytes..].first_chunk::<2>().unwrap();
+        assert_eq!(u16::from_be_bytes(*tag), number, "{variant:?}");
         let debug = format!("{variant:?}");
         let name = debug.split(['(', ' ']).next().unwrap();
         assert_row(number, &format!("{path}::{name}"));
@@ -235,7 +277,8 @@ fn the_numbers_of_nat_behaviours_are_right() {
         ],
     );
     let (first, last) = (1, 2);
-    assert_variants(
+    assert_variants_behind(
+        LENGTH,
         "PortAssignment",
         [
             PortAssignment::Preserved,
@@ -262,9 +305,57 @@ fn the_numbers_of_nat_behaviours_are_right() {
 }
 
 #[test]
+fn the_numbers_of_messages_are_right() {
+    let session = SessionToken::from_bytes([0; 16]);
+    let unknown = |kind: u16| Unknown {
+        kind,
+        fields: Vec::new(),
+    };
+    assert_variants(
+        "Request",
+        [
+            Request::Register(registration()),
+            Request::Dial(dial()),
+            Request::Settled(BOB),
+            Request::Relay(flight()),
+        ],
+    );
+    assert_variants(
+        "Response",
+        [
+            Response::Registered(registered()),
+            Response::Introduced(introduction(Role::Controlling)),
+            Response::Refused(RefusalReason::Full.into()),
+            Response::Settled,
+            Response::Relayed,
+            Response::Crossed(session),
+        ],
+    );
+    assert_variants(
+        "Notice",
+        [
+            Notice::Welcome(welcome()),
+            Notice::Introduction(introduction(Role::Controlled)),
+            Notice::Flight(flight()),
+            Notice::Silent(silent()),
+        ],
+    );
+    // What the next version may add is unknown to this one.
+    for (body, decoded) in [([0, 4], unknown(4)), ([0xFF, 0xFF], unknown(u16::MAX))] {
+        assert_eq!(codec::decode(&body), Ok(Request::Unknown(decoded.clone())));
+        assert_eq!(codec::decode(&body), Ok(Notice::Unknown(decoded)));
+    }
+    assert_eq!(codec::decode(&[0, 6]), Ok(Response::Unknown(unknown(6))));
+}
+
+#[test]
 fn the_numbers_of_the_document_are_right() {
     use p2pconnect_proto::CandidateKind as Kind;
-    assert_variants("DialPolicy", [DialPolicy::Anyone, DialPolicy::Only(vec![])]);
+    assert_variants_behind(
+        LENGTH,
+        "DialPolicy",
+        [DialPolicy::Anyone, DialPolicy::Only(vec![])],
+    );
     assert_variants("Role", [Role::Controlling, Role::Controlled]);
     assert_variants(
         "CandidateKind",
@@ -276,25 +367,25 @@ fn the_numbers_of_the_document_are_right() {
             Kind::PeerReflexive,
         ],
     );
-    assert_variants(
-        "Refusal",
+    assert_variants_behind(
+        LENGTH,
+        "RefusalReason",
         [
-            Refusal::Unavailable,
-            Refusal::OwnId,
-            Refusal::TooMany,
-            Refusal::TooLarge,
-            Refusal::Full,
+            RefusalReason::Unavailable,
+            RefusalReason::OwnId,
+            RefusalReason::TooMany,
+            RefusalReason::TooLarge,
+            RefusalReason::Full,
+            RefusalReason::Unsupported(Unsupported::Request(9)),
+            RefusalReason::Other,
         ],
     );
     assert_variants(
-        "Response",
+        "Unsupported",
         [
-            Response::Registered(Registered { unproven: vec![] }),
-            Response::Introduced(introduction(Role::Controlling)),
-            Response::Refused(Refusal::Full),
-            Response::Settled,
-            Response::Relayed,
-            Response::Crossed(SessionToken::from_bytes([0; 16])),
+            Unsupported::Request(9),
+            Unsupported::Extension(9),
+            Unsupported::DialPolicy(9),
         ],
     );
     for (number, name) in [
@@ -307,6 +398,6 @@ fn the_numbers_of_the_document_are_right() {
         (close::INTERNAL, "INTERNAL"),
         (close::NOT_SERVED, "NOT_SERVED"),
     ] {
-        assert_row(number, name);
+        assert_row(u16::try_from(number).unwrap(), name);
     }
 }

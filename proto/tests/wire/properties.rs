@@ -4,11 +4,12 @@ use std::fmt::Debug;
 
 use p2pconnect_proto::{
     Candidate, NatFiltering, NatMapping, NatReport, PeerId, PortAssignment, PunchPort,
-    ReflexiveToken, UnsolicitedSyn,
-    codec::{self, DecodeError, EncodeError, HEADER_LEN, MAX_BODY, Message, VERSION},
+    ReflexiveToken, SessionToken, UnsolicitedSyn,
+    codec::{self, DecodeError, EncodeError, HEADER_LEN, MAX_BODY, Wire},
     message::{
-        DialPolicy, MAX_ALLOWED_PEERS, MAX_CANDIDATES, MAX_HANDSHAKE, Notice, Registration,
-        Request, Response,
+        DialPolicy, Extensions, MAX_ALLOWED_PEERS, MAX_CANDIDATES, MAX_HANDSHAKE,
+        MAX_PEER_EXTENSIONS, Notice, Refusal, RefusalReason, Registration, Request, Response,
+        Silent, Unknown,
     },
 };
 use proptest::prelude::*;
@@ -22,11 +23,16 @@ fn body_of(frame: &[u8]) -> &[u8] {
     body
 }
 
-fn check<M: Message + PartialEq + Debug>(message: &M) {
+fn check<M: Wire + PartialEq + Debug>(message: &M, unknown: Option<&Unknown>) {
     let frame = codec::encode(message).unwrap();
     let body = body_of(&frame);
     assert_eq!(codec::decode::<M>(body).as_ref(), Ok(message));
-
+    if let Some(unknown) = unknown {
+        // Everything behind the kind belongs to it.
+        let written = [&unknown.kind.to_be_bytes(), &unknown.fields[..]].concat();
+        assert_eq!(body, written);
+        return;
+    }
     for len in 0..body.len() {
         let error = codec::decode::<M>(&body[..len]).unwrap_err();
         let expected = if len == 0 {
@@ -43,22 +49,14 @@ fn check<M: Message + PartialEq + Debug>(message: &M) {
             Err(DecodeError::TrailingBytes { count })
         );
     }
-    for found in (0..=u8::MAX).filter(|&version| version != VERSION) {
-        let mut other = body.to_vec();
-        other[0] = found;
-        assert_eq!(
-            codec::decode::<M>(&other),
-            Err(DecodeError::Version { found })
-        );
-    }
 }
 
 fn decode_as_everything(bytes: &[u8]) {
-    // Whatever is accepted is written again as the same bytes: there is one encoding only.
-    fn decode<M: Message>(bytes: &[u8]) {
+    // Whatever is understood is written so that it is understood the same.
+    fn decode<M: Wire + PartialEq + Debug>(bytes: &[u8]) {
         if let Ok(message) = codec::decode::<M>(bytes) {
             let frame = codec::encode(&message).unwrap();
-            assert_eq!(&frame[HEADER_LEN..], bytes);
+            assert_eq!(codec::decode::<M>(&frame[HEADER_LEN..]), Ok(message));
         }
     }
     decode::<Request>(bytes);
@@ -71,17 +69,32 @@ proptest! {
 
     #[test]
     fn requests_round_trip_and_nothing_near_them_passes(message in request()) {
-        check(&message);
+        let unknown = if let Request::Unknown(unknown) = &message {
+            Some(unknown)
+        } else {
+            None
+        };
+        check(&message, unknown);
     }
 
     #[test]
     fn responses_round_trip_and_nothing_near_them_passes(message in response()) {
-        check(&message);
+        let unknown = if let Response::Unknown(unknown) = &message {
+            Some(unknown)
+        } else {
+            None
+        };
+        check(&message, unknown);
     }
 
     #[test]
     fn notices_round_trip_and_nothing_near_them_passes(message in notice()) {
-        check(&message);
+        let unknown = if let Notice::Unknown(unknown) = &message {
+            Some(unknown)
+        } else {
+            None
+        };
+        check(&message, unknown);
     }
 }
 
@@ -92,21 +105,24 @@ proptest! {
         mut introduction in introduction(),
         candidates in 0_usize..800,
         handshake in 0_usize..60_000,
+        peer_extensions in 0_usize..2_000,
     ) {
         let all = introduction.candidates.iter().cycle().take(candidates);
         introduction.candidates = all.cloned().collect();
         introduction.handshake = vec![0; handshake];
+        introduction.peer_extensions = vec![0; peer_extensions];
         let cut = introduction.well_formed();
         prop_assert!(cut.candidates.len() <= MAX_CANDIDATES);
         let is_meant = handshake <= MAX_HANDSHAKE;
         prop_assert_eq!(cut.handshake.len(), if is_meant { handshake } else { 0 });
+        let is_meant = peer_extensions <= MAX_PEER_EXTENSIONS;
+        prop_assert_eq!(cut.peer_extensions.len(), if is_meant { peer_extensions } else { 0 });
     }
 
     #[test]
     fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..2_000)) {
         decode_as_everything(&bytes);
-        let versioned = [&[VERSION], &bytes[..]].concat();
-        decode_as_everything(&versioned);
+        drop(Extensions::of_peer(&bytes));
     }
 
     #[test]
@@ -145,7 +161,7 @@ fn headers_end_where_the_limit_is() {
         codec::body_len(header(length)),
         Err(DecodeError::TooLong { length })
     );
-    let body = vec![VERSION; length];
+    let body = vec![0; length];
     assert_eq!(
         codec::decode::<Request>(&body),
         Err(DecodeError::TooLong { length })
@@ -170,31 +186,38 @@ fn the_longest_lists_allowed_fit_a_frame() {
             ..NatReport::default()
         },
         policy: DialPolicy::Only(vec![PeerId::from_public_key([3; 32]); MAX_ALLOWED_PEERS]),
+        peer_extensions: vec![4; MAX_PEER_EXTENSIONS],
+        extensions: Extensions::default(),
     });
     let frame = codec::encode(&message).unwrap();
-    assert!(frame.len() < 35 * 1024, "{} bytes", frame.len());
+    assert!(frame.len() < 36 * 1024, "{} bytes", frame.len());
     assert_eq!(codec::decode(body_of(&frame)), Ok(message));
 }
 
 #[test]
 fn a_message_beyond_the_limit_is_not_sent() {
-    let request = |peers: usize| {
-        Request::Register(Registration {
-            serial: 1,
-            candidates: Vec::new(),
-            nat: Default::default(),
-            policy: DialPolicy::Only(vec![PeerId::from_public_key([0; 32]); peers]),
+    let settled = |fields: usize| {
+        Request::Unknown(Unknown {
+            kind: u16::MAX,
+            fields: vec![0; fields],
         })
     };
-    // Version, two discriminants, a number, two lengths and five unknowns precede the peer ids.
-    let fits = (MAX_BODY - 1 - 4 - 4 - 8 - 5 - 4 - 8) / 32;
-    assert!(codec::encode(&request(fits)).is_ok());
-    assert_eq!(codec::encode(&request(fits + 1)), Err(EncodeError::TooLong));
+    let fits = MAX_BODY - 2;
+    assert!(codec::encode(&settled(fits)).is_ok());
+    assert_eq!(codec::encode(&settled(fits + 1)), Err(EncodeError::TooLong));
+    // Lists and bytes that are too long for the number in front of them.
+    let peers = vec![PeerId::from_public_key([0; 32]); 1 << 16];
+    let mut message = registration();
+    message.policy = DialPolicy::Only(peers);
+    assert_eq!(codec::encode(&message), Err(EncodeError::TooLong));
+    let mut message = registration();
+    message.peer_extensions = vec![0; 1 << 16];
+    assert_eq!(codec::encode(&message), Err(EncodeError::TooLong));
 }
 
-#[test]
-fn unknown_variants_are_malformed_wherever_they_are() {
-    let message = Request::Register(Registration {
+/// A registration that says everything once.
+fn registration() -> Registration {
+    Registration {
         serial: 1,
         candidates: vec![Candidate::host(
             ([192, 0, 2, 1], 1).into(),
@@ -208,41 +231,109 @@ fn unknown_variants_are_malformed_wherever_they_are() {
             hairpinning: Some(true),
         },
         policy: DialPolicy::Anyone,
-    });
-    let frame = codec::encode(&message).unwrap();
-    let body = body_of(&frame);
-    // Where each tag is, and the lowest value that nothing is assigned to.
-    for (what, at, unassigned) in [
-        ("request", 1, 4_u32),
-        ("candidate kind", 13, 5),
-        ("address family", 17, 2),
-        ("mapping", 30, 3),
-        ("port assignment", 35, 3),
-        ("filtering", 40, 3),
-        ("unsolicited SYN", 45, 3),
-        ("policy", 51, 2),
-    ] {
-        for value in [unassigned, u32::MAX] {
-            let mut body = body.to_vec();
-            body[at..at + 4].copy_from_slice(&value.to_be_bytes());
-            let decoded = codec::decode::<Request>(&body);
-            assert_eq!(decoded, Err(DecodeError::Malformed), "{what} {value}");
-        }
+        peer_extensions: Vec::new(),
+        extensions: Extensions::default(),
     }
-    for (what, at) in [
-        ("token's presence", 28),
-        ("mapping's presence", 29),
-        ("port assignment's presence", 34),
-        ("filtering's presence", 39),
-        ("unsolicited SYN's presence", 44),
-        ("hairpinning's presence", 49),
-        ("hairpinning", 50),
-    ] {
-        for value in [2, u8::MAX] {
-            let mut body = body.to_vec();
-            body[at] = value;
-            let decoded = codec::decode::<Request>(&body);
-            assert_eq!(decoded, Err(DecodeError::Malformed), "{what} {value}");
+}
+
+/// Returns what a registration is understood as in which the bytes from `at` are others.
+fn with(at: usize, bytes: &[u8]) -> Registration {
+    let mut body = body_of(&codec::encode(&registration()).unwrap()).to_vec();
+    body[at..at + bytes.len()].copy_from_slice(bytes);
+    codec::decode(&body).unwrap()
+}
+
+#[test]
+fn what_is_unknown_counts_as_not_said() {
+    type Said = fn(&mut Registration, u16);
+    // Where each number is, and the lowest that nothing is assigned to.
+    let numbers: [(usize, u16, Said); 6] = [
+        (4, 5, |it, _| it.candidates.clear()),
+        (18, 3, |it, _| it.nat.mapping = None),
+        (23, 3, |it, _| it.nat.ports = None),
+        (26, 3, |it, _| it.nat.filtering = None),
+        (29, 3, |it, _| it.nat.unsolicited = None),
+        (35, 2, |it, number| it.policy = DialPolicy::Unknown(number)),
+    ];
+    for (at, unassigned, said) in numbers {
+        for number in [unassigned, u16::MAX] {
+            let mut expected = registration();
+            said(&mut expected, number);
+            assert_eq!(
+                with(at, &number.to_be_bytes()),
+                expected,
+                "{number} at {at}"
+            );
         }
+        assert_eq!(with(at, &[0, 0]), registration());
     }
+}
+
+#[test]
+fn what_cannot_be_read_where_its_end_is_known_counts_as_not_said() {
+    let (address_family, token) = (6, 14);
+    for (at, value) in [(address_family, 5), (token, 2), (token, 1)] {
+        assert_eq!(with(at, &[value]).candidates, [], "{value} at {at}");
+    }
+    // Each presence in the report, and the one value that is a bool.
+    for at in [17, 20, 25, 28, 31, 32] {
+        assert_eq!(with(at, &[2]).nat, NatReport::default(), "at {at}");
+    }
+}
+
+#[test]
+fn what_follows_known_fields_in_their_length_is_passed_over() {
+    let plain = codec::encode(&registration()).unwrap();
+    let plain = body_of(&plain);
+    // The lengths of the candidate, of the report and of the policy.
+    for at in [2, 15, 33] {
+        let [high, low] = plain[at..at + 2] else {
+            panic!("a length has two bytes")
+        };
+        let end = at + 2 + usize::from(u16::from_be_bytes([high, low]));
+        let longer = [&plain[..end], &[7; 3], &plain[end..]].concat();
+        let mut longer = longer;
+        longer[at + 1] += 3;
+        assert_eq!(codec::decode(&longer), Ok(registration()), "at {at}");
+    }
+}
+
+#[test]
+fn an_unknown_refusal_is_the_general_one() {
+    let refused = |reason: &[u8]| {
+        let length = u16::try_from(reason.len()).unwrap().to_be_bytes();
+        let retry_after = [1, 0, 0, 0, 9];
+        let body = [&[0, 2], &length[..], reason, &retry_after, &[0, 0]].concat();
+        codec::decode::<Response>(&body)
+    };
+    let expected = |reason| {
+        Ok(Response::Refused(Refusal {
+            retry_after_ms: Some(9),
+            ..Refusal::from(reason)
+        }))
+    };
+    for reason in [&[0, 7][..], &[0xFF, 0xFF, 1, 2, 3], &[0, 5, 0, 99, 0, 0]] {
+        assert_eq!(
+            refused(reason),
+            expected(RefusalReason::Other),
+            "{reason:?}"
+        );
+    }
+    assert_eq!(refused(&[0, 2, 8, 8]), expected(RefusalReason::TooMany));
+}
+
+#[test]
+fn what_is_wrong_where_nothing_is_unknown_is_malformed() {
+    let silent = codec::encode(&Notice::Silent(Silent {
+        session: SessionToken::from_bytes([1; 16]),
+        silent_ms: 1,
+    }))
+    .unwrap();
+    let body = body_of(&silent);
+    for kind in [0, 1, 2] {
+        let changed = [&[0, kind], &body[2..]].concat();
+        let decoded = codec::decode::<Notice>(&changed);
+        assert!(decoded.is_err(), "{decoded:?}");
+    }
+    assert_eq!(codec::decode::<Notice>(&[0]), Err(DecodeError::Malformed));
 }

@@ -6,69 +6,116 @@ use p2pconnect_proto::{
     Candidate, CandidateKind, NatFiltering, NatMapping, NatReport, PeerId, PortAssignment,
     PunchPort, ReflexiveToken, Role, SessionToken, UnsolicitedSyn,
     message::{
-        DialPolicy, DialRequest, Flight, Introduction, MAX_CANDIDATES, MAX_STUN_SERVERS, Notice,
-        ReflexiveClaim, Refusal, Registered, Registration, Request, Response, Silent, Welcome,
+        DialPolicy, DialRequest, Extension, Extensions, Flight, Introduction, MAX_CANDIDATES,
+        MAX_STUN_SERVERS, Notice, ReflexiveClaim, Refusal, RefusalReason, Registered, Registration,
+        Request, Response, Silent, Unknown, Unsupported, Welcome,
     },
 };
 use proptest::{collection::vec, option, prelude::*};
 
 pub(crate) fn request() -> impl Strategy<Value = Request> {
     prop_oneof![
-        (any::<u32>(), candidates(), nat(), policy()).prop_map(
-            |(serial, candidates, nat, policy)| {
+        (any::<u32>(), candidates(), nat(), policy(), additions()).prop_map(
+            |(serial, candidates, nat, policy, (peer_extensions, extensions))| {
                 Request::Register(Registration {
                     serial,
                     candidates,
                     nat,
                     policy,
+                    peer_extensions,
+                    extensions,
                 })
             }
         ),
         peer().prop_map(Request::Settled),
-        (peer(), candidates(), nat(), vec(claim(), 0..=4), bytes()).prop_map(
-            |(callee, candidates, nat, claims, handshake)| {
-                Request::Dial(DialRequest {
-                    callee,
-                    candidates,
-                    nat,
-                    claims,
-                    handshake,
-                })
-            }
-        ),
+        (
+            peer(),
+            candidates(),
+            nat(),
+            vec(claim(), 0..=4),
+            bytes(),
+            additions()
+        )
+            .prop_map(
+                |(callee, candidates, nat, claims, handshake, (peer_extensions, extensions))| {
+                    Request::Dial(DialRequest {
+                        callee,
+                        candidates,
+                        nat,
+                        claims,
+                        handshake,
+                        peer_extensions,
+                        extensions,
+                    })
+                }
+            ),
         flight().prop_map(Request::Relay),
+        unknown().prop_map(Request::Unknown),
     ]
 }
 
 pub(crate) fn response() -> impl Strategy<Value = Response> {
     prop_oneof![
-        vec(address(), 0..=MAX_CANDIDATES)
-            .prop_map(|unproven| Response::Registered(Registered { unproven })),
+        (vec(address(), 0..=MAX_CANDIDATES), extensions()).prop_map(|(unproven, extensions)| {
+            Response::Registered(Registered {
+                unproven,
+                extensions,
+            })
+        }),
         introduction().prop_map(Response::Introduced),
         refusal().prop_map(Response::Refused),
         Just(Response::Settled),
         Just(Response::Relayed),
         any::<[u8; 16]>().prop_map(|it| Response::Crossed(SessionToken::from_bytes(it))),
+        unknown().prop_map(Response::Unknown),
     ]
 }
 
 pub(crate) fn notice() -> impl Strategy<Value = Notice> {
     let servers = || vec(address(), 0..=MAX_STUN_SERVERS);
     prop_oneof![
-        (address(), servers(), servers()).prop_map(|(observed, stun_servers, stun_alternates)| {
-            Notice::Welcome(Welcome {
-                observed,
-                stun_servers,
-                stun_alternates,
-            })
-        }),
+        (
+            address(),
+            servers(),
+            servers(),
+            vec(any::<u16>(), 0..=64),
+            extensions()
+        )
+            .prop_map(
+                |(observed, stun_servers, stun_alternates, features, extensions)| {
+                    Notice::Welcome(Welcome {
+                        observed,
+                        stun_servers,
+                        stun_alternates,
+                        features,
+                        extensions,
+                    })
+                }
+            ),
         introduction().prop_map(Notice::Introduction),
         flight().prop_map(Notice::Flight),
         (any::<[u8; 16]>(), any::<u32>()).prop_map(|(session, silent_ms)| {
             let session = SessionToken::from_bytes(session);
             Notice::Silent(Silent { session, silent_ms })
         }),
+        unknown().prop_map(Notice::Unknown),
     ]
+}
+
+/// Messages of kinds that nothing is assigned to.
+fn unknown() -> impl Strategy<Value = Unknown> {
+    (100..=u16::MAX, bytes()).prop_map(|(kind, fields)| Unknown { kind, fields })
+}
+
+fn extensions() -> impl Strategy<Value = Extensions> {
+    let extension = (any::<u16>(), vec(any::<u8>(), 0..20));
+    let extension = extension.prop_map(|(kind, value)| Extension { kind, value });
+    vec(extension, 0..=4).prop_map(Extensions)
+}
+
+/// What peers add, and what messages do.
+fn additions() -> impl Strategy<Value = (Vec<u8>, Extensions)> {
+    (bytes(), extensions())
 }
 
 fn claim() -> impl Strategy<Value = ReflexiveClaim> {
@@ -101,6 +148,7 @@ pub(crate) fn introduction() -> impl Strategy<Value = Introduction> {
         bytes(),
         any::<u32>(),
         any::<(u8, bool)>(),
+        additions(),
     )
         .prop_map(
             |(
@@ -113,6 +161,7 @@ pub(crate) fn introduction() -> impl Strategy<Value = Introduction> {
                 handshake,
                 serial,
                 (witnessed, seen_together),
+                (peer_extensions, extensions),
             )| {
                 Introduction {
                     session: SessionToken::from_bytes(session),
@@ -125,25 +174,42 @@ pub(crate) fn introduction() -> impl Strategy<Value = Introduction> {
                     serial,
                     witnessed,
                     seen_together,
+                    peer_extensions,
+                    extensions,
                 }
             },
         )
 }
 
 fn refusal() -> impl Strategy<Value = Refusal> {
-    prop_oneof![
-        Just(Refusal::Unavailable),
-        Just(Refusal::OwnId),
-        Just(Refusal::TooMany),
-        Just(Refusal::TooLarge),
-        Just(Refusal::Full),
-    ]
+    let unsupported = prop_oneof![
+        any::<u16>().prop_map(Unsupported::Request),
+        any::<u16>().prop_map(Unsupported::Extension),
+        any::<u16>().prop_map(Unsupported::DialPolicy),
+    ];
+    let reason = prop_oneof![
+        Just(RefusalReason::Unavailable),
+        Just(RefusalReason::OwnId),
+        Just(RefusalReason::TooMany),
+        Just(RefusalReason::TooLarge),
+        Just(RefusalReason::Full),
+        unsupported.prop_map(RefusalReason::Unsupported),
+        Just(RefusalReason::Other),
+    ];
+    (reason, any::<Option<u32>>(), extensions()).prop_map(|(reason, retry_after_ms, extensions)| {
+        Refusal {
+            reason,
+            retry_after_ms,
+            extensions,
+        }
+    })
 }
 
 fn policy() -> impl Strategy<Value = DialPolicy> {
     prop_oneof![
         Just(DialPolicy::Anyone),
         vec(peer(), 0..=8).prop_map(DialPolicy::Only),
+        (100..=u16::MAX).prop_map(DialPolicy::Unknown),
     ]
 }
 

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use p2pconnect_proto::{
     Candidate, NatReport, PeerId, Role, SessionToken,
-    message::{Introduction, Refusal},
+    message::{Extensions, Introduction, Refusal},
 };
 
 use super::ConnectionId;
@@ -51,6 +51,8 @@ pub struct Side {
     pub candidates: Vec<Candidate>,
     /// What it knows of its NAT.
     pub nat: NatReport,
+    /// What it tells its peers of itself.
+    pub peer_extensions: Vec<u8>,
 }
 
 /// Two peers that are to start connecting to each other at the same moment.
@@ -101,6 +103,8 @@ impl Meeting {
             serial: 0,
             witnessed: 0,
             seen_together: self.seen_together,
+            peer_extensions: other.peer_extensions,
+            extensions: Extensions::default(),
         };
         let to_dialler = Introduction {
             witnessed: self.witnessed,

@@ -7,7 +7,7 @@ use std::{
 
 use p2pconnect_proto::{
     SessionToken,
-    message::{MAX_HANDSHAKE, Refusal},
+    message::{MAX_HANDSHAKE, RefusalReason},
 };
 
 use super::ConnectionId;
@@ -73,18 +73,21 @@ impl Relays {
         session: SessionToken,
         from: ConnectionId,
         bytes: usize,
-    ) -> Result<ConnectionId, Refusal> {
+    ) -> Result<ConnectionId, RefusalReason> {
         let parties = self.by_session.get_mut(&session);
-        let [dialler, callee] = parties.ok_or(Refusal::Unavailable)?;
+        let [dialler, callee] = parties.ok_or(RefusalReason::Unavailable)?;
         let (sender, receiver) = if dialler.connection == from {
             (dialler, callee)
         } else if callee.connection == from {
             (callee, dialler)
         } else {
-            return Err(Refusal::Unavailable);
+            return Err(RefusalReason::Unavailable);
         };
         let charge = bytes.max(LEAST_CHARGE);
-        sender.left = sender.left.checked_sub(charge).ok_or(Refusal::TooLarge)?;
+        sender.left = sender
+            .left
+            .checked_sub(charge)
+            .ok_or(RefusalReason::TooLarge)?;
         Ok(receiver.connection)
     }
 
@@ -128,10 +131,13 @@ mod tests {
         let stranger = ConnectionId(3);
         assert_eq!(
             relays.pass(SESSION, stranger, 100),
-            Err(Refusal::Unavailable)
+            Err(RefusalReason::Unavailable)
         );
         let other = SessionToken::from_bytes([8; 16]);
-        assert_eq!(relays.pass(other, DIALLER, 100), Err(Refusal::Unavailable));
+        assert_eq!(
+            relays.pass(other, DIALLER, 100),
+            Err(RefusalReason::Unavailable)
+        );
     }
 
     #[test]
@@ -140,12 +146,18 @@ mod tests {
         let left = MAX_HANDSHAKE - 1_000;
         assert_eq!(
             relays.pass(SESSION, DIALLER, left + 1),
-            Err(Refusal::TooLarge)
+            Err(RefusalReason::TooLarge)
         );
         assert_eq!(relays.pass(SESSION, DIALLER, left), Ok(CALLEE));
-        assert_eq!(relays.pass(SESSION, DIALLER, 1), Err(Refusal::TooLarge));
+        assert_eq!(
+            relays.pass(SESSION, DIALLER, 1),
+            Err(RefusalReason::TooLarge)
+        );
         assert_eq!(relays.pass(SESSION, CALLEE, MAX_HANDSHAKE), Ok(DIALLER));
-        assert_eq!(relays.pass(SESSION, CALLEE, 1), Err(Refusal::TooLarge));
+        assert_eq!(
+            relays.pass(SESSION, CALLEE, 1),
+            Err(RefusalReason::TooLarge)
+        );
     }
 
     #[test]
@@ -154,7 +166,10 @@ mod tests {
         for _ in 0..MAX_HANDSHAKE / LEAST_CHARGE {
             assert_eq!(relays.pass(SESSION, CALLEE, 0), Ok(DIALLER));
         }
-        assert_eq!(relays.pass(SESSION, CALLEE, 0), Err(Refusal::TooLarge));
+        assert_eq!(
+            relays.pass(SESSION, CALLEE, 0),
+            Err(RefusalReason::TooLarge)
+        );
         assert_eq!(relays.pass(SESSION, DIALLER, 0), Ok(CALLEE));
     }
 
@@ -165,7 +180,10 @@ mod tests {
         relays.expire(AGE, now + AGE / 2);
         assert!(relays.pass(SESSION, DIALLER, 1).is_ok());
         relays.expire(AGE, now + AGE);
-        assert_eq!(relays.pass(SESSION, DIALLER, 1), Err(Refusal::Unavailable));
+        assert_eq!(
+            relays.pass(SESSION, DIALLER, 1),
+            Err(RefusalReason::Unavailable)
+        );
         assert!(relays.by_session.is_empty() && relays.oldest_first.is_empty());
     }
 
@@ -183,7 +201,10 @@ mod tests {
             relays.start(numbered(n), DIALLER, CALLEE, 0, now);
         }
         assert_eq!(relays.by_session.len(), MAX_TOTAL);
-        assert_eq!(relays.pass(SESSION, DIALLER, 1), Err(Refusal::Unavailable));
+        assert_eq!(
+            relays.pass(SESSION, DIALLER, 1),
+            Err(RefusalReason::Unavailable)
+        );
         assert_eq!(relays.pass(numbered(0), DIALLER, 1), Ok(CALLEE));
         assert_eq!(relays.pass(numbered(others - 1), DIALLER, 1), Ok(CALLEE));
     }

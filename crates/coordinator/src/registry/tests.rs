@@ -27,19 +27,15 @@ fn register(n: u8, policy: DialPolicy) -> Command {
     Command::Register(Registration {
         serial: 1,
         candidates: vec![candidate(n)],
-        nat: NatReport::default(),
-        policy,
+        ..Registration::new(policy)
     })
 }
 
 fn dial(n: u8, callee: u8) -> Command {
     Command::Dial {
         request: DialRequest {
-            callee: peer(callee),
             candidates: vec![candidate(n)],
-            nat: NatReport::default(),
-            claims: Vec::new(),
-            handshake: Vec::new(),
+            ..DialRequest::new(peer(callee))
         },
         witnessed: Vec::new(),
         session: SessionToken::from_bytes([n; 16]),
@@ -77,10 +73,10 @@ impl Scene {
         }
     }
 
-    fn dial(&mut self, client: &Client, callee: u8) -> Result<Meeting, Refusal> {
+    fn dial(&mut self, client: &Client, callee: u8) -> Result<Meeting, RefusalReason> {
         match self.handle(client, dial(client.peer.as_bytes()[0], callee)) {
             Event::Meet(meeting) => Ok(*meeting),
-            Event::Refused(refusal) => Err(refusal),
+            Event::Refused(refusal) => Err(refusal.reason),
             other => panic!("{other:?}"),
         }
     }
@@ -119,10 +115,16 @@ fn a_meeting_tells_each_side_of_the_other() {
 fn only_the_policy_s_peers_are_told_anything() {
     let mut scene = Scene::new(Limits::default());
     scene.register(&client(1, 1), DialPolicy::Only(vec![peer(2)]));
-    assert_eq!(scene.dial(&client(3, 3), 1), Err(Refusal::Unavailable));
+    assert_eq!(
+        scene.dial(&client(3, 3), 1),
+        Err(RefusalReason::Unavailable)
+    );
     assert!(scene.dial(&client(2, 2), 1).is_ok());
-    assert_eq!(scene.dial(&client(1, 1), 1), Err(Refusal::OwnId));
-    assert_eq!(scene.dial(&client(2, 2), 9), Err(Refusal::Unavailable));
+    assert_eq!(scene.dial(&client(1, 1), 1), Err(RefusalReason::OwnId));
+    assert_eq!(
+        scene.dial(&client(2, 2), 9),
+        Err(RefusalReason::Unavailable)
+    );
 }
 
 #[test]
@@ -140,7 +142,7 @@ fn nobody_is_told_what_no_peer_can_mean() {
         serial: 1,
         candidates: vec![of_unknown_port(1), candidate(1)],
         nat: nat(PortAssignment::Sequential { delta: 0 }),
-        policy: DialPolicy::Anyone,
+        ..Registration::new(DialPolicy::Anyone)
     });
     let Event::Registered { unproven, .. } = scene.handle(&client(1, 1), registering) else {
         panic!("what is malformed is left out and no error");
@@ -148,11 +150,9 @@ fn nobody_is_told_what_no_peer_can_mean() {
     assert_eq!(unproven, [candidate(1).address]);
     let dialling = Command::Dial {
         request: DialRequest {
-            callee: peer(1),
             candidates: vec![of_unknown_port(2), candidate(2)],
             nat: nat(PortAssignment::Random { first: 2, last: 1 }),
-            claims: Vec::new(),
-            handshake: Vec::new(),
+            ..DialRequest::new(peer(1))
         },
         // Claims name punch ports as well.
         witnessed: vec![of_unknown_port(3)],
@@ -194,7 +194,10 @@ fn the_newest_registration_wins_and_the_older_connection_cannot_end_it() {
             was_registered: true
         }
     );
-    assert_eq!(scene.dial(&client(2, 2), 1), Err(Refusal::Unavailable));
+    assert_eq!(
+        scene.dial(&client(2, 2), 1),
+        Err(RefusalReason::Unavailable)
+    );
 }
 
 #[test]
@@ -220,7 +223,10 @@ fn a_registration_that_comes_late_does_not_replace_a_newer_one() {
 
     let again = scene.handle(&client(1, 1), numbered(1, nobody()));
     assert!(is_registered(again));
-    assert_eq!(scene.dial(&client(2, 2), 1), Err(Refusal::Unavailable));
+    assert_eq!(
+        scene.dial(&client(2, 2), 1),
+        Err(RefusalReason::Unavailable)
+    );
 
     // Another process begins to count anew.
     let other = scene.handle(&client(1, 3), numbered(0, DialPolicy::Anyone));
@@ -237,7 +243,7 @@ fn a_refused_registration_leaves_the_former_in_place() {
     scene.register(&client(1, 1), DialPolicy::Anyone);
     let nobody = register(1, DialPolicy::Only(Vec::new()));
     let event = scene.handle(&client(1, 1), nobody.clone());
-    assert_eq!(event, Event::Refused(Refusal::TooMany));
+    assert_eq!(event, Event::Refused(RefusalReason::TooMany.into()));
     assert!(scene.dial(&client(2, 2), 1).is_ok());
     scene.now += scene.registry.limits.register_interval;
     let event = scene.handle(&client(1, 1), nobody);
@@ -254,7 +260,7 @@ fn a_callee_is_busy_with_so_many_and_rests_after_a_while() {
     for n in 1..=8 {
         assert!(scene.dial(&client(n, n.into()), 0).is_ok());
     }
-    assert_eq!(scene.dial(&client(9, 9), 0), Err(Refusal::TooMany));
+    assert_eq!(scene.dial(&client(9, 9), 0), Err(RefusalReason::TooMany));
     scene.now += scene.registry.limits.in_flight;
     assert!(scene.dial(&client(9, 9), 0).is_ok());
 }
@@ -272,11 +278,17 @@ fn many_identities_at_one_address_share_a_rate() {
     for n in 1..=3 {
         assert_eq!(
             scene.dial(&at_one_address(n), 99),
-            Err(Refusal::Unavailable)
+            Err(RefusalReason::Unavailable)
         );
     }
-    assert_eq!(scene.dial(&at_one_address(4), 99), Err(Refusal::TooMany));
-    assert_eq!(scene.dial(&client(5, 5), 99), Err(Refusal::Unavailable));
+    assert_eq!(
+        scene.dial(&at_one_address(4), 99),
+        Err(RefusalReason::TooMany)
+    );
+    assert_eq!(
+        scene.dial(&client(5, 5), 99),
+        Err(RefusalReason::Unavailable)
+    );
 }
 
 #[test]
@@ -290,8 +302,7 @@ fn loopback_addresses_stay_on_the_host() {
     let registration = Command::Register(Registration {
         serial: 1,
         candidates: vec![loopback.clone()],
-        nat: NatReport::default(),
-        policy: DialPolicy::Anyone,
+        ..Registration::new(DialPolicy::Anyone)
     });
     scene.handle(&own_host(1), registration);
     let meeting = scene.dial(&own_host(2), 1).unwrap();
@@ -378,7 +389,7 @@ fn whom_the_callee_does_not_admit_gets_nothing_by_crossing() {
     let (mut scene, one, other) = two(Limits::default());
     scene.register(&one, DialPolicy::Only(vec![peer(3)]));
     assert!(scene.dial(&one, 2).is_ok());
-    assert_eq!(scene.dial(&other, 1), Err(Refusal::Unavailable));
+    assert_eq!(scene.dial(&other, 1), Err(RefusalReason::Unavailable));
 }
 
 #[test]
@@ -390,7 +401,7 @@ fn a_dialler_can_say_that_it_gives_up_for_as_long_as_a_dial_lasts() {
     let to = ConnectionId(2);
     assert_eq!(scene.handle(&one, leave()), Event::Pass { to });
     scene.now += scene.registry.limits.relaying;
-    let refused = Event::Refused(Refusal::Unavailable);
+    let refused = Event::Refused(RefusalReason::Unavailable.into());
     assert_eq!(scene.handle(&one, leave()), refused);
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use p2pconnect_proto::message::Refusal;
+use p2pconnect_proto::message::RefusalReason;
 
 use crate::metrics::{Counter, Durations, Family, Histogram, Labels, Values};
 
@@ -51,31 +51,36 @@ pub(super) enum Asked {
     Register,
     Dial,
     Relay,
+    /// What only a later version knows.
+    Unknown,
 }
 
-const ASKED: [(Asked, &str); 3] = [
+const ASKED: [(Asked, &str); 4] = [
     (Asked::Register, "register"),
     (Asked::Dial, "dial"),
     (Asked::Relay, "relay"),
+    (Asked::Unknown, "unknown"),
 ];
 
-const REFUSALS: [&str; 6] = [
+const REFUSALS: [&str; 7] = [
     "unavailable",
     "own-id",
     "too-many",
     "too-large",
     "full",
+    "unsupported",
     "other",
 ];
 
-const fn number(refusal: Refusal) -> usize {
-    match refusal {
-        Refusal::Unavailable => 0,
-        Refusal::OwnId => 1,
-        Refusal::TooMany => 2,
-        Refusal::TooLarge => 3,
-        Refusal::Full => 4,
-        _ => 5,
+const fn number(reason: RefusalReason) -> usize {
+    match reason {
+        RefusalReason::Unavailable => 0,
+        RefusalReason::OwnId => 1,
+        RefusalReason::TooMany => 2,
+        RefusalReason::TooLarge => 3,
+        RefusalReason::Full => 4,
+        RefusalReason::Unsupported(_) => 5,
+        _ => 6,
     }
 }
 
@@ -122,8 +127,8 @@ impl Counts {
         self.start_wait.observe(start_wait);
     }
 
-    pub(super) fn refused(&self, asked: Asked, refusal: Refusal) {
-        self.refusals[asked as usize][number(refusal)].add(1);
+    pub(super) fn refused(&self, asked: Asked, reason: RefusalReason) {
+        self.refusals[asked as usize][number(reason)].add(1);
     }
 
     /// Returns all metrics, together with what there is at the moment.
@@ -265,7 +270,7 @@ mod tests {
             assert_eq!(*asked as usize, number);
         }
         let counts = Counts::default();
-        counts.refused(Asked::Dial, Refusal::TooLarge);
+        counts.refused(Asked::Dial, RefusalReason::TooLarge);
         let families = counts.measure(Present::default());
         let refusals = families
             .into_iter()

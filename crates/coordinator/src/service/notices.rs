@@ -10,7 +10,7 @@ use std::{
 
 use p2pconnect_host::clock;
 use p2pconnect_link::{Link, SendStream};
-use p2pconnect_proto::message::Refusal;
+use p2pconnect_proto::message::RefusalReason;
 use tokio::{sync::Notify, time::timeout};
 
 use super::lock::lock;
@@ -70,19 +70,19 @@ impl Notices {
     }
 
     /// Waits until there is room for a notice, without taking it. Cancel safe.
-    pub(super) async fn room(&self) -> Result<(), Refusal> {
+    pub(super) async fn room(&self) -> Result<(), RefusalReason> {
         self.opened(|_| Some(())).await
     }
 
     /// Opens the stream for a notice that leaves now. Cancel safe.
-    pub(super) async fn stream(&self) -> Result<SendStream, Refusal> {
+    pub(super) async fn stream(&self) -> Result<SendStream, RefusalReason> {
         self.opened(Option::take).await
     }
 
     async fn opened<T>(
         &self,
         take: impl Fn(&mut Option<SendStream>) -> Option<T>,
-    ) -> Result<T, Refusal> {
+    ) -> Result<T, RefusalReason> {
         let mut opening = pin!(self.link.open_uni());
         let opened = poll_fn(|cx| {
             // Streams are opened under the lock, so that they are used in the order of their
@@ -98,7 +98,7 @@ impl Notices {
         });
         let opened = timeout(NOTICE_ROOM, opened).await;
         opened
-            .map_err(|_| Refusal::TooMany)?
-            .ok_or(Refusal::Unavailable)
+            .map_err(|_| RefusalReason::TooMany)?
+            .ok_or(RefusalReason::Unavailable)
     }
 }

@@ -11,8 +11,8 @@ use p2pconnect_proto::{
     Candidate, PeerId, ReflexiveToken, SessionToken, close,
     codec::{self, EncodeError},
     message::{
-        DialRequest, Flight, MAX_CLAIMS, Notice, ReflexiveClaim, Refusal, Registered, Registration,
-        Request, Response,
+        DialRequest, Extensions, Flight, MAX_CLAIMS, Notice, ReflexiveClaim, Refusal,
+        RefusalReason, Registered, Registration, Request, Response, Unsupported,
     },
     portable,
 };
@@ -70,6 +70,14 @@ pub(super) async fn serve(
         Request::Dial(dial) => self::dial(&connected, dial, &mut send).await,
         Request::Settled(dialler) => settled(&connected, dialler, &mut send).await,
         Request::Relay(flight) => relay(&connected, flight, &mut send).await,
+        Request::Unknown(unknown) => {
+            let reason = RefusalReason::Unsupported(Unsupported::Request(unknown.kind));
+            respond(
+                &mut send,
+                &refused(&connected, Asked::Unknown, reason.into()),
+            )
+            .await;
+        }
     }
     // Only now, so that a client whose end of stream is late does not wait for its answer.
     match timeout(MESSAGE, frame::read_end(&mut recv)).await {
@@ -109,7 +117,10 @@ async fn register(connected: &ConnectedClient, registration: Registration, send:
                 let why = "the same peer id has registered elsewhere";
                 former.link().close(close::REPLACED, why);
             }
-            Response::Registered(Registered { unproven })
+            Response::Registered(Registered {
+                unproven,
+                extensions: Extensions::default(),
+            })
         }
         Event::Refused(refusal) => {
             if connected.may_log() {
@@ -169,7 +180,7 @@ async fn relay(connected: &ConnectedClient, flight: Flight, send: &mut SendStrea
     let refusal = match connected.shared().command(&connected.client, command) {
         Event::Pass { to } => match pass_on(connected, to, flight).await {
             Ok(()) => return respond(send, &Response::Relayed).await,
-            Err(refusal) => refusal,
+            Err(reason) => reason.into(),
         },
         Event::Refused(refusal) => refusal,
         Event::Registered { .. }
@@ -187,12 +198,12 @@ async fn pass_on(
     connected: &ConnectedClient,
     to: ConnectionId,
     flight: Flight,
-) -> Result<(), Refusal> {
+) -> Result<(), RefusalReason> {
     let receiver = connected.shared().notices(to);
-    let receiver = receiver.ok_or(Refusal::Unavailable)?;
+    let receiver = receiver.ok_or(RefusalReason::Unavailable)?;
     let mut notice = receiver.stream().await?;
     let bytes = flight.bytes.len() as u64;
-    let frame = codec::encode(&Notice::Flight(flight)).map_err(|_| Refusal::TooLarge)?;
+    let frame = codec::encode(&Notice::Flight(flight)).map_err(|_| RefusalReason::TooLarge)?;
     connected.shared().counts.relayed.add(bytes);
     send_frame(&mut notice, &frame).await;
     Ok(())
@@ -218,7 +229,7 @@ async fn dial(connected: &ConnectedClient, request: DialRequest, send: &mut Send
     let refusal = match connected.shared().command(&connected.client, command) {
         Event::Meet(meeting) => match introduce(connected, *meeting, asked_at, send).await {
             Ok(()) => return,
-            Err(refusal) => refusal,
+            Err(reason) => reason.into(),
         },
         Event::Crossed(token) => {
             if connected.may_log() {
@@ -248,9 +259,9 @@ async fn introduce(
     meeting: Meeting,
     asked_at: Instant,
     send: &mut SendStream,
-) -> Result<(), Refusal> {
+) -> Result<(), RefusalReason> {
     let callee = connected.shared().notices(meeting.callee.connection);
-    let callee = callee.ok_or(Refusal::Unavailable)?;
+    let callee = callee.ok_or(RefusalReason::Unavailable)?;
     // The dialler may be told first, so this cannot wait until the callee's notice leaves. It costs
     // no round trip, and tells whether the connection still stands.
     callee.room().await?;
@@ -264,7 +275,7 @@ async fn introduce(
     let introductions = meeting.introductions(connected.link.rtt(), callee.link().rtt());
     let Ok((to_dialler, to_callee)) = encode(introductions) else {
         error!("an introduction exceeds a frame");
-        return Err(Refusal::TooLarge);
+        return Err(RefusalReason::TooLarge);
     };
     let counts = &connected.shared().counts;
     let start_wait = to_dialler.delay.max(to_callee.delay);
@@ -340,7 +351,7 @@ pub(super) async fn send_frame(stream: &mut SendStream, frame: &[u8]) {
 }
 
 fn refused(connected: &ConnectedClient, asked: Asked, refusal: Refusal) -> Response {
-    connected.shared().counts.refused(asked, refusal);
+    connected.shared().counts.refused(asked, refusal.reason);
     debug!(peer = %connected.client.peer.short(), %refusal, "request refused");
     Response::Refused(refusal)
 }

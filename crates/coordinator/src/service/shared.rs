@@ -14,7 +14,7 @@ use p2pconnect_host::{ELSEWHERE, Host, clock};
 use p2pconnect_link::Link;
 use p2pconnect_proto::{
     Candidate, PeerId, SessionToken, close,
-    message::{Notice, Welcome},
+    message::{Extensions, Notice, Welcome},
 };
 use p2pconnect_stun::Witness;
 use tokio::sync::watch;
@@ -224,6 +224,8 @@ impl Shared {
             observed,
             stun_servers: told(&self.stun_servers),
             stun_alternates: told(&self.stun_alternates),
+            features: Vec::new(),
+            extensions: Extensions::default(),
         })
     }
 

@@ -6,7 +6,7 @@ use p2pconnect_coordinator::{Coordinator, Limits, ServiceLimits};
 use p2pconnect_identity::{SecretKey, client_config};
 use p2pconnect_proto::{
     COORDINATION_ALPN, PeerId, close,
-    message::{DialPolicy, Refusal},
+    message::{DialPolicy, RefusalReason},
 };
 use quinn::ConnectionError;
 
@@ -82,7 +82,7 @@ async fn limits_change_while_a_coordinator_serves() {
     let control = coordinator.control();
     let server = coordinator.start();
     let client = Client::connect(&server).await;
-    assert_eq!(client.dial(STRANGER).await, Err(Refusal::Unavailable));
+    assert_eq!(client.dial(STRANGER).await, Err(RefusalReason::Unavailable));
     let limits = Limits {
         dial_burst_per_peer: 0,
         ..Limits::default()
@@ -92,7 +92,7 @@ async fn limits_change_while_a_coordinator_serves() {
         ..ServiceLimits::default()
     };
     control.set_limits(limits, service);
-    assert_eq!(client.dial(STRANGER).await, Err(Refusal::TooMany));
+    assert_eq!(client.dial(STRANGER).await, Err(RefusalReason::TooMany));
     let tls = quic_config(
         client_config(
             &SecretKey::generate().unwrap(),
@@ -104,5 +104,5 @@ async fn limits_change_while_a_coordinator_serves() {
     let (_endpoint, second) = bounded(connect_with(tls, server.local_addr())).await;
     assert!(second.is_err());
     control.set_limits(Limits::default(), ServiceLimits::default());
-    assert_eq!(client.dial(STRANGER).await, Err(Refusal::Unavailable));
+    assert_eq!(client.dial(STRANGER).await, Err(RefusalReason::Unavailable));
 }

@@ -3,8 +3,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use p2pconnect_proto::{
-    Candidate, NatReport, PunchPort,
-    message::{DialPolicy, DialRequest, MAX_CLAIMS, ReflexiveClaim, Refusal, Request, Response},
+    Candidate, PunchPort,
+    message::{
+        DialPolicy, DialRequest, MAX_CLAIMS, ReflexiveClaim, RefusalReason, Request, Response,
+    },
 };
 use p2pconnect_stun::{
     Commitment, HeldMapping, MappingConfig, StunServer, StunServerConfig, Witness,
@@ -20,11 +22,8 @@ fn dial(callee: &Client, salts: &[[u8; 16]]) -> Request {
         salt: *salt,
     };
     Request::Dial(DialRequest {
-        callee: callee.id,
-        candidates: Vec::new(),
-        nat: NatReport::default(),
         claims: salts.iter().map(claim).collect(),
-        handshake: Vec::new(),
+        ..DialRequest::new(callee.id)
     })
 }
 
@@ -76,5 +75,5 @@ async fn too_many_claims_are_refused() {
     callee.register(DialPolicy::Anyone).await;
     let salts = [SALT; MAX_CLAIMS + 1];
     let answer = dialler.request(&dial(&callee, &salts)).await;
-    assert_eq!(answer, Response::Refused(Refusal::TooLarge));
+    assert_eq!(answer, Response::Refused(RefusalReason::TooLarge.into()));
 }

@@ -8,8 +8,8 @@ use p2pconnect_proto::{
     COORDINATION_ALPN, Candidate, NatReport, PeerId, PunchPort,
     codec::{self, HEADER_LEN},
     message::{
-        DialPolicy, DialRequest, Flight, Introduction, Notice, Refusal, Registered, Registration,
-        Request, Response, Silent, Welcome,
+        DialPolicy, DialRequest, Flight, Introduction, Notice, RefusalReason, Registered,
+        Registration, Request, Response, Silent, Welcome,
     },
 };
 use quinn::{
@@ -140,8 +140,7 @@ impl Client {
         let registration = Registration {
             serial: 1,
             candidates: self.candidates(),
-            nat: NatReport::default(),
-            policy,
+            ..Registration::new(policy)
         };
         match self.request(&Request::Register(registration)).await {
             Response::Registered(registered) => registered,
@@ -154,7 +153,7 @@ impl Client {
         vec![Candidate::host(self.seen(), PunchPort::PRIMARY)]
     }
 
-    pub(crate) async fn dial(&self, callee: PeerId) -> Result<Introduction, Refusal> {
+    pub(crate) async fn dial(&self, callee: PeerId) -> Result<Introduction, RefusalReason> {
         self.dial_with(callee, Vec::new()).await
     }
 
@@ -163,21 +162,20 @@ impl Client {
         &self,
         callee: PeerId,
         handshake: Vec<u8>,
-    ) -> Result<Introduction, Refusal> {
+    ) -> Result<Introduction, RefusalReason> {
         let request = DialRequest {
-            callee,
             candidates: self.candidates(),
-            nat: NatReport::default(),
-            claims: Vec::new(),
             handshake,
+            ..DialRequest::new(callee)
         };
         match self.request(&Request::Dial(request)).await {
             Response::Introduced(introduction) => Ok(introduction),
-            Response::Refused(refusal) => Err(refusal),
+            Response::Refused(refusal) => Err(refusal.reason),
             other @ (Response::Registered(_)
             | Response::Settled
             | Response::Relayed
-            | Response::Crossed(_)) => {
+            | Response::Crossed(_)
+            | Response::Unknown(_)) => {
                 panic!("{other:?}")
             }
         }
@@ -185,7 +183,8 @@ impl Client {
 
     /// Dials until the callee is gone: its end takes its time to become known.
     pub(crate) async fn dial_until_offline(&self, callee: PeerId) {
-        bounded(async { while self.dial(callee).await != Err(Refusal::Unavailable) {} }).await;
+        bounded(async { while self.dial(callee).await != Err(RefusalReason::Unavailable) {} })
+            .await;
     }
 
     /// Waits until the server closes the connection; returns code and reason.

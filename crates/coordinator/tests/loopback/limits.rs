@@ -5,10 +5,10 @@ use std::time::Duration;
 use p2pconnect_coordinator::{BindError, Coordinator};
 use p2pconnect_identity::{SecretKey, client_config};
 use p2pconnect_proto::{
-    COORDINATION_ALPN, Candidate, NatReport, PunchPort,
+    COORDINATION_ALPN, Candidate, PunchPort,
     message::{
-        DialPolicy, DialRequest, MAX_ALLOWED_PEERS, MAX_CANDIDATES, MAX_STUN_SERVERS, Refusal,
-        Registration, Request, Response,
+        DialPolicy, DialRequest, MAX_ALLOWED_PEERS, MAX_CANDIDATES, MAX_STUN_SERVERS,
+        RefusalReason, Registration, Request, Response,
     },
 };
 use quinn::ConnectionError;
@@ -36,11 +36,10 @@ async fn too_long_lists_are_refused_and_the_longest_allowed_are_not() {
         Request::Register(Registration {
             serial: 1,
             candidates: candidates(candidate_count),
-            nat: NatReport::default(),
-            policy: DialPolicy::Only(vec![STRANGER; peer_count]),
+            ..Registration::new(DialPolicy::Only(vec![STRANGER; peer_count]))
         })
     };
-    let refused = Response::Refused(Refusal::TooLarge);
+    let refused = Response::Refused(RefusalReason::TooLarge.into());
     // As many as a frame holds, too: what they take in memory is this side's matter.
     for count in [MAX_CANDIDATES + 1, 744, 745, 2_000] {
         let too_many_candidates = register(count, 0);
@@ -53,11 +52,8 @@ async fn too_long_lists_are_refused_and_the_longest_allowed_are_not() {
     let too_many_peers = register(0, MAX_ALLOWED_PEERS + 1);
     assert_eq!(client.request(&too_many_peers).await, refused);
     let dial = Request::Dial(DialRequest {
-        callee: STRANGER,
         candidates: candidates(MAX_CANDIDATES + 1),
-        nat: NatReport::default(),
-        claims: Vec::new(),
-        handshake: Vec::new(),
+        ..DialRequest::new(STRANGER)
     });
     assert_eq!(client.request(&dial).await, refused);
     let longest = register(MAX_CANDIDATES, MAX_ALLOWED_PEERS);
@@ -75,13 +71,11 @@ async fn a_full_coordinator_says_so_and_lets_the_registered_update() {
     let outside = Client::connect(&server).await;
     let request = Request::Register(Registration {
         serial: 1,
-        candidates: Vec::new(),
-        nat: NatReport::default(),
-        policy: DialPolicy::Anyone,
+        ..Registration::new(DialPolicy::Anyone)
     });
     assert_eq!(
         outside.request(&request).await,
-        Response::Refused(Refusal::Full)
+        Response::Refused(RefusalReason::Full.into())
     );
     inside.register(DialPolicy::Anyone).await;
     outside.dial(inside.id).await.unwrap();
@@ -95,11 +89,14 @@ async fn dialling_too_fast_is_refused() {
     let server = start(config);
     let dialler = Client::connect(&server).await;
     for _ in 0..2 {
-        assert_eq!(dialler.dial(STRANGER).await, Err(Refusal::Unavailable));
+        assert_eq!(
+            dialler.dial(STRANGER).await,
+            Err(RefusalReason::Unavailable)
+        );
     }
-    assert_eq!(dialler.dial(STRANGER).await, Err(Refusal::TooMany));
+    assert_eq!(dialler.dial(STRANGER).await, Err(RefusalReason::TooMany));
     let other = Client::connect(&server).await;
-    assert_eq!(other.dial(STRANGER).await, Err(Refusal::Unavailable));
+    assert_eq!(other.dial(STRANGER).await, Err(RefusalReason::Unavailable));
 }
 
 #[tokio::test]

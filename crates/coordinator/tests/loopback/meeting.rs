@@ -2,7 +2,7 @@
 
 use p2pconnect_proto::{
     Candidate, NatMapping, NatReport, PortAssignment, PunchPort, ReflexiveToken, Role,
-    message::{DialPolicy, DialRequest, Refusal, Registration, Request, Response},
+    message::{DialPolicy, DialRequest, RefusalReason, Registration, Request, Response},
 };
 
 use crate::{IPV4, IPV6, STRANGER, address, client::Client, config, start, token_key};
@@ -74,7 +74,7 @@ async fn a_registration_is_updated_by_the_next() {
             ports: Some(PortAssignment::Sequential { delta: 1 }),
             ..NatReport::default()
         },
-        policy: DialPolicy::Anyone,
+        ..Registration::new(DialPolicy::Anyone)
     };
     let response = callee.request(&Request::Register(update.clone())).await;
     assert!(matches!(response, Response::Registered(_)), "{response:?}");
@@ -108,8 +108,7 @@ async fn only_addresses_with_a_token_are_passed_on_and_the_token_is_not() {
             Candidate::server_reflexive(proven, port, Some(token.clone())),
             Candidate::server_reflexive(claimed, port, Some(token)),
         ],
-        nat: NatReport::default(),
-        policy: DialPolicy::Anyone,
+        ..Registration::new(DialPolicy::Anyone)
     };
     let response = callee.request(&Request::Register(registration)).await;
     let Response::Registered(registered) = response else {
@@ -127,12 +126,21 @@ async fn who_may_not_dial_is_told_nothing() {
     let server = start(config(IPV4));
     let callee = Client::connect(&server).await;
     let dialler = Client::connect(&server).await;
-    assert_eq!(dialler.dial(STRANGER).await, Err(Refusal::Unavailable));
-    assert_eq!(dialler.dial(dialler.id).await, Err(Refusal::OwnId));
+    assert_eq!(
+        dialler.dial(STRANGER).await,
+        Err(RefusalReason::Unavailable)
+    );
+    assert_eq!(dialler.dial(dialler.id).await, Err(RefusalReason::OwnId));
     callee.register(DialPolicy::Only(vec![STRANGER])).await;
-    assert_eq!(dialler.dial(callee.id).await, Err(Refusal::Unavailable));
+    assert_eq!(
+        dialler.dial(callee.id).await,
+        Err(RefusalReason::Unavailable)
+    );
     callee.register(DialPolicy::Only(Vec::new())).await;
-    assert_eq!(dialler.dial(callee.id).await, Err(Refusal::Unavailable));
+    assert_eq!(
+        dialler.dial(callee.id).await,
+        Err(RefusalReason::Unavailable)
+    );
     callee.register(DialPolicy::Anyone).await;
     dialler.dial(callee.id).await.unwrap();
 }
@@ -154,7 +162,7 @@ async fn a_callee_that_reads_nothing_holds_up_its_own_diallers_only() {
     };
     introduced.unwrap();
     callee.introduction().await;
-    assert_eq!(to_deaf.await, Err(Refusal::TooMany));
+    assert_eq!(to_deaf.await, Err(RefusalReason::TooMany));
 }
 
 #[tokio::test]
@@ -163,13 +171,7 @@ async fn a_dial_may_follow_the_handshake_without_a_pause() {
     let callee = Client::connect(&server).await;
     callee.register(DialPolicy::Anyone).await;
     let dialler = Client::connect(&server).await;
-    let request = Request::Dial(DialRequest {
-        callee: callee.id,
-        candidates: Vec::new(),
-        nat: NatReport::default(),
-        claims: Vec::new(),
-        handshake: Vec::new(),
-    });
+    let request = Request::Dial(DialRequest::new(callee.id));
     let response = dialler.request(&request).await;
     assert!(matches!(response, Response::Introduced(_)), "{response:?}");
     assert!(callee.introduction().await.candidates.is_empty());

@@ -11,7 +11,7 @@ use p2pconnect_coordinator::RunningCoordinator;
 use p2pconnect_identity::{SecretKey, client_config};
 use p2pconnect_proto::{
     COORDINATION_ALPN,
-    message::{DialPolicy, Refusal},
+    message::{DialPolicy, RefusalReason},
 };
 use quinn_proto::EndpointConfig;
 use tokio::{net::UdpSocket, task::JoinSet, time::timeout};
@@ -172,7 +172,10 @@ async fn what_is_sent_again_by_somebody_on_the_path_registers_nobody() {
         elsewhere.send(datagram).await.unwrap();
     }
     let dialler = Client::connect(&server).await;
-    assert_eq!(dialler.dial(client.id).await, Err(Refusal::Unavailable));
+    assert_eq!(
+        dialler.dial(client.id).await,
+        Err(RefusalReason::Unavailable)
+    );
     // Its connection has taken no harm.
     client.register(DialPolicy::Anyone).await;
     dialler.dial(client.id).await.unwrap();

@@ -1,6 +1,8 @@
 //! Bytes of handshakes that pass between the two sides of an introduction.
 
-use p2pconnect_proto::message::{DialPolicy, Flight, MAX_HANDSHAKE, Refusal, Request, Response};
+use p2pconnect_proto::message::{
+    DialPolicy, Flight, MAX_HANDSHAKE, RefusalReason, Request, Response,
+};
 
 use crate::{IPV4, client::Client, config, start};
 
@@ -29,9 +31,9 @@ async fn a_handshake_passes_between_the_two_sides_of_an_introduction() {
     assert_eq!(dialler.request(&relay(&last)).await, Response::Relayed);
     assert_eq!(callee.flight().await, last);
 
-    let refused = Response::Refused(Refusal::Unavailable);
+    let refused = Response::Refused(RefusalReason::Unavailable.into());
     assert_eq!(stranger.request(&relay(&last)).await, refused);
-    let refused = Response::Refused(Refusal::TooLarge);
+    let refused = Response::Refused(RefusalReason::TooLarge.into());
     let rest = flight(4, MAX_HANDSHAKE - 1_500 + 1);
     assert_eq!(callee.request(&relay(&rest)).await, refused);
 }
@@ -49,7 +51,7 @@ async fn nothing_passes_to_a_side_that_has_gone() {
         session: introduction.session,
         bytes: vec![0],
     };
-    let refused = Response::Refused(Refusal::Unavailable);
+    let refused = Response::Refused(RefusalReason::Unavailable.into());
     assert_eq!(dialler.request(&Request::Relay(flight)).await, refused);
 }
 
@@ -61,5 +63,5 @@ async fn a_dial_with_too_long_a_beginning_is_refused() {
     callee.register(DialPolicy::Anyone).await;
     let hello = vec![0; MAX_HANDSHAKE + 1];
     let result = dialler.dial_with(callee.id, hello).await;
-    assert_eq!(result, Err(Refusal::TooLarge));
+    assert_eq!(result, Err(RefusalReason::TooLarge));
 }

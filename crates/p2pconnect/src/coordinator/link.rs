@@ -10,7 +10,7 @@ use p2pconnect_link::{self as transport, End, RecvStream};
 use p2pconnect_proto::{
     close,
     codec::{self, DecodeError},
-    message::{Flight, Refusal, Request, Response},
+    message::{Flight, RefusalReason, Request, Response},
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -187,6 +187,7 @@ impl Link {
             | Response::Introduced(_)
             | Response::Settled
             | Response::Crossed(_) => Err(self.unfit()),
+            Response::Unknown(unknown) => Err(CoordinatorError::UnknownAnswer(unknown.kind)),
         }
     }
 
@@ -199,8 +200,8 @@ impl Link {
         let (mut send, mut receive) = opened.map_err(|end| self.told(end))?;
         let heard_before = self.heard();
         let exchange = async {
-            let frame =
-                codec::encode(request).map_err(|_| CoordinatorError::Refused(Refusal::TooLarge))?;
+            let frame = codec::encode(request)
+                .map_err(|_| CoordinatorError::from(RefusalReason::TooLarge))?;
             send.write_all(&frame)
                 .await
                 .map_err(|_| self.closed_reason())?;
@@ -261,7 +262,7 @@ impl Link {
 }
 
 /// Reads one message, or `None` when the stream ends or breaks before it is whole.
-pub(super) async fn read_message<M: codec::Message>(
+pub(super) async fn read_message<M: codec::Wire>(
     stream: &mut RecvStream,
 ) -> Result<Option<M>, DecodeError> {
     let mut header = [0; codec::HEADER_LEN];

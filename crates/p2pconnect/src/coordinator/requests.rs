@@ -285,6 +285,7 @@ impl Coordination {
             | Response::Settled
             | Response::Relayed
             | Response::Crossed(_) => Err(self.link.unfit()),
+            Response::Unknown(unknown) => Err(CoordinatorError::UnknownAnswer(unknown.kind)),
         }
     }
 
@@ -304,6 +305,7 @@ impl Coordination {
             Response::Registered(_) | Response::Settled | Response::Relayed => {
                 Err(self.link.unfit())
             }
+            Response::Unknown(unknown) => Err(CoordinatorError::UnknownAnswer(unknown.kind)),
         }
     }
 
@@ -317,6 +319,7 @@ impl Coordination {
             | Response::Introduced(_)
             | Response::Relayed
             | Response::Crossed(_) => Err(self.link.unfit()),
+            Response::Unknown(unknown) => Err(CoordinatorError::UnknownAnswer(unknown.kind)),
         }
     }
 
@@ -388,6 +391,9 @@ async fn read_notices(
             }
             Some(Notice::Flight(flight)) => sinks.flights.deliver(flight),
             Some(Notice::Silent(silent)) => sinks.flights.tell_of_silence(&silent),
+            Some(Notice::Unknown(unknown)) => {
+                tracing::debug!(kind = unknown.kind, "notice of an unknown kind ignored");
+            }
             None => {}
         }
     }

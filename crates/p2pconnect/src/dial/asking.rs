@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use p2pconnect_host::clock;
 use p2pconnect_proto::{
     NatReport, Opening, Role,
-    message::{DialRequest, Refusal},
+    message::{DialRequest, Extensions, Refusal, RefusalReason},
 };
 use tokio::time::{sleep, timeout_at};
 
@@ -125,9 +125,9 @@ impl Dial {
                         None => return Err(DialError::TimedOut),
                     }
                 }
-                Err(refusal @ Refusal::TooMany) if is_in_time(pause) => {
+                Err(refusal) if refusal.reason == RefusalReason::TooMany && is_in_time(pause) => {
                     drop(outstanding);
-                    again = Some(CoordinatorError::Refused(refusal));
+                    again = Some(CoordinatorError::Refused(refusal.clone()));
                     if !std::mem::replace(&mut self.is_refusal_told, true) {
                         let refused = Status::DialRefused { peer, refusal };
                         self.inner.observer.tell(refused);
@@ -142,10 +142,10 @@ impl Dial {
 
     /// Returns what ends the dial where the coordinator refuses it.
     fn refused(&self, refusal: Refusal) -> DialError {
-        if refusal == Refusal::Unavailable {
+        if refusal.reason == RefusalReason::Unavailable {
             let own_id = self.inner.key.peer_id();
             DialError::Unavailable { own_id }
-        } else if refusal == Refusal::OwnId {
+        } else if refusal.reason == RefusalReason::OwnId {
             DialError::OwnId
         } else {
             CoordinatorError::Refused(refusal).into()
@@ -179,11 +179,13 @@ impl Dial {
             .unwrap_or_else(|| self.inner.mappings.claims());
         let advertised = self.inner.advertise_for_dial(lease);
         let request = DialRequest {
-            callee: self.peer,
             candidates: advertised.candidates.clone(),
             nat: advertised.nat,
             claims: claims.list.clone(),
             handshake,
+            peer_extensions: Vec::new(),
+            extensions: Extensions::default(),
+            ..DialRequest::new(self.peer)
         };
         let answer = link.dial(request).await?;
         Ok(Asked {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use p2pconnect_host::clock;
 use p2pconnect_proto::{
     PunchPort,
-    message::{DialPolicy, Introduction, Registration},
+    message::{DialPolicy, Extensions, Introduction, Registration},
 };
 
 use super::{advertisement::Advertisement, gather, registrations::Registrations, shared::Inner};
@@ -122,7 +122,9 @@ impl Inner {
             serial,
             candidates: advertised.candidates.clone(),
             nat: advertised.nat,
-            policy: policy.clone(),
+            peer_extensions: Vec::new(),
+            extensions: Extensions::default(),
+            ..Registration::new(policy.clone())
         };
         let registered = coordination.register(registration).await?;
         if !registered.unproven.is_empty() {

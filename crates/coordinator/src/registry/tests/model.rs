@@ -80,10 +80,9 @@ fn registration(n: u8, allowed: Option<&Vec<u8>>, marker: u16) -> Command {
     Command::Register(Registration {
         serial: 1,
         candidates: vec![foreign, own],
-        nat: NatReport::default(),
-        policy: allowed.map_or(DialPolicy::Anyone, |allowed| {
+        ..Registration::new(allowed.map_or(DialPolicy::Anyone, |allowed| {
             DialPolicy::Only(allowed.iter().copied().map(peer).collect())
-        }),
+        }))
     })
 }
 
@@ -116,7 +115,7 @@ impl Model {
                 match scene.handle(&who, dial(n, callee)) {
                     Event::Meet(meeting) => self.check_met(&meeting, n, callee, scene.now),
                     Event::Crossed(_) => self.check_crossed(n, callee, scene.now),
-                    Event::Refused(refusal) => self.check_refused(refusal, n, callee),
+                    Event::Refused(refusal) => self.check_refused(refusal.reason, n, callee),
                     other => panic!("{other:?}"),
                 }
             }
@@ -147,10 +146,10 @@ impl Model {
                     },
                 );
             }
-            Event::Refused(Refusal::Full) => {
+            Event::Refused(refusal) if refusal.reason == RefusalReason::Full => {
                 assert!(former.is_none() && self.registered.len() == MAX_PEERS);
             }
-            Event::Refused(Refusal::TooMany) => {}
+            Event::Refused(refusal) => assert_eq!(refusal.reason, RefusalReason::TooMany),
             other => panic!("{other:?}"),
         }
     }
@@ -198,12 +197,12 @@ impl Model {
         Some((entry.connection, client_of(n, 0).connection))
     }
 
-    fn check_refused(&self, refusal: Refusal, n: u8, callee: u8) {
+    fn check_refused(&self, refusal: RefusalReason, n: u8, callee: u8) {
         let entry = self.registered.get(&callee);
         match refusal {
-            Refusal::OwnId => assert_eq!(n, callee),
-            Refusal::Unavailable => assert!(entry.is_none_or(|entry| !entry.admits(n))),
-            Refusal::TooMany => {}
+            RefusalReason::OwnId => assert_eq!(n, callee),
+            RefusalReason::Unavailable => assert!(entry.is_none_or(|entry| !entry.admits(n))),
+            RefusalReason::TooMany => {}
             other => panic!("{other:?}"),
         }
     }
@@ -247,12 +246,7 @@ proptest! {
         } else {
             Candidate::host(address, PunchPort::PRIMARY)
         };
-        scene.handle(&claimant, Command::Register(Registration {
-            serial: 1,
-            candidates: vec![candidate],
-            nat: NatReport::default(),
-            policy: DialPolicy::Anyone,
-        }));
+        scene.handle(&claimant, Command::Register(Registration { serial: 1, candidates: vec![candidate], ..Registration::new(DialPolicy::Anyone) }));
         let meeting = scene.dial(&client(2, 2), 1).unwrap();
         for told in meeting.callee.candidates {
             let local = !reflexive && p2pconnect_proto::is_local(told.address.ip());
