@@ -331,6 +331,14 @@ fields!(Introduction {
 });
 
 impl Introduction {
+    /// Returns the first type of an extension, of the message's or of the other peer's, that this
+    /// version does not know and must not pass over.
+    #[must_use]
+    pub fn unknown_required(&self) -> Option<u16> {
+        let of_peer = || Extensions::of_peer(&self.peer_extensions).unknown_required();
+        self.extensions.unknown_required().or_else(of_peer)
+    }
+
     /// Returns the introduction without what no peer can mean, whoever has said it: malformed
     /// candidates, those beyond [`MAX_CANDIDATES`], a NAT that no NAT is like, and a handshake of
     /// more than [`MAX_HANDSHAKE`] bytes. IPv4 addresses mapped into IPv6 are what they are.

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
 mod behaviour;
+mod coordinator;
 mod dials;
+mod later;
 mod obedience;
 mod seeds;

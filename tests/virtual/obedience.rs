@@ -1,7 +1,6 @@
 //! What a coordinator says when it sends a peer away is obeyed (PROTOCOL.md section 3).
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -10,22 +9,18 @@ use std::{
 };
 
 use p2pconnect::{CoordinatorAddr, CoordinatorError, DialError, SecretKey, Status};
-use p2pconnect_identity::server_config;
 use p2pconnect_proto::{
-    COORDINATION_ALPN, close, codec,
+    close, codec,
     message::{Refusal, RefusalReason, Response},
 };
 use p2pconnect_tests::{kinds::PUBLIC, virtual_ground::VirtualGround};
-use quinn::{
-    Connection, ConnectionError, EndpointConfig, VarInt, crypto::rustls::QuicServerConfig,
-};
+use quinn::{Connection, ConnectionError, VarInt};
 use tokio::{sync::mpsc, task::JoinSet};
+
+use crate::coordinator::serve_on_b;
 
 /// How long each dial tries.
 const PATIENCE: Duration = Duration::from_secs(3);
-
-/// Where the coordinator is.
-const PORT: u16 = 4433;
 
 /// What a coordinator does with its clients.
 #[derive(Debug, Clone, Copy)]
@@ -59,41 +54,17 @@ struct Unwilling {
 impl Unwilling {
     /// Starts on the host `b`.
     fn start(ground: &VirtualGround, manner: Manner) -> Self {
-        let key = SecretKey::generate().unwrap();
-        let tls = server_config(&key, None, COORDINATION_ALPN).unwrap();
-        let quic = Arc::new(QuicServerConfig::try_from(tls).unwrap());
-        let config = quinn::ServerConfig::with_crypto(quic);
-        let host = ground.programs.host("b", 1);
-        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT));
-        let socket = host.udp_socket(any, None).unwrap();
-        let endpoint = host.quic_endpoint(socket, EndpointConfig::default(), Some(config));
-        let endpoint = endpoint.unwrap();
-        let ip = ground.programs.with(|world| {
-            let host = world.find_host("b").unwrap();
-            world.addresses(host)[0]
-        });
-        let address = CoordinatorAddr {
-            id: key.peer_id(),
-            host: ip.to_string(),
-            port: PORT,
-        };
         let asked = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&asked);
         let (closes, closed_with) = mpsc::unbounded_channel();
-        let mut task = JoinSet::new();
-        task.spawn(async move {
-            let mut serving = JoinSet::new();
-            while let Some(incoming) = endpoint.accept().await {
-                let (counter, closes) = (Arc::clone(&counter), closes.clone());
-                serving.spawn(async move {
-                    if let Ok(connection) = incoming.await {
-                        behave(&connection, manner, &counter).await;
-                        if let ConnectionError::ApplicationClosed(it) = connection.closed().await {
-                            // The test has ended if nobody listens.
-                            closes.send(it.error_code).unwrap_or_default();
-                        }
-                    }
-                });
+        let (address, task) = serve_on_b(ground, move |connection| {
+            let (counter, closes) = (Arc::clone(&counter), closes.clone());
+            async move {
+                behave(&connection, manner, &counter).await;
+                if let ConnectionError::ApplicationClosed(it) = connection.closed().await {
+                    // The test has ended if nobody listens.
+                    closes.send(it.error_code).unwrap_or_default();
+                }
             }
         });
         Self {

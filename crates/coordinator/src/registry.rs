@@ -26,8 +26,8 @@ use std::{
 use p2pconnect_proto::{
     Candidate, NatReport, PeerId, SessionToken, TokenKey,
     message::{
-        DialPolicy, DialRequest, MAX_ALLOWED_PEERS, MAX_CANDIDATES, MAX_CLAIMS, MAX_HANDSHAKE,
-        MAX_PEER_EXTENSIONS, Refusal, RefusalReason, Registration, Unsupported,
+        DialPolicy, DialRequest, Extensions, MAX_ALLOWED_PEERS, MAX_CANDIDATES, MAX_CLAIMS,
+        MAX_HANDSHAKE, MAX_PEER_EXTENSIONS, Refusal, RefusalReason, Registration, Unsupported,
     },
 };
 
@@ -181,9 +181,10 @@ impl Registry {
             nat,
             policy,
             peer_extensions,
-            extensions: _,
+            extensions,
         } = registration;
         refuse_too_much(&candidates, &peer_extensions)?;
+        refuse_unknown(&extensions)?;
         match &policy {
             DialPolicy::Only(peers) if peers.len() > MAX_ALLOWED_PEERS => {
                 return Err(RefusalReason::TooLarge.into());
@@ -241,6 +242,7 @@ impl Registry {
         if request.handshake.len() > MAX_HANDSHAKE || request.claims.len() > MAX_CLAIMS {
             return Err(RefusalReason::TooLarge.into());
         }
+        refuse_unknown(&request.extensions)?;
         if request.callee == client.peer {
             return Err(RefusalReason::OwnId.into());
         }
@@ -378,6 +380,16 @@ fn refuse_too_much(candidates: &[Candidate], peer_extensions: &[u8]) -> Result<(
         return Err(RefusalReason::TooLarge);
     }
     Ok(())
+}
+
+fn refuse_unknown(extensions: &Extensions) -> Result<(), RefusalReason> {
+    if !extensions.are_within_limits() {
+        return Err(RefusalReason::TooLarge);
+    }
+    match extensions.unknown_required() {
+        Some(kind) => Err(RefusalReason::Unsupported(Unsupported::Extension(kind))),
+        None => Ok(()),
+    }
 }
 
 fn reachable(candidates: &[Candidate], from: &Client) -> Vec<Candidate> {

@@ -160,6 +160,10 @@ pub enum CoordinatorError {
         "the coordinator answers what this version does not know (answer {0}); is there a newer one?"
     )]
     UnknownAnswer(u16),
+    /// The coordinator, or the peer by way of it, says something that this version does not know
+    /// and must not pass over.
+    #[error("what is said needs a newer version here (extension {0:#06x})")]
+    UnknownExtension(u16),
     /// Nothing answers.
     #[error(
         "the coordinator at {address} does not answer ({}); is it running, and is UDP to it open?",

@@ -7,6 +7,7 @@ mod claims;
 mod client;
 mod hostile;
 mod latency;
+mod later;
 mod lifetime;
 mod limits;
 mod meeting;

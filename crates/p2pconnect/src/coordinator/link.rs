@@ -172,23 +172,30 @@ impl Link {
         CoordinatorError::Lost { reason }
     }
 
-    /// Closes the connection because an answer is not to what was asked, and says so.
-    pub(super) fn unfit(&self) -> CoordinatorError {
-        self.close_for(OwnClose::Unfit);
-        CoordinatorError::Answer
+    /// Says what is wrong where this is the answer, and none that is one to what was asked. One
+    /// that answers something else closes the connection.
+    pub(super) fn denied(&self, response: Response) -> CoordinatorError {
+        match response {
+            Response::Refused(refusal) => CoordinatorError::Refused(refusal.well_formed()),
+            Response::Unknown(unknown) => CoordinatorError::UnknownAnswer(unknown.kind),
+            Response::Registered(_)
+            | Response::Introduced(_)
+            | Response::Settled
+            | Response::Relayed
+            | Response::Crossed(_) => {
+                self.close_for(OwnClose::Unfit);
+                CoordinatorError::Answer
+            }
+        }
     }
 
     /// Passes bytes of a handshake on to the other side of an introduction.
     pub(crate) async fn relay(&self, flight: Flight) -> Result<(), CoordinatorError> {
-        match self.request(&Request::Relay(flight)).await? {
-            Response::Relayed => Ok(()),
-            Response::Refused(refusal) => Err(CoordinatorError::Refused(refusal)),
-            Response::Registered(_)
-            | Response::Introduced(_)
-            | Response::Settled
-            | Response::Crossed(_) => Err(self.unfit()),
-            Response::Unknown(unknown) => Err(CoordinatorError::UnknownAnswer(unknown.kind)),
+        let response = self.request(&Request::Relay(flight)).await?;
+        if response == Response::Relayed {
+            return Ok(());
         }
+        Err(self.denied(response))
     }
 
     /// Asks for something, and returns the answer.

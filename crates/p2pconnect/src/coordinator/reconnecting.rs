@@ -28,8 +28,9 @@ const AFTER_OVERLOADED: Duration = Duration::from_secs(4);
 /// The longest that such a pause becomes.
 const MAX_OVERLOADED: Duration = Duration::from_secs(60);
 
-/// The pause after one of both has not understood the other, or this side is not served. The same
-/// would happen again until one of them is another version, or an operator has changed something.
+/// The pause after one of both has not understood the other, or needs what the other does not know,
+/// or this side is not served. The same would happen again until one of them is another version, or
+/// an operator has changed something.
 const AFTER_VIOLATION: Duration = Duration::from_secs(60);
 
 /// A connection that has lasted for so long shows that what was wrong before is over.
@@ -86,7 +87,9 @@ impl Reconnecting {
             CoordinatorError::Violation { .. }
             | CoordinatorError::NotServed { .. }
             | CoordinatorError::Message(_)
-            | CoordinatorError::Answer => AFTER_VIOLATION.mul_f64(1.0 + random),
+            | CoordinatorError::Answer
+            | CoordinatorError::UnknownAnswer(_)
+            | CoordinatorError::UnknownExtension(_) => AFTER_VIOLATION.mul_f64(1.0 + random),
             CoordinatorError::Overloaded | CoordinatorError::Refused(_) => {
                 let doubled = AFTER_OVERLOADED * 2_u32.saturating_pow(self.overloads.min(8));
                 self.overloads += 1;
@@ -185,7 +188,8 @@ mod tests {
         let violation = CoordinatorError::Violation {
             reason: String::new(),
         };
-        for error in [violation, CoordinatorError::Answer] {
+        let newer = CoordinatorError::UnknownExtension(0x8001);
+        for error in [violation, CoordinatorError::Answer, newer] {
             let pause = Reconnecting::default().lost(&error, Duration::ZERO, 0.0);
             assert!(pause >= SECOND * 60, "{error}");
         }

@@ -251,6 +251,7 @@ impl Coordination {
             Ok(Err(_)) => return Err(self.link.closed_reason()),
             Err(_) => return Err(self.link.unanswered(heard_before, REQUEST_LIMIT)),
         };
+        known(found.extensions.unknown_required())?;
         let surroundings =
             Surroundings::new(&Interfaces::of(&self.local_host), self.nat64.prefix());
         for named in [&mut found.stun_servers, &mut found.stun_alternates] {
@@ -270,7 +271,10 @@ impl Coordination {
     /// Returns where the coordinator sees this endpoint, once it has said so.
     pub(crate) fn observed(&self) -> Option<IpAddr> {
         let welcome = self.welcome.borrow();
-        welcome.as_ref().map(|it| it.observed.ip())
+        let understood = welcome
+            .as_ref()
+            .filter(|it| it.extensions.unknown_required().is_none());
+        understood.map(|it| it.observed.ip())
     }
 
     /// Makes this peer known, or replaces what was registered before.
@@ -278,15 +282,12 @@ impl Coordination {
         &self,
         registration: Registration,
     ) -> Result<Registered, CoordinatorError> {
-        match self.link.request(&Request::Register(registration)).await? {
-            Response::Registered(registered) => Ok(registered),
-            Response::Refused(refusal) => Err(CoordinatorError::Refused(refusal)),
-            Response::Introduced(_)
-            | Response::Settled
-            | Response::Relayed
-            | Response::Crossed(_) => Err(self.link.unfit()),
-            Response::Unknown(unknown) => Err(CoordinatorError::UnknownAnswer(unknown.kind)),
-        }
+        let response = self.link.request(&Request::Register(registration)).await?;
+        let Response::Registered(registered) = response else {
+            return Err(self.link.denied(response));
+        };
+        known(registered.extensions.unknown_required())?;
+        Ok(registered)
     }
 
     /// Asks for an introduction. The answer's arrival is the start moment.
@@ -298,29 +299,28 @@ impl Coordination {
     ) -> Result<Result<DialAnswer, Refusal>, CoordinatorError> {
         match withdrawal::ask(self.link.clone(), dial, self.withdrawals()).await? {
             Response::Introduced(introduction) => {
-                Ok(Ok(DialAnswer::Introduced(introduction.well_formed())))
+                let introduction = introduction.well_formed();
+                known(introduction.unknown_required())
+                    .inspect_err(|_| self.leave(introduction.session))?;
+                Ok(Ok(DialAnswer::Introduced(introduction)))
             }
             Response::Crossed(session) => Ok(Ok(DialAnswer::Crossed(session))),
-            Response::Refused(refusal) => Ok(Err(refusal)),
-            Response::Registered(_) | Response::Settled | Response::Relayed => {
-                Err(self.link.unfit())
-            }
-            Response::Unknown(unknown) => Err(CoordinatorError::UnknownAnswer(unknown.kind)),
+            Response::Refused(refusal) => Ok(Err(refusal.well_formed())),
+            response @ (Response::Registered(_)
+            | Response::Settled
+            | Response::Relayed
+            | Response::Unknown(_)) => Err(self.link.denied(response)),
         }
     }
 
     /// Says that this callee is done with what `dialler` was introduced for, so that there is room
     /// for others.
     pub(crate) async fn settle(&self, dialler: PeerId) -> Result<(), CoordinatorError> {
-        match self.link.request(&Request::Settled(dialler)).await? {
-            Response::Settled => Ok(()),
-            Response::Refused(refusal) => Err(CoordinatorError::Refused(refusal)),
-            Response::Registered(_)
-            | Response::Introduced(_)
-            | Response::Relayed
-            | Response::Crossed(_) => Err(self.link.unfit()),
-            Response::Unknown(unknown) => Err(CoordinatorError::UnknownAnswer(unknown.kind)),
+        let response = self.link.request(&Request::Settled(dialler)).await?;
+        if response == Response::Settled {
+            return Ok(());
         }
+        Err(self.link.denied(response))
     }
 
     /// Passes bytes of a handshake on to the other side of an introduction.
@@ -364,6 +364,12 @@ impl Coordination {
             tracing::trace!("coordinator connection closed without waiting for its end");
         }
     }
+}
+
+/// Checks that there is nothing in a message that this version must not pass over and does not
+/// know.
+fn known(unknown_required: Option<u16>) -> Result<(), CoordinatorError> {
+    unknown_required.map_or(Ok(()), |kind| Err(CoordinatorError::UnknownExtension(kind)))
 }
 
 /// Where the coordinator's notices go.

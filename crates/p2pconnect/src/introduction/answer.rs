@@ -77,10 +77,15 @@ impl Answers {
             tracing::debug!(peer = %introduction.peer.short(), "introduction ignored");
             return;
         }
+        if let Some(extension) = introduction.unknown_required() {
+            tracing::debug!(extension, "introduction not understood");
+            return self.turn_away(&introduction, coordination);
+        }
         // The dialler may use a connection before this side knows of it, so room is taken for it
         // first.
         let room = listening.room(introduction.peer);
         let (Some(room), true) = (room, self.sessions.len() < MAX_SESSIONS) else {
+            tracing::debug!(peer = %introduction.peer.short(), "no room for another connection");
             return self.turn_away(&introduction, coordination);
         };
         let (inner, coordination) = (Arc::clone(&self.inner), Arc::clone(coordination));
@@ -91,10 +96,9 @@ impl Answers {
         });
     }
 
-    /// Lets a dialler know that there is no room for it, before it uses anything.
+    /// Lets a dialler know that nothing comes of its introduction, before it uses anything.
     fn turn_away(&mut self, introduction: &Introduction, coordination: &Arc<Coordination>) {
         let (session, dialler) = (introduction.session, introduction.peer);
-        tracing::debug!(peer = %dialler.short(), "no room for another connection");
         while self.turned_away.try_join_next().is_some() {}
         if self.turned_away.len() >= MAX_TURNED_AWAY {
             return;
