@@ -10,7 +10,8 @@ use std::{
 
 use p2pconnect::{CoordinatorAddr, CoordinatorError, DialError, SecretKey, Status};
 use p2pconnect_proto::{
-    close, codec,
+    close::{self, Close},
+    codec,
     message::{Refusal, RefusalReason, Response},
 };
 use p2pconnect_tests::{kinds::PUBLIC, virtual_ground::VirtualGround};
@@ -26,13 +27,15 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone, Copy)]
 enum Manner {
     /// Closes each connection with a code.
-    Close(u32),
+    Close(u64),
     /// Sends a notice that is no message.
     Babble,
     /// Sends such a notice and then the answer that the peer is not online.
     BabbleAndAnswer,
     /// Refuses each request because there are too many.
     Refuse,
+    /// Does so for so many milliseconds.
+    RefuseUntil(u64),
     /// Answers nothing.
     Ignore,
     /// Answers each request with a frame, and waits for the code by which that is called a fault.
@@ -110,7 +113,8 @@ async fn behave(connection: &Connection, manner: Manner, asked: &AtomicUsize) {
     match manner {
         Manner::Close(code) => {
             asked.fetch_add(1, Ordering::Relaxed);
-            connection.close(code.into(), b"as the test wants it");
+            let code = VarInt::from_u64(code).unwrap();
+            connection.close(code, b"as the test wants it");
         }
         Manner::Babble => {
             asked.fetch_add(1, Ordering::Relaxed);
@@ -140,14 +144,22 @@ async fn behave(connection: &Connection, manner: Manner, asked: &AtomicUsize) {
                 unanswered.push(request);
             }
         }
-        Manner::Refuse => {
-            let refused = codec::encode(&Response::Refused(RefusalReason::TooMany.into())).unwrap();
-            while let Ok((mut send, _receive)) = connection.accept_bi().await {
-                asked.fetch_add(1, Ordering::Relaxed);
-                send.write_all(&refused).await.unwrap();
-                send.finish().unwrap();
-            }
+        Manner::Refuse => refuse(connection, RefusalReason::TooMany.into(), asked).await,
+        Manner::RefuseUntil(millis) => {
+            let wait = Duration::from_millis(millis);
+            let refusal = Refusal::until(RefusalReason::TooMany, wait);
+            refuse(connection, refusal, asked).await;
         }
+    }
+}
+
+/// Refuses each request.
+async fn refuse(connection: &Connection, refusal: Refusal, asked: &AtomicUsize) {
+    let refused = codec::encode(&Response::Refused(refusal)).unwrap();
+    while let Ok((mut send, _receive)) = connection.accept_bi().await {
+        asked.fetch_add(1, Ordering::Relaxed);
+        send.write_all(&refused).await.unwrap();
+        send.finish().unwrap();
     }
 }
 
@@ -160,7 +172,7 @@ async fn babble(connection: &Connection) {
 
 #[test]
 fn who_breaks_the_protocol_does_not_try_the_same_again() {
-    let (error, asked) = Unwilling::dial(Manner::Close(close::PROTOCOL_VIOLATION));
+    let (error, asked) = Unwilling::dial(Manner::Close(close::PROTOCOL_VIOLATION.into()));
     assert!(
         matches!(error, CoordinatorError::Violation { .. }),
         "{error}"
@@ -170,15 +182,46 @@ fn who_breaks_the_protocol_does_not_try_the_same_again() {
 
 #[test]
 fn a_coordinator_without_room_is_left_alone_for_some_seconds() {
-    let (error, asked) = Unwilling::dial(Manner::Close(close::OVERLOADED));
-    assert!(matches!(error, CoordinatorError::Overloaded), "{error}");
+    let (error, asked) = Unwilling::dial(Manner::Close(close::OVERLOADED.into()));
+    let is_full = matches!(error, CoordinatorError::Overloaded { .. });
+    assert!(is_full, "{error}");
+    assert_eq!(asked, 1);
+}
+
+/// A close with the time to come back, whatever the code.
+#[test]
+fn a_coordinator_that_says_when_to_come_back_is_asked_then() {
+    for code in [close::GOING_AWAY, close::OVERLOADED, close::INTERNAL, 999] {
+        let close = |retry_after| {
+            let retry_after = Some(Duration::from_millis(retry_after));
+            Manner::Close(Close { code, retry_after }.to_wire())
+        };
+        let (error, asked) = Unwilling::dial(close(1_300));
+        // At once, and after 1.3 s and 2.6 s, with as much as a quarter more.
+        assert!((2..=3).contains(&asked), "{code}: asked {asked} times");
+        assert_eq!(error.retry_after(), Some(Duration::from_millis(1_300)));
+        let (error, asked) = Unwilling::dial(close(5_000));
+        assert!(error.to_string().contains("try again in 5 s"), "{error}");
+        assert_eq!(asked, 1);
+    }
+}
+
+/// A refusal with the time to come back.
+#[test]
+fn a_request_that_is_refused_for_some_time_is_made_again_then() {
+    let (_, asked) = Unwilling::dial(Manner::RefuseUntil(700));
+    // With as much more as the usual pause is spread by.
+    assert!((3..=5).contains(&asked), "asked {asked} times");
+    let (error, asked) = Unwilling::dial(Manner::RefuseUntil(4_000));
+    assert!(error.to_string().contains("try again in 4 s"), "{error}");
     assert_eq!(asked, 1);
 }
 
 #[test]
 fn a_coordinator_that_shuts_down_has_time_to_come_back() {
-    let (error, asked) = Unwilling::dial(Manner::Close(close::GOING_AWAY));
-    assert!(matches!(error, CoordinatorError::GoingAway), "{error}");
+    let (error, asked) = Unwilling::dial(Manner::Close(close::GOING_AWAY.into()));
+    let is_going = matches!(error, CoordinatorError::GoingAway { .. });
+    assert!(is_going, "{error}");
     assert!(asked <= 3, "asked {asked} times");
 }
 

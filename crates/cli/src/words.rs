@@ -91,7 +91,7 @@ mod tests {
         let told = with_causes(&BindError::Stun { server, reason }.into());
         assert_eq!(told.matches("magic cookie").count(), 1, "{told}");
         assert!(told.ends_with("is that a STUN server?"), "{told}");
-        let lost = CoordinatorError::GoingAway;
+        let lost = CoordinatorError::GoingAway { retry_after: None };
         let told = with_causes(&BindError::Coordinator(lost.clone()).into());
         assert_eq!(told, lost.to_string());
     }

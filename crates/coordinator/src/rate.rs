@@ -41,21 +41,22 @@ impl<K: Ord + Copy> RateLimiter<K> {
         self.interval = interval;
     }
 
-    /// Takes one token of `key`'s; tells whether there was one.
-    pub(crate) fn take(&mut self, key: K, now: Instant) -> bool {
+    /// Takes one token of `key`'s. If there is none, returns how long it takes until there is.
+    pub(crate) fn take(&mut self, key: K, now: Instant) -> Result<(), Duration> {
         self.take_many(key, 1, now)
     }
 
-    /// Takes so many tokens of `key`'s, or none; tells whether there were as many.
-    pub(crate) fn take_many(&mut self, key: K, tokens: u32, now: Instant) -> bool {
-        let Some(full_at) = self.full_after(key, tokens, now) else {
-            return false;
-        };
-        if full_at.saturating_duration_since(now) > self.whole() {
-            return false;
+    /// Takes so many tokens of `key`'s. If there are not as many, takes none, and returns how long
+    /// it takes until there are.
+    pub(crate) fn take_many(&mut self, key: K, tokens: u32, now: Instant) -> Result<(), Duration> {
+        let full_at = self.full_after(key, tokens, now).ok_or(PRUNE_EVERY)?;
+        let owed = full_at.saturating_duration_since(now);
+        let lacking = owed.saturating_sub(self.whole());
+        if !lacking.is_zero() {
+            return Err(lacking);
         }
         self.full_at.insert(key, full_at);
-        true
+        Ok(())
     }
 
     /// Takes one token of `key`'s in any case; returns how long to wait until it is there.
@@ -108,14 +109,15 @@ mod tests {
         let start = Instant::now();
         let interval = Duration::from_millis(250);
         let mut limiter = RateLimiter::new(3, interval);
-        let taken = (0..5).filter(|_| limiter.take("a", start)).count();
+        let taken = (0..5).filter(|_| limiter.take("a", start).is_ok()).count();
         assert_eq!(taken, 3);
-        assert!(limiter.take("b", start), "keys are independent");
-        assert!(!limiter.take("a", start + interval / 2));
-        assert!(limiter.take("a", start + interval));
-        assert!(!limiter.take("a", start + interval));
+        assert_eq!(limiter.take("b", start), Ok(()), "keys are independent");
+        let half = interval / 2;
+        assert_eq!(limiter.take("a", start + half), Err(interval - half));
+        assert_eq!(limiter.take("a", start + interval), Ok(()));
+        assert_eq!(limiter.take("a", start + interval), Err(interval));
         let later = start + interval * 100;
-        let taken = (0..5).filter(|_| limiter.take("a", later)).count();
+        let taken = (0..5).filter(|_| limiter.take("a", later).is_ok()).count();
         assert_eq!(taken, 3, "unused time saves up one burst, not more");
     }
 
@@ -123,10 +125,16 @@ mod tests {
     fn many_are_taken_whole_or_not_at_all() {
         let start = Instant::now();
         let mut limiter = RateLimiter::new(10, Duration::from_secs(1));
-        assert!(limiter.take_many("a", 6, start));
-        assert!(!limiter.take_many("a", 5, start));
-        assert!(limiter.take_many("a", 4, start));
-        assert!(!limiter.take_many("a", u32::MAX, start + Duration::from_secs(60)));
+        let second = Duration::from_secs(1);
+        assert_eq!(limiter.take_many("a", 6, start), Ok(()));
+        assert_eq!(limiter.take_many("a", 5, start), Err(second));
+        assert_eq!(limiter.take_many("a", 7, start), Err(second * 3));
+        assert_eq!(limiter.take_many("a", 4, start), Ok(()));
+        assert!(
+            limiter
+                .take_many("a", u32::MAX, start + second * 60)
+                .is_err()
+        );
     }
 
     #[test]
@@ -148,10 +156,11 @@ mod tests {
         let start = Instant::now();
         let mut limiter = RateLimiter::new(1, Duration::from_secs(10));
         for key in 0..MAX_KEYS {
-            assert!(limiter.take(key, start));
+            assert_eq!(limiter.take(key, start), Ok(()));
         }
-        assert!(!limiter.take(MAX_KEYS, start));
-        assert!(limiter.take(MAX_KEYS, start + Duration::from_secs(11)));
+        assert_eq!(limiter.take(MAX_KEYS, start), Err(PRUNE_EVERY));
+        let later = start + Duration::from_secs(11);
+        assert_eq!(limiter.take(MAX_KEYS, later), Ok(()));
         assert_eq!(limiter.full_at.len(), 1);
     }
 }

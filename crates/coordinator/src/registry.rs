@@ -195,9 +195,8 @@ impl Registry {
             }
             DialPolicy::Anyone | DialPolicy::Only(_) => {}
         }
-        if !self.registrations.take(client.peer, now.monotonic) {
-            return Err(RefusalReason::TooMany.into());
-        }
+        let taken = self.registrations.take(client.peer, now.monotonic);
+        taken.map_err(too_soon)?;
         let is_new = !self.peers.contains_key(&client.peer);
         if is_new && self.peers.len() >= self.limits.max_peers {
             return Err(RefusalReason::Full.into());
@@ -248,12 +247,11 @@ impl Registry {
         }
         // Both are charged before anything is looked up, so that asking who is online is slow.
         let source = site(client.seen.ip());
-        if !self.dials_by_peer.take(client.peer, now.monotonic)
-            || !self.dials_by_source.take(source, now.monotonic)
-            || !self.charge(client, request.handshake.len(), now)
-        {
-            return Err(RefusalReason::TooMany.into());
-        }
+        let taken = self.dials_by_peer.take(client.peer, now.monotonic);
+        taken.map_err(too_soon)?;
+        let taken = self.dials_by_source.take(source, now.monotonic);
+        taken.map_err(too_soon)?;
+        self.charge(client, request.handshake.len(), now)?;
         let mut admitted = self.admit(client, &request.candidates, now);
         let witnessed: Vec<_> = witnessed
             .into_iter()
@@ -332,18 +330,18 @@ impl Registry {
         now: Moment,
     ) -> Result<ConnectionId, Refusal> {
         self.relays.expire(self.limits.relaying, now.monotonic);
-        if !self.charge(client, bytes, now) {
-            return Err(RefusalReason::TooMany.into());
-        }
+        self.charge(client, bytes, now)?;
         let passed = self.relays.pass(session, client.connection, bytes);
         passed.map_err(Refusal::from)
     }
 
     /// Charges a client's network for bytes that are to pass to somebody else.
-    fn charge(&mut self, client: &Client, bytes: usize, now: Moment) -> bool {
+    fn charge(&mut self, client: &Client, bytes: usize, now: Moment) -> Result<(), Refusal> {
         let (source, bytes) = (site(client.seen.ip()), u32::try_from(bytes));
+        let bytes = bytes.unwrap_or(u32::MAX);
         let limiter = &mut self.relayed_by_source;
-        bytes.is_ok_and(|bytes| limiter.take_many(source, bytes, now.monotonic))
+        let taken = limiter.take_many(source, bytes, now.monotonic);
+        taken.map_err(too_soon)
     }
 
     fn disconnect(&mut self, client: &Client) -> Event {
@@ -380,6 +378,11 @@ fn refuse_too_much(candidates: &[Candidate], peer_extensions: &[u8]) -> Result<(
         return Err(RefusalReason::TooLarge);
     }
     Ok(())
+}
+
+/// Returns the refusal of what is possible again after some time.
+fn too_soon(wait: Duration) -> Refusal {
+    Refusal::until(RefusalReason::TooMany, wait)
 }
 
 fn refuse_unknown(extensions: &Extensions) -> Result<(), RefusalReason> {

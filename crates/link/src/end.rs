@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use p2pconnect_proto::close::Close;
+
 /// The code with which a connection or a stream is ended, one of [`p2pconnect_proto::close`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CloseCode(pub(crate) u64);
@@ -12,12 +14,17 @@ impl From<u32> for CloseCode {
     }
 }
 
+impl From<Close> for CloseCode {
+    fn from(close: Close) -> Self {
+        Self(close.to_wire())
+    }
+}
+
 impl CloseCode {
-    /// Returns the code of [`p2pconnect_proto::close`], or `None` if it is larger than all of these
-    /// can be.
+    /// Returns what a connection's end says by it.
     #[must_use]
-    pub fn known(self) -> Option<u32> {
-        self.0.try_into().ok()
+    pub const fn close(self) -> Close {
+        Close::from_wire(self.0)
     }
 }
 

@@ -92,14 +92,19 @@ pub enum CoordinatorError {
     Answer,
     /// The coordinator closed the connection, and not for one of the reasons that have a variant of
     /// their own.
-    #[error("the coordinator closed the connection: {}", shown(reason))]
+    #[error("the coordinator closed the connection: {}{}", shown(reason), come_back(*retry_after, ""))]
     Closed {
         /// The coordinator's words.
         reason: String,
+        /// When to come back, if the coordinator has said so.
+        retry_after: Option<Duration>,
     },
     /// The coordinator has said that it shuts down.
-    #[error("the coordinator shuts down; it may be back soon")]
-    GoingAway,
+    #[error("the coordinator shuts down{}", come_back(*retry_after, "; it may be back soon"))]
+    GoingAway {
+        /// When to come back, if the coordinator has said so.
+        retry_after: Option<Duration>,
+    },
     /// The connection has ended without a word of the coordinator's: it was started anew, or the
     /// way to it is gone, or this endpoint is closed.
     #[error("the connection to the coordinator is lost: {}", shown(reason))]
@@ -127,8 +132,14 @@ pub enum CoordinatorError {
         reason: String,
     },
     /// The coordinator has no room for this endpoint.
-    #[error("the coordinator has no room; it says to try again after some seconds")]
-    Overloaded,
+    #[error(
+        "the coordinator has no room{}",
+        come_back(*retry_after, "; it says to try again after some seconds")
+    )]
+    Overloaded {
+        /// When to come back, if the coordinator has said so.
+        retry_after: Option<Duration>,
+    },
     /// The coordinator turned the request down.
     #[error("the coordinator refuses: {0}")]
     Refused(Refusal),
@@ -197,6 +208,33 @@ pub enum CoordinatorError {
         /// a slip of the pen.
         similar: Option<PeerId>,
     },
+}
+
+/// The longest that a coordinator can keep anybody away by saying when to come back: one that lies
+/// is asked again after this.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+impl CoordinatorError {
+    /// Returns how long the coordinator wants not to be asked again, if it has said so, and no
+    /// longer than five minutes.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        let said = match self {
+            Self::Refused(refusal) => refusal.retry_after(),
+            Self::Closed { retry_after, .. }
+            | Self::GoingAway { retry_after }
+            | Self::Overloaded { retry_after } => *retry_after,
+            _ => None,
+        };
+        said.map(|it| it.min(MAX_RETRY_AFTER))
+    }
+}
+
+/// Says when to come back, or `otherwise`.
+fn come_back(retry_after: Option<Duration>, otherwise: &str) -> String {
+    let secs = |it: Duration| it.as_millis().div_ceil(1000);
+    let said = retry_after.map(|it| format!("; it says to try again in {} s", secs(it)));
+    said.unwrap_or_else(|| otherwise.to_owned())
 }
 
 impl From<RefusalReason> for CoordinatorError {
@@ -406,7 +444,11 @@ mod tests {
         let said = || reason.clone();
         let address = ([192, 0, 2, 1], 1).into();
         [
-            CoordinatorError::Closed { reason: said() }.to_string(),
+            CoordinatorError::Closed {
+                reason: said(),
+                retry_after: None,
+            }
+            .to_string(),
             CoordinatorError::Lost { reason: said() }.to_string(),
             CoordinatorError::Violation { reason: said() }.to_string(),
             CoordinatorError::Unreachable {

@@ -275,7 +275,7 @@ impl Inner {
             let mut pause = REGISTER_PAUSE;
             while let Err(error) = self.register(coordination, policy).await {
                 tracing::debug!(%error, "a change could not be registered yet");
-                sleep(pause).await;
+                sleep(pause.max(error.retry_after().unwrap_or_default())).await;
                 pause = (pause * 2).min(MAX_REGISTER_PAUSE);
             }
         }

@@ -414,7 +414,8 @@ mod tests {
         let no_path = || failed(exit::NO_PATH, no_path());
         assert_eq!(no_path().or_as_before(before()).status, exit::UNAVAILABLE);
         assert_eq!(no_path().or_as_before(None).status, exit::NO_PATH);
-        let lost = failed(exit::UNREACHABLE, CoordinatorError::GoingAway.into());
+        let going_away = CoordinatorError::GoingAway { retry_after: None };
+        let lost = failed(exit::UNREACHABLE, going_away.into());
         assert_eq!(lost.or_as_before(before()).status, exit::UNREACHABLE);
     }
 }

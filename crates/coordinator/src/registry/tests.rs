@@ -243,7 +243,9 @@ fn a_refused_registration_leaves_the_former_in_place() {
     scene.register(&client(1, 1), DialPolicy::Anyone);
     let nobody = register(1, DialPolicy::Only(Vec::new()));
     let event = scene.handle(&client(1, 1), nobody.clone());
-    assert_eq!(event, Event::Refused(RefusalReason::TooMany.into()));
+    let wait = scene.registry.limits.register_interval;
+    let until = Refusal::until(RefusalReason::TooMany, wait);
+    assert_eq!(event, Event::Refused(until));
     assert!(scene.dial(&client(2, 2), 1).is_ok());
     scene.now += scene.registry.limits.register_interval;
     let event = scene.handle(&client(1, 1), nobody);

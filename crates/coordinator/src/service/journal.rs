@@ -42,7 +42,8 @@ impl Journal {
     /// Takes the room for a line that `source` causes. Returns how many were left out since the
     /// last one, or `None` where this one is to be left out.
     pub(super) fn take(&mut self, source: IpAddr, now: Instant) -> Option<u64> {
-        if self.by_site.take(site(source), now) && self.all.take((), now) {
+        let is_allowed = self.by_site.take(site(source), now).is_ok();
+        if is_allowed && self.all.take((), now).is_ok() {
             return Some(std::mem::take(&mut self.left_out));
         }
         self.left_out += 1;

@@ -50,7 +50,7 @@ pub(super) async fn watch(connected: &ConnectedClient) -> Infallible {
 pub(super) async fn tell_of_end(connected: &ConnectedClient) {
     match connected.link.close_reason() {
         Some(End::Silence | End::Reset) => tell(connected, connected.notices.silent_for()).await,
-        Some(End::Closed { code, .. }) if code.known() == Some(close::TIMED_OUT) => {
+        Some(End::Closed { code, .. }) if code.close().code == close::TIMED_OUT => {
             let given_up = connected.give_up_dials().into_iter();
             tell_each(given_up.map(|(session, callee)| {
                 let bytes = Vec::new();

@@ -8,7 +8,7 @@ use std::{
 
 use p2pconnect_link::{self as transport, End, RecvStream};
 use p2pconnect_proto::{
-    close,
+    close::{self, Close},
     codec::{self, DecodeError},
     message::{Flight, RefusalReason, Request, Response},
 };
@@ -150,13 +150,17 @@ impl Link {
                 code,
                 words: reason,
             } => {
-                return match code.known() {
-                    Some(close::REPLACED) => CoordinatorError::Replaced,
-                    Some(close::GOING_AWAY) => CoordinatorError::GoingAway,
-                    Some(close::OVERLOADED) => CoordinatorError::Overloaded,
-                    Some(close::NOT_SERVED) => CoordinatorError::NotServed { reason },
-                    Some(close::PROTOCOL_VIOLATION) => CoordinatorError::Violation { reason },
-                    _ => CoordinatorError::Closed { reason },
+                let Close { code, retry_after } = code.close();
+                return match code {
+                    close::REPLACED => CoordinatorError::Replaced,
+                    close::GOING_AWAY => CoordinatorError::GoingAway { retry_after },
+                    close::OVERLOADED => CoordinatorError::Overloaded { retry_after },
+                    close::NOT_SERVED => CoordinatorError::NotServed { reason },
+                    close::PROTOCOL_VIOLATION => CoordinatorError::Violation { reason },
+                    _ => CoordinatorError::Closed {
+                        reason,
+                        retry_after,
+                    },
                 };
             }
             End::ClosedHere => match self.closed_for.get() {

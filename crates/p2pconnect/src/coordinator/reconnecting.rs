@@ -1,7 +1,7 @@
 //! How long to wait before a connection to the coordinator is made anew.
 //!
-//! Told what has happened, it says how long. The codes by which a coordinator closes a connection
-//! say when to come back (PROTOCOL.md section 3).
+//! Told what has happened, it says how long. A coordinator may say when to come back as it closes a
+//! connection or refuses a request; otherwise that follows from the code (PROTOCOL.md section 3).
 
 use std::time::Duration;
 
@@ -83,6 +83,12 @@ impl Reconnecting {
 
     /// Does what [`pause_after`](Self::pause_after) does, with a number from 0 to 1 for chance.
     pub(crate) fn failed(&mut self, error: &CoordinatorError, random: f64) -> Duration {
+        let usual = self.usual(error, random);
+        let said = error.retry_after();
+        said.map_or(usual, |after| after.mul_f64(1.0 + random / 4.0))
+    }
+
+    fn usual(&mut self, error: &CoordinatorError, random: f64) -> Duration {
         match error {
             CoordinatorError::Violation { .. }
             | CoordinatorError::NotServed { .. }
@@ -90,13 +96,13 @@ impl Reconnecting {
             | CoordinatorError::Answer
             | CoordinatorError::UnknownAnswer(_)
             | CoordinatorError::UnknownExtension(_) => AFTER_VIOLATION.mul_f64(1.0 + random),
-            CoordinatorError::Overloaded | CoordinatorError::Refused(_) => {
+            CoordinatorError::Overloaded { .. } | CoordinatorError::Refused(_) => {
                 let doubled = AFTER_OVERLOADED * 2_u32.saturating_pow(self.overloads.min(8));
                 self.overloads += 1;
                 doubled.min(MAX_OVERLOADED).mul_f64(1.0 + random)
             }
             // Sending away again and again is no restart: it is not wanted that anybody comes.
-            CoordinatorError::GoingAway | CoordinatorError::Closed { .. } => {
+            CoordinatorError::GoingAway { .. } | CoordinatorError::Closed { .. } => {
                 let doubled = AFTER_GOING_AWAY * 2_u32.saturating_pow(self.sent_away.min(8));
                 self.sent_away += 1;
                 doubled.min(MAX_OVERLOADED).mul_f64(1.0 + random)
@@ -112,9 +118,46 @@ impl Reconnecting {
 
 #[cfg(test)]
 mod tests {
+    use p2pconnect_proto::message::{Refusal, RefusalReason};
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    const GOING_AWAY: CoordinatorError = CoordinatorError::GoingAway { retry_after: None };
+    const OVERLOADED: CoordinatorError = CoordinatorError::Overloaded { retry_after: None };
+
+    #[test]
+    fn one_that_says_when_to_come_back_is_left_alone_for_so_long() {
+        let told = |millis| {
+            let retry_after = Some(Duration::from_millis(millis));
+            let reason = String::new();
+            [
+                CoordinatorError::GoingAway { retry_after },
+                CoordinatorError::Overloaded { retry_after },
+                CoordinatorError::Closed {
+                    reason,
+                    retry_after,
+                },
+                CoordinatorError::Refused(Refusal::until(RefusalReason::Full, SECOND * 7)),
+            ]
+        };
+        for error in told(7_000) {
+            let mut reconnecting = Reconnecting::default();
+            for random in [0.0, 0.5, 1.0] {
+                let pause = reconnecting.lost(&error, Duration::ZERO, random);
+                assert!(
+                    (SECOND * 7..=SECOND * 9).contains(&pause),
+                    "{error}: {pause:?}"
+                );
+            }
+        }
+        // Soon, if it says so, and never for ever.
+        let soon = Reconnecting::default().lost(&told(100)[1], Duration::ZERO, 0.0);
+        assert_eq!(soon, Duration::from_millis(100));
+        let latest = Reconnecting::default().lost(&told(u64::MAX)[0], Duration::ZERO, 1.0);
+        assert!(latest < SECOND * 400, "{latest:?}");
+    }
 
     fn gone() -> CoordinatorError {
         CoordinatorError::Lost {
@@ -142,8 +185,9 @@ mod tests {
     fn one_that_shuts_down_is_expected_back_soon_and_not_at_once() {
         let closed = CoordinatorError::Closed {
             reason: "a code that nobody knows".to_owned(),
+            retry_after: None,
         };
-        for error in [CoordinatorError::GoingAway, closed] {
+        for error in [GOING_AWAY, closed] {
             let mut reconnecting = Reconnecting::default();
             let pause = reconnecting.lost(&error, SECOND * 60, 0.0);
             assert!((SECOND / 2..=SECOND).contains(&pause), "{pause:?}");
@@ -164,7 +208,7 @@ mod tests {
             for _ in 0..5 {
                 reconnecting.failed(&gone(), 1.0);
             }
-            let pause = reconnecting.lost(&CoordinatorError::GoingAway, SECOND * 3, 1.0);
+            let pause = reconnecting.lost(&GOING_AWAY, SECOND * 3, 1.0);
             assert!(pause <= SECOND, "{pause:?}");
         }
     }
@@ -174,12 +218,12 @@ mod tests {
         let mut reconnecting = Reconnecting::default();
         let mut last = Duration::ZERO;
         for _ in 0..10 {
-            let pause = reconnecting.lost(&CoordinatorError::Overloaded, Duration::ZERO, 0.0);
+            let pause = reconnecting.lost(&OVERLOADED, Duration::ZERO, 0.0);
             assert!(pause >= SECOND * 4 && pause >= last, "{pause:?}");
             last = pause;
         }
         assert_eq!(last, MAX_OVERLOADED);
-        let fresh = reconnecting.lost(&CoordinatorError::Overloaded, LASTED, 0.0);
+        let fresh = reconnecting.lost(&OVERLOADED, LASTED, 0.0);
         assert_eq!(fresh, AFTER_OVERLOADED, "it had room meanwhile");
     }
 

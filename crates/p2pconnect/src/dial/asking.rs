@@ -125,9 +125,16 @@ impl Dial {
                         None => return Err(DialError::TimedOut),
                     }
                 }
-                Err(refusal) if refusal.reason == RefusalReason::TooMany && is_in_time(pause) => {
+                Err(refusal) if refusal.reason == RefusalReason::TooMany => {
                     drop(outstanding);
-                    again = Some(CoordinatorError::Refused(refusal.clone()));
+                    let error = CoordinatorError::Refused(refusal.clone());
+                    // Those who are told the same do not come back together.
+                    let spread = pause.saturating_sub(busy_pause);
+                    let pause = error.retry_after().map_or(pause, |after| after + spread);
+                    if !is_in_time(pause) {
+                        return Err(error.into());
+                    }
+                    again = Some(error);
                     if !std::mem::replace(&mut self.is_refusal_told, true) {
                         let refused = Status::DialRefused { peer, refusal };
                         self.inner.observer.tell(refused);
@@ -209,9 +216,9 @@ fn is_gone(error: &CoordinatorError) -> bool {
     matches!(
         error,
         CoordinatorError::Closed { .. }
-            | CoordinatorError::GoingAway
+            | CoordinatorError::GoingAway { .. }
             | CoordinatorError::Lost { .. }
-            | CoordinatorError::Overloaded
+            | CoordinatorError::Overloaded { .. }
             | CoordinatorError::Silent(_)
             | CoordinatorError::Unanswered(_)
     )
