@@ -28,8 +28,18 @@ pub enum CandidateKind {
     Predicted,
     /// An address learnt from a connection that the peer made to us. Never sent.
     PeerReflexive,
+    /// A kind that means nothing, see [`Grease`](crate::Grease). It is sent now and then, and never
+    /// read: candidates of kinds that are not known are left out.
+    Reserved(u16),
 }
-numbers!(CandidateKind { 0 Host, 1 ServerReflexive, 2 Mapped, 3 Predicted, 4 PeerReflexive });
+numbers!(CandidateKind {
+    0 Host,
+    1 ServerReflexive,
+    2 Mapped,
+    3 Predicted,
+    4 PeerReflexive;
+    Reserved
+});
 
 /// Which of its punch ports a peer connects from.
 ///
@@ -86,8 +96,10 @@ impl Candidate {
     /// host can have, with a port, of a kind that is sent and for a punch port that has a meaning.
     #[must_use]
     pub fn is_well_formed(&self) -> bool {
-        self.kind != CandidateKind::PeerReflexive
-            && self.punch_port.is_known()
+        !matches!(
+            self.kind,
+            CandidateKind::PeerReflexive | CandidateKind::Reserved(_)
+        ) && self.punch_port.is_known()
             && self.address.port() != 0
             && AddressScope::of(self.address.ip()) != AddressScope::Nobody
     }

@@ -5,6 +5,7 @@
 mod behaviour;
 mod coordinator;
 mod dials;
+mod grease;
 mod later;
 mod obedience;
 mod seeds;

@@ -213,6 +213,7 @@ const fn kind_in_words(kind: CandidateKind) -> &'static str {
         CandidateKind::Mapped => "its router's, forwarded",
         CandidateKind::Predicted => "its NAT's, predicted",
         CandidateKind::PeerReflexive => "where it came from",
+        CandidateKind::Reserved(_) => "nothing",
     }
 }
 

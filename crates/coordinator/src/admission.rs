@@ -91,7 +91,7 @@ fn is_believable(
     }
     let is_seen = || subscriber(ip) == subscriber(claimant.seen.ip());
     match candidate.kind {
-        CandidateKind::PeerReflexive => false,
+        CandidateKind::PeerReflexive | CandidateKind::Reserved(_) => false,
         CandidateKind::Host if is_local(ip) => true,
         CandidateKind::Host | CandidateKind::ServerReflexive => {
             is_seen() || is_attested(candidate, claimant, key, now)

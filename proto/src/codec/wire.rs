@@ -227,13 +227,15 @@ macro_rules! fields {
     (@read $bytes:ident, $most:expr) => { $crate::codec::wire::read_list($bytes, $most)? };
 }
 
-/// Implements [`Wire`] for an enum without fields: a number.
+/// Implements [`Wire`] for an enum without fields: a number. A variant behind the others holds a
+/// number that is written, and never read.
 macro_rules! numbers {
-    ($name:ident { $($number:literal $variant:ident),* $(,)? }) => {
+    ($name:ident { $($number:literal $variant:ident),* $(; $written:ident)? $(,)? }) => {
         impl $crate::codec::Wire for $name {
             fn write(&self, out: &mut Vec<u8>) {
                 let number: u16 = match self {
-                    $(Self::$variant => $number),*
+                    $(Self::$variant => $number,)*
+                    $(Self::$written(number) => *number,)?
                 };
                 $crate::codec::Wire::write(&number, out);
             }

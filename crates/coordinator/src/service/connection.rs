@@ -1,6 +1,6 @@
 //! Serves one client's connection, from the handshake to its end.
 
-use std::{sync::Arc, time::Duration};
+use std::{iter, sync::Arc, time::Duration};
 
 use p2pconnect_link::{Link, quic::Incoming};
 use p2pconnect_proto::{close, codec, message::Notice, portable};
@@ -105,11 +105,15 @@ async fn serve_requests(
 }
 
 async fn welcome(connected: Arc<ConnectedClient>) -> Result<(), FrameError> {
-    let notice = connected.shared().welcome(connected.client.seen);
-    if timeout(WELCOME, notify(&connected.notices, &notice))
-        .await
-        .is_err()
-    {
+    let welcome = connected.shared().welcome(connected.client.seen);
+    let grease = connected.shared().grease.draw();
+    let grease = grease.map(|it| Notice::Unknown(it.message()));
+    let telling = async {
+        for notice in iter::once(welcome).chain(grease) {
+            notify(&connected.notices, &notice).await;
+        }
+    };
+    if timeout(WELCOME, telling).await.is_err() {
         debug!("client takes no notices");
     }
     Ok(())

@@ -11,8 +11,8 @@ use p2pconnect_proto::{
     Candidate, PeerId, ReflexiveToken, SessionToken, close,
     codec::{self, EncodeError},
     message::{
-        DialRequest, Extensions, Flight, MAX_CLAIMS, Notice, ReflexiveClaim, Refusal,
-        RefusalReason, Registered, Registration, Request, Response, Unsupported,
+        DialRequest, Flight, MAX_CLAIMS, Notice, ReflexiveClaim, Refusal, RefusalReason,
+        Registered, Registration, Request, Response, Unsupported,
     },
     portable,
 };
@@ -119,7 +119,7 @@ async fn register(connected: &ConnectedClient, registration: Registration, send:
             }
             Response::Registered(Registered {
                 unproven,
-                extensions: Extensions::default(),
+                extensions: connected.shared().grease.extensions(),
             })
         }
         Event::Refused(refusal) => {
@@ -272,7 +272,13 @@ async fn introduce(
     }
     debug!(callee = %called.short(), unproven = ?meeting.unproven, "peers meet");
     let relayed = meeting.handshake.len() as u64;
-    let introductions = meeting.introductions(connected.link.rtt(), callee.link().rtt());
+    let mut introductions = meeting.introductions(connected.link.rtt(), callee.link().rtt());
+    for (_, introduction) in [&mut introductions.to_dialler, &mut introductions.to_callee] {
+        if let Some(grease) = connected.shared().grease.draw() {
+            introduction.candidates.push(grease.candidate());
+            introduction.extensions.0.push(grease.extension());
+        }
+    }
     let Ok((to_dialler, to_callee)) = encode(introductions) else {
         error!("an introduction exceeds a frame");
         return Err(RefusalReason::TooLarge);
@@ -353,5 +359,8 @@ pub(super) async fn send_frame(stream: &mut SendStream, frame: &[u8]) {
 fn refused(connected: &ConnectedClient, asked: Asked, refusal: Refusal) -> Response {
     connected.shared().counts.refused(asked, refusal.reason);
     debug!(peer = %connected.client.peer.short(), %refusal, "request refused");
-    Response::Refused(refusal)
+    Response::Refused(Refusal {
+        extensions: connected.shared().grease.extensions(),
+        ..refusal
+    })
 }

@@ -13,8 +13,8 @@ use std::{
 use p2pconnect_host::{ELSEWHERE, Host, clock};
 use p2pconnect_link::Link;
 use p2pconnect_proto::{
-    Candidate, PeerId, SessionToken, close,
-    message::{Extensions, Notice, Welcome},
+    Candidate, Grease, GreaseSource, PeerId, SessionToken, close,
+    message::{Notice, Welcome},
 };
 use p2pconnect_stun::Witness;
 use tokio::sync::watch;
@@ -65,6 +65,7 @@ pub(super) struct Shared {
     stun_servers: Vec<SocketAddr>,
     stun_alternates: Vec<SocketAddr>,
     witness: Option<Witness>,
+    pub(super) grease: GreaseSource,
     pub(super) host: Host,
 }
 
@@ -85,6 +86,7 @@ impl Shared {
             stun_servers: config.stun_servers,
             stun_alternates: config.stun_alternates,
             witness: config.witness,
+            grease: GreaseSource::new(config.host.random_seed()),
             host: config.host,
         }
     }
@@ -224,8 +226,8 @@ impl Shared {
             observed,
             stun_servers: told(&self.stun_servers),
             stun_alternates: told(&self.stun_alternates),
-            features: Vec::new(),
-            extensions: Extensions::default(),
+            features: self.grease.draw().map(Grease::number).into_iter().collect(),
+            extensions: self.grease.extensions(),
         })
     }
 

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use p2pconnect_coordinator::RunningCoordinator;
 use p2pconnect_identity::{SecretKey, client_config};
 use p2pconnect_proto::{
-    COORDINATION_ALPN, Candidate, NatReport, PeerId, PunchPort,
+    COORDINATION_ALPN, Candidate, Grease, PeerId, PunchPort,
     codec::{self, HEADER_LEN},
     message::{
         DialPolicy, DialRequest, Flight, Introduction, Notice, RefusalReason, Registered,
@@ -79,9 +79,15 @@ impl Client {
         self.endpoint.local_addr().unwrap()
     }
 
+    /// Returns the next notice that means something.
     pub(crate) async fn notice(&self) -> Notice {
-        let mut stream = bounded(self.connection.accept_uni()).await.unwrap();
-        codec::decode(&read_body(&mut stream).await).unwrap()
+        loop {
+            let mut stream = bounded(self.connection.accept_uni()).await.unwrap();
+            match codec::decode(&read_body(&mut stream).await).unwrap() {
+                Notice::Unknown(unknown) => assert!(Grease::is_reserved(unknown.kind)),
+                notice => return notice,
+            }
+        }
     }
 
     pub(crate) async fn welcome(&self) -> Welcome {
@@ -131,7 +137,9 @@ impl Client {
         drop(send.finish());
         let answer = bounded(recv.read_to_end(codec::MAX_BODY + HEADER_LEN)).await;
         match answer {
-            Ok(frame) if !frame.is_empty() => Ok(codec::decode(&frame[HEADER_LEN..]).unwrap()),
+            Ok(frame) if !frame.is_empty() => {
+                Ok(without_grease(codec::decode(&frame[HEADER_LEN..]).unwrap()))
+            }
             Ok(_) | Err(_) => Err(bounded(self.connection.closed()).await),
         }
     }
@@ -191,6 +199,20 @@ impl Client {
     pub(crate) async fn closed(&self) -> (u64, String) {
         close_of(bounded(self.connection.closed()).await)
     }
+}
+
+/// Takes off what means nothing.
+fn without_grease(mut response: Response) -> Response {
+    let extensions = match &mut response {
+        Response::Registered(it) => &mut it.extensions,
+        Response::Introduced(it) => &mut it.extensions,
+        Response::Refused(it) => &mut it.extensions,
+        Response::Settled | Response::Relayed | Response::Crossed(_) | Response::Unknown(_) => {
+            return response;
+        }
+    };
+    extensions.0.retain(|it| !Grease::is_reserved(it.kind));
+    response
 }
 
 fn close_of(error: ConnectionError) -> (u64, String) {

@@ -1,15 +1,22 @@
 //! Peers of a later version, which say what this coordinator does not know (PROTOCOL.md section
 //! 10).
 
+use p2pconnect_identity::{SecretKey, client_config};
 use p2pconnect_proto::{
-    codec,
+    COORDINATION_ALPN, codec,
     message::{
         DialPolicy, DialRequest, Extension, Extensions, MAX_EXTENSIONS, MAX_PEER_EXTENSIONS,
         RefusalReason, Registration, Request, Response, Unknown, Unsupported,
     },
 };
 
-use crate::{IPV4, client::Client, config, start};
+use quinn::crypto::rustls::HandshakeData;
+
+use crate::{
+    IPV4,
+    client::{Client, connect_with, quic_config},
+    config, start,
+};
 
 /// The number of something that no version knows.
 const NEW: u16 = 0x6B6B;
@@ -24,6 +31,18 @@ fn extensions(kind: u16, many: usize) -> Extensions {
 
 fn unsupported(what: Unsupported) -> RefusalReason {
     RefusalReason::Unsupported(what)
+}
+
+#[tokio::test]
+async fn an_unknown_protocol_may_be_offered_besides() {
+    let server = start(config(IPV4));
+    let key = SecretKey::generate().unwrap();
+    let mut tls = client_config(&key, server.server_id(), COORDINATION_ALPN).unwrap();
+    tls.alpn_protocols.insert(0, vec![0x6A, 0x6A]);
+    let (_endpoint, connection) = connect_with(quic_config(tls), server.local_addr()).await;
+    let used = connection.unwrap().handshake_data().unwrap();
+    let used = used.downcast::<HandshakeData>().unwrap().protocol;
+    assert_eq!(used.as_deref(), Some(COORDINATION_ALPN));
 }
 
 /// Sends a request, and returns why it is refused.

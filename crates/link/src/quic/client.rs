@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use p2pconnect_host::Host;
 use p2pconnect_identity::{SecretKey, Stranger, client_config_noting};
-use p2pconnect_proto::{COORDINATION_ALPN, PeerId};
+use p2pconnect_proto::{COORDINATION_ALPN, Grease, PeerId};
 use quinn::{
     ClientConfig, ConnectionError, EndpointConfig, TransportConfig, TransportErrorCode, VarInt,
     crypto::rustls::QuicClientConfig,
@@ -37,13 +37,20 @@ pub struct Client(ClientConfig);
 
 impl Client {
     /// Returns how a peer with this key connects to `server`. Who comes in the place of that is
-    /// told to `stranger`.
+    /// told to `stranger`. A protocol that means nothing may be offered besides.
     ///
     /// # Errors
     ///
     /// [`SetupError`] when the key cannot be used; a generated or loaded key always can.
-    pub fn new(key: &SecretKey, server: PeerId, stranger: &Stranger) -> Result<Self, SetupError> {
-        let tls = client_config_noting(key, server, COORDINATION_ALPN, stranger)?;
+    pub fn new(
+        key: &SecretKey,
+        server: PeerId,
+        stranger: &Stranger,
+        grease: Option<Grease>,
+    ) -> Result<Self, SetupError> {
+        let mut tls = client_config_noting(key, server, COORDINATION_ALPN, stranger)?;
+        let reserved = grease.map(|it| it.alpn().to_vec());
+        tls.alpn_protocols = reserved.into_iter().chain(tls.alpn_protocols).collect();
         let quic = QuicClientConfig::try_from(tls).map_err(|_| SetupError::CipherSuite)?;
         let mut transport = TransportConfig::default();
         transport

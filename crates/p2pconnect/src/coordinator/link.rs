@@ -10,7 +10,7 @@ use p2pconnect_link::{self as transport, End, RecvStream};
 use p2pconnect_proto::{
     close::{self, Close},
     codec::{self, DecodeError},
-    message::{Flight, RefusalReason, Request, Response},
+    message::{Flight, RefusalReason, Request, Response, Unknown},
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -239,6 +239,19 @@ impl Link {
                 }
                 Err(self.unanswered(heard_before, REQUEST_LIMIT))
             }
+        }
+    }
+
+    /// Asks for what no coordinator knows, and does nothing with the answer.
+    pub(super) async fn ask_in_vain(&self, unknown: Unknown) {
+        let request = codec::encode(&Request::Unknown(unknown));
+        let opened = self.connection.open_bi().await;
+        if let (Ok(request), Ok((mut send, mut receive))) = (request, opened)
+            && send.write_all(&request).await.is_ok()
+            && send.finish().is_ok()
+        {
+            let answer = read_message::<Response>(&mut receive).await;
+            tracing::trace!(?answer, "answer to nothing");
         }
     }
 

@@ -11,10 +11,10 @@ use p2pconnect_host::{Host, Shortage};
 use p2pconnect_identity::{SecretKey, Stranger};
 use p2pconnect_link::{self as transport, ConnectError, quic};
 use p2pconnect_proto::{
-    CoordinatorAddr, PeerId, SessionToken, codec,
+    CoordinatorAddr, GreaseSource, PeerId, SessionToken, codec,
     message::{
-        DialRequest, Flight, Introduction, Notice, Refusal, Registered, Registration, Request,
-        Response, Welcome,
+        DialRequest, Extension, Extensions, Flight, Introduction, Notice, Refusal, Registered,
+        Registration, Request, Response, Welcome,
     },
 };
 use tokio::{
@@ -62,8 +62,10 @@ pub(crate) struct Coordination {
     withdrawals: Withdrawals,
     local_host: Host,
     nat64: Arc<Nat64>,
+    grease: Arc<GreaseSource>,
     _reader: AbortOnDrop,
     _leaver: AbortOnDrop,
+    _greaser: Option<AbortOnDrop>,
 }
 
 /// What a dial is answered.
@@ -83,6 +85,7 @@ pub(crate) struct Dialer {
     stranger: Stranger,
     local_host: Host,
     nat64: Arc<Nat64>,
+    grease: Arc<GreaseSource>,
 }
 
 impl Dialer {
@@ -93,13 +96,15 @@ impl Dialer {
         nat64: Arc<Nat64>,
     ) -> Result<Self, BindError> {
         let stranger = Stranger::default();
-        let quic = quic::Client::new(key, address.id, &stranger)?;
+        let grease = GreaseSource::new(local_host.random_seed());
+        let quic = quic::Client::new(key, address.id, &stranger, grease.draw())?;
         Ok(Self {
             address,
             quic,
             stranger,
             local_host,
             nat64,
+            grease: Arc::new(grease),
         })
     }
 
@@ -224,6 +229,10 @@ impl Coordination {
         });
         let (withdrawals, given_up) = withdrawal::withdrawals();
         let leaver = AbortOnDrop::spawn(withdrawal::tell(link.clone(), given_up));
+        let greaser = dialer.grease.draw().map(|grease| {
+            let link = link.clone();
+            AbortOnDrop::spawn(async move { link.ask_in_vain(grease.message()).await })
+        });
         (
             Self {
                 host,
@@ -233,8 +242,10 @@ impl Coordination {
                 withdrawals,
                 local_host: dialer.local_host,
                 nat64: dialer.nat64,
+                grease: dialer.grease,
                 _reader: reader,
                 _leaver: leaver,
+                _greaser: greaser,
             },
             receiver,
         )
@@ -280,8 +291,13 @@ impl Coordination {
     /// Makes this peer known, or replaces what was registered before.
     pub(crate) async fn register(
         &self,
-        registration: Registration,
+        mut registration: Registration,
     ) -> Result<Registered, CoordinatorError> {
+        if let Some(grease) = self.grease.draw() {
+            registration.candidates.push(grease.candidate());
+            registration.extensions.0.push(grease.extension());
+            tell_peers(&mut registration.peer_extensions, grease.extension());
+        }
         let response = self.link.request(&Request::Register(registration)).await?;
         let Response::Registered(registered) = response else {
             return Err(self.link.denied(response));
@@ -295,8 +311,13 @@ impl Coordination {
     /// If this is dropped before, the introduction is given up once it is known.
     pub(crate) async fn dial(
         &self,
-        dial: DialRequest,
+        mut dial: DialRequest,
     ) -> Result<Result<DialAnswer, Refusal>, CoordinatorError> {
+        if let Some(grease) = self.grease.draw() {
+            dial.candidates.push(grease.candidate());
+            dial.extensions.0.push(grease.extension());
+            tell_peers(&mut dial.peer_extensions, grease.extension());
+        }
         match withdrawal::ask(self.link.clone(), dial, self.withdrawals()).await? {
             Response::Introduced(introduction) => {
                 let introduction = introduction.well_formed();
@@ -364,6 +385,13 @@ impl Coordination {
             tracing::trace!("coordinator connection closed without waiting for its end");
         }
     }
+}
+
+/// Adds something to what this side tells its peers of itself.
+fn tell_peers(told: &mut Vec<u8>, extension: Extension) {
+    let mut extensions = Extensions::of_peer(told);
+    extensions.0.push(extension);
+    *told = extensions.to_peer();
 }
 
 /// Checks that there is nothing in a message that this version must not pass over and does not
