@@ -1,6 +1,6 @@
 //! `p2pconnect stun-server`: what it is told, and how it ends.
 
-use std::process::ExitStatus;
+use std::{process::ExitStatus, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
@@ -47,6 +47,43 @@ async fn it_ends_by_being_told_to_and_says_what_was_asked() {
         assert_eq!(status.code(), Some(0), "{signal}: {said}");
         let told = "1 datagrams answered, 0 left out for coming too fast, 1 that are no requests";
         assert!(said.contains(told), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_is_answered_as_often_as_the_operator_says() {
+    let options = ["--listen=127.0.0.1:0", "--verbose", "--rate=1"];
+    let (serving, line) = serve(&options).await;
+    let address = line.split(' ').nth(1).unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    for _ in 0..100 {
+        socket.send_to(REQUEST, address).await.unwrap();
+    }
+    let mut answers = 0;
+    // The ninth is answered a second later, and all that came before have been looked at then.
+    while answers < 9 {
+        socket.send_to(REQUEST, address).await.unwrap();
+        let mut answer = [0; 100];
+        let heard = timeout(Duration::from_millis(50), socket.recv(&mut answer)).await;
+        answers += usize::from(heard.is_ok());
+    }
+    serving.signal("TERM").await;
+    let (status, said) = serving.end().await;
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(said.contains("left out for coming too fast"), "{said}");
+    assert!(!said.contains(", 0 left out"), "{said}");
+}
+
+/// As the tests are run by root, or by somebody who never was.
+#[tokio::test]
+async fn it_does_not_stay_root() {
+    let (serving, _) = serve(&["--listen=127.0.0.1:0"]).await;
+    let tasks = format!("/proc/{}/task", serving.child.id().unwrap());
+    for task in std::fs::read_dir(tasks).unwrap() {
+        let status = task.unwrap().path().join("status");
+        // A thread may have ended meanwhile.
+        let text = std::fs::read_to_string(status).unwrap_or_default();
+        assert!(!text.contains("\nUid:\t0\t"), "{text}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use clap::Args;
+use clap::{Args, value_parser};
 use p2pconnect_stun::{DEFAULT_PORT, StunTransports};
 
 use super::serve::{listen_address, user};
@@ -32,6 +32,10 @@ pub(crate) struct StunServer {
     /// their NAT lets in
     #[arg(long, conflicts_with = "no_tcp")]
     pub(crate) connect_back: bool,
+    /// Answer so many datagrams a second to one IPv4 address or IPv6 /64, where a NAT may have many
+    /// clients behind it; eight times as many at once, and four times as many to an IPv6 /48
+    #[arg(long, value_name = "NUMBER", default_value = "128", value_parser = value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) rate: u32,
     /// The user to run as from when the ports are open, by name or number; root stays root with
     /// `--user root` [default: nobody, where root starts this]
     #[arg(long, value_name = "USER", value_parser = user)]

@@ -25,6 +25,9 @@ use crate::{
 /// How often it is said what was asked.
 const REPORTS: Duration = Duration::from_secs(60);
 
+/// How many seconds' worth of datagrams may come at once.
+const BURST: u32 = 8;
+
 /// Runs a STUN server until it is told to end.
 pub(crate) async fn run(options: args::StunServer) -> Exit {
     let server = match start(&options) {
@@ -60,6 +63,8 @@ fn start(options: &args::StunServer) -> anyhow::Result<StunServer> {
         .iter()
         .map(|it| (it.local, it.public))
         .collect();
+    config.datagrams_per_second = options.rate;
+    config.datagram_burst = options.rate * BURST;
     if !options.connect_back {
         config.max_connect_backs = 0;
     }
