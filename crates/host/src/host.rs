@@ -146,6 +146,20 @@ impl Host {
         noting(self.0.tcp_socket(local, sharing))
     }
 
+    /// Returns a TCP socket for reaching a server, bound to a free port of all addresses of the
+    /// server's family.
+    ///
+    /// # Errors
+    ///
+    /// As [`tcp_socket`](Self::tcp_socket).
+    ///
+    /// # Panics
+    ///
+    /// As [`tcp_socket`](Self::tcp_socket).
+    pub fn tcp_socket_towards(&self, server: SocketAddr) -> io::Result<TcpSocket> {
+        self.tcp_socket(unspecified(server), Sharing::Exclusive)
+    }
+
     /// Returns a listener on `local` beside other shared sockets. So many connections may wait to
     /// be accepted.
     ///

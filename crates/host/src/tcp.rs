@@ -51,6 +51,10 @@ pub struct TcpInfo {
     /// Whether SYNs have crossed of which the other side's had no window scale. An active open that
     /// has found none in the SYN-ACK scales nothing, as it should.
     pub has_lost_its_scale: bool,
+    /// The shortest round trip that has been measured lately, in which no acknowledgement counts
+    /// that the other side has held back (RFC 1122 section 4.2.3.2). Linux remembers it for five
+    /// minutes.
+    pub round_trip: Option<Duration>,
     /// How many bytes the longest segment holds that is sent; 0 if that is unknown.
     pub largest_segment: u16,
     /// For how long the other side has acknowledged nothing, if something that it was sent had to
@@ -316,6 +320,16 @@ impl TcpStream {
     /// What the system reports; none is expected on an open socket.
     pub fn keep_alive(&self, keep_alive: KeepAlive) -> io::Result<()> {
         self.connection().keep_alive(keep_alive)
+    }
+
+    /// Gives the connection up when something that it has sent is not acknowledged for so long, or
+    /// the other side takes no more for so long (RFC 9293 section 3.8.3).
+    ///
+    /// # Errors
+    ///
+    /// What the system reports; none is expected on an open socket.
+    pub fn give_up_after(&self, limit: Duration) -> io::Result<()> {
+        self.connection().give_up_after(limit)
     }
 
     /// Returns what is known of the connection.

@@ -135,6 +135,7 @@ impl TcpConnection for Connection {
             TcpInfo {
                 has_crossed,
                 has_lost_its_scale: has_crossed && !info.is_scaled,
+                round_trip: info.round_trip,
                 largest_segment: info.largest_segment,
                 unanswered_for: info.unanswered_for,
                 outstanding: u32::try_from(info.outstanding).ok(),

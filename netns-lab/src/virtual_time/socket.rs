@@ -166,6 +166,8 @@ pub struct TcpInfo {
     pub is_met: bool,
     /// Whether windows are scaled: both SYNs had the option, as this end saw them.
     pub is_scaled: bool,
+    /// The shortest round trip that has been measured, if one has.
+    pub round_trip: Option<Duration>,
     /// The bytes of data that the longest segment carries.
     pub largest_segment: u16,
     /// How long nothing has come, if something had to be sent again or was asked without an answer.

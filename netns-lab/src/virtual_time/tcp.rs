@@ -329,6 +329,7 @@ impl Tcb {
         TcpInfo {
             is_met: self.state != State::SynSent && self.failure.is_none(),
             is_scaled: self.is_scaled,
+            round_trip: self.round_trip.least(),
             largest_segment: u16::try_from(self.sender.largest_segment).unwrap_or(u16::MAX),
             unanswered_for: is_unanswered.then(|| now.saturating_sub(self.heard)),
             outstanding: self.sender.outstanding(),

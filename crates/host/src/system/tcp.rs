@@ -244,6 +244,11 @@ impl TcpConnection for tokio::net::TcpStream {
         set_keep_alive(SockRef::from(self), keep_alive)
     }
 
+    #[cfg(target_os = "linux")]
+    fn give_up_after(&self, limit: Duration) -> io::Result<()> {
+        SockRef::from(self).set_tcp_user_timeout(Some(limit))
+    }
+
     fn info(&self) -> TcpInfo {
         tcp_info::of(self)
     }
@@ -372,6 +377,15 @@ mod tests {
         assert!(!info.has_crossed && !info.has_lost_its_scale && !info.is_closed);
         assert!(info.largest_segment > 1000);
         assert_eq!(info.outstanding, Some(0));
+        // The handshake is measured on both sides.
+        for side in [&client, &server] {
+            let round_trip = side.info().round_trip;
+            assert!(
+                round_trip.is_some_and(|it| it < Duration::from_secs(1)),
+                "{round_trip:?}"
+            );
+            side.give_up_after(Duration::from_secs(1)).unwrap();
+        }
         drop(server);
     }
 

@@ -16,6 +16,9 @@ mod info {
     const SYN_RECV: u8 = 3;
     const CLOSE: u8 = 7;
 
+    /// What `tcpi_min_rtt` is until something has been measured.
+    const UNMEASURED: u32 = u32::MAX;
+
     /// `TCPI_OPT_WSCALE`.
     const SCALED: u8 = 4;
 
@@ -41,6 +44,8 @@ mod info {
         TcpInfo {
             has_crossed: without_data >= 2,
             has_lost_its_scale: may_have_crossed && info.tcpi_options & SCALED == 0,
+            round_trip: (info.tcpi_min_rtt != UNMEASURED)
+                .then(|| Duration::from_micros(info.tcpi_min_rtt.into())),
             largest_segment: u16::try_from(info.tcpi_snd_mss).unwrap_or(u16::MAX),
             unanswered_for: (is_repeating || is_asking)
                 .then(|| Duration::from_millis(info.tcpi_last_ack_recv.into())),

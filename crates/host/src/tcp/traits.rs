@@ -7,6 +7,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::io::ReadBuf;
@@ -94,6 +95,13 @@ pub trait TcpConnection: Debug + Send + Sync {
 
     /// Asks on an idle connection whether the other side is there.
     fn keep_alive(&self, keep_alive: KeepAlive) -> io::Result<()>;
+
+    /// Gives the connection up when something that it has sent is not acknowledged for so long, or
+    /// the other side takes no more for so long. A platform without such a limit gives up when it
+    /// has repeated that often enough.
+    fn give_up_after(&self, _: Duration) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Returns what is known of the connection.
     fn info(&self) -> TcpInfo;

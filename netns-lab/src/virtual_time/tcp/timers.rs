@@ -52,6 +52,11 @@ impl RoundTrip {
         sample >= least + (least / 8).clamp(LEAST_WAIT, MOST_WAIT)
     }
 
+    /// Returns the shortest round trip so far.
+    pub(super) const fn least(self) -> Option<Duration> {
+        self.least
+    }
+
     /// Returns the retransmission timeout, doubled so many times.
     pub(super) fn timeout(self, doublings: u32) -> Duration {
         let first = match self.smoothed {
