@@ -61,6 +61,8 @@ pub struct NatSpec {
     pub drop_echo: bool,
     /// Whether UDP with an ECN mark (RFC 3168 section 5) is dropped, as on some paths.
     pub drop_ecn_udp: bool,
+    /// Whether all UDP is dropped, in either direction, as by firewalls that know web pages alone.
+    pub drop_udp: bool,
     /// How much is remembered.
     pub limits: Limits,
 }
@@ -360,6 +362,7 @@ impl NatSpec {
             strip_window_scale: Directions::Neither,
             drop_echo: false,
             drop_ecn_udp: false,
+            drop_udp: false,
             limits: Limits::GENEROUS,
         }
     }

@@ -43,7 +43,7 @@ fn first(refusals: &[(bool, &'static str)]) -> Result<(), Refusal> {
         .map_or(Ok(()), |(_, what)| Err(Refusal::Inexpressible(what)))
 }
 
-fn always(spec: &NatSpec) -> [(bool, &'static str); 7] {
+fn always(spec: &NatSpec) -> [(bool, &'static str); 8] {
     let late = matches!(
         spec.unsolicited,
         UnsolicitedSyn::IcmpPortUnreachableAfter(_)
@@ -72,6 +72,7 @@ fn always(spec: &NatSpec) -> [(bool, &'static str); 7] {
             "take options out of SYNs",
         ),
         (spec.drop_ecn_udp, "drop UDP for its ECN mark"),
+        (spec.drop_udp, "drop all UDP"),
     ]
 }
 

@@ -39,6 +39,9 @@ impl NatModel {
             if self.spec.drop_ecn_udp && is_udp && packet.ip.ecn != 0 {
                 return Err(DropReason::EcnMark);
             }
+            if self.spec.drop_udp && is_udp {
+                return Err(DropReason::Udp);
+            }
             self.check_echo(side, flow)?;
         }
         match (packet.content, side) {

@@ -104,6 +104,8 @@ pub enum DropReason {
     EchoRequest,
     /// It is UDP with an ECN mark, which this box drops.
     EcnMark,
+    /// It is UDP, which this box drops.
+    Udp,
 }
 
 /// What the sender of a dropped SYN gets.
@@ -206,6 +208,7 @@ impl fmt::Display for DropReason {
             ),
             Self::EchoRequest => f.write_str("echo request, which this box lets out to nobody"),
             Self::EcnMark => f.write_str("UDP with an ECN mark"),
+            Self::Udp => f.write_str("UDP"),
         }
     }
 }

@@ -51,6 +51,8 @@ pub enum Behaviour {
     DropEcho(bool),
     /// [`NatSpec::drop_ecn_udp`].
     DropEcnUdp(bool),
+    /// [`NatSpec::drop_udp`].
+    DropUdp(bool),
 }
 
 impl Behaviour {
@@ -76,6 +78,7 @@ impl Behaviour {
             Self::StripWindowScale(value) => spec.strip_window_scale = value,
             Self::DropEcho(value) => spec.drop_echo = value,
             Self::DropEcnUdp(value) => spec.drop_ecn_udp = value,
+            Self::DropUdp(value) => spec.drop_udp = value,
         }
     }
 
@@ -133,6 +136,8 @@ impl fmt::Display for Behaviour {
             Self::DropEcho(false) => f.write_str("lets ICMP echo out"),
             Self::DropEcnUdp(true) => f.write_str("drops UDP with an ECN mark"),
             Self::DropEcnUdp(false) => f.write_str("lets UDP with an ECN mark pass"),
+            Self::DropUdp(true) => f.write_str("drops all UDP"),
+            Self::DropUdp(false) => f.write_str("lets UDP pass"),
         }
     }
 }

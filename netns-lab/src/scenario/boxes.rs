@@ -159,6 +159,7 @@ fn change(spec: &mut NatSpec, fields: &Fields<'_>) -> Result<(), Fault> {
         strip_window_scale: |it| it.word(&DIRECTIONS),
         drop_echo: Value::boolean,
         drop_ecn_udp: Value::boolean,
+        drop_udp: Value::boolean,
     });
     if let Some(timers) = fields.get("timers") {
         change!(spec.timers, timers.fields(&schema::TIMERS)?, {

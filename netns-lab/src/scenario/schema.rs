@@ -34,7 +34,8 @@ macro_rules! sections {
 /// The fields of a [`NatSpec`](crate::NatSpec), and what it starts from.
 const NAT_FIELDS: &str = "preset translation translation6 mapping filtering ports port_range \
                           pooling unsolicited simultaneous_open rst pickup hairpinning timers \
-                          udp_inbound_refresh strip_window_scale drop_echo drop_ecn_udp limits";
+                          udp_inbound_refresh strip_window_scale drop_echo drop_ecn_udp \
+                          drop_udp limits";
 
 sections! {
     TOP "the scenario": "title seed limit hosts boxes gates dials punch steps expect";

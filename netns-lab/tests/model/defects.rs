@@ -78,6 +78,20 @@ fn options_that_are_cut_off_pass() {
 }
 
 #[test]
+fn all_udp_is_dropped_and_nothing_else() {
+    let mut bench = Bench::new(NatSpec::port_preserving().drop_udp());
+    for packet in [udp(a(), b(), b"data", true), udp(a(), b(), b"", true)] {
+        let (verdict, outputs) = bench.handle(Side::Internal, &packet);
+        assert_eq!(verdict.to_string(), "DROP UDP");
+        assert!(outputs.is_empty());
+    }
+    assert_eq!(
+        through(&mut bench, Side::Internal, SYN, &[1, 1, 1, 1]),
+        [1, 1, 1, 1]
+    );
+}
+
+#[test]
 fn udp_with_an_ecn_mark_is_dropped() {
     let mut bench = Bench::new(NatSpec::port_preserving().drop_ecn_udp());
     for (class, passes) in [(0, true), (1, false), (2, false), (3, false), (0xB8, true)] {

@@ -39,6 +39,7 @@ impl NatSpec {
             strip_window_scale: Directions::Neither,
             drop_echo: false,
             drop_ecn_udp: false,
+            drop_udp: false,
             limits: Limits::GENEROUS,
         }
     }
@@ -132,6 +133,13 @@ impl NatSpec {
     #[must_use]
     pub const fn drop_ecn_udp(mut self) -> Self {
         self.drop_ecn_udp = true;
+        self
+    }
+
+    /// Drops all UDP.
+    #[must_use]
+    pub const fn drop_udp(mut self) -> Self {
+        self.drop_udp = true;
         self
     }
 

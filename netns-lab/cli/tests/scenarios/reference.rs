@@ -48,6 +48,7 @@ fn all_fields_can_be_written() {
         strip_window_scale = "inbound"
         drop_echo = true
         drop_ecn_udp = true
+        drop_udp = true
         limits = { sessions = 1000, sessions_per_host = 64, when_full = "refuse" }
 
         [boxes.backbone]
