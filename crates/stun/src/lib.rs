@@ -67,7 +67,7 @@ pub use query::query;
 pub use rhythm::next_keepalive;
 pub use server::{
     BYTES_PER_CONNECTION, ListenError, StunMeter, StunServer, StunServerConfig, StunServerHandle,
-    StunTransports,
+    StunTransports, TlsConnection, TlsPlace, tls_connections,
 };
 pub use witness::Witness;
 

@@ -10,7 +10,7 @@ use std::{
 use crate::Witness;
 use p2pconnect_host::Host;
 use p2pconnect_proto::TokenKey;
-use tokio::task::JoinSet;
+use tokio::{sync::mpsc, task::JoinSet};
 
 mod accept;
 pub(crate) mod answer;
@@ -23,11 +23,13 @@ mod ports;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod udp;
 
 pub use self::{
     meter::StunMeter,
     ports::{ListenError, StunTransports},
+    tls::{TlsConnection, TlsPlace, tls_connections},
 };
 
 use self::{
@@ -85,6 +87,9 @@ pub struct StunServerConfig {
     pub token_key: Option<TokenKey>,
     /// Who is told of each sighting of somebody who shows a commitment. Nobody by default.
     pub witness: Option<Witness>,
+    /// Who takes the connections whose first byte is that of a TLS handshake, see
+    /// [`tls_connections`]. Nobody by default: it breaks STUN.
+    pub tls: Option<mpsc::Sender<TlsConnection>>,
     /// How many times clients are connected back to at a time, each for 2 s at most; 0 for none.
     /// 512 by default, of which one IPv4 address or IPv6 /48 gets a fifth, and less the more others
     /// have. What is asked beyond is answered without.
@@ -127,6 +132,7 @@ impl Default for StunServerConfig {
             partial_limit: Duration::from_secs(30),
             token_key: None,
             witness: None,
+            tls: None,
             max_connect_backs: 512,
             transports: StunTransports::default(),
             alternates: Vec::new(),

@@ -9,7 +9,7 @@ use tokio::{
 };
 use tracing::{debug, error, warn};
 
-use super::{Shared, limits::Slot, meter::Counts, serve};
+use super::{Shared, limits::Held, meter::Counts, serve};
 
 /// How long to wait after an accept that failed for lack of something, such as open files. Ten
 /// attempts a second cost nothing, and a waiting connection hardly notices a tenth of one.
@@ -46,19 +46,15 @@ fn admit(
     shared: &Arc<Shared>,
     connections: &mut JoinSet<()>,
 ) {
-    match Slot::take(shared, remote.ip()) {
-        Ok((slot, end)) => {
+    match Held::take(shared, remote.ip()) {
+        Ok(held) => {
             Counts::add(&shared.counts.accepted);
-            let slot = serve::Held { slot, end };
-            connections.spawn(serve::run(stream, remote, Arc::clone(shared), slot));
+            connections.spawn(serve::run(stream, remote, Arc::clone(shared), held));
         }
         Err(refusal) => {
             Counts::add(&shared.counts.refused);
             debug!(%remote, %refusal, "stun connection refused");
-            // RST leaves no TIME_WAIT behind for each connection of a flood.
-            if let Err(error) = stream.reset_on_close() {
-                debug!(%error, "cannot reset a refused connection");
-            }
+            serve::reset(&stream);
         }
     }
 }

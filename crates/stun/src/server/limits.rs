@@ -284,6 +284,25 @@ impl Limits {
     }
 }
 
+/// The slot of a connection, and what ends when the connection has to make room for another one.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) slot: Slot,
+    pub(super) end: oneshot::Receiver<()>,
+}
+
+impl Held {
+    /// Takes a slot for a connection from `ip`.
+    pub(super) fn take(shared: &Arc<Shared>, ip: IpAddr) -> Result<Self, Refusal> {
+        let Admitted { id, end } = shared.limits().admit(ip, Instant::now())?;
+        let shared = Arc::clone(shared);
+        Ok(Self {
+            slot: Slot { shared, id },
+            end,
+        })
+    }
+}
+
 /// A slot among the connections, given back when dropped.
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -292,16 +311,6 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// Returns a slot, and what ends when it has to make room for another one.
-    pub(super) fn take(
-        shared: &Arc<Shared>,
-        ip: IpAddr,
-    ) -> Result<(Self, oneshot::Receiver<()>), Refusal> {
-        let Admitted { id, end } = shared.limits().admit(ip, Instant::now())?;
-        let shared = Arc::clone(shared);
-        Ok((Self { shared, id }, end))
-    }
-
     /// Notes that something whole came.
     pub(super) fn heard(&self) {
         self.shared.limits().heard(self.id, Instant::now());

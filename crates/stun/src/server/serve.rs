@@ -6,7 +6,6 @@ use p2pconnect_host::TcpStream;
 use p2pconnect_proto::{ConnectBack, portable};
 use tokio::{
     io::AsyncWriteExt,
-    sync::oneshot,
     time::{Instant, sleep, timeout, timeout_at},
 };
 use tracing::debug;
@@ -16,8 +15,9 @@ use super::{
     answer::{Answer, Caller, Manner, Unparsable, answer, wants_back},
     connect_back::connect_back,
     discovery::Place,
-    limits::{BackSlot, Refusal, Slot},
+    limits::{BackSlot, Held, Refusal, Slot},
     meter::Counts,
+    tls::{self, TlsConnection},
 };
 use crate::framing::{FrameError, MessageReader};
 
@@ -46,15 +46,24 @@ enum End {
     Io(#[from] io::Error),
 }
 
-/// The slot of a connection, and what ends when the connection has to make room for another one.
-pub(super) struct Held {
-    pub(super) slot: Slot,
-    pub(super) end: oneshot::Receiver<()>,
-}
-
 /// Serves one connection, whose slot is given back at its end.
-pub(super) async fn run(stream: TcpStream, remote: SocketAddr, shared: Arc<Shared>, held: Held) {
+pub(super) async fn run(
+    stream: TcpStream,
+    remote: SocketAddr,
+    shared: Arc<Shared>,
+    mut held: Held,
+) {
     debug!(%remote, "stun connection opened");
+    let opened = Instant::now();
+    if let Some(taker) = &shared.config.tls {
+        let is_tls = tokio::select! {
+            is_tls = tls::begins(&stream, &shared, opened) => is_tls,
+            _ = &mut held.end => return reset(&stream),
+        };
+        if is_tls {
+            return tls::hand_over(TlsConnection::new(stream, remote, held), taker);
+        }
+    }
     let local = stream.local_addr();
     let mut connection = Connection {
         local: local.ok(),
@@ -63,19 +72,23 @@ pub(super) async fn run(stream: TcpStream, remote: SocketAddr, shared: Arc<Share
         remote: SocketAddr::new(remote.ip(), remote.port()),
         shared,
         slot: held.slot,
-        unasked_since: Some(Instant::now()),
+        unasked_since: Some(opened),
     };
     let end = tokio::select! {
         end = connection.serve() => end,
         _ = held.end => End::Displaced,
     };
-    // RST leaves nothing behind for each connection of a flood.
-    if matches!(end, End::Displaced | End::Silent)
-        && let Err(error) = connection.reader.get_ref().reset_on_close()
-    {
-        debug!(%error, "cannot reset a connection that was not asked on");
+    if matches!(end, End::Displaced | End::Silent) {
+        reset(connection.reader.get_ref());
     }
     debug!(%remote, %end, "stun connection ended");
+}
+
+/// Has a connection end by RST, which leaves nothing behind for each one of a flood.
+pub(super) fn reset(stream: &TcpStream) {
+    if let Err(error) = stream.reset_on_close() {
+        debug!(%error, "cannot reset a connection");
+    }
 }
 
 struct Connection {

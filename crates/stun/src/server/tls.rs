@@ -1,0 +1,105 @@
+//! Connections that come for TLS, to a port where somebody else waits for these.
+//!
+//! The first byte tells: that of a TLS handshake is 22 (RFC 8446 section 5.1), and STUN messages
+//! begin with two zero bits and a small method, so with 0 or 1 (RFC 7983 section 7).
+
+use std::{future::pending, net::SocketAddr};
+
+use p2pconnect_host::TcpStream;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout_at},
+};
+use tracing::debug;
+
+use super::{
+    Shared,
+    limits::{Held, Slot},
+};
+
+/// The content type of a TLS handshake.
+const HANDSHAKE: u8 = 22;
+
+/// Connections that may wait to be taken up: what one turn of the scheduler brings.
+const MAX_WAITING: usize = 256;
+
+/// A connection to a STUN server whose first byte is that of a TLS handshake. Nothing of it has
+/// been read.
+///
+/// It goes on being one of the server's connections until it is dropped, so that the server's
+/// limits hold for all together.
+#[derive(Debug)]
+pub struct TlsConnection {
+    /// The connection.
+    pub stream: TcpStream,
+    /// The other side's address.
+    pub remote: SocketAddr,
+    /// Its place among the connections.
+    pub place: TlsPlace,
+}
+
+impl TlsConnection {
+    pub(super) fn new(stream: TcpStream, remote: SocketAddr, held: Held) -> Self {
+        Self {
+            stream,
+            remote,
+            place: TlsPlace {
+                slot: held.slot,
+                end: Some(held.end),
+            },
+        }
+    }
+}
+
+/// The place of a connection among those of a server.
+#[derive(Debug)]
+pub struct TlsPlace {
+    slot: Slot,
+    end: Option<oneshot::Receiver<()>>,
+}
+
+impl TlsPlace {
+    /// Notes that something has come: a connection that is quiet makes room for another one when
+    /// there is no room else.
+    pub fn heard(&self) {
+        self.slot.heard();
+    }
+
+    /// Returns a future that is ready once the connection has to make room for another one; only
+    /// the first one is.
+    pub fn displaced(&mut self) -> impl Future<Output = ()> + Send + use<> {
+        let end = self.end.take();
+        async {
+            match end {
+                // It is dropped, and nothing is said.
+                Some(end) => drop(end.await),
+                None => pending().await,
+            }
+        }
+    }
+}
+
+/// Returns where a server hands connections over that come for TLS, and where they arrive.
+pub fn tls_connections() -> (mpsc::Sender<TlsConnection>, mpsc::Receiver<TlsConnection>) {
+    mpsc::channel(MAX_WAITING)
+}
+
+/// Waits for the first byte of a connection, and tells whether it is one of TLS. One that stays
+/// silent for longer than the first request may take is not.
+pub(super) async fn begins(stream: &TcpStream, shared: &Shared, opened: Instant) -> bool {
+    let mut first = [0];
+    let peeked = timeout_at(
+        opened + shared.config.first_request_limit,
+        stream.peek(&mut first),
+    );
+    // What else has become of it is found by whoever reads on.
+    matches!(peeked.await, Ok(Ok(1))) && first == [HANDSHAKE]
+}
+
+/// Hands a connection over, or ends it where there are too many.
+pub(super) fn hand_over(connection: TlsConnection, taker: &mpsc::Sender<TlsConnection>) {
+    if let Err(refused) = taker.try_send(connection) {
+        let TlsConnection { remote, .. } = refused.into_inner();
+        debug!(%remote, "nobody takes a TLS connection");
+    }
+}
