@@ -2,13 +2,13 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use p2pconnect_identity::peer_id_of;
 use p2pconnect_proto::PeerId;
 
 use crate::{
     end::{CloseCode, End},
     quic,
     stream::{RecvStream, SendStream},
+    tcp,
 };
 
 /// A connection between a peer and a coordinator. Clones are the same connection, which is closed
@@ -19,11 +19,18 @@ pub struct Link(Transport);
 #[derive(Debug, Clone)]
 enum Transport {
     Quic(quic::Connection),
+    Tcp(tcp::Connection),
 }
 
 impl From<quic::Connection> for Link {
     fn from(connection: quic::Connection) -> Self {
         Self(Transport::Quic(connection))
+    }
+}
+
+impl From<tcp::Connection> for Link {
+    fn from(connection: tcp::Connection) -> Self {
+        Self(Transport::Tcp(connection))
     }
 }
 
@@ -37,6 +44,10 @@ impl Link {
     pub async fn open_bi(&self) -> Result<(SendStream, RecvStream), End> {
         match &self.0 {
             Transport::Quic(it) => {
+                let (send, receive) = it.open_bi().await?;
+                Ok((send.into(), receive.into()))
+            }
+            Transport::Tcp(it) => {
                 let (send, receive) = it.open_bi().await?;
                 Ok((send.into(), receive.into()))
             }
@@ -54,6 +65,10 @@ impl Link {
                 let (send, receive) = it.accept_bi().await?;
                 Ok((send.into(), receive.into()))
             }
+            Transport::Tcp(it) => {
+                let (send, receive) = it.accept_bi().await?;
+                Ok((send.into(), receive.into()))
+            }
         }
     }
 
@@ -66,6 +81,7 @@ impl Link {
     pub async fn open_uni(&self) -> Result<SendStream, End> {
         match &self.0 {
             Transport::Quic(it) => it.open_uni().await.map(SendStream::from),
+            Transport::Tcp(it) => it.open_uni().await.map(SendStream::from),
         }
     }
 
@@ -77,6 +93,7 @@ impl Link {
     pub async fn accept_uni(&self) -> Result<RecvStream, End> {
         match &self.0 {
             Transport::Quic(it) => it.accept_uni().await.map(RecvStream::from),
+            Transport::Tcp(it) => it.accept_uni().await.map(RecvStream::from),
         }
     }
 
@@ -84,6 +101,7 @@ impl Link {
     pub fn close(&self, code: impl Into<CloseCode>, words: &str) {
         match &self.0 {
             Transport::Quic(it) => it.close(code.into(), words),
+            Transport::Tcp(it) => it.close(code.into(), words),
         }
     }
 
@@ -91,6 +109,7 @@ impl Link {
     pub async fn closed(&self) -> End {
         match &self.0 {
             Transport::Quic(it) => it.closed().await,
+            Transport::Tcp(it) => it.closed().await,
         }
     }
 
@@ -99,6 +118,7 @@ impl Link {
     pub fn close_reason(&self) -> Option<End> {
         match &self.0 {
             Transport::Quic(it) => it.close_reason(),
+            Transport::Tcp(it) => it.close_reason(),
         }
     }
 
@@ -107,6 +127,7 @@ impl Link {
     pub async fn let_go(&self) {
         match &self.0 {
             Transport::Quic(it) => it.let_go().await,
+            Transport::Tcp(it) => it.let_go().await,
         }
     }
 
@@ -115,6 +136,7 @@ impl Link {
     pub fn rtt(&self) -> Duration {
         match &self.0 {
             Transport::Quic(it) => it.rtt(),
+            Transport::Tcp(it) => it.rtt(),
         }
     }
 
@@ -123,6 +145,7 @@ impl Link {
     pub fn heard(&self) -> u64 {
         match &self.0 {
             Transport::Quic(it) => it.heard(),
+            Transport::Tcp(it) => it.heard(),
         }
     }
 
@@ -131,6 +154,7 @@ impl Link {
     pub fn can_be_asked(&self) -> bool {
         match &self.0 {
             Transport::Quic(it) => it.can_be_asked(),
+            Transport::Tcp(_) => true,
         }
     }
 
@@ -139,6 +163,7 @@ impl Link {
     pub fn send_sign_of_life(&self) {
         match &self.0 {
             Transport::Quic(it) => it.send_sign_of_life(),
+            Transport::Tcp(it) => it.send_sign_of_life(),
         }
     }
 
@@ -150,6 +175,16 @@ impl Link {
     pub async fn sign_of_life(&self) -> Result<(), End> {
         match &self.0 {
             Transport::Quic(it) => it.sign_of_life().await,
+            Transport::Tcp(it) => it.sign_of_life().await,
+        }
+    }
+
+    /// Tells whether it runs over TCP.
+    #[must_use]
+    pub const fn is_by_tcp(&self) -> bool {
+        match &self.0 {
+            Transport::Quic(_) => false,
+            Transport::Tcp(_) => true,
         }
     }
 
@@ -158,6 +193,7 @@ impl Link {
     pub fn remote_address(&self) -> SocketAddr {
         match &self.0 {
             Transport::Quic(it) => it.remote_address(),
+            Transport::Tcp(it) => it.remote_address(),
         }
     }
 
@@ -165,8 +201,9 @@ impl Link {
     /// the right kind, which the transports here let nobody through with.
     #[must_use]
     pub fn peer_id(&self) -> Option<PeerId> {
-        peer_id_of(&match &self.0 {
-            Transport::Quic(it) => it.certificates(),
-        })
+        match &self.0 {
+            Transport::Quic(it) => it.peer_id(),
+            Transport::Tcp(it) => it.peer_id(),
+        }
     }
 }

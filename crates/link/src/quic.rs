@@ -6,6 +6,8 @@ mod server;
 
 use std::{net::SocketAddr, time::Duration};
 
+use p2pconnect_identity::peer_id_of;
+use p2pconnect_proto::PeerId;
 use quinn::{ConnectionError, Endpoint, ReadError, RecvStream, SendStream, VarInt, WriteError};
 use rustls::pki_types::CertificateDer;
 
@@ -103,10 +105,9 @@ impl Connection {
         self.connection.remote_address()
     }
 
-    pub(crate) fn certificates(&self) -> Vec<CertificateDer<'static>> {
-        let identity = self.connection.peer_identity();
-        let certificates = identity.and_then(|it| it.downcast().ok());
-        certificates.map_or_else(Vec::new, |it| *it)
+    pub(crate) fn peer_id(&self) -> Option<PeerId> {
+        let identity = self.connection.peer_identity()?;
+        peer_id_of(&identity.downcast::<Vec<CertificateDer<'static>>>().ok()?)
     }
 }
 

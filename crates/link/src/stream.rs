@@ -1,6 +1,9 @@
 //! The streams of a connection.
 
-use crate::end::{CloseCode, StreamError};
+use crate::{
+    end::{CloseCode, StreamError},
+    tcp,
+};
 
 /// The direction of a stream in which this side sends. Dropping it ends the direction.
 #[derive(Debug)]
@@ -9,11 +12,18 @@ pub struct SendStream(Sender);
 #[derive(Debug)]
 enum Sender {
     Quic(quinn::SendStream),
+    Tcp(tcp::SendStream),
 }
 
 impl From<quinn::SendStream> for SendStream {
     fn from(stream: quinn::SendStream) -> Self {
         Self(Sender::Quic(stream))
+    }
+}
+
+impl From<tcp::SendStream> for SendStream {
+    fn from(stream: tcp::SendStream) -> Self {
+        Self(Sender::Tcp(stream))
     }
 }
 
@@ -27,6 +37,7 @@ impl SendStream {
     pub async fn write_all(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
         match &mut self.0 {
             Sender::Quic(stream) => Ok(stream.write_all(bytes).await?),
+            Sender::Tcp(stream) => stream.write_all(bytes).await,
         }
     }
 
@@ -38,16 +49,17 @@ impl SendStream {
     pub fn finish(&mut self) -> Result<(), StreamError> {
         match &mut self.0 {
             Sender::Quic(stream) => stream.finish().map_err(|_| StreamError::Over),
+            Sender::Tcp(stream) => stream.finish(),
         }
     }
 
-    /// Gives the direction up, with what was written and has not been sent.
+    /// Gives the direction up, with what was written and has not been sent. On a connection by TCP
+    /// that ends the stream both ways, and the other side does not hear the code.
     pub fn reset(&mut self, code: impl Into<CloseCode>) {
-        let is_done = match &mut self.0 {
-            Sender::Quic(stream) => stream.reset(code.into().into()).is_ok(),
-        };
-        if !is_done {
-            tracing::debug!("a stream to be reset has ended meanwhile");
+        match &mut self.0 {
+            // It fails on a stream that has ended meanwhile.
+            Sender::Quic(stream) => drop(stream.reset(code.into().into())),
+            Sender::Tcp(stream) => stream.reset(),
         }
     }
 }
@@ -59,11 +71,18 @@ pub struct RecvStream(Receiver);
 #[derive(Debug)]
 enum Receiver {
     Quic(quinn::RecvStream),
+    Tcp(tcp::RecvStream),
 }
 
 impl From<quinn::RecvStream> for RecvStream {
     fn from(stream: quinn::RecvStream) -> Self {
         Self(Receiver::Quic(stream))
+    }
+}
+
+impl From<tcp::RecvStream> for RecvStream {
+    fn from(stream: tcp::RecvStream) -> Self {
+        Self(Receiver::Tcp(stream))
     }
 }
 
@@ -81,6 +100,16 @@ impl RecvStream {
                 Err(quinn::ReadExactError::FinishedEarly(read)) => Ok(read),
                 Err(quinn::ReadExactError::ReadError(error)) => Err(error.into()),
             },
+            Receiver::Tcp(stream) => {
+                let mut filled = 0;
+                while filled < bytes.len() {
+                    match stream.read(&mut bytes[filled..]).await? {
+                        0 => break,
+                        count => filled += count,
+                    }
+                }
+                Ok(filled)
+            }
         }
     }
 
@@ -103,16 +132,17 @@ impl RecvStream {
                     chunk.bytes.len()
                 }))
             }
+            Receiver::Tcp(stream) => stream.read_more(bytes, limit).await,
         }
     }
 
-    /// Gives the direction up, with what comes on it.
+    /// Gives the direction up, with what comes on it. On a connection by TCP the other side does
+    /// not hear of it.
     pub fn stop(&mut self, code: impl Into<CloseCode>) {
-        let is_done = match &mut self.0 {
-            Receiver::Quic(stream) => stream.stop(code.into().into()).is_ok(),
-        };
-        if !is_done {
-            tracing::debug!("a stream to be stopped has ended meanwhile");
+        match &mut self.0 {
+            // It fails on a stream that has ended meanwhile.
+            Receiver::Quic(stream) => drop(stream.stop(code.into().into())),
+            Receiver::Tcp(stream) => stream.stop(),
         }
     }
 }

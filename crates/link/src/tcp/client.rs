@@ -1,0 +1,95 @@
+//! A peer's side of TLS.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use p2pconnect_host::Host;
+use p2pconnect_identity::{SecretKey, Stranger, client_config_noting};
+use p2pconnect_proto::{COORDINATION_ALPN, PeerId};
+use rustls::pki_types::ServerName;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::{Carrier, Connection, Side};
+use crate::setup::{ConnectError, SetupError};
+
+/// How long a coordinator may take to answer both handshakes at one address. The system sends its
+/// first packet again after 1 and 3 seconds, so two losses pass.
+pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long the other side may be silent before the connection counts as lost, as with QUIC.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How to connect to one coordinator.
+#[derive(Clone)]
+pub struct Client(TlsConnector);
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Returns how a peer with this key connects to `server`. Who comes in the place of that is
+    /// told to `stranger`.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError`] when the key cannot be used; a generated or loaded key always can.
+    pub fn new(key: &SecretKey, server: PeerId, stranger: &Stranger) -> Result<Self, SetupError> {
+        let tls = client_config_noting(key, server, COORDINATION_ALPN, stranger)?;
+        Ok(Self(Arc::new(tls).into()))
+    }
+
+    /// Connects to a coordinator by TCP, within [`HANDSHAKE_LIMIT`].
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the attempt.
+    pub async fn connect(
+        &self,
+        host: &Host,
+        address: SocketAddr,
+    ) -> Result<Connection, ConnectError> {
+        let connecting = async {
+            let stream = host.tcp_socket_towards(address)?.connect(address).await?;
+            stream.give_up_after(IDLE_TIMEOUT)?;
+            self.connect_over(stream, address).await
+        };
+        let connected = timeout(HANDSHAKE_LIMIT, connecting).await;
+        connected.map_err(|_| ConnectError::Silent(HANDSHAKE_LIMIT))?
+    }
+
+    /// Connects to a coordinator at `remote` over something that leads there.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the attempt.
+    pub async fn connect_over<T: Carrier>(
+        &self,
+        carrier: T,
+        remote: SocketAddr,
+    ) -> Result<Connection, ConnectError> {
+        let name = ServerName::try_from("p2pconnect").map_err(io::Error::other)?;
+        match self.0.connect(name, carrier).await {
+            Ok(tls) => Connection::begin(tls.into(), Side::Peer, remote, IDLE_TIMEOUT),
+            Err(error) if is_wrong_identity(&error) => Err(ConnectError::WrongIdentity),
+            Err(error) => Err(ConnectError::Failed(error.to_string())),
+        }
+    }
+}
+
+/// The pinned verifier refuses with an error that nothing else in the handshake has.
+fn is_wrong_identity(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|it| it.downcast_ref());
+    let refused = rustls::CertificateError::ApplicationVerificationFailure;
+    matches!(error, Some(rustls::Error::InvalidCertificate(error)) if *error == refused)
+}

@@ -1,0 +1,78 @@
+//! A coordinator's side of TLS.
+
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use p2pconnect_host::TcpStream;
+use p2pconnect_identity::{SecretKey, server_config};
+use p2pconnect_proto::COORDINATION_ALPN;
+use tokio_rustls::TlsAcceptor;
+
+use super::{Carrier, Connection, Side};
+use crate::setup::{ConnectError, SetupError};
+
+/// What makes connections of those that come by TCP.
+#[derive(Clone)]
+pub struct Server {
+    acceptor: TlsAcceptor,
+    idle_timeout: Duration,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Returns what accepts connections for a coordinator with this key. A client from which
+    /// nothing has come for `idle_timeout` counts as gone.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError`] when the key cannot be used; a generated or loaded key always can.
+    pub fn new(key: &SecretKey, idle_timeout: Duration) -> Result<Self, SetupError> {
+        let tls = server_config(key, None, COORDINATION_ALPN)?;
+        Ok(Self {
+            acceptor: Arc::new(tls).into(),
+            idle_timeout,
+        })
+    }
+
+    /// Makes a connection of one by TCP.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the attempt.
+    pub async fn accept(
+        &self,
+        stream: TcpStream,
+        remote: SocketAddr,
+    ) -> Result<Connection, ConnectError> {
+        stream.give_up_after(self.idle_timeout)?;
+        self.accept_over(stream, remote).await
+    }
+
+    /// Makes a connection of something that comes from `remote`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the attempt.
+    pub async fn accept_over<T: Carrier>(
+        &self,
+        carrier: T,
+        remote: SocketAddr,
+    ) -> Result<Connection, ConnectError> {
+        match self.acceptor.accept(carrier).await {
+            Ok(tls) => Connection::begin(tls.into(), Side::Coordinator, remote, self.idle_timeout),
+            Err(error) => Err(ConnectError::Failed(error.to_string())),
+        }
+    }
+}

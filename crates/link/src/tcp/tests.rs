@@ -1,0 +1,235 @@
+//! Tests of both sides over a pipe.
+
+#![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+
+use std::{
+    net::Ipv4Addr,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use p2pconnect_identity::{SecretKey, Stranger, client_config};
+use p2pconnect_proto::{PEER_ALPN, close};
+use tokio::{
+    io::{DuplexStream, ReadBuf, duplex},
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsConnector;
+
+use super::*;
+use crate::Link;
+
+const IDLE: Duration = Duration::from_secs(30);
+
+const FAR: Duration = Duration::from_millis(80);
+
+fn nowhere() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, 1).into()
+}
+
+struct Pipe(DuplexStream);
+
+impl AsyncRead for Pipe {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Pipe {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+impl Carrier for Pipe {
+    fn round_trip(&self) -> Option<Duration> {
+        Some(FAR)
+    }
+}
+
+/// Returns both ends of a connection, the peer's first, and their keys.
+async fn connected() -> ([Link; 2], [PeerId; 2]) {
+    let [peer, coordinator] = [(); 2].map(|()| SecretKey::generate().unwrap());
+    let ids = [peer.peer_id(), coordinator.peer_id()];
+    let client = Client::new(&peer, ids[1], &Stranger::default()).unwrap();
+    let server = Server::new(&coordinator, IDLE).unwrap();
+    let (one, other) = duplex(4096);
+    let (connected, accepted) = tokio::join!(
+        client.connect_over(Pipe(one), nowhere()),
+        server.accept_over(Pipe(other), nowhere())
+    );
+    ([connected.unwrap(), accepted.unwrap()].map(Link::from), ids)
+}
+
+async fn read_all(stream: &mut crate::RecvStream) -> Vec<u8> {
+    let mut all = Vec::new();
+    while stream.read_more(&mut all, 1000).await.unwrap() > 0 {}
+    all
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_answers_and_notices_arrive() {
+    let ([peer, coordinator], ids) = connected().await;
+    assert_eq!([coordinator.peer_id(), peer.peer_id()], ids.map(Some));
+    assert_eq!((peer.rtt(), peer.remote_address()), (FAR, nowhere()));
+    let asked = vec![7; 65_540];
+    let asking = async {
+        let (mut send, mut receive) = peer.open_bi().await.unwrap();
+        send.write_all(&asked).await.unwrap();
+        send.finish().unwrap();
+        read_all(&mut receive).await
+    };
+    let answering = async {
+        let (mut send, mut receive) = coordinator.accept_bi().await.unwrap();
+        assert_eq!(read_all(&mut receive).await, asked);
+        send.write_all(b"answer").await.unwrap();
+        let mut notice = coordinator.open_uni().await.unwrap();
+        notice.write_all(b"notice").await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(asking, answering);
+    assert_eq!(answer, b"answer");
+    let mut notice = peer.accept_uni().await.unwrap();
+    assert_eq!(read_all(&mut notice).await, b"notice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_closes_has_the_last_word() {
+    for closes_first in [0, 1] {
+        let (links, _) = connected().await;
+        let (closing, other) = (&links[closes_first], &links[1 - closes_first]);
+        closing.close(close::GOING_AWAY, "shutting down");
+        let code = close::GOING_AWAY.into();
+        let words = "shutting down".to_owned();
+        assert_eq!(other.closed().await, End::Closed { code, words });
+        assert_eq!(closing.close_reason(), Some(End::ClosedHere));
+        let ending = async { tokio::join!(closing.let_go(), other.let_go()) };
+        timeout(Duration::from_secs(1), ending).await.unwrap();
+        assert!(other.open_bi().await.is_err());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_nobody_holds_is_closed() {
+    let ([peer, coordinator], _) = connected().await;
+    let (send, receive) = peer.open_bi().await.unwrap();
+    drop(peer);
+    assert!(timeout(IDLE / 2, coordinator.closed()).await.is_err());
+    drop((send, receive));
+    let (code, words) = (close::DONE.into(), String::new());
+    assert_eq!(coordinator.closed().await, End::Closed { code, words });
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_ends_a_connection_and_signs_of_life_keep_it() {
+    let ([peer, coordinator], _) = connected().await;
+    for _ in 0..10 {
+        let heard = [peer.heard(), coordinator.heard()];
+        peer.send_sign_of_life();
+        coordinator.sign_of_life().await.unwrap();
+        sleep(IDLE / 2).await;
+        assert!(peer.heard() > heard[0] && coordinator.heard() > heard[1]);
+    }
+    assert_eq!(
+        (peer.close_reason(), coordinator.close_reason()),
+        (None, None)
+    );
+    // Whichever finds out first leaves, and the other one sees that.
+    let ends = tokio::join!(peer.closed(), coordinator.closed());
+    assert!([&ends.0, &ends.1].contains(&&End::Silence), "{ends:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_takes_nothing_is_silent() {
+    let keys = [(); 2].map(|()| SecretKey::generate().unwrap());
+    let server = Server::new(&keys[1], IDLE).unwrap();
+    let tls = client_config(&keys[0], keys[1].peer_id(), COORDINATION_ALPN).unwrap();
+    let connector = TlsConnector::from(Arc::new(tls));
+    let (one, other) = duplex(4096);
+    let (client, accepted) = tokio::join!(
+        connector.connect("p2pconnect".try_into().unwrap(), one),
+        server.accept_over(Pipe(other), nowhere())
+    );
+    let link = Link::from(accepted.unwrap());
+    let began = tokio::time::Instant::now();
+    let writing = async {
+        loop {
+            let mut notice = link.open_uni().await?;
+            notice
+                .write_all(&[0; 60_000])
+                .await
+                .map_err(|_| End::Silence)?;
+        }
+    };
+    let written: Result<(), End> = writing.await;
+    assert_eq!(written, Err(End::Silence));
+    assert_eq!(link.closed().await, End::Silence);
+    assert_eq!(began.elapsed().as_secs(), IDLE.as_secs());
+    drop(client);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_breaks_off_is_reset() {
+    let keys = [(); 2].map(|()| SecretKey::generate().unwrap());
+    let server = Server::new(&keys[1], IDLE).unwrap();
+    let tls = client_config(&keys[0], keys[1].peer_id(), COORDINATION_ALPN).unwrap();
+    let connector = TlsConnector::from(Arc::new(tls));
+    let (one, other) = duplex(4096);
+    let (client, accepted) = tokio::join!(
+        connector.connect("p2pconnect".try_into().unwrap(), one),
+        server.accept_over(Pipe(other), nowhere())
+    );
+    drop(client);
+    assert_eq!(Link::from(accepted.unwrap()).closed().await, End::Reset);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_somebody_else_or_speaks_something_else_is_turned_away() {
+    let keys = [(); 2].map(|()| SecretKey::generate().unwrap());
+    let server = Server::new(&keys[1], IDLE).unwrap();
+    let stranger = Stranger::default();
+    let client = Client::new(&keys[0], keys[0].peer_id(), &stranger).unwrap();
+    let (one, other) = duplex(4096);
+    let (connected, accepted) = tokio::join!(
+        client.connect_over(Pipe(one), nowhere()),
+        server.accept_over(Pipe(other), nowhere())
+    );
+    assert!(
+        matches!(connected, Err(ConnectError::WrongIdentity)),
+        "{connected:?}"
+    );
+    assert_eq!(stranger.id(), Some(keys[1].peer_id()));
+    assert!(
+        matches!(accepted, Err(ConnectError::Failed(_))),
+        "{accepted:?}"
+    );
+    for alpn in [&[][..], &[PEER_ALPN.to_vec()]] {
+        let mut tls = client_config(&keys[0], keys[1].peer_id(), COORDINATION_ALPN).unwrap();
+        tls.alpn_protocols = alpn.to_vec();
+        let connector = TlsConnector::from(Arc::new(tls));
+        let (one, other) = duplex(4096);
+        let (_client, accepted) = tokio::join!(
+            connector.connect("p2pconnect".try_into().unwrap(), one),
+            server.accept_over(Pipe(other), nowhere())
+        );
+        assert!(
+            matches!(accepted, Err(ConnectError::Failed(_))),
+            "{accepted:?}"
+        );
+    }
+}
