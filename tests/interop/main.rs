@@ -1,9 +1,11 @@
-//! Our STUN client and server against implementations that are not ours.
+//! Our STUN client and server, and the streams of links by TCP, against implementations that are
+//! not ours.
 
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
 mod client_of_coturn;
 mod client_with_coturn;
 mod coturn;
+mod link_with_yamux;
 mod server_with_raw_bytes;
 mod server_with_stun_codec;

@@ -8,8 +8,8 @@ use std::{
 use p2pconnect_host::{Host, Shortage, UdpSocket};
 use p2pconnect_identity::SecretKey;
 use p2pconnect_proto::TokenKey;
-use p2pconnect_stun::{StunServer, StunServerConfig, Witness};
-use tokio::task::JoinSet;
+use p2pconnect_stun::{StunServer, StunServerConfig, TlsConnection, Witness, tls_connections};
+use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     BindError, Config, Coordinator, Meter,
@@ -44,15 +44,16 @@ pub struct RendezvousPorts {
     witness: Witness,
     stun: StunServer,
     alternates: io::Result<Vec<StunServer>>,
+    arriving: mpsc::Receiver<TlsConnection>,
 }
 
 impl RendezvousPorts {
-    /// Binds UDP at `listen`, a STUN server at the addresses `stun`, and STUN at the port of
-    /// `listen` as well, if that is free. Port 0 takes one that is free for both. Must be called
-    /// within a Tokio runtime.
+    /// Binds UDP at `listen`, a STUN server at the addresses `stun`, and TCP at the port of
+    /// `listen` as well, for clients that come by TLS and for STUN, if that is free. Port 0 takes
+    /// one that is free for both. Must be called within a Tokio runtime.
     ///
-    /// `stun_config` is that of each STUN server, of which there are three at most; its token key
-    /// and witness are replaced. All sockets are of its host.
+    /// `stun_config` is that of each STUN server, of which there are three at most; its token key,
+    /// witness and taker of TLS connections are replaced. All sockets are of its host.
     ///
     /// # Errors
     ///
@@ -66,6 +67,8 @@ impl RendezvousPorts {
         let witness = Witness::default();
         stun_config.token_key = Some(token_key.clone());
         stun_config.witness = None;
+        let (taker, arriving) = tls_connections();
+        stun_config.tls = Some(taker);
         let alternate_config = stun_config.clone();
         stun_config.witness = Some(witness.clone());
         let stun = StunServer::bind(stun, stun_config)
@@ -79,12 +82,14 @@ impl RendezvousPorts {
             witness,
             stun,
             alternates,
+            arriving,
         })
     }
 
-    /// Returns why STUN is not at the coordinator's own port, if it is not. A client that asks a
-    /// second port sees whether its NAT gives each destination another one; without it, clients of
-    /// one STUN server do not learn that.
+    /// Returns why the coordinator's own port does not serve TCP, if it does not. Clients whose
+    /// network lets no UDP out cannot come then. A client that asks a second port by STUN sees
+    /// whether its NAT gives each destination another one; without it, clients of one STUN server
+    /// do not learn that.
     #[must_use]
     pub fn no_alternates(&self) -> Option<&io::Error> {
         self.alternates.as_ref().err()
@@ -111,7 +116,7 @@ impl RendezvousPorts {
     /// [`BindError`] when the configuration cannot be used.
     pub fn coordinate(self, config: Config) -> Result<Rendezvous, BindError> {
         Ok(Rendezvous {
-            coordinator: Coordinator::on(self.udp, config)?,
+            coordinator: Coordinator::on(self.udp, self.arriving, config)?,
             stun: self.stun,
             alternates: self.alternates.unwrap_or_default(),
         })

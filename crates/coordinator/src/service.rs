@@ -1,4 +1,4 @@
-//! The QUIC service around the registry.
+//! The service around the registry.
 
 mod buffers;
 mod config;
@@ -24,11 +24,12 @@ use std::{
 };
 
 use p2pconnect_host::{Host, UdpSocket};
-use p2pconnect_link::quic::{Incoming, Server};
+use p2pconnect_link::{ConnectError, Link, quic, tcp};
 use p2pconnect_proto::{PeerId, close};
+use p2pconnect_stun::{TlsConnection, tls_connections};
 use tokio::{
-    sync::oneshot,
-    task::{JoinHandle, JoinSet},
+    sync::{mpsc, oneshot},
+    task::{JoinError, JoinHandle, JoinSet},
     time::timeout,
 };
 use tracing::{Instrument as _, debug, debug_span, error, info};
@@ -48,7 +49,10 @@ const CLOSING: Duration = Duration::from_secs(2);
 /// A coordinator that has its socket and does not serve yet.
 #[derive(Debug)]
 pub struct Coordinator {
-    quic: Server,
+    quic: quic::Server,
+    tcp: tcp::Server,
+    /// Where connections by TCP come from.
+    arriving: mpsc::Receiver<TlsConnection>,
     server_id: PeerId,
     shared: Arc<Shared>,
 }
@@ -64,16 +68,23 @@ impl Coordinator {
         let address = config.listen;
         let socket = bind_socket(&config.host, address);
         let socket = socket.map_err(|source| BindError::Socket { address, source })?;
-        Self::on(socket, config)
+        Self::on(socket, tls_connections().1, config)
     }
 
-    /// Makes a coordinator of a socket, whatever the configuration says of its address.
-    pub(crate) fn on(socket: UdpSocket, config: Config) -> Result<Self, BindError> {
+    /// Makes a coordinator of a socket, whatever the configuration says of its address, and of
+    /// where clients come from that come by TCP.
+    pub(crate) fn on(
+        socket: UdpSocket,
+        arriving: mpsc::Receiver<TlsConnection>,
+        config: Config,
+    ) -> Result<Self, BindError> {
         config.check()?;
         let server_id = config.key.peer_id();
         let idle_timeout = config.service.idle_timeout;
         Ok(Self {
-            quic: Server::new(&config.host, socket, &config.key, idle_timeout)?,
+            quic: quic::Server::new(&config.host, socket, &config.key, idle_timeout)?,
+            tcp: tcp::Server::new(&config.key, idle_timeout)?,
+            arriving,
             server_id,
             shared: Arc::new(Shared::new(config)),
         })
@@ -132,7 +143,7 @@ impl Coordinator {
     ///
     /// Dropping the future ends everything that it has started and closes the connections with
     /// [`close::DONE`].
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         info!(server_id = %self.server_id, "coordinator serves");
         let mut shutdown = pin!(shutdown);
         let mut connections = JoinSet::new();
@@ -143,15 +154,17 @@ impl Coordinator {
                     Some(incoming) => self.receive(incoming, &mut connections),
                     None => break,
                 },
-                Some(ended) = connections.join_next(), if !connections.is_empty() => {
-                    if let Err(error) = ended && error.is_panic() {
-                        error!(%error, "serving a connection panicked");
-                    }
-                }
+                Some(arrived) = self.arriving.recv() => self.take_up(arrived, &mut connections),
+                Some(ended) = connections.join_next() => report(ended),
             }
         }
         self.quic.close(close::GOING_AWAY, "shutting down");
-        if timeout(CLOSING, self.quic.wait_idle()).await.is_err() {
+        self.shared.close_all(close::GOING_AWAY, "shutting down");
+        let closing = async {
+            self.quic.wait_idle().await;
+            while connections.join_next().await.is_some() {}
+        };
+        if timeout(CLOSING, closing).await.is_err() {
             debug!("some connections have not acknowledged their end");
         }
         info!("coordinator has stopped");
@@ -174,31 +187,89 @@ impl Coordinator {
         }
     }
 
-    fn receive(&self, incoming: Incoming, connections: &mut JoinSet<()>) {
+    fn receive(&self, incoming: quic::Incoming, connections: &mut JoinSet<()>) {
         let source = incoming.remote_address().ip();
         let attempt = Attempt {
             source,
             validated: incoming.is_validated(),
-            held: self.quic.open_connections(),
+            held: self.held(),
         };
         match self.shared.judge(attempt) {
             Verdict::Accept => {
                 let ticket = Ticket::new(Arc::clone(&self.shared), source);
-                let span = debug_span!("connection", id = ticket.id().0);
-                connections.spawn(connection::serve(incoming, ticket).instrument(span));
+                let seen = incoming.remote_address();
+                let accepting = async move { incoming.accept().await.map(Link::from) };
+                serve(accepting, seen, ticket, connections);
             }
             Verdict::Retry if incoming.may_retry() => {
                 self.shared.counts.handshake(Handshake::Retried);
                 incoming.retry();
             }
             Verdict::Retry | Verdict::Refuse => {
-                self.shared.counts.handshake(Handshake::NoRoom);
-                if self.shared.may_log(source) {
-                    info!("connection refused for want of room");
-                }
+                self.note_refusal(source);
                 incoming.refuse();
             }
         }
+    }
+
+    /// Takes up a client that has come by TCP, which shows that it receives at its address.
+    fn take_up(&self, arrived: TlsConnection, connections: &mut JoinSet<()>) {
+        let TlsConnection {
+            stream,
+            remote,
+            place,
+        } = arrived;
+        let source = remote.ip();
+        let attempt = Attempt {
+            source,
+            validated: true,
+            held: self.held(),
+        };
+        match self.shared.judge(attempt) {
+            Verdict::Accept => {
+                let ticket = Ticket::of_tcp(Arc::clone(&self.shared), source, place);
+                let tcp = self.tcp.clone();
+                let accepting = async move { tcp.accept(stream, remote).await.map(Link::from) };
+                serve(accepting, remote, ticket, connections);
+            }
+            Verdict::Retry | Verdict::Refuse => {
+                self.note_refusal(source);
+                if let Err(error) = stream.reset_on_close() {
+                    debug!(%error, "cannot reset a connection that is refused");
+                }
+            }
+        }
+    }
+
+    /// Returns how many connections take memory.
+    fn held(&self) -> usize {
+        self.quic.open_connections() + self.shared.by_tcp()
+    }
+
+    fn note_refusal(&self, source: IpAddr) {
+        self.shared.counts.handshake(Handshake::NoRoom);
+        if self.shared.may_log(source) {
+            info!("connection refused for want of room");
+        }
+    }
+}
+
+/// Serves a client that has been let in.
+fn serve(
+    accepting: impl Future<Output = Result<Link, ConnectError>> + Send + 'static,
+    seen: SocketAddr,
+    ticket: Ticket,
+    connections: &mut JoinSet<()>,
+) {
+    let span = debug_span!("connection", id = ticket.id().0);
+    connections.spawn(connection::serve(accepting, seen, ticket).instrument(span));
+}
+
+fn report(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        error!(%error, "serving a connection panicked");
     }
 }
 
@@ -214,7 +285,7 @@ pub struct RunningCoordinator {
     server_id: PeerId,
     stop: Option<oneshot::Sender<()>>,
     /// Given up before the end is waited for: the last handle keeps the socket.
-    quic: Option<Server>,
+    quic: Option<quic::Server>,
     shared: Arc<Shared>,
     task: JoinHandle<()>,
 }
@@ -236,7 +307,8 @@ impl RunningCoordinator {
     /// forgotten yet.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.quic.as_ref().map_or(0, Server::open_connections)
+        let by_quic = self.quic.as_ref();
+        by_quic.map_or(0, quic::Server::open_connections) + self.shared.by_tcp()
     }
 
     /// Returns how many peers can be dialled.

@@ -23,7 +23,7 @@ pub(crate) struct Serve {
     /// with 0, or with 2 if that cannot be done
     #[arg(long)]
     pub(crate) check: bool,
-    /// The address of the QUIC service, UDP and, for comparing mappings, TCP: IP:PORT, with
+    /// The address of the service, of UDP and of TCP, which also compares mappings: IP:PORT, with
     /// brackets around IPv6, NAME:PORT of this machine, or a port alone, of all addresses; port 0
     /// picks a free one [default: port 4433 of all addresses]
     #[arg(long, value_name = "IP:PORT", value_parser = listen_address)]

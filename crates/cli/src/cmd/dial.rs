@@ -342,7 +342,7 @@ fn explained(error: DialError, peer: &PeerId, limit: Limit) -> anyhow::Error {
 fn late(limit: Limit) -> anyhow::Error {
     let error = DialError::TimedOut;
     let told = format!(
-        "{error}; is it running, is UDP to it open, and the {} long enough?",
+        "{error}; is it running, is UDP or TCP to it open, and the {} long enough?",
         limit.option
     );
     anyhow::Error::new(error).context(told)

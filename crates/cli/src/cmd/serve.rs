@@ -242,9 +242,9 @@ pub(super) fn not_listening(error: io::Error, failed: &str, option: &str) -> any
 
 fn say_that_mappings_cannot_be_compared(listen: SocketAddr, error: &impl std::fmt::Display) {
     stdio::say(format_args!(
-        "note: TCP {listen} cannot be listened on as well ({error}), so peers with one STUN address \
-         cannot tell whether their NAT gives each destination another port; free it, or name two \
-         addresses with --stun"
+        "note: TCP {listen} cannot be listened on as well ({error}), so peers whose network lets no UDP \
+         out cannot come, and those with one STUN address cannot tell whether their NAT gives each \
+         destination another port; free it, or name two addresses with --stun for the latter"
     ));
 }
 

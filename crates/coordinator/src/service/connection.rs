@@ -1,8 +1,8 @@
 //! Serves one client's connection, from the handshake to its end.
 
-use std::{iter, sync::Arc, time::Duration};
+use std::{iter, net::SocketAddr, sync::Arc, time::Duration};
 
-use p2pconnect_link::{Link, quic::Incoming};
+use p2pconnect_link::{ConnectError, Link};
 use p2pconnect_proto::{close, codec, message::Notice, portable};
 use tokio::{
     task::JoinSet,
@@ -30,12 +30,17 @@ const WELCOME: Duration = Duration::from_secs(5);
 /// dial's task may go on for seconds while the callee's message waits.
 const MAX_TASKS: usize = 64;
 
-/// Serves one client from its first packet until its connection ends.
-pub(super) async fn serve(incoming: Incoming, ticket: Ticket) {
-    // Taken before the handshake, since this is the address that finishing it proves.
-    let seen = portable(incoming.remote_address());
-    let link = match timeout(HANDSHAKE, incoming.accept()).await {
-        Ok(Ok(connection)) => Link::from(connection),
+/// Serves one client from its first packet, which has come from `seen`, until its connection ends.
+pub(super) async fn serve(
+    accepting: impl Future<Output = Result<Link, ConnectError>>,
+    seen: SocketAddr,
+    mut ticket: Ticket,
+) {
+    let displaced = ticket.displaced();
+    // That of the first packet, since this is the address that finishing the handshake proves.
+    let seen = portable(seen);
+    let link = match timeout(HANDSHAKE, accepting).await {
+        Ok(Ok(link)) => link,
         Ok(Err(error)) => return debug!(%error, "handshake failed"),
         Err(_) => return debug!("handshake took too long"),
     };
@@ -56,11 +61,14 @@ pub(super) async fn serve(incoming: Incoming, ticket: Ticket) {
     tasks.spawn(welcome(Arc::clone(&connected)));
     tokio::select! {
         () = serve_requests(&connected, &mut tasks) => {}
+        () = displaced => link.close(close::OVERLOADED, "no room"),
         never = silence::watch(&connected) => match never {},
     }
     tasks.shutdown().await;
     silence::tell_of_end(&connected).await;
     debug!(reason = ?link.close_reason(), "connection ended");
+    drop(connected);
+    link.let_go().await;
 }
 
 async fn serve_requests(
@@ -77,13 +85,13 @@ async fn serve_requests(
         tokio::select! {
             stream = next, if tasks.len() < MAX_TASKS => match stream {
                 Ok((send, recv)) => {
-                    connected.notices.hear();
+                    connected.hear();
                     tasks.spawn(request::serve(Arc::clone(connected), send, recv));
                     paced = Instant::now() + connected.pace();
                 }
                 Err(_) => return,
             },
-            Ok(()) = link.sign_of_life() => connected.notices.hear(),
+            Ok(()) = link.sign_of_life() => connected.hear(),
             _ = link.closed() => return,
             Some(ended) = tasks.join_next(), if !tasks.is_empty() => match ended {
                 Ok(Ok(())) => {}

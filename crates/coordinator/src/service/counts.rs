@@ -87,7 +87,9 @@ const fn number(reason: RefusalReason) -> usize {
 /// What there is at a moment.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Present {
-    pub(super) connections: u64,
+    /// By QUIC, and by TLS on TCP.
+    pub(super) by_quic: u64,
+    pub(super) by_tcp: u64,
     pub(super) handshakes: u64,
     pub(super) lingering: u64,
     pub(super) registered: u64,
@@ -184,8 +186,9 @@ impl Counts {
 
 impl Present {
     fn measure(self) -> Vec<Family> {
-        let ways = vec![("way", "quic")];
-        let connections = Values::Gauges(vec![(ways, self.connections)]);
+        let by_way = [("quic", self.by_quic), ("tcp", self.by_tcp)];
+        let by_way = by_way.map(|(way, count)| (vec![("way", way)], count));
+        let connections = Values::Gauges(by_way.to_vec());
         let mut families = vec![Family {
             name: "p2pconnect_connections",
             help: "Connections of peers, by the way that they came",

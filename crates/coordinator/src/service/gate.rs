@@ -148,8 +148,8 @@ impl Gate {
         *self.by_site.entry(site(source)).or_default() += 1;
     }
 
-    /// Counts a handshake that has succeeded.
-    pub(super) const fn handshake_succeeded(&mut self) {
+    /// Counts a handshake that is over, if it has succeeded or has left nothing behind.
+    pub(super) const fn handshake_over(&mut self) {
         self.handshakes -= 1;
     }
 
@@ -239,7 +239,7 @@ mod tests {
             let is_let_in = self.judge(source, true) == Verdict::Accept;
             if is_let_in {
                 self.gate.enter(source);
-                self.gate.handshake_succeeded();
+                self.gate.handshake_over();
             }
             is_let_in
         }
@@ -269,7 +269,7 @@ mod tests {
         }
         assert_eq!(rig.judge(ip(6), false), Verdict::Retry);
         assert_eq!(rig.judge(ip(6), true), Verdict::Accept);
-        rig.gate.handshake_succeeded();
+        rig.gate.handshake_over();
         assert_eq!(rig.judge(ip(6), false), Verdict::Accept);
         rig.gate.enter(ip(6));
         assert_eq!(rig.judge(ip(7), true), Verdict::Refuse, "full");
@@ -382,7 +382,7 @@ mod tests {
     fn nothing_remains_of_connections_that_left() {
         let mut gate = Rig::small().gate;
         gate.enter(ip(1));
-        gate.handshake_succeeded();
+        gate.handshake_over();
         gate.leave(ip(1));
         assert_eq!((gate.connections, gate.handshakes), (0, 0));
         assert!(gate.by_subscriber.is_empty() && gate.by_site.is_empty());

@@ -2,10 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    future::pending,
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -16,7 +17,7 @@ use p2pconnect_proto::{
     Candidate, Grease, GreaseSource, PeerId, SessionToken, close,
     message::{Notice, Welcome},
 };
-use p2pconnect_stun::Witness;
+use p2pconnect_stun::{TlsPlace, Witness};
 use tokio::sync::watch;
 use tracing::info;
 
@@ -62,6 +63,8 @@ pub(super) struct Shared {
     findings: watch::Sender<Findings>,
     pub(super) counts: Counts,
     next_connection: AtomicU64,
+    /// The connections by TCP, those in their handshake included.
+    by_tcp: AtomicUsize,
     stun_servers: Vec<SocketAddr>,
     stun_alternates: Vec<SocketAddr>,
     witness: Option<Witness>,
@@ -83,6 +86,7 @@ impl Shared {
             findings: watch::Sender::default(),
             counts: Counts::default(),
             next_connection: AtomicU64::new(0),
+            by_tcp: AtomicUsize::new(0),
             stun_servers: config.stun_servers,
             stun_alternates: config.stun_alternates,
             witness: config.witness,
@@ -140,8 +144,14 @@ impl Shared {
     /// Returns what there is at the moment.
     pub(super) fn present(&self) -> Present {
         let (handshakes, lingering) = lock(&self.gate).handshakes(clock::now());
+        let connections = lock(&self.connections);
+        let by_tcp = connections.values().filter(|it| it.link().is_by_tcp());
+        let by_tcp = by_tcp.count();
+        let by_quic = connections.len() - by_tcp;
+        drop(connections);
         Present {
-            connections: lock(&self.connections).len() as u64,
+            by_quic: by_quic as u64,
+            by_tcp: by_tcp as u64,
             handshakes: handshakes as u64,
             lingering: lingering as u64,
             registered: self.registered() as u64,
@@ -160,6 +170,19 @@ impl Shared {
 
     pub(super) fn command(&self, client: &Client, command: Command) -> Event {
         lock(&self.registry).handle_command(client, command, self.now())
+    }
+
+    /// Returns how many connections there are by TCP.
+    pub(super) fn by_tcp(&self) -> usize {
+        self.by_tcp.load(Ordering::Relaxed)
+    }
+
+    /// Closes the connections of all clients.
+    pub(super) fn close_all(&self, code: u32, words: &str) {
+        let all: Vec<_> = lock(&self.connections).values().cloned().collect();
+        for notices in all {
+            notices.link().close(code, words);
+        }
     }
 
     /// Returns how many peers are registered.
@@ -256,6 +279,8 @@ pub(super) struct Ticket {
     source: IpAddr,
     /// How the handshake ends if nothing else comes.
     outcome: Handshake,
+    /// The place of one by TCP among those that STUN's servers have accepted.
+    place: Option<TlsPlace>,
 }
 
 impl Ticket {
@@ -267,11 +292,31 @@ impl Ticket {
             id,
             source,
             outcome: Handshake::Failed,
+            place: None,
         }
+    }
+
+    /// Returns the ticket of a connection by TCP.
+    pub(super) fn of_tcp(shared: Arc<Shared>, source: IpAddr, place: TlsPlace) -> Self {
+        shared.by_tcp.fetch_add(1, Ordering::Relaxed);
+        let mut ticket = Self::new(shared, source);
+        ticket.place = Some(place);
+        ticket
     }
 
     pub(super) const fn id(&self) -> ConnectionId {
         self.id
+    }
+
+    /// Returns a future that is ready once the connection has to make room for another one.
+    pub(super) fn displaced(&mut self) -> impl Future<Output = ()> + Send + use<> {
+        let displaced = self.place.as_mut().map(TlsPlace::displaced);
+        async {
+            match displaced {
+                Some(displaced) => displaced.await,
+                None => pending().await,
+            }
+        }
     }
 
     /// Turns the place of a handshake into the place of a client that has proved who it is; `None`
@@ -294,7 +339,7 @@ impl Ticket {
         drop(allowed);
         self.outcome = Handshake::Succeeded;
         shared.counts.handshake(self.outcome);
-        lock(&shared.gate).handshake_succeeded();
+        lock(&shared.gate).handshake_over();
         Some(ConnectedClient {
             client,
             link,
@@ -307,13 +352,23 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        let is_tcp = self.place.is_some();
+        if is_tcp {
+            self.shared.by_tcp.fetch_sub(1, Ordering::Relaxed);
+        }
         let mut gate = lock(&self.shared.gate);
         if self.outcome == Handshake::Succeeded {
             gate.leave(self.source);
+            return;
+        }
+        if is_tcp && self.outcome == Handshake::Failed {
+            // Only QUIC keeps something of it.
+            gate.handshake_over();
+            gate.leave(self.source);
         } else {
             gate.handshake_failed(self.source, clock::now());
-            self.shared.counts.handshake(self.outcome);
         }
+        self.shared.counts.handshake(self.outcome);
     }
 }
 
@@ -355,6 +410,14 @@ impl ConnectedClient {
             shared: self.shared(),
             source: self.ticket.source,
             bytes: 0,
+        }
+    }
+
+    /// Notes that the client has been heard of.
+    pub(super) fn hear(&self) {
+        self.notices.hear();
+        if let Some(place) = &self.ticket.place {
+            place.heard();
         }
     }
 

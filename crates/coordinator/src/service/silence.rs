@@ -76,7 +76,7 @@ async fn silent_for(connected: &ConnectedClient, silence: &mut Silence) -> Optio
         turn = Instant::now();
         match silence.take(came, took, connected.link.rtt()) {
             Sign::Came => {
-                notices.hear();
+                connected.hear();
                 if !connected.link.can_be_asked() {
                     // Only what leaves for its own sake is acknowledged, and that has been.
                     return None;

@@ -70,7 +70,7 @@ fn plan(settings: &Settings) -> anyhow::Result<String> {
     Ok(format!(
         "\n\
          # It would serve with the identity {}\n\
-         # by QUIC over UDP at {}, and compare mappings over TCP there\n\
+         # by QUIC over UDP and by TLS on TCP at {}, and compare mappings over TCP there\n\
          # by STUN over TCP at {}\n\
          # {}\n\
          # for {allowed}\n\
