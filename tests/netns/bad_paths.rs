@@ -71,6 +71,20 @@ fn large_packets_that_vanish_do_not_stop_a_stream() {
 }
 
 #[test]
+fn peers_whose_nats_drop_all_udp_connect() {
+    test(|| {
+        let without = [NatSpec::port_preserving().drop_udp()];
+        let with = [NatSpec::port_preserving()];
+        for (a, b) in [(&without, &without), (&without, &with), (&with, &without)] {
+            let net = Net::on_model(a, b);
+            let _listener = net.listen("b");
+            net.dial_echo("a", &net.id("b"), "by TCP");
+            net.finish();
+        }
+    });
+}
+
+#[test]
 fn a_coordinator_is_reached_over_paths_that_drop_marked_udp() {
     test(|| {
         let nat = [NatSpec::port_preserving().drop_ecn_udp()];

@@ -7,7 +7,8 @@ use std::{
 
 use netns_lab::{Dependence, NatSpec, PortAssignment, SimultaneousOpen, preset};
 use p2pconnect::{
-    ConnectFailure, DialError, DialPolicy, PairOutcome, PunchReport, Status, Verdict,
+    ConnectFailure, DialError, DialPolicy, Endpoint, PairOutcome, PeerId, PunchReport, Status,
+    Verdict,
 };
 use p2pconnect_tests::{
     kinds::{BLOCK, COUNTS, DROPS, PUBLIC, RANDOM_PER_DESTINATION},
@@ -15,6 +16,7 @@ use p2pconnect_tests::{
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
+    task::JoinHandle,
     time::{Instant, timeout},
 };
 
@@ -24,6 +26,30 @@ const SETTLING: Duration = Duration::from_secs(5);
 /// Lets `a` dial `b`, which sends back what it gets, and returns how long it took until bytes were
 /// back.
 pub(crate) async fn dial(ground: &VirtualGround) -> Result<Duration, DialError> {
+    let (peer, echoing) = echo(ground).await;
+    let dialler = ground.endpoint("a").bind().await.unwrap();
+    tokio::time::sleep(SETTLING).await;
+    let began = Instant::now();
+    carry(&dialler, peer).await?;
+    let took = began.elapsed();
+    echoing.await.unwrap();
+    Ok(took)
+}
+
+/// Does the same from the moment at which `a` starts.
+async fn dial_cold(ground: &VirtualGround) -> Result<Duration, DialError> {
+    let (peer, echoing) = echo(ground).await;
+    tokio::time::sleep(SETTLING).await;
+    let began = Instant::now();
+    let dialler = ground.endpoint("a").bind().await.unwrap();
+    carry(&dialler, peer).await?;
+    let took = began.elapsed();
+    echoing.await.unwrap();
+    Ok(took)
+}
+
+/// Lets `b` send back what it gets on one connection.
+async fn echo(ground: &VirtualGround) -> (PeerId, JoinHandle<()>) {
     let listener = ground.endpoint("b").allow(DialPolicy::Anyone);
     let listener = listener.bind().await.unwrap();
     let peer = listener.peer_id();
@@ -34,18 +60,18 @@ pub(crate) async fn dial(ground: &VirtualGround) -> Result<Duration, DialError> 
         connection.write_all(&message).await.unwrap();
         connection.shutdown().await.unwrap();
     });
-    let dialler = ground.endpoint("a").bind().await.unwrap();
-    tokio::time::sleep(SETTLING).await;
-    let began = Instant::now();
+    (peer, echoing)
+}
+
+/// Dials, and has something sent back.
+async fn carry(dialler: &Endpoint, peer: PeerId) -> Result<(), DialError> {
     let mut connection = dialler.dial(peer).await?;
     connection.write_all(b"said").await.unwrap();
     connection.shutdown().await.unwrap();
     let mut heard = Vec::new();
     connection.read_to_end(&mut heard).await.unwrap();
     assert_eq!(heard, b"said");
-    let took = began.elapsed();
-    echoing.await.unwrap();
-    Ok(took)
+    Ok(())
 }
 
 /// From the question to the coordinator to the first bytes that come back: one way to the server
@@ -70,6 +96,36 @@ fn dials_between_all_kinds_of_nat_are_as_fast_as_the_path_lets_them() {
                 "{took:?}, seed {seed}, {a:?} to {b:?}"
             );
         }
+    }
+}
+
+/// The coordinator knows the round trips of TCP as well as those of QUIC, so the start is common.
+#[test]
+fn dials_without_udp_are_as_fast_as_others() {
+    let with = NatSpec::port_preserving();
+    let without = with.drop_udp();
+    for (seed, (a, b)) in (0..).zip([(without, without), (without, with), (with, without)]) {
+        let boxes = [&[a][..], &[b]];
+        let took = VirtualGround::run(seed, boxes, async |ground| dial(&ground).await);
+        let took = took.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let range = PHYSICS..PHYSICS + Duration::from_millis(50);
+        assert!(range.contains(&took), "{took:?}, seed {seed}");
+    }
+}
+
+/// A process that has just started asks the coordinator as soon as it is there: by QUIC after a
+/// round trip, by TLS on TCP after two, which begin a quarter of a second later.
+#[test]
+fn a_cold_dial_without_udp_waits_for_quic_before() {
+    let with = NatSpec::port_preserving();
+    let round_trip = Duration::from_millis(42);
+    let by_tcp = Duration::from_millis(250) + 2 * round_trip;
+    for (seed, (nat, before)) in (0..).zip([(with, round_trip), (with.drop_udp(), by_tcp)]) {
+        let boxes = [&[nat][..], &[with]];
+        let took = VirtualGround::run(seed, boxes, async |ground| dial_cold(&ground).await);
+        let took = took.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let range = PHYSICS + before..PHYSICS + before + Duration::from_millis(50);
+        assert!(range.contains(&took), "{took:?} is not in {range:?}");
     }
 }
 

@@ -1,8 +1,10 @@
-//! Why there is no connection.
+//! What both transports begin with, and why there is no connection.
 
 use std::{io, time::Duration};
 
-use p2pconnect_identity::TlsConfigError;
+use p2pconnect_identity::{SecretKey, Stranger, TlsConfigError, client_config_noting};
+use p2pconnect_proto::{COORDINATION_ALPN, Grease, PeerId};
+use rustls::ClientConfig;
 
 /// Why a transport cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -33,4 +35,18 @@ pub enum ConnectError {
     /// The server has another key.
     #[error("the server has another key")]
     WrongIdentity,
+}
+
+/// Returns how a peer proves its key to a coordinator, and has it prove its own. A protocol that
+/// means nothing may be offered besides.
+pub(crate) fn client_tls(
+    key: &SecretKey,
+    server: PeerId,
+    stranger: &Stranger,
+    grease: Option<Grease>,
+) -> Result<ClientConfig, SetupError> {
+    let mut tls = client_config_noting(key, server, COORDINATION_ALPN, stranger)?;
+    let reserved = grease.map(|it| it.alpn().to_vec());
+    tls.alpn_protocols = reserved.into_iter().chain(tls.alpn_protocols).collect();
+    Ok(tls)
 }

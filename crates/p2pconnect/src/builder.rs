@@ -14,7 +14,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::{
     BindError, CoordinatorError, Endpoint, Status,
-    coordinator::requests::{Coordination, Dialer},
+    coordinator::{dialer::Dialer, requests::Coordination},
     introduction::{
         listening::Listening, pending_failures::PendingFailures, shared::Inner, shares::Shares,
     },
@@ -335,7 +335,7 @@ async fn go_near(
         beside.set_port(DEFAULT_PORT);
         mappings.start(beside);
     }
-    let (coordination, introductions) = dialer.connect(addresses).await?;
+    let (coordination, introductions) = Coordination::connect(dialer, addresses).await?;
     Ok((Arc::new(coordination), introductions))
 }
 

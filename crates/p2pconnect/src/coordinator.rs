@@ -1,6 +1,7 @@
 //! This side of the coordination protocol: the connection to the coordinator, and what is said over
 //! it.
 
+pub(crate) mod dialer;
 pub(crate) mod flights;
 pub(crate) mod link;
 pub(crate) mod reconnecting;

@@ -158,7 +158,7 @@ pub enum CoordinatorError {
     #[error("{0}")]
     Shortage(Shortage),
     /// There is a connection, but nothing comes over it any more.
-    #[error("the coordinator has not answered for {} s; is UDP to it still open?", .0.as_secs())]
+    #[error("the coordinator has not answered for {} s; is the way to it still open?", .0.as_secs())]
     Silent(Duration),
     /// The coordinator is reached, but has answered nothing for so long.
     #[error(
@@ -177,7 +177,7 @@ pub enum CoordinatorError {
     UnknownExtension(u16),
     /// Nothing answers.
     #[error(
-        "the coordinator at {address} does not answer ({}); is it running, and is UDP to it open?",
+        "the coordinator at {address} does not answer ({}); is it running, and is UDP or TCP to it open?",
         shown(reason)
     )]
     Unreachable {

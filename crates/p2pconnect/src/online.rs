@@ -18,10 +18,7 @@ use tokio::{
 
 use crate::{
     CoordinatorError, Status,
-    coordinator::{
-        reconnecting::Reconnecting,
-        requests::{Coordination, Dialer},
-    },
+    coordinator::{dialer::Dialer, reconnecting::Reconnecting, requests::Coordination},
     introduction::{
         answer::Answers, circumstances::are_inside, listening::Listening, shared::Inner,
     },
@@ -161,15 +158,15 @@ impl RegistrationKeeper {
         match timeout(LOOKUP_HEAD_START, &mut found).await {
             Ok(found) => {
                 let addresses = found.as_deref().unwrap_or(&self.addresses);
-                self.dialer.connect(addresses).await
+                Coordination::connect(&self.dialer, addresses).await
             }
             // Name servers that are slow to answer need not keep anybody from the place that is
             // known.
-            Err(_) => match self.dialer.connect(&self.addresses).await {
+            Err(_) => match Coordination::connect(&self.dialer, &self.addresses).await {
                 Ok(connected) => Ok(connected),
                 Err(error) => match found.await {
                     Ok(addresses) if addresses != self.addresses => {
-                        self.dialer.connect(&addresses).await
+                        Coordination::connect(&self.dialer, &addresses).await
                     }
                     Ok(_) | Err(_) => Err(error),
                 },

@@ -10,7 +10,7 @@ use p2pconnect_host::Host;
 use p2pconnect_identity::{SecretKey, Stranger};
 use p2pconnect_link::{ConnectError, End, Link, RecvStream, tcp};
 use p2pconnect_proto::{
-    Candidate, NatReport, PeerId, PunchPort, TokenKey, close,
+    Candidate, PeerId, PunchPort, TokenKey, close,
     codec::{self, HEADER_LEN},
     message::{DialPolicy, DialRequest, Notice, Registration, Request, Response},
 };
@@ -49,7 +49,7 @@ impl Served {
 
     async fn try_connect(&self, key: &SecretKey, at: SocketAddr) -> Result<Link, ConnectError> {
         let id = self.coordinator.server_id();
-        let client = tcp::Client::new(key, id, &Stranger::default()).unwrap();
+        let client = tcp::Client::new(key, id, &Stranger::default(), None).unwrap();
         let host = Host::default();
         bounded(client.connect(&host, at)).await.map(Link::from)
     }
@@ -83,17 +83,22 @@ impl ByTcp {
         codec::decode(&read_body(&mut receive).await).unwrap()
     }
 
+    /// Reads the next notice that means something.
     async fn notice(&self) -> Notice {
-        let mut stream = bounded(self.link.accept_uni()).await.unwrap();
-        codec::decode(&read_body(&mut stream).await).unwrap()
+        loop {
+            let mut stream = bounded(self.link.accept_uni()).await.unwrap();
+            match codec::decode(&read_body(&mut stream).await).unwrap() {
+                Notice::Unknown(_) => {}
+                notice => return notice,
+            }
+        }
     }
 
     async fn register(&self) {
         let registration = Registration {
             serial: 1,
             candidates: vec![candidate()],
-            nat: NatReport::default(),
-            policy: DialPolicy::Anyone,
+            ..Registration::new(DialPolicy::Anyone)
         };
         let response = self.request(&Request::Register(registration)).await;
         assert!(matches!(response, Response::Registered(_)), "{response:?}");
@@ -101,11 +106,8 @@ impl ByTcp {
 
     async fn dial(&self, callee: PeerId) -> Response {
         self.request(&Request::Dial(DialRequest {
-            callee,
             candidates: vec![candidate()],
-            nat: NatReport::default(),
-            claims: Vec::new(),
-            handshake: Vec::new(),
+            ..DialRequest::new(callee)
         }))
         .await
     }
@@ -187,7 +189,7 @@ async fn a_violation_and_a_shutdown_are_told_in_words() {
     send.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     let end = bounded(rude.link.closed()).await;
     let is_told = |end: &End, wanted: u32| match end {
-        End::Closed { code, words } => code.known() == Some(wanted) && !words.is_empty(),
+        End::Closed { code, words } => code.close().code == wanted && !words.is_empty(),
         End::ClosedHere | End::Silence | End::Reset | End::Failed(_) => false,
     };
     assert!(is_told(&end, close::PROTOCOL_VIOLATION), "{end:?}");

@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use p2pconnect_host::Host;
-use p2pconnect_identity::{SecretKey, Stranger, client_config_noting};
-use p2pconnect_proto::{COORDINATION_ALPN, Grease, PeerId};
+use p2pconnect_identity::{SecretKey, Stranger};
+use p2pconnect_proto::{Grease, PeerId};
 use quinn::{
     ClientConfig, ConnectionError, EndpointConfig, TransportConfig, TransportErrorCode, VarInt,
     crypto::rustls::QuicClientConfig,
@@ -12,7 +12,7 @@ use quinn::{
 use tokio::time::timeout;
 
 use super::{Connection, DATAGRAM_BUFFER, INITIAL_RTT};
-use crate::setup::{ConnectError, SetupError};
+use crate::setup::{ConnectError, SetupError, client_tls};
 
 /// How long a coordinator may take to answer the handshake at one address.
 ///
@@ -20,8 +20,7 @@ use crate::setup::{ConnectError, SetupError};
 pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 
 /// After what silence QUIC itself sends a PING. Only a coordinator that takes no datagrams lets it
-/// come to that; it is short of the 30 seconds after which many
-/// NATs forget a UDP mapping.
+/// come to that; it is short of the 30 seconds after which many NATs forget a UDP mapping.
 const PING_AFTER: Duration = Duration::from_secs(25);
 
 /// How long the other side may be silent before the connection counts as lost, in milliseconds:
@@ -48,9 +47,7 @@ impl Client {
         stranger: &Stranger,
         grease: Option<Grease>,
     ) -> Result<Self, SetupError> {
-        let mut tls = client_config_noting(key, server, COORDINATION_ALPN, stranger)?;
-        let reserved = grease.map(|it| it.alpn().to_vec());
-        tls.alpn_protocols = reserved.into_iter().chain(tls.alpn_protocols).collect();
+        let tls = client_tls(key, server, stranger, grease)?;
         let quic = QuicClientConfig::try_from(tls).map_err(|_| SetupError::CipherSuite)?;
         let mut transport = TransportConfig::default();
         transport

@@ -3,14 +3,14 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use p2pconnect_host::Host;
-use p2pconnect_identity::{SecretKey, Stranger, client_config_noting};
-use p2pconnect_proto::{COORDINATION_ALPN, PeerId};
+use p2pconnect_identity::{SecretKey, Stranger};
+use p2pconnect_proto::{Grease, PeerId};
 use rustls::pki_types::ServerName;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::{Carrier, Connection, Side};
-use crate::setup::{ConnectError, SetupError};
+use crate::setup::{ConnectError, SetupError, client_tls};
 
 /// How long a coordinator may take to answer both handshakes at one address. The system sends its
 /// first packet again after 1 and 3 seconds, so two losses pass.
@@ -31,13 +31,18 @@ impl std::fmt::Debug for Client {
 
 impl Client {
     /// Returns how a peer with this key connects to `server`. Who comes in the place of that is
-    /// told to `stranger`.
+    /// told to `stranger`. A protocol that means nothing may be offered besides.
     ///
     /// # Errors
     ///
     /// [`SetupError`] when the key cannot be used; a generated or loaded key always can.
-    pub fn new(key: &SecretKey, server: PeerId, stranger: &Stranger) -> Result<Self, SetupError> {
-        let tls = client_config_noting(key, server, COORDINATION_ALPN, stranger)?;
+    pub fn new(
+        key: &SecretKey,
+        server: PeerId,
+        stranger: &Stranger,
+        grease: Option<Grease>,
+    ) -> Result<Self, SetupError> {
+        let tls = client_tls(key, server, stranger, grease)?;
         Ok(Self(Arc::new(tls).into()))
     }
 

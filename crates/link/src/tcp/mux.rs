@@ -263,7 +263,9 @@ impl Mux {
         if stream.came > MAX_STREAM {
             return Err("more than a stream's window");
         }
-        stream.is_reset |= header.has(flag::RST) && !stream.is_finished;
+        // What has come whole and has been taken up may be read.
+        let breaks = !stream.is_finished || !stream.is_taken;
+        stream.is_reset |= header.has(flag::RST) && breaks;
         // What comes in the same frame counts before its end.
         stream.is_finished |= header.has(flag::FIN | flag::RST);
         if length == 0 {

@@ -67,7 +67,7 @@ impl Carrier for Pipe {
 async fn connected() -> ([Link; 2], [PeerId; 2]) {
     let [peer, coordinator] = [(); 2].map(|()| SecretKey::generate().unwrap());
     let ids = [peer.peer_id(), coordinator.peer_id()];
-    let client = Client::new(&peer, ids[1], &Stranger::default()).unwrap();
+    let client = Client::new(&peer, ids[1], &Stranger::default(), None).unwrap();
     let server = Server::new(&coordinator, IDLE).unwrap();
     let (one, other) = duplex(4096);
     let (connected, accepted) = tokio::join!(
@@ -203,7 +203,7 @@ async fn whoever_is_somebody_else_or_speaks_something_else_is_turned_away() {
     let keys = [(); 2].map(|()| SecretKey::generate().unwrap());
     let server = Server::new(&keys[1], IDLE).unwrap();
     let stranger = Stranger::default();
-    let client = Client::new(&keys[0], keys[0].peer_id(), &stranger).unwrap();
+    let client = Client::new(&keys[0], keys[0].peer_id(), &stranger, None).unwrap();
     let (one, other) = duplex(4096);
     let (connected, accepted) = tokio::join!(
         client.connect_over(Pipe(one), nowhere()),

@@ -78,11 +78,6 @@ impl Link {
         (link, asked)
     }
 
-    #[cfg(test)]
-    pub(super) fn remote_address(&self) -> std::net::SocketAddr {
-        self.connection.remote_address()
-    }
-
     /// Waits for the next stream of the coordinator's. Cancel safe.
     pub(super) async fn accept_uni(&self) -> Result<RecvStream, End> {
         self.connection.accept_uni().await

@@ -1,17 +1,14 @@
 //! The client's side of the coordination protocol: one connection to one coordinator.
 
 use std::{
-    io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
-use p2pconnect_host::{Host, Shortage};
-use p2pconnect_identity::{SecretKey, Stranger};
-use p2pconnect_link::{self as transport, ConnectError, quic};
+use p2pconnect_host::Host;
 use p2pconnect_proto::{
-    CoordinatorAddr, GreaseSource, PeerId, SessionToken, codec,
+    GreaseSource, PeerId, SessionToken, codec,
     message::{
         DialRequest, Extension, Extensions, Flight, Introduction, Notice, Refusal, Registered,
         Registration, Request, Response, Welcome,
@@ -19,16 +16,16 @@ use p2pconnect_proto::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinSet,
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 use super::{
+    dialer::{Dialer, Reached},
     link::{CatchUp, Link, OwnClose, REQUEST_LIMIT, read_message},
     servers,
 };
 use crate::{
-    BindError, CoordinatorError,
+    CoordinatorError,
     coordinator::{
         flights::{Flights, Incoming},
         withdrawal::{self, Withdrawals},
@@ -37,13 +34,6 @@ use crate::{
         interfaces::Interfaces, nat64::Nat64, surroundings::Surroundings, task::AbortOnDrop,
     },
 };
-
-/// The most addresses of a coordinator that are tried, so that the last of them starts within
-/// 2 seconds.
-const MAX_ADDRESSES: usize = 8;
-
-/// How long an address is tried alone, as RFC 8305 section 8 recommends.
-const HEAD_START: Duration = Duration::from_millis(250);
 
 /// How long closing may take.
 const GOODBYE_LIMIT: Duration = Duration::from_millis(10);
@@ -77,144 +67,23 @@ pub(crate) enum DialAnswer {
     Crossed(SessionToken),
 }
 
-/// Where and how to reach the coordinator; makes connections to it.
-#[derive(Debug, Clone)]
-pub(crate) struct Dialer {
-    address: CoordinatorAddr,
-    quic: quic::Client,
-    stranger: Stranger,
-    local_host: Host,
-    nat64: Arc<Nat64>,
-    grease: Arc<GreaseSource>,
-}
-
-impl Dialer {
-    pub(crate) fn new(
-        key: &SecretKey,
-        address: CoordinatorAddr,
-        local_host: Host,
-        nat64: Arc<Nat64>,
-    ) -> Result<Self, BindError> {
-        let stranger = Stranger::default();
-        let grease = GreaseSource::new(local_host.random_seed());
-        let quic = quic::Client::new(key, address.id, &stranger, grease.draw())?;
-        Ok(Self {
-            address,
-            quic,
-            stranger,
-            local_host,
-            nat64,
-            grease: Arc::new(grease),
-        })
-    }
-
-    /// Looks up the coordinator's addresses, and how to reach IPv4 ones from a machine that has
-    /// IPv6 only.
-    pub(crate) async fn resolve(
-        &self,
-        limit: Duration,
-    ) -> Result<Vec<SocketAddr>, CoordinatorError> {
-        let CoordinatorAddr { host, port, .. } = &self.address;
-        let failed = |reason: String| CoordinatorError::Resolve {
-            host: host.clone(),
-            reason,
-        };
-        let found = self.local_host.look_up(host, *port, limit).await;
-        let mut addresses = found.map_err(|error| failed(error.to_string()))?;
-        self.nat64.untranslate(&mut addresses).await;
-        if addresses.is_empty() {
-            Err(failed("it has no address".to_owned()))
-        } else {
-            Ok(addresses)
-        }
-    }
-
-    /// Connects to the first of the addresses that answers. Each gets a head start on the next one
-    /// (RFC 8305 section 5), so that one that is dead costs little time.
+impl Coordination {
+    /// Connects to the first of the addresses that answers.
     ///
     /// Cancel safe.
     pub(crate) async fn connect(
-        &self,
+        dialer: &Dialer,
         addresses: &[SocketAddr],
-    ) -> Result<(Coordination, mpsc::Receiver<Introduction>), CoordinatorError> {
-        let mut error = CoordinatorError::Resolve {
-            host: self.address.host.clone(),
-            reason: "it has no address".to_owned(),
-        };
-        let mut waiting = addresses.iter().copied().take(MAX_ADDRESSES).peekable();
-        let mut attempts = JoinSet::new();
-        loop {
-            if let Some(address) = waiting.next() {
-                let dialer = self.clone();
-                attempts.spawn(async move { Ok((address, dialer.connect_to(address).await?)) });
-            }
-            tokio::select! {
-                Some(joined) = attempts.join_next() => match joined {
-                    Ok(Ok((host, connection))) => {
-                        return Ok(Coordination::start(host, self.clone(), connection));
-                    }
-                    // A server that is somebody else says more than one that is silent.
-                    Ok(Err(_)) if matches!(error, CoordinatorError::WrongIdentity { .. }) => {}
-                    Ok(Err(latest)) => error = latest,
-                    Err(failed) => tracing::error!(%failed, "an attempt ended without a result"),
-                },
-                () = sleep(HEAD_START), if waiting.peek().is_some() => {}
-                else => return Err(error),
-            }
-        }
+    ) -> Result<(Self, mpsc::Receiver<Introduction>), CoordinatorError> {
+        let reached = dialer.connect(addresses).await?;
+        Ok(Self::start(dialer.clone(), reached))
     }
 
-    async fn connect_to(&self, address: SocketAddr) -> Result<transport::Link, CoordinatorError> {
-        let address = self.nat64.reach(address).await;
-        // QUIC takes what cannot be sent for lost, and would wait for an answer.
-        let source = self.local_host.source_address(address);
-        if source.is_err_and(|error| is_unrouted(&error)) {
-            return Err(CoordinatorError::NoRoute { address });
-        }
-        let connected = self.quic.connect(&self.local_host, address).await;
-        let connected = connected.map_err(|error| self.told(address, &error))?;
-        Ok(connected.into())
-    }
-
-    fn told(&self, address: SocketAddr, error: &ConnectError) -> CoordinatorError {
-        let unreachable = || CoordinatorError::Unreachable {
-            address,
-            reason: error.to_string(),
-        };
-        match error {
-            ConnectError::WrongIdentity => CoordinatorError::WrongIdentity {
-                address,
-                expected: self.address.id,
-                similar: (self.stranger.id()).filter(|id| id.is_slip_of(&self.address.id)),
-            },
-            ConnectError::Socket(error) => {
-                Shortage::of(error).map_or_else(unreachable, CoordinatorError::Shortage)
-            }
-            ConnectError::Failed(_) | ConnectError::Silent(_) => unreachable(),
-        }
-    }
-}
-
-/// Tells whether the kernel knows no route to an address, or none of its own to send from.
-fn is_unrouted(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NetworkUnreachable
-            | io::ErrorKind::HostUnreachable
-            | io::ErrorKind::AddrNotAvailable
-    )
-}
-
-impl Coordination {
-    fn start(
-        host: SocketAddr,
-        dialer: Dialer,
-        connection: transport::Link,
-    ) -> (Self, mpsc::Receiver<Introduction>) {
+    fn start(dialer: Dialer, reached: Reached) -> (Self, mpsc::Receiver<Introduction>) {
         let (notices, receiver) = mpsc::channel(NOTICE_QUEUE);
         let (welcome_sender, welcome) = watch::channel(None);
         let flights = Arc::new(Flights::default());
-        let (link, mut catching_up) = Link::new(connection);
+        let (link, mut catching_up) = Link::new(reached.link);
         let reader = link.clone();
         let sinks = Sinks {
             welcome: welcome_sender,
@@ -235,7 +104,7 @@ impl Coordination {
         });
         (
             Self {
-                host,
+                host: reached.host,
                 link,
                 welcome,
                 flights,
@@ -443,40 +312,5 @@ async fn behind<T>(next: impl Future<Output = T>, catching_up: &mut mpsc::Receiv
             next = &mut next => return next,
             Some(asking) = catching_up.recv() => drop(asking),
         }
-    }
-}
-
-#[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
-mod tests {
-    use std::net::Ipv4Addr;
-
-    use p2pconnect_coordinator::{Config, Coordinator};
-    use p2pconnect_proto::TokenKey;
-    use tokio::net::UdpSocket;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn an_address_that_is_silent_costs_little_time() {
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let key = SecretKey::generate().unwrap();
-        let config = Config::new(any, key, TokenKey::from_bytes([7; 32]));
-        let coordinator = Coordinator::bind(config).unwrap().start();
-        let answers = coordinator.local_addr();
-        let silent = UdpSocket::bind(any).await.unwrap();
-        let address = CoordinatorAddr {
-            id: coordinator.server_id(),
-            host: answers.ip().to_string(),
-            port: answers.port(),
-        };
-
-        let key = SecretKey::generate().unwrap();
-        let nat64 = Arc::new(Nat64::told("::"));
-        let dialer = Dialer::new(&key, address, Host::default(), nat64).unwrap();
-        let addresses = [silent.local_addr().unwrap(), answers];
-        let connecting = timeout(quic::HANDSHAKE_LIMIT / 2, dialer.connect(&addresses));
-        let (coordination, _) = connecting.await.unwrap().unwrap();
-        assert_eq!(coordination.link.remote_address(), answers);
     }
 }

@@ -1,0 +1,131 @@
+//! Tests over the loopback.
+
+use std::net::Ipv4Addr;
+
+use p2pconnect_coordinator::{Config, Coordinator, RendezvousPorts, RunningCoordinator};
+use p2pconnect_proto::{PeerId, TokenKey};
+use p2pconnect_stun::StunServerConfig;
+use tokio::net::{TcpListener, UdpSocket};
+
+use super::*;
+
+fn any() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
+}
+
+fn dialer(id: PeerId, to: SocketAddr) -> Dialer {
+    let address = CoordinatorAddr {
+        id,
+        host: to.ip().to_string(),
+        port: to.port(),
+    };
+    let key = SecretKey::generate().unwrap();
+    let nat64 = Arc::new(Nat64::told("::"));
+    Dialer::new(&key, address, Host::default(), nat64).unwrap()
+}
+
+fn coordinator() -> RunningCoordinator {
+    let key = SecretKey::generate().unwrap();
+    let config = Config::new(any(), key, TokenKey::from_bytes([7; 32]));
+    Coordinator::bind(config).unwrap().start()
+}
+
+#[tokio::test]
+async fn an_address_that_is_silent_costs_little_time() {
+    let coordinator = coordinator();
+    let answers = coordinator.local_addr();
+    let silent = UdpSocket::bind(any()).await.unwrap();
+    let dialer = dialer(coordinator.server_id(), answers);
+    let addresses = [silent.local_addr().unwrap(), answers];
+    let connecting = timeout(quic::HANDSHAKE_LIMIT / 2, dialer.connect(&addresses));
+    let reached = connecting.await.unwrap().unwrap();
+    assert_eq!(reached.link.remote_address(), answers);
+    assert_eq!(reached.host, answers);
+}
+
+#[tokio::test]
+async fn nothing_comes_by_tcp_where_quic_answers() {
+    let coordinator = coordinator();
+    let at = coordinator.local_addr();
+    let listener = TcpListener::bind(at).await.unwrap();
+    let dialer = dialer(coordinator.server_id(), at);
+    dialer.connect(&[at]).await.unwrap();
+    let came = timeout(Duration::ZERO, listener.accept()).await;
+    assert!(came.is_err(), "{came:?}");
+}
+
+/// Returns an address at which UDP is silent and TCP leads to a rendezvous, and who it is.
+async fn by_tcp_alone() -> (PeerId, SocketAddr, JoinSet<()>) {
+    let token_key = TokenKey::from_bytes([7; 32]);
+    let stun = StunServerConfig::default();
+    let ports = RendezvousPorts::bind(any(), &[any()], stun, token_key).unwrap();
+    let config = ports.config(SecretKey::generate().unwrap());
+    let rendezvous = ports.coordinate(config).unwrap();
+    let (id, at) = {
+        let it = &rendezvous.coordinator;
+        (it.server_id(), it.local_addr())
+    };
+    let elsewhere = SocketAddr::from(([127, 0, 0, 2], at.port()));
+    let silent = UdpSocket::bind(elsewhere).await.unwrap();
+    let listener = TcpListener::bind(elsewhere).await.unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(rendezvous.run(std::future::pending()));
+    tasks.spawn(async move {
+        let mut ways = JoinSet::new();
+        loop {
+            let (mut from, _) = listener.accept().await.unwrap();
+            let mut to = tokio::net::TcpStream::connect(at).await.unwrap();
+            ways.spawn(async move {
+                drop(tokio::io::copy_bidirectional(&mut from, &mut to).await);
+            });
+            let _is_silent = &silent;
+        }
+    });
+    (id, elsewhere, tasks)
+}
+
+#[tokio::test]
+async fn tcp_leads_to_a_coordinator_where_udp_is_silent_and_is_tried_first_afterwards() {
+    let (id, at, _tasks) = by_tcp_alone().await;
+    let dialer = dialer(id, at);
+    let began = clock::now();
+    let reached = dialer.connect(&[at]).await.unwrap();
+    let took = clock::since(began);
+    assert!(took >= HEAD_START, "{took:?}");
+    assert_eq!(dialer.ways.order(clock::now()), [Way::Tls, Way::Quic]);
+    let mut notice = reached.link.accept_uni().await.unwrap();
+    assert_eq!(notice.read_full(&mut [0; 4]).await, Ok(4));
+
+    let began = clock::now();
+    dialer.connect(&[at]).await.unwrap();
+    let took = clock::since(began);
+    assert!(took < HEAD_START, "QUIC was waited for: {took:?}");
+}
+
+#[tokio::test]
+async fn what_has_failed_is_told_of_each_way() {
+    let silent = UdpSocket::bind(any()).await.unwrap();
+    let at = silent.local_addr().unwrap();
+    let id = SecretKey::generate().unwrap().peer_id();
+    let error = dialer(id, at).connect(&[at]).await.unwrap_err().to_string();
+    assert!(error.contains("UDP: no answer for 5 s"), "{error}");
+    assert!(error.contains("TCP: Connection refused"), "{error}");
+}
+
+#[tokio::test]
+async fn another_server_is_told_of_whichever_way_leads_there() {
+    let (_, at, _tasks) = by_tcp_alone().await;
+    let id = SecretKey::generate().unwrap().peer_id();
+    let error = dialer(id, at).connect(&[at]).await.unwrap_err();
+    assert!(
+        matches!(error, CoordinatorError::WrongIdentity { .. }),
+        "{error}"
+    );
+    let coordinator = coordinator();
+    let at = coordinator.local_addr();
+    let error = dialer(id, at).connect(&[at]).await.unwrap_err();
+    assert!(
+        matches!(error, CoordinatorError::WrongIdentity { .. }),
+        "{error}"
+    );
+}
