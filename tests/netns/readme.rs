@@ -217,6 +217,19 @@ fn the_demo_carries_all_bytes_both_ways() {
     assert_eq!((sent.len(), &sent), (2, &received), "{told}");
 }
 
+#[test]
+fn a_capture_of_the_demo_takes_about_as_much_as_the_help_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("demo.pcapng");
+    let mut command = Command::new(p2pconnect());
+    command.args(["demo", "--size=4", "--pcap"]).arg(&file);
+    let demo = Process::spawn(command).finish();
+    assert_eq!(demo.code(), 0, "{:#?}", demo.stderr);
+    // 2 MB for each MiB.
+    let bytes = fs::metadata(&file).unwrap().len();
+    assert!((6_000_000..12_000_000).contains(&bytes), "{bytes}");
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

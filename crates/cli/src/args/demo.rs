@@ -9,7 +9,8 @@ pub(crate) struct Demo {
     /// How much to send in each direction, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = size)]
     pub(crate) size: u32,
-    /// Write the headers of all that crosses the lab's network to this file, for Wireshark
+    /// Write the headers of all that crosses the lab's network to this file, for Wireshark; about 2
+    /// MB for each MiB of --size
     #[arg(long, value_name = "FILE")]
     pub(crate) pcap: Option<PathBuf>,
 }
