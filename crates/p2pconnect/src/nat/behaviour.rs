@@ -250,6 +250,17 @@ impl Behaviour {
         });
     }
 
+    /// Drops what a server saw that stood in for others, unless the mapping is known to depend on
+    /// whom one asks.
+    pub(crate) fn stands_down(&self, local: SocketAddr, server: SocketAddr) {
+        self.learn(|facts| {
+            if !varies(&facts.report()) {
+                let is_other = |it: &Observation| (it.local, it.server) != (local, server);
+                facts.held.retain(is_other);
+            }
+        });
+    }
+
     /// Takes in the same of the other punch port, which tells nothing unless it has been compared.
     pub(crate) fn holds_other(&self, observation: Observation) {
         self.learn(|facts| {

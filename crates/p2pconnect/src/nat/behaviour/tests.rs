@@ -245,8 +245,12 @@ fn what_lost_servers_saw_does_not_contradict_one_that_stands_in_for_them() {
     behaviour.holds(seen(40_000, 3478, 8000));
     let stays = Some(NatMapping::EndpointIndependent);
     assert_eq!(behaviour.report().mapping, stays);
+    let stand_in = seen(40_000, 4433, 8000);
+    behaviour.stands_down(stand_in.local, stand_in.server);
+    assert_eq!(behaviour.report().mapping, None);
     let behaviour = behind([7000, 7001]);
-    behaviour.holds_instead(seen(40_000, 4433, 8000));
+    behaviour.holds_instead(stand_in);
+    behaviour.stands_down(stand_in.local, stand_in.server);
     let depends = Some(NatMapping::AddressAndPortDependent);
     assert_eq!(behaviour.report().mapping, depends);
 }

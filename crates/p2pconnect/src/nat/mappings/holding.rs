@@ -44,7 +44,7 @@ impl Shared {
             match self.open(key, port).await {
                 Ok(held) => tokio::select! {
                     biased;
-                    () = self.superseded(key) => self.set(key, Slot::Waiting),
+                    () = self.superseded(key) => self.stand_down(key),
                     () = self.follow(key, held) => {}
                 },
                 Err(error) => {
@@ -82,6 +82,20 @@ impl Shared {
     /// Waits until a server that stands in for others is not needed any more. Cancel safe.
     async fn superseded(&self, key: Key) {
         self.table.wait_for(|table| table.is_superseded(key)).await;
+    }
+
+    /// Lets a server wait that stood in for others. What it saw is asked anew: the NAT may have
+    /// begun anew just before these were back.
+    fn stand_down(&self, key: Key) {
+        let mut last = None;
+        self.table.change_if(|table| {
+            last = table.stand_down(key);
+            last.is_some()
+        });
+        if let Some(Mapped { local, server, .. }) = last {
+            self.behaviour.stands_down(local, server);
+            self.alternates.change(|_| ());
+        }
     }
 
     async fn open(&self, key: Key, port: u16) -> Result<HeldMapping, MappingError> {

@@ -181,11 +181,25 @@ impl Table {
         self.fallbacks.contains(&server)
     }
 
-    /// Tells whether a server is asked only while others tell nothing, and one of these does.
+    /// Tells whether a server is asked only while others tell nothing, and one of these tells of
+    /// the same punch port. Until then its connection keeps what the NAT has given that port.
     pub(super) fn is_superseded(&self, key: Key) -> bool {
-        let is_ipv4 = key.server.is_ipv4();
-        let tells = |it: &Mapped| it.server.is_ipv4() == is_ipv4 && !self.is_fallback(it.server);
-        self.is_fallback(key.server) && self.held().any(tells)
+        let is_same = |it: &Key| {
+            it.punch_port == key.punch_port && it.server.is_ipv4() == key.server.is_ipv4()
+        };
+        let mut slots = self.slots.iter();
+        self.is_fallback(key.server)
+            && slots.any(|(it, slot)| {
+                is_same(it) && !self.is_fallback(it.server) && slot.mapped().is_some()
+            })
+    }
+
+    /// Lets a server wait until it is needed again, and returns what it told last.
+    pub(super) fn stand_down(&mut self, key: Key) -> Option<Mapped> {
+        match self.slots.insert(key, Slot::Waiting)? {
+            Slot::Held(mapped) | Slot::Lost(mapped, _) => Some(mapped),
+            Slot::Waiting | Slot::Asking | Slot::Failed(_) | Slot::Retrying(_) => None,
+        }
     }
 
     fn is_busy(&self, server: SocketAddr) -> bool {

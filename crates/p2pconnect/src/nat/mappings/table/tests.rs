@@ -149,6 +149,10 @@ fn a_fallback_is_asked_while_the_others_tell_nothing() {
     hold(&mut table, first);
     assert!(table.is_superseded(fallback) && !table.is_superseded(first));
     assert!(!table.ask(fallback));
+    let other_port = key(PORTS[1], fallback.server);
+    assert!(!table.is_superseded(other_port), "it keeps its mapping");
+    assert!(table.stand_down(fallback).is_some());
+    assert_eq!(table.known()[0].server, first.server);
 }
 
 #[test]
