@@ -77,7 +77,8 @@ async fn log_of_dials(format: &str) -> Vec<String> {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let mut command = Serving::command(any, any, &key);
     command.args(["--log", format]);
-    command.env_remove("RUST_LOG").stderr(Stdio::piped());
+    // An empty variable is one that is not set.
+    command.env("RUST_LOG", "").stderr(Stdio::piped());
     let mut serving = Serving::spawn(command, key).await;
     let mut log = Log::of(&mut serving);
 

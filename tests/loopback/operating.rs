@@ -264,13 +264,25 @@ async fn what_would_be_done_is_said_without_doing_it() {
     assert!(line("key = \"no.pem\"").ends_with("# --key"));
     assert!(line("limits.peers = 16384").ends_with("# default"));
     for done in [
-        "a new one, to be made in no.pem",
+        "as a new key, to be made in no.pem",
         "127.0.0.1:4433",
         "77 connections",
     ] {
         assert!(told.contains(done), "{done}: {told}");
     }
     assert!(!directory.path().join("no.pem").exists());
+
+    // What nothing reads may be mistyped.
+    let mut command = program();
+    command
+        .args(["serve", "--check", "--listen=127.0.0.1:1", "--key=no.pem"])
+        .current_dir(directory.path())
+        .env("P2PCONNECT_SERVE_LIMIT_PEERS", "5");
+    let output = timeout(LIMIT, command.output()).await.unwrap().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let nearest = "P2PCONNECT_SERVE_LIMIT_PEERS; the nearest is P2PCONNECT_SERVE_LIMITS_PEERS";
+    assert!(said.contains(nearest), "{said}");
 
     let elsewhere = "192.0.2.1:3478";
     for (settings, variable, why) in [

@@ -62,5 +62,6 @@ impl Logging {
 }
 
 fn selection(usual: &str) -> EnvFilter {
-    EnvFilter::try_from_env(VARIABLE).unwrap_or_else(|_| EnvFilter::new(usual))
+    let asked = environment::text(VARIABLE).and_then(|it| EnvFilter::try_new(it).ok());
+    asked.unwrap_or_else(|| EnvFilter::new(usual))
 }

@@ -51,9 +51,6 @@ pub(crate) fn run(options: &args::Serve) -> Exit {
         Ok(configuration) => configuration,
         Err(error) => return Exit::usage(error),
     };
-    if options.check {
-        return check::run(&configuration);
-    }
     let log = configuration.settings.log;
     let logging = Logging::start(&log.selection(), log.format);
     for (name, nearest) in &configuration.unknown_variables {
@@ -61,6 +58,9 @@ pub(crate) fn run(options: &args::Serve) -> Exit {
             "note: nothing reads the variable {}; the nearest is {nearest}",
             escaped(name)
         ));
+    }
+    if options.check {
+        return check::run(&configuration);
     }
     let served = runtime::block_on(serve(sources, configuration, logging));
     served.unwrap_or_else(|error| Exit::failure(&error))

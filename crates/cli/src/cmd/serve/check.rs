@@ -49,8 +49,8 @@ fn plan(settings: &Settings) -> anyhow::Result<String> {
     let user = Privileges::wanted(settings.user.as_deref())?;
     let Addresses { listen, stun, .. } = Addresses::wanted(settings)?;
     let key = match key::look(&settings.key_file(), COORDINATOR_KEY)? {
-        Ok(loaded) => format!("{} ({})", loaded.key.peer_id(), loaded.path.display()),
-        Err(path) => format!("a new one, to be made in {}", path.display()),
+        Ok(loaded) => format!("{}, by {}", loaded.key.peer_id(), loaded.path.display()),
+        Err(path) => format!("a new key, to be made in {}", path.display()),
     };
     let allowed = match allowed::read(settings)? {
         Some(peers) => format!("{} peers that are listed", peers.len()),
@@ -69,7 +69,7 @@ fn plan(settings: &Settings) -> anyhow::Result<String> {
     };
     Ok(format!(
         "\n\
-         # It would serve with the identity {}\n\
+         # It would serve as {}\n\
          # by QUIC over UDP and by TLS on TCP at {}, and compare mappings over TCP there\n\
          # by STUN over TCP at {}\n\
          # {}\n\
