@@ -36,7 +36,7 @@ const LONG: Duration = Duration::from_secs(30);
 const NAMED: u64 = 512;
 
 /// And to ports that it guesses.
-const GUESSED: u64 = 5_120;
+const GUESSED: u64 = 9_600;
 
 /// How many of either it may send in each second from then on.
 const EACH_SECOND: u64 = 8;
