@@ -55,6 +55,7 @@ pub(crate) fn dial_may_become_right(error: &DialError) -> bool {
         DialError::Unavailable { .. }
         | DialError::PeerSilent(_)
         | DialError::PeerUnheard(_)
+        | DialError::PeerLeft
         | DialError::Stun { .. }
         | DialError::TimedOut => true,
         _ => false,

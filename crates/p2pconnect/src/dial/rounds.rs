@@ -57,7 +57,8 @@ pub(super) fn pause_for_room(times: u32, drawn: f64) -> Duration {
 
 /// Returns how long to wait for another round, which should be so long, when so much time is left;
 /// `None` where no round is worth it. A peer that was busy says at once whether it still is, so it
-/// is asked until the end.
+/// is asked until the end. So is one whose introduction was left to begin anew, as nothing has been
+/// tried yet.
 pub(super) fn wait_for_next(
     found: Option<&DialError>,
     pause: Duration,
@@ -65,7 +66,9 @@ pub(super) fn wait_for_next(
 ) -> Option<Duration> {
     match (found, left.checked_sub(LAST_QUESTION)) {
         (Some(DialError::PeerBusy), Some(latest)) => Some(pause.min(latest)),
-        (Some(DialError::PeerBusy), None) => (pause < left).then_some(pause),
+        (Some(DialError::PeerBusy), None) | (Some(DialError::PeerLeft), _) => {
+            (pause < left).then_some(pause)
+        }
         _ => (!is_short(left)).then_some(pause.min(left)),
     }
 }
@@ -251,7 +254,10 @@ mod tests {
         assert_eq!(wait_for_next(busy, left, left), Some(pause));
         assert_eq!(wait_for_next(busy, left, pause), None);
         assert_eq!(wait_for_next(busy, short, pause), Some(short));
-        assert_eq!(wait_for_next(Some(&DialError::PeerLeft), short, left), None);
+        let left_early = Some(&DialError::PeerLeft);
+        assert_eq!(wait_for_next(left_early, short, left), Some(short));
+        assert_eq!(wait_for_next(left_early, left, short), None);
+        assert_eq!(wait_for_next(None, short, left), None);
         assert_eq!(wait_for_next(None, short, MINIMUM), Some(short));
         assert!(is_short(left));
     }
