@@ -14,7 +14,7 @@ use tokio::{
     io::{DuplexStream, ReadBuf, duplex},
     time::{sleep, timeout},
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream, rustls::ClientConfig};
 
 use super::*;
 use crate::Link;
@@ -75,6 +75,31 @@ async fn connected() -> ([Link; 2], [PeerId; 2]) {
         server.accept_over(Pipe(other), nowhere())
     );
     ([connected.unwrap(), accepted.unwrap()].map(Link::from), ids)
+}
+
+/// Has a server accept whoever speaks TLS, and returns both ends.
+async fn accepted_by(
+    server: &Server,
+    tls: ClientConfig,
+) -> (
+    io::Result<TlsStream<DuplexStream>>,
+    Result<Connection, ConnectError>,
+) {
+    let connector = TlsConnector::from(Arc::new(tls));
+    let (one, other) = duplex(4096);
+    tokio::join!(
+        connector.connect("p2pconnect".try_into().unwrap(), one),
+        server.accept_over(Pipe(other), nowhere())
+    )
+}
+
+/// Returns a coordinator's link to somebody who speaks TLS and nothing more, and that one's end.
+async fn connected_to_tls() -> (TlsStream<DuplexStream>, Link) {
+    let [peer, coordinator] = [(); 2].map(|()| SecretKey::generate().unwrap());
+    let server = Server::new(&coordinator, IDLE).unwrap();
+    let tls = client_config(&peer, coordinator.peer_id(), COORDINATION_ALPN).unwrap();
+    let (client, accepted) = accepted_by(&server, tls).await;
+    (client.unwrap(), Link::from(accepted.unwrap()))
 }
 
 async fn read_all(stream: &mut crate::RecvStream) -> Vec<u8> {
@@ -156,16 +181,7 @@ async fn silence_ends_a_connection_and_signs_of_life_keep_it() {
 
 #[tokio::test(start_paused = true)]
 async fn whoever_takes_nothing_is_silent() {
-    let keys = [(); 2].map(|()| SecretKey::generate().unwrap());
-    let server = Server::new(&keys[1], IDLE).unwrap();
-    let tls = client_config(&keys[0], keys[1].peer_id(), COORDINATION_ALPN).unwrap();
-    let connector = TlsConnector::from(Arc::new(tls));
-    let (one, other) = duplex(4096);
-    let (client, accepted) = tokio::join!(
-        connector.connect("p2pconnect".try_into().unwrap(), one),
-        server.accept_over(Pipe(other), nowhere())
-    );
-    let link = Link::from(accepted.unwrap());
+    let (client, link) = connected_to_tls().await;
     let began = tokio::time::Instant::now();
     let writing = async {
         loop {
@@ -185,17 +201,9 @@ async fn whoever_takes_nothing_is_silent() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_breaks_off_is_reset() {
-    let keys = [(); 2].map(|()| SecretKey::generate().unwrap());
-    let server = Server::new(&keys[1], IDLE).unwrap();
-    let tls = client_config(&keys[0], keys[1].peer_id(), COORDINATION_ALPN).unwrap();
-    let connector = TlsConnector::from(Arc::new(tls));
-    let (one, other) = duplex(4096);
-    let (client, accepted) = tokio::join!(
-        connector.connect("p2pconnect".try_into().unwrap(), one),
-        server.accept_over(Pipe(other), nowhere())
-    );
+    let (client, link) = connected_to_tls().await;
     drop(client);
-    assert_eq!(Link::from(accepted.unwrap()).closed().await, End::Reset);
+    assert_eq!(link.closed().await, End::Reset);
 }
 
 #[tokio::test(start_paused = true)]
@@ -221,12 +229,7 @@ async fn whoever_is_somebody_else_or_speaks_something_else_is_turned_away() {
     for alpn in [&[][..], &[PEER_ALPN.to_vec()]] {
         let mut tls = client_config(&keys[0], keys[1].peer_id(), COORDINATION_ALPN).unwrap();
         tls.alpn_protocols = alpn.to_vec();
-        let connector = TlsConnector::from(Arc::new(tls));
-        let (one, other) = duplex(4096);
-        let (_client, accepted) = tokio::join!(
-            connector.connect("p2pconnect".try_into().unwrap(), one),
-            server.accept_over(Pipe(other), nowhere())
-        );
+        let (_client, accepted) = accepted_by(&server, tls).await;
         assert!(
             matches!(accepted, Err(ConnectError::Failed(_))),
             "{accepted:?}"
