@@ -15,7 +15,7 @@ use p2pconnect::{
     RefusalReason, SecretKey,
 };
 use p2pconnect_proto::{
-    NatReport, Role, SessionToken,
+    Role, SessionToken,
     codec::{self, HEADER_LEN, Wire},
     message::{
         Extension, Extensions, Flight, Introduction, Notice, Registered, Request, Response,
@@ -23,7 +23,7 @@ use p2pconnect_proto::{
     },
 };
 use p2pconnect_stun::DEFAULT_PORT;
-use p2pconnect_tests::{kinds::PUBLIC, virtual_ground::VirtualGround};
+use p2pconnect_tests::{kinds::PUBLIC, rogue, virtual_ground::VirtualGround};
 use quinn::{Connection, SendStream};
 use tokio::{
     sync::mpsc,
@@ -153,15 +153,7 @@ fn introduction(peer: PeerId, role: Role) -> Introduction {
         session: SessionToken::from_bytes([7; SessionToken::LEN]),
         peer,
         role,
-        candidates: Vec::new(),
-        nat: NatReport::default(),
-        rtt_via_coordinator_us: 1_000,
-        handshake: Vec::new(),
-        serial: 0,
-        witnessed: 1,
-        seen_together: false,
-        peer_extensions: Vec::new(),
-        extensions: Extensions::default(),
+        ..rogue::introduction(Vec::new())
     }
 }
 
