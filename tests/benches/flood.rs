@@ -14,7 +14,6 @@
 #![expect(clippy::print_stdout, reason = "the figures")]
 
 use std::{
-    fs,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     sync::{
         Arc,
@@ -25,7 +24,11 @@ use std::{
 };
 
 use p2pconnect::Endpoint;
-use p2pconnect_tests::{forger::Forger, serving::Serving};
+use p2pconnect_tests::{
+    bench::{processor_time, resident},
+    forger::Forger,
+    serving::Serving,
+};
 
 /// How many datagrams leave each second.
 const RATE: u32 = 3_000;
@@ -81,24 +84,6 @@ async fn row(name: &str, serving: &Serving, flood: Option<Flood>) {
         at(50),
         at(95),
     );
-}
-
-/// Returns how much memory a process takes, in KiB.
-fn resident(process: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:"));
-    let number = line.unwrap().trim().split(' ').next().unwrap();
-    number.parse().unwrap()
-}
-
-/// Returns how long a process has computed.
-fn processor_time(process: u32) -> Duration {
-    let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
-    let nanoseconds = tasks.map(|task| {
-        let schedstat = fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap();
-        schedstat.split(' ').next().unwrap().parse::<u64>().unwrap()
-    });
-    Duration::from_nanos(nanoseconds.sum())
 }
 
 /// Forged attempts, until it is dropped.

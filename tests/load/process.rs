@@ -1,8 +1,9 @@
 //! The process that is measured.
 
-use std::{fs, process::Stdio, time::Duration};
+use std::{process::Stdio, time::Duration};
 
 use p2pconnect_proto::CoordinatorAddr;
+use p2pconnect_tests::bench;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command},
@@ -46,20 +47,12 @@ impl Server {
 
     /// Returns the resident memory, in KiB.
     pub(crate) fn resident(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
-        let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:"));
-        let number = line.unwrap().trim().split(' ').next().unwrap();
-        number.parse().unwrap()
+        bench::resident(self.id())
     }
 
     /// Returns how long the process has computed.
     pub(crate) fn processor_time(&self) -> Duration {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.id())).unwrap();
-        let nanoseconds = tasks.map(|task| {
-            let schedstat = fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap();
-            schedstat.split(' ').next().unwrap().parse::<u64>().unwrap()
-        });
-        Duration::from_nanos(nanoseconds.sum())
+        bench::processor_time(self.id())
     }
 
     /// Returns which part of the time to come the process computes.
