@@ -12,6 +12,7 @@ pub(crate) mod path_faults;
 mod seats;
 pub(crate) mod syn_budget;
 mod syn_gate;
+mod tasks;
 pub(crate) mod verify;
 
 use std::{
@@ -30,7 +31,7 @@ use p2pconnect_punch::{
 };
 use tokio::{
     sync::{mpsc, oneshot},
-    task::{AbortHandle, JoinSet},
+    task::AbortHandle,
     time::sleep_until,
 };
 
@@ -42,6 +43,7 @@ use crate::{
         inbound::{Arrival, Dialled, Inbox, Patience},
         path_faults::PathFaults,
         syn_budget::{Account, PaidSyn, TargetNetwork, network_of},
+        tasks::{Connected, Done, Tasks},
         verify::{Open, Origin, UnconfirmedEvent, Verified, Verifier},
     },
     stream::{
@@ -77,7 +79,7 @@ pub(crate) struct Session {
     translated: BTreeSet<IpAddr>,
     handover: Handover,
     checks: BTreeMap<CheckId, Check>,
-    tasks: JoinSet<(CheckId, Done)>,
+    tasks: Tasks<CheckId>,
     unconfirmed: (mpsc::Sender<Unconfirmed>, mpsc::Receiver<Unconfirmed>),
     syn_gate: SynGate,
     /// The sockets reserved for the agent's guesses, until it has ended.
@@ -127,11 +129,6 @@ enum Check {
     },
 }
 
-enum Done {
-    Connect(Result<Dialled, ConnectFailure>),
-    Verify(Result<Verified, VerifyFailure>),
-}
-
 impl Session {
     pub(crate) fn new(
         agent: PunchAgent,
@@ -149,7 +146,7 @@ impl Session {
             translated: BTreeSet::new(),
             handover,
             checks: BTreeMap::new(),
-            tasks: JoinSet::new(),
+            tasks: Tasks::default(),
             unconfirmed: mpsc::channel(MAX_UNCONFIRMED),
             syn_gate: SynGate::default(),
             reservation: None,
@@ -268,7 +265,7 @@ impl Session {
 
     /// Leaves the holes open that the agent has not closed before its end.
     fn leave_holes_open(&mut self) {
-        let tasks = std::mem::take(&mut self.tasks);
+        let tasks = self.tasks.take_connecting();
         let limit = if self.agent.fills_range() {
             FILLED
         } else {
@@ -318,24 +315,23 @@ impl Session {
                     .connect(four_tuple, pay, self.verifier.faults(), self.over.clone());
             let claim = self.inbox.claim(remote, self.patience(remote));
             connecting.map(|connecting| {
-                self.tasks.spawn(async move {
-                    let result = match connecting.await {
+                self.tasks.connect(check, async move {
+                    match connecting.await {
                         Ok((stream, opened)) => claim.take(stream, opened).await,
                         Err(failure) => Err(failure),
-                    };
-                    (check, Done::Connect(result))
+                    }
                 })
             })
         } else {
             self.account.pay(network, purpose).map(|paid| {
                 let (faults, host) = (self.verifier.faults(), self.holes.host().clone());
-                self.tasks
-                    .spawn(connect(check, four_tuple, paid, faults, host))
+                let connecting = connect(four_tuple, paid, faults, host);
+                self.tasks.connect(check, connecting)
             })
         };
         let Some(task) = task else {
-            let withheld = Done::Connect(Err(ConnectFailure::Withheld));
-            self.tasks.spawn(async move { (check, withheld) });
+            let withheld = async { Err(ConnectFailure::Withheld) };
+            self.tasks.connect(check, withheld);
             return;
         };
         let is_over_ipv4 = remote.is_ipv4() || self.translated.contains(&remote.ip());
@@ -384,7 +380,7 @@ impl Session {
         let verifier = self.verifier.clone();
         let (sender, mut events) = mpsc::channel(1);
         let unconfirmed = self.unconfirmed.0.clone();
-        let task = self.tasks.spawn(async move {
+        let task = self.tasks.verify(check, async move {
             let telling = async {
                 while let Some(event) = events.recv().await {
                     // The session that would hear it runs this.
@@ -392,7 +388,7 @@ impl Session {
                 }
             };
             let (verified, ()) = tokio::join!(verifier.verify(open, sender), telling);
-            (check, Done::Verify(verified))
+            verified
         });
         self.checks.insert(check, Check::Verifying { task, path });
     }
@@ -420,8 +416,9 @@ impl Session {
                     }
                 }
             }
-            Some(joined) = self.tasks.join_next() => match joined {
-                Ok((check, done)) => self.take_result(check, done),
+            joined = self.tasks.next() => match joined {
+                Ok(Done::Connect(check, connected)) => self.take_connected(check, connected),
+                Ok(Done::Verify(check, verified)) => self.take_verified(check, verified),
                 // Only a task that the agent had closed is cancelled.
                 Err(error) => tracing::trace!(%error, "check ended without a result"),
             },
@@ -484,16 +481,16 @@ impl Session {
         }
     }
 
-    fn take_result(&mut self, check: CheckId, done: Done) {
+    fn take_connected(&mut self, check: CheckId, connected: Connected) {
         let now = clock::now();
         let previous = self.checks.remove(&check);
-        let input = match (done, previous) {
+        let input = match (connected, previous) {
             (
-                Done::Connect(Ok(Dialled {
+                Ok(Dialled {
                     stream,
                     opened,
                     opening_read,
-                })),
+                }),
                 Some(Check::Connecting {
                     local,
                     remote,
@@ -522,23 +519,31 @@ impl Session {
                 self.checks.insert(check, Check::Open { open, path });
                 Input::Connected { check, opened }
             }
-            (Done::Connect(Err(failure)), _) => Input::ConnectFailed { check, failure },
-            (Done::Verify(Ok(verified)), Some(Check::Verifying { path, .. })) => {
+            // The agent closed the check while its result was on the way here.
+            (Ok(_), _) => return,
+            (Err(failure), _) => Input::ConnectFailed { check, failure },
+        };
+        self.agent.handle_input(input, now);
+    }
+
+    fn take_verified(&mut self, check: CheckId, verified: Result<Verified, VerifyFailure>) {
+        let input = match (verified, self.checks.remove(&check)) {
+            (Ok(verified), Some(Check::Verifying { path, .. })) => {
                 self.account.prove(self.network_of(path.pair.remote.ip()));
                 self.checks
                     .insert(check, Check::Verified { verified, path });
                 Input::Verified { check }
             }
-            (Done::Verify(Err(failure)), previous) => {
+            // The agent closed the check while its result was on the way here.
+            (Ok(_), _) => return,
+            (Err(failure), previous) => {
                 if let Some(Check::Verifying { path, .. }) = previous {
                     self.handover.refute(&path.pair);
                 }
                 Input::VerifyFailed { check, failure }
             }
-            // The agent closed the check while its result was on the way here.
-            (Done::Connect(Ok(_)) | Done::Verify(Ok(_)), _) => return,
         };
-        self.agent.handle_input(input, now);
+        self.agent.handle_input(input, clock::now());
     }
 }
 
@@ -552,12 +557,11 @@ const fn how_of(opened: Opened) -> How {
 /// Connects. The SYN leaves at once and not when the future is first polled: where a NAT gives out
 /// ports in sequence, the order of the SYNs decides which gets which.
 fn connect(
-    check: CheckId,
     four_tuple: FourTuple,
     paid: PaidSyn,
     faults: Arc<PathFaults>,
     host: Host,
-) -> impl Future<Output = (CheckId, Done)> + use<> {
+) -> impl Future<Output = Connected> + use<> {
     let mut connecting = Box::pin(async move {
         let never = std::future::pending();
         connecting::connect(&host, four_tuple, paid, &faults, never).await
@@ -572,12 +576,11 @@ fn connect(
             Some(result) => result,
             None => connecting.await,
         };
-        let result = result.map(|(stream, opened)| Dialled {
+        result.map(|(stream, opened)| Dialled {
             stream,
             opened,
             opening_read: false,
-        });
-        (check, Done::Connect(result))
+        })
     }
 }
 
