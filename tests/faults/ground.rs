@@ -123,6 +123,11 @@ impl Ground {
         own + own.max(other) + (SERVER_LINK + own + other) * 2
     }
 
+    /// Returns a round trip between a peer and the server.
+    pub(crate) fn round_trip(&self, peer: usize) -> Duration {
+        (SERVER_LINK + self.delay(peer)) * 2
+    }
+
     /// Has another program on a peer's host begin so many connections, which a NAT gives ports of
     /// their own.
     pub(crate) fn take_ports(&self, peer: usize, count: u32) {

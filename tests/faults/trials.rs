@@ -43,6 +43,10 @@ const LOSS: Duration = Duration::from_secs(30);
 /// what is learnt, and another introduction.
 const ANEW: Duration = Duration::from_millis(500);
 
+/// How many round trips it takes until somebody who is dialled knows its next port: the word of the
+/// coordinator, a connection to the STUN server and its answer. Each introduction takes them.
+const ASKING_TAKES: u32 = 3;
+
 impl Play {
     /// Makes each trial that the peers are right for.
     pub(crate) async fn try_out(&mut self) {
@@ -103,7 +107,8 @@ impl Play {
         self.ground.take_ports(to, rng.random_range(TAKEN));
         self.pass(TAKING).await;
         let ended = self.dial(from, to).await;
-        let limit = self.ground.time_to_connect(from, to) * 5 + ANEW;
+        let asked = self.ground.round_trip(to) * ASKING_TAKES * 2;
+        let limit = self.ground.time_to_connect(from, to) * 5 + asked + ANEW;
         let is_met = |it: &Ended| matches!(it.result, Ok(Ok(()))) && it.took <= limit;
         if !ended.as_ref().is_some_and(is_met) {
             let text = format!("{from} dials {to}, whose ports are taken: {ended:?}");
