@@ -12,7 +12,7 @@ use rustls::{
 };
 use webpki::EndEntityCert;
 
-use crate::SecretKey;
+use crate::{SecretKey, issuer_of};
 
 /// The DER encoding of an Ed25519 SubjectPublicKeyInfo up to the key (RFC 8410 section 4).
 const ED25519_SPKI_PREFIX: [u8; 12] = [
@@ -62,20 +62,49 @@ pub fn client_config_noting(
     Ok(config)
 }
 
-/// Who has come last in the place of a server that was expected, if anybody has. It need not have
-/// the key of its id: it was refused before it could prove that.
+/// Who has come last in the place of a server that was expected, if anybody has.
 #[derive(Debug, Clone, Default)]
-pub struct Stranger(Arc<Mutex<Option<PeerId>>>);
+pub struct Stranger(Arc<Mutex<Option<Shown>>>);
+
+/// What a stranger has shown.
+#[derive(Debug, Clone)]
+enum Shown {
+    /// An id.
+    Id(PeerId),
+    /// A certificate that has no id, and who has issued it.
+    Certificate(Option<String>),
+}
 
 impl Stranger {
-    /// Returns the id that was shown.
+    /// Returns the id that was shown. Whoever has shown it need not have its key, and was refused
+    /// before that could be proved.
     #[must_use]
     pub fn id(&self) -> Option<PeerId> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        match self.shown()? {
+            Shown::Id(id) => Some(id),
+            Shown::Certificate(_) => None,
+        }
     }
 
-    fn note(&self, id: PeerId) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
+    /// Returns who has issued the certificate that was shown in the place of one that has an id, as
+    /// it says; it may hold anything.
+    #[must_use]
+    pub fn issuer(&self) -> Option<String> {
+        match self.shown()? {
+            Shown::Id(_) => None,
+            Shown::Certificate(issuer) => Some(issuer.unwrap_or_else(|| "nobody".to_owned())),
+        }
+    }
+
+    fn shown(&self) -> Option<Shown> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn note(&self, shown: Shown) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown);
     }
 }
 
@@ -155,8 +184,10 @@ impl ServerCertVerifier for PinnedServer {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let found = read_peer_id(end_entity)?;
-        check_identity(found, self.expected).inspect_err(|_| self.stranger.note(found))?;
+        let stranger = |shown| self.stranger.note(shown);
+        let found = read_peer_id(end_entity)
+            .inspect_err(|_| stranger(Shown::Certificate(issuer_of(end_entity))))?;
+        check_identity(found, self.expected).inspect_err(|_| stranger(Shown::Id(found)))?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -178,8 +209,9 @@ impl ServerCertVerifier for PinnedServer {
         verify_tls13_signature(message, cert, dss, &self.algorithms)
     }
 
+    /// Only Ed25519 is let through; by other schemes, others than the server show who they are.
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
+        self.algorithms.supported_schemes()
     }
 }
 
