@@ -24,6 +24,7 @@
 //! - `names`: name servers that do not answer
 //! - `nat64`: a peer with IPv6 only, and servers and peers with IPv4 only
 //! - `port_mapping`: what no punch can do, a router that maps ports can
+//! - `proxies`: networks that lead to the coordinator by a proxy alone
 //! - `readme`: what README tells people to type for ssh through two NATs
 //! - `same_nat`: peers behind the same NAT
 //! - `weapon`: what a coordinator that lies makes a listener send to others
@@ -52,6 +53,7 @@ mod nat64;
 mod pairs;
 mod port_mapping;
 mod predicted;
+mod proxies;
 mod readme;
 mod same_nat;
 mod statuses;

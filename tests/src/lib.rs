@@ -5,6 +5,7 @@
 //! - `net`: a server, and two peers behind what a test puts there
 //! - `router`: a home behind a router of Debian's own programs
 //! - `process`: programs on hosts, and what they say
+//! - `intermediary`: proxies of Debian between a peer and its coordinator
 //! - `settled`: endpoints of the library that know their NAT
 //! - `bench`: what benches run in
 //! - `kinds`, `blocks`: the NATs that are paired
@@ -32,6 +33,7 @@ pub mod bench;
 pub mod blocks;
 pub mod error_log;
 pub mod forger;
+pub mod intermediary;
 pub mod kinds;
 mod nat_pmp;
 pub mod net;

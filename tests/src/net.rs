@@ -29,6 +29,9 @@ const FIRST: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 /// Another one of a server that needs two.
 pub const SECOND: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 100);
 
+/// The host of a proxy.
+pub const PROXY: &str = "proxy";
+
 /// The name of the box that both peers are behind.
 const SHARED: &str = "shared";
 
@@ -65,6 +68,8 @@ struct Setup<'a> {
     jitter: Duration,
     /// The peer whose access link drops longer packets than this without a word.
     small_packets: Option<(&'a str, u16)>,
+    /// Whether there is a host for a proxy, beside the server.
+    has_proxy: bool,
     /// A box that both peers are behind, with their own boxes.
     shared: Option<NatSpec>,
     /// The host that is a router with the peer behind it.
@@ -82,6 +87,7 @@ impl Default for Setup<'_> {
             loss: 0.0,
             jitter: Duration::ZERO,
             small_packets: None,
+            has_proxy: false,
             shared: None,
             router: None,
             engine: Engine::Netfilter,
@@ -111,6 +117,15 @@ impl Net {
     /// Builds the lab and starts the server on its IPv4 address.
     pub fn new(a: Boxes<'_>, b: Boxes<'_>) -> Self {
         Self::start(a, b, &Setup::default())
+    }
+
+    /// Builds a lab with another host, [`PROXY`], as near as the server.
+    pub fn with_proxy(a: Boxes<'_>, b: Boxes<'_>) -> Self {
+        let setup = Setup {
+            has_proxy: true,
+            ..Setup::default()
+        };
+        Self::start(a, b, &setup)
     }
 
     /// Builds a lab with boxes that the kernel cannot play.
@@ -299,6 +314,9 @@ impl Net {
                 .engine(Engine::Model),
             None => lab,
         };
+        let proxy = setup.has_proxy.then(|| HostSpec::new(PROXY));
+        let proxy = proxy.map(|it| it.link(LinkSpec::delay(SERVER_LINK)));
+        let lab = proxy.into_iter().fold(lab, netns_lab::LabBuilder::host);
         let lab = lab
             .host(server)
             .host(behind("a", a))
@@ -432,6 +450,14 @@ impl Net {
         let echo = self.echo(host).to_string();
         self.start_echo(host);
         self.listen_with(host, &["--allow-any", "--forward", &echo])
+    }
+
+    /// Starts a peer at b that echoes, and reaches the coordinator by a proxy.
+    pub fn listen_by(&self, proxy: &str) -> Process {
+        let echo = self.echo("b").to_string();
+        self.start_echo("b");
+        let forward = ["--allow-any", "--forward", &echo];
+        self.listen_with("b", &[&forward[..], &["--proxy", proxy]].concat())
     }
 
     /// Returns where a host's peer finds the echo service: on the host, which may be a router.

@@ -40,7 +40,7 @@ const IMPURE: [&str; 7] = [
 ];
 
 /// Pure parts of crates that have sockets elsewhere.
-const PURE_MODULES: [&str; 46] = [
+const PURE_MODULES: [&str; 49] = [
     "crates/cli/src/memory/cgroups.rs",
     "crates/cli/src/words.rs",
     "crates/coordinator/src/admission.rs",
@@ -52,6 +52,9 @@ const PURE_MODULES: [&str; 46] = [
     "crates/coordinator/src/service/stun_servers.rs",
     "crates/coordinator/src/start.rs",
     "crates/host/src/udp/balances.rs",
+    "crates/identity/src/issuer.rs",
+    "crates/link/src/proxy/url.rs",
+    "crates/link/src/proxy/variables.rs",
     "crates/p2pconnect/src/introduction/circumstances.rs",
     "crates/p2pconnect/src/coordinator/servers.rs",
     "crates/p2pconnect/src/nat/families.rs",

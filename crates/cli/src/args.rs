@@ -8,6 +8,7 @@ mod endpoint;
 mod key;
 mod listen;
 mod peer;
+mod proxy;
 mod serve;
 mod stun_server;
 mod target;

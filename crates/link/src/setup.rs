@@ -6,6 +6,8 @@ use p2pconnect_identity::{SecretKey, Stranger, TlsConfigError, client_config_not
 use p2pconnect_proto::{COORDINATION_ALPN, Grease, PeerId};
 use rustls::ClientConfig;
 
+use crate::proxy::ProxyError;
+
 /// Why a transport cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
@@ -26,6 +28,15 @@ pub enum ConnectError {
     /// The handshake has failed, in the transport's words.
     #[error("{0}")]
     Failed(String),
+    /// Somebody else answers by TLS, whose certificate has been issued by this one.
+    #[error("something else answers, with a certificate issued by {0}: is TLS intercepted here?")]
+    Foreign(String),
+    /// What answers does not speak TLS.
+    #[error("what answers does not speak TLS: is there a portal to log in at, or another service?")]
+    NotTls,
+    /// The proxy leads nowhere.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     /// Nothing has answered for so long.
     #[error("no answer for {} s", .0.as_secs())]
     Silent(Duration),

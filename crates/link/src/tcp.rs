@@ -18,7 +18,10 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use p2pconnect_host::TcpStream;
 use p2pconnect_identity::peer_id_of;
 use p2pconnect_proto::{COORDINATION_ALPN, PeerId};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Instant,
+};
 use tokio_rustls::TlsStream;
 
 use crate::{
@@ -34,7 +37,8 @@ pub use stream::{RecvStream, SendStream};
 
 /// What TLS runs over: bytes each way, in order, and something that knows how long these take.
 pub trait Carrier: AsyncRead + AsyncWrite + Send + Unpin + 'static {
-    /// Returns how long a round trip to the coordinator or peer takes, if that is known.
+    /// Returns how long a round trip takes to where it ends, if that is known: to the other side of
+    /// TLS, or to a proxy on the way there.
     fn round_trip(&self) -> Option<Duration>;
 }
 
@@ -55,11 +59,12 @@ impl<T: Carrier> Carrier for TlsStream<T> {
 pub struct Connection(Arc<Handle>);
 
 impl Connection {
-    /// Begins to use a connection whose handshake is done.
+    /// Begins to use a connection whose handshake is done, and has taken a round trip.
     fn begin<T: Carrier>(
         tls: TlsStream<T>,
         side: Side,
         remote: SocketAddr,
+        handshake: Duration,
         idle_timeout: Duration,
     ) -> Result<Self, ConnectError> {
         let (_, state) = tls.get_ref();
@@ -69,7 +74,7 @@ impl Connection {
             ));
         }
         let peer = state.peer_certificates().and_then(peer_id_of);
-        let shared = Arc::new(Shared::new(Box::new(tls), side, remote, peer));
+        let shared = Arc::new(Shared::new(Box::new(tls), side, remote, peer, handshake));
         // It ends with the connection, and by itself a moment after the last handle is dropped.
         tokio::spawn(driver::run(Arc::clone(&shared), idle_timeout));
         Ok(Self(Arc::new(Handle(shared))))
@@ -135,7 +140,7 @@ impl Connection {
 
     /// Sends a ping of yamux, which the other side answers.
     pub(crate) fn send_sign_of_life(&self) {
-        self.0.change(|state| state.mux.ask());
+        self.0.change(|state| state.ask(Instant::now()));
     }
 
     pub(crate) async fn sign_of_life(&self) -> Result<(), End> {

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use p2pconnect_host::{Host, LOOKUP_LIMIT, TcpListener, clock, shortage};
 use p2pconnect_identity::SecretKey;
+use p2pconnect_link::Proxy;
 use p2pconnect_proto::{
     CoordinatorAddr,
     message::{DialPolicy, Introduction},
@@ -53,6 +54,7 @@ const MIN_STREAM_SILENCE: Duration = Duration::from_secs(3);
 /// - policy: none, which means that the endpoint dials and cannot be dialled
 /// - observer: none
 /// - port mapping: on
+/// - proxy: none
 #[derive(Debug)]
 #[must_use]
 pub struct Builder {
@@ -64,6 +66,7 @@ pub struct Builder {
     max_connections: Option<usize>,
     stream_silence: Duration,
     lookup_limit: Duration,
+    proxy: Option<Proxy>,
     host: Host,
 }
 
@@ -85,6 +88,7 @@ impl Builder {
             max_connections: None,
             stream_silence: STREAM_SILENCE,
             lookup_limit: LOOKUP_LIMIT,
+            proxy: None,
             host: Host::default(),
         }
     }
@@ -148,6 +152,15 @@ impl Builder {
         self
     }
 
+    /// Has the coordinator looked for by way of a proxy as well: where it does not answer directly
+    /// within a quarter of a second, and first where that has worked. Peers are connected to
+    /// directly. [`proxy_of_variables`](crate::proxy_of_variables) finds the one that the
+    /// environment names.
+    pub fn proxy(mut self, proxy: Option<Proxy>) -> Self {
+        self.proxy = proxy;
+        self
+    }
+
     /// Sets the host that the endpoint runs on: the operating system unless set otherwise. Anything
     /// in its place, such as a host in virtual time, has no router that forwards ports.
     pub fn host(mut self, host: Host) -> Self {
@@ -187,11 +200,17 @@ impl Builder {
         bound.map_err(|error| error.or_shortage(shortage::since(began)))
     }
 
-    async fn open(self) -> Result<Endpoint, BindError> {
-        let address = self.coordinator.ok_or(BindError::NoCoordinator)?;
-        let key = self.key.map_or_else(SecretKey::generate, Ok)?;
+    /// Returns what makes connections to the coordinator.
+    fn dialer(&self, key: &SecretKey, nat64: &Arc<Nat64>) -> Result<Dialer, BindError> {
+        let address = self.coordinator.clone().ok_or(BindError::NoCoordinator)?;
+        let (host, proxy) = (self.host.clone(), self.proxy.clone());
+        Dialer::new(key, address, host, Arc::clone(nat64), proxy)
+    }
+
+    async fn open(mut self) -> Result<Endpoint, BindError> {
+        let key = self.key.take().map_or_else(SecretKey::generate, Ok)?;
         let nat64 = Arc::new(Nat64::start(self.host.clone()));
-        let dialer = Dialer::new(&key, address, self.host.clone(), Arc::clone(&nat64))?;
+        let dialer = self.dialer(&key, &nat64)?;
         let (ports, listeners) = PunchPorts::open(&self.host).map_err(BindError::Ports)?;
         let guess_budget = Arc::new(GuessBudget::new(self.host.clone()));
         let (inbound, mut tasks) = accept(listeners, guess_budget.holes().closed());
@@ -264,7 +283,7 @@ impl Builder {
 
 /// Tells whether the coordinator is on this machine.
 fn is_here(coordinator: &[SocketAddr]) -> bool {
-    coordinator.iter().all(|it| it.ip().is_loopback())
+    !coordinator.is_empty() && coordinator.iter().all(|it| it.ip().is_loopback())
 }
 
 fn listening(

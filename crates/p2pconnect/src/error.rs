@@ -59,7 +59,9 @@ impl BindError {
                 Self::Ports(_)
                 | Self::Stun { .. }
                 | Self::Coordinator(
-                    CoordinatorError::Resolve { .. } | CoordinatorError::Unreachable { .. },
+                    CoordinatorError::Proxy { .. }
+                    | CoordinatorError::Resolve { .. }
+                    | CoordinatorError::Unreachable { .. },
                 ),
                 Some(shortage),
             ) => Self::Shortage(shortage),
@@ -139,6 +141,16 @@ pub enum CoordinatorError {
     Overloaded {
         /// When to come back, if the coordinator has said so.
         retry_after: Option<Duration>,
+    },
+    /// The coordinator is not reached by way of the proxy, and not directly either.
+    #[error("the coordinator is not reached by way of the proxy {proxy} ({}){}", shown(reason), other_way(directly.as_deref()))]
+    Proxy {
+        /// The proxy, without user and password.
+        proxy: String,
+        /// Why not.
+        reason: String,
+        /// Why not without the proxy, where its address is known here.
+        directly: Option<Box<Self>>,
     },
     /// The coordinator turned the request down.
     #[error("the coordinator refuses: {0}")]
@@ -227,6 +239,14 @@ impl CoordinatorError {
             _ => None,
         };
         said.map(|it| it.min(MAX_RETRY_AFTER))
+    }
+}
+
+/// Says why a coordinator is not reached without the proxy.
+fn other_way(directly: Option<&CoordinatorError>) -> String {
+    match directly {
+        Some(error) => format!(", and without it {error}"),
+        None => ", and its name cannot be looked up here".to_owned(),
     }
 }
 

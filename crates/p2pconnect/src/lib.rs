@@ -61,7 +61,7 @@ pub use p2pconnect_identity::{
     InvalidKey, KeyFileError, KeyOfFile, Readers, SecretKey, TlsConfigError, load_or_create,
     load_or_create_for,
 };
-pub use p2pconnect_link::SetupError;
+pub use p2pconnect_link::{ParseProxyError, Proxy, SetupError, WrongVariable, proxy_of_variables};
 pub use p2pconnect_proto::{
     CandidateKind, CoordinatorAddr, NatFiltering, NatMapping, NatReport, ParseCoordinatorAddrError,
     ParsePeerIdError, PeerId, PortAssignment, Role, UnsolicitedSyn,

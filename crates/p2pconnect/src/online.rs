@@ -157,7 +157,9 @@ impl RegistrationKeeper {
         let mut found = pin!(self.dialer.resolve(LOOKUP_LIMIT));
         match timeout(LOOKUP_HEAD_START, &mut found).await {
             Ok(found) => {
-                let addresses = found.as_deref().unwrap_or(&self.addresses);
+                // There are none where the proxy alone knows the name.
+                let found = found.ok().filter(|it| !it.is_empty());
+                let addresses = found.as_ref().unwrap_or(&self.addresses);
                 Coordination::connect(&self.dialer, addresses).await
             }
             // Name servers that are slow to answer need not keep anybody from the place that is

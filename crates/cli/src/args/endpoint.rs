@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Output, coordinator::Coordinator, key::Key, time::stream_silence};
+use super::{Output, coordinator::Coordinator, key::Key, proxy::ByProxy, time::stream_silence};
 
 #[derive(Debug, Args)]
 pub(crate) struct Endpoint {
     #[command(flatten)]
     pub(crate) coordinator: Coordinator,
+    #[command(flatten)]
+    pub(crate) proxy: ByProxy,
     /// Do not ask the router to forward ports to this machine
     #[arg(long)]
     pub(crate) no_port_mapping: bool,

@@ -1,7 +1,7 @@
 //! What `dial` and `listen` have before they bind their endpoint.
 
 use anyhow::anyhow;
-use p2pconnect::{Builder, CoordinatorAddr, CoordinatorError, Endpoint, PeerId, SecretKey};
+use p2pconnect::{Builder, CoordinatorAddr, CoordinatorError, Endpoint, PeerId, Proxy, SecretKey};
 
 use crate::{
     args, exit,
@@ -19,6 +19,7 @@ pub(super) struct Prepared<'a> {
     reporter: &'a Reporter,
     key: SecretKey,
     pub(super) coordinator: CoordinatorAddr,
+    proxy: Option<Proxy>,
 }
 
 impl<'a> Prepared<'a> {
@@ -33,6 +34,10 @@ impl<'a> Prepared<'a> {
         check: impl FnOnce(&PeerId, &CoordinatorAddr) -> anyhow::Result<Option<&'static str>>,
     ) -> Result<Self, Failed> {
         let coordinator = options.coordinator.address().map_err(exit::of_usage)?;
+        let proxy = options
+            .proxy
+            .proxy(&coordinator.host, |text| reporter.note(text))
+            .map_err(exit::of_usage)?;
         let loaded = key::load(&options.key.file(), PEER_KEY).map_err(exit::of_usage)?;
         let Loaded { key, path, is_new } = loaded;
         let id = key.peer_id();
@@ -51,6 +56,7 @@ impl<'a> Prepared<'a> {
             reporter,
             key,
             coordinator,
+            proxy,
         })
     }
 
@@ -81,6 +87,7 @@ impl<'a> Prepared<'a> {
         Ok(Endpoint::builder()
             .secret_key(key.map_err(|error| exit::of_usage(error.into()))?)
             .coordinator(self.coordinator.clone())
+            .proxy(self.proxy.clone())
             .port_mapping(!self.options.no_port_mapping)
             .stream_silence(self.options.stream_timeout)
             .observer(move |status| observer.status(&status)))

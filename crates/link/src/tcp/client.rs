@@ -6,11 +6,15 @@ use p2pconnect_host::Host;
 use p2pconnect_identity::{SecretKey, Stranger};
 use p2pconnect_proto::{Grease, PeerId};
 use rustls::pki_types::ServerName;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::{Carrier, Connection, Side};
-use crate::setup::{ConnectError, SetupError, client_tls};
+use crate::{
+    proxy::{Destination, PROXY_LIMIT, Proxy},
+    setup::{ConnectError, SetupError, client_tls},
+    words::printable,
+};
 
 /// How long a coordinator may take to answer both handshakes at one address. The system sends its
 /// first packet again after 1 and 3 seconds, so two losses pass.
@@ -21,7 +25,10 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How to connect to one coordinator.
 #[derive(Clone)]
-pub struct Client(TlsConnector);
+pub struct Client {
+    connector: TlsConnector,
+    stranger: Stranger,
+}
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -43,7 +50,10 @@ impl Client {
         grease: Option<Grease>,
     ) -> Result<Self, SetupError> {
         let tls = client_tls(key, server, stranger, grease)?;
-        Ok(Self(Arc::new(tls).into()))
+        Ok(Self {
+            connector: Arc::new(tls).into(),
+            stranger: stranger.clone(),
+        })
     }
 
     /// Connects to a coordinator by TCP, within [`HANDSHAKE_LIMIT`].
@@ -69,6 +79,31 @@ impl Client {
         connected.map_err(|_| ConnectError::Silent(HANDSHAKE_LIMIT))?
     }
 
+    /// Connects to a coordinator by way of a proxy, within [`PROXY_LIMIT`].
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the attempt.
+    pub async fn connect_by(
+        &self,
+        proxy: &Proxy,
+        host: &Host,
+        to: Destination<'_>,
+    ) -> Result<Connection, ConnectError> {
+        let connecting = async {
+            let stream = proxy.connect(host, to).await?;
+            stream.give_up_after(IDLE_TIMEOUT)?;
+            let remote = stream.peer_addr()?;
+            self.connect_over(stream, remote).await
+        };
+        let connected = timeout(PROXY_LIMIT, connecting).await;
+        connected.map_err(|_| ConnectError::Silent(PROXY_LIMIT))?
+    }
+
     /// Connects to a coordinator at `remote` over something that leads there.
     ///
     /// # Errors
@@ -84,17 +119,30 @@ impl Client {
         remote: SocketAddr,
     ) -> Result<Connection, ConnectError> {
         let name = ServerName::try_from("p2pconnect").map_err(io::Error::other)?;
-        match self.0.connect(name, carrier).await {
-            Ok(tls) => Connection::begin(tls.into(), Side::Peer, remote, IDLE_TIMEOUT),
-            Err(error) if is_wrong_identity(&error) => Err(ConnectError::WrongIdentity),
-            Err(error) => Err(ConnectError::Failed(error.to_string())),
+        let began = Instant::now();
+        match self.connector.connect(name, carrier).await {
+            Ok(tls) => {
+                let took = began.elapsed();
+                Connection::begin(tls.into(), Side::Peer, remote, took, IDLE_TIMEOUT)
+            }
+            Err(error) => Err(self.told(&error)),
         }
     }
-}
 
-/// The pinned verifier refuses with an error that nothing else in the handshake has.
-fn is_wrong_identity(error: &io::Error) -> bool {
-    let error = error.get_ref().and_then(|it| it.downcast_ref());
-    let refused = rustls::CertificateError::ApplicationVerificationFailure;
-    matches!(error, Some(rustls::Error::InvalidCertificate(error)) if *error == refused)
+    /// Says why the handshake has failed.
+    fn told(&self, error: &io::Error) -> ConnectError {
+        // The pinned verifier refuses with an error that nothing else in the handshake has.
+        let wrong = rustls::CertificateError::ApplicationVerificationFailure;
+        match error.get_ref().and_then(|it| it.downcast_ref()) {
+            Some(rustls::Error::InvalidCertificate(error)) if *error == wrong => {
+                ConnectError::WrongIdentity
+            }
+            Some(rustls::Error::InvalidCertificate(_)) => {
+                let issuer = self.stranger.issuer().unwrap_or_default();
+                ConnectError::Foreign(printable(&issuer))
+            }
+            Some(rustls::Error::InvalidMessage(_)) => ConnectError::NotTls,
+            _ => ConnectError::Failed(error.to_string()),
+        }
+    }
 }

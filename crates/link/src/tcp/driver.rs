@@ -135,8 +135,7 @@ impl Driver {
             }
             Poll::Ready(Ok(())) => {
                 self.heard_at = Instant::now();
-                state.heard += piece.filled().len() as u64;
-                state.mux.receive(piece.filled());
+                state.receive(piece.filled(), self.heard_at);
                 true
             }
             Poll::Ready(Err(error)) => {

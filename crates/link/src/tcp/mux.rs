@@ -123,6 +123,13 @@ pub(super) struct Seen {
     pub(super) streams: usize,
 }
 
+/// How many signs of life the other side has asked for, and has given.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Pings {
+    pub(super) questions: u64,
+    pub(super) answers: u64,
+}
+
 /// The streams of a connection.
 #[derive(Debug)]
 pub(super) struct Mux {
@@ -138,6 +145,7 @@ pub(super) struct Mux {
     unread: usize,
     output: Output,
     asked: bool,
+    pings: Pings,
     end: Option<End>,
 }
 
@@ -154,6 +162,7 @@ impl Mux {
             unread: 0,
             output: Output::default(),
             asked: false,
+            pings: Pings::default(),
             end: None,
         }
     }
@@ -235,13 +244,17 @@ impl Mux {
             Kind::WindowUpdate => self.on_stream(header, 0),
             Kind::Ping if header.has(flag::SYN) => {
                 self.asked = true;
+                self.pings.questions += 1;
                 self.output.push(Header {
                     flags: flag::ACK,
                     ..header
                 });
                 Ok(())
             }
-            Kind::Ping => Ok(()),
+            Kind::Ping => {
+                self.pings.answers += 1;
+                Ok(())
+            }
             Kind::GoAway => {
                 self.lose(closing::went_away(header.length));
                 Ok(())
@@ -483,6 +496,11 @@ impl Mux {
                 length: 0,
             });
         }
+    }
+
+    /// Returns how many signs of life have been asked for and given.
+    pub(super) const fn pings(&self) -> Pings {
+        self.pings
     }
 
     /// Tells whether the other side has asked for a sign of life since the last call.

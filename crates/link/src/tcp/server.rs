@@ -5,6 +5,7 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 use p2pconnect_host::TcpStream;
 use p2pconnect_identity::{SecretKey, server_config};
 use p2pconnect_proto::COORDINATION_ALPN;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::{Carrier, Connection, Side};
@@ -56,7 +57,8 @@ impl Server {
         self.accept_over(stream, remote).await
     }
 
-    /// Makes a connection of something that comes from `remote`.
+    /// Makes a connection of something that comes from `remote`, and over which the first bytes
+    /// have come.
     ///
     /// # Errors
     ///
@@ -70,8 +72,12 @@ impl Server {
         carrier: T,
         remote: SocketAddr,
     ) -> Result<Connection, ConnectError> {
+        let (began, side) = (Instant::now(), Side::Coordinator);
         match self.acceptor.accept(carrier).await {
-            Ok(tls) => Connection::begin(tls.into(), Side::Coordinator, remote, self.idle_timeout),
+            Ok(tls) => {
+                let took = began.elapsed();
+                Connection::begin(tls.into(), side, remote, took, self.idle_timeout)
+            }
             Err(error) => Err(ConnectError::Failed(error.to_string())),
         }
     }

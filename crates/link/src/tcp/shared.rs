@@ -10,13 +10,17 @@ use std::{
 };
 
 use p2pconnect_proto::{PeerId, close};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     Carrier,
     mux::{Mux, Seen, Side},
 };
 use crate::end::End;
+
+/// By how much a round trip of the whole way is measured too long at most, besides a quarter: the
+/// other side computes and waits for its turn.
+const INEXACT: Duration = Duration::from_millis(5);
 
 /// A connection, and who waits for something of it.
 #[derive(Debug)]
@@ -37,6 +41,11 @@ pub(super) struct State {
     pub(super) heard: u64,
     /// Wakes the driver.
     pub(super) driver: Option<Waker>,
+    side: Side,
+    /// The shortest time in which the other side itself has answered.
+    whole: Duration,
+    /// Since when it is asked.
+    asked_at: Option<Instant>,
 }
 
 impl fmt::Debug for State {
@@ -52,10 +61,43 @@ impl State {
         self.carrier.is_none()
     }
 
-    /// Returns how long a round trip takes; zero if that is unknown, or does not matter any more.
+    /// Returns how long a round trip takes.
+    ///
+    /// The carrier knows the way to where it ends, which may be a proxy.
     pub(super) fn round_trip(&self) -> Duration {
-        let known = self.carrier.as_ref().and_then(|it| it.round_trip());
-        known.unwrap_or_default()
+        let near = self.carrier.as_ref().and_then(|it| it.round_trip());
+        let is_whole = |near: &Duration| self.whole <= *near + *near / 4 + INEXACT;
+        near.filter(is_whole).unwrap_or(self.whole)
+    }
+
+    /// Tells whether the carrier does not know the whole way.
+    fn ends_before(&self) -> bool {
+        let near = self.carrier.as_ref().and_then(|it| it.round_trip());
+        near != Some(self.round_trip())
+    }
+
+    /// Asks the other side for a sign of life, and measures how long that takes.
+    pub(super) fn ask(&mut self, now: Instant) {
+        self.mux.ask();
+        self.asked_at.get_or_insert(now);
+    }
+
+    /// Takes in what has come.
+    pub(super) fn receive(&mut self, bytes: &[u8], now: Instant) {
+        let before = self.mux.pings();
+        self.heard += bytes.len() as u64;
+        self.mux.receive(bytes);
+        let after = self.mux.pings();
+        if after.answers > before.answers
+            && let Some(asked_at) = self.asked_at.take()
+        {
+            self.whole = self.whole.min(now - asked_at);
+        }
+        // Both sides would never end to ask.
+        let is_coordinator = self.side == Side::Coordinator;
+        if is_coordinator && after.questions > before.questions && self.ends_before() {
+            self.ask(now);
+        }
     }
 }
 
@@ -65,13 +107,20 @@ impl Shared {
         side: Side,
         remote: SocketAddr,
         peer: Option<PeerId>,
+        handshake: Duration,
     ) -> Self {
-        let state = State {
+        let mut state = State {
             mux: Mux::new(side),
             carrier: Some(carrier),
             heard: 0,
             driver: None,
+            side,
+            whole: handshake,
+            asked_at: None,
         };
+        if side == Side::Coordinator && state.ends_before() {
+            state.ask(Instant::now());
+        }
         Self {
             state: Mutex::new(state),
             changed: Notify::new(),

@@ -11,7 +11,7 @@ use std::{
 use p2pconnect_identity::{SecretKey, Stranger, client_config};
 use p2pconnect_proto::{PEER_ALPN, close};
 use tokio::{
-    io::{DuplexStream, ReadBuf, duplex},
+    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadBuf, duplex, split},
     time::{sleep, timeout},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream, rustls::ClientConfig};
@@ -27,7 +27,7 @@ fn nowhere() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 1).into()
 }
 
-struct Pipe(DuplexStream);
+struct Pipe(DuplexStream, Duration);
 
 impl AsyncRead for Pipe {
     fn poll_read(
@@ -59,8 +59,27 @@ impl AsyncWrite for Pipe {
 
 impl Carrier for Pipe {
     fn round_trip(&self) -> Option<Duration> {
-        Some(FAR)
+        Some(self.1)
     }
+}
+
+/// Returns the ends of a way that takes so long.
+fn way(one_way: Duration) -> [DuplexStream; 2] {
+    let ((one, inner_one), (other, inner_other)) = (duplex(4096), duplex(4096));
+    let (from_one, to_one) = split(inner_one);
+    let (from_other, to_other) = split(inner_other);
+    for (mut from, mut to) in [(from_one, to_other), (from_other, to_one)] {
+        tokio::spawn(async move {
+            let mut piece = [0; 4096];
+            while let Ok(count @ 1..) = from.read(&mut piece).await {
+                sleep(one_way).await;
+                if to.write_all(&piece[..count]).await.is_err() {
+                    break;
+                }
+            }
+        });
+    }
+    [one, other]
 }
 
 /// Returns both ends of a connection, the peer's first, and their keys.
@@ -71,8 +90,8 @@ async fn connected() -> ([Link; 2], [PeerId; 2]) {
     let server = Server::new(&coordinator, IDLE).unwrap();
     let (one, other) = duplex(4096);
     let (connected, accepted) = tokio::join!(
-        client.connect_over(Pipe(one), nowhere()),
-        server.accept_over(Pipe(other), nowhere())
+        client.connect_over(Pipe(one, FAR), nowhere()),
+        server.accept_over(Pipe(other, FAR), nowhere())
     );
     ([connected.unwrap(), accepted.unwrap()].map(Link::from), ids)
 }
@@ -89,7 +108,7 @@ async fn accepted_by(
     let (one, other) = duplex(4096);
     tokio::join!(
         connector.connect("p2pconnect".try_into().unwrap(), one),
-        server.accept_over(Pipe(other), nowhere())
+        server.accept_over(Pipe(other, FAR), nowhere())
     )
 }
 
@@ -106,6 +125,52 @@ async fn read_all(stream: &mut crate::RecvStream) -> Vec<u8> {
     let mut all = Vec::new();
     while stream.read_more(&mut all, 1000).await.unwrap() > 0 {}
     all
+}
+
+#[tokio::test]
+async fn whoever_answers_in_the_coordinators_place_is_named_by_who_has_issued_the_certificate() {
+    let [key, coordinator] = [(); 2].map(|()| SecretKey::generate().unwrap());
+    let stranger = Stranger::default();
+    let client = Client::new(&key, coordinator.peer_id(), &stranger, None).unwrap();
+    let (one, other) = duplex(4096);
+    let foreign = crate::foreign::foreign("Corp\u{7} Inspection");
+    let (connected, accepted) = tokio::join!(
+        client.connect_over(Pipe(one, FAR), nowhere()),
+        foreign.accept(Pipe(other, FAR))
+    );
+    assert!(accepted.is_err());
+    let error = connected.unwrap_err();
+    assert!(matches!(error, ConnectError::Foreign(_)), "{error}");
+    assert!(
+        error.to_string().contains("issued by Corp? Inspection"),
+        "{error}"
+    );
+}
+
+/// A carrier that ends at a proxy knows the way to the proxy.
+#[tokio::test(start_paused = true)]
+async fn a_way_that_goes_on_behind_a_proxy_is_measured_whole() {
+    let [peer, coordinator] = [(); 2].map(|()| SecretKey::generate().unwrap());
+    let id = coordinator.peer_id();
+    let client = Client::new(&peer, id, &Stranger::default(), None).unwrap();
+    let server = Server::new(&coordinator, IDLE).unwrap();
+    let [one, other] = way(FAR / 2);
+    let near = Duration::from_millis(1);
+    let (peer, coordinator) = tokio::join!(
+        client.connect_over(Pipe(one, near), nowhere()),
+        server.accept_over(Pipe(other, near), nowhere())
+    );
+    let [peer, coordinator] = [peer, coordinator].map(|it| Link::from(it.unwrap()));
+    let is_whole = |link: &Link| (FAR..FAR + FAR / 10).contains(&link.rtt());
+    assert!(is_whole(&peer), "{:?}", peer.rtt());
+    // It has asked the peer itself by the time at which a request comes behind the next one.
+    for _ in 0..2 {
+        let (mut send, _receive) = peer.open_bi().await.unwrap();
+        send.write_all(b"asked").await.unwrap();
+        let _request = coordinator.accept_bi().await.unwrap();
+        sleep(FAR).await;
+    }
+    assert!(is_whole(&coordinator), "{:?}", coordinator.rtt());
 }
 
 #[tokio::test(start_paused = true)]
@@ -182,7 +247,7 @@ async fn silence_ends_a_connection_and_signs_of_life_keep_it() {
 #[tokio::test(start_paused = true)]
 async fn whoever_takes_nothing_is_silent() {
     let (client, link) = connected_to_tls().await;
-    let began = tokio::time::Instant::now();
+    let began = Instant::now();
     let writing = async {
         loop {
             let mut notice = link.open_uni().await?;
@@ -214,8 +279,8 @@ async fn whoever_is_somebody_else_or_speaks_something_else_is_turned_away() {
     let client = Client::new(&keys[0], keys[0].peer_id(), &stranger, None).unwrap();
     let (one, other) = duplex(4096);
     let (connected, accepted) = tokio::join!(
-        client.connect_over(Pipe(one), nowhere()),
-        server.accept_over(Pipe(other), nowhere())
+        client.connect_over(Pipe(one, FAR), nowhere()),
+        server.accept_over(Pipe(other, FAR), nowhere())
     );
     assert!(
         matches!(connected, Err(ConnectError::WrongIdentity)),

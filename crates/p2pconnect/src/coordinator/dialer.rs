@@ -3,11 +3,18 @@
 
 mod ways;
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    net::{Ipv6Addr, SocketAddr, SocketAddrV6},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use p2pconnect_host::{Host, Shortage, clock};
 use p2pconnect_identity::{SecretKey, Stranger};
-use p2pconnect_link::{ConnectError, Link, quic, tcp};
+use p2pconnect_link::{ConnectError, Destination, Link, Proxy, quic, tcp};
 use p2pconnect_proto::{CoordinatorAddr, GreaseSource};
 use tokio::{
     task::JoinSet,
@@ -25,6 +32,18 @@ const MAX_ADDRESSES: usize = 8;
 /// UDP passes, QUIC is there before, unless a round trip takes longer.
 const HEAD_START: Duration = Duration::from_millis(250);
 
+/// How long the coordinator's name is looked up where a proxy can look it up as well.
+const LOOKUP_BEFORE_PROXY: Duration = Duration::from_secs(2);
+
+/// Where a coordinator is taken to be whose address the proxy alone knows: elsewhere, at an address
+/// that nobody has (RFC 4291 section 2.4). Nothing is sent there.
+pub(super) const SOMEWHERE: SocketAddr = SocketAddr::V6(SocketAddrV6::new(
+    Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 1),
+    0,
+    0,
+    0,
+));
+
 /// Makes connections to a coordinator.
 #[derive(Debug, Clone)]
 pub(crate) struct Dialer {
@@ -35,15 +54,26 @@ pub(crate) struct Dialer {
     pub(super) local_host: Host,
     pub(super) nat64: Arc<Nat64>,
     pub(super) grease: Arc<GreaseSource>,
+    proxy: Option<Arc<Proxy>>,
     ways: Arc<Ways>,
 }
 
 /// A connection to a coordinator.
 #[derive(Debug)]
 pub(super) struct Reached {
-    /// Where the coordinator is.
+    /// Where the coordinator is, [`SOMEWHERE`] if that is unknown.
     pub(super) host: SocketAddr,
     pub(super) link: Link,
+    /// Whether the coordinator sees a proxy in this endpoint's place.
+    pub(super) is_by_proxy: bool,
+}
+
+/// Which way round a coordinator is looked for.
+#[derive(Debug, Clone, Copy)]
+enum Route {
+    /// At one of its addresses.
+    Direct(SocketAddr),
+    Proxy,
 }
 
 /// Why one way has failed.
@@ -59,6 +89,7 @@ impl Dialer {
         address: CoordinatorAddr,
         local_host: Host,
         nat64: Arc<Nat64>,
+        proxy: Option<Proxy>,
     ) -> Result<Self, BindError> {
         let stranger = Stranger::default();
         let grease = GreaseSource::new(local_host.random_seed());
@@ -70,12 +101,13 @@ impl Dialer {
             local_host,
             nat64,
             grease: Arc::new(grease),
+            proxy: proxy.map(Arc::new),
             ways: Arc::default(),
         })
     }
 
     /// Looks up the coordinator's addresses, and how to reach IPv4 ones from a machine that has
-    /// IPv6 only.
+    /// IPv6 only. There may be none where a proxy looks the name up as well.
     pub(crate) async fn resolve(
         &self,
         limit: Duration,
@@ -85,8 +117,19 @@ impl Dialer {
             host: host.clone(),
             reason,
         };
+        let limit = match &self.proxy {
+            Some(_) => limit.min(LOOKUP_BEFORE_PROXY),
+            None => limit,
+        };
         let found = self.local_host.look_up(host, *port, limit).await;
-        let mut addresses = found.map_err(|error| failed(error.to_string()))?;
+        let mut addresses = match found {
+            Ok(addresses) => addresses,
+            Err(error) if self.proxy.is_some() => {
+                tracing::debug!(%error, "the proxy has to look up the coordinator's name");
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(failed(error.to_string())),
+        };
         self.nat64.untranslate(&mut addresses).await;
         if addresses.is_empty() {
             Err(failed("it has no address".to_owned()))
@@ -95,36 +138,123 @@ impl Dialer {
         }
     }
 
-    /// Connects to the first of the addresses that answers. Each gets a head start on the next one
-    /// (RFC 8305 section 5), so that one that is dead costs little time.
+    /// Connects to the first of the addresses that answers, or by way of the proxy. Each gets a
+    /// head start on the next one (RFC 8305 section 5), so that one that is dead costs little time.
     ///
     /// Cancel safe.
     pub(super) async fn connect(
         &self,
         addresses: &[SocketAddr],
     ) -> Result<Reached, CoordinatorError> {
-        let mut error = CoordinatorError::Resolve {
-            host: self.address.host.clone(),
-            reason: "it has no address".to_owned(),
-        };
-        let mut waiting = addresses.iter().copied().take(MAX_ADDRESSES).peekable();
+        let known = addresses.first().copied();
+        let mut waiting = self.routes(addresses);
         let mut attempts = JoinSet::new();
+        let (mut direct, mut by_proxy) = (None, None);
         loop {
-            if let Some(address) = waiting.next() {
+            if let Some(route) = waiting.pop_front() {
                 let dialer = self.clone();
-                attempts.spawn(async move { dialer.connect_to(address).await });
+                attempts.spawn(async move { (route, dialer.connect_by(route, known).await) });
             }
             tokio::select! {
                 Some(joined) = attempts.join_next() => match joined {
-                    Ok(Ok(reached)) => return Ok(reached),
+                    Ok((_, Ok(reached))) => return Ok(reached),
+                    Ok((Route::Proxy, Err(error))) => by_proxy = Some(error),
                     // A server that is somebody else says more than one that is silent.
-                    Ok(Err(_)) if matches!(error, CoordinatorError::WrongIdentity { .. }) => {}
-                    Ok(Err(latest)) => error = latest,
+                    Ok((Route::Direct(_), Err(_)))
+                        if matches!(direct, Some(CoordinatorError::WrongIdentity { .. })) => {}
+                    Ok((Route::Direct(_), Err(latest))) => direct = Some(latest),
                     Err(failed) => tracing::error!(%failed, "an attempt ended without a result"),
                 },
-                () = sleep(HEAD_START), if waiting.peek().is_some() => {}
-                else => return Err(error),
+                () = sleep(HEAD_START), if !waiting.is_empty() => {}
+                else => return Err(self.told_of(direct, by_proxy)),
             }
+        }
+    }
+
+    /// Returns how the coordinator is looked for, one after the other.
+    fn routes(&self, addresses: &[SocketAddr]) -> VecDeque<Route> {
+        let direct = addresses.iter().copied().take(MAX_ADDRESSES);
+        let mut routes: VecDeque<_> = direct.map(Route::Direct).collect();
+        match (&self.proxy, self.ways.first(clock::now())) {
+            (Some(_), Way::Proxy) => routes.push_front(Route::Proxy),
+            (Some(_), Way::Quic | Way::Tls) => routes.push_back(Route::Proxy),
+            (None, _) => {}
+        }
+        routes
+    }
+
+    /// Says why no route leads to the coordinator.
+    fn told_of(
+        &self,
+        direct: Option<CoordinatorError>,
+        by_proxy: Option<CoordinatorError>,
+    ) -> CoordinatorError {
+        match (direct, by_proxy, &self.proxy) {
+            (Some(error @ CoordinatorError::WrongIdentity { .. }), _, _)
+            | (_, Some(error @ CoordinatorError::WrongIdentity { .. }), _) => error,
+            (direct, Some(CoordinatorError::Proxy { reason, .. }), Some(proxy)) => {
+                CoordinatorError::Proxy {
+                    proxy: proxy.to_string(),
+                    reason,
+                    directly: direct.map(Box::new),
+                }
+            }
+            (Some(error), _, _) | (None, Some(error), _) => error,
+            (None, None, _) => CoordinatorError::Resolve {
+                host: self.address.host.clone(),
+                reason: "it has no address".to_owned(),
+            },
+        }
+    }
+
+    async fn connect_by(
+        &self,
+        route: Route,
+        known: Option<SocketAddr>,
+    ) -> Result<Reached, CoordinatorError> {
+        match (route, &self.proxy) {
+            (Route::Direct(address), _) => self.connect_to(address).await,
+            (Route::Proxy, Some(proxy)) => self.connect_through(proxy, known).await,
+            (Route::Proxy, None) => Err(self.told_of(None, None)),
+        }
+    }
+
+    /// Connects by way of the proxy to the coordinator, whose address may be known.
+    async fn connect_through(
+        &self,
+        proxy: &Proxy,
+        known: Option<SocketAddr>,
+    ) -> Result<Reached, CoordinatorError> {
+        let to = Destination {
+            name: &self.address.host,
+            port: self.address.port,
+            address: known,
+        };
+        let connected = self.tcp.connect_by(proxy, &self.local_host, to).await;
+        let host = known.unwrap_or(SOMEWHERE);
+        let link = connected.map_err(|error| match error {
+            ConnectError::WrongIdentity => self.wrong_identity(host),
+            other => CoordinatorError::Proxy {
+                proxy: proxy.to_string(),
+                reason: other.to_string(),
+                directly: None,
+            },
+        })?;
+        tracing::debug!(%proxy, "coordinator reached");
+        self.ways.worked(Way::Proxy, clock::now());
+        Ok(Reached {
+            host,
+            link: link.into(),
+            is_by_proxy: true,
+        })
+    }
+
+    fn wrong_identity(&self, address: SocketAddr) -> CoordinatorError {
+        let expected = self.address.id;
+        CoordinatorError::WrongIdentity {
+            address,
+            expected,
+            similar: (self.stranger.id()).filter(|id| id.is_slip_of(&expected)),
         }
     }
 
@@ -139,7 +269,11 @@ impl Dialer {
         let (way, link) = raced.map_err(|failures| self.told(address, failures))?;
         tracing::debug!(%way, %address, "coordinator reached");
         self.ways.worked(way, clock::now());
-        Ok(Reached { host, link })
+        Ok(Reached {
+            host,
+            link,
+            is_by_proxy: false,
+        })
     }
 
     /// Connects to an address by the first of these ways, or by the second one where the first has
@@ -174,7 +308,7 @@ impl Dialer {
         let host = &self.local_host;
         let connected = match way {
             Way::Quic => self.quic.connect(host, address).await.map(Link::from),
-            Way::Tls => self.tcp.connect(host, address).await.map(Link::from),
+            Way::Tls | Way::Proxy => self.tcp.connect(host, address).await.map(Link::from),
         };
         let connected = connected.map(|link| (way, link));
         connected.map_err(|error| Failure { way, error })
@@ -184,16 +318,17 @@ impl Dialer {
     fn told(&self, address: SocketAddr, mut failures: Vec<Failure>) -> CoordinatorError {
         let is_wrong = |it: &Failure| matches!(it.error, ConnectError::WrongIdentity);
         if failures.iter().any(is_wrong) {
-            return CoordinatorError::WrongIdentity {
-                address,
-                expected: self.address.id,
-                similar: (self.stranger.id()).filter(|id| id.is_slip_of(&self.address.id)),
-            };
+            return self.wrong_identity(address);
         }
         failures.sort_by_key(|it| it.way);
         let mut shortages = failures.iter().filter_map(|it| match &it.error {
             ConnectError::Socket(error) => Shortage::of(error),
-            ConnectError::Failed(_) | ConnectError::Silent(_) | ConnectError::WrongIdentity => None,
+            ConnectError::Failed(_)
+            | ConnectError::Foreign(_)
+            | ConnectError::NotTls
+            | ConnectError::Proxy(_)
+            | ConnectError::Silent(_)
+            | ConnectError::WrongIdentity => None,
         });
         if let Some(shortage) = shortages.next() {
             return CoordinatorError::Shortage(shortage);

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    dialer::{Dialer, Reached},
+    dialer::{self, Dialer, Reached},
     link::{CatchUp, Link, OwnClose, REQUEST_LIMIT, read_message},
     servers,
 };
@@ -44,8 +44,9 @@ const NOTICE_QUEUE: usize = 64;
 /// An open connection to the coordinator.
 #[derive(Debug)]
 pub(crate) struct Coordination {
-    /// Where the coordinator is.
+    /// Where the coordinator is, [`SOMEWHERE`](dialer::SOMEWHERE) if that is unknown.
     host: SocketAddr,
+    is_by_proxy: bool,
     link: Link,
     welcome: watch::Receiver<Option<Welcome>>,
     flights: Arc<Flights>,
@@ -105,6 +106,7 @@ impl Coordination {
         (
             Self {
                 host: reached.host,
+                is_by_proxy: reached.is_by_proxy,
                 link,
                 welcome,
                 flights,
@@ -135,8 +137,12 @@ impl Coordination {
         let surroundings =
             Surroundings::new(&Interfaces::of(&self.local_host), self.nat64.prefix());
         for named in [&mut found.stun_servers, &mut found.stun_alternates] {
+            // Without an address it is the coordinator's own.
+            let is_placed =
+                |it: &&SocketAddr| self.host != dialer::SOMEWHERE || !it.ip().is_unspecified();
             let reached = named
                 .iter()
+                .filter(is_placed)
                 .filter_map(|it| servers::reached(*it, self.host, &surroundings));
             *named = reached.collect();
         }
@@ -148,8 +154,12 @@ impl Coordination {
         self.host
     }
 
-    /// Returns where the coordinator sees this endpoint, once it has said so.
+    /// Returns where the coordinator sees this endpoint, once it has said so. It does not see it at
+    /// all behind a proxy.
     pub(crate) fn observed(&self) -> Option<IpAddr> {
+        if self.is_by_proxy {
+            return None;
+        }
         let welcome = self.welcome.borrow();
         let understood = welcome
             .as_ref()

@@ -5,7 +5,10 @@ use std::net::Ipv4Addr;
 use p2pconnect_coordinator::{Config, Coordinator, RendezvousPorts, RunningCoordinator};
 use p2pconnect_proto::{PeerId, TokenKey};
 use p2pconnect_stun::StunServerConfig;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, UdpSocket},
+};
 
 use super::*;
 
@@ -14,14 +17,16 @@ fn any() -> SocketAddr {
 }
 
 fn dialer(id: PeerId, to: SocketAddr) -> Dialer {
-    let address = CoordinatorAddr {
-        id,
-        host: to.ip().to_string(),
-        port: to.port(),
-    };
+    dialer_to(id, &to.ip().to_string(), to.port(), None)
+}
+
+fn dialer_to(id: PeerId, host: &str, port: u16, proxy: Option<SocketAddr>) -> Dialer {
+    let host = host.to_owned();
+    let address = CoordinatorAddr { id, host, port };
     let key = SecretKey::generate().unwrap();
     let nat64 = Arc::new(Nat64::told("::"));
-    Dialer::new(&key, address, Host::default(), nat64).unwrap()
+    let proxy = proxy.map(|it| format!("http://u:secret@{it}").parse().unwrap());
+    Dialer::new(&key, address, Host::default(), nat64, proxy).unwrap()
 }
 
 fn coordinator() -> RunningCoordinator {
@@ -126,6 +131,106 @@ async fn another_server_is_told_of_whichever_way_leads_there() {
     let error = dialer(id, at).connect(&[at]).await.unwrap_err();
     assert!(
         matches!(error, CoordinatorError::WrongIdentity { .. }),
+        "{error}"
+    );
+}
+
+/// Starts a proxy that answers with `head`, and leads to `to` if that is so much as a success.
+async fn proxy(to: SocketAddr, head: &'static str) -> (SocketAddr, JoinSet<()>) {
+    let listener = TcpListener::bind(any()).await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        loop {
+            let (mut from, _) = listener.accept().await.unwrap();
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                asked.push(from.read_u8().await.unwrap());
+            }
+            from.write_all(head.as_bytes()).await.unwrap();
+            if head.contains(" 200 ") {
+                let mut to = tokio::net::TcpStream::connect(to).await.unwrap();
+                drop(tokio::io::copy_bidirectional(&mut from, &mut to).await);
+            }
+        }
+    });
+    (at, tasks)
+}
+
+const GRANTED: &str = "HTTP/1.1 200 Yes\r\n\r\n";
+
+const REFUSED: &str = "HTTP/1.1 403 Not here\r\n\r\n";
+
+#[tokio::test]
+async fn a_proxy_leads_to_a_coordinator_whose_name_it_alone_knows_and_is_tried_first_then() {
+    let (id, at, _tasks) = by_tcp_alone().await;
+    let (proxy, _proxying) = proxy(at, GRANTED).await;
+    let dialer = dialer_to(id, "c.invalid", 4433, Some(proxy));
+    let found = dialer.resolve(Duration::from_secs(5)).await.unwrap();
+    assert_eq!(found, []);
+    let reached = dialer.connect(&found).await.unwrap();
+    assert!(reached.is_by_proxy && reached.host == SOMEWHERE);
+    assert_eq!(reached.link.remote_address(), proxy);
+    let routes = dialer.routes(&[at]);
+    assert!(matches!(routes[0], Route::Proxy), "{routes:?}");
+}
+
+#[tokio::test]
+async fn nothing_comes_to_a_proxy_where_quic_answers() {
+    let coordinator = coordinator();
+    let at = coordinator.local_addr();
+    let listener = TcpListener::bind(any()).await.unwrap();
+    let proxy = listener.local_addr().unwrap();
+    let id = coordinator.server_id();
+    let dialer = dialer_to(id, "127.0.0.1", at.port(), Some(proxy));
+    assert!(!dialer.connect(&[at]).await.unwrap().is_by_proxy);
+    let came = timeout(Duration::ZERO, listener.accept()).await;
+    assert!(came.is_err(), "{came:?}");
+}
+
+#[tokio::test]
+async fn what_has_failed_by_way_of_a_proxy_is_told_beside_the_rest() {
+    let silent = UdpSocket::bind(any()).await.unwrap();
+    let at = silent.local_addr().unwrap();
+    let (proxy, _proxying) = proxy(at, REFUSED).await;
+    let id = SecretKey::generate().unwrap().peer_id();
+    let dialer = dialer_to(id, "127.0.0.1", at.port(), Some(proxy));
+    let error = dialer.connect(&[at]).await.unwrap_err().to_string();
+    let by_proxy = format!("proxy http://{proxy} (it refuses: 403 Not here)");
+    for told in [
+        &by_proxy,
+        "UDP: no answer for 5 s",
+        "TCP: Connection refused",
+    ] {
+        assert!(error.contains(told), "{error}");
+    }
+    assert!(!error.contains("secret"), "{error}");
+    let error = dialer.connect(&[]).await.unwrap_err().to_string();
+    assert!(error.contains("cannot be looked up here"), "{error}");
+}
+
+/// Answers one connection with these bytes.
+async fn answering(answer: &'static [u8]) -> (SocketAddr, JoinSet<()>) {
+    let listener = TcpListener::bind(any()).await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let (mut from, _) = listener.accept().await.unwrap();
+        from.write_all(answer).await.unwrap();
+        drop(from.read_to_end(&mut Vec::new()).await);
+    });
+    (at, tasks)
+}
+
+#[tokio::test]
+async fn what_does_not_speak_tls_is_told_of() {
+    let (at, _answering) =
+        answering(b"HTTP/1.1 302 Found\r\nLocation: http://portal/\r\n\r\n").await;
+    let _silent = UdpSocket::bind(at).await.unwrap();
+    let id = SecretKey::generate().unwrap().peer_id();
+    let error = dialer(id, at).connect(&[at]).await.unwrap_err().to_string();
+    assert!(
+        error.contains("TCP: what answers does not speak TLS"),
         "{error}"
     );
 }

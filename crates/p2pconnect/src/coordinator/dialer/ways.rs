@@ -8,8 +8,8 @@ use std::{
 
 use crate::sync::lock;
 
-/// For how long TLS on TCP is tried first where it has worked in QUIC's place. Networks change, and
-/// QUIC is a round trip faster.
+/// For how long a way is tried first that has worked in QUIC's place. Networks change, and QUIC is a
+/// round trip faster.
 const QUIC_AGAIN: Duration = Duration::from_secs(10 * 60);
 
 /// A way to a coordinator.
@@ -19,6 +19,8 @@ pub(super) enum Way {
     Quic,
     /// TLS on TCP.
     Tls,
+    /// TLS by way of a proxy.
+    Proxy,
 }
 
 impl fmt::Display for Way {
@@ -26,6 +28,7 @@ impl fmt::Display for Way {
         f.write_str(match self {
             Self::Quic => "UDP",
             Self::Tls => "TCP",
+            Self::Proxy => "proxy",
         })
     }
 }
@@ -33,27 +36,35 @@ impl fmt::Display for Way {
 /// What is known of the ways to a coordinator.
 #[derive(Debug, Default)]
 pub(super) struct Ways {
-    /// Until when TLS on TCP is tried first.
-    tls_until: Mutex<Option<Instant>>,
+    /// Which way is tried first in QUIC's place, and until when.
+    first: Mutex<Option<(Way, Instant)>>,
 }
 
 impl Ways {
-    /// Returns the ways in the order in which they are tried.
+    /// Returns the direct ways in the order in which they are tried.
     pub(super) fn order(&self, now: Instant) -> [Way; 2] {
-        if lock(&self.tls_until).is_some_and(|until| now < until) {
-            [Way::Tls, Way::Quic]
-        } else {
-            [Way::Quic, Way::Tls]
+        match self.first(now) {
+            Way::Tls => [Way::Tls, Way::Quic],
+            Way::Quic | Way::Proxy => [Way::Quic, Way::Tls],
         }
+    }
+
+    /// Returns the way that is tried first.
+    pub(super) fn first(&self, now: Instant) -> Way {
+        let first = lock(&self.first).filter(|(_, until)| now < *until);
+        first.map_or(Way::Quic, |(way, _)| way)
     }
 
     /// Notes that a way has led to the coordinator.
     pub(super) fn worked(&self, way: Way, now: Instant) {
-        let mut until = lock(&self.tls_until);
-        *until = match way {
+        let mut first = lock(&self.first);
+        *first = match way {
             Way::Quic => None,
-            // QUIC is tried first at a time, however often TCP works before.
-            Way::Tls => until.filter(|it| now < *it).or(Some(now + QUIC_AGAIN)),
+            // QUIC is tried first at a time, however often another way works before.
+            Way::Tls | Way::Proxy => {
+                let until = first.map(|(_, until)| until).filter(|it| now < *it);
+                Some((way, until.unwrap_or(now + QUIC_AGAIN)))
+            }
         };
     }
 }
@@ -74,5 +85,9 @@ mod tests {
         ways.worked(Way::Tls, began + QUIC_AGAIN);
         ways.worked(Way::Quic, began + QUIC_AGAIN);
         assert_eq!(ways.order(began + QUIC_AGAIN), [Way::Quic, Way::Tls]);
+        ways.worked(Way::Proxy, began);
+        assert_eq!(ways.first(later), Way::Proxy);
+        ways.worked(Way::Proxy, later);
+        assert_eq!(ways.first(began + QUIC_AGAIN), Way::Quic);
     }
 }

@@ -1,0 +1,106 @@
+//! Programs of Debian that stand between a peer and its coordinator.
+
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use netns_lab::Host;
+use tempfile::TempDir;
+
+use crate::process::PATIENCE;
+
+/// The port of each of them. The lab's addresses are its own, so it can be fixed.
+const PORT: u16 = 3128;
+
+/// How often to try whether one is there.
+const POLL: Duration = Duration::from_millis(20);
+
+/// A program that stands between, and ends with this value.
+#[derive(Debug)]
+pub struct Intermediary {
+    child: Child,
+    /// Its settings.
+    folder: TempDir,
+    address: SocketAddr,
+}
+
+impl Intermediary {
+    /// Starts tinyproxy, which speaks HTTP and asks for this user and password if there are any.
+    pub fn tinyproxy(host: &Host, login: Option<(&str, &str)>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let login = login.map(|(user, password)| format!("BasicAuth {user} {password}\n"));
+        let settings = format!(
+            "Port {PORT}\nListen {}\nTimeout 600\nMaxClients 20\n{}",
+            host.ipv4(),
+            login.unwrap_or_default()
+        );
+        let file = folder.path().join("settings");
+        fs::write(&file, settings).unwrap();
+        let mut command = host.command("tinyproxy");
+        command.arg("-d").arg("-c").arg(file);
+        Self::start(host, command, folder)
+    }
+
+    /// Starts microsocks, which speaks SOCKS 5.
+    pub fn microsocks(host: &Host) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = host.command("microsocks");
+        let (ip, port) = (host.ipv4().to_string(), PORT.to_string());
+        command.args(["-i", &ip, "-p", &port]);
+        Self::start(host, command, folder)
+    }
+
+    /// Starts a program, and waits until it accepts connections.
+    fn start(host: &Host, mut command: Command, folder: TempDir) -> Self {
+        let log = fs::File::create(folder.path().join("log")).unwrap();
+        command
+            .stdin(Stdio::null())
+            .stderr(log.try_clone().unwrap())
+            .stdout(log);
+        let child = command.spawn().expect("tests/run installs it");
+        let address = SocketAddr::new(IpAddr::V4(host.ipv4()), PORT);
+        let mut started = Self {
+            child,
+            folder,
+            address,
+        };
+        let began = Instant::now();
+        while !host.run(|| TcpStream::connect(address).is_ok()).unwrap() {
+            let ended = started.child.try_wait().unwrap();
+            let is_there = ended.is_none() && began.elapsed() < PATIENCE;
+            assert!(is_there, "{command:?} did not start: {}", started.log());
+            std::thread::sleep(POLL);
+        }
+        started
+    }
+
+    /// Returns where it is.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Returns the folder with its settings.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Returns what it has said.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Intermediary {
+    fn drop(&mut self) {
+        // The lab kills it anyway; this only reaps it.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
