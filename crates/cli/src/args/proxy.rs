@@ -13,10 +13,10 @@ const VARIABLE: &str = "P2PCONNECT_PROXY";
 
 #[derive(Debug, Args)]
 pub(crate) struct ByProxy {
-    /// A proxy to reach the coordinator by as well, such as http://USER:PASSWORD@HOST:3128 (CONNECT),
-    /// socks5://HOST:1080 or socks5h://HOST:1080, which looks names up; `none` for none. Peers are
-    /// connected to directly [env: P2PCONNECT_PROXY; HTTPS_PROXY or ALL_PROXY, unless NO_PROXY has
-    /// the coordinator]
+    /// A proxy to reach the coordinator by as well, such as http://USER:PASSWORD@HOST:3128
+    /// (CONNECT), socks5://HOST:1080 or socks5h://HOST:1080, which looks names up; `none` for none.
+    /// Peers are connected to directly [env: P2PCONNECT_PROXY; HTTPS_PROXY or ALL_PROXY, unless
+    /// NO_PROXY has the coordinator]
     #[arg(long, value_name = "URL", value_parser = wanted)]
     proxy: Option<Wanted>,
 }
