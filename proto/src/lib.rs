@@ -28,6 +28,7 @@ mod grease;
 mod host;
 pub mod message;
 mod nat;
+pub mod nodes;
 mod peer_id;
 pub mod preamble;
 mod reflexive_token;

@@ -18,6 +18,7 @@ use p2pconnect_proto::{
         DialPolicy, Extension, Extensions, MAX_ALLOWED_PEERS, Notice, Registration, Request,
         Response,
     },
+    nodes::{NodeId, NodeMessage},
 };
 use proptest::prelude::*;
 
@@ -64,10 +65,12 @@ fn decode<M: Wire>(body: &[u8]) -> (usize, bool) {
 }
 
 fn assert_bounded(body: &[u8]) {
+    let of_a_node = [&[7; NodeId::LEN], body].concat();
     for (asked, _) in [
         decode::<Request>(body),
         decode::<Response>(body),
         decode::<Notice>(body),
+        decode::<NodeMessage>(&of_a_node),
     ] {
         assert!(asked <= MAX_DECODED, "{asked} bytes");
     }
@@ -188,7 +191,7 @@ fn the_longest_honest_message_passes() {
 proptest! {
     #[test]
     fn arbitrary_bytes_stay_within_the_limit(
-        kind in 0..6_u8,
+        kind in 0..14_u8,
         bytes in prop::collection::vec(any::<u8>(), 0..4_000),
         sparse in any::<bool>(),
     ) {

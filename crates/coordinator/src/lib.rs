@@ -19,6 +19,7 @@ mod concealed;
 mod meter;
 pub mod metrics;
 mod network;
+pub mod nodes;
 mod rate;
 pub mod registry;
 mod rendezvous;

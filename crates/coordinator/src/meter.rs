@@ -1,5 +1,7 @@
 //! What can be measured of a coordinator and of the STUN servers beside it.
 
+use std::time::Duration;
+
 use p2pconnect_stun::StunMeter;
 
 use crate::{
@@ -47,6 +49,13 @@ impl Meter {
             families.push(Family { name, help, values });
         }
         families
+    }
+
+    /// Returns after what time the other coordinators may be reached again, if there are any and
+    /// they cannot be now.
+    #[must_use]
+    pub fn others_away(&self) -> Option<Duration> {
+        self.control.others_away()
     }
 
     /// Adds up what the servers of each name have counted.

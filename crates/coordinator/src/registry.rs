@@ -10,6 +10,8 @@
 //! - Every table has a limit.
 
 mod command;
+mod dialling;
+mod elsewhere;
 mod event;
 mod in_flight;
 mod limits;
@@ -19,35 +21,38 @@ mod unsettled;
 use std::{
     collections::BTreeMap,
     fmt,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
 use p2pconnect_proto::{
     Candidate, NatReport, PeerId, SessionToken, TokenKey,
     message::{
-        DialPolicy, DialRequest, Extensions, MAX_ALLOWED_PEERS, MAX_CANDIDATES, MAX_CLAIMS,
-        MAX_HANDSHAKE, MAX_PEER_EXTENSIONS, Refusal, RefusalReason, Registration, Unsupported,
+        DialPolicy, Extensions, MAX_ALLOWED_PEERS, MAX_CANDIDATES, MAX_PEER_EXTENSIONS, Refusal,
+        RefusalReason, Registration, Unsupported,
     },
 };
 
-pub use command::{Client, Command, ConnectionId, Moment};
-pub use event::{Event, Introductions, Meeting, Side};
+pub use command::{Client, Command, ConnectionId, Moment, Place};
+pub use elsewhere::Asked;
+pub use event::{Elsewhere, Event, Introductions, Meeting, Side};
 pub use limits::Limits;
 
 use crate::{
     admission::{Admitted, Claimant, admit, is_reachable_from},
-    network::{site, subscriber},
+    network::site,
     rate::RateLimiter,
 };
-use in_flight::{InFlight, Introducing};
+use in_flight::InFlight;
 use relays::Relays;
-use unsettled::{Introduced, Unsettled};
+use unsettled::Unsettled;
 
 /// The table of registered peers and of what goes on between them.
 pub struct Registry {
     limits: Limits,
     key: TokenKey,
+    /// Whether there are other coordinators, so that whoever is not here may be there.
+    has_others: bool,
     peers: BTreeMap<PeerId, Registered>,
     in_flight: InFlight,
     relays: Relays,
@@ -94,10 +99,16 @@ impl Registry {
             unsettled: Unsettled::new(),
             peers: BTreeMap::new(),
             limits: Limits::default(),
+            has_others: false,
             key,
         };
         registry.set_limits(limits);
         registry
+    }
+
+    /// Notes that whoever is not here may be at another coordinator.
+    pub const fn expect_others(&mut self) {
+        self.has_others = true;
     }
 
     /// Sets how much is done for whom from now on. What is above a limit already may stay.
@@ -125,8 +136,8 @@ impl Registry {
             } => self.dial(client, request, witnessed, session, now),
             Command::Settled(dialler) => {
                 self.in_flight.settle(dialler, client.peer);
-                self.unsettled.settle(dialler, client.connection);
-                Ok(Event::Settled)
+                let over = self.unsettled.settle(dialler, client.connection);
+                Ok(Event::Settled { over })
             }
             Command::Relay { session, bytes } => {
                 let to = self.relay(client, session, bytes, now);
@@ -145,13 +156,13 @@ impl Registry {
     }
 
     /// Forgets that anybody waits for the client on this connection, and returns in which
-    /// introductions, and on which connections, somebody did.
-    pub fn give_up(&mut self, connection: ConnectionId) -> Vec<(SessionToken, ConnectionId)> {
+    /// introductions, and where, somebody did.
+    pub fn give_up(&mut self, connection: ConnectionId) -> Vec<(SessionToken, Place)> {
         self.unsettled.forget(connection)
     }
 
     /// The same for those introductions alone that this client has asked for.
-    pub fn give_up_dials(&mut self, connection: ConnectionId) -> Vec<(SessionToken, ConnectionId)> {
+    pub fn give_up_dials(&mut self, connection: ConnectionId) -> Vec<(SessionToken, Place)> {
         self.unsettled.forget_dials(connection)
     }
 
@@ -229,109 +240,18 @@ impl Registry {
         })
     }
 
-    fn dial(
-        &mut self,
-        client: &Client,
-        request: DialRequest,
-        witnessed: Vec<Candidate>,
-        session: SessionToken,
-        now: Moment,
-    ) -> Result<Event, Refusal> {
-        refuse_too_much(&request.candidates, &request.peer_extensions)?;
-        if request.handshake.len() > MAX_HANDSHAKE || request.claims.len() > MAX_CLAIMS {
-            return Err(RefusalReason::TooLarge.into());
-        }
-        refuse_unknown(&request.extensions)?;
-        if request.callee == client.peer {
-            return Err(RefusalReason::OwnId.into());
-        }
-        // Both are charged before anything is looked up, so that asking who is online is slow.
-        let source = site(client.seen.ip());
-        let taken = self.dials_by_peer.take(client.peer, now.monotonic);
-        taken.map_err(too_soon)?;
-        let taken = self.dials_by_source.take(source, now.monotonic);
-        taken.map_err(too_soon)?;
-        self.charge(client, request.handshake.len(), now)?;
-        let mut admitted = self.admit(client, &request.candidates, now);
-        let witnessed: Vec<_> = witnessed
-            .into_iter()
-            .filter(Candidate::is_well_formed)
-            .collect();
-        admitted.candidates.splice(0..0, witnessed.iter().cloned());
-        admitted.candidates.truncate(MAX_CANDIDATES);
-        let callee = self.peers.get(&request.callee);
-        let callee = callee.filter(|it| it.policy.admits(&client.peer));
-        // The same for both, so that nobody else learns who is online.
-        let callee = callee.ok_or(RefusalReason::Unavailable)?;
-        let (flights, limits) = (&mut self.in_flight, &self.limits);
-        if let Some(session) = flights.share(client, &callee.client, limits, now.monotonic) {
-            return Ok(Event::Crossed(session));
-        }
-        let introducing = Introducing {
-            session,
-            dialler: client,
-            callee: &callee.client,
-        };
-        if !flights.start(introducing, limits, now.monotonic) {
-            return Err(RefusalReason::TooMany.into());
-        }
-        let dialler = Side {
-            peer: client.peer,
-            connection: client.connection,
-            candidates: reachable(&admitted.candidates, &callee.client),
-            nat: request.nat.well_formed(),
-            peer_extensions: request.peer_extensions,
-        };
-        let witnessed = reachable(&witnessed, &callee.client).len();
-        let serial = callee.serial;
-        let seen_together = subscriber(client.seen.ip()) == subscriber(callee.client.seen.ip());
-        let callee = Side {
-            peer: request.callee,
-            connection: callee.client.connection,
-            candidates: reachable(&callee.candidates, client),
-            nat: callee.nat,
-            peer_extensions: callee.peer_extensions.clone(),
-        };
-        let introduced = Introduced {
-            session,
-            dialler: (dialler.peer, dialler.connection),
-            callee: callee.connection,
-        };
-        self.follow(introduced, request.handshake.len(), now.monotonic);
-        Ok(Event::Meet(Box::new(Meeting {
-            session,
-            dialler,
-            callee,
-            serial,
-            witnessed: u8::try_from(witnessed).unwrap_or(u8::MAX),
-            seen_together,
-            handshake: request.handshake,
-            unproven: admitted.unproven,
-        })))
-    }
-
-    /// Notes what may follow an introduction whose dialler has sent so many bytes with it: more
-    /// bytes, and that one side waits for the other in vain.
-    fn follow(&mut self, introduced: Introduced, sent: usize, now: Instant) {
-        let (_, dialler) = introduced.dialler;
-        self.relays.expire(self.limits.relaying, now);
-        self.relays
-            .start(introduced.session, dialler, introduced.callee, sent, now);
-        self.unsettled.expire(self.limits.relaying, now);
-        self.unsettled.start(introduced, now);
-    }
-
-    /// Finds out which connection bytes of a handshake go to.
+    /// Finds out where bytes of a handshake go to.
     fn relay(
         &mut self,
         client: &Client,
         session: SessionToken,
         bytes: usize,
         now: Moment,
-    ) -> Result<ConnectionId, Refusal> {
+    ) -> Result<Place, Refusal> {
         self.relays.expire(self.limits.relaying, now.monotonic);
         self.charge(client, bytes, now)?;
-        let passed = self.relays.pass(session, client.connection, bytes);
+        let from = Place::Here(client.connection);
+        let passed = self.relays.pass(session, from, bytes);
         passed.map_err(Refusal::from)
     }
 
@@ -395,10 +315,10 @@ fn refuse_unknown(extensions: &Extensions) -> Result<(), RefusalReason> {
     }
 }
 
-fn reachable(candidates: &[Candidate], from: &Client) -> Vec<Candidate> {
+fn reachable(candidates: &[Candidate], seen: SocketAddr) -> Vec<Candidate> {
     candidates
         .iter()
-        .filter(|candidate| is_reachable_from(candidate, from.seen))
+        .filter(|candidate| is_reachable_from(candidate, seen))
         .cloned()
         .collect()
 }

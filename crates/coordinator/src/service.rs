@@ -1,5 +1,6 @@
 //! The service around the registry.
 
+mod asking;
 mod buffers;
 mod config;
 mod connection;
@@ -9,7 +10,9 @@ mod frame;
 mod gate;
 mod journal;
 mod lock;
+mod nodes;
 mod notices;
+mod obliging;
 mod request;
 mod shared;
 mod silence;
@@ -25,7 +28,7 @@ use std::{
 
 use p2pconnect_host::{Host, UdpSocket};
 use p2pconnect_link::{ConnectError, Link, quic, tcp};
-use p2pconnect_proto::{PeerId, close};
+use p2pconnect_proto::{PeerId, close, nodes::NodeId};
 use p2pconnect_stun::{TlsConnection, tls_connections};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -37,14 +40,18 @@ use tracing::{Instrument as _, debug, debug_span, error, info};
 pub use config::{BindError, Config, ServiceLimits, memory_for_clients};
 pub use control::Control;
 
-use crate::concealed::Findings;
+use crate::{concealed::Findings, nodes::Incoming};
 use counts::Handshake;
 use gate::{Attempt, Verdict};
+use nodes::Nodes;
 use shared::{Shared, Ticket};
 
 /// How long a shutdown waits for the close frames to be on their way: a few round trips, after
 /// which a peer that did not get one notices by its idle timeout.
 const CLOSING: Duration = Duration::from_secs(2);
+
+/// How long a shutdown waits until the other coordinators are told.
+const LEAVING: Duration = Duration::from_millis(200);
 
 /// A coordinator that has its socket and does not serve yet.
 #[derive(Debug)]
@@ -53,6 +60,8 @@ pub struct Coordinator {
     tcp: tcp::Server,
     /// Where connections by TCP come from.
     arriving: mpsc::Receiver<TlsConnection>,
+    /// What comes from other coordinators.
+    from_others: Option<mpsc::Receiver<Incoming>>,
     server_id: PeerId,
     shared: Arc<Shared>,
 }
@@ -81,12 +90,14 @@ impl Coordinator {
         config.check()?;
         let server_id = config.key.peer_id();
         let idle_timeout = config.service.idle_timeout;
+        let (nodes, from_others) = nodes_of(&config)?.unzip();
         Ok(Self {
             quic: quic::Server::new(&config.host, socket, &config.key, idle_timeout)?,
             tcp: tcp::Server::new(&config.key, idle_timeout)?,
             arriving,
+            from_others,
             server_id,
-            shared: Arc::new(Shared::new(config)),
+            shared: Arc::new(Shared::new(config, nodes)),
         })
     }
 
@@ -147,6 +158,10 @@ impl Coordinator {
         info!(server_id = %self.server_id, "coordinator serves");
         let mut shutdown = pin!(shutdown);
         let mut connections = JoinSet::new();
+        let mut others = JoinSet::new();
+        if let Some(from_others) = self.from_others.take() {
+            others.spawn(obliging::serve(Arc::clone(&self.shared), from_others));
+        }
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
@@ -157,6 +172,11 @@ impl Coordinator {
                 Some(arrived) = self.arriving.recv() => self.take_up(arrived, &mut connections),
                 Some(ended) = connections.join_next() => report(ended),
             }
+        }
+        if let Some(nodes) = &self.shared.nodes
+            && timeout(LEAVING, nodes.leave()).await.is_err()
+        {
+            debug!("other coordinators are not told of the end");
         }
         self.quic.close(close::GOING_AWAY, "shutting down");
         self.shared.close_all(close::GOING_AWAY, "shutting down");
@@ -252,6 +272,18 @@ impl Coordinator {
             info!("connection refused for want of room");
         }
     }
+}
+
+/// Returns what a coordinator has to do with others, and what comes from them.
+fn nodes_of(config: &Config) -> Result<Option<(Nodes, mpsc::Receiver<Incoming>)>, BindError> {
+    let Some(cluster) = config.others.clone() else {
+        return Ok(None);
+    };
+    let mut id = [0; NodeId::LEN];
+    let filled = config.host.fill_random(&mut id);
+    filled.map_err(BindError::Randomness)?;
+    let host = config.host.clone();
+    Ok(Some(Nodes::new(cluster, host, NodeId::from_bytes(id))))
 }
 
 /// Serves a client that has been let in.

@@ -102,6 +102,9 @@ pub enum RefusalReason {
     /// Something else: what a reason is taken for that a peer does not know.
     #[error("for a reason that this version does not know")]
     Other,
+    /// The peer may be at another coordinator, which cannot be asked at the moment.
+    #[error("the peer is not with this coordinator, which cannot reach the others at the moment")]
+    Apart,
 }
 
 impl RefusalReason {
@@ -114,6 +117,7 @@ impl RefusalReason {
             Self::Full => 4,
             Self::Unsupported(_) => 5,
             Self::Other => 6,
+            Self::Apart => 7,
         }
     }
 }
@@ -138,6 +142,7 @@ impl Wire for RefusalReason {
                 3 => Self::TooLarge,
                 4 => Self::Full,
                 5 => Self::Unsupported(Wire::read(fields)?),
+                7 => Self::Apart,
                 _ => Self::Other,
             })
         })?;

@@ -378,6 +378,7 @@ fn the_numbers_of_the_document_are_right() {
             RefusalReason::Full,
             RefusalReason::Unsupported(Unsupported::Request(9)),
             RefusalReason::Other,
+            RefusalReason::Apart,
         ],
     );
     assert_variants(

@@ -11,6 +11,7 @@ use p2pconnect_proto::{
         MAX_PEER_EXTENSIONS, Notice, Refusal, RefusalReason, Registration, Request, Response,
         Silent, Unknown,
     },
+    nodes::NodeMessage,
 };
 use proptest::prelude::*;
 
@@ -62,6 +63,7 @@ fn decode_as_everything(bytes: &[u8]) {
     decode::<Request>(bytes);
     decode::<Response>(bytes);
     decode::<Notice>(bytes);
+    decode::<NodeMessage>(bytes);
 }
 
 proptest! {
@@ -312,7 +314,7 @@ fn an_unknown_refusal_is_the_general_one() {
             ..Refusal::from(reason)
         }))
     };
-    for reason in [&[0, 7][..], &[0xFF, 0xFF, 1, 2, 3], &[0, 5, 0, 99, 0, 0]] {
+    for reason in [&[0, 8][..], &[0xFF, 0xFF, 1, 2, 3], &[0, 5, 0, 99, 0, 0]] {
         assert_eq!(
             refused(reason),
             expected(RefusalReason::Other),

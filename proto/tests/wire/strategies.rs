@@ -195,6 +195,7 @@ fn refusal() -> impl Strategy<Value = Refusal> {
         Just(RefusalReason::Full),
         unsupported.prop_map(RefusalReason::Unsupported),
         Just(RefusalReason::Other),
+        Just(RefusalReason::Apart),
     ];
     (reason, any::<Option<u32>>(), extensions()).prop_map(|(reason, retry_after_ms, extensions)| {
         Refusal {

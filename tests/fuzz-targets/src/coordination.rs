@@ -9,6 +9,7 @@ use p2pconnect_proto::{
         Introduction, MAX_CANDIDATES, MAX_CLAIMS, MAX_FEATURES, MAX_PEER_EXTENSIONS,
         MAX_STUN_SERVERS, Notice, Request, Response, Welcome,
     },
+    nodes::NodeMessage,
 };
 
 use crate::says_why;
@@ -50,6 +51,8 @@ pub fn coordination(input: &[u8]) {
             Some(Notice::Introduction(introduction)) => check_introduction(introduction),
             Some(Notice::Flight(_) | Notice::Silent(_) | Notice::Unknown(_)) | None => {}
         }
+        // What coordinators say to each other has no length in front, and is sealed.
+        decode::<NodeMessage>(body);
         rest = next;
     }
 }

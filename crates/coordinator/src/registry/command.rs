@@ -5,11 +5,21 @@ use std::{net::SocketAddr, time::Instant};
 use p2pconnect_proto::{
     Candidate, PeerId, SessionToken,
     message::{DialRequest, Registration},
+    nodes::NodeId,
 };
 
 /// The name of one connection to a coordinator, never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
+
+/// Where one side of an introduction is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// At this coordinator, on a connection.
+    Here(ConnectionId),
+    /// At another one.
+    There(NodeId),
+}
 
 /// A peer on one connection, as the coordinator knows it beyond doubt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

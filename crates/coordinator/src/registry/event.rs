@@ -5,9 +5,10 @@ use std::{net::SocketAddr, time::Duration};
 use p2pconnect_proto::{
     Candidate, NatReport, PeerId, Role, SessionToken,
     message::{Extensions, Introduction, Refusal},
+    nodes::{NodeId, RemoteDial},
 };
 
-use super::ConnectionId;
+use super::{ConnectionId, Place};
 use crate::start::{rtt_via_coordinator_us, start_delays};
 
 /// What came of a command.
@@ -24,12 +25,18 @@ pub enum Event {
     Meet(Box<Meeting>),
     /// The callee has dialled the client just before, which serves this dial as well.
     Crossed(SessionToken),
+    /// The callee is not here. Whoever holds it is to be asked, and what comes of that is to be
+    /// [told](super::Registry::answered).
+    Elsewhere(Box<Elsewhere>),
     /// The introduction is no longer in flight.
-    Settled,
+    Settled {
+        /// Those that nobody waits for any more, and the other coordinator that is to know.
+        over: Vec<(SessionToken, NodeId)>,
+    },
     /// The bytes may pass.
     Pass {
-        /// The connection of the other side.
-        to: ConnectionId,
+        /// Where the other side is.
+        to: Place,
     },
     /// The command was turned down and has changed nothing.
     Refused(Refusal),
@@ -40,13 +47,22 @@ pub enum Event {
     },
 }
 
+/// A dial whose callee is not here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// What the node is asked that holds the callee; the round-trip time is still to be filled in.
+    pub dial: RemoteDial,
+    /// The dialler's addresses that were left out because nothing shows that they are its own.
+    pub unproven: Vec<SocketAddr>,
+}
+
 /// One side of a meeting: what the other side is told of it, and where to tell it of the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Side {
     /// Who it is.
     pub peer: PeerId,
-    /// The connection over which it can be told.
-    pub connection: ConnectionId,
+    /// Where it can be told.
+    pub place: Place,
     /// Where it may be reached.
     pub candidates: Vec<Candidate>,
     /// What it knows of its NAT.

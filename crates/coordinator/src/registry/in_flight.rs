@@ -7,7 +7,7 @@ use std::{
 
 use p2pconnect_proto::{PeerId, SessionToken};
 
-use super::{Client, ConnectionId, Limits};
+use super::{Client, Limits, Place};
 
 /// The most introductions in flight in all, some MiB.
 const MAX_TOTAL: usize = 65_536;
@@ -42,18 +42,25 @@ struct Started {
 struct Underway {
     at: Instant,
     session: SessionToken,
-    dialler: ConnectionId,
-    callee: ConnectionId,
-    /// Whether it serves a dial of the callee's already.
+    dialler: Place,
+    /// Nothing while others are asked who holds the callee.
+    callee: Option<Place>,
+    /// Whether it serves a dial of the callee's already, or can serve none.
     is_shared: bool,
 }
 
 /// Who is to be introduced to whom, and the name of the introduction.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Introducing<'a> {
+pub(super) struct Introducing {
     pub(super) session: SessionToken,
-    pub(super) dialler: &'a Client,
-    pub(super) callee: &'a Client,
+    pub(super) dialler: PeerId,
+    pub(super) from: Place,
+    /// Whether a dial of the callee's can be served by it: the dialler dials over the connection
+    /// that it would be dialled over.
+    pub(super) may_serve_another: bool,
+    pub(super) callee: PeerId,
+    /// Where the callee is, as far as that is known.
+    pub(super) to: Option<Place>,
 }
 
 impl InFlight {
@@ -69,12 +76,12 @@ impl InFlight {
     /// Notes an introduction; tells whether the limits leave room for it.
     pub(super) fn start(
         &mut self,
-        introducing: Introducing<'_>,
+        introducing: Introducing,
         limits: &Limits,
         now: Instant,
     ) -> bool {
         self.expire(limits, now);
-        let (dialler, callee) = (introducing.dialler.peer, introducing.callee.peer);
+        let (dialler, callee) = (introducing.dialler, introducing.callee);
         let between = self.between(dialler, callee);
         if between >= MAX_BETWEEN_TWO {
             return false;
@@ -91,9 +98,9 @@ impl InFlight {
         let underway = Underway {
             at: now,
             session: introducing.session,
-            dialler: introducing.dialler.connection,
-            callee: introducing.callee.connection,
-            is_shared: false,
+            dialler: introducing.from,
+            callee: introducing.to,
+            is_shared: !introducing.may_serve_another,
         };
         let underway_to = self.by_callee.entry((callee, dialler)).or_default();
         underway_to.push_back(underway);
@@ -118,14 +125,69 @@ impl InFlight {
         limits: &Limits,
         now: Instant,
     ) -> Option<SessionToken> {
+        let ends = (
+            Place::Here(callee.connection),
+            Some(Place::Here(dialler.connection)),
+        );
         let other_way = self.by_callee.get_mut(&(dialler.peer, callee.peer))?;
-        let ends = (callee.connection, dialler.connection);
-        let found = other_way.iter_mut().find(|it| {
-            let is_young = now.saturating_duration_since(it.at) < limits.crossing;
-            is_young && !it.is_shared && (it.dialler, it.callee) == ends
-        })?;
-        found.is_shared = true;
-        Some(found.session)
+        share_one(other_way, limits, now, |it| (it.dialler, it.callee) == ends)
+    }
+
+    /// The same where the callee is not here: it has dialled by way of another coordinator.
+    pub(super) fn share_with_one_elsewhere(
+        &mut self,
+        dialler: &Client,
+        callee: PeerId,
+        limits: &Limits,
+        now: Instant,
+    ) -> Option<SessionToken> {
+        let here = Some(Place::Here(dialler.connection));
+        let other_way = self.by_callee.get_mut(&(dialler.peer, callee))?;
+        share_one(other_way, limits, now, |it| {
+            matches!(it.dialler, Place::There(_)) && it.callee == here
+        })
+    }
+
+    /// The same where the dialler is not here, and its coordinator is being asked for the callee's
+    /// own dial: the two pass each other on the way, and both coordinators have to come to the same
+    /// end. The dial of the peer with the smaller id prevails.
+    pub(super) fn share_with_one_asked_for(
+        &mut self,
+        dialler: PeerId,
+        callee: &Client,
+        limits: &Limits,
+        now: Instant,
+    ) -> Option<SessionToken> {
+        if dialler < callee.peer {
+            return None;
+        }
+        let here = Place::Here(callee.connection);
+        let other_way = self.by_callee.get_mut(&(dialler, callee.peer))?;
+        share_one(other_way, limits, now, |it| {
+            it.dialler == here && it.callee.is_none()
+        })
+    }
+
+    /// Notes where the callee of an introduction is, who was asked for elsewhere.
+    pub(super) fn found(
+        &mut self,
+        dialler: PeerId,
+        callee: PeerId,
+        session: SessionToken,
+        at: Place,
+    ) {
+        let underway = self.by_callee.get_mut(&(callee, dialler));
+        let mut underway = underway.into_iter().flatten();
+        if let Some(found) = underway.find(|it| it.session == session) {
+            found.callee = Some(at);
+        }
+    }
+
+    /// Forgets an introduction that has come to nothing, or is known to be over.
+    pub(super) fn cancel(&mut self, dialler: PeerId, callee: PeerId, session: SessionToken) {
+        self.forget(dialler, callee, |underway| {
+            underway.retain(|it| it.session != session);
+        });
     }
 
     /// Forgets an introduction that the callee is done with: the oldest, since it does not say
@@ -194,9 +256,25 @@ impl InFlight {
     }
 }
 
+fn share_one(
+    other_way: &mut VecDeque<Underway>,
+    limits: &Limits,
+    now: Instant,
+    is_of_the_same_ends: impl Fn(&Underway) -> bool,
+) -> Option<SessionToken> {
+    let found = other_way.iter_mut().find(|it| {
+        let is_young = now.saturating_duration_since(it.at) < limits.crossing;
+        is_young && !it.is_shared && is_of_the_same_ends(it)
+    })?;
+    found.is_shared = true;
+    Some(found.session)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::ConnectionId;
+    use p2pconnect_proto::nodes::NodeId;
 
     fn peer(n: u8) -> PeerId {
         PeerId::from_public_key([n; 32])
@@ -209,15 +287,14 @@ mod tests {
         limits: &Limits,
         now: Instant,
     ) -> bool {
-        let client = |peer| Client {
-            peer,
-            connection: ConnectionId(1),
-            seen: ([192, 0, 2, 1], 4433).into(),
-        };
+        let here = Place::Here(ConnectionId(1));
         let introducing = Introducing {
             session: SessionToken::from_bytes([0; 16]),
-            dialler: &client(dialler),
-            callee: &client(callee),
+            dialler,
+            from: here,
+            may_serve_another: true,
+            callee,
+            to: Some(here),
         };
         flights.start(introducing, limits, now)
     }
@@ -248,6 +325,67 @@ mod tests {
         assert_eq!(flights.by_callee.len(), 1, "the rest has expired");
         assert_eq!(flights.by_dialler.len(), 1);
         assert_eq!(flights.oldest_first.len(), 1);
+    }
+
+    #[test]
+    fn of_two_dials_that_pass_each_other_between_coordinators_one_serves_both() {
+        let limits = Limits::default();
+        let now = Instant::now();
+        let there = Place::There(NodeId::from_bytes([9; 16]));
+        let client = |n: u8| Client {
+            peer: peer(n),
+            connection: ConnectionId(n.into()),
+            seen: ([192, 0, 2, n], 4433).into(),
+        };
+        // Each coordinator has asked for its own client's dial when the other's request comes.
+        let mut served = Vec::new();
+        for (own, other) in [(1, 2), (2, 1)] {
+            let mut flights = InFlight::new();
+            let introducing = Introducing {
+                session: SessionToken::from_bytes([own; 16]),
+                dialler: peer(own),
+                from: Place::Here(client(own).connection),
+                may_serve_another: true,
+                callee: peer(other),
+                to: None,
+            };
+            assert!(flights.start(introducing, &limits, now));
+            let mut share =
+                || flights.share_with_one_asked_for(peer(other), &client(own), &limits, now);
+            served.extend(share());
+            assert_eq!(share(), None, "each serves one dial");
+            // A later one is judged by where it prevailed.
+            flights.found(peer(own), peer(other), introducing.session, there);
+            assert_eq!(flights.by_callee.len(), 1);
+            flights.cancel(peer(own), peer(other), introducing.session);
+            assert!(flights.by_callee.is_empty() && flights.by_dialler.is_empty());
+        }
+        assert_eq!(served, [SessionToken::from_bytes([1; 16])]);
+    }
+
+    #[test]
+    fn a_dial_from_elsewhere_serves_one_of_its_callee() {
+        let limits = Limits::default();
+        let now = Instant::now();
+        let callee = Client {
+            peer: peer(2),
+            connection: ConnectionId(2),
+            seen: ([192, 0, 2, 2], 4433).into(),
+        };
+        for may_serve_another in [true, false] {
+            let mut flights = InFlight::new();
+            let introducing = Introducing {
+                session: SessionToken::from_bytes([1; 16]),
+                dialler: peer(1),
+                from: Place::There(NodeId::from_bytes([9; 16])),
+                may_serve_another,
+                callee: peer(2),
+                to: Some(Place::Here(callee.connection)),
+            };
+            assert!(flights.start(introducing, &limits, now));
+            let shared = flights.share_with_one_elsewhere(&callee, peer(1), &limits, now);
+            assert_eq!(shared.is_some(), may_serve_another);
+        }
     }
 
     #[test]

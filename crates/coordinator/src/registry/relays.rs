@@ -10,7 +10,7 @@ use p2pconnect_proto::{
     message::{MAX_HANDSHAKE, RefusalReason},
 };
 
-use super::ConnectionId;
+use super::Place;
 
 /// The most introductions that are remembered, some tens of MiB. There may be 65,536 in flight, for
 /// a quarter of the time that is theirs here. The oldest make room: most are over within a second.
@@ -20,7 +20,7 @@ const MAX_TOTAL: usize = 4 * 65_536;
 /// bytes on the wire whatever is in it.
 const LEAST_CHARGE: usize = 64;
 
-/// Between which connections the bytes of which handshake pass, and how many more may.
+/// Between which places the bytes of which handshake pass, and how many more may.
 ///
 /// There is an entry for each introduction of the last seconds, whether it is over or not.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub(super) struct Relays {
 
 #[derive(Debug, Clone, Copy)]
 struct Party {
-    connection: ConnectionId,
+    place: Place,
     /// How many bytes it may still send, by what they are counted for.
     left: usize,
 }
@@ -48,12 +48,12 @@ impl Relays {
     pub(super) fn start(
         &mut self,
         session: SessionToken,
-        dialler: ConnectionId,
-        callee: ConnectionId,
+        dialler: Place,
+        callee: Place,
         sent: usize,
         now: Instant,
     ) {
-        let party = |connection, left| Party { connection, left };
+        let party = |place, left| Party { place, left };
         let parties = [
             party(dialler, MAX_HANDSHAKE.saturating_sub(sent)),
             party(callee, MAX_HANDSHAKE),
@@ -67,18 +67,18 @@ impl Relays {
         self.oldest_first.push_back((now, session));
     }
 
-    /// Returns the connection that so many bytes from another one go to.
+    /// Returns where so many bytes from another place go to.
     pub(super) fn pass(
         &mut self,
         session: SessionToken,
-        from: ConnectionId,
+        from: Place,
         bytes: usize,
-    ) -> Result<ConnectionId, RefusalReason> {
+    ) -> Result<Place, RefusalReason> {
         let parties = self.by_session.get_mut(&session);
         let [dialler, callee] = parties.ok_or(RefusalReason::Unavailable)?;
-        let (sender, receiver) = if dialler.connection == from {
+        let (sender, receiver) = if dialler.place == from {
             (dialler, callee)
-        } else if callee.connection == from {
+        } else if callee.place == from {
             (callee, dialler)
         } else {
             return Err(RefusalReason::Unavailable);
@@ -88,7 +88,20 @@ impl Relays {
             .left
             .checked_sub(charge)
             .ok_or(RefusalReason::TooLarge)?;
-        Ok(receiver.connection)
+        Ok(receiver.place)
+    }
+
+    /// Returns where the other side of an introduction is, for one of its two places.
+    pub(super) fn other_side(&self, session: SessionToken, of: Place) -> Option<Place> {
+        let [dialler, callee] = self.by_session.get(&session)?;
+        let places = [(dialler, callee), (callee, dialler)];
+        let found = places.into_iter().find(|(own, _)| own.place == of);
+        found.map(|(_, other)| other.place)
+    }
+
+    /// Tells whether there is an entry for an introduction.
+    pub(super) fn knows(&self, session: SessionToken) -> bool {
+        self.by_session.contains_key(&session)
     }
 
     /// Returns how many entries there are.
@@ -111,9 +124,11 @@ impl Relays {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::ConnectionId;
+    use p2pconnect_proto::nodes::NodeId;
 
-    const DIALLER: ConnectionId = ConnectionId(1);
-    const CALLEE: ConnectionId = ConnectionId(2);
+    const DIALLER: Place = Place::Here(ConnectionId(1));
+    const CALLEE: Place = Place::Here(ConnectionId(2));
     const SESSION: SessionToken = SessionToken::from_bytes([7; 16]);
     const AGE: Duration = Duration::from_secs(5);
 
@@ -128,7 +143,7 @@ mod tests {
         let mut relays = started(0, Instant::now());
         assert_eq!(relays.pass(SESSION, DIALLER, 100), Ok(CALLEE));
         assert_eq!(relays.pass(SESSION, CALLEE, 100), Ok(DIALLER));
-        let stranger = ConnectionId(3);
+        let stranger = Place::Here(ConnectionId(3));
         assert_eq!(
             relays.pass(SESSION, stranger, 100),
             Err(RefusalReason::Unavailable)
@@ -136,6 +151,22 @@ mod tests {
         let other = SessionToken::from_bytes([8; 16]);
         assert_eq!(
             relays.pass(other, DIALLER, 100),
+            Err(RefusalReason::Unavailable)
+        );
+    }
+
+    #[test]
+    fn each_side_knows_where_the_other_is_and_nobody_else_does() {
+        let there = Place::There(NodeId::from_bytes([7; 16]));
+        let mut relays = Relays::new();
+        relays.start(SESSION, there, CALLEE, 0, Instant::now());
+        assert_eq!(relays.other_side(SESSION, CALLEE), Some(there));
+        assert_eq!(relays.other_side(SESSION, there), Some(CALLEE));
+        assert_eq!(relays.other_side(SESSION, DIALLER), None);
+        assert_eq!(relays.pass(SESSION, there, 100), Ok(CALLEE));
+        let another = Place::There(NodeId::from_bytes([8; 16]));
+        assert_eq!(
+            relays.pass(SESSION, another, 100),
             Err(RefusalReason::Unavailable)
         );
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use p2pconnect_proto::{PortAssignment, PunchPort, Role};
+use p2pconnect_proto::{PortAssignment, PunchPort, Role, message::DialRequest};
 
 use super::*;
 
@@ -87,8 +87,8 @@ fn a_meeting_tells_each_side_of_the_other() {
     let mut scene = Scene::new(Limits::default());
     scene.register(&client(1, 1), DialPolicy::Anyone);
     let meeting = scene.dial(&client(2, 2), 1).unwrap();
-    assert_eq!(meeting.callee.connection, ConnectionId(1));
-    assert_eq!(meeting.dialler.connection, ConnectionId(2));
+    assert_eq!(meeting.callee.place, Place::Here(ConnectionId(1)));
+    assert_eq!(meeting.dialler.place, Place::Here(ConnectionId(2)));
 
     let (near, far) = (Duration::from_millis(10), Duration::from_millis(30));
     let Introductions {
@@ -185,7 +185,7 @@ fn the_newest_registration_wins_and_the_older_connection_cannot_end_it() {
         }
     );
     let meeting = scene.dial(&client(2, 2), 1).unwrap();
-    assert_eq!(meeting.callee.connection, ConnectionId(7));
+    assert_eq!(meeting.callee.place, Place::Here(ConnectionId(7)));
 
     let event = scene.handle(&client(1, 7), Command::Disconnect);
     assert_eq!(
@@ -400,7 +400,7 @@ fn a_dialler_can_say_that_it_gives_up_for_as_long_as_a_dial_lasts() {
     let session = scene.dial(&one, 2).unwrap().session;
     let leave = || Command::Relay { session, bytes: 0 };
     scene.now += Duration::from_secs(15);
-    let to = ConnectionId(2);
+    let to = Place::Here(ConnectionId(2));
     assert_eq!(scene.handle(&one, leave()), Event::Pass { to });
     scene.now += scene.registry.limits.relaying;
     let refused = Event::Refused(RefusalReason::Unavailable.into());

@@ -6,9 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2pconnect_proto::{PeerId, SessionToken};
+use p2pconnect_proto::{PeerId, SessionToken, nodes::NodeId};
 
-use super::ConnectionId;
+use super::{ConnectionId, Place};
 
 /// The most introductions that are remembered, some tens of MiB: as many as there may be in flight.
 /// The oldest make room: most are settled within a second.
@@ -20,9 +20,11 @@ const MAX_TOTAL: usize = 65_536;
 /// this is about either side's being there, for as long as the other may wait for it.
 #[derive(Debug)]
 pub(super) struct Unsettled {
-    /// What the client on each connection takes part in, the oldest first.
+    /// What the client on each connection takes part in, the oldest first. Those at other
+    /// coordinators are looked after there.
     by_connection: BTreeMap<ConnectionId, VecDeque<Waiting>>,
-    /// Each introduction by its callee's connection, whether it is settled or not.
+    /// Each introduction by its callee's connection, or the dialler's if that is elsewhere, whether
+    /// it is settled or not.
     oldest_first: VecDeque<(Instant, ConnectionId, SessionToken)>,
 }
 
@@ -34,15 +36,15 @@ struct Waiting {
     /// Whether the callee has called one of this dialler's introductions settled for it.
     is_settled: bool,
     /// Where the other side is told that it waits in vain.
-    other: ConnectionId,
+    other: Place,
 }
 
 /// An introduction, and its two sides.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Introduced {
     pub(super) session: SessionToken,
-    pub(super) dialler: (PeerId, ConnectionId),
-    pub(super) callee: ConnectionId,
+    pub(super) dialler: (PeerId, Place),
+    pub(super) callee: Place,
 }
 
 impl Unsettled {
@@ -65,8 +67,13 @@ impl Unsettled {
         {
             self.remove(callee, |it| it.session == session);
         }
-        let sides = [(dialling, None, callee), (callee, Some(dialler), dialling)];
-        for (connection, called_by, other) in sides {
+        let mut known_by = None;
+        for (place, called_by, other) in
+            [(dialling, None, callee), (callee, Some(dialler), dialling)]
+        {
+            let Place::Here(connection) = place else {
+                continue;
+            };
             let waiting = Waiting {
                 session,
                 called_by,
@@ -75,18 +82,25 @@ impl Unsettled {
             };
             let of = self.by_connection.entry(connection).or_default();
             of.push_back(waiting);
+            known_by = Some(connection);
         }
-        self.oldest_first.push_back((now, callee, session));
+        let noted = known_by.map(|connection| (now, connection, session));
+        self.oldest_first.extend(noted);
     }
 
     /// Notes that the callee on this connection is done with an introduction of this dialler.
     ///
     /// It does not say with which, and a process that has been killed may have left another one
     /// behind. So all of them are forgotten when it is done with as many; who is told too much of
-    /// an introduction that is over pays no heed.
-    pub(super) fn settle(&mut self, dialler: PeerId, callee: ConnectionId) {
+    /// an introduction that is over pays no heed. Returns those whose dialler is elsewhere, and
+    /// where.
+    pub(super) fn settle(
+        &mut self,
+        dialler: PeerId,
+        callee: ConnectionId,
+    ) -> Vec<(SessionToken, NodeId)> {
         let Some(of) = self.by_connection.get_mut(&callee) else {
-            return;
+            return Vec::new();
         };
         let mut left = of
             .iter_mut()
@@ -94,9 +108,22 @@ impl Unsettled {
         if let Some(oldest) = left.next() {
             oldest.is_settled = true;
         }
-        if left.next().is_none() {
-            self.forget_those(callee, |it| it.called_by == Some(dialler));
+        if left.next().is_some() {
+            return Vec::new();
         }
+        let over = self.forget_those(callee, |it| it.called_by == Some(dialler));
+        let there = over
+            .into_iter()
+            .filter_map(|(session, dialler)| match dialler {
+                Place::There(node) => Some((session, node)),
+                Place::Here(_) => None,
+            });
+        there.collect()
+    }
+
+    /// Forgets one introduction of the client on this connection.
+    pub(super) fn forget_one(&mut self, session: SessionToken, connection: ConnectionId) {
+        self.remove(connection, |it| it.session == session);
     }
 
     /// Tells whether anybody waits for the client on this connection.
@@ -106,16 +133,13 @@ impl Unsettled {
 
     /// Forgets all introductions of the client on this connection, as it is gone. Returns who waits
     /// for it, and in which.
-    pub(super) fn forget(&mut self, connection: ConnectionId) -> Vec<(SessionToken, ConnectionId)> {
+    pub(super) fn forget(&mut self, connection: ConnectionId) -> Vec<(SessionToken, Place)> {
         self.forget_those(connection, |_| true)
     }
 
     /// Forgets the introductions that the client on this connection has asked for. Returns who
     /// waits for it, and in which.
-    pub(super) fn forget_dials(
-        &mut self,
-        connection: ConnectionId,
-    ) -> Vec<(SessionToken, ConnectionId)> {
+    pub(super) fn forget_dials(&mut self, connection: ConnectionId) -> Vec<(SessionToken, Place)> {
         self.forget_those(connection, |it| it.called_by.is_none())
     }
 
@@ -123,7 +147,7 @@ impl Unsettled {
         &mut self,
         connection: ConnectionId,
         are_meant: impl Fn(&Waiting) -> bool,
-    ) -> Vec<(SessionToken, ConnectionId)> {
+    ) -> Vec<(SessionToken, Place)> {
         let removed = iter::from_fn(|| self.remove(connection, &are_meant));
         removed.map(|it| (it.session, it.other)).collect()
     }
@@ -153,8 +177,11 @@ impl Unsettled {
     ) -> Option<Waiting> {
         let mut of = self.by_connection.get(&connection)?.iter();
         let found = *of.find(|it| is_meant(it))?;
-        for connection in [connection, found.other] {
-            if let Some(of) = self.by_connection.get_mut(&connection) {
+        let sides = [Place::Here(connection), found.other];
+        for side in sides {
+            if let Place::Here(connection) = side
+                && let Some(of) = self.by_connection.get_mut(&connection)
+            {
                 of.retain(|it| it.session != found.session);
                 if of.is_empty() {
                     self.by_connection.remove(&connection);
@@ -186,8 +213,8 @@ mod tests {
         for n in sessions {
             let introduced = Introduced {
                 session: session(*n),
-                dialler: (peer(1), DIALLER),
-                callee: CALLEE,
+                dialler: (peer(1), Place::Here(DIALLER)),
+                callee: Place::Here(CALLEE),
             };
             unsettled.start(introduced, now);
         }
@@ -216,7 +243,7 @@ mod tests {
         for (gone, other) in [(DIALLER, CALLEE), (CALLEE, DIALLER)] {
             let mut unsettled = started(&[7, 8, 9], Instant::now());
             unsettled.settle(peer(1), CALLEE);
-            let told = [7, 8, 9].map(|n| (session(n), other));
+            let told = [7, 8, 9].map(|n| (session(n), Place::Here(other)));
             assert_eq!(unsettled.forget(gone), told);
             assert!(unsettled.by_connection.is_empty());
         }
@@ -228,13 +255,16 @@ mod tests {
         let again = ConnectionId(3);
         let introduced = Introduced {
             session: session(8),
-            dialler: (peer(1), again),
-            callee: CALLEE,
+            dialler: (peer(1), Place::Here(again)),
+            callee: Place::Here(CALLEE),
         };
         unsettled.start(introduced, Instant::now());
         // The second one was turned away, as there was no room.
         unsettled.settle(peer(1), CALLEE);
-        assert_eq!(unsettled.forget(DIALLER), [(session(7), CALLEE)]);
+        assert_eq!(
+            unsettled.forget(DIALLER),
+            [(session(7), Place::Here(CALLEE))]
+        );
         assert!(!unsettled.is_awaited(DIALLER) && unsettled.is_awaited(again));
     }
 
@@ -244,9 +274,45 @@ mod tests {
             let mut unsettled = started(&[7, 8], Instant::now());
             let told = unsettled.forget_dials(client);
             assert_eq!(told.len(), forgotten);
-            assert!(told.iter().all(|(_, other)| *other == CALLEE));
+            assert!(told.iter().all(|(_, other)| *other == Place::Here(CALLEE)));
             assert_eq!(unsettled.by_connection.is_empty(), forgotten > 0);
         }
+    }
+
+    #[test]
+    fn a_dialler_elsewhere_is_named_when_nobody_waits_for_it_any_more() {
+        let node = NodeId::from_bytes([7; 16]);
+        let now = Instant::now();
+        let mut unsettled = Unsettled::new();
+        for n in [7, 8] {
+            let introduced = Introduced {
+                session: session(n),
+                dialler: (peer(1), Place::There(node)),
+                callee: Place::Here(CALLEE),
+            };
+            unsettled.start(introduced, now);
+        }
+        assert_eq!(unsettled.settle(peer(1), CALLEE), []);
+        let over = [7, 8].map(|n| (session(n), node));
+        assert_eq!(unsettled.settle(peer(1), CALLEE), over);
+        assert!(!unsettled.is_awaited(CALLEE));
+
+        let introduced = Introduced {
+            session: session(9),
+            dialler: (peer(1), Place::Here(DIALLER)),
+            callee: Place::There(node),
+        };
+        unsettled.start(introduced, now);
+        assert_eq!(
+            unsettled.forget(DIALLER),
+            [(session(9), Place::There(node))]
+        );
+        unsettled.start(introduced, now);
+        unsettled.forget_one(session(9), DIALLER);
+        assert!(!unsettled.is_awaited(DIALLER));
+        unsettled.start(introduced, now);
+        unsettled.expire(AGE, now + AGE);
+        assert!(unsettled.by_connection.is_empty() && unsettled.oldest_first.is_empty());
     }
 
     #[test]

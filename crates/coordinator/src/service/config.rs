@@ -8,7 +8,7 @@ use p2pconnect_link::{SetupError, quic::MAX_IDLE_TIMEOUT};
 use p2pconnect_proto::{PeerId, TokenKey, message::MAX_STUN_SERVERS};
 use p2pconnect_stun::Witness;
 
-use crate::Limits;
+use crate::{Limits, nodes::Cluster};
 
 /// What the socket keeps of datagrams that have not been read yet: some hundred milliseconds of ten
 /// thousand clients that all come back at once. The system may grant less (`net.core.rmem_max`),
@@ -62,6 +62,9 @@ pub struct Config {
     pub stun_alternates: Vec<SocketAddr>,
     /// What the STUN servers in this process have seen, which diallers may claim. None by default.
     pub witness: Option<Witness>,
+    /// The other coordinators that serve the same peers. None by default. The key of tokens has to
+    /// be [theirs](p2pconnect_proto::nodes::NodeKey::token_key) then.
+    pub others: Option<Cluster>,
     /// What the registry does for whom.
     pub limits: Limits,
     /// What the service around it allows.
@@ -153,6 +156,7 @@ impl Config {
             stun_servers: Vec::new(),
             stun_alternates: Vec::new(),
             witness: None,
+            others: None,
             limits: Limits::default(),
             service: ServiceLimits::default(),
             allowed: None,
@@ -188,6 +192,9 @@ pub enum BindError {
         /// The system's word.
         source: io::Error,
     },
+    /// The system gives no randomness.
+    #[error("no randomness from the system")]
+    Randomness(#[source] io::Error),
     /// The transport cannot be set up.
     #[error(transparent)]
     Transport(#[from] SetupError),

@@ -1,6 +1,6 @@
 //! What an operator changes while a coordinator serves, and sees of it.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use p2pconnect_proto::PeerId;
 
@@ -27,7 +27,15 @@ impl Control {
 
     /// Returns all metrics as they are now.
     pub(crate) fn measure(&self) -> Vec<Family> {
-        self.shared.counts.measure(self.shared.present())
+        let mut families = self.shared.counts.measure(self.shared.present());
+        families.extend(self.shared.measure_nodes());
+        families
+    }
+
+    /// Returns after what time the other coordinators may be reached again, if there are any and
+    /// they cannot be now.
+    pub(crate) fn others_away(&self) -> Option<Duration> {
+        self.shared.nodes.as_ref()?.away()
     }
 
     /// Serves these peers alone from now on, or everybody, and closes the connections of all

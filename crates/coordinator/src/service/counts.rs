@@ -62,7 +62,7 @@ const ASKED: [(Asked, &str); 4] = [
     (Asked::Unknown, "unknown"),
 ];
 
-const REFUSALS: [&str; 7] = [
+const REFUSALS: [&str; 8] = [
     "unavailable",
     "own-id",
     "too-many",
@@ -70,6 +70,7 @@ const REFUSALS: [&str; 7] = [
     "full",
     "unsupported",
     "other",
+    "apart",
 ];
 
 const fn number(reason: RefusalReason) -> usize {
@@ -80,6 +81,7 @@ const fn number(reason: RefusalReason) -> usize {
         RefusalReason::TooLarge => 3,
         RefusalReason::Full => 4,
         RefusalReason::Unsupported(_) => 5,
+        RefusalReason::Apart => 7,
         _ => 6,
     }
 }

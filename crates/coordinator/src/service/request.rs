@@ -1,6 +1,8 @@
 //! Reads a client's requests, has the registry carry them out, and answers.
 
 use std::{
+    net::SocketAddr,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,23 +11,27 @@ use p2pconnect_host::clock;
 use p2pconnect_link::{Link, RecvStream, SendStream};
 use p2pconnect_proto::{
     Candidate, PeerId, ReflexiveToken, SessionToken, close,
-    codec::{self, EncodeError},
+    codec::{self, EncodeError, Wire},
     message::{
-        DialRequest, Flight, MAX_CLAIMS, Notice, ReflexiveClaim, Refusal, RefusalReason,
+        self, DialRequest, Flight, MAX_CLAIMS, Notice, ReflexiveClaim, Refusal, RefusalReason,
         Registered, Registration, Request, Response, Unsupported,
     },
+    nodes::RemoteSettled,
     portable,
 };
+use p2pconnect_stun::Witness;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error, info};
 
 use super::{
+    asking::{self, Answer},
     counts::{Asked, Introduction},
     frame::{self, FrameError},
+    nodes::Nodes,
     notices::Notices,
-    shared::ConnectedClient,
+    shared::{ConnectedClient, Shared},
 };
-use crate::registry::{Command, ConnectionId, Event, Introductions, Meeting};
+use crate::registry::{Command, ConnectionId, Event, Introductions, Meeting, Place};
 
 /// How long a client may take to send a request or to make room for a message: 64 KiB over a
 /// slow line with a lost packet or two.
@@ -33,12 +39,12 @@ const MESSAGE: Duration = Duration::from_secs(5);
 
 /// How long a dial waits for the Binding requests that it claims the addresses of: they leave at
 /// the same moment as it does, so only a lost packet makes them later than this.
-const CLAIM_PATIENCE: Duration = Duration::from_millis(100);
+pub(super) const CLAIM_PATIENCE: Duration = Duration::from_millis(100);
 
 /// How long it waits for the others once one of them has come. They left at the same moment too, so
 /// those of the other punch port are a few milliseconds behind; what leads nowhere, as IPv6 may,
 /// is not to hold up every dial.
-const CLAIM_LAG: Duration = Duration::from_millis(10);
+pub(super) const CLAIM_LAG: Duration = Duration::from_millis(10);
 
 /// The shortest wait worth a timer, which rounds up to a whole millisecond.
 const SHORTEST_DELAY: Duration = Duration::from_micros(500);
@@ -110,6 +116,11 @@ async fn register(connected: &ConnectedClient, registration: Registration, send:
         .command(&connected.client, Command::Register(registration));
     let response = match event {
         Event::Registered { unproven, replaced } => {
+            if let Some(nodes) = &connected.shared().nodes {
+                // Who is told that it can be dialled can be, by whichever coordinator.
+                let client = &connected.client;
+                nodes.hold(client.peer, client.connection).await;
+            }
             connected.registered();
             connected.shared().counts.registrations.add(1);
             debug!(?unproven, "candidates left out");
@@ -129,8 +140,9 @@ async fn register(connected: &ConnectedClient, registration: Registration, send:
             refused(connected, Asked::Register, refusal)
         }
         Event::Meet(_)
+        | Event::Elsewhere(_)
         | Event::Crossed(_)
-        | Event::Settled
+        | Event::Settled { .. }
         | Event::Pass { .. }
         | Event::Disconnected { .. } => {
             unreachable!("no answer to a registration")
@@ -143,13 +155,29 @@ async fn settled(connected: &ConnectedClient, dialler: PeerId, send: &mut SendSt
     let event = connected
         .shared()
         .command(&connected.client, Command::Settled(dialler));
-    debug_assert_eq!(event, Event::Settled, "nothing stands in the way of it");
+    tell_that_it_is_settled(connected, dialler, event).await;
     let counts = &connected.shared().counts;
     counts.introduction(Introduction::Settled);
     if connected.may_log() {
         info!(%dialler, callee = %connected.client.peer, "dial is over");
     }
     respond(send, &Response::Settled).await;
+}
+
+/// Tells the coordinators of a dialler that nobody waits for it any more.
+async fn tell_that_it_is_settled(connected: &ConnectedClient, dialler: PeerId, event: Event) {
+    let (Event::Settled { over }, Some(nodes)) = (event, &connected.shared().nodes) else {
+        return;
+    };
+    for (session, node) in over {
+        let callee = connected.client.peer;
+        let settled = RemoteSettled {
+            session,
+            dialler,
+            callee,
+        };
+        nodes.settled(node, settled).await;
+    }
 }
 
 /// Finds the addresses that a dialler claims; one that is not seen in time is left out.
@@ -161,14 +189,44 @@ async fn witnessed(connected: &ConnectedClient, claims: &[ReflexiveClaim]) -> Ve
     let commitment =
         |it: &ReflexiveClaim| ReflexiveToken::commitment(&it.salt, &connected.client.peer);
     let commitments: Vec<_> = claims.iter().map(commitment).collect();
-    let seen = witness
-        .look_up(&commitments, CLAIM_PATIENCE, CLAIM_LAG)
-        .await;
+    let seen = match &connected.shared().nodes {
+        Some(nodes) => seen_anywhere(witness, nodes, &commitments).await,
+        None => {
+            let seen = witness.look_up(&commitments, CLAIM_PATIENCE, CLAIM_LAG);
+            seen.await
+        }
+    };
     let found = claims.iter().zip(seen).filter_map(|(claim, mapped)| {
         let address = portable(mapped?);
         Some(Candidate::server_reflexive(address, claim.punch_port, None))
     });
     found.collect()
+}
+
+/// Finds where those who show these commitments are seen: by the STUN servers here, or by those of
+/// other coordinators, which are asked if nothing comes here at once.
+async fn seen_anywhere(
+    witness: &Witness,
+    nodes: &Nodes,
+    commitments: &[[u8; 32]],
+) -> Vec<Option<SocketAddr>> {
+    let is_any = |seen: &[Option<SocketAddr>]| seen.iter().any(Option::is_some);
+    let seen = witness.look_up(commitments, CLAIM_LAG, CLAIM_LAG).await;
+    if is_any(&seen) || commitments.is_empty() {
+        return seen;
+    }
+    let mut here = pin!(witness.look_up(commitments, CLAIM_PATIENCE, CLAIM_LAG));
+    let mut elsewhere = pin!(nodes.seen(commitments, CLAIM_PATIENCE));
+    tokio::select! {
+        seen = &mut here => match is_any(&seen) {
+            true => seen,
+            false => elsewhere.await,
+        },
+        seen = &mut elsewhere => match is_any(&seen) {
+            true => seen,
+            false => here.await,
+        },
+    }
 }
 
 /// Passes bytes of a handshake on, as long as it takes to hand them to the connection.
@@ -178,15 +236,16 @@ async fn relay(connected: &ConnectedClient, flight: Flight, send: &mut SendStrea
         bytes: flight.bytes.len(),
     };
     let refusal = match connected.shared().command(&connected.client, command) {
-        Event::Pass { to } => match pass_on(connected, to, flight).await {
+        Event::Pass { to } => match pass_on(connected.shared(), to, flight).await {
             Ok(()) => return respond(send, &Response::Relayed).await,
             Err(reason) => reason.into(),
         },
         Event::Refused(refusal) => refusal,
         Event::Registered { .. }
         | Event::Meet(_)
+        | Event::Elsewhere(_)
         | Event::Crossed(_)
-        | Event::Settled
+        | Event::Settled { .. }
         | Event::Disconnected { .. } => {
             unreachable!("no answer to a relay")
         }
@@ -194,17 +253,29 @@ async fn relay(connected: &ConnectedClient, flight: Flight, send: &mut SendStrea
     respond(send, &refused(connected, Asked::Relay, refusal)).await;
 }
 
-async fn pass_on(
-    connected: &ConnectedClient,
+async fn pass_on(shared: &Shared, to: Place, flight: Flight) -> Result<(), RefusalReason> {
+    match (to, &shared.nodes) {
+        (Place::Here(connection), _) => pass_on_here(shared, connection, flight).await,
+        (Place::There(node), Some(nodes)) => {
+            shared.counts.relayed.add(flight.bytes.len() as u64);
+            asking::relay(nodes, node, flight).await
+        }
+        (Place::There(_), None) => Err(RefusalReason::Unavailable),
+    }
+}
+
+/// Passes bytes of a handshake on to a client of this coordinator.
+pub(super) async fn pass_on_here(
+    shared: &Shared,
     to: ConnectionId,
     flight: Flight,
 ) -> Result<(), RefusalReason> {
-    let receiver = connected.shared().notices(to);
+    let receiver = shared.notices(to);
     let receiver = receiver.ok_or(RefusalReason::Unavailable)?;
     let mut notice = receiver.stream().await?;
     let bytes = flight.bytes.len() as u64;
     let frame = codec::encode(&Notice::Flight(flight)).map_err(|_| RefusalReason::TooLarge)?;
-    connected.shared().counts.relayed.add(bytes);
+    shared.counts.relayed.add(bytes);
     send_frame(&mut notice, &frame).await;
     Ok(())
 }
@@ -226,31 +297,78 @@ async fn dial(connected: &ConnectedClient, request: DialRequest, send: &mut Send
         witnessed,
         session: SessionToken::from_bytes(token),
     };
-    let refusal = match connected.shared().command(&connected.client, command) {
-        Event::Meet(meeting) => match introduce(connected, *meeting, asked_at, send).await {
-            Ok(()) => return,
-            Err(reason) => reason.into(),
-        },
-        Event::Crossed(token) => {
-            if connected.may_log() {
-                info!(%dialler, %callee, "dial meets one the other way");
+    let looked_up_at = clock::now();
+    let introducing = introduced(connected, callee, command, asked_at, send);
+    let mut refusal = match introducing.await {
+        Ok(()) => return,
+        Err(refusal) => refusal,
+    };
+    if let (RefusalReason::Unavailable, Some(nodes)) = (refusal.reason, &connected.shared().nodes) {
+        refusal = nodes.level(refusal, looked_up_at).await;
+    }
+    if connected.may_log() {
+        info!(%dialler, %callee, %refusal, "dial refused");
+    }
+    respond(send, &refused(connected, Asked::Dial, refusal)).await;
+}
+
+/// Has the registry make an introduction, or others if the callee is with them, and tells who is
+/// here of it.
+async fn introduced(
+    connected: &ConnectedClient,
+    callee: PeerId,
+    dial: Command,
+    asked_at: Instant,
+    send: &mut SendStream,
+) -> Result<(), Refusal> {
+    let (shared, dialler) = (connected.shared(), connected.client.peer);
+    let session = match shared.command(&connected.client, dial) {
+        Event::Meet(meeting) => return Ok(introduce(connected, *meeting, asked_at, send).await?),
+        Event::Elsewhere(elsewhere) => {
+            let Some(nodes) = &shared.nodes else {
+                return Err(RefusalReason::Unavailable.into());
+            };
+            match asking::dial(connected, nodes, *elsewhere, asked_at).await? {
+                Answer::Introduced(introduction, wait) => {
+                    return Ok(tell_dialler(connected, introduction, wait, send).await?);
+                }
+                Answer::Crossed(session) => session,
             }
-            let counts = &connected.shared().counts;
-            counts.introduction(Introduction::Crossed);
-            return respond(send, &Response::Crossed(token)).await;
         }
-        Event::Refused(refusal) => refusal,
+        Event::Crossed(session) => session,
+        Event::Refused(refusal) => return Err(refusal),
         Event::Registered { .. }
-        | Event::Settled
+        | Event::Settled { .. }
         | Event::Pass { .. }
         | Event::Disconnected { .. } => {
             unreachable!("no answer to a dial")
         }
     };
     if connected.may_log() {
-        info!(%dialler, %callee, %refusal, "dial refused");
+        info!(%dialler, %callee, "dial meets one the other way");
     }
-    respond(send, &refused(connected, Asked::Dial, refusal)).await;
+    shared.counts.introduction(Introduction::Crossed);
+    respond(send, &Response::Crossed(session)).await;
+    Ok(())
+}
+
+/// Tells a dialler of a callee that another coordinator tells of it at the same moment.
+async fn tell_dialler(
+    connected: &ConnectedClient,
+    mut introduction: message::Introduction,
+    wait: Duration,
+    send: &mut SendStream,
+) -> Result<(), RefusalReason> {
+    let (dialler, callee) = (connected.client.peer, introduction.peer);
+    if connected.may_log() {
+        info!(%dialler, %callee, "peers are introduced, the callee elsewhere");
+    }
+    connected.shared().add_grease(&mut introduction);
+    let message = Delayed::new(wait, &Response::Introduced(introduction));
+    let message = message.map_err(|_| RefusalReason::TooLarge)?;
+    connected.notices.await_client();
+    respond_after(&connected.link, message, send).await;
+    Ok(())
 }
 
 /// Tells both peers of each other so that both messages arrive at the same moment.
@@ -260,7 +378,10 @@ async fn introduce(
     asked_at: Instant,
     send: &mut SendStream,
 ) -> Result<(), RefusalReason> {
-    let callee = connected.shared().notices(meeting.callee.connection);
+    let callee = match meeting.callee.place {
+        Place::Here(connection) => connected.shared().notices(connection),
+        Place::There(_) => None,
+    };
     let callee = callee.ok_or(RefusalReason::Unavailable)?;
     // The dialler may be told first, so this cannot wait until the callee's notice leaves. It costs
     // no round trip, and tells whether the connection still stands.
@@ -274,10 +395,7 @@ async fn introduce(
     let relayed = meeting.handshake.len() as u64;
     let mut introductions = meeting.introductions(connected.link.rtt(), callee.link().rtt());
     for (_, introduction) in [&mut introductions.to_dialler, &mut introductions.to_callee] {
-        if let Some(grease) = connected.shared().grease.draw() {
-            introduction.candidates.push(grease.candidate());
-            introduction.extensions.0.push(grease.extension());
-        }
+        connected.shared().add_grease(introduction);
     }
     let Ok((to_dialler, to_callee)) = encode(introductions) else {
         error!("an introduction exceeds a frame");
@@ -297,26 +415,28 @@ async fn introduce(
 }
 
 /// A frame and how long it is held back.
-struct Delayed {
-    delay: Duration,
+pub(super) struct Delayed {
+    pub(super) delay: Duration,
     frame: Vec<u8>,
+}
+
+impl Delayed {
+    pub(super) fn new<M: Wire>(delay: Duration, message: &M) -> Result<Self, EncodeError> {
+        let frame = codec::encode(message)?;
+        Ok(Self { delay, frame })
+    }
 }
 
 fn encode(introductions: Introductions) -> Result<(Delayed, Delayed), EncodeError> {
     let (dialler_waits, to_dialler) = introductions.to_dialler;
     let (callee_waits, to_callee) = introductions.to_callee;
-    let to_dialler = Delayed {
-        delay: dialler_waits,
-        frame: codec::encode(&Response::Introduced(to_dialler))?,
-    };
-    let to_callee = Delayed {
-        delay: callee_waits,
-        frame: codec::encode(&Notice::Introduction(to_callee))?,
-    };
-    Ok((to_dialler, to_callee))
+    Ok((
+        Delayed::new(dialler_waits, &Response::Introduced(to_dialler))?,
+        Delayed::new(callee_waits, &Notice::Introduction(to_callee))?,
+    ))
 }
 
-async fn notify_after(callee: &Notices, message: Delayed) {
+pub(super) async fn notify_after(callee: &Notices, message: Delayed) {
     hold_back(callee.link(), message.delay).await;
     match callee.stream().await {
         Ok(mut notice) => send_frame(&mut notice, &message.frame).await,

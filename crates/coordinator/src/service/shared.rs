@@ -15,7 +15,8 @@ use p2pconnect_host::{ELSEWHERE, Host, clock};
 use p2pconnect_link::Link;
 use p2pconnect_proto::{
     Candidate, Grease, GreaseSource, PeerId, SessionToken, close,
-    message::{Notice, Welcome},
+    message::{Introduction, Notice, RefusalReason, Welcome},
+    nodes::{NodeId, RemoteDial, RemoteSettled},
 };
 use p2pconnect_stun::{TlsPlace, Witness};
 use tokio::sync::watch;
@@ -28,15 +29,17 @@ use super::{
     gate::{Attempt, Gate, Verdict},
     journal::Journal,
     lock::lock,
+    nodes::Nodes,
     notices::Notices,
     stun_servers::told,
 };
 use crate::{
     Limits,
     concealed::{Concealed, Findings},
+    metrics::Family,
     network::site,
     rate::RateLimiter,
-    registry::{Client, Command, ConnectionId, Event, Moment, Registry},
+    registry::{Asked, Client, Command, ConnectionId, Event, Moment, Place, Registry},
 };
 
 /// The requests that one network may send at once: those of 2,000 dials.
@@ -68,14 +71,20 @@ pub(super) struct Shared {
     stun_servers: Vec<SocketAddr>,
     stun_alternates: Vec<SocketAddr>,
     witness: Option<Witness>,
+    /// The other coordinators, if there are any.
+    pub(super) nodes: Option<Nodes>,
     pub(super) grease: GreaseSource,
     pub(super) host: Host,
 }
 
 impl Shared {
-    pub(super) fn new(config: Config) -> Self {
+    pub(super) fn new(config: Config, nodes: Option<Nodes>) -> Self {
+        let mut registry = Registry::new(config.limits, config.token_key);
+        if nodes.is_some() {
+            registry.expect_others();
+        }
         Self {
-            registry: Mutex::new(Registry::new(config.limits, config.token_key)),
+            registry: Mutex::new(registry),
             allowed: Mutex::new(config.allowed),
             connections: Mutex::default(),
             buffers: Mutex::new(Buffers::new(&config.service)),
@@ -90,6 +99,7 @@ impl Shared {
             stun_servers: config.stun_servers,
             stun_alternates: config.stun_alternates,
             witness: config.witness,
+            nodes,
             grease: GreaseSource::new(config.host.random_seed()),
             host: config.host,
         }
@@ -172,6 +182,54 @@ impl Shared {
         lock(&self.registry).handle_command(client, command, self.now())
     }
 
+    /// Introduces a peer at another coordinator to one that is here.
+    pub(super) fn introduce_from(&self, node: NodeId, dial: RemoteDial) -> Event {
+        lock(&self.registry).introduce_from(node, dial, self.now())
+    }
+
+    /// Notes what others have answered to a dial.
+    pub(super) fn answered(&self, asked: &Asked, by: Option<NodeId>) {
+        lock(&self.registry).answered(asked, by, self.now());
+    }
+
+    /// Finds out which connection bytes of a handshake go to that another coordinator passes on.
+    pub(super) fn relay_from(
+        &self,
+        node: NodeId,
+        session: SessionToken,
+        bytes: usize,
+    ) -> Result<ConnectionId, RefusalReason> {
+        lock(&self.registry).relay_from(node, session, bytes, self.now())
+    }
+
+    /// Notes that another coordinator's side of an introduction is silent. Returns who waits here.
+    pub(super) fn silent_from(&self, node: NodeId, session: SessionToken) -> Option<ConnectionId> {
+        lock(&self.registry).silent_from(node, session)
+    }
+
+    /// Notes that the callee of an introduction, at another coordinator, is done with it.
+    pub(super) fn settled_from(&self, node: NodeId, settled: &RemoteSettled) {
+        lock(&self.registry).settled_from(node, settled);
+    }
+
+    /// Forgets the registration of a peer that has registered at another coordinator.
+    pub(super) fn withdraw(&self, peer: PeerId, connection: ConnectionId) {
+        lock(&self.registry).withdraw(peer, connection);
+    }
+
+    /// Returns all metrics of what has to do with other coordinators.
+    pub(super) fn measure_nodes(&self) -> Vec<Family> {
+        self.nodes.iter().flat_map(Nodes::measure).collect()
+    }
+
+    /// Adds what means nothing to what a peer is told, now and then.
+    pub(super) fn add_grease(&self, introduction: &mut Introduction) {
+        if let Some(grease) = self.grease.draw() {
+            introduction.candidates.push(grease.candidate());
+            introduction.extensions.0.push(grease.extension());
+        }
+    }
+
     /// Returns how many connections there are by TCP.
     pub(super) fn by_tcp(&self) -> usize {
         self.by_tcp.load(Ordering::Relaxed)
@@ -202,22 +260,23 @@ impl Shared {
 
     /// Forgets that anybody waits for the client on this connection, and returns in which
     /// introductions somebody did, with the way to tell them.
-    pub(super) fn give_up(&self, id: ConnectionId) -> Vec<(SessionToken, Arc<Notices>)> {
+    pub(super) fn give_up(&self, id: ConnectionId) -> Vec<(SessionToken, Way)> {
         self.with_ways(lock(&self.registry).give_up(id))
     }
 
     /// The same for those introductions alone that this client has asked for.
-    pub(super) fn give_up_dials(&self, id: ConnectionId) -> Vec<(SessionToken, Arc<Notices>)> {
+    pub(super) fn give_up_dials(&self, id: ConnectionId) -> Vec<(SessionToken, Way)> {
         self.with_ways(lock(&self.registry).give_up_dials(id))
     }
 
     /// Returns the way to tell each of these, of those who are still there.
-    fn with_ways(
-        &self,
-        waiting: Vec<(SessionToken, ConnectionId)>,
-    ) -> Vec<(SessionToken, Arc<Notices>)> {
+    fn with_ways(&self, waiting: Vec<(SessionToken, Place)>) -> Vec<(SessionToken, Way)> {
         let connections = lock(&self.connections);
-        let told = |(session, id)| Some((session, Arc::clone(connections.get(&id)?)));
+        let way = |place| match place {
+            Place::Here(id) => connections.get(&id).cloned().map(Way::Here),
+            Place::There(node) => Some(Way::There(node)),
+        };
+        let told = |(session, place)| Some((session, way(place)?));
         waiting.into_iter().filter_map(told).collect()
     }
 
@@ -269,6 +328,14 @@ fn is_among(allowed: Option<&BTreeSet<PeerId>>, peer: &PeerId) -> bool {
 /// Says to a peer that it is not served, and what to do about it.
 pub(super) fn not_served(peer: &PeerId) -> String {
     format!("this coordinator does not serve this peer id: ask its operator to allow {peer}")
+}
+
+/// The way to tell one side of an introduction something.
+#[derive(Debug)]
+pub(super) enum Way {
+    Here(Arc<Notices>),
+    /// By way of the coordinator that it is at.
+    There(NodeId),
 }
 
 /// A connection's place in the counts, given back when dropped.
@@ -388,6 +455,11 @@ impl ConnectedClient {
         &self.ticket.shared
     }
 
+    /// Returns what all connections share, for tasks that outlive this one.
+    pub(super) fn share(&self) -> Arc<Shared> {
+        Arc::clone(&self.ticket.shared)
+    }
+
     /// Tells whether somebody waits for this client.
     pub(super) fn is_awaited(&self) -> bool {
         self.shared().is_awaited(self.ticket.id)
@@ -395,12 +467,12 @@ impl ConnectedClient {
 
     /// Forgets that anybody waits for this client, and returns in which introductions somebody did,
     /// with the way to tell them.
-    pub(super) fn give_up(&self) -> Vec<(SessionToken, Arc<Notices>)> {
+    pub(super) fn give_up(&self) -> Vec<(SessionToken, Way)> {
         self.shared().give_up(self.ticket.id)
     }
 
     /// The same for those introductions alone that this client has asked for.
-    pub(super) fn give_up_dials(&self) -> Vec<(SessionToken, Arc<Notices>)> {
+    pub(super) fn give_up_dials(&self) -> Vec<(SessionToken, Way)> {
         self.shared().give_up_dials(self.ticket.id)
     }
 
@@ -443,6 +515,9 @@ impl Drop for ConnectedClient {
     fn drop(&mut self) {
         let shared = &self.ticket.shared;
         lock(&shared.connections).remove(&self.ticket.id);
+        if let Some(nodes) = &shared.nodes {
+            nodes.release(self.client.peer, self.ticket.id);
+        }
         let event = shared.command(&self.client, Command::Disconnect);
         let was_registered = matches!(
             event,

@@ -17,7 +17,12 @@ use tokio::{
 };
 use tracing::{debug, error, info};
 
-use super::{counts::Introduction, notices::Notices, request::send_frame, shared::ConnectedClient};
+use super::{
+    counts::Introduction,
+    notices::Notices,
+    request::send_frame,
+    shared::{ConnectedClient, Shared, Way},
+};
 
 /// How often a client that somebody waits for is asked. There are fourteen questions in
 /// [`PATIENCE`], and one answer is enough: where a fifth of all packets is lost each way, one
@@ -52,11 +57,11 @@ pub(super) async fn tell_of_end(connected: &ConnectedClient) {
         Some(End::Silence | End::Reset) => tell(connected, connected.notices.silent_for()).await,
         Some(End::Closed { code, .. }) if code.close().code == close::TIMED_OUT => {
             let given_up = connected.give_up_dials().into_iter();
-            tell_each(given_up.map(|(session, callee)| {
+            let notices = given_up.map(|(session, callee)| {
                 let bytes = Vec::new();
                 (callee, Notice::Flight(Flight { session, bytes }))
-            }))
-            .await;
+            });
+            tell_each(connected, notices).await;
         }
         Some(End::Closed { .. } | End::ClosedHere | End::Failed(_)) | None => {}
     }
@@ -164,21 +169,27 @@ async fn tell(connected: &ConnectedClient, silent_for: Duration) {
     }
     let silent_ms = u32::try_from(silent_for.as_millis()).unwrap_or(u32::MAX);
     let notice = |session| Notice::Silent(Silent { session, silent_ms }.well_formed());
-    tell_each(
-        waiting
-            .into_iter()
-            .map(|(session, other)| (other, notice(session))),
-    )
-    .await;
+    let waiting = waiting.into_iter();
+    let notices = waiting.map(|(session, other)| (other, notice(session)));
+    tell_each(connected, notices).await;
 }
 
-async fn tell_each(notices: impl Iterator<Item = (Arc<Notices>, Notice)>) {
-    let telling = notices.map(|(client, notice)| async move { tell_one(&client, notice).await });
+async fn tell_each(connected: &ConnectedClient, notices: impl Iterator<Item = (Way, Notice)>) {
+    let telling = notices.map(|(way, notice)| tell_one(connected.share(), way, notice));
     telling.collect::<JoinSet<_>>().join_all().await;
 }
 
-async fn tell_one(notices: &Notices, notice: Notice) {
-    match (codec::encode(&notice), notices.stream().await) {
+async fn tell_one(shared: Arc<Shared>, way: Way, notice: Notice) {
+    match (way, &shared.nodes) {
+        (Way::Here(client), _) => tell_here(&client, &notice).await,
+        (Way::There(node), Some(nodes)) => nodes.notify(node, notice).await,
+        (Way::There(_), None) => debug!("there is no other coordinator"),
+    }
+}
+
+/// Tells a client of this coordinator something.
+pub(super) async fn tell_here(notices: &Notices, notice: &Notice) {
+    match (codec::encode(notice), notices.stream().await) {
         (Ok(frame), Ok(mut stream)) => send_frame(&mut stream, &frame).await,
         (Err(error), _) => error!(%error, "a notice exceeds a frame"),
         (_, Err(refusal)) => debug!(%refusal, "a client is not told of the other side"),

@@ -12,6 +12,7 @@ mod later;
 mod lifetime;
 mod limits;
 mod meeting;
+mod nodes;
 mod path;
 mod reflection;
 mod relaying;

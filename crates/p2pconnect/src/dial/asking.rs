@@ -125,7 +125,7 @@ impl Dial {
                         None => return Err(DialError::TimedOut),
                     }
                 }
-                Err(refusal) if refusal.reason == RefusalReason::TooMany => {
+                Err(refusal) if is_for_now(refusal.reason) => {
                     drop(outstanding);
                     let error = CoordinatorError::Refused(refusal.clone());
                     // Those who are told the same do not come back together.
@@ -209,6 +209,11 @@ impl Dial {
 /// of another one. Nobody but a dialler can name that one to the peer.
 fn serving<T>(crossed: Option<T>, used: &[Opening]) -> Option<T> {
     crossed.filter(|_| used.is_empty())
+}
+
+/// Tells whether a dial is refused only for the moment.
+const fn is_for_now(reason: RefusalReason) -> bool {
+    matches!(reason, RefusalReason::TooMany | RefusalReason::Apart)
 }
 
 /// Tells whether the coordinator is not there any more, while the connection to it is made anew.

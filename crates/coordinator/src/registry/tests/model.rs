@@ -57,8 +57,8 @@ struct Model {
 #[derive(Debug)]
 struct Met {
     at: Instant,
-    dialler: ConnectionId,
-    callee: ConnectionId,
+    dialler: Place,
+    callee: Place,
     is_shared: bool,
 }
 
@@ -164,12 +164,12 @@ impl Model {
             PunchPort::PRIMARY,
         );
         assert_eq!(meeting.callee.candidates, [current]);
-        assert_eq!(meeting.callee.connection, entry.connection);
+        assert_eq!(meeting.callee.place, Place::Here(entry.connection));
         assert_eq!(meeting.dialler.peer, peer(n));
         let met = Met {
             at: now,
-            dialler: meeting.dialler.connection,
-            callee: meeting.callee.connection,
+            dialler: meeting.dialler.place,
+            callee: meeting.callee.place,
             is_shared: false,
         };
         self.met.entry((n, callee)).or_default().push(met);
@@ -192,9 +192,10 @@ impl Model {
     }
 
     /// Returns the connections of a meeting that would serve this dial.
-    fn ends(&self, n: u8, callee: u8) -> Option<(ConnectionId, ConnectionId)> {
+    fn ends(&self, n: u8, callee: u8) -> Option<(Place, Place)> {
         let entry = self.registered.get(&callee)?;
-        Some((entry.connection, client_of(n, 0).connection))
+        let ends = (entry.connection, client_of(n, 0).connection);
+        Some((Place::Here(ends.0), Place::Here(ends.1)))
     }
 
     fn check_refused(&self, refusal: RefusalReason, n: u8, callee: u8) {
@@ -209,7 +210,7 @@ impl Model {
 }
 
 impl Met {
-    fn serves(&self, ends: Option<(ConnectionId, ConnectionId)>, now: Instant) -> bool {
+    fn serves(&self, ends: Option<(Place, Place)>, now: Instant) -> bool {
         let is_young = now - self.at < Limits::default().crossing;
         !self.is_shared && is_young && Some((self.dialler, self.callee)) == ends
     }
