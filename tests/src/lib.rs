@@ -12,6 +12,7 @@
 //!
 //! On loopback:
 //!
+//! - `nats`: servers of NATS
 //! - `serving`: `p2pconnect serve` as a process
 //! - `error_log`: an ERROR in the log fails a test
 //!
@@ -36,6 +37,7 @@ pub mod forger;
 pub mod intermediary;
 pub mod kinds;
 mod nat_pmp;
+pub mod nats;
 pub mod net;
 pub mod process;
 pub mod program;

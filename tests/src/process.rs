@@ -194,7 +194,7 @@ pub fn run(command: &mut Command) {
 }
 
 /// Waits until a program says that it is ready, and reads on so that it can say more.
-pub(crate) fn wait_for(ready: &str, output: impl Read + Send + 'static) {
+pub fn wait_for(ready: &str, output: impl Read + Send + 'static) {
     let mut lines = BufReader::new(output).lines();
     let line = lines.find(|line| line.as_ref().unwrap().contains(ready));
     assert!(line.is_some(), "the program has ended without {ready:?}");
