@@ -8,6 +8,7 @@
 //! - `arguments`: what the command is told
 //! - `commands`: how the command ends, and how its stream does
 //! - `closed_output`: output that nobody takes
+//! - `cluster`: several `serve` with the same peers, and servers of NATS that are killed
 //! - `signals`: what programs hear of a command that a signal has ended
 //! - `stalled`: a log that nobody reads
 //! - `ending`: what the end of a stream says of the bytes before it
@@ -34,6 +35,7 @@
 mod arguments;
 mod busy;
 mod closed_output;
+mod cluster;
 mod commands;
 mod crossing;
 mod dialling;

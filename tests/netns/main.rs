@@ -10,6 +10,7 @@
 //! - `another`: connections that are used and prove to be another one
 //! - `banning`: firewalls that ban whoever sends a SYN that they do not expect
 //! - `causes`: failures whose reason the attempts alone do not tell
+//! - `cluster`: several coordinators, and links between them that are cut
 //! - `crossing`: two endpoints dial each other at the same moment
 //! - `together`: several processes with one key dial the same peer at the same moment
 //! - `ways`: how a connection was opened, by the capture and not by the program's word
@@ -40,6 +41,7 @@ mod bad_paths;
 mod banning;
 mod blocks;
 mod causes;
+mod cluster;
 mod crossing;
 mod dead_path;
 mod families;

@@ -21,6 +21,9 @@ pub(crate) const PEER_KEY: &str = "key.pem";
 /// identities.
 pub(crate) const COORDINATOR_KEY: &str = "coordinator.pem";
 
+/// The name of the file with the key that the coordinators of a cluster share.
+pub(crate) const CLUSTER_KEY: &str = "cluster.pem";
+
 /// A secret key, and where it is kept.
 pub(crate) struct Loaded {
     pub(crate) key: SecretKey,

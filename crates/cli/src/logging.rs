@@ -32,9 +32,11 @@ pub(crate) struct Logging(Handle<EnvFilter, Registry>);
 impl Logging {
     /// Sends what `RUST_LOG` selects to stderr, or else what `usual` does.
     pub(crate) fn start(usual: &str, format: Format) -> Self {
-        // QUIC's own traces have the tokens in them by which whoever reads them ends a connection.
+        // QUIC's own traces have the tokens in them by which whoever reads them ends a connection,
+        // and those of NATS what its servers are shown.
         let is_secret = |it: &Metadata<'_>| {
-            *it.level() == Level::TRACE && it.target().starts_with("quinn_proto")
+            let is_of = |name| it.target().starts_with(name);
+            *it.level() == Level::TRACE && (is_of("quinn_proto") || is_of("async_nats"))
         };
         let (selected, handle) = reload::Layer::new(selection(usual));
         // The crate is built without colours, and complains on stderr where it is asked for them.

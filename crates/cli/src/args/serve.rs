@@ -49,6 +49,22 @@ pub(crate) struct Serve {
     /// Where metrics for Prometheus, /healthz and /readyz are served by HTTP [default: nowhere]
     #[arg(long, value_name = "IP:PORT")]
     metrics: Option<SocketAddr>,
+    /// A server of NATS by which several coordinators serve the same peers: nats://HOST:PORT or
+    /// tls://HOST:PORT, several with commas between them. A password belongs into the file or the
+    /// variable P2PCONNECT_SERVE_CLUSTER_NATS [default: this coordinator is alone]
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    nats: Vec<String>,
+    /// The file with the key that these coordinators share [default: p2pconnect/cluster.pem in the
+    /// XDG config directory]
+    #[arg(long, value_name = "FILE")]
+    cluster_key: Option<String>,
+    /// A file of credentials for NATS, as `nsc` writes it
+    #[arg(long, value_name = "FILE")]
+    nats_credentials: Option<String>,
+    /// A file with certificates, of PEM, that a server of NATS may have besides those that the
+    /// system trusts
+    #[arg(long, value_name = "FILE")]
+    nats_ca: Option<String>,
     /// How lines are logged on stderr [default: text]
     #[arg(long, value_name = "FORMAT")]
     log: Option<Format>,
@@ -68,6 +84,8 @@ impl Serve {
     pub(crate) fn given(&self) -> Vec<Given> {
         let address = |it: &SocketAddr| Value::from(it.to_string());
         let stun = || self.stun.iter().map(address).collect();
+        let text =
+            |key, option, value: &Option<String>| (key, option, value.clone().map(Value::from));
         let is_shared = matches!(self.sharing.readers(), Readers::Others);
         let all = [
             ("listen", "--listen", self.listen.as_ref().map(address)),
@@ -76,19 +94,27 @@ impl Serve {
                 "--stun",
                 (!self.stun.is_empty()).then(|| Value::Array(stun())),
             ),
-            ("user", "--user", self.user.clone().map(Value::from)),
-            ("key", "--key", self.key.clone().map(Value::from)),
+            text("user", "--user", &self.user),
+            text("key", "--key", &self.key),
             (
                 "shared-key",
                 "--shared-key",
                 is_shared.then_some(Value::Boolean(true)),
             ),
-            (
-                "allowed",
-                "--allowed",
-                self.allowed.clone().map(Value::from),
-            ),
+            text("allowed", "--allowed", &self.allowed),
             ("metrics", "--metrics", self.metrics.as_ref().map(address)),
+            (
+                "cluster.nats",
+                "--nats",
+                (!self.nats.is_empty()).then(|| Value::from(self.nats.clone())),
+            ),
+            text("cluster.key", "--cluster-key", &self.cluster_key),
+            text(
+                "cluster.credentials",
+                "--nats-credentials",
+                &self.nats_credentials,
+            ),
+            text("cluster.ca", "--nats-ca", &self.nats_ca),
             (
                 "log.format",
                 "--log",

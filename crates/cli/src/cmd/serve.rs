@@ -3,6 +3,7 @@
 pub(super) mod addresses;
 mod allowed;
 mod check;
+mod cluster;
 mod http;
 mod metrics;
 mod reload;
@@ -25,6 +26,7 @@ use tokio::task::JoinSet;
 
 use self::{
     addresses::Addresses,
+    cluster::Membership,
     metrics::{Metrics, Readiness},
     reload::Reload,
     service_manager::ServiceManager,
@@ -71,7 +73,7 @@ async fn serve(sources: Sources, configuration: Configuration, logging: Logging)
     let (hang_ups, interrupted) = (HangUps::new(), signals::interrupted());
     // As whoever has started this: another user may not get there.
     let manager = ServiceManager::of_environment();
-    let started = match start(&configuration.settings) {
+    let started = match start(&configuration.settings).await {
         Ok(started) => started,
         Err(error) => return Exit::usage(error),
     };
@@ -160,29 +162,17 @@ fn warn_of_inside(address: IpAddr) {
     tracing::debug!(%address, "this peer is inside");
 }
 
-fn start(settings: &Settings) -> anyhow::Result<Started> {
+async fn start(settings: &Settings) -> anyhow::Result<Started> {
     let privileges = Privileges::wanted(settings.user.as_deref())?;
-    let mut secret = [0; 32];
-    getrandom::fill(&mut secret).context("no randomness from the system")?;
     let addresses = Addresses::wanted(settings)?;
-    let token_key = TokenKey::from_bytes(secret);
+    let membership = Membership::read(settings)?;
+    let token_key = token_key(membership.as_ref())?;
     let memory = memory::limit().unwrap_or(u64::MAX);
     let mut stun = resources::of_stun(settings.limits.of_stun(), memory);
     let inherited = InheritedSockets::from_environment()?;
     stun.host = Host::with_sockets(inherited.clone());
     let ports = RendezvousPorts::bind(addresses.listen, &addresses.stun, stun, token_key);
-    let ports = ports.map_err(|error| match error {
-        RendezvousError::Stun(error) => {
-            let failed = format!("STUN cannot listen on TCP {}", join(&addresses.stun));
-            not_listening(error, &failed, "--stun")
-        }
-        RendezvousError::Shortage(error) => error.into(),
-        RendezvousError::Coordinator(BindError::Socket { address, source }) => {
-            let failed = format!("the UDP address {address} cannot be listened on");
-            not_listening(source, &failed, "--listen")
-        }
-        RendezvousError::Coordinator(error) => error.into(),
-    })?;
+    let ports = ports.map_err(|error| explained(error, &addresses))?;
     let metrics = settings.metrics.map(bind_metrics).transpose()?;
     let allowed = allowed::read(settings)?;
     // What is noted comes behind all that may be wrong.
@@ -201,6 +191,12 @@ fn start(settings: &Settings) -> anyhow::Result<Started> {
     if let Some(error) = ports.no_alternates() {
         say_that_mappings_cannot_be_compared(addresses.listen, error);
     }
+    if let Some(Membership { loaded, .. }) = membership.as_ref().filter(|it| it.loaded.is_new) {
+        stdio::say(format_args!(
+            "note: a new key of the cluster was made, {}: all coordinators of the cluster need a copy",
+            loaded.path.display()
+        ));
+    }
     if is_new {
         stdio::say(format_args!(
             "note: a new key was made, {}: peers know this coordinator by the id that goes with it",
@@ -211,6 +207,9 @@ fn start(settings: &Settings) -> anyhow::Result<Started> {
     config.limits = settings.limits.of_registry();
     config.service = service;
     config.allowed = allowed.clone();
+    if let Some(membership) = membership {
+        config.others = Some(membership.join().await?);
+    }
     let rendezvous = ports.coordinate(config)?;
     // Nothing else is opened by its name, or at a port of its own choice, from here on.
     privileges.apply()?;
@@ -219,6 +218,33 @@ fn start(settings: &Settings) -> anyhow::Result<Started> {
         metrics,
         allowed,
     })
+}
+
+/// Returns the key with which the STUN servers attest addresses: that of all coordinators of a
+/// cluster, or a new one.
+fn token_key(membership: Option<&Membership>) -> anyhow::Result<TokenKey> {
+    if let Some(membership) = membership {
+        return Ok(membership.key.token_key());
+    }
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).context("no randomness from the system")?;
+    Ok(TokenKey::from_bytes(secret))
+}
+
+/// Says which port cannot be had, and what to do about it.
+fn explained(error: RendezvousError, addresses: &Addresses) -> anyhow::Error {
+    match error {
+        RendezvousError::Stun(error) => {
+            let failed = format!("STUN cannot listen on TCP {}", join(&addresses.stun));
+            not_listening(error, &failed, "--stun")
+        }
+        RendezvousError::Shortage(error) => error.into(),
+        RendezvousError::Coordinator(BindError::Socket { address, source }) => {
+            let failed = format!("the UDP address {address} cannot be listened on");
+            not_listening(source, &failed, "--listen")
+        }
+        RendezvousError::Coordinator(error) => error.into(),
+    }
 }
 
 fn bind_metrics(address: SocketAddr) -> anyhow::Result<Metrics> {

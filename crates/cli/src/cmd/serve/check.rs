@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 
 use super::{
-    Addresses, allowed, join, resources,
+    Addresses, allowed, cluster, join, resources,
     settings::{Configuration, Setting, Settings},
 };
 use crate::{
@@ -38,7 +38,7 @@ fn print(text: &str) -> io::Result<()> {
 /// Returns a line for each setting, which are TOML together.
 fn values(configuration: &Configuration) -> String {
     let line = |setting: &Setting| {
-        let line = format!("{} = {}", setting.key, setting.value);
+        let line = format!("{} = {}", setting.key, setting.shown());
         format!("{:60}# {}\n", escaped(&line), setting.origin)
     };
     configuration.all.iter().map(line).collect()
@@ -74,12 +74,14 @@ fn plan(settings: &Settings) -> anyhow::Result<String> {
          # by STUN over TCP at {}\n\
          # {}\n\
          # for {allowed}\n\
+         # {}\n\
          # with metrics {metrics}\n\
          # with {} connections and {} peers at most, and {} connections of each STUN server, in {room}\n",
         escaped(&key),
         listen,
         join(&stun),
         user.told(),
+        escaped(&cluster::look(settings)?),
         service.max_connections,
         settings.limits.of_registry().max_peers,
         stun_config.max_connections,

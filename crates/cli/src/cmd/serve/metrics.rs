@@ -34,6 +34,10 @@ impl Readiness {
     pub(super) fn set(&self, is_ready: bool) {
         self.0.store(is_ready, Ordering::Relaxed);
     }
+
+    fn is_ready(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// The socket on which metrics are served.
@@ -60,9 +64,22 @@ impl Metrics {
 
     /// Serves what is measured, and whether the server is ready, until the future is dropped.
     pub(super) async fn run(self, meter: Meter, readiness: Readiness) {
-        let registry = registry(meter);
-        http::run(self.listener, move |path| page(path, &registry, &readiness)).await;
+        let registry = registry(meter.clone());
+        let pages = move |path: &str| match (path, meter.others_away()) {
+            ("/readyz", Some(_)) if readiness.is_ready() => alone(),
+            _ => page(path, &registry, &readiness),
+        };
+        http::run(self.listener, pages).await;
     }
+}
+
+/// Says that this server serves its own peers alone. It is ready: the others would not be any
+/// better where NATS itself is away.
+fn alone() -> Page {
+    let mut page = Status::Ok.page();
+    page.text
+        .push_str("the other coordinators cannot be reached\n");
+    page
 }
 
 fn page(path: &str, registry: &Registry, readiness: &Readiness) -> Page {
@@ -80,7 +97,7 @@ fn page(path: &str, registry: &Registry, readiness: &Readiness) -> Page {
         }
         // Whoever has an answer sees that the process goes on.
         "/healthz" => Status::Ok.page(),
-        "/readyz" if readiness.0.load(Ordering::Relaxed) => Status::Ok.page(),
+        "/readyz" if readiness.is_ready() => Status::Ok.page(),
         "/readyz" => Status::Unavailable.page(),
         _ => Status::NotFound.page(),
     }
@@ -171,8 +188,11 @@ mod tests {
     use std::collections::BTreeSet;
 
     use p2pconnect::SecretKey;
-    use p2pconnect_coordinator::RendezvousPorts;
-    use p2pconnect_proto::TokenKey;
+    use p2pconnect_coordinator::{
+        RendezvousPorts,
+        nodes::{Cluster, MemoryBus},
+    };
+    use p2pconnect_proto::{TokenKey, nodes::NodeKey};
     use p2pconnect_stun::StunServerConfig;
     use serde_json::Value;
 
@@ -187,7 +207,11 @@ mod tests {
         let (stun, key) = (StunServerConfig::default(), SecretKey::generate().unwrap());
         let ports = RendezvousPorts::bind(any, &[any], stun, TokenKey::from_bytes([7; 32]));
         let ports = ports.unwrap();
-        let config = ports.config(key);
+        let mut config = ports.config(key);
+        config.others = Some(Cluster {
+            bus: Arc::new(MemoryBus::default()),
+            key: NodeKey::from_bytes([7; 32]),
+        });
         let meter = ports.coordinate(config).unwrap().meter();
         page("/metrics", &registry(meter), &Readiness::default()).text
     }

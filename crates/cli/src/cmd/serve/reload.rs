@@ -76,17 +76,17 @@ impl Reload {
     fn take_over(&mut self, all: &[Setting]) -> usize {
         let mut changed = 0;
         for (new, old) in all.iter().zip(&mut self.running.all) {
-            let (setting, value, origin) = (&new.key, &new.value, &new.origin);
-            if *value == old.value {
+            let (setting, value, origin) = (&new.key, new.shown(), &new.origin);
+            if new.value == old.value {
                 continue;
             }
             if takes_effect_at_once(setting) {
-                info!(%setting, %value, before = %old.value, %origin, "a setting has changed");
+                info!(%setting, %value, before = %old.shown(), %origin, "a setting has changed");
                 *old = new.clone();
                 changed += 1;
             } else {
                 warn!(
-                    %setting, %value, before = %old.value, %origin,
+                    %setting, %value, before = %old.shown(), %origin,
                     "a setting has changed, and takes effect when this is started anew"
                 );
             }

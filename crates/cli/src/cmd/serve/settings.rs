@@ -58,7 +58,22 @@ pub(super) struct Settings {
     #[serde(deserialize_with = "unless_empty")]
     pub(super) metrics: Option<SocketAddr>,
     pub(super) log: Log,
+    pub(super) cluster: Cluster,
     pub(super) limits: Limits,
+}
+
+/// The table `[cluster]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Cluster {
+    /// With passwords, perhaps.
+    pub(super) nats: Vec<String>,
+    #[serde(deserialize_with = "unless_empty")]
+    pub(super) key: Option<PathBuf>,
+    #[serde(deserialize_with = "unless_empty")]
+    pub(super) credentials: Option<PathBuf>,
+    #[serde(deserialize_with = "unless_empty")]
+    pub(super) ca: Option<PathBuf>,
 }
 
 /// The table `[log]`.
@@ -92,7 +107,7 @@ impl Log {
             Level::Debug => "debug",
             Level::Trace => "trace",
         };
-        let parts = ["coordinator", "stun", "cli"];
+        let parts = ["coordinator", "cluster", "stun", "cli"];
         let parts = parts.map(|part| format!(",p2pconnect_{part}={level}"));
         format!("error{}", parts.concat())
     }
@@ -175,6 +190,31 @@ pub(super) struct Setting {
     pub(super) key: String,
     pub(super) value: Value,
     pub(super) origin: Origin,
+}
+
+impl Setting {
+    /// Returns the value as it may be shown: without passwords.
+    pub(super) fn shown(&self) -> String {
+        let text = self.value.to_string();
+        match self.key.as_str() {
+            "cluster.nats" => without_logins(&text),
+            _ => text,
+        }
+    }
+}
+
+/// Puts stars in the place of what is in front of each host.
+fn without_logins(text: &str) -> String {
+    let hidden = text.split_inclusive(',').map(|url| {
+        let Some((login, rest)) = url.rsplit_once('@') else {
+            return url.to_owned();
+        };
+        let scheme = login.split_once("://").map(|it| it.0);
+        let quote = login.find('"').map_or("", |at| &login[..=at]);
+        let scheme = scheme.map_or_else(|| quote.to_owned(), |it| format!("{it}://"));
+        format!("{scheme}***@{rest}")
+    });
+    hidden.collect()
 }
 
 /// All settings, and where each comes from.
@@ -278,8 +318,13 @@ impl Configuration {
         put(&mut self.table, &setting.key, setting.value.clone());
         let settings = self.table.clone().try_into();
         self.settings = settings.map_err(|error: toml::de::Error| {
-            let (key, value) = (&setting.key, escaped(&setting.value.to_string()));
-            anyhow!("{key} = {value}: {}", escaped(error.message().trim_end()))
+            let (key, value) = (&setting.key, escaped(&setting.shown()));
+            // What serde says of a value quotes it.
+            let why = match key.as_str() {
+                "cluster.nats" => "write a list of addresses",
+                _ => error.message().trim_end(),
+            };
+            anyhow!("{key} = {value}: {}", escaped(why))
         })?;
         if let Some(before) = self.all.iter_mut().find(|it| it.key == setting.key) {
             *before = setting;

@@ -63,13 +63,22 @@ fn the_example_file_has_every_setting_with_its_default() {
         allowed,
         metrics,
         log,
+        cluster,
         limits: _,
     } = nothing.settings;
+    let Cluster {
+        nats,
+        key: cluster_key,
+        credentials,
+        ca,
+    } = cluster;
+    assert!(nats.is_empty() && cluster_key.is_none() && credentials.is_none() && ca.is_none());
     assert_eq!(listen.to_string(), "[::]:4433");
     assert!(stun.is_empty() && user.is_none() && key.is_none() && !shared_key);
     assert!(allowed.is_none() && metrics.is_none());
     assert_eq!(log.format, Format::Text);
-    let selection = "error,p2pconnect_coordinator=info,p2pconnect_stun=info,p2pconnect_cli=info";
+    let selection = "error,p2pconnect_coordinator=info,p2pconnect_cluster=info,p2pconnect_stun=info,\
+                     p2pconnect_cli=info";
     assert_eq!(log.selection(), selection);
 }
 
@@ -233,4 +242,25 @@ fn a_file_that_is_no_file_or_too_long_says_so() {
         let error = format!("{:#}", Configuration::read(&sources).unwrap_err());
         assert!(error.contains(told), "{error}");
     }
+}
+
+#[test]
+fn what_is_shown_to_nats_is_shown_to_nobody_else() {
+    for (text, shown) in [
+        (
+            "nats = [\"nats://me:se@cret@a.example\", \"tls://secret@b.example:1\"]",
+            "[\"nats://***@a.example\", \"tls://***@b.example:1\"]",
+        ),
+        ("nats = [\"me:secret@a.example\"]", "[\"***@a.example\"]"),
+        ("nats = [\"nats://a.example\"]", "[\"nats://a.example\"]"),
+    ] {
+        let read = of_file(&format!("[cluster]\n{text}")).unwrap();
+        let setting = read.all.iter().find(|it| it.key == "cluster.nats").unwrap();
+        assert_eq!(setting.shown(), shown);
+    }
+    let fault = fault("[cluster]\nnats = \"nats://me:secret@a.example\"");
+    assert!(
+        fault.contains("***@a.example") && !fault.contains("secret"),
+        "{fault}"
+    );
 }
