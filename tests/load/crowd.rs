@@ -2,7 +2,9 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use p2pconnect_identity::{SecretKey, client_config};
+use p2pconnect_host::{Host, Sharing};
+use p2pconnect_identity::{SecretKey, Stranger, client_config};
+use p2pconnect_link::{Link, RecvStream, SendStream, tcp};
 use p2pconnect_proto::{
     COORDINATION_ALPN, PeerId,
     codec::{self, HEADER_LEN},
@@ -11,12 +13,15 @@ use p2pconnect_proto::{
 use quinn::{
     ClientConfig, Connection, Endpoint, TransportConfig, VarInt, crypto::rustls::QuicClientConfig,
 };
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::interval};
 
 use crate::{process::Server, served::Kind};
 
 /// How often a peer that is quiet lets the server know that it is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// How many parts of the peers take turns in that.
+const TURNS: usize = 100;
 
 /// How many connect at a time.
 const CONNECTING: usize = 64;
@@ -29,31 +34,86 @@ const SOCKETS: u8 = 64;
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub(crate) id: PeerId,
-    connection: Connection,
+    way: Way,
 }
 
-impl Peer {
-    async fn join(endpoint: Endpoint, to: SocketAddr, server: PeerId, kind: Kind) -> Self {
-        let key = SecretKey::generate().unwrap();
-        let tls = client_config(&key, server, COORDINATION_ALPN).unwrap();
+/// Where a peer connects from, and to what.
+#[derive(Debug, Clone)]
+struct Route {
+    endpoint: Endpoint,
+    to: SocketAddr,
+    server: PeerId,
+    kind: Kind,
+}
+
+impl Route {
+    async fn by_quic(&self, key: &SecretKey) -> Connection {
+        let tls = client_config(key, self.server, COORDINATION_ALPN).unwrap();
         let quic = QuicClientConfig::try_from(tls).unwrap();
         let mut config = ClientConfig::new(Arc::new(quic));
         let mut transport = TransportConfig::default();
         transport
-            .keep_alive_interval(Some(KEEP_ALIVE))
+            .keep_alive_interval(Some(KEEP_ALIVE * 5 / 4))
             .max_concurrent_bidi_streams(VarInt::from_u32(0))
             .max_concurrent_uni_streams(VarInt::from_u32(16));
         config.transport_config(Arc::new(transport));
-        let connecting = endpoint.connect_with(config, to, "p2pconnect").unwrap();
+        let endpoint = &self.endpoint;
+        let connecting = endpoint.connect_with(config, self.to, "p2pconnect");
+        connecting.unwrap().await.unwrap()
+    }
+
+    async fn by_tcp(&self, key: &SecretKey) -> Link {
+        let client = tcp::Client::new(key, self.server, &Stranger::default(), None).unwrap();
+        let from = SocketAddr::new(self.endpoint.local_addr().unwrap().ip(), 0);
+        let socket = Host::default()
+            .tcp_socket(from, Sharing::Exclusive)
+            .unwrap();
+        let stream = socket.connect(self.to).await.unwrap();
+        client.connect_over(stream, self.to).await.unwrap().into()
+    }
+}
+
+/// A connection to a server. Quic's are of sockets that many share, where links have their own.
+#[derive(Debug, Clone)]
+enum Way {
+    Quic(Connection),
+    Tcp(Link),
+}
+
+impl Peer {
+    async fn join(route: Route) -> Self {
+        let key = SecretKey::generate().unwrap();
+        let way = match route.kind {
+            Kind::Tcp => Way::Tcp(route.by_tcp(&key).await),
+            Kind::Coordinator | Kind::Bare | Kind::Leanest => Way::Quic(route.by_quic(&key).await),
+        };
         let peer = Self {
             id: key.peer_id(),
-            connection: connecting.await.unwrap(),
+            way,
         };
-        match kind {
-            Kind::Coordinator => peer.register().await,
+        match route.kind {
+            Kind::Coordinator | Kind::Tcp => peer.register().await,
             Kind::Bare | Kind::Leanest => {}
         }
         peer
+    }
+
+    async fn open(&self) -> Option<(SendStream, RecvStream)> {
+        match &self.way {
+            Way::Quic(it) => {
+                let (send, receive) = it.open_bi().await.ok()?;
+                Some((send.into(), receive.into()))
+            }
+            Way::Tcp(it) => it.open_bi().await.ok(),
+        }
+    }
+
+    /// Lets the server know that the peer is there, as peers do.
+    fn keep_alive(&self) {
+        match &self.way {
+            Way::Quic(it) => drop(it.send_datagram(Default::default())),
+            Way::Tcp(it) => it.send_sign_of_life(),
+        }
     }
 
     async fn register(&self) {
@@ -67,25 +127,22 @@ impl Peer {
 
     /// Asks for something. `None` if the connection ends before the answer.
     pub(crate) async fn ask(&self, request: &Request) -> Option<Response> {
-        let (mut send, mut receive) = self.connection.open_bi().await.ok()?;
+        let (mut send, receive) = self.open().await?;
         send.write_all(&codec::encode(request).unwrap())
             .await
             .ok()?;
         send.finish().ok()?;
-        let frame = receive
-            .read_to_end(HEADER_LEN + codec::MAX_BODY)
-            .await
-            .ok()?;
+        let frame = whole(receive).await?;
         codec::decode(frame.get(HEADER_LEN..)?).ok()
     }
 
     /// Returns the next notice. `None` at the end of the connection.
     async fn notice(&self) -> Option<Notice> {
-        let mut stream = self.connection.accept_uni().await.ok()?;
-        let frame = stream
-            .read_to_end(HEADER_LEN + codec::MAX_BODY)
-            .await
-            .ok()?;
+        let stream = match &self.way {
+            Way::Quic(it) => it.accept_uni().await.ok()?.into(),
+            Way::Tcp(it) => it.accept_uni().await.ok()?,
+        };
+        let frame = whole(stream).await?;
         codec::decode(frame.get(HEADER_LEN..)?).ok()
     }
 
@@ -96,6 +153,24 @@ impl Peer {
                 self.ask(&Request::Settled(introduction.peer)).await;
             }
         }
+    }
+}
+
+/// Returns all that comes on a stream.
+async fn whole(mut stream: RecvStream) -> Option<Vec<u8>> {
+    let mut frame = Vec::new();
+    let limit = HEADER_LEN + codec::MAX_BODY;
+    while stream.read_more(&mut frame, limit).await.ok()? > 0 {}
+    Some(frame)
+}
+
+/// Keeps all connections alive, one part of them after the other.
+async fn keep_alive(peers: Vec<Peer>) {
+    let mut turns = interval(KEEP_ALIVE / 100);
+    for turn in 0.. {
+        turns.tick().await;
+        let part = peers.iter().skip(turn % TURNS).step_by(TURNS);
+        part.for_each(Peer::keep_alive);
     }
 }
 
@@ -120,11 +195,21 @@ impl Crowd {
             if joining.len() >= CONNECTING {
                 peers.push(joining.join_next().await.unwrap().unwrap());
             }
-            let (endpoint, id, kind) = (endpoint.clone(), server.address.id, server.kind);
-            joining.spawn(Peer::join(endpoint, to, id, kind));
+            joining.spawn(Peer::join(Route {
+                endpoint: endpoint.clone(),
+                to,
+                server: server.address.id,
+                kind: server.kind,
+            }));
         }
         peers.append(&mut joining.join_all().await);
-        let answering = peers.iter().cloned().map(Peer::answer).collect();
+        let mut answering: JoinSet<_> = peers.iter().cloned().map(Peer::answer).collect();
+        match server.kind {
+            Kind::Coordinator | Kind::Tcp => {
+                answering.spawn(keep_alive(peers.clone()));
+            }
+            Kind::Bare | Kind::Leanest => {}
+        }
         Self {
             peers,
             _answering: answering,
@@ -133,7 +218,10 @@ impl Crowd {
 
     /// Returns how many of them are connected no more.
     pub(crate) fn lost(&self) -> usize {
-        let ended = |it: &&Peer| it.connection.close_reason().is_some();
+        let ended = |it: &&Peer| match &it.way {
+            Way::Quic(it) => it.close_reason().is_some(),
+            Way::Tcp(it) => it.close_reason().is_some(),
+        };
         self.peers.iter().filter(ended).count()
     }
 }

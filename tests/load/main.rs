@@ -7,7 +7,8 @@
 //!
 //! The coordinator runs in a process of its own on the first processor, all of whose limits are out
 //! of the way; this process holds the peers, on the second one. `idle` compares the coordinator
-//! with a bare QUIC server that keeps its connections and does nothing else. What a peer takes is
+//! with a bare QUIC server that keeps its connections and does nothing else, and with itself where
+//! peers come by TLS on TCP, as far as this machine lets both sides have as many files. What a peer takes is
 //! the growth of the process's resident memory, divided by the number of peers, once all of them
 //! have been quiet for two of their keep-alives.
 
@@ -25,6 +26,7 @@ mod served;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use p2pconnect_host::Host;
 
 use crate::{
     crowd::Crowd,
@@ -36,6 +38,9 @@ use crate::{
 /// How long peers are left alone before what they take is looked at: two keep-alives, and the time
 /// after which QUIC has forgotten the handshake.
 const SETTLING: Duration = Duration::from_secs(35);
+
+/// The files that a process takes beside those of its connections.
+const FILES_BESIDES: u64 = 256;
 
 /// What a coordinator takes for peers and for introductions.
 #[derive(Debug, Parser)]
@@ -63,6 +68,9 @@ enum Command {
         /// How many introductions begin each second.
         #[arg(long, default_value_t = 1_000)]
         rate: u32,
+        /// Whether the peers come by TLS on TCP.
+        #[arg(long)]
+        tcp: bool,
         /// For how many seconds.
         #[arg(long, default_value_t = 10)]
         seconds: u32,
@@ -84,8 +92,12 @@ fn main() {
             Command::Introduce {
                 peers,
                 rate,
+                tcp,
                 seconds,
-            } => introduce(&peers, Drive { rate, seconds }).await,
+            } => {
+                let kind = if tcp { Kind::Tcp } else { Kind::Coordinator };
+                introduce(kind, &peers, Drive { rate, seconds }).await;
+            }
             Command::Serve { kind } => serve(kind).await,
         }
     });
@@ -95,7 +107,12 @@ async fn idle(numbers: &[usize]) {
     println!("| peers | server | resident | each | processor |");
     println!("|---|---|---|---|---|");
     for &number in numbers {
-        for kind in [Kind::Leanest, Kind::Bare, Kind::Coordinator] {
+        for kind in [Kind::Leanest, Kind::Bare, Kind::Coordinator, Kind::Tcp] {
+            if kind == Kind::Tcp && number as u64 + FILES_BESIDES > Host::default().files_allowed()
+            {
+                println!("| {number} | {kind} | too many files | | |");
+                continue;
+            }
             let server = Server::start(kind).await;
             let before = server.resident();
             let crowd = Crowd::gather(&server, number).await;
@@ -114,11 +131,11 @@ async fn idle(numbers: &[usize]) {
     }
 }
 
-async fn introduce(numbers: &[usize], drive: Drive) {
+async fn introduce(kind: Kind, numbers: &[usize], drive: Drive) {
     println!("| peers | a second | failed | median | 99 % | worst | processor | each |");
     println!("|---|---|---|---|---|---|---|---|");
     for &number in numbers {
-        let server = Server::start(Kind::Coordinator).await;
+        let server = Server::start(kind).await;
         let crowd = Crowd::gather(&server, number).await;
         println!("| {number} | {} |", drive.run(&server, &crowd).await);
     }

@@ -25,7 +25,7 @@ impl Server {
     pub(crate) async fn start(kind: Kind) -> Self {
         pin(std::process::id(), 1);
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["serve", &kind.to_string()])
+            .args(["serve", &kind.argument()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

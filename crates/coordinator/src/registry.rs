@@ -53,7 +53,8 @@ pub struct Registry {
     key: TokenKey,
     /// Whether there are other coordinators, so that whoever is not here may be there.
     has_others: bool,
-    peers: BTreeMap<PeerId, Registered>,
+    /// Apart from their ids: a table that is searched is never full.
+    peers: BTreeMap<PeerId, Box<Registered>>,
     in_flight: InFlight,
     relays: Relays,
     unsettled: Unsettled,
@@ -223,14 +224,14 @@ impl Registry {
         }
         let former = self.peers.insert(
             client.peer,
-            Registered {
+            Box::new(Registered {
                 client: *client,
                 serial,
                 candidates: admitted.candidates,
                 nat: nat.well_formed(),
                 policy,
                 peer_extensions,
-            },
+            }),
         );
         Ok(Event::Registered {
             unproven: admitted.unproven,

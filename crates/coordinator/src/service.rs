@@ -294,7 +294,9 @@ fn serve(
     connections: &mut JoinSet<()>,
 ) {
     let span = debug_span!("connection", id = ticket.id().0);
-    connections.spawn(connection::serve(accepting, seen, ticket).instrument(span));
+    // Apart, so that what the handshake takes is given back.
+    let admitting = Box::pin(connection::admit(accepting, seen, ticket));
+    connections.spawn(connection::serve(admitting).instrument(span));
 }
 
 fn report(ended: Result<(), JoinError>) {

@@ -72,6 +72,15 @@ impl Link {
         }
     }
 
+    /// Lets the other side have as many requests open as the protocol bears, where few were allowed
+    /// until now for want of use.
+    pub fn allow_more_requests(&self) {
+        match &self.0 {
+            Transport::Quic(it) => it.allow_more_requests(),
+            Transport::Tcp(_) => {}
+        }
+    }
+
     /// Opens the stream of a notice, as soon as the other side has room for one more. It hears of
     /// the stream with the first byte on it. Cancel safe.
     ///

@@ -23,6 +23,9 @@ pub use server::{Incoming, MAX_IDLE_TIMEOUT, Server};
 /// stand still for a second. On longer paths than this some packets are sent twice.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 
+/// Requests of one client at a time: as many as it may have introductions in flight.
+const MAX_REQUEST_STREAMS: u32 = 32;
+
 /// What is kept of datagrams, which nobody reads: they are empty, and keep the line alive. It is
 /// also the longest DATAGRAM frame that a side says it takes (RFC 9221 section 3), and QUIC counts
 /// some tens of bytes more for each. No UDP datagram that it takes has 1,500 bytes, so none is too
@@ -34,7 +37,7 @@ const DATAGRAM_BUFFER: usize = 2048;
 pub struct Connection {
     connection: quinn::Connection,
     /// The endpoint of this connection alone, if there is one.
-    endpoint: Option<Endpoint>,
+    endpoint: Option<Box<Endpoint>>,
 }
 
 impl Connection {
@@ -44,6 +47,11 @@ impl Connection {
 
     pub(crate) async fn accept_bi(&self) -> Result<(SendStream, RecvStream), End> {
         Ok(self.connection.accept_bi().await?)
+    }
+
+    pub(crate) fn allow_more_requests(&self) {
+        self.connection
+            .set_max_concurrent_bi_streams(MAX_REQUEST_STREAMS.into());
     }
 
     pub(crate) async fn open_uni(&self) -> Result<SendStream, End> {

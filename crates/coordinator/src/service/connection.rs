@@ -1,12 +1,12 @@
 //! Serves one client's connection, from the handshake to its end.
 
-use std::{iter, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::pending, iter, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use p2pconnect_link::{ConnectError, Link};
 use p2pconnect_proto::{close, codec, message::Notice, portable};
 use tokio::{
-    task::JoinSet,
-    time::{Instant, sleep_until, timeout},
+    task::{JoinError, JoinSet},
+    time::{Sleep, sleep, timeout},
 };
 use tracing::{debug, error, info};
 
@@ -14,7 +14,7 @@ use super::{
     frame::{self, FrameError},
     notices::Notices,
     request,
-    shared::{ConnectedClient, Ticket, not_served},
+    shared::{ConnectedClient, Displaced, Ticket, not_served},
     silence,
 };
 use crate::registry::Client;
@@ -30,22 +30,35 @@ const WELCOME: Duration = Duration::from_secs(5);
 /// dial's task may go on for seconds while the callee's message waits.
 const MAX_TASKS: usize = 64;
 
-/// Serves one client from its first packet, which has come from `seen`, until its connection ends.
-pub(super) async fn serve(
+/// How many requests a client has open before it is allowed more at a time.
+const FEW: usize = 4;
+
+/// A client that has been let in, and what tells that it has to make room for another one.
+pub(super) struct LetIn(Arc<ConnectedClient>, Displaced);
+
+/// Lets a client in whose first packet has come from `seen`; `None` if it has not come so far.
+pub(super) async fn admit(
     accepting: impl Future<Output = Result<Link, ConnectError>>,
     seen: SocketAddr,
     mut ticket: Ticket,
-) {
+) -> Option<LetIn> {
     let displaced = ticket.displaced();
     // That of the first packet, since this is the address that finishing the handshake proves.
     let seen = portable(seen);
     let link = match timeout(HANDSHAKE, accepting).await {
         Ok(Ok(link)) => link,
-        Ok(Err(error)) => return debug!(%error, "handshake failed"),
-        Err(_) => return debug!("handshake took too long"),
+        Ok(Err(error)) => {
+            debug!(%error, "handshake failed");
+            return None;
+        }
+        Err(_) => {
+            debug!("handshake took too long");
+            return None;
+        }
     };
     let Some(peer) = link.peer_id() else {
-        return close_for(&link, "no Ed25519 certificate");
+        close_for(&link, "no Ed25519 certificate");
+        return None;
     };
     let client = Client {
         peer,
@@ -53,47 +66,105 @@ pub(super) async fn serve(
         seen,
     };
     debug!(%peer, %seen, "client connected");
-    let Some(connected) = ticket.admit(client, link.clone()) else {
-        return link.close(close::NOT_SERVED, &not_served(&peer));
+    let connected = ticket.admit(client, link.clone());
+    if connected.is_none() {
+        link.close(close::NOT_SERVED, &not_served(&peer));
+    }
+    Some(LetIn(Arc::new(connected?), displaced))
+}
+
+/// Serves one client that is to be let in until its connection ends.
+///
+/// What does not last is in boxes of its own: a hundred thousand of these wait for something.
+pub(super) async fn serve(admitting: Pin<Box<dyn Future<Output = Option<LetIn>> + Send>>) {
+    let Some(LetIn(connected, displaced)) = admitting.await else {
+        return;
     };
-    let connected = Arc::new(connected);
-    let mut tasks = JoinSet::new();
+    let mut tasks = Tasks::default();
     tasks.spawn(welcome(Arc::clone(&connected)));
     tokio::select! {
         () = serve_requests(&connected, &mut tasks) => {}
-        () = displaced => link.close(close::OVERLOADED, "no room"),
+        () = displaced => connected.link().close(close::OVERLOADED, "no room"),
         never = silence::watch(&connected) => match never {},
     }
+    Box::pin(leave(connected, tasks)).await;
+}
+
+async fn leave(connected: Arc<ConnectedClient>, tasks: Tasks) {
     tasks.shutdown().await;
     silence::tell_of_end(&connected).await;
+    let link = connected.link().clone();
     debug!(reason = ?link.close_reason(), "connection ended");
     drop(connected);
     link.let_go().await;
 }
 
-async fn serve_requests(
-    connected: &Arc<ConnectedClient>,
-    tasks: &mut JoinSet<Result<(), FrameError>>,
-) {
-    let link = &connected.link;
-    let mut paced = Instant::now();
+/// The tasks of a connection, which take no memory while there are none.
+#[derive(Default)]
+struct Tasks(Option<JoinSet<Result<(), FrameError>>>);
+
+impl Tasks {
+    fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, JoinSet::len)
+    }
+
+    fn spawn(&mut self, task: impl Future<Output = Result<(), FrameError>> + Send + 'static) {
+        self.0.get_or_insert_default().spawn(task);
+    }
+
+    /// Waits for the next one that ends, for ever if there is none. Cancel safe.
+    async fn ended(&mut self) -> Result<Result<(), FrameError>, JoinError> {
+        let ended = match &mut self.0 {
+            Some(tasks) => tasks.join_next().await,
+            None => None,
+        };
+        if self.len() == 0 {
+            self.0 = None;
+        }
+        match ended {
+            Some(ended) => ended,
+            None => pending().await,
+        }
+    }
+
+    async fn shutdown(self) {
+        if let Some(mut tasks) = self.0 {
+            tasks.shutdown().await;
+        }
+    }
+}
+
+async fn serve_requests(connected: &Arc<ConnectedClient>, tasks: &mut Tasks) {
+    let link = connected.link();
+    let mut pause: Option<Pin<Box<Sleep>>> = None;
+    let mut is_allowed_more = false;
     loop {
-        let next = async move {
-            sleep_until(paced).await;
+        let has_room = tasks.len() < MAX_TASKS;
+        let next = async {
+            if let Some(pause) = &mut pause {
+                pause.await;
+            }
             link.accept_bi().await
         };
         tokio::select! {
-            stream = next, if tasks.len() < MAX_TASKS => match stream {
+            stream = next, if has_room => match stream {
                 Ok((send, recv)) => {
                     connected.hear();
                     tasks.spawn(request::serve(Arc::clone(connected), send, recv));
-                    paced = Instant::now() + connected.pace();
+                    let wait = connected.pace();
+                    pause = (!wait.is_zero()).then(|| Box::pin(sleep(wait)));
+                    if tasks.len() > FEW && !is_allowed_more {
+                        is_allowed_more = true;
+                        link.allow_more_requests();
+                    }
                 }
                 Err(_) => return,
             },
-            Ok(()) = link.sign_of_life() => connected.hear(),
-            _ = link.closed() => return,
-            Some(ended) = tasks.join_next(), if !tasks.is_empty() => match ended {
+            sign = link.sign_of_life() => match sign {
+                Ok(()) => connected.hear(),
+                Err(_) => return,
+            },
+            ended = tasks.ended() => match ended {
                 Ok(Ok(())) => {}
                 Ok(Err(violation)) => {
                     if connected.may_log() {
@@ -141,4 +212,15 @@ async fn notify(notices: &Notices, notice: &Notice) {
 fn close_for(link: &Link, violation: &str) {
     debug!(violation, "client broke the protocol");
     link.close(close::PROTOCOL_VIOLATION, violation);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_is_quiet_takes_a_small_task() {
+        let size = size_of_val(&serve(Box::pin(pending())));
+        assert!(size <= 800, "{size} bytes");
+    }
 }

@@ -32,7 +32,7 @@ pub(super) struct Notices {
     /// Wakes who looks after the client when somebody waits for it.
     awaited: Notify,
     /// Of all streams that nothing was written to, the one with the lowest number.
-    next: Mutex<Option<SendStream>>,
+    next: Mutex<Option<Box<SendStream>>>,
 }
 
 impl Notices {
@@ -76,12 +76,12 @@ impl Notices {
 
     /// Opens the stream for a notice that leaves now. Cancel safe.
     pub(super) async fn stream(&self) -> Result<SendStream, RefusalReason> {
-        self.opened(Option::take).await
+        self.opened(Option::take).await.map(|stream| *stream)
     }
 
     async fn opened<T>(
         &self,
-        take: impl Fn(&mut Option<SendStream>) -> Option<T>,
+        take: impl Fn(&mut Option<Box<SendStream>>) -> Option<T>,
     ) -> Result<T, RefusalReason> {
         let mut opening = pin!(self.link.open_uni());
         let opened = poll_fn(|cx| {
@@ -92,7 +92,7 @@ impl Notices {
                 return Poll::Ready(None);
             }
             if next.is_none() {
-                *next = ready!(opening.as_mut().poll(cx)).ok();
+                *next = ready!(opening.as_mut().poll(cx)).ok().map(Box::new);
             }
             Poll::Ready(take(&mut next))
         });

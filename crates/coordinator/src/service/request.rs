@@ -393,7 +393,7 @@ async fn introduce(
     }
     debug!(callee = %called.short(), unproven = ?meeting.unproven, "peers meet");
     let relayed = meeting.handshake.len() as u64;
-    let mut introductions = meeting.introductions(connected.link.rtt(), callee.link().rtt());
+    let mut introductions = meeting.introductions(connected.link().rtt(), callee.link().rtt());
     for (_, introduction) in [&mut introductions.to_dialler, &mut introductions.to_callee] {
         connected.shared().add_grease(introduction);
     }
@@ -409,7 +409,7 @@ async fn introduce(
     }
     tokio::join!(
         notify_after(&callee, to_callee),
-        respond_after(&connected.link, to_dialler, send),
+        respond_after(connected.link(), to_dialler, send),
     );
     Ok(())
 }

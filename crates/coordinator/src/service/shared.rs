@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     future::pending,
     net::{IpAddr, SocketAddr},
+    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -338,6 +339,9 @@ pub(super) enum Way {
     There(NodeId),
 }
 
+/// What is ready once a connection has to make room for another one.
+pub(super) type Displaced = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// A connection's place in the counts, given back when dropped.
 #[derive(Debug)]
 pub(super) struct Ticket {
@@ -347,7 +351,7 @@ pub(super) struct Ticket {
     /// How the handshake ends if nothing else comes.
     outcome: Handshake,
     /// The place of one by TCP among those that STUN's servers have accepted.
-    place: Option<TlsPlace>,
+    place: Option<Box<TlsPlace>>,
 }
 
 impl Ticket {
@@ -367,7 +371,7 @@ impl Ticket {
     pub(super) fn of_tcp(shared: Arc<Shared>, source: IpAddr, place: TlsPlace) -> Self {
         shared.by_tcp.fetch_add(1, Ordering::Relaxed);
         let mut ticket = Self::new(shared, source);
-        ticket.place = Some(place);
+        ticket.place = Some(Box::new(place));
         ticket
     }
 
@@ -376,13 +380,10 @@ impl Ticket {
     }
 
     /// Returns a future that is ready once the connection has to make room for another one.
-    pub(super) fn displaced(&mut self) -> impl Future<Output = ()> + Send + use<> {
-        let displaced = self.place.as_mut().map(TlsPlace::displaced);
-        async {
-            match displaced {
-                Some(displaced) => displaced.await,
-                None => pending().await,
-            }
+    pub(super) fn displaced(&mut self) -> Displaced {
+        match &mut self.place {
+            Some(place) => Box::pin(place.displaced()),
+            None => Box::pin(pending()),
         }
     }
 
@@ -390,7 +391,7 @@ impl Ticket {
     /// if it is none of those who are served. Its handshake counts as one that has failed then, so
     /// that it cannot come again and again.
     pub(super) fn admit(mut self, client: Client, link: Link) -> Option<ConnectedClient> {
-        let notices = Arc::new(Notices::new(link.clone()));
+        let notices = Arc::new(Notices::new(link));
         let shared = Arc::clone(&self.shared);
         // Whoever changes it finds the connection among the others, or this finds the change.
         let allowed = lock(&shared.allowed);
@@ -409,7 +410,6 @@ impl Ticket {
         lock(&shared.gate).handshake_over();
         Some(ConnectedClient {
             client,
-            link,
             notices,
             is_known: AtomicBool::new(false),
             ticket: self,
@@ -443,7 +443,6 @@ impl Drop for Ticket {
 #[derive(Debug)]
 pub(super) struct ConnectedClient {
     pub(super) client: Client,
-    pub(super) link: Link,
     pub(super) notices: Arc<Notices>,
     /// Whether the peer can be dialled, and an operator has been told so.
     is_known: AtomicBool,
@@ -451,6 +450,10 @@ pub(super) struct ConnectedClient {
 }
 
 impl ConnectedClient {
+    pub(super) fn link(&self) -> &Link {
+        self.notices.link()
+    }
+
     pub(super) fn shared(&self) -> &Shared {
         &self.ticket.shared
     }

@@ -39,13 +39,18 @@ const LONGEST_TURN: Duration = Duration::from_millis(200);
 
 /// Looks after one client, for as long as the future is polled.
 pub(super) async fn watch(connected: &ConnectedClient) -> Infallible {
-    let mut silence = Silence::new(connected.link.heard());
+    let mut silence = Silence::new(connected.link().heard());
     loop {
         connected.notices.awaited().await;
-        silence.goes_on(connected.link.heard());
-        if let Some(silent_for) = silent_for(connected, &mut silence).await {
-            tell(connected, silent_for).await;
-        }
+        silence.goes_on(connected.link().heard());
+        // Apart, so that it takes no room in the task of a client that nobody waits for.
+        Box::pin(look_after(connected, &mut silence)).await;
+    }
+}
+
+async fn look_after(connected: &ConnectedClient, silence: &mut Silence) {
+    if let Some(silent_for) = silent_for(connected, silence).await {
+        tell(connected, silent_for).await;
     }
 }
 
@@ -53,7 +58,7 @@ pub(super) async fn watch(connected: &ConnectedClient) -> Infallible {
 /// client that says goodbye may be done. One that has heard nothing from here has not heard of its
 /// last introductions either, and begins anew: its callees are told that it has given these up.
 pub(super) async fn tell_of_end(connected: &ConnectedClient) {
-    match connected.link.close_reason() {
+    match connected.link().close_reason() {
         Some(End::Silence | End::Reset) => tell(connected, connected.notices.silent_for()).await,
         Some(End::Closed { code, .. }) if code.close().code == close::TIMED_OUT => {
             let given_up = connected.give_up_dials().into_iter();
@@ -77,17 +82,17 @@ async fn silent_for(connected: &ConnectedClient, silence: &mut Silence) -> Optio
         if !connected.is_awaited() {
             return None;
         }
-        let (came, took) = (connected.link.heard(), turn.elapsed());
+        let (came, took) = (connected.link().heard(), turn.elapsed());
         turn = Instant::now();
-        match silence.take(came, took, connected.link.rtt()) {
+        match silence.take(came, took, connected.link().rtt()) {
             Sign::Came => {
                 connected.hear();
-                if !connected.link.can_be_asked() {
+                if !connected.link().can_be_asked() {
                     // Only what leaves for its own sake is acknowledged, and that has been.
                     return None;
                 }
             }
-            Sign::Awaited => ask(&connected.link),
+            Sign::Awaited => ask(connected.link()),
             Sign::Lacks => return Some(notices.silent_for()),
         }
     }

@@ -86,7 +86,7 @@ impl Client {
         match connected.map_err(|_| ConnectError::Silent(HANDSHAKE_LIMIT))? {
             Ok(connection) => Ok(Connection {
                 connection,
-                endpoint: Some(endpoint),
+                endpoint: Some(Box::new(endpoint)),
             }),
             Err(error) if is_wrong_identity(&error) => Err(ConnectError::WrongIdentity),
             Err(error) => Err(failed(error.to_string())),

@@ -13,8 +13,9 @@ use crate::{
     setup::{ConnectError, SetupError},
 };
 
-/// Requests of one client at a time: as many as it may have introductions in flight.
-const MAX_REQUEST_STREAMS: u32 = 32;
+/// Requests of one client at a time until it is allowed more. Each place takes 80 bytes whether it
+/// is used or not, and a peer that is quiet uses none.
+const FIRST_REQUEST_STREAMS: u32 = 7;
 
 /// What a client may send on one stream before it is read: any request but a registration that
 /// allows more than 500 peers, whose rest follows a round trip later. Whatever arrives is read at
@@ -183,7 +184,11 @@ fn transport(idle_timeout: Duration) -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
         .initial_rtt(INITIAL_RTT)
-        .max_concurrent_bidi_streams(VarInt::from_u32(MAX_REQUEST_STREAMS))
+        // A connection keeps a buffer of as much as it has ever sent at once. Nothing here is worth
+        // larger packets, or several at once.
+        .mtu_discovery_config(None)
+        .enable_segmentation_offload(false)
+        .max_concurrent_bidi_streams(VarInt::from_u32(FIRST_REQUEST_STREAMS))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
