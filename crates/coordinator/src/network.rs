@@ -4,6 +4,9 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use p2pconnect_proto::represented;
 
+/// How many subscribers' worth of anything a site may have. A /48 has 65,536 /64 in it.
+pub(crate) const SUBSCRIBERS_PER_SITE: u32 = 4;
+
 /// Returns what stands for one subscriber: an IPv4 address as it is, an IPv6 address cut to its
 /// first 64 bits.
 ///

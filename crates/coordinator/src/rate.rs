@@ -2,8 +2,11 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     time::{Duration, Instant},
 };
+
+use crate::network::{SUBSCRIBERS_PER_SITE, site, subscriber};
 
 /// The most keys that a limiter remembers, a few MiB; one is forgotten when its burst is whole
 /// again.
@@ -49,14 +52,22 @@ impl<K: Ord + Copy> RateLimiter<K> {
     /// Takes so many tokens of `key`'s. If there are not as many, takes none, and returns how long
     /// it takes until there are.
     pub(crate) fn take_many(&mut self, key: K, tokens: u32, now: Instant) -> Result<(), Duration> {
+        let full_at = self.afford(key, tokens, now)?;
+        self.full_at.insert(key, full_at);
+        Ok(())
+    }
+
+    /// Returns when the bucket would be full again if so many tokens were taken. If there are not
+    /// as many, returns how long it takes until there are.
+    fn afford(&mut self, key: K, tokens: u32, now: Instant) -> Result<Instant, Duration> {
         let full_at = self.full_after(key, tokens, now).ok_or(PRUNE_EVERY)?;
         let owed = full_at.saturating_duration_since(now);
         let lacking = owed.saturating_sub(self.whole());
-        if !lacking.is_zero() {
-            return Err(lacking);
+        if lacking.is_zero() {
+            Ok(full_at)
+        } else {
+            Err(lacking)
         }
-        self.full_at.insert(key, full_at);
-        Ok(())
     }
 
     /// Takes one token of `key`'s in any case; returns how long to wait until it is there.
@@ -100,9 +111,83 @@ impl<K: Ord + Copy> RateLimiter<K> {
     }
 }
 
+/// Token buckets of networks: one for each subscriber, and one for all subscribers of an IPv6 /48
+/// together, which has four times as many tokens.
+#[derive(Debug)]
+pub(crate) struct NetworkLimiter {
+    subscribers: RateLimiter<IpAddr>,
+    sites: RateLimiter<IpAddr>,
+}
+
+impl NetworkLimiter {
+    /// Allows nothing until it is [set](Self::set).
+    pub(crate) const fn new() -> Self {
+        Self {
+            subscribers: RateLimiter::new(0, Duration::ZERO),
+            sites: RateLimiter::new(0, Duration::ZERO),
+        }
+    }
+
+    /// Allows a subscriber so many at once from now on, and one more after each `interval`.
+    pub(crate) fn set(&mut self, burst: u32, interval: Duration) {
+        let of_site = burst.saturating_mul(SUBSCRIBERS_PER_SITE);
+        self.subscribers.set(burst, interval);
+        self.sites.set(of_site, interval / SUBSCRIBERS_PER_SITE);
+    }
+
+    /// Takes so many tokens of those of a subscriber and of its site. If either has not as many,
+    /// takes none, and returns how long it takes until there are.
+    pub(crate) fn take_many(
+        &mut self,
+        ip: IpAddr,
+        tokens: u32,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        let (subscriber, site) = (subscriber(ip), site(ip));
+        if site.is_ipv6() {
+            let of_subscriber = self.subscribers.afford(subscriber, tokens, now).err();
+            let of_site = self.sites.afford(site, tokens, now).err();
+            if let Some(lacking) = of_subscriber.max(of_site) {
+                return Err(lacking);
+            }
+            self.sites.take_many(site, tokens, now)?;
+        }
+        self.subscribers.take_many(subscriber, tokens, now)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
+
+    #[test]
+    fn the_subscribers_of_a_site_have_four_times_as_much_together() {
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut limiter = NetworkLimiter::new();
+        limiter.set(10, second);
+        let of_site = |n| IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 1, n, 0, 0, 0, 1));
+        for n in 0..4 {
+            assert_eq!(limiter.take_many(of_site(n), 10, start), Ok(()));
+            assert_eq!(limiter.take_many(of_site(n), 1, start), Err(second));
+        }
+        // The fifth has everything of its own, and is not charged for what its site has not.
+        assert_eq!(limiter.take_many(of_site(4), 4, start), Err(second));
+        assert_eq!(limiter.take_many(of_site(4), 4, start + second), Ok(()));
+        assert_eq!(
+            limiter.take_many(of_site(4), 6, start + second),
+            Err(second * 6 / 4)
+        );
+        let elsewhere = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1).into();
+        assert_eq!(limiter.take_many(elsewhere, 10, start), Ok(()));
+        for last in 0..9 {
+            let v4 = IpAddr::from([192, 0, 2, last]);
+            assert_eq!(limiter.take_many(v4, 10, start), Ok(()));
+            assert_eq!(limiter.take_many(v4, 1, start), Err(second));
+        }
+    }
 
     #[test]
     fn a_burst_passes_then_one_each_interval() {

@@ -21,7 +21,7 @@ mod unsettled;
 use std::{
     collections::BTreeMap,
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
@@ -40,12 +40,18 @@ pub use limits::Limits;
 
 use crate::{
     admission::{Admitted, Claimant, admit, is_reachable_from},
-    network::site,
-    rate::RateLimiter,
+    rate::{NetworkLimiter, RateLimiter},
 };
 use in_flight::InFlight;
 use relays::Relays;
 use unsettled::Unsettled;
+
+/// When a peer may come again that finds no room: peers come and go.
+const FULL: Duration = Duration::from_secs(10);
+
+/// When a dial may be asked for again that finds one of both peers busy: most introductions are
+/// over within two round trips.
+const BUSY: Duration = Duration::from_secs(1);
 
 /// The table of registered peers and of what goes on between them.
 pub struct Registry {
@@ -59,9 +65,9 @@ pub struct Registry {
     relays: Relays,
     unsettled: Unsettled,
     dials_by_peer: RateLimiter<PeerId>,
-    dials_by_source: RateLimiter<IpAddr>,
+    dials_by_source: NetworkLimiter,
     registrations: RateLimiter<PeerId>,
-    relayed_by_source: RateLimiter<IpAddr>,
+    relayed_by_source: NetworkLimiter,
 }
 
 #[derive(Debug)]
@@ -92,9 +98,9 @@ impl Registry {
     pub fn new(limits: Limits, key: TokenKey) -> Self {
         let mut registry = Self {
             dials_by_peer: RateLimiter::new(0, Duration::ZERO),
-            dials_by_source: RateLimiter::new(0, Duration::ZERO),
+            dials_by_source: NetworkLimiter::new(),
             registrations: RateLimiter::new(0, Duration::ZERO),
-            relayed_by_source: RateLimiter::new(0, Duration::ZERO),
+            relayed_by_source: NetworkLimiter::new(),
             in_flight: InFlight::new(),
             relays: Relays::new(),
             unsettled: Unsettled::new(),
@@ -211,7 +217,7 @@ impl Registry {
         taken.map_err(too_soon)?;
         let is_new = !self.peers.contains_key(&client.peer);
         if is_new && self.peers.len() >= self.limits.max_peers {
-            return Err(RefusalReason::Full.into());
+            return Err(Refusal::until(RefusalReason::Full, FULL));
         }
 
         let admitted = self.admit(client, &candidates, now);
@@ -258,7 +264,7 @@ impl Registry {
 
     /// Charges a client's network for bytes that are to pass to somebody else.
     fn charge(&mut self, client: &Client, bytes: usize, now: Moment) -> Result<(), Refusal> {
-        let (source, bytes) = (site(client.seen.ip()), u32::try_from(bytes));
+        let (source, bytes) = (client.seen.ip(), u32::try_from(bytes));
         let bytes = bytes.unwrap_or(u32::MAX);
         let limiter = &mut self.relayed_by_source;
         let taken = limiter.take_many(source, bytes, now.monotonic);

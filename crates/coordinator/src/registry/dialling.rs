@@ -11,10 +11,10 @@ use p2pconnect_proto::{
 };
 
 use super::{
-    Client, Elsewhere, Event, Meeting, Moment, Place, Registry, Side, in_flight::Introducing,
+    BUSY, Client, Elsewhere, Event, Meeting, Moment, Place, Registry, Side, in_flight::Introducing,
     reachable, refuse_too_much, refuse_unknown, too_soon, unsettled::Introduced,
 };
-use crate::network::{site, subscriber};
+use crate::network::subscriber;
 
 /// A dial whose dialler is known, wherever it is.
 #[derive(Debug)]
@@ -53,10 +53,10 @@ impl Registry {
             return Err(RefusalReason::OwnId.into());
         }
         // Both are charged before anything is looked up, so that asking who is online is slow.
-        let source = site(client.seen.ip());
+        let source = client.seen.ip();
         let taken = self.dials_by_peer.take(client.peer, now.monotonic);
         taken.map_err(too_soon)?;
-        let taken = self.dials_by_source.take(source, now.monotonic);
+        let taken = self.dials_by_source.take_many(source, 1, now.monotonic);
         taken.map_err(too_soon)?;
         self.charge(client, request.handshake.len(), now)?;
         let admitted = self.admit(client, &request.candidates, now);
@@ -123,7 +123,7 @@ impl Registry {
             to: Some(to),
         };
         if !flights.start(introducing, limits, at) {
-            return Err(RefusalReason::TooMany.into());
+            return Err(too_soon(BUSY));
         }
         let seen = (dialling.seen, callee.client.seen);
         let witnessed = dialling.witnessed.min(dialling.candidates.len());
@@ -181,7 +181,7 @@ impl Registry {
             to: None,
         };
         if !flights.start(introducing, limits, at) {
-            return Err(RefusalReason::TooMany.into());
+            return Err(too_soon(BUSY));
         }
         let own = self.peers.get(&client.peer);
         let is_registered = own.is_some_and(|own| own.client.connection == client.connection);

@@ -41,11 +41,12 @@ pub struct Limits {
     ///
     /// By default 100 ms: ten in a second for as long as it likes.
     pub dial_interval_per_peer: Duration,
-    /// The most dials at once from one IPv4 address or IPv6 /48.
+    /// The most dials at once from one IPv4 address or IPv6 /64; four times as many from an IPv6
+    /// /48.
     ///
     /// By default 2,048, since a carrier's NAT puts many subscribers behind one address.
     pub dial_burst_per_source: u32,
-    /// The time after which one more dial from one IPv4 address or IPv6 /48 is possible.
+    /// The time after which one more dial from one IPv4 address or IPv6 /64 is possible.
     ///
     /// By default 12.5 ms, eight times what one peer may do.
     pub dial_interval_per_source: Duration,
@@ -59,7 +60,8 @@ pub struct Limits {
     /// By default 250 ms: twice for each of the dials that follow each other, of which two fit into
     /// a second.
     pub register_interval: Duration,
-    /// The most bytes of handshakes that are passed on at once for one IPv4 address or IPv6 /48.
+    /// The most bytes of handshakes that are passed on at once for one IPv4 address or IPv6 /64;
+    /// four times as many for an IPv6 /48.
     ///
     /// By default 2 MiB: the 1 KiB of each of the dials that are possible at once.
     pub relay_burst_per_source: u32,

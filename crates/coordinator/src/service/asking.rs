@@ -35,7 +35,7 @@ pub(super) async fn dial(
     asked_at: Instant,
 ) -> Result<Answer, Refusal> {
     let mut dial = elsewhere.dial;
-    dial.rtt_us = micros(connected.link.rtt());
+    dial.rtt_us = micros(connected.link().rtt());
     let asked = Asked {
         session: dial.session,
         client: connected.client,

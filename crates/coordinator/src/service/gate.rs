@@ -7,11 +7,7 @@ use std::{
 };
 
 use super::config::{ServiceLimits, UNPROVEN_SHARE};
-use crate::network::{site, subscriber};
-
-/// How many subscribers' worth of connections a site may have. A /48 is what one customer is given
-/// (RFC 6177), with 65,536 /64 in it.
-const SUBSCRIBERS_PER_SITE: usize = 4;
+use crate::network::{SUBSCRIBERS_PER_SITE, site, subscriber};
 
 /// Which part of the free places a subscriber may have taken and still take another one, as soon as
 /// half of all are taken. So no number of subscribers with many connections takes the last place
@@ -121,7 +117,7 @@ impl Gate {
         let limit = self.limits.max_connections_per_source;
         let from_source = count(&self.by_subscriber, subscriber(source));
         let from_site = count(&self.by_site, site(source));
-        if from_source >= limit || from_site >= limit * SUBSCRIBERS_PER_SITE {
+        if from_source >= limit || from_site >= limit * SUBSCRIBERS_PER_SITE as usize {
             return false;
         }
         let is_roomy = free >= self.limits.max_connections / 2;
@@ -373,7 +369,7 @@ mod tests {
                 taken += 1;
             }
         }
-        assert_eq!(taken, 512 * SUBSCRIBERS_PER_SITE);
+        assert_eq!(taken, 512 * SUBSCRIBERS_PER_SITE as usize);
         let other = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1);
         assert!(rig.connects(other.into()));
     }

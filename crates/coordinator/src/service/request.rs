@@ -367,7 +367,7 @@ async fn tell_dialler(
     let message = Delayed::new(wait, &Response::Introduced(introduction));
     let message = message.map_err(|_| RefusalReason::TooLarge)?;
     connected.notices.await_client();
-    respond_after(&connected.link, message, send).await;
+    respond_after(connected.link(), message, send).await;
     Ok(())
 }
 

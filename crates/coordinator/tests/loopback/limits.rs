@@ -73,10 +73,11 @@ async fn a_full_coordinator_says_so_and_lets_the_registered_update() {
         serial: 1,
         ..Registration::new(DialPolicy::Anyone)
     });
-    assert_eq!(
-        outside.request(&request).await,
-        Response::Refused(RefusalReason::Full.into())
-    );
+    let Response::Refused(refusal) = outside.request(&request).await else {
+        panic!("there is room for one");
+    };
+    assert_eq!(refusal.reason, RefusalReason::Full);
+    assert!(refusal.retry_after().is_some(), "{refusal}");
     inside.register(DialPolicy::Anyone).await;
     outside.dial(inside.id).await.unwrap();
 }
