@@ -8,9 +8,9 @@
 //! The coordinator runs in a process of its own on the first processor, all of whose limits are out
 //! of the way; this process holds the peers, on the second one. `idle` compares the coordinator
 //! with a bare QUIC server that keeps its connections and does nothing else, and with itself where
-//! peers come by TLS on TCP, as far as this machine lets both sides have as many files. What a peer takes is
-//! the growth of the process's resident memory, divided by the number of peers, once all of them
-//! have been quiet for two of their keep-alives.
+//! peers come by TLS on TCP, as far as this machine lets both sides have as many files. What a peer
+//! takes is the growth of the process's resident memory, divided by the number of peers, once all
+//! of them have been quiet for two of their keep-alives.
 
 #![expect(
     clippy::unwrap_used,
