@@ -81,14 +81,14 @@ mod tests {
     #[tokio::test]
     async fn what_is_verified_does_not_wait_for_what_has_opened() {
         let mut tasks = Tasks::default();
-        for n in 0..100 {
-            let refused = async { Err(ConnectFailure::Refused) };
-            tasks.connect(n, refused);
-        }
+        let refused = || async { Err(ConnectFailure::Refused) };
+        let mut begun: Vec<_> = (0..100).map(|n| tasks.connect(n, refused())).collect();
         let verified = async { Err(VerifyFailure::TimedOut) };
-        tasks.verify(100, verified);
-        // All end before anybody looks: this runs in one thread with them.
-        tokio::task::yield_now().await;
+        begun.push(tasks.verify(100, verified));
+        // All have ended before anybody looks.
+        while !begun.iter().all(AbortHandle::is_finished) {
+            tokio::task::yield_now().await;
+        }
         let first = tasks.next().await.unwrap();
         assert!(matches!(first, Done::Verify(..)), "{first:?}");
         for _ in 0..100 {
