@@ -284,7 +284,7 @@ impl Dialer {
         address: SocketAddr,
     ) -> Result<(Way, Link), Vec<Failure>> {
         let mut one = pin!(self.attempt(first, address));
-        let early = timeout(self.ways.head_start(), &mut one).await;
+        let early = timeout(HEAD_START, &mut one).await;
         let mut other = pin!(self.attempt(second, address));
         let (ended, rest) = match early {
             Ok(ended) => (ended, other),

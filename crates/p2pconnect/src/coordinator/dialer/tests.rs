@@ -49,13 +49,11 @@ async fn an_address_that_is_silent_costs_little_time() {
 }
 
 #[tokio::test]
-async fn nothing_comes_by_tcp_where_quic_has_answered() {
+async fn nothing_comes_by_tcp_where_quic_answers() {
     let coordinator = coordinator();
     let at = coordinator.local_addr();
-    let dialer = dialer(coordinator.server_id(), at);
-    // The first time, it may.
-    dialer.connect(&[at]).await.unwrap();
     let listener = TcpListener::bind(at).await.unwrap();
+    let dialer = dialer(coordinator.server_id(), at);
     dialer.connect(&[at]).await.unwrap();
     let came = timeout(Duration::ZERO, listener.accept()).await;
     assert!(came.is_err(), "{came:?}");
@@ -98,7 +96,7 @@ async fn tcp_leads_to_a_coordinator_where_udp_is_silent_and_is_tried_first_after
     let began = clock::now();
     let reached = dialer.connect(&[at]).await.unwrap();
     let took = clock::since(began);
-    assert!(took < HEAD_START, "QUIC was waited for: {took:?}");
+    assert!(took >= HEAD_START, "{took:?}");
     assert_eq!(dialer.ways.order(clock::now()), [Way::Tls, Way::Quic]);
     let mut notice = reached.link.accept_uni().await.unwrap();
     assert_eq!(notice.read_full(&mut [0; 4]).await, Ok(4));

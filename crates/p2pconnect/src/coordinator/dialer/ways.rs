@@ -2,23 +2,15 @@
 
 use std::{
     fmt,
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
-use super::HEAD_START;
 use crate::sync::lock;
 
 /// For how long a way is tried first that has worked in QUIC's place. Networks change, and QUIC is
 /// a round trip faster.
 const QUIC_AGAIN: Duration = Duration::from_secs(10 * 60);
-
-/// How long QUIC is tried alone in a network of which nothing is known yet. Where UDP passes, QUIC
-/// is there when a connection by TCP is, before TLS has begun; where it does not, nothing is lost.
-const FIRST_HEAD_START: Duration = Duration::from_millis(5);
 
 /// A way to a coordinator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,8 +38,6 @@ impl fmt::Display for Way {
 pub(super) struct Ways {
     /// Which way is tried first in QUIC's place, and until when.
     first: Mutex<Option<(Way, Instant)>>,
-    /// Whether any has led there.
-    is_known: AtomicBool,
 }
 
 impl Ways {
@@ -65,17 +55,8 @@ impl Ways {
         first.map_or(Way::Quic, |(way, _)| way)
     }
 
-    /// Returns how long a way is tried alone.
-    pub(super) fn head_start(&self) -> Duration {
-        match self.is_known.load(Ordering::Relaxed) {
-            true => HEAD_START,
-            false => FIRST_HEAD_START,
-        }
-    }
-
     /// Notes that a way has led to the coordinator.
     pub(super) fn worked(&self, way: Way, now: Instant) {
-        self.is_known.store(true, Ordering::Relaxed);
         let mut first = lock(&self.first);
         *first = match way {
             Way::Quic => None,
@@ -96,9 +77,7 @@ mod tests {
     fn what_has_worked_is_tried_first_and_quic_again_later() {
         let (ways, began) = (Ways::default(), Instant::now());
         assert_eq!(ways.order(began), [Way::Quic, Way::Tls]);
-        assert_eq!(ways.head_start(), FIRST_HEAD_START);
         ways.worked(Way::Tls, began);
-        assert_eq!(ways.head_start(), HEAD_START);
         let later = began + QUIC_AGAIN / 2;
         assert_eq!(ways.order(later), [Way::Tls, Way::Quic]);
         ways.worked(Way::Tls, later);
