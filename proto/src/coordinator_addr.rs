@@ -6,7 +6,7 @@ use std::{
     str::FromStr,
 };
 
-use crate::{InvalidHost, ParsePeerIdError, PeerId, parse_host, parse_port};
+use crate::{InvalidHost, ParsePeerIdError, PeerId, join_host_port, parse_host, parse_port};
 
 /// Where a coordinator is and who it must prove to be: `<server-id>@<host>:<port>`.
 ///
@@ -24,11 +24,7 @@ pub struct CoordinatorAddr {
 impl fmt::Display for CoordinatorAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { id, host, port } = self;
-        if host.contains(':') {
-            write!(f, "{id}@[{host}]:{port}")
-        } else {
-            write!(f, "{id}@{host}:{port}")
-        }
+        write!(f, "{id}@{}", join_host_port(host, *port))
     }
 }
 

@@ -62,6 +62,17 @@ pub fn parse_host(text: &str) -> Result<&str, InvalidHost> {
     }
 }
 
+/// Writes a host and a port behind it so that [`parse_host`] and [`parse_port`] read them: an IPv6
+/// address in brackets.
+#[must_use]
+pub fn join_host_port(host: &str, port: u16) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
 /// Reads a port that stands behind a host: a number from 1 to 65,535, of nothing but digits.
 #[must_use]
 pub fn parse_port(text: &str) -> Option<u16> {
@@ -96,6 +107,7 @@ mod tests {
             ("[fe80::2%eth0]", "fe80::2%eth0"),
         ] {
             assert_eq!(parse_host(text), Ok(host));
+            assert_eq!(join_host_port(host, 443), format!("{text}:443"));
         }
     }
 

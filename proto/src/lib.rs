@@ -40,7 +40,7 @@ pub use connect_back::{BackFrom, BackOutcome, ConnectBack};
 pub use coordinator_addr::{CoordinatorAddr, ParseCoordinatorAddrError};
 pub use embedded::{portable, represented, unmapped};
 pub use grease::{Grease, GreaseSource};
-pub use host::{InvalidHost, parse_host, parse_port};
+pub use host::{InvalidHost, join_host_port, parse_host, parse_port};
 pub use nat::{NatFiltering, NatMapping, NatReport, PortAssignment, UnsolicitedSyn};
 pub use peer_id::{ParsePeerIdError, PeerId};
 pub use reflexive_token::{ReflexiveToken, TokenKey};

@@ -3,6 +3,7 @@
 use std::{fmt, path::PathBuf, time::Duration};
 
 use async_nats::{ConnectOptions, ServerAddr};
+use p2pconnect_proto::join_host_port;
 
 use crate::backoff;
 
@@ -156,12 +157,8 @@ fn login(server: &ServerAddr) -> Option<Login> {
 
 /// Returns the address alone, which is all that may be logged.
 fn without_login(server: &ServerAddr) -> Result<ServerAddr, OptionsError> {
-    let (host, port) = (server.host(), server.port());
-    let host = match host.contains(':') {
-        true => format!("[{host}]"),
-        false => host.to_owned(),
-    };
-    let plain = format!("{}://{host}:{port}", server.scheme());
+    let place = join_host_port(server.host(), server.port());
+    let plain = format!("{}://{place}", server.scheme());
     plain.parse().map_err(|_| OptionsError::NoAddress)
 }
 

@@ -13,6 +13,7 @@ use std::{
 };
 
 use p2pconnect_host::{Host, LOOKUP_LIMIT, TcpStream};
+use p2pconnect_proto::join_host_port;
 
 use crate::words::printable;
 
@@ -62,11 +63,8 @@ struct Login {
 
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, port) = (self.kind.scheme(), self.port);
-        match self.host.contains(':') {
-            true => write!(f, "{scheme}://[{}]:{port}", self.host),
-            false => write!(f, "{scheme}://{}:{port}", self.host),
-        }
+        let place = join_host_port(&self.host, self.port);
+        write!(f, "{}://{place}", self.kind.scheme())
     }
 }
 
@@ -89,10 +87,7 @@ pub struct Destination<'a> {
 
 impl fmt::Display for Destination<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.name.contains(':') {
-            true => write!(f, "[{}]:{}", self.name, self.port),
-            false => write!(f, "{}:{}", self.name, self.port),
-        }
+        f.write_str(&join_host_port(self.name, self.port))
     }
 }
 

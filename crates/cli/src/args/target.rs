@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use p2pconnect_proto::{InvalidHost, parse_host, parse_port};
+use p2pconnect_proto::{InvalidHost, join_host_port, parse_host, parse_port};
 
 use crate::words::escaped;
 
@@ -16,12 +16,7 @@ pub(crate) struct Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port } = self;
-        if host.contains(':') {
-            write!(f, "[{host}]:{port}")
-        } else {
-            write!(f, "{host}:{port}")
-        }
+        f.write_str(&join_host_port(&self.host, self.port))
     }
 }
 
