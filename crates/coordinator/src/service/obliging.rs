@@ -18,7 +18,7 @@ use tokio::{
 use tracing::{debug, info};
 
 use super::{
-    nodes::micros,
+    nodes::{Nodes, micros},
     notices::Notices,
     request::{self, CLAIM_LAG, CLAIM_PATIENCE, Delayed},
     shared::Shared,
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     nodes::{Incoming, Rival},
-    registry::{ConnectionId, Event, Meeting, Place},
+    registry::{ConnectionId, Event},
 };
 
 /// How often other nodes are measured, and heard of. With twenty nodes each has 130 messages a
@@ -93,13 +93,11 @@ async fn receive(shared: Arc<Shared>, incoming: Incoming) {
     match message.content {
         NodeContent::Ping(number) => nodes.tell(from.subject(), NodeContent::Pong(number)).await,
         NodeContent::Pong(number) => nodes.measured(from, number),
-        NodeContent::Claim(claim) => claimed(&shared, from, claim).await,
+        NodeContent::Claim(claim) => claimed(&shared, nodes, from, claim).await,
         NodeContent::Introduce(dial) => {
-            let introduced = introduce(&shared, from, dial).await;
-            let (answer, to_callee) = match introduced {
-                Ok((answer, to_callee)) => (answer, to_callee),
-                Err(refusal) => (NodeContent::Refused(refusal), None),
-            };
+            let introduced = introduce(&shared, nodes, from, dial).await;
+            let (answer, to_callee) =
+                introduced.unwrap_or_else(|refusal| (NodeContent::Refused(refusal), None));
             let telling = async {
                 if let Some((callee, message)) = to_callee {
                     request::notify_after(&callee, message).await;
@@ -132,10 +130,7 @@ async fn receive(shared: Arc<Shared>, incoming: Incoming) {
 }
 
 /// Compares a registration elsewhere with the one here.
-async fn claimed(shared: &Shared, from: NodeId, claim: Claim) {
-    let Some(nodes) = shared.nodes.as_ref() else {
-        return;
-    };
+async fn claimed(shared: &Shared, nodes: &Nodes, from: NodeId, claim: Claim) {
     match nodes.judge(from, &claim) {
         Rival::Unknown => {}
         Rival::IsOlder(_) if claim.is_answer => {}
@@ -161,14 +156,12 @@ type ToCallee = Option<(Arc<Notices>, Delayed)>;
 /// By way of its node, the dialler is as far as the two round trips together.
 async fn introduce(
     shared: &Shared,
+    nodes: &Nodes,
     from: NodeId,
     dial: RemoteDial,
 ) -> Result<(NodeContent, ToCallee), Refusal> {
     let to_dialler = Duration::from_micros(dial.rtt_us.into());
-    let between = match shared.nodes.as_ref() {
-        Some(nodes) => nodes.round_trip(from).await,
-        None => Duration::ZERO,
-    };
+    let between = nodes.round_trip(from).await;
     let meeting = match shared.introduce_from(from, dial) {
         Event::Meet(meeting) => *meeting,
         Event::Crossed(session) => return Ok((NodeContent::Crossed(session), None)),
@@ -179,7 +172,7 @@ async fn introduce(
         | Event::Pass { .. }
         | Event::Disconnected { .. } => unreachable!("no answer to a dial from elsewhere"),
     };
-    let callee = callee_of(shared, &meeting).await?;
+    let callee = request::callee_of(shared, &meeting).await?;
     debug!(callee = %meeting.callee.peer.short(), "a peer elsewhere is introduced");
     let rtt = callee.link().rtt();
     let mut introductions = meeting.introductions(to_dialler + between, rtt);
@@ -196,17 +189,6 @@ async fn introduce(
         extensions: Extensions::default(),
     });
     Ok((answer, Some((callee, to_callee))))
-}
-
-/// Returns the way to tell the callee of a meeting, when it has room.
-async fn callee_of(shared: &Shared, meeting: &Meeting) -> Result<Arc<Notices>, RefusalReason> {
-    let callee = match meeting.callee.place {
-        Place::Here(connection) => shared.notices(connection),
-        Place::There(_) => None,
-    };
-    let callee = callee.ok_or(RefusalReason::Unavailable)?;
-    callee.room().await?;
-    Ok(callee)
 }
 
 async fn relay(shared: &Shared, from: NodeId, flight: Flight) -> Result<(), RefusalReason> {

@@ -378,15 +378,7 @@ async fn introduce(
     asked_at: Instant,
     send: &mut SendStream,
 ) -> Result<(), RefusalReason> {
-    let callee = match meeting.callee.place {
-        Place::Here(connection) => connected.shared().notices(connection),
-        Place::There(_) => None,
-    };
-    let callee = callee.ok_or(RefusalReason::Unavailable)?;
-    // The dialler may be told first, so this cannot wait until the callee's notice leaves. It costs
-    // no round trip, and tells whether the connection still stands.
-    callee.room().await?;
-
+    let callee = callee_of(connected.shared(), &meeting).await?;
     let (dialler, called) = (connected.client.peer, meeting.callee.peer);
     if connected.may_log() {
         info!(%dialler, callee = %called, "peers are introduced");
@@ -412,6 +404,22 @@ async fn introduce(
         respond_after(connected.link(), to_dialler, send),
     );
     Ok(())
+}
+
+/// Returns the way to tell the callee of a meeting, when it has room.
+pub(super) async fn callee_of(
+    shared: &Shared,
+    meeting: &Meeting,
+) -> Result<Arc<Notices>, RefusalReason> {
+    let callee = match meeting.callee.place {
+        Place::Here(connection) => shared.notices(connection),
+        Place::There(_) => None,
+    };
+    let callee = callee.ok_or(RefusalReason::Unavailable)?;
+    // The dialler may be told first, so this cannot wait until the callee's notice leaves. It costs
+    // no round trip, and tells whether the connection still stands.
+    callee.room().await?;
+    Ok(callee)
 }
 
 /// A frame and how long it is held back.
