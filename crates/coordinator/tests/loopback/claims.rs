@@ -1,6 +1,6 @@
 //! Claims to mappings, which the coordinator has its own STUN server attest.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use p2pconnect_proto::{
     Candidate, PunchPort,
@@ -9,14 +9,14 @@ use p2pconnect_proto::{
     },
 };
 use p2pconnect_stun::{
-    Commitment, HeldMapping, MappingConfig, StunServer, StunServerConfig, Witness,
+    Commitment, HeldMapping, MappingConfig, StunServer, StunServerConfig, StunServerHandle, Witness,
 };
 
 use crate::{IPV4, client::Client, config, start};
 
-const SALT: [u8; 16] = [5; 16];
+pub(crate) const SALT: [u8; 16] = [5; 16];
 
-fn dial(callee: &Client, salts: &[[u8; 16]]) -> Request {
+pub(crate) fn dial(callee: &Client, salts: &[[u8; 16]]) -> Request {
     let claim = |salt: &[u8; 16]| ReflexiveClaim {
         punch_port: PunchPort::SPARE,
         salt: *salt,
@@ -27,14 +27,28 @@ fn dial(callee: &Client, salts: &[[u8; 16]]) -> Request {
     })
 }
 
-#[tokio::test]
-async fn the_coordinator_tells_what_its_own_stun_server_has_seen() {
+const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// Starts a STUN server, and returns what it sees.
+pub(crate) fn stun_server() -> (StunServerHandle, Witness) {
     let witness = Witness::default();
     let mut stun = StunServerConfig::default();
     stun.witness = Some(witness.clone());
-    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let stun = StunServer::bind(&[any], stun).unwrap();
-    let (stun_address, _stun) = (stun.local_addrs()[0], stun.spawn());
+    let stun = StunServer::bind(&[ANY], stun).unwrap();
+    (stun.spawn(), witness)
+}
+
+/// Has a client hold a mapping by which it shows the commitment of [`SALT`].
+pub(crate) async fn held_by(client: &Client, stun: &StunServerHandle) -> HeldMapping {
+    let mut mapping = MappingConfig::default();
+    mapping.commitment = Some(Commitment::new(SALT, &client.id));
+    let held = HeldMapping::open(ANY, stun.local_addrs()[0], mapping);
+    held.await.unwrap()
+}
+
+#[tokio::test]
+async fn the_coordinator_tells_what_its_own_stun_server_has_seen() {
+    let (stun, witness) = stun_server();
     let mut config = config(IPV4);
     config.witness = Some(witness);
     let server = start(config);
@@ -42,9 +56,7 @@ async fn the_coordinator_tells_what_its_own_stun_server_has_seen() {
     let dialler = Client::connect(&server).await;
     callee.register(DialPolicy::Anyone).await;
 
-    let mut mapping = MappingConfig::default();
-    mapping.commitment = Some(Commitment::new(SALT, &dialler.id));
-    let held = HeldMapping::open(any, stun_address, mapping).await.unwrap();
+    let held = held_by(&dialler, &stun).await;
 
     // A salt that nobody has committed to, and another peer's, tell nothing.
     for (client, salts, told) in [(&dialler, [[6; 16], SALT], 1), (&callee, [SALT, SALT], 0)] {

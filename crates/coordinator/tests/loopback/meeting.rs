@@ -2,7 +2,9 @@
 
 use p2pconnect_proto::{
     Candidate, NatMapping, NatReport, PortAssignment, PunchPort, ReflexiveToken, Role,
-    message::{DialPolicy, DialRequest, RefusalReason, Registration, Request, Response},
+    message::{
+        DialPolicy, DialRequest, Introduction, RefusalReason, Registration, Request, Response,
+    },
 };
 
 use crate::{IPV4, IPV6, STRANGER, address, client::Client, config, start, token_key};
@@ -22,6 +24,27 @@ async fn a_client_is_welcomed_with_its_address_and_the_stun_servers() {
     }
 }
 
+/// Asserts that a dialler and a callee are told of each other, as of one introduction.
+pub(crate) fn are_told_of_each_other(
+    [dialler, callee]: [&Client; 2],
+    [at_dialler, at_callee]: [&Introduction; 2],
+) {
+    assert_eq!(at_dialler.session, at_callee.session);
+    assert_eq!(
+        at_dialler.rtt_via_coordinator_us,
+        at_callee.rtt_via_coordinator_us
+    );
+    for (told, role, other) in [
+        (at_dialler, Role::Controlling, callee),
+        (at_callee, Role::Controlled, dialler),
+    ] {
+        assert_eq!(
+            (told.peer, told.role, &told.candidates),
+            (other.id, role, &other.candidates())
+        );
+    }
+}
+
 #[tokio::test]
 async fn both_sides_are_told_of_each_other() {
     for listen in [IPV4, IPV6] {
@@ -33,19 +56,7 @@ async fn both_sides_are_told_of_each_other() {
         let at_dialler = dialler.dial(callee.id).await.unwrap();
         let at_callee = callee.introduction().await;
 
-        assert_eq!(at_dialler.session, at_callee.session);
-        assert_eq!(
-            at_dialler.rtt_via_coordinator_us,
-            at_callee.rtt_via_coordinator_us
-        );
-        assert_eq!(
-            (at_dialler.peer, at_dialler.role, at_dialler.candidates),
-            (callee.id, Role::Controlling, callee.candidates())
-        );
-        assert_eq!(
-            (at_callee.peer, at_callee.role, at_callee.candidates),
-            (dialler.id, Role::Controlled, dialler.candidates())
-        );
+        are_told_of_each_other([&dialler, &callee], [&at_dialler, &at_callee]);
     }
 }
 

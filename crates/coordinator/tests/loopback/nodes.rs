@@ -1,7 +1,6 @@
 //! Several coordinators that serve the same peers.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,21 +11,17 @@ use p2pconnect_coordinator::{
 };
 use p2pconnect_identity::SecretKey;
 use p2pconnect_proto::{
-    Candidate, PeerId, PunchPort, Role, close,
-    message::{
-        DialPolicy, DialRequest, Extensions, Flight, ReflexiveClaim, RefusalReason, Request,
-        Response,
-    },
+    Candidate, PeerId, PunchPort, close,
+    message::{DialPolicy, DialRequest, Extensions, Flight, RefusalReason, Request, Response},
     nodes::{Claim, NodeContent, NodeId, NodeKey, NodeMessage, peer_subject},
 };
-use p2pconnect_stun::{
-    Commitment, HeldMapping, MappingConfig, StunServer, StunServerConfig, Witness,
-};
+use p2pconnect_stun::Witness;
 
 use crate::{
-    IPV4, STRANGER,
+    IPV4, STRANGER, claims,
     client::{Client, bounded},
     config,
+    meeting::are_told_of_each_other,
     path::Path,
     start,
 };
@@ -98,20 +93,8 @@ async fn peers_of_two_coordinators_are_told_of_each_other() {
     let hello = vec![1; 500];
     let at_dialler = dialler.dial_with(callee.id, hello.clone()).await.unwrap();
     let at_callee = callee.introduction().await;
-    assert_eq!(at_dialler.session, at_callee.session);
-    assert_eq!(
-        at_dialler.rtt_via_coordinator_us,
-        at_callee.rtt_via_coordinator_us
-    );
+    are_told_of_each_other([dialler, callee], [&at_dialler, &at_callee]);
     assert!(at_dialler.seen_together && at_callee.seen_together);
-    assert_eq!(
-        (at_dialler.peer, at_dialler.role, at_dialler.candidates),
-        (callee.id, Role::Controlling, callee.candidates())
-    );
-    assert_eq!(
-        (at_callee.peer, at_callee.role, at_callee.candidates),
-        (dialler.id, Role::Controlled, dialler.candidates())
-    );
     assert_eq!((at_callee.serial, at_callee.handshake), (1, hello));
 
     let flight = |byte: u8| Flight {
@@ -365,12 +348,7 @@ async fn a_callee_elsewhere_hears_that_its_dialler_gives_up_as_it_has_heard_noth
 #[tokio::test]
 async fn what_the_stun_server_of_another_coordinator_has_seen_is_found_there() {
     let bus = MemoryBus::default();
-    let witness = Witness::default();
-    let mut stun = StunServerConfig::default();
-    stun.witness = Some(witness.clone());
-    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let stun = StunServer::bind(&[any], stun).unwrap();
-    let (stun_address, _stun) = (stun.local_addrs()[0], stun.spawn());
+    let (stun, witness) = claims::stun_server();
     let mut beside = member_config(&bus);
     beside.witness = Some(witness);
     let _beside = start(beside);
@@ -380,17 +358,8 @@ async fn what_the_stun_server_of_another_coordinator_has_seen_is_found_there() {
     let callee = Client::connect(&server).await;
     callee.register(DialPolicy::Anyone).await;
     let dialler = Client::connect(&server).await;
-    let salt = [5; 16];
-    let mut mapping = MappingConfig::default();
-    mapping.commitment = Some(Commitment::new(salt, &dialler.id));
-    let held = HeldMapping::open(any, stun_address, mapping).await.unwrap();
-    let dial = Request::Dial(DialRequest {
-        claims: vec![ReflexiveClaim {
-            punch_port: PunchPort::SPARE,
-            salt,
-        }],
-        ..DialRequest::new(callee.id)
-    });
+    let held = claims::held_by(&dialler, &stun).await;
+    let dial = claims::dial(&callee, &[claims::SALT]);
     // The coordinators listen for each other soon after they have begun.
     let witnessed = bounded(async {
         loop {
