@@ -13,7 +13,9 @@ use p2pconnect_proto::{
     Candidate, CandidateKind, NatReport, Opening, PeerId, PortAssignment, Role, SessionToken,
     message::Introduction,
 };
-use p2pconnect_punch::{Introduced, PunchAgent, PunchConfig, discovery_time, is_contended};
+use p2pconnect_punch::{
+    Introduced, PunchAgent, PunchConfig, Verdict, discovery_time, is_contended,
+};
 use tokio::{
     sync::oneshot,
     time::{sleep, sleep_until, timeout},
@@ -489,9 +491,12 @@ impl Inner {
         let (Role::Controlled, Err(SessionError::PeerLeft(report))) = (role, result) else {
             return;
         };
-        // The word of it takes half a round trip, and the two may have started as much apart.
+        // The word of it takes half a round trip, and the two may have started as much apart. What
+        // both know to be impossible is given up at the soonest moment, and an introduction whose
+        // packet is lost comes later than that.
+        let is_impossible = are_apart || report.verdict == Verdict::BothMappingsVary;
         let soonest = self.punch.impossible_after.max(rtt_via_coordinator * 4);
-        let is_early = !are_apart && clock::since(started) + rtt_via_coordinator < soonest;
+        let is_early = !is_impossible && clock::since(started) + rtt_via_coordinator < soonest;
         if is_early || is_held {
             return;
         }
