@@ -19,7 +19,7 @@ mod relays;
 mod unsettled;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     net::SocketAddr,
     time::{Duration, Instant},
@@ -61,6 +61,8 @@ pub struct Registry {
     has_others: bool,
     /// Apart from their ids: a table that is searched is never full.
     peers: BTreeMap<PeerId, Box<Registered>>,
+    /// The connections that last and whose peer has registered over another one since.
+    superseded: BTreeSet<ConnectionId>,
     in_flight: InFlight,
     relays: Relays,
     unsettled: Unsettled,
@@ -105,6 +107,7 @@ impl Registry {
             relays: Relays::new(),
             unsettled: Unsettled::new(),
             peers: BTreeMap::new(),
+            superseded: BTreeSet::new(),
             limits: Limits::default(),
             has_others: false,
             key,
@@ -193,6 +196,10 @@ impl Registry {
         registration: Registration,
         now: Moment,
     ) -> Result<Event, Refusal> {
+        // What was under way when another process registered would take the peer back.
+        if self.superseded.contains(&client.connection) {
+            return Ok(Event::Superseded);
+        }
         let Registration {
             serial,
             candidates,
@@ -239,11 +246,13 @@ impl Registry {
                 peer_extensions,
             }),
         );
+        let replaced = former
+            .map(|former| former.client.connection)
+            .filter(|&former| former != client.connection);
+        self.superseded.extend(replaced);
         Ok(Event::Registered {
             unproven: admitted.unproven,
-            replaced: former
-                .map(|former| former.client.connection)
-                .filter(|&former| former != client.connection),
+            replaced,
         })
     }
 
@@ -273,6 +282,7 @@ impl Registry {
 
     fn disconnect(&mut self, client: &Client) -> Event {
         self.unsettled.forget(client.connection);
+        self.superseded.remove(&client.connection);
         let registered = self.peers.get(&client.peer);
         let was_registered =
             registered.is_some_and(|peer| peer.client.connection == client.connection);

@@ -132,6 +132,7 @@ impl Registry {
         let registered = self.peers.get(&peer);
         if registered.is_some_and(|it| it.client.connection == connection) {
             self.peers.remove(&peer);
+            self.superseded.insert(connection);
         }
     }
 }
@@ -302,6 +303,10 @@ mod tests {
         registry.withdraw(peer(2), ConnectionId(77));
         assert_eq!(registry.registered_count(), 1);
         registry.withdraw(peer(2), client(2).connection);
+        assert_eq!(registry.registered_count(), 0);
+        let late = Command::Register(Registration::new(DialPolicy::Anyone));
+        let event = registry.handle_command(&client(2), late, now());
+        assert_eq!(event, Event::Superseded);
         assert_eq!(registry.registered_count(), 0);
     }
 }

@@ -21,6 +21,9 @@ pub enum Event {
         /// The connection over which the same peer was registered until now.
         replaced: Option<ConnectionId>,
     },
+    /// The client's peer has registered over another connection since it did over this one, and
+    /// nothing has changed.
+    Superseded,
     /// Two peers are to be told of each other.
     Meet(Box<Meeting>),
     /// The callee has dialled the client just before, which serves this dial as well.

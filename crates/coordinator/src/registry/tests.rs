@@ -177,6 +177,9 @@ fn the_newest_registration_wins_and_the_older_connection_cannot_end_it() {
     let replaced = scene.register(&client(1, 7), DialPolicy::Anyone);
     assert_eq!(replaced, Some(ConnectionId(1)));
 
+    // It was under way when the other came.
+    let event = scene.handle(&client(1, 1), register(1, DialPolicy::Anyone));
+    assert_eq!(event, Event::Superseded);
     let event = scene.handle(&client(1, 1), Command::Disconnect);
     assert_eq!(
         event,

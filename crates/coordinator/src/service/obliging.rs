@@ -167,6 +167,7 @@ async fn introduce(
         Event::Crossed(session) => return Ok((NodeContent::Crossed(session), None)),
         Event::Refused(refusal) => return Err(refusal),
         Event::Registered { .. }
+        | Event::Superseded
         | Event::Elsewhere(_)
         | Event::Settled { .. }
         | Event::Pass { .. }

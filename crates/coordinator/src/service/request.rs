@@ -133,6 +133,11 @@ async fn register(connected: &ConnectedClient, registration: Registration, send:
                 extensions: connected.shared().grease.extensions(),
             })
         }
+        Event::Superseded => {
+            // That this connection is closed is under way.
+            send.reset(close::REPLACED);
+            return;
+        }
         Event::Refused(refusal) => {
             if connected.may_log() {
                 info!(peer = %connected.client.peer, %refusal, "registration refused");
@@ -242,6 +247,7 @@ async fn relay(connected: &ConnectedClient, flight: Flight, send: &mut SendStrea
         },
         Event::Refused(refusal) => refusal,
         Event::Registered { .. }
+        | Event::Superseded
         | Event::Meet(_)
         | Event::Elsewhere(_)
         | Event::Crossed(_)
@@ -338,6 +344,7 @@ async fn introduced(
         Event::Crossed(session) => session,
         Event::Refused(refusal) => return Err(refusal),
         Event::Registered { .. }
+        | Event::Superseded
         | Event::Settled { .. }
         | Event::Pass { .. }
         | Event::Disconnected { .. } => {

@@ -1,6 +1,6 @@
 //! Random sequences of commands against the plainest possible model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -52,6 +52,7 @@ struct Model {
     registered: BTreeMap<u8, Entry>,
     /// The meetings of each dialler with each callee.
     met: BTreeMap<(u8, u8), Vec<Met>>,
+    superseded: BTreeSet<ConnectionId>,
 }
 
 #[derive(Debug)]
@@ -97,6 +98,7 @@ impl Model {
                 if was_registered {
                     self.registered.remove(&n);
                 }
+                self.superseded.remove(&who.connection);
                 let event = scene.handle(&who, Command::Disconnect);
                 assert_eq!(event, Event::Disconnected { was_registered });
             }
@@ -135,8 +137,10 @@ impl Model {
         let former = self.registered.get(&n).map(|entry| entry.connection);
         match event {
             Event::Registered { unproven, replaced } => {
+                assert!(!self.superseded.contains(&connection));
                 assert_eq!(unproven, [([203, 0, 113, n], marker).into()]);
                 assert_eq!(replaced, former.filter(|&former| former != connection));
+                self.superseded.extend(replaced);
                 self.registered.insert(
                     n,
                     Entry {
@@ -146,6 +150,7 @@ impl Model {
                     },
                 );
             }
+            Event::Superseded => assert!(self.superseded.contains(&connection)),
             Event::Refused(refusal) if refusal.reason == RefusalReason::Full => {
                 assert!(former.is_none() && self.registered.len() == MAX_PEERS);
             }
