@@ -6,6 +6,7 @@
 //! - [`PeerId`] names a peer: it is the peer's Ed25519 public key.
 //! - [`Candidate`] is an address at which a peer may be reached (RFC 8445 section 5.1).
 //! - [`AddressScope`] says where such an address leads, in whatever form it is named.
+//! - [`board`] has the topics under which peers find each other.
 //! - [`message`] holds the requests and answers exchanged with the coordinator.
 //! - [`codec`] turns messages into bytes and back, within bounds.
 //! - [`preamble`] is what comes first on a connection between two peers.
@@ -18,6 +19,7 @@
 
 mod address_scope;
 pub mod answer;
+pub mod board;
 mod candidate;
 pub mod close;
 pub mod codec;

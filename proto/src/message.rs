@@ -3,6 +3,7 @@
 //! A peer opens a bidirectional stream for each [`Request`] and reads one [`Response`] from it.
 //! The coordinator opens a unidirectional stream for each [`Notice`].
 
+mod board;
 mod extension;
 mod refusal;
 
@@ -10,13 +11,18 @@ use std::net::SocketAddr;
 
 use crate::{
     Candidate, NatReport, PeerId, PunchPort, Role, SessionToken,
+    board::TopicKey,
     codec::wire::{Wire, fields, kinds, read_list, read_sized, write_list, write_sized},
 };
 
+pub use board::{
+    Announce, BOARD, Cookie, Found, LookUp, MAX_PAGE, MAX_TOPIC_CHANGES, PendingChanges,
+    TopicChanges, Watch,
+};
 pub use extension::{
     Extension, Extensions, MAX_EXTENSION_BYTES, MAX_EXTENSIONS, MAX_PEER_EXTENSIONS,
 };
-pub use refusal::{Refusal, RefusalReason, Unsupported};
+pub use refusal::{Refusal, RefusalReason, Room, Unsupported};
 
 /// The most candidates that a peer may register or send with a dial.
 ///
@@ -65,10 +71,30 @@ pub enum Request {
     Settled(PeerId),
     /// Passes bytes of the handshake on to the other side of an introduction.
     Relay(Flight),
+    /// Puts the peer on the board, or gives its entry another proof.
+    Announce(Announce),
+    /// Takes the peer off the board again.
+    Withdraw(TopicKey),
+    /// Asks who is on the board.
+    LookUp(LookUp),
+    /// Asks to be told who comes and goes.
+    Watch(Watch),
+    /// Asks not to be told any more.
+    Unwatch(TopicKey),
     /// Something of a later version, which is refused.
     Unknown(Unknown),
 }
-kinds!(Request { 0 Register(it), 1 Dial(it), 2 Settled(it), 3 Relay(it) });
+kinds!(Request {
+    0 Register(it),
+    1 Dial(it),
+    2 Settled(it),
+    3 Relay(it),
+    4 Announce(it),
+    5 Withdraw(it),
+    6 LookUp(it),
+    7 Watch(it),
+    8 Unwatch(it),
+});
 
 /// A message of a kind that this version does not know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -258,6 +284,10 @@ pub enum Response {
     /// The peer that is dialled has dialled the dialler just before. The introduction of this name,
     /// which the dialler is told of as a callee, serves this dial as well.
     Crossed(SessionToken),
+    /// The board is, or the peer is told of it, as it was asked for.
+    Noted,
+    /// Some of those who are on the board.
+    Found(Found),
     /// Something of a later version. The request has failed.
     Unknown(Unknown),
 }
@@ -268,6 +298,8 @@ kinds!(Response {
     3 Settled,
     4 Relayed,
     5 Crossed(it),
+    6 Noted,
+    7 Found(it),
 });
 
 /// The answer to a registration.
@@ -371,10 +403,18 @@ pub enum Notice {
     Flight(Flight),
     /// The other side of an introduction is not heard of any more.
     Silent(Silent),
+    /// Somebody has come or gone under a topic that the peer watches.
+    Topic(TopicChanges),
     /// Something of a later version, which is ignored.
     Unknown(Unknown),
 }
-kinds!(Notice { 0 Welcome(it), 1 Introduction(it), 2 Flight(it), 3 Silent(it) });
+kinds!(Notice {
+    0 Welcome(it),
+    1 Introduction(it),
+    2 Flight(it),
+    3 Silent(it),
+    4 Topic(it),
+});
 
 /// What a coordinator tells one side of an introduction of the other, which may have gone without a
 /// word.
@@ -413,8 +453,8 @@ pub struct Welcome {
     /// Further addresses that answer STUN, only for telling how the NAT maps; at most
     /// [`MAX_STUN_SERVERS`], unspecified ones as above.
     pub stun_alternates: Vec<SocketAddr>,
-    /// What the coordinator can do besides, as a set of numbers; at most [`MAX_FEATURES`]. None is
-    /// defined yet.
+    /// What the coordinator can do besides, as a set of numbers; at most [`MAX_FEATURES`]. One of
+    /// them is [`BOARD`].
     pub features: Vec<u16>,
     /// What later versions add.
     pub extensions: Extensions,

@@ -84,6 +84,8 @@ async fn introduce(dialler: Peer, callee: Peer, due: Instant) -> Option<Duration
         | Response::Refused(_)
         | Response::Settled
         | Response::Relayed
+        | Response::Noted
+        | Response::Found(_)
         | Response::Unknown(_) => None,
     }
 }

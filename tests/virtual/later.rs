@@ -43,7 +43,7 @@ const NEW: u16 = 0x6B6B;
 const REQUIRED: u16 = 0xEB6B;
 
 /// A coordinator of a later version.
-struct Later {
+pub(crate) struct Later {
     address: CoordinatorAddr,
     connections: Arc<AtomicUsize>,
     /// What it has been asked.
@@ -54,7 +54,7 @@ struct Later {
 impl Later {
     /// Starts on the host `b`. It says so much on each connection, and answers each request so,
     /// after a notice perhaps.
-    fn start(
+    pub(crate) fn start(
         ground: &VirtualGround,
         notices: Vec<Notice>,
         answer: impl Fn(&Request) -> (Option<Notice>, Response) + Send + Sync + 'static,
@@ -92,7 +92,7 @@ impl Later {
     }
 
     /// Returns an endpoint on `a` that only dials.
-    async fn dialler(&self, ground: &VirtualGround) -> Endpoint {
+    pub(crate) async fn dialler(&self, ground: &VirtualGround) -> Endpoint {
         let endpoint = ground.endpoint("a").coordinator(self.address.clone());
         endpoint.bind().await.unwrap()
     }
@@ -104,13 +104,13 @@ impl Later {
     }
 
     /// Returns what is asked within some seconds.
-    async fn asked(&mut self) -> Vec<Request> {
+    pub(crate) async fn asked(&mut self) -> Vec<Request> {
         sleep(PATIENCE).await;
         std::iter::from_fn(|| self.requests.try_recv().ok()).collect()
     }
 
     /// Checks that nobody has connected anew.
-    fn was_not_left(&self) {
+    pub(crate) fn was_not_left(&self) {
         assert_eq!(self.connections.load(Ordering::Relaxed), 1);
     }
 }
@@ -158,7 +158,7 @@ fn introduction(peer: PeerId, role: Role) -> Introduction {
 }
 
 /// Names the STUN server beside the ground's own coordinator.
-fn welcome(ground: &VirtualGround) -> Welcome {
+pub(crate) fn welcome(ground: &VirtualGround) -> Welcome {
     let ip = ground.coordinator.host.parse().unwrap();
     Welcome {
         observed: ([198, 51, 100, 7], 7).into(),
@@ -178,7 +178,7 @@ fn dialled(
             let response = match request {
                 Request::Dial(dial) => answer(dial.callee),
                 Request::Relay(_) => Response::Relayed,
-                Request::Register(_) | Request::Settled(_) | Request::Unknown(_) => unavailable(),
+                _ => unavailable(),
             };
             (None, response)
         });
@@ -321,7 +321,7 @@ fn called(change: fn(&mut Introduction)) -> Vec<Request> {
             }
             Request::Settled(_) => (None, Response::Settled),
             Request::Relay(_) => (None, Response::Relayed),
-            Request::Dial(_) | Request::Unknown(_) => (None, unavailable()),
+            _ => (None, unavailable()),
         });
         let listener = later.listener(&ground).await.unwrap();
         let requests = later.asked().await;

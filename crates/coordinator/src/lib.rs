@@ -4,10 +4,10 @@
 //! asks for an introduction, and both sides are told of each other so that they start at the same
 //! moment. No byte of what they say to each other afterwards passes through here.
 //!
-//! The crate has two halves. [`registry`], [`admission`] and [`start_delays`] decide; they are pure
-//! and take time and randomness as arguments. [`Coordinator`] is the service: QUIC connections,
-//! mutual authentication, time bounds, and nothing that decides. [`Rendezvous`] is a coordinator
-//! with the STUN servers that its clients need.
+//! The crate has two halves. [`registry`], [`admission`], [`board`] and [`start_delays`] decide;
+//! they are pure and take time and randomness as arguments. [`Coordinator`] is the service: QUIC
+//! connections, mutual authentication, time bounds, and nothing that decides. [`Rendezvous`] is a
+//! coordinator with the STUN servers that its clients need.
 //!
 //! What is deliberately absent: state that outlives a connection by more than seconds, relaying of
 //! application bytes, and trust in anything that a peer says about its own addresses.
@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admission;
+pub mod board;
 mod concealed;
 mod meter;
 pub mod metrics;
@@ -27,7 +28,7 @@ mod service;
 mod start;
 
 pub use meter::Meter;
-pub use registry::Limits;
+pub use registry::{BoardLimits, Limits};
 pub use rendezvous::{Rendezvous, RendezvousError, RendezvousPorts, tcp_addresses};
 pub use service::{
     BindError, Config, Control, Coordinator, RunningCoordinator, ServiceLimits, memory_for_clients,

@@ -36,7 +36,7 @@ use p2pconnect_proto::{
 pub use command::{Client, Command, ConnectionId, Moment, Place};
 pub use elsewhere::Asked;
 pub use event::{Elsewhere, Event, Introductions, Meeting, Side};
-pub use limits::Limits;
+pub use limits::{BoardLimits, Limits};
 
 use crate::{
     admission::{Admitted, Claimant, admit, is_reachable_from},
@@ -318,11 +318,12 @@ fn refuse_too_much(candidates: &[Candidate], peer_extensions: &[u8]) -> Result<(
 }
 
 /// Returns the refusal of what is possible again after some time.
-fn too_soon(wait: Duration) -> Refusal {
+pub(crate) fn too_soon(wait: Duration) -> Refusal {
     Refusal::until(RefusalReason::TooMany, wait)
 }
 
-fn refuse_unknown(extensions: &Extensions) -> Result<(), RefusalReason> {
+/// Refuses extensions that must not be passed over and are not known, and too many.
+pub(crate) fn refuse_unknown(extensions: &Extensions) -> Result<(), RefusalReason> {
     if !extensions.are_within_limits() {
         return Err(RefusalReason::TooLarge);
     }

@@ -1,7 +1,9 @@
 //! The service around the registry.
 
 mod asking;
+mod board;
 mod buffers;
+mod bulletin;
 mod config;
 mod connection;
 mod control;

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use super::Extensions;
-use crate::codec::wire::{Wire, fields, read_sized, write_sized};
+use crate::codec::wire::{Wire, fields, numbers, read_sized, write_sized};
 
 /// What a coordinator says when it turns a request down.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +105,9 @@ pub enum RefusalReason {
     /// The peer may be at another coordinator, which cannot be asked at the moment.
     #[error("the peer is not with this coordinator, which cannot reach the others at the moment")]
     Apart,
+    /// There is no room for another announcement or watch on the board.
+    #[error("{0}")]
+    NoRoom(Room),
 }
 
 impl RefusalReason {
@@ -118,6 +121,7 @@ impl RefusalReason {
             Self::Unsupported(_) => 5,
             Self::Other => 6,
             Self::Apart => 7,
+            Self::NoRoom(_) => 8,
         }
     }
 }
@@ -127,8 +131,16 @@ impl Wire for RefusalReason {
     fn write(&self, out: &mut Vec<u8>) {
         write_sized(out, |out| {
             self.number().write(out);
-            if let Self::Unsupported(what) = self {
-                what.write(out);
+            match self {
+                Self::Unsupported(what) => what.write(out),
+                Self::NoRoom(room) => room.write(out),
+                Self::Unavailable
+                | Self::OwnId
+                | Self::TooMany
+                | Self::TooLarge
+                | Self::Full
+                | Self::Other
+                | Self::Apart => {}
             }
         });
     }
@@ -143,12 +155,31 @@ impl Wire for RefusalReason {
                 4 => Self::Full,
                 5 => Self::Unsupported(Wire::read(fields)?),
                 7 => Self::Apart,
+                8 => Self::NoRoom(Wire::read(fields)?),
                 _ => Self::Other,
             })
         })?;
         Some(known.unwrap_or(Self::Other))
     }
 }
+
+/// Where on the board there is no room for one more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Room {
+    /// At the peer that asks.
+    #[error("this peer has as many topics on the board as a peer may have")]
+    Peer,
+    /// In the peer's IPv4 address or IPv6 /48.
+    #[error("the network here has as many entries on the board as one may have")]
+    Network,
+    /// Under the topic.
+    #[error("the topic has as many peers as a topic may have")]
+    Topic,
+    /// On the whole board.
+    #[error("the board is full")]
+    Board,
+}
+numbers!(Room { 0 Peer, 1 Network, 2 Topic, 3 Board });
 
 /// Something that one side does not know, by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

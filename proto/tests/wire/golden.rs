@@ -6,12 +6,14 @@ use p2pconnect_proto::{
     Candidate, NatFiltering, NatMapping, NatReport, PeerId, PortAssignment, PunchPort,
     ReflexiveToken, Role, SessionToken, TokenKey, UnsolicitedSyn,
     answer::NominationAnswer,
+    board::{Member, Topic},
     close,
     codec::{self, HEADER_LEN, Wire},
     message::{
-        DialPolicy, DialRequest, Extension, Extensions, Flight, Introduction, Notice,
-        ReflexiveClaim, Refusal, RefusalReason, Registered, Registration, Request, Response,
-        Silent, Unknown, Unsupported, Welcome,
+        Announce, BOARD, Cookie, DialPolicy, DialRequest, Extension, Extensions, Flight, Found,
+        Introduction, LookUp, Notice, ReflexiveClaim, Refusal, RefusalReason, Registered,
+        Registration, Request, Response, Room, Silent, TopicChanges, Unknown, Unsupported, Watch,
+        Welcome,
     },
 };
 
@@ -180,6 +182,57 @@ fn welcome() -> Welcome {
     }
 }
 
+fn topic() -> Topic {
+    Topic::with_secret("chess", b"secret")
+}
+
+fn member(peer: PeerId) -> Member {
+    let proof = topic().proof(&peer);
+    Member { peer, proof }
+}
+
+fn announce() -> Announce {
+    Announce {
+        topic: topic().key(),
+        proof: member(ALICE).proof,
+        extensions: Extensions::default(),
+    }
+}
+
+fn look_up() -> LookUp {
+    LookUp {
+        topic: topic().key(),
+        most: 32,
+        cookie: Some(Cookie([0xC0; 16])),
+        extensions: Extensions::default(),
+    }
+}
+
+fn watch() -> Watch {
+    Watch {
+        topic: topic().key(),
+        extensions: Extensions::default(),
+    }
+}
+
+fn found() -> Found {
+    Found {
+        members: vec![member(BOB)],
+        cookie: None,
+        extensions: Extensions::default(),
+    }
+}
+
+fn topic_changes() -> TopicChanges {
+    TopicChanges {
+        topic: topic().key(),
+        missed: true,
+        joined: vec![member(BOB)],
+        left: vec![ALICE],
+        extensions: Extensions::default(),
+    }
+}
+
 fn registered() -> Registered {
     Registered {
         unproven: vec![([203, 0, 113, 9], 50_000).into()],
@@ -194,6 +247,14 @@ fn the_blocks_of_the_document_are_right() {
     checker.message("dial", &Request::Dial(dial()));
     checker.message("settled", &Request::Settled(BOB));
     checker.message("relay", &Request::Relay(flight()));
+    checker.message("announce", &Request::Announce(announce()));
+    checker.message("withdraw", &Request::Withdraw(topic().key()));
+    checker.message("look-up", &Request::LookUp(look_up()));
+    checker.message("watch", &Request::Watch(watch()));
+    checker.message("unwatch", &Request::Unwatch(topic().key()));
+    checker.message("noted", &Response::Noted);
+    checker.message("found", &Response::Found(found()));
+    checker.message("topic", &Notice::Topic(topic_changes()));
     checker.message("registered", &Response::Registered(registered()));
     checker.message(
         "introduced",
@@ -204,6 +265,8 @@ fn the_blocks_of_the_document_are_right() {
     checker.message("refused", &Response::Refused(too_many));
     let unsupported = RefusalReason::Unsupported(Unsupported::Extension(0x8001));
     checker.message("unsupported", &Response::Refused(unsupported.into()));
+    let no_room = RefusalReason::NoRoom(Room::Topic);
+    checker.message("no-room", &Response::Refused(no_room.into()));
     checker.message("settled-answer", &Response::Settled);
     checker.message("relayed", &Response::Relayed);
     let session = SessionToken::from_bytes([0x77; 16]);
@@ -225,6 +288,8 @@ fn the_blocks_of_the_document_are_right() {
         1_900_000_000,
     );
     checker.bytes("mac", &mac);
+    checker.bytes("topic-key", topic().key().as_bytes());
+    checker.bytes("member-proof", &member(ALICE).proof.0);
     let session = SessionToken::from_bytes([0x77; SessionToken::LEN]);
     let openings = [Role::Controlling, Role::Controlled].map(|role| session.opening(role));
     checker.bytes("openings", &openings.map(|it| *it.as_bytes()).concat());
@@ -318,6 +383,11 @@ fn the_numbers_of_messages_are_right() {
             Request::Dial(dial()),
             Request::Settled(BOB),
             Request::Relay(flight()),
+            Request::Announce(announce()),
+            Request::Withdraw(topic().key()),
+            Request::LookUp(look_up()),
+            Request::Watch(watch()),
+            Request::Unwatch(topic().key()),
         ],
     );
     assert_variants(
@@ -329,6 +399,8 @@ fn the_numbers_of_messages_are_right() {
             Response::Settled,
             Response::Relayed,
             Response::Crossed(session),
+            Response::Noted,
+            Response::Found(found()),
         ],
     );
     assert_variants(
@@ -338,14 +410,15 @@ fn the_numbers_of_messages_are_right() {
             Notice::Introduction(introduction(Role::Controlled)),
             Notice::Flight(flight()),
             Notice::Silent(silent()),
+            Notice::Topic(topic_changes()),
         ],
     );
     // What the next version may add is unknown to this one.
-    for (body, decoded) in [([0, 4], unknown(4)), ([0xFF, 0xFF], unknown(u16::MAX))] {
+    for (body, decoded) in [([0, 9], unknown(9)), ([0xFF, 0xFF], unknown(u16::MAX))] {
         assert_eq!(codec::decode(&body), Ok(Request::Unknown(decoded.clone())));
         assert_eq!(codec::decode(&body), Ok(Notice::Unknown(decoded)));
     }
-    assert_eq!(codec::decode(&[0, 6]), Ok(Response::Unknown(unknown(6))));
+    assert_eq!(codec::decode(&[0, 8]), Ok(Response::Unknown(unknown(8))));
 }
 
 #[test]
@@ -379,8 +452,14 @@ fn the_numbers_of_the_document_are_right() {
             RefusalReason::Unsupported(Unsupported::Request(9)),
             RefusalReason::Other,
             RefusalReason::Apart,
+            RefusalReason::NoRoom(Room::Peer),
         ],
     );
+    assert_variants(
+        "Room",
+        [Room::Peer, Room::Network, Room::Topic, Room::Board],
+    );
+    assert_row(BOARD, "BOARD");
     assert_variants(
         "Unsupported",
         [

@@ -5,10 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use p2pconnect_proto::{
     Candidate, CandidateKind, NatFiltering, NatMapping, NatReport, PeerId, PortAssignment,
     PunchPort, ReflexiveToken, Role, SessionToken, UnsolicitedSyn,
+    board::{Member, MemberProof, TopicKey},
     message::{
-        DialPolicy, DialRequest, Extension, Extensions, Flight, Introduction, MAX_CANDIDATES,
-        MAX_STUN_SERVERS, Notice, ReflexiveClaim, Refusal, RefusalReason, Registered, Registration,
-        Request, Response, Silent, Unknown, Unsupported, Welcome,
+        Announce, Cookie, DialPolicy, DialRequest, Extension, Extensions, Flight, Found,
+        Introduction, LookUp, MAX_CANDIDATES, MAX_STUN_SERVERS, Notice, ReflexiveClaim, Refusal,
+        RefusalReason, Registered, Registration, Request, Response, Room, Silent, TopicChanges,
+        Unknown, Unsupported, Watch, Welcome,
     },
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -50,6 +52,7 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
                 }
             ),
         flight().prop_map(Request::Relay),
+        of_the_board(),
         unknown().prop_map(Request::Unknown),
     ]
 }
@@ -67,8 +70,60 @@ pub(crate) fn response() -> impl Strategy<Value = Response> {
         Just(Response::Settled),
         Just(Response::Relayed),
         any::<[u8; 16]>().prop_map(|it| Response::Crossed(SessionToken::from_bytes(it))),
+        Just(Response::Noted),
+        (vec(member(), 0..=8), option::of(cookie()), extensions()).prop_map(
+            |(members, cookie, extensions)| {
+                Response::Found(Found {
+                    members,
+                    cookie,
+                    extensions,
+                })
+            }
+        ),
         unknown().prop_map(Response::Unknown),
     ]
+}
+
+/// Requests of the bulletin board.
+fn of_the_board() -> impl Strategy<Value = Request> {
+    prop_oneof![
+        (topic(), member(), extensions()).prop_map(|(topic, member, extensions)| {
+            Request::Announce(Announce {
+                topic,
+                proof: member.proof,
+                extensions,
+            })
+        }),
+        topic().prop_map(Request::Withdraw),
+        (topic(), any::<u16>(), option::of(cookie()), extensions()).prop_map(
+            |(topic, most, cookie, extensions)| {
+                Request::LookUp(LookUp {
+                    topic,
+                    most,
+                    cookie,
+                    extensions,
+                })
+            }
+        ),
+        (topic(), extensions())
+            .prop_map(|(topic, extensions)| Request::Watch(Watch { topic, extensions })),
+        topic().prop_map(Request::Unwatch),
+    ]
+}
+
+fn topic() -> impl Strategy<Value = TopicKey> {
+    any::<[u8; 32]>().prop_map(TopicKey::from_bytes)
+}
+
+fn cookie() -> impl Strategy<Value = Cookie> {
+    any::<[u8; 16]>().prop_map(Cookie)
+}
+
+fn member() -> impl Strategy<Value = Member> {
+    (peer(), any::<[u8; 16]>()).prop_map(|(peer, proof)| Member {
+        peer,
+        proof: MemberProof(proof),
+    })
 }
 
 pub(crate) fn notice() -> impl Strategy<Value = Notice> {
@@ -98,6 +153,22 @@ pub(crate) fn notice() -> impl Strategy<Value = Notice> {
             let session = SessionToken::from_bytes(session);
             Notice::Silent(Silent { session, silent_ms })
         }),
+        (
+            topic(),
+            any::<bool>(),
+            vec(member(), 0..=8),
+            vec(peer(), 0..=8),
+            extensions()
+        )
+            .prop_map(|(topic, missed, joined, left, extensions)| {
+                Notice::Topic(TopicChanges {
+                    topic,
+                    missed,
+                    joined,
+                    left,
+                    extensions,
+                })
+            }),
         unknown().prop_map(Notice::Unknown),
     ]
 }
@@ -196,6 +267,13 @@ fn refusal() -> impl Strategy<Value = Refusal> {
         unsupported.prop_map(RefusalReason::Unsupported),
         Just(RefusalReason::Other),
         Just(RefusalReason::Apart),
+        prop_oneof![
+            Just(Room::Peer),
+            Just(Room::Network),
+            Just(Room::Topic),
+            Just(Room::Board),
+        ]
+        .prop_map(RefusalReason::NoRoom),
     ];
     (reason, any::<Option<u32>>(), extensions()).prop_map(|(reason, retry_after_ms, extensions)| {
         Refusal {

@@ -6,8 +6,9 @@ use p2pconnect_proto::{
     Candidate,
     codec::{self, HEADER_LEN, MAX_BODY, Wire},
     message::{
-        Introduction, MAX_CANDIDATES, MAX_CLAIMS, MAX_FEATURES, MAX_PEER_EXTENSIONS,
-        MAX_STUN_SERVERS, Notice, Request, Response, Welcome,
+        Found, Introduction, MAX_CANDIDATES, MAX_CLAIMS, MAX_FEATURES, MAX_PAGE,
+        MAX_PEER_EXTENSIONS, MAX_STUN_SERVERS, MAX_TOPIC_CHANGES, Notice, PendingChanges, Request,
+        Response, TopicChanges, Welcome,
     },
     nodes::NodeMessage,
 };
@@ -36,12 +37,14 @@ pub fn coordination(input: &[u8]) {
         }
         match decode::<Response>(body) {
             Some(Response::Introduced(introduction)) => check_introduction(introduction),
+            Some(Response::Found(found)) => check_found(found),
             Some(
                 Response::Registered(_)
                 | Response::Refused(_)
                 | Response::Settled
                 | Response::Relayed
                 | Response::Crossed(_)
+                | Response::Noted
                 | Response::Unknown(_),
             )
             | None => {}
@@ -49,6 +52,7 @@ pub fn coordination(input: &[u8]) {
         match decode::<Notice>(body) {
             Some(Notice::Welcome(welcome)) => check_welcome(welcome),
             Some(Notice::Introduction(introduction)) => check_introduction(introduction),
+            Some(Notice::Topic(changes)) => check_changes(changes),
             Some(Notice::Flight(_) | Notice::Silent(_) | Notice::Unknown(_)) | None => {}
         }
         // What coordinators say to each other has no length in front, and is sealed.
@@ -81,7 +85,14 @@ fn lists(request: &Request) -> (&[Candidate], usize) {
     match request {
         Request::Register(registration) => (&registration.candidates, 0),
         Request::Dial(dial) => (&dial.candidates, dial.claims.len()),
-        Request::Settled(_) | Request::Relay(_) | Request::Unknown(_) => (&[], 0),
+        Request::Settled(_)
+        | Request::Relay(_)
+        | Request::Announce(_)
+        | Request::Withdraw(_)
+        | Request::LookUp(_)
+        | Request::Watch(_)
+        | Request::Unwatch(_)
+        | Request::Unknown(_) => (&[], 0),
     }
 }
 
@@ -100,6 +111,22 @@ fn check_introduction(introduction: Introduction) {
     }
     assert!(acted_by.nat.ports.is_none_or(|it| it.is_well_formed()));
     assert_eq!(acted_by.clone().well_formed(), acted_by);
+}
+
+fn check_found(found: Found) {
+    let acted_by = found.well_formed();
+    assert!(acted_by.members.len() <= MAX_PAGE);
+}
+
+/// What is queued of it is what it says, and no more than there is room for.
+fn check_changes(changes: TopicChanges) {
+    let acted_by = changes.well_formed();
+    let mut pending = PendingChanges::default();
+    pending.take_in(&acted_by);
+    let told = pending.take(acted_by.topic);
+    let told = told.unwrap_or(TopicChanges::new(acted_by.topic));
+    assert!(told.joined.len() + told.left.len() <= MAX_TOPIC_CHANGES);
+    assert_eq!(told.missed, acted_by.missed);
 }
 
 fn check_welcome(welcome: Welcome) {

@@ -70,6 +70,62 @@ pub struct Limits {
     /// By default 7.63 µs, which is 128 KiB a second: the 1 KiB of each of the 80 dials that are
     /// possible in a second, and half as much again. As a way for anything else it is of no use.
     pub relay_interval_per_source: Duration,
+    /// What may be on the bulletin board.
+    pub board: BoardLimits,
+}
+
+/// How much there may be on a bulletin board, and how often it is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BoardLimits {
+    /// The most entries, and the most watches, in all. Without any there is no board.
+    ///
+    /// By default 65,536: four topics of each peer. An entry takes less than 1 KiB.
+    pub max_entries: usize,
+    /// The most entries, and the most watches, of one IPv4 address or IPv6 /48.
+    ///
+    /// By default 1,024, since a carrier's NAT puts many subscribers behind one address.
+    pub max_entries_per_network: usize,
+    /// The most topics that a peer may announce, and as many that it may watch, over one
+    /// connection.
+    ///
+    /// By default 32.
+    pub max_topics_per_peer: usize,
+    /// The most members of one topic.
+    ///
+    /// By default 4,096: each of them is looked at for a page, which takes some 100 µs then.
+    pub max_members: usize,
+    /// The most watchers of one topic, all of whom are told of each change.
+    ///
+    /// By default 1,024.
+    pub max_watchers: usize,
+    /// The most members on one page, 256 at most.
+    ///
+    /// By default 64: as many peers as a program may want to know at once, in 3 KiB.
+    pub max_page: usize,
+    /// How often a peer may announce, watch or look up at once. A network may do so eight times as
+    /// often.
+    ///
+    /// By default 128: all its topics after a reconnect, and some pages.
+    pub burst_per_peer: u32,
+    /// The time after which a peer may do so once more; for a network an eighth of that.
+    ///
+    /// By default 250 ms.
+    pub interval_per_peer: Duration,
+}
+
+impl Default for BoardLimits {
+    fn default() -> Self {
+        Self {
+            max_entries: 65_536,
+            max_entries_per_network: 1_024,
+            max_topics_per_peer: 32,
+            max_members: 4_096,
+            max_watchers: 1_024,
+            max_page: 64,
+            burst_per_peer: 128,
+            interval_per_peer: Duration::from_millis(250),
+        }
+    }
 }
 
 impl Default for Limits {
@@ -88,6 +144,7 @@ impl Default for Limits {
             register_interval: Duration::from_millis(250),
             relay_burst_per_source: 2 << 20,
             relay_interval_per_source: Duration::from_nanos(7_629),
+            board: BoardLimits::default(),
         }
     }
 }

@@ -51,18 +51,21 @@ pub(super) enum Asked {
     Register,
     Dial,
     Relay,
+    /// Something of the bulletin board.
+    Board,
     /// What only a later version knows.
     Unknown,
 }
 
-const ASKED: [(Asked, &str); 4] = [
+const ASKED: [(Asked, &str); 5] = [
     (Asked::Register, "register"),
     (Asked::Dial, "dial"),
     (Asked::Relay, "relay"),
+    (Asked::Board, "board"),
     (Asked::Unknown, "unknown"),
 ];
 
-const REFUSALS: [&str; 8] = [
+const REFUSALS: [&str; 9] = [
     "unavailable",
     "own-id",
     "too-many",
@@ -71,6 +74,7 @@ const REFUSALS: [&str; 8] = [
     "unsupported",
     "other",
     "apart",
+    "no-room",
 ];
 
 const fn number(reason: RefusalReason) -> usize {
@@ -82,6 +86,7 @@ const fn number(reason: RefusalReason) -> usize {
         RefusalReason::Full => 4,
         RefusalReason::Unsupported(_) => 5,
         RefusalReason::Apart => 7,
+        RefusalReason::NoRoom(_) => 8,
         _ => 6,
     }
 }
@@ -97,6 +102,9 @@ pub(super) struct Present {
     pub(super) registered: u64,
     pub(super) introductions: u64,
     pub(super) unfinished: u64,
+    /// On the bulletin board.
+    pub(super) entries: u64,
+    pub(super) watches: u64,
 }
 
 /// Counts of what a coordinator does.
@@ -221,6 +229,16 @@ impl Present {
                 "p2pconnect_unfinished_bytes",
                 "Memory that requests take that are not whole yet",
                 self.unfinished,
+            ),
+            (
+                "p2pconnect_board_entries",
+                "Entries of peers under topics of the bulletin board",
+                self.entries,
+            ),
+            (
+                "p2pconnect_board_watches",
+                "Watches of topics of the bulletin board",
+                self.watches,
             ),
         ];
         families.extend(others.map(|(name, help, value)| Family {

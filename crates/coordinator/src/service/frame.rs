@@ -1,8 +1,14 @@
 //! Reads and writes the frames of the protocol on streams.
 
+use std::time::Duration;
+
 use super::shared::Room;
 use p2pconnect_link::{RecvStream, SendStream, StreamError};
 use p2pconnect_proto::codec::{self, DecodeError, HEADER_LEN};
+
+/// How long a client may take to send a request or to make room for a message: 64 KiB over a
+/// slow line with a lost packet or two.
+pub(super) const MESSAGE: Duration = Duration::from_secs(5);
 
 /// Reads the body of the one frame on a stream; `None` when the stream ends before it begins.
 ///

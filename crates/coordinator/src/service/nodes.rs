@@ -179,7 +179,10 @@ impl Nodes {
         let content = match notice {
             Notice::Flight(flight) => NodeContent::Relay(flight),
             Notice::Silent(silent) => NodeContent::Silent(silent),
-            Notice::Welcome(_) | Notice::Introduction(_) | Notice::Unknown(_) => return,
+            Notice::Welcome(_)
+            | Notice::Introduction(_)
+            | Notice::Topic(_)
+            | Notice::Unknown(_) => return,
         };
         self.tell(node.subject(), content).await;
     }

@@ -25,6 +25,7 @@ use tracing::{debug, error, info};
 
 use super::{
     asking::{self, Answer},
+    board,
     counts::{Asked, Introduction},
     frame::{self, FrameError},
     nodes::Nodes,
@@ -32,10 +33,6 @@ use super::{
     shared::{ConnectedClient, Shared},
 };
 use crate::registry::{Command, ConnectionId, Event, Introductions, Meeting, Place};
-
-/// How long a client may take to send a request or to make room for a message: 64 KiB over a
-/// slow line with a lost packet or two.
-const MESSAGE: Duration = Duration::from_secs(5);
 
 /// How long a dial waits for the Binding requests that it claims the addresses of: they leave at
 /// the same moment as it does, so only a lost packet makes them later than this.
@@ -55,7 +52,7 @@ pub(super) async fn serve(
     mut send: SendStream,
     mut recv: RecvStream,
 ) -> Result<(), FrameError> {
-    let request = match timeout(MESSAGE, read_request(&connected, &mut recv)).await {
+    let request = match timeout(frame::MESSAGE, read_request(&connected, &mut recv)).await {
         Ok(Ok(Some(request))) => request,
         Ok(Ok(None)) => return Ok(()),
         Ok(Err(error)) if error.is_violation() => return Err(error),
@@ -76,6 +73,21 @@ pub(super) async fn serve(
         Request::Dial(dial) => self::dial(&connected, dial, &mut send).await,
         Request::Settled(dialler) => settled(&connected, dialler, &mut send).await,
         Request::Relay(flight) => relay(&connected, flight, &mut send).await,
+        Request::Announce(it) => {
+            on_board(&connected, board::announce(&connected, &it), &mut send).await;
+        }
+        Request::Withdraw(it) => {
+            on_board(&connected, board::withdraw(&connected, it), &mut send).await;
+        }
+        Request::LookUp(it) => {
+            on_board(&connected, board::look_up(&connected, &it), &mut send).await;
+        }
+        Request::Watch(it) => {
+            on_board(&connected, board::watch(&connected, &it), &mut send).await;
+        }
+        Request::Unwatch(it) => {
+            on_board(&connected, board::unwatch(&connected, it), &mut send).await;
+        }
         Request::Unknown(unknown) => {
             let reason = RefusalReason::Unsupported(Unsupported::Request(unknown.kind));
             respond(
@@ -86,7 +98,7 @@ pub(super) async fn serve(
         }
     }
     // Only now, so that a client whose end of stream is late does not wait for its answer.
-    match timeout(MESSAGE, frame::read_end(&mut recv)).await {
+    match timeout(frame::MESSAGE, frame::read_end(&mut recv)).await {
         Ok(Err(error)) if error.is_violation() => Err(error),
         Ok(_) => Ok(()),
         Err(_) => {
@@ -105,6 +117,16 @@ async fn read_request(
         Some(body) => Ok(Some(codec::decode(&body)?)),
         None => Ok(None),
     }
+}
+
+/// Answers what was asked of the bulletin board.
+async fn on_board(
+    connected: &ConnectedClient,
+    done: Result<Response, Refusal>,
+    send: &mut SendStream,
+) {
+    let response = done.unwrap_or_else(|refusal| refused(connected, Asked::Board, refusal));
+    respond(send, &response).await;
 }
 
 async fn register(connected: &ConnectedClient, registration: Registration, send: &mut SendStream) {
@@ -484,7 +506,7 @@ async fn respond(stream: &mut SendStream, response: &Response) {
 }
 
 pub(super) async fn send_frame(stream: &mut SendStream, frame: &[u8]) {
-    match timeout(MESSAGE, frame::write(stream, frame)).await {
+    match timeout(frame::MESSAGE, frame::write(stream, frame)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => debug!(%error, "message not sent"),
         Err(_) => stream.reset(close::TIMED_OUT),

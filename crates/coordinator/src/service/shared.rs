@@ -16,7 +16,7 @@ use p2pconnect_host::{ELSEWHERE, Host, clock};
 use p2pconnect_link::Link;
 use p2pconnect_proto::{
     Candidate, Grease, GreaseSource, PeerId, SessionToken, close,
-    message::{Introduction, Notice, RefusalReason, Welcome},
+    message::{BOARD, Introduction, Notice, RefusalReason, Welcome},
     nodes::{NodeId, RemoteDial, RemoteSettled},
 };
 use p2pconnect_stun::{TlsPlace, Witness};
@@ -26,6 +26,7 @@ use tracing::info;
 use super::{
     Config, ServiceLimits,
     buffers::Buffers,
+    bulletin::Bulletin,
     counts::{Counts, Handshake, Present},
     gate::{Attempt, Gate, Verdict},
     journal::Journal,
@@ -64,6 +65,7 @@ pub(super) struct Shared {
     requests: Mutex<RateLimiter<IpAddr>>,
     journal: Mutex<Journal>,
     concealed: Mutex<Concealed>,
+    pub(super) bulletin: Arc<Bulletin>,
     findings: watch::Sender<Findings>,
     pub(super) counts: Counts,
     next_connection: AtomicU64,
@@ -80,11 +82,13 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(config: Config, nodes: Option<Nodes>) -> Self {
+        let bulletin = Bulletin::new(config.limits.board.clone(), &config.host);
         let mut registry = Registry::new(config.limits, config.token_key);
         if nodes.is_some() {
             registry.expect_others();
         }
         Self {
+            bulletin: Arc::new(bulletin),
             registry: Mutex::new(registry),
             allowed: Mutex::new(config.allowed),
             connections: Mutex::default(),
@@ -130,6 +134,7 @@ impl Shared {
     }
 
     pub(super) fn set_limits(&self, limits: Limits, service: ServiceLimits) {
+        self.bulletin.set_limits(limits.board.clone());
         lock(&self.registry).set_limits(limits);
         lock(&self.buffers).set_limits(&service);
         lock(&self.gate).set_limits(service);
@@ -160,7 +165,10 @@ impl Shared {
         let by_tcp = by_tcp.count();
         let by_quic = connections.len() - by_tcp;
         drop(connections);
+        let (entries, watches) = self.bulletin.len();
         Present {
+            entries: entries as u64,
+            watches: watches as u64,
             by_quic: by_quic as u64,
             by_tcp: by_tcp as u64,
             handshakes: handshakes as u64,
@@ -309,9 +317,16 @@ impl Shared {
             observed,
             stun_servers: told(&self.stun_servers),
             stun_alternates: told(&self.stun_alternates),
-            features: self.grease.draw().map(Grease::number).into_iter().collect(),
+            features: self.features(),
             extensions: self.grease.extensions(),
         })
+    }
+
+    /// Returns the numbers of what this coordinator can do, and of what means nothing.
+    fn features(&self) -> Vec<u16> {
+        let board = self.bulletin.is_kept().then_some(BOARD);
+        let grease = self.grease.draw().map(Grease::number);
+        board.into_iter().chain(grease).collect()
     }
 
     /// Returns the address of this machine that packets of a family leave from. That may change at
@@ -518,6 +533,7 @@ impl Drop for ConnectedClient {
     fn drop(&mut self) {
         let shared = &self.ticket.shared;
         lock(&shared.connections).remove(&self.ticket.id);
+        shared.bulletin.forget(self.ticket.id);
         if let Some(nodes) = &shared.nodes {
             nodes.release(self.client.peer, self.ticket.id);
         }

@@ -183,6 +183,8 @@ impl Client {
             | Response::Settled
             | Response::Relayed
             | Response::Crossed(_)
+            | Response::Noted
+            | Response::Found(_)
             | Response::Unknown(_)) => {
                 panic!("{other:?}")
             }
@@ -207,9 +209,12 @@ fn without_grease(mut response: Response) -> Response {
         Response::Registered(it) => &mut it.extensions,
         Response::Introduced(it) => &mut it.extensions,
         Response::Refused(it) => &mut it.extensions,
-        Response::Settled | Response::Relayed | Response::Crossed(_) | Response::Unknown(_) => {
-            return response;
-        }
+        Response::Found(it) => &mut it.extensions,
+        Response::Settled
+        | Response::Relayed
+        | Response::Crossed(_)
+        | Response::Noted
+        | Response::Unknown(_) => return response,
     };
     extensions.0.retain(|it| !Grease::is_reserved(it.kind));
     response

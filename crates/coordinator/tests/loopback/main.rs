@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
 mod allowed;
+mod board;
 mod by_tcp;
 mod claims;
 mod client;

@@ -181,7 +181,9 @@ impl Link {
             | Response::Introduced(_)
             | Response::Settled
             | Response::Relayed
-            | Response::Crossed(_) => {
+            | Response::Crossed(_)
+            | Response::Noted
+            | Response::Found(_) => {
                 self.close_for(OwnClose::Unfit);
                 CoordinatorError::Answer
             }

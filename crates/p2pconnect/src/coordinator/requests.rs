@@ -209,6 +209,8 @@ impl Coordination {
             response @ (Response::Registered(_)
             | Response::Settled
             | Response::Relayed
+            | Response::Noted
+            | Response::Found(_)
             | Response::Unknown(_)) => Err(self.link.denied(response)),
         }
     }
@@ -304,6 +306,8 @@ async fn read_notices(
             }
             Some(Notice::Flight(flight)) => sinks.flights.deliver(flight),
             Some(Notice::Silent(silent)) => sinks.flights.tell_of_silence(&silent),
+            // Nothing is watched.
+            Some(Notice::Topic(_)) => {}
             Some(Notice::Unknown(unknown)) => {
                 tracing::debug!(kind = unknown.kind, "notice of an unknown kind ignored");
             }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use p2pconnect_coordinator::ServiceLimits;
+use p2pconnect_coordinator::{BoardLimits, ServiceLimits};
 use p2pconnect_stun::StunServerConfig;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
@@ -30,7 +30,21 @@ pub(in super::super) struct Limits {
     registrations_per_second: NonZeroU32,
     handshake_bytes_at_once_per_network: NonZeroU32,
     handshake_bytes_per_second_per_network: NonZeroU32,
+    board: Board,
     stun: Stun,
+}
+
+/// The table `[limits.board]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Board {
+    entries: usize,
+    entries_per_network: NonZeroUsize,
+    topics_per_peer: NonZeroUsize,
+    members_per_topic: NonZeroUsize,
+    watchers_per_topic: NonZeroUsize,
+    requests_at_once: NonZeroU32,
+    requests_per_second: NonZeroU32,
 }
 
 /// The table `[limits.stun]`.
@@ -58,6 +72,7 @@ impl Limits {
             register_interval: interval(self.registrations_per_second),
             relay_burst_per_source: self.handshake_bytes_at_once_per_network.get(),
             relay_interval_per_source: interval(self.handshake_bytes_per_second_per_network),
+            board: self.board.limits(),
             ..p2pconnect_coordinator::Limits::default()
         }
     }
@@ -83,6 +98,21 @@ impl Limits {
         config.requests_per_second = self.stun.requests_per_second.get();
         config.max_connect_backs = self.stun.connections_back;
         config
+    }
+}
+
+impl Board {
+    fn limits(&self) -> BoardLimits {
+        BoardLimits {
+            max_entries: self.entries,
+            max_entries_per_network: self.entries_per_network.get(),
+            max_topics_per_peer: self.topics_per_peer.get(),
+            max_members: self.members_per_topic.get(),
+            max_watchers: self.watchers_per_topic.get(),
+            burst_per_peer: self.requests_at_once.get(),
+            interval_per_peer: interval(self.requests_per_second),
+            ..BoardLimits::default()
+        }
     }
 }
 
