@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
 mod behaviour;
+mod board;
 mod coordinator;
 mod dials;
 mod grease;

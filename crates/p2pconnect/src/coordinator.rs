@@ -7,4 +7,5 @@ pub(crate) mod link;
 pub(crate) mod reconnecting;
 pub(crate) mod requests;
 pub(crate) mod servers;
+pub(crate) mod topics;
 pub(crate) mod withdrawal;

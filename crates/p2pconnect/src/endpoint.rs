@@ -1,5 +1,7 @@
 //! An endpoint: what a program dials peers and accepts connections with.
 
+mod board;
+
 use std::{sync::Arc, time::Duration};
 
 use p2pconnect_host::clock;
@@ -8,6 +10,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::{
     Connection, DialError, Metrics,
+    board::Board,
     coordinator::requests::Coordination,
     dial::Dial,
     introduction::{attempt::DIAL_LIMIT, shared::Inner},
@@ -25,17 +28,19 @@ pub struct Endpoint {
     inner: Arc<Inner>,
     coordination: watch::Receiver<Option<Arc<Coordination>>>,
     incoming: Option<Mutex<mpsc::Receiver<Connection>>>,
+    board: Board,
     tasks: Vec<AbortOnDrop>,
 }
 
 impl Endpoint {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         inner: Arc<Inner>,
         coordination: watch::Receiver<Option<Arc<Coordination>>>,
         incoming: Option<Mutex<mpsc::Receiver<Connection>>>,
         tasks: Vec<AbortOnDrop>,
     ) -> Self {
         Self {
+            board: Board::new(coordination.clone(), inner.key.peer_id()),
             inner,
             coordination,
             incoming,

@@ -119,6 +119,12 @@ pub enum CoordinatorError {
         "the coordinator sends what this version does not understand; are both of the same version?"
     )]
     Message(#[from] codec::DecodeError),
+    /// The coordinator keeps no bulletin board: it is of an older version, or its operator wants
+    /// none.
+    #[error(
+        "the coordinator keeps no bulletin board; is it of an older version, or was the board switched off there?"
+    )]
+    NoBoard,
     /// No packet to the coordinator can leave this machine.
     #[error(
         "this machine has no way to the coordinator at {address}; is it connected to a network?"
@@ -227,6 +233,20 @@ pub enum CoordinatorError {
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 impl CoordinatorError {
+    /// Tells whether the coordinator is not there any more, while the connection to it is made
+    /// anew.
+    pub(crate) const fn is_gone(&self) -> bool {
+        matches!(
+            self,
+            Self::Closed { .. }
+                | Self::GoingAway { .. }
+                | Self::Lost { .. }
+                | Self::Overloaded { .. }
+                | Self::Silent(_)
+                | Self::Unanswered(_)
+        )
+    }
+
     /// Returns how long the coordinator wants not to be asked again, if it has said so, and no
     /// longer than five minutes.
     #[must_use]

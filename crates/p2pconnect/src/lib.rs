@@ -30,6 +30,7 @@
 //! The library is for Linux. It needs a Tokio runtime with I/O and time enabled. To reach peers
 //! whose NAT gives every connection a random port, a program calls [`raise_file_limit`] before.
 
+mod board;
 mod builder;
 mod coordinator;
 mod dial;
@@ -45,6 +46,7 @@ mod status;
 mod stream;
 mod sync;
 
+pub use board::{Announcement, Lookup, TopicEvent, Watch};
 pub use builder::Builder;
 pub use coordinator::reconnecting::Reconnecting;
 pub use endpoint::Endpoint;
@@ -65,8 +67,9 @@ pub use p2pconnect_link::{ParseProxyError, Proxy, SetupError, WrongVariable, pro
 pub use p2pconnect_proto::{
     CandidateKind, CoordinatorAddr, NatFiltering, NatMapping, NatReport, ParseCoordinatorAddrError,
     ParsePeerIdError, PeerId, PortAssignment, Role, UnsolicitedSyn,
+    board::Topic,
     codec::DecodeError,
-    message::{DialPolicy, Refusal, RefusalReason, Unsupported},
+    message::{DialPolicy, Refusal, RefusalReason, Room, Unsupported},
 };
 pub use p2pconnect_punch::{
     CandidatePair, ConnectFailure, How, OtherIntroductions, PairOutcome, PairReport, PunchReport,

@@ -8,10 +8,12 @@ use std::{
 
 use p2pconnect_host::Host;
 use p2pconnect_proto::{
-    GreaseSource, PeerId, SessionToken, codec,
+    GreaseSource, PeerId, SessionToken,
+    board::{MemberProof, TopicKey},
+    codec,
     message::{
-        DialRequest, Extension, Extensions, Flight, Introduction, Notice, Refusal, Registered,
-        Registration, Request, Response, Welcome,
+        Announce, BOARD, Cookie, DialRequest, Extension, Extensions, Flight, Found, Introduction,
+        LookUp, Notice, Refusal, Registered, Registration, Request, Response, Watch, Welcome,
     },
 };
 use tokio::{
@@ -28,6 +30,7 @@ use crate::{
     CoordinatorError,
     coordinator::{
         flights::{Flights, Incoming},
+        topics::{Feeds, Topics},
         withdrawal::{self, Withdrawals},
     },
     machine::{
@@ -50,6 +53,7 @@ pub(crate) struct Coordination {
     link: Link,
     welcome: watch::Receiver<Option<Welcome>>,
     flights: Arc<Flights>,
+    topics: Arc<Topics>,
     withdrawals: Withdrawals,
     local_host: Host,
     nat64: Arc<Nat64>,
@@ -84,12 +88,14 @@ impl Coordination {
         let (notices, receiver) = mpsc::channel(NOTICE_QUEUE);
         let (welcome_sender, welcome) = watch::channel(None);
         let flights = Arc::new(Flights::default());
+        let topics = Arc::new(Topics::default());
         let (link, mut catching_up) = Link::new(reached.link);
         let reader = link.clone();
         let sinks = Sinks {
             welcome: welcome_sender,
             introductions: notices,
             flights: Arc::clone(&flights),
+            topics: Arc::clone(&topics),
         };
         let reader = AbortOnDrop::spawn(async move {
             if let Err(error) = read_notices(&reader, &sinks, &mut catching_up).await {
@@ -110,6 +116,7 @@ impl Coordination {
                 link,
                 welcome,
                 flights,
+                topics,
                 withdrawals,
                 local_host: dialer.local_host,
                 nat64: dialer.nat64,
@@ -126,14 +133,7 @@ impl Coordination {
     ///
     /// Cancel safe.
     pub(crate) async fn welcome(&self) -> Result<Welcome, CoordinatorError> {
-        let mut welcome = self.welcome.clone();
-        let heard_before = self.link.heard();
-        let mut found = match timeout(REQUEST_LIMIT, welcome.wait_for(Option::is_some)).await {
-            Ok(Ok(found)) => found.clone().ok_or(CoordinatorError::Answer)?,
-            Ok(Err(_)) => return Err(self.link.closed_reason()),
-            Err(_) => return Err(self.link.unanswered(heard_before, REQUEST_LIMIT)),
-        };
-        known(found.extensions.unknown_required())?;
+        let mut found = self.welcomed().await?;
         let surroundings =
             Surroundings::new(&Interfaces::of(&self.local_host), self.nat64.prefix());
         for named in [&mut found.stun_servers, &mut found.stun_alternates] {
@@ -146,6 +146,19 @@ impl Coordination {
                 .filter_map(|it| servers::reached(*it, self.host, &surroundings));
             *named = reached.collect();
         }
+        Ok(found)
+    }
+
+    /// The same, with the servers as they are named.
+    async fn welcomed(&self) -> Result<Welcome, CoordinatorError> {
+        let mut welcome = self.welcome.clone();
+        let heard_before = self.link.heard();
+        let found = match timeout(REQUEST_LIMIT, welcome.wait_for(Option::is_some)).await {
+            Ok(Ok(found)) => found.clone().ok_or(CoordinatorError::Answer)?,
+            Ok(Err(_)) => return Err(self.link.closed_reason()),
+            Err(_) => return Err(self.link.unanswered(heard_before, REQUEST_LIMIT)),
+        };
+        known(found.extensions.unknown_required())?;
         Ok(found)
     }
 
@@ -230,6 +243,83 @@ impl Coordination {
         self.link.relay(flight).await
     }
 
+    /// Puts this peer on the board.
+    pub(crate) async fn announce(
+        &self,
+        topic: TopicKey,
+        proof: MemberProof,
+    ) -> Result<(), CoordinatorError> {
+        self.ask_board(Request::Announce(Announce {
+            topic,
+            proof,
+            extensions: self.grease.extensions(),
+        }))
+        .await
+    }
+
+    /// Takes this peer off the board again.
+    pub(crate) async fn withdraw(&self, topic: TopicKey) -> Result<(), CoordinatorError> {
+        self.ask_board(Request::Withdraw(topic)).await
+    }
+
+    /// Has changes of a topic brought there.
+    pub(crate) async fn watch(
+        &self,
+        topic: TopicKey,
+        feeds: &Feeds,
+    ) -> Result<(), CoordinatorError> {
+        self.topics.watch(topic, feeds);
+        let watch = Watch {
+            topic,
+            extensions: self.grease.extensions(),
+        };
+        self.ask_board(Request::Watch(watch)).await
+    }
+
+    /// Has no more changes of a topic brought.
+    pub(crate) async fn unwatch(&self, topic: TopicKey) -> Result<(), CoordinatorError> {
+        self.topics.unwatch(topic);
+        self.ask_board(Request::Unwatch(topic)).await
+    }
+
+    /// Asks for a page of those who are on the board.
+    pub(crate) async fn look_up(
+        &self,
+        topic: TopicKey,
+        most: u16,
+        cookie: Option<Cookie>,
+    ) -> Result<Found, CoordinatorError> {
+        let look_up = Request::LookUp(LookUp {
+            topic,
+            most,
+            cookie,
+            extensions: self.grease.extensions(),
+        });
+        self.has_board().await?;
+        let response = self.link.request(&look_up).await?;
+        let Response::Found(found) = response else {
+            return Err(self.link.denied(response));
+        };
+        known(found.extensions.unknown_required())?;
+        Ok(found.well_formed())
+    }
+
+    async fn ask_board(&self, request: Request) -> Result<(), CoordinatorError> {
+        self.has_board().await?;
+        let response = self.link.request(&request).await?;
+        if response == Response::Noted {
+            return Ok(());
+        }
+        Err(self.link.denied(response))
+    }
+
+    /// Checks that the coordinator keeps a board, which its welcome says.
+    async fn has_board(&self) -> Result<(), CoordinatorError> {
+        let welcome = self.welcomed().await?;
+        let has_board = welcome.features.contains(&BOARD);
+        has_board.then_some(()).ok_or(CoordinatorError::NoBoard)
+    }
+
     /// Lets the other side of an introduction know that this one has given it up, beside everything
     /// else.
     pub(crate) fn leave(&self, session: SessionToken) {
@@ -286,6 +376,7 @@ struct Sinks {
     welcome: watch::Sender<Option<Welcome>>,
     introductions: mpsc::Sender<Introduction>,
     flights: Arc<Flights>,
+    topics: Arc<Topics>,
 }
 
 /// Takes in the coordinator's notices until the connection ends. Whoever wants to know when all
@@ -306,8 +397,7 @@ async fn read_notices(
             }
             Some(Notice::Flight(flight)) => sinks.flights.deliver(flight),
             Some(Notice::Silent(silent)) => sinks.flights.tell_of_silence(&silent),
-            // Nothing is watched.
-            Some(Notice::Topic(_)) => {}
+            Some(Notice::Topic(changes)) => sinks.topics.deliver(changes),
             Some(Notice::Unknown(unknown)) => {
                 tracing::debug!(kind = unknown.kind, "notice of an unknown kind ignored");
             }

@@ -92,7 +92,7 @@ impl Dial {
                 answer,
             } = match asking.await {
                 Ok(Ok(asked)) => asked,
-                Ok(Err(error)) if is_gone(&error) && self.may_come_back() && is_in_time(pause) => {
+                Ok(Err(error)) if error.is_gone() && self.may_come_back() && is_in_time(pause) => {
                     drop(outstanding);
                     again = Some(error);
                     sleep(pause).await;
@@ -214,19 +214,6 @@ fn serving<T>(crossed: Option<T>, used: &[Opening]) -> Option<T> {
 /// Tells whether a dial is refused only for the moment.
 const fn is_for_now(reason: RefusalReason) -> bool {
     matches!(reason, RefusalReason::TooMany | RefusalReason::Apart)
-}
-
-/// Tells whether the coordinator is not there any more, while the connection to it is made anew.
-fn is_gone(error: &CoordinatorError) -> bool {
-    matches!(
-        error,
-        CoordinatorError::Closed { .. }
-            | CoordinatorError::GoingAway { .. }
-            | CoordinatorError::Lost { .. }
-            | CoordinatorError::Overloaded { .. }
-            | CoordinatorError::Silent(_)
-            | CoordinatorError::Unanswered(_)
-    )
 }
 
 #[cfg(test)]
