@@ -6,6 +6,7 @@
 //! - `crossing`: two endpoints that dial each other at the same moment
 //! - `redialling`: the same two again, as soon as either has closed
 //! - `arguments`: what the command is told
+//! - `board`: the command `board`
 //! - `commands`: how the command ends, and how its stream does
 //! - `closed_output`: output that nobody takes
 //! - `cluster`: several `serve` with the same peers, and servers of NATS that are killed
@@ -33,6 +34,7 @@
 #![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
 mod arguments;
+mod board;
 mod busy;
 mod closed_output;
 mod cluster;

@@ -199,18 +199,21 @@ fn the_lab_tries(command: &str) -> Result<(), String> {
 
 /// Asks the program itself whether it has the subcommand and the options.
 fn takes(words: &[&str]) -> Result<(), String> {
-    let subcommand = words.first().filter(|it| !it.starts_with('-'));
-    let help = help(subcommand.copied());
-    let help = help.ok_or_else(|| format!("there is no subcommand {}", words[0]))?;
+    let depth = usize::from(words.first().is_some_and(|it| !it.starts_with('-')));
+    let mut told = help(&words[..depth]);
+    if depth > 0 && told.as_ref().is_some_and(|it| it.contains("\nCommands:")) {
+        told = help(&words[..words.len().min(depth + 1)]);
+    }
+    let help = told.ok_or_else(|| format!("there is no subcommand {}", words.join(" ")))?;
     let options = words.iter().filter(|it| it.starts_with('-'));
     let unknown = options.copied().find(|it| !help.contains(it));
     unknown.map_or(Ok(()), |it| Err(format!("it has no option {it}")))
 }
 
-/// Returns the help on a subcommand, if there is one.
-fn help(subcommand: Option<&str>) -> Option<String> {
+/// Returns the help on a subcommand, or on one of its own, if there is one.
+fn help(subcommands: &[&str]) -> Option<String> {
     let output = Command::new(p2pconnect())
-        .args(subcommand)
+        .args(subcommands)
         .arg("--help")
         .output()
         .unwrap();

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod board;
 mod coordinator;
 #[cfg(feature = "demo")]
 mod demo;
@@ -22,6 +23,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 #[cfg(feature = "demo")]
 pub(crate) use self::demo::Demo;
 pub(crate) use self::{
+    board::{Board, OfTopic},
     dial::Dial,
     endpoint::Endpoint,
     key::{Key, KeyFile},
@@ -102,6 +104,15 @@ pub(crate) enum Command {
     /// Connect to a peer; stdin and stdout are the stream
     #[command(after_help = STATUSES)]
     Dial(Dial),
+    /// Find peers by a topic, or be found, on the coordinator's bulletin board
+    ///
+    /// The coordinator is told a hash of the topic and its secret: whoever runs it can neither read
+    /// the topic nor become a member, unless he guesses both. It hands out peer ids and no
+    /// addresses; these are told to whoever dials and is allowed to.
+    Board {
+        #[command(subcommand)]
+        action: Board,
+    },
     /// Watch a dial between two NATs, in a lab of network namespaces on this machine
     #[cfg(feature = "demo")]
     Demo(Demo),

@@ -1,5 +1,6 @@
 //! One module for each command.
 
+pub(crate) mod board;
 #[cfg(feature = "demo")]
 pub(crate) mod demo;
 pub(crate) mod dial;

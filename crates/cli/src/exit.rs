@@ -119,7 +119,7 @@ pub(crate) fn of_printing(printed: io::Result<()>) -> Exit {
     }
 }
 
-fn of_coordinator(error: &CoordinatorError) -> u8 {
+pub(crate) fn of_coordinator(error: &CoordinatorError) -> u8 {
     match error {
         CoordinatorError::WrongIdentity { .. } => WRONG_IDENTITY,
         CoordinatorError::Shortage(_) => BROKEN,

@@ -65,6 +65,11 @@ fn run(command: Command, started: Instant) -> Exit {
             let served = runtime::block_on(cmd::stun_server::run(options));
             served.unwrap_or_else(|error| Exit::failure(&error))
         }
+        Command::Board { action } => {
+            let reporter = action.of().endpoint.output.reporter(started);
+            let ended = runtime::block_on(cmd::board::run(action, &reporter));
+            ended.unwrap_or_else(|error| reporter.failed(exit::BROKEN, &error))
+        }
         Command::Listen(options) => {
             let reporter = options.endpoint.output.reporter(started);
             let listened = runtime::block_on(cmd::listen::run(options, &reporter));

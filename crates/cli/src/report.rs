@@ -1,5 +1,6 @@
 //! Says on stderr what happens, for people or as JSON.
 
+mod board;
 mod facts;
 
 use std::{
