@@ -6,6 +6,7 @@
 //! - `pairs`: every pair of NATs that can be punched, both ways round, again and again
 //! - `addresses`: hosts with a second link, or with a second address on the same
 //! - `again`: one endpoint dials the same peer as soon as the last stream has ended
+//! - `board`: members of a topic find each other
 //! - `bad_paths`: paths that do to packets what they should not
 //! - `another`: connections that are used and prove to be another one
 //! - `banning`: firewalls that ban whoever sends a SYN that they do not expect
@@ -40,6 +41,7 @@ mod another;
 mod bad_paths;
 mod banning;
 mod blocks;
+mod board;
 mod causes;
 mod cluster;
 mod crossing;
