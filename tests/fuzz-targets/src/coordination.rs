@@ -124,7 +124,7 @@ fn check_changes(changes: TopicChanges) {
     let mut pending = PendingChanges::default();
     pending.take_in(&acted_by);
     let told = pending.take(acted_by.topic);
-    let told = told.unwrap_or(TopicChanges::new(acted_by.topic));
+    let told = told.unwrap_or_else(|| TopicChanges::new(acted_by.topic));
     assert!(told.joined.len() + told.left.len() <= MAX_TOPIC_CHANGES);
     assert_eq!(told.missed, acted_by.missed);
 }
