@@ -157,7 +157,7 @@ mod tests {
 
     fn topic(words: &[&str]) -> anyhow::Result<Topic> {
         let words = ["p2pconnect", "board", "watch"].iter().chain(words);
-        match Cli::try_parse_from(words).unwrap().command {
+        match Cli::try_parse_from(words)?.command {
             Command::Board { action } => action.of().topic(),
             other => panic!("{other:?}"),
         }
