@@ -28,11 +28,13 @@ mod coordinator_addr;
 mod embedded;
 mod grease;
 mod host;
+mod invite;
 pub mod message;
 mod nat;
 pub mod nodes;
 mod peer_id;
 pub mod preamble;
+mod puzzle;
 mod reflexive_token;
 mod session;
 
@@ -43,8 +45,10 @@ pub use coordinator_addr::{CoordinatorAddr, ParseCoordinatorAddrError};
 pub use embedded::{portable, represented, unmapped};
 pub use grease::{Grease, GreaseSource};
 pub use host::{InvalidHost, join_host_port, parse_host, parse_port};
+pub use invite::{InvalidInviteSecret, InviteSecret};
 pub use nat::{NatFiltering, NatMapping, NatReport, PortAssignment, UnsolicitedSyn};
 pub use peer_id::{ParsePeerIdError, PeerId};
+pub use puzzle::{MAX_PUZZLE_BITS, Puzzle, Solution};
 pub use reflexive_token::{ReflexiveToken, TokenKey};
 pub use session::{Opening, Role, SessionToken};
 

@@ -81,6 +81,9 @@ pub enum Request {
     Watch(Watch),
     /// Asks not to be told any more.
     Unwatch(TopicKey),
+    /// Proves that the peer has been invited, see [`InviteSecret`](crate::InviteSecret). The first
+    /// request of a connection, which the coordinator does not answer.
+    Prove([u8; 32]),
     /// Something of a later version, which is refused.
     Unknown(Unknown),
 }
@@ -94,6 +97,7 @@ kinds!(Request {
     6 LookUp(it),
     7 Watch(it),
     8 Unwatch(it),
+    9 Prove(it),
 });
 
 /// A message of a kind that this version does not know.

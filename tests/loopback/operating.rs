@@ -7,7 +7,9 @@ use std::{
     process::Stdio,
 };
 
-use p2pconnect::{BindError, CoordinatorError, DialPolicy, Endpoint, SecretKey};
+use p2pconnect::{
+    BindError, Builder, CoordinatorError, DialPolicy, Endpoint, InviteSecret, SecretKey,
+};
 use p2pconnect_tests::serving::Serving;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -57,13 +59,15 @@ impl Operated {
         self.serving.signal("HUP").await;
     }
 
-    async fn bind(&self, key: &SecretKey) -> Result<Endpoint, BindError> {
+    fn builder(&self, key: &SecretKey) -> Builder {
         let key = SecretKey::from_pem(&key.to_pem()).unwrap();
         let builder = Endpoint::builder().secret_key(key);
         let builder = builder.coordinator(self.serving.coordinator.clone());
-        timeout(LIMIT, builder.allow(DialPolicy::Anyone).bind())
-            .await
-            .unwrap()
+        builder.allow(DialPolicy::Anyone)
+    }
+
+    async fn bind(&self, key: &SecretKey) -> Result<Endpoint, BindError> {
+        timeout(LIMIT, self.builder(key).bind()).await.unwrap()
     }
 
     async fn assert_is_not_served(&self, key: &SecretKey) {
@@ -114,6 +118,42 @@ async fn a_list_of_peers_is_read_again_on_a_hang_up() {
     server.reload_with("serve.toml", "").await;
     server.log.wait_for(&["every peer is served"]).await;
     server.bind(&one).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_list_of_invite_secrets_is_read_again_on_a_hang_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let (old, new) = ("correct-horse-battery", "another-horse-battery");
+    fs::write(directory.path().join("secrets"), old).unwrap();
+    let options = ["--invite-secrets=secrets"];
+    let mut server = Operated::start(directory.path(), "", &options).await;
+    let key = SecretKey::generate().unwrap();
+    server.assert_is_not_served(&key).await;
+    let invited = |secret: &str| {
+        let secret = InviteSecret::new(secret).unwrap();
+        server.builder(&key).invite_secret(secret).bind()
+    };
+    timeout(LIMIT, invited(old)).await.unwrap().unwrap();
+    let with_new = invited(new);
+
+    fs::write(directory.path().join("guest"), format!("{new}\n")).unwrap();
+    server.reload_with("secrets", new).await;
+    server
+        .log
+        .wait_for(&["invite secrets are reloaded", "secrets=1"])
+        .await;
+    timeout(LIMIT, with_new).await.unwrap().unwrap();
+    // By the command, which reads it from a file.
+    let mut command = program();
+    command
+        .args(["dial", "--json", &key.peer_id().to_string()])
+        .args(["--coordinator", &server.serving.coordinator.to_string()])
+        .args(["--key", "guest.pem", "--invite-secret-file", "guest"])
+        .current_dir(directory.path())
+        .stdin(Stdio::null());
+    let output = timeout(LIMIT, command.output()).await.unwrap().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("not online"), "{said}");
 }
 
 #[tokio::test]

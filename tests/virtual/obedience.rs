@@ -9,13 +9,16 @@ use std::{
 };
 
 use p2pconnect::{CoordinatorAddr, CoordinatorError, DialError, SecretKey, Status};
+use p2pconnect_identity::peer_id_of;
 use p2pconnect_proto::{
+    MAX_PUZZLE_BITS, Puzzle, Solution,
     close::{self, Close},
     codec,
-    message::{Refusal, RefusalReason, Response},
+    message::{Refusal, RefusalReason, Request, Response},
 };
 use p2pconnect_tests::{kinds::PUBLIC, virtual_ground::VirtualGround};
 use quinn::{Connection, ConnectionError, VarInt};
+use rustls::pki_types::CertificateDer;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::coordinator::serve_on_b;
@@ -36,6 +39,8 @@ enum Manner {
     Refuse,
     /// Does so for so many milliseconds.
     RefuseUntil(u64),
+    /// Refuses each dial until it brings the solution of a puzzle of so many bits.
+    AskForWork(u8),
     /// Answers nothing.
     Ignore,
     /// Answers each request with a frame, and waits for the code by which that is called a fault.
@@ -145,6 +150,7 @@ async fn behave(connection: &Connection, manner: Manner, asked: &AtomicUsize) {
             }
         }
         Manner::Refuse => refuse(connection, RefusalReason::TooMany.into(), asked).await,
+        Manner::AskForWork(bits) => ask_for_work(connection, bits, asked).await,
         Manner::RefuseUntil(millis) => {
             let wait = Duration::from_millis(millis);
             let refusal = Refusal::until(RefusalReason::TooMany, wait);
@@ -158,6 +164,34 @@ async fn refuse(connection: &Connection, refusal: Refusal, asked: &AtomicUsize) 
     let refused = codec::encode(&Response::Refused(refusal)).unwrap();
     while let Ok((mut send, _receive)) = connection.accept_bi().await {
         asked.fetch_add(1, Ordering::Relaxed);
+        send.write_all(&refused).await.unwrap();
+        send.finish().unwrap();
+    }
+}
+
+/// Refuses each dial that brings no solution of a puzzle of so many bits as one that is too early,
+/// and others for no reason.
+async fn ask_for_work(connection: &Connection, bits: u8, asked: &AtomicUsize) {
+    let identity = connection.peer_identity().unwrap();
+    let peer = peer_id_of(&identity.downcast::<Vec<CertificateDer<'_>>>().unwrap()).unwrap();
+    let challenge = [7; 16];
+    while let Ok((mut send, mut receive)) = connection.accept_bi().await {
+        let frame = receive.read_to_end(codec::MAX_BODY).await.unwrap();
+        let Ok(Request::Dial(dial)) = codec::decode(&frame[codec::HEADER_LEN..]) else {
+            continue;
+        };
+        asked.fetch_add(1, Ordering::Relaxed);
+        let solution = Solution::of(&dial.extensions);
+        let is_solved =
+            solution.is_some_and(|it| it.challenge == challenge && it.solves(&peer, bits));
+        let mut refusal = Refusal::until(RefusalReason::TooMany, Duration::from_secs(60));
+        if is_solved {
+            refusal = RefusalReason::Other.into();
+        } else {
+            let puzzle = Puzzle { bits, challenge };
+            refusal.extensions.0.push(puzzle.extension());
+        }
+        let refused = codec::encode(&Response::Refused(refusal)).unwrap();
         send.write_all(&refused).await.unwrap();
         send.finish().unwrap();
     }
@@ -214,6 +248,17 @@ fn a_request_that_is_refused_for_some_time_is_made_again_then() {
     assert!((3..=5).contains(&asked), "asked {asked} times");
     let (error, asked) = Unwilling::dial(Manner::RefuseUntil(4_000));
     assert!(error.to_string().contains("try again in 4 s"), "{error}");
+    assert_eq!(asked, 1);
+}
+
+#[test]
+fn a_puzzle_is_solved_unless_it_is_absurd() {
+    let (error, asked) = Unwilling::dial(Manner::AskForWork(9));
+    let is_refused = |error: &CoordinatorError, expected| matches!(error, CoordinatorError::Refused(it) if it.reason == expected);
+    assert!(is_refused(&error, RefusalReason::Other), "{error}");
+    assert!(asked >= 2, "asked {asked} times");
+    let (error, asked) = Unwilling::dial(Manner::AskForWork(MAX_PUZZLE_BITS + 1));
+    assert!(is_refused(&error, RefusalReason::TooMany), "{error}");
     assert_eq!(asked, 1);
 }
 

@@ -17,9 +17,11 @@
 pub mod admission;
 pub mod board;
 mod concealed;
+mod members;
 mod meter;
 pub mod metrics;
 mod network;
+mod newcomers;
 pub mod nodes;
 mod rate;
 pub mod registry;
@@ -27,6 +29,7 @@ mod rendezvous;
 mod service;
 mod start;
 
+pub use members::Members;
 pub use meter::Meter;
 pub use registry::{BoardLimits, Limits};
 pub use rendezvous::{Rendezvous, RendezvousError, RendezvousPorts, tcp_addresses};

@@ -19,6 +19,7 @@ mod request;
 mod shared;
 mod silence;
 mod stun_servers;
+mod ticket;
 
 use std::{
     io,
@@ -46,7 +47,8 @@ use crate::{concealed::Findings, nodes::Incoming};
 use counts::Handshake;
 use gate::{Attempt, Verdict};
 use nodes::Nodes;
-use shared::{Shared, Ticket};
+use shared::Shared;
+use ticket::Ticket;
 
 /// How long a shutdown waits for the close frames to be on their way: a few round trips, after
 /// which a peer that did not get one notices by its idle timeout.

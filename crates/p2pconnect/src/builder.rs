@@ -6,7 +6,7 @@ use p2pconnect_host::{Host, LOOKUP_LIMIT, TcpListener, clock, shortage};
 use p2pconnect_identity::SecretKey;
 use p2pconnect_link::Proxy;
 use p2pconnect_proto::{
-    CoordinatorAddr,
+    CoordinatorAddr, InviteSecret,
     message::{DialPolicy, Introduction},
 };
 use p2pconnect_punch::PunchConfig;
@@ -60,6 +60,7 @@ const MIN_STREAM_SILENCE: Duration = Duration::from_secs(3);
 pub struct Builder {
     key: Option<SecretKey>,
     coordinator: Option<CoordinatorAddr>,
+    invite_secret: Option<InviteSecret>,
     policy: Option<DialPolicy>,
     observer: Observer,
     port_mapping: bool,
@@ -82,6 +83,7 @@ impl Builder {
         Self {
             key: None,
             coordinator: None,
+            invite_secret: None,
             policy: None,
             observer: Observer::none(),
             port_mapping: true,
@@ -102,6 +104,13 @@ impl Builder {
     /// Sets the coordinator to meet other peers at.
     pub fn coordinator(mut self, coordinator: CoordinatorAddr) -> Self {
         self.coordinator = Some(coordinator);
+        self
+    }
+
+    /// Sets the secret by which a private coordinator serves this endpoint. It is not sent: the
+    /// coordinator is shown that the endpoint knows it, by what is of use nowhere else.
+    pub fn invite_secret(mut self, secret: InviteSecret) -> Self {
+        self.invite_secret = Some(secret);
         self
     }
 
@@ -204,7 +213,8 @@ impl Builder {
     fn dialer(&self, key: &SecretKey, nat64: &Arc<Nat64>) -> Result<Dialer, BindError> {
         let address = self.coordinator.clone().ok_or(BindError::NoCoordinator)?;
         let (host, proxy) = (self.host.clone(), self.proxy.clone());
-        Dialer::new(key, address, host, Arc::clone(nat64), proxy)
+        let dialer = Dialer::new(key, address, host, Arc::clone(nat64), proxy)?;
+        Ok(dialer.invited_by(self.invite_secret.as_ref()))
     }
 
     async fn open(mut self) -> Result<Endpoint, BindError> {

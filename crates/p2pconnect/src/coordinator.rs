@@ -4,6 +4,7 @@
 pub(crate) mod dialer;
 pub(crate) mod flights;
 pub(crate) mod link;
+mod puzzles;
 pub(crate) mod reconnecting;
 pub(crate) mod requests;
 pub(crate) mod servers;

@@ -65,8 +65,9 @@ pub use p2pconnect_identity::{
 };
 pub use p2pconnect_link::{ParseProxyError, Proxy, SetupError, WrongVariable, proxy_of_variables};
 pub use p2pconnect_proto::{
-    CandidateKind, CoordinatorAddr, NatFiltering, NatMapping, NatReport, ParseCoordinatorAddrError,
-    ParsePeerIdError, PeerId, PortAssignment, Role, UnsolicitedSyn,
+    CandidateKind, CoordinatorAddr, InvalidInviteSecret, InviteSecret, NatFiltering, NatMapping,
+    NatReport, ParseCoordinatorAddrError, ParsePeerIdError, PeerId, PortAssignment, Role,
+    UnsolicitedSyn,
     board::Topic,
     codec::DecodeError,
     message::{DialPolicy, Refusal, RefusalReason, Room, Unsupported},

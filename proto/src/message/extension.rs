@@ -25,7 +25,7 @@ pub struct Extension {
 }
 fields!(Extension { kind, value });
 
-/// The extensions of a message, in their order. No type is defined yet.
+/// The extensions of a message, in their order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Extensions(pub Vec<Extension>);
 
@@ -64,8 +64,15 @@ impl Extensions {
         self.0.len() <= MAX_EXTENSIONS && bytes <= MAX_EXTENSION_BYTES
     }
 
-    /// Returns the first type that this version does not know and must not pass over, which is to
-    /// know none.
+    /// Returns what the first extension of a type says.
+    #[must_use]
+    pub fn value(&self, kind: u16) -> Option<&[u8]> {
+        let found = self.0.iter().find(|it| it.kind == kind)?;
+        Some(&found.value)
+    }
+
+    /// Returns the first type that this version does not know and must not pass over. It knows none
+    /// that is required.
     #[must_use]
     pub fn unknown_required(&self) -> Option<u16> {
         let mut kinds = self.0.iter().map(|it| it.kind);
@@ -90,6 +97,14 @@ mod tests {
         assert_eq!(of(&[], 0).unknown_required(), None);
         assert_eq!(of(&[0, 1, 0x7FFF], 3).unknown_required(), None);
         assert_eq!(of(&[1, 0x8002, 0xFFFF], 3).unknown_required(), Some(0x8002));
+    }
+
+    #[test]
+    fn of_several_of_one_type_the_first_counts() {
+        let mut several = of(&[1, 2, 2], 3);
+        several.0[2].value = vec![9];
+        assert_eq!(several.value(2), Some(&[7; 3][..]));
+        assert_eq!(several.value(3), None);
     }
 
     #[test]

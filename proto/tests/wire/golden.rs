@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
 use p2pconnect_proto::{
-    Candidate, NatFiltering, NatMapping, NatReport, PeerId, PortAssignment, PunchPort,
-    ReflexiveToken, Role, SessionToken, TokenKey, UnsolicitedSyn,
+    Candidate, InviteSecret, NatFiltering, NatMapping, NatReport, PeerId, PortAssignment,
+    PunchPort, Puzzle, ReflexiveToken, Role, SessionToken, TokenKey, UnsolicitedSyn,
     answer::NominationAnswer,
     board::{Member, Topic},
     close,
@@ -255,6 +255,8 @@ fn the_blocks_of_the_document_are_right() {
     checker.message("noted", &Response::Noted);
     checker.message("found", &Response::Found(found()));
     checker.message("topic", &Notice::Topic(topic_changes()));
+    let secret = InviteSecret::new("correct-horse-battery-staple").unwrap();
+    checker.message("prove", &Request::Prove(secret.prove(&ALICE, &BOB)));
     checker.message("registered", &Response::Registered(registered()));
     checker.message(
         "introduced",
@@ -290,6 +292,13 @@ fn the_blocks_of_the_document_are_right() {
     checker.bytes("mac", &mac);
     checker.bytes("topic-key", topic().key().as_bytes());
     checker.bytes("member-proof", &member(ALICE).proof.0);
+    let puzzle = Puzzle {
+        bits: 12,
+        challenge: [0xC4; 16],
+    };
+    let solution = puzzle.solve(&BOB, || true).unwrap();
+    checker.message("puzzle", &puzzle.extension());
+    checker.message("solution", &solution.extension());
     let session = SessionToken::from_bytes([0x77; SessionToken::LEN]);
     let openings = [Role::Controlling, Role::Controlled].map(|role| session.opening(role));
     checker.bytes("openings", &openings.map(|it| *it.as_bytes()).concat());
@@ -388,6 +397,7 @@ fn the_numbers_of_messages_are_right() {
             Request::LookUp(look_up()),
             Request::Watch(watch()),
             Request::Unwatch(topic().key()),
+            Request::Prove([0; 32]),
         ],
     );
     assert_variants(
@@ -414,7 +424,7 @@ fn the_numbers_of_messages_are_right() {
         ],
     );
     // What the next version may add is unknown to this one.
-    for (body, decoded) in [([0, 9], unknown(9)), ([0xFF, 0xFF], unknown(u16::MAX))] {
+    for (body, decoded) in [([0, 10], unknown(10)), ([0xFF, 0xFF], unknown(u16::MAX))] {
         assert_eq!(codec::decode(&body), Ok(Request::Unknown(decoded.clone())));
         assert_eq!(codec::decode(&body), Ok(Notice::Unknown(decoded)));
     }

@@ -53,6 +53,7 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
             ),
         flight().prop_map(Request::Relay),
         of_the_board(),
+        any::<[u8; 32]>().prop_map(Request::Prove),
         unknown().prop_map(Request::Unknown),
     ]
 }

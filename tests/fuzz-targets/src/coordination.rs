@@ -19,8 +19,7 @@ use crate::says_why;
 /// message of every type.
 ///
 /// What decodes is encoded so that it decodes to the same. Of a list that is too long as many items
-/// are kept as show that it is. What
-/// peers act by after that is well-formed.
+/// are kept as show that it is. What peers act by after that is well-formed.
 pub fn coordination(input: &[u8]) {
     let mut rest = input;
     while let Some((header, behind)) = rest.split_first_chunk::<HEADER_LEN>() {
@@ -92,6 +91,7 @@ fn lists(request: &Request) -> (&[Candidate], usize) {
         | Request::LookUp(_)
         | Request::Watch(_)
         | Request::Unwatch(_)
+        | Request::Prove(_)
         | Request::Unknown(_) => (&[], 0),
     }
 }

@@ -1,8 +1,10 @@
 //! Where the coordinator is.
 
-use anyhow::anyhow;
+use std::{fs::File, io::Read as _, path::PathBuf};
+
+use anyhow::{Context as _, anyhow};
 use clap::Args;
-use p2pconnect::CoordinatorAddr;
+use p2pconnect::{CoordinatorAddr, InviteSecret};
 
 use crate::{environment, words::escaped};
 
@@ -11,7 +13,14 @@ pub(crate) struct Coordinator {
     /// The coordinator, as `serve` prints it [env: P2PCONNECT_COORDINATOR]
     #[arg(long, value_name = "SERVER-ID@HOST:PORT", value_parser = coordinator)]
     coordinator: Option<CoordinatorAddr>,
+    /// A file with the secret by which a private coordinator serves this machine [env:
+    /// P2PCONNECT_INVITE_SECRET_FILE, or the secret itself in P2PCONNECT_INVITE_SECRET]
+    #[arg(long, value_name = "FILE")]
+    invite_secret_file: Option<PathBuf>,
 }
+
+/// The longest file with a secret that is read.
+const MAX_SECRET_FILE: u64 = 4096;
 
 impl Coordinator {
     /// Returns the coordinator that was named, by the option or by the variable.
@@ -26,6 +35,28 @@ impl Coordinator {
         })?;
         coordinator(&text).map_err(|error| anyhow!("{VARIABLE} is '{}': {error}", escaped(&text)))
     }
+
+    /// Returns the secret by which the coordinator serves this machine, if one is named.
+    pub(crate) fn invite_secret(&self) -> anyhow::Result<Option<InviteSecret>> {
+        const FILE: &str = "P2PCONNECT_INVITE_SECRET_FILE";
+        const SECRET: &str = "P2PCONNECT_INVITE_SECRET";
+
+        let option = self.invite_secret_file.clone();
+        if let Some(path) = option.or_else(|| environment::path(FILE)) {
+            let named = || escaped(&path.display().to_string());
+            let mut text = String::new();
+            let read =
+                File::open(&path).and_then(|it| it.take(MAX_SECRET_FILE).read_to_string(&mut text));
+            read.with_context(named)?;
+            return secret(&text).with_context(named).map(Some);
+        }
+        let text = environment::text(SECRET);
+        text.map(|it| secret(&it).context(SECRET)).transpose()
+    }
+}
+
+fn secret(text: &str) -> anyhow::Result<InviteSecret> {
+    Ok(InviteSecret::new(text.trim())?)
 }
 
 /// Reads a coordinator's address. Whoever pastes one may paste the end of its line as well.

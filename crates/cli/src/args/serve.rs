@@ -46,6 +46,10 @@ pub(crate) struct Serve {
     /// every peer is served]
     #[arg(long, value_name = "FILE")]
     allowed: Option<String>,
+    /// A file with invite secrets, one a line, read again on SIGHUP: whoever knows one of them is
+    /// served as well as those who are allowed, and nobody else
+    #[arg(long, value_name = "FILE")]
+    invite_secrets: Option<String>,
     /// Where metrics for Prometheus, /healthz and /readyz are served by HTTP [default: nowhere]
     #[arg(long, value_name = "IP:PORT")]
     metrics: Option<SocketAddr>,
@@ -102,6 +106,7 @@ impl Serve {
                 is_shared.then_some(Value::Boolean(true)),
             ),
             text("allowed", "--allowed", &self.allowed),
+            text("invite-secrets", "--invite-secrets", &self.invite_secrets),
             ("metrics", "--metrics", self.metrics.as_ref().map(address)),
             (
                 "cluster.nats",

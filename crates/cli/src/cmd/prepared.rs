@@ -1,7 +1,9 @@
 //! What `dial` and `listen` have before they bind their endpoint.
 
 use anyhow::anyhow;
-use p2pconnect::{Builder, CoordinatorAddr, CoordinatorError, Endpoint, PeerId, Proxy, SecretKey};
+use p2pconnect::{
+    Builder, CoordinatorAddr, CoordinatorError, Endpoint, InviteSecret, PeerId, Proxy, SecretKey,
+};
 
 use crate::{
     args, exit,
@@ -20,6 +22,7 @@ pub(super) struct Prepared<'a> {
     key: SecretKey,
     pub(super) coordinator: CoordinatorAddr,
     proxy: Option<Proxy>,
+    invite_secret: Option<InviteSecret>,
 }
 
 impl<'a> Prepared<'a> {
@@ -38,6 +41,8 @@ impl<'a> Prepared<'a> {
             .proxy
             .proxy(&coordinator.host, |text| reporter.note(text))
             .map_err(exit::of_usage)?;
+        let invite_secret = options.coordinator.invite_secret();
+        let invite_secret = invite_secret.map_err(exit::of_usage)?;
         let loaded = key::load(&options.key.file(), PEER_KEY).map_err(exit::of_usage)?;
         let Loaded { key, path, is_new } = loaded;
         let id = key.peer_id();
@@ -57,6 +62,7 @@ impl<'a> Prepared<'a> {
             key,
             coordinator,
             proxy,
+            invite_secret,
         })
     }
 
@@ -84,7 +90,12 @@ impl<'a> Prepared<'a> {
     pub(super) fn builder(&self) -> Result<Builder, Failed> {
         let key = SecretKey::from_pem(&self.key.to_pem());
         let observer = self.reporter.clone();
-        Ok(Endpoint::builder()
+        let builder = Endpoint::builder();
+        let builder = match &self.invite_secret {
+            Some(secret) => builder.invite_secret(secret.clone()),
+            None => builder,
+        };
+        Ok(builder
             .secret_key(key.map_err(|error| exit::of_usage(error.into()))?)
             .coordinator(self.coordinator.clone())
             .proxy(self.proxy.clone())

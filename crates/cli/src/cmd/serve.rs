@@ -1,10 +1,10 @@
 //! The subcommand `serve`: runs a coordinator and a STUN server.
 
 pub(super) mod addresses;
-mod allowed;
 mod check;
 mod cluster;
 mod http;
+mod members;
 mod metrics;
 mod reload;
 pub(super) mod resources;
@@ -12,15 +12,14 @@ mod service_manager;
 mod settings;
 
 use std::{
-    collections::BTreeSet,
     io::{self, Write as _},
     net::{IpAddr, SocketAddr},
     pin::pin,
 };
 
 use anyhow::Context as _;
-use p2pconnect::{Host, InheritedSockets, PeerId};
-use p2pconnect_coordinator::{BindError, Rendezvous, RendezvousError, RendezvousPorts};
+use p2pconnect::{Host, InheritedSockets};
+use p2pconnect_coordinator::{BindError, Members, Rendezvous, RendezvousError, RendezvousPorts};
 use p2pconnect_proto::TokenKey;
 use tokio::task::JoinSet;
 
@@ -84,11 +83,11 @@ async fn serve(sources: Sources, configuration: Configuration, logging: Logging)
     let Started {
         rendezvous,
         metrics,
-        allowed,
+        members,
     } = started;
     let coordinator = &rendezvous.coordinator;
     let control = coordinator.control();
-    let mut reload = Reload::new(sources, configuration, allowed, control, logging);
+    let mut reload = Reload::new(sources, configuration, members, control, logging);
     let mut beside = JoinSet::new();
     let hidden = coordinator.hidden_clients();
     beside.spawn(async move { hidden.await.into_iter().for_each(warn_of) });
@@ -121,7 +120,7 @@ async fn serve(sources: Sources, configuration: Configuration, logging: Logging)
 struct Started {
     rendezvous: Rendezvous,
     metrics: Option<Metrics>,
-    allowed: Option<BTreeSet<PeerId>>,
+    members: Members,
 }
 
 /// Does what signals ask for, and ends with the one that ends the server.
@@ -174,7 +173,7 @@ async fn start(settings: &Settings) -> anyhow::Result<Started> {
     let ports = RendezvousPorts::bind(addresses.listen, &addresses.stun, stun, token_key);
     let ports = ports.map_err(|error| explained(error, &addresses))?;
     let metrics = settings.metrics.map(bind_metrics).transpose()?;
-    let allowed = allowed::read(settings)?;
+    let members = members::read(settings)?;
     // What is noted comes behind all that may be wrong.
     let Loaded { key, path, is_new } = key::load(&settings.key_file(), COORDINATOR_KEY)?;
     if addresses.is_without_ipv6 {
@@ -206,7 +205,7 @@ async fn start(settings: &Settings) -> anyhow::Result<Started> {
     let mut config = ports.config(key);
     config.limits = settings.limits.of_registry();
     config.service = service;
-    config.allowed = allowed.clone();
+    config.members = members.clone();
     if let Some(membership) = membership {
         config.others = Some(membership.join().await?);
     }
@@ -216,7 +215,7 @@ async fn start(settings: &Settings) -> anyhow::Result<Started> {
     Ok(Started {
         rendezvous,
         metrics,
-        allowed,
+        members,
     })
 }
 

@@ -70,6 +70,20 @@ pub struct Limits {
     /// By default 7.63 µs, which is 128 KiB a second: the 1 KiB of each of the 80 dials that are
     /// possible in a second, and half as much again. As a way for anything else it is of no use.
     pub relay_interval_per_source: Duration,
+    /// How many connections may begin at once to register a peer, or to dial, before peers have to
+    /// solve a puzzle first.
+    ///
+    /// By default 1,024: an attacker with many addresses and ids pays for each id, and honest peers
+    /// pay when all of them come back at once after an outage.
+    pub newcomer_burst: u32,
+    /// The time after which one more may without a puzzle.
+    ///
+    /// By default 15.6 ms: 64 in a second.
+    pub newcomer_interval: Duration,
+    /// How hard the puzzles are: 2 to the power of this many hashes, at most 24.
+    ///
+    /// By default 18: 50 ms of a processor, a hundred times what the handshake costs.
+    pub puzzle_bits: u8,
     /// What may be on the bulletin board.
     pub board: BoardLimits,
 }
@@ -144,6 +158,9 @@ impl Default for Limits {
             register_interval: Duration::from_millis(250),
             relay_burst_per_source: 2 << 20,
             relay_interval_per_source: Duration::from_nanos(7_629),
+            newcomer_burst: 1_024,
+            newcomer_interval: Duration::from_micros(15_625),
+            puzzle_bits: 18,
             board: BoardLimits::default(),
         }
     }

@@ -11,7 +11,7 @@ use p2pconnect_proto::{
 
 use super::{
     nodes::{COME_BACK, Nodes, PATIENCE, micros},
-    shared::ConnectedClient,
+    ticket::ConnectedClient,
 };
 use crate::{
     nodes::Unanswered,

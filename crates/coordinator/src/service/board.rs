@@ -20,7 +20,7 @@ use tokio::{
 };
 use tracing::error;
 
-use super::{bulletin::Bulletin, frame, notices::Notices, shared::ConnectedClient};
+use super::{bulletin::Bulletin, frame, notices::Notices, ticket::ConnectedClient};
 use crate::{board::Board, registry::ConnectionId};
 
 /// How long changes are gathered behind a notice, so that a topic in which many come and go costs

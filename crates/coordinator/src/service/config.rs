@@ -1,14 +1,14 @@
 //! What a coordinator is started with, and why it may not start.
 
-use std::{collections::BTreeSet, io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use p2pconnect_host::Host;
 use p2pconnect_identity::SecretKey;
 use p2pconnect_link::{SetupError, quic::MAX_IDLE_TIMEOUT};
-use p2pconnect_proto::{PeerId, TokenKey, message::MAX_STUN_SERVERS};
+use p2pconnect_proto::{TokenKey, message::MAX_STUN_SERVERS};
 use p2pconnect_stun::Witness;
 
-use crate::{Limits, nodes::Cluster};
+use crate::{Limits, Members, nodes::Cluster};
 
 /// What the socket keeps of datagrams that have not been read yet: some hundred milliseconds of ten
 /// thousand clients that all come back at once. The system may grant less (`net.core.rmem_max`),
@@ -69,8 +69,8 @@ pub struct Config {
     pub limits: Limits,
     /// What the service around it allows.
     pub service: ServiceLimits,
-    /// The peers that are served. Everybody by default.
-    pub allowed: Option<BTreeSet<PeerId>>,
+    /// Whom it serves. Everybody by default.
+    pub members: Members,
     /// The host that serves; the operating system by default.
     pub host: Host,
 }
@@ -159,7 +159,7 @@ impl Config {
             others: None,
             limits: Limits::default(),
             service: ServiceLimits::default(),
-            allowed: None,
+            members: Members::default(),
             host: Host::default(),
         }
     }

@@ -3,7 +3,11 @@
 use std::{future::pending, iter, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use p2pconnect_link::{ConnectError, Link};
-use p2pconnect_proto::{close, codec, message::Notice, portable};
+use p2pconnect_proto::{
+    close, codec,
+    message::{Notice, Request},
+    portable,
+};
 use tokio::{
     task::{JoinError, JoinSet},
     time::{Sleep, sleep, timeout},
@@ -13,15 +17,18 @@ use tracing::{debug, error, info};
 use super::{
     frame::{self, FrameError},
     notices::Notices,
-    request,
-    shared::{ConnectedClient, Displaced, Ticket, not_served},
-    silence,
+    request, silence,
+    ticket::{ConnectedClient, Displaced, Ticket, TurnedAway},
 };
 use crate::registry::Client;
 
 /// How long a handshake may take: one round trip, or several where packets are lost, their
 /// retransmissions 1, 2 and 4 s apart.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long the proof of an invitation may take. It follows the handshake at once, a packet or two
+/// may be lost, and whoever has none is told so before it takes the silence for a fault.
+const PROOF: Duration = Duration::from_secs(2);
 
 /// How long the welcome may take: as long as any message.
 const WELCOME: Duration = Duration::from_secs(5);
@@ -66,11 +73,31 @@ pub(super) async fn admit(
         seen,
     };
     debug!(%peer, %seen, "client connected");
-    let connected = ticket.admit(client, link.clone());
-    if connected.is_none() {
-        link.close(close::NOT_SERVED, &not_served(&peer));
+    let proof = match ticket.has_to_prove(&peer) {
+        true => timeout(PROOF, proof_of(&link)).await.ok().flatten(),
+        false => None,
+    };
+    match ticket.admit(client, Notices::new(link.clone(), proof)) {
+        Ok(connected) => Some(LetIn(Arc::new(connected), displaced)),
+        Err(TurnedAway { close, words }) => {
+            link.close(close, &words);
+            None
+        }
     }
-    Some(LetIn(Arc::new(connected?), displaced))
+}
+
+/// Reads the proof that a client shows first that is served only if it is invited.
+async fn proof_of(link: &Link) -> Option<[u8; 32]> {
+    let (mut send, mut recv) = link.accept_bi().await.ok()?;
+    let mut frame = codec::encode(&Request::Prove([0; 32])).ok()?;
+    let expected = frame[..codec::HEADER_LEN].to_vec();
+    if recv.read_full(&mut frame).await.ok()? < frame.len() || !frame.starts_with(&expected) {
+        return None;
+    }
+    let Ok(Request::Prove(proof)) = codec::decode(&frame[codec::HEADER_LEN..]) else {
+        return None;
+    };
+    send.finish().is_ok().then_some(proof)
 }
 
 /// Serves one client that is to be let in until its connection ends.

@@ -1,11 +1,9 @@
 //! What an operator changes while a coordinator serves, and sees of it.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
-
-use p2pconnect_proto::PeerId;
+use std::{sync::Arc, time::Duration};
 
 use super::{ServiceLimits, shared::Shared};
-use crate::{Limits, metrics::Family};
+use crate::{Limits, Members, metrics::Family};
 
 /// A way to change and to measure what a coordinator does while it serves. Clones are for the same
 /// coordinator, and none keeps it going.
@@ -38,9 +36,9 @@ impl Control {
         self.shared.nodes.as_ref()?.away()
     }
 
-    /// Serves these peers alone from now on, or everybody, and closes the connections of all
-    /// others. Returns how many these are.
-    pub fn set_allowed(&self, allowed: Option<BTreeSet<PeerId>>) -> usize {
-        self.shared.set_allowed(allowed)
+    /// Serves these alone from now on, and closes the connections of all others. Returns how many
+    /// these are.
+    pub fn set_members(&self, members: Members) -> usize {
+        self.shared.set_members(members)
     }
 }

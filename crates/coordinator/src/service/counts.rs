@@ -15,14 +15,17 @@ pub(super) enum Handshake {
     NoRoom,
     Failed,
     NotServed,
+    /// The peer connects too often.
+    TooMany,
 }
 
-const HANDSHAKES: [(Handshake, &str); 5] = [
+const HANDSHAKES: [(Handshake, &str); 6] = [
     (Handshake::Succeeded, "succeeded"),
     (Handshake::Retried, "retried"),
     (Handshake::NoRoom, "no-room"),
     (Handshake::Failed, "failed"),
     (Handshake::NotServed, "not-served"),
+    (Handshake::TooMany, "too-many"),
 ];
 
 /// What becomes of introductions.

@@ -17,7 +17,7 @@ use super::lock::lock;
 
 /// How long a client may take to make room for one more notice. There is room at once unless it
 /// has left dozens unread; only whoever has something for it waits.
-const NOTICE_ROOM: Duration = Duration::from_secs(1);
+pub(super) const NOTICE_ROOM: Duration = Duration::from_secs(1);
 
 /// The way to tell one client something.
 ///
@@ -27,6 +27,8 @@ const NOTICE_ROOM: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Notices {
     link: Link,
+    /// What the client has shown of an invitation.
+    proof: Option<Box<[u8; 32]>>,
     /// When the client was heard of last: a request, or what it keeps the connection alive with.
     heard: Mutex<Instant>,
     /// Wakes who looks after the client when somebody waits for it.
@@ -36,9 +38,10 @@ pub(super) struct Notices {
 }
 
 impl Notices {
-    pub(super) fn new(link: Link) -> Self {
+    pub(super) fn new(link: Link, proof: Option<[u8; 32]>) -> Self {
         Self {
             link,
+            proof: proof.map(Box::new),
             heard: Mutex::new(clock::now()),
             awaited: Notify::new(),
             next: Mutex::new(None),
@@ -47,6 +50,10 @@ impl Notices {
 
     pub(super) const fn link(&self) -> &Link {
         &self.link
+    }
+
+    pub(super) fn proof(&self) -> Option<&[u8; 32]> {
+        self.proof.as_deref()
     }
 
     /// Notes that the client has been heard of.

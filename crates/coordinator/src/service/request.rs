@@ -29,8 +29,9 @@ use super::{
     counts::{Asked, Introduction},
     frame::{self, FrameError},
     nodes::Nodes,
-    notices::Notices,
-    shared::{ConnectedClient, Shared},
+    notices::{NOTICE_ROOM, Notices},
+    shared::Shared,
+    ticket::ConnectedClient,
 };
 use crate::registry::{Command, ConnectionId, Event, Introductions, Meeting, Place};
 
@@ -88,6 +89,8 @@ pub(super) async fn serve(
         Request::Unwatch(it) => {
             on_board(&connected, board::unwatch(&connected, it), &mut send).await;
         }
+        // Whoever needs one has shown it before, and others may.
+        Request::Prove(_) => drop(send.finish()),
         Request::Unknown(unknown) => {
             let reason = RefusalReason::Unsupported(Unsupported::Request(unknown.kind));
             respond(
@@ -130,6 +133,9 @@ async fn on_board(
 }
 
 async fn register(connected: &ConnectedClient, registration: Registration, send: &mut SendStream) {
+    if let Err(refusal) = connected.welcome_request(&registration.extensions) {
+        return respond(send, &refused(connected, Asked::Register, refusal)).await;
+    }
     connected
         .shared()
         .compare(&connected.client, &registration.candidates);
@@ -256,6 +262,15 @@ async fn seen_anywhere(
     }
 }
 
+/// Returns the refusal where the other side is not told. One that has no room may have some when it
+/// has read what it has.
+fn not_told(reason: RefusalReason) -> Refusal {
+    match reason {
+        RefusalReason::TooMany => Refusal::until(reason, NOTICE_ROOM),
+        _ => reason.into(),
+    }
+}
+
 /// Passes bytes of a handshake on, as long as it takes to hand them to the connection.
 async fn relay(connected: &ConnectedClient, flight: Flight, send: &mut SendStream) {
     let command = Command::Relay {
@@ -265,7 +280,7 @@ async fn relay(connected: &ConnectedClient, flight: Flight, send: &mut SendStrea
     let refusal = match connected.shared().command(&connected.client, command) {
         Event::Pass { to } => match pass_on(connected.shared(), to, flight).await {
             Ok(()) => return respond(send, &Response::Relayed).await,
-            Err(reason) => reason.into(),
+            Err(reason) => not_told(reason),
         },
         Event::Refused(refusal) => refusal,
         Event::Registered { .. }
@@ -310,6 +325,9 @@ pub(super) async fn pass_on_here(
 
 async fn dial(connected: &ConnectedClient, request: DialRequest, send: &mut SendStream) {
     let asked_at = clock::now();
+    if let Err(refusal) = connected.welcome_request(&request.extensions) {
+        return respond(send, &refused(connected, Asked::Dial, refusal)).await;
+    }
     let mut token = [0; SessionToken::LEN];
     if let Err(error) = connected.shared().host.fill_random(&mut token) {
         error!(%error, "the system gives no randomness");
@@ -351,7 +369,11 @@ async fn introduced(
 ) -> Result<(), Refusal> {
     let (shared, dialler) = (connected.shared(), connected.client.peer);
     let session = match shared.command(&connected.client, dial) {
-        Event::Meet(meeting) => return Ok(introduce(connected, *meeting, asked_at, send).await?),
+        Event::Meet(meeting) => {
+            return introduce(connected, *meeting, asked_at, send)
+                .await
+                .map_err(not_told);
+        }
         Event::Elsewhere(elsewhere) => {
             let Some(nodes) = &shared.nodes else {
                 return Err(RefusalReason::Unavailable.into());
@@ -513,11 +535,10 @@ pub(super) async fn send_frame(stream: &mut SendStream, frame: &[u8]) {
     }
 }
 
-fn refused(connected: &ConnectedClient, asked: Asked, refusal: Refusal) -> Response {
+fn refused(connected: &ConnectedClient, asked: Asked, mut refusal: Refusal) -> Response {
     connected.shared().counts.refused(asked, refusal.reason);
     debug!(peer = %connected.client.peer.short(), %refusal, "request refused");
-    Response::Refused(Refusal {
-        extensions: connected.shared().grease.extensions(),
-        ..refusal
-    })
+    let grease = connected.shared().grease.extensions();
+    refusal.extensions.0.extend(grease.0);
+    Response::Refused(refusal)
 }

@@ -1,25 +1,22 @@
 //! What all connections of a coordinator share.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    future::pending,
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use p2pconnect_host::{ELSEWHERE, Host, clock};
-use p2pconnect_link::Link;
 use p2pconnect_proto::{
     Candidate, Grease, GreaseSource, PeerId, SessionToken, close,
-    message::{BOARD, Introduction, Notice, RefusalReason, Welcome},
+    message::{BOARD, Extensions, Introduction, Notice, Refusal, RefusalReason, Welcome},
     nodes::{NodeId, RemoteDial, RemoteSettled},
 };
-use p2pconnect_stun::{TlsPlace, Witness};
+use p2pconnect_stun::Witness;
 use tokio::sync::watch;
 use tracing::info;
 
@@ -27,7 +24,7 @@ use super::{
     Config, ServiceLimits,
     buffers::Buffers,
     bulletin::Bulletin,
-    counts::{Counts, Handshake, Present},
+    counts::{Counts, Present},
     gate::{Attempt, Gate, Verdict},
     journal::Journal,
     lock::lock,
@@ -36,10 +33,12 @@ use super::{
     stun_servers::told,
 };
 use crate::{
-    Limits,
+    Limits, Members,
     concealed::{Concealed, Findings},
+    members::Applicant,
     metrics::Family,
     network::site,
+    newcomers::Newcomers,
     rate::RateLimiter,
     registry::{Asked, Client, Command, ConnectionId, Event, Moment, Place, Registry},
 };
@@ -51,16 +50,26 @@ const REQUEST_BURST: u32 = 8_192;
 /// these are 1 % of a core.
 const REQUEST_INTERVAL: Duration = Duration::from_millis(1);
 
+/// How often a peer may connect at once: as often as it may dial, as each dial of the command line
+/// connects.
+const ARRIVAL_BURST: u32 = 256;
+
+/// How long it takes until it may connect once more.
+const ARRIVAL_INTERVAL: Duration = Duration::from_millis(100);
+
 /// What all connections of a coordinator have in common.
 ///
 /// Every lock is held for one look-up or one command, and never across an await.
 #[derive(Debug)]
 pub(super) struct Shared {
     registry: Mutex<Registry>,
+    server_id: PeerId,
     /// Locked before the connections where both are.
-    allowed: Mutex<Option<BTreeSet<PeerId>>>,
-    connections: Mutex<BTreeMap<ConnectionId, Arc<Notices>>>,
-    gate: Mutex<Gate>,
+    pub(super) members: Mutex<Members>,
+    newcomers: Mutex<Newcomers>,
+    pub(super) arrivals: Mutex<RateLimiter<PeerId>>,
+    pub(super) connections: Mutex<BTreeMap<ConnectionId, Arc<Notices>>>,
+    pub(super) gate: Mutex<Gate>,
     buffers: Mutex<Buffers>,
     requests: Mutex<RateLimiter<IpAddr>>,
     journal: Mutex<Journal>,
@@ -68,9 +77,9 @@ pub(super) struct Shared {
     pub(super) bulletin: Arc<Bulletin>,
     findings: watch::Sender<Findings>,
     pub(super) counts: Counts,
-    next_connection: AtomicU64,
+    pub(super) next_connection: AtomicU64,
     /// The connections by TCP, those in their handshake included.
-    by_tcp: AtomicUsize,
+    pub(super) by_tcp: AtomicUsize,
     stun_servers: Vec<SocketAddr>,
     stun_alternates: Vec<SocketAddr>,
     witness: Option<Witness>,
@@ -83,6 +92,8 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(config: Config, nodes: Option<Nodes>) -> Self {
         let bulletin = Bulletin::new(config.limits.board.clone(), &config.host);
+        let mut newcomers = Newcomers::new(config.host.random_seed(), clock::now());
+        newcomers.set_limits(&config.limits);
         let mut registry = Registry::new(config.limits, config.token_key);
         if nodes.is_some() {
             registry.expect_others();
@@ -90,7 +101,10 @@ impl Shared {
         Self {
             bulletin: Arc::new(bulletin),
             registry: Mutex::new(registry),
-            allowed: Mutex::new(config.allowed),
+            server_id: config.key.peer_id(),
+            members: Mutex::new(config.members),
+            newcomers: Mutex::new(newcomers),
+            arrivals: Mutex::new(RateLimiter::new(ARRIVAL_BURST, ARRIVAL_INTERVAL)),
             connections: Mutex::default(),
             buffers: Mutex::new(Buffers::new(&config.service)),
             gate: Mutex::new(Gate::new(config.service)),
@@ -135,26 +149,46 @@ impl Shared {
 
     pub(super) fn set_limits(&self, limits: Limits, service: ServiceLimits) {
         self.bulletin.set_limits(limits.board.clone());
+        lock(&self.newcomers).set_limits(&limits);
         lock(&self.registry).set_limits(limits);
         lock(&self.buffers).set_limits(&service);
         lock(&self.gate).set_limits(service);
     }
 
-    /// Lets nobody in but these from now on, or everybody, and closes the connections of those who
-    /// are there and are not allowed any more. Returns how many these are.
-    pub(super) fn set_allowed(&self, allowed: Option<BTreeSet<PeerId>>) -> usize {
-        let mut current = lock(&self.allowed);
-        *current = allowed;
+    /// Serves nobody but these from now on, and closes the connections of those who are there and
+    /// are not served any more. Returns how many these are.
+    pub(super) fn set_members(&self, members: Members) -> usize {
+        let mut current = lock(&self.members);
+        *current = members;
         let mut closed = 0;
         for notices in lock(&self.connections).values() {
             let link = notices.link();
-            let peer = link.peer_id().filter(|it| !is_among(current.as_ref(), it));
-            if let Some(peer) = peer {
+            let is_left_out =
+                |peer: &PeerId| !current.serves(self.applicant(peer, notices.proof()));
+            if let Some(peer) = link.peer_id().filter(is_left_out) {
                 link.close(close::NOT_SERVED, &not_served(&peer));
                 closed += 1;
             }
         }
         closed
+    }
+
+    /// Tells whether a peer is served only if it shows that it has been invited.
+    pub(super) fn has_to_prove(&self, peer: &PeerId) -> bool {
+        let members = lock(&self.members);
+        !members.invites.is_empty() && !members.serves(self.applicant(peer, None))
+    }
+
+    pub(super) const fn applicant<'a>(
+        &'a self,
+        peer: &'a PeerId,
+        proof: Option<&'a [u8; 32]>,
+    ) -> Applicant<'a> {
+        Applicant {
+            coordinator: &self.server_id,
+            peer,
+            proof,
+        }
     }
 
     /// Returns what there is at the moment.
@@ -329,6 +363,24 @@ impl Shared {
         board.into_iter().chain(grease).collect()
     }
 
+    /// Tells whether a peer that has just come is served; otherwise, what it has to do.
+    pub(super) fn admit_newcomer(
+        &self,
+        peer: &PeerId,
+        request: &Extensions,
+    ) -> Result<(), Refusal> {
+        lock(&self.newcomers).admit(peer, request, clock::now())
+    }
+
+    /// Returns room for a request from a network, of no size yet.
+    pub(super) const fn room(&self, source: IpAddr) -> Room<'_> {
+        Room {
+            shared: self,
+            source,
+            bytes: 0,
+        }
+    }
+
     /// Returns the address of this machine that packets of a family leave from. That may change at
     /// any time, and costs no packet.
     fn own_address(&self, is_ipv4: bool) -> Option<IpAddr> {
@@ -337,13 +389,12 @@ impl Shared {
     }
 }
 
-fn is_among(allowed: Option<&BTreeSet<PeerId>>, peer: &PeerId) -> bool {
-    allowed.is_none_or(|them| them.contains(peer))
-}
-
 /// Says to a peer that it is not served, and what to do about it.
 pub(super) fn not_served(peer: &PeerId) -> String {
-    format!("this coordinator does not serve this peer id: ask its operator to allow {peer}")
+    format!(
+        "this coordinator does not serve this peer id: ask its operator to allow {peer}, or for an \
+         invite secret"
+    )
 }
 
 /// The way to tell one side of an introduction something.
@@ -352,202 +403,6 @@ pub(super) enum Way {
     Here(Arc<Notices>),
     /// By way of the coordinator that it is at.
     There(NodeId),
-}
-
-/// What is ready once a connection has to make room for another one.
-pub(super) type Displaced = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// A connection's place in the counts, given back when dropped.
-#[derive(Debug)]
-pub(super) struct Ticket {
-    shared: Arc<Shared>,
-    id: ConnectionId,
-    source: IpAddr,
-    /// How the handshake ends if nothing else comes.
-    outcome: Handshake,
-    /// The place of one by TCP among those that STUN's servers have accepted.
-    place: Option<Box<TlsPlace>>,
-}
-
-impl Ticket {
-    pub(super) fn new(shared: Arc<Shared>, source: IpAddr) -> Self {
-        lock(&shared.gate).enter(source);
-        let id = ConnectionId(shared.next_connection.fetch_add(1, Ordering::Relaxed));
-        Self {
-            shared,
-            id,
-            source,
-            outcome: Handshake::Failed,
-            place: None,
-        }
-    }
-
-    /// Returns the ticket of a connection by TCP.
-    pub(super) fn of_tcp(shared: Arc<Shared>, source: IpAddr, place: TlsPlace) -> Self {
-        shared.by_tcp.fetch_add(1, Ordering::Relaxed);
-        let mut ticket = Self::new(shared, source);
-        ticket.place = Some(Box::new(place));
-        ticket
-    }
-
-    pub(super) const fn id(&self) -> ConnectionId {
-        self.id
-    }
-
-    /// Returns a future that is ready once the connection has to make room for another one.
-    pub(super) fn displaced(&mut self) -> Displaced {
-        match &mut self.place {
-            Some(place) => Box::pin(place.displaced()),
-            None => Box::pin(pending()),
-        }
-    }
-
-    /// Turns the place of a handshake into the place of a client that has proved who it is; `None`
-    /// if it is none of those who are served. Its handshake counts as one that has failed then, so
-    /// that it cannot come again and again.
-    pub(super) fn admit(mut self, client: Client, link: Link) -> Option<ConnectedClient> {
-        let notices = Arc::new(Notices::new(link));
-        let shared = Arc::clone(&self.shared);
-        // Whoever changes it finds the connection among the others, or this finds the change.
-        let allowed = lock(&shared.allowed);
-        if !is_among(allowed.as_ref(), &client.peer) {
-            drop(allowed);
-            self.outcome = Handshake::NotServed;
-            if shared.may_log(self.source) {
-                info!(peer = %client.peer, "peer is not served");
-            }
-            return None;
-        }
-        lock(&shared.connections).insert(self.id, Arc::clone(&notices));
-        drop(allowed);
-        self.outcome = Handshake::Succeeded;
-        shared.counts.handshake(self.outcome);
-        lock(&shared.gate).handshake_over();
-        Some(ConnectedClient {
-            client,
-            notices,
-            is_known: AtomicBool::new(false),
-            ticket: self,
-        })
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        let is_tcp = self.place.is_some();
-        if is_tcp {
-            self.shared.by_tcp.fetch_sub(1, Ordering::Relaxed);
-        }
-        let mut gate = lock(&self.shared.gate);
-        if self.outcome == Handshake::Succeeded {
-            gate.leave(self.source);
-            return;
-        }
-        if is_tcp && self.outcome == Handshake::Failed {
-            // Only QUIC keeps something of it.
-            gate.handshake_over();
-            gate.leave(self.source);
-        } else {
-            gate.handshake_failed(self.source, clock::now());
-        }
-        self.shared.counts.handshake(self.outcome);
-    }
-}
-
-/// A client and its connection; dropping it forgets both.
-#[derive(Debug)]
-pub(super) struct ConnectedClient {
-    pub(super) client: Client,
-    pub(super) notices: Arc<Notices>,
-    /// Whether the peer can be dialled, and an operator has been told so.
-    is_known: AtomicBool,
-    ticket: Ticket,
-}
-
-impl ConnectedClient {
-    pub(super) fn link(&self) -> &Link {
-        self.notices.link()
-    }
-
-    pub(super) fn shared(&self) -> &Shared {
-        &self.ticket.shared
-    }
-
-    /// Returns what all connections share, for tasks that outlive this one.
-    pub(super) fn share(&self) -> Arc<Shared> {
-        Arc::clone(&self.ticket.shared)
-    }
-
-    /// Tells whether somebody waits for this client.
-    pub(super) fn is_awaited(&self) -> bool {
-        self.shared().is_awaited(self.ticket.id)
-    }
-
-    /// Forgets that anybody waits for this client, and returns in which introductions somebody did,
-    /// with the way to tell them.
-    pub(super) fn give_up(&self) -> Vec<(SessionToken, Way)> {
-        self.shared().give_up(self.ticket.id)
-    }
-
-    /// The same for those introductions alone that this client has asked for.
-    pub(super) fn give_up_dials(&self) -> Vec<(SessionToken, Way)> {
-        self.shared().give_up_dials(self.ticket.id)
-    }
-
-    /// Returns room for a request of this client, of no size yet.
-    pub(super) fn room(&self) -> Room<'_> {
-        Room {
-            shared: self.shared(),
-            source: self.ticket.source,
-            bytes: 0,
-        }
-    }
-
-    /// Notes that the client has been heard of.
-    pub(super) fn hear(&self) {
-        self.notices.hear();
-        if let Some(place) = &self.ticket.place {
-            place.heard();
-        }
-    }
-
-    /// Tells whether an operator is to be told of what this client has caused.
-    pub(super) fn may_log(&self) -> bool {
-        self.shared().may_log(self.ticket.source)
-    }
-
-    /// Notes that the client can be dialled, and says so the first time.
-    pub(super) fn registered(&self) {
-        if !self.is_known.swap(true, Ordering::Relaxed) && self.may_log() {
-            info!(peer = %self.client.peer, "peer can be dialled");
-        }
-    }
-
-    /// Returns how long to wait before the next request of this client is read.
-    pub(super) fn pace(&self) -> Duration {
-        self.shared().pace(self.ticket.source)
-    }
-}
-
-impl Drop for ConnectedClient {
-    fn drop(&mut self) {
-        let shared = &self.ticket.shared;
-        lock(&shared.connections).remove(&self.ticket.id);
-        shared.bulletin.forget(self.ticket.id);
-        if let Some(nodes) = &shared.nodes {
-            nodes.release(self.client.peer, self.ticket.id);
-        }
-        let event = shared.command(&self.client, Command::Disconnect);
-        let was_registered = matches!(
-            event,
-            Event::Disconnected {
-                was_registered: true
-            }
-        );
-        if was_registered && self.may_log() {
-            info!(peer = %self.client.peer, "peer is gone");
-        }
-    }
 }
 
 /// The room that a request takes while it is read, given back when dropped.

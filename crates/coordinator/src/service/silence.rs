@@ -21,7 +21,8 @@ use super::{
     counts::Introduction,
     notices::Notices,
     request::send_frame,
-    shared::{ConnectedClient, Shared, Way},
+    shared::{Shared, Way},
+    ticket::ConnectedClient,
 };
 
 /// How often a client that somebody waits for is asked. There are fourteen questions in

@@ -144,6 +144,16 @@ impl Client {
         }
     }
 
+    /// Shows that it has been invited, and waits until that has been read.
+    pub(crate) async fn prove(&self, proof: [u8; 32]) {
+        let request = codec::encode(&Request::Prove(proof)).unwrap();
+        let (mut send, mut recv) = bounded(self.connection.open_bi()).await.unwrap();
+        drop(bounded(send.write_all(&request)).await);
+        drop(send.finish());
+        let answer = bounded(recv.read_to_end(1)).await;
+        assert!(answer.is_err() || answer == Ok(Vec::new()), "{answer:?}");
+    }
+
     pub(crate) async fn register(&self, policy: DialPolicy) -> Registered {
         let registration = Registration {
             serial: 1,

@@ -5,7 +5,8 @@ use std::time::Duration;
 use p2pconnect_coordinator::{BindError, Coordinator};
 use p2pconnect_identity::{SecretKey, client_config};
 use p2pconnect_proto::{
-    COORDINATION_ALPN, Candidate, PunchPort,
+    COORDINATION_ALPN, Candidate, PunchPort, Puzzle,
+    close::{self, Close},
     message::{
         DialPolicy, DialRequest, MAX_ALLOWED_PEERS, MAX_CANDIDATES, MAX_STUN_SERVERS,
         RefusalReason, Registration, Request, Response,
@@ -98,6 +99,58 @@ async fn dialling_too_fast_is_refused() {
     assert_eq!(dialler.dial(STRANGER).await, Err(RefusalReason::TooMany));
     let other = Client::connect(&server).await;
     assert_eq!(other.dial(STRANGER).await, Err(RefusalReason::Unavailable));
+}
+
+#[tokio::test]
+async fn a_peer_that_connects_again_and_again_is_told_when_to_come_back() {
+    let server = start(config(IPV4));
+    let key = SecretKey::generate().unwrap();
+    let mut came = 0;
+    let (code, _) = loop {
+        let client = Client::connect_as(&key, &server).await;
+        if bounded(client.connection.accept_uni()).await.is_err() {
+            break client.closed().await;
+        }
+        client.connection.close(0_u8.into(), &[]);
+        came += 1;
+        assert!(came < 1_000, "nothing stands in its way");
+    };
+    let close = Close::from_wire(code);
+    assert_eq!(close.code, close::OVERLOADED);
+    assert!(close.retry_after.is_some_and(|it| !it.is_zero()));
+    assert!(came >= 256, "{came} connections");
+    Client::connect(&server).await.welcome().await;
+}
+
+#[tokio::test]
+async fn who_comes_when_many_do_solves_a_puzzle_once() {
+    let mut config = config(IPV4);
+    config.limits.newcomer_burst = 1;
+    config.limits.newcomer_interval = Duration::from_secs(3600);
+    config.limits.puzzle_bits = 8;
+    let server = start(config);
+    let first = Client::connect(&server).await;
+    first.register(DialPolicy::Anyone).await;
+    first.register(DialPolicy::Anyone).await;
+
+    let other = Client::connect(&server).await;
+    let mut dial = DialRequest::new(first.id);
+    let Response::Refused(refusal) = other.request(&Request::Dial(dial.clone())).await else {
+        panic!("it has not solved anything");
+    };
+    assert_eq!(refusal.reason, RefusalReason::TooMany);
+    assert!(refusal.retry_after().is_some(), "{refusal}");
+    let puzzle = Puzzle::of(&refusal.extensions).unwrap();
+    // Somebody else's work is of no use.
+    let stolen = puzzle.solve(&first.id, || true).unwrap();
+    dial.extensions.0 = vec![stolen.extension()];
+    let answer = other.request(&Request::Dial(dial.clone())).await;
+    assert!(matches!(answer, Response::Refused(_)), "{answer:?}");
+    let solution = puzzle.solve(&other.id, || true).unwrap();
+    dial.extensions.0 = vec![solution.extension()];
+    let answer = other.request(&Request::Dial(dial)).await;
+    assert!(matches!(answer, Response::Introduced(_)), "{answer:?}");
+    other.register(DialPolicy::Anyone).await;
 }
 
 #[tokio::test]

@@ -15,12 +15,13 @@ use std::{
 use p2pconnect_host::{Host, Shortage, clock};
 use p2pconnect_identity::{SecretKey, Stranger};
 use p2pconnect_link::{ConnectError, Destination, Link, Proxy, quic, tcp};
-use p2pconnect_proto::{CoordinatorAddr, GreaseSource};
+use p2pconnect_proto::{CoordinatorAddr, GreaseSource, InviteSecret, PeerId};
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
 
+use super::puzzles::Puzzles;
 use crate::{BindError, CoordinatorError, machine::nat64::Nat64};
 use ways::{Way, Ways};
 
@@ -55,6 +56,10 @@ pub(crate) struct Dialer {
     pub(super) nat64: Arc<Nat64>,
     pub(super) grease: Arc<GreaseSource>,
     proxy: Option<Arc<Proxy>>,
+    /// Who this peer is, and how it proves that it has been invited.
+    pub(super) id: PeerId,
+    pub(super) proof: Option<[u8; 32]>,
+    pub(super) puzzles: Arc<Puzzles>,
     ways: Arc<Ways>,
 }
 
@@ -102,8 +107,17 @@ impl Dialer {
             nat64,
             grease: Arc::new(grease),
             proxy: proxy.map(Arc::new),
+            id: key.peer_id(),
+            proof: None,
+            puzzles: Arc::default(),
             ways: Arc::default(),
         })
+    }
+
+    /// Has it prove to the coordinator that it knows a secret.
+    pub(crate) fn invited_by(mut self, secret: Option<&InviteSecret>) -> Self {
+        self.proof = secret.map(|it| it.prove(&self.address.id, &self.id));
+        self
     }
 
     /// Looks up the coordinator's addresses, and how to reach IPv4 ones from a machine that has

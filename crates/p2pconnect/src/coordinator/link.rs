@@ -10,7 +10,7 @@ use p2pconnect_link::{self as transport, End, RecvStream};
 use p2pconnect_proto::{
     close::{self, Close},
     codec::{self, DecodeError},
-    message::{Flight, RefusalReason, Request, Response, Unknown},
+    message::{Flight, RefusalReason, Request, Response},
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -239,19 +239,6 @@ impl Link {
         }
     }
 
-    /// Asks for what no coordinator knows, and does nothing with the answer.
-    pub(super) async fn ask_in_vain(&self, unknown: Unknown) {
-        let request = codec::encode(&Request::Unknown(unknown));
-        let opened = self.connection.open_bi().await;
-        if let (Ok(request), Ok((mut send, mut receive))) = (request, opened)
-            && send.write_all(&request).await.is_ok()
-            && send.finish().is_ok()
-        {
-            let answer = read_message::<Response>(&mut receive).await;
-            tracing::trace!(?answer, "answer to nothing");
-        }
-    }
-
     /// Waits until the notices that have come are read: one that is no message counts before an
     /// answer that has come behind it.
     async fn take_in_notices(&self) -> Result<(), CoordinatorError> {
@@ -280,6 +267,22 @@ impl Link {
     pub(super) fn heard(&self) -> u64 {
         self.connection.heard()
     }
+}
+
+/// Sends a request whose answer matters to nobody. Returns what waits for the answer, so that the
+/// request is not given up.
+pub(super) async fn tell(
+    connection: &transport::Link,
+    request: &Request,
+) -> Option<impl Future<Output = ()> + Send + use<>> {
+    let request = codec::encode(request).ok()?;
+    let (mut send, mut receive) = connection.open_bi().await.ok()?;
+    send.write_all(&request).await.ok()?;
+    send.finish().ok()?;
+    Some(async move {
+        let answer = read_message::<Response>(&mut receive).await;
+        tracing::trace!(?answer, "an answer that nobody has asked for");
+    })
 }
 
 /// Reads one message, or `None` when the stream ends or breaks before it is whole.

@@ -8,7 +8,7 @@ use std::{
 
 use p2pconnect_host::Host;
 use p2pconnect_proto::{
-    GreaseSource, PeerId, SessionToken,
+    GreaseSource, PeerId, Puzzle, SessionToken,
     board::{MemberProof, TopicKey},
     codec,
     message::{
@@ -23,7 +23,8 @@ use tokio::{
 
 use super::{
     dialer::{self, Dialer, Reached},
-    link::{CatchUp, Link, OwnClose, REQUEST_LIMIT, read_message},
+    link::{CatchUp, Link, OwnClose, REQUEST_LIMIT, read_message, tell},
+    puzzles::Puzzles,
     servers,
 };
 use crate::{
@@ -58,6 +59,9 @@ pub(crate) struct Coordination {
     local_host: Host,
     nat64: Arc<Nat64>,
     grease: Arc<GreaseSource>,
+    id: PeerId,
+    puzzles: Arc<Puzzles>,
+    _prover: Option<AbortOnDrop>,
     _reader: AbortOnDrop,
     _leaver: AbortOnDrop,
     _greaser: Option<AbortOnDrop>,
@@ -81,7 +85,14 @@ impl Coordination {
         addresses: &[SocketAddr],
     ) -> Result<(Self, mpsc::Receiver<Introduction>), CoordinatorError> {
         let reached = dialer.connect(addresses).await?;
-        Ok(Self::start(dialer.clone(), reached))
+        // Before everything else, since nothing else is heard.
+        let prover = match dialer.proof {
+            Some(proof) => tell(&reached.link, &Request::Prove(proof)).await,
+            None => None,
+        };
+        let (mut started, introductions) = Self::start(dialer.clone(), reached);
+        started._prover = prover.map(AbortOnDrop::spawn);
+        Ok((started, introductions))
     }
 
     fn start(dialer: Dialer, reached: Reached) -> (Self, mpsc::Receiver<Introduction>) {
@@ -89,6 +100,15 @@ impl Coordination {
         let (welcome_sender, welcome) = watch::channel(None);
         let flights = Arc::new(Flights::default());
         let topics = Arc::new(Topics::default());
+        let greaser = dialer.grease.draw().map(|grease| {
+            let link = reached.link.clone();
+            let request = Request::Unknown(grease.message());
+            AbortOnDrop::spawn(async move {
+                if let Some(answer) = tell(&link, &request).await {
+                    answer.await;
+                }
+            })
+        });
         let (link, mut catching_up) = Link::new(reached.link);
         let reader = link.clone();
         let sinks = Sinks {
@@ -105,10 +125,6 @@ impl Coordination {
         });
         let (withdrawals, given_up) = withdrawal::withdrawals();
         let leaver = AbortOnDrop::spawn(withdrawal::tell(link.clone(), given_up));
-        let greaser = dialer.grease.draw().map(|grease| {
-            let link = link.clone();
-            AbortOnDrop::spawn(async move { link.ask_in_vain(grease.message()).await })
-        });
         (
             Self {
                 host: reached.host,
@@ -121,6 +137,9 @@ impl Coordination {
                 local_host: dialer.local_host,
                 nat64: dialer.nat64,
                 grease: dialer.grease,
+                id: dialer.id,
+                puzzles: dialer.puzzles,
+                _prover: None,
                 _reader: reader,
                 _leaver: leaver,
                 _greaser: greaser,
@@ -190,7 +209,14 @@ impl Coordination {
             registration.extensions.0.push(grease.extension());
             tell_peers(&mut registration.peer_extensions, grease.extension());
         }
-        let response = self.link.request(&Request::Register(registration)).await?;
+        let mut request = Request::Register(registration);
+        let mut response = self.link.request(&request).await?;
+        if let Some(solution) = self.solution(&response).await
+            && let Request::Register(registration) = &mut request
+        {
+            registration.extensions.0.push(solution);
+            response = self.link.request(&request).await?;
+        }
         let Response::Registered(registered) = response else {
             return Err(self.link.denied(response));
         };
@@ -210,7 +236,13 @@ impl Coordination {
             dial.extensions.0.push(grease.extension());
             tell_peers(&mut dial.peer_extensions, grease.extension());
         }
-        match withdrawal::ask(self.link.clone(), dial, self.withdrawals()).await? {
+        let ask = |dial| withdrawal::ask(self.link.clone(), dial, self.withdrawals());
+        let mut response = ask(dial.clone()).await?;
+        if let Some(solution) = self.solution(&response).await {
+            dial.extensions.0.push(solution);
+            response = ask(dial).await?;
+        }
+        match response {
             Response::Introduced(introduction) => {
                 let introduction = introduction.well_formed();
                 known(introduction.unknown_required())
@@ -226,6 +258,20 @@ impl Coordination {
             | Response::Found(_)
             | Response::Unknown(_)) => Err(self.link.denied(response)),
         }
+    }
+
+    /// Solves the puzzle in an answer, if there is one.
+    async fn solution(&self, response: &Response) -> Option<Extension> {
+        let Response::Refused(refusal) = response else {
+            return None;
+        };
+        let puzzle = Puzzle::of(&refusal.extensions)?;
+        tracing::debug!(
+            bits = puzzle.bits,
+            "the coordinator is crowded and asks for work"
+        );
+        let solution = self.puzzles.solve(puzzle, self.id).await?;
+        Some(solution.extension())
     }
 
     /// Says that this callee is done with what `dialler` was introduced for, so that there is room

@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 
 use super::{
-    Addresses, allowed, cluster, join, resources,
+    Addresses, cluster, join, members, resources,
     settings::{Configuration, Setting, Settings},
 };
 use crate::{
@@ -52,10 +52,17 @@ fn plan(settings: &Settings) -> anyhow::Result<String> {
         Ok(loaded) => format!("{}, by {}", loaded.key.peer_id(), loaded.path.display()),
         Err(path) => format!("a new key, to be made in {}", path.display()),
     };
-    let allowed = match allowed::read(settings)? {
+    let members = members::read(settings)?;
+    let mut allowed = match members.allowed {
         Some(peers) => format!("{} peers that are listed", peers.len()),
         None => "every peer".to_owned(),
     };
+    if settings.invite_secrets.is_some() {
+        let secrets = members.invites.len();
+        allowed.push_str(&format!(
+            ", and whoever knows one of {secrets} invite secrets"
+        ));
+    }
     let metrics = match settings.metrics {
         Some(address) => format!("at http://{address}/metrics"),
         None => "nowhere".to_owned(),

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use p2pconnect::PeerId;
-use p2pconnect_coordinator::Control;
+use p2pconnect_coordinator::{Control, Members};
 use tracing::{error, info, warn};
 
 use super::{
-    allowed, resources,
+    members, resources,
     settings::{Configuration, Setting, Sources},
 };
 use crate::{logging::Logging, memory, words::with_causes};
@@ -20,7 +19,7 @@ pub(super) struct Reload {
     sources: Sources,
     /// What is in effect. What waits for the next start is not.
     running: Configuration,
-    allowed: Option<BTreeSet<PeerId>>,
+    members: Members,
     control: Control,
     logging: Logging,
 }
@@ -29,14 +28,14 @@ impl Reload {
     pub(super) const fn new(
         sources: Sources,
         running: Configuration,
-        allowed: Option<BTreeSet<PeerId>>,
+        members: Members,
         control: Control,
         logging: Logging,
     ) -> Self {
         Self {
             sources,
             running,
-            allowed,
+            members,
             control,
             logging,
         }
@@ -46,10 +45,10 @@ impl Reload {
     /// leaves all as it was, and is logged.
     pub(super) fn reload(&mut self) {
         let read = Configuration::read(&self.sources).and_then(|configuration| {
-            let allowed = allowed::read(&configuration.settings)?;
-            Ok((configuration, allowed))
+            let members = members::read(&configuration.settings)?;
+            Ok((configuration, members))
         });
-        let (read, allowed) = match read {
+        let (read, members) = match read {
             Ok(read) => read,
             Err(error) => {
                 let reason = with_causes(&error);
@@ -67,7 +66,7 @@ impl Reload {
         let memory = memory::limit().unwrap_or(u64::MAX);
         let service = resources::of_service(limits.of_service(), memory);
         self.control.set_limits(limits.of_registry(), service);
-        self.allow(allowed);
+        self.serve(members);
         info!(changed, "the settings are reloaded");
     }
 
@@ -94,10 +93,15 @@ impl Reload {
         changed
     }
 
-    fn allow(&mut self, allowed: Option<BTreeSet<PeerId>>) {
-        let before = self.allowed.take();
-        let closed = self.control.set_allowed(allowed.clone());
-        match (&before, &allowed) {
+    fn serve(&mut self, members: Members) {
+        let closed = self.control.set_members(members.clone());
+        let before = std::mem::replace(&mut self.members, members);
+        let now = &self.members;
+        if before.invites != now.invites {
+            let secrets = now.invites.len();
+            info!(secrets, closed, "the invite secrets are reloaded");
+        }
+        match (&before.allowed, &now.allowed) {
             (None, None) => {}
             (Some(_), None) => info!("every peer is served from now on"),
             (before, Some(now)) => {
@@ -111,11 +115,11 @@ impl Reload {
                 );
             }
         }
-        self.allowed = allowed;
     }
 }
 
 fn takes_effect_at_once(setting: &str) -> bool {
     let is_fixed = FIXED_LIMITS.iter().any(|it| setting.starts_with(it));
-    matches!(setting, "allowed" | "log.level") || setting.starts_with("limits.") && !is_fixed
+    matches!(setting, "allowed" | "invite-secrets" | "log.level")
+        || setting.starts_with("limits.") && !is_fixed
 }

@@ -56,6 +56,8 @@ pub(super) struct Settings {
     #[serde(deserialize_with = "unless_empty")]
     pub(super) allowed: Option<PathBuf>,
     #[serde(deserialize_with = "unless_empty")]
+    pub(super) invite_secrets: Option<PathBuf>,
+    #[serde(deserialize_with = "unless_empty")]
     pub(super) metrics: Option<SocketAddr>,
     pub(super) log: Log,
     pub(super) cluster: Cluster,

@@ -6,6 +6,7 @@ use std::{
 };
 
 use p2pconnect_coordinator::{BoardLimits, ServiceLimits};
+use p2pconnect_proto::MAX_PUZZLE_BITS;
 use p2pconnect_stun::StunServerConfig;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
@@ -30,6 +31,10 @@ pub(in super::super) struct Limits {
     registrations_per_second: NonZeroU32,
     handshake_bytes_at_once_per_network: NonZeroU32,
     handshake_bytes_per_second_per_network: NonZeroU32,
+    newcomers_at_once: u32,
+    newcomers_per_second: NonZeroU32,
+    #[serde(deserialize_with = "puzzle_bits")]
+    puzzle_bits: u8,
     board: Board,
     stun: Stun,
 }
@@ -72,6 +77,9 @@ impl Limits {
             register_interval: interval(self.registrations_per_second),
             relay_burst_per_source: self.handshake_bytes_at_once_per_network.get(),
             relay_interval_per_source: interval(self.handshake_bytes_per_second_per_network),
+            newcomer_burst: self.newcomers_at_once,
+            newcomer_interval: interval(self.newcomers_per_second),
+            puzzle_bits: self.puzzle_bits,
             board: self.board.limits(),
             ..p2pconnect_coordinator::Limits::default()
         }
@@ -114,6 +122,16 @@ impl Board {
             ..BoardLimits::default()
         }
     }
+}
+
+/// Reads how hard puzzles are: no harder than peers solve.
+fn puzzle_bits<'de, D: Deserializer<'de>>(value: D) -> Result<u8, D::Error> {
+    let bits = u8::deserialize(value)?;
+    if bits > MAX_PUZZLE_BITS {
+        let told = format!("peers solve no puzzle of more than {MAX_PUZZLE_BITS} bits");
+        return Err(D::Error::custom(told));
+    }
+    Ok(bits)
 }
 
 fn interval(per_second: NonZeroU32) -> Duration {

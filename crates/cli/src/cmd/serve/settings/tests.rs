@@ -65,6 +65,7 @@ fn the_example_file_has_every_setting_with_its_default() {
         log,
         cluster,
         limits: _,
+        invite_secrets,
     } = nothing.settings;
     let Cluster {
         nats,
@@ -75,7 +76,7 @@ fn the_example_file_has_every_setting_with_its_default() {
     assert!(nats.is_empty() && cluster_key.is_none() && credentials.is_none() && ca.is_none());
     assert_eq!(listen.to_string(), "[::]:4433");
     assert!(stun.is_empty() && user.is_none() && key.is_none() && !shared_key);
-    assert!(allowed.is_none() && metrics.is_none());
+    assert!(allowed.is_none() && invite_secrets.is_none() && metrics.is_none());
     assert_eq!(log.format, Format::Text);
     let selection = "error,p2pconnect_coordinator=info,p2pconnect_cluster=info,p2pconnect_stun=info,\
                      p2pconnect_cli=info";
