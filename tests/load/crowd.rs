@@ -11,7 +11,8 @@ use p2pconnect_proto::{
     message::{DialPolicy, Notice, Registration, Request, Response},
 };
 use quinn::{
-    ClientConfig, Connection, Endpoint, TransportConfig, VarInt, crypto::rustls::QuicClientConfig,
+    ClientConfig, Connection, ConnectionError, Endpoint, TransportConfig, VarInt,
+    crypto::rustls::QuicClientConfig,
 };
 use tokio::{task::JoinSet, time::interval};
 
@@ -39,7 +40,7 @@ pub(crate) struct Peer {
 
 /// Where a peer connects from, and to what.
 #[derive(Debug, Clone)]
-struct Route {
+pub(crate) struct Route {
     endpoint: Endpoint,
     to: SocketAddr,
     server: PeerId,
@@ -47,7 +48,17 @@ struct Route {
 }
 
 impl Route {
-    async fn by_quic(&self, key: &SecretKey) -> Connection {
+    pub(crate) fn new(endpoint: Endpoint, server: &Server) -> Self {
+        let host = server.address.host.parse().unwrap();
+        Self {
+            endpoint,
+            to: SocketAddr::new(host, server.address.port),
+            server: server.address.id,
+            kind: server.kind,
+        }
+    }
+
+    pub(crate) async fn by_quic(&self, key: &SecretKey) -> Result<Connection, ConnectionError> {
         let tls = client_config(key, self.server, COORDINATION_ALPN).unwrap();
         let quic = QuicClientConfig::try_from(tls).unwrap();
         let mut config = ClientConfig::new(Arc::new(quic));
@@ -59,7 +70,7 @@ impl Route {
         config.transport_config(Arc::new(transport));
         let endpoint = &self.endpoint;
         let connecting = endpoint.connect_with(config, self.to, "p2pconnect");
-        connecting.unwrap().await.unwrap()
+        connecting.unwrap().await
     }
 
     async fn by_tcp(&self, key: &SecretKey) -> Link {
@@ -85,14 +96,16 @@ impl Peer {
         let key = SecretKey::generate().unwrap();
         let way = match route.kind {
             Kind::Tcp => Way::Tcp(route.by_tcp(&key).await),
-            Kind::Coordinator | Kind::Bare | Kind::Leanest => Way::Quic(route.by_quic(&key).await),
+            Kind::Coordinator | Kind::Limited | Kind::Bare | Kind::Leanest => {
+                Way::Quic(route.by_quic(&key).await.unwrap())
+            }
         };
         let peer = Self {
             id: key.peer_id(),
             way,
         };
         match route.kind {
-            Kind::Coordinator | Kind::Tcp => peer.register().await,
+            Kind::Coordinator | Kind::Limited | Kind::Tcp => peer.register().await,
             Kind::Bare | Kind::Leanest => {}
         }
         peer
@@ -127,13 +140,8 @@ impl Peer {
 
     /// Asks for something. `None` if the connection ends before the answer.
     pub(crate) async fn ask(&self, request: &Request) -> Option<Response> {
-        let (mut send, receive) = self.open().await?;
-        send.write_all(&codec::encode(request).unwrap())
-            .await
-            .ok()?;
-        send.finish().ok()?;
-        let frame = whole(receive).await?;
-        codec::decode(frame.get(HEADER_LEN..)?).ok()
+        let (send, receive) = self.open().await?;
+        ask_on(send, receive, request).await
     }
 
     /// Returns the next notice. `None` at the end of the connection.
@@ -154,6 +162,20 @@ impl Peer {
             }
         }
     }
+}
+
+/// Asks for something on a stream, and returns the answer, if there is one.
+pub(crate) async fn ask_on(
+    mut send: SendStream,
+    receive: RecvStream,
+    request: &Request,
+) -> Option<Response> {
+    send.write_all(&codec::encode(request).unwrap())
+        .await
+        .ok()?;
+    send.finish().ok()?;
+    let frame = whole(receive).await?;
+    codec::decode(frame.get(HEADER_LEN..)?).ok()
 }
 
 /// Returns all that comes on a stream.
@@ -184,8 +206,6 @@ pub(crate) struct Crowd {
 impl Crowd {
     /// Connects so many peers to a server. Those of a coordinator register.
     pub(crate) async fn gather(server: &Server, number: usize) -> Self {
-        let host = server.address.host.parse().unwrap();
-        let to = SocketAddr::new(host, server.address.port);
         let any = |n| SocketAddr::from(([127, 0, 1, n], 0));
         let endpoints = (1..=SOCKETS).map(|n| Endpoint::client(any(n)).unwrap());
         let endpoints: Vec<_> = endpoints.collect();
@@ -195,17 +215,12 @@ impl Crowd {
             if joining.len() >= CONNECTING {
                 peers.push(joining.join_next().await.unwrap().unwrap());
             }
-            joining.spawn(Peer::join(Route {
-                endpoint: endpoint.clone(),
-                to,
-                server: server.address.id,
-                kind: server.kind,
-            }));
+            joining.spawn(Peer::join(Route::new(endpoint.clone(), server)));
         }
         peers.append(&mut joining.join_all().await);
         let mut answering: JoinSet<_> = peers.iter().cloned().map(Peer::answer).collect();
         match server.kind {
-            Kind::Coordinator | Kind::Tcp => {
+            Kind::Coordinator | Kind::Limited | Kind::Tcp => {
                 answering.spawn(keep_alive(peers.clone()));
             }
             Kind::Bare | Kind::Leanest => {}

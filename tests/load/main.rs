@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench -p p2pconnect-tests --bench load -- idle 1000 10000 100000
 //! cargo bench -p p2pconnect-tests --bench load -- introduce --rate 5000 1000 100000
+//! cargo bench -p p2pconnect-tests --bench load -- introduce --hostile 400 --seconds 60
 //! ```
 //!
 //! The coordinator runs in a process of its own on the first processor, all of whose limits are out
@@ -19,6 +20,7 @@
 #![expect(clippy::print_stdout, reason = "the figures")]
 
 mod crowd;
+mod hostile;
 mod introductions;
 mod process;
 mod served;
@@ -30,6 +32,7 @@ use p2pconnect_host::Host;
 
 use crate::{
     crowd::Crowd,
+    hostile::attack,
     introductions::Drive,
     process::Server,
     served::{Kind, serve},
@@ -71,6 +74,9 @@ enum Command {
         /// Whether the peers come by TLS on TCP.
         #[arg(long)]
         tcp: bool,
+        /// How many others do their worst meanwhile, beside what a coordinator has limits for.
+        #[arg(long, default_value_t = 0)]
+        hostile: usize,
         /// For how many seconds.
         #[arg(long, default_value_t = 10)]
         seconds: u32,
@@ -93,10 +99,18 @@ fn main() {
                 peers,
                 rate,
                 tcp,
+                hostile,
                 seconds,
             } => {
-                let kind = if tcp { Kind::Tcp } else { Kind::Coordinator };
-                introduce(kind, &peers, Drive { rate, seconds }).await;
+                let kind = match (tcp, hostile) {
+                    (true, _) => Kind::Tcp,
+                    (false, 0) => Kind::Coordinator,
+                    (false, _) => Kind::Limited,
+                };
+                for number in peers {
+                    let drive = Drive { rate, seconds };
+                    introduce(kind, number, drive, hostile).await;
+                }
             }
             Command::Serve { kind } => serve(kind).await,
         }
@@ -131,12 +145,15 @@ async fn idle(numbers: &[usize]) {
     }
 }
 
-async fn introduce(kind: Kind, numbers: &[usize], drive: Drive) {
+async fn introduce(kind: Kind, number: usize, drive: Drive, hostile: usize) {
+    let server = Server::start(kind).await;
+    let crowd = Crowd::gather(&server, number).await;
     println!("| peers | a second | failed | median | 99 % | worst | processor | each |");
     println!("|---|---|---|---|---|---|---|---|");
-    for &number in numbers {
-        let server = Server::start(kind).await;
-        let crowd = Crowd::gather(&server, number).await;
-        println!("| {number} | {} |", drive.run(&server, &crowd).await);
+    println!("| {number} | {} |", drive.run(&server, &crowd).await);
+    if hostile > 0 {
+        let _attack = attack(&server, hostile);
+        let beside = drive.run(&server, &crowd).await;
+        println!("| {number}, and {hostile} hostile | {beside} |");
     }
 }

@@ -20,6 +20,8 @@ const IDLE: Duration = Duration::from_secs(30);
 pub(crate) enum Kind {
     /// A coordinator.
     Coordinator,
+    /// A coordinator with the limits that it has by default.
+    Limited,
     /// A coordinator whose peers come by TLS on TCP.
     Tcp,
     /// A QUIC server with the coordinator's limits that only keeps its connections.
@@ -32,6 +34,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Coordinator => "coordinator",
+            Self::Limited => "coordinator with limits",
             Self::Tcp => "coordinator by TCP",
             Self::Bare => "bare",
             Self::Leanest => "leanest",
@@ -51,9 +54,11 @@ pub(crate) async fn serve(kind: Kind) {
     let key = SecretKey::generate().unwrap();
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     match kind {
-        Kind::Coordinator => {
+        Kind::Coordinator | Kind::Limited => {
             let mut config = Config::new(any, key, TokenKey::from_bytes([7; 32]));
-            (config.service, config.limits) = unlimited();
+            if kind == Kind::Coordinator {
+                (config.service, config.limits) = unlimited();
+            }
             let coordinator = Coordinator::bind(config).unwrap();
             announce(coordinator.server_id(), coordinator.local_addr());
             coordinator.run(parent_ends()).await;
@@ -156,6 +161,7 @@ fn unlimited() -> (ServiceLimits, Limits) {
         dial_burst_per_peer: u32::MAX,
         dial_burst_per_source: u32::MAX,
         relay_burst_per_source: u32::MAX,
+        newcomer_burst: u32::MAX,
         ..Limits::default()
     };
     (service, limits)
