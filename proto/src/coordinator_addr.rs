@@ -2,13 +2,14 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     str::FromStr,
 };
 
 use crate::{InvalidHost, ParsePeerIdError, PeerId, join_host_port, parse_host, parse_port};
 
-/// Where a coordinator is and who it must prove to be: `<server-id>@<host>:<port>`.
+/// Where a coordinator is and who it must prove to be: `<server-id>@<host>:<port>`, or
+/// `<server-id>@wss://<host>:<port>/<path>` where it is reached by a WebSocket alone.
 ///
 /// The host is an IP address, in brackets where it is IPv6, or a name to look up.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -17,14 +18,64 @@ pub struct CoordinatorAddr {
     pub id: PeerId,
     /// An IP address without brackets, or a host name.
     pub host: String,
-    /// The UDP port of the QUIC service.
+    /// The port of the service, of UDP and of TCP.
     pub port: u16,
+    /// What is asked for there, if it is a WebSocket.
+    pub web: Option<WebPath>,
+}
+
+/// What a WebSocket is asked for by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct WebPath {
+    /// Whether there is TLS of the web around it: `wss` and not `ws`.
+    pub is_secure: bool,
+    /// The path, with what may follow it, from its first `/` on.
+    pub path: String,
+}
+
+/// The ports of `ws` and of `wss` (RFC 6455 section 3).
+const WEB_PORTS: [u16; 2] = [80, 443];
+
+impl WebPath {
+    const fn scheme(&self) -> &'static str {
+        match self.is_secure {
+            true => "wss",
+            false => "ws",
+        }
+    }
+
+    /// Returns the port that need not be named.
+    const fn usual_port(&self) -> u16 {
+        WEB_PORTS[self.is_secure as usize]
+    }
+}
+
+impl CoordinatorAddr {
+    /// Returns the address of a coordinator at a socket's.
+    #[must_use]
+    pub fn at(id: PeerId, address: SocketAddr) -> Self {
+        Self {
+            id,
+            host: address.ip().to_string(),
+            port: address.port(),
+            web: None,
+        }
+    }
+
+    /// Returns what is behind the `@`: the place, or the URL of the WebSocket.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let place = join_host_port(&self.host, self.port);
+        match &self.web {
+            Some(web) => format!("{}://{place}{}", web.scheme(), web.path),
+            None => place,
+        }
+    }
 }
 
 impl fmt::Display for CoordinatorAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { id, host, port } = self;
-        write!(f, "{id}@{}", join_host_port(host, *port))
+        write!(f, "{}@{}", self.id, self.place())
     }
 }
 
@@ -42,17 +93,19 @@ impl FromStr for CoordinatorAddr {
             });
         };
         let id = id.parse().map_err(ParseCoordinatorAddrError::Id)?;
-        if let Some((scheme, _)) = place.split_once("://") {
-            return Err(ParseCoordinatorAddrError::Scheme {
-                found: scheme.to_owned(),
-            });
-        }
+        let (web, place) = web(place)?;
         // The colons of an address in brackets are no separators.
         let port_at = (!place.ends_with(']')).then(|| place.rsplit_once(':'));
-        let (host, port) = port_at.flatten().ok_or(ParseCoordinatorAddrError::NoPort)?;
-        let port = parse_port(port).ok_or_else(|| ParseCoordinatorAddrError::Port {
-            found: port.to_owned(),
-        })?;
+        let (host, port) = match (port_at.flatten(), &web) {
+            (Some((host, port)), _) => {
+                let wrong = || ParseCoordinatorAddrError::Port {
+                    found: port.to_owned(),
+                };
+                (host, parse_port(port).ok_or_else(wrong)?)
+            }
+            (None, Some(web)) => (place, web.usual_port()),
+            (None, None) => return Err(ParseCoordinatorAddrError::NoPort),
+        };
         let host = parse_host(host).map_err(ParseCoordinatorAddrError::Host)?;
         if host
             .parse()
@@ -71,8 +124,37 @@ impl FromStr for CoordinatorAddr {
             id,
             host: host.to_owned(),
             port,
+            web,
         })
     }
+}
+
+/// Reads the scheme and the path of a WebSocket, if it is one, and returns what is between them.
+fn web(place: &str) -> Result<(Option<WebPath>, &str), ParseCoordinatorAddrError> {
+    let Some((scheme, rest)) = place.split_once("://") else {
+        return Ok((None, place));
+    };
+    let is_secure = match scheme {
+        "wss" => true,
+        "ws" => false,
+        other => {
+            return Err(ParseCoordinatorAddrError::Scheme {
+                found: other.to_owned(),
+            });
+        }
+    };
+    let (place, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let is_odd = |it: char| !it.is_ascii_graphic() || "\"#<>\\^`{|}@".contains(it);
+    if path.contains(is_odd) {
+        return Err(ParseCoordinatorAddrError::Path {
+            found: path.to_owned(),
+        });
+    }
+    let path = match path {
+        "" => "/".to_owned(),
+        path => path.to_owned(),
+    };
+    Ok((Some(WebPath { is_secure, path }), place))
 }
 
 /// Why a text does not name a coordinator.
@@ -105,6 +187,12 @@ pub enum ParseCoordinatorAddrError {
         /// The text in the host's place.
         found: String,
     },
+    /// The path of a WebSocket has signs that no URL has.
+    #[error("'{found}' is no path of a WebSocket; write signs that no URL has as %20 and the like")]
+    Path {
+        /// The path.
+        found: String,
+    },
     /// The port is not a number from 1 to 65535.
     #[error("'{found}' is not a port number from 1 to 65535")]
     Port {
@@ -112,7 +200,9 @@ pub enum ParseCoordinatorAddrError {
         found: String,
     },
     /// There is a scheme before the host, as in a URL.
-    #[error("a coordinator has no URL; leave '{found}://' out: <server-id>@<host>:<port>")]
+    #[error(
+        "a coordinator has no URL but wss://; leave '{found}://' out: <server-id>@<host>:<port>"
+    )]
     Scheme {
         /// The text before `://`.
         found: String,
@@ -144,10 +234,27 @@ mod tests {
             "[2001:db8::1]:1",
             "[fe80::2%eth0]:4433",
             "coord.example.org:65535",
+            "wss://coord.example.org:443/",
+            "ws://[2001:db8::1]:8080/p2p?x=1",
         ] {
             let text = format!("{id}@{place}");
             assert_eq!(text.parse::<CoordinatorAddr>().unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn a_web_socket_need_not_name_all() {
+        let id = PeerId::from_public_key([1; 32]);
+        for (place, whole) in [
+            ("wss://h", "wss://h:443/"),
+            ("ws://[::1]/x", "ws://[::1]:80/x"),
+            ("wss://h:8443/a/b", "wss://h:8443/a/b"),
+        ] {
+            let address: CoordinatorAddr = format!("{id}@{place}").parse().unwrap();
+            assert_eq!(address.place(), whole);
+        }
+        let odd = format!("{id}@wss://h/a b").parse::<CoordinatorAddr>();
+        assert!(matches!(odd, Err(ParseCoordinatorAddrError::Path { .. })));
     }
 
     #[test]

@@ -41,7 +41,7 @@ mod session;
 pub use address_scope::{AddressScope, is_global, is_local};
 pub use candidate::{Candidate, CandidateKind, PunchPort};
 pub use connect_back::{BackFrom, BackOutcome, ConnectBack};
-pub use coordinator_addr::{CoordinatorAddr, ParseCoordinatorAddrError};
+pub use coordinator_addr::{CoordinatorAddr, ParseCoordinatorAddrError, WebPath};
 pub use embedded::{portable, represented, unmapped};
 pub use grease::{Grease, GreaseSource};
 pub use host::{InvalidHost, join_host_port, parse_host, parse_port};

@@ -46,11 +46,7 @@ impl Server {
 
     /// Returns where peers find the coordinator.
     pub(crate) fn address(&self) -> CoordinatorAddr {
-        CoordinatorAddr {
-            id: key(self.seed, None).peer_id(),
-            host: self.ip.to_string(),
-            port: PORT,
-        }
+        CoordinatorAddr::at(key(self.seed, None).peer_id(), (self.ip, PORT).into())
     }
 
     /// Starts the coordinator and its STUN servers, and returns whether their ports were free.

@@ -111,9 +111,7 @@ async fn keep(endpoint: &Endpoint) {
 }
 
 fn announce(id: PeerId, address: SocketAddr) {
-    let host = address.ip().to_string();
-    let port = address.port();
-    println!("{}", CoordinatorAddr { id, host, port });
+    println!("{}", CoordinatorAddr::at(id, address));
 }
 
 async fn parent_ends() {

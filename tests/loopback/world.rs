@@ -152,11 +152,7 @@ fn copy_of(key: &SecretKey) -> SecretKey {
 }
 
 pub(crate) fn address_of(id: PeerId, address: SocketAddr) -> CoordinatorAddr {
-    CoordinatorAddr {
-        id,
-        host: address.ip().to_string(),
-        port: address.port(),
-    }
+    CoordinatorAddr::at(id, address)
 }
 
 /// Sends `message` one way and its end, and asserts that it arrives.

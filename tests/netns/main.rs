@@ -29,6 +29,7 @@
 //! - `proxies`: networks that lead to the coordinator by a proxy alone
 //! - `readme`: what README tells people to type for ssh through two NATs
 //! - `same_nat`: peers behind the same NAT
+//! - `web`: coordinators behind a web server, and proxies that intercept TLS
 //! - `weapon`: what a coordinator that lies makes a listener send to others
 //! - `stun_server`: what clients of others find out about their NAT from `stun-server`
 //! - `statuses`: what goes wrong ends with the right exit status, in time, and disturbs nobody
@@ -66,3 +67,4 @@ mod together;
 mod upnp;
 mod ways;
 mod weapon;
+mod web;

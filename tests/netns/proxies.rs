@@ -10,12 +10,12 @@ use p2pconnect_tests::{
 const NAT: [NatSpec; 1] = [NatSpec::port_preserving()];
 
 /// Has a host send no UDP, and nothing to the coordinator's port.
-fn shut(net: &Net, host: &str) {
+pub(crate) fn shut(net: &Net, host: &str) {
     let rules = "add table ip shut
         add chain ip shut out { type filter hook output priority 0; }
-        add rule ip shut out meta l4proto udp drop
-        add rule ip shut out tcp dport 4433 drop";
+        add rule ip shut out meta l4proto udp drop";
     run(net.lab.host(host).command("nft").arg(rules));
+    net.drop_tcp(host, 4433);
 }
 
 /// Dials from a with a proxy, and sends a message.

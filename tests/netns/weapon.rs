@@ -138,11 +138,7 @@ fn tell_lies(
             listener.run(|| {
                 block_on(async move {
                     let (id, address) = told.await.unwrap();
-                    let coordinator = CoordinatorAddr {
-                        id,
-                        host: address.ip().to_string(),
-                        port: address.port(),
-                    };
+                    let coordinator = CoordinatorAddr::at(id, address);
                     let endpoint = Endpoint::builder()
                         .coordinator(coordinator)
                         .allow(DialPolicy::Only(vec![dialler]))

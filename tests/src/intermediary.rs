@@ -11,10 +11,42 @@ use std::{
 use netns_lab::Host;
 use tempfile::TempDir;
 
-use crate::process::PATIENCE;
+use crate::{net::WEB_SOCKETS, process::PATIENCE};
 
 /// The port of each of them. The lab's addresses are its own, so it can be fixed.
 const PORT: u16 = 3128;
+
+/// The port of a web server.
+const HTTPS_PORT: u16 = 443;
+
+/// The settings of nginx; docs/operating.md has what is in `location`.
+const NGINX: &str = "
+daemon off;
+master_process off;
+pid FOLDER/pid;
+events { }
+http {
+    access_log off;
+    client_body_temp_path FOLDER/body;
+    proxy_temp_path FOLDER/proxy;
+    fastcgi_temp_path FOLDER/fastcgi;
+    uwsgi_temp_path FOLDER/uwsgi;
+    scgi_temp_path FOLDER/scgi;
+    server {
+        listen LISTEN ssl;
+        ssl_protocols TLSv1.3;
+        ssl_certificate FOLDER/certificate.pem;
+        ssl_certificate_key FOLDER/key.pem;
+        location /p2pconnect {
+            proxy_pass http://TO;
+            proxy_http_version 1.1;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection upgrade;
+            proxy_set_header X-Forwarded-For $remote_addr;
+        }
+    }
+}
+";
 
 /// How often to try whether one is there.
 const POLL: Duration = Duration::from_millis(20);
@@ -42,7 +74,7 @@ impl Intermediary {
         fs::write(&file, settings).unwrap();
         let mut command = host.command("tinyproxy");
         command.arg("-d").arg("-c").arg(file);
-        Self::start(host, command, folder)
+        Self::start(host, command, folder, PORT)
     }
 
     /// Starts microsocks, which speaks SOCKS 5.
@@ -51,18 +83,53 @@ impl Intermediary {
         let mut command = host.command("microsocks");
         let (ip, port) = (host.ipv4().to_string(), PORT.to_string());
         command.args(["-i", &ip, "-p", &port]);
-        Self::start(host, command, folder)
+        Self::start(host, command, folder, PORT)
+    }
+
+    /// Starts nginx, which speaks TLS for WebSockets of the coordinator on the same host.
+    pub fn nginx(host: &Host) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let certificate = rcgen::generate_simple_self_signed(["c.example".to_owned()]).unwrap();
+        let (key, certificate) = (certificate.signing_key, certificate.cert.pem());
+        fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
+        fs::write(folder.path().join("certificate.pem"), certificate).unwrap();
+        let settings = NGINX
+            .replace("LISTEN", &format!("{}:{HTTPS_PORT}", host.ipv4()))
+            .replace("TO", WEB_SOCKETS)
+            .replace("FOLDER", folder.path().to_str().unwrap());
+        let file = folder.path().join("settings");
+        fs::write(&file, settings).unwrap();
+        let mut command = host.command("nginx");
+        command.arg("-e").arg("stderr").arg("-c").arg(file);
+        Self::start(host, command, folder, HTTPS_PORT)
+    }
+
+    /// Starts mitmproxy, which intercepts all TLS that goes through it.
+    pub fn mitmproxy(host: &Host) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = host.command("mitmdump");
+        let (ip, port) = (host.ipv4().to_string(), PORT.to_string());
+        command.args([
+            "--listen-host",
+            &ip,
+            "--listen-port",
+            &port,
+            "--ssl-insecure",
+        ]);
+        let confdir = format!("confdir={}", folder.path().display());
+        command.args(["--set", &confdir, "--set", "block_global=false"]);
+        Self::start(host, command, folder, PORT)
     }
 
     /// Starts a program, and waits until it accepts connections.
-    fn start(host: &Host, mut command: Command, folder: TempDir) -> Self {
+    fn start(host: &Host, mut command: Command, folder: TempDir, port: u16) -> Self {
         let log = fs::File::create(folder.path().join("log")).unwrap();
         command
             .stdin(Stdio::null())
             .stderr(log.try_clone().unwrap())
             .stdout(log);
         let child = command.spawn().expect("tests/run installs it");
-        let address = SocketAddr::new(IpAddr::V4(host.ipv4()), PORT);
+        let address = SocketAddr::new(IpAddr::V4(host.ipv4()), port);
         let mut started = Self {
             child,
             folder,

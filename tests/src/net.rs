@@ -32,6 +32,9 @@ pub const SECOND: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 100);
 /// The host of a proxy.
 pub const PROXY: &str = "proxy";
 
+/// Where a server has WebSockets for a web server on its host.
+pub const WEB_SOCKETS: &str = "127.0.0.1:8433";
+
 /// The name of the box that both peers are behind.
 const SHARED: &str = "shared";
 
@@ -70,6 +73,8 @@ struct Setup<'a> {
     small_packets: Option<(&'a str, u16)>,
     /// Whether there is a host for a proxy, beside the server.
     has_proxy: bool,
+    /// What else the server is told.
+    options: &'a [&'a str],
     /// A box that both peers are behind, with their own boxes.
     shared: Option<NatSpec>,
     /// The host that is a router with the peer behind it.
@@ -88,6 +93,7 @@ impl Default for Setup<'_> {
             jitter: Duration::ZERO,
             small_packets: None,
             has_proxy: false,
+            options: &[],
             shared: None,
             router: None,
             engine: Engine::Netfilter,
@@ -123,6 +129,16 @@ impl Net {
     pub fn with_proxy(a: Boxes<'_>, b: Boxes<'_>) -> Self {
         let setup = Setup {
             has_proxy: true,
+            ..Setup::default()
+        };
+        Self::start(a, b, &setup)
+    }
+
+    /// Builds such a lab whose server is started with these options as well.
+    pub fn with_options(a: Boxes<'_>, b: Boxes<'_>, options: &[&str]) -> Self {
+        let setup = Setup {
+            has_proxy: true,
+            options,
             ..Setup::default()
         };
         Self::start(a, b, &setup)
@@ -331,6 +347,7 @@ impl Net {
         for address in stun {
             command.args(["--stun", address]);
         }
+        command.args(setup.options);
         let mut server = command.spawn().unwrap();
         let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
         let first = lines.next().unwrap().unwrap();
@@ -415,6 +432,12 @@ impl Net {
                 update @strangers {{ ip saddr }} drop"
         );
         run(self.lab.host(host).command("nft").arg(rules));
+    }
+
+    /// Has a host that is shut already send nothing to a port by TCP, either.
+    pub fn drop_tcp(&self, host: &str, port: u16) {
+        let rule = format!("add rule ip shut out tcp dport {port} drop");
+        run(self.lab.host(host).command("nft").arg(rule));
     }
 
     /// Ends all bans of a host, which bans nobody any more.

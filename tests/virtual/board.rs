@@ -53,11 +53,7 @@ fn start(ground: &VirtualGround, limits: Limits) -> (RunningCoordinator, Coordin
         let host = world.find_host("b").unwrap();
         world.addresses(host)[0]
     });
-    let address = CoordinatorAddr {
-        id: running.server_id(),
-        host: ip.to_string(),
-        port: PORT,
-    };
+    let address = CoordinatorAddr::at(running.server_id(), (ip, PORT).into());
     (running, address)
 }
 

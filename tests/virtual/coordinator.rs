@@ -33,11 +33,7 @@ pub(crate) fn serve_on_b<F: Future<Output = ()> + Send + 'static>(
         let host = world.find_host("b").unwrap();
         world.addresses(host)[0]
     });
-    let address = CoordinatorAddr {
-        id: key.peer_id(),
-        host: ip.to_string(),
-        port: PORT,
-    };
+    let address = CoordinatorAddr::at(key.peer_id(), (ip, PORT).into());
     let mut task = JoinSet::new();
     task.spawn(async move {
         let mut serving = JoinSet::new();

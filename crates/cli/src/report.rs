@@ -20,7 +20,7 @@ use p2pconnect::{
 use p2pconnect_proto::is_global;
 use serde_json::{Value, json};
 
-use self::facts::{Facts, Failure, fact};
+use self::facts::{Facts, Failure, fact, intercepted};
 use crate::{
     evidence,
     exit::{self, Exit},
@@ -137,6 +137,10 @@ impl Reporter {
             ),
             Status::FirewallBans { server } => self.firewall_bans(*server),
             Status::SeenInside { address } => self.seen_inside(*address),
+            Status::Intercepted { issuer } => {
+                let fields = json!({ "issuer": issuer });
+                self.say("intercepted", &fields, &intercepted(issuer));
+            }
             Status::CoordinatorLost { reason } => self.say(
                 "coordinator-lost",
                 &json!({ "reason": reason }),

@@ -14,7 +14,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use crate::{
     BindError, Config, Coordinator, Meter,
     meter::{ALTERNATES, STUN},
-    service::bind_socket,
+    service::{WebSockets, bind_socket},
 };
 
 /// How often a port is looked for that is free for both UDP and TCP.
@@ -45,6 +45,7 @@ pub struct RendezvousPorts {
     stun: StunServer,
     alternates: io::Result<Vec<StunServer>>,
     arriving: mpsc::Receiver<TlsConnection>,
+    web: Option<WebSockets>,
 }
 
 impl RendezvousPorts {
@@ -83,7 +84,22 @@ impl RendezvousPorts {
             stun,
             alternates,
             arriving,
+            web: None,
         })
+    }
+
+    /// Has clients come by WebSockets as well, without TLS around them, to this address of TCP:
+    /// behind a web server, which speaks TLS for it. One on this machine says by X-Forwarded-For
+    /// where its clients are. Must be called within a Tokio runtime. Returns the address.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn listen_for_web_sockets(&mut self, address: SocketAddr) -> io::Result<SocketAddr> {
+        let web = WebSockets::listen(&self.host, address)?;
+        let bound = web.local_addr();
+        self.web = Some(web);
+        bound
     }
 
     /// Returns why the coordinator's own port does not serve TCP, if it does not. Clients whose
@@ -116,7 +132,7 @@ impl RendezvousPorts {
     /// [`BindError`] when the configuration cannot be used.
     pub fn coordinate(self, config: Config) -> Result<Rendezvous, BindError> {
         Ok(Rendezvous {
-            coordinator: Coordinator::on(self.udp, self.arriving, config)?,
+            coordinator: Coordinator::on(self.udp, self.arriving, self.web, config)?,
             stun: self.stun,
             alternates: self.alternates.unwrap_or_default(),
         })

@@ -20,8 +20,10 @@ mod shared;
 mod silence;
 mod stun_servers;
 mod ticket;
+mod web_sockets;
 
 use std::{
+    future::pending,
     io,
     net::{IpAddr, SocketAddr},
     pin::pin,
@@ -30,9 +32,9 @@ use std::{
 };
 
 use p2pconnect_host::{Host, UdpSocket};
-use p2pconnect_link::{ConnectError, Link, quic, tcp};
+use p2pconnect_link::{ConnectError, Link, quic, tcp, web};
 use p2pconnect_proto::{PeerId, close, nodes::NodeId};
-use p2pconnect_stun::{TlsConnection, tls_connections};
+use p2pconnect_stun::{TlsConnection, TlsPlace, tls_connections};
 use tokio::{
     sync::{mpsc, oneshot},
     task::{JoinError, JoinHandle, JoinSet},
@@ -42,6 +44,7 @@ use tracing::{Instrument as _, debug, debug_span, error, info};
 
 pub use config::{BindError, Config, ServiceLimits, memory_for_clients};
 pub use control::Control;
+pub(crate) use web_sockets::WebSockets;
 
 use crate::{concealed::Findings, nodes::Incoming};
 use counts::Handshake;
@@ -66,6 +69,8 @@ pub struct Coordinator {
     arriving: mpsc::Receiver<TlsConnection>,
     /// What comes from other coordinators.
     from_others: Option<mpsc::Receiver<Incoming>>,
+    /// Where WebSockets come from, if they are wanted.
+    web: Option<WebSockets>,
     server_id: PeerId,
     shared: Arc<Shared>,
 }
@@ -81,14 +86,15 @@ impl Coordinator {
         let address = config.listen;
         let socket = bind_socket(&config.host, address);
         let socket = socket.map_err(|source| BindError::Socket { address, source })?;
-        Self::on(socket, tls_connections().1, config)
+        Self::on(socket, tls_connections().1, None, config)
     }
 
     /// Makes a coordinator of a socket, whatever the configuration says of its address, and of
-    /// where clients come from that come by TCP.
+    /// where clients come from that come by TCP, or by WebSockets if there is such a place.
     pub(crate) fn on(
         socket: UdpSocket,
         arriving: mpsc::Receiver<TlsConnection>,
+        web: Option<WebSockets>,
         config: Config,
     ) -> Result<Self, BindError> {
         config.check()?;
@@ -100,6 +106,7 @@ impl Coordinator {
             tcp: tcp::Server::new(&config.key, idle_timeout)?,
             arriving,
             from_others,
+            web,
             server_id,
             shared: Arc::new(Shared::new(config, nodes)),
         })
@@ -174,6 +181,7 @@ impl Coordinator {
                     None => break,
                 },
                 Some(arrived) = self.arriving.recv() => self.take_up(arrived, &mut connections),
+                incoming = next(&mut self.web) => self.take_up_web(incoming, &mut connections),
                 Some(ended) = connections.join_next() => report(ended),
             }
         }
@@ -243,24 +251,37 @@ impl Coordinator {
             remote,
             place,
         } = arrived;
-        let source = remote.ip();
+        if let Some(ticket) = self.let_in(remote.ip(), Some(place)) {
+            let tcp = self.tcp.clone();
+            let accepting = async move { tcp.accept(stream, remote).await.map(Link::from) };
+            serve(accepting, remote, ticket, connections);
+        } else if let Err(error) = stream.reset_on_close() {
+            debug!(%error, "cannot reset a connection that is refused");
+        }
+    }
+
+    /// Takes up a client that has come by a WebSocket.
+    fn take_up_web(&self, incoming: web::Incoming, connections: &mut JoinSet<()>) {
+        let remote = incoming.source;
+        if let Some(ticket) = self.let_in(remote.ip(), None) {
+            let tcp = self.tcp.clone();
+            let accepting = async move { incoming.accept(&tcp).await.map(Link::from) };
+            serve(accepting, remote, ticket, connections);
+        }
+    }
+
+    /// Lets a client in that has come by TCP and is seen at `source`, if there is room.
+    fn let_in(&self, source: IpAddr, place: Option<TlsPlace>) -> Option<Ticket> {
         let attempt = Attempt {
             source,
             validated: true,
             held: self.held(),
         };
         match self.shared.judge(attempt) {
-            Verdict::Accept => {
-                let ticket = Ticket::of_tcp(Arc::clone(&self.shared), source, place);
-                let tcp = self.tcp.clone();
-                let accepting = async move { tcp.accept(stream, remote).await.map(Link::from) };
-                serve(accepting, remote, ticket, connections);
-            }
+            Verdict::Accept => Some(Ticket::of_tcp(Arc::clone(&self.shared), source, place)),
             Verdict::Retry | Verdict::Refuse => {
                 self.note_refusal(source);
-                if let Err(error) = stream.reset_on_close() {
-                    debug!(%error, "cannot reset a connection that is refused");
-                }
+                None
             }
         }
     }
@@ -288,6 +309,14 @@ fn nodes_of(config: &Config) -> Result<Option<(Nodes, mpsc::Receiver<Incoming>)>
     filled.map_err(BindError::Randomness)?;
     let host = config.host.clone();
     Ok(Some(Nodes::new(cluster, host, NodeId::from_bytes(id))))
+}
+
+/// Waits for the next WebSocket, for ever if none is wanted. Cancel safe.
+async fn next(web: &mut Option<WebSockets>) -> web::Incoming {
+    match web {
+        Some(web) => web.next().await,
+        None => pending().await,
+    }
 }
 
 /// Serves a client that has been let in.

@@ -2,8 +2,8 @@
 //!
 //! A [`Link`] carries requests, each on a stream of its own that the peer opens, and notices, each
 //! on one that the coordinator opens. Both sides have proved their keys before there is a link. The
-//! transports make links: [`quic`] over UDP, and [`tcp`], by way of a [`Proxy`] if need be. Peers
-//! and coordinators know a link, and only where they begin do they name a transport.
+//! transports make links: [`quic`] over UDP, [`tcp`], by way of a [`Proxy`] if need be, and
+//! [`web`]. Peers and coordinators know a link, and only where they begin do they name a transport.
 //!
 //! What is deliberately absent: messages and their frames, which are of `p2pconnect-proto`, and
 //! every decision about whom to serve or when to come back.
@@ -19,6 +19,7 @@ pub mod quic;
 mod setup;
 mod stream;
 pub mod tcp;
+pub mod web;
 mod words;
 
 pub use end::{CloseCode, End, StreamError};

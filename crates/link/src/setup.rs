@@ -34,6 +34,18 @@ pub enum ConnectError {
     /// What answers does not speak TLS.
     #[error("what answers does not speak TLS: is there a portal to log in at, or another service?")]
     NotTls,
+    /// The TLS of the web is intercepted by somebody whose certificate this one has issued, and
+    /// there is no connection inside.
+    #[error("{error}; TLS is intercepted, with a certificate issued by {issuer}")]
+    Intercepted {
+        /// Who has issued it.
+        issuer: String,
+        /// Why there is none.
+        error: Box<Self>,
+    },
+    /// What answers is no coordinator's WebSocket.
+    #[error("the answer is none of a coordinator behind a web server: {0}")]
+    NoWebSocket(String),
     /// The proxy leads nowhere.
     #[error(transparent)]
     Proxy(#[from] ProxyError),

@@ -31,6 +31,7 @@ use crate::{
 use mux::Side;
 use shared::{Handle, Shared};
 
+pub(crate) use client::IDLE_TIMEOUT;
 pub use client::{Client, HANDSHAKE_LIMIT};
 pub use server::Server;
 pub use stream::{RecvStream, SendStream};

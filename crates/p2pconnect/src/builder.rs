@@ -213,7 +213,8 @@ impl Builder {
     fn dialer(&self, key: &SecretKey, nat64: &Arc<Nat64>) -> Result<Dialer, BindError> {
         let address = self.coordinator.clone().ok_or(BindError::NoCoordinator)?;
         let (host, proxy) = (self.host.clone(), self.proxy.clone());
-        let dialer = Dialer::new(key, address, host, Arc::clone(nat64), proxy)?;
+        let observer = self.observer.clone();
+        let dialer = Dialer::new(key, address, host, Arc::clone(nat64), proxy, observer)?;
         Ok(dialer.invited_by(self.invite_secret.as_ref()))
     }
 
@@ -357,8 +358,10 @@ async fn go_near(
     mappings: &Mappings,
 ) -> Result<(Arc<Coordination>, mpsc::Receiver<Introduction>), CoordinatorError> {
     for address in one_of_each_family(addresses) {
-        // The port of a coordinator's number answers STUN as well.
-        mappings.presume(*address);
+        // The port of a coordinator's number answers STUN as well, and no web server does.
+        if !dialer.is_by_web() {
+            mappings.presume(*address);
+        }
         // With the zone of a link-local one.
         let mut beside = *address;
         beside.set_port(DEFAULT_PORT);

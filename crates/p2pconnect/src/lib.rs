@@ -67,7 +67,7 @@ pub use p2pconnect_link::{ParseProxyError, Proxy, SetupError, WrongVariable, pro
 pub use p2pconnect_proto::{
     CandidateKind, CoordinatorAddr, InvalidInviteSecret, InviteSecret, NatFiltering, NatMapping,
     NatReport, ParseCoordinatorAddrError, ParsePeerIdError, PeerId, PortAssignment, Role,
-    UnsolicitedSyn,
+    UnsolicitedSyn, WebPath,
     board::Topic,
     codec::DecodeError,
     message::{DialPolicy, Refusal, RefusalReason, Room, Unsupported},

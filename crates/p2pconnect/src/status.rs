@@ -73,6 +73,12 @@ pub enum Status {
         /// What happened.
         reason: String,
     },
+    /// Somebody intercepts the TLS of the web that is around the WebSocket to the coordinator. It
+    /// sees whom this endpoint talks to and nothing of what is said. Told once for each issuer.
+    Intercepted {
+        /// Who has issued the certificate, as it says; it is no public authority.
+        issuer: String,
+    },
     /// The coordinator is still out of reach, for another reason than was last said. It is tried
     /// again.
     CoordinatorUnreachable {

@@ -33,10 +33,7 @@ pub fn rendezvous(host: Host, key: SecretKey) -> Result<(Rendezvous, Coordinator
     let ports = RendezvousPorts::bind(listen, &stun.collect::<Vec<_>>(), config, token_key)?;
     let config = ports.config(key);
     let rendezvous = ports.coordinate(config)?;
-    let address = CoordinatorAddr {
-        id: rendezvous.coordinator.server_id(),
-        host: first.to_string(),
-        port: COORDINATOR_PORT,
-    };
+    let id = rendezvous.coordinator.server_id();
+    let address = CoordinatorAddr::at(id, (*first, COORDINATOR_PORT).into());
     Ok((rendezvous, address))
 }

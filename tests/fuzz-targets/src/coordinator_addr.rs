@@ -26,7 +26,12 @@ fn check(text: &str) {
     };
     let shown = address.to_string();
     assert_eq!(shown.parse().as_ref(), Ok(&address), "{shown}");
-    let CoordinatorAddr { id, host, port } = &address;
+    let CoordinatorAddr {
+        id,
+        host,
+        port,
+        web,
+    } = &address;
     assert_eq!(id.to_string().parse().as_ref(), Ok(id));
     assert!(!id.is_forgeable());
     let is_odd = |c: char| c.is_whitespace() || c.is_control() || "@,/[]".contains(c);
@@ -35,6 +40,10 @@ fn check(text: &str) {
         host.parse().is_ok_and(|ip: IpAddr| !ip.is_unspecified())
             || host.parse::<IpAddr>().is_err()
     );
+    if let Some(web) = web {
+        assert!(web.path.starts_with('/') && !web.path.contains(|c: char| c.is_control()));
+        return;
+    }
     let (typed, typed_port) = text.split_once('@').unwrap().1.rsplit_once(':').unwrap();
     assert_eq!(parse_host(typed), Ok(host.as_str()));
     let is_number = typed_port.bytes().all(|it| it.is_ascii_digit());

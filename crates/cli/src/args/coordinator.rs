@@ -10,7 +10,8 @@ use crate::{environment, words::escaped};
 
 #[derive(Debug, Args)]
 pub(crate) struct Coordinator {
-    /// The coordinator, as `serve` prints it [env: P2PCONNECT_COORDINATOR]
+    /// The coordinator, as `serve` prints it, or SERVER-ID@wss://HOST/PATH where it is behind a web
+    /// server [env: P2PCONNECT_COORDINATOR]
     #[arg(long, value_name = "SERVER-ID@HOST:PORT", value_parser = coordinator)]
     coordinator: Option<CoordinatorAddr>,
     /// A file with the secret by which a private coordinator serves this machine [env:

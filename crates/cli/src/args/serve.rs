@@ -32,6 +32,10 @@ pub(crate) struct Serve {
     /// the same address]
     #[arg(long, value_name = "IP:PORT", value_parser = listen_address)]
     stun: Vec<SocketAddr>,
+    /// An address for WebSockets without TLS, behind a web server that speaks TLS for them, such as
+    /// 127.0.0.1:8433 [default: nowhere]
+    #[arg(long, value_name = "IP:PORT")]
+    websocket: Option<SocketAddr>,
     /// The user to run as from when the ports are open and the key is read, by name or number; root
     /// stays root with `--user root` [default: nobody, where root starts this]
     #[arg(long, value_name = "USER", value_parser = user)]
@@ -120,6 +124,11 @@ impl Serve {
                 &self.nats_credentials,
             ),
             text("cluster.ca", "--nats-ca", &self.nats_ca),
+            (
+                "websocket",
+                "--websocket",
+                self.websocket.as_ref().map(address),
+            ),
             (
                 "log.format",
                 "--log",

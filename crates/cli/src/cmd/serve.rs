@@ -82,6 +82,7 @@ async fn serve(sources: Sources, configuration: Configuration, logging: Logging)
     }
     let Started {
         rendezvous,
+        websocket: _,
         metrics,
         members,
     } = started;
@@ -119,6 +120,7 @@ async fn serve(sources: Sources, configuration: Configuration, logging: Logging)
 /// All that is opened and read before anything is served.
 struct Started {
     rendezvous: Rendezvous,
+    websocket: Option<SocketAddr>,
     metrics: Option<Metrics>,
     members: Members,
 }
@@ -171,7 +173,8 @@ async fn start(settings: &Settings) -> anyhow::Result<Started> {
     let inherited = InheritedSockets::from_environment()?;
     stun.host = Host::with_sockets(inherited.clone());
     let ports = RendezvousPorts::bind(addresses.listen, &addresses.stun, stun, token_key);
-    let ports = ports.map_err(|error| explained(error, &addresses))?;
+    let mut ports = ports.map_err(|error| explained(error, &addresses))?;
+    let websocket = listen_for_web_sockets(&mut ports, settings.websocket)?;
     let metrics = settings.metrics.map(bind_metrics).transpose()?;
     let members = members::read(settings)?;
     // What is noted comes behind all that may be wrong.
@@ -214,6 +217,7 @@ async fn start(settings: &Settings) -> anyhow::Result<Started> {
     privileges.apply()?;
     Ok(Started {
         rendezvous,
+        websocket,
         metrics,
         members,
     })
@@ -244,6 +248,19 @@ fn explained(error: RendezvousError, addresses: &Addresses) -> anyhow::Error {
         }
         RendezvousError::Coordinator(error) => error.into(),
     }
+}
+
+fn listen_for_web_sockets(
+    ports: &mut RendezvousPorts,
+    address: Option<SocketAddr>,
+) -> anyhow::Result<Option<SocketAddr>> {
+    let listen = |address| {
+        ports.listen_for_web_sockets(address).map_err(|error| {
+            let failed = format!("WebSockets cannot be served at {address}");
+            not_listening(error, &failed, "--websocket")
+        })
+    };
+    address.map(listen).transpose()
 }
 
 fn bind_metrics(address: SocketAddr) -> anyhow::Result<Metrics> {
@@ -279,6 +296,8 @@ fn announce(started: &Started) -> io::Result<()> {
     let address = coordinator.local_addr();
     let mut lines = format!("coordinator: {}@{address}\n", coordinator.server_id());
     lines.extend(stun.iter().map(|address| format!("stun: {address}\n")));
+    let websocket = started.websocket.iter();
+    lines.extend(websocket.map(|it| format!("websocket: ws://{it}\n")));
     let metrics = started.metrics.iter();
     lines.extend(metrics.map(|it| format!("metrics: http://{}/metrics\n", it.local_addr)));
     // In one piece, so that whoever reads only the first line does not break the second.

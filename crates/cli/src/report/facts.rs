@@ -114,6 +114,14 @@ pub(super) fn fact(status: &Status) -> Option<String> {
     }
 }
 
+/// Says who intercepts the TLS of the web that is around a WebSocket.
+pub(super) fn intercepted(issuer: &str) -> String {
+    format!(
+        "note: TLS to the coordinator's web server has a certificate issued by {issuer}, which is no public \
+         authority; what is said inside stays secret"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;

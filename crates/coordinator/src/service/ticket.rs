@@ -48,6 +48,7 @@ pub(super) struct Ticket {
     source: IpAddr,
     /// How the handshake ends if nothing else comes.
     outcome: Handshake,
+    is_tcp: bool,
     /// The place of one by TCP among those that STUN's servers have accepted.
     place: Option<Box<TlsPlace>>,
 }
@@ -61,15 +62,17 @@ impl Ticket {
             id,
             source,
             outcome: Handshake::Failed,
+            is_tcp: false,
             place: None,
         }
     }
 
     /// Returns the ticket of a connection by TCP.
-    pub(super) fn of_tcp(shared: Arc<Shared>, source: IpAddr, place: TlsPlace) -> Self {
+    pub(super) fn of_tcp(shared: Arc<Shared>, source: IpAddr, place: Option<TlsPlace>) -> Self {
         shared.by_tcp.fetch_add(1, Ordering::Relaxed);
         let mut ticket = Self::new(shared, source);
-        ticket.place = Some(Box::new(place));
+        ticket.is_tcp = true;
+        ticket.place = place.map(Box::new);
         ticket
     }
 
@@ -151,8 +154,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let is_tcp = self.place.is_some();
-        if is_tcp {
+        if self.is_tcp {
             self.shared.by_tcp.fetch_sub(1, Ordering::Relaxed);
         }
         let mut gate = lock(&self.shared.gate);
@@ -160,7 +162,7 @@ impl Drop for Ticket {
             gate.leave(self.source);
             return;
         }
-        if is_tcp && self.outcome == Handshake::Failed {
+        if self.is_tcp && self.outcome == Handshake::Failed {
             // Only QUIC keeps something of it.
             gate.handshake_over();
             gate.leave(self.source);

@@ -21,7 +21,7 @@ use crate::{
 pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long the other side may be silent before the connection counts as lost, as with QUIC.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How to connect to one coordinator.
 #[derive(Clone)]

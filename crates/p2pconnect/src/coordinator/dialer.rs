@@ -8,13 +8,13 @@ use std::{
     io,
     net::{Ipv6Addr, SocketAddr, SocketAddrV6},
     pin::pin,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use p2pconnect_host::{Host, Shortage, clock};
 use p2pconnect_identity::{SecretKey, Stranger};
-use p2pconnect_link::{ConnectError, Destination, Link, Proxy, quic, tcp};
+use p2pconnect_link::{ConnectError, Destination, Link, Proxy, quic, tcp, web};
 use p2pconnect_proto::{CoordinatorAddr, GreaseSource, InviteSecret, PeerId};
 use tokio::{
     task::JoinSet,
@@ -22,7 +22,9 @@ use tokio::{
 };
 
 use super::puzzles::Puzzles;
-use crate::{BindError, CoordinatorError, machine::nat64::Nat64};
+use crate::{
+    BindError, CoordinatorError, Status, machine::nat64::Nat64, status::Observer, sync::lock,
+};
 use ways::{Way, Ways};
 
 /// The most addresses of a coordinator that are tried, so that the last of them starts within
@@ -51,6 +53,8 @@ pub(crate) struct Dialer {
     address: CoordinatorAddr,
     quic: quic::Client,
     tcp: tcp::Client,
+    /// How the coordinator is reached if it is behind a web server.
+    web: Option<web::Client>,
     stranger: Stranger,
     pub(super) local_host: Host,
     pub(super) nat64: Arc<Nat64>,
@@ -61,6 +65,9 @@ pub(crate) struct Dialer {
     pub(super) proof: Option<[u8; 32]>,
     pub(super) puzzles: Arc<Puzzles>,
     ways: Arc<Ways>,
+    observer: Observer,
+    /// Who has issued the certificate of those who have intercepted last.
+    intercepted_by: Arc<Mutex<Option<String>>>,
 }
 
 /// A connection to a coordinator.
@@ -69,8 +76,8 @@ pub(super) struct Reached {
     /// Where the coordinator is, [`SOMEWHERE`] if that is unknown.
     pub(super) host: SocketAddr,
     pub(super) link: Link,
-    /// Whether the coordinator sees a proxy in this endpoint's place.
-    pub(super) is_by_proxy: bool,
+    /// Whether the coordinator may see something else in this endpoint's place.
+    pub(super) is_hidden: bool,
 }
 
 /// Which way round a coordinator is looked for.
@@ -95,12 +102,16 @@ impl Dialer {
         local_host: Host,
         nat64: Arc<Nat64>,
         proxy: Option<Proxy>,
+        observer: Observer,
     ) -> Result<Self, BindError> {
         let stranger = Stranger::default();
         let grease = GreaseSource::new(local_host.random_seed());
+        let tcp = tcp::Client::new(key, address.id, &stranger, grease.draw())?;
+        let by_web = || web::Client::new(tcp.clone(), &address);
         Ok(Self {
             quic: quic::Client::new(key, address.id, &stranger, grease.draw())?,
-            tcp: tcp::Client::new(key, address.id, &stranger, grease.draw())?,
+            web: address.web.as_ref().map(|_| by_web()).transpose()?,
+            tcp,
             address,
             stranger,
             local_host,
@@ -111,6 +122,8 @@ impl Dialer {
             proof: None,
             puzzles: Arc::default(),
             ways: Arc::default(),
+            observer,
+            intercepted_by: Arc::default(),
         })
     }
 
@@ -118,6 +131,11 @@ impl Dialer {
     pub(crate) fn invited_by(mut self, secret: Option<&InviteSecret>) -> Self {
         self.proof = secret.map(|it| it.prove(&self.address.id, &self.id));
         self
+    }
+
+    /// Tells whether the coordinator is behind a web server.
+    pub(crate) const fn is_by_web(&self) -> bool {
+        self.web.is_some()
     }
 
     /// Looks up the coordinator's addresses, and how to reach IPv4 ones from a machine that has
@@ -191,7 +209,7 @@ impl Dialer {
         let mut routes: VecDeque<_> = direct.map(Route::Direct).collect();
         match (&self.proxy, self.ways.first(clock::now())) {
             (Some(_), Way::Proxy) => routes.push_front(Route::Proxy),
-            (Some(_), Way::Quic | Way::Tls) => routes.push_back(Route::Proxy),
+            (Some(_), Way::Quic | Way::Tls | Way::WebSocket) => routes.push_back(Route::Proxy),
             (None, _) => {}
         }
         routes
@@ -244,7 +262,16 @@ impl Dialer {
             port: self.address.port,
             address: known,
         };
-        let connected = self.tcp.connect_by(proxy, &self.local_host, to).await;
+        let connected = match &self.web {
+            Some(web) => {
+                let connected = web.connect_by(proxy, &self.local_host, to).await;
+                connected.map(|it| self.take(it))
+            }
+            None => {
+                let connected = self.tcp.connect_by(proxy, &self.local_host, to).await;
+                connected.map(Link::from)
+            }
+        };
         let host = known.unwrap_or(SOMEWHERE);
         let link = connected.map_err(|error| match error {
             ConnectError::WrongIdentity => self.wrong_identity(host),
@@ -258,9 +285,22 @@ impl Dialer {
         self.ways.worked(Way::Proxy, clock::now());
         Ok(Reached {
             host,
-            link: link.into(),
-            is_by_proxy: true,
+            link,
+            is_hidden: true,
         })
+    }
+
+    /// Takes a connection by a WebSocket, and tells of whoever intercepts the TLS around it.
+    fn take(&self, connected: web::Connected) -> Link {
+        let mut before = lock(&self.intercepted_by);
+        if let Some(issuer) = &connected.intercepted_by
+            && before.as_ref() != Some(issuer)
+        {
+            let issuer = issuer.clone();
+            self.observer.tell(Status::Intercepted { issuer });
+        }
+        *before = connected.intercepted_by;
+        connected.connection.into()
     }
 
     fn wrong_identity(&self, address: SocketAddr) -> CoordinatorError {
@@ -279,14 +319,20 @@ impl Dialer {
         if source.is_err_and(|error| is_unrouted(&error)) {
             return Err(CoordinatorError::NoRoute { address });
         }
-        let raced = self.race(self.ways.order(clock::now()), address).await;
+        let raced = match &self.web {
+            Some(_) => {
+                let attempted = self.attempt(Way::WebSocket, address).await;
+                attempted.map_err(|failure| vec![failure])
+            }
+            None => self.race(self.ways.order(clock::now()), address).await,
+        };
         let (way, link) = raced.map_err(|failures| self.told(address, failures))?;
         tracing::debug!(%way, %address, "coordinator reached");
         self.ways.worked(way, clock::now());
         Ok(Reached {
             host,
             link,
-            is_by_proxy: false,
+            is_hidden: self.is_by_web(),
         })
     }
 
@@ -322,7 +368,10 @@ impl Dialer {
         let host = &self.local_host;
         let connected = match way {
             Way::Quic => self.quic.connect(host, address).await.map(Link::from),
-            Way::Tls | Way::Proxy => self.tcp.connect(host, address).await.map(Link::from),
+            Way::Tls | Way::WebSocket | Way::Proxy => match &self.web {
+                Some(web) => web.connect(host, address).await.map(|it| self.take(it)),
+                None => self.tcp.connect(host, address).await.map(Link::from),
+            },
         };
         let connected = connected.map(|link| (way, link));
         connected.map_err(|error| Failure { way, error })
@@ -339,7 +388,9 @@ impl Dialer {
             ConnectError::Socket(error) => Shortage::of(error),
             ConnectError::Failed(_)
             | ConnectError::Foreign(_)
+            | ConnectError::Intercepted { .. }
             | ConnectError::NotTls
+            | ConnectError::NoWebSocket(_)
             | ConnectError::Proxy(_)
             | ConnectError::Silent(_)
             | ConnectError::WrongIdentity => None,

@@ -50,7 +50,7 @@ const NOTICE_QUEUE: usize = 64;
 pub(crate) struct Coordination {
     /// Where the coordinator is, [`SOMEWHERE`](dialer::SOMEWHERE) if that is unknown.
     host: SocketAddr,
-    is_by_proxy: bool,
+    is_hidden: bool,
     link: Link,
     welcome: watch::Receiver<Option<Welcome>>,
     flights: Arc<Flights>,
@@ -128,7 +128,7 @@ impl Coordination {
         (
             Self {
                 host: reached.host,
-                is_by_proxy: reached.is_by_proxy,
+                is_hidden: reached.is_hidden,
                 link,
                 welcome,
                 flights,
@@ -186,10 +186,10 @@ impl Coordination {
         self.host
     }
 
-    /// Returns where the coordinator sees this endpoint, once it has said so. It does not see it at
-    /// all behind a proxy.
+    /// Returns where the coordinator sees this endpoint, once it has said so. It may see
+    /// something else where that is in between.
     pub(crate) fn observed(&self) -> Option<IpAddr> {
-        if self.is_by_proxy {
+        if self.is_hidden {
             return None;
         }
         let welcome = self.welcome.borrow();

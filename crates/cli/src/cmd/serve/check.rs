@@ -67,6 +67,10 @@ fn plan(settings: &Settings) -> anyhow::Result<String> {
         Some(address) => format!("at http://{address}/metrics"),
         None => "nowhere".to_owned(),
     };
+    let websocket = match settings.websocket {
+        Some(address) => format!("at {address}"),
+        None => "nowhere".to_owned(),
+    };
     let bytes = memory::limit().unwrap_or(u64::MAX);
     let service = settings.limits.of_service().within_memory(bytes);
     let stun_config = resources::of_stun(settings.limits.of_stun(), bytes);
@@ -82,6 +86,7 @@ fn plan(settings: &Settings) -> anyhow::Result<String> {
          # {}\n\
          # for {allowed}\n\
          # {}\n\
+         # by WebSockets {websocket}\n\
          # with metrics {metrics}\n\
          # with {} connections and {} peers at most, and {} connections of each STUN server, in {room}\n",
         escaped(&key),

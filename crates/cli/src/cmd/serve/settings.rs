@@ -49,6 +49,8 @@ pub(super) struct Settings {
     #[serde(deserialize_with = "addresses")]
     pub(super) stun: Vec<SocketAddr>,
     #[serde(deserialize_with = "unless_empty")]
+    pub(super) websocket: Option<SocketAddr>,
+    #[serde(deserialize_with = "unless_empty")]
     pub(super) user: Option<String>,
     #[serde(deserialize_with = "unless_empty")]
     pub(super) key: Option<PathBuf>,

@@ -22,11 +22,17 @@ fn dialer(id: PeerId, to: SocketAddr) -> Dialer {
 
 fn dialer_to(id: PeerId, host: &str, port: u16, proxy: Option<SocketAddr>) -> Dialer {
     let host = host.to_owned();
-    let address = CoordinatorAddr { id, host, port };
+    let address = CoordinatorAddr {
+        id,
+        host,
+        port,
+        web: None,
+    };
     let key = SecretKey::generate().unwrap();
     let nat64 = Arc::new(Nat64::told("::"));
     let proxy = proxy.map(|it| format!("http://u:secret@{it}").parse().unwrap());
-    Dialer::new(&key, address, Host::default(), nat64, proxy).unwrap()
+    let observer = Observer::none();
+    Dialer::new(&key, address, Host::default(), nat64, proxy, observer).unwrap()
 }
 
 fn coordinator() -> RunningCoordinator {
@@ -169,7 +175,7 @@ async fn a_proxy_leads_to_a_coordinator_whose_name_it_alone_knows_and_is_tried_f
     let found = dialer.resolve(Duration::from_secs(5)).await.unwrap();
     assert_eq!(found, []);
     let reached = dialer.connect(&found).await.unwrap();
-    assert!(reached.is_by_proxy && reached.host == SOMEWHERE);
+    assert!(reached.is_hidden && reached.host == SOMEWHERE);
     assert_eq!(reached.link.remote_address(), proxy);
     let routes = dialer.routes(&[at]);
     assert!(matches!(routes[0], Route::Proxy), "{routes:?}");
@@ -183,7 +189,7 @@ async fn nothing_comes_to_a_proxy_where_quic_answers() {
     let proxy = listener.local_addr().unwrap();
     let id = coordinator.server_id();
     let dialer = dialer_to(id, "127.0.0.1", at.port(), Some(proxy));
-    assert!(!dialer.connect(&[at]).await.unwrap().is_by_proxy);
+    assert!(!dialer.connect(&[at]).await.unwrap().is_hidden);
     let came = timeout(Duration::ZERO, listener.accept()).await;
     assert!(came.is_err(), "{came:?}");
 }

@@ -19,7 +19,9 @@ pub(super) enum Way {
     Quic,
     /// TLS on TCP.
     Tls,
-    /// TLS by way of a proxy.
+    /// A WebSocket.
+    WebSocket,
+    /// By way of a proxy.
     Proxy,
 }
 
@@ -28,6 +30,7 @@ impl fmt::Display for Way {
         f.write_str(match self {
             Self::Quic => "UDP",
             Self::Tls => "TCP",
+            Self::WebSocket => "WebSocket",
             Self::Proxy => "proxy",
         })
     }
@@ -45,7 +48,7 @@ impl Ways {
     pub(super) fn order(&self, now: Instant) -> [Way; 2] {
         match self.first(now) {
             Way::Tls => [Way::Tls, Way::Quic],
-            Way::Quic | Way::Proxy => [Way::Quic, Way::Tls],
+            Way::Quic | Way::WebSocket | Way::Proxy => [Way::Quic, Way::Tls],
         }
     }
 
@@ -61,7 +64,7 @@ impl Ways {
         *first = match way {
             Way::Quic => None,
             // QUIC is tried first at a time, however often another way works before.
-            Way::Tls | Way::Proxy => {
+            Way::Tls | Way::WebSocket | Way::Proxy => {
                 let until = first.map(|(_, until)| until).filter(|it| now < *it);
                 Some((way, until.unwrap_or(now + QUIC_AGAIN)))
             }

@@ -1,0 +1,68 @@
+//! Clients that come by a WebSocket, most of them by way of a web server.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use p2pconnect_host::{Host, Sharing, TcpListener};
+use p2pconnect_link::web::{Incoming, receive};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tracing::debug;
+
+/// Connections that may wait to be accepted, as with STUN.
+const BACKLOG: u32 = 1024;
+
+/// How many may be becoming WebSockets at a time. Each takes some 8 KiB.
+const MAX_UPGRADING: usize = 1024;
+
+/// How long that may take, until the first bytes inside: three round trips.
+const UPGRADE: Duration = Duration::from_secs(5);
+
+/// How long nobody is accepted after that has failed: something is lacking, which ends with others.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Where WebSockets come from.
+#[derive(Debug)]
+pub(crate) struct WebSockets {
+    listener: TcpListener,
+    upgrading: JoinSet<Option<Incoming>>,
+}
+
+impl WebSockets {
+    pub(crate) fn listen(host: &Host, address: SocketAddr) -> io::Result<Self> {
+        let socket = host.tcp_socket(address, Sharing::Exclusive)?;
+        Ok(Self {
+            listener: socket.listen(BACKLOG)?,
+            upgrading: JoinSet::new(),
+        })
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Waits for the next one. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Incoming {
+        loop {
+            tokio::select! {
+                accepted = self.listener.accept(), if self.upgrading.len() < MAX_UPGRADING => {
+                    match accepted {
+                        Ok((stream, remote)) => drop(self.upgrading.spawn(async move {
+                            let received = timeout(UPGRADE, receive(stream, remote)).await;
+                            let told = |error| debug!(%error, "no web socket");
+                            received.ok()?.map_err(told).ok()
+                        })),
+                        Err(error) => {
+                            debug!(%error, "a web socket cannot be accepted");
+                            sleep(PAUSE).await;
+                        }
+                    }
+                }
+                Some(ended) = self.upgrading.join_next() => if let Ok(Some(incoming)) = ended {
+                    return incoming;
+                },
+            }
+        }
+    }
+}
