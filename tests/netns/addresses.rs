@@ -6,6 +6,7 @@ use std::{
 };
 
 use netns_lab::{NatSpec, test};
+use p2pconnect_host::Host;
 use p2pconnect_tests::{
     net::{Boxes, Net, SECOND},
     process::run,
@@ -210,6 +211,27 @@ fn a_second_address_of_the_same_link_is_in_nobodys_way() {
             net.ip(host, &format!("addr add 192.168.{network}.77/24 dev eth0"));
         }
         both_ways(&net);
+        net.finish();
+    });
+}
+
+/// What the interfaces have is not asked for again as long as the kernel tells of no change.
+#[test]
+fn an_address_that_comes_or_goes_is_listed_at_once() {
+    test(|| {
+        let net = Net::new(&DROPS, &DROPS);
+        let host = Host::default();
+        let is_listed = || {
+            let interfaces = || host.interfaces();
+            let listed = net.lab.host("a").run(interfaces).unwrap();
+            listed.iter().any(|it| it.ip.to_string() == "10.9.0.1")
+        };
+        for _ in 0..3 {
+            assert!(!is_listed());
+            net.ip("a", "addr add 10.9.0.1/24 dev lo");
+            assert!(is_listed());
+            net.ip("a", "addr del 10.9.0.1/24 dev lo");
+        }
         net.finish();
     });
 }

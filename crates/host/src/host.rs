@@ -54,7 +54,7 @@ impl Host {
     /// for a socket at the address of one of them gets that one.
     #[must_use]
     pub fn with_sockets(inherited: InheritedSockets) -> Self {
-        Self::new(System { inherited })
+        Self::new(System::with_sockets(inherited))
     }
 
     /// Tells whether the host is the operating system itself, on which programs may also use what

@@ -4,6 +4,7 @@ pub(crate) mod file_limit;
 mod gateway;
 mod held_name;
 pub(crate) mod inherited;
+mod interfaces;
 mod local_route;
 mod route;
 mod syn_filter;
@@ -13,7 +14,6 @@ mod tcp_info;
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
-    path::Path,
     sync::{Arc, LazyLock},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
@@ -21,7 +21,7 @@ use std::{
 use quinn::{AsyncUdpSocket, Runtime as _, TokioRuntime};
 use socket2::{SockRef, Type};
 
-use self::inherited::InheritedSockets;
+use self::{inherited::InheritedSockets, interfaces::Interfaces};
 use crate::{
     Interface, Platform, Sharing, TcpSocket,
     platform::{BoxFuture, HeldName},
@@ -33,7 +33,18 @@ static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// The operating system.
 #[derive(Debug, Default)]
 pub(crate) struct System {
-    pub(crate) inherited: InheritedSockets,
+    inherited: InheritedSockets,
+    interfaces: Interfaces,
+}
+
+impl System {
+    /// Returns the operating system with sockets that whoever started the process has opened.
+    pub(crate) fn with_sockets(inherited: InheritedSockets) -> Self {
+        Self {
+            inherited,
+            ..Self::default()
+        }
+    }
 }
 
 impl Platform for System {
@@ -60,8 +71,7 @@ impl Platform for System {
     }
 
     fn interfaces(&self) -> io::Result<Vec<Interface>> {
-        let all = if_addrs::get_if_addrs()?;
-        Ok(all.into_iter().map(interface).collect())
+        self.interfaces.current()
     }
 
     fn source_address(&self, remote: SocketAddr) -> io::Result<IpAddr> {
@@ -104,24 +114,4 @@ impl Platform for System {
     fn is_system(&self) -> bool {
         true
     }
-}
-
-fn interface(it: if_addrs::Interface) -> Interface {
-    let (ip, prefix) = match &it.addr {
-        if_addrs::IfAddr::V4(v4) => (v4.ip.into(), v4.prefixlen),
-        if_addrs::IfAddr::V6(v6) => (v6.ip.into(), v6.prefixlen),
-    };
-    Interface {
-        is_running: it.is_oper_up(),
-        is_bridge: is_bridge(&it.name),
-        name: it.name,
-        ip,
-        prefix,
-    }
-}
-
-/// Tells whether Linux says that an interface is a bridge.
-fn is_bridge(interface: &str) -> bool {
-    let interfaces = Path::new("/sys/class/net");
-    interfaces.join(interface).join("bridge").exists()
 }

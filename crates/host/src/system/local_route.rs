@@ -41,7 +41,7 @@ pub(super) fn stays_here(ip: IpAddr) -> io::Result<bool> {
 }
 
 /// Returns the message that asks for the route to an address.
-fn question(ip: IpAddr) -> Vec<u8> {
+pub(super) fn question(ip: IpAddr) -> Vec<u8> {
     let (family, address) = match ip {
         IpAddr::V4(v4) => (libc::AF_INET, v4.octets().to_vec()),
         IpAddr::V6(v6) => (libc::AF_INET6, v6.octets().to_vec()),
