@@ -31,6 +31,7 @@ use std::{process::ExitCode, time::Instant};
 use args::{Command, parse};
 use exit::Exit;
 use logging::{Format, Logging};
+use report::Reporter;
 
 /// Runs the command with the arguments of this process.
 pub fn main() -> ExitCode {
@@ -67,18 +68,21 @@ fn run(command: Command, started: Instant) -> Exit {
         }
         Command::Board { action } => {
             let reporter = action.of().endpoint.output.reporter(started);
-            let ended = runtime::block_on(cmd::board::run(action, &reporter));
-            ended.unwrap_or_else(|error| reporter.failed(exit::BROKEN, &error))
+            reporting(&reporter, cmd::board::run(action, reporter.clone()))
         }
         Command::Listen(options) => {
             let reporter = options.endpoint.output.reporter(started);
-            let listened = runtime::block_on(cmd::listen::run(options, &reporter));
-            listened.unwrap_or_else(|error| reporter.failed(exit::BROKEN, &error))
+            reporting(&reporter, cmd::listen::run(options, reporter.clone()))
         }
         Command::Dial(options) => {
             let reporter = options.endpoint.output.reporter(started);
-            let dialled = runtime::block_on(cmd::dial::run(options, &reporter));
-            dialled.unwrap_or_else(|error| reporter.failed(exit::BROKEN, &error))
+            reporting(&reporter, cmd::dial::run(options, reporter.clone()))
         }
     }
+}
+
+/// Runs a command that says what happens, and says so too where it cannot be started.
+fn reporting(reporter: &Reporter, command: impl Future<Output = Exit> + Send + 'static) -> Exit {
+    let ended = runtime::block_on(command);
+    ended.unwrap_or_else(|error| reporter.failed(exit::BROKEN, &error))
 }

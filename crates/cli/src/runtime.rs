@@ -4,6 +4,7 @@ use std::{
     io,
     num::NonZero,
     os::unix::net::UnixStream,
+    panic,
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
@@ -25,14 +26,19 @@ const SPARE_THREADS: usize = 2;
 /// three to hear signals.
 const PAIRS: usize = 3;
 
-/// Runs a command to its end.
+/// Runs a command to its end. A worker runs it as it runs everything else: this thread would have
+/// to be woken for each thing that the command waits for.
 ///
 /// # Errors
 ///
 /// What the machine lacks.
-pub(crate) fn block_on<T>(command: impl Future<Output = T>) -> anyhow::Result<T> {
+pub(crate) fn block_on<T>(command: impl Future<Output = T> + Send + 'static) -> anyhow::Result<T>
+where
+    T: Send + 'static,
+{
     let runtime = start()?;
-    let ended = runtime.block_on(command);
+    let ended = runtime.block_on(runtime.spawn(command));
+    let ended = ended.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()));
     // A read from a terminal cannot be cancelled, so nothing waits for it.
     runtime.shutdown_timeout(Duration::ZERO);
     Ok(ended)

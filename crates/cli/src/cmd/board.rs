@@ -37,7 +37,8 @@ impl From<CoordinatorError> for Ended {
 }
 
 /// Does what is asked for on the board.
-pub(crate) async fn run(action: args::Board, reporter: &Reporter) -> Exit {
+pub(crate) async fn run(action: args::Board, reporter: Reporter) -> Exit {
+    let reporter = &reporter;
     let told_to_end = signals::told_to_end();
     tokio::pin!(told_to_end);
     let interrupted = |signal| match action {

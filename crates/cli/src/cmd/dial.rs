@@ -36,7 +36,8 @@ const HEARD_BEFORE: Duration = Duration::from_millis(50);
 const SILENT_FOR: Duration = Duration::from_secs(1);
 
 /// Connects to a peer and makes stdin and stdout the stream.
-pub(crate) async fn run(options: args::Dial, reporter: &Reporter) -> Exit {
+pub(crate) async fn run(options: args::Dial, reporter: Reporter) -> Exit {
+    let reporter = &reporter;
     let prepared = Prepared::new(&options.endpoint, reporter, |own_id, coordinator| {
         options.check_peer(own_id, &coordinator.id).map(|()| None)
     });
@@ -196,7 +197,7 @@ impl Limit {
 }
 
 /// What ends a dial before there is a stream.
-type Stopped<'a> = Pin<&'a mut dyn Future<Output = Signal>>;
+type Stopped<'a> = Pin<&'a mut (dyn Future<Output = Signal> + Send)>;
 
 /// Connects, as soon as the peer is there if that is wanted.
 async fn connect_at_last(

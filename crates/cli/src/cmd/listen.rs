@@ -18,7 +18,8 @@ use crate::{
 };
 
 /// Waits for peers, and carries their streams.
-pub(crate) async fn run(options: args::Listen, reporter: &Reporter) -> Exit {
+pub(crate) async fn run(options: args::Listen, reporter: Reporter) -> Exit {
+    let reporter = &reporter;
     let prepared = Prepared::new(&options.endpoint, reporter, |own_id, coordinator| {
         options.check_policy(own_id, &coordinator.id)
     });
