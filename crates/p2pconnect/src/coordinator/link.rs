@@ -217,7 +217,10 @@ impl Link {
             send.finish().map_err(|_| self.closed_reason())?;
             match read_message(&mut receive).await {
                 Ok(response) => {
-                    self.take_in_notices().await?;
+                    // What is said of bytes that were passed on, and of an end, waits for nothing.
+                    if !matches!(request, Request::Relay(_) | Request::Settled(_)) {
+                        self.take_in_notices().await?;
+                    }
                     response.ok_or_else(|| self.closed_reason())
                 }
                 Err(error) => {
