@@ -126,11 +126,12 @@ impl TopicChanges {
         }
     }
 
-    /// Returns the notice with as many changes as there are in one. Where there were more, it says
-    /// that some are missing.
+    /// Returns the notice with as many changes as there are in one. Where there were more, or it
+    /// has an extension that must not be passed over, it says that some are missing.
     #[must_use]
     pub fn well_formed(mut self) -> Self {
-        if self.joined.len() + self.left.len() > MAX_TOPIC_CHANGES {
+        let is_too_long = self.joined.len() + self.left.len() > MAX_TOPIC_CHANGES;
+        if is_too_long || self.extensions.unknown_required().is_some() {
             self.missed = true;
             self.joined.clear();
             self.left.clear();

@@ -28,13 +28,7 @@ impl Topics {
 
     /// Takes in what the coordinator tells; what nobody has asked for is passed over.
     pub(super) fn deliver(&self, changes: TopicChanges) {
-        let mut changes = changes.well_formed();
-        if changes.extensions.unknown_required().is_some() {
-            changes = TopicChanges {
-                missed: true,
-                ..TopicChanges::new(changes.topic)
-            };
-        }
+        let changes = changes.well_formed();
         let feeds = lock(&self.0).get(&changes.topic).cloned();
         if let Some(feeds) = feeds {
             feeds.take_in(&changes);
