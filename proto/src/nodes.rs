@@ -10,9 +10,11 @@ use std::net::SocketAddr;
 
 use crate::{
     Candidate, NatReport, PeerId, SessionToken,
+    board::TopicKey,
     codec::wire::{fields, kinds},
     message::{
-        Extensions, Flight, Introduction, MAX_CANDIDATES, MAX_CLAIMS, Refusal, Silent, Unknown,
+        Extensions, Flight, Found, Introduction, LookUp, MAX_CANDIDATES, MAX_CLAIMS, Refusal,
+        Silent, TopicChanges, Unknown,
     },
 };
 
@@ -47,6 +49,12 @@ impl NodeId {
 #[must_use]
 pub fn peer_subject(peer: &PeerId) -> String {
     format!("p2pconnect.1.peer.{peer}")
+}
+
+/// Returns the subject at which those nodes listen that have members or watchers of a topic.
+#[must_use]
+pub fn topic_subject(topic: &TopicKey) -> String {
+    format!("p2pconnect.1.topic.{:032x}", topic.first_half())
 }
 
 /// What a node says, and who it is.
@@ -91,6 +99,12 @@ pub enum NodeContent {
     Seen(Sightings),
     /// Says that the sender serves nobody any more.
     Leaving,
+    /// Tells who has come to the sender's board, and gone from it, under a topic.
+    Topic(TopicChanges),
+    /// Asks for a page of the receiver's board, which begins at the cookie.
+    LookUp(LookUp),
+    /// Answers that.
+    Found(Found),
     /// Something of a later version, which is ignored.
     Unknown(Unknown),
 }
@@ -109,6 +123,9 @@ kinds!(NodeContent {
     11 Witnessed(it),
     12 Seen(it),
     13 Leaving,
+    14 Topic(it),
+    15 LookUp(it),
+    16 Found(it),
 });
 
 /// A peer that has registered with a node. It is the newest registration that counts.

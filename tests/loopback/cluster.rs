@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2pconnect::{CoordinatorAddr, DialError, DialPolicy, Endpoint, PeerId, SecretKey, Status};
+use p2pconnect::{
+    CoordinatorAddr, DialError, DialPolicy, Endpoint, PeerId, SecretKey, Status, Topic, TopicEvent,
+    Watch,
+};
 use p2pconnect_tests::{nats::NatsServer, serving::Serving};
 use tempfile::TempDir;
 use tokio::{
@@ -250,4 +253,64 @@ async fn a_peer_whose_coordinator_was_killed_is_not_online_at_the_others() {
         }
     };
     timeout(BOUND, dialling).await.expect("it is still there");
+}
+
+/// What somebody knows of a topic who watches it.
+struct Watcher {
+    endpoint: Endpoint,
+    topic: Topic,
+    watch: Watch,
+}
+
+impl Watcher {
+    async fn finds(&self, peer: PeerId) -> bool {
+        let found = self.endpoint.lookup(&self.topic).page().await.unwrap();
+        found.contains(&peer)
+    }
+
+    /// Waits until it is told that a peer is there, or is not, or that it has to look.
+    async fn knows(&mut self, peer: PeerId, is_there: bool) {
+        let knowing = async {
+            loop {
+                let is_found = match self.watch.next().await.unwrap() {
+                    TopicEvent::Joined(joined) if joined == peer => true,
+                    TopicEvent::Left(left) if left == peer => false,
+                    TopicEvent::Missed => self.finds(peer).await,
+                    _ => continue,
+                };
+                if is_found == is_there {
+                    return;
+                }
+            }
+        };
+        let knows = timeout(BOUND, knowing).await;
+        knows.expect("nobody tells of what changes");
+    }
+}
+
+#[tokio::test]
+async fn all_keep_one_board_and_who_was_at_one_that_is_killed_is_gone() {
+    let mut cluster = Cluster::start().await;
+    let topic = Topic::with_secret("chess", b"secret");
+    let endpoint = cluster.dialler(0).await;
+    let watch = endpoint.watch(&topic).await.unwrap();
+    let mut watcher = Watcher {
+        endpoint,
+        topic: topic.clone(),
+        watch,
+    };
+    let [one, other] = [cluster.dialler(1).await, cluster.dialler(2).await];
+    let announced = one.announce(&topic).await.unwrap();
+    watcher.knows(one.peer_id(), true).await;
+    drop(announced);
+    watcher.knows(one.peer_id(), false).await;
+    let mut announced = Vec::new();
+    for member in [&one, &other] {
+        announced.push(member.announce(&topic).await.unwrap());
+        watcher.knows(member.peer_id(), true).await;
+    }
+    assert!(watcher.finds(one.peer_id()).await && watcher.finds(other.peer_id()).await);
+    cluster.serving[1].kill().await;
+    watcher.knows(one.peer_id(), false).await;
+    assert!(watcher.finds(other.peer_id()).await);
 }

@@ -241,17 +241,22 @@ impl Board {
         Ok(look_up.cookie.map_or_else(begins, Position::of_cookie))
     }
 
+    /// Returns how many members a page has at most for which so many are asked.
+    #[must_use]
+    pub fn most(&self, asked: u16) -> usize {
+        usize::from(asked).clamp(1, self.limits.max_page.max(1))
+    }
+
     /// Returns a page of those who are on the board here, as many as are wanted and no more than
     /// there are on one at most.
     #[must_use]
     pub fn page(&self, topic: &TopicKey, from: Position, most: u16) -> Found {
-        let most = usize::from(most).clamp(1, self.limits.max_page.max(1));
         let members = self.topics.get(topic).map(|it| &it.members);
         let members = members.into_iter().flatten();
         page::page(
             members.map(|(&peer, &Entry { proof, .. })| Member { peer, proof }),
             from,
-            most,
+            self.most(most),
         )
     }
 

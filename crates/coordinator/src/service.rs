@@ -46,10 +46,10 @@ pub use config::{BindError, Config, ServiceLimits, memory_for_clients};
 pub use control::Control;
 pub(crate) use web_sockets::WebSockets;
 
-use crate::{concealed::Findings, nodes::Incoming};
+use crate::concealed::Findings;
 use counts::Handshake;
 use gate::{Attempt, Verdict};
-use nodes::Nodes;
+use nodes::{Nodes, Queues};
 use shared::Shared;
 use ticket::Ticket;
 
@@ -67,8 +67,8 @@ pub struct Coordinator {
     tcp: tcp::Server,
     /// Where connections by TCP come from.
     arriving: mpsc::Receiver<TlsConnection>,
-    /// What comes from other coordinators.
-    from_others: Option<mpsc::Receiver<Incoming>>,
+    /// What comes from other coordinators, and goes to them.
+    others: Option<Queues>,
     /// Where WebSockets come from, if they are wanted.
     web: Option<WebSockets>,
     server_id: PeerId,
@@ -100,12 +100,12 @@ impl Coordinator {
         config.check()?;
         let server_id = config.key.peer_id();
         let idle_timeout = config.service.idle_timeout;
-        let (nodes, from_others) = nodes_of(&config)?.unzip();
+        let (nodes, others) = nodes_of(&config)?.unzip();
         Ok(Self {
             quic: quic::Server::new(&config.host, socket, &config.key, idle_timeout)?,
             tcp: tcp::Server::new(&config.key, idle_timeout)?,
             arriving,
-            from_others,
+            others,
             web,
             server_id,
             shared: Arc::new(Shared::new(config, nodes)),
@@ -170,8 +170,8 @@ impl Coordinator {
         let mut shutdown = pin!(shutdown);
         let mut connections = JoinSet::new();
         let mut others = JoinSet::new();
-        if let Some(from_others) = self.from_others.take() {
-            others.spawn(obliging::serve(Arc::clone(&self.shared), from_others));
+        if let Some(queues) = self.others.take() {
+            others.spawn(obliging::serve(Arc::clone(&self.shared), queues));
         }
         loop {
             tokio::select! {
@@ -299,8 +299,8 @@ impl Coordinator {
     }
 }
 
-/// Returns what a coordinator has to do with others, and what comes from them.
-fn nodes_of(config: &Config) -> Result<Option<(Nodes, mpsc::Receiver<Incoming>)>, BindError> {
+/// Returns what a coordinator has to do with others, and what waits.
+fn nodes_of(config: &Config) -> Result<Option<(Nodes, Queues)>, BindError> {
     let Some(cluster) = config.others.clone() else {
         return Ok(None);
     };

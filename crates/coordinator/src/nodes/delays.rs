@@ -1,7 +1,8 @@
 //! How far the other nodes are.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    mem,
     time::{Duration, Instant},
 };
 
@@ -30,6 +31,8 @@ pub(crate) struct Delays {
     /// The pings that may be answered, the oldest first.
     asked: VecDeque<(u64, Instant)>,
     number: u64,
+    /// The nodes that were there when that was asked last.
+    there: BTreeSet<NodeId>,
 }
 
 #[derive(Debug)]
@@ -101,8 +104,28 @@ impl Delays {
 
     /// Returns how many nodes are heard of.
     pub(crate) fn count(&self, now: Instant) -> usize {
-        let nodes = self.nodes.values();
-        nodes.filter(|it| it.silent_for(now) < MISSING).count()
+        self.silent_for_less_than(MISSING, now).count()
+    }
+
+    /// Returns the nodes that are there, or missing.
+    pub(crate) fn nodes(&self, now: Instant) -> Vec<NodeId> {
+        self.silent_for_less_than(FORGOTTEN, now).collect()
+    }
+
+    /// Tells whether a node has come or gone, or is missing, since this was asked last.
+    pub(crate) fn have_changed(&mut self, now: Instant) -> bool {
+        let there = self.silent_for_less_than(MISSING, now).collect();
+        mem::replace(&mut self.there, there) != self.there
+    }
+
+    fn silent_for_less_than(
+        &self,
+        time: Duration,
+        now: Instant,
+    ) -> impl Iterator<Item = NodeId> + '_ {
+        let nodes = self.nodes.iter();
+        let heard = nodes.filter(move |(_, it)| it.silent_for(now) < time);
+        heard.map(|(node, _)| *node)
     }
 
     /// Tells whether a node is missing that has not said goodbye: whoever was registered there may
@@ -164,12 +187,31 @@ mod tests {
         assert!(!delays.is_any_missing(now + MISSING / 2));
         assert_eq!(delays.count(now + MISSING), 1);
         assert!(delays.is_any_missing(now + MISSING));
+        assert_eq!(delays.nodes(now + MISSING), [node(1), node(2)]);
         delays.hear(node(2), now + FORGOTTEN);
+        assert_eq!(delays.nodes(now + FORGOTTEN), [node(2)]);
         assert!(!delays.is_any_missing(now + FORGOTTEN));
         assert_eq!(delays.nodes.len(), 1);
         // Who says goodbye is not missed.
         delays.forget(node(2));
         assert!(!delays.is_any_missing(now + FORGOTTEN + MISSING));
+    }
+
+    #[test]
+    fn that_a_node_comes_or_goes_or_is_missing_is_told_once() {
+        let (mut delays, now) = (Delays::default(), Instant::now());
+        assert!(!delays.have_changed(now));
+        delays.hear(node(1), now);
+        delays.hear(node(2), now + MISSING / 2);
+        assert!(delays.have_changed(now + MISSING / 2));
+        assert!(!delays.have_changed(now + MISSING / 2));
+        assert!(delays.have_changed(now + MISSING), "one is missing");
+        delays.hear(node(1), now + MISSING);
+        assert!(delays.have_changed(now + MISSING), "it is back");
+        delays.forget(node(2));
+        delays.hear(node(3), now + MISSING);
+        assert!(delays.have_changed(now + MISSING), "as many, and others");
+        assert!(!delays.have_changed(now + MISSING));
     }
 
     #[test]

@@ -21,55 +21,81 @@ use tokio::{
 use tracing::error;
 
 use super::{bulletin::Bulletin, frame, notices::Notices, ticket::ConnectedClient};
-use crate::{board::Board, registry::ConnectionId};
+use crate::{
+    board::{Board, merge},
+    registry::ConnectionId,
+};
 
 /// How long changes are gathered behind a notice, so that a topic in which many come and go costs
 /// each watcher ten notices a second.
 const GATHERING: Duration = Duration::from_millis(100);
 
-pub(super) fn announce(
+pub(super) async fn announce(
     connected: &ConnectedClient,
     announce: &Announce,
 ) -> Result<Response, Refusal> {
-    let mut board = asked(connected, 4)?;
-    let effect = board.announce(&connected.client, announce, clock::now())?;
-    connected.shared().bulletin.spread(&effect);
+    let bulletin = &connected.shared().bulletin;
+    {
+        let mut board = asked(connected, 4)?;
+        let effect = board.announce(&connected.client, announce, clock::now())?;
+        bulletin.spread(effect);
+    }
+    bulletin.follow(announce.topic).await;
     Ok(Response::Noted)
 }
 
 pub(super) fn withdraw(connected: &ConnectedClient, topic: TopicKey) -> Result<Response, Refusal> {
-    let effect = asked(connected, 5)?.withdraw(&connected.client, topic);
-    connected.shared().bulletin.spread(&effect);
+    let bulletin = &connected.shared().bulletin;
+    let mut board = asked(connected, 5)?;
+    let effect = board.withdraw(&connected.client, topic);
+    bulletin.spread(effect);
+    bulletin.unfollow(&board, topic);
     Ok(Response::Noted)
 }
 
-pub(super) fn look_up(connected: &ConnectedClient, look_up: &LookUp) -> Result<Response, Refusal> {
+pub(super) async fn look_up(
+    connected: &ConnectedClient,
+    look_up: &LookUp,
+) -> Result<Response, Refusal> {
     let shared = connected.shared();
-    let mut board = asked(connected, 6)?;
     let mut random = [0; 8];
     if let Err(error) = shared.host.fill_random(&mut random) {
         error!(%error, "the system gives no randomness");
         return Err(RefusalReason::Other.into());
     }
-    let position = board.position(&connected.client, look_up, random, clock::now())?;
-    let mut found = board.page(&look_up.topic, position, look_up.most);
+    let (position, most) = {
+        let mut board = asked(connected, 6)?;
+        let position = board.position(&connected.client, look_up, random, clock::now())?;
+        (position, board.most(look_up.most))
+    };
+    let mut pages = shared.bulletin.pages_of_others(look_up, position).await;
+    // Behind those of others, so that whoever has moved here meanwhile is on one of them.
+    let own = shared.bulletin.board();
+    pages.push(own.page(&look_up.topic, position, look_up.most));
+    drop(own);
+    let mut found = merge(pages, position, most);
     found.extensions = shared.grease.extensions();
     Ok(Response::Found(found))
 }
 
-pub(super) fn watch(connected: &ConnectedClient, watch: &Watch) -> Result<Response, Refusal> {
+pub(super) async fn watch(connected: &ConnectedClient, watch: &Watch) -> Result<Response, Refusal> {
     let (client, bulletin) = (&connected.client, &connected.shared().bulletin);
-    let mut board = asked(connected, 7)?;
-    board.watch(client, watch, clock::now())?;
-    bulletin.feed(client.connection, |changed| {
-        let (bulletin, notices) = (Arc::clone(bulletin), Arc::clone(&connected.notices));
-        tell(bulletin, client.connection, notices, changed)
-    });
+    {
+        let mut board = asked(connected, 7)?;
+        board.watch(client, watch, clock::now())?;
+        bulletin.feed(client.connection, |changed| {
+            let (bulletin, notices) = (Arc::clone(bulletin), Arc::clone(&connected.notices));
+            tell(bulletin, client.connection, notices, changed)
+        });
+    }
+    bulletin.follow(watch.topic).await;
     Ok(Response::Noted)
 }
 
 pub(super) fn unwatch(connected: &ConnectedClient, topic: TopicKey) -> Result<Response, Refusal> {
-    asked(connected, 8)?.unwatch(&connected.client, topic);
+    let mut board = asked(connected, 8)?;
+    board.unwatch(&connected.client, topic);
+    connected.shared().bulletin.unfollow(&board, topic);
     Ok(Response::Noted)
 }
 

@@ -6,12 +6,16 @@ use std::{
 };
 
 use p2pconnect_host::Host;
-use p2pconnect_proto::GreaseSource;
+use p2pconnect_proto::{
+    GreaseSource,
+    board::TopicKey,
+    message::{Extensions, Found, LookUp, TopicChanges},
+};
 use tokio::{sync::Notify, task::JoinSet};
 
-use super::lock::lock;
+use super::{lock::lock, nodes::Nodes};
 use crate::{
-    board::{Board, Effect},
+    board::{Board, Effect, Position},
     registry::{BoardLimits, ConnectionId},
 };
 
@@ -21,6 +25,8 @@ pub(super) struct Bulletin {
     board: Mutex<Board>,
     /// Of the connections that have watched something.
     feeds: Mutex<BTreeMap<ConnectionId, Feed>>,
+    /// The other coordinators that keep the same board, if there are any.
+    nodes: Option<Arc<Nodes>>,
     pub(super) grease: GreaseSource,
 }
 
@@ -32,10 +38,11 @@ struct Feed {
 }
 
 impl Bulletin {
-    pub(super) fn new(limits: BoardLimits, host: &Host) -> Self {
+    pub(super) fn new(limits: BoardLimits, host: &Host, nodes: Option<Arc<Nodes>>) -> Self {
         Self {
             board: Mutex::new(Board::new(limits)),
             feeds: Mutex::default(),
+            nodes,
             grease: GreaseSource::new(host.random_seed()),
         }
     }
@@ -57,16 +64,76 @@ impl Bulletin {
     /// Forgets a connection that has ended.
     pub(super) fn forget(&self, connection: ConnectionId) {
         drop(lock(&self.feeds).remove(&connection));
-        let (effect, _) = self.board().forget(connection);
-        self.spread(&effect);
+        let mut board = self.board();
+        let (effect, topics) = board.forget(connection);
+        self.spread(effect);
+        for topic in topics {
+            self.unfollow(&board, topic);
+        }
+    }
+
+    /// Takes in what has changed at another coordinator.
+    pub(super) fn hear(&self, changes: &TopicChanges) {
+        let mut board = self.board();
+        let effect = board.hear(changes);
+        self.spread(effect);
+    }
+
+    /// Notes that something may have changed at other coordinators that nobody has told.
+    pub(super) fn miss_others(&self) {
+        let mut board = self.board();
+        let effect = board.missed_elsewhere();
+        self.spread(effect);
+    }
+
+    /// Returns the page that another coordinator asks for.
+    pub(super) fn page_for(&self, look_up: &LookUp) -> Option<Found> {
+        let position = Position::of_cookie(look_up.cookie?);
+        Some(self.board().page(&look_up.topic, position, look_up.most))
+    }
+
+    /// Returns the pages that other coordinators have for a position.
+    pub(super) async fn pages_of_others(&self, look_up: &LookUp, from: Position) -> Vec<Found> {
+        let Some(nodes) = &self.nodes else {
+            return Vec::new();
+        };
+        let asked = LookUp {
+            topic: look_up.topic,
+            most: look_up.most,
+            cookie: Some(from.cookie()),
+            extensions: Extensions::default(),
+        };
+        nodes.pages(&asked).await
+    }
+
+    /// Has others tell of a topic, and returns when they are heard: whoever watches looks up then.
+    pub(super) async fn follow(&self, topic: TopicKey) {
+        if let Some(nodes) = &self.nodes {
+            nodes.follow(topic).await;
+            // Whoever has wanted that may have gone.
+            self.unfollow(&self.board(), topic);
+        }
+    }
+
+    /// Has others tell no more of a topic that nobody here has to do with any more. The board is
+    /// locked, so that nobody wants it meanwhile.
+    pub(super) fn unfollow(&self, board: &Board, topic: TopicKey) {
+        if let Some(nodes) = self.nodes.as_ref().filter(|_| !board.knows(&topic)) {
+            nodes.unfollow(&topic);
+        }
     }
 
     pub(super) fn board(&self) -> MutexGuard<'_, Board> {
         lock(&self.board)
     }
 
-    /// Wakes those who are to be told.
-    pub(super) fn spread(&self, effect: &Effect) {
+    /// Wakes those who are to be told. The board is locked, so that all are told in order.
+    pub(super) fn spread(&self, effect: Effect) {
+        for changes in effect.changes {
+            if let Some(nodes) = &self.nodes {
+                nodes.changed(changes);
+            }
+        }
         if effect.wake.is_empty() {
             return;
         }

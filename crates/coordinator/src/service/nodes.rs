@@ -1,5 +1,6 @@
 //! What this coordinator says to the others, and hears of them.
 
+mod board;
 mod counts;
 
 use std::{
@@ -12,7 +13,8 @@ use std::{
 use p2pconnect_host::{Host, clock};
 use p2pconnect_proto::{
     PeerId, SessionToken,
-    message::{Extensions, Flight, Notice, Refusal, RefusalReason},
+    board::TopicKey,
+    message::{Extensions, Flight, Notice, Refusal, RefusalReason, TopicChanges},
     nodes::{
         Claim, Commitments, NodeContent, NodeId, NodeMessage, OpenError, RemoteSettled,
         SUBJECT_OF_ALL, Sightings, peer_subject,
@@ -34,9 +36,14 @@ use crate::{
 };
 use counts::{Counts, Outcome};
 
+pub(super) use board::carry;
+
 /// The messages that wait to be read at most. What comes when there are so many is lost, and
 /// whoever has sent it is told nothing.
 const QUEUE: usize = 4096;
+
+/// The changes of the board that wait to be told at most: as many as there are entries.
+const CHANGES: usize = 65_536;
 
 /// How long a node may take to answer: as long as its callee may take to make room for a notice,
 /// and a way around the world.
@@ -73,6 +80,12 @@ pub(super) struct Nodes {
     host: Host,
     incoming: mpsc::Sender<Incoming>,
     held: Mutex<Held>,
+    /// What comes about topics, which is taken in in its order.
+    of_topics: mpsc::Sender<Incoming>,
+    /// The topics that others are listened to about.
+    topics: Mutex<BTreeMap<TopicKey, Listening>>,
+    /// What has changed on the board here.
+    changes: mpsc::Sender<TopicChanges>,
     delays: Mutex<Delays>,
     /// Wakes those who wait for a measurement.
     measured: Notify,
@@ -81,26 +94,40 @@ pub(super) struct Nodes {
     counts: Counts,
 }
 
+/// What waits to be taken in, and to be told to others.
+#[derive(Debug)]
+pub(super) struct Queues {
+    pub(super) incoming: mpsc::Receiver<Incoming>,
+    pub(super) of_topics: mpsc::Receiver<Incoming>,
+    pub(super) changes: mpsc::Receiver<TopicChanges>,
+}
+
 impl Nodes {
-    /// Returns what this node has to do with others, and what comes from them.
-    pub(super) fn new(
-        cluster: Cluster,
-        host: Host,
-        own: NodeId,
-    ) -> (Self, mpsc::Receiver<Incoming>) {
+    /// Returns what this node has to do with others, and what waits.
+    pub(super) fn new(cluster: Cluster, host: Host, own: NodeId) -> (Self, Queues) {
         let (incoming, came) = mpsc::channel(QUEUE);
+        let (of_topics, came_of_topics) = mpsc::channel(QUEUE);
+        let (changes, to_be_told) = mpsc::channel(CHANGES);
         let nodes = Self {
             own,
             cluster,
             host,
             incoming,
             held: Mutex::default(),
+            of_topics,
+            topics: Mutex::default(),
+            changes,
             delays: Mutex::default(),
             measured: Notify::new(),
             complaints: Mutex::default(),
             counts: Counts::default(),
         };
-        (nodes, came)
+        let queues = Queues {
+            incoming: came,
+            of_topics: came_of_topics,
+            changes: to_be_told,
+        };
+        (nodes, queues)
     }
 
     /// Returns after what time the others may be reached again, if they cannot be now.

@@ -18,7 +18,7 @@ use tokio::{
 use tracing::{debug, info};
 
 use super::{
-    nodes::{Nodes, micros},
+    nodes::{Nodes, Queues, carry, micros},
     notices::Notices,
     request::{self, CLAIM_LAG, CLAIM_PATIENCE, Delayed},
     shared::Shared,
@@ -38,10 +38,25 @@ const INTERVAL: Duration = Duration::from_millis(300);
 const MAX_TASKS: usize = 1024;
 
 /// Takes part in what the nodes say to each other, for as long as the future is polled.
-pub(super) async fn serve(shared: Arc<Shared>, mut incoming: mpsc::Receiver<Incoming>) {
+pub(super) async fn serve(shared: Arc<Shared>, queues: Queues) {
     let Some(nodes) = shared.nodes.as_ref() else {
         return;
     };
+    tokio::join!(
+        oblige(&shared, nodes, queues.incoming),
+        follow(&shared, queues.of_topics),
+        carry(nodes, queues.changes),
+    );
+}
+
+/// Takes in what others tell of topics, one after the other.
+async fn follow(shared: &Arc<Shared>, mut of_topics: mpsc::Receiver<Incoming>) {
+    while let Some(came) = of_topics.recv().await {
+        receive(Arc::clone(shared), came).await;
+    }
+}
+
+async fn oblige(shared: &Arc<Shared>, nodes: &Nodes, mut incoming: mpsc::Receiver<Incoming>) {
     let _listening = nodes.listen().await;
     let mut tasks = JoinSet::new();
     let mut pings = interval(INTERVAL);
@@ -50,12 +65,12 @@ pub(super) async fn serve(shared: Arc<Shared>, mut incoming: mpsc::Receiver<Inco
     loop {
         tokio::select! {
             Some(came) = incoming.recv(), if tasks.len() < MAX_TASKS => {
-                tasks.spawn(receive(Arc::clone(&shared), came));
+                tasks.spawn(receive(Arc::clone(shared), came));
             }
             _ = pings.tick() => {
                 let has_returned = nodes.returns() != returns;
                 returns = nodes.returns();
-                tasks.spawn(tick(Arc::clone(&shared), has_returned));
+                tasks.spawn(tick(Arc::clone(shared), has_returned));
             }
             Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
         }
@@ -66,6 +81,9 @@ async fn tick(shared: Arc<Shared>, has_returned: bool) {
     let Some(nodes) = shared.nodes.as_ref() else {
         return;
     };
+    if nodes.have_changed() || has_returned {
+        shared.bulletin.miss_others();
+    }
     nodes.ping(SUBJECT_OF_ALL.to_owned()).await;
     if has_returned {
         nodes.claim_all().await;
@@ -119,7 +137,14 @@ async fn receive(shared: Arc<Shared>, incoming: Incoming) {
                 nodes.answer(&incoming, NodeContent::Seen(seen)).await;
             }
         }
+        NodeContent::Topic(changes) => shared.bulletin.hear(&changes.well_formed()),
+        NodeContent::LookUp(look_up) => {
+            if let Some(found) = shared.bulletin.page_for(&look_up) {
+                nodes.answer(&incoming, NodeContent::Found(found)).await;
+            }
+        }
         NodeContent::Introduced(_)
+        | NodeContent::Found(_)
         | NodeContent::Refused(_)
         | NodeContent::Crossed(_)
         | NodeContent::Relayed

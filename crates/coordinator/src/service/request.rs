@@ -75,16 +75,21 @@ pub(super) async fn serve(
         Request::Settled(dialler) => settled(&connected, dialler, &mut send).await,
         Request::Relay(flight) => relay(&connected, flight, &mut send).await,
         Request::Announce(it) => {
-            on_board(&connected, board::announce(&connected, &it), &mut send).await;
+            on_board(
+                &connected,
+                board::announce(&connected, &it).await,
+                &mut send,
+            )
+            .await;
         }
         Request::Withdraw(it) => {
             on_board(&connected, board::withdraw(&connected, it), &mut send).await;
         }
         Request::LookUp(it) => {
-            on_board(&connected, board::look_up(&connected, &it), &mut send).await;
+            on_board(&connected, board::look_up(&connected, &it).await, &mut send).await;
         }
         Request::Watch(it) => {
-            on_board(&connected, board::watch(&connected, &it), &mut send).await;
+            on_board(&connected, board::watch(&connected, &it).await, &mut send).await;
         }
         Request::Unwatch(it) => {
             on_board(&connected, board::unwatch(&connected, it), &mut send).await;

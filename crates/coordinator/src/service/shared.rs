@@ -84,14 +84,16 @@ pub(super) struct Shared {
     stun_alternates: Vec<SocketAddr>,
     witness: Option<Witness>,
     /// The other coordinators, if there are any.
-    pub(super) nodes: Option<Nodes>,
+    pub(super) nodes: Option<Arc<Nodes>>,
     pub(super) grease: GreaseSource,
     pub(super) host: Host,
 }
 
 impl Shared {
     pub(super) fn new(config: Config, nodes: Option<Nodes>) -> Self {
-        let bulletin = Bulletin::new(config.limits.board.clone(), &config.host);
+        let nodes = nodes.map(Arc::new);
+        let limits = config.limits.board.clone();
+        let bulletin = Bulletin::new(limits, &config.host, nodes.clone());
         let mut newcomers = Newcomers::new(config.host.random_seed(), clock::now());
         newcomers.set_limits(&config.limits);
         let mut registry = Registry::new(config.limits, config.token_key);
@@ -262,7 +264,7 @@ impl Shared {
 
     /// Returns all metrics of what has to do with other coordinators.
     pub(super) fn measure_nodes(&self) -> Vec<Family> {
-        self.nodes.iter().flat_map(Nodes::measure).collect()
+        self.nodes.iter().flat_map(|it| it.measure()).collect()
     }
 
     /// Adds what means nothing to what a peer is told, now and then.

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use p2pconnect_coordinator::{Config, RunningCoordinator};
+use p2pconnect_coordinator::{
+    Config, RunningCoordinator,
+    nodes::{Bus as _, MemoryBus, Unanswered},
+};
+use p2pconnect_identity::SecretKey;
 use p2pconnect_proto::{
     PeerId,
     board::{Topic, TopicKey},
@@ -10,12 +14,15 @@ use p2pconnect_proto::{
         Announce, BOARD, Cookie, Extensions, Found, LookUp, MAX_TOPIC_CHANGES, Notice, Refusal,
         RefusalReason, Request, Response, Room, TopicChanges, Unsupported, Watch,
     },
+    nodes::topic_subject,
 };
 
 use crate::{
     IPV4,
     client::{Client, bounded},
-    config, start,
+    config,
+    nodes::member_config,
+    start,
 };
 
 /// Returns a configuration of a coordinator that may be asked again and again.
@@ -138,15 +145,14 @@ async fn crowd(server: &RunningCoordinator, count: usize) -> Vec<Client> {
     all
 }
 
-#[tokio::test]
-async fn pages_have_everybody_once() {
-    let mut config = config(IPV4);
-    config.limits.board.max_page = 4;
-    let server = start(config);
-    let all = crowd(&server, 10).await;
+/// Looks for everybody, page by page; returns how many pages these are.
+async fn has_everybody_once<'a>(
+    asking: &Client,
+    everybody: impl IntoIterator<Item = &'a Client>,
+) -> usize {
     let (mut found, mut cookie, mut pages) = (Vec::new(), None, 0);
     loop {
-        let page = all[0].look_up(topic().key(), u16::MAX, cookie).await;
+        let page = asking.look_up(topic().key(), u16::MAX, cookie).await;
         found.extend(page.members.iter().map(|it| it.peer));
         pages += 1;
         cookie = page.cookie;
@@ -154,9 +160,19 @@ async fn pages_have_everybody_once() {
             break;
         }
     }
-    assert_eq!((found.len(), pages), (10, 3));
-    let ids: BTreeSet<_> = all.iter().map(|it| it.id).collect();
-    assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), ids);
+    found.sort_unstable();
+    let ids: BTreeSet<_> = everybody.into_iter().map(|it| it.id).collect();
+    assert_eq!(found, Vec::from_iter(ids));
+    pages
+}
+
+#[tokio::test]
+async fn pages_have_everybody_once() {
+    let mut config = config(IPV4);
+    config.limits.board.max_page = 4;
+    let server = start(config);
+    let all = crowd(&server, 10).await;
+    assert_eq!(has_everybody_once(&all[0], &all).await, 3);
 }
 
 #[tokio::test]
@@ -225,4 +241,140 @@ async fn a_watcher_that_takes_nothing_holds_up_nobody_and_is_told_of_a_gap() {
     })
     .await;
     bounded(async { while !deaf.changes().await.missed {} }).await;
+}
+
+/// Waits until a watcher knows that these are there, or are not: it is told so, or that it has to
+/// look.
+async fn knows<'a>(
+    watcher: &Client,
+    clients: impl IntoIterator<Item = &'a Client>,
+    are_there: bool,
+) {
+    let mut unknown: BTreeSet<_> = clients.into_iter().map(|it| it.id).collect();
+    bounded(async {
+        while !unknown.is_empty() {
+            let told = watcher.changes().await;
+            let joined: Vec<_> = told.joined.iter().map(|it| it.peer).collect();
+            let changed = if are_there { joined } else { told.left };
+            unknown.retain(|it| !changed.contains(it));
+            if told.missed {
+                let found = watcher.look_up(topic().key(), u16::MAX, None).await;
+                let is_found = |peer: &PeerId| found.members.iter().any(|it| it.peer == *peer);
+                unknown.retain(|it| is_found(it) != are_there);
+            }
+        }
+    })
+    .await;
+}
+
+/// Two coordinators of which the second knows the first.
+struct Both {
+    first: RunningCoordinator,
+    second: RunningCoordinator,
+    /// At the second.
+    watcher: Client,
+}
+
+impl Both {
+    async fn new(bus: &MemoryBus) -> Self {
+        let config = || {
+            let mut config = patient(member_config(bus));
+            config.limits.board.max_page = 4;
+            config
+        };
+        let second = start(config());
+        let watcher = Client::connect(&second).await;
+        assert_eq!(watcher.watch(topic().key()).await, Response::Noted);
+        let first = start(config());
+        // Of whoever is there already, nobody has told.
+        bounded(async { while !watcher.changes().await.missed {} }).await;
+        Self {
+            first,
+            second,
+            watcher,
+        }
+    }
+}
+
+#[tokio::test]
+async fn several_coordinators_keep_one_board() {
+    let both = Both::new(&MemoryBus::with_delay(Duration::from_millis(5))).await;
+    let watcher = &both.watcher;
+    let at_first = crowd(&both.first, 5).await;
+    knows(watcher, &at_first, true).await;
+    let mut everybody = crowd(&both.second, 5).await;
+    everybody.extend(at_first);
+    for asking in [watcher, &everybody[9]] {
+        assert_eq!(has_everybody_once(asking, &everybody).await, 3);
+    }
+    let gone = everybody.remove(9);
+    gone.connection.close(0_u32.into(), b"done");
+    knows(watcher, [&gone], false).await;
+    assert_eq!(has_everybody_once(watcher, &everybody).await, 3);
+
+    // Who was there is gone with a coordinator, and nobody tells who that was.
+    both.first.shutdown().await;
+    bounded(async { while !watcher.changes().await.missed {} }).await;
+    has_everybody_once(watcher, &everybody[..5]).await;
+}
+
+#[tokio::test]
+async fn a_member_that_moves_is_there_until_it_has_gone_from_both() {
+    let bus = MemoryBus::with_delay(Duration::from_millis(5));
+    let both = Both::new(&bus).await;
+    let key = SecretKey::generate().unwrap();
+    let before = Client::connect_as(&key, &both.first).await;
+    assert_eq!(before.announce(&topic()).await, Response::Noted);
+    knows(&both.watcher, [&before], true).await;
+    let moved = Client::connect_as(&key, &both.second).await;
+    assert_eq!(moved.announce(&topic()).await, Response::Noted);
+    // Where it has gone, watchers are told that it is elsewhere.
+    let beside = Client::connect(&both.first).await;
+    assert_eq!(beside.watch(topic().key()).await, Response::Noted);
+    before.connection.close(0_u32.into(), b"done");
+    knows(&beside, [&before], true).await;
+    assert_eq!(has_everybody_once(&beside, [&moved]).await, 1);
+    moved.connection.close(0_u32.into(), b"done");
+    for watcher in [&beside, &both.watcher] {
+        knows(watcher, [&moved], false).await;
+        has_everybody_once(watcher, []).await;
+    }
+}
+
+#[tokio::test]
+async fn what_changes_while_others_cannot_be_reached_is_told_later() {
+    let bus = MemoryBus::default();
+    let both = Both::new(&bus).await;
+    let one = Client::connect(&both.first).await;
+    bus.set_away(true);
+    assert_eq!(one.announce(&topic()).await, Response::Noted);
+    assert_eq!(has_everybody_once(&one, [&one]).await, 1);
+    bus.set_away(false);
+    knows(&both.watcher, [&one], true).await;
+    assert_eq!(has_everybody_once(&both.watcher, [&one]).await, 1);
+}
+
+#[tokio::test]
+async fn others_are_listened_to_about_a_topic_while_somebody_has_to_do_with_it() {
+    let bus = MemoryBus::default();
+    let server = start(patient(member_config(&bus)));
+    let client = Client::connect(&server).await;
+    let is_heard = async || {
+        let subject = topic_subject(&topic().key());
+        let asked = bus.request(subject, Vec::new(), Duration::from_millis(1));
+        asked.await != Err(Unanswered::NobodyThere)
+    };
+    assert!(!is_heard().await);
+    assert_eq!(client.announce(&topic()).await, Response::Noted);
+    assert_eq!(client.watch(topic().key()).await, Response::Noted);
+    let withdraw = Request::Withdraw(topic().key());
+    assert_eq!(client.request(&withdraw).await, Response::Noted);
+    assert!(is_heard().await, "it is watched still");
+    let unwatch = Request::Unwatch(topic().key());
+    assert_eq!(client.request(&unwatch).await, Response::Noted);
+    assert!(!is_heard().await);
+    assert_eq!(client.announce(&topic()).await, Response::Noted);
+    assert!(is_heard().await);
+    client.connection.close(0_u32.into(), b"done");
+    bounded(async { while is_heard().await {} }).await;
 }

@@ -37,7 +37,7 @@ const ATTEMPTS: usize = 5;
 
 const KEY: [u8; 32] = [7; 32];
 
-fn member_config(bus: &MemoryBus) -> Config {
+pub(crate) fn member_config(bus: &MemoryBus) -> Config {
     let mut config = config(IPV4);
     config.others = Some(Cluster {
         bus: Arc::new(bus.clone()),
