@@ -185,6 +185,8 @@ impl Coordinator {
                 Some(ended) = connections.join_next() => report(ended),
             }
         }
+        // Whoever says more behind that it leaves is heard of, and missed then.
+        others.shutdown().await;
         if let Some(nodes) = &self.shared.nodes
             && timeout(LEAVING, nodes.leave()).await.is_err()
         {

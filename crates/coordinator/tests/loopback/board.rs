@@ -14,14 +14,15 @@ use p2pconnect_proto::{
         Announce, BOARD, Cookie, Extensions, Found, LookUp, MAX_TOPIC_CHANGES, Notice, Refusal,
         RefusalReason, Request, Response, Room, TopicChanges, Unsupported, Watch,
     },
-    nodes::topic_subject,
+    nodes::{NodeContent, NodeKey, SUBJECT_OF_ALL, topic_subject},
 };
+use tokio::sync::mpsc;
 
 use crate::{
     IPV4,
     client::{Client, bounded},
     config,
-    nodes::member_config,
+    nodes::{KEY, member_config},
     start,
 };
 
@@ -377,4 +378,25 @@ async fn others_are_listened_to_about_a_topic_while_somebody_has_to_do_with_it()
     assert!(is_heard().await);
     client.connection.close(0_u32.into(), b"done");
     bounded(async { while is_heard().await {} }).await;
+}
+
+#[tokio::test]
+async fn a_coordinator_that_has_said_goodbye_to_others_says_nothing_more() {
+    let bus = MemoryBus::default();
+    let server = start(patient(member_config(&bus)));
+    let (sink, mut said) = mpsc::channel(1024);
+    let subjects = [SUBJECT_OF_ALL.to_owned(), topic_subject(&topic().key())];
+    let [all, of_topic] = subjects.map(|subject| bus.listen(subject, sink.clone()));
+    let listening = (all.await, of_topic.await);
+    let _clients = crowd(&server, 3).await;
+    server.shutdown().await;
+    drop((listening, sink));
+    let mut last = None;
+    while let Some(incoming) = said.recv().await {
+        last = Some(incoming);
+    }
+    let last = last.unwrap();
+    let unix_time = p2pconnect_host::Host::default().unix_time();
+    let opened = NodeKey::from_bytes(KEY).open(last.subject.as_bytes(), &last.bytes, unix_time);
+    assert_eq!(opened.unwrap().content, NodeContent::Leaving);
 }

@@ -35,7 +35,7 @@ const TOLERANCE: Duration = Duration::from_millis(20);
 /// Dials of which the best counts, since the machine may be busy with other tests.
 const ATTEMPTS: usize = 5;
 
-const KEY: [u8; 32] = [7; 32];
+pub(crate) const KEY: [u8; 32] = [7; 32];
 
 pub(crate) fn member_config(bus: &MemoryBus) -> Config {
     let mut config = config(IPV4);
