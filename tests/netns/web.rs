@@ -4,8 +4,8 @@
 use netns_lab::{NatSpec, test};
 use p2pconnect_tests::{
     intermediary::Intermediary,
-    net::{Net, PROXY, WEB_SOCKETS},
-    process::Process,
+    net::{Boxes, Net, PROXY, WEB_SOCKETS},
+    process::{Process, run},
 };
 
 use crate::proxies::shut;
@@ -13,15 +13,84 @@ use crate::proxies::shut;
 const NAT: [NatSpec; 1] = [NatSpec::port_preserving()];
 
 /// Builds a lab whose coordinator is behind nginx, and whose peers know it by that alone.
-fn behind_nginx() -> (Net, Intermediary) {
-    let mut net = Net::with_options(&NAT, &NAT, &["--websocket", WEB_SOCKETS]);
+fn at_nginx(a: Boxes<'_>, b: Boxes<'_>) -> (Net, Intermediary) {
+    let mut net = Net::with_options(a, b, &["--websocket", WEB_SOCKETS]);
     let nginx = Intermediary::nginx(net.lab.host("server"));
     let (id, _) = net.coordinator.split_once('@').unwrap();
     net.coordinator = format!("{id}@wss://{}/p2pconnect", net.external("server"));
+    (net, nginx)
+}
+
+/// Builds such a lab whose peers reach the STUN server by TCP.
+fn behind_nginx() -> (Net, Intermediary) {
+    let (net, nginx) = at_nginx(&NAT, &NAT);
     for host in ["a", "b"] {
         shut(&net, host);
     }
     (net, nginx)
+}
+
+/// Has a host's firewall let out no UDP, and of the connections to an address, or to all, those to
+/// port 443 alone.
+fn let_out_https(net: &Net, host: &str, towards: &str) {
+    let rules = format!(
+        "add table ip shut
+        add chain ip shut out {{ type filter hook output priority 0; }}
+        add rule ip shut out oif lo accept
+        add rule ip shut out ct state established accept
+        add rule ip shut out meta l4proto udp drop
+        add rule ip shut out {towards} tcp dport != 443 drop"
+    );
+    run(net.lab.host(host).command("nft").arg(rules));
+}
+
+/// Dials between peers whose firewalls let out nothing but port 443 to the coordinator's machine,
+/// STUN included.
+fn dial_by_443(a: Boxes<'_>, b: Boxes<'_>) {
+    let (net, _nginx) = at_nginx(a, b);
+    let towards = format!("ip daddr {}", net.external("server"));
+    for host in ["a", "b"] {
+        let_out_https(&net, host, &towards);
+    }
+    let _listener = net.listen("b");
+    let dialled = net.dial_echo("a", &net.id("b"), "by port 443");
+    let (_, _, remote) = net.reported(&dialled);
+    assert_eq!(remote.ip(), net.external("b"));
+    net.finish();
+}
+
+#[test]
+fn peers_that_reach_port_443_of_the_coordinator_alone_connect_directly() {
+    test(|| dial_by_443(&NAT, &NAT));
+}
+
+#[test]
+fn port_443_shows_which_port_a_nat_gives() {
+    test(|| dial_by_443(&[NatSpec::random_port()], &[NatSpec::random_port()]));
+}
+
+#[test]
+fn peers_without_a_nat_connect_by_port_443() {
+    test(|| dial_by_443(&[], &[NatSpec::firewall()]));
+}
+
+/// No SYN to a peer passes such a firewall, as no peer is at port 443: there is nothing to punch.
+/// What comes from a peer does not pass it, either.
+#[test]
+fn who_reaches_port_443_alone_wherever_that_is_reaches_no_peer_and_is_told_so() {
+    test(|| {
+        let (net, _nginx) = at_nginx(&[NatSpec::firewall()], &NAT);
+        let_out_https(&net, "a", "");
+        let _listener = net.listen("b");
+        let dialled = net.dial("a", &net.id("b"), b"nowhere");
+        assert_eq!(dialled.code(), 5, "{:#?}", dialled.stderr);
+        let reason = dialled.reason();
+        assert!(
+            reason.contains("drops everything it did not expect"),
+            "{reason}"
+        );
+        net.finish();
+    });
 }
 
 #[test]

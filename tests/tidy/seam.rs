@@ -34,7 +34,7 @@ const DEFAULTS: [&str; 5] = [
     "crates/p2pconnect/src/builder.rs",
     // For the pauses of a program that tries again by itself.
     "crates/p2pconnect/src/coordinator/reconnecting.rs",
-    "crates/stun/src/held_mapping.rs",
+    "crates/stun/src/mapping_config.rs",
     "crates/stun/src/server.rs",
 ];
 

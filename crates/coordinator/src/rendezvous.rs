@@ -90,13 +90,14 @@ impl RendezvousPorts {
 
     /// Has clients come by WebSockets as well, without TLS around them, to this address of TCP:
     /// behind a web server, which speaks TLS for it. One on this machine says by X-Forwarded-For
-    /// where its clients are. Must be called within a Tokio runtime. Returns the address.
+    /// where its clients are. STUN is served there as well, if that has their ports. Must be called
+    /// within a Tokio runtime. Returns the address.
     ///
     /// # Errors
     ///
     /// What the system says.
     pub fn listen_for_web_sockets(&mut self, address: SocketAddr) -> io::Result<SocketAddr> {
-        let web = WebSockets::listen(&self.host, address)?;
+        let web = WebSockets::listen(&self.host, address, self.stun.taker())?;
         let bound = web.local_addr();
         self.web = Some(web);
         bound

@@ -49,6 +49,12 @@ impl Carrier for TcpStream {
     }
 }
 
+impl Carrier for Box<dyn Carrier> {
+    fn round_trip(&self) -> Option<Duration> {
+        (**self).round_trip()
+    }
+}
+
 impl<T: Carrier> Carrier for TlsStream<T> {
     fn round_trip(&self) -> Option<Duration> {
         self.get_ref().0.round_trip()

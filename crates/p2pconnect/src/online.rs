@@ -22,7 +22,7 @@ use crate::{
     introduction::{
         answer::Answers, circumstances::are_inside, listening::Listening, shared::Inner,
     },
-    nat::mappings::{Changes, KEEP_ALIVE, Mappings},
+    nat::mappings::{Changes, KEEP_ALIVE, Mappings, StunByWeb},
 };
 
 /// How long a look-up of the coordinator's name is waited for before it is looked for where it was.
@@ -297,6 +297,10 @@ pub(crate) async fn learn(
     let welcome = coordination.welcome().await?;
     for &server in &welcome.stun_servers {
         mappings.start(server);
+    }
+    if let Some(client) = coordination.web().cloned() {
+        let server = coordination.host();
+        mappings.ask_by_web(StunByWeb { server, client });
     }
     mappings.complete(welcome.stun_alternates);
     Ok(())

@@ -85,7 +85,7 @@ pub async fn connect_back(
     // The system takes the connections; whoever made them learns all from that.
     let _listener = host.shared_listener(local, BACKLOG).map_err(bind)?;
     let ends = Ends { local, server };
-    let mut connection = Connection::open(host, ends, within, None).await?;
+    let mut connection = Connection::open(host, ends, within).await?;
     // A SYN that was lost makes it a second.
     let round_trip = began.elapsed().min(MOST_PATIENCE / ROUND_TRIPS);
     let patience = |round_trips| (round_trip * round_trips).max(LEAST_PATIENCE);

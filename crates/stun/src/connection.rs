@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use p2pconnect_host::{Host, Sharing, TcpStream};
+use p2pconnect_host::{Host, Sharing};
 use stun_types::message::TransactionId;
 use tokio::{
     io::AsyncWriteExt,
@@ -13,6 +13,8 @@ use crate::{
     binding::{self, BindingAnswer, Commitment, Response},
     error::MappingError,
     framing::MessageReader,
+    mapping_config::MappingConfig,
+    over::Stream,
 };
 
 /// The ends of a connection.
@@ -29,9 +31,8 @@ const MAX_MESSAGES: u32 = 32;
 /// The client's end of a connection to a STUN server.
 ///
 /// Its socket has `SO_LINGER` 0, so that dropping it frees the pair of addresses at once.
-#[derive(Debug)]
 pub(crate) struct Connection {
-    reader: MessageReader<TcpStream>,
+    reader: MessageReader<Box<dyn Stream>>,
     local: SocketAddr,
     commitment: Option<Commitment>,
     /// How many messages have come since the last request.
@@ -44,39 +45,44 @@ impl Connection {
         host: &Host,
         ends: Ends,
         within: Duration,
-        commitment: Option<Commitment>,
     ) -> Result<Self, MappingError> {
-        Self::open_over(host, None, ends, within, commitment).await
+        let config = MappingConfig {
+            connect_timeout: within,
+            host: host.clone(),
+            ..MappingConfig::default()
+        };
+        Self::open_as(ends, &config).await
     }
 
-    /// Connects from a local address to a server, by a certain interface if one is named.
-    pub(crate) async fn open_over(
-        host: &Host,
-        device: Option<&str>,
-        ends: Ends,
-        within: Duration,
-        commitment: Option<Commitment>,
-    ) -> Result<Self, MappingError> {
+    /// Connects from a local address to a server in the way that is configured.
+    pub(crate) async fn open_as(ends: Ends, config: &MappingConfig) -> Result<Self, MappingError> {
+        let opening = timeout(config.connect_timeout, Self::connect(ends, config));
+        opening.await.map_err(|_| MappingError::ConnectTimedOut)?
+    }
+
+    async fn connect(ends: Ends, config: &MappingConfig) -> Result<Self, MappingError> {
         let Ends { local, server } = ends;
         let bind = |error: io::Error| MappingError::Bind(error.kind());
         if local.is_ipv4() != server.is_ipv4() {
             return Err(MappingError::Bind(io::ErrorKind::InvalidInput));
         }
-        let socket = host.tcp_socket(local, Sharing::Shared).map_err(bind)?;
-        if let Some(device) = device {
+        let socket = config.host.tcp_socket(local, Sharing::Shared);
+        let socket = socket.map_err(bind)?;
+        if let Some(device) = &config.device {
             socket.leave_by(device).map_err(bind)?;
         }
-        let stream = timeout(within, socket.connect(server))
-            .await
-            .map_err(|_| MappingError::ConnectTimedOut)?
-            .map_err(|error| MappingError::from_connect(&error))?;
-        let local = stream
-            .local_addr()
-            .map_err(|error| MappingError::from_stream(&error))?;
+        let connected = socket.connect(server).await;
+        let stream = connected.map_err(|error| MappingError::from_connect(&error))?;
+        let broken = |error: io::Error| MappingError::from_stream(&error);
+        let local = stream.local_addr().map_err(broken)?;
+        let stream = match &config.over {
+            Some(over) => over.open(stream).await.map_err(broken)?,
+            None => Box::new(stream),
+        };
         Ok(Self {
             reader: MessageReader::new(stream),
             local,
-            commitment,
+            commitment: config.commitment,
             received: 0,
         })
     }

@@ -1,8 +1,7 @@
 //! Holds a NAT mapping by a connection to a STUN server that stays open.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
-use p2pconnect_host::Host;
 use p2pconnect_proto::ReflexiveToken;
 use tokio::{
     sync::{Notify, watch},
@@ -11,7 +10,7 @@ use tokio::{
 use tracing::Instrument;
 
 use crate::{
-    Commitment, MappingError,
+    MappingConfig, MappingError,
     connection::{Connection, Ends},
 };
 
@@ -21,56 +20,6 @@ mod keeper;
 mod tests;
 
 use keeper::Keeper;
-
-/// How a mapping is held. The default suits any server.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct MappingConfig {
-    /// The time between two Binding requests on the connection, at the moments of
-    /// [`next_keepalive`](crate::next_keepalive). 15 s by default: below the 20 s that the
-    /// strictest NATs give an idle connection, and as often as RFC 8445 section 11 sends
-    /// keepalives.
-    pub refresh_interval: Duration,
-    /// The time allowed for connecting. 5 s by default: covers two retransmissions of the SYN,
-    /// which Linux sends after 1 s and 3 s.
-    pub connect_timeout: Duration,
-    /// The time allowed for one answer. 5 s by default: several retransmissions on a slow path,
-    /// yet a dead connection is noticed within 20 s.
-    pub request_timeout: Duration,
-    /// The least time between two attempts to reconnect, except for the first one, which comes at
-    /// once. 1 s by default. Doubles with each attempt.
-    pub min_reconnect_delay: Duration,
-    /// The most time between two attempts to reconnect. 15 s by default, as often as a request
-    /// would have been sent.
-    pub max_reconnect_delay: Duration,
-    /// How long a connection must have lasted so that its loss is taken for a first one. 30 s by
-    /// default: above the 3 s of servers that close at once, below the 60 s of those that may be
-    /// reconnected to without a pause.
-    pub stable_after: Duration,
-    /// What the server shall attest, if it can.
-    pub commitment: Option<Commitment>,
-    /// The interface that the connection goes out by, whatever the routes say; by them by default.
-    /// Linux alone has that.
-    pub device: Option<String>,
-    /// The host that connects; the operating system by default.
-    pub host: Host,
-}
-
-impl Default for MappingConfig {
-    fn default() -> Self {
-        Self {
-            refresh_interval: Duration::from_secs(15),
-            connect_timeout: Duration::from_secs(5),
-            request_timeout: Duration::from_secs(5),
-            min_reconnect_delay: Duration::from_secs(1),
-            max_reconnect_delay: Duration::from_secs(15),
-            stable_after: Duration::from_secs(30),
-            commitment: None,
-            device: None,
-            host: Host::default(),
-        }
-    }
-}
 
 /// What a STUN server said of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,8 +95,8 @@ impl HeldMapping {
     ///
     /// Port 0 takes a free port, which it keeps over all reconnections. The address may be a
     /// wildcard. To keep the port from others between two connections, have a
-    /// [listener](Host::shared_listener) on it. Tries once only: a caller whose first
-    /// attempt fails says so, or asks another server.
+    /// [listener](p2pconnect_host::Host::shared_listener) on it. Tries once only: a caller whose
+    /// first attempt fails says so, or asks another server.
     ///
     /// # Errors
     ///
@@ -165,11 +114,8 @@ impl HeldMapping {
         server: SocketAddr,
         config: MappingConfig,
     ) -> Result<Self, MappingError> {
-        let (within, commitment) = (config.connect_timeout, config.commitment);
-        let device = config.device.as_deref();
         let ends = Ends { local, server };
-        let opening = Connection::open_over(&config.host, device, ends, within, commitment);
-        let mut connection = opening.await?;
+        let mut connection = Connection::open_as(ends, &config).await?;
         let answer = connection.ask(config.request_timeout).await?;
         let state = MappingState {
             mapping: Mapping {

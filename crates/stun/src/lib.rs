@@ -50,6 +50,8 @@ pub mod framing;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod held_mapping;
+mod mapping_config;
+mod over;
 mod own;
 mod parse;
 mod query;
@@ -62,12 +64,14 @@ mod witness;
 pub use binding::Commitment;
 pub use connect_back::connect_back;
 pub use error::MappingError;
-pub use held_mapping::{HeldMapping, Mapping, MappingConfig, MappingEvent, MappingState};
+pub use held_mapping::{HeldMapping, Mapping, MappingEvent, MappingState};
+pub use mapping_config::MappingConfig;
+pub use over::{Opening, Over, Stream};
 pub use query::query;
 pub use rhythm::next_keepalive;
 pub use server::{
     BYTES_PER_CONNECTION, ListenError, StunMeter, StunServer, StunServerConfig, StunServerHandle,
-    StunTransports, TlsConnection, TlsPlace, tls_connections,
+    StunTaker, StunTransports, TlsConnection, TlsPlace, tls_connections,
 };
 pub use witness::Witness;
 

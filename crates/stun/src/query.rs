@@ -34,7 +34,7 @@ pub async fn query(
 ) -> Result<SocketAddr, MappingError> {
     let deadline = Instant::now() + within;
     let ends = Ends { local, server };
-    let mut connection = Connection::open(host, ends, within, None).await?;
+    let mut connection = Connection::open(host, ends, within).await?;
     let answer = timeout_at(deadline, connection.ask(within))
         .await
         .map_err(|_| MappingError::NoAnswer)??;

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::Witness;
+use crate::{Stream, Witness};
 use p2pconnect_host::Host;
 use p2pconnect_proto::TokenKey;
 use tokio::{sync::mpsc, task::JoinSet};
@@ -242,6 +242,12 @@ impl StunServer {
         StunMeter::new(Arc::clone(&self.shared))
     }
 
+    /// Returns what serves connections that come to others.
+    #[must_use]
+    pub fn taker(&self) -> StunTaker {
+        StunTaker(Arc::clone(&self.shared))
+    }
+
     /// Serves until the future is dropped, which closes all sockets and connections.
     ///
     /// Neither a client nor a failing accept ends it.
@@ -274,6 +280,17 @@ impl StunServer {
             shared,
             task,
         }
+    }
+}
+
+/// Serves connections that come to others than a server, within the server's limits.
+#[derive(Debug, Clone)]
+pub struct StunTaker(Arc<Shared>);
+
+impl StunTaker {
+    /// Serves a connection that comes from `remote` until it ends, or does not if there is no room.
+    pub async fn serve(&self, stream: impl Stream, remote: SocketAddr) {
+        serve::run_over(stream, remote, Arc::clone(&self.0)).await;
     }
 }
 

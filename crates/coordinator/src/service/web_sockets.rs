@@ -4,11 +4,12 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use p2pconnect_host::{Host, Sharing, TcpListener};
 use p2pconnect_link::web::{Incoming, receive};
+use p2pconnect_stun::StunTaker;
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
-use tracing::debug;
+use tracing::{debug, warn};
 
 /// Connections that may wait to be accepted, as with STUN.
 const BACKLOG: u32 = 1024;
@@ -27,14 +28,22 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct WebSockets {
     listener: TcpListener,
     upgrading: JoinSet<Option<Incoming>>,
+    /// Serves those of clients that speak STUN.
+    stun: StunTaker,
+    asking: JoinSet<()>,
+    /// Whether it has been said that the web server tells no ports.
+    is_told: bool,
 }
 
 impl WebSockets {
-    pub(crate) fn listen(host: &Host, address: SocketAddr) -> io::Result<Self> {
+    pub(crate) fn listen(host: &Host, address: SocketAddr, stun: StunTaker) -> io::Result<Self> {
         let socket = host.tcp_socket(address, Sharing::Exclusive)?;
         Ok(Self {
             listener: socket.listen(BACKLOG)?,
             upgrading: JoinSet::new(),
+            stun,
+            asking: JoinSet::new(),
+            is_told: false,
         })
     }
 
@@ -42,7 +51,7 @@ impl WebSockets {
         self.listener.local_addr()
     }
 
-    /// Waits for the next one. Cancel safe.
+    /// Waits for the next one that is no client of STUN; these are served. Cancel safe.
     pub(crate) async fn next(&mut self) -> Incoming {
         loop {
             tokio::select! {
@@ -59,10 +68,28 @@ impl WebSockets {
                         }
                     }
                 }
-                Some(ended) = self.upgrading.join_next() => if let Ok(Some(incoming)) = ended {
-                    return incoming;
+                Some(ended) = self.upgrading.join_next() => match ended {
+                    Ok(Some(incoming)) if incoming.is_tls() => return incoming,
+                    Ok(Some(incoming)) => self.answer(incoming),
+                    Ok(None) | Err(_) => {}
                 },
+                Some(_) = self.asking.join_next() => {}
             }
+        }
+    }
+
+    /// Serves one that speaks STUN, if it is known where it comes from.
+    fn answer(&mut self, incoming: Incoming) {
+        let source = incoming.source;
+        if incoming.has_port {
+            let stun = self.stun.clone();
+            let serving = async move { stun.serve(incoming.into_stream(), source).await };
+            self.asking.spawn(serving);
+        } else if !std::mem::replace(&mut self.is_told, true) {
+            warn!(
+                "the web server does not say by X-Forwarded-For from which port its clients come, so those \
+                 whose network lets out nothing else learn nothing of their NAT"
+            );
         }
     }
 }

@@ -110,39 +110,53 @@ impl Client {
         remote: SocketAddr,
     ) -> Result<Connected, ConnectError> {
         stream.give_up_after(tcp::IDLE_TIMEOUT)?;
-        let Some(outer) = &self.outer else {
-            let connection = self.upgrade(stream, remote).await?;
-            return Ok(Connected {
-                connection,
-                intercepted_by: None,
-            });
-        };
-        let (stream, issuer) = outer.connect(stream, &self.host).await?;
-        let upgraded = self
-            .upgrade(tokio_rustls::TlsStream::from(stream), remote)
-            .await;
-        match (upgraded, issuer) {
-            (Ok(connection), intercepted_by) => Ok(Connected {
-                connection,
-                intercepted_by,
-            }),
-            (Err(error), Some(issuer)) => Err(ConnectError::Intercepted {
-                issuer,
-                error: Box::new(error),
-            }),
-            (Err(error), None) => Err(error),
-        }
+        let (socket, intercepted_by) = self.open(stream).await?;
+        let connected = self.tls.connect_over(socket, remote).await;
+        let connected = connected.map_err(|error| beside(error, intercepted_by.as_ref()));
+        Ok(Connected {
+            connection: connected?,
+            intercepted_by,
+        })
     }
 
-    /// Makes a WebSocket of something that leads to a web server, and connects inside.
-    async fn upgrade<T: Carrier>(
+    /// Makes a WebSocket of a connection to the coordinator's web server, and says who has issued
+    /// the certificate of the TLS around it, if that is no public authority.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the attempt.
+    pub async fn open(
         &self,
-        carrier: T,
-        remote: SocketAddr,
-    ) -> Result<tcp::Connection, ConnectError> {
+        stream: TcpStream,
+    ) -> Result<(Box<dyn Carrier>, Option<String>), ConnectError> {
+        let Some(outer) = &self.outer else {
+            return Ok((self.upgrade(stream).await?, None));
+        };
+        let (stream, issuer) = outer.connect(stream, &self.host).await?;
+        let upgraded = self.upgrade(tokio_rustls::TlsStream::from(stream)).await;
+        let upgraded = upgraded.map_err(|error| beside(error, issuer.as_ref()));
+        Ok((upgraded?, issuer))
+    }
+
+    async fn upgrade(&self, carrier: impl Carrier) -> Result<Box<dyn Carrier>, ConnectError> {
         let upgraded = client_async_with_config(self.uri.clone(), carrier, Some(config())).await;
         let (socket, _) = upgraded.map_err(not_upgraded)?;
-        self.tls.connect_over(Frames::new(socket), remote).await
+        Ok(Box::new(Frames::new(socket)))
+    }
+}
+
+/// Says beside an error who intercepts the TLS around the WebSocket, if somebody does.
+fn beside(error: ConnectError, issuer: Option<&String>) -> ConnectError {
+    match issuer {
+        Some(issuer) => ConnectError::Intercepted {
+            issuer: issuer.clone(),
+            error: Box::new(error),
+        },
+        None => error,
     }
 }
 

@@ -33,6 +33,11 @@ impl<T: Carrier> Frames<T> {
         }
     }
 
+    /// Returns the bytes that have come and have not been read.
+    pub(super) fn unread(&self) -> &[u8] {
+        &self.unread
+    }
+
     /// Waits for some bytes, and leaves them there; none at the end.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.unread.is_empty() {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use p2pconnect_host::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::{
     accept_hdr_async_with_config,
     tungstenite::handshake::server::{Callback, ErrorResponse, Request, Response},
@@ -21,12 +22,17 @@ use crate::{
 /// The field in which a web server says where its client is, behind what clients say themselves.
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
+/// The first byte of TLS. STUN begins with a smaller one (RFC 7983 section 7).
+const HANDSHAKE: u8 = 22;
+
 /// A WebSocket on which the first bytes have come.
 #[derive(Debug)]
 pub struct Incoming {
     frames: Frames<TcpStream>,
     /// Where the client is.
     pub source: SocketAddr,
+    /// Whether its port is known, too.
+    pub has_port: bool,
 }
 
 /// Makes a WebSocket of a connection by TCP from `remote`. A web server on this machine says where
@@ -52,14 +58,28 @@ pub async fn receive(stream: TcpStream, remote: SocketAddr) -> Result<Incoming, 
         .get()
         .copied()
         .filter(|_| is_here(remote.ip().to_canonical()));
-    let source = forwarded.map(|ip| SocketAddr::new(ip, remote.port()));
+    let seen = || (remote.ip(), Some(remote.port()));
+    let (ip, port) = forwarded.unwrap_or_else(seen);
     Ok(Incoming {
         frames,
-        source: source.unwrap_or(remote),
+        source: SocketAddr::new(ip, port.unwrap_or_else(|| remote.port())),
+        has_port: port.is_some(),
     })
 }
 
 impl Incoming {
+    /// Tells whether the client has begun with TLS, to become a connection, and not with STUN.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.frames.unread().first() == Some(&HANDSHAKE)
+    }
+
+    /// Returns the bytes that come, those included that have.
+    #[must_use]
+    pub fn into_stream(self) -> impl AsyncRead + AsyncWrite + Send + Unpin + 'static {
+        self.frames
+    }
+
     /// Makes a connection of it.
     ///
     /// # Errors
@@ -74,16 +94,30 @@ impl Incoming {
     }
 }
 
+/// Where a request says that it comes from, perhaps without the port.
+type Told = (IpAddr, Option<u16>);
+
+/// Reads an address, alone or with a port behind it. One of IPv6 has brackets around it then, one
+/// of IPv4 may have.
+fn told(text: &str) -> Option<Told> {
+    if let Ok(ip) = text.parse() {
+        return Some((ip, None));
+    }
+    let (ip, port) = text.rsplit_once(':')?;
+    let bare = ip.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    Some((bare.unwrap_or(ip).parse().ok()?, Some(port.parse().ok()?)))
+}
+
 /// Notes where a request says that it comes from.
-struct Head(Arc<OnceLock<IpAddr>>);
+struct Head(Arc<OnceLock<Told>>);
 
 impl Callback for Head {
     fn on_request(self, request: &Request, answer: Response) -> Result<Response, ErrorResponse> {
         let mut fields = request.headers().get_all(FORWARDED_FOR).iter();
         let last = fields.next_back().and_then(|it| it.to_str().ok());
         let last = last.and_then(|it| it.rsplit(',').next());
-        if let Some(ip) = last.and_then(|it| it.trim().parse().ok()) {
-            self.0.get_or_init(|| ip);
+        if let Some(told) = last.and_then(|it| told(it.trim())) {
+            self.0.get_or_init(|| told);
         }
         Ok(answer)
     }

@@ -34,11 +34,13 @@ async fn listener() -> (TcpListener, SocketAddr) {
 }
 
 /// Accepts one connection by a WebSocket, and returns it with where it is said to come from.
-async fn accepting(listener: TcpListener, key: SecretKey) -> (Link, IpAddr) {
+async fn accepting(listener: TcpListener, key: SecretKey) -> (Link, Told) {
     let (stream, remote) = listener.accept().await.unwrap();
     let server = tcp::Server::new(&key, Duration::from_secs(30)).unwrap();
     let incoming = receive(TcpStream::from(stream), remote).await.unwrap();
-    let source = incoming.source.ip();
+    assert!(incoming.is_tls());
+    let port = incoming.has_port.then(|| incoming.source.port());
+    let source = (incoming.source.ip(), port);
     (incoming.accept(&server).await.unwrap().into(), source)
 }
 
@@ -74,7 +76,7 @@ async fn a_web_socket_carries_a_link() {
     let connected = client.connect(&Host::default(), at).await.unwrap();
     let peer = Link::from(connected.connection);
     let (coordinator, source) = serving.await.unwrap();
-    assert_eq!(source, at.ip());
+    assert!(source.0 == at.ip() && source.1.is_some(), "{source:?}");
     assert_eq!(coordinator.peer_id(), Some(own_id));
     exchange(&peer, &coordinator).await;
     peer.close(1_u32, "bye");
@@ -152,8 +154,11 @@ async fn an_answer_that_is_no_web_socket_is_told_of() {
     }
 }
 
+/// An address, and a port if one is known.
+type Told = (IpAddr, Option<u16>);
+
 /// Says where it comes from, as a web server does, and then speaks TLS.
-async fn forwarded(said: &str) -> IpAddr {
+async fn forwarded(said: &str) -> Told {
     let key = SecretKey::generate().unwrap();
     let id = key.peer_id();
     let (listener, at) = listener().await;
@@ -178,15 +183,26 @@ async fn forwarded(said: &str) -> IpAddr {
 
 #[tokio::test]
 async fn a_web_server_on_this_machine_says_where_its_client_is() {
-    for (said, told) in [
-        ("X-Forwarded-For: 192.0.2.66, 192.0.2.7\r\n", "192.0.2.7"),
+    for (said, ip, port) in [
+        ("192.0.2.66, 192.0.2.7", "192.0.2.7", None),
         (
-            "X-Forwarded-For: 192.0.2.66\r\nX-Forwarded-For: 2001:db8::7\r\n",
+            "1.1.1.1\r\nX-Forwarded-For: 2001:db8::7",
             "2001:db8::7",
+            None,
         ),
-        ("X-Forwarded-For: me\r\n", "127.0.0.1"),
-        ("", "127.0.0.1"),
+        ("192.0.2.7:5000", "192.0.2.7", Some(5000)),
+        ("[192.0.2.7]:5000", "192.0.2.7", Some(5000)),
+        ("::1, [2001:db8::7]:5000", "2001:db8::7", Some(5000)),
     ] {
-        assert_eq!(forwarded(said).await, told.parse::<IpAddr>().unwrap());
+        let told = forwarded(&format!("X-Forwarded-For: {said}\r\n")).await;
+        assert_eq!(told, (ip.parse().unwrap(), port), "{said}");
+    }
+    for said in [
+        "X-Forwarded-For: me\r\n",
+        "X-Forwarded-For: 192.0.2.7:x\r\n",
+        "",
+    ] {
+        let (ip, port) = forwarded(said).await;
+        assert!(ip == Ipv4Addr::LOCALHOST && port.is_some(), "{said}");
     }
 }

@@ -78,6 +78,8 @@ pub(super) struct Reached {
     pub(super) link: Link,
     /// Whether the coordinator may see something else in this endpoint's place.
     pub(super) is_hidden: bool,
+    /// By what the web leads to the coordinator, if nothing else does.
+    pub(super) web: Option<web::Client>,
 }
 
 /// Which way round a coordinator is looked for.
@@ -287,6 +289,7 @@ impl Dialer {
             host,
             link,
             is_hidden: true,
+            web: None,
         })
     }
 
@@ -333,6 +336,7 @@ impl Dialer {
             host,
             link,
             is_hidden: self.is_by_web(),
+            web: self.web.clone(),
         })
     }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use p2pconnect_host::Host;
+use p2pconnect_link::web;
 use p2pconnect_proto::{
     GreaseSource, PeerId, Puzzle, SessionToken,
     board::{MemberProof, TopicKey},
@@ -51,6 +52,7 @@ pub(crate) struct Coordination {
     /// Where the coordinator is, [`SOMEWHERE`](dialer::SOMEWHERE) if that is unknown.
     host: SocketAddr,
     is_hidden: bool,
+    web: Option<web::Client>,
     link: Link,
     welcome: watch::Receiver<Option<Welcome>>,
     flights: Arc<Flights>,
@@ -129,6 +131,7 @@ impl Coordination {
             Self {
                 host: reached.host,
                 is_hidden: reached.is_hidden,
+                web: reached.web,
                 link,
                 welcome,
                 flights,
@@ -184,6 +187,11 @@ impl Coordination {
     /// Returns where the coordinator is.
     pub(crate) const fn host(&self) -> SocketAddr {
         self.host
+    }
+
+    /// Returns by what the web leads to the coordinator, if nothing else does.
+    pub(crate) const fn web(&self) -> Option<&web::Client> {
+        self.web.as_ref()
     }
 
     /// Returns where the coordinator sees this endpoint, once it has said so. It may see

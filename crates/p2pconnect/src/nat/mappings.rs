@@ -6,6 +6,7 @@ mod early_question;
 mod elsewhere;
 mod fallback;
 mod holding;
+mod stun_by_web;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ use crate::{
 use claims::Claimed;
 pub(crate) use claims::Claims;
 use early_question::EarlyQuestions;
+pub(crate) use stun_by_web::StunByWeb;
 use table::{Key, Table};
 
 /// How often something is sent on an idle line, so that NATs keep its UDP mapping: RFC 4787 REQ-5
@@ -87,6 +89,8 @@ struct Shared {
     nat64: Arc<Nat64>,
     /// Which addresses serve for comparison, once that is known.
     alternates: Watched<Option<Vec<SocketAddr>>>,
+    /// Where else STUN is spoken, if nothing but the web leads there.
+    by_web: Mutex<Option<StunByWeb>>,
     /// What is asked for comparison before that.
     early: EarlyQuestions,
     /// In which families the alternate addresses have been asked, if there are any.
@@ -127,6 +131,7 @@ impl Mappings {
             behaviour,
             nat64,
             alternates: Watched::default(),
+            by_web: Mutex::default(),
             early: EarlyQuestions::default(),
             compared: Watched::default(),
             claims: Mutex::new(claims),
@@ -170,6 +175,12 @@ impl Mappings {
         self.shared.early.presume(alternate);
     }
 
+    /// Names a server that is asked by a WebSocket where others do not answer. It counts from the
+    /// next [`complete`](Self::complete) on.
+    pub(crate) fn ask_by_web(&self, server: StunByWeb) {
+        *lock(&self.shared.by_web) = Some(server);
+    }
+
     /// Lets all mappings go.
     pub(crate) fn release(&self) {
         let mut tasks = lock(&self.tasks);
@@ -179,7 +190,7 @@ impl Mappings {
     /// Says that no further server will be named for now, and which addresses serve for comparison,
     /// and for mappings where the servers that were named do not answer.
     pub(crate) fn complete(&self, alternates: Vec<SocketAddr>) {
-        let has_alternates = !alternates.is_empty();
+        let has_others = !alternates.is_empty() || lock(&self.shared.by_web).is_some();
         // Known to whoever sees that the table is complete, and looks again then.
         let is_news = self.shared.alternates.change_if(|known| {
             let alternates = Some(alternates);
@@ -188,7 +199,7 @@ impl Mappings {
             is_news
         });
         self.shared.table.change_if(|table| {
-            table.may_fall_back |= has_alternates && is_news;
+            table.may_fall_back |= has_others && is_news;
             !std::mem::replace(&mut table.complete, true) || is_news
         });
     }

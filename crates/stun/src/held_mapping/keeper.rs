@@ -121,17 +121,8 @@ impl Keeper {
 
     async fn open(&self) -> Result<(Connection, BindingAnswer), MappingError> {
         let server = self.state.borrow().mapping.server;
-        let mut connection = Connection::open_over(
-            &self.config.host,
-            self.config.device.as_deref(),
-            Ends {
-                local: self.local,
-                server,
-            },
-            self.config.connect_timeout,
-            self.config.commitment,
-        )
-        .await?;
+        let local = self.local;
+        let mut connection = Connection::open_as(Ends { local, server }, &self.config).await?;
         let answer = connection.ask(self.config.request_timeout).await?;
         Ok((connection, answer))
     }

@@ -8,13 +8,13 @@ use std::{
     time::Duration,
 };
 
-use p2pconnect_host::{Sharing, TcpListener, TcpSocket, TcpStream};
+use p2pconnect_host::{Host, Sharing, TcpListener, TcpSocket, TcpStream};
 use p2pconnect_proto::{PeerId, TokenKey};
 use tokio::{io::AsyncWriteExt, time::timeout};
 
 use super::*;
 use crate::{
-    StunServer, StunServerConfig,
+    Commitment, StunServer, StunServerConfig,
     framing::{FrameError, MessageReader},
     own,
     parse::parse,

@@ -6,6 +6,7 @@ use p2pconnect_host::TcpStream;
 use p2pconnect_proto::{ConnectBack, portable};
 use tokio::{
     io::AsyncWriteExt,
+    sync::oneshot,
     time::{Instant, sleep, timeout, timeout_at},
 };
 use tracing::debug;
@@ -19,7 +20,10 @@ use super::{
     meter::Counts,
     tls::{self, TlsConnection},
 };
-use crate::framing::{FrameError, MessageReader};
+use crate::{
+    Stream,
+    framing::{FrameError, MessageReader},
+};
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -64,24 +68,31 @@ pub(super) async fn run(
             return tls::hand_over(TlsConnection::new(stream, remote, held), taker);
         }
     }
-    let local = stream.local_addr();
-    let mut connection = Connection {
-        local: local.ok(),
-        reader: MessageReader::new(stream),
-        // Without the flow label and scope of IPv6, which mean nothing to others.
-        remote: SocketAddr::new(remote.ip(), remote.port()),
-        shared,
-        slot: held.slot,
-        unasked_since: Some(opened),
-    };
-    let end = tokio::select! {
-        end = connection.serve() => end,
-        _ = held.end => End::Displaced,
-    };
+    let local = stream.local_addr().ok();
+    let mut connection = Connection::new(stream, remote, shared, held.slot);
+    connection.local = local;
+    connection.unasked_since = Some(opened);
+    let end = connection.serve_until(held.end).await;
     if matches!(end, End::Displaced | End::Silent) {
         reset(connection.reader.get_ref());
     }
     debug!(%remote, %end, "stun connection ended");
+}
+
+/// Serves a connection over something else than a socket of the server, if there is room.
+pub(super) async fn run_over(stream: impl Stream, remote: SocketAddr, shared: Arc<Shared>) {
+    match Held::take(&shared, remote.ip()) {
+        Ok(held) => {
+            Counts::add(&shared.counts.accepted);
+            let mut connection = Connection::new(stream, remote, shared, held.slot);
+            let end = connection.serve_until(held.end).await;
+            debug!(%remote, %end, "stun connection ended");
+        }
+        Err(refusal) => {
+            Counts::add(&shared.counts.refused);
+            debug!(%remote, %refusal, "stun connection refused");
+        }
+    }
 }
 
 /// Has a connection end by RST, which leaves nothing behind for each one of a flood.
@@ -91,9 +102,9 @@ pub(super) fn reset(stream: &TcpStream) {
     }
 }
 
-struct Connection {
-    reader: MessageReader<TcpStream>,
-    /// Unknown if the connection has gone already.
+struct Connection<T> {
+    reader: MessageReader<T>,
+    /// Unknown if the connection has gone already, or is none of the server's own.
     local: Option<SocketAddr>,
     remote: SocketAddr,
     shared: Arc<Shared>,
@@ -102,7 +113,27 @@ struct Connection {
     unasked_since: Option<Instant>,
 }
 
-impl Connection {
+impl<T: Stream> Connection<T> {
+    fn new(stream: T, remote: SocketAddr, shared: Arc<Shared>, slot: Slot) -> Self {
+        Self {
+            local: None,
+            reader: MessageReader::new(stream),
+            // Without the flow label and scope of IPv6, which mean nothing to others.
+            remote: SocketAddr::new(remote.ip(), remote.port()),
+            shared,
+            slot,
+            unasked_since: Some(Instant::now()),
+        }
+    }
+
+    /// Serves it until it has to make room for another one.
+    async fn serve_until(&mut self, displaced: oneshot::Receiver<()>) -> End {
+        tokio::select! {
+            end = self.serve() => end,
+            _ = displaced => End::Displaced,
+        }
+    }
+
     async fn serve(&mut self) -> End {
         loop {
             if let Err(end) = self.round().await {
@@ -196,7 +227,7 @@ impl Connection {
 
     /// Connects to where the client was seen, if a message asks for that and not too many others
     /// do so too.
-    async fn connect_back(&self, message: &[u8]) -> Result<Vec<ConnectBack>, End> {
+    async fn connect_back(&mut self, message: &[u8]) -> Result<Vec<ConnectBack>, End> {
         let (Some(patience), Some(local)) = (wants_back(message), self.local) else {
             return Ok(Vec::new());
         };

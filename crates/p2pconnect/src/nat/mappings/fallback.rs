@@ -1,4 +1,5 @@
-//! Asks the addresses that serve for comparison for mappings too, while no other server answers.
+//! Asks further servers for mappings while no other one answers: by way of the web where nothing
+//! else leads to the coordinator, and the addresses that serve for comparison.
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -48,11 +49,12 @@ pub(super) async fn run(shared: Arc<Shared>, ports: PunchPorts) {
 }
 
 impl Shared {
-    /// Returns the addresses for comparison of the families that have no mapping.
+    /// Returns the servers to ask of the families that have no mapping.
     fn unasked(&self) -> Vec<SocketAddr> {
         let unmapped: BTreeSet<bool> = self.table.borrow().unmapped();
         let alternates = self.alternates.borrow().clone().unwrap_or_default();
         let is_wanted = |it: &SocketAddr| unmapped.contains(&it.is_ipv4());
-        alternates.into_iter().filter(is_wanted).collect()
+        let all = self.web_server().into_iter().chain(alternates);
+        all.filter(is_wanted).collect()
     }
 }

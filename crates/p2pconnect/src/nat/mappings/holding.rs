@@ -105,6 +105,7 @@ impl Shared {
         let mut config = MappingConfig::default();
         config.commitment = self.commitment(&key, source);
         config.host = self.host.clone();
+        config.over = self.over(key.server);
         let local = tcp::in_zone_of(SocketAddr::new(source, port), server);
         HeldMapping::open(local, server, config).await
     }

@@ -16,8 +16,8 @@ use crate::nat::network::Network;
 const MAX_SERVERS_PER_FAMILY: usize = 2;
 
 /// The most servers that are remembered: those that a coordinator names, for mappings and for
-/// comparison, and the guess that there is one beside it, in each family.
-const MAX_SERVERS: usize = 2 * MAX_STUN_SERVERS + 2;
+/// comparison, the guess that there is one beside it, in each family, and its WebSocket there.
+const MAX_SERVERS: usize = 2 * MAX_STUN_SERVERS + 4;
 
 /// What a mapping is of: a punch port, as a server sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
