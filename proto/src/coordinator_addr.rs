@@ -36,6 +36,9 @@ pub struct WebPath {
 /// The ports of `ws` and of `wss` (RFC 6455 section 3).
 const WEB_PORTS: [u16; 2] = [80, 443];
 
+/// What is asked for where nobody has named a path.
+const USUAL_PATH: &str = "/p2pconnect";
+
 impl WebPath {
     const fn scheme(&self) -> &'static str {
         match self.is_secure {
@@ -59,6 +62,24 @@ impl CoordinatorAddr {
             host: address.ip().to_string(),
             port: address.port(),
             web: None,
+        }
+    }
+
+    /// Returns where a WebSocket leads to the coordinator: as named, or else where one usually is
+    /// on the same host.
+    #[must_use]
+    pub fn by_web(&self) -> Self {
+        let web = WebPath {
+            is_secure: true,
+            path: USUAL_PATH.to_owned(),
+        };
+        match &self.web {
+            Some(_) => self.clone(),
+            None => Self {
+                port: web.usual_port(),
+                web: Some(web),
+                ..self.clone()
+            },
         }
     }
 
@@ -255,6 +276,19 @@ mod tests {
         }
         let odd = format!("{id}@wss://h/a b").parse::<CoordinatorAddr>();
         assert!(matches!(odd, Err(ParseCoordinatorAddrError::Path { .. })));
+    }
+
+    #[test]
+    fn the_web_leads_to_the_same_host_unless_it_is_named() {
+        let id = PeerId::from_public_key([1; 32]);
+        for (place, by_web) in [
+            ("h:4433", "wss://h:443/p2pconnect"),
+            ("[2001:db8::1]:1", "wss://[2001:db8::1]:443/p2pconnect"),
+            ("ws://h/x", "ws://h:80/x"),
+        ] {
+            let address: CoordinatorAddr = format!("{id}@{place}").parse().unwrap();
+            assert_eq!(address.by_web().place(), by_web);
+        }
     }
 
     #[test]

@@ -74,6 +74,22 @@ fn peers_without_a_nat_connect_by_port_443() {
     test(|| dial_by_443(&[], &[NatSpec::firewall()]));
 }
 
+/// What `serve` prints is all that a peer needs there.
+#[test]
+fn the_web_is_found_by_a_plain_address_where_nothing_else_passes() {
+    test(|| {
+        let net = Net::with_options(&NAT, &NAT, &["--websocket", WEB_SOCKETS]);
+        let _nginx = Intermediary::nginx(net.lab.host("server"));
+        let towards = format!("ip daddr {}", net.external("server"));
+        let_out_https(&net, "a", &towards);
+        let _listener = net.listen("b");
+        let dialled = net.dial_echo("a", &net.id("b"), "by the web");
+        let (_, _, remote) = net.reported(&dialled);
+        assert_eq!(remote.ip(), net.external("b"));
+        net.finish();
+    });
+}
+
 /// No SYN to a peer passes such a firewall, as no peer is at port 443: there is nothing to punch.
 /// What comes from a peer does not pass it, either.
 #[test]

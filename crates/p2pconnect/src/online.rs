@@ -298,8 +298,7 @@ pub(crate) async fn learn(
     for &server in &welcome.stun_servers {
         mappings.start(server);
     }
-    if let Some(client) = coordination.web().cloned() {
-        let server = coordination.host();
+    if let Some((server, client)) = coordination.web() {
         mappings.ask_by_web(StunByWeb { server, client });
     }
     mappings.complete(welcome.stun_alternates);

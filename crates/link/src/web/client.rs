@@ -1,6 +1,6 @@
 //! A peer's side of a WebSocket.
 
-use std::{fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr, time::Duration};
 
 use p2pconnect_host::{Host, TcpStream};
 use p2pconnect_proto::CoordinatorAddr;
@@ -60,7 +60,7 @@ impl Client {
         })
     }
 
-    /// Connects to a coordinator, within [`PROXY_LIMIT`]: a web server may be before it.
+    /// Connects to a coordinator, within [`HANDSHAKE_LIMIT`](tcp::HANDSHAKE_LIMIT).
     ///
     /// # Errors
     ///
@@ -78,7 +78,7 @@ impl Client {
             let stream = host.tcp_socket_towards(address)?.connect(address).await?;
             self.connect_over(stream, address).await
         };
-        within_limit(connecting).await
+        within(tcp::HANDSHAKE_LIMIT, connecting).await
     }
 
     /// Connects to a coordinator by way of a proxy, within [`PROXY_LIMIT`].
@@ -101,7 +101,7 @@ impl Client {
             let remote = stream.peer_addr()?;
             self.connect_over(stream, remote).await
         };
-        within_limit(connecting).await
+        within(PROXY_LIMIT, connecting).await
     }
 
     async fn connect_over(
@@ -160,11 +160,12 @@ fn beside(error: ConnectError, issuer: Option<&String>) -> ConnectError {
     }
 }
 
-async fn within_limit<T>(
+async fn within<T>(
+    limit: Duration,
     connecting: impl Future<Output = Result<T, ConnectError>>,
 ) -> Result<T, ConnectError> {
-    let connected = timeout(PROXY_LIMIT, connecting).await;
-    connected.map_err(|_| ConnectError::Silent(PROXY_LIMIT))?
+    let connected = timeout(limit, connecting).await;
+    connected.map_err(|_| ConnectError::Silent(limit))?
 }
 
 /// Says why there is no WebSocket.

@@ -7,18 +7,17 @@ use std::{
     collections::VecDeque,
     io,
     net::{Ipv6Addr, SocketAddr, SocketAddrV6},
-    pin::pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use p2pconnect_host::{Host, Shortage, clock};
 use p2pconnect_identity::{SecretKey, Stranger};
-use p2pconnect_link::{ConnectError, Destination, Link, Proxy, quic, tcp, web};
+use p2pconnect_link::{ConnectError, Destination, Link, Proxy, ProxyError, quic, tcp, web};
 use p2pconnect_proto::{CoordinatorAddr, GreaseSource, InviteSecret, PeerId};
 use tokio::{
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::puzzles::Puzzles;
@@ -34,6 +33,10 @@ const MAX_ADDRESSES: usize = 8;
 /// How long an address, or a way to one, is tried alone, as RFC 8305 section 8 recommends. Where
 /// UDP passes, QUIC is there before, unless a round trip takes longer.
 const HEAD_START: Duration = Duration::from_millis(250);
+
+/// How long the others are tried before the web is, if nobody has named that: most coordinators are
+/// not there, and a packet that is lost comes again meanwhile.
+const HEAD_START_OF_WEB: Duration = Duration::from_secs(1);
 
 /// How long the coordinator's name is looked up where a proxy can look it up as well.
 const LOOKUP_BEFORE_PROXY: Duration = Duration::from_secs(2);
@@ -53,8 +56,10 @@ pub(crate) struct Dialer {
     address: CoordinatorAddr,
     quic: quic::Client,
     tcp: tcp::Client,
-    /// How the coordinator is reached if it is behind a web server.
+    /// How the coordinator is reached if it is behind a web server. Not by an address that no URL
+    /// can have.
     web: Option<web::Client>,
+    web_port: u16,
     stranger: Stranger,
     pub(super) local_host: Host,
     pub(super) nat64: Arc<Nat64>,
@@ -78,8 +83,8 @@ pub(super) struct Reached {
     pub(super) link: Link,
     /// Whether the coordinator may see something else in this endpoint's place.
     pub(super) is_hidden: bool,
-    /// By what the web leads to the coordinator, if nothing else does.
-    pub(super) web: Option<web::Client>,
+    /// Where and by what the web leads to the coordinator, if nothing else does.
+    pub(super) web: Option<(SocketAddr, web::Client)>,
 }
 
 /// Which way round a coordinator is looked for.
@@ -109,10 +114,16 @@ impl Dialer {
         let stranger = Stranger::default();
         let grease = GreaseSource::new(local_host.random_seed());
         let tcp = tcp::Client::new(key, address.id, &stranger, grease.draw())?;
-        let by_web = || web::Client::new(tcp.clone(), &address);
+        let by_web = address.by_web();
+        let web = match (web::Client::new(tcp.clone(), &by_web), &address.web) {
+            (Ok(web), _) => Some(web),
+            (Err(error), Some(_)) => return Err(error.into()),
+            (Err(_), None) => None,
+        };
         Ok(Self {
             quic: quic::Client::new(key, address.id, &stranger, grease.draw())?,
-            web: address.web.as_ref().map(|_| by_web()).transpose()?,
+            web,
+            web_port: by_web.port,
             tcp,
             address,
             stranger,
@@ -135,9 +146,9 @@ impl Dialer {
         self
     }
 
-    /// Tells whether the coordinator is behind a web server.
+    /// Tells whether the coordinator is named by where a web server is in front of it.
     pub(crate) const fn is_by_web(&self) -> bool {
-        self.web.is_some()
+        self.address.web.is_some()
     }
 
     /// Looks up the coordinator's addresses, and how to reach IPv4 ones from a machine that has
@@ -264,25 +275,26 @@ impl Dialer {
             port: self.address.port,
             address: known,
         };
-        let connected = match &self.web {
-            Some(web) => {
-                let connected = web.connect_by(proxy, &self.local_host, to).await;
-                connected.map(|it| self.take(it))
-            }
-            None => {
-                let connected = self.tcp.connect_by(proxy, &self.local_host, to).await;
-                connected.map(Link::from)
-            }
-        };
         let host = known.unwrap_or(SOMEWHERE);
-        let link = connected.map_err(|error| match error {
+        let failed = |reason| CoordinatorError::Proxy {
+            proxy: proxy.to_string(),
+            reason,
+            directly: None,
+        };
+        let told = |error| match error {
             ConnectError::WrongIdentity => self.wrong_identity(host),
-            other => CoordinatorError::Proxy {
-                proxy: proxy.to_string(),
-                reason: other.to_string(),
-                directly: None,
-            },
-        })?;
+            other => failed(other.to_string()),
+        };
+        let link = match self.attempt_by(proxy, to).await {
+            Err(error) if is_of_its_port(&error) && !self.is_by_web() => {
+                let by_web = self.attempt_by_web(proxy, to).await;
+                by_web.map_err(|other| match other {
+                    ConnectError::WrongIdentity => told(other),
+                    other => failed(in_one(&[(Way::Tls, &error), (Way::WebSocket, &other)])),
+                })?
+            }
+            connected => connected.map_err(told)?,
+        };
         tracing::debug!(%proxy, "coordinator reached");
         self.ways.worked(Way::Proxy, clock::now());
         Ok(Reached {
@@ -291,6 +303,37 @@ impl Dialer {
             is_hidden: true,
             web: None,
         })
+    }
+
+    /// Connects by way of the proxy as the coordinator is named.
+    async fn attempt_by(&self, proxy: &Proxy, to: Destination<'_>) -> Result<Link, ConnectError> {
+        if self.is_by_web() {
+            return self.attempt_by_web(proxy, to).await;
+        }
+        let connected = self.tcp.connect_by(proxy, &self.local_host, to).await;
+        connected.map(Link::from)
+    }
+
+    async fn attempt_by_web(
+        &self,
+        proxy: &Proxy,
+        to: Destination<'_>,
+    ) -> Result<Link, ConnectError> {
+        let port = self.web_port;
+        let to = Destination { port, ..to };
+        let connected = self.web()?.connect_by(proxy, &self.local_host, to).await;
+        connected.map(|it| self.take(it))
+    }
+
+    /// Returns where the web leads to the coordinator that has this address.
+    const fn at_web(&self, mut address: SocketAddr) -> SocketAddr {
+        address.set_port(self.web_port);
+        address
+    }
+
+    fn web(&self) -> Result<&web::Client, ConnectError> {
+        let no_url = || ConnectError::Failed("no URL can have this address".to_owned());
+        self.web.as_ref().ok_or_else(no_url)
     }
 
     /// Takes a connection by a WebSocket, and tells of whoever intercepts the TLS around it.
@@ -322,63 +365,76 @@ impl Dialer {
         if source.is_err_and(|error| is_unrouted(&error)) {
             return Err(CoordinatorError::NoRoute { address });
         }
-        let raced = match &self.web {
-            Some(_) => {
-                let attempted = self.attempt(Way::WebSocket, address).await;
-                attempted.map_err(|failure| vec![failure])
-            }
-            None => self.race(self.ways.order(clock::now()), address).await,
-        };
+        let raced = self.race(address).await;
         let (way, link) = raced.map_err(|failures| self.told(address, failures))?;
         tracing::debug!(%way, %address, "coordinator reached");
         self.ways.worked(way, clock::now());
+        let is_hidden = way == Way::WebSocket;
+        let web = self.web.clone().filter(|_| is_hidden);
         Ok(Reached {
             host,
             link,
-            is_hidden: self.is_by_web(),
-            web: self.web.clone(),
+            is_hidden,
+            web: web.map(|it| (self.at_web(host), it)),
         })
     }
 
-    /// Connects to an address by the first of these ways, or by the second one where the first has
-    /// failed or takes long: whichever comes about.
-    async fn race(
-        &self,
-        [first, second]: [Way; 2],
-        address: SocketAddr,
-    ) -> Result<(Way, Link), Vec<Failure>> {
-        let mut one = pin!(self.attempt(first, address));
-        let early = timeout(HEAD_START, &mut one).await;
-        let mut other = pin!(self.attempt(second, address));
-        let (ended, rest) = match early {
-            Ok(ended) => (ended, other),
-            Err(_) => tokio::select! {
-                ended = &mut one => (ended, other),
-                ended = &mut other => (ended, one),
-            },
+    /// Connects to an address by the first of the ways, or by the next one where those before have
+    /// failed or take long: whichever comes about.
+    async fn race(&self, address: SocketAddr) -> Result<(Way, Link), Vec<Failure>> {
+        let mut waiting = match self.is_by_web() {
+            true => VecDeque::from([Way::WebSocket]),
+            false => VecDeque::from(self.ways.order(clock::now())),
         };
-        let failure = match ended {
-            Ok(link) => return Ok(link),
-            // By the other way, it would be the same server.
-            Err(failure) if matches!(failure.error, ConnectError::WrongIdentity) => {
-                return Err(vec![failure]);
+        let mut attempts = JoinSet::new();
+        let mut failures = Vec::new();
+        let mut due = Instant::now();
+        loop {
+            tokio::select! {
+                Some(joined) = attempts.join_next() => match joined {
+                    Ok(Ok(link)) => return Ok(link),
+                    Ok(Err(failure @ Failure { error: ConnectError::WrongIdentity, .. })) => {
+                        // By another way, it would be the same server.
+                        return Err(vec![failure]);
+                    }
+                    Ok(Err(failure)) => {
+                        failures.push(failure);
+                        if attempts.is_empty() {
+                            due = Instant::now();
+                        }
+                    }
+                    Err(failed) => tracing::error!(%failed, "an attempt ended without a result"),
+                },
+                () = sleep_until(due), if !waiting.is_empty() => {
+                    if let Some(way) = waiting.pop_front() {
+                        let dialer = self.clone();
+                        attempts.spawn(async move { dialer.attempt(way, address).await });
+                    }
+                    due = Instant::now() + match waiting.front() {
+                        Some(Way::WebSocket) => HEAD_START_OF_WEB,
+                        Some(Way::Quic | Way::Tls | Way::Proxy) | None => HEAD_START,
+                    };
+                }
+                else => return Err(failures),
             }
-            Err(failure) => failure,
-        };
-        rest.await.map_err(|other| vec![failure, other])
+        }
     }
 
     async fn attempt(&self, way: Way, address: SocketAddr) -> Result<(Way, Link), Failure> {
         let host = &self.local_host;
         let connected = match way {
             Way::Quic => self.quic.connect(host, address).await.map(Link::from),
-            Way::Tls | Way::WebSocket | Way::Proxy => match &self.web {
-                Some(web) => web.connect(host, address).await.map(|it| self.take(it)),
-                None => self.tcp.connect(host, address).await.map(Link::from),
-            },
+            Way::Tls | Way::Proxy => self.tcp.connect(host, address).await.map(Link::from),
+            Way::WebSocket => self.attempt_web(address).await,
         };
         let connected = connected.map(|link| (way, link));
         connected.map_err(|error| Failure { way, error })
+    }
+
+    async fn attempt_web(&self, address: SocketAddr) -> Result<Link, ConnectError> {
+        let connecting = self.web()?.connect(&self.local_host, self.at_web(address));
+        let connected = connecting.await;
+        connected.map(|it| self.take(it))
     }
 
     /// Says why an address is not reached, by all that has failed.
@@ -402,13 +458,36 @@ impl Dialer {
         if let Some(shortage) = shortages.next() {
             return CoordinatorError::Shortage(shortage);
         }
-        let reasons = failures
-            .iter()
-            .map(|it| format!("{}: {}", it.way, it.error));
+        let all: Vec<_> = failures.iter().map(|it| (it.way, &it.error)).collect();
         CoordinatorError::Unreachable {
             address,
-            reason: reasons.collect::<Vec<_>>().join("; "),
+            reason: in_one(&all),
         }
+    }
+}
+
+/// Says what has become of all of these.
+fn in_one(failures: &[(Way, &ConnectError)]) -> String {
+    let reasons = failures
+        .iter()
+        .map(|(way, error)| format!("{way}: {error}"));
+    reasons.collect::<Vec<_>>().join("; ")
+}
+
+/// Tells whether a proxy may lead to another port of the coordinator all the same, or to what
+/// whoever intercepts TLS lets through.
+const fn is_of_its_port(error: &ConnectError) -> bool {
+    match error {
+        ConnectError::Proxy(error) => matches!(
+            error,
+            ProxyError::Refused(_) | ProxyError::NoProxy(_) | ProxyError::Closed
+        ),
+        ConnectError::Failed(_)
+        | ConnectError::Foreign(_)
+        | ConnectError::Intercepted { .. }
+        | ConnectError::NotTls
+        | ConnectError::NoWebSocket(_) => true,
+        ConnectError::Silent(_) | ConnectError::Socket(_) | ConnectError::WrongIdentity => false,
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) struct Coordination {
     /// Where the coordinator is, [`SOMEWHERE`](dialer::SOMEWHERE) if that is unknown.
     host: SocketAddr,
     is_hidden: bool,
-    web: Option<web::Client>,
+    web: Option<(SocketAddr, web::Client)>,
     link: Link,
     welcome: watch::Receiver<Option<Welcome>>,
     flights: Arc<Flights>,
@@ -189,9 +189,9 @@ impl Coordination {
         self.host
     }
 
-    /// Returns by what the web leads to the coordinator, if nothing else does.
-    pub(crate) const fn web(&self) -> Option<&web::Client> {
-        self.web.as_ref()
+    /// Returns where and by what the web leads to the coordinator, if nothing else does.
+    pub(crate) fn web(&self) -> Option<(SocketAddr, web::Client)> {
+        self.web.clone()
     }
 
     /// Returns where the coordinator sees this endpoint, once it has said so. It may see

@@ -8,6 +8,7 @@ use p2pconnect_stun::StunServerConfig;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, UdpSocket},
+    time::timeout,
 };
 
 use super::*;
@@ -103,7 +104,7 @@ async fn tcp_leads_to_a_coordinator_where_udp_is_silent_and_is_tried_first_after
     let reached = dialer.connect(&[at]).await.unwrap();
     let took = clock::since(began);
     assert!(took >= HEAD_START, "{took:?}");
-    assert_eq!(dialer.ways.order(clock::now()), [Way::Tls, Way::Quic]);
+    assert_eq!(dialer.ways.order(clock::now())[0], Way::Tls);
     let mut notice = reached.link.accept_uni().await.unwrap();
     assert_eq!(notice.read_full(&mut [0; 4]).await, Ok(4));
 
@@ -111,6 +112,61 @@ async fn tcp_leads_to_a_coordinator_where_udp_is_silent_and_is_tried_first_after
     dialer.connect(&[at]).await.unwrap();
     let took = clock::since(began);
     assert!(took < HEAD_START, "QUIC was waited for: {took:?}");
+}
+
+/// Returns a dialler that knows a coordinator by an address at which nothing answers, and finds it
+/// by a WebSocket there.
+async fn by_web_alone() -> (Dialer, SocketAddr, impl Sized) {
+    let token_key = TokenKey::from_bytes([7; 32]);
+    let stun = StunServerConfig::default();
+    let mut ports = RendezvousPorts::bind(any(), &[any()], stun, token_key).unwrap();
+    let web = ports.listen_for_web_sockets(any()).unwrap();
+    let config = ports.config(SecretKey::generate().unwrap());
+    let rendezvous = ports.coordinate(config).unwrap();
+    let id = rendezvous.coordinator.server_id();
+    let mut serving = JoinSet::new();
+    serving.spawn(rendezvous.run(std::future::pending()));
+    let silent = UdpSocket::bind(any()).await.unwrap();
+    let at = silent.local_addr().unwrap();
+    let mut dialer = dialer_to(id, "127.0.0.1", at.port(), None);
+    // Without TLS, for which there is no server here.
+    let by_web = format!("{id}@ws://{web}").parse().unwrap();
+    dialer.web = Some(web::Client::new(dialer.tcp.clone(), &by_web).unwrap());
+    dialer.web_port = web.port();
+    (dialer, at, (serving, silent))
+}
+
+#[tokio::test]
+async fn the_web_leads_to_a_coordinator_where_nothing_else_does_and_is_tried_first_afterwards() {
+    let (dialer, at, _serving) = by_web_alone().await;
+    let began = clock::now();
+    let reached = dialer.connect(&[at]).await.unwrap();
+    let took = clock::since(began);
+    assert!(took >= HEAD_START + HEAD_START_OF_WEB, "{took:?}");
+    assert!(reached.is_hidden && reached.host == at);
+    let (server, _) = reached.web.unwrap();
+    assert_eq!(server.port(), dialer.web_port);
+
+    let began = clock::now();
+    dialer.connect(&[at]).await.unwrap();
+    let took = clock::since(began);
+    assert!(took < HEAD_START, "the others were waited for: {took:?}");
+}
+
+#[tokio::test]
+async fn a_proxy_that_leads_to_no_port_but_that_of_the_web_is_asked_for_that() {
+    let (mut dialer, at, _serving) = by_web_alone().await;
+    let web = dialer.at_web(at);
+    let (address, _proxying) = proxy(web, move |head| head.contains(&web.to_string())).await;
+    dialer.proxy = Some(Arc::new(format!("http://{address}").parse().unwrap()));
+    let reached = dialer.connect(&[]).await.unwrap();
+    assert_eq!(reached.link.remote_address(), address);
+    // The proxy serves one at a time.
+    drop(reached);
+    dialer.web_port = at.port();
+    let error = dialer.connect(&[]).await.unwrap_err().to_string();
+    let told = "TCP: it refuses: 403 Not here; WebSocket: it refuses: 403 Not here";
+    assert!(error.contains(told), "{error}");
 }
 
 #[tokio::test]
@@ -121,6 +177,7 @@ async fn what_has_failed_is_told_of_each_way() {
     let error = dialer(id, at).connect(&[at]).await.unwrap_err().to_string();
     assert!(error.contains("UDP: no answer for 5 s"), "{error}");
     assert!(error.contains("TCP: Connection refused"), "{error}");
+    assert!(error.contains("WebSocket: "), "{error}");
 }
 
 #[tokio::test]
@@ -141,8 +198,11 @@ async fn another_server_is_told_of_whichever_way_leads_there() {
     );
 }
 
-/// Starts a proxy that answers with `head`, and leads to `to` if that is so much as a success.
-async fn proxy(to: SocketAddr, head: &'static str) -> (SocketAddr, JoinSet<()>) {
+/// Starts a proxy that leads to `to` those whose request it grants.
+async fn proxy(
+    to: SocketAddr,
+    grants: impl Fn(&str) -> bool + Send + 'static,
+) -> (SocketAddr, JoinSet<()>) {
     let listener = TcpListener::bind(any()).await.unwrap();
     let at = listener.local_addr().unwrap();
     let mut tasks = JoinSet::new();
@@ -153,8 +213,10 @@ async fn proxy(to: SocketAddr, head: &'static str) -> (SocketAddr, JoinSet<()>) 
             while !asked.ends_with(b"\r\n\r\n") {
                 asked.push(from.read_u8().await.unwrap());
             }
+            let is_granted = grants(str::from_utf8(&asked).unwrap());
+            let head = if is_granted { GRANTED } else { REFUSED };
             from.write_all(head.as_bytes()).await.unwrap();
-            if head.contains(" 200 ") {
+            if is_granted {
                 let mut to = tokio::net::TcpStream::connect(to).await.unwrap();
                 drop(tokio::io::copy_bidirectional(&mut from, &mut to).await);
             }
@@ -170,7 +232,7 @@ const REFUSED: &str = "HTTP/1.1 403 Not here\r\n\r\n";
 #[tokio::test]
 async fn a_proxy_leads_to_a_coordinator_whose_name_it_alone_knows_and_is_tried_first_then() {
     let (id, at, _tasks) = by_tcp_alone().await;
-    let (proxy, _proxying) = proxy(at, GRANTED).await;
+    let (proxy, _proxying) = proxy(at, |_| true).await;
     let dialer = dialer_to(id, "c.invalid", 4433, Some(proxy));
     let found = dialer.resolve(Duration::from_secs(5)).await.unwrap();
     assert_eq!(found, []);
@@ -198,11 +260,11 @@ async fn nothing_comes_to_a_proxy_where_quic_answers() {
 async fn what_has_failed_by_way_of_a_proxy_is_told_beside_the_rest() {
     let silent = UdpSocket::bind(any()).await.unwrap();
     let at = silent.local_addr().unwrap();
-    let (proxy, _proxying) = proxy(at, REFUSED).await;
+    let (proxy, _proxying) = proxy(at, |_| false).await;
     let id = SecretKey::generate().unwrap().peer_id();
     let dialer = dialer_to(id, "127.0.0.1", at.port(), Some(proxy));
     let error = dialer.connect(&[at]).await.unwrap_err().to_string();
-    let by_proxy = format!("proxy http://{proxy} (it refuses: 403 Not here)");
+    let by_proxy = format!("proxy http://{proxy} (TCP: it refuses: 403 Not here; ");
     for told in [
         &by_proxy,
         "UDP: no answer for 5 s",

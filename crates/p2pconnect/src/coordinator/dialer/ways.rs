@@ -45,11 +45,11 @@ pub(super) struct Ways {
 
 impl Ways {
     /// Returns the direct ways in the order in which they are tried.
-    pub(super) fn order(&self, now: Instant) -> [Way; 2] {
-        match self.first(now) {
-            Way::Tls => [Way::Tls, Way::Quic],
-            Way::Quic | Way::WebSocket | Way::Proxy => [Way::Quic, Way::Tls],
-        }
+    pub(super) fn order(&self, now: Instant) -> [Way; 3] {
+        let first = self.first(now);
+        let mut order = [Way::Quic, Way::Tls, Way::WebSocket];
+        order.sort_by_key(|way| *way != first);
+        order
     }
 
     /// Returns the way that is tried first.
@@ -79,17 +79,20 @@ mod tests {
     #[test]
     fn what_has_worked_is_tried_first_and_quic_again_later() {
         let (ways, began) = (Ways::default(), Instant::now());
-        assert_eq!(ways.order(began), [Way::Quic, Way::Tls]);
+        let usual = [Way::Quic, Way::Tls, Way::WebSocket];
+        assert_eq!(ways.order(began), usual);
         ways.worked(Way::Tls, began);
         let later = began + QUIC_AGAIN / 2;
-        assert_eq!(ways.order(later), [Way::Tls, Way::Quic]);
+        assert_eq!(ways.order(later), [Way::Tls, Way::Quic, Way::WebSocket]);
         ways.worked(Way::Tls, later);
-        assert_eq!(ways.order(began + QUIC_AGAIN), [Way::Quic, Way::Tls]);
+        assert_eq!(ways.order(began + QUIC_AGAIN), usual);
         ways.worked(Way::Tls, began + QUIC_AGAIN);
         ways.worked(Way::Quic, began + QUIC_AGAIN);
-        assert_eq!(ways.order(began + QUIC_AGAIN), [Way::Quic, Way::Tls]);
+        assert_eq!(ways.order(began + QUIC_AGAIN), usual);
+        ways.worked(Way::WebSocket, began);
+        assert_eq!(ways.order(later), [Way::WebSocket, Way::Quic, Way::Tls]);
         ways.worked(Way::Proxy, began);
-        assert_eq!(ways.first(later), Way::Proxy);
+        assert_eq!((ways.first(later), ways.order(later)), (Way::Proxy, usual));
         ways.worked(Way::Proxy, later);
         assert_eq!(ways.first(began + QUIC_AGAIN), Way::Quic);
     }
