@@ -1,9 +1,11 @@
 //! Coordinators behind a web server, for networks that let nothing else out. Peers are connected to
 //! directly.
 
+use std::fs;
+
 use netns_lab::{NatSpec, test};
 use p2pconnect_tests::{
-    intermediary::Intermediary,
+    intermediary::{Intermediary, certificate},
     net::{Boxes, Net, PROXY, WEB_SOCKETS},
     process::{Process, run},
 };
@@ -84,6 +86,30 @@ fn the_web_is_found_by_a_plain_address_where_nothing_else_passes() {
         let_out_https(&net, "a", &towards);
         let _listener = net.listen("b");
         let dialled = net.dial_echo("a", &net.id("b"), "by the web");
+        let (_, _, remote) = net.reported(&dialled);
+        assert_eq!(remote.ip(), net.external("b"));
+        net.finish();
+    });
+}
+
+#[test]
+fn a_coordinator_with_a_certificate_needs_no_web_server() {
+    test(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let [chain, key] = ["chain.pem", "key.pem"].map(|it| folder.path().join(it));
+        let [of_chain, of_key] = certificate();
+        fs::write(&chain, of_chain).unwrap();
+        fs::write(&key, of_key).unwrap();
+        let [chain, key] = [chain, key].map(|it| it.to_str().unwrap().to_owned());
+        let options = ["--websocket", "0.0.0.0:443", "--websocket-certificate"];
+        let options = [&options[..], &[&chain, "--websocket-key", &key]].concat();
+        let net = Net::with_options(&NAT, &NAT, &options);
+        let towards = format!("ip daddr {}", net.external("server"));
+        for host in ["a", "b"] {
+            let_out_https(&net, host, &towards);
+        }
+        let _listener = net.listen("b");
+        let dialled = net.dial_echo("a", &net.id("b"), "by port 443");
         let (_, _, remote) = net.reported(&dialled);
         assert_eq!(remote.ip(), net.external("b"));
         net.finish();

@@ -51,6 +51,14 @@ http {
 /// How often to try whether one is there.
 const POLL: Duration = Duration::from_millis(20);
 
+/// Returns a certificate that nobody else has issued, and its key, in PEM.
+#[must_use]
+pub fn certificate() -> [String; 2] {
+    let certificate = rcgen::generate_simple_self_signed(["c.example".to_owned()]).unwrap();
+    let (key, certificate) = (certificate.signing_key, certificate.cert.pem());
+    [certificate, key.serialize_pem()]
+}
+
 /// A program that stands between, and ends with this value.
 #[derive(Debug)]
 pub struct Intermediary {
@@ -89,9 +97,8 @@ impl Intermediary {
     /// Starts nginx, which speaks TLS for WebSockets of the coordinator on the same host.
     pub fn nginx(host: &Host) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let certificate = rcgen::generate_simple_self_signed(["c.example".to_owned()]).unwrap();
-        let (key, certificate) = (certificate.signing_key, certificate.cert.pem());
-        fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
+        let [certificate, key] = certificate();
+        fs::write(folder.path().join("key.pem"), key).unwrap();
         fs::write(folder.path().join("certificate.pem"), certificate).unwrap();
         let settings = NGINX
             .replace("LISTEN", &format!("{}:{HTTPS_PORT}", host.ipv4()))

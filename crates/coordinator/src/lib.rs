@@ -31,6 +31,7 @@ mod start;
 
 pub use members::Members;
 pub use meter::Meter;
+pub use p2pconnect_link::web::{Certificate, CertificateError};
 pub use registry::{BoardLimits, Limits};
 pub use rendezvous::{Rendezvous, RendezvousError, RendezvousPorts, tcp_addresses};
 pub use service::{

@@ -7,6 +7,7 @@ use std::{
 
 use p2pconnect_host::{Host, Shortage, UdpSocket};
 use p2pconnect_identity::SecretKey;
+use p2pconnect_link::web::Certificate;
 use p2pconnect_proto::TokenKey;
 use p2pconnect_stun::{StunServer, StunServerConfig, TlsConnection, Witness, tls_connections};
 use tokio::{sync::mpsc, task::JoinSet};
@@ -88,16 +89,20 @@ impl RendezvousPorts {
         })
     }
 
-    /// Has clients come by WebSockets as well, without TLS around them, to this address of TCP:
-    /// behind a web server, which speaks TLS for it. One on this machine says by X-Forwarded-For
-    /// where its clients are. STUN is served there as well, if that has their ports. Must be called
-    /// within a Tokio runtime. Returns the address.
+    /// Has clients come by WebSockets as well to this address of TCP, with TLS around them by a
+    /// certificate; or without, behind a web server, which speaks TLS for it. One on this machine
+    /// says by X-Forwarded-For where its clients are. STUN is served there as well, if that has
+    /// their ports. Must be called within a Tokio runtime. Returns the address.
     ///
     /// # Errors
     ///
     /// What the system says.
-    pub fn listen_for_web_sockets(&mut self, address: SocketAddr) -> io::Result<SocketAddr> {
-        let web = WebSockets::listen(&self.host, address, self.stun.taker())?;
+    pub fn listen_for_web_sockets(
+        &mut self,
+        address: SocketAddr,
+        certificate: Option<Certificate>,
+    ) -> io::Result<SocketAddr> {
+        let web = WebSockets::listen(&self.host, address, certificate, self.stun.taker())?;
         let bound = web.local_addr();
         self.web = Some(web);
         bound

@@ -5,6 +5,7 @@
 //! web that is around the WebSocket, be it a web server or a proxy that intercepts, sees frames of
 //! what it cannot read.
 
+mod certificate;
 mod client;
 mod frames;
 mod outer;
@@ -14,6 +15,7 @@ mod tests;
 
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
+pub use certificate::{Certificate, CertificateError};
 pub use client::{Client, Connected};
 pub use server::{Incoming, receive};
 

@@ -32,10 +32,17 @@ pub(crate) struct Serve {
     /// the same address]
     #[arg(long, value_name = "IP:PORT", value_parser = listen_address)]
     stun: Vec<SocketAddr>,
-    /// An address for WebSockets without TLS, behind a web server that speaks TLS for them, such as
-    /// 127.0.0.1:8433 [default: nowhere]
-    #[arg(long, value_name = "IP:PORT")]
+    /// An address for WebSockets: behind a web server that speaks TLS for them, such as
+    /// 127.0.0.1:8433, or with a certificate, such as 0.0.0.0:443 [default: nowhere]
+    #[arg(long, value_name = "IP:PORT", value_parser = listen_address)]
     websocket: Option<SocketAddr>,
+    /// The certificate with which WebSockets are served by TLS, and those of who has issued it, in
+    /// PEM
+    #[arg(long, value_name = "FILE")]
+    websocket_certificate: Option<String>,
+    /// The key of that certificate, in PEM
+    #[arg(long, value_name = "FILE")]
+    websocket_key: Option<String>,
     /// The user to run as from when the ports are open and the key is read, by name or number; root
     /// stays root with `--user root` [default: nobody, where root starts this]
     #[arg(long, value_name = "USER", value_parser = user)]
@@ -129,6 +136,12 @@ impl Serve {
                 "--websocket",
                 self.websocket.as_ref().map(address),
             ),
+            text(
+                "websocket-certificate",
+                "--websocket-certificate",
+                &self.websocket_certificate,
+            ),
+            text("websocket-key", "--websocket-key", &self.websocket_key),
             (
                 "log.format",
                 "--log",

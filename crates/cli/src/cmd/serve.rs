@@ -10,6 +10,7 @@ mod reload;
 pub(super) mod resources;
 mod service_manager;
 mod settings;
+mod websocket;
 
 use std::{
     io::{self, Write as _},
@@ -30,6 +31,7 @@ use self::{
     reload::Reload,
     service_manager::ServiceManager,
     settings::{Configuration, Settings, Sources},
+    websocket::WebSockets,
 };
 use crate::{
     args,
@@ -82,13 +84,15 @@ async fn serve(sources: Sources, configuration: Configuration, logging: Logging)
     }
     let Started {
         rendezvous,
-        websocket: _,
+        websocket,
         metrics,
         members,
     } = started;
     let coordinator = &rendezvous.coordinator;
     let control = coordinator.control();
+    let certificate = websocket.and_then(|it| it.certificate);
     let mut reload = Reload::new(sources, configuration, members, control, logging);
+    reload.certificate = certificate;
     let mut beside = JoinSet::new();
     let hidden = coordinator.hidden_clients();
     beside.spawn(async move { hidden.await.into_iter().for_each(warn_of) });
@@ -120,7 +124,7 @@ async fn serve(sources: Sources, configuration: Configuration, logging: Logging)
 /// All that is opened and read before anything is served.
 struct Started {
     rendezvous: Rendezvous,
-    websocket: Option<SocketAddr>,
+    websocket: Option<WebSockets>,
     metrics: Option<Metrics>,
     members: Members,
 }
@@ -174,7 +178,10 @@ async fn start(settings: &Settings) -> anyhow::Result<Started> {
     stun.host = Host::with_sockets(inherited.clone());
     let ports = RendezvousPorts::bind(addresses.listen, &addresses.stun, stun, token_key);
     let mut ports = ports.map_err(|error| explained(error, &addresses))?;
-    let websocket = listen_for_web_sockets(&mut ports, settings.websocket)?;
+    let mut websocket = WebSockets::wanted(settings)?;
+    if let Some(websocket) = &mut websocket {
+        websocket.listen(&mut ports)?;
+    }
     let metrics = settings.metrics.map(bind_metrics).transpose()?;
     let members = members::read(settings)?;
     // What is noted comes behind all that may be wrong.
@@ -250,19 +257,6 @@ fn explained(error: RendezvousError, addresses: &Addresses) -> anyhow::Error {
     }
 }
 
-fn listen_for_web_sockets(
-    ports: &mut RendezvousPorts,
-    address: Option<SocketAddr>,
-) -> anyhow::Result<Option<SocketAddr>> {
-    let listen = |address| {
-        ports.listen_for_web_sockets(address).map_err(|error| {
-            let failed = format!("WebSockets cannot be served at {address}");
-            not_listening(error, &failed, "--websocket")
-        })
-    };
-    address.map(listen).transpose()
-}
-
 fn bind_metrics(address: SocketAddr) -> anyhow::Result<Metrics> {
     Metrics::bind(address).map_err(|error| {
         let failed = format!("metrics cannot be served at {address}");
@@ -297,7 +291,7 @@ fn announce(started: &Started) -> io::Result<()> {
     let mut lines = format!("coordinator: {}@{address}\n", coordinator.server_id());
     lines.extend(stun.iter().map(|address| format!("stun: {address}\n")));
     let websocket = started.websocket.iter();
-    lines.extend(websocket.map(|it| format!("websocket: ws://{it}\n")));
+    lines.extend(websocket.map(|it| format!("websocket: {}\n", it.url())));
     let metrics = started.metrics.iter();
     lines.extend(metrics.map(|it| format!("metrics: http://{}/metrics\n", it.local_addr)));
     // In one piece, so that whoever reads only the first line does not break the second.

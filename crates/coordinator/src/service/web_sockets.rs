@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use p2pconnect_host::{Host, Sharing, TcpListener};
-use p2pconnect_link::web::{Incoming, receive};
+use p2pconnect_link::web::{Certificate, Incoming, receive};
 use p2pconnect_stun::StunTaker;
 use tokio::{
     task::JoinSet,
@@ -14,10 +14,10 @@ use tracing::{debug, warn};
 /// Connections that may wait to be accepted, as with STUN.
 const BACKLOG: u32 = 1024;
 
-/// How many may be becoming WebSockets at a time. Each takes some 8 KiB.
+/// How many may be becoming WebSockets at a time. Each takes some 8 KiB, without TLS.
 const MAX_UPGRADING: usize = 1024;
 
-/// How long that may take, until the first bytes inside: three round trips.
+/// How long that may take, until the first bytes inside: three round trips, or four with TLS.
 const UPGRADE: Duration = Duration::from_secs(5);
 
 /// How long nobody is accepted after that has failed: something is lacking, which ends with others.
@@ -27,6 +27,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct WebSockets {
     listener: TcpListener,
+    /// With which TLS is spoken here, if no web server does.
+    certificate: Option<Certificate>,
     upgrading: JoinSet<Option<Incoming>>,
     /// Serves those of clients that speak STUN.
     stun: StunTaker,
@@ -36,10 +38,16 @@ pub(crate) struct WebSockets {
 }
 
 impl WebSockets {
-    pub(crate) fn listen(host: &Host, address: SocketAddr, stun: StunTaker) -> io::Result<Self> {
+    pub(crate) fn listen(
+        host: &Host,
+        address: SocketAddr,
+        certificate: Option<Certificate>,
+        stun: StunTaker,
+    ) -> io::Result<Self> {
         let socket = host.tcp_socket(address, Sharing::Exclusive)?;
         Ok(Self {
             listener: socket.listen(BACKLOG)?,
+            certificate,
             upgrading: JoinSet::new(),
             stun,
             asking: JoinSet::new(),
@@ -57,11 +65,14 @@ impl WebSockets {
             tokio::select! {
                 accepted = self.listener.accept(), if self.upgrading.len() < MAX_UPGRADING => {
                     match accepted {
-                        Ok((stream, remote)) => drop(self.upgrading.spawn(async move {
-                            let received = timeout(UPGRADE, receive(stream, remote)).await;
-                            let told = |error| debug!(%error, "no web socket");
-                            received.ok()?.map_err(told).ok()
-                        })),
+                        Ok((stream, remote)) => {
+                            let certificate = self.certificate.clone();
+                            self.upgrading.spawn(async move {
+                                let receiving = receive(stream, remote, certificate.as_ref());
+                                let told = |error| debug!(%error, "no web socket");
+                                timeout(UPGRADE, receiving).await.ok()?.map_err(told).ok()
+                            });
+                        }
                         Err(error) => {
                             debug!(%error, "a web socket cannot be accepted");
                             sleep(PAUSE).await;

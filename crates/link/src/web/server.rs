@@ -1,6 +1,7 @@
 //! A coordinator's side of a WebSocket, perhaps behind a web server that speaks TLS for it.
 
 use std::{
+    fmt,
     future::poll_fn,
     net::{IpAddr, SocketAddr},
     sync::{Arc, OnceLock},
@@ -13,10 +14,10 @@ use tokio_tungstenite::{
     tungstenite::handshake::server::{Callback, ErrorResponse, Request, Response},
 };
 
-use super::{config, frames::Frames};
+use super::{Certificate, config, frames::Frames};
 use crate::{
     setup::ConnectError,
-    tcp::{Connection, Server},
+    tcp::{Carrier, Connection, Server},
 };
 
 /// The field in which a web server says where its client is, behind what clients say themselves.
@@ -26,17 +27,24 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 const HANDSHAKE: u8 = 22;
 
 /// A WebSocket on which the first bytes have come.
-#[derive(Debug)]
 pub struct Incoming {
-    frames: Frames<TcpStream>,
+    carrier: Box<dyn Carrier>,
+    is_tls: bool,
     /// Where the client is.
     pub source: SocketAddr,
     /// Whether its port is known, too.
     pub has_port: bool,
 }
 
-/// Makes a WebSocket of a connection by TCP from `remote`. A web server on this machine says where
-/// its client is; nobody else is believed.
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming").finish_non_exhaustive()
+    }
+}
+
+/// Makes a WebSocket of a connection by TCP from `remote`, with TLS around it if there is a
+/// certificate for that. A web server on this machine says where its client is; nobody else is
+/// believed.
 ///
 /// # Errors
 ///
@@ -45,39 +53,55 @@ pub struct Incoming {
 /// # Cancel safety
 ///
 /// Dropping the future ends the attempt.
-pub async fn receive(stream: TcpStream, remote: SocketAddr) -> Result<Incoming, ConnectError> {
+pub async fn receive(
+    stream: TcpStream,
+    remote: SocketAddr,
+    certificate: Option<&Certificate>,
+) -> Result<Incoming, ConnectError> {
     let local = stream.local_addr()?.ip().to_canonical();
-    let is_here = |ip: IpAddr| ip.is_loopback() || ip == local;
+    let came_from = remote.ip().to_canonical();
+    let is_here = came_from.is_loopback() || came_from == local;
     let found = Arc::new(OnceLock::new());
     let head = Head(Arc::clone(&found));
-    let accepted = accept_hdr_async_with_config(stream, head, Some(config())).await;
-    let socket = accepted.map_err(|error| ConnectError::Failed(error.to_string()))?;
-    let mut frames = Frames::new(socket);
-    poll_fn(|cx| frames.poll_fill(cx)).await?;
-    let forwarded = found
-        .get()
-        .copied()
-        .filter(|_| is_here(remote.ip().to_canonical()));
+    let (carrier, is_tls) = match certificate {
+        Some(certificate) => upgrade(certificate.accept(stream).await?, head).await?,
+        None => upgrade(stream, head).await?,
+    };
+    let forwarded = found.get().copied().filter(|_| is_here);
     let seen = || (remote.ip(), Some(remote.port()));
     let (ip, port) = forwarded.unwrap_or_else(seen);
     Ok(Incoming {
-        frames,
+        carrier,
+        is_tls,
         source: SocketAddr::new(ip, port.unwrap_or_else(|| remote.port())),
         has_port: port.is_some(),
     })
 }
 
+/// Makes a WebSocket of what a client has connected by, and tells whether TLS begins inside.
+async fn upgrade(
+    carrier: impl Carrier,
+    head: Head,
+) -> Result<(Box<dyn Carrier>, bool), ConnectError> {
+    let accepted = accept_hdr_async_with_config(carrier, head, Some(config())).await;
+    let socket = accepted.map_err(|error| ConnectError::Failed(error.to_string()))?;
+    let mut frames = Frames::new(socket);
+    poll_fn(|cx| frames.poll_fill(cx)).await?;
+    let is_tls = frames.unread().first() == Some(&HANDSHAKE);
+    Ok((Box::new(frames), is_tls))
+}
+
 impl Incoming {
     /// Tells whether the client has begun with TLS, to become a connection, and not with STUN.
     #[must_use]
-    pub fn is_tls(&self) -> bool {
-        self.frames.unread().first() == Some(&HANDSHAKE)
+    pub const fn is_tls(&self) -> bool {
+        self.is_tls
     }
 
     /// Returns the bytes that come, those included that have.
     #[must_use]
     pub fn into_stream(self) -> impl AsyncRead + AsyncWrite + Send + Unpin + 'static {
-        self.frames
+        self.carrier
     }
 
     /// Makes a connection of it.
@@ -90,7 +114,7 @@ impl Incoming {
     ///
     /// Dropping the future ends the attempt.
     pub async fn accept(self, server: &Server) -> Result<Connection, ConnectError> {
-        server.accept_over(self.frames, self.source).await
+        server.accept_over(self.carrier, self.source).await
     }
 }
 

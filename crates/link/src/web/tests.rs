@@ -37,7 +37,9 @@ async fn listener() -> (TcpListener, SocketAddr) {
 async fn accepting(listener: TcpListener, key: SecretKey) -> (Link, Told) {
     let (stream, remote) = listener.accept().await.unwrap();
     let server = tcp::Server::new(&key, Duration::from_secs(30)).unwrap();
-    let incoming = receive(TcpStream::from(stream), remote).await.unwrap();
+    let incoming = receive(TcpStream::from(stream), remote, None)
+        .await
+        .unwrap();
     assert!(incoming.is_tls());
     let port = incoming.has_port.then(|| incoming.source.port());
     let source = (incoming.source.ip(), port);
@@ -85,6 +87,55 @@ async fn a_web_socket_carries_a_link() {
     peer.let_go().await;
 }
 
+/// Returns a certificate that nobody else has issued, and its key, in PEM.
+fn of_its_own() -> [String; 2] {
+    let of_its_own = rcgen::generate_simple_self_signed(["c.example".to_owned()]).unwrap();
+    let (certificate, key) = (of_its_own.cert.pem(), of_its_own.signing_key);
+    [certificate, key.serialize_pem()]
+}
+
+#[tokio::test]
+async fn a_coordinator_with_a_certificate_speaks_the_tls_outside_itself() {
+    let [chain, private] = of_its_own();
+    let certificate = Certificate::from_pem(chain.as_bytes(), private.as_bytes()).unwrap();
+    let [other, other_key] = of_its_own();
+    let renewed = Certificate::from_pem(other.as_bytes(), other_key.as_bytes()).unwrap();
+    certificate.clone().replace(&renewed);
+    let key = SecretKey::generate().unwrap();
+    let (client, _) = client(key.peer_id(), "wss", (Ipv4Addr::LOCALHOST, 443).into());
+    let (listener, at) = listener().await;
+    let serving = tokio::spawn(async move {
+        let (stream, remote) = listener.accept().await.unwrap();
+        let server = tcp::Server::new(&key, Duration::from_secs(30)).unwrap();
+        let incoming = receive(TcpStream::from(stream), remote, Some(&certificate)).await;
+        let incoming = incoming.unwrap();
+        assert!(incoming.has_port && incoming.is_tls());
+        Link::from(incoming.accept(&server).await.unwrap())
+    });
+    let connected = client.connect(&Host::default(), at).await.unwrap();
+    assert!(connected.intercepted_by.is_some());
+    exchange(&connected.connection.into(), &serving.await.unwrap()).await;
+}
+
+#[test]
+fn what_is_wrong_with_a_certificate_is_told() {
+    let [chain, key] = of_its_own();
+    let [_, other] = of_its_own();
+    let broken = chain.replace("END", "");
+    let cases = [
+        ("", &*key, "no certificate in PEM"),
+        (&*key, &*key, "no certificate in PEM"),
+        (&*broken, &*key, "the certificates is broken"),
+        (&*chain, "", "no private key in PEM"),
+        (&*chain, &*chain, "no private key in PEM"),
+        (&*chain, &*other, "not that of the first certificate"),
+    ];
+    for (chain, key, told) in cases {
+        let error = Certificate::from_pem(chain.as_bytes(), key.as_bytes()).unwrap_err();
+        assert!(error.to_string().contains(told), "{told}: {error}");
+    }
+}
+
 /// Starts what intercepts TLS, with a certificate that this one has issued.
 async fn intercepting(issuer: &str, to: SocketAddr) -> (SocketAddr, JoinHandle<()>) {
     let acceptor = foreign(issuer);
@@ -121,7 +172,9 @@ async fn another_coordinator_inside_is_none() {
     tokio::spawn(async move {
         let (stream, remote) = listener.accept().await.unwrap();
         let server = tcp::Server::new(&key, Duration::from_secs(30)).unwrap();
-        let incoming = receive(TcpStream::from(stream), remote).await.unwrap();
+        let incoming = receive(TcpStream::from(stream), remote, None)
+            .await
+            .unwrap();
         drop(incoming.accept(&server).await);
     });
     let (client, _) = client(SecretKey::generate().unwrap().peer_id(), "ws", at);

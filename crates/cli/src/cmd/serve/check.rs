@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use super::{
     Addresses, cluster, join, members, resources,
     settings::{Configuration, Setting, Settings},
+    websocket::WebSockets,
 };
 use crate::{
     exit::{self, Exit},
@@ -67,8 +68,8 @@ fn plan(settings: &Settings) -> anyhow::Result<String> {
         Some(address) => format!("at http://{address}/metrics"),
         None => "nowhere".to_owned(),
     };
-    let websocket = match settings.websocket {
-        Some(address) => format!("at {address}"),
+    let websocket = match WebSockets::wanted(settings)? {
+        Some(websocket) => format!("at {}", websocket.url()),
         None => "nowhere".to_owned(),
     };
     let bytes = memory::limit().unwrap_or(u64::MAX);

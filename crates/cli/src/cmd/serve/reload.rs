@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use p2pconnect_coordinator::{Control, Members};
+use p2pconnect_coordinator::{Certificate, Control, Members};
 use tracing::{error, info, warn};
 
 use super::{
     members, resources,
     settings::{Configuration, Setting, Sources},
+    websocket,
 };
 use crate::{logging::Logging, memory, words::with_causes};
 
@@ -22,6 +23,8 @@ pub(super) struct Reload {
     members: Members,
     control: Control,
     logging: Logging,
+    /// The certificate in use, if there is one.
+    pub(super) certificate: Option<Certificate>,
 }
 
 impl Reload {
@@ -38,6 +41,7 @@ impl Reload {
             members,
             control,
             logging,
+            certificate: None,
         }
     }
 
@@ -67,6 +71,7 @@ impl Reload {
         let service = resources::of_service(limits.of_service(), memory);
         self.control.set_limits(limits.of_registry(), service);
         self.serve(members);
+        self.renew_certificate();
         info!(changed, "the settings are reloaded");
     }
 
@@ -91,6 +96,22 @@ impl Reload {
             }
         }
         changed
+    }
+
+    /// Reads the certificate again, which may be a new one in the same files. Who serves need not
+    /// be allowed to read them any more.
+    fn renew_certificate(&self) {
+        let Some(certificate) = &self.certificate else {
+            return;
+        };
+        match websocket::certificate(&self.running.settings) {
+            Ok(Some(new)) => certificate.replace(&new),
+            Ok(None) => {}
+            Err(error) => {
+                let reason = with_causes(&error);
+                warn!(%reason, "the certificate of WebSockets stays as it was");
+            }
+        }
     }
 
     fn serve(&mut self, members: Members) {

@@ -51,6 +51,10 @@ pub(super) struct Settings {
     #[serde(deserialize_with = "unless_empty")]
     pub(super) websocket: Option<SocketAddr>,
     #[serde(deserialize_with = "unless_empty")]
+    pub(super) websocket_certificate: Option<PathBuf>,
+    #[serde(deserialize_with = "unless_empty")]
+    pub(super) websocket_key: Option<PathBuf>,
+    #[serde(deserialize_with = "unless_empty")]
     pub(super) user: Option<String>,
     #[serde(deserialize_with = "unless_empty")]
     pub(super) key: Option<PathBuf>,

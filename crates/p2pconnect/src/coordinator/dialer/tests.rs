@@ -120,7 +120,7 @@ async fn by_web_alone() -> (Dialer, SocketAddr, impl Sized) {
     let token_key = TokenKey::from_bytes([7; 32]);
     let stun = StunServerConfig::default();
     let mut ports = RendezvousPorts::bind(any(), &[any()], stun, token_key).unwrap();
-    let web = ports.listen_for_web_sockets(any()).unwrap();
+    let web = ports.listen_for_web_sockets(any(), None).unwrap();
     let config = ports.config(SecretKey::generate().unwrap());
     let rendezvous = ports.coordinate(config).unwrap();
     let id = rendezvous.coordinator.server_id();

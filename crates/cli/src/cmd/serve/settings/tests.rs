@@ -58,6 +58,8 @@ fn the_example_file_has_every_setting_with_its_default() {
         listen,
         stun,
         websocket,
+        websocket_certificate,
+        websocket_key,
         user,
         key,
         shared_key,
@@ -79,6 +81,7 @@ fn the_example_file_has_every_setting_with_its_default() {
     assert!(stun.is_empty() && user.is_none() && key.is_none() && !shared_key);
     assert!(allowed.is_none() && invite_secrets.is_none() && metrics.is_none());
     assert!(websocket.is_none());
+    assert!(websocket_certificate.is_none() && websocket_key.is_none());
     assert_eq!(log.format, Format::Text);
     let selection = "error,p2pconnect_coordinator=info,p2pconnect_cluster=info,p2pconnect_stun=info,\
                      p2pconnect_cli=info";
