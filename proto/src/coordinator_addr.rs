@@ -229,7 +229,7 @@ pub enum ParseCoordinatorAddrError {
         found: String,
     },
     /// There are commas.
-    #[error("only one coordinator can be named; leave out the comma and what is behind it")]
+    #[error("only one coordinator can be named here; leave out the comma and what is behind it")]
     Several,
     /// The host stands for all addresses of a machine, and is none of them.
     #[error(

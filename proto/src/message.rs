@@ -5,6 +5,7 @@
 
 mod board;
 mod extension;
+mod moving;
 mod refusal;
 
 use std::net::SocketAddr;
@@ -20,8 +21,10 @@ pub use board::{
     TopicChanges, Watch,
 };
 pub use extension::{
-    Extension, Extensions, MAX_EXTENSION_BYTES, MAX_EXTENSIONS, MAX_PEER_EXTENSIONS,
+    CLUSTER, Extension, Extensions, MAX_CLUSTER, MAX_EXTENSION_BYTES, MAX_EXTENSIONS,
+    MAX_PEER_EXTENSIONS,
 };
+pub use moving::{MAX_PLACES, Move};
 pub use refusal::{Refusal, RefusalReason, Room, Unsupported};
 
 /// The most candidates that a peer may register or send with a dial.
@@ -409,6 +412,8 @@ pub enum Notice {
     Silent(Silent),
     /// Somebody has come or gone under a topic that the peer watches.
     Topic(TopicChanges),
+    /// The coordinator is going to end, and the peer is to be elsewhere by then.
+    Move(Move),
     /// Something of a later version, which is ignored.
     Unknown(Unknown),
 }
@@ -418,6 +423,7 @@ kinds!(Notice {
     2 Flight(it),
     3 Silent(it),
     4 Topic(it),
+    5 Move(it),
 });
 
 /// What a coordinator tells one side of an introduction of the other, which may have gone without a
@@ -481,5 +487,12 @@ impl Welcome {
         }
         self.features.truncate(MAX_FEATURES);
         self
+    }
+
+    /// Returns the name of the registry that this coordinator shares with others, if it does.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&[u8]> {
+        let name = self.extensions.value(CLUSTER)?;
+        (1..=MAX_CLUSTER).contains(&name.len()).then_some(name)
     }
 }

@@ -40,7 +40,7 @@ const IMPURE: [&str; 7] = [
 ];
 
 /// Pure parts of crates that have sockets elsewhere.
-const PURE_MODULES: [&str; 49] = [
+const PURE_MODULES: [&str; 50] = [
     "crates/cli/src/memory/cgroups.rs",
     "crates/cli/src/words.rs",
     "crates/coordinator/src/admission.rs",
@@ -49,6 +49,7 @@ const PURE_MODULES: [&str; 49] = [
     "crates/coordinator/src/registry",
     "crates/coordinator/src/registry.rs",
     "crates/coordinator/src/service/journal.rs",
+    "crates/coordinator/src/service/slots.rs",
     "crates/coordinator/src/service/stun_servers.rs",
     "crates/coordinator/src/start.rs",
     "crates/host/src/udp/balances.rs",

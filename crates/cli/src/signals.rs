@@ -8,6 +8,9 @@ use tokio::signal::unix::{self, SignalKind, signal};
 /// The name of a signal.
 pub(crate) type Signal = &'static str;
 
+/// The polite request to end that service managers send.
+pub(crate) const TERMINATE: Signal = "SIGTERM";
+
 /// Says which signal has ended what was not done.
 pub(crate) fn ended_by(signal: Signal) -> anyhow::Error {
     anyhow!("ended by {signal}")
@@ -39,10 +42,7 @@ impl HangUps {
 
     /// Waits for the next one, and tells whether it is the end. Cancel safe.
     pub(crate) async fn next(&mut self) -> bool {
-        match &mut self.signal {
-            Some(signal) => drop(signal.recv().await),
-            None => std::future::pending().await,
-        }
+        next(self.signal.as_mut(), "SIGHUP").await;
         self.ends_with_terminal && !has_terminal()
     }
 }
@@ -66,10 +66,30 @@ pub(crate) async fn either(
 /// Waits for Ctrl-C, or for the polite request to end that service managers send. Counts from the
 /// call, not from the first poll.
 pub(crate) fn interrupted() -> impl Future<Output = Signal> {
-    either(
-        received(SignalKind::interrupt(), "SIGINT"),
-        received(SignalKind::terminate(), "SIGTERM"),
-    )
+    let mut interrupts = Interrupts::new();
+    async move { interrupts.next().await }
+}
+
+/// Hears Ctrl-C and the polite request to end, again and again.
+pub(crate) struct Interrupts {
+    interrupt: Option<unix::Signal>,
+    terminate: Option<unix::Signal>,
+}
+
+impl Interrupts {
+    /// Counts from here.
+    pub(crate) fn new() -> Self {
+        Self {
+            interrupt: signal(SignalKind::interrupt()).ok(),
+            terminate: signal(SignalKind::terminate()).ok(),
+        }
+    }
+
+    /// Waits for the next one, and returns its name. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Signal {
+        let interrupt = next(self.interrupt.as_mut(), "SIGINT");
+        either(interrupt, next(self.terminate.as_mut(), TERMINATE)).await
+    }
 }
 
 /// Waits for the hang-up that a terminal sends when it goes, and ssh to its `ProxyCommand` when the
@@ -88,17 +108,18 @@ pub(crate) fn hung_up() -> impl Future<Output = Signal> {
 
 /// Waits for a signal, and returns its name. Counts from the call, not from the first poll.
 fn received(kind: SignalKind, name: Signal) -> impl Future<Output = Signal> {
-    let signal = signal(kind).ok();
-    async move {
-        match signal {
-            Some(mut signal) => {
-                signal.recv().await;
-                name
-            }
-            // Without a handler the system's own behaviour stays: the signal ends the process.
-            None => std::future::pending().await,
-        }
+    let mut signal = signal(kind).ok();
+    async move { next(signal.as_mut(), name).await }
+}
+
+/// Waits for the next signal of a kind, and returns its name. Cancel safe.
+async fn next(signal: Option<&mut unix::Signal>, name: Signal) -> Signal {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        // Without a handler the system's own behaviour stays: the signal ends the process.
+        None => std::future::pending().await,
     }
+    name
 }
 
 /// A handler would take the place of what `nohup` has asked for.

@@ -35,6 +35,7 @@ pub use p2pconnect_link::web::{Certificate, CertificateError};
 pub use registry::{BoardLimits, Limits};
 pub use rendezvous::{Rendezvous, RendezvousError, RendezvousPorts, tcp_addresses};
 pub use service::{
-    BindError, Config, Control, Coordinator, RunningCoordinator, ServiceLimits, memory_for_clients,
+    BindError, Config, Control, Coordinator, Drain, RunningCoordinator, ServiceLimits,
+    memory_for_clients,
 };
 pub use start::{MAX_DELAY, rtt_via_coordinator_us, start_delays};

@@ -49,10 +49,6 @@ use unsettled::Unsettled;
 /// When a peer may come again that finds no room: peers come and go.
 const FULL: Duration = Duration::from_secs(10);
 
-/// When a dial may be asked for again that finds one of both peers busy: most introductions are
-/// over within two round trips.
-const BUSY: Duration = Duration::from_secs(1);
-
 /// The table of registered peers and of what goes on between them.
 pub struct Registry {
     limits: Limits,

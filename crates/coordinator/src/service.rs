@@ -8,6 +8,8 @@ mod config;
 mod connection;
 mod control;
 mod counts;
+mod drain;
+mod farewell;
 mod frame;
 mod gate;
 mod journal;
@@ -18,6 +20,7 @@ mod obliging;
 mod request;
 mod shared;
 mod silence;
+mod slots;
 mod stun_servers;
 mod ticket;
 mod web_sockets;
@@ -33,7 +36,7 @@ use std::{
 
 use p2pconnect_host::{Host, UdpSocket};
 use p2pconnect_link::{ConnectError, Link, quic, tcp, web};
-use p2pconnect_proto::{PeerId, close, nodes::NodeId};
+use p2pconnect_proto::{PeerId, nodes::NodeId};
 use p2pconnect_stun::{TlsConnection, TlsPlace, tls_connections};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -44,6 +47,7 @@ use tracing::{Instrument as _, debug, debug_span, error, info};
 
 pub use config::{BindError, Config, ServiceLimits, memory_for_clients};
 pub use control::Control;
+pub use drain::Drain;
 pub(crate) use web_sockets::WebSockets;
 
 use crate::concealed::Findings;
@@ -159,12 +163,13 @@ impl Coordinator {
     }
 
     /// Serves until `shutdown` completes, then closes every connection with
-    /// [`close::GOING_AWAY`].
+    /// [`GOING_AWAY`](p2pconnect_proto::close::GOING_AWAY) and a time to come back, another one for
+    /// each. Whoever wants to let clients go before that [drains](Control::drain) it first.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future ends everything that it has started and closes the connections with
-    /// [`close::DONE`].
+    /// [`DONE`](p2pconnect_proto::close::DONE).
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         info!(server_id = %self.server_id, "coordinator serves");
         let mut shutdown = pin!(shutdown);
@@ -192,8 +197,10 @@ impl Coordinator {
         {
             debug!("other coordinators are not told of the end");
         }
-        self.quic.close(close::GOING_AWAY, "shutting down");
-        self.shared.close_all(close::GOING_AWAY, "shutting down");
+        self.shared.send_all_away();
+        // Those in their handshake.
+        self.quic
+            .close(farewell::back_after(Duration::ZERO), farewell::GOODBYE);
         let closing = async {
             self.quic.wait_idle().await;
             while connections.join_next().await.is_some() {}
@@ -392,8 +399,8 @@ impl RunningCoordinator {
         self.shared.introductions()
     }
 
-    /// Closes every connection with [`close::GOING_AWAY`] and returns when that is done, after
-    /// 2 s at most.
+    /// Closes every connection with [`GOING_AWAY`](p2pconnect_proto::close::GOING_AWAY) and returns
+    /// when that is done, after 2 s at most.
     ///
     /// # Cancel safety
     ///

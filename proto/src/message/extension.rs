@@ -11,6 +11,13 @@ pub const MAX_EXTENSION_BYTES: usize = 4 * 1024;
 /// The most bytes that a peer tells its peers of itself by way of the coordinator.
 pub const MAX_PEER_EXTENSIONS: usize = 1024;
 
+/// The type, in a welcome, of the name of the registry that several coordinators share: a peer that
+/// has registered at one of them can be dialled at all of them.
+pub const CLUSTER: u16 = 1;
+
+/// The most bytes of such a name.
+pub const MAX_CLUSTER: usize = 64;
+
 /// The bit of a type that says that the extension must not be passed over.
 const REQUIRED: u16 = 0x8000;
 

@@ -21,6 +21,9 @@ const LABEL: &[u8] = b"p2pconnect node message v1";
 /// What makes the key of tokens out of that of nodes.
 const TOKENS: &[u8] = b"p2pconnect node tokens v1";
 
+/// What makes the name of a cluster out of that key.
+const NAME: &[u8] = b"p2pconnect cluster name v1";
+
 /// The length of the code behind a message.
 const MAC: usize = 32;
 
@@ -42,6 +45,12 @@ impl NodeKey {
     pub fn token_key(&self) -> TokenKey {
         let mac = self.authenticator(TOKENS);
         TokenKey::from_bytes(mac.finalize().into_bytes().into())
+    }
+
+    /// Returns the name by which clients know that coordinators belong together.
+    #[must_use]
+    pub fn cluster_name(&self) -> [u8; 32] {
+        self.authenticator(NAME).finalize().into_bytes().into()
     }
 
     /// Writes a message to a subject at `now`, in seconds since the Unix epoch.

@@ -3,17 +3,18 @@
 use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
 use p2pconnect_proto::{
-    Candidate, InviteSecret, NatFiltering, NatMapping, NatReport, PeerId, PortAssignment,
-    PunchPort, Puzzle, ReflexiveToken, Role, SessionToken, TokenKey, UnsolicitedSyn,
+    Candidate, CoordinatorAddr, InviteSecret, NatFiltering, NatMapping, NatReport, PeerId,
+    PortAssignment, PunchPort, Puzzle, ReflexiveToken, Role, SessionToken, TokenKey,
+    UnsolicitedSyn,
     answer::NominationAnswer,
     board::{Member, Topic},
     close,
     codec::{self, HEADER_LEN, Wire},
     message::{
-        Announce, BOARD, Cookie, DialPolicy, DialRequest, Extension, Extensions, Flight, Found,
-        Introduction, LookUp, Notice, ReflexiveClaim, Refusal, RefusalReason, Registered,
-        Registration, Request, Response, Room, Silent, TopicChanges, Unknown, Unsupported, Watch,
-        Welcome,
+        Announce, BOARD, CLUSTER, Cookie, DialPolicy, DialRequest, Extension, Extensions, Flight,
+        Found, Introduction, LookUp, Move, Notice, ReflexiveClaim, Refusal, RefusalReason,
+        Registered, Registration, Request, Response, Room, Silent, TopicChanges, Unknown,
+        Unsupported, Watch, Welcome,
     },
 };
 
@@ -101,6 +102,16 @@ fn silent() -> Silent {
     }
 }
 
+fn moving() -> Move {
+    let place = CoordinatorAddr {
+        id: BOB,
+        host: "192.0.2.9".to_owned(),
+        port: 4_433,
+        web: None,
+    };
+    Move::new(Duration::from_secs(30), [&place])
+}
+
 fn flight() -> Flight {
     Flight {
         session: SessionToken::from_bytes([0x77; 16]),
@@ -178,7 +189,10 @@ fn welcome() -> Welcome {
         stun_servers: vec![([192, 0, 2, 1], 3_478).into()],
         stun_alternates: Vec::new(),
         features: vec![0x3A4A],
-        extensions: Extensions::default(),
+        extensions: Extensions(vec![Extension {
+            kind: CLUSTER,
+            value: b"friends".to_vec(),
+        }]),
     }
 }
 
@@ -275,6 +289,7 @@ fn the_blocks_of_the_document_are_right() {
     checker.message("crossed", &Response::Crossed(session));
     checker.message("flight", &Notice::Flight(flight()));
     checker.message("silent", &Notice::Silent(silent()));
+    checker.message("move", &Notice::Move(moving()));
     checker.message("welcome", &Notice::Welcome(welcome()));
     checker.message(
         "introduction",
@@ -421,6 +436,7 @@ fn the_numbers_of_messages_are_right() {
             Notice::Flight(flight()),
             Notice::Silent(silent()),
             Notice::Topic(topic_changes()),
+            Notice::Move(moving()),
         ],
     );
     // What the next version may add is unknown to this one.

@@ -8,9 +8,9 @@ use p2pconnect_proto::{
     board::{Member, MemberProof, TopicKey},
     message::{
         Announce, Cookie, DialPolicy, DialRequest, Extension, Extensions, Flight, Found,
-        Introduction, LookUp, MAX_CANDIDATES, MAX_STUN_SERVERS, Notice, ReflexiveClaim, Refusal,
-        RefusalReason, Registered, Registration, Request, Response, Room, Silent, TopicChanges,
-        Unknown, Unsupported, Watch, Welcome,
+        Introduction, LookUp, MAX_CANDIDATES, MAX_PLACES, MAX_STUN_SERVERS, Move, Notice,
+        ReflexiveClaim, Refusal, RefusalReason, Registered, Registration, Request, Response, Room,
+        Silent, TopicChanges, Unknown, Unsupported, Watch, Welcome,
     },
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -170,6 +170,15 @@ pub(crate) fn notice() -> impl Strategy<Value = Notice> {
                     extensions,
                 })
             }),
+        (any::<u32>(), vec(bytes(), 0..=MAX_PLACES), extensions()).prop_map(
+            |(stay_ms, to, extensions)| {
+                Notice::Move(Move {
+                    stay_ms,
+                    to,
+                    extensions,
+                })
+            }
+        ),
         unknown().prop_map(Notice::Unknown),
     ]
 }

@@ -52,6 +52,7 @@ pub fn coordination(input: &[u8]) {
             Some(Notice::Welcome(welcome)) => check_welcome(welcome),
             Some(Notice::Introduction(introduction)) => check_introduction(introduction),
             Some(Notice::Topic(changes)) => check_changes(changes),
+            Some(Notice::Move(it)) => drop(it.places()),
             Some(Notice::Flight(_) | Notice::Silent(_) | Notice::Unknown(_)) | None => {}
         }
         // What coordinators say to each other has no length in front, and is sealed.

@@ -15,19 +15,21 @@ mod websocket;
 use std::{
     io::{self, Write as _},
     net::{IpAddr, SocketAddr},
-    pin::pin,
+    time::Duration,
 };
 
 use anyhow::Context as _;
 use p2pconnect::{Host, InheritedSockets};
-use p2pconnect_coordinator::{BindError, Members, Rendezvous, RendezvousError, RendezvousPorts};
+use p2pconnect_coordinator::{
+    BindError, Drain, Members, Rendezvous, RendezvousError, RendezvousPorts,
+};
 use p2pconnect_proto::TokenKey;
 use tokio::task::JoinSet;
 
 use self::{
     addresses::Addresses,
     cluster::Membership,
-    metrics::{Metrics, Readiness},
+    metrics::{Metrics, Stage, State},
     reload::Reload,
     service_manager::ServiceManager,
     settings::{Configuration, Settings, Sources},
@@ -41,7 +43,7 @@ use crate::{
     memory,
     privileges::Privileges,
     runtime,
-    signals::{self, HangUps, Signal},
+    signals::{HangUps, Interrupts, TERMINATE},
     stdio,
     words::escaped,
 };
@@ -71,7 +73,7 @@ pub(crate) fn run(options: &args::Serve) -> Exit {
 
 async fn serve(sources: Sources, configuration: Configuration, logging: Logging) -> Exit {
     // Whoever has read where it listens may tell it to end, or to read its settings again.
-    let (hang_ups, interrupted) = (HangUps::new(), signals::interrupted());
+    let (hang_ups, mut interrupts) = (HangUps::new(), Interrupts::new());
     // As whoever has started this: another user may not get there.
     let manager = ServiceManager::of_environment();
     let started = match start(&configuration.settings).await {
@@ -91,31 +93,37 @@ async fn serve(sources: Sources, configuration: Configuration, logging: Logging)
     let coordinator = &rendezvous.coordinator;
     let control = coordinator.control();
     let certificate = websocket.and_then(|it| it.certificate);
-    let mut reload = Reload::new(sources, configuration, members, control, logging);
+    let mut reload = Reload::new(sources, configuration, members, control.clone(), logging);
     reload.certificate = certificate;
     let mut beside = JoinSet::new();
     let hidden = coordinator.hidden_clients();
     beside.spawn(async move { hidden.await.into_iter().for_each(warn_of) });
     let inside = coordinator.client_inside();
     beside.spawn(async move { inside.await.into_iter().for_each(warn_of_inside) });
-    let readiness = Readiness::default();
     // All sockets are there: what comes from now on waits at most.
-    readiness.set(true);
+    let state = State::default();
     let meter = rendezvous.meter();
     beside.spawn(manager.clone().watchdog(move || drop(meter.measure())));
     if let Some(metrics) = metrics {
-        beside.spawn(metrics.run(rendezvous.meter(), readiness.clone()));
+        beside.spawn(metrics.run(rendezvous.meter(), state.clone()));
     }
     manager.ready();
     let operated = async {
-        operate(hang_ups, interrupted, || {
+        let ended = operate(hang_ups, &mut interrupts, || {
             manager.reloading();
             reload.reload();
             manager.ready();
-        })
-        .await;
-        readiness.set(false);
-        manager.stopping();
+        });
+        let drain = match ended.await {
+            Ended::Politely => reload.drain(),
+            Ended::AtOnce => Drain::within(Duration::ZERO),
+        };
+        state.set(Stage::Draining);
+        manager.stopping(drain.limit);
+        tokio::select! {
+            () = control.drain(drain) => {}
+            _ = interrupts.next() => {}
+        }
     };
     rendezvous.run(operated).await;
     Exit::DONE
@@ -129,18 +137,27 @@ struct Started {
     members: Members,
 }
 
+/// How a server is told to end.
+enum Ended {
+    /// Whoever is there may be let go before.
+    Politely,
+    AtOnce,
+}
+
 /// Does what signals ask for, and ends with the one that ends the server.
 async fn operate(
     mut hang_ups: HangUps,
-    interrupted: impl Future<Output = Signal>,
+    interrupts: &mut Interrupts,
     mut reload: impl FnMut(),
-) {
-    let mut interrupted = pin!(interrupted);
+) -> Ended {
     loop {
         tokio::select! {
-            _ = &mut interrupted => return,
+            signal = interrupts.next() => return match signal {
+                TERMINATE => Ended::Politely,
+                _ => Ended::AtOnce,
+            },
             is_end = hang_ups.next() => match is_end {
-                true => return,
+                true => return Ended::AtOnce,
                 false => reload(),
             },
         }

@@ -11,7 +11,7 @@ use p2pconnect_proto::{
 };
 
 use super::{
-    BUSY, Client, Elsewhere, Event, Meeting, Moment, Place, Registry, Side, in_flight::Introducing,
+    Client, Elsewhere, Event, Meeting, Moment, Place, Registry, Side, in_flight::Introducing,
     reachable, refuse_too_much, refuse_unknown, too_soon, unsettled::Introduced,
 };
 use crate::network::subscriber;
@@ -122,9 +122,7 @@ impl Registry {
             callee: callee.client.peer,
             to: Some(to),
         };
-        if !flights.start(introducing, limits, at) {
-            return Err(too_soon(BUSY));
-        }
+        flights.start(introducing, limits, at).map_err(too_soon)?;
         let seen = (dialling.seen, callee.client.seen);
         let witnessed = dialling.witnessed.min(dialling.candidates.len());
         let witnessed = reachable(&dialling.candidates[..witnessed], seen.1).len();
@@ -180,9 +178,7 @@ impl Registry {
             callee,
             to: None,
         };
-        if !flights.start(introducing, limits, at) {
-            return Err(too_soon(BUSY));
-        }
+        flights.start(introducing, limits, at).map_err(too_soon)?;
         let own = self.peers.get(&client.peer);
         let is_registered = own.is_some_and(|own| own.client.connection == client.connection);
         let dial = RemoteDial {

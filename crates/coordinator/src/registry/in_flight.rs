@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use p2pconnect_proto::{PeerId, SessionToken};
@@ -15,6 +15,9 @@ const MAX_TOTAL: usize = 65_536;
 /// The most introductions in flight from one dialler to one callee: the seven that a dial asks for
 /// at most if the callee calls none of them settled, and one of a dial that was given up before.
 const MAX_BETWEEN_TWO: usize = 8;
+
+/// The shortest time after which a dial that finds no room may be made again: a round trip or two.
+const SHORTEST: Duration = Duration::from_millis(100);
 
 const LOWEST: PeerId = PeerId::from_public_key([0; 32]);
 const HIGHEST: PeerId = PeerId::from_public_key([0xFF; 32]);
@@ -73,27 +76,40 @@ impl InFlight {
         }
     }
 
-    /// Notes an introduction; tells whether the limits leave room for it.
+    /// Notes an introduction, if the limits leave room for it. Otherwise returns when they may:
+    /// nobody knows when the oldest of those in the way is over, but that it lasts as long again as
+    /// it has lasted already is as likely as not.
     pub(super) fn start(
         &mut self,
         introducing: Introducing,
         limits: &Limits,
         now: Instant,
-    ) -> bool {
+    ) -> Result<(), Duration> {
         self.expire(limits, now);
+        let until_over = |since: Option<Instant>| {
+            let lasted = since.map_or(Duration::ZERO, |it| now.saturating_duration_since(it));
+            let at_most = limits.in_flight.saturating_sub(lasted);
+            lasted.max(SHORTEST).min(at_most)
+        };
         let (dialler, callee) = (introducing.dialler, introducing.callee);
         let between = self.between(dialler, callee);
         if between >= MAX_BETWEEN_TWO {
-            return false;
+            return Err(until_over(self.oldest_of([(callee, dialler)])));
         }
-        if between == 0
-            && (self.of_callee(callee) >= limits.max_in_flight
-                || self.of_dialler(dialler) >= limits.max_in_flight)
-        {
-            return false;
+        if between == 0 && self.of_callee(callee) >= limits.max_in_flight {
+            let all = (callee, LOWEST)..=(callee, HIGHEST);
+            let pairs = self.by_callee.range(all).map(|(pair, _)| *pair);
+            return Err(until_over(self.oldest_of(pairs)));
+        }
+        if between == 0 && self.of_dialler(dialler) >= limits.max_in_flight {
+            let all = (dialler, LOWEST)..=(dialler, HIGHEST);
+            let pairs = self.by_dialler.range(all);
+            return Err(until_over(
+                self.oldest_of(pairs.map(|(_, callee)| (*callee, dialler))),
+            ));
         }
         if self.oldest_first.len() >= MAX_TOTAL {
-            return false;
+            return Err(until_over(self.oldest_first.front().map(|it| it.at)));
         }
         let underway = Underway {
             at: now,
@@ -110,7 +126,14 @@ impl InFlight {
             dialler,
             callee,
         });
-        true
+        Ok(())
+    }
+
+    /// Returns when the pair of callee and dialler has begun whose newest introduction is the
+    /// oldest among these: its place is the next to be free.
+    fn oldest_of(&self, pairs: impl IntoIterator<Item = (PeerId, PeerId)>) -> Option<Instant> {
+        let newest = |pair| Some(self.by_callee.get(&pair)?.back()?.at);
+        pairs.into_iter().filter_map(newest).min()
     }
 
     /// Finds the introduction that serves this dial as well: the callee has dialled the dialler
@@ -286,7 +309,7 @@ mod tests {
         callee: PeerId,
         limits: &Limits,
         now: Instant,
-    ) -> bool {
+    ) -> Result<(), Duration> {
         let here = Place::Here(ConnectionId(1));
         let introducing = Introducing {
             session: SessionToken::from_bytes([0; 16]),
@@ -299,6 +322,16 @@ mod tests {
         flights.start(introducing, limits, now)
     }
 
+    fn starts(
+        flights: &mut InFlight,
+        dialler: PeerId,
+        callee: PeerId,
+        limits: &Limits,
+        now: Instant,
+    ) -> bool {
+        start(flights, dialler, callee, limits, now).is_ok()
+    }
+
     #[test]
     fn a_callee_and_a_dialler_have_so_many_at_a_time() {
         let limits = Limits {
@@ -308,20 +341,20 @@ mod tests {
         let now = Instant::now();
         let mut flights = InFlight::new();
         for n in 1..=8 {
-            assert!(start(&mut flights, peer(n), peer(0), &limits, now));
+            assert!(starts(&mut flights, peer(n), peer(0), &limits, now));
         }
-        assert!(!start(&mut flights, peer(9), peer(0), &limits, now));
+        assert!(!starts(&mut flights, peer(9), peer(0), &limits, now));
         assert!(
-            start(&mut flights, peer(1), peer(0), &limits, now),
+            starts(&mut flights, peer(1), peer(0), &limits, now),
             "dialling again replaces"
         );
         for n in 1..=8 {
-            assert!(start(&mut flights, peer(0xFF), peer(n), &limits, now));
+            assert!(starts(&mut flights, peer(0xFF), peer(n), &limits, now));
         }
-        assert!(!start(&mut flights, peer(0xFF), peer(9), &limits, now));
+        assert!(!starts(&mut flights, peer(0xFF), peer(9), &limits, now));
 
         let later = now + limits.in_flight;
-        assert!(start(&mut flights, peer(9), peer(0), &limits, later));
+        assert!(starts(&mut flights, peer(9), peer(0), &limits, later));
         assert_eq!(flights.by_callee.len(), 1, "the rest has expired");
         assert_eq!(flights.by_dialler.len(), 1);
         assert_eq!(flights.oldest_first.len(), 1);
@@ -349,7 +382,7 @@ mod tests {
                 callee: peer(other),
                 to: None,
             };
-            assert!(flights.start(introducing, &limits, now));
+            assert_eq!(flights.start(introducing, &limits, now), Ok(()));
             let mut share =
                 || flights.share_with_one_asked_for(peer(other), &client(own), &limits, now);
             served.extend(share());
@@ -382,7 +415,7 @@ mod tests {
                 callee: peer(2),
                 to: Some(Place::Here(callee.connection)),
             };
-            assert!(flights.start(introducing, &limits, now));
+            assert_eq!(flights.start(introducing, &limits, now), Ok(()));
             let shared = flights.share_with_one_elsewhere(&callee, peer(1), &limits, now);
             assert_eq!(shared.is_some(), may_serve_another);
         }
@@ -394,10 +427,10 @@ mod tests {
         let now = Instant::now();
         let mut flights = InFlight::new();
         for n in 1..=100 {
-            assert!(start(&mut flights, peer(n), peer(0), &limits, now));
+            assert!(starts(&mut flights, peer(n), peer(0), &limits, now));
             flights.settle(peer(n), peer(0));
         }
-        assert!(start(&mut flights, peer(1), peer(0), &limits, now));
+        assert!(starts(&mut flights, peer(1), peer(0), &limits, now));
         flights.settle(peer(2), peer(0));
         assert_eq!(
             flights.of_callee(peer(0)),
@@ -414,13 +447,13 @@ mod tests {
         let limits = Limits::default();
         let now = Instant::now();
         let mut flights = InFlight::new();
-        let dial = |flights: &mut InFlight, now| start(flights, peer(1), peer(0), &limits, now);
+        let dial = |flights: &mut InFlight, now| starts(flights, peer(1), peer(0), &limits, now);
         for _ in 0..MAX_BETWEEN_TWO {
             assert!(dial(&mut flights, now));
         }
         assert!(!dial(&mut flights, now));
-        assert!(start(&mut flights, peer(2), peer(0), &limits, now));
-        assert!(start(&mut flights, peer(1), peer(2), &limits, now));
+        assert!(starts(&mut flights, peer(2), peer(0), &limits, now));
+        assert!(starts(&mut flights, peer(1), peer(2), &limits, now));
         flights.settle(peer(1), peer(0));
         assert!(dial(&mut flights, now));
         assert!(!dial(&mut flights, now), "one has been settled");
@@ -432,12 +465,57 @@ mod tests {
         let limits = Limits::default();
         let now = Instant::now();
         let mut flights = InFlight::new();
-        assert!(start(&mut flights, peer(1), peer(0), &limits, now));
+        assert!(starts(&mut flights, peer(1), peer(0), &limits, now));
         let half = now + limits.in_flight / 2;
-        assert!(start(&mut flights, peer(1), peer(0), &limits, half));
+        assert!(starts(&mut flights, peer(1), peer(0), &limits, half));
         flights.expire(&limits, now + limits.in_flight);
         assert_eq!(flights.of_callee(peer(0)), 1);
         flights.expire(&limits, half + limits.in_flight);
         assert_eq!(flights.of_callee(peer(0)), 0);
+    }
+
+    #[test]
+    fn who_finds_no_room_is_told_when_there_may_be_some() {
+        let limits = Limits {
+            max_in_flight: 2,
+            ..Limits::default()
+        };
+        let now = Instant::now();
+        let ms = Duration::from_millis;
+        let mut flights = InFlight::new();
+        assert_eq!(start(&mut flights, peer(1), peer(0), &limits, now), Ok(()));
+        let later = now + ms(300);
+        assert_eq!(
+            start(&mut flights, peer(2), peer(0), &limits, later),
+            Ok(())
+        );
+        for (passed, told) in [
+            (310, 310),
+            (50, 100),
+            (2_000, 2_000),
+            (4_000, 1_000),
+            (4_990, 10),
+        ] {
+            let at = now + ms(passed);
+            let wait = start(&mut flights, peer(3), peer(0), &limits, at);
+            assert_eq!(wait, Err(ms(told)), "after {passed} ms");
+        }
+        // The dialler's own are in the way here.
+        for callee in [4, 5] {
+            assert!(starts(&mut flights, peer(3), peer(callee), &limits, now));
+        }
+        let wait = start(&mut flights, peer(3), peer(6), &limits, now + ms(700));
+        assert_eq!(wait, Err(ms(700)));
+        for _ in 0..MAX_BETWEEN_TWO {
+            assert!(starts(
+                &mut flights,
+                peer(7),
+                peer(8),
+                &limits,
+                now + ms(1_000)
+            ));
+        }
+        let wait = start(&mut flights, peer(7), peer(8), &limits, now + ms(1_200));
+        assert_eq!(wait, Err(ms(200)));
     }
 }

@@ -5,7 +5,10 @@ use std::{io, net::SocketAddr, time::Duration};
 use p2pconnect_host::Host;
 use p2pconnect_identity::SecretKey;
 use p2pconnect_link::{SetupError, quic::MAX_IDLE_TIMEOUT};
-use p2pconnect_proto::{TokenKey, message::MAX_STUN_SERVERS};
+use p2pconnect_proto::{
+    TokenKey,
+    message::{MAX_CLUSTER, MAX_STUN_SERVERS},
+};
 use p2pconnect_stun::Witness;
 
 use crate::{Limits, Members, nodes::Cluster};
@@ -71,6 +74,10 @@ pub struct Config {
     pub service: ServiceLimits,
     /// Whom it serves. Everybody by default.
     pub members: Members,
+    /// The name of the registry that this coordinator shares with others, [`MAX_CLUSTER`] bytes at
+    /// most. Peers that are told the same by two coordinators register at one of them. By default
+    /// a name that follows from the key of `others`, or none.
+    pub cluster: Option<Vec<u8>>,
     /// The host that serves; the operating system by default.
     pub host: Host,
 }
@@ -160,6 +167,7 @@ impl Config {
             limits: Limits::default(),
             service: ServiceLimits::default(),
             members: Members::default(),
+            cluster: None,
             host: Host::default(),
         }
     }
@@ -173,6 +181,13 @@ impl Config {
         {
             return Err(BindError::TooManyStunServers);
         }
+        if self
+            .cluster
+            .as_ref()
+            .is_some_and(|it| it.len() > MAX_CLUSTER)
+        {
+            return Err(BindError::LongCluster);
+        }
         Ok(())
     }
 }
@@ -184,6 +199,9 @@ pub enum BindError {
     /// The idle timeout is longer than QUIC can express.
     #[error("the idle timeout of {0:?} is too long")]
     IdleTimeout(Duration),
+    /// The name of the shared registry is too long.
+    #[error("the name of a cluster has more than {MAX_CLUSTER} bytes")]
+    LongCluster,
     /// The address cannot be listened on.
     #[error("the UDP address {address} cannot be listened on")]
     Socket {

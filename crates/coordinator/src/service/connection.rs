@@ -4,7 +4,8 @@ use std::{future::pending, iter, net::SocketAddr, pin::Pin, sync::Arc, time::Dur
 
 use p2pconnect_link::{ConnectError, Link};
 use p2pconnect_proto::{
-    close, codec,
+    close::{self, Close},
+    codec,
     message::{Notice, Request},
     portable,
 };
@@ -32,6 +33,13 @@ const PROOF: Duration = Duration::from_secs(2);
 
 /// How long the welcome may take: as long as any message.
 const WELCOME: Duration = Duration::from_secs(5);
+
+/// The end of a connection that has to make room: others do as well, until those who handshake are
+/// through.
+const NO_ROOM: Close = Close {
+    code: close::OVERLOADED,
+    retry_after: Some(Duration::from_secs(4)),
+};
 
 /// The most tasks of one connection. A client is allowed 32 requests at a time; an answered
 /// dial's task may go on for seconds while the callee's message waits.
@@ -111,7 +119,7 @@ pub(super) async fn serve(admitting: Pin<Box<dyn Future<Output = Option<LetIn>> 
     tasks.spawn(welcome(Arc::clone(&connected)));
     tokio::select! {
         () = serve_requests(&connected, &mut tasks) => {}
-        () = displaced => connected.link().close(close::OVERLOADED, "no room"),
+        () = displaced => connected.link().close(NO_ROOM, "no room"),
         never = silence::watch(&connected) => match never {},
     }
     Box::pin(leave(connected, tasks)).await;

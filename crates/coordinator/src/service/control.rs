@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{ServiceLimits, shared::Shared};
+use super::{Drain, ServiceLimits, shared::Shared};
 use crate::{Limits, Members, metrics::Family};
 
 /// A way to change and to measure what a coordinator does while it serves. Clones are for the same
@@ -40,5 +40,16 @@ impl Control {
     /// these are.
     pub fn set_members(&self, members: Members) -> usize {
         self.shared.set_members(members)
+    }
+
+    /// Lets all clients go, to other places or to come back later, and returns when there is none
+    /// any more or the time is over. From its first poll on this is not to be undone: the
+    /// coordinator is to end then.
+    ///
+    /// # Cancel safety
+    ///
+    /// If it is dropped before it is done, no more clients are told.
+    pub async fn drain(&self, drain: Drain) {
+        self.shared.drain(drain).await;
     }
 }

@@ -209,6 +209,7 @@ impl Nodes {
             Notice::Welcome(_)
             | Notice::Introduction(_)
             | Notice::Topic(_)
+            | Notice::Move(_)
             | Notice::Unknown(_) => return,
         };
         self.tell(node.subject(), content).await;

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use p2pconnect_proto::{
-    close,
     message::{Extensions, Flight, Notice, Refusal, RefusalReason, Silent},
     nodes::{
         Claim, Commitments, NodeContent, NodeId, RemoteDial, RemoteIntroduction, SUBJECT_OF_ALL,
@@ -165,10 +164,7 @@ async fn claimed(shared: &Shared, nodes: &Nodes, from: NodeId, claim: Claim) {
             nodes.release(claim.peer, connection);
             nodes.moved();
             info!(peer = %claim.peer, "peer has registered at another coordinator");
-            if let Some(notices) = shared.notices(connection) {
-                let why = "the same peer id has registered at another coordinator";
-                notices.link().close(close::REPLACED, why);
-            }
+            shared.replaced(connection);
         }
     }
 }

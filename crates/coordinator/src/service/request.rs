@@ -157,9 +157,8 @@ async fn register(connected: &ConnectedClient, registration: Registration, send:
             connected.registered();
             connected.shared().counts.registrations.add(1);
             debug!(?unproven, "candidates left out");
-            if let Some(former) = replaced.and_then(|id| connected.shared().notices(id)) {
-                let why = "the same peer id has registered elsewhere";
-                former.link().close(close::REPLACED, why);
+            if let Some(former) = replaced {
+                connected.shared().replaced(former);
             }
             Response::Registered(Registered {
                 unproven,
@@ -329,6 +328,10 @@ pub(super) async fn pass_on_here(
 }
 
 async fn dial(connected: &ConnectedClient, request: DialRequest, send: &mut SendStream) {
+    if connected.shared().is_ending() {
+        // It is made again as soon as the client is back.
+        return drop(connected.link().closed().await);
+    }
     let asked_at = clock::now();
     if let Err(refusal) = connected.welcome_request(&request.extensions) {
         return respond(send, &refused(connected, Asked::Dial, refusal)).await;

@@ -1,10 +1,10 @@
 //! What all connections of a coordinator share.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -13,7 +13,10 @@ use std::{
 use p2pconnect_host::{ELSEWHERE, Host, clock};
 use p2pconnect_proto::{
     Candidate, Grease, GreaseSource, PeerId, SessionToken, close,
-    message::{BOARD, Extensions, Introduction, Notice, Refusal, RefusalReason, Welcome},
+    message::{
+        BOARD, CLUSTER, Extension, Extensions, Introduction, Notice, Refusal, RefusalReason,
+        Welcome,
+    },
     nodes::{NodeId, RemoteDial, RemoteSettled},
 };
 use p2pconnect_stun::Witness;
@@ -25,6 +28,7 @@ use super::{
     buffers::Buffers,
     bulletin::Bulletin,
     counts::{Counts, Present},
+    farewell::{Farewell, REPLACED},
     gate::{Attempt, Gate, Verdict},
     journal::Journal,
     lock::lock,
@@ -76,6 +80,11 @@ pub(super) struct Shared {
     concealed: Mutex<Concealed>,
     pub(super) bulletin: Arc<Bulletin>,
     findings: watch::Sender<Findings>,
+    /// Once the coordinator is going to end.
+    farewell: OnceLock<Arc<Farewell>>,
+    /// The connections of those who have registered elsewhere since.
+    pub(super) arrived: Mutex<BTreeSet<ConnectionId>>,
+    cluster: Option<Vec<u8>>,
     pub(super) counts: Counts,
     pub(super) next_connection: AtomicU64,
     /// The connections by TCP, those in their handshake included.
@@ -96,6 +105,9 @@ impl Shared {
         let bulletin = Bulletin::new(limits, &config.host, nodes.clone());
         let mut newcomers = Newcomers::new(config.host.random_seed(), clock::now());
         newcomers.set_limits(&config.limits);
+        let of_others = config.others.as_ref();
+        let cluster = of_others.map(|it| it.key.cluster_name().to_vec());
+        let cluster = config.cluster.or(cluster);
         let mut registry = Registry::new(config.limits, config.token_key);
         if nodes.is_some() {
             registry.expect_others();
@@ -114,6 +126,9 @@ impl Shared {
             journal: Mutex::new(Journal::new()),
             concealed: Mutex::default(),
             findings: watch::Sender::default(),
+            farewell: OnceLock::new(),
+            arrived: Mutex::default(),
+            cluster,
             counts: Counts::default(),
             next_connection: AtomicU64::new(0),
             by_tcp: AtomicUsize::new(0),
@@ -280,12 +295,38 @@ impl Shared {
         self.by_tcp.load(Ordering::Relaxed)
     }
 
-    /// Closes the connections of all clients.
-    pub(super) fn close_all(&self, code: u32, words: &str) {
-        let all: Vec<_> = lock(&self.connections).values().cloned().collect();
-        for notices in all {
-            notices.link().close(code, words);
+    /// Returns all clients, those first that came first.
+    pub(super) fn clients(&self) -> Vec<(ConnectionId, Arc<Notices>)> {
+        let connections = lock(&self.connections);
+        let each = connections.iter();
+        each.map(|(id, it)| (*id, Arc::clone(it))).collect()
+    }
+
+    /// Notes that the coordinator is going to end, and how clients are let go. The first word
+    /// counts.
+    pub(super) fn bid(&self, farewell: Farewell) -> Arc<Farewell> {
+        Arc::clone(self.farewell.get_or_init(|| Arc::new(farewell)))
+    }
+
+    /// Tells whether the coordinator is going to end without any other place for its clients, so
+    /// that nothing new is begun.
+    pub(super) fn is_ending(&self) -> bool {
+        self.farewell.get().is_some_and(|it| !it.has_place())
+    }
+
+    /// Takes in that the peer on this connection has registered over another one, and closes it. A
+    /// coordinator that is going to end lets it finish its introductions before.
+    pub(super) fn replaced(&self, former: ConnectionId) {
+        if self.farewell.get().is_some() {
+            lock(&self.arrived).insert(former);
+        } else if let Some(former) = self.notices(former) {
+            former.link().close(close::REPLACED, REPLACED);
         }
+    }
+
+    /// Tells whether the peer on this connection has registered elsewhere since.
+    pub(super) fn has_arrived(&self, id: ConnectionId) -> bool {
+        lock(&self.arrived).contains(&id)
     }
 
     /// Returns how many peers are registered.
@@ -349,12 +390,18 @@ impl Shared {
 
     pub(super) fn welcome(&self, observed: SocketAddr) -> Notice {
         let told = |servers| told(servers, observed.ip(), |is_ipv4| self.own_address(is_ipv4));
+        let cluster = self.cluster.iter().cloned();
+        let mut extensions = self.grease.extensions();
+        extensions.0.extend(cluster.map(|value| Extension {
+            kind: CLUSTER,
+            value,
+        }));
         Notice::Welcome(Welcome {
             observed,
             stun_servers: told(&self.stun_servers),
             stun_alternates: told(&self.stun_alternates),
             features: self.features(),
-            extensions: self.grease.extensions(),
+            extensions,
         })
     }
 

@@ -24,6 +24,7 @@ use tracing::info;
 
 use super::{
     counts::Handshake,
+    farewell::{GOODBYE, back_after},
     lock::lock,
     notices::Notices,
     shared::{Room, Shared, Way, not_served},
@@ -139,6 +140,9 @@ impl Ticket {
         }
         lock(&shared.connections).insert(self.id, Arc::clone(&notices));
         drop(members);
+        if shared.is_ending() {
+            notices.link().close(back_after(Duration::ZERO), GOODBYE);
+        }
         self.outcome = Handshake::Succeeded;
         shared.counts.handshake(self.outcome);
         lock(&shared.gate).handshake_over();
@@ -264,6 +268,7 @@ impl Drop for ConnectedClient {
         if let Some(nodes) = &shared.nodes {
             nodes.release(self.client.peer, self.ticket.id);
         }
+        lock(&shared.arrived).remove(&self.ticket.id);
         let event = shared.command(&self.client, Command::Disconnect);
         let was_registered = matches!(
             event,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use p2pconnect_coordinator::Coordinator;
 use p2pconnect_identity::SecretKey;
 use p2pconnect_proto::{
-    close,
+    close::{self, Close},
     message::{DialPolicy, Request, Response},
 };
 use quinn::{ConnectionError, VarInt};
@@ -116,10 +116,22 @@ async fn a_second_connection_that_only_dials_replaces_nothing() {
 async fn a_shutdown_tells_every_client() {
     let server = start(config(IPV4));
     let (first, second) = tokio::join!(Client::connect(&server), Client::connect(&server));
-    bounded(server.shutdown()).await;
-    for client in [first, second] {
-        assert_eq!(client.closed().await.0, u64::from(close::GOING_AWAY));
+    for client in [&first, &second] {
+        client.welcome().await;
     }
+    bounded(server.shutdown()).await;
+    let mut told = Vec::new();
+    for client in [first, second] {
+        let end = Close::from_wire(client.closed().await.0);
+        assert_eq!(end.code, close::GOING_AWAY);
+        told.push(end.retry_after.unwrap());
+    }
+    told.sort_unstable();
+    assert_eq!(
+        told,
+        [500, 501].map(Duration::from_millis),
+        "one after the other"
+    );
 }
 
 #[tokio::test]

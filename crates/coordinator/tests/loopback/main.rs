@@ -7,6 +7,7 @@ mod board;
 mod by_tcp;
 mod claims;
 mod client;
+mod draining;
 mod hostile;
 mod latency;
 mod later;

@@ -452,6 +452,7 @@ async fn read_notices(
             Some(Notice::Flight(flight)) => sinks.flights.deliver(flight),
             Some(Notice::Silent(silent)) => sinks.flights.tell_of_silence(&silent),
             Some(Notice::Topic(changes)) => sinks.topics.deliver(changes),
+            Some(Notice::Move(_)) => tracing::debug!("the coordinator is going to end"),
             Some(Notice::Unknown(unknown)) => {
                 tracing::debug!(kind = unknown.kind, "notice of an unknown kind ignored");
             }

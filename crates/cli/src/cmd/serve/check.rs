@@ -72,6 +72,11 @@ fn plan(settings: &Settings) -> anyhow::Result<String> {
         Some(websocket) => format!("at {}", websocket.url()),
         None => "nowhere".to_owned(),
     };
+    let elsewhere: Vec<_> = settings.move_to.iter().map(ToString::to_string).collect();
+    let drained = match elsewhere.is_empty() {
+        true => "told when to come back".to_owned(),
+        false => format!("sent to {}", elsewhere.join(", ")),
+    };
     let bytes = memory::limit().unwrap_or(u64::MAX);
     let service = settings.limits.of_service().within_memory(bytes);
     let stun_config = resources::of_stun(settings.limits.of_stun(), bytes);
@@ -89,12 +94,14 @@ fn plan(settings: &Settings) -> anyhow::Result<String> {
          # {}\n\
          # by WebSockets {websocket}\n\
          # with metrics {metrics}\n\
+         # with peers {drained} on SIGTERM, for {} at most\n\
          # with {} connections and {} peers at most, and {} connections of each STUN server, in {room}\n",
         escaped(&key),
         listen,
         join(&stun),
         user.told(),
         escaped(&cluster::look(settings)?),
+        humantime::format_duration(settings.drain),
         service.max_connections,
         settings.limits.of_registry().max_peers,
         stun_config.max_connections,

@@ -27,16 +27,36 @@ use super::http::{self, Page, Status};
 const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Whether new clients should come here.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Readiness(Arc<AtomicBool>);
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Stage {
+    #[default]
+    Serving,
+    /// Those who are here are let go.
+    Draining,
+}
 
-impl Readiness {
-    pub(super) fn set(&self, is_ready: bool) {
-        self.0.store(is_ready, Ordering::Relaxed);
+/// The stage that the server is in. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(super) struct State(Arc<AtomicBool>);
+
+impl State {
+    pub(super) fn set(&self, stage: Stage) {
+        self.0.store(stage == Stage::Draining, Ordering::Relaxed);
     }
 
-    fn is_ready(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// Returns a page that tells the stage, as far as it goes beyond how the request went.
+    fn page(&self, of_draining: Status) -> Page {
+        match self.0.load(Ordering::Relaxed) {
+            false => Status::Ok.page(),
+            true => Page {
+                text: "draining\n".to_owned(),
+                ..of_draining.page()
+            },
+        }
+    }
+
+    fn is_serving(&self) -> bool {
+        !self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -63,11 +83,11 @@ impl Metrics {
     }
 
     /// Serves what is measured, and whether the server is ready, until the future is dropped.
-    pub(super) async fn run(self, meter: Meter, readiness: Readiness) {
+    pub(super) async fn run(self, meter: Meter, state: State) {
         let registry = registry(meter.clone());
         let pages = move |path: &str| match (path, meter.others_away()) {
-            ("/readyz", Some(_)) if readiness.is_ready() => alone(),
-            _ => page(path, &registry, &readiness),
+            ("/readyz", Some(_)) if state.is_serving() => alone(),
+            _ => page(path, &registry, &state),
         };
         http::run(self.listener, pages).await;
     }
@@ -82,7 +102,7 @@ fn alone() -> Page {
     page
 }
 
-fn page(path: &str, registry: &Registry, readiness: &Readiness) -> Page {
+fn page(path: &str, registry: &Registry, state: &State) -> Page {
     match path {
         "/metrics" => {
             let mut told = String::new();
@@ -96,9 +116,8 @@ fn page(path: &str, registry: &Registry, readiness: &Readiness) -> Page {
             }
         }
         // Whoever has an answer sees that the process goes on.
-        "/healthz" => Status::Ok.page(),
-        "/readyz" if readiness.is_ready() => Status::Ok.page(),
-        "/readyz" => Status::Unavailable.page(),
+        "/healthz" => state.page(Status::Ok),
+        "/readyz" => state.page(Status::Unavailable),
         _ => Status::NotFound.page(),
     }
 }
@@ -213,7 +232,7 @@ mod tests {
             key: NodeKey::from_bytes([7; 32]),
         });
         let meter = ports.coordinate(config).unwrap().meter();
-        page("/metrics", &registry(meter), &Readiness::default()).text
+        page("/metrics", &registry(meter), &State::default()).text
     }
 
     /// Returns the names of all metrics, with what the format puts behind them.
@@ -277,13 +296,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_is_ready_when_it_says_so() {
-        let (registry, readiness) = (Registry::default(), Readiness::default());
-        let status = |path| page(path, &registry, &readiness).status;
+    async fn a_server_is_ready_until_its_peers_are_let_go() {
+        let (registry, state) = (Registry::default(), State::default());
+        let status = |path| page(path, &registry, &state).status;
         assert_eq!(status("/healthz"), Status::Ok);
-        assert_eq!(status("/readyz"), Status::Unavailable);
-        readiness.set(true);
         assert_eq!(status("/readyz"), Status::Ok);
+        state.set(Stage::Draining);
+        assert_eq!(status("/healthz"), Status::Ok, "it is well");
+        assert_eq!(page("/healthz", &registry, &state).text, "draining\n");
+        assert_eq!(status("/readyz"), Status::Unavailable);
         assert_eq!(status("/"), Status::NotFound);
     }
 }

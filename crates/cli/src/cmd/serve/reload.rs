@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use p2pconnect_coordinator::{Certificate, Control, Members};
+use p2pconnect_coordinator::{Certificate, Control, Drain, Members};
 use tracing::{error, info, warn};
 
 use super::{
@@ -65,14 +65,25 @@ impl Reload {
         if !selects {
             info!("what is logged is as RUST_LOG has it, whatever the settings say");
         }
-        self.running.settings.limits = read.settings.limits;
-        let limits = &self.running.settings.limits;
+        let running = &mut self.running.settings;
+        running.drain = read.settings.drain;
+        running.move_to = read.settings.move_to;
+        running.limits = read.settings.limits;
+        let limits = &running.limits;
         let memory = memory::limit().unwrap_or(u64::MAX);
         let service = resources::of_service(limits.of_service(), memory);
         self.control.set_limits(limits.of_registry(), service);
         self.serve(members);
         self.renew_certificate();
         info!(changed, "the settings are reloaded");
+    }
+
+    /// Returns how peers are let go when the server ends.
+    pub(super) fn drain(&self) -> Drain {
+        let settings = &self.running.settings;
+        let mut drain = Drain::within(settings.drain);
+        drain.to.clone_from(&settings.move_to);
+        drain
     }
 
     /// Notes the settings that take effect at once, and says which do and which do not. Returns how
@@ -141,6 +152,8 @@ impl Reload {
 
 fn takes_effect_at_once(setting: &str) -> bool {
     let is_fixed = FIXED_LIMITS.iter().any(|it| setting.starts_with(it));
-    matches!(setting, "allowed" | "invite-secrets" | "log.level")
-        || setting.starts_with("limits.") && !is_fixed
+    matches!(
+        setting,
+        "allowed" | "drain" | "invite-secrets" | "log.level" | "move-to"
+    ) || setting.starts_with("limits.") && !is_fixed
 }

@@ -21,6 +21,9 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
+/// What it takes to end when there are no peers any more, and some more.
+const TO_END: Duration = Duration::from_secs(10);
+
 /// The way to whoever has started this process, if it wants to hear of it. Clones are the same.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ServiceManager {
@@ -63,9 +66,10 @@ impl ServiceManager {
         self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
     }
 
-    /// Says that the server ends.
-    pub(super) fn stopping(&self) {
-        self.tell("STOPPING=1");
+    /// Says that the server ends, and has so much time for that at most.
+    pub(super) fn stopping(&self, within: Duration) {
+        let micros = (within + TO_END).as_micros();
+        self.tell(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={micros}"));
     }
 
     /// Says at intervals that the server is alive, each time after it has shown that by work that
@@ -141,8 +145,9 @@ mod tests {
         let told = heard(&hears);
         let micros = told.strip_prefix("RELOADING=1\nMONOTONIC_USEC=");
         assert!(micros.unwrap().parse::<u64>().unwrap() > 0, "{told}");
-        manager.stopping();
-        assert_eq!(heard(&hears), "STOPPING=1");
+        manager.stopping(Duration::from_secs(30));
+        let told = "STOPPING=1\nEXTEND_TIMEOUT_USEC=40000000";
+        assert_eq!(heard(&hears), told);
         // Nobody waits for one that has gone.
         drop(hears);
         manager.ready();

@@ -10,10 +10,12 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     str::FromStr,
+    time::Duration,
 };
 
 use anyhow::{Context as _, anyhow, bail};
-use p2pconnect::Readers;
+use p2pconnect::{CoordinatorAddr, Readers};
+use p2pconnect_proto::message::MAX_PLACES;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use toml::{Table, Value};
 
@@ -65,6 +67,10 @@ pub(super) struct Settings {
     pub(super) invite_secrets: Option<PathBuf>,
     #[serde(deserialize_with = "unless_empty")]
     pub(super) metrics: Option<SocketAddr>,
+    #[serde(deserialize_with = "limits::time")]
+    pub(super) drain: Duration,
+    #[serde(deserialize_with = "coordinators")]
+    pub(super) move_to: Vec<CoordinatorAddr>,
     pub(super) log: Log,
     pub(super) cluster: Cluster,
     pub(super) limits: Limits,
@@ -382,6 +388,16 @@ fn addresses<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<SocketAddr>, D::
     let texts = Vec::<String>::deserialize(value)?;
     let read: Result<_, _> = texts.iter().map(|text| listen_address(text)).collect();
     read.map_err(D::Error::custom)
+}
+
+fn coordinators<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<CoordinatorAddr>, D::Error> {
+    let texts = Vec::<String>::deserialize(value)?;
+    let read: Result<Vec<_>, _> = texts.iter().map(|text| text.trim().parse()).collect();
+    let read = read.map_err(D::Error::custom)?;
+    match read.len() {
+        0..=MAX_PLACES => Ok(read),
+        _ => Err(D::Error::custom(format!("name {MAX_PLACES} at most"))),
+    }
 }
 
 /// Reads what is not set where the text is empty.

@@ -138,10 +138,16 @@ fn interval(per_second: NonZeroU32) -> Duration {
     Duration::from_secs(1) / per_second.get()
 }
 
-fn duration<'de, D: Deserializer<'de>>(value: D) -> Result<Duration, D::Error> {
+/// What a time is.
+const WANTED: &str = "write a number and its unit, such as 30s or 1m";
+
+/// Reads a time, which may be none at all.
+pub(super) fn time<'de, D: Deserializer<'de>>(value: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(value)?;
-    let read = humantime::parse_duration(&text)
-        .ok()
-        .filter(|it| !it.is_zero());
-    read.ok_or_else(|| D::Error::custom("write a number and its unit, such as 30s or 1m"))
+    humantime::parse_duration(&text).map_err(|_| D::Error::custom(WANTED))
+}
+
+fn duration<'de, D: Deserializer<'de>>(value: D) -> Result<Duration, D::Error> {
+    let read = Some(time(value)?).filter(|it| !it.is_zero());
+    read.ok_or_else(|| D::Error::custom(WANTED))
 }
