@@ -57,6 +57,7 @@ mod redialling;
 mod refusals;
 mod restarting;
 mod service_manager;
+mod several;
 mod shortages;
 mod signals;
 mod stalled;

@@ -12,6 +12,7 @@
 //! - `banning`: firewalls that ban whoever sends a SYN that they do not expect
 //! - `causes`: failures whose reason the attempts alone do not tell
 //! - `cluster`: several coordinators, and links between them that are cut
+//! - `draining`: servers that end and are started again under dials, of which none fails
 //! - `crossing`: two endpoints dial each other at the same moment
 //! - `together`: several processes with one key dial the same peer at the same moment
 //! - `ways`: how a connection was opened, by the capture and not by the program's word
@@ -47,6 +48,7 @@ mod causes;
 mod cluster;
 mod crossing;
 mod dead_path;
+mod draining;
 mod families;
 mod hopeless;
 mod ipv6;

@@ -1,3 +1,6 @@
 //! The product itself in virtual time.
 
-pub use netns_lab_cli::{VirtualGround, serving::COORDINATOR_PORT};
+pub use netns_lab_cli::{
+    VirtualGround,
+    serving::{COORDINATOR_PORT, rendezvous_of},
+};

@@ -40,7 +40,7 @@ const IMPURE: [&str; 7] = [
 ];
 
 /// Pure parts of crates that have sockets elsewhere.
-const PURE_MODULES: [&str; 50] = [
+const PURE_MODULES: [&str; 51] = [
     "crates/cli/src/memory/cgroups.rs",
     "crates/cli/src/words.rs",
     "crates/coordinator/src/admission.rs",
@@ -57,6 +57,7 @@ const PURE_MODULES: [&str; 50] = [
     "crates/link/src/proxy/url.rs",
     "crates/link/src/proxy/variables.rs",
     "crates/p2pconnect/src/introduction/circumstances.rs",
+    "crates/p2pconnect/src/coordinator/choice.rs",
     "crates/p2pconnect/src/coordinator/servers.rs",
     "crates/p2pconnect/src/nat/families.rs",
     "crates/p2pconnect/src/introduction/known_families.rs",

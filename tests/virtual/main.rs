@@ -10,3 +10,4 @@ mod grease;
 mod later;
 mod obedience;
 mod seeds;
+mod several;

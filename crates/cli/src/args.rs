@@ -9,6 +9,7 @@ mod endpoint;
 mod key;
 mod listen;
 mod peer;
+mod probe;
 mod proxy;
 mod serve;
 mod stun_server;
@@ -28,6 +29,7 @@ pub(crate) use self::{
     endpoint::Endpoint,
     key::{Key, KeyFile},
     listen::Listen,
+    probe::Probe,
     serve::{Given, Serve, listen_address},
     stun_server::{Alternate, StunServer},
     target::Target,
@@ -56,14 +58,23 @@ A stdout that is closed from the beginning (>&-) is taken for /dev/null.";
 const STATUSES_OF_SERVE: &str = "\
 Each setting may also stand in the file that --config names, or in a variable such as
 P2PCONNECT_SERVE_LIMITS_PEERS. Options count before variables, and these before the file.
-SIGHUP has all of them read again: limits, the list of allowed peers and the level of the log
-change at once.
+SIGHUP has all of them read again: limits, the list of allowed peers, where peers go and the level
+of the log change at once. SIGTERM sends peers elsewhere, or away for a while, before this ends; a
+second one ends it at once.
 
 Exit status:
   0  told to end, by Ctrl-C or SIGTERM, or its terminal is gone
   1  this machine failed
   2  wrong usage, or a setting, an address or a key file that cannot be used
   141  whoever reads stdout has closed it before the addresses were there";
+
+const STATUSES_OF_PROBE: &str = "\
+Exit status:
+  0  the two peers were introduced
+  1  this machine failed, or the coordinator does not do what it should
+  2  wrong usage
+  6  the coordinator is not reached in time, or refuses
+  7  wrong identity";
 
 const STATUSES_OF_STUN_SERVER: &str = "\
 Exit status:
@@ -113,6 +124,14 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: Board,
     },
+    /// Try a coordinator: two peers whose keys are thrown away meet there
+    ///
+    /// One of them registers, the other one dials it, and both wait for their introductions. The
+    /// times are printed: how long the handshake, the registration and the introduction took, and
+    /// how far apart the two heard of each other. A coordinator that serves listed peers alone
+    /// serves none of these.
+    #[command(after_help = STATUSES_OF_PROBE)]
+    Probe(Probe),
     /// Watch a dial between two NATs, in a lab of network namespaces on this machine
     #[cfg(feature = "demo")]
     Demo(Demo),

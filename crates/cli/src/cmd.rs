@@ -7,5 +7,6 @@ pub(crate) mod dial;
 pub(crate) mod id;
 pub(crate) mod listen;
 mod prepared;
+pub(crate) mod probe;
 pub(crate) mod serve;
 pub(crate) mod stun_server;

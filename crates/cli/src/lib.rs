@@ -70,6 +70,10 @@ fn run(command: Command, started: Instant) -> Exit {
             let reporter = action.of().endpoint.output.reporter(started);
             reporting(&reporter, cmd::board::run(action, reporter.clone()))
         }
+        Command::Probe(options) => {
+            let probed = runtime::block_on(cmd::probe::run(options));
+            probed.unwrap_or_else(|error| Exit::failure(&error))
+        }
         Command::Listen(options) => {
             let reporter = options.endpoint.output.reporter(started);
             reporting(&reporter, cmd::listen::run(options, reporter.clone()))

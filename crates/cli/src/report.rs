@@ -1,6 +1,7 @@
 //! Says on stderr what happens, for people or as JSON.
 
 mod board;
+mod coordinators;
 mod facts;
 
 use std::{
@@ -14,9 +15,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use p2pconnect::{
-    Connection, CoordinatorAddr, DialError, PeerId, PunchReport, Refusal, Role, Status, Verdict,
-};
+use p2pconnect::{Connection, DialError, PeerId, PunchReport, Refusal, Role, Status, Verdict};
 use p2pconnect_proto::is_global;
 use serde_json::{Value, json};
 
@@ -141,16 +140,8 @@ impl Reporter {
                 let fields = json!({ "issuer": issuer });
                 self.say("intercepted", &fields, &intercepted(issuer));
             }
-            Status::CoordinatorLost { reason } => self.say(
-                "coordinator-lost",
-                &json!({ "reason": reason }),
-                &format!("connecting again: {reason}"),
-            ),
-            Status::CoordinatorUnreachable { reason } => self.say(
-                "coordinator-unreachable",
-                &json!({ "reason": reason }),
-                &format!("trying again: {reason}"),
-            ),
+            Status::CoordinatorLost { reason } => self.coordinator_lost(reason),
+            Status::CoordinatorUnreachable { reason } => self.coordinator_unreachable(reason),
             Status::Introduced { peer, role } => self.introduced(peer, *role),
             Status::Punching {
                 peer,
@@ -462,15 +453,6 @@ impl Reporter {
                 "a new key was made, {}: this machine is now the peer {id}",
                 path.display()
             ),
-        );
-    }
-
-    /// Tells who this is, and what the other side has to type.
-    pub(crate) fn listening(&self, id: &PeerId, coordinator: &CoordinatorAddr) {
-        self.say(
-            "listening",
-            &json!({ "peer": id.to_string(), "coordinator": coordinator.to_string() }),
-            &format!("on the other machine: p2pconnect dial {id} --coordinator {coordinator}"),
         );
     }
 

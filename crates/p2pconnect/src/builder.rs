@@ -5,17 +5,17 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use p2pconnect_host::{Host, LOOKUP_LIMIT, TcpListener, clock, shortage};
 use p2pconnect_identity::SecretKey;
 use p2pconnect_link::Proxy;
-use p2pconnect_proto::{
-    CoordinatorAddr, InviteSecret,
-    message::{DialPolicy, Introduction},
-};
+use p2pconnect_proto::{CoordinatorAddr, InviteSecret, message::DialPolicy};
 use p2pconnect_punch::PunchConfig;
 use p2pconnect_stun::DEFAULT_PORT;
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::{
+    sync::{Mutex, mpsc},
+    task::JoinSet,
+};
 
 use crate::{
     BindError, CoordinatorError, Endpoint, Status,
-    coordinator::{dialer::Dialer, requests::Coordination},
+    coordinator::{dialer::Dialer, lines::Hub, requests::Coordination},
     introduction::{
         listening::Listening, pending_failures::PendingFailures, shared::Inner, shares::Shares,
     },
@@ -30,10 +30,16 @@ use crate::{
         port_sets::{Accept, PortSetOpener, PortSets},
         unused_ports::UnusedPorts,
     },
-    online::{CoordinatorLink, RegistrationKeeper, learn},
+    online::{
+        Attempted, Known, RegistrationKeeper, learn,
+        line::{CoordinatorLink, Done, Met},
+    },
     session::{closed_holes::ClosedHoles, guess_budget::GuessBudget, inbound::Inbound},
     status::Observer,
 };
+
+/// The most coordinators that are known at a time.
+const MAX_COORDINATORS: usize = 8;
 
 /// Connections that may be under way to [`Endpoint::accept`], or wait for it; whoever dials while
 /// there are so many is told to come back.
@@ -50,7 +56,7 @@ const MIN_STREAM_SILENCE: Duration = Duration::from_secs(3);
 /// # Defaults
 ///
 /// - secret key: a new one, so the peer id is another each time
-/// - coordinator: none; it must be set
+/// - coordinators: none; one must be set at least
 /// - policy: none, which means that the endpoint dials and cannot be dialled
 /// - observer: none
 /// - port mapping: on
@@ -59,7 +65,7 @@ const MIN_STREAM_SILENCE: Duration = Duration::from_secs(3);
 #[must_use]
 pub struct Builder {
     key: Option<SecretKey>,
-    coordinator: Option<CoordinatorAddr>,
+    coordinators: Vec<CoordinatorAddr>,
     invite_secret: Option<InviteSecret>,
     policy: Option<DialPolicy>,
     observer: Observer,
@@ -82,7 +88,7 @@ impl Builder {
     fn new() -> Self {
         Self {
             key: None,
-            coordinator: None,
+            coordinators: Vec::new(),
             invite_secret: None,
             policy: None,
             observer: Observer::none(),
@@ -101,9 +107,27 @@ impl Builder {
         self
     }
 
-    /// Sets the coordinator to meet other peers at.
-    pub fn coordinator(mut self, coordinator: CoordinatorAddr) -> Self {
-        self.coordinator = Some(coordinator);
+    /// Sets the coordinator to meet other peers at, in the place of any that were set before.
+    pub fn coordinator(self, coordinator: CoordinatorAddr) -> Self {
+        self.coordinators([coordinator])
+    }
+
+    /// Sets several coordinators to meet other peers at, in the place of any that were set before;
+    /// the first eight count, and of those with the same id the first.
+    ///
+    /// The endpoint is connected to two of them at a time, prefers the one whose handshake is the
+    /// shortest, and needs neither in particular. Those that belong to one service say so, and are
+    /// one place then. Where they do not, the endpoint is registered at each that it is connected
+    /// to: two peers meet if they have one in common, and a dial asks one after the other. So all
+    /// peers should know the same two, or belong to one service.
+    pub fn coordinators(mut self, coordinators: impl IntoIterator<Item = CoordinatorAddr>) -> Self {
+        self.coordinators.clear();
+        for coordinator in coordinators {
+            let is_known = self.coordinators.iter().any(|it| it.id == coordinator.id);
+            if !is_known && self.coordinators.len() < MAX_COORDINATORS {
+                self.coordinators.push(coordinator);
+            }
+        }
         self
     }
 
@@ -209,43 +233,39 @@ impl Builder {
         bound.map_err(|error| error.or_shortage(shortage::since(began)))
     }
 
-    /// Returns what makes connections to the coordinator.
-    fn dialer(&self, key: &SecretKey, nat64: &Arc<Nat64>) -> Result<Dialer, BindError> {
-        let address = self.coordinator.clone().ok_or(BindError::NoCoordinator)?;
-        let (host, proxy) = (self.host.clone(), self.proxy.clone());
-        let observer = self.observer.clone();
-        let dialer = Dialer::new(key, address, host, Arc::clone(nat64), proxy, observer)?;
-        Ok(dialer.invited_by(self.invite_secret.as_ref()))
+    /// Returns what makes connections to the coordinators, of which there is one at least.
+    fn dialers(&self, key: &SecretKey, nat64: &Arc<Nat64>) -> Result<Vec<Dialer>, BindError> {
+        if self.coordinators.is_empty() {
+            return Err(BindError::NoCoordinator);
+        }
+        let dialer = |address: &CoordinatorAddr| {
+            let (host, proxy) = (self.host.clone(), self.proxy.clone());
+            let (address, observer) = (address.clone(), self.observer.clone());
+            let dialer = Dialer::new(key, address, host, Arc::clone(nat64), proxy, observer)?;
+            Ok(dialer.invited_by(self.invite_secret.as_ref()))
+        };
+        self.coordinators.iter().map(dialer).collect()
     }
 
     async fn open(mut self) -> Result<Endpoint, BindError> {
         let key = self.key.take().map_or_else(SecretKey::generate, Ok)?;
         let nat64 = Arc::new(Nat64::start(self.host.clone()));
-        let dialer = self.dialer(&key, &nat64)?;
+        let dialers = self.dialers(&key, &nat64)?;
         let (ports, listeners) = PunchPorts::open(&self.host).map_err(BindError::Ports)?;
         let guess_budget = Arc::new(GuessBudget::new(self.host.clone()));
         let (inbound, mut tasks) = accept(listeners, guess_budget.holes().closed());
         let (mappings, behaviour, discovery) =
             mappings(&self.host, &ports, &key, &self.observer, &nat64);
         tasks.push(discovery);
-        // Until all that the server is needed for is done, a dial right after it included.
-        let _reserved = behaviour.reserve();
-        let addresses = dialer.resolve(self.lookup_limit).await?;
         let port_mappings =
             PortMappings::new(self.host.clone(), ports.clone(), self.observer.clone());
-        if self.port_mapping && self.host.is_system() && !is_here(&addresses) {
-            port_mappings.start();
-        }
-        let (coordination, introductions) = match self.policy {
-            Some(_) => go_online(&dialer, &addresses, &mappings).await?,
-            // Who only dials need not know its mappings before the coordinator does.
-            None => go_near(&dialer, &addresses, &mappings).await?,
-        };
         let opener = port_set_opener(&self.host, &key, &inbound, &mappings, &nat64);
+        let may_forward = self.port_mapping && self.host.is_system();
         let inner = Arc::new(Inner {
             unused_ports: UnusedPorts::new(self.host.clone()),
             host: self.host,
             key,
+            invite_secret: self.invite_secret,
             observer: self.observer,
             ports,
             mappings,
@@ -267,28 +287,174 @@ impl Builder {
             pending_failures: PendingFailures::default(),
             stream_silence: self.stream_silence,
         });
+        // Until all that the server is needed for is done, a dial right after it included.
+        let _reserved = inner.behaviour.reserve();
         let listening = self.policy.map(|it| listening(it, self.max_connections));
         let (listening, incoming) = listening.unzip();
-        // From before the registration, so that nothing that happens meanwhile stays untold.
-        let changes = inner.mappings.changes();
-        match &listening {
-            Some(Listening { policy, .. }) => {
-                inner.register(&coordination, policy).await?;
-                inner.observer.tell(Status::Registered);
-            }
-            None => tasks.push(learn_later(&coordination, &inner)),
-        }
-        let (current, watched) = watch::channel(Some(Arc::clone(&coordination)));
-        let keeper =
-            RegistrationKeeper::new(Arc::clone(&inner), dialer, addresses, current, listening);
-        let link = CoordinatorLink {
-            coordination,
-            introductions,
-            changes,
+        let going = Going {
+            inner: Arc::clone(&inner),
+            lookup_limit: self.lookup_limit,
+            may_forward,
         };
-        tasks.push(AbortOnDrop::spawn(keeper.run(link)));
+        let (known, link, attempts) = going.online(dialers, listening.as_ref()).await?;
+        if listening.is_none() {
+            tasks.push(learn_later(&link.met.coordination, &inner));
+        }
+        let hub = Arc::new(Hub::new(self.coordinators.len(), listening.is_some()));
+        // Before any other connection is looked at.
+        hub.is_up(known.index, &link.met.coordination, link.met.took);
+        if link.done.is_registered {
+            hub.is_registered(known.index);
+        }
+        let lines = hub.watch();
+        let keeper =
+            RegistrationKeeper::new(Arc::clone(&inner), hub, &self.coordinators, listening);
+        tasks.push(AbortOnDrop::spawn(keeper.run(known, link, attempts)));
         let incoming = incoming.map(Mutex::new);
-        Ok(Endpoint::new(inner, watched, incoming, tasks))
+        Ok(Endpoint::new(inner, lines, incoming, tasks))
+    }
+}
+
+/// What an endpoint goes online with.
+struct Going {
+    inner: Arc<Inner>,
+    lookup_limit: Duration,
+    /// Whether the router may be asked to forward ports.
+    may_forward: bool,
+}
+
+impl Going {
+    /// Connects to the coordinators, all at once, and goes on with the first that serves: learns
+    /// the mappings and registers, if this endpoint listens. Returns that coordinator, and the
+    /// attempts to connect to the others.
+    async fn online(
+        &self,
+        dialers: Vec<Dialer>,
+        listening: Option<&Listening>,
+    ) -> Result<(Known, CoordinatorLink, JoinSet<Attempted>), BindError> {
+        let mut attempts = JoinSet::new();
+        for (index, dialer) in dialers.into_iter().enumerate() {
+            attempts.spawn(self.attempt(index, dialer));
+        }
+        let mut failed = Vec::new();
+        let (known, link) = loop {
+            let (known, met) = self
+                .meet_and_map(&mut attempts, &mut failed, listening.is_some())
+                .await?;
+            // From before the registration, so that nothing that happens meanwhile stays untold.
+            let changes = self.inner.mappings.changes();
+            if let Some(Listening { policy, .. }) = listening {
+                if let Err(error) = self.inner.register(&met.coordination, policy).await {
+                    let met = Err(error);
+                    failed.push(Attempted { known, met });
+                    continue;
+                }
+                self.inner.observer.tell(Status::Registered);
+            }
+            let done = Done {
+                is_registered: listening.is_some(),
+                is_learnt: true,
+            };
+            break (known, CoordinatorLink { met, changes, done });
+        };
+        // They are tried again later.
+        for failed in failed {
+            attempts.spawn(async { failed });
+        }
+        Ok((known, link, attempts))
+    }
+
+    /// Waits for the first attempt that succeeds and, if this endpoint listens, for the mappings.
+    async fn meet_and_map(
+        &self,
+        attempts: &mut JoinSet<Attempted>,
+        failed: &mut Vec<Attempted>,
+        listens: bool,
+    ) -> Result<(Known, Met), BindError> {
+        let meeting = self.meet(attempts, failed, listens);
+        if !listens {
+            // Who only dials need not know its mappings before the coordinator does.
+            return Ok(meeting.await?);
+        }
+        let mapped = async { Ok::<_, CoordinatorError>(self.inner.mappings.first().await) };
+        // Coordinators that cannot be reached end the wait for STUN servers beside them.
+        let (met, mapped) = tokio::try_join!(meeting, mapped)?;
+        mapped.map_err(|Failure { server, error }| BindError::Stun {
+            server,
+            reason: error,
+        })?;
+        Ok(met)
+    }
+
+    /// Waits for the first attempt that succeeds, also to learn of the STUN servers if that is
+    /// wanted. Where none is left, says why that to the first coordinator has failed.
+    async fn meet(
+        &self,
+        attempts: &mut JoinSet<Attempted>,
+        failed: &mut Vec<Attempted>,
+        learns: bool,
+    ) -> Result<(Known, Met), CoordinatorError> {
+        while let Some(joined) = attempts.join_next().await {
+            let Attempted { known, met } = match joined {
+                Ok(attempted) => attempted,
+                Err(failure) => {
+                    tracing::error!(%failure, "an attempt ended without a result");
+                    continue;
+                }
+            };
+            let learnt = match met {
+                Ok(met) if learns => {
+                    let learning = learn(&met.coordination, &self.inner.mappings).await;
+                    learning.map(|()| met)
+                }
+                met => met,
+            };
+            match learnt {
+                Ok(met) => return Ok((known, met)),
+                Err(error) => failed.push(Attempted {
+                    known,
+                    met: Err(error),
+                }),
+            }
+        }
+        let first = failed.iter().min_by_key(|it| it.known.index);
+        let error = first.and_then(|it| it.met.as_ref().err().cloned());
+        Err(error.unwrap_or(CoordinatorError::Answer))
+    }
+
+    /// Returns what connects to a coordinator, and begins to learn the mappings if it is one of the
+    /// first two.
+    ///
+    /// A STUN server is looked for where `serve` puts it by default, beside the coordinator,
+    /// because asking the coordinator first would cost a round trip.
+    fn attempt(&self, index: usize, dialer: Dialer) -> impl Future<Output = Attempted> + use<> {
+        let (inner, may_forward) = (Arc::clone(&self.inner), self.may_forward);
+        let lookup_limit = self.lookup_limit;
+        async move {
+            let mut known = Known {
+                index,
+                addresses: Vec::new(),
+                dialer,
+            };
+            known.addresses = match known.dialer.resolve(lookup_limit).await {
+                Ok(addresses) => addresses,
+                Err(error) => {
+                    return Attempted {
+                        known,
+                        met: Err(error),
+                    };
+                }
+            };
+            if may_forward && !is_here(&known.addresses) {
+                inner.port_mappings.start();
+            }
+            // Two servers of a family are asked at a time.
+            if index < 2 {
+                presume_beside(&known, &inner.mappings);
+            }
+            let met = Met::by(&known.dialer, &known.addresses).await;
+            Attempted { known, met }
+        }
     }
 }
 
@@ -327,39 +493,11 @@ fn one_of_each_family(addresses: &[SocketAddr]) -> impl Iterator<Item = &SocketA
     first.into_iter().chain(other)
 }
 
-/// Connects to the coordinator and learns the mappings, both at once.
-///
-/// The STUN server is first looked for where `serve` puts it by default, beside the coordinator,
-/// because asking the coordinator first would cost a round trip.
-async fn go_online(
-    dialer: &Dialer,
-    addresses: &[SocketAddr],
-    mappings: &Mappings,
-) -> Result<(Arc<Coordination>, mpsc::Receiver<Introduction>), BindError> {
-    let meeting = async {
-        let (coordination, introductions) = go_near(dialer, addresses, mappings).await?;
-        learn(&coordination, mappings).await?;
-        Ok::<_, CoordinatorError>((coordination, introductions))
-    };
-    let mapped = async { Ok::<_, CoordinatorError>(mappings.first().await) };
-    // A coordinator that cannot be reached ends the wait for a STUN server beside it.
-    let (met, mapped) = tokio::try_join!(meeting, mapped)?;
-    mapped.map_err(|Failure { server, error }| BindError::Stun {
-        server,
-        reason: error,
-    })?;
-    Ok(met)
-}
-
-/// Connects to the coordinator, and begins to learn the mappings.
-async fn go_near(
-    dialer: &Dialer,
-    addresses: &[SocketAddr],
-    mappings: &Mappings,
-) -> Result<(Arc<Coordination>, mpsc::Receiver<Introduction>), CoordinatorError> {
-    for address in one_of_each_family(addresses) {
+/// Begins to ask the STUN servers that are most likely beside a coordinator.
+fn presume_beside(coordinator: &Known, mappings: &Mappings) {
+    for address in one_of_each_family(&coordinator.addresses) {
         // The port of a coordinator's number answers STUN as well, and no web server does.
-        if !dialer.is_by_web() {
+        if !coordinator.dialer.is_by_web() {
             mappings.presume(*address);
         }
         // With the zone of a link-local one.
@@ -367,8 +505,6 @@ async fn go_near(
         beside.set_port(DEFAULT_PORT);
         mappings.start(beside);
     }
-    let (coordination, introductions) = Coordination::connect(dialer, addresses).await?;
-    Ok((Arc::new(coordination), introductions))
 }
 
 /// Accepts connections, but for those that come through closed holes.

@@ -1,9 +1,12 @@
-//! This side of the coordination protocol: the connection to the coordinator, and what is said over
-//! it.
+//! This side of the coordination protocol: the connections to coordinators, and what is said over
+//! them.
 
+pub(crate) mod choice;
 pub(crate) mod dialer;
 pub(crate) mod flights;
+pub(crate) mod lines;
 pub(crate) mod link;
+pub(crate) mod probe;
 mod puzzles;
 pub(crate) mod reconnecting;
 pub(crate) mod requests;

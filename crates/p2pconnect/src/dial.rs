@@ -25,7 +25,7 @@ use self::{
 };
 use crate::{
     Connection, DialError, Status,
-    coordinator::requests::Coordination,
+    coordinator::lines::Lines,
     introduction::{attempt::UnconfirmedAttempt, shared::Inner},
     machine::{port_mapping::ForwardedPort, task::AbortOnDrop},
     nat::{mappings::Failure, port_sets::PortSetLease},
@@ -41,7 +41,7 @@ const ALONE_LIMIT: Duration = Duration::from_millis(1500);
 /// A dial that goes on, until there is a connection or nothing left to try.
 pub(crate) struct Dial {
     inner: Arc<Inner>,
-    coordination: watch::Receiver<Option<Arc<Coordination>>>,
+    lines: watch::Receiver<Lines>,
     peer: PeerId,
     began: Instant,
     deadline: Instant,
@@ -133,13 +133,13 @@ struct Following {
 impl Dial {
     pub(crate) fn new(
         inner: Arc<Inner>,
-        coordination: watch::Receiver<Option<Arc<Coordination>>>,
+        lines: watch::Receiver<Lines>,
         peer: PeerId,
         deadline: Instant,
     ) -> Self {
         Self {
             inner,
-            coordination,
+            lines,
             peer,
             began: clock::now(),
             deadline,

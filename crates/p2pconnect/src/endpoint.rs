@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 use crate::{
     Connection, DialError, Metrics,
     board::Board,
-    coordinator::requests::Coordination,
+    coordinator::lines::Lines,
     dial::Dial,
     introduction::{attempt::DIAL_LIMIT, shared::Inner},
     machine::task::AbortOnDrop,
@@ -26,7 +26,7 @@ const MAX_DIAL_LIMIT: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub struct Endpoint {
     inner: Arc<Inner>,
-    coordination: watch::Receiver<Option<Arc<Coordination>>>,
+    lines: watch::Receiver<Lines>,
     incoming: Option<Mutex<mpsc::Receiver<Connection>>>,
     board: Board,
     tasks: Vec<AbortOnDrop>,
@@ -35,14 +35,14 @@ pub struct Endpoint {
 impl Endpoint {
     pub(crate) fn new(
         inner: Arc<Inner>,
-        coordination: watch::Receiver<Option<Arc<Coordination>>>,
+        lines: watch::Receiver<Lines>,
         incoming: Option<Mutex<mpsc::Receiver<Connection>>>,
         tasks: Vec<AbortOnDrop>,
     ) -> Self {
         Self {
-            board: Board::new(coordination.clone(), inner.key.peer_id()),
+            board: Board::new(lines.clone(), inner.key.peer_id()),
             inner,
-            coordination,
+            lines,
             incoming,
             tasks,
         }
@@ -114,10 +114,8 @@ impl Endpoint {
         limit: Duration,
     ) -> Result<Connection, DialError> {
         let deadline = clock::now() + limit.min(MAX_DIAL_LIMIT);
-        let (inner, coordination) = (Arc::clone(&self.inner), self.coordination.clone());
-        Dial::new(inner, coordination, peer, deadline)
-            .connect()
-            .await
+        let (inner, lines) = (Arc::clone(&self.inner), self.lines.clone());
+        Dial::new(inner, lines, peer, deadline).connect().await
     }
 
     /// Waits for the next peer that dials this endpoint, and returns the connection.
@@ -148,8 +146,8 @@ impl Endpoint {
         pending_failures.tell_all(observer);
     }
 
-    /// Gives up what only further connections need: those to the coordinator and to the STUN
-    /// servers. Nobody can be dialled afterwards, or dial this endpoint. Connections that have been
+    /// Gives up what only further connections need: those to coordinators and to STUN servers.
+    /// Nobody can be dialled afterwards, or dial this endpoint. Connections that have been
     /// [confirmed](Connection::confirmed) live on, and a router goes on forwarding ports until the
     /// endpoint is closed.
     ///
@@ -160,10 +158,8 @@ impl Endpoint {
         // Nobody is to reconnect what is closed here.
         self.tasks.clear();
         self.inner.mappings.release();
-        let coordination = self.coordination.borrow().clone();
-        if let Some(coordination) = coordination {
-            coordination.close().await;
-        }
+        let lines = self.lines.borrow().clone();
+        lines.close().await;
     }
 
     /// Says goodbye to the coordinator, which otherwise notices the absence only after a while, and
@@ -177,18 +173,13 @@ impl Endpoint {
         self.tell_of_failures();
         let Self {
             inner,
-            coordination,
+            lines,
             tasks,
             ..
         } = self;
         // Nobody is to reconnect what is closed here.
         drop(tasks);
-        let coordination = coordination.borrow().clone();
-        let goodbye = async {
-            if let Some(coordination) = coordination {
-                coordination.close().await;
-            }
-        };
-        tokio::join!(goodbye, inner.port_mappings.release());
+        let lines = lines.borrow().clone();
+        tokio::join!(lines.close(), inner.port_mappings.release());
     }
 }

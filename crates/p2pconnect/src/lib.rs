@@ -1,8 +1,8 @@
 //! Direct, authenticated TCP streams between peers behind NATs.
 //!
-//! An [`Endpoint`] has a secret key and knows one coordinator. It learns how the NATs in front of
-//! it map its punch ports, keeps those mappings alive, and can then be dialled by peer id, or dial
-//! others:
+//! An [`Endpoint`] has a secret key and knows one coordinator or several. It learns how the NATs in
+//! front of it map its punch ports, keeps those mappings alive, and can then be dialled by peer id,
+//! or dial others:
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -48,7 +48,10 @@ mod sync;
 
 pub use board::{Announcement, Lookup, TopicEvent, Watch};
 pub use builder::Builder;
-pub use coordinator::reconnecting::Reconnecting;
+pub use coordinator::{
+    probe::{Probe, ProbeError, ProbeStep, probe},
+    reconnecting::Reconnecting,
+};
 pub use endpoint::Endpoint;
 pub use error::{BindError, CoordinatorError, DialError, Refused};
 pub use metrics::Metrics;

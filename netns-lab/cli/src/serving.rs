@@ -18,6 +18,19 @@ pub const COORDINATOR_PORT: u16 = 4433;
 ///
 /// The host has no IPv4 address, or something else has one of the ports.
 pub fn rendezvous(host: Host, key: SecretKey) -> Result<(Rendezvous, CoordinatorAddr)> {
+    rendezvous_of(host, key, None)
+}
+
+/// Does what [`rendezvous`] does, for one of the coordinators of a cluster of this name.
+///
+/// # Errors
+///
+/// As [`rendezvous`].
+pub fn rendezvous_of(
+    host: Host,
+    key: SecretKey,
+    cluster: Option<&str>,
+) -> Result<(Rendezvous, CoordinatorAddr)> {
     let addresses = host.interfaces().into_iter().map(|interface| interface.ip);
     let addresses: Vec<IpAddr> = addresses
         .filter(|ip| ip.is_ipv4() && !ip.is_loopback())
@@ -31,7 +44,8 @@ pub fn rendezvous(host: Host, key: SecretKey) -> Result<(Rendezvous, Coordinator
     let listen = SocketAddr::new(*first, COORDINATOR_PORT);
     let token_key = TokenKey::from_bytes([7; 32]);
     let ports = RendezvousPorts::bind(listen, &stun.collect::<Vec<_>>(), config, token_key)?;
-    let config = ports.config(key);
+    let mut config = ports.config(key);
+    config.cluster = cluster.map(|it| it.as_bytes().to_vec());
     let rendezvous = ports.coordinate(config)?;
     let id = rendezvous.coordinator.server_id();
     let address = CoordinatorAddr::at(id, (*first, COORDINATOR_PORT).into());

@@ -1,4 +1,4 @@
-//! Where the coordinator is.
+//! Where the coordinators are.
 
 use std::{fs::File, io::Read as _, path::PathBuf};
 
@@ -10,11 +10,23 @@ use crate::{environment, words::escaped};
 
 #[derive(Debug, Args)]
 pub(crate) struct Coordinator {
-    /// The coordinator, as `serve` prints it, or SERVER-ID@wss://HOST/PATH where it is behind a web
-    /// server [env: P2PCONNECT_COORDINATOR]
-    #[arg(long, value_name = "SERVER-ID@HOST:PORT", value_parser = coordinator)]
-    coordinator: Option<CoordinatorAddr>,
-    /// A file with the secret by which a private coordinator serves this machine [env:
+    /// A coordinator, as `serve` prints it, or SERVER-ID@wss://HOST/PATH where it is behind a web
+    /// server; repeat it, or put commas between, for more, of which the nearest is used and another
+    /// one is in reserve [env: P2PCONNECT_COORDINATOR]
+    #[arg(
+        long = "coordinator",
+        value_name = "SERVER-ID@HOST:PORT",
+        value_parser = coordinator,
+        value_delimiter = ','
+    )]
+    coordinators: Vec<CoordinatorAddr>,
+    #[command(flatten)]
+    pub(crate) invite: Invite,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Invite {
+    /// A file with the secret by which private coordinators serve this machine [env:
     /// P2PCONNECT_INVITE_SECRET_FILE, or the secret itself in P2PCONNECT_INVITE_SECRET]
     #[arg(long, value_name = "FILE")]
     invite_secret_file: Option<PathBuf>,
@@ -24,21 +36,24 @@ pub(crate) struct Coordinator {
 const MAX_SECRET_FILE: u64 = 4096;
 
 impl Coordinator {
-    /// Returns the coordinator that was named, by the option or by the variable.
-    pub(crate) fn address(&self) -> anyhow::Result<CoordinatorAddr> {
+    /// Returns the coordinators that were named, by the option or by the variable: one at least.
+    pub(crate) fn addresses(&self) -> anyhow::Result<Vec<CoordinatorAddr>> {
         const VARIABLE: &str = "P2PCONNECT_COORDINATOR";
 
-        if let Some(address) = &self.coordinator {
-            return Ok(address.clone());
+        if !self.coordinators.is_empty() {
+            return Ok(self.coordinators.clone());
         }
         let text = environment::text(VARIABLE).ok_or_else(|| {
             anyhow!("no coordinator is named; give --coordinator, or set {VARIABLE}")
         })?;
-        coordinator(&text).map_err(|error| anyhow!("{VARIABLE} is '{}': {error}", escaped(&text)))
+        let read: Result<_, _> = text.split(',').map(coordinator).collect();
+        read.map_err(|error| anyhow!("{VARIABLE} is '{}': {error}", escaped(&text)))
     }
+}
 
-    /// Returns the secret by which the coordinator serves this machine, if one is named.
-    pub(crate) fn invite_secret(&self) -> anyhow::Result<Option<InviteSecret>> {
+impl Invite {
+    /// Returns the secret by which coordinators serve this machine, if one is named.
+    pub(crate) fn secret(&self) -> anyhow::Result<Option<InviteSecret>> {
         const FILE: &str = "P2PCONNECT_INVITE_SECRET_FILE";
         const SECRET: &str = "P2PCONNECT_INVITE_SECRET";
 
@@ -61,7 +76,7 @@ fn secret(text: &str) -> anyhow::Result<InviteSecret> {
 }
 
 /// Reads a coordinator's address. Whoever pastes one may paste the end of its line as well.
-fn coordinator(text: &str) -> Result<CoordinatorAddr, String> {
+pub(super) fn coordinator(text: &str) -> Result<CoordinatorAddr, String> {
     text.trim()
         .parse()
         .map_err(|error: p2pconnect::ParseCoordinatorAddrError| escaped(&error.to_string()))

@@ -81,7 +81,7 @@ async fn bind_at_last(
             .bind();
         let error = match binding.await {
             Ok(endpoint) => {
-                reporter.listening(&prepared.id(), &prepared.coordinator);
+                reporter.listening(&prepared.id(), &prepared.coordinators);
                 return Ok(endpoint);
             }
             Err(error) => error,

@@ -20,33 +20,38 @@ pub(super) struct Prepared<'a> {
     options: &'a args::Endpoint,
     reporter: &'a Reporter,
     key: SecretKey,
-    pub(super) coordinator: CoordinatorAddr,
+    /// One at least.
+    pub(super) coordinators: Vec<CoordinatorAddr>,
     proxy: Option<Proxy>,
     invite_secret: Option<InviteSecret>,
 }
 
 impl<'a> Prepared<'a> {
     /// Reads the options and the key, which is made on first use, once `check` has nothing against
-    /// this machine's peer id and the coordinator. What `check` notes is said.
+    /// this machine's peer id and any coordinator. What `check` notes is said.
     ///
     /// Waits for whoever writes the key where that comes by a pipe, so nothing else should be under
     /// way.
     pub(super) fn new(
         options: &'a args::Endpoint,
         reporter: &'a Reporter,
-        check: impl FnOnce(&PeerId, &CoordinatorAddr) -> anyhow::Result<Option<&'static str>>,
+        check: impl Fn(&PeerId, &CoordinatorAddr) -> anyhow::Result<Option<&'static str>>,
     ) -> Result<Self, Failed> {
-        let coordinator = options.coordinator.address().map_err(exit::of_usage)?;
+        let coordinators = options.coordinator.addresses().map_err(exit::of_usage)?;
+        let first = coordinators.first().map_or("", |it| &it.host);
         let proxy = options
             .proxy
-            .proxy(&coordinator.host, |text| reporter.note(text))
+            .proxy(first, |text| reporter.note(text))
             .map_err(exit::of_usage)?;
-        let invite_secret = options.coordinator.invite_secret();
+        let invite_secret = options.coordinator.invite.secret();
         let invite_secret = invite_secret.map_err(exit::of_usage)?;
         let loaded = key::load(&options.key.file(), PEER_KEY).map_err(exit::of_usage)?;
         let Loaded { key, path, is_new } = loaded;
         let id = key.peer_id();
-        let note = check(&id, &coordinator).map_err(exit::of_usage)?;
+        let mut note = None;
+        for coordinator in &coordinators {
+            note = check(&id, coordinator).map_err(exit::of_usage)?;
+        }
         if is_new {
             reporter.key_made(&path, &id);
         }
@@ -60,7 +65,7 @@ impl<'a> Prepared<'a> {
             options,
             reporter,
             key,
-            coordinator,
+            coordinators,
             proxy,
             invite_secret,
         })
@@ -74,7 +79,9 @@ impl<'a> Prepared<'a> {
     pub(super) fn explained(&self, error: anyhow::Error) -> anyhow::Error {
         match pauses::of_coordinator(&error) {
             Some(CoordinatorError::WrongIdentity { expected, .. }) if *expected == self.id() => {
-                let address = self.coordinator.to_string();
+                let all = self.coordinators.iter();
+                let mut own = all.filter(|it| it.id == self.id()).map(ToString::to_string);
+                let address = own.next_back().unwrap_or_default();
                 let (_, place) = address.split_once('@').unwrap_or_default();
                 anyhow!(
                     "the coordinator's address begins with this machine's own peer id; type --coordinator \
@@ -96,8 +103,8 @@ impl<'a> Prepared<'a> {
             None => builder,
         };
         Ok(builder
+            .coordinators(self.coordinators.iter().cloned())
             .secret_key(key.map_err(|error| exit::of_usage(error.into()))?)
-            .coordinator(self.coordinator.clone())
             .proxy(self.proxy.clone())
             .port_mapping(!self.options.no_port_mapping)
             .stream_silence(self.options.stream_timeout)

@@ -1,6 +1,6 @@
 //! Looks for the members of a topic, page by page.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use p2pconnect_proto::{
     PeerId,
@@ -10,7 +10,7 @@ use p2pconnect_proto::{
 use tokio::sync::watch;
 
 use super::posts::connected;
-use crate::{CoordinatorError, coordinator::requests::Coordination};
+use crate::{CoordinatorError, coordinator::lines::Lines};
 
 /// How many members are asked for at once. A coordinator has a limit of its own.
 const PAGE: u16 = 64;
@@ -21,7 +21,7 @@ const MAX_EMPTY_PAGES: usize = 64;
 /// Looks for the peers that have announced themselves under a topic, page by page.
 #[derive(Debug)]
 pub struct Lookup {
-    coordination: watch::Receiver<Option<Arc<Coordination>>>,
+    lines: watch::Receiver<Lines>,
     topic: Topic,
     /// Whoever has been told, and this endpoint.
     known: BTreeSet<PeerId>,
@@ -30,13 +30,9 @@ pub struct Lookup {
 }
 
 impl Lookup {
-    pub(crate) fn new(
-        coordination: watch::Receiver<Option<Arc<Coordination>>>,
-        topic: Topic,
-        own_id: PeerId,
-    ) -> Self {
+    pub(crate) fn new(lines: watch::Receiver<Lines>, topic: Topic, own_id: PeerId) -> Self {
         Self {
-            coordination,
+            lines,
             topic,
             known: [own_id].into(),
             cookie: None,
@@ -66,7 +62,7 @@ impl Lookup {
             if self.is_over {
                 break;
             }
-            let coordination = connected(&mut self.coordination).await?;
+            let coordination = connected(&mut self.lines).await?;
             let found = coordination
                 .look_up(self.topic.key(), PAGE, self.cookie)
                 .await?;

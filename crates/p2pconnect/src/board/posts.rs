@@ -16,6 +16,7 @@ use tokio::{sync::watch, task::JoinSet};
 use crate::{
     CoordinatorError,
     coordinator::{
+        lines::Lines,
         requests::Coordination,
         topics::{Feed, Feeds},
     },
@@ -36,7 +37,7 @@ pub(crate) enum Kind {
 /// order.
 #[derive(Debug)]
 pub(crate) struct Board {
-    coordination: watch::Receiver<Option<Arc<Coordination>>>,
+    lines: watch::Receiver<Lines>,
     own_id: PeerId,
     posts: Arc<Mutex<Posts>>,
     tasks: Mutex<JoinSet<()>>,
@@ -72,21 +73,18 @@ pub(crate) struct Hold {
 }
 
 impl Board {
-    pub(crate) fn new(
-        coordination: watch::Receiver<Option<Arc<Coordination>>>,
-        own_id: PeerId,
-    ) -> Self {
+    pub(crate) fn new(lines: watch::Receiver<Lines>, own_id: PeerId) -> Self {
         Self {
-            coordination,
+            lines,
             own_id,
             posts: Arc::default(),
             tasks: Mutex::default(),
         }
     }
 
-    /// Returns the connection to the coordinator as it is from now on.
-    pub(crate) fn coordination(&self) -> watch::Receiver<Option<Arc<Coordination>>> {
-        self.coordination.clone()
+    /// Returns the connections to coordinators as they are from now on.
+    pub(crate) fn lines(&self) -> watch::Receiver<Lines> {
+        self.lines.clone()
     }
 
     /// Has something wanted for as long as what is returned exists.
@@ -108,7 +106,7 @@ impl Board {
                 proof: topic.proof(&self.own_id),
                 post: Arc::clone(&post),
                 state,
-                coordination: self.coordination.clone(),
+                lines: self.lines.clone(),
                 posts: Arc::clone(&self.posts),
             };
             let mut tasks = lock(&self.tasks);
@@ -163,13 +161,13 @@ impl Drop for Hold {
     }
 }
 
-/// Waits until there is a connection to the coordinator. Cancel safe.
+/// Waits until there is a connection to a coordinator, and returns the preferred one. Cancel safe.
 pub(super) async fn connected(
-    coordination: &mut watch::Receiver<Option<Arc<Coordination>>>,
+    lines: &mut watch::Receiver<Lines>,
 ) -> Result<Arc<Coordination>, CoordinatorError> {
-    let found = coordination.wait_for(Option::is_some).await;
+    let found = lines.wait_for(|it| it.preferred().is_some()).await;
     let found = found.map_err(|_| closed())?;
-    found.clone().ok_or_else(closed)
+    found.preferred().cloned().ok_or_else(closed)
 }
 
 /// Returns the error of an endpoint that looks for no coordinator any more.

@@ -96,6 +96,11 @@ impl Link {
         }
     }
 
+    /// Tells whether it runs over TCP.
+    pub(super) const fn is_by_tcp(&self) -> bool {
+        self.connection.is_by_tcp()
+    }
+
     /// Closes the connection because nothing more is wanted.
     pub(super) fn goodbye(&self) {
         self.connection.close(close::DONE, "done");

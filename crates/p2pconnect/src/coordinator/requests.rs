@@ -14,7 +14,7 @@ use p2pconnect_proto::{
     codec,
     message::{
         Announce, BOARD, Cookie, DialRequest, Extension, Extensions, Flight, Found, Introduction,
-        LookUp, Notice, Refusal, Registered, Registration, Request, Response, Watch, Welcome,
+        LookUp, Move, Notice, Refusal, Registered, Registration, Request, Response, Watch, Welcome,
     },
 };
 use tokio::{
@@ -55,6 +55,7 @@ pub(crate) struct Coordination {
     web: Option<(SocketAddr, web::Client)>,
     link: Link,
     welcome: watch::Receiver<Option<Welcome>>,
+    moving: watch::Receiver<Option<Move>>,
     flights: Arc<Flights>,
     topics: Arc<Topics>,
     withdrawals: Withdrawals,
@@ -100,6 +101,7 @@ impl Coordination {
     fn start(dialer: Dialer, reached: Reached) -> (Self, mpsc::Receiver<Introduction>) {
         let (notices, receiver) = mpsc::channel(NOTICE_QUEUE);
         let (welcome_sender, welcome) = watch::channel(None);
+        let (moving_sender, moving) = watch::channel(None);
         let flights = Arc::new(Flights::default());
         let topics = Arc::new(Topics::default());
         let greaser = dialer.grease.draw().map(|grease| {
@@ -115,6 +117,7 @@ impl Coordination {
         let reader = link.clone();
         let sinks = Sinks {
             welcome: welcome_sender,
+            moving: moving_sender,
             introductions: notices,
             flights: Arc::clone(&flights),
             topics: Arc::clone(&topics),
@@ -134,6 +137,7 @@ impl Coordination {
                 web: reached.web,
                 link,
                 welcome,
+                moving,
                 flights,
                 topics,
                 withdrawals,
@@ -194,17 +198,47 @@ impl Coordination {
         self.web.clone()
     }
 
+    /// Tells whether the connection runs over TCP.
+    pub(crate) const fn is_by_tcp(&self) -> bool {
+        self.link.is_by_tcp()
+    }
+
     /// Returns where the coordinator sees this endpoint, once it has said so. It may see
     /// something else where that is in between.
     pub(crate) fn observed(&self) -> Option<IpAddr> {
         if self.is_hidden {
             return None;
         }
+        self.said(|welcome| Some(welcome.observed.ip()))
+    }
+
+    /// Returns the name of the registry that the coordinator shares with others, if it has said
+    /// that it does.
+    pub(crate) fn cluster(&self) -> Option<Vec<u8>> {
+        self.said(|welcome| welcome.cluster().map(<[u8]>::to_vec))
+    }
+
+    /// Returns something that the coordinator has said of itself, if that is understood.
+    fn said<T>(&self, pick: impl FnOnce(&Welcome) -> Option<T>) -> Option<T> {
         let welcome = self.welcome.borrow();
         let understood = welcome
             .as_ref()
             .filter(|it| it.extensions.unknown_required().is_none());
-        understood.map(|it| it.observed.ip())
+        understood.and_then(pick)
+    }
+
+    /// Waits until the coordinator says that it is going to end. Cancel safe.
+    pub(crate) async fn told_to_move(&self) -> Move {
+        let mut moving = self.moving.clone();
+        let told = match moving.wait_for(Option::is_some).await {
+            Ok(told) => told.clone(),
+            Err(_) => None,
+        };
+        match told {
+            Some(told) => told,
+            // Nothing more is read of this connection.
+            None => std::future::pending().await,
+        }
     }
 
     /// Makes this peer known, or replaces what was registered before.
@@ -428,6 +462,7 @@ fn known(unknown_required: Option<u16>) -> Result<(), CoordinatorError> {
 /// Where the coordinator's notices go.
 struct Sinks {
     welcome: watch::Sender<Option<Welcome>>,
+    moving: watch::Sender<Option<Move>>,
     introductions: mpsc::Sender<Introduction>,
     flights: Arc<Flights>,
     topics: Arc<Topics>,
@@ -452,7 +487,10 @@ async fn read_notices(
             Some(Notice::Flight(flight)) => sinks.flights.deliver(flight),
             Some(Notice::Silent(silent)) => sinks.flights.tell_of_silence(&silent),
             Some(Notice::Topic(changes)) => sinks.topics.deliver(changes),
-            Some(Notice::Move(_)) => tracing::debug!("the coordinator is going to end"),
+            Some(Notice::Move(told)) if told.extensions.unknown_required().is_none() => {
+                sinks.moving.send_replace(Some(told));
+            }
+            Some(Notice::Move(_)) => tracing::debug!("notice to move not understood"),
             Some(Notice::Unknown(unknown)) => {
                 tracing::debug!(kind = unknown.kind, "notice of an unknown kind ignored");
             }

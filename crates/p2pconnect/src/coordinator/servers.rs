@@ -1,4 +1,4 @@
-//! Which of the STUN servers that a coordinator names are asked.
+//! Which of the servers that a coordinator names are asked.
 //!
 //! Asking one is to connect to it and write some bytes there, so a coordinator that need not be
 //! honest could lead its peers to services inside their networks.
@@ -15,7 +15,7 @@ use crate::machine::{surroundings::Surroundings, tcp};
 ///
 /// An address left open is the coordinator's own, and a link-local one is in the coordinator's
 /// zone.
-pub(super) fn reached(
+pub(crate) fn reached(
     named: SocketAddr,
     host: SocketAddr,
     surroundings: &Surroundings,

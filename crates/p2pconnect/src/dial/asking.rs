@@ -1,6 +1,6 @@
 //! Asks the coordinator for an introduction.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use p2pconnect_host::clock;
 use p2pconnect_proto::{
@@ -12,7 +12,10 @@ use tokio::time::{sleep, timeout_at};
 use super::Dial;
 use crate::{
     CoordinatorError, DialError, Status,
-    coordinator::requests::{Coordination, DialAnswer},
+    coordinator::{
+        lines::{Line, Lines, Next, Place},
+        requests::DialAnswer,
+    },
     dial::rounds::BUSY_PAUSE,
     introduction::{
         advertisement::Advertisement, attempt::Attempt, glare::CrossedDial, recovery::recovery,
@@ -62,9 +65,13 @@ pub(super) struct RemoteNat {
     pub(super) recovery: Duration,
 }
 
+/// How long a dial waits for a coordinator that is being connected to, where all others have been
+/// asked in vain: a handshake over a long way, with a lost packet.
+const ANOTHER_LIMIT: Duration = Duration::from_millis(1500);
+
 /// Who was asked for an introduction, what they were told, and what they said.
 struct Asked {
-    coordination: Arc<Coordination>,
+    line: Line,
     advertised: Advertisement,
     /// What they were asked to find out.
     claims: Claims,
@@ -80,13 +87,18 @@ impl Dial {
         // Why it is asked again.
         let mut again = None;
         let mut busy_pause = BUSY_PAUSE;
+        // Those who do not know the peer.
+        let mut in_vain = Vec::new();
         loop {
             let outstanding = self.inner.glare_table.begin_dial(peer);
-            let asking = timeout_at(deadline.into(), self.ask_once(lease, hello.clone()));
+            let asking = timeout_at(
+                deadline.into(),
+                self.ask_once(lease, hello.clone(), &in_vain),
+            );
             let pause = busy_pause.mul_f64(1.0 + self.inner.host.random_fraction());
             let is_in_time = |pause| clock::now() + pause < deadline;
             let Asked {
-                coordination,
+                line,
                 advertised,
                 claims,
                 answer,
@@ -110,7 +122,7 @@ impl Dial {
                         introduction,
                         advertised,
                         &claims,
-                        coordination,
+                        line.coordination,
                         handshake,
                     );
                     attempt.predecessors.clone_from(&self.used);
@@ -127,23 +139,60 @@ impl Dial {
                 }
                 Err(refusal) if is_for_now(refusal.reason) => {
                     drop(outstanding);
-                    let error = CoordinatorError::Refused(refusal.clone());
                     // Those who are told the same do not come back together.
                     let spread = pause.saturating_sub(busy_pause);
-                    let pause = error.retry_after().map_or(pause, |after| after + spread);
-                    if !is_in_time(pause) {
-                        return Err(error.into());
-                    }
-                    again = Some(error);
-                    if !std::mem::replace(&mut self.is_refusal_told, true) {
-                        let refused = Status::DialRefused { peer, refusal };
-                        self.inner.observer.tell(refused);
-                    }
-                    sleep(pause).await;
+                    again = Some(self.wait_out(refusal, pause, spread).await?);
                     busy_pause = (busy_pause * 2).min(MAX_BUSY_PAUSE);
+                }
+                Err(refusal) if refusal.reason == RefusalReason::Unavailable => {
+                    drop(outstanding);
+                    in_vain.push(line.place());
+                    if !self.is_another_there(&in_vain).await {
+                        return Err(self.refused(refusal));
+                    }
                 }
                 Err(refusal) => return Err(self.refused(refusal)),
             }
+        }
+    }
+
+    /// Waits for so long, or `spread` longer than the coordinator says, until it may be asked again
+    /// that refuses the dial for now. Returns what it has said, also where there is no time for
+    /// that.
+    async fn wait_out(
+        &mut self,
+        refusal: Refusal,
+        pause: Duration,
+        spread: Duration,
+    ) -> Result<CoordinatorError, CoordinatorError> {
+        let error = CoordinatorError::Refused(refusal.clone());
+        let pause = error.retry_after().map_or(pause, |after| after + spread);
+        if clock::now() + pause >= self.deadline {
+            return Err(error);
+        }
+        self.tell_of_refusal(refusal);
+        sleep(pause).await;
+        Ok(error)
+    }
+
+    /// Tells the user that the coordinator refuses the dial for now, once.
+    fn tell_of_refusal(&mut self, refusal: Refusal) {
+        if !std::mem::replace(&mut self.is_refusal_told, true) {
+            let peer = self.peer;
+            self.inner
+                .observer
+                .tell(Status::DialRefused { peer, refusal });
+        }
+    }
+
+    /// Tells whether there is another coordinator to be asked, or soon will be.
+    async fn is_another_there(&self, in_vain: &[Place]) -> bool {
+        let mut lines = self.lines.clone();
+        let decided = lines.wait_for(|lines| !matches!(lines.next(in_vain), Next::Wait));
+        let limit = (clock::now() + ANOTHER_LIMIT).min(self.deadline);
+        match timeout_at(limit.into(), decided).await {
+            Ok(Ok(lines)) => matches!(lines.next(in_vain), Next::Ask(_)),
+            Ok(Err(_)) | Err(_) => false,
         }
     }
 
@@ -162,23 +211,27 @@ impl Dial {
     /// Tells whether the coordinator is connected to again where the connection is lost: not by an
     /// endpoint that is closed.
     pub(super) fn may_come_back(&self) -> bool {
-        self.coordination.has_changed().is_ok()
+        self.lines.has_changed().is_ok()
     }
 
-    /// Asks once; returns whom, and what they said.
+    /// Asks once, and others first than those that were asked in vain; returns whom, and what they
+    /// said.
     async fn ask_once(
         &self,
         lease: &PortSetLease,
         handshake: Vec<u8>,
+        in_vain: &[Place],
     ) -> Result<Asked, CoordinatorError> {
-        let mut coordination = self.coordination.clone();
-        let link = coordination.wait_for(Option::is_some).await;
+        let mut lines = self.lines.clone();
+        let there = lines.wait_for(|lines| !lines.up.is_empty()).await;
+        let next = |lines: &Lines| match lines.next(in_vain) {
+            Next::Ask(line) => Some(line),
+            Next::Wait | Next::Nobody => lines.up.first().cloned(),
+        };
         // As long as this endpoint exists, only another one with the same key ends the task that
         // keeps this endpoint online.
-        let link = link
-            .ok()
-            .and_then(|link| link.clone())
-            .ok_or(CoordinatorError::Replaced)?;
+        let line = there.ok().and_then(|lines| next(&lines));
+        let line = line.ok_or(CoordinatorError::Replaced)?;
         // In this order: a mapping that comes to be known meanwhile is named twice, and not left
         // out.
         let claims = lease
@@ -194,9 +247,9 @@ impl Dial {
             extensions: Extensions::default(),
             ..DialRequest::new(self.peer)
         };
-        let answer = link.dial(request).await?;
+        let answer = line.coordination.dial(request).await?;
         Ok(Asked {
-            coordination: link,
+            line,
             advertised,
             claims,
             answer,

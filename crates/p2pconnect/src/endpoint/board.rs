@@ -34,7 +34,7 @@ impl Endpoint {
     /// Nothing is asked before the first [page](Lookup::page).
     #[must_use]
     pub fn lookup(&self, topic: &Topic) -> Lookup {
-        Lookup::new(self.board.coordination(), topic.clone(), self.peer_id())
+        Lookup::new(self.board.lines(), topic.clone(), self.peer_id())
     }
 
     /// Has the coordinator tell who comes and goes under a topic.

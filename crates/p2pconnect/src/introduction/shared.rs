@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use p2pconnect_host::Host;
 use p2pconnect_identity::SecretKey;
+use p2pconnect_proto::InviteSecret;
 use p2pconnect_punch::PunchConfig;
 
 use crate::{
@@ -31,6 +32,8 @@ use crate::{
 pub(crate) struct Inner {
     pub(crate) host: Host,
     pub(crate) key: SecretKey,
+    /// What shows private coordinators that this endpoint has been invited.
+    pub(crate) invite_secret: Option<InviteSecret>,
     pub(crate) observer: Observer,
     pub(crate) ports: PunchPorts,
     pub(crate) mappings: Arc<Mappings>,

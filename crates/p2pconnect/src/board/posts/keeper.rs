@@ -9,7 +9,10 @@ use p2pconnect_proto::board::{MemberProof, TopicKey};
 use tokio::{sync::watch, time::sleep};
 
 use super::{Kind, Post, Posts, State, forget};
-use crate::{CoordinatorError, coordinator::requests::Coordination};
+use crate::{
+    CoordinatorError,
+    coordinator::{lines::Lines, requests::Coordination},
+};
 
 /// The pause before a coordinator is asked again that has refused, or not answered; it doubles.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -24,19 +27,19 @@ pub(super) struct Keeper {
     pub(super) proof: MemberProof,
     pub(super) post: Arc<Post>,
     pub(super) state: watch::Sender<State>,
-    pub(super) coordination: watch::Receiver<Option<Arc<Coordination>>>,
+    pub(super) lines: watch::Receiver<Lines>,
     pub(super) posts: Arc<Mutex<Posts>>,
 }
 
 impl Keeper {
-    /// Tells each coordinator that there is a connection to, for as long as somebody wants it.
+    /// Tells each coordinator that is preferred, for as long as somebody wants it.
     pub(super) async fn run(mut self) {
         let mut holds = self.post.holds.subscribe();
         let mut told: Option<Weak<Coordination>> = None;
         let (mut pause, mut is_first) = (PAUSE, true);
         loop {
             let is_wanted = *holds.borrow_and_update() > 0;
-            let current = self.coordination.borrow_and_update().clone();
+            let current = self.lines.borrow_and_update().preferred().cloned();
             let is_told = match (&told, &current) {
                 (Some(told), Some(current)) => told.as_ptr() == Arc::as_ptr(current),
                 (None, _) | (_, None) => false,
@@ -45,7 +48,10 @@ impl Keeper {
             match current {
                 Some(coordination) if is_wanted && !is_told => {
                     let asked = self.ask(&coordination).await;
-                    told = None;
+                    // Whoever looks there would find what is not kept.
+                    if let Some(former) = told.take().and_then(|it| it.upgrade()) {
+                        self.end(&former).await;
+                    }
                     match asked {
                         Ok(()) => {
                             told = Some(Arc::downgrade(&coordination));
@@ -82,7 +88,7 @@ impl Keeper {
                 }
             };
             tokio::select! {
-                changed = self.coordination.changed() => if changed.is_err() {
+                changed = self.lines.changed() => if changed.is_err() {
                     return;
                 },
                 _ = holds.changed() => {}
