@@ -37,6 +37,7 @@ pub mod preamble;
 mod puzzle;
 mod reflexive_token;
 mod session;
+mod succession;
 
 pub use address_scope::{AddressScope, is_global, is_local};
 pub use candidate::{Candidate, CandidateKind, PunchPort};
@@ -51,6 +52,7 @@ pub use peer_id::{ParsePeerIdError, PeerId};
 pub use puzzle::{MAX_PUZZLE_BITS, Puzzle, Solution};
 pub use reflexive_token::{ReflexiveToken, TokenKey};
 pub use session::{Opening, Role, SessionToken};
+pub use succession::{Succession, asked_for, server_name};
 
 /// The ALPN protocol name of the coordination protocol, which also carries its version.
 pub const COORDINATION_ALPN: &[u8] = b"p2pconnect/1";

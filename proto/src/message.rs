@@ -11,7 +11,7 @@ mod refusal;
 use std::net::SocketAddr;
 
 use crate::{
-    Candidate, NatReport, PeerId, PunchPort, Role, SessionToken,
+    Candidate, NatReport, PeerId, PunchPort, Role, SessionToken, Succession,
     board::TopicKey,
     codec::wire::{Wire, fields, kinds, read_list, read_sized, write_list, write_sized},
 };
@@ -22,7 +22,7 @@ pub use board::{
 };
 pub use extension::{
     CLUSTER, Extension, Extensions, MAX_CLUSTER, MAX_EXTENSION_BYTES, MAX_EXTENSIONS,
-    MAX_PEER_EXTENSIONS,
+    MAX_PEER_EXTENSIONS, SUCCESSION,
 };
 pub use moving::{MAX_PLACES, Move};
 pub use refusal::{Refusal, RefusalReason, Room, Unsupported};
@@ -487,6 +487,12 @@ impl Welcome {
         }
         self.features.truncate(MAX_FEATURES);
         self
+    }
+
+    /// Returns what the coordinator says of another key that takes the place of one of its own.
+    #[must_use]
+    pub fn succession(&self) -> Option<Succession> {
+        Succession::of_value(self.extensions.value(SUCCESSION)?)
     }
 
     /// Returns the name of the registry that this coordinator shares with others, if it does.

@@ -164,3 +164,53 @@ async fn a_coordinator_is_tried_from_outside() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(status == Some(6) && said.contains("connect"), "{said}");
 }
+
+#[tokio::test]
+async fn a_coordinator_changes_its_key_and_keeps_its_peers() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut serving = start(directory.path(), "former", &[]).await;
+    let former = serving.coordinator.clone();
+    let (listener, mut heard) = endpoint(&[&former]).await;
+    let at = SocketAddr::new(former.host.parse().unwrap(), former.port);
+    let key = directory.path().join("new.pem");
+    let command = |settings: Option<&Path>| {
+        let mut command = Serving::command(at, ANY, &key);
+        command.envs(settings.map(|it| ("P2PCONNECT_SERVE_FORMER_KEY", it)));
+        command
+    };
+    serving.kill().await;
+    let both = command(Some(&directory.path().join("former.pem")));
+    let mut serving = Serving::spawn(both, key.clone()).await;
+    let new = serving.coordinator.clone();
+    assert_ne!(new.id, former.id);
+    let told = async {
+        loop {
+            if let Some(Status::CoordinatorKeyChanged {
+                former,
+                coordinator,
+            }) = heard.recv().await
+            {
+                return (former, coordinator);
+            }
+        }
+    };
+    assert_eq!(
+        timeout(LIMIT, told).await.unwrap(),
+        (former.id, new.clone())
+    );
+    for known in [&former, &new] {
+        let (dialler, _) = endpoint(&[known]).await;
+        carries(&dialler, &listener).await;
+    }
+
+    // The listener goes on with the new one, and says no more of it.
+    serving.kill().await;
+    let _serving = Serving::spawn(command(None), key.clone()).await;
+    let (dialler, _) = endpoint(&[&new]).await;
+    let meeting = async { while dialler.dial(listener.peer_id()).await.is_err() {} };
+    timeout(LIMIT, meeting).await.unwrap();
+    while let Ok(status) = heard.try_recv() {
+        let is_told = matches!(status, Status::CoordinatorKeyChanged { .. });
+        assert!(!is_told, "{status:?}");
+    }
+}

@@ -128,8 +128,8 @@ pub(crate) enum Command {
     ///
     /// One of them registers, the other one dials it, and both wait for their introductions. The
     /// times are printed: how long the handshake, the registration and the introduction took, and
-    /// how far apart the two heard of each other. A coordinator that serves listed peers alone
-    /// serves none of these.
+    /// how far apart the two heard of each other. A private coordinator serves them by an invite
+    /// secret alone.
     #[command(after_help = STATUSES_OF_PROBE)]
     Probe(Probe),
     /// Watch a dial between two NATs, in a lab of network namespaces on this machine

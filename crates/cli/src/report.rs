@@ -142,6 +142,10 @@ impl Reporter {
             }
             Status::CoordinatorLost { reason } => self.coordinator_lost(reason),
             Status::CoordinatorUnreachable { reason } => self.coordinator_unreachable(reason),
+            Status::CoordinatorKeyChanged {
+                former,
+                coordinator,
+            } => self.coordinator_key_changed(former, coordinator),
             Status::Introduced { peer, role } => self.introduced(peer, *role),
             Status::Punching {
                 peer,

@@ -13,10 +13,11 @@ pub struct Members {
     pub invites: Vec<InviteSecret>,
 }
 
-/// What a peer shows: its own id, the coordinator's, and perhaps a proof that it has been invited.
+/// What a peer shows: its own id, those by which it may know the coordinator, and perhaps a proof
+/// that it has been invited.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Applicant<'a> {
-    pub(crate) coordinator: &'a PeerId,
+    pub(crate) coordinators: &'a [PeerId],
     pub(crate) peer: &'a PeerId,
     pub(crate) proof: Option<&'a [u8; 32]>,
 }
@@ -25,7 +26,7 @@ impl Members {
     /// Tells whether it serves a peer.
     pub(crate) fn serves(&self, applicant: Applicant<'_>) -> bool {
         let Applicant {
-            coordinator,
+            coordinators,
             peer,
             proof,
         } = applicant;
@@ -34,9 +35,15 @@ impl Members {
             None if self.invites.is_empty() => return true,
             Some(_) | None => {}
         }
-        let is_by = |it: &InviteSecret| proof.is_some_and(|p| it.verify(p, coordinator, peer));
-        // All of them, so that nobody learns how many there are in front of one.
-        self.invites.iter().filter(|it| is_by(it)).count() > 0
+        let Some(proof) = proof else {
+            return false;
+        };
+        let each = |it: &PeerId| {
+            let is_by = |secret: &&InviteSecret| secret.verify(proof, it, peer);
+            // All of them, so that nobody learns how many there are in front of one.
+            self.invites.iter().filter(is_by).count()
+        };
+        coordinators.iter().map(each).sum::<usize>() > 0
     }
 }
 
@@ -47,13 +54,14 @@ mod tests {
 
     #[test]
     fn who_is_listed_or_invited_is_served() {
-        let [coordinator, listed, other] = [1, 2, 3].map(|it| PeerId::from_public_key([it; 32]));
+        let [coordinator, former, listed, other] =
+            [1, 4, 2, 3].map(|it| PeerId::from_public_key([it; 32]));
         let [secret, withdrawn] =
             ["sixteen-letters-a", "sixteen-letters-b"].map(|it| InviteSecret::new(it).unwrap());
         let served = |members: &Members, peer: &PeerId, by: Option<&InviteSecret>| {
             let proof = by.map(|it| it.prove(&coordinator, peer));
             members.serves(Applicant {
-                coordinator: &coordinator,
+                coordinators: &[former, coordinator],
                 peer,
                 proof: proof.as_ref(),
             })

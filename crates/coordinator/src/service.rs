@@ -105,9 +105,10 @@ impl Coordinator {
         let server_id = config.key.peer_id();
         let idle_timeout = config.service.idle_timeout;
         let (nodes, others) = nodes_of(&config)?.unzip();
+        let keys: Vec<_> = config.keys().collect();
         Ok(Self {
-            quic: quic::Server::new(&config.host, socket, &config.key, idle_timeout)?,
-            tcp: tcp::Server::new(&config.key, idle_timeout)?,
+            quic: quic::Server::new(&config.host, socket, &keys, idle_timeout)?,
+            tcp: tcp::Server::new(&keys, idle_timeout)?,
             arriving,
             others,
             web,

@@ -8,13 +8,16 @@
 mod issuer;
 mod key_file;
 mod secret_key;
+mod succession;
 mod tls;
 
 pub use issuer::issuer_of;
 pub use key_file::{KeyFileError, KeyOfFile, Readers, load_or_create, load_or_create_for};
 pub use secret_key::{InvalidKey, SecretKey};
+pub use succession::is_signed;
 pub use tls::{
-    Stranger, TlsConfigError, client_config, client_config_noting, peer_id_of, server_config,
+    Stranger, TlsConfigError, client_config, client_config_noting, coordinator_config, peer_id_of,
+    server_config,
 };
 
 pub use p2pconnect_proto::PeerId;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use p2pconnect_proto::PeerId;
-use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ED25519, PublicKeyData};
+use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ED25519, PublicKeyData, SigningKey as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -77,6 +77,12 @@ impl SecretKey {
         let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("HMAC takes a key of any length");
         mac.update(purpose.as_bytes());
         Zeroizing::new(mac.finalize().into_bytes().into())
+    }
+
+    /// Signs a message (RFC 8032).
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<[u8; 64], InvalidKey> {
+        let signature = self.pair.sign(message).map_err(|_| InvalidKey::Other)?;
+        signature.try_into().map_err(|_| InvalidKey::Other)
     }
 
     /// Returns a new self-signed certificate with its private key, for TLS.

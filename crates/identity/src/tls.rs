@@ -2,13 +2,17 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use p2pconnect_proto::PeerId;
+use p2pconnect_proto::{PeerId, asked_for};
 use rustls::{
     ClientConfig, DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
-    server::danger::{ClientCertVerified, ClientCertVerifier},
+    server::{
+        ClientHello, ResolvesServerCert,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+    sign::CertifiedKey,
 };
 use webpki::EndEntityCert;
 
@@ -121,19 +125,61 @@ pub fn server_config(
     expected: Option<PeerId>,
     alpn: &[u8],
 ) -> Result<ServerConfig, TlsConfigError> {
+    server_of(&[key], expected, alpn)
+}
+
+/// Returns a TLS 1.3 configuration that accepts any party that proves its own identity, and proves
+/// the one of several identities that the party has asked for, or the first of them.
+///
+/// # Errors
+///
+/// [`TlsConfigError`] when a key cannot be used; a generated or loaded key always can.
+pub fn coordinator_config(
+    keys: &[&SecretKey],
+    alpn: &[u8],
+) -> Result<ServerConfig, TlsConfigError> {
+    server_of(keys, None, alpn)
+}
+
+fn server_of(
+    keys: &[&SecretKey],
+    expected: Option<PeerId>,
+    alpn: &[u8],
+) -> Result<ServerConfig, TlsConfigError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = AnyClient {
         expected,
         algorithms: provider.signature_verification_algorithms,
     };
-    let (certificate, private_key) = key.certificate()?;
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let certified = |key: &&SecretKey| -> Result<_, TlsConfigError> {
+        let (certificate, private_key) = key.certificate()?;
+        let signing = provider.key_provider.load_private_key(private_key)?;
+        let certified = CertifiedKey::new(vec![certificate], signing);
+        Ok((key.peer_id(), Arc::new(certified)))
+    };
+    let identities: Result<Vec<_>, _> = keys.iter().map(certified).collect();
+    let identities = Identities(identities?);
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
-        .with_single_cert(vec![certificate], private_key)?;
+        .with_cert_resolver(Arc::new(identities));
     config.alpn_protocols = vec![alpn.to_vec()];
     config.send_tls13_tickets = 0;
     Ok(config)
+}
+
+/// What a server can prove, the first of them to those who ask for nothing else.
+#[derive(Debug)]
+struct Identities(Vec<(PeerId, Arc<CertifiedKey>)>);
+
+impl ResolvesServerCert for Identities {
+    fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let asked = client_hello.server_name().and_then(asked_for);
+        let found = self.0.iter().find(|(id, _)| Some(*id) == asked);
+        found
+            .or_else(|| self.0.first())
+            .map(|(_, it)| Arc::clone(it))
+    }
 }
 
 /// Reads the peer id out of the certificate that the other side presented.

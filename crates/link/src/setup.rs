@@ -14,6 +14,9 @@ pub enum SetupError {
     /// QUIC's first packets need a cipher suite that the TLS library lacks.
     #[error("the TLS library lacks the cipher suite that QUIC begins with")]
     CipherSuite,
+    /// There is no key to serve with.
+    #[error("there is no key")]
+    NoKey,
     /// The socket is of no use.
     #[error("the socket cannot be used")]
     Socket(#[from] io::Error),

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use p2pconnect_proto::{NatReport, PeerId, Role, message::Refusal};
+use p2pconnect_proto::{CoordinatorAddr, NatReport, PeerId, Role, message::Refusal};
 use p2pconnect_punch::PunchReport;
 
 /// What an endpoint is doing, for somebody who watches.
@@ -84,6 +84,15 @@ pub enum Status {
     CoordinatorUnreachable {
         /// Why.
         reason: String,
+    },
+    /// A coordinator changes its key: the former one, by which this endpoint knows it, has signed
+    /// the other one. This endpoint goes on with that. What it was built with should be changed
+    /// before the coordinator gives the former key up.
+    CoordinatorKeyChanged {
+        /// The id until now.
+        former: PeerId,
+        /// What to name the coordinator by.
+        coordinator: CoordinatorAddr,
     },
     /// The coordinator has introduced a peer.
     Introduced {

@@ -18,6 +18,9 @@ pub const CLUSTER: u16 = 1;
 /// The most bytes of such a name.
 pub const MAX_CLUSTER: usize = 64;
 
+/// The type, in a welcome, of a [`Succession`](crate::Succession): the coordinator changes its key.
+pub const SUCCESSION: u16 = 4;
+
 /// The bit of a type that says that the extension must not be passed over.
 const REQUIRED: u16 = 0x8000;
 

@@ -18,8 +18,8 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
-use p2pconnect::{Host, InheritedSockets};
+use anyhow::{Context as _, bail};
+use p2pconnect::{Host, InheritedSockets, PeerId, SecretKey};
 use p2pconnect_coordinator::{
     BindError, Drain, Members, Rendezvous, RendezvousError, RendezvousPorts,
 };
@@ -89,6 +89,7 @@ async fn serve(sources: Sources, configuration: Configuration, logging: Logging)
         websocket,
         metrics,
         members,
+        former_id: _,
     } = started;
     let coordinator = &rendezvous.coordinator;
     let control = coordinator.control();
@@ -135,6 +136,8 @@ struct Started {
     websocket: Option<WebSockets>,
     metrics: Option<Metrics>,
     members: Members,
+    /// By which other id peers may know it.
+    former_id: Option<PeerId>,
 }
 
 /// How a server is told to end.
@@ -203,6 +206,7 @@ async fn start(settings: &Settings) -> anyhow::Result<Started> {
     let members = members::read(settings)?;
     // What is noted comes behind all that may be wrong.
     let Loaded { key, path, is_new } = key::load(&settings.key_file(), COORDINATOR_KEY)?;
+    let former_key = former_key(settings, &key)?;
     if addresses.is_without_ipv6 {
         stdio::say(
             "note: this machine has no IPv6; listening on addresses of IPv4, such as 0.0.0.0",
@@ -236,6 +240,8 @@ async fn start(settings: &Settings) -> anyhow::Result<Started> {
     if let Some(membership) = membership {
         config.others = Some(membership.join().await?);
     }
+    let former_id = former_key.as_ref().map(SecretKey::peer_id);
+    config.former_key = former_key;
     let rendezvous = ports.coordinate(config)?;
     // Nothing else is opened by its name, or at a port of its own choice, from here on.
     privileges.apply()?;
@@ -244,7 +250,22 @@ async fn start(settings: &Settings) -> anyhow::Result<Started> {
         websocket,
         metrics,
         members,
+        former_id,
     })
+}
+
+/// Reads the key that another one has taken the place of.
+fn former_key(settings: &Settings, key: &SecretKey) -> anyhow::Result<Option<SecretKey>> {
+    let Some(file) = settings.former_key_file() else {
+        return Ok(None);
+    };
+    match key::look(&file, COORDINATOR_KEY)? {
+        Ok(former) if former.key.peer_id() == key.peer_id() => {
+            bail!("former-key is the same key as key; leave it out, or name the one before")
+        }
+        Ok(former) => Ok(Some(former.key)),
+        Err(path) => bail!("former-key: there is no file {}", path.display()),
+    }
 }
 
 /// Returns the key with which the STUN servers attest addresses: that of all coordinators of a
@@ -311,6 +332,8 @@ fn announce(started: &Started) -> io::Result<()> {
     lines.extend(websocket.map(|it| format!("websocket: {}\n", it.url())));
     let metrics = started.metrics.iter();
     lines.extend(metrics.map(|it| format!("metrics: http://{}/metrics\n", it.local_addr)));
+    let former = started.former_id.iter();
+    lines.extend(former.map(|id| format!("formerly: {id}@{address}\n")));
     // In one piece, so that whoever reads only the first line does not break the second.
     stdio::stdout().write_all(lines.as_bytes())?;
     if address.ip().is_unspecified() {

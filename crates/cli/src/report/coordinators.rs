@@ -32,4 +32,15 @@ impl Reporter {
             &format!("trying again: {reason}"),
         );
     }
+
+    pub(super) fn coordinator_key_changed(&self, former: &PeerId, coordinator: &CoordinatorAddr) {
+        self.say(
+            "coordinator-key-changed",
+            &json!({ "former": former.to_string(), "coordinator": coordinator.to_string() }),
+            &format!(
+                "note: the coordinator changes its key, and has signed the new one by the old: name it \
+                 {coordinator} from now on, in the place of {former}"
+            ),
+        );
+    }
 }

@@ -52,6 +52,9 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The key whose peer id clients pin.
     pub key: SecretKey,
+    /// The key whose place this one has taken. Clients that pin it are served as well, and told of
+    /// the new one. None by default.
+    pub former_key: Option<SecretKey>,
     /// The secret shared with the STUN servers, which attest addresses with it.
     pub token_key: TokenKey,
     /// The STUN servers that clients are told of, at most [`MAX_STUN_SERVERS`], the preferred
@@ -159,6 +162,7 @@ impl Config {
         Self {
             listen,
             key,
+            former_key: None,
             token_key,
             stun_servers: Vec::new(),
             stun_alternates: Vec::new(),
@@ -170,6 +174,11 @@ impl Config {
             cluster: None,
             host: Host::default(),
         }
+    }
+
+    /// Returns the key, and the one whose place it has taken.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &SecretKey> {
+        [&self.key].into_iter().chain(&self.former_key)
     }
 
     pub(super) fn check(&self) -> Result<(), BindError> {

@@ -35,7 +35,8 @@ const FINISHING: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Drain {
-    /// Where they may go; [`MAX_PLACES`](p2pconnect_proto::message::MAX_PLACES) count. Without any they are told when to come back.
+    /// Where they may go; [`MAX_PLACES`](p2pconnect_proto::message::MAX_PLACES) count. Without any
+    /// they are told when to come back.
     pub to: Vec<CoordinatorAddr>,
     /// How long that may take.
     pub limit: Duration,

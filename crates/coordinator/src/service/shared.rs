@@ -11,17 +11,18 @@ use std::{
 };
 
 use p2pconnect_host::{ELSEWHERE, Host, clock};
+use p2pconnect_identity::SecretKey;
 use p2pconnect_proto::{
     Candidate, Grease, GreaseSource, PeerId, SessionToken, close,
     message::{
         BOARD, CLUSTER, Extension, Extensions, Introduction, Notice, Refusal, RefusalReason,
-        Welcome,
+        SUCCESSION, Welcome,
     },
     nodes::{NodeId, RemoteDial, RemoteSettled},
 };
 use p2pconnect_stun::Witness;
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{error, info};
 
 use super::{
     Config, ServiceLimits,
@@ -67,7 +68,8 @@ const ARRIVAL_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Shared {
     registry: Mutex<Registry>,
-    server_id: PeerId,
+    /// Its own, and the one that it had before.
+    server_ids: Vec<PeerId>,
     /// Locked before the connections where both are.
     pub(super) members: Mutex<Members>,
     newcomers: Mutex<Newcomers>,
@@ -84,7 +86,8 @@ pub(super) struct Shared {
     farewell: OnceLock<Arc<Farewell>>,
     /// The connections of those who have registered elsewhere since.
     pub(super) arrived: Mutex<BTreeSet<ConnectionId>>,
-    cluster: Option<Vec<u8>>,
+    /// What every welcome says besides.
+    said: Vec<Extension>,
     pub(super) counts: Counts,
     pub(super) next_connection: AtomicU64,
     /// The connections by TCP, those in their handshake included.
@@ -105,9 +108,8 @@ impl Shared {
         let bulletin = Bulletin::new(limits, &config.host, nodes.clone());
         let mut newcomers = Newcomers::new(config.host.random_seed(), clock::now());
         newcomers.set_limits(&config.limits);
-        let of_others = config.others.as_ref();
-        let cluster = of_others.map(|it| it.key.cluster_name().to_vec());
-        let cluster = config.cluster.or(cluster);
+        let said = said(&config);
+        let server_ids = config.keys().map(SecretKey::peer_id).collect();
         let mut registry = Registry::new(config.limits, config.token_key);
         if nodes.is_some() {
             registry.expect_others();
@@ -115,7 +117,7 @@ impl Shared {
         Self {
             bulletin: Arc::new(bulletin),
             registry: Mutex::new(registry),
-            server_id: config.key.peer_id(),
+            server_ids,
             members: Mutex::new(config.members),
             newcomers: Mutex::new(newcomers),
             arrivals: Mutex::new(RateLimiter::new(ARRIVAL_BURST, ARRIVAL_INTERVAL)),
@@ -128,7 +130,7 @@ impl Shared {
             findings: watch::Sender::default(),
             farewell: OnceLock::new(),
             arrived: Mutex::default(),
-            cluster,
+            said,
             counts: Counts::default(),
             next_connection: AtomicU64::new(0),
             by_tcp: AtomicUsize::new(0),
@@ -196,13 +198,13 @@ impl Shared {
         !members.invites.is_empty() && !members.serves(self.applicant(peer, None))
     }
 
-    pub(super) const fn applicant<'a>(
+    pub(super) fn applicant<'a>(
         &'a self,
         peer: &'a PeerId,
         proof: Option<&'a [u8; 32]>,
     ) -> Applicant<'a> {
         Applicant {
-            coordinator: &self.server_id,
+            coordinators: &self.server_ids,
             peer,
             proof,
         }
@@ -390,12 +392,8 @@ impl Shared {
 
     pub(super) fn welcome(&self, observed: SocketAddr) -> Notice {
         let told = |servers| told(servers, observed.ip(), |is_ipv4| self.own_address(is_ipv4));
-        let cluster = self.cluster.iter().cloned();
         let mut extensions = self.grease.extensions();
-        extensions.0.extend(cluster.map(|value| Extension {
-            kind: CLUSTER,
-            value,
-        }));
+        extensions.0.extend(self.said.iter().cloned());
         Notice::Welcome(Welcome {
             observed,
             stun_servers: told(&self.stun_servers),
@@ -436,6 +434,23 @@ impl Shared {
         let everybody = ELSEWHERE.iter().find(|it| it.is_ipv4() == is_ipv4)?;
         self.host.source_address(*everybody).ok()
     }
+}
+
+/// Returns what a coordinator of this configuration says of itself.
+fn said(config: &Config) -> Vec<Extension> {
+    let of_others = config.others.as_ref();
+    let of_others = of_others.map(|it| it.key.cluster_name().to_vec());
+    let cluster = config.cluster.clone().or(of_others);
+    let cluster = cluster.into_iter().map(|value| (CLUSTER, value));
+    let successor = config.key.peer_id();
+    let former = config.former_key.iter();
+    let succession = former.filter_map(|key| {
+        let said = key.succeeded_by(successor);
+        let said = said.inspect_err(|error| error!(%error, "the former key signs nothing"));
+        Some((SUCCESSION, said.ok()?.to_value()))
+    });
+    let all = cluster.chain(succession);
+    all.map(|(kind, value)| Extension { kind, value }).collect()
 }
 
 /// Says to a peer that it is not served, and what to do about it.

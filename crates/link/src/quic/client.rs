@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use p2pconnect_host::Host;
 use p2pconnect_identity::{SecretKey, Stranger};
-use p2pconnect_proto::{Grease, PeerId};
+use p2pconnect_proto::{Grease, PeerId, server_name};
 use quinn::{
     ClientConfig, ConnectionError, EndpointConfig, TransportConfig, TransportErrorCode, VarInt,
     crypto::rustls::QuicClientConfig,
@@ -32,7 +32,11 @@ const MAX_NOTICE_STREAMS: u32 = 16;
 
 /// How to connect to one coordinator.
 #[derive(Debug, Clone)]
-pub struct Client(ClientConfig);
+pub struct Client {
+    config: ClientConfig,
+    /// The name by which the coordinator is asked for its identity.
+    name: Arc<str>,
+}
 
 impl Client {
     /// Returns how a peer with this key connects to `server`. Who comes in the place of that is
@@ -59,7 +63,10 @@ impl Client {
         transport.max_idle_timeout(Some(VarInt::from_u32(IDLE_LIMIT_MS).into()));
         let mut config = ClientConfig::new(Arc::new(quic));
         config.transport_config(Arc::new(transport));
-        Ok(Self(config))
+        Ok(Self {
+            config,
+            name: server_name(&server).into(),
+        })
     }
 
     /// Connects to a coordinator, within [`HANDSHAKE_LIMIT`].
@@ -80,7 +87,7 @@ impl Client {
         let socket = host.udp_socket_towards(address)?;
         let endpoint = host.quic_endpoint(socket, EndpointConfig::default(), None)?;
         let connecting = endpoint
-            .connect_with(self.0.clone(), address, "p2pconnect")
+            .connect_with(self.config.clone(), address, &self.name)
             .map_err(|error| failed(error.to_string()))?;
         let connected = timeout(HANDSHAKE_LIMIT, connecting).await;
         match connected.map_err(|_| ConnectError::Silent(HANDSHAKE_LIMIT))? {

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use p2pconnect_host::{Host, UdpSocket};
-use p2pconnect_identity::{SecretKey, server_config};
+use p2pconnect_identity::{SecretKey, coordinator_config};
 use p2pconnect_proto::COORDINATION_ALPN;
 use quinn::{Endpoint, ServerConfig, TransportConfig, VarInt, crypto::rustls::QuicServerConfig};
 
@@ -51,8 +51,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Begins to serve on a socket. A client from which no packet has come for `idle_timeout`,
-    /// [`MAX_IDLE_TIMEOUT`] at most, counts as gone.
+    /// Begins to serve on a socket, with the first of these keys or the one that a client asks for;
+    /// what outlives a process is derived from the first. A client from which no packet has come
+    /// for `idle_timeout`, [`MAX_IDLE_TIMEOUT`] at most, counts as gone.
     ///
     /// # Errors
     ///
@@ -64,11 +65,12 @@ impl Server {
     pub fn new(
         host: &Host,
         socket: UdpSocket,
-        key: &SecretKey,
+        keys: &[&SecretKey],
         idle_timeout: Duration,
     ) -> Result<Self, SetupError> {
-        let config = server(key, idle_timeout)?;
-        let endpoint = host.quic_endpoint(socket, reset::endpoint_config(key), Some(config))?;
+        let config = server(keys, idle_timeout)?;
+        let first = keys.first().ok_or(SetupError::NoKey)?;
+        let endpoint = host.quic_endpoint(socket, reset::endpoint_config(first), Some(config))?;
         Ok(Self {
             local_addr: endpoint.local_addr()?,
             endpoint,
@@ -162,8 +164,8 @@ impl Incoming {
     }
 }
 
-fn server(key: &SecretKey, idle_timeout: Duration) -> Result<ServerConfig, SetupError> {
-    let tls = server_config(key, None, COORDINATION_ALPN)?;
+fn server(keys: &[&SecretKey], idle_timeout: Duration) -> Result<ServerConfig, SetupError> {
+    let tls = coordinator_config(keys, COORDINATION_ALPN)?;
     let quic = QuicServerConfig::try_from(tls).map_err(|_| SetupError::CipherSuite)?;
     let mut config = ServerConfig::with_crypto(Arc::new(quic));
     config

@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use p2pconnect_host::Host;
 use p2pconnect_identity::{SecretKey, Stranger};
-use p2pconnect_proto::{Grease, PeerId};
+use p2pconnect_proto::{Grease, PeerId, server_name};
 use rustls::pki_types::ServerName;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
@@ -28,6 +28,8 @@ pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Client {
     connector: TlsConnector,
     stranger: Stranger,
+    /// The coordinator that has to prove itself.
+    server: PeerId,
 }
 
 impl std::fmt::Debug for Client {
@@ -53,6 +55,7 @@ impl Client {
         Ok(Self {
             connector: Arc::new(tls).into(),
             stranger: stranger.clone(),
+            server,
         })
     }
 
@@ -118,7 +121,7 @@ impl Client {
         carrier: T,
         remote: SocketAddr,
     ) -> Result<Connection, ConnectError> {
-        let name = ServerName::try_from("p2pconnect").map_err(io::Error::other)?;
+        let name = ServerName::try_from(server_name(&self.server)).map_err(io::Error::other)?;
         let began = Instant::now();
         match self.connector.connect(name, carrier).await {
             Ok(tls) => {

@@ -3,7 +3,7 @@
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use p2pconnect_host::TcpStream;
-use p2pconnect_identity::{SecretKey, server_config};
+use p2pconnect_identity::{SecretKey, coordinator_config};
 use p2pconnect_proto::COORDINATION_ALPN;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
@@ -25,14 +25,15 @@ impl fmt::Debug for Server {
 }
 
 impl Server {
-    /// Returns what accepts connections for a coordinator with this key. A client from which
-    /// nothing has come for `idle_timeout` counts as gone.
+    /// Returns what accepts connections for a coordinator with the first of these keys, or with the
+    /// one that a client asks for. A client from which nothing has come for `idle_timeout` counts
+    /// as gone.
     ///
     /// # Errors
     ///
     /// [`SetupError`] when the key cannot be used; a generated or loaded key always can.
-    pub fn new(key: &SecretKey, idle_timeout: Duration) -> Result<Self, SetupError> {
-        let tls = server_config(key, None, COORDINATION_ALPN)?;
+    pub fn new(keys: &[&SecretKey], idle_timeout: Duration) -> Result<Self, SetupError> {
+        let tls = coordinator_config(keys, COORDINATION_ALPN)?;
         Ok(Self {
             acceptor: Arc::new(tls).into(),
             idle_timeout,

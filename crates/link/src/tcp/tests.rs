@@ -87,7 +87,7 @@ async fn connected() -> ([Link; 2], [PeerId; 2]) {
     let [peer, coordinator] = [(); 2].map(|()| SecretKey::generate().unwrap());
     let ids = [peer.peer_id(), coordinator.peer_id()];
     let client = Client::new(&peer, ids[1], &Stranger::default(), None).unwrap();
-    let server = Server::new(&coordinator, IDLE).unwrap();
+    let server = Server::new(&[&coordinator], IDLE).unwrap();
     let (one, other) = duplex(4096);
     let (connected, accepted) = tokio::join!(
         client.connect_over(Pipe(one, FAR), nowhere()),
@@ -115,7 +115,7 @@ async fn accepted_by(
 /// Returns a coordinator's link to somebody who speaks TLS and nothing more, and that one's end.
 async fn connected_to_tls() -> (TlsStream<DuplexStream>, Link) {
     let [peer, coordinator] = [(); 2].map(|()| SecretKey::generate().unwrap());
-    let server = Server::new(&coordinator, IDLE).unwrap();
+    let server = Server::new(&[&coordinator], IDLE).unwrap();
     let tls = client_config(&peer, coordinator.peer_id(), COORDINATION_ALPN).unwrap();
     let (client, accepted) = accepted_by(&server, tls).await;
     (client.unwrap(), Link::from(accepted.unwrap()))
@@ -153,7 +153,7 @@ async fn a_way_that_goes_on_behind_a_proxy_is_measured_whole() {
     let [peer, coordinator] = [(); 2].map(|()| SecretKey::generate().unwrap());
     let id = coordinator.peer_id();
     let client = Client::new(&peer, id, &Stranger::default(), None).unwrap();
-    let server = Server::new(&coordinator, IDLE).unwrap();
+    let server = Server::new(&[&coordinator], IDLE).unwrap();
     let [one, other] = way(FAR / 2);
     let near = Duration::from_millis(1);
     let (peer, coordinator) = tokio::join!(
@@ -274,7 +274,7 @@ async fn a_connection_that_breaks_off_is_reset() {
 #[tokio::test(start_paused = true)]
 async fn whoever_is_somebody_else_or_speaks_something_else_is_turned_away() {
     let keys = [(); 2].map(|()| SecretKey::generate().unwrap());
-    let server = Server::new(&keys[1], IDLE).unwrap();
+    let server = Server::new(&[&keys[1]], IDLE).unwrap();
     let stranger = Stranger::default();
     let client = Client::new(&keys[0], keys[0].peer_id(), &stranger, None).unwrap();
     let (one, other) = duplex(4096);

@@ -36,7 +36,7 @@ async fn listener() -> (TcpListener, SocketAddr) {
 /// Accepts one connection by a WebSocket, and returns it with where it is said to come from.
 async fn accepting(listener: TcpListener, key: SecretKey) -> (Link, Told) {
     let (stream, remote) = listener.accept().await.unwrap();
-    let server = tcp::Server::new(&key, Duration::from_secs(30)).unwrap();
+    let server = tcp::Server::new(&[&key], Duration::from_secs(30)).unwrap();
     let incoming = receive(TcpStream::from(stream), remote, None)
         .await
         .unwrap();
@@ -106,7 +106,7 @@ async fn a_coordinator_with_a_certificate_speaks_the_tls_outside_itself() {
     let (listener, at) = listener().await;
     let serving = tokio::spawn(async move {
         let (stream, remote) = listener.accept().await.unwrap();
-        let server = tcp::Server::new(&key, Duration::from_secs(30)).unwrap();
+        let server = tcp::Server::new(&[&key], Duration::from_secs(30)).unwrap();
         let incoming = receive(TcpStream::from(stream), remote, Some(&certificate)).await;
         let incoming = incoming.unwrap();
         assert!(incoming.has_port && incoming.is_tls());
@@ -171,7 +171,7 @@ async fn another_coordinator_inside_is_none() {
     let key = SecretKey::generate().unwrap();
     tokio::spawn(async move {
         let (stream, remote) = listener.accept().await.unwrap();
-        let server = tcp::Server::new(&key, Duration::from_secs(30)).unwrap();
+        let server = tcp::Server::new(&[&key], Duration::from_secs(30)).unwrap();
         let incoming = receive(TcpStream::from(stream), remote, None)
             .await
             .unwrap();

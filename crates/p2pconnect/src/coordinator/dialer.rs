@@ -151,6 +151,28 @@ impl Dialer {
         self.address.web.is_some()
     }
 
+    /// Returns what connects to the same coordinator once another key has taken the place of its
+    /// own.
+    pub(crate) fn succeeded_by(&self, key: &SecretKey, id: PeerId) -> Result<Self, BindError> {
+        let address = CoordinatorAddr {
+            id,
+            ..self.address.clone()
+        };
+        Self::new(
+            key,
+            address,
+            self.local_host.clone(),
+            Arc::clone(&self.nat64),
+            self.proxy.as_deref().cloned(),
+            self.observer.clone(),
+        )
+    }
+
+    /// Returns the coordinator that is connected to.
+    pub(crate) const fn coordinator(&self) -> &CoordinatorAddr {
+        &self.address
+    }
+
     /// Looks up the coordinator's addresses, and how to reach IPv4 ones from a machine that has
     /// IPv6 only. There may be none where a proxy looks the name up as well.
     pub(crate) async fn resolve(

@@ -7,6 +7,7 @@ use std::{
 };
 
 use p2pconnect_host::Host;
+use p2pconnect_identity::is_signed;
 use p2pconnect_link::web;
 use p2pconnect_proto::{
     GreaseSource, PeerId, Puzzle, SessionToken,
@@ -53,6 +54,8 @@ pub(crate) struct Coordination {
     host: SocketAddr,
     is_hidden: bool,
     web: Option<(SocketAddr, web::Client)>,
+    /// The id that it has proved.
+    server_id: PeerId,
     link: Link,
     welcome: watch::Receiver<Option<Welcome>>,
     moving: watch::Receiver<Option<Move>>,
@@ -135,6 +138,7 @@ impl Coordination {
                 host: reached.host,
                 is_hidden: reached.is_hidden,
                 web: reached.web,
+                server_id: dialer.coordinator().id,
                 link,
                 welcome,
                 moving,
@@ -225,6 +229,20 @@ impl Coordination {
             .as_ref()
             .filter(|it| it.extensions.unknown_required().is_none());
         understood.and_then(pick)
+    }
+
+    /// Waits until the coordinator says that another key takes the place of the one by which it is
+    /// known here, if it does, and returns the id that goes with that. Cancel safe.
+    pub(crate) async fn successor(&self) -> PeerId {
+        let mut welcome = self.welcome.clone();
+        // Nobody waits for one that does not come.
+        drop(welcome.wait_for(Option::is_some).await);
+        let said = self.said(Welcome::succession);
+        let said = said.filter(|it| it.former == self.server_id && is_signed(it));
+        match said {
+            Some(said) => said.successor,
+            None => std::future::pending().await,
+        }
     }
 
     /// Waits until the coordinator says that it is going to end. Cancel safe.

@@ -10,7 +10,10 @@ use std::{
 };
 
 use p2pconnect_host::{Host, LOOKUP_LIMIT, clock};
-use p2pconnect_proto::message::{DialPolicy, Introduction};
+use p2pconnect_proto::{
+    PeerId,
+    message::{DialPolicy, Introduction},
+};
 use p2pconnect_stun::next_keepalive;
 use tokio::{
     sync::mpsc,
@@ -335,6 +338,8 @@ impl LineKeeper {
         let mut watching = pin!(watch_over(&inner.host, &coordination, &inner.mappings));
         let mut seeing = pin!(seen_inside(&coordination, &inner.mappings));
         let mut leaving = pin!(self.leaving(Arc::clone(&coordination)));
+        let mut succeeded = pin!(coordination.successor());
+        let mut is_succeeded = false;
         let mut unwanted = pin!(hub.until(|lines| !lines.wants(index)));
         let mut is_looking = self.listening.is_some();
         loop {
@@ -354,11 +359,32 @@ impl LineKeeper {
                     is_looking = false;
                     self.guests.tell_of_inside(&inner, seen);
                 }
+                successor = &mut succeeded, if !is_succeeded => {
+                    is_succeeded = true;
+                    self.follow(successor);
+                }
                 () = &mut leaving => return Ended::Left,
                 () = &mut unwanted => return Ended::Unwanted,
                 never = &mut telling => match never {},
                 never = &mut watching => match never {},
             }
+        }
+    }
+
+    /// Knows the coordinator by another key from now on, which the former one has named, and tells
+    /// the user.
+    fn follow(&mut self, successor: PeerId) {
+        match self.dialer.succeeded_by(&self.inner.key, successor) {
+            Ok(dialer) => {
+                let dialer = dialer.invited_by(self.inner.invite_secret.as_ref());
+                let former = self.dialer.coordinator().id;
+                self.dialer = dialer;
+                self.inner.observer.tell(Status::CoordinatorKeyChanged {
+                    former,
+                    coordinator: self.dialer.coordinator().clone(),
+                });
+            }
+            Err(error) => tracing::debug!(%error, "a coordinator cannot be used"),
         }
     }
 

@@ -50,7 +50,12 @@ fn plan(settings: &Settings) -> anyhow::Result<String> {
     let user = Privileges::wanted(settings.user.as_deref())?;
     let Addresses { listen, stun, .. } = Addresses::wanted(settings)?;
     let key = match key::look(&settings.key_file(), COORDINATOR_KEY)? {
-        Ok(loaded) => format!("{}, by {}", loaded.key.peer_id(), loaded.path.display()),
+        Ok(loaded) => {
+            let former = super::former_key(settings, &loaded.key)?;
+            let former = former.map(|it| format!(", formerly {}", it.peer_id()));
+            let (id, path) = (loaded.key.peer_id(), loaded.path.display());
+            format!("{id}, by {path}{}", former.unwrap_or_default())
+        }
         Err(path) => format!("a new key, to be made in {}", path.display()),
     };
     let members = members::read(settings)?;

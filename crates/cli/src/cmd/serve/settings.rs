@@ -60,6 +60,8 @@ pub(super) struct Settings {
     pub(super) user: Option<String>,
     #[serde(deserialize_with = "unless_empty")]
     pub(super) key: Option<PathBuf>,
+    #[serde(deserialize_with = "unless_empty")]
+    pub(super) former_key: Option<PathBuf>,
     pub(super) shared_key: bool,
     #[serde(deserialize_with = "unless_empty")]
     pub(super) allowed: Option<PathBuf>,
@@ -130,8 +132,18 @@ impl Log {
 impl Settings {
     /// Returns where the key is, if not in the usual place, and who may read it.
     pub(super) fn key_file(&self) -> KeyFile {
+        self.file_of(self.key.clone())
+    }
+
+    /// Returns where the key is whose place the other one has taken, if there is one.
+    pub(super) fn former_key_file(&self) -> Option<KeyFile> {
+        let path = self.former_key.clone()?;
+        Some(self.file_of(Some(path)))
+    }
+
+    fn file_of(&self, path: Option<PathBuf>) -> KeyFile {
         KeyFile {
-            path: self.key.clone(),
+            path,
             readers: match self.shared_key {
                 true => Readers::Others,
                 false => Readers::Owner,

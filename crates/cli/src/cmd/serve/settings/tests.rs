@@ -62,6 +62,7 @@ fn the_example_file_has_every_setting_with_its_default() {
         websocket_key,
         user,
         key,
+        former_key,
         shared_key,
         allowed,
         metrics,
@@ -82,7 +83,7 @@ fn the_example_file_has_every_setting_with_its_default() {
     assert_eq!(listen.to_string(), "[::]:4433");
     assert!(stun.is_empty() && user.is_none() && key.is_none() && !shared_key);
     assert!(allowed.is_none() && invite_secrets.is_none() && metrics.is_none());
-    assert!(websocket.is_none() && move_to.is_empty());
+    assert!(websocket.is_none() && former_key.is_none() && move_to.is_empty());
     assert!(websocket_certificate.is_none() && websocket_key.is_none());
     assert_eq!(drain.as_secs(), 30);
     assert_eq!(log.format, Format::Text);
