@@ -76,6 +76,24 @@ fn peers_without_a_nat_connect_by_port_443() {
     test(|| dial_by_443(&[], &[NatSpec::firewall()]));
 }
 
+#[test]
+fn caddy_shows_which_port_a_nat_gives_as_well() {
+    test(|| {
+        let random = [NatSpec::random_port()];
+        let net = Net::with_options(&random, &random, &["--websocket", WEB_SOCKETS]);
+        let _caddy = Intermediary::caddy(net.lab.host("server"));
+        let towards = format!("ip daddr {}", net.external("server"));
+        for host in ["a", "b"] {
+            let_out_https(&net, host, &towards);
+        }
+        let _listener = net.listen("b");
+        let dialled = net.dial_echo("a", &net.id("b"), "by Caddy");
+        let (_, _, remote) = net.reported(&dialled);
+        assert_eq!(remote.ip(), net.external("b"));
+        net.finish();
+    });
+}
+
 /// What `serve` prints is all that a peer needs there.
 #[test]
 fn the_web_is_found_by_a_plain_address_where_nothing_else_passes() {

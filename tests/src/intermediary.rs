@@ -48,6 +48,23 @@ http {
 }
 ";
 
+/// The settings of Caddy; docs/operating.md has the last block.
+const CADDY: &str = "
+{
+    admin off
+    auto_https off
+    default_sni c.example
+    storage file_system FOLDER
+}
+https:// {
+    bind LISTEN
+    tls FOLDER/certificate.pem FOLDER/key.pem
+    reverse_proxy /p2pconnect TO {
+        header_up X-Forwarded-For {remote}
+    }
+}
+";
+
 /// How often to try whether one is there.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -96,18 +113,32 @@ impl Intermediary {
 
     /// Starts nginx, which speaks TLS for WebSockets of the coordinator on the same host.
     pub fn nginx(host: &Host) -> Self {
+        let mut command = host.command("nginx");
+        command.args(["-e", "stderr", "-c"]);
+        let listen = format!("{}:{HTTPS_PORT}", host.ipv4());
+        Self::web_server(host, command, &NGINX.replace("LISTEN", &listen))
+    }
+
+    /// Starts Caddy in its place.
+    pub fn caddy(host: &Host) -> Self {
+        let mut command = host.command("caddy");
+        command.args(["run", "--adapter", "caddyfile", "--config"]);
+        let listen = host.ipv4().to_string();
+        Self::web_server(host, command, &CADDY.replace("LISTEN", &listen))
+    }
+
+    /// Starts a web server with these settings, in a file behind the arguments.
+    fn web_server(host: &Host, mut command: Command, settings: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let [certificate, key] = certificate();
         fs::write(folder.path().join("key.pem"), key).unwrap();
         fs::write(folder.path().join("certificate.pem"), certificate).unwrap();
-        let settings = NGINX
-            .replace("LISTEN", &format!("{}:{HTTPS_PORT}", host.ipv4()))
+        let settings = settings
             .replace("TO", WEB_SOCKETS)
             .replace("FOLDER", folder.path().to_str().unwrap());
         let file = folder.path().join("settings");
         fs::write(&file, settings).unwrap();
-        let mut command = host.command("nginx");
-        command.arg("-e").arg("stderr").arg("-c").arg(file);
+        command.arg(file).env("HOME", folder.path());
         Self::start(host, command, folder, HTTPS_PORT)
     }
 
