@@ -1,8 +1,9 @@
 //! Three coordinators and three servers of NATS in places of their own, set up as the operator's
-//! page says, and links between them that are cut.
+//! page says, links between them that are cut, and upgrades of one after the other.
 
 use std::{
     fs,
+    path::PathBuf,
     process::{Child, Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
@@ -15,6 +16,8 @@ use p2pconnect_tests::{
     program::p2pconnect,
 };
 use tempfile::TempDir;
+
+use crate::draining::{end, under_dials};
 
 /// What an operator is told.
 const PAGE: &str = include_str!("../../docs/operating.md");
@@ -45,11 +48,13 @@ struct Cluster {
     lab: Lab,
     files: TempDir,
     nats: Vec<Child>,
-    serving: Vec<(Process, String)>,
+    /// The addresses of the coordinators.
+    coordinators: Vec<String>,
 }
 
 impl Cluster {
-    fn start() -> Self {
+    /// Starts all of them, and returns them with the processes that serve.
+    fn start() -> (Self, Vec<Process>) {
         let nat = NatSpec::port_preserving();
         let lab = PLACES.iter().fold(Lab::builder(), |lab, place| {
             lab.host(HostSpec::new(*place).link(LinkSpec::delay(COORDINATOR_LINK)))
@@ -65,17 +70,29 @@ impl Cluster {
             lab,
             files,
             nats: Vec::new(),
-            serving: Vec::new(),
+            coordinators: Vec::new(),
         };
+        let coordinators = PLACES.iter().map(|place| cluster.address(place));
+        cluster.coordinators = coordinators.collect();
         for place in PLACES {
             let nats = cluster.start_nats(place);
             cluster.nats.push(nats);
         }
-        for place in PLACES {
-            let serving = cluster.serve(place);
-            cluster.serving.push(serving);
-        }
-        cluster
+        let serving = PLACES.iter().map(|place| cluster.serve(place)).collect();
+        (cluster, serving)
+    }
+
+    fn key(&self, place: &str) -> PathBuf {
+        self.files.path().join(format!("{place}-coordinator.pem"))
+    }
+
+    /// Makes a coordinator's key, and returns its address.
+    fn address(&self, place: &str) -> String {
+        let host = self.lab.host(place);
+        let mut command = host.command(p2pconnect());
+        let id = command.args(["id", "--key"]).arg(self.key(place)).output();
+        let id = String::from_utf8(id.unwrap().stdout).unwrap();
+        format!("{}@{}:4433", id.trim_end(), host.ipv4())
     }
 
     /// Returns settings of the page with the addresses of the lab.
@@ -97,8 +114,8 @@ impl Cluster {
         child
     }
 
-    /// Starts a coordinator, and returns it with its address.
-    fn serve(&self, place: &str) -> (Process, String) {
+    /// Starts a coordinator.
+    fn serve(&self, place: &str) -> Process {
         let own = self.lab.host(place).ipv4().to_string();
         let first = self.lab.host(PLACES[0]).ipv4().to_string();
         let listen = format!("listen = \"{own}:4433\"");
@@ -106,35 +123,42 @@ impl Cluster {
         let settings = settings.replace(&format!("listen = \"{first}:4433\""), &listen);
         let file = self.files.path().join(format!("{place}.toml"));
         fs::write(&file, settings).unwrap();
-        let key = self.files.path().join(format!("{place}-coordinator.pem"));
         let mut command = self.lab.host(place).command(p2pconnect());
         command.args(["serve", "--config"]).arg(file);
-        command.arg("--key").arg(&key);
-        command.env(
-            "RUST_LOG",
-            "error,p2pconnect_coordinator=info,p2pconnect_cluster=info",
-        );
+        command.arg("--key").arg(self.key(place));
+        let others = self.coordinators.iter().zip(PLACES);
+        let others = others.filter(|(_, other)| *other != place);
+        let others: Vec<_> = others.map(|(address, _)| address.as_str()).collect();
+        command
+            .env("P2PCONNECT_SERVE_MOVE_TO", others.join(","))
+            .env("P2PCONNECT_SERVE_DRAIN", "4s")
+            .env(
+                "RUST_LOG",
+                "error,p2pconnect_coordinator=info,p2pconnect_cluster=info",
+            );
         let mut serving = Process::spawn(command);
         serving.wait_for_log("connected to NATS");
-        let mut check = self.lab.host(place).command(p2pconnect());
-        let id = check.args(["id", "--key"]).arg(&key).output().unwrap();
-        let id = String::from_utf8(id.stdout).unwrap();
-        (serving, format!("{}@{own}:4433", id.trim_end()))
+        serving
     }
 
-    fn command(&self, host: &str, at: usize) -> Command {
+    /// Returns the command of a peer that knows these coordinators.
+    fn command(&self, host: &str, known: &[usize]) -> Command {
+        let known = known.iter().map(|at| self.coordinators[*at].as_str());
         let mut command = self.lab.host(host).command(p2pconnect());
         command
-            .env("P2PCONNECT_COORDINATOR", &self.serving[at].1)
+            .env(
+                "P2PCONNECT_COORDINATOR",
+                known.collect::<Vec<_>>().join(","),
+            )
             .env("P2PCONNECT_KEY", self.files.path().join(host))
             .env("RUST_LOG", "error");
         command
     }
 
     /// Starts a peer that takes one stream after the other, and returns its id.
-    fn listen(&self, at: usize) -> (Process, String) {
-        let id = self.command("b", at).arg("id").output().unwrap();
-        let mut command = self.command("b", at);
+    fn listen(&self, known: &[usize]) -> (Process, String) {
+        let id = self.command("b", known).arg("id").output().unwrap();
+        let mut command = self.command("b", known);
         // Nothing listens there: who has dialled is told so by the peer itself.
         command.args([
             "listen",
@@ -151,8 +175,8 @@ impl Cluster {
         )
     }
 
-    fn dial(&self, at: usize, peer: &str) -> Finished {
-        let mut command = self.command("a", at);
+    fn dial(&self, known: &[usize], peer: &str) -> Finished {
+        let mut command = self.command("a", known);
         command.args(["dial", "--json", peer]);
         let mut dial = Process::spawn(command);
         dial.give(b"");
@@ -160,10 +184,10 @@ impl Cluster {
     }
 
     /// Dials until the two are connected.
-    fn is_reached(&self, at: usize, peer: &str) {
+    fn is_reached(&self, known: &[usize], peer: &str) {
         let began = Instant::now();
         loop {
-            let dialled = self.dial(at, peer);
+            let dialled = self.dial(known, peer);
             if dialled.event("established").is_some() {
                 return;
             }
@@ -200,15 +224,15 @@ impl Drop for Cluster {
 #[test]
 fn coordinators_in_three_places_serve_the_same_peers_whichever_link_between_them_is_cut() {
     test(|| {
-        let cluster = Cluster::start();
-        let (_listener, id) = cluster.listen(1);
-        cluster.is_reached(0, &id);
+        let (cluster, _serving) = Cluster::start();
+        let (_listener, id) = cluster.listen(&[1]);
+        cluster.is_reached(&[0], &id);
         for (one, other) in [(0, 1), (1, 2), (0, 2)] {
             let (one, other) = (PLACES[one], PLACES[other]);
             cluster.cut(one, other, true);
             cluster.cut(other, one, true);
             // It succeeds, or says why not, in the time that a dial has.
-            let dialled = cluster.dial(0, &id);
+            let dialled = cluster.dial(&[0], &id);
             let is_clear = !dialled.reason().is_empty();
             assert!(
                 dialled.event("established").is_some() || is_clear,
@@ -217,7 +241,7 @@ fn coordinators_in_three_places_serve_the_same_peers_whichever_link_between_them
             );
             cluster.cut(one, other, false);
             cluster.cut(other, one, false);
-            cluster.is_reached(0, &id);
+            cluster.is_reached(&[0], &id);
         }
     });
 }
@@ -225,15 +249,15 @@ fn coordinators_in_three_places_serve_the_same_peers_whichever_link_between_them
 #[test]
 fn whichever_server_of_nats_ends_the_others_carry_on() {
     test(|| {
-        let mut cluster = Cluster::start();
-        let (_listener, id) = cluster.listen(1);
-        cluster.is_reached(0, &id);
+        let (mut cluster, _serving) = Cluster::start();
+        let (_listener, id) = cluster.listen(&[1]);
+        cluster.is_reached(&[0], &id);
         for (n, place) in PLACES.iter().enumerate() {
             cluster.nats[n].kill().unwrap();
             cluster.nats[n].wait().unwrap();
             // The bound that is promised; whatever happens before may fail.
             sleep(NOTICED);
-            let dialled = cluster.dial(0, &id);
+            let dialled = cluster.dial(&[0], &id);
             assert!(
                 dialled.event("established").is_some(),
                 "{n}: {:#?}",
@@ -241,5 +265,33 @@ fn whichever_server_of_nats_ends_the_others_carry_on() {
             );
             cluster.nats[n] = cluster.start_nats(place);
         }
+    });
+}
+
+/// Each dial is that of a process of its own, and by way of whichever coordinator answers first.
+#[test]
+fn all_coordinators_are_upgraded_in_turn_and_no_dial_fails() {
+    test(|| {
+        let (cluster, serving) = Cluster::start();
+        let (_listener, id) = cluster.listen(&[0, 1, 2]);
+        // The servers of NATS find each other first.
+        for at in 0..PLACES.len() {
+            cluster.is_reached(&[at], &id);
+        }
+        let dial = |known: &[usize]| {
+            let dialled = cluster.dial(known, &id);
+            let is_there = dialled.event("established").is_some();
+            assert!(is_there, "{:#?}", dialled.stderr);
+        };
+        let dials: [&(dyn Fn(usize) + Sync); 2] = [&|_| dial(&[0, 1, 2]), &|_| dial(&[2, 1])];
+        let dials = under_dials(&dials, || {
+            let upgrade = |(former, place)| {
+                end(former);
+                cluster.serve(place)
+            };
+            let upgraded = serving.into_iter().zip(PLACES).map(upgrade);
+            upgraded.collect::<Vec<_>>()
+        });
+        assert!(dials > 20, "{dials}");
     });
 }

@@ -35,13 +35,42 @@ fn serve_beside(net: &Net, key: &Path, port: u16, settings: &[(&str, &str)]) -> 
 }
 
 /// Ends a server as a service manager does, and waits until it has let everybody go.
-fn end(server: Process) {
+pub(crate) fn end(server: Process) {
     let pid = server.pid().to_string();
     run(Command::new("kill").args(["-TERM", &pid]));
     let ended = server.finish();
     assert_eq!(ended.code(), 0, "{:#?}", ended.stderr);
     let is_told = |it: &String| it.contains("clients have been let go");
     assert!(ended.stderr.iter().any(is_told), "{:#?}", ended.stderr);
+}
+
+/// Ends the dials when it is dropped, also where a test fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Does some work while each of these dials again and again, and returns how many dials there were.
+/// What the work returns is kept until the last dial is over.
+pub(crate) fn under_dials<T>(dials: &[&(dyn Fn(usize) + Sync)], work: impl FnOnce() -> T) -> usize {
+    let is_over = AtomicBool::new(false);
+    let again_and_again = |dial: &(dyn Fn(usize) + Sync)| {
+        let still = (0..).take_while(|_| !is_over.load(Ordering::Relaxed));
+        still.map(dial).count()
+    };
+    scope(|scope| {
+        let dialling = dials
+            .iter()
+            .map(|dial| scope.spawn(|| again_and_again(dial)));
+        let dialling: Vec<_> = dialling.collect();
+        let over = Over(&is_over);
+        let _kept = work();
+        drop(over);
+        dialling.into_iter().map(|it| it.join().unwrap()).sum()
+    })
 }
 
 /// Each dial is that of a process of its own, which knows both servers as the listener does.
@@ -68,23 +97,16 @@ fn upgrade() {
     net.coordinator = format!("{one},{two}");
     let _listener = net.listen("b");
     let peer = net.id("b");
-    let is_over = AtomicBool::new(false);
-    let dials = scope(|scope| {
-        let dialling = scope.spawn(|| {
-            let mut dials = 0;
-            while !is_over.load(Ordering::Relaxed) {
-                net.dial_echo("a", &peer, &format!("the dial {dials}"));
-                dials += 1;
-            }
-            dials
-        });
+    let dial = |n| {
+        net.dial_echo("a", &peer, &format!("the dial {n}"));
+    };
+    let dials = under_dials(&[&dial], || {
         end(server_one);
         let (server_one, _) = start(&net, "one.pem", 4441, &two);
         end(server_two);
-        let (_server_two, _) = start(&net, "two.pem", 4451, &one);
+        let (server_two, _) = start(&net, "two.pem", 4451, &one);
         end(server_one);
-        is_over.store(true, Ordering::Relaxed);
-        dialling.join().unwrap()
+        server_two
     });
     assert!(dials > 10, "{dials}");
     net.finish();
