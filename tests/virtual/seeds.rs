@@ -3,6 +3,7 @@
 
 use std::thread;
 
+use netns_lab_programs::is_repeatable;
 use p2pconnect_tests::{kinds::ALL, virtual_ground::VirtualGround};
 
 use crate::dials::dial;
@@ -23,6 +24,10 @@ fn log(seed: u64) -> String {
 
 #[test]
 fn the_same_seed_makes_the_same_run() {
+    assert!(
+        is_repeatable(),
+        "tokio has no seed: run tests by tests/run, or with RUSTFLAGS='--cfg tokio_unstable'"
+    );
     let threads = thread::available_parallelism().map_or(1, usize::from) as u64;
     thread::scope(|scope| {
         for thread in 0..threads {

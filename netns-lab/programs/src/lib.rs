@@ -42,11 +42,18 @@ const EPOCH: u64 = 1_800_000_000;
 /// The longest that the programs of a host count at intervals before the world began.
 const LONGEST_UPTIME: Duration = Duration::from_secs(60);
 
+/// Tells whether the same seed makes the same run. Otherwise what tokio draws at random, such as
+/// the order in which `select!` looks at what may be ready, differs from run to run.
+#[must_use]
+pub const fn is_repeatable() -> bool {
+    cfg!(tokio_unstable)
+}
+
 /// Returns the runtime that programs need: one thread, and a clock that moves when no task can go
 /// on.
 ///
-/// The seed decides what tokio draws at random, for which tokio has to be compiled with
-/// `--cfg tokio_unstable`.
+/// The seed decides what tokio draws at random too, if tokio is compiled with
+/// `--cfg tokio_unstable`: see [`is_repeatable`].
 ///
 /// # Panics
 ///
@@ -55,7 +62,10 @@ const LONGEST_UPTIME: Duration = Duration::from_secs(60);
 pub fn virtual_runtime(seed: u64) -> tokio::runtime::Runtime {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_time().start_paused(true);
+    #[cfg(tokio_unstable)]
     builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_be_bytes()));
+    #[cfg(not(tokio_unstable))]
+    let _: u64 = seed;
     builder
         .build()
         .expect("a runtime without I/O takes nothing")
