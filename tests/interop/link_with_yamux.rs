@@ -5,7 +5,8 @@ use std::{future::poll_fn, net::Ipv4Addr, sync::Arc, time::Duration};
 use p2pconnect_coordinator::RendezvousPorts;
 use p2pconnect_identity::{SecretKey, client_config};
 use p2pconnect_proto::{
-    COORDINATION_ALPN, TokenKey, close,
+    COORDINATION_ALPN, TokenKey,
+    close::{self, Close},
     codec::{self, HEADER_LEN},
     message::{Notice, Request, Response},
 };
@@ -87,6 +88,8 @@ async fn a_client_with_another_yamux_asks_and_is_told() {
     let (mark, rest) = last_words.split_first_chunk::<4>().unwrap();
     let (code, words) = rest.split_first_chunk::<8>().unwrap();
     assert_eq!(*mark, [0xFF; 4]);
-    assert_eq!(u64::from_be_bytes(*code), u64::from(close::GOING_AWAY));
+    let told = Close::from_wire(u64::from_be_bytes(*code));
+    assert_eq!(told.code, close::GOING_AWAY);
+    assert!(told.retry_after.is_some(), "when to come back");
     assert_eq!(words, b"shutting down");
 }
