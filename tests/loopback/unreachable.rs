@@ -220,10 +220,9 @@ async fn a_coordinator_with_another_token_key_is_told_the_next_token() {
         StunServer::bind(&[address], config).unwrap()
     };
     // An address of its own: other tests' connections take free ports of the usual one at any
-    // moment.
-    let before = server(([127, 0, 0, 9], 0).into(), [1; 32]);
-    let address = before.local_addrs()[0];
-    let before = before.spawn();
+    // moment. A server that is given its port leaves it to the next one at once.
+    let address = server(([127, 0, 0, 9], 0).into(), [0; 32]).local_addrs()[0];
+    let before = server(address, [1; 32]).spawn();
     let mut rogue = RogueCoordinator::start(address, Vec::new());
     let (sender, mut statuses) = mpsc::unbounded_channel();
     let listener = Endpoint::builder()
