@@ -5,6 +5,7 @@ use std::{io, time::Duration};
 use p2pconnect_identity::{SecretKey, Stranger, TlsConfigError, client_config_noting};
 use p2pconnect_proto::{COORDINATION_ALPN, Grease, PeerId};
 use rustls::ClientConfig;
+use tokio::time::timeout;
 
 use crate::proxy::ProxyError;
 
@@ -61,6 +62,15 @@ pub enum ConnectError {
     /// The server has another key.
     #[error("the server has another key")]
     WrongIdentity,
+}
+
+/// Connects, or says after a time that the other side is silent.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    connecting: impl Future<Output = Result<T, ConnectError>>,
+) -> Result<T, ConnectError> {
+    let connected = timeout(limit, connecting).await;
+    connected.map_err(|_| ConnectError::Silent(limit))?
 }
 
 /// Returns how a peer proves its key to a coordinator, and has it prove its own. A protocol that

@@ -6,13 +6,13 @@ use p2pconnect_host::Host;
 use p2pconnect_identity::{SecretKey, Stranger};
 use p2pconnect_proto::{Grease, PeerId, server_name};
 use rustls::pki_types::ServerName;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use super::{Carrier, Connection, Side};
 use crate::{
     proxy::{Destination, PROXY_LIMIT, Proxy},
-    setup::{ConnectError, SetupError, client_tls},
+    setup::{ConnectError, SetupError, client_tls, within},
     words::printable,
 };
 
@@ -78,8 +78,7 @@ impl Client {
             stream.give_up_after(IDLE_TIMEOUT)?;
             self.connect_over(stream, address).await
         };
-        let connected = timeout(HANDSHAKE_LIMIT, connecting).await;
-        connected.map_err(|_| ConnectError::Silent(HANDSHAKE_LIMIT))?
+        within(HANDSHAKE_LIMIT, connecting).await
     }
 
     /// Connects to a coordinator by way of a proxy, within [`PROXY_LIMIT`].
@@ -103,8 +102,7 @@ impl Client {
             let remote = stream.peer_addr()?;
             self.connect_over(stream, remote).await
         };
-        let connected = timeout(PROXY_LIMIT, connecting).await;
-        connected.map_err(|_| ConnectError::Silent(PROXY_LIMIT))?
+        within(PROXY_LIMIT, connecting).await
     }
 
     /// Connects to a coordinator at `remote` over something that leads there.

@@ -1,10 +1,9 @@
 //! A peer's side of a WebSocket.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{fmt, net::SocketAddr};
 
 use p2pconnect_host::{Host, TcpStream};
 use p2pconnect_proto::CoordinatorAddr;
-use tokio::time::timeout;
 use tokio_tungstenite::{
     client_async_with_config,
     tungstenite::{Error, http::Uri},
@@ -13,7 +12,7 @@ use tokio_tungstenite::{
 use super::{config, frames::Frames, outer::Outer};
 use crate::{
     proxy::{Destination, PROXY_LIMIT, Proxy},
-    setup::{ConnectError, SetupError},
+    setup::{ConnectError, SetupError, within},
     tcp::{self, Carrier},
     words::printable,
 };
@@ -158,14 +157,6 @@ fn beside(error: ConnectError, issuer: Option<&String>) -> ConnectError {
         },
         None => error,
     }
-}
-
-async fn within<T>(
-    limit: Duration,
-    connecting: impl Future<Output = Result<T, ConnectError>>,
-) -> Result<T, ConnectError> {
-    let connected = timeout(limit, connecting).await;
-    connected.map_err(|_| ConnectError::Silent(limit))?
 }
 
 /// Says why there is no WebSocket.
