@@ -46,19 +46,29 @@ fn let_out_https(net: &Net, host: &str, towards: &str) {
     run(net.lab.host(host).command("nft").arg(rules));
 }
 
+/// Has both firewalls let out nothing but port 443 to the coordinator's machine.
+fn shut_but_443(net: &Net) {
+    let towards = format!("ip daddr {}", net.external("server"));
+    for host in ["a", "b"] {
+        let_out_https(net, host, &towards);
+    }
+}
+
+/// Dials from one peer to the other, whose own address has to be reached.
+fn connects_directly(net: Net, words: &str) {
+    let _listener = net.listen("b");
+    let dialled = net.dial_echo("a", &net.id("b"), words);
+    let (_, _, remote) = net.reported(&dialled);
+    assert_eq!(remote.ip(), net.external("b"));
+    net.finish();
+}
+
 /// Dials between peers whose firewalls let out nothing but port 443 to the coordinator's machine,
 /// STUN included.
 fn dial_by_443(a: Boxes<'_>, b: Boxes<'_>) {
     let (net, _nginx) = at_nginx(a, b);
-    let towards = format!("ip daddr {}", net.external("server"));
-    for host in ["a", "b"] {
-        let_out_https(&net, host, &towards);
-    }
-    let _listener = net.listen("b");
-    let dialled = net.dial_echo("a", &net.id("b"), "by port 443");
-    let (_, _, remote) = net.reported(&dialled);
-    assert_eq!(remote.ip(), net.external("b"));
-    net.finish();
+    shut_but_443(&net);
+    connects_directly(net, "by port 443");
 }
 
 #[test]
@@ -82,15 +92,8 @@ fn caddy_shows_which_port_a_nat_gives_as_well() {
         let random = [NatSpec::random_port()];
         let net = Net::with_options(&random, &random, &["--websocket", WEB_SOCKETS]);
         let _caddy = Intermediary::caddy(net.lab.host("server"));
-        let towards = format!("ip daddr {}", net.external("server"));
-        for host in ["a", "b"] {
-            let_out_https(&net, host, &towards);
-        }
-        let _listener = net.listen("b");
-        let dialled = net.dial_echo("a", &net.id("b"), "by Caddy");
-        let (_, _, remote) = net.reported(&dialled);
-        assert_eq!(remote.ip(), net.external("b"));
-        net.finish();
+        shut_but_443(&net);
+        connects_directly(net, "by Caddy");
     });
 }
 
@@ -102,11 +105,7 @@ fn the_web_is_found_by_a_plain_address_where_nothing_else_passes() {
         let _nginx = Intermediary::nginx(net.lab.host("server"));
         let towards = format!("ip daddr {}", net.external("server"));
         let_out_https(&net, "a", &towards);
-        let _listener = net.listen("b");
-        let dialled = net.dial_echo("a", &net.id("b"), "by the web");
-        let (_, _, remote) = net.reported(&dialled);
-        assert_eq!(remote.ip(), net.external("b"));
-        net.finish();
+        connects_directly(net, "by the web");
     });
 }
 
@@ -122,15 +121,8 @@ fn a_coordinator_with_a_certificate_needs_no_web_server() {
         let options = ["--websocket", "0.0.0.0:443", "--websocket-certificate"];
         let options = [&options[..], &[&chain, "--websocket-key", &key]].concat();
         let net = Net::with_options(&NAT, &NAT, &options);
-        let towards = format!("ip daddr {}", net.external("server"));
-        for host in ["a", "b"] {
-            let_out_https(&net, host, &towards);
-        }
-        let _listener = net.listen("b");
-        let dialled = net.dial_echo("a", &net.id("b"), "by port 443");
-        let (_, _, remote) = net.reported(&dialled);
-        assert_eq!(remote.ip(), net.external("b"));
-        net.finish();
+        shut_but_443(&net);
+        connects_directly(net, "by port 443");
     });
 }
 
@@ -157,11 +149,7 @@ fn who_reaches_port_443_alone_wherever_that_is_reaches_no_peer_and_is_told_so() 
 fn peers_that_reach_the_coordinator_by_nginx_alone_connect_directly() {
     test(|| {
         let (net, _nginx) = behind_nginx();
-        let _listener = net.listen("b");
-        let dialled = net.dial_echo("a", &net.id("b"), "by the web");
-        let (_, _, remote) = net.reported(&dialled);
-        assert_eq!(remote.ip(), net.external("b"));
-        net.finish();
+        connects_directly(net, "by the web");
     });
 }
 
