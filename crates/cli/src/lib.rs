@@ -32,6 +32,7 @@ use args::{Command, parse};
 use exit::Exit;
 use logging::{Format, Logging};
 use report::Reporter;
+use runtime::Load;
 
 /// Runs the command with the arguments of this process.
 pub fn main() -> ExitCode {
@@ -63,30 +64,40 @@ fn run(command: Command, started: Instant) -> Exit {
         Command::Demo(options) => cmd::demo::run(&options),
         Command::Serve(options) => cmd::serve::run(&options),
         Command::StunServer(options) => {
-            let served = runtime::block_on(cmd::stun_server::run(options));
+            let served = runtime::block_on(Load::Strangers, cmd::stun_server::run(options));
             served.unwrap_or_else(|error| Exit::failure(&error))
         }
         Command::Board { action } => {
             let reporter = action.of().endpoint.output.reporter(started);
-            reporting(&reporter, cmd::board::run(action, reporter.clone()))
+            let command = cmd::board::run(action, reporter.clone());
+            reporting(&reporter, Load::OneStream, command)
         }
         Command::Probe(options) => {
-            let probed = runtime::block_on(cmd::probe::run(options));
+            let probed = runtime::block_on(Load::OneStream, cmd::probe::run(options));
             probed.unwrap_or_else(|error| Exit::failure(&error))
         }
         Command::Listen(options) => {
             let reporter = options.endpoint.output.reporter(started);
-            reporting(&reporter, cmd::listen::run(options, reporter.clone()))
+            let load = match options.forward {
+                Some(_) => Load::Streams,
+                None => Load::OneStream,
+            };
+            reporting(&reporter, load, cmd::listen::run(options, reporter.clone()))
         }
         Command::Dial(options) => {
             let reporter = options.endpoint.output.reporter(started);
-            reporting(&reporter, cmd::dial::run(options, reporter.clone()))
+            let command = cmd::dial::run(options, reporter.clone());
+            reporting(&reporter, Load::OneStream, command)
         }
     }
 }
 
 /// Runs a command that says what happens, and says so too where it cannot be started.
-fn reporting(reporter: &Reporter, command: impl Future<Output = Exit> + Send + 'static) -> Exit {
-    let ended = runtime::block_on(command);
+fn reporting(
+    reporter: &Reporter,
+    load: Load,
+    command: impl Future<Output = Exit> + Send + 'static,
+) -> Exit {
+    let ended = runtime::block_on(load, command);
     ended.unwrap_or_else(|error| reporter.failed(exit::BROKEN, &error))
 }

@@ -42,7 +42,7 @@ use crate::{
     logging::Logging,
     memory,
     privileges::Privileges,
-    runtime,
+    runtime::{self, Load},
     signals::{HangUps, Interrupts, TERMINATE},
     stdio,
     words::escaped,
@@ -67,7 +67,7 @@ pub(crate) fn run(options: &args::Serve) -> Exit {
     if options.check {
         return check::run(&configuration);
     }
-    let served = runtime::block_on(serve(sources, configuration, logging));
+    let served = runtime::block_on(Load::Strangers, serve(sources, configuration, logging));
     served.unwrap_or_else(|error| Exit::failure(&error))
 }
 
