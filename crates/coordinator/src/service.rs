@@ -265,7 +265,7 @@ impl Coordinator {
             let tcp = self.tcp.clone();
             let accepting = async move { tcp.accept(stream, remote).await.map(Link::from) };
             serve(accepting, remote, ticket, connections);
-        } else if let Err(error) = stream.reset_on_close() {
+        } else if let Err(error) = stream.as_ref().reset_on_close() {
             debug!(%error, "cannot reset a connection that is refused");
         }
     }

@@ -18,6 +18,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use p2pconnect_host::TcpStream;
 use p2pconnect_identity::peer_id_of;
 use p2pconnect_proto::{COORDINATION_ALPN, PeerId};
+use p2pconnect_stun::Onward;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::Instant,
@@ -46,6 +47,13 @@ pub trait Carrier: AsyncRead + AsyncWrite + Send + Unpin + 'static {
 impl Carrier for TcpStream {
     fn round_trip(&self) -> Option<Duration> {
         self.info().round_trip
+    }
+}
+
+impl Carrier for Onward {
+    fn round_trip(&self) -> Option<Duration> {
+        let stream: &TcpStream = self.as_ref();
+        stream.round_trip()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use p2pconnect_host::Host;
+use p2pconnect_host::{Host, TcpStream};
 use p2pconnect_proto::{BackOutcome, ConnectBack};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -121,7 +121,7 @@ pub async fn connect_back(
 }
 
 async fn ask(
-    connection: &mut Connection,
+    connection: &mut Connection<TcpStream>,
     patience: Duration,
     deadline: Instant,
 ) -> Result<BindingAnswer, MappingError> {

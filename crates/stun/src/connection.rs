@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use p2pconnect_host::{Host, Sharing};
+use p2pconnect_host::{Host, Sharing, TcpStream};
 use stun_types::message::TransactionId;
 use tokio::{
     io::AsyncWriteExt,
@@ -26,13 +26,13 @@ pub(crate) struct Ends {
 
 /// How many messages a server may send from one request to the next: several times the answers that
 /// a client waits for. Whoever sends more has this side read for as long as it likes.
-const MAX_MESSAGES: u32 = 32;
+pub(crate) const MAX_MESSAGES: u32 = 32;
 
 /// The client's end of a connection to a STUN server.
 ///
 /// Its socket has `SO_LINGER` 0, so that dropping it frees the pair of addresses at once.
-pub(crate) struct Connection {
-    reader: MessageReader<Box<dyn Stream>>,
+pub(crate) struct Connection<T = Box<dyn Stream>> {
+    reader: MessageReader<T>,
     local: SocketAddr,
     commitment: Option<Commitment>,
     /// How many messages have come since the last request.
@@ -40,51 +40,76 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects from a local address to a server, as the routes say.
+    /// Connects from a local address to a server in the way that is configured, perhaps over
+    /// something else than TCP alone.
+    pub(crate) async fn open_as(ends: Ends, config: &MappingConfig) -> Result<Self, MappingError> {
+        let opening = async {
+            let stream = connect(ends, config).await?;
+            let broken = |error: io::Error| MappingError::from_stream(&error);
+            let local = stream.local_addr().map_err(broken)?;
+            let stream = match &config.over {
+                Some(over) => over.open(stream).await.map_err(broken)?,
+                None => Box::new(stream),
+            };
+            Ok(Self::new(stream, local, config))
+        };
+        let opened = timeout(config.connect_timeout, opening).await;
+        opened.map_err(|_| MappingError::ConnectTimedOut)?
+    }
+}
+
+impl Connection<TcpStream> {
+    /// Connects from a local address to a server by TCP alone, as the routes say.
     pub(crate) async fn open(
         host: &Host,
         ends: Ends,
         within: Duration,
     ) -> Result<Self, MappingError> {
         let config = MappingConfig {
-            connect_timeout: within,
             host: host.clone(),
             ..MappingConfig::default()
         };
-        Self::open_as(ends, &config).await
+        let opened = timeout(within, connect(ends, &config)).await;
+        let stream = opened.map_err(|_| MappingError::ConnectTimedOut)??;
+        let local = stream.local_addr();
+        let local = local.map_err(|error| MappingError::from_stream(&error))?;
+        Ok(Self::new(stream, local, &config))
     }
 
-    /// Connects from a local address to a server in the way that is configured.
-    pub(crate) async fn open_as(ends: Ends, config: &MappingConfig) -> Result<Self, MappingError> {
-        let opening = timeout(config.connect_timeout, Self::connect(ends, config));
-        opening.await.map_err(|_| MappingError::ConnectTimedOut)?
+    /// Returns the connection itself.
+    pub(crate) const fn stream(&self) -> &TcpStream {
+        self.reader.get_ref()
     }
 
-    async fn connect(ends: Ends, config: &MappingConfig) -> Result<Self, MappingError> {
-        let Ends { local, server } = ends;
-        let bind = |error: io::Error| MappingError::Bind(error.kind());
-        if local.is_ipv4() != server.is_ipv4() {
-            return Err(MappingError::Bind(io::ErrorKind::InvalidInput));
-        }
-        let socket = config.host.tcp_socket(local, Sharing::Shared);
-        let socket = socket.map_err(bind)?;
-        if let Some(device) = &config.device {
-            socket.leave_by(device).map_err(bind)?;
-        }
-        let connected = socket.connect(server).await;
-        let stream = connected.map_err(|error| MappingError::from_connect(&error))?;
-        let broken = |error: io::Error| MappingError::from_stream(&error);
-        let local = stream.local_addr().map_err(broken)?;
-        let stream = match &config.over {
-            Some(over) => over.open(stream).await.map_err(broken)?,
-            None => Box::new(stream),
-        };
-        Ok(Self {
+    /// Returns the connection and what has come by it.
+    pub(crate) fn into_reader(self) -> MessageReader<TcpStream> {
+        self.reader
+    }
+}
+
+async fn connect(ends: Ends, config: &MappingConfig) -> Result<TcpStream, MappingError> {
+    let Ends { local, server } = ends;
+    let bind = |error: io::Error| MappingError::Bind(error.kind());
+    if local.is_ipv4() != server.is_ipv4() {
+        return Err(MappingError::Bind(io::ErrorKind::InvalidInput));
+    }
+    let socket = config.host.tcp_socket(local, Sharing::Shared);
+    let socket = socket.map_err(bind)?;
+    if let Some(device) = &config.device {
+        socket.leave_by(device).map_err(bind)?;
+    }
+    let connected = socket.connect(server).await;
+    connected.map_err(|error| MappingError::from_connect(&error))
+}
+
+impl<T: Stream> Connection<T> {
+    fn new(stream: T, local: SocketAddr, config: &MappingConfig) -> Self {
+        Self {
             reader: MessageReader::new(stream),
             local,
             commitment: config.commitment,
             received: 0,
-        })
+        }
     }
 
     /// Returns the local address and port, which are never wildcards.

@@ -1,8 +1,13 @@
 //! Cutting a TCP byte stream into STUN messages by their length field (RFC 8489 section 6.2.2).
 
-use std::io;
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
 
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, ReadBuf};
 
 /// The most bytes of a message, header included, that are accepted.
 ///
@@ -19,6 +24,10 @@ const CHUNK: usize = 512;
 
 /// The value that bytes 4 to 7 of each message have (RFC 8489 section 5).
 pub(crate) const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xA4, 0x42];
+
+/// The first byte of a TLS handshake (RFC 8446 section 5.1). STUN messages begin with two zero bits
+/// and a small method, so with 0 or 1 (RFC 7983 section 7).
+pub(crate) const TLS_HANDSHAKE: u8 = 22;
 
 /// Why a byte stream is not a sequence of STUN messages. It is always the sender's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -124,6 +133,25 @@ impl<R> MessageReader<R> {
             Some(_) | None => Ok(None),
         }
     }
+
+    /// Tells whether a TLS handshake begins where a message would (RFC 7983 section 7).
+    pub(crate) fn is_at_tls(&self) -> bool {
+        self.buffer.first() == Some(&TLS_HANDSHAKE)
+    }
+
+    /// Moves what has been read, and is no message, to a buffer, as much as has room there. Tells
+    /// whether there was anything.
+    pub(crate) fn take_unread(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        if self.buffer.is_empty() {
+            return false;
+        }
+        let rest = self
+            .buffer
+            .split_off(buf.remaining().min(self.buffer.len()));
+        buf.put_slice(&self.buffer);
+        self.buffer = rest;
+        true
+    }
 }
 
 impl<R: AsyncRead + Unpin> MessageReader<R> {
@@ -137,8 +165,15 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
     ///
     /// Cancel safe: what has been read stays in the reader.
     pub async fn fill(&mut self) -> io::Result<usize> {
-        self.buffer.reserve_exact(CHUNK);
-        self.inner.read_buf(&mut self.buffer).await
+        poll_fn(|cx| self.poll_fill(cx)).await
+    }
+
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut chunk = [0; CHUNK];
+        let mut buf = ReadBuf::new(&mut chunk);
+        ready!(Pin::new(&mut self.inner).poll_read(cx, &mut buf))?;
+        self.buffer.extend_from_slice(buf.filled());
+        Poll::Ready(Ok(buf.filled().len()))
     }
 
     /// Returns the next message, `None` if the stream ends between two.

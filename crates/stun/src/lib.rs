@@ -51,6 +51,7 @@ pub mod framing;
 pub mod fuzzing;
 mod held_mapping;
 mod mapping_config;
+mod onward;
 mod over;
 mod own;
 mod parse;
@@ -66,8 +67,9 @@ pub use connect_back::connect_back;
 pub use error::MappingError;
 pub use held_mapping::{HeldMapping, Mapping, MappingEvent, MappingState};
 pub use mapping_config::MappingConfig;
+pub use onward::Onward;
 pub use over::{Opening, Over, Stream};
-pub use query::query;
+pub use query::{Query, query};
 pub use rhythm::next_keepalive;
 pub use server::{
     BYTES_PER_CONNECTION, ListenError, StunMeter, StunServer, StunServerConfig, StunServerHandle,

@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use p2pconnect_host::Host;
 use p2pconnect_identity::{SecretKey, Stranger};
 use p2pconnect_proto::{Grease, PeerId, server_name};
+use p2pconnect_stun::Onward;
 use rustls::pki_types::ServerName;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
@@ -79,6 +80,25 @@ impl Client {
             self.connect_over(stream, address).await
         };
         within(HANDSHAKE_LIMIT, connecting).await
+    }
+
+    /// Connects to a coordinator at `remote` on a connection by TCP on which STUN has been spoken,
+    /// within [`HANDSHAKE_LIMIT`].
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the attempt.
+    pub async fn go_on(
+        &self,
+        stream: Onward,
+        remote: SocketAddr,
+    ) -> Result<Connection, ConnectError> {
+        stream.as_ref().give_up_after(IDLE_TIMEOUT)?;
+        within(HANDSHAKE_LIMIT, self.connect_over(stream, remote)).await
     }
 
     /// Connects to a coordinator by way of a proxy, within [`PROXY_LIMIT`].

@@ -2,9 +2,9 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
-use p2pconnect_host::TcpStream;
 use p2pconnect_identity::{SecretKey, coordinator_config};
 use p2pconnect_proto::COORDINATION_ALPN;
+use p2pconnect_stun::Onward;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
@@ -40,7 +40,7 @@ impl Server {
         })
     }
 
-    /// Makes a connection of one by TCP.
+    /// Makes a connection of one by TCP, on which STUN may have been spoken before.
     ///
     /// # Errors
     ///
@@ -51,10 +51,10 @@ impl Server {
     /// Dropping the future ends the attempt.
     pub async fn accept(
         &self,
-        stream: TcpStream,
+        stream: Onward,
         remote: SocketAddr,
     ) -> Result<Connection, ConnectError> {
-        stream.give_up_after(self.idle_timeout)?;
+        stream.as_ref().give_up_after(self.idle_timeout)?;
         self.accept_over(stream, remote).await
     }
 

@@ -40,6 +40,8 @@ enum End {
     Partial,
     #[error("the client does not read its answers")]
     Unread,
+    #[error("tls begins")]
+    Tls,
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error(transparent)]
@@ -65,14 +67,20 @@ pub(super) async fn run(
             _ = &mut held.end => return reset(&stream),
         };
         if is_tls {
-            return tls::hand_over(TlsConnection::new(stream, remote, held), taker);
+            let reader = MessageReader::new(stream);
+            return tls::hand_over(TlsConnection::new(reader, remote, held), taker);
         }
     }
     let local = stream.local_addr().ok();
+    let taker = shared.config.tls.clone();
     let mut connection = Connection::new(stream, remote, shared, held.slot);
     connection.local = local;
     connection.unasked_since = Some(opened);
-    let end = connection.serve_until(held.end).await;
+    let end = connection.serve_until(&mut held.end).await;
+    if let (Some(taker), End::Tls) = (taker, &end) {
+        held.slot = connection.slot;
+        return tls::hand_over(TlsConnection::new(connection.reader, remote, held), &taker);
+    }
     if matches!(end, End::Displaced | End::Silent) {
         reset(connection.reader.get_ref());
     }
@@ -82,10 +90,10 @@ pub(super) async fn run(
 /// Serves a connection over something else than a socket of the server, if there is room.
 pub(super) async fn run_over(stream: impl Stream, remote: SocketAddr, shared: Arc<Shared>) {
     match Held::take(&shared, remote.ip()) {
-        Ok(held) => {
+        Ok(mut held) => {
             Counts::add(&shared.counts.accepted);
             let mut connection = Connection::new(stream, remote, shared, held.slot);
-            let end = connection.serve_until(held.end).await;
+            let end = connection.serve_until(&mut held.end).await;
             debug!(%remote, %end, "stun connection ended");
         }
         Err(refusal) => {
@@ -127,7 +135,7 @@ impl<T: Stream> Connection<T> {
     }
 
     /// Serves it until it has to make room for another one.
-    async fn serve_until(&mut self, displaced: oneshot::Receiver<()>) -> End {
+    async fn serve_until(&mut self, displaced: &mut oneshot::Receiver<()>) -> End {
         tokio::select! {
             end = self.serve() => end,
             _ = displaced => End::Displaced,
@@ -147,7 +155,7 @@ impl<T: Stream> Connection<T> {
         let start = Instant::now();
         let mut partial_since = self.reader.has_partial().then_some(start);
         let first = loop {
-            if let Some(message) = self.reader.pop()? {
+            if let Some(message) = self.pop()? {
                 break message;
             }
             if self.reader.has_partial() && partial_since.is_none() {
@@ -158,9 +166,17 @@ impl<T: Stream> Connection<T> {
         let mut next = Some(first);
         while let Some(message) = next {
             self.handle(&message).await?;
-            next = self.reader.pop()?;
+            next = self.pop()?;
         }
         Ok(())
+    }
+
+    /// Takes the next message out of what has been read, unless TLS begins there and is waited for.
+    fn pop(&mut self) -> Result<Option<Vec<u8>>, End> {
+        match self.shared.config.tls.is_some() && self.reader.is_at_tls() {
+            true => Err(End::Tls),
+            false => Ok(self.reader.pop()?),
+        }
     }
 
     async fn fill(

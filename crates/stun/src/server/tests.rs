@@ -10,6 +10,8 @@ use tokio::{
     time::timeout,
 };
 
+mod tls;
+
 use super::*;
 use p2pconnect_proto::{BackFrom, BackOutcome, ConnectBack};
 
@@ -527,58 +529,4 @@ async fn an_alternate_goes_with_one_address_of_its_family() {
         let error = StunServer::bind(addresses, at_two(StunTransports::Both)).unwrap_err();
         assert_eq!(error.source.kind(), io::ErrorKind::InvalidInput);
     }
-}
-
-#[tokio::test]
-async fn a_connection_that_comes_for_tls_is_handed_over_whole_and_counts_on() {
-    let (taker, mut taken) = tls_connections();
-    let config = StunServerConfig {
-        tls: Some(taker),
-        ..StunServerConfig::default()
-    };
-    let (server, address) = start(config);
-    let mut stun = connect(address).await;
-    stun.write_all(&binding::request(None).1).await.unwrap();
-    assert_ne!(
-        timeout(LONG, stun.read(&mut [0; 64]))
-            .await
-            .unwrap()
-            .unwrap(),
-        0
-    );
-    let mut client = connect(address).await;
-    client.write_all(&[22, 3, 1]).await.unwrap();
-    let TlsConnection {
-        mut stream,
-        remote,
-        place,
-    } = timeout(LONG, taken.recv()).await.unwrap().unwrap();
-    assert_eq!(remote, client.local_addr().unwrap());
-    let mut first = [0; 3];
-    stream.read_exact(&mut first).await.unwrap();
-    assert_eq!(first, [22, 3, 1]);
-    assert_eq!(server.connections(), 2);
-    drop(place);
-    assert_eq!(server.connections(), 1);
-}
-
-#[tokio::test]
-async fn a_connection_that_stays_silent_is_ended_whoever_it_comes_for() {
-    let (taker, _taken) = tls_connections();
-    let config = StunServerConfig {
-        tls: Some(taker),
-        first_request_limit: Duration::from_millis(50),
-        ..StunServerConfig::default()
-    };
-    let (_server, address) = start(config);
-    assert!(ends_by_reset(&mut connect(address).await).await);
-}
-
-#[tokio::test]
-async fn a_connection_that_comes_for_tls_where_nobody_waits_is_ended() {
-    let (_server, address) = start(StunServerConfig::default());
-    let mut client = connect(address).await;
-    client.write_all(&[22, 3, 1, 0, 200]).await.unwrap();
-    let end = timeout(LONG, client.read(&mut [0; 1])).await.unwrap();
-    assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
 }

@@ -1,9 +1,7 @@
-//! Connections that come for TLS, to a port where somebody else waits for these.
-//!
-//! The first byte tells: that of a TLS handshake is 22 (RFC 8446 section 5.1), and STUN messages
-//! begin with two zero bits and a small method, so with 0 or 1 (RFC 7983 section 7).
+//! Connections that come for TLS, to a port where somebody else waits for these. Their first byte,
+//! or the first one behind STUN messages, tells.
 
-use std::{future::pending, net::SocketAddr};
+use std::{future::pending, net::SocketAddr, sync::Arc};
 
 use p2pconnect_host::TcpStream;
 use tokio::{
@@ -16,22 +14,23 @@ use super::{
     Shared,
     limits::{Held, Slot},
 };
-
-/// The content type of a TLS handshake.
-const HANDSHAKE: u8 = 22;
+use crate::{
+    Onward,
+    framing::{MessageReader, TLS_HANDSHAKE},
+};
 
 /// Connections that may wait to be taken up: what one turn of the scheduler brings.
 const MAX_WAITING: usize = 256;
 
-/// A connection to a STUN server whose first byte is that of a TLS handshake. Nothing of it has
-/// been read.
+/// A connection to a STUN server on which a TLS handshake begins: with the first byte of all, or
+/// behind STUN messages that have been answered. Nothing of the handshake is taken out.
 ///
 /// It goes on being one of the server's connections until it is dropped, so that the server's
 /// limits hold for all together.
 #[derive(Debug)]
 pub struct TlsConnection {
     /// The connection.
-    pub stream: TcpStream,
+    pub stream: Onward,
     /// The other side's address.
     pub remote: SocketAddr,
     /// Its place among the connections.
@@ -39,9 +38,9 @@ pub struct TlsConnection {
 }
 
 impl TlsConnection {
-    pub(super) fn new(stream: TcpStream, remote: SocketAddr, held: Held) -> Self {
+    pub(super) fn new(reader: MessageReader<TcpStream>, remote: SocketAddr, held: Held) -> Self {
         Self {
-            stream,
+            stream: Onward::new(reader, None, Arc::default()),
             remote,
             place: TlsPlace {
                 slot: held.slot,
@@ -93,7 +92,7 @@ pub(super) async fn begins(stream: &TcpStream, shared: &Shared, opened: Instant)
         stream.peek(&mut first),
     );
     // What else has become of it is found by whoever reads on.
-    matches!(peeked.await, Ok(Ok(1))) && first == [HANDSHAKE]
+    matches!(peeked.await, Ok(Ok(1))) && first == [TLS_HANDSHAKE]
 }
 
 /// Hands a connection over, or ends it where there are too many.
