@@ -498,7 +498,7 @@ fn presume_beside(coordinator: &Known, mappings: &Mappings) {
     for address in one_of_each_family(&coordinator.addresses) {
         // The port of a coordinator's number answers STUN as well, and no web server does.
         if !coordinator.dialer.is_by_web() {
-            mappings.presume(*address);
+            mappings.presume(*address, Arc::clone(coordinator.dialer.offers()));
         }
         // With the zone of a link-local one.
         let mut beside = *address;

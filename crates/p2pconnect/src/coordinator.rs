@@ -6,6 +6,7 @@ pub(crate) mod dialer;
 pub(crate) mod flights;
 pub(crate) mod lines;
 pub(crate) mod link;
+pub(crate) mod offers;
 pub(crate) mod probe;
 mod puzzles;
 pub(crate) mod reconnecting;

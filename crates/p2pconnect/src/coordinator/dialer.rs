@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::puzzles::Puzzles;
+use super::{offers::Offers, puzzles::Puzzles};
 use crate::{
     BindError, CoordinatorError, Status, machine::nat64::Nat64, status::Observer, sync::lock,
 };
@@ -70,6 +70,7 @@ pub(crate) struct Dialer {
     pub(super) proof: Option<[u8; 32]>,
     pub(super) puzzles: Arc<Puzzles>,
     ways: Arc<Ways>,
+    offers: Arc<Offers>,
     observer: Observer,
     /// Who has issued the certificate of those who have intercepted last.
     intercepted_by: Arc<Mutex<Option<String>>>,
@@ -135,6 +136,7 @@ impl Dialer {
             proof: None,
             puzzles: Arc::default(),
             ways: Arc::default(),
+            offers: Arc::default(),
             observer,
             intercepted_by: Arc::default(),
         })
@@ -171,6 +173,11 @@ impl Dialer {
     /// Returns the coordinator that is connected to.
     pub(crate) const fn coordinator(&self) -> &CoordinatorAddr {
         &self.address
+    }
+
+    /// Returns where connections to the coordinator are offered that TLS may go on with.
+    pub(crate) const fn offers(&self) -> &Arc<Offers> {
+        &self.offers
     }
 
     /// Looks up the coordinator's addresses, and how to reach IPv4 ones from a machine that has
@@ -402,7 +409,8 @@ impl Dialer {
     }
 
     /// Connects to an address by the first of the ways, or by the next one where those before have
-    /// failed or take long: whichever comes about.
+    /// failed or take long: whichever comes about. TLS goes on with a connection that is offered
+    /// once QUIC is late.
     async fn race(&self, address: SocketAddr) -> Result<(Way, Link), Vec<Failure>> {
         let mut waiting = match self.is_by_web() {
             true => VecDeque::from([Way::WebSocket]),
@@ -412,6 +420,7 @@ impl Dialer {
         let mut failures = Vec::new();
         let mut due = Instant::now();
         loop {
+            let waits_for_quic = waiting.front() == Some(&Way::Tls);
             tokio::select! {
                 Some(joined) = attempts.join_next() => match joined {
                     Ok(Ok(link)) => return Ok(link),
@@ -427,6 +436,12 @@ impl Dialer {
                     }
                     Err(failed) => tracing::error!(%failed, "an attempt ended without a result"),
                 },
+                () = self.offers.late(address), if waits_for_quic => {
+                    waiting.pop_front();
+                    let dialer = self.clone();
+                    attempts.spawn(async move { dialer.go_on(address).await });
+                    due = Instant::now() + HEAD_START_OF_WEB;
+                }
                 () = sleep_until(due), if !waiting.is_empty() => {
                     if let Some(way) = waiting.pop_front() {
                         let dialer = self.clone();
@@ -451,6 +466,17 @@ impl Dialer {
         };
         let connected = connected.map(|link| (way, link));
         connected.map_err(|error| Failure { way, error })
+    }
+
+    /// Goes on with a connection that is offered. If that leads nowhere, TLS begins anew.
+    async fn go_on(&self, address: SocketAddr) -> Result<(Way, Link), Failure> {
+        if let Some(stream) = self.offers.take(address).await {
+            match self.tcp.go_on(stream, address).await {
+                Ok(connection) => return Ok((Way::Tls, connection.into())),
+                Err(error) => tracing::debug!(%error, "tls does not go on behind stun"),
+            }
+        }
+        self.attempt(Way::Tls, address).await
     }
 
     async fn attempt_web(&self, address: SocketAddr) -> Result<Link, ConnectError> {

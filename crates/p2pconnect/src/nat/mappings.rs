@@ -25,6 +25,7 @@ use p2pconnect_stun::{Commitment, MappingError};
 use tokio::time::timeout;
 
 use crate::{
+    coordinator::offers::Offers,
     machine::{nat64::Nat64, punch_ports::PunchPorts, task::AbortOnDrop},
     nat::{behaviour::Behaviour, families::Families, network::Network},
     status::Observer,
@@ -170,9 +171,10 @@ impl Mappings {
 
     /// Names an address that most likely serves for comparison, before [`complete`](Self::complete)
     /// says so. It is asked at the same moment as the first server of its family, so that a dial
-    /// knows in time whether its ports are the same for all.
-    pub(crate) fn presume(&self, alternate: SocketAddr) {
-        self.shared.early.presume(alternate);
+    /// knows in time whether its ports are the same for all. The connection is among the offers for
+    /// a moment.
+    pub(crate) fn presume(&self, alternate: SocketAddr, offers: Arc<Offers>) {
+        self.shared.early.presume(alternate, offers);
     }
 
     /// Names a server that is asked by a WebSocket where others do not answer. It counts from the

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use p2pconnect_coordinator::{Config, Coordinator, RendezvousPorts, RunningCoordinator};
 use p2pconnect_proto::{PeerId, TokenKey};
-use p2pconnect_stun::StunServerConfig;
+use p2pconnect_stun::{Query, StunServer, StunServerConfig};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, UdpSocket},
@@ -112,6 +112,55 @@ async fn tcp_leads_to_a_coordinator_where_udp_is_silent_and_is_tried_first_after
     dialer.connect(&[at]).await.unwrap();
     let took = clock::since(began);
     assert!(took < HEAD_START, "QUIC was waited for: {took:?}");
+}
+
+#[tokio::test]
+async fn tls_goes_on_behind_stun_once_quic_is_late() {
+    let (id, at, _tasks) = by_tcp_alone().await;
+    let dialer = dialer(id, at);
+    let offers = Arc::clone(dialer.offers());
+    let offering = async move {
+        let query = Query::begin(&Host::default(), any(), at, HEAD_START)
+            .await
+            .unwrap();
+        let local = query.lasts();
+        let mut offered = offers.offer(at, query.round_trip());
+        let taker = offered.wanted().await.unwrap();
+        let (onward, answer) = query.go_on();
+        taker.send(onward).unwrap();
+        answer.await.unwrap();
+        local
+    };
+    let (began, addresses) = (clock::now(), [at]);
+    let (reached, local) = tokio::join!(dialer.connect(&addresses), offering);
+    let (reached, took) = (reached.unwrap(), clock::since(began));
+    assert!(took < HEAD_START, "QUIC was waited for: {took:?}");
+    assert_eq!(local.strong_count(), 1, "there is another connection");
+    let mut notice = reached.link.accept_uni().await.unwrap();
+    assert_eq!(notice.read_full(&mut [0; 4]).await, Ok(4));
+}
+
+#[tokio::test]
+async fn tls_begins_anew_where_it_cannot_go_on_behind_stun() {
+    let (id, at, _tasks) = by_tcp_alone().await;
+    let dialer = dialer(id, at);
+    let offers = Arc::clone(dialer.offers());
+    // A server that answers STUN and nothing else.
+    let stun = StunServer::bind(&[any()], StunServerConfig::default()).unwrap();
+    let elsewhere = stun.local_addrs()[0];
+    let _serving = stun.spawn();
+    let offering = async move {
+        let host = Host::default();
+        let query = Query::begin(&host, any(), elsewhere, HEAD_START);
+        let query = query.await.unwrap();
+        let mut offered = offers.offer(at, query.round_trip());
+        let taker = offered.wanted().await.unwrap();
+        taker.send(query.go_on().0).unwrap();
+    };
+    let addresses = [at];
+    let (reached, ()) = tokio::join!(dialer.connect(&addresses), offering);
+    let mut notice = reached.unwrap().link.accept_uni().await.unwrap();
+    assert_eq!(notice.read_full(&mut [0; 4]).await, Ok(4));
 }
 
 /// Returns a dialler that knows a coordinator by an address at which nothing answers, and finds it

@@ -1,6 +1,9 @@
 //! Asks how other addresses of the servers see a punch port (RFC 5780 section 4.3).
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use p2pconnect_proto::NatMapping;
 use p2pconnect_punch::behaviour::Observation;
@@ -45,6 +48,13 @@ impl Shared {
         known.into_iter().find(other)
     }
 
+    /// Returns at which address a local one is seen by the servers that hold its mapping.
+    fn outside_of(&self, local: SocketAddr) -> Option<IpAddr> {
+        let known = self.table.borrow().known();
+        let mut seen = known.iter().filter(|it| it.local == local);
+        Some(seen.next()?.mapped.ip())
+    }
+
     async fn ask_alternates(self: &Arc<Self>, local: SocketAddr, alternates: &[SocketAddr]) {
         let mut asking = JoinSet::new();
         for alternate in alternates.iter().copied() {
@@ -55,10 +65,16 @@ impl Shared {
     }
 
     async fn ask_alternate(&self, local: SocketAddr, alternate: SocketAddr) {
-        if self.early.has_answered(local, alternate).await {
-            return;
-        }
+        let outside = self.outside_of(local);
+        let early = self.early.answer(local, alternate, outside).await;
         let alternate = self.nat64.reach(alternate).await;
+        if let Some(mapped) = early {
+            return self.behaviour.observe(Observation {
+                local,
+                server: alternate,
+                mapped,
+            });
+        }
         match query(&self.host, local, alternate, QUERY_LIMIT).await {
             Ok(mapped) => self.behaviour.observe(Observation {
                 local,

@@ -10,7 +10,7 @@ use std::{
 use p2pconnect_host::TcpListener;
 use p2pconnect_proto::{NatMapping, message::MAX_CLAIMS};
 use p2pconnect_stun::{HeldMapping, MappingConfig, StunServer, StunServerConfig, StunServerHandle};
-use tokio::net::TcpSocket;
+use tokio::{io::AsyncReadExt as _, net::TcpSocket};
 
 use super::*;
 
@@ -367,7 +367,7 @@ async fn whether_a_port_is_the_same_for_all_is_known_before_the_alternates_are_n
     let [address, alternate] = [address, alternate].map(|it| nat.lead_to(it));
     let (mappings, _listeners) = mappings();
     let mut reports = mappings.shared.behaviour.reports();
-    mappings.presume(alternate);
+    mappings.presume(alternate, Arc::default());
     mappings.start(address);
     let known = reports.wait_for(|report| report.mapping.is_some());
     timeout(LONG, known).await.unwrap();
@@ -381,7 +381,41 @@ async fn whether_a_port_is_the_same_for_all_is_known_before_the_alternates_are_n
         .iter()
         .filter(|it| it.punch_port == PunchPort::PRIMARY);
     let local = primary.next().unwrap().local;
-    assert!(!mappings.shared.early.has_answered(local, alternate).await);
+    let early = mappings.shared.early.answer(local, alternate, None).await;
+    assert_eq!(early, None);
+}
+
+#[tokio::test]
+async fn the_early_answer_counts_for_as_long_as_somebody_goes_on_with_its_connection() {
+    let ((_server, address), (_alternate, alternate)) = (server(), server());
+    let (mappings, _listeners) = mappings();
+    let offers = Arc::new(Offers::default());
+    mappings.presume(alternate, Arc::clone(&offers));
+    mappings.start(address);
+    timeout(LONG, offers.late(alternate)).await.unwrap();
+    let mut onward = timeout(LONG, offers.take(alternate))
+        .await
+        .unwrap()
+        .unwrap();
+    let local = onward.as_ref().local_addr().unwrap();
+    // The answer comes by what goes on.
+    let reading = tokio::spawn(async move {
+        let end = onward.read(&mut [0; 1]).await;
+        (end.is_err(), onward)
+    });
+    first(&mappings).await.unwrap();
+    let mut reports = mappings.shared.behaviour.reports();
+    let known = reports.wait_for(|report| report.mapping.is_some());
+    timeout(LONG, known).await.unwrap();
+    let early = &mappings.shared.early;
+    let (outside, moved) = (Some(local.ip()), Some([192, 0, 2, 1].into()));
+    for _ in 0..3 {
+        assert_eq!(early.answer(local, alternate, outside).await, Some(local));
+    }
+    assert_eq!(early.answer(local, alternate, moved).await, None);
+    reading.abort();
+    drop(reading.await);
+    assert_eq!(early.answer(local, alternate, outside).await, None);
 }
 
 #[tokio::test]
@@ -389,7 +423,7 @@ async fn a_presumed_alternate_that_does_not_answer_holds_up_no_mapping() {
     let (_server, address) = server();
     let silent = std::net::TcpListener::bind(any_port()).unwrap();
     let (mappings, _listeners) = mappings();
-    mappings.presume(silent.local_addr().unwrap());
+    mappings.presume(silent.local_addr().unwrap(), Arc::default());
     mappings.start(address);
     first(&mappings).await.unwrap();
     mappings.complete(Vec::new());
