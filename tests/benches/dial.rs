@@ -5,7 +5,9 @@
 //! The path is that of the namespace tests: 80 ms round trip between the peers (R), 42 ms to the
 //! server (r). *Cold* is a fresh process: from its start until application bytes can be sent, at
 //! least 2r + R. *Warm* is an endpoint that is bound already: from the call of `dial`, at least
-//! r + R. *With loss*, one packet in twenty is lost on each way between the peers.
+//! r + R. *With loss*, one packet in twenty is lost on each way between the peers. *Without UDP*,
+//! the NATs drop all of it, and a cold dial takes 3r + R at least, as TCP and TLS take a round trip
+//! each.
 //!
 //! A second table tells what the worst dial of each row took: how long from the call of `dial`
 //! until the introduction that served and until TCP was open, and how many introductions and
@@ -66,26 +68,25 @@ fn measure(number: Option<usize>) {
     );
     println!("|---|---|---|---|---|---|---|---|---|");
     let mut worst = Vec::new();
-    for loss in [0.0, LOSS] {
-        for (name, answer) in [
-            ("nothing", UnsolicitedSyn::Nothing),
-            ("RST", UnsolicitedSyn::Rst),
-        ] {
-            let name = if loss > 0.0 {
-                format!("{name}, with loss")
-            } else {
-                name.to_owned()
-            };
-            let nat = [NatSpec::port_preserving().answering(answer)];
-            let net = Net::with_loss(&nat, &nat, loss);
-            let peer = net.id("b");
-            let _listener = net.listen("b");
-            let cold = cold(&net, &peer, dials);
-            worst.extend(report(&name, "cold", 2 * R_SERVER + R_PEERS, cold));
-            let warm = warm(&net, &peer, dials);
-            worst.extend(report(&name, "warm", R_SERVER + R_PEERS, warm));
-        }
-    }
+    let mut rows = |name: &str, net: Net, cold_limit| {
+        let peer = net.id("b");
+        let _listener = net.listen("b");
+        let cold = cold(&net, &peer, dials);
+        worst.extend(report(name, "cold", cold_limit, cold));
+        let warm = warm(&net, &peer, dials);
+        worst.extend(report(name, "warm", R_SERVER + R_PEERS, warm));
+    };
+    let silent = [NatSpec::port_preserving().answering(UnsolicitedSyn::Nothing)];
+    let resets = [NatSpec::port_preserving().answering(UnsolicitedSyn::Rst)];
+    let without_udp = silent.map(NatSpec::drop_udp);
+    let between = |nat, loss| Net::with_loss(nat, nat, loss);
+    let cold_limit = 2 * R_SERVER + R_PEERS;
+    rows("nothing", between(&silent, 0.0), cold_limit);
+    rows("RST", between(&resets, 0.0), cold_limit);
+    rows("nothing, with loss", between(&silent, LOSS), cold_limit);
+    rows("RST, with loss", between(&resets, LOSS), cold_limit);
+    let net = Net::on_model(&without_udp, &without_udp);
+    rows("nothing, without UDP", net, cold_limit + R_SERVER);
     println!("\n| row | worst | introduced | TCP | rounds | attempts |\n|---|---|---|---|---|---|");
     for line in worst {
         println!("{line}");
