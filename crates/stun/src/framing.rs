@@ -27,7 +27,7 @@ pub(crate) const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xA4, 0x42];
 
 /// The first byte of a TLS handshake (RFC 8446 section 5.1). STUN messages begin with two zero bits
 /// and a small method, so with 0 or 1 (RFC 7983 section 7).
-pub(crate) const TLS_HANDSHAKE: u8 = 22;
+pub const TLS_HANDSHAKE: u8 = 22;
 
 /// Why a byte stream is not a sequence of STUN messages. It is always the sender's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -36,6 +36,8 @@ pub(crate) struct Awaited {
     pub(crate) transaction: TransactionId,
     /// Who waits for it.
     pub(crate) asker: oneshot::Sender<SocketAddr>,
+    /// How many other messages have come instead.
+    pub(crate) others: u32,
 }
 
 impl Onward {
@@ -54,20 +56,19 @@ impl Onward {
 
     /// Reads until no answer is awaited any more.
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut messages = 0;
-        while let Some(awaited) = &self.awaited {
+        while let Some(awaited) = &mut self.awaited {
             if self.reader.is_at_tls() {
                 self.answer(None);
                 break;
             }
             match self.reader.pop() {
                 Ok(Some(message)) => {
-                    messages += 1;
+                    awaited.others += 1;
                     let response = binding::response(&message, None).ok().flatten();
                     let response = response.filter(|it| it.transaction == awaited.transaction);
                     if let Some(response) = response {
                         self.answer(response.result.ok().map(|it| it.mapped));
-                    } else if messages > MAX_MESSAGES {
+                    } else if awaited.others > MAX_MESSAGES {
                         self.answer(None);
                     }
                 }

@@ -126,6 +126,7 @@ impl Query {
         let awaited = Awaited {
             transaction: self.transaction,
             asker,
+            others: 0,
         };
         let awaited = Some(awaited).filter(|_| !self.is_answered);
         let reader = self.connection.into_reader();

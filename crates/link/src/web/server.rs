@@ -8,6 +8,7 @@ use std::{
 };
 
 use p2pconnect_host::TcpStream;
+use p2pconnect_stun::framing::TLS_HANDSHAKE;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::{
     accept_hdr_async_with_config,
@@ -22,9 +23,6 @@ use crate::{
 
 /// The field in which a web server says where its client is, behind what clients say themselves.
 const FORWARDED_FOR: &str = "x-forwarded-for";
-
-/// The first byte of TLS. STUN begins with a smaller one (RFC 7983 section 7).
-const HANDSHAKE: u8 = 22;
 
 /// A WebSocket on which the first bytes have come.
 pub struct Incoming {
@@ -87,7 +85,7 @@ async fn upgrade(
     let socket = accepted.map_err(|error| ConnectError::Failed(error.to_string()))?;
     let mut frames = Frames::new(socket);
     poll_fn(|cx| frames.poll_fill(cx)).await?;
-    let is_tls = frames.unread().first() == Some(&HANDSHAKE);
+    let is_tls = frames.unread().first() == Some(&TLS_HANDSHAKE);
     Ok((Box::new(frames), is_tls))
 }
 

@@ -60,26 +60,13 @@ pub(super) async fn run(
     mut held: Held,
 ) {
     debug!(%remote, "stun connection opened");
-    let opened = Instant::now();
-    if let Some(taker) = &shared.config.tls {
-        let is_tls = tokio::select! {
-            is_tls = tls::begins(&stream, &shared, opened) => is_tls,
-            _ = &mut held.end => return reset(&stream),
-        };
-        if is_tls {
-            let reader = MessageReader::new(stream);
-            return tls::hand_over(TlsConnection::new(reader, remote, held), taker);
-        }
-    }
     let local = stream.local_addr().ok();
-    let taker = shared.config.tls.clone();
     let mut connection = Connection::new(stream, remote, shared, held.slot);
     connection.local = local;
-    connection.unasked_since = Some(opened);
     let end = connection.serve_until(&mut held.end).await;
-    if let (Some(taker), End::Tls) = (taker, &end) {
+    if let (End::Tls, Some(taker)) = (&end, &connection.shared.config.tls) {
         held.slot = connection.slot;
-        return tls::hand_over(TlsConnection::new(connection.reader, remote, held), &taker);
+        return tls::hand_over(TlsConnection::new(connection.reader, remote, held), taker);
     }
     if matches!(end, End::Displaced | End::Silent) {
         reset(connection.reader.get_ref());

@@ -4,20 +4,11 @@
 use std::{future::pending, net::SocketAddr, sync::Arc};
 
 use p2pconnect_host::TcpStream;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::{Instant, timeout_at},
-};
+use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
-use super::{
-    Shared,
-    limits::{Held, Slot},
-};
-use crate::{
-    Onward,
-    framing::{MessageReader, TLS_HANDSHAKE},
-};
+use super::limits::{Held, Slot};
+use crate::{Onward, framing::MessageReader};
 
 /// Connections that may wait to be taken up: what one turn of the scheduler brings.
 const MAX_WAITING: usize = 256;
@@ -81,18 +72,6 @@ impl TlsPlace {
 /// Returns where a server hands connections over that come for TLS, and where they arrive.
 pub fn tls_connections() -> (mpsc::Sender<TlsConnection>, mpsc::Receiver<TlsConnection>) {
     mpsc::channel(MAX_WAITING)
-}
-
-/// Waits for the first byte of a connection, and tells whether it is one of TLS. One that stays
-/// silent for longer than the first request may take is not.
-pub(super) async fn begins(stream: &TcpStream, shared: &Shared, opened: Instant) -> bool {
-    let mut first = [0];
-    let peeked = timeout_at(
-        opened + shared.config.first_request_limit,
-        stream.peek(&mut first),
-    );
-    // What else has become of it is found by whoever reads on.
-    matches!(peeked.await, Ok(Ok(1))) && first == [TLS_HANDSHAKE]
 }
 
 /// Hands a connection over, or ends it where there are too many.

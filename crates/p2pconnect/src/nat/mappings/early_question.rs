@@ -118,9 +118,9 @@ impl Shared {
             return None;
         }
         let early = self.early.of(key.server.is_ipv4());
-        let (alternate, asking) = early
-            .begin()
-            .filter(|(it, asking)| it.address != key.server && !is_lasting(asking))?;
+        let (alternate, asking) = early.begin().filter(|(it, asking)| {
+            it.address != key.server && !asking.as_ref().is_some_and(Answer::lasts)
+        })?;
         let shared = Arc::clone(self);
         Some(async move {
             let server = shared.nat64.reach(alternate.address).await;
@@ -183,9 +183,4 @@ impl Shared {
         }
         Ok(())
     }
-}
-
-/// Tells whether the connection of a question lasts.
-fn is_lasting(answer: &Option<Answer>) -> bool {
-    answer.as_ref().is_some_and(Answer::lasts)
 }

@@ -3,14 +3,20 @@
 use super::*;
 use crate::framing;
 
-#[tokio::test]
-async fn a_connection_that_comes_for_tls_is_handed_over_whole_and_counts_on() {
-    let (taker, mut taken) = tls_connections();
+/// Starts a server, and returns where those arrive that come to it for TLS as well.
+fn start_for_tls() -> (StunServerHandle, SocketAddr, mpsc::Receiver<TlsConnection>) {
+    let (taker, taken) = tls_connections();
     let config = StunServerConfig {
         tls: Some(taker),
         ..StunServerConfig::default()
     };
     let (server, address) = start(config);
+    (server, address, taken)
+}
+
+#[tokio::test]
+async fn a_connection_that_comes_for_tls_is_handed_over_whole_and_counts_on() {
+    let (server, address, mut taken) = start_for_tls();
     let mut stun = connect(address).await;
     stun.write_all(&binding::request(None).1).await.unwrap();
     assert_ne!(
@@ -38,12 +44,7 @@ async fn a_connection_that_comes_for_tls_is_handed_over_whole_and_counts_on() {
 
 #[tokio::test]
 async fn a_connection_by_which_tls_goes_on_behind_stun_is_handed_over_from_there() {
-    let (taker, mut taken) = tls_connections();
-    let config = StunServerConfig {
-        tls: Some(taker),
-        ..StunServerConfig::default()
-    };
-    let (server, address) = start(config);
+    let (server, address, mut taken) = start_for_tls();
     let mut client = connect(address).await;
     // Without waiting for the answer.
     let bytes = [&binding::request(None).1[..], &[22, 3, 1]].concat();
