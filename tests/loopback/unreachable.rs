@@ -1,6 +1,7 @@
 //! Coordinators and peers that cannot be reached.
 
 use std::{
+    io,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -15,6 +16,7 @@ use tokio::{
     net::{TcpListener, UdpSocket},
     process::Command,
     sync::mpsc,
+    task::yield_now,
     time::timeout,
 };
 
@@ -214,15 +216,24 @@ async fn a_coordinator_that_falls_silent_hides_no_evidence() {
 
 #[tokio::test]
 async fn a_coordinator_with_another_token_key_is_told_the_next_token() {
-    let server = |address, key| {
+    // Another server's connections may keep its port for a moment: the caller bounds the wait.
+    let server = async |address, key| loop {
         let mut config = StunServerConfig::default();
         config.token_key = Some(TokenKey::from_bytes(key));
-        StunServer::bind(&[address], config).unwrap()
+        match StunServer::bind(&[address], config) {
+            Ok(server) => return server,
+            Err(error) if error.source.kind() == io::ErrorKind::AddrInUse => yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
     };
     // An address of its own: other tests' connections take free ports of the usual one at any
     // moment. A server that is given its port leaves it to the next one at once.
-    let address = server(([127, 0, 0, 9], 0).into(), [0; 32]).local_addrs()[0];
-    let before = server(address, [1; 32]).spawn();
+    let limit = Duration::from_secs(20);
+    let any = server(([127, 0, 0, 9], 0).into(), [0; 32]).await;
+    let address = any.local_addrs()[0];
+    drop(any);
+    let before = timeout(limit, server(address, [1; 32])).await.unwrap();
+    let before = before.spawn();
     let mut rogue = RogueCoordinator::start(address, Vec::new());
     let (sender, mut statuses) = mpsc::unbounded_channel();
     let listener = Endpoint::builder()
@@ -240,7 +251,7 @@ async fn a_coordinator_with_another_token_key_is_told_the_next_token() {
             first = newer;
         }
         before.shutdown().await;
-        let _after = server(address, [2; 32]).spawn();
+        let _after = server(address, [2; 32]).await.spawn();
         while let Some(next) = rogue.registrations.recv().await {
             if next.candidates[0].token != first.candidates[0].token {
                 return;
@@ -248,7 +259,7 @@ async fn a_coordinator_with_another_token_key_is_told_the_next_token() {
         }
         panic!("the endpoint has ended");
     };
-    timeout(Duration::from_secs(20), told_anew).await.unwrap();
+    timeout(limit, told_anew).await.unwrap();
     drop(listener);
 }
 
